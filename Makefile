@@ -1,0 +1,65 @@
+# Everything starts here. On a fresh machine with Python >= 3.11 and make:
+#   make demo    install what is needed and run the transfer study; the page is runs/demo/report.html
+#   make test    install the tools too; style, types, import contracts, tests
+# A second call installs nothing.
+
+PYTHON ?= python3
+VENV ?= .venv
+TEST_WORKERS ?= 2
+BENCHMARKS ?= $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py))
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+RUNTIME := $(VENV)/.installed-runtime
+DEV := $(VENV)/.installed-dev
+
+.PHONY: help demo test lint types bench docs clean install install-dev
+.DEFAULT_GOAL := help
+
+help: ## what can be made
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+demo: $(RUNTIME) ## pre-train, shift the physics, fine-tune, write runs/demo/
+	$(BIN)/scifm demo --out runs/demo
+
+test: lint types ## style, types, import contracts, tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal
+
+lint: $(DEV) ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(DEV) ## mypy on src/scifm
+	$(BIN)/mypy
+
+bench: $(RUNTIME) ## each benchmark; results as JSON in build/bench/
+	@mkdir -p build/bench
+	@set -e; for file in $(BENCHMARKS); do \
+		echo "== $$file"; $(BIN)/python $$file --json build/bench/$$(basename $$file .py).json; \
+	done
+
+docs: $(DEV) ## the documentation, strictly, into site/
+	$(BIN)/mkdocs build --strict
+
+install: $(RUNTIME) ## the package and what it needs to run
+install-dev: $(DEV) ## the same, with tests, style, types and documentation tools
+
+clean: ## remove what was built; keeps runs/, stores/ and the virtual environment
+	rm -rf build dist site src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find src tests benchmarks examples -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "SciFM needs Python 3.11 or newer; '$(PYTHON)' is not. Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# The build backend is in the lock, so the editable install needs no second environment and fetches nothing.
+$(RUNTIME): requirements.lock pyproject.toml | $(BIN)/python
+	$(PIP) install -q -r requirements.lock
+	$(PIP) install -q --no-build-isolation --no-deps -e .
+	@touch $@
+
+$(DEV): requirements-dev.lock pyproject.toml | $(BIN)/python
+	$(PIP) install -q -r requirements-dev.lock
+	$(PIP) install -q --no-build-isolation --no-deps -e .
+	@touch $(RUNTIME) $@

@@ -1,0 +1,124 @@
+"""Frozen configuration trees ⇄ TOML, with overrides and a hash.
+
+Each room keeps its own configuration class beside what it configures; all derive from `Config`. A key nobody knows
+is an error that names the nearest valid one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from scifm.errors import ConfigError, suggest
+
+__all__ = ["Config", "apply_overrides", "build_config", "config_hash", "dump_toml", "read_toml"]
+
+ConfigT = TypeVar("ConfigT", bound="Config")
+
+
+class Config(BaseModel):
+    """Base of every configuration: frozen, and closed to unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain TOML-ready values; settings that are None are left out."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """Read a recipe.
+
+    Raises:
+        ConfigError: if the file is missing or is not TOML.
+    """
+    path = Path(path)
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"No recipe at '{path}'. Give the path of a TOML file; examples lie in recipes/.") from error
+    except OSError as error:
+        raise ConfigError(f"Cannot read the recipe '{path}': {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"'{path}' is not valid TOML: {error}.") from error
+
+
+def _parse_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text  # a bare word is a string: --set system.name=poisson
+
+
+def apply_overrides(tree: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """Return `tree` with ``a.b=c`` assignments applied; values are TOML, bare words are strings.
+
+    Raises:
+        ConfigError: if an override has no ``=``, an empty key, or descends into something that is not a table.
+    """
+    result: dict[str, Any] = json.loads(json.dumps(tree))
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        parts = key.strip().split(".")
+        if not equals or not all(parts):
+            raise ConfigError(f"The override '{override}' is not of the form a.b=value.")
+        node = result
+        for part in parts[:-1]:
+            node = node.setdefault(part, {})
+            if not isinstance(node, dict):
+                raise ConfigError(f"The override '{override}' descends into '{part}', which is a value, not a table.")
+        node[parts[-1]] = _parse_value(text.strip())
+    return result
+
+
+def _field_names(cls: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """Return the keys allowed in the table that holds the last part of `location`."""
+    for part in location[:-1]:
+        field = cls.model_fields.get(str(part))
+        if field is None:
+            continue
+        annotation: Any = field.annotation
+        candidates = [annotation, *getattr(annotation, "__args__", ())]
+        cls = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), cls)
+    return list(cls.model_fields)
+
+
+def build_config(cls: type[ConfigT], tree: Mapping[str, Any], *, source: str = "the configuration") -> ConfigT:
+    """Validate `tree` into `cls`.
+
+    Raises:
+        ConfigError: one line that names the key, what was given and what is allowed.
+    """
+    try:
+        return cls.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(f"{source}: " + "; ".join(_explain(cls, e) for e in error.errors())) from error
+
+
+def _explain(cls: type[BaseModel], problem: Any) -> str:
+    location = tuple(problem["loc"])
+    key = ".".join(map(str, location))
+    if problem["type"] == "extra_forbidden":
+        prefix = key.rpartition(".")[0]
+        return (f"in [{prefix}] " if prefix else "key ") + suggest(str(location[-1]), _field_names(cls, location))
+    message = str(problem["msg"]).removeprefix("Value error, ").rstrip(".")
+    if problem["type"] == "missing":
+        return f"'{key}' is missing and has no default."
+    return f"'{key}' = {problem['input']!r}: {message}." if key else f"{message}."
+
+
+def dump_toml(entries: Mapping[str, Any]) -> str:
+    return tomli_w.dumps(dict(entries))
+
+
+def config_hash(entries: Mapping[str, Any]) -> str:
+    """Return eight hexadecimal digits that depend on every value and not on the order of keys."""
+    canonical = json.dumps(entries, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:8]

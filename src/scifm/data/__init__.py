@@ -1,0 +1,24 @@
+"""The data room: stores on disk, streams that store nothing, and which samples are seen when."""
+
+from scifm.data.card import Card
+from scifm.data.generate import generate
+from scifm.data.normalize import fit_normalization
+from scifm.data.statistics import Statistics
+from scifm.data.store import Store, StoreSplit, require_signature
+from scifm.data.stream import BatchSource, Epochs, Stream
+from scifm.data.subsets import nested_subsets, split_validation
+
+__all__ = [
+    "BatchSource",
+    "Card",
+    "Epochs",
+    "Statistics",
+    "Store",
+    "StoreSplit",
+    "Stream",
+    "fit_normalization",
+    "generate",
+    "nested_subsets",
+    "require_signature",
+    "split_validation",
+]

@@ -1,0 +1,162 @@
+"""The card of a store: its birth certificate, ``card.json``.
+
+It says what was asked for, what came out, where and how, and lists every other file with its size and hash, so that a
+truncated or exchanged file is noticed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from scifm.config import Config, build_config
+from scifm.errors import ConfigError, StoreError
+
+__all__ = ["Card", "FileEntry", "hash_file"]
+
+CARD_NAME = "card.json"
+_REQUEST = ("name", "system", "grid", "splits", "seed", "dtype", "chunk_size", "device")
+
+
+def hash_file(path: Path) -> str:
+    """Return the SHA-256 of a file as hexadecimal digits.
+
+    Raises:
+        StoreError: if it cannot be read.
+    """
+    try:
+        with path.open("rb") as handle:
+            return hashlib.file_digest(handle, "sha256").hexdigest()
+    except OSError as error:
+        raise StoreError(f"Cannot read '{path}': {error.strerror or error}.") from error
+
+
+class FileEntry(Config):
+    """One file of a store.
+
+    Args:
+        num_bytes: its size.
+        sha256: its hash.
+        num_samples: samples it holds; None for a file without samples.
+    """
+
+    num_bytes: int
+    sha256: str
+    num_samples: int | None = None
+
+
+class Card(Config):
+    """What a store is and how it came to be.
+
+    Args:
+        name: name of the data set: its folder's name when it was made.
+        system: ``System.to_dict()``: name, knobs, options.
+        equation: the equation, signs included.
+        homogeneities: ``Homogeneity.to_dict()`` of each exact scaling of the system.
+        grid: ``Grid.to_dict()``.
+        signature: ``Signature.to_dict()``.
+        splits: number of samples by split.
+        seed: seed of every draw.
+        dtype: precision of the stored numbers, and of the solver that made them.
+        chunk_size: samples a file; the draws depend on it.
+        device: kind of device that drew the samples.
+        num_drawn: samples drawn, accepted or not.
+        num_rejected: samples drawn and rejected.
+        rejection_rate: num_rejected / num_drawn: how far the stored distribution is from the one asked for.
+        generation_seconds: wall time of the last call that made samples; an earlier, interrupted call is not in it.
+        num_generated: samples made in those seconds.
+        environment: versions, hardware, command.
+        known_defects: what a user must know before trusting the data.
+        files: every other file of the store by its path inside the folder.
+        format_version: of this card.
+    """
+
+    name: str
+    system: dict[str, Any]
+    equation: str
+    homogeneities: list[dict[str, Any]]
+    grid: dict[str, Any]
+    signature: dict[str, Any]
+    splits: dict[str, int]
+    seed: int
+    dtype: Literal["float32", "float64"]
+    chunk_size: int
+    device: str
+    num_drawn: int
+    num_rejected: int
+    rejection_rate: float
+    generation_seconds: float
+    num_generated: int
+    environment: dict[str, Any]
+    known_defects: list[str]
+    files: dict[str, FileEntry]
+    format_version: Literal[1] = 1
+
+    @property
+    def request(self) -> dict[str, Any]:
+        """What was asked for: two stores with the same request hold the same samples."""
+        return {key: getattr(self, key) for key in _REQUEST}
+
+    @property
+    def knobs(self) -> dict[str, Any]:
+        """The ranges the knobs were drawn from."""
+        return dict(self.system["knobs"])
+
+    @classmethod
+    def read(cls, folder: Path) -> Card:
+        """Read the card of the store in `folder`.
+
+        Raises:
+            StoreError: if there is no store, or its card is truncated, foreign, or of a newer format.
+        """
+        file = folder / CARD_NAME
+        if not folder.is_dir():
+            raise StoreError(f"No store at '{folder}': there is no such folder. Make one with 'scifm generate'.")
+        if not file.is_file():
+            raise StoreError(
+                f"'{folder}' is not a finished store: it holds no {CARD_NAME}. If its generation was interrupted, run "
+                "the same 'scifm generate' again to finish it; otherwise give the folder that 'scifm generate' printed."
+            )
+        try:
+            return build_config(cls, json.loads(file.read_text(encoding="utf-8")), source=f"'{file}'")
+        except (OSError, ValueError, TypeError, ConfigError) as error:
+            raise StoreError(
+                f"The card '{file}' is truncated or not a card of a store ({error}). Restore it from a copy, or remove "
+                "it and run the same 'scifm generate' again: finished data files are kept."
+            ) from error
+
+    def check_sizes(self, folder: Path) -> None:
+        """Compare every file's size with the card.
+
+        Raises:
+            StoreError: if a file is missing or its size differs; says which.
+        """
+        for name, entry in self.files.items():
+            try:
+                size = (folder / name).stat().st_size
+            except OSError as error:
+                raise StoreError(
+                    f"The store '{folder}' lacks its file '{name}' ({error.strerror}). Run the same 'scifm generate' "
+                    "again: only what is missing is made anew."
+                ) from error
+            if size != entry.num_bytes:
+                raise StoreError(
+                    f"'{folder / name}' has {size} bytes and should have {entry.num_bytes}: it is truncated or was "
+                    "changed. Run the same 'scifm generate' again: only damaged files are made anew."
+                )
+
+    def check_hashes(self, folder: Path) -> None:
+        """Compare every file's content with the card; reads the whole store.
+
+        Raises:
+            StoreError: if a file is missing or differs; says which.
+        """
+        self.check_sizes(folder)
+        changed = [name for name, entry in self.files.items() if hash_file(folder / name) != entry.sha256]
+        if changed:
+            raise StoreError(
+                f"In the store '{folder}' the content of {', '.join(changed)} is not what the card says. Remove these "
+                "files and run the same 'scifm generate' again: only they are made anew."
+            )

@@ -1,0 +1,168 @@
+"""Statistics of a training split, gathered in one pass in float64.
+
+They lie beside the data as ``stats.yaml`` in The Well's layout (statistic → field → number), with more rows than its
+tools ask for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from scifm.errors import DataError, SignatureError, suggest
+from scifm.fields.batch import Batch
+
+__all__ = ["Statistics", "Summary", "summarize"]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What one named quantity looks like over all samples and points, in its own unit.
+
+    Args:
+        mean: arithmetic mean.
+        std: standard deviation, ddof 0.
+        rms: root mean square.
+        min: smallest value.
+        max: largest value.
+        median_rms: median over samples of each sample's root mean square (of a coefficient: its absolute value).
+    """
+
+    mean: float
+    std: float
+    rms: float
+    min: float
+    max: float
+    median_rms: float
+
+
+_ROWS = tuple(field.name for field in fields(Summary))
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Summaries by name.
+
+    Args:
+        fields: of every input and output field.
+        coefficients: of every coefficient.
+        outputs: names of those fields that are outputs.
+        num_samples: samples they were taken from.
+    """
+
+    fields: dict[str, Summary]
+    coefficients: dict[str, Summary]
+    outputs: tuple[str, ...]
+    num_samples: int
+
+    def __getitem__(self, name: str) -> Summary:
+        """Return the summary of one field or coefficient.
+
+        Raises:
+            SignatureError: if there is no such name.
+        """
+        both = {**self.fields, **self.coefficients}
+        if name not in both:
+            raise SignatureError(suggest(name, both))
+        return both[name]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the entries of ``stats.yaml``.
+
+        The change from one frame to the next, which The Well also asks for (``mean_delta`` …), goes from the blank
+        frame of a steady problem to its solution, so it is the solution itself.
+        """
+        table: dict[str, Any] = {row: {n: getattr(s, row) for n, s in self.fields.items()} for row in _ROWS}
+        for row in ("mean", "std", "rms"):
+            table[f"{row}_delta"] = {name: table[row][name] for name in self.outputs}
+        table["coefficients"] = {row: {n: getattr(s, row) for n, s in self.coefficients.items()} for row in _ROWS}
+        table["num_samples"] = self.num_samples
+        return table
+
+    @classmethod
+    def from_dict(cls, entries: Mapping[str, Any]) -> Statistics:
+        """Read the entries of ``stats.yaml``; KeyError or TypeError if some are missing."""
+
+        def summaries(table: Mapping[str, Any]) -> dict[str, Summary]:
+            return {name: Summary(**{row: float(table[row][name]) for row in _ROWS}) for name in table["mean"]}
+
+        return cls(
+            summaries(entries),
+            summaries(entries["coefficients"]),
+            tuple(entries["mean_delta"]),
+            int(entries["num_samples"]),
+        )
+
+
+class _Gatherer:
+    """Moments of one quantity, merged chunk by chunk so that a large mean does not eat the variance.
+
+    The merging rule is that of Chan, Golub & LeVeque (1983), doi:10.1080/00031305.1983.10483115, eq. 2.1.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.mean = 0.0
+        self.sum_squares = 0.0  # of deviations from the mean
+        self.min = float("inf")
+        self.max = float("-inf")
+        self.sizes: list[np.ndarray] = []
+
+    def add(self, values: Tensor) -> None:
+        """Add ``(batch, points)``."""
+        values = values.detach().to(dtype=torch.float64, device="cpu")
+        count, mean = values.numel(), float(values.mean())
+        difference = mean - self.mean
+        total = self.count + count
+        self.sum_squares += float((values - mean).square().sum()) + difference**2 * self.count * count / total
+        self.mean += difference * count / total
+        self.count = total
+        self.min = min(self.min, float(values.min()))
+        self.max = max(self.max, float(values.max()))
+        self.sizes.append(values.square().mean(dim=1).sqrt().numpy())
+
+    def summary(self) -> Summary:
+        variance = self.sum_squares / self.count
+        return Summary(
+            mean=self.mean,
+            std=variance**0.5,
+            rms=(variance + self.mean**2) ** 0.5,
+            min=self.min,
+            max=self.max,
+            median_rms=float(np.median(np.concatenate(self.sizes))),
+        )
+
+
+def summarize(batches: Iterable[Batch]) -> Statistics:
+    """Return the statistics of all samples of `batches`, which may come one by one from disk.
+
+    Raises:
+        DataError: if there is no sample.
+        SignatureError: if the batches differ in signature, or have no targets.
+    """
+    gatherers: dict[str, _Gatherer] = {}
+    signature, num_samples = None, 0
+    for batch in batches:
+        signature = signature or batch.signature
+        if batch.signature != signature:
+            raise SignatureError(f"Statistics need one signature; got {signature} and {batch.signature}.")
+        if not batch.num_samples:
+            continue
+        num_samples += batch.num_samples
+        for name in (*signature.inputs, *signature.outputs):
+            gatherers.setdefault(name, _Gatherer()).add(batch.field(name).flatten(1))
+        for name in signature.coefficients:
+            gatherers.setdefault(name, _Gatherer()).add(batch.coefficient(name)[:, None])
+    if signature is None or not num_samples:
+        raise DataError("Statistics need at least one sample; none was given.")
+    return Statistics(
+        {name: gatherers[name].summary() for name in (*signature.inputs, *signature.outputs)},
+        {name: gatherers[name].summary() for name in signature.coefficients},
+        signature.outputs,
+        num_samples,
+    )

@@ -1,0 +1,79 @@
+"""Which samples a few-shot study may see: nested, distinct, seeded, and known by their index."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from scifm.errors import ConfigError, DataError
+from scifm.fields.seeds import generator_for
+
+__all__ = ["nested_subsets", "split_validation"]
+
+
+def _permutation(num_samples: int, purpose: str, seed: int) -> Tensor:
+    return torch.randperm(num_samples, generator=generator_for(seed, purpose))
+
+
+def nested_subsets(num_available: int, counts: Iterable[int], seed: int) -> dict[int, Tensor]:
+    """Return, for each count, which samples to take: prefixes of one permutation.
+
+    So a larger subset holds every smaller one, no sample comes twice, and the subset of a count depends neither on
+    which other counts are asked for nor on their order.
+
+    Args:
+        num_available: samples to choose from.
+        counts: sizes wanted; 0 is allowed (zero-shot).
+        seed: another seed gives other subsets.
+
+    Returns:
+        For each count an int64 tensor ``(count,)`` of indices below `num_available`.
+
+    Raises:
+        DataError: if a count is negative or larger than `num_available`.
+    """
+    counts = sorted(set(counts))
+    if counts and counts[0] < 0:
+        raise DataError(f"A subset cannot hold {counts[0]} samples; allowed are 0 to {num_available}.")
+    if counts and counts[-1] > num_available:
+        raise DataError(
+            f"A subset of {counts[-1]} samples was asked for and only {num_available} are there. Ask for at most that "
+            "many, or generate a store with more."
+        )
+    order = _permutation(num_available, "subset", seed)
+    return {count: order[:count].clone() for count in counts}
+
+
+def split_validation(num_samples: int, held_out: float | int, *, seed: int) -> tuple[Tensor, Tensor]:
+    """Split samples into a part to train on and a part to choose settings with.
+
+    Args:
+        num_samples: samples to split.
+        held_out: an int is the number to hold out; a float is the fraction, rounded to at least 1 sample and leaving at
+            least 1 to train on.
+        seed: another seed gives another split.
+
+    Returns:
+        Indices to train on and indices held out; together every sample once, each in random order.
+
+    Raises:
+        DataError: if there are too few samples to have both parts.
+        ConfigError: if `held_out` is neither a positive count nor a fraction strictly between 0 and 1.
+    """
+    if isinstance(held_out, float):
+        if not 0 < held_out < 1:
+            raise ConfigError(f"The fraction held out must lie strictly between 0 and 1; got {held_out}.")
+        count = max(1, min(round(held_out * num_samples), num_samples - 1))
+    else:
+        count = held_out
+    if count < 1:
+        raise ConfigError(f"At least 1 sample must be held out; got {held_out}.")
+    if num_samples < count + 1:
+        raise DataError(
+            f"Too few samples to split: {num_samples} given, {count} to hold out and at least 1 to train on are "
+            f"needed. Give at least {count + 1} samples, or hold out fewer."
+        )
+    order = _permutation(num_samples, "validation", seed)
+    return order[count:].clone(), order[:count].clone()

@@ -1,0 +1,234 @@
+"""`Signature` and `Batch`: what a data set offers, and the one object that travels through the house.
+
+Form of a batch (``S`` spatial axes, x last)::
+
+    inputs        (batch, time, input field, *space)
+    coefficients  (batch, coefficient)              constants of the equation, one number a sample
+    targets       (batch, time, output field, *space), or None when only inputs are known
+
+Steady problems have one input frame and one target frame. Channels are found by **name** through the signature,
+never by position.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scifm.errors import SignatureError, suggest
+from scifm.fields.grid import Grid
+
+__all__ = ["Batch", "Signature"]
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What a system or a data set offers, by name.
+
+    Args:
+        inputs: names of the input fields.
+        coefficients: names of the scalar coefficients.
+        outputs: names of the output fields.
+        num_spatial_dims: 1, 2 or 3.
+        evolves: True when targets lie later in time than inputs.
+    """
+
+    inputs: tuple[str, ...]
+    coefficients: tuple[str, ...]
+    outputs: tuple[str, ...]
+    num_spatial_dims: int = 2
+    evolves: bool = False
+
+    def __post_init__(self) -> None:
+        names = [*self.inputs, *self.coefficients, *self.outputs]
+        if not self.inputs or not self.outputs:
+            raise SignatureError(f"A signature needs at least one input and one output field; got {self}.")
+        if len(set(names)) != len(names):
+            raise SignatureError(f"The names of a signature must differ from each other; got {names}.")
+
+    def union(self, other: Signature) -> Signature:
+        """Return the signature that holds every name of both, ours first.
+
+        Raises:
+            SignatureError: if the two differ in dimension or in being steady.
+        """
+        if (self.num_spatial_dims, self.evolves) != (other.num_spatial_dims, other.evolves):
+            raise SignatureError(f"Cannot join {self} and {other}: dimension or time dependence differ.")
+        merged = {
+            part: tuple(dict.fromkeys((*getattr(self, part), *getattr(other, part))))
+            for part in ("inputs", "coefficients", "outputs")
+        }
+        return replace(self, **merged)
+
+    def missing_from(self, other: Signature) -> tuple[str, ...]:
+        """Return the names of `other` that this signature does not hold."""
+        ours = {*self.inputs, *self.coefficients, *self.outputs}
+        return tuple(n for n in (*other.inputs, *other.coefficients, *other.outputs) if n not in ours)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "inputs": list(self.inputs),
+            "coefficients": list(self.coefficients),
+            "outputs": list(self.outputs),
+            "num_spatial_dims": self.num_spatial_dims,
+            "evolves": self.evolves,
+        }
+
+    @classmethod
+    def from_dict(cls, entries: dict[str, Any]) -> Signature:
+        return cls(
+            tuple(entries["inputs"]),
+            tuple(entries["coefficients"]),
+            tuple(entries["outputs"]),
+            int(entries["num_spatial_dims"]),
+            bool(entries["evolves"]),
+        )
+
+
+def _position(name: str, names: tuple[str, ...]) -> int:
+    if name not in names:
+        raise SignatureError(suggest(name, names))
+    return names.index(name)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples of one signature on one grid; checks its own shapes at birth.
+
+    Args:
+        signature: names of everything below.
+        grid: where the fields live.
+        inputs: ``(batch, time, len(signature.inputs), *grid.num_points)``.
+        coefficients: ``(batch, len(signature.coefficients))``.
+        targets: ``(batch, time, len(signature.outputs), *grid.num_points)`` or None.
+        systems: name of the system each sample came from, length ``batch``; empty when unknown.
+        lead_time: ``(batch,)`` physical time from the last input to the first target; None for steady problems.
+
+    Raises:
+        SignatureError: if a shape does not follow from the signature and the grid.
+    """
+
+    signature: Signature
+    grid: Grid
+    inputs: Tensor
+    coefficients: Tensor
+    targets: Tensor | None = None
+    systems: tuple[str, ...] = ()
+    lead_time: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.grid.num_spatial_dims != self.signature.num_spatial_dims:
+            raise SignatureError(
+                f"The grid has {self.grid.num_spatial_dims} axes, the signature {self.signature.num_spatial_dims}."
+            )
+        self._check_fields("inputs", self.inputs, self.signature.inputs)
+        expected = (self.inputs.shape[0], len(self.signature.coefficients))
+        if tuple(self.coefficients.shape) != expected:
+            raise SignatureError(
+                f"coefficients must have shape {expected} for {self.signature.coefficients}; "
+                f"got {tuple(self.coefficients.shape)}."
+            )
+        if self.targets is not None:
+            self._check_fields("targets", self.targets, self.signature.outputs)
+        if self.systems and len(self.systems) != self.num_samples:
+            raise SignatureError(f"systems must name all {self.num_samples} samples; got {len(self.systems)} names.")
+
+    def _check_fields(self, role: str, fields: Tensor, names: tuple[str, ...]) -> None:
+        shape = tuple(fields.shape)
+        space = self.grid.num_points
+        if len(shape) != 3 + len(space) or shape[2] != len(names) or shape[3:] != space:
+            raise SignatureError(
+                f"{role} must have shape (batch, time, {len(names)}, {', '.join(map(str, space))}) for {names}; got {shape}."
+            )
+        if shape[0] != self.inputs.shape[0]:
+            raise SignatureError(f"{role} hold {shape[0]} samples, inputs hold {self.inputs.shape[0]}.")
+
+    @property
+    def num_samples(self) -> int:
+        return int(self.inputs.shape[0])
+
+    def __len__(self) -> int:
+        return self.num_samples
+
+    def field(self, name: str) -> Tensor:
+        """Return one named field, input or target, as ``(batch, time, *space)``."""
+        if name in self.signature.inputs:
+            return self.inputs[:, :, self.signature.inputs.index(name)]
+        if self.targets is None:
+            raise SignatureError(f"This batch has no targets, so no '{name}'; inputs: {self.signature.inputs}.")
+        return self.targets[:, :, _position(name, self.signature.outputs)]
+
+    def coefficient(self, name: str) -> Tensor:
+        """Return one named coefficient as ``(batch,)``."""
+        return self.coefficients[:, _position(name, self.signature.coefficients)]
+
+    def require_targets(self) -> Tensor:
+        """Return the targets, or say that there are none."""
+        if self.targets is None:
+            raise SignatureError("This batch has no targets; give one with solutions, for example from a store.")
+        return self.targets
+
+    def with_targets(self, targets: Tensor | None) -> Batch:
+        """Return the same problems with other (or no) targets: how an operator answers."""
+        return replace(self, targets=targets)
+
+    def select(self, index: Tensor | Sequence[int] | slice) -> Batch:
+        """Return some of the samples, in the order of `index`."""
+        if not isinstance(index, slice):
+            index = torch.as_tensor(index, dtype=torch.long, device=self.inputs.device)
+        pick = lambda t: None if t is None else t[index]  # noqa: E731
+        systems = self.systems
+        if systems:
+            systems = systems[index] if isinstance(index, slice) else tuple(systems[i] for i in index.tolist())
+        return replace(
+            self,
+            inputs=self.inputs[index],
+            coefficients=self.coefficients[index],
+            targets=pick(self.targets),
+            lead_time=pick(self.lead_time),
+            systems=systems,
+        )
+
+    def to(self, device: Any = None, dtype: torch.dtype | None = None) -> Batch:
+        """Return the batch on another device or in another precision."""
+        move = lambda t: None if t is None else t.to(device=device, dtype=dtype)  # noqa: E731
+        return replace(
+            self,
+            inputs=self.inputs.to(device=device, dtype=dtype),
+            coefficients=self.coefficients.to(device=device, dtype=dtype),
+            targets=move(self.targets),
+            lead_time=move(self.lead_time),
+        )
+
+    @staticmethod
+    def concatenate(batches: Iterable[Batch]) -> Batch:
+        """Join batches of one signature and grid along the sample axis.
+
+        Raises:
+            SignatureError: if there are none, or they differ.
+        """
+        parts = list(batches)
+        if not parts:
+            raise SignatureError("Nothing to concatenate: give at least one batch.")
+        first = parts[0]
+        if any(p.signature != first.signature or p.grid != first.grid for p in parts):
+            raise SignatureError("Only batches of one signature on one grid can be concatenated.")
+
+        def join(tensors: list[Tensor | None]) -> Tensor | None:
+            present = [t for t in tensors if t is not None]
+            if len(present) not in (0, len(tensors)):
+                raise SignatureError("Some of the batches have targets or lead times and some have not.")
+            return torch.cat(present) if present else None
+
+        return replace(
+            first,
+            inputs=torch.cat([p.inputs for p in parts]),
+            coefficients=torch.cat([p.coefficients for p in parts]),
+            targets=join([p.targets for p in parts]),
+            lead_time=join([p.lead_time for p in parts]),
+            systems=tuple(s for p in parts for s in p.systems),
+        )

@@ -1,0 +1,144 @@
+"""Spectral calculus of real fields on periodic boxes with any sides and any numbers of points.
+
+Layout: fields are ``(..., *space)`` with x last; spectra are those of ``torch.fft.rfftn`` over the spatial axes.
+
+The Nyquist wavenumber. On an axis with an even number of points the highest mode cannot tell +k from −k: it is a pure
+cosine on the grid. Its odd derivatives are therefore zero on the grid and its even derivatives are those of the cosine:
+
+* `gradient`, `divergence` and the cross term of `diffusion_operator` set the Nyquist wavenumber to zero;
+* `laplacian` and the terms u_xx, u_yy of `diffusion_operator` keep it.
+
+So ``divergence(gradient(u))`` differs from ``laplacian(u)`` in that one mode, and in no other.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scifm.errors import SignatureError
+from scifm.fields.grid import Grid
+
+__all__ = ["diffusion_operator", "divergence", "gradient", "laplacian", "require_periodic", "wavenumbers"]
+
+
+def require_periodic(grid: Grid) -> None:
+    """Check that spectral calculus is allowed on this grid.
+
+    Raises:
+        SignatureError: if an axis is not periodic.
+    """
+    if not all(grid.periodic):
+        raise SignatureError(f"Spectral calculus needs a grid that is periodic on every axis; got {grid.periodic}.")
+
+
+def wavenumbers(
+    grid: Grid, *, odd: bool = False, dtype: torch.dtype = torch.float64, device: Any = None
+) -> tuple[Tensor, ...]:
+    """Return the angular wavenumbers 2πn/extent of each axis, shaped to broadcast over the half-spectrum.
+
+    Args:
+        grid: a periodic grid.
+        odd: whether they are meant for odd derivatives; the Nyquist wavenumber is then 0 (else it is negative on
+            full axes, as in ``fftfreq``, and positive on the half axis, as in ``rfftfreq``).
+
+    Returns:
+        One tensor an axis, in array order. In two dimensions ``(ny, 1)`` and ``(1, nx // 2 + 1)``; unit: 1/length.
+
+    Raises:
+        SignatureError: if an axis is not periodic.
+    """
+    require_periodic(grid)
+    dims = grid.num_spatial_dims
+    result = []
+    for axis, (num, extent) in enumerate(zip(grid.num_points, grid.extent, strict=True)):
+        make = torch.fft.rfftfreq if axis == dims - 1 else torch.fft.fftfreq
+        values = make(num, 1.0 / num, dtype=torch.float64)
+        if odd and num % 2 == 0:
+            values[num // 2] = 0.0
+        shape = [1] * dims
+        shape[axis] = len(values)
+        result.append((values * (2 * math.pi / extent)).view(shape).to(dtype=dtype, device=device))
+    return tuple(result)
+
+
+def _forward(field: Tensor, grid: Grid) -> Tensor:
+    dims = grid.num_spatial_dims
+    if tuple(field.shape[-dims:]) != grid.num_points:
+        raise SignatureError(f"The field's last axes must be {grid.num_points}; got shape {tuple(field.shape)}.")
+    return torch.fft.rfftn(field, dim=tuple(range(-dims, 0)))
+
+
+def _inverse(spectrum: Tensor, grid: Grid) -> Tensor:
+    dims = tuple(range(-grid.num_spatial_dims, 0))
+    return torch.fft.irfftn(spectrum, s=grid.num_points, dim=dims)
+
+
+def gradient(field: Tensor, grid: Grid) -> tuple[Tensor, ...]:
+    """Return the partial derivatives, one ``(..., *space)`` an axis in **array order** (y, then x); unit: field/length.
+
+    Raises:
+        SignatureError: if the grid is not periodic or the field does not live on it.
+    """
+    waves = wavenumbers(grid, odd=True, dtype=field.dtype, device=field.device)
+    spectrum = _forward(field, grid)
+    return tuple(_inverse(spectrum * (1j * wave), grid) for wave in waves)
+
+
+def divergence(components: Sequence[Tensor], grid: Grid) -> Tensor:
+    """Return ∂_y a_y + ∂_x a_x for components in **array order**, each ``(..., *space)``; unit: component/length.
+
+    Raises:
+        SignatureError: if there is not one component an axis, the grid is not periodic, or shapes do not fit.
+    """
+    if len(components) != grid.num_spatial_dims:
+        raise SignatureError(f"A divergence needs {grid.num_spatial_dims} components; got {len(components)}.")
+    waves = wavenumbers(grid, odd=True, dtype=components[0].dtype, device=components[0].device)
+    parts = [_forward(part, grid) * (1j * wave) for part, wave in zip(components, waves, strict=True)]
+    return _inverse(torch.stack(parts).sum(0), grid)
+
+
+def laplacian(field: Tensor, grid: Grid) -> Tensor:
+    """Return Δ field, ``(..., *space)``; unit: field/length².
+
+    Raises:
+        SignatureError: if the grid is not periodic or the field does not live on it.
+    """
+    waves = wavenumbers(grid, dtype=field.dtype, device=field.device)
+    square = torch.stack(torch.broadcast_tensors(*(wave * wave for wave in waves))).sum(0)
+    return _inverse(_forward(field, grid) * -square, grid)
+
+
+def diffusion_operator(
+    field: Tensor, grid: Grid, *, diffusion_xx: Tensor, diffusion_yy: Tensor, diffusion_xy: Tensor
+) -> Tensor:
+    """Return ∇·(K∇field) in two dimensions for a constant symmetric tensor K.
+
+    Args:
+        field: ``(batch, ..., ny, nx)``.
+        grid: a periodic grid of two axes.
+        diffusion_xx: ``(batch,)`` or a scalar tensor, multiplies u_xx.
+        diffusion_yy: the same, multiplies u_yy.
+        diffusion_xy: the same, multiplies 2 u_xy.
+
+    Raises:
+        SignatureError: if the grid is not periodic and two-dimensional or the field does not live on it.
+    """
+    if grid.num_spatial_dims != 2:
+        raise SignatureError(f"The diffusion operator is written for two dimensions; got {grid.num_spatial_dims}.")
+    wave_y, wave_x = wavenumbers(grid, dtype=field.dtype, device=field.device)
+    odd_y, odd_x = wavenumbers(grid, odd=True, dtype=field.dtype, device=field.device)
+
+    def per_sample(value: Tensor) -> Tensor:
+        return value.view(-1, *(1,) * (field.dim() - 1)) if value.dim() else value
+
+    symbol = (
+        per_sample(diffusion_xx) * wave_x**2
+        + per_sample(diffusion_yy) * wave_y**2
+        + 2 * per_sample(diffusion_xy) * (odd_x * odd_y)
+    )
+    return _inverse(_forward(field, grid) * -symbol, grid)

@@ -1,0 +1,132 @@
+"""The Fourier neural operator, ours and the reference paper's.
+
+``lift → num_layers × (Fourier layer, activation) → projection``, all on ``(*space, batch, channel)``.
+
+Two named settings of one class:
+
+* `FNOConfig()`, the default: hidden layers on a latent grid, residual connections. Coefficients enter as a bias a
+  sample, which is what constant channels amount to.
+* `FNOConfig.reference()`: exactly the network of Subramanian et al. (arXiv:2306.00258): full grid, no residual, GELU
+  after every layer but the last, projection 64 → 128 → 1.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from pydantic import Field, field_validator
+from torch import Tensor, nn
+from torch.nn import functional
+
+from scifm.errors import SignatureError
+from scifm.fields.batch import Signature
+from scifm.fields.normalization import Normalization
+from scifm.models.operator import Operator, OperatorConfig
+from scifm.models.parts.latent import band_limited_resize
+from scifm.models.parts.spectral import Engine, FourierLayer
+
+__all__ = ["FNO", "FNOConfig"]
+
+
+class FNOConfig(OperatorConfig):
+    """Architecture of an `FNO`.
+
+    Args:
+        width: hidden channels.
+        modes: Fourier modes kept per axis (non-negative ones; other axes than the last also keep their negatives).
+        num_layers: Fourier layers.
+        projection_width: channels of the hidden layer of the projection.
+        latent_points: points a side of the grid of the hidden layers, at least twice `modes`; absent: the data's grid.
+            The operator then answers in modes below half of it only.
+        residual: add each layer's input to its output.
+        engine: which spectral engine (``auto``, ``gemm``, ``fft``).
+        spectral_init: standard deviation of the first spectral weights, in units of 1/√width; 0 means the reference's
+            rule, uniform in [0, 1/width²).
+    """
+
+    width: int = Field(32, ge=1, le=4096)
+    modes: int = Field(12, ge=1, le=4096)
+    num_layers: int = Field(4, ge=1, le=64)
+    projection_width: int = Field(64, ge=1, le=8192)
+    latent_points: int | None = Field(24, ge=2)
+    residual: bool = True
+    engine: Engine = "auto"
+    spectral_init: float = Field(0.125, ge=0)
+
+    @field_validator("latent_points")
+    @classmethod
+    def _latent_grid_holds_modes(cls, value: int | None, info: Any) -> int | None:
+        modes = info.data.get("modes")
+        if value is not None and modes is not None and value < 2 * modes:
+            raise ValueError(f"latent_points must be at least twice modes ({modes}) or absent; got {value}")
+        return value
+
+    @classmethod
+    def reference(cls, *, width: int = 64, modes: int = 32) -> FNOConfig:
+        """Return the reference paper's network."""
+        return cls(
+            width=width, modes=modes, num_layers=4, projection_width=128, latent_points=None, residual=False, spectral_init=0.0
+        )
+
+
+class FNO(Operator):
+    """Fourier neural operator on periodic boxes of one to three dimensions.
+
+    Args:
+        signature: fields and coefficients, by name; one frame in, one frame out.
+        config: architecture.
+        normalization: see `Operator`.
+    """
+
+    kind = "fno"
+
+    def __init__(
+        self, signature: Signature, config: FNOConfig | None = None, *, normalization: Normalization | None = None
+    ) -> None:
+        self.settings = config or FNOConfig()
+        super().__init__(signature, self.settings, normalization=normalization)
+        c = self.settings
+        modes = (c.modes,) * signature.num_spatial_dims
+        self.lift = nn.Linear(len(signature.inputs) + len(signature.coefficients), c.width)
+        self.layers = nn.ModuleList(
+            FourierLayer(c.width, c.width, modes, engine=c.engine) for _ in range(c.num_layers)
+        )
+        self.projection = nn.ModuleList(
+            [nn.Linear(c.width, c.projection_width), nn.Linear(c.projection_width, len(signature.outputs))]
+        )
+        self._initialize()
+
+    def _initialize(self) -> None:
+        c = self.settings
+        for layer in self.layers:
+            assert isinstance(layer, FourierLayer)
+            if c.spectral_init:
+                nn.init.normal_(layer.spectral_weight, std=c.spectral_init / math.sqrt(c.width))
+            else:
+                nn.init.uniform_(layer.spectral_weight, 0.0, 1 / c.width**2)
+
+    def network(self, inputs: Tensor, coefficients: Tensor) -> Tensor:
+        """Map encoded inputs to encoded answers; shapes as in `Operator.network`."""
+        if inputs.shape[1] != 1:
+            raise SignatureError(f"The FNO takes one input frame; got {inputs.shape[1]}.")
+        space = tuple(inputs.shape[3:])
+        latent = space if self.settings.latent_points is None else (self.settings.latent_points,) * len(space)
+        fields = band_limited_resize(inputs[:, 0], latent)
+        hidden = self._lift(fields, coefficients)
+        for index, layer in enumerate(self.layers):
+            update = layer(hidden)
+            if index < len(self.layers) - 1:
+                update = functional.gelu(update)
+            hidden = hidden + update if self.settings.residual else update
+        answer = self.projection[1](functional.gelu(self.projection[0](hidden)))
+        answer = answer.permute(-2, -1, *range(len(space)))
+        return band_limited_resize(answer, space).unsqueeze(1)
+
+    def _lift(self, fields: Tensor, coefficients: Tensor) -> Tensor:
+        """Lift ``(batch, field, *space)`` to ``(*space, batch, channel)``, coefficients as a bias a sample."""
+        num_fields = fields.shape[1]
+        field_weight, coefficient_weight = self.lift.weight.split([num_fields, coefficients.shape[1]], dim=1)
+        bias = torch.addmm(self.lift.bias, coefficients, coefficient_weight.T)
+        return fields.permute(*range(2, fields.dim()), 0, 1) @ field_weight.T + bias

@@ -1,0 +1,121 @@
+"""`Operator`: the learned map ``Batch → Batch``.
+
+An operator knows its own `Signature`, finds every channel by name, brings numbers to order one with its own
+`Normalization`, and returns physical fields. A network inside it sees tensors only.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from scifm.config import Config
+from scifm.errors import SignatureError
+from scifm.fields.batch import Batch, Signature
+from scifm.fields.normalization import Normalization
+
+__all__ = ["Operator", "OperatorConfig"]
+
+
+class OperatorConfig(Config):
+    """Base of the architecture settings that live beside each network."""
+
+
+class Operator(nn.Module):
+    """A network with names and units around it.
+
+    Args:
+        signature: the fields and coefficients it knows.
+        config: architecture settings, kept so that the operator can be saved and rebuilt.
+        normalization: numbers fitted on training data; the identity when left out.
+
+    Subclasses implement `network`.
+    """
+
+    kind: str = ""
+
+    def __init__(
+        self, signature: Signature, config: OperatorConfig, *, normalization: Normalization | None = None
+    ) -> None:
+        super().__init__()
+        self.signature = signature
+        self.config = config
+        self.normalization = normalization or Normalization.identity(
+            num_inputs=len(signature.inputs),
+            num_coefficients=len(signature.coefficients),
+            num_outputs=len(signature.outputs),
+        )
+
+    def network(self, inputs: Tensor, coefficients: Tensor) -> Tensor:
+        """Map ``(batch, time, input, *space)`` and ``(batch, coefficient)`` to ``(batch, time, output, *space)``."""
+        raise NotImplementedError(f"{type(self).__name__} does not say how it maps fields.")
+
+    def align(self, batch: Batch) -> Batch:
+        """Return the batch in this operator's order of names; a coefficient the batch lacks becomes zero.
+
+        Raises:
+            SignatureError: if the batch holds a name this operator does not know, or lacks an input field.
+        """
+        ours, theirs = self.signature, batch.signature
+        if theirs == ours:
+            return batch
+        unknown = ours.missing_from(theirs)
+        absent = tuple(name for name in ours.inputs if name not in theirs.inputs)
+        if unknown or absent:
+            raise SignatureError(
+                f"The operator knows inputs {ours.inputs}, coefficients {ours.coefficients} and outputs {ours.outputs}; "
+                + (f"the data also hold {unknown}" if unknown else f"the data lack {absent}")
+                + ". Use data of a matching system, or fine-tune from an operator that knows these names."
+            )
+        zero = batch.coefficients.new_zeros(batch.num_samples)
+        columns = [
+            batch.coefficient(name) if name in theirs.coefficients else zero for name in ours.coefficients
+        ]
+        fields = torch.stack([batch.field(name) for name in ours.inputs], dim=2)
+        targets = batch.targets
+        if targets is not None:
+            if set(theirs.outputs) != set(ours.outputs):
+                raise SignatureError(f"The operator answers {ours.outputs}; the data hold {theirs.outputs}.")
+            targets = torch.stack([batch.field(name) for name in ours.outputs], dim=2)
+        stacked = torch.stack(columns, dim=1) if columns else batch.coefficients.new_zeros(batch.num_samples, 0)
+        return Batch(
+            ours, batch.grid, fields, stacked, targets, systems=batch.systems, lead_time=batch.lead_time
+        )
+
+    def forward(self, batch: Batch) -> Batch:
+        """Return the same problems with this operator's answers as targets."""
+        if not all(batch.grid.periodic):
+            raise SignatureError(
+                f"This operator works on periodic boxes; the grid has periodic = {batch.grid.periodic}."
+            )
+        batch = self.align(batch)
+        encoded = self.normalization.encode(batch)
+        return batch.with_targets(self.network(encoded.inputs, encoded.coefficients) * encoded.output_scale)
+
+    @torch.inference_mode()
+    def predict(self, batch: Batch, *, batch_size: int = 64) -> Batch:
+        """Answer any number of samples, `batch_size` at a time, on the device of the weights and without gradients."""
+        device = next(self.parameters()).device
+        was_training = self.training
+        self.eval()
+        parts = [
+            self(batch.select(slice(start, start + batch_size)).to(device)).to(batch.inputs.device)
+            for start in range(0, batch.num_samples, batch_size)
+        ]
+        self.train(was_training)
+        return Batch.concatenate(parts)
+
+    @property
+    def num_params(self) -> int:
+        return sum(p.numel() for p in self.parameters())
+
+    def describe(self) -> dict[str, Any]:
+        """Return everything but the weights, ready for JSON."""
+        return {
+            "kind": self.kind,
+            "signature": self.signature.to_dict(),
+            "network": self.config.to_dict(),
+            "normalization": self.normalization.to_dict(),
+        }

@@ -1,0 +1,300 @@
+"""The Fourier layer: keep a few low modes, mix their channels, come back; two engines, one set of weights.
+
+Layout inside a network is ``(*space, batch, channel)``. With space first and channels last every step below is a plain
+matrix product on contiguous memory, and nothing is ever transposed.
+
+Modes kept for ``modes = m`` along an axis: the last axis keeps 0 … m−1 (the field is real, so the rest follows), every
+other axis keeps 0 … m−1 and −m … −1, in this order. These are the modes of the reference network.
+
+Engine ``gemm`` never forms a full spectrum. It multiplies by small cosine and sine matrices, built once in float64; real
+and imaginary parts are stacked, so everything stays real. Engine ``fft`` is the textbook route, kept for the regime
+where it wins and as the oracle of the other. Both use ortho-normalized transforms, which makes the layer independent of
+the number of points. Reference: Li et al., Fourier Neural Operator, arXiv:2010.08895, eq. 4–5.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from scifm.errors import ConfigError, SignatureError
+
+__all__ = ["Engine", "FourierLayer", "TransformMatrices", "analyze", "choose_engine", "synthesize", "transform_matrices"]
+
+Engine = Literal["auto", "gemm", "fft"]
+
+
+@dataclass(frozen=True)
+class TransformMatrices:
+    """Cosine and sine matrices of one grid.
+
+    Args:
+        forward: ``(2, modes, n)`` of the last axis: cos and −sin, divided by the number of points of the grid.
+        inverse: ``(2, modes, n)`` of the last axis: cos and −sin, times the weight of a mode and its conjugate.
+        blocks: one ``(2·2·modes, 2·n)`` real form of a complex transform for each of the other axes.
+    """
+
+    forward: Tensor
+    inverse: Tensor
+    blocks: tuple[Tensor, ...]
+
+
+def _cosines_and_sines(modes: list[int], num_points: int) -> tuple[Tensor, Tensor]:
+    angle = torch.outer(torch.tensor(modes, dtype=torch.float64), torch.arange(num_points, dtype=torch.float64))
+    angle *= 2 * math.pi / num_points
+    return angle.cos(), angle.sin()
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)  # a matrix first built during inference must still serve training later
+def transform_matrices(
+    num_points: tuple[int, ...], modes: tuple[int, ...], dtype: torch.dtype, device: torch.device
+) -> TransformMatrices:
+    """Build (once) the matrices of a grid with `num_points` per axis and `modes` kept per axis.
+
+    Raises:
+        SignatureError: if an axis has fewer than ``2·modes`` points.
+    """
+    if any(2 * m > n for m, n in zip(modes, num_points, strict=True)):
+        raise SignatureError(
+            f"The operator keeps {modes} modes and needs at least twice as many points per axis; the grid has {num_points}."
+        )
+    *others, last = zip(modes, num_points, strict=True)
+    cos, sin = _cosines_and_sines(list(range(last[0])), last[1])
+    pair = torch.stack([cos, -sin])
+    weight = torch.full((1, last[0], 1), 2.0, dtype=torch.float64)
+    weight[:, 0] = 1.0
+    blocks = []
+    for m, n in others:
+        cos, sin = _cosines_and_sines([*range(m), *range(-m, 0)], n)
+        blocks.append(torch.cat([torch.cat([cos, sin], 1), torch.cat([-sin, cos], 1)]))
+
+    def settle(matrix: Tensor) -> Tensor:
+        return matrix.to(dtype=dtype, device=device).contiguous()
+
+    return TransformMatrices(
+        settle(pair / math.prod(num_points)), settle(pair * weight), tuple(settle(block) for block in blocks)
+    )
+
+
+def _complex_axis(fields: Tensor, block: Tensor) -> Tensor:
+    """Transform ``(2, lead, n, rest)`` along n by the real form ``(2·k, 2·n)``; returns ``(2, lead, k, rest)``."""
+    _, lead, n, rest = fields.shape
+    k = block.shape[0] // 2
+    if lead == 1:
+        return (block @ fields.reshape(2 * n, rest)).view(2, 1, k, rest)
+    result = fields.new_empty(2, lead, k, rest)
+    for part in (0, 1):
+        rows = block[part * k : (part + 1) * k]
+        torch.bmm(rows[:, :n].expand(lead, -1, -1), fields[0], out=result[part])
+        result[part].baddbmm_(rows[:, n:].expand(lead, -1, -1), fields[1])
+    return result
+
+
+def analyze(fields: Tensor, last: Tensor, blocks: tuple[Tensor, ...]) -> Tensor:
+    """Return the kept modes of real fields.
+
+    Args:
+        fields: ``(*space, rest)``, contiguous.
+        last: ``(2, modes, n)`` of the last spatial axis.
+        blocks: real forms of the other axes.
+
+    Returns:
+        ``(2, modes in all, rest)``: real and imaginary parts.
+    """
+    *space, rest = fields.shape
+    rows, modes = math.prod(space[:-1]), last.shape[1]
+    stacked = fields.view(rows, space[-1], rest)
+    result = fields.new_empty(2, rows, modes, rest)
+    for part in (0, 1):
+        torch.bmm(last[part].expand(rows, -1, -1), stacked, out=result[part])
+    lead, trail = 1, rows
+    for n, block in zip(space[:-1], blocks, strict=True):
+        trail //= n
+        result = _complex_axis(result.view(2, lead, n, trail * modes * rest), block)
+        lead *= block.shape[0] // 2
+    return result.view(2, lead * modes, rest)
+
+
+def synthesize(modes: Tensor, last: Tensor, blocks: tuple[Tensor, ...], onto: Tensor) -> Tensor:
+    """Add to `onto` the adjoint of `analyze` (same matrices) applied to `modes`.
+
+    Args:
+        modes: ``(2, modes in all, rest)``.
+        last: as in `analyze`; with the weighted matrix this is the inverse transform.
+        blocks: as in `analyze`.
+        onto: ``(*space, rest)``, contiguous; changed in place and returned.
+    """
+    *space, rest = onto.shape
+    kept = [block.shape[0] // 2 for block in blocks]
+    k_last, n_last = last.shape[1:]
+    result, trail = modes, 1
+    for axis in range(len(kept) - 1, -1, -1):
+        lead = math.prod(kept[:axis])
+        result = _complex_axis(result.view(2, lead, kept[axis], trail * k_last * rest), blocks[axis].T)
+        trail *= space[axis]
+    rows = math.prod(space[:-1])
+    result = result.view(2, rows, k_last, rest)
+    stacked = onto.view(rows, n_last, rest)
+    for part in (0, 1):
+        stacked.baddbmm_(last[part].T.expand(rows, -1, -1), result[part])
+    return onto
+
+
+def _mix(modes: Tensor, weight: Tensor) -> Tensor:
+    """Multiply complex ``(2, mode, batch, in)`` by complex ``(2, mode, in, out)`` in real arithmetic."""
+    result = modes.new_empty(*modes.shape[:-1], weight.shape[-1])
+    torch.bmm(modes[0], weight[0], out=result[0])
+    result[0].baddbmm_(modes[1], weight[1], alpha=-1)
+    torch.bmm(modes[0], weight[1], out=result[1])
+    result[1].baddbmm_(modes[1], weight[0])
+    return result
+
+
+def _mix_adjoint(grad: Tensor, weight: Tensor) -> Tensor:
+    """Multiply by the conjugate transpose of `weight`: the gradient of `_mix` with respect to its modes."""
+    result = grad.new_empty(*grad.shape[:-1], weight.shape[-2])
+    real, imaginary = weight[0].mT, weight[1].mT
+    torch.bmm(grad[0], real, out=result[0])
+    result[0].baddbmm_(grad[1], imaginary)
+    torch.bmm(grad[1], real, out=result[1])
+    result[1].baddbmm_(grad[0], imaginary, alpha=-1)
+    return result
+
+
+def _mix_weight_gradient(modes: Tensor, grad: Tensor) -> Tensor:
+    result = modes.new_empty(2, modes.shape[1], modes.shape[-1], grad.shape[-1])
+    real, imaginary = modes[0].mT, modes[1].mT
+    torch.bmm(real, grad[0], out=result[0])
+    result[0].baddbmm_(imaginary, grad[1])
+    torch.bmm(real, grad[1], out=result[1])
+    result[1].baddbmm_(imaginary, grad[0], alpha=-1)
+    return result
+
+
+class _GemmLayer(torch.autograd.Function):
+    """Spectral mixing plus pointwise skip; the inverse transform accumulates onto the skip's product.
+
+    Saved for the backward pass: the input and its kept modes. Everything here is linear, so the backward pass is the
+    forward pass with the two transforms exchanged.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, skip: Tensor, bias: Tensor, matrices: TransformMatrices) -> Tensor:
+        *space, batch, channels = x.shape
+        modes = analyze(x.view(*space, batch * channels), matrices.forward, matrices.blocks)
+        modes = modes.view(2, -1, batch, channels)
+        mixed = _mix(modes, weight)
+        out = torch.addmm(bias, x.view(-1, channels), skip.T)
+        width = out.shape[1]
+        synthesize(
+            mixed.view(2, -1, batch * width), matrices.inverse, matrices.blocks, out.view(*space, batch * width)
+        )
+        ctx.save_for_backward(x, modes, weight, skip)
+        ctx.matrices = matrices
+        return out.view(*space, batch, width)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, modes, weight, skip = ctx.saved_tensors
+        matrices: TransformMatrices = ctx.matrices
+        grad = grads[0].contiguous()
+        *space, batch, width = grad.shape
+        channels = x.shape[-1]
+        spectrum = analyze(grad.view(*space, batch * width), matrices.inverse, matrices.blocks)
+        spectrum = spectrum.view(2, -1, batch, width)
+        flat = grad.view(-1, width)
+        grad_x = None
+        if ctx.needs_input_grad[0]:
+            back = _mix_adjoint(spectrum, weight).view(2, -1, batch * channels)
+            grad_x = flat @ skip
+            synthesize(back, matrices.forward, matrices.blocks, grad_x.view(*space, batch * channels))
+            grad_x = grad_x.view_as(x)
+        grad_weight = _mix_weight_gradient(modes, spectrum) if ctx.needs_input_grad[1] else None
+        return grad_x, grad_weight, flat.T @ x.view(-1, channels), flat.sum(0), None
+
+
+def _fft_mixing(x: Tensor, weight: Tensor, modes: tuple[int, ...]) -> Tensor:
+    """Return the spectral half of the layer through full fast Fourier transforms."""
+    *space, _, _ = x.shape
+    axes = tuple(range(len(space)))
+    rows = [
+        torch.tensor([*range(m), *range(n - m, n)], device=x.device)
+        for m, n in zip(modes[:-1], space[:-1], strict=True)
+    ]
+    columns = torch.arange(modes[-1], device=x.device)
+    kept = torch.meshgrid(*rows, columns, indexing="ij")
+    spectrum = torch.fft.rfftn(x, dim=axes, norm="ortho")
+    low = spectrum[kept]
+    mixed = torch.einsum("...bi,...io->...bo", low, torch.complex(weight[0], weight[1]).view(*low.shape[:-2], *weight.shape[-2:]))
+    full = spectrum.new_zeros(*spectrum.shape[:-1], weight.shape[-1])
+    full = full.index_put(kept, mixed)
+    return torch.fft.irfftn(full, s=tuple(space), dim=axes, norm="ortho")
+
+
+def choose_engine(num_points: tuple[int, ...], modes: tuple[int, ...]) -> Literal["gemm", "fft"]:
+    """Return the engine expected to be faster, from a count of operations per channel.
+
+    A transform by matrices costs 2·k·n a line and runs at the speed of matrix products; a fast transform costs about
+    2.5·n·log₂ n a line but is bound by memory, at roughly a fifteenth of that speed on the processors measured
+    (``benchmarks/engines.py``). Modes are mixed at the same cost by both.
+    """
+    gemm, lines = 0.0, math.prod(num_points)
+    for index, (k, n) in enumerate(reversed(list(zip(modes, num_points, strict=True)))):
+        rows = k if index == 0 else 2 * k
+        lines = lines // n
+        gemm += 2.0 * (2 if index == 0 else 4) * rows * n * lines
+        lines *= rows
+    total = math.prod(num_points)
+    fft = 2.5 * total * math.log2(total) * 15.0
+    return "gemm" if gemm <= fft else "fft"
+
+
+class FourierLayer(nn.Module):
+    """``x ↦ F⁻¹(R·F x) + W x + b`` on ``(*space, batch, channel)``.
+
+    Args:
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        modes: modes kept per axis (see the head of this file).
+        engine: ``auto`` picks by `choose_engine`.
+
+    Attributes:
+        spectral_weight: ``(2, modes in all, in, out)``, real and imaginary parts: no complex parameters, so that saving,
+            quantization and distributed training need no special case.
+        skip: the pointwise map.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, modes: tuple[int, ...], *, engine: Engine = "auto") -> None:
+        super().__init__()
+        if not modes or any(m < 1 for m in modes):
+            raise ConfigError(f"A Fourier layer needs at least one mode per axis; got {modes}.")
+        if engine not in ("auto", "gemm", "fft"):
+            raise ConfigError(f"engine must be 'auto', 'gemm' or 'fft'; got '{engine}'.")
+        self.modes = tuple(modes)
+        self.engine = engine
+        num_modes = modes[-1] * math.prod(2 * m for m in modes[:-1])
+        self.spectral_weight = nn.Parameter(torch.empty(2, num_modes, in_channels, out_channels))
+        self.skip = nn.Linear(in_channels, out_channels)
+        nn.init.normal_(self.spectral_weight, std=1 / math.sqrt(2 * in_channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(*space, batch, in)`` to ``(*space, batch, out)``.
+
+        Raises:
+            SignatureError: if an axis has fewer than twice as many points as modes.
+        """
+        space = tuple(x.shape[:-2])
+        engine = choose_engine(space, self.modes) if self.engine == "auto" else self.engine
+        matrices = transform_matrices(space, self.modes, x.dtype, x.device)
+        if engine == "fft":
+            return _fft_mixing(x, self.spectral_weight, self.modes) + self.skip(x)
+        out: Tensor = _GemmLayer.apply(  # type: ignore[no-untyped-call]
+            x.contiguous(), self.spectral_weight, self.skip.weight, self.skip.bias, matrices
+        )
+        return out

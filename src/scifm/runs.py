@@ -1,0 +1,262 @@
+"""What a run is on disk.
+
+::
+
+    runs/<name>-<hash8>/
+      config.toml      resolved and complete        environment.json  versions, hardware, git commit, command
+      metrics.jsonl    one line an event            model/            weights and how to rebuild the operator
+      state/           what resume needs            scores.parquet    per sample, channel, lead time
+      parent           path of the run it was fine-tuned from
+      STATUS           running | complete | failed: reason            LOCK   who writes here now
+
+Every file is written aside, flushed to disk and renamed, so a reader never meets half a file and a crash loses
+nothing that was stored before. The lock is held by the operating system: it goes when its owner dies, however it dies.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from scifm.config import config_hash, dump_toml, read_toml
+from scifm.errors import RunError
+
+__all__ = ["Run", "describe_environment", "write_atomically", "write_json"]
+
+_PACKAGES = ("scifm", "torch", "numpy", "scipy", "h5py", "lightning-fabric", "pydantic", "safetensors")
+
+
+def _refusal(path: Path, error: OSError) -> RunError:
+    return RunError(
+        f"Cannot write '{path}': {error.strerror or error}. Free some space or choose another folder with --out; what was "
+        "stored before is untouched."
+    )
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write `content` to `path` so that a reader sees the old file or the new one, never a part.
+
+    Raises:
+        RunError: if the disk is full or the folder cannot be written.
+    """
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with aside.open("wb") as handle:
+            handle.write(content)
+            handle.flush()
+            os.fsync(handle.fileno())
+        aside.replace(path)
+    except OSError as error:
+        _discard(aside)
+        raise _refusal(path, error) from error
+
+
+def _discard(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:
+        return  # the folder itself is out of reach: the error on its way up says so
+
+
+def write_json(path: Path, entries: Any) -> None:
+    """Write `entries` as indented JSON; NaN is refused, since JSON has none."""
+    write_atomically(path, (json.dumps(entries, indent=2, allow_nan=False) + "\n").encode())
+
+
+def _git_commit() -> str | None:
+    here = Path(__file__).resolve().parent
+    try:
+        found = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=5, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() if found.returncode == 0 else None
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass  # not Linux
+    return platform.processor() or platform.machine()
+
+
+def describe_environment() -> dict[str, Any]:
+    """Return versions, hardware, git commit and command line: enough to know where a number came from."""
+    versions = {}
+    for name in _PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return {
+        "python": platform.python_version(),
+        "versions": versions,
+        "processor": _processor(),
+        "num_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "system": platform.platform(),
+        "git_commit": _git_commit(),
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder. Open one with `Run.open`, make or reopen one for writing with `Run.prepare`."""
+
+    path: Path
+
+    @classmethod
+    def prepare(cls, root: str | Path, name: str, config: Mapping[str, Any], *, parent: Path | None = None) -> Run:
+        """Return the folder for this configuration under `root`, made if it is not there yet.
+
+        The same name and configuration always give the same folder, which is how an interrupted run is found again.
+        """
+        run = cls(Path(root) / f"{name}-{config_hash(config)}")
+        if not (run.path / "config.toml").exists():
+            if parent is not None:
+                relative = os.path.relpath(parent, run.path)
+                write_atomically(run.path / "parent", (relative + "\n").encode())
+            write_json(run.path / "environment.json", describe_environment())
+            write_atomically(run.path / "config.toml", dump_toml(config).encode())
+        return run
+
+    @classmethod
+    def open(cls, path: str | Path) -> Run:
+        """Return an existing run.
+
+        Raises:
+            RunError: if there is no run at `path`.
+        """
+        path = Path(path)
+        if not (path / "config.toml").is_file():
+            raise RunError(
+                f"'{path}' is not a run folder: it holds no config.toml. Give the folder that 'scifm pretrain' printed."
+            )
+        return cls(path)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return read_toml(self.path / "config.toml")
+
+    @property
+    def parent(self) -> Path | None:
+        """The run this one was fine-tuned from, if any."""
+        link = self.path / "parent"
+        return (self.path / link.read_text().strip()).resolve() if link.is_file() else None
+
+    @property
+    def status(self) -> str:
+        file = self.path / "STATUS"
+        return file.read_text().strip() if file.is_file() else "new"
+
+    @property
+    def is_complete(self) -> bool:
+        return self.status == "complete"
+
+    def set_status(self, status: str) -> None:
+        write_atomically(self.path / "STATUS", (status + "\n").encode())
+
+    def require_complete(self) -> None:
+        if not self.is_complete:
+            raise RunError(
+                f"The run '{self.path}' is not complete (status: {self.status}). Run the same command again to resume it."
+            )
+
+    def read_json(self, name: str) -> Any:
+        """Return the content of one of the run's JSON files.
+
+        Raises:
+            RunError: if it is missing or damaged.
+        """
+        file = self.path / name
+        try:
+            return json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, json.JSONDecodeError) as error:
+            raise RunError(f"'{file}' cannot be read ({error}). Delete the folder '{self.path}' to make it anew.") from error
+
+    def log(self, **event: Any) -> None:
+        """Append one event to metrics.jsonl.
+
+        Raises:
+            RunError: if it cannot be written.
+        """
+        file = self.path / "metrics.jsonl"
+        try:
+            with file.open("a", encoding="utf-8") as handle:
+                handle.write(json.dumps(event) + "\n")
+        except OSError as error:
+            raise _refusal(file, error) from error
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Return every complete event of metrics.jsonl; a last line cut by a crash is left out."""
+        file = self.path / "metrics.jsonl"
+        if not file.is_file():
+            return []
+        lines = file.read_text(encoding="utf-8").split("\n")[:-1]
+        return [json.loads(line) for line in lines if line.endswith("}")]
+
+    def rewind(self, step: int) -> None:
+        """Drop events after `step`, so that each appears once when the steps are taken again."""
+        kept = [event for event in self.metrics() if event.get("step", 0) <= step]
+        text = "".join(json.dumps(event) + "\n" for event in kept)
+        write_atomically(self.path / "metrics.jsonl", text.encode())
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold this folder for writing; STATUS tells afterwards how it ended.
+
+        Raises:
+            RunError: if another process holds it.
+        """
+        file = self.path / "LOCK"
+        try:
+            handle = file.open("a+", encoding="utf-8")
+        except OSError as error:
+            raise _refusal(file, error) from error
+        with handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                handle.seek(0)
+                owner = handle.read().strip() or "unknown"
+                raise RunError(
+                    f"The run folder '{self.path}' is in use by another process ({owner}). Wait for it, stop it, or choose "
+                    "another folder with --out."
+                ) from error
+            handle.truncate(0)
+            handle.write(
+                f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}\n"
+            )
+            handle.flush()
+            try:
+                yield
+            except KeyboardInterrupt:
+                self.set_status("interrupted: run the same command again to resume")
+                raise
+            except Exception as error:
+                self._note_failure(error)
+                raise
+
+    def _note_failure(self, error: Exception) -> None:
+        try:
+            self.set_status(f"failed: {error}".replace("\n", " "))
+        except RunError:
+            return  # the disk that caused the failure also refuses the note; the error on its way up tells it

@@ -1,0 +1,5 @@
+"""Many runs, one question."""
+
+from scifm.studies.transfer import TransferRecipe, transfer
+
+__all__ = ["TransferRecipe", "transfer"]

@@ -1,0 +1,21 @@
+"""Systems: equations with knobs, each a documented file of its own."""
+
+from scifm.systems.advection_diffusion import AdvectionDiffusion
+from scifm.systems.catalog import SYSTEMS, system_from_dict
+from scifm.systems.forcing import GaussianForcing
+from scifm.systems.helmholtz import Helmholtz
+from scifm.systems.knobs import Knob
+from scifm.systems.poisson import Poisson
+from scifm.systems.system import SamplingRecord, System
+
+__all__ = [
+    "SYSTEMS",
+    "AdvectionDiffusion",
+    "GaussianForcing",
+    "Helmholtz",
+    "Knob",
+    "Poisson",
+    "SamplingRecord",
+    "System",
+    "system_from_dict",
+]

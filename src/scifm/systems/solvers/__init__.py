@@ -1,0 +1,1 @@
+"""Solvers: numerical methods shared by the systems."""

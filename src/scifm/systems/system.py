@@ -1,0 +1,150 @@
+"""`System`: the interface of every equation in the house.
+
+A system knows its equation, draws problems from its knobs, solves them, and can tell by how much any field misses the
+equation. It knows nothing of networks or training.
+"""
+
+from __future__ import annotations
+
+import abc
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from scifm.errors import ConfigError, suggest
+from scifm.fields.batch import Batch, Signature
+from scifm.fields.grid import Grid
+from scifm.fields.homogeneity import Homogeneity
+from scifm.systems.knobs import Knob
+
+__all__ = ["SamplingRecord", "System"]
+
+
+@dataclass
+class SamplingRecord:
+    """Counts what sampling threw away, because a rejection shifts the distribution that a card must describe.
+
+    Args:
+        drawn: problems drawn, kept or not.
+        rejected: problems thrown away and drawn again.
+    """
+
+    drawn: int = 0
+    rejected: int = 0
+
+    @property
+    def rejection_rate(self) -> float:
+        """Rejected over drawn; 0 before anything was drawn."""
+        return self.rejected / self.drawn if self.drawn else 0.0
+
+
+class System(abc.ABC):
+    """One equation with its knobs. Subclasses are frozen dataclasses; their fields are knobs and options.
+
+    Class variables:
+        name: key in `SYSTEMS`.
+        equation: the equation on one line, with its signs.
+        signature: names of fields and coefficients.
+        homogeneities: exact scalings of the equation, applied in this order.
+    """
+
+    name: ClassVar[str]
+    equation: ClassVar[str]
+    signature: ClassVar[Signature]
+    homogeneities: ClassVar[tuple[Homogeneity, ...]]
+
+    @property
+    def knobs(self) -> dict[str, Knob]:
+        """The ranges this system draws from, by name."""
+        values = {entry.name: getattr(self, entry.name) for entry in self._entries()}
+        return {name: value for name, value in values.items() if isinstance(value, Knob)}
+
+    def where(self, **knobs: Any) -> Self:
+        """Return the same system with some knobs replaced: how physics is shifted.
+
+        Args:
+            **knobs: a `Knob`, a pair ``[low, high]`` (scale and integer stay as they are), a number, or a table.
+
+        Raises:
+            ConfigError: if a name is no knob of this system or a range is not valid.
+        """
+        ours = self.knobs
+        for name in knobs:
+            if name not in ours:
+                raise ConfigError(f"Knob of '{self.name}': {suggest(name, ours)}")
+        changes: dict[str, Any] = {name: Knob.parse(value, like=ours[name]) for name, value in knobs.items()}
+        return replace(self, **changes)  # type: ignore[type-var]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return ``{"name", "knobs", "options"}``, plain numbers and strings only; `system_from_dict` reads it."""
+        knobs = self.knobs
+        options = {entry.name: getattr(self, entry.name) for entry in self._entries() if entry.name not in knobs}
+        return {
+            "name": self.name,
+            "knobs": {name: knob.to_dict() for name, knob in knobs.items()},
+            "options": {name: v.to_dict() if hasattr(v, "to_dict") else v for name, v in options.items()},
+        }
+
+    @abc.abstractmethod
+    def sample(
+        self,
+        num_samples: int,
+        grid: Grid,
+        generator: torch.Generator | None = None,
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: Any = None,
+        record: SamplingRecord | None = None,
+    ) -> Batch:
+        """Draw problems and solve them.
+
+        Args:
+            num_samples: how many.
+            grid: where the fields live; its sides may differ.
+            generator: source of every random number; torch's global one when None. Problems are drawn in float64, so
+                one seed means one set of problems at every resolution and precision.
+            dtype: torch.float32 or torch.float64.
+            device: where the batch is made; the generator's device when None, else the CPU.
+            record: counts draws and rejections when given.
+
+        Returns:
+            A batch with targets: inputs ``(num_samples, 1, inputs, *space)``, coefficients
+            ``(num_samples, coefficients)``, targets ``(num_samples, 1, outputs, *space)``.
+
+        Raises:
+            ConfigError: if `num_samples` or `dtype` is not allowed.
+            SignatureError: if the system is not defined on this grid.
+            DataError: if the knobs ask for problems that (almost) cannot be made.
+        """
+
+    @abc.abstractmethod
+    def solve(self, batch: Batch) -> Batch:
+        """Return the batch with targets solved from its own inputs and coefficients.
+
+        Raises:
+            SignatureError: if the batch is not one of this system.
+            DataError: if a sample has no solution.
+        """
+
+    @abc.abstractmethod
+    def residual(self, batch: Batch) -> Tensor:
+        """Return left side minus right side of the equation, ``(batch, time, outputs, *space)``; unit: the forcing's.
+
+        Differentiable with respect to the targets.
+
+        Raises:
+            SignatureError: if the batch is not one of this system or has no targets.
+        """
+
+    @abc.abstractmethod
+    def invariants(self, batch: Batch) -> dict[str, Tensor]:
+        """Return named dimensionless balances, each ``(batch,)``, that are zero for every exact solution.
+
+        Raises:
+            SignatureError: if the batch is not one of this system or has no targets.
+        """
+
+    def _entries(self) -> tuple[Any, ...]:
+        return fields(self)  # type: ignore[arg-type]

@@ -1,0 +1,18 @@
+"""Pre-training, fine-tuning and training from scratch: recipes in, run folders out."""
+
+from scifm.training.finetune import AdaptRecipe, DownstreamPool, downstream_pool, finetune, from_scratch
+from scifm.training.loop import DivergedError, TrainingConfig, train
+from scifm.training.pretrain import PretrainRecipe, pretrain
+
+__all__ = [
+    "AdaptRecipe",
+    "DivergedError",
+    "DownstreamPool",
+    "PretrainRecipe",
+    "TrainingConfig",
+    "downstream_pool",
+    "finetune",
+    "from_scratch",
+    "pretrain",
+    "train",
+]

@@ -1,0 +1,272 @@
+"""Adapting to a new system with few samples: fine-tuning, and training from scratch beside it under the same rules.
+
+Both choose their learning rate alike: every candidate trains on part of the downstream samples, the rest scores it, and
+the winner trains again on all of them. The test set plays no part. Trials are counted and recorded.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import Field, field_validator
+
+from scifm.config import Config, build_config
+from scifm.data.normalize import fit_normalization
+from scifm.data.store import Store
+from scifm.data.stream import Epochs
+from scifm.data.subsets import nested_subsets, split_validation
+from scifm.errors import ConfigError, DataError
+from scifm.fields.batch import Batch
+from scifm.fields.grid import Grid
+from scifm.fields.homogeneity import Homogeneity
+from scifm.fields.seeds import generator_for
+from scifm.models.fno import FNOConfig
+from scifm.models.hub import load_operator, save_operator
+from scifm.models.operator import Operator
+from scifm.runs import Run, write_json
+from scifm.systems import System
+from scifm.training.checkpoint import Checkpoint
+from scifm.training.loop import DivergedError, Observer, TrainingConfig, train, validation_error
+from scifm.training.pretrain import PretrainRecipe, build_operator, recorded
+from scifm.training.recipe import SystemConfig
+
+__all__ = ["AdaptRecipe", "DownstreamPool", "downstream_pool", "finetune", "from_scratch"]
+
+
+class AdaptRecipe(Config):
+    """How to adapt to downstream samples; the same settings serve fine-tuning and training from scratch.
+
+    Args:
+        num_samples: downstream samples used.
+        seed: which samples, their order, and first weights (from scratch).
+        learning_rates: candidates, tried in turn.
+        held_out: share of the samples that scores the candidates.
+        training: how each of them trains; its learning_rate is replaced.
+    """
+
+    num_samples: int = Field(64, ge=2)
+    seed: int = 0
+    learning_rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3)
+    held_out: float = Field(0.2, gt=0, lt=1)
+    training: TrainingConfig = TrainingConfig(num_steps=300, validate_every=100, checkpoint_every=100)
+
+    @field_validator("learning_rates")
+    @classmethod
+    def _some_candidates(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if not value or any(not 0 < rate < math.inf for rate in value):
+            raise ValueError("give at least one positive learning rate")
+        return value
+
+
+@dataclass(frozen=True)
+class DownstreamPool:
+    """Samples of the downstream system that few-shot subsets are taken from.
+
+    Args:
+        samples: the whole pool; subsets of a seed are nested prefixes of one permutation of it.
+        origin: where they came from, for the record.
+        homogeneities: exact scalings of the system, for fitting a normalization from scratch.
+    """
+
+    samples: Batch
+    origin: dict[str, Any]
+    homogeneities: tuple[Homogeneity, ...]
+
+
+def downstream_pool(target: System | Store, *, grid: Grid, num_samples: int, seed: int) -> DownstreamPool:
+    """Return a pool of downstream samples, drawn from a system or taken from a store's training split.
+
+    Args:
+        target: where samples come from.
+        grid: for a system, where its fields live.
+        num_samples: for a system, the size of the pool. Subsets nest only within pools of one size and seed.
+        seed: for a system, which samples.
+
+    Raises:
+        StoreError, DataError: if a store cannot be read.
+    """
+    if isinstance(target, System):
+        samples = target.sample(num_samples, grid, generator_for(seed, "downstream", "pool"))
+        origin = {"system": SystemConfig.of(target).to_dict(), "grid": grid.to_dict(), "num_samples": num_samples, "seed": seed}
+        return DownstreamPool(samples, origin, target.homogeneities)
+    split = target.split("train")
+    origin = {"store": str(target.path), "split": "train", "num_samples": split.num_samples}
+    return DownstreamPool(split.load(), origin, target.homogeneities)
+
+
+def finetune(
+    parent: Run | str | Path,
+    pool: DownstreamPool | System | Store,
+    recipe: AdaptRecipe | None = None,
+    *,
+    out: str | Path = "runs",
+    observe: Observer | None = None,
+    **settings: Any,
+) -> Run:
+    """Fine-tune all weights of a pre-trained operator on downstream samples.
+
+    Args:
+        parent: a complete run.
+        pool: downstream samples, or the system or store they come from.
+        recipe: how; the defaults when left out.
+        out: folder that holds run folders.
+        observe: called with every event, for progress.
+        **settings: single settings of the recipe, such as ``num_samples=16``.
+
+    Returns:
+        The run folder, complete.
+
+    Raises:
+        ConfigError: if a setting is not valid.
+        DataError: if there are too few samples.
+        RunError: if the parent is not complete, or the folder is in use or cannot be written.
+        SignatureError: if the samples hold names the operator does not know.
+    """
+    return _adapt("finetune", parent, pool, recipe, out=out, observe=observe, **settings)
+
+
+def from_scratch(
+    parent: Run | str | Path,
+    pool: DownstreamPool | System | Store,
+    recipe: AdaptRecipe | None = None,
+    *,
+    out: str | Path = "runs",
+    observe: Observer | None = None,
+    **settings: Any,
+) -> Run:
+    """Train the parent's architecture from fresh weights on downstream samples alone: what fine-tuning must beat.
+
+    The normalization is fitted on the downstream samples too. Arguments, results and errors as for `finetune`.
+    """
+    return _adapt("from_scratch", parent, pool, recipe, out=out, observe=observe, **settings)
+
+
+def _adapt(
+    kind: str,
+    parent: Run | str | Path,
+    pool: DownstreamPool | System | Store,
+    recipe: AdaptRecipe | None,
+    *,
+    out: str | Path,
+    observe: Observer | None,
+    **settings: Any,
+) -> Run:
+    parent = parent if isinstance(parent, Run) else Run.open(parent)
+    parent.require_complete()
+    tree = {**(recipe.to_dict() if recipe is not None else {}), **settings}
+    recipe = build_config(AdaptRecipe, tree, source=f"settings of {kind}")
+    if not isinstance(pool, DownstreamPool):
+        pool = downstream_pool(pool, grid=_grid_of(parent), num_samples=max(1024, recipe.num_samples), seed=recipe.seed)
+    config = {"kind": kind, **recipe.to_dict(), "downstream": pool.origin, "parent_config": parent.config}
+    run = Run.prepare(out, f"{kind}-{recipe.num_samples}-seed{recipe.seed}", config, parent=parent.path)
+    with run.locked():
+        if not run.is_complete:
+            _Adaptation(kind, parent, pool, recipe, run, observe).carry_out()
+    return run
+
+
+def _grid_of(parent: Run) -> Grid:
+    config = build_config(PretrainRecipe, parent.config, source=f"'{parent.path}'")
+    if config.data.store is not None:
+        return Store.open(config.data.store).grid
+    return config.data.grid(load_operator(parent.path / "model").signature.num_spatial_dims)
+
+
+class _Adaptation:
+    def __init__(
+        self, kind: str, parent: Run, pool: DownstreamPool, recipe: AdaptRecipe, run: Run, observe: Observer | None
+    ) -> None:
+        self.kind, self.pool, self.recipe, self.run, self.observe = kind, pool, recipe, run, observe
+        self.parent_operator = load_operator(parent.path / "model")
+        subset = nested_subsets(pool.samples.num_samples, [recipe.num_samples], recipe.seed)[recipe.num_samples]
+        self.samples = pool.samples.select(subset)
+        self.normalization_kind = self.parent_operator.normalization.kind
+        write_json(run.path / "subset.json", {"pool": pool.origin, "index": subset.tolist()})
+
+    def carry_out(self) -> None:
+        self.run.set_status("running")
+        started = time.perf_counter()
+        trials = self._trials()
+        chosen = min(trials, key=lambda trial: trial["relative_l2"] if trial["relative_l2"] is not None else math.inf)
+        if chosen["relative_l2"] is None:
+            raise DivergedError(
+                f"Every learning rate of {list(self.recipe.learning_rates)} diverged on {self.recipe.num_samples} samples. Give "
+                "smaller ones in learning_rates."
+            )
+        operator = self._fresh(self.samples)
+        config = self._training(chosen["learning_rate"])
+        recorded(
+            self.run,
+            lambda note: train(
+                operator, self._source(self.samples), config=config, checkpoint=Checkpoint(self.run.path / "state"), observe=note
+            ),
+            self.observe,
+        )
+        save_operator(operator, self.run.path / "model")
+        write_json(
+            self.run.path / "outcome.json",
+            {
+                "learning_rate": chosen["learning_rate"],
+                "num_trials": len(trials),
+                "num_steps": config.num_steps,
+                "seconds": time.perf_counter() - started,
+            },
+        )
+        self.run.set_status("complete")
+
+    def _trials(self) -> list[dict[str, Any]]:
+        """Score every learning rate, going on behind those an interrupted sitting already scored."""
+        if len(self.recipe.learning_rates) == 1:
+            return [{"learning_rate": self.recipe.learning_rates[0], "relative_l2": 0.0}]
+        file = self.run.path / "trials.json"
+        trials: list[dict[str, Any]] = json.loads(file.read_text()) if file.is_file() else []
+        for rate in self.recipe.learning_rates[len(trials) :]:
+            trials.append({"learning_rate": rate, "relative_l2": self._try(rate)})
+            write_json(file, trials)
+        return trials
+
+    def _try(self, rate: float) -> float | None:
+        kept, held_out = split_validation(self.recipe.num_samples, self.recipe.held_out, seed=self.recipe.seed)
+        part = self.samples.select(kept)
+        operator = self._fresh(part)
+
+        def pass_on(**event: Any) -> None:
+            if self.observe is not None and event["event"] == "step":
+                self.observe(**event)
+
+        try:
+            train(operator, self._source(part), config=self._training(rate), observe=pass_on)
+        except DivergedError:
+            return None
+        score = validation_error(operator, self.samples.select(held_out))
+        return score if math.isfinite(score) else None
+
+    def _fresh(self, samples: Batch) -> Operator:
+        if self.kind == "finetune":
+            operator = self.parent_operator
+            fresh = build_operator(operator.signature, self._architecture(), operator.normalization, seed=self.recipe.seed)
+            fresh.load_state_dict(operator.state_dict())
+            return fresh
+        try:
+            normalization = fit_normalization(samples, self.pool.homogeneities, kind=self.normalization_kind)
+        except DataError as error:
+            raise DataError(f"From scratch on {samples.num_samples} samples: {error}") from error
+        return build_operator(samples.signature, self._architecture(), normalization, seed=self.recipe.seed)
+
+    def _architecture(self) -> FNOConfig:
+        config = self.parent_operator.config
+        if not isinstance(config, FNOConfig):
+            raise ConfigError(f"Cannot adapt an operator of kind '{self.parent_operator.kind}'; known: fno.")
+        return config
+
+    def _training(self, rate: float) -> TrainingConfig:
+        return self.recipe.training.model_copy(update={"learning_rate": rate})
+
+    def _source(self, samples: Batch) -> Epochs:
+        return Epochs(samples, batch_size=self.recipe.training.batch_size, seed=self.recipe.seed)

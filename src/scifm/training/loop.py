@@ -1,0 +1,259 @@
+"""The training loop: steps, schedule, validation, early stopping, and what is written. Nothing else.
+
+Fabric owns the device and the precision. Batches come by step number (`scifm.data.stream`), the learning rate is a
+function of the step, so a run that stops anywhere goes on exactly where it was.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal, Protocol
+
+import torch
+from lightning_fabric import Fabric
+from pydantic import Field
+from torch import Tensor, nn
+
+from scifm.config import Config
+from scifm.data.stream import BatchSource
+from scifm.errors import RunError
+from scifm.evaluation.pointwise import relative_l2
+from scifm.fields.batch import Batch
+from scifm.models.operator import Operator
+from scifm.objectives.supervised import objective_named
+from scifm.training.checkpoint import Checkpoint, Position
+from scifm.training.schedules import learning_rate_factor
+
+__all__ = ["DivergedError", "Observer", "TrainingConfig", "train", "validation_error"]
+
+
+class DivergedError(RunError):
+    """The loss became NaN or infinite."""
+
+
+class TrainingConfig(Config):
+    """How to train.
+
+    Args:
+        num_steps: optimizer steps in all.
+        batch_size: samples a step.
+        learning_rate: peak learning rate.
+        schedule: ``one_cycle``, ``cosine`` or ``constant``.
+        warmup_fraction: share of the steps in which the learning rate rises.
+        weight_decay: decoupled (AdamW).
+        objective: name of the loss.
+        gradient_clip: largest norm of the gradient; absent: no clipping.
+        validate_every: steps between validations.
+        log_every: steps between log lines of the training loss.
+        checkpoint_every: steps between saved states.
+        patience: stop after this many validations without a better score and go back to the weights that had the best
+            one; absent: train to the end and keep the last weights.
+        precision: ``32-true``, ``64-true`` or ``bf16-mixed`` (Fabric's names).
+        accelerator: ``auto``, ``cpu`` or ``cuda``.
+    """
+
+    num_steps: int = Field(1000, ge=1)
+    batch_size: int = Field(32, ge=1)
+    learning_rate: float = Field(3e-3, gt=0, allow_inf_nan=False)
+    schedule: Literal["one_cycle", "cosine", "constant"] = "one_cycle"
+    warmup_fraction: float = Field(0.1, ge=0, lt=1)
+    weight_decay: float = Field(0.0, ge=0, allow_inf_nan=False)
+    objective: Literal["relative_l2", "mean_squared_error", "summed_squared_error"] = "relative_l2"
+    gradient_clip: float | None = Field(None, gt=0)
+    validate_every: int = Field(250, ge=1)
+    log_every: int = Field(25, ge=1)
+    checkpoint_every: int = Field(500, ge=1)
+    patience: int | None = Field(None, ge=1)
+    precision: Literal["32-true", "64-true", "bf16-mixed"] = "32-true"
+    accelerator: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+class Observer(Protocol):
+    """Told about every event; a run's `log` is one, a progress bar another."""
+
+    def __call__(self, **event: Any) -> None: ...
+
+
+class _Parcel:
+    """Carries a batch through Fabric, which would otherwise take the frozen dataclass apart to cast its tensors."""
+
+    def __init__(self, batch: Batch) -> None:
+        self.batch = batch
+
+
+class _Wrapped(nn.Module):
+    def __init__(self, operator: Operator) -> None:
+        super().__init__()
+        self.operator = operator
+
+    def forward(self, parcel: _Parcel) -> _Parcel:
+        return _Parcel(self.operator(parcel.batch))
+
+
+def validation_error(operator: Operator, batch: Batch) -> float:
+    """Return the mean relative L2 error over samples, frames and channels."""
+    prediction = operator.predict(batch).require_targets()
+    return float(relative_l2(prediction, operator.align(batch).require_targets()).mean())
+
+
+@contextmanager
+def _stop_requests() -> Iterator[Callable[[], bool]]:
+    """Turn the first Ctrl-C or SIGTERM into a question asked between steps; a second Ctrl-C interrupts at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    asked = threading.Event()
+
+    def note(signum: int, frame: Any) -> None:
+        if asked.is_set() and signum == signal.SIGINT:
+            raise KeyboardInterrupt
+        asked.set()
+
+    previous = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked.is_set
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def train(
+    operator: Operator,
+    source: BatchSource,
+    *,
+    config: TrainingConfig,
+    validation: Batch | None = None,
+    checkpoint: Checkpoint | None = None,
+    observe: Observer | None = None,
+) -> Position:
+    """Train `operator` in place.
+
+    Args:
+        operator: its weights are changed.
+        source: batches by step number.
+        config: how to train.
+        validation: samples to score by relative L2; needed for early stopping.
+        checkpoint: where the state is kept; resumed from when it holds one. None: nothing is kept.
+        observe: called with every event: ``resumed``, ``train``, ``valid``, ``step``.
+
+    Returns:
+        Where training ended.
+
+    Raises:
+        DivergedError: if the loss becomes NaN or infinite; weights are then useless, the last saved state is kept.
+        KeyboardInterrupt: after Ctrl-C or SIGTERM, once the state is saved.
+    """
+    return _Loop(operator, source, config, validation, checkpoint, observe or _ignore).run()
+
+
+def _ignore(**event: Any) -> None:
+    pass
+
+
+class _Loop:
+    def __init__(
+        self,
+        operator: Operator,
+        source: BatchSource,
+        config: TrainingConfig,
+        validation: Batch | None,
+        checkpoint: Checkpoint | None,
+        observe: Observer,
+    ) -> None:
+        self.operator, self.source, self.config = operator, source, config
+        self.validation, self.checkpoint, self.observe = validation, checkpoint, observe
+        self.objective = objective_named(config.objective)
+        self.fabric = Fabric(accelerator=config.accelerator, devices=1, precision=config.precision)
+        self.dtype = torch.float64 if config.precision == "64-true" else torch.float32
+        optimizer = torch.optim.AdamW(
+            operator.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+        )
+        self.module, self.optimizer = self.fabric.setup(_Wrapped(operator), optimizer)
+        self.position = Position()
+        self.best: dict[str, Tensor] = {}
+
+    def run(self) -> Position:
+        if self.checkpoint is not None:
+            self.position, self.best = self.checkpoint.load(self.operator, self._bare_optimizer)
+        self.observe(event="resumed", step=self.position.step)
+        self.operator.train()
+        with _stop_requests() as stop_requested:
+            while self.position.step < self.config.num_steps and not self._out_of_patience():
+                self._step()
+                self._keep_books()
+                if stop_requested():
+                    self._save()
+                    raise KeyboardInterrupt
+        self._save()
+        if self.best:
+            self.operator.load_state_dict(self.best)
+        self.operator.eval()
+        return self.position
+
+    @property
+    def _bare_optimizer(self) -> torch.optim.Optimizer:
+        bare: torch.optim.Optimizer = self.optimizer.optimizer
+        return bare
+
+    def _learning_rate(self) -> float:
+        c = self.config
+        factor = learning_rate_factor(c.schedule, self.position.step, c.num_steps, warmup_fraction=c.warmup_fraction)
+        return c.learning_rate * factor
+
+    def _step(self) -> None:
+        started = time.perf_counter()
+        for group in self._bare_optimizer.param_groups:
+            group["lr"] = self._learning_rate()
+        batch = self.source.batch(self.position.step).to(self.fabric.device, self.dtype)
+        self.optimizer.zero_grad()
+        loss: Tensor = self.objective(self.module(_Parcel(batch)).batch, self.operator.align(batch))
+        self.fabric.backward(loss)
+        if self.config.gradient_clip is not None:
+            self.fabric.clip_gradients(self.module, self.optimizer, max_norm=self.config.gradient_clip)
+        self.optimizer.step()
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise DivergedError(
+                f"The loss became {value} at step {self.position.step} with learning rate {self._learning_rate():.3g}. Lower "
+                "training.learning_rate, set training.gradient_clip, or look for NaN in the data."
+            )
+        self.position.loss_sum += value
+        self.position.step += 1
+        self.position.seconds += time.perf_counter() - started
+
+    def _keep_books(self) -> None:
+        p, c = self.position, self.config
+        last = p.step == c.num_steps
+        self.observe(event="step", step=p.step)
+        if p.step % c.log_every == 0 or last:
+            since = c.log_every if p.step % c.log_every == 0 else p.step % c.log_every
+            self.observe(
+                event="train", step=p.step, loss=p.loss_sum / since, learning_rate=self._learning_rate(), seconds=p.seconds
+            )
+            p.loss_sum = 0.0
+        if self.validation is not None and (p.step % c.validate_every == 0 or last):
+            self._validate(self.validation)
+        if p.step % c.checkpoint_every == 0 and not last:
+            self._save()
+
+    def _validate(self, batch: Batch) -> None:
+        score = validation_error(self.operator, batch.to(dtype=self.dtype))
+        self.observe(event="valid", step=self.position.step, relative_l2=score)
+        if score < self.position.best_score:
+            self.position.best_score, self.position.best_step = score, self.position.step
+            if self.config.patience is not None:
+                self.best = {name: tensor.detach().clone() for name, tensor in self.operator.state_dict().items()}
+
+    def _out_of_patience(self) -> bool:
+        if self.config.patience is None or self.validation is None:
+            return False
+        return self.position.step - self.position.best_step >= self.config.patience * self.config.validate_every
+
+    def _save(self) -> None:
+        if self.checkpoint is not None:
+            self.checkpoint.save(self.operator, self._bare_optimizer, self.position, self.best)

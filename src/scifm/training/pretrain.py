@@ -1,0 +1,168 @@
+"""Pre-training: recipe in, run folder out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from scifm.config import Config, apply_overrides, build_config, read_toml
+from scifm.data.normalize import fit_normalization
+from scifm.data.store import Store
+from scifm.data.stream import BatchSource, Epochs, Stream
+from scifm.errors import ConfigError
+from scifm.fields.batch import Batch, Signature
+from scifm.fields.homogeneity import Homogeneity
+from scifm.fields.normalization import Normalization
+from scifm.fields.seeds import generator_for
+from scifm.models.fno import FNO, FNOConfig
+from scifm.models.hub import save_operator
+from scifm.models.operator import Operator
+from scifm.runs import Run
+from scifm.training.checkpoint import Checkpoint, Position
+from scifm.training.loop import Observer, TrainingConfig, train
+from scifm.training.recipe import DataConfig, ModelConfig, SystemConfig
+
+__all__ = ["PretrainRecipe", "build_operator", "pretrain", "recorded"]
+
+
+class PretrainRecipe(Config):
+    """Everything a pre-training needs.
+
+    Args:
+        name: first part of the run folder's name.
+        seed: of weights, samples and order.
+        system: what to sample; absent when ``data.store`` names a store.
+        data: grid, store, numbers of samples.
+        model: the operator.
+        training: how to train.
+    """
+
+    name: str = "pretrain"
+    seed: int = 0
+    system: SystemConfig | None = None
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+
+    @classmethod
+    def read(cls, recipe: str | Path | Mapping[str, Any], *, overrides: Iterable[str] = ()) -> PretrainRecipe:
+        """Return a recipe from a TOML file or a tree, with ``a.b=c`` overrides.
+
+        Raises:
+            ConfigError: if it is missing, malformed, or holds unknown keys.
+        """
+        tree = recipe if isinstance(recipe, Mapping) else read_toml(recipe)
+        source = "the recipe" if isinstance(recipe, Mapping) else f"recipe '{recipe}'"
+        return build_config(cls, apply_overrides(tree, overrides), source=source)
+
+
+def build_operator(signature: Signature, config: FNOConfig, normalization: Normalization, *, seed: int) -> Operator:
+    """Return a fresh operator whose first weights depend on `seed` alone; the global generator is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.set_rng_state(generator_for(seed, "weights").get_state())
+        return FNO(signature, config, normalization=normalization)
+
+
+def pretrain(
+    recipe: PretrainRecipe | str | Path | Mapping[str, Any],
+    *,
+    store: Store | None = None,
+    out: str | Path = "runs",
+    observe: Observer | None = None,
+) -> Run:
+    """Pre-train an operator, or go on where an interrupted run of the same recipe stopped.
+
+    Args:
+        recipe: a recipe, its TOML file, or a tree of settings.
+        store: data to train on, instead of what the recipe says.
+        out: folder that holds run folders.
+        observe: called with every event, for progress.
+
+    Returns:
+        The run folder, complete: ``run.path / "model"`` holds the operator.
+
+    Raises:
+        ConfigError: if the recipe does not add up.
+        RunError: if the folder is in use or cannot be written.
+        StoreError, DataError: if the store cannot be read.
+    """
+    if not isinstance(recipe, PretrainRecipe):
+        recipe = PretrainRecipe.read(recipe)
+    if store is not None:
+        recipe = recipe.model_copy(
+            update={"system": None, "data": recipe.data.model_copy(update={"store": str(store.path)})}
+        )
+    recipe = recipe.model_copy(update={"model": _resolved(recipe.model)})
+    if (recipe.system is None) == (recipe.data.store is None):
+        raise ConfigError("A recipe needs either a [system] to sample or data.store, the folder of a store; not both.")
+    run = Run.prepare(out, recipe.name, recipe.to_dict())
+    with run.locked():
+        if not run.is_complete:
+            _train_run(run, recipe, observe)
+    return run
+
+
+def _resolved(model: ModelConfig) -> ModelConfig:
+    return model.model_copy(update={"network": model.resolve(), "size": None})
+
+
+def _train_run(run: Run, recipe: PretrainRecipe, observe: Observer | None) -> None:
+    source, fitting, validation, homogeneities = _data(recipe)
+    normalization = fit_normalization(fitting, homogeneities, kind=recipe.model.normalization)
+    operator = build_operator(source.signature, recipe.model.resolve(), normalization, seed=recipe.seed)
+    run.set_status("running")
+    recorded(
+        run,
+        lambda note: train(
+            operator,
+            source,
+            config=recipe.training,
+            validation=validation,
+            checkpoint=Checkpoint(run.path / "state"),
+            observe=note,
+        ),
+        observe,
+    )
+    save_operator(operator, run.path / "model")
+    run.set_status("complete")
+
+
+def recorded(run: Run, work: Callable[[Observer], Position], observe: Observer | None) -> Position:
+    """Do some training with its events written to the run's log and passed on to `observe`.
+
+    A resumed run first drops the log lines behind the state it resumes from, so that each occurs once.
+    """
+
+    def note(**event: Any) -> None:
+        if event["event"] == "resumed":
+            run.rewind(event["step"])
+        elif event["event"] != "step":
+            run.log(**event)
+        if observe is not None:
+            observe(**event)
+
+    return work(note)
+
+
+def _data(recipe: PretrainRecipe) -> tuple[BatchSource, Batch, Batch, tuple[Homogeneity, ...]]:
+    """Return the source of training batches, samples to fit the normalization, samples to score, and homogeneities."""
+    data, size, seed = recipe.data, recipe.training.batch_size, recipe.seed
+    if data.store is not None:
+        store = Store.open(data.store)
+        split = store.split("train")
+        fitting = split.batch(slice(0, data.num_normalization_samples))
+        validation = store.split("valid").batch(slice(0, data.num_validation_samples))
+        return Epochs(split, batch_size=size, seed=seed), fitting, validation, store.homogeneities
+    assert recipe.system is not None
+    system = recipe.system.build()
+    grid = data.grid(system.signature.num_spatial_dims)
+
+    def draw(purpose: str, count: int) -> Batch:
+        return system.sample(count, grid, generator_for(seed, "pretrain", purpose))
+
+    stream = Stream(system, grid, batch_size=size, seed=seed)
+    fitting, validation = draw("normalization", data.num_normalization_samples), draw("valid", data.num_validation_samples)
+    return stream, fitting, validation, system.homogeneities

@@ -1,0 +1,96 @@
+"""What a recipe may say: the tables shared by every training command."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from scifm.config import Config
+from scifm.errors import ConfigError, SignatureError
+from scifm.fields.grid import Grid
+from scifm.models.fno import FNOConfig
+from scifm.models.sizes import fno_of_size
+from scifm.systems import System, system_from_dict
+
+__all__ = ["DataConfig", "ModelConfig", "SystemConfig"]
+
+
+class SystemConfig(Config):
+    """A system by name, with its knobs and options.
+
+    Args:
+        name: key in ``scifm.systems.SYSTEMS``.
+        knobs: ranges by name, ``[low, high]`` or a table; knobs left out keep the system's own.
+        options: other settings of the system.
+    """
+
+    name: str
+    knobs: dict[str, Any] = Field(default_factory=dict)
+    options: dict[str, Any] = Field(default_factory=dict)
+
+    def build(self) -> System:
+        return system_from_dict({"name": self.name, "knobs": self.knobs, "options": self.options})
+
+    @classmethod
+    def of(cls, system: System) -> SystemConfig:
+        return cls(**system.to_dict())
+
+
+class DataConfig(Config):
+    """Where samples live and how many are set aside.
+
+    Args:
+        num_points: points a side, one number or one per axis (y, x).
+        extent: length of the box, one number or one per axis (y, x).
+        store: folder of a store to train on; absent: fresh samples of the system at every step.
+        num_validation_samples: samples that only score.
+        num_normalization_samples: samples the normalization is fitted on.
+    """
+
+    num_points: int | tuple[int, ...] = 64
+    extent: float | tuple[float, ...] = 1.0
+    store: str | None = None
+    num_validation_samples: int = Field(256, ge=1)
+    num_normalization_samples: int = Field(512, ge=2)
+
+    def grid(self, num_spatial_dims: int) -> Grid:
+        """Return the periodic grid described here.
+
+        Raises:
+            ConfigError: if the numbers do not fit the dimension.
+        """
+        points = (self.num_points,) * num_spatial_dims if isinstance(self.num_points, int) else self.num_points
+        extent = self.extent if isinstance(self.extent, tuple) else (self.extent,) * num_spatial_dims
+        try:
+            return Grid(points, extent, (True,) * num_spatial_dims)
+        except SignatureError as error:
+            raise ConfigError(f"data.num_points and data.extent: {error}") from error
+
+
+class ModelConfig(Config):
+    """The operator: one dial of size, or every setting.
+
+    Args:
+        size: a name of ``scifm.models.SIZES``.
+        network: settings of the FNO, instead of `size`.
+        normalization: how numbers are brought to order one; see ``scifm.data.fit_normalization``.
+    """
+
+    size: str | None = None
+    network: FNOConfig | None = None
+    normalization: Literal["homogeneous", "joint", "constant"] = "homogeneous"
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> ModelConfig:
+        if self.size is not None and self.network is not None:
+            raise ValueError("give either size or network, not both")
+        return self
+
+    def resolve(self) -> FNOConfig:
+        """Return the complete architecture.
+
+        Raises:
+            ConfigError: if the size is unknown.
+        """
+        return self.network or fno_of_size(self.size or "small")

@@ -1,0 +1,153 @@
+"""A study folder and a run folder as the other rooms leave them, with numbers that are easy to find again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+FEW_SHOT = {16: 0.0412, 64: 0.0213, 256: 0.0174}
+FROM_SCRATCH = {16: 0.187, 64: 0.0661, 256: 0.0398, 1024: 0.0287}
+SEED_FACTORS = (0.93, 1.07)
+
+ENVIRONMENT = {
+    "python": "3.11.9",
+    "versions": {"scifm": "0.1.0", "torch": "2.13.0", "numpy": "2.4.6"},
+    "processor": "Example Processor 9000 @ 2.5 GHz",
+    "num_cores": 2,
+    "system": "Linux-6.1-x86_64",
+    "git_commit": "0123456789abcdef0123456789abcdef01234567",
+    "command": "scifm demo --out runs/demo",
+    "started": "2025-01-02T03:04:05+0000",
+}
+
+
+def summary_entries() -> dict:
+    return {
+        "in_distribution": 0.0121,
+        "zero_shot": 0.0834,
+        "few_shot": {str(count): error for count, error in FEW_SHOT.items()},
+        "from_scratch": {str(count): error for count, error in FROM_SCRATCH.items()},
+        "seconds": 512.3,
+        "title": "Poisson(1–5) to Poisson(5–10)",
+        "description": "A Fourier neural operator pre-trained on mild anisotropy, moved to strong anisotropy.",
+        "num_test_samples": 512,
+        "num_seeds": 2,
+        "num_steps_adapt": 300,
+        "learning_rates": [0.001, 0.003, 0.01],
+        "pretrain_system": {"name": "poisson", "anisotropy": {"low": 1.0, "high": 5.0}, "diffusion": 0.01},
+        "downstream_system": {"name": "poisson", "anisotropy": {"low": 5.0, "high": 10.0}, "diffusion": 0.01},
+        "seconds_by_part": {"pretrain": 301.0, "few_shot": 62.0, "from_scratch": 121.0, "evaluate": 28.3},
+        "num_params": 2_105_000,
+    }
+
+
+def _result(kind: str, count: int, seed: int, error: float, run: str | None = None) -> dict:
+    trained = kind in ("few_shot", "from_scratch")
+    return {
+        "kind": kind,
+        "num_samples": count,
+        "seed": seed,
+        "learning_rate": 0.003 if trained else None,
+        "num_trials": 3 if trained else 0,
+        "num_steps": 300 if trained else 0,
+        "relative_l2": error,
+        "relative_l2_median": 0.9 * error,
+        "relative_l2_p90": 1.6 * error,
+        "seconds": 9.5 if trained else 0.8,
+        "run": run,
+    }
+
+
+def _result_rows() -> list[dict]:
+    rows = [_result("in_distribution", 0, 0, 0.0121), _result("zero_shot", 0, 0, 0.0834)]
+    for kind, prefix, errors in (("few_shot", "finetune", FEW_SHOT), ("from_scratch", "from_scratch", FROM_SCRATCH)):
+        for count, error in errors.items():
+            for seed, factor in enumerate(SEED_FACTORS):
+                rows.append(_result(kind, count, seed, error * factor, f"runs/{prefix}-{count}-{seed}-0a1b2c3d"))
+    return rows
+
+
+def _smooth(generator: np.random.Generator, num_fields: int, points: int, cutoff: float) -> np.ndarray:
+    """Random periodic fields of shape (field, y, x) with maximum 1."""
+    noise = np.fft.rfft2(generator.standard_normal((num_fields, points, points)))
+    k = np.hypot(*np.meshgrid(np.fft.fftfreq(points, 1 / points), np.fft.rfftfreq(points, 1 / points), indexing="ij"))
+    fields = np.fft.irfft2(noise * np.exp(-((k / cutoff) ** 2)) * (k > 0), s=(points, points))
+    return fields / np.abs(fields).max(axis=(1, 2), keepdims=True)
+
+
+def write_examples(path: Path, *, points: int = 64, extent: tuple[float, float] = (1.0, 1.0)) -> None:
+    generator = np.random.default_rng(0)
+    truth = 0.4 * _smooth(generator, 3, points, 3.0)
+    size = np.linalg.norm(truth, axis=(1, 2), keepdims=True)
+    arrays = {"forcing": _smooth(generator, 3, points, 7.0), "truth": truth}
+    for kind, error in (("zero_shot", 0.0834), ("few_shot", FEW_SHOT[64]), ("from_scratch", FROM_SCRATCH[64])):
+        difference = _smooth(generator, 3, points, 6.0)
+        difference *= error * size / np.linalg.norm(difference, axis=(1, 2), keepdims=True)
+        arrays[kind] = (truth + difference).astype(np.float32)
+        arrays[f"sample_error_{kind}"] = np.full(3, error)
+    np.savez(
+        path,
+        **arrays,
+        coefficients=np.array([[0.0512, 0.0488, -0.0321], [0.0811, 0.0103, 0.0044], [0.0231, 0.0691, 0.0189]]),
+        coefficient_names=np.array(["diffusion_xx", "diffusion_yy", "diffusion_xy"]),
+        zero_shot_label=np.array("zero-shot"),
+        few_shot_label=np.array("fine-tuned on 64"),
+        from_scratch_label=np.array("from scratch on 64"),
+        extent=np.array(extent),
+    )
+
+
+def write_metrics(folder: Path, *, steps: int, first: float, last: float, seed: int = 0) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    generator = np.random.default_rng(seed)
+    events = []
+    for step in range(10, steps + 1, 10):
+        level = last + (first - last) * np.exp(-6 * step / steps)
+        noise = float(np.exp(0.12 * generator.standard_normal()))
+        rate = 0.003 * (1 - step / steps)
+        events.append(
+            {"event": "train", "step": step, "loss": level * noise, "learning_rate": rate, "seconds": step / 9}
+        )
+        if step % 50 == 0:
+            events.append({"event": "valid", "step": step, "relative_l2": 1.1 * level})
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
+
+
+@pytest.fixture
+def study_folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "demo"
+    folder.mkdir()
+    (folder / "summary.json").write_text(json.dumps(summary_entries()))
+    (folder / "environment.json").write_text(json.dumps(ENVIRONMENT))
+    (folder / "config.toml").write_text('name = "demo"\n\n[model]\nwidth = 48\nnum_modes = 16\n')
+    rows = _result_rows()
+    pq.write_table(pa.Table.from_pylist(rows), folder / "results.parquet")
+    write_examples(folder / "examples.npz")
+    write_metrics(folder / "runs" / "pretrain-0a1b2c3d", steps=3000, first=0.9, last=0.012)
+    for seed, row in enumerate(rows):
+        if row["run"]:
+            scratch = row["kind"] == "from_scratch"
+            first = 0.9 if scratch else 0.09
+            write_metrics(folder / row["run"], steps=300, first=first, last=row["relative_l2"], seed=seed)
+    return folder
+
+
+@pytest.fixture
+def run_folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "pretrain-0a1b2c3d"
+    write_metrics(folder, steps=2000, first=0.9, last=0.012)
+    (folder / "config.toml").write_text('name = "pretrain"\n[model]\nwidth = 32\n')
+    (folder / "environment.json").write_text(json.dumps(ENVIRONMENT))
+    (folder / "STATUS").write_text("complete\n")
+    errors = np.random.default_rng(1).lognormal(np.log(0.012), 0.4, 128)
+    rows = [
+        {"sample": i, "channel": "solution", "relative_l2": float(e), "vrmse": 1.1 * float(e)}
+        for i, e in enumerate(errors)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), folder / "scores.parquet")
+    return folder
