@@ -6,7 +6,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 TEST_WORKERS ?= 2
-BENCHMARKS ?= $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py))
+BENCHMARKS ?= $(shell grep -ls __main__ benchmarks/*.py)
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check

@@ -346,3 +346,38 @@ def test_locks_hold_every_declared_dependency():
 def test_python_on_the_concept_pages_runs(page):
     blocks = re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     exec(compile("\n".join(blocks), page.name, "exec"), {"__name__": "documentation"})
+
+
+# --- the pages say what is true ---------------------------------------------------------------------------------------
+
+PAGES = [*sorted((ROOT / "docs").rglob("*.md")), ROOT / "README.md"]
+
+
+def commands_of(page: Path) -> list[str]:
+    """Return the lines of fenced blocks that call scifm, joined where a backslash breaks them."""
+    blocks = re.findall(r"^```[a-z]*\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    return [line.strip() for line in lines if line.strip().startswith("scifm ")]
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if p.is_file() and commands_of(p)], ids=lambda p: p.stem)
+def test_commands_on_the_pages_exist(page):
+    cli = pytest.importorskip("scifm.cli")
+    import shlex
+
+    import typer
+
+    verbs = typer.main.get_command(cli.app).commands
+    for line in commands_of(page):
+        words = shlex.split(line, comments=True)[1:]
+        verb = next(word for word in words if not word.startswith("-"))
+        assert verb in verbs, line
+        options = {option for parameter in verbs[verb].params for option in parameter.opts}
+        given = {word.partition("=")[0] for word in words if word.startswith("--")} - {"--help"}
+        assert given <= options, f"{line}: {sorted(given - options)} unknown to 'scifm {verb}'"
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if p.is_file()], ids=lambda p: p.stem)
+def test_files_named_on_the_pages_exist(page):
+    named = re.findall(r"\b(?:recipes|examples|benchmarks)/[\w.-]+\.(?:toml|py)\b", page.read_text(encoding="utf-8"))
+    assert [name for name in named if not (ROOT / name).is_file()] == []

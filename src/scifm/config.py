@@ -115,6 +115,7 @@ def _explain(cls: type[BaseModel], problem: Any) -> str:
 
 
 def dump_toml(entries: Mapping[str, Any]) -> str:
+    """Return `entries` as TOML text; the inverse of `read_toml`."""
     return tomli_w.dumps(dict(entries))
 
 

@@ -40,8 +40,8 @@ _PACKAGES = ("scifm", "torch", "numpy", "scipy", "h5py", "lightning-fabric", "py
 
 def _refusal(path: Path, error: OSError) -> RunError:
     return RunError(
-        f"Cannot write '{path}': {error.strerror or error}. Free some space or choose another folder with --out; what was "
-        "stored before is untouched."
+        f"Cannot write '{path}': {error.strerror or error}. Free some space or choose another folder with --out; what "
+        "was stored before is untouched."
     )
 
 
@@ -177,7 +177,8 @@ class Run:
     def require_complete(self) -> None:
         if not self.is_complete:
             raise RunError(
-                f"The run '{self.path}' is not complete (status: {self.status}). Run the same command again to resume it."
+                f"The run '{self.path}' is not complete (status: {self.status}). Run the same command again to resume "
+                "it."
             )
 
     def read_json(self, name: str) -> Any:
@@ -190,7 +191,9 @@ class Run:
         try:
             return json.loads(file.read_text(encoding="utf-8"))
         except (OSError, json.JSONDecodeError) as error:
-            raise RunError(f"'{file}' cannot be read ({error}). Delete the folder '{self.path}' to make it anew.") from error
+            raise RunError(
+                f"'{file}' cannot be read ({error}). Delete the folder '{self.path}' to make it anew."
+            ) from error
 
     def log(self, **event: Any) -> None:
         """Append one event to metrics.jsonl.
@@ -234,18 +237,19 @@ class Run:
         with handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
+            except BlockingIOError as error:
                 handle.seek(0)
                 owner = handle.read().strip() or "unknown"
                 raise RunError(
-                    f"The run folder '{self.path}' is in use by another process ({owner}). Wait for it, stop it, or choose "
-                    "another folder with --out."
+                    f"The run folder '{self.path}' is in use by another process ({owner}). Wait for it, stop it, or "
+                    "choose another folder with --out."
                 ) from error
-            handle.truncate(0)
-            handle.write(
-                f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}\n"
-            )
-            handle.flush()
+            owner = f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}\n"
+            try:  # past the buffer: what a full disk refuses must not be refused again when the file is closed
+                os.ftruncate(handle.fileno(), 0)
+                os.write(handle.fileno(), owner.encode())
+            except OSError as error:
+                raise _refusal(file, error) from error
             try:
                 yield
             except KeyboardInterrupt:

@@ -114,6 +114,23 @@ def test_adaptations_share_one_scale(study_folder):
     tuned, scratch = adaptation_curves(curves).axes
     assert tuned.get_ylim() == scratch.get_ylim()
     assert (len(tuned.lines), len(scratch.lines)) == (6, 8)
+    assert tuned.get_ylabel() == "training loss"
+
+
+def test_adaptations_show_validation_where_there_is_one_and_mark_the_others():
+    with_errors = Curve("a", "few_shot", 16, (1, 2, 3), (0.9, 0.8, 0.7), (1, 3), (0.5, 0.4))
+    without = Curve("b", "few_shot", 64, (1, 2, 3), (0.9, 0.8, 0.7), (), ())
+    tuned, scratch = adaptation_curves([with_errors, without]).axes
+    first, second = tuned.lines
+    np.testing.assert_array_equal(first.get_ydata(), [0.5, 0.4])
+    assert (first.get_linestyle(), second.get_linestyle()) == ("-", "--")
+    assert tuned.get_ylabel() == "relative L2 error, validation"
+    assert [text.get_text() for text in scratch.texts] == ["not recorded"]
+
+
+def test_a_history_of_one_point_is_visible():
+    tuned, _ = adaptation_curves([Curve("a", "few_shot", 16, (10,), (0.9,), (), ())]).axes
+    assert tuned.lines[0].get_marker() == "o"
 
 
 def test_error_distribution_counts_diverged_samples_as_never_below():

@@ -167,7 +167,7 @@ def test_a_run_that_failed_or_was_not_evaluated_says_so(run_folder):
     (run_folder / "STATUS").write_text("failed: the loss is not finite\n")
     text = read(page(run_folder))
     assert "its status: failed: the loss is not finite." in text
-    assert "it was not evaluated yet" in text
+    assert "it holds no test scores" in text
     assert "<b>failed</b>" in text
 
 

@@ -95,7 +95,7 @@ def test_scores_by_channel():
 
 
 def test_settings_side_by_side():
-    low, only, name = compare_settings({"k": {"low": 1}, "a": 2}, {"k": {"low": 5}, "n": "x"})
+    low, only, name = compare_settings({"k": {"low": 1.0}, "a": [2, math.pi]}, {"k": {"low": 5}, "n": "x"})
     assert (low.name, low.before, low.after, low.changed) == ("k.low", "1", "5", True)
-    assert only.after == "–"
+    assert (only.before, only.after) == ("2, 3.14159", "–")
     assert name.before == "–"

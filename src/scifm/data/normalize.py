@@ -43,9 +43,14 @@ def fit_normalization(
     gauge_sizes = tuple(_median(h.size(batch)) for h in chosen)
     names = batch.signature
     gauged = Normalization(
-        chosen, gauge_sizes, (1.0,) * len(names.inputs), (0.0,) * len(names.coefficients), (1.0,) * len(names.coefficients),
-        (1.0,) * len(names.outputs), kind,
-    ).encode(batch)  # fmt: skip
+        chosen,
+        gauge_sizes,
+        input_scale=(1.0,) * len(names.inputs),
+        coefficient_shift=(0.0,) * len(names.coefficients),
+        coefficient_scale=(1.0,) * len(names.coefficients),
+        output_scale=(1.0,) * len(names.outputs),
+        kind=kind,
+    ).encode(batch)
     if kind == "joint":
         shift = (0.0,) * len(names.coefficients)
         scale = tuple(

@@ -58,7 +58,7 @@ class Signature:
         """
         if (self.num_spatial_dims, self.evolves) != (other.num_spatial_dims, other.evolves):
             raise SignatureError(f"Cannot join {self} and {other}: dimension or time dependence differ.")
-        merged = {
+        merged: dict[str, Any] = {
             part: tuple(dict.fromkeys((*getattr(self, part), *getattr(other, part))))
             for part in ("inputs", "coefficients", "outputs")
         }
@@ -142,7 +142,8 @@ class Batch:
         space = self.grid.num_points
         if len(shape) != 3 + len(space) or shape[2] != len(names) or shape[3:] != space:
             raise SignatureError(
-                f"{role} must have shape (batch, time, {len(names)}, {', '.join(map(str, space))}) for {names}; got {shape}."
+                f"{role} must have shape (batch, time, {len(names)}, {', '.join(map(str, space))}) for {names}; "
+                f"got {shape}."
             )
         if shape[0] != self.inputs.shape[0]:
             raise SignatureError(f"{role} hold {shape[0]} samples, inputs hold {self.inputs.shape[0]}.")

@@ -19,7 +19,7 @@ def _resample_last_axis(field: Tensor, num: int) -> Tensor:
     kept = min(old, num)
     spectrum = torch.fft.rfft(field, dim=-1)[..., : kept // 2 + 1] * (num / old)
     if kept % 2 == 0:
-        # A Nyquist cosine stands for the pair ±k. Upwards its coefficient is shared by both; downwards both fold into it.
+        # A Nyquist cosine stands for the pair ±k: upwards its coefficient is shared by both, downwards both fold into it.
         spectrum[..., -1] *= 0.5 if num > old else 2.0
     return torch.fft.irfft(spectrum, n=num, dim=-1)
 

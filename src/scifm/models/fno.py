@@ -16,7 +16,7 @@ import math
 from typing import Any
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -38,7 +38,7 @@ class FNOConfig(OperatorConfig):
         modes: Fourier modes kept per axis (non-negative ones; other axes than the last also keep their negatives).
         num_layers: Fourier layers.
         projection_width: channels of the hidden layer of the projection.
-        latent_points: points a side of the grid of the hidden layers, at least twice `modes`; absent: the data's grid.
+        latent_points: points a side of the grid of the hidden layers, at least twice `modes`; 0: the grid of the data.
             The operator then answers in modes below half of it only.
         residual: add each layer's input to its output.
         engine: which spectral engine (``auto``, ``gemm``, ``fft``).
@@ -50,24 +50,31 @@ class FNOConfig(OperatorConfig):
     modes: int = Field(12, ge=1, le=4096)
     num_layers: int = Field(4, ge=1, le=64)
     projection_width: int = Field(64, ge=1, le=8192)
-    latent_points: int | None = Field(24, ge=2)
+    latent_points: int = Field(24, ge=0)
     residual: bool = True
     engine: Engine = "auto"
     spectral_init: float = Field(0.125, ge=0)
 
-    @field_validator("latent_points")
-    @classmethod
-    def _latent_grid_holds_modes(cls, value: int | None, info: Any) -> int | None:
-        modes = info.data.get("modes")
-        if value is not None and modes is not None and value < 2 * modes:
-            raise ValueError(f"latent_points must be at least twice modes ({modes}) or absent; got {value}")
-        return value
+    @model_validator(mode="after")
+    def _latent_grid_holds_modes(self) -> FNOConfig:
+        if self.latent_points and self.latent_points < 2 * self.modes:
+            raise ValueError(
+                f"latent_points must be at least twice modes ({self.modes}), or 0 for the grid of the data; got "
+                f"{self.latent_points}"
+            )
+        return self
 
     @classmethod
     def reference(cls, *, width: int = 64, modes: int = 32) -> FNOConfig:
         """Return the reference paper's network."""
         return cls(
-            width=width, modes=modes, num_layers=4, projection_width=128, latent_points=None, residual=False, spectral_init=0.0
+            width=width,
+            modes=modes,
+            num_layers=4,
+            projection_width=128,
+            latent_points=0,
+            residual=False,
+            spectral_init=0.0,
         )
 
 
@@ -90,9 +97,7 @@ class FNO(Operator):
         c = self.settings
         modes = (c.modes,) * signature.num_spatial_dims
         self.lift = nn.Linear(len(signature.inputs) + len(signature.coefficients), c.width)
-        self.layers = nn.ModuleList(
-            FourierLayer(c.width, c.width, modes, engine=c.engine) for _ in range(c.num_layers)
-        )
+        self.layers = nn.ModuleList(FourierLayer(c.width, c.width, modes, engine=c.engine) for _ in range(c.num_layers))
         self.projection = nn.ModuleList(
             [nn.Linear(c.width, c.projection_width), nn.Linear(c.projection_width, len(signature.outputs))]
         )
@@ -112,7 +117,7 @@ class FNO(Operator):
         if inputs.shape[1] != 1:
             raise SignatureError(f"The FNO takes one input frame; got {inputs.shape[1]}.")
         space = tuple(inputs.shape[3:])
-        latent = space if self.settings.latent_points is None else (self.settings.latent_points,) * len(space)
+        latent = (self.settings.latent_points,) * len(space) if self.settings.latent_points else space
         fields = band_limited_resize(inputs[:, 0], latent)
         hidden = self._lift(fields, coefficients)
         for index, layer in enumerate(self.layers):

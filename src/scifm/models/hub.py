@@ -50,11 +50,13 @@ def load_operator(path: str | Path) -> Operator:
         operator = _rebuild(entries)
         operator.load_state_dict(load_tensors(content))
     except FileNotFoundError as error:
-        raise RunError(f"'{path}' holds no model: {error.filename} is missing. Give the folder of a finished run.") from error
+        raise RunError(
+            f"'{path}' holds no model: {error.filename} is missing. Give the folder of a finished run."
+        ) from error
     except (OSError, json.JSONDecodeError, SafetensorError, KeyError, TypeError, RuntimeError, ConfigError) as error:
         raise RunError(
-            f"The model in '{path}' cannot be read ({type(error).__name__}: {error}). It is damaged or was written by another program; "
-            "copy it again or train it anew."
+            f"The model in '{path}' cannot be read ({type(error).__name__}: {error}). It is damaged or was written by "
+            "another program; copy it again or train it anew."
         ) from error
     return operator
 

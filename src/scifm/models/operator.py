@@ -65,14 +65,12 @@ class Operator(nn.Module):
         absent = tuple(name for name in ours.inputs if name not in theirs.inputs)
         if unknown or absent:
             raise SignatureError(
-                f"The operator knows inputs {ours.inputs}, coefficients {ours.coefficients} and outputs {ours.outputs}; "
+                f"The operator knows inputs {ours.inputs}, coefficients {ours.coefficients}, outputs {ours.outputs}; "
                 + (f"the data also hold {unknown}" if unknown else f"the data lack {absent}")
                 + ". Use data of a matching system, or fine-tune from an operator that knows these names."
             )
         zero = batch.coefficients.new_zeros(batch.num_samples)
-        columns = [
-            batch.coefficient(name) if name in theirs.coefficients else zero for name in ours.coefficients
-        ]
+        columns = [batch.coefficient(name) if name in theirs.coefficients else zero for name in ours.coefficients]
         fields = torch.stack([batch.field(name) for name in ours.inputs], dim=2)
         targets = batch.targets
         if targets is not None:
@@ -80,9 +78,7 @@ class Operator(nn.Module):
                 raise SignatureError(f"The operator answers {ours.outputs}; the data hold {theirs.outputs}.")
             targets = torch.stack([batch.field(name) for name in ours.outputs], dim=2)
         stacked = torch.stack(columns, dim=1) if columns else batch.coefficients.new_zeros(batch.num_samples, 0)
-        return Batch(
-            ours, batch.grid, fields, stacked, targets, systems=batch.systems, lead_time=batch.lead_time
-        )
+        return Batch(ours, batch.grid, fields, stacked, targets, systems=batch.systems, lead_time=batch.lead_time)
 
     def forward(self, batch: Batch) -> Batch:
         """Return the same problems with this operator's answers as targets."""

@@ -247,8 +247,9 @@ def _count_colors(curves: Sequence[Curve]) -> dict[int | None, object]:
 def adaptation_curves(curves: Sequence[Curve]) -> Figure:
     """Return the histories of fine-tuned (left) and from-scratch (right) runs on one logarithmic scale.
 
-    Validation error where a run logged it more than once, otherwise training loss (dashed). Color is the number of
-    downstream samples; runs that are not among the evaluated models (other learning rates) are gray.
+    Validation error where a run logged it more than once, otherwise training loss (dashed where both
+    occur). Color is the number of downstream samples; runs that are not among the evaluated models
+    are gray.
     """
     figure = Figure(figsize=(7.6, 3.2))
     panels = {
@@ -265,9 +266,12 @@ def adaptation_curves(curves: Sequence[Curve]) -> Figure:
             _write_absence(axes)
             continue
         for curve in mine:
-            style = "-" if len(curve.errors) > 1 else (0, (4, 1.5))
+            style = (0, (4, 1.5)) if validated and len(curve.errors) < 2 else "-"
             width = 1.3 if curve.num_samples is not None else 0.7
-            axes.plot(*_history(curve), ls=style, lw=width, color=colors[curve.num_samples], alpha=0.9)
+            marker = "o" if len(_history(curve)[0]) == 1 else ""  # a line of one point cannot be seen
+            axes.plot(
+                *_history(curve), marker=marker, ms=4, ls=style, lw=width, color=colors[curve.num_samples], alpha=0.9
+            )
         _y_range(axes, [value for curve in shown for value in _history(curve)[1]])
         _step_axis(axes)
         axes.set_ylabel("relative L2 error, validation" if validated else "training loss")
@@ -280,8 +284,8 @@ def _legend_of_counts(figure: Figure, curves: Sequence[Curve], colors: dict[int 
     entries = [(count_text(count), Line2D([], [], color=colors[count])) for count in counts]  # type: ignore[arg-type]
     if any(curve.num_samples is None for curve in curves):
         entries.append(("not evaluated", Line2D([], [], color=COLORS["other"], lw=0.8)))
-    if any(len(curve.errors) < 2 for curve in curves):
-        entries.append(("loss", Line2D([], [], color=INK, ls=(0, (4, 1.5)), lw=1.0)))
+    if 0 < sum(len(curve.errors) < 2 for curve in curves) < len(curves):
+        entries.append(("training loss", Line2D([], [], color=INK, ls=(0, (4, 1.5)), lw=1.0)))
     if entries:
         names, handles = zip(*entries, strict=True)
         figure.legend(handles, names, title="downstream samples", loc="upper left", bbox_to_anchor=(0.08, 1.0),

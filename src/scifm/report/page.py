@@ -14,7 +14,7 @@ import jinja2
 from scifm.errors import RunError
 from scifm.report import figures, tables
 from scifm.report.field_figure import fields_side_by_side, sample_error
-from scifm.report.records import Examples, RunRecord, StudyRecord, read_run, read_study
+from scifm.report.records import Curve, Examples, RunRecord, StudyRecord, read_run, read_study
 from scifm.report.sentences import budget_sentence, headline, headline_count, remarks, run_headline
 from scifm.report.style import data_uri, to_svg
 from scifm.report.tables import KIND_NAMES, Group, count_text, duration_text, number_text
@@ -233,16 +233,24 @@ def _training_pictures(record: StudyRecord) -> list[Picture]:
             pictures.append(Picture(data_uri(to_svg(figures.training_curves(curve))), caption, caption))
     adapted = [curve for curve in record.curves if curve.kind in ("few_shot", "from_scratch")]
     if any(curve.losses or curve.errors for curve in adapted):
-        unvalidated = any(len(curve.errors) < 2 for curve in adapted)
-        caption = (
-            f"The {len(adapted)} adaptations: validation error against the optimizer step"
-            f"{' (dashed: training loss of runs that logged no validation)' if unvalidated else ''}, one logarithmic "
-            "scale for both panels. Few downstream samples also mean few validation samples, so the level seen here is "
-            "noisier than the test error."
-        )
+        caption = f"The {len(adapted)} adaptations, one logarithmic scale for both panels. {_history_caption(adapted)}"
         alt = f"Histories of {len(adapted)} adaptations, fine-tuned left, from scratch right."
         pictures.append(Picture(data_uri(to_svg(figures.adaptation_curves(adapted))), alt, caption))
     return pictures
+
+
+def _history_caption(adapted: Sequence[Curve]) -> str:
+    validated = sum(len(curve.errors) > 1 for curve in adapted)
+    if not validated:
+        return (
+            "No validation was logged, so what is shown is the training loss; on few samples a low value means "
+            "memorizing, not accuracy on unseen ones."
+        )
+    dashed = " (dashed: training loss of runs that logged no validation)" if validated < len(adapted) else ""
+    return (
+        f"Validation error against the optimizer step{dashed}. Few downstream samples also mean few validation "
+        "samples, so the level seen here is noisier than the test error."
+    )
 
 
 def _curve_pictures(record: RunRecord) -> list[Picture]:

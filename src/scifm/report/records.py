@@ -39,6 +39,7 @@ __all__ = [
 KINDS = ("in_distribution", "zero_shot", "few_shot", "from_scratch")
 _PREFIXES = {"pretrain": "pretrain", "finetune": "few_shot", "from_scratch": "from_scratch"}
 _SUMMARY_KEYS = (*KINDS, "seconds")
+_INDEX_COLUMNS = ("sample", "frame", "time", "lead_time", "channel")
 
 
 @dataclass(frozen=True)
@@ -337,7 +338,7 @@ def read_study(path: Path) -> StudyRecord:
 
 
 def _mean_metrics(rows: list[dict[str, Any]]) -> dict[str, float]:
-    names = [name for name in (rows[0] if rows else ()) if name not in ("sample", "channel")]
+    names = [name for name in (rows[0] if rows else ()) if name not in _INDEX_COLUMNS]
     complete = [name for name in names if all(_is_number(row[name]) for row in rows)]
     return {name: float(np.mean([row[name] for row in rows])) for name in complete}
 

@@ -160,5 +160,5 @@ def run_headline(record: RunRecord) -> str:
     if record.curve.errors:
         step = count_text(record.curve.valid_steps[-1])
         error = number_text(record.curve.errors[-1], digits=2)
-        return f"{name} has a validation relative L2 error of {error} at step {step}; it was not evaluated yet."
+        return f"{name} has a validation relative L2 error of {error} at step {step}; it holds no test scores."
     return f"{name} has recorded no error yet."

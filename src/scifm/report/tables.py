@@ -89,6 +89,7 @@ class Group:
 
     @property
     def finite(self) -> tuple[float, ...]:
+        """Errors of the seeds that have a finite one."""
         return tuple(error for error in self.errors if error is not None and math.isfinite(error))
 
     @property
@@ -98,10 +99,12 @@ class Group:
 
     @property
     def low(self) -> float | None:
+        """Lowest seed; missing as soon as one seed is missing or not finite."""
         return min(self.finite) if len(self.finite) == len(self.errors) else None
 
     @property
     def high(self) -> float | None:
+        """Highest seed; missing as soon as one seed is missing or not finite."""
         return max(self.finite) if len(self.finite) == len(self.errors) else None
 
 
@@ -233,6 +236,7 @@ class Setting:
 
     @property
     def changed(self) -> bool:
+        """Whether the two systems differ here."""
         return self.before != self.after
 
 
@@ -242,9 +246,9 @@ def _flat(tree: Any, prefix: str = "") -> dict[str, str]:
         for key, value in tree.items():
             found |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
         return found
-    if isinstance(tree, list | tuple):
-        return {prefix: ", ".join(str(value) for value in tree)}
-    return {prefix or "system": str(tree)}
+    values = tree if isinstance(tree, list | tuple) else [tree]
+    told = [f"{value:.6g}" if isinstance(value, float) else str(value) for value in values]
+    return {prefix or "system": ", ".join(told)}
 
 
 def compare_settings(before: Any, after: Any) -> list[Setting]:

@@ -193,13 +193,23 @@ class _Study:
             for seed in self.recipe.seeds:
                 recipe = self.recipe.adapt.model_copy(update={"num_samples": count, "seed": seed})
                 num_sittings = len(recipe.learning_rates) + (len(recipe.learning_rates) > 1)
-                self._announce(f"{kind.replace('_', ' ')} on {count}, seed {seed}", num_sittings * recipe.training.num_steps)
+                self._announce(
+                    f"{kind.replace('_', ' ')} on {count}, seed {seed}", num_sittings * recipe.training.num_steps
+                )
                 run = _ADAPTATIONS[kind](parent, pool, recipe, out=self.runs, observe=self.observe)
                 scores = evaluate(run, test)
                 scores.write(run.path / "scores.parquet")
                 told = run.read_json("outcome.json")
                 self._record(
-                    kind, count, seed, told["learning_rate"], told["num_trials"], told["num_steps"], scores, told["seconds"], run
+                    kind,
+                    count,
+                    seed,
+                    told["learning_rate"],
+                    told["num_trials"],
+                    told["num_steps"],
+                    scores,
+                    told["seconds"],
+                    run,
                 )
                 runs[count, seed] = run
         self.seconds_by_part[kind] = time.perf_counter() - started
@@ -278,7 +288,7 @@ class _Study:
             arrays[kind] = operator.predict(some).require_targets()[:, 0, 0].numpy()
             arrays[f"sample_error_{kind}"] = evaluate(operator, some).values["relative_l2"][:, 0, 0].numpy()
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, allow_pickle=False, **{name: _plain(array) for name, array in arrays.items()})
+        np.savez_compressed(buffer, **{name: _plain(array) for name, array in arrays.items()})
         write_atomically(self.folder / "examples.npz", buffer.getvalue())
 
 

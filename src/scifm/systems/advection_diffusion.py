@@ -53,7 +53,7 @@ Good values
 Where it breaks
     A ratio beyond the bound above, which happens only for flow along the lattice of waves: a `DataError` says so.
 
-References
+References:
     Subramanian et al., "Towards Foundation Models for Scientific Machine Learning: Characterizing Scaling and Transfer
     Behavior", NeurIPS 2023, arXiv:2306.00258.
 """

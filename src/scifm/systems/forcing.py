@@ -30,7 +30,10 @@ from torch import Tensor
 from scifm.errors import ConfigError, suggest
 from scifm.fields.grid import Grid
 
-__all__ = ["GaussianForcing"]
+__all__ = ["GaussianForcing", "samples_at_once"]
+
+_CACHE_POINTS = 2**18
+_DEVICE_POINTS = 2**26
 
 
 @dataclass(frozen=True)
@@ -102,9 +105,11 @@ class GaussianForcing:
             out: where to write it, if given.
         """
         along_y, along_x = self.profiles(grid, dtype=amplitudes.dtype, device=amplitudes.device)
-        num, side, nx = len(amplitudes), self.num_centers, grid.num_points[1]
-        rows = (amplitudes.reshape(num * side, side) @ along_x.T).view(num, side, nx)
-        return torch.bmm(along_y.expand(num, -1, -1), rows, out=out)
+        side, (ny, nx) = self.num_centers, grid.num_points
+        if out is None:
+            out = amplitudes.new_empty(len(amplitudes), ny, nx)
+        rows = (amplitudes.reshape(-1, side) @ along_x.T).view(-1, side, nx)
+        return torch.bmm(along_y.expand(len(rows), -1, -1), rows, out=out)
 
     def to_dict(self) -> dict[str, Any]:
         entries = {entry.name: getattr(self, entry.name) for entry in fields(self)}
@@ -121,6 +126,12 @@ class GaussianForcing:
             if key not in cls.__dataclass_fields__:
                 raise ConfigError(f"Forcing option {suggest(str(key), cls.__dataclass_fields__)}")
         return cls(**entries)
+
+
+def samples_at_once(fields: Tensor) -> int:
+    """Return how many of these fields ``(batch, *space)`` to work on at once: few on a CPU, to stay in its cache."""
+    budget = _CACHE_POINTS if fields.device.type == "cpu" else _DEVICE_POINTS
+    return max(1, min(len(fields), budget // max(1, fields[0].numel())))
 
 
 @lru_cache(maxsize=16)

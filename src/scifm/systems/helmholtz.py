@@ -47,7 +47,7 @@ Where it breaks
       in the reference. That biases the data: near-resonant ω become rarer and forcings with little power in the resonant
       wave more frequent. The `SamplingRecord` counts it and the card must quote it.
 
-References
+References:
     Subramanian et al., "Towards Foundation Models for Scientific Machine Learning: Characterizing Scaling and Transfer
     Behavior", NeurIPS 2023, arXiv:2306.00258.
 """

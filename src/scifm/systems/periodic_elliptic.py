@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,7 +23,7 @@ from scifm.errors import ConfigError, DataError, SignatureError
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
 from scifm.fields.spectral import require_periodic, wavenumbers
-from scifm.systems.forcing import GaussianForcing
+from scifm.systems.forcing import GaussianForcing, samples_at_once
 from scifm.systems.solvers.elliptic import (
     apply_operator,
     divide,
@@ -57,6 +58,17 @@ class Spectrum:
     wave_y: Tensor
     wave_x: Tensor
     power: Callable[[], Tensor]
+
+
+def _empty(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return memory to write samples to.
+
+    On a CPU it is NumPy's: for large arrays NumPy asks Linux for huge pages and torch does not, and taking fresh memory
+    in small pages costs as much as computing the samples (measured: 25 against 3 microseconds a field of 128²).
+    """
+    if device.type != "cpu":
+        return torch.empty(shape, dtype=dtype, device=device)
+    return torch.from_numpy(np.empty(shape, np.float32 if dtype == torch.float32 else np.float64))
 
 
 def spectrum_on_grid(spectrum: Tensor, grid: Grid) -> Spectrum:
@@ -117,7 +129,7 @@ class PeriodicElliptic(System):
         self._require_samplable(num_samples, grid, dtype)
         home = generator.device if generator is not None else torch.device("cpu" if device is None else device)
         device = home if device is None else torch.device(device)
-        fields = [torch.empty(num_samples, 1, 1, *grid.num_points, dtype=dtype, device=device) for _ in range(2)]
+        fields = [_empty((num_samples, 1, 1, *grid.num_points), dtype, device) for _ in range(2)]
         coefficients = torch.empty(num_samples, len(self.signature.coefficients), dtype=dtype, device=device)
         for start in range(0, num_samples, _DRAW_BLOCK):
             rows = slice(start, min(start + _DRAW_BLOCK, num_samples))
@@ -264,13 +276,17 @@ class PeriodicElliptic(System):
 
     def _write_forcing(self, amplitudes: Tensor, grid: Grid, out: Tensor) -> Tensor:
         """Write f and return the amplitudes that it has after scaling to maximum 1."""
-        self.forcing.raw(amplitudes, grid, out=out)
-        scale = out.amax((1, 2)).reciprocal()[:, None, None]
-        scaled = amplitudes * scale
-        out.mul_(scale)
-        if self.zero_mean:
-            along_y, along_x = self.forcing.profiles(grid, dtype=out.dtype, device=out.device)
-            out.sub_(((scaled @ along_x.mean(0)) @ along_y.mean(0))[:, None, None])
+        scaled = torch.empty_like(amplitudes)
+        along_y, along_x = (part.mean(0) for part in self.forcing.profiles(grid, dtype=out.dtype, device=out.device))
+        block = samples_at_once(out)
+        for start in range(0, len(out), block):
+            rows = slice(start, start + block)
+            values = self.forcing.raw(amplitudes[rows], grid, out=out[rows])
+            scale = values.amax((1, 2)).reciprocal_()[:, None, None]
+            values.mul_(scale)
+            torch.mul(amplitudes[rows], scale, out=scaled[rows])
+            if self.zero_mean:
+                values.sub_(((scaled[rows] @ along_x) @ along_y)[:, None, None])
         return scaled
 
     def _solve_on_grid(self, drawn: dict[str, Tensor], grid: Grid, out: tuple[Tensor, ...]) -> None:

@@ -39,7 +39,7 @@ Good values
 Where it breaks
     A forcing with a mean (rejected by `solve`), anisotropies beyond about 1e6 in float32, grids below 8 points.
 
-References
+References:
     Subramanian et al., "Towards Foundation Models for Scientific Machine Learning: Characterizing Scaling and Transfer
     Behavior", NeurIPS 2023, arXiv:2306.00258.
 """

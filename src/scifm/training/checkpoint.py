@@ -1,7 +1,7 @@
 """The state of a training run on disk: enough that a resumed run equals one never stopped, bit for bit.
 
-One safetensors file holds weights, optimizer moments and the generator's state; step, best score and seconds ride in its
-header. It is replaced atomically, so a crash while saving leaves the previous one.
+One safetensors file holds weights, optimizer moments and the generator's state; step, best score and seconds ride in
+its header. It is replaced atomically, so a crash while saving leaves the previous one.
 """
 
 from __future__ import annotations
@@ -82,8 +82,8 @@ class Checkpoint:
             self._restore(module, optimizer, tensors)
         except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise RunError(
-                f"The training state '{self.file}' cannot be read ({error}). Delete the folder '{self.file.parent}' to train "
-                "from the beginning; the log and any finished model stay."
+                f"The training state '{self.file}' cannot be read ({error}). Delete the folder '{self.file.parent}' to "
+                "train from the beginning; the log and any finished model stay."
             ) from error
         best = {n.removeprefix("best/"): t for n, t in tensors.items() if n.startswith("best/")}
         return position, best

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import Field, field_validator
 
 from scifm.config import Config, build_config
@@ -93,7 +92,12 @@ def downstream_pool(target: System | Store, *, grid: Grid, num_samples: int, see
     """
     if isinstance(target, System):
         samples = target.sample(num_samples, grid, generator_for(seed, "downstream", "pool"))
-        origin = {"system": SystemConfig.of(target).to_dict(), "grid": grid.to_dict(), "num_samples": num_samples, "seed": seed}
+        origin = {
+            "system": SystemConfig.of(target).to_dict(),
+            "grid": grid.to_dict(),
+            "num_samples": num_samples,
+            "seed": seed,
+        }
         return DownstreamPool(samples, origin, target.homogeneities)
     split = target.split("train")
     origin = {"store": str(target.path), "split": "train", "num_samples": split.num_samples}
@@ -196,15 +200,19 @@ class _Adaptation:
         chosen = min(trials, key=lambda trial: trial["relative_l2"] if trial["relative_l2"] is not None else math.inf)
         if chosen["relative_l2"] is None:
             raise DivergedError(
-                f"Every learning rate of {list(self.recipe.learning_rates)} diverged on {self.recipe.num_samples} samples. Give "
-                "smaller ones in learning_rates."
+                f"Every learning rate of {list(self.recipe.learning_rates)} diverged on {self.recipe.num_samples} "
+                "samples. Give smaller ones in learning_rates."
             )
         operator = self._fresh(self.samples)
         config = self._training(chosen["learning_rate"])
         recorded(
             self.run,
             lambda note: train(
-                operator, self._source(self.samples), config=config, checkpoint=Checkpoint(self.run.path / "state"), observe=note
+                operator,
+                self._source(self.samples),
+                config=config,
+                checkpoint=Checkpoint(self.run.path / "state"),
+                observe=note,
             ),
             self.observe,
         )
@@ -250,7 +258,9 @@ class _Adaptation:
     def _fresh(self, samples: Batch) -> Operator:
         if self.kind == "finetune":
             operator = self.parent_operator
-            fresh = build_operator(operator.signature, self._architecture(), operator.normalization, seed=self.recipe.seed)
+            fresh = build_operator(
+                operator.signature, self._architecture(), operator.normalization, seed=self.recipe.seed
+            )
             fresh.load_state_dict(operator.state_dict())
             return fresh
         try:

@@ -219,8 +219,8 @@ class _Loop:
         value = float(loss.detach())
         if not math.isfinite(value):
             raise DivergedError(
-                f"The loss became {value} at step {self.position.step} with learning rate {self._learning_rate():.3g}. Lower "
-                "training.learning_rate, set training.gradient_clip, or look for NaN in the data."
+                f"The loss became {value} at step {self.position.step} with learning rate {self._learning_rate():.3g}. "
+                "Lower training.learning_rate, set training.gradient_clip, or look for NaN in the data."
             )
         self.position.loss_sum += value
         self.position.step += 1
@@ -233,7 +233,11 @@ class _Loop:
         if p.step % c.log_every == 0 or last:
             since = c.log_every if p.step % c.log_every == 0 else p.step % c.log_every
             self.observe(
-                event="train", step=p.step, loss=p.loss_sum / since, learning_rate=self._learning_rate(), seconds=p.seconds
+                event="train",
+                step=p.step,
+                loss=p.loss_sum / since,
+                learning_rate=self._learning_rate(),
+                seconds=p.seconds,
             )
             p.loss_sum = 0.0
         if self.validation is not None and (p.step % c.validate_every == 0 or last):

@@ -164,5 +164,8 @@ def _data(recipe: PretrainRecipe) -> tuple[BatchSource, Batch, Batch, tuple[Homo
         return system.sample(count, grid, generator_for(seed, "pretrain", purpose))
 
     stream = Stream(system, grid, batch_size=size, seed=seed)
-    fitting, validation = draw("normalization", data.num_normalization_samples), draw("valid", data.num_validation_samples)
+    fitting, validation = (
+        draw("normalization", data.num_normalization_samples),
+        draw("valid", data.num_validation_samples),
+    )
     return stream, fitting, validation, system.homogeneities

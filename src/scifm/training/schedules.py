@@ -16,7 +16,8 @@ def learning_rate_factor(schedule: str, step: int, num_steps: int, *, warmup_fra
 
     Args:
         schedule: ``one_cycle`` rises and falls along cosines (1/25 → 1 → 0, Smith & Topin, arXiv:1708.07120);
-            ``cosine`` falls from 1 to 0 (Loshchilov & Hutter, arXiv:1608.03983) after a linear rise; ``constant`` stays at 1.
+            ``cosine`` falls from 1 to 0 (Loshchilov & Hutter, arXiv:1608.03983) after a linear rise; ``constant`` stays
+            at 1.
         step: from 0 to num_steps − 1.
         num_steps: length of the whole run; the schedule ends where training ends.
         warmup_fraction: share of the steps spent rising.

@@ -1,0 +1,3 @@
+"""The parts networks are made of."""
+
+__all__: list[str] = []

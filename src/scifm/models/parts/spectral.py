@@ -6,10 +6,10 @@ matrix product on contiguous memory, and nothing is ever transposed.
 Modes kept for ``modes = m`` along an axis: the last axis keeps 0 … m−1 (the field is real, so the rest follows), every
 other axis keeps 0 … m−1 and −m … −1, in this order. These are the modes of the reference network.
 
-Engine ``gemm`` never forms a full spectrum. It multiplies by small cosine and sine matrices, built once in float64; real
-and imaginary parts are stacked, so everything stays real. Engine ``fft`` is the textbook route, kept for the regime
-where it wins and as the oracle of the other. Both use ortho-normalized transforms, which makes the layer independent of
-the number of points. Reference: Li et al., Fourier Neural Operator, arXiv:2010.08895, eq. 4–5.
+Engine ``gemm`` never forms a full spectrum. It multiplies by small cosine and sine matrices, built once in float64;
+real and imaginary parts are stacked, so everything stays real. Engine ``fft`` is the textbook route, kept for the
+regime where it wins and as the oracle of the other. Both use ortho-normalized transforms, which makes the layer
+independent of the number of points. Reference: Li et al., Fourier Neural Operator, arXiv:2010.08895, eq. 4–5.
 """
 
 from __future__ import annotations
@@ -24,7 +24,15 @@ from torch import Tensor, nn
 
 from scifm.errors import ConfigError, SignatureError
 
-__all__ = ["Engine", "FourierLayer", "TransformMatrices", "analyze", "choose_engine", "synthesize", "transform_matrices"]
+__all__ = [
+    "Engine",
+    "FourierLayer",
+    "TransformMatrices",
+    "analyze",
+    "choose_engine",
+    "synthesize",
+    "transform_matrices",
+]
 
 Engine = Literal["auto", "gemm", "fft"]
 
@@ -62,7 +70,8 @@ def transform_matrices(
     """
     if any(2 * m > n for m, n in zip(modes, num_points, strict=True)):
         raise SignatureError(
-            f"The operator keeps {modes} modes and needs at least twice as many points per axis; the grid has {num_points}."
+            f"The operator keeps {modes} modes and needs at least twice as many points per axis; the grid has "
+            f"{num_points}. Use a finer grid, or an operator with fewer modes."
         )
     *others, last = zip(modes, num_points, strict=True)
     cos, sin = _cosines_and_sines(list(range(last[0])), last[1])
@@ -192,9 +201,7 @@ class _GemmLayer(torch.autograd.Function):
         mixed = _mix(modes, weight)
         out = torch.addmm(bias, x.view(-1, channels), skip.T)
         width = out.shape[1]
-        synthesize(
-            mixed.view(2, -1, batch * width), matrices.inverse, matrices.blocks, out.view(*space, batch * width)
-        )
+        synthesize(mixed.view(2, -1, batch * width), matrices.inverse, matrices.blocks, out.view(*space, batch * width))
         ctx.save_for_backward(x, modes, weight, skip)
         ctx.matrices = matrices
         return out.view(*space, batch, width)
@@ -231,7 +238,9 @@ def _fft_mixing(x: Tensor, weight: Tensor, modes: tuple[int, ...]) -> Tensor:
     kept = torch.meshgrid(*rows, columns, indexing="ij")
     spectrum = torch.fft.rfftn(x, dim=axes, norm="ortho")
     low = spectrum[kept]
-    mixed = torch.einsum("...bi,...io->...bo", low, torch.complex(weight[0], weight[1]).view(*low.shape[:-2], *weight.shape[-2:]))
+    mixed = torch.einsum(
+        "...bi,...io->...bo", low, torch.complex(weight[0], weight[1]).view(*low.shape[:-2], *weight.shape[-2:])
+    )
     full = spectrum.new_zeros(*spectrum.shape[:-1], weight.shape[-1])
     full = full.index_put(kept, mixed)
     return torch.fft.irfftn(full, s=tuple(space), dim=axes, norm="ortho")
@@ -265,8 +274,8 @@ class FourierLayer(nn.Module):
         engine: ``auto`` picks by `choose_engine`.
 
     Attributes:
-        spectral_weight: ``(2, modes in all, in, out)``, real and imaginary parts: no complex parameters, so that saving,
-            quantization and distributed training need no special case.
+        spectral_weight: ``(2, modes in all, in, out)``, real and imaginary parts: no complex parameters, so that
+            saving, quantization and distributed training need no special case.
         skip: the pointwise map.
     """
 
@@ -294,7 +303,5 @@ class FourierLayer(nn.Module):
         matrices = transform_matrices(space, self.modes, x.dtype, x.device)
         if engine == "fft":
             return _fft_mixing(x, self.spectral_weight, self.modes) + self.skip(x)
-        out: Tensor = _GemmLayer.apply(  # type: ignore[no-untyped-call]
-            x.contiguous(), self.spectral_weight, self.skip.weight, self.skip.bias, matrices
-        )
+        out: Tensor = _GemmLayer.apply(x.contiguous(), self.spectral_weight, self.skip.weight, self.skip.bias, matrices)
         return out

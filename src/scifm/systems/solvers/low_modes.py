@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from scifm.fields.grid import Grid
-from scifm.systems.forcing import GaussianForcing
+from scifm.systems.forcing import GaussianForcing, samples_at_once
 from scifm.systems.solvers.elliptic import Pair
 
 __all__ = ["LowModes", "low_modes"]
@@ -115,8 +115,14 @@ class LowModes:
         torch.add(imaginary[:, 0], imaginary[:, 1], out=blocks[:, 0, :, 1])
         torch.sub(imaginary[:, 0], imaginary[:, 1], out=blocks[:, 1, :, 0])
         torch.sub(real[:, 1], real[:, 0], out=blocks[:, 1, :, 1])
-        rows = (blocks.view(num * 2 * m, 2 * m) @ self.synthesis_x).view(num, 2 * m, -1)
-        torch.bmm(self.synthesis_y.expand(num, -1, -1), rows, out=out)
+        nx = out.shape[2]
+        block = samples_at_once(out)
+        rows = real.new_empty(block * 2 * m, nx)
+        for start in range(0, num, block):
+            part = blocks[start : start + block].view(-1, 2 * m)
+            torch.mm(part, self.synthesis_x, out=rows[: len(part)])
+            inner = rows[: len(part)].view(-1, 2 * m, nx)
+            torch.bmm(self.synthesis_y.expand(len(inner), -1, -1), inner, out=out[start : start + block])
 
 
 @lru_cache(maxsize=16)

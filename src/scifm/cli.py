@@ -1,0 +1,392 @@
+"""The porch: one verb a room. Parses, calls, prints; no science.
+
+A mistake of the user's gives one line and exit status 2; Ctrl-C gives exit status 130 after the state is saved.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from scifm.errors import ConfigError, SciFMError, suggest
+
+if TYPE_CHECKING:
+    from scifm.data.store import Store
+    from scifm.systems.system import System
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="scifm",
+    help="Foundation models for scientific machine learning: sample physical systems, pre-train an operator, adapt it "
+    "to a shifted system with few samples, and see by how much that beats training from scratch.",
+    epilog="Start with 'scifm demo': the whole path in one go, ending with a page to read.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+_console = Console(stderr=True)
+
+OutRuns = Annotated[Path, typer.Option("--out", help="Folder that holds run folders.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override one setting of the recipe; repeatable.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON instead of a table.")]
+Knobs = Annotated[
+    list[str] | None,
+    typer.Option("--knob", metavar="NAME=LOW,HIGH", help="Range of one knob, e.g. anisotropy=5,10; repeatable."),
+]
+Seed = Annotated[int, typer.Option(help="Seed of every random number.")]
+
+
+class _ProgressBar:
+    """Shows events of training as one bar a stage."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self.task: Any = None
+        self.stage = 0
+        self.note = ""
+
+    def begin(self, name: str, num_steps: int) -> None:
+        self.end()
+        self.task = self.progress.add_task(name, total=num_steps, note="")
+
+    def end(self) -> None:
+        if self.task is not None:
+            task = self.progress.tasks[self.progress.task_ids.index(self.task)]
+            self.progress.update(self.task, completed=task.total)
+            self.task = None
+
+    def __call__(self, **event: Any) -> None:
+        kind = event["event"]
+        if kind == "stage":
+            self.stage += 1
+            self.begin(f"[{self.stage}/{event['num_stages']}] {event['name']}", event["num_steps"])
+        elif kind == "step" and self.task is not None:
+            self.progress.advance(self.task)
+        elif kind == "resumed" and self.task is not None and event["step"]:
+            self.progress.advance(self.task, event["step"])
+            self.progress.console.print(f"resuming at step {event['step']}")
+        elif kind == "train" and self.task is not None:
+            self.progress.update(self.task, note=f"loss {event['loss']:.3g}")
+        elif kind == "valid":
+            self.progress.console.print(f"step {event['step']}: validation relative L2 {event['relative_l2']:.4f}")
+        elif kind == "scored":
+            samples = f" on {event['num_samples']} samples, seed {event['seed']}" if event["num_samples"] else ""
+            name = event["kind"].replace("_", " ")
+            self.progress.console.print(f"{name}{samples}: relative L2 {event['relative_l2']:.4f}")
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=_console,
+    )
+
+
+def _print_rows(title: str, rows: list[tuple[str, str]]) -> None:
+    table = Table(title=title, show_header=False)
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+def _print_json(entries: Any) -> None:
+    typer.echo(json.dumps(entries, indent=2, allow_nan=False))
+
+
+def _system(name: str, knobs: list[str] | None) -> System:
+    from scifm.systems import SYSTEMS
+
+    if name not in SYSTEMS:
+        raise ConfigError(f"System {suggest(name, SYSTEMS)}")
+    return SYSTEMS[name]().where(**_knob_ranges(knobs))
+
+
+def _knob_ranges(knobs: list[str] | None) -> dict[str, list[float]]:
+    ranges = {}
+    for text in knobs or []:
+        name, equals, bounds = text.partition("=")
+        try:
+            low, high = (float(part) for part in bounds.split(","))
+        except ValueError:
+            equals = ""
+        if not equals:
+            raise ConfigError(f"The knob '{text}' is not of the form NAME=LOW,HIGH, for example anisotropy=5,10.")
+        ranges[name.strip()] = [low, high]
+    return ranges
+
+
+@app.command()
+def systems(as_json: AsJson = False) -> None:
+    """List the systems that can be sampled, with their equations and knobs."""
+    from scifm.systems import SYSTEMS
+
+    if as_json:
+        _print_json({name: {"equation": cls.equation, **cls().to_dict()} for name, cls in SYSTEMS.items()})
+        return
+    table = Table("system", "equation", "knobs (default range)", title="Systems")
+    for name, cls in SYSTEMS.items():
+        knobs = (f"{knob} {k.low:g} to {k.high:g}" for knob, k in cls().knobs.items())
+        table.add_row(name, cls.equation, "\n".join(knobs))
+    Console().print(table)
+
+
+@app.command()
+def generate(
+    system: Annotated[str, typer.Argument(help="Name of a system; 'scifm systems' lists them.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the new store.")],
+    num_samples: Annotated[int, typer.Option(help="Training samples; validation and test get an eighth each.")] = 4096,
+    num_points: Annotated[int, typer.Option(help="Points a side of the grid.")] = 64,
+    knob: Knobs = None,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Sample a system and its solutions into a store on disk (HDF5, readable by The Well's tools).
+
+    An interrupted generation goes on where it stopped when the same command is given again.
+    """
+    from scifm.data.generate import generate as make
+
+    with _progress() as progress:
+        task = progress.add_task("sampling", total=None, note="")
+        store = make(
+            _system(system, knob),
+            num_samples=num_samples,
+            num_points=num_points,
+            seed=seed,
+            path=out,
+            progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    if as_json:
+        _print_json({"path": str(store.path), "splits": store.splits, "system": store.card.system})
+    else:
+        _print_rows(
+            f"Store {store.path}",
+            [("samples", ", ".join(f"{n} {split}" for split, n in store.splits.items())), *_described(store)],
+        )
+
+
+def _described(store: Store) -> list[tuple[str, str]]:
+    rows = [("equation", store.card.equation), ("grid", " × ".join(map(str, store.grid.num_points)))]
+    names = (*store.signature.inputs, *store.signature.outputs)
+    return rows + [(name, f"rms {store.statistics[name].rms:.4g}") for name in names]
+
+
+@app.command()
+def pretrain(
+    recipe: Annotated[Path, typer.Argument(help="TOML file; complete ones lie in recipes/.")],
+    store: Annotated[Path | None, typer.Option(help="Store to train on, instead of what the recipe says.")] = None,
+    out: OutRuns = Path("runs"),
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Pre-train an operator; prints the run folder. Give the same command again to resume."""
+    from scifm.data.store import Store
+    from scifm.training.pretrain import PretrainRecipe
+    from scifm.training.pretrain import pretrain as work
+
+    settings = PretrainRecipe.read(recipe, overrides=overrides or [])
+    with _progress() as progress:
+        bar = _ProgressBar(progress)
+        bar.begin("pre-training", settings.training.num_steps)
+        run = work(settings, store=Store.open(store) if store else None, out=out, observe=bar)
+        bar.end()
+    scores = [event["relative_l2"] for event in run.metrics() if event["event"] == "valid"]
+    _print_run({"run": str(run.path), "validation_relative_l2": scores[-1] if scores else None}, as_json)
+
+
+def _print_run(entries: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        _print_json(entries)
+    else:
+        _print_rows("Run", [(name.replace("_", " "), str(value)) for name, value in entries.items()])
+
+
+@app.command()
+def finetune(
+    parent: Annotated[Path, typer.Argument(help="Folder of a finished pre-training run.")],
+    system: Annotated[str | None, typer.Option(help="Downstream system, e.g. poisson.")] = None,
+    store: Annotated[Path | None, typer.Option(help="Downstream store, instead of a system.")] = None,
+    knob: Knobs = None,
+    num_samples: Annotated[int, typer.Option(help="Downstream samples used.")] = 64,
+    num_steps: Annotated[
+        int, typer.Option(help="Optimizer steps, for each learning rate and for the final run.")
+    ] = 300,
+    learning_rate: Annotated[
+        list[float] | None, typer.Option(help="Candidate, chosen on held-out downstream samples; repeatable.")
+    ] = None,
+    scratch: Annotated[bool, typer.Option("--from-scratch", help="Start from fresh weights, for comparison.")] = False,
+    seed: Seed = 0,
+    out: OutRuns = Path("runs"),
+    as_json: AsJson = False,
+) -> None:
+    """Adapt a pre-trained operator to a shifted system, or to a store, with a few samples."""
+    from scifm.data.store import Store
+    from scifm.training.finetune import AdaptRecipe
+    from scifm.training.finetune import finetune as tune
+    from scifm.training.finetune import from_scratch as start_fresh
+
+    if (system is None) == (store is None):
+        raise ConfigError("Give either --system NAME (with --knob) or --store FOLDER as the downstream data.")
+    target = _system(system, knob) if system is not None else Store.open(str(store))
+    defaults = AdaptRecipe()
+    rates = tuple(learning_rate or defaults.learning_rates)
+    settings: dict[str, Any] = {
+        "num_samples": num_samples,
+        "seed": seed,
+        "learning_rates": rates,
+        "training": {**defaults.training.to_dict(), "num_steps": num_steps},
+    }
+    work = start_fresh if scratch else tune
+    with _progress() as progress:
+        bar = _ProgressBar(progress)
+        bar.begin("from scratch" if scratch else "fine-tuning", num_steps * (len(rates) + (len(rates) > 1)))
+        run = work(parent, target, out=out, observe=bar, **settings)
+        bar.end()
+    _print_run({"run": str(run.path), **run.read_json("outcome.json")}, as_json)
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    store: Annotated[Path | None, typer.Option(help="Store to score on.")] = None,
+    split: Annotated[str, typer.Option(help="Split of the store.")] = "test",
+    system: Annotated[
+        str | None, typer.Option(help="System to sample fresh test problems of, instead of a store.")
+    ] = None,
+    knob: Knobs = None,
+    num_samples: Annotated[int, typer.Option(help="Test problems, with --system.")] = 512,
+    num_points: Annotated[int, typer.Option(help="Points a side, with --system.")] = 64,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Score a run on unseen samples; every sample's errors go to scores.parquet in the run folder."""
+    from scifm.data.store import Store
+    from scifm.evaluation.evaluate import evaluate as work
+    from scifm.fields.grid import Grid
+    from scifm.fields.seeds import generator_for
+
+    if (system is None) == (store is None):
+        raise ConfigError("Give either --store FOLDER or --system NAME (with --knob) to score on.")
+    if system is not None:
+        if num_samples < 1:
+            raise ConfigError(f"--num-samples must be at least 1; got {num_samples}.")
+        chosen = _system(system, knob)
+        grid = Grid.square(num_points, num_spatial_dims=chosen.signature.num_spatial_dims)
+        scores = work(run, chosen.sample(num_samples, grid, generator_for(seed, "evaluate")))
+    else:
+        scores = work(run, Store.open(str(store)).split(split))
+    scores.write(run / "scores.parquet")
+    result = {
+        name: {"mean": scores.mean(name), "median": scores.quantile(0.5, name), "p90": scores.quantile(0.9, name)}
+        for name in scores.values
+    }
+    if as_json:
+        _print_json({"num_samples": scores.num_samples, **result})
+        return
+    table = Table("metric", "mean", "median", "90 %", title=f"{scores.num_samples} samples")
+    for name, numbers in result.items():
+        table.add_row(name, *(f"{value:.4g}" for value in numbers.values()))
+    Console().print(table)
+
+
+@app.command()
+def report(
+    path: Annotated[Path, typer.Argument(help="Folder of a study or of a run.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="File to write; default: report.html in the folder.")
+    ] = None,
+) -> None:
+    """Write one self-contained HTML page about a study or a run."""
+    from scifm.report.page import page
+
+    typer.echo(str(page(path, out=out)))
+
+
+@app.command()
+def transfer(
+    recipe: Annotated[Path, typer.Argument(help="TOML file of a transfer study; see recipes/.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the study.")],
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Carry out a transfer study: pre-train, move with 0 to n samples, compare with training from scratch."""
+    from scifm.config import read_toml
+
+    _study(read_toml(recipe), f"recipe '{recipe}'", out, overrides, as_json)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Folder of the study.")] = Path("runs/demo"),
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """The whole path in one go: pre-train on Poisson, shift its anisotropy, fine-tune, compare, write the page."""
+    _study({}, "the demo", out, overrides, as_json)
+
+
+def _study(tree: dict[str, Any], source: str, out: Path, overrides: list[str] | None, as_json: bool) -> None:
+    from scifm.config import apply_overrides, build_config
+    from scifm.report.page import page
+    from scifm.studies.transfer import TransferRecipe
+    from scifm.studies.transfer import transfer as work
+
+    base = tree or TransferRecipe().to_dict()
+    recipe = build_config(TransferRecipe, apply_overrides(base, overrides or []), source=source)
+    with _progress() as progress:
+        bar = _ProgressBar(progress)
+        folder = work(recipe, out=out, observe=bar)
+        bar.end()
+    written = page(folder)
+    summary = json.loads((folder / "summary.json").read_text())
+    if as_json:
+        _print_json({**summary, "page": str(written)})
+        return
+    table = Table("downstream samples", "fine-tuned", "from scratch", "times lower", title=recipe.title)
+    table.add_row("0 (zero-shot)", f"{summary['zero_shot']:.4f}", "", "")
+    for count in sorted({*summary["few_shot"], *summary["from_scratch"]}, key=int):
+        tuned, scratch = summary["few_shot"].get(count), summary["from_scratch"].get(count)
+        gain = f"{scratch / tuned:.1f}" if tuned and scratch else ""
+        table.add_row(count, f"{tuned:.4f}" if tuned else "", f"{scratch:.4f}" if scratch else "", gain)
+    Console().print(table)
+    _print_rows(
+        "Relative L2 error, mean over test samples",
+        [
+            ("in distribution", f"{summary['in_distribution']:.4f}"),
+            ("seconds", f"{summary['seconds']:.0f}"),
+            ("page", str(written)),
+        ],
+    )
+
+
+def main() -> None:
+    """Entry point of the command ``scifm``."""
+    # Threads that sleep while they wait keep small steps quick on a shared machine; torch reads this when loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        app()
+    except SciFMError as error:
+        line = " ".join(str(error).split())
+        _console.print(f"[bold red]scifm:[/bold red] {escape(line)}", highlight=False, soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        _console.print("scifm: interrupted; give the same command again to go on.", highlight=False)
+        sys.exit(130)

@@ -1,0 +1,225 @@
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from scifm.errors import ConfigError, RunError
+from scifm.runs import Run, describe_environment, write_atomically, write_json
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from scifm.runs import Run
+with Run(Path(sys.argv[1])).locked():
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def run(tmp_path) -> Run:
+    return Run.prepare(tmp_path / "runs", "toy", {"a": 1})
+
+
+def disk_is_full(*args: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def leftovers(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir() if path.name.endswith(".part")]
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_file_is_written_and_replaced(tmp_path):
+    file = tmp_path / "deep" / "file"
+    write_atomically(file, b"old")
+    write_atomically(file, b"new")
+    assert file.read_bytes() == b"new"
+    assert leftovers(file.parent) == []
+
+
+@pytest.mark.parametrize("where", ["fsync", "replace"])
+def test_a_full_disk_keeps_the_old_file(tmp_path, monkeypatch, where):
+    file = tmp_path / "file"
+    write_atomically(file, b"old")
+    if where == "fsync":
+        monkeypatch.setattr(os, "fsync", disk_is_full)
+    else:
+        monkeypatch.setattr(Path, "replace", disk_is_full)
+    with pytest.raises(RunError, match=r"Cannot write .*file': No space left on device.*untouched"):
+        write_atomically(file, b"new")
+    assert file.read_bytes() == b"old"
+    assert leftovers(tmp_path) == []
+
+
+def test_a_file_in_the_way_of_the_folder_is_one_clear_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="Cannot write"):
+        write_atomically(tmp_path / "file" / "x", b"")
+
+
+def test_json_refuses_nan(tmp_path):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "x.json", {"a": float("nan")})
+    assert not (tmp_path / "x.json").exists()
+
+
+# --- the folder -------------------------------------------------------------------------------------------------------
+
+
+def test_one_configuration_has_one_folder(tmp_path):
+    first = Run.prepare(tmp_path, "toy", {"a": 1, "b": {"c": 2}})
+    again = Run.prepare(tmp_path, "toy", {"b": {"c": 2}, "a": 1})
+    other = Run.prepare(tmp_path, "toy", {"a": 1, "b": {"c": 3}})
+    assert first.path == again.path != other.path
+    assert first.path.name.startswith("toy-")
+    assert first.config == {"a": 1, "b": {"c": 2}}
+    assert first.status == "new"
+    assert not first.is_complete
+    assert {"python", "versions", "processor", "command"} <= set(first.read_json("environment.json"))
+    assert "torch" in describe_environment()["versions"]
+
+
+def test_the_parent_is_found_again_after_both_moved(tmp_path):
+    parent = Run.prepare(tmp_path / "runs", "old", {})
+    child = Run.prepare(tmp_path / "runs", "new", {}, parent=parent.path)
+    assert child.parent == parent.path.resolve()
+    (tmp_path / "runs").rename(tmp_path / "moved")
+    moved = Run.open(tmp_path / "moved" / child.path.name)
+    assert moved.parent == (tmp_path / "moved" / parent.path.name).resolve()
+    assert Run.open(tmp_path / "moved" / parent.path.name).parent is None
+
+
+def test_what_is_no_run_is_refused(tmp_path):
+    with pytest.raises(RunError, match="is not a run folder"):
+        Run.open(tmp_path)
+
+
+def test_a_damaged_config_is_a_clear_error(run):
+    (run.path / "config.toml").write_text("a = = 1")
+    with pytest.raises(ConfigError, match="not valid TOML"):
+        _ = run.config
+
+
+@pytest.mark.parametrize("content", [None, "{"])
+def test_damaged_json_is_a_clear_error(run, content):
+    if content:
+        (run.path / "x.json").write_text(content)
+    with pytest.raises(RunError, match=r"x\.json' cannot be read"):
+        run.read_json("x.json")
+
+
+def test_an_unfinished_run_says_so(run):
+    run.set_status("running")
+    with pytest.raises(RunError, match=r"not complete \(status: running\)"):
+        run.require_complete()
+    run.set_status("complete")
+    run.require_complete()
+
+
+# --- the log ----------------------------------------------------------------------------------------------------------
+
+
+def test_events_come_back_and_a_cut_line_is_left_out(run):
+    assert run.metrics() == []
+    run.log(event="train", step=1, loss=0.5)
+    run.log(event="train", step=2, loss=0.25)
+    file = run.path / "metrics.jsonl"
+    for cut in (1, 5, 20):
+        whole = file.read_bytes()
+        file.write_bytes(whole[:-cut])
+        assert run.metrics() == [{"event": "train", "step": 1, "loss": 0.5}], cut
+        file.write_bytes(whole)
+    assert len(run.metrics()) == 2
+
+
+def test_rewind_drops_later_events_and_a_cut_line(run):
+    for step in range(1, 6):
+        run.log(event="train", step=step)
+    with (run.path / "metrics.jsonl").open("a") as handle:
+        handle.write('{"event": "tra')
+    run.rewind(3)
+    assert [event["step"] for event in run.metrics()] == [1, 2, 3]
+    run.log(event="train", step=4)
+    lines = (run.path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1, 2, 3, 4]
+
+
+def test_a_log_that_cannot_be_written_is_a_clear_error(run):
+    (run.path / "metrics.jsonl").mkdir()
+    with pytest.raises(RunError, match="Cannot write"):
+        run.log(event="train", step=1)
+
+
+# --- the lock ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def holder(run):
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(HOLDER), str(run.path)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def test_a_second_process_is_refused_until_the_first_dies_by_kill(run, holder):
+    for _ in range(2):  # to be refused twice changes nothing
+        with (
+            pytest.raises(RunError, match=rf"in use by another process \(process {holder.pid} on .* since "),
+            run.locked(),
+        ):
+            raise AssertionError("two processes hold one folder")
+    assert run.status == "new", "who is refused leaves no trace"
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.wait()
+    with run.locked():
+        assert f"process {os.getpid()} on" in (run.path / "LOCK").read_text()
+
+
+def test_the_lock_goes_when_the_work_ends(run):
+    with run.locked():
+        pass
+    with run.locked():
+        pass
+
+
+def test_status_tells_how_the_work_ended(run):
+    with pytest.raises(ValueError, match="two"), run.locked():
+        raise ValueError("two\nlines")
+    assert run.status == "failed: two lines"
+    with pytest.raises(KeyboardInterrupt), run.locked():
+        raise KeyboardInterrupt
+    assert run.status.startswith("interrupted")
+
+
+def test_a_failure_that_cannot_be_noted_does_not_hide_itself(run, monkeypatch):
+    with pytest.raises(ValueError, match="the first"), run.locked():
+        monkeypatch.setattr(os, "fsync", disk_is_full)
+        raise ValueError("the first")
+
+
+def test_a_full_disk_is_told_when_taking_the_lock(run, monkeypatch):
+    """The owner's name is written into the lock; where nothing can be written that is the user's disk, not a defect."""
+    monkeypatch.setattr(os, "write", disk_is_full)
+    with pytest.raises(RunError, match="No space left"), run.locked():
+        raise AssertionError("not reached")
+
+
+def test_a_folder_that_is_gone_cannot_be_locked(tmp_path):
+    with pytest.raises(RunError, match="Cannot write"), Run(tmp_path / "nowhere").locked():
+        raise AssertionError("not reached")

@@ -1,0 +1,82 @@
+"""Settings small enough to train in a second: what the tests of training, studies and the command line share."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from scifm.fields.batch import Batch
+from scifm.fields.grid import Grid
+from scifm.fields.seeds import generator_for
+from scifm.models.fno import FNOConfig
+from scifm.models.hub import save_operator
+from scifm.models.operator import Operator
+from scifm.runs import Run
+from scifm.systems.poisson import Poisson
+from scifm.training.pretrain import PretrainRecipe, build_operator
+
+__all__ = ["GRID", "NETWORK", "RECIPE", "TRAINING", "batch", "finished_run", "operator", "recipe", "steps_of"]
+
+GRID = Grid.square(16)
+NETWORK: dict[str, Any] = {"width": 4, "modes": 3, "num_layers": 2, "projection_width": 8, "latent_points": 8}
+TRAINING: dict[str, Any] = {
+    "num_steps": 12,
+    "batch_size": 4,
+    "learning_rate": 1e-2,
+    "validate_every": 4,
+    "log_every": 2,
+    "checkpoint_every": 3,
+    "accelerator": "cpu",
+}
+RECIPE: dict[str, Any] = {
+    "name": "tiny",
+    "seed": 1,
+    "system": {"name": "poisson", "knobs": {"anisotropy": [1, 5]}},
+    "data": {"num_points": 16, "num_validation_samples": 4, "num_normalization_samples": 8},
+    "model": {"network": NETWORK},
+    "training": TRAINING,
+}
+
+
+def recipe(**changes: Any) -> dict[str, Any]:
+    """Return the recipe with whole tables merged: ``recipe(training={"num_steps": 3})``."""
+    tree = copy.deepcopy(RECIPE)
+    for key, value in changes.items():
+        if isinstance(value, dict) and isinstance(tree.get(key), dict):
+            tree[key] = {**tree[key], **value}
+        else:
+            tree[key] = value
+    return tree
+
+
+def batch(num_samples: int = 4, *, purpose: str = "test", dtype: torch.dtype = torch.float32) -> Batch:
+    return Poisson().sample(num_samples, GRID, generator_for(0, purpose), dtype=dtype)
+
+
+def operator(*, seed: int = 0, **network: Any) -> Operator:
+    """Return a small untrained operator for Poisson that changes no number on the way in or out."""
+    from scifm.models.fno import FNO
+
+    torch.manual_seed(seed)
+    return FNO(Poisson.signature, FNOConfig(**{**NETWORK, **network}))
+
+
+def finished_run(root: Path, tree: dict[str, Any] | None = None) -> Run:
+    """Return a complete run with an untrained operator: a parent where nothing hangs on how good it is."""
+    from scifm.data.normalize import fit_normalization
+
+    settings = PretrainRecipe.read(tree or RECIPE)
+    run = Run.prepare(root, settings.name, settings.to_dict())
+    normalization = fit_normalization(batch(16), Poisson.homogeneities)
+    save_operator(build_operator(Poisson.signature, settings.model.resolve(), normalization, seed=1), run.path / "model")
+    run.set_status("complete")
+    return run
+
+
+def steps_of(events: Iterable[dict[str, Any]], kind: str) -> list[int]:
+    """Return the steps of the events of one kind, in order."""
+    return [event["step"] for event in events if event["event"] == kind]
