@@ -208,9 +208,12 @@ def test_status_tells_how_the_work_ended(run):
 
 
 def test_a_failure_that_cannot_be_noted_does_not_hide_itself(run, monkeypatch):
-    with pytest.raises(ValueError, match="the first"), run.locked():
+    def fails() -> None:
         monkeypatch.setattr(os, "fsync", disk_is_full)
         raise ValueError("the first")
+
+    with pytest.raises(ValueError, match="the first"), run.locked():
+        fails()
 
 
 def test_a_full_disk_is_told_when_taking_the_lock(run, monkeypatch):

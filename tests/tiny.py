@@ -72,7 +72,9 @@ def finished_run(root: Path, tree: dict[str, Any] | None = None) -> Run:
     settings = PretrainRecipe.read(tree or RECIPE)
     run = Run.prepare(root, settings.name, settings.to_dict())
     normalization = fit_normalization(batch(16), Poisson.homogeneities)
-    save_operator(build_operator(Poisson.signature, settings.model.resolve(), normalization, seed=1), run.path / "model")
+    save_operator(
+        build_operator(Poisson.signature, settings.model.resolve(), normalization, seed=1), run.path / "model"
+    )
     run.set_status("complete")
     return run
 

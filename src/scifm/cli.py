@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -36,6 +37,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 _console = Console(stderr=True)
+_NUM_WORKERS = min(os.cpu_count() or 1, 4)
 
 OutRuns = Annotated[Path, typer.Option("--out", help="Folder that holds run folders.")]
 Overrides = Annotated[
@@ -46,6 +48,9 @@ Knobs = Annotated[
     list[str] | None,
     typer.Option("--knob", metavar="NAME=LOW,HIGH", help="Range of one knob, e.g. anisotropy=5,10; repeatable."),
 ]
+Workers = Annotated[
+    int, typer.Option(min=1, help="Processes that adapt at the same time, the cores shared evenly among them.")
+]
 Seed = Annotated[int, typer.Option(help="Seed of every random number.")]
 
 
@@ -55,8 +60,6 @@ class _ProgressBar:
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
         self.task: Any = None
-        self.stage = 0
-        self.note = ""
 
     def begin(self, name: str, num_steps: int) -> None:
         self.end()
@@ -71,8 +74,7 @@ class _ProgressBar:
     def __call__(self, **event: Any) -> None:
         kind = event["event"]
         if kind == "stage":
-            self.stage += 1
-            self.begin(f"[{self.stage}/{event['num_stages']}] {event['name']}", event["num_steps"])
+            self.begin(f"{event['stage']}/{event['num_stages']} {event['name']}", event["num_steps"])
         elif kind == "step" and self.task is not None:
             self.progress.advance(self.task)
         elif kind == "resumed" and self.task is not None and event["step"]:
@@ -325,35 +327,40 @@ def transfer(
     recipe: Annotated[Path, typer.Argument(help="TOML file of a transfer study; see recipes/.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the study.")],
     overrides: Overrides = None,
+    workers: Workers = _NUM_WORKERS,
     as_json: AsJson = False,
 ) -> None:
     """Carry out a transfer study: pre-train, move with 0 to n samples, compare with training from scratch."""
     from scifm.config import read_toml
 
-    _study(read_toml(recipe), f"recipe '{recipe}'", out, overrides, as_json)
+    _study(read_toml(recipe), f"recipe '{recipe}'", out, overrides, workers, as_json)
 
 
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder of the study.")] = Path("runs/demo"),
     overrides: Overrides = None,
+    workers: Workers = _NUM_WORKERS,
     as_json: AsJson = False,
 ) -> None:
     """The whole path in one go: pre-train on Poisson, shift its anisotropy, fine-tune, compare, write the page."""
-    _study({}, "the demo", out, overrides, as_json)
+    _study({}, "the demo", out, overrides, workers, as_json)
 
 
-def _study(tree: dict[str, Any], source: str, out: Path, overrides: list[str] | None, as_json: bool) -> None:
+def _study(
+    tree: dict[str, Any], source: str, out: Path, overrides: list[str] | None, workers: int, as_json: bool
+) -> None:
     from scifm.config import apply_overrides, build_config
     from scifm.report.page import page
-    from scifm.studies.transfer import TransferRecipe
+    from scifm.studies.transfer import TransferRecipe, worker_pool
     from scifm.studies.transfer import transfer as work
 
     base = tree or TransferRecipe().to_dict()
     recipe = build_config(TransferRecipe, apply_overrides(base, overrides or []), source=source)
     with _progress() as progress:
         bar = _ProgressBar(progress)
-        folder = work(recipe, out=out, observe=bar)
+        with worker_pool(workers) if workers > 1 else nullcontext() as executor:
+            folder = work(recipe, out=out, executor=executor, observe=bar)
         bar.end()
     written = page(folder)
     summary = json.loads((folder / "summary.json").read_text())

@@ -244,6 +244,8 @@ class Run:
                     f"The run folder '{self.path}' is in use by another process ({owner}). Wait for it, stop it, or "
                     "choose another folder with --out."
                 ) from error
+            except OSError as error:  # a file system without locks
+                raise _refusal(file, error) from error
             owner = f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}\n"
             try:  # past the buffer: what a full disk refuses must not be refused again when the file is closed
                 os.ftruncate(handle.fileno(), 0)

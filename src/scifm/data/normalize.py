@@ -53,8 +53,9 @@ def fit_normalization(
     ).encode(batch)
     if kind == "joint":
         shift = (0.0,) * len(names.coefficients)
+        # of the coefficients as they are, before the gauge: so the reference has it
         scale = tuple(
-            _positive(float(c.abs().median()), n) for c, n in _columns(gauged.coefficients, names.coefficients)
+            _positive(_middle(c.abs()), name) for c, name in _columns(batch.coefficients, names.coefficients)
         )
         unchanged = (1.0,) * len(names.inputs), (1.0,) * len(names.outputs)
         return Normalization(chosen, gauge_sizes, unchanged[0], shift, scale, unchanged[1], kind)
@@ -85,8 +86,13 @@ def _columns(values: Tensor, names: tuple[str, ...]) -> list[tuple[Tensor, str]]
     return [(values[:, i], name) for i, name in enumerate(names)]
 
 
+def _middle(values: Tensor) -> float:
+    """Return the median; of an even number of values the mean of the two in the middle (torch's is the lower one)."""
+    return float(values.quantile(0.5))
+
+
 def _median(sizes: Tensor) -> float:
-    return _positive(float(sizes.median()), "the gauge of a homogeneity")
+    return _positive(_middle(sizes), "the gauge of a homogeneity")
 
 
 def _rms(values: Tensor) -> float:

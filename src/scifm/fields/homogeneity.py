@@ -60,7 +60,8 @@ class Homogeneity:
         return (xx * yy - xy.square()).sqrt()
 
     def to_dict(self) -> dict[str, Any]:
-        return {"exponents": dict(self.exponents), "gauge": list(self.gauge), "measure": self.measure}
+        exponents = {name: float(power) for name, power in self.exponents}
+        return {"exponents": exponents, "gauge": list(self.gauge), "measure": self.measure}
 
     @classmethod
     def from_dict(cls, entries: dict[str, Any]) -> Homogeneity:

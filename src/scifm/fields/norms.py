@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from scifm.errors import SignatureError
@@ -24,7 +25,7 @@ def _require_space(field: Tensor, grid: Grid) -> tuple[int, ...]:
     return tuple(range(-dims, 0))
 
 
-def integral(field: Tensor, grid: Grid) -> Tensor:
+def integral(field: Float[Tensor, "..."], grid: Grid) -> Float[Tensor, "..."]:
     """Return ∫ field dx, shape ``(...)`` for a field ``(..., *space)``; unit: field × length**dims.
 
     Raises:
@@ -41,12 +42,12 @@ def integral(field: Tensor, grid: Grid) -> Tensor:
     return field.sum(dims) * math.prod(grid.spacing)
 
 
-def mean(field: Tensor, grid: Grid) -> Tensor:
+def mean(field: Float[Tensor, "..."], grid: Grid) -> Float[Tensor, "..."]:
     """Return the average over space, shape ``(...)``; unit: that of the field."""
     return integral(field, grid) / math.prod(grid.extent)
 
 
-def l2_norm(field: Tensor, grid: Grid) -> Tensor:
+def l2_norm(field: Float[Tensor, "..."], grid: Grid) -> Float[Tensor, "..."]:
     """Return (∫ field² dx)^½, shape ``(...)``; unit: field × length**(dims/2).
 
     Raises:
@@ -55,7 +56,7 @@ def l2_norm(field: Tensor, grid: Grid) -> Tensor:
     return integral(field * field, grid).sqrt()
 
 
-def rms(field: Tensor, grid: Grid) -> Tensor:
+def rms(field: Float[Tensor, "..."], grid: Grid) -> Float[Tensor, "..."]:
     """Return the root of the spatial mean of field², shape ``(...)``; unit: that of the field.
 
     Raises:

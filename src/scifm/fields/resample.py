@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from scifm.errors import SignatureError
@@ -19,12 +20,12 @@ def _resample_last_axis(field: Tensor, num: int) -> Tensor:
     kept = min(old, num)
     spectrum = torch.fft.rfft(field, dim=-1)[..., : kept // 2 + 1] * (num / old)
     if kept % 2 == 0:
-        # A Nyquist cosine stands for the pair ±k: upwards its coefficient is shared by both, downwards both fold into it.
+        # A Nyquist cosine stands for the pair ±k: upwards both share its coefficient, downwards both fold into it.
         spectrum[..., -1] *= 0.5 if num > old else 2.0
     return torch.fft.irfft(spectrum, n=num, dim=-1)
 
 
-def resample(field: Tensor, grid: Grid, num_points: tuple[int, ...]) -> Tensor:
+def resample(field: Float[Tensor, "..."], grid: Grid, num_points: tuple[int, ...]) -> Float[Tensor, "..."]:
     """Return a periodic field on a grid of the same box with another number of points.
 
     Fields without modes at or above the Nyquist wavenumber of either grid are carried over exactly, up and down. Going

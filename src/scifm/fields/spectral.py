@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from scifm.errors import SignatureError
@@ -78,7 +79,7 @@ def _inverse(spectrum: Tensor, grid: Grid) -> Tensor:
     return torch.fft.irfftn(spectrum, s=grid.num_points, dim=dims)
 
 
-def gradient(field: Tensor, grid: Grid) -> tuple[Tensor, ...]:
+def gradient(field: Float[Tensor, "*shape"], grid: Grid) -> tuple[Float[Tensor, "*shape"], ...]:
     """Return the partial derivatives, one ``(..., *space)`` an axis in **array order** (y, then x); unit: field/length.
 
     Raises:
@@ -89,7 +90,7 @@ def gradient(field: Tensor, grid: Grid) -> tuple[Tensor, ...]:
     return tuple(_inverse(spectrum * (1j * wave), grid) for wave in waves)
 
 
-def divergence(components: Sequence[Tensor], grid: Grid) -> Tensor:
+def divergence(components: Sequence[Float[Tensor, "*shape"]], grid: Grid) -> Float[Tensor, "*shape"]:
     """Return ∂_y a_y + ∂_x a_x for components in **array order**, each ``(..., *space)``; unit: component/length.
 
     Raises:
@@ -102,7 +103,7 @@ def divergence(components: Sequence[Tensor], grid: Grid) -> Tensor:
     return _inverse(torch.stack(parts).sum(0), grid)
 
 
-def laplacian(field: Tensor, grid: Grid) -> Tensor:
+def laplacian(field: Float[Tensor, "*shape"], grid: Grid) -> Float[Tensor, "*shape"]:
     """Return Δ field, ``(..., *space)``; unit: field/length².
 
     Raises:
@@ -114,8 +115,13 @@ def laplacian(field: Tensor, grid: Grid) -> Tensor:
 
 
 def diffusion_operator(
-    field: Tensor, grid: Grid, *, diffusion_xx: Tensor, diffusion_yy: Tensor, diffusion_xy: Tensor
-) -> Tensor:
+    field: Float[Tensor, " batch *shape"],
+    grid: Grid,
+    *,
+    diffusion_xx: Float[Tensor, "#batch"] | Float[Tensor, ""],
+    diffusion_yy: Float[Tensor, "#batch"] | Float[Tensor, ""],
+    diffusion_xy: Float[Tensor, "#batch"] | Float[Tensor, ""],
+) -> Float[Tensor, " batch *shape"]:
     """Return ∇·(K∇field) in two dimensions for a constant symmetric tensor K.
 
     Args:

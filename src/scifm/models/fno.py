@@ -13,7 +13,6 @@ Two named settings of one class:
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from pydantic import Field, model_validator

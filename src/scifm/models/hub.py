@@ -47,13 +47,16 @@ def load_operator(path: str | Path) -> Operator:
     try:
         entries: dict[str, Any] = json.loads((path / "config.json").read_text())
         content = (path / "model.safetensors").read_bytes()
+        tensors = load_tensors(content)
         operator = _rebuild(entries)
-        operator.load_state_dict(load_tensors(content))
+        for dtype in {tensor.dtype for tensor in tensors.values()}:  # there is one
+            operator.to(dtype)
+        operator.load_state_dict(tensors)
     except FileNotFoundError as error:
         raise RunError(
             f"'{path}' holds no model: {error.filename} is missing. Give the folder of a finished run."
         ) from error
-    except (OSError, json.JSONDecodeError, SafetensorError, KeyError, TypeError, RuntimeError, ConfigError) as error:
+    except (OSError, SafetensorError, AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise RunError(
             f"The model in '{path}' cannot be read ({type(error).__name__}: {error}). It is damaged or was written by "
             "another program; copy it again or train it anew."

@@ -92,14 +92,18 @@ class Operator(nn.Module):
 
     @torch.inference_mode()
     def predict(self, batch: Batch, *, batch_size: int = 64) -> Batch:
-        """Answer any number of samples, `batch_size` at a time, on the device of the weights and without gradients."""
-        device = next(self.parameters()).device
+        """Answer any number of samples, `batch_size` at a time, without gradients.
+
+        The work is done on the device and in the precision of the weights; answers come back in those of the batch.
+        """
+        weight = next(self.parameters())
         was_training = self.training
         self.eval()
-        parts = [
-            self(batch.select(slice(start, start + batch_size)).to(device)).to(batch.inputs.device)
-            for start in range(0, batch.num_samples, batch_size)
-        ]
+        batch, parts = self.align(batch), []
+        for start in range(0, batch.num_samples, batch_size):
+            part = batch.select(slice(start, start + batch_size))
+            answer = self(part.to(weight.device, weight.dtype)).require_targets()
+            parts.append(part.with_targets(answer.to(part.inputs)))
         self.train(was_training)
         return Batch.concatenate(parts)
 

@@ -23,7 +23,7 @@ __all__ = ["import_reference_weights"]
 def import_reference_weights(
     model_state: Mapping[str, Tensor], signature: Signature, *, normalization: Normalization | None = None
 ) -> FNO:
-    """Build our FNO with the given reference weights; it answers as the original does, to round-off.
+    """Build our FNO with the given weights, in their precision; it answers as the reference does, to round-off.
 
     Args:
         model_state: the ``model_state`` entry of a reference checkpoint (load it with ``weights_only=True``).
@@ -44,11 +44,13 @@ def import_reference_weights(
         config = FNOConfig.reference(width=width, modes=modes).model_copy(
             update={"num_layers": num_layers, "projection_width": state["fc1.weight"].shape[0]}
         )
-        operator = FNO(signature, config, normalization=normalization)
+        operator = FNO(signature, config, normalization=normalization).to(state["fc0.weight"].dtype)
         operator.load_state_dict(_translate(state, num_layers))
     except KeyError as error:
         raise SignatureError(f"The reference checkpoint lacks {error}; is this its 'model_state'?") from error
-    except RuntimeError as error:
+    except (RuntimeError, IndexError, ValueError) as error:
+        if isinstance(error, SignatureError):
+            raise
         raise SignatureError(f"The reference weights do not fit the network they describe: {error}") from error
     return operator
 

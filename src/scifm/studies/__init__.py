@@ -1,5 +1,5 @@
 """Many runs, one question."""
 
-from scifm.studies.transfer import TransferRecipe, transfer
+from scifm.studies.transfer import TransferRecipe, transfer, worker_pool
 
-__all__ = ["TransferRecipe", "transfer"]
+__all__ = ["TransferRecipe", "transfer", "worker_pool"]

@@ -7,11 +7,15 @@ train from scratch on as many, under equal budgets: the same steps, the same lea
 from __future__ import annotations
 
 import io
+import multiprocessing
+import os
+import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -23,18 +27,20 @@ from scifm.config import Config, dump_toml
 from scifm.errors import RunError
 from scifm.evaluation.evaluate import Scores, evaluate
 from scifm.fields.batch import Batch
+from scifm.fields.grid import Grid
 from scifm.fields.seeds import generator_for
 from scifm.models.fno import FNOConfig
 from scifm.models.hub import load_operator
 from scifm.runs import Run, describe_environment, write_atomically, write_json
-from scifm.training.finetune import AdaptRecipe, DownstreamPool, downstream_pool, finetune, from_scratch
+from scifm.training.finetune import AdaptRecipe, downstream_pool, finetune, from_scratch
 from scifm.training.loop import Observer, TrainingConfig
 from scifm.training.pretrain import PretrainRecipe, pretrain
 from scifm.training.recipe import DataConfig, ModelConfig, SystemConfig
 
-__all__ = ["TransferRecipe", "transfer"]
+__all__ = ["TransferRecipe", "transfer", "worker_pool"]
 
 _ADAPTATIONS = {"few_shot": finetune, "from_scratch": from_scratch}
+_ORDER = ("in_distribution", "zero_shot", *_ADAPTATIONS)
 
 
 class TransferRecipe(Config):
@@ -48,6 +54,8 @@ class TransferRecipe(Config):
         from_scratch: numbers of downstream samples to train from scratch on.
         seeds: each repeats every adaptation with other samples and other first weights.
         adapt: how to adapt; num_samples and seed are filled in.
+        scratch_learning_rates: candidates when training from scratch, as many as for fine-tuning so that both get the
+            same number of trials; empty: the same candidates.
         pool_size: downstream samples that the subsets are taken from.
         num_test_samples: unseen samples for every score.
         num_examples: samples drawn as pictures.
@@ -63,8 +71,11 @@ class TransferRecipe(Config):
     downstream: SystemConfig = SystemConfig(name="poisson", knobs={"anisotropy": [5, 10]})
     few_shot: tuple[int, ...] = (16, 64, 256)
     from_scratch: tuple[int, ...] = (16, 64, 256, 1024)
-    seeds: tuple[int, ...] = (0,)
-    adapt: AdaptRecipe = AdaptRecipe()
+    seeds: tuple[int, ...] = (0, 1)
+    adapt: AdaptRecipe = AdaptRecipe(
+        learning_rates=(3e-4, 1e-3), training=TrainingConfig(num_steps=200, validate_every=100, checkpoint_every=100)
+    )
+    scratch_learning_rates: tuple[float, ...] = (3e-3, 1e-2)
     pool_size: int = Field(1024, ge=2)
     num_test_samples: int = Field(512, ge=1)
     num_examples: int = Field(2, ge=1, le=8)
@@ -76,9 +87,22 @@ class TransferRecipe(Config):
             raise ValueError(f"pool_size = {self.pool_size} is smaller than the largest subset, {largest}")
         if not self.seeds or not self.few_shot:
             raise ValueError("give at least one seed and one few_shot count")
+        if len(self.scratch_learning_rates) not in (0, len(self.adapt.learning_rates)):
+            raise ValueError("give as many scratch_learning_rates as adapt.learning_rates, for an equal budget")
         if self.pretrain.system is None:
             raise ValueError("a transfer study samples its systems: give pretrain.system")
         return self
+
+    @property
+    def grid(self) -> Grid:
+        """Where every field of the study lives."""
+        return self.pretrain.data.grid(self.downstream.build().signature.num_spatial_dims)
+
+    def draw_test(self, which: Literal["pretrain", "downstream"]) -> Batch:
+        """Return unseen samples of one of the two systems: the same ones whoever asks."""
+        config = self.pretrain.system if which == "pretrain" else self.downstream
+        assert config is not None
+        return config.build().sample(self.num_test_samples, self.grid, generator_for(self.pretrain.seed, which, "test"))
 
 
 @dataclass(frozen=True)
@@ -98,12 +122,15 @@ class _Row:
     run: str | None
 
 
-def transfer(recipe: TransferRecipe, *, out: str | Path, observe: Observer | None = None) -> Path:
+def transfer(
+    recipe: TransferRecipe, *, out: str | Path, executor: Executor | None = None, observe: Observer | None = None
+) -> Path:
     """Carry out the study, or go on with an interrupted one: complete runs are not run again.
 
     Args:
         recipe: what to do.
         out: folder of the study.
+        executor: where adaptations run, several at a time; see `worker_pool`. None: here, one after the other.
         observe: called with every event; ``stage`` events name what begins.
 
     Returns:
@@ -115,7 +142,23 @@ def transfer(recipe: TransferRecipe, *, out: str | Path, observe: Observer | Non
     folder = Path(out)
     _claim(folder, recipe)
     with Run(folder).locked():
-        return _Study(recipe, folder, observe or _ignore).carry_out()
+        return _Study(recipe, folder, executor, observe or _ignore).carry_out()
+
+
+def worker_pool(num_workers: int) -> Executor:
+    """Return a pool of processes that share the cores of this machine evenly.
+
+    They are spawned, so a script that calls this needs an ``if __name__ == "__main__":`` guard.
+    """
+    num_threads = max(1, (os.cpu_count() or 1) // num_workers)
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(num_workers, context, initializer=_settle_worker, initargs=(num_threads,))
+
+
+def _settle_worker(num_threads: int) -> None:
+    torch.set_num_threads(num_threads)
+    # An idle worker has nothing to save; a training one listens to Ctrl-C itself.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _ignore(**event: Any) -> None:
@@ -135,103 +178,110 @@ def _claim(folder: Path, recipe: TransferRecipe) -> None:
         write_atomically(config, text.encode())
 
 
+@dataclass(frozen=True)
+class _Adaptation:
+    """One adaptation of the study: small enough to send to another process, which draws the samples itself."""
+
+    kind: str
+    num_samples: int
+    seed: int
+
+    def carry_out(self, recipe: TransferRecipe, parent: Path, folder: Path) -> tuple[_Row, Path]:
+        """Adapt, score on the test samples, and return the row and where the run is."""
+        settings = recipe.adapt.model_copy(update={"num_samples": self.num_samples, "seed": self.seed})
+        if self.kind == "from_scratch" and recipe.scratch_learning_rates:
+            settings = settings.model_copy(update={"learning_rates": recipe.scratch_learning_rates})
+        pool = downstream_pool(
+            recipe.downstream.build(),
+            grid=recipe.grid,
+            num_samples=recipe.pool_size,
+            seed=recipe.pretrain.seed,
+        )
+        run = _ADAPTATIONS[self.kind](parent, pool, settings, out=folder / "runs")
+        scores = evaluate(run, recipe.draw_test("downstream"))
+        scores.write(run.path / "scores.parquet")
+        told = run.read_json("outcome.json")
+        return _row(self.kind, scores, run, folder, num_samples=self.num_samples, seed=self.seed, **told), run.path
+
+
+def _row(kind: str, scores: Scores, run: Run, folder: Path, **told: Any) -> _Row:
+    return _Row(
+        kind=kind,
+        relative_l2=scores.mean(),
+        relative_l2_median=scores.quantile(0.5),
+        relative_l2_p90=scores.quantile(0.9),
+        run=run.path.relative_to(folder).as_posix(),
+        **told,
+    )
+
+
 class _Study:
-    def __init__(self, recipe: TransferRecipe, folder: Path, observe: Observer) -> None:
-        self.recipe, self.folder, self.observe = recipe, folder, observe
-        self.runs = folder / "runs"
-        self.system = recipe.downstream.build()
-        self.grid = recipe.pretrain.data.grid(self.system.signature.num_spatial_dims)
+    def __init__(self, recipe: TransferRecipe, folder: Path, executor: Executor | None, observe: Observer) -> None:
+        self.recipe, self.folder, self.executor, self.observe = recipe, folder, executor, observe
         self.rows: list[_Row] = []
         self.seconds_by_part: dict[str, float] = {}
 
     def carry_out(self) -> Path:
         started = time.perf_counter()
         Run(self.folder).set_status("running")
-        self.num_stages = 2 + len(self.recipe.seeds) * (len(self.recipe.few_shot) + len(self.recipe.from_scratch))
-        self._announce("pre-training", self.recipe.pretrain.training.num_steps)
-        parent = pretrain(self.recipe.pretrain, out=self.runs, observe=self.observe)
+        self._announce(1, "pre-training", self.recipe.pretrain.training.num_steps)
+        parent = pretrain(self.recipe.pretrain, out=self.folder / "runs", observe=self.observe)
         self.seconds_by_part["pretrain"] = time.perf_counter() - started
-        test = self._draw_test("downstream", self.recipe.downstream)
-        self._score_parent(parent, test)
-        pool = downstream_pool(
-            self.system, grid=self.grid, num_samples=self.recipe.pool_size, seed=self.recipe.pretrain.seed
-        )
-        adapted = {
-            kind: self._adapt_all(kind, counts, parent, pool, test)
-            for kind, counts in (("few_shot", self.recipe.few_shot), ("from_scratch", self.recipe.from_scratch))
-        }
-        self._announce("examples and summary", 1)
+        self._score_parent(parent)
+        adapted = self._adapt_all(parent)
         self._write_results()
-        self._write_examples(parent, adapted, test)
+        self._write_examples(parent, adapted)
         self._write_summary(parent, time.perf_counter() - started)
         Run(self.folder).set_status("complete")
         return self.folder
 
-    def _announce(self, name: str, num_steps: int) -> None:
-        self.observe(event="stage", name=name, num_steps=num_steps, num_stages=self.num_stages)
+    def _announce(self, stage: int, name: str, num_steps: int) -> None:
+        self.observe(event="stage", name=name, num_steps=num_steps, stage=stage, num_stages=2)
 
-    def _draw_test(self, purpose: str, system: SystemConfig) -> Batch:
-        generator = generator_for(self.recipe.pretrain.seed, purpose, "test")
-        return system.build().sample(self.recipe.num_test_samples, self.grid, generator)
-
-    def _score_parent(self, parent: Run, test: Batch) -> None:
-        assert self.recipe.pretrain.system is not None
-        familiar = self._draw_test("in_distribution", self.recipe.pretrain.system)
+    def _score_parent(self, parent: Run) -> None:
         config = self.recipe.pretrain.training
-        for kind, samples in (("in_distribution", familiar), ("zero_shot", test)):
-            scores = evaluate(parent, samples)
+        told = {"num_samples": 0, "seed": self.recipe.pretrain.seed, "learning_rate": config.learning_rate}
+        told |= {"num_trials": 1, "num_steps": config.num_steps, "seconds": self.seconds_by_part["pretrain"]}
+        for kind, system in (("in_distribution", "pretrain"), ("zero_shot", "downstream")):
+            scores = evaluate(parent, self.recipe.draw_test(system))
             scores.write(parent.path / f"scores-{kind}.parquet")
-            seed, seconds = self.recipe.pretrain.seed, self.seconds_by_part["pretrain"]
-            self._record(kind, 0, seed, config.learning_rate, 1, config.num_steps, scores, seconds, parent)
+            self._record(_row(kind, scores, parent, self.folder, **told))
 
-    def _adapt_all(
-        self, kind: str, counts: tuple[int, ...], parent: Run, pool: DownstreamPool, test: Batch
-    ) -> dict[tuple[int, int], Run]:
+    def _adapt_all(self, parent: Run) -> dict[tuple[str, int, int], Path]:
         started = time.perf_counter()
+        jobs = [
+            _Adaptation(kind, count, seed)
+            for seed in self.recipe.seeds
+            for kind in _ADAPTATIONS
+            for count in getattr(self.recipe, kind)
+        ]
+        self._announce(2, f"adapting {len(jobs)} times", len(jobs))
         runs = {}
-        for count in counts:
-            for seed in self.recipe.seeds:
-                recipe = self.recipe.adapt.model_copy(update={"num_samples": count, "seed": seed})
-                num_sittings = len(recipe.learning_rates) + (len(recipe.learning_rates) > 1)
-                self._announce(
-                    f"{kind.replace('_', ' ')} on {count}, seed {seed}", num_sittings * recipe.training.num_steps
-                )
-                run = _ADAPTATIONS[kind](parent, pool, recipe, out=self.runs, observe=self.observe)
-                scores = evaluate(run, test)
-                scores.write(run.path / "scores.parquet")
-                told = run.read_json("outcome.json")
-                self._record(
-                    kind,
-                    count,
-                    seed,
-                    told["learning_rate"],
-                    told["num_trials"],
-                    told["num_steps"],
-                    scores,
-                    told["seconds"],
-                    run,
-                )
-                runs[count, seed] = run
-        self.seconds_by_part[kind] = time.perf_counter() - started
+        for job, (row, path) in self._results(jobs, parent):
+            self._record(row)
+            self.observe(event="step", step=len(runs))
+            runs[job.kind, job.num_samples, job.seed] = path
+        self.rows.sort(key=lambda row: (list(_ORDER).index(row.kind), row.num_samples, row.seed))
+        self.seconds_by_part["adapt"] = time.perf_counter() - started
         return runs
 
-    def _record(
-        self,
-        kind: str,
-        count: int,
-        seed: int,
-        rate: float,
-        num_trials: int,
-        num_steps: int,
-        scores: Scores,
-        seconds: float,
-        run: Run,
-    ) -> None:
-        where = run.path.relative_to(self.folder).as_posix()
-        middle, high = scores.quantile(0.5), scores.quantile(0.9)
-        row = _Row(kind, count, seed, rate, num_trials, num_steps, scores.mean(), middle, high, seconds, where)
+    def _results(self, jobs: list[_Adaptation], parent: Run) -> Iterator[tuple[_Adaptation, tuple[_Row, Path]]]:
+        if self.executor is None:
+            for job in jobs:
+                yield job, job.carry_out(self.recipe, parent.path, self.folder)
+            return
+        futures = {self.executor.submit(job.carry_out, self.recipe, parent.path, self.folder): job for job in jobs}
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        finally:
+            for future in futures:
+                future.cancel()
+
+    def _record(self, row: _Row) -> None:
         self.rows.append(row)
-        self.observe(event="scored", kind=kind, num_samples=count, seed=seed, relative_l2=row.relative_l2)
+        told = {"kind": row.kind, "num_samples": row.num_samples, "seed": row.seed}
+        self.observe(event="scored", relative_l2=row.relative_l2, **told)
 
     def _mean(self, kind: str, count: int = 0) -> float:
         return float(np.mean([r.relative_l2 for r in self.rows if (r.kind, r.num_samples) == (kind, count)]))
@@ -256,22 +306,22 @@ class _Study:
             "num_steps_adapt": r.adapt.training.num_steps,
             "learning_rates": list(r.adapt.learning_rates),
             "pretrain_system": r.pretrain.system.build().to_dict(),
-            "downstream_system": self.system.to_dict(),
+            "downstream_system": r.downstream.build().to_dict(),
             "seconds_by_part": self.seconds_by_part,
             "num_params": load_operator(parent.path / "model").num_params,
         }
         write_json(self.folder / "summary.json", summary)
 
-    def _write_examples(self, parent: Run, adapted: dict[str, dict[tuple[int, int], Run]], test: Batch) -> None:
+    def _write_examples(self, parent: Run, adapted: dict[tuple[str, int, int], Path]) -> None:
         """Keep some fields to look at: the first test samples, answered by every kind of operator.
 
         The pictures show the count in the middle of the fine-tuned ones, beside training from scratch on as many.
         """
         counts = sorted(set(self.recipe.few_shot) & set(self.recipe.from_scratch)) or sorted(self.recipe.few_shot)
         count, seed = counts[len(counts) // 2], self.recipe.seeds[0]
-        some = test.select(slice(0, self.recipe.num_examples))
-        runs = {"zero_shot": parent, "few_shot": adapted["few_shot"].get((count, seed))}
-        runs["from_scratch"] = adapted["from_scratch"].get((count, seed))
+        some = self.recipe.draw_test("downstream").select(slice(0, self.recipe.num_examples))
+        runs = {"zero_shot": parent.path}
+        runs |= {kind: adapted[kind, count, seed] for kind in _ADAPTATIONS if (kind, count, seed) in adapted}
         arrays = {
             "forcing": some.field("forcing")[:, 0].numpy(),
             "truth": some.require_targets()[:, 0, 0].numpy(),
@@ -279,12 +329,10 @@ class _Study:
             "coefficient_names": np.array(some.signature.coefficients),
             "few_shot_label": np.array(f"fine-tuned on {count}"),
             "from_scratch_label": np.array(f"from scratch on {count}"),
-            "extent": np.array(self.grid.extent),
+            "extent": np.array(self.recipe.grid.extent),
         }
-        for kind, run in runs.items():
-            if run is None:
-                continue
-            operator = load_operator(run.path / "model")
+        for kind, path in runs.items():
+            operator = load_operator(path / "model")
             arrays[kind] = operator.predict(some).require_targets()[:, 0, 0].numpy()
             arrays[f"sample_error_{kind}"] = evaluate(operator, some).values["relative_l2"][:, 0, 0].numpy()
         buffer = io.BytesIO()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from scifm.errors import ConfigError
@@ -11,7 +12,9 @@ from scifm.systems.knobs import Knob
 __all__ = ["diffusion_basis", "diffusion_tensor", "require_knob"]
 
 
-def diffusion_tensor(anisotropy: Tensor, angle: Tensor, scale: float) -> Tensor:
+def diffusion_tensor(
+    anisotropy: Float[Tensor, " batch"], angle: Float[Tensor, " batch"], scale: float
+) -> Float[Tensor, "batch 3"]:
     """Return K = scale · Rᵀ diag(1, anisotropy) R with R the rotation by `angle`.
 
     Args:

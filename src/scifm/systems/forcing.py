@@ -4,8 +4,8 @@
 
 with 12 × 12 centers spaced 2σ around the middle of the box and σ = 1/32 of each side: 0.15625, 0.21875, …, 0.84375 on
 the unit interval. On a box with other sides the picture is stretched with the box (σ and spacing are fractions of each
-side), so the forcing always keeps the same distance, five σ, from the edges. As in the reference the Gaussians are plain
-ones without periodic images; what is cut at the edge is below 4e-6 of a bump.
+side), so the forcing always keeps the same distance, five σ, from the edges. As in the reference the Gaussians are
+plain ones without periodic images; what is cut at the edge is below 4e-6 of a bump.
 
 Every amplitude is zero with probability s, the sparsity, drawn for each sample from {0.2, 0.4, 0.6, 0.8}, and else
 uniform in [1e-3, 1]; a sample that would have none gets one at a random center. The field is divided by its largest
@@ -25,6 +25,7 @@ from functools import lru_cache
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from scifm.errors import ConfigError, suggest
@@ -78,7 +79,9 @@ class GaussianForcing:
         index = torch.randint(len(self.sparsities), (num_samples,), generator=generator, device=device)
         return torch.tensor(self.sparsities, dtype=torch.float64, device=index.device)[index]
 
-    def draw_amplitudes(self, sparsities: Tensor, generator: torch.Generator | None) -> Tensor:
+    def draw_amplitudes(
+        self, sparsities: Float[Tensor, " batch"], generator: torch.Generator | None
+    ) -> Float[Tensor, "batch centers centers"]:
         """Return amplitudes for samples of these sparsities, ``(num_samples, centers_y, centers_x)`` float64."""
         num, side, device = len(sparsities), self.num_centers, sparsities.device
         rand = torch.rand(2, num, side * side, generator=generator, dtype=torch.float64, device=device)
@@ -96,7 +99,13 @@ class GaussianForcing:
         """
         return _profiles(self, grid, dtype, str(torch.device("cpu" if device is None else device)))
 
-    def raw(self, amplitudes: Tensor, grid: Grid, *, out: Tensor | None = None) -> Tensor:
+    def raw(
+        self,
+        amplitudes: Float[Tensor, "batch centers centers"],
+        grid: Grid,
+        *,
+        out: Float[Tensor, "batch y x"] | None = None,
+    ) -> Float[Tensor, "batch y x"]:
         """Return the sum of Gaussians before scaling, ``(batch, ny, nx)``, in the amplitudes' dtype and device.
 
         Args:

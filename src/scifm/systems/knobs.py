@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from scifm.errors import ConfigError, suggest
@@ -66,7 +67,7 @@ class Knob:
         *,
         dtype: torch.dtype = torch.float32,
         device: Any = None,
-    ) -> Tensor:
+    ) -> Float[Tensor, " num_samples"]:
         """Return `num_samples` independent values, shape ``(num_samples,)``.
 
         Numbers are drawn in float64 where the generator lives, so that `dtype` rounds them and changes nothing else.

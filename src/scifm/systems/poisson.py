@@ -27,7 +27,7 @@ Dimensionless groups
     anisotropy; the width of the forcing over the side, 1/32. The size of K only scales u (see `homogeneities`).
 
 Exact solution
-    f = (K_xx p² + 2 K_xy p q + K_yy q²) cos(p x + q y) gives u = cos(p x + q y) for p, q multiples of 2π over the sides.
+    f = (K_xx p² + 2 K_xy p q + K_yy q²) cos(p x + q y) gives u = cos(p x + q y), p and q multiples of 2π over a side.
 
 Solver and order
     û = f̂ / (k·Kk), û(0) = 0: spectral, exact for every field the grid can hold (`solvers.elliptic` says how the Nyquist

@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Self
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from scifm.errors import ConfigError, suggest
@@ -129,7 +130,7 @@ class System(abc.ABC):
         """
 
     @abc.abstractmethod
-    def residual(self, batch: Batch) -> Tensor:
+    def residual(self, batch: Batch) -> Float[Tensor, "batch time output *space"]:
         """Return left side minus right side of the equation, ``(batch, time, outputs, *space)``; unit: the forcing's.
 
         Differentiable with respect to the targets.
@@ -139,7 +140,7 @@ class System(abc.ABC):
         """
 
     @abc.abstractmethod
-    def invariants(self, batch: Batch) -> dict[str, Tensor]:
+    def invariants(self, batch: Batch) -> dict[str, Float[Tensor, " batch"]]:
         """Return named dimensionless balances, each ``(batch,)``, that are zero for every exact solution.
 
         Raises:

@@ -1,1 +1,3 @@
-"""Solvers: numerical methods shared by the systems."""
+"""Solvers: numerical methods shared by the systems; imported from their files."""
+
+__all__: list[str] = []

@@ -13,9 +13,9 @@ Two cases are treated explicitly:
   needs f̂ = 0. Such modes of u are set to 0 (a zero-mean solution for Poisson) and `solve_field` raises if f has more
   than 1e-5 of its root mean square in them.
 * **The Nyquist wavenumber** N of an axis with an even number of points. The grid cannot tell +N from −N, and cross and
-  advection terms differ between them. The mode is solved for both signs and averaged, which is what taking the real part
-  of a complex transform does. The operator used for residuals is the exact inverse of that, the harmonic mean of the
-  two symbols.
+  advection terms differ between them. The mode is solved for both signs and averaged, which is what taking the real
+  part of a complex transform does. The operator used for residuals is the exact inverse of that, the harmonic mean of
+  the two symbols.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ __all__ = [
 ]
 
 SymbolBasis = Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]]
-"""(wave_y, wave_x), both of one shape → (even, odd), each ``(coefficients, *shape)``: the even part belongs to the first
-coefficients of the signature, the odd part to the last ones; odd is None when absent."""
+"""(wave_y, wave_x), both of one shape → (even, odd), each ``(coefficients, *shape)``: the even part belongs to the
+first coefficients of the signature, the odd part to the last ones; odd is None when absent."""
 
 Pair = tuple[Tensor, Tensor | None]
 """Real and imaginary part; None stands for an imaginary part that is zero everywhere."""

@@ -71,7 +71,7 @@ class LowModes:
         return min(float(self.wave_x[0, 0, -1]), float(self.wave_y[0, -1, 0])) * m / (m - 1)
 
     def analyze(self, amplitudes: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the waves of Σ a_ij g_i h_j, ``(batch, 2, M, M)`` twice, for amplitudes ``(batch, centers, centers)``."""
+        """Return the waves of Σ a_ij g_i h_j, ``(batch, 2, M, M)`` twice; amplitudes ``(batch, centers, centers)``."""
         num, side, m = len(amplitudes), amplitudes.shape[1], self.num_modes
         rows = (amplitudes.reshape(num * side, side) @ self.analysis_x).view(num, side, 2 * m)
         blocks = torch.bmm(self.analysis_y.expand(num, -1, -1), rows).view(num, 2, m, 2, m)

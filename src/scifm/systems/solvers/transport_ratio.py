@@ -15,6 +15,7 @@ import math
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from scifm.errors import DataError
@@ -42,7 +43,9 @@ def ratio_at(speed: Tensor, power: Tensor, balance: Tensor) -> Tensor:
     return (advection / diffusion).sqrt()
 
 
-def meet_ratio(ratio: Tensor, power: Tensor, balance: Tensor) -> Tensor:
+def meet_ratio(
+    ratio: Float[Tensor, " batch"], power: Float[Tensor, "batch modes"], balance: Float[Tensor, "batch modes"]
+) -> Float[Tensor, " batch"]:
     """Return the speed at which each sample meets its ratio, ``(batch,)`` float64.
 
     Args:
@@ -68,8 +71,8 @@ def meet_ratio(ratio: Tensor, power: Tensor, balance: Tensor) -> Tensor:
         x = torch.where((newton > low) & (newton < high), newton, 0.5 * (low + high))
     worst = int(miss.abs().argmax())
     raise DataError(
-        f"An advection-diffusion ratio of {float(ratio[worst]):g} cannot be reached in sample {worst}: the forcing has too "
-        f"much power in waves across the flow. Lower the ratio or let the direction vary."
+        f"An advection-diffusion ratio of {float(ratio[worst]):g} cannot be reached in sample {worst}: the forcing has "
+        f"too much power in waves across the flow. Lower the ratio or let the direction vary."
     )
 
 

@@ -1,0 +1,137 @@
+"""What every operator promises: joining `OPERATORS` earns these tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import tiny
+import torch
+
+from scifm.errors import SignatureError
+from scifm.fields.batch import Batch, Signature
+from scifm.fields.grid import Grid
+from scifm.models import OPERATORS
+from scifm.models.fno import FNOConfig
+from scifm.models.hub import load_operator, save_operator
+from scifm.models.operator import Operator
+
+SIGNATURE = Signature(("f",), ("a", "b"), ("u", "v"))
+SMALL: dict[str, Callable[[], Operator]] = {
+    "fno": lambda: OPERATORS["fno"](SIGNATURE, FNOConfig(**tiny.NETWORK)),
+}
+"""How to make a small one of each kind."""
+
+every_operator = pytest.mark.parametrize("name", OPERATORS)
+
+
+def make(name: str) -> Operator:
+    assert name in SMALL, f"tell this file how to make a small '{name}'"
+    torch.manual_seed(0)
+    return SMALL[name]()
+
+
+def problems(space: tuple[int, ...] = (12, 16), num_samples: int = 3, dtype: torch.dtype = torch.float32) -> Batch:
+    grid = Grid(space, (1.0,) * len(space), (True,) * len(space))
+    generator = torch.Generator().manual_seed(1)
+    inputs = torch.randn(num_samples, 1, 1, *space, generator=generator, dtype=dtype)
+    coefficients = torch.randn(num_samples, 2, generator=generator, dtype=dtype)
+    return Batch(SIGNATURE, grid, inputs, coefficients)
+
+
+@every_operator
+def test_the_registry_names_it_as_it_names_itself(name):
+    assert OPERATORS[name].kind == name
+    assert make(name).kind == name
+
+
+@every_operator
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_shape_and_precision(name, dtype):
+    batch = problems(dtype=dtype)
+    answer = make(name).to(dtype)(batch)
+    assert answer.require_targets().shape == (3, 1, 2, 12, 16)
+    assert answer.require_targets().dtype == dtype
+    assert answer.signature == SIGNATURE
+    assert answer.grid == batch.grid
+    assert torch.equal(answer.inputs, batch.inputs)
+
+
+@every_operator
+def test_every_parameter_has_a_gradient(name):
+    operator = make(name)
+    operator(problems()).require_targets().square().sum().backward()
+    idle = [n for n, p in operator.named_parameters() if p.grad is None or not bool(p.grad.abs().max() > 0)]
+    assert idle == []
+
+
+@every_operator
+def test_one_pixel_and_every_coefficient_matter(name):
+    operator = make(name).double()
+    batch = problems(num_samples=1, dtype=torch.float64)
+    base = operator.predict(batch).require_targets()
+    poked = batch.inputs.clone()
+    poked[..., 3, 5] += 1
+    others = [Batch(SIGNATURE, batch.grid, poked, batch.coefficients)]
+    for index in range(2):
+        row = batch.coefficients.clone()
+        row[:, index] += 1
+        others.append(Batch(SIGNATURE, batch.grid, batch.inputs, row))
+    for other in others:
+        change = (operator.predict(other).require_targets() - base).abs()
+        assert float(change.min()) > 0
+
+
+@every_operator
+def test_samples_do_not_see_each_other(name):
+    operator = make(name).double()
+    batch = problems(num_samples=4, dtype=torch.float64)
+    turned = operator.predict(batch.select([3, 1, 0, 2])).require_targets()
+    torch.testing.assert_close(turned, operator.predict(batch).require_targets()[[3, 1, 0, 2]])
+
+
+@every_operator
+def test_the_same_question_has_the_same_answer(name):
+    operator = make(name)
+    batch = problems()
+    assert torch.equal(operator.predict(batch).require_targets(), operator.predict(batch).require_targets())
+
+
+@every_operator
+def test_another_resolution_is_answered(name):
+    operator = make(name)
+    for space in ((16, 16), (20, 13), (32, 24)):
+        assert operator.predict(problems(space)).require_targets().shape == (3, 1, 2, *space)
+
+
+@every_operator
+def test_saved_and_loaded_it_is_the_same(name, tmp_path):
+    operator = make(name)
+    save_operator(operator, tmp_path)
+    again = load_operator(tmp_path)
+    assert type(again) is type(operator)
+    assert again.describe() == operator.describe()
+    assert torch.equal(again.predict(problems()).require_targets(), operator.predict(problems()).require_targets())
+
+
+@every_operator
+def test_nan_is_not_swallowed(name):
+    batch = problems()
+    batch.inputs[0, ..., 0, 0] = float("nan")
+    answer = make(name).predict(batch).require_targets()
+    assert answer[0].isnan().any()
+    assert not answer[1:].isnan().any()
+
+
+@every_operator
+def test_a_field_it_does_not_know_is_refused(name):
+    batch = problems()
+    foreign = Batch(Signature(("pressure",), ("a", "b"), ("u", "v")), batch.grid, batch.inputs, batch.coefficients)
+    with pytest.raises(SignatureError, match="pressure"):
+        make(name)(foreign)
+
+
+@every_operator
+def test_it_counts_its_parameters(name):
+    operator = make(name)
+    assert operator.num_params == sum(t.numel() for t in operator.state_dict().values())

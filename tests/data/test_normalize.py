@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from scifm.data.normalize import fit_normalization
+from scifm.errors import ConfigError, DataError
+from scifm.fields.grid import Grid
+from scifm.fields.seeds import generator_for
+from scifm.systems import SYSTEMS
+
+GRID = Grid((12, 8), (1.0, 0.5), (True, True))
+
+
+def draw(name: str, num_samples: int = 10):
+    return SYSTEMS[name]().sample(num_samples, GRID, generator_for(0, "fit", name), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("num_samples", [9, 10])
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_joint_is_the_rule_of_the_reference(name, num_samples):
+    """Every channel over (‖f‖·hx·hy / its median); then each coefficient over the median of its magnitude."""
+    batch = draw(name, num_samples)
+    normalization = fit_normalization(batch, SYSTEMS[name].homogeneities, kind="joint")
+    unseen = SYSTEMS[name]().sample(3, GRID, generator_for(1, "unseen"), dtype=torch.float64)
+    cell = GRID.spacing[0] * GRID.spacing[1]
+
+    def norm(forcing: np.ndarray) -> np.ndarray:
+        return np.sqrt((forcing**2).sum(axis=(1, 2))) * cell
+
+    median = np.median(norm(batch.field("forcing")[:, 0].numpy()))
+    coefficient_medians = np.median(np.abs(batch.coefficients.numpy()), axis=0)
+    scaling = norm(unseen.field("forcing")[:, 0].numpy()) / median
+    encoded = normalization.encode(unseen)
+    np.testing.assert_allclose(
+        encoded.inputs[:, 0, 0].numpy(), unseen.field("forcing")[:, 0].numpy() / scaling[:, None, None], rtol=1e-12
+    )
+    np.testing.assert_allclose(
+        encoded.coefficients.numpy(), unseen.coefficients.numpy() / scaling[:, None] / coefficient_medians, rtol=1e-12
+    )
+    assert torch.equal(encoded.output_scale, torch.ones_like(encoded.output_scale)), "targets are not scaled"
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_homogeneous_brings_every_training_sample_to_one_size(name):
+    batch = draw(name)
+    system = SYSTEMS[name]()
+    normalization = fit_normalization(batch, system.homogeneities)
+    assert normalization.kind == "homogeneous"
+    encoded = normalization.encode(batch)
+    sizes = encoded.inputs.flatten(1).square().mean(1).sqrt()
+    torch.testing.assert_close(sizes, torch.ones_like(sizes))
+    answers = batch.require_targets() / encoded.output_scale
+    assert float(answers.square().mean().sqrt()) == pytest.approx(1.0)
+    torch.testing.assert_close(encoded.coefficients.mean(0), torch.zeros(encoded.coefficients.shape[1]).double())
+    spread = encoded.coefficients.std(0, correction=0)
+    assert all(float(s) == pytest.approx(1.0) or float(s) < 1e-6 for s in spread), spread
+
+
+def test_constant_is_the_same_for_all_samples():
+    batch = draw("poisson")
+    normalization = fit_normalization(batch, SYSTEMS["poisson"].homogeneities, kind="constant")
+    assert normalization.homogeneities == ()
+    assert normalization.input_scale[0] == pytest.approx(float(batch.inputs.square().mean().sqrt()))
+    assert normalization.output_scale[0] == pytest.approx(float(batch.require_targets().square().mean().sqrt()))
+    assert normalization.coefficient_shift[0] == pytest.approx(float(batch.coefficients[:, 0].mean()))
+    assert normalization.coefficient_scale[0] == pytest.approx(float(batch.coefficients[:, 0].std(correction=0)))
+
+
+def test_a_coefficient_that_never_varies_is_divided_by_its_size():
+    batch = draw("helmholtz")
+    normalization = fit_normalization(batch, kind="constant")
+    assert normalization.coefficient_scale[0] == pytest.approx(0.01)
+    assert float(normalization.encode(batch).coefficients[:, 0].abs().max()) < 1e-9
+
+
+def test_unknown_kind_names_the_nearest():
+    with pytest.raises(ConfigError, match="Did you mean 'homogeneous'"):
+        fit_normalization(draw("poisson"), kind="homogenous")
+
+
+def test_joint_needs_a_declared_scaling():
+    with pytest.raises(ConfigError, match="declares none"):
+        fit_normalization(draw("poisson"), (), kind="joint")
+
+
+FITTED = [("homogeneous", "targets"), ("constant", "targets")]  # joint leaves targets alone
+FITTED += [(kind, part) for kind in ("homogeneous", "joint", "constant") for part in ("inputs", "coefficients")]
+
+
+@pytest.mark.parametrize(("kind", "part"), FITTED)
+@pytest.mark.parametrize("value", [0.0, float("nan")])
+def test_numbers_that_cannot_be_fitted_are_refused(kind, part, value):
+    batch = draw("poisson")
+    batch = replace(batch, **{part: torch.full_like(getattr(batch, part), value)})
+    with pytest.raises(DataError, match="Cannot normalize"):
+        fit_normalization(batch, SYSTEMS["poisson"].homogeneities, kind=kind)

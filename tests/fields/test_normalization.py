@@ -1,0 +1,125 @@
+"""Encoding undoes exactly what physics allows: a problem scaled by a homogeneity looks the same to the network."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scifm.data.normalize import fit_normalization
+from scifm.errors import ConfigError
+from scifm.fields.batch import Batch, Signature
+from scifm.fields.grid import Grid
+from scifm.fields.homogeneity import Homogeneity
+from scifm.fields.normalization import Normalization
+from scifm.fields.seeds import generator_for
+from scifm.systems import SYSTEMS
+
+GRID = Grid((12, 10), (1.0, 1.5), (True, True))
+SAMPLES = {
+    name: cls().sample(6, GRID, generator_for(0, "scaling", name), dtype=torch.float64) for name, cls in SYSTEMS.items()
+}
+
+
+def scaled(batch: Batch, homogeneity: Homogeneity, factors: torch.Tensor) -> Batch:
+    """Return the problems with every named quantity multiplied by factor**exponent, sample by sample."""
+
+    def powers(names: tuple[str, ...]) -> torch.Tensor:
+        return torch.stack([factors ** homogeneity.exponent(name) for name in names], dim=1)
+
+    spread = lambda p: p.view(len(factors), 1, -1, 1, 1)  # noqa: E731
+    return replace(
+        batch,
+        inputs=batch.inputs * spread(powers(batch.signature.inputs)),
+        coefficients=batch.coefficients * powers(batch.signature.coefficients),
+        targets=batch.require_targets() * spread(powers(batch.signature.outputs)),
+    )
+
+
+@pytest.mark.parametrize("kind", ["homogeneous", "joint"])
+@pytest.mark.parametrize("name", SYSTEMS)
+@settings(max_examples=15)
+@given(exponents=st.lists(st.floats(-3, 3), min_size=6, max_size=6), which=st.integers(0, 9))
+def test_a_scaled_problem_is_encoded_alike_and_its_answer_scales(name, kind, exponents, which):
+    system, batch = SYSTEMS[name], SAMPLES[name]
+    normalization = fit_normalization(batch, system.homogeneities, kind=kind)
+    groups = normalization.homogeneities
+    homogeneity = groups[which % len(groups)]
+    factors = 10.0 ** torch.tensor(exponents, dtype=torch.float64)
+    before, after = normalization.encode(batch), normalization.encode(scaled(batch, homogeneity, factors))
+    torch.testing.assert_close(after.inputs, before.inputs, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(after.coefficients, before.coefficients, rtol=1e-12, atol=1e-12)
+    power = torch.stack([factors ** homogeneity.exponent(output) for output in system.signature.outputs], dim=1)
+    torch.testing.assert_close(after.output_scale, before.output_scale * power.view(6, 1, -1, 1, 1), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_what_is_declared_is_true_of_the_equation(name):
+    """A declared scaling must turn a solution into a solution, or the encoding above would be a lie."""
+    system, batch = SYSTEMS[name](), SAMPLES[name]
+    factors = torch.tensor([0.1, 0.5, 1.0, 2.0, 7.0, 30.0], dtype=torch.float64)
+    for homogeneity in system.homogeneities:
+        problem = scaled(batch, homogeneity, factors)
+        residual = system.residual(problem).flatten(1).norm(dim=1) / problem.inputs.flatten(1).norm(dim=1)
+        assert float(residual.max()) < 1e-9, homogeneity
+
+
+def small(num_samples: int = 2) -> Batch:
+    signature = Signature(("f", "g"), ("a",), ("u",))
+    inputs = torch.arange(1.0, 1 + num_samples * 8).view(num_samples, 1, 2, 2, 2)
+    return Batch(signature, Grid.square(2), inputs, torch.arange(float(num_samples))[:, None] + 5)
+
+
+def test_constants_by_hand():
+    batch = small()
+    normalization = Normalization((), (), (2.0, 4.0), (5.0,), (10.0,), (3.0,), "constant")
+    encoded = normalization.encode(batch)
+    assert torch.equal(encoded.inputs[:, :, 0], batch.inputs[:, :, 0] / 2)
+    assert torch.equal(encoded.inputs[:, :, 1], batch.inputs[:, :, 1] / 4)
+    assert encoded.coefficients.tolist() == [[0.0], pytest.approx([0.1])]
+    assert encoded.output_scale.shape == (2, 1, 1, 1, 1)
+    assert encoded.output_scale.flatten().tolist() == [3.0, 3.0]
+
+
+def test_targets_play_no_part_in_encoding():
+    batch = SAMPLES["poisson"]
+    normalization = fit_normalization(batch, SYSTEMS["poisson"].homogeneities)
+    with_targets, without = normalization.encode(batch), normalization.encode(batch.with_targets(None))
+    for part in ("inputs", "coefficients", "output_scale"):
+        assert torch.equal(getattr(with_targets, part), getattr(without, part))
+
+
+def test_the_identity_changes_nothing():
+    batch = small()
+    encoded = Normalization.identity(num_inputs=2, num_coefficients=1, num_outputs=1).encode(batch)
+    assert torch.equal(encoded.inputs, batch.inputs)
+    assert torch.equal(encoded.coefficients, batch.coefficients)
+    assert torch.equal(encoded.output_scale, torch.ones(2, 1, 1, 1, 1))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_precision_of_the_batch_is_kept(dtype):
+    batch = SAMPLES["helmholtz"].to(dtype=dtype)
+    encoded = fit_normalization(batch, SYSTEMS["helmholtz"].homogeneities).encode(batch)
+    assert encoded.inputs.dtype == encoded.coefficients.dtype == encoded.output_scale.dtype == dtype
+
+
+@pytest.mark.parametrize("kind", ["homogeneous", "joint", "constant"])
+def test_goes_round_through_plain_values(kind):
+    normalization = fit_normalization(SAMPLES["poisson"], SYSTEMS["poisson"].homogeneities, kind=kind)
+    assert Normalization.from_dict(normalization.to_dict()) == normalization
+
+
+@pytest.mark.parametrize("bad", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_divisor_must_be_positive_and_finite(bad):
+    with pytest.raises(ConfigError, match="positive and finite"):
+        Normalization((), (), (bad,), (), (), (1.0,))
+
+
+def test_every_homogeneity_needs_its_size():
+    homogeneity = SYSTEMS["poisson"].homogeneities[0]
+    with pytest.raises(ConfigError, match="one gauge size for each"):
+        Normalization((homogeneity,), (), (1.0,), (), (), (1.0,))
