@@ -1,14 +1,14 @@
 """Which spectral engine is faster for one Fourier layer, forward and backward, and does the written rule pick it?
 
-For each shape both engines take turns in one process; the rule is ``scifm.models.parts.spectral.choose_engine``. The row
-"loss by the rule" is the time of the engine the rule picks over the time of the faster one: 1 when it is right.
+For each shape both engines take turns in one process; the rule is ``choose_engine`` in ``scifm.models.parts.spectral``.
+The row "loss by the rule" is the time of the engine the rule picks over that of the faster one: 1 when it is right.
 """
 
 from __future__ import annotations
 
 import torch
-from harness import Row, alternate, argument_parser, medians, publish
 
+from harness import Row, alternate, argument_parser, medians, publish
 from scifm.models.parts.spectral import FourierLayer, choose_engine
 
 SHAPES = [  # grid, modes, width, batch

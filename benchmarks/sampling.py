@@ -72,8 +72,8 @@ class NumpyLoop:
 def main() -> None:
     parser = argument_parser(__doc__.splitlines()[0])
     parser.add_argument("--num-points", type=int, default=128, help="points a side")
-    parser.add_argument("--num-samples", type=int, default=256, help="samples a call of ours")
-    parser.add_argument("--num-calls", type=int, default=8, help="calls a turn of ours")
+    parser.add_argument("--num-samples", type=int, default=1024, help="samples a call of ours")
+    parser.add_argument("--num-calls", type=int, default=2, help="calls a turn of ours")
     parser.add_argument("--num-loop", type=int, default=24, help="samples a turn of the loop")
     parser.add_argument("--repeats", type=int, default=9)
     options = parser.parse_args()

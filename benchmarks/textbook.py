@@ -1,8 +1,8 @@
 """The textbook Fourier neural operator, written plainly: the contestant that ours is measured against.
 
-Layout ``(batch, channel, y, x)``, full fast Fourier transforms, complex products by einsum: how the published codes do it.
-The network is the reference transfer paper's (arXiv:2306.00258): lift, four Fourier layers with GELU after all but the
-last, projection width → 128 → 1; spectral weights as real pairs, uniform in [0, 1/(C_in·C_out)).
+Layout ``(batch, channel, y, x)``, full fast Fourier transforms, complex products by einsum: how the published codes do
+it. The network is the reference transfer paper's (arXiv:2306.00258): lift, four Fourier layers with GELU after all but
+the last, projection width → 128 → 1; spectral weights as real pairs, uniform in [0, 1/(C_in·C_out)).
 """
 
 from __future__ import annotations

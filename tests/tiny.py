@@ -19,7 +19,7 @@ from scifm.runs import Run
 from scifm.systems.poisson import Poisson
 from scifm.training.pretrain import PretrainRecipe, build_operator
 
-__all__ = ["GRID", "NETWORK", "RECIPE", "TRAINING", "batch", "finished_run", "operator", "recipe", "steps_of"]
+__all__ = ["GRID", "NETWORK", "RECIPE", "STUDY", "TRAINING", "batch", "finished_run", "operator", "recipe", "steps_of"]
 
 GRID = Grid.square(16)
 NETWORK: dict[str, Any] = {"width": 4, "modes": 3, "num_layers": 2, "projection_width": 8, "latent_points": 8}
@@ -82,3 +82,21 @@ def finished_run(root: Path, tree: dict[str, Any] | None = None) -> Run:
 def steps_of(events: Iterable[dict[str, Any]], kind: str) -> list[int]:
     """Return the steps of the events of one kind, in order."""
     return [event["step"] for event in events if event["event"] == kind]
+
+
+STUDY: dict[str, Any] = {
+    "title": "a study too small to mean anything",
+    "pretrain": recipe(training={"num_steps": 6}),
+    "downstream": {"name": "poisson", "knobs": {"anisotropy": [5, 10]}},
+    "few_shot": [4, 8],
+    "from_scratch": [4, 8],
+    "seeds": [0, 1],
+    "adapt": {
+        "learning_rates": [1e-3, 1e-2],
+        "training": {"num_steps": 3, "batch_size": 4, "accelerator": "cpu"},
+    },
+    "scratch_learning_rates": [3e-3, 3e-2],
+    "pool_size": 12,
+    "num_test_samples": 6,
+    "num_examples": 2,
+}

@@ -4,10 +4,10 @@ import json
 import os
 
 import pytest
-import tiny
 import torch
 from safetensors.torch import load_file
 
+import tiny
 from scifm.data.normalize import fit_normalization
 from scifm.errors import RunError
 from scifm.models.fno import FNO, FNOConfig

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-import tiny
 import torch
 
+import tiny
 from scifm.data.normalize import fit_normalization
 from scifm.errors import SignatureError
 from scifm.fields.batch import Batch, Signature

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from scifm.errors import ConfigError
@@ -11,7 +13,7 @@ from scifm.systems.poisson import Poisson
 def test_the_dial_grows_the_model():
     counts = [FNO(Poisson.signature, fno_of_size(size)).num_params for size in ("tiny", "small", "base", "large")]
     assert counts == sorted(counts)
-    for small, large in zip(counts, counts[1:], strict=False):
+    for small, large in pairwise(counts):
         assert large > 1.5 * small
 
 

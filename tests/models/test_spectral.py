@@ -97,6 +97,22 @@ def test_gradients_are_those_of_finite_differences(engine, space):
 
 
 @pytest.mark.parametrize("engine", ["gemm", "fft"])
+def test_mixed_precision_is_the_same_layer_to_three_digits(engine):
+    layer = FourierLayer(8, 8, (4, 4), engine=engine)
+    x = torch.randn(12, 16, 2, 8)
+    probe = torch.randn(12, 16, 2, 8)
+    expected = answers(lambda t: textbook(layer, t), layer, x, probe)
+
+    def mixed(t: torch.Tensor) -> torch.Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return layer(t.to(torch.bfloat16))
+
+    for index, (got, truth) in enumerate(zip(answers(mixed, layer, x, probe), expected, strict=True)):
+        assert float((got - truth).norm() / truth.norm()) < 2e-2, index
+    assert mixed(x).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("engine", ["gemm", "fft"])
 def test_an_input_that_is_a_view_is_no_trouble(engine):
     layer = FourierLayer(3, 3, (2, 2), engine=engine).double()
     x = torch.randn(2, 3, 6, 8, dtype=torch.float64).permute(2, 3, 0, 1)

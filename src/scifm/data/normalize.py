@@ -54,9 +54,7 @@ def fit_normalization(
     if kind == "joint":
         shift = (0.0,) * len(names.coefficients)
         # of the coefficients as they are, before the gauge: so the reference has it
-        scale = tuple(
-            _positive(_middle(c.abs()), name) for c, name in _columns(batch.coefficients, names.coefficients)
-        )
+        scale = tuple(_positive(_middle(c.abs()), name) for c, name in _columns(batch.coefficients, names.coefficients))
         unchanged = (1.0,) * len(names.inputs), (1.0,) * len(names.outputs)
         return Normalization(chosen, gauge_sizes, unchanged[0], shift, scale, unchanged[1], kind)
     answers = batch.require_targets() / gauged.output_scale

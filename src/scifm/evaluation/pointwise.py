@@ -8,6 +8,7 @@ an ε, so a target that vanishes gives infinity or NaN.
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from scifm.errors import SignatureError
@@ -24,7 +25,7 @@ def _flatten(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     return (prediction - target).flatten(3), target.flatten(3)
 
 
-def relative_l2(prediction: Tensor, target: Tensor) -> Tensor:
+def relative_l2(prediction: Tensor, target: Tensor) -> Float[Tensor, "batch time channel"]:
     """‖e‖₂ / ‖y‖₂ over space.
 
     Perfect 0 · predicting the spatial mean std(y)/rms(y), at most 1 · predicting zero 1. On a uniform grid this is also
@@ -34,7 +35,7 @@ def relative_l2(prediction: Tensor, target: Tensor) -> Tensor:
     return torch.linalg.vector_norm(error, dim=-1) / torch.linalg.vector_norm(truth, dim=-1)
 
 
-def relative_l2_joint(prediction: Tensor, target: Tensor) -> Tensor:
+def relative_l2_joint(prediction: Tensor, target: Tensor) -> Float[Tensor, "batch time"]:
     """‖e‖₂ / ‖y‖₂ over space and channels together; returns ``(batch, time)``.
 
     Only to compare with papers that pool channels: a channel of large mean hides the others. Perfect 0.
@@ -44,7 +45,7 @@ def relative_l2_joint(prediction: Tensor, target: Tensor) -> Tensor:
     return norm(error, dim=(-2, -1)) / norm(truth, dim=(-2, -1))
 
 
-def vrmse(prediction: Tensor, target: Tensor) -> Tensor:
+def vrmse(prediction: Tensor, target: Tensor) -> Float[Tensor, "batch time channel"]:
     """rms(e) / std(y) over space, std with ddof 0.
 
     Perfect 0 · predicting the spatial mean 1. Reference: Ohana et al., The Well, arXiv:2412.00568 (without its ε).
@@ -53,17 +54,17 @@ def vrmse(prediction: Tensor, target: Tensor) -> Tensor:
     return error.square().mean(-1).sqrt() / truth.var(-1, correction=0).sqrt()
 
 
-def rmse(prediction: Tensor, target: Tensor) -> Tensor:
+def rmse(prediction: Tensor, target: Tensor) -> Float[Tensor, "batch time channel"]:
     """rms(e) over space, in the field's unit. Perfect 0 · predicting the spatial mean std(y)."""
     return _flatten(prediction, target)[0].square().mean(-1).sqrt()
 
 
-def mae(prediction: Tensor, target: Tensor) -> Tensor:
+def mae(prediction: Tensor, target: Tensor) -> Float[Tensor, "batch time channel"]:
     """mean |e| over space, in the field's unit. Perfect 0."""
     return _flatten(prediction, target)[0].abs().mean(-1)
 
 
-def max_error(prediction: Tensor, target: Tensor) -> Tensor:
+def max_error(prediction: Tensor, target: Tensor) -> Float[Tensor, "batch time channel"]:
     """max |e| over space, in the field's unit. Perfect 0."""
     return _flatten(prediction, target)[0].abs().amax(-1)
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 
 import torch
+from jaxtyping import Float
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
@@ -111,7 +112,9 @@ class FNO(Operator):
             else:
                 nn.init.uniform_(layer.spectral_weight, 0.0, 1 / c.width**2)
 
-    def network(self, inputs: Tensor, coefficients: Tensor) -> Tensor:
+    def network(
+        self, inputs: Float[Tensor, "batch time field *space"], coefficients: Float[Tensor, "batch coefficient"]
+    ) -> Float[Tensor, "batch 1 output *space"]:
         """Map encoded inputs to encoded answers; shapes as in `Operator.network`."""
         if inputs.shape[1] != 1:
             raise SignatureError(f"The FNO takes one input frame; got {inputs.shape[1]}.")

@@ -97,6 +97,11 @@ def _refusal(folder: Path) -> RunError:
     )
 
 
+def _candidates(details: Mapping[str, Any], name: str) -> list[Any] | None:
+    rates = details.get(name)
+    return rates if isinstance(rates, list) else None
+
+
 def render_study(record: StudyRecord) -> str:
     """Return the page of a study as HTML."""
     summary = record.summary
@@ -118,7 +123,8 @@ def render_study(record: StudyRecord) -> str:
         rows=record.rows,
         kind_names=KIND_NAMES,
         budget=budget_sentence(groups),
-        learning_rates=rates if isinstance(rates := details.get("learning_rates"), list) else None,
+        learning_rates=_candidates(details, "learning_rates"),
+        scratch_learning_rates=_candidates(details, "scratch_learning_rates"),
         num_test_samples=details.get("num_test_samples"),
         num_seeds=details.get("num_seeds"),
         settings=tables.compare_settings(details.get("pretrain_system"), details.get("downstream_system")),

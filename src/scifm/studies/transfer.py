@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -98,8 +98,8 @@ class TransferRecipe(Config):
         """Where every field of the study lives."""
         return self.pretrain.data.grid(self.downstream.build().signature.num_spatial_dims)
 
-    def draw_test(self, which: Literal["pretrain", "downstream"]) -> Batch:
-        """Return unseen samples of one of the two systems: the same ones whoever asks."""
+    def draw_test(self, which: str) -> Batch:
+        """Return unseen samples of ``pretrain``'s system or of ``downstream``: the same ones whoever asks."""
         config = self.pretrain.system if which == "pretrain" else self.downstream
         assert config is not None
         return config.build().sample(self.num_test_samples, self.grid, generator_for(self.pretrain.seed, which, "test"))
@@ -142,7 +142,7 @@ def transfer(
     folder = Path(out)
     _claim(folder, recipe)
     with Run(folder).locked():
-        return _Study(recipe, folder, executor, observe or _ignore).carry_out()
+        return _Study(recipe, folder, executor, observe if observe is not None else _ignore).carry_out()
 
 
 def worker_pool(num_workers: int) -> Executor:
@@ -256,7 +256,7 @@ class _Study:
             for count in getattr(self.recipe, kind)
         ]
         self._announce(2, f"adapting {len(jobs)} times", len(jobs))
-        runs = {}
+        runs: dict[tuple[str, int, int], Path] = {}
         for job, (row, path) in self._results(jobs, parent):
             self._record(row)
             self.observe(event="step", step=len(runs))
@@ -305,6 +305,7 @@ class _Study:
             "num_seeds": len(r.seeds),
             "num_steps_adapt": r.adapt.training.num_steps,
             "learning_rates": list(r.adapt.learning_rates),
+            "scratch_learning_rates": list(r.scratch_learning_rates or r.adapt.learning_rates),
             "pretrain_system": r.pretrain.system.build().to_dict(),
             "downstream_system": r.downstream.build().to_dict(),
             "seconds_by_part": self.seconds_by_part,
@@ -322,7 +323,7 @@ class _Study:
         some = self.recipe.draw_test("downstream").select(slice(0, self.recipe.num_examples))
         runs = {"zero_shot": parent.path}
         runs |= {kind: adapted[kind, count, seed] for kind in _ADAPTATIONS if (kind, count, seed) in adapted}
-        arrays = {
+        arrays: dict[str, Any] = {
             "forcing": some.field("forcing")[:, 0].numpy(),
             "truth": some.require_targets()[:, 0, 0].numpy(),
             "coefficients": some.coefficients.numpy(),
@@ -336,9 +337,5 @@ class _Study:
             arrays[kind] = operator.predict(some).require_targets()[:, 0, 0].numpy()
             arrays[f"sample_error_{kind}"] = evaluate(operator, some).values["relative_l2"][:, 0, 0].numpy()
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, **{name: _plain(array) for name, array in arrays.items()})
+        np.savez_compressed(buffer, **arrays)
         write_atomically(self.folder / "examples.npz", buffer.getvalue())
-
-
-def _plain(array: np.ndarray | torch.Tensor) -> np.ndarray:
-    return np.asarray(array)

@@ -58,6 +58,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import torch
@@ -151,12 +152,14 @@ class Helmholtz(PeriodicElliptic):
 
     def _resonant(self, coefficients: Tensor, grid: Grid) -> Tensor:
         diffusivity, shift = coefficients.T[:, :, None]
-        gap = (diffusivity * self._squares(grid, coefficients.device) - shift).abs()
+        squares = _squares(grid, 2 * self.wavenumber_shift.high / self.diffusivity, str(coefficients.device))
+        gap = (diffusivity * squares - shift).abs()
         return gap.amin(1) < _RESONANCE_GAP * shift[:, 0]
 
-    def _squares(self, grid: Grid, device: Any) -> Tensor:
-        """Return the distinct |k|² of the box that a shift of this knob can meet, ``(num,)``."""
-        wave_y, wave_x = wavenumbers(grid, device=device)
-        squares = (wave_y**2 + wave_x**2).flatten()
-        reach = squares * self.diffusivity <= 2 * self.wavenumber_shift.high
-        return squares[reach].unique()
+
+@lru_cache(maxsize=16)
+def _squares(grid: Grid, largest: float, device: str) -> Tensor:
+    """Return the distinct |k|² of the box up to `largest`, ``(num,)`` float64."""
+    wave_y, wave_x = wavenumbers(grid)
+    squares = (wave_y**2 + wave_x**2).unique()
+    return squares[squares <= largest].to(device)

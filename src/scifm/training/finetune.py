@@ -6,7 +6,6 @@ the winner trains again on all of them. The test set plays no part. Trials are c
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from dataclasses import dataclass
@@ -29,7 +28,7 @@ from scifm.models.fno import FNOConfig
 from scifm.models.hub import load_operator, save_operator
 from scifm.models.operator import Operator
 from scifm.runs import Run, write_json
-from scifm.systems import System
+from scifm.systems.system import System
 from scifm.training.checkpoint import Checkpoint
 from scifm.training.loop import DivergedError, Observer, TrainingConfig, train, validation_error
 from scifm.training.pretrain import PretrainRecipe, build_operator, recorded
@@ -233,7 +232,7 @@ class _Adaptation:
         if len(self.recipe.learning_rates) == 1:
             return [{"learning_rate": self.recipe.learning_rates[0], "relative_l2": 0.0}]
         file = self.run.path / "trials.json"
-        trials: list[dict[str, Any]] = json.loads(file.read_text()) if file.is_file() else []
+        trials: list[dict[str, Any]] = self.run.read_json(file.name) if file.is_file() else []
         for rate in self.recipe.learning_rates[len(trials) :]:
             trials.append({"learning_rate": rate, "relative_l2": self._try(rate)})
             write_json(file, trials)

@@ -148,7 +148,7 @@ def train(
         DivergedError: if the loss becomes NaN or infinite; weights are then useless, the last saved state is kept.
         KeyboardInterrupt: after Ctrl-C or SIGTERM, once the state is saved.
     """
-    return _Loop(operator, source, config, validation, checkpoint, observe or _ignore).run()
+    return _Loop(operator, source, config, validation, checkpoint, observe if observe is not None else _ignore).run()
 
 
 def _ignore(**event: Any) -> None:

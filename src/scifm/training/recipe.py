@@ -11,7 +11,8 @@ from scifm.errors import ConfigError, SignatureError
 from scifm.fields.grid import Grid
 from scifm.models.fno import FNOConfig
 from scifm.models.sizes import fno_of_size
-from scifm.systems import System, system_from_dict
+from scifm.systems.catalog import system_from_dict
+from scifm.systems.system import System
 
 __all__ = ["DataConfig", "ModelConfig", "SystemConfig"]
 

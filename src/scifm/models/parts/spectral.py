@@ -20,6 +20,7 @@ from functools import lru_cache
 from typing import Any, Literal
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from scifm.errors import ConfigError, SignatureError
@@ -105,7 +106,9 @@ def _complex_axis(fields: Tensor, block: Tensor) -> Tensor:
     return result
 
 
-def analyze(fields: Tensor, last: Tensor, blocks: tuple[Tensor, ...]) -> Tensor:
+def analyze(
+    fields: Float[Tensor, "*space rest"], last: Float[Tensor, "2 kept n"], blocks: tuple[Tensor, ...]
+) -> Float[Tensor, "2 modes rest"]:
     """Return the kept modes of real fields.
 
     Args:
@@ -130,7 +133,12 @@ def analyze(fields: Tensor, last: Tensor, blocks: tuple[Tensor, ...]) -> Tensor:
     return result.view(2, lead * modes, rest)
 
 
-def synthesize(modes: Tensor, last: Tensor, blocks: tuple[Tensor, ...], onto: Tensor) -> Tensor:
+def synthesize(
+    modes: Float[Tensor, "2 modes rest"],
+    last: Float[Tensor, "2 kept n"],
+    blocks: tuple[Tensor, ...],
+    onto: Float[Tensor, "*space rest"],
+) -> Float[Tensor, "*space rest"]:
     """Add to `onto` the adjoint of `analyze` (same matrices) applied to `modes`.
 
     Args:
@@ -155,7 +163,9 @@ def synthesize(modes: Tensor, last: Tensor, blocks: tuple[Tensor, ...], onto: Te
     return onto
 
 
-def _mix(modes: Tensor, weight: Tensor) -> Tensor:
+def _mix(
+    modes: Float[Tensor, "2 modes batch in"], weight: Float[Tensor, "2 modes in out"]
+) -> Float[Tensor, "2 modes batch out"]:
     """Multiply complex ``(2, mode, batch, in)`` by complex ``(2, mode, in, out)`` in real arithmetic."""
     result = modes.new_empty(*modes.shape[:-1], weight.shape[-1])
     torch.bmm(modes[0], weight[0], out=result[0])
@@ -165,7 +175,9 @@ def _mix(modes: Tensor, weight: Tensor) -> Tensor:
     return result
 
 
-def _mix_adjoint(grad: Tensor, weight: Tensor) -> Tensor:
+def _mix_adjoint(
+    grad: Float[Tensor, "2 modes batch out"], weight: Float[Tensor, "2 modes in out"]
+) -> Float[Tensor, "2 modes batch in"]:
     """Multiply by the conjugate transpose of `weight`: the gradient of `_mix` with respect to its modes."""
     result = grad.new_empty(*grad.shape[:-1], weight.shape[-2])
     real, imaginary = weight[0].mT, weight[1].mT
@@ -176,7 +188,9 @@ def _mix_adjoint(grad: Tensor, weight: Tensor) -> Tensor:
     return result
 
 
-def _mix_weight_gradient(modes: Tensor, grad: Tensor) -> Tensor:
+def _mix_weight_gradient(
+    modes: Float[Tensor, "2 modes batch in"], grad: Float[Tensor, "2 modes batch out"]
+) -> Float[Tensor, "2 modes in out"]:
     result = modes.new_empty(2, modes.shape[1], modes.shape[-1], grad.shape[-1])
     real, imaginary = modes[0].mT, modes[1].mT
     torch.bmm(real, grad[0], out=result[0])
@@ -292,7 +306,7 @@ class FourierLayer(nn.Module):
         self.skip = nn.Linear(in_channels, out_channels)
         nn.init.normal_(self.spectral_weight, std=1 / math.sqrt(2 * in_channels))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "*space batch in"]) -> Float[Tensor, "*space batch out"]:
         """Map ``(*space, batch, in)`` to ``(*space, batch, out)``.
 
         Raises:
@@ -302,6 +316,9 @@ class FourierLayer(nn.Module):
         engine = choose_engine(space, self.modes) if self.engine == "auto" else self.engine
         matrices = transform_matrices(space, self.modes, x.dtype, x.device)
         if engine == "fft":
-            return _fft_mixing(x, self.spectral_weight, self.modes) + self.skip(x)
-        out: Tensor = _GemmLayer.apply(x.contiguous(), self.spectral_weight, self.skip.weight, self.skip.bias, matrices)
+            wide = x if x.dtype in (torch.float32, torch.float64) else x.float()  # fast transforms know no bf16
+            return _fft_mixing(wide, self.spectral_weight, self.modes).to(x.dtype) + self.skip(x)
+        # under autocast the input comes in bf16 and the weights do not: everything follows the input
+        weights = (w.to(x.dtype) for w in (self.spectral_weight, self.skip.weight, self.skip.bias))
+        out: Tensor = _GemmLayer.apply(x.contiguous(), *weights, matrices)
         return out

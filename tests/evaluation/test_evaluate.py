@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+import tiny
+from scifm.errors import ConfigError, DataError, RunError, SignatureError
+from scifm.evaluation.evaluate import Scores, evaluate
+from scifm.evaluation.pointwise import METRICS
+from scifm.fields.batch import Batch
+from scifm.fields.seeds import generator_for
+from scifm.models.operator import Operator, OperatorConfig
+from scifm.systems.helmholtz import Helmholtz
+from scifm.systems.poisson import Poisson
+
+
+class Louder(Operator):
+    """Answers with the forcing, doubled: an error that can be told beforehand."""
+
+    def __init__(self) -> None:
+        super().__init__(Poisson.signature, OperatorConfig())
+        self.weight = torch.nn.Parameter(torch.tensor(2.0))
+
+    def network(self, inputs, coefficients):
+        return inputs * self.weight
+
+
+@pytest.fixture
+def batch() -> Batch:
+    samples = tiny.batch(5)
+    return samples.with_targets(samples.inputs.clone())
+
+
+def test_every_sample_is_scored_in_its_place(batch):
+    batch.require_targets()[3] *= 2
+    scores = evaluate(Louder(), batch, batch_size=2)
+    assert scores.channels == ("solution",)
+    assert scores.num_samples == 5
+    assert scores.values["relative_l2"].flatten().tolist() == pytest.approx([1, 1, 1, 0, 1])
+    assert scores.mean() == pytest.approx(0.8)
+    assert scores.quantile(0.5) == pytest.approx(1)
+    assert scores.quantile(0) == pytest.approx(0)
+
+
+def test_all_metrics_equal_the_metrics_themselves(batch):
+    operator = tiny.operator()
+    scores = evaluate(operator, batch, metrics=METRICS, batch_size=3)
+    prediction = operator.predict(batch).require_targets()
+    for name, metric in METRICS.items():
+        torch.testing.assert_close(scores.values[name], metric(prediction, batch.require_targets()))
+
+
+def test_names_in_another_order_are_scored_alike(batch):
+    operator = tiny.operator()
+    names = Poisson.signature.coefficients
+    turned = type(Poisson.signature)(("forcing",), names[::-1], ("solution",))
+    other = Batch(turned, batch.grid, batch.inputs, batch.coefficients.flip(1), batch.targets)
+    assert torch.equal(evaluate(operator, other).values["rmse"], evaluate(operator, batch).values["rmse"])
+
+
+def test_nan_in_one_answer_is_nan_in_the_mean(batch):
+    batch.require_targets()[2, 0, 0, 0, 0] = float("nan")
+    scores = evaluate(Louder(), batch)
+    assert scores.values["relative_l2"].isnan().flatten().tolist() == [False, False, True, False, False]
+    assert scores.mean() != scores.mean()
+    assert scores.quantile(0.5) != scores.quantile(0.5)
+
+
+def test_a_finished_run_and_its_folder_are_scored_alike(tmp_path):
+    run = tiny.finished_run(tmp_path)
+    batch = tiny.batch(3)
+    assert torch.equal(evaluate(run, batch).values["rmse"], evaluate(str(run.path), batch).values["rmse"])
+    run.set_status("running")
+    with pytest.raises(RunError, match="not complete"):
+        evaluate(run, batch)
+
+
+def test_unknown_metrics_and_nothing_to_score_are_refused(batch):
+    with pytest.raises(ConfigError, match="Did you mean 'vrmse'"):
+        evaluate(Louder(), batch, metrics=["vrms"])
+    with pytest.raises(ConfigError, match="Did you mean 'rmse'"):
+        evaluate(Louder(), batch).mean("rms")
+    with pytest.raises(DataError, match="nothing to score"):
+        evaluate(Louder(), batch.select([]))
+    with pytest.raises(DataError, match="nothing to score"):
+        evaluate(Louder(), batch, metrics=[])
+    with pytest.raises(SignatureError, match="no targets"):
+        evaluate(Louder(), batch.with_targets(None))
+
+
+def test_samples_of_another_system_are_refused():
+    foreign = Helmholtz().sample(2, tiny.GRID, generator_for(0, "foreign"))
+    with pytest.raises(SignatureError, match="also hold"):
+        evaluate(tiny.operator(), foreign)
+
+
+def test_scores_go_round_through_parquet(tmp_path):
+    values = torch.arange(12, dtype=torch.float32).view(2, 3, 2) / 7
+    scores = Scores({"rmse": values, "mae": values.double() * 2}, ("u", "v"))
+    scores.write(tmp_path / "scores.parquet")
+    table = pq.read_table(tmp_path / "scores.parquet").to_pydict()
+    assert list(table) == ["sample", "frame", "channel", "rmse", "mae"]
+    assert len(table["sample"]) == 12
+    for s, f, c, rmse, mae in zip(*table.values(), strict=True):
+        index = (s, f, "uv".index(c))
+        assert rmse == values[index].item()
+        assert mae == values.double()[index].item() * 2
+
+
+def test_scores_that_cannot_be_written_are_a_clear_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="Cannot write"):
+        Scores({"rmse": torch.zeros(1, 1, 1)}, ("u",)).write(tmp_path / "file" / "scores.parquet")

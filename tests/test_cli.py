@@ -1,0 +1,430 @@
+"""The command line: what a user types, reads and gets back. In one process where possible; a start costs seconds."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import pyarrow.parquet as pq
+import pytest
+
+import tiny
+from scifm import cli
+from scifm.config import dump_toml
+from scifm.runs import Run
+
+TINY_TUNING = ("--num-samples", "8", "--num-steps", "3", "--learning-rate", "1e-3")
+
+
+@dataclass
+class Said:
+    """What a call left: exit status and both streams."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def told(self) -> str:
+        """The one line that names the mistake."""
+        lines = [line for line in self.err.splitlines() if line.startswith("scifm:")]
+        assert len(lines) == 1, f"one line was expected:\n{self.err}"
+        assert "Traceback" not in self.err + self.out
+        return lines[0]
+
+
+@pytest.fixture
+def scifm(monkeypatch, capsys):
+    """Return a function that calls the command as a shell would."""
+
+    def call(*words: object) -> Said:
+        monkeypatch.setattr(sys, "argv", ["scifm", *map(str, words)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        streams = capsys.readouterr()
+        return Said(int(end.value.code or 0), streams.out, streams.err)
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory) -> Path:
+    file = tmp_path_factory.mktemp("recipes") / "tiny.toml"
+    file.write_text(dump_toml(tiny.RECIPE))
+    return file
+
+
+@pytest.fixture(scope="module")
+def study_recipe(tmp_path_factory) -> Path:
+    file = tmp_path_factory.mktemp("recipes") / "study.toml"
+    file.write_text(dump_toml({**tiny.STUDY, "seeds": [0]}))
+    return file
+
+
+@pytest.fixture(scope="module")
+def parent(tmp_path_factory) -> Path:
+    return tiny.finished_run(tmp_path_factory.mktemp("parents")).path
+
+
+@pytest.fixture(scope="module")
+def made_stores(tmp_path_factory) -> dict[str, Path]:
+    from scifm.data.generate import generate
+    from scifm.systems import SYSTEMS
+
+    root = tmp_path_factory.mktemp("stores")
+    counts = {"train": 10, "valid": 4, "test": 4}
+    return {
+        name: generate(SYSTEMS[name](), num_samples=counts, num_points=16, path=root / name).path
+        for name in ("poisson", "helmholtz")
+    }
+
+
+@pytest.fixture
+def stores(made_stores, tmp_path) -> dict[str, Path]:
+    """Copies that a test may damage."""
+    return {name: Path(shutil.copytree(path, tmp_path / "stores" / name)) for name, path in made_stores.items()}
+
+
+@pytest.fixture(scope="module")
+def store_recipe(tmp_path_factory) -> Path:
+    file = tmp_path_factory.mktemp("recipes") / "store.toml"
+    tree = {k: v for k, v in tiny.recipe(data={"num_validation_samples": 4}).items() if k != "system"}
+    file.write_text(dump_toml(tree))
+    return file
+
+
+# --- the happy path, verb by verb -------------------------------------------------------------------------------------
+
+
+def test_help_names_every_verb(scifm):
+    said = scifm("--help")
+    assert said.status == 0
+    for verb in ("generate", "pretrain", "finetune", "evaluate", "report", "transfer", "demo", "systems"):
+        assert verb in said.out
+        told = scifm(verb, "--help")
+        assert told.status == 0
+        assert "--help" in told.out
+
+
+def test_systems(scifm):
+    table = scifm("systems")
+    assert table.status == 0
+    for word in ("poisson", "helmholtz", "anisotropy"):
+        assert word in table.out
+    told = json.loads(scifm("systems", "--json").out)
+    assert told["poisson"]["knobs"]["anisotropy"]["high"] == 5
+
+
+def test_generate(scifm, tmp_path):
+    words = ("generate", "poisson", "--num-samples", 8, "--num-points", 16, "--knob", "anisotropy=5,10")
+    told = json.loads(scifm(*words, "--out", tmp_path / "store", "--json").out)
+    assert told["splits"] == {"train": 8, "valid": 1, "test": 1}
+    assert told["system"]["knobs"]["anisotropy"]["low"] == 5
+    table = scifm(*words, "--out", tmp_path / "store")
+    assert table.status == 0
+    assert "16 × 16" in table.out
+    assert "8 train" in table.out
+
+
+def test_pretrain_from_a_recipe_with_overrides(scifm, recipe, tmp_path):
+    words = ("pretrain", recipe, "--out", tmp_path, "--set", "training.num_steps=4", "--set", "name=short")
+    said = scifm(*words, "--json")
+    assert said.status == 0, said.err
+    told = json.loads(said.out)
+    run = Run.open(told["run"])
+    assert run.path.name.startswith("short-")
+    assert run.config["training"]["num_steps"] == 4
+    assert told["validation_relative_l2"] > 0
+    assert run.read_json("environment.json")["command"].startswith("scifm pretrain")
+    again = scifm(*words)
+    assert again.status == 0
+    assert "validation relative l2" in again.out
+
+
+def test_pretrain_on_a_store(scifm, store_recipe, stores, tmp_path):
+    said = scifm("pretrain", store_recipe, "--store", stores["poisson"], "--out", tmp_path / "runs", "--json")
+    assert said.status == 0, said.err
+    assert Run.open(json.loads(said.out)["run"]).config["data"]["store"] == str(stores["poisson"])
+
+
+@pytest.mark.parametrize("scratch", [False, True])
+def test_finetune(scifm, parent, tmp_path, scratch):
+    words = ["finetune", parent, "--system", "poisson", "--knob", "anisotropy=5,10", *TINY_TUNING, "--out", tmp_path]
+    words += ["--from-scratch"] if scratch else []
+    said = scifm(*words, "--json")
+    assert said.status == 0, said.err
+    told = json.loads(said.out)
+    assert told["num_trials"] == 1
+    assert told["learning_rate"] == 1e-3
+    assert Path(told["run"]).name.startswith("from_scratch-8" if scratch else "finetune-8")
+    assert Run.open(told["run"]).is_complete
+    assert scifm(*words).status == 0
+
+
+def test_finetune_on_a_store(scifm, parent, stores, tmp_path):
+    said = scifm("finetune", parent, "--store", stores["poisson"], *TINY_TUNING, "--out", tmp_path / "runs", "--json")
+    assert said.status == 0, said.err
+
+
+def test_evaluate(scifm, parent, stores):
+    said = scifm("evaluate", parent, "--store", stores["poisson"], "--json")
+    assert said.status == 0, said.err
+    told = json.loads(said.out)
+    assert told["num_samples"] == 4
+    written = pq.read_table(parent / "scores.parquet")["relative_l2"].to_pylist()
+    assert told["relative_l2"]["mean"] == pytest.approx(sum(written) / 4)
+    table = scifm("evaluate", parent, "--system", "poisson", "--num-samples", 5, "--num-points", 16)
+    assert "5 samples" in table.out
+    assert "relative_l2" in table.out
+
+
+def test_report_of_a_run(scifm, recipe, tmp_path):
+    run = json.loads(scifm("pretrain", recipe, "--out", tmp_path, "--json").out)["run"]
+    said = scifm("report", run)
+    assert said.status == 0, said.err
+    assert said.out.strip() == str(Path(run) / "report.html")
+    assert "<html" in (Path(run) / "report.html").read_text()
+    assert scifm("report", run, "--out", tmp_path / "page.html").out.strip() == str(tmp_path / "page.html")
+
+
+def test_transfer_and_demo(scifm, study_recipe, tmp_path):
+    out = tmp_path / "study"
+    said = scifm("transfer", study_recipe, "--out", out, "--workers", 1, "--json")
+    assert said.status == 0, said.err
+    told = json.loads(said.out)
+    assert {"in_distribution", "zero_shot", "few_shot", "from_scratch", "seconds", "page"} <= set(told)
+    assert told["zero_shot"] == json.loads((out / "summary.json").read_text())["zero_shot"]
+    assert Path(told["page"]).is_file()
+    table = scifm("transfer", study_recipe, "--out", out, "--workers", 1)
+    assert table.status == 0
+    assert "zero-shot" in table.out
+
+
+def test_demo_at_toy_size(scifm, tmp_path):
+    """The demo is the study's defaults; overrides bring it down to seconds."""
+    small = {
+        "pretrain.training.num_steps": 2,
+        "pretrain.data": "{num_points = 16, num_validation_samples = 2, num_normalization_samples = 4}",
+        "pretrain.model.network": "{width = 4, modes = 3, latent_points = 8}",
+        "adapt.training": "{num_steps = 2, batch_size = 4}",
+        "few_shot": "[4]", "from_scratch": "[4]", "seeds": "[0]", "pool_size": 4, "num_test_samples": 4,
+    }  # fmt: skip
+    words = [word for key, value in small.items() for word in ("--set", f"{key}={value}")]
+    said = scifm("demo", "--out", tmp_path / "demo", "--workers", 1, *words)
+    assert said.status == 0, said.err
+    assert (tmp_path / "demo" / "summary.json").is_file()
+    assert "report.html" in said.out.replace("\n", "")
+
+
+# --- bad input: one clear line, exit status 2, nothing lost -----------------------------------------------------------
+
+
+def refused(said: Said, *words: str) -> None:
+    told = said.told
+    assert said.status == 2
+    for word in words:
+        assert word in told, told
+
+
+def test_an_unknown_key_names_the_nearest(scifm, recipe, tmp_path):
+    said = scifm("pretrain", recipe, "--out", tmp_path, "--set", "training.learning_rat=1e-3")
+    refused(said, "'learning_rat' is unknown", "Did you mean 'learning_rate'", str(recipe))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("verb", ["generate", "finetune", "evaluate"])
+def test_knobs_out_of_order(scifm, parent, verb, tmp_path):
+    words = {"generate": ["poisson"], "finetune": [parent, "--system", "poisson"]}
+    words["evaluate"] = words["finetune"]
+    out = [] if verb == "evaluate" else ["--out", tmp_path / "out"]
+    refused(scifm(verb, *words[verb], "--knob", "anisotropy=10,5", *out), "low=10, high=5", "Swap them")
+
+
+def test_knobs_out_of_order_in_a_recipe(scifm, recipe, tmp_path):
+    said = scifm("pretrain", recipe, "--out", tmp_path, "--set", "system.knobs.anisotropy=[5, 1]")
+    refused(said, "low=5, high=1", "Swap them")
+
+
+@pytest.mark.parametrize(
+    ("knob", "words"),
+    [
+        ("anisotropy", "not of the form NAME=LOW,HIGH"),
+        ("anisotropy=1", "not of the form NAME=LOW,HIGH"),
+        ("anisotropy=1,b", "not of the form NAME=LOW,HIGH"),
+        ("anisotropie=1,2", "Did you mean 'anisotropy'"),
+        ("anisotropy=nan,2", "finite"),
+    ],
+)
+def test_knobs_that_cannot_be_read(scifm, knob, words, tmp_path):
+    refused(scifm("generate", "poisson", "--knob", knob, "--out", tmp_path / "s"), words)
+
+
+def test_an_unknown_system(scifm, tmp_path):
+    refused(scifm("generate", "poison", "--out", tmp_path / "s"), "Did you mean 'poisson'")
+
+
+@pytest.mark.parametrize("verb", ["finetune", "evaluate"])
+def test_a_store_of_another_signature(scifm, parent, stores, verb, tmp_path):
+    out = [] if verb == "evaluate" else [*TINY_TUNING, "--out", tmp_path / "runs"]
+    before = (parent / "model" / "model.safetensors").read_bytes()
+    refused(scifm(verb, parent, "--store", stores["helmholtz"], *out), "wavenumber_shift", "diffusion_xx")
+    assert (parent / "model" / "model.safetensors").read_bytes() == before
+
+
+def data_file(store: Path, split: str) -> Path:
+    return next((store / "data" / split).glob("*.hdf5"))
+
+
+@pytest.mark.parametrize("verb", ["pretrain", "finetune", "evaluate"])
+def test_a_truncated_file(scifm, parent, store_recipe, stores, verb, tmp_path):
+    file = data_file(stores["poisson"], "test" if verb == "evaluate" else "train")
+    file.write_bytes(file.read_bytes()[:-4000])
+    words = {"pretrain": [store_recipe], "finetune": [parent, *TINY_TUNING], "evaluate": [parent]}[verb]
+    out = [] if verb == "evaluate" else ["--out", tmp_path / "runs"]
+    refused(scifm(verb, *words, "--store", stores["poisson"], *out), file.name)
+
+
+@pytest.mark.parametrize("verb", ["pretrain", "finetune", "evaluate"])
+def test_nan_in_a_store(scifm, parent, store_recipe, stores, verb, tmp_path):
+    file = data_file(stores["poisson"], "test" if verb == "evaluate" else "train")
+    with h5py.File(file, "r+") as handle:
+        field = handle["t0_fields"]["solution"]
+        field[(2, *[0] * (field.ndim - 1))] = float("nan")
+    words = {"pretrain": [store_recipe], "finetune": [parent, *TINY_TUNING], "evaluate": [parent]}[verb]
+    out = [] if verb == "evaluate" else ["--out", tmp_path / "runs"]
+    refused(scifm(verb, *words, "--store", stores["poisson"], *out), file.name, "solution", "sample 2")
+
+
+def test_too_few_samples_to_split(scifm, parent, stores, tmp_path):
+    words = ("finetune", parent, "--store", stores["poisson"], "--out", tmp_path / "runs")
+    refused(scifm(*words, "--num-samples", 1), "num_samples", "greater than or equal to 2")
+    refused(scifm(*words, "--num-samples", 11), "11 samples", "only 10 are there")
+
+
+def test_no_samples_at_all(scifm, parent, tmp_path):
+    refused(scifm("generate", "poisson", "--num-samples", 0, "--out", tmp_path / "s"), "num_samples")
+    refused(scifm("evaluate", parent, "--system", "poisson", "--num-samples", 0), "--num-samples must be at least 1")
+
+
+def test_a_run_folder_in_use(scifm, recipe, tmp_path):
+    from scifm.training.pretrain import PretrainRecipe
+
+    run = Run.prepare(tmp_path, "tiny", PretrainRecipe.read(recipe).to_dict())
+    with run.locked():
+        refused(scifm("pretrain", recipe, "--out", tmp_path), "in use by another process", f"process {os.getpid()}")
+
+
+@pytest.mark.parametrize("verb", ["generate", "pretrain", "finetune", "evaluate", "report", "transfer"])
+def test_a_folder_that_cannot_be_written(scifm, recipe, study_recipe, parent, verb, tmp_path):
+    """Root may write everywhere, so the way is blocked by a file."""
+    wall = tmp_path / "wall"
+    wall.write_text("mine")
+    blocked = wall / "runs"
+    words = {
+        "generate": ["poisson", "--num-samples", 4, "--num-points", 16, "--out", blocked],
+        "pretrain": [recipe, "--out", blocked],
+        "finetune": [parent, "--system", "poisson", *TINY_TUNING, "--out", blocked],
+        "evaluate": [blocked, "--system", "poisson"],
+        "report": [parent, "--out", blocked / "page.html"],
+        "transfer": [study_recipe, "--workers", 1, "--out", blocked],
+    }
+    refused(scifm(verb, *words[verb]), str(wall))
+    assert wall.read_text() == "mine"
+
+
+@pytest.fixture(params=[60_000, 200_000])
+def small_disk(tmp_path, request) -> Iterator[Path]:
+    """A disk of its own with too little room."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={request.param}", "tmpfs", str(disk)]
+    if os.geteuid() != 0 or shutil.which("mount") is None:
+        pytest.skip("only root can mount a small disk")
+    if subprocess.run(command, capture_output=True, check=False).returncode != 0:
+        pytest.skip("this machine lets nobody mount a small disk")
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+@pytest.mark.parametrize("verb", ["generate", "pretrain", "finetune", "transfer"])
+def test_a_full_disk(scifm, recipe, study_recipe, parent, verb, small_disk, tmp_path):
+    wide = ["--set", "model.network.width=32"]
+    words = {
+        "generate": ["poisson", "--num-samples", 4096, "--num-points", 64, "--out", small_disk / "store"],
+        "pretrain": [recipe, "--out", small_disk, *wide],
+        "finetune": [parent, "--system", "poisson", *TINY_TUNING, "--out", small_disk],
+        "transfer": [study_recipe, "--workers", 1, "--out", small_disk / "study"],
+    }
+    (small_disk / "mine").write_text("precious")
+    if verb == "finetune":
+        (small_disk / "filler").write_bytes(b"x" * (40_000 if small_disk.stat().st_dev and True else 0))
+    said = scifm(verb, *words[verb])
+    refused(said, str(small_disk))
+    assert "space" in said.told.lower()
+    assert (small_disk / "mine").read_text() == "precious"
+    assert not [p for p in small_disk.rglob("*.part")]
+
+
+def test_what_is_no_run(scifm, tmp_path):
+    for verb in ("finetune", "evaluate"):
+        refused(scifm(verb, tmp_path, "--system", "poisson"), "is not a run folder")
+    refused(scifm("report", tmp_path), str(tmp_path))
+    refused(scifm("pretrain", tmp_path / "none.toml"), "No recipe at")
+    refused(scifm("evaluate", tmp_path / "none", "--store", tmp_path / "none"), str(tmp_path / "none"))
+
+
+def test_exactly_one_source_of_samples(scifm, parent, stores):
+    for verb in ("finetune", "evaluate"):
+        refused(scifm(verb, parent), "--system")
+        refused(scifm(verb, parent, "--system", "poisson", "--store", stores["poisson"]), "either")
+
+
+def test_a_grid_too_coarse_for_the_operator(scifm, tmp_path, recipe):
+    said = scifm("pretrain", recipe, "--out", tmp_path, "--set", "data.num_points=1")
+    refused(said, "at least 2 points")
+
+
+@pytest.mark.parametrize(
+    "words", [["pretrian"], ["pretrain"], ["generate", "poisson", "--num-samples", "many"], ["--no"]]
+)
+def test_words_the_parser_does_not_know(scifm, words):
+    said = scifm(*words)
+    assert said.status == 2
+    assert "Traceback" not in said.err
+    assert "Usage" in said.err
+
+
+# --- interruption -----------------------------------------------------------------------------------------------------
+
+
+def test_ctrl_c_saves_says_so_and_resumes(recipe, tmp_path):
+    """A real process, a real signal: exit status 130, one line that says how to go on, and the next call does."""
+    out = tmp_path / "runs"
+    many = ["--set", "training.num_steps=100000", "--set", "training.validate_every=100000"]
+    command = [sys.executable, "-c", "from scifm.cli import main; main()", "pretrain", str(recipe), "--out", str(out)]
+    process = subprocess.Popen([*command, *many], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        log = None
+        while process.poll() is None and not (log and log.stat().st_size > 200):
+            log = next(out.glob("*/metrics.jsonl"), None)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert "scifm: interrupted; give the same command again to go on." in err
+    (folder,) = out.iterdir()
+    run = Run.open(folder)
+    assert run.status.startswith("interrupted")
+    assert (folder / "state" / "latest.safetensors").is_file()

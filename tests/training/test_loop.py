@@ -1,0 +1,234 @@
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import replace
+
+import pytest
+import torch
+
+import tiny
+from scifm.config import build_config
+from scifm.data.stream import Epochs
+from scifm.errors import ConfigError
+from scifm.training.checkpoint import Checkpoint
+from scifm.training.loop import DivergedError, TrainingConfig, train, validation_error
+
+
+def config(**changes) -> TrainingConfig:
+    return TrainingConfig(**{**tiny.TRAINING, **changes})
+
+
+def source(seed: int = 0) -> Epochs:
+    return Epochs(tiny.batch(6), batch_size=4, seed=seed)
+
+
+class Diary(list):
+    """Keeps every event but its seconds."""
+
+    def __call__(self, **event) -> None:
+        self.append({k: v for k, v in event.items() if k != "seconds"})
+
+
+def weights(operator) -> list[torch.Tensor]:
+    return [p.detach().clone() for p in operator.parameters()]
+
+
+def same(first: list[torch.Tensor], second: list[torch.Tensor]) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+# --- learning ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("objective", ["relative_l2", "mean_squared_error", "summed_squared_error"])
+def test_training_lowers_the_error(objective):
+    samples = tiny.batch(4)
+    scale = samples.require_targets().std()
+    samples = samples.with_targets(samples.require_targets() / scale)
+    operator = tiny.operator()
+    before = validation_error(operator, samples)
+    settings = config(num_steps=60, objective=objective, learning_rate=3e-2)
+    train(operator, Epochs(samples, batch_size=4, seed=0), config=settings)
+    assert validation_error(operator, samples) < 0.5 * before
+    assert not operator.training
+
+
+@pytest.mark.parametrize("precision", ["32-true", "64-true", "bf16-mixed"])
+def test_every_precision_trains(precision):
+    operator = tiny.operator()
+    before = weights(operator)
+    position = train(operator, source(), config=config(num_steps=3, precision=precision), validation=tiny.batch(2))
+    assert position.step == 3
+    assert 0 < position.best_score < float("inf")
+    assert not any(torch.equal(a.to(b.dtype), b) for a, b in zip(before, weights(operator), strict=True))
+
+
+def test_events_tell_what_happened():
+    diary = Diary()
+    train(tiny.operator(), source(), config=config(num_steps=7), validation=tiny.batch(2), observe=diary)
+    assert diary[0] == {"event": "resumed", "step": 0}
+    assert tiny.steps_of(diary, "step") == [1, 2, 3, 4, 5, 6, 7]
+    assert tiny.steps_of(diary, "train") == [2, 4, 6, 7]
+    assert tiny.steps_of(diary, "valid") == [4, 7]
+
+
+def test_the_logged_loss_is_the_mean_since_the_line_before():
+    each, every_other = Diary(), Diary()
+    train(tiny.operator(), source(), config=config(num_steps=5, log_every=1), observe=each)
+    train(tiny.operator(), source(), config=config(num_steps=5, log_every=2), observe=every_other)
+    losses = [event["loss"] for event in each if event["event"] == "train"]
+    means = [event["loss"] for event in every_other if event["event"] == "train"]
+    assert means == pytest.approx([(losses[0] + losses[1]) / 2, (losses[2] + losses[3]) / 2, losses[4]])
+
+
+def test_the_same_settings_give_the_same_weights_and_another_order_others():
+    results = []
+    for seed in (0, 0, 1):
+        operator = tiny.operator()
+        train(operator, source(seed), config=config())
+        results.append(weights(operator))
+    assert same(results[0], results[1])
+    assert not same(results[0], results[2])
+
+
+def test_validation_changes_nothing():
+    results = []
+    for validation in (None, tiny.batch(2)):
+        operator = tiny.operator()
+        train(operator, source(), config=config(), validation=validation)
+        results.append(weights(operator))
+    assert same(*results)
+
+
+def test_clipping_limits_the_gradient():
+    steps = []
+    for clip in (None, 1e-12):
+        operator = tiny.operator()
+        before = weights(operator)
+        train(operator, source(), config=config(num_steps=1, gradient_clip=clip, schedule="constant"))
+        steps.append(max(float((a - b).abs().max()) for a, b in zip(before, weights(operator), strict=True)))
+    assert steps[1] < 0.1 * steps[0]
+
+
+def test_settings_are_checked():
+    for key, value in {
+        "num_steps": 0,
+        "learning_rate": 0,
+        "schedule": "cosin",
+        "objective": "l2",
+        "patience": 0,
+    }.items():
+        with pytest.raises(ConfigError, match=key):
+            build_config(TrainingConfig, {key: value})
+
+
+# --- stopping early ---------------------------------------------------------------------------------------------------
+
+
+def test_early_stopping_returns_the_weights_that_were_best():
+    """Trained towards answers of the other sign, every validation after the first is worse."""
+    samples = tiny.batch(6)
+    upside_down = samples.with_targets(-samples.require_targets() * 10)
+    settings = config(num_steps=40, validate_every=2, patience=3, schedule="constant")
+    stopped, diary = tiny.operator(), Diary()
+    train_source = Epochs(upside_down, batch_size=4, seed=0)
+    position = train(stopped, train_source, config=settings, validation=samples, observe=diary)
+    scores = [event["relative_l2"] for event in diary if event["event"] == "valid"]
+    assert position.best_step == 2
+    assert position.step == 8, "three validations without a better one"
+    assert scores == sorted(scores)
+    best = tiny.operator()
+    train(best, train_source, config=settings.model_copy(update={"num_steps": 2}))
+    assert same(weights(stopped), weights(best))
+    assert validation_error(stopped, samples) == pytest.approx(position.best_score)
+
+
+def test_without_patience_the_last_weights_are_kept():
+    samples = tiny.batch(6)
+    upside_down = samples.with_targets(-samples.require_targets() * 10)
+    operator = tiny.operator()
+    settings = config(num_steps=10, validate_every=2, schedule="constant")
+    position = train(operator, Epochs(upside_down, batch_size=4, seed=0), config=settings, validation=samples)
+    assert position.step == 10
+    assert validation_error(operator, samples) > position.best_score
+
+
+# --- interruption -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("patience", [None, 2])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("stop", [1, 6, 12])
+def test_interrupted_and_resumed_equals_never_stopped(tmp_path, stop, number, patience):
+    settings, samples = config(patience=patience), tiny.batch(3, purpose="valid")
+    straight, whole = tiny.operator(), Diary()
+    end = train(straight, source(), config=settings, validation=samples, observe=whole)
+    handler = signal.getsignal(number)
+    diary = Diary()
+
+    def interrupt(**event) -> None:
+        diary(**event)
+        if event["event"] == "step" and event["step"] == stop:
+            os.kill(os.getpid(), number)
+
+    checkpoint = Checkpoint(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny.operator(), source(), config=settings, validation=samples, checkpoint=checkpoint, observe=interrupt)
+    assert signal.getsignal(number) is handler, "handlers are given back"
+    again = tiny.operator(seed=5)
+    torch.manual_seed(77)
+    resumed_end = train(again, source(), config=settings, validation=samples, checkpoint=checkpoint, observe=diary)
+    assert same(weights(again), weights(straight))
+    assert replace(resumed_end, seconds=0) == replace(end, seconds=0)
+    assert {"event": "resumed", "step": stop} in diary
+    events = [event for event in diary if event["event"] != "resumed"]
+    assert events == whole[1:], "each event occurs once, with the same numbers"
+
+
+def test_a_second_interrupt_does_not_wait():
+    def twice(**event) -> None:
+        if event["event"] == "step":
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny.operator(), source(), config=config(), observe=twice)
+
+
+def test_it_trains_in_a_thread_where_no_signal_can_be_heard():
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(train, tiny.operator(), source(), config=config(num_steps=2)).result().step == 2
+
+
+# --- divergence -------------------------------------------------------------------------------------------------------
+
+
+class Spoiled:
+    """A source whose batches hold NaN from some step on."""
+
+    def __init__(self, first_bad: int) -> None:
+        self.good, self.first_bad = source(), first_bad
+        self.signature, self.grid, self.num_samples = self.good.signature, self.good.grid, 6
+
+    def batch(self, step: int):
+        batch = self.good.batch(step)
+        return batch if step < self.first_bad else batch.with_targets(batch.require_targets() * float("nan"))
+
+
+def test_divergence_is_told_and_the_state_before_is_kept(tmp_path):
+    with pytest.raises(DivergedError, match=r"became nan at step 5 .*Lower training\.learning_rate"):
+        train(tiny.operator(), Spoiled(5), config=config(checkpoint_every=2), checkpoint=Checkpoint(tmp_path))
+    operator, diary = tiny.operator(seed=3), Diary()
+    train(operator, source(), config=config(checkpoint_every=2), checkpoint=Checkpoint(tmp_path), observe=diary)
+    assert diary[0] == {"event": "resumed", "step": 4}
+    straight = tiny.operator()
+    train(straight, source(), config=config())
+    assert same(weights(operator), weights(straight))
+
+
+def test_a_wild_learning_rate_diverges():
+    with pytest.raises(DivergedError, match="with learning rate"):
+        train(tiny.operator(), source(), config=config(learning_rate=1e30, schedule="constant"))
