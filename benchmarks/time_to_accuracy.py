@@ -12,6 +12,7 @@ times longer a step; ``--width 64 --modes 32`` runs those.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 
@@ -123,6 +124,7 @@ def race(target: float, contestants: dict[str, Contestant], test: Batch) -> dict
             if name in reached:
                 continue
             contestant.take_turn(test)
+            print(f"{name}: step {contestant.steps}, {contestant.seconds:.1f} s, {contestant.error:.4f}", file=sys.stderr)
             if contestant.error <= target:
                 reached[name] = contestant.seconds
             elif contestant.steps >= contestant.num_steps:

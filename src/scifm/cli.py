@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from typer.core import TyperGroup
 
 from scifm.errors import ConfigError, SciFMError, suggest
 
@@ -26,8 +27,23 @@ if TYPE_CHECKING:
 
 __all__ = ["app", "main"]
 
+_console = Console(stderr=True)
+
+
+class _Verbs(TyperGroup):
+    """The verbs; what the parser would make of Ctrl-C, silence, is replaced by a line that says how to go on."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            _console.print("scifm: interrupted; give the same command again to go on.", highlight=False)
+            raise typer.Exit(130) from error
+
+
 app = typer.Typer(
     name="scifm",
+    cls=_Verbs,
     help="Foundation models for scientific machine learning: sample physical systems, pre-train an operator, adapt it "
     "to a shifted system with few samples, and see by how much that beats training from scratch.",
     epilog="Start with 'scifm demo': the whole path in one go, ending with a page to read.",
@@ -36,7 +52,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-_console = Console(stderr=True)
 _NUM_WORKERS = min(os.cpu_count() or 1, 4)
 
 OutRuns = Annotated[Path, typer.Option("--out", help="Folder that holds run folders.")]
@@ -91,22 +106,14 @@ class _ProgressBar:
 
 
 def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-        console=_console,
-    )
+    counts = (MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    return Progress("{task.description}", BarColumn(), *counts, "{task.fields[note]}", console=_console)
 
 
 def _print_rows(title: str, rows: list[tuple[str, str]]) -> None:
-    table = Table(title=title, show_header=False)
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)
+    """Print plain lines, so that a long path stays in one piece to be copied."""
+    width = max(len(name) for name, _ in rows)
+    typer.echo("\n".join([title, *(f"  {name:{width}}  {value}" for name, value in rows)]))
 
 
 def _print_json(entries: Any) -> None:
@@ -179,10 +186,8 @@ def generate(
     if as_json:
         _print_json({"path": str(store.path), "splits": store.splits, "system": store.card.system})
     else:
-        _print_rows(
-            f"Store {store.path}",
-            [("samples", ", ".join(f"{n} {split}" for split, n in store.splits.items())), *_described(store)],
-        )
+        samples = ", ".join(f"{n} {split}" for split, n in store.splits.items())
+        _print_rows(f"Store {store.path}", [("samples", samples), *_described(store)])
 
 
 def _described(store: Store) -> list[tuple[str, str]]:
@@ -374,14 +379,8 @@ def _study(
         gain = f"{scratch / tuned:.1f}" if tuned and scratch else ""
         table.add_row(count, f"{tuned:.4f}" if tuned else "", f"{scratch:.4f}" if scratch else "", gain)
     Console().print(table)
-    _print_rows(
-        "Relative L2 error, mean over test samples",
-        [
-            ("in distribution", f"{summary['in_distribution']:.4f}"),
-            ("seconds", f"{summary['seconds']:.0f}"),
-            ("page", str(written)),
-        ],
-    )
+    told = [("in distribution", f"{summary['in_distribution']:.4f}"), ("seconds", f"{summary['seconds']:.0f}")]
+    _print_rows("Relative L2 error, mean over test samples", [*told, ("page", str(written))])
 
 
 def main() -> None:
@@ -394,6 +393,3 @@ def main() -> None:
         line = " ".join(str(error).split())
         _console.print(f"[bold red]scifm:[/bold red] {escape(line)}", highlight=False, soft_wrap=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        _console.print("scifm: interrupted; give the same command again to go on.", highlight=False)
-        sys.exit(130)

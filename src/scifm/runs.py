@@ -154,6 +154,7 @@ class Run:
 
     @property
     def config(self) -> dict[str, Any]:
+        """The settings it was prepared with, complete."""
         return read_toml(self.path / "config.toml")
 
     @property
@@ -164,17 +165,25 @@ class Run:
 
     @property
     def status(self) -> str:
+        """``new``, ``running``, ``complete``, ``interrupted: …`` or ``failed: …``."""
         file = self.path / "STATUS"
         return file.read_text().strip() if file.is_file() else "new"
 
     @property
     def is_complete(self) -> bool:
+        """Whether everything that was to be done is done and stored."""
         return self.status == "complete"
 
     def set_status(self, status: str) -> None:
+        """Replace the content of STATUS."""
         write_atomically(self.path / "STATUS", (status + "\n").encode())
 
     def require_complete(self) -> None:
+        """Check that the run is complete.
+
+        Raises:
+            RunError: if it is not; says how far it is.
+        """
         if not self.is_complete:
             raise RunError(
                 f"The run '{self.path}' is not complete (status: {self.status}). Run the same command again to resume "

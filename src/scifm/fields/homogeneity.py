@@ -48,6 +48,7 @@ class Homogeneity:
             raise SignatureError(f"Every gauge name needs exponent 1; got gauge {self.gauge} in {self.exponents}.")
 
     def exponent(self, name: str) -> float:
+        """Return the power of s that multiplies a quantity; 0 for names left out."""
         return dict(self.exponents).get(name, 0.0)
 
     def size(self, batch: Batch) -> Tensor:

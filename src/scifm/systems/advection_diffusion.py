@@ -52,6 +52,7 @@ Good values
 
 Where it breaks
     A ratio beyond the bound above, which happens only for flow along the lattice of waves: a `DataError` says so.
+    Flow almost along it meets a large ratio only with λ close to 1.
 
 References:
     Subramanian et al., "Towards Foundation Models for Scientific Machine Learning: Characterizing Scaling and Transfer

@@ -31,10 +31,16 @@ class SystemConfig(Config):
     options: dict[str, Any] = Field(default_factory=dict)
 
     def build(self) -> System:
+        """Return the system described here.
+
+        Raises:
+            ConfigError: if a name is unknown or a range is not valid.
+        """
         return system_from_dict({"name": self.name, "knobs": self.knobs, "options": self.options})
 
     @classmethod
     def of(cls, system: System) -> SystemConfig:
+        """Return the description of a system, from which `build` makes it again."""
         return cls(**system.to_dict())
 
 

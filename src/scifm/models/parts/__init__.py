@@ -1,3 +1,3 @@
 """The parts networks are made of."""
 
-__all__: list[str] = []
+__all__ = ()

@@ -1,3 +1,3 @@
 """Solvers: numerical methods shared by the systems; imported from their files."""
 
-__all__: list[str] = []
+__all__ = ()

@@ -115,14 +115,10 @@ class LowModes:
         torch.add(imaginary[:, 0], imaginary[:, 1], out=blocks[:, 0, :, 1])
         torch.sub(imaginary[:, 0], imaginary[:, 1], out=blocks[:, 1, :, 0])
         torch.sub(real[:, 1], real[:, 0], out=blocks[:, 1, :, 1])
-        nx = out.shape[2]
         block = samples_at_once(out)
-        rows = real.new_empty(block * 2 * m, nx)
         for start in range(0, num, block):
-            part = blocks[start : start + block].view(-1, 2 * m)
-            torch.mm(part, self.synthesis_x, out=rows[: len(part)])
-            inner = rows[: len(part)].view(-1, 2 * m, nx)
-            torch.bmm(self.synthesis_y.expand(len(inner), -1, -1), inner, out=out[start : start + block])
+            rows = (blocks[start : start + block].view(-1, 2 * m) @ self.synthesis_x).view(-1, 2 * m, out.shape[2])
+            torch.bmm(self.synthesis_y.expand(len(rows), -1, -1), rows, out=out[start : start + block])
 
 
 @lru_cache(maxsize=16)
@@ -137,7 +133,6 @@ def low_modes(forcing: GaussianForcing, grid: Grid, device: str) -> LowModes | N
     for (cosines, sines), num, extent in spectra:
         analysis.append(torch.cat([cosines[:m], sines[:m]]))
         angle = _angles(num, m)
-        # Half, because a wave pair holds twice its amplitude (see the module).
         synthesis.append(torch.cat([angle.cos(), angle.sin()], 1))
         waves.append(torch.arange(m, dtype=torch.float64) * (2 * torch.pi / extent))
     wave_y = torch.stack([waves[0], -waves[0]])[:, :, None].expand(2, m, m)
@@ -146,10 +141,11 @@ def low_modes(forcing: GaussianForcing, grid: Grid, device: str) -> LowModes | N
     axis[0] = 2.0
     weights = torch.outer(axis, axis).expand(2, strong, strong).clone()
     weights[:, 0, 0] = 0.0
+    half = 0.5  # a wave is carried with twice its amplitude, see the module
     return LowModes(
         analysis_y=analysis[0].to(device, torch.float32),
         analysis_x=analysis[1].T.contiguous().to(device, torch.float32),
-        synthesis_y=(0.5 * synthesis[0]).to(device, torch.float32),
+        synthesis_y=(half * synthesis[0]).to(device, torch.float32),
         synthesis_x=synthesis[1].T.contiguous().to(device, torch.float32),
         wave_y=wave_y.contiguous().to(device),
         wave_x=waves[1].expand(2, m, m).contiguous().to(device),

@@ -22,7 +22,7 @@ from scifm.errors import DataError
 
 __all__ = ["Calibration", "meet_ratio", "ratio_at"]
 
-_CLOSE_ENOUGH = 1e-3  # in log ratio²; the Newton step taken from there leaves about its square
+_CLOSE_ENOUGH = 1e-2  # in log ratio²; the Newton step taken from there leaves about a tenth of its square
 _MAX_STEPS = 100
 _MAX_LOG_SPEED_SQUARED = 2 * math.log(1e6)  # beyond it diffusion is round-off
 _MIN_LOG_SPEED_SQUARED = -_MAX_LOG_SPEED_SQUARED
