@@ -124,7 +124,9 @@ def race(target: float, contestants: dict[str, Contestant], test: Batch) -> dict
             if name in reached:
                 continue
             contestant.take_turn(test)
-            print(f"{name}: step {contestant.steps}, {contestant.seconds:.1f} s, {contestant.error:.4f}", file=sys.stderr)
+            print(
+                f"{name}: step {contestant.steps}, {contestant.seconds:.1f} s, {contestant.error:.4f}", file=sys.stderr
+            )
             if contestant.error <= target:
                 reached[name] = contestant.seconds
             elif contestant.steps >= contestant.num_steps:
