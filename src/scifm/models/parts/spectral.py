@@ -45,7 +45,8 @@ class TransformMatrices:
     Args:
         forward: ``(2, modes, n)`` of the last axis: cos and −sin, divided by the number of points of the grid.
         inverse: ``(2, modes, n)`` of the last axis: cos and −sin, times the weight of a mode and its conjugate.
-        blocks: one ``(2·2·modes, 2·n)`` real form of a complex transform for each of the other axes.
+        blocks: one ``(2·2·modes, n·2)`` real form of a complex transform for each of the other axes; rows list all real
+            parts, then all imaginary ones, columns alternate between them.
     """
 
     forward: Tensor
@@ -82,7 +83,8 @@ def transform_matrices(
     blocks = []
     for m, n in others:
         cos, sin = _cosines_and_sines([*range(m), *range(-m, 0)], n)
-        blocks.append(torch.cat([torch.cat([cos, sin], 1), torch.cat([-sin, cos], 1)]))
+        columns = torch.stack([torch.cat([cos, -sin]), torch.cat([sin, cos])], dim=-1)
+        blocks.append(columns.flatten(1))
 
     def settle(matrix: Tensor) -> Tensor:
         return matrix.to(dtype=dtype, device=device).contiguous()
@@ -92,24 +94,20 @@ def transform_matrices(
     )
 
 
-def _complex_axis(fields: Tensor, block: Tensor) -> Tensor:
-    """Transform ``(2, lead, n, rest)`` along n by the real form ``(2·k, 2·n)``; returns ``(2, lead, k, rest)``."""
-    _, lead, n, rest = fields.shape
-    k = block.shape[0] // 2
-    if lead == 1:
-        return (block @ fields.reshape(2 * n, rest)).view(2, 1, k, rest)
-    result = fields.new_empty(2, lead, k, rest)
-    for part in (0, 1):
-        rows = block[part * k : (part + 1) * k]
-        torch.bmm(rows[:, :n].expand(lead, -1, -1), fields[0], out=result[part])
-        result[part].baddbmm_(rows[:, n:].expand(lead, -1, -1), fields[1])
-    return result
+def _along(matrix: Tensor, fields: Tensor) -> Tensor:
+    """Multiply ``(out, in)`` into the middle axis of ``(lead, in, rest)``."""
+    if fields.shape[0] == 1:
+        return (matrix @ fields[0]).unsqueeze(0)
+    return torch.bmm(matrix.expand(fields.shape[0], -1, -1), fields)
 
 
 def analyze(
     fields: Float[Tensor, "*space rest"], last: Float[Tensor, "2 kept n"], blocks: tuple[Tensor, ...]
 ) -> Float[Tensor, "2 modes rest"]:
     """Return the kept modes of real fields.
+
+    Works from the last axis to the first. Real and imaginary parts stand right behind the axis that comes next, so
+    every step is one matrix product on memory as it lies.
 
     Args:
         fields: ``(*space, rest)``, contiguous.
@@ -120,17 +118,11 @@ def analyze(
         ``(2, modes in all, rest)``: real and imaginary parts.
     """
     *space, rest = fields.shape
-    rows, modes = math.prod(space[:-1]), last.shape[1]
-    stacked = fields.view(rows, space[-1], rest)
-    result = fields.new_empty(2, rows, modes, rest)
-    for part in (0, 1):
-        torch.bmm(last[part].expand(rows, -1, -1), stacked, out=result[part])
-    lead, trail = 1, rows
-    for n, block in zip(space[:-1], blocks, strict=True):
-        trail //= n
-        result = _complex_axis(result.view(2, lead, n, trail * modes * rest), block)
-        lead *= block.shape[0] // 2
-    return result.view(2, lead * modes, rest)
+    result = _along(last.flatten(0, 1), fields.view(-1, space[-1], rest))
+    for axis in range(len(blocks) - 1, -1, -1):
+        lead = math.prod(space[:axis])
+        result = _along(blocks[axis], result.view(lead, 2 * space[axis], -1))
+    return result.view(2, -1, rest)
 
 
 def synthesize(
@@ -148,18 +140,12 @@ def synthesize(
         onto: ``(*space, rest)``, contiguous; changed in place and returned.
     """
     *space, rest = onto.shape
-    kept = [block.shape[0] // 2 for block in blocks]
-    k_last, n_last = last.shape[1:]
-    result, trail = modes, 1
-    for axis in range(len(kept) - 1, -1, -1):
-        lead = math.prod(kept[:axis])
-        result = _complex_axis(result.view(2, lead, kept[axis], trail * k_last * rest), blocks[axis].T)
-        trail *= space[axis]
-    rows = math.prod(space[:-1])
-    result = result.view(2, rows, k_last, rest)
-    stacked = onto.view(rows, n_last, rest)
-    for part in (0, 1):
-        stacked.baddbmm_(last[part].T.expand(rows, -1, -1), result[part])
+    result, lead = modes, 1
+    for n, block in zip(space[:-1], blocks, strict=True):
+        result = _along(block.T, result.view(lead, block.shape[0], -1))
+        lead *= n
+    matrix = last.flatten(0, 1).T.expand(lead, -1, -1)
+    onto.view(lead, space[-1], rest).baddbmm_(matrix, result.view(lead, -1, rest))
     return onto
 
 
