@@ -239,3 +239,8 @@ def test_there_are_recipes():
 
 def test_the_defaults_are_valid():
     build_config(TransferRecipe, TransferRecipe().to_dict())
+
+
+def test_the_demo_is_written_out_as_a_recipe() -> None:
+    written = build_config(TransferRecipe, read_toml(RECIPES[0].parent / "transfer-demo.toml"))
+    assert written == TransferRecipe()
