@@ -11,6 +11,8 @@ machine disturbs all contestants alike.
 from __future__ import annotations
 
 import argparse
+import csv
+import io
 import json
 import os
 import platform
@@ -47,7 +49,12 @@ class Row:
 def argument_parser(description: str) -> argparse.ArgumentParser:
     """Return a parser with the arguments every benchmark has: ``--json OUT`` and ``--threads N``."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--json", type=Path, metavar="OUT", help="write hardware, versions and rows to this file")
+    parser.add_argument(
+        "--json",
+        type=Path,
+        metavar="OUT",
+        help="write hardware, versions and rows to this file; a name in .csv gives one table",
+    )
     parser.add_argument("--threads", type=int, default=None, help="CPU threads torch may use (default: torch's own)")
     return parser
 
@@ -121,7 +128,19 @@ def publish(title: str, rows: Sequence[Row], out: Path | None) -> None:
     console.print(" · ".join(parts), style="dim")
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+        text = json.dumps(document, indent=2) + "\n" if out.suffix != ".csv" else _as_csv(document)
+        out.write_text(text, encoding="utf-8")
+
+
+def _as_csv(document: Mapping[str, Any]) -> str:
+    """Return the rows with the machine named in each, for results that are kept beside the code."""
+    machine = {"processor": document["hardware"]["processor"], "cores": document["hardware"]["cores"]}
+    machine |= {"threads": document["hardware"]["torch_threads"], "torch": document["versions"]["torch"]}
+    text = io.StringIO()
+    writer = csv.DictWriter(text, ["case", "metric", "value", "unit", *machine], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({**row, "value": f"{row['value']:.6g}", **machine} for row in document["rows"])
+    return text.getvalue()
 
 
 def _processor() -> str:

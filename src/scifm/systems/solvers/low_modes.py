@@ -5,8 +5,8 @@ zeros. Here the transform of a forcing Σ a_ij g_i(y) h_j(x) is two small matrix
 g_i, h_j, the equation is solved on the M × M modes that matter, and two products write u on the grid. Every matrix is
 made in float64 and cached; all arithmetic is real.
 
-M is the smallest multiple of 8 for which all that is dropped of 1/k² times the spectrum of every profile sums to less
-than 6e-9 of the largest coefficient, a tenth of float32 round-off (M = 32 for the reference's forcing). Where the
+M is the smallest even number for which all that is dropped of 1/k² times the spectrum of every profile sums to less
+than 1.5e-8 of the largest coefficient, a quarter of float32 round-off (M = 26 for the reference's forcing). Where the
 grid does not hold M modes below its Nyquist wavenumber, where a symbol does not yet grow like k² at M, and for float64,
 the general route (`solvers.elliptic`) is taken instead.
 
@@ -28,8 +28,8 @@ from scifm.systems.solvers.elliptic import Pair
 
 __all__ = ["LowModes", "low_modes"]
 
-_TOLERANCE = 6e-9
-_MULTIPLE = 8
+_TOLERANCE = 1.5e-8
+_MULTIPLE = 2
 _STRONG_POWER = 1e-7
 
 
