@@ -12,7 +12,7 @@ import torch
 import tiny
 from scifm.config import dump_toml
 from scifm.data.generate import generate
-from scifm.errors import ConfigError, DataError, RunError
+from scifm.errors import ConfigError, DataError, RunError, SignatureError
 from scifm.models.hub import load_operator
 from scifm.runs import Run
 from scifm.systems.poisson import Poisson
@@ -243,6 +243,13 @@ def test_a_store_is_trained_on(store, tmp_path):
     operator = load_operator(first.path / "model")
     assert operator.signature == store.signature
     assert len(operator.normalization.homogeneities) == 2, "those of the system that made the store"
+
+
+def test_a_store_of_another_system_than_the_recipes_is_refused(store, tmp_path):
+    recipe = tiny.recipe(system={"name": "helmholtz"})
+    with pytest.raises(SignatureError, match="'wavenumber_shift'"):
+        pretrain(recipe, store=store, out=tmp_path)
+    assert not list(tmp_path.iterdir()), "nothing is left behind"
 
 
 def test_nan_in_a_store_is_found(store, tmp_path):

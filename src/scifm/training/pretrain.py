@@ -10,7 +10,7 @@ import torch
 
 from scifm.config import Config, apply_overrides, build_config, read_toml
 from scifm.data.normalize import fit_normalization
-from scifm.data.store import Store
+from scifm.data.store import Store, require_signature
 from scifm.data.stream import BatchSource, Epochs, Stream
 from scifm.errors import ConfigError
 from scifm.fields.batch import Batch, Signature
@@ -77,7 +77,7 @@ def pretrain(
 
     Args:
         recipe: a recipe, its TOML file, or a tree of settings.
-        store: data to train on, instead of what the recipe says.
+        store: data to train on, instead of fresh samples of the recipe's system; it must offer the same names.
         out: folder that holds run folders.
         observe: called with every event, for progress.
 
@@ -87,11 +87,14 @@ def pretrain(
     Raises:
         ConfigError: if the recipe does not add up.
         RunError: if the folder is in use or cannot be written.
+        SignatureError: if the store lacks names of the recipe's system.
         StoreError, DataError: if the store cannot be read.
     """
     if not isinstance(recipe, PretrainRecipe):
         recipe = PretrainRecipe.read(recipe)
     if store is not None:
+        if recipe.system is not None:
+            require_signature(store.signature, recipe.system.build().signature)
         recipe = recipe.model_copy(
             update={"system": None, "data": recipe.data.model_copy(update={"store": str(store.path)})}
         )
