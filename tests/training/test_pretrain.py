@@ -246,7 +246,7 @@ def test_a_store_is_trained_on(store, tmp_path):
 
 
 def test_a_store_of_another_system_than_the_recipes_is_refused(store, tmp_path):
-    recipe = tiny.recipe(system={"name": "helmholtz"})
+    recipe = {**tiny.recipe(), "system": {"name": "helmholtz"}}
     with pytest.raises(SignatureError, match="'wavenumber_shift'"):
         pretrain(recipe, store=store, out=tmp_path)
     assert not list(tmp_path.iterdir()), "nothing is left behind"
