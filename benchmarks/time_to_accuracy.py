@@ -146,7 +146,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=32, help="of the reference network")
     parser.add_argument("--modes", type=int, default=16, help="of the reference network")
     parser.add_argument("--targets", type=float, nargs="+", default=[0.05, 0.03], help="relative L2 errors to reach")
-    parser.add_argument("--reference-steps", type=int, nargs="+", default=[500, 1000], help="schedule for each target")
+    parser.add_argument("--reference-steps", type=int, nargs="+", default=[700, 1500], help="schedule for each target")
     parser.add_argument("--ours-steps", type=int, nargs="+", default=[150, 300], help="schedule for each target")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()

@@ -25,6 +25,7 @@ from scifm.fields.batch import Signature
 from scifm.fields.normalization import Normalization
 from scifm.models.operator import Operator, OperatorConfig
 from scifm.models.parts.latent import band_limited_resize
+from scifm.models.parts.projection import Projection
 from scifm.models.parts.spectral import Engine, FourierLayer
 
 __all__ = ["FNO", "FNOConfig"]
@@ -98,9 +99,7 @@ class FNO(Operator):
         modes = (c.modes,) * signature.num_spatial_dims
         self.lift = nn.Linear(len(signature.inputs) + len(signature.coefficients), c.width)
         self.layers = nn.ModuleList(FourierLayer(c.width, c.width, modes, engine=c.engine) for _ in range(c.num_layers))
-        self.projection = nn.ModuleList(
-            [nn.Linear(c.width, c.projection_width), nn.Linear(c.projection_width, len(signature.outputs))]
-        )
+        self.projection = Projection(c.width, c.projection_width, len(signature.outputs))
         self._initialize()
 
     def _initialize(self) -> None:
@@ -127,7 +126,7 @@ class FNO(Operator):
             if index < len(self.layers) - 1:
                 update = functional.gelu(update)
             hidden = hidden + update if self.settings.residual else update
-        answer = self.projection[1](functional.gelu(self.projection[0](hidden)))
+        answer = self.projection(hidden)
         answer = answer.permute(-2, -1, *range(len(space)))
         return band_limited_resize(answer, space).unsqueeze(1)
 

@@ -199,7 +199,8 @@ class _GemmLayer(torch.autograd.Function):
         modes = analyze(x.view(*space, batch * channels), matrices.forward, matrices.blocks)
         modes = modes.view(2, -1, batch, channels)
         mixed = _mix(modes, weight)
-        out = torch.addmm(bias, x.view(-1, channels), skip.T)
+        mixed[0, 0] += bias  # a constant over space is the real part of the mode of wavenumber zero
+        out = x.view(-1, channels) @ skip.T
         width = out.shape[1]
         synthesize(mixed.view(2, -1, batch * width), matrices.inverse, matrices.blocks, out.view(*space, batch * width))
         ctx.save_for_backward(x, modes, weight, skip)
@@ -223,7 +224,7 @@ class _GemmLayer(torch.autograd.Function):
             synthesize(back, matrices.forward, matrices.blocks, grad_x.view(*space, batch * channels))
             grad_x = grad_x.view_as(x)
         grad_weight = _mix_weight_gradient(modes, spectrum) if ctx.needs_input_grad[1] else None
-        return grad_x, grad_weight, flat.T @ x.view(-1, channels), flat.sum(0), None
+        return grad_x, grad_weight, flat.T @ x.view(-1, channels), spectrum[0, 0].sum(0), None
 
 
 def _fft_mixing(x: Tensor, weight: Tensor, modes: tuple[int, ...]) -> Tensor:
