@@ -22,6 +22,7 @@ from typing import Any, Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from scifm.errors import ConfigError, SignatureError
 
@@ -208,6 +209,7 @@ class _GemmLayer(torch.autograd.Function):
         return out.view(*space, batch, width)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, modes, weight, skip = ctx.saved_tensors
         matrices: TransformMatrices = ctx.matrices
