@@ -40,6 +40,6 @@ def test_strong_power_is_that_of_a_fourier_transform():
 
 
 def test_the_number_of_modes_follows_the_forcing_and_must_fit_the_grid():
-    assert low_modes(FORCING, Grid.square(128), "cpu").num_modes == 32
+    assert low_modes(FORCING, Grid.square(128), "cpu").num_modes == 26
     assert low_modes(FORCING, Grid.square(32), "cpu") is None
     assert low_modes(GaussianForcing(width=1 / 64), Grid.square(256), "cpu").num_modes > 48
