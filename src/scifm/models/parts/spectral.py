@@ -253,8 +253,8 @@ def choose_engine(num_points: tuple[int, ...], modes: tuple[int, ...]) -> Litera
     """Return the engine expected to be faster, from a count of operations per channel.
 
     A transform by matrices costs 2·k·n a line and runs at the speed of matrix products; a fast transform costs about
-    2.5·n·log₂ n a line but is bound by memory, so each of its operations is counted fifteen times. Modes are mixed at the
-    same cost by both. ``benchmarks/engines.py`` holds the choice against the clock: never more than 10 % off there.
+    2.5·n·log₂ n a line but is bound by memory, so each of its operations is counted fifteen times. Modes are mixed at
+    the same cost by both. ``benchmarks/engines.py`` holds the choice against the clock: at worst 1.10 times slower there.
     """
     gemm, lines = 0.0, math.prod(num_points)
     for index, (k, n) in enumerate(reversed(list(zip(modes, num_points, strict=True)))):
