@@ -254,7 +254,7 @@ def choose_engine(num_points: tuple[int, ...], modes: tuple[int, ...]) -> Litera
 
     A transform by matrices costs 2·k·n a line and runs at the speed of matrix products; a fast transform costs about
     2.5·n·log₂ n a line but is bound by memory, so each of its operations is counted fifteen times. Modes are mixed at
-    the same cost by both. ``benchmarks/engines.py`` holds the choice against the clock: at worst 1.10 times slower there.
+    the same cost by both. ``benchmarks/engines.py`` times both: the choice was at worst 1.10 times slower.
     """
     gemm, lines = 0.0, math.prod(num_points)
     for index, (k, n) in enumerate(reversed(list(zip(modes, num_points, strict=True)))):
