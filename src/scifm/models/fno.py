@@ -18,7 +18,6 @@ import torch
 from jaxtyping import Float
 from pydantic import Field, model_validator
 from torch import Tensor, nn
-from torch.nn import functional
 
 from scifm.errors import SignatureError
 from scifm.fields.batch import Signature
@@ -27,6 +26,7 @@ from scifm.models.operator import Operator, OperatorConfig
 from scifm.models.parts.latent import band_limited_resize
 from scifm.models.parts.projection import Projection
 from scifm.models.parts.spectral import Engine, FourierLayer
+from scifm.models.parts.workspace import Workspace
 
 __all__ = ["FNO", "FNOConfig"]
 
@@ -98,8 +98,20 @@ class FNO(Operator):
         c = self.settings
         modes = (c.modes,) * signature.num_spatial_dims
         self.lift = nn.Linear(len(signature.inputs) + len(signature.coefficients), c.width)
-        self.layers = nn.ModuleList(FourierLayer(c.width, c.width, modes, engine=c.engine) for _ in range(c.num_layers))
-        self.projection = Projection(c.width, c.projection_width, len(signature.outputs))
+        workspace = Workspace()
+        self.layers = nn.ModuleList(
+            FourierLayer(
+                c.width,
+                c.width,
+                modes,
+                engine=c.engine,
+                activation=index < c.num_layers - 1,
+                residual=c.residual,
+                workspace=workspace,
+            )
+            for index in range(c.num_layers)
+        )
+        self.projection = Projection(c.width, c.projection_width, len(signature.outputs), workspace=workspace)
         self._initialize()
 
     def _initialize(self) -> None:
@@ -121,11 +133,8 @@ class FNO(Operator):
         latent = (self.settings.latent_points,) * len(space) if self.settings.latent_points else space
         fields = band_limited_resize(inputs[:, 0], latent)
         hidden = self._lift(fields, coefficients)
-        for index, layer in enumerate(self.layers):
-            update = layer(hidden)
-            if index < len(self.layers) - 1:
-                update = functional.gelu(update)
-            hidden = hidden + update if self.settings.residual else update
+        for layer in self.layers:
+            hidden = layer(hidden)
         answer = self.projection(hidden)
         answer = answer.permute(-2, -1, *range(len(space)))
         return band_limited_resize(answer, space).unsqueeze(1)

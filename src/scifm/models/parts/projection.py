@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from scifm.models.parts.workspace import Workspace
+
 __all__ = ["Projection"]
 
 _SLICE_ELEMENTS = 1 << 18  # hidden numbers alive at a time: 1 MiB in float32
@@ -22,8 +24,11 @@ _SLICE_ELEMENTS = 1 << 18  # hidden numbers alive at a time: 1 MiB in float32
 
 class _SlicedProjection(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, first: Tensor, first_bias: Tensor, last: Tensor, last_bias: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, first: Tensor, first_bias: Tensor, last: Tensor, last_bias: Tensor, workspace: Workspace
+    ) -> Tensor:
         ctx.save_for_backward(x, first, first_bias, last)
+        ctx.workspace = workspace
         out = x.new_empty(len(x), len(last))
         for rows in _slices(len(x), len(first)):
             hidden = torch.addmm(first_bias, x[rows], first.T)
@@ -32,9 +37,9 @@ class _SlicedProjection(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, first, first_bias, last = ctx.saved_tensors
-        grad_x, grad_first, grad_last = torch.empty_like(x), torch.zeros_like(first), torch.zeros_like(last)
+        grad_x, grad_first, grad_last = ctx.workspace.empty(x.shape, x), torch.zeros_like(first), torch.zeros_like(last)
         grad_first_bias = torch.zeros_like(first_bias)
         for rows in _slices(len(x), len(first)):
             hidden = torch.addmm(first_bias, x[rows], first.T)
@@ -43,7 +48,7 @@ class _SlicedProjection(torch.autograd.Function):
             torch.mm(grad_hidden, first, out=grad_x[rows])
             grad_first.addmm_(grad_hidden.T, x[rows])
             grad_first_bias += grad_hidden.sum(0)
-        return grad_x, grad_first, grad_first_bias, grad_last, grad.sum(0)
+        return grad_x, grad_first, grad_first_bias, grad_last, grad.sum(0), None
 
 
 def _slices(num_points: int, width: int) -> list[slice]:
@@ -58,10 +63,12 @@ class Projection(nn.ModuleList):
         in_channels: channels of the input.
         width: channels between the two maps.
         out_channels: channels of the output.
+        workspace: where large tensors come from; its own when left out.
     """
 
-    def __init__(self, in_channels: int, width: int, out_channels: int) -> None:
+    def __init__(self, in_channels: int, width: int, out_channels: int, *, workspace: Workspace | None = None) -> None:
         super().__init__([nn.Linear(in_channels, width), nn.Linear(width, out_channels)])
+        self.workspace = workspace or Workspace()
 
     def forward(self, x: Float[Tensor, "*points in"]) -> Float[Tensor, "*points out"]:
         """Map ``(..., in_channels)`` to ``(..., out_channels)``."""
@@ -71,5 +78,5 @@ class Projection(nn.ModuleList):
         if torch.is_autocast_enabled(x.device.type):
             return last(functional.gelu(first(x)))  # the casts are autocast's to choose
         flat = x.reshape(-1, x.shape[-1])
-        out = _SlicedProjection.apply(flat, first.weight, first.bias, last.weight, last.bias)
+        out = _SlicedProjection.apply(flat, first.weight, first.bias, last.weight, last.bias, self.workspace)
         return out.view(*x.shape[:-1], -1)

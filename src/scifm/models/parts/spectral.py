@@ -23,8 +23,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn import functional
 
 from scifm.errors import ConfigError, SignatureError
+from scifm.models.parts.workspace import Workspace
 
 __all__ = [
     "Engine",
@@ -187,46 +189,69 @@ def _mix_weight_gradient(
     return result
 
 
-class _GemmLayer(torch.autograd.Function):
-    """Spectral mixing plus pointwise skip; the inverse transform accumulates onto the skip's product.
+@dataclass(frozen=True)
+class _Plan:
+    """What a layer does after mixing, and where its memory comes from."""
 
-    Saved for the backward pass: the input and its kept modes. Everything here is linear, so the backward pass is the
+    activation: bool
+    residual: bool
+    workspace: Workspace
+
+
+class _GemmLayer(torch.autograd.Function):
+    """Spectral mixing plus pointwise skip, and what follows them: activation and residual.
+
+    The inverse transform accumulates onto the skip's product. Saved for the backward pass: the input, its kept modes
+    and, where there is an activation, what went into it. All but the activation is linear, so the backward pass is the
     forward pass with the two transforms exchanged.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, skip: Tensor, bias: Tensor, matrices: TransformMatrices) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, skip: Tensor, bias: Tensor, matrices: TransformMatrices, plan: _Plan
+    ) -> Tensor:
         *space, batch, channels = x.shape
         modes = analyze(x.view(*space, batch * channels), matrices.forward, matrices.blocks)
         modes = modes.view(2, -1, batch, channels)
         mixed = _mix(modes, weight)
         mixed[0, 0] += bias  # a constant over space is the real part of the mode of wavenumber zero
-        out = x.view(-1, channels) @ skip.T
-        width = out.shape[1]
+        width = skip.shape[0]
+        out = plan.workspace.empty((*space, batch, width), x)
+        torch.mm(x.view(-1, channels), skip.T, out=out.view(-1, width))
         synthesize(mixed.view(2, -1, batch * width), matrices.inverse, matrices.blocks, out.view(*space, batch * width))
-        ctx.save_for_backward(x, modes, weight, skip)
-        ctx.matrices = matrices
-        return out.view(*space, batch, width)
+        ctx.matrices, ctx.plan = matrices, plan
+        if not plan.activation:
+            ctx.save_for_backward(x, modes, weight, skip, None)
+            return out.add_(x) if plan.residual else out
+        ctx.save_for_backward(x, modes, weight, skip, out)
+        active = torch.ops.aten.gelu.out(out, out=plan.workspace.empty(out.shape, out))
+        return active.add_(x) if plan.residual else active
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x, modes, weight, skip = ctx.saved_tensors
+        x, modes, weight, skip, before = ctx.saved_tensors
         matrices: TransformMatrices = ctx.matrices
-        grad = grads[0].contiguous()
+        plan: _Plan = ctx.plan
+        grad = above = grads[0].contiguous()
         *space, batch, width = grad.shape
         channels = x.shape[-1]
+        if before is not None:
+            grad = plan.workspace.empty(above.shape, above)
+            torch.ops.aten.gelu_backward.grad_input(above, before, grad_input=grad)
         spectrum = analyze(grad.view(*space, batch * width), matrices.inverse, matrices.blocks)
         spectrum = spectrum.view(2, -1, batch, width)
         flat = grad.view(-1, width)
         grad_x = None
         if ctx.needs_input_grad[0]:
             back = _mix_adjoint(spectrum, weight).view(2, -1, batch * channels)
-            grad_x = flat @ skip
+            grad_x = plan.workspace.empty(x.shape, x)
+            torch.mm(flat, skip, out=grad_x.view(-1, channels))
             synthesize(back, matrices.forward, matrices.blocks, grad_x.view(*space, batch * channels))
-            grad_x = grad_x.view_as(x)
+            if plan.residual:
+                grad_x += above
         grad_weight = _mix_weight_gradient(modes, spectrum) if ctx.needs_input_grad[1] else None
-        return grad_x, grad_weight, flat.T @ x.view(-1, channels), spectrum[0, 0].sum(0), None
+        return grad_x, grad_weight, flat.T @ x.view(-1, channels), spectrum[0, 0].sum(0), None, None
 
 
 def _fft_mixing(x: Tensor, weight: Tensor, modes: tuple[int, ...]) -> Tensor:
@@ -268,13 +293,16 @@ def choose_engine(num_points: tuple[int, ...], modes: tuple[int, ...]) -> Litera
 
 
 class FourierLayer(nn.Module):
-    """``x ↦ F⁻¹(R·F x) + W x + b`` on ``(*space, batch, channel)``.
+    """``x ↦ F⁻¹(R·F x) + W x + b``, then GELU and the input added where asked, on ``(*space, batch, channel)``.
 
     Args:
         in_channels: channels of the input.
         out_channels: channels of the output.
         modes: modes kept per axis (see the head of this file).
         engine: ``auto`` picks by `choose_engine`.
+        activation: whether GELU follows.
+        residual: whether the input is added at the end; needs as many channels out as in.
+        workspace: where large tensors come from; its own when left out, best shared by the layers of a network.
 
     Attributes:
         spectral_weight: ``(2, modes in all, in, out)``, real and imaginary parts: no complex parameters, so that
@@ -282,14 +310,27 @@ class FourierLayer(nn.Module):
         skip: the pointwise map.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, modes: tuple[int, ...], *, engine: Engine = "auto") -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        modes: tuple[int, ...],
+        *,
+        engine: Engine = "auto",
+        activation: bool = False,
+        residual: bool = False,
+        workspace: Workspace | None = None,
+    ) -> None:
         super().__init__()
         if not modes or any(m < 1 for m in modes):
             raise ConfigError(f"A Fourier layer needs at least one mode per axis; got {modes}.")
         if engine not in ("auto", "gemm", "fft"):
             raise ConfigError(f"engine must be 'auto', 'gemm' or 'fft'; got '{engine}'.")
+        if residual and in_channels != out_channels:
+            raise ConfigError(f"A residual needs as many channels out as in; got {in_channels} and {out_channels}.")
         self.modes = tuple(modes)
         self.engine = engine
+        self.plan = _Plan(activation, residual, workspace or Workspace())
         num_modes = modes[-1] * math.prod(2 * m for m in modes[:-1])
         self.spectral_weight = nn.Parameter(torch.empty(2, num_modes, in_channels, out_channels))
         self.skip = nn.Linear(in_channels, out_channels)
@@ -306,8 +347,10 @@ class FourierLayer(nn.Module):
         matrices = transform_matrices(space, self.modes, x.dtype, x.device)
         if engine == "fft":
             wide = x if x.dtype in (torch.float32, torch.float64) else x.float()  # fast transforms know no bf16
-            return _fft_mixing(wide, self.spectral_weight, self.modes).to(x.dtype) + self.skip(x)
+            out = _fft_mixing(wide, self.spectral_weight, self.modes).to(x.dtype) + self.skip(x)
+            out = functional.gelu(out) if self.plan.activation else out
+            return x + out if self.plan.residual else out
         # under autocast the input comes in bf16 and the weights do not: everything follows the input
         weights = (w.to(x.dtype) for w in (self.spectral_weight, self.skip.weight, self.skip.bias))
-        out: Tensor = _GemmLayer.apply(x.contiguous(), *weights, matrices)
-        return out
+        mixed: Tensor = _GemmLayer.apply(x.contiguous(), *weights, matrices, self.plan)
+        return mixed
