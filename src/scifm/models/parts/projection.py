@@ -15,11 +15,10 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from scifm.models.parts.kernels import projection, projection_gradients
 from scifm.models.parts.workspace import Workspace
 
 __all__ = ["Projection"]
-
-_SLICE_ELEMENTS = 1 << 18  # hidden numbers alive at a time: 1 MiB in float32
 
 
 class _SlicedProjection(torch.autograd.Function):
@@ -29,31 +28,14 @@ class _SlicedProjection(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(x, first, first_bias, last)
         ctx.workspace = workspace
-        out = x.new_empty(len(x), len(last))
-        for rows in _slices(len(x), len(first)):
-            hidden = torch.addmm(first_bias, x[rows], first.T)
-            torch.addmm(last_bias, functional.gelu(hidden), last.T, out=out[rows])
-        return out
+        return projection(x, first, first_bias, last, last_bias)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, first, first_bias, last = ctx.saved_tensors
-        grad_x, grad_first, grad_last = ctx.workspace.empty(x.shape, x), torch.zeros_like(first), torch.zeros_like(last)
-        grad_first_bias = torch.zeros_like(first_bias)
-        for rows in _slices(len(x), len(first)):
-            hidden = torch.addmm(first_bias, x[rows], first.T)
-            grad_last.addmm_(grad[rows].T, functional.gelu(hidden))
-            grad_hidden = torch.ops.aten.gelu_backward(grad[rows] @ last, hidden)
-            torch.mm(grad_hidden, first, out=grad_x[rows])
-            grad_first.addmm_(grad_hidden.T, x[rows])
-            grad_first_bias += grad_hidden.sum(0)
-        return grad_x, grad_first, grad_first_bias, grad_last, grad.sum(0), None
-
-
-def _slices(num_points: int, width: int) -> list[slice]:
-    size = max(1, _SLICE_ELEMENTS // width)
-    return [slice(start, start + size) for start in range(0, num_points, size)]
+        grad = grads[0].contiguous()
+        return *projection_gradients(x, first, first_bias, last, grad, ctx.workspace), grad.sum(0), None
 
 
 class Projection(nn.ModuleList):

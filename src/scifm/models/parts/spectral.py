@@ -26,6 +26,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from scifm.errors import ConfigError, SignatureError
+from scifm.models.parts.kernels import LayerEnd, along, mix, mix_gradients
 from scifm.models.parts.workspace import Workspace
 
 __all__ = [
@@ -33,8 +34,9 @@ __all__ = [
     "FourierLayer",
     "TransformMatrices",
     "analyze",
+    "analyze_lines",
     "choose_engine",
-    "synthesize",
+    "synthesize_lines",
     "transform_matrices",
 ]
 
@@ -46,8 +48,8 @@ class TransformMatrices:
     """Cosine and sine matrices of one grid.
 
     Args:
-        forward: ``(2, modes, n)`` of the last axis: cos and −sin, divided by the number of points of the grid.
-        inverse: ``(2, modes, n)`` of the last axis: cos and −sin, times the weight of a mode and its conjugate.
+        forward: ``(2·modes, n)`` of the last axis: cos, then −sin, divided by the number of points of the grid.
+        inverse: ``(2·modes, n)`` of the last axis: cos, then −sin, times the weight of a mode and its conjugate.
         blocks: one ``(2·2·modes, n·2)`` real form of a complex transform for each of the other axes; rows list all real
             parts, then all imaginary ones, columns alternate between them.
     """
@@ -80,9 +82,10 @@ def transform_matrices(
         )
     *others, last = zip(modes, num_points, strict=True)
     cos, sin = _cosines_and_sines(list(range(last[0])), last[1])
-    pair = torch.stack([cos, -sin])
-    weight = torch.full((1, last[0], 1), 2.0, dtype=torch.float64)
+    pair = torch.cat([cos, -sin])
+    weight = torch.full((2, last[0], 1), 2.0, dtype=torch.float64)
     weight[:, 0] = 1.0
+    weight = weight.flatten(0, 1)
     blocks = []
     for m, n in others:
         cos, sin = _cosines_and_sines([*range(m), *range(-m, 0)], n)
@@ -97,15 +100,11 @@ def transform_matrices(
     )
 
 
-def _along(matrix: Tensor, fields: Tensor) -> Tensor:
-    """Multiply ``(out, in)`` into the middle axis of ``(lead, in, rest)``."""
-    if fields.shape[0] == 1:
-        return (matrix @ fields[0]).unsqueeze(0)
-    return torch.bmm(matrix.expand(fields.shape[0], -1, -1), fields)
-
-
 def analyze(
-    fields: Float[Tensor, "*space rest"], last: Float[Tensor, "2 kept n"], blocks: tuple[Tensor, ...]
+    fields: Float[Tensor, "*space rest"],
+    last: Float[Tensor, "kept n"],
+    blocks: tuple[Tensor, ...],
+    workspace: Workspace,
 ) -> Float[Tensor, "2 modes rest"]:
     """Return the kept modes of real fields.
 
@@ -114,88 +113,49 @@ def analyze(
 
     Args:
         fields: ``(*space, rest)``, contiguous.
-        last: ``(2, modes, n)`` of the last spatial axis.
+        last: ``(2·modes, n)`` of the last spatial axis.
         blocks: real forms of the other axes.
+        workspace: where large tensors come from.
 
     Returns:
         ``(2, modes in all, rest)``: real and imaginary parts.
     """
     *space, rest = fields.shape
-    result = _along(last.flatten(0, 1), fields.view(-1, space[-1], rest))
+    lines = along(last, fields.view(-1, space[-1], rest), workspace)
+    return analyze_lines(lines, tuple(space), blocks, workspace)
+
+
+def analyze_lines(
+    lines: Float[Tensor, "lines kept rest"], space: tuple[int, ...], blocks: tuple[Tensor, ...], workspace: Workspace
+) -> Float[Tensor, "2 modes rest"]:
+    """Do all steps of `analyze` but the first, the last axis'."""
+    result = lines
     for axis in range(len(blocks) - 1, -1, -1):
         lead = math.prod(space[:axis])
-        result = _along(blocks[axis], result.view(lead, 2 * space[axis], -1))
-    return result.view(2, -1, rest)
+        result = along(blocks[axis], result.view(lead, 2 * space[axis], -1), workspace)
+    return result.view(2, -1, lines.shape[-1])
 
 
-def synthesize(
-    modes: Float[Tensor, "2 modes rest"],
-    last: Float[Tensor, "2 kept n"],
-    blocks: tuple[Tensor, ...],
-    onto: Float[Tensor, "*space rest"],
-) -> Float[Tensor, "*space rest"]:
-    """Add to `onto` the adjoint of `analyze` (same matrices) applied to `modes`.
+def synthesize_lines(
+    modes: Float[Tensor, "2 modes rest"], space: tuple[int, ...], blocks: tuple[Tensor, ...], workspace: Workspace
+) -> Float[Tensor, "lines kept rest"]:
+    """Undo all steps of `analyze` but the last axis', by the adjoint (same matrices).
 
     Args:
         modes: ``(2, modes in all, rest)``.
-        last: as in `analyze`; with the weighted matrix this is the inverse transform.
+        space: points per axis.
         blocks: as in `analyze`.
-        onto: ``(*space, rest)``, contiguous; changed in place and returned.
+        workspace: where large tensors come from.
+
+    Returns:
+        ``(points of the other axes, 2·modes of the last axis, rest)``. The last step is
+        ``along(last.T, lines)``; with the weighted matrix this is the inverse transform.
     """
-    *space, rest = onto.shape
-    result, lead = modes, 1
+    rest, result, lead = modes.shape[-1], modes, 1
     for n, block in zip(space[:-1], blocks, strict=True):
-        result = _along(block.T, result.view(lead, block.shape[0], -1))
+        result = along(block.T, result.view(lead, block.shape[0], -1), workspace)
         lead *= n
-    matrix = last.flatten(0, 1).T.expand(lead, -1, -1)
-    onto.view(lead, space[-1], rest).baddbmm_(matrix, result.view(lead, -1, rest))
-    return onto
-
-
-def _mix(
-    modes: Float[Tensor, "2 modes batch in"], weight: Float[Tensor, "2 modes in out"]
-) -> Float[Tensor, "2 modes batch out"]:
-    """Multiply complex ``(2, mode, batch, in)`` by complex ``(2, mode, in, out)`` in real arithmetic."""
-    result = modes.new_empty(*modes.shape[:-1], weight.shape[-1])
-    torch.bmm(modes[0], weight[0], out=result[0])
-    result[0].baddbmm_(modes[1], weight[1], alpha=-1)
-    torch.bmm(modes[0], weight[1], out=result[1])
-    result[1].baddbmm_(modes[1], weight[0])
-    return result
-
-
-def _mix_adjoint(
-    grad: Float[Tensor, "2 modes batch out"], weight: Float[Tensor, "2 modes in out"]
-) -> Float[Tensor, "2 modes batch in"]:
-    """Multiply by the conjugate transpose of `weight`: the gradient of `_mix` with respect to its modes."""
-    result = grad.new_empty(*grad.shape[:-1], weight.shape[-2])
-    real, imaginary = weight[0].mT, weight[1].mT
-    torch.bmm(grad[0], real, out=result[0])
-    result[0].baddbmm_(grad[1], imaginary)
-    torch.bmm(grad[1], real, out=result[1])
-    result[1].baddbmm_(grad[0], imaginary, alpha=-1)
-    return result
-
-
-def _mix_weight_gradient(
-    modes: Float[Tensor, "2 modes batch in"], grad: Float[Tensor, "2 modes batch out"]
-) -> Float[Tensor, "2 modes in out"]:
-    result = modes.new_empty(2, modes.shape[1], modes.shape[-1], grad.shape[-1])
-    real, imaginary = modes[0].mT, modes[1].mT
-    torch.bmm(real, grad[0], out=result[0])
-    result[0].baddbmm_(imaginary, grad[1])
-    torch.bmm(real, grad[1], out=result[1])
-    result[1].baddbmm_(imaginary, grad[0], alpha=-1)
-    return result
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """What a layer does after mixing, and where its memory comes from."""
-
-    activation: bool
-    residual: bool
-    workspace: Workspace
+    return result.view(lead, -1, rest)
 
 
 class _GemmLayer(torch.autograd.Function):
@@ -208,50 +168,41 @@ class _GemmLayer(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, skip: Tensor, bias: Tensor, matrices: TransformMatrices, plan: _Plan
+        ctx: Any, x: Tensor, weight: Tensor, skip: Tensor, bias: Tensor, matrices: TransformMatrices, end: LayerEnd
     ) -> Tensor:
         *space, batch, channels = x.shape
-        modes = analyze(x.view(*space, batch * channels), matrices.forward, matrices.blocks)
+        width = len(skip)
+        modes = analyze(x.view(*space, -1), matrices.forward, matrices.blocks, end.workspace)
         modes = modes.view(2, -1, batch, channels)
-        mixed = _mix(modes, weight)
+        mixed = mix(modes, weight, end.workspace)
         mixed[0, 0] += bias  # a constant over space is the real part of the mode of wavenumber zero
-        width = skip.shape[0]
-        out = plan.workspace.empty((*space, batch, width), x)
-        torch.mm(x.view(-1, channels), skip.T, out=out.view(-1, width))
-        synthesize(mixed.view(2, -1, batch * width), matrices.inverse, matrices.blocks, out.view(*space, batch * width))
-        ctx.matrices, ctx.plan = matrices, plan
-        if not plan.activation:
-            ctx.save_for_backward(x, modes, weight, skip, None)
-            return out.add_(x) if plan.residual else out
-        ctx.save_for_backward(x, modes, weight, skip, out)
-        active = torch.ops.aten.gelu.out(out, out=plan.workspace.empty(out.shape, out))
-        return active.add_(x) if plan.residual else active
+        lines = synthesize_lines(mixed.view(2, -1, batch * width), tuple(space), matrices.blocks, end.workspace)
+        in_lines = x.view(len(lines), space[-1], batch, channels)
+        out, before = end.value(in_lines, skip, matrices.inverse, lines, keep=any(ctx.needs_input_grad))
+        ctx.matrices, ctx.end = matrices, end
+        ctx.save_for_backward(x, modes, weight, skip, before)
+        return out.view(*x.shape[:-1], width)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, modes, weight, skip, before = ctx.saved_tensors
-        matrices: TransformMatrices = ctx.matrices
-        plan: _Plan = ctx.plan
-        grad = above = grads[0].contiguous()
-        *space, batch, width = grad.shape
-        channels = x.shape[-1]
-        if before is not None:
-            grad = plan.workspace.empty(above.shape, above)
-            torch.ops.aten.gelu_backward.grad_input(above, before, grad_input=grad)
-        spectrum = analyze(grad.view(*space, batch * width), matrices.inverse, matrices.blocks)
-        spectrum = spectrum.view(2, -1, batch, width)
-        flat = grad.view(-1, width)
-        grad_x = None
-        if ctx.needs_input_grad[0]:
-            back = _mix_adjoint(spectrum, weight).view(2, -1, batch * channels)
-            grad_x = plan.workspace.empty(x.shape, x)
-            torch.mm(flat, skip, out=grad_x.view(-1, channels))
-            synthesize(back, matrices.forward, matrices.blocks, grad_x.view(*space, batch * channels))
-            if plan.residual:
-                grad_x += above
-        grad_weight = _mix_weight_gradient(modes, spectrum) if ctx.needs_input_grad[1] else None
-        return grad_x, grad_weight, flat.T @ x.view(-1, channels), spectrum[0, 0].sum(0), None, None
+        matrices, end = ctx.matrices, ctx.end
+        *space, batch, channels = x.shape
+        needs_x, needs_weight, needs_skip, needs_bias, *_ = ctx.needs_input_grad
+        above = grads[0].reshape(-1, space[-1], batch, len(skip)).contiguous()
+        spectrum, grad_x, grad_skip = end.gradient(
+            above, before, x.view(*above.shape[:-1], channels), skip, matrices.inverse, needs_x=needs_x
+        )
+        spectrum = analyze_lines(spectrum, tuple(space), matrices.blocks, end.workspace).view(2, -1, batch, len(skip))
+        back, grad_weight = mix_gradients(modes, weight, spectrum, (needs_x, needs_weight), end.workspace)
+        if grad_x is not None and back is not None:
+            back = back.view(2, -1, batch * channels)
+            lines = synthesize_lines(back, tuple(space), matrices.blocks, end.workspace)
+            along(matrices.forward.T, lines, end.workspace, onto=grad_x.view(len(lines), space[-1], -1))
+            grad_x = grad_x.view(x.shape)
+        grad_bias = spectrum[0, 0].sum(0) if needs_bias else None
+        return grad_x, grad_weight, grad_skip if needs_skip else None, grad_bias, None, None
 
 
 def _fft_mixing(x: Tensor, weight: Tensor, modes: tuple[int, ...]) -> Tensor:
@@ -330,7 +281,7 @@ class FourierLayer(nn.Module):
             raise ConfigError(f"A residual needs as many channels out as in; got {in_channels} and {out_channels}.")
         self.modes = tuple(modes)
         self.engine = engine
-        self.plan = _Plan(activation, residual, workspace or Workspace())
+        self.end = LayerEnd(activation, residual, workspace or Workspace())
         num_modes = modes[-1] * math.prod(2 * m for m in modes[:-1])
         self.spectral_weight = nn.Parameter(torch.empty(2, num_modes, in_channels, out_channels))
         self.skip = nn.Linear(in_channels, out_channels)
@@ -348,9 +299,9 @@ class FourierLayer(nn.Module):
         if engine == "fft":
             wide = x if x.dtype in (torch.float32, torch.float64) else x.float()  # fast transforms know no bf16
             out = _fft_mixing(wide, self.spectral_weight, self.modes).to(x.dtype) + self.skip(x)
-            out = functional.gelu(out) if self.plan.activation else out
-            return x + out if self.plan.residual else out
+            out = functional.gelu(out) if self.end.activation else out
+            return x + out if self.end.residual else out
         # under autocast the input comes in bf16 and the weights do not: everything follows the input
-        weights = (w.to(x.dtype) for w in (self.spectral_weight, self.skip.weight, self.skip.bias))
-        mixed: Tensor = _GemmLayer.apply(x.contiguous(), *weights, matrices, self.plan)
+        weights = (w.to(x.dtype).contiguous() for w in (self.spectral_weight, self.skip.weight, self.skip.bias))
+        mixed: Tensor = _GemmLayer.apply(x.contiguous(), *weights, matrices, self.end)
         return mixed

@@ -21,6 +21,16 @@ __all__ = ["Workspace"]
 _SMALLEST = 1 << 18  # bytes: below, the C library keeps freed memory by itself
 
 
+_CACHE_LINE = 64
+
+
+def _aligned(size: int) -> np.ndarray:
+    """Return `size` bytes that start at a cache line; NumPy asks for huge pages where torch does not."""
+    memory = np.empty(size + _CACHE_LINE, np.uint8)
+    start = -memory.ctypes.data % _CACHE_LINE
+    return memory[start : start + size]
+
+
 class Workspace:
     """Hands out uninitialized tensors; belongs to one network and is freed with it.
 
@@ -40,7 +50,7 @@ class Workspace:
         try:
             block = free.pop()
         except IndexError:
-            block = np.empty(size, np.uint8)  # NumPy asks for huge pages where torch does not
+            block = _aligned(size)
         loan = block[:]  # torch holds this view as long as any tensor uses the memory
         weakref.finalize(loan, free.append, block).atexit = False
         return torch.from_numpy(loan).view(like.dtype).view(shape)

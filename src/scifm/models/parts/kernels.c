@@ -1,0 +1,461 @@
+/* Float32 products of a Fourier neural operator on a CPU with AVX-512, and what is fused with them.
+ *
+ * Every product here is thin in at least one direction (8 to 256 columns), where a general library spends its time on
+ * packing and, on some processors, uses half of the vector width. One tile of 12 by 32 numbers is kept in registers;
+ * the right factor is copied panel by panel only where its rows lie far apart. Fused functions work on pieces that fit
+ * the second-level cache, so that a large activation is read and written once.
+ *
+ * All matrices are row-major; a stride is given in numbers, not bytes. Every function takes the number of threads.
+ * Results are the same for the same number of threads: work is dealt out statically, partial sums are added in order.
+ */
+#include <immintrin.h>
+#include <math.h>
+#include <omp.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    LANES = 16,           /* numbers in a register */
+    ROWS = 12,            /* a tile: ROWS x COLUMNS sums stay in 24 registers */
+    COLUMNS = 2 * LANES,
+    DEPTH = 256,          /* a block of the right factor, DEPTH x COLUMNS, stays in the first-level cache */
+    PIECE = 1 << 16       /* numbers of an activation worked on at a time, 256 KiB: the same */
+};
+
+typedef long long i64;
+
+static inline i64 smaller(i64 a, i64 b) { return a < b ? a : b; }
+static inline i64 larger(i64 a, i64 b) { return a > b ? a : b; }
+static inline i64 pieces(i64 n, i64 size) { return (n + size - 1) / size; }
+static inline __mmask16 lanes(i64 n) { return n >= LANES ? 0xffff : n <= 0 ? 0 : (__mmask16)((1u << n) - 1); }
+
+static inline void prefetch(const float *from, i64 n) {
+    for (i64 i = 0; i < n; i += LANES) _mm_prefetch((const char *)(from + i), _MM_HINT_T1);
+}
+
+static float *scratch(i64 n) { return aligned_alloc(64, (size_t)(n * sizeof(float) + 63) / 64 * 64); }
+
+static float *zeros(i64 n) { return memset(scratch(n), 0, (size_t)n * sizeof(float)); }
+
+/* Copy what will not be needed soon past the caches. */
+static inline void stream(float *to, const float *from, i64 n) {
+    i64 i = 0;
+    for (; ((size_t)(to + i) & 63) && i < n; i++) to[i] = from[i];
+    for (; i + LANES <= n; i += LANES) _mm512_stream_ps(to + i, _mm512_loadu_ps(from + i));
+    for (; i < n; i++) to[i] = from[i];
+    _mm_sfence();
+}
+
+/* Sum `parts` arrays of n numbers that lie one after the other, in order; frees them. */
+static void add_up(i64 parts, i64 n, float *arrays, float *sum) {
+    memcpy(sum, arrays, (size_t)n * sizeof(float));
+    for (i64 part = 1; part < parts; part++)
+        for (i64 i = 0; i < n; i++) sum[i] += arrays[part * n + i];
+    free(arrays);
+}
+
+/* The `part`-th of `parts` ranges of 0 ... n-1 in multiples of `unit`. */
+static inline void range(i64 n, i64 unit, i64 part, i64 parts, i64 *start, i64 *stop) {
+    const i64 units = pieces(n, unit);
+    *start = smaller(n, units * part / parts * unit);
+    *stop = smaller(n, units * (part + 1) / parts * unit);
+}
+
+/* ---- one tile --------------------------------------------------------------------------------------------------- */
+
+typedef struct {
+    const float *a, *b;
+    float *c;
+    i64 a_row, a_col, b_row, c_row, k;
+    __mmask16 first, second;
+    int add, minus;
+} Tile;
+
+static inline __attribute__((always_inline)) void multiply_tile(const Tile *t, const int rows, const int wide) {
+    __m512 sum[ROWS][2];
+#pragma GCC unroll 12
+    for (int i = 0; i < rows; i++) {
+        sum[i][0] = sum[i][1] = _mm512_setzero_ps();
+        __builtin_prefetch(t->c + i * t->c_row, 1); /* while the sums are made, the place they go to comes */
+        if (wide) __builtin_prefetch(t->c + i * t->c_row + LANES, 1);
+    }
+    const float *a = t->a, *b = t->b;
+    for (i64 k = 0; k < t->k; k++, a += t->a_col, b += t->b_row) {
+        const __m512 b0 = _mm512_maskz_loadu_ps(t->first, b);
+        const __m512 b1 = wide ? _mm512_maskz_loadu_ps(t->second, b + LANES) : b0;
+#pragma GCC unroll 12
+        for (int i = 0; i < rows; i++) {
+            const __m512 value = _mm512_set1_ps(a[i * t->a_row]);
+            sum[i][0] = _mm512_fmadd_ps(value, b0, sum[i][0]);
+            if (wide) sum[i][1] = _mm512_fmadd_ps(value, b1, sum[i][1]);
+        }
+    }
+#pragma GCC unroll 12
+    for (int i = 0; i < rows; i++) {
+        for (int half = 0; half <= wide; half++) {
+            float *c = t->c + i * t->c_row + half * LANES;
+            const __mmask16 mask = half ? t->second : t->first;
+            __m512 value = sum[i][half];
+            if (t->minus) value = _mm512_sub_ps(_mm512_setzero_ps(), value);
+            if (t->add) value = _mm512_add_ps(value, _mm512_maskz_loadu_ps(mask, c));
+            _mm512_mask_storeu_ps(c, mask, value);
+        }
+    }
+}
+
+#define CASE(n)                                                         \
+    case n:                                                             \
+        if (t->second) multiply_tile(t, n, 1); else multiply_tile(t, n, 0); \
+        break;
+
+static void tile(const Tile *t, i64 rows) {
+    switch (rows) {
+        CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12)
+    }
+}
+
+/* ---- one product, one thread ------------------------------------------------------------------------------------ */
+
+enum { SET = 0, ADD = 1, SUBTRACT = 3 /* bit 0: add to what is there; bit 1: minus the product */ };
+
+/* c (m, n) = a (m, k) b (k, n), or c += a b, or c -= a b; `block` holds DEPTH x COLUMNS numbers. */
+static void multiply(i64 m, i64 n, i64 k, const float *a, i64 a_row, i64 a_col, const float *b, i64 b_row, float *c,
+                     i64 c_row, int how, float *block) {
+    const int copies = m > ROWS && b_row > 2 * COLUMNS; /* rows far apart: cache lines would push each other out */
+    for (i64 j = 0; j < n; j += COLUMNS) {
+        Tile t = {.a_row = a_row, .a_col = a_col, .c_row = c_row, .first = lanes(n - j), .second = lanes(n - j - LANES),
+                  .minus = how >> 1};
+        for (i64 top = 0; top < k; top += DEPTH) {
+            const float *from = b + top * b_row + j;
+            t.k = smaller(DEPTH, k - top);
+            t.b = copies ? block : from;
+            t.b_row = copies ? COLUMNS : b_row;
+            t.add = top > 0 || (how & 1);
+            if (copies) {
+                const i64 ahead = j + COLUMNS < n ? COLUMNS : 0; /* the next panel is called while this one is used */
+                for (i64 r = 0; r < t.k; r++, from += b_row) {
+                    _mm_prefetch((const char *)(from + ahead), _MM_HINT_T1);
+                    _mm_prefetch((const char *)(from + ahead + LANES), _MM_HINT_T1);
+                    _mm512_store_ps(block + r * COLUMNS, _mm512_maskz_loadu_ps(t.first, from));
+                    _mm512_store_ps(block + r * COLUMNS + LANES, _mm512_maskz_loadu_ps(t.second, from + LANES));
+                }
+            }
+            for (i64 i = 0; i < m; i += ROWS) {
+                t.a = a + i * a_row + top * a_col;
+                t.c = c + i * c_row + j;
+                tile(&t, smaller(ROWS, m - i));
+            }
+        }
+    }
+}
+
+/* ---- GELU ------------------------------------------------------------------------------------------------------- */
+
+static inline __m512 exponential_of_negative(__m512 x) { /* x <= 0; 2e-7 relative */
+    const __m512 y = _mm512_max_ps(_mm512_set1_ps(-126.0f), _mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)));
+    const __m512 n = _mm512_roundscale_ps(y, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    const __m512 f = _mm512_sub_ps(y, n);
+    __m512 p = _mm512_set1_ps(1.535336188e-4f); /* Taylor series of 2^f, |f| <= 1/2 */
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1.339887440e-3f));
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(9.618437357e-3f));
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(5.550332548e-2f));
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(2.402264791e-1f));
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(6.931472028e-1f));
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1.0f));
+    return _mm512_scalef_ps(p, n);
+}
+
+/* Normal distribution function and density at x. Abramowitz and Stegun 7.1.26: 7.5e-8 absolute. */
+static inline void normal(__m512 x, __m512 *distribution, __m512 *density) {
+    const __m512 one = _mm512_set1_ps(1.0f);
+    const __m512 e = exponential_of_negative(_mm512_mul_ps(_mm512_mul_ps(x, x), _mm512_set1_ps(-0.5f)));
+    const __m512 d = _mm512_fmadd_ps(_mm512_abs_ps(x), _mm512_set1_ps(0.3275911f * 0.70710678f), one);
+    __m512 t = _mm512_rcp14_ps(d);
+    t = _mm512_mul_ps(t, _mm512_fnmadd_ps(d, t, _mm512_set1_ps(2.0f)));
+    __m512 p = _mm512_set1_ps(0.5f * 1.061405429f);
+    p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(0.5f * -1.453152027f));
+    p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(0.5f * 1.421413741f));
+    p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(0.5f * -0.284496736f));
+    p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(0.5f * 0.254829592f));
+    const __m512 tail = _mm512_mul_ps(_mm512_mul_ps(p, t), e);
+    const __mmask16 right = _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_GT_OQ);
+    *distribution = _mm512_mask_sub_ps(tail, right, one, tail);
+    *density = _mm512_mul_ps(e, _mm512_set1_ps(0.39894228f));
+}
+
+static inline __m512 gelu(__m512 x) {
+    __m512 distribution, density;
+    normal(x, &distribution, &density);
+    return _mm512_mul_ps(x, distribution);
+}
+
+static inline __m512 gelu_slope(__m512 x) {
+    __m512 distribution, density;
+    normal(x, &distribution, &density);
+    return _mm512_fmadd_ps(x, density, distribution);
+}
+
+/* ---- products for all threads ----------------------------------------------------------------------------------- */
+
+/* batch x [c (m, n) = or += or -= a (m, k) b (k, n)]. */
+void scifm_product(int threads, i64 batch, i64 m, i64 n, i64 k, const float *a, i64 a_batch, i64 a_row, i64 a_col,
+                   const float *b, i64 b_batch, i64 b_row, float *c, i64 c_batch, i64 c_row, i64 how) {
+    const int by_batch = batch >= threads, by_columns = n >= m;
+#pragma omp parallel num_threads(threads)
+    {
+        const i64 part = omp_get_thread_num(), parts = omp_get_num_threads();
+        float *block = scratch(DEPTH * COLUMNS);
+        i64 first = 0, last = batch, top = 0, bottom = m, left = 0, right = n;
+        if (by_batch) range(batch, 1, part, parts, &first, &last);
+        else if (by_columns) range(n, COLUMNS, part, parts, &left, &right);
+        else range(m, ROWS, part, parts, &top, &bottom);
+        for (i64 item = first; item < last; item++)
+            multiply(bottom - top, right - left, k, a + item * a_batch + top * a_row, a_row, a_col,
+                     b + item * b_batch + left, b_row, c + item * c_batch + top * c_row + left, c_row, how, block);
+        free(block);
+    }
+}
+
+/* ---- mixing of modes: complex products in real arithmetic -------------------------------------------------------- */
+
+/* out (2, modes, batch, co) = x (2, modes, batch, ci) times weight (2, modes, ci, co). */
+void scifm_mix(int threads, i64 modes, i64 batch, i64 ci, i64 co, const float *x, const float *weight, float *out) {
+    const i64 xs = modes * batch * ci, ws = modes * ci * co, os = modes * batch * co;
+#pragma omp parallel num_threads(threads)
+    {
+        float *block = scratch(DEPTH * COLUMNS);
+#pragma omp for schedule(static)
+        for (i64 mode = 0; mode < modes; mode++) {
+            const float *re = x + mode * batch * ci, *im = re + xs, *wr = weight + mode * ci * co, *wi = wr + ws;
+            float *or = out + mode * batch * co, *oi = or + os;
+            prefetch(wi, ci * co);
+            multiply(batch, co, ci, re, ci, 1, wr, co, or, co, SET, block);
+            multiply(batch, co, ci, im, ci, 1, wr, co, oi, co, SET, block);
+            if (mode + 1 < modes) prefetch(wr + ci * co, ci * co);
+            multiply(batch, co, ci, im, ci, 1, wi, co, or, co, SUBTRACT, block);
+            multiply(batch, co, ci, re, ci, 1, wi, co, oi, co, ADD, block);
+        }
+        free(block);
+    }
+}
+
+static void transpose(i64 rows, i64 columns, const float *from, float *to) {
+    for (i64 j = 0; j < columns; j++)
+        for (i64 i = 0; i < rows; i++) to[j * rows + i] = from[i * columns + j];
+}
+
+/* Both gradients of scifm_mix: of its modes (grad_x, like x) and of its weights (grad_weight, like weight). */
+void scifm_mix_gradients(int threads, i64 modes, i64 batch, i64 ci, i64 co, const float *x, const float *weight,
+                         const float *grad, float *grad_x, float *grad_weight) {
+    const i64 xs = modes * batch * ci, size = ci * co, ws = modes * size, gs = modes * batch * co;
+#pragma omp parallel num_threads(threads)
+    {
+        float *block = scratch(DEPTH * COLUMNS), *kept = scratch(2 * size), *other = kept + size;
+#pragma omp for schedule(static)
+        for (i64 mode = 0; mode < modes; mode++) {
+            const float *re = x + mode * batch * ci, *im = re + xs, *gr = grad + mode * batch * co, *gi = gr + gs;
+            if (grad_x) {
+                const float *wr = weight + mode * size;
+                float *or = grad_x + mode * batch * ci, *oi = or + xs;
+                prefetch(wr + ws, size);
+                transpose(ci, co, wr, kept);
+                multiply(batch, ci, co, gr, co, 1, kept, ci, or, ci, SET, block);
+                multiply(batch, ci, co, gi, co, 1, kept, ci, oi, ci, SET, block);
+                if (mode + 1 < modes) prefetch(wr + size, size);
+                transpose(ci, co, wr + ws, kept);
+                multiply(batch, ci, co, gi, co, 1, kept, ci, or, ci, ADD, block);
+                multiply(batch, ci, co, gr, co, 1, kept, ci, oi, ci, SUBTRACT, block);
+            }
+            if (grad_weight) {
+                multiply(ci, co, batch, re, 1, ci, gr, co, kept, co, SET, block);
+                multiply(ci, co, batch, im, 1, ci, gi, co, kept, co, ADD, block);
+                stream(grad_weight + mode * size, kept, size);
+                multiply(ci, co, batch, re, 1, ci, gi, co, other, co, SET, block);
+                multiply(ci, co, batch, im, 1, ci, gr, co, other, co, SUBTRACT, block);
+                stream(grad_weight + ws + mode * size, other, size);
+            }
+        }
+        free(block);
+        free(kept);
+    }
+}
+
+/* ---- the end of a layer: last axis of the inverse transform, skip, activation, residual --------------------------- */
+
+/* at (lines, points, batch, co) = x (lines, points, batch, ci) skip_t (ci, co) + last^T modes;
+ * out = gelu(at) or at, plus x where `residual`. `last` is (kept, points), `modes` (lines, kept, batch co).
+ * `before`, where at is stored, may be absent. */
+void scifm_layer_end(int threads, i64 lines, i64 points, i64 batch, i64 ci, i64 co, i64 kept, const float *x,
+                     const float *skip_t, const float *last, const float *modes, float *before, float *out,
+                     i64 activation, i64 residual) {
+    const i64 row = batch * co, size = smaller(points, larger(1, PIECE / row)), chunks = pieces(points, size);
+#pragma omp parallel num_threads(threads)
+    {
+        float *block = scratch(DEPTH * COLUMNS), *at = scratch(size * row);
+#pragma omp for schedule(static)
+        for (i64 item = 0; item < lines * chunks; item++) {
+            const i64 line = item / chunks, start = item % chunks * size, count = smaller(size, points - start);
+            const i64 offset = line * points + start, total = count * row;
+            const float *in = x + offset * batch * ci;
+            float *end = out + offset * row;
+            multiply(count * batch, co, ci, in, ci, 1, skip_t, co, at, co, SET, block);
+            multiply(count, row, kept, last + start, 1, points, modes + line * kept * row, row, at, row, ADD, block);
+            if (before) stream(before + offset * row, at, total);
+            for (i64 i = 0; i < total; i += LANES) {
+                const __mmask16 mask = lanes(total - i);
+                __m512 value = _mm512_load_ps(at + i);
+                if (activation) value = gelu(value);
+                if (residual) value = _mm512_add_ps(value, _mm512_maskz_loadu_ps(mask, in + i));
+                _mm512_mask_storeu_ps(end + i, mask, value);
+            }
+        }
+        free(block);
+        free(at);
+    }
+}
+
+typedef struct {
+    i64 ci, co;
+    const float *above, *before, *x, *skip;
+    float *grad_x;
+    i64 residual;
+} Above;
+
+/* Rows start ... start + count: their gradient before the activation, into `room` where there is one; its address is
+ * returned. Adds to grad_skip. */
+static const float *piece_of_gradient(const Above *p, i64 start, i64 count, float *room, float *grad_skip, float *block) {
+    const i64 ci = p->ci, co = p->co, total = count * co;
+    const float *up = p->above + start * co, *in = p->x + start * ci, *g = up;
+    if (p->before) {
+        const float *at = p->before + start * co;
+        for (i64 i = 0; i < total; i += LANES) {
+            const __mmask16 mask = lanes(total - i);
+            const __m512 slope = gelu_slope(_mm512_maskz_loadu_ps(mask, at + i));
+            _mm512_mask_storeu_ps(room + i, mask, _mm512_mul_ps(slope, _mm512_maskz_loadu_ps(mask, up + i)));
+        }
+        g = room;
+    }
+    multiply(co, ci, count, g, 1, co, in, ci, grad_skip, ci, ADD, block);
+    if (p->grad_x) {
+        float *out = p->grad_x + start * ci;
+        if (p->residual) memcpy(out, up, (size_t)total * sizeof(float));
+        multiply(count, ci, co, g, co, 1, p->skip, ci, out, ci, p->residual ? ADD : SET, block);
+    }
+    return g;
+}
+
+/* grad = above * gelu'(before) (or above), grad_x = grad skip (+ above where `residual`), grad_skip = grad^T x and
+ * spectrum (lines, kept, batch co) = last grad. `skip` and `grad_skip` are (co, ci), `last` is (kept, points).
+ * With few lines `spectrum` is absent and `grad` is stored; else it only passes through. `grad_x` may be absent. */
+void scifm_layer_end_gradient(int threads, i64 lines, i64 points, i64 batch, i64 ci, i64 co, i64 kept,
+                              const float *above, const float *before, const float *x, const float *skip,
+                              const float *last, float *grad, float *spectrum, float *grad_x, float *grad_skip,
+                              i64 residual) {
+    const Above p = {ci, co, above, before, x, skip, grad_x, residual};
+    const i64 row = batch * co, size = smaller(points, larger(1, PIECE / 2 / row)), chunks = pieces(points, size);
+    float *sums = zeros(threads * ci * co);
+#pragma omp parallel num_threads(threads)
+    {
+        float *block = scratch(DEPTH * COLUMNS), *room = scratch(size * row);
+        float *sum = sums + omp_get_thread_num() * ci * co;
+        i64 first, end;
+        range(lines * chunks, spectrum ? chunks : 1, omp_get_thread_num(), omp_get_num_threads(), &first, &end);
+        for (i64 item = first; item < end; item++) {
+            const i64 line = item / chunks, start = item % chunks * size, count = smaller(size, points - start);
+            const i64 offset = (line * points + start) * batch;
+            const float *g = piece_of_gradient(&p, offset, count * batch, spectrum ? room : grad + offset * co, sum, block);
+            if (spectrum)
+                multiply(kept, row, count, last + start, points, 1, g, row, spectrum + line * kept * row, row,
+                         start ? ADD : SET, block);
+        }
+        free(block);
+        free(room);
+    }
+    add_up(threads, ci * co, sums, grad_skip);
+}
+
+/* ---- the projection: two pointwise maps with GELU between --------------------------------------------------------- */
+
+static inline void add_bias(i64 rows, i64 columns, const float *bias, float *to) {
+    for (i64 i = 0; i < rows; i++) memcpy(to + i * columns, bias, (size_t)columns * sizeof(float));
+}
+
+/* out (rows, co) = gelu(x (rows, ci) first_t (ci, hidden) + first_bias) last^T + last_bias; `last` is (co, hidden). */
+void scifm_projection(int threads, i64 rows, i64 ci, i64 hidden, i64 co, const float *x, const float *first_t,
+                      const float *first_bias, const float *last, const float *last_bias, float *out) {
+    const i64 size = PIECE / 4 / hidden > ROWS ? PIECE / 4 / hidden / ROWS * ROWS : ROWS, chunks = pieces(rows, size);
+#pragma omp parallel num_threads(threads)
+    {
+        float *block = scratch(DEPTH * COLUMNS), *h = scratch(size * hidden);
+#pragma omp for schedule(static)
+        for (i64 chunk = 0; chunk < chunks; chunk++) {
+            const i64 start = chunk * size, count = smaller(size, rows - start), total = count * hidden;
+            add_bias(count, hidden, first_bias, h);
+            multiply(count, hidden, ci, x + start * ci, ci, 1, first_t, hidden, h, hidden, ADD, block);
+            for (i64 i = 0; i < total; i += LANES) {
+                const __mmask16 mask = lanes(total - i);
+                _mm512_mask_storeu_ps(h + i, mask, gelu(_mm512_maskz_loadu_ps(mask, h + i)));
+            }
+            for (i64 i = 0; i < count; i++)
+                for (i64 o = 0; o < co; o++) {
+                    __m512 sum = _mm512_setzero_ps();
+                    for (i64 j = 0; j < hidden; j += LANES) {
+                        const __mmask16 mask = lanes(hidden - j);
+                        sum = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(mask, h + i * hidden + j),
+                                              _mm512_maskz_loadu_ps(mask, last + o * hidden + j), sum);
+                    }
+                    out[(start + i) * co + o] = _mm512_reduce_add_ps(sum) + last_bias[o];
+                }
+        }
+        free(block);
+        free(h);
+    }
+}
+
+/* Gradients of scifm_projection: grad_x (rows, ci) and, one after the other in `grads`, those of first (hidden, ci), of
+ * last (co, hidden) and of first_bias. `first_t` is the transpose of `first`. */
+void scifm_projection_gradients(int threads, i64 rows, i64 ci, i64 hidden, i64 co, const float *x, const float *first,
+                                const float *first_t, const float *first_bias, const float *last, const float *grad,
+                                float *grad_x, float *grads) {
+    const i64 size = PIECE / 4 / hidden > ROWS ? PIECE / 4 / hidden / ROWS * ROWS : ROWS, chunks = pieces(rows, size);
+    const i64 all = hidden * (ci + co + 1);
+    float *sums = zeros(threads * all);
+#pragma omp parallel num_threads(threads)
+    {
+        float *block = scratch(DEPTH * COLUMNS), *h = scratch(size * hidden);
+        float *sum_first = sums + omp_get_thread_num() * all, *sum_last = sum_first + ci * hidden;
+        float *sum_bias = sum_last + co * hidden;
+#pragma omp for schedule(static)
+        for (i64 chunk = 0; chunk < chunks; chunk++) {
+            const i64 start = chunk * size, count = smaller(size, rows - start);
+            const float *in = x + start * ci, *g = grad + start * co;
+            add_bias(count, hidden, first_bias, h);
+            multiply(count, hidden, ci, in, ci, 1, first_t, hidden, h, hidden, ADD, block);
+            for (i64 j = 0; j < hidden; j += LANES) { /* h becomes the gradient with respect to itself */
+                const __mmask16 mask = lanes(hidden - j);
+                __m512 bias = _mm512_maskz_loadu_ps(mask, sum_bias + j);
+                for (i64 i = 0; i < count; i++) {
+                    const __m512 value = _mm512_maskz_loadu_ps(mask, h + i * hidden + j);
+                    __m512 distribution, density, down = _mm512_setzero_ps();
+                    normal(value, &distribution, &density);
+                    const __m512 active = _mm512_mul_ps(value, distribution);
+                    for (i64 o = 0; o < co; o++) {
+                        const __m512 scale = _mm512_set1_ps(g[i * co + o]);
+                        float *to = sum_last + o * hidden + j;
+                        _mm512_mask_storeu_ps(to, mask, _mm512_fmadd_ps(scale, active, _mm512_maskz_loadu_ps(mask, to)));
+                        down = _mm512_fmadd_ps(scale, _mm512_maskz_loadu_ps(mask, last + o * hidden + j), down);
+                    }
+                    down = _mm512_mul_ps(down, _mm512_fmadd_ps(value, density, distribution));
+                    bias = _mm512_add_ps(bias, down);
+                    _mm512_mask_storeu_ps(h + i * hidden + j, mask, down);
+                }
+                _mm512_mask_storeu_ps(sum_bias + j, mask, bias);
+            }
+            multiply(hidden, ci, count, h, 1, hidden, in, ci, sum_first, ci, ADD, block);
+            multiply(count, ci, hidden, h, hidden, 1, first, ci, grad_x + start * ci, ci, SET, block);
+        }
+        free(block);
+        free(h);
+    }
+    add_up(threads, all, sums, grads);
+}

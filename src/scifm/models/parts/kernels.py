@@ -1,0 +1,214 @@
+"""The heavy steps of the network, each told twice: through torch, and through ``kernels.c`` where that can be used.
+
+Which one runs is decided by `native_for`: float32 on a CPU with AVX-512 goes to C, everything else to torch. Both give
+the same numbers to round-off (tested). Large results come from a `Workspace`.
+
+Tensors handed to C must be contiguous; all that come here are, or are made so here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from scifm.models.parts.native import native_for
+from scifm.models.parts.workspace import Workspace
+
+__all__ = ["LayerEnd", "along", "mix", "mix_gradients", "projection", "projection_gradients"]
+
+_SLICE_ELEMENTS = 1 << 18  # hidden numbers of the projection alive at a time: 1 MiB in float32
+
+
+def along(
+    matrix: Float[Tensor, "rows depth"],
+    fields: Float[Tensor, "lead depth rest"],
+    workspace: Workspace,
+    *,
+    onto: Float[Tensor, "lead rows rest"] | None = None,
+) -> Float[Tensor, "lead rows rest"]:
+    """Multiply `matrix` into the middle axis, and add the product to `onto` (in place) where that is given."""
+    lead, depth, rest = fields.shape
+    rows = matrix.shape[0]
+    out = workspace.empty((lead, rows, rest), fields) if onto is None else onto
+    if native := native_for(fields):
+        across, down = matrix.stride()
+        strides = (0, across, down), (depth * rest, rest), (rows * rest, rest)
+        (a, b, c), how = strides, 0 if onto is None else 1
+        native.call("product", lead, rows, rest, depth, matrix, *a, fields, *b, out, *c, how)
+        return out
+    if onto is not None:
+        return onto.baddbmm_(matrix.expand(lead, -1, -1), fields)
+    if lead == 1:
+        torch.mm(matrix, fields[0], out=out[0])
+        return out
+    return torch.bmm(matrix.expand(lead, -1, -1), fields, out=out)
+
+
+def mix(
+    modes: Float[Tensor, "2 modes batch in"], weight: Float[Tensor, "2 modes in out"], workspace: Workspace
+) -> Float[Tensor, "2 modes batch out"]:
+    """Multiply complex ``(mode, batch, in)`` by complex ``(mode, in, out)`` in real arithmetic."""
+    out = workspace.empty((*modes.shape[:-1], weight.shape[-1]), modes)
+    if native := native_for(modes):
+        native.call("mix", *modes.shape[1:], weight.shape[-1], modes, weight, out)
+        return out
+    torch.bmm(modes[0], weight[0], out=out[0])
+    out[0].baddbmm_(modes[1], weight[1], alpha=-1)
+    torch.bmm(modes[0], weight[1], out=out[1])
+    out[1].baddbmm_(modes[1], weight[0])
+    return out
+
+
+def mix_gradients(
+    modes: Float[Tensor, "2 modes batch in"],
+    weight: Float[Tensor, "2 modes in out"],
+    grad: Float[Tensor, "2 modes batch out"],
+    needed: tuple[bool, bool],
+    workspace: Workspace,
+) -> tuple[Tensor | None, Tensor | None]:
+    """Return the gradients of `mix` with respect to its modes and its weight, each where `needed`."""
+    grad_modes = workspace.empty(modes.shape, modes) if needed[0] else None
+    grad_weight = workspace.empty(weight.shape, weight) if needed[1] else None
+    if native := native_for(modes):
+        shape = (*modes.shape[1:], weight.shape[-1])
+        native.call("mix_gradients", *shape, modes, weight, grad, grad_modes, grad_weight)
+        return grad_modes, grad_weight
+    if grad_modes is not None:
+        real, imaginary = weight[0].mT, weight[1].mT
+        torch.bmm(grad[0], real, out=grad_modes[0])
+        grad_modes[0].baddbmm_(grad[1], imaginary)
+        torch.bmm(grad[1], real, out=grad_modes[1])
+        grad_modes[1].baddbmm_(grad[0], imaginary, alpha=-1)
+    if grad_weight is not None:
+        real, imaginary = modes[0].mT, modes[1].mT
+        torch.bmm(real, grad[0], out=grad_weight[0])
+        grad_weight[0].baddbmm_(imaginary, grad[1])
+        torch.bmm(real, grad[1], out=grad_weight[1])
+        grad_weight[1].baddbmm_(imaginary, grad[0], alpha=-1)
+    return grad_modes, grad_weight
+
+
+@dataclass(frozen=True)
+class LayerEnd:
+    """The end of a Fourier layer: ``x W + last^T modes``, then GELU, then plus x; and the start of its gradient.
+
+    Args:
+        activation: whether GELU follows.
+        residual: whether the input is added at the end.
+        workspace: where large tensors come from.
+    """
+
+    activation: bool
+    residual: bool
+    workspace: Workspace
+
+    def value(
+        self,
+        x: Float[Tensor, "lines points batch in"],
+        skip: Float[Tensor, "out in"],
+        last: Float[Tensor, "kept points"],
+        modes: Float[Tensor, "lines kept rest"],
+        *,
+        keep: bool,
+    ) -> tuple[Float[Tensor, "lines points batch out"], Float[Tensor, "lines points batch out"] | None]:
+        """Return the answer and, where there is an activation and `keep`, what went into it."""
+        shape = (*x.shape[:-1], len(skip))
+        out = self.workspace.empty(shape, x)
+        before = self.workspace.empty(shape, x) if self.activation and keep else None
+        if native := native_for(x):
+            tensors = (x, skip.T.contiguous(), last, modes, before, out)
+            native.call("layer_end", *x.shape, len(skip), len(last), *tensors, self.activation, self.residual)
+            return out, before
+        at = out if before is None else before
+        torch.mm(x.view(-1, x.shape[-1]), skip.T, out=at.view(-1, len(skip)))
+        along(last.T, modes, self.workspace, onto=at.view(shape[0], shape[1], -1))
+        if self.activation:
+            torch.ops.aten.gelu.out(at, out=out)
+        return out.add_(x) if self.residual else out, before
+
+    def gradient(
+        self,
+        above: Float[Tensor, "lines points batch out"],
+        before: Float[Tensor, "lines points batch out"] | None,
+        x: Float[Tensor, "lines points batch in"],
+        skip: Float[Tensor, "out in"],
+        last: Float[Tensor, "kept points"],
+        *,
+        needs_x: bool,
+    ) -> tuple[Float[Tensor, "lines kept rest"], Tensor | None, Tensor]:
+        """Return the gradients of modes, of x through skip and residual, and of `skip`."""
+        lines, points, batch, channels = x.shape
+        width, workspace = len(skip), self.workspace
+        grad_x = workspace.empty(x.shape, x) if needs_x else None
+        native = native_for(x)
+        passes = native is not None and lines > 1  # the gradient before the activation is not stored
+        grad = above if before is None or passes else workspace.empty(above.shape, above)
+        if native:
+            grad_skip = torch.empty_like(skip)
+            spectrum = workspace.empty((lines, len(last), batch * width), x) if passes else None
+            tensors = (above, before, x, skip, last, grad, spectrum, grad_x, grad_skip)
+            native.call("layer_end_gradient", *x.shape, width, len(last), *tensors, self.residual)
+            if spectrum is not None:
+                return spectrum, grad_x, grad_skip
+        else:
+            if before is not None:
+                torch.ops.aten.gelu_backward.grad_input(above, before, grad_input=grad)
+            flat = grad.view(-1, width)
+            grad_skip = flat.T @ x.view(-1, channels)
+            if grad_x is not None:
+                torch.mm(flat, skip, out=grad_x.view(-1, channels))
+                if self.residual:
+                    grad_x += above
+        return along(last, grad.view(lines, points, -1), workspace), grad_x, grad_skip
+
+
+def projection(
+    x: Float[Tensor, "points in"], first: Tensor, first_bias: Tensor, last: Tensor, last_bias: Tensor
+) -> Float[Tensor, "points out"]:
+    """Return ``W₂ gelu(W₁ x + b₁) + b₂``, the wide middle a slice at a time."""
+    out = x.new_empty(len(x), len(last))
+    if native := native_for(x):
+        tensors = (x, first.T.contiguous(), first_bias, last.contiguous(), last_bias, out)
+        native.call("projection", *x.shape, *last.T.shape, *tensors)
+        return out
+    for rows in _slices(len(x), len(first)):
+        hidden = torch.addmm(first_bias, x[rows], first.T)
+        torch.addmm(last_bias, functional.gelu(hidden), last.T, out=out[rows])
+    return out
+
+
+def projection_gradients(
+    x: Float[Tensor, "points in"],
+    first: Tensor,
+    first_bias: Tensor,
+    last: Tensor,
+    grad: Float[Tensor, "points out"],
+    workspace: Workspace,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the gradients of `projection` with respect to x, first, first_bias and last; the middle is made again."""
+    grad_x = workspace.empty(x.shape, x)
+    if native := native_for(x):
+        sizes = first.numel(), last.numel(), first_bias.numel()
+        sums = x.new_empty(sum(sizes))
+        tensors = (x, first.contiguous(), first.T.contiguous(), first_bias, last.contiguous(), grad, grad_x, sums)
+        native.call("projection_gradients", *x.shape, *last.T.shape, *tensors)
+        grad_first, grad_last, grad_bias = sums.split(sizes)
+        return grad_x, grad_first.view_as(first), grad_bias, grad_last.view_as(last)
+    grad_first, grad_bias, grad_last = torch.zeros_like(first), torch.zeros_like(first_bias), torch.zeros_like(last)
+    for rows in _slices(len(x), len(first)):
+        hidden = torch.addmm(first_bias, x[rows], first.T)
+        grad_last.addmm_(grad[rows].T, functional.gelu(hidden))
+        grad_hidden = torch.ops.aten.gelu_backward(grad[rows] @ last, hidden)
+        torch.mm(grad_hidden, first, out=grad_x[rows])
+        grad_first.addmm_(grad_hidden.T, x[rows])
+        grad_bias += grad_hidden.sum(0)
+    return grad_x, grad_first, grad_bias, grad_last
+
+
+def _slices(num_points: int, width: int) -> list[slice]:
+    size = max(1, _SLICE_ELEMENTS // width)
+    return [slice(start, start + size) for start in range(0, num_points, size)]

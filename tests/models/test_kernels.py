@@ -1,0 +1,166 @@
+"""The compiled kernels give what torch gives, for every shape; and where they cannot be had, one is told."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scifm.models.parts import kernels, native
+from scifm.models.parts.kernels import LayerEnd
+from scifm.models.parts.workspace import Workspace
+
+pytestmark = pytest.mark.skipif(
+    native.library() is None, reason="the C kernels need Linux, a processor with AVX-512 and a C compiler"
+)
+SIZES = st.sampled_from([1, 2, 3, 7, 12, 13, 16, 17, 31, 32, 33, 48, 70])
+LONG = st.sampled_from([1, 5, 12, 40, 129, 257, 300])
+
+
+def both(function):
+    """Return what C and what torch answer, as flat lists of tensors."""
+
+    def flat(answer) -> list[torch.Tensor]:
+        return [t for t in (answer if isinstance(answer, tuple) else (answer,)) if t is not None]
+
+    compiled = [t.clone() for t in flat(function())]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernels, "native_for", lambda tensor: None)
+        return compiled, flat(function())
+
+
+def assert_same(function) -> None:
+    compiled, through_torch = both(function)
+    assert len(compiled) == len(through_torch) > 0
+    for index, (got, expected) in enumerate(zip(compiled, through_torch, strict=True)):
+        assert got.shape == expected.shape
+        scale = float(expected.abs().max().clamp(min=1.0))
+        assert float((got - expected).abs().max()) < 1e-5 * scale, index
+
+
+@settings(max_examples=60)
+@given(st.integers(1, 4), SIZES, LONG, LONG, st.booleans(), st.booleans(), st.integers(0, 99))
+def test_products_along_an_axis(lead, rows, depth, rest, turned, adds, seed):
+    torch.manual_seed(seed)
+    matrix = torch.randn(depth, rows).T if turned else torch.randn(rows, depth)
+    fields, onto = torch.randn(lead, depth, rest) / depth**0.5, torch.randn(lead, rows, rest)
+    workspace = Workspace()
+    assert_same(lambda: kernels.along(matrix, fields, workspace, onto=onto.clone() if adds else None))
+
+
+@settings(max_examples=40)
+@given(st.integers(1, 6), SIZES, SIZES, SIZES, st.integers(0, 99))
+def test_mixing_and_its_gradients(modes, batch, num_in, num_out, seed):
+    torch.manual_seed(seed)
+    x, weight = torch.randn(2, modes, batch, num_in), torch.randn(2, modes, num_in, num_out) / num_in**0.5
+    grad, workspace = torch.randn(2, modes, batch, num_out) / (num_out * batch) ** 0.5, Workspace()
+    assert_same(lambda: kernels.mix(x, weight, workspace))
+    for needed in ((True, True), (True, False), (False, True)):
+        assert_same(lambda needed=needed: kernels.mix_gradients(x, weight, grad, needed, workspace))
+
+
+@settings(max_examples=40)
+@given(
+    st.sampled_from([1, 2, 5]), LONG, st.integers(1, 3), SIZES, SIZES, st.booleans(), st.booleans(), st.integers(0, 99)
+)
+def test_the_end_of_a_layer_and_its_gradient(lines, points, batch, num_in, num_out, activation, residual, seed):
+    torch.manual_seed(seed)
+    num_out = num_in if residual else num_out
+    kept = min(2 * 8, points)
+    end = LayerEnd(activation, residual, Workspace())
+    x, skip = torch.randn(lines, points, batch, num_in), torch.randn(num_out, num_in) / num_in**0.5
+    last, modes = torch.randn(kept, points) / points**0.5, torch.randn(lines, kept, batch * num_out) / kept**0.5
+    above = torch.randn(lines, points, batch, num_out)
+    before = torch.randn_like(above) * 3 if activation else None
+    for keep in (True, False):
+        assert_same(lambda keep=keep: end.value(x, skip, last, modes, keep=keep))
+    for needs_x in (True, False):
+        assert_same(lambda needs_x=needs_x: end.gradient(above, before, x, skip, last, needs_x=needs_x))
+
+
+@settings(max_examples=40)
+@given(LONG, SIZES, SIZES, st.integers(1, 3), st.integers(0, 99))
+def test_the_projection_and_its_gradients(points, num_in, hidden, num_out, seed):
+    torch.manual_seed(seed)
+    x, first, first_bias = torch.randn(points, num_in), torch.randn(hidden, num_in), torch.randn(hidden)
+    last, last_bias = torch.randn(num_out, hidden) / hidden**0.5, torch.randn(num_out)
+    grad, workspace = torch.randn(points, num_out) / points**0.5, Workspace()
+    assert_same(lambda: kernels.projection(x, first, first_bias, last, last_bias))
+    assert_same(lambda: kernels.projection_gradients(x, first, first_bias, last, grad, workspace))
+
+
+def test_gelu_over_the_whole_line_of_numbers():
+    """Against float64: to round-off in the middle, zero far left, the identity far right, NaN stays NaN."""
+    x = torch.cat([torch.linspace(-12, 12, 9_601), torch.tensor([-1e30, -90.0, 90.0, 1e30])])
+    x = x[: len(x) // 5 * 5].view(1, -1, 1, 5)
+    end, skip = LayerEnd(True, False, Workspace()), torch.eye(5)
+    nothing = torch.zeros(1, x.shape[1]), torch.zeros(1, 1, 5)
+    value, before = end.value(x, skip, *nothing, keep=True)
+    exact = torch.nn.functional.gelu(x.double())
+    assert float((value - exact).abs().div(exact.abs().clamp(min=1.0)).max()) < 5e-7
+    _, slope, _ = end.gradient(torch.ones_like(x), before, x, skip, nothing[0], needs_x=True)
+    wide = x.double().requires_grad_()
+    (exact_slope,) = torch.autograd.grad(torch.nn.functional.gelu(wide).sum(), wide)
+    assert float((slope - exact_slope).abs().max()) < 1e-6
+    broken, _ = end.value(torch.full_like(x, float("nan")), skip, *nothing, keep=False)
+    assert bool(broken.isnan().all())
+
+
+def test_a_call_with_a_forgotten_argument_is_refused():
+    with pytest.raises(TypeError, match=r"takes 7 arguments; got 1"):
+        native.library().call("mix", 3)
+
+
+@pytest.fixture
+def fresh(monkeypatch, tmp_path):
+    """Load anew, from an empty cache; the library of the process comes back afterwards."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    native.library.cache_clear()
+    yield tmp_path
+    monkeypatch.undo()
+    native.library.cache_clear()
+
+
+def test_it_is_compiled_once(fresh):
+    first = native.library()
+    made = list((fresh / "scifm").iterdir())
+    assert first is not None
+    assert [path.suffix for path in made] == [".so"]
+    native.library.cache_clear()
+    stamp = made[0].stat().st_mtime_ns
+    assert native.library() is not None
+    assert made[0].stat().st_mtime_ns == stamp
+
+
+def test_the_user_may_turn_it_off(fresh, monkeypatch):
+    monkeypatch.setenv("SCIFM_NATIVE", "0")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert native.library() is None
+
+
+def test_no_compiler_is_said_once(fresh, monkeypatch):
+    monkeypatch.setattr(native.shutil, "which", lambda name: None)
+    with pytest.warns(RuntimeWarning, match=r"no C compiler was found.*SCIFM_NATIVE=0"):
+        assert native.library() is None
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert native.library() is None
+
+
+def test_a_compiler_that_fails_is_quoted(fresh, monkeypatch):
+    compiler = fresh / "bad-cc"
+    compiler.write_text("#!/bin/sh\n[ \"$1\" = --version ] && exit 0\necho 'no such option: -fopenmp' >&2\nexit 1\n")
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CC", str(compiler))
+    with pytest.warns(RuntimeWarning, match="no such option: -fopenmp"):
+        assert native.library() is None
+
+
+def test_other_precisions_and_devices_go_through_torch():
+    assert native.native_for(torch.zeros(1, dtype=torch.float64)) is None
+    assert native.native_for(torch.zeros(1, device="meta")) is None
+    assert native.native_for(torch.zeros(1)) is not None
