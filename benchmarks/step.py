@@ -2,7 +2,8 @@
 
 All contestants take turns in one process; medians. "ours" is the network with the same layers as the others' (full
 grid, projection to 128); "ours, latent grid" is what the library uses by default: hidden layers on 2 points a mode, the
-same modes and width. A step is forward, backward and Adam on random fields; inference is one forward pass.
+same modes and width. A step is forward, backward and Adam on random fields; inference is one forward pass. Peak memory
+is what three steps add to a process of their own; the floor is that of ``counting.py`` for the full grid.
 
 neuraloperator is asked for the same layers (linear skips, no channel MLP, no positional embedding), and also taken with
 its defaults. It is not among our dependencies: ``pip install neuraloperator==2.0.0``.
@@ -10,12 +11,17 @@ its defaults. It is not among our dependencies: ``pip install neuraloperator==2.
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from counting import floor_seconds, measure_machine
 from harness import Row, alternate, argument_parser, medians, publish
 from scifm.fields.batch import Signature
 from scifm.models.fno import FNO, FNOConfig
@@ -35,9 +41,10 @@ CASES = [  # grid, modes, width, batch
     ((32, 32, 32), 8, 32, 4),
 ]
 COEFFICIENTS = ("a", "b", "c")
+FULL_GRID = {"latent_points": 0, "residual": False, "engine": "gemm"}
 
 
-class _Ours(nn.Module):
+class Ours(nn.Module):
     """Our operator's network alone, on the same tensor as the others' networks."""
 
     def __init__(self, space: tuple[int, ...], **settings: Any) -> None:
@@ -50,27 +57,21 @@ class _Ours(nn.Module):
         return self.operator.network(x[:, None, :1], constants)[:, 0]
 
 
-def contestants(space: tuple[int, ...], modes: int, width: int) -> dict[str, nn.Module]:
-    """Return the networks to compare."""
+def contestants(space: tuple[int, ...], modes: int, width: int) -> dict[str, Callable[[], nn.Module]]:
+    """Return how to make each of the networks to compare."""
     ours = {"width": width, "modes": modes}
-    found: dict[str, nn.Module] = {
-        "ours": _Ours(space, latent_points=0, residual=False, engine="gemm", **ours),
-        "ours, fft engine": _Ours(space, latent_points=0, residual=False, engine="fft", **ours),
-        "ours, latent grid": _Ours(space, latent_points=2 * modes, engine="gemm", **ours),
-        "textbook": TextbookFNO(1 + len(COEFFICIENTS), width=width, modes=modes, num_spatial_dims=len(space)),
+    found: dict[str, Callable[[], nn.Module]] = {
+        "ours": partial(Ours, space, **FULL_GRID, **ours),
+        "ours, fft engine": partial(Ours, space, **FULL_GRID | {"engine": "fft"}, **ours),
+        "ours, latent grid": partial(Ours, space, latent_points=2 * modes, engine="gemm", **ours),
+        "textbook": partial(TextbookFNO, 1 + len(COEFFICIENTS), width=width, modes=modes, num_spatial_dims=len(space)),
     }
     if NeuralopFNO is not None:
         shared = {"n_modes": (2 * modes,) * len(space), "in_channels": 4, "out_channels": 1, "hidden_channels": width}
-        found["neuraloperator, defaults"] = NeuralopFNO(**shared)
-        found["neuraloperator"] = NeuralopFNO(
-            **shared,
-            n_layers=4,
-            use_channel_mlp=False,
-            fno_skip="linear",
-            positional_embedding=None,
-            lifting_channel_ratio=1,
-            projection_channel_ratio=128 // width,
-        )
+        same_layers = {"n_layers": 4, "use_channel_mlp": False, "fno_skip": "linear", "positional_embedding": None}
+        same_ends = {"lifting_channel_ratio": 1, "projection_channel_ratio": 128 // width}
+        found["neuraloperator, defaults"] = partial(NeuralopFNO, **shared)
+        found["neuraloperator"] = partial(NeuralopFNO, **shared, **same_layers, **same_ends)
     return found
 
 
@@ -96,6 +97,42 @@ def answer_of(network: nn.Module, x: Tensor) -> Callable[[], None]:
     return answer
 
 
+def resident(field: str) -> int:
+    """Return ``VmRSS`` (memory held now) or ``VmHWM`` (the most ever) of this process, in bytes."""
+    lines = Path("/proc/self/status").read_text("ascii").splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(field))
+
+
+def peak_bytes(index: int, name: str, threads: int) -> int:
+    """Return what three training steps add to a process at most: weights, optimizer, activations, scratch."""
+    torch.set_num_threads(threads)
+    space, modes, width, batch = CASES[index]
+    small = tuple(8 for _ in space)
+    step_of(contestants(small, 2, 8)[name](), torch.randn(2, 1 + len(COEFFICIENTS), *small))()  # libraries come in
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    before = resident("VmRSS")
+    step = step_of(contestants(space, modes, width)[name](), torch.randn(batch, 1 + len(COEFFICIENTS), *space))
+    for _ in range(3):
+        step()
+    return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else resident("VmHWM") - before
+
+
+def peak_rows(index: int, case: str, names: list[str]) -> list[Row]:
+    """Measure each contestant's peak memory in a process of its own."""
+    threads = torch.get_num_threads()
+    peaks = {}
+    for name in names:
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+            peaks[name] = pool.submit(peak_bytes, index, name, threads).result()
+    rows = [Row(case, f"step, peak memory: {name}", peak / 2**20, "MiB") for name, peak in peaks.items()]
+    if "neuraloperator" in peaks:
+        for mine in ("ours", "ours, latent grid"):
+            ratio = peaks[mine] / peaks["neuraloperator"]
+            rows.append(Row(case, f"step, peak memory: {mine} over neuraloperator", ratio, "ratio"))
+    return rows
+
+
 def main() -> None:
     """Run the benchmark."""
     parser = argument_parser(__doc__ or "")
@@ -104,10 +141,13 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    rows = []
-    for space, modes, width, batch in (CASES[index] for index in arguments.cases):
+    machine = measure_machine()
+    rows = [Row("machine", "matrix product", machine.product / 1e9, "GFLOP/s")]
+    rows.append(Row("machine", "copy, read plus written", machine.copy / 1e9, "GB/s"))
+    for index in arguments.cases:
+        space, modes, width, batch = CASES[index]
         x = torch.randn(batch, 1 + len(COEFFICIENTS), *space)
-        networks = contestants(space, modes, width)
+        networks = {name: make() for name, make in contestants(space, modes, width).items()}
         case = f"{'x'.join(map(str, space))}, {modes} modes, width {width}, batch {batch}"
         for what, prepare in (("step", step_of), ("inference", answer_of)):
             prepared = {name: prepare(network, x) for name, network in networks.items()}
@@ -117,6 +157,11 @@ def main() -> None:
                 for mine in ("ours", "ours, latent grid"):
                     if other in times:
                         rows.append(Row(case, f"{what}: {other} over {mine}", times[other] / times[mine], "ratio"))
+            if what == "step":
+                share = floor_seconds(CASES[index], machine) / times["ours"]
+                rows.append(Row(case, "step: floor over ours", share, "ratio"))
+        if Path("/proc/self/status").exists():
+            rows += peak_rows(index, case, list(networks))
     publish("One step and one answer of a Fourier neural operator", rows, arguments.json)
 
 

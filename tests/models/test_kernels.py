@@ -82,6 +82,15 @@ def test_the_end_of_a_layer_and_its_gradient(lines, points, batch, num_in, num_o
 
 
 @settings(max_examples=40)
+@given(LONG, st.integers(1, 5), st.integers(1, 3), SIZES, st.integers(0, 99))
+def test_the_lift(points, batch, num_fields, width, seed):
+    torch.manual_seed(seed)
+    x, weight, bias = torch.randn(points, batch, num_fields), torch.randn(width, num_fields), torch.randn(batch, width)
+    workspace = Workspace()
+    assert_same(lambda: kernels.lift_fields(x, weight, bias, workspace))
+
+
+@settings(max_examples=40)
 @given(LONG, SIZES, SIZES, st.integers(1, 3), st.integers(0, 99))
 def test_the_projection_and_its_gradients(points, num_in, hidden, num_out, seed):
     torch.manual_seed(seed)

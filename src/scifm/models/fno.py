@@ -4,8 +4,7 @@
 
 Two named settings of one class:
 
-* `FNOConfig()`, the default: hidden layers on a latent grid, residual connections. Coefficients enter as a bias a
-  sample, which is what constant channels amount to.
+* `FNOConfig()`, the default: hidden layers on a latent grid, residual connections.
 * `FNOConfig.reference()`: exactly the network of Subramanian et al. (arXiv:2306.00258): full grid, no residual, GELU
   after every layer but the last, projection 64 → 128 → 1.
 """
@@ -14,7 +13,6 @@ from __future__ import annotations
 
 import math
 
-import torch
 from jaxtyping import Float
 from pydantic import Field, model_validator
 from torch import Tensor, nn
@@ -24,6 +22,7 @@ from scifm.fields.batch import Signature
 from scifm.fields.normalization import Normalization
 from scifm.models.operator import Operator, OperatorConfig
 from scifm.models.parts.latent import band_limited_resize
+from scifm.models.parts.lift import Lift
 from scifm.models.parts.projection import Projection
 from scifm.models.parts.spectral import Engine, FourierLayer
 from scifm.models.parts.workspace import Workspace
@@ -97,8 +96,8 @@ class FNO(Operator):
         super().__init__(signature, self.settings, normalization=normalization)
         c = self.settings
         modes = (c.modes,) * signature.num_spatial_dims
-        self.lift = nn.Linear(len(signature.inputs) + len(signature.coefficients), c.width)
         workspace = Workspace()
+        self.lift = Lift(len(signature.inputs), len(signature.coefficients), c.width, workspace=workspace)
         self.layers = nn.ModuleList(
             FourierLayer(
                 c.width,
@@ -132,16 +131,9 @@ class FNO(Operator):
         space = tuple(inputs.shape[3:])
         latent = (self.settings.latent_points,) * len(space) if self.settings.latent_points else space
         fields = band_limited_resize(inputs[:, 0], latent)
-        hidden = self._lift(fields, coefficients)
+        hidden = self.lift(fields, coefficients)
         for layer in self.layers:
             hidden = layer(hidden)
         answer = self.projection(hidden)
         answer = answer.permute(-2, -1, *range(len(space)))
         return band_limited_resize(answer, space).unsqueeze(1)
-
-    def _lift(self, fields: Tensor, coefficients: Tensor) -> Tensor:
-        """Lift ``(batch, field, *space)`` to ``(*space, batch, channel)``, coefficients as a bias a sample."""
-        num_fields = fields.shape[1]
-        field_weight, coefficient_weight = self.lift.weight.split([num_fields, coefficients.shape[1]], dim=1)
-        bias = torch.addmm(self.lift.bias, coefficients, coefficient_weight.T)
-        return fields.permute(*range(2, fields.dim()), 0, 1) @ field_weight.T + bias

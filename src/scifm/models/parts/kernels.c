@@ -239,44 +239,57 @@ void scifm_mix(int threads, i64 modes, i64 batch, i64 ci, i64 co, const float *x
     }
 }
 
-static void transpose(i64 rows, i64 columns, const float *from, float *to) {
-    for (i64 j = 0; j < columns; j++)
-        for (i64 i = 0; i < rows; i++) to[j * rows + i] = from[i * columns + j];
+/* Rows of two parts below each other, as (2 batch, n): [re; im], or [im; -re] where `turned`. */
+static void stack(i64 batch, i64 n, const float *re, const float *im, int turned, float *to) {
+    const i64 size = batch * n;
+    for (i64 i = 0; i < size; i++) to[i] = turned ? im[i] : re[i];
+    for (i64 i = 0; i < size; i++) to[size + i] = turned ? -re[i] : im[i];
 }
 
-/* Both gradients of scifm_mix: of its modes (grad_x, like x) and of its weights (grad_weight, like weight). */
+static void transpose(i64 rows, i64 columns, const float *from, float *to) {
+    for (i64 i = 0; i < rows; i++)
+        for (i64 j = 0; j < columns; j++) to[j * rows + i] = from[i * columns + j];
+}
+
+/* Both gradients of scifm_mix: of its modes (grad_x, like x) and of its weights (grad_weight, like weight).
+ * With z = [gr; gi] and its turn [gi; -gr]: grad_x^T = wr z^T + wi turn^T (so that no weight is transposed), and
+ * grad_wr = [re; im]^T z, grad_wi = [re; im]^T turn. */
 void scifm_mix_gradients(int threads, i64 modes, i64 batch, i64 ci, i64 co, const float *x, const float *weight,
                          const float *grad, float *grad_x, float *grad_weight) {
-    const i64 xs = modes * batch * ci, size = ci * co, ws = modes * size, gs = modes * batch * co;
+    const i64 xs = modes * batch * ci, size = ci * co, ws = modes * size, gs = modes * batch * co, both = 2 * batch;
 #pragma omp parallel num_threads(threads)
     {
-        float *block = scratch(DEPTH * COLUMNS), *kept = scratch(2 * size), *other = kept + size;
+        float *block = scratch(DEPTH * COLUMNS), *made = scratch(larger(size, both * ci));
+        float *z = scratch(2 * both * co), *turn = z + both * co, *z_t = scratch(both * larger(co, ci));
 #pragma omp for schedule(static)
         for (i64 mode = 0; mode < modes; mode++) {
-            const float *re = x + mode * batch * ci, *im = re + xs, *gr = grad + mode * batch * co, *gi = gr + gs;
+            const float *w = weight + mode * size, *re = x + mode * batch * ci, *g = grad + mode * batch * co;
+            stack(batch, co, g, g + gs, 0, z);
+            stack(batch, co, g, g + gs, 1, turn);
             if (grad_x) {
-                const float *wr = weight + mode * size;
-                float *or = grad_x + mode * batch * ci, *oi = or + xs;
-                prefetch(wr + ws, size);
-                transpose(ci, co, wr, kept);
-                multiply(batch, ci, co, gr, co, 1, kept, ci, or, ci, SET, block);
-                multiply(batch, ci, co, gi, co, 1, kept, ci, oi, ci, SET, block);
-                if (mode + 1 < modes) prefetch(wr + size, size);
-                transpose(ci, co, wr + ws, kept);
-                multiply(batch, ci, co, gi, co, 1, kept, ci, or, ci, ADD, block);
-                multiply(batch, ci, co, gr, co, 1, kept, ci, oi, ci, SUBTRACT, block);
+                float *out = grad_x + mode * batch * ci;
+                prefetch(w + ws, size);
+                transpose(both, co, z, z_t);
+                multiply(ci, both, co, w, co, 1, z_t, both, made, both, SET, block);
+                if (mode + 1 < modes) prefetch(w + size, size);
+                transpose(both, co, turn, z_t);
+                multiply(ci, both, co, w + ws, co, 1, z_t, both, made, both, ADD, block);
+                transpose(ci, both, made, z_t);
+                memcpy(out, z_t, (size_t)(batch * ci) * sizeof(float));
+                memcpy(out + xs, z_t + batch * ci, (size_t)(batch * ci) * sizeof(float));
             }
             if (grad_weight) {
-                multiply(ci, co, batch, re, 1, ci, gr, co, kept, co, SET, block);
-                multiply(ci, co, batch, im, 1, ci, gi, co, kept, co, ADD, block);
-                stream(grad_weight + mode * size, kept, size);
-                multiply(ci, co, batch, re, 1, ci, gi, co, other, co, SET, block);
-                multiply(ci, co, batch, im, 1, ci, gr, co, other, co, SUBTRACT, block);
-                stream(grad_weight + ws + mode * size, other, size);
+                stack(batch, ci, re, re + xs, 0, z_t);
+                multiply(ci, co, both, z_t, 1, ci, z, co, made, co, SET, block);
+                stream(grad_weight + mode * size, made, size);
+                multiply(ci, co, both, z_t, 1, ci, turn, co, made, co, SET, block);
+                stream(grad_weight + ws + mode * size, made, size);
             }
         }
         free(block);
-        free(kept);
+        free(made);
+        free(z);
+        free(z_t);
     }
 }
 
@@ -372,6 +385,26 @@ void scifm_layer_end_gradient(int threads, i64 lines, i64 points, i64 batch, i64
         free(room);
     }
     add_up(threads, ci * co, sums, grad_skip);
+}
+
+/* ---- the lift ---------------------------------------------------------------------------------------------------- */
+
+/* out (points, batch, width) = x (points, batch, fields) weight_t (fields, width) + bias (batch, width). */
+void scifm_lift(int threads, i64 points, i64 batch, i64 fields, i64 width, const float *x, const float *weight_t,
+                const float *bias, float *out) {
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (i64 point = 0; point < points; point++)
+        for (i64 sample = 0; sample < batch; sample++) {
+            const i64 row = point * batch + sample;
+            for (i64 j = 0; j < width; j += LANES) {
+                const __mmask16 mask = lanes(width - j);
+                __m512 sum = _mm512_maskz_loadu_ps(mask, bias + sample * width + j);
+                for (i64 f = 0; f < fields; f++)
+                    sum = _mm512_fmadd_ps(_mm512_set1_ps(x[row * fields + f]),
+                                          _mm512_maskz_loadu_ps(mask, weight_t + f * width + j), sum);
+                _mm512_mask_storeu_ps(out + row * width + j, mask, sum);
+            }
+        }
 }
 
 /* ---- the projection: two pointwise maps with GELU between --------------------------------------------------------- */

@@ -8,6 +8,7 @@ Tensors handed to C must be contiguous; all that come here are, or are made so h
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +19,7 @@ from torch.nn import functional
 from scifm.models.parts.native import native_for
 from scifm.models.parts.workspace import Workspace
 
-__all__ = ["LayerEnd", "along", "mix", "mix_gradients", "projection", "projection_gradients"]
+__all__ = ["LayerEnd", "along", "lift_fields", "mix", "mix_gradients", "projection", "projection_gradients"]
 
 _SLICE_ELEMENTS = 1 << 18  # hidden numbers of the projection alive at a time: 1 MiB in float32
 
@@ -164,6 +165,23 @@ class LayerEnd:
                 if self.residual:
                     grad_x += above
         return along(last, grad.view(lines, points, -1), workspace), grad_x, grad_skip
+
+
+def lift_fields(
+    fields: Float[Tensor, "*space batch field"],
+    weight: Float[Tensor, "width field"],
+    bias: Float[Tensor, "batch width"],
+    workspace: Workspace,
+) -> Float[Tensor, "*space batch width"]:
+    """Return ``W f + b`` with a bias a sample."""
+    *space, batch, num_fields = fields.shape
+    out = workspace.empty((*space, batch, len(weight)), fields)
+    if native := native_for(fields):
+        sizes = (math.prod(space), batch, num_fields, len(weight))
+        native.call("lift", *sizes, fields, weight.T.contiguous(), bias.contiguous(), out)
+        return out
+    torch.mm(fields.view(-1, num_fields), weight.T, out=out.view(-1, len(weight)))
+    return out.add_(bias)
 
 
 def projection(

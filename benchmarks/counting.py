@@ -1,0 +1,109 @@
+"""Operations and bytes of one training step, counted from its shapes, and the rates of the machine they are held to."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from scifm.models.parts import native
+
+__all__ = ["Case", "Machine", "Part", "floor_seconds", "measure_machine", "parts_of"]
+
+Case = tuple[tuple[int, ...], int, int, int]  # grid, modes, width, batch
+NUM_LAYERS, PROJECTION = 4, 128
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Measured rates: operations a second of a matrix product, bytes a second (read plus written) of a copy."""
+
+    product: float
+    copy: float
+
+
+@dataclass(frozen=True)
+class Part:
+    """Operations and bytes of one part of a step, and the kernels that do it."""
+
+    name: str
+    operations: float
+    bytes: float
+    kernels: tuple[str, ...]
+
+    def floor(self, machine: Machine) -> float:
+        return max(self.operations / machine.product, self.bytes / machine.copy)
+
+
+def best_seconds(run: Callable[[], object], repeats: int = 15) -> float:
+    run()
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
+
+
+def measure_machine() -> Machine:
+    """Measure the rates on as many threads as torch uses."""
+    size = 2048
+    a, b, c = (torch.randn(size, size) for _ in range(3))
+    strides = (0, size, 1, b, 0, size, c, 0, size, 0)
+    library = native.library()
+    contestants = [lambda: torch.mm(a, b, out=c)]
+    if library is not None:
+        contestants.append(lambda: library.call("product", 1, size, size, size, a, *strides))
+    product = 2 * size**3 / min(best_seconds(run) for run in contestants)
+    source, target = torch.ones(1 << 26), torch.ones(1 << 26)
+    return Machine(product, 2 * 4 * source.numel() / best_seconds(lambda: target.copy_(source)))
+
+
+def parts_of(space: tuple[int, ...], modes: int, width: int, batch: int) -> list[Part]:
+    """Count one step (forward and backward) of the benchmark's network; a multiply-add is two operations."""
+    points = math.prod(space)
+    activation = points * batch * width
+    num_modes = modes * (2 * modes) ** (len(space) - 1)
+    weights = 2 * num_modes * width * width
+    last = 2 * 2 * modes * activation  # one transform of the last axis, of one layer
+    others, moved, lines = 0, 0, points // space[-1] * 2 * modes * batch * width
+    for n in reversed(space[:-1]):
+        others += 2 * (4 * modes) * (2 * n) * lines // (2 * n)
+        kept = lines // n * 2 * modes
+        moved += lines + kept
+        lines = kept
+    layers, skip = NUM_LAYERS, 2 * width * activation
+    hidden = points * batch * PROJECTION
+    params = layers * (weights + width * width) + (width + 1) * PROJECTION
+    ends = 10 * layers - 2 * layers - 2  # passes over an activation; two less where there is no GELU; two in transforms
+    return [
+        Part(
+            "transforms",
+            layers * (2 * last + 4 * others),
+            4 * layers * (4 * moved + activation + 2 * activation),
+            ("product",),
+        ),
+        Part("mode mixing", layers * 3 * 4 * weights * batch, 4 * layers * 3 * weights, ("mix", "mix_gradients")),
+        Part(
+            "skip, last axis, activation",
+            layers * (3 * skip + 2 * last),
+            4 * ends * activation,
+            ("layer_end", "layer_end_gradient"),
+        ),
+        Part(
+            "projection",
+            4 * 2 * width * hidden + 2 * 2 * hidden,
+            4 * 3 * activation,
+            ("projection", "projection_gradients"),
+        ),
+        Part("optimizer", 0, 4 * 7 * params, ()),
+        Part("lift, loss, autograd, Python", 0, 4 * 2 * activation, ()),
+    ]
+
+
+def floor_seconds(case: Case, machine: Machine) -> float:
+    """Return the floor of one whole step."""
+    return sum(part.floor(machine) for part in parts_of(*case))
