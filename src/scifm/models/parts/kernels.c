@@ -151,49 +151,44 @@ static void multiply(i64 m, i64 n, i64 k, const float *a, i64 a_row, i64 a_col, 
 
 /* ---- GELU ------------------------------------------------------------------------------------------------------- */
 
-static inline __m512 exponential_of_negative(__m512 x) { /* x <= 0; 2e-7 relative */
-    const __m512 y = _mm512_max_ps(_mm512_set1_ps(-126.0f), _mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)));
-    const __m512 n = _mm512_roundscale_ps(y, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    const __m512 f = _mm512_sub_ps(y, n);
-    __m512 p = _mm512_set1_ps(1.535336188e-4f); /* Taylor series of 2^f, |f| <= 1/2 */
-    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1.339887440e-3f));
-    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(9.618437357e-3f));
-    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(5.550332548e-2f));
-    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(2.402264791e-1f));
-    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(6.931472028e-1f));
-    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1.0f));
-    return _mm512_scalef_ps(p, n);
+/* Normal distribution function P and the slope of GELU, P + x P'; both minus 1/2, which makes them odd. On each of 16
+ * intervals of |x| a polynomial of degree 5; the last one is the constant 1/2. `native` makes the coefficients. */
+enum { DEGREE = 5 };
+static float tables[2][DEGREE + 1][LANES];
+static float intervals_per_unit;
+
+/* Once, before anything else: coefficients (2, 6, 16), then the number of intervals in a unit of |x|. */
+void scifm_set_tables(int threads, const float *numbers) {
+    (void)threads;
+    memcpy(tables, numbers, sizeof(tables));
+    intervals_per_unit = numbers[2 * (DEGREE + 1) * LANES];
 }
 
-/* Normal distribution function and density at x. Abramowitz and Stegun 7.1.26: 7.5e-8 absolute. */
-static inline void normal(__m512 x, __m512 *distribution, __m512 *density) {
-    const __m512 one = _mm512_set1_ps(1.0f);
-    const __m512 e = exponential_of_negative(_mm512_mul_ps(_mm512_mul_ps(x, x), _mm512_set1_ps(-0.5f)));
-    const __m512 d = _mm512_fmadd_ps(_mm512_abs_ps(x), _mm512_set1_ps(0.3275911f * 0.70710678f), one);
-    __m512 t = _mm512_rcp14_ps(d);
-    t = _mm512_mul_ps(t, _mm512_fnmadd_ps(d, t, _mm512_set1_ps(2.0f)));
-    __m512 p = _mm512_set1_ps(0.5f * 1.061405429f);
-    p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(0.5f * -1.453152027f));
-    p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(0.5f * 1.421413741f));
-    p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(0.5f * -0.284496736f));
-    p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(0.5f * 0.254829592f));
-    const __m512 tail = _mm512_mul_ps(_mm512_mul_ps(p, t), e);
-    const __mmask16 right = _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_GT_OQ);
-    *distribution = _mm512_mask_sub_ps(tail, right, one, tail);
-    *density = _mm512_mul_ps(e, _mm512_set1_ps(0.39894228f));
+typedef struct {
+    __m512 within, sign;
+    __m512i interval;
+} Place;
+
+static inline Place locate(__m512 x) {
+    const __m512 sign = _mm512_set1_ps(-0.0f);
+    const __m512 scaled = _mm512_mul_ps(_mm512_abs_ps(x), _mm512_set1_ps(intervals_per_unit));
+    const __m512 inside = _mm512_min_ps(_mm512_set1_ps(15.5f), scaled); /* in this order NaN stays */
+    const __m512i interval = _mm512_cvttps_epi32(inside);
+    const __m512 within = _mm512_sub_ps(inside, _mm512_cvtepi32_ps(interval));
+    return (Place){within, _mm512_castsi512_ps(_mm512_and_epi32(_mm512_castps_si512(x), _mm512_castps_si512(sign))), interval};
 }
 
-static inline __m512 gelu(__m512 x) {
-    __m512 distribution, density;
-    normal(x, &distribution, &density);
-    return _mm512_mul_ps(x, distribution);
+static inline __attribute__((always_inline)) __m512 look_up(Place at, int table) {
+    __m512 sum = _mm512_permutexvar_ps(at.interval, _mm512_loadu_ps(tables[table][DEGREE]));
+#pragma GCC unroll 5
+    for (int i = DEGREE - 1; i >= 0; i--)
+        sum = _mm512_fmadd_ps(sum, at.within, _mm512_permutexvar_ps(at.interval, _mm512_loadu_ps(tables[table][i])));
+    const __m512 odd = _mm512_castsi512_ps(_mm512_xor_epi32(_mm512_castps_si512(sum), _mm512_castps_si512(at.sign)));
+    return _mm512_add_ps(odd, _mm512_set1_ps(0.5f));
 }
 
-static inline __m512 gelu_slope(__m512 x) {
-    __m512 distribution, density;
-    normal(x, &distribution, &density);
-    return _mm512_fmadd_ps(x, density, distribution);
-}
+static inline __m512 gelu(__m512 x) { return _mm512_mul_ps(x, look_up(locate(x), 0)); }
+static inline __m512 gelu_slope(__m512 x) { return look_up(locate(x), 1); }
 
 /* ---- products for all threads ----------------------------------------------------------------------------------- */
 
@@ -469,16 +464,16 @@ void scifm_projection_gradients(int threads, i64 rows, i64 ci, i64 hidden, i64 c
                 __m512 bias = _mm512_maskz_loadu_ps(mask, sum_bias + j);
                 for (i64 i = 0; i < count; i++) {
                     const __m512 value = _mm512_maskz_loadu_ps(mask, h + i * hidden + j);
-                    __m512 distribution, density, down = _mm512_setzero_ps();
-                    normal(value, &distribution, &density);
-                    const __m512 active = _mm512_mul_ps(value, distribution);
+                    const Place at = locate(value);
+                    const __m512 active = _mm512_mul_ps(value, look_up(at, 0));
+                    __m512 down = _mm512_setzero_ps();
                     for (i64 o = 0; o < co; o++) {
                         const __m512 scale = _mm512_set1_ps(g[i * co + o]);
                         float *to = sum_last + o * hidden + j;
                         _mm512_mask_storeu_ps(to, mask, _mm512_fmadd_ps(scale, active, _mm512_maskz_loadu_ps(mask, to)));
                         down = _mm512_fmadd_ps(scale, _mm512_maskz_loadu_ps(mask, last + o * hidden + j), down);
                     }
-                    down = _mm512_mul_ps(down, _mm512_fmadd_ps(value, density, distribution));
+                    down = _mm512_mul_ps(down, look_up(at, 1));
                     bias = _mm512_add_ps(bias, down);
                     _mm512_mask_storeu_ps(h + i * hidden + j, mask, down);
                 }
