@@ -51,6 +51,23 @@ def test_products_along_an_axis(lead, rows, depth, rest, turned, adds, seed):
     assert_same(lambda: kernels.along(matrix, fields, workspace, onto=onto.clone() if adds else None))
 
 
+def waves(modes: int, points: int) -> torch.Tensor:
+    """Cosines, then sines, of a periodic axis."""
+    angle = 2 * torch.pi * torch.outer(torch.arange(modes).double(), torch.arange(points).double()) / points
+    return (torch.cat([angle.cos(), -angle.sin()]) / points**0.5).float()
+
+
+@settings(max_examples=60)
+@given(st.integers(1, 4), st.integers(1, 150), st.integers(0, 40), LONG, st.integers(0, 99))
+def test_transforms_of_a_real_axis(lines, modes, more, rest, seed):
+    torch.manual_seed(seed)
+    points, workspace = 2 * modes + more, Workspace()
+    matrix = waves(modes, points)
+    fields, spectrum = torch.randn(lines, points, rest), torch.randn(lines, 2 * modes, rest)
+    assert_same(lambda: kernels.analyze_axis(matrix, fields, workspace))
+    assert_same(lambda: kernels.synthesize_axis(matrix, spectrum, fields.clone(), workspace))
+
+
 @settings(max_examples=40)
 @given(st.integers(1, 6), SIZES, SIZES, SIZES, st.integers(0, 99))
 def test_mixing_and_its_gradients(modes, batch, num_in, num_out, seed):
@@ -69,10 +86,12 @@ def test_mixing_and_its_gradients(modes, batch, num_in, num_out, seed):
 def test_the_end_of_a_layer_and_its_gradient(lines, points, batch, num_in, num_out, activation, residual, seed):
     torch.manual_seed(seed)
     num_out = num_in if residual else num_out
-    kept = min(2 * 8, points)
+    points = max(points, 2)
+    last = waves(min(8, points // 2), points)
+    kept = len(last)
     end = LayerEnd(activation, residual, Workspace())
     x, skip = torch.randn(lines, points, batch, num_in), torch.randn(num_out, num_in) / num_in**0.5
-    last, modes = torch.randn(kept, points) / points**0.5, torch.randn(lines, kept, batch * num_out) / kept**0.5
+    modes = torch.randn(lines, kept, batch * num_out) / kept**0.5
     above = torch.randn(lines, points, batch, num_out)
     before = torch.randn_like(above) * 3 if activation else None
     for keep in (True, False):
@@ -106,7 +125,7 @@ def test_gelu_over_the_whole_line_of_numbers():
     x = torch.cat([torch.linspace(-12, 12, 9_601), torch.tensor([-1e30, -90.0, 90.0, 1e30])])
     x = x[: len(x) // 5 * 5].view(1, -1, 1, 5)
     end, skip = LayerEnd(True, False, Workspace()), torch.eye(5)
-    nothing = torch.zeros(1, x.shape[1]), torch.zeros(1, 1, 5)
+    nothing = torch.zeros(2, x.shape[1]), torch.zeros(1, 2, 5)
     value, before = end.value(x, skip, *nothing, keep=True)
     exact = torch.nn.functional.gelu(x.double())
     assert float((value - exact).abs().div(exact.abs().clamp(min=1.0)).max()) < 5e-7

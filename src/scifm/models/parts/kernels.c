@@ -211,6 +211,131 @@ void scifm_product(int threads, i64 batch, i64 m, i64 n, i64 k, const float *a, 
     }
 }
 
+/* ---- transforms of a real axis ------------------------------------------------------------------------------------- */
+
+/* A matrix (kept, n) of a real axis has kept / 2 rows of cosines, which are even about point 0, and as many of sines,
+ * which are odd: what differs between points i and n - i. Points are folded in pairs, which halves the products. Points
+ * 0 and n / 2 have no partner. */
+static inline int alone(i64 point, i64 n) { return point == 0 || 2 * point == n; }
+
+/* out (kept, width) = matrix x (n, width); rows of x and out lie `row` apart. */
+static void analyze_line(i64 n, i64 row, i64 width, i64 kept, const float *matrix, const float *x, float *out,
+                         float *block) {
+    const i64 pairs = n / 2 + 1, each = kept / 2, deep = DEPTH / 2;
+    float *odd = block + deep * COLUMNS;
+    for (i64 j = 0; j < width; j += COLUMNS) {
+        Tile t = {.a_row = n, .a_col = 1, .b_row = COLUMNS, .c_row = row, .first = lanes(width - j),
+                  .second = lanes(width - j - LANES)};
+        const i64 ahead = j + COLUMNS < width ? COLUMNS : 0;
+        for (i64 top = 0; top < pairs; top += deep) {
+            t.k = smaller(deep, pairs - top);
+            t.add = top > 0;
+            for (i64 r = 0; r < t.k; r++) {
+                const i64 point = top + r;
+                const float *one = x + point * row + j, *other = x + (n - point) * row + j;
+                for (i64 half = 0; half < COLUMNS; half += LANES) {
+                    const __mmask16 mask = half ? t.second : t.first;
+                    const __m512 a = _mm512_maskz_loadu_ps(mask, one + half);
+                    const __m512 b = _mm512_maskz_loadu_ps(alone(point, n) ? 0 : mask, other + half);
+                    _mm_prefetch((const char *)(one + ahead + half), _MM_HINT_T1);
+                    _mm_prefetch((const char *)(other + ahead + half), _MM_HINT_T1);
+                    _mm512_store_ps(block + r * COLUMNS + half, _mm512_add_ps(a, b));
+                    _mm512_store_ps(odd + r * COLUMNS + half, _mm512_sub_ps(a, b));
+                }
+            }
+            for (i64 sines = 0; sines < 2; sines++)
+                for (i64 i = 0; i < each; i += ROWS) {
+                    t.a = matrix + (sines * each + i) * n + top;
+                    t.b = sines ? odd : block;
+                    t.c = out + (sines * each + i) * row + j;
+                    tile(&t, smaller(ROWS, each - i));
+                }
+        }
+    }
+}
+
+/* Add to (or set) the rows of points first ... end - 1 and of their partners what matrix^T modes (kept, width) has
+ * there. `low` is the row of point `first`, `high` that of point n - end + 1; `block` holds kept x COLUMNS numbers. */
+static void synthesize_pairs(i64 first, i64 end, i64 n, i64 row, i64 width, i64 kept, const float *matrix,
+                             const float *modes, float *low, float *high, int add, float *block) {
+    const i64 each = kept / 2;
+    float even[ROWS * COLUMNS] __attribute__((aligned(64))), odd[ROWS * COLUMNS] __attribute__((aligned(64)));
+    for (i64 j = 0; j < width; j += COLUMNS) {
+        const __mmask16 masks[2] = {lanes(width - j), lanes(width - j - LANES)};
+        Tile t = {.a_row = 1, .a_col = n, .b_row = COLUMNS, .c_row = COLUMNS, .k = each, .first = 0xffff,
+                  .second = 0xffff};
+        for (i64 r = 0; r < kept; r++)
+            for (i64 half = 0; half < 2; half++)
+                _mm512_store_ps(block + r * COLUMNS + half * LANES,
+                                _mm512_maskz_loadu_ps(masks[half], modes + r * row + j + half * LANES));
+        for (i64 i = first; i < end; i += ROWS) {
+            const i64 count = smaller(ROWS, end - i);
+            for (i64 r = 0; r < count; r++) {
+                __builtin_prefetch(low + (i + r - first) * row + j, 1);
+                __builtin_prefetch(low + (i + r - first) * row + j + LANES, 1);
+                __builtin_prefetch(high + (end - 1 - i - r) * row + j, 1);
+                __builtin_prefetch(high + (end - 1 - i - r) * row + j + LANES, 1);
+            }
+            t.a = matrix + i, t.b = block, t.c = even;
+            tile(&t, count);
+            t.a = matrix + each * n + i, t.b = block + each * COLUMNS, t.c = odd;
+            tile(&t, count);
+            for (i64 r = 0; r < count; r++)
+                for (i64 half = 0; half < 2; half++) {
+                    const __m512 e = _mm512_load_ps(even + r * COLUMNS + half * LANES);
+                    const __m512 o = _mm512_load_ps(odd + r * COLUMNS + half * LANES);
+                    float *one = low + (i + r - first) * row + j + half * LANES;
+                    float *other = high + (end - 1 - i - r) * row + j + half * LANES;
+                    __m512 value = _mm512_add_ps(e, o);
+                    if (add) value = _mm512_add_ps(value, _mm512_maskz_loadu_ps(masks[half], one));
+                    _mm512_mask_storeu_ps(one, masks[half], value);
+                    if (alone(i + r, n)) continue;
+                    value = _mm512_sub_ps(e, o);
+                    if (add) value = _mm512_add_ps(value, _mm512_maskz_loadu_ps(masks[half], other));
+                    _mm512_mask_storeu_ps(other, masks[half], value);
+                }
+        }
+    }
+}
+
+static i64 block_size(i64 kept) { return larger(DEPTH, kept) * COLUMNS; }
+
+/* lines x [out (kept, row) = matrix x (n, row)]. */
+void scifm_analyze_axis(int threads, i64 lines, i64 n, i64 row, i64 kept, const float *matrix, const float *x,
+                        float *out) {
+#pragma omp parallel num_threads(threads)
+    {
+        const i64 part = omp_get_thread_num(), parts = omp_get_num_threads();
+        float *block = scratch(block_size(kept));
+        i64 first = 0, last = lines, left = 0, right = row;
+        if (lines >= parts) range(lines, 1, part, parts, &first, &last);
+        else range(row, COLUMNS, part, parts, &left, &right);
+        for (i64 line = first; line < last; line++)
+            analyze_line(n, row, right - left, kept, matrix, x + line * n * row + left, out + line * kept * row + left,
+                         block);
+        free(block);
+    }
+}
+
+/* lines x [onto (n, row) += matrix^T modes (kept, row)]. */
+void scifm_synthesize_axis(int threads, i64 lines, i64 n, i64 row, i64 kept, const float *matrix, const float *modes,
+                           float *onto) {
+#pragma omp parallel num_threads(threads)
+    {
+        const i64 part = omp_get_thread_num(), parts = omp_get_num_threads(), pairs = n / 2 + 1;
+        float *block = scratch(block_size(kept));
+        i64 first = 0, last = lines, left = 0, right = row;
+        if (lines >= parts) range(lines, 1, part, parts, &first, &last);
+        else range(row, COLUMNS, part, parts, &left, &right);
+        for (i64 line = first; line < last; line++) {
+            float *low = onto + line * n * row + left;
+            synthesize_pairs(0, pairs, n, row, right - left, kept, matrix, modes + line * kept * row + left, low,
+                             low + (n - pairs + 1) * row, 1, block);
+        }
+        free(block);
+    }
+}
+
 /* ---- mixing of modes: complex products in real arithmetic -------------------------------------------------------- */
 
 /* out (2, modes, batch, co) = x (2, modes, batch, ci) times weight (2, modes, ci, co). */
@@ -292,29 +417,37 @@ void scifm_mix_gradients(int threads, i64 modes, i64 batch, i64 ci, i64 co, cons
 
 /* at (lines, points, batch, co) = x (lines, points, batch, ci) skip_t (ci, co) + last^T modes;
  * out = gelu(at) or at, plus x where `residual`. `last` is (kept, points), `modes` (lines, kept, batch co).
- * `before`, where at is stored, may be absent. */
+ * `before`, where at is stored, may be absent. A piece of work is a range of points and their partners. */
 void scifm_layer_end(int threads, i64 lines, i64 points, i64 batch, i64 ci, i64 co, i64 kept, const float *x,
                      const float *skip_t, const float *last, const float *modes, float *before, float *out,
                      i64 activation, i64 residual) {
-    const i64 row = batch * co, size = smaller(points, larger(1, PIECE / row)), chunks = pieces(points, size);
+    const i64 row = batch * co, pairs = points / 2 + 1, most = smaller(pairs, larger(1, PIECE / 2 / row));
+    const i64 chunks = pieces(pairs, most), size = pieces(pairs, chunks);
 #pragma omp parallel num_threads(threads)
     {
-        float *block = scratch(DEPTH * COLUMNS), *at = scratch(size * row);
+        float *block = scratch(block_size(kept)), *at = scratch(2 * size * row);
 #pragma omp for schedule(static)
         for (i64 item = 0; item < lines * chunks; item++) {
-            const i64 line = item / chunks, start = item % chunks * size, count = smaller(size, points - start);
-            const i64 offset = line * points + start, total = count * row;
-            const float *in = x + offset * batch * ci;
-            float *end = out + offset * row;
-            multiply(count * batch, co, ci, in, ci, 1, skip_t, co, at, co, SET, block);
-            multiply(count, row, kept, last + start, 1, points, modes + line * kept * row, row, at, row, ADD, block);
-            if (before) stream(before + offset * row, at, total);
-            for (i64 i = 0; i < total; i += LANES) {
-                const __mmask16 mask = lanes(total - i);
-                __m512 value = _mm512_load_ps(at + i);
-                if (activation) value = gelu(value);
-                if (residual) value = _mm512_add_ps(value, _mm512_maskz_loadu_ps(mask, in + i));
-                _mm512_mask_storeu_ps(end + i, mask, value);
+            const i64 line = item / chunks, first = item % chunks * size, end = smaller(pairs, first + size);
+            const i64 last_alone = 2 * (end - 1) == points;
+            const i64 starts[2] = {first, points - end + 1 + last_alone};
+            const i64 counts[2] = {end - first, points - larger(first, 1) + 1 - starts[1]};
+            float *parts[2] = {at, at + counts[0] * row};
+            for (i64 half = 0; half < 2; half++)
+                multiply(counts[half] * batch, co, ci, x + (line * points + starts[half]) * batch * ci, ci, 1, skip_t, co,
+                         parts[half], co, SET, block);
+            synthesize_pairs(first, end, points, row, row, kept, last, modes + line * kept * row, parts[0],
+                             parts[1] - last_alone * row, 1, block);
+            for (i64 half = 0; half < 2; half++) {
+                const i64 offset = (line * points + starts[half]) * batch, total = counts[half] * row;
+                if (before) stream(before + offset * co, parts[half], total);
+                for (i64 i = 0; i < total; i += LANES) {
+                    const __mmask16 mask = lanes(total - i);
+                    __m512 value = _mm512_maskz_loadu_ps(mask, parts[half] + i);
+                    if (activation) value = gelu(value);
+                    if (residual) value = _mm512_add_ps(value, _mm512_maskz_loadu_ps(mask, x + offset * ci + i));
+                    _mm512_mask_storeu_ps(out + offset * co + i, mask, value);
+                }
             }
         }
         free(block);
@@ -372,9 +505,10 @@ void scifm_layer_end_gradient(int threads, i64 lines, i64 points, i64 batch, i64
             const i64 line = item / chunks, start = item % chunks * size, count = smaller(size, points - start);
             const i64 offset = (line * points + start) * batch;
             const float *g = piece_of_gradient(&p, offset, count * batch, spectrum ? room : grad + offset * co, sum, block);
-            if (spectrum)
-                multiply(kept, row, count, last + start, points, 1, g, row, spectrum + line * kept * row, row,
-                         start ? ADD : SET, block);
+            if (!spectrum) continue;
+            float *to = spectrum + line * kept * row;
+            if (chunks == 1) analyze_line(points, row, row, kept, last, g, to, block);
+            else multiply(kept, row, count, last + start, points, 1, g, row, to, row, start ? ADD : SET, block);
         }
         free(block);
         free(room);

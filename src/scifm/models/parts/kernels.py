@@ -19,7 +19,17 @@ from torch.nn import functional
 from scifm.models.parts.native import native_for
 from scifm.models.parts.workspace import Workspace
 
-__all__ = ["LayerEnd", "along", "lift_fields", "mix", "mix_gradients", "projection", "projection_gradients"]
+__all__ = [
+    "LayerEnd",
+    "along",
+    "analyze_axis",
+    "lift_fields",
+    "mix",
+    "mix_gradients",
+    "projection",
+    "projection_gradients",
+    "synthesize_axis",
+]
 
 _SLICE_ELEMENTS = 1 << 18  # hidden numbers of the projection alive at a time: 1 MiB in float32
 
@@ -47,6 +57,34 @@ def along(
         torch.mm(matrix, fields[0], out=out[0])
         return out
     return torch.bmm(matrix.expand(lead, -1, -1), fields, out=out)
+
+
+def analyze_axis(
+    matrix: Float[Tensor, "kept n"], fields: Float[Tensor, "lines n rest"], workspace: Workspace
+) -> Float[Tensor, "lines kept rest"]:
+    """Multiply `matrix`, whose first half of rows is even about point 0 and whose second is odd, into the middle axis.
+
+    Cosines and sines of a periodic axis are. The C kernel folds points in pairs, which halves the products.
+    """
+    lines, n, rest = fields.shape
+    if native := native_for(fields):
+        out = workspace.empty((lines, len(matrix), rest), fields)
+        native.call("analyze_axis", lines, n, rest, len(matrix), matrix, fields, out)
+        return out
+    return along(matrix, fields, workspace)
+
+
+def synthesize_axis(
+    matrix: Float[Tensor, "kept n"],
+    modes: Float[Tensor, "lines kept rest"],
+    onto: Float[Tensor, "lines n rest"],
+    workspace: Workspace,
+) -> Float[Tensor, "lines n rest"]:
+    """Add to `onto` the adjoint of `analyze_axis`."""
+    if native := native_for(modes):
+        native.call("synthesize_axis", *onto.shape, len(matrix), matrix, modes, onto)
+        return onto
+    return along(matrix.T, modes, workspace, onto=onto)
 
 
 def mix(
@@ -126,7 +164,7 @@ class LayerEnd:
             return out, before
         at = out if before is None else before
         torch.mm(x.view(-1, x.shape[-1]), skip.T, out=at.view(-1, len(skip)))
-        along(last.T, modes, self.workspace, onto=at.view(shape[0], shape[1], -1))
+        synthesize_axis(last, modes, at.view(shape[0], shape[1], -1), self.workspace)
         if self.activation:
             torch.ops.aten.gelu.out(at, out=out)
         return out.add_(x) if self.residual else out, before
@@ -164,7 +202,7 @@ class LayerEnd:
                 torch.mm(flat, skip, out=grad_x.view(-1, channels))
                 if self.residual:
                     grad_x += above
-        return along(last, grad.view(lines, points, -1), workspace), grad_x, grad_skip
+        return analyze_axis(last, grad.view(lines, points, -1), workspace), grad_x, grad_skip
 
 
 def lift_fields(

@@ -60,28 +60,23 @@ class Library:
 
 
 def _gelu_tables() -> Tensor:
-    """Return polynomials, ``(2, degree + 1, intervals)`` and then intervals a unit, of the normal distribution function and of the slope of GELU.
+    """Return polynomials of the normal distribution function P and of the slope of GELU, P + x P′, both minus 1/2.
 
-    Both minus 1/2, interpolated in float64 at Chebyshev points of intervals of |x|; in the last one both are 1/2. The
-    variable of each polynomial runs from 0 to 1. Largest error: 5e-9, below the rounding of float32.
+    Interpolated in float64 at Chebyshev points of intervals of |x|, in a variable that runs from 0 to 1 there; in the
+    last interval both are 1/2. Error before rounding: at most 4e-9 and 3e-8; where the constant begins, 9e-9 and 3e-7.
+
+    Returns:
+        numbers ``(2, degree + 1, intervals)``, then the number of intervals in a unit of |x|.
     """
-
-    def distribution(x: np.ndarray) -> np.ndarray:
-        return special.ndtr(x) - 0.5
-
-    def slope(x: np.ndarray) -> np.ndarray:
-        return distribution(x) + x * np.exp(-(x**2) / 2) / math.sqrt(2 * math.pi)
-
-    tables = np.zeros((2, 6, 16), np.float32)
-    for function, table in zip((distribution, slope), tables, strict=True):
-        for index in range(15):
-            fit = np.polynomial.Chebyshev.interpolate(
-                lambda t, index=index, function=function: function((index + t) * _INTERVAL), 5, (0, 1)
-            )
-            coefficients = fit.convert(kind=np.polynomial.Polynomial).coef
-            table[: len(coefficients), index] = coefficients
+    within = (1 + np.polynomial.chebyshev.chebpts1(6)) / 2
+    x = (np.arange(15)[:, None] + within) * _INTERVAL
+    odd = special.ndtr(x) - 0.5
+    slope = odd + x * np.exp(-(x**2) / 2) / math.sqrt(2 * math.pi)
+    tables = np.zeros((2, 6, 16))
+    for values, table in zip((odd, slope), tables, strict=True):
+        table[:, :15] = np.polynomial.polynomial.polyfit(within, values.T, 5)
         table[0, 15] = 0.5
-    return torch.tensor([*tables.ravel(), 1 / _INTERVAL])
+    return torch.tensor([*tables.ravel(), 1 / _INTERVAL], dtype=torch.float32)
 
 
 def _parameters(text: str) -> list[str]:

@@ -26,7 +26,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from scifm.errors import ConfigError, SignatureError
-from scifm.models.parts.kernels import LayerEnd, along, mix, mix_gradients
+from scifm.models.parts.kernels import LayerEnd, along, analyze_axis, mix, mix_gradients, synthesize_axis
 from scifm.models.parts.workspace import Workspace
 
 __all__ = [
@@ -121,7 +121,7 @@ def analyze(
         ``(2, modes in all, rest)``: real and imaginary parts.
     """
     *space, rest = fields.shape
-    lines = along(last, fields.view(-1, space[-1], rest), workspace)
+    lines = analyze_axis(last, fields.view(-1, space[-1], rest), workspace)
     return analyze_lines(lines, tuple(space), blocks, workspace)
 
 
@@ -148,8 +148,8 @@ def synthesize_lines(
         workspace: where large tensors come from.
 
     Returns:
-        ``(points of the other axes, 2·modes of the last axis, rest)``. The last step is
-        ``along(last.T, lines)``; with the weighted matrix this is the inverse transform.
+        ``(points of the other axes, 2·modes of the last axis, rest)``. The last step is `synthesize_axis`; with the
+        weighted matrix this is the inverse transform.
     """
     rest, result, lead = modes.shape[-1], modes, 1
     for n, block in zip(space[:-1], blocks, strict=True):
@@ -199,7 +199,7 @@ class _GemmLayer(torch.autograd.Function):
         if grad_x is not None and back is not None:
             back = back.view(2, -1, batch * channels)
             lines = synthesize_lines(back, tuple(space), matrices.blocks, end.workspace)
-            along(matrices.forward.T, lines, end.workspace, onto=grad_x.view(len(lines), space[-1], -1))
+            synthesize_axis(matrices.forward, lines, grad_x.view(len(lines), space[-1], -1), end.workspace)
             grad_x = grad_x.view(x.shape)
         grad_bias = spectrum[0, 0].sum(0) if needs_bias else None
         return grad_x, grad_weight, grad_skip if needs_skip else None, grad_bias, None, None
