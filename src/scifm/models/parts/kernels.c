@@ -538,25 +538,27 @@ void scifm_lift(int threads, i64 points, i64 batch, i64 fields, i64 width, const
 
 /* ---- the projection: two pointwise maps with GELU between --------------------------------------------------------- */
 
-static inline void add_bias(i64 rows, i64 columns, const float *bias, float *to) {
-    for (i64 i = 0; i < rows; i++) memcpy(to + i * columns, bias, (size_t)columns * sizeof(float));
-}
+/* Rows of the wide middle worked on at a time: few enough to stay in the first-level cache. */
+static inline i64 middle_rows(i64 hidden) { return larger(1, PIECE / 8 / hidden / ROWS) * ROWS; }
 
 /* out (rows, co) = gelu(x (rows, ci) first_t (ci, hidden) + first_bias) last^T + last_bias; `last` is (co, hidden). */
 void scifm_projection(int threads, i64 rows, i64 ci, i64 hidden, i64 co, const float *x, const float *first_t,
                       const float *first_bias, const float *last, const float *last_bias, float *out) {
-    const i64 size = PIECE / 4 / hidden > ROWS ? PIECE / 4 / hidden / ROWS * ROWS : ROWS, chunks = pieces(rows, size);
+    const i64 size = middle_rows(hidden), chunks = pieces(rows, size);
 #pragma omp parallel num_threads(threads)
     {
         float *block = scratch(DEPTH * COLUMNS), *h = scratch(size * hidden);
 #pragma omp for schedule(static)
         for (i64 chunk = 0; chunk < chunks; chunk++) {
-            const i64 start = chunk * size, count = smaller(size, rows - start), total = count * hidden;
-            add_bias(count, hidden, first_bias, h);
-            multiply(count, hidden, ci, x + start * ci, ci, 1, first_t, hidden, h, hidden, ADD, block);
-            for (i64 i = 0; i < total; i += LANES) {
-                const __mmask16 mask = lanes(total - i);
-                _mm512_mask_storeu_ps(h + i, mask, gelu(_mm512_maskz_loadu_ps(mask, h + i)));
+            const i64 start = chunk * size, count = smaller(size, rows - start);
+            multiply(count, hidden, ci, x + start * ci, ci, 1, first_t, hidden, h, hidden, SET, block);
+            for (i64 j = 0; j < hidden; j += LANES) {
+                const __mmask16 mask = lanes(hidden - j);
+                const __m512 bias = _mm512_maskz_loadu_ps(mask, first_bias + j);
+                for (i64 i = 0; i < count; i++) {
+                    float *at = h + i * hidden + j;
+                    _mm512_mask_storeu_ps(at, mask, gelu(_mm512_add_ps(_mm512_maskz_loadu_ps(mask, at), bias)));
+                }
             }
             for (i64 i = 0; i < count; i++)
                 for (i64 o = 0; o < co; o++) {
@@ -579,7 +581,7 @@ void scifm_projection(int threads, i64 rows, i64 ci, i64 hidden, i64 co, const f
 void scifm_projection_gradients(int threads, i64 rows, i64 ci, i64 hidden, i64 co, const float *x, const float *first,
                                 const float *first_t, const float *first_bias, const float *last, const float *grad,
                                 float *grad_x, float *grads) {
-    const i64 size = PIECE / 4 / hidden > ROWS ? PIECE / 4 / hidden / ROWS * ROWS : ROWS, chunks = pieces(rows, size);
+    const i64 size = middle_rows(hidden), chunks = pieces(rows, size);
     const i64 all = hidden * (ci + co + 1);
     float *sums = zeros(threads * all);
 #pragma omp parallel num_threads(threads)
@@ -591,13 +593,13 @@ void scifm_projection_gradients(int threads, i64 rows, i64 ci, i64 hidden, i64 c
         for (i64 chunk = 0; chunk < chunks; chunk++) {
             const i64 start = chunk * size, count = smaller(size, rows - start);
             const float *in = x + start * ci, *g = grad + start * co;
-            add_bias(count, hidden, first_bias, h);
-            multiply(count, hidden, ci, in, ci, 1, first_t, hidden, h, hidden, ADD, block);
+            multiply(count, hidden, ci, in, ci, 1, first_t, hidden, h, hidden, SET, block);
             for (i64 j = 0; j < hidden; j += LANES) { /* h becomes the gradient with respect to itself */
                 const __mmask16 mask = lanes(hidden - j);
-                __m512 bias = _mm512_maskz_loadu_ps(mask, sum_bias + j);
+                const __m512 bias = _mm512_maskz_loadu_ps(mask, first_bias + j);
+                __m512 sum = _mm512_maskz_loadu_ps(mask, sum_bias + j);
                 for (i64 i = 0; i < count; i++) {
-                    const __m512 value = _mm512_maskz_loadu_ps(mask, h + i * hidden + j);
+                    const __m512 value = _mm512_add_ps(_mm512_maskz_loadu_ps(mask, h + i * hidden + j), bias);
                     const Place at = locate(value);
                     const __m512 active = _mm512_mul_ps(value, look_up(at, 0));
                     __m512 down = _mm512_setzero_ps();
@@ -608,10 +610,10 @@ void scifm_projection_gradients(int threads, i64 rows, i64 ci, i64 hidden, i64 c
                         down = _mm512_fmadd_ps(scale, _mm512_maskz_loadu_ps(mask, last + o * hidden + j), down);
                     }
                     down = _mm512_mul_ps(down, look_up(at, 1));
-                    bias = _mm512_add_ps(bias, down);
+                    sum = _mm512_add_ps(sum, down);
                     _mm512_mask_storeu_ps(h + i * hidden + j, mask, down);
                 }
-                _mm512_mask_storeu_ps(sum_bias + j, mask, bias);
+                _mm512_mask_storeu_ps(sum_bias + j, mask, sum);
             }
             multiply(hidden, ci, count, h, 1, hidden, in, ci, sum_first, ci, ADD, block);
             multiply(count, ci, hidden, h, hidden, 1, first, ci, grad_x + start * ci, ci, SET, block);
