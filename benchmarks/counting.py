@@ -68,10 +68,10 @@ def parts_of(space: tuple[int, ...], modes: int, width: int, batch: int) -> list
     activation = points * batch * width
     num_modes = modes * (2 * modes) ** (len(space) - 1)
     weights = 2 * num_modes * width * width
-    last = 2 * 2 * modes * activation  # one transform of the last axis, of one layer
+    last = 2 * 2 * modes * (activation // space[-1]) * (space[-1] // 2 + 1)  # of one layer, points folded in pairs
     others, moved, lines = 0, 0, points // space[-1] * 2 * modes * batch * width
     for n in reversed(space[:-1]):
-        others += 2 * (4 * modes) * (2 * n) * lines // (2 * n)
+        others += 2 * 2 * (modes + 1) * (n // 2 + 1) * (2 * lines // n)  # modes of both signs folded too
         kept = lines // n * 2 * modes
         moved += lines + kept
         lines = kept

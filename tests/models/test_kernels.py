@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from scifm.models.parts import kernels, native
 from scifm.models.parts.kernels import LayerEnd
+from scifm.models.parts.spectral import transform_matrices
 from scifm.models.parts.workspace import Workspace
 
 pytestmark = pytest.mark.skipif(
@@ -41,16 +42,6 @@ def assert_same(function) -> None:
         assert float((got - expected).abs().max()) < 1e-5 * scale, index
 
 
-@settings(max_examples=60)
-@given(st.integers(1, 4), SIZES, LONG, LONG, st.booleans(), st.booleans(), st.integers(0, 99))
-def test_products_along_an_axis(lead, rows, depth, rest, turned, adds, seed):
-    torch.manual_seed(seed)
-    matrix = torch.randn(depth, rows).T if turned else torch.randn(rows, depth)
-    fields, onto = torch.randn(lead, depth, rest) / depth**0.5, torch.randn(lead, rows, rest)
-    workspace = Workspace()
-    assert_same(lambda: kernels.along(matrix, fields, workspace, onto=onto.clone() if adds else None))
-
-
 def waves(modes: int, points: int) -> torch.Tensor:
     """Cosines, then sines, of a periodic axis."""
     angle = 2 * torch.pi * torch.outer(torch.arange(modes).double(), torch.arange(points).double()) / points
@@ -66,6 +57,17 @@ def test_transforms_of_a_real_axis(lines, modes, more, rest, seed):
     fields, spectrum = torch.randn(lines, points, rest), torch.randn(lines, 2 * modes, rest)
     assert_same(lambda: kernels.analyze_axis(matrix, fields, workspace))
     assert_same(lambda: kernels.synthesize_axis(matrix, spectrum, fields.clone(), workspace))
+
+
+@settings(max_examples=60)
+@given(st.integers(1, 4), st.integers(1, 140), st.integers(0, 20), st.integers(1, 70), st.integers(0, 99))
+def test_transforms_of_a_complex_axis(lead, modes, more, rest, seed):
+    torch.manual_seed(seed)
+    points, workspace = 2 * modes + more, Workspace()
+    (axis,) = transform_matrices((points, 2), (modes, 1), torch.float32, torch.device("cpu")).others
+    fields, spectrum = torch.randn(lead, 2 * points, rest), torch.randn(lead, 4 * modes, rest)
+    assert_same(lambda: axis.analyze(fields / points**0.5, workspace))
+    assert_same(lambda: axis.synthesize(spectrum / modes**0.5, workspace))
 
 
 @settings(max_examples=40)

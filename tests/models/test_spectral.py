@@ -133,7 +133,7 @@ def test_analysis_gives_the_fourier_coefficients():
     y, x = torch.meshgrid(*(torch.arange(n, dtype=torch.float64) / n for n in space), indexing="ij")
     wave = 3 * torch.cos(2 * math.pi * (2 * y + x) + 0.4)
     matrices = transform_matrices(space, modes, torch.float64, torch.device("cpu"))
-    kept = analyze(wave[..., None], matrices.forward, matrices.blocks, Workspace())
+    kept = analyze(wave[..., None], matrices.forward, matrices.others, Workspace())
     kept = torch.complex(*kept).view(6, 2)
     expected = torch.zeros(6, 2, dtype=torch.complex128)
     expected[2, 1] = 1.5 * torch.exp(torch.tensor(0.4j, dtype=torch.complex128))
@@ -146,8 +146,8 @@ def test_synthesis_undoes_analysis_below_the_cut():
     matrices = transform_matrices(space, modes, torch.float64, torch.device("cpu"))
     z, y, x = torch.meshgrid(*(2 * math.pi * torch.arange(n, dtype=torch.float64) / n for n in space), indexing="ij")
     field = (torch.cos(z - 2 * y + x + 0.3) + 0.5 * torch.sin(z) * torch.cos(2 * y) - 2)[..., None]
-    kept = analyze(field, matrices.forward, matrices.blocks, Workspace())
-    lines = synthesize_lines(kept, space, matrices.blocks, Workspace())
+    kept = analyze(field, matrices.forward, matrices.others, Workspace())
+    lines = synthesize_lines(kept, space, matrices.others, Workspace())
     again = synthesize_axis(matrices.inverse, lines, torch.zeros(len(lines), space[-1], 1).double(), Workspace())
     torch.testing.assert_close(again.view_as(field), field, rtol=1e-12, atol=1e-12)
 

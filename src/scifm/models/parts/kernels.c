@@ -132,10 +132,9 @@ static void multiply(i64 m, i64 n, i64 k, const float *a, i64 a_row, i64 a_col, 
             t.b_row = copies ? COLUMNS : b_row;
             t.add = top > 0 || (how & 1);
             if (copies) {
-                const i64 ahead = j + COLUMNS < n ? COLUMNS : 0; /* the next panel is called while this one is used */
-                for (i64 r = 0; r < t.k; r++, from += b_row) {
-                    _mm_prefetch((const char *)(from + ahead), _MM_HINT_T1);
-                    _mm_prefetch((const char *)(from + ahead + LANES), _MM_HINT_T1);
+                for (i64 r = 0; r < t.k; r++, from += b_row) { /* the next panel is called while this one is used */
+                    _mm_prefetch((const char *)(from + COLUMNS), _MM_HINT_T1);
+                    _mm_prefetch((const char *)(from + COLUMNS + LANES), _MM_HINT_T1);
                     _mm512_store_ps(block + r * COLUMNS, _mm512_maskz_loadu_ps(t.first, from));
                     _mm512_store_ps(block + r * COLUMNS + LANES, _mm512_maskz_loadu_ps(t.second, from + LANES));
                 }
@@ -218,15 +217,14 @@ void scifm_product(int threads, i64 batch, i64 m, i64 n, i64 k, const float *a, 
  * 0 and n / 2 have no partner. */
 static inline int alone(i64 point, i64 n) { return point == 0 || 2 * point == n; }
 
-/* out (kept, width) = matrix x (n, width); rows of x and out lie `row` apart. */
-static void analyze_line(i64 n, i64 row, i64 width, i64 kept, const float *matrix, const float *x, float *out,
-                         float *block) {
+/* out (kept, width) = matrix x (n, width); rows lie `row` and `out_row` apart. */
+static void analyze_line(i64 n, i64 width, i64 kept, const float *matrix, const float *x, i64 row, float *out,
+                         i64 out_row, float *block) {
     const i64 pairs = n / 2 + 1, each = kept / 2, deep = DEPTH / 2;
     float *odd = block + deep * COLUMNS;
     for (i64 j = 0; j < width; j += COLUMNS) {
-        Tile t = {.a_row = n, .a_col = 1, .b_row = COLUMNS, .c_row = row, .first = lanes(width - j),
+        Tile t = {.a_row = n, .a_col = 1, .b_row = COLUMNS, .c_row = out_row, .first = lanes(width - j),
                   .second = lanes(width - j - LANES)};
-        const i64 ahead = j + COLUMNS < width ? COLUMNS : 0;
         for (i64 top = 0; top < pairs; top += deep) {
             t.k = smaller(deep, pairs - top);
             t.add = top > 0;
@@ -237,8 +235,8 @@ static void analyze_line(i64 n, i64 row, i64 width, i64 kept, const float *matri
                     const __mmask16 mask = half ? t.second : t.first;
                     const __m512 a = _mm512_maskz_loadu_ps(mask, one + half);
                     const __m512 b = _mm512_maskz_loadu_ps(alone(point, n) ? 0 : mask, other + half);
-                    _mm_prefetch((const char *)(one + ahead + half), _MM_HINT_T1);
-                    _mm_prefetch((const char *)(other + ahead + half), _MM_HINT_T1);
+                    _mm_prefetch((const char *)(one + COLUMNS + half), _MM_HINT_T1);
+                    _mm_prefetch((const char *)(other + COLUMNS + half), _MM_HINT_T1);
                     _mm512_store_ps(block + r * COLUMNS + half, _mm512_add_ps(a, b));
                     _mm512_store_ps(odd + r * COLUMNS + half, _mm512_sub_ps(a, b));
                 }
@@ -247,7 +245,7 @@ static void analyze_line(i64 n, i64 row, i64 width, i64 kept, const float *matri
                 for (i64 i = 0; i < each; i += ROWS) {
                     t.a = matrix + (sines * each + i) * n + top;
                     t.b = sines ? odd : block;
-                    t.c = out + (sines * each + i) * row + j;
+                    t.c = out + (sines * each + i) * out_row + j;
                     tile(&t, smaller(ROWS, each - i));
                 }
         }
@@ -255,9 +253,10 @@ static void analyze_line(i64 n, i64 row, i64 width, i64 kept, const float *matri
 }
 
 /* Add to (or set) the rows of points first ... end - 1 and of their partners what matrix^T modes (kept, width) has
- * there. `low` is the row of point `first`, `high` that of point n - end + 1; `block` holds kept x COLUMNS numbers. */
+ * there. `low` is the row of point `first`, `high` that of point n - end + 1; `row` numbers lie between rows, `modes_row`
+ * between those of modes; `block` holds kept x COLUMNS numbers. */
 static void synthesize_pairs(i64 first, i64 end, i64 n, i64 row, i64 width, i64 kept, const float *matrix,
-                             const float *modes, float *low, float *high, int add, float *block) {
+                             const float *modes, i64 modes_row, float *low, float *high, int add, float *block) {
     const i64 each = kept / 2;
     float even[ROWS * COLUMNS] __attribute__((aligned(64))), odd[ROWS * COLUMNS] __attribute__((aligned(64)));
     for (i64 j = 0; j < width; j += COLUMNS) {
@@ -267,7 +266,7 @@ static void synthesize_pairs(i64 first, i64 end, i64 n, i64 row, i64 width, i64 
         for (i64 r = 0; r < kept; r++)
             for (i64 half = 0; half < 2; half++)
                 _mm512_store_ps(block + r * COLUMNS + half * LANES,
-                                _mm512_maskz_loadu_ps(masks[half], modes + r * row + j + half * LANES));
+                                _mm512_maskz_loadu_ps(masks[half], modes + r * modes_row + j + half * LANES));
         for (i64 i = first; i < end; i += ROWS) {
             const i64 count = smaller(ROWS, end - i);
             for (i64 r = 0; r < count; r++) {
@@ -311,8 +310,8 @@ void scifm_analyze_axis(int threads, i64 lines, i64 n, i64 row, i64 kept, const 
         if (lines >= parts) range(lines, 1, part, parts, &first, &last);
         else range(row, COLUMNS, part, parts, &left, &right);
         for (i64 line = first; line < last; line++)
-            analyze_line(n, row, right - left, kept, matrix, x + line * n * row + left, out + line * kept * row + left,
-                         block);
+            analyze_line(n, right - left, kept, matrix, x + line * n * row + left, row, out + line * kept * row + left,
+                         row, block);
         free(block);
     }
 }
@@ -329,10 +328,90 @@ void scifm_synthesize_axis(int threads, i64 lines, i64 n, i64 row, i64 kept, con
         else range(row, COLUMNS, part, parts, &left, &right);
         for (i64 line = first; line < last; line++) {
             float *low = onto + line * n * row + left;
-            synthesize_pairs(0, pairs, n, row, right - left, kept, matrix, modes + line * kept * row + left, low,
+            synthesize_pairs(0, pairs, n, row, right - left, kept, matrix, modes + line * kept * row + left, row, low,
                              low + (n - pairs + 1) * row, 1, block);
         }
         free(block);
+    }
+}
+
+/* ---- transforms of a complex axis ---------------------------------------------------------------------------------- */
+
+/* Modes k and -k share cosines and sines, points i and n - i do too: a quarter of the products. `matrix` (2 (m + 1), n) has
+ * the cosines, then the sines, of k = 0 ... m. Modes are (2 parts, 2 m, columns), k = 0 ... m - 1 and then -m ... -1; fields
+ * are (n, 2 parts, columns). */
+
+/* For each of `lead`: modes = sum over points of field exp(-i k x). */
+void scifm_analyze_complex_axis(int threads, i64 lead, i64 n, i64 columns, i64 m, const float *matrix,
+                                const float *fields, float *modes) {
+    const i64 kept = 2 * (m + 1), panels = pieces(columns, COLUMNS), part_size = 2 * m * columns;
+#pragma omp parallel num_threads(threads)
+    {
+        float *block = scratch(block_size(kept)), *sums = scratch(2 * kept * COLUMNS);
+        const float *cos_re = sums, *sin_re = cos_re + (m + 1) * COLUMNS;
+        const float *cos_im = sin_re + (m + 1) * COLUMNS, *sin_im = cos_im + (m + 1) * COLUMNS;
+#pragma omp for schedule(static)
+        for (i64 item = 0; item < lead * panels; item++) {
+            const i64 j = item % panels * COLUMNS, width = smaller(COLUMNS, columns - j);
+            const float *from = fields + item / panels * n * 2 * columns + j;
+            float *re = modes + item / panels * 2 * part_size + j, *im = re + part_size;
+            for (i64 part = 0; part < 2; part++)
+                analyze_line(n, width, kept, matrix, from + part * columns, 2 * columns, sums + part * kept * COLUMNS,
+                             COLUMNS, block);
+            for (i64 k = 0; k <= m; k++)
+                for (i64 half = 0; half < width; half += LANES) {
+                    const i64 at = k * COLUMNS + half, plus = k * columns + half, minus = (2 * m - k) * columns + half;
+                    const __mmask16 mask = lanes(width - half);
+                    const __m512 cr = _mm512_load_ps(cos_re + at), sr = _mm512_load_ps(sin_re + at);
+                    const __m512 ci = _mm512_load_ps(cos_im + at), si = _mm512_load_ps(sin_im + at);
+                    if (k < m) {
+                        _mm512_mask_storeu_ps(re + plus, mask, _mm512_add_ps(cr, si));
+                        _mm512_mask_storeu_ps(im + plus, mask, _mm512_sub_ps(ci, sr));
+                    }
+                    if (k > 0) {
+                        _mm512_mask_storeu_ps(re + minus, mask, _mm512_sub_ps(cr, si));
+                        _mm512_mask_storeu_ps(im + minus, mask, _mm512_add_ps(ci, sr));
+                    }
+                }
+        }
+        free(block);
+        free(sums);
+    }
+}
+
+/* For each of `lead`: field = sum over modes of mode exp(i k x), the adjoint of the above. */
+void scifm_synthesize_complex_axis(int threads, i64 lead, i64 n, i64 columns, i64 m, const float *matrix,
+                                   const float *modes, float *fields) {
+    const i64 kept = 2 * (m + 1), panels = pieces(columns, COLUMNS), part_size = 2 * m * columns, pairs = n / 2 + 1;
+#pragma omp parallel num_threads(threads)
+    {
+        float *block = scratch(block_size(kept)), *sums = scratch(2 * kept * COLUMNS);
+        float *cos_re = sums, *sin_re = cos_re + (m + 1) * COLUMNS;
+        float *cos_im = sin_re + (m + 1) * COLUMNS, *sin_im = cos_im + (m + 1) * COLUMNS;
+#pragma omp for schedule(static)
+        for (i64 item = 0; item < lead * panels; item++) {
+            const i64 j = item % panels * COLUMNS, width = smaller(COLUMNS, columns - j);
+            const float *re = modes + item / panels * 2 * part_size + j, *im = re + part_size;
+            float *to = fields + item / panels * n * 2 * columns + j;
+            for (i64 k = 0; k <= m; k++)
+                for (i64 half = 0; half < COLUMNS; half += LANES) {
+                    const i64 at = k * COLUMNS + half, plus = k * columns + half, minus = (2 * m - k) * columns + half;
+                    const __mmask16 up = k < m ? lanes(width - half) : 0, down = k > 0 ? lanes(width - half) : 0;
+                    const __m512 pr = _mm512_maskz_loadu_ps(up, re + plus), pi = _mm512_maskz_loadu_ps(up, im + plus);
+                    const __m512 nr = _mm512_maskz_loadu_ps(down, re + minus), ni = _mm512_maskz_loadu_ps(down, im + minus);
+                    _mm512_store_ps(cos_re + at, _mm512_add_ps(pr, nr));
+                    _mm512_store_ps(cos_im + at, _mm512_add_ps(pi, ni));
+                    _mm512_store_ps(sin_re + at, _mm512_sub_ps(ni, pi));
+                    _mm512_store_ps(sin_im + at, _mm512_sub_ps(pr, nr));
+                }
+            for (i64 part = 0; part < 2; part++) {
+                float *low = to + part * columns;
+                synthesize_pairs(0, pairs, n, 2 * columns, width, kept, matrix, sums + part * kept * COLUMNS, COLUMNS,
+                                 low, low + (n - pairs + 1) * 2 * columns, 0, block);
+            }
+        }
+        free(block);
+        free(sums);
     }
 }
 
@@ -436,7 +515,7 @@ void scifm_layer_end(int threads, i64 lines, i64 points, i64 batch, i64 ci, i64 
             for (i64 half = 0; half < 2; half++)
                 multiply(counts[half] * batch, co, ci, x + (line * points + starts[half]) * batch * ci, ci, 1, skip_t, co,
                          parts[half], co, SET, block);
-            synthesize_pairs(first, end, points, row, row, kept, last, modes + line * kept * row, parts[0],
+            synthesize_pairs(first, end, points, row, row, kept, last, modes + line * kept * row, row, parts[0],
                              parts[1] - last_alone * row, 1, block);
             for (i64 half = 0; half < 2; half++) {
                 const i64 offset = (line * points + starts[half]) * batch, total = counts[half] * row;
@@ -507,7 +586,7 @@ void scifm_layer_end_gradient(int threads, i64 lines, i64 points, i64 batch, i64
             const float *g = piece_of_gradient(&p, offset, count * batch, spectrum ? room : grad + offset * co, sum, block);
             if (!spectrum) continue;
             float *to = spectrum + line * kept * row;
-            if (chunks == 1) analyze_line(points, row, row, kept, last, g, to, block);
+            if (chunks == 1) analyze_line(points, row, kept, last, g, row, to, row, block);
             else multiply(kept, row, count, last + start, points, 1, g, row, to, row, start ? ADD : SET, block);
         }
         free(block);

@@ -20,6 +20,7 @@ from scifm.models.parts.native import native_for
 from scifm.models.parts.workspace import Workspace
 
 __all__ = [
+    "ComplexAxis",
     "LayerEnd",
     "along",
     "analyze_axis",
@@ -41,22 +42,54 @@ def along(
     *,
     onto: Float[Tensor, "lead rows rest"] | None = None,
 ) -> Float[Tensor, "lead rows rest"]:
-    """Multiply `matrix` into the middle axis, and add the product to `onto` (in place) where that is given."""
-    lead, depth, rest = fields.shape
-    rows = matrix.shape[0]
-    out = workspace.empty((lead, rows, rest), fields) if onto is None else onto
-    if native := native_for(fields):
-        across, down = matrix.stride()
-        strides = (0, across, down), (depth * rest, rest), (rows * rest, rest)
-        (a, b, c), how = strides, 0 if onto is None else 1
-        native.call("product", lead, rows, rest, depth, matrix, *a, fields, *b, out, *c, how)
-        return out
+    """Multiply `matrix` into the middle axis by torch, and add the product to `onto` (in place) where that is given."""
+    lead, _, rest = fields.shape
     if onto is not None:
         return onto.baddbmm_(matrix.expand(lead, -1, -1), fields)
+    out = workspace.empty((lead, len(matrix), rest), fields)
     if lead == 1:
         torch.mm(matrix, fields[0], out=out[0])
         return out
     return torch.bmm(matrix.expand(lead, -1, -1), fields, out=out)
+
+
+@dataclass(frozen=True)
+class ComplexAxis:
+    """Matrices of an axis whose numbers are complex by the time it is transformed: one transform, told twice.
+
+    Args:
+        whole: ``(2·2m, 2n)``, real form of a complex matrix; rows are all real parts, then all imaginary ones, of the
+            modes 0 … m−1 and −m … −1; columns alternate between the parts.
+        folded: ``(2·(m+1), n)``, cosines, then sines, of the wavenumbers 0 … m. The C kernel folds points and modes of
+            both signs in pairs, which leaves a quarter of the products.
+    """
+
+    whole: Tensor
+    folded: Tensor
+
+    def analyze(
+        self, fields: Float[Tensor, "lead twice_n rest"], workspace: Workspace
+    ) -> Float[Tensor, "lead kept rest"]:
+        """Return the modes of fields ``(lead, n·2, rest)``."""
+        if native := native_for(fields):
+            lead, rows, rest = fields.shape
+            out = workspace.empty((lead, len(self.whole), rest), fields)
+            sizes = (lead, rows // 2, rest, len(self.whole) // 4)
+            native.call("analyze_complex_axis", *sizes, self.folded, fields, out)
+            return out
+        return along(self.whole, fields, workspace)
+
+    def synthesize(
+        self, modes: Float[Tensor, "lead kept rest"], workspace: Workspace
+    ) -> Float[Tensor, "lead twice_n rest"]:
+        """Return the adjoint of `analyze` applied to `modes`: the inverse transform, as the matrix is not scaled."""
+        if native := native_for(modes):
+            lead, rows, rest = modes.shape
+            out = workspace.empty((lead, self.whole.shape[1], rest), modes)
+            sizes = (lead, self.whole.shape[1] // 2, rest, rows // 4)
+            native.call("synthesize_complex_axis", *sizes, self.folded, modes, out)
+            return out
+        return along(self.whole.T, modes, workspace)
 
 
 def analyze_axis(

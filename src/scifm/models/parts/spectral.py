@@ -26,7 +26,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from scifm.errors import ConfigError, SignatureError
-from scifm.models.parts.kernels import LayerEnd, along, analyze_axis, mix, mix_gradients, synthesize_axis
+from scifm.models.parts.kernels import ComplexAxis, LayerEnd, analyze_axis, mix, mix_gradients, synthesize_axis
 from scifm.models.parts.workspace import Workspace
 
 __all__ = [
@@ -50,13 +50,12 @@ class TransformMatrices:
     Args:
         forward: ``(2·modes, n)`` of the last axis: cos, then −sin, divided by the number of points of the grid.
         inverse: ``(2·modes, n)`` of the last axis: cos, then −sin, times the weight of a mode and its conjugate.
-        blocks: one ``(2·2·modes, n·2)`` real form of a complex transform for each of the other axes; rows list all real
-            parts, then all imaginary ones, columns alternate between them.
+        others: one for each of the other axes.
     """
 
     forward: Tensor
     inverse: Tensor
-    blocks: tuple[Tensor, ...]
+    others: tuple[ComplexAxis, ...]
 
 
 def _cosines_and_sines(modes: list[int], num_points: int) -> tuple[Tensor, Tensor]:
@@ -86,24 +85,23 @@ def transform_matrices(
     weight = torch.full((2, last[0], 1), 2.0, dtype=torch.float64)
     weight[:, 0] = 1.0
     weight = weight.flatten(0, 1)
-    blocks = []
-    for m, n in others:
-        cos, sin = _cosines_and_sines([*range(m), *range(-m, 0)], n)
-        columns = torch.stack([torch.cat([cos, -sin]), torch.cat([sin, cos])], dim=-1)
-        blocks.append(columns.flatten(1))
 
     def settle(matrix: Tensor) -> Tensor:
         return matrix.to(dtype=dtype, device=device).contiguous()
 
-    return TransformMatrices(
-        settle(pair / math.prod(num_points)), settle(pair * weight), tuple(settle(block) for block in blocks)
-    )
+    axes = []
+    for m, n in others:
+        cos, sin = _cosines_and_sines([*range(m), *range(-m, 0)], n)
+        columns = torch.stack([torch.cat([cos, -sin]), torch.cat([sin, cos])], dim=-1)
+        folded = torch.cat(_cosines_and_sines(list(range(m + 1)), n))
+        axes.append(ComplexAxis(settle(columns.flatten(1)), settle(folded)))
+    return TransformMatrices(settle(pair / math.prod(num_points)), settle(pair * weight), tuple(axes))
 
 
 def analyze(
     fields: Float[Tensor, "*space rest"],
     last: Float[Tensor, "kept n"],
-    blocks: tuple[Tensor, ...],
+    others: tuple[ComplexAxis, ...],
     workspace: Workspace,
 ) -> Float[Tensor, "2 modes rest"]:
     """Return the kept modes of real fields.
@@ -114,7 +112,7 @@ def analyze(
     Args:
         fields: ``(*space, rest)``, contiguous.
         last: ``(2·modes, n)`` of the last spatial axis.
-        blocks: real forms of the other axes.
+        others: the other axes.
         workspace: where large tensors come from.
 
     Returns:
@@ -122,29 +120,32 @@ def analyze(
     """
     *space, rest = fields.shape
     lines = analyze_axis(last, fields.view(-1, space[-1], rest), workspace)
-    return analyze_lines(lines, tuple(space), blocks, workspace)
+    return analyze_lines(lines, tuple(space), others, workspace)
 
 
 def analyze_lines(
-    lines: Float[Tensor, "lines kept rest"], space: tuple[int, ...], blocks: tuple[Tensor, ...], workspace: Workspace
+    lines: Float[Tensor, "lines kept rest"],
+    space: tuple[int, ...],
+    others: tuple[ComplexAxis, ...],
+    workspace: Workspace,
 ) -> Float[Tensor, "2 modes rest"]:
     """Do all steps of `analyze` but the first, the last axis'."""
     result = lines
-    for axis in range(len(blocks) - 1, -1, -1):
-        lead = math.prod(space[:axis])
-        result = along(blocks[axis], result.view(lead, 2 * space[axis], -1), workspace)
+    for index in range(len(others) - 1, -1, -1):
+        lead = math.prod(space[:index])
+        result = others[index].analyze(result.view(lead, 2 * space[index], -1), workspace)
     return result.view(2, -1, lines.shape[-1])
 
 
 def synthesize_lines(
-    modes: Float[Tensor, "2 modes rest"], space: tuple[int, ...], blocks: tuple[Tensor, ...], workspace: Workspace
+    modes: Float[Tensor, "2 modes rest"], space: tuple[int, ...], others: tuple[ComplexAxis, ...], workspace: Workspace
 ) -> Float[Tensor, "lines kept rest"]:
     """Undo all steps of `analyze` but the last axis', by the adjoint (same matrices).
 
     Args:
         modes: ``(2, modes in all, rest)``.
         space: points per axis.
-        blocks: as in `analyze`.
+        others: as in `analyze`.
         workspace: where large tensors come from.
 
     Returns:
@@ -152,8 +153,8 @@ def synthesize_lines(
         weighted matrix this is the inverse transform.
     """
     rest, result, lead = modes.shape[-1], modes, 1
-    for n, block in zip(space[:-1], blocks, strict=True):
-        result = along(block.T, result.view(lead, block.shape[0], -1), workspace)
+    for n, axis in zip(space[:-1], others, strict=True):
+        result = axis.synthesize(result.view(lead, len(axis.whole), -1), workspace)
         lead *= n
     return result.view(lead, -1, rest)
 
@@ -172,11 +173,11 @@ class _GemmLayer(torch.autograd.Function):
     ) -> Tensor:
         *space, batch, channels = x.shape
         width = len(skip)
-        modes = analyze(x.view(*space, -1), matrices.forward, matrices.blocks, end.workspace)
+        modes = analyze(x.view(*space, -1), matrices.forward, matrices.others, end.workspace)
         modes = modes.view(2, -1, batch, channels)
         mixed = mix(modes, weight, end.workspace)
         mixed[0, 0] += bias  # a constant over space is the real part of the mode of wavenumber zero
-        lines = synthesize_lines(mixed.view(2, -1, batch * width), tuple(space), matrices.blocks, end.workspace)
+        lines = synthesize_lines(mixed.view(2, -1, batch * width), tuple(space), matrices.others, end.workspace)
         in_lines = x.view(len(lines), space[-1], batch, channels)
         out, before = end.value(in_lines, skip, matrices.inverse, lines, keep=any(ctx.needs_input_grad))
         ctx.matrices, ctx.end = matrices, end
@@ -194,11 +195,11 @@ class _GemmLayer(torch.autograd.Function):
         spectrum, grad_x, grad_skip = end.gradient(
             above, before, x.view(*above.shape[:-1], channels), skip, matrices.inverse, needs_x=needs_x
         )
-        spectrum = analyze_lines(spectrum, tuple(space), matrices.blocks, end.workspace).view(2, -1, batch, len(skip))
+        spectrum = analyze_lines(spectrum, tuple(space), matrices.others, end.workspace).view(2, -1, batch, len(skip))
         back, grad_weight = mix_gradients(modes, weight, spectrum, (needs_x, needs_weight), end.workspace)
         if grad_x is not None and back is not None:
             back = back.view(2, -1, batch * channels)
-            lines = synthesize_lines(back, tuple(space), matrices.blocks, end.workspace)
+            lines = synthesize_lines(back, tuple(space), matrices.others, end.workspace)
             synthesize_axis(matrices.forward, lines, grad_x.view(len(lines), space[-1], -1), end.workspace)
             grad_x = grad_x.view(x.shape)
         grad_bias = spectrum[0, 0].sum(0) if needs_bias else None
