@@ -21,11 +21,9 @@ from unittest import mock
 import torch
 
 from counting import Case, Machine, floor_seconds, measure_machine, parts_of
-from harness import Row, argument_parser, hardware, publish
+from harness import Row, argument_parser, hardware, publish, put_into
 from scifm.models.parts import native
 from step import CASES, FULL_GRID, Ours
-
-BEGIN, END = "<!-- begin: benchmarks/floor.py -->", "<!-- end: benchmarks/floor.py -->"
 
 
 def measured_parts(case: Case, repeats: int) -> tuple[dict[str, float], float, float]:
@@ -97,17 +95,10 @@ def table_of(case: Case, machine: Machine, repeats: int) -> tuple[list[Row], str
     return rows, f"**{name}**\n\n" + "\n".join(lines)
 
 
-def put_into(page: Path, text: str) -> None:
-    """Replace what stands between the two markers of a page."""
-    old = page.read_text("utf-8")
-    head, rest = old.split(BEGIN)
-    page.write_text(f"{head}{BEGIN}\n\n{text}\n\n{END}{rest.split(END)[1]}", "utf-8")
-
-
 def main() -> None:
     """Run the benchmark."""
     parser = argument_parser(__doc__ or "")
-    parser.add_argument("--cases", type=int, nargs="+", default=list(range(len(CASES))), help="which rows, from 0")
+    parser.add_argument("--cases", type=int, nargs="+", default=list(range(6)), help="which rows, from 0")
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--docs", type=Path, metavar="PAGE", help="put the tables into this page")
     arguments = parser.parse_args()
@@ -131,7 +122,7 @@ def main() -> None:
         texts.append(text)
     publish("The floor of a training step", rows, arguments.json)
     if arguments.docs:
-        put_into(arguments.docs, "\n\n".join(texts))
+        put_into(arguments.docs, "benchmarks/floor.py", "\n\n".join(texts))
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["Row", "alternate", "argument_parser", "hardware", "medians", "publish", "versions"]
+__all__ = ["Row", "alternate", "argument_parser", "hardware", "medians", "publish", "put_into", "versions"]
 
 _PACKAGES = ("scifm", "torch", "numpy")
 
@@ -130,6 +130,13 @@ def publish(title: str, rows: Sequence[Row], out: Path | None) -> None:
         out.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps(document, indent=2) + "\n" if out.suffix != ".csv" else _as_csv(document)
         out.write_text(text, encoding="utf-8")
+
+
+def put_into(page: Path, name: str, text: str) -> None:
+    """Replace what stands between the two comments ``begin: name`` and ``end: name`` of a page."""
+    begin, end = f"<!-- begin: {name} -->", f"<!-- end: {name} -->"
+    head, rest = page.read_text("utf-8").split(begin)
+    page.write_text(f"{head}{begin}\n\n{text}\n\n{end}{rest.split(end)[1]}", "utf-8")
 
 
 def _as_csv(document: Mapping[str, Any]) -> str:

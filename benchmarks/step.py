@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from counting import floor_seconds, measure_machine
-from harness import Row, alternate, argument_parser, medians, publish
+from harness import Row, alternate, argument_parser, medians, publish, put_into
 from scifm.fields.batch import Signature
 from scifm.models.fno import FNO, FNOConfig
 from textbook import TextbookFNO
@@ -39,6 +39,7 @@ CASES = [  # grid, modes, width, batch
     ((256, 256), 12, 32, 2),
     ((1024,), 64, 64, 32),
     ((32, 32, 32), 8, 32, 4),
+    ((128, 128), 32, 64, 128),  # the reference paper's size, for a GPU
 ]
 COEFFICIENTS = ("a", "b", "c")
 FULL_GRID = {"latent_points": 0, "residual": False, "engine": "gemm"}
@@ -109,13 +110,11 @@ def peak_bytes(index: int, name: str, threads: int) -> int:
     space, modes, width, batch = CASES[index]
     small = tuple(8 for _ in space)
     step_of(contestants(small, 2, 8)[name](), torch.randn(2, 1 + len(COEFFICIENTS), *small))()  # libraries come in
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
     before = resident("VmRSS")
     step = step_of(contestants(space, modes, width)[name](), torch.randn(batch, 1 + len(COEFFICIENTS), *space))
     for _ in range(3):
         step()
-    return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else resident("VmHWM") - before
+    return resident("VmHWM") - before
 
 
 def peak_rows(index: int, case: str, names: list[str]) -> list[Row]:
@@ -133,35 +132,69 @@ def peak_rows(index: int, case: str, names: list[str]) -> list[Row]:
     return rows
 
 
+def table_of(rows: list[Row]) -> str:
+    """Return what the documentation shows of the rows: how many times faster, how much memory."""
+    columns = {
+        "step, ms": "step: ours",
+        "neuraloperator over ours": "step: neuraloperator over ours",
+        "textbook over ours": "step: textbook over ours",
+        "floor over ours": "step: floor over ours",
+        "inference, neuraloperator over ours": "inference: neuraloperator over ours",
+        "peak memory, ours over neuraloperator": "step, peak memory: ours over neuraloperator",
+        "latent grid: step, neuraloperator over ours": "step: neuraloperator over ours, latent grid",
+    }
+    cases = list(dict.fromkeys(row.case for row in rows if row.case != "machine"))
+    found = {(row.case, row.metric): row.value for row in rows}
+    lines = ["| case | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
+    for case in cases:
+        values = (found.get((case, metric)) for metric in columns.values())
+        lines.append(f"| {case} | " + " | ".join("" if v is None else f"{v:.3g}" for v in values) + " |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Run the benchmark."""
     parser = argument_parser(__doc__ or "")
-    parser.add_argument("--cases", type=int, nargs="+", default=list(range(len(CASES))), help="which rows, from 0")
+    parser.add_argument("--cases", type=int, nargs="+", default=list(range(6)), help="which rows, from 0")
     parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--docs", type=Path, metavar="PAGE", help="put the comparison into this page")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", choices=["float32", "tf32", "bf16"], default="float32")
+    parser.add_argument("--compile", action="store_true", help="also time every network through torch.compile")
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    machine = measure_machine()
-    rows = [Row("machine", "matrix product", machine.product / 1e9, "GFLOP/s")]
-    rows.append(Row("machine", "copy, read plus written", machine.copy / 1e9, "GB/s"))
+    torch.set_float32_matmul_precision("high" if arguments.precision == "tf32" else "highest")
+    on_cpu = arguments.device == "cpu"
+    rows = []
+    if on_cpu:
+        machine = measure_machine()
+        rows.append(Row("machine", "matrix product", machine.product / 1e9, "GFLOP/s"))
+        rows.append(Row("machine", "copy, read plus written", machine.copy / 1e9, "GB/s"))
     for index in arguments.cases:
         space, modes, width, batch = CASES[index]
-        x = torch.randn(batch, 1 + len(COEFFICIENTS), *space)
-        networks = {name: make() for name, make in contestants(space, modes, width).items()}
+        x = torch.randn(batch, 1 + len(COEFFICIENTS), *space, device=arguments.device)
+        networks = {name: make().to(arguments.device) for name, make in contestants(space, modes, width).items()}
+        if arguments.compile:
+            networks |= {f"{name}, compiled": torch.compile(network) for name, network in networks.items()}
         case = f"{'x'.join(map(str, space))}, {modes} modes, width {width}, batch {batch}"
+        case += "" if arguments.precision == "float32" else f", {arguments.precision}"
         for what, prepare in (("step", step_of), ("inference", answer_of)):
             prepared = {name: prepare(network, x) for name, network in networks.items()}
-            times = medians(alternate(prepared, repeats=arguments.repeats, warmups=2))
+            with torch.autocast(arguments.device, torch.bfloat16, enabled=arguments.precision == "bf16"):
+                times = medians(alternate(prepared, repeats=arguments.repeats, warmups=2))
             rows += [Row(case, f"{what}: {name}", 1e3 * seconds, "ms") for name, seconds in times.items()]
             for other in ("neuraloperator", "textbook"):
                 for mine in ("ours", "ours, latent grid"):
                     if other in times:
                         rows.append(Row(case, f"{what}: {other} over {mine}", times[other] / times[mine], "ratio"))
-            if what == "step":
+            if what == "step" and on_cpu:
                 share = floor_seconds(CASES[index], machine) / times["ours"]
                 rows.append(Row(case, "step: floor over ours", share, "ratio"))
-        if Path("/proc/self/status").exists():
+        if on_cpu and Path("/proc/self/status").exists():
             rows += peak_rows(index, case, list(networks))
+    if arguments.docs:
+        put_into(arguments.docs, "benchmarks/step.py", table_of(rows))
     publish("One step and one answer of a Fourier neural operator", rows, arguments.json)
 
 

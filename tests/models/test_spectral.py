@@ -204,3 +204,6 @@ def test_matrices_are_built_once():
 def test_the_cost_rule_prefers_matrices_for_few_modes_and_transforms_for_many():
     assert choose_engine((64, 64), (12, 12)) == "gemm"
     assert choose_engine((2048, 2048), (512, 512)) == "fft"
+    assert choose_engine((4096,), (256,)) == "fft"
+    assert choose_engine((4096,), (256,), folded=True) == "gemm"
+    assert choose_engine((4096,), (1024,), folded=True) == "fft"

@@ -66,7 +66,7 @@ class TransferRecipe(Config):
         system=SystemConfig(name="poisson", knobs={"anisotropy": [1, 5]}),
         data=DataConfig(num_points=64),
         model=ModelConfig(network=FNOConfig()),
-        training=TrainingConfig(num_steps=2200, validate_every=200),
+        training=TrainingConfig(num_steps=6000, validate_every=500),
     )
     downstream: SystemConfig = SystemConfig(name="poisson", knobs={"anisotropy": [5, 10]})
     few_shot: tuple[int, ...] = (16, 64, 256)

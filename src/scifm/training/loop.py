@@ -54,6 +54,7 @@ class TrainingConfig(Config):
         patience: stop after this many validations without a better score and go back to the weights that had the best
             one; absent: train to the end and keep the last weights.
         precision: ``32-true``, ``64-true`` or ``bf16-mixed`` (Fabric's names).
+        tf32: on NVIDIA GPUs, multiply float32 matrices in TensorFloat-32 (10 bits of mantissa); no effect elsewhere.
         accelerator: ``auto``, ``cpu`` or ``cuda``.
     """
 
@@ -70,6 +71,7 @@ class TrainingConfig(Config):
     checkpoint_every: int = Field(500, ge=1)
     patience: int | None = Field(None, ge=1)
     precision: Literal["32-true", "64-true", "bf16-mixed"] = "32-true"
+    tf32: bool = False
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
 
 
@@ -120,6 +122,17 @@ def _stop_requests() -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def _product_precision(tf32: bool) -> Iterator[None]:
+    """Let GPUs multiply float32 matrices in TensorFloat-32, and put torch's global setting back afterwards."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if tf32 else before)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def train(
@@ -182,7 +195,8 @@ class _Loop:
             self.position, self.best = self.checkpoint.load(self.operator, self._bare_optimizer)
         self.observe(event="resumed", step=self.position.step)
         self.operator.train()
-        with _stop_requests() as stop_requested:
+        tf32 = self.config.tf32 and self.fabric.device.type == "cuda"
+        with _stop_requests() as stop_requested, _product_precision(tf32):
             while self.position.step < self.config.num_steps and not self._out_of_patience():
                 self._step()
                 self._keep_books()

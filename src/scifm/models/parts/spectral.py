@@ -27,6 +27,7 @@ from torch.nn import functional
 
 from scifm.errors import ConfigError, SignatureError
 from scifm.models.parts.kernels import ComplexAxis, LayerEnd, analyze_axis, mix, mix_gradients, synthesize_axis
+from scifm.models.parts.native import native_for
 from scifm.models.parts.workspace import Workspace
 
 __all__ = [
@@ -226,21 +227,32 @@ def _fft_mixing(x: Tensor, weight: Tensor, modes: tuple[int, ...]) -> Tensor:
     return torch.fft.irfftn(full, s=tuple(space), dim=axes, norm="ortho")
 
 
-def choose_engine(num_points: tuple[int, ...], modes: tuple[int, ...]) -> Literal["gemm", "fft"]:
+def choose_engine(
+    num_points: tuple[int, ...], modes: tuple[int, ...], *, folded: bool = False
+) -> Literal["gemm", "fft"]:
     """Return the engine expected to be faster, from a count of operations per channel.
 
     A transform by matrices costs 2·k·n a line and runs at the speed of matrix products; a fast transform costs about
-    2.5·n·log₂ n a line but is bound by memory, so each of its operations is counted fifteen times. Modes are mixed at
-    the same cost by both. ``benchmarks/engines.py`` times both: the choice was at worst 1.10 times slower.
+    2.5·n·log₂ n a line but is bound by memory, so each of its operations counts many times: 12.5 against torch's
+    products, 25 against the compiled ones. Modes are mixed at the same cost by both. ``benchmarks/engines.py`` times
+    both: over its shapes the compiled engine's choice was never slower than the other, torch's at worst 1.4 times.
+
+    Args:
+        num_points: points per axis.
+        modes: modes kept per axis.
+        folded: whether the compiled kernels run, which fold points and modes in pairs: half the products along the last
+            axis, a quarter along the others.
     """
     gemm, lines = 0.0, math.prod(num_points)
     for index, (k, n) in enumerate(reversed(list(zip(modes, num_points, strict=True)))):
-        rows = k if index == 0 else 2 * k
+        is_last = index == 0
+        rows = k if is_last else 2 * k
         lines = lines // n
-        gemm += 2.0 * (2 if index == 0 else 4) * rows * n * lines
+        products = 2.0 * (2 if is_last else 4) * rows * n * lines
+        gemm += products / (2 if is_last else 4) if folded else products
         lines *= rows
     total = math.prod(num_points)
-    fft = 2.5 * total * math.log2(total) * 15.0
+    fft = 2.5 * total * math.log2(total) * (25.0 if folded else 12.5)
     return "gemm" if gemm <= fft else "fft"
 
 
@@ -295,7 +307,9 @@ class FourierLayer(nn.Module):
             SignatureError: if an axis has fewer than twice as many points as modes.
         """
         space = tuple(x.shape[:-2])
-        engine = choose_engine(space, self.modes) if self.engine == "auto" else self.engine
+        engine = self.engine
+        if engine == "auto":
+            engine = choose_engine(space, self.modes, folded=native_for(x) is not None)
         matrices = transform_matrices(space, self.modes, x.dtype, x.device)
         if engine == "fft":
             wide = x if x.dtype in (torch.float32, torch.float64) else x.float()  # fast transforms know no bf16
