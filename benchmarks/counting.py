@@ -84,7 +84,7 @@ def parts_of(space: tuple[int, ...], modes: int, width: int, batch: int) -> list
             "transforms",
             layers * (2 * last + 4 * others),
             4 * layers * (4 * moved + activation + 2 * activation),
-            ("product",),
+            ("analyze_axis", "synthesize_axis", "analyze_complex_axis", "synthesize_complex_axis"),
         ),
         Part("mode mixing", layers * 3 * 4 * weights * batch, 4 * layers * 3 * weights, ("mix", "mix_gradients")),
         Part(

@@ -67,7 +67,7 @@ def table_of(case: Case, machine: Machine, repeats: int) -> tuple[list[Row], str
     )
     parts = parts_of(*case)
     for part in parts:
-        seconds = sum(kernels[kernel] for kernel in part.kernels) if part.kernels else update
+        seconds = sum(kernels.get(kernel, 0.0) for kernel in part.kernels) if part.kernels else update
         if part is parts[-1]:
             seconds = whole - taken
         taken += seconds
