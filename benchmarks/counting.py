@@ -71,14 +71,15 @@ def parts_of(space: tuple[int, ...], modes: int, width: int, batch: int) -> list
     last = 2 * 2 * modes * (activation // space[-1]) * (space[-1] // 2 + 1)  # of one layer, points folded in pairs
     others, moved, lines = 0, 0, points // space[-1] * 2 * modes * batch * width
     for n in reversed(space[:-1]):
-        others += 2 * 2 * (modes + 1) * (n // 2 + 1) * (2 * lines // n)  # modes of both signs folded too
+        others += 2 * 2 * (modes + 1) * (n // 2 + 1) * (lines // n)  # modes of both signs folded too
         kept = lines // n * 2 * modes
         moved += lines + kept
         lines = kept
     layers, skip = NUM_LAYERS, 2 * width * activation
     hidden = points * batch * PROJECTION
     params = layers * (weights + width * width) + (width + 1) * PROJECTION
-    ends = 10 * layers - 2 * layers - 2  # passes over an activation; two less where there is no GELU; two in transforms
+    # x in, before and after the activation out; then the gradient, before and x in, the gradient of x out
+    ends = 7 * layers - 2  # the last layer has no activation
     return [
         Part(
             "transforms",

@@ -42,6 +42,20 @@ def assert_same(function) -> None:
         assert float((got - expected).abs().max()) < 1e-5 * scale, index
 
 
+@settings(max_examples=40)
+@given(st.integers(1, 3), SIZES, LONG, LONG, st.booleans())
+def test_plain_products(batch, rows, depth, columns, adds):
+    a, b, c = (
+        torch.randn(rows, depth) / depth**0.5,
+        torch.randn(batch, depth, columns),
+        torch.randn(batch, rows, columns),
+    )
+    expected = a @ b + c if adds else a @ b
+    strides = (0, depth, 1, b, depth * columns, columns, c, rows * columns, columns)
+    native.library().call("product", batch, rows, columns, depth, a, *strides, int(adds))
+    torch.testing.assert_close(c, expected, rtol=1e-5, atol=1e-5)
+
+
 def waves(modes: int, points: int) -> torch.Tensor:
     """Cosines, then sines, of a periodic axis."""
     angle = 2 * torch.pi * torch.outer(torch.arange(modes).double(), torch.arange(points).double()) / points

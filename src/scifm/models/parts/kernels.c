@@ -191,7 +191,7 @@ static inline __m512 gelu_slope(__m512 x) { return look_up(locate(x), 1); }
 
 /* ---- products for all threads ----------------------------------------------------------------------------------- */
 
-/* batch x [c (m, n) = or += or -= a (m, k) b (k, n)]. */
+/* batch x [c (m, n) = or += or -= a (m, k) b (k, n)]: what the machine can do, for benchmarks/counting.py. */
 void scifm_product(int threads, i64 batch, i64 m, i64 n, i64 k, const float *a, i64 a_batch, i64 a_row, i64 a_col,
                    const float *b, i64 b_batch, i64 b_row, float *c, i64 c_batch, i64 c_row, i64 how) {
     const int by_batch = batch >= threads, by_columns = n >= m;
