@@ -113,8 +113,9 @@ def library() -> Library | None:
 
 def _warn(reason: str) -> None:
     warnings.warn(
-        f"The fast CPU kernels are off, torch does their work (two to three times slower): {reason}. Install gcc, or "
-        "set SCIFM_NATIVE=0 to be content with torch.",
+        "The fast CPU kernels are off and torch does their work, two to three times slower: "
+        f"{reason.rstrip('.')}. Install gcc, let XDG_CACHE_HOME name a folder that can be written, or set SCIFM_NATIVE=0 "
+        "to be content with torch.",
         RuntimeWarning,
         stacklevel=3,
     )
