@@ -114,8 +114,8 @@ def library() -> Library | None:
 def _warn(reason: str) -> None:
     warnings.warn(
         "The fast CPU kernels are off and torch does their work, two to three times slower: "
-        f"{reason.rstrip('.')}. Install gcc, let XDG_CACHE_HOME name a folder that can be written, or set SCIFM_NATIVE=0 "
-        "to be content with torch.",
+        f"{reason.rstrip('.')}. Install gcc, let XDG_CACHE_HOME name a folder that can be written, or set "
+        "SCIFM_NATIVE=0 to be content with torch.",
         RuntimeWarning,
         stacklevel=3,
     )
