@@ -192,7 +192,7 @@ def main() -> None:
                 share = floor_seconds(CASES[index], machine) / times["ours"]
                 rows.append(Row(case, "step: floor over ours", share, "ratio"))
         if on_cpu and Path("/proc/self/status").exists():
-            rows += peak_rows(index, case, list(networks))
+            rows += peak_rows(index, case, list(contestants(space, modes, width)))
     if arguments.docs:
         put_into(arguments.docs, "benchmarks/step.py", table_of(rows))
     publish("One step and one answer of a Fourier neural operator", rows, arguments.json)

@@ -208,3 +208,4 @@ def test_other_precisions_and_devices_go_through_torch():
     assert native.native_for(torch.zeros(1, dtype=torch.float64)) is None
     assert native.native_for(torch.zeros(1, device="meta")) is None
     assert native.native_for(torch.zeros(1)) is not None
+    assert native.native_for(torch.zeros(0)) is None  # work is cut by the size of a row, which must not be zero

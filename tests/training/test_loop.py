@@ -12,7 +12,7 @@ from scifm.config import build_config
 from scifm.data.stream import Epochs
 from scifm.errors import ConfigError
 from scifm.training.checkpoint import Checkpoint
-from scifm.training.loop import DivergedError, TrainingConfig, train, validation_error
+from scifm.training.loop import DivergedError, TrainingConfig, _product_precision, train, validation_error
 
 
 def config(**changes) -> TrainingConfig:
@@ -232,3 +232,19 @@ def test_divergence_is_told_and_the_state_before_is_kept(tmp_path):
 def test_a_wild_learning_rate_diverges():
     with pytest.raises(DivergedError, match="with learning rate"):
         train(tiny.operator(), source(), config=config(learning_rate=1e30, schedule="constant"))
+
+
+def test_tf32_is_asked_for_on_gpus_only_and_torch_gets_its_setting_back():
+    before = torch.get_float32_matmul_precision()
+    with _product_precision(True):
+        assert torch.get_float32_matmul_precision() == "high"
+    assert torch.get_float32_matmul_precision() == before
+    seen = []
+    settings = config(num_steps=1, tf32=True, accelerator="cpu")
+    train(
+        tiny.operator(),
+        source(),
+        config=settings,
+        observe=lambda **event: seen.append(torch.get_float32_matmul_precision()),
+    )
+    assert set(seen) == {before}

@@ -51,7 +51,8 @@ class Library:
         """Run ``scifm_<name>`` on as many threads as torch uses.
 
         Raises:
-            TypeError: if the number of arguments is not that of the C function, or one is of another kind.
+            TypeError: if the number of arguments is not that of the C function.
+            ctypes.ArgumentError: if one is of another kind.
         """
         function = self._functions[name]
         if len(arguments) + 1 != len(function.argtypes):
@@ -87,6 +88,8 @@ def _parameters(text: str) -> list[str]:
 def native_for(tensor: Tensor) -> Library | None:
     """Return the library where it can work on `tensor`, else None."""
     if tensor.dtype != torch.float32 or type(tensor) not in (Tensor, torch.nn.Parameter) or tensor.device.type != "cpu":
+        return None
+    if tensor.numel() == 0 or torch.compiler.is_compiling():  # no rows to cut; nothing a compiler could trace
         return None
     return library()
 
