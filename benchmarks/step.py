@@ -135,13 +135,12 @@ def peak_rows(index: int, case: str, names: list[str]) -> list[Row]:
 def table_of(rows: list[Row]) -> str:
     """Return what the documentation shows of the rows: how many times faster, how much memory."""
     columns = {
-        "step, ms": "step: ours",
-        "neuraloperator over ours": "step: neuraloperator over ours",
-        "textbook over ours": "step: textbook over ours",
-        "floor over ours": "step: floor over ours",
-        "inference, neuraloperator over ours": "inference: neuraloperator over ours",
-        "peak memory, ours over neuraloperator": "step, peak memory: ours over neuraloperator",
-        "latent grid: step, neuraloperator over ours": "step: neuraloperator over ours, latent grid",
+        "step, times neuralop.": "step: neuraloperator over ours",
+        "step, times textbook": "step: textbook over ours",
+        "share of floor": "step: floor over ours",
+        "answer, times neuralop.": "inference: neuraloperator over ours",
+        "memory, share": "step, peak memory: ours over neuraloperator",
+        "step, latent grid": "step: neuraloperator over ours, latent grid",
     }
     cases = list(dict.fromkeys(row.case for row in rows if row.case != "machine"))
     found = {(row.case, row.metric): row.value for row in rows}
