@@ -5,6 +5,8 @@ both alike. The time to an error is the number of steps it took times the median
 took, so that what disturbs the machine after one has finished does not count against the other. Sampling is included,
 scoring on 256 unseen samples is not. A schedule that ends early reaches a modest error sooner, so both contestants run
 once for each error, on a schedule as long as that error needs (``--reference-steps``, ``--ours-steps``).
+``--minutes 15`` asks instead how low each gets in that time: the schedule of each is as many steps as its median step,
+taken over the first turns, goes into the time, so a machine that slows down later shortens nobody's training.
 
 The reference recipe: summed squared error, Adam at 1e-3, cosine to zero, the paper's normalization and positive-uniform
 first spectral weights. Its width and modes default to 32 and 16 instead of the paper's 64 and 32, which take several
@@ -17,6 +19,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +43,7 @@ SYSTEM = Poisson(anisotropy=Knob(1, 5))
 GRID = Grid.square(64)
 BATCH_SIZE = 32
 TURN = 10  # steps a contestant takes before the other's turn
+CALIBRATION_TURNS = 7
 
 
 class Contestant:
@@ -62,8 +66,8 @@ class Contestant:
         self.steps, self.error = 0, float("inf")
         self.turns: list[float] = []  # seconds a step, turn by turn
 
-    def take_turn(self, test: Batch) -> None:
-        """Take a few steps, timed, then score, not timed."""
+    def take_turn(self) -> None:
+        """Take a few steps, timed."""
         started, first = time.perf_counter(), self.steps
         for _ in range(min(TURN, self.num_steps - self.steps)):
             self.optimizer.param_groups[0]["lr"] = self.peak * self.factor(self.steps)
@@ -73,6 +77,9 @@ class Contestant:
             self.optimizer.step()
             self.steps += 1
         self.turns.append((time.perf_counter() - started) / (self.steps - first))
+
+    def score(self, test: Batch) -> None:
+        """Set the error on `test`, not timed."""
         with torch.no_grad():
             pieces = [test.select(slice(start, start + 64)) for start in range(0, test.num_samples, 64)]
             errors = [relative_l2(self.answer(piece), piece.require_targets()) for piece in pieces]
@@ -124,7 +131,8 @@ def race(target: float, contestants: dict[str, Contestant], test: Batch) -> None
     running = dict(contestants)
     while running:
         for name, contestant in list(running.items()):
-            contestant.take_turn(test)
+            contestant.take_turn()
+            contestant.score(test)
             told = f"step {contestant.steps}, {1e3 * contestant.turns[-1]:.0f} ms a step, error {contestant.error:.4f}"
             print(f"{name}: {told}", file=sys.stderr)
             if contestant.error <= target or contestant.steps >= contestant.num_steps:
@@ -140,6 +148,28 @@ def seconds_to(target: float, contestants: dict[str, Contestant]) -> dict[str, f
     }
 
 
+def race_against_the_clock(minutes: float, size: dict[str, int], seed: int, test: Batch) -> list[Row]:
+    """Let both train for `minutes` each and report how low they get."""
+    makers = {"reference": partial(reference, seed=seed, **size), "ours": partial(ours, seed=seed)}
+    trials = {name: make(CALIBRATION_TURNS * TURN) for name, make in makers.items()}
+    for _ in range(CALIBRATION_TURNS):
+        for trial in trials.values():
+            trial.take_turn()
+    rows = []
+    for name, make in makers.items():
+        step = statistics.median(trials[name].turns)
+        contestant = make(int(60 * minutes / step))
+        while contestant.steps < contestant.num_steps:
+            contestant.take_turn()
+        contestant.score(test)
+        case = f"{name}, {minutes:g} minutes"
+        rows.append(Row(case, "error at the end", contestant.error, "relative L2"))
+        rows.append(Row(case, "steps taken", contestant.steps, "steps"))
+        rows.append(Row(case, "time of a step, median of the first turns", 1e3 * step, "ms"))
+        print(f"{case}: {contestant.error:.5f} after {contestant.steps} steps", file=sys.stderr)
+    return rows
+
+
 def main() -> None:
     """Run the benchmark."""
     parser = argument_parser(__doc__ or "")
@@ -148,15 +178,20 @@ def main() -> None:
     parser.add_argument("--targets", type=float, nargs="+", default=[0.05, 0.03], help="relative L2 errors to reach")
     parser.add_argument("--reference-steps", type=int, nargs="+", default=[700, 1500], help="schedule for each target")
     parser.add_argument("--ours-steps", type=int, nargs="+", default=[150, 300], help="schedule for each target")
+    parser.add_argument("--minutes", type=float, help="ask how low each gets in this time instead")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     rows = []
     test = draw("test", 256)
+    size = {"width": arguments.width, "modes": arguments.modes}
+    if arguments.minutes:
+        rows = race_against_the_clock(arguments.minutes, size, arguments.seed, test)
+        publish(f"How low in {arguments.minutes:g} minutes: Poisson(1–5), 64², batch 32", rows, arguments.json)
+        return
     lengths = zip(arguments.targets, arguments.reference_steps, arguments.ours_steps, strict=True)
     for target, reference_steps, our_steps in lengths:
-        size = {"width": arguments.width, "modes": arguments.modes}
         contestants = {
             "reference": reference(reference_steps, arguments.seed, **size),
             "ours": ours(our_steps, arguments.seed),
