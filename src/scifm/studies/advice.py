@@ -1,0 +1,167 @@
+"""What to do, in words, once the need of samples is known with its doubt."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from scifm.studies.learning_curves import CurveDraws, Need
+
+__all__ = ["Advice", "Outlook", "advise", "count_in_words"]
+
+Verdict = Literal["reached", "collect", "collect and ask again", "cannot be told"]
+_MIN_EFFECTIVE_DRAWS = 50.0
+_WIDE = 30.0  # an interval whose ends differ by more than this factor names no number
+_FAR = 100.0  # times the samples at hand; beyond, two decades of extrapolation from less than one
+_SURE = 0.9
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """Where one kind of training stands and what it needs; all None where it could not be measured.
+
+    Args:
+        num_samples: the most samples it was trained on.
+        error: mean error then.
+        need: samples in all for the target.
+        draws: possible learning curves.
+    """
+
+    num_samples: int | None
+    error: float | None
+    need: Need | None
+    draws: CurveDraws | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what is known for JSON; the draws are left out."""
+        return {
+            "num_trained_samples": self.num_samples,
+            "current_error": self.error,
+            "need": None if self.need is None else self.need.to_dict(),
+            "effective_draws": None if self.draws is None else self.draws.effective,
+        }
+
+
+@dataclass(frozen=True)
+class Advice:
+    """A recommendation.
+
+    Args:
+        verdict: ``reached``, ``collect``, ``collect and ask again`` or ``cannot be told``.
+        told: the same in words, with the numbers.
+    """
+
+    verdict: Verdict
+    told: str
+
+
+def advise(few_shot: Outlook, from_scratch: Outlook, target: float, num_samples: int, zero_shot: float) -> Advice:
+    """Say what to do.
+
+    Args:
+        few_shot: of fine-tuning.
+        from_scratch: of training from scratch.
+        target: error wanted.
+        num_samples: samples there are.
+        zero_shot: error of the pre-trained operator as it is.
+    """
+    if zero_shot <= target:
+        return Advice(
+            "reached",
+            f"The target is already reached: without any training the pre-trained operator's error on your "
+            f"{num_samples} samples is {zero_shot:.3g}. No more samples are needed.",
+        )
+    for name, outlook in (("fine-tuned", few_shot), ("trained from scratch", from_scratch)):
+        if outlook.error is not None and outlook.error <= target:
+            return Advice(
+                "reached",
+                f"The target is already reached: {name} on {outlook.num_samples} of your samples, the error on those "
+                f"held out is {outlook.error:.3g}. No more samples are needed.",
+            )
+    best, name = (few_shot, "Fine-tuning")
+    worth = _worth(few_shot, from_scratch, target, num_samples)
+    if worth.probability is not None and worth.probability <= 1 - _SURE:
+        best, name = (from_scratch, "Training from scratch")
+    reason = _why_not(best, target, name)
+    if reason is not None:
+        return Advice("cannot be told", f"How many samples are needed cannot be told: {reason}")
+    assert best.need is not None
+    return _collect(best.need, name, num_samples, worth.told)
+
+
+def _why_not(outlook: Outlook, target: float, name: str) -> str | None:
+    if outlook.need is None or outlook.draws is None:
+        return f"{name} diverged at too many of the sizes tried. Give smaller learning rates."
+    if outlook.draws.effective < _MIN_EFFECTIVE_DRAWS:
+        return (
+            "the measured errors do not look like a learning curve as they are known (they jump, or rise with more "
+            "samples). Look at the points in plan.json, collect some more samples and ask again."
+        )
+    if math.isinf(outlook.need.median):
+        return (
+            f"{name} reaches {target:g} at no number of samples in {100 * (1 - outlook.need.reachable):.0f} % of the "
+            "learning curves that agree with what was measured. A larger or longer trained operator, or one "
+            "pre-trained nearer to your system, may help more than samples."
+        )
+    return None
+
+
+def _collect(need: Need, name: str, num_samples: int, worth: str) -> Advice:
+    median, low, high = (_further(count, num_samples) for count in (need.median, need.low, need.high))
+    between = f"{100 * need.level:.0f} % interval {count_in_words(low)} to {count_in_words(high)}"
+    if high <= _WIDE * max(low, num_samples) and median <= _FAR * num_samples:
+        return Advice("collect", f"Collect about {count_in_words(median)} more samples ({between}). {worth}")
+    return Advice(
+        "collect and ask again",
+        f"{name} may need about {count_in_words(median)} more samples ({between}), too wide to plan by. Collect "
+        f"{count_in_words(max(low, num_samples))} more first, and ask again with them. {worth}",
+    )
+
+
+def _further(needed: float, num_samples: int) -> float:
+    return max(0.0, math.ceil(needed) - num_samples) if math.isfinite(needed) else math.inf
+
+
+@dataclass(frozen=True)
+class _Worth:
+    probability: float | None
+    told: str
+
+
+def _worth(few_shot: Outlook, from_scratch: Outlook, target: float, num_samples: int) -> _Worth:
+    """Say whether fine-tuning needs fewer samples than training from scratch, and how surely."""
+    if few_shot.draws is None or from_scratch.draws is None or from_scratch.need is None:
+        return _Worth(None, "Training from scratch could not be measured beside it.")
+    ours, theirs = few_shot.draws.needed(target), from_scratch.draws.needed(target)
+    decided = ~(np.isinf(ours) & np.isinf(theirs))
+    if not decided.any():
+        return _Worth(None, "Neither fine-tuning nor training from scratch seems to reach it.")
+    probability = float((ours < theirs)[decided].mean())
+    median = from_scratch.need.median
+    scratch = f"about {count_in_words(_further(median, num_samples))} more" if math.isfinite(median) else "no number"
+    if math.isinf(median):
+        scratch = "more than can be told, if it gets there at all"
+    if probability >= _SURE:
+        return _Worth(probability, f"Pre-training is worth it: from scratch it takes {scratch}.")
+    if probability <= 1 - _SURE:
+        return _Worth(probability, f"Pre-training is not worth it here: train from scratch, which takes {scratch}.")
+    return _Worth(
+        probability,
+        f"Whether pre-training needs fewer samples is not sure (probability {probability:.2f}): from scratch it takes "
+        f"{scratch}.",
+    )
+
+
+def count_in_words(count: float) -> str:
+    """Return a number of samples to two digits; beyond a million no number is meant.
+
+    Args:
+        count: 0 or more, or infinite.
+    """
+    if count > 1e6:
+        return "over a million" if math.isfinite(count) else "no end in sight"
+    digits = max(0, len(str(int(count))) - 2)
+    return f"{round(int(count), -digits):,}"

@@ -1,0 +1,360 @@
+"""How many more samples, and is pre-training worth it? Told from a handful of samples before more are paid for.
+
+The few samples are split again and again into some to train on and some to score; training takes nested parts of the
+former, fine-tuned and from scratch under equal budgets. The errors are the points of two learning curves, which
+`scifm.studies.learning_curves` extrapolates.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Executor, as_completed
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field, model_validator
+
+from scifm.config import Config, config_hash, dump_toml
+from scifm.data.store import Store
+from scifm.errors import ConfigError, DataError, RunError
+from scifm.evaluation.evaluate import evaluate
+from scifm.fields.batch import Batch
+from scifm.fields.seeds import generator_for
+from scifm.runs import Run, describe_environment, write_atomically, write_json
+from scifm.studies.advice import Advice, Outlook, advise
+from scifm.studies.learning_curves import FEW_SHOT, FROM_SCRATCH, Curve, Prior
+from scifm.training.finetune import AdaptRecipe, DownstreamPool, finetune, from_scratch
+from scifm.training.loop import DivergedError, Observer, TrainingConfig
+
+__all__ = ["MIN_SAMPLES", "PRIORS", "Plan", "PlanRecipe", "Point", "plan"]
+
+Kind = Literal["few_shot", "from_scratch"]
+KINDS: tuple[Kind, ...] = ("few_shot", "from_scratch")
+PRIORS: Mapping[Kind, Prior] = {"few_shot": FEW_SHOT, "from_scratch": FROM_SCRATCH}
+MIN_SAMPLES = 6
+_MIN_TRAINED = 2  # the fewest samples that can choose a learning rate: one to train on, one to score
+
+
+class PlanRecipe(Config):
+    """How the few samples are tried out.
+
+    Args:
+        num_repeats: splits into samples to train on and samples to score, each with other first weights.
+        held_out: share of the samples that scores in each of them.
+        seed: of all splits.
+        adapt: how to adapt; num_samples and seed are filled in.
+        scratch_learning_rates: candidates when training from scratch, as many as for fine-tuning; empty: the same.
+    """
+
+    num_repeats: int = Field(3, ge=1)
+    held_out: float = Field(0.25, gt=0, lt=1)
+    seed: int = Field(0, ge=0)
+    adapt: AdaptRecipe = AdaptRecipe(
+        learning_rates=(3e-4, 1e-3), training=TrainingConfig(num_steps=200, validate_every=100, checkpoint_every=100)
+    )
+    scratch_learning_rates: tuple[float, ...] = (3e-3, 1e-2)
+
+    @model_validator(mode="after")
+    def _equal_budgets(self) -> PlanRecipe:
+        if len(self.scratch_learning_rates) not in (0, len(self.adapt.learning_rates)):
+            raise ValueError("give as many scratch_learning_rates as adapt.learning_rates, for an equal budget")
+        return self
+
+    def settings(self, kind: Kind, num_samples: int, repeat: int) -> AdaptRecipe:
+        """Return how one operator is trained."""
+        changes: dict[str, Any] = {"num_samples": num_samples, "seed": self.seed + repeat}
+        if kind == "from_scratch" and self.scratch_learning_rates:
+            changes["learning_rates"] = self.scratch_learning_rates
+        return self.adapt.model_copy(update=changes)
+
+    def split(self, num_samples: int, repeat: int) -> tuple[list[int], list[int]]:
+        """Return which samples one repeat trains on and which it holds out.
+
+        What is held out moves on through one permutation, so that repeats score on different samples as long as there
+        are some.
+        """
+        count = min(max(2, round(self.held_out * num_samples)), num_samples - 2 * _MIN_TRAINED)
+        order = torch.randperm(num_samples, generator=generator_for(self.seed, "plan", "held out")).tolist()
+        held_out = sorted(order[(repeat * count + i) % num_samples] for i in range(count))
+        return [i for i in range(num_samples) if i not in held_out], held_out
+
+    def counts(self, num_samples: int) -> list[int]:
+        """Return the nested numbers of samples to train on: all that are not held out, half and a quarter of them."""
+        largest = len(self.split(num_samples, 0)[0])
+        return sorted({n for n in (largest, largest // 2, largest // 4) if n >= _MIN_TRAINED})
+
+
+@dataclass(frozen=True)
+class Point:
+    """One operator trained on some of the few samples and scored on those held out.
+
+    Args:
+        kind: ``few_shot`` (fine-tuned) or ``from_scratch``.
+        num_samples: samples trained on.
+        repeat: which split.
+        relative_l2: mean error on the samples held out; None where training diverged.
+        errors: of each of them; empty where training diverged.
+        held_out: which they are, counted through all splits of the store.
+        run: folder of the run, relative to the plan's; None where training diverged.
+    """
+
+    kind: Kind
+    num_samples: int
+    repeat: int
+    relative_l2: float | None
+    errors: tuple[float, ...]
+    held_out: tuple[int, ...]
+    run: str | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What came out; `path` holds it as plan.json.
+
+    Args:
+        path: folder of the plan.
+        target_error: mean relative L2 error wanted.
+        num_samples: samples there are.
+        zero_shot: error of the pre-trained operator as it is, on all of them.
+        outlooks: current error and need of samples, by kind.
+        advice: what to do.
+        points: the numbers behind it.
+    """
+
+    path: Path
+    target_error: float
+    num_samples: int
+    zero_shot: float
+    outlooks: dict[Kind, Outlook]
+    advice: Advice
+    points: tuple[Point, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "target_error": self.target_error,
+            "num_samples": self.num_samples,
+            "zero_shot": self.zero_shot,
+            **{kind: outlook.to_dict() for kind, outlook in self.outlooks.items()},
+            "verdict": self.advice.verdict,
+            "recommendation": self.advice.told,
+            "points": [asdict(point) for point in self.points],
+        }
+
+
+def plan(
+    parent: Run | str | Path,
+    store: Store | str | Path,
+    target_error: float,
+    *,
+    out: str | Path,
+    recipe: PlanRecipe | None = None,
+    priors: Mapping[Kind, Prior] = PRIORS,
+    level: float = 0.8,
+    executor: Executor | None = None,
+    observe: Observer | None = None,
+) -> Plan:
+    """Predict how many samples a target error needs, fine-tuned and from scratch.
+
+    Runs already complete in `out` are not repeated; asking for another target, level or prior costs no training.
+
+    Args:
+        parent: a complete pre-trained run.
+        store: the few samples; all splits of it are used.
+        target_error: mean relative L2 error wanted, between 0 and 1.
+        out: folder of the plan.
+        recipe: how the samples are tried out; the defaults when left out.
+        priors: beliefs about learning curves by kind; see `scifm.studies.calibration.priors_from_table`.
+        level: probability of the intervals.
+        executor: where trainings run, several at a time; None: here, one after the other.
+        observe: called with every event, for progress.
+
+    Returns:
+        The plan, also written to plan.json in `out`.
+
+    Raises:
+        ConfigError: if the target or the level is out of range.
+        DataError: if there are fewer than 6 samples, or unusable ones.
+        RunError: if the parent is not complete, or the folder holds another plan, is in use, or cannot be written.
+        SignatureError: if the samples hold names the operator does not know.
+        StoreError: if the store cannot be read.
+    """
+    if not 0 < target_error < 1:
+        raise ConfigError(
+            f"The target error must lie strictly between 0 and 1; got {target_error}. It is a mean relative L2 error: "
+            "0.02 is 2 %, and answering zero everywhere gives 1."
+        )
+    if not 0 < level < 1:
+        raise ConfigError(f"The level of an interval must lie strictly between 0 and 1; got {level}.")
+    parent = parent if isinstance(parent, Run) else Run.open(parent)
+    parent.require_complete()
+    few = _Few.read(store if isinstance(store, Store) else Store.open(store))
+    zero_shot = evaluate(parent, few.samples).mean()
+    if not math.isfinite(zero_shot):
+        raise DataError(f"The pre-trained operator's error on the samples is {zero_shot}: look for NaN in its weights.")
+    work = _Work(parent, few, recipe or PlanRecipe(), Path(out))
+    work.claim()
+    with Run(work.folder).locked():
+        started = time.perf_counter()
+        points = work.carry_out(executor, observe if observe is not None else _ignore)
+        outlooks = {
+            kind: _outlook(kind, points, target_error, prior=priors[kind], zero_shot=zero_shot, level=level)
+            for kind in KINDS
+        }
+        advice = advise(outlooks["few_shot"], outlooks["from_scratch"], target_error, few.num_samples, zero_shot)
+        result = Plan(work.folder, target_error, few.num_samples, zero_shot, outlooks, advice, points)
+        told = {
+            "parent": str(parent.path),
+            "store": str(few.store.path),
+            "level": level,
+            "priors": {kind: priors[kind].to_dict() for kind in KINDS},
+            "seconds": time.perf_counter() - started,
+        }
+        write_json(work.folder / "plan.json", {**result.to_dict(), **told})
+        Run(work.folder).set_status("complete")
+    return result
+
+
+def _ignore(**event: Any) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class _Few:
+    """The user's samples, of all splits one after the other."""
+
+    store: Store
+    samples: Batch
+
+    @classmethod
+    def read(cls, store: Store) -> _Few:
+        if store.num_samples < MIN_SAMPLES:
+            raise DataError(
+                f"A plan needs at least {MIN_SAMPLES} samples, some to train on and some to score; the store "
+                f"'{store.path}' holds {store.num_samples}. Add some."
+            )
+        parts = (store.split(name) for name, count in store.splits.items() if count)
+        return cls(store, Batch.concatenate(part.load() for part in parts))
+
+    @property
+    def num_samples(self) -> int:
+        return self.samples.num_samples
+
+    @property
+    def content(self) -> str:
+        """A hash of the files: another one when the samples change."""
+        return config_hash({name: entry.sha256 for name, entry in self.store.card.files.items()})
+
+    def pool(self, kept: list[int]) -> DownstreamPool:
+        origin = {"store": str(self.store.path), "content": self.content, "index": kept}
+        return DownstreamPool(self.samples.select(kept), origin, self.store.homogeneities)
+
+
+def _train(kind: Kind, parent: Run, pool: DownstreamPool, settings: AdaptRecipe, out: Path) -> Run:
+    """Train one operator: the only place that knows how."""
+    return (finetune if kind == "few_shot" else from_scratch)(parent, pool, settings, out=out)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One training: small enough to send to another process, which reads the samples itself."""
+
+    kind: Kind
+    num_samples: int
+    repeat: int
+
+    def carry_out(self, recipe: PlanRecipe, parent: Path, store: Path, folder: Path) -> Point:
+        few = _Few.read(Store.open(store))
+        kept, held_out = recipe.split(few.num_samples, self.repeat)
+        settings = recipe.settings(self.kind, self.num_samples, self.repeat)
+        about = (self.kind, self.num_samples, self.repeat)
+        try:
+            run = _train(self.kind, Run.open(parent), few.pool(kept), settings, folder / "runs")
+        except DivergedError:
+            return Point(*about, None, (), tuple(held_out), None)
+        scores = evaluate(run, few.samples.select(held_out))
+        scores.write(run.path / "scores.parquet")
+        errors = tuple(scores.values["relative_l2"].double().mean(dim=(1, 2)).tolist())
+        place = run.path.relative_to(folder).as_posix()
+        if not math.isfinite(scores.mean()):
+            return Point(*about, None, (), tuple(held_out), place)
+        return Point(*about, scores.mean(), errors, tuple(held_out), place)
+
+
+@dataclass(frozen=True)
+class _Work:
+    parent: Run
+    few: _Few
+    recipe: PlanRecipe
+    folder: Path
+
+    def claim(self) -> None:
+        """Write what is planned into a new folder, or check that the folder holds this very plan."""
+        about = {"parent": config_hash(self.parent.config), "samples": self.few.content}
+        text = dump_toml({**self.recipe.to_dict(), "about": about})
+        config = self.folder / "config.toml"
+        if config.is_file() and config.read_text(encoding="utf-8") != text:
+            raise RunError(
+                f"'{self.folder}' holds a plan of another run, other samples or other settings. Choose another folder "
+                "with --out, or delete this one first."
+            )
+        if not config.is_file():
+            write_json(self.folder / "environment.json", describe_environment())
+            write_atomically(config, text.encode())
+
+    def carry_out(self, executor: Executor | None, observe: Observer) -> tuple[Point, ...]:
+        Run(self.folder).set_status("running")
+        jobs = [
+            _Job(kind, count, repeat)
+            for repeat in range(self.recipe.num_repeats)
+            for kind in KINDS
+            for count in self.recipe.counts(self.few.num_samples)
+        ]
+        name = f"{len(jobs)} trainings on parts of {self.few.num_samples} samples"
+        observe(event="stage", name=name, num_steps=len(jobs), stage=1, num_stages=1)
+        points = []
+        for point in self._results(jobs, executor):
+            points.append(point)
+            observe(event="step", step=len(points))
+            if point.relative_l2 is not None:
+                told = {"kind": point.kind, "num_samples": point.num_samples, "seed": self.recipe.seed + point.repeat}
+                observe(event="scored", relative_l2=point.relative_l2, **told)
+        return tuple(sorted(points, key=lambda p: (KINDS.index(p.kind), p.num_samples, p.repeat)))
+
+    def _results(self, jobs: list[_Job], executor: Executor | None) -> Iterator[Point]:
+        about = (self.recipe, self.parent.path, self.few.store.path, self.folder)
+        if executor is None:
+            yield from (job.carry_out(*about) for job in jobs)
+            return
+        futures = [executor.submit(job.carry_out, *about) for job in jobs]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        finally:
+            for future in futures:
+                future.cancel()
+
+
+def _outlook(
+    kind: Kind, points: tuple[Point, ...], target: float, *, prior: Prior, zero_shot: float, level: float
+) -> Outlook:
+    """Extrapolate the points of one kind."""
+    ours = [(p.num_samples, p.relative_l2, p.errors) for p in points if p.kind == kind and p.relative_l2 is not None]
+    if len({count for count, *_ in ours}) < 2:
+        return Outlook(None, None, None, None)
+    largest = max(count for count, *_ in ours)
+    curve = Curve(
+        tuple(count for count, *_ in ours),
+        tuple(error for _, error, _ in ours),
+        zero_shot if prior.head_start is not None else None,
+    )
+    scored = np.concatenate([errors for count, _, errors in ours if count == largest])
+    # every point is a mean over the same few samples: whether those are easy or hard is an error all points share
+    common = float(scored.std(ddof=1) / scored.mean() / math.sqrt(len(scored)))
+    draws = prior.condition(curve, common_noise=common)
+    current = float(np.mean([error for count, error, _ in ours if count == largest]))
+    return Outlook(largest, current, draws.need(target, level=level), draws)
