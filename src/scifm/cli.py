@@ -357,8 +357,9 @@ def _study(
 ) -> None:
     from scifm.config import apply_overrides, build_config
     from scifm.report.page import page
-    from scifm.studies.transfer import TransferRecipe, worker_pool
+    from scifm.studies.transfer import TransferRecipe
     from scifm.studies.transfer import transfer as work
+    from scifm.studies.workers import worker_pool
 
     base = tree or TransferRecipe().to_dict()
     recipe = build_config(TransferRecipe, apply_overrides(base, overrides or []), source=source)

@@ -18,7 +18,8 @@ from scifm.errors import ConfigError, RunError
 from scifm.evaluation.evaluate import evaluate
 from scifm.models.hub import load_operator
 from scifm.runs import Run
-from scifm.studies.transfer import TransferRecipe, transfer, worker_pool
+from scifm.studies.transfer import TransferRecipe, transfer
+from scifm.studies.workers import worker_pool
 from scifm.training.pretrain import PretrainRecipe
 
 RECIPES = sorted((Path(__file__).resolve().parents[2] / "recipes").glob("*.toml"))
