@@ -47,6 +47,8 @@ class SourceConfig(Config):
         num_steps: optimizer steps; absent: the study's.
         targets: names of targets to move to; absent: all whose names it knows.
         few_shot: numbers of samples to fine-tune on; absent: the study's.
+        from_scratch: numbers of samples to train the same sizes from scratch on, on the same targets; absent: the
+            study's.
     """
 
     name: str
@@ -56,6 +58,7 @@ class SourceConfig(Config):
     num_steps: int | None = Field(None, ge=1)
     targets: tuple[str, ...] | None = None
     few_shot: Counts | None = None
+    from_scratch: Counts | None = None
 
     _check_name = field_validator("name")(_named)
 
@@ -71,14 +74,10 @@ class TargetConfig(Config):
     Args:
         name: how tables and figures call it.
         system: its system.
-        from_scratch: numbers of samples to train from scratch on; absent: the study's.
-        sizes: sizes to train from scratch; empty: those of every source that is moved here.
     """
 
     name: str
     system: SystemConfig
-    from_scratch: Counts | None = None
-    sizes: tuple[str, ...] = ()
 
     _check_name = field_validator("name")(_named)
 
@@ -193,8 +192,7 @@ class StudyRecipe(Config):
     @model_validator(mode="after")
     def _counts_fit(self) -> StudyRecipe:
         counts = [*self.few_shot, *self.from_scratch]
-        counts += [n for source in self.sources for n in source.few_shot or ()]
-        counts += [n for target in self.targets for n in target.from_scratch or ()]
+        counts += [n for source in self.sources for n in (*(source.few_shot or ()), *(source.from_scratch or ()))]
         if any(n < 2 for n in counts):
             raise ValueError(
                 f"numbers of samples must be at least 2, one to train on and one to choose by; got {counts}"
@@ -211,11 +209,11 @@ class StudyRecipe(Config):
         Raises:
             ConfigError: if a name is unknown or comes twice, a system refuses its ranges, or nothing can be moved.
         """
-        for kind, entries in (("source", self.sources), ("target", self.targets)):
-            names = [entry.name for entry in entries]
-            for name in names:
-                if names.count(name) > 1:
-                    raise ConfigError(f"two {kind}s are called '{name}'; give each its own name.")
+        sources = [f"{source.name}' in size '{size}" for source in self.sources for size in self.sizes_of(source)]
+        for kind, names in (("source", sources), ("target", [target.name for target in self.targets])):
+            twice = next((name for name in names if names.count(name) > 1), None)
+            if twice is not None:
+                raise ConfigError(f"{kind} '{twice}' is there twice; give each its own name.")
         for target in self.targets:
             self._of(f"target '{target.name}'", target.system.build)
         for source in self.sources:
@@ -237,17 +235,24 @@ class StudyRecipe(Config):
     @property
     def all_sizes(self) -> list[str]:
         """Every size that is used, each once."""
-        named = [size for source in self.sources for size in source.sizes or self.sizes[:1]]
-        named += [size for target in self.targets for size in target.sizes]
+        named = [size for source in self.sources for size in self.sizes_of(source)]
         named += self.scaling.sizes if self.scaling is not None else ()
         return list(dict.fromkeys(named))
 
-    def scratch_sizes(self, target: TargetConfig) -> list[str]:
-        """Return the sizes that are trained from scratch on a target."""
-        if target.sizes:
-            return list(target.sizes)
-        moved = [source for source in self.sources if target in self.targets_of(source)]
-        return list(dict.fromkeys(size for source in moved for size in source.sizes or self.sizes[:1]))
+    def sizes_of(self, source: SourceConfig) -> tuple[str, ...]:
+        """Return the sizes of a source."""
+        return source.sizes or self.sizes[:1]
+
+    def scratches(self, target: TargetConfig) -> list[tuple[str, int]]:
+        """Return the sizes and numbers of samples to train from scratch on a target: what its sources are held to."""
+        found = [
+            (size, count)
+            for source in self.sources
+            if target in self.targets_of(source)
+            for size in self.sizes_of(source)
+            for count in (self.from_scratch if source.from_scratch is None else source.from_scratch)
+        ]
+        return list(dict.fromkeys(found))
 
     @property
     def grid(self) -> Grid:

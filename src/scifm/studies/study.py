@@ -22,6 +22,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from scifm.config import dump_toml
 from scifm.data.normalize import fit_normalization
 from scifm.data.stream import Epochs
@@ -34,6 +36,7 @@ from scifm.studies.graph import Graph, Job
 from scifm.studies.jobs import adapt_job, pretrain_job
 from scifm.studies.recipe import SourceConfig, StudyRecipe, TargetConfig
 from scifm.studies.table import KINDS, Row, write_table
+from scifm.studies.workers import threads_of_a_worker
 from scifm.training.loop import Observer, train
 from scifm.training.pretrain import build_operator
 
@@ -91,15 +94,15 @@ def plan_jobs(recipe: StudyRecipe, folder: Path) -> Plan:
 
     batch = recipe.training.batch_size
     for source in recipe.sources:
-        for size in source.sizes or recipe.sizes[:1]:
+        for size in recipe.sizes_of(source):
             for seed in source.seeds or recipe.seeds:
                 job = _pretraining(recipe, folder, source, size, seed, None)
                 add(job, size, batch, weights=True)
             for job, count in _finetunings(recipe, folder, source, size):
                 add(job, size, min(count, recipe.adapt.training.batch_size), weights=recipe.keep_weights == "all")
     for target in recipe.targets:
-        for size in recipe.scratch_sizes(target):
-            for job, count in _scratches(recipe, folder, target, size):
+        for size, count in recipe.scratches(target):
+            for job in _scratches(recipe, folder, target, size, count):
                 add(job, size, min(count, recipe.adapt.training.batch_size), weights=recipe.keep_weights == "all")
     if recipe.scaling is not None:
         source = recipe.source(recipe.scaling.source)
@@ -142,19 +145,14 @@ def _finetunings(recipe: StudyRecipe, folder: Path, source: SourceConfig, size: 
     return found
 
 
-def _scratches(recipe: StudyRecipe, folder: Path, target: TargetConfig, size: str) -> list[tuple[Job, int]]:
-    counts = recipe.from_scratch if target.from_scratch is None else target.from_scratch
+def _scratches(recipe: StudyRecipe, folder: Path, target: TargetConfig, size: str, count: int) -> list[Job]:
     return [
-        (
-            Job(
-                f"from_scratch@{target.name}@{size}@{count}@seed{seed}",
-                partial(adapt_job, recipe, folder, "from_scratch", None, target, size, count, seed),
-                cost=_adapt_steps(recipe, "from_scratch", count),
-                group="from scratch",
-            ),
-            count,
+        Job(
+            f"from_scratch@{target.name}@{size}@{count}@seed{seed}",
+            partial(adapt_job, recipe, folder, "from_scratch", None, target, size, count, seed),
+            cost=_adapt_steps(recipe, "from_scratch", count),
+            group="from scratch",
         )
-        for count in counts
         for seed in recipe.seeds
     ]
 
@@ -169,7 +167,10 @@ def estimate(recipe: StudyRecipe, plan: Plan, *, num_workers: int) -> Estimate:
     """Measure a few steps of every size and add up what is left to do."""
     finished = plan.graph.finished()
     left = {name: task for name, task in plan.tasks.items() if name not in finished}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads_of_a_worker(num_workers))
     seconds = {size: _seconds_a_sample(recipe, size) for size in {task.size for task in left.values()}}
+    torch.set_num_threads(threads)
     weights = {size: _example(recipe, size)[0].num_params * 4 for size in seconds}
     return Estimate(
         num_jobs=len(plan.tasks),

@@ -11,7 +11,7 @@ from multiprocessing.connection import wait
 
 import torch
 
-__all__ = ["worker_pool"]
+__all__ = ["threads_of_a_worker", "worker_pool"]
 
 
 def worker_pool(num_workers: int) -> Executor:
@@ -19,9 +19,15 @@ def worker_pool(num_workers: int) -> Executor:
 
     They are spawned, so a script that calls this needs an ``if __name__ == "__main__":`` guard.
     """
-    num_threads = max(1, (os.cpu_count() or 1) // num_workers)
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(num_workers, context, initializer=_settle_worker, initargs=(num_threads,))
+    return ProcessPoolExecutor(
+        num_workers, context, initializer=_settle_worker, initargs=(threads_of_a_worker(num_workers),)
+    )
+
+
+def threads_of_a_worker(num_workers: int) -> int:
+    """Return how many threads each of some workers should use."""
+    return max(1, (os.cpu_count() or 1) // num_workers)
 
 
 def _settle_worker(num_threads: int) -> None:
