@@ -4,10 +4,6 @@ import json
 import multiprocessing
 import os
 import signal
-import subprocess
-import sys
-import textwrap
-import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
 
@@ -15,7 +11,6 @@ import pytest
 
 from scifm.errors import ConfigError, RunError
 from scifm.studies.graph import Graph, Job, JobsFailedError
-from scifm.studies.workers import worker_pool
 
 
 def add(*numbers: int, plus: int = 0) -> int:
@@ -109,36 +104,3 @@ def test_a_job_that_kills_every_worker_ends_the_study_and_not_before_the_others_
     jobs = [Job("deadly", die, cost=9), Job("two", partial(add, plus=2))]
     with pytest.raises(JobsFailedError, match="its worker died"):
         Graph(jobs, tmp_path).carry_out(pool)
-
-
-SLEEPER = """
-    import time
-    from concurrent.futures import wait
-    from scifm.studies.workers import worker_pool
-
-    if __name__ == "__main__":
-        with worker_pool(1) as pool:
-            print(pool.submit(__import__("os").getpid).result(), flush=True)
-            pool.submit(time.sleep, 600).result()
-"""
-
-
-def test_workers_go_when_their_parent_is_killed(tmp_path):
-    script = tmp_path / "sleeper.py"
-    script.write_text(textwrap.dedent(SLEEPER))
-    with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True) as parent:
-        worker = int(parent.stdout.readline())
-        assert os.path.exists(f"/proc/{worker}") or sys.platform != "linux"
-        parent.kill()
-    for _ in range(200):
-        try:
-            os.kill(worker, 0)
-        except ProcessLookupError:
-            return
-        time.sleep(0.05)
-    pytest.fail("the worker outlived its parent")
-
-
-def test_worker_pools_compute():
-    with worker_pool(1) as executor:
-        assert executor.submit(add, 1, 2).result() == 3

@@ -59,6 +59,12 @@ class Plan:
 
     graph: Graph
     tasks: dict[str, _Task]
+    folder: Path
+
+    def finished(self) -> dict[str, Any]:
+        """Return the results on disk whose run folders are there and whole."""
+        found = self.graph.finished()
+        return {name: result for name, result in found.items() if Run(self.folder / result["run"]).is_complete}
 
 
 @dataclass(frozen=True)
@@ -110,7 +116,7 @@ def plan_jobs(recipe: StudyRecipe, folder: Path) -> Plan:
             for steps in recipe.scaling.num_steps:
                 for seed in recipe.scaling.seeds or recipe.seeds:
                     add(_pretraining(recipe, folder, source, size, seed, steps), size, batch, weights=True)
-    return Plan(Graph(jobs, folder / "jobs"), tasks)
+    return Plan(Graph(jobs, folder / "jobs"), tasks, folder)
 
 
 def _pretraining(
@@ -165,7 +171,7 @@ def _adapt_steps(recipe: StudyRecipe, kind: Any, count: int) -> int:
 
 def estimate(recipe: StudyRecipe, plan: Plan, *, num_workers: int) -> Estimate:
     """Measure a few steps of every size and add up what is left to do."""
-    finished = plan.graph.finished()
+    finished = plan.finished()
     left = {name: task for name, task in plan.tasks.items() if name not in finished}
     threads = torch.get_num_threads()
     torch.set_num_threads(threads_of_a_worker(num_workers))
@@ -230,7 +236,7 @@ def study(
     with run.locked():
         run.set_status("running")
         started = time.perf_counter()
-        finished = plan.graph.finished()
+        finished = plan.finished()
         tell(event="planned", jobs=plan.graph.jobs, finished=finished)
         results = plan.graph.carry_out(
             make_executor,

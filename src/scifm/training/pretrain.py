@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,9 @@ from scifm.training.loop import Observer, TrainingConfig, train
 from scifm.training.recipe import DataConfig, MixtureConfig, ModelConfig, SystemConfig
 
 __all__ = ["PretrainRecipe", "build_operator", "pretrain", "recorded"]
+
+
+_GLOBAL_GENERATOR = threading.Lock()  # torch's layers draw their first weights from it, and threads share it
 
 
 class PretrainRecipe(Config):
@@ -64,7 +68,7 @@ class PretrainRecipe(Config):
 
 def build_operator(signature: Signature, config: FNOConfig, normalization: Normalization, *, seed: int) -> Operator:
     """Return a fresh operator whose first weights depend on `seed` alone; the global generator is left as it was."""
-    with torch.random.fork_rng(devices=[]):
+    with _GLOBAL_GENERATOR, torch.random.fork_rng(devices=[]):
         torch.set_rng_state(generator_for(seed, "weights").get_state())
         return FNO(signature, config, normalization=normalization)
 
