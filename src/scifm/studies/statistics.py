@@ -174,7 +174,7 @@ def rank_correlation(x: Sequence[float], y: Sequence[float]) -> RankCorrelation:
     """Return Spearman's ρ of the pairs of which both numbers are finite.
 
     1: y rises whenever x does · −1: y falls whenever x rises · around 0: no order. Up to 7 pairs the p-value is exact,
-    over all orders; beyond, it is the t approximation.
+    over all orders; beyond, it is the t approximation, never below what the two extreme of all orders have, 2/n!.
 
     Returns:
         ρ and p are NaN for fewer than 3 pairs and where x or y is constant.
@@ -183,7 +183,7 @@ def rank_correlation(x: Sequence[float], y: Sequence[float]) -> RankCorrelation:
     if len(pairs) < _MIN_TASKS or (pairs == pairs[0]).all(axis=0).any():
         return RankCorrelation(math.nan, math.nan, len(pairs))
     told = stats.spearmanr(pairs[:, 0], pairs[:, 1])
-    rho, p_value = float(told.statistic), float(told.pvalue)
+    rho, p_value = float(told.statistic), max(float(told.pvalue), 2 / math.factorial(len(pairs)))
     if len(pairs) <= _MAX_EXACT_TASKS:
         p_value = _exact_p_value(pairs)
     return RankCorrelation(rho, p_value, len(pairs))

@@ -152,7 +152,7 @@ def _limits(analysis: Entry) -> Sentence:
     worse = [z for z in zero_shot if (z["points"][0]["median"] or 0) > 1]
     zero = f" Zero-shot is worse than answering zero everywhere on {len(worse)} of {len(zero_shot)} tasks."
     zero = zero if worse else ""
-    errors = "; ".join(f"{_place(z)}: error {_number(z['points'][0]['median'])}" for z in worse[:3])
+    errors = "; ".join(f"{_place(z)}, {z['size']}: error {_number(z['points'][0]['median'])}" for z in worse[:3])
     if not known:
         said = f"Where pre-training stops helping, or hurts, could not be measured: {_why_no_gain(analysis)}.{zero}"
         return _say(said, f"Zero-shot {errors}." if worse else "No gains.", False if worse else None)
@@ -295,7 +295,10 @@ def _headline(analysis: Entry, entries: Sequence[Entry]) -> list[Entry]:
 def _range(analysis: Entry, entries: Sequence[Entry], name: str) -> str:
     ordered = sorted(entries, key=lambda entry: entry[name])
     ends = ordered if len(ordered) < 2 else [ordered[0], ordered[-1]]
-    return " to ".join(f"{_number(e[name])}{_interval(analysis, e)} ({_place(e)}, {e['num_samples']:,})" for e in ends)
+    return " to ".join(
+        f"{_number(e[name])}{_interval(analysis, e)} ({_place(e)}, {e['size']}, {e['num_samples']:,} samples)"
+        for e in ends
+    )
 
 
 def _interval(analysis: Entry, entry: Entry, prefix: str = "") -> str:
@@ -307,7 +310,8 @@ def _interval(analysis: Entry, entry: Entry, prefix: str = "") -> str:
 
 
 def _place(entry: Entry) -> str:
-    return f"{entry['source']} → {entry['target']}"
+    partly = f" by {entry['method']}" if entry["method"] not in ("", "all") else ""
+    return f"{entry['source']} → {entry['target']}{partly}"
 
 
 def _number(value: float) -> str:
