@@ -202,3 +202,21 @@ def test_other_methods_are_named_and_kept_out_of_the_headline():
     assert "16 times fewer at best" in find(found, "To match")["said"]
     assert "by head" not in find(found, "To match")["said"]
     assert "poisson → poisson-5-10 by head, small, 16 samples" in find(found, "Pre-training is worth it")["evidence"]
+
+
+def test_one_seed_is_not_certain_about_a_bound_either():
+    rows = make_rows("few_shot", {16: [0.1]}) + make_rows("from_scratch", {256: [0.2]})
+    assert find(analyze(rows, **NAMED, **MORE), "at least 16 times fewer")["good"] is None
+
+
+def test_growth_in_a_minority_of_comparisons_is_not_called_growth():
+    rows = make_study()
+    large = [replace(row, size="large", run=f"large/{row.run}") for row in rows]
+    large = [
+        replace(r, relative_l2=r.relative_l2 / 2)
+        if (r.kind, r.num_samples, r.target) == ("few_shot", 16, TASKS[0])
+        else r
+        for r in large
+    ]
+    sentence = find(analyze([*rows, *large], **NAMED, **MORE), "The gain does not clearly depend on size")
+    assert "in 1 of 4 (1 larger, 0 smaller)" in sentence["evidence"]
