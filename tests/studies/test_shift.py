@@ -75,7 +75,9 @@ def test_stronger_shifts_are_farther(name, system, shifts):
 @pytest.mark.parametrize("name", ["knobs", "novelty"])
 def test_a_task_within_the_range_is_nothing_new(name, shifts):
     inside = [shifts["poisson"][0], shifts["advection_diffusion"][0], *shifts["helmholtz"][:2]]
-    assert max(shift[name] for shift in inside) < 0.2
+    assert max(shift[name] for shift in inside) < 0.05
+    outside = [*shifts["poisson"][1:], *shifts["advection_diffusion"][1:], *shifts["helmholtz"][2:]]
+    assert min(shift[name] for shift in outside) > 0.06
     assert min(shifts[system][-1][name] for system in shifts) > 0.4
 
 

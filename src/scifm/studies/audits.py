@@ -211,8 +211,8 @@ def _effect(system: System, name: str, grid: Grid, num_samples: int, seed: int) 
         return Audit(asked, False, told)
     change, count, stop = max(measured, key=lambda entry: (math.isnan(entry[0]), entry[0]))
     told = (
-        f"turning {name} of {system.name} from {turned[0][0]:.4g} to {stop:.4g} changes the solution by {100 * change:.3g} % "
-        f"of its norm (mean over {count} samples with the same forcing).{unseen}"
+        f"turning {name} of {system.name} from {turned[0][0]:.4g} to {stop:.4g} changes the solution by "
+        f"{100 * change:.3g} % of its norm (mean over {count} samples with the same forcing).{unseen}"
     )
     return Audit(asked, change >= _NO_EFFECT, told)
 

@@ -4,10 +4,10 @@ Each of `SHIFT_MEASURES` compares samples of the pre-training with samples of th
 0 when both are the same samples. Two independent draws of one system differ by their sampling noise.
 
 Fields are first divided by the sizes of the sample's declared homogeneities, so that a rescaled problem is the same
-problem, and then seen as energies |û|² in five bands, 1, 2, 3–4, 5–8 and 9–12 waves across the box (each axis counted by
-its own side, |n| rounded), and in their direction: means of cos mθ and sin mθ over the band weighted by energy, m = 2
-and 4, θ the direction of n. That needs two periodic axes and only low modes, so it hardly depends on the resolution;
-grids of fewer than 26 points a side have fewer bands.
+problem, and then seen as energies |û|² in five bands, 1, 2, 3–4, 5–8 and 9–12 waves across the box (each axis counted
+by its own side, |n| rounded), and in their direction: means of cos mθ and sin mθ over the band weighted by energy,
+m = 2 and 4, θ the direction of n. That needs two periodic axes and only low modes, so it hardly depends on the
+resolution; grids of fewer than 26 points a side have fewer bands.
 """
 
 from __future__ import annotations
@@ -199,12 +199,17 @@ def _responses(pretrain: Parts, downstream: Population) -> float:
 
 
 def _novelty(pretrain: Parts, downstream: Population) -> float:
-    """Return log(mean distance of the task's samples to pre-training ones / of those to each other), at least 0."""
+    """Return in log units how much farther the task's samples lie from pre-training ones than those from each other.
+
+    Far is told beside how far the neighbors lie from their own, since responses lie closer in some parts of a range.
+    """
     ours, theirs = _standardized(_response_embedding, pretrain, downstream)
-    among = torch.cdist(ours, ours).fill_diagonal_(math.inf)
     count = min(_NEIGHBORS, len(ours) - 1)
-    typical, reached = (d.topk(count, largest=False).values.mean() for d in (among, torch.cdist(theirs, ours)))
-    return float((reached / typical).log().clamp(min=0))
+    among = torch.cdist(ours, ours).fill_diagonal_(math.inf).topk(count, largest=False)
+    reached = torch.cdist(theirs, ours).topk(count, largest=False)
+    own = among.values.mean(1)
+    isolation = [near.values.mean() / own[near.indices].mean() for near in (reached, among)]
+    return float((isolation[0] / isolation[1]).log().clamp(min=0))
 
 
 Embedding = Callable[[Population, Sequence[tuple[int, int]]], Tensor]
