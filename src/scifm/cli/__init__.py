@@ -198,6 +198,8 @@ def finetune(
     learning_rate: Annotated[
         list[float] | None, typer.Option(help="Candidate, chosen on held-out downstream samples; repeatable.")
     ] = None,
+    method: Annotated[str, typer.Option(help="What trains: a key of scifm.training.METHODS, e.g. affine.")] = "all",
+    rank: Annotated[int | None, typer.Option(help="Rank of the adapters, with --method low_rank.")] = None,
     scratch: Annotated[bool, typer.Option("--from-scratch", help="Start from fresh weights, for comparison.")] = False,
     seed: Seed = 0,
     out: OutRuns = Path("runs"),
@@ -211,6 +213,8 @@ def finetune(
 
     if (system is None) == (store is None):
         raise ConfigError("Give either --system NAME (with --knob) or --store FOLDER as the downstream data.")
+    if scratch and (method != "all" or rank is not None):
+        raise ConfigError("--from-scratch trains all weights: leave out --method and --rank.")
     target = _system(system, knob) if system is not None else Store.open(str(store))
     defaults = AdaptRecipe()
     rates = tuple(learning_rate or defaults.learning_rates)
@@ -219,6 +223,7 @@ def finetune(
         "seed": seed,
         "learning_rates": rates,
         "training": {**defaults.training.to_dict(), "num_steps": num_steps},
+        "method": {"method": method, "rank": rank},
     }
     work = start_fresh if scratch else tune
     with progress_bars(_console) as progress:

@@ -176,7 +176,7 @@ def adapt_job(
         num_pretrain_samples=before.get("num_pretrain_samples", 0),
         num_samples=num_samples,
         seed=seed,
-        method="all",
+        method=settings.method.method if kind == "few_shot" else "all",
         learning_rate=told["learning_rate"],
         num_trials=told["num_trials"],
         num_steps=told["num_steps"],

@@ -180,7 +180,8 @@ class _Adaptation:
         run = _ADAPTATIONS[self.kind](parent, pool, settings, out=folder / "runs")
         scores = evaluate(run, recipe.draw_test("downstream"))
         scores.write(run.path / "scores.parquet")
-        told = run.read_json("outcome.json")
+        outcome = run.read_json("outcome.json")
+        told = {name: outcome[name] for name in ("learning_rate", "num_trials", "num_steps", "seconds")}
         return _row(self.kind, scores, run, folder, num_samples=self.num_samples, seed=self.seed, **told), run.path
 
 

@@ -31,6 +31,7 @@ from scifm.runs import Run, write_json
 from scifm.systems.system import System
 from scifm.training.checkpoint import Checkpoint
 from scifm.training.loop import DivergedError, Observer, TrainingConfig, train, validation_error
+from scifm.training.methods import FinetuneMethod, finish, prepare
 from scifm.training.pretrain import PretrainRecipe, build_operator, recorded
 from scifm.training.recipe import ModelConfig, SystemConfig
 
@@ -45,6 +46,7 @@ class AdaptRecipe(Config):
         seed: which samples, their order, and first weights (from scratch).
         learning_rates: candidates, tried in turn.
         held_out: share of the samples that scores the candidates.
+        method: what fine-tuning trains; from scratch all weights train, whatever is said here.
         training: how each of them trains; its learning_rate is replaced.
     """
 
@@ -52,6 +54,7 @@ class AdaptRecipe(Config):
     seed: int = 0
     learning_rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3)
     held_out: float = Field(0.2, gt=0, lt=1)
+    method: FinetuneMethod = FinetuneMethod()
     training: TrainingConfig = TrainingConfig(num_steps=300, validate_every=100, checkpoint_every=100)
 
     @field_validator("learning_rates")
@@ -112,7 +115,7 @@ def finetune(
     observe: Observer | None = None,
     **settings: Any,
 ) -> Run:
-    """Fine-tune all weights of a pre-trained operator on downstream samples.
+    """Fine-tune a pre-trained operator on downstream samples: all its weights, or those `recipe.method` names.
 
     Args:
         parent: a complete run.
@@ -170,8 +173,8 @@ def from_scratch(
         grid = _grid_of(parent)
         model = ModelConfig(network=_architecture(operator), normalization=operator.normalization.kind)
     model = ModelConfig(network=model.resolve(), normalization=model.normalization)
-    adaptation = _FromScratch(_recipe("from_scratch", recipe, settings), observe, model)
-    return adaptation.run_in(out, pool, grid)
+    whole = _recipe("from_scratch", recipe, settings).model_copy(update={"method": FinetuneMethod()})  # all there is
+    return _FromScratch(whole, observe, model).run_in(out, pool, grid)
 
 
 def _complete(run: Run | str | Path) -> Run:
@@ -254,18 +257,21 @@ class _Adaptation:
                 "samples. Give smaller ones in learning_rates."
             )
         operator = self.fresh(self.samples)
+        groups = prepare(operator, self.recipe.method, seed=self.recipe.seed)
         config = self._training(chosen["learning_rate"])
-        recorded(
+        position = recorded(
             self.run,
             lambda note: train(
                 operator,
                 self._source(self.samples),
                 config=config,
+                groups=groups,
                 checkpoint=Checkpoint(self.run.path / "state"),
                 observe=note,
             ),
             self.observe,
         )
+        finish(operator)
         save_operator(operator, self.run.path / "model")
         write_json(
             self.run.path / "outcome.json",
@@ -273,6 +279,9 @@ class _Adaptation:
                 "learning_rate": chosen["learning_rate"],
                 "num_trials": len(trials),
                 "num_steps": config.num_steps,
+                "num_trainable": sum(group.num_params for group in groups),
+                "optimizer_bytes": position.optimizer_bytes,
+                "gradient_bytes": position.gradient_bytes,
                 "seconds": time.perf_counter() - started,
             },
         )
@@ -293,13 +302,14 @@ class _Adaptation:
         kept, held_out = split_validation(self.recipe.num_samples, self.recipe.held_out, seed=self.recipe.seed)
         part = self.samples.select(kept)
         operator = self.fresh(part)
+        groups = prepare(operator, self.recipe.method, seed=self.recipe.seed)
 
         def pass_on(**event: Any) -> None:
             if self.observe is not None and event["event"] == "step":
                 self.observe(**event)
 
         try:
-            train(operator, self._source(part), config=self._training(rate), observe=pass_on)
+            train(operator, self._source(part), config=self._training(rate), groups=groups, observe=pass_on)
         except DivergedError:
             return None
         score = validation_error(operator, self.samples.select(held_out))
