@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Any
-
-import jinja2
 
 from scifm.errors import RunError
 from scifm.report import figures, tables
@@ -18,6 +14,7 @@ from scifm.report.records import Curve, Examples, RunRecord, StudyRecord, read_r
 from scifm.report.sentences import budget_sentence, headline, headline_count, remarks, run_headline
 from scifm.report.style import data_uri, to_svg
 from scifm.report.tables import KIND_NAMES, Group, count_text, duration_text, number_text
+from scifm.report.template import environment_entries, template
 from scifm.runs import write_atomically
 
 __all__ = ["Picture", "Tile", "page", "render_run", "render_study"]
@@ -42,16 +39,6 @@ class Tile:
     label: str
     value: str
     note: str = ""
-
-
-@cache
-def _template() -> jinja2.Template:
-    text = resources.files("scifm.report").joinpath("template.html").read_text(encoding="utf-8")
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"number": number_text, "count": count_text, "duration": duration_text}
-    return environment.from_string(text)
 
 
 def page(path: str | Path, *, out: str | Path | None = None) -> Path:
@@ -107,7 +94,7 @@ def render_study(record: StudyRecord) -> str:
     summary = record.summary
     details = summary.details
     groups = tables.group_rows(record.rows) if record.rows else tables.groups_from_summary(summary)
-    return _template().render(
+    return template("template.html").render(
         kind="study",
         title=str(details.get("title") or record.path.resolve().name),
         description=details.get("description"),
@@ -131,7 +118,7 @@ def render_study(record: StudyRecord) -> str:
         parts=_parts(details.get("seconds_by_part")),
         seconds=summary.seconds,
         num_params=details.get("num_params"),
-        environment=_environment(record.environment),
+        environment=environment_entries(record.environment),
         recipe=record.recipe,
     )
 
@@ -139,7 +126,7 @@ def render_study(record: StudyRecord) -> str:
 def render_run(record: RunRecord) -> str:
     """Return the page of a single run as HTML."""
     scores = tables.summarize_scores(record.scores or ())
-    return _template().render(
+    return template("template.html").render(
         kind="run",
         title=record.path.resolve().name,
         description=f"Fine-tuned from {record.parent.strip()}" if record.parent else None,
@@ -151,7 +138,7 @@ def render_run(record: RunRecord) -> str:
         metrics=record.metrics,
         score_figure=_score_picture(record),
         training_figures=_curve_pictures(record),
-        environment=_environment(record.environment),
+        environment=environment_entries(record.environment),
         recipe=record.recipe,
     )
 
@@ -295,29 +282,3 @@ def _parts(seconds_by_part: Any) -> list[_Part]:
         _Part(KIND_NAMES.get(name, name.replace("_", " ")), value, 100 * value / total if total > 0 else 0.0)
         for name, value in known.items()
     ]
-
-
-_ENVIRONMENT_NAMES = {
-    "command": "command",
-    "git_commit": "git commit",
-    "started": "started",
-    "processor": "processor",
-    "num_cores": "cores available",
-    "system": "system",
-    "python": "Python",
-    "versions": "packages",
-}
-
-
-def _environment(environment: Mapping[str, Any] | None) -> list[tuple[str, str]]:
-    """Return (name, value) in a fixed order, what is unknown to us last."""
-    if environment is None:
-        return []
-    others = {key: str(key).replace("_", " ") for key in environment if key not in _ENVIRONMENT_NAMES}
-    entries = []
-    for key, name in (_ENVIRONMENT_NAMES | others).items():
-        value = environment.get(key)
-        if isinstance(value, Mapping):
-            value = ", ".join(f"{package} {version}" for package, version in value.items())
-        entries.append((name, tables.MISSING if value is None else str(value)))
-    return entries
