@@ -12,6 +12,8 @@ from scifm.report import figures, tables
 from scifm.report.field_figure import fields_side_by_side, sample_error
 from scifm.report.records import Curve, Examples, RunRecord, StudyRecord, read_run, read_study
 from scifm.report.sentences import budget_sentence, headline, headline_count, remarks, run_headline
+from scifm.report.study_page import render_transfer_study
+from scifm.report.study_records import read_transfer_study
 from scifm.report.style import data_uri, to_svg
 from scifm.report.tables import KIND_NAMES, Group, count_text, duration_text, number_text
 from scifm.report.template import environment_entries, template
@@ -45,7 +47,7 @@ def page(path: str | Path, *, out: str | Path | None = None) -> Path:
     """Write the report of a study folder or a single run folder.
 
     Args:
-        path: a folder with ``summary.json`` (a study) or ``config.toml`` (a run).
+        path: a folder with ``analysis.json`` (a transfer study), ``summary.json`` (a demo) or ``config.toml`` (a run).
         out: the file to write, or an existing folder to write ``report.html`` into; by default ``path/report.html``.
 
     Returns:
@@ -58,7 +60,9 @@ def page(path: str | Path, *, out: str | Path | None = None) -> Path:
     target = Path(out) if out is not None else folder / "report.html"
     if target.is_dir():
         target = target / "report.html"
-    if (folder / "summary.json").is_file():
+    if (folder / "analysis.json").is_file():
+        text = render_transfer_study(read_transfer_study(folder))
+    elif (folder / "summary.json").is_file():
         text = render_study(read_study(folder))
     elif (folder / "config.toml").is_file() and not (folder / "runs").is_dir():
         text = render_run(read_run(folder))
@@ -75,12 +79,12 @@ def _refusal(folder: Path) -> RunError:
         )
     if (folder / "runs").is_dir():
         return RunError(
-            f"The study '{folder}' is not finished: it has runs and no summary.json. Run the command that made it "
-            "again to complete it, or report on one of the folders in its runs/."
+            f"The study '{folder}' is not finished: it has runs and neither summary.json nor analysis.json. Run the "
+            "command that made it again to complete it, or report on one of the folders in its runs/."
         )
     return RunError(
-        f"'{folder}' is neither a study (it has no summary.json) nor a run (it has no config.toml). Give the folder "
-        "that 'scifm demo' or 'scifm pretrain' printed."
+        f"'{folder}' is neither a study (it has no summary.json or analysis.json) nor a run (it has no "
+        "config.toml). Give the folder that 'scifm demo' or 'scifm pretrain' printed."
     )
 
 
