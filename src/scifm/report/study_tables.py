@@ -223,7 +223,7 @@ def need_table(view: StudyView) -> Table:
         who = _cells(view.target_label(need.target), need.source, need.size, need.method or _DASH)
         what = _cells(count_text(need.reference_samples), number_text(need.reference_error), _needed_text(need))
         rows.append((*who, *what, fewer_text(need)))
-    headers = ("task", "source", "size", "trained", "from scratch on", "its error", "fine-tuning needs", "samples")
+    headers = ("task", "source", "size", "trained", "from scratch on", "its error", "fine-tuning needs", "that is")
     caption = (
         "Samples that fine-tuning needs for the error that training from scratch reaches, between counts by a straight "
         "line through logarithms. “At most”: the fewest samples measured reach it; “more than”: the most do not."
