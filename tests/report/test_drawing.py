@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 from markupsafe import Markup
@@ -73,9 +74,9 @@ def test_wrapped_text_is_even_and_cut_where_it_does_not_fit():
     assert wrapped("short", width) == ["short"]
     cut = wrapped("one two three four five six seven eight nine ten", text_width("one two three"))
     assert len(cut) == 2
-    assert cut[1].endswith("…")
+    assert re.fullmatch(r"four.*….*ten", cut[1])
     assert all(text_width(line) <= text_width("one two three") for line in cut)
-    assert wrapped("x" * 200, 100)[0].endswith("…")
+    assert "…" in wrapped("x" * 200, 100)[0]
 
 
 def test_spaced_keeps_both_ends():

@@ -184,7 +184,7 @@ def text_width(text: str, size: float = 12.0) -> float:
 
 
 def wrapped(text: str, width: float, *, size: float = 12.0, lines: int = 2) -> list[str]:
-    """Return a text broken at spaces into at most `lines` lines of about `width`, cut with an ellipsis."""
+    """Return a text broken at spaces into at most `lines` lines of about `width`, cut by an ellipsis within."""
     rows = _filled(text, width, size)
     if len(rows) > lines:
         rows = [*rows[: lines - 1], " ".join(rows[lines - 1 :])]
@@ -214,11 +214,15 @@ def _fits(rows: Sequence[str], width: float, size: float) -> bool:
 
 
 def _shortened(line: str, width: float, size: float) -> str:
+    """Return a line with its middle cut out where it does not fit: the end tells tasks apart as often as the start."""
     if text_width(line, size) <= width:
         return line
-    while line and text_width(line + "…", size) > width:
-        line = line[:-1]
-    return line.rstrip(" ,") + "…"
+    for kept in range(len(line) - 1, 0, -1):
+        tail = kept * 2 // 5
+        cut = f"{line[: kept - tail].rstrip(' ,')}…{line[len(line) - tail :].lstrip()}"
+        if text_width(cut, size) <= width:
+            return cut
+    return "…"
 
 
 def spaced(values: Sequence[float], scale: Scale, labels: Sequence[str], *, gap: float = 8.0) -> list[float]:

@@ -27,7 +27,7 @@ from scifm.report.drawing import (
     title_room,
 )
 from scifm.report.study_records import ErrorCurve, ErrorPoint, Target
-from scifm.report.study_view import StudyView, TaskGroup, drawable
+from scifm.report.study_view import StudyView, TaskGroup, count_words, drawable
 from scifm.report.tables import count_text, number_text
 
 __all__ = ["columns_for", "error_drawings", "error_keys", "seeds_text", "undrawn_points"]
@@ -156,7 +156,7 @@ def _draw_curve(view: StudyView, panel: Panel, way: _Way, curve: ErrorCurve) -> 
         parts.append(path_through(((panel.x(p.num_samples), panel.y(_median(p))) for p in stretch), style=way.line))
     for point in points:
         x, y = panel.x(point.num_samples), panel.y(_median(point))
-        told = _point_text(view, f"{way.label} on {count_text(point.num_samples)} samples", curve, point)
+        told = _point_text(view, f"{way.label} on {count_words(point.num_samples)}", curve, point)
         hit = element("circle", cx=x, cy=y, r=9, class_="hit")
         parts.append(point_group(told, mark(way.shape, x, y), hit=hit))
     return element("g", *parts, class_=way.tone, data_series=way.series)

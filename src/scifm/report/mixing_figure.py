@@ -24,20 +24,15 @@ from scifm.report.drawing import (
     wrapped,
 )
 from scifm.report.study_records import Mixing
-from scifm.report.study_view import StudyView, drawable
-from scifm.report.tables import count_text, number_text
+from scifm.report.study_view import StudyView, count_words, drawable
+from scifm.report.tables import number_text
 
-__all__ = ["count_words", "mixing_drawing", "mixing_keys", "shown_mixing"]
+__all__ = ["mixing_drawing", "mixing_keys", "shown_mixing"]
 
 _LEFT, _GAP, _SLOT, _TOP = 236.0, 14.0, 17.0, 30.0
 _LIMIT = 1.5
 _LOOKS = {True: ("mixture", "tone-0", "circle"), False: ("left_out", "tone-1", "diamond")}
 _MOST_COUNTS = 5
-
-
-def count_words(count: int) -> str:
-    """Return the name of a number of samples: ``zero-shot`` for none."""
-    return f"{count_text(count)} samples" if count else "zero-shot"
 
 
 def shown_mixing(view: StudyView) -> list[Mixing]:

@@ -27,7 +27,7 @@ from scifm.report.drawing import (
 )
 from scifm.report.error_figure import columns_for, seeds_text
 from scifm.report.study_records import Size, Target
-from scifm.report.study_view import StudyView, TaskGroup, drawable, short_count
+from scifm.report.study_view import StudyView, TaskGroup, count_words, drawable, short_count
 from scifm.report.tables import count_text, number_text
 
 __all__ = ["fixed_counts", "size_drawings", "size_keys"]
@@ -58,6 +58,12 @@ def _counts(view: StudyView) -> list[int]:
     return sorted({count for (_, count), seen in sizes.items() if len(seen) > 1})
 
 
+def _sizes(view: StudyView) -> list[Size]:
+    """Return the sizes that were fine-tuned, smallest first."""
+    used = {curve.size for curve in view.curves(("few_shot",))}
+    return [size for size in view.sizes if size.name in used]
+
+
 def fixed_counts(view: StudyView) -> list[int]:
     """Return the numbers of samples shown: the smallest, the middle one and the largest."""
     counts = _counts(view)
@@ -68,7 +74,7 @@ def _error_dots(view: StudyView, target: Target, kind: str, count: int) -> list[
     source = "" if kind == "from_scratch" else view.main_source(target)
     method = view.main_method if kind == "few_shot" else None
     dots = []
-    for size in view.sizes:
+    for size in _sizes(view):
         for curve in view.curves((kind,), target=target.name, size=size.name, source=source, method=method):
             for p in curve.points:
                 if p.num_samples == count and p.median is not None and drawable(p.median):
@@ -77,11 +83,12 @@ def _error_dots(view: StudyView, target: Target, kind: str, count: int) -> list[
 
 
 def _gain_dots(view: StudyView, target: Target, count: int) -> list[_Dot]:
-    source, sizes = view.main_source(target), {size.name: size for size in view.sizes}
+    source, sizes = view.main_source(target), {size.name: size for size in _sizes(view)}
     dots = [
         _Dot(sizes[g.size], g.gain, g.low, g.high)
         for g in view.analysis.gains
-        if (g.target, g.source, g.method, g.num_samples) == (target.name, source, view.main_method, count)
+        if g.size in sizes
+        and (g.target, g.source, g.method, g.num_samples) == (target.name, source, view.main_method, count)
         and g.gain is not None
         and drawable(g.gain)
     ]
@@ -113,7 +120,7 @@ def _told(view: StudyView, target: Target, what: str, count: int, dot: _Dot) -> 
     value = f"{dot.value:.2f}×" if what == "gain" else f"median error {number_text(dot.value)}"
     source = view.main_source(target) if what != "from_scratch" else None
     lines = [
-        f"{_WORDS[what]} on {count_text(count)} samples",
+        f"{_WORDS[what]} on {count_words(count)}",
         f"task: {view.target_label(target.name)}",
         *([f"source: {view.source_label(source)}"] if source else []),
         f"size: {dot.size.name}, {count_text(dot.size.num_params)} parameters",
@@ -138,7 +145,7 @@ def _draw(view: StudyView, panel: Panel, target: Target, series: _Series) -> Mar
 
 
 def _axes(view: StudyView, panel: Panel, *, first: bool, names: bool) -> list[Markup]:
-    places = [float(size.num_params) for size in view.sizes]
+    places = [float(size.num_params) for size in _sizes(view)]
     labels = [short_count(value) for value in places]
     kept = spaced(places, panel.x, labels)
     told = [label for place, label in zip(places, labels, strict=True) if place in kept]
@@ -160,7 +167,7 @@ def _unit(panel: Panel) -> list[Markup]:
 
 def _panels(view: StudyView, values: Sequence[float], place: tuple[float, float, float], height: float) -> Panel:
     left, top, wide = place
-    x = Scale.over([float(size.num_params) for size in view.sizes], left, left + wide, margin=0.1)
+    x = Scale.over([float(size.num_params) for size in _sizes(view)], left, left + wide, margin=0.1)
     return Panel(x, Scale.over(values, top + height, top, margin=0.08))
 
 
@@ -199,7 +206,7 @@ def _group_drawing(view: StudyView, group: TaskGroup, columns: int) -> Drawing |
 
 def size_drawings(view: StudyView) -> list[Drawing]:
     """Return a drawing a system that has a task at two sizes or more: error above, gain beneath."""
-    if len(view.sizes) < 2 or not fixed_counts(view):
+    if len(_sizes(view)) < 2 or not fixed_counts(view):
         return []
     columns = max(columns_for(len(group.targets)) for group in view.groups)
     found = [_group_drawing(view, group, columns) for group in view.groups]
@@ -213,5 +220,5 @@ def size_keys(view: StudyView) -> list[Key]:
     if any(what == "from_scratch" for what, _, _ in series):
         keys.append(Key("from_scratch", key_picture("tone-1", line="line dashed"), "from scratch (hollow)"))
     for i, count in enumerate(fixed_counts(view)):
-        keys.append(Key(f"n-{count}", key_picture("tone-ink", shape=MARKS[i]), f"{count_text(count)} samples"))
+        keys.append(Key(f"n-{count}", key_picture("tone-ink", shape=MARKS[i]), count_words(count)))
     return keys

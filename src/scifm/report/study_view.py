@@ -10,12 +10,19 @@ from functools import cached_property
 from scifm.report.study_records import Analysis, ErrorCurve, ErrorPoint, Size, Source, Target
 from scifm.report.tables import count_text
 
-__all__ = ["StudyView", "TaskGroup", "drawable", "short_count"]
+__all__ = ["StudyView", "TaskGroup", "count_words", "drawable", "short_count"]
 
 
 def drawable(value: float | None) -> bool:
     """Whether a value has a place on a logarithmic axis: there, finite, positive."""
     return value is not None and math.isfinite(value) and value > 0
+
+
+def count_words(count: int) -> str:
+    """Return the name of a number of samples: ``zero-shot`` for none, ``1 sample``, ``1,024 samples``."""
+    if count == 0:
+        return "zero-shot"
+    return "1 sample" if count == 1 else f"{count_text(count)} samples"
 
 
 def short_count(value: float) -> str:
