@@ -136,7 +136,7 @@ def test_a_folder_holds_one_study(folder):
 def test_a_finished_study_is_read_again_at_once(folder):
     begun = []
     study(RECIPE, out=folder, observe=lambda **event: begun.append(event["event"]))
-    assert begun == ["planned"]
+    assert begun == ["planned", "concluding"]
 
 
 def test_a_run_that_was_deleted_is_made_again(folder, rows, tmp_path):

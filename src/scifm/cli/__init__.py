@@ -334,10 +334,16 @@ def _duration(seconds: float) -> str:
 
 
 def _tell_study(folder: Path, as_json: bool) -> None:
+    from scifm.report.page import page
+
+    written = page(folder)
+    verdict = json.loads((folder / "analysis.json").read_text(encoding="utf-8"))["verdict"]
     if as_json:
-        _print_json({"path": str(folder)})
+        _print_json({"path": str(folder), "page": str(written), "verdict": verdict})
         return
-    _print_rows("Study", [("folder", str(folder)), ("table", str(folder / "table.parquet"))])
+    for sentence in verdict:
+        typer.echo(f"{sentence['said']}\n    {sentence['evidence']}")
+    _print_rows("Study", [("folder", str(folder)), ("table", str(folder / "table.parquet")), ("page", str(written))])
 
 
 @app.command()

@@ -88,6 +88,8 @@ class StudyTree:
             finished = [event["jobs"][name] for name in event["finished"]]
             self.done = Counter(job.group for job in finished)
             self.bar.update(self.task, total=_cost(jobs), completed=_cost(finished))
+        elif event["event"] == "concluding":
+            self.console.print("all runs are done; comparing them", highlight=False)
         elif event["event"] == "finished":
             job = event["job"]
             self.done[job.group] += 1

@@ -32,6 +32,7 @@ from scifm.fields.batch import Batch
 from scifm.fields.seeds import generator_for
 from scifm.models.operator import Operator
 from scifm.runs import Run, describe_environment, write_atomically, write_json
+from scifm.studies.conclusions import conclude
 from scifm.studies.graph import Graph, Job
 from scifm.studies.jobs import adapt_job, pretrain_job
 from scifm.studies.recipe import SourceConfig, StudyRecipe, TargetConfig
@@ -218,7 +219,7 @@ def study(
         recipe: what to do.
         out: folder of the study.
         make_executor: makes the executor that jobs run on, see `worker_pool`. None: here, one after the other.
-        observe: called with ``planned``, ``started`` and ``finished`` events.
+        observe: called with ``planned``, ``started``, ``finished`` and ``concluding`` events.
 
     Returns:
         The folder.
@@ -246,6 +247,8 @@ def study(
         )
         rows = rows_of(plan, results)
         write_table(rows, folder / "table.parquet")
+        tell(event="concluding")
+        conclude(recipe, folder, rows)
         run.log(event="sitting", jobs=len(results) - len(finished), seconds=time.perf_counter() - started)
         run.set_status("complete")
     return folder
