@@ -170,6 +170,33 @@ def test_finetune(scifm, parent, tmp_path, scratch):
     assert scifm(*words).status == 0
 
 
+def test_finetune_by_a_method(scifm, parent, tmp_path):
+    words = ["finetune", parent, "--system", "poisson", *TINY_TUNING, "--out", tmp_path]
+    said = scifm(*words, "--method", "low_rank", "--rank", "2", "--json")
+    assert said.status == 0, said.err
+    told = json.loads(said.out)
+    assert Run.open(told["run"]).config["method"] == {"method": "low_rank", "rank": 2, "l2_sp": 0.0}
+    assert 0 < told["gradient_bytes"] == 4 * told["num_trainable"] < told["optimizer_bytes"]
+    said = scifm(*words, "--method", "low_rank", "--rank", "2")
+    assert f"num trainable    {told['num_trainable']}" in said.out
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--method", "low_rnk"), "'low_rnk' is unknown. Did you mean 'low_rank'?"),
+        (("--method", "low_rank", "--rank", "0"), "greater than or equal to 1"),
+        (("--method", "low_rank", "--rank", "1000"), "got 1000. Give a rank within"),
+        (("--rank", "2"), "rank belongs to method 'low_rank', not to 'all'"),
+        (("--from-scratch", "--method", "affine"), "--from-scratch trains all weights"),
+    ],
+)
+def test_a_wrong_method_is_one_line(scifm, parent, tmp_path, words, told):
+    said = scifm("finetune", parent, "--system", "poisson", *TINY_TUNING, "--out", tmp_path, *words)
+    assert said.status == 2
+    assert told in said.told
+
+
 def test_finetune_on_a_store(scifm, parent, stores, tmp_path):
     said = scifm("finetune", parent, "--store", stores["poisson"], *TINY_TUNING, "--out", tmp_path / "runs", "--json")
     assert said.status == 0, said.err

@@ -19,7 +19,19 @@ from scifm.runs import Run
 from scifm.systems.poisson import Poisson
 from scifm.training.pretrain import PretrainRecipe, build_operator
 
-__all__ = ["GRID", "NETWORK", "RECIPE", "STUDY", "TRAINING", "batch", "finished_run", "operator", "recipe", "steps_of"]
+__all__ = [
+    "GRID",
+    "NETWORK",
+    "RECIPE",
+    "STUDY",
+    "TRAINING",
+    "batch",
+    "finished_run",
+    "graph_study",
+    "operator",
+    "recipe",
+    "steps_of",
+]
 
 GRID = Grid.square(16)
 NETWORK: dict[str, Any] = {"width": 4, "modes": 3, "num_layers": 2, "projection_width": 8, "latent_points": 8}
@@ -100,3 +112,36 @@ STUDY: dict[str, Any] = {
     "num_test_samples": 6,
     "num_examples": 2,
 }
+
+
+def graph_study(**changes: Any) -> dict[str, Any]:
+    """Return a study of two sources, one of them a mixture, and two targets, in seconds."""
+    poisson = {"name": "poisson", "knobs": {"anisotropy": [1, 5]}}
+    tree: dict[str, Any] = {
+        "title": "too small to mean anything",
+        "seeds": [0, 1],
+        "few_shot": [4],
+        "from_scratch": [4, 8],
+        "sizes": ["toy"],
+        "networks": {"toy": NETWORK, "toy-wide": {**NETWORK, "width": 6}},
+        "data": RECIPE["data"],
+        "training": {**TRAINING, "num_steps": 6},
+        "adapt": {"training": {**TRAINING, "num_steps": 3}},
+        "sources": [
+            {"name": "poisson", "systems": [poisson]},
+            {
+                "name": "mixture",
+                "seeds": [0],
+                "systems": [poisson, {"name": "advection_diffusion", "weight": 2.0}],
+                "targets": ["near"],
+            },
+        ],
+        "targets": [
+            {"name": "near", "system": {"name": "poisson", "knobs": {"anisotropy": [1, 3]}}},
+            {"name": "far", "system": {"name": "poisson", "knobs": {"anisotropy": [5, 10]}}},
+        ],
+        "scaling": {"source": "poisson", "sizes": ["toy", "toy-wide"], "num_steps": [3], "seeds": [0]},
+        "pool_size": 12,
+        "num_test_samples": 6,
+    }
+    return {**copy.deepcopy(tree), **changes}

@@ -150,6 +150,38 @@ def test_every_knob_changes_the_coefficients_and_can_be_fixed(system):
 
 
 @every_system
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_every_knob_can_be_measured_and_lies_where_it_was_drawn(system, dtype):
+    for part in (0.0, 0.4, 1.0):
+        width = {name: knob.high - knob.low for name, knob in system.knobs.items()}
+        ranges = {
+            name: knob
+            if knob.integer
+            else [knob.low + 0.6 * part * width[name], knob.low + (0.4 + 0.6 * part) * width[name]]
+            for name, knob in system.knobs.items()
+        }
+        narrow = system.where(**ranges)
+        measured = narrow.measured_knobs(sample(narrow, num=64, grid=SQUARE, dtype=dtype))
+        assert set(measured) == set(system.knobs)
+        for name, values in measured.items():
+            knob = narrow.knobs[name]
+            assert values.shape == (64,)
+            slack = 1e-3 * knob.high
+            assert values.amin() >= knob.low - slack, name
+            assert values.amax() <= knob.high + slack, name
+            assert values.amax() - values.amin() > 0.5 * min(knob.high - knob.low, 3.0), name
+
+
+@every_system
+def test_a_fixed_knob_is_measured_as_it_was_fixed(system):
+    for name, knob in system.knobs.items():
+        value = knob.high if knob.integer else knob.low + 0.37 * (knob.high - knob.low)
+        fixed = system.where(**{name: value})
+        measured = fixed.measured_knobs(sample(fixed, grid=SQUARE))[name]
+        assert (measured - value).abs().max() < 1e-4 * value, name
+
+
+@every_system
 def test_unknown_knobs_are_refused_with_a_suggestion(system):
     name = next(iter(system.knobs))
     with pytest.raises(ConfigError, match=f"Did you mean '{name}'"):

@@ -133,7 +133,9 @@ def test_the_projection_and_its_gradients(points, num_in, hidden, num_out, seed)
     last, last_bias = torch.randn(num_out, hidden) / hidden**0.5, torch.randn(num_out)
     grad, workspace = torch.randn(points, num_out) / points**0.5, Workspace()
     assert_same(lambda: kernels.projection(x, first, first_bias, last, last_bias))
-    assert_same(lambda: kernels.projection_gradients(x, first, first_bias, last, grad, workspace))
+    for needs_x in (True, False):
+        args = (x, first, first_bias, last, grad, workspace)
+        assert_same(lambda args=args, needs_x=needs_x: kernels.projection_gradients(*args, needs_x=needs_x))
 
 
 def test_gelu_over_the_whole_line_of_numbers():

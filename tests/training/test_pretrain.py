@@ -217,8 +217,8 @@ def test_a_damaged_state_is_a_clear_error(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"system": None}, r"either a \[system\] to sample or data.store"),
-        ({"data": {"store": "somewhere"}}, "not both"),
+        ({"system": None}, r"exactly one of these"),
+        ({"data": {"store": "somewhere"}}, "exactly one of these"),
         ({"system": {"knobs": {"anisotropy": [5, 1]}}}, "Swap them"),
         ({"training": {"num_step": 3}}, "Did you mean 'num_steps'"),
         ({"model": {"network": {"modes": 30, "latent_points": 10}}}, "at least twice modes"),

@@ -18,7 +18,7 @@ from scifm.fields.grid import Grid
 from scifm.fields.seeds import generator_for
 from scifm.systems.system import System
 
-__all__ = ["BatchSource", "Epochs", "Stream"]
+__all__ = ["BatchSource", "Epochs", "Stream", "require_batch_size"]
 
 
 class BatchSource(Protocol):
@@ -44,7 +44,12 @@ class BatchSource(Protocol):
         ...
 
 
-def _require_positive(batch_size: int) -> int:
+def require_batch_size(batch_size: int) -> int:
+    """Return `batch_size`.
+
+    Raises:
+        ConfigError: if it is not positive.
+    """
     if batch_size < 1:
         raise ConfigError(f"batch_size must be at least 1; got {batch_size}.")
     return batch_size
@@ -79,7 +84,7 @@ class Stream:
     ) -> None:
         self.system = system
         self.grid = grid
-        self.batch_size = _require_positive(batch_size)
+        self.batch_size = require_batch_size(batch_size)
         self.seed = seed
         self.dtype = dtype
         self.device = device
@@ -115,7 +120,7 @@ class Epochs:
         if samples.num_samples < 1:
             raise DataError("There are no samples to go round; give at least one.")
         self.samples = samples
-        self.batch_size = min(_require_positive(batch_size), samples.num_samples)
+        self.batch_size = min(require_batch_size(batch_size), samples.num_samples)
         self.seed = seed
         self._orders: dict[int, Tensor] = {}
 

@@ -107,6 +107,7 @@ class Batch:
         targets: ``(batch, time, len(signature.outputs), *grid.num_points)`` or None.
         systems: name of the system each sample came from, length ``batch``; empty when unknown.
         lead_time: ``(batch,)`` physical time from the last input to the first target; None for steady problems.
+        loss_weights: ``(batch,)`` how much each sample counts in a loss; None: all alike.
 
     Raises:
         SignatureError: if a shape does not follow from the signature and the grid.
@@ -119,6 +120,7 @@ class Batch:
     targets: Tensor | None = None
     systems: tuple[str, ...] = ()
     lead_time: Tensor | None = None
+    loss_weights: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.grid.num_spatial_dims != self.signature.num_spatial_dims:
@@ -134,6 +136,10 @@ class Batch:
             )
         if self.targets is not None:
             self._check_fields("targets", self.targets, self.signature.outputs)
+        if self.loss_weights is not None and tuple(self.loss_weights.shape) != (self.num_samples,):
+            raise SignatureError(
+                f"loss_weights must have shape ({self.num_samples},); got {tuple(self.loss_weights.shape)}."
+            )
         if self.systems and len(self.systems) != self.num_samples:
             raise SignatureError(f"systems must name all {self.num_samples} samples; got {len(self.systems)} names.")
 
@@ -177,6 +183,35 @@ class Batch:
         """Return the same problems with other (or no) targets: how an operator answers."""
         return replace(self, targets=targets)
 
+    def aligned(self, signature: Signature) -> Batch:
+        """Return the samples in the order of names of another signature; a coefficient they lack becomes zero.
+
+        Raises:
+            SignatureError: if they hold a name `signature` does not, or lack one of its fields.
+        """
+        ours = self.signature
+        if ours == signature:
+            return self
+        unknown = signature.missing_from(ours)
+        absent = [name for name in signature.inputs if name not in ours.inputs]
+        absent += [name for name in signature.outputs if self.targets is not None and name not in ours.outputs]
+        if unknown or absent:
+            raise SignatureError(
+                f"Cannot bring samples with {ours} into the form of {signature}: "
+                + (f"{', '.join(unknown)} would be lost." if unknown else f"{', '.join(absent)} would be missing.")
+            )
+        zero = self.coefficients.new_zeros(self.num_samples)
+        columns = [self.coefficient(name) if name in ours.coefficients else zero for name in signature.coefficients]
+        return replace(
+            self,
+            signature=signature,
+            inputs=torch.stack([self.field(name) for name in signature.inputs], dim=2),
+            coefficients=torch.stack(columns, dim=1) if columns else self.coefficients,
+            targets=None
+            if self.targets is None
+            else torch.stack([self.field(name) for name in signature.outputs], dim=2),
+        )
+
     def select(self, index: Tensor | Sequence[int] | slice) -> Batch:
         """Return some of the samples, in the order of `index`."""
         if not isinstance(index, slice):
@@ -191,6 +226,7 @@ class Batch:
             coefficients=self.coefficients[index],
             targets=pick(self.targets),
             lead_time=pick(self.lead_time),
+            loss_weights=pick(self.loss_weights),
             systems=systems,
         )
 
@@ -203,6 +239,7 @@ class Batch:
             coefficients=self.coefficients.to(device=device, dtype=dtype),
             targets=move(self.targets),
             lead_time=move(self.lead_time),
+            loss_weights=move(self.loss_weights),
         )
 
     @staticmethod
@@ -222,7 +259,7 @@ class Batch:
         def join(tensors: list[Tensor | None]) -> Tensor | None:
             present = [t for t in tensors if t is not None]
             if len(present) not in (0, len(tensors)):
-                raise SignatureError("Some of the batches have targets or lead times and some have not.")
+                raise SignatureError("Some of the batches have targets, lead times or loss weights, and some have not.")
             return torch.cat(present) if present else None
 
         return replace(
@@ -231,5 +268,6 @@ class Batch:
             coefficients=torch.cat([p.coefficients for p in parts]),
             targets=join([p.targets for p in parts]),
             lead_time=join([p.lead_time for p in parts]),
+            loss_weights=join([p.loss_weights for p in parts]),
             systems=tuple(s for p in parts for s in p.systems),
         )

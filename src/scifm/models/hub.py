@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
@@ -48,10 +49,9 @@ def load_operator(path: str | Path) -> Operator:
         entries: dict[str, Any] = json.loads((path / "config.json").read_text())
         content = (path / "model.safetensors").read_bytes()
         tensors = load_tensors(content)
-        operator = _rebuild(entries)
-        for dtype in {tensor.dtype for tensor in tensors.values()}:  # there is one
-            operator.to(dtype)
-        operator.load_state_dict(tensors)
+        with torch.device("meta"):  # no first weights: they would cost time and draw from torch's global generator
+            operator = _rebuild(entries)
+        operator.load_state_dict(tensors, assign=True)
     except FileNotFoundError as error:
         raise RunError(
             f"'{path}' holds no model: {error.filename} is missing. Give the folder of a finished run."

@@ -69,16 +69,9 @@ class Operator(nn.Module):
                 + (f"the data also hold {unknown}" if unknown else f"the data lack {absent}")
                 + ". Use data of a matching system, or fine-tune from an operator that knows these names."
             )
-        zero = batch.coefficients.new_zeros(batch.num_samples)
-        columns = [batch.coefficient(name) if name in theirs.coefficients else zero for name in ours.coefficients]
-        fields = torch.stack([batch.field(name) for name in ours.inputs], dim=2)
-        targets = batch.targets
-        if targets is not None:
-            if set(theirs.outputs) != set(ours.outputs):
-                raise SignatureError(f"The operator answers {ours.outputs}; the data hold {theirs.outputs}.")
-            targets = torch.stack([batch.field(name) for name in ours.outputs], dim=2)
-        stacked = torch.stack(columns, dim=1) if columns else batch.coefficients.new_zeros(batch.num_samples, 0)
-        return Batch(ours, batch.grid, fields, stacked, targets, systems=batch.systems, lead_time=batch.lead_time)
+        if batch.targets is not None and set(theirs.outputs) != set(ours.outputs):
+            raise SignatureError(f"The operator answers {ours.outputs}; the data hold {theirs.outputs}.")
+        return batch.aligned(ours)
 
     def forward(self, batch: Batch) -> Batch:
         """Return the same problems with this operator's answers as targets."""

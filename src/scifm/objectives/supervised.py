@@ -19,6 +19,14 @@ def _error(prediction: Batch, truth: Batch) -> Tensor:
     return prediction.require_targets() - truth.require_targets()
 
 
+def _mean(losses: Tensor, truth: Batch) -> Tensor:
+    """Return the mean of losses ``(batch, …)`` over everything, samples weighed by the batch's weights."""
+    if truth.loss_weights is None:
+        return losses.mean()
+    weights = truth.loss_weights
+    return (losses.flatten(1).mean(1) * weights).sum() / weights.sum()
+
+
 def relative_l2_loss(prediction: Batch, truth: Batch) -> Tensor:
     """Mean over samples, frames and channels of ‖prediction − truth‖₂ / ‖truth‖₂ over space.
 
@@ -26,17 +34,17 @@ def relative_l2_loss(prediction: Batch, truth: Batch) -> Tensor:
     """
     target = truth.require_targets()
     size = torch.linalg.vector_norm(target.flatten(3), dim=-1)
-    return (torch.linalg.vector_norm(_error(prediction, truth).flatten(3), dim=-1) / size).mean()
+    return _mean(torch.linalg.vector_norm(_error(prediction, truth).flatten(3), dim=-1) / size, truth)
 
 
 def mean_squared_error(prediction: Batch, truth: Batch) -> Tensor:
     """Mean of (prediction − truth)² over everything."""
-    return _error(prediction, truth).square().mean()
+    return _mean(_error(prediction, truth).square(), truth)
 
 
 def summed_squared_error(prediction: Batch, truth: Batch) -> Tensor:
     """Sum of (prediction − truth)² over space and channels, mean over samples: the reference paper's loss."""
-    return _error(prediction, truth).square().flatten(1).sum(1).mean()
+    return _mean(_error(prediction, truth).square().flatten(1).sum(1, keepdim=True), truth)
 
 
 SUPERVISED: dict[str, Objective] = {

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Any
-
-import jinja2
 
 from scifm.errors import RunError
 from scifm.report import figures, tables
 from scifm.report.field_figure import fields_side_by_side, sample_error
 from scifm.report.records import Curve, Examples, RunRecord, StudyRecord, read_run, read_study
 from scifm.report.sentences import budget_sentence, headline, headline_count, remarks, run_headline
+from scifm.report.study_page import render_transfer_study
+from scifm.report.study_records import read_transfer_study
 from scifm.report.style import data_uri, to_svg
 from scifm.report.tables import KIND_NAMES, Group, count_text, duration_text, number_text
+from scifm.report.template import environment_entries, template
 from scifm.runs import write_atomically
 
 __all__ = ["Picture", "Tile", "page", "render_run", "render_study"]
@@ -44,21 +43,11 @@ class Tile:
     note: str = ""
 
 
-@cache
-def _template() -> jinja2.Template:
-    text = resources.files("scifm.report").joinpath("template.html").read_text(encoding="utf-8")
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"number": number_text, "count": count_text, "duration": duration_text}
-    return environment.from_string(text)
-
-
 def page(path: str | Path, *, out: str | Path | None = None) -> Path:
     """Write the report of a study folder or a single run folder.
 
     Args:
-        path: a folder with ``summary.json`` (a study) or ``config.toml`` (a run).
+        path: a folder with ``analysis.json`` (a transfer study), ``summary.json`` (a demo) or ``config.toml`` (a run).
         out: the file to write, or an existing folder to write ``report.html`` into; by default ``path/report.html``.
 
     Returns:
@@ -71,7 +60,9 @@ def page(path: str | Path, *, out: str | Path | None = None) -> Path:
     target = Path(out) if out is not None else folder / "report.html"
     if target.is_dir():
         target = target / "report.html"
-    if (folder / "summary.json").is_file():
+    if (folder / "analysis.json").is_file():
+        text = render_transfer_study(read_transfer_study(folder))
+    elif (folder / "summary.json").is_file():
         text = render_study(read_study(folder))
     elif (folder / "config.toml").is_file() and not (folder / "runs").is_dir():
         text = render_run(read_run(folder))
@@ -88,12 +79,12 @@ def _refusal(folder: Path) -> RunError:
         )
     if (folder / "runs").is_dir():
         return RunError(
-            f"The study '{folder}' is not finished: it has runs and no summary.json. Run the command that made it "
-            "again to complete it, or report on one of the folders in its runs/."
+            f"The study '{folder}' is not finished: it has runs and neither summary.json nor analysis.json. Run the "
+            "command that made it again to complete it, or report on one of the folders in its runs/."
         )
     return RunError(
-        f"'{folder}' is neither a study (it has no summary.json) nor a run (it has no config.toml). Give the folder "
-        "that 'scifm demo' or 'scifm pretrain' printed."
+        f"'{folder}' is neither a study (it has no summary.json or analysis.json) nor a run (it has no "
+        "config.toml). Give the folder that 'scifm demo' or 'scifm pretrain' printed."
     )
 
 
@@ -107,7 +98,7 @@ def render_study(record: StudyRecord) -> str:
     summary = record.summary
     details = summary.details
     groups = tables.group_rows(record.rows) if record.rows else tables.groups_from_summary(summary)
-    return _template().render(
+    return template("template.html").render(
         kind="study",
         title=str(details.get("title") or record.path.resolve().name),
         description=details.get("description"),
@@ -131,7 +122,7 @@ def render_study(record: StudyRecord) -> str:
         parts=_parts(details.get("seconds_by_part")),
         seconds=summary.seconds,
         num_params=details.get("num_params"),
-        environment=_environment(record.environment),
+        environment=environment_entries(record.environment),
         recipe=record.recipe,
     )
 
@@ -139,7 +130,7 @@ def render_study(record: StudyRecord) -> str:
 def render_run(record: RunRecord) -> str:
     """Return the page of a single run as HTML."""
     scores = tables.summarize_scores(record.scores or ())
-    return _template().render(
+    return template("template.html").render(
         kind="run",
         title=record.path.resolve().name,
         description=f"Fine-tuned from {record.parent.strip()}" if record.parent else None,
@@ -151,7 +142,7 @@ def render_run(record: RunRecord) -> str:
         metrics=record.metrics,
         score_figure=_score_picture(record),
         training_figures=_curve_pictures(record),
-        environment=_environment(record.environment),
+        environment=environment_entries(record.environment),
         recipe=record.recipe,
     )
 
@@ -295,29 +286,3 @@ def _parts(seconds_by_part: Any) -> list[_Part]:
         _Part(KIND_NAMES.get(name, name.replace("_", " ")), value, 100 * value / total if total > 0 else 0.0)
         for name, value in known.items()
     ]
-
-
-_ENVIRONMENT_NAMES = {
-    "command": "command",
-    "git_commit": "git commit",
-    "started": "started",
-    "processor": "processor",
-    "num_cores": "cores available",
-    "system": "system",
-    "python": "Python",
-    "versions": "packages",
-}
-
-
-def _environment(environment: Mapping[str, Any] | None) -> list[tuple[str, str]]:
-    """Return (name, value) in a fixed order, what is unknown to us last."""
-    if environment is None:
-        return []
-    others = {key: str(key).replace("_", " ") for key in environment if key not in _ENVIRONMENT_NAMES}
-    entries = []
-    for key, name in (_ENVIRONMENT_NAMES | others).items():
-        value = environment.get(key)
-        if isinstance(value, Mapping):
-            value = ", ".join(f"{package} {version}" for package, version in value.items())
-        entries.append((name, tables.MISSING if value is None else str(value)))
-    return entries

@@ -6,7 +6,6 @@ error that names the file. Nothing is unpickled.
 
 from __future__ import annotations
 
-import json
 import math
 import zipfile
 import zlib
@@ -16,11 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from scifm.errors import RunError
+from scifm.report.files import AGAIN, read_object, read_rows, read_text, unreadable
 from scifm.runs import Run
 
 __all__ = [
@@ -143,52 +140,23 @@ class RunRecord:
     """Mean over samples and channels of every numeric column of the scores."""
 
 
-def _unreadable(path: Path, why: object, *, remedy: str) -> RunError:
-    return RunError(f"Cannot read '{path}': {why}. {remedy}")
-
-
-_AGAIN = "Run the command that wrote it again, or remove the file to report without it."
-
-
-def _read_text(path: Path) -> str | None:
-    if not path.is_file():
-        return None
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise _unreadable(path, error, remedy=_AGAIN) from error
-
-
-def _read_object(path: Path, *, remedy: str = _AGAIN) -> dict[str, Any] | None:
-    text = _read_text(path)
-    if text is None:
-        return None
-    try:
-        found = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise _unreadable(path, f"it is not valid JSON ({error})", remedy=remedy) from error
-    if not isinstance(found, dict):
-        raise _unreadable(path, "it holds no JSON object", remedy=remedy)
-    return found
-
-
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _read_summary(path: Path) -> Summary:
     remedy = "Run the command that wrote it again."
-    tree = _read_object(path, remedy=remedy) or {}
+    tree = read_object(path, remedy=remedy) or {}
 
     def number(value: Any, key: str) -> float | None:
         if value is None or _is_number(value):
             return None if value is None else float(value)
-        raise _unreadable(path, f"'{key}' should be a number and is {value!r}", remedy=remedy)
+        raise unreadable(path, f"'{key}' should be a number and is {value!r}", remedy=remedy)
 
     def by_count(key: str) -> dict[int, float | None]:
         table = tree.get(key) or {}
         if not isinstance(table, dict) or not all(count.isdecimal() for count in table):
-            raise _unreadable(path, f"'{key}' should map numbers of samples to errors", remedy=remedy)
+            raise unreadable(path, f"'{key}' should map numbers of samples to errors", remedy=remedy)
         counts = sorted(table, key=int)
         return {int(count): number(table[count], f"{key}.{count}") for count in counts}
 
@@ -200,21 +168,6 @@ def _read_summary(path: Path) -> Summary:
         seconds=number(tree.get("seconds"), "seconds"),
         details={key: value for key, value in tree.items() if key not in _SUMMARY_KEYS},
     )
-
-
-def _read_parquet(path: Path, required: tuple[str, ...]) -> list[dict[str, Any]] | None:
-    if not path.is_file():
-        return None
-    try:
-        rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
-        names = pq.read_schema(path).names
-    except (pa.ArrowException, OSError) as error:
-        raise _unreadable(path, f"it is not a whole Parquet file ({error})", remedy=_AGAIN) from error
-    missing = [name for name in required if name not in names]
-    if missing:
-        why = f"it has no column {', '.join(missing)} (it has: {', '.join(names)})"
-        raise _unreadable(path, why, remedy=_AGAIN)
-    return rows
 
 
 def _optional(value: Any) -> Any:
@@ -235,13 +188,13 @@ def _result_row(row: Mapping[str, Any]) -> ResultRow:
 
 
 def _read_results(path: Path) -> tuple[ResultRow, ...] | None:
-    rows = _read_parquet(path, ("kind", "num_samples", "relative_l2"))
+    rows = read_rows(path, ("kind", "num_samples", "relative_l2"))
     if rows is None:
         return None
     try:
         return tuple(_result_row(row) for row in rows)
     except (TypeError, ValueError) as error:
-        raise _unreadable(path, f"a row is not as expected ({error})", remedy=_AGAIN) from error
+        raise unreadable(path, f"a row is not as expected ({error})", remedy=AGAIN) from error
 
 
 def _read_arrays(path: Path) -> dict[str, NDArray[Any]] | None:
@@ -251,7 +204,7 @@ def _read_arrays(path: Path) -> dict[str, NDArray[Any]] | None:
         with np.load(path, allow_pickle=False) as stored:
             return {name: stored[name] for name in stored.files}
     except (zipfile.BadZipFile, zlib.error, ValueError, OSError, EOFError, AttributeError) as error:
-        raise _unreadable(path, f"it is not a whole .npz file ({error})", remedy=_AGAIN) from error
+        raise unreadable(path, f"it is not a whole .npz file ({error})", remedy=AGAIN) from error
 
 
 def _read_examples(path: Path) -> Examples | None:
@@ -261,19 +214,19 @@ def _read_examples(path: Path) -> Examples | None:
     kinds = ("zero_shot", "few_shot", "from_scratch")
     for name in ("forcing", "truth"):
         if name not in arrays:
-            raise _unreadable(path, f"it has no array '{name}'", remedy=_AGAIN)
+            raise unreadable(path, f"it has no array '{name}'", remedy=AGAIN)
     shape = arrays["truth"].shape
     for name in ("forcing", *kinds):
         if name in arrays and (len(shape) != 3 or arrays[name].shape != shape):
             why = f"'{name}' has shape {arrays[name].shape} and 'truth' {shape}; both should be (example, y, x)"
-            raise _unreadable(path, why, remedy=_AGAIN)
+            raise unreadable(path, why, remedy=AGAIN)
     given = arrays.get("extent", np.ones(2))
     if given.shape != (2,) or not np.all(given > 0):
-        raise _unreadable(path, f"'extent' should be two positive lengths (y, x) and is {given}", remedy=_AGAIN)
+        raise unreadable(path, f"'extent' should be two positive lengths (y, x) and is {given}", remedy=AGAIN)
     for name in ("coefficients", *(f"sample_error_{kind}" for kind in kinds)):
         if name in arrays and arrays[name].shape[:1] != shape[:1]:
             why = f"'{name}' has shape {arrays[name].shape}, there are {shape[0]} examples"
-            raise _unreadable(path, why, remedy=_AGAIN)
+            raise unreadable(path, why, remedy=AGAIN)
     return Examples(
         forcing=arrays["forcing"],
         truth=arrays["truth"],
@@ -290,7 +243,7 @@ def _read_curve(path: Path, kind: str, num_samples: int | None) -> Curve:
     try:
         events = Run(path).metrics()
     except (OSError, ValueError) as error:
-        raise _unreadable(path / "metrics.jsonl", error, remedy=_AGAIN) from error
+        raise unreadable(path / "metrics.jsonl", error, remedy=AGAIN) from error
 
     def pairs(event: str, value: str) -> Iterator[tuple[int, float]]:
         for entry in events:
@@ -331,8 +284,8 @@ def read_study(path: Path) -> StudyRecord:
         summary=_read_summary(path / "summary.json"),
         rows=rows,
         examples=_read_examples(path / "examples.npz"),
-        environment=_read_object(path / "environment.json"),
-        recipe=_read_text(path / "config.toml"),
+        environment=read_object(path / "environment.json"),
+        recipe=read_text(path / "config.toml"),
         curves=_read_curves(path, rows or ()),
     )
 
@@ -350,7 +303,7 @@ def read_run(path: Path) -> RunRecord:
         RunError: if a file that is there cannot be read or is not what its name promises.
     """
     run = Run.open(path)
-    rows = _read_parquet(path / "scores.parquet", ("channel", "relative_l2"))
+    rows = read_rows(path / "scores.parquet", ("channel", "relative_l2"))
     scores = None
     if rows is not None:
         absent = math.nan  # a sample without a score must show, not vanish
@@ -361,10 +314,10 @@ def read_run(path: Path) -> RunRecord:
     return RunRecord(
         path=path,
         status=run.status,
-        parent=_read_text(path / "parent"),
+        parent=read_text(path / "parent"),
         curve=_read_curve(path, "pretrain", None),
         scores=scores,
-        environment=_read_object(path / "environment.json"),
-        recipe=_read_text(path / "config.toml") or "",
+        environment=read_object(path / "environment.json"),
+        recipe=read_text(path / "config.toml") or "",
         metrics=_mean_metrics(rows or []),
     )

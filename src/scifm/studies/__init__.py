@@ -1,5 +1,6 @@
 """Many runs, one question."""
 
-from scifm.studies.transfer import TransferRecipe, transfer, worker_pool
+from scifm.studies.transfer import TransferRecipe, transfer
+from scifm.studies.workers import worker_pool
 
 __all__ = ["TransferRecipe", "transfer", "worker_pool"]

@@ -7,12 +7,9 @@ train from scratch on as many, under equal budgets: the same steps, the same lea
 from __future__ import annotations
 
 import io
-import multiprocessing
-import os
-import signal
 import time
-from collections.abc import Iterator, Mapping
-from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +17,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 from pydantic import Field, model_validator
 
 from scifm.config import Config, dump_toml
@@ -37,9 +33,9 @@ from scifm.training.loop import Observer, TrainingConfig
 from scifm.training.pretrain import PretrainRecipe, pretrain
 from scifm.training.recipe import DataConfig, ModelConfig, SystemConfig
 
-__all__ = ["TransferRecipe", "transfer", "worker_pool"]
+__all__ = ["TransferRecipe", "transfer"]
 
-_ADAPTATIONS = {"few_shot": finetune, "from_scratch": from_scratch}
+_ADAPTATIONS: dict[str, Callable[..., Run]] = {"few_shot": finetune, "from_scratch": from_scratch}
 _ORDER = ("in_distribution", "zero_shot", *_ADAPTATIONS)
 
 
@@ -130,7 +126,7 @@ def transfer(
     Args:
         recipe: what to do.
         out: folder of the study.
-        executor: where adaptations run, several at a time; see `worker_pool`. None: here, one after the other.
+        executor: where adaptations run, several at a time, such as a `worker_pool`. None: here, one after the other.
         observe: called with every event; ``stage`` events name what begins.
 
     Returns:
@@ -143,22 +139,6 @@ def transfer(
     _claim(folder, recipe)
     with Run(folder).locked():
         return _Study(recipe, folder, executor, observe if observe is not None else _ignore).carry_out()
-
-
-def worker_pool(num_workers: int) -> Executor:
-    """Return a pool of processes that share the cores of this machine evenly.
-
-    They are spawned, so a script that calls this needs an ``if __name__ == "__main__":`` guard.
-    """
-    num_threads = max(1, (os.cpu_count() or 1) // num_workers)
-    context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(num_workers, context, initializer=_settle_worker, initargs=(num_threads,))
-
-
-def _settle_worker(num_threads: int) -> None:
-    torch.set_num_threads(num_threads)
-    # An idle worker has nothing to save; a training one listens to Ctrl-C itself.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _ignore(**event: Any) -> None:
@@ -200,7 +180,8 @@ class _Adaptation:
         run = _ADAPTATIONS[self.kind](parent, pool, settings, out=folder / "runs")
         scores = evaluate(run, recipe.draw_test("downstream"))
         scores.write(run.path / "scores.parquet")
-        told = run.read_json("outcome.json")
+        outcome = run.read_json("outcome.json")
+        told = {name: outcome[name] for name in ("learning_rate", "num_trials", "num_steps", "seconds")}
         return _row(self.kind, scores, run, folder, num_samples=self.num_samples, seed=self.seed, **told), run.path
 
 

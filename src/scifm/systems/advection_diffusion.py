@@ -76,7 +76,13 @@ from scifm.fields.homogeneity import Homogeneity
 from scifm.fields.norms import l2_norm
 from scifm.fields.seeds import generator_for
 from scifm.fields.spectral import diffusion_operator, gradient
-from scifm.systems.coefficients import diffusion_basis, diffusion_tensor, require_knob
+from scifm.systems.coefficients import (
+    diffusion_basis,
+    diffusion_tensor,
+    measured_diffusion,
+    nearest_turn,
+    require_knob,
+)
 from scifm.systems.forcing import GaussianForcing
 from scifm.systems.knobs import Knob
 from scifm.systems.periodic_elliptic import PeriodicElliptic, Spectrum, spectrum_on_grid
@@ -165,6 +171,19 @@ class AdvectionDiffusion(PeriodicElliptic):
         diffusion = {name: batch.coefficient(name) for name in ("diffusion_xx", "diffusion_yy", "diffusion_xy")}
         advected = l2_norm(velocity_x * along_x + velocity_y * along_y, batch.grid)
         return advected / l2_norm(diffusion_operator(solution, batch.grid, **diffusion), batch.grid)
+
+    def measured_knobs(self, batch: Batch) -> dict[str, Tensor]:
+        """Return all four knobs as `System.measured_knobs` does, ``(batch,)`` float64 each.
+
+        With ratio = "calibrated" a sample has the ratio it was drawn for on average only, so some lie out of the range.
+        """
+        batch = batch.to(dtype=torch.float64)
+        direction = torch.atan2(batch.coefficient("velocity_y"), batch.coefficient("velocity_x"))
+        return {
+            "advection_diffusion_ratio": self.measured_ratio(batch),
+            **measured_diffusion(batch, self.angle),
+            "direction": nearest_turn(direction, 2 * math.pi, self.direction),
+        }
 
     def symbol_basis(self, wave_y: Tensor, wave_x: Tensor) -> tuple[Tensor, Tensor | None]:
         return diffusion_basis(wave_y, wave_x), torch.stack([wave_x, wave_y])

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from scifm.errors import ConfigError
+from scifm.fields.batch import Batch
 from scifm.systems.knobs import Knob
 
-__all__ = ["diffusion_basis", "diffusion_tensor", "require_knob"]
+__all__ = ["diffusion_basis", "diffusion_tensor", "measured_diffusion", "nearest_turn", "require_knob"]
+
+_ISOTROPIC = 1e-3  # below this anisotropy − 1 the rounding of float32 decides the angle
 
 
 def diffusion_tensor(
@@ -28,6 +33,28 @@ def diffusion_tensor(
     cos, sin = angle.cos(), angle.sin()
     columns = (cos**2 + anisotropy * sin**2, sin**2 + anisotropy * cos**2, (anisotropy - 1) * sin * cos)
     return scale * torch.stack(columns, 1)
+
+
+def measured_diffusion(batch: Batch, angle: Knob) -> dict[str, Float[Tensor, " batch"]]:
+    """Return ``anisotropy`` and ``angle`` of the batch's K, ``(batch,)`` float64 each, as `diffusion_tensor` has them.
+
+    Args:
+        batch: with coefficients diffusion_xx, diffusion_yy and diffusion_xy.
+        angle: the knob; of all angles that give this K, which are half a turn apart, the nearest to the middle of its
+            range is returned. A K with an anisotropy below 1.001 has any angle: the middle itself.
+    """
+    xx, yy, xy = (batch.coefficient(f"diffusion_{name}").to(torch.float64) for name in ("xx", "yy", "xy"))
+    gap = torch.hypot(yy - xx, 2 * xy)
+    anisotropy = (xx + yy + gap) / (xx + yy - gap)
+    turned = nearest_turn(0.5 * torch.atan2(2 * xy, yy - xx), math.pi, angle)
+    middle = torch.full_like(turned, 0.5 * (angle.low + angle.high))
+    return {"anisotropy": anisotropy, "angle": torch.where(anisotropy - 1 < _ISOTROPIC, middle, turned)}
+
+
+def nearest_turn(angle: Float[Tensor, " batch"], period: float, knob: Knob) -> Float[Tensor, " batch"]:
+    """Return, of all values that differ from `angle` by whole periods, the nearest to the middle of a knob's range."""
+    middle = 0.5 * (knob.low + knob.high)
+    return angle - period * ((angle - middle) / period).round()
 
 
 def diffusion_basis(wave_y: Tensor, wave_x: Tensor) -> Tensor:

@@ -65,7 +65,7 @@ import torch
 from torch import Tensor
 
 from scifm.errors import ConfigError, suggest
-from scifm.fields.batch import Signature
+from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
 from scifm.fields.homogeneity import Homogeneity
 from scifm.fields.spectral import wavenumbers
@@ -126,6 +126,10 @@ class Helmholtz(PeriodicElliptic):
             raise ConfigError(f"'{self.name}' needs a positive finite diffusivity; got {self.diffusivity}.")
         if not self.max_solution > 0:
             raise ConfigError(f"'{self.name}' needs max_solution > 0 (inf keeps all); got {self.max_solution}.")
+
+    def measured_knobs(self, batch: Batch) -> dict[str, Tensor]:
+        self._require_ours(batch)
+        return {"wavenumber_shift": batch.coefficient("wavenumber_shift").to(torch.float64)}
 
     def symbol_basis(self, wave_y: Tensor, wave_x: Tensor) -> tuple[Tensor, Tensor | None]:
         square = wave_x * wave_x + wave_y * wave_y

@@ -54,10 +54,10 @@ import torch
 from torch import Tensor
 
 from scifm.errors import ConfigError
-from scifm.fields.batch import Signature
+from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
 from scifm.fields.homogeneity import Homogeneity
-from scifm.systems.coefficients import diffusion_basis, diffusion_tensor, require_knob
+from scifm.systems.coefficients import diffusion_basis, diffusion_tensor, measured_diffusion, require_knob
 from scifm.systems.forcing import GaussianForcing
 from scifm.systems.knobs import Knob
 from scifm.systems.periodic_elliptic import PeriodicElliptic, Spectrum
@@ -105,6 +105,10 @@ class Poisson(PeriodicElliptic):
         require_knob(self.name, "anisotropy", self.anisotropy, 1, "it is the larger eigenvalue over the smaller one")
         if not 0 < self.diffusivity < math.inf:
             raise ConfigError(f"'{self.name}' needs a positive finite diffusivity; got {self.diffusivity}.")
+
+    def measured_knobs(self, batch: Batch) -> dict[str, Tensor]:
+        self._require_ours(batch)
+        return measured_diffusion(batch, self.angle)
 
     def symbol_basis(self, wave_y: Tensor, wave_x: Tensor) -> tuple[Tensor, Tensor | None]:
         return diffusion_basis(wave_y, wave_x), None

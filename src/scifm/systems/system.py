@@ -147,5 +147,16 @@ class System(abc.ABC):
             SignatureError: if the batch is not one of this system or has no targets.
         """
 
+    def measured_knobs(self, batch: Batch) -> dict[str, Float[Tensor, " batch"]]:
+        """Return what the knobs turned out to be, each ``(batch,)``, measured from coefficients and solutions.
+
+        Where several values describe one problem, as two angles half a turn apart describe one diffusion tensor, the
+        one nearest the middle of this system's range is given. A knob that cannot be told from a batch is left out.
+
+        Raises:
+            SignatureError: if the batch is not one of this system or lacks the targets that are needed.
+        """
+        return {}
+
     def _entries(self) -> tuple[Any, ...]:
         return fields(self)  # type: ignore[arg-type]

@@ -31,6 +31,8 @@ class Position:
         best_step: when it was reached.
         seconds: time spent training, over all sittings.
         loss_sum: losses summed since the last log line.
+        optimizer_bytes: memory of the optimizer's state; None before the first step.
+        gradient_bytes: memory of the gradients; None before the first step.
     """
 
     step: int = 0
@@ -38,6 +40,8 @@ class Position:
     best_step: int = 0
     seconds: float = 0.0
     loss_sum: float = 0.0
+    optimizer_bytes: int | None = None
+    gradient_bytes: int | None = None
 
 
 class Checkpoint:

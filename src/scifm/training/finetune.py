@@ -10,7 +10,7 @@ import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field, field_validator
 
@@ -31,8 +31,9 @@ from scifm.runs import Run, write_json
 from scifm.systems.system import System
 from scifm.training.checkpoint import Checkpoint
 from scifm.training.loop import DivergedError, Observer, TrainingConfig, train, validation_error
+from scifm.training.methods import FinetuneMethod, finish, prepare
 from scifm.training.pretrain import PretrainRecipe, build_operator, recorded
-from scifm.training.recipe import SystemConfig
+from scifm.training.recipe import ModelConfig, SystemConfig
 
 __all__ = ["AdaptRecipe", "DownstreamPool", "downstream_pool", "finetune", "from_scratch"]
 
@@ -45,6 +46,7 @@ class AdaptRecipe(Config):
         seed: which samples, their order, and first weights (from scratch).
         learning_rates: candidates, tried in turn.
         held_out: share of the samples that scores the candidates.
+        method: what fine-tuning trains; from scratch all weights train, whatever is said here.
         training: how each of them trains; its learning_rate is replaced.
     """
 
@@ -52,6 +54,7 @@ class AdaptRecipe(Config):
     seed: int = 0
     learning_rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3)
     held_out: float = Field(0.2, gt=0, lt=1)
+    method: FinetuneMethod = FinetuneMethod()
     training: TrainingConfig = TrainingConfig(num_steps=300, validate_every=100, checkpoint_every=100)
 
     @field_validator("learning_rates")
@@ -112,7 +115,7 @@ def finetune(
     observe: Observer | None = None,
     **settings: Any,
 ) -> Run:
-    """Fine-tune all weights of a pre-trained operator on downstream samples.
+    """Fine-tune a pre-trained operator on downstream samples: all its weights, or those `recipe.method` names.
 
     Args:
         parent: a complete run.
@@ -131,11 +134,13 @@ def finetune(
         RunError: if the parent is not complete, or the folder is in use or cannot be written.
         SignatureError: if the samples hold names the operator does not know.
     """
-    return _adapt("finetune", parent, pool, recipe, out=out, observe=observe, **settings)
+    parent = _complete(parent)
+    adaptation = _Finetuning(_recipe("finetune", recipe, settings), observe, parent)
+    return adaptation.run_in(out, pool, _grid_of(parent))
 
 
 def from_scratch(
-    parent: Run | str | Path,
+    model: ModelConfig | Run | str | Path,
     pool: DownstreamPool | System | Store,
     recipe: AdaptRecipe | None = None,
     *,
@@ -143,35 +148,44 @@ def from_scratch(
     observe: Observer | None = None,
     **settings: Any,
 ) -> Run:
-    """Train the parent's architecture from fresh weights on downstream samples alone: what fine-tuning must beat.
+    """Train an architecture from fresh weights on downstream samples alone: what fine-tuning must beat.
 
-    The normalization is fitted on the downstream samples too. Arguments, results and errors as for `finetune`.
+    The normalization is fitted on the downstream samples too.
+
+    Args:
+        model: the architecture and the kind of normalization, or a complete run to take both from.
+        pool: downstream samples, or the store they come from; with a run also a system.
+        recipe: how; the defaults when left out.
+        out: folder that holds run folders.
+        observe: called with every event, for progress.
+        **settings: single settings of the recipe.
+
+    Returns:
+        The run folder, complete. It depends on the architecture alone, not on the run that was taken it from.
+
+    Raises:
+        ConfigError, DataError, RunError: as for `finetune`.
     """
-    return _adapt("from_scratch", parent, pool, recipe, out=out, observe=observe, **settings)
+    grid = None
+    if not isinstance(model, ModelConfig):
+        parent = _complete(model)
+        operator = load_operator(parent.path / "model")
+        grid = _grid_of(parent)
+        model = ModelConfig(network=_architecture(operator), normalization=operator.normalization.kind)
+    model = ModelConfig(network=model.resolve(), normalization=model.normalization)
+    whole = _recipe("from_scratch", recipe, settings).model_copy(update={"method": FinetuneMethod()})  # all there is
+    return _FromScratch(whole, observe, model).run_in(out, pool, grid)
 
 
-def _adapt(
-    kind: str,
-    parent: Run | str | Path,
-    pool: DownstreamPool | System | Store,
-    recipe: AdaptRecipe | None,
-    *,
-    out: str | Path,
-    observe: Observer | None,
-    **settings: Any,
-) -> Run:
-    parent = parent if isinstance(parent, Run) else Run.open(parent)
-    parent.require_complete()
-    tree = {**(recipe.to_dict() if recipe is not None else {}), **settings}
-    recipe = build_config(AdaptRecipe, tree, source=f"settings of {kind}")
-    if not isinstance(pool, DownstreamPool):
-        pool = downstream_pool(pool, grid=_grid_of(parent), num_samples=max(1024, recipe.num_samples), seed=recipe.seed)
-    config = {"kind": kind, **recipe.to_dict(), "downstream": pool.origin, "parent_config": parent.config}
-    run = Run.prepare(out, f"{kind}-{recipe.num_samples}-seed{recipe.seed}", config, parent=parent.path)
-    with run.locked():
-        if not run.is_complete:
-            _Adaptation(kind, parent, pool, recipe, run, observe).carry_out()
+def _complete(run: Run | str | Path) -> Run:
+    run = run if isinstance(run, Run) else Run.open(run)
+    run.require_complete()
     return run
+
+
+def _recipe(kind: str, recipe: AdaptRecipe | None, settings: dict[str, Any]) -> AdaptRecipe:
+    tree = {**(recipe.to_dict() if recipe is not None else {}), **settings}
+    return build_config(AdaptRecipe, tree, source=f"settings of {kind}")
 
 
 def _grid_of(parent: Run) -> Grid:
@@ -181,16 +195,56 @@ def _grid_of(parent: Run) -> Grid:
     return config.data.grid(load_operator(parent.path / "model").signature.num_spatial_dims)
 
 
+def _architecture(operator: Operator) -> FNOConfig:
+    if not isinstance(operator.config, FNOConfig):
+        raise ConfigError(f"Cannot adapt an operator of kind '{operator.kind}'; known: fno.")
+    return operator.config
+
+
 class _Adaptation:
-    def __init__(
-        self, kind: str, parent: Run, pool: DownstreamPool, recipe: AdaptRecipe, run: Run, observe: Observer | None
-    ) -> None:
-        self.kind, self.pool, self.recipe, self.run, self.observe = kind, pool, recipe, run, observe
-        self.parent_operator = load_operator(parent.path / "model")
-        subset = nested_subsets(pool.samples.num_samples, [recipe.num_samples], recipe.seed)[recipe.num_samples]
-        self.samples = pool.samples.select(subset)
-        self.normalization_kind = self.parent_operator.normalization.kind
-        write_json(run.path / "subset.json", {"pool": pool.origin, "index": subset.tolist()})
+    """Choose a learning rate, train with it, keep the outcome. Subclasses say what training starts from."""
+
+    kind: ClassVar[str]
+    pool: DownstreamPool
+    samples: Batch
+    run: Run
+
+    def __init__(self, recipe: AdaptRecipe, observe: Observer | None) -> None:
+        self.recipe, self.observe = recipe, observe
+
+    def run_in(self, out: str | Path, pool: DownstreamPool | System | Store, grid: Grid | None) -> Run:
+        """Do all that is not done yet in the run folder of these settings under `out`."""
+        recipe = self.recipe
+        if not isinstance(pool, DownstreamPool):
+            if grid is None:
+                if isinstance(pool, System):
+                    raise ConfigError("To sample a system from scratch give a pool of samples: see downstream_pool.")
+                grid = pool.grid
+            pool = downstream_pool(pool, grid=grid, num_samples=max(1024, recipe.num_samples), seed=recipe.seed)
+        self.pool = pool
+        config = {"kind": self.kind, **recipe.to_dict(), "downstream": pool.origin, **self.beginning()}
+        self.run = Run.prepare(out, f"{self.kind}-{recipe.num_samples}-seed{recipe.seed}", config, parent=self.parent)
+        with self.run.locked():
+            if not self.run.is_complete:
+                subset = nested_subsets(pool.samples.num_samples, [recipe.num_samples], recipe.seed)
+                index = subset[recipe.num_samples]
+                self.samples = pool.samples.select(index)
+                write_json(self.run.path / "subset.json", {"pool": pool.origin, "index": index.tolist()})
+                self.carry_out()
+        return self.run
+
+    @property
+    def parent(self) -> Path | None:
+        """The run that training starts from, if any."""
+        return None
+
+    def beginning(self) -> dict[str, Any]:
+        """Return what training starts from, for the record."""
+        raise NotImplementedError
+
+    def fresh(self, samples: Batch) -> Operator:
+        """Return an operator to train on `samples`."""
+        raise NotImplementedError
 
     def carry_out(self) -> None:
         self.run.set_status("running")
@@ -202,19 +256,22 @@ class _Adaptation:
                 f"Every learning rate of {list(self.recipe.learning_rates)} diverged on {self.recipe.num_samples} "
                 "samples. Give smaller ones in learning_rates."
             )
-        operator = self._fresh(self.samples)
+        operator = self.fresh(self.samples)
+        groups = prepare(operator, self.recipe.method, seed=self.recipe.seed)
         config = self._training(chosen["learning_rate"])
-        recorded(
+        position = recorded(
             self.run,
             lambda note: train(
                 operator,
                 self._source(self.samples),
                 config=config,
+                groups=groups,
                 checkpoint=Checkpoint(self.run.path / "state"),
                 observe=note,
             ),
             self.observe,
         )
+        finish(operator)
         save_operator(operator, self.run.path / "model")
         write_json(
             self.run.path / "outcome.json",
@@ -222,6 +279,9 @@ class _Adaptation:
                 "learning_rate": chosen["learning_rate"],
                 "num_trials": len(trials),
                 "num_steps": config.num_steps,
+                "num_trainable": sum(group.num_params for group in groups),
+                "optimizer_bytes": position.optimizer_bytes,
+                "gradient_bytes": position.gradient_bytes,
                 "seconds": time.perf_counter() - started,
             },
         )
@@ -241,41 +301,58 @@ class _Adaptation:
     def _try(self, rate: float) -> float | None:
         kept, held_out = split_validation(self.recipe.num_samples, self.recipe.held_out, seed=self.recipe.seed)
         part = self.samples.select(kept)
-        operator = self._fresh(part)
+        operator = self.fresh(part)
+        groups = prepare(operator, self.recipe.method, seed=self.recipe.seed)
 
         def pass_on(**event: Any) -> None:
             if self.observe is not None and event["event"] == "step":
                 self.observe(**event)
 
         try:
-            train(operator, self._source(part), config=self._training(rate), observe=pass_on)
+            train(operator, self._source(part), config=self._training(rate), groups=groups, observe=pass_on)
         except DivergedError:
             return None
         score = validation_error(operator, self.samples.select(held_out))
         return score if math.isfinite(score) else None
-
-    def _fresh(self, samples: Batch) -> Operator:
-        if self.kind == "finetune":
-            operator = self.parent_operator
-            fresh = build_operator(
-                operator.signature, self._architecture(), operator.normalization, seed=self.recipe.seed
-            )
-            fresh.load_state_dict(operator.state_dict())
-            return fresh
-        try:
-            normalization = fit_normalization(samples, self.pool.homogeneities, kind=self.normalization_kind)
-        except DataError as error:
-            raise DataError(f"From scratch on {samples.num_samples} samples: {error}") from error
-        return build_operator(samples.signature, self._architecture(), normalization, seed=self.recipe.seed)
-
-    def _architecture(self) -> FNOConfig:
-        config = self.parent_operator.config
-        if not isinstance(config, FNOConfig):
-            raise ConfigError(f"Cannot adapt an operator of kind '{self.parent_operator.kind}'; known: fno.")
-        return config
 
     def _training(self, rate: float) -> TrainingConfig:
         return self.recipe.training.model_copy(update={"learning_rate": rate})
 
     def _source(self, samples: Batch) -> Epochs:
         return Epochs(samples, batch_size=self.recipe.training.batch_size, seed=self.recipe.seed)
+
+
+class _Finetuning(_Adaptation):
+    kind = "finetune"
+
+    def __init__(self, recipe: AdaptRecipe, observe: Observer | None, parent: Run) -> None:
+        super().__init__(recipe, observe)
+        self.parent_run = parent
+
+    @property
+    def parent(self) -> Path | None:
+        return self.parent_run.path
+
+    def beginning(self) -> dict[str, Any]:
+        return {"parent_config": self.parent_run.config}
+
+    def fresh(self, samples: Batch) -> Operator:
+        return load_operator(self.parent_run.path / "model")
+
+
+class _FromScratch(_Adaptation):
+    kind = "from_scratch"
+
+    def __init__(self, recipe: AdaptRecipe, observe: Observer | None, model: ModelConfig) -> None:
+        super().__init__(recipe, observe)
+        self.model = model
+
+    def beginning(self) -> dict[str, Any]:
+        return {"model": self.model.to_dict()}
+
+    def fresh(self, samples: Batch) -> Operator:
+        try:
+            normalization = fit_normalization(samples, self.pool.homogeneities, kind=self.model.normalization)
+        except DataError as error:
+            raise DataError(f"From scratch on {samples.num_samples} samples: {error}") from error
+        return build_operator(samples.signature, self.model.resolve(), normalization, seed=self.recipe.seed)

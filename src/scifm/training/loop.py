@@ -10,7 +10,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, Protocol
 
@@ -27,6 +27,13 @@ from scifm.fields.batch import Batch
 from scifm.models.operator import Operator
 from scifm.objectives.supervised import objective_named
 from scifm.training.checkpoint import Checkpoint, Position
+from scifm.training.parameter_groups import (
+    Anchors,
+    ParameterGroup,
+    bytes_of_gradients,
+    bytes_of_optimizer,
+    optimizer_for,
+)
 from scifm.training.schedules import learning_rate_factor
 
 __all__ = ["DivergedError", "Observer", "TrainingConfig", "train", "validation_error"]
@@ -140,6 +147,7 @@ def train(
     source: BatchSource,
     *,
     config: TrainingConfig,
+    groups: Sequence[ParameterGroup] | None = None,
     validation: Batch | None = None,
     checkpoint: Checkpoint | None = None,
     observe: Observer | None = None,
@@ -150,6 +158,7 @@ def train(
         operator: its weights are changed.
         source: batches by step number.
         config: how to train.
+        groups: the weights that train; all, alike, when left out. The rest should be frozen (``requires_grad`` False).
         validation: samples to score by relative L2; needed for early stopping.
         checkpoint: where the state is kept; resumed from when it holds one. None: nothing is kept.
         observe: called with every event: ``resumed``, ``train``, ``valid``, ``step``.
@@ -161,7 +170,9 @@ def train(
         DivergedError: if the loss becomes NaN or infinite; weights are then useless, the last saved state is kept.
         KeyboardInterrupt: after Ctrl-C or SIGTERM, once the state is saved.
     """
-    return _Loop(operator, source, config, validation, checkpoint, observe if observe is not None else _ignore).run()
+    groups = groups if groups is not None else [ParameterGroup(tuple(operator.parameters()))]
+    observe = observe if observe is not None else _ignore
+    return _Loop(operator, source, config, groups, validation, checkpoint, observe).run()
 
 
 def _ignore(**event: Any) -> None:
@@ -174,6 +185,7 @@ class _Loop:
         operator: Operator,
         source: BatchSource,
         config: TrainingConfig,
+        groups: Sequence[ParameterGroup],
         validation: Batch | None,
         checkpoint: Checkpoint | None,
         observe: Observer,
@@ -183,10 +195,9 @@ class _Loop:
         self.objective = objective_named(config.objective)
         self.fabric = Fabric(accelerator=config.accelerator, devices=1, precision=config.precision)
         self.dtype = torch.float64 if config.precision == "64-true" else torch.float32
-        optimizer = torch.optim.AdamW(
-            operator.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
-        )
+        optimizer = optimizer_for(groups, learning_rate=config.learning_rate, weight_decay=config.weight_decay)
         self.module, self.optimizer = self.fabric.setup(_Wrapped(operator), optimizer)
+        self.anchors = Anchors(groups)  # before a saved state is loaded: a resumed run is held where it first began
         self.position = Position()
         self.best: dict[str, Tensor] = {}
 
@@ -222,7 +233,7 @@ class _Loop:
     def _step(self) -> None:
         started = time.perf_counter()
         for group in self._bare_optimizer.param_groups:
-            group["lr"] = self._learning_rate()
+            group["lr"] = self._learning_rate() * group["learning_rate_factor"]
         batch = self.source.batch(self.position.step).to(self.fabric.device, self.dtype)
         self.optimizer.zero_grad()
         loss: Tensor = self.objective(self.module(_Parcel(batch)).batch, self.operator.align(batch))
@@ -230,6 +241,10 @@ class _Loop:
         if self.config.gradient_clip is not None:
             self.fabric.clip_gradients(self.module, self.optimizer, max_norm=self.config.gradient_clip)
         self.optimizer.step()
+        self.anchors.pull(self._learning_rate())
+        if self.position.optimizer_bytes is None:  # all there after the first step, and the same ever after
+            self.position.optimizer_bytes = bytes_of_optimizer(self._bare_optimizer)
+            self.position.gradient_bytes = bytes_of_gradients(self.operator)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise DivergedError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import torch
 
 from scifm.config import Config, apply_overrides, build_config, read_toml
+from scifm.data.mixture import MixtureStream, joined_homogeneities, joined_signature
 from scifm.data.normalize import fit_normalization
 from scifm.data.store import Store, require_signature
 from scifm.data.stream import BatchSource, Epochs, Stream
@@ -23,9 +25,12 @@ from scifm.models.operator import Operator
 from scifm.runs import Run
 from scifm.training.checkpoint import Checkpoint, Position
 from scifm.training.loop import Observer, TrainingConfig, train
-from scifm.training.recipe import DataConfig, ModelConfig, SystemConfig
+from scifm.training.recipe import DataConfig, MixtureConfig, ModelConfig, SystemConfig
 
 __all__ = ["PretrainRecipe", "build_operator", "pretrain", "recorded"]
+
+
+_GLOBAL_GENERATOR = threading.Lock()  # torch's layers draw their first weights from it, and threads share it
 
 
 class PretrainRecipe(Config):
@@ -34,7 +39,8 @@ class PretrainRecipe(Config):
     Args:
         name: first part of the run folder's name.
         seed: of weights, samples and order.
-        system: what to sample; absent when ``data.store`` names a store.
+        system: what to sample; absent when ``data.store`` names a store or a mixture is given.
+        mixture: several systems to sample together, over the union of their names.
         data: grid, store, numbers of samples.
         model: the operator.
         training: how to train.
@@ -43,6 +49,7 @@ class PretrainRecipe(Config):
     name: str = "pretrain"
     seed: int = 0
     system: SystemConfig | None = None
+    mixture: tuple[MixtureConfig, ...] = ()
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
@@ -61,7 +68,7 @@ class PretrainRecipe(Config):
 
 def build_operator(signature: Signature, config: FNOConfig, normalization: Normalization, *, seed: int) -> Operator:
     """Return a fresh operator whose first weights depend on `seed` alone; the global generator is left as it was."""
-    with torch.random.fork_rng(devices=[]):
+    with _GLOBAL_GENERATOR, torch.random.fork_rng(devices=[]):
         torch.set_rng_state(generator_for(seed, "weights").get_state())
         return FNO(signature, config, normalization=normalization)
 
@@ -96,11 +103,14 @@ def pretrain(
         if recipe.system is not None:
             require_signature(store.signature, recipe.system.build().signature)
         recipe = recipe.model_copy(
-            update={"system": None, "data": recipe.data.model_copy(update={"store": str(store.path)})}
+            update={"system": None, "mixture": (), "data": recipe.data.model_copy(update={"store": str(store.path)})}
         )
     recipe = recipe.model_copy(update={"model": _resolved(recipe.model)})
-    if (recipe.system is None) == (recipe.data.store is None):
-        raise ConfigError("A recipe needs either a [system] to sample or data.store, the folder of a store; not both.")
+    if [recipe.system is not None, bool(recipe.mixture), recipe.data.store is not None].count(True) != 1:
+        raise ConfigError(
+            "A recipe needs exactly one of these: a [system] to sample, a [[mixture]] table for each of several "
+            "systems, or data.store, the folder of a store."
+        )
     run = Run.prepare(out, recipe.name, recipe.to_dict())
     with run.locked():
         if not run.is_complete:
@@ -159,6 +169,8 @@ def _data(recipe: PretrainRecipe) -> tuple[BatchSource, Batch, Batch, tuple[Homo
         fitting = split.batch(slice(0, data.num_normalization_samples))
         validation = store.split("valid").batch(slice(0, data.num_validation_samples))
         return Epochs(split, batch_size=size, seed=seed), fitting, validation, store.homogeneities
+    if recipe.mixture:
+        return _mixed_data(recipe)
     assert recipe.system is not None
     system = recipe.system.build()
     grid = data.grid(system.signature.num_spatial_dims)
@@ -172,3 +184,19 @@ def _data(recipe: PretrainRecipe) -> tuple[BatchSource, Batch, Batch, tuple[Homo
         draw("valid", data.num_validation_samples),
     )
     return stream, fitting, validation, system.homogeneities
+
+
+def _mixed_data(recipe: PretrainRecipe) -> tuple[BatchSource, Batch, Batch, tuple[Homogeneity, ...]]:
+    """Do the same for a mixture; the samples that fit and score are drawn of every system alike."""
+    data, members = recipe.data, [entry.member() for entry in recipe.mixture]
+    systems = [member.system for member in members]
+    grid = data.grid(joined_signature(systems).num_spatial_dims)
+    stream = MixtureStream(members, grid, batch_size=recipe.training.batch_size, seed=recipe.seed)
+    fitting, validation = (
+        stream.draw(-(-count // len(members)), purpose)
+        for count, purpose in (
+            (data.num_normalization_samples, "normalization"),
+            (data.num_validation_samples, "valid"),
+        )
+    )
+    return stream, fitting, validation, joined_homogeneities(systems)

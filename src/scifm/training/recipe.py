@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from scifm.config import Config
+from scifm.data.mixture import MixtureMember
 from scifm.errors import ConfigError, SignatureError
 from scifm.fields.grid import Grid
 from scifm.models.fno import FNOConfig
@@ -14,7 +15,7 @@ from scifm.models.sizes import fno_of_size
 from scifm.systems.catalog import system_from_dict
 from scifm.systems.system import System
 
-__all__ = ["DataConfig", "ModelConfig", "SystemConfig"]
+__all__ = ["DataConfig", "MixtureConfig", "ModelConfig", "SystemConfig"]
 
 
 class SystemConfig(Config):
@@ -42,6 +43,29 @@ class SystemConfig(Config):
     def of(cls, system: System) -> SystemConfig:
         """Return the description of a system, from which `build` makes it again."""
         return cls(**system.to_dict())
+
+
+class MixtureConfig(SystemConfig):
+    """A system of a mixture.
+
+    Args:
+        name: key in ``scifm.systems.SYSTEMS``.
+        knobs: as for `SystemConfig`.
+        options: as for `SystemConfig`.
+        weight: its share of the samples, relative to the others'.
+        loss_weight: how much each of its samples counts in the loss.
+    """
+
+    weight: float = Field(1.0, gt=0, allow_inf_nan=False)
+    loss_weight: float = Field(1.0, gt=0, allow_inf_nan=False)
+
+    def member(self) -> MixtureMember:
+        """Return the member described here.
+
+        Raises:
+            ConfigError: if a name is unknown or a range is not valid.
+        """
+        return MixtureMember(self.build(), self.weight, self.loss_weight)
 
 
 class DataConfig(Config):

@@ -655,8 +655,8 @@ void scifm_projection(int threads, i64 rows, i64 ci, i64 hidden, i64 co, const f
     }
 }
 
-/* Gradients of scifm_projection: grad_x (rows, ci) and, one after the other in `grads`, those of first (hidden, ci), of
- * last (co, hidden) and of first_bias. `first_t` is the transpose of `first`. */
+/* Gradients of scifm_projection: grad_x (rows, ci), which may be absent, and, one after the other in `grads`, those of
+ * first (hidden, ci), of last (co, hidden) and of first_bias. `first_t` is the transpose of `first`. */
 void scifm_projection_gradients(int threads, i64 rows, i64 ci, i64 hidden, i64 co, const float *x, const float *first,
                                 const float *first_t, const float *first_bias, const float *last, const float *grad,
                                 float *grad_x, float *grads) {
@@ -695,7 +695,8 @@ void scifm_projection_gradients(int threads, i64 rows, i64 ci, i64 hidden, i64 c
                 _mm512_mask_storeu_ps(sum_bias + j, mask, sum);
             }
             multiply(hidden, ci, count, h, 1, hidden, in, ci, sum_first, ci, ADD, block);
-            multiply(count, ci, hidden, h, hidden, 1, first, ci, grad_x + start * ci, ci, SET, block);
+            if (grad_x)
+                multiply(count, ci, hidden, h, hidden, 1, first, ci, grad_x + start * ci, ci, SET, block);
         }
         free(block);
         free(h);

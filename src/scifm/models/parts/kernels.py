@@ -277,9 +277,11 @@ def projection_gradients(
     last: Tensor,
     grad: Float[Tensor, "points out"],
     workspace: Workspace,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    *,
+    needs_x: bool = True,
+) -> tuple[Tensor | None, Tensor, Tensor, Tensor]:
     """Return the gradients of `projection` with respect to x, first, first_bias and last; the middle is made again."""
-    grad_x = workspace.empty(x.shape, x)
+    grad_x = workspace.empty(x.shape, x) if needs_x else None
     if native := native_for(x):
         sizes = first.numel(), last.numel(), first_bias.numel()
         sums = x.new_empty(sum(sizes))
@@ -292,7 +294,8 @@ def projection_gradients(
         hidden = torch.addmm(first_bias, x[rows], first.T)
         grad_last.addmm_(grad[rows].T, functional.gelu(hidden))
         grad_hidden = torch.ops.aten.gelu_backward(grad[rows] @ last, hidden)
-        torch.mm(grad_hidden, first, out=grad_x[rows])
+        if grad_x is not None:
+            torch.mm(grad_hidden, first, out=grad_x[rows])
         grad_first.addmm_(grad_hidden.T, x[rows])
         grad_bias += grad_hidden.sum(0)
     return grad_x, grad_first, grad_bias, grad_last

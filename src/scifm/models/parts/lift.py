@@ -29,9 +29,10 @@ class _LiftFields(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         fields, weight = ctx.saved_tensors
         grad = grads[0]
-        grad_fields = grad @ weight if ctx.needs_input_grad[0] else None
-        grad_weight = grad.flatten(0, -2).T @ fields.flatten(0, -2)
-        return grad_fields, grad_weight, grad.flatten(0, -3).sum(0), None
+        needs_fields, needs_weight, needs_bias, _ = ctx.needs_input_grad
+        grad_fields = grad @ weight if needs_fields else None
+        grad_weight = grad.flatten(0, -2).T @ fields.flatten(0, -2) if needs_weight else None
+        return grad_fields, grad_weight, grad.flatten(0, -3).sum(0) if needs_bias else None, None
 
 
 class Lift(nn.Linear):

@@ -35,7 +35,9 @@ class _SlicedProjection(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, first, first_bias, last = ctx.saved_tensors
         grad = grads[0].contiguous()
-        return *projection_gradients(x, first, first_bias, last, grad, ctx.workspace), grad.sum(0), None
+        needs_x = ctx.needs_input_grad[0]  # not where the projection is all that trains
+        found = projection_gradients(x, first, first_bias, last, grad, ctx.workspace, needs_x=needs_x)
+        return *found, grad.sum(0), None
 
 
 class Projection(nn.ModuleList):

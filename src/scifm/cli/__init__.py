@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from typer.core import TyperGroup
 
+from scifm.cli.progress import ProgressBar, StudyTree, progress_bars
 from scifm.errors import ConfigError, SciFMError, suggest
 
 if TYPE_CHECKING:
@@ -67,47 +67,6 @@ Workers = Annotated[
     int, typer.Option(min=1, help="Processes that adapt at the same time, the cores shared evenly among them.")
 ]
 Seed = Annotated[int, typer.Option(help="Seed of every random number.")]
-
-
-class _ProgressBar:
-    """Shows events of training as one bar a stage."""
-
-    def __init__(self, progress: Progress) -> None:
-        self.progress = progress
-        self.task: Any = None
-
-    def begin(self, name: str, num_steps: int) -> None:
-        self.end()
-        self.task = self.progress.add_task(name, total=num_steps, note="")
-
-    def end(self) -> None:
-        if self.task is not None:
-            task = self.progress.tasks[self.progress.task_ids.index(self.task)]
-            self.progress.update(self.task, completed=task.total)
-            self.task = None
-
-    def __call__(self, **event: Any) -> None:
-        kind = event["event"]
-        if kind == "stage":
-            self.begin(f"{event['stage']}/{event['num_stages']} {event['name']}", event["num_steps"])
-        elif kind == "step" and self.task is not None:
-            self.progress.advance(self.task)
-        elif kind == "resumed" and self.task is not None and event["step"]:
-            self.progress.advance(self.task, event["step"])
-            self.progress.console.print(f"resuming at step {event['step']}")
-        elif kind == "train" and self.task is not None:
-            self.progress.update(self.task, note=f"loss {event['loss']:.3g}")
-        elif kind == "valid":
-            self.progress.console.print(f"step {event['step']}: validation relative L2 {event['relative_l2']:.4f}")
-        elif kind == "scored":
-            samples = f" on {event['num_samples']} samples, seed {event['seed']}" if event["num_samples"] else ""
-            name = event["kind"].replace("_", " ")
-            self.progress.console.print(f"{name}{samples}: relative L2 {event['relative_l2']:.4f}")
-
-
-def _progress() -> Progress:
-    counts = (MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    return Progress("{task.description}", BarColumn(), *counts, "{task.fields[note]}", console=_console)
 
 
 def _print_rows(title: str, rows: list[tuple[str, str]]) -> None:
@@ -173,7 +132,7 @@ def generate(
     """
     from scifm.data.generate import generate as make
 
-    with _progress() as progress:
+    with progress_bars(_console) as progress:
         task = progress.add_task("sampling", total=None, note="")
         store = make(
             _system(system, knob),
@@ -210,8 +169,8 @@ def pretrain(
     from scifm.training.pretrain import pretrain as work
 
     settings = PretrainRecipe.read(recipe, overrides=overrides or [])
-    with _progress() as progress:
-        bar = _ProgressBar(progress)
+    with progress_bars(_console) as progress:
+        bar = ProgressBar(progress)
         bar.begin("pre-training", settings.training.num_steps)
         run = work(settings, store=Store.open(store) if store else None, out=out, observe=bar)
         bar.end()
@@ -239,6 +198,8 @@ def finetune(
     learning_rate: Annotated[
         list[float] | None, typer.Option(help="Candidate, chosen on held-out downstream samples; repeatable.")
     ] = None,
+    method: Annotated[str, typer.Option(help="What trains: a key of scifm.training.METHODS, e.g. affine.")] = "all",
+    rank: Annotated[int | None, typer.Option(help="Rank of the adapters, with --method low_rank.")] = None,
     scratch: Annotated[bool, typer.Option("--from-scratch", help="Start from fresh weights, for comparison.")] = False,
     seed: Seed = 0,
     out: OutRuns = Path("runs"),
@@ -252,6 +213,8 @@ def finetune(
 
     if (system is None) == (store is None):
         raise ConfigError("Give either --system NAME (with --knob) or --store FOLDER as the downstream data.")
+    if scratch and (method != "all" or rank is not None):
+        raise ConfigError("--from-scratch trains all weights: leave out --method and --rank.")
     target = _system(system, knob) if system is not None else Store.open(str(store))
     defaults = AdaptRecipe()
     rates = tuple(learning_rate or defaults.learning_rates)
@@ -260,10 +223,11 @@ def finetune(
         "seed": seed,
         "learning_rates": rates,
         "training": {**defaults.training.to_dict(), "num_steps": num_steps},
+        "method": {"method": method, "rank": rank},
     }
     work = start_fresh if scratch else tune
-    with _progress() as progress:
-        bar = _ProgressBar(progress)
+    with progress_bars(_console) as progress:
+        bar = ProgressBar(progress)
         bar.begin("from scratch" if scratch else "fine-tuning", num_steps * (len(rates) + (len(rates) > 1)))
         run = work(parent, target, out=out, observe=bar, **settings)
         bar.end()
@@ -328,6 +292,61 @@ def report(
 
 
 @app.command()
+def study(
+    recipe: Annotated[Path, typer.Argument(help="TOML file of a study; see recipes/transfer-*.toml.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder of the study; default: runs/NAME of the recipe.")
+    ] = None,
+    overrides: Overrides = None,
+    workers: Workers = _NUM_WORKERS,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would cost.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Transfer and scaling: pre-train on one or several systems, move to every task, compare, and say what it means.
+
+    What is complete is not run again: give the same command again after an interruption.
+    """
+    from functools import partial
+
+    from scifm.studies.recipe import StudyRecipe
+    from scifm.studies.study import estimate, plan_jobs
+    from scifm.studies.study import study as work
+    from scifm.studies.workers import worker_pool
+
+    settings = StudyRecipe.read(recipe, overrides=overrides or [])
+    folder = out or Path("runs") / recipe.stem
+    cost = estimate(settings, plan_jobs(settings, folder), num_workers=workers)
+    told = f"{cost.num_jobs} runs, {cost.num_finished} of them done; the rest takes about {_duration(cost.seconds)} "
+    told += f"with {workers} workers, and {cost.disk_bytes / 1e9:.2g} GB in '{folder}'."
+    _console.print(told, highlight=False, soft_wrap=True)
+    if dry_run:
+        return
+    with StudyTree(_console) as tree:
+        make = partial(worker_pool, workers) if workers > 1 else None
+        work(settings, out=folder, make_executor=make, observe=tree)
+    _tell_study(folder, as_json)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _tell_study(folder: Path, as_json: bool) -> None:
+    from scifm.report.page import page
+
+    written = page(folder)
+    verdict = json.loads((folder / "analysis.json").read_text(encoding="utf-8"))["verdict"]
+    if as_json:
+        _print_json({"path": str(folder), "page": str(written), "verdict": verdict})
+        return
+    for sentence in verdict:
+        typer.echo(f"{sentence['said']}\n    {sentence['evidence']}")
+    _print_rows("Study", [("folder", str(folder)), ("table", str(folder / "table.parquet")), ("page", str(written))])
+
+
+@app.command()
 def transfer(
     recipe: Annotated[Path, typer.Argument(help="TOML file of a transfer study; see recipes/.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the study.")],
@@ -357,13 +376,14 @@ def _study(
 ) -> None:
     from scifm.config import apply_overrides, build_config
     from scifm.report.page import page
-    from scifm.studies.transfer import TransferRecipe, worker_pool
+    from scifm.studies.transfer import TransferRecipe
     from scifm.studies.transfer import transfer as work
+    from scifm.studies.workers import worker_pool
 
     base = tree or TransferRecipe().to_dict()
     recipe = build_config(TransferRecipe, apply_overrides(base, overrides or []), source=source)
-    with _progress() as progress:
-        bar = _ProgressBar(progress)
+    with progress_bars(_console) as progress:
+        bar = ProgressBar(progress)
         with worker_pool(workers) if workers > 1 else nullcontext() as executor:
             folder = work(recipe, out=out, executor=executor, observe=bar)
         bar.end()

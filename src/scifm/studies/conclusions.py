@@ -1,0 +1,253 @@
+"""From the table of a finished study to what it means: shift, audits, scaling, scores of transfer, a verdict.
+
+Everything here can be made again from the study's folder and its recipe; no run is needed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from scifm.data.mixture import MixtureStream
+from scifm.data.stream import BatchSource, Stream
+from scifm.errors import RunError
+from scifm.fields.batch import Batch
+from scifm.fields.seeds import generator_for
+from scifm.runs import write_json
+from scifm.studies.analysis import analyze
+from scifm.studies.audits import (
+    Audit,
+    audit_disjoint,
+    audit_knob_effects,
+    audit_knob_ranges,
+    audit_subsets,
+    audit_unseen,
+)
+from scifm.studies.jobs import draw_test, pool_of
+from scifm.studies.recipe import SourceConfig, StudyRecipe, TargetConfig
+from scifm.studies.scaling import axis_entry
+from scifm.studies.shift import SHIFT_MEASURES, Population, measure_shift
+from scifm.studies.table import Row
+from scifm.training.recipe import SystemConfig
+
+__all__ = ["conclude", "describe_system"]
+
+_NUM_SHIFT_SAMPLES = 256
+
+
+def conclude(recipe: StudyRecipe, folder: Path, rows: Sequence[Row]) -> dict[str, Any]:
+    """Write and return ``analysis.json`` of a study.
+
+    Args:
+        recipe: the study's.
+        folder: of the study, with its runs.
+        rows: its whole table.
+
+    Raises:
+        DataError: if the rows do not fit the recipe.
+        RunError: if scores cannot be read or the file cannot be written.
+    """
+    tests = {target.name: draw_test(recipe, target.name, target.system) for target in recipe.targets}
+    moved = [row for row in rows if "+" not in row.source]
+    found = analyze(
+        moved,
+        targets=[
+            {
+                "name": target.name,
+                "system": target.system.name,
+                "knobs": _ranges(target.system),
+                "label": describe_system(target.system),
+            }
+            for target in recipe.targets
+        ],
+        sources=_sources(recipe, moved),
+        sizes=_sizes(recipe, rows),
+        title=recipe.title,
+        num_test_samples=recipe.num_test_samples,
+        shift_values=_shift_values(recipe, tests),
+        shift_labels={name: measure.label for name, measure in SHIFT_MEASURES.items()},
+        scaling=_scaling(recipe, rows),
+        audits=[asdict(audit) for audit in _audits(recipe, folder, rows, tests)],
+        sample_errors=lambda row: _sample_errors(folder, row),
+    )
+    write_json(folder / "analysis.json", found)
+    return found
+
+
+def describe_system(system: SystemConfig) -> str:
+    """Return the system and the ranges its recipe gives, in words: ``Poisson, anisotropy 5 to 10``."""
+    knobs = [
+        f"{name.replace('_', ' ')} {low:g} to {high:g}" if low < high else f"{name.replace('_', ' ')} {low:g}"
+        for name, (low, high) in _ranges(system).items()
+    ]
+    name = system.name.replace("_", "–").capitalize()
+    return ", ".join([name, *knobs])
+
+
+def _ranges(system: SystemConfig) -> dict[str, list[float]]:
+    """Return the ranges the recipe gives itself; the system's own are left out."""
+    knobs = system.build().knobs
+    return {name: [knobs[name].low, knobs[name].high] for name in system.knobs}
+
+
+def _sources(recipe: StudyRecipe, rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Return one entry for each name; sources that differ in size alone share it."""
+    found: dict[str, dict[str, Any]] = {}
+    for source in recipe.sources:
+        seen = max((row.num_pretrain_samples for row in rows if row.source == source.name), default=0)
+        found.setdefault(
+            source.name,
+            {
+                "name": source.name,
+                "systems": [system.name for system in source.systems],
+                "label": " + ".join(describe_system(system) for system in source.systems),
+                "num_pretrain_samples": seen,
+            },
+        )
+    return list(found.values())
+
+
+def _sizes(recipe: StudyRecipe, rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Return the sizes, smallest first, each with the weights of the smallest operator of that name.
+
+    Those of a mixture have a few more, for the names they know beyond one system's.
+    """
+    params: dict[str, int] = {}
+    for row in rows:
+        params[row.size] = min(row.num_params, params.get(row.size, row.num_params))
+    names = sorted((size for size in recipe.all_sizes if size in params), key=lambda size: params[size])
+    return [{"name": size, "num_params": params[size]} for size in names]
+
+
+def _sample_errors(folder: Path, row: Row) -> NDArray[np.float64]:
+    name = f"scores-{row.target}.parquet" if row.num_samples == 0 else "scores.parquet"
+    try:
+        column = pq.read_table(folder / row.run / name, columns=["relative_l2"]).column(0)
+    except (OSError, pa.ArrowException) as error:
+        raise RunError(
+            f"The scores '{folder / row.run / name}' cannot be read ({error}). Delete that run folder and give the "
+            "study's command again to make it anew."
+        ) from error
+    return np.asarray(column.to_numpy(), dtype=np.float64)
+
+
+def _shift_values(recipe: StudyRecipe, tests: dict[str, Batch]) -> dict[tuple[str, str], dict[str, float | None]]:
+    found = {}
+    for source in recipe.sources:
+        parts = [
+            Population(
+                system.build(),
+                system.build().sample(
+                    _NUM_SHIFT_SAMPLES, recipe.grid, generator_for(0, "study", "shift", source.name, place)
+                ),
+            )
+            for place, system in enumerate(source.systems)
+        ]
+        for target in recipe.targets_of(source):
+            task = Population(target.system.build(), tests[target.name])
+            found[source.name, target.name] = measure_shift(parts, task)
+    return found
+
+
+# --- audits -----------------------------------------------------------------------------------------------------------
+
+
+def _audits(recipe: StudyRecipe, folder: Path, rows: Sequence[Row], tests: dict[str, Batch]) -> list[Audit]:
+    found = []
+    for target in recipe.targets:
+        test, pool = tests[target.name], pool_of(recipe, target).samples
+        found.append(audit_subsets(_subsets(folder, rows, target), recipe.pool_size, task=target.name))
+        found.append(audit_disjoint(test, pool, task=target.name))
+        found += audit_knob_ranges(target.system.build(), test)
+    for source in recipe.sources:
+        own = {system.name for system in source.systems}
+        for target in recipe.targets_of(source):
+            if target.system.name in own:
+                found += _unseen(recipe, source, target, tests[target.name])
+        for system in source.systems:
+            found += audit_knob_effects(system.build(), recipe.grid)
+    return list(dict.fromkeys(found))
+
+
+def _subsets(folder: Path, rows: Sequence[Row], target: TargetConfig) -> dict[int, dict[int, list[int]]]:
+    """Return what the runs of a target say they were trained on: seed → number → indices into the pool."""
+    found: dict[int, dict[int, list[int]]] = defaultdict(dict)
+    for row in rows:
+        if row.target == target.name and row.num_samples:
+            file = folder / row.run / "subset.json"
+            try:
+                index = json.loads(file.read_text(encoding="utf-8"))["index"]
+            except (OSError, ValueError, KeyError) as error:
+                raise RunError(f"'{file}' cannot be read ({error}). Delete that run folder to make it anew.") from error
+            before = found[row.seed].setdefault(row.num_samples, index)
+            if before != index:
+                raise RunError(f"Two runs on {row.num_samples} samples of '{target.name}' with one seed used others.")
+    return dict(found)
+
+
+def _unseen(recipe: StudyRecipe, source: SourceConfig, target: TargetConfig, test: Batch) -> list[Audit]:
+    found = []
+    for seed in source.seeds or recipe.seeds:
+        settings = recipe.pretraining(source, recipe.sizes_of(source)[0], seed)
+        batch_size = settings.training.batch_size
+        stream: BatchSource
+        if settings.mixture:
+            members = [entry.member() for entry in settings.mixture]
+            stream = MixtureStream(members, recipe.grid, batch_size=batch_size, seed=seed)
+        else:
+            stream = Stream(source.systems[0].build(), recipe.grid, batch_size=batch_size, seed=seed)
+        task = f"{target.name} (source {source.name}, seed {seed})"
+        found.append(audit_unseen(test, stream, num_steps=settings.training.num_steps, task=task, max_steps=16))
+    return found
+
+
+# --- scaling ----------------------------------------------------------------------------------------------------------
+
+
+def _scaling(recipe: StudyRecipe, rows: Sequence[Row]) -> dict[str, Any] | None:
+    """Return the laws of the source that the recipe scales, from its errors on its own systems."""
+    if recipe.scaling is None:
+        return None
+    name = recipe.scaling.source
+    cells: dict[tuple[str, int], list[Row]] = defaultdict(list)
+    for row in rows:
+        if row.kind == "in_distribution" and row.source.split("+")[0] == name:
+            cells[row.size, row.num_pretrain_samples].append(row)
+    longest = max(samples for _, samples in cells)
+    main = recipe.sizes[0] if recipe.sizes[0] in recipe.scaling.sizes else recipe.scaling.sizes[0]
+    by_samples = [(float(cell[1]), cell_rows) for cell, cell_rows in cells.items() if cell[0] == main]
+    by_size = [(float(cell_rows[0].num_params), cell_rows) for cell, cell_rows in cells.items() if cell[1] == longest]
+    by_compute = _envelope([(cell_rows[0].flops, cell_rows) for cell_rows in cells.values()])
+    axes: list[tuple[str, str, list[tuple[float, list[Row]]]]] = [
+        ("samples", f"samples seen in pre-training, size {main}", by_samples),
+        ("size", f"weights, {longest:,} samples seen", by_size),
+        ("compute", "floating-point operations of pre-training, best of every size", by_compute),
+    ]
+    return {
+        "axes": [
+            axis_entry(axis, label, [{"x": x, "values": [row.relative_l2 for row in found]} for x, found in points])
+            for axis, label, points in axes
+            if points
+        ]
+    }
+
+
+def _envelope(points: list[tuple[float, list[Row]]]) -> list[tuple[float, list[Row]]]:
+    """Return the points that no cheaper one is better than."""
+    kept: list[tuple[float, list[Row]]] = []
+    best = np.inf
+    for x, found in sorted(points, key=lambda point: point[0]):
+        error = float(np.median([row.relative_l2 for row in found]))
+        if error < best:
+            best = error
+            kept.append((x, found))
+    return kept

@@ -1,0 +1,312 @@
+"""What a transfer and scaling study does, as one short recipe.
+
+Sources are pre-trainings, targets are tasks. Every source is moved to every target it knows all names of, at each
+number of samples and with each seed; training from scratch on as many samples stands beside it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from scifm.config import Config, apply_overrides, build_config, read_toml
+from scifm.data.mixture import joined_signature
+from scifm.errors import ConfigError, suggest
+from scifm.fields.batch import Signature
+from scifm.fields.grid import Grid
+from scifm.models.fno import FNOConfig
+from scifm.models.sizes import fno_of_size
+from scifm.training.finetune import AdaptRecipe
+from scifm.training.loop import TrainingConfig
+from scifm.training.pretrain import PretrainRecipe
+from scifm.training.recipe import DataConfig, MixtureConfig, ModelConfig, SystemConfig
+
+__all__ = ["AdaptConfig", "ScalingConfig", "SourceConfig", "StudyRecipe", "TargetConfig"]
+
+Counts = tuple[int, ...]
+
+
+def _named(name: str) -> str:
+    if not name or any(sign in name for sign in "/\\ @+") or name.startswith("."):
+        raise ValueError(f"'{name}' must be a name that can be part of a file's: no slash, blank, + or @, no dot first")
+    return name
+
+
+class SourceConfig(Config):
+    """A pre-training.
+
+    Args:
+        name: how tables and figures call it.
+        systems: what it is pre-trained on; several are a mixture.
+        sizes: names of sizes; empty: the first of the study.
+        seeds: of separate pre-trainings; adaptations take them in turn. Empty: the study's.
+        num_steps: optimizer steps; absent: the study's.
+        targets: names of targets to move to; absent: all whose names it knows.
+        few_shot: numbers of samples to fine-tune on; absent: the study's.
+        from_scratch: numbers of samples to train the same sizes from scratch on, on the same targets; absent: the
+            study's.
+    """
+
+    name: str
+    systems: tuple[MixtureConfig, ...] = Field(min_length=1)
+    sizes: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
+    num_steps: int | None = Field(None, ge=1)
+    targets: tuple[str, ...] | None = None
+    few_shot: Counts | None = None
+    from_scratch: Counts | None = None
+
+    _check_name = field_validator("name")(_named)
+
+    @property
+    def signature(self) -> Signature:
+        """The union of its systems' names."""
+        return joined_signature([entry.build() for entry in self.systems])
+
+
+class TargetConfig(Config):
+    """A task: a system with its own ranges.
+
+    Args:
+        name: how tables and figures call it.
+        system: its system.
+    """
+
+    name: str
+    system: SystemConfig
+
+    _check_name = field_validator("name")(_named)
+
+
+class AdaptConfig(Config):
+    """How every adaptation trains; fine-tuning and training from scratch get the same budget.
+
+    Args:
+        learning_rates: candidates when fine-tuning.
+        scratch_learning_rates: candidates from scratch, as many.
+        held_out: share of the samples that scores the candidates.
+        epochs: at least this many rounds over the samples.
+        training: how each trains; ``num_steps`` is the least number of steps.
+    """
+
+    learning_rates: tuple[float, ...] = (3e-4, 1e-3)
+    scratch_learning_rates: tuple[float, ...] = (3e-3, 1e-2)
+    held_out: float = Field(0.2, gt=0, lt=1)
+    epochs: int = Field(0, ge=0)
+    training: TrainingConfig = TrainingConfig(num_steps=200, checkpoint_every=200)
+
+    @model_validator(mode="after")
+    def _equal_budgets(self) -> AdaptConfig:
+        if len(self.learning_rates) != len(self.scratch_learning_rates) or not self.learning_rates:
+            raise ValueError("give as many scratch_learning_rates as learning_rates, at least one: an equal budget")
+        return self
+
+    def recipe(self, kind: Literal["few_shot", "from_scratch"], num_samples: int, seed: int) -> AdaptRecipe:
+        """Return the settings of one adaptation."""
+        rounds = math.ceil(self.epochs * num_samples / min(self.training.batch_size, num_samples))
+        steps = max(self.training.num_steps, rounds)
+        return AdaptRecipe(
+            num_samples=num_samples,
+            seed=seed,
+            learning_rates=self.learning_rates if kind == "few_shot" else self.scratch_learning_rates,
+            held_out=self.held_out,
+            training=self.training.model_copy(update={"num_steps": steps}),
+        )
+
+
+class ScalingConfig(Config):
+    """Pre-trainings of several sizes and lengths, scored and not moved: for the laws of scaling.
+
+    Args:
+        source: name of the source whose systems are learned.
+        sizes: names of sizes.
+        num_steps: optimizer steps, each with a schedule of its own; times the batch size: the samples seen.
+        seeds: of pre-training; empty: the study's.
+    """
+
+    source: str
+    sizes: tuple[str, ...] = Field(min_length=1)
+    num_steps: tuple[int, ...] = Field(min_length=1)
+    seeds: tuple[int, ...] = ()
+
+
+class StudyRecipe(Config):
+    """A whole study.
+
+    Args:
+        title: heading of the report.
+        seeds: each repeats every adaptation with other samples and other first weights.
+        few_shot: numbers of downstream samples to fine-tune on.
+        from_scratch: numbers of downstream samples to train from scratch on.
+        sizes: names of sizes for every source that names none.
+        networks: architectures under names of one's own, to be used as sizes.
+        normalization: of every operator, see ``scifm.data.fit_normalization``.
+        data: the grid, and how many samples are set aside in pre-training.
+        training: how to pre-train.
+        adapt: how to adapt.
+        sources: the pre-trainings.
+        targets: the tasks, of each system the mildest shift first.
+        scaling: further pre-trainings for the laws of scaling.
+        pool_size: downstream samples that subsets are taken from.
+        num_test_samples: unseen samples for every score.
+        keep_weights: of ``all`` runs, or of the ``pretrained`` ones only; scores are always kept.
+    """
+
+    title: str = "Transfer study"
+    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
+    few_shot: Counts = (4, 16, 64, 256)
+    from_scratch: Counts = (16, 64, 256, 1024)
+    sizes: tuple[str, ...] = Field(("small",), min_length=1)
+    networks: dict[str, FNOConfig] = Field(default_factory=dict)
+    normalization: Literal["homogeneous", "joint", "constant"] = "homogeneous"
+    data: DataConfig = DataConfig()
+    training: TrainingConfig = TrainingConfig(num_steps=3000)
+    adapt: AdaptConfig = AdaptConfig()
+    sources: tuple[SourceConfig, ...] = Field(min_length=1)
+    targets: tuple[TargetConfig, ...] = Field(min_length=1)
+    scaling: ScalingConfig | None = None
+    pool_size: int = Field(1024, ge=2)
+    num_test_samples: int = Field(256, ge=1)
+    keep_weights: Literal["all", "pretrained"] = "all"
+
+    @classmethod
+    def read(cls, recipe: str | Path | Mapping[str, Any], *, overrides: Iterable[str] = ()) -> StudyRecipe:
+        """Return a recipe from a TOML file or a tree, with ``a.b=c`` overrides.
+
+        Raises:
+            ConfigError: if it is missing, malformed, holds unknown keys or does not add up.
+        """
+        tree = recipe if isinstance(recipe, Mapping) else read_toml(recipe)
+        source = "the recipe" if isinstance(recipe, Mapping) else f"recipe '{recipe}'"
+        found = build_config(cls, apply_overrides(tree, overrides), source=source)
+        try:
+            found.check()
+        except ConfigError as error:
+            raise ConfigError(f"{source}: {error}") from error
+        return found
+
+    @model_validator(mode="after")
+    def _counts_fit(self) -> StudyRecipe:
+        counts = [*self.few_shot, *self.from_scratch]
+        counts += [n for source in self.sources for n in (*(source.few_shot or ()), *(source.from_scratch or ()))]
+        if any(n < 2 for n in counts):
+            raise ValueError(
+                f"numbers of samples must be at least 2, one to train on and one to choose by; got {counts}"
+            )
+        if counts and max(counts) > self.pool_size:
+            raise ValueError(f"pool_size = {self.pool_size} is smaller than the largest subset, {max(counts)}")
+        if self.data.store is not None:
+            raise ValueError("a study samples its systems: leave data.store out")
+        return self
+
+    def check(self) -> None:
+        """Check names, sizes and ranges.
+
+        Raises:
+            ConfigError: if a name is unknown or comes twice, a system refuses its ranges, or nothing can be moved.
+        """
+        sources = [f"{source.name}' in size '{size}" for source in self.sources for size in self.sizes_of(source)]
+        for kind, names in (("source", sources), ("target", [target.name for target in self.targets])):
+            twice = next((name for name in names if names.count(name) > 1), None)
+            if twice is not None:
+                raise ConfigError(f"{kind} '{twice}' is there twice; give each its own name.")
+        for target in self.targets:
+            self._of(f"target '{target.name}'", target.system.build)
+        for source in self.sources:
+            self._of(f"source '{source.name}'", lambda source=source: source.signature)
+            if not self.targets_of(source):
+                raise ConfigError(f"source '{source.name}' knows the names of none of the targets.")
+        for size in self.all_sizes:
+            self.network(size)
+        if self.scaling is not None:
+            self.source(self.scaling.source)
+
+    @staticmethod
+    def _of(what: str, build: Any) -> None:
+        try:
+            build()
+        except ConfigError as error:
+            raise ConfigError(f"{what}: {error}") from error
+
+    @property
+    def all_sizes(self) -> list[str]:
+        """Every size that is used, each once."""
+        named = [size for source in self.sources for size in self.sizes_of(source)]
+        named += self.scaling.sizes if self.scaling is not None else ()
+        return list(dict.fromkeys(named))
+
+    def sizes_of(self, source: SourceConfig) -> tuple[str, ...]:
+        """Return the sizes of a source."""
+        return source.sizes or self.sizes[:1]
+
+    def scratches(self, target: TargetConfig) -> list[tuple[str, int]]:
+        """Return the sizes and numbers of samples to train from scratch on a target: what its sources are held to."""
+        found = [
+            (size, count)
+            for source in self.sources
+            if target in self.targets_of(source)
+            for size in self.sizes_of(source)
+            for count in (self.from_scratch if source.from_scratch is None else source.from_scratch)
+        ]
+        return list(dict.fromkeys(found))
+
+    @property
+    def grid(self) -> Grid:
+        """Where every field of the study lives."""
+        return self.data.grid(self.targets[0].system.build().signature.num_spatial_dims)
+
+    def network(self, size: str) -> FNOConfig:
+        """Return the architecture of a named size.
+
+        Raises:
+            ConfigError: if there is none.
+        """
+        return self.networks[size] if size in self.networks else fno_of_size(size)
+
+    def source(self, name: str) -> SourceConfig:
+        """Return the source of that name.
+
+        Raises:
+            ConfigError: if there is none.
+        """
+        found = {source.name: source for source in self.sources}
+        if name not in found:
+            raise ConfigError(f"Source {suggest(name, found)}")
+        return found[name]
+
+    def targets_of(self, source: SourceConfig) -> list[TargetConfig]:
+        """Return the targets a source is moved to.
+
+        Raises:
+            ConfigError: if it names one that is not there, or whose names it does not know.
+        """
+        found = {target.name: target for target in self.targets}
+        known = {t.name: not source.signature.missing_from(t.system.build().signature) for t in self.targets}
+        if source.targets is None:
+            return [target for name, target in found.items() if known[name]]
+        for name in source.targets:
+            if name not in found:
+                raise ConfigError(f"source '{source.name}': target {suggest(name, found)}")
+            if not known[name]:
+                missing = source.signature.missing_from(found[name].system.build().signature)
+                raise ConfigError(
+                    f"source '{source.name}' cannot be moved to '{name}': it does not know {', '.join(missing)}."
+                )
+        return [found[name] for name in source.targets]
+
+    def pretraining(self, source: SourceConfig, size: str, seed: int, num_steps: int | None = None) -> PretrainRecipe:
+        """Return the recipe of one pre-training."""
+        steps = num_steps or source.num_steps or self.training.num_steps
+        return PretrainRecipe(
+            name=f"{source.name}-{size}-seed{seed}" + ("" if num_steps is None else f"-{num_steps}steps"),
+            seed=seed,
+            system=SystemConfig.of(source.systems[0].build()) if len(source.systems) == 1 else None,
+            mixture=source.systems if len(source.systems) > 1 else (),
+            data=self.data,
+            model=ModelConfig(network=self.network(size), normalization=self.normalization),
+            training=self.training.model_copy(update={"num_steps": steps}),
+        )

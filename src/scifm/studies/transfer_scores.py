@@ -1,0 +1,327 @@
+"""Scores of transfer: curves, gains, needs, crossovers, mixtures, and how errors follow the shift.
+
+Every function takes a `ScoredTable` and returns plain dicts, the entries of ``analysis.json``; a number that could not
+be computed is None. Formulas, trivial cases and what the intervals cover: docs/concepts/transfer-scores.md.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from scifm.errors import DataError
+from scifm.studies.scored_table import CurveKey, ScoredTable, SeedRows
+from scifm.studies.statistics import Estimate, finite_or_none, log_interval, rank_correlation
+
+__all__ = [
+    "ShiftValues",
+    "by_params",
+    "crossovers",
+    "curves",
+    "first_reaching",
+    "gains",
+    "is_ahead",
+    "mixing",
+    "needs",
+    "shift",
+]
+
+Entry = dict[str, Any]
+ShiftValues = Mapping[tuple[str, str], Mapping[str, float | None]]
+"""For ``(source, target)`` the value of each measure of shift by name."""
+
+
+def curves(table: ScoredTable) -> list[Entry]:
+    """Return the median error over seeds at each number of samples, with its interval, single values and runs."""
+    return [
+        key._asdict() | {"points": [_point(table, count, rows) for count, rows in points.items()]}
+        for key, points in table.curves.items()
+    ]
+
+
+def _point(table: ScoredTable, num_samples: int, rows: SeedRows) -> Entry:
+    told = _interval(table.error(rows), "median")
+    values = [finite_or_none(row.relative_l2) for row in rows]
+    return {"num_samples": num_samples, **told, "values": values, "runs": [row.run for row in rows]}
+
+
+def gains(table: ScoredTable) -> list[Entry]:
+    """Return error from scratch over fine-tuned error on as many samples, paired by seed.
+
+    Above 1: fine-tuning is better · 1: pre-training changes nothing · ``negative``: the whole interval lies below 1,
+    pre-training hurts; None where there is no interval to say so.
+    """
+    found = []
+    for key, points in table.few_shot():
+        scratch = table.scratch(key.target, key.size)
+        for count in sorted(points.keys() & scratch.keys()):
+            told = _interval(table.ratio(scratch[count], points[count]), "gain")
+            negative = None if told["high"] is None else told["high"] < 1
+            found.append(_where(key) | {"num_samples": count, **told, "negative": negative})
+    return found
+
+
+def first_reaching(counts: Sequence[int], errors: Sequence[float], wanted: float) -> tuple[float, str | None]:
+    """Return the number of samples at which a curve first comes down to an error.
+
+    The curve is made non-increasing first (running minimum: more samples need not be used), then read as straight
+    lines in log error over log samples.
+
+    Args:
+        counts: numbers of samples, rising.
+        errors: at each; positive. A NaN leaves everything from there on unknown.
+        wanted: error to come down to.
+
+    Returns:
+        The number, and None; or the smallest count and ``"at most"`` when that already reaches it; or the largest and
+        ``"more than"`` when even that does not; or NaN and None when a NaN hides the answer.
+    """
+    lowest = np.minimum.accumulate(np.asarray(errors, dtype=np.float64))
+    if not lowest.size or not wanted > 0 or not math.isfinite(wanted):
+        return math.nan, None
+    for i, error in enumerate(lowest):
+        if math.isnan(error):
+            return math.nan, None
+        if error <= wanted:
+            if i == 0:
+                return float(counts[0]), "at most"
+            # An error of 0 has no logarithm, so there is no line to it.
+            return (_log_line(error, wanted, lowest[i - 1], counts[i], counts[i - 1]) if error > 0 else math.nan), None
+    return float(counts[-1]), "more than"
+
+
+def _log_line(x0: float, x: float, x1: float, y0: float, y1: float) -> float:
+    """Return y at x on the line through (x0, y0) and (x1, y1) in double logarithmic axes."""
+    share = math.log(x / x0) / math.log(x1 / x0)
+    return math.exp(math.log(y0) + share * math.log(y1 / y0))
+
+
+def needs(table: ScoredTable, reference_samples: int | None = None) -> list[Entry]:
+    """Return how many fine-tuning samples reach the error from scratch on `reference_samples`: how many times fewer.
+
+    ``ratio = reference_samples / needed``. With the bound ``"at most"`` the true ratio is that or more, with
+    ``"more than"`` less than that. Zero-shot reaching the error gives ``"at most"`` the smallest count. The interval is
+    of the ratios seed by seed; None when one of them is only a bound, or unknown.
+
+    Args:
+        table: the study's.
+        reference_samples: one of the numbers trained on from scratch; the largest in the table by default.
+
+    Raises:
+        DataError: if nothing was trained from scratch on `reference_samples`.
+    """
+    trained = {count for key, points in table.curves.items() if key.kind == "from_scratch" for count in points}
+    if reference_samples is not None and reference_samples not in trained:
+        raise DataError(
+            f"Nothing was trained from scratch on {reference_samples} samples; there are {sorted(trained)}."
+        )
+    if not trained:
+        return []
+    reference = reference_samples or max(trained)
+    return [
+        _need(table, key, points, reference)
+        for key, points in table.few_shot()
+        if reference in table.scratch(key.target, key.size)
+    ]
+
+
+def _need(table: ScoredTable, key: CurveKey, points: dict[int, SeedRows], reference: int) -> Entry:
+    scratch = table.scratch(key.target, key.size)[reference]
+    zero_shot = table.zero_shot(key.source, key.target, key.size)
+    wanted = table.error(scratch).center
+    needed, bound = first_reaching(list(points), [table.error(rows).center for rows in points.values()], wanted)
+    if zero_shot and table.error(zero_shot).center <= wanted:
+        needed, bound = float(min(points)), "at most"
+    ratio = reference / needed
+    low, high = math.nan, math.nan
+    if bound is None and math.isfinite(ratio):
+        low, high = log_interval(_ratios_by_seed(points, scratch, reference), table.level)
+    return _where(key) | {
+        "reference_samples": reference,
+        "reference_error": finite_or_none(wanted),
+        "needed": finite_or_none(needed),
+        "ratio": finite_or_none(ratio),
+        "ratio_low": finite_or_none(min(low, ratio)),
+        "ratio_high": finite_or_none(max(high, ratio)),
+        "bound": bound,
+    }
+
+
+def _ratios_by_seed(points: dict[int, SeedRows], scratch: SeedRows, reference: int) -> list[float]:
+    """Return the ratio of each seed that has the whole curve; NaN where it is only bounded."""
+    errors = {count: {row.seed: row.relative_l2 for row in rows} for count, rows in points.items()}
+    ratios = []
+    for row in scratch:
+        if all(row.seed in by_seed for by_seed in errors.values()):
+            curve = [by_seed[row.seed] for by_seed in errors.values()]
+            needed, bound = first_reaching(list(errors), curve, row.relative_l2)
+            ratios.append(math.nan if bound else reference / needed)
+    return ratios
+
+
+def crossovers(table: ScoredTable) -> list[Entry]:
+    """Return where fine-tuning is no longer ahead of training from scratch on as many samples.
+
+    That is the smallest number measured in both at which the gain's interval holds 1 or lies below it (with one seed:
+    at which the gain is not above 1). Where the gain itself falls to 1 or below there, the number is the crossing on
+    the line in log gain over log samples from the number before.
+    """
+    measured = gains(table)
+    found = []
+    for key, _ in table.few_shot():
+        own = [entry for entry in measured if _where(key).items() <= entry.items()]
+        found.append(_where(key) | _crossover([entry for entry in own if entry["gain"] is not None], len(own)))
+    return found
+
+
+def _crossover(measured: list[Entry], num_shared: int) -> Entry:
+    if not measured:
+        why = "their gains are not finite" if num_shared else "there is no number of samples both were trained on"
+        return {"num_samples": None, "told": f"fine-tuning and training from scratch cannot be compared: {why}"}
+    gap = "" if num_shared == len(measured) else f" ({num_shared - len(measured)} more could not be computed)"
+    sure = (
+        "" if all(entry["low"] is not None for entry in measured) else ", by the gain alone: no interval from one seed"
+    )
+    first = next((i for i, entry in enumerate(measured) if not is_ahead(entry)), None)
+    if first is None:
+        last = f"{measured[-1]['num_samples']:,}"
+        told = f"fine-tuning is ahead at every number of samples measured (up to {last}){gap}{sure}"
+        return {"num_samples": None, "told": told}
+    here, again = measured[first], [entry["num_samples"] for entry in measured[first + 1 :] if is_ahead(entry)]
+    where, told = float(here["num_samples"]), f"fine-tuning is not clearly ahead any more at {here['num_samples']:,}"
+    if first == 0:
+        told = f"fine-tuning is not clearly ahead even at the smallest number measured, {here['num_samples']:,}"
+    elif here["gain"] <= 1:
+        before = measured[first - 1]
+        where = _log_line(before["gain"], 1.0, here["gain"], before["num_samples"], where)
+        told = f"the gain falls to 1 at about {where:,.0f}"
+    told += f" samples; it is ahead again at {', '.join(f'{n:,}' for n in again)}" if again else " samples"
+    return {"num_samples": where, "told": told + gap + sure}
+
+
+def is_ahead(entry: Entry) -> bool:
+    """Return whether a gain's interval lies above 1, or the gain itself where one seed gives no interval."""
+    bound = entry["gain"] if entry["low"] is None else entry["low"]
+    return bound is not None and bound > 1
+
+
+def mixing(table: ScoredTable, *, method: str = "all") -> list[Entry]:
+    """Compare pre-training on several systems with pre-training on the target's own system alone.
+
+    Every such pair at every number of samples that both were fine-tuned on, of one size, paired by seed.
+    ``ratio = mixture error / specialist error``: below 1 the mixture is better. ``contains_system`` is False for a
+    mixture that never saw the target's system.
+
+    Args:
+        table: the study's.
+        method: of fine-tuning.
+    """
+    found = []
+    for target in table.targets:
+        own = [s["name"] for s in table.sources if list(s["systems"]) == [target["system"]]]
+        mixed = [s for s in table.sources if len(s["systems"]) > 1]
+        for size in (s["name"] for s in table.sizes):
+            for specialist in own:
+                for mixture in mixed:
+                    names = {"target": target["name"], "size": size}
+                    pair = {"specialist": specialist, "mixture": mixture["name"]}
+                    pair |= {"contains_system": target["system"] in mixture["systems"]}
+                    found += [names | entry for entry in _compare(table, names, pair, method)]
+    return found
+
+
+def _compare(table: ScoredTable, names: Entry, pair: Entry, method: str) -> Iterable[Entry]:
+    at = (
+        table.curves.get(CurveKey("few_shot", pair[who], names["target"], names["size"], method), {})
+        for who in ("specialist", "mixture")
+    )
+    specialist, mixture = at
+    scratch = table.scratch(names["target"], names["size"])
+    for count in sorted(specialist.keys() & mixture.keys()):
+        yield {
+            "num_samples": count,
+            **pair,
+            "specialist_error": finite_or_none(table.error(specialist[count]).center),
+            "mixture_error": finite_or_none(table.error(mixture[count]).center),
+            **_interval(table.ratio(mixture[count], specialist[count]), "ratio"),
+            "scratch_error": finite_or_none(table.error(scratch[count]).center) if count in scratch else None,
+        }
+
+
+def shift(
+    table: ScoredTable, values: ShiftValues | None = None, *, labels: Mapping[str, str] | None = None
+) -> dict[str, list[Entry]]:
+    """Set the zero-shot error of every task beside how far it was shifted, and rank-correlate the two.
+
+    A task is a source and a target; correlated are the tasks of the largest size scored zero-shot, since the same shift
+    seen by several sizes is not several shifts. Tasks without a value, or without a finite error, cannot be ranked.
+
+    Args:
+        table: the study's.
+        values: for ``(source, target)`` the value of each measure of shift by name, larger for a stronger shift.
+        labels: what to call the measures; their names by default.
+
+    Raises:
+        DataError: if `values` names a source or target that the study lacks.
+    """
+    given = values or {}
+    _check_shift_values(table, given)
+    tasks = []
+    for key, points in table.curves.items():
+        if key.kind == "zero_shot":
+            own = {name: finite_or_none(x) for name, x in given.get((key.source, key.target), {}).items()}
+            error = finite_or_none(table.error(points[0]).center)
+            names = {"source": key.source, "target": key.target, "size": key.size}
+            tasks.append(names | {"zero_shot": error, "values": own})
+    told, ranked = labels or {}, _of_largest_size(table, tasks)
+    measured = dict.fromkeys(name for by_name in given.values() for name in by_name)
+    measures = [{"name": n, "label": told.get(n, n), **_correlate(table, ranked, n)} for n in measured]
+    return {"measures": measures, "tasks": tasks}
+
+
+def _check_shift_values(table: ScoredTable, values: ShiftValues) -> None:
+    sources, targets = {s["name"] for s in table.sources}, {t["name"] for t in table.targets}
+    unknown = [pair for pair in values if pair[0] not in sources or pair[1] not in targets]
+    if unknown:
+        raise DataError(f"Shift values are given for (source, target) {unknown[0]}, which the study does not have.")
+
+
+def _of_largest_size(table: ScoredTable, tasks: list[Entry]) -> list[Entry]:
+    scored = [size["name"] for size in by_params(table.sizes) if any(task["size"] == size["name"] for task in tasks)]
+    return [task for task in tasks if task["size"] in scored[-1:]]
+
+
+def by_params(sizes: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the sizes, fewest weights first."""
+    return sorted(sizes, key=lambda size: (size["num_params"], size["name"]))
+
+
+def _correlate(table: ScoredTable, tasks: list[Entry], name: str) -> Entry:
+    systems = {target["name"]: target["system"] for target in table.targets}
+    pooled = rank_correlation(*_columns(tasks, name))
+    within = {
+        system: finite_or_none(
+            rank_correlation(*_columns([t for t in tasks if systems[t["target"]] == system], name)).rho
+        )
+        for system in dict.fromkeys(systems.values())
+    }
+    numbers: Entry = {"rank_correlation": finite_or_none(pooled.rho), "num_tasks": pooled.num_pairs}
+    return numbers | {"p_value": finite_or_none(pooled.p_value), "within": within}
+
+
+def _columns(tasks: list[Entry], name: str) -> tuple[list[float], list[float]]:
+    pairs = [(task["values"].get(name), task["zero_shot"]) for task in tasks]
+    told = [(x, y) for x, y in pairs if x is not None and y is not None]
+    return [x for x, _ in told], [y for _, y in told]
+
+
+def _where(key: CurveKey) -> Entry:
+    return {"source": key.source, "target": key.target, "size": key.size, "method": key.method}
+
+
+def _interval(estimate: Estimate, center: str) -> Entry:
+    low, high = finite_or_none(estimate.low), finite_or_none(estimate.high)
+    return {center: finite_or_none(estimate.center), "low": low, "high": high}

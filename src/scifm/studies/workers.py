@@ -1,0 +1,80 @@
+"""Processes that share the cores of this machine, stop when they are asked to, and go when their parent is gone."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from multiprocessing.connection import wait
+from multiprocessing.synchronize import Event
+from typing import Any
+
+import torch
+
+__all__ = ["threads_of_a_worker", "worker_pool"]
+
+_stopping: Event | None = None  # in a worker: set when its pool wants no more
+
+
+def worker_pool(num_workers: int) -> Executor:
+    """Return a pool of processes that share the cores of this machine evenly.
+
+    Leaving its ``with`` block by an exception, such as Ctrl-C, stops the workers; one that trains saves its state
+    first.
+
+    They are spawned, so a script that calls this needs an ``if __name__ == "__main__":`` guard.
+    """
+    return _Pool(num_workers)
+
+
+def threads_of_a_worker(num_workers: int) -> int:
+    """Return how many threads each of some workers should use."""
+    return max(1, (os.cpu_count() or 1) // num_workers)
+
+
+class _Pool(ProcessPoolExecutor):
+    def __init__(self, num_workers: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._stop = context.Event()
+        settings = (threads_of_a_worker(num_workers), self._stop)
+        super().__init__(num_workers, context, initializer=_settle_worker, initargs=settings)
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        return super().submit(_unless_stopping, fn, *args, **kwargs)
+
+    def __exit__(self, kind: Any, *_: Any) -> None:
+        if kind is not None:
+            self._stop.set()
+            for process in list((self._processes or {}).values()):
+                process.terminate()
+        self.shutdown(wait=True, cancel_futures=kind is not None)
+
+
+def _unless_stopping(work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Do the work, unless the pool was stopped while it waited: a pool cannot take back what it handed to a worker."""
+    if _stopping is not None and _stopping.is_set():
+        raise KeyboardInterrupt
+    return work(*args, **kwargs)
+
+
+def _settle_worker(num_threads: int, stopping: Event) -> None:
+    global _stopping
+    _stopping = stopping
+    torch.set_num_threads(num_threads)
+    # An idle worker has nothing to save; a training one listens to Ctrl-C itself.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+
+
+def _leave_with_parent() -> None:
+    """End this process when its parent dies: an orphan would hold run folders that the next sitting wants.
+
+    Nothing is lost: what is on disk is whole at every moment.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)

@@ -1,0 +1,139 @@
+"""Which weights fine-tuning trains: all of them, some of them, or an adapter beside them.
+
+`prepare` turns an operator and a `FinetuneMethod` into parameter groups and freezes every other weight; frozen weights
+get no gradient and no optimizer state. `finish` turns it back into a plain operator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from pydantic import Field, field_validator, model_validator
+from torch import nn
+
+from scifm.config import Config
+from scifm.errors import ConfigError, suggest
+from scifm.fields.seeds import generator_for
+from scifm.models.adapters import AffineAdapter, LowRankAdapter, attach_adapters, merge_adapters
+from scifm.models.fno import FNO
+from scifm.models.operator import Operator
+from scifm.training.parameter_groups import ParameterGroup
+
+__all__ = ["METHODS", "FinetuneMethod", "finish", "prepare"]
+
+# settings of one method alone: whose, and what it is when left out
+_OWN: dict[str, tuple[str, float]] = {"rank": ("low_rank", 4), "ends_factor": ("split", 10.0)}
+
+
+class FinetuneMethod(Config):
+    """What fine-tuning trains. In Python and TOML the name alone will do: ``method = "affine"``.
+
+    Args:
+        method: a key of `METHODS`: ``all`` weights; ``split``, all, with lift and projection at a multiple of the
+            learning rate; ``frozen_spectral``, all but the spectral weights; ``projection``, the projection only;
+            ``affine`` or ``low_rank``, what ``frozen_spectral`` trains and an adapter of the spectral weights.
+        rank: of ``low_rank``, from 1 to the width; 4 when left out.
+        ends_factor: of ``split``, the multiple; 10 when left out.
+        l2_sp: weight λ of the penalty λ‖w − w₀‖² on the distance of trained weights from the pre-trained ones (for
+            an adapter: from doing nothing); a decoupled step, see `Anchors`. 0: none.
+    """
+
+    method: str = "all"
+    rank: int | None = Field(None, ge=1)
+    ends_factor: float | None = Field(None, gt=0, allow_inf_nan=False)
+    l2_sp: float = Field(0.0, ge=0, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            value = {"method": value}
+        if not isinstance(value, dict):
+            return value
+        method = value.get("method", "all")
+        for name, (owner, default) in _OWN.items():
+            given = value.get(name) is not None
+            if given and method != owner and method in METHODS:
+                raise ValueError(f"{name} belongs to method '{owner}', not to '{method}'; leave it out")
+            if not given and method == owner:
+                value = {**value, name: default}
+        return value
+
+    @field_validator("method")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value not in METHODS:
+            raise ValueError(suggest(value, METHODS))
+        return value
+
+
+def _all(operator: FNO, method: FinetuneMethod, generator: torch.Generator) -> list[ParameterGroup]:
+    return [ParameterGroup(tuple(operator.parameters()))]
+
+
+def _split(operator: FNO, method: FinetuneMethod, generator: torch.Generator) -> list[ParameterGroup]:
+    assert method.ends_factor is not None
+    ends = (*operator.lift.parameters(), *operator.projection.parameters())
+    return [ParameterGroup(tuple(operator.layers.parameters())), ParameterGroup(ends, method.ends_factor)]
+
+
+def _frozen_spectral(operator: FNO, method: FinetuneMethod, generator: torch.Generator) -> list[ParameterGroup]:
+    spectral = ("spectral_weight", "spectral_weight.original")  # the second where an adapter stands before it
+    return [ParameterGroup(tuple(p for name, p in operator.named_parameters() if not name.endswith(spectral)))]
+
+
+def _projection(operator: FNO, method: FinetuneMethod, generator: torch.Generator) -> list[ParameterGroup]:
+    return [ParameterGroup(tuple(operator.projection.parameters()))]
+
+
+def _affine(operator: FNO, method: FinetuneMethod, generator: torch.Generator) -> list[ParameterGroup]:
+    attach_adapters(operator, AffineAdapter)
+    return _frozen_spectral(operator, method, generator)
+
+
+def _low_rank(operator: FNO, method: FinetuneMethod, generator: torch.Generator) -> list[ParameterGroup]:
+    rank = method.rank
+    assert rank is not None
+    attach_adapters(operator, lambda weight: LowRankAdapter(weight, rank, generator=generator))
+    return _frozen_spectral(operator, method, generator)
+
+
+METHODS: dict[str, Callable[[FNO, FinetuneMethod, torch.Generator], list[ParameterGroup]]] = {
+    "all": _all,
+    "split": _split,
+    "frozen_spectral": _frozen_spectral,
+    "projection": _projection,
+    "affine": _affine,
+    "low_rank": _low_rank,
+}
+
+
+def prepare(operator: Operator, method: FinetuneMethod, *, seed: int) -> list[ParameterGroup]:
+    """Make `operator` ready to train by `method`: adapters attached, all other weights frozen.
+
+    Args:
+        operator: changed in place; answers as before, bit for bit.
+        method: what trains.
+        seed: of an adapter's first numbers.
+
+    Returns:
+        What trains, for `train`.
+
+    Raises:
+        ConfigError: if the method does not fit the operator.
+    """
+    if not isinstance(operator, FNO):
+        raise ConfigError(f"Fine-tuning methods know operators of kind '{FNO.kind}'; got '{operator.kind}'.")
+    groups = METHODS[method.method](operator, method, generator_for(seed, "adapters"))
+    trained = {id(parameter) for group in groups for parameter in group.parameters}
+    for parameter in operator.parameters():
+        parameter.requires_grad_(id(parameter) in trained)
+    return [ParameterGroup(group.parameters, group.learning_rate_factor, method.l2_sp) for group in groups]
+
+
+def finish(operator: nn.Module) -> None:
+    """Undo `prepare` after training: adapters merged into plain weights, nothing frozen; answers stay as they are."""
+    merge_adapters(operator)
+    operator.requires_grad_(True)

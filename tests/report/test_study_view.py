@@ -1,0 +1,77 @@
+"""What the page chooses to show first."""
+
+from __future__ import annotations
+
+from scifm.report.study_records import Analysis
+from scifm.report.study_view import StudyView, drawable, short_count
+
+
+def curve(kind="few_shot", source="poisson", target="p1", size="small", method="all", counts=(4, 16)) -> dict:
+    points = [{"num_samples": count, "median": 0.1} for count in counts]
+    return {"kind": kind, "source": source, "target": target, "size": size, "method": method, "points": points}
+
+
+def view_of(curves: list[dict], **entries: object) -> StudyView:
+    tree = {
+        "targets": [
+            {"name": "p1", "system": "poisson", "label": "Poisson, anisotropy 5 to 10"},
+            {"name": "h1", "system": "helmholtz"},
+            {"name": "p2", "system": "poisson", "label": "Poisson, anisotropy 10 to 20"},
+        ],
+        "sources": [
+            {"name": "mix", "systems": ["poisson", "helmholtz"], "num_pretrain_samples": 900},
+            {"name": "poisson", "systems": ["poisson"], "label": "Poisson", "num_pretrain_samples": 100},
+            {"name": "poisson-more", "systems": ["poisson"], "num_pretrain_samples": 800},
+        ],
+        "sizes": [{"name": "large", "num_params": 20}, {"name": "small", "num_params": 10}],
+        "curves": curves,
+    }
+    return StudyView(Analysis.model_validate(tree | entries))
+
+
+def test_the_main_size_has_most_points_and_among_equals_is_the_largest():
+    assert view_of([curve(size="small"), curve(size="large", counts=(4,))]).main_size == "small"
+    assert view_of([curve(size="small"), curve(size="large")]).main_size == "large"
+    assert view_of([], sizes=[]).main_size is None
+
+
+def test_the_main_source_is_the_specialist_with_most_samples_that_was_used():
+    view = view_of([curve(source="mix"), curve(), curve(source="mix", target="h1")])
+    first, second, third = view.analysis.targets
+    assert view.main_source(first) == "poisson"
+    assert view.main_source(second) == "mix"
+    assert view.main_source(third) is None
+    both = view_of([curve(), curve(source="poisson-more")])
+    assert both.main_source(both.analysis.targets[0]) == "poisson-more"
+
+
+def test_all_weights_is_the_main_method():
+    view = view_of([curve(method="head"), curve(method="all")])
+    assert (view.main_method, view.methods) == ("all", ("head", "all"))
+    assert view_of([curve(method="head")]).main_method == "head"
+
+
+def test_tasks_are_grouped_and_what_their_labels_share_is_said_once():
+    poisson, helmholtz = view_of([]).groups
+    assert (poisson.label, poisson.short_labels) == ("Poisson", ("anisotropy 5 to 10", "anisotropy 10 to 20"))
+    assert (helmholtz.label, helmholtz.short_labels) == ("helmholtz", ("h1",))
+
+
+def test_in_distribution_belongs_to_the_source():
+    view = view_of(
+        [curve("in_distribution", target="elsewhere", counts=(0,)), curve("zero_shot", target="p1", counts=(0,))]
+    )
+    for target in ("p1", "p2"):
+        assert view.level_of("in_distribution", target=target, size="small", source="poisson") is not None
+    assert view.level_of("zero_shot", target="p1", size="small", source="poisson") is not None
+    assert view.level_of("zero_shot", target="p2", size="small", source="poisson") is None
+
+
+def test_what_can_be_drawn():
+    assert [drawable(v) for v in (None, float("nan"), float("inf"), 0.0, -1.0, 1e-9)] == [False] * 5 + [True]
+
+
+def test_counts_of_parameters():
+    assert [short_count(v).replace("\N{NO-BREAK SPACE}", " ") for v in (74_000, 1_190_000, 12, 3e9)] == [
+        "74 k", "1.19 M", "12", "3 G",
+    ]  # fmt: skip

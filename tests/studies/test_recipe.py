@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import tiny
+from scifm.errors import ConfigError
+from scifm.studies.recipe import StudyRecipe
+
+RECIPES = Path(__file__).resolve().parents[2] / "recipes"
+STUDIES = sorted([*RECIPES.glob("transfer-*.toml"), *RECIPES.glob("paper/*.toml")])
+
+
+@pytest.mark.parametrize("path", [p for p in STUDIES if p.name != "transfer-demo.toml"], ids=lambda path: path.name)
+def test_the_recipes_of_the_house_add_up(path):
+    recipe = StudyRecipe.read(path)
+    assert all(recipe.targets_of(source) for source in recipe.sources)
+    recipe.grid  # noqa: B018 - is asked for
+
+
+def change(**changes):
+    return lambda: StudyRecipe.read(tiny.graph_study(**changes))
+
+
+SOURCE, TARGET = tiny.graph_study()["sources"][0], tiny.graph_study()["targets"][0]
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (change(sources=[SOURCE, SOURCE]), "source 'poisson' in size 'toy' is there twice"),
+        (change(targets=[TARGET, TARGET]), "target 'near' is there twice"),
+        (change(sources=[{**SOURCE, "targets": ["nerr"]}]), "'nerr' is unknown. Did you mean 'near'"),
+        (change(sources=[{**SOURCE, "sizes": ["smal"]}]), "'smal' is unknown. Did you mean 'small'"),
+        (change(scaling={"source": "x", "sizes": ["toy"], "num_steps": [3]}), "Source 'x' is unknown"),
+        (change(sources=[{**SOURCE, "systems": [{"name": "poison"}]}]), "source 'poisson': System 'poison' is unknown"),
+        (
+            change(targets=[{"name": "t", "system": {"name": "poisson", "knobs": {"anisotropy": [0.5, 2]}}}]),
+            "target 't': Knob 'anisotropy' of 'poisson' needs low >= 1",
+        ),
+        (
+            change(sources=[{**SOURCE, "targets": ["h"]}], targets=[{"name": "h", "system": {"name": "helmholtz"}}]),
+            "cannot be moved to 'h': it does not know diffusivity, wavenumber_shift",
+        ),
+        (
+            change(targets=[{"name": "h", "system": {"name": "helmholtz"}}]),
+            "knows the names of none of the targets",
+        ),
+        (change(pool_size=5), "pool_size = 5 is smaller than the largest subset, 8"),
+        (change(few_shot=[1]), "at least 2"),
+        (change(seeds=[]), "'seeds'"),
+        (change(targets=[]), "'targets'"),
+        (change(targets=[{**TARGET, "name": "a/b"}]), "no slash"),
+        (change(adapt={"learning_rates": [1e-3]}), "as many scratch_learning_rates"),
+        (change(data={"store": "here"}), "leave data.store out"),
+        (change(sedes=[1]), "Did you mean 'seeds'"),
+    ],
+)
+def test_what_does_not_add_up_is_told_in_one_line(make, words):
+    with pytest.raises(ConfigError, match=words) as caught:
+        make()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_source_is_moved_to_every_target_whose_names_it_knows():
+    recipe = StudyRecipe.read(
+        tiny.graph_study(
+            sources=[
+                {"name": "poisson", "systems": [{"name": "poisson"}]},
+                {"name": "advection", "systems": [{"name": "advection_diffusion"}]},
+                {"name": "both", "systems": [{"name": "poisson"}, {"name": "helmholtz"}]},
+            ],
+            targets=[
+                {"name": "p", "system": {"name": "poisson"}},
+                {"name": "a", "system": {"name": "advection_diffusion"}},
+                {"name": "h", "system": {"name": "helmholtz"}},
+            ],
+        )
+    )
+    moved = {source.name: [target.name for target in recipe.targets_of(source)] for source in recipe.sources}
+    assert moved == {"poisson": ["p"], "advection": ["p", "a"], "both": ["p", "h"]}
+
+
+def test_training_from_scratch_stands_beside_every_size_and_count_that_a_source_asks_for():
+    wide = {**SOURCE, "sizes": ["toy-wide"], "targets": ["far"], "from_scratch": [4]}
+    recipe = StudyRecipe.read(tiny.graph_study(sources=[SOURCE, wide]))
+    near, far = recipe.targets
+    assert recipe.scratches(near) == [("toy", 4), ("toy", 8)]
+    assert recipe.scratches(far) == [("toy", 4), ("toy", 8), ("toy-wide", 4)]
+
+
+def test_both_kinds_of_adaptation_get_one_budget_which_grows_with_the_samples():
+    adapt = StudyRecipe.read(
+        tiny.graph_study(adapt={"epochs": 10, "training": {"num_steps": 20, "batch_size": 8}})
+    ).adapt
+    for count, steps in ((4, 20), (16, 20), (64, 80)):
+        few, scratch = adapt.recipe("few_shot", count, 3), adapt.recipe("from_scratch", count, 3)
+        assert few.training == scratch.training
+        assert few.training.num_steps == steps
+        assert len(few.learning_rates) == len(scratch.learning_rates)
+        assert few.seed == scratch.seed == 3

@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import json
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+import tiny
+from scifm.errors import RunError
+from scifm.evaluation.evaluate import evaluate
+from scifm.runs import Run
+from scifm.studies.jobs import draw_test
+from scifm.studies.recipe import StudyRecipe
+from scifm.studies.study import estimate, plan_jobs, study
+from scifm.studies.table import Row, read_table
+
+RECIPE = StudyRecipe.read(tiny.graph_study())
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return study(RECIPE, out=tmp_path_factory.mktemp("studies") / "whole")
+
+
+@pytest.fixture(scope="module")
+def rows(folder) -> list[Row]:
+    return read_table(folder / "table.parquet")
+
+
+def test_every_run_of_the_graph_has_its_rows(rows):
+    found = {(row.kind, row.source, row.target, row.size, row.num_samples, row.seed) for row in rows}
+    assert len(found) == len(rows)
+    expected = {("in_distribution", "poisson", "poisson+poisson", "toy", 0, seed) for seed in (0, 1)}
+    expected |= {("zero_shot", "poisson", target, "toy", 0, seed) for target in ("near", "far") for seed in (0, 1)}
+    expected |= {("few_shot", "poisson", target, "toy", 4, seed) for target in ("near", "far") for seed in (0, 1)}
+    expected |= {
+        ("from_scratch", "", target, "toy", count, seed)
+        for target in ("near", "far") for count in (4, 8) for seed in (0, 1)
+    }  # fmt: skip
+    expected |= {
+        ("in_distribution", "mixture", f"mixture+{s}", "toy", 0, 0) for s in ("poisson", "advection_diffusion")
+    }
+    expected |= {("zero_shot", "mixture", "near", "toy", 0, 0)}
+    expected |= {("few_shot", "mixture", "near", "toy", 4, seed) for seed in (0, 1)}
+    for size in ("toy", "toy-wide"):
+        expected |= {("in_distribution", "poisson+3", "poisson+poisson", size, 0, 0)}
+        expected |= {("zero_shot", "poisson+3", target, size, 0, 0) for target in ("near", "far")}
+    assert found == expected
+
+
+def test_every_number_can_be_traced_to_a_run_and_made_again(folder, rows):
+    for row in rows:
+        run = Run.open(folder / row.run)
+        assert run.is_complete
+        name = f"scores-{row.target}.parquet" if row.num_samples == 0 else "scores.parquet"
+        scores = pq.read_table(run.path / name).column("relative_l2").to_pylist()
+        assert sum(scores) / len(scores) == pytest.approx(row.relative_l2, rel=1e-6)
+    row = next(row for row in rows if row.kind == "few_shot" and row.target == "far")
+    again = evaluate(Run.open(folder / row.run), draw_test(RECIPE, "far", RECIPE.targets[1].system))
+    assert again.mean() == pytest.approx(row.relative_l2, rel=1e-6)
+
+
+def test_effort_is_counted(rows):
+    small = {row.seed: row for row in rows if (row.kind, row.source) == ("in_distribution", "poisson")}
+    tuned = next(row for row in rows if row.kind == "few_shot" and row.source == "poisson")
+    scratch = [row for row in rows if row.kind == "from_scratch" and row.target == "near" and row.seed == 0]
+    assert small[0].num_pretrain_samples == tuned.num_pretrain_samples == 6 * 4
+    assert tuned.flops > small[0].flops > 0
+    # 2 trials and a last training, 3 steps of 4 samples: as many for 4 samples as for 8
+    assert {row.flops for row in scratch} == {3 * 3 * 4 * small[0].flops / 24}
+    assert {row.num_trials for row in rows if row.num_samples} == {2}
+    assert all(row.num_pretrain_samples == 0 for row in scratch)
+
+
+def test_subsets_and_weights_pair_fine_tuning_with_training_from_scratch(folder, rows):
+    def subset(kind: str, seed: int) -> list[int]:
+        row = next(r for r in rows if (r.kind, r.target, r.num_samples, r.seed) == (kind, "near", 4, seed))
+        return json.loads((folder / row.run / "subset.json").read_text())["index"]
+
+    assert subset("few_shot", 0) == subset("from_scratch", 0)
+    assert subset("few_shot", 0) != subset("few_shot", 1)
+
+
+def test_what_is_not_needed_is_not_kept(folder, rows, tmp_path):
+    assert not list(folder.glob("runs/**/state"))
+    assert all((folder / row.run / "model").is_dir() for row in rows)
+    thrifty = StudyRecipe.read(
+        tiny.graph_study(keep_weights="pretrained", scaling=None, sources=[tiny.graph_study()["sources"][0]])
+    )
+    folder = study(thrifty, out=tmp_path / "thrifty")
+    for row in read_table(folder / "table.parquet"):
+        assert (folder / row.run / "model").is_dir() == (row.num_samples == 0)
+        assert (folder / row.run / "config.toml").is_file()
+
+
+def test_an_interrupted_study_repeats_nothing_and_ends_in_the_same_table(folder, rows, tmp_path):
+    begun: list[str] = []
+
+    def stop_after(count: int):
+        def observe(**event):
+            if event["event"] == "started":
+                begun.append(event["job"].name)
+            if event["event"] == "finished" and len(list((tmp_path / "cut/jobs").iterdir())) >= count:
+                raise KeyboardInterrupt
+
+        return observe
+
+    for count in (3, 9):
+        with pytest.raises(KeyboardInterrupt):
+            study(RECIPE, out=tmp_path / "cut", observe=stop_after(count))
+    assert Run(tmp_path / "cut").status.startswith("interrupted")
+    study(RECIPE, out=tmp_path / "cut", observe=stop_after(1000))
+    assert len(begun) == len(set(begun)) == len(plan_jobs(RECIPE, folder).tasks)
+    same = read_table(tmp_path / "cut/table.parquet")
+    assert [strip(row) for row in same] == [strip(row) for row in rows]
+
+
+def test_it_does_not_matter_who_works(folder, rows, tmp_path):
+    other = study(RECIPE, out=tmp_path / "threads", make_executor=partial(ThreadPoolExecutor, 2))
+    assert [strip(row) for row in read_table(other / "table.parquet")] == [strip(row) for row in rows]
+
+
+def strip(row: Row) -> dict:
+    return {name: value for name, value in vars(row).items() if name != "seconds"}
+
+
+def test_a_folder_holds_one_study(folder):
+    with pytest.raises(RunError, match="holds a study with another recipe"):
+        study(StudyRecipe.read(tiny.graph_study(title="another")), out=folder)
+
+
+def test_a_finished_study_is_read_again_at_once(folder):
+    begun = []
+    study(RECIPE, out=folder, observe=lambda **event: begun.append(event["event"]))
+    assert begun == ["planned", "concluding"]
+
+
+def test_a_run_that_was_deleted_is_made_again(folder, rows, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    row = next(row for row in rows if row.kind == "few_shot")
+    shutil.rmtree(copy / row.run)
+    begun = []
+    study(
+        RECIPE,
+        out=copy,
+        observe=lambda **event: begun.append(event["job"].name) if event["event"] == "started" else None,
+    )
+    assert len(begun) == 1
+    assert (copy / row.run / "scores.parquet").is_file()
+
+
+def test_the_cost_is_told_first(folder, tmp_path):
+    fresh, done = (estimate(RECIPE, plan_jobs(RECIPE, out), num_workers=2) for out in (tmp_path, folder))
+    assert (fresh.num_jobs, fresh.num_finished) == (len(plan_jobs(RECIPE, folder).tasks), 0)
+    assert fresh.seconds > 0
+    assert fresh.disk_bytes > 0
+    assert (done.num_finished, done.seconds) == (fresh.num_jobs, 0)
