@@ -1,0 +1,357 @@
+"""The scaling law in two variables, L(N, D) = E + A N^−α + B D^−β: fits and intervals.
+
+N is the number of parameters, D the number of training samples (tokens, pairs or trajectories: the caller says which)
+and L the loss or error. The form and the Huber fit are approach 3 of Hoffmann et al. 2022, arXiv 2203.15556; its traps
+are told in Besiroglu et al. 2024, arXiv 2404.10102. Variable projection for this law: arXiv 2603.22339.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import least_squares, minimize, nnls
+
+from scifm.errors import ConfigError, DataError, suggest
+from scifm.studies.laws import check_points, check_settings, huber
+
+__all__ = [
+    "JointBootstrap",
+    "JointLaw",
+    "bootstrap_joint_law",
+    "fit_joint_law",
+    "held_out_error",
+]
+
+Floats = NDArray[np.float64]
+Bounds = tuple[float, float]
+
+_METHODS = ("huber", "variable_projection")
+_PARAMETERS = ("E", "A", "B", "alpha", "beta")
+_MIN_CELLS = len(_PARAMETERS) + 2
+# How a typical loss is shared between E, A N^−α and B D^−β where a search begins.
+_SHARES = ((1 / 3, 1 / 3, 1 / 3), (0.8, 0.1, 0.1), (0.1, 0.45, 0.45))
+# A term this many e-folds below a typical loss is not told from zero.
+_REACH = 30.0
+
+
+@dataclass(frozen=True)
+class JointLaw:
+    """A fitted L(N, D) = E + A N^−alpha + B D^−beta.
+
+    Args:
+        E: what is left with endless parameters and samples; unit of L.
+        A: of the term of parameters.
+        B: of the term of samples.
+        alpha: exponent of parameters.
+        beta: exponent of samples.
+        objective: summed Huber loss of log L with ``delta``.
+        delta: of the objective.
+        num_points: points it was fitted to.
+        at_bound: exponents that stopped at a bound: limits of the search, not measurements.
+    """
+
+    E: float
+    A: float
+    B: float
+    alpha: float
+    beta: float
+    objective: float
+    delta: float
+    num_points: int
+    at_bound: tuple[str, ...] = ()
+
+    def __call__(self, num_params: ArrayLike, num_samples: ArrayLike) -> Floats:
+        """Return L at positive N and D, which broadcast."""
+        n, d = np.asarray(num_params, dtype=np.float64), np.asarray(num_samples, dtype=np.float64)
+        return np.asarray(self.E + self.A * n**-self.alpha + self.B * d**-self.beta)
+
+    @property
+    def text(self) -> str:
+        """The formula with its numbers, to be read by people."""
+        return f"{self.E:.3g} + {self.A:.3g}·N^−{self.alpha:.3g} + {self.B:.3g}·D^−{self.beta:.3g}"
+
+
+@dataclass(frozen=True)
+class JointBootstrap:
+    """Intervals of a joint law from cells drawn with replacement.
+
+    Args:
+        law: the fit to all points.
+        low: lower end of each parameter's percentile interval, by name.
+        high: upper end.
+        level: of the intervals.
+        samples: E, A, B, alpha, beta of every replicate that could be fitted, `(replicates, 5)`.
+        num_dropped: replicates that drew too few different cells to be fitted.
+    """
+
+    law: JointLaw
+    low: dict[str, float]
+    high: dict[str, float]
+    level: float
+    samples: Floats
+    num_dropped: int
+
+
+def fit_joint_law(
+    num_params: ArrayLike,
+    num_samples: ArrayLike,
+    loss: ArrayLike,
+    *,
+    method: str = "huber",
+    delta: float = 1e-3,
+    alpha_bounds: Bounds = (0.0, 1.5),
+    beta_bounds: Bounds = (0.0, 1.5),
+) -> JointLaw:
+    """Fit the five parameters to points; several seeds of one cell (N, D) are several points.
+
+    ``variable_projection``: least squares of relative residuals. For fixed (α, β) the law is linear in (E, A, B) ≥ 0,
+    solved by nonnegative least squares; (α, β) is searched on a 31 × 31 grid and refined by Nelder–Mead.
+
+    ``huber``: Σ Huber_δ(log L − log-sum-exp of the three terms), summed, by L-BFGS with analytic gradient from a grid
+    of 48 starts and from the variable projection; bounded Gauss–Newton steps finish the best.
+
+    Args:
+        num_params: N, `(points,)`.
+        num_samples: D, `(points,)`.
+        loss: L, `(points,)`.
+        method: ``huber`` or ``variable_projection``.
+        delta: log residual from which a point counts as an outlier.
+        alpha_bounds: of α.
+        beta_bounds: of β.
+
+    Raises:
+        ConfigError: if the method, delta or a bound is not valid.
+        DataError: if a number is NaN or not positive, or there are fewer than 7 cells, 3 different N and 3 different D.
+    """
+    n, d, y = check_points(num_params=num_params, num_samples=num_samples, loss=loss)
+    check_settings(delta, alpha_bounds, beta_bounds)
+    if method not in _METHODS:
+        raise ConfigError(f"Method {suggest(method, _METHODS)}")
+    if (reason := _too_few(n, d)) is not None:
+        raise DataError(f"A law of parameters and samples {reason}. Measure more cells, or fit one variable.")
+    fit = _JointFit(n, d, y, delta, alpha_bounds, beta_bounds)
+    return fit.law(fit.projected(31) if method == "variable_projection" else fit.robust(fit.grid_starts()))
+
+
+def bootstrap_joint_law(
+    num_params: ArrayLike,
+    num_samples: ArrayLike,
+    loss: ArrayLike,
+    *,
+    num_replicates: int = 200,
+    level: float = 0.9,
+    seed: int = 0,
+    delta: float = 1e-3,
+    alpha_bounds: Bounds = (0.0, 1.5),
+    beta_bounds: Bounds = (0.0, 1.5),
+) -> JointBootstrap:
+    """Return percentile intervals of a Huber fit, from cells drawn with replacement.
+
+    A cell (N, D) is drawn with all its seeds: they share the law's misfit, so drawing single points would make the
+    intervals too narrow. A replicate is searched from its own variable projection and from the fit to all points only.
+
+    Args:
+        num_params: as in `fit_joint_law`.
+        num_samples: as in `fit_joint_law`.
+        loss: as in `fit_joint_law`.
+        num_replicates: at least 2.
+        level: of the intervals, in (0, 1).
+        seed: of the draws.
+        delta: as in `fit_joint_law`.
+        alpha_bounds: as in `fit_joint_law`.
+        beta_bounds: as in `fit_joint_law`.
+
+    Raises:
+        DataError: as in `fit_joint_law`, or if fewer than two replicates could be fitted.
+    """
+    if num_replicates < 2 or not 0 < level < 1:
+        raise ConfigError(f"num_replicates = {num_replicates}, level = {level}: give at least 2 and a level in (0, 1).")
+    n, d, y = check_points(num_params=num_params, num_samples=num_samples, loss=loss)
+    law = fit_joint_law(n, d, y, delta=delta, alpha_bounds=alpha_bounds, beta_bounds=beta_bounds)
+    cells, cell_of = np.unique(np.stack([n, d]), axis=1, return_inverse=True)
+    members = [np.flatnonzero(cell_of.ravel() == k) for k in range(cells.shape[1])]
+    random = np.random.default_rng(seed)
+    samples, num_dropped = [], 0
+    for _ in range(num_replicates):
+        drawn = np.concatenate([members[k] for k in random.integers(len(members), size=len(members))])
+        if _too_few(n[drawn], d[drawn]) is not None:
+            num_dropped += 1
+            continue
+        fit = _JointFit(n[drawn], d[drawn], y[drawn], delta, alpha_bounds, beta_bounds)
+        one = fit.law(fit.robust([fit.projected(13), fit.centered(law)], num_finished=1))
+        samples.append([getattr(one, name) for name in _PARAMETERS])
+    if len(samples) < 2:
+        raise DataError(f"Only {len(samples)} of {num_replicates} replicates drew enough cells. Measure more cells.")
+    table = np.array(samples)
+    low, high = np.quantile(table, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    by_name = [dict(zip(_PARAMETERS, map(float, ends), strict=True)) for ends in (low, high)]
+    return JointBootstrap(law, by_name[0], by_name[1], level, table, num_dropped)
+
+
+def held_out_error(
+    num_params: ArrayLike,
+    num_samples: ArrayLike,
+    loss: ArrayLike,
+    *,
+    hold_out: str = "cell",
+    method: str = "huber",
+    delta: float = 1e-3,
+) -> float:
+    """Return the root mean square of log(predicted / observed) over held-out cells, fitted to the others.
+
+    Args:
+        num_params: as in `fit_joint_law`.
+        num_samples: as in `fit_joint_law`.
+        loss: as in `fit_joint_law`.
+        hold_out: ``cell``, the one of largest N·D, or ``edge``, all of largest N or largest D, which asks more.
+        method: as in `fit_joint_law`.
+        delta: as in `fit_joint_law`.
+
+    Raises:
+        DataError: as in `fit_joint_law`, for the cells that remain.
+    """
+    n, d, y = check_points(num_params=num_params, num_samples=num_samples, loss=loss)
+    if hold_out not in ("cell", "edge"):
+        raise ConfigError(f"hold_out {suggest(hold_out, ('cell', 'edge'))}")
+    largest = int(np.argmax(n * d))
+    out = (n == n[largest]) & (d == d[largest]) if hold_out == "cell" else (n == n.max()) | (d == d.max())
+    law = fit_joint_law(n[~out], d[~out], y[~out], method=method, delta=delta)
+    cells, cell_of = np.unique(np.stack([n, d])[:, out], axis=1, return_inverse=True)
+    observed = np.array([np.log(y[out][cell_of.ravel() == k]).mean() for k in range(cells.shape[1])])
+    return float(np.sqrt(np.mean((np.log(law(*cells)) - observed) ** 2)))
+
+
+def _too_few(n: Floats, d: Floats) -> str | None:
+    num_cells, num_n, num_d = len(set(zip(n, d, strict=True))), len(np.unique(n)), len(np.unique(d))
+    if num_cells >= _MIN_CELLS and num_n >= 3 and num_d >= 3:
+        return None
+    return (
+        f"needs {_MIN_CELLS} cells with 3 different numbers of parameters and 3 of samples; "
+        f"there are {num_cells} with {num_n} and {num_d}"
+    )
+
+
+def _log_sum_exp(terms: Floats) -> Floats:
+    """Log of the sum over the first axis; scipy's is ten times slower on arrays this small."""
+    largest = terms.max(axis=0)
+    return np.asarray(largest + np.log(np.exp(terms - largest).sum(axis=0)))
+
+
+class _JointFit:
+    """Searches for θ = (log E, log A, log B, α, β) in centered units: log N, log D and log L less their means."""
+
+    def __init__(
+        self, n: Floats, d: Floats, y: Floats, delta: float, alpha_bounds: Bounds, beta_bounds: Bounds
+    ) -> None:
+        self.centers = np.array([np.log(n).mean(), np.log(d).mean()])
+        self.n, self.d = np.log(n) - self.centers[0], np.log(d) - self.centers[1]
+        self.scale = float(np.log(y).mean())
+        self.v = np.log(y) - self.scale
+        self.delta = delta
+        self.bounds = [(-_REACH, _REACH)] * 3 + [alpha_bounds, beta_bounds]
+
+    def law(self, theta: Floats) -> JointLaw:
+        """Put θ into the units of the points; a term out of reach is zero."""
+        terms = np.where(theta[:3] > -_REACH, np.exp(theta[:3] + self.scale), 0.0)
+        terms[1:] *= np.exp(theta[3:] * self.centers)
+        ends = zip(("alpha", "beta"), theta[3:], self.bounds[3:], strict=True)
+        at_bound = tuple(name for name, value, (low, high) in ends if min(value - low, high - value) <= 1e-6)
+        objective = huber(self.residuals(theta), self.delta)
+        parameters = dict(zip(_PARAMETERS, map(float, [*terms, *theta[3:]]), strict=True))
+        return JointLaw(**parameters, objective=objective, delta=self.delta, num_points=len(self.v), at_bound=at_bound)
+
+    def centered(self, law: JointLaw) -> Floats:
+        """Return the θ of a law, brought within reach."""
+        with np.errstate(divide="ignore"):
+            logs = np.log([law.E, law.A, law.B]) - self.scale
+        exponents = np.array([law.alpha, law.beta])
+        logs[1:] -= exponents * self.centers
+        return np.concatenate([np.maximum(logs, -_REACH), exponents])
+
+    def terms(self, theta: Floats) -> Floats:
+        """Logarithms of the three terms, `(3, points)`."""
+        flat = np.full_like(self.n, theta[0])
+        return np.stack([flat, theta[1] - theta[3] * self.n, theta[2] - theta[4] * self.d])
+
+    def residuals(self, theta: Floats) -> Floats:
+        return _log_sum_exp(self.terms(theta)) - self.v
+
+    def jacobian(self, theta: Floats) -> Floats:
+        """Derivatives of the residuals, `(points, 5)`: each term's share of the whole, times what it depends on."""
+        terms = self.terms(theta)
+        shares = np.exp(terms - _log_sum_exp(terms))
+        return np.stack([*shares, -shares[1] * self.n, -shares[2] * self.d], axis=1)
+
+    def value_and_gradient(self, theta: Floats) -> tuple[float, Floats]:
+        """The objective over δ², and its gradient.
+
+        Two traps, both met in published fits, end the search far from the minimum: L-BFGS stops on an *absolute* change
+        wherever the objective is below one, and with δ = 1e-3 the summed loss is about 1e-3, the averaged one about
+        1e-6. Over δ² it is about the number of points, whatever δ.
+        """
+        scaled = self.residuals(theta) / self.delta
+        gradient = np.clip(scaled, -1, 1) @ self.jacobian(theta) / self.delta
+        return huber(scaled, 1.0), gradient
+
+    def grid_starts(self) -> list[Floats]:
+        """48 starts over exponents and shares of a typical loss, and the variable projection."""
+        parts = (0.1, 0.3, 0.6, 0.9)
+        alphas, betas = ([low + (high - low) * part for part in parts] for low, high in self.bounds[3:])
+        grid = itertools.product(np.log(_SHARES), alphas, betas)
+        return [self.projected(31)] + [np.array([*shares, alpha, beta]) for shares, alpha, beta in grid]
+
+    def robust(self, starts: list[Floats], num_finished: int = 4) -> Floats:
+        """Return the lowest of rough searches from all starts, the best few searched on, by Gauss–Newton steps last."""
+        rough = sorted((self.descend(start, 1e-8) for start in starts), key=lambda end: end[0])
+        best = min((self.descend(theta, 1e-13) for _, theta in rough[:num_finished]), key=lambda end: end[0])[1]
+        candidates = [best, self.polish(best)]
+        # E only ever approaches zero in logarithms; it is zero if that fits no worse.
+        candidates += [np.array([-_REACH, *theta[1:]]) for theta in candidates]
+        return min(reversed(candidates), key=lambda theta: huber(self.residuals(theta), self.delta))
+
+    def descend(self, start: Floats, tolerance: float) -> tuple[float, Floats]:
+        options = {"maxiter": 1000, "maxfun": 2000, "maxcor": 20, "ftol": tolerance, "gtol": 1e-9}
+        end = minimize(self.value_and_gradient, start, jac=True, method="L-BFGS-B", bounds=self.bounds, options=options)
+        return float(end.fun), np.asarray(end.x)
+
+    def polish(self, start: Floats) -> Floats:
+        low, high = np.array(self.bounds).T
+        edge = 1e-9 * (high - low)
+        end = least_squares(
+            self.residuals,
+            np.clip(start, low + edge, high - edge),
+            jac=self.jacobian,
+            bounds=(low, high),
+            loss="huber",
+            f_scale=self.delta,
+            x_scale="jac",
+            ftol=1e-15,
+            xtol=1e-15,
+            gtol=1e-15,
+            max_nfev=200,
+        )
+        return np.asarray(end.x)
+
+    def solve(self, alpha: float, beta: float) -> tuple[Floats, float]:
+        """Return the best (E, A, B) ≥ 0 for fixed exponents and the norm of the relative residuals."""
+        columns = np.stack([np.zeros_like(self.n), -alpha * self.n, -beta * self.d], axis=1) - self.v[:, None]
+        coefficients, distance = nnls(np.exp(columns), np.ones_like(self.n))
+        return np.asarray(coefficients), float(distance)
+
+    def projected(self, num_grid: int) -> Floats:
+        """Return the θ of the variable projection."""
+        axes = [np.linspace(low, high, num_grid) for low, high in self.bounds[3:]]
+        start = min(itertools.product(*axes), key=lambda pair: self.solve(*pair)[1])
+        end = minimize(
+            lambda pair: self.solve(*pair)[1],
+            np.array(start),
+            method="Nelder-Mead",
+            bounds=self.bounds[3:],
+            options={"xatol": 1e-10, "fatol": 1e-14, "maxiter": 1000},
+        )
+        with np.errstate(divide="ignore"):
+            logs = np.log(self.solve(*end.x)[0])
+        return np.concatenate([np.maximum(logs, -_REACH), end.x])

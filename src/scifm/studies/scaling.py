@@ -1,0 +1,343 @@
+"""Does more still help? Verdicts on one axis of scaling, from measured errors and their seeds.
+
+Three questions are put to the points: does the error still fall from one doubling to the next, beyond the scatter of
+seeds; which law describes them, one with a floor or one without; and would the next doubling gain more than seeds
+scatter. Where the answers disagree, or there are too few points or seeds to ask, the verdict is "cannot tell".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from scifm.errors import ConfigError, DataError, suggest
+from scifm.studies.laws import FORMS, Law, LawChoice, choose_law, why_not
+
+__all__ = ["AXES", "Saturation", "Slope", "axis_entry", "local_slopes", "saturation"]
+
+Floats = NDArray[np.float64]
+
+AXES = ("samples", "size", "compute")
+
+# Below this share of the median early slope a doubling counts as flat.
+_FLAT_SHARE = 0.1
+# Slopes are taken between x at least this factor apart: sizes are seldom doubled exactly.
+_APART = 1.5
+
+
+@dataclass(frozen=True)
+class Slope:
+    """How fast the error falls between two x, in powers of two a doubling: log2(y₁/y₂) / log2(x₂/x₁).
+
+    Args:
+        start: x₁.
+        end: x₂.
+        value: from geometric means over seeds; 0 is flat, positive falls.
+        low: lower end of its interval; None with fewer than two seeds at either x.
+        high: upper end.
+    """
+
+    start: float
+    end: float
+    value: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Saturation:
+    """A verdict and what it rests on.
+
+    Args:
+        verdict: ``saturated``, ``not saturated`` or ``cannot tell``.
+        told: one sentence with the evidence in numbers.
+        slopes: between successive doublings, smallest x first.
+        early_slope: median slope before the last two (of two, the first); None where there are fewer than two.
+        gain: share of the error that the law predicts the next doubling to take away; None without a law.
+        spread: scatter of seeds as a share of the error, one standard deviation; None without two seeds.
+        choice: the laws compared; None where not one could be fitted.
+    """
+
+    verdict: str
+    told: str
+    slopes: tuple[Slope, ...]
+    early_slope: float | None
+    gain: float | None
+    spread: float | None
+    choice: LawChoice | None
+
+
+def local_slopes(
+    x: ArrayLike, values: Sequence[ArrayLike], *, level: float = 0.9, num_bootstrap: int = 2000, seed: int = 0
+) -> tuple[Slope, ...]:
+    """Return the slopes between successive doublings, with intervals from seeds drawn with replacement.
+
+    x closer than a factor 1.5 to the next larger one are left out. Seeds are drawn at each x by itself, and their
+    deviations from the mean of logarithms are widened by √(n/(n−1)), because n drawn ones scatter too little.
+
+    Args:
+        x: `(points,)`, positive.
+        values: errors of all seeds, one list an x; numbers of seeds may differ.
+        level: of the intervals.
+        num_bootstrap: draws.
+        seed: of the draws.
+
+    Raises:
+        ConfigError: if level or num_bootstrap is not valid.
+        DataError: if a number is NaN or not positive, lists do not match, or an x comes twice.
+    """
+    if not 0 < level < 1 or num_bootstrap < 1:
+        raise ConfigError(
+            f"level = {level}, num_bootstrap = {num_bootstrap}: give a level in (0, 1) and one draw or more."
+        )
+    kept = _apart(_check(x, values))
+    random = np.random.default_rng(seed)
+    means = [float(logs.mean()) for _, logs in kept]
+    drawn = [_drawn_means(logs, num_bootstrap, random) for _, logs in kept]
+    slopes = []
+    for k in range(len(kept) - 1):
+        start, end = kept[k][0], kept[k + 1][0]
+        doublings = np.log(end / start)
+        before, after = drawn[k], drawn[k + 1]
+        low = high = None
+        if before is not None and after is not None:
+            ends = np.quantile((before - after) / doublings, [(1 - level) / 2, (1 + level) / 2])
+            low, high = float(ends[0]), float(ends[1])
+        slopes.append(Slope(start, end, float((means[k] - means[k + 1]) / doublings), low, high))
+    return tuple(slopes)
+
+
+def saturation(
+    x: ArrayLike, values_by_seed: Sequence[ArrayLike], *, level: float = 0.9, num_bootstrap: int = 2000, seed: int = 0
+) -> Saturation:
+    """Tell whether the error has stopped falling.
+
+    *Flat*: in each of the last two doublings the interval of the slope holds 0 or the slope is below 10 % of the median
+    early slope, and the interval lies below the steepest early slope that is clearly positive (an interval that holds
+    everything shows nothing).
+    *Falling*: the interval of the last slope lies above 0 and the slope is at least 10 % of the early one.
+
+    ``saturated``: flat, and the law (chosen by AICc among those with and without floor or break) predicts the next
+    doubling to gain no more than the seeds scatter. ``not saturated``: falling, and the predicted gain is more than
+    that. Without a law the slopes decide alone. Everything else: ``cannot tell``. At least two seeds at the last x are
+    needed, three x to see it fall and four to see it stop.
+
+    Args:
+        x: samples, parameters or operations, `(points,)`.
+        values_by_seed: errors of all seeds, one list an x; numbers of seeds may differ.
+        level: of the intervals.
+        num_bootstrap: draws of seeds.
+        seed: of the draws.
+
+    Raises:
+        ConfigError: as in `local_slopes`.
+        DataError: as in `local_slopes`.
+    """
+    points = _check(x, values_by_seed)
+    slopes = local_slopes(x, values_by_seed, level=level, num_bootstrap=num_bootstrap, seed=seed)
+    early = _early(slopes)
+    choice = _choice(points)
+    gain = None if choice is None else _gain(choice.law, points[-1][0])
+    spread = _spread(points)
+    trend = _trend(slopes, early)
+    result = Saturation(_verdict(trend, gain, spread), "", slopes, early, gain, spread, choice)
+    return replace(result, told=_tell(result, trend, level))
+
+
+def axis_entry(
+    axis: str, label: str, points: Sequence[Mapping[str, Any]], *, level: float = 0.9, seed: int = 0
+) -> dict[str, Any]:
+    """Return one entry of ``scaling.axes`` in a study's analysis.json.
+
+    Args:
+        axis: one of `AXES`.
+        label: what x counts, to be read by people.
+        points: ``{"x": …, "values": [error of each seed]}``, in any order.
+        level: of the intervals behind the verdict.
+        seed: of the draws behind it.
+
+    Returns:
+        axis, label, points (by x), law (form, text and 50 points of it from the smallest x to twice the largest; None
+        where none can be fitted), verdict and told.
+
+    Raises:
+        ConfigError: if the axis is unknown.
+        DataError: as in `saturation`, or if there are no points.
+    """
+    if axis not in AXES:
+        raise ConfigError(f"Axis {suggest(axis, AXES)}")
+    ordered = sorted(points, key=lambda point: float(point["x"]))
+    result = saturation(
+        [point["x"] for point in ordered], [point["values"] for point in ordered], level=level, seed=seed
+    )
+    law = None
+    if result.choice is not None:
+        grid = np.geomspace(float(ordered[0]["x"]), 2 * float(ordered[-1]["x"]), 50)
+        fitted = result.choice.law
+        law = {"form": fitted.form, "text": fitted.text, "grid_x": grid.tolist(), "grid_y": fitted(grid).tolist()}
+    return {
+        "axis": axis,
+        "label": label,
+        "points": [{"x": point["x"], "values": [float(value) for value in point["values"]]} for point in ordered],
+        "law": law,
+        "verdict": result.verdict,
+        "told": result.told,
+    }
+
+
+# --- points -----------------------------------------------------------------------------------------------------------
+
+Points = list[tuple[float, Floats]]
+
+
+def _check(x: ArrayLike, values: Sequence[ArrayLike]) -> Points:
+    """Return x and the logarithms of its seeds' errors, by x."""
+    places = np.asarray(x, dtype=np.float64)
+    rows = [np.asarray(row, dtype=np.float64) for row in values]
+    if places.ndim != 1 or len(places) != len(rows) or not rows or any(r.ndim != 1 or not r.size for r in rows):
+        shapes = [row.shape for row in rows]
+        raise DataError(f"Give one list of seeds' errors an x, none empty; got x {places.shape} and errors {shapes}.")
+    both = np.concatenate([places, *rows])
+    if not (np.isfinite(both) & (both > 0)).all():
+        bad = both[~(np.isfinite(both) & (both > 0))][0]
+        raise DataError(f"x and errors must be positive and finite, got {bad:g}. Leave out what could not be measured.")
+    if len(np.unique(places)) < len(places):
+        raise DataError(f"An x comes twice in {places.tolist()}; put all seeds of one x into one list.")
+    return [(float(places[k]), np.log(rows[k])) for k in np.argsort(places)]
+
+
+def _apart(points: Points) -> Points:
+    kept = [points[-1]]
+    for point in reversed(points[:-1]):
+        if kept[-1][0] / point[0] >= _APART:
+            kept.append(point)
+    return kept[::-1]
+
+
+def _drawn_means(logs: Floats, num_draws: int, random: np.random.Generator) -> Floats | None:
+    count = len(logs)
+    if count < 2:
+        return None
+    deviations = (logs - logs.mean()) * np.sqrt(count / (count - 1))
+    drawn = deviations[random.integers(count, size=(num_draws, count))].mean(axis=1)
+    return np.asarray(logs.mean() + drawn)
+
+
+# --- evidence ---------------------------------------------------------------------------------------------------------
+
+
+def _early(slopes: Sequence[Slope]) -> float | None:
+    """The median slope before the last two; of two slopes the first; None of fewer."""
+    if len(slopes) < 2:
+        return None
+    return float(np.median([slope.value for slope in (slopes[:-2] or slopes[:1])]))
+
+
+def _steepest(slopes: Sequence[Slope]) -> float | None:
+    """The largest slope that is clearly positive."""
+    return max(
+        (slope.value for slope in slopes if slope.value > 0 and (slope.low is None or slope.low > 0)), default=None
+    )
+
+
+def _choice(points: Points) -> LawChoice | None:
+    x = np.concatenate([np.full(len(logs), place) for place, logs in points])
+    if all(why_not(x, form) is not None for form in FORMS):
+        return None
+    return choose_law(x, np.exp(np.concatenate([logs for _, logs in points])))
+
+
+def _gain(law: Law, largest: float) -> float:
+    return float(1 - law(2 * largest) / law(largest))
+
+
+def _spread(points: Points) -> float | None:
+    """Standard deviation of log errors, pooled over the last three x: the first ones scatter more."""
+    groups = [logs for _, logs in points[-3:] if len(logs) > 1]
+    if not groups:
+        return None
+    squares = sum(float(((logs - logs.mean()) ** 2).sum()) for logs in groups)
+    return float(np.sqrt(squares / sum(len(logs) - 1 for logs in groups)))
+
+
+def _flat(slope: Slope, early: float, steepest: float) -> bool:
+    assert slope.low is not None
+    assert slope.high is not None
+    return (slope.low <= 0 or slope.value < _FLAT_SHARE * early) and slope.high < steepest
+
+
+def _trend(slopes: Sequence[Slope], early: float | None) -> str:
+    """Return ``flat``, ``falling``, or why it is neither."""
+    if early is None:
+        return "a verdict needs errors at three x a doubling apart, at least"
+    if any(slope.low is None for slope in slopes[-2:]):
+        return "the last x have one seed only, so a change cannot be told from scatter"
+    last, steepest = slopes[-1], _steepest(slopes[:-2])
+    assert last.low is not None
+    # Only a positive early slope sets a mark: a plateau may come before the fall.
+    if last.low > 0 and last.value >= _FLAT_SHARE * early:
+        return "falling"
+    if steepest is None:
+        return "the error did not clearly fall before, so there is nothing to compare with"
+    if all(_flat(slope, early, steepest) for slope in slopes[-2:]):
+        return "flat"
+    return "the last doublings are neither clearly flat nor clearly falling"
+
+
+def _verdict(trend: str, gain: float | None, spread: float | None) -> str:
+    # Seeds are at hand wherever the trend is known.
+    worth = None if gain is None or spread is None else gain > spread
+    if trend == "flat" and worth is not True:
+        return "saturated"
+    if trend == "falling" and worth is not False:
+        return "not saturated"
+    return "cannot tell"
+
+
+# --- sentences --------------------------------------------------------------------------------------------------------
+
+
+_DISAGREE = {
+    "flat": "the error has been flat, but the law predicts more than the scatter of seeds from the next doubling",
+    "falling": "the error still falls, but the law predicts less than the scatter of seeds from the next doubling",
+}
+
+
+def _tell(result: Saturation, trend: str, level: float) -> str:
+    parts = []
+    if result.verdict == "cannot tell":
+        parts.append(_DISAGREE.get(trend, trend))
+    if result.slopes:
+        parts.append(_tell_last(result.slopes[-1], level))
+    if result.early_slope is not None:
+        parts.append(f"earlier doublings changed it by {_change(result.early_slope)} (median)")
+    if result.gain is not None and result.choice is not None:
+        parts.append(f"the next one is predicted to change it by {_change_of(result.gain)} ({result.choice.law.form})")
+    if result.spread is not None:
+        parts.append(f"seeds scatter by {_percent(result.spread)}")
+    text = "; ".join(parts)
+    return f"{text[:1].upper()}{text[1:]}."
+
+
+def _tell_last(slope: Slope, level: float) -> str:
+    told = f"from {slope.start:,.6g} to {slope.end:,.6g} the error changed by {_change(slope.value)} a doubling"
+    if slope.low is None or slope.high is None:
+        return told
+    return f"{told} ({100 * level:.0f} % interval {_change(slope.high)} to {_change(slope.low)})"
+
+
+def _change(slope: float) -> str:
+    """A slope as the change of the error in one doubling."""
+    return _change_of(1 - 2**-slope)
+
+
+def _change_of(gain: float) -> str:
+    return "0 %" if abs(gain) < 5e-5 else _percent(-gain) if gain > 0 else f"+{_percent(-gain)}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g} %".replace("-", "−")
