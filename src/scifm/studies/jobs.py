@@ -85,7 +85,8 @@ def pretrain_job(
     label = source.name if num_steps is None else f"{source.name}+{settings.training.num_steps}"
     own = [(f"{source.name}+{s.name}", s, "in_distribution") for s in source.systems]
     moved = [(target.name, target.system, "zero_shot") for target in recipe.targets_of(source)]
-    samples = settings.training.num_steps * settings.training.batch_size
+    seen = settings.training.num_steps * settings.training.batch_size
+    distinct = min(seen, recipe.data.num_samples or seen)
     last = run.metrics()[-1]
     rows = []
     for name, system, kind in own + moved:
@@ -102,7 +103,7 @@ def pretrain_job(
                 knobs=_knobs(system),
                 size=size,
                 num_params=operator.num_params,
-                num_pretrain_samples=samples,
+                num_pretrain_samples=distinct,
                 num_samples=0,
                 seed=seed,
                 method="",
@@ -112,7 +113,7 @@ def pretrain_job(
                 relative_l2=scores.mean(),
                 relative_l2_median=scores.quantile(0.5),
                 relative_l2_p90=scores.quantile(0.9),
-                flops=samples * training_flops(operator, test),
+                flops=seen * training_flops(operator, test),
                 seconds=float(last.get("seconds", 0.0)),
                 run=run.path.relative_to(folder).as_posix(),
             )

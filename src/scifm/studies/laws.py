@@ -142,9 +142,9 @@ def fit_law(
 
     The loss is Σ Huber_δ(log y − log ŷ), summed. For fixed exponents and break the law is linear in its floor and
     amplitude, which are ≥ 0: a grid of those, each solved by nonnegative least squares of relative residuals (variable
-    projection), gives the starts; bounded Gauss–Newton steps in log space refine the best. The break stays between
-    the second smallest and the second largest x, because it cannot be seen before it begins; ``exponent_change`` lies in [−1.5, 10], ``break_width``
-    in [0.01, 2].
+    projection), gives the starts; bounded Gauss–Newton steps in log space refine the best. The break stays between the
+    second smallest and the second largest x, because it cannot be seen before it begins; ``exponent_change`` lies in
+    [−1.5, 10], ``break_width`` in [0.01, 2].
 
     Args:
         x: samples, parameters or operations, `(points,)`, positive.

@@ -32,7 +32,7 @@ class Row:
         knobs: the task's ranges, JSON.
         size: name of the architecture's size.
         num_params: weights of the operator.
-        num_pretrain_samples: samples seen in pre-training; 0 from scratch.
+        num_pretrain_samples: distinct samples seen in pre-training; 0 from scratch.
         num_samples: downstream samples; 0 for the first two kinds.
         seed: of samples and first weights.
         method: what was trained in fine-tuning, ``all`` unless said otherwise; empty for the first two kinds.

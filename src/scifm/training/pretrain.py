@@ -178,12 +178,14 @@ def _data(recipe: PretrainRecipe) -> tuple[BatchSource, Batch, Batch, tuple[Homo
     def draw(purpose: str, count: int) -> Batch:
         return system.sample(count, grid, generator_for(seed, "pretrain", purpose))
 
-    stream = Stream(system, grid, batch_size=size, seed=seed)
+    source: BatchSource = Stream(system, grid, batch_size=size, seed=seed)
+    if data.num_samples is not None:
+        source = Epochs(draw("train", data.num_samples), batch_size=size, seed=seed)
     fitting, validation = (
         draw("normalization", data.num_normalization_samples),
         draw("valid", data.num_validation_samples),
     )
-    return stream, fitting, validation, system.homogeneities
+    return source, fitting, validation, system.homogeneities
 
 
 def _mixed_data(recipe: PretrainRecipe) -> tuple[BatchSource, Batch, Batch, tuple[Homogeneity, ...]]:
@@ -191,7 +193,12 @@ def _mixed_data(recipe: PretrainRecipe) -> tuple[BatchSource, Batch, Batch, tupl
     data, members = recipe.data, [entry.member() for entry in recipe.mixture]
     systems = [member.system for member in members]
     grid = data.grid(joined_signature(systems).num_spatial_dims)
-    stream = MixtureStream(members, grid, batch_size=recipe.training.batch_size, seed=recipe.seed)
+    size, seed = recipe.training.batch_size, recipe.seed
+    stream = MixtureStream(members, grid, batch_size=size, seed=seed)
+    source: BatchSource = stream
+    if data.num_samples is not None:
+        whole = MixtureStream(members, grid, batch_size=data.num_samples, seed=seed).batch(0)
+        source = Epochs(whole, batch_size=size, seed=seed)
     fitting, validation = (
         stream.draw(-(-count // len(members)), purpose)
         for count, purpose in (
@@ -199,4 +206,4 @@ def _mixed_data(recipe: PretrainRecipe) -> tuple[BatchSource, Batch, Batch, tupl
             (data.num_validation_samples, "valid"),
         )
     )
-    return stream, fitting, validation, joined_homogeneities(systems)
+    return source, fitting, validation, joined_homogeneities(systems)
