@@ -18,6 +18,9 @@ from rich.markup import escape
 from rich.table import Table
 from typer.core import TyperGroup
 
+from scifm.cli.options import NUM_WORKERS, AsJson, Knobs, OutRuns, Overrides, Seed, Workers
+from scifm.cli.plan import plan
+from scifm.cli.printing import print_json, print_rows
 from scifm.cli.progress import ProgressBar, StudyTree, progress_bars
 from scifm.errors import ConfigError, SciFMError, suggest
 
@@ -52,31 +55,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-_NUM_WORKERS = min(os.cpu_count() or 1, 4)
-
-OutRuns = Annotated[Path, typer.Option("--out", help="Folder that holds run folders.")]
-Overrides = Annotated[
-    list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override one setting of the recipe; repeatable.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON instead of a table.")]
-Knobs = Annotated[
-    list[str] | None,
-    typer.Option("--knob", metavar="NAME=LOW,HIGH", help="Range of one knob, e.g. anisotropy=5,10; repeatable."),
-]
-Workers = Annotated[
-    int, typer.Option(min=1, help="Processes that adapt at the same time, the cores shared evenly among them.")
-]
-Seed = Annotated[int, typer.Option(help="Seed of every random number.")]
-
-
-def _print_rows(title: str, rows: list[tuple[str, str]]) -> None:
-    """Print plain lines, so that a long path stays in one piece to be copied."""
-    width = max(len(name) for name, _ in rows)
-    typer.echo("\n".join([title, *(f"  {name:{width}}  {value}" for name, value in rows)]))
-
-
-def _print_json(entries: Any) -> None:
-    typer.echo(json.dumps(entries, indent=2, allow_nan=False))
 
 
 def _system(name: str, knobs: list[str] | None) -> System:
@@ -107,7 +85,7 @@ def systems(as_json: AsJson = False) -> None:
     from scifm.systems import SYSTEMS
 
     if as_json:
-        _print_json({name: {"equation": cls.equation, **cls().to_dict()} for name, cls in SYSTEMS.items()})
+        print_json({name: {"equation": cls.equation, **cls().to_dict()} for name, cls in SYSTEMS.items()})
         return
     table = Table("system", "equation", "knobs (default range)", title="Systems")
     for name, cls in SYSTEMS.items():
@@ -143,10 +121,10 @@ def generate(
             progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
     if as_json:
-        _print_json({"path": str(store.path), "splits": store.splits, "system": store.card.system})
+        print_json({"path": str(store.path), "splits": store.splits, "system": store.card.system})
     else:
         samples = ", ".join(f"{n} {split}" for split, n in store.splits.items())
-        _print_rows(f"Store {store.path}", [("samples", samples), *_described(store)])
+        print_rows(f"Store {store.path}", [("samples", samples), *_described(store)])
 
 
 def _described(store: Store) -> list[tuple[str, str]]:
@@ -180,9 +158,9 @@ def pretrain(
 
 def _print_run(entries: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        _print_json(entries)
+        print_json(entries)
     else:
-        _print_rows("Run", [(name.replace("_", " "), str(value)) for name, value in entries.items()])
+        print_rows("Run", [(name.replace("_", " "), str(value)) for name, value in entries.items()])
 
 
 @app.command()
@@ -270,7 +248,7 @@ def evaluate(
         for name in scores.values
     }
     if as_json:
-        _print_json({"num_samples": scores.num_samples, **result})
+        print_json({"num_samples": scores.num_samples, **result})
         return
     table = Table("metric", "mean", "median", "90 %", title=f"{scores.num_samples} samples")
     for name, numbers in result.items():
@@ -298,7 +276,7 @@ def study(
         Path | None, typer.Option("--out", help="Folder of the study; default: runs/NAME of the recipe.")
     ] = None,
     overrides: Overrides = None,
-    workers: Workers = _NUM_WORKERS,
+    workers: Workers = NUM_WORKERS,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would cost.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -339,11 +317,14 @@ def _tell_study(folder: Path, as_json: bool) -> None:
     written = page(folder)
     verdict = json.loads((folder / "analysis.json").read_text(encoding="utf-8"))["verdict"]
     if as_json:
-        _print_json({"path": str(folder), "page": str(written), "verdict": verdict})
+        print_json({"path": str(folder), "page": str(written), "verdict": verdict})
         return
     for sentence in verdict:
         typer.echo(f"{sentence['said']}\n    {sentence['evidence']}")
-    _print_rows("Study", [("folder", str(folder)), ("table", str(folder / "table.parquet")), ("page", str(written))])
+    print_rows("Study", [("folder", str(folder)), ("table", str(folder / "table.parquet")), ("page", str(written))])
+
+
+app.command()(plan)
 
 
 @app.command()
@@ -351,7 +332,7 @@ def transfer(
     recipe: Annotated[Path, typer.Argument(help="TOML file of a transfer study; see recipes/.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the study.")],
     overrides: Overrides = None,
-    workers: Workers = _NUM_WORKERS,
+    workers: Workers = NUM_WORKERS,
     as_json: AsJson = False,
 ) -> None:
     """Carry out a transfer study: pre-train, move with 0 to n samples, compare with training from scratch."""
@@ -364,7 +345,7 @@ def transfer(
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder of the study.")] = Path("runs/demo"),
     overrides: Overrides = None,
-    workers: Workers = _NUM_WORKERS,
+    workers: Workers = NUM_WORKERS,
     as_json: AsJson = False,
 ) -> None:
     """The whole path in one go: pre-train on Poisson, shift its anisotropy, fine-tune, compare, write the page."""
@@ -390,7 +371,7 @@ def _study(
     written = page(folder)
     summary = json.loads((folder / "summary.json").read_text())
     if as_json:
-        _print_json({**summary, "page": str(written)})
+        print_json({**summary, "page": str(written)})
         return
     table = Table("downstream samples", "fine-tuned", "from scratch", "times lower", title=recipe.title)
     table.add_row("0 (zero-shot)", f"{summary['zero_shot']:.4f}", "", "")
@@ -400,7 +381,7 @@ def _study(
         table.add_row(count, f"{tuned:.4f}" if tuned else "", f"{scratch:.4f}" if scratch else "", gain)
     Console().print(table)
     told = [("in distribution", f"{summary['in_distribution']:.4f}"), ("seconds", f"{summary['seconds']:.0f}")]
-    _print_rows("Relative L2 error, mean over test samples", [*told, ("page", str(written))])
+    print_rows("Relative L2 error, mean over test samples", [*told, ("page", str(written))])
 
 
 def main() -> None:

@@ -112,6 +112,8 @@ def _why_not(outlook: Outlook, target: float, name: str) -> str | None:
 def _collect(need: Need, name: str, num_samples: int, worth: str) -> Advice:
     median, low, high = (_further(count, num_samples) for count in (need.median, need.low, need.high))
     between = f"{100 * need.level:.0f} % interval {count_in_words(low)} to {count_in_words(high)}"
+    if median < 1:
+        return Advice("collect", f"Nearly there: a few more samples should do ({between}). {worth}")
     if high <= _WIDE * max(low, num_samples) and median <= _FAR * num_samples:
         return Advice("collect", f"Collect about {count_in_words(median)} more samples ({between}). {worth}")
     return Advice(
@@ -141,8 +143,9 @@ def _worth(few_shot: Outlook, from_scratch: Outlook, target: float, num_samples:
         return _Worth(None, "Neither fine-tuning nor training from scratch seems to reach it.")
     probability = float((ours < theirs)[decided].mean())
     median = from_scratch.need.median
-    scratch = f"about {count_in_words(_further(median, num_samples))} more" if math.isfinite(median) else "no number"
-    if math.isinf(median):
+    if math.isfinite(median):
+        scratch = f"about {count_in_words(_further(median, num_samples))} more"
+    else:
         scratch = "more than can be told, if it gets there at all"
     if probability >= _SURE:
         return _Worth(probability, f"Pre-training is worth it: from scratch it takes {scratch}.")

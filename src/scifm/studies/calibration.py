@@ -62,12 +62,12 @@ class StudyCurve:
     curve: Curve
 
     def up_to(self, few: int) -> Curve | None:
-        """Return the points with at most `few` samples; None if fewer than two of them differ in number."""
+        """Return the points with at most `few` samples; None if these do not span two numbers."""
         points = [(n, e) for n, e in zip(self.curve.num_samples, self.curve.errors, strict=True) if n <= few]
-        if len({count for count, _ in points}) < 2:
+        if not points:
             return None
-        counts, errors = zip(*points, strict=True)
-        return Curve(counts, errors, self.curve.zero_shot)
+        curve = Curve(*zip(*points, strict=True))
+        return curve if curve.spans else None
 
     def reached(self, few: int) -> list[tuple[float, float]]:
         """Return pairs of an error reached beyond `few` samples and the number that first reached it.
@@ -153,7 +153,7 @@ class Calibration:
 def curves_of(rows: Iterable[Row]) -> list[StudyCurve]:
     """Return the learning curves in the table of a study, one for each seed.
 
-    A fine-tuned curve gets the zero-shot error of its source, task and size, where the table holds one.
+    A fine-tuned curve begins with the zero-shot error of its source, task and size, where the table holds one.
 
     Raises:
         DataError: if an error in the table is not positive and finite.
@@ -168,9 +168,10 @@ def curves_of(rows: Iterable[Row]) -> list[StudyCurve]:
     for key, group in groups.items():
         group.sort(key=lambda row: row.num_samples)
         zero = zero_shot.get((group[0].source, group[0].target, group[0].size)) if key[0] == "few_shot" else None
-        counts, errors = tuple(r.num_samples for r in group), tuple(r.relative_l2 for r in group)
+        points = [(r.num_samples, r.relative_l2) for r in group]
+        counts, errors = zip(*([(0, zero)] if zero is not None else []) + points, strict=True)
         kind, system, target, source, size, method, seed = key
-        curves.append(StudyCurve(kind, system, target, source, size, method, seed, Curve(counts, errors, zero)))
+        curves.append(StudyCurve(kind, system, target, source, size, method, seed, Curve(counts, errors)))
     return curves
 
 
@@ -182,7 +183,7 @@ def priors_from_table(rows: Iterable[Row], *, seed: int = 0) -> dict[Kind, Prior
     Raises:
         DataError: if the table holds no such curve at all.
     """
-    curves = [c for c in curves_of(rows) if len(set(c.curve.num_samples)) > 1]
+    curves = [c for c in curves_of(rows) if c.curve.spans]
     if not curves:
         raise DataError("The table holds no learning curve: one task with two different numbers of samples or more.")
     return _priors(curves, PRIORS, seed)
@@ -255,7 +256,7 @@ def widened_level(depths: Sequence[float], level: float) -> float | None:
 
 def _first_crossing(counts: Sequence[int], errors: Sequence[float], target: float) -> float:
     first = next(i for i, error in enumerate(errors) if error <= target)
-    if first == 0 or errors[first] == target:
+    if first == 0 or errors[first] == target or counts[first - 1] == 0:  # no logarithm of 0
         return float(counts[first])
     (n0, n1), (e0, e1) = np.log(counts[first - 1 : first + 1]), np.log(errors[first - 1 : first + 1])
     return float(np.exp(n0 + (n1 - n0) * (math.log(target) - e0) / (e1 - e0)))
@@ -264,7 +265,7 @@ def _first_crossing(counts: Sequence[int], errors: Sequence[float], target: floa
 def _priors(curves: Sequence[StudyCurve], start: Mapping[Kind, Prior], seed: int) -> dict[Kind, Prior]:
     priors = {}
     for kind in KINDS:
-        ours = [c.curve for c in curves if c.kind == kind and len(set(c.curve.num_samples)) > 1]
+        ours = [c.curve for c in curves if c.kind == kind and c.curve.spans]
         priors[kind] = Prior.from_curves(ours, start=start[kind], seed=seed) if ours else start[kind]
     return priors
 

@@ -32,11 +32,11 @@ Floats = NDArray[np.float64]
 
 REFERENCE_SAMPLES = 16
 SLOPE_RANGE = (0.05, 1.5)
-_NUM_DRAWS = (2**14, 2**18)  # prior draws; the second number is used where too few of the first carry weight
-_MIN_EFFECTIVE_DRAWS = 400
+_NUM_DRAWS = (2**13, 2**17)  # prior draws; the second number is used where too few of the first carry weight
+_MIN_EFFECTIVE_DRAWS = 200
 _NUM_KEPT = 4000  # posterior draws handed on
 _PRIOR_CURVES = 4.0  # how many curves the starting prior is worth when a prior is estimated from curves
-_NUM_ROUNDS = 8  # of that estimation
+_NUM_ROUNDS = 5  # of that estimation; each contents itself with the first number of draws
 
 
 @dataclass(frozen=True)
@@ -44,30 +44,35 @@ class Curve:
     """Errors of one learner after training on more and more samples.
 
     Args:
-        num_samples: counts; a count may come several times.
+        num_samples: counts; a count may come several times. 0 is a pre-trained operator as it is, zero-shot.
         errors: one for each count, positive.
-        zero_shot: error before any downstream sample, where there is one.
+        groups: for each point the set of samples it was scored on, by any number; empty: one set for all.
 
     Raises:
-        DataError: if there is no point, lengths differ, a count is below 1, or an error is not positive and finite.
+        DataError: if there is no point, lengths differ, a count is negative, or an error is not positive and finite.
     """
 
     num_samples: tuple[int, ...]
     errors: tuple[float, ...]
-    zero_shot: float | None = None
+    groups: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        if not self.num_samples or len(self.num_samples) != len(self.errors):
+        lengths = {len(self.num_samples), len(self.errors), len(self.groups) or len(self.errors)}
+        if not self.num_samples or len(lengths) > 1:
             raise DataError(
                 f"A learning curve needs one error for each number of samples, and at least one; got "
-                f"{len(self.num_samples)} numbers and {len(self.errors)} errors."
+                f"{len(self.num_samples)} numbers, {len(self.errors)} errors and {len(self.groups)} groups."
             )
-        if min(self.num_samples) < 1:
-            raise DataError(f"Numbers of samples are counted from 1; got {min(self.num_samples)}.")
-        given = [*self.errors, *([] if self.zero_shot is None else [self.zero_shot])]
-        wrong = [error for error in given if not 0 < error < math.inf]
+        if min(self.num_samples) < 0:
+            raise DataError(f"A number of samples is 0 or more; got {min(self.num_samples)}.")
+        wrong = [error for error in self.errors if not 0 < error < math.inf]
         if wrong:
             raise DataError(f"Errors on a learning curve must be positive and finite; got {wrong[0]}.")
+
+    @property
+    def spans(self) -> bool:
+        """Whether training was tried on two different numbers of samples or more."""
+        return len(set(self.num_samples) - {0}) > 1
 
 
 @dataclass(frozen=True)
@@ -134,29 +139,30 @@ class Prior:
         level = math.log(center) + spread * random.standard_normal(num_draws)
         return CurveDraws(*shapes, level, random.standard_normal(num_draws), float(num_draws))
 
-    def condition(self, curve: Curve, *, common_noise: float = 0.0, seed: int = 0) -> CurveDraws:
+    def condition(self, curve: Curve, *, group_noise: float = 0.0, seed: int = 0) -> CurveDraws:
         """Return curves as the prior believes them once the points of `curve` are known.
 
         Args:
-            curve: the points; its zero-shot error counts as the point n = 0 of a curve with a head start.
-            common_noise: standard deviation of an error in log that all points share, such as that of a small set of
-                held-out samples on which all were scored.
+            curve: the points.
+            group_noise: standard deviation of an error in log that all points of a group share: how hard the few
+                samples happen to be on which they were scored. What is predicted is free of it.
             seed: of the draws.
 
         Raises:
-            ConfigError: if a zero-shot error is given and the prior has no head start, or `common_noise` is negative.
+            ConfigError: if a zero-shot error is given and the prior has no head start, or `group_noise` is negative.
         """
-        if not 0 <= common_noise < math.inf:
-            raise ConfigError(f"common_noise must be a standard deviation, 0 or more; got {common_noise}.")
-        if curve.zero_shot is not None and self.head_start is None:
+        if not 0 <= group_noise < math.inf:
+            raise ConfigError(f"group_noise must be a standard deviation, 0 or more; got {group_noise}.")
+        if 0 in curve.num_samples and self.head_start is None:
             raise ConfigError("A curve from scratch has no zero-shot error; give a prior with head_start, or no error.")
-        counts, logs = _points(curve)
-        for num_draws in _NUM_DRAWS:
-            random = np.random.default_rng(seed)
-            posterior = _Posterior(self, self._shapes(num_draws, random), counts, logs)
-            if posterior.effective >= _MIN_EFFECTIVE_DRAWS:
-                break
-        return posterior.resample(random, common_noise)
+        draws = self._explain(curve, _NUM_DRAWS[0], group_noise=group_noise, seed=seed)
+        if draws.effective >= _MIN_EFFECTIVE_DRAWS:
+            return draws
+        return self._explain(curve, _NUM_DRAWS[1], group_noise=group_noise, seed=seed)
+
+    def _explain(self, curve: Curve, num_draws: int, *, group_noise: float = 0.0, seed: int) -> CurveDraws:
+        random = np.random.default_rng(seed)
+        return _Posterior(self, self._shapes(num_draws, random), curve, group_noise).resample(random)
 
     def _shapes(self, num_draws: int, random: np.random.Generator) -> tuple[Floats, Floats, Floats, Floats]:
         """Draw slope, floor, head start and noise."""
@@ -187,16 +193,16 @@ class Prior:
         Raises:
             DataError: if no curve has two different counts.
         """
-        useful = [curve for curve in curves if len(set(curve.num_samples)) > 1]
+        useful = [curve for curve in curves if curve.spans]
         if not useful:
             raise DataError(
                 "A prior needs at least one learning curve with two different numbers of samples; got none."
             )
         if start is None:
-            start = FEW_SHOT if any(curve.zero_shot is not None for curve in useful) else FROM_SCRATCH
+            start = FEW_SHOT if any(0 in curve.num_samples for curve in useful) else FROM_SCRATCH
         prior = start
         for _ in range(_NUM_ROUNDS):
-            prior = _next_prior([prior.condition(curve, seed=seed) for curve in useful], start, seed)
+            prior = _next_prior([prior._explain(curve, _NUM_DRAWS[0], seed=seed) for curve in useful], start, seed)
         return prior
 
     def to_dict(self) -> dict[str, Any]:
@@ -276,7 +282,6 @@ def predict_need(
     *,
     prior: Prior,
     zero_shot: float | None = None,
-    common_noise: float = 0.0,
     level: float = 0.8,
     seed: int = 0,
 ) -> Need:
@@ -288,7 +293,6 @@ def predict_need(
         target: the error wanted.
         prior: `FEW_SHOT`, `FROM_SCRATCH`, or one from `Prior.from_curves`.
         zero_shot: error before any downstream sample.
-        common_noise: see `Prior.condition`.
         level: probability of the interval.
         seed: of the draws; the same seed gives the same answer.
 
@@ -296,14 +300,9 @@ def predict_need(
         ConfigError: if target or level are out of range.
         DataError: if a point is unusable.
     """
-    curve = Curve(tuple(num_samples), tuple(errors), zero_shot)
-    return prior.condition(curve, common_noise=common_noise, seed=seed).need(target, level=level)
-
-
-def _points(curve: Curve) -> tuple[Floats, Floats]:
-    zero = [] if curve.zero_shot is None else [curve.zero_shot]
-    counts = np.array([*([0] * len(zero)), *curve.num_samples], dtype=np.float64)
-    return counts, np.log(np.array([*zero, *curve.errors], dtype=np.float64))
+    zero = [] if zero_shot is None else [zero_shot]
+    curve = Curve((*[0 for _ in zero], *num_samples), (*zero, *errors))
+    return prior.condition(curve, seed=seed).need(target, level=level)
 
 
 def _lognormal(pair: tuple[float, float], random: np.random.Generator, num_draws: int) -> Floats:
@@ -311,33 +310,48 @@ def _lognormal(pair: tuple[float, float], random: np.random.Generator, num_draws
 
 
 class _Posterior:
-    """Prior draws with the weights that the points give them; log A is normal in each."""
+    """Prior draws with the weights that the points give them; log A is normal in each.
 
-    def __init__(self, prior: Prior, shapes: tuple[Floats, ...], counts: Floats, logs: Floats) -> None:
+    The m points of a group have covariance σ² I + τ² 1 1ᵀ, whose inverse is (I − τ² 1 1ᵀ / (σ² + m τ²)) / σ².
+    """
+
+    def __init__(self, prior: Prior, shapes: tuple[Floats, ...], curve: Curve, group_noise: float) -> None:
         self.shapes = shapes
         slope, floor, h, noise = (array[:, None] for array in shapes)
-        residuals = logs - np.log(floor + ((counts + h) / (REFERENCE_SAMPLES + h)) ** -slope)
+        counts = np.array(curve.num_samples, dtype=np.float64)
+        learnable = ((counts + h) / (REFERENCE_SAMPLES + h)) ** -slope
+        residuals = np.log(np.array(curve.errors)) - np.log(floor + learnable)
+        member = _membership(curve)
+        sizes = member.sum(axis=0)
+        variance, shared = noise**2, noise**2 + group_noise**2 * sizes  # (draw, 1), (draw, group)
+        sums = residuals @ member
         center, spread = math.log(prior.level[0]), prior.level[1]
-        variance = noise[:, 0] ** 2
-        precision = 1 / spread**2 + len(logs) / variance
-        self.mean = (center / spread**2 + residuals.sum(axis=1) / variance) / precision
+        precision = 1 / spread**2 + (sizes / shared).sum(axis=1)
+        self.mean = (center / spread**2 + (sums / shared).sum(axis=1)) / precision
         self.deviation = precision**-0.5
-        misfit = (residuals**2).sum(axis=1) / variance + (center / spread) ** 2 - precision * self.mean**2
-        weights = -0.5 * misfit - len(logs) * np.log(noise[:, 0]) - 0.5 * np.log(precision)
+        squares = (residuals**2 / variance).sum(axis=1) - (group_noise**2 * sums**2 / (variance * shared)).sum(axis=1)
+        misfit = squares + (center / spread) ** 2 - precision * self.mean**2
+        volume = ((sizes - 1) * np.log(variance) + np.log(shared)).sum(axis=1) + np.log(precision)
+        weights = -0.5 * (misfit + volume)
         self.weights = np.exp(weights - logsumexp(weights))
 
     @property
     def effective(self) -> float:
         return float(1 / (self.weights**2).sum())
 
-    def resample(self, random: np.random.Generator, common_noise: float) -> CurveDraws:
+    def resample(self, random: np.random.Generator) -> CurveDraws:
         steps = (np.arange(_NUM_KEPT) + random.random()) / _NUM_KEPT
         kept = np.minimum(np.searchsorted(np.cumsum(self.weights), steps), len(self.weights) - 1)
         slope, floor, head_start, noise = (array[kept] for array in self.shapes)
         level = self.mean[kept] + self.deviation[kept] * random.standard_normal(_NUM_KEPT)
-        level = level + common_noise * random.standard_normal(_NUM_KEPT)
         deviate = random.standard_normal(_NUM_KEPT)
         return CurveDraws(slope, floor, head_start, noise, level, deviate, self.effective)
+
+
+def _membership(curve: Curve) -> Floats:
+    """Return ``(point, group)``, 1 where the point belongs to the group."""
+    groups = np.array(curve.groups or [0] * len(curve.errors))
+    return (groups[:, None] == np.unique(groups)).astype(np.float64)
 
 
 def _next_prior(explained: list[CurveDraws], start: Prior, seed: int) -> Prior:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from pydantic import Field, model_validator
 from scifm.config import Config, config_hash, dump_toml
 from scifm.data.store import Store
 from scifm.errors import ConfigError, DataError, RunError
-from scifm.evaluation.evaluate import evaluate
+from scifm.evaluation.evaluate import Scores, evaluate
 from scifm.fields.batch import Batch
 from scifm.fields.seeds import generator_for
 from scifm.runs import Run, describe_environment, write_atomically, write_json
@@ -160,7 +160,8 @@ def plan(
 ) -> Plan:
     """Predict how many samples a target error needs, fine-tuned and from scratch.
 
-    Runs already complete in `out` are not repeated; asking for another target, level or prior costs no training.
+    Runs already complete in `out` are not repeated; asking for another target, level or prior costs no training. Where
+    the pre-trained operator reaches the target as it is, nothing is trained.
 
     Args:
         parent: a complete pre-trained run.
@@ -193,16 +194,19 @@ def plan(
     parent = parent if isinstance(parent, Run) else Run.open(parent)
     parent.require_complete()
     few = _Few.read(store if isinstance(store, Store) else Store.open(store))
-    zero_shot = evaluate(parent, few.samples).mean()
+    each = _errors_of(evaluate(parent, few.samples))
+    zero_shot = float(np.mean(each))
     if not math.isfinite(zero_shot):
         raise DataError(f"The pre-trained operator's error on the samples is {zero_shot}: look for NaN in its weights.")
     work = _Work(parent, few, recipe or PlanRecipe(), Path(out))
     work.claim()
     with Run(work.folder).locked():
         started = time.perf_counter()
-        points = work.carry_out(executor, observe if observe is not None else _ignore)
+        points: tuple[Point, ...] = ()
+        if zero_shot > target_error:  # else nothing is left to find out
+            points = work.carry_out(executor, observe if observe is not None else _ignore)
         outlooks = {
-            kind: _outlook(kind, points, target_error, prior=priors[kind], zero_shot=zero_shot, level=level)
+            kind: _outlook(kind, points, target_error, zero_shot=each, prior=priors[kind], level=level)
             for kind in KINDS
         }
         advice = advise(outlooks["few_shot"], outlooks["from_scratch"], target_error, few.num_samples, zero_shot)
@@ -254,6 +258,11 @@ class _Few:
         return DownstreamPool(self.samples.select(kept), origin, self.store.homogeneities)
 
 
+def _errors_of(scores: Scores) -> tuple[float, ...]:
+    """Return one relative L2 error a sample, the mean over frames and channels."""
+    return tuple(scores.values["relative_l2"].double().mean(dim=(1, 2)).tolist())
+
+
 def _train(kind: Kind, parent: Run, pool: DownstreamPool, settings: AdaptRecipe, out: Path) -> Run:
     """Train one operator: the only place that knows how."""
     return (finetune if kind == "few_shot" else from_scratch)(parent, pool, settings, out=out)
@@ -278,9 +287,9 @@ class _Job:
             return Point(*about, None, (), tuple(held_out), None)
         scores = evaluate(run, few.samples.select(held_out))
         scores.write(run.path / "scores.parquet")
-        errors = tuple(scores.values["relative_l2"].double().mean(dim=(1, 2)).tolist())
+        errors = _errors_of(scores)
         place = run.path.relative_to(folder).as_posix()
-        if not math.isfinite(scores.mean()):
+        if not all(map(math.isfinite, errors)):
             return Point(*about, None, (), tuple(held_out), place)
         return Point(*about, scores.mean(), errors, tuple(held_out), place)
 
@@ -340,21 +349,29 @@ class _Work:
 
 
 def _outlook(
-    kind: Kind, points: tuple[Point, ...], target: float, *, prior: Prior, zero_shot: float, level: float
+    kind: Kind, points: tuple[Point, ...], target: float, *, zero_shot: Sequence[float], prior: Prior, level: float
 ) -> Outlook:
-    """Extrapolate the points of one kind."""
-    ours = [(p.num_samples, p.relative_l2, p.errors) for p in points if p.kind == kind and p.relative_l2 is not None]
+    """Extrapolate the points of one kind; those of a repeat were scored on the same samples, hard or easy ones.
+
+    `zero_shot` are the errors of the operator as it is, sample by sample: a point at no cost for every repeat.
+    """
+    ours = [(p.num_samples, p.relative_l2, p) for p in points if p.kind == kind and p.relative_l2 is not None]
+    largest = max((count for count, *_ in ours), default=0)
     if len({count for count, *_ in ours}) < 2:
         return Outlook(None, None, None, None)
-    largest = max(count for count, *_ in ours)
-    curve = Curve(
-        tuple(count for count, *_ in ours),
-        tuple(error for _, error, _ in ours),
-        zero_shot if prior.head_start is not None else None,
+    curve = [(count, error, p.repeat) for count, error, p in ours]
+    if prior.head_start is not None:
+        held_out = {p.repeat: p.held_out for *_, p in ours}
+        curve += [(0, float(np.mean([zero_shot[i] for i in some])), r) for r, some in held_out.items()]
+    counts, errors, repeats = zip(*curve, strict=True)
+    draws = prior.condition(
+        Curve(counts, errors, repeats), group_noise=_group_noise([p for count, _, p in ours if count == largest])
     )
-    scored = np.concatenate([errors for count, _, errors in ours if count == largest])
-    # every point is a mean over the same few samples: whether those are easy or hard is an error all points share
-    common = float(scored.std(ddof=1) / scored.mean() / math.sqrt(len(scored)))
-    draws = prior.condition(curve, common_noise=common)
     current = float(np.mean([error for count, error, _ in ours if count == largest]))
     return Outlook(largest, current, draws.need(target, level=level), draws)
+
+
+def _group_noise(points: list[Point]) -> float:
+    """Return how far, in log, a mean over one repeat's held-out samples lies from the mean over all there could be."""
+    errors = np.concatenate([point.errors for point in points])
+    return float(errors.std(ddof=1) / errors.mean() / math.sqrt(len(points[0].errors)))

@@ -1,0 +1,79 @@
+"""``scifm plan``: how many more samples, and is pre-training worth it?"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from scifm.cli.options import NUM_WORKERS, AsJson, Overrides, Workers
+from scifm.cli.printing import print_json, print_rows
+from scifm.cli.progress import ProgressBar, progress_bars
+
+if TYPE_CHECKING:
+    from scifm.studies.planner import Plan
+
+__all__ = ["plan"]
+
+
+def plan(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished pre-training run.")],
+    data: Annotated[Path, typer.Option("--data", help="Store with your few samples; all its splits are used.")],
+    target_error: Annotated[float, typer.Option(help="Mean relative L2 error wanted; 0.02 is 2 %.")],
+    level: Annotated[float, typer.Option(help="Probability of the intervals.")] = 0.8,
+    study: Annotated[
+        Path | None, typer.Option(help="Folder of an earlier study: its learning curves say what to expect.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder of the plan.")] = Path("runs/plan"),
+    overrides: Overrides = None,
+    workers: Workers = NUM_WORKERS,
+    as_json: AsJson = False,
+) -> None:
+    """Predict how many samples a target error needs, fine-tuned and from scratch, from the few there are.
+
+    Trains on parts of them, scores on the rest, and extrapolates. Asking again for another target costs no training.
+    """
+    from scifm.config import apply_overrides, build_config
+    from scifm.studies.calibration import priors_from_table
+    from scifm.studies.planner import PRIORS, PlanRecipe
+    from scifm.studies.planner import plan as work
+    from scifm.studies.table import read_table
+    from scifm.studies.workers import worker_pool
+
+    tree = apply_overrides(PlanRecipe().to_dict(), overrides or [])
+    settings: dict[str, Any] = {
+        "recipe": build_config(PlanRecipe, tree, source="the plan"),
+        "priors": PRIORS if study is None else priors_from_table(read_table(study / "table.parquet")),
+        "level": level,
+    }
+    with progress_bars(Console(stderr=True)) as progress:
+        bar = ProgressBar(progress)
+        with worker_pool(workers) if workers > 1 else nullcontext() as executor:
+            result = work(run, data, target_error, out=out, executor=executor, observe=bar, **settings)
+        bar.end()
+    if as_json:
+        print_json({"path": str(result.path), **result.to_dict()})
+    else:
+        _tell(result)
+
+
+def _tell(result: Plan) -> None:
+    from scifm.studies.advice import count_in_words
+
+    title = f"Samples needed in all for {result.target_error:g}; you have {result.num_samples}"
+    table = Table("", "error now", "median", "interval", "reachable", title=title)
+    for name, outlook in (("fine-tuned", result.outlooks["few_shot"]), ("scratch", result.outlooks["from_scratch"])):
+        if outlook.error is None or outlook.need is None:
+            table.add_row(name, "not measured", "", "", "")
+            continue
+        need = outlook.need
+        between = f"{count_in_words(need.low)} to {count_in_words(need.high)}"
+        now = f"{outlook.error:.4f} on {outlook.num_samples}"
+        table.add_row(name, now, count_in_words(need.median), between, f"{100 * need.reachable:.0f} %")
+    Console().print(table)
+    told = [("zero-shot error", f"{result.zero_shot:.4f}"), ("all numbers", str(result.path / "plan.json"))]
+    print_rows("Plan", [*told, ("advice", result.advice.told)])

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from scifm.studies.advice import Outlook, advise, count_in_words
+from scifm.studies.learning_curves import CurveDraws
+
+NOTHING = Outlook(None, None, None, None)
+
+
+def outlook(target: float, needs: list[float], *, error: float = 0.1, effective: float = 1000.0) -> Outlook:
+    """Return an outlook whose curves need the given numbers: error 1 / n without noise, or a floor above the target."""
+    floor = np.array([0.0 if math.isfinite(n) else 10.0 for n in needs])
+    level = np.log([target * (n if math.isfinite(n) else 16) / 16 for n in needs])
+    zeros = np.zeros(len(needs))
+    draws = CurveDraws(zeros + 1.0, floor, zeros, zeros, level, zeros, effective)
+    assert draws.needed(target) == pytest.approx(needs)
+    return Outlook(12, error, draws.need(target), draws)
+
+
+def test_zero_shot_may_be_enough():
+    advice = advise(NOTHING, NOTHING, 0.05, 16, zero_shot=0.04)
+    assert advice.verdict == "reached"
+    assert "without any training" in advice.told
+
+
+def test_the_samples_at_hand_may_be_enough():
+    advice = advise(outlook(0.05, [10.0], error=0.04), outlook(0.05, [900.0]), 0.05, 16, zero_shot=0.2)
+    assert advice.verdict == "reached"
+    assert "fine-tuned on 12 of your samples" in advice.told
+    advice = advise(outlook(0.05, [90.0]), outlook(0.05, [10.0], error=0.05), 0.05, 16, zero_shot=0.2)
+    assert "trained from scratch on 12" in advice.told
+
+
+def test_a_number_to_collect():
+    advice = advise(outlook(0.05, [89.5, 99.5, 119.5]), outlook(0.05, [899.5] * 3), 0.05, 16, zero_shot=0.2)
+    assert advice.verdict == "collect"
+    assert "about 84 more samples (80 % interval 74 to 100)" in advice.told
+    assert "Pre-training is worth it: from scratch it takes about 880 more." in advice.told
+
+
+def test_training_from_scratch_may_be_better():
+    advice = advise(outlook(0.05, [899.5] * 3), outlook(0.05, [39.5] * 3), 0.05, 16, zero_shot=0.2)
+    assert "about 24 more samples" in advice.told
+    assert "not worth it here: train from scratch, which takes about 24 more" in advice.told
+
+
+def test_who_is_better_may_be_unsure():
+    advice = advise(outlook(0.05, [40.0, 80.0]), outlook(0.05, [60.0, 60.0]), 0.05, 16, zero_shot=0.2)
+    assert "not sure (probability 0.50)" in advice.told
+
+
+def test_a_wide_interval_names_no_number_but_a_first_step():
+    advice = advise(outlook(0.05, [30.0, 300.0, 30_000.0]), outlook(0.05, [math.inf] * 3), 0.05, 16, zero_shot=0.2)
+    assert advice.verdict == "collect and ask again"
+    assert "Collect 16 more first" in advice.told
+    assert "if it gets there at all" in advice.told
+
+
+def test_far_away_is_no_number_either():
+    advice = advise(outlook(0.05, [16_000.0] * 3), NOTHING, 0.05, 16, zero_shot=0.2)
+    assert advice.verdict == "collect and ask again"
+    assert "could not be measured" in advice.told
+
+
+@pytest.mark.parametrize(
+    ("few_shot", "reason"),
+    [
+        (outlook(0.05, [math.inf, math.inf, 50.0]), "in 67 % of the learning curves"),
+        (outlook(0.05, [50.0], effective=10.0), "do not look like a learning curve"),
+        (NOTHING, "diverged"),
+    ],
+)
+def test_what_cannot_be_told(few_shot, reason):
+    advice = advise(few_shot, outlook(0.05, [math.inf] * 3), 0.05, 16, zero_shot=0.2)
+    assert advice.verdict == "cannot be told"
+    assert reason in advice.told
+
+
+def test_nearly_there():
+    assert "Nearly there" in advise(outlook(0.05, [15.0] * 3), NOTHING, 0.05, 16, zero_shot=0.2).told
+
+
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [(0.0, "0"), (7.0, "7"), (84.0, "84"), (884.0, "880"), (12_345.0, "12,000"), (2e6, "over a million"),
+     (math.inf, "no end in sight")],
+)  # fmt: skip
+def test_counts_in_words(count, words):
+    assert count_in_words(count) == words
