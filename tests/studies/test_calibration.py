@@ -79,7 +79,7 @@ def test_surprises_beyond_the_samples_seen_are_widened_for():
             rows.append(study_table.make_row("from_scratch", error, n, target=f"{system}-{i}"))
     result = calibrate(rows, few=16, levels=(0.5, 0.8))
     assert result.coverages[1] < 0.7
-    assert result.level_to_ask > 0.85
+    assert result.level_to_ask["from_scratch"] > 0.85
     assert 0.7 <= result.widened_coverages[1] <= 0.95
 
 

@@ -131,7 +131,7 @@ class Calibration:
         coverages: share of truths in the intervals of each.
         widened_coverages: the same once each level is replaced by what the other systems asked for, see
             `widened_level`; None for a level where they are too few.
-        level_to_ask: level to ask for to get `level`, learned on all systems; None if there are too few cases.
+        level_to_ask: by kind the level to ask for to get `level`, learned on all systems; None if cases are too few.
         median_factor: median over cases of the factor between predicted and true need, at least 1; infinite
             predictions count, and None means that most are.
     """
@@ -143,7 +143,7 @@ class Calibration:
     levels: tuple[float, ...]
     coverages: tuple[float, ...]
     widened_coverages: tuple[float | None, ...]
-    level_to_ask: float | None
+    level_to_ask: dict[str, float | None]
     median_factor: float | None
 
     def to_dict(self) -> dict[str, Any]:
@@ -232,7 +232,7 @@ def calibrate(
         tuple(levels),
         tuple(_coverage(every, asked) for asked in levels),
         widened,
-        widened_level([case.depth for case in every], level),
+        {str(kind): widened_level([case.depth for case in part], level) for kind, part in kinds.items() if part},
         _median_factor(every),
     )
 
@@ -311,19 +311,25 @@ def _widened(
     few: int,
     seed: int,
 ) -> tuple[float | None, ...]:
-    """Coverage at each level after widening; what widens a system's intervals never saw that system."""
+    """Coverage at each level after widening, by kind; what widens a system's intervals never saw that system."""
     judged: list[tuple[list[Case], list[float]]] = []
     for system, ours in cases.items():
         others = [name for name in by_system if name != system]
         seen = [case for name in others for case in _cases(by_system, name, (system,), start, few, 0.5, seed)]
-        judged.append((ours, [case.depth for case in seen]))
-    coverages: list[float | None] = []
-    for level in levels:
-        asked = [(ours, widened_level(depths, level)) for ours, depths in judged if ours]
-        inside = [case.depth <= wide for ours, wide in asked if wide is not None for case in ours]
-        told = all(wide is not None for _, wide in asked)
-        coverages.append(float(np.mean(inside)) if told else None)
-    return tuple(coverages)
+        for kind in KINDS:
+            asked = [case for case in ours if case.kind == kind]
+            judged.append((asked, [case.depth for case in seen if case.kind == kind]))
+    return tuple(_widened_coverage([pair for pair in judged if pair[0]], level) for level in levels)
+
+
+def _widened_coverage(judged: list[tuple[list[Case], list[float]]], level: float) -> float | None:
+    inside: list[bool] = []
+    for cases, depths in judged:
+        wide = widened_level(depths, level)
+        if wide is None:
+            return None
+        inside += [case.depth <= wide for case in cases]
+    return float(np.mean(inside))
 
 
 def _median_factor(cases: Sequence[Case]) -> float | None:
