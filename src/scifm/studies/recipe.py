@@ -19,7 +19,7 @@ from scifm.errors import ConfigError, suggest
 from scifm.fields.batch import Signature
 from scifm.fields.grid import Grid
 from scifm.models.fno import FNOConfig
-from scifm.models.sizes import fno_of_size
+from scifm.models.sizes import SIZES, fno_of_size
 from scifm.training.finetune import AdaptRecipe
 from scifm.training.loop import TrainingConfig
 from scifm.training.pretrain import PretrainRecipe
@@ -265,7 +265,11 @@ class StudyRecipe(Config):
         Raises:
             ConfigError: if there is none.
         """
-        return self.networks[size] if size in self.networks else fno_of_size(size)
+        if size in self.networks:
+            return self.networks[size]
+        if size not in SIZES:
+            raise ConfigError(f"Size {suggest(size, [*self.networks, *SIZES])}")
+        return fno_of_size(size)
 
     def source(self, name: str) -> SourceConfig:
         """Return the source of that name.
