@@ -58,8 +58,8 @@ def test_the_law_behind_the_cells_is_found_and_told():
     compute = axes["compute"]["points"]
     assert all(a["values"] > b["values"] for a, b in pairwise(compute))
     joint = found["joint"]
-    assert joint["parameters"]["alpha"]["value"] == pytest.approx(0.5, abs=0.03)
-    assert joint["parameters"]["beta"]["value"] == pytest.approx(0.6, abs=0.03)
+    assert joint["parameters"]["alpha"]["value"] == pytest.approx(0.5, abs=0.06)
+    assert joint["parameters"]["beta"]["value"] == pytest.approx(0.6, abs=0.06)
     assert joint["held_out_error"] < 0.02
     assert "16 cells" in joint["told"]
     budgets = [point["flops"] for point in joint["frontier"]]
