@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,8 @@ os.environ.setdefault("MPLBACKEND", "agg")
 import hypothesis
 import pytest
 import torch
+
+from calls import Said
 
 torch.set_num_threads(1)
 
@@ -72,3 +75,20 @@ def browser_path() -> str:
     if path is None:
         pytest.skip("no Chromium found")
     return path
+
+
+@pytest.fixture
+def scifm(monkeypatch, capsys):
+    """Return a function that calls the command as a shell would."""
+
+    from scifm import cli
+
+    def call(*words: object) -> Said:
+        monkeypatch.setattr(sys, "argv", ["scifm", *map(str, words)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        streams = capsys.readouterr()
+        return Said(int(end.value.code or 0), streams.out, streams.err)
+
+    return call

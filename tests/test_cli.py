@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
@@ -17,43 +16,11 @@ import pyarrow.parquet as pq
 import pytest
 
 import tiny
-from scifm import cli
+from calls import Said
 from scifm.config import dump_toml
 from scifm.runs import Run
 
 TINY_TUNING = ("--num-samples", "8", "--num-steps", "3", "--learning-rate", "1e-3")
-
-
-@dataclass
-class Said:
-    """What a call left: exit status and both streams."""
-
-    status: int
-    out: str
-    err: str
-
-    @property
-    def told(self) -> str:
-        """The one line that names the mistake."""
-        lines = [line for line in self.err.splitlines() if line.startswith("scifm:")]
-        assert len(lines) == 1, f"one line was expected:\n{self.err}"
-        assert "Traceback" not in self.err + self.out
-        return lines[0]
-
-
-@pytest.fixture
-def scifm(monkeypatch, capsys):
-    """Return a function that calls the command as a shell would."""
-
-    def call(*words: object) -> Said:
-        monkeypatch.setattr(sys, "argv", ["scifm", *map(str, words)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        streams = capsys.readouterr()
-        return Said(int(end.value.code or 0), streams.out, streams.err)
-
-    return call
 
 
 @pytest.fixture(scope="module")

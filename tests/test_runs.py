@@ -77,6 +77,15 @@ def test_json_refuses_nan(tmp_path):
 # --- the folder -------------------------------------------------------------------------------------------------------
 
 
+def test_a_folder_is_claimed_by_one_study(tmp_path):
+    run = Run.claim(tmp_path / "study", {"b": 2, "a": [1]})
+    assert run.config == {"b": 2, "a": [1]}
+    assert Run.claim(tmp_path / "study", {"b": 2, "a": [1]}) == run
+    with pytest.raises(RunError, match="holds a study with another recipe"):
+        Run.claim(tmp_path / "study", {"b": 3, "a": [1]})
+    assert run.config["b"] == 2
+
+
 def test_one_configuration_has_one_folder(tmp_path):
     first = Run.prepare(tmp_path, "toy", {"a": 1, "b": {"c": 2}})
     again = Run.prepare(tmp_path, "toy", {"b": {"c": 2}, "a": 1})

@@ -37,6 +37,7 @@ _HOMES = {
     "Signature": "scifm.fields.batch",
     "Store": "scifm.data.store",
     "Stream": "scifm.data.stream",
+    "StudyRecipe": "scifm.studies.recipe",
     "System": "scifm.systems.system",
     "TransferRecipe": "scifm.studies.transfer",
     "evaluate": "scifm.evaluation.evaluate",
@@ -46,6 +47,7 @@ _HOMES = {
     "load_operator": "scifm.models.hub",
     "page": "scifm.report.page",
     "pretrain": "scifm.training.pretrain",
+    "study": "scifm.studies.study",
     "transfer": "scifm.studies.transfer",
 }
 _ROOMS = ("data", "evaluation", "fields", "models", "objectives", "report", "studies", "systems", "training")

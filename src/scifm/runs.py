@@ -139,6 +139,25 @@ class Run:
         return run
 
     @classmethod
+    def claim(cls, path: str | Path, config: Mapping[str, Any]) -> Run:
+        """Return the folder `path` for a study with this configuration: a new one, or one that holds this very study.
+
+        Raises:
+            RunError: if it holds another, or cannot be written.
+        """
+        run = cls(Path(path))
+        file, text = run.path / "config.toml", dump_toml(config)
+        if not file.is_file():
+            write_json(run.path / "environment.json", describe_environment())
+            write_atomically(file, text.encode())
+        elif file.read_text(encoding="utf-8") != text:
+            raise RunError(
+                f"'{path}' holds a study with another recipe. Choose another folder with --out, or delete this one "
+                "first."
+            )
+        return run
+
+    @classmethod
     def open(cls, path: str | Path) -> Run:
         """Return an existing run.
 

@@ -92,6 +92,7 @@ def test_the_first_step_moves_spectral_weights_by_about_the_learning_rate():
     weight = torch.randn(2, 6, 64, 64)
     for rank in (1, 4, 16):
         adapter = low_rank(weight, rank)
+        assert torch.equal(torch.complex(*adapter.diagonal.detach()), torch.ones(6, rank, dtype=torch.complex64))
         with torch.no_grad():
             adapter.last += 1e-2 * torch.randn(adapter.last.shape).sign()
             change = (adapter(weight) - weight)[0]

@@ -100,3 +100,11 @@ def test_both_kinds_of_adaptation_get_one_budget_which_grows_with_the_samples():
         assert few.training.num_steps == steps
         assert len(few.learning_rates) == len(scratch.learning_rates)
         assert few.seed == scratch.seed == 3
+
+
+def test_a_method_is_for_fine_tuning_only():
+    adapt = StudyRecipe.read(tiny.graph_study(adapt={"method": "affine"})).adapt
+    assert adapt.recipe("few_shot", 4, 0).method.method == "affine"
+    assert adapt.recipe("from_scratch", 4, 0).method.method == "all"
+    with pytest.raises(ConfigError, match="Did you mean 'affine'"):
+        StudyRecipe.read(tiny.graph_study(adapt={"method": "afine"}))

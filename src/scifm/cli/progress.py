@@ -23,10 +23,12 @@ class ProgressBar:
         self.task: Any = None
 
     def begin(self, name: str, num_steps: int) -> None:
+        """Start a bar, ending the one before."""
         self.end()
         self.task = self.progress.add_task(name, total=num_steps, note="")
 
     def end(self) -> None:
+        """Fill the bar, if there is one."""
         if self.task is not None:
             task = self.progress.tasks[self.progress.task_ids.index(self.task)]
             self.progress.update(self.task, completed=task.total)

@@ -173,6 +173,7 @@ def _tables(view: StudyView, record: TransferRecord) -> dict[str, Any]:
         "shift_measures": study_tables.shift_table,
         "mixing": study_tables.mixing_table,
         "laws": study_tables.scaling_table,
+        "frontier": study_tables.frontier_table,
     }
     tables = {name: table_or_none(make(view)) for name, make in makers.items()}
     return tables | {"runs": study_tables.run_table(record.rows) if record.rows else None}
@@ -200,6 +201,7 @@ def render_transfer_study(record: TransferRecord) -> str:
         shift_sentence=_shift_sentence(view),
         audits=sorted(record.analysis.audits, key=lambda audit: audit.passed),
         audit_sentence=_audit_sentence(view),
+        joint=record.analysis.scaling.joint,
         level=_level(view),
         num_seeds=record.analysis.num_seeds,
         environment=environment_entries(record.environment),

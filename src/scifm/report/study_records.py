@@ -208,8 +208,26 @@ class ScalingAxis(_Part):
     told: str = ""
 
 
+class FrontierPoint(_Part):
+    """The best split of one budget of pre-training."""
+
+    flops: float
+    num_params: float
+    num_samples: float
+    error: float
+    at_edge: bool = False
+
+
+class JointScaling(_Part):
+    """The law of size and samples together."""
+
+    told: str = ""
+    frontier: tuple[FrontierPoint, ...] = ()
+
+
 class _Scaling(_Part):
     axes: tuple[ScalingAxis, ...] = ()
+    joint: JointScaling | None = None
 
 
 class Audit(_Part):

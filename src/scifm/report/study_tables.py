@@ -20,6 +20,7 @@ __all__ = [
     "error_table",
     "factor_text",
     "fewer_text",
+    "frontier_table",
     "gain_list",
     "gain_table",
     "mixing_table",
@@ -281,6 +282,22 @@ def scaling_table(view: StudyView) -> Table:
     )
     headers = ("axis", "form", "law", "verdict", "in words")
     return Table("laws", "What was fitted, and the verdict.", headers, rows, wordy=(0, 1, 2, 3, 4))
+
+
+def frontier_table(view: StudyView) -> Table:
+    """Return the best split of budgets of pre-training between size and samples."""
+    joint = view.analysis.scaling.joint
+    rows = tuple(
+        _cells(
+            f"{point.flops:.2g}",
+            f"{point.num_params:.2g}" + (" (edge of what was measured)" if point.at_edge else ""),
+            f"{point.num_samples:.2g}",
+            f"{point.error:.2g}",
+        )
+        for point in (joint.frontier if joint is not None else ())
+    )
+    headers = ("operations", "weights", "samples seen", "error by the law")
+    return Table("frontier", "How to spend a budget of pre-training, by the law of both.", headers, rows)
 
 
 def _plain(value: Any, form: str) -> str:

@@ -34,7 +34,7 @@ from scifm.studies.audits import (
 )
 from scifm.studies.jobs import draw_test, pool_of
 from scifm.studies.recipe import SourceConfig, StudyRecipe, TargetConfig
-from scifm.studies.scaling import axis_entry
+from scifm.studies.scaling_cells import scaling_findings
 from scifm.studies.shift import SHIFT_MEASURES, Population, measure_shift
 from scifm.studies.table import Row
 from scifm.training.recipe import SystemConfig
@@ -75,7 +75,7 @@ def conclude(recipe: StudyRecipe, folder: Path, rows: Sequence[Row]) -> dict[str
         num_test_samples=recipe.num_test_samples,
         shift_values=_shift_values(recipe, tests),
         shift_labels={name: measure.label for name, measure in SHIFT_MEASURES.items()},
-        scaling=_scaling(recipe, rows),
+        scaling=scaling_findings(recipe, rows),
         audits=[asdict(audit) for audit in _audits(recipe, folder, rows, tests)],
         sample_errors=lambda row: _sample_errors(folder, row),
     )
@@ -208,46 +208,3 @@ def _unseen(recipe: StudyRecipe, source: SourceConfig, target: TargetConfig, tes
         task = f"{target.name} (source {source.name}, seed {seed})"
         found.append(audit_unseen(test, stream, num_steps=settings.training.num_steps, task=task, max_steps=16))
     return found
-
-
-# --- scaling ----------------------------------------------------------------------------------------------------------
-
-
-def _scaling(recipe: StudyRecipe, rows: Sequence[Row]) -> dict[str, Any] | None:
-    """Return the laws of the source that the recipe scales, from its errors on its own systems."""
-    if recipe.scaling is None:
-        return None
-    name = recipe.scaling.source
-    cells: dict[tuple[str, int], list[Row]] = defaultdict(list)
-    for row in rows:
-        if row.kind == "in_distribution" and row.source.split("+")[0] == name:
-            cells[row.size, row.num_pretrain_samples].append(row)
-    longest = max(samples for _, samples in cells)
-    main = recipe.sizes[0] if recipe.sizes[0] in recipe.scaling.sizes else recipe.scaling.sizes[0]
-    by_samples = [(float(cell[1]), cell_rows) for cell, cell_rows in cells.items() if cell[0] == main]
-    by_size = [(float(cell_rows[0].num_params), cell_rows) for cell, cell_rows in cells.items() if cell[1] == longest]
-    by_compute = _envelope([(cell_rows[0].flops, cell_rows) for cell_rows in cells.values()])
-    axes: list[tuple[str, str, list[tuple[float, list[Row]]]]] = [
-        ("samples", f"samples seen in pre-training, size {main}", by_samples),
-        ("size", f"weights, {longest:,} samples seen", by_size),
-        ("compute", "floating-point operations of pre-training, best of every size", by_compute),
-    ]
-    return {
-        "axes": [
-            axis_entry(axis, label, [{"x": x, "values": [row.relative_l2 for row in found]} for x, found in points])
-            for axis, label, points in axes
-            if points
-        ]
-    }
-
-
-def _envelope(points: list[tuple[float, list[Row]]]) -> list[tuple[float, list[Row]]]:
-    """Return the points that no cheaper one is better than."""
-    kept: list[tuple[float, list[Row]]] = []
-    best = np.inf
-    for x, found in sorted(points, key=lambda point: point[0]):
-        error = float(np.median([row.relative_l2 for row in found]))
-        if error < best:
-            best = error
-            kept.append((x, found))
-    return kept

@@ -19,9 +19,10 @@ from scifm.errors import ConfigError, suggest
 from scifm.fields.batch import Signature
 from scifm.fields.grid import Grid
 from scifm.models.fno import FNOConfig
-from scifm.models.sizes import fno_of_size
+from scifm.models.sizes import SIZES, fno_of_size
 from scifm.training.finetune import AdaptRecipe
 from scifm.training.loop import TrainingConfig
+from scifm.training.methods import FinetuneMethod
 from scifm.training.pretrain import PretrainRecipe
 from scifm.training.recipe import DataConfig, MixtureConfig, ModelConfig, SystemConfig
 
@@ -90,6 +91,7 @@ class AdaptConfig(Config):
         scratch_learning_rates: candidates from scratch, as many.
         held_out: share of the samples that scores the candidates.
         epochs: at least this many rounds over the samples.
+        method: which weights fine-tuning trains, see `FinetuneMethod`; from scratch all do.
         training: how each trains; ``num_steps`` is the least number of steps.
     """
 
@@ -97,6 +99,7 @@ class AdaptConfig(Config):
     scratch_learning_rates: tuple[float, ...] = (3e-3, 1e-2)
     held_out: float = Field(0.2, gt=0, lt=1)
     epochs: int = Field(0, ge=0)
+    method: FinetuneMethod = FinetuneMethod()
     training: TrainingConfig = TrainingConfig(num_steps=200, checkpoint_every=200)
 
     @model_validator(mode="after")
@@ -114,6 +117,7 @@ class AdaptConfig(Config):
             seed=seed,
             learning_rates=self.learning_rates if kind == "few_shot" else self.scratch_learning_rates,
             held_out=self.held_out,
+            method=self.method if kind == "few_shot" else FinetuneMethod(),
             training=self.training.model_copy(update={"num_steps": steps}),
         )
 
@@ -265,7 +269,11 @@ class StudyRecipe(Config):
         Raises:
             ConfigError: if there is none.
         """
-        return self.networks[size] if size in self.networks else fno_of_size(size)
+        if size in self.networks:
+            return self.networks[size]
+        if size not in SIZES:
+            raise ConfigError(f"Size {suggest(size, [*self.networks, *SIZES])}")
+        return fno_of_size(size)
 
     def source(self, name: str) -> SourceConfig:
         """Return the source of that name.

@@ -24,14 +24,12 @@ from typing import Any
 
 import torch
 
-from scifm.config import dump_toml
 from scifm.data.normalize import fit_normalization
 from scifm.data.stream import Epochs
-from scifm.errors import RunError
 from scifm.fields.batch import Batch
 from scifm.fields.seeds import generator_for
 from scifm.models.operator import Operator
-from scifm.runs import Run, describe_environment, write_atomically, write_json
+from scifm.runs import Run
 from scifm.studies.conclusions import conclude
 from scifm.studies.graph import Graph, Job
 from scifm.studies.jobs import adapt_job, pretrain_job
@@ -231,9 +229,8 @@ def study(
     """
     folder = Path(out)
     plan = plan_jobs(recipe, folder)
-    _claim(folder, recipe)
+    run = Run.claim(folder, recipe.to_dict())
     tell = observe if observe is not None else _ignore
-    run = Run(folder)
     with run.locked():
         run.set_status("running")
         started = time.perf_counter()
@@ -262,16 +259,3 @@ def rows_of(plan: Plan, results: dict[str, Any]) -> list[Row]:
     """Return the rows of all jobs in the order of the recipe, whatever the order they finished in."""
     rows = [Row(**entries) for name in plan.graph.jobs for entries in results[name]["rows"]]
     return sorted(rows, key=lambda row: KINDS.index(row.kind))
-
-
-def _claim(folder: Path, recipe: StudyRecipe) -> None:
-    """Write the recipe into a new folder, or check that the folder holds this very study."""
-    config = folder / "config.toml"
-    text = dump_toml(recipe.to_dict())
-    if config.is_file() and config.read_text(encoding="utf-8") != text:
-        raise RunError(
-            f"'{folder}' holds a study with another recipe. Choose another folder with --out, or delete this one first."
-        )
-    if not config.is_file():
-        write_json(folder / "environment.json", describe_environment())
-        write_atomically(config, text.encode())

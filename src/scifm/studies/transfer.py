@@ -19,15 +19,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field, model_validator
 
-from scifm.config import Config, dump_toml
-from scifm.errors import RunError
+from scifm.config import Config
 from scifm.evaluation.evaluate import Scores, evaluate
 from scifm.fields.batch import Batch
 from scifm.fields.grid import Grid
 from scifm.fields.seeds import generator_for
 from scifm.models.fno import FNOConfig
 from scifm.models.hub import load_operator
-from scifm.runs import Run, describe_environment, write_atomically, write_json
+from scifm.runs import Run, write_atomically, write_json
 from scifm.training.finetune import AdaptRecipe, downstream_pool, finetune, from_scratch
 from scifm.training.loop import Observer, TrainingConfig
 from scifm.training.pretrain import PretrainRecipe, pretrain
@@ -136,26 +135,12 @@ def transfer(
         RunError: if the folder holds another study, is in use, or cannot be written.
     """
     folder = Path(out)
-    _claim(folder, recipe)
-    with Run(folder).locked():
+    with Run.claim(folder, recipe.to_dict()).locked():
         return _Study(recipe, folder, executor, observe if observe is not None else _ignore).carry_out()
 
 
 def _ignore(**event: Any) -> None:
     pass
-
-
-def _claim(folder: Path, recipe: TransferRecipe) -> None:
-    """Write the recipe into a new folder, or check that the folder holds this very study."""
-    config = folder / "config.toml"
-    text = dump_toml(recipe.to_dict())
-    if config.is_file() and config.read_text(encoding="utf-8") != text:
-        raise RunError(
-            f"'{folder}' holds a study with another recipe. Choose another folder with --out, or delete this one first."
-        )
-    if not config.is_file():
-        write_json(folder / "environment.json", describe_environment())
-        write_atomically(config, text.encode())
 
 
 @dataclass(frozen=True)

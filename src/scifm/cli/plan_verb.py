@@ -10,8 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from scifm.cli.options import NUM_WORKERS, AsJson, Overrides, Workers
-from scifm.cli.printing import print_json, print_rows
+from scifm.cli.app import NUM_WORKERS, AsJson, Overrides, Workers, app, console, print_json, print_rows
 from scifm.cli.progress import ProgressBar, progress_bars
 
 if TYPE_CHECKING:
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["plan"]
 
 
+@app.command()
 def plan(
     run: Annotated[Path, typer.Argument(help="Folder of a finished pre-training run.")],
     data: Annotated[Path, typer.Option("--data", help="Store with your few samples; all its splits are used.")],
@@ -50,7 +50,7 @@ def plan(
         "priors": PRIORS if study is None else priors_from_table(read_table(study / "table.parquet")),
         "level": level,
     }
-    with progress_bars(Console(stderr=True)) as progress:
+    with progress_bars(console) as progress:
         bar = ProgressBar(progress)
         with worker_pool(workers) if workers > 1 else nullcontext() as executor:
             result = work(run, data, target_error, out=out, executor=executor, observe=bar, **settings)

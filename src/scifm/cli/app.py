@@ -1,0 +1,78 @@
+"""What the verbs share: the application they join, options that mean the same everywhere, how results are printed."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from typer.core import TyperGroup
+
+__all__ = [
+    "NUM_WORKERS",
+    "AsJson",
+    "Knobs",
+    "OutRuns",
+    "Overrides",
+    "Seed",
+    "Workers",
+    "app",
+    "console",
+    "print_json",
+    "print_rows",
+]
+
+console = Console(stderr=True)
+
+
+class _Verbs(TyperGroup):
+    """The verbs; what the parser would make of Ctrl-C, silence, is replaced by a line that says how to go on."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            console.print("scifm: interrupted; give the same command again to go on.", highlight=False)
+            raise typer.Exit(130) from error
+
+
+app = typer.Typer(
+    name="scifm",
+    cls=_Verbs,
+    help="Foundation models for scientific machine learning: sample physical systems, pre-train an operator, adapt it "
+    "to a shifted system with few samples, and see by how much that beats training from scratch.",
+    epilog="Start with 'scifm demo': the whole path in one go, ending with a page to read.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+NUM_WORKERS = min(os.cpu_count() or 1, 4)
+
+OutRuns = Annotated[Path, typer.Option("--out", help="Folder that holds run folders.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override one setting of the recipe; repeatable.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON instead of a table.")]
+Knobs = Annotated[
+    list[str] | None,
+    typer.Option("--knob", metavar="NAME=LOW,HIGH", help="Range of one knob, e.g. anisotropy=5,10; repeatable."),
+]
+Workers = Annotated[
+    int, typer.Option(min=1, help="Processes that adapt at the same time, the cores shared evenly among them.")
+]
+Seed = Annotated[int, typer.Option(help="Seed of every random number.")]
+
+
+def print_rows(title: str, rows: list[tuple[str, str]]) -> None:
+    """Print plain lines, so that a long path stays in one piece to be copied."""
+    width = max(len(name) for name, _ in rows)
+    typer.echo("\n".join([title, *(f"  {name:{width}}  {value}" for name, value in rows)]))
+
+
+def print_json(entries: Any) -> None:
+    """Print as JSON; NaN is refused, since JSON has none."""
+    typer.echo(json.dumps(entries, indent=2, allow_nan=False))

@@ -1,0 +1,219 @@
+"""Verbs about one system, one store or one run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from scifm.cli.app import AsJson, Knobs, OutRuns, Overrides, Seed, app, console, print_json, print_rows
+from scifm.cli.progress import ProgressBar, progress_bars
+from scifm.errors import ConfigError, suggest
+
+if TYPE_CHECKING:
+    from scifm.data.store import Store
+    from scifm.systems.system import System
+
+__all__ = ["evaluate", "finetune", "generate", "pretrain", "systems"]
+
+
+def _system(name: str, knobs: list[str] | None) -> System:
+    from scifm.systems import SYSTEMS
+
+    if name not in SYSTEMS:
+        raise ConfigError(f"System {suggest(name, SYSTEMS)}")
+    return SYSTEMS[name]().where(**_knob_ranges(knobs))
+
+
+def _knob_ranges(knobs: list[str] | None) -> dict[str, list[float]]:
+    ranges = {}
+    for text in knobs or []:
+        name, equals, bounds = text.partition("=")
+        try:
+            low, high = (float(part) for part in bounds.split(","))
+        except ValueError:
+            equals = ""
+        if not equals:
+            raise ConfigError(f"The knob '{text}' is not of the form NAME=LOW,HIGH, for example anisotropy=5,10.")
+        ranges[name.strip()] = [low, high]
+    return ranges
+
+
+@app.command()
+def systems(as_json: AsJson = False) -> None:
+    """List the systems that can be sampled, with their equations and knobs."""
+    from scifm.systems import SYSTEMS
+
+    if as_json:
+        print_json({name: {"equation": cls.equation, **cls().to_dict()} for name, cls in SYSTEMS.items()})
+        return
+    table = Table("system", "equation", "knobs (default range)", title="Systems")
+    for name, cls in SYSTEMS.items():
+        knobs = (f"{knob} {k.low:g} to {k.high:g}" for knob, k in cls().knobs.items())
+        table.add_row(name, cls.equation, "\n".join(knobs))
+    Console().print(table)
+
+
+@app.command()
+def generate(
+    system: Annotated[str, typer.Argument(help="Name of a system; 'scifm systems' lists them.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the new store.")],
+    num_samples: Annotated[int, typer.Option(help="Training samples; validation and test get an eighth each.")] = 4096,
+    num_points: Annotated[int, typer.Option(help="Points a side of the grid.")] = 64,
+    knob: Knobs = None,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Sample a system and its solutions into a store on disk (HDF5, readable by The Well's tools).
+
+    An interrupted generation goes on where it stopped when the same command is given again.
+    """
+    from scifm.data.generate import generate as make
+
+    with progress_bars(console) as progress:
+        task = progress.add_task("sampling", total=None, note="")
+        store = make(
+            _system(system, knob),
+            num_samples=num_samples,
+            num_points=num_points,
+            seed=seed,
+            path=out,
+            progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    if as_json:
+        print_json({"path": str(store.path), "splits": store.splits, "system": store.card.system})
+    else:
+        samples = ", ".join(f"{n} {split}" for split, n in store.splits.items())
+        print_rows(f"Store {store.path}", [("samples", samples), *_described(store)])
+
+
+def _described(store: Store) -> list[tuple[str, str]]:
+    rows = [("equation", store.card.equation), ("grid", " × ".join(map(str, store.grid.num_points)))]
+    names = (*store.signature.inputs, *store.signature.outputs)
+    return rows + [(name, f"rms {store.statistics[name].rms:.4g}") for name in names]
+
+
+@app.command()
+def pretrain(
+    recipe: Annotated[Path, typer.Argument(help="TOML file; complete ones lie in recipes/.")],
+    store: Annotated[Path | None, typer.Option(help="Store to train on, instead of what the recipe says.")] = None,
+    out: OutRuns = Path("runs"),
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Pre-train an operator; prints the run folder. Give the same command again to resume."""
+    from scifm.data.store import Store
+    from scifm.training.pretrain import PretrainRecipe
+    from scifm.training.pretrain import pretrain as work
+
+    settings = PretrainRecipe.read(recipe, overrides=overrides or [])
+    with progress_bars(console) as progress:
+        bar = ProgressBar(progress)
+        bar.begin("pre-training", settings.training.num_steps)
+        run = work(settings, store=Store.open(store) if store else None, out=out, observe=bar)
+        bar.end()
+    scores = [event["relative_l2"] for event in run.metrics() if event["event"] == "valid"]
+    _print_run({"run": str(run.path), "validation_relative_l2": scores[-1] if scores else None}, as_json)
+
+
+def _print_run(entries: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(entries)
+    else:
+        print_rows("Run", [(name.replace("_", " "), str(value)) for name, value in entries.items()])
+
+
+@app.command()
+def finetune(
+    parent: Annotated[Path, typer.Argument(help="Folder of a finished pre-training run.")],
+    system: Annotated[str | None, typer.Option(help="Downstream system, e.g. poisson.")] = None,
+    store: Annotated[Path | None, typer.Option(help="Downstream store, instead of a system.")] = None,
+    knob: Knobs = None,
+    num_samples: Annotated[int, typer.Option(help="Downstream samples used.")] = 64,
+    num_steps: Annotated[
+        int, typer.Option(help="Optimizer steps, for each learning rate and for the final run.")
+    ] = 300,
+    learning_rate: Annotated[
+        list[float] | None, typer.Option(help="Candidate, chosen on held-out downstream samples; repeatable.")
+    ] = None,
+    method: Annotated[str, typer.Option(help="What trains: a key of scifm.training.METHODS, e.g. affine.")] = "all",
+    rank: Annotated[int | None, typer.Option(help="Rank of the adapters, with --method low_rank.")] = None,
+    scratch: Annotated[bool, typer.Option("--from-scratch", help="Start from fresh weights, for comparison.")] = False,
+    seed: Seed = 0,
+    out: OutRuns = Path("runs"),
+    as_json: AsJson = False,
+) -> None:
+    """Adapt a pre-trained operator to a shifted system, or to a store, with a few samples."""
+    from scifm.data.store import Store
+    from scifm.training.finetune import AdaptRecipe
+    from scifm.training.finetune import finetune as tune
+    from scifm.training.finetune import from_scratch as start_fresh
+
+    if (system is None) == (store is None):
+        raise ConfigError("Give either --system NAME (with --knob) or --store FOLDER as the downstream data.")
+    if scratch and (method != "all" or rank is not None):
+        raise ConfigError("--from-scratch trains all weights: leave out --method and --rank.")
+    target = _system(system, knob) if system is not None else Store.open(str(store))
+    defaults = AdaptRecipe()
+    rates = tuple(learning_rate or defaults.learning_rates)
+    settings: dict[str, Any] = {
+        "num_samples": num_samples,
+        "seed": seed,
+        "learning_rates": rates,
+        "training": {**defaults.training.to_dict(), "num_steps": num_steps},
+        "method": {"method": method, "rank": rank},
+    }
+    work = start_fresh if scratch else tune
+    with progress_bars(console) as progress:
+        bar = ProgressBar(progress)
+        bar.begin("from scratch" if scratch else "fine-tuning", num_steps * (len(rates) + (len(rates) > 1)))
+        run = work(parent, target, out=out, observe=bar, **settings)
+        bar.end()
+    _print_run({"run": str(run.path), **run.read_json("outcome.json")}, as_json)
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    store: Annotated[Path | None, typer.Option(help="Store to score on.")] = None,
+    split: Annotated[str, typer.Option(help="Split of the store.")] = "test",
+    system: Annotated[
+        str | None, typer.Option(help="System to sample fresh test problems of, instead of a store.")
+    ] = None,
+    knob: Knobs = None,
+    num_samples: Annotated[int, typer.Option(help="Test problems, with --system.")] = 512,
+    num_points: Annotated[int, typer.Option(help="Points a side, with --system.")] = 64,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Score a run on unseen samples; every sample's errors go to scores.parquet in the run folder."""
+    from scifm.data.store import Store
+    from scifm.evaluation.evaluate import evaluate as work
+    from scifm.fields.grid import Grid
+    from scifm.fields.seeds import generator_for
+
+    if (system is None) == (store is None):
+        raise ConfigError("Give either --store FOLDER or --system NAME (with --knob) to score on.")
+    if system is not None:
+        if num_samples < 1:
+            raise ConfigError(f"--num-samples must be at least 1; got {num_samples}.")
+        chosen = _system(system, knob)
+        grid = Grid.square(num_points, num_spatial_dims=chosen.signature.num_spatial_dims)
+        scores = work(run, chosen.sample(num_samples, grid, generator_for(seed, "evaluate")))
+    else:
+        scores = work(run, Store.open(str(store)).split(split))
+    scores.write(run / "scores.parquet")
+    result = {
+        name: {"mean": scores.mean(name), "median": scores.quantile(0.5, name), "p90": scores.quantile(0.9, name)}
+        for name in scores.values
+    }
+    if as_json:
+        print_json({"num_samples": scores.num_samples, **result})
+        return
+    table = Table("metric", "mean", "median", "90 %", title=f"{scores.num_samples} samples")
+    for name, numbers in result.items():
+        table.add_row(name, *(f"{value:.4g}" for value in numbers.values()))
+    Console().print(table)

@@ -1,0 +1,142 @@
+"""Verbs about many runs, and the page that tells of them."""
+
+from __future__ import annotations
+
+import json
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from scifm.cli.app import NUM_WORKERS, AsJson, Overrides, Workers, app, console, print_json, print_rows
+from scifm.cli.progress import ProgressBar, StudyTree, progress_bars
+
+__all__ = ["demo", "report", "study", "transfer"]
+
+
+@app.command()
+def report(
+    path: Annotated[Path, typer.Argument(help="Folder of a study or of a run.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="File to write; default: report.html in the folder.")
+    ] = None,
+) -> None:
+    """Write one self-contained HTML page about a study or a run."""
+    from scifm.report.page import page
+
+    typer.echo(str(page(path, out=out)))
+
+
+@app.command()
+def study(
+    recipe: Annotated[Path, typer.Argument(help="TOML file of a study; see recipes/transfer-*.toml.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder of the study; default: runs/NAME of the recipe.")
+    ] = None,
+    overrides: Overrides = None,
+    workers: Workers = NUM_WORKERS,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would cost.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Transfer and scaling: pre-train on one or several systems, move to every task, compare, and say what it means.
+
+    What is complete is not run again: give the same command again after an interruption.
+    """
+    from functools import partial
+
+    from scifm.studies.recipe import StudyRecipe
+    from scifm.studies.study import estimate, plan_jobs
+    from scifm.studies.study import study as work
+    from scifm.studies.workers import worker_pool
+
+    settings = StudyRecipe.read(recipe, overrides=overrides or [])
+    folder = out or Path("runs") / recipe.stem
+    cost = estimate(settings, plan_jobs(settings, folder), num_workers=workers)
+    told = f"{cost.num_jobs} runs, {cost.num_finished} of them done; the rest takes about {_duration(cost.seconds)} "
+    told += f"with {workers} workers, and {cost.disk_bytes / 1e9:.2g} GB in '{folder}'."
+    console.print(told, highlight=False, soft_wrap=True)
+    if dry_run:
+        return
+    with StudyTree(console) as tree:
+        make = partial(worker_pool, workers) if workers > 1 else None
+        work(settings, out=folder, make_executor=make, observe=tree)
+    _tell_study(folder, as_json)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _tell_study(folder: Path, as_json: bool) -> None:
+    from scifm.report.page import page
+
+    written = page(folder)
+    verdict = json.loads((folder / "analysis.json").read_text(encoding="utf-8"))["verdict"]
+    if as_json:
+        print_json({"path": str(folder), "page": str(written), "verdict": verdict})
+        return
+    for sentence in verdict:
+        typer.echo(f"{sentence['said']}\n    {sentence['evidence']}")
+    print_rows("Study", [("folder", str(folder)), ("table", str(folder / "table.parquet")), ("page", str(written))])
+
+
+@app.command()
+def transfer(
+    recipe: Annotated[Path, typer.Argument(help="TOML file of a transfer study; see recipes/.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the study.")],
+    overrides: Overrides = None,
+    workers: Workers = NUM_WORKERS,
+    as_json: AsJson = False,
+) -> None:
+    """Carry out a transfer study: pre-train, move with 0 to n samples, compare with training from scratch."""
+    from scifm.config import read_toml
+
+    _study(read_toml(recipe), f"recipe '{recipe}'", out, overrides, workers, as_json)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Folder of the study.")] = Path("runs/demo"),
+    overrides: Overrides = None,
+    workers: Workers = NUM_WORKERS,
+    as_json: AsJson = False,
+) -> None:
+    """The whole path in one go: pre-train on Poisson, shift its anisotropy, fine-tune, compare, write the page."""
+    _study({}, "the demo", out, overrides, workers, as_json)
+
+
+def _study(
+    tree: dict[str, Any], source: str, out: Path, overrides: list[str] | None, workers: int, as_json: bool
+) -> None:
+    from scifm.config import apply_overrides, build_config
+    from scifm.report.page import page
+    from scifm.studies.transfer import TransferRecipe
+    from scifm.studies.transfer import transfer as work
+    from scifm.studies.workers import worker_pool
+
+    base = tree or TransferRecipe().to_dict()
+    recipe = build_config(TransferRecipe, apply_overrides(base, overrides or []), source=source)
+    with progress_bars(console) as progress:
+        bar = ProgressBar(progress)
+        with worker_pool(workers) if workers > 1 else nullcontext() as executor:
+            folder = work(recipe, out=out, executor=executor, observe=bar)
+        bar.end()
+    written = page(folder)
+    summary = json.loads((folder / "summary.json").read_text())
+    if as_json:
+        print_json({**summary, "page": str(written)})
+        return
+    table = Table("downstream samples", "fine-tuned", "from scratch", "times lower", title=recipe.title)
+    table.add_row("0 (zero-shot)", f"{summary['zero_shot']:.4f}", "", "")
+    for count in sorted({*summary["few_shot"], *summary["from_scratch"]}, key=int):
+        tuned, scratch = summary["few_shot"].get(count), summary["from_scratch"].get(count)
+        gain = f"{scratch / tuned:.1f}" if tuned and scratch else ""
+        table.add_row(count, f"{tuned:.4f}" if tuned else "", f"{scratch:.4f}" if scratch else "", gain)
+    Console().print(table)
+    told = [("in distribution", f"{summary['in_distribution']:.4f}"), ("seconds", f"{summary['seconds']:.0f}")]
+    print_rows("Relative L2 error, mean over test samples", [*told, ("page", str(written))])
