@@ -153,13 +153,17 @@ class Calibration:
 def curves_of(rows: Iterable[Row]) -> list[StudyCurve]:
     """Return the learning curves in the table of a study, one for each seed.
 
-    A fine-tuned curve begins with the zero-shot error of its source, task and size, where the table holds one.
+    A fine-tuned curve begins with the zero-shot error of its source, task and size, where the table holds one: that of
+    its own seed, or the median where seeds share a pre-training.
 
     Raises:
         DataError: if an error in the table is not positive and finite.
     """
     rows = list(rows)
-    zero_shot = {(r.source, r.target, r.size): r.relative_l2 for r in rows if r.kind == "zero_shot"}
+    zero_shot: dict[tuple[str, str, str], dict[int, float]] = defaultdict(dict)
+    for row in rows:
+        if row.kind == "zero_shot":
+            zero_shot[row.source, row.target, row.size][row.seed] = row.relative_l2
     groups: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
     for row in rows:
         if row.kind in KINDS and row.num_samples > 0:
@@ -167,7 +171,9 @@ def curves_of(rows: Iterable[Row]) -> list[StudyCurve]:
     curves = []
     for key, group in groups.items():
         group.sort(key=lambda row: row.num_samples)
-        zero = zero_shot.get((group[0].source, group[0].target, group[0].size)) if key[0] == "few_shot" else None
+        first = group[0]
+        before = zero_shot.get((first.source, first.target, first.size), {}) if first.kind == "few_shot" else {}
+        zero = before.get(first.seed, float(np.median(list(before.values()))) if before else None)
         points = [(r.num_samples, r.relative_l2) for r in group]
         counts, errors = zip(*([(0, zero)] if zero is not None else []) + points, strict=True)
         kind, system, target, source, size, method, seed = key
