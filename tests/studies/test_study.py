@@ -155,7 +155,7 @@ def test_a_run_that_was_deleted_is_made_again(folder, rows, tmp_path):
 
 
 def test_the_cost_is_told_first(folder, tmp_path):
-    fresh, done = (estimate(RECIPE, plan_jobs(RECIPE, out), num_workers=2) for out in (tmp_path, folder))
+    fresh, done = (estimate(plan_jobs(RECIPE, out), num_workers=2) for out in (tmp_path, folder))
     assert (fresh.num_jobs, fresh.num_finished) == (len(plan_jobs(RECIPE, folder).tasks), 0)
     assert fresh.seconds > 0
     assert fresh.disk_bytes > 0

@@ -54,7 +54,7 @@ def study(
 
     settings = StudyRecipe.read(recipe, overrides=overrides or [])
     folder = out or Path("runs") / recipe.stem
-    cost = estimate(settings, plan_jobs(settings, folder), num_workers=workers)
+    cost = estimate(plan_jobs(settings, folder), num_workers=workers)
     told = f"{cost.num_jobs} runs, {cost.num_finished} of them done; the rest takes about {_duration(cost.seconds)} "
     told += f"with {workers} workers, and {cost.disk_bytes / 1e9:.2g} GB in '{folder}'."
     console.print(told, highlight=False, soft_wrap=True)

@@ -1,14 +1,14 @@
 """The jobs of a study: pre-train, fine-tune, train from scratch; each ends in rows of the table.
 
-Every job is a function of plain values, so that it can be sent to another process, which draws its samples itself. It
-leaves its rows in the run folder before it tidies up, so whatever interrupts it, nothing is done twice.
+A job is a few plain values, so that it can be sent to another process, which draws its samples itself. It leaves its
+rows in the run folder before it tidies up, so whatever interrupts it, nothing is done twice.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,11 +21,11 @@ from scifm.runs import Run, write_json
 from scifm.studies.recipe import SourceConfig, StudyRecipe, TargetConfig
 from scifm.studies.table import Row
 from scifm.systems.system import System
-from scifm.training.finetune import DownstreamPool, downstream_pool, finetune, from_scratch
-from scifm.training.pretrain import pretrain
+from scifm.training.finetune import AdaptRecipe, DownstreamPool, downstream_pool, finetune, from_scratch
+from scifm.training.pretrain import PretrainRecipe, pretrain
 from scifm.training.recipe import ModelConfig, SystemConfig
 
-__all__ = ["adapt_job", "draw_test", "pool_of", "pretrain_job"]
+__all__ = ["Adaptation", "Effort", "Pretraining", "draw_test", "pool_of"]
 
 Result = dict[str, Any]
 
@@ -43,149 +43,213 @@ def pool_of(recipe: StudyRecipe, target: TargetConfig) -> DownstreamPool:
     return downstream_pool(target.system.build(), grid=recipe.grid, num_samples=recipe.pool_size, seed=POOL_SEED)
 
 
-def _kept(run: Run) -> Result | None:
-    return run.read_json("rows.json") if run.is_complete and (run.path / "rows.json").is_file() else None
+@dataclass(frozen=True)
+class Effort:
+    """What a job takes.
+
+    Args:
+        num_steps: optimizer steps in all.
+        batch_size: samples of each.
+        keeps_weights: whether its run keeps its operator.
+    """
+
+    num_steps: int
+    batch_size: int
+    keeps_weights: bool
 
 
-def _finish(run: Run, folder: Path, rows: list[Row], *, weights: bool) -> Result:
-    """Write the rows into the run's folder, then drop what is not needed any more."""
-    result = {"run": run.path.relative_to(folder).as_posix(), "rows": [asdict(row) for row in rows]}
-    write_json(run.path / "rows.json", result)
-    shutil.rmtree(run.path / "state", ignore_errors=True)
-    if not weights:
-        shutil.rmtree(run.path / "model", ignore_errors=True)
-    return result
-
-
-def _knobs(system: SystemConfig) -> str:
-    return json.dumps({name: [knob.low, knob.high] for name, knob in system.build().knobs.items()})
-
-
-def pretrain_job(
-    recipe: StudyRecipe, folder: Path, source: SourceConfig, size: str, seed: int, num_steps: int | None = None
-) -> Result:
+@dataclass(frozen=True)
+class Pretraining:
     """Pre-train; score on the source's own systems and, without an example, on every target.
 
     Args:
-        recipe: the study's.
-        folder: of the study.
         source: what to pre-train on.
         size: name of the size.
         seed: of weights and samples.
-        num_steps: for the laws of scaling another length; then the source is called ``name+steps``.
-
-    Returns:
-        The run's folder, relative, and its rows as plain dictionaries.
+        num_steps: for the laws of scaling another length; then the rows call the source ``name+steps``.
     """
-    settings = recipe.pretraining(source, size, seed, num_steps)
-    run = pretrain(settings, out=folder / "runs")
-    if (kept := _kept(run)) is not None:
-        return kept
-    operator = load_operator(run.path / "model")
-    label = source.name if num_steps is None else f"{source.name}+{settings.training.num_steps}"
-    own = [(f"{source.name}+{s.name}", s, "in_distribution") for s in source.systems]
-    moved = [(target.name, target.system, "zero_shot") for target in recipe.targets_of(source)]
-    seen = settings.training.num_steps * settings.training.batch_size
-    distinct = min(seen, recipe.data.num_samples or seen)
-    last = run.metrics()[-1]
-    rows = []
-    for name, system, kind in own + moved:
-        test = draw_test(recipe, name, system)
-        scores = evaluate(run, test)
-        scores.write(run.path / f"scores-{name}.parquet")
-        rows.append(
-            Row(
-                kind=kind,
-                source=label,
-                source_systems="+".join(s.name for s in source.systems),
-                target=name,
-                system=system.name,
-                knobs=_knobs(system),
-                size=size,
-                num_params=operator.num_params,
-                num_pretrain_samples=distinct,
-                num_samples=0,
-                seed=seed,
-                method="",
-                learning_rate=settings.training.learning_rate,
-                num_trials=1,
-                num_steps=settings.training.num_steps,
-                relative_l2=scores.mean(),
-                relative_l2_median=scores.quantile(0.5),
-                relative_l2_p90=scores.quantile(0.9),
-                flops=seen * training_flops(operator, test),
-                seconds=float(last.get("seconds", 0.0)),
-                run=run.path.relative_to(folder).as_posix(),
-            )
-        )
-    return _finish(run, folder, rows, weights=True)
+
+    source: SourceConfig
+    size: str
+    seed: int
+    num_steps: int | None = None
+
+    @property
+    def name(self) -> str:
+        """What the graph calls it."""
+        kind, steps = ("pretrain", "") if self.num_steps is None else ("scaling", f"@{self.num_steps}steps")
+        return f"{kind}@{self.source.name}@{self.size}{steps}@seed{self.seed}"
+
+    @property
+    def group(self) -> str:
+        """What a progress display puts it under."""
+        return f"pre-training {self.source.name}" if self.num_steps is None else "scaling"
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Names of the jobs that come first."""
+        return ()
+
+    def effort(self, recipe: StudyRecipe) -> Effort:
+        """Return what it takes."""
+        training = self._settings(recipe).training
+        return Effort(training.num_steps, training.batch_size, keeps_weights=True)
+
+    def _settings(self, recipe: StudyRecipe) -> PretrainRecipe:
+        return recipe.pretraining(self.source, self.size, self.seed, self.num_steps)
+
+    def carry_out(self, recipe: StudyRecipe, folder: Path) -> Result:
+        """Return the run's folder, relative to the study's, and its rows as plain dictionaries."""
+        settings = self._settings(recipe)
+        run = pretrain(settings, out=folder / "runs")
+        if (kept := _kept(run)) is not None:
+            return kept
+        steps, seen = settings.training.num_steps, settings.training.num_steps * settings.training.batch_size
+        about: dict[str, Any] = {
+            "source": self.source.name if self.num_steps is None else f"{self.source.name}+{steps}",
+            "source_systems": _joined(self.source),
+            "size": self.size,
+            "seed": self.seed,
+            "num_pretrain_samples": min(seen, recipe.data.num_samples or seen),
+            "num_samples": 0,
+            "method": "",
+            "learning_rate": settings.training.learning_rate,
+            "num_trials": 1,
+            "num_steps": steps,
+            "seconds": float(run.metrics()[-1].get("seconds", 0.0)),
+        }
+        tasks: list[tuple[str, SystemConfig, str]]
+        tasks = [(f"{self.source.name}+{s.name}", s, "in_distribution") for s in self.source.systems]
+        tasks += [(target.name, target.system, "zero_shot") for target in recipe.targets_of(self.source)]
+        rows = []
+        for task, system, kind in tasks:
+            test = draw_test(recipe, task, system)
+            scored = _scored(run, folder, test, f"scores-{task}.parquet", num_trained=seen)
+            rows.append(Row(kind=kind, target=task, **_task(system), **about, **scored))
+        return _finish(run, folder, rows, keeps_weights=True)
 
 
-def adapt_job(
-    recipe: StudyRecipe,
-    folder: Path,
-    kind: Literal["few_shot", "from_scratch"],
-    source: SourceConfig | None,
-    target: TargetConfig,
-    size: str,
-    num_samples: int,
-    seed: int,
-    parent: Result | None = None,
-) -> Result:
-    """Fine-tune the parent on a target's samples, or train from scratch on them; score on its test samples.
+@dataclass(frozen=True)
+class Adaptation:
+    """Fine-tune a pre-trained operator on a target's samples, or train from scratch on them; score on its test samples.
 
     Args:
-        recipe: the study's.
-        folder: of the study.
-        kind: which of the two.
         source: the parent's; None from scratch.
         target: the task.
         size: name of the size.
         num_samples: downstream samples.
         seed: which samples, and first weights from scratch.
-        parent: result of the pre-training.
-
-    Returns:
-        The run's folder, relative, and its row as a plain dictionary.
+        parent_seed: of the pre-training.
     """
-    settings = recipe.adapt.recipe(kind, num_samples, seed)
-    pool = pool_of(recipe, target)
-    if parent is None:
-        model = ModelConfig(network=recipe.network(size), normalization=recipe.normalization)
-        run = from_scratch(model, pool, settings, out=folder / "runs" / target.name)
-    else:
-        run = finetune(folder / parent["run"], pool, settings, out=folder / "runs" / target.name)
-    if (kept := _kept(run)) is not None:
-        return kept
-    test = draw_test(recipe, target.name, target.system)
+
+    source: SourceConfig | None
+    target: TargetConfig
+    size: str
+    num_samples: int
+    seed: int
+    parent_seed: int = 0
+
+    @property
+    def kind(self) -> Literal["few_shot", "from_scratch"]:
+        """The kind of its row."""
+        return "from_scratch" if self.source is None else "few_shot"
+
+    @property
+    def name(self) -> str:
+        """What the graph calls it."""
+        source = "" if self.source is None else f"@{self.source.name}"
+        return f"{self.kind}{source}@{self.target.name}@{self.size}@{self.num_samples}@seed{self.seed}"
+
+    @property
+    def group(self) -> str:
+        """What a progress display puts it under."""
+        return "from scratch" if self.source is None else f"fine-tuning {self.source.name}"
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Names of the jobs that come first."""
+        return () if self.source is None else (Pretraining(self.source, self.size, self.parent_seed).name,)
+
+    def effort(self, recipe: StudyRecipe) -> Effort:
+        """Return what it takes, trials of learning rates included."""
+        settings = self._settings(recipe)
+        trials = len(settings.learning_rates)
+        batch = min(settings.training.batch_size, self.num_samples)
+        return Effort(
+            settings.training.num_steps * (trials + (trials > 1)), batch, keeps_weights=recipe.keep_weights == "all"
+        )
+
+    def _settings(self, recipe: StudyRecipe) -> AdaptRecipe:
+        return recipe.adapt.recipe(self.kind, self.num_samples, self.seed)
+
+    def carry_out(self, recipe: StudyRecipe, folder: Path, parent: Result | None = None) -> Result:
+        """Return the run's folder, relative to the study's, and its row as a plain dictionary."""
+        settings, pool, out = self._settings(recipe), pool_of(recipe, self.target), folder / "runs" / self.target.name
+        if parent is None:
+            model = ModelConfig(network=recipe.network(self.size), normalization=recipe.normalization)
+            run = from_scratch(model, pool, settings, out=out)
+        else:
+            run = finetune(folder / parent["run"], pool, settings, out=out)
+        if (kept := _kept(run)) is not None:
+            return kept
+        test = draw_test(recipe, self.target.name, self.target.system)
+        told, effort = run.read_json("outcome.json"), self.effort(recipe)
+        before = parent["rows"][0] if parent is not None else {}
+        scored = _scored(run, folder, test, "scores.parquet", num_trained=effort.num_steps * effort.batch_size)
+        scored["flops"] += before.get("flops", 0.0)
+        row = Row(
+            kind=self.kind,
+            source=self.source.name if self.source is not None else "",
+            source_systems=_joined(self.source),
+            target=self.target.name,
+            size=self.size,
+            num_pretrain_samples=before.get("num_pretrain_samples", 0),
+            num_samples=self.num_samples,
+            seed=self.seed,
+            method=settings.method.method,
+            learning_rate=told["learning_rate"],
+            num_trials=told["num_trials"],
+            num_steps=told["num_steps"],
+            seconds=told["seconds"],
+            **_task(self.target.system),
+            **scored,
+        )
+        return _finish(run, folder, [row], keeps_weights=effort.keeps_weights)
+
+
+def _kept(run: Run) -> Result | None:
+    return run.read_json("rows.json") if run.is_complete and (run.path / "rows.json").is_file() else None
+
+
+def _joined(source: SourceConfig | None) -> str:
+    return "+".join(system.name for system in source.systems) if source is not None else ""
+
+
+def _task(system: SystemConfig) -> dict[str, Any]:
+    ranges = {name: [knob.low, knob.high] for name, knob in system.build().knobs.items()}
+    return {"system": system.name, "knobs": json.dumps(ranges)}
+
+
+def _scored(run: Run, folder: Path, test: Batch, name: str, *, num_trained: int) -> dict[str, Any]:
+    """Score a run, keep every score in the file `name`, and return what its row says; `num_trained` samples cost flops."""
     scores = evaluate(run, test)
-    scores.write(run.path / "scores.parquet")
-    told = run.read_json("outcome.json")
+    scores.write(run.path / name)
     operator = load_operator(run.path / "model")
-    before = parent["rows"][0] if parent is not None else {}
-    batch = min(settings.training.batch_size, num_samples)
-    seen = batch * told["num_steps"] * (told["num_trials"] + (told["num_trials"] > 1))
-    row = Row(
-        kind=kind,
-        source=source.name if source is not None else "",
-        source_systems="+".join(s.name for s in source.systems) if source is not None else "",
-        target=target.name,
-        system=target.system.name,
-        knobs=_knobs(target.system),
-        size=size,
-        num_params=operator.num_params,
-        num_pretrain_samples=before.get("num_pretrain_samples", 0),
-        num_samples=num_samples,
-        seed=seed,
-        method=settings.method.method if kind == "few_shot" else "all",
-        learning_rate=told["learning_rate"],
-        num_trials=told["num_trials"],
-        num_steps=told["num_steps"],
-        relative_l2=scores.mean(),
-        relative_l2_median=scores.quantile(0.5),
-        relative_l2_p90=scores.quantile(0.9),
-        flops=before.get("flops", 0.0) + seen * training_flops(operator, test),
-        seconds=told["seconds"],
-        run=run.path.relative_to(folder).as_posix(),
-    )
-    return _finish(run, folder, [row], weights=recipe.keep_weights == "all")
+    return {
+        "relative_l2": scores.mean(),
+        "relative_l2_median": scores.quantile(0.5),
+        "relative_l2_p90": scores.quantile(0.9),
+        "num_params": operator.num_params,
+        "flops": num_trained * training_flops(operator, test),
+        "run": run.path.relative_to(folder).as_posix(),
+    }
+
+
+def _finish(run: Run, folder: Path, rows: list[Row], *, keeps_weights: bool) -> Result:
+    """Write the rows into the run's folder, then drop what is not needed any more."""
+    result = {"run": run.path.relative_to(folder).as_posix(), "rows": [asdict(row) for row in rows]}
+    write_json(run.path / "rows.json", result)
+    shutil.rmtree(run.path / "state", ignore_errors=True)
+    if not keeps_weights:
+        shutil.rmtree(run.path / "model", ignore_errors=True)
+    return result

@@ -15,7 +15,7 @@ was derived from it, and the run folders every number can be traced to::
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
@@ -32,8 +32,8 @@ from scifm.models.operator import Operator
 from scifm.runs import Run
 from scifm.studies.conclusions import conclude
 from scifm.studies.graph import Graph, Job
-from scifm.studies.jobs import adapt_job, pretrain_job
-from scifm.studies.recipe import SourceConfig, StudyRecipe, TargetConfig
+from scifm.studies.jobs import Adaptation, Pretraining
+from scifm.studies.recipe import StudyRecipe
 from scifm.studies.table import KINDS, Row, write_table
 from scifm.studies.workers import threads_of_a_worker
 from scifm.training.loop import Observer, train
@@ -43,22 +43,20 @@ __all__ = ["Estimate", "Plan", "estimate", "plan_jobs", "rows_of", "study"]
 
 
 @dataclass(frozen=True)
-class _Task:
-    """What a job does, in words a progress display and an estimate need."""
-
-    size: str
-    steps: int
-    batch_size: int
-    weights: bool  # whether the run keeps its weights
-
-
-@dataclass(frozen=True)
 class Plan:
-    """The graph of a study, before anything is run."""
+    """What a study will do, before anything is run.
 
-    graph: Graph
-    tasks: dict[str, _Task]
+    Args:
+        recipe: of the study.
+        folder: where.
+        tasks: every job, by name, in the order of the recipe.
+        graph: the same as a graph.
+    """
+
+    recipe: StudyRecipe
     folder: Path
+    tasks: dict[str, Pretraining | Adaptation]
+    graph: Graph
 
     def finished(self) -> dict[str, Any]:
         """Return the results on disk whose run folders are there and whole."""
@@ -90,99 +88,63 @@ def plan_jobs(recipe: StudyRecipe, folder: Path) -> Plan:
         ConfigError: if the recipe does not add up.
     """
     recipe.check()
-    jobs: list[Job] = []
-    tasks: dict[str, _Task] = {}
+    tasks = [*_moves(recipe), *_scratches(recipe), *_scaling(recipe)]
+    jobs = [
+        Job(
+            task.name,
+            partial(task.carry_out, recipe, folder),
+            needs=task.needs,
+            cost=task.effort(recipe).num_steps,
+            group=task.group,
+        )
+        for task in tasks
+    ]
+    return Plan(recipe, folder, {task.name: task for task in tasks}, Graph(jobs, folder / "jobs"))
 
-    def add(job: Job, size: str, batch_size: int, *, weights: bool) -> None:
-        jobs.append(job)
-        tasks[job.name] = _Task(size, int(job.cost), batch_size, weights)
 
-    batch = recipe.training.batch_size
+def _moves(recipe: StudyRecipe) -> Iterator[Pretraining | Adaptation]:
+    """Yield every pre-training and what is fine-tuned from it; seeds of the latter take those of parents in turn."""
     for source in recipe.sources:
+        parents = source.seeds or recipe.seeds
+        counts = recipe.few_shot if source.few_shot is None else source.few_shot
         for size in recipe.sizes_of(source):
-            for seed in source.seeds or recipe.seeds:
-                job = _pretraining(recipe, folder, source, size, seed, None)
-                add(job, size, batch, weights=True)
-            for job, count in _finetunings(recipe, folder, source, size):
-                add(job, size, min(count, recipe.adapt.training.batch_size), weights=recipe.keep_weights == "all")
+            yield from (Pretraining(source, size, seed) for seed in parents)
+            for target in recipe.targets_of(source):
+                for count in counts:
+                    for place, seed in enumerate(recipe.seeds):
+                        yield Adaptation(source, target, size, count, seed, parents[place % len(parents)])
+
+
+def _scratches(recipe: StudyRecipe) -> Iterator[Adaptation]:
     for target in recipe.targets:
         for size, count in recipe.scratches(target):
-            for job in _scratches(recipe, folder, target, size, count):
-                add(job, size, min(count, recipe.adapt.training.batch_size), weights=recipe.keep_weights == "all")
+            yield from (Adaptation(None, target, size, count, seed) for seed in recipe.seeds)
+
+
+def _scaling(recipe: StudyRecipe) -> Iterator[Pretraining]:
     if recipe.scaling is not None:
-        source = recipe.source(recipe.scaling.source)
+        source, seeds = recipe.source(recipe.scaling.source), recipe.scaling.seeds or recipe.seeds
         for size in recipe.scaling.sizes:
             for steps in recipe.scaling.num_steps:
-                for seed in recipe.scaling.seeds or recipe.seeds:
-                    add(_pretraining(recipe, folder, source, size, seed, steps), size, batch, weights=True)
-    return Plan(Graph(jobs, folder / "jobs"), tasks, folder)
+                yield from (Pretraining(source, size, seed, steps) for seed in seeds)
 
 
-def _pretraining(
-    recipe: StudyRecipe, folder: Path, source: SourceConfig, size: str, seed: int, num_steps: int | None
-) -> Job:
-    steps = num_steps or source.num_steps or recipe.training.num_steps
-    name = (
-        f"pretrain@{source.name}@{size}@seed{seed}"
-        if num_steps is None
-        else (f"scaling@{source.name}@{size}@{num_steps}steps@seed{seed}")
-    )
-    work = partial(pretrain_job, recipe, folder, source, size, seed, num_steps)
-    return Job(name, work, cost=steps, group="scaling" if num_steps else f"pre-training {source.name}")
-
-
-def _finetunings(recipe: StudyRecipe, folder: Path, source: SourceConfig, size: str) -> list[tuple[Job, int]]:
-    found = []
-    counts = recipe.few_shot if source.few_shot is None else source.few_shot
-    parents = source.seeds or recipe.seeds
-    for target in recipe.targets_of(source):
-        for count in counts:
-            for place, seed in enumerate(recipe.seeds):
-                parent = f"pretrain@{source.name}@{size}@seed{parents[place % len(parents)]}"
-                job = Job(
-                    f"few_shot@{source.name}@{target.name}@{size}@{count}@seed{seed}",
-                    partial(adapt_job, recipe, folder, "few_shot", source, target, size, count, seed),
-                    needs=(parent,),
-                    cost=_adapt_steps(recipe, "few_shot", count),
-                    group=f"fine-tuning {source.name}",
-                )
-                found.append((job, count))
-    return found
-
-
-def _scratches(recipe: StudyRecipe, folder: Path, target: TargetConfig, size: str, count: int) -> list[Job]:
-    return [
-        Job(
-            f"from_scratch@{target.name}@{size}@{count}@seed{seed}",
-            partial(adapt_job, recipe, folder, "from_scratch", None, target, size, count, seed),
-            cost=_adapt_steps(recipe, "from_scratch", count),
-            group="from scratch",
-        )
-        for seed in recipe.seeds
-    ]
-
-
-def _adapt_steps(recipe: StudyRecipe, kind: Any, count: int) -> int:
-    settings = recipe.adapt.recipe(kind, count, 0)
-    trials = len(settings.learning_rates)
-    return settings.training.num_steps * (trials + (trials > 1))
-
-
-def estimate(recipe: StudyRecipe, plan: Plan, *, num_workers: int) -> Estimate:
+def estimate(plan: Plan, *, num_workers: int) -> Estimate:
     """Measure a few steps of every size and add up what is left to do."""
     finished = plan.finished()
-    left = {name: task for name, task in plan.tasks.items() if name not in finished}
+    left = [(task.size, task.effort(plan.recipe)) for name, task in plan.tasks.items() if name not in finished]
+    sizes = {size for size, _ in left}
     threads = torch.get_num_threads()
     torch.set_num_threads(threads_of_a_worker(num_workers))
-    seconds = {size: _seconds_a_sample(recipe, size) for size in {task.size for task in left.values()}}
+    seconds = {size: _seconds_a_sample(plan.recipe, size) for size in sizes}
     torch.set_num_threads(threads)
-    weights = {size: _example(recipe, size)[0].num_params * 4 for size in seconds}
+    num_bytes = {size: 4 * _example(plan.recipe, size)[0].num_params for size in sizes}
+    states = 3 * num_workers * max(num_bytes.values(), default=0)  # weights and two moments, while a run trains
     return Estimate(
         num_jobs=len(plan.tasks),
         num_finished=len(finished),
-        seconds=sum(t.steps * t.batch_size * seconds[t.size] for t in left.values()) / num_workers,
-        disk_bytes=sum(weights[t.size] * t.weights for t in left.values())
-        + 3 * num_workers * max(weights.values(), default=0),
+        seconds=sum(e.num_steps * e.batch_size * seconds[size] for size, e in left) / num_workers,
+        disk_bytes=sum(num_bytes[size] * e.keeps_weights for size, e in left) + states,
     )
 
 
