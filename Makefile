@@ -6,7 +6,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 TEST_WORKERS ?= 2
-BENCHMARKS ?= $(shell grep -ls __main__ benchmarks/*.py)
+BENCHMARKS ?= $(filter-out benchmarks/transfer_results.py,$(shell grep -ls __main__ benchmarks/*.py))
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check

@@ -231,7 +231,7 @@ def _task(system: SystemConfig) -> dict[str, Any]:
 
 
 def _scored(run: Run, folder: Path, test: Batch, name: str, *, num_trained: int) -> dict[str, Any]:
-    """Score a run, keep every score in the file `name`, and return what its row says; `num_trained` samples cost flops."""
+    """Score a run, keep every score in the file `name`, and return what its row says of errors and effort."""
     scores = evaluate(run, test)
     scores.write(run.path / name)
     operator = load_operator(run.path / "model")
