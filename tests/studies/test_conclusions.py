@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import tiny
+from scifm.errors import RunError
+from scifm.report.page import page
+from scifm.studies.conclusions import conclude, describe_system
+from scifm.studies.recipe import StudyRecipe
+from scifm.studies.study import study
+from scifm.studies.table import Row, read_table
+from scifm.training.recipe import SystemConfig
+
+RECIPE = StudyRecipe.read(tiny.graph_study())
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    return study(RECIPE, out=tmp_path / "study")
+
+
+def rows(folder: Path) -> list[Row]:
+    return read_table(folder / "table.parquet")
+
+
+def failed(analysis: dict) -> list[str]:
+    return [audit["name"] for audit in analysis["audits"] if not audit["passed"]]
+
+
+def test_a_study_ends_in_one_document_that_the_report_draws(folder):
+    analysis = json.loads((folder / "analysis.json").read_text())
+    assert failed(analysis) == []
+    assert {audit["name"].split(" of ")[0] for audit in analysis["audits"]} >= {
+        "test disjoint",
+        "test unseen in pre-training",
+    }
+    assert [target["label"] for target in analysis["targets"]] == [
+        "Poisson, anisotropy 1 to 3",
+        "Poisson, anisotropy 5 to 10",
+    ]
+    assert {source["name"] for source in analysis["sources"]} == {"poisson", "mixture"}
+    assert {curve["source"] for curve in analysis["curves"]} == {"poisson", "mixture", ""}  # scaling is told elsewhere
+    assert {task["target"] for task in analysis["shift"]["tasks"]} == {"near", "far"}
+    near, far = (
+        next(t["values"] for t in analysis["shift"]["tasks"] if t["target"] == name) for name in ("near", "far")
+    )
+    assert far["novelty"] > near["novelty"]
+    assert analysis["verdict"]
+    assert {axis["axis"] for axis in analysis["scaling"]["axes"]} == {"samples", "size", "compute"}
+    text = page(folder).read_text()
+    assert "Poisson, anisotropy 5 to 10" in text
+
+
+def test_made_again_from_the_folder_it_is_the_same(folder):
+    before = (folder / "analysis.json").read_text()
+    conclude(RECIPE, folder, rows(folder))
+    assert (folder / "analysis.json").read_text() == before
+
+
+def test_a_run_that_used_a_sample_twice_is_found_out(folder):
+    for row in rows(folder):
+        if row.target == "near" and row.num_samples == 4 and row.seed == 0:
+            file = folder / row.run / "subset.json"
+            entries = json.loads(file.read_text())
+            entries["index"][0] = entries["index"][1]
+            file.write_text(json.dumps(entries))
+    assert failed(conclude(RECIPE, folder, rows(folder))) == ["subsets distinct and nested"]
+
+
+def test_two_runs_of_one_seed_that_used_other_samples_end_it(folder):
+    row = next(row for row in rows(folder) if row.kind == "from_scratch" and row.num_samples == 4)
+    (folder / row.run / "subset.json").write_text(json.dumps({"index": [0, 1, 2, 3]}))
+    with pytest.raises(RunError, match="with one seed used others"):
+        conclude(RECIPE, folder, rows(folder))
+
+
+@pytest.mark.parametrize("name", ["scores.parquet", "subset.json"])
+def test_a_file_that_is_gone_is_named_with_the_remedy(folder, name):
+    row = next(row for row in rows(folder) if row.num_samples)
+    (folder / row.run / name).unlink()
+    with pytest.raises(RunError, match="Delete that run folder"):
+        conclude(RECIPE, folder, rows(folder))
+
+
+def test_systems_are_told_by_the_ranges_a_recipe_gives():
+    ratio = SystemConfig(name="advection_diffusion", knobs={"advection_diffusion_ratio": [0.2, 1]})
+    assert describe_system(ratio) == "Advection–diffusion, advection diffusion ratio 0.2 to 1"
+    assert describe_system(SystemConfig(name="poisson", knobs={"anisotropy": 3})) == "Poisson, anisotropy 3"
+    assert describe_system(SystemConfig(name="helmholtz")) == "Helmholtz"
