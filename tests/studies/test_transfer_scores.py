@@ -324,3 +324,13 @@ def test_the_order_of_rows_changes_nothing(shuffler: random.Random, few):
 def test_what_is_needed_lies_within_what_was_measured(errors, wanted):
     needed, _ = first_reaching([4, 16, 64], errors, wanted)
     assert 4 <= needed <= 64 * (1 + 1e-12)
+
+
+def test_shift_is_correlated_over_the_size_that_has_most_tasks():
+    errors = {"poisson-5-10": 0.1, "poisson-10-20": 0.2, "helmholtz-1-5": 0.4}
+    rows = [make_row("zero_shot", e, source="mixture", target=t, size="small") for t, e in errors.items()]
+    rows += [make_row("zero_shot", 0.9, source="mixture", target="poisson-5-10", size="large")]
+    values = {("mixture", t): {"far": e} for t, e in errors.items()}
+    found = shift(ScoredTable(rows, **NAMED), values)
+    assert found["measures"][0]["num_tasks"] == 3
+    assert found["measures"][0]["rank_correlation"] == 1

@@ -256,8 +256,9 @@ def shift(
 ) -> dict[str, list[Entry]]:
     """Set the zero-shot error of every task beside how far it was shifted, and rank-correlate the two.
 
-    A task is a source and a target; correlated are the tasks of the largest size scored zero-shot, since the same shift
-    seen by several sizes is not several shifts. Tasks without a value, or without a finite error, cannot be ranked.
+    A task is a source and a target; correlated are the tasks of one size, the one with most tasks scored zero-shot (of
+    equals the largest), since one shift seen by several sizes is not several shifts. Tasks without a value, or without
+    a finite error, cannot be ranked.
 
     Args:
         table: the study's.
@@ -276,7 +277,7 @@ def shift(
             error = finite_or_none(table.error(points[0]).center)
             names = {"source": key.source, "target": key.target, "size": key.size}
             tasks.append(names | {"zero_shot": error, "values": own})
-    told, ranked = labels or {}, _of_largest_size(table, tasks)
+    told, ranked = labels or {}, _of_fullest_size(table, tasks)
     measured = dict.fromkeys(name for by_name in given.values() for name in by_name)
     measures = [{"name": n, "label": told.get(n, n), **_correlate(table, ranked, n)} for n in measured]
     return {"measures": measures, "tasks": tasks}
@@ -289,9 +290,9 @@ def _check_shift_values(table: ScoredTable, values: ShiftValues) -> None:
         raise DataError(f"Shift values are given for (source, target) {unknown[0]}, which the study does not have.")
 
 
-def _of_largest_size(table: ScoredTable, tasks: list[Entry]) -> list[Entry]:
-    scored = [size["name"] for size in by_params(table.sizes) if any(task["size"] == size["name"] for task in tasks)]
-    return [task for task in tasks if task["size"] in scored[-1:]]
+def _of_fullest_size(table: ScoredTable, tasks: list[Entry]) -> list[Entry]:
+    by_size = [[task for task in tasks if task["size"] == size["name"]] for size in by_params(table.sizes)]
+    return max(reversed(by_size), key=len, default=[])  # of equals the first, which is the largest size
 
 
 def by_params(sizes: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
