@@ -68,7 +68,7 @@ def draw(study: Path, out: Path) -> None:
 
     with sync_playwright() as playwright:
         window = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
-        view = window.new_page(viewport={"width": 1100, "height": 900}, device_scale_factor=1.25)
+        view = window.new_page(viewport={"width": 1000, "height": 900}, device_scale_factor=1)
         view.goto(page(study).resolve().as_uri())
         for figure in view.query_selector_all("figure[id]"):
             figure.screenshot(path=out / f"{figure.get_attribute('id')}.png")
