@@ -53,7 +53,8 @@ def main() -> None:
     parser.add_argument("study", type=Path, nargs="?", default=Path("runs/transfer-workstation"))
     parser.add_argument("--few", type=int, default=64, help="largest number of samples the predictions see")
     parser.add_argument("--level", type=float, default=0.8)
-    parser.add_argument("--out", type=Path, help="folder for planner-calibration.csv and .png")
+    parser.add_argument("--out", type=Path, help="folder for planner-calibration.csv")
+    parser.add_argument("--figures", type=Path, help="folder for planner-calibration.png")
     arguments = parser.parse_args()
     if not (arguments.study / "table.parquet").is_file():
         print(f"Skipped: no finished study in '{arguments.study}'. Make one with 'scifm study' and give its folder.")
@@ -71,7 +72,8 @@ def main() -> None:
     if arguments.out is not None:
         arguments.out.mkdir(parents=True, exist_ok=True)
         write_cases(found, arguments.out / "planner-calibration.csv")
-        draw(found, arguments.out / "planner-calibration.png")
+    if arguments.figures is not None:
+        draw(found, arguments.figures / "planner-calibration.png")
     publish("Calibration of the planner", results, arguments.json)
 
 

@@ -1,7 +1,7 @@
 """Put a finished study's numbers into small files that can be kept: ``benchmarks/results/transfer/``.
 
-    scifm study recipes/transfer-workstation.toml --out runs/transfer-workstation
-    python benchmarks/transfer_results.py runs/transfer-workstation --out benchmarks/results/transfer
+    scifm study recipes/transfer-workstation.toml --out runs/study
+    python benchmarks/transfer_results.py runs/study --out benchmarks/results/transfer --figures docs/images
 
 Writes the table and every list of ``analysis.json`` as CSV, the verdict and the hardware as text, and, where Chromium
 and Playwright are at hand, the figures of the page as PNG. Nothing is measured here.
@@ -71,7 +71,8 @@ def draw(study: Path, out: Path) -> None:
         view = window.new_page(viewport={"width": 1000, "height": 900}, device_scale_factor=1)
         view.goto(page(study).resolve().as_uri())
         for figure in view.query_selector_all("figure[id]"):
-            figure.screenshot(path=out / f"{figure.get_attribute('id')}.png")
+            name = str(figure.get_attribute("id")).replace("figure-", "study-")
+            figure.screenshot(path=out / f"{name}.png")
         window.close()
 
 
@@ -79,7 +80,8 @@ def main() -> None:
     """Write the files."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("study", type=Path)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True, help="folder of the CSV files")
+    parser.add_argument("--figures", type=Path, help="folder of the figures")
     arguments = parser.parse_args()
     study, out = arguments.study, arguments.out
     out.mkdir(parents=True, exist_ok=True)
@@ -102,7 +104,8 @@ def main() -> None:
     audits = analysis["audits"]
     passed = f"{sum(audit['passed'] for audit in audits)} of {len(audits)} audits passed."
     (out / "verdict.txt").write_text(f"{analysis['title']}\n{hardware}\n{passed}\n\n{verdict}", encoding="utf-8")
-    draw(study, out)
+    if arguments.figures:
+        draw(study, arguments.figures)
 
 
 if __name__ == "__main__":
