@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -32,6 +34,27 @@ def test_by_hand():
     assert relative_l2_loss(GUESS, TRUTH).item() == pytest.approx((5 / 5 + 2 / 1 + 0 + 1 / 2) / 4)
     assert mean_squared_error(GUESS, TRUTH).item() == pytest.approx((25 + 4 + 1) / 8)
     assert summed_squared_error(GUESS, TRUTH).item() == pytest.approx((29 + 1) / 2)
+
+
+def test_samples_count_by_their_weights():
+    """Losses of the two samples: relative (1 + 2)/2 and (0 + 1/2)/2; squared 29 and 1, over 4 numbers each."""
+    truth = replace(TRUTH, loss_weights=torch.tensor([3.0, 1.0], dtype=torch.float64))
+    assert relative_l2_loss(GUESS, truth).item() == pytest.approx((3 * 1.5 + 0.25) / 4)
+    assert mean_squared_error(GUESS, truth).item() == pytest.approx((3 * 29 / 4 + 1 / 4) / 4)
+    assert summed_squared_error(GUESS, truth).item() == pytest.approx((3 * 29 + 1) / 4)
+    equal = replace(TRUTH, loss_weights=torch.full((2,), 7.0, dtype=torch.float64))
+    for loss in (relative_l2_loss, mean_squared_error, summed_squared_error):
+        assert loss(GUESS, equal).item() == pytest.approx(loss(GUESS, TRUTH).item())
+
+
+def test_weights_go_with_their_samples_and_must_be_one_each():
+    weighted = replace(TRUTH, loss_weights=torch.tensor([3.0, 1.0]))
+    assert weighted.select([1]).loss_weights.tolist() == [1.0]
+    assert Batch.concatenate([weighted, weighted]).loss_weights.tolist() == [3.0, 1.0, 3.0, 1.0]
+    with pytest.raises(SignatureError, match="some have not"):
+        Batch.concatenate([weighted, TRUTH])
+    with pytest.raises(SignatureError, match="loss_weights must have shape"):
+        replace(TRUTH, loss_weights=torch.ones(3))
 
 
 def test_the_relative_loss_weighs_small_and_large_samples_alike():

@@ -153,6 +153,25 @@ def test_size_is_judged_by_intervals_that_do_not_overlap(factor, words, good):
     assert "factor of 10" in sentence["said"]
 
 
+def test_bounds_are_rounded_so_that_they_stay_true():
+    found = analyze(
+        make_rows("few_shot", {4: [0.010, 0.011]}) + make_rows("from_scratch", {4: [0.5, 0.5], 1027: [0.02, 0.02]}),
+        title="t", num_test_samples=8, **NAMED,
+    )  # fmt: skip
+    assert find(found, "at least 256 times fewer")
+
+
+def test_growth_seen_in_one_comparison_says_so():
+    rows = [
+        row
+        for size, error in (("small", 0.05), ("large", 0.02))
+        for row in make_rows("few_shot", {4: [error, error * 1.01]}, size=size)
+        + make_rows("from_scratch", {4: [0.1, 0.101]}, size=size)
+    ]
+    found = analyze(rows, title="t", num_test_samples=8, **NAMED)
+    assert find(found, "The gain grows with size, in the one comparison that has all sizes")
+
+
 def test_one_size_has_no_sentence_about_size():
     found = analyze(make_study(), **(NAMED | {"sizes": SIZES[:1]}), **MORE)
     assert not any("size" in text for text in said(found))

@@ -8,10 +8,12 @@ import pytest
 import tiny
 from scifm.errors import RunError
 from scifm.report.page import page
+from scifm.studies import conclusions
 from scifm.studies.conclusions import conclude, describe_system
 from scifm.studies.recipe import StudyRecipe
 from scifm.studies.study import study
 from scifm.studies.table import Row, read_table
+from scifm.training.pretrain import training_source
 from scifm.training.recipe import SystemConfig
 
 RECIPE = StudyRecipe.read(tiny.graph_study())
@@ -90,3 +92,13 @@ def test_systems_are_told_by_the_ranges_a_recipe_gives():
     assert describe_system(ratio) == "Advection–diffusion, advection diffusion ratio 0.2 to 1"
     assert describe_system(SystemConfig(name="poisson", knobs={"anisotropy": 3})) == "Poisson, anisotropy 3"
     assert describe_system(SystemConfig(name="helmholtz")) == "Helmholtz"
+
+
+def test_the_audit_looks_at_the_samples_that_were_trained_on(monkeypatch, tmp_path):
+    """A fixed set of samples is compared, and a test sample that stands in it is found."""
+    recipe = StudyRecipe.read(tiny.graph_study(data={**tiny.RECIPE["data"], "num_samples": 5}, scaling=None))
+    folder = study(recipe, out=tmp_path / "fixed")
+    assert failed(json.loads((folder / "analysis.json").read_text())) == []
+    leak = training_source(recipe.pretraining(recipe.sources[0], "toy", 0)).batch(0)
+    monkeypatch.setattr(conclusions, "draw_test", lambda *_: leak)
+    assert "test unseen in pre-training" in failed(conclude(recipe, folder, rows(folder)))

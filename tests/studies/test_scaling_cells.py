@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from itertools import pairwise
 
@@ -25,8 +24,7 @@ def grid(steps=STEPS, sizes=SIZES):
             for seed in (0, 1):
                 samples = 32 * step
                 source = "poisson" if step == 3000 else f"poisson+{step}"
-                error = law(n, samples) * math.exp(0.01 * (seed - 0.5))
-                base = make_row("in_distribution", error, seed=seed, source=source, target="own", size=size)
+                base = make_row("in_distribution", law(n, samples), seed=seed, source=source, target="own", size=size)
                 yield replace(
                     base, num_params=int(n), num_pretrain_samples=samples, num_samples=0, flops=6.0 * n * samples
                 )
@@ -42,7 +40,7 @@ def recipe(**scaling) -> StudyRecipe:
 
 
 def test_cells_hold_every_seed_once_and_average_the_systems_of_a_mixture():
-    rows = list(grid(steps=(375,), sizes={"w1": 1e4}))
+    rows = [replace(r, relative_l2=r.relative_l2 * (1 + r.seed)) for r in grid(steps=(375,), sizes={"w1": 1e4})]
     twice = [*rows, *(replace(r, target="poisson+helmholtz", relative_l2=3 * r.relative_l2) for r in rows)]
     (cell,) = cells_of(twice, "poisson")
     assert cell.errors == pytest.approx([2 * r.relative_l2 for r in rows])
@@ -58,9 +56,9 @@ def test_the_law_behind_the_cells_is_found_and_told():
     compute = axes["compute"]["points"]
     assert all(a["values"] > b["values"] for a, b in pairwise(compute))
     joint = found["joint"]
-    assert joint["parameters"]["alpha"]["value"] == pytest.approx(0.5, abs=0.06)
-    assert joint["parameters"]["beta"]["value"] == pytest.approx(0.6, abs=0.06)
-    assert joint["held_out_error"] < 0.02
+    assert joint["parameters"]["alpha"]["value"] == pytest.approx(0.5, rel=1e-3)
+    assert joint["parameters"]["beta"]["value"] == pytest.approx(0.6, rel=1e-3)
+    assert joint["held_out_error"] < 1e-3
     assert "16 cells" in joint["told"]
     budgets = [point["flops"] for point in joint["frontier"]]
     assert budgets == sorted(budgets)

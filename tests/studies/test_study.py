@@ -160,3 +160,10 @@ def test_the_cost_is_told_first(folder, tmp_path):
     assert fresh.seconds > 0
     assert fresh.disk_bytes > 0
     assert (done.num_finished, done.seconds) == (fresh.num_jobs, 0)
+
+
+def test_a_result_that_is_none_is_named(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "copy")
+    next((tmp_path / "copy" / "jobs").iterdir()).write_text("{}")
+    with pytest.raises(RunError, match="is not the result of a job"):
+        study(RECIPE, out=tmp_path / "copy")

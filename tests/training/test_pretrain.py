@@ -17,7 +17,7 @@ from scifm.models.hub import load_operator
 from scifm.runs import Run
 from scifm.systems.poisson import Poisson
 from scifm.training.loop import DivergedError
-from scifm.training.pretrain import PretrainRecipe, pretrain
+from scifm.training.pretrain import PretrainRecipe, pretrain, training_source
 
 
 def weights(run: Run) -> bytes:
@@ -275,3 +275,29 @@ def test_a_store_too_coarse_for_the_modes_is_refused(store, tmp_path):
     recipe = tiny.recipe(model={"network": {**tiny.NETWORK, "modes": 12, "latent_points": 0}})
     with pytest.raises(SignatureError, match="at least twice as many points"):
         pretrain({k: v for k, v in recipe.items() if k != "system"}, store=store, out=tmp_path)
+
+
+def test_a_number_of_distinct_samples_is_drawn_once_and_gone_over(tmp_path):
+    recipe = PretrainRecipe.read(tiny.recipe(data={"num_samples": 6}))
+    source = training_source(recipe)
+    assert source.num_samples == 6
+    seen = torch.cat([source.batch(step).inputs for step in range(3)])  # 12 samples: two rounds
+    assert len(seen.flatten(1).unique(dim=0)) == 6
+    assert torch.equal(source.batch(1).inputs, training_source(recipe).batch(1).inputs)
+    assert training_source(PretrainRecipe.read(tiny.recipe())).num_samples is None
+
+
+def test_of_a_mixture_each_system_has_its_share_of_them():
+    systems = [{"name": "poisson"}, {"name": "advection_diffusion", "weight": 2.0}]
+    tree = {**tiny.recipe(data={"num_samples": 9}), "mixture": systems}
+    del tree["system"]
+    source = training_source(PretrainRecipe.read(tree))
+    assert sorted(source.samples.systems) == ["advection_diffusion"] * 6 + ["poisson"] * 3
+
+
+def test_a_store_is_trained_on_whole(tmp_path):
+    with pytest.raises(ConfigError, match="give one of the two"):
+        PretrainRecipe.read(tiny.recipe(data={"num_samples": 6, "store": "somewhere"}))
+    store = generate(Poisson(), num_samples=8, num_points=16, seed=0, path=tmp_path / "store")
+    with pytest.raises(ConfigError, match="give one of the two"):
+        pretrain(PretrainRecipe.read(tiny.recipe(data={"num_samples": 6})), store=store, out=tmp_path)

@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from scifm.fields.batch import Batch
 from scifm.models.operator import Operator
 
-__all__ = ["training_flops"]
+__all__ = ["product_counter", "training_flops"]
 
 
 def training_flops(operator: Operator, batch: Batch) -> float:
@@ -26,10 +26,15 @@ def training_flops(operator: Operator, batch: Batch) -> float:
     """
     one = batch.select(slice(0, 1)).to(dtype=torch.float64)  # the compiled kernels know float32 only: torch does it all
     network = copy.deepcopy(operator).double()
-    counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten.baddbmm_: _product})
+    counter = product_counter()
     with torch.inference_mode(False), torch.enable_grad(), counter:
         network(one).require_targets().square().sum().backward()
     return float(counter.get_total_flops())
+
+
+def product_counter() -> FlopCounterMode:
+    """Return a context that counts the matrix products torch does inside it, those added in place included."""
+    return FlopCounterMode(display=False, custom_mapping={torch.ops.aten.baddbmm_: _product})
 
 
 def _product(

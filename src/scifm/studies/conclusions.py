@@ -17,8 +17,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from scifm.data.mixture import MixtureStream
-from scifm.data.stream import BatchSource, Stream
 from scifm.errors import RunError
 from scifm.fields.batch import Batch
 from scifm.fields.seeds import generator_for
@@ -37,6 +35,7 @@ from scifm.studies.recipe import SourceConfig, StudyRecipe, TargetConfig
 from scifm.studies.scaling_cells import scaling_findings
 from scifm.studies.shift import SHIFT_MEASURES, Population, measure_shift
 from scifm.studies.table import Row
+from scifm.training.pretrain import training_source
 from scifm.training.recipe import SystemConfig
 
 __all__ = ["conclude", "describe_system"]
@@ -141,7 +140,9 @@ def _sample_errors(folder: Path, row: Row) -> NDArray[np.float64]:
 
 
 def _shift_values(recipe: StudyRecipe, tests: dict[str, Batch]) -> dict[tuple[str, str], dict[str, float | None]]:
-    found = {}
+    found: dict[tuple[str, str], dict[str, float | None]] = {}
+    if recipe.grid.num_spatial_dims != 2:
+        return found  # the measures know two dimensions; the verdict then says that shift was not measured
     for source in recipe.sources:
         parts = [
             Population(
@@ -198,13 +199,7 @@ def _unseen(recipe: StudyRecipe, source: SourceConfig, target: TargetConfig, tes
     found = []
     for seed in source.seeds or recipe.seeds:
         settings = recipe.pretraining(source, recipe.sizes_of(source)[0], seed)
-        batch_size = settings.training.batch_size
-        stream: BatchSource
-        if settings.mixture:
-            members = [entry.member() for entry in settings.mixture]
-            stream = MixtureStream(members, recipe.grid, batch_size=batch_size, seed=seed)
-        else:
-            stream = Stream(source.systems[0].build(), recipe.grid, batch_size=batch_size, seed=seed)
         task = f"{target.name} (source {source.name}, seed {seed})"
-        found.append(audit_unseen(test, stream, num_steps=settings.training.num_steps, task=task, max_steps=16))
+        steps = settings.training.num_steps
+        found.append(audit_unseen(test, training_source(settings), num_steps=steps, task=task, max_steps=16))
     return found

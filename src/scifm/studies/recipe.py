@@ -174,7 +174,7 @@ class StudyRecipe(Config):
     targets: tuple[TargetConfig, ...] = Field(min_length=1)
     scaling: ScalingConfig | None = None
     pool_size: int = Field(1024, ge=2)
-    num_test_samples: int = Field(256, ge=1)
+    num_test_samples: int = Field(256, ge=2)
     keep_weights: Literal["all", "pretrained"] = "all"
 
     @classmethod

@@ -26,6 +26,7 @@ import torch
 
 from scifm.data.normalize import fit_normalization
 from scifm.data.stream import Epochs
+from scifm.errors import RunError
 from scifm.fields.batch import Batch
 from scifm.fields.seeds import generator_for
 from scifm.models.operator import Operator
@@ -59,8 +60,16 @@ class Plan:
     graph: Graph
 
     def finished(self) -> dict[str, Any]:
-        """Return the results on disk whose run folders are there and whole."""
+        """Return the results on disk whose run folders are there and whole.
+
+        Raises:
+            RunError: if a result cannot be read or is none.
+        """
         found = self.graph.finished()
+        for name, result in found.items():
+            if not isinstance(result, dict) or not {"run", "rows"} <= set(result):
+                file = self.graph.result_file(name)
+                raise RunError(f"'{file}' is not the result of a job. Delete it to have that job looked at again.")
         return {name: result for name, result in found.items() if Run(self.folder / result["run"]).is_complete}
 
 
@@ -136,8 +145,10 @@ def estimate(plan: Plan, *, num_workers: int) -> Estimate:
     sizes = {size for size, _ in left}
     threads = torch.get_num_threads()
     torch.set_num_threads(threads_of_a_worker(num_workers))
-    seconds = {size: _seconds_a_sample(plan.recipe, size) for size in sizes}
-    torch.set_num_threads(threads)
+    try:
+        seconds = {size: _seconds_a_sample(plan.recipe, size) for size in sizes}
+    finally:
+        torch.set_num_threads(threads)
     num_bytes = {size: 4 * _example(plan.recipe, size)[0].num_params for size in sizes}
     states = 3 * num_workers * max(num_bytes.values(), default=0)  # weights and two moments, while a run trains
     return Estimate(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -132,9 +133,9 @@ def _by_ratio(need: Entry) -> tuple[float, int]:
 def _times_fewer(need: Entry) -> str:
     ratio, bound = need["ratio"], need["bound"]
     if bound == "more than":
-        return f"more than the {need['needed']:,.0f} measured (less than {_number(ratio)} times fewer)"
+        return f"more than the {need['needed']:,.0f} measured (less than {_rounded(ratio, math.ceil)} times fewer)"
     if bound == "at most":
-        return f"at least {_number(ratio)} times fewer"
+        return f"at least {_rounded(ratio, math.floor)} times fewer"
     return f"{_number(ratio)} times fewer" if ratio >= 1 else f"{_number(1 / ratio)} times more"
 
 
@@ -206,12 +207,14 @@ def _by_size(analysis: Entry) -> Sentence | None:
     how = f"from {_number(means[0])} to {_number(means[-1])} over a factor of "
     how += f"{_number(sizes[-1]['num_params'] / sizes[0]['num_params'])} in weights"
     told = ", ".join(f"{_number(m)} at {s['num_params']:,} weights" for m, s in zip(means, sizes, strict=True))
-    evidence = (
-        f"Geometric mean over {len(shared)} comparisons: {told}. Largest against smallest size, intervals do not "
+    over = (
+        f"Geometric mean over {len(shared)} comparisons" if len(shared) > 1 else f"One comparison, {_place(ends[0][0])}"
     )
+    evidence = f"{over}: {told}. Largest against smallest size, intervals do not "
     evidence += f"overlap in {up + down} of {len(shared)} ({up} larger, {down} smaller)."
     if 2 * up > len(shared):
-        return _say(f"The gain grows with size: {how}, {_steps(all(steps))}.", evidence, True)
+        where = "" if len(shared) > 1 else ", in the one comparison that has all sizes"
+        return _say(f"The gain grows with size{where}: {how}, {_steps(all(steps))}.", evidence, True)
     if 2 * down > len(shared):
         return _say(f"The gain shrinks with size: {how}, {_steps(not any(steps))}.", evidence, False)
     return _say(f"The gain does not clearly depend on size: it goes {how}, mostly within the intervals.", evidence)
@@ -312,6 +315,11 @@ def _interval(analysis: Entry, entry: Entry, prefix: str = "") -> str:
 def _place(entry: Entry) -> str:
     partly = f" by {entry['method']}" if entry["method"] not in ("", "all") else ""
     return f"{entry['source']} → {entry['target']}{partly}"
+
+
+def _rounded(value: float, towards: Callable[[float], int]) -> str:
+    """Return a bound rounded so that it stays true: whole from 10 on, else to a tenth."""
+    return f"{towards(value):,}" if value >= 10 else f"{towards(round(10 * value, 6)) / 10:g}"
 
 
 def _number(value: float) -> str:

@@ -6,6 +6,7 @@ the winner trains again on all of them. The test set plays no part. Trials are c
 
 from __future__ import annotations
 
+import abc
 import math
 import time
 from dataclasses import dataclass
@@ -201,7 +202,7 @@ def _architecture(operator: Operator) -> FNOConfig:
     return operator.config
 
 
-class _Adaptation:
+class _Adaptation(abc.ABC):
     """Choose a learning rate, train with it, keep the outcome. Subclasses say what training starts from."""
 
     kind: ClassVar[str]
@@ -238,13 +239,13 @@ class _Adaptation:
         """The run that training starts from, if any."""
         return None
 
+    @abc.abstractmethod
     def beginning(self) -> dict[str, Any]:
         """Return what training starts from, for the record."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def fresh(self, samples: Batch) -> Operator:
         """Return an operator to train on `samples`."""
-        raise NotImplementedError
 
     def carry_out(self) -> None:
         self.run.set_status("running")

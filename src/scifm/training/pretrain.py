@@ -27,7 +27,7 @@ from scifm.training.checkpoint import Checkpoint, Position
 from scifm.training.loop import Observer, TrainingConfig, train
 from scifm.training.recipe import DataConfig, MixtureConfig, ModelConfig, SystemConfig
 
-__all__ = ["PretrainRecipe", "build_operator", "pretrain", "recorded"]
+__all__ = ["PretrainRecipe", "build_operator", "pretrain", "recorded", "training_source"]
 
 
 _GLOBAL_GENERATOR = threading.Lock()  # torch's layers draw their first weights from it, and threads share it
@@ -102,9 +102,10 @@ def pretrain(
     if store is not None:
         if recipe.system is not None:
             require_signature(store.signature, recipe.system.build().signature)
-        recipe = recipe.model_copy(
-            update={"system": None, "mixture": (), "data": recipe.data.model_copy(update={"store": str(store.path)})}
+        data = build_config(
+            DataConfig, {**recipe.data.to_dict(), "store": str(store.path)}, source="data of the recipe"
         )
+        recipe = recipe.model_copy(update={"system": None, "mixture": (), "data": data})
     recipe = recipe.model_copy(update={"model": _resolved(recipe.model)})
     if [recipe.system is not None, bool(recipe.mixture), recipe.data.store is not None].count(True) != 1:
         raise ConfigError(
@@ -158,6 +159,16 @@ def recorded(run: Run, work: Callable[[Observer], Position], observe: Observer |
             observe(**event)
 
     return work(note)
+
+
+def training_source(recipe: PretrainRecipe) -> BatchSource:
+    """Return the batches a recipe trains on, step by step.
+
+    Raises:
+        ConfigError: if a range is not valid.
+        StoreError, DataError: if the store cannot be read.
+    """
+    return _data(recipe)[0]
 
 
 def _data(recipe: PretrainRecipe) -> tuple[BatchSource, Batch, Batch, tuple[Homogeneity, ...]]:

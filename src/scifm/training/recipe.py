@@ -87,6 +87,12 @@ class DataConfig(Config):
     num_validation_samples: int = Field(256, ge=1)
     num_normalization_samples: int = Field(512, ge=2)
 
+    @model_validator(mode="after")
+    def _one_source(self) -> DataConfig:
+        if self.store is not None and self.num_samples is not None:
+            raise ValueError("num_samples draws from a system; a store is trained on whole, so give one of the two")
+        return self
+
     def grid(self, num_spatial_dims: int) -> Grid:
         """Return the periodic grid described here.
 
