@@ -55,11 +55,11 @@ $(BIN)/python:
 
 # The build backend is in the lock, so the editable install needs no second environment and fetches nothing.
 $(RUNTIME): requirements.lock pyproject.toml | $(BIN)/python
-	$(PIP) install -q -r requirements.lock
+	$(PIP) install -q --no-deps -r requirements.lock
 	$(PIP) install -q --no-build-isolation --no-deps -e .
 	@touch $@
 
 $(DEV): requirements-dev.lock pyproject.toml | $(BIN)/python
-	$(PIP) install -q -r requirements-dev.lock
+	$(PIP) install -q --no-deps -r requirements-dev.lock
 	$(PIP) install -q --no-build-isolation --no-deps -e .
 	@touch $(RUNTIME) $@
