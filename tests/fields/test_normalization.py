@@ -73,15 +73,37 @@ def small(num_samples: int = 2) -> Batch:
     return Batch(signature, Grid.square(2), inputs, torch.arange(float(num_samples))[:, None] + 5)
 
 
+def constants(**numbers: tuple[float, ...]) -> Normalization:
+    return Normalization((), (), **numbers, kind="constant")
+
+
 def test_constants_by_hand():
     batch = small()
-    normalization = Normalization((), (), (2.0, 4.0), (5.0,), (10.0,), (3.0,), "constant")
+    normalization = constants(
+        input_shift=(0.5, 0.0), input_scale=(2.0, 4.0), coefficient_shift=(5.0,), coefficient_scale=(10.0,),
+        output_shift=(1.5,), output_scale=(3.0,),
+    )  # fmt: skip
     encoded = normalization.encode(batch)
-    assert torch.equal(encoded.inputs[:, :, 0], batch.inputs[:, :, 0] / 2)
+    assert torch.equal(encoded.inputs[:, :, 0], (batch.inputs[:, :, 0] - 0.5) / 2)
     assert torch.equal(encoded.inputs[:, :, 1], batch.inputs[:, :, 1] / 4)
     assert encoded.coefficients.tolist() == [[0.0], pytest.approx([0.1])]
     assert encoded.output_scale.shape == (2, 1, 1, 1, 1)
     assert encoded.output_scale.flatten().tolist() == [3.0, 3.0]
+    assert torch.equal(encoded.decode(torch.ones(2, 1, 1, 2, 2)), torch.full((2, 1, 1, 2, 2), 4.5))
+
+
+def test_a_state_is_answered_as_its_change():
+    signature = Signature(("u", "mask", "v"), (), ("v", "w", "u"), evolves=True)
+    inputs = torch.randn(2, 1, 3, 4, 5)
+    batch = Batch(signature, Grid((4, 5), (1.0, 1.0), (True, True)), inputs, torch.zeros(2, 0))
+    encoded = constants(
+        input_shift=(0.0,) * 3, input_scale=(2.0,) * 3, coefficient_shift=(), coefficient_scale=(),
+        output_shift=(0.0, 7.0, 0.0), output_scale=(10.0, 20.0, 30.0),
+    ).encode(batch)  # fmt: skip
+    answer = encoded.decode(torch.ones(2, 1, 3, 4, 5))
+    torch.testing.assert_close(answer[:, :, 0], inputs[:, :, 2] + 10)
+    torch.testing.assert_close(answer[:, :, 1], torch.full((2, 1, 4, 5), 27.0))
+    torch.testing.assert_close(answer[:, :, 2], inputs[:, :, 0] + 30)
 
 
 def test_targets_play_no_part_in_encoding():
@@ -113,13 +135,16 @@ def test_goes_round_through_plain_values(kind):
     assert Normalization.from_dict(normalization.to_dict()) == normalization
 
 
+ONE = Normalization.identity(num_inputs=1, num_coefficients=0, num_outputs=1)
+
+
 @pytest.mark.parametrize("bad", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_divisor_must_be_positive_and_finite(bad):
     with pytest.raises(ConfigError, match="positive and finite"):
-        Normalization((), (), (bad,), (), (), (1.0,))
+        replace(ONE, input_scale=(bad,))
 
 
 def test_every_homogeneity_needs_its_size():
     homogeneity = SYSTEMS["poisson"].homogeneities[0]
     with pytest.raises(ConfigError, match="one gauge size for each"):
-        Normalization((homogeneity,), (), (1.0,), (), (), (1.0,))
+        replace(ONE, homogeneities=(homogeneity,))

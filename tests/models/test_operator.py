@@ -83,11 +83,19 @@ def test_names_that_do_not_fit_are_refused(operator, signature, words):
         operator.align(problems(signature))
 
 
-def test_a_wall_is_refused(operator):
+def test_a_wall_is_extended_unless_the_network_does_not_ask_for_it(operator):
     batch = problems()
     walled = replace(batch, grid=Grid(GRID.num_points, GRID.extent, (True, False)))
-    with pytest.raises(SignatureError, match="periodic boxes"):
+    seen = []
+    operator.network = lambda inputs, coefficients: seen.append(inputs.shape) or inputs[:, :, :1].expand(-1, -1, 2, -1, -1)
+    operator(walled)
+    type(operator).needs_periodic, before = False, True
+    try:
         operator(walled)
+    finally:
+        type(operator).needs_periodic = before
+    (rows, columns) = GRID.num_points
+    assert [tuple(shape[-2:]) for shape in seen] == [(rows, columns + -(-columns // 4)), (rows, columns)]
 
 
 def test_answers_come_back_in_physical_size():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import reduce
 from typing import get_args
 
@@ -42,31 +43,53 @@ def fit_normalization(
     }[kind]
     gauge_sizes = tuple(_median(h.size(batch)) for h in chosen)
     names = batch.signature
-    gauged = Normalization(
-        chosen,
-        gauge_sizes,
-        input_scale=(1.0,) * len(names.inputs),
-        coefficient_shift=(0.0,) * len(names.coefficients),
-        coefficient_scale=(1.0,) * len(names.coefficients),
-        output_scale=(1.0,) * len(names.outputs),
-        kind=kind,
-    ).encode(batch)
-    if kind == "joint":
-        shift = (0.0,) * len(names.coefficients)
-        # of the coefficients as they are, before the gauge: so the reference has it
-        scale = tuple(_positive(_middle(c.abs()), name) for c, name in _columns(batch.coefficients, names.coefficients))
-        unchanged = (1.0,) * len(names.inputs), (1.0,) * len(names.outputs)
-        return Normalization(chosen, gauge_sizes, unchanged[0], shift, scale, unchanged[1], kind)
-    answers = batch.require_targets() / gauged.output_scale
-    return Normalization(
-        chosen,
-        gauge_sizes,
-        tuple(_positive(_rms(gauged.inputs[:, :, i]), n) for i, n in enumerate(names.inputs)),
-        tuple(float(c.mean()) for c, _ in _columns(gauged.coefficients, names.coefficients)),
-        tuple(_spread(c, n) for c, n in _columns(gauged.coefficients, names.coefficients)),
-        tuple(_positive(_rms(answers[:, :, i]), n) for i, n in enumerate(names.outputs)),
-        kind,
+    blank = Normalization.identity(
+        num_inputs=len(names.inputs), num_coefficients=len(names.coefficients), num_outputs=len(names.outputs)
     )
+    gauge = replace(blank, homogeneities=chosen, gauge_sizes=gauge_sizes, kind=kind)
+    if kind == "joint":
+        # of the coefficients as they are, before the gauge: so the reference has it
+        sizes = (_positive(_middle(c.abs()), name) for c, name in _columns(batch.coefficients, names.coefficients))
+        return replace(gauge, coefficient_scale=tuple(sizes))
+    return _fit_constants(gauge, batch)
+
+
+def _fit_constants(gauge: Normalization, batch: Batch) -> Normalization:
+    """Return `gauge` with shifts and scales for what varies after it."""
+    names, encoded = batch.signature, gauge.encode(batch)
+    answers = batch.require_targets()
+    if encoded.output_offset is not None:
+        answers = answers - encoded.output_offset
+    # a scaling law has its zero where the physics has it; without one, a field varies about its own mean
+    field = _about_zero if gauge.homogeneities else _about_mean
+    inputs = [field(values, name) for values, name in _fields(encoded.inputs, names.inputs)]
+    outputs = [
+        (_about_zero if name in names.state else field)(values, name)
+        for values, name in _fields(answers / encoded.output_scale, names.outputs)
+    ]
+    columns = _columns(encoded.coefficients, names.coefficients)
+    return replace(
+        gauge,
+        input_shift=tuple(shift for shift, _ in inputs),
+        input_scale=tuple(scale for _, scale in inputs),
+        coefficient_shift=tuple(float(c.mean()) for c, _ in columns),
+        coefficient_scale=tuple(_spread(c, n) for c, n in columns),
+        output_shift=tuple(shift for shift, _ in outputs),
+        output_scale=tuple(scale for _, scale in outputs),
+    )
+
+
+def _fields(values: Tensor, names: tuple[str, ...]) -> list[tuple[Tensor, str]]:
+    return [(values[:, :, i], name) for i, name in enumerate(names)]
+
+
+def _about_zero(values: Tensor, name: str) -> tuple[float, float]:
+    """Return the shift and scale of a field whose zero means something."""
+    return 0.0, _positive(_rms(values), name)
+
+
+def _about_mean(values: Tensor, name: str) -> tuple[float, float]:
+    return float(values.mean()), _spread(values.flatten(), name)
 
 
 def _joined(homogeneities: tuple[Homogeneity, ...]) -> Homogeneity:
@@ -98,7 +121,7 @@ def _rms(values: Tensor) -> float:
 
 
 def _spread(column: Tensor, name: str) -> float:
-    """Return the standard deviation, or the magnitude of a coefficient that never varies."""
+    """Return the standard deviation, or the magnitude of a quantity that never varies."""
     deviation = float(column.std(correction=0))
     magnitude = _positive(float(column.abs().max()), name)
     return deviation if deviation > 1e-6 * magnitude else magnitude

@@ -6,8 +6,9 @@ Form of a batch (``S`` spatial axes, x last)::
     coefficients  (batch, coefficient)              constants of the equation, one number a sample
     targets       (batch, time, output field, *space), or None when only inputs are known
 
-Steady problems have one input frame and one target frame. Channels are found by **name** through the signature,
-never by position.
+Steady problems have one input frame and one target frame. Of an evolving system a **state** field stands in both roles
+under one name, earlier as input and later as target; what is an input only does not change in time. Channels are found
+by **name** through the signature, never by position.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class Signature:
         coefficients: names of the scalar coefficients.
         outputs: names of the output fields.
         num_spatial_dims: 1, 2 or 3.
-        evolves: True when targets lie later in time than inputs.
+        evolves: True when targets lie later in time than inputs; a name may then stand in inputs and in outputs.
     """
 
     inputs: tuple[str, ...]
@@ -44,11 +45,25 @@ class Signature:
     evolves: bool = False
 
     def __post_init__(self) -> None:
-        names = [*self.inputs, *self.coefficients, *self.outputs]
         if not self.inputs or not self.outputs:
             raise SignatureError(f"A signature needs at least one input and one output field; got {self}.")
-        if len(set(names)) != len(names):
-            raise SignatureError(f"The names of a signature must differ from each other; got {names}.")
+        answers = [name for name in self.outputs if name not in self.state]
+        names = [*self.inputs, *self.coefficients, *answers]
+        if len(set(names)) != len(names) or len(set(self.outputs)) != len(self.outputs):
+            raise SignatureError(
+                f"The names of a signature must differ from each other; got {names}. Only the state of an evolving "
+                "system is both input and output."
+            )
+
+    @property
+    def state(self) -> tuple[str, ...]:
+        """Names of the fields that evolve from input to output; none for steady problems."""
+        return tuple(name for name in self.outputs if self.evolves and name in self.inputs)
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Names of all fields, each once."""
+        return tuple(dict.fromkeys((*self.inputs, *self.outputs)))
 
     def union(self, other: Signature) -> Signature:
         """Return the signature that holds every name of both, ours first.
@@ -162,9 +177,13 @@ class Batch:
         return self.num_samples
 
     def field(self, name: str) -> Tensor:
-        """Return one named field, input or target, as ``(batch, time, *space)``."""
+        """Return one named field, the input where it is input and target, as ``(batch, time, *space)``."""
         if name in self.signature.inputs:
             return self.inputs[:, :, self.signature.inputs.index(name)]
+        return self.target(name)
+
+    def target(self, name: str) -> Tensor:
+        """Return one named target as ``(batch, time, *space)``."""
         if self.targets is None:
             raise SignatureError(f"This batch has no targets, so no '{name}'; inputs: {self.signature.inputs}.")
         return self.targets[:, :, _position(name, self.signature.outputs)]
@@ -205,11 +224,11 @@ class Batch:
         return replace(
             self,
             signature=signature,
-            inputs=torch.stack([self.field(name) for name in signature.inputs], dim=2),
+            inputs=torch.stack([self.inputs[:, :, ours.inputs.index(name)] for name in signature.inputs], dim=2),
             coefficients=torch.stack(columns, dim=1) if columns else self.coefficients,
             targets=None
             if self.targets is None
-            else torch.stack([self.field(name) for name in signature.outputs], dim=2),
+            else torch.stack([self.target(name) for name in signature.outputs], dim=2),
         )
 
     def select(self, index: Tensor | Sequence[int] | slice) -> Batch:

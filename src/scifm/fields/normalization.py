@@ -4,6 +4,8 @@ Where a system declares a `Homogeneity`, each sample is brought to unit size exa
 divided by powers of the sample's own size, and the answer is multiplied back. What varies after that is shifted and
 scaled by constants fitted on training data. With no declared homogeneity only the constants act.
 
+The state of an evolving system is answered as its change: an encoded answer of zero means that nothing moved.
+
 The reference paper's rule (divide forcing **and** coefficients by the forcing's size relative to its training median)
 is the case ``kind="joint"``: one scaling under which forcing and coefficients grow together and the solution stays.
 """
@@ -13,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from scifm.errors import ConfigError
@@ -21,6 +24,9 @@ from scifm.fields.homogeneity import Homogeneity
 
 __all__ = ["Encoded", "Normalization"]
 
+_NUMBERS = (
+    "input_shift", "input_scale", "coefficient_shift", "coefficient_scale", "output_shift", "output_scale",
+)  # fmt: skip
 NormalizationKind = Literal["homogeneous", "joint", "constant"]
 
 
@@ -32,11 +38,19 @@ class Encoded:
         inputs: ``(batch, time, channel, *space)``.
         coefficients: ``(batch, coefficient)``.
         output_scale: ``(batch, 1, output, 1, …)``: the factor that makes an encoded answer physical.
+        output_offset: what is added then, ``(batch, 1, output, *space)`` or with ones for axes along which it is
+            constant; None: nothing.
     """
 
     inputs: Tensor
     coefficients: Tensor
     output_scale: Tensor
+    output_offset: Tensor | None = None
+
+    def decode(self, answer: Tensor) -> Tensor:
+        """Return an encoded answer ``(batch, 1, output, *space)`` in physical units."""
+        scaled = answer * self.output_scale
+        return scaled if self.output_offset is None else scaled + self.output_offset
 
 
 @dataclass(frozen=True)
@@ -46,18 +60,22 @@ class Normalization:
     Args:
         homogeneities: scalings whose gauge is fixed for each sample; empty for ``kind="constant"``.
         gauge_sizes: for each homogeneity, the size that samples are brought to.
+        input_shift: one offset per input field, subtracted before the division.
         input_scale: one divisor per input field.
         coefficient_shift: one offset per coefficient, subtracted first.
         coefficient_scale: one divisor per coefficient.
+        output_shift: one offset per output field, added after the multiplication.
         output_scale: one factor per output field.
         kind: how it was fitted, for the record.
     """
 
     homogeneities: tuple[Homogeneity, ...]
     gauge_sizes: tuple[float, ...]
+    input_shift: tuple[float, ...]
     input_scale: tuple[float, ...]
     coefficient_shift: tuple[float, ...]
     coefficient_scale: tuple[float, ...]
+    output_shift: tuple[float, ...]
     output_scale: tuple[float, ...]
     kind: NormalizationKind = "homogeneous"
 
@@ -72,16 +90,37 @@ class Normalization:
         """Return the batch in numbers of order one. Targets play no part, so nothing leaks from them."""
         factors = [h.size(batch) / s for h, s in zip(self.homogeneities, self.gauge_sizes, strict=True)]
         names = batch.signature
-        field = self._powers(factors, names.inputs, batch) * self._row(self.input_scale, batch)
+        gauge = self._powers(factors, names.inputs, batch)
+        field = gauge * self._row(self.input_scale, batch)
         coefficient = self._powers(factors, names.coefficients, batch)
-        answer = self._powers(factors, names.outputs, batch) * self._row(self.output_scale, batch)
-        spatial = (1,) * batch.grid.num_spatial_dims
+        answer = self._powers(factors, names.outputs, batch)
         shift, scale = self._row(self.coefficient_shift, batch), self._row(self.coefficient_scale, batch)
+        offset = self._channels(gauge * self._row(self.input_shift, batch), batch) if any(self.input_shift) else 0.0
         return Encoded(
-            inputs=batch.inputs / field.view(*field.shape[:1], 1, -1, *spatial),
+            inputs=(batch.inputs - offset) / self._channels(field, batch),
             coefficients=(batch.coefficients / coefficient - shift) / scale,
-            output_scale=answer.view(*answer.shape[:1], 1, -1, *spatial),
+            output_scale=self._channels(answer * self._row(self.output_scale, batch), batch),
+            output_offset=self._output_offset(batch, answer),
         )
+
+    def _output_offset(self, batch: Batch, gauge: Tensor) -> Tensor | None:
+        """Return where answers start from: the last input frame of a state field, and the shift."""
+        shift = self._channels(gauge * self._row(self.output_shift, batch), batch) if any(self.output_shift) else None
+        names = batch.signature
+        if not names.state:
+            return shift
+        last = batch.inputs[:, -1:]
+        nothing = torch.zeros_like(last[:, :, :1])
+        parts = [
+            last[:, :, names.inputs.index(name), None] if name in names.state else nothing for name in names.outputs
+        ]
+        start = torch.cat(parts, dim=2)
+        return start if shift is None else start + shift
+
+    @staticmethod
+    def _channels(values: Tensor, batch: Batch) -> Tensor:
+        """Return ``(batch, channel)`` as ``(batch, 1, channel, 1, …)``, to act on fields."""
+        return values.view(*values.shape[:1], 1, -1, *(1,) * batch.grid.num_spatial_dims)
 
     @staticmethod
     def _row(values: tuple[float, ...], batch: Batch) -> Tensor:
@@ -100,9 +139,11 @@ class Normalization:
             "kind": self.kind,
             "homogeneities": [h.to_dict() for h in self.homogeneities],
             "gauge_sizes": list(self.gauge_sizes),
+            "input_shift": list(self.input_shift),
             "input_scale": list(self.input_scale),
             "coefficient_shift": list(self.coefficient_shift),
             "coefficient_scale": list(self.coefficient_scale),
+            "output_shift": list(self.output_shift),
             "output_scale": list(self.output_scale),
         }
 
@@ -110,14 +151,14 @@ class Normalization:
     def from_dict(cls, entries: dict[str, Any]) -> Normalization:
         numbers = {
             key: tuple(float(v) for v in entries[key])
-            for key in ("gauge_sizes", "input_scale", "coefficient_shift", "coefficient_scale", "output_scale")
+            for key in ("gauge_sizes", *_NUMBERS)
         }
         return cls(tuple(Homogeneity.from_dict(h) for h in entries["homogeneities"]), kind=entries["kind"], **numbers)
 
     @classmethod
     def identity(cls, *, num_inputs: int, num_coefficients: int, num_outputs: int) -> Normalization:
         """Return the normalization that changes nothing."""
-        ones = lambda n: (1.0,) * n  # noqa: E731
-        return cls(
-            (), (), ones(num_inputs), (0.0,) * num_coefficients, ones(num_coefficients), ones(num_outputs), "constant"
-        )
+        counts = {"input": num_inputs, "coefficient": num_coefficients, "output": num_outputs}
+        shifts = {f"{role}_shift": (0.0,) * count for role, count in counts.items()}
+        scales = {f"{role}_scale": (1.0,) * count for role, count in counts.items()}
+        return cls((), (), **shifts, **scales, kind="constant")

@@ -42,6 +42,7 @@ class FNOConfig(OperatorConfig):
             The operator then answers in modes below half of it only.
         residual: add each layer's input to its output.
         engine: which spectral engine (``auto``, ``gemm``, ``fft``).
+        position: see `OperatorConfig`.
         spectral_init: standard deviation of the first spectral weights, in units of 1/√width; 0 means the reference's
             rule, uniform in [0, 1/width²).
     """
@@ -79,7 +80,7 @@ class FNOConfig(OperatorConfig):
 
 
 class FNO(Operator):
-    """Fourier neural operator on periodic boxes of one to three dimensions.
+    """Fourier neural operator on boxes of one to three dimensions, periodic or extended to be so.
 
     Args:
         signature: fields and coefficients, by name; one frame in, one frame out.
@@ -97,7 +98,7 @@ class FNO(Operator):
         c = self.settings
         modes = (c.modes,) * signature.num_spatial_dims
         workspace = Workspace()
-        self.lift = Lift(len(signature.inputs), len(signature.coefficients), c.width, workspace=workspace)
+        self.lift = Lift(self.num_channels, len(signature.coefficients), c.width, workspace=workspace)
         self.layers = nn.ModuleList(
             FourierLayer(
                 c.width,

@@ -6,7 +6,7 @@ An operator knows its own `Signature`, finds every channel by name, brings numbe
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -15,12 +15,20 @@ from scifm.config import Config
 from scifm.errors import SignatureError
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.normalization import Normalization
+from scifm.models.parts.extension import extend_to_period, position_channels
 
 __all__ = ["Operator", "OperatorConfig"]
 
 
 class OperatorConfig(Config):
-    """Base of the architecture settings that live beside each network."""
+    """Base of the architecture settings that live beside each network.
+
+    Args:
+        position: give the network one more input channel for each axis: where between its ends a point lies, −1 to 1,
+            and 0 on an axis that wraps around. A network on a box with walls cannot see them otherwise.
+    """
+
+    position: bool = False
 
 
 class Operator(nn.Module):
@@ -35,6 +43,8 @@ class Operator(nn.Module):
     """
 
     kind: str = ""
+    needs_periodic: ClassVar[bool] = True
+    """Whether `network` takes its axes as periodic; on a box with walls it is then given a periodic extension."""
 
     def __init__(
         self, signature: Signature, config: OperatorConfig, *, normalization: Normalization | None = None
@@ -49,7 +59,11 @@ class Operator(nn.Module):
         )
 
     def network(self, inputs: Tensor, coefficients: Tensor) -> Tensor:
-        """Map ``(batch, time, input, *space)`` and ``(batch, coefficient)`` to ``(batch, time, output, *space)``."""
+        """Map ``(batch, time, channel, *space)`` and ``(batch, coefficient)`` to ``(batch, time, output, *space)``.
+
+        Channels are the input fields and, with ``config.position``, one for each axis. On a box with walls the axes are
+        longer than the grid's where ``needs_periodic``.
+        """
         raise NotImplementedError(f"{type(self).__name__} does not say how it maps fields.")
 
     def align(self, batch: Batch) -> Batch:
@@ -75,13 +89,16 @@ class Operator(nn.Module):
 
     def forward(self, batch: Batch) -> Batch:
         """Return the same problems with this operator's answers as targets."""
-        if not all(batch.grid.periodic):
-            raise SignatureError(
-                f"This operator works on periodic boxes; the grid has periodic = {batch.grid.periodic}."
-            )
         batch = self.align(batch)
         encoded = self.normalization.encode(batch)
-        return batch.with_targets(self.network(encoded.inputs, encoded.coefficients) * encoded.output_scale)
+        inputs = encoded.inputs
+        if self.config.position:
+            inputs = torch.cat([inputs, position_channels(batch.grid, inputs)], dim=2)
+        if self.needs_periodic:
+            inputs = extend_to_period(inputs, batch.grid)
+        answer = self.network(inputs, encoded.coefficients)
+        inside = tuple(slice(0, n) for n in batch.grid.num_points)
+        return batch.with_targets(encoded.decode(answer[..., *inside]))
 
     @torch.inference_mode()
     def predict(self, batch: Batch, *, batch_size: int = 64) -> Batch:
@@ -99,6 +116,11 @@ class Operator(nn.Module):
             parts.append(part.with_targets(answer.to(part.inputs)))
         self.train(was_training)
         return Batch.concatenate(parts)
+
+    @property
+    def num_channels(self) -> int:
+        """Channels of fields that `network` is given."""
+        return len(self.signature.inputs) + (self.signature.num_spatial_dims if self.config.position else 0)
 
     @property
     def num_params(self) -> int:
