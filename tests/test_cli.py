@@ -95,7 +95,7 @@ def test_generate(scifm, tmp_path):
     words = ("generate", "poisson", "--num-samples", 8, "--num-points", 16, "--knob", "anisotropy=5,10")
     told = json.loads(scifm(*words, "--out", tmp_path / "store", "--json").out)
     assert told["splits"] == {"train": 8, "valid": 1, "test": 1}
-    assert told["system"]["knobs"]["anisotropy"]["low"] == 5
+    assert told["knobs"]["anisotropy"]["low"] == 5
     table = scifm(*words, "--out", tmp_path / "store")
     assert table.status == 0
     assert "16 × 16" in table.out

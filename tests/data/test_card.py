@@ -11,23 +11,25 @@ from scifm.errors import StoreError
 
 def test_card_says_where_the_samples_came_from(toy_store):
     card = toy_store.card
-    assert card.system == {
+    assert card.generation.system == {
         "name": "toy",
         "knobs": {"stiffness": {"low": 1.0, "high": 5.0, "scale": "linear", "integer": False}},
         "options": {"broken_sample": -1},
     }
     assert card.knobs["stiffness"]["high"] == 5.0
     assert card.equation == "stiffness · solution = forcing"
-    assert (card.seed, card.dtype, card.chunk_size, card.device) == (7, "float32", 4, "cpu")
-    assert card.num_generated == 19
-    assert card.generation_seconds > 0
+    made = card.generation
+    assert (made.seed, card.dtype, made.chunk_size, made.device) == (7, "float32", 4, "cpu")
+    assert made.num_generated == 19
+    assert made.seconds > 0
+    assert (card.source, card.times, card.system_name) == (None, None, "toy")
     assert card.environment["versions"]["torch"]
 
 
 def test_rejections_are_counted_and_confessed(toy_store):
-    card = toy_store.card
-    assert (card.num_drawn, card.num_rejected) == (22, 3)  # chunks of 4, 4, 3, 3, 4 and 1 samples
-    assert card.rejection_rate == 3 / 22
+    made, card = toy_store.card.generation, toy_store.card
+    assert (made.num_drawn, made.num_rejected) == (22, 3)  # chunks of 4, 4, 3, 3, 4 and 1 samples
+    assert made.rejection_rate == 3 / 22
     assert "3 of 22" in card.known_defects[0]
 
 
@@ -47,7 +49,7 @@ def test_card_comes_back(toy_store):
 
 def test_card_of_a_newer_format_is_refused(copied):
     entries = json.loads((copied / "card.json").read_text())
-    (copied / "card.json").write_text(json.dumps({**entries, "format_version": 2}))
+    (copied / "card.json").write_text(json.dumps({**entries, "format_version": 3}))
     with pytest.raises(StoreError, match="format_version"):
         Card.read(copied)
 

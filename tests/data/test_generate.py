@@ -71,9 +71,9 @@ def test_every_system_makes_a_store_that_solves_its_equation(tmp_path, name):
     batch = store.split("train").load()
     assert batch.systems == (name,) * 6
     assert system.residual(batch).abs().max() < 1e-9 * batch.inputs.abs().max()
-    assert store.card.system == system.to_dict()
+    assert store.card.generation.system == system.to_dict()
     assert store.homogeneities == system.homogeneities
-    assert store.card.num_drawn >= 8 + store.card.num_rejected
+    assert store.card.generation.num_drawn >= 8 + store.card.generation.num_rejected
     assert generate(system, path=tmp_path / name, **settings).card == store.card
 
 
@@ -95,8 +95,8 @@ def test_an_interrupted_store_is_finished_to_the_same_bytes(tmp_path, toy, toy_s
     store = toy.make(path, progress=lambda done, total: calls.append(done))
     assert toy.content(path) == toy.content(toy_store.path)
     assert calls[0] == num_done
-    assert store.card.num_generated == 19 - num_done
-    assert (store.card.num_drawn, store.card.num_rejected) == (22, 3)
+    assert store.card.generation.num_generated == 19 - num_done
+    assert (store.card.generation.num_drawn, store.card.generation.num_rejected) == (22, 3)
     assert store.statistics == toy_store.statistics
     for name, time in kept.items():
         assert (path / name).stat().st_mtime_ns == time, "a finished file was made again"

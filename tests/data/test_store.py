@@ -109,10 +109,10 @@ def test_closing_leaves_no_file_open(toy_store):
 
 
 def test_few_files_are_open_at_a_time(toy_store, monkeypatch, toy):
-    monkeypatch.setattr("scifm.data.store._MAX_OPEN_FILES", 1)
+    monkeypatch.setattr("scifm.data.well._MAX_OPEN_FILES", 1)
     split = toy_store.split("train")
     assert toy.same(split.batch([10, 0, 5]), split.load().select([10, 0, 5]))
-    assert len(split._open._files) == 1
+    assert len(split.reader._open._files) == 1
 
 
 def test_float64_stays_float64(tmp_path, toy):

@@ -18,7 +18,10 @@ def test_a_periodic_axis_is_left_alone_and_a_walled_one_closes_smoothly():
     longer = extend_to_period(fields, WALLS)
     assert longer.shape == (2, 1, 3, 20, 12)
     assert torch.equal(longer[..., :16, :], fields)
-    low, high = torch.minimum(fields[..., -1, :], fields[..., 0, :]), torch.maximum(fields[..., -1, :], fields[..., 0, :])
+    low, high = (
+        torch.minimum(fields[..., -1, :], fields[..., 0, :]),
+        torch.maximum(fields[..., -1, :], fields[..., 0, :]),
+    )
     passage = longer[..., 16:, :]
     assert (passage >= low[..., None, :] - 1e-6).all()
     assert (passage <= high[..., None, :] + 1e-6).all()

@@ -87,7 +87,9 @@ def test_a_wall_is_extended_unless_the_network_does_not_ask_for_it(operator):
     batch = problems()
     walled = replace(batch, grid=Grid(GRID.num_points, GRID.extent, (True, False)))
     seen = []
-    operator.network = lambda inputs, coefficients: seen.append(inputs.shape) or inputs[:, :, :1].expand(-1, -1, 2, -1, -1)
+    operator.network = lambda inputs, coefficients: (
+        seen.append(inputs.shape) or inputs[:, :, :1].expand(-1, -1, 2, -1, -1)
+    )
     operator(walled)
     type(operator).needs_periodic, before = False, True
     try:

@@ -84,7 +84,14 @@ def generate(
             progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
     if as_json:
-        print_json({"path": str(store.path), "splits": store.splits, "system": store.card.system})
+        print_json(
+            {
+                "path": str(store.path),
+                "splits": store.splits,
+                "system": store.card.system_name,
+                "knobs": store.card.knobs,
+            }
+        )
     else:
         samples = ", ".join(f"{n} {split}" for split, n in store.splits.items())
         print_rows(f"Store {store.path}", [("samples", samples), *_described(store)])

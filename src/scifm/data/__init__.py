@@ -3,8 +3,9 @@
 from scifm.data.card import Card
 from scifm.data.generate import generate
 from scifm.data.normalize import fit_normalization
+from scifm.data.split import StoreSplit
 from scifm.data.statistics import Statistics
-from scifm.data.store import Store, StoreSplit, require_signature
+from scifm.data.store import Store, require_signature
 from scifm.data.stream import BatchSource, Epochs, Stream
 from scifm.data.subsets import nested_subsets, split_validation
 

@@ -14,10 +14,9 @@ from typing import Any, Literal
 from scifm.config import Config, build_config
 from scifm.errors import ConfigError, StoreError
 
-__all__ = ["Card", "FileEntry", "hash_file"]
+__all__ = ["CARD_NAME", "Card", "FileEntry", "Generation", "Source", "hash_file"]
 
 CARD_NAME = "card.json"
-_REQUEST = ("name", "system", "grid", "splits", "seed", "dtype", "chunk_size", "device")
 
 
 def hash_file(path: Path) -> str:
@@ -47,26 +46,60 @@ class FileEntry(Config):
     num_samples: int | None = None
 
 
-class Card(Config):
-    """What a store is and how it came to be.
+class Generation(Config):
+    """How samples were made from a system.
 
     Args:
-        name: name of the data set: its folder's name when it was made.
         system: ``System.to_dict()``: name, knobs, options.
-        equation: the equation, signs included.
-        homogeneities: ``Homogeneity.to_dict()`` of each exact scaling of the system.
-        grid: ``Grid.to_dict()``.
-        signature: ``Signature.to_dict()``.
-        splits: number of samples by split.
         seed: seed of every draw.
-        dtype: precision of the stored numbers, and of the solver that made them.
         chunk_size: samples a file; the draws depend on it.
         device: kind of device that drew the samples.
         num_drawn: samples drawn, accepted or not.
         num_rejected: samples drawn and rejected.
         rejection_rate: num_rejected / num_drawn: how far the stored distribution is from the one asked for.
-        generation_seconds: wall time of the last call that made samples; an earlier, interrupted call is not in it.
+        seconds: wall time of the last call that made samples; an earlier, interrupted call is not in it.
         num_generated: samples made in those seconds.
+    """
+
+    system: dict[str, Any]
+    seed: int
+    chunk_size: int
+    device: str
+    num_drawn: int
+    num_rejected: int
+    rejection_rate: float
+    seconds: float
+    num_generated: int
+
+
+class Source(Config):
+    """Which files samples were imported from, and how these were read.
+
+    Args:
+        format: key in ``scifm.data.formats.FORMATS``.
+        files: their names with their sizes in bytes.
+        mapping: which array is which field, which axis is what: ``DataMapping.to_dict()``.
+    """
+
+    format: str
+    files: dict[str, int]
+    mapping: dict[str, Any]
+
+
+class Card(Config):
+    """What a store is and how it came to be.
+
+    Args:
+        name: name of the data set: its folder's name when it was made.
+        equation: the equation, signs included; empty when nobody told.
+        homogeneities: ``Homogeneity.to_dict()`` of each exact scaling of the system.
+        grid: ``Grid.to_dict()``.
+        signature: ``Signature.to_dict()``.
+        splits: number of trajectories by split; of a steady problem a trajectory is one sample.
+        times: physical times of the stored frames; None for steady problems.
+        dtype: precision of the stored numbers (of generated ones also of the solver that made them).
+        generation: how a system made them; None for imported data.
+        source: which files they were imported from; None for generated data.
         environment: versions, hardware, command.
         known_defects: what a user must know before trusting the data.
         files: every other file of the store by its path inside the folder.
@@ -74,35 +107,39 @@ class Card(Config):
     """
 
     name: str
-    system: dict[str, Any]
     equation: str
     homogeneities: list[dict[str, Any]]
     grid: dict[str, Any]
     signature: dict[str, Any]
     splits: dict[str, int]
-    seed: int
+    times: tuple[float, ...] | None = None
     dtype: Literal["float32", "float64"]
-    chunk_size: int
-    device: str
-    num_drawn: int
-    num_rejected: int
-    rejection_rate: float
-    generation_seconds: float
-    num_generated: int
+    generation: Generation | None = None
+    source: Source | None = None
     environment: dict[str, Any]
     known_defects: list[str]
     files: dict[str, FileEntry]
-    format_version: Literal[1] = 1
+    format_version: Literal[2] = 2
 
     @property
     def request(self) -> dict[str, Any]:
         """What was asked for: two stores with the same request hold the same samples."""
-        return {key: getattr(self, key) for key in _REQUEST}
+        asked: dict[str, Any] = {key: getattr(self, key) for key in ("name", "grid", "splits", "dtype")}
+        if self.generation is not None:
+            asked |= {key: getattr(self.generation, key) for key in ("system", "seed", "chunk_size", "device")}
+        if self.source is not None:
+            asked |= self.source.to_dict()
+        return asked
+
+    @property
+    def system_name(self) -> str:
+        """What its samples are called: the system's name, or that of imported data."""
+        return str(self.generation.system["name"]) if self.generation is not None else self.name
 
     @property
     def knobs(self) -> dict[str, Any]:
-        """The ranges the knobs were drawn from."""
-        return dict(self.system["knobs"])
+        """The ranges the knobs were drawn from; empty where none are known."""
+        return dict(self.generation.system["knobs"]) if self.generation is not None else {}
 
     @classmethod
     def read(cls, folder: Path) -> Card:
@@ -124,7 +161,7 @@ class Card(Config):
         except (OSError, ValueError, TypeError, ConfigError) as error:
             raise StoreError(
                 f"The card '{file}' is truncated or not a card of a store ({error}). Restore it from a copy, or remove "
-                "it and run the same 'scifm generate' again: finished data files are kept."
+                "it and run the same 'scifm generate' or 'scifm import' again: finished data files are kept."
             ) from error
 
     def check_sizes(self, folder: Path) -> None:
@@ -138,8 +175,8 @@ class Card(Config):
                 size = (folder / name).stat().st_size
             except OSError as error:
                 raise StoreError(
-                    f"The store '{folder}' lacks its file '{name}' ({error.strerror}). Run the same 'scifm generate' "
-                    "again: only what is missing is made anew."
+                    f"The store '{folder}' lacks its file '{name}' ({error.strerror}). Run the same "
+                    "'scifm generate' or 'scifm import' again: only what is missing is made anew."
                 ) from error
             if size != entry.num_bytes:
                 raise StoreError(

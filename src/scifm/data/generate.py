@@ -7,27 +7,25 @@ interrupted store, repairs a damaged one and returns a finished one as it is.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
-from scifm.data.card import CARD_NAME, Card, FileEntry, hash_file
-from scifm.data.statistics import summarize
-from scifm.data.store import STATISTICS_NAME, Store, StoreSplit
-from scifm.data.well import describe_folder, encode_file, read_provenance, require_steady
-from scifm.errors import ConfigError, RunError, StoreError, suggest
+from scifm.data.card import CARD_NAME, Card, Generation
+from scifm.data.store import Store
+from scifm.data.well import read_provenance
+from scifm.data.well_layout import encode_file, require_steady
+from scifm.data.writing import DTYPES, finish_store, reserved, write_part
+from scifm.errors import ConfigError, StoreError, suggest
 from scifm.fields.grid import Grid
 from scifm.fields.seeds import generator_for
-from scifm.runs import describe_environment, write_atomically
+from scifm.runs import describe_environment
 from scifm.systems.system import SamplingRecord, System
 
 __all__ = ["generate"]
@@ -36,8 +34,6 @@ Progress = Callable[[int, int], None]
 
 _SPLITS = ("train", "valid", "test")
 _HELD_OUT = 8  # one validation and one test sample for every 8 training samples, as in the reference study
-_DTYPES = {torch.float32: "float32", torch.float64: "float64"}
-_LOCK_NAME = "LOCK"
 _SPARE_BYTES = 1024 * 1024  # card, statistics, headers
 
 
@@ -75,7 +71,7 @@ class _Job:
             "grid": self.grid.to_dict(),
             "splits": self.splits,
             "seed": self.seed,
-            "dtype": _DTYPES[self.dtype],
+            "dtype": DTYPES[self.dtype],
             "chunk_size": self.chunk_size,
             "device": self.device.type,
         }
@@ -140,14 +136,14 @@ def generate(
             full; finished files are kept.
     """
     require_steady(system.signature)
-    if dtype not in _DTYPES:
+    if dtype not in DTYPES:
         raise ConfigError(f"dtype must be torch.float32 or torch.float64; got {dtype}.")
     if chunk_size < 1:
         raise ConfigError(f"chunk_size must be at least 1; got {chunk_size}.")
     splits, grid = _splits(num_samples), _grid(system, grid, num_points)
     job = _Job(system, Path(path).expanduser(), grid, splits, seed, dtype, chunk_size, torch.device(device))
     if not _is_finished(job):
-        with _reserved(job.path):
+        with reserved(job.path):
             _finish(job, *_make(job, _pending(job), progress))
     return Store.open(job.path)
 
@@ -173,40 +169,6 @@ def _grid(system: System, grid: Grid | None, num_points: int | None) -> Grid:
         assert num_points is not None
         return Grid.square(num_points, num_spatial_dims=system.signature.num_spatial_dims)
     return grid
-
-
-def _write(path: Path, content: bytes) -> None:
-    try:
-        write_atomically(path, content)
-    except RunError as error:
-        raise StoreError(f"{error} Then run the same 'scifm generate' again: what is finished is kept.") from error
-
-
-@contextmanager
-def _reserved(path: Path) -> Iterator[None]:
-    """Hold the folder against a second writer, and clear away what a killed one left half written."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        handle = (path / _LOCK_NAME).open("a")
-    except OSError as error:
-        raise StoreError(
-            f"Cannot write a store into '{path}': {error.strerror or error}. Choose a folder that you may write to, "
-            "with --out or path=."
-        ) from error
-    with handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise StoreError(
-                f"The store '{path}' is being written by another process ({error.strerror}). Wait for it, stop it, or "
-                "choose another folder."
-            ) from error
-        try:
-            for leftover in (*path.glob(".*.part"), *path.glob("data/*/.*.part")):
-                leftover.unlink(missing_ok=True)
-            yield
-        finally:
-            (path / _LOCK_NAME).unlink(missing_ok=True)
 
 
 def _refuse_other(place: str, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
@@ -289,7 +251,7 @@ def _make(job: _Job, pending: list[_Chunk], progress: Progress | None) -> tuple[
             chunk.num_samples, job.grid, generator, dtype=job.dtype, device=job.device, record=record
         )
         origin = {**job.origin(chunk), "drawn": record.drawn, "rejected": record.rejected}
-        _write(job.path / chunk.name, encode_file(batch, name=job.request["name"], provenance=origin))
+        write_part(job.path / chunk.name, encode_file(batch, name=job.request["name"], provenance=origin))
         done += chunk.num_samples
         if progress is not None:
             progress(done, total)
@@ -297,41 +259,28 @@ def _make(job: _Job, pending: list[_Chunk], progress: Progress | None) -> tuple[
 
 
 def _finish(job: _Job, seconds: float, num_generated: int) -> None:
-    """Write statistics, description and, last, the card: a folder with a card is a finished store."""
-    chunks, name = job.chunks(), job.request["name"]
-    train = tuple((job.path / c.name, c.num_samples) for c in chunks if c.split == "train")
-    split = StoreSplit(train, job.system.signature, job.grid, job.system.name, job.dtype)
-    statistics = summarize(split.batches(job.chunk_size)).to_dict()
-    split.close()
-    description = describe_folder(name, job.system.signature, job.grid, [c.num_samples for c in chunks])
-    for file, entries in ((STATISTICS_NAME, statistics), (f"{name}.yaml", description)):
-        _write(job.path / file, yaml.safe_dump(entries, sort_keys=False).encode())
-    names = {**{c.name: c.num_samples for c in chunks}, STATISTICS_NAME: None, f"{name}.yaml": None}
-    files = {file: _entry(job.path / file, count) for file, count in names.items()}
+    chunks, request = job.chunks(), job.request
     origins = [read_provenance(job.path / chunk.name) for chunk in chunks]
     drawn, rejected = (sum(int(origin[key]) for origin in origins) for key in ("drawn", "rejected"))
-    card = Card(
-        **job.request,
-        equation=job.system.equation,
-        homogeneities=[h.to_dict() for h in job.system.homogeneities],
-        signature=job.system.signature.to_dict(),
+    generation = Generation(
+        **{key: request.pop(key) for key in ("system", "seed", "chunk_size", "device")},
         num_drawn=drawn,
         num_rejected=rejected,
         rejection_rate=rejected / drawn if drawn else 0.0,
-        generation_seconds=seconds,
+        seconds=seconds,
         num_generated=num_generated,
+    )
+    card = Card(
+        **request,
+        equation=job.system.equation,
+        homogeneities=[h.to_dict() for h in job.system.homogeneities],
+        signature=job.system.signature.to_dict(),
+        generation=generation,
         environment=describe_environment(),
         known_defects=_known_defects(drawn, rejected),
-        files=files,
+        files={},
     )
-    _write(
-        job.path / CARD_NAME,
-        (json.dumps(card.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode(),
-    )
-
-
-def _entry(file: Path, num_samples: int | None) -> FileEntry:
-    return FileEntry(num_bytes=file.stat().st_size, sha256=hash_file(file), num_samples=num_samples)
+    finish_store(job.path, card, {chunk.name: chunk.num_samples for chunk in chunks})
 
 
 def _known_defects(drawn: int, rejected: int) -> list[str]:

@@ -6,7 +6,7 @@ tools ask for.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -51,13 +51,13 @@ class Statistics:
     Args:
         fields: of every input and output field.
         coefficients: of every coefficient.
-        outputs: names of those fields that are outputs.
+        changes: of every output: how it changes from one frame to the next.
         num_samples: samples they were taken from.
     """
 
     fields: dict[str, Summary]
     coefficients: dict[str, Summary]
-    outputs: tuple[str, ...]
+    changes: dict[str, Summary]
     num_samples: int
 
     def __getitem__(self, name: str) -> Summary:
@@ -74,12 +74,12 @@ class Statistics:
     def to_dict(self) -> dict[str, Any]:
         """Return the entries of ``stats.yaml``.
 
-        The change from one frame to the next, which The Well also asks for (``mean_delta`` …), goes from the blank
-        frame of a steady problem to its solution, so it is the solution itself.
+        The change from one frame to the next (``mean_delta`` …), which The Well also asks for, goes from the blank
+        frame of a steady problem to its solution, so there it is the solution itself.
         """
         table: dict[str, Any] = {row: {n: getattr(s, row) for n, s in self.fields.items()} for row in _ROWS}
-        for row in ("mean", "std", "rms"):
-            table[f"{row}_delta"] = {name: table[row][name] for name in self.outputs}
+        for row in _ROWS:
+            table[f"{row}_delta"] = {name: getattr(s, row) for name, s in self.changes.items()}
         table["coefficients"] = {row: {n: getattr(s, row) for n, s in self.coefficients.items()} for row in _ROWS}
         table["num_samples"] = self.num_samples
         return table
@@ -88,13 +88,14 @@ class Statistics:
     def from_dict(cls, entries: Mapping[str, Any]) -> Statistics:
         """Read the entries of ``stats.yaml``; KeyError or TypeError if some are missing."""
 
-        def summaries(table: Mapping[str, Any]) -> dict[str, Summary]:
-            return {name: Summary(**{row: float(table[row][name]) for row in _ROWS}) for name in table["mean"]}
+        def summaries(table: Mapping[str, Any], ending: str = "") -> dict[str, Summary]:
+            rows = {row: table[row + ending] for row in _ROWS}
+            return {name: Summary(**{r: float(v[name]) for r, v in rows.items()}) for name in rows["mean"]}
 
         return cls(
             summaries(entries),
             summaries(entries["coefficients"]),
-            tuple(entries["mean_delta"]),
+            summaries(entries, "_delta"),
             int(entries["num_samples"]),
         )
 
@@ -141,11 +142,13 @@ class _Gatherer:
 def summarize(batches: Iterable[Batch]) -> Statistics:
     """Return the statistics of all samples of `batches`, which may come one by one from disk.
 
+    A state counts as it stands in the inputs: the last frame of a trajectory, which is only ever a target, is left out.
+
     Raises:
         DataError: if there is no sample.
         SignatureError: if the batches differ in signature, or have no targets.
     """
-    gatherers: dict[str, _Gatherer] = {}
+    gatherers: dict[str, dict[str, _Gatherer]] = {"field": {}, "coefficient": {}, "change": {}}
     signature, num_samples = None, 0
     for batch in batches:
         signature = signature or batch.signature
@@ -154,15 +157,21 @@ def summarize(batches: Iterable[Batch]) -> Statistics:
         if not batch.num_samples:
             continue
         num_samples += batch.num_samples
-        for name in (*signature.inputs, *signature.outputs):
-            gatherers.setdefault(name, _Gatherer()).add(batch.field(name).flatten(1))
-        for name in signature.coefficients:
-            gatherers.setdefault(name, _Gatherer()).add(batch.coefficient(name)[:, None])
+        for role, name, values in _quantities(batch):
+            gatherers[role].setdefault(name, _Gatherer()).add(values.flatten(1))
     if signature is None or not num_samples:
         raise DataError("Statistics need at least one sample; none was given.")
-    return Statistics(
-        {name: gatherers[name].summary() for name in (*signature.inputs, *signature.outputs)},
-        {name: gatherers[name].summary() for name in signature.coefficients},
-        signature.outputs,
-        num_samples,
+    fields, coefficients, changes = (
+        {name: gatherer.summary() for name, gatherer in gatherers[role].items()} for role in gatherers
     )
+    still = {name: fields[name] for name in signature.outputs if name not in signature.state}
+    return Statistics(fields, coefficients, {name: (changes | still)[name] for name in signature.outputs}, num_samples)
+
+
+def _quantities(batch: Batch) -> Iterator[tuple[str, str, Tensor]]:
+    for name in batch.signature.fields:
+        yield "field", name, batch.field(name)
+    for name in batch.signature.coefficients:
+        yield "coefficient", name, batch.coefficient(name)[:, None]
+    for name in batch.signature.state:
+        yield "change", name, batch.target(name) - batch.field(name)

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from scifm.data.store import StoreSplit
+from scifm.data.split import StoreSplit
 from scifm.errors import ConfigError, DataError
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid

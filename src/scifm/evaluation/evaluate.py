@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from scifm.data.store import StoreSplit
+from scifm.data.split import StoreSplit
 from scifm.errors import ConfigError, DataError, suggest
 from scifm.evaluation.pointwise import METRICS
 from scifm.fields.batch import Batch

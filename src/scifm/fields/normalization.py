@@ -149,10 +149,7 @@ class Normalization:
 
     @classmethod
     def from_dict(cls, entries: dict[str, Any]) -> Normalization:
-        numbers = {
-            key: tuple(float(v) for v in entries[key])
-            for key in ("gauge_sizes", *_NUMBERS)
-        }
+        numbers = {key: tuple(float(v) for v in entries[key]) for key in ("gauge_sizes", *_NUMBERS)}
         return cls(tuple(Homogeneity.from_dict(h) for h in entries["homogeneities"]), kind=entries["kind"], **numbers)
 
     @classmethod

@@ -97,8 +97,8 @@ class Operator(nn.Module):
         if self.needs_periodic:
             inputs = extend_to_period(inputs, batch.grid)
         answer = self.network(inputs, encoded.coefficients)
-        inside = tuple(slice(0, n) for n in batch.grid.num_points)
-        return batch.with_targets(encoded.decode(answer[..., *inside]))
+        inside: tuple[Any, ...] = (..., *(slice(0, n) for n in batch.grid.num_points))
+        return batch.with_targets(encoded.decode(answer[inside]))
 
     @torch.inference_mode()
     def predict(self, batch: Batch, *, batch_size: int = 64) -> Batch:

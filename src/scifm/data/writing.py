@@ -1,0 +1,104 @@
+"""Making a store: the folder is held against others, every file is written whole, and the card comes last.
+
+A folder with a card is a finished store, so whatever happens before leaves an unfinished one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+import yaml
+
+from scifm.data.card import CARD_NAME, Card, FileEntry, hash_file
+from scifm.data.statistics import summarize
+from scifm.data.store import STATISTICS_NAME, Store
+from scifm.data.well_layout import describe_folder
+from scifm.errors import RunError, StoreError
+from scifm.fields.batch import Signature
+from scifm.fields.grid import Grid
+from scifm.runs import write_atomically
+
+__all__ = ["DTYPES", "finish_store", "reserved", "write_part"]
+
+DTYPES = {torch.float32: "float32", torch.float64: "float64"}
+_LOCK_NAME = "LOCK"
+_BATCH_BYTES = 32 * 1024 * 1024  # read at a time for the statistics
+
+
+def write_part(path: Path, content: bytes) -> None:
+    """Write one file of a store atomically.
+
+    Raises:
+        StoreError: if it cannot be written.
+    """
+    try:
+        write_atomically(path, content)
+    except RunError as error:
+        raise StoreError(f"{error} Then run the same command again: what is finished is kept.") from error
+
+
+@contextmanager
+def reserved(path: Path) -> Iterator[None]:
+    """Hold the folder against a second writer, and clear away what a killed one left half written.
+
+    Raises:
+        StoreError: if it is in use, or cannot be written.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        handle = (path / _LOCK_NAME).open("a")
+    except OSError as error:
+        raise StoreError(
+            f"Cannot write a store into '{path}': {error.strerror or error}. Choose a folder that you may write to, "
+            "with --out or path=."
+        ) from error
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StoreError(
+                f"The store '{path}' is being written by another process ({error.strerror}). Wait for it, stop it, or "
+                "choose another folder."
+            ) from error
+        try:
+            for leftover in (*path.glob(".*.part"), *path.glob("data/*/.*.part")):
+                leftover.unlink(missing_ok=True)
+            yield
+        finally:
+            (path / _LOCK_NAME).unlink(missing_ok=True)
+
+
+def finish_store(path: Path, card: Card, chunks: Mapping[str, int]) -> None:
+    """Write statistics, description and, last, the card.
+
+    Args:
+        path: folder of the store.
+        card: all but its ``files``.
+        chunks: the data files with the trajectories each holds.
+
+    Raises:
+        StoreError, DataError: if a file cannot be read back or written.
+    """
+    signature, grid = Signature.from_dict(card.signature), Grid.from_dict(card.grid)
+    split = Store.unfinished(path, card, chunks).split("train")
+    num_points = len(signature.inputs) + len(signature.outputs)
+    for points in grid.num_points:
+        num_points *= points
+    statistics = summarize(split.batches(max(1, _BATCH_BYTES // (8 * num_points)))).to_dict()
+    split.close()
+    num_frames = len(card.times) if card.times is not None else None
+    description = describe_folder(card.name, signature, grid, list(chunks.values()), num_frames)
+    for file, entries in ((STATISTICS_NAME, statistics), (f"{card.name}.yaml", description)):
+        write_part(path / file, yaml.safe_dump(entries, sort_keys=False).encode())
+    names = {**chunks, STATISTICS_NAME: None, f"{card.name}.yaml": None}
+    files = {
+        file: FileEntry(num_bytes=(path / file).stat().st_size, sha256=hash_file(path / file), num_samples=count)
+        for file, count in names.items()
+    }
+    text = json.dumps(card.model_copy(update={"files": files}).to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
+    write_part(path / CARD_NAME, (text + "\n").encode())
