@@ -8,7 +8,6 @@ interrupted store, repairs a damaged one and returns a finished one as it is.
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from scifm.data.card import CARD_NAME, Card, Generation
 from scifm.data.store import Store
 from scifm.data.well import read_provenance
 from scifm.data.well_layout import encode_file, require_steady
-from scifm.data.writing import DTYPES, finish_store, reserved, write_part
+from scifm.data.writing import DTYPES, finish_store, refuse_other, require_space, reserved, write_part
 from scifm.errors import ConfigError, StoreError, suggest
 from scifm.fields.grid import Grid
 from scifm.fields.seeds import generator_for
@@ -34,7 +33,6 @@ Progress = Callable[[int, int], None]
 
 _SPLITS = ("train", "valid", "test")
 _HELD_OUT = 8  # one validation and one test sample for every 8 training samples, as in the reference study
-_SPARE_BYTES = 1024 * 1024  # card, statistics, headers
 
 
 @dataclass(frozen=True)
@@ -171,22 +169,12 @@ def _grid(system: System, grid: Grid | None, num_points: int | None) -> Grid:
     return grid
 
 
-def _refuse_other(place: str, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
-    differing = [key for key in ours if theirs.get(key) != ours[key]]
-    if differing:
-        details = "; ".join(f"{key} is {theirs.get(key)!r} there and {ours[key]!r} here" for key in differing)
-        raise StoreError(
-            f"'{place}' belongs to a store made with other settings: {details}. Nothing was overwritten. Choose "
-            "another folder, remove the old store, or use its settings."
-        )
-
-
 def _card(job: _Job) -> Card | None:
     """Return the card that is there, if it is the one of this job."""
     if not (job.path / CARD_NAME).is_file():
         return None
     card = Card.read(job.path)
-    _refuse_other(str(job.path), card.request, job.request)
+    refuse_other(str(job.path), card.request, job.request)
     return card
 
 
@@ -205,7 +193,7 @@ def _pending(job: _Job) -> list[_Chunk]:
         if file not in present or (entry is not None and file.stat().st_size != entry.num_bytes):
             pending.append(chunk)
         elif entry is None:
-            _refuse_other(str(file), read_provenance(file), job.origin(chunk))
+            refuse_other(str(file), read_provenance(file), job.origin(chunk))
     foreign = sorted(present - set(chunks))
     if foreign:
         raise StoreError(
@@ -226,19 +214,9 @@ def _is_finished(job: _Job) -> bool:
     return True
 
 
-def _require_space(job: _Job, pending: list[_Chunk]) -> None:
-    needed = sum(map(job.num_bytes, pending)) + _SPARE_BYTES
-    free = shutil.disk_usage(job.path).free
-    if needed > free:
-        raise StoreError(
-            f"The store '{job.path}' needs {needed / 1e6:.0f} MB more and {free / 1e6:.0f} MB are free. Free some "
-            "space, choose another disk, or ask for fewer samples or points. Nothing was started."
-        )
-
-
 def _make(job: _Job, pending: list[_Chunk], progress: Progress | None) -> tuple[float, int]:
     """Make the missing chunks; return the seconds this took and the samples made."""
-    _require_space(job, pending)
+    require_space(job.path, sum(map(job.num_bytes, pending)))
     total = sum(job.splits.values())
     done = total - sum(chunk.num_samples for chunk in pending)
     start = time.perf_counter()

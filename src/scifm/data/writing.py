@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import fcntl
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -23,10 +25,11 @@ from scifm.fields.batch import Signature
 from scifm.fields.grid import Grid
 from scifm.runs import write_atomically
 
-__all__ = ["DTYPES", "finish_store", "reserved", "write_part"]
+__all__ = ["DTYPES", "finish_store", "refuse_other", "require_space", "reserved", "write_part"]
 
 DTYPES = {torch.float32: "float32", torch.float64: "float64"}
 _LOCK_NAME = "LOCK"
+_SPARE_BYTES = 1024 * 1024  # card, statistics, headers
 _BATCH_BYTES = 32 * 1024 * 1024  # read at a time for the statistics
 
 
@@ -71,6 +74,27 @@ def reserved(path: Path) -> Iterator[None]:
             yield
         finally:
             (path / _LOCK_NAME).unlink(missing_ok=True)
+
+
+def require_space(path: Path, num_bytes: int) -> None:
+    """Raise StoreError if the disk of the folder `path` has less than `num_bytes` and some for the card free."""
+    needed, free = num_bytes + _SPARE_BYTES, shutil.disk_usage(path).free
+    if needed > free:
+        raise StoreError(
+            f"The store '{path}' needs {needed / 1e6:.0f} MB more and {free / 1e6:.0f} MB are free. Free some "
+            "space, choose another disk, or ask for fewer samples or points. Nothing was started."
+        )
+
+
+def refuse_other(place: str, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
+    """Raise StoreError if what lies at `place` was made with other settings than ours; says which differ."""
+    differing = [key for key in ours if theirs.get(key) != ours[key]]
+    if differing:
+        details = "; ".join(f"{key} is {theirs.get(key)!r} there and {ours[key]!r} here" for key in differing)
+        raise StoreError(
+            f"'{place}' belongs to a store made with other settings: {details}. Nothing was overwritten. Choose "
+            "another folder, remove the old store, or use its settings."
+        )
 
 
 def finish_store(path: Path, card: Card, chunks: Mapping[str, int]) -> None:

@@ -1,0 +1,118 @@
+"""What a foreign file holds, before anything is read: named arrays, numbers, and who made the file.
+
+Arrays are lazy: they have a shape and a dtype and give a block when they are sliced. What lies in many files or groups
+is told as one array with a trajectory axis in front.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+__all__ = ["WHOLE", "Concatenated", "Contents", "LazyArray", "Stacked", "nothing_to_close"]
+
+WHOLE = "all"
+"""Name of the only part of contents that are not split into training, validation and test data."""
+
+Index = tuple[slice, ...]
+
+
+class LazyArray(Protocol):
+    """An array on disk. HDF5 data sets, memory maps and plain arrays are such; formats wrap what is not."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length of each axis."""
+        ...
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of the numbers."""
+        ...
+
+    def __getitem__(self, index: Any) -> Any:
+        """Return the block of a tuple of slices with step 1, one an axis, as a NumPy array."""
+        ...
+
+
+def _overlaps(wanted: slice, lengths: Sequence[int]) -> list[tuple[int, slice]]:
+    """Return which members of a row of parts a range touches, and where in each."""
+    pieces, first = [], 0
+    for place, length in enumerate(lengths):
+        start, stop = max(wanted.start, first), min(wanted.stop, first + length)
+        if start < stop:
+            pieces.append((place, slice(start - first, stop - first)))
+        first += length
+    return pieces
+
+
+class Concatenated:
+    """Arrays joined along their first axis.
+
+    Args:
+        parts: arrays alike in all axes but the first.
+    """
+
+    def __init__(self, parts: Sequence[LazyArray]) -> None:
+        self.parts = list(parts)
+        self.dtype = np.result_type(*(part.dtype for part in self.parts))
+        self.shape = (sum(part.shape[0] for part in self.parts), *self.parts[0].shape[1:])
+
+    def __getitem__(self, index: Index) -> np.ndarray:
+        pieces = _overlaps(index[0], [part.shape[0] for part in self.parts])
+        blocks = [np.asarray(self.parts[place][where, *index[1:]]) for place, where in pieces]
+        return np.concatenate(blocks) if len(blocks) != 1 else blocks[0]
+
+
+class Stacked:
+    """Arrays of one shape told as one, with a new axis in front.
+
+    Args:
+        parts: arrays alike in all axes.
+    """
+
+    def __init__(self, parts: Sequence[LazyArray]) -> None:
+        self.parts = list(parts)
+        self.dtype = np.result_type(*(part.dtype for part in self.parts))
+        self.shape = (len(self.parts), *self.parts[0].shape)
+
+    def __getitem__(self, index: Index) -> np.ndarray:
+        return np.stack([np.asarray(part[index[1:]]) for part in self.parts[index[0]]])
+
+
+def nothing_to_close() -> None:
+    """Close contents that hold nothing open."""
+
+
+@dataclass(frozen=True)
+class Contents:
+    """The arrays of a file or folder.
+
+    Args:
+        path: what was opened.
+        files: every file that was found, in order.
+        parts: arrays by name, by part: ``train``, ``valid``, ``test``, or `WHOLE` where the file is not split.
+        attributes: single numbers by name, such as a viscosity told once for the whole file.
+        axes: names of an array's axes where the file tells them.
+        periodic: whether an axis wraps around, where the file tells it.
+        remarks: what a user should know about this file.
+        close: closes what is open.
+    """
+
+    path: Path
+    files: tuple[Path, ...]
+    parts: Mapping[str, Mapping[str, LazyArray]]
+    attributes: Mapping[str, float] = field(default_factory=dict)
+    axes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    periodic: Mapping[str, bool] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+    close: Callable[[], None] = nothing_to_close
+
+    @property
+    def arrays(self) -> Mapping[str, LazyArray]:
+        """The arrays of the first part; the other parts have the same names."""
+        return next(iter(self.parts.values()))

@@ -1,0 +1,63 @@
+"""`Format`: what every import route offers."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterable
+from pathlib import Path
+
+from scifm.data.formats.contents import Contents
+from scifm.data.formats.mapping import DataMapping
+from scifm.errors import StoreError
+
+__all__ = ["Format", "files_under", "unreadable"]
+
+
+class Format(abc.ABC):
+    """One kind of file that can be imported. Adding an instance to ``FORMATS`` buys the contract tests.
+
+    Class variables:
+        name: key in ``FORMATS``.
+        title: what it is, in a few words.
+        needs_map: whether a user has to write the mapping, because the files do not say enough.
+    """
+
+    name: str
+    title: str
+    needs_map: bool = False
+
+    @abc.abstractmethod
+    def sniff(self, path: Path) -> str | None:
+        """Return why `path` looks like one of ours, in a few words, or None; never raises, reads names and shapes only."""
+
+    @abc.abstractmethod
+    def read(self, path: Path) -> Contents:
+        """Return the arrays of `path`, nothing of them read yet.
+
+        Raises:
+            StoreError: if the file is truncated, damaged or of another kind; says which and what to do.
+        """
+
+    @abc.abstractmethod
+    def propose(self, contents: Contents) -> DataMapping:
+        """Return the mapping that would be used if nobody gave another.
+
+        Raises:
+            ConfigError: if the contents do not say enough; says what has to be told.
+        """
+
+
+def files_under(path: Path, endings: Iterable[str]) -> tuple[Path, ...]:
+    """Return the file `path`, or the files of these endings under the folder `path`, sorted."""
+    endings = tuple(endings)
+    if path.is_file():
+        return (path,) if path.name.endswith(endings) else ()
+    return tuple(sorted(file for file in path.rglob("*") if file.is_file() and file.name.endswith(endings)))
+
+
+def unreadable(path: Path, title: str, error: Exception) -> StoreError:
+    """Return the error for a file that cannot be read as what it seemed to be."""
+    return StoreError(
+        f"'{path}' cannot be read as {title}: it is truncated, damaged or of another kind ({error}). Copy it again, or "
+        "see what it is with 'scifm inspect'."
+    )

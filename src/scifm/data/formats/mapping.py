@@ -1,0 +1,213 @@
+"""`DataMapping`: which array of a file is which field, and which axis is what.
+
+In TOML::
+
+    format = "arrays"
+    periodic = { x = true, y = true }
+    extent = { x = 1.0, y = 1.0 }
+    time = { start = 0.0, interval = 0.1 }      # or the name of an array; leave out for steady problems
+
+    [fields.concentration]
+    array = "u"
+    axes = ["trajectory", "time", "y", "x"]     # in array order
+    role = "state"                              # state | input | output
+
+    [coefficients]
+    diffusivity = "D"                           # one number a trajectory; or a number for all of them
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from scifm.config import Config
+from scifm.errors import ConfigError, SignatureError
+from scifm.fields.batch import Signature
+
+__all__ = ["AXES", "CoefficientMapping", "DataMapping", "FieldMapping", "TimeAxis"]
+
+SPACE = ("z", "y", "x")
+AXES = ("trajectory", "time", *SPACE, "channel", "-")
+
+
+class FieldMapping(Config):
+    """One field.
+
+    Args:
+        array: name of the array that holds it.
+        axes: what each axis of the array is, in array order: ``trajectory``, ``time``, ``x``, ``y``, ``z``, ``channel``,
+            or ``-`` for an axis of length 1 that means nothing.
+        role: ``state`` evolves and is input and output; ``input`` is given; ``output`` is asked for.
+        channel: position on the channel axis, if there is one.
+    """
+
+    array: str
+    axes: tuple[str, ...]
+    role: Literal["state", "input", "output"] = "state"
+    channel: int | None = Field(None, ge=0)
+
+    @field_validator("axes")
+    @classmethod
+    def _known_axes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = [axis for axis in value if axis not in AXES]
+        named = [axis for axis in value if axis != "-"]
+        if unknown or len(set(named)) != len(named):
+            raise ValueError(f"every axis is one of {', '.join(AXES)}, each but '-' at most once")
+        if not set(named) & set(SPACE):
+            raise ValueError("a field needs at least one of the axes x, y, z")
+        return value
+
+    @model_validator(mode="after")
+    def _channel_and_axis(self) -> FieldMapping:
+        if ("channel" in self.axes) != (self.channel is not None):
+            raise ValueError("give channel (a position) exactly where axes hold 'channel'")
+        return self
+
+    @property
+    def space(self) -> tuple[str, ...]:
+        """Its axes of space, in the house's order: x last."""
+        return tuple(axis for axis in SPACE if axis in self.axes)
+
+
+class CoefficientMapping(Config):
+    """One coefficient: an array, or one number for all trajectories.
+
+    Args:
+        array: name of an array with one number a trajectory, or of an attribute of the file.
+        channel: column, of an array with several numbers a trajectory.
+        value: the number itself.
+    """
+
+    array: str | None = None
+    channel: int | None = Field(None, ge=0)
+    value: float | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, value: object) -> object:
+        if isinstance(value, str):
+            return {"array": value}
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            return {"value": value}
+        return value
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> CoefficientMapping:
+        if (self.array is None) == (self.value is None):
+            raise ValueError("give either the name of an array or attribute, or a number")
+        if self.value is not None and not math.isfinite(self.value):
+            raise ValueError("the number must be finite")
+        return self
+
+
+class TimeAxis(Config):
+    """Times of equally spaced frames.
+
+    Args:
+        start: of the first frame.
+        interval: from one frame to the next.
+    """
+
+    start: float = 0.0
+    interval: float = Field(1.0, gt=0, allow_inf_nan=False)
+
+
+class DataMapping(Config):
+    """How a foreign file becomes a store.
+
+    Args:
+        format: key in ``scifm.data.formats.FORMATS``.
+        fields: by the name they shall have.
+        coefficients: by the name they shall have.
+        time: name of the array of times, or equally spaced times; absent for steady problems.
+        extent: length of each axis of space; with walls from the first point to the last, periodic one spacing more.
+        periodic: whether each axis of space wraps around.
+        repeated_end: axes whose last point repeats the first; it is left out.
+        every: keep every n-th frame.
+        dtype: precision of the numbers in the store.
+        splits: share of the trajectories by split, for files that are not split already.
+        seed: of the order in which trajectories are dealt out to splits.
+        equation: the equation, if it is known, for the card.
+        known_defects: what a user must know before trusting the data, for the card.
+    """
+
+    format: str
+    fields: dict[str, FieldMapping] = Field(min_length=1)
+    coefficients: dict[str, CoefficientMapping] = Field(default_factory=dict)
+    time: str | TimeAxis | None = None
+    extent: dict[str, float]
+    periodic: dict[str, bool]
+    repeated_end: tuple[str, ...] = ()
+    every: int = Field(1, ge=1)
+    dtype: Literal["float32", "float64"] = "float32"
+    splits: dict[Literal["train", "valid", "test"], float] = Field(
+        default_factory=lambda: {"train": 0.8, "valid": 0.1, "test": 0.1}
+    )
+    seed: int = 0
+    equation: str = ""
+    known_defects: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> DataMapping:
+        spaces = {name: entry.space for name, entry in self.fields.items()}
+        if len(set(spaces.values())) != 1:
+            raise ValueError(f"all fields need the same axes of space; they have {spaces}")
+        for key in ("extent", "periodic"):
+            given = getattr(self, key)
+            if set(given) != set(self.space):
+                raise ValueError(f"{key} must be given for exactly {', '.join(self.space)}; it is for {list(given)}")
+        if not set(self.repeated_end) <= {axis for axis in self.space if self.periodic[axis]}:
+            raise ValueError(f"repeated_end names axes that are periodic; got {list(self.repeated_end)}")
+        self._check_times()
+        total = sum(self.splits.values())
+        if (
+            self.splits.get("train", 0) <= 0
+            or min(self.splits.values()) < 0
+            or not math.isclose(total, 1, abs_tol=1e-6)
+        ):
+            raise ValueError(f"splits are shares that sum to 1, with some to train on; got {self.splits}")
+        return self
+
+    def _check_times(self) -> None:
+        states = [name for name, entry in self.fields.items() if entry.role == "state"]
+        if states and self.time is None:
+            raise ValueError(f"{', '.join(states)} evolve, so 'time' is needed: an array's name, or start and interval")
+        if self.time is not None and not states:
+            raise ValueError("'time' is for fields of role 'state'; there is none")
+        for name, entry in self.fields.items():
+            if entry.role != "state" and self.time is None and "time" in entry.axes:
+                raise ValueError(f"'{name}' has a time axis in a steady problem; call the axis '-' if it has length 1")
+            if entry.role == "input" and self.time is not None and "time" in entry.axes:
+                raise ValueError(f"'{name}' has a time axis, and an input does not change in time; make it a state")
+            if entry.role != "input" and self.time is not None and "time" not in entry.axes:
+                raise ValueError(f"'{name}' evolves and has no time axis in {list(entry.axes)}")
+
+    @property
+    def space(self) -> tuple[str, ...]:
+        """Axes of space, in the house's order: x last."""
+        return next(iter(self.fields.values())).space
+
+    @property
+    def signature(self) -> Signature:
+        """The names of every batch.
+
+        Raises:
+            ConfigError: if the names do not make a signature: nothing given, or nothing asked for.
+        """
+        roles = {
+            role: tuple(name for name, entry in self.fields.items() if entry.role in (role, "state"))
+            for role in ("input", "output")
+        }
+        try:
+            return Signature(
+                roles["input"],
+                tuple(self.coefficients),
+                roles["output"],
+                len(self.space),
+                evolves=self.time is not None,
+            )
+        except SignatureError as error:
+            raise ConfigError(f"The mapping does not tell what is given and what is asked for: {error}") from error

@@ -1,0 +1,239 @@
+"""`MappedReader`: trajectories of a foreign file, in the house's order of axes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scifm.data.formats.contents import Contents, LazyArray
+from scifm.data.formats.mapping import DataMapping, FieldMapping, TimeAxis
+from scifm.data.well_layout import require_finite
+from scifm.errors import ConfigError, DataError, StoreError, suggest
+from scifm.fields.grid import Grid
+
+__all__ = ["MappedReader", "check_mapping", "frame_times", "grid_of", "trajectory_count"]
+
+_CONTIGUOUS = 1
+
+
+def _array(arrays: Mapping[str, LazyArray], name: str, what: str) -> LazyArray:
+    if name not in arrays:
+        raise ConfigError(f"Array of {what}: {suggest(name, arrays)}")
+    return arrays[name]
+
+
+def _lengths(array: LazyArray, entry: FieldMapping, what: str) -> dict[str, int]:
+    """Return the length of each named axis."""
+    shape = tuple(array.shape)
+    if len(shape) != len(entry.axes):
+        raise ConfigError(
+            f"{what}: the array '{entry.array}' has {len(shape)} axes of lengths {shape}, and the mapping names "
+            f"{len(entry.axes)}: {list(entry.axes)}. Name each axis, in array order."
+        )
+    for axis, length in zip(entry.axes, shape, strict=True):
+        if axis == "-" and length != 1:
+            raise ConfigError(
+                f"{what}: an axis of '{entry.array}' called '-' has length {length}, not 1. Shape: {shape}."
+            )
+        if axis == "channel" and entry.channel is not None and entry.channel >= length:
+            raise ConfigError(f"{what}: channel {entry.channel} of {length} in '{entry.array}'; counted from 0.")
+    return {axis: length for axis, length in zip(entry.axes, shape, strict=True) if axis != "-"}
+
+
+def check_mapping(contents: Contents, mapping: DataMapping) -> None:
+    """Check that every array is there, that axes fit and that fields agree in their lengths; reads no field.
+
+    Raises:
+        ConfigError: one line that says what does not fit.
+        DataError: if something has no length.
+    """
+    for part, arrays in contents.parts.items():
+        seen: dict[str, tuple[int, str]] = {}
+        for name, entry in mapping.fields.items():
+            lengths = _lengths(_array(arrays, entry.array, f"field '{name}'"), entry, f"Field '{name}'")
+            for axis in ("trajectory", "time", *mapping.space):
+                if axis not in lengths:
+                    continue
+                length, other = seen.setdefault(axis, (lengths[axis], name))
+                if length != lengths[axis]:
+                    raise ConfigError(
+                        f"The {axis} axis of '{name}' has length {lengths[axis]}, that of '{other}' {length} (part "
+                        f"'{part}'). Look whether the axes are named in array order."
+                    )
+                if not length:
+                    raise DataError(f"The {axis} axis of '{name}' is empty (part '{part}').")
+        for name in mapping.coefficients:
+            _coefficient(contents, arrays, mapping, name, trajectory_count(arrays, mapping))
+    frame_times(contents, mapping)
+    grid_of(contents, mapping)
+
+
+def trajectory_count(arrays: Mapping[str, LazyArray], mapping: DataMapping) -> int:
+    """Return how many trajectories a part holds; 1 where no field has a trajectory axis."""
+    for entry in mapping.fields.values():
+        if "trajectory" in entry.axes:
+            return int(arrays[entry.array].shape[entry.axes.index("trajectory")])
+    return 1
+
+
+def _coefficient(
+    contents: Contents, arrays: Mapping[str, LazyArray], mapping: DataMapping, name: str, count: int
+) -> np.ndarray:
+    """Return all values of one coefficient, ``(count,)``."""
+    entry = mapping.coefficients[name]
+    if entry.array is None:
+        return np.full(count, entry.value, dtype=np.float64)
+    if entry.array in contents.attributes:
+        return np.full(count, contents.attributes[entry.array], dtype=np.float64)
+    if entry.array not in arrays:
+        raise ConfigError(f"Coefficient '{name}': {suggest(entry.array, [*arrays, *contents.attributes])}")
+    array = arrays[entry.array]
+    if int(np.prod(array.shape, dtype=np.int64)) > 64 * max(count, 1):  # a field, not a table of numbers
+        raise ConfigError(
+            f"Coefficient '{name}': '{entry.array}' has shape {tuple(array.shape)}, not one number a trajectory."
+        )
+    values = np.asarray(array[tuple(slice(0, n) for n in array.shape)], dtype=np.float64)
+    if entry.channel is not None:
+        if values.ndim != 2 or entry.channel >= values.shape[1]:
+            raise ConfigError(
+                f"Coefficient '{name}': no column {entry.channel} in '{entry.array}' of shape {values.shape}."
+            )
+        values = values[:, entry.channel]
+    if values.size == 1:
+        return np.full(count, values.item(), dtype=np.float64)
+    if values.size != count:
+        raise ConfigError(
+            f"Coefficient '{name}': '{entry.array}' has shape {tuple(array.shape)} and there are {count} trajectories. "
+            "Give one number a trajectory, one for all, or the column of a table with channel."
+        )
+    return values.ravel()
+
+
+def frame_times(contents: Contents, mapping: DataMapping) -> tuple[float, ...] | None:
+    """Return the physical times of the frames that are kept; None for steady problems.
+
+    Raises:
+        ConfigError: if the array of times does not fit, or fewer than two frames would be kept.
+        DataError: if times do not increase.
+    """
+    if mapping.time is None:
+        return None
+    state = next(entry for entry in mapping.fields.values() if entry.role == "state")
+    num_frames = int(contents.arrays[state.array].shape[state.axes.index("time")])
+    if isinstance(mapping.time, TimeAxis):
+        times = mapping.time.start + mapping.time.interval * np.arange(num_frames)
+    else:
+        array = _array(contents.arrays, mapping.time, "times")
+        if array.shape[-1:] != (num_frames,) and array.shape[-1:] != (num_frames + 1,):
+            raise ConfigError(
+                f"The times '{mapping.time}' have shape {tuple(array.shape)} and there are {num_frames} frames."
+            )
+        values = np.asarray(array[tuple(slice(0, n) for n in array.shape)], dtype=np.float64)
+        values = values.reshape(-1, values.shape[-1])
+        if not np.allclose(values, values[:1], rtol=1e-5, atol=0):
+            raise DataError(f"The times '{mapping.time}' differ between trajectories; resample them to common ones.")
+        times = values[0, :num_frames]  # some writers store the end of the last interval too
+    kept = times[:: mapping.every]
+    if len(kept) < 2:
+        raise ConfigError(f"At least 2 frames are needed; {num_frames} are there and every {mapping.every}. is kept.")
+    if not (np.isfinite(kept).all() and (np.diff(kept) > 0).all()):
+        raise DataError(f"The times of the frames must be finite and increase; the first are {kept[:5].tolist()}.")
+    return tuple(float(t) for t in kept)
+
+
+def grid_of(contents: Contents, mapping: DataMapping) -> Grid:
+    """Return the grid of the fields.
+
+    Raises:
+        SignatureError: if an axis is too short or an extent is not positive.
+    """
+    entry = next(iter(mapping.fields.values()))
+    lengths = _lengths(contents.arrays[entry.array], entry, "Fields")
+    points = tuple(lengths[axis] - (axis in mapping.repeated_end) for axis in mapping.space)
+    extent = tuple(float(mapping.extent[axis]) for axis in mapping.space)
+    return Grid(points, extent, tuple(mapping.periodic[axis] for axis in mapping.space))
+
+
+class MappedReader:
+    """Trajectories of one part of a foreign file; axes in the house's order, nothing kept in memory.
+
+    Args:
+        contents: the open file.
+        part: which of its parts.
+        mapping: what is what; see `check_mapping`.
+        rows: which trajectories, in which order; all when left out.
+    """
+
+    def __init__(
+        self, contents: Contents, part: str, mapping: DataMapping, rows: Sequence[int] | np.ndarray | None = None
+    ) -> None:
+        self.contents, self.mapping = contents, mapping
+        self.arrays = contents.parts[part]
+        self.place = contents.path if len(contents.parts) == 1 else Path(contents.path, part)
+        count = trajectory_count(self.arrays, mapping)
+        self.rows = np.arange(count) if rows is None else np.asarray(rows, dtype=np.int64)
+        self._coefficients = {
+            name: _coefficient(contents, self.arrays, mapping, name, count) for name in mapping.coefficients
+        }
+
+    @property
+    def num_trajectories(self) -> int:
+        return len(self.rows)
+
+    def read(self, name: str, rows: slice, frames: slice | None) -> np.ndarray:
+        chosen = self.rows[rows]
+        if name in self._coefficients:
+            values = self._coefficients[name][chosen]
+        else:
+            values = self._read_field(self.mapping.fields[name], chosen, frames)
+        require_finite(values, name, f"'{self.place}'", chosen)
+        return values
+
+    def _read_field(self, entry: FieldMapping, rows: np.ndarray, frames: slice | None) -> np.ndarray:
+        starts = np.flatnonzero(np.diff(rows, prepend=rows[:1] - 2) != _CONTIGUOUS).tolist()
+        blocks = [
+            self._block(entry, slice(int(rows[start]), int(rows[stop - 1]) + 1), frames)
+            for start, stop in zip(starts, [*starts[1:], len(rows)], strict=True)
+        ]
+        return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+
+    def _block(self, entry: FieldMapping, rows: slice, frames: slice | None) -> np.ndarray:
+        array = self.arrays[entry.array]
+        every = self.mapping.every
+        index: list[slice] = []
+        for axis, length in zip(entry.axes, array.shape, strict=True):
+            if axis == "trajectory":
+                index.append(rows)
+            elif axis == "time" and frames is not None:
+                index.append(slice(frames.start * every, (frames.stop - 1) * every + 1))
+            elif axis == "channel":
+                assert entry.channel is not None
+                index.append(slice(entry.channel, entry.channel + 1))
+            else:
+                index.append(slice(0, length - (axis in self.mapping.repeated_end)))
+        try:
+            values = np.asarray(array[tuple(index)])
+        except (OSError, RuntimeError, ValueError, KeyError, IndexError, TypeError) as error:
+            raise StoreError(
+                f"'{self.place}' cannot be read: '{entry.array}' is truncated or damaged ({error})."
+            ) from error
+        return self._ordered(values, entry, rows, frames)
+
+    def _ordered(self, values: np.ndarray, entry: FieldMapping, rows: slice, frames: slice | None) -> np.ndarray:
+        """Bring axes into the order trajectory, time, z, y, x; every kept frame is taken here."""
+        wanted: list[Any] = ["trajectory", *(["time"] if frames is not None else []), *entry.space]
+        names = list(entry.axes)
+        for axis in [place for place, name in enumerate(names) if name not in wanted][::-1]:
+            values = values.squeeze(axis)
+            del names[axis]
+        if "trajectory" not in names:
+            names.insert(0, "trajectory")
+            values = np.broadcast_to(values, (rows.stop - rows.start, *values.shape))
+        values = values.transpose([names.index(name) for name in wanted])
+        return values[:, :: self.mapping.every] if frames is not None else values
+
+    def close(self) -> None:
+        self.contents.close()
