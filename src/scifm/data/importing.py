@@ -1,7 +1,8 @@
 """Foreign files as stores: opened where they lie, or copied into a store of our own.
 
-How trajectories are dealt out where a file is not split: in the order of one seeded permutation, the first to ``valid``,
-the next to ``test``, the rest to ``train``, by the shares of the mapping. Windows of one trajectory never part.
+How trajectories are dealt out where a file is not split: in the order of one seeded permutation, the first to
+``valid``, the next to ``test``, the rest to ``train``, by the shares of the mapping. Windows of one trajectory never
+part.
 """
 
 from __future__ import annotations
@@ -109,8 +110,8 @@ def _known_defects(contents: Contents, mapping: DataMapping) -> list[str]:
         steps = np.diff(times)
         if steps.max() > 1.001 * steps.min():
             told.append(
-                f"Frames are not equally spaced: lead times run from {steps.min():g} to {steps.max():g}, and a model of one "
-                "step is not told which it is."
+                f"Frames are not equally spaced: lead times run from {steps.min():g} to {steps.max():g}, and a model of "
+                "one step is not told which it is."
             )
     return told
 
@@ -212,8 +213,8 @@ class _Copy:
             if isinstance(error, StoreError):
                 raise
             raise StoreError(
-                f"Cannot write '{target}': {getattr(error, 'strerror', None) or error}. Free some space or choose another "
-                "folder with --out; give the same command again to go on, what is finished is kept."
+                f"Cannot write '{target}': {getattr(error, 'strerror', None) or error}. Free some space or choose "
+                "another folder with --out; give the same command again to go on, what is finished is kept."
             ) from error
         finally:
             aside.unlink(missing_ok=True)

@@ -9,7 +9,7 @@ from scifm.errors import StoreError
 
 __all__ = ["FORMATS", "find_format"]
 
-FORMATS: dict[str, Format] = {form.name: form for form in ()}
+FORMATS: dict[str, Format] = {}
 
 
 def find_format(path: Path) -> Format:

@@ -28,7 +28,7 @@ class Format(abc.ABC):
 
     @abc.abstractmethod
     def sniff(self, path: Path) -> str | None:
-        """Return why `path` looks like one of ours, in a few words, or None; never raises, reads names and shapes only."""
+        """Return why `path` looks like one of ours, in a few words, or None. Never raises; reads names and shapes."""
 
     @abc.abstractmethod
     def read(self, path: Path) -> Contents:

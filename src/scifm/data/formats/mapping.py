@@ -38,8 +38,8 @@ class FieldMapping(Config):
 
     Args:
         array: name of the array that holds it.
-        axes: what each axis of the array is, in array order: ``trajectory``, ``time``, ``x``, ``y``, ``z``, ``channel``,
-            or ``-`` for an axis of length 1 that means nothing.
+        axes: what each axis of the array is, in array order: ``trajectory``, ``time``, ``x``, ``y``, ``z``,
+            ``channel``, or ``-`` for an axis of length 1 that means nothing.
         role: ``state`` evolves and is input and output; ``input`` is given; ``output`` is asked for.
         channel: position on the channel axis, if there is one.
     """
@@ -143,9 +143,7 @@ class DataMapping(Config):
     repeated_end: tuple[str, ...] = ()
     every: int = Field(1, ge=1)
     dtype: Literal["float32", "float64"] = "float32"
-    splits: dict[Literal["train", "valid", "test"], float] = Field(
-        default_factory=lambda: {"train": 0.8, "valid": 0.1, "test": 0.1}
-    )
+    splits: dict[str, float] = Field(default_factory=lambda: {"train": 0.8, "valid": 0.1, "test": 0.1})
     seed: int = 0
     equation: str = ""
     known_defects: tuple[str, ...] = ()
@@ -162,13 +160,10 @@ class DataMapping(Config):
         if not set(self.repeated_end) <= {axis for axis in self.space if self.periodic[axis]}:
             raise ValueError(f"repeated_end names axes that are periodic; got {list(self.repeated_end)}")
         self._check_times()
-        total = sum(self.splits.values())
-        if (
-            self.splits.get("train", 0) <= 0
-            or min(self.splits.values()) < 0
-            or not math.isclose(total, 1, abs_tol=1e-6)
-        ):
-            raise ValueError(f"splits are shares that sum to 1, with some to train on; got {self.splits}")
+        shares = self.splits
+        known = set(shares) <= {"train", "valid", "test"} and shares.get("train", 0) > 0 and min(shares.values()) >= 0
+        if not known or not math.isclose(sum(shares.values()), 1, abs_tol=1e-6):
+            raise ValueError(f"splits are shares of train, valid and test that sum to 1, train not 0; got {shares}")
         return self
 
     def _check_times(self) -> None:
@@ -202,12 +197,7 @@ class DataMapping(Config):
             for role in ("input", "output")
         }
         try:
-            return Signature(
-                roles["input"],
-                tuple(self.coefficients),
-                roles["output"],
-                len(self.space),
-                evolves=self.time is not None,
-            )
+            evolves = self.time is not None
+            return Signature(roles["input"], tuple(self.coefficients), roles["output"], len(self.space), evolves)
         except SignatureError as error:
             raise ConfigError(f"The mapping does not tell what is given and what is asked for: {error}") from error
