@@ -266,12 +266,24 @@ def test_an_unknown_system(scifm, tmp_path):
     refused(scifm("generate", "poison", "--out", tmp_path / "s"), "Did you mean 'poisson'")
 
 
-@pytest.mark.parametrize("verb", ["finetune", "evaluate"])
-def test_a_store_of_another_signature(scifm, parent, stores, verb, tmp_path):
-    out = [] if verb == "evaluate" else [*TINY_TUNING, "--out", tmp_path / "runs"]
+def test_a_store_of_another_signature_is_refused_without_an_example(scifm, parent, stores):
     before = (parent / "model" / "model.safetensors").read_bytes()
-    refused(scifm(verb, parent, "--store", stores["helmholtz"], *out), "wavenumber_shift", "diffusion_xx")
+    refused(scifm("evaluate", parent, "--store", stores["helmholtz"]), "wavenumber_shift", "fine-tune", "--rename")
     assert (parent / "model" / "model.safetensors").read_bytes() == before
+
+
+def test_a_store_of_another_signature_gives_new_channels(scifm, parent, stores, tmp_path):
+    words = ("finetune", parent, "--store", stores["helmholtz"], *TINY_TUNING, "--out", tmp_path / "runs")
+    table = scifm(*words).out
+    for told in ("wavenumber_shift", "added", "diffusion_xx", "dropped", "reused"):
+        assert told in table
+    rows = json.loads(scifm(*words, "--json").out)["channels"]
+    assert {"role": "input", "name": "forcing", "became": "reused"} in rows
+
+
+def test_renaming_on_the_command_line(scifm, parent, stores):
+    refused(scifm("evaluate", parent, "--store", stores["poisson"], "--rename", "source"), "NEW=OLD")
+    refused(scifm("evaluate", parent, "--store", stores["poisson"], "--rename", "a=forcin"), "Did you mean 'forcing'")
 
 
 def data_file(store: Path, split: str) -> Path:
@@ -292,7 +304,8 @@ def test_nan_in_a_store(scifm, parent, store_recipe, stores, verb, tmp_path):
     file = data_file(stores["poisson"], "test" if verb == "evaluate" else "train")
     with h5py.File(file, "r+") as handle:
         handle["t0_fields"]["solution"][2, 1, 3, 4] = float("nan")  # frame 0 is the blank one before the solution
-    words = {"pretrain": [store_recipe], "finetune": [parent, *TINY_TUNING], "evaluate": [parent]}[verb]
+    all_of_them = [parent, *TINY_TUNING, "--num-samples", 10]
+    words = {"pretrain": [store_recipe], "finetune": all_of_them, "evaluate": [parent]}[verb]
     out = [] if verb == "evaluate" else ["--out", tmp_path / "runs"]
     refused(scifm(verb, *words, "--store", stores["poisson"], *out), file.name, "solution", "sample 2")
 

@@ -4,6 +4,7 @@ import importlib
 import json
 import os
 import signal
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,8 +16,9 @@ from scifm.models.hub import load_operator
 from scifm.runs import Run
 from scifm.systems.helmholtz import Helmholtz
 from scifm.systems.poisson import Poisson
-from scifm.training.finetune import AdaptRecipe, DownstreamPool, downstream_pool, finetune, from_scratch
+from scifm.training.finetune import AdaptRecipe, finetune, from_scratch
 from scifm.training.loop import DivergedError
+from scifm.training.pool import DownstreamPool, downstream_pool
 
 module = importlib.import_module("scifm.training.finetune")  # the package's face hides it behind the function
 SHIFTED = Poisson().where(anisotropy=[5, 10])
@@ -231,10 +233,36 @@ def test_a_parent_that_is_not_finished_is_refused(adapt, pool, tmp_path):
         adapt(tmp_path, pool, out=tmp_path, **SETTINGS)
 
 
-def test_samples_of_another_system_are_refused(parent, tmp_path):
+def test_another_system_gives_the_operator_new_channels(parent, tmp_path):
     foreign = downstream_pool(Helmholtz(), grid=tiny.GRID, num_samples=8, seed=0)
-    with pytest.raises(SignatureError, match=r"also hold .*wavenumber_shift"):
-        finetune(parent, foreign, out=tmp_path, **SETTINGS)
+    run = finetune(parent, foreign, out=tmp_path, **{**SETTINGS, "num_samples": 6})
+    table = {(row["role"], row["name"]): row["became"] for row in run.read_json("channels.json")}
+    assert table == {
+        ("input", "forcing"): "reused",
+        ("coefficient", "diffusivity"): "added",
+        ("coefficient", "wavenumber_shift"): "added",
+        ("coefficient", "diffusion_xx"): "dropped",
+        ("coefficient", "diffusion_yy"): "dropped",
+        ("coefficient", "diffusion_xy"): "dropped",
+        ("output", "solution"): "reused",
+    }
+    operator = load_operator(run.path / "model")
+    assert operator.signature == Helmholtz.signature
+    assert operator.predict(foreign.samples).targets.isfinite().all()
+    with pytest.raises(SignatureError, match=r"also hold .*wavenumber_shift.*fine-tune"):
+        load_operator(parent.path / "model").predict(foreign.samples)  # without an example it cannot be asked
+
+
+def test_what_is_only_called_otherwise_is_renamed(parent, pool, tmp_path):
+    signature = replace(pool.samples.signature, inputs=("source",))
+    other = replace(pool, samples=replace(pool.samples, signature=signature))
+    run = finetune(parent, other, out=tmp_path, **SETTINGS, rename={"source": "forcing"})
+    plain = finetune(parent, pool, out=tmp_path, **SETTINGS)
+    assert not (run.path / "channels.json").exists()
+    answers = [load_operator(r.path / "model").predict(p.samples).targets for r, p in ((run, other), (plain, pool))]
+    assert torch.equal(*answers)
+    with pytest.raises(ConfigError, match="Did you mean 'forcing'"):
+        finetune(parent, other, out=tmp_path, **SETTINGS, rename={"source": "forcin"})
 
 
 def test_a_folder_in_use_is_refused(parent, pool, tmp_path):

@@ -14,9 +14,10 @@ from scifm.models.hub import load_operator
 from scifm.models.operator import Operator
 from scifm.runs import Run
 from scifm.systems.poisson import Poisson
-from scifm.training.finetune import AdaptRecipe, DownstreamPool, downstream_pool, finetune, from_scratch
+from scifm.training.finetune import AdaptRecipe, finetune, from_scratch
 from scifm.training.loop import TrainingConfig, train
 from scifm.training.methods import METHODS, FinetuneMethod, finish, prepare
+from scifm.training.pool import DownstreamPool, downstream_pool
 
 every_method = pytest.mark.parametrize("name", sorted(METHODS))
 ADAPTERS = ("affine", "low_rank")

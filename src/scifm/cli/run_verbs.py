@@ -14,8 +14,16 @@ from scifm.cli.progress import ProgressBar, progress_bars
 from scifm.errors import ConfigError, suggest
 
 if TYPE_CHECKING:
+    from scifm.data.split import StoreSplit
     from scifm.data.store import Store
+    from scifm.fields.batch import Batch
     from scifm.systems.system import System
+
+Renamed = Annotated[
+    list[str] | None,
+    typer.Option("--rename", metavar="NEW=OLD", help="Name in the data = name the operator knows; repeatable."),
+]
+Stride = Annotated[int, typer.Option(min=1, help="Frames from input to target, with a store of trajectories.")]
 
 __all__ = ["evaluate", "finetune", "generate", "pretrain", "systems"]
 
@@ -139,7 +147,11 @@ def finetune(
     system: Annotated[str | None, typer.Option(help="Downstream system, e.g. poisson.")] = None,
     store: Annotated[Path | None, typer.Option(help="Downstream store, instead of a system.")] = None,
     knob: Knobs = None,
-    num_samples: Annotated[int, typer.Option(help="Downstream samples used.")] = 64,
+    rename: Renamed = None,
+    stride: Stride = 1,
+    num_samples: Annotated[
+        int, typer.Option(help="Downstream samples used; of a store of trajectories, whole trajectories.")
+    ] = 64,
     num_steps: Annotated[
         int, typer.Option(help="Optimizer steps, for each learning rate and for the final run.")
     ] = 300,
@@ -153,7 +165,10 @@ def finetune(
     out: OutRuns = Path("runs"),
     as_json: AsJson = False,
 ) -> None:
-    """Adapt a pre-trained operator to a shifted system, or to a store, with a few samples."""
+    """Adapt a pre-trained operator to a shifted system, or to a store, with a few samples.
+
+    Data with other fields or coefficients give the operator the channels it lacks; a table says which.
+    """
     from scifm.data.store import Store
     from scifm.training.finetune import AdaptRecipe
     from scifm.training.finetune import finetune as tune
@@ -172,6 +187,8 @@ def finetune(
         "learning_rates": rates,
         "training": {**defaults.training.to_dict(), "num_steps": num_steps},
         "method": {"method": method, "rank": rank},
+        "stride": stride,
+        "rename": _pairs(rename),
     }
     work = start_fresh if scratch else tune
     with progress_bars(console) as progress:
@@ -179,7 +196,28 @@ def finetune(
         bar.begin("from scratch" if scratch else "fine-tuning", num_steps * (len(rates) + (len(rates) > 1)))
         run = work(parent, target, out=out, observe=bar, **settings)
         bar.end()
-    _print_run({"run": str(run.path), **run.read_json("outcome.json")}, as_json)
+    channels = run.read_json("channels.json") if (run.path / "channels.json").is_file() else []
+    outcome = {"run": str(run.path), **run.read_json("outcome.json")}
+    if channels and not as_json:
+        _print_channels(channels)
+    _print_run({**outcome, "channels": channels} if as_json else outcome, as_json)
+
+
+def _print_channels(channels: list[dict[str, str]]) -> None:
+    table = Table("channel", "name", "became", title="Channels: what the pre-trained operator had and what it lacked")
+    for row in channels:
+        table.add_row(row["role"], row["name"], row["became"])
+    Console().print(table)
+
+
+def _pairs(texts: list[str] | None) -> dict[str, str]:
+    pairs = {}
+    for text in texts or []:
+        new, equals, old = (part.strip() for part in text.partition("="))
+        if not (new and equals and old):
+            raise ConfigError(f"The renaming '{text}' is not of the form NEW=OLD, for example source=forcing.")
+        pairs[new] = old
+    return pairs
 
 
 @app.command()
@@ -187,6 +225,8 @@ def evaluate(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
     store: Annotated[Path | None, typer.Option(help="Store to score on.")] = None,
     split: Annotated[str, typer.Option(help="Split of the store.")] = "test",
+    rename: Renamed = None,
+    stride: Stride = 1,
     system: Annotated[
         str | None, typer.Option(help="System to sample fresh test problems of, instead of a store.")
     ] = None,
@@ -209,9 +249,10 @@ def evaluate(
             raise ConfigError(f"--num-samples must be at least 1; got {num_samples}.")
         chosen = _system(system, knob)
         grid = Grid.square(num_points, num_spatial_dims=chosen.signature.num_spatial_dims)
-        scores = work(run, chosen.sample(num_samples, grid, generator_for(seed, "evaluate")))
+        samples: Batch | StoreSplit = chosen.sample(num_samples, grid, generator_for(seed, "evaluate"))
     else:
-        scores = work(run, Store.open(str(store)).split(split))
+        samples = Store.open(str(store)).split(split, stride=stride)
+    scores = work(run, samples, rename=_pairs(rename))
     scores.write(run / "scores.parquet")
     result = {
         name: {"mean": scores.mean(name), "median": scores.quantile(0.5, name), "p90": scores.quantile(0.9, name)}

@@ -19,8 +19,9 @@ import numpy as np
 import torch
 
 from scifm.data.card import CARD_NAME, Card, Source
-from scifm.data.formats import FORMATS, find_format
+from scifm.data.formats import FORMATS
 from scifm.data.formats.contents import Contents
+from scifm.data.formats.find import find_format
 from scifm.data.formats.mapping import DataMapping
 from scifm.data.formats.reader import MappedReader, check_mapping, frame_times, grid_of, trajectory_count
 from scifm.data.store import Store
@@ -110,8 +111,8 @@ def _known_defects(contents: Contents, mapping: DataMapping) -> list[str]:
         steps = np.diff(times)
         if steps.max() > 1.001 * steps.min():
             told.append(
-                f"Frames are not equally spaced: lead times run from {steps.min():g} to {steps.max():g}, and a model of "
-                "one step is not told which it is."
+                f"Frames are not equally spaced: lead times run from {steps.min():g} to {steps.max():g}, and a model "
+                "of one step is not told which it is."
             )
     return told
 

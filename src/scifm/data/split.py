@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -17,6 +17,24 @@ from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
 
 __all__ = ["StoreSplit"]
+
+
+class _ChosenRows(Reader):
+    """Some trajectories of a reader, in any order."""
+
+    def __init__(self, reader: Reader, rows: np.ndarray) -> None:
+        self.reader, self.rows = reader, rows
+
+    @property
+    def num_trajectories(self) -> int:
+        return len(self.rows)
+
+    def read(self, name: str, rows: slice, frames: slice | None) -> np.ndarray:
+        blocks = [self.reader.read(name, slice(row, row + 1), frames) for row in self.rows[rows].tolist()]
+        return np.concatenate(blocks)
+
+    def close(self) -> None:
+        self.reader.close()
 
 
 @dataclass(frozen=True)
@@ -95,15 +113,21 @@ class StoreSplit(Dataset):
             return self.batch(slice(0, count))
         return self.batch(np.linspace(0, self.num_samples - 1, count).round().astype(np.int64).tolist())
 
-    def trajectories(self, index: Sequence[int] | Tensor) -> Batch:
-        """Return all samples of some trajectories, in the order of `index`.
+    @property
+    def num_bytes(self) -> int:
+        """Memory that all samples take when they are loaded."""
+        names, points = self.signature, int(np.prod(self.grid.num_points))
+        numbers = points * (len(names.inputs) + len(names.outputs)) + len(names.coefficients)
+        return self.num_samples * numbers * self.dtype.itemsize
+
+    def chosen(self, index: Sequence[int] | Tensor) -> StoreSplit:
+        """Return the split of some trajectories, in the order of `index`; nothing is read yet.
 
         Raises:
-            DataError, StoreError: as for `batch`.
+            DataError: if the index is out of range.
         """
-        positions = self._within(np.asarray(index), self.num_trajectories, "Trajectories")
-        per = self.windows_per_trajectory
-        return self.batch((positions[:, None] * per + np.arange(per)).ravel().tolist())
+        rows = self._within(np.asarray(index), self.num_trajectories, "Trajectories")
+        return replace(self, reader=_ChosenRows(self.reader, rows))
 
     def batch(self, index: slice | Sequence[int] | Tensor) -> Batch:
         """Read some samples, in the order of `index`; one asked for twice comes twice.

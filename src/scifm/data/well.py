@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import abc
 import json
 import os
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import h5py
 import numpy as np
@@ -20,17 +21,18 @@ __all__ = ["Reader", "WellReader", "open_file", "read_provenance"]
 _MAX_OPEN_FILES = 64
 
 
-class Reader(Protocol):
+class Reader(abc.ABC):
     """Where the numbers of one split lie, read by position and never whole.
 
     A trajectory is one drawn problem; of a steady one only the solution is a frame.
     """
 
     @property
+    @abc.abstractmethod
     def num_trajectories(self) -> int:
         """How many there are."""
-        ...
 
+    @abc.abstractmethod
     def read(self, name: str, rows: slice, frames: slice | None) -> np.ndarray:
         """Return a block of one coefficient or field.
 
@@ -46,11 +48,10 @@ class Reader(Protocol):
             StoreError: if a file is missing, truncated or damaged.
             DataError: if a number is NaN or infinite.
         """
-        ...
 
+    @abc.abstractmethod
     def close(self) -> None:
         """Close what is open; reading again opens it again."""
-        ...
 
 
 def open_file(path: Path) -> h5py.File:
@@ -117,7 +118,7 @@ class _OpenFiles:
         return _OpenFiles, ()
 
 
-class WellReader:
+class WellReader(Reader):
     """The files of one split of a store, told as one range of trajectories.
 
     Safe to hand to worker processes: each opens the files for itself. Threads need one each.

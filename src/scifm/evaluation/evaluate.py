@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from scifm.evaluation.pointwise import METRICS
 from scifm.fields.batch import Batch
 from scifm.models.hub import load_operator
 from scifm.models.operator import Operator
+from scifm.models.surgery import renamed
 from scifm.runs import Run, write_atomically
 
 __all__ = ["Scores", "evaluate"]
@@ -79,6 +80,7 @@ def evaluate(
     *,
     metrics: Iterable[str] = ("relative_l2", "vrmse", "rmse", "max_error"),
     batch_size: int = 64,
+    rename: Mapping[str, str] | None = None,
 ) -> Scores:
     """Score an operator.
 
@@ -87,12 +89,14 @@ def evaluate(
         samples: a batch with targets, or a split of a store, read piece by piece.
         metrics: names in ``scifm.evaluation.METRICS``.
         batch_size: samples answered at a time.
+        rename: new name → name the operator knows, for channels that the samples only call otherwise; an operator that
+            is given as such is renamed in place.
 
     Returns:
         One error for each metric, sample, frame and channel.
 
     Raises:
-        ConfigError: if a metric is unknown.
+        ConfigError: if a metric or a name in `rename` is unknown.
         DataError: if there are no samples.
         SignatureError: if the samples do not fit the operator.
         RunError: if there is no readable operator in the run.
@@ -101,6 +105,8 @@ def evaluate(
         run = operator if isinstance(operator, Run) else Run.open(operator)
         run.require_complete()
         operator = load_operator(run.path / "model")
+    if rename:
+        operator = renamed(operator, rename)
     names = list(metrics)
     for name in names:
         if name not in METRICS:

@@ -6,7 +6,7 @@ An operator knows its own `Signature`, finds every channel by name, brings numbe
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +14,15 @@ from torch import Tensor, nn
 from scifm.config import Config
 from scifm.errors import SignatureError
 from scifm.fields.batch import Batch, Signature
+from scifm.fields.grid import Grid
 from scifm.fields.normalization import Normalization
 from scifm.models.parts.extension import extend_to_period, position_channels
 
 __all__ = ["Operator", "OperatorConfig"]
+
+
+def _kind(signature: Signature) -> str:
+    return f"{'evolving' if signature.evolves else 'steady'} problems in {signature.num_spatial_dims} dimensions"
 
 
 class OperatorConfig(Config):
@@ -25,10 +30,17 @@ class OperatorConfig(Config):
 
     Args:
         position: give the network one more input channel for each axis: where between its ends a point lies, −1 to 1,
-            and 0 on an axis that wraps around. A network on a box with walls cannot see them otherwise.
+            and 0 on an axis that wraps around. A network on a box with walls cannot see them otherwise. When left out,
+            it is settled by the first data: given where they have walls.
     """
 
-    position: bool = False
+    position: bool | None = None
+
+    def on(self, grid: Grid) -> Self:
+        """Return these settings with `position` settled for data on `grid`."""
+        if self.position is not None or all(grid.periodic):
+            return self
+        return self.model_copy(update={"position": True})
 
 
 class Operator(nn.Module):
@@ -75,13 +87,19 @@ class Operator(nn.Module):
         ours, theirs = self.signature, batch.signature
         if theirs == ours:
             return batch
+        if (ours.num_spatial_dims, ours.evolves) != (theirs.num_spatial_dims, theirs.evolves):
+            raise SignatureError(
+                f"The operator answers {_kind(ours)} and the data are of {_kind(theirs)}. Use data of a matching "
+                "system, or fine-tune on some of them."
+            )
         unknown = ours.missing_from(theirs)
         absent = tuple(name for name in ours.inputs if name not in theirs.inputs)
         if unknown or absent:
             raise SignatureError(
                 f"The operator knows inputs {ours.inputs}, coefficients {ours.coefficients}, outputs {ours.outputs}; "
                 + (f"the data also hold {unknown}" if unknown else f"the data lack {absent}")
-                + ". Use data of a matching system, or fine-tune from an operator that knows these names."
+                + ". Without an example it cannot be asked about those: fine-tune on some samples, which gives the "
+                "operator the channels it lacks, or rename what is only called otherwise (--rename NEW=OLD)."
             )
         if batch.targets is not None and set(theirs.outputs) != set(ours.outputs):
             raise SignatureError(f"The operator answers {ours.outputs}; the data hold {theirs.outputs}.")

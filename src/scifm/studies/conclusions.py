@@ -35,6 +35,7 @@ from scifm.studies.recipe import SourceConfig, StudyRecipe, TargetConfig
 from scifm.studies.scaling_cells import scaling_findings
 from scifm.studies.shift import SHIFT_MEASURES, Population, measure_shift
 from scifm.studies.table import Row
+from scifm.training.pool import in_memory
 from scifm.training.pretrain import training_source
 from scifm.training.recipe import SystemConfig
 
@@ -165,7 +166,7 @@ def _shift_values(recipe: StudyRecipe, tests: dict[str, Batch]) -> dict[tuple[st
 def _audits(recipe: StudyRecipe, folder: Path, rows: Sequence[Row], tests: dict[str, Batch]) -> list[Audit]:
     found = []
     for target in recipe.targets:
-        test, pool = tests[target.name], pool_of(recipe, target).samples
+        test, pool = tests[target.name], in_memory(pool_of(recipe, target).samples, recipe.pool_size)
         found.append(audit_subsets(_subsets(folder, rows, target), recipe.pool_size, task=target.name))
         found.append(audit_disjoint(test, pool, task=target.name))
         found += audit_knob_ranges(target.system.build(), test)

@@ -21,7 +21,8 @@ from scifm.runs import Run, write_json
 from scifm.studies.recipe import SourceConfig, StudyRecipe, TargetConfig
 from scifm.studies.table import Row
 from scifm.systems.system import System
-from scifm.training.finetune import AdaptRecipe, DownstreamPool, downstream_pool, finetune, from_scratch
+from scifm.training.finetune import AdaptRecipe, finetune, from_scratch
+from scifm.training.pool import DownstreamPool, downstream_pool
 from scifm.training.pretrain import PretrainRecipe, pretrain
 from scifm.training.recipe import ModelConfig, SystemConfig
 

@@ -28,8 +28,9 @@ from scifm.fields.seeds import generator_for
 from scifm.runs import Run, describe_environment, write_atomically, write_json
 from scifm.studies.advice import Advice, Outlook, advise
 from scifm.studies.learning_curves import FEW_SHOT, FROM_SCRATCH, Curve, Prior
-from scifm.training.finetune import AdaptRecipe, DownstreamPool, finetune, from_scratch
+from scifm.training.finetune import AdaptRecipe, finetune, from_scratch
 from scifm.training.loop import DivergedError, Observer, TrainingConfig
+from scifm.training.pool import DownstreamPool
 
 __all__ = ["MIN_SAMPLES", "PRIORS", "Plan", "PlanRecipe", "Point", "plan"]
 

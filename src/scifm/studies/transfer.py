@@ -27,8 +27,9 @@ from scifm.fields.seeds import generator_for
 from scifm.models.fno import FNOConfig
 from scifm.models.hub import load_operator
 from scifm.runs import Run, write_atomically, write_json
-from scifm.training.finetune import AdaptRecipe, downstream_pool, finetune, from_scratch
+from scifm.training.finetune import AdaptRecipe, finetune, from_scratch
 from scifm.training.loop import Observer, TrainingConfig
+from scifm.training.pool import downstream_pool
 from scifm.training.pretrain import PretrainRecipe, pretrain
 from scifm.training.recipe import DataConfig, ModelConfig, SystemConfig
 

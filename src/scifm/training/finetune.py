@@ -9,14 +9,15 @@ from __future__ import annotations
 import abc
 import math
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 from pydantic import Field, field_validator
+from torch import Tensor
 
 from scifm.config import Config, build_config
 from scifm.data.normalize import fit_normalization
+from scifm.data.split import StoreSplit
 from scifm.data.store import Store
 from scifm.data.stream import Epochs
 from scifm.data.subsets import nested_subsets, split_validation
@@ -24,29 +25,37 @@ from scifm.errors import ConfigError, DataError
 from scifm.fields.batch import Batch
 from scifm.fields.grid import Grid
 from scifm.fields.homogeneity import Homogeneity
+from scifm.fields.normalization import Normalization, NormalizationKind
 from scifm.fields.seeds import generator_for
 from scifm.models.fno import FNOConfig
 from scifm.models.hub import load_operator, save_operator
 from scifm.models.operator import Operator
+from scifm.models.surgery import fits, renamed, with_channels
 from scifm.runs import Run, write_json
 from scifm.systems.system import System
 from scifm.training.checkpoint import Checkpoint
 from scifm.training.loop import DivergedError, Observer, TrainingConfig, train, validation_error
 from scifm.training.methods import FinetuneMethod, finish, prepare
+from scifm.training.pool import DownstreamPool, downstream_pool, in_memory
 from scifm.training.pretrain import PretrainRecipe, build_operator, recorded
-from scifm.training.recipe import ModelConfig, SystemConfig
+from scifm.training.recipe import ModelConfig
 
-__all__ = ["AdaptRecipe", "DownstreamPool", "downstream_pool", "finetune", "from_scratch"]
+__all__ = ["AdaptRecipe", "finetune", "from_scratch"]
+
+_NUM_FITTED = 512  # samples of a large store that a normalization is fitted on
+_NUM_SCORED = 512  # and that score a learning rate
 
 
 class AdaptRecipe(Config):
     """How to adapt to downstream samples; the same settings serve fine-tuning and training from scratch.
 
     Args:
-        num_samples: downstream samples used.
+        num_samples: downstream samples used; of a store of trajectories, whole trajectories.
         seed: which samples, their order, and first weights (from scratch).
         learning_rates: candidates, tried in turn.
         held_out: share of the samples that scores the candidates.
+        stride: of a store of trajectories, frames from input to target.
+        rename: new name → name the operator knows, for channels that are only called otherwise.
         method: what fine-tuning trains; from scratch all weights train, whatever is said here.
         training: how each of them trains; its learning_rate is replaced.
     """
@@ -55,6 +64,8 @@ class AdaptRecipe(Config):
     seed: int = 0
     learning_rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3)
     held_out: float = Field(0.2, gt=0, lt=1)
+    stride: int = Field(1, ge=1)
+    rename: dict[str, str] = Field(default_factory=dict)
     method: FinetuneMethod = FinetuneMethod()
     training: TrainingConfig = TrainingConfig(num_steps=300, validate_every=100, checkpoint_every=100)
 
@@ -64,47 +75,6 @@ class AdaptRecipe(Config):
         if not value or any(not 0 < rate < math.inf for rate in value):
             raise ValueError("give at least one positive learning rate")
         return value
-
-
-@dataclass(frozen=True)
-class DownstreamPool:
-    """Samples of the downstream system that few-shot subsets are taken from.
-
-    Args:
-        samples: the whole pool; subsets of a seed are nested prefixes of one permutation of it.
-        origin: where they came from, for the record.
-        homogeneities: exact scalings of the system, for fitting a normalization from scratch.
-    """
-
-    samples: Batch
-    origin: dict[str, Any]
-    homogeneities: tuple[Homogeneity, ...]
-
-
-def downstream_pool(target: System | Store, *, grid: Grid, num_samples: int, seed: int) -> DownstreamPool:
-    """Return a pool of downstream samples, drawn from a system or taken from a store's training split.
-
-    Args:
-        target: where samples come from.
-        grid: for a system, where its fields live.
-        num_samples: for a system, the size of the pool. Subsets nest only within pools of one size and seed.
-        seed: for a system, which samples.
-
-    Raises:
-        StoreError, DataError: if a store cannot be read.
-    """
-    if isinstance(target, System):
-        samples = target.sample(num_samples, grid, generator_for(seed, "downstream", "pool"))
-        origin = {
-            "system": SystemConfig.of(target).to_dict(),
-            "grid": grid.to_dict(),
-            "num_samples": num_samples,
-            "seed": seed,
-        }
-        return DownstreamPool(samples, origin, target.homogeneities)
-    split = target.split("train")
-    origin = {"store": str(target.path), "split": "train", "num_samples": split.num_samples}
-    return DownstreamPool(split.load(), origin, target.homogeneities)
 
 
 def finetune(
@@ -117,6 +87,9 @@ def finetune(
     **settings: Any,
 ) -> Run:
     """Fine-tune a pre-trained operator on downstream samples: all its weights, or those `recipe.method` names.
+
+    Where the samples hold other fields or coefficients than the operator knows, it is given the channels it lacks;
+    ``channels.json`` in the run folder says what was reused, added and dropped.
 
     Args:
         parent: a complete run.
@@ -133,11 +106,10 @@ def finetune(
         ConfigError: if a setting is not valid.
         DataError: if there are too few samples.
         RunError: if the parent is not complete, or the folder is in use or cannot be written.
-        SignatureError: if the samples hold names the operator does not know.
+        SignatureError: if the samples have another number of dimensions.
     """
     parent = _complete(parent)
-    adaptation = _Finetuning(_recipe("finetune", recipe, settings), observe, parent)
-    return adaptation.run_in(out, pool, _grid_of(parent))
+    return _Finetuning(_recipe("finetune", recipe, settings), observe, parent).run_in(out, pool, parent)
 
 
 def from_scratch(
@@ -167,15 +139,14 @@ def from_scratch(
     Raises:
         ConfigError, DataError, RunError: as for `finetune`.
     """
-    grid = None
+    parent = None
     if not isinstance(model, ModelConfig):
         parent = _complete(model)
         operator = load_operator(parent.path / "model")
-        grid = _grid_of(parent)
         model = ModelConfig(network=_architecture(operator), normalization=operator.normalization.kind)
     model = ModelConfig(network=model.resolve(), normalization=model.normalization)
     whole = _recipe("from_scratch", recipe, settings).model_copy(update={"method": FinetuneMethod()})  # all there is
-    return _FromScratch(whole, observe, model).run_in(out, pool, grid)
+    return _FromScratch(whole, observe, model).run_in(out, pool, parent)
 
 
 def _complete(run: Run | str | Path) -> Run:
@@ -190,10 +161,24 @@ def _recipe(kind: str, recipe: AdaptRecipe | None, settings: dict[str, Any]) -> 
 
 
 def _grid_of(parent: Run) -> Grid:
+    """Return the grid a run was trained on."""
+    downstream = parent.config.get("downstream")
+    if downstream is not None:
+        return Grid.from_dict(downstream["grid"]) if "grid" in downstream else Store.open(downstream["store"]).grid
     config = build_config(PretrainRecipe, parent.config, source=f"'{parent.path}'")
     if config.data.store is not None:
         return Store.open(config.data.store).grid
     return config.data.grid(load_operator(parent.path / "model").signature.num_spatial_dims)
+
+
+def _pool(pool: DownstreamPool | System | Store, recipe: AdaptRecipe, model: Run | None) -> DownstreamPool:
+    if isinstance(pool, DownstreamPool):
+        return pool
+    if isinstance(pool, System) and model is None:
+        raise ConfigError("To sample a system from scratch give a pool of samples: see downstream_pool.")
+    grid = pool.grid if isinstance(pool, Store) else _grid_of(model)  # type: ignore[arg-type]
+    num_samples = max(1024, recipe.num_samples)
+    return downstream_pool(pool, grid=grid, num_samples=num_samples, seed=recipe.seed, stride=recipe.stride)
 
 
 def _architecture(operator: Operator) -> FNOConfig:
@@ -207,30 +192,25 @@ class _Adaptation(abc.ABC):
 
     kind: ClassVar[str]
     pool: DownstreamPool
-    samples: Batch
+    index: Tensor
+    samples: Batch | StoreSplit
     run: Run
 
     def __init__(self, recipe: AdaptRecipe, observe: Observer | None) -> None:
         self.recipe, self.observe = recipe, observe
 
-    def run_in(self, out: str | Path, pool: DownstreamPool | System | Store, grid: Grid | None) -> Run:
+    def run_in(self, out: str | Path, pool: DownstreamPool | System | Store, model: Run | None) -> Run:
         """Do all that is not done yet in the run folder of these settings under `out`."""
         recipe = self.recipe
-        if not isinstance(pool, DownstreamPool):
-            if grid is None:
-                if isinstance(pool, System):
-                    raise ConfigError("To sample a system from scratch give a pool of samples: see downstream_pool.")
-                grid = pool.grid
-            pool = downstream_pool(pool, grid=grid, num_samples=max(1024, recipe.num_samples), seed=recipe.seed)
-        self.pool = pool
-        config = {"kind": self.kind, **recipe.to_dict(), "downstream": pool.origin, **self.beginning()}
+        self.pool = _pool(pool, recipe, model)
+        config = {"kind": self.kind, **recipe.to_dict(), "downstream": self.pool.origin, **self.beginning()}
         self.run = Run.prepare(out, f"{self.kind}-{recipe.num_samples}-seed{recipe.seed}", config, parent=self.parent)
         with self.run.locked():
             if not self.run.is_complete:
-                subset = nested_subsets(pool.samples.num_samples, [recipe.num_samples], recipe.seed)
-                index = subset[recipe.num_samples]
-                self.samples = pool.samples.select(index)
-                write_json(self.run.path / "subset.json", {"pool": pool.origin, "index": index.tolist()})
+                subset = nested_subsets(self.pool.num_problems, [recipe.num_samples], recipe.seed)
+                self.index = subset[recipe.num_samples]
+                self.samples = self.pool.take(self.index)
+                write_json(self.run.path / "subset.json", {"pool": self.pool.origin, "index": self.index.tolist()})
                 self.carry_out()
         return self.run
 
@@ -244,7 +224,7 @@ class _Adaptation(abc.ABC):
         """Return what training starts from, for the record."""
 
     @abc.abstractmethod
-    def fresh(self, samples: Batch) -> Operator:
+    def fresh(self, samples: Batch | StoreSplit) -> Operator:
         """Return an operator to train on `samples`."""
 
     def carry_out(self) -> None:
@@ -301,7 +281,7 @@ class _Adaptation(abc.ABC):
 
     def _try(self, rate: float) -> float | None:
         kept, held_out = split_validation(self.recipe.num_samples, self.recipe.held_out, seed=self.recipe.seed)
-        part = self.samples.select(kept)
+        part = self.pool.take(self.index[kept])
         operator = self.fresh(part)
         groups = prepare(operator, self.recipe.method, seed=self.recipe.seed)
 
@@ -313,13 +293,13 @@ class _Adaptation(abc.ABC):
             train(operator, self._source(part), config=self._training(rate), groups=groups, observe=pass_on)
         except DivergedError:
             return None
-        score = validation_error(operator, self.samples.select(held_out))
+        score = validation_error(operator, in_memory(self.pool.take(self.index[held_out]), _NUM_SCORED))
         return score if math.isfinite(score) else None
 
     def _training(self, rate: float) -> TrainingConfig:
         return self.recipe.training.model_copy(update={"learning_rate": rate})
 
-    def _source(self, samples: Batch) -> Epochs:
+    def _source(self, samples: Batch | StoreSplit) -> Epochs:
         return Epochs(samples, batch_size=self.recipe.training.batch_size, seed=self.recipe.seed)
 
 
@@ -337,8 +317,16 @@ class _Finetuning(_Adaptation):
     def beginning(self) -> dict[str, Any]:
         return {"parent_config": self.parent_run.config}
 
-    def fresh(self, samples: Batch) -> Operator:
-        return load_operator(self.parent_run.path / "model")
+    def fresh(self, samples: Batch | StoreSplit) -> Operator:
+        operator = renamed(load_operator(self.parent_run.path / "model"), self.recipe.rename)
+        signature, grid = samples.signature, samples.grid
+        if fits(operator, signature, grid):
+            return operator
+        normalization = _fit(samples, self.pool.homogeneities, operator.normalization.kind)
+        generator = generator_for(self.recipe.seed, "channels")
+        operator, rows = with_channels(operator, signature, grid, normalization, generator=generator)
+        write_json(self.run.path / "channels.json", [row.to_dict() for row in rows])
+        return operator
 
 
 class _FromScratch(_Adaptation):
@@ -351,9 +339,15 @@ class _FromScratch(_Adaptation):
     def beginning(self) -> dict[str, Any]:
         return {"model": self.model.to_dict()}
 
-    def fresh(self, samples: Batch) -> Operator:
+    def fresh(self, samples: Batch | StoreSplit) -> Operator:
         try:
-            normalization = fit_normalization(samples, self.pool.homogeneities, kind=self.model.normalization)
+            normalization = _fit(samples, self.pool.homogeneities, self.model.normalization)
         except DataError as error:
-            raise DataError(f"From scratch on {samples.num_samples} samples: {error}") from error
-        return build_operator(samples.signature, self.model.resolve(), normalization, seed=self.recipe.seed)
+            raise DataError(f"From scratch on {self.recipe.num_samples} samples: {error}") from error
+        settings = self.model.resolve().on(samples.grid)
+        return build_operator(samples.signature, settings, normalization, seed=self.recipe.seed)
+
+
+def _fit(samples: Batch | StoreSplit, homogeneities: tuple[Homogeneity, ...], kind: NormalizationKind) -> Normalization:
+    kind = "constant" if kind == "joint" and not homogeneities else kind
+    return fit_normalization(in_memory(samples, _NUM_FITTED), homogeneities, kind=kind)

@@ -106,12 +106,12 @@ def pretrain(
             DataConfig, {**recipe.data.to_dict(), "store": str(store.path)}, source="data of the recipe"
         )
         recipe = recipe.model_copy(update={"system": None, "mixture": (), "data": data})
-    recipe = recipe.model_copy(update={"model": _resolved(recipe.model)})
     if [recipe.system is not None, bool(recipe.mixture), recipe.data.store is not None].count(True) != 1:
         raise ConfigError(
             "A recipe needs exactly one of these: a [system] to sample, a [[mixture]] table for each of several "
             "systems, or data.store, the folder of a store."
         )
+    recipe = recipe.model_copy(update={"model": _resolved(recipe)})
     run = Run.prepare(out, recipe.name, recipe.to_dict())
     with run.locked():
         if not run.is_complete:
@@ -119,8 +119,11 @@ def pretrain(
     return run
 
 
-def _resolved(model: ModelConfig) -> ModelConfig:
-    return model.model_copy(update={"network": model.resolve(), "size": None})
+def _resolved(recipe: PretrainRecipe) -> ModelConfig:
+    network = recipe.model.resolve()
+    if recipe.data.store is not None:
+        network = network.on(Store.open(recipe.data.store).grid)
+    return recipe.model.model_copy(update={"network": network, "size": None})
 
 
 def _train_run(run: Run, recipe: PretrainRecipe, observe: Observer | None) -> None:
@@ -176,9 +179,9 @@ def _data(recipe: PretrainRecipe) -> tuple[BatchSource, Batch, Batch, tuple[Homo
     data, size, seed = recipe.data, recipe.training.batch_size, recipe.seed
     if data.store is not None:
         store = Store.open(data.store)
-        split = store.split("train")
-        fitting = split.batch(slice(0, data.num_normalization_samples))
-        validation = store.split("valid").batch(slice(0, data.num_validation_samples))
+        split = store.split("train", stride=data.stride)
+        fitting = split.some(data.num_normalization_samples)
+        validation = store.split("valid", stride=data.stride).some(data.num_validation_samples)
         return Epochs(split, batch_size=size, seed=seed), fitting, validation, store.homogeneities
     if recipe.mixture:
         return _mixed_data(recipe)

@@ -75,6 +75,7 @@ class DataConfig(Config):
         num_points: points a side, one number or one per axis (y, x).
         extent: length of the box, one number or one per axis (y, x).
         store: folder of a store to train on; absent: samples of the system.
+        stride: of a store of trajectories, frames from input to target.
         num_samples: distinct samples to train on, drawn once and gone over in epochs; absent: fresh ones at every step.
         num_validation_samples: samples that only score.
         num_normalization_samples: samples the normalization is fitted on.
@@ -83,6 +84,7 @@ class DataConfig(Config):
     num_points: int | tuple[int, ...] = 64
     extent: float | tuple[float, ...] = 1.0
     store: str | None = None
+    stride: int = Field(1, ge=1)
     num_samples: int | None = Field(None, ge=1)
     num_validation_samples: int = Field(256, ge=1)
     num_normalization_samples: int = Field(512, ge=2)

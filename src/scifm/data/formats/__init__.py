@@ -2,26 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from scifm.data.formats.format import Format
-from scifm.errors import StoreError
 
-__all__ = ["FORMATS", "find_format"]
+__all__ = ["FORMATS"]
 
-FORMATS: dict[str, Format] = {}
-
-
-def find_format(path: Path) -> Format:
-    """Return the format of a file or folder.
-
-    Raises:
-        StoreError: if nothing is there, or no format knows it; says what is known.
-    """
-    if not path.exists():
-        raise StoreError(f"There is nothing at '{path}'. Give a file, or a folder of files that belong together.")
-    for form in FORMATS.values():  # from the most to the least particular
-        if form.sniff(path) is not None:
-            return form
-    known = "; ".join(f"{form.name}: {form.title}" for form in FORMATS.values())
-    raise StoreError(f"'{path}' is of no format that can be imported. Known are {known}.")
+FORMATS: dict[str, Format] = {}  # from the most to the least particular

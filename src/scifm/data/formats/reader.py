@@ -10,6 +10,7 @@ import numpy as np
 
 from scifm.data.formats.contents import Contents, LazyArray
 from scifm.data.formats.mapping import DataMapping, FieldMapping, TimeAxis
+from scifm.data.well import Reader
 from scifm.data.well_layout import require_finite
 from scifm.errors import ConfigError, DataError, StoreError, suggest
 from scifm.fields.grid import Grid
@@ -157,7 +158,7 @@ def grid_of(contents: Contents, mapping: DataMapping) -> Grid:
     return Grid(points, extent, tuple(mapping.periodic[axis] for axis in mapping.space))
 
 
-class MappedReader:
+class MappedReader(Reader):
     """Trajectories of one part of a foreign file; axes in the house's order, nothing kept in memory.
 
     Args:

@@ -1,0 +1,26 @@
+"""Which format a file or folder is of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from scifm.data.formats import FORMATS
+from scifm.data.formats.format import Format
+from scifm.errors import StoreError
+
+__all__ = ["find_format"]
+
+
+def find_format(path: Path) -> Format:
+    """Return the format of a file or folder.
+
+    Raises:
+        StoreError: if nothing is there, or no format knows it; says what is known.
+    """
+    if not path.exists():
+        raise StoreError(f"There is nothing at '{path}'. Give a file, or a folder of files that belong together.")
+    for form in FORMATS.values():
+        if form.sniff(path) is not None:
+            return form
+    known = "; ".join(f"{form.name}: {form.title}" for form in FORMATS.values())
+    raise StoreError(f"'{path}' is of no format that can be imported. Known are {known}.")

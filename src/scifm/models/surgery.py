@@ -1,0 +1,183 @@
+"""Channel surgery: a trained operator for data with other fields and coefficients.
+
+What is matched by name (or by a given renaming) keeps its weights; what is new gets fresh rows in the first or the last
+map; what the data lack is taken out, which is the same as standing at its mean for ever. Everything between, where the
+physics was learned, is carried over untouched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from scifm.errors import ConfigError, SignatureError, suggest
+from scifm.fields.batch import Signature
+from scifm.fields.grid import Grid
+from scifm.fields.homogeneity import Homogeneity
+from scifm.fields.normalization import Normalization
+from scifm.models.fno import FNO
+from scifm.models.operator import Operator
+from scifm.models.parts.lift import Lift
+from scifm.models.parts.projection import Projection
+
+__all__ = ["ChannelRow", "fits", "renamed", "with_channels"]
+
+OperatorT = TypeVar("OperatorT", bound=Operator)
+
+
+@dataclass(frozen=True)
+class ChannelRow:
+    """What became of one channel.
+
+    Args:
+        role: ``input``, ``coefficient``, ``position`` or ``output``.
+        name: of the field, coefficient or axis.
+        became: ``reused``, ``added`` with fresh weights, or ``dropped``.
+    """
+
+    role: Literal["input", "coefficient", "position", "output"]
+    name: str
+    became: Literal["reused", "added", "dropped"]
+
+    def to_dict(self) -> dict[str, str]:
+        return asdict(self)
+
+
+def fits(operator: Operator, signature: Signature, grid: Grid) -> bool:
+    """Tell whether an operator takes such data as it is: it knows every name, and needs no other input field."""
+    ours = operator.signature
+    same_kind = (ours.num_spatial_dims, ours.evolves) == (signature.num_spatial_dims, signature.evolves)
+    known = not ours.missing_from(signature) and set(ours.inputs) == set(signature.inputs)
+    sees_walls = all(grid.periodic) or operator.config.position is not None or not operator.needs_periodic
+    return same_kind and known and set(ours.outputs) == set(signature.outputs) and sees_walls
+
+
+def renamed(operator: OperatorT, names: Mapping[str, str]) -> OperatorT:
+    """Give some of an operator's channels the names that new data use for them; in place, answers are unchanged.
+
+    Args:
+        operator: changed and returned.
+        names: new name → name the operator knows.
+
+    Raises:
+        ConfigError: if the operator does not know an old name, or two would get one name.
+    """
+    ours = operator.signature
+    known = {*ours.inputs, *ours.coefficients, *ours.outputs}
+    for old in names.values():
+        if old not in known:
+            raise ConfigError(f"Renaming: {suggest(old, known)}")
+    new = {old: name for name, old in names.items()}
+    if len(new) != len(names):
+        raise ConfigError(f"Renaming: two new names for one old one in {dict(names)}.")
+
+    def call(name: str) -> str:
+        return new.get(name, name)
+
+    def rename(homogeneity: Homogeneity) -> Homogeneity:
+        return replace(
+            homogeneity,
+            exponents=tuple((call(name), power) for name, power in homogeneity.exponents),
+            gauge=tuple(map(call, homogeneity.gauge)),
+            parts=tuple(map(rename, homogeneity.parts)),
+        )
+
+    try:
+        inputs, coefficients, outputs = (tuple(map(call, p)) for p in (ours.inputs, ours.coefficients, ours.outputs))
+        operator.signature = replace(ours, inputs=inputs, coefficients=coefficients, outputs=outputs)
+    except SignatureError as error:
+        raise ConfigError(f"Renaming {dict(names)} gives one name to two channels: {error}") from error
+    scalings = tuple(map(rename, operator.normalization.homogeneities))
+    operator.normalization = replace(operator.normalization, homogeneities=scalings)
+    return operator
+
+
+def with_channels(
+    operator: Operator, signature: Signature, grid: Grid, normalization: Normalization, *, generator: torch.Generator
+) -> tuple[FNO, list[ChannelRow]]:
+    """Return an operator for another signature that keeps every weight it can.
+
+    Args:
+        operator: the trained one; left as it is.
+        signature: of the new data.
+        grid: of the new data; walls add channels of position if there are none.
+        normalization: fitted on the new data: units differ, and the hidden layers expect numbers of order one.
+        generator: of the fresh weights.
+
+    Returns:
+        The new operator, and what became of each channel, old and new.
+
+    Raises:
+        ConfigError: if the operator is not an FNO.
+        SignatureError: if the number of spatial dimensions differs.
+    """
+    if not isinstance(operator, FNO):
+        raise ConfigError(
+            f"Channels can be added to and taken from operators of kind '{FNO.kind}'; this one is '{operator.kind}'. "
+            "Use data with the names it knows, or train from scratch."
+        )
+    theirs = operator.signature
+    if signature.num_spatial_dims != theirs.num_spatial_dims:
+        raise SignatureError(
+            f"The operator was trained in {theirs.num_spatial_dims} dimensions and the data have "
+            f"{signature.num_spatial_dims}: its Fourier modes do not carry over. Train from scratch."
+        )
+    with torch.random.fork_rng(devices=[]):  # first weights that are replaced below
+        result = FNO(signature, operator.settings.on(grid), normalization=normalization)
+    result.layers.load_state_dict(operator.layers.state_dict())
+    before, after = _columns(operator), _columns(result)
+    _carry_lift(operator.lift, result.lift, before, after, generator)
+    _carry_projection(operator.projection, result.projection, theirs.outputs, signature.outputs, generator)
+    old, new = [*before, *_outputs(theirs)], [*after, *_outputs(signature)]
+    rows = [ChannelRow(*channel, "reused" if channel in old else "added") for channel in new]
+    return result, rows + [ChannelRow(*channel, "dropped") for channel in old if channel not in new]
+
+
+def _outputs(signature: Signature) -> list[tuple[Any, str]]:
+    return [("output", name) for name in signature.outputs]
+
+
+def _columns(operator: Operator) -> list[tuple[Any, str]]:
+    """Return role and name of each column of the lift, in order."""
+    names, axes = operator.signature, ("z", "y", "x")[-operator.signature.num_spatial_dims :]
+    return [
+        *(("input", name) for name in names.inputs),
+        *(("position", axis) for axis in axes if operator.config.position),
+        *(("coefficient", name) for name in names.coefficients),
+    ]
+
+
+def _fresh(like: Tensor, fan_in: int, generator: torch.Generator) -> Tensor:
+    """Return numbers as a linear layer of this fan-in would begin with."""
+    return torch.empty_like(like).uniform_(-(fan_in**-0.5), fan_in**-0.5, generator=generator)
+
+
+@torch.no_grad()
+def _carry_lift(
+    old: Lift, new: Lift, before: list[tuple[Any, str]], after: list[tuple[Any, str]], generator: torch.Generator
+) -> None:
+    new.weight.copy_(_fresh(new.weight, len(after), generator))
+    new.bias.copy_(old.bias)
+    for place, channel in enumerate(after):
+        if channel in before:
+            new.weight[:, place] = old.weight[:, before.index(channel)]
+
+
+@torch.no_grad()
+def _carry_projection(
+    old: Projection, new: Projection, before: tuple[str, ...], after: tuple[str, ...], generator: torch.Generator
+) -> None:
+    new[0].load_state_dict(old[0].state_dict())
+    first, last = old[1], new[1]
+    assert isinstance(first, nn.Linear)
+    assert isinstance(last, nn.Linear)
+    last.weight.copy_(_fresh(last.weight, last.in_features, generator))
+    last.bias.zero_()
+    for place, name in enumerate(after):
+        if name in before:
+            last.weight[place] = first.weight[before.index(name)]
+            last.bias[place] = first.bias[before.index(name)]
