@@ -238,6 +238,7 @@ def evaluate(
 ) -> None:
     """Score a run on unseen samples; every sample's errors go to scores.parquet in the run folder."""
     from scifm.data.store import Store
+    from scifm.evaluation.baselines import persistence
     from scifm.evaluation.evaluate import evaluate as work
     from scifm.fields.grid import Grid
     from scifm.fields.seeds import generator_for
@@ -258,10 +259,15 @@ def evaluate(
         name: {"mean": scores.mean(name), "median": scores.quantile(0.5, name), "p90": scores.quantile(0.9, name)}
         for name in scores.values
     }
+    still = persistence(samples).mean() if samples.signature.state == samples.signature.outputs else None
     if as_json:
-        print_json({"num_samples": scores.num_samples, **result})
+        print_json(
+            {"num_samples": scores.num_samples, **result, **({"persistence": still} if still is not None else {})}
+        )
         return
     table = Table("metric", "mean", "median", "90 %", title=f"{scores.num_samples} samples")
     for name, numbers in result.items():
         table.add_row(name, *(f"{value:.4g}" for value in numbers.values()))
+    if still is not None:
+        table.add_row("relative_l2, if nothing changed", f"{still:.4g}", "", "")
     Console().print(table)

@@ -1,5 +1,6 @@
 """Scores: one name, one formula, nothing reduced in silence."""
 
+from scifm.evaluation.baselines import persistence
 from scifm.evaluation.evaluate import Scores, evaluate
 from scifm.evaluation.pointwise import METRICS, mae, max_error, relative_l2, relative_l2_joint, rmse, vrmse
 
@@ -9,6 +10,7 @@ __all__ = [
     "evaluate",
     "mae",
     "max_error",
+    "persistence",
     "relative_l2",
     "relative_l2_joint",
     "rmse",

@@ -21,7 +21,7 @@ from scifm.models.operator import Operator
 from scifm.models.surgery import renamed
 from scifm.runs import Run, write_atomically
 
-__all__ = ["Scores", "evaluate"]
+__all__ = ["Scores", "evaluate", "pieces"]
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def evaluate(
         if name not in METRICS:
             raise ConfigError(suggest(name, METRICS))
     parts: dict[str, list[Tensor]] = {name: [] for name in names}
-    for piece in _pieces(samples, batch_size):
+    for piece in pieces(samples, batch_size):
         target = operator.align(piece).require_targets()
         prediction = operator.predict(piece, batch_size=batch_size).require_targets()
         for name in names:
@@ -122,7 +122,8 @@ def evaluate(
     return Scores({name: torch.cat(values) for name, values in parts.items()}, operator.signature.outputs)
 
 
-def _pieces(samples: Batch | StoreSplit, batch_size: int) -> Iterator[Batch]:
+def pieces(samples: Batch | StoreSplit, batch_size: int) -> Iterator[Batch]:
+    """Yield samples a piece at a time: a split is read `batch_size` by `batch_size`, a batch comes whole."""
     if isinstance(samples, StoreSplit):
         yield from samples.batches(batch_size)
     elif samples.num_samples:

@@ -1,0 +1,41 @@
+"""Answers that need no model: what any operator must beat."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+
+from scifm.data.split import StoreSplit
+from scifm.errors import SignatureError
+from scifm.evaluation.evaluate import Scores, pieces
+from scifm.evaluation.pointwise import METRICS
+from scifm.fields.batch import Batch
+
+__all__ = ["persistence"]
+
+
+def persistence(
+    samples: Batch | StoreSplit, *, metrics: Iterable[str] = ("relative_l2",), batch_size: int = 64
+) -> Scores:
+    """Score the answer that nothing changes: each state field stays what it was in the last input frame.
+
+    Args:
+        samples: of an evolving system whose outputs are all state.
+        metrics: names in ``scifm.evaluation.METRICS``.
+        batch_size: samples read at a time.
+
+    Raises:
+        SignatureError: if some output is not a state.
+    """
+    names = samples.signature
+    if names.state != names.outputs:
+        raise SignatureError(
+            f"Persistence is for outputs that were inputs before; of {names.outputs} only {names.state} were."
+        )
+    parts: dict[str, list[torch.Tensor]] = {name: [] for name in metrics}
+    for piece in pieces(samples, batch_size):
+        still = torch.stack([piece.field(name)[:, -1:] for name in names.outputs], dim=2)
+        for name, found in parts.items():
+            found.append(METRICS[name](still, piece.require_targets()))
+    return Scores({name: torch.cat(found) for name, found in parts.items()}, names.outputs)
