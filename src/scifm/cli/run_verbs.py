@@ -261,9 +261,8 @@ def evaluate(
     }
     still = persistence(samples).mean() if samples.signature.state == samples.signature.outputs else None
     if as_json:
-        print_json(
-            {"num_samples": scores.num_samples, **result, **({"persistence": still} if still is not None else {})}
-        )
+        baseline = {} if still is None else {"persistence": still}
+        print_json({"num_samples": scores.num_samples, **result, **baseline})
         return
     table = Table("metric", "mean", "median", "90 %", title=f"{scores.num_samples} samples")
     for name, numbers in result.items():

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from concurrent.futures import Executor
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +16,7 @@ from rich.table import Table
 
 from scifm.cli.app import NUM_WORKERS, AsJson, Overrides, Workers, app, console, print_json, print_rows
 from scifm.cli.progress import ProgressBar, StudyTree, progress_bars
+from scifm.errors import ConfigError
 
 __all__ = ["demo", "report", "study", "transfer"]
 
@@ -38,6 +42,18 @@ def study(
     ] = None,
     overrides: Overrides = None,
     workers: Workers = NUM_WORKERS,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(help="Run on Dask: address of a scheduler, tcp://…, or 'local' for processes on this machine."),
+    ] = None,
+    worker_threads: Annotated[int | None, typer.Option(min=1, help="With --scheduler: threads of each run.")] = None,
+    resource: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=N", help="With --scheduler: what a run takes of a worker, e.g. GPU=1; repeatable."),
+    ] = None,
+    no_shared_files: Annotated[
+        bool, typer.Option("--no-shared-files", help="With --scheduler: workers do not see this file system.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would cost.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -45,15 +61,13 @@ def study(
 
     What is complete is not run again: give the same command again after an interruption.
     """
-    from functools import partial
-
     from scifm.studies.recipe import StudyRecipe
     from scifm.studies.study import estimate, plan_jobs
     from scifm.studies.study import study as work
-    from scifm.studies.workers import worker_pool
 
     settings = StudyRecipe.read(recipe, overrides=overrides or [])
     folder = out or Path("runs") / recipe.stem
+    make = _executor(workers, scheduler, worker_threads, resource, folder if no_shared_files else None)
     cost = estimate(plan_jobs(settings, folder), num_workers=workers)
     told = f"{cost.num_jobs} runs, {cost.num_finished} of them done; the rest takes about {_duration(cost.seconds)} "
     told += f"with {workers} workers, and {cost.disk_bytes / 1e9:.2g} GB in '{folder}'."
@@ -61,9 +75,30 @@ def study(
     if dry_run:
         return
     with StudyTree(console) as tree:
-        make = partial(worker_pool, workers) if workers > 1 else None
         work(settings, out=folder, make_executor=make, observe=tree)
     _tell_study(folder, as_json)
+
+
+def _executor(
+    workers: int, scheduler: str | None, threads: int | None, resource: list[str] | None, ferry: Path | None
+) -> Callable[[], Executor] | None:
+    """Return what makes the executor that was asked for."""
+    if scheduler is None:
+        if threads is not None or resource or ferry is not None:
+            raise ConfigError("--worker-threads, --resource and --no-shared-files belong to --scheduler; give it too.")
+        from scifm.studies.workers import worker_pool
+
+        return partial(worker_pool, workers) if workers > 1 else None
+    from scifm.studies.cluster import cluster_executor
+
+    takes = {}
+    for text in resource or []:
+        name, _, number = text.partition("=")
+        try:
+            takes[name.strip()] = float(number)
+        except ValueError as error:
+            raise ConfigError(f"The resource '{text}' is not of the form NAME=N, for example GPU=1.") from error
+    return partial(cluster_executor, scheduler, num_workers=workers, num_threads=threads, resources=takes, ferry=ferry)
 
 
 def _duration(seconds: float) -> str:

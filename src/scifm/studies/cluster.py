@@ -1,0 +1,138 @@
+"""Jobs on many machines through Dask: a running scheduler's address, or a cluster of processes on this machine.
+
+Dask hands a job whose worker died to another one; what it saved lies in its run folder, so it goes on from there. A run
+folder is locked by who writes it, so two workers never write one. Without a shared file system each worker works in a
+folder of its own and results travel back through Dask, see `scifm.studies.ferry`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import BrokenExecutor, Executor, Future
+from pathlib import Path
+from typing import Any
+
+from scifm.errors import ConfigError, RunError
+from scifm.studies.ferry import bring_back, send_out
+from scifm.studies.workers import threads_of_a_worker
+
+__all__ = ["LOCAL", "cluster_executor"]
+
+LOCAL = "local"
+_CONNECT_SECONDS = 30
+_LOCAL_DEATHS = 20  # of workers under one job, before it is given up
+
+
+def cluster_executor(
+    scheduler: str,
+    *,
+    num_workers: int = 2,
+    num_threads: int | None = None,
+    resources: Mapping[str, float] | None = None,
+    ferry: Path | None = None,
+) -> Executor:
+    """Return an executor whose jobs run on Dask workers.
+
+    Args:
+        scheduler: address of a running scheduler, such as ``tcp://login:8786``, or ``local`` for processes here.
+        num_workers: processes, with ``local``.
+        num_threads: threads torch uses in each job; with ``local`` the cores are shared evenly when left out, elsewhere
+            the worker's own setting stays.
+        resources: what a job takes of what a worker was started with (``dask worker --resources GPU=1``).
+        ferry: folder of a study whose workers do not see this file system: run folders travel through Dask.
+
+    Raises:
+        ConfigError: if Dask is not installed or the address is not one.
+        RunError: if nobody answers there.
+    """
+    try:
+        from distributed import Client, LocalCluster
+    except ImportError as error:
+        raise ConfigError("Dask is not installed. Install it with: pip install 'scifm[scale]'.") from error
+    if scheduler == LOCAL:
+        import dask
+
+        with dask.config.set({"distributed.scheduler.allowed-failures": _LOCAL_DEATHS}):
+            cluster = LocalCluster(
+                n_workers=num_workers, threads_per_worker=1, dashboard_address=None, silence_logs="CRITICAL",
+                resources=dict(resources or {}),
+            )  # fmt: skip
+        client = Client(cluster)
+        threads = num_threads or threads_of_a_worker(num_workers)
+        return _ClusterExecutor(client, cluster.close, threads, resources, ferry)
+    if "://" not in scheduler:
+        raise ConfigError(f"'{scheduler}' is no address of a scheduler. Give one like tcp://host:8786, or '{LOCAL}'.")
+    try:
+        client = Client(scheduler, timeout=_CONNECT_SECONDS)
+    except (OSError, TimeoutError, ValueError) as error:
+        raise RunError(
+            f"No scheduler answers at '{scheduler}' within {_CONNECT_SECONDS} s ({error}). Start one with 'dask "
+            "scheduler' and workers with 'dask worker', or look at the address."
+        ) from error
+    return _ClusterExecutor(client, None, num_threads, resources, ferry)
+
+
+class _ClusterExecutor(Executor):
+    """A Dask client as an executor that tells deaths of workers as the house does."""
+
+    def __init__(
+        self,
+        client: Any,
+        close: Callable[[], Any] | None,
+        num_threads: int | None,
+        resources: Mapping[str, float] | None,
+        ferry: Path | None,
+    ) -> None:
+        self._client, self._close = client, close
+        self._threads, self._resources, self._ferry = num_threads, dict(resources or {}), ferry
+        self._inner: dict[Future[Any], Any] = {}
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        call: tuple[Any, ...] = (fn, args, kwargs)
+        if self._ferry is not None:
+            call = send_out(self._ferry, fn, args)
+        outer: Future[Any] = Future()
+        outer.set_running_or_notify_cancel()
+        inner = self._client.submit(
+            _work, self._threads, *call, pure=False, retries=0, resources=self._resources or None,
+            priority=-len(self._inner),  # in the order they are handed out, which is the graph's
+        )  # fmt: skip
+        self._inner[outer] = inner
+        inner.add_done_callback(lambda done: self._pass_on(done, outer))
+        return outer
+
+    def _pass_on(self, inner: Any, outer: Future[Any]) -> None:
+        from distributed.client import FutureCancelledError
+        from distributed.scheduler import KilledWorker
+
+        try:
+            result = inner.result()
+            outer.set_result(bring_back(self._ferry, result) if self._ferry is not None else result)
+        except KilledWorker as error:
+            died = f"its worker died again and again ({error}); is there enough memory?"
+            outer.set_exception(RunError(died))
+        except (FutureCancelledError, OSError) as error:
+            outer.set_exception(BrokenExecutor(f"the scheduler is gone: {error}"))
+        except BaseException as error:  # noqa: BLE001 - whatever a job raises belongs to who waits for it
+            outer.set_exception(error)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        if cancel_futures:
+            self._client.cancel(list(self._inner.values()))
+        self._client.close()
+        if self._close is not None:
+            self._close()
+
+    def __exit__(self, kind: Any, *_: Any) -> None:
+        self.shutdown(cancel_futures=kind is not None)
+
+
+def _work(num_threads: int | None, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """Do a job on a worker."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if num_threads is not None:
+        import torch
+
+        torch.set_num_threads(num_threads)
+    return fn(*args, **kwargs)
