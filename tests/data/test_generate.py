@@ -7,6 +7,8 @@ import shutil
 import signal
 import subprocess
 from collections import namedtuple
+from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -17,7 +19,9 @@ from scifm.data.generate import generate
 from scifm.data.store import Store
 from scifm.errors import ConfigError, DataError, SignatureError, StoreError
 from scifm.fields.grid import Grid
+from scifm.studies.workers import worker_pool
 from scifm.systems import SYSTEMS
+from scifm.systems.poisson import Poisson
 
 
 class Stopped(BaseException):
@@ -103,6 +107,37 @@ def test_an_interrupted_store_is_finished_to_the_same_bytes(tmp_path, toy, toy_s
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_threads_make_the_same_store(tmp_path, toy, toy_store):
+    made = toy.make(tmp_path / "toy", make_executor=partial(ThreadPoolExecutor, 2))
+    assert toy.content(made.path) == toy.content(toy_store.path)
+
+
+def test_processes_make_the_same_store(tmp_path, toy):
+    settings = {"num_samples": 6, "num_points": 8, "chunk_size": 2, "seed": 3}
+    alone = generate(Poisson(), path=tmp_path / "alone" / "same", **settings)
+    make = partial(worker_pool, 2)
+    together = generate(Poisson(), path=tmp_path / "together" / "same", make_executor=make, **settings)
+    assert toy.content(alone.path) == toy.content(together.path)
+
+
+class Dying(ThreadPoolExecutor):
+    """Its second worker dies."""
+
+    def submit(self, fn, /, *args, **kwargs):
+        if args[1].number == 1:
+            future = Future()
+            future.set_exception(BrokenExecutor())
+            return future
+        return super().submit(fn, *args, **kwargs)
+
+
+def test_a_process_that_dies_is_told_and_nothing_is_lost(tmp_path, toy, toy_store):
+    with pytest.raises(StoreError, match=r"died; is there enough memory for chunks of 4"):
+        toy.make(tmp_path / "toy", make_executor=Dying)
+    assert list((tmp_path / "toy" / "data").glob("*/chunk-00000.hdf5"))
+    assert toy.content(toy.make(tmp_path / "toy").path) == toy.content(toy_store.path)
+
+
 def test_a_killed_process_loses_nothing_that_was_finished(tmp_path, toy, toy_store):
     path = tmp_path / "toy"
     child = os.fork()

@@ -73,9 +73,14 @@ def test_a_dead_worker_is_replaced_and_an_error_comes_home(tmp_path):
 
 def test_leaving_by_an_error_waits_for_nobody():
     started = time.monotonic()
-    with pytest.raises(KeyboardInterrupt), cluster_executor("local", num_workers=1) as executor:
-        executor.submit(_slow, 120.0)
-        raise KeyboardInterrupt
+
+    def leave() -> None:
+        with cluster_executor("local", num_workers=1) as executor:
+            executor.submit(_slow, 120.0)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        leave()
     assert time.monotonic() - started < 60
 
 

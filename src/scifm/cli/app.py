@@ -17,6 +17,7 @@ __all__ = [
     "Knobs",
     "OutRuns",
     "Overrides",
+    "Scheduler",
     "Seed",
     "Workers",
     "app",
@@ -62,7 +63,11 @@ Knobs = Annotated[
     typer.Option("--knob", metavar="NAME=LOW,HIGH", help="Range of one knob, e.g. anisotropy=5,10; repeatable."),
 ]
 Workers = Annotated[
-    int, typer.Option(min=1, help="Processes that adapt at the same time, the cores shared evenly among them.")
+    int, typer.Option(min=1, help="Processes that work at the same time, the cores shared evenly among them.")
+]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(help="Run on Dask: address of a scheduler, tcp://…, or 'local' for processes on this machine."),
 ]
 Seed = Annotated[int, typer.Option(help="Seed of every random number.")]
 

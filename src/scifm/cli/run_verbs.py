@@ -9,7 +9,20 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from scifm.cli.app import AsJson, Knobs, OutRuns, Overrides, Seed, app, console, print_json, print_rows
+from scifm.cli.app import (
+    AsJson,
+    Knobs,
+    OutRuns,
+    Overrides,
+    Scheduler,
+    Seed,
+    Workers,
+    app,
+    console,
+    print_json,
+    print_rows,
+)
+from scifm.cli.executors import executor_maker
 from scifm.cli.progress import ProgressBar, progress_bars
 from scifm.errors import ConfigError, suggest
 
@@ -73,6 +86,8 @@ def generate(
     num_points: Annotated[int, typer.Option(help="Points a side of the grid.")] = 64,
     knob: Knobs = None,
     seed: Seed = 0,
+    workers: Workers = 1,
+    scheduler: Scheduler = None,
     as_json: AsJson = False,
 ) -> None:
     """Sample a system and its solutions into a store on disk (HDF5, readable by The Well's tools).
@@ -89,6 +104,7 @@ def generate(
             num_points=num_points,
             seed=seed,
             path=out,
+            make_executor=executor_maker(workers, scheduler),
             progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
     if as_json:

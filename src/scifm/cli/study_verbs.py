@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from concurrent.futures import Executor
 from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,9 +11,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from scifm.cli.app import NUM_WORKERS, AsJson, Overrides, Workers, app, console, print_json, print_rows
+from scifm.cli.app import NUM_WORKERS, AsJson, Overrides, Scheduler, Workers, app, console, print_json, print_rows
+from scifm.cli.executors import executor_maker
 from scifm.cli.progress import ProgressBar, StudyTree, progress_bars
-from scifm.errors import ConfigError
 
 __all__ = ["demo", "report", "study", "transfer"]
 
@@ -42,10 +39,7 @@ def study(
     ] = None,
     overrides: Overrides = None,
     workers: Workers = NUM_WORKERS,
-    scheduler: Annotated[
-        str | None,
-        typer.Option(help="Run on Dask: address of a scheduler, tcp://…, or 'local' for processes on this machine."),
-    ] = None,
+    scheduler: Scheduler = None,
     worker_threads: Annotated[int | None, typer.Option(min=1, help="With --scheduler: threads of each run.")] = None,
     resource: Annotated[
         list[str] | None,
@@ -67,7 +61,9 @@ def study(
 
     settings = StudyRecipe.read(recipe, overrides=overrides or [])
     folder = out or Path("runs") / recipe.stem
-    make = _executor(workers, scheduler, worker_threads, resource, folder if no_shared_files else None)
+    make = executor_maker(
+        workers, scheduler, threads=worker_threads, resource=resource, ferry=folder if no_shared_files else None
+    )
     cost = estimate(plan_jobs(settings, folder), num_workers=workers)
     told = f"{cost.num_jobs} runs, {cost.num_finished} of them done; the rest takes about {_duration(cost.seconds)} "
     told += f"with {workers} workers, and {cost.disk_bytes / 1e9:.2g} GB in '{folder}'."
@@ -77,28 +73,6 @@ def study(
     with StudyTree(console) as tree:
         work(settings, out=folder, make_executor=make, observe=tree)
     _tell_study(folder, as_json)
-
-
-def _executor(
-    workers: int, scheduler: str | None, threads: int | None, resource: list[str] | None, ferry: Path | None
-) -> Callable[[], Executor] | None:
-    """Return what makes the executor that was asked for."""
-    if scheduler is None:
-        if threads is not None or resource or ferry is not None:
-            raise ConfigError("--worker-threads, --resource and --no-shared-files belong to --scheduler; give it too.")
-        from scifm.studies.workers import worker_pool
-
-        return partial(worker_pool, workers) if workers > 1 else None
-    from scifm.studies.cluster import cluster_executor
-
-    takes = {}
-    for text in resource or []:
-        name, _, number = text.partition("=")
-        try:
-            takes[name.strip()] = float(number)
-        except ValueError as error:
-            raise ConfigError(f"The resource '{text}' is not of the form NAME=N, for example GPU=1.") from error
-    return partial(cluster_executor, scheduler, num_workers=workers, num_threads=threads, resources=takes, ferry=ferry)
 
 
 def _duration(seconds: float) -> str:

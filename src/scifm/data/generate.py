@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import BrokenExecutor, Executor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,7 @@ def generate(
     chunk_size: int = 1024,
     dtype: torch.dtype = torch.float32,
     device: Any = "cpu",
+    make_executor: Callable[[], Executor] | None = None,
     progress: Progress | None = None,
 ) -> Store:
     """Sample `system` into a store at `path`, or finish, repair or just open the one that is there.
@@ -121,6 +123,8 @@ def generate(
         chunk_size: samples a file. The draws depend on it. A chunk is held in memory about three times.
         dtype: torch.float32 or torch.float64, for solver and files.
         device: where to sample. The draws depend on its kind.
+        make_executor: makes the executor that chunks are sampled and written on, each by one worker, which must see
+            this file system; see ``scifm.studies.workers`` and ``scifm.studies.cluster``. None: here, one by one.
         progress: called with (samples done, samples in all) at the start and after every chunk.
 
     Returns:
@@ -142,7 +146,7 @@ def generate(
     job = _Job(system, Path(path).expanduser(), grid, splits, seed, dtype, chunk_size, torch.device(device))
     if not _is_finished(job):
         with reserved(job.path):
-            _finish(job, *_make(job, _pending(job), progress))
+            _finish(job, *_make(job, _pending(job), make_executor, progress))
     return Store.open(job.path)
 
 
@@ -214,7 +218,9 @@ def _is_finished(job: _Job) -> bool:
     return True
 
 
-def _make(job: _Job, pending: list[_Chunk], progress: Progress | None) -> tuple[float, int]:
+def _make(
+    job: _Job, pending: list[_Chunk], make_executor: Callable[[], Executor] | None, progress: Progress | None
+) -> tuple[float, int]:
     """Make the missing chunks; return the seconds this took and the samples made."""
     require_space(job.path, sum(map(job.num_bytes, pending)))
     total = sum(job.splits.values())
@@ -222,18 +228,36 @@ def _make(job: _Job, pending: list[_Chunk], progress: Progress | None) -> tuple[
     start = time.perf_counter()
     if progress is not None:
         progress(done, total)
-    for chunk in pending:
-        record = SamplingRecord()
-        generator = generator_for(job.seed, "store", chunk.split, chunk.number, device=job.device)
-        batch = job.system.sample(
-            chunk.num_samples, job.grid, generator, dtype=job.dtype, device=job.device, record=record
-        )
-        origin = {**job.origin(chunk), "drawn": record.drawn, "rejected": record.rejected}
-        write_part(job.path / chunk.name, encode_file(batch, name=job.request["name"], provenance=origin))
-        done += chunk.num_samples
+    for num_samples in _made(job, pending, make_executor):
+        done += num_samples
         if progress is not None:
             progress(done, total)
     return time.perf_counter() - start, sum(chunk.num_samples for chunk in pending)
+
+
+def _made(job: _Job, pending: list[_Chunk], make_executor: Callable[[], Executor] | None) -> Iterator[int]:
+    """Yield the number of samples of each chunk as it is done."""
+    if make_executor is None or not pending:
+        yield from (_make_chunk(job, chunk) for chunk in pending)
+        return
+    with make_executor() as executor:
+        try:
+            for future in as_completed([executor.submit(_make_chunk, job, chunk) for chunk in pending]):
+                yield future.result()
+        except BrokenExecutor as error:
+            raise StoreError(
+                f"A process that samples into '{job.path}' died; is there enough memory for chunks of {job.chunk_size} "
+                "samples? What is finished is kept: give the same command again."
+            ) from error
+
+
+def _make_chunk(job: _Job, chunk: _Chunk) -> int:
+    record = SamplingRecord()
+    generator = generator_for(job.seed, "store", chunk.split, chunk.number, device=job.device)
+    batch = job.system.sample(chunk.num_samples, job.grid, generator, dtype=job.dtype, device=job.device, record=record)
+    origin = {**job.origin(chunk), "drawn": record.drawn, "rejected": record.rejected}
+    write_part(job.path / chunk.name, encode_file(batch, name=job.request["name"], provenance=origin))
+    return chunk.num_samples
 
 
 def _finish(job: _Job, seconds: float, num_generated: int) -> None:

@@ -14,6 +14,7 @@ Reference: the schema's description, https://polymathic-ai.org/the_well/data_for
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -209,7 +210,9 @@ def encode_file(batch: Batch, *, name: str, provenance: Mapping[str, Any]) -> by
     batch.require_targets()
     names = batch.signature
     layout = Layout(name, names, batch.grid, batch.num_samples, _numpy(batch.inputs).dtype)
-    with h5py.File("image", "w", driver="core", backing_store=False, block_size=_MEMORY_STEP) as file:
+    with h5py.File(
+        f"image-{threading.get_ident()}", "w", driver="core", backing_store=False, block_size=_MEMORY_STEP
+    ) as file:
         layout.create(file, provenance)
         for coefficient in names.coefficients:
             layout.fill(file, coefficient, _numpy(batch.coefficient(coefficient)))

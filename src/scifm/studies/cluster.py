@@ -13,7 +13,7 @@ from concurrent.futures import BrokenExecutor, Executor, Future
 from pathlib import Path
 from typing import Any
 
-from scifm.errors import ConfigError, RunError
+from scifm.errors import ConfigError, RunError, SciFMError
 from scifm.studies.ferry import bring_back, send_out
 from scifm.studies.workers import threads_of_a_worker
 
@@ -106,16 +106,19 @@ class _ClusterExecutor(Executor):
         from distributed.client import FutureCancelledError
         from distributed.scheduler import KilledWorker
 
+        error = inner.exception()
+        if isinstance(error, KilledWorker):
+            error = RunError(f"its worker died again and again ({error}); is there enough memory?")
+        elif isinstance(error, (FutureCancelledError, OSError)) and not isinstance(error, SciFMError):
+            error = BrokenExecutor(f"the scheduler is gone: {error}")
+        if error is not None:
+            outer.set_exception(error)
+            return
         try:
             result = inner.result()
-            outer.set_result(bring_back(self._ferry, result) if self._ferry is not None else result)
-        except KilledWorker as error:
-            died = f"its worker died again and again ({error}); is there enough memory?"
-            outer.set_exception(RunError(died))
-        except (FutureCancelledError, OSError) as error:
-            outer.set_exception(BrokenExecutor(f"the scheduler is gone: {error}"))
-        except BaseException as error:  # noqa: BLE001 - whatever a job raises belongs to who waits for it
-            outer.set_exception(error)
+            outer.set_result(result if self._ferry is None else bring_back(self._ferry, result))
+        except RunError as told:  # the disk here is full
+            outer.set_exception(told)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         if cancel_futures:
