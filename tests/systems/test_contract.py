@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import unittest
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 from plugin import EXAMPLE
+from scifm.errors import SciFMError
 from scifm.fields.batch import Signature
 from scifm.fields.grid import Grid
 from scifm.fields.homogeneity import Homogeneity
@@ -36,7 +38,7 @@ def broken(system: System, **settings: Any) -> dict[str, str]:
             getattr(contract, name)()
         except unittest.SkipTest:
             continue
-        except Exception as error:
+        except (AssertionError, RuntimeError, SciFMError, TypeError) as error:
             found[name.removeprefix("test_")] = f"{type(error).__name__}: {error}"
     return found
 
@@ -290,7 +292,7 @@ WRONG = {
     Forgetful: {"it_solves_the_problem_it_is_given"},
     IdleKnob: {"every_knob_has_an_effect_and_can_be_fixed"},
     Unseeded: {"same_seed_same_bytes_and_other_seed_other_samples", "the_global_generator_is_used_only_without_one"},
-    AlwaysTheSame: {"same_seed_same_bytes_and_other_seed_other_samples", "the_global_generator_is_used_only_without_one"},
+    AlwaysTheSame: {"same_seed_same_bytes_and_other_seed_other_samples"},
     SeededByResolution: {"one_seed_is_one_set_of_problems_at_every_precision_and_resolution"},
     OneProblem: {"same_seed_same_bytes_and_other_seed_other_samples"},
     Uncounted: {"samples_have_the_promised_form"},
@@ -349,13 +351,11 @@ def test_fixed_knobs_cannot_be_tried(known):
 
 def test_it_says_the_same_under_optimization():
     """``python -O`` drops assert statements; the promises are kept all the same."""
-    import subprocess
-
     code = (
         "from scifm.systems.contract import SystemContract as C\n"
         "from scifm.systems.poisson import Poisson\n"
         "class Wrong(Poisson):\n"
-        "    def residual(self, batch): return super().residual(batch) + batch.inputs\n"
+        "    def residual(self, batch): return super().residual(batch) + 2 * batch.inputs\n"
         "class T(C): system = Wrong()\n"
         "T().test_the_residual_vector_of_its_own_solution_vanishes()\n"
     )
@@ -364,8 +364,6 @@ def test_it_says_the_same_under_optimization():
 
 
 def test_the_module_needs_no_pytest():
-    import subprocess
-
     code = "import sys, scifm.systems.contract; print('pytest' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.strip() == "False"

@@ -1,3 +1,4 @@
+# --8<-- [start:docstring]
 """Thin plate: the bending of an elastic plate on an elastic bed, on a periodic box.
 
 Equation
@@ -38,6 +39,7 @@ Where it breaks
 References:
     Timoshenko and Woinowsky-Krieger, "Theory of Plates and Shells", 2nd edition, McGraw-Hill 1959, chapter 8.
 """
+# --8<-- [end:docstring]
 
 # --8<-- [start:code]
 from dataclasses import dataclass, field

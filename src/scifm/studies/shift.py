@@ -102,17 +102,22 @@ def measure_shift(pretrain: Population | Parts, downstream: Population) -> dict[
 
 
 def _knobs(pretrain: Parts, downstream: Population) -> float | None:
-    """Return the mean distance of the task's measured knobs from the nearest range of its own equation."""
+    """Return the mean distance of the task's measured knobs from the nearest range of its own equation, if known."""
     known = [part for part in pretrain if part.system.name == downstream.system.name]
     if not known:
         return None
-    distances = torch.stack([_outside(part, downstream.samples) for part in known])
-    return float(distances.amin(0).mean())
+    distances = [distance for part in known if (distance := _outside(part, downstream.samples)) is not None]
+    return float(torch.stack(distances).amin(0).mean()) if distances else None
 
 
-def _outside(part: Population, samples: Batch) -> Tensor:
-    """Return by how much each sample leaves a population's ranges, all knobs together, ``(batch,)``."""
+def _outside(part: Population, samples: Batch) -> Tensor | None:
+    """Return by how much each sample leaves a population's ranges, all knobs together, ``(batch,)``.
+
+    None where the system does not measure every knob: what left the range unseen would count as no shift.
+    """
     ours, theirs = (part.system.measured_knobs(batch) for batch in (part.samples, samples))
+    if set(ours) != set(part.system.knobs):
+        return None
     beyond = [_beyond(theirs[name], ours[name], part.system.knobs[name]) for name in ours]
     return torch.stack(beyond).square().sum(0).sqrt()
 
