@@ -65,7 +65,7 @@ def test_a_store_scores_on_its_test_split_and_lends_its_training_split(stores):
     assert torch.equal(origin.test(100, grid, "any").inputs, store.split("test").load().inputs)
     assert torch.equal(origin.test(3, grid, "any").inputs, store.split("test").load().inputs[:3])
     assert torch.equal(origin.pool(1000, grid).samples.inputs, store.split("train").load().inputs)
-    assert (origin.name, origin.label, origin.system, origin.ranges()) == ("far", "Store far", None, {})
+    assert (origin.name, origin.label, origin.system, origin.ranges()) == ("store:far", "Store far", None, {})
     assert origin.homogeneities == Poisson.homogeneities
 
 
@@ -86,10 +86,14 @@ def test_a_study_of_stores_ends_in_the_same_table(finished, stores):
         assert ("from_scratch", "", target) in names
         for source in ("stored", "drawn"):
             assert {("zero_shot", source, target), ("few_shot", source, target)} <= names
-    assert ("in_distribution", "stored", "stored+near") in names
-    assert ("in_distribution", "stored+3", "stored+near") in names
+    assert ("in_distribution", "stored", "stored+store:near") in names
+    assert ("in_distribution", "stored+3", "stored+store:near") in names
     stored = {row.target: row for row in rows if row.kind == "few_shot" and row.source == "stored"}
-    assert (stored["far"].system, stored["far"].knobs, stored["far"].source_systems) == ("far", "{}", "near")
+    assert (stored["far"].system, stored["far"].knobs, stored["far"].source_systems) == (
+        "store:far",
+        "{}",
+        "store:near",
+    )
     assert json.loads(stored["sampled"].knobs)["anisotropy"] == [5, 10]
     assert {row.num_pretrain_samples for row in rows if row.source in ("stored", "stored+3")} == {12}
     run = Run.open(folder / stored["far"].run)
@@ -101,7 +105,7 @@ def test_a_study_of_stores_ends_in_the_same_table(finished, stores):
 def test_what_hangs_on_knobs_is_unknown_and_all_else_is_told(finished):
     recipe, folder = finished
     found = json.loads((folder / "analysis.json").read_text())
-    assert {t["name"]: (t["system"], t["knobs"]) for t in found["targets"]}["far"] == ("far", {})
+    assert {t["name"]: (t["system"], t["knobs"]) for t in found["targets"]}["far"] == ("store:far", {})
     told = [audit["told"] for audit in found["audits"]]
     assert any(re.search(r"of 6 test samples of far (is|are) among the 12 samples", t) for t in told), told
     assert any("far (source stored, seed 0)" in t for t in told), "a store's test samples are sought in pre-training"

@@ -31,7 +31,7 @@ class Origin(abc.ABC):
     @property
     @abc.abstractmethod
     def name(self) -> str:
-        """What rows of the table call the equation: the system's name, or the store's."""
+        """What rows of the table call the equation: the system's name, or ``store:`` and the store's."""
 
     @property
     @abc.abstractmethod
@@ -136,7 +136,7 @@ class StoreOrigin(Origin):
 
     @property
     def name(self) -> str:
-        return self.store.name
+        return f"store:{self.store.name}"  # a folder called like a system is not taken for it
 
     @property
     def label(self) -> str:
