@@ -9,7 +9,8 @@ import tiny
 from scifm.errors import RunError
 from scifm.report.page import page
 from scifm.studies import conclusions
-from scifm.studies.conclusions import conclude, describe_system
+from scifm.studies.conclusions import conclude
+from scifm.studies.origins import SystemOrigin
 from scifm.studies.recipe import StudyRecipe
 from scifm.studies.study import study
 from scifm.studies.table import Row, read_table
@@ -89,9 +90,9 @@ def test_a_file_that_is_gone_is_named_with_the_remedy(folder, name):
 
 def test_systems_are_told_by_the_ranges_a_recipe_gives():
     ratio = SystemConfig(name="advection_diffusion", knobs={"advection_diffusion_ratio": [0.2, 1]})
-    assert describe_system(ratio) == "Advection–diffusion, advection diffusion ratio 0.2 to 1"
-    assert describe_system(SystemConfig(name="poisson", knobs={"anisotropy": 3})) == "Poisson, anisotropy 3"
-    assert describe_system(SystemConfig(name="helmholtz")) == "Helmholtz"
+    assert SystemOrigin(ratio).label == "Advection–diffusion, advection diffusion ratio 0.2 to 1"
+    assert SystemOrigin(SystemConfig(name="poisson", knobs={"anisotropy": 3})).label == "Poisson, anisotropy 3"
+    assert SystemOrigin(SystemConfig(name="helmholtz")).label == "Helmholtz"
 
 
 def test_the_audit_looks_at_the_samples_that_were_trained_on(monkeypatch, tmp_path):

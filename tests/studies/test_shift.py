@@ -169,6 +169,17 @@ def test_other_sides_and_grids_are_allowed():
     assert all(math.isfinite(value) for value in values.values())
 
 
+@pytest.mark.parametrize("seen", [[], ["anisotropy"]])
+def test_knobs_that_are_not_all_measured_are_no_distance(seen):
+    class Coy(Poisson):
+        def measured_knobs(self, batch):
+            return {name: values for name, values in super().measured_knobs(batch).items() if name in seen}
+
+    shift = measure_shift(draw(Coy()), draw(Coy(), seed=1))
+    assert shift.pop("knobs") is None
+    assert all(math.isfinite(value) for value in shift.values())
+
+
 def test_what_cannot_be_measured_is_said():
     batch = Poisson().sample(4, GRID, generator_for(0))
     with pytest.raises(SignatureError, match="no targets"):

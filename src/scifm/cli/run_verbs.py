@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from scifm.cli.app import (
@@ -24,12 +25,13 @@ from scifm.cli.app import (
 )
 from scifm.cli.executors import executor_maker
 from scifm.cli.progress import ProgressBar, progress_bars
-from scifm.errors import ConfigError, suggest
+from scifm.errors import ConfigError
 
 if TYPE_CHECKING:
     from scifm.data.split import StoreSplit
     from scifm.data.store import Store
     from scifm.fields.batch import Batch
+    from scifm.systems.catalog import Listing
     from scifm.systems.system import System
 
 Renamed = Annotated[
@@ -42,11 +44,9 @@ __all__ = ["evaluate", "finetune", "generate", "pretrain", "systems"]
 
 
 def _system(name: str, knobs: list[str] | None) -> System:
-    from scifm.systems import SYSTEMS
+    from scifm.systems.catalog import find_system
 
-    if name not in SYSTEMS:
-        raise ConfigError(f"System {suggest(name, SYSTEMS)}")
-    return SYSTEMS[name]().where(**_knob_ranges(knobs))
+    return find_system(name)().where(**_knob_ranges(knobs))
 
 
 def _knob_ranges(knobs: list[str] | None) -> dict[str, list[float]]:
@@ -65,17 +65,38 @@ def _knob_ranges(knobs: list[str] | None) -> dict[str, list[float]]:
 
 @app.command()
 def systems(as_json: AsJson = False) -> None:
-    """List the systems that can be sampled, with their equations and knobs."""
-    from scifm.systems import SYSTEMS
+    """List the systems that can be sampled, with their equations, knobs and the package they come from."""
+    from scifm.systems.catalog import list_systems
 
+    listings = list_systems()
     if as_json:
-        print_json({name: {"equation": cls.equation, **cls().to_dict()} for name, cls in SYSTEMS.items()})
+        print_json({key: _system_entries(listing) for key, listing in zip(_keys(listings), listings, strict=True)})
         return
-    table = Table("system", "equation", "knobs (default range)", title="Systems")
-    for name, cls in SYSTEMS.items():
-        knobs = (f"{knob} {k.low:g} to {k.high:g}" for knob, k in cls().knobs.items())
-        table.add_row(name, cls.equation, "\n".join(knobs))
+    table = Table("system", "equation", "knobs (default range)", "package", title="Systems")
+    for listing in listings:
+        if listing.system is not None:
+            knobs = (f"{knob} {k.low:g} to {k.high:g}" for knob, k in listing.system().knobs.items())
+            table.add_row(listing.name, escape(listing.system.equation), "\n".join(knobs), listing.distribution)
     Console().print(table)
+    for listing in listings:
+        if listing.fault is not None:
+            typer.echo(f"broken: {listing.fault}")
+
+
+def _keys(listings: list[Listing]) -> list[str]:
+    """Return the names; a broken system that takes the name of another is told with its package."""
+    names = [listing.name for listing in listings]
+    return [
+        f"{name} ({listing.distribution})" if listing.fault is not None and names.count(name) > 1 else name
+        for name, listing in zip(names, listings, strict=True)
+    ]
+
+
+def _system_entries(listing: Listing) -> dict[str, Any]:
+    if listing.system is None:
+        return {"distribution": listing.distribution, "broken": listing.fault}
+    about = {"equation": listing.system.equation, "distribution": listing.distribution}
+    return {**about, **listing.system().to_dict()}
 
 
 @app.command()

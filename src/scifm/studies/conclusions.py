@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from scifm.errors import RunError
 from scifm.fields.batch import Batch
-from scifm.fields.seeds import generator_for
 from scifm.runs import write_json
 from scifm.studies.analysis import analyze
 from scifm.studies.audits import (
@@ -31,15 +30,15 @@ from scifm.studies.audits import (
     audit_unseen,
 )
 from scifm.studies.jobs import draw_test, pool_of
+from scifm.studies.origins import StoreOrigin
 from scifm.studies.recipe import SourceConfig, StudyRecipe, TargetConfig
 from scifm.studies.scaling_cells import scaling_findings
-from scifm.studies.shift import SHIFT_MEASURES, Population, measure_shift
+from scifm.studies.shift import SHIFT_MEASURES, measure_shift
 from scifm.studies.table import Row
 from scifm.training.pool import in_memory
 from scifm.training.pretrain import training_source
-from scifm.training.recipe import SystemConfig
 
-__all__ = ["conclude", "describe_system"]
+__all__ = ["conclude"]
 
 _NUM_SHIFT_SAMPLES = 256
 
@@ -56,16 +55,16 @@ def conclude(recipe: StudyRecipe, folder: Path, rows: Sequence[Row]) -> dict[str
         DataError: if the rows do not fit the recipe.
         RunError: if scores cannot be read or the file cannot be written.
     """
-    tests = {target.name: draw_test(recipe, target.name, target.system) for target in recipe.targets}
+    tests = {target.name: draw_test(recipe, target.name, target.origin) for target in recipe.targets}
     moved = [row for row in rows if "+" not in row.source]
     found = analyze(
         moved,
         targets=[
             {
                 "name": target.name,
-                "system": target.system.name,
-                "knobs": _ranges(target.system),
-                "label": describe_system(target.system),
+                "system": target.origin.name,
+                "knobs": target.origin.ranges(only_given=True),
+                "label": target.origin.label,
             }
             for target in recipe.targets
         ],
@@ -83,22 +82,6 @@ def conclude(recipe: StudyRecipe, folder: Path, rows: Sequence[Row]) -> dict[str
     return found
 
 
-def describe_system(system: SystemConfig) -> str:
-    """Return the system and the ranges its recipe gives, in words: ``Poisson, anisotropy 5 to 10``."""
-    knobs = [
-        f"{name.replace('_', ' ')} {low:g} to {high:g}" if low < high else f"{name.replace('_', ' ')} {low:g}"
-        for name, (low, high) in _ranges(system).items()
-    ]
-    name = system.name.replace("_", "–").capitalize()
-    return ", ".join([name, *knobs])
-
-
-def _ranges(system: SystemConfig) -> dict[str, list[float]]:
-    """Return the ranges the recipe gives itself; the system's own are left out."""
-    knobs = system.build().knobs
-    return {name: [knobs[name].low, knobs[name].high] for name in system.knobs}
-
-
 def _sources(recipe: StudyRecipe, rows: Sequence[Row]) -> list[dict[str, Any]]:
     """Return one entry for each name; sources that differ in size alone share it."""
     found: dict[str, dict[str, Any]] = {}
@@ -108,8 +91,8 @@ def _sources(recipe: StudyRecipe, rows: Sequence[Row]) -> list[dict[str, Any]]:
             source.name,
             {
                 "name": source.name,
-                "systems": [system.name for system in source.systems],
-                "label": " + ".join(describe_system(system) for system in source.systems),
+                "systems": [origin.name for origin in source.origins],
+                "label": " + ".join(origin.label for origin in source.origins),
                 "num_pretrain_samples": seen,
             },
         )
@@ -146,16 +129,11 @@ def _shift_values(recipe: StudyRecipe, tests: dict[str, Batch]) -> dict[tuple[st
         return found  # the measures know two dimensions; the verdict then says that shift was not measured
     for source in recipe.sources:
         parts = [
-            Population(
-                system.build(),
-                system.build().sample(
-                    _NUM_SHIFT_SAMPLES, recipe.grid, generator_for(0, "study", "shift", source.name, place)
-                ),
-            )
-            for place, system in enumerate(source.systems)
+            origin.population(origin.draw(_NUM_SHIFT_SAMPLES, recipe.grid, "study", "shift", source.name, place))
+            for place, origin in enumerate(source.origins)
         ]
         for target in recipe.targets_of(source):
-            task = Population(target.system.build(), tests[target.name])
+            task = target.origin.population(tests[target.name])
             found[source.name, target.name] = measure_shift(parts, task)
     return found
 
@@ -166,18 +144,34 @@ def _shift_values(recipe: StudyRecipe, tests: dict[str, Batch]) -> dict[tuple[st
 def _audits(recipe: StudyRecipe, folder: Path, rows: Sequence[Row], tests: dict[str, Batch]) -> list[Audit]:
     found = []
     for target in recipe.targets:
-        test, pool = tests[target.name], in_memory(pool_of(recipe, target).samples, recipe.pool_size)
-        found.append(audit_subsets(_subsets(folder, rows, target), recipe.pool_size, task=target.name))
+        test, whole = tests[target.name], pool_of(recipe, target)
+        pool = in_memory(whole.samples, recipe.pool_size)
+        found.append(audit_subsets(_subsets(folder, rows, target), whole.num_problems, task=target.name))
         found.append(audit_disjoint(test, pool, task=target.name))
-        found += audit_knob_ranges(target.system.build(), test)
+        system = target.origin.system
+        found += audit_knob_ranges(system, test) if system is not None else []
     for source in recipe.sources:
-        own = {system.name for system in source.systems}
         for target in recipe.targets_of(source):
-            if target.system.name in own:
+            if _could_share(recipe, source, target):
                 found += _unseen(recipe, source, target, tests[target.name])
-        for system in source.systems:
-            found += audit_knob_effects(system.build(), recipe.grid)
+        for entry in source.systems:
+            found += audit_knob_effects(entry.build(), recipe.grid)
     return list(dict.fromkeys(found))
+
+
+def _could_share(recipe: StudyRecipe, source: SourceConfig, target: TargetConfig) -> bool:
+    """Return whether a sample of the task may be one of the pre-training's, so that they must be compared.
+
+    What a store holds may have been drawn by any system, so names do not tell; on other grids and in other precisions
+    no two samples are equal.
+    """
+    if source.store is None and target.store is None:
+        return target.origin.name in {origin.name for origin in source.origins}
+    sides = [
+        (recipe.grid, "float32") if side is None else (StoreOrigin(side).store.grid, StoreOrigin(side).store.card.dtype)
+        for side in (source.store, target.store)
+    ]
+    return sides[0] == sides[1]
 
 
 def _subsets(folder: Path, rows: Sequence[Row], target: TargetConfig) -> dict[int, dict[int, list[int]]]:

@@ -14,34 +14,30 @@ from typing import Any, Literal
 
 from scifm.evaluation.evaluate import evaluate
 from scifm.fields.batch import Batch
-from scifm.fields.seeds import generator_for
 from scifm.models.flops import training_flops
 from scifm.models.hub import load_operator
 from scifm.runs import Run, write_json
+from scifm.studies.origins import Origin, StoreOrigin
 from scifm.studies.recipe import SourceConfig, StudyRecipe, TargetConfig
 from scifm.studies.table import Row
-from scifm.systems.system import System
 from scifm.training.finetune import AdaptRecipe, finetune, from_scratch
-from scifm.training.pool import DownstreamPool, downstream_pool
+from scifm.training.pool import DownstreamPool
 from scifm.training.pretrain import PretrainRecipe, pretrain
-from scifm.training.recipe import ModelConfig, SystemConfig
+from scifm.training.recipe import ModelConfig
 
 __all__ = ["Adaptation", "Effort", "Pretraining", "draw_test", "pool_of"]
 
 Result = dict[str, Any]
 
-POOL_SEED = 0
 
-
-def draw_test(recipe: StudyRecipe, name: str, system: SystemConfig) -> Batch:
+def draw_test(recipe: StudyRecipe, name: str, origin: Origin) -> Batch:
     """Return the unseen samples of the task called `name`: the same ones whoever asks."""
-    built: System = system.build()
-    return built.sample(recipe.num_test_samples, recipe.grid, generator_for(POOL_SEED, "study", "test", name))
+    return origin.test(recipe.num_test_samples, recipe.grid, name)
 
 
 def pool_of(recipe: StudyRecipe, target: TargetConfig) -> DownstreamPool:
     """Return the samples that the subsets of a target are taken from."""
-    return downstream_pool(target.system.build(), grid=recipe.grid, num_samples=recipe.pool_size, seed=POOL_SEED)
+    return target.origin.pool(recipe.pool_size, recipe.grid)
 
 
 @dataclass(frozen=True)
@@ -99,6 +95,12 @@ class Pretraining:
     def _settings(self, recipe: StudyRecipe) -> PretrainRecipe:
         return recipe.pretraining(self.source, self.size, self.seed, self.num_steps)
 
+    def _num_distinct(self, recipe: StudyRecipe) -> int | None:
+        """Return how many different samples there are to train on; None: every step draws its own."""
+        if self.source.store is not None:
+            return StoreOrigin(self.source.store).store.splits["train"]
+        return recipe.data.num_samples
+
     def carry_out(self, recipe: StudyRecipe, folder: Path) -> Result:
         """Return the run's folder, relative to the study's, and its rows as plain dictionaries."""
         settings = self._settings(recipe)
@@ -111,7 +113,7 @@ class Pretraining:
             "source_systems": _joined(self.source),
             "size": self.size,
             "seed": self.seed,
-            "num_pretrain_samples": min(seen, recipe.data.num_samples or seen),
+            "num_pretrain_samples": min(seen, self._num_distinct(recipe) or seen),
             "num_samples": 0,
             "method": "",
             "learning_rate": settings.training.learning_rate,
@@ -119,14 +121,14 @@ class Pretraining:
             "num_steps": steps,
             "seconds": float(run.metrics()[-1].get("seconds", 0.0)),
         }
-        tasks: list[tuple[str, SystemConfig, str]]
-        tasks = [(f"{self.source.name}+{s.name}", s, "in_distribution") for s in self.source.systems]
-        tasks += [(target.name, target.system, "zero_shot") for target in recipe.targets_of(self.source)]
+        tasks: list[tuple[str, Origin, str]]
+        tasks = [(f"{self.source.name}+{o.name}", o, "in_distribution") for o in self.source.origins]
+        tasks += [(target.name, target.origin, "zero_shot") for target in recipe.targets_of(self.source)]
         rows = []
-        for task, system, kind in tasks:
-            test = draw_test(recipe, task, system)
+        for task, origin, kind in tasks:
+            test = draw_test(recipe, task, origin)
             scored = _scored(run, folder, test, f"scores-{task}.parquet", num_trained=seen)
-            rows.append(Row(kind=kind, target=task, **_task(system), **about, **scored))
+            rows.append(Row(kind=kind, target=task, **_task(origin), **about, **scored))
         return _finish(run, folder, rows, keeps_weights=True)
 
 
@@ -193,7 +195,7 @@ class Adaptation:
             run = finetune(folder / parent["run"], pool, settings, out=out)
         if (kept := _kept(run)) is not None:
             return kept
-        test = draw_test(recipe, self.target.name, self.target.system)
+        test = draw_test(recipe, self.target.name, self.target.origin)
         told, effort = run.read_json("outcome.json"), self.effort(recipe)
         before = parent["rows"][0] if parent is not None else {}
         scored = _scored(run, folder, test, "scores.parquet", num_trained=effort.num_steps * effort.batch_size)
@@ -212,7 +214,7 @@ class Adaptation:
             num_trials=told["num_trials"],
             num_steps=told["num_steps"],
             seconds=told["seconds"],
-            **_task(self.target.system),
+            **_task(self.target.origin),
             **scored,
         )
         return _finish(run, folder, [row], keeps_weights=effort.keeps_weights)
@@ -223,12 +225,11 @@ def _kept(run: Run) -> Result | None:
 
 
 def _joined(source: SourceConfig | None) -> str:
-    return "+".join(system.name for system in source.systems) if source is not None else ""
+    return "+".join(origin.name for origin in source.origins) if source is not None else ""
 
 
-def _task(system: SystemConfig) -> dict[str, Any]:
-    ranges = {name: [knob.low, knob.high] for name, knob in system.build().knobs.items()}
-    return {"system": system.name, "knobs": json.dumps(ranges)}
+def _task(origin: Origin) -> dict[str, Any]:
+    return {"system": origin.name, "knobs": json.dumps(origin.ranges())}
 
 
 def _scored(run: Run, folder: Path, test: Batch, name: str, *, num_trained: int) -> dict[str, Any]:

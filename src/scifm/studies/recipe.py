@@ -20,6 +20,7 @@ from scifm.fields.batch import Signature
 from scifm.fields.grid import Grid
 from scifm.models.fno import FNOConfig
 from scifm.models.sizes import SIZES, fno_of_size
+from scifm.studies.origins import Origin, StoreOrigin, SystemOrigin, origin_of
 from scifm.training.finetune import AdaptRecipe
 from scifm.training.loop import TrainingConfig
 from scifm.training.methods import FinetuneMethod
@@ -43,6 +44,7 @@ class SourceConfig(Config):
     Args:
         name: how tables and figures call it.
         systems: what it is pre-trained on; several are a mixture.
+        store: folder of a store to pre-train on, instead of systems.
         sizes: names of sizes; empty: the first of the study.
         seeds: of separate pre-trainings; adaptations take them in turn. Empty: the study's.
         num_steps: optimizer steps; absent: the study's.
@@ -53,7 +55,8 @@ class SourceConfig(Config):
     """
 
     name: str
-    systems: tuple[MixtureConfig, ...] = Field(min_length=1)
+    systems: tuple[MixtureConfig, ...] = ()
+    store: str | None = None
     sizes: tuple[str, ...] = ()
     seeds: tuple[int, ...] = ()
     num_steps: int | None = Field(None, ge=1)
@@ -65,22 +68,48 @@ class SourceConfig(Config):
 
     @property
     def signature(self) -> Signature:
-        """The union of its systems' names."""
+        """The union of its systems' names, or its store's."""
+        if self.store is not None:
+            return StoreOrigin(self.store).signature
         return joined_signature([entry.build() for entry in self.systems])
+
+    @property
+    def origins(self) -> tuple[Origin, ...]:
+        """Where its samples come from."""
+        return tuple(SystemOrigin(system) for system in self.systems) or (StoreOrigin(self.store or ""),)
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> SourceConfig:
+        if bool(self.systems) == (self.store is not None):
+            raise ValueError("a source needs either systems or a store, the folder of one")
+        return self
 
 
 class TargetConfig(Config):
-    """A task: a system with its own ranges.
+    """A task: a system with its own ranges, or a store.
 
     Args:
         name: how tables and figures call it.
         system: its system.
+        store: folder of a store, instead of a system: subsets are taken from its training split, its test split scores.
     """
 
     name: str
-    system: SystemConfig
+    system: SystemConfig | None = None
+    store: str | None = None
 
     _check_name = field_validator("name")(_named)
+
+    @property
+    def origin(self) -> Origin:
+        """Where its samples come from."""
+        return origin_of(f"target '{self.name}'", self.system, self.store)
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> TargetConfig:
+        if (self.system is None) == (self.store is None):
+            raise ValueError("a target needs either a system or a store, the folder of one")
+        return self
 
 
 class AdaptConfig(Config):
@@ -155,7 +184,7 @@ class StudyRecipe(Config):
         sources: the pre-trainings.
         targets: the tasks, of each system the mildest shift first.
         scaling: further pre-trainings for the laws of scaling.
-        pool_size: downstream samples that subsets are taken from.
+        pool_size: downstream samples that subsets of a system are taken from; of a store it is the training split.
         num_test_samples: unseen samples for every score.
         keep_weights: of ``all`` runs, or of the ``pretrained`` ones only; scores are always kept.
     """
@@ -204,7 +233,7 @@ class StudyRecipe(Config):
         if counts and max(counts) > self.pool_size:
             raise ValueError(f"pool_size = {self.pool_size} is smaller than the largest subset, {max(counts)}")
         if self.data.store is not None:
-            raise ValueError("a study samples its systems: leave data.store out")
+            raise ValueError("leave data.store out: a source or a target names its own store")
         return self
 
     def check(self) -> None:
@@ -219,15 +248,36 @@ class StudyRecipe(Config):
             if twice is not None:
                 raise ConfigError(f"{kind} '{twice}' is there twice; give each its own name.")
         for target in self.targets:
-            self._of(f"target '{target.name}'", target.system.build)
+            self._of(f"target '{target.name}'", lambda target=target: self._check_target(target))
         for source in self.sources:
-            self._of(f"source '{source.name}'", lambda source=source: source.signature)
+            self._of(f"source '{source.name}'", lambda source=source: self._check_source(source))
             if not self.targets_of(source):
                 raise ConfigError(f"source '{source.name}' knows the names of none of the targets.")
         for size in self.all_sizes:
             self.network(size)
         if self.scaling is not None:
             self.source(self.scaling.source)
+
+    def _check_target(self, target: TargetConfig) -> None:
+        origin = target.origin
+        if isinstance(origin, StoreOrigin):
+            origin.require({"train": self._largest_subset(target), "test": self.num_test_samples})
+        else:
+            _ = origin.system  # refuses wrong ranges
+
+    def _check_source(self, source: SourceConfig) -> None:
+        if source.store is not None:
+            StoreOrigin(source.store).require({"train": 2, "valid": 1, "test": self.num_test_samples})
+        else:
+            _ = source.signature  # refuses wrong ranges and systems that cannot be joined
+
+    def _largest_subset(self, target: TargetConfig) -> int:
+        counts = [2]
+        for source in self.sources:
+            if source.targets is None or target.name in source.targets:
+                counts += self.few_shot if source.few_shot is None else source.few_shot
+                counts += self.from_scratch if source.from_scratch is None else source.from_scratch
+        return max(counts)
 
     @staticmethod
     def _of(what: str, build: Any) -> None:
@@ -260,8 +310,8 @@ class StudyRecipe(Config):
 
     @property
     def grid(self) -> Grid:
-        """Where every field of the study lives."""
-        return self.data.grid(self.targets[0].system.build().signature.num_spatial_dims)
+        """Where every field that the study draws lives; those of a store live on its own grid."""
+        return self.data.grid(self.targets[0].origin.signature.num_spatial_dims)
 
     def network(self, size: str) -> FNOConfig:
         """Return the architecture of a named size.
@@ -293,14 +343,14 @@ class StudyRecipe(Config):
             ConfigError: if it names one that is not there, or whose names it does not know.
         """
         found = {target.name: target for target in self.targets}
-        known = {t.name: not source.signature.missing_from(t.system.build().signature) for t in self.targets}
+        known = {t.name: not source.signature.missing_from(t.origin.signature) for t in self.targets}
         if source.targets is None:
             return [target for name, target in found.items() if known[name]]
         for name in source.targets:
             if name not in found:
                 raise ConfigError(f"source '{source.name}': target {suggest(name, found)}")
             if not known[name]:
-                missing = source.signature.missing_from(found[name].system.build().signature)
+                missing = source.signature.missing_from(found[name].origin.signature)
                 raise ConfigError(
                     f"source '{source.name}' cannot be moved to '{name}': it does not know {', '.join(missing)}."
                 )
@@ -314,7 +364,10 @@ class StudyRecipe(Config):
             seed=seed,
             system=SystemConfig.of(source.systems[0].build()) if len(source.systems) == 1 else None,
             mixture=source.systems if len(source.systems) > 1 else (),
-            data=self.data,
+            data=self.data if source.store is None else self._stored(source.store),
             model=ModelConfig(network=self.network(size), normalization=self.normalization),
             training=self.training.model_copy(update={"num_steps": steps}),
         )
+
+    def _stored(self, store: str) -> DataConfig:
+        return self.data.model_copy(update={"store": store, "num_samples": None})

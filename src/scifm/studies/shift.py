@@ -22,6 +22,7 @@ from torch import Tensor
 from scifm.errors import DataError, SignatureError
 from scifm.fields.batch import Batch
 from scifm.fields.grid import Grid
+from scifm.fields.homogeneity import Homogeneity
 from scifm.fields.spectral import wavenumbers
 from scifm.systems.knobs import Knob
 from scifm.systems.system import System
@@ -35,21 +36,26 @@ _NEIGHBORS = 5
 
 @dataclass(frozen=True)
 class Population:
-    """Samples of one system.
+    """Samples of one equation.
 
     Args:
-        system: that drew them; its knobs are the ranges drawn from.
+        system: that drew them; its knobs are the ranges drawn from. None where it is unknown, and so is any shift of
+            knobs.
         samples: some of its samples, with targets; a few hundred are enough.
+        homogeneities: exact scalings; the system's when left out.
 
     Raises:
         SignatureError: if the samples have no targets, or do not live on two periodic axes.
         DataError: if there are fewer than two.
     """
 
-    system: System
+    system: System | None
     samples: Batch
+    homogeneities: tuple[Homogeneity, ...] | None = None
 
     def __post_init__(self) -> None:
+        if self.homogeneities is None:
+            object.__setattr__(self, "homogeneities", () if self.system is None else self.system.homogeneities)
         self.samples.require_targets()
         if self.samples.num_samples < 2:
             raise DataError(f"A shift is measured on at least 2 samples a system; got {self.samples.num_samples}.")
@@ -102,18 +108,27 @@ def measure_shift(pretrain: Population | Parts, downstream: Population) -> dict[
 
 
 def _knobs(pretrain: Parts, downstream: Population) -> float | None:
-    """Return the mean distance of the task's measured knobs from the nearest range of its own equation."""
-    known = [part for part in pretrain if part.system.name == downstream.system.name]
-    if not known:
+    """Return the mean distance of the task's measured knobs from the nearest range of its own equation, if known."""
+    if downstream.system is None:
         return None
-    distances = torch.stack([_outside(part, downstream.samples) for part in known])
-    return float(distances.amin(0).mean())
+    name = downstream.system.name
+    known = [part for part in pretrain if part.system is not None and part.system.name == name]
+    distances = [distance for part in known if (distance := _outside(part, downstream.samples)) is not None]
+    return float(torch.stack(distances).amin(0).mean()) if distances else None
 
 
-def _outside(part: Population, samples: Batch) -> Tensor:
-    """Return by how much each sample leaves a population's ranges, all knobs together, ``(batch,)``."""
-    ours, theirs = (part.system.measured_knobs(batch) for batch in (part.samples, samples))
-    beyond = [_beyond(theirs[name], ours[name], part.system.knobs[name]) for name in ours]
+def _outside(part: Population, samples: Batch) -> Tensor | None:
+    """Return by how much each sample leaves a population's ranges, all knobs together, ``(batch,)``.
+
+    None where the system does not measure every knob: what left the range unseen would count as no shift.
+    """
+    system = part.system
+    if system is None:
+        return None
+    ours, theirs = (system.measured_knobs(batch) for batch in (part.samples, samples))
+    if set(ours) != set(system.knobs):
+        return None
+    beyond = [_beyond(theirs[name], ours[name], system.knobs[name]) for name in ours]
     return torch.stack(beyond).square().sum(0).sqrt()
 
 
@@ -130,7 +145,7 @@ def _beyond(values: Tensor, drawn: Tensor, knob: Knob) -> Tensor:
 
 def _coefficients(pretrain: Parts, downstream: Population) -> float:
     """Return the root of the sum of squares of standardized Wasserstein-1 distances, one a coefficient."""
-    names = sorted({name for part in (*pretrain, downstream) for name in part.system.signature.coefficients})
+    names = sorted({name for part in (*pretrain, downstream) for name in part.samples.signature.coefficients})
     ours = torch.cat([_gauged_coefficients(part, names) for part in pretrain])
     theirs = _gauged_coefficients(downstream, names)
     total = torch.zeros((), dtype=torch.float64)
@@ -159,7 +174,7 @@ def _gauged_coefficients(part: Population, names: Sequence[str]) -> Tensor:
 def _size(part: Population, name: str) -> Tensor:
     """Return the size of a quantity that the system's homogeneities give it in each sample, ``(batch,)`` float64."""
     size = torch.ones(part.samples.num_samples, dtype=torch.float64)
-    for homogeneity in part.system.homogeneities:
+    for homogeneity in part.homogeneities or ():
         size = size * homogeneity.size(part.samples).to("cpu", torch.float64) ** homogeneity.exponent(name)
     return size
 
@@ -247,7 +262,7 @@ def _energy_distance(first: Tensor, second: Tensor) -> float:
 
 def _roles(part: Population) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the names of the solution's and of the forcing's fields."""
-    return part.system.signature.outputs, part.system.signature.inputs
+    return part.samples.signature.outputs, part.samples.signature.inputs
 
 
 def _moments(part: Population, names: Sequence[str], bands: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:

@@ -28,7 +28,6 @@ from scifm.data.normalize import fit_normalization
 from scifm.data.stream import Epochs
 from scifm.errors import RunError
 from scifm.fields.batch import Batch
-from scifm.fields.seeds import generator_for
 from scifm.models.operator import Operator
 from scifm.runs import Run
 from scifm.studies.conclusions import conclude
@@ -162,19 +161,19 @@ def estimate(plan: Plan, *, num_workers: int) -> Estimate:
 def _example(recipe: StudyRecipe, size: str) -> tuple[Operator, Batch]:
     """Return a fresh operator of a size for the first source, and some of its samples."""
     source = recipe.sources[0]
-    system = source.systems[0].build()
-    batch = system.sample(32, recipe.grid, generator_for(0, "study", "estimate"))
-    normalization = fit_normalization(batch, system.homogeneities, kind=recipe.normalization)
-    return build_operator(system.signature, recipe.network(size), normalization, seed=0), batch
+    origin = source.origins[0]
+    batch = origin.draw(32, recipe.grid, "study", "estimate")
+    normalization = fit_normalization(batch, origin.homogeneities, kind=recipe.normalization)
+    return build_operator(origin.signature, recipe.network(size), normalization, seed=0), batch
 
 
 def _seconds_a_sample(recipe: StudyRecipe, size: str) -> float:
     operator, batch = _example(recipe, size)
     config = recipe.training.model_copy(update={"num_steps": 4})
-    source = Epochs(batch, batch_size=32, seed=0)
+    source = Epochs(batch, batch_size=len(batch), seed=0)
     train(operator, source, config=config)  # memory comes in, kernels are compiled
     position = train(operator, source, config=config)
-    return position.seconds / (4 * 32)
+    return position.seconds / (4 * len(batch))
 
 
 def study(

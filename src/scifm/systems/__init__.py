@@ -1,7 +1,7 @@
 """Systems: equations with knobs, each a documented file of its own."""
 
 from scifm.systems.advection_diffusion import AdvectionDiffusion
-from scifm.systems.catalog import SYSTEMS, system_from_dict
+from scifm.systems.catalog import SYSTEMS, available_systems, find_system, system_from_dict
 from scifm.systems.forcing import GaussianForcing
 from scifm.systems.helmholtz import Helmholtz
 from scifm.systems.knobs import Knob
@@ -17,5 +17,7 @@ __all__ = [
     "Poisson",
     "SamplingRecord",
     "System",
+    "available_systems",
+    "find_system",
     "system_from_dict",
 ]

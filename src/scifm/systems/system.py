@@ -7,7 +7,7 @@ equation. It knows nothing of networks or training.
 from __future__ import annotations
 
 import abc
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from typing import Any, ClassVar, Self
 
 import torch
@@ -45,7 +45,7 @@ class System(abc.ABC):
     """One equation with its knobs. Subclasses are frozen dataclasses; their fields are knobs and options.
 
     Class variables:
-        name: key in `SYSTEMS`.
+        name: by which recipes and the command line ask for it.
         equation: the equation on one line, with its signs.
         signature: names of fields and coefficients.
         homogeneities: exact scalings of the equation, applied in this order.
@@ -85,7 +85,7 @@ class System(abc.ABC):
         return {
             "name": self.name,
             "knobs": {name: knob.to_dict() for name, knob in knobs.items()},
-            "options": {name: v.to_dict() if hasattr(v, "to_dict") else v for name, v in options.items()},
+            "options": {name: _plain(value) for name, value in options.items()},
         }
 
     @abc.abstractmethod
@@ -159,4 +159,13 @@ class System(abc.ABC):
         return {}
 
     def _entries(self) -> tuple[Any, ...]:
-        return fields(self)  # type: ignore[arg-type]
+        return tuple(entry for entry in fields(self) if entry.init)  # type: ignore[arg-type]
+
+
+def _plain(option: Any) -> Any:
+    """Return an option as a file can hold it."""
+    if hasattr(option, "to_dict"):
+        return option.to_dict()
+    if is_dataclass(option) and not isinstance(option, type):
+        return asdict(option)
+    return list(option) if isinstance(option, tuple) else option
