@@ -13,7 +13,7 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-from scifm.data.stream import require_batch_size
+from scifm.data.stream import WHOLE, Part, require_batch_size
 from scifm.errors import ConfigError
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
@@ -104,9 +104,13 @@ class MixtureStream:
         ends[-1] = self.batch_size  # whatever rounding made of the sum of the shares
         return torch.diff(ends, prepend=ends.new_zeros(1)).tolist()
 
-    def batch(self, step: int) -> Batch:
-        """Return the samples of `step`, member by member: a function of the seed and the step alone."""
-        return self._join(self.counts(step), step)
+    def batch(self, step: int, part: Part = WHOLE) -> Batch:
+        """Return samples of `step`, member by member: a function of the seed and the step alone.
+
+        Members are dealt out in turn, so that each part holds its share of every system.
+        """
+        whole = self._join(self.counts(step), step)
+        return whole if part == WHOLE else whole.select(torch.arange(part.number, self.batch_size, part.count))
 
     def draw(self, num_samples: int, purpose: str) -> Batch:
         """Return `num_samples` of each member that no step holds: to fit a normalization, or to score."""

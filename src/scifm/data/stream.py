@@ -6,6 +6,7 @@ functions of their arguments and the step: no position to save, nothing to rewin
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -18,7 +19,33 @@ from scifm.fields.grid import Grid
 from scifm.fields.seeds import generator_for
 from scifm.systems.system import System
 
-__all__ = ["BatchSource", "Epochs", "Stream", "require_batch_size"]
+__all__ = ["WHOLE", "BatchSource", "Epochs", "Part", "Stream", "require_batch_size"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A contiguous part of every batch: what one process trains on, or one micro-batch of it.
+
+    Args:
+        number: which part, from 0.
+        count: parts in all.
+    """
+
+    number: int
+    count: int
+
+    def of(self, num_samples: int) -> slice:
+        """Return which of `num_samples` samples are in this part; parts differ in length by 1 at most."""
+        base, more = divmod(num_samples, self.count)
+        start = self.number * base + min(self.number, more)
+        return slice(start, start + base + (self.number < more))
+
+    def split(self, count: int) -> list[Part]:
+        """Return this part cut into `count` parts."""
+        return [Part(self.number * count + piece, self.count * count) for piece in range(count)]
+
+
+WHOLE = Part(0, 1)
 
 
 class BatchSource(Protocol):
@@ -39,8 +66,8 @@ class BatchSource(Protocol):
         """Distinct samples; None when they never repeat."""
         ...
 
-    def batch(self, step: int) -> Batch:
-        """Return the batch of one optimizer step, counted from 0."""
+    def batch(self, step: int, part: Part = WHOLE) -> Batch:
+        """Return a part of the batch of one optimizer step, counted from 0; the parts together are the batch."""
         ...
 
 
@@ -65,9 +92,11 @@ class Stream:
         seed: another seed gives another stream.
         dtype: precision of solver and samples.
         device: where they are made. Another kind of device draws other samples.
+        blocks: independent draws a step. Of several, a process makes only those it trains on; of one, it draws the
+            whole batch and drops the others' samples. Another number draws other samples.
 
     Raises:
-        ConfigError: if batch_size is not positive.
+        ConfigError: if batch_size is not positive, or blocks are not from 1 to batch_size.
     """
 
     num_samples = None
@@ -81,7 +110,11 @@ class Stream:
         seed: int,
         dtype: torch.dtype = torch.float32,
         device: Any = None,
+        blocks: int = 1,
     ) -> None:
+        if not 1 <= blocks <= require_batch_size(batch_size):
+            raise ConfigError(f"A stream is drawn in 1 to batch_size = {batch_size} blocks a step; got {blocks}.")
+        self.blocks = blocks
         self.system = system
         self.grid = grid
         self.batch_size = require_batch_size(batch_size)
@@ -94,10 +127,20 @@ class Stream:
         """The names of every batch."""
         return self.system.signature
 
-    def batch(self, step: int) -> Batch:
-        """Return the samples of `step`: a function of the seed and the step alone."""
-        generator = generator_for(self.seed, "stream", step, device=self.device)
-        return self.system.sample(self.batch_size, self.grid, generator, dtype=self.dtype, device=self.device)
+    def batch(self, step: int, part: Part = WHOLE) -> Batch:
+        """Return samples of `step`: a function of the seed and the step alone."""
+        wanted = part.of(self.batch_size)
+        blocks = [Part(number, self.blocks) for number in range(self.blocks)]
+        touched = [b for b in blocks if (s := b.of(self.batch_size)).start < wanted.stop and wanted.start < s.stop]
+        samples = Batch.concatenate(self._block(step, block) for block in touched)
+        first = touched[0].of(self.batch_size).start
+        return samples.select(slice(wanted.start - first, wanted.stop - first))
+
+    def _block(self, step: int, block: Part) -> Batch:
+        stream = ("stream", step) if self.blocks == 1 else ("stream", step, block.number)
+        where = block.of(self.batch_size)
+        generator = generator_for(self.seed, *stream, device=self.device)
+        return self.system.sample(where.stop - where.start, self.grid, generator, dtype=self.dtype, device=self.device)
 
 
 class Epochs:
@@ -156,12 +199,13 @@ class Epochs:
         missing = self.batch_size - len(index)
         return torch.cat([index, self._order(epoch + 1)[:missing]]) if missing else index.clone()
 
-    def batch(self, step: int) -> Batch:
-        """Return the samples of `step`.
+    def batch(self, step: int, part: Part = WHOLE) -> Batch:
+        """Return samples of `step`; only those of `part` are read.
 
         Raises:
             StoreError: if a store cannot be read.
             DataError: if a store holds NaN.
         """
         index = self.index(step)
+        index = index[part.of(len(index))]
         return self.samples.select(index) if isinstance(self.samples, Batch) else self.samples.batch(index)

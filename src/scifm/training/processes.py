@@ -1,0 +1,129 @@
+"""Processes that train one operator together: who they are, what each holds, and sums over all of them.
+
+They are started by ``torchrun``, ``srun`` or ``scifm pretrain --devices N`` and find each other by the variables those
+set. torch.distributed is used directly and not through Fabric's strategies: a resumed run has to be that of one process
+bit for bit, and FSDP2 has to be saved into one portable file by a rule of ours.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from scifm.errors import ConfigError
+
+__all__ = ["ALONE", "World", "joined", "world_from"]
+
+_TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+_SLURM = ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID")
+
+
+@dataclass(frozen=True)
+class World:
+    """The processes, as one of them sees them.
+
+    Args:
+        rank: which one this is, over all machines, from 0.
+        size: how many there are.
+        local_rank: which one this is on its machine: the number of its GPU.
+    """
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the process that writes."""
+        return self.rank == 0
+
+    def total(self, value: float) -> float:
+        """Return the sum of a number over all processes, in float64."""
+        if self.size == 1:
+            return value
+        tensor = torch.tensor(value, dtype=torch.float64, device=_device())
+        dist.all_reduce(tensor)
+        return float(tensor)
+
+    def any(self, flag: bool) -> bool:
+        """Return whether any process says so: all stop together, or none."""
+        return self.total(float(flag)) > 0
+
+    def gather(self, values: Tensor) -> Tensor:
+        """Return the values ``(n, …)`` of all processes, one after the other by rank; lengths may differ."""
+        if self.size == 1:
+            return values
+        parts: list[Tensor | None] = [None] * self.size
+        dist.all_gather_object(parts, values.cpu())
+        return torch.cat([part for part in parts if part is not None]).to(values.device)
+
+    def wait(self) -> None:
+        """Wait until every process is here."""
+        if self.size > 1:
+            dist.barrier()
+
+
+ALONE = World()
+
+
+def _device() -> torch.device:
+    return torch.device("cuda") if dist.get_backend() == "nccl" else torch.device("cpu")
+
+
+def world_from(environment: Mapping[str, str] = os.environ) -> World:
+    """Return what torchrun or Slurm says of this process; one process alone if neither says anything.
+
+    Slurm is listened to only where a rendezvous is set (``MASTER_ADDR``): a shell inside an allocation has its
+    variables too.
+
+    Raises:
+        ConfigError: if the variables are incomplete or no numbers.
+    """
+    for names in (_TORCHRUN, _SLURM):
+        given = [name for name in names if name in environment]
+        if not given or (names is _SLURM and "MASTER_ADDR" not in environment):
+            continue
+        try:
+            rank, size, local_rank = (int(environment[name]) for name in names)
+        except (KeyError, ValueError) as error:
+            raise ConfigError(f"The launcher's variables {', '.join(names)} must all be numbers; {error!r}.") from error
+        if not 0 <= rank < size:
+            raise ConfigError(f"{names[0]} = {rank} and {names[1]} = {size} do not fit: ranks run from 0 to size − 1.")
+        return World(rank, size, local_rank)
+    return ALONE
+
+
+@contextmanager
+def joined(world: World, accelerator: str) -> Iterator[World]:
+    """Connect this process with the others while something is done together.
+
+    Args:
+        world: from `world_from`.
+        accelerator: ``cuda`` connects GPUs by NCCL, everything else processors by gloo.
+
+    Raises:
+        ConfigError: if there is no rendezvous.
+    """
+    if world.size == 1 or dist.is_initialized():
+        yield world
+        return
+    backend = "nccl" if accelerator == "cuda" else "gloo"
+    if backend == "nccl":
+        torch.cuda.set_device(world.local_rank)
+    try:
+        dist.init_process_group(backend, rank=world.rank, world_size=world.size)
+    except ValueError as error:
+        raise ConfigError(
+            f"{world.size} processes cannot find each other: {error}. Start them with torchrun, or set MASTER_ADDR and "
+            "MASTER_PORT."
+        ) from error
+    try:
+        yield world
+    finally:
+        dist.destroy_process_group()
