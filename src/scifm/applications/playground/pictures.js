@@ -22,6 +22,16 @@ export function limits(...fields) {
   return high > low ? [low, high] : [low - 0.5, high + 0.5];
 }
 
+// About five values 1, 2 or 5 times a power of ten apart.
+function roundValues(low, high) {
+  const rough = (high - low) / 5;
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const step = [1, 2, 5, 10].map((factor) => factor * power).find((value) => value >= rough * (1 - 1e-9));
+  const values = [];
+  for (let i = Math.ceil(low / step - 1e-9); i * step <= high + 1e-9 * step; i++) values.push(i * step);
+  return values;
+}
+
 const make = (tag, className) => Object.assign(document.createElement(tag), { className });
 
 function tick(text, side, share, place = "") {
@@ -87,10 +97,9 @@ export class Picture {
       }
     }
     context.putImageData(image, 0, 0);
-    const marks = [0, 0.25, 0.5, 0.75, 1].map((share) => {
-      const raw = high + share * (low - high);
-      const value = Math.abs(raw) < 1e-12 * (high - low) ? 0 : raw;
-      return tick(told(value, 3), "top", share, share === 0 ? "last" : share === 1 ? "first" : "");
+    const marks = roundValues(low, high).map((value) => {
+      const share = (high - value) / (high - low);
+      return tick(told(value, 3), "top", share, share < 0.02 ? "last" : share > 0.98 ? "first" : "");
     });
     this.barTicks.replaceChildren(...marks);
     const name = make("b", "");

@@ -152,7 +152,7 @@ function tellGrid() {
 
 function chooseSystem() {
   const system = run.systems[Number(by("system").value)];
-  by("equation").textContent = system.equation;
+  by("equation").textContent = `${system.equation}; ${system.options}`;
   dials = system.knobs.map((knob) => makeDial(knob, changed));
   by("knobs").replaceChildren(...dials.map((dial) => dial.root));
 }
@@ -218,7 +218,7 @@ async function start() {
     error: new Picture("Error", colors.RdBu_r, run.extent),
   };
   for (const [name, picture] of Object.entries(pictures)) picture.root.id = "picture-" + name;
-  by("pictures").append(...["forcing", "prediction", "error", "reference"].map((name) => pictures[name].root));
+  by("pictures").append(...["forcing", "reference", "prediction", "error"].map((name) => pictures[name].root));
   makePaintable(pictures.forcing, painting, brush, changed);
   chooseSystem();
   tellGrid();

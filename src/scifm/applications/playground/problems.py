@@ -134,10 +134,16 @@ class PlayedSystem:
         kept = self.system.acceptable(solved.coefficients, solved.field("solution")[:, 0], solved.grid)
         return kept is not None and not bool(kept.all())
 
+    def _options_told(self) -> str:
+        options = self.system.to_dict()["options"].items()
+        plain = (f"{name.replace('_', ' ')} = {value}" for name, value in options if not isinstance(value, dict))
+        return ", ".join(plain)
+
     def to_dict(self) -> dict[str, Any]:
         return {
             "title": self.title,
             "equation": self.system.equation,
+            "options": self._options_told(),
             "zero_mean": self.system.zero_mean,
             "knobs": [dial.to_dict() for dial in self.dials],
         }
