@@ -1,61 +1,19 @@
-"""A tiny trained run for every system, and a caller of ASGI applications: no HTTP client is needed."""
+"""A tiny trained run for every system, its playground, and its page asked without a server."""
 
 from __future__ import annotations
 
-import asyncio
-import json
-from collections.abc import Callable
-from dataclasses import dataclass
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import tiny
+from asgi import Response, call
 from scifm.applications.playground.application import create_application
 from scifm.applications.playground.trained import Playground
 from scifm.training.pretrain import pretrain
-
-
-@dataclass
-class Response:
-    """What came back."""
-
-    status: int
-    headers: dict[str, str]
-    content: bytes
-
-    @property
-    def error(self) -> str:
-        """The sentence of a refusal, which is all that its body holds."""
-        entries = json.loads(self.content)
-        assert list(entries) == ["error"]
-        assert "\n" not in entries["error"]
-        return entries["error"]
-
-
-def call(application: Any, method: str, target: str, body: bytes = b"", **headers: str) -> Response:
-    """Send one request to an ASGI application."""
-    path, _, query = target.partition("?")
-    named = {"host": "127.0.0.1:8017", **{name.replace("_", "-"): value for name, value in headers.items()}}
-    scope = {
-        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": method, "scheme": "http",
-        "path": path, "raw_path": path.encode(), "query_string": query.encode(), "root_path": "",
-        "headers": [(name.encode(), value.encode()) for name, value in named.items()],
-        "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 8017),
-    }  # fmt: skip
-    sent: list[dict] = []
-
-    async def receive() -> dict:
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    async def send(message: dict) -> None:
-        sent.append(message)
-
-    asyncio.run(application(scope, receive, send))
-    begun = sent[0]
-    content = b"".join(message.get("body", b"") for message in sent[1:])
-    return Response(begun["status"], {k.decode(): v.decode() for k, v in begun["headers"]}, content)
 
 
 @pytest.fixture(scope="session")
@@ -84,3 +42,24 @@ def request_to(playgrounds) -> Callable[..., Response]:
         return call(applications[of], method, target, body, **headers)
 
     return send
+
+
+@pytest.fixture
+def start_playing(runs) -> Iterator[Callable[[str], tuple[subprocess.Popen[str], str]]]:
+    """Return a function that starts ``scifm play`` on a free port: the process and the page's address."""
+    started = []
+
+    def start(name: str) -> tuple[subprocess.Popen[str], str]:
+        code = "from scifm.cli import main; main()"
+        command = [sys.executable, "-c", code, "play", str(runs[name]), "--port", "0"]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        started.append(process)
+        line = process.stdout.readline()
+        assert "http://" in line, process.communicate(timeout=20)
+        return process, next(word for word in line.split() if word.startswith("http://"))
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+            process.communicate(timeout=20)

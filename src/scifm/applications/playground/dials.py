@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from scifm.errors import ConfigError
 from scifm.systems.knobs import Knob
 from scifm.systems.system import System
@@ -77,7 +79,7 @@ class Dial:
 
     def is_trained(self, value: float) -> bool:
         """Return whether training can have met this value."""
-        return bool(self.trained.contains(value))
+        return bool(self.trained.contains(torch.tensor(value, dtype=torch.float64)))
 
     def to_dict(self) -> dict[str, Any]:
         return {
