@@ -44,7 +44,7 @@ def request_to(playgrounds) -> Callable[..., Response]:
     return send
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def start_playing(runs) -> Iterator[Callable[[str], tuple[subprocess.Popen[str], str]]]:
     """Return a function that starts ``scifm play`` on a free port: the process and the page's address."""
     started = []

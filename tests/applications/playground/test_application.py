@@ -223,17 +223,26 @@ def test_numbers_that_are_none_and_nothing_to_solve(request_to):
     assert "finite" in posted(request_to, ASKED, field_to_bytes(bad)).error
 
 
-def test_a_defect_is_json_too_and_still_raised(playgrounds, monkeypatch, body):
+def test_a_defect_is_a_sentence_for_the_page_and_a_traceback_for_the_terminal(playgrounds, monkeypatch, body):
     from scifm.applications.playground import application
 
     def break_down(*_: object) -> None:
         raise RuntimeError("secret")
 
     monkeypatch.setattr(application, "answer", break_down)
-    app = create_application(playgrounds["poisson"])
-    headers = {"content_type": BINARY, "content_length": str(len(body))}
-    with pytest.raises(RuntimeError, match="secret"):
-        call(app, "POST", ASKED, body, **headers)
+    broken, raised = create_application(playgrounds["poisson"]), []
+
+    async def observed(scope: dict, receive: object, send: object) -> None:
+        try:
+            await broken(scope, receive, send)
+        except RuntimeError as error:
+            raised.append(str(error))
+
+    response = call(observed, "POST", ASKED, body, content_type=BINARY, content_length=str(len(body)))
+    assert response.status == 500
+    assert "RuntimeError" in response.error
+    assert "secret" not in response.error
+    assert raised == ["secret"]
 
 
 def test_without_the_extra_it_says_which(playgrounds, monkeypatch):
