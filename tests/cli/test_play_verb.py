@@ -56,7 +56,9 @@ def test_it_is_for_this_machine_and_opens_nothing_unless_asked(scifm, run, serve
     assert opened == ["http://127.0.0.1:9/"]
 
 
-@pytest.mark.parametrize(("host", "warns"), [("0.0.0.0", True), ("192.168.0.5", True), ("localhost", False), ("::1", False)])
+@pytest.mark.parametrize(
+    ("host", "warns"), [("0.0.0.0", True), ("192.168.0.5", True), ("localhost", False), ("::1", False)]
+)
 def test_other_addresses_are_warned_of(scifm, run, served, host, warns):
     said = scifm("play", run, "--host", host)
     assert said.status == 0

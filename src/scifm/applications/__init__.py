@@ -1,5 +1,5 @@
 """Applications: compositions of the rooms below for one use; nobody but the porch imports them."""
 
-from __future__ import annotations
+from scifm.applications import playground
 
-__all__: list[str] = []
+__all__ = ["playground"]

@@ -249,7 +249,8 @@ def test_it_fits_the_window_and_every_control_has_a_name(window, width, scheme):
     assert page.page.evaluate("[innerWidth, document.documentElement.scrollWidth]") == [width, width]
     nameless = page.page.evaluate(
         """() => [...document.querySelectorAll('input, select, button, canvas')].filter(c =>
-            !(c.labels?.length || c.getAttribute('aria-label') || c.textContent.trim() || c.ariaHidden)).map(c => c.outerHTML)"""
+            !(c.labels?.length || c.getAttribute('aria-label') || c.textContent.trim() || c.ariaHidden))
+            .map(c => c.outerHTML)"""
     )
     assert nameless == []
     dark = page.page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(26, 28, 32)"

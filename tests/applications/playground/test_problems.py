@@ -25,7 +25,13 @@ def wave() -> torch.Tensor:
 def test_a_problem_has_the_knobs_that_were_set(name):
     """Measured on the solution, for a forcing no sampler draws: so also the ratio is met for what is painted."""
     played = PlayedSystem.of(SYSTEMS[name]())
-    values = {"anisotropy": 7.0, "angle": 2.0, "advection_diffusion_ratio": 1.7, "direction": 4.0, "wavenumber_shift": 15.0}
+    values = {
+        "anisotropy": 7.0,
+        "angle": 2.0,
+        "advection_diffusion_ratio": 1.7,
+        "direction": 4.0,
+        "wavenumber_shift": 15.0,
+    }
     values = {dial.name: values[dial.name] for dial in played.dials}
     solved = played.system.solve(played.pose(wave().float(), values, GRID).batch)
     measured = {knob: float(value) for knob, value in played.system.measured_knobs(solved).items()}
@@ -54,7 +60,9 @@ def test_the_mean_is_taken_away_where_the_equation_needs_it_and_told():
     assert float(kept.batch.inputs.mean()) == pytest.approx(0.25)
 
 
-@pytest.mark.parametrize(("system", "level"), [(Poisson(), 0.0), (Poisson(), 0.3), (AdvectionDiffusion(), 0.1), (Helmholtz(), 0.0)])
+@pytest.mark.parametrize(
+    ("system", "level"), [(Poisson(), 0.0), (Poisson(), 0.3), (AdvectionDiffusion(), 0.1), (Helmholtz(), 0.0)]
+)
 def test_nothing_to_solve_is_said(system, level):
     played = PlayedSystem.of(system)
     values = {dial.name: dial.start for dial in played.dials}

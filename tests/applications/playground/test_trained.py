@@ -68,10 +68,10 @@ def test_without_a_system_it_says_what_is_needed(store, tmp_path):
     card = store.path / "card.json"
     entries = json.loads(card.read_text())
     card.write_text(json.dumps({**entries, "system": {"name": "measured by hand"}}))
-    with pytest.raises(RunError, match="measured by hand.*needs a system that SciFM samples and solves"):
+    with pytest.raises(RunError, match=r"measured by hand.*needs a system that SciFM samples and solves"):
         Playground.open(run.path)
     shutil.rmtree(store.path)
-    with pytest.raises(RunError, match="no such folder.*still at its place"):
+    with pytest.raises(RunError, match=r"no such folder.*still at its place"):
         Playground.open(run.path)
 
 

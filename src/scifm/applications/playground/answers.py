@@ -107,8 +107,8 @@ def answer(
         )
     if played.is_rejected(solved):
         notes.append(
-            f"The sampler throws a problem like this one away (max |u| is {float(reference.abs().max()):.3g}: too large, "
-            "or near a resonance), so the network has met none in training."
+            f"The sampler throws a problem like this one away (max |u| is {float(reference.abs().max()):.3g}: too "
+            "large, or near a resonance), so the network has met none in training."
         )
     return Answer(
         prediction=prediction[0, 0, 0],

@@ -1,7 +1,8 @@
-"""The web application: a fixed set of files, the description of the run, forcings and answers. Nothing else is served.
+"""The web application: a fixed set of files, the description of the run, forcings, answers. Nothing else is served.
 
-What a browser may send: a system and a resolution out of a list, numbers for the knobs, a seed, and one float32 field of
-a size known beforehand. No path, no address, nothing that is unpickled or run. Every refusal is ``{"error": sentence}``.
+What a browser may send: a system and a resolution out of a list, numbers for the knobs, a seed, and one float32 field
+of a size known beforehand. No path, no address, nothing that is unpickled or run. A refusal is ``{"error": sentence}``;
+only a foreign Host header gets a plain line.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ HEADERS = {
 }
 """Sent with every response."""
 
-Scope, Receive, Send = dict[str, Any], Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
 Endpoint = Callable[[Any], Awaitable[Any]]
 
 
@@ -82,10 +84,10 @@ def create_application(playground: Playground, *, host_names: Sequence[str] = ("
     from starlette.exceptions import HTTPException
     from starlette.middleware import Middleware
     from starlette.middleware.trustedhost import TrustedHostMiddleware
-    from starlette.routing import Route
+    from starlette.routing import BaseRoute, Route
 
     service = _Service(playground)
-    routes = [Route(path, _file(*entry)) for path, entry in _FILES.items()]
+    routes: list[BaseRoute] = [Route(path, _file(*entry)) for path, entry in _FILES.items()]
     routes += [Route("/icon.svg", _fixed(_ICON, "image/svg+xml")), Route("/colors", _fixed(_colors(), _BINARY))]
     routes += [
         Route("/run", service.run),
@@ -148,11 +150,11 @@ class _Service:
 class _WithHeaders:
     """Adds `HEADERS` to every response, refusals included."""
 
-    def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]]) -> None:
+    def __init__(self, app: Callable[[dict[str, Any], Receive, Send], Awaitable[None]]) -> None:
         self.app = app
         self.headers = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         async def with_headers(message: Any) -> None:
             if message["type"] == "http.response.start":
                 message = {**message, "headers": [*message["headers"], *self.headers]}

@@ -43,7 +43,8 @@ class Dial:
     def of(cls, system: System, name: str) -> Dial:
         """Return the dial of a system's knob: from half the trained range's lower end to twice its upper one.
 
-        An end that the system refuses, such as an anisotropy below 1, stays at the trained range's. Angles go round once.
+        An end that the system refuses, such as an anisotropy below 1, stays at the trained range's. Angles go round
+        once.
 
         Args:
             system: its knobs are the trained ranges.

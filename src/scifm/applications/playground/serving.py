@@ -70,8 +70,8 @@ def listen(host: str, port: int) -> socket.socket:
         listener = socket.create_server((host, port), family=family)
     except OSError as error:
         raise ConfigError(
-            f"Cannot listen on port {port} of '{host}': {error.strerror or error}. Give another --port, or --port 0 for "
-            "any free one; --host is 127.0.0.1 unless others are to see the page."
+            f"Cannot listen on port {port} of '{host}': {error.strerror or error}. Give another --port, or --port 0 "
+            "for any free one; --host is 127.0.0.1 unless others are to see the page."
         ) from error
     # Connections inherit it. asyncio would set it only on sockets that name their protocol; without it answers wait for
     # the other side's delayed acknowledgement: 50 ms instead of 10.
