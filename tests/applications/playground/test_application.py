@@ -243,6 +243,7 @@ def test_a_defect_is_a_sentence_for_the_page_and_a_traceback_for_the_terminal(pl
     assert "RuntimeError" in response.error
     assert "secret" not in response.error
     assert raised == ["secret"]
+    assert {name: response.headers[name] for name in HEADERS} == HEADERS
 
 
 def test_without_the_extra_it_says_which(playgrounds, monkeypatch):

@@ -235,4 +235,5 @@ async def _refuse_http(request: Any, error: Any) -> Any:
 
 
 async def _fail(request: Any, error: Exception) -> Any:
-    return _error(f"The server failed ({type(error).__name__}); its terminal shows where.", 500)
+    # Answered outside of all middleware, hence the headers.
+    return _error(f"The server failed ({type(error).__name__}); its terminal shows where.", 500, HEADERS)

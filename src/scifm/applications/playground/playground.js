@@ -33,7 +33,7 @@ function complain(error) {
   by("error").hidden = false;
   by("pictures").classList.add("stale");
   for (const id of ["relative-l2", "max-error", "network-ms", "solver-ms", "round-trip"]) by(id).textContent = "–";
-  by("notes").replaceChildren();
+  tellNotes([]);
 }
 
 const grid = () => run.grids.find((entry) => String(entry.longer_side) === by("points").value);
@@ -109,6 +109,13 @@ function drawForcing() {
   pictures.forcing.draw(seen, numPoints, limits(seen), centered ? "f, of zero mean" : "f");
 }
 
+// Only what is new is written, so that a screen reader does not say it again at every step of a slider.
+function tellNotes(notes) {
+  const list = by("notes");
+  if ([...list.children].map((item) => item.textContent).join("\n") === notes.join("\n")) return;
+  list.replaceChildren(...notes.map((text) => Object.assign(document.createElement("li"), { textContent: text })));
+}
+
 function show(answer, prediction, reference, numPoints, milliseconds) {
   by("error").hidden = true;
   by("pictures").classList.remove("stale");
@@ -117,7 +124,7 @@ function show(answer, prediction, reference, numPoints, milliseconds) {
   by("network-ms").textContent = answer.network_ms.toFixed(1);
   by("solver-ms").textContent = answer.solver_ms.toFixed(1);
   by("round-trip").textContent = milliseconds.toFixed(0);
-  by("notes").replaceChildren(...answer.notes.map((text) => Object.assign(document.createElement("li"), { textContent: text })));
+  tellNotes(answer.notes);
   const outside = Object.keys(answer.trained).filter((name) => !answer.trained[name]);
   const names = outside.map((name) => name.replaceAll("_", " ")).join(", ");
   by("where").classList.toggle("outside", outside.length > 0);

@@ -14,6 +14,7 @@ from scifm.errors import ConfigError
 __all__ = ["host_names", "is_loopback", "listen", "serve"]
 
 _SECONDS_TO_FINISH = 3
+_ANY = ("0.0.0.0", "::")  # all addresses of this machine
 
 
 def serve(
@@ -96,7 +97,7 @@ def host_names(host: str) -> tuple[str, ...]:
         host: address to listen on.
     """
     names = ["127.0.0.1", "localhost", host]
-    if host in ("0.0.0.0", "::"):
+    if host in _ANY:
         import psutil
 
         names += [socket.gethostname(), socket.getfqdn()]
@@ -107,4 +108,5 @@ def host_names(host: str) -> tuple[str, ...]:
 
 def _address(listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
+    host = socket.gethostname() if host in _ANY else host
     return f"http://{f'[{host}]' if ':' in host else host}:{port}/"
