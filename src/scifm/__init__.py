@@ -50,7 +50,18 @@ _HOMES = {
     "study": "scifm.studies.study",
     "transfer": "scifm.studies.transfer",
 }
-_ROOMS = ("data", "evaluation", "fields", "models", "objectives", "report", "studies", "systems", "training")
+_ROOMS = (
+    "applications",
+    "data",
+    "evaluation",
+    "fields",
+    "models",
+    "objectives",
+    "report",
+    "studies",
+    "systems",
+    "training",
+)
 
 __all__ = sorted([*_HOMES, *_ROOMS])  # pyright: ignore[reportUnsupportedDunderAll]
 

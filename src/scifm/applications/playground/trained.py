@@ -1,0 +1,190 @@
+"""What a run was trained on, out of its configuration, and the run made ready to answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from scifm.applications.playground.problems import PlayedSystem
+from scifm.config import build_config
+from scifm.data.store import Store
+from scifm.errors import ConfigError, RunError, SignatureError, StoreError, suggest
+from scifm.fields.grid import Grid
+from scifm.fields.seeds import generator_for
+from scifm.models.hub import load_operator
+from scifm.models.operator import Operator
+from scifm.runs import Run
+from scifm.systems.catalog import system_from_dict
+from scifm.systems.system import System
+from scifm.training.recipe import DataConfig, MixtureConfig, SystemConfig
+
+__all__ = ["Playground", "TrainedOn", "trained_on"]
+
+_NUM_POINTS = (32, 64, 128, 256)  # points along the longer side that are offered beside those of the training
+_KINDS = {"finetune": "Fine-tuned", "from_scratch": "Trained from scratch"}
+
+
+@dataclass(frozen=True)
+class TrainedOn:
+    """Where the samples of a run came from.
+
+    Args:
+        systems: the system, or all of a mixture.
+        grid: of its samples.
+        told: how it was trained, the beginning of a sentence.
+    """
+
+    systems: tuple[System, ...]
+    grid: Grid
+    told: str
+
+
+def trained_on(run: Run) -> TrainedOn:
+    """Return what a run was trained on; for an adapted run, its downstream samples.
+
+    Raises:
+        RunError: if its samples came from a store without a system that SciFM can solve, or the store is gone.
+        ConfigError: if the configuration is not one of a run.
+    """
+    config = run.config
+    kind = config.get("kind")
+    if kind is None:
+        return _pretrained_on(run, config)
+    if kind not in _KINDS or not isinstance(config.get("downstream"), dict):
+        raise RunError(f"'{run.path}' is a run of kind '{kind}', which the playground does not know.")
+    told = f"{_KINDS[kind]} on {config['num_samples']:,} samples of"
+    origin = config["downstream"]
+    if "system" in origin:
+        return TrainedOn((system_from_dict(origin["system"]),), Grid.from_dict(origin["grid"]), told)
+    return _stored(run, origin.get("store"), told)
+
+
+def _pretrained_on(run: Run, config: dict[str, Any]) -> TrainedOn:
+    data = build_config(DataConfig, config.get("data", {}), source=f"data of '{run.path}'")
+    if data.store is not None:
+        return _stored(run, data.store, "Trained on a store of")
+    if config.get("mixture"):
+        members = [build_config(MixtureConfig, m, source=f"mixture of '{run.path}'") for m in config["mixture"]]
+        systems = tuple(member.build() for member in members)
+        return TrainedOn(systems, data.grid(systems[0].signature.num_spatial_dims), "Trained on a mixture of")
+    if "system" not in config:
+        raise RunError(
+            f"'{run.path}' does not say which system it was trained on. Give the folder of a run that 'scifm pretrain' "
+            "or 'scifm finetune' printed."
+        )
+    system = build_config(SystemConfig, config["system"], source=f"system of '{run.path}'").build()
+    return TrainedOn((system,), data.grid(system.signature.num_spatial_dims), "Trained on samples of")
+
+
+def _stored(run: Run, path: Any, told: str) -> TrainedOn:
+    """Find the system in the card of the store the samples came from."""
+    need = (
+        "The playground needs a system that SciFM samples and solves: give a run trained on one, or on a store that "
+        "'scifm generate' made and that is still at its place (paths count from the folder you are in)."
+    )
+    if path is None:
+        raise RunError(f"'{run.path}' does not say which system its samples came from. {need}")
+    try:
+        store = Store.open(str(path))
+        return TrainedOn((system_from_dict(store.card.system or {}),), store.grid, told)
+    except (StoreError, ConfigError, AttributeError) as error:
+        raise RunError(f"The system behind the run '{run.path}' is not known: {error} {need}") from error
+
+
+@dataclass(frozen=True)
+class Playground:
+    """A trained operator with the systems to put to it.
+
+    Args:
+        name: of the run.
+        told: one sentence on what it was trained on.
+        operator: it answers.
+        systems: what it was trained on.
+        grids: the grids offered, by number of points along the longer side.
+        trained_points: the key of the grid it was trained on.
+    """
+
+    name: str
+    told: str
+    operator: Operator
+    systems: tuple[PlayedSystem, ...]
+    grids: Mapping[int, Grid]
+    trained_points: int
+
+    @classmethod
+    def open(cls, path: str | Path) -> Playground:
+        """Return the playground of a finished run.
+
+        Args:
+            path: folder of the run.
+
+        Raises:
+            RunError: if there is no finished run, or its system is not known or cannot be shown.
+            ConfigError: if its configuration is not valid.
+        """
+        run = Run.open(path)
+        run.require_complete()
+        origin = trained_on(run)
+        systems = tuple(PlayedSystem.of(system) for system in origin.systems)
+        operator = load_operator(run.path / "model")
+        longest = max(origin.grid.num_points)
+        offered = sorted({*_NUM_POINTS, longest})
+        grids = {n: grid for n in offered if (grid := _usable(operator, systems, _scaled(origin.grid, n))) is not None}
+        if longest not in grids:
+            raise RunError(f"The operator of '{run.path}' does not answer on the grid of its own samples.")
+        size = " × ".join(map(str, origin.grid.num_points))
+        told = f"{origin.told} {'; '.join(system.title for system in systems)}; {size} points."
+        return cls(run.path.resolve().name, told, operator, systems, grids, longest)
+
+    def system(self, text: str) -> PlayedSystem:
+        """Return the system a browser asks for by its place in the list.
+
+        Raises:
+            ConfigError: if there is none.
+        """
+        places = [str(place) for place in range(len(self.systems))]
+        if text not in places:
+            raise ConfigError(f"System {suggest(text[:40], places)}")
+        return self.systems[int(text)]
+
+    def grid(self, text: str) -> Grid:
+        """Return the grid a browser asks for by the number of points along its longer side.
+
+        Raises:
+            ConfigError: if it is not offered.
+        """
+        by_name = {str(n): grid for n, grid in self.grids.items()}
+        if text not in by_name:
+            raise ConfigError(f"Resolution {suggest(text[:40], by_name)}")
+        return by_name[text]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "told": self.told,
+            "num_params": self.operator.num_params,
+            "systems": [system.to_dict() for system in self.systems],
+            "grids": [{"longer_side": n, "num_points": list(grid.num_points)} for n, grid in self.grids.items()],
+            "trained_points": self.trained_points,
+            "extent": list(next(iter(self.grids.values())).extent),
+        }
+
+
+def _scaled(grid: Grid, longest: int) -> Grid:
+    most = max(grid.num_points)
+    return grid.resized(tuple(max(2, round(n * longest / most)) for n in grid.num_points))
+
+
+def _usable(operator: Operator, systems: tuple[PlayedSystem, ...], grid: Grid) -> Grid | None:
+    """Return the grid if all systems and the operator work on it; also makes what they keep for each grid."""
+    try:
+        for played in systems:
+            sample = played.system.sample(1, grid, generator_for(0, "playground"), dtype=torch.float64)
+            operator.predict(played.system.solve(sample).with_targets(None))
+    except SignatureError:
+        return None
+    return grid
