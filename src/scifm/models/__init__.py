@@ -4,6 +4,7 @@ from scifm.models.fno import FNO, FNOConfig
 from scifm.models.hub import load_operator, save_operator
 from scifm.models.operator import Operator, OperatorConfig
 from scifm.models.reference_weights import import_reference_weights
+from scifm.models.registry import OPERATORS
 from scifm.models.sizes import SIZES, fno_of_size
 
 __all__ = [
@@ -18,5 +19,3 @@ __all__ = [
     "load_operator",
     "save_operator",
 ]
-
-OPERATORS: dict[str, type[Operator]] = {"fno": FNO}

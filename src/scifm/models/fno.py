@@ -88,6 +88,7 @@ class FNO(Operator):
     """
 
     kind = "fno"
+    settings_class = FNOConfig
 
     def __init__(
         self, signature: Signature, config: FNOConfig | None = None, *, normalization: Normalization | None = None

@@ -6,7 +6,7 @@ An operator knows its own `Signature`, finds every channel by name, brings numbe
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -32,9 +32,14 @@ class Operator(nn.Module):
         normalization: numbers fitted on training data; the identity when left out.
 
     Subclasses implement `network`.
+
+    Attributes:
+        kind: its name in ``scifm.models.OPERATORS``.
+        settings_class: the class of its architecture settings.
     """
 
     kind: str = ""
+    settings_class: ClassVar[type[OperatorConfig]] = OperatorConfig
 
     def __init__(
         self, signature: Signature, config: OperatorConfig, *, normalization: Normalization | None = None
@@ -89,7 +94,7 @@ class Operator(nn.Module):
 
         The work is done on the device and in the precision of the weights; answers come back in those of the batch.
         """
-        weight = next(self.parameters())
+        weight = next(p for p in self.parameters() if p.is_floating_point())
         was_training = self.training
         self.eval()
         batch, parts = self.align(batch), []
@@ -102,7 +107,8 @@ class Operator(nn.Module):
 
     @property
     def num_params(self) -> int:
-        return sum(p.numel() for p in self.parameters())
+        """Numbers that train; a complex weight is two."""
+        return sum(p.numel() * (2 if p.is_complex() else 1) for p in self.parameters())
 
     def describe(self) -> dict[str, Any]:
         """Return everything but the weights, ready for JSON."""

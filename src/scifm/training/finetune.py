@@ -25,7 +25,6 @@ from scifm.fields.batch import Batch
 from scifm.fields.grid import Grid
 from scifm.fields.homogeneity import Homogeneity
 from scifm.fields.seeds import generator_for
-from scifm.models.fno import FNOConfig
 from scifm.models.hub import load_operator, save_operator
 from scifm.models.operator import Operator
 from scifm.runs import Run, write_json
@@ -172,7 +171,7 @@ def from_scratch(
         parent = _complete(model)
         operator = load_operator(parent.path / "model")
         grid = _grid_of(parent)
-        model = ModelConfig(network=_architecture(operator), normalization=operator.normalization.kind)
+        model = ModelConfig(network=operator.config, normalization=operator.normalization.kind)
     model = ModelConfig(network=model.resolve(), normalization=model.normalization)
     whole = _recipe("from_scratch", recipe, settings).model_copy(update={"method": FinetuneMethod()})  # all there is
     return _FromScratch(whole, observe, model).run_in(out, pool, grid)
@@ -194,12 +193,6 @@ def _grid_of(parent: Run) -> Grid:
     if config.data.store is not None:
         return Store.open(config.data.store).grid
     return config.data.grid(load_operator(parent.path / "model").signature.num_spatial_dims)
-
-
-def _architecture(operator: Operator) -> FNOConfig:
-    if not isinstance(operator.config, FNOConfig):
-        raise ConfigError(f"Cannot adapt an operator of kind '{operator.kind}'; known: fno.")
-    return operator.config
 
 
 class _Adaptation(abc.ABC):
