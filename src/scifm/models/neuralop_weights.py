@@ -187,7 +187,7 @@ def _translated(name: str, tensor: Tensor, config: NeuralopFNOConfig) -> tuple[s
     ours = re.sub(r"^fno_blocks\.channel_mlp\.(\d+)\.fcs\.([01])\.",
                   lambda m: f"blocks.{m[1]}.mlp.{2 * int(m[2])}.", ours)  # fmt: skip
     ours = re.sub(r"^fno_blocks\.norm\.(\d+)\.", lambda m: f"blocks.{int(m[1]) // 2}.norms.{int(m[1]) % 2}.", ours)
-    if tensor.dim() == 3 and tensor.shape[-1] == 1 and ".fcs." in name or ".conv.weight" in name:
+    if (tensor.dim() == 3 and tensor.shape[-1] == 1 and ".fcs." in name) or ".conv.weight" in name:
         tensor = tensor[..., 0]  # pointwise maps are convolutions of length one there
     elif re.search(r"\.(convs\.\d+\.bias|\w+_skips\.\d+\.weight)$", name):
         tensor = tensor.flatten()

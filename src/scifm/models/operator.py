@@ -6,15 +6,19 @@ An operator knows its own `Signature`, finds every channel by name, brings numbe
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
 from scifm.config import Config
-from scifm.errors import SignatureError
+from scifm.errors import RunError, SignatureError
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.normalization import Normalization
+
+if TYPE_CHECKING:
+    from scifm.models.model_card import ModelCard
 
 __all__ = ["Operator", "OperatorConfig"]
 
@@ -118,3 +122,44 @@ class Operator(nn.Module):
             "network": self.config.to_dict(),
             "normalization": self.normalization.to_dict(),
         }
+
+    def save_pretrained(self, path: str | Path, *, card: ModelCard | dict[str, Any] | None = None) -> None:
+        """Write the folder `path` in the layout of the Hugging Face hub; see `save_operator`."""
+        from scifm.models.hub import save_operator
+
+        save_operator(self, path, card=card)
+
+    @classmethod
+    def from_pretrained(
+        cls, path_or_id: str | Path, *, revision: str | None = None, module: nn.Module | None = None
+    ) -> Self:
+        """Load a folder, or a model of the Hugging Face hub by its id.
+
+        Args:
+            path_or_id: a folder, or ``name/model``.
+            revision: branch, tag or commit on the hub.
+            module: the network itself, for one that was wrapped from an object.
+
+        Raises:
+            RunError: if there is no such model, the hub cannot be reached, or a file is missing or damaged.
+        """
+        from scifm.models.hub_remote import load_pretrained
+
+        operator = load_pretrained(path_or_id, revision=revision, module=module)
+        if not isinstance(operator, cls):
+            raise RunError(f"'{path_or_id}' holds a {type(operator).__name__}, not a {cls.__name__}.")
+        return operator
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool = False,
+        branch: str | None = None,
+        token: str | None = None,
+        card: ModelCard | dict[str, Any] | None = None,
+    ) -> str:
+        """Upload to the Hugging Face hub; see `scifm.models.hub_remote.push_to_hub`."""
+        from scifm.models.hub_remote import push_to_hub
+
+        return push_to_hub(self, repo_id, private=private, branch=branch, token=token, card=card)

@@ -10,13 +10,13 @@ from pydantic import BeforeValidator, PlainSerializer
 from scifm.config import build_inside
 from scifm.errors import ConfigError, suggest
 from scifm.models.fno import FNO
-from scifm.models.fno import FNO
+from scifm.models.module_operator import ModuleOperator
 from scifm.models.neuralop_fno import NeuralopFNO
 from scifm.models.operator import Operator, OperatorConfig
 
 __all__ = ["OPERATORS", "NamedNetwork", "kind_of", "operator_class", "settings_of"]
 
-OPERATORS: dict[str, type[Operator]] = {"fno": FNO, "neuralop_fno": NeuralopFNO}
+OPERATORS: dict[str, type[Operator]] = {"fno": FNO, "neuralop_fno": NeuralopFNO, "module": ModuleOperator}
 
 
 def operator_class(kind: str) -> type[Operator]:

@@ -25,7 +25,7 @@ from scifm.fields.batch import Batch
 from scifm.fields.grid import Grid
 from scifm.fields.homogeneity import Homogeneity
 from scifm.fields.seeds import generator_for
-from scifm.models.hub import load_operator, save_operator
+from scifm.models.hub import digest, holds_operator, load_operator, save_operator
 from scifm.models.operator import Operator
 from scifm.runs import Run, write_json
 from scifm.systems.system import System
@@ -118,8 +118,8 @@ def finetune(
     """Fine-tune a pre-trained operator on downstream samples: all its weights, or those `recipe.method` names.
 
     Args:
-        parent: a complete run.
-        pool: downstream samples, or the system or store they come from.
+        parent: a complete run, or the folder of a model.
+        pool: downstream samples, or the system or store they come from; a system only with a run, which has a grid.
         recipe: how; the defaults when left out.
         out: folder that holds run folders.
         observe: called with every event, for progress.
@@ -134,9 +134,15 @@ def finetune(
         RunError: if the parent is not complete, or the folder is in use or cannot be written.
         SignatureError: if the samples hold names the operator does not know.
     """
+    whole = _recipe("finetune", recipe, settings)
+    if not isinstance(parent, Run) and holds_operator(parent):
+        model = Path(parent)
+        return _Finetuning(whole, observe, model, model, {"parent_model": digest(model)}).run_in(out, pool, None)
     parent = _complete(parent)
-    adaptation = _Finetuning(_recipe("finetune", recipe, settings), observe, parent)
-    return adaptation.run_in(out, pool, _grid_of(parent))
+    beginning = {"parent_config": parent.config}
+    return _Finetuning(whole, observe, parent.path, parent.path / "model", beginning).run_in(
+        out, pool, _grid_of(parent)
+    )
 
 
 def from_scratch(
@@ -153,7 +159,7 @@ def from_scratch(
     The normalization is fitted on the downstream samples too.
 
     Args:
-        model: the architecture and the kind of normalization, or a complete run to take both from.
+        model: the architecture and the kind of normalization, or a complete run or a model's folder to take both from.
         pool: downstream samples, or the store they come from; with a run also a system.
         recipe: how; the defaults when left out.
         out: folder that holds run folders.
@@ -168,9 +174,12 @@ def from_scratch(
     """
     grid = None
     if not isinstance(model, ModelConfig):
-        parent = _complete(model)
-        operator = load_operator(parent.path / "model")
-        grid = _grid_of(parent)
+        if not isinstance(model, Run) and holds_operator(model):
+            operator = load_operator(model)
+        else:
+            parent = _complete(model)
+            operator = load_operator(parent.path / "model")
+            grid = _grid_of(parent)
         model = ModelConfig(network=operator.config, normalization=operator.normalization.kind)
     model = ModelConfig(network=model.resolve(), normalization=model.normalization)
     whole = _recipe("from_scratch", recipe, settings).model_copy(update={"method": FinetuneMethod()})  # all there is
@@ -212,7 +221,10 @@ class _Adaptation(abc.ABC):
         if not isinstance(pool, DownstreamPool):
             if grid is None:
                 if isinstance(pool, System):
-                    raise ConfigError("To sample a system from scratch give a pool of samples: see downstream_pool.")
+                    raise ConfigError(
+                        "Nothing says on which grid to sample the system: give a store, or a pool of samples "
+                        "(downstream_pool), or adapt a run instead of a model."
+                    )
                 grid = pool.grid
             pool = downstream_pool(pool, grid=grid, num_samples=max(1024, recipe.num_samples), seed=recipe.seed)
         self.pool = pool
@@ -319,19 +331,21 @@ class _Adaptation(abc.ABC):
 class _Finetuning(_Adaptation):
     kind = "finetune"
 
-    def __init__(self, recipe: AdaptRecipe, observe: Observer | None, parent: Run) -> None:
+    def __init__(
+        self, recipe: AdaptRecipe, observe: Observer | None, parent: Path, model: Path, beginning: dict[str, Any]
+    ) -> None:
         super().__init__(recipe, observe)
-        self.parent_run = parent
+        self._parent, self.model, self._beginning = parent, model, beginning
 
     @property
     def parent(self) -> Path | None:
-        return self.parent_run.path
+        return self._parent
 
     def beginning(self) -> dict[str, Any]:
-        return {"parent_config": self.parent_run.config}
+        return self._beginning
 
     def fresh(self, samples: Batch) -> Operator:
-        return load_operator(self.parent_run.path / "model")
+        return load_operator(self.model)
 
 
 class _FromScratch(_Adaptation):

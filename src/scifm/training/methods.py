@@ -33,7 +33,8 @@ class FinetuneMethod(Config):
     Args:
         method: a key of `METHODS`. For an operator of any kind: ``all`` weights. For kind ``fno`` also ``split``, all,
             with lift and projection at a multiple of the learning rate; ``frozen_spectral``, all but the spectral
-            weights; ``projection``, the projection only; ``affine`` or ``low_rank``, what ``frozen_spectral`` trains and an adapter of the spectral weights.
+            weights; ``projection``, the projection only; ``affine`` or ``low_rank``, what ``frozen_spectral`` trains
+            and an adapter of the spectral weights.
         rank: of ``low_rank``, from 1 to the width; 4 when left out.
         ends_factor: of ``split``, the multiple; 10 when left out.
         l2_sp: weight λ of the penalty λ‖w − w₀‖² on the distance of trained weights from the pre-trained ones (for

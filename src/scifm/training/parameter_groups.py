@@ -38,7 +38,8 @@ def optimizer_for(
     entries = [
         {"params": list(group.parameters), "learning_rate_factor": group.learning_rate_factor} for group in groups
     ]
-    return torch.optim.AdamW(entries, lr=learning_rate, weight_decay=weight_decay, fused=True)
+    fused = not any(p.is_complex() for group in groups for p in group.parameters)  # torch fuses real weights only
+    return torch.optim.AdamW(entries, lr=learning_rate, weight_decay=weight_decay, fused=fused)
 
 
 class Anchors:

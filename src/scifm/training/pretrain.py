@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from scifm.errors import ConfigError
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.homogeneity import Homogeneity
 from scifm.fields.normalization import Normalization
-from scifm.fields.seeds import generator_for
+from scifm.fields.seeds import GLOBAL_GENERATOR, generator_for
 from scifm.models.hub import save_operator
 from scifm.models.operator import Operator, OperatorConfig
 from scifm.models.registry import OPERATORS, kind_of
@@ -28,9 +27,6 @@ from scifm.training.loop import Observer, TrainingConfig, train
 from scifm.training.recipe import DataConfig, MixtureConfig, ModelConfig, SystemConfig
 
 __all__ = ["PretrainRecipe", "build_operator", "pretrain", "recorded", "training_source"]
-
-
-_GLOBAL_GENERATOR = threading.Lock()  # torch's layers draw their first weights from it, and threads share it
 
 
 class PretrainRecipe(Config):
@@ -76,7 +72,7 @@ def build_operator(
     Raises:
         ConfigError: if the settings do not fit the signature.
     """
-    with _GLOBAL_GENERATOR, torch.random.fork_rng(devices=[]):
+    with GLOBAL_GENERATOR, torch.random.fork_rng(devices=[]):
         torch.set_rng_state(generator_for(seed, "weights").get_state())
         return OPERATORS[kind_of(config)](signature, config, normalization=normalization)
 

@@ -73,7 +73,7 @@ def centered_matrices(
     forth = torch.cat([angles.cos().T, -angles.sin().T]) / n
     back = torch.cat([angles.cos() * weight, -angles.sin() * weight], dim=1)
     pairs.append((forth, back))
-    return tuple(tuple(matrix.to(dtype=dtype, device=device).contiguous() for matrix in pair) for pair in pairs)  # type: ignore[return-value, misc]
+    return tuple(tuple(matrix.to(dtype=dtype, device=device).contiguous() for matrix in pair) for pair in pairs)  # type: ignore[misc]
 
 
 class CenteredSpectral(nn.Module):
