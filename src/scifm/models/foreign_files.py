@@ -47,9 +47,7 @@ def read_state_dict(path: str | Path) -> dict[str, Any]:
     if isinstance(content, Mapping):
         content = next((content[name] for name in _INSIDE if isinstance(content.get(name), Mapping)), content)
     if not isinstance(content, Mapping) or not any(isinstance(value, torch.Tensor) for value in content.values()):
-        raise RunError(
-            f"'{path}' holds no weights: it must be a state_dict, or a checkpoint with a model_state."
-        )
+        raise RunError(f"'{path}' holds no weights: it must be a state_dict, or a checkpoint with a model_state.")
     return {str(name): value for name, value in content.items()}
 
 
