@@ -90,7 +90,7 @@ def test_a_folder_wins_and_has_no_revision(hub, tmp_path, monkeypatch):
         load_pretrained("some/model", revision="v1")
 
 
-@pytest.mark.parametrize("path", ["./nowhere", "/nowhere/at/all", "a/b/c", "a b", Path("someone/poisson")])
+@pytest.mark.parametrize("path", ["./nowhere", "/nowhere/at/all", "a/b/c", "a b", "poison", Path("someone/poisson")])
 def test_what_is_neither_a_folder_nor_an_id_is_not_looked_up(hub, path):
     with pytest.raises(RunError, match="no folder"):
         load_pretrained(path)

@@ -163,6 +163,13 @@ def test_tied_and_complex_weights_are_saved_and_stay_so(tmp_path):
     again = load_operator(tmp_path, module=networks.Tied())
     assert again.module.first.weight is again.module.second.weight
     assert torch.equal(again.module.turn, operator.module.turn)
+    fine = ModuleOperator.wrap(networks.Tied().double(), signature)
+    fine.module.turn.data = torch.randn(3, dtype=torch.complex128)
+    save_operator(fine, tmp_path / "fine")
+    found = load_operator(tmp_path / "fine", module=networks.Tied())
+    assert torch.equal(found.module.turn, fine.module.turn)
+    assert torch.equal(found.module.first.weight, fine.module.first.weight)
+    assert found.module.first.weight is found.module.second.weight
     optimizer = optimizer_for([ParameterGroup(tuple(operator.parameters()))], learning_rate=0.1, weight_decay=0.0)
     operator.network(torch.randn(2, 1, 1, 8, 8), torch.zeros(2, 0)).square().sum().backward()
     optimizer.step()

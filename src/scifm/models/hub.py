@@ -98,7 +98,8 @@ def load_operator(path: str | Path, *, module: nn.Module | None = None) -> Opera
             names = list(handle.keys())
             shapes = {name: tuple(handle.get_slice(name).get_shape()) for name in names}
             operator = _rebuild(entries, normalization, shapes, module)
-            tensors: dict[str, Tensor] = {name: handle.get_tensor(name) for name in names}
+            # copies: what lies in the file as it lies there goes when the file does, and may not be aligned
+            tensors: dict[str, Tensor] = {name: handle.get_tensor(name).clone() for name in names}
         _fill(operator, tensors)
     except RunError as error:
         raise RunError(f"The model in '{path}' is not loaded: {error}") from error
@@ -183,11 +184,8 @@ def _compare(operator: Operator, shapes: dict[str, tuple[int, ...]]) -> None:
 
 
 def _fill(operator: Operator, tensors: dict[str, Tensor]) -> None:
-    if not isinstance(operator, ModuleOperator):
+    if isinstance(operator, ModuleOperator):
+        operator.take_precision(tensors)
+        operator.load_state_dict(tensors)  # into the tensors that are there, so that tied weights stay tied
+    else:
         operator.load_state_dict(tensors, assign=True)
-        return
-    first = {name: tensor.dtype for name, tensor in operator.state_dict().items()}
-    others = {tensors[name].dtype for name in first if tensors[name].dtype != first[name]}
-    if len(others) == 1 and not any(parameter.is_complex() for parameter in operator.parameters()):
-        operator.to(others.pop())  # it was saved in another precision than its class is made in
-    operator.load_state_dict(tensors)

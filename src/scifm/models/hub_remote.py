@@ -17,7 +17,7 @@ from scifm.models.operator import Operator
 
 __all__ = ["load_pretrained", "push_to_hub"]
 
-_ID = re.compile(r"[\w.-]+(/[\w.-]+)?", re.ASCII)
+_ID = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 
 
 def load_pretrained(

@@ -210,6 +210,15 @@ class ModuleOperator(Operator):
         }
         return super().load_state_dict(given, strict=strict, assign=assign)
 
+    @torch.no_grad()
+    def take_precision(self, state_dict: Mapping[str, Tensor]) -> None:
+        """Give every weight the precision of its namesake, so that nothing is rounded when it is loaded."""
+        for name, value in self._own_tensors():
+            dtype = state_dict[name].dtype if name in state_dict else value.dtype
+            dtype = dtype.to_complex() if value.is_complex() else dtype
+            if dtype != value.dtype:
+                value.data = value.data.to(dtype)
+
     def _own_tensors(self) -> list[tuple[str, Tensor]]:
         named = [*self.named_parameters(remove_duplicate=False), *self.named_buffers(remove_duplicate=False)]
         return [(name, value) for name, value in named if value is not None]

@@ -85,6 +85,10 @@ def _recorded(metadata: Any) -> dict[str, Any]:
     """Return the settings of neuraloperator's own record that matter beyond what the weights show."""
     if not isinstance(metadata, Mapping):
         return {}
+    for name, only in (("non_linearity", "gelu"), ("conv_module", "SpectralConv")):
+        found = str(getattr(metadata.get(name), "__name__", only))
+        if found.rpartition(".")[2] != only:
+            raise SignatureError(f"{name} = {found} is not supported; only {only} is.")
     told = (*_UNSEEN, "n_modes", "norm", "positional_embedding", *_SKIPS)
     return {name: metadata[name] for name in told if name in metadata}
 
