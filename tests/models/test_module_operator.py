@@ -75,7 +75,7 @@ def test_it_goes_the_whole_way(model, tmp_path):
     assert not torch.equal(next(before.parameters()), next(after.parameters()))
     scores = evaluate(tuned, tiny.batch(4))
     assert 0 < scores.mean() < 10
-    assert tuned.read_json("outcome.json")["num_trainable"] == sum(p.numel() for p in after.parameters())
+    assert tuned.read_json("outcome.json")["num_trainable"] == after.num_params
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
@@ -125,6 +125,7 @@ def test_a_wrapped_object_is_loaded_into_a_fresh_one(tmp_path):
     numbers = Normalization.identity(num_inputs=1, num_coefficients=in_channels() - 1, num_outputs=1)
     operator = ModuleOperator.wrap(make(), Poisson.signature, numbers)
     save_operator(operator, tmp_path)
+    assert 'load_operator("PATH", module=network)' in (tmp_path / "README.md").read_text()
     again = load_operator(tmp_path, module=make())
     assert torch.equal(again(tiny.batch(2)).require_targets(), operator(tiny.batch(2)).require_targets())
     with pytest.raises(RunError, match=r"wrapped from an object.*load_operator\(path, module=…\)") as caught:

@@ -63,7 +63,12 @@ class ModelCard(Config):
             f"| weights | {operator.num_params:,} |",
         ]
         table = "\n".join(["| | |", "|---|---|", *told])
-        parts += [f"## What it knows\n\n{table}", f"## How to load it\n\n{_LOADING}"]
+        loading = _LOADING
+        if operator.kind == "module" and "target" not in operator.describe()["network"]:
+            loading = (
+                loading.replace('")  #', '", module=network)  #') + "\n\n`network` is a fresh one of the same class."
+            )
+        parts += [f"## What it knows\n\n{table}", f"## How to load it\n\n{loading}"]
         return "\n\n".join(parts) + "\n"
 
     @staticmethod

@@ -100,8 +100,9 @@ def require_installed(target: str) -> None:
         raise ConfigError(f"target '{target}' does not name a class as package.module:ClassName.")
     place = target.partition(":")[0]
     package = place.partition(".")[0]
-    foreign = package in sys.stdlib_module_names or package == "__main__"
-    if foreign or not (place in sys.modules or package in metadata.packages_distributions()):
+    if package in {*sys.stdlib_module_names, "__main__"}:
+        raise ConfigError(f"target '{target}' is refused: '{package}' belongs to Python itself and holds no network.")
+    if place not in sys.modules and package not in metadata.packages_distributions():
         raise ConfigError(
             f"target '{target}' is no class of an installed package. Install its package or import '{place}' first, or "
             "give the network itself: load_operator(path, module=…)."

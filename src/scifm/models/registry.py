@@ -59,7 +59,7 @@ def settings_of(kind: str, network: Any) -> OperatorConfig:
 
 def _with_kind(network: Any) -> Any:
     if isinstance(network, Mapping):
-        return settings_of(network.get("kind", FNO.kind), {k: v for k, v in network.items() if k != "kind"})
+        return settings_of(str(network.get("kind", FNO.kind)), {k: v for k, v in network.items() if k != "kind"})
     return network
 
 

@@ -27,8 +27,8 @@ class ParameterGroup:
 
     @property
     def num_params(self) -> int:
-        """How many weights it holds."""
-        return sum(parameter.numel() for parameter in self.parameters)
+        """How many weights it holds; a complex one is two."""
+        return sum(p.numel() * (2 if p.is_complex() else 1) for p in self.parameters)
 
 
 def optimizer_for(
