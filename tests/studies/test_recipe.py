@@ -127,3 +127,7 @@ def test_networks_of_any_kind_stand_beside_each_other_and_survive_the_record():
     tree["networks"]["theirs"] = {"kind": "transformer"}
     with pytest.raises(ConfigError, match=r"'networks.theirs' .* 'transformer' is unknown"):
         StudyRecipe.read(tree)
+    for wrong in ({"kind": ["fno"]}, 3, "tiny"):
+        tree["networks"]["theirs"] = wrong
+        with pytest.raises(ConfigError, match=r"networks\.theirs"):
+            StudyRecipe.read(tree)
