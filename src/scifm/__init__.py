@@ -29,6 +29,7 @@ _HOMES = {
     "Grid": "scifm.fields.grid",
     "Helmholtz": "scifm.systems.helmholtz",
     "Knob": "scifm.systems.knobs",
+    "ModuleOperator": "scifm.models.module_operator",
     "Operator": "scifm.models.operator",
     "Poisson": "scifm.systems.poisson",
     "PretrainRecipe": "scifm.training.pretrain",

@@ -15,10 +15,11 @@ from typing import Any, TypeVar
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import PydanticCustomError
 
 from scifm.errors import ConfigError, suggest
 
-__all__ = ["Config", "apply_overrides", "build_config", "config_hash", "dump_toml", "read_toml"]
+__all__ = ["Config", "apply_overrides", "build_config", "build_inside", "config_hash", "dump_toml", "read_toml"]
 
 ConfigT = TypeVar("ConfigT", bound="Config")
 
@@ -102,9 +103,26 @@ def build_config(cls: type[ConfigT], tree: Mapping[str, Any], *, source: str = "
         raise ConfigError(f"{source}: " + "; ".join(_explain(cls, e) for e in error.errors())) from error
 
 
-def _explain(cls: type[BaseModel], problem: Any) -> str:
+def build_inside(cls: type[ConfigT], tree: Any) -> ConfigT:
+    """Validate `tree` into `cls` from within a validator of another configuration that chose `cls` itself.
+
+    Raises:
+        PydanticCustomError: its problems, which `build_config` of the outer configuration tells as its own.
+    """
+    try:
+        return cls.model_validate(tree)
+    except ValidationError as error:
+        raise PydanticCustomError(
+            "inside", "settings are not valid: {told}", {"told": str(error), "cls": cls, "problems": error.errors()}
+        ) from error
+
+
+def _explain(cls: type[BaseModel], problem: Any, inside: tuple[int | str, ...] = ()) -> str:
     location = tuple(problem["loc"])
-    key = ".".join(map(str, location))
+    if problem["type"] == "inside":
+        context = problem["ctx"]
+        return "; ".join(_explain(context["cls"], p, (*inside, *location)) for p in context["problems"])
+    key = ".".join(map(str, (*inside, *location)))
     if problem["type"] == "extra_forbidden":
         prefix = key.rpartition(".")[0]
         return (f"in [{prefix}] " if prefix else "key ") + suggest(str(location[-1]), _field_names(cls, location))

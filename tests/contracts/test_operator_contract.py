@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
+import networks
 import tiny
 from scifm.errors import SignatureError
 from scifm.fields.batch import Batch, Signature
@@ -14,11 +15,23 @@ from scifm.fields.grid import Grid
 from scifm.models import OPERATORS
 from scifm.models.fno import FNOConfig
 from scifm.models.hub import load_operator, save_operator
+from scifm.models.module_operator import ModuleConfig
+from scifm.models.neuralop_fno import NeuralopFNOConfig
 from scifm.models.operator import Operator
 
 SIGNATURE = Signature(("f",), ("a", "b"), ("u", "v"))
 SMALL: dict[str, Callable[[], Operator]] = {
     "fno": lambda: OPERATORS["fno"](SIGNATURE, FNOConfig(**tiny.NETWORK)),
+    "neuralop_fno": lambda: OPERATORS["neuralop_fno"](
+        SIGNATURE, NeuralopFNOConfig(n_modes=(6, 6), hidden_channels=4, n_layers=2)
+    ),
+    "module": lambda: OPERATORS["module"](
+        SIGNATURE,
+        ModuleConfig(
+            target=f"{networks.__name__}:GlobalNet",
+            arguments={"channels_in": "{in_channels}", "channels_out": "{out_channels}"},
+        ),
+    ),
 }
 """How to make a small one of each kind."""
 

@@ -9,9 +9,11 @@ from safetensors.torch import load_file
 
 import tiny
 from scifm.data.normalize import fit_normalization
-from scifm.errors import RunError
+from scifm.errors import ConfigError, RunError
 from scifm.models.fno import FNO, FNOConfig
-from scifm.models.hub import load_operator, save_operator
+from scifm.models.hub import FILES, digest, holds_operator, load_operator, save_operator
+from scifm.models.operator import Operator
+from scifm.models.sizes import fno_of_size
 from scifm.systems.poisson import Poisson
 
 
@@ -34,7 +36,7 @@ def test_a_saved_operator_comes_back_bit_for_bit(operator, saved):
     assert again.describe() == operator.describe()
     assert {n: t.dtype for n, t in again.state_dict().items()} == {n: t.dtype for n, t in operator.state_dict().items()}
     save_operator(again, saved.parent / "again")
-    for name in ("config.json", "model.safetensors"):
+    for name in FILES:
         assert (saved / name).read_bytes() == (saved.parent / "again" / name).read_bytes()
 
 
@@ -48,19 +50,20 @@ def test_double_precision_weights_are_not_rounded(operator, saved):
 
 
 def test_the_layout_is_that_of_the_hub(operator, saved):
-    assert sorted(os.listdir(saved)) == ["config.json", "model.safetensors"]
+    assert set(os.listdir(saved)) == set(FILES)
     assert set(load_file(saved / "model.safetensors")) == set(operator.state_dict())
-    assert set(json.loads((saved / "config.json").read_text())) == {"kind", "signature", "network", "normalization"}
+    assert set(json.loads((saved / "config.json").read_text())) == {"kind", "signature", "network"}
+    assert json.loads((saved / "normalization.json").read_text()) == operator.normalization.to_dict()
 
 
-@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+@pytest.mark.parametrize("name", FILES[:3])
 def test_a_missing_file_is_named(saved, name):
     (saved / name).unlink()
     with pytest.raises(RunError, match=f"holds no model: .*{name} is missing"):
         load_operator(saved)
 
 
-@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+@pytest.mark.parametrize("name", FILES[:3])
 @pytest.mark.parametrize("keep", [0, 5, 100, -1])
 def test_a_truncated_file_is_a_clear_error(saved, name, keep):
     content = (saved / name).read_bytes().rstrip()
@@ -106,9 +109,10 @@ def test_a_config_that_is_no_text_is_a_clear_error(saved):
     ],
 )
 def test_a_config_that_does_not_fit_is_a_clear_error(saved, table, key, value):
-    entries = json.loads((saved / "config.json").read_text())
-    entries[table][key] = value
-    (saved / "config.json").write_text(json.dumps(entries))
+    file = saved / ("normalization.json" if table == "normalization" else "config.json")
+    entries = json.loads(file.read_text())
+    (entries if table == "normalization" else entries[table])[key] = value
+    file.write_text(json.dumps(entries))
     with pytest.raises(RunError, match="cannot be read"):
         load_operator(saved)
 
@@ -132,3 +136,101 @@ def test_a_failed_save_keeps_what_was_there(operator, saved, monkeypatch):
     monkeypatch.undo()
     assert (saved / "model.safetensors").read_bytes() == before
     load_operator(saved)
+
+
+def peak_growth(work) -> int:
+    """Return by how many bytes the largest memory of this process grew."""
+    import resource
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    work()
+    return 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+
+
+ABSURD = [
+    {"width": 4096, "modes": 4096, "latent_points": 0},
+    {"width": 4096, "projection_width": 8192},
+    {"num_layers": 64, "width": 4096},
+    {"num_layers": 10**9},
+    {"width": 10**400},
+]
+
+
+@pytest.mark.parametrize("network", ABSURD)
+def test_absurd_numbers_take_no_memory(saved, network):
+    entries = json.loads((saved / "config.json").read_text())
+    entries["network"] |= network
+    (saved / "config.json").write_text(json.dumps(entries))
+
+    def refused() -> None:
+        with pytest.raises(RunError, match="cannot be read") as caught:
+            load_operator(saved)
+        assert "\n" not in str(caught.value)
+        assert len(str(caught.value)) < 1200
+
+    assert peak_growth(refused) < 64 * 2**20
+
+
+def test_weights_that_declare_more_than_the_file_holds_are_refused_before_they_are_read(saved):
+    header = json.dumps({"lift.weight": {"dtype": "F32", "shape": [10**6, 10**6], "data_offsets": [0, 4 * 10**12]}})
+    (saved / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header.encode())
+
+    def refused() -> None:
+        with pytest.raises(RunError, match="cannot be read"):
+            load_operator(saved)
+
+    assert peak_growth(refused) < 64 * 2**20
+
+
+def test_the_weight_that_does_not_fit_is_named(saved, tmp_path):
+    save_operator(FNO(Poisson.signature, FNOConfig(**{**tiny.NETWORK, "width": 5})), tmp_path / "other")
+    (saved / "model.safetensors").write_bytes((tmp_path / "other" / "model.safetensors").read_bytes())
+    with pytest.raises(RunError, match=r"'layers.0.skip.bias' is \(5,\) in .* and \(4,\) in config"):
+        load_operator(saved)
+
+
+def test_a_config_beyond_all_measure_is_not_read(saved):
+    with (saved / "config.json").open("wb") as handle:
+        handle.truncate(2**30)
+    with pytest.raises(RunError, match=r"config\.json is larger than"):
+        load_operator(saved)
+
+
+def test_the_methods_do_what_the_functions_do(operator, saved):
+    operator.save_pretrained(saved.parent / "again", card={"title": "Again", "license": "mit"})
+    for kind in (Operator, FNO):
+        again = kind.from_pretrained(str(saved.parent / "again"))
+        assert torch.equal(again(tiny.batch(2)).require_targets(), operator(tiny.batch(2)).require_targets())
+
+    class Other(Operator):
+        pass
+
+    with pytest.raises(RunError, match="holds a FNO, not a Other"):
+        Other.from_pretrained(saved)
+    with pytest.raises(ConfigError, match="Did you mean 'license'"):
+        operator.save_pretrained(saved, card={"licence": "mit"})
+
+
+def test_a_model_is_told_from_a_run_and_from_another_model(operator, saved, tmp_path):
+    assert holds_operator(saved)
+    assert not holds_operator(saved.parent)
+    before = digest(saved)
+    save_operator(operator, tmp_path / "again", card={"title": "the same"})
+    assert digest(tmp_path / "again") == before
+    with torch.no_grad():
+        operator.lift.bias += 1
+    save_operator(operator, tmp_path / "again")
+    assert digest(tmp_path / "again") != before
+
+
+def test_a_network_object_is_for_modules_only(saved):
+    with pytest.raises(RunError, match="module= is for operators of kind 'module'; this one is of kind 'fno'"):
+        load_operator(saved, module=torch.nn.Linear(1, 1))
+
+
+def test_loading_a_larger_one_works_and_draws_no_random_number(tmp_path):
+    operator = FNO(Poisson.signature, fno_of_size("tiny"))
+    save_operator(operator, tmp_path)
+    state = torch.get_rng_state()
+    load_operator(tmp_path)
+    assert torch.equal(state, torch.get_rng_state())

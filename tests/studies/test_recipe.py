@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pytest
 
 import tiny
+from scifm.config import dump_toml
 from scifm.errors import ConfigError
 from scifm.studies.recipe import StudyRecipe
 
@@ -108,3 +110,24 @@ def test_a_method_is_for_fine_tuning_only():
     assert adapt.recipe("from_scratch", 4, 0).method.method == "all"
     with pytest.raises(ConfigError, match="Did you mean 'affine'"):
         StudyRecipe.read(tiny.graph_study(adapt={"method": "afine"}))
+
+
+def test_networks_of_any_kind_stand_beside_each_other_and_survive_the_record():
+    tree = tiny.graph_study()
+    tree["networks"]["theirs"] = {"kind": "neuralop_fno", "n_modes": [4, 4], "hidden_channels": 4}
+    recipe = StudyRecipe.read(tree)
+    assert StudyRecipe.read(tomllib.loads(dump_toml(recipe.to_dict()))) == recipe
+    assert recipe.to_dict()["networks"]["theirs"]["kind"] == "neuralop_fno"
+    assert "kind" not in recipe.to_dict()["networks"]["toy"]
+    model = recipe.pretraining(recipe.sources[0], "theirs", 0).model
+    assert (model.kind, model.resolve()) == ("neuralop_fno", recipe.network("theirs"))
+    tree["networks"]["theirs"]["hidden_chanels"] = 3
+    with pytest.raises(ConfigError, match=r"in \[networks.theirs\] 'hidden_chanels' .* Did you mean 'hidden_channels'"):
+        StudyRecipe.read(tree)
+    tree["networks"]["theirs"] = {"kind": "transformer"}
+    with pytest.raises(ConfigError, match=r"'networks.theirs' .* 'transformer' is unknown"):
+        StudyRecipe.read(tree)
+    for wrong in ({"kind": ["fno"]}, 3, "tiny"):
+        tree["networks"]["theirs"] = wrong
+        with pytest.raises(ConfigError, match=r"networks\.theirs"):
+            StudyRecipe.read(tree)

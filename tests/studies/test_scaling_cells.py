@@ -75,3 +75,14 @@ def test_too_few_cells_are_said_to_be_too_few():
 
 def test_nothing_is_said_where_nothing_was_asked():
     assert scaling_findings(StudyRecipe.read(tiny.graph_study(scaling=None)), list(grid())) is None
+
+
+def test_where_operations_cannot_be_counted_nothing_is_said_about_compute():
+    unknown = [replace(row, flops=None) for row in grid()]
+    known, found = scaling_findings(recipe(), list(grid())), scaling_findings(recipe(), unknown)
+    assert [axis["axis"] for axis in known["axes"]] == ["samples", "size", "compute"]
+    assert [axis["axis"] for axis in found["axes"]] == ["samples", "size"]
+    assert known["joint"]["frontier"]
+    assert found["joint"]["frontier"] == []
+    assert "cannot be counted" in found["joint"]["told"]
+    assert found["joint"]["parameters"] == known["joint"]["parameters"]

@@ -9,9 +9,11 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+import networks
 import tiny
 from scifm.errors import RunError
 from scifm.evaluation.evaluate import evaluate
+from scifm.report.page import page
 from scifm.runs import Run
 from scifm.studies.jobs import draw_test
 from scifm.studies.recipe import StudyRecipe
@@ -167,3 +169,26 @@ def test_a_result_that_is_none_is_named(folder, tmp_path):
     next((tmp_path / "copy" / "jobs").iterdir()).write_text("{}")
     with pytest.raises(RunError, match="is not the result of a job"):
         study(RECIPE, out=tmp_path / "copy")
+
+
+def test_a_study_of_other_kinds_of_operators(tmp_path):
+    """One of neuraloperator's architecture, and a user's network whose operations torch does not see."""
+    tree = tiny.graph_study(seeds=[0], few_shot=[4], from_scratch=[4])
+    tree["networks"] = {
+        "theirs": {"kind": "neuralop_fno", "n_modes": [4, 4], "hidden_channels": 4, "n_layers": 2},
+        "users": {"kind": "module", "target": f"{networks.__name__}:Shift"},
+    }
+    tree["sources"] = [
+        {"name": name, "systems": tree["sources"][0]["systems"], "sizes": [name]} for name in ("theirs", "users")
+    ]
+    tree["sizes"] = ["theirs"]
+    tree["targets"] = tree["targets"][:1]
+    del tree["scaling"]
+    folder = study(StudyRecipe.read(tree), out=tmp_path / "study")
+    rows = read_table(folder / "table.parquet")
+    assert {row.kind for row in rows} == {"in_distribution", "zero_shot", "few_shot", "from_scratch"}
+    for row in rows:
+        assert (row.flops is None) == (row.size == "users")
+        assert row.flops is None or row.flops > 0
+    text = page(folder).read_text()
+    assert "users" in text

@@ -11,7 +11,7 @@ from scifm.config import build_config, dump_toml, read_toml
 from scifm.data.stream import Epochs
 from scifm.errors import ConfigError
 from scifm.models.hub import load_operator
-from scifm.models.operator import Operator
+from scifm.models.operator import Operator, OperatorConfig
 from scifm.runs import Run
 from scifm.systems.poisson import Poisson
 from scifm.training.finetune import AdaptRecipe, finetune, from_scratch
@@ -299,9 +299,23 @@ def test_a_rank_beyond_the_width_is_a_clear_error(parent, pool, tmp_path):
         finetune(parent, pool, out=tmp_path, **SETTINGS, method={"method": "low_rank", "rank": 5})
 
 
-def test_another_kind_of_operator_is_refused():
-    class Other(Operator):
-        kind = "other"
+class Pointwise(Operator):
+    kind = "pointwise"
 
-    with pytest.raises(ConfigError, match="kind 'fno'; got 'other'"):
-        prepare(Other(Poisson.signature, tiny.operator().config), FinetuneMethod(), seed=0)
+    def __init__(self) -> None:
+        super().__init__(Poisson.signature, OperatorConfig())
+        self.map = torch.nn.Linear(1, 1)
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "all"])
+def test_methods_that_name_parts_of_an_fno_refuse_other_kinds(method):
+    with pytest.raises(ConfigError, match=f"'{method}' knows .* kind 'fno'; .* 'pointwise'. Use method 'all'"):
+        prepare(Pointwise(), FinetuneMethod(method=method), seed=0)
+
+
+def test_all_weights_train_whatever_the_kind():
+    operator = Pointwise()
+    (group,) = prepare(operator, FinetuneMethod(l2_sp=0.1), seed=0)
+    assert set(map(id, group.parameters)) == set(map(id, operator.parameters()))
+    assert group.l2_sp == 0.1
+    assert all(parameter.requires_grad for parameter in operator.parameters())

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import tomllib
+
 import pytest
 from pydantic import ValidationError
 
-from scifm.config import build_config
+from scifm.config import build_config, dump_toml
 from scifm.errors import ConfigError
+from scifm.models import OPERATORS
 from scifm.models.fno import FNOConfig
 from scifm.systems.poisson import Poisson
+from scifm.training.pretrain import PretrainRecipe
 from scifm.training.recipe import DataConfig, ModelConfig, SystemConfig
 
 
@@ -58,3 +62,36 @@ def test_a_model_is_a_size_or_a_network_and_not_both():
 def test_recipes_cannot_be_changed_by_accident():
     with pytest.raises(ValidationError):
         SystemConfig.of(Poisson()).name = "other"
+
+
+NEURALOP = {"kind": "neuralop_fno", "network": {"n_modes": [4, 4], "hidden_channels": 4}}
+MODULE = {"kind": "module", "network": {"target": "torch.nn:Conv2d", "arguments": {"out_channels": 1}}}
+
+
+@pytest.mark.parametrize("tree", [NEURALOP, MODULE, {}, {"size": "tiny"}], ids=str)
+def test_a_model_of_any_kind_is_told_and_read_again(tree):
+    model = build_config(ModelConfig, tree)
+    assert type(model.resolve()) is OPERATORS[model.kind].settings_class
+    assert build_config(ModelConfig, tomllib.loads(dump_toml(model.to_dict()))) == model
+    given = ModelConfig(network=model.resolve())
+    assert (given.kind, given.resolve()) == (model.kind, model.resolve())
+
+
+@pytest.mark.parametrize(
+    ("tree", "told"),
+    [
+        ({"kind": "neuralop"}, r"'model.kind' = 'neuralop': Kind of operator .* Did you mean 'neuralop_fno'"),
+        ({"kind": "fno", "network": {"widht": 3}}, r"in \[model.network\] 'widht' is unknown. Did you mean 'width'"),
+        ({"network": {"width": "wide"}}, r"'model.network.width' = 'wide'"),
+        ({**NEURALOP, "network": {"n_mode": [4]}}, r"in \[model.network\] 'n_mode' is unknown. Did you mean 'n_modes'"),
+        ({**NEURALOP, "size": "tiny"}, "size belongs to kind 'fno'"),
+        ({"kind": "module"}, r"needs its settings: give \[model.network\]"),
+        ({"kind": "module", "network": 3}, "'model.network' = 3"),
+        ({"kind": "module", "network": FNOConfig()}, "takes a ModuleConfig; got a FNOConfig"),
+    ],
+)
+def test_kinds_and_settings_that_do_not_fit_are_told_in_one_line(tree, told):
+    with pytest.raises(ConfigError, match=told) as caught:
+        build_config(PretrainRecipe, {"model": tree})
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500

@@ -16,7 +16,7 @@ from scifm.data.split import StoreSplit
 from scifm.errors import ConfigError, DataError, suggest
 from scifm.evaluation.pointwise import METRICS
 from scifm.fields.batch import Batch
-from scifm.models.hub import load_operator
+from scifm.models.hub import holds_operator, load_operator
 from scifm.models.operator import Operator
 from scifm.models.surgery import renamed
 from scifm.runs import Run, write_atomically
@@ -85,7 +85,7 @@ def evaluate(
     """Score an operator.
 
     Args:
-        operator: an operator, or the run (or its folder) that holds one.
+        operator: an operator, the run (or its folder) that holds one, or the folder of a model.
         samples: a batch with targets, or a split of a store, read piece by piece.
         metrics: names in ``scifm.evaluation.METRICS``.
         batch_size: samples answered at a time.
@@ -101,6 +101,8 @@ def evaluate(
         SignatureError: if the samples do not fit the operator.
         RunError: if there is no readable operator in the run.
     """
+    if isinstance(operator, str | Path) and holds_operator(operator):
+        operator = load_operator(operator)
     if not isinstance(operator, Operator):
         run = operator if isinstance(operator, Run) else Run.open(operator)
         run.require_complete()

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from typing import Any
 
 import torch
 
 from scifm.errors import ConfigError
 
-__all__ = ["generator_for"]
+__all__ = ["GLOBAL_GENERATOR", "generator_for"]
 
 _MAX_SEED = 2**63
+
+GLOBAL_GENERATOR = threading.Lock()
+"""To be held while torch's global generator is set and drawn from: constructors of layers do, and threads share it."""
 
 
 def generator_for(seed: int, *stream: int | str, device: Any = None) -> torch.Generator:

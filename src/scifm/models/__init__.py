@@ -1,9 +1,13 @@
-"""Learned operators: the interface, the Fourier neural operator, and how they are kept."""
+"""Learned operators: the interface, Fourier neural operators, anyone's networks, and how they are kept."""
 
 from scifm.models.fno import FNO, FNOConfig
 from scifm.models.hub import load_operator, save_operator
+from scifm.models.module_operator import ModuleConfig, ModuleOperator
+from scifm.models.neuralop_fno import NeuralopFNO, NeuralopFNOConfig
+from scifm.models.neuralop_weights import import_neuralop_weights
 from scifm.models.operator import Operator, OperatorConfig
 from scifm.models.reference_weights import import_reference_weights
+from scifm.models.registry import OPERATORS
 from scifm.models.sizes import SIZES, fno_of_size
 
 __all__ = [
@@ -11,12 +15,15 @@ __all__ = [
     "OPERATORS",
     "SIZES",
     "FNOConfig",
+    "ModuleConfig",
+    "ModuleOperator",
+    "NeuralopFNO",
+    "NeuralopFNOConfig",
     "Operator",
     "OperatorConfig",
     "fno_of_size",
+    "import_neuralop_weights",
     "import_reference_weights",
     "load_operator",
     "save_operator",
 ]
-
-OPERATORS: dict[str, type[Operator]] = {"fno": FNO}

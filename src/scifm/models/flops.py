@@ -8,28 +8,35 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from scifm.fields.batch import Batch
+from scifm.models.module_operator import ModuleOperator
 from scifm.models.operator import Operator
 
 __all__ = ["product_counter", "training_flops"]
 
 
-def training_flops(operator: Operator, batch: Batch) -> float:
+def training_flops(operator: Operator, batch: Batch) -> float | None:
     """Return the floating-point operations of one sample's forward and backward pass.
 
     Matrix products as torch does them, an addition and a multiplication counted as two; element-wise steps and Fourier
     transforms are left out. On a CPU whose kernels fold pairs of points fewer are done; the count is the same on every
-    machine, which is what comparisons need.
+    machine, which is what comparisons need. A product of complex matrices counts as one of real matrices.
 
     Args:
         operator: any; it is left as it is.
         batch: at least one sample with targets, on the grid in question.
+
+    Returns:
+        The count; None where torch sees no matrix product, as in a network that does all its work another way.
     """
-    one = batch.select(slice(0, 1)).to(dtype=torch.float64)  # the compiled kernels know float32 only: torch does it all
-    network = copy.deepcopy(operator).double()
+    one, network = batch.select(slice(0, 1)), copy.deepcopy(operator)
+    if isinstance(operator, ModuleOperator):
+        one = one.to(dtype=next(p.dtype for p in network.parameters() if p.is_floating_point()))
+    else:  # the compiled kernels know float32 only: in float64 torch does it all
+        one, network = one.to(dtype=torch.float64), network.double()
     counter = product_counter()
     with torch.inference_mode(False), torch.enable_grad(), counter:
         network(one).require_targets().square().sum().backward()
-    return float(counter.get_total_flops())
+    return float(counter.get_total_flops()) or None
 
 
 def product_counter() -> FlopCounterMode:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from scifm.errors import SignatureError
 from scifm.fields.batch import Signature
+from scifm.fields.grid import Grid
 from scifm.fields.normalization import Normalization
 from scifm.models.operator import Operator, OperatorConfig
 from scifm.models.parts.latent import band_limited_resize
@@ -42,7 +43,9 @@ class FNOConfig(OperatorConfig):
             The operator then answers in modes below half of it only.
         residual: add each layer's input to its output.
         engine: which spectral engine (``auto``, ``gemm``, ``fft``).
-        position: see `OperatorConfig`.
+        position: give the network one more input channel for each axis: where between its ends a point lies, −1 to 1,
+            and 0 on an axis that wraps around. On a box with walls it cannot see them otherwise. When left out, it is
+            settled by the first data: given where they have walls.
         spectral_init: standard deviation of the first spectral weights, in units of 1/√width; 0 means the reference's
             rule, uniform in [0, 1/width²).
     """
@@ -53,6 +56,7 @@ class FNOConfig(OperatorConfig):
     projection_width: int = Field(64, ge=1, le=8192)
     latent_points: int = Field(24, ge=0)
     residual: bool = True
+    position: bool | None = None
     engine: Engine = "auto"
     spectral_init: float = Field(0.125, ge=0)
 
@@ -64,6 +68,11 @@ class FNOConfig(OperatorConfig):
                 f"{self.latent_points}"
             )
         return self
+
+    def on(self, grid: Grid) -> FNOConfig:
+        if self.position is not None or all(grid.periodic):
+            return self
+        return self.model_copy(update={"position": True})
 
     @classmethod
     def reference(cls, *, width: int = 64, modes: int = 32) -> FNOConfig:
@@ -89,6 +98,7 @@ class FNO(Operator):
     """
 
     kind = "fno"
+    settings_class = FNOConfig
 
     def __init__(
         self, signature: Signature, config: FNOConfig | None = None, *, normalization: Normalization | None = None
@@ -113,6 +123,10 @@ class FNO(Operator):
         )
         self.projection = Projection(c.width, c.projection_width, len(signature.outputs), workspace=workspace)
         self._initialize()
+
+    @property
+    def num_positions(self) -> int:
+        return self.signature.num_spatial_dims if self.settings.position else 0
 
     def _initialize(self) -> None:
         c = self.settings

@@ -6,17 +6,21 @@ An operator knows its own `Signature`, finds every channel by name, brings numbe
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
 from scifm.config import Config
-from scifm.errors import SignatureError
+from scifm.errors import RunError, SignatureError
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
 from scifm.fields.normalization import Normalization
 from scifm.models.parts.extension import extend_to_period, position_channels
+
+if TYPE_CHECKING:
+    from scifm.models.model_card import ModelCard
 
 __all__ = ["Operator", "OperatorConfig"]
 
@@ -26,21 +30,11 @@ def _kind(signature: Signature) -> str:
 
 
 class OperatorConfig(Config):
-    """Base of the architecture settings that live beside each network.
-
-    Args:
-        position: give the network one more input channel for each axis: where between its ends a point lies, −1 to 1,
-            and 0 on an axis that wraps around. A network on a box with walls cannot see them otherwise. When left out,
-            it is settled by the first data: given where they have walls.
-    """
-
-    position: bool | None = None
+    """Base of the architecture settings that live beside each network."""
 
     def on(self, grid: Grid) -> Self:
-        """Return these settings with `position` settled for data on `grid`."""
-        if self.position is not None or all(grid.periodic):
-            return self
-        return self.model_copy(update={"position": True})
+        """Return these settings with what they left to the first data settled for data on `grid`."""
+        return self
 
 
 class Operator(nn.Module):
@@ -52,11 +46,16 @@ class Operator(nn.Module):
         normalization: numbers fitted on training data; the identity when left out.
 
     Subclasses implement `network`.
+
+    Attributes:
+        kind: its name in ``scifm.models.OPERATORS``.
+        settings_class: the class of its architecture settings.
     """
 
     kind: str = ""
     needs_periodic: ClassVar[bool] = True
     """Whether `network` takes its axes as periodic; on a box with walls it is then given a periodic extension."""
+    settings_class: ClassVar[type[OperatorConfig]] = OperatorConfig
 
     def __init__(
         self, signature: Signature, config: OperatorConfig, *, normalization: Normalization | None = None
@@ -73,7 +72,7 @@ class Operator(nn.Module):
     def network(self, inputs: Tensor, coefficients: Tensor) -> Tensor:
         """Map ``(batch, time, channel, *space)`` and ``(batch, coefficient)`` to ``(batch, time, output, *space)``.
 
-        Channels are the input fields and, with ``config.position``, one for each axis. On a box with walls the axes are
+        Channels are the input fields and `num_positions` positions. On a box with walls the axes are
         longer than the grid's where ``needs_periodic``.
         """
         raise NotImplementedError(f"{type(self).__name__} does not say how it maps fields.")
@@ -110,7 +109,7 @@ class Operator(nn.Module):
         batch = self.align(batch)
         encoded = self.normalization.encode(batch)
         inputs = encoded.inputs
-        if self.config.position:
+        if self.num_positions:
             inputs = torch.cat([inputs, position_channels(batch.grid, inputs)], dim=2)
         if self.needs_periodic:
             inputs = extend_to_period(inputs, batch.grid)
@@ -124,7 +123,7 @@ class Operator(nn.Module):
 
         The work is done on the device and in the precision of the weights; answers come back in those of the batch.
         """
-        weight = next(self.parameters())
+        weight = next(p for p in self.parameters() if p.is_floating_point())
         was_training = self.training
         self.eval()
         batch, parts = self.align(batch), []
@@ -138,11 +137,17 @@ class Operator(nn.Module):
     @property
     def num_channels(self) -> int:
         """Channels of fields that `network` is given."""
-        return len(self.signature.inputs) + (self.signature.num_spatial_dims if self.config.position else 0)
+        return len(self.signature.inputs) + self.num_positions
+
+    @property
+    def num_positions(self) -> int:
+        """How many of them tell where a point lies: one for each axis, or none."""
+        return 0
 
     @property
     def num_params(self) -> int:
-        return sum(p.numel() for p in self.parameters())
+        """Numbers that train; a complex weight is two."""
+        return sum(p.numel() * (2 if p.is_complex() else 1) for p in self.parameters())
 
     def describe(self) -> dict[str, Any]:
         """Return everything but the weights, ready for JSON."""
@@ -152,3 +157,44 @@ class Operator(nn.Module):
             "network": self.config.to_dict(),
             "normalization": self.normalization.to_dict(),
         }
+
+    def save_pretrained(self, path: str | Path, *, card: ModelCard | dict[str, Any] | None = None) -> None:
+        """Write the folder `path` in the layout of the Hugging Face hub; see `save_operator`."""
+        from scifm.models.hub import save_operator
+
+        save_operator(self, path, card=card)
+
+    @classmethod
+    def from_pretrained(
+        cls, path_or_id: str | Path, *, revision: str | None = None, module: nn.Module | None = None
+    ) -> Self:
+        """Load a folder, or a model of the Hugging Face hub by its id.
+
+        Args:
+            path_or_id: a folder, or ``name/model``.
+            revision: branch, tag or commit on the hub.
+            module: the network itself, for one that was wrapped from an object.
+
+        Raises:
+            RunError: if there is no such model, the hub cannot be reached, or a file is missing or damaged.
+        """
+        from scifm.models.hub_remote import load_pretrained
+
+        operator = load_pretrained(path_or_id, revision=revision, module=module)
+        if not isinstance(operator, cls):
+            raise RunError(f"'{path_or_id}' holds a {type(operator).__name__}, not a {cls.__name__}.")
+        return operator
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool = False,
+        branch: str | None = None,
+        token: str | None = None,
+        card: ModelCard | dict[str, Any] | None = None,
+    ) -> str:
+        """Upload to the Hugging Face hub; see `scifm.models.hub_remote.push_to_hub`."""
+        from scifm.models.hub_remote import push_to_hub
+
+        return push_to_hub(self, repo_id, private=private, branch=branch, token=token, card=card)

@@ -19,6 +19,8 @@ from scifm.models.fno import FNO, FNOConfig
 
 __all__ = ["import_reference_weights"]
 
+_LAYER = (("sp_convs", "weights1"), ("sp_convs", "weights2"), ("ws", "weight"), ("ws", "bias"))
+
 
 def import_reference_weights(
     model_state: Mapping[str, Tensor], signature: Signature, *, normalization: Normalization | None = None
@@ -26,12 +28,12 @@ def import_reference_weights(
     """Build our FNO with the given weights, in their precision; it answers as the reference does, to round-off.
 
     Args:
-        model_state: the ``model_state`` entry of a reference checkpoint (load it with ``weights_only=True``).
+        model_state: the ``model_state`` entry of a reference checkpoint; `read_state_dict` reads it from the file.
         signature: names of the channels, in the order they had: the inputs, then the coefficients.
         normalization: the training set's; the reference uses ``fit_normalization(kind="joint")``.
 
     Raises:
-        SignatureError: if a tensor is missing or its shape does not fit the signature.
+        SignatureError: if a tensor is missing, unknown, or its shape does not fit the signature.
     """
     state = {name.removeprefix("module."): tensor for name, tensor in model_state.items()}
     try:
@@ -44,15 +46,25 @@ def import_reference_weights(
         config = FNOConfig.reference(width=width, modes=modes).model_copy(
             update={"num_layers": num_layers, "projection_width": state["fc1.weight"].shape[0]}
         )
-        operator = FNO(signature, config, normalization=normalization).to(state["fc0.weight"].dtype)
-        operator.load_state_dict(_translate(state, num_layers))
+        with torch.device("meta"):  # shapes are compared before memory is taken
+            operator = FNO(signature, config, normalization=normalization)
+        weights = _translate(state, num_layers)
+        strangers = sorted(set(state) - _names(num_layers))
+        if strangers:
+            raise SignatureError(f"'{strangers[0]}' belongs to nothing in the reference's network.")
+        operator.load_state_dict({name: tensor.detach().clone() for name, tensor in weights.items()}, assign=True)
     except KeyError as error:
         raise SignatureError(f"The reference checkpoint lacks {error}; is this its 'model_state'?") from error
     except (RuntimeError, IndexError, ValueError) as error:
         if isinstance(error, SignatureError):
             raise
         raise SignatureError(f"The reference weights do not fit the network they describe: {error}") from error
-    return operator
+    return operator.requires_grad_(True)
+
+
+def _names(num_layers: int) -> set[str]:
+    layers = {f"{name}.{i}.{part}" for i in range(num_layers) for name, part in _LAYER}
+    return layers | {f"{name}.{part}" for name in ("fc0", "fc1", "fc2") for part in ("weight", "bias")}
 
 
 def _translate(state: Mapping[str, Tensor], num_layers: int) -> dict[str, Tensor]:

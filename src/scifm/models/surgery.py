@@ -19,6 +19,7 @@ from scifm.fields.batch import Signature
 from scifm.fields.grid import Grid
 from scifm.fields.homogeneity import Homogeneity
 from scifm.fields.normalization import Normalization
+from scifm.fields.seeds import GLOBAL_GENERATOR
 from scifm.models.fno import FNO
 from scifm.models.operator import Operator
 from scifm.models.parts.lift import Lift
@@ -52,8 +53,8 @@ def fits(operator: Operator, signature: Signature, grid: Grid) -> bool:
     ours = operator.signature
     same_kind = (ours.num_spatial_dims, ours.evolves) == (signature.num_spatial_dims, signature.evolves)
     known = not ours.missing_from(signature) and set(ours.inputs) == set(signature.inputs)
-    sees_walls = all(grid.periodic) or operator.config.position is not None or not operator.needs_periodic
-    return same_kind and known and set(ours.outputs) == set(signature.outputs) and sees_walls
+    settled = operator.config.on(grid) == operator.config  # else it would be given positions
+    return same_kind and known and set(ours.outputs) == set(signature.outputs) and settled
 
 
 def renamed(operator: OperatorT, names: Mapping[str, str]) -> OperatorT:
@@ -126,7 +127,7 @@ def with_channels(
             f"The operator was trained in {theirs.num_spatial_dims} dimensions and the data have "
             f"{signature.num_spatial_dims}: its Fourier modes do not carry over. Train from scratch."
         )
-    with torch.random.fork_rng(devices=[]):  # first weights that are replaced below
+    with GLOBAL_GENERATOR, torch.random.fork_rng(devices=[]):  # first weights that are replaced below
         result = FNO(signature, operator.settings.on(grid), normalization=normalization)
     result.layers.load_state_dict(operator.layers.state_dict())
     before, after = _columns(operator), _columns(result)
@@ -141,12 +142,12 @@ def _outputs(signature: Signature) -> list[tuple[Any, str]]:
     return [("output", name) for name in signature.outputs]
 
 
-def _columns(operator: Operator) -> list[tuple[Any, str]]:
+def _columns(operator: FNO) -> list[tuple[Any, str]]:
     """Return role and name of each column of the lift, in order."""
     names, axes = operator.signature, ("z", "y", "x")[-operator.signature.num_spatial_dims :]
     return [
         *(("input", name) for name in names.inputs),
-        *(("position", axis) for axis in axes if operator.config.position),
+        *(("position", axis) for axis in axes if operator.num_positions),
         *(("coefficient", name) for name in names.coefficients),
     ]
 

@@ -199,7 +199,8 @@ class Adaptation:
         told, effort = run.read_json("outcome.json"), self.effort(recipe)
         before = parent["rows"][0] if parent is not None else {}
         scored = _scored(run, folder, test, "scores.parquet", num_trained=effort.num_steps * effort.batch_size)
-        scored["flops"] += before.get("flops", 0.0)
+        earlier = before.get("flops", 0.0)
+        scored["flops"] = None if None in (scored["flops"], earlier) else scored["flops"] + earlier
         row = Row(
             kind=self.kind,
             source=self.source.name if self.source is not None else "",
@@ -237,12 +238,13 @@ def _scored(run: Run, folder: Path, test: Batch, name: str, *, num_trained: int)
     scores = evaluate(run, test)
     scores.write(run.path / name)
     operator = load_operator(run.path / "model")
+    flops = training_flops(operator, test)
     return {
         "relative_l2": scores.mean(),
         "relative_l2_median": scores.quantile(0.5),
         "relative_l2_p90": scores.quantile(0.9),
         "num_params": operator.num_params,
-        "flops": num_trained * training_flops(operator, test),
+        "flops": None if flops is None else num_trained * flops,
         "run": run.path.relative_to(folder).as_posix(),
     }
 

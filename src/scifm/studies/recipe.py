@@ -18,7 +18,8 @@ from scifm.data.mixture import joined_signature
 from scifm.errors import ConfigError, suggest
 from scifm.fields.batch import Signature
 from scifm.fields.grid import Grid
-from scifm.models.fno import FNOConfig
+from scifm.models.operator import OperatorConfig
+from scifm.models.registry import NamedNetwork
 from scifm.models.sizes import SIZES, fno_of_size
 from scifm.studies.origins import Origin, StoreOrigin, SystemOrigin, origin_of
 from scifm.training.finetune import AdaptRecipe
@@ -176,7 +177,8 @@ class StudyRecipe(Config):
         few_shot: numbers of downstream samples to fine-tune on.
         from_scratch: numbers of downstream samples to train from scratch on.
         sizes: names of sizes for every source that names none.
-        networks: architectures under names of one's own, to be used as sizes.
+        networks: architectures under names of one's own, to be used as sizes; of another kind than ``fno`` where the
+            table holds ``kind``.
         normalization: of every operator, see ``scifm.data.fit_normalization``.
         data: the grid, and how many samples are set aside in pre-training.
         training: how to pre-train.
@@ -194,7 +196,7 @@ class StudyRecipe(Config):
     few_shot: Counts = (4, 16, 64, 256)
     from_scratch: Counts = (16, 64, 256, 1024)
     sizes: tuple[str, ...] = Field(("small",), min_length=1)
-    networks: dict[str, FNOConfig] = Field(default_factory=dict)
+    networks: dict[str, NamedNetwork] = Field(default_factory=dict)
     normalization: Literal["homogeneous", "joint", "constant"] = "homogeneous"
     data: DataConfig = DataConfig()
     training: TrainingConfig = TrainingConfig(num_steps=3000)
@@ -313,7 +315,7 @@ class StudyRecipe(Config):
         """Where every field that the study draws lives; those of a store live on its own grid."""
         return self.data.grid(self.targets[0].origin.signature.num_spatial_dims)
 
-    def network(self, size: str) -> FNOConfig:
+    def network(self, size: str) -> OperatorConfig:
         """Return the architecture of a named size.
 
         Raises:

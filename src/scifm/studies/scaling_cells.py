@@ -33,14 +33,14 @@ class Cell:
         size: name of the size.
         num_params: N.
         num_samples: D.
-        flops: of one of them.
+        flops: of one of them; None where they cannot be counted.
         errors: relative L2 in distribution, one a seed.
     """
 
     size: str
     num_params: int
     num_samples: int
-    flops: float
+    flops: float | None
     errors: tuple[float, ...]
 
 
@@ -97,15 +97,22 @@ def scaling_findings(recipe: StudyRecipe, rows: Sequence[Row]) -> dict[str, Any]
 
 
 def _envelope(cells: list[Cell]) -> list[tuple[float, Cell]]:
-    """Return the cells that no cheaper one is better than."""
+    """Return the cells that no cheaper one is better than; none where a cost is not known."""
     kept: list[tuple[float, Cell]] = []
     best = np.inf
-    for cell in sorted(cells, key=lambda cell: (cell.flops, np.median(cell.errors))):
+    costs = _costs(cells)
+    for flops, cell in sorted(zip(costs, cells, strict=bool(costs)), key=lambda x: (x[0], np.median(x[1].errors))):
         error = float(np.median(cell.errors))
         if error < best:
             best = error
-            kept.append((cell.flops, cell))
+            kept.append((flops, cell))
     return kept
+
+
+def _costs(cells: list[Cell]) -> list[float]:
+    """Return the operations of every cell, or nothing if one of them is not known."""
+    known = [cell.flops for cell in cells if cell.flops is not None]
+    return known if len(known) == len(cells) else []
 
 
 def _joint(cells: list[Cell]) -> dict[str, Any]:
@@ -124,6 +131,8 @@ def _joint(cells: list[Cell]) -> dict[str, Any]:
     except DataError:
         missed = None
         told += " There are too few cells to hold the largest out."
+    if not _costs(cells):
+        told += " Operations of this kind of operator cannot be counted, so nothing is said about compute."
     if law.at_bound:
         told += f" {', '.join(law.at_bound)} stopped at a bound of the search: not measured."
     return {
@@ -138,9 +147,12 @@ def _joint(cells: list[Cell]) -> dict[str, Any]:
 
 
 def _frontier(cells: list[Cell], law: JointLaw) -> list[dict[str, Any]]:
-    """Return the best split of some budgets between the cheapest and the dearest cell."""
-    per_sample = {cell.num_params: cell.flops / cell.num_samples for cell in cells}
-    budgets = np.geomspace(min(cell.flops for cell in cells), max(cell.flops for cell in cells), _NUM_BUDGETS)
+    """Return the best split of some budgets between the cheapest and the dearest cell; none where costs are unknown."""
+    costs = _costs(cells)
+    if not costs:
+        return []
+    per_sample = {cell.num_params: flops / cell.num_samples for flops, cell in zip(costs, cells, strict=True)}
+    budgets = np.geomspace(min(costs), max(costs), _NUM_BUDGETS)
     try:
         best = measured_frontier(law, budgets, list(per_sample), list(per_sample.values()))
     except DataError:

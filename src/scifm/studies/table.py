@@ -42,7 +42,8 @@ class Row:
         relative_l2: mean relative L2 error over samples, frames and channels.
         relative_l2_median: their median.
         relative_l2_p90: their 90 % quantile.
-        flops: floating-point operations of all training behind the row, pre-training and trials included.
+        flops: floating-point operations of all training behind the row, pre-training and trials included; None where
+            they cannot be counted, see `training_flops`.
         seconds: wall time of the row's own run.
         run: folder of the run, relative to the study's; its scores lie in there sample by sample.
     """
@@ -65,12 +66,12 @@ class Row:
     relative_l2: float
     relative_l2_median: float
     relative_l2_p90: float
-    flops: float
+    flops: float | None
     seconds: float
     run: str
 
 
-_TYPES = {"str": pa.string(), "int": pa.int64(), "float": pa.float64()}
+_TYPES = {"str": pa.string(), "int": pa.int64(), "float": pa.float64(), "float | None": pa.float64()}
 _SCHEMA = pa.schema([(field.name, _TYPES[typing.cast(str, field.type)]) for field in fields(Row)])
 
 

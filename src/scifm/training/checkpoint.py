@@ -82,7 +82,7 @@ class Checkpoint:
         try:
             with safe_open(self.file, framework="pt") as handle:
                 position = Position(**json.loads(handle.metadata()["position"]))
-                tensors: dict[str, Tensor] = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
+                tensors: dict[str, Tensor] = {name: handle.get_tensor(name).clone() for name in handle.keys()}  # noqa: SIM118
             self._restore(module, optimizer, tensors)
         except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise RunError(

@@ -27,8 +27,7 @@ from scifm.fields.grid import Grid
 from scifm.fields.homogeneity import Homogeneity
 from scifm.fields.normalization import Normalization, NormalizationKind
 from scifm.fields.seeds import generator_for
-from scifm.models.fno import FNOConfig
-from scifm.models.hub import load_operator, save_operator
+from scifm.models.hub import digest, holds_operator, load_operator, save_operator
 from scifm.models.operator import Operator
 from scifm.models.surgery import fits, renamed, with_channels
 from scifm.runs import Run, write_json
@@ -92,8 +91,8 @@ def finetune(
     ``channels.json`` in the run folder says what was reused, added and dropped.
 
     Args:
-        parent: a complete run.
-        pool: downstream samples, or the system or store they come from.
+        parent: a complete run, or the folder of a model.
+        pool: downstream samples, or the system or store they come from; a system only with a run, which has a grid.
         recipe: how; the defaults when left out.
         out: folder that holds run folders.
         observe: called with every event, for progress.
@@ -108,8 +107,14 @@ def finetune(
         RunError: if the parent is not complete, or the folder is in use or cannot be written.
         SignatureError: if the samples have another number of dimensions.
     """
+    whole = _recipe("finetune", recipe, settings)
+    if not isinstance(parent, Run) and holds_operator(parent):
+        model = Path(parent)
+        return _Finetuning(whole, observe, model, model, {"parent_model": digest(model)}).run_in(out, pool, None)
     parent = _complete(parent)
-    return _Finetuning(_recipe("finetune", recipe, settings), observe, parent).run_in(out, pool, parent)
+    beginning = {"parent_config": parent.config}
+    adaptation = _Finetuning(whole, observe, parent.path, parent.path / "model", beginning)
+    return adaptation.run_in(out, pool, parent)
 
 
 def from_scratch(
@@ -126,7 +131,7 @@ def from_scratch(
     The normalization is fitted on the downstream samples too.
 
     Args:
-        model: the architecture and the kind of normalization, or a complete run to take both from.
+        model: the architecture and the kind of normalization, or a complete run or a model's folder to take both from.
         pool: downstream samples, or the store they come from; with a run also a system.
         recipe: how; the defaults when left out.
         out: folder that holds run folders.
@@ -141,9 +146,12 @@ def from_scratch(
     """
     parent = None
     if not isinstance(model, ModelConfig):
-        parent = _complete(model)
-        operator = load_operator(parent.path / "model")
-        model = ModelConfig(network=_architecture(operator), normalization=operator.normalization.kind)
+        if not isinstance(model, Run) and holds_operator(model):
+            operator = load_operator(model)
+        else:
+            parent = _complete(model)
+            operator = load_operator(parent.path / "model")
+        model = ModelConfig(network=operator.config, normalization=operator.normalization.kind)
     model = ModelConfig(network=model.resolve(), normalization=model.normalization)
     whole = _recipe("from_scratch", recipe, settings).model_copy(update={"method": FinetuneMethod()})  # all there is
     return _FromScratch(whole, observe, model).run_in(out, pool, parent)
@@ -175,16 +183,13 @@ def _pool(pool: DownstreamPool | System | Store, recipe: AdaptRecipe, model: Run
     if isinstance(pool, DownstreamPool):
         return pool
     if isinstance(pool, System) and model is None:
-        raise ConfigError("To sample a system from scratch give a pool of samples: see downstream_pool.")
+        raise ConfigError(
+            "Nothing says on which grid to sample the system: give a store, or a pool of samples (downstream_pool), or "
+            "adapt a run instead of a model."
+        )
     grid = pool.grid if isinstance(pool, Store) else _grid_of(model)  # type: ignore[arg-type]
     num_samples = max(1024, recipe.num_samples)
     return downstream_pool(pool, grid=grid, num_samples=num_samples, seed=recipe.seed, stride=recipe.stride)
-
-
-def _architecture(operator: Operator) -> FNOConfig:
-    if not isinstance(operator.config, FNOConfig):
-        raise ConfigError(f"Cannot adapt an operator of kind '{operator.kind}'; known: fno.")
-    return operator.config
 
 
 class _Adaptation(abc.ABC):
@@ -306,19 +311,21 @@ class _Adaptation(abc.ABC):
 class _Finetuning(_Adaptation):
     kind = "finetune"
 
-    def __init__(self, recipe: AdaptRecipe, observe: Observer | None, parent: Run) -> None:
+    def __init__(
+        self, recipe: AdaptRecipe, observe: Observer | None, parent: Path, model: Path, beginning: dict[str, Any]
+    ) -> None:
         super().__init__(recipe, observe)
-        self.parent_run = parent
+        self._parent, self.model, self._beginning = parent, model, beginning
 
     @property
     def parent(self) -> Path | None:
-        return self.parent_run.path
+        return self._parent
 
     def beginning(self) -> dict[str, Any]:
-        return {"parent_config": self.parent_run.config}
+        return self._beginning
 
     def fresh(self, samples: Batch | StoreSplit) -> Operator:
-        operator = renamed(load_operator(self.parent_run.path / "model"), self.recipe.rename)
+        operator = renamed(load_operator(self.model), self.recipe.rename)
         signature, grid = samples.signature, samples.grid
         if fits(operator, signature, grid):
             return operator

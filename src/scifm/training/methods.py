@@ -31,9 +31,10 @@ class FinetuneMethod(Config):
     """What fine-tuning trains. In Python and TOML the name alone will do: ``method = "affine"``.
 
     Args:
-        method: a key of `METHODS`: ``all`` weights; ``split``, all, with lift and projection at a multiple of the
-            learning rate; ``frozen_spectral``, all but the spectral weights; ``projection``, the projection only;
-            ``affine`` or ``low_rank``, what ``frozen_spectral`` trains and an adapter of the spectral weights.
+        method: a key of `METHODS`. For an operator of any kind: ``all`` weights. For kind ``fno`` also ``split``, all,
+            with lift and projection at a multiple of the learning rate; ``frozen_spectral``, all but the spectral
+            weights; ``projection``, the projection only; ``affine`` or ``low_rank``, what ``frozen_spectral`` trains
+            and an adapter of the spectral weights.
         rank: of ``low_rank``, from 1 to the width; 4 when left out.
         ends_factor: of ``split``, the multiple; 10 when left out.
         l2_sp: weight λ of the penalty λ‖w − w₀‖² on the distance of trained weights from the pre-trained ones (for
@@ -69,7 +70,7 @@ class FinetuneMethod(Config):
         return value
 
 
-def _all(operator: FNO, method: FinetuneMethod, generator: torch.Generator) -> list[ParameterGroup]:
+def _all(operator: Operator, method: FinetuneMethod, generator: torch.Generator) -> list[ParameterGroup]:
     return [ParameterGroup(tuple(operator.parameters()))]
 
 
@@ -100,14 +101,14 @@ def _low_rank(operator: FNO, method: FinetuneMethod, generator: torch.Generator)
     return _frozen_spectral(operator, method, generator)
 
 
-METHODS: dict[str, Callable[[FNO, FinetuneMethod, torch.Generator], list[ParameterGroup]]] = {
-    "all": _all,
+_OF_FNO: dict[str, Callable[[FNO, FinetuneMethod, torch.Generator], list[ParameterGroup]]] = {
     "split": _split,
     "frozen_spectral": _frozen_spectral,
     "projection": _projection,
     "affine": _affine,
     "low_rank": _low_rank,
 }
+METHODS: dict[str, Callable[..., list[ParameterGroup]]] = {"all": _all, **_OF_FNO}
 
 
 def prepare(operator: Operator, method: FinetuneMethod, *, seed: int) -> list[ParameterGroup]:
@@ -124,8 +125,11 @@ def prepare(operator: Operator, method: FinetuneMethod, *, seed: int) -> list[Pa
     Raises:
         ConfigError: if the method does not fit the operator.
     """
-    if not isinstance(operator, FNO):
-        raise ConfigError(f"Fine-tuning methods know operators of kind '{FNO.kind}'; got '{operator.kind}'.")
+    if method.method in _OF_FNO and not isinstance(operator, FNO):
+        raise ConfigError(
+            f"Method '{method.method}' knows the parts of operators of kind '{FNO.kind}'; this one is of kind "
+            f"'{operator.kind}'. Use method 'all'."
+        )
     groups = METHODS[method.method](operator, method, generator_for(seed, "adapters"))
     trained = {id(parameter) for group in groups for parameter in group.parameters}
     for parameter in operator.parameters():

@@ -27,8 +27,8 @@ class ParameterGroup:
 
     @property
     def num_params(self) -> int:
-        """How many weights it holds."""
-        return sum(parameter.numel() for parameter in self.parameters)
+        """How many weights it holds; a complex one is two."""
+        return sum(p.numel() * (2 if p.is_complex() else 1) for p in self.parameters)
 
 
 def optimizer_for(
@@ -38,7 +38,8 @@ def optimizer_for(
     entries = [
         {"params": list(group.parameters), "learning_rate_factor": group.learning_rate_factor} for group in groups
     ]
-    return torch.optim.AdamW(entries, lr=learning_rate, weight_decay=weight_decay, fused=True)
+    fused = not any(p.is_complex() for group in groups for p in group.parameters)  # torch fuses real weights only
+    return torch.optim.AdamW(entries, lr=learning_rate, weight_decay=weight_decay, fused=fused)
 
 
 class Anchors:

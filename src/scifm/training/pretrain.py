@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,19 +17,16 @@ from scifm.errors import ConfigError
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.homogeneity import Homogeneity
 from scifm.fields.normalization import Normalization
-from scifm.fields.seeds import generator_for
-from scifm.models.fno import FNO, FNOConfig
+from scifm.fields.seeds import GLOBAL_GENERATOR, generator_for
 from scifm.models.hub import save_operator
-from scifm.models.operator import Operator
+from scifm.models.operator import Operator, OperatorConfig
+from scifm.models.registry import OPERATORS, kind_of
 from scifm.runs import Run
 from scifm.training.checkpoint import Checkpoint, Position
 from scifm.training.loop import Observer, TrainingConfig, train
 from scifm.training.recipe import DataConfig, MixtureConfig, ModelConfig, SystemConfig
 
 __all__ = ["PretrainRecipe", "build_operator", "pretrain", "recorded", "training_source"]
-
-
-_GLOBAL_GENERATOR = threading.Lock()  # torch's layers draw their first weights from it, and threads share it
 
 
 class PretrainRecipe(Config):
@@ -66,11 +62,19 @@ class PretrainRecipe(Config):
         return build_config(cls, apply_overrides(tree, overrides), source=source)
 
 
-def build_operator(signature: Signature, config: FNOConfig, normalization: Normalization, *, seed: int) -> Operator:
-    """Return a fresh operator whose first weights depend on `seed` alone; the global generator is left as it was."""
-    with _GLOBAL_GENERATOR, torch.random.fork_rng(devices=[]):
+def build_operator(
+    signature: Signature, config: OperatorConfig, normalization: Normalization, *, seed: int
+) -> Operator:
+    """Return a fresh operator of the kind that `config` belongs to.
+
+    Its first weights depend on `seed` alone; the global generator is left as it was.
+
+    Raises:
+        ConfigError: if the settings do not fit the signature.
+    """
+    with GLOBAL_GENERATOR, torch.random.fork_rng(devices=[]):
         torch.set_rng_state(generator_for(seed, "weights").get_state())
-        return FNO(signature, config, normalization=normalization)
+        return OPERATORS[kind_of(config)](signature, config, normalization=normalization)
 
 
 def pretrain(

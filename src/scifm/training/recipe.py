@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializeAsAny, ValidationInfo, field_validator, model_validator
 
 from scifm.config import Config
 from scifm.data.mixture import MixtureMember
 from scifm.errors import ConfigError, SignatureError
 from scifm.fields.grid import Grid
-from scifm.models.fno import FNOConfig
+from scifm.models.fno import FNO
+from scifm.models.operator import OperatorConfig
+from scifm.models.registry import kind_of, operator_class, settings_of
 from scifm.models.sizes import fno_of_size
 from scifm.systems.catalog import system_from_dict
 from scifm.systems.system import System
@@ -113,22 +115,48 @@ class ModelConfig(Config):
     """The operator: one dial of size, or every setting.
 
     Args:
-        size: a name of ``scifm.models.SIZES``.
-        network: settings of the FNO, instead of `size`.
+        kind: a name of ``scifm.models.OPERATORS``; taken from `network` where that is a configuration already.
+        size: a name of ``scifm.models.SIZES``, for kind ``fno``.
+        network: settings of that kind, instead of `size`.
         normalization: how numbers are brought to order one; see ``scifm.data.fit_normalization``.
     """
 
+    kind: str = FNO.kind
     size: str | None = None
-    network: FNOConfig | None = None
+    network: SerializeAsAny[OperatorConfig] | None = None
     normalization: Literal["homogeneous", "joint", "constant"] = "homogeneous"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _kind_of_settings(cls, value: Any) -> Any:
+        if isinstance(value, dict) and "kind" not in value and isinstance(value.get("network"), OperatorConfig):
+            return {**value, "kind": kind_of(value["network"])}
+        return value
+
+    @field_validator("kind")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        operator_class(value)
+        return value
+
+    @field_validator("network", mode="before")
+    @classmethod
+    def _of_its_kind(cls, value: Any, info: ValidationInfo) -> Any:
+        if value is None or "kind" not in info.data:  # a kind nobody knows is told alone
+            return None
+        return settings_of(info.data["kind"], value)
 
     @model_validator(mode="after")
     def _one_of_two(self) -> ModelConfig:
+        if self.size is not None and self.kind != FNO.kind:
+            raise ValueError(f"size belongs to kind '{FNO.kind}'; say what a '{self.kind}' is in model.network")
         if self.size is not None and self.network is not None:
             raise ValueError("give either size or network, not both")
+        if self.network is None and self.kind != FNO.kind:
+            raise ValueError(f"kind '{self.kind}' needs its settings: give [model.network]")
         return self
 
-    def resolve(self) -> FNOConfig:
+    def resolve(self) -> OperatorConfig:
         """Return the complete architecture.
 
         Raises:

@@ -90,7 +90,8 @@ def _stored(run: Run, path: Any, told: str) -> TrainedOn:
         raise RunError(f"'{run.path}' does not say which system its samples came from. {need}")
     try:
         store = Store.open(str(path))
-        return TrainedOn((system_from_dict(store.card.system or {}),), store.grid, told)
+        generation = store.card.generation
+        return TrainedOn((system_from_dict(generation.system if generation is not None else {}),), store.grid, told)
     except (StoreError, ConfigError, AttributeError) as error:
         raise RunError(f"The system behind the run '{run.path}' is not known: {error} {need}") from error
 

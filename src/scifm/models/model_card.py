@@ -1,0 +1,78 @@
+"""The README of a model on disk: a header that hubs read, and what a person wants to know first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from pydantic import Field
+
+from scifm.config import Config
+
+if TYPE_CHECKING:
+    from scifm.models.operator import Operator
+
+__all__ = ["ModelCard"]
+
+_LOADING = """```python
+import scifm
+
+operator = scifm.load_operator("PATH")  # this folder
+operator = scifm.Operator.from_pretrained("NAME/MODEL")  # from the hub
+answers = operator.predict(batch).require_targets()  # batch: a scifm.Batch with the names below
+```"""
+
+
+class ModelCard(Config):
+    """What only its maker can say about a model.
+
+    Args:
+        title: the heading.
+        description: what it was trained on and what it is good for, in Markdown.
+        license: an identifier the hub knows, such as ``mit``; ``unknown`` while nobody says.
+        tags: further words to be found by.
+    """
+
+    title: str = Field("A neural operator", min_length=1)
+    description: str = ""
+    license: str = Field("unknown", min_length=1)
+    tags: tuple[str, ...] = ()
+
+    def text(self, operator: Operator) -> str:
+        """Return the README of `operator`."""
+        signature = operator.signature
+        names = {"inputs": signature.inputs, "coefficients": signature.coefficients, "outputs": signature.outputs}
+        header: dict[str, Any] = {
+            "library_name": "scifm",
+            "license": self.license,
+            "tags": ["scifm", "neural-operator", operator.kind, *self.tags],
+            **{name: list(value) for name, value in names.items()},
+            "num_spatial_dims": signature.num_spatial_dims,
+            "num_params": operator.num_params,
+        }
+        parts = [f"---\n{yaml.safe_dump(header, sort_keys=False, allow_unicode=True)}---", f"# {self.title}"]
+        if self.description:
+            parts.append(self.description.strip())
+        told = [f"| {name} | {', '.join(f'`{n}`' for n in value) or '–'} |" for name, value in names.items()]
+        time = "later in time than the input" if signature.evolves else "steady"
+        told += [
+            f"| dimensions | {signature.num_spatial_dims} |",
+            f"| answer | {time} |",
+            f"| kind | `{operator.kind}` |",
+            f"| weights | {operator.num_params:,} |",
+        ]
+        table = "\n".join(["| | |", "|---|---|", *told])
+        loading = _LOADING
+        if operator.kind == "module" and "target" not in operator.describe()["network"]:
+            loading = (
+                loading.replace('")  #', '", module=network)  #') + "\n\n`network` is a fresh one of the same class."
+            )
+        parts += [f"## What it knows\n\n{table}", f"## How to load it\n\n{loading}"]
+        return "\n\n".join(parts) + "\n"
+
+    @staticmethod
+    def header(path: str | Path) -> dict[str, Any]:
+        """Return the header of a README that `text` wrote."""
+        _, header, _ = Path(path).read_text(encoding="utf-8").split("---\n", 2)
+        return dict(yaml.safe_load(header))

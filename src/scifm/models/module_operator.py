@@ -1,0 +1,253 @@
+"""Any ``(batch, channel, *space) → (batch, channel, *space)`` network of PyTorch as an operator.
+
+Input fields come first among the channels, then one constant channel a coefficient. The network is given as an object,
+`ModuleOperator.wrap`, or by the name of its class and its arguments, as in a recipe::
+
+    [model]
+    kind = "module"
+
+    [model.network]
+    target = "package.module:ClassName"
+    arguments = { in_channels = "{in_channels}", out_channels = "{out_channels}", hidden_channels = 32 }
+
+Four words in braces stand for what a recipe cannot know or say: ``{in_channels}``, ``{out_channels}``,
+``{num_spatial_dims}`` and ``{none}``, Python's None.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+from collections.abc import Mapping
+from importlib import metadata
+from typing import Any
+
+import torch
+from pydantic import Field, JsonValue, field_validator
+from torch import Tensor, nn
+
+from scifm.config import build_config
+from scifm.errors import ConfigError, SignatureError
+from scifm.fields.batch import Signature
+from scifm.fields.normalization import Normalization
+from scifm.models.operator import Operator, OperatorConfig
+
+__all__ = ["ModuleConfig", "ModuleOperator", "module_class", "require_installed"]
+
+_TARGET = re.compile(r"[A-Za-z]\w*(\.[A-Za-z]\w*)*:[A-Za-z]\w*")
+
+
+class ModuleConfig(OperatorConfig):
+    """Which network, by the name of its class.
+
+    Args:
+        target: ``package.module:ClassName`` of a subclass of ``torch.nn.Module``; absent where an object was wrapped.
+        arguments: of its constructor, by name; the words in braces (see the head of this file) are replaced.
+    """
+
+    target: str | None = None
+    arguments: dict[str, JsonValue] = Field(default_factory=dict)
+
+    @field_validator("target")
+    @classmethod
+    def _names_a_class(cls, value: str | None) -> str | None:
+        if value is not None and not _TARGET.fullmatch(value):
+            raise ValueError("write package.module:ClassName, without leading underscores")
+        return value
+
+    @field_validator("arguments")
+    @classmethod
+    def _can_be_written(cls, value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        if _holds_none(value):
+            raise ValueError('None cannot be written into a recipe; write "{none}"')
+        return value
+
+
+def _holds_none(value: Any) -> bool:
+    if isinstance(value, dict | list):
+        return any(map(_holds_none, value.values() if isinstance(value, dict) else value))
+    return value is None
+
+
+def module_class(target: str) -> type[nn.Module]:
+    """Return the class that ``package.module:ClassName`` names; nothing but the import is done.
+
+    Raises:
+        ConfigError: if it cannot be imported or is no subclass of ``torch.nn.Module``.
+    """
+    place, _, name = target.partition(":")
+    try:
+        found = getattr(importlib.import_module(place), name)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(
+            f"target '{target}' cannot be imported ({error}). Install the package it comes from, or correct the name."
+        ) from error
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise ConfigError(f"target '{target}' is no class of networks: it must be a subclass of torch.nn.Module.")
+    return found
+
+
+def require_installed(target: str) -> None:
+    """Refuse a name that a file from elsewhere must not make us import; nothing is imported to find out.
+
+    What may be named: classes of installed packages, and of modules this program has imported itself.
+
+    Raises:
+        ConfigError: if it is of the standard library, or neither installed nor imported.
+    """
+    if not _TARGET.fullmatch(target):
+        raise ConfigError(f"target '{target}' does not name a class as package.module:ClassName.")
+    place = target.partition(":")[0]
+    package = place.partition(".")[0]
+    if package in {*sys.stdlib_module_names, "__main__"}:
+        raise ConfigError(f"target '{target}' is refused: '{package}' belongs to Python itself and holds no network.")
+    if place not in sys.modules and package not in metadata.packages_distributions():
+        raise ConfigError(
+            f"target '{target}' is no class of an installed package. Install its package or import '{place}' first, or "
+            "give the network itself: load_operator(path, module=…)."
+        )
+
+
+class ModuleOperator(Operator):
+    """A network of anyone's with names and units around it.
+
+    Args:
+        signature: fields and coefficients, by name; one frame in, one frame out.
+        config: which network; it must have a target unless `module` is given.
+        normalization: see `Operator`.
+        module: the network itself, instead of a new one.
+
+    Raises:
+        ConfigError: if there is no such class, its constructor refuses the arguments, or the network cannot train.
+    """
+
+    kind = "module"
+    settings_class = ModuleConfig
+    needs_periodic = False
+
+    def __init__(
+        self,
+        signature: Signature,
+        config: ModuleConfig,
+        *,
+        normalization: Normalization | None = None,
+        module: nn.Module | None = None,
+    ) -> None:
+        super().__init__(signature, config, normalization=normalization)
+        self.module = module if module is not None else _construct(signature, config)
+        if not any(parameter.is_floating_point() for parameter in self.module.parameters()):
+            raise ConfigError(f"A {type(self.module).__name__} has no weights: there is nothing to train.")
+        odd = [name for name, value in self.state_dict().items() if not isinstance(value, Tensor)]
+        if odd:
+            raise ConfigError(
+                f"A {type(self.module).__name__} keeps state that is no tensor ('{odd[0]}') and cannot be saved."
+            )
+
+    @classmethod
+    def wrap(
+        cls,
+        module: nn.Module,
+        signature: Signature,
+        normalization: Normalization | None = None,
+        *,
+        target: str | None = None,
+        arguments: Mapping[str, Any] | None = None,
+    ) -> ModuleOperator:
+        """Return an operator around a network, which it shares.
+
+        Args:
+            module: maps ``(batch, channel, *space)`` to ``(batch, channel, *space)``.
+            signature: names of its channels: the inputs, then the coefficients; the outputs.
+            normalization: see `Operator`.
+            target: name of its class, so that it can be loaded without being given again.
+            arguments: what its constructor was given.
+
+        Raises:
+            ConfigError: if the network has no weights, or an argument cannot be written.
+        """
+        tree = {"target": target, "arguments": dict(arguments or {})}
+        config = build_config(ModuleConfig, tree, source=f"the {type(module).__name__}")
+        return cls(signature, config, normalization=normalization, module=module)
+
+    def network(self, inputs: Tensor, coefficients: Tensor) -> Tensor:
+        """Map encoded inputs to encoded answers; shapes as in `Operator.network`.
+
+        Raises:
+            SignatureError: if the network answers in another shape than its input's with the outputs as channels.
+        """
+        if inputs.shape[1] != 1:
+            raise SignatureError(f"A network of kind 'module' takes one input frame; got {inputs.shape[1]}.")
+        space = inputs.shape[3:]
+        constants = coefficients.view(*coefficients.shape, *(1,) * len(space)).expand(*coefficients.shape, *space)
+        channels = torch.cat([inputs[:, 0], constants], dim=1)
+        answer = self.module(channels)
+        expected = (len(inputs), len(self.signature.outputs), *space)
+        if not isinstance(answer, Tensor) or tuple(answer.shape) != expected:
+            got = tuple(answer.shape) if isinstance(answer, Tensor) else f"a {type(answer).__name__}"
+            raise SignatureError(
+                f"The {type(self.module).__name__} was given {tuple(channels.shape)} and must answer {expected}, "
+                f"(batch, {len(self.signature.outputs)} outputs, *space); it answered {got}."
+            )
+        return answer.unsqueeze(1)
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the weights as they are saved: complex ones as real pairs, a tensor shared by two names copied."""
+        found, seen = super().state_dict(*args, **kwargs), set()
+        found.pop("_metadata", None)  # neuraloperator puts its settings among its weights
+        for name, value in found.items():
+            if isinstance(value, Tensor):
+                value = torch.view_as_real(value) if value.is_complex() else value
+                place = (value.device, value.data_ptr(), value.numel())
+                found[name] = value.clone() if place in seen else value
+                seen.add(place)
+        return found
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Take weights as `state_dict` gives them."""
+        complex_names = {name for name, value in self._own_tensors() if value.is_complex()}
+        given = {
+            name: torch.view_as_complex(value.contiguous()) if name in complex_names else value
+            for name, value in state_dict.items()
+        }
+        return super().load_state_dict(given, strict=strict, assign=assign)
+
+    @torch.no_grad()
+    def take_precision(self, state_dict: Mapping[str, Tensor]) -> None:
+        """Give every weight the precision of its namesake, so that nothing is rounded when it is loaded."""
+        for name, value in self._own_tensors():
+            dtype = state_dict[name].dtype if name in state_dict else value.dtype
+            dtype = dtype.to_complex() if value.is_complex() else dtype
+            if dtype != value.dtype:
+                value.data = value.data.to(dtype)
+
+    def _own_tensors(self) -> list[tuple[str, Tensor]]:
+        named = [*self.named_parameters(remove_duplicate=False), *self.named_buffers(remove_duplicate=False)]
+        return [(name, value) for name, value in named if value is not None]
+
+
+def _construct(signature: Signature, config: ModuleConfig) -> nn.Module:
+    if config.target is None:
+        raise ConfigError(
+            "This network was wrapped from an object, and its settings do not say how to make one. Give it: "
+            'load_operator(path, module=…); or give target = "package.module:ClassName".'
+        )
+    words = {
+        "{in_channels}": len(signature.inputs) + len(signature.coefficients),
+        "{out_channels}": len(signature.outputs),
+        "{num_spatial_dims}": signature.num_spatial_dims,
+        "{none}": None,
+    }
+    cls = module_class(config.target)
+    try:
+        return cls(**{name: _replaced(value, words) for name, value in config.arguments.items()})
+    except (TypeError, ValueError, AssertionError, AttributeError, KeyError, IndexError, RuntimeError) as error:
+        raise ConfigError(f"{config.target} refuses its arguments: {type(error).__name__}: {error}") from error
+
+
+def _replaced(value: Any, words: Mapping[str, Any]) -> Any:
+    if isinstance(value, dict):
+        return {key: _replaced(part, words) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_replaced(part, words) for part in value]
+    return words.get(value, value) if isinstance(value, str) else value

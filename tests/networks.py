@@ -1,0 +1,73 @@
+"""Networks as users write them, for the tests of operators around anyone's network."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["GlobalNet", "Shift", "SmallConv", "Tied", "WrongShape"]
+
+
+class GlobalNet(nn.Module):
+    """A periodic convolution, and the mean over space mixed into every point: everything hangs on everything."""
+
+    def __init__(self, channels_in: int, channels_out: int, width: int = 6) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels_in, width, 3, padding=1, padding_mode="circular")
+        self.mean = nn.Linear(width, width)
+        self.last = nn.Conv2d(width, channels_out, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = torch.tanh(self.first(x))
+        mean = self.mean(hidden.mean((-2, -1)))
+        return self.last(torch.tanh(hidden + mean[..., None, None]))
+
+
+class SmallConv(nn.Module):
+    """Keeps a fixed filter beside its weights, as a buffer that is not saved, made from numbers read off a tensor."""
+
+    def __init__(self, channels_in: int, channels_out: int, width: int = 4, *, reads_numbers: bool = False) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Conv2d(channels_in, width, 3, padding="same"), nn.GELU())
+        self.last = nn.Conv2d(width, channels_out, 1)
+        scale = torch.linspace(1, 2, width).tolist() if reads_numbers else 1.5
+        self.register_buffer("filter", torch.ones(width, 1, 1) * torch.as_tensor(scale).view(-1, 1, 1), False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.net(x) * self.filter)
+
+
+class Shift(nn.Module):
+    """The forcing times a number, plus a number: no matrix product anywhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain, self.shift = nn.Parameter(torch.ones(1)), nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, :1] * self.gain + self.shift
+
+
+class Tied(nn.Module):
+    """One weight under two names, and one that is complex."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(1, 1, 1)
+        self.second = nn.Conv2d(1, 1, 1)
+        self.second.weight = self.first.weight
+        self.turn = nn.Parameter(torch.randn(3, dtype=torch.complex64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(self.first(x)) * self.turn.real.sum() + self.turn.imag.prod()
+
+
+class WrongShape(nn.Module):
+    """Answers on half the grid."""
+
+    def __init__(self, channels_in: int) -> None:
+        super().__init__()
+        self.map = nn.Conv2d(channels_in, 1, 2, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.map(x)
