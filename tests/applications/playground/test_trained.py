@@ -67,7 +67,8 @@ def test_without_a_system_it_says_what_is_needed(store, tmp_path):
     run = pretrain(tiny.recipe(training={"num_steps": 2}), store=store, out=tmp_path)
     card = store.path / "card.json"
     entries = json.loads(card.read_text())
-    card.write_text(json.dumps({**entries, "system": {"name": "measured by hand"}}))
+    entries["generation"]["system"]["name"] = "measured by hand"
+    card.write_text(json.dumps(entries))
     with pytest.raises(RunError, match=r"measured by hand.*needs a system that SciFM samples and solves"):
         Playground.open(run.path)
     shutil.rmtree(store.path)
