@@ -64,8 +64,11 @@ def _settle_worker(num_threads: int, stopping: Event) -> None:
     global _stopping
     _stopping = stopping
     torch.set_num_threads(num_threads)
-    # An idle worker has nothing to save; a training one listens to Ctrl-C itself.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # An idle worker has nothing to save; a training one listens to these itself. A scheduler may send its signal to all
+    # processes at once: who stops is decided by the parent, which terminates its workers.
+    for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_leave_with_parent, daemon=True).start()
 
 
