@@ -214,13 +214,13 @@ class _Loop:
 
     def _require_memory(self) -> None:
         batch = self._batch()
-        need = measure_need(
-            self.operator,
-            self._loss,
-            batch,
-            keeps_best=self.config.patience is not None,
-            saves=self.checkpoint is not None,
-        )
+
+        def loss_of(operator: Operator, few: Batch) -> Tensor:
+            with self.fabric.autocast():
+                return self.objective(operator(few), operator.align(few))
+
+        keeps_best, saves = self.config.patience is not None, self.checkpoint is not None
+        need = measure_need(self.operator, loss_of, batch, keeps_best=keeps_best, saves=saves)
         require_memory(need, available_memory(self.fabric.device), batch_size=batch.num_samples)
         self.observe(event="memory", step=1, **need.to_dict())  # told once, of the first step on
 

@@ -1,12 +1,15 @@
 """What training will need in memory, told before it starts.
 
-Weights, gradients and moments are counted. What a step holds besides (activations, their gradients) is measured on one
-and on two samples, forward and backward, by adding up every tensor that comes to life; the difference is what a sample
-costs. Scratch memory inside compiled kernels and the allocator's own are not seen.
+Weights, gradients and moments are counted. What a step holds besides (activations, their gradients) is measured on an
+eighth and on a quarter of a batch, forward and backward, by adding up every tensor that comes to life; the difference is
+what samples cost. Scratch memory inside compiled kernels, what the allocator keeps, libraries loaded on first use and the
+sampling of a stream are not seen, so the sum is a lower bound: what is refused would not have fitted. Measured on five
+networks of 9 to 150 MB on a CPU, the process grew by 1.1 to 1.7 times as much.
 """
 
 from __future__ import annotations
 
+import copy
 import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
@@ -34,7 +37,7 @@ class MemoryNeed:
         optimizer: two moments for every weight that trains.
         best: a copy of the weights, where early stopping keeps one.
         working: most that a step holds at one time: gradients, activations, their gradients.
-        saving: the state as it is written, while gradients are still there; 0 where nothing is saved.
+        saving: the state as it is written, twice, while gradients are still there; 0 where nothing is saved.
     """
 
     weights: int
@@ -85,43 +88,41 @@ def _bytes(tensors: Iterable[Tensor]) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
-def _step_peak(loss_of: Callable[[Batch], Tensor], module: nn.Module, batch: Batch) -> int:
-    """Return the most that a step on `batch` holds; weights, buffers and generators are left as they were."""
+def _step_peak(module: nn.Module, loss_of: Callable[[Any, Batch], Tensor], batch: Batch) -> int:
+    """Return the most that a step on `batch` holds; the generators are left as they were."""
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    buffers = [(buffer, buffer.clone()) for buffer in module.buffers()]
     devices = {parameter.device.index for parameter in trained if parameter.device.type == "cuda"}
     with torch.random.fork_rng(devices=sorted(devices)):
         tally = _Tally([*module.parameters(), *module.buffers()])
         with tally:
-            torch.autograd.grad(loss_of(batch), trained, allow_unused=True)
-    for buffer, before in buffers:
-        buffer.copy_(before)
+            torch.autograd.grad(loss_of(module, batch), trained, allow_unused=True)
     return tally.peak
 
 
 def measure_need(
-    module: nn.Module, loss_of: Callable[[Batch], Tensor], batch: Batch, *, keeps_best: bool, saves: bool
+    module: nn.Module, loss_of: Callable[[Any, Batch], Tensor], batch: Batch, *, keeps_best: bool, saves: bool
 ) -> MemoryNeed:
     """Return what training `module` on batches like `batch` needs.
 
     Args:
-        module: its weights; those that need a gradient train.
-        loss_of: the loss of a batch.
+        module: its weights; those that need a gradient train. It is copied, and the copy measured, so that nothing of
+            the measurement stays with it: neither buffers nor memory kept between steps.
+        loss_of: the loss of a module on a batch.
         batch: the first batch, on the module's device.
         keeps_best: whether a copy of the best weights is kept.
         saves: whether states are saved.
     """
     trained = _bytes(parameter for parameter in module.parameters() if parameter.requires_grad)
     weights = _bytes([*module.parameters(), *module.buffers()])
-    one = _step_peak(loss_of, module, batch.select(slice(0, 1)))
-    step = one
-    if batch.num_samples > 1:
-        two = _step_peak(loss_of, module, batch.select(slice(0, 2)))
-        step = one + max(0, two - one) * (batch.num_samples - 1)
+    twin, few = copy.deepcopy(module), -(-batch.num_samples // 8)
+    working = _step_peak(twin, loss_of, batch.select(slice(0, few)))
+    if batch.num_samples > few:
+        more = _step_peak(twin, loss_of, batch.select(slice(0, 2 * few)))
+        working += round(max(0, more - working) * (batch.num_samples - few) / few)
     best = weights if keeps_best else 0
-    on_host = next(module.parameters()).device.type == "cpu"
-    saving = trained + weights + 2 * trained + best if saves and on_host else 0
-    return MemoryNeed(weights, 2 * trained, best, step, saving)
+    on_host = next(module.parameters()).device.type == "cpu"  # elsewhere it is the host's memory that saving takes
+    saving = trained + 2 * (weights + 2 * trained + best) if saves and on_host else 0  # safetensors: tensors and file
+    return MemoryNeed(weights, 2 * trained, best, working, saving)
 
 
 def _first_number(file: Path) -> int | None:
