@@ -49,7 +49,7 @@ num_points = 16
 num_validation_samples = 4
 num_normalization_samples = 8
 [model.network]
-width = 24
+width = 16
 modes = 5
 num_layers = 2
 projection_width = 8
@@ -68,7 +68,18 @@ START = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)
 DISK_BYTES = 8 * 2**20
 FILE_LIMIT = 200_000  # bytes: a state is larger, everything else is smaller
 LONGEST = 300.0  # seconds a sitting may take before it counts as hung
-KINDS = ("random", "in a write", "SIGTERM", "random", "in a write", "damaged", "full", "random", "SIGUSR1", "file limit")
+KINDS = (
+    "random",
+    "in a write",
+    "SIGTERM",
+    "random",
+    "in a write",
+    "damaged",
+    "full",
+    "random",
+    "SIGUSR1",
+    "file limit",
+)
 
 
 @dataclass
@@ -145,7 +156,7 @@ def strike(life: Life, kind: str, generator: random.Random) -> bool:
         reached = wait_until(process, lambda: False, pause=generator.uniform(0, 2)) or process.poll() is None
     else:
         reached = _let_it_begin(life, process, before)
-        time.sleep(generator.uniform(0, 1.0))
+        time.sleep(generator.uniform(0, 0.7))
     if not reached or process.poll() is not None:
         return process.wait() != 0
     if kind == "full":
@@ -313,9 +324,9 @@ def _rows(alone: Life, lives: list[Life], mounted: bool) -> list[Row]:
 
 def main() -> None:
     parser = argument_parser(__doc__.splitlines()[0])
-    parser.add_argument("--lives", type=int, default=8, help="trainings that are struck")
-    parser.add_argument("--strikes", type=int, default=9, help="strikes on each")
-    parser.add_argument("--steps", type=int, default=6000, help="steps of the training")
+    parser.add_argument("--lives", type=int, default=7, help="trainings that are struck")
+    parser.add_argument("--strikes", type=int, default=10, help="strikes on each")
+    parser.add_argument("--steps", type=int, default=5000, help="steps of the training")
     parser.add_argument("--in-flight", type=int, default=3, help="trainings at the same time")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:

@@ -53,7 +53,9 @@ def main() -> None:
     found = medians(alternate({"step": step, "guards": guards}, repeats=options.repeats))
     rows = [Row("small, 64 × 64, batch 32", name, 1e3 * seconds, "ms") for name, seconds in found.items()]
     share = 100 * found["guards"] / found["step"]
-    publish("What do the guard rails cost?", [*rows, Row("small, 64 × 64, batch 32", "share", share, "%")], options.json)
+    publish(
+        "What do the guard rails cost?", [*rows, Row("small, 64 × 64, batch 32", "share", share, "%")], options.json
+    )
 
 
 if __name__ == "__main__":

@@ -77,7 +77,7 @@ def test_a_live_owner_is_believed_where_locks_do_not_exist(tmp_path, monkeypatch
 
 
 def test_an_owner_on_another_machine(tmp_path, kind):
-    """Where locks reach other machines, to have the lock is proof that the other is gone; elsewhere a person must say."""
+    """Where locks reach other machines, having the lock proves that the other is gone; elsewhere a person must say."""
     left_by(tmp_path, 123, host="node-7")
     if kind == "shared":
         with pytest.warns(UserWarning, match="left by process 123 on node-7"), exclusive(tmp_path):
@@ -98,7 +98,9 @@ def test_a_lock_held_by_a_child_of_the_dead_owner_is_told(tmp_path):
             exclusive(tmp_path).__enter__()
 
 
-@pytest.mark.parametrize("text", ["", "\n", "nobody", "process x on y since z", "process 1 on h since 2026-01-01", "\0" * 9])
+@pytest.mark.parametrize(
+    "text", ["", "\n", "nobody", "process x on y since z", "process 1 on h since 2026-01-01", "\0" * 9]
+)
 def test_what_names_nobody_names_nobody(text):
     assert Owner.read(text) is None
 

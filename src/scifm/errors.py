@@ -9,7 +9,16 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["ConfigError", "DataError", "RunError", "SciFMError", "SignatureError", "StopRequested", "StoreError", "suggest"]
+__all__ = [
+    "ConfigError",
+    "DataError",
+    "RunError",
+    "SciFMError",
+    "SignatureError",
+    "StopRequested",
+    "StoreError",
+    "suggest",
+]
 
 
 class SciFMError(Exception):

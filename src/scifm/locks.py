@@ -137,7 +137,7 @@ def _take(handle: TextIO, folder: Path) -> Owner | None:
     except OSError:  # a file system without locks: the name is all there is
         shared = False
     owner = _owner_in(handle)
-    if owner is None or owner.process == os.getpid() and owner.is_here:
+    if owner is None or (owner.process == os.getpid() and owner.is_here):
         return None
     if not shared and owner.is_alive:
         raise _in_use(folder, owner)

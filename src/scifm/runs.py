@@ -7,7 +7,7 @@
       metrics.jsonl    one line an event            model/            weights and how to rebuild the operator
       state/           what resume needs            scores.parquet    per sample, channel, lead time
       parent           path of the run it was fine-tuned from
-      failure.json     what was being done when the loss or a gradient became NaN or infinite (failure.safetensors: the batch)
+      failure.json     step and batch whose loss or gradient was not finite (failure.safetensors: the batch)
   STATUS           running | complete | interrupted: … | failed: reason            LOCK   who writes here now
 
 Every file is written aside, flushed to disk and renamed, so a reader never meets half a file and a crash loses

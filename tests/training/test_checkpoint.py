@@ -29,7 +29,9 @@ def trained(num_steps: int, *, module: nn.Module | None = None, optimizer=None):
 def test_what_was_saved_comes_back_and_training_goes_on_bit_for_bit(tmp_path):
     checkpoint = Checkpoint(tmp_path / "state")
     module, optimizer = trained(3)
-    position = Position(step=3, best_score=0.25, best_step=2, seconds=1.5, loss_sum=1 / 3, recent_losses=[0.1, 1 / 3], spiking=True)
+    position = Position(
+        step=3, best_score=0.25, best_step=2, seconds=1.5, loss_sum=1 / 3, recent_losses=[0.1, 1 / 3], spiking=True
+    )
     best = {"weight": torch.full((2, 3), 1 / 7)}
     checkpoint.save(module, optimizer, position, best)
     trained(4, module=module, optimizer=optimizer)
@@ -168,7 +170,7 @@ def test_a_failed_save_keeps_the_states_before(tmp_path, monkeypatch, where):
         monkeypatch.setattr(shutil, "disk_usage", lambda place: SimpleNamespace(free=1000))
     else:
         monkeypatch.setattr(*((os, "fsync", full) if where == "fsync" else (Path, "replace", full)))
-    with pytest.raises(RunError, match="No space left|is full"):
+    with pytest.raises(RunError, match=r"No space left|is full"):
         checkpoint.save(module, optimizer, Position(step=3), {})
     monkeypatch.undo()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000001.safetensors", "step-00000002.safetensors"]

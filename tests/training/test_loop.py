@@ -279,7 +279,7 @@ def test_a_full_disk_at_a_checkpoint_stops_and_what_was_saved_stays(tmp_path, mo
         if event["event"] == "step" and event["step"] == 4:
             monkeypatch.setattr(shutil, "disk_usage", lambda place: SimpleNamespace(free=70_000))
 
-    with pytest.raises(RunError, match="is full: .* needed, 0.1 MB are free"):
+    with pytest.raises(RunError, match=r"is full: .* needed, 0\.1 MB are free"):
         train(tiny.operator(), source(), config=config(), checkpoint=checkpoint, observe=fill)
     monkeypatch.undo()
     operator, straight = tiny.operator(seed=2), tiny.operator()

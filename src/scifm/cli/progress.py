@@ -48,9 +48,8 @@ class ProgressBar:
                 f"the saved state {event['file']} is damaged ({event['reason']}); going on from step {event['step']}"
             )
         elif kind == "spike":
-            self.progress.console.print(
-                f"step {event['step']}: the loss jumped to {event['loss']:.3g}, {event['times_median']:.1f} times its median"
-            )
+            jump = f"the loss jumped to {event['loss']:.3g}, {event['times_median']:.1f} times its median"
+            self.progress.console.print(f"step {event['step']}: {jump}")
         elif kind == "train" and self.task is not None:
             self.progress.update(self.task, note=f"loss {event['loss']:.3g}")
         elif kind == "valid":

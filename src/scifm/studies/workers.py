@@ -17,8 +17,8 @@ import torch
 
 __all__ = ["threads_of_a_worker", "worker_pool"]
 
-# Held back while a process is started, which inherits that: until it has settled, a signal sent to all processes at once
-# would kill it, or print its traceback.
+# Held back while a process is started, which inherits that: until it has settled, a signal sent to all processes at
+# once would kill it, or print its traceback.
 _HELD = (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 
 _stopping: Event | None = None  # in a worker: set when its pool wants no more

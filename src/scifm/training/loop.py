@@ -144,8 +144,8 @@ def train(
         Where training ended.
 
     Raises:
-        DivergedError: if the loss or a gradient becomes NaN or infinite; the weights stay as they were before that step,
-            the last saved state is kept, and the batch is recorded beside it.
+        DivergedError: if the loss or a gradient becomes NaN or infinite; the weights stay as they were before that
+            step, the last saved state is kept, and the batch is recorded beside it.
         RunError: if there is not enough memory, the disk is full, or no saved state is whole.
         KeyboardInterrupt: after Ctrl-C, once the state is saved; `StopRequested`, which is one too, after SIGTERM,
             SIGUSR1 or SIGUSR2.

@@ -1,10 +1,10 @@
 """What training will need in memory, told before it starts.
 
 Weights, gradients and moments are counted. What a step holds besides (activations, their gradients) is measured on an
-eighth and on a quarter of a batch, forward and backward, by adding up every tensor that comes to life; the difference is
-what samples cost. Scratch memory inside compiled kernels, what the allocator keeps, libraries loaded on first use and the
-sampling of a stream are not seen, so the sum is a lower bound: what is refused would not have fitted. Measured on five
-networks of 9 to 150 MB on a CPU, the process grew by 1.1 to 1.7 times as much.
+eighth and on a quarter of a batch, forward and backward, by adding up every tensor that comes to life; the difference
+is what samples cost. Scratch memory inside compiled kernels, what the allocator keeps, libraries loaded on first use
+and the sampling of a stream are not seen, so the sum is a lower bound. Measured on five networks of 9 to 150 MB on a
+CPU, the process grew by 1.1 to 1.7 times as much.
 """
 
 from __future__ import annotations
