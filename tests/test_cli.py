@@ -8,7 +8,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import h5py
@@ -416,25 +417,49 @@ def test_words_the_parser_does_not_know(scifm, words):
 # --- interruption -----------------------------------------------------------------------------------------------------
 
 
-def test_ctrl_c_saves_says_so_and_resumes(recipe, tmp_path):
-    """A real process, a real signal: exit status 130, one line that says how to go on, and the next call does."""
-    out = tmp_path / "runs"
-    many = ["--set", "training.num_steps=100000", "--set", "training.validate_every=100000"]
-    command = [sys.executable, "-c", "from scifm.cli import main; main()", "pretrain", str(recipe), "--out", str(out)]
-    process = subprocess.Popen([*command, *many], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+START = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from scifm.cli import main; main()"
+
+
+def stopped(words: list[str], started: Callable[[], bool], number: signal.Signals) -> tuple[int, str]:
+    """Send a signal to a real process once its work began; return exit status and what it said."""
+    command = [sys.executable, "-c", START, *words]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
-        log = None
-        while process.poll() is None and not (log and log.stat().st_size > 200):
-            log = next(out.glob("*/metrics.jsonl"), None)
-        process.send_signal(signal.SIGINT)
+        while process.poll() is None and not started():
+            time.sleep(0.01)
+        process.send_signal(number)
         _, err = process.communicate(timeout=60)
     finally:
         process.kill()
         process.wait()
-    assert process.returncode == 130, err
     assert "Traceback" not in err
-    assert "scifm: interrupted; give the same command again to go on." in err
+    return process.returncode, err
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
+def test_a_signal_saves_says_so_and_the_status_tells_which(recipe, tmp_path, number, status):
+    out = tmp_path / "runs"
+    many = ["--set", "training.num_steps=100000", "--set", "training.validate_every=100000"]
+
+    def started() -> bool:
+        log = next(out.glob("*/metrics.jsonl"), None)
+        return log is not None and log.stat().st_size > 400
+
+    returned, err = stopped(["pretrain", str(recipe), "--out", str(out), *many], started, number)
+    assert returned == status, err
+    by = " by SIGTERM" if number == signal.SIGTERM else ""
+    assert f"scifm: interrupted{by}; give the same command again to go on." in err
     (folder,) = out.iterdir()
-    run = Run.open(folder)
-    assert run.status.startswith("interrupted")
-    assert (folder / "state" / "latest.safetensors").is_file()
+    assert Run.open(folder).status.startswith(f"interrupted: {number.name if by else 'run'}")
+    states = sorted((folder / "state").iterdir())
+    last = Run.open(folder).metrics()[-1]["step"]
+    assert 0 <= int(states[-1].stem.removeprefix("step-")) - last < 2, "saved at the step it was stopped at"
+
+
+def test_a_scheduler_stops_sampling_and_the_same_command_finishes_it(scifm, tmp_path):
+    store = tmp_path / "store"
+    words = ["generate", "poisson", "--out", str(store), "--num-samples", "30000", "--num-points", "16"]
+    returned, err = stopped(words, lambda: any(store.glob("data/train/*.hdf5")), signal.SIGUSR1)
+    assert returned == 75, err
+    assert "interrupted by SIGUSR1; give the same command again" in err
+    assert scifm(*words).status == 0

@@ -134,6 +134,14 @@ def test_killed_again_and_again_it_repeats_nothing_and_ends_in_the_same_table(re
     assert "Traceback" not in told
 
     process = start(recipe, folder)
+    wait_for(folder, min(14, total - 1), process)
+    os.killpg(process.pid, signal.SIGUSR1)  # what Slurm does before the time is up
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == 75, told
+    assert "interrupted by SIGUSR1; give the same command again" in told
+    assert "Traceback" not in told
+
+    process = start(recipe, folder)
     _, told = process.communicate(timeout=240)
     assert process.returncode == 0, told
     assert len(finished(folder)) == total

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from scifm.errors import ConfigError, RunError
-from scifm.runs import Run, describe_environment, write_atomically, write_json
+from scifm.errors import ConfigError, RunError, StopRequested
+from scifm.runs import Run, describe_environment, require_space, write_atomically, write_json
 
 HOLDER = """
 import sys, time
@@ -66,6 +66,22 @@ def test_a_file_in_the_way_of_the_folder_is_one_clear_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match="Cannot write"):
         write_atomically(tmp_path / "file" / "x", b"")
+
+
+def test_a_signal_in_the_middle_of_a_write_leaves_no_part(tmp_path, monkeypatch):
+    def stop(descriptor: int) -> None:
+        raise StopRequested("SIGTERM")
+
+    monkeypatch.setattr(os, "fsync", stop)
+    with pytest.raises(StopRequested):
+        write_atomically(tmp_path / "file", b"new")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_room_is_asked_for_before_writing(tmp_path):
+    require_space(tmp_path / "not" / "there", 1000)
+    with pytest.raises(RunError, match=r"is full: .* MB are needed, .* are free"):
+        require_space(tmp_path / "not" / "there", 10**18)
 
 
 def test_json_refuses_nan(tmp_path):
@@ -164,6 +180,32 @@ def test_rewind_drops_later_events_and_a_cut_line(run):
     assert [json.loads(line)["step"] for line in lines] == [1, 2, 3, 4]
 
 
+def test_a_rewind_to_the_beginning_drops_everything(run):
+    run.log(event="train", step=1)
+    run.log(event="note")
+    run.rewind(0)
+    assert run.metrics() == []
+
+
+def test_a_damaged_line_is_a_clear_error(run):
+    run.log(event="train", step=1)
+    with (run.path / "metrics.jsonl").open("a") as handle:
+        handle.write('{"event": tr}\n')
+    with pytest.raises(RunError, match=r"metrics\.jsonl' is damaged"):
+        run.metrics()
+
+
+def test_the_log_is_forced_to_the_disk(run, monkeypatch):
+    run.log(event="train", step=1)
+    forced = []
+    monkeypatch.setattr(os, "fsync", forced.append)
+    run.flush_log()
+    assert len(forced) == 1
+    monkeypatch.setattr(os, "fsync", disk_is_full)
+    with pytest.raises(RunError, match="No space left"):
+        run.flush_log()
+
+
 def test_a_log_that_cannot_be_written_is_a_clear_error(run):
     (run.path / "metrics.jsonl").mkdir()
     with pytest.raises(RunError, match="Cannot write"):
@@ -196,7 +238,7 @@ def test_a_second_process_is_refused_until_the_first_dies_by_kill(run, holder):
     assert run.status == "new", "who is refused leaves no trace"
     os.kill(holder.pid, signal.SIGKILL)
     holder.wait()
-    with run.locked():
+    with pytest.warns(UserWarning, match=f"left by process {holder.pid} on .* killed or crashed"), run.locked():
         assert f"process {os.getpid()} on" in (run.path / "LOCK").read_text()
 
 
@@ -213,7 +255,10 @@ def test_status_tells_how_the_work_ended(run):
     assert run.status == "failed: two lines"
     with pytest.raises(KeyboardInterrupt), run.locked():
         raise KeyboardInterrupt
-    assert run.status.startswith("interrupted")
+    assert run.status == "interrupted: run the same command again to resume"
+    with pytest.raises(StopRequested), run.locked():
+        raise StopRequested("SIGTERM")
+    assert run.status == "interrupted: SIGTERM; run the same command again to resume"
 
 
 def test_a_failure_that_cannot_be_noted_does_not_hide_itself(run, monkeypatch):

@@ -9,7 +9,16 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["ConfigError", "DataError", "RunError", "SciFMError", "SignatureError", "StoreError", "suggest"]
+__all__ = [
+    "ConfigError",
+    "DataError",
+    "RunError",
+    "SciFMError",
+    "SignatureError",
+    "StopRequested",
+    "StoreError",
+    "suggest",
+]
 
 
 class SciFMError(Exception):
@@ -34,6 +43,16 @@ class StoreError(SciFMError, OSError):
 
 class RunError(SciFMError, RuntimeError):
     """A run folder is missing, incomplete, in use by another process, or cannot be written."""
+
+
+class StopRequested(KeyboardInterrupt):
+    """Somebody else than the keyboard asked the program to stop: a scheduler, by a signal; the message names it.
+
+    What catches Ctrl-C catches this too. The command line ends with another exit status, `EXIT_STATUS`, by which a
+    batch script tells that the same command should be given again.
+    """
+
+    EXIT_STATUS = 75  # EX_TEMPFAIL of sysexits.h: a temporary failure, to be tried again
 
 
 def suggest(given: str, allowed: Iterable[str]) -> str:

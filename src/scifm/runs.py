@@ -7,7 +7,8 @@
       metrics.jsonl    one line an event            model/            weights and how to rebuild the operator
       state/           what resume needs            scores.parquet    per sample, channel, lead time
       parent           path of the run it was fine-tuned from
-      STATUS           running | complete | failed: reason            LOCK   who writes here now
+      failure.json     step and batch whose loss or gradient was not finite (failure.safetensors: the batch)
+  STATUS           running | complete | interrupted: … | failed: reason            LOCK   who writes here now
 
 Every file is written aside, flushed to disk and renamed, so a reader never meets half a file and a crash loses
 nothing that was stored before. The lock is held by the operating system: it goes when its owner dies, however it dies.
@@ -15,11 +16,10 @@ nothing that was stored before. The lock is held by the operating system: it goe
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import platform
-import socket
+import shutil
 import subprocess
 import sys
 import time
@@ -31,10 +31,12 @@ from pathlib import Path
 from typing import Any
 
 from scifm.config import config_hash, dump_toml, read_toml
-from scifm.errors import RunError
+from scifm.errors import RunError, StopRequested
+from scifm.locks import exclusive
 
-__all__ = ["Run", "describe_environment", "write_atomically", "write_json"]
+__all__ = ["Run", "describe_environment", "require_space", "write_atomically", "write_json"]
 
+_SPARE_BYTES = 64 * 1024  # what a log line and STATUS may take beside a large file
 _PACKAGES = ("scifm", "torch", "numpy", "scipy", "h5py", "lightning-fabric", "pydantic", "safetensors")
 
 
@@ -62,6 +64,9 @@ def write_atomically(path: Path, content: bytes) -> None:
     except OSError as error:
         _discard(aside)
         raise _refusal(path, error) from error
+    except BaseException:  # a signal that stops the program, wherever it is
+        _discard(aside)
+        raise
 
 
 def _discard(path: Path) -> None:
@@ -69,6 +74,23 @@ def _discard(path: Path) -> None:
         path.unlink(missing_ok=True)
     except OSError:
         return  # the folder itself is out of reach: the error on its way up says so
+
+
+def require_space(folder: Path, num_bytes: int) -> None:
+    """Check that the disk under `folder`, which need not be there yet, has room for `num_bytes`.
+
+    Raises:
+        RunError: if it has not; says how much is missing.
+    """
+    place = folder.absolute()
+    while not place.exists():
+        place = place.parent
+    needed, free = num_bytes + _SPARE_BYTES, shutil.disk_usage(place).free
+    if needed > free:
+        raise RunError(
+            f"The disk under '{folder}' is full: {needed / 1e6:.1f} MB are needed, {free / 1e6:.1f} MB are free. Free "
+            "some space and give the same command again; what was stored before is untouched."
+        )
 
 
 def write_json(path: Path, entries: Any) -> None:
@@ -237,16 +259,36 @@ class Run:
             raise _refusal(file, error) from error
 
     def metrics(self) -> list[dict[str, Any]]:
-        """Return every complete event of metrics.jsonl; a last line cut by a crash is left out."""
+        """Return every complete event of metrics.jsonl; a last line cut by a crash is left out.
+
+        Raises:
+            RunError: if a line is damaged.
+        """
         file = self.path / "metrics.jsonl"
         if not file.is_file():
             return []
-        lines = file.read_text(encoding="utf-8").split("\n")[:-1]
-        return [json.loads(line) for line in lines if line.endswith("}")]
+        try:
+            lines = file.read_text(encoding="utf-8").split("\n")[:-1]
+            return [json.loads(line) for line in lines if line.endswith("}")]
+        except ValueError as error:
+            raise RunError(f"'{file}' is damaged ({error}). Remove the line that is no JSON, and go on.") from error
+
+    def flush_log(self) -> None:
+        """Force metrics.jsonl to the disk: a state must never be more durable than the lines that led to it.
+
+        Raises:
+            RunError: if it cannot be written.
+        """
+        file = self.path / "metrics.jsonl"
+        try:
+            with file.open("a", encoding="utf-8") as handle:
+                os.fsync(handle.fileno())
+        except OSError as error:
+            raise _refusal(file, error) from error
 
     def rewind(self, step: int) -> None:
-        """Drop events after `step`, so that each appears once when the steps are taken again."""
-        kept = [event for event in self.metrics() if event.get("step", 0) <= step]
+        """Drop events after `step`, so that each appears once when the steps are taken again; 0 drops all of them."""
+        kept = [event for event in self.metrics() if step and event.get("step", 0) <= step]
         text = "".join(json.dumps(event) + "\n" for event in kept)
         write_atomically(self.path / "metrics.jsonl", text.encode())
 
@@ -255,42 +297,21 @@ class Run:
         """Hold this folder for writing; STATUS tells afterwards how it ended.
 
         Raises:
-            RunError: if another process holds it.
+            RunError: if another process holds it; see `scifm.locks`.
         """
-        file = self.path / "LOCK"
-        try:
-            handle = file.open("a+", encoding="utf-8")
-        except OSError as error:
-            raise _refusal(file, error) from error
-        with handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                handle.seek(0)
-                owner = handle.read().strip() or "unknown"
-                raise RunError(
-                    f"The run folder '{self.path}' is in use by another process ({owner}). Wait for it, stop it, or "
-                    "choose another folder with --out."
-                ) from error
-            except OSError as error:  # a file system without locks
-                raise _refusal(file, error) from error
-            owner = f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}\n"
-            try:  # past the buffer: what a full disk refuses must not be refused again when the file is closed
-                os.ftruncate(handle.fileno(), 0)
-                os.write(handle.fileno(), owner.encode())
-            except OSError as error:
-                raise _refusal(file, error) from error
+        with exclusive(self.path):
             try:
                 yield
-            except KeyboardInterrupt:
-                self.set_status("interrupted: run the same command again to resume")
+            except KeyboardInterrupt as stop:
+                told = f"{stop}; " if isinstance(stop, StopRequested) else ""
+                self._note_end(f"interrupted: {told}run the same command again to resume")
                 raise
             except Exception as error:
-                self._note_failure(error)
+                self._note_end(f"failed: {error}".replace("\n", " "))
                 raise
 
-    def _note_failure(self, error: Exception) -> None:
+    def _note_end(self, status: str) -> None:
         try:
-            self.set_status(f"failed: {error}".replace("\n", " "))
+            self.set_status(status)
         except RunError:
-            return  # the disk that caused the failure also refuses the note; the error on its way up tells it
+            return  # the disk that caused the end also refuses the note; the error on its way up tells it

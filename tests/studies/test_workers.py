@@ -48,6 +48,19 @@ def test_workers_end_when_their_parent_does(tmp_path, number):
     assert has_ended(worker)
 
 
+def _own_signal(number: int) -> int:
+    os.kill(os.getpid(), number)
+    return number
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2])
+def test_a_signal_sent_to_all_processes_kills_no_worker(number):
+    """A worker decides nothing: its parent gets the same signal and stops the pool."""
+    with worker_pool(1) as pool:
+        assert pool.submit(_own_signal, number).result() == number
+        assert pool.submit(max, 1, 2).result() == 2
+
+
 def test_a_pool_computes():
     with worker_pool(1) as executor:
         assert executor.submit(max, 1, 2).result() == 2

@@ -1,16 +1,20 @@
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import tiny
 from scifm.config import build_config
 from scifm.data.stream import Epochs
-from scifm.errors import ConfigError
+from scifm.errors import ConfigError, RunError, StopRequested
 from scifm.training.checkpoint import Checkpoint
 from scifm.training.loop import DivergedError, TrainingConfig, _product_precision, train, validation_error
 
@@ -24,9 +28,11 @@ def source(seed: int = 0) -> Epochs:
 
 
 class Diary(list):
-    """Keeps every event but its seconds."""
+    """Keeps every event that a log keeps, and every step, but no seconds."""
 
     def __call__(self, **event) -> None:
+        if event["event"] == "saving":
+            return
         self.append({k: v for k, v in event.items() if k != "seconds"})
 
 
@@ -158,12 +164,13 @@ def test_without_patience_the_last_weights_are_kept():
 
 
 @pytest.mark.parametrize("patience", [None, 2])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 @pytest.mark.parametrize("stop", [1, 6, 12])
 def test_interrupted_and_resumed_equals_never_stopped(tmp_path, stop, number, patience):
     settings, samples = config(patience=patience), tiny.batch(3, purpose="valid")
     straight, whole = tiny.operator(), Diary()
-    end = train(straight, source(), config=settings, validation=samples, observe=whole)
+    alone = Checkpoint(tmp_path / "alone" / "state")
+    end = train(straight, source(), config=settings, validation=samples, checkpoint=alone, observe=whole)
     handler = signal.getsignal(number)
     diary = Diary()
 
@@ -172,9 +179,12 @@ def test_interrupted_and_resumed_equals_never_stopped(tmp_path, stop, number, pa
         if event["event"] == "step" and event["step"] == stop:
             os.kill(os.getpid(), number)
 
-    checkpoint = Checkpoint(tmp_path)
-    with pytest.raises(KeyboardInterrupt):
+    checkpoint = Checkpoint(tmp_path / "state")
+    asked = KeyboardInterrupt if number == signal.SIGINT else StopRequested
+    with pytest.raises(asked) as stopped:
         train(tiny.operator(), source(), config=settings, validation=samples, checkpoint=checkpoint, observe=interrupt)
+    assert type(stopped.value) is asked
+    assert str(stopped.value) == ("" if number == signal.SIGINT else number.name)
     assert signal.getsignal(number) is handler, "handlers are given back"
     again = tiny.operator(seed=5)
     torch.manual_seed(77)
@@ -219,10 +229,12 @@ class Spoiled:
 
 
 def test_divergence_is_told_and_the_state_before_is_kept(tmp_path):
-    with pytest.raises(DivergedError, match=r"became nan at step 5 .*Lower training\.learning_rate"):
-        train(tiny.operator(), Spoiled(5), config=config(checkpoint_every=2), checkpoint=Checkpoint(tmp_path))
+    checkpoint = Checkpoint(tmp_path / "state")
+    with pytest.raises(DivergedError, match=r"became nan at step 5 .*holds NaN.*targets.*the state of step 4 is kept"):
+        train(tiny.operator(), Spoiled(5), config=config(checkpoint_every=2), checkpoint=checkpoint)
+    assert json.loads((tmp_path / "failure.json").read_text())["not_finite_in_batch"] == ["targets"]
     operator, diary = tiny.operator(seed=3), Diary()
-    train(operator, source(), config=config(checkpoint_every=2), checkpoint=Checkpoint(tmp_path), observe=diary)
+    train(operator, source(), config=config(checkpoint_every=2), checkpoint=checkpoint, observe=diary)
     assert diary[0] == {"event": "resumed", "step": 4}
     straight = tiny.operator()
     train(straight, source(), config=config())
@@ -232,6 +244,105 @@ def test_divergence_is_told_and_the_state_before_is_kept(tmp_path):
 def test_a_wild_learning_rate_diverges():
     with pytest.raises(DivergedError, match="with learning rate"):
         train(tiny.operator(), source(), config=config(learning_rate=1e30, schedule="constant"))
+
+
+@pytest.mark.parametrize("clip", [None, 1.0])
+def test_a_gradient_that_is_not_finite_stops_before_the_weights_move(tmp_path, clip):
+    """The loss is fine; the backward pass of one layer overflows at the third step."""
+    operator, before, calls = tiny.operator(), [], []
+    first = next(operator.parameters())
+
+    def spoil(gradient: torch.Tensor) -> torch.Tensor:
+        calls.append(1)
+        if len(calls) < 3:
+            return gradient
+        before.extend(weights(operator))
+        return gradient * float("inf")
+
+    first.register_hook(spoil)
+    checkpoint = Checkpoint(tmp_path / "state")
+    settings = config(checkpoint_every=2, gradient_clip=clip)
+    with pytest.raises(DivergedError, match=r"norm of the gradient became (nan|inf) at step 2 .*learning_rate"):
+        train(operator, source(), config=settings, checkpoint=checkpoint)
+    assert same(weights(operator), before)
+    record = json.loads((tmp_path / "failure.json").read_text())
+    assert record["step"] == 2
+    assert record["batch"] == {"source": "Epochs", "step": 2, "seed": 0, "samples": source().index(2).tolist()}
+    kept = load_file(tmp_path / "failure.safetensors")
+    assert torch.equal(kept["targets"], source().batch(2).require_targets())
+
+
+def test_a_full_disk_at_a_checkpoint_stops_and_what_was_saved_stays(tmp_path, monkeypatch):
+    checkpoint = Checkpoint(tmp_path / "state")
+
+    def fill(**event) -> None:
+        if event["event"] == "step" and event["step"] == 4:
+            monkeypatch.setattr(shutil, "disk_usage", lambda place: SimpleNamespace(free=70_000))
+
+    with pytest.raises(RunError, match=r"is full: .* needed, 0\.1 MB are free"):
+        train(tiny.operator(), source(), config=config(), checkpoint=checkpoint, observe=fill)
+    monkeypatch.undo()
+    operator, straight = tiny.operator(seed=2), tiny.operator()
+    train(operator, source(), config=config(), checkpoint=checkpoint)
+    train(straight, source(), config=config())
+    assert same(weights(operator), weights(straight))
+
+
+def test_what_does_not_fit_into_memory_is_refused_before_it_starts(monkeypatch):
+    from scifm.training import loop
+
+    monkeypatch.setattr(loop, "available_memory", lambda device: 22_000)
+    diary = Diary()
+    with pytest.raises(RunError, match=r"batch_size, to 1 for example"):
+        train(tiny.operator(), source(), config=config(), observe=diary)
+    assert tiny.steps_of(diary, "step") == []
+
+
+def test_measuring_memory_changes_nothing(monkeypatch):
+    """Trained with and without the measurement: the same weights, and the same numbers drawn afterwards."""
+    from scifm.training import loop
+
+    outcomes = []
+    for measured in (True, False):
+        if not measured:
+            monkeypatch.setattr(loop._Loop, "_require_memory", lambda self: None)
+        torch.manual_seed(3)
+        operator = tiny.operator()
+        train(operator, source(), config=config(num_steps=3))
+        outcomes.append([*weights(operator), torch.rand(2)])
+    assert same(*outcomes)
+
+
+# --- damaged states ---------------------------------------------------------------------------------------------------
+
+
+def test_a_damaged_state_is_told_and_the_end_is_the_same(tmp_path):
+    checkpoint = Checkpoint(tmp_path / "state")
+    straight = tiny.operator()
+    train(straight, source(), config=config(), checkpoint=checkpoint)
+    newest, older = list(checkpoint.files())[:2]
+    file = checkpoint.files()[newest]
+    file.write_bytes(file.read_bytes()[:-3])
+    diary, again = Diary(), tiny.operator(seed=4)
+    train(again, source(), config=config(), checkpoint=checkpoint, observe=diary)
+    assert diary[0] == {"event": "resumed", "step": older}
+    assert diary[1]["event"] == "damaged"
+    assert diary[1]["file"] == file.name
+    assert same(weights(again), weights(straight))
+    assert sorted(p.name for p in checkpoint.folder.iterdir()) == [f"step-{s:08d}.safetensors" for s in (older, newest)]
+
+
+def test_the_best_state_is_kept_and_every_kth(tmp_path):
+    samples = tiny.batch(6)
+    upside_down = Epochs(samples.with_targets(-samples.require_targets() * 10), batch_size=4, seed=0)
+    settings = config(num_steps=12, validate_every=1, checkpoint_every=2, keep_every=6, schedule="constant")
+    checkpoint = Checkpoint(tmp_path / "state")
+    position = train(tiny.operator(), upside_down, config=settings, validation=samples, checkpoint=checkpoint)
+    assert position.best_step == 3, "no multiple of checkpoint_every: saved because it was the best"
+    assert list(checkpoint.files()) == [12, 10, 6, 3]
+
+
+# --- products ---------------------------------------------------------------------------------------------------------
 
 
 def test_tf32_is_asked_for_on_gpus_only_and_torch_gets_its_setting_back():

@@ -1,27 +1,44 @@
 """The porch: one verb a room. Parses, calls, prints; no science.
 
-A mistake of the user's gives one line and exit status 2; Ctrl-C gives exit status 130 after the state is saved.
+A mistake of the user's gives one line and exit status 2; Ctrl-C gives exit status 130 after the state is saved; SIGTERM
+and the signals of schedulers give 75, by which a batch script knows to give the same command again.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
+from typing import Any
 
 from rich.markup import escape
 
 # The verbs join the application when they are read.
 from scifm.cli import model_verbs, plan_verb, play_verb, run_verbs, study_verbs  # noqa: F401
 from scifm.cli.app import app, console
-from scifm.errors import SciFMError
+from scifm.errors import SciFMError, StopRequested
 
 __all__ = ["app", "main"]
+
+
+def _stop_on_signals() -> None:
+    """Let a scheduler's first signal end the work as Ctrl-C does, wherever it is; a training saves its state first."""
+    numbers = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+
+    def stop(number: int, frame: Any) -> None:
+        for each in numbers:
+            signal.signal(each, signal.SIG_IGN)  # a second one must not cut off what the first one began
+        raise StopRequested(signal.Signals(number).name)
+
+    for each in numbers:
+        signal.signal(each, stop)
 
 
 def main() -> None:
     """Entry point of the command ``scifm``."""
     # Threads that sleep while they wait keep small steps quick on a shared machine; torch reads this when loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    _stop_on_signals()
     try:
         app()
     except SciFMError as error:

@@ -11,6 +11,8 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
+from scifm.errors import StopRequested
+
 __all__ = [
     "NUM_WORKERS",
     "AsJson",
@@ -30,14 +32,16 @@ console = Console(stderr=True)
 
 
 class _Verbs(TyperGroup):
-    """The verbs; what the parser would make of Ctrl-C, silence, is replaced by a line that says how to go on."""
+    """The verbs; what the parser would make of a signal to stop is replaced by a line that says how to go on."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as error:
-            console.print("scifm: interrupted; give the same command again to go on.", highlight=False)
-            raise typer.Exit(130) from error
+            asked = isinstance(error, StopRequested)
+            told = f" by {error}" if asked else ""
+            console.print(f"scifm: interrupted{told}; give the same command again to go on.", highlight=False)
+            raise typer.Exit(StopRequested.EXIT_STATUS if asked else 130) from error
 
 
 app = typer.Typer(

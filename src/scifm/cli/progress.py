@@ -43,6 +43,13 @@ class ProgressBar:
         elif kind == "resumed" and self.task is not None and event["step"]:
             self.progress.advance(self.task, event["step"])
             self.progress.console.print(f"resuming at step {event['step']}")
+        elif kind == "damaged":
+            self.progress.console.print(
+                f"the saved state {event['file']} is damaged ({event['reason']}); going on from step {event['step']}"
+            )
+        elif kind == "spike":
+            jump = f"the loss jumped to {event['loss']:.3g}, {event['times_median']:.1f} times its median"
+            self.progress.console.print(f"step {event['step']}: {jump}")
         elif kind == "train" and self.task is not None:
             self.progress.update(self.task, note=f"loss {event['loss']:.3g}")
         elif kind == "valid":

@@ -6,8 +6,9 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from contextlib import contextmanager
 from multiprocessing.connection import wait
 from multiprocessing.synchronize import Event
 from typing import Any
@@ -15,6 +16,10 @@ from typing import Any
 import torch
 
 __all__ = ["threads_of_a_worker", "worker_pool"]
+
+# Held back while a process is started, which inherits that: until it has settled, a signal sent to all processes at
+# once would kill it, or print its traceback.
+_HELD = (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 
 _stopping: Event | None = None  # in a worker: set when its pool wants no more
 
@@ -38,12 +43,14 @@ def threads_of_a_worker(num_workers: int) -> int:
 class _Pool(ProcessPoolExecutor):
     def __init__(self, num_workers: int) -> None:
         context = multiprocessing.get_context("spawn")
-        self._stop = context.Event()
+        with _signals_held():
+            self._stop = context.Event()  # starts multiprocessing's own helper process
         settings = (threads_of_a_worker(num_workers), self._stop)
         super().__init__(num_workers, context, initializer=_settle_worker, initargs=settings)
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        return super().submit(_unless_stopping, fn, *args, **kwargs)
+        with _signals_held():
+            return super().submit(_unless_stopping, fn, *args, **kwargs)
 
     def __exit__(self, kind: Any, *_: Any) -> None:
         if kind is not None:
@@ -51,6 +58,15 @@ class _Pool(ProcessPoolExecutor):
             for process in list((self._processes or {}).values()):
                 process.terminate()
         self.shutdown(wait=True, cancel_futures=kind is not None)
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _HELD)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _unless_stopping(work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -64,8 +80,12 @@ def _settle_worker(num_threads: int, stopping: Event) -> None:
     global _stopping
     _stopping = stopping
     torch.set_num_threads(num_threads)
-    # An idle worker has nothing to save; a training one listens to Ctrl-C itself.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # An idle worker has nothing to save; a training one listens to these itself. A scheduler may send its signal to all
+    # processes at once: who stops is decided by the parent, which terminates its workers.
+    for number in _HELD:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_leave_with_parent, daemon=True).start()
 
 

@@ -1,24 +1,41 @@
 """The state of a training run on disk: enough that a resumed run equals one never stopped, bit for bit.
 
-One safetensors file holds weights, optimizer moments and the generator's state; step, best score and seconds ride in
-its header. It is replaced atomically, so a crash while saving leaves the previous one.
+::
+
+    state/
+      step-00000500.safetensors    weights, optimizer moments, generators; step, best score and the like in its header
+      step-00001000.safetensors    the newest; the one before is kept in case it is damaged
+
+A state is one file, written aside, flushed and renamed, so a crash at any moment leaves the states before it. A SHA-256
+of everything in it stands in its header and is checked when it is read: no second file has to agree with it. Kept are
+the newest two, the one with the best validation score so far, and every k-th step where that is asked for; older ones
+go only after the new one is in place.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-from dataclasses import asdict, dataclass
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from scifm.errors import RunError
-from scifm.runs import write_atomically
+from scifm.runs import require_space, write_atomically, write_json
 
-__all__ = ["Checkpoint", "Position"]
+__all__ = ["Checkpoint", "Position", "Restored"]
+
+_NAME = re.compile(r"step-(\d{8,})\.safetensors")
+_SET_ASIDE = "damaged-"
+_NEWEST_KEPT = 2
 
 
 @dataclass
@@ -33,6 +50,8 @@ class Position:
         loss_sum: losses summed since the last log line.
         optimizer_bytes: memory of the optimizer's state; None before the first step.
         gradient_bytes: memory of the gradients; None before the first step.
+        recent_losses: of the last steps, to tell a spike by.
+        spiking: whether the last loss was one of a spike.
     """
 
     step: int = 0
@@ -42,59 +61,173 @@ class Position:
     loss_sum: float = 0.0
     optimizer_bytes: int | None = None
     gradient_bytes: int | None = None
+    recent_losses: list[float] = field(default_factory=list)
+    spiking: bool = False
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What was found on disk.
+
+    Args:
+        position: where training goes on.
+        best: the best weights so far, by name; empty when they are not asked for.
+        damaged: why each newer state was passed over, by file name.
+    """
+
+    position: Position
+    best: dict[str, Tensor]
+    damaged: dict[str, str] = field(default_factory=dict)
 
 
 class Checkpoint:
-    """Saves and loads training state in a folder.
+    """Saves and loads training state in a folder. Only one process may do so at a time: `Run.locked`.
 
     Args:
-        folder: the ``state`` folder of a run.
+        folder: the ``state`` folder of a run; a failure is recorded beside it.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.file = folder / "latest.safetensors"
+        self.folder = folder
+
+    def files(self) -> dict[int, Path]:
+        """Return the states on disk by step, the newest first."""
+        found = {int(m[1]): file for file in self.folder.glob("step-*") if (m := _NAME.fullmatch(file.name))}
+        return dict(sorted(found.items(), reverse=True))
 
     def save(
-        self, module: nn.Module, optimizer: torch.optim.Optimizer, position: Position, best: dict[str, Tensor]
+        self,
+        module: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        position: Position,
+        best: Mapping[str, Tensor],
+        *,
+        keep_every: int | None = None,
     ) -> None:
-        """Write everything; `best` holds the best weights so far, or nothing when they are not asked for.
+        """Write everything, then let go of what need not be kept.
+
+        Args:
+            module: its weights.
+            optimizer: its moments.
+            position: where training stands.
+            best: the best weights so far, or nothing when they are not asked for.
+            keep_every: keep the states of steps that this divides.
 
         Raises:
-            RunError: if it cannot be written; the previous state stays.
+            RunError: if there is no room, or it cannot be written; the states before stay.
         """
-        tensors = {f"weights/{name}": tensor for name, tensor in module.state_dict().items()}
-        for name, parameter in module.named_parameters():
-            for key, value in optimizer.state.get(parameter, {}).items():
-                tensors[f"optimizer/{key}/{name}"] = value
-        tensors |= {f"best/{name}": tensor for name, tensor in best.items()}
-        tensors["generator"] = torch.get_rng_state()
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        write_atomically(self.file, save(tensors, metadata={"position": json.dumps(asdict(position))}))
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in _tensors(module, optimizer, best)}
+        told = json.dumps(asdict(position))
+        content = save(tensors, metadata={"position": told, "sha256": _digest(told, tensors)})
+        require_space(self.folder, len(content))
+        write_atomically(self.folder / f"step-{position.step:08d}.safetensors", content)
+        self._prune(position, keep_every)
 
-    def load(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[Position, dict[str, Tensor]]:
-        """Restore everything in place; return the position and the best weights, fresh ones when nothing was saved yet.
+    def load(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> Restored:
+        """Restore the newest state that is whole; a fresh position when nothing was saved yet.
+
+        Newer ones that are damaged are set aside, under another name.
 
         Raises:
-            RunError: if the state is damaged or belongs to another network.
+            RunError: if no state is whole, or it belongs to another network.
         """
-        if not self.file.is_file():
-            return Position(), {}
-        try:
-            with safe_open(self.file, framework="pt") as handle:
-                position = Position(**json.loads(handle.metadata()["position"]))
-                tensors: dict[str, Tensor] = {name: handle.get_tensor(name).clone() for name in handle.keys()}  # noqa: SIM118
-            self._restore(module, optimizer, tensors)
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        self._sweep()
+        damaged: dict[str, str] = {}
+        for step, file in self.files().items():
+            try:
+                position, tensors = _read(file, step)
+            except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+                damaged[file.name] = " ".join(str(error).split())[:200] or type(error).__name__
+                continue
+            _restore(module, optimizer, tensors, file)
+            for name in damaged:
+                _rename(self.folder / name, self.folder / f"{_SET_ASIDE}{name}")
+            best = {n.removeprefix("best/"): t for n, t in tensors.items() if n.startswith("best/")}
+            return Restored(position, best, damaged)
+        if damaged:
+            told = "; ".join(f"{name}: {reason}" for name, reason in damaged.items())
             raise RunError(
-                f"The training state '{self.file}' cannot be read ({error}). Delete the folder '{self.file.parent}' to "
-                "train from the beginning; the log and any finished model stay."
-            ) from error
-        best = {n.removeprefix("best/"): t for n, t in tensors.items() if n.startswith("best/")}
-        return position, best
+                f"No training state in '{self.folder}' is whole ({told}). Delete that folder to train from the "
+                "beginning; the log and any finished model stay."
+            )
+        return Restored(Position(), {})
 
-    @staticmethod
-    def _restore(module: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-        torch.set_rng_state(tensors.pop("generator"))
+    def record_failure(self, record: Mapping[str, Any], batch: Mapping[str, Tensor]) -> Path:
+        """Write ``failure.json``, and ``failure.safetensors`` if the batch is small enough to be given.
+
+        Args:
+            record: what was being done.
+            batch: its tensors by name; empty to leave them out.
+
+        Returns:
+            The record's file.
+
+        Raises:
+            RunError: if it cannot be written.
+        """
+        folder = self.folder.parent
+        if batch:
+            tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in batch.items()}
+            write_atomically(folder / "failure.safetensors", save(tensors))
+        write_json(folder / "failure.json", dict(record))
+        return folder / "failure.json"
+
+    def _prune(self, position: Position, keep_every: int | None) -> None:
+        files = self.files()
+        kept = {*list(files)[:_NEWEST_KEPT], position.best_step}
+        spare = [f for s, f in files.items() if s not in kept and not (keep_every and s % keep_every == 0)]
+        aside = [f for f in self.folder.glob(f"{_SET_ASIDE}*") if f.name <= f"{_SET_ASIDE}step-{position.step:08d}~"]
+        _remove([*spare, *aside])
+
+    def _sweep(self) -> None:
+        """Remove what killed processes were writing; nobody else writes here now."""
+        _remove(list(self.folder.glob(".*.part")))
+
+
+def _tensors(
+    module: nn.Module, optimizer: torch.optim.Optimizer, best: Mapping[str, Tensor]
+) -> list[tuple[str, Tensor]]:
+    """Return all that makes a state, by name."""
+    found = [(f"weights/{name}", tensor) for name, tensor in module.state_dict().items()]
+    for name, parameter in module.named_parameters():
+        found += [(f"optimizer/{key}/{name}", value) for key, value in optimizer.state.get(parameter, {}).items()]
+    found += [(f"best/{name}", tensor) for name, tensor in best.items()]
+    device = _device(module)
+    if device.type == "cuda":
+        found.append(("generator/cuda", torch.cuda.get_rng_state(device)))
+    return [*found, ("generator/cpu", torch.get_rng_state())]
+
+
+def _device(module: nn.Module) -> torch.device:
+    return next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
+
+
+def _digest(position: str, tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of everything that is restored: names, kinds, shapes, bytes."""
+    digest = hashlib.sha256(position.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"\0{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+        digest.update(memoryview(tensor.reshape(-1).view(torch.uint8).numpy()))
+    return digest.hexdigest()
+
+
+def _read(file: Path, step: int) -> tuple[Position, dict[str, Tensor]]:
+    """Return what a file holds; a ValueError, OSError, KeyError or SafetensorError says that it is damaged."""
+    with safe_open(file, framework="pt") as handle:
+        metadata = handle.metadata() or {}
+        # as copies: tensors of a mapped file can lie misaligned, and complex ones then end the process
+        tensors: dict[str, Tensor] = {name: handle.get_tensor(name).clone() for name in handle.keys()}  # noqa: SIM118
+    told = metadata["position"]
+    if metadata["sha256"] != _digest(told, tensors):
+        raise ValueError("its checksum does not match its content")
+    position = TypeAdapter(Position).validate_json(told)
+    if position.step != step:
+        raise ValueError(f"it is the state of step {position.step}")
+    return position, tensors
+
+
+def _restore(module: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], file: Path) -> None:
+    try:
         weights = {n.removeprefix("weights/"): t for n, t in tensors.items() if n.startswith("weights/")}
         module.load_state_dict(weights)
         parameters = dict(module.named_parameters())
@@ -105,3 +238,26 @@ class Checkpoint:
                 # counters stay where the optimizer made them; moments go beside their parameter
                 moved = tensor if tensor.dim() == 0 else tensor.to(parameter.device)
                 optimizer.state[parameter][key] = moved
+        torch.set_rng_state(tensors["generator/cpu"])
+        if "generator/cuda" in tensors and _device(module).type == "cuda":
+            torch.cuda.set_rng_state(tensors["generator/cuda"], _device(module))
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise RunError(
+            f"The training state '{file}' belongs to another network ({error}). Delete the folder '{file.parent}' to "
+            "train from the beginning; the log and any finished model stay."
+        ) from error
+
+
+def _rename(old: Path, new: Path) -> None:
+    try:
+        old.replace(new)
+    except OSError as error:
+        raise RunError(f"Cannot rename '{old}': {error.strerror or error}. Is the folder writable?") from error
+
+
+def _remove(files: list[Path]) -> None:
+    for file in files:
+        try:
+            file.unlink(missing_ok=True)
+        except OSError as error:
+            raise RunError(f"Cannot remove '{file}': {error.strerror or error}. Is the folder writable?") from error

@@ -6,11 +6,8 @@ function of the step, so a run that stops anywhere goes on exactly where it was.
 
 from __future__ import annotations
 
-import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, Protocol
 
@@ -21,12 +18,13 @@ from torch import Tensor, nn
 
 from scifm.config import Config
 from scifm.data.stream import BatchSource
-from scifm.errors import RunError
 from scifm.evaluation.pointwise import relative_l2
 from scifm.fields.batch import Batch
 from scifm.models.operator import Operator
 from scifm.objectives.supervised import objective_named
 from scifm.training.checkpoint import Checkpoint, Position
+from scifm.training.guards import DivergedError, gradient_norm, note_loss, require_finite
+from scifm.training.memory import available_memory, measure_need, require_memory
 from scifm.training.parameter_groups import (
     Anchors,
     ParameterGroup,
@@ -35,12 +33,9 @@ from scifm.training.parameter_groups import (
     optimizer_for,
 )
 from scifm.training.schedules import learning_rate_factor
+from scifm.training.stopping import stop_requests
 
 __all__ = ["DivergedError", "Observer", "TrainingConfig", "train", "validation_error"]
-
-
-class DivergedError(RunError):
-    """The loss became NaN or infinite."""
 
 
 class TrainingConfig(Config):
@@ -57,7 +52,8 @@ class TrainingConfig(Config):
         gradient_clip: largest norm of the gradient; absent: no clipping.
         validate_every: steps between validations.
         log_every: steps between log lines of the training loss.
-        checkpoint_every: steps between saved states.
+        checkpoint_every: steps between saved states. The newest two are kept, and the best one by validation.
+        keep_every: keep also the states of steps that this divides; absent: none.
         patience: stop after this many validations without a better score and go back to the weights that had the best
             one; absent: train to the end and keep the last weights.
         precision: ``32-true``, ``64-true`` or ``bf16-mixed`` (Fabric's names).
@@ -76,6 +72,7 @@ class TrainingConfig(Config):
     validate_every: int = Field(250, ge=1)
     log_every: int = Field(25, ge=1)
     checkpoint_every: int = Field(500, ge=1)
+    keep_every: int | None = Field(None, ge=1)
     patience: int | None = Field(None, ge=1)
     precision: Literal["32-true", "64-true", "bf16-mixed"] = "32-true"
     tf32: bool = False
@@ -111,27 +108,6 @@ def validation_error(operator: Operator, batch: Batch) -> float:
 
 
 @contextmanager
-def _stop_requests() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C or SIGTERM into a question asked between steps; a second Ctrl-C interrupts at once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-    asked = threading.Event()
-
-    def note(signum: int, frame: Any) -> None:
-        if asked.is_set() and signum == signal.SIGINT:
-            raise KeyboardInterrupt
-        asked.set()
-
-    previous = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield asked.is_set
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
 def _product_precision(tf32: bool) -> Iterator[None]:
     """Let GPUs multiply float32 matrices in TensorFloat-32, and put torch's global setting back afterwards."""
     before = torch.get_float32_matmul_precision()
@@ -161,14 +137,18 @@ def train(
         groups: the weights that train; all, alike, when left out. The rest should be frozen (``requires_grad`` False).
         validation: samples to score by relative L2; needed for early stopping.
         checkpoint: where the state is kept; resumed from when it holds one. None: nothing is kept.
-        observe: called with every event: ``resumed``, ``train``, ``valid``, ``step``.
+        observe: called with every event: ``resumed`` first, ``damaged`` for each state that had to be passed over,
+            ``memory``, ``step``, ``spike``, ``train``, ``valid``, and ``saving`` before a state is written.
 
     Returns:
         Where training ended.
 
     Raises:
-        DivergedError: if the loss becomes NaN or infinite; weights are then useless, the last saved state is kept.
-        KeyboardInterrupt: after Ctrl-C or SIGTERM, once the state is saved.
+        DivergedError: if the loss or a gradient becomes NaN or infinite; the weights stay as they were before that
+            step, the last saved state is kept, and the batch is recorded beside it.
+        RunError: if there is not enough memory, the disk is full, or no saved state is whole.
+        KeyboardInterrupt: after Ctrl-C, once the state is saved; `StopRequested`, which is one too, after SIGTERM,
+            SIGUSR1 or SIGUSR2.
     """
     groups = groups if groups is not None else [ParameterGroup(tuple(operator.parameters()))]
     observe = observe if observe is not None else _ignore
@@ -200,25 +180,49 @@ class _Loop:
         self.anchors = Anchors(groups)  # before a saved state is loaded: a resumed run is held where it first began
         self.position = Position()
         self.best: dict[str, Tensor] = {}
+        self.saved_step: int | None = None
 
     def run(self) -> Position:
-        if self.checkpoint is not None:
-            self.position, self.best = self.checkpoint.load(self.operator, self._bare_optimizer)
-        self.observe(event="resumed", step=self.position.step)
+        self._resume()
         self.operator.train()
         tf32 = self.config.tf32 and self.fabric.device.type == "cuda"
-        with _stop_requests() as stop_requested, _product_precision(tf32):
+        with stop_requests() as stop_requested, _product_precision(tf32):
+            if self.position.step == 0:
+                self._require_memory()
             while self.position.step < self.config.num_steps and not self._out_of_patience():
                 self._step()
                 self._keep_books()
-                if stop_requested():
-                    self._save()
-                    raise KeyboardInterrupt
-        self._save()
+                if stop_requested() is not None:
+                    break
+            self._save()
+            if (request := stop_requested()) is not None:
+                raise request
         if self.best:
             self.operator.load_state_dict(self.best)
         self.operator.eval()
         return self.position
+
+    def _resume(self) -> None:
+        damaged: dict[str, str] = {}
+        if self.checkpoint is not None:
+            found = self.checkpoint.load(self.operator, self._bare_optimizer)
+            self.position, self.best, damaged = found.position, found.best, found.damaged
+            self.saved_step = self.position.step or None
+        self.observe(event="resumed", step=self.position.step)
+        for name, reason in damaged.items():
+            self.observe(event="damaged", step=self.position.step, file=name, reason=reason)
+
+    def _require_memory(self) -> None:
+        batch = self._batch()
+
+        def loss_of(operator: Operator, few: Batch) -> Tensor:
+            with self.fabric.autocast():
+                return self.objective(operator(few), operator.align(few))
+
+        keeps_best, saves = self.config.patience is not None, self.checkpoint is not None
+        need = measure_need(self.operator, loss_of, batch, keeps_best=keeps_best, saves=saves)
+        require_memory(need, available_memory(self.fabric.device), batch_size=batch.num_samples)
+        self.observe(event="memory", step=1, **need.to_dict())  # told once, of the first step on
 
     @property
     def _bare_optimizer(self) -> torch.optim.Optimizer:
@@ -230,30 +234,53 @@ class _Loop:
         factor = learning_rate_factor(c.schedule, self.position.step, c.num_steps, warmup_fraction=c.warmup_fraction)
         return c.learning_rate * factor
 
+    def _batch(self) -> Batch:
+        return self.source.batch(self.position.step).to(self.fabric.device, self.dtype)
+
+    def _loss(self, batch: Batch) -> Tensor:
+        loss: Tensor = self.objective(self.module(_Parcel(batch)).batch, self.operator.align(batch))
+        return loss
+
+    def _gradient_norm(self) -> Tensor:
+        """Return the norm of the gradient, which is computed once, for clipping and for the guard."""
+        if self.config.gradient_clip is None:
+            return gradient_norm(self.operator.parameters())
+        norm = self.fabric.clip_gradients(
+            self.module, self.optimizer, max_norm=self.config.gradient_clip, error_if_nonfinite=False
+        )
+        assert norm is not None
+        return norm
+
     def _step(self) -> None:
         started = time.perf_counter()
         for group in self._bare_optimizer.param_groups:
             group["lr"] = self._learning_rate() * group["learning_rate_factor"]
-        batch = self.source.batch(self.position.step).to(self.fabric.device, self.dtype)
+        batch = self._batch()
         self.optimizer.zero_grad()
-        loss: Tensor = self.objective(self.module(_Parcel(batch)).batch, self.operator.align(batch))
+        loss = self._loss(batch)
         self.fabric.backward(loss)
-        if self.config.gradient_clip is not None:
-            self.fabric.clip_gradients(self.module, self.optimizer, max_norm=self.config.gradient_clip)
+        norm = self._gradient_norm()
+        value = float(loss.detach())
+        require_finite(
+            value,
+            float(norm),
+            step=self.position.step,
+            learning_rate=self._learning_rate(),
+            batch=batch,
+            source=self.source,
+            checkpoint=self.checkpoint,
+        )
         self.optimizer.step()
         self.anchors.pull(self._learning_rate())
         if self.position.optimizer_bytes is None:  # all there after the first step, and the same ever after
             self.position.optimizer_bytes = bytes_of_optimizer(self._bare_optimizer)
             self.position.gradient_bytes = bytes_of_gradients(self.operator)
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise DivergedError(
-                f"The loss became {value} at step {self.position.step} with learning rate {self._learning_rate():.3g}. "
-                "Lower training.learning_rate, set training.gradient_clip, or look for NaN in the data."
-            )
         self.position.loss_sum += value
         self.position.step += 1
+        spike = note_loss(self.position, value)
         self.position.seconds += time.perf_counter() - started
+        if spike is not None:
+            self.observe(event="spike", step=self.position.step, loss=value, times_median=spike)
 
     def _keep_books(self) -> None:
         p, c = self.position, self.config
@@ -269,18 +296,23 @@ class _Loop:
                 seconds=p.seconds,
             )
             p.loss_sum = 0.0
+        is_best = False
         if self.validation is not None and (p.step % c.validate_every == 0 or last):
-            self._validate(self.validation)
-        if p.step % c.checkpoint_every == 0 and not last:
+            is_best = self._validate(self.validation)
+        # early stopping carries the best weights in every state, so theirs need not be kept
+        if not last and (p.step % c.checkpoint_every == 0 or (is_best and c.patience is None)):
             self._save()
 
-    def _validate(self, batch: Batch) -> None:
+    def _validate(self, batch: Batch) -> bool:
+        """Score the weights; return whether they are the best so far."""
         score = validation_error(self.operator, batch.to(dtype=self.dtype))
         self.observe(event="valid", step=self.position.step, relative_l2=score)
-        if score < self.position.best_score:
+        is_best = score < self.position.best_score
+        if is_best:
             self.position.best_score, self.position.best_step = score, self.position.step
             if self.config.patience is not None:
                 self.best = {name: tensor.detach().clone() for name, tensor in self.operator.state_dict().items()}
+        return is_best
 
     def _out_of_patience(self) -> bool:
         if self.config.patience is None or self.validation is None:
@@ -288,5 +320,9 @@ class _Loop:
         return self.position.step - self.position.best_step >= self.config.patience * self.config.validate_every
 
     def _save(self) -> None:
-        if self.checkpoint is not None:
-            self.checkpoint.save(self.operator, self._bare_optimizer, self.position, self.best)
+        if self.checkpoint is None or self.saved_step == self.position.step:
+            return
+        self.observe(event="saving", step=self.position.step)
+        keep_every = self.config.keep_every
+        self.checkpoint.save(self.operator, self._bare_optimizer, self.position, self.best, keep_every=keep_every)
+        self.saved_step = self.position.step

@@ -160,6 +160,8 @@ def recorded(run: Run, work: Callable[[Observer], Position], observe: Observer |
     def note(**event: Any) -> None:
         if event["event"] == "resumed":
             run.rewind(event["step"])
+        elif event["event"] == "saving":
+            run.flush_log()
         elif event["event"] != "step":
             run.log(**event)
         if observe is not None:

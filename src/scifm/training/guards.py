@@ -1,0 +1,132 @@
+"""Guard rails of training: numbers that are not finite, and losses that jump.
+
+Both look at two numbers a step, the loss and the norm of the whole gradient, which are computed anyway or cost one pass
+over the gradient. `benchmarks/guards.py` measures what that takes.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from scifm.data.stream import BatchSource, Epochs
+from scifm.errors import RunError
+from scifm.fields.batch import Batch
+from scifm.training.checkpoint import Checkpoint, Position
+
+__all__ = ["DivergedError", "gradient_norm", "note_loss", "require_finite", "tensors_of"]
+
+SPIKE_FACTOR = 4.0  # times the median of the losses before
+SPIKE_WINDOW = 50  # steps the median is taken over
+SPIKE_FEWEST = 20  # steps before anything is called a spike
+_LARGEST_BATCH = 64 * 2**20  # bytes of a batch that is kept with a failure
+
+
+class DivergedError(RunError):
+    """The loss or a gradient became NaN or infinite."""
+
+
+def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
+    """Return the L2 norm of all gradients together, a scalar; finite only if every one of them is."""
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    if not gradients:
+        return torch.zeros(())
+    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+
+
+def note_loss(position: Position, loss: float) -> float | None:
+    """Remember the loss of a step; return its size, as a multiple of the usual, if a spike begins with it.
+
+    A loss is high when it is more than 4 times the median of the 50 before (at least 20). A spike is a row of high
+    losses: it is told once. The rule looks at losses alone, and they are part of the saved state, so a resumed run
+    tells the same spikes.
+    """
+    recent = position.recent_losses
+    size = None
+    was_high, position.spiking = position.spiking, False
+    if len(recent) >= SPIKE_FEWEST:
+        usual = statistics.median(recent)
+        position.spiking = loss > SPIKE_FACTOR * usual
+        if position.spiking and not was_high and usual > 0:
+            size = loss / usual
+    position.recent_losses = [*recent[1 - SPIKE_WINDOW :], loss]
+    return size
+
+
+def tensors_of(batch: Batch) -> dict[str, Tensor]:
+    """Return all numbers of a batch by name."""
+    named = {
+        "inputs": batch.inputs,
+        "coefficients": batch.coefficients,
+        "targets": batch.targets,
+        "lead_time": batch.lead_time,
+        "loss_weights": batch.loss_weights,
+    }
+    return {name: tensor for name, tensor in named.items() if tensor is not None}
+
+
+def require_finite(
+    loss: float,
+    norm: float,
+    *,
+    step: int,
+    learning_rate: float,
+    batch: Batch,
+    source: BatchSource,
+    checkpoint: Checkpoint | None,
+) -> None:
+    """Check the loss and the gradient of a step before the weights move.
+
+    Args:
+        loss: of the step.
+        norm: of its gradient.
+        step: counted from 0, as `source` counts.
+        learning_rate: of the step.
+        batch: what the loss was taken on.
+        source: where the batch came from.
+        checkpoint: where the failure is recorded, with the batch if it is small; None: it is only raised.
+
+    Raises:
+        DivergedError: if one of them is NaN or infinite.
+    """
+    if math.isfinite(loss) and math.isfinite(norm):
+        return
+    tensors = tensors_of(batch)
+    spoiled = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
+    what = f"The loss became {loss}" if not math.isfinite(loss) else f"The norm of the gradient became {norm}"
+    hint = "Lower training.learning_rate or set training.gradient_clip; the batch itself is finite."
+    if spoiled:
+        hint = f"The batch itself holds NaN or infinity in its {' and '.join(spoiled)}: look at the data."
+    kept = ""
+    if checkpoint is not None:
+        size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+        record = {
+            "step": step,
+            "loss": _json_number(loss),
+            "gradient_norm": _json_number(norm),
+            "learning_rate": learning_rate,
+            "not_finite_in_batch": spoiled,
+            "batch": _identity(source, step),
+        }
+        file = checkpoint.record_failure(record, tensors if size <= _LARGEST_BATCH else {})
+        last = next(iter(checkpoint.files()), None)
+        kept = f" The batch is told in '{file}'; "
+        kept += "no state was saved yet." if last is None else f"the state of step {last} is kept."
+    raise DivergedError(f"{what} at step {step} with learning rate {learning_rate:.3g}. {hint}{kept}")
+
+
+def _json_number(value: float) -> float | str:
+    return value if math.isfinite(value) else str(value)
+
+
+def _identity(source: BatchSource, step: int) -> dict[str, Any]:
+    """Return what it takes to make the batch again: the seed, and which samples where they are counted."""
+    told: dict[str, Any] = {"source": type(source).__name__, "step": step, "seed": getattr(source, "seed", None)}
+    if isinstance(source, Epochs):
+        told["samples"] = source.index(step).tolist()
+    return told

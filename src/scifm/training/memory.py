@@ -1,0 +1,196 @@
+"""What training will need in memory, told before it starts.
+
+Weights, gradients and moments are counted. What a step holds besides (activations, their gradients) is measured on an
+eighth and on a quarter of a batch, forward and backward, by adding up every tensor that comes to life; the difference
+is what samples cost. Scratch memory inside compiled kernels, what the allocator keeps, libraries loaded on first use
+and the sampling of a stream are not seen, so the sum is a lower bound. Measured on five networks of 9 to 150 MB on a
+CPU, the process grew by 1.1 to 1.7 times as much.
+"""
+
+from __future__ import annotations
+
+import copy
+import weakref
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from scifm.errors import RunError
+from scifm.fields.batch import Batch
+
+__all__ = ["MemoryNeed", "available_memory", "measure_need", "require_memory"]
+
+
+@dataclass(frozen=True)
+class MemoryNeed:
+    """Bytes, beside what is in memory already.
+
+    Args:
+        weights: of the operator; in memory already, told for comparison.
+        optimizer: two moments for every weight that trains.
+        best: a copy of the weights, where early stopping keeps one.
+        working: most that a step holds at one time: gradients, activations, their gradients.
+        saving: the state as it is written, twice, while gradients are still there; 0 where nothing is saved.
+    """
+
+    weights: int
+    optimizer: int
+    best: int
+    working: int
+    saving: int
+
+    @property
+    def total(self) -> int:
+        """The most that will be asked for at one time."""
+        return self.optimizer + self.best + max(self.working, self.saving)
+
+    def to_dict(self) -> dict[str, int]:
+        return {**asdict(self), "total": self.total}
+
+
+class _Tally(TorchDispatchMode):
+    """Adds up the memory of every tensor that is made, until nothing refers to it any more."""
+
+    def __init__(self, known: Iterable[Tensor]) -> None:
+        super().__init__()
+        self.live = self.peak = 0
+        self.seen = {tensor.untyped_storage()._cdata for tensor in known}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, Tensor):
+                self._note(leaf.untyped_storage())
+        return result
+
+    def _note(self, storage: Any) -> None:
+        key, size = storage._cdata, storage.nbytes()
+        if key in self.seen:
+            return
+        self.seen.add(key)
+        self.live += size
+        self.peak = max(self.peak, self.live)
+        weakref.finalize(storage, self._forget, key, size).atexit = False
+
+    def _forget(self, key: int, size: int) -> None:
+        self.seen.discard(key)
+        self.live -= size
+
+
+def _bytes(tensors: Iterable[Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def _step_peak(module: nn.Module, loss_of: Callable[[Any, Batch], Tensor], batch: Batch) -> int:
+    """Return the most that a step on `batch` holds; the generators are left as they were."""
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    devices = {parameter.device.index for parameter in trained if parameter.device.type == "cuda"}
+    with torch.random.fork_rng(devices=sorted(devices)):
+        tally = _Tally([*module.parameters(), *module.buffers()])
+        with tally:
+            torch.autograd.grad(loss_of(module, batch), trained, allow_unused=True)
+    return tally.peak
+
+
+def measure_need(
+    module: nn.Module, loss_of: Callable[[Any, Batch], Tensor], batch: Batch, *, keeps_best: bool, saves: bool
+) -> MemoryNeed:
+    """Return what training `module` on batches like `batch` needs.
+
+    Args:
+        module: its weights; those that need a gradient train. It is copied, and the copy measured, so that nothing of
+            the measurement stays with it: neither buffers nor memory kept between steps.
+        loss_of: the loss of a module on a batch.
+        batch: the first batch, on the module's device.
+        keeps_best: whether a copy of the best weights is kept.
+        saves: whether states are saved.
+    """
+    trained = _bytes(parameter for parameter in module.parameters() if parameter.requires_grad)
+    weights = _bytes([*module.parameters(), *module.buffers()])
+    twin, few = copy.deepcopy(module), -(-batch.num_samples // 8)
+    working = _step_peak(twin, loss_of, batch.select(slice(0, few)))
+    if batch.num_samples > few:
+        more = _step_peak(twin, loss_of, batch.select(slice(0, 2 * few)))
+        working += round(max(0, more - working) * (batch.num_samples - few) / few)
+    best = weights if keeps_best else 0
+    on_host = next(module.parameters()).device.type == "cpu"  # elsewhere it is the host's memory that saving takes
+    saving = trained + 2 * (weights + 2 * trained + best) if saves and on_host else 0  # safetensors: tensors and file
+    return MemoryNeed(weights, 2 * trained, best, working, saving)
+
+
+def _first_number(file: Path) -> int | None:
+    try:
+        text = file.read_text(encoding="ascii").strip()
+    except OSError:
+        return None
+    return int(text) if text.isdigit() else None  # "max": no limit
+
+
+def _reclaimable(folder: Path) -> int:
+    """Return the cached files that count as used but give way."""
+    try:
+        lines = (folder / "memory.stat").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.split()[0] in {"inactive_file"}), 0)
+
+
+def _left_in_groups(root: Path, memberships: str) -> list[int]:
+    """Return what every control group above this process leaves; version 2 or the memory controller of version 1."""
+    left = []
+    for line in memberships.splitlines():
+        number, controllers, path = line.split(":", 2)
+        is_second = number == "0" and not controllers
+        if not is_second and "memory" not in controllers.split(","):
+            continue
+        base = root if is_second else root / "memory"
+        names = ("memory.max", "memory.current") if is_second else ("memory.limit_in_bytes", "memory.usage_in_bytes")
+        folder = base / path.strip("/")
+        for place in (folder, *folder.parents):
+            limit, used = (_first_number(place / name) for name in names)
+            if limit is not None and used is not None:
+                left.append(limit - used + _reclaimable(place))
+            if place == base:
+                break
+    return left
+
+
+def available_memory(device: torch.device, *, groups: Path = Path("/sys/fs/cgroup")) -> int:
+    """Return the bytes that may still be taken on a device; on the host the tightest of machine and control groups."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    available = int(psutil.virtual_memory().available)
+    try:
+        memberships = Path("/proc/self/cgroup").read_text(encoding="utf-8")
+    except OSError:
+        return available  # not Linux
+    return max(0, min([available, *_left_in_groups(groups, memberships)]))
+
+
+def require_memory(need: MemoryNeed, available: int, *, batch_size: int) -> None:
+    """Check that training fits.
+
+    Raises:
+        RunError: if it does not; says what takes the memory and what would help.
+    """
+    if need.total <= available:
+        return
+    advice = "Choose a smaller model.size"
+    if need.working > need.saving and batch_size > 1:
+        share = max(0.0, (available - need.optimizer - need.best) / need.working)
+        fitting = int(share * batch_size)
+        advice = f"Lower training.batch_size, to {fitting} for example" if fitting else "Lower training.batch_size"
+        advice += ", choose a smaller model.size, or a coarser latent grid (latent_points of the network)"
+    raise RunError(
+        f"Training needs about {need.total / 1e9:.2f} GB more and {available / 1e9:.2f} GB are free: optimizer "
+        f"{need.optimizer / 1e9:.2f} GB, a step of {batch_size} samples {need.working / 1e9:.2f} GB, saving the state "
+        f"{need.saving / 1e9:.2f} GB. {advice}."
+    )
