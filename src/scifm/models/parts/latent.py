@@ -13,6 +13,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from scifm.models.parts.native import is_exporting
+
 __all__ = ["band_limited_resize", "resize_matrix"]
 
 
@@ -37,6 +39,7 @@ def band_limited_resize(fields: Tensor, num_points: tuple[int, ...]) -> Tensor:
     first = fields.dim() - len(num_points)
     for axis, points in enumerate(num_points, start=first):
         if fields.shape[axis] != points:
-            matrix = resize_matrix(fields.shape[axis], points, fields.dtype, fields.device)
+            build = resize_matrix.__wrapped__ if is_exporting() else resize_matrix
+            matrix = build(fields.shape[axis], points, fields.dtype, fields.device)
             fields = (fields.transpose(axis, -1) @ matrix.T).transpose(axis, -1)
     return fields
