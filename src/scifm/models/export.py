@@ -203,9 +203,12 @@ def _trace(program: _Program, num_points: tuple[int, ...]) -> torch.export.Expor
 def _takes(traced: torch.export.ExportedProgram) -> tuple[tuple[int | None, ...], tuple[int, ...]]:
     """Return the numbers of points a program takes, None for any, and the fewest of each."""
     shapes = {node.name: node.meta["val"].shape for node in traced.graph.nodes if node.op == "placeholder"}
-    space = shapes["inputs"][2:]
-    fewest = (n if isinstance(n, int) else int(traced.range_constraints[n.node.expr].lower) for n in space)
-    return tuple(n if isinstance(n, int) else None for n in space), tuple(fewest)
+    takes, fewest = [], []
+    for n in shapes["inputs"][2:]:
+        is_fixed = isinstance(n, int) or bool(n.node.expr.is_number)
+        takes.append(int(n) if is_fixed else None)
+        fewest.append(int(n if is_fixed else traced.range_constraints[n.node.expr].lower))
+    return tuple(takes), tuple(fewest)
 
 
 def _answers(traced: torch.export.ExportedProgram, program: _Program, num_points: tuple[int, ...]) -> bool:
