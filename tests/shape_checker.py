@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from beartype import BeartypeConf, BeartypeHintOverrides, beartype
+from beartype import BeartypeConf, FrozenDict, beartype
 
 __all__ = ["check"]
 
@@ -20,7 +20,7 @@ _SHAPE = re.compile(r"\b(Shaped|Bool|Num|Inexact|Real|Complex|Float|BFloat|Int|U
 _with_numbers_as_usual = beartype(
     conf=BeartypeConf(
         is_pep484_tower=True,  # an int will do where a float is asked
-        hint_overrides=BeartypeHintOverrides({int: int | torch.SymInt}),  # a symbol, where a program is exported
+        hint_overrides=FrozenDict({int: int | torch.SymInt}),  # a symbol, where a program is exported
     )
 )
 
