@@ -11,12 +11,18 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from beartype import BeartypeConf, beartype
+import torch
+from beartype import BeartypeConf, FrozenDict, beartype
 
 __all__ = ["check"]
 
 _SHAPE = re.compile(r"\b(Shaped|Bool|Num|Inexact|Real|Complex|Float|BFloat|Int|UInt|Integer|Key)\w*\[")
-_with_numbers_as_usual = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int will do where a float is asked
+_with_numbers_as_usual = beartype(
+    conf=BeartypeConf(
+        is_pep484_tower=True,  # an int will do where a float is asked
+        hint_overrides=FrozenDict({int: int | torch.SymInt}),  # a symbol, where a program is exported
+    )
+)
 
 
 def check(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -171,7 +171,7 @@ class Batch:
 
     @property
     def num_samples(self) -> int:
-        return int(self.inputs.shape[0])
+        return self.inputs.shape[0]
 
     def __len__(self) -> int:
         return self.num_samples

@@ -13,6 +13,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from scifm.models.parts.native import is_exporting
+
 __all__ = ["band_limited_resize", "resize_matrix"]
 
 
@@ -29,6 +31,13 @@ def resize_matrix(num_from: int, num_to: int, dtype: torch.dtype, device: torch.
     return (kernel / num_from).to(dtype=dtype, device=device)
 
 
+def _matrix_in_a_program(num_from: int, num_to: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return the same for numbers of points that may be symbols, equal ones not excluded: then the identity."""
+    source, target = torch.arange(num_from, device=device), torch.arange(num_to, device=device)
+    matrix = resize_matrix.__wrapped__(num_from, num_to, dtype, device)
+    return torch.where(source[-1] == target[-1], (target[:, None] == source).to(dtype), matrix)
+
+
 def band_limited_resize(fields: Tensor, num_points: tuple[int, ...]) -> Tensor:
     """Return ``(..., *space)`` fields on `num_points` per axis, low modes kept exactly.
 
@@ -36,7 +45,9 @@ def band_limited_resize(fields: Tensor, num_points: tuple[int, ...]) -> Tensor:
     """
     first = fields.dim() - len(num_points)
     for axis, points in enumerate(num_points, start=first):
-        if fields.shape[axis] != points:
-            matrix = resize_matrix(fields.shape[axis], points, fields.dtype, fields.device)
+        here = fields.shape[axis]
+        if isinstance(here, torch.SymInt) != isinstance(points, torch.SymInt) or here != points:
+            build = _matrix_in_a_program if is_exporting() else resize_matrix
+            matrix = build(here, points, fields.dtype, fields.device)
             fields = (fields.transpose(axis, -1) @ matrix.T).transpose(axis, -1)
     return fields

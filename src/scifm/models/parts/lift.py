@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from scifm.models.parts.kernels import lift_fields
+from scifm.models.parts.native import is_exporting
 from scifm.models.parts.workspace import Workspace
 
 __all__ = ["Lift"]
@@ -57,7 +58,7 @@ class Lift(nn.Linear):
         field_weight, coefficient_weight = self.weight.split([self.num_fields, coefficients.shape[1]], dim=1)
         bias = torch.addmm(self.bias, coefficients, coefficient_weight.T)
         fields = fields.permute(*range(2, fields.dim()), 0, 1)
-        if torch.is_autocast_enabled(fields.device.type):
-            return fields @ field_weight.T + bias  # the casts are autocast's to choose
+        if is_exporting() or torch.is_autocast_enabled(fields.device.type):  # the casts are autocast's to choose
+            return fields @ field_weight.T + bias
         lifted: Tensor = _LiftFields.apply(fields.contiguous(), field_weight, bias, self.workspace)
         return lifted

@@ -26,7 +26,7 @@ import torch
 from scipy import special
 from torch import Tensor
 
-__all__ = ["Library", "library", "native_for"]
+__all__ = ["Library", "is_exporting", "library", "native_for"]
 
 _SOURCE = Path(__file__).with_name("kernels.c")
 _INTERVAL = 0.375  # of |x|, for the tables of GELU: 15 of them reach 5.6, where the normal tail is 1e-8
@@ -83,6 +83,14 @@ def _gelu_tables() -> Tensor:
 def _parameters(text: str) -> list[str]:
     """Return C parameters with pointers told as one type: ``float* name``."""
     return [re.sub(r"(?:const )?float \*", "float* ", part.strip()) for part in text.split(",")]
+
+
+def is_exporting() -> bool:
+    """Return whether torch writes down a program instead of computing.
+
+    Only its plain functions may then be called, and nothing made then may be kept: numbers of points can be symbols.
+    """
+    return bool(getattr(torch.compiler, "is_exporting", bool)())  # torch before 2.7 does not tell
 
 
 def native_for(tensor: Tensor) -> Library | None:

@@ -16,6 +16,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from scifm.models.parts.kernels import projection, projection_gradients
+from scifm.models.parts.native import is_exporting
 from scifm.models.parts.workspace import Workspace
 
 __all__ = ["Projection"]
@@ -59,8 +60,8 @@ class Projection(nn.ModuleList):
         first, last = self
         assert isinstance(first, nn.Linear)
         assert isinstance(last, nn.Linear)
-        if torch.is_autocast_enabled(x.device.type):
-            return last(functional.gelu(first(x)))  # the casts are autocast's to choose
+        if is_exporting() or torch.is_autocast_enabled(x.device.type):  # the casts are autocast's to choose
+            return last(functional.gelu(first(x)))
         flat = x.reshape(-1, x.shape[-1])
         out = _SlicedProjection.apply(flat, first.weight, first.bias, last.weight, last.bias, self.workspace)
         return out.view(*x.shape[:-1], -1)

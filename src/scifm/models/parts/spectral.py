@@ -26,8 +26,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from scifm.errors import ConfigError, SignatureError
-from scifm.models.parts.kernels import ComplexAxis, LayerEnd, analyze_axis, mix, mix_gradients, synthesize_axis
-from scifm.models.parts.native import native_for
+from scifm.models.parts.kernels import ComplexAxis, LayerEnd, along, analyze_axis, mix, mix_gradients, synthesize_axis
+from scifm.models.parts.native import is_exporting, native_for
 from scifm.models.parts.workspace import Workspace
 
 __all__ = [
@@ -227,6 +227,16 @@ def _fft_mixing(x: Tensor, weight: Tensor, modes: tuple[int, ...]) -> Tensor:
     return torch.fft.irfftn(full, s=tuple(space), dim=axes, norm="ortho")
 
 
+def _exportable_mixing(x: Tensor, weight: Tensor, matrices: TransformMatrices, workspace: Workspace) -> Tensor:
+    """Return the same as plain real products, which every format of exported programs knows."""
+    *space, batch, channels = x.shape
+    modes = analyze(x.reshape(*space, batch * channels), matrices.forward, matrices.others, workspace)
+    real, imaginary = modes.view(2, -1, batch, channels)
+    mixed = torch.stack([real @ weight[0] - imaginary @ weight[1], real @ weight[1] + imaginary @ weight[0]])
+    lines = synthesize_lines(mixed.flatten(2), tuple(space), matrices.others, workspace)
+    return along(matrices.inverse.T, lines, workspace).view(*space, batch, -1)
+
+
 def choose_engine(
     num_points: tuple[int, ...], modes: tuple[int, ...], *, folded: bool = False
 ) -> Literal["gemm", "fft"]:
@@ -307,16 +317,21 @@ class FourierLayer(nn.Module):
             SignatureError: if an axis has fewer than twice as many points as modes.
         """
         space = tuple(x.shape[:-2])
-        engine = self.engine
+        build = transform_matrices.__wrapped__ if is_exporting() else transform_matrices
+        matrices = build(space, self.modes, x.dtype, x.device)
+        engine: str = "exported" if is_exporting() else self.engine
         if engine == "auto":
             engine = choose_engine(space, self.modes, folded=native_for(x) is not None)
-        matrices = transform_matrices(space, self.modes, x.dtype, x.device)
-        if engine == "fft":
-            wide = x if x.dtype in (torch.float32, torch.float64) else x.float()  # fast transforms know no bf16
-            out = _fft_mixing(wide, self.spectral_weight, self.modes).to(x.dtype) + self.skip(x)
+        if engine != "gemm":
+            if engine == "exported":
+                mixed = _exportable_mixing(x, self.spectral_weight, matrices, self.end.workspace)
+            else:
+                wide = x if x.dtype in (torch.float32, torch.float64) else x.float()  # fast transforms know no bf16
+                mixed = _fft_mixing(wide, self.spectral_weight, self.modes).to(x.dtype)
+            out = mixed + self.skip(x)
             out = functional.gelu(out) if self.end.activation else out
             return x + out if self.end.residual else out
         # under autocast the input comes in bf16 and the weights do not: everything follows the input
         weights = (w.to(x.dtype).contiguous() for w in (self.spectral_weight, self.skip.weight, self.skip.bias))
-        mixed: Tensor = _GemmLayer.apply(x.contiguous(), *weights, matrices, self.end)
-        return mixed
+        layer: Tensor = _GemmLayer.apply(x.contiguous(), *weights, matrices, self.end)
+        return layer

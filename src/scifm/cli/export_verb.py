@@ -1,0 +1,99 @@
+"""``scifm export``: a run as a file that other programs run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from scifm.cli.app import AsJson, app, print_json, print_rows
+from scifm.errors import ConfigError
+
+if TYPE_CHECKING:
+    from scifm.fields.grid import Grid
+    from scifm.models.export import ExportedFile
+    from scifm.runs import Run
+
+__all__ = ["export"]
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    to: Annotated[str, typer.Option("--to", help="Format: onnx or torch-export.")],
+    num_points: Annotated[
+        list[int] | None,
+        typer.Option(
+            help="Points a side of a grid to check the file on; repeatable. Default: the run's, and 3/2 of it."
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder of the file; default: RUN/export.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a run as a file that needs nothing of SciFM, and check the file by running it.
+
+    Fields and coefficients go in and come out in physical units, for any batch size.
+    """
+    from scifm.models.export import TOLERANCE, export_operator
+    from scifm.models.export_formats import find_format
+    from scifm.models.hub import load_operator
+    from scifm.runs import Run
+
+    find_format(to)
+    opened = Run.open(run)
+    opened.require_complete()
+    operator = load_operator(run / "model")
+    dims = operator.signature.num_spatial_dims
+    grid = _grid_of(opened, dims, num_points or [])
+    asked = [(n,) * dims for n in num_points] if num_points else [grid.num_points, _finer(grid.num_points)]
+    folder = out or run / "export"
+    files = export_operator(operator, folder, to=to, grid=grid, num_points=asked)
+    if as_json:
+        print_json({"folder": str(folder), "format": to, "files": [file.to_dict() for file in files]})
+        return
+    _tell(files)
+    print_rows("Export", [("checked", f"all within {TOLERANCE:g}"), ("described", str(folder / "export.json"))])
+
+
+def _finer(num_points: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(3 * n // 2 for n in num_points)
+
+
+def _grid_of(run: Run, num_spatial_dims: int, num_points: list[int]) -> Grid:
+    """Return the grid of the pre-training behind a run; where none tells it, a periodic unit box."""
+    from scifm.config import build_config
+    from scifm.data.store import Store
+    from scifm.fields.grid import Grid
+    from scifm.runs import Run
+    from scifm.training.pretrain import PretrainRecipe
+
+    if any(n < 2 for n in num_points):
+        raise ConfigError(f"--num-points must be at least 2; got {min(num_points)}.")
+    while run.parent is not None:
+        run = Run.open(run.parent)
+    if "data" in run.config:
+        data = build_config(PretrainRecipe, run.config, source=f"'{run.path}'").data
+        return Store.open(data.store).grid if data.store is not None else data.grid(num_spatial_dims)
+    if not num_points:
+        raise ConfigError(f"The run '{run.path}' does not tell its grid: give --num-points, the points a side.")
+    return Grid.square(num_points[0], num_spatial_dims=num_spatial_dims)
+
+
+def _tell(files: list[ExportedFile]) -> None:
+    table = Table("file", "grid", "batch", "difference", "file, ms", "scifm, ms", title="Exported and compared")
+    for file in files:
+        for check in file.checks:
+            grid = " × ".join(map(str, check.num_points))
+            times = (f"{1000 * s:.2f}" for s in (check.seconds_exported, check.seconds_original))
+            table.add_row(file.path.name, grid, str(check.batch_size), f"{check.difference:.1e}", *times)
+    Console().print(table)
+    typer.echo("Times: median of three answers for the whole batch, both in this process with as many threads.")
+    for file in files:
+        takes = ", ".join("any" if n is None else str(n) for n in file.num_points)
+        told = [("size", f"{file.num_bytes / 2**20:.2f} MiB"), ("points an axis", takes), ("batch", "any")]
+        if None in file.num_points:
+            told.append(("at least", ", ".join(map(str, file.min_points))))
+        print_rows(str(file.path), told)
