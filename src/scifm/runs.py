@@ -151,7 +151,7 @@ class Run:
 
         The same name and configuration always give the same folder, which is how an interrupted run is found again.
         """
-        run = cls(Path(root) / f"{name}-{config_hash(config)}")
+        run = cls.find(root, name, config)
         if not (run.path / "config.toml").exists():
             if parent is not None:
                 relative = os.path.relpath(parent, run.path)
@@ -159,6 +159,11 @@ class Run:
             write_json(run.path / "environment.json", describe_environment())
             write_atomically(run.path / "config.toml", dump_toml(config).encode())
         return run
+
+    @classmethod
+    def find(cls, root: str | Path, name: str, config: Mapping[str, Any]) -> Run:
+        """Return the folder that `prepare` makes for this configuration, whether it is there or not."""
+        return cls(Path(root) / f"{name}-{config_hash(config)}")
 
     @classmethod
     def claim(cls, path: str | Path, config: Mapping[str, Any]) -> Run:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -154,14 +155,28 @@ def pretrain(
     store: Annotated[Path | None, typer.Option(help="Store to train on, instead of what the recipe says.")] = None,
     out: OutRuns = Path("runs"),
     overrides: Overrides = None,
+    devices: Annotated[
+        int, typer.Option(min=1, help="Processes of this machine that train together, each on its GPU or its cores.")
+    ] = 1,
     as_json: AsJson = False,
 ) -> None:
-    """Pre-train an operator; prints the run folder. Give the same command again to resume."""
+    """Pre-train an operator; prints the run folder. Give the same command again to resume.
+
+    Under torchrun or srun all processes train together, on as many machines as there are.
+    """
+    if devices > 1:
+        from scifm.cli.launch import launch, without_devices
+
+        launch(devices, without_devices(sys.argv[1:]))
     from scifm.data.store import Store
     from scifm.training.pretrain import PretrainRecipe
     from scifm.training.pretrain import pretrain as work
+    from scifm.training.processes import world_from
 
     settings = PretrainRecipe.read(recipe, overrides=overrides or [])
+    if not world_from().is_first:
+        work(settings, store=Store.open(store) if store else None, out=out)
+        return
     with progress_bars(console) as progress:
         bar = ProgressBar(progress)
         bar.begin("pre-training", settings.training.num_steps)

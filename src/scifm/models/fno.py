@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import math
 
+import torch
 from jaxtyping import Float
 from pydantic import Field, model_validator
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from scifm.errors import SignatureError
 from scifm.fields.batch import Signature
@@ -122,11 +124,16 @@ class FNO(Operator):
             for index in range(c.num_layers)
         )
         self.projection = Projection(c.width, c.projection_width, len(signature.outputs), workspace=workspace)
+        self.recompute = False  # compute the inside of layers again in the backward pass instead of keeping it
         self._initialize()
 
     @property
     def num_positions(self) -> int:
         return self.signature.num_spatial_dims if self.settings.position else 0
+
+    @property
+    def _recomputes(self) -> bool:
+        return self.recompute and self.training and torch.is_grad_enabled()
 
     def _initialize(self) -> None:
         c = self.settings
@@ -148,7 +155,7 @@ class FNO(Operator):
         fields = band_limited_resize(inputs[:, 0], latent)
         hidden = self.lift(fields, coefficients)
         for layer in self.layers:
-            hidden = layer(hidden)
+            hidden = checkpoint(layer, hidden, use_reentrant=False) if self._recomputes else layer(hidden)
         answer = self.projection(hidden)
         answer = answer.permute(-2, -1, *range(len(space)))
         return band_limited_resize(answer, space).unsqueeze(1)

@@ -182,7 +182,7 @@ class ModuleOperator(Operator):
         constants = coefficients.view(*coefficients.shape, *(1,) * len(space)).expand(*coefficients.shape, *space)
         channels = torch.cat([inputs[:, 0], constants], dim=1)
         answer = self.module(channels)
-        expected = (len(inputs), len(self.signature.outputs), *space)
+        expected = (inputs.shape[0], len(self.signature.outputs), *space)
         if not isinstance(answer, Tensor) or tuple(answer.shape) != expected:
             got = tuple(answer.shape) if isinstance(answer, Tensor) else f"a {type(answer).__name__}"
             raise SignatureError(

@@ -212,7 +212,7 @@ class NeuralopFNO(Operator):
         if self._embeds:
             lines = [torch.arange(n, dtype=torch.float64, device=inputs.device) / n for n in space]
             grid = torch.stack(torch.meshgrid(*lines, indexing="ij"), dim=-1).to(inputs.dtype)
-            channels.append(grid.unsqueeze(-2).expand(*space, len(inputs), -1))
+            channels.append(grid.unsqueeze(-2).expand(*space, inputs.shape[0], -1))
         hidden = self.lifting(torch.cat(channels, dim=-1))
         for block in self.blocks:
             hidden = block(hidden)

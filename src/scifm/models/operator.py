@@ -117,7 +117,7 @@ class Operator(nn.Module):
         inside: tuple[Any, ...] = (..., *(slice(0, n) for n in batch.grid.num_points))
         return batch.with_targets(encoded.decode(answer[inside]))
 
-    @torch.inference_mode()
+    @torch.no_grad()  # not inference_mode: weights that lie in shares would be gathered into tensors of that mode
     def predict(self, batch: Batch, *, batch_size: int = 64) -> Batch:
         """Answer any number of samples, `batch_size` at a time, without gradients.
 

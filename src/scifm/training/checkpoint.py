@@ -30,6 +30,8 @@ from torch import Tensor, nn
 
 from scifm.errors import RunError
 from scifm.runs import require_space, write_atomically, write_json
+from scifm.training.processes import ALONE, World
+from scifm.training.sharing import placed_like, whole
 
 __all__ = ["Checkpoint", "Position", "Restored"]
 
@@ -85,10 +87,12 @@ class Checkpoint:
 
     Args:
         folder: the ``state`` folder of a run; a failure is recorded beside it.
+        world: processes that train together. All must save and load; the first of them writes.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, world: World = ALONE) -> None:
         self.folder = folder
+        self.world = world
 
     def files(self) -> dict[int, Path]:
         """Return the states on disk by step, the newest first."""
@@ -116,7 +120,10 @@ class Checkpoint:
         Raises:
             RunError: if there is no room, or it cannot be written; the states before stay.
         """
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in _tensors(module, optimizer, best)}
+        found = [*_tensors(module, optimizer, best), *_generators(module, self.world)]
+        tensors = {name: whole(tensor.detach()).cpu().contiguous() for name, tensor in found}
+        if not self.world.is_first:
+            return
         told = json.dumps(asdict(position))
         content = save(tensors, metadata={"position": told, "sha256": _digest(told, tensors)})
         require_space(self.folder, len(content))
@@ -131,7 +138,9 @@ class Checkpoint:
         Raises:
             RunError: if no state is whole, or it belongs to another network.
         """
-        self._sweep()
+        if self.world.is_first:
+            self._sweep()
+        self.world.wait()
         damaged: dict[str, str] = {}
         for step, file in self.files().items():
             try:
@@ -139,8 +148,9 @@ class Checkpoint:
             except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
                 damaged[file.name] = " ".join(str(error).split())[:200] or type(error).__name__
                 continue
-            _restore(module, optimizer, tensors, file)
-            for name in damaged:
+            _restore(module, optimizer, tensors, file, self.world)
+            self.world.wait()
+            for name in damaged if self.world.is_first else ():
                 _rename(self.folder / name, self.folder / f"{_SET_ASIDE}{name}")
             best = {n.removeprefix("best/"): t for n, t in tensors.items() if n.startswith("best/")}
             return Restored(position, best, damaged)
@@ -191,11 +201,16 @@ def _tensors(
     found = [(f"weights/{name}", tensor) for name, tensor in module.state_dict().items()]
     for name, parameter in module.named_parameters():
         found += [(f"optimizer/{key}/{name}", value) for key, value in optimizer.state.get(parameter, {}).items()]
-    found += [(f"best/{name}", tensor) for name, tensor in best.items()]
+    return found + [(f"best/{name}", tensor) for name, tensor in best.items()]
+
+
+def _generators(module: nn.Module, world: World) -> list[tuple[str, Tensor]]:
+    """Return the states of torch's generators in every process, ``(process, bytes)``."""
     device = _device(module)
+    states = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
-        found.append(("generator/cuda", torch.cuda.get_rng_state(device)))
-    return [*found, ("generator/cpu", torch.get_rng_state())]
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    return [(f"generator/{kind}", world.gather(state[None])) for kind, state in states.items()]
 
 
 def _device(module: nn.Module) -> torch.device:
@@ -226,21 +241,27 @@ def _read(file: Path, step: int) -> tuple[Position, dict[str, Tensor]]:
     return position, tensors
 
 
-def _restore(module: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], file: Path) -> None:
+def _restore(
+    module: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], file: Path, world: World
+) -> None:
     try:
+        own = module.state_dict()
         weights = {n.removeprefix("weights/"): t for n, t in tensors.items() if n.startswith("weights/")}
-        module.load_state_dict(weights)
+        module.load_state_dict({name: placed_like(t, own[name]) if name in own else t for name, t in weights.items()})
         parameters = dict(module.named_parameters())
         for name, tensor in tensors.items():
             if name.startswith("optimizer/"):
                 _, key, parameter_name = name.split("/", 2)
                 parameter = parameters[parameter_name]
                 # counters stay where the optimizer made them; moments go beside their parameter
-                moved = tensor if tensor.dim() == 0 else tensor.to(parameter.device)
+                moved = tensor if tensor.dim() == 0 else placed_like(tensor, parameter)
                 optimizer.state[parameter][key] = moved
-        torch.set_rng_state(tensors["generator/cpu"])
-        if "generator/cuda" in tensors and _device(module).type == "cuda":
-            torch.cuda.set_rng_state(tensors["generator/cuda"], _device(module))
+        # with more processes than were saved the rest keep what they have: nothing of theirs was ever drawn
+        if world.rank < len(tensors["generator/cpu"]):
+            torch.set_rng_state(tensors["generator/cpu"][world.rank])
+        cuda = tensors.get("generator/cuda")
+        if cuda is not None and _device(module).type == "cuda" and world.rank < len(cuda):
+            torch.cuda.set_rng_state(cuda[world.rank], _device(module))
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise RunError(
             f"The training state '{file}' belongs to another network ({error}). Delete the folder '{file.parent}' to "

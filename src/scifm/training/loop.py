@@ -1,7 +1,8 @@
 """The training loop: steps, schedule, validation, early stopping, and what is written. Nothing else.
 
-Fabric owns the device and the precision. Batches come by step number (`scifm.data.stream`), the learning rate is a
-function of the step, so a run that stops anywhere goes on exactly where it was.
+Fabric owns the device and the precision, `sharing` how several processes hold the operator. Batches come by step
+number (`scifm.data.stream`), the learning rate is a function of the step, so a run that stops anywhere goes on exactly
+where it was. A batch is that of all processes together: however many there are, a step is the same.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from typing import Any, Literal, Protocol
 import torch
 from lightning_fabric import Fabric
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from scifm.config import Config
-from scifm.data.stream import BatchSource
+from scifm.data.stream import WHOLE, BatchSource, Part
+from scifm.errors import ConfigError, StopRequested
 from scifm.evaluation.pointwise import relative_l2
 from scifm.fields.batch import Batch
 from scifm.models.operator import Operator
@@ -32,7 +34,9 @@ from scifm.training.parameter_groups import (
     bytes_of_optimizer,
     optimizer_for,
 )
+from scifm.training.processes import ALONE, World
 from scifm.training.schedules import learning_rate_factor
+from scifm.training.sharing import Parcel, SharedLoss, Strategy, whole
 from scifm.training.stopping import stop_requests
 
 __all__ = ["DivergedError", "Observer", "TrainingConfig", "train", "validation_error"]
@@ -43,7 +47,8 @@ class TrainingConfig(Config):
 
     Args:
         num_steps: optimizer steps in all.
-        batch_size: samples a step.
+        batch_size: samples a step, of all processes together.
+        micro_batches: pieces in which each process takes its share of a step, one after the other, to save memory.
         learning_rate: peak learning rate.
         schedule: ``one_cycle``, ``cosine`` or ``constant``.
         warmup_fraction: share of the steps in which the learning rate rises.
@@ -59,10 +64,14 @@ class TrainingConfig(Config):
         precision: ``32-true``, ``64-true`` or ``bf16-mixed`` (Fabric's names).
         tf32: on NVIDIA GPUs, multiply float32 matrices in TensorFloat-32 (10 bits of mantissa); no effect elsewhere.
         accelerator: ``auto``, ``cpu`` or ``cuda``.
+        strategy: how several processes hold the operator: ``ddp``, a copy each, or ``fsdp``, a share each.
+        recompute: compute the inside of layers again in the backward pass instead of keeping it: less memory, more
+            time.
     """
 
     num_steps: int = Field(1000, ge=1)
     batch_size: int = Field(32, ge=1)
+    micro_batches: int = Field(1, ge=1)
     learning_rate: float = Field(3e-3, gt=0, allow_inf_nan=False)
     schedule: Literal["one_cycle", "cosine", "constant"] = "one_cycle"
     warmup_fraction: float = Field(0.1, ge=0, lt=1)
@@ -77,6 +86,8 @@ class TrainingConfig(Config):
     precision: Literal["32-true", "64-true", "bf16-mixed"] = "32-true"
     tf32: bool = False
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
+    strategy: Strategy = "ddp"
+    recompute: bool = False
 
 
 class Observer(Protocol):
@@ -85,26 +96,11 @@ class Observer(Protocol):
     def __call__(self, **event: Any) -> None: ...
 
 
-class _Parcel:
-    """Carries a batch through Fabric, which would otherwise take the frozen dataclass apart to cast its tensors."""
-
-    def __init__(self, batch: Batch) -> None:
-        self.batch = batch
-
-
-class _Wrapped(nn.Module):
-    def __init__(self, operator: Operator) -> None:
-        super().__init__()
-        self.operator = operator
-
-    def forward(self, parcel: _Parcel) -> _Parcel:
-        return _Parcel(self.operator(parcel.batch))
-
-
-def validation_error(operator: Operator, batch: Batch) -> float:
-    """Return the mean relative L2 error over samples, frames and channels."""
-    prediction = operator.predict(batch).require_targets()
-    return float(relative_l2(prediction, operator.align(batch).require_targets()).mean())
+def validation_error(operator: Operator, batch: Batch, world: World = ALONE) -> float:
+    """Return the mean relative L2 error over samples, frames and channels, each process scoring its part of them."""
+    part = batch.select(Part(world.rank, world.size).of(batch.num_samples)) if world.size > 1 else batch
+    prediction = operator.predict(part).require_targets()
+    return float(world.gather(relative_l2(prediction, operator.align(part).require_targets())).mean())
 
 
 @contextmanager
@@ -127,6 +123,7 @@ def train(
     validation: Batch | None = None,
     checkpoint: Checkpoint | None = None,
     observe: Observer | None = None,
+    world: World = ALONE,
 ) -> Position:
     """Train `operator` in place.
 
@@ -139,6 +136,8 @@ def train(
         checkpoint: where the state is kept; resumed from when it holds one. None: nothing is kept.
         observe: called with every event: ``resumed`` first, ``damaged`` for each state that had to be passed over,
             ``memory``, ``step``, ``spike``, ``train``, ``valid``, and ``saving`` before a state is written.
+        world: the processes that train together, connected; each calls this with the same arguments, and ends with
+            the same weights.
 
     Returns:
         Where training ended.
@@ -152,11 +151,22 @@ def train(
     """
     groups = groups if groups is not None else [ParameterGroup(tuple(operator.parameters()))]
     observe = observe if observe is not None else _ignore
-    return _Loop(operator, source, config, groups, validation, checkpoint, observe).run()
+    return _Loop(operator, source, config, groups, validation, checkpoint, observe, world).run()
 
 
 def _ignore(**event: Any) -> None:
     pass
+
+
+def _own_device(config: TrainingConfig, world: World) -> int | list[int]:
+    """Return Fabric's word for the one device of this process."""
+    on_gpu = config.accelerator != "cpu" and torch.cuda.is_available() and world.size > 1
+    return [world.local_rank] if on_gpu else 1
+
+
+def _weight(batch: Batch) -> float:
+    """Return how much the loss of a batch counts beside those of others."""
+    return float(batch.num_samples) if batch.loss_weights is None else float(batch.loss_weights.double().sum())
 
 
 class _Loop:
@@ -169,14 +179,20 @@ class _Loop:
         validation: Batch | None,
         checkpoint: Checkpoint | None,
         observe: Observer,
+        world: World,
     ) -> None:
-        self.operator, self.source, self.config = operator, source, config
+        self.whole, self.source, self.config, self.world = operator, source, config, world
         self.validation, self.checkpoint, self.observe = validation, checkpoint, observe
         self.objective = objective_named(config.objective)
-        self.fabric = Fabric(accelerator=config.accelerator, devices=1, precision=config.precision)
+        self.fabric = Fabric(
+            accelerator=config.accelerator, devices=_own_device(config, world), precision=config.precision
+        )
         self.dtype = torch.float64 if config.precision == "64-true" else torch.float32
+        operator.to(self.fabric.device, self.dtype)
+        shared = SharedLoss(operator, self.objective, world, config.strategy, recompute=config.recompute)
+        self.shared, self.operator, groups = shared, shared.trained, shared.groups(groups, operator)
         optimizer = optimizer_for(groups, learning_rate=config.learning_rate, weight_decay=config.weight_decay)
-        self.module, self.optimizer = self.fabric.setup(_Wrapped(operator), optimizer)
+        self.module, self.optimizer = self.fabric.setup(shared, optimizer)
         self.anchors = Anchors(groups)  # before a saved state is loaded: a resumed run is held where it first began
         self.position = Position()
         self.best: dict[str, Tensor] = {}
@@ -192,14 +208,15 @@ class _Loop:
             while self.position.step < self.config.num_steps and not self._out_of_patience():
                 self._step()
                 self._keep_books()
-                if stop_requested() is not None:
+                if self.world.any(stop_requested() is not None):
                     break
             self._save()
-            if (request := stop_requested()) is not None:
-                raise request
+            if self.world.any((request := stop_requested()) is not None):
+                raise request or StopRequested("another process")
+        self.shared.give_back(self.whole)
         if self.best:
-            self.operator.load_state_dict(self.best)
-        self.operator.eval()
+            self.whole.load_state_dict({name: whole(tensor) for name, tensor in self.best.items()})
+        self.whole.eval()
         return self.position
 
     def _resume(self) -> None:
@@ -213,14 +230,14 @@ class _Loop:
             self.observe(event="damaged", step=self.position.step, file=name, reason=reason)
 
     def _require_memory(self) -> None:
-        batch = self._batch()
+        batch = self._batch(self._pieces()[0])
 
         def loss_of(operator: Operator, few: Batch) -> Tensor:
             with self.fabric.autocast():
                 return self.objective(operator(few), operator.align(few))
 
         keeps_best, saves = self.config.patience is not None, self.checkpoint is not None
-        need = measure_need(self.operator, loss_of, batch, keeps_best=keeps_best, saves=saves)
+        need = measure_need(self.whole, loss_of, batch, keeps_best=keeps_best, saves=saves)
         require_memory(need, available_memory(self.fabric.device), batch_size=batch.num_samples)
         self.observe(event="memory", step=1, **need.to_dict())  # told once, of the first step on
 
@@ -234,33 +251,55 @@ class _Loop:
         factor = learning_rate_factor(c.schedule, self.position.step, c.num_steps, warmup_fraction=c.warmup_fraction)
         return c.learning_rate * factor
 
-    def _batch(self) -> Batch:
-        return self.source.batch(self.position.step).to(self.fabric.device, self.dtype)
+    def _pieces(self) -> list[Part]:
+        """Return what this process does of a step, piece by piece."""
+        return Part(self.world.rank, self.world.size).split(self.config.micro_batches)
 
-    def _loss(self, batch: Batch) -> Tensor:
-        loss: Tensor = self.objective(self.module(_Parcel(batch)).batch, self.operator.align(batch))
-        return loss
+    def _batch(self, part: Part) -> Batch:
+        step = self.position.step
+        batch = self.source.batch(step) if part == WHOLE else self.source.batch(step, part)
+        if not batch.num_samples:
+            raise ConfigError(
+                f"A step is divided among {self.world.size} processes in {self.config.micro_batches} pieces each, and "
+                "has fewer samples than that. Raise training.batch_size (and have as many samples), or divide less."
+            )
+        return batch.to(self.fabric.device, self.dtype)
+
+    def _gradient(self) -> tuple[float, Batch]:
+        """Compute the gradient of a step; return its loss and the last piece it was taken on."""
+        pieces = self._pieces()
+        if len(pieces) == 1 and self.world.size == 1:
+            batch = self._batch(pieces[0])
+            loss = self.module(Parcel(batch)).content
+            self.fabric.backward(loss)
+            return float(loss.detach()), batch
+        batches = [self._batch(part) for part in pieces]
+        weights = [_weight(batch) for batch in batches]
+        every, value = self.world.total(sum(weights)), 0.0
+        for batch, weight in zip(batches, weights, strict=True):
+            with self.shared.adding_up(batch is batches[-1]):
+                loss = self.module(Parcel(batch)).content
+                self.fabric.backward(loss * (weight * self.world.size / every))  # they average over processes
+            value += float(loss.detach()) * weight / every
+        return self.world.total(value), batches[-1]
 
     def _gradient_norm(self) -> Tensor:
         """Return the norm of the gradient, which is computed once, for clipping and for the guard."""
         if self.config.gradient_clip is None:
-            return gradient_norm(self.operator.parameters())
+            return whole(gradient_norm(self.operator.parameters()))
         norm = self.fabric.clip_gradients(
             self.module, self.optimizer, max_norm=self.config.gradient_clip, error_if_nonfinite=False
         )
         assert norm is not None
-        return norm
+        return whole(norm)
 
     def _step(self) -> None:
         started = time.perf_counter()
         for group in self._bare_optimizer.param_groups:
             group["lr"] = self._learning_rate() * group["learning_rate_factor"]
-        batch = self._batch()
         self.optimizer.zero_grad()
-        loss = self._loss(batch)
-        self.fabric.backward(loss)
+        value, batch = self._gradient()
         norm = self._gradient_norm()
-        value = float(loss.detach())
         require_finite(
             value,
             float(norm),
@@ -268,7 +307,7 @@ class _Loop:
             learning_rate=self._learning_rate(),
             batch=batch,
             source=self.source,
-            checkpoint=self.checkpoint,
+            checkpoint=self.checkpoint if self.world.is_first else None,
         )
         self.optimizer.step()
         self.anchors.pull(self._learning_rate())
@@ -305,7 +344,7 @@ class _Loop:
 
     def _validate(self, batch: Batch) -> bool:
         """Score the weights; return whether they are the best so far."""
-        score = validation_error(self.operator, batch.to(dtype=self.dtype))
+        score = validation_error(self.operator, batch.to(dtype=self.dtype), self.world)
         self.observe(event="valid", step=self.position.step, relative_l2=score)
         is_best = score < self.position.best_score
         if is_best:

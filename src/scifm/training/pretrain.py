@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from scifm.models.registry import OPERATORS, kind_of
 from scifm.runs import Run
 from scifm.training.checkpoint import Checkpoint, Position
 from scifm.training.loop import Observer, TrainingConfig, train
+from scifm.training.processes import World, run_together
 from scifm.training.recipe import DataConfig, MixtureConfig, ModelConfig, SystemConfig
 
 __all__ = ["PretrainRecipe", "build_operator", "pretrain", "recorded", "training_source"]
@@ -93,7 +95,8 @@ def pretrain(
         observe: called with every event, for progress.
 
     Returns:
-        The run folder, complete: ``run.path / "model"`` holds the operator.
+        The run folder, complete: ``run.path / "model"`` holds the operator. Started by torchrun or srun, all processes
+        train together and the first one writes.
 
     Raises:
         ConfigError: if the recipe does not add up.
@@ -116,10 +119,15 @@ def pretrain(
             "systems, or data.store, the folder of a store."
         )
     recipe = recipe.model_copy(update={"model": _resolved(recipe)})
-    run = Run.prepare(out, recipe.name, recipe.to_dict())
-    with run.locked():
-        if not run.is_complete:
-            _train_run(run, recipe, observe)
+    with run_together(recipe.training.accelerator) as world:
+        run = Run.prepare(out, recipe.name, recipe.to_dict()) if world.is_first else None
+        world.wait()
+        run = run or Run.find(out, recipe.name, recipe.to_dict())
+        with run.locked() if world.is_first else nullcontext():
+            world.wait()
+            if not run.is_complete:
+                _train_run(run, recipe, observe, world)
+            world.wait()
     return run
 
 
@@ -130,25 +138,34 @@ def _resolved(recipe: PretrainRecipe) -> ModelConfig:
     return recipe.model.model_copy(update={"network": network, "size": None})
 
 
-def _train_run(run: Run, recipe: PretrainRecipe, observe: Observer | None) -> None:
+def _train_run(run: Run, recipe: PretrainRecipe, observe: Observer | None, world: World) -> None:
     source, fitting, validation, homogeneities = _data(recipe)
     normalization = fit_normalization(fitting, homogeneities, kind=recipe.model.normalization)
     operator = build_operator(source.signature, recipe.model.resolve(), normalization, seed=recipe.seed)
-    run.set_status("running")
-    recorded(
-        run,
-        lambda note: train(
+    world.wait()  # every process has seen the status of before
+
+    def work(note: Observer) -> Position:
+        return train(
             operator,
             source,
             config=recipe.training,
             validation=validation,
-            checkpoint=Checkpoint(run.path / "state"),
+            checkpoint=Checkpoint(run.path / "state", world),
             observe=note,
-        ),
-        observe,
-    )
+            world=world,
+        )
+
+    if not world.is_first:
+        work(_ignore)
+        return
+    run.set_status("running")
+    recorded(run, work, observe)
     save_operator(operator, run.path / "model")
     run.set_status("complete")
+
+
+def _ignore(**event: Any) -> None:
+    pass
 
 
 def recorded(run: Run, work: Callable[[Observer], Position], observe: Observer | None) -> Position:
@@ -198,7 +215,7 @@ def _data(recipe: PretrainRecipe) -> tuple[BatchSource, Batch, Batch, tuple[Homo
     def draw(purpose: str, count: int) -> Batch:
         return system.sample(count, grid, generator_for(seed, "pretrain", purpose))
 
-    source: BatchSource = Stream(system, grid, batch_size=size, seed=seed)
+    source: BatchSource = Stream(system, grid, batch_size=size, seed=seed, blocks=min(data.stream_blocks, size))
     if data.num_samples is not None:
         source = Epochs(draw("train", data.num_samples), batch_size=size, seed=seed)
     fitting, validation = (

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from scifm.errors import ConfigError
 
-__all__ = ["ALONE", "World", "joined", "world_from"]
+__all__ = ["ALONE", "World", "joined", "run_together", "world_from"]
 
 _TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 _SLURM = ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID")
@@ -74,6 +74,12 @@ ALONE = World()
 
 def _device() -> torch.device:
     return torch.device("cuda") if dist.get_backend() == "nccl" else torch.device("cpu")
+
+
+def run_together(accelerator: str) -> AbstractContextManager[World]:
+    """Connect the processes that a launcher started, for training on `accelerator` (``auto``, ``cpu`` or ``cuda``)."""
+    on_gpu = accelerator != "cpu" and torch.cuda.is_available()
+    return joined(world_from(), "cuda" if on_gpu else "cpu")
 
 
 def world_from(environment: Mapping[str, str] = os.environ) -> World:

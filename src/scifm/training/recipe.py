@@ -78,6 +78,8 @@ class DataConfig(Config):
         extent: length of the box, one number or one per axis (y, x).
         store: folder of a store to train on; absent: samples of the system.
         stride: of a store of trajectories, frames from input to target.
+        stream_blocks: independent draws that a step's fresh samples are made of; with several, each process that trains
+            makes only its own. Another number draws other samples.
         num_samples: distinct samples to train on, drawn once and gone over in epochs; absent: fresh ones at every step.
         num_validation_samples: samples that only score.
         num_normalization_samples: samples the normalization is fitted on.
@@ -87,6 +89,7 @@ class DataConfig(Config):
     extent: float | tuple[float, ...] = 1.0
     store: str | None = None
     stride: int = Field(1, ge=1)
+    stream_blocks: int = Field(1, ge=1)
     num_samples: int | None = Field(None, ge=1)
     num_validation_samples: int = Field(256, ge=1)
     num_normalization_samples: int = Field(512, ge=2)

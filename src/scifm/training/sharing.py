@@ -1,0 +1,141 @@
+"""How several processes hold one operator: each a whole copy, or each a share of every weight.
+
+``ddp`` keeps a copy in every process and averages gradients. ``fsdp`` (PyTorch's second: `fully_shard`) keeps a share
+of every weight, gradient and moment, and puts a layer together only while it is used. Either way the weights afterwards
+are those that one process would have found, and what is saved is one portable file of whole tensors.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from scifm.errors import ConfigError
+from scifm.fields.batch import Batch
+from scifm.models.fno import FNO
+from scifm.models.operator import Operator
+from scifm.training.parameter_groups import ParameterGroup
+from scifm.training.processes import World
+
+__all__ = ["Parcel", "SharedLoss", "Strategy", "placed_like", "whole"]
+
+Strategy = Literal["ddp", "fsdp"]
+Objective = Callable[[Batch, Batch], Tensor]
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """Return a tensor whose shares lie in several processes in one piece; all of them must ask."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def placed_like(tensor: Tensor, like: Tensor) -> Tensor:
+    """Return a whole tensor, which every process has, laid out and placed as `like` is."""
+    tensor = tensor.to(like.device)
+    if isinstance(like, DTensor) and tensor.dim():
+        return distribute_tensor(tensor, like.device_mesh, like.placements, src_data_rank=None)
+    return tensor
+
+
+class Parcel:
+    """Carries what is no tensor through wrappers that would otherwise take it apart to cast or to count."""
+
+    def __init__(self, content: Batch | Tensor) -> None:
+        self.content = content
+
+
+class _Loss(nn.Module):
+    """The loss of an operator on a batch: what wrappers see is a module from a parcel to a scalar."""
+
+    def __init__(self, operator: Operator, objective: Objective) -> None:
+        super().__init__()
+        self.operator, self.objective = operator, objective
+
+    def forward(self, parcel: Parcel) -> Tensor:
+        batch = parcel.content
+        assert isinstance(batch, Batch)
+        return self.objective(self.operator(batch), self.operator.align(batch))
+
+
+class SharedLoss(nn.Module):
+    """The loss as all processes compute it together; its gradient is that of the whole batch.
+
+    Args:
+        operator: already on its device and in its precision; the same in every process.
+        objective: a mean over samples.
+        world: the processes.
+        strategy: how they share; of no account for one alone.
+        recompute: compute the inside of layers again in the backward pass instead of keeping it.
+
+    Raises:
+        ConfigError: if the operator cannot do what is asked.
+    """
+
+    def __init__(
+        self, operator: Operator, objective: Objective, world: World, strategy: Strategy, *, recompute: bool
+    ) -> None:
+        super().__init__()
+        self.world = world
+        self.is_sharded = world.size > 1 and strategy == "fsdp"
+        self.trained = copy.deepcopy(operator) if self.is_sharded else operator
+        if recompute:
+            if not isinstance(self.trained, FNO):
+                raise ConfigError(f"training.recompute is for operators of kind 'fno'; this one is '{operator.kind}'.")
+            self.trained.recompute = True
+        loss: nn.Module = _Loss(self.trained, objective)
+        if self.is_sharded:
+            mesh = init_device_mesh(next(operator.parameters()).device.type, (world.size,))
+            for layer in getattr(self.trained, "layers", ()):
+                fully_shard(layer, mesh=mesh)
+            fully_shard(self.trained, mesh=mesh)  # itself, since it also answers without a loss
+        elif world.size > 1:
+            loss = DistributedDataParallel(loss)
+        self.loss = loss
+
+    def forward(self, parcel: Parcel) -> Parcel:
+        """Return the loss of this process's samples."""
+        if not self.is_sharded:
+            return Parcel(self.loss(parcel))
+        with warnings.catch_warnings():
+            # layers answer with views, and none writes into what it is given
+            warnings.filterwarnings("ignore", message="FSDP2-wrapped module")
+            return Parcel(self.loss(parcel))
+
+    def groups(self, given: Sequence[ParameterGroup], operator: Operator) -> list[ParameterGroup]:
+        """Return the groups of `operator`'s weights as groups of those that train."""
+        if not self.is_sharded:
+            return list(given)
+        names = {id(parameter): name for name, parameter in operator.named_parameters()}
+        own = dict(self.trained.named_parameters())
+        return [
+            ParameterGroup(tuple(own[names[id(p)]] for p in g.parameters), g.learning_rate_factor, g.l2_sp)
+            for g in given
+        ]
+
+    @contextmanager
+    def adding_up(self, is_last: bool) -> Iterator[None]:
+        """Keep gradients to this process while more of them are to be added."""
+        if isinstance(self.loss, DistributedDataParallel):
+            with nullcontext() if is_last else self.loss.no_sync():
+                yield
+            return
+        if isinstance(self.trained, FSDPModule):
+            self.trained.set_requires_gradient_sync(is_last)
+        yield
+
+    @torch.no_grad()
+    def give_back(self, operator: Operator) -> None:
+        """Copy the trained weights into `operator`, where they were trained in shares."""
+        if isinstance(self.trained, FNO):
+            self.trained.recompute = False
+        if self.is_sharded:
+            operator.load_state_dict({name: whole(value) for name, value in self.trained.state_dict().items()})
