@@ -139,6 +139,8 @@ class Tied(Operator):
 
     def network(self, inputs: torch.Tensor, coefficients: torch.Tensor) -> torch.Tensor:
         points = inputs.shape[-1]
+        if not self.wrong:
+            hash(points)  # as a cache would: refused where numbers of points are symbols
         out = inputs @ self.weight[: int(points), : int(points)]
         if self.complex_numbers:
             out = torch.linalg.eigvals(self.weight[:points, :points]).real * out

@@ -191,11 +191,20 @@ def _about(program: _Program) -> dict[str, Any]:
 
 
 def _trace(program: _Program, num_points: tuple[int, ...]) -> torch.export.ExportedProgram:
+    """Return the program with numbers of points free where that can be, else for one grid."""
+    try:
+        return _traced(program, num_points, torch.export.Dim.AUTO)
+    except RunError:
+        return _traced(program, num_points, torch.export.Dim.STATIC)
+
+
+def _traced(program: _Program, num_points: tuple[int, ...], points: Any) -> torch.export.ExportedProgram:
     batch = torch.export.Dim("batch", min=1)
-    free = dict.fromkeys(range(2, 2 + len(num_points)), torch.export.Dim.AUTO)
-    shapes = {"inputs": {0: batch, **free}, "coefficients": {0: batch}}
-    example = program.samples(num_points, 3)
-    with torch.inference_mode(False), torch.no_grad(), exporting(f"'{program.operator.kind}' cannot be exported"):
+    space = dict.fromkeys(range(2, 2 + len(num_points)), points)
+    shapes = {"inputs": {0: batch, **space}, "coefficients": {0: batch}}
+    example = program.samples(num_points, 3)  # matrices a network keeps are made here, and are constants of the program
+    failure = f"A network of kind '{program.operator.kind}' cannot be exported"
+    with torch.inference_mode(False), torch.no_grad(), exporting(failure):
         example = (example[0].clone(), example[1].clone())  # no tensors of inference mode
         return torch.export.export(program, example, dynamic_shapes=shapes, strict=False)
 
