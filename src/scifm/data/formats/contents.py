@@ -63,7 +63,7 @@ class Concatenated:
         self.shape = (sum(part.shape[0] for part in self.parts), *self.parts[0].shape[1:])
 
     def __getitem__(self, index: Index) -> np.ndarray:
-        pieces = _overlaps(index[0], [part.shape[0] for part in self.parts])
+        pieces = _overlaps(index[0], [part.shape[0] for part in self.parts]) or [(0, slice(0, 0))]
         blocks = [np.asarray(self.parts[place][where, *index[1:]]) for place, where in pieces]
         return np.concatenate(blocks) if len(blocks) != 1 else blocks[0]
 

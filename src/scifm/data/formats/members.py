@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from scifm.data.formats.contents import WHOLE, Concatenated, LazyArray, Stacked
 from scifm.errors import DataError
 
-__all__ = ["group_by_split", "join_arrays", "split_words"]
+__all__ = ["NumberArray", "group_by_split", "join_arrays", "joined_attributes", "split_words"]
 
 _WORDS = {
     "train": "train",
@@ -20,6 +23,33 @@ _WORDS = {
     "test": "test",
     "testing": "test",
 }
+
+
+class NumberArray:
+    """One number as an array without axes, of a file that tells it as an attribute.
+
+    Args:
+        value: the number.
+    """
+
+    shape: tuple[int, ...] = ()
+    dtype = np.dtype(np.float64)
+
+    def __init__(self, value: float) -> None:
+        self.value = value
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        return np.asarray(self.value)[index]
+
+
+def joined_attributes(
+    told: Mapping[Path, Mapping[str, float]],
+) -> tuple[dict[str, float], dict[str, dict[Path, float]]]:
+    """Return the numbers that all files tell alike, and by file those that all tell and that differ."""
+    files = list(told)
+    names = [name for name in told[files[0]] if all(name in told[file] for file in files)]
+    same = {name: told[files[0]][name] for name in names if len({told[file][name] for file in files}) == 1}
+    return same, {name: {file: told[file][name] for file in files} for name in names if name not in same}
 
 
 def split_words(text: str) -> tuple[set[str], str]:
@@ -60,7 +90,11 @@ def group_by_split(path: Path, files: Sequence[Path]) -> dict[str, list[Path]]:
 
 
 def join_arrays(
-    files: Sequence[Path], arrays: Sequence[Mapping[str, LazyArray]], *, along_first: frozenset[str] = frozenset()
+    files: Sequence[Path],
+    arrays: Sequence[Mapping[str, LazyArray]],
+    *,
+    along_first: Collection[str] = (),
+    shared: Collection[str] = (),
 ) -> dict[str, LazyArray]:
     """Return the arrays of several files as one array a name: each file a trajectory.
 
@@ -68,25 +102,38 @@ def join_arrays(
         files: where they lie, for messages.
         arrays: those of each file, by name.
         along_first: names whose first axis already counts trajectories; these are joined along it.
+        shared: names of coordinates, which must be the same in all files; they are told once.
 
     Raises:
-        DataError: if a name is missing in a file, or shapes differ.
+        DataError: if a name is missing in a file, or shapes or coordinates differ.
     """
     joined: dict[str, LazyArray] = {}
     for name, first in arrays[0].items():
         for file, own in zip(files, arrays, strict=True):
             if name not in own:
-                raise DataError(
-                    f"'{name}' is in '{files[0]}' and not in '{file}'. Files that belong together are alike."
-                )
+                raise DataError(f"'{name}' is in '{files[0]}' and not in '{file}'. They must be alike.")
             keep = 1 if name in along_first else 0
             ours, theirs = tuple(first.shape)[keep:], tuple(own[name].shape)[keep:]
             if ours != theirs:
                 raise DataError(
-                    f"'{name}' has shape {tuple(first.shape)} in '{files[0]}' and {tuple(own[name].shape)} in "
-                    f"'{file}'. Every file is one trajectory, all of one shape; join files of many trajectories to one "
-                    "first."
+                    f"'{name}' has shape {tuple(first.shape)} in '{files[0]}', {tuple(own[name].shape)} in "
+                    f"'{file}'. Every file is one trajectory, so shapes must agree; join files of many trajectories first."
                 )
         parts = [own[name] for own in arrays]
+        if name in shared:
+            _require_same(name, files, parts)
+            joined[name] = first
+            continue
         joined[name] = Concatenated(parts) if name in along_first else Stacked(parts)
     return joined
+
+
+def _require_same(name: str, files: Sequence[Path], parts: Sequence[LazyArray]) -> None:
+    whole = tuple(slice(0, length) for length in parts[0].shape)
+    first = np.asarray(parts[0][whole], dtype=np.float64)
+    for file, part in zip(files, parts, strict=True):
+        if not np.allclose(np.asarray(part[whole], dtype=np.float64), first, rtol=1e-5, atol=1e-12):
+            raise DataError(
+                f"The coordinate '{name}' differs between '{files[0]}' and '{file}'. All trajectories need the same "
+                "grid and the same times: resample them to common ones."
+            )

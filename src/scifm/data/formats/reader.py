@@ -134,7 +134,7 @@ def frame_times(contents: Contents, mapping: DataMapping) -> tuple[float, ...] |
             )
         values = np.asarray(array[tuple(slice(0, n) for n in array.shape)], dtype=np.float64)
         values = values.reshape(-1, values.shape[-1])
-        if not np.allclose(values, values[:1], rtol=1e-5, atol=0):
+        if not np.allclose(values, values[:1], rtol=1e-5, atol=0, equal_nan=True):
             raise DataError(f"The times '{mapping.time}' differ between trajectories; resample them to common ones.")
         times = values[0, :num_frames]  # some writers store the end of the last interval too
     kept = times[:: mapping.every]

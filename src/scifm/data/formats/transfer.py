@@ -35,7 +35,7 @@ from scifm.data.formats.hdf5 import Hdf5Array, open_hdf5
 from scifm.data.formats.mapping import CoefficientMapping, DataMapping, FieldMapping
 from scifm.data.formats.members import group_by_split, join_arrays
 from scifm.data.well import OpenFiles
-from scifm.errors import ConfigError, DataError, StoreError
+from scifm.errors import DataError, StoreError
 from scifm.fields.batch import Batch
 from scifm.fields.grid import Grid
 from scifm.systems.advection_diffusion import AdvectionDiffusion
@@ -136,13 +136,16 @@ def _doubt(contents: Contents, system: System | None) -> str | None:
     if system is None:
         return "no system known here has so many coefficients"
     fields, table = contents.arrays["fields"], contents.arrays["tensor"]
+    if not fields.shape[0] or min(fields.shape[2:]) < 2:  # noqa: PLR2004
+        raise DataError(
+            f"'{contents.path}' holds no samples, or fewer than 2 points along an axis: 'fields' has shape "
+            f"{tuple(fields.shape)}."
+        )
     try:
         sample = np.asarray(fields[tuple(slice(0, n) for n in (1, *fields.shape[1:]))], dtype=np.float64)
         row = np.asarray(table[tuple(slice(0, n) for n in (1, table.shape[1]))], dtype=np.float64)
     except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
         raise unreadable(contents.path, TransferFormat.title, error) from error
-    if not sample.size:
-        raise DataError(f"'{contents.path}' holds no samples: 'fields' has shape {tuple(fields.shape)}.")
     forcing, solution = torch.from_numpy(sample)[:, :, None].split(1, dim=1)
     if min(sample.shape[2:]) < 2:
         raise ConfigError(f"'{contents.path}' needs at least 2 points on both axes; 'fields' has shape {fields.shape}.")
