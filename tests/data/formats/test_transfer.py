@@ -99,7 +99,9 @@ def test_files_named_for_splits_become_these(tmp_path):
     store = open_data(tmp_path)
     assert store.splits == {"train": 4, "valid": 2, "test": 3}
     assert store.split("valid").load().num_samples == 2
-    assert list(store.card.source.files) == [f"{tmp_path.name}/_{part}_k1_5_32k.h5" for part in ("test", "train", "val")]
+    assert list(store.card.source.files) == [
+        f"{tmp_path.name}/_{part}_k1_5_32k.h5" for part in ("test", "train", "val")
+    ]
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,10 @@ class Stacked:
         self.shape = (len(self.parts), *self.parts[0].shape)
 
     def __getitem__(self, index: Index) -> np.ndarray:
-        return np.stack([np.asarray(part[index[1:]]) for part in self.parts[index[0]]])
+        chosen = self.parts[index[0]]
+        if not chosen:
+            return np.asarray(self.parts[0][index[1:]])[None][:0]
+        return np.stack([np.asarray(part[index[1:]]) for part in chosen])
 
 
 def nothing_to_close() -> None:

@@ -190,6 +190,8 @@ class MappedReader(Reader):
             values = self._coefficients[name][chosen]
         else:
             values = self._read_field(self.mapping.fields[name], chosen, frames)
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and that is refused
+            values = values.astype(self.mapping.dtype, copy=False)
         require_finite(values, name, f"'{self.place}'", chosen)
         return values
 

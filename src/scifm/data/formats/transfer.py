@@ -136,7 +136,7 @@ def _doubt(contents: Contents, system: System | None) -> str | None:
     if system is None:
         return "no system known here has so many coefficients"
     fields, table = contents.arrays["fields"], contents.arrays["tensor"]
-    if not fields.shape[0] or min(fields.shape[2:]) < 2:  # noqa: PLR2004
+    if not fields.shape[0] or min(fields.shape[2:]) < 2:
         raise DataError(
             f"'{contents.path}' holds no samples, or fewer than 2 points along an axis: 'fields' has shape "
             f"{tuple(fields.shape)}."
@@ -147,8 +147,6 @@ def _doubt(contents: Contents, system: System | None) -> str | None:
     except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
         raise unreadable(contents.path, TransferFormat.title, error) from error
     forcing, solution = torch.from_numpy(sample)[:, :, None].split(1, dim=1)
-    if min(sample.shape[2:]) < 2:
-        raise ConfigError(f"'{contents.path}' needs at least 2 points on both axes; 'fields' has shape {fields.shape}.")
     grid = Grid((sample.shape[2], sample.shape[3]), (1.0, 1.0), (True, True))
     batch = Batch(system.signature, grid, forcing, torch.from_numpy(row), solution)
     residual = (system.residual(batch).norm() / forcing.norm()).item()
