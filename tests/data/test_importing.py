@@ -243,9 +243,9 @@ def test_what_cannot_be_opened_is_refused(memory, path, tmp_path):
     (tmp_path / "words.txt").write_text("words")
     with pytest.raises(StoreError, match=r"of no format that can be imported\. Known are"):
         open_data(tmp_path / "words.txt")
-    (tmp_path / "half.nc").write_bytes(b"\x89HDF\r\n\x1a\nand then nothing")
+    (tmp_path / "half.bin").write_bytes(b"\x89HDF\r\n\x1a\nand then nothing")
     with pytest.raises(StoreError, match=r"cannot be read as HDF5: it is truncated"):
-        open_data(tmp_path / "half.nc")
+        open_data(tmp_path / "half.bin")
     with pytest.raises(ConfigError, match=r"'memry' is unknown\. Did you mean 'memory'"):
         open_data(path, proposed(memory, path, format="memry"))
 

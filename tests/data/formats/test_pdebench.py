@@ -12,7 +12,7 @@ import pytest
 
 from scifm.data.formats.pdebench import PDEBenchFormat
 from scifm.data.importing import import_data, open_data
-from scifm.errors import ConfigError, DataError
+from scifm.errors import ConfigError, DataError, StoreError
 
 NUM, FRAMES, X, Y, Z = 4, 3, 8, 10, 9
 ALL = {"train": 1.0}
@@ -311,6 +311,16 @@ def test_what_does_not_fit_is_told_in_one_line(change, error, message, tmp_path)
     with pytest.raises(error, match=message) as told:
         open_data(write(tmp_path / "a.hdf5", scalar() | change))
     assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("odd", [np.full((NUM, FRAMES, X), b"ab"), np.full((NUM, FRAMES, X), 1j), np.float32(1)])
+def test_arrays_that_hold_no_real_numbers_are_not_ours(odd, tmp_path):
+    path = write(tmp_path / "a.hdf5", scalar() | {"tensor": odd})
+    assert PDEBenchFormat().sniff(path) is None
+    with pytest.raises(StoreError, match="none of PDEBench's five layouts; it holds t-coordinate, tensor"):
+        PDEBenchFormat().read(path)
+    with pytest.raises(ConfigError, match="tells no times"):
+        open_data(write(tmp_path / "b.hdf5", scalar() | {"t-coordinate": np.full(FRAMES, b"ab")}))
 
 
 def test_missing_times_are_asked_for(tmp_path):

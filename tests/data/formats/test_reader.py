@@ -218,6 +218,17 @@ def test_a_read_that_fails_and_a_number_that_is_none_say_where():
         reader.read("u", slice(0, 2), slice(0, 7))
 
 
+@pytest.mark.parametrize("values", [np.full((5, 7, 4), "words"), np.full((5, 7, 4), 1j)])
+def test_what_is_no_real_number_is_refused(values):
+    u, fields = numbered("trajectory", "time", "x"), one("trajectory", "time", "x")
+    with pytest.raises(ConfigError, match="The array 'u' is of type"):
+        check_mapping(contents(u=values), mapping(fields))
+    with pytest.raises(ConfigError, match="The array 't' is of type"):
+        check_mapping(contents(u=u, t=values[0, :, 0]), mapping(fields, time="t"))
+    with pytest.raises(ConfigError, match="The array 'D' is of type"):
+        check_mapping(contents(u=u, D=values[:, 0, 0]), mapping(fields, coefficients={"D": "D"}))
+
+
 def test_joined_and_stacked_arrays_are_read_in_blocks():
     parts = [np.arange(4).reshape(2, 2), np.arange(4, 10).reshape(3, 2)]
     joined = Concatenated(parts)

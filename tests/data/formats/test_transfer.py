@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from scifm.data.formats.find import find_format
 from scifm.data.formats.transfer import TransferFormat
 from scifm.data.importing import import_data, open_data
 from scifm.errors import DataError, StoreError
@@ -132,8 +131,6 @@ def test_a_file_of_another_shape_is_not_ours(tmp_path):
     assert TransferFormat().sniff(path) is None
     with pytest.raises(StoreError, match="needs 'fields' of shape"):
         TransferFormat().read(path)
-    with pytest.raises(StoreError, match="of no format that can be imported"):
-        find_format(path)
 
 
 def test_an_empty_file_and_an_empty_folder_are_refused(tmp_path):

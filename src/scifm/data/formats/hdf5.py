@@ -15,7 +15,7 @@ from scifm.data.formats.format import unreadable
 from scifm.data.well import OpenFiles
 from scifm.errors import StoreError
 
-__all__ = ["Hdf5Array", "open_hdf5", "read_numbers", "refuse_damaged"]
+__all__ = ["Hdf5Array", "holds_numbers", "open_hdf5", "read_numbers", "refuse_damaged"]
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
@@ -46,6 +46,11 @@ class Hdf5Array:
     def of(cls, files: OpenFiles, path: Path, data: h5py.Dataset) -> Hdf5Array:
         """Return the array of an open data set."""
         return cls(files, path, str(data.name), tuple(data.shape), data.dtype)
+
+
+def holds_numbers(node: object) -> bool:
+    """Return whether something in an HDF5 file is an array of real numbers with at least one axis."""
+    return isinstance(node, h5py.Dataset) and bool(node.shape) and node.dtype.kind in "fiub"
 
 
 def open_hdf5(path: Path) -> h5py.File:

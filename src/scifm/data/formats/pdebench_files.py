@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 
 from scifm.data.formats.contents import WHOLE, Contents, LazyArray, Stacked
-from scifm.data.formats.hdf5 import Hdf5Array, open_hdf5, read_numbers
+from scifm.data.formats.hdf5 import Hdf5Array, holds_numbers, open_hdf5, read_numbers
 from scifm.data.formats.members import group_by_split, join_arrays
 from scifm.data.well import OpenFiles
 from scifm.errors import DataError, StoreError
@@ -57,17 +57,16 @@ def layout_of(names: set[str]) -> str | None:
     return "groups" if {"data", "t"} <= names else None
 
 
-def _seeds(file: h5py.File) -> list[str]:
-    """Return the groups of seeds, in order."""
-    return sorted(name for name in file if name.isdecimal() and f"{name}/data" in file and f"{name}/grid/t" in file)
+def _is_seed(file: h5py.File, name: str) -> bool:
+    return name.isdecimal() and all(holds_numbers(file.get(f"{name}/{part}")) for part in ("data", "grid/t"))
 
 
 def layout_of_file(file: h5py.File) -> str | None:
     """Return the layout of an open file, or None."""
-    layout = layout_of({name for name in file if isinstance(file.get(name), h5py.Dataset)})
+    layout = layout_of({name for name in file if holds_numbers(file.get(name))})
     if layout not in (None, "groups"):
         return layout
-    return "groups" if _seeds(file) else None
+    return "groups" if any(_is_seed(file, name) for name in file) else None
 
 
 @dataclass(frozen=True)
@@ -110,8 +109,10 @@ def _told(config: str) -> dict[str, float]:
 def _read_flat(file: h5py.File, path: Path, opened: OpenFiles, layout: str) -> _Piece:
     """Read a file that holds all trajectories in arrays of its root."""
     wanted = (*ARRAYS[layout], *(name for names in COORDINATES.values() for name in names))
-    arrays: dict[str, LazyArray] = {name: Hdf5Array.of(opened, path, file[name]) for name in wanted if name in file}
-    count = int(arrays[ARRAYS[layout][0]].shape[0]) if arrays[ARRAYS[layout][0]].shape else 0
+    arrays: dict[str, LazyArray] = {
+        name: Hdf5Array.of(opened, path, file[name]) for name in wanted if holds_numbers(file.get(name))
+    }
+    count = int(arrays[ARRAYS[layout][0]].shape[0])
     told = {name: value for name, value in read_numbers(file.attrs).items() if name not in _NO_CONSTANTS}
     told |= _told(_config(file))
     constants = {name: np.full(count, value) for name, value in told.items()}
@@ -143,7 +144,7 @@ def _walls(layout: str, path: Path, config: str) -> bool | None:
 
 def _read_seeds(file: h5py.File, path: Path, opened: OpenFiles) -> _Piece:
     """Read a file with one group a trajectory."""
-    seeds = _seeds(file)
+    seeds = sorted(name for name in file if _is_seed(file, name))
     data = [Hdf5Array.of(opened, path, file[f"{seed}/data"]) for seed in seeds]
     times = [Hdf5Array.of(opened, path, file[f"{seed}/grid/t"]) for seed in seeds]
     for own in (data, times):
@@ -155,7 +156,7 @@ def _read_seeds(file: h5py.File, path: Path, opened: OpenFiles) -> _Piece:
             )
     first = file[f"{seeds[0]}/grid"]
     arrays: dict[str, LazyArray] = {"data": Stacked(data), "t": Stacked(times)}
-    arrays |= {axis: Hdf5Array.of(opened, path, first[axis]) for axis in _SPACE if axis in first}
+    arrays |= {axis: Hdf5Array.of(opened, path, first[axis]) for axis in _SPACE if holds_numbers(first.get(axis))}
     told = [_told(_config(file[seed])) for seed in seeds]
     names = [name for name in told[0] if all(name in own for own in told)]
     constants = {name: np.array([own[name] for own in told]) for name in names}

@@ -23,7 +23,13 @@ _CONTIGUOUS = 1
 def _array(arrays: Mapping[str, LazyArray], name: str, what: str) -> LazyArray:
     if name not in arrays:
         raise ConfigError(f"Array of {what}: {suggest(name, arrays)}")
-    return arrays[name]
+    return _real(arrays[name], name)
+
+
+def _real(array: LazyArray, name: str) -> LazyArray:
+    if np.dtype(array.dtype).kind not in "fiub":
+        raise ConfigError(f"The array '{name}' is of type {array.dtype}; only arrays of real numbers can be used.")
+    return array
 
 
 def _lengths(array: LazyArray, entry: FieldMapping, what: str) -> dict[str, int]:
@@ -91,7 +97,7 @@ def _coefficient(
         return np.full(count, contents.attributes[entry.array], dtype=np.float64)
     if entry.array not in arrays:
         raise ConfigError(f"Coefficient '{name}': {suggest(entry.array, [*arrays, *contents.attributes])}")
-    array = arrays[entry.array]
+    array = _real(arrays[entry.array], entry.array)
     if int(np.prod(array.shape, dtype=np.int64)) > 64 * max(count, 1):  # a field, not a table of numbers
         raise ConfigError(
             f"Coefficient '{name}': '{entry.array}' has shape {tuple(array.shape)}, not one number a trajectory."

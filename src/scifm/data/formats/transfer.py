@@ -31,7 +31,7 @@ import torch
 
 from scifm.data.formats.contents import Contents, LazyArray
 from scifm.data.formats.format import Format, files_under, unreadable
-from scifm.data.formats.hdf5 import Hdf5Array, open_hdf5
+from scifm.data.formats.hdf5 import Hdf5Array, holds_numbers, open_hdf5
 from scifm.data.formats.mapping import CoefficientMapping, DataMapping, FieldMapping
 from scifm.data.formats.members import group_by_split, join_arrays
 from scifm.data.well import OpenFiles
@@ -55,9 +55,9 @@ _SOLVES = 0.02  # residual over source; float32 leaves about 1e-3, a wrong sign 
 
 def _is_ours(file: h5py.File) -> bool:
     fields, tensor = file.get("fields"), file.get("tensor")
-    if not isinstance(fields, h5py.Dataset) or fields.ndim != len(_AXES) or fields.shape[1] != 2:
+    if not holds_numbers(fields) or fields.ndim != len(_AXES) or fields.shape[1] != 2:
         return False
-    return tensor is None or (isinstance(tensor, h5py.Dataset) and tensor.ndim == 2 and len(tensor) == len(fields))
+    return tensor is None or (holds_numbers(tensor) and tensor.ndim == 2 and len(tensor) == len(fields))
 
 
 class TransferFormat(Format):
