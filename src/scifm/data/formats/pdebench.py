@@ -121,7 +121,7 @@ class _Proposal:
                     )
 
     def _coordinate(self, axis: str) -> str | None:
-        return next((name for name in COORDINATES.get(axis, ()) if name in self.arrays), None)
+        return self.contents.coordinates.get(axis)
 
     def mapping(self) -> DataMapping:
         fields = self._fields()

@@ -203,6 +203,7 @@ def join_files(path: Path, files: tuple[Path, ...]) -> Contents:
         parts=parts,
         attributes={name: float(values[name][0]) for name in names if name in alike},
         axes=first.axes,
+        coordinates=_told_coordinates(first),
         periodic=dict.fromkeys(space, not first.walls) if len(told) == 1 and first.walls is not None else {},
         close=opened.close,
     )
@@ -242,6 +243,11 @@ def _coordinates_in(piece: _Piece) -> list[str]:
     """Return the coordinates that are told once a file; times told by trajectory are compared when they are used."""
     names = [name for names in COORDINATES.values() for name in names]
     return [name for name in names if name in piece.arrays and len(piece.arrays[name].shape) == 1]
+
+
+def _told_coordinates(piece: _Piece) -> dict[str, str]:
+    found = {axis: [name for name in names if name in piece.arrays] for axis, names in COORDINATES.items()}
+    return {axis: names[0] for axis, names in found.items() if names}
 
 
 def _whole(array: LazyArray) -> np.ndarray:
