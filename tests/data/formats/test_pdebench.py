@@ -82,6 +82,7 @@ def test_scalar_in_one_dimension(tmp_path):
     assert store.signature.coefficients == ("beta",)
     assert store.card.times == (0.0, 0.5, 1.0)
     assert store.grid.num_points == (X,)
+    assert PDEBenchFormat().read(path).coordinates == {"x": "x-coordinate", "time": "t-coordinate"}
     split = store.split("train")
     batch = split.load()
     assert batch.num_samples == NUM * (FRAMES - 1)

@@ -61,7 +61,7 @@ def open_hdf5(path: Path) -> h5py.File:
     """
     try:
         return h5py.File(path, "r")
-    except (OSError, RuntimeError, KeyError) as error:
+    except (OSError, RuntimeError, KeyError, ValueError) as error:
         raise unreadable(path, "HDF5", error) from error
 
 

@@ -66,7 +66,7 @@ class PDEBenchFormat(Format):
             for file in files_under(path, _ENDINGS):
                 with h5py.File(file, "r") as opened:
                     layouts.add(layout_of_file(opened))
-        except (OSError, RuntimeError, KeyError):  # truncated or not HDF5: not for us to say
+        except (OSError, RuntimeError, KeyError, ValueError):  # truncated or not HDF5: not for us to say
             return None
         if not layouts or None in layouts:
             return None
@@ -78,7 +78,7 @@ class PDEBenchFormat(Format):
             raise StoreError(f"'{path}' holds no file that ends in {' or '.join(_ENDINGS)}.")
         try:
             return join_files(path, files)
-        except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
+        except (RuntimeError, KeyError, ValueError) as error:  # what h5py says of damaged parts of a file
             if isinstance(error, DataError):
                 raise
             raise unreadable(path, self.title, error) from error
@@ -121,7 +121,7 @@ class _Proposal:
                     )
 
     def _coordinate(self, axis: str) -> str | None:
-        return self.contents.coordinates.get(axis)
+        return next((name for name in COORDINATES.get(axis, ()) if name in self.arrays), None)
 
     def mapping(self) -> DataMapping:
         fields = self._fields()

@@ -63,10 +63,10 @@ def _is_seed(file: h5py.File, name: str) -> bool:
 
 def layout_of_file(file: h5py.File) -> str | None:
     """Return the layout of an open file, or None."""
-    layout = layout_of({name for name in file if holds_numbers(file.get(name))})
+    layout = layout_of({str(name) for name in file if holds_numbers(file.get(name))})
     if layout not in (None, "groups"):
         return layout
-    return "groups" if any(_is_seed(file, name) for name in file) else None
+    return "groups" if any(_is_seed(file, str(name)) for name in file) else None
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def _walls(layout: str, path: Path, config: str) -> bool | None:
 
 def _read_seeds(file: h5py.File, path: Path, opened: OpenFiles) -> _Piece:
     """Read a file with one group a trajectory."""
-    seeds = sorted(name for name in file if _is_seed(file, name))
+    seeds = sorted(str(name) for name in file if _is_seed(file, str(name)))
     data = [Hdf5Array.of(opened, path, file[f"{seed}/data"]) for seed in seeds]
     times = [Hdf5Array.of(opened, path, file[f"{seed}/grid/t"]) for seed in seeds]
     for own in (data, times):
@@ -213,8 +213,9 @@ def _read_file(path: Path, opened: OpenFiles) -> _Piece:
     with open_hdf5(path) as file:
         layout = layout_of_file(file)
         if layout is None:
+            held = ", ".join(sorted(map(str, file))[:8]) or "nothing"
             raise StoreError(
-                f"'{path}' has none of PDEBench's five layouts; it holds {', '.join(sorted(file)[:8]) or 'nothing'}. "
+                f"'{path}' has none of PDEBench's five layouts; it holds {held}. "
                 "Leave out format to have it looked up, or look with 'scifm inspect'."
             )
         return _read_seeds(file, path, opened) if layout == "groups" else _read_flat(file, path, opened, layout)
@@ -246,7 +247,9 @@ def _coordinates_in(piece: _Piece) -> list[str]:
 
 
 def _told_coordinates(piece: _Piece) -> dict[str, str]:
-    found = {axis: [name for name in names if name in piece.arrays] for axis, names in COORDINATES.items()}
+    """Return the coordinates by axis; times told by trajectory have two axes and are not among them."""
+    once = _coordinates_in(piece)
+    found = {axis: [name for name in names if name in once] for axis, names in COORDINATES.items()}
     return {axis: names[0] for axis, names in found.items() if names}
 
 

@@ -73,7 +73,7 @@ class TransferFormat(Format):
                 with h5py.File(file, "r") as opened:
                     if not _is_ours(opened):
                         return None
-        except (OSError, RuntimeError, KeyError):  # truncated or not HDF5: not for us to say
+        except (OSError, RuntimeError, KeyError, ValueError):  # truncated or not HDF5: not for us to say
             return None
         return "HDF5 with 'fields' (n, 2, ny, nx) and 'tensor'" if files else None
 
@@ -82,7 +82,10 @@ class TransferFormat(Format):
         if not files:
             raise StoreError(f"'{path}' holds no file that ends in {' or '.join(_ENDINGS)}.")
         opened = OpenFiles(open_hdf5)
-        arrays = {file: self._arrays(opened, file) for file in files}
+        try:
+            arrays = {file: self._arrays(opened, file) for file in files}
+        except (RuntimeError, KeyError, ValueError) as error:  # what h5py says of damaged parts of a file
+            raise unreadable(path, self.title, error) from error
         parts = {
             part: join_arrays(own, [arrays[file] for file in own], along_first=_ARRAYS)
             for part, own in group_by_split(path, files).items()
