@@ -229,12 +229,8 @@ class _Copy:
             place, rows = row - chunk.rows.start, slice(row, row + 1)
             for name in self.signature.fields:
                 if self.card.times is None or name not in self.signature.outputs:
-                    self._put(file, layout, name, reader.read(name, rows, None), place, 0)
+                    layout.fill(file, name, reader.read(name, rows, None), first=place)
                     continue
                 for frame in range(0, self.num_frames, frames_at_once):
                     block = slice(frame, min(frame + frames_at_once, self.num_frames))
-                    self._put(file, layout, name, reader.read(name, rows, block), place, frame)
-
-    def _put(self, file: h5py.File, layout: Layout, name: str, values: np.ndarray, place: int, frame: int) -> None:
-        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and that is refused
-            layout.fill(file, name, values.astype(self.dtype, copy=False), first=place, frame=frame)
+                    layout.fill(file, name, reader.read(name, rows, block), first=place, frame=frame)

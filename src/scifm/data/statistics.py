@@ -19,6 +19,8 @@ from scifm.fields.batch import Batch
 
 __all__ = ["Statistics", "Summary", "summarize"]
 
+_LARGEST = 1e150
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -145,7 +147,7 @@ def summarize(batches: Iterable[Batch]) -> Statistics:
     A state counts as it stands in the inputs: the last frame of a trajectory, which is only ever a target, is left out.
 
     Raises:
-        DataError: if there is no sample.
+        DataError: if there is no sample, or a number is so large that its square is none.
         SignatureError: if the batches differ in signature, or have no targets.
     """
     gatherers: dict[str, dict[str, _Gatherer]] = {"field": {}, "coefficient": {}, "change": {}}
@@ -158,6 +160,7 @@ def summarize(batches: Iterable[Batch]) -> Statistics:
             continue
         num_samples += batch.num_samples
         for role, name, values in _quantities(batch):
+            _require_moderate(name, values)
             gatherers[role].setdefault(name, _Gatherer()).add(values.flatten(1))
     if signature is None or not num_samples:
         raise DataError("Statistics need at least one sample; none was given.")
@@ -166,6 +169,15 @@ def summarize(batches: Iterable[Batch]) -> Statistics:
     )
     still = {name: fields[name] for name in signature.outputs if name not in signature.state}
     return Statistics(fields, coefficients, {name: (changes | still)[name] for name in signature.outputs}, num_samples)
+
+
+def _require_moderate(name: str, values: Tensor) -> None:
+    largest = float(values.abs().max())
+    if largest > _LARGEST:
+        raise DataError(
+            f"'{name}' reaches {largest:.3g}; sizes above {_LARGEST:g} cannot be squared, so nothing can be learned "
+            "from them. Give the data in other units, or leave those samples out."
+        )
 
 
 def _quantities(batch: Batch) -> Iterator[tuple[str, str, Tensor]]:

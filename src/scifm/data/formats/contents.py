@@ -63,7 +63,7 @@ class Concatenated:
         self.shape = (sum(part.shape[0] for part in self.parts), *self.parts[0].shape[1:])
 
     def __getitem__(self, index: Index) -> np.ndarray:
-        pieces = _overlaps(index[0], [part.shape[0] for part in self.parts])
+        pieces = _overlaps(index[0], [part.shape[0] for part in self.parts]) or [(0, slice(0, 0))]
         blocks = [np.asarray(self.parts[place][where, *index[1:]]) for place, where in pieces]
         return np.concatenate(blocks) if len(blocks) != 1 else blocks[0]
 
@@ -81,7 +81,10 @@ class Stacked:
         self.shape = (len(self.parts), *self.parts[0].shape)
 
     def __getitem__(self, index: Index) -> np.ndarray:
-        return np.stack([np.asarray(part[index[1:]]) for part in self.parts[index[0]]])
+        chosen = self.parts[index[0]]
+        if not chosen:
+            return np.asarray(self.parts[0][index[1:]])[None][:0]
+        return np.stack([np.asarray(part[index[1:]]) for part in chosen])
 
 
 def nothing_to_close() -> None:
@@ -97,7 +100,8 @@ class Contents:
         files: every file that was found, in order.
         parts: arrays by name, by part: ``train``, ``valid``, ``test``, or `WHOLE` where the file is not split.
         attributes: single numbers by name, such as a viscosity told once for the whole file.
-        axes: names of an array's axes where the file tells them.
+        axes: names of an array's axes where the file tells them; the file's own name for an axis of unknown meaning.
+        coordinates: name of the array that holds the positions along an axis, or the times, where the file tells it.
         periodic: whether an axis wraps around, where the file tells it.
         remarks: what a user should know about this file.
         close: closes what is open.
@@ -108,6 +112,7 @@ class Contents:
     parts: Mapping[str, Mapping[str, LazyArray]]
     attributes: Mapping[str, float] = field(default_factory=dict)
     axes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    coordinates: Mapping[str, str] = field(default_factory=dict)
     periodic: Mapping[str, bool] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
     close: Callable[[], None] = nothing_to_close

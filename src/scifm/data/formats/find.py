@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from scifm.data.formats import FORMATS
-from scifm.data.formats.format import Format
+from scifm.data.formats.format import Format, files_under
+from scifm.data.formats.hdf5 import refuse_damaged
 from scifm.errors import StoreError
 
 __all__ = ["find_format"]
@@ -15,12 +16,13 @@ def find_format(path: Path) -> Format:
     """Return the format of a file or folder.
 
     Raises:
-        StoreError: if nothing is there, or no format knows it; says what is known.
+        StoreError: if nothing is there, or no format knows it; says what is known, or that a file is damaged.
     """
     if not path.exists():
         raise StoreError(f"There is nothing at '{path}'. Give a file, or a folder of files that belong together.")
     for form in FORMATS.values():
         if form.sniff(path) is not None:
             return form
+    refuse_damaged(files_under(path, ("",)))
     known = "; ".join(f"{form.name}: {form.title}" for form in FORMATS.values())
     raise StoreError(f"'{path}' is of no format that can be imported. Known are {known}.")

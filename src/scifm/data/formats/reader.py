@@ -23,7 +23,13 @@ _CONTIGUOUS = 1
 def _array(arrays: Mapping[str, LazyArray], name: str, what: str) -> LazyArray:
     if name not in arrays:
         raise ConfigError(f"Array of {what}: {suggest(name, arrays)}")
-    return arrays[name]
+    return _real(arrays[name], name)
+
+
+def _real(array: LazyArray, name: str) -> LazyArray:
+    if np.dtype(array.dtype).kind not in "fiub":
+        raise ConfigError(f"The array '{name}' is of type {array.dtype}; only arrays of real numbers can be used.")
+    return array
 
 
 def _lengths(array: LazyArray, entry: FieldMapping, what: str) -> dict[str, int]:
@@ -91,7 +97,7 @@ def _coefficient(
         return np.full(count, contents.attributes[entry.array], dtype=np.float64)
     if entry.array not in arrays:
         raise ConfigError(f"Coefficient '{name}': {suggest(entry.array, [*arrays, *contents.attributes])}")
-    array = arrays[entry.array]
+    array = _real(arrays[entry.array], entry.array)
     if int(np.prod(array.shape, dtype=np.int64)) > 64 * max(count, 1):  # a field, not a table of numbers
         raise ConfigError(
             f"Coefficient '{name}': '{entry.array}' has shape {tuple(array.shape)}, not one number a trajectory."
@@ -134,7 +140,7 @@ def frame_times(contents: Contents, mapping: DataMapping) -> tuple[float, ...] |
             )
         values = np.asarray(array[tuple(slice(0, n) for n in array.shape)], dtype=np.float64)
         values = values.reshape(-1, values.shape[-1])
-        if not np.allclose(values, values[:1], rtol=1e-5, atol=0):
+        if not np.allclose(values, values[:1], rtol=1e-5, atol=0, equal_nan=True):
             raise DataError(f"The times '{mapping.time}' differ between trajectories; resample them to common ones.")
         times = values[0, :num_frames]  # some writers store the end of the last interval too
     kept = times[:: mapping.every]
@@ -190,6 +196,8 @@ class MappedReader(Reader):
             values = self._coefficients[name][chosen]
         else:
             values = self._read_field(self.mapping.fields[name], chosen, frames)
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and that is refused
+            values = values.astype(self.mapping.dtype, copy=False)
         require_finite(values, name, f"'{self.place}'", chosen)
         return values
 
