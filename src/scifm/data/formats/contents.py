@@ -97,7 +97,8 @@ class Contents:
         files: every file that was found, in order.
         parts: arrays by name, by part: ``train``, ``valid``, ``test``, or `WHOLE` where the file is not split.
         attributes: single numbers by name, such as a viscosity told once for the whole file.
-        axes: names of an array's axes where the file tells them.
+        axes: names of an array's axes where the file tells them; the file's own name for an axis of unknown meaning.
+        coordinates: name of the array that holds the positions along an axis, or the times, where the file tells it.
         periodic: whether an axis wraps around, where the file tells it.
         remarks: what a user should know about this file.
         close: closes what is open.
@@ -108,6 +109,7 @@ class Contents:
     parts: Mapping[str, Mapping[str, LazyArray]]
     attributes: Mapping[str, float] = field(default_factory=dict)
     axes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    coordinates: Mapping[str, str] = field(default_factory=dict)
     periodic: Mapping[str, bool] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
     close: Callable[[], None] = nothing_to_close
