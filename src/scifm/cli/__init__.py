@@ -10,7 +10,7 @@ import sys
 
 from rich.markup import escape
 
-from scifm.cli import plan_verb, run_verbs, study_verbs  # noqa: F401 - the verbs join the application when they are read
+from scifm.cli import data_verbs, plan_verb, run_verbs, study_verbs  # noqa: F401 - the verbs join the application when they are read
 from scifm.cli.app import app, console
 from scifm.errors import SciFMError
 

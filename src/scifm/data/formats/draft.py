@@ -304,8 +304,8 @@ class _Drafting:
             if guess.repeated_end:
                 repeated.append(axis)
             if not guess.sure:
-                self.defects.append(f"Whether {axis} wraps around is not known ({guess.told}).")
-            told.append(f"{axis}: {guess.told}")
+                self.defects.append(f"Whether {axis} wraps around is not known; walls were assumed.")
+            told.append(f"{axis} {guess.told}")
             extent[axis] = self._extent(axis, guess)
         self.notes["periodic"] = "\n".join(told)
         entries: dict[str, Any] = {"extent": extent, "periodic": periodic}

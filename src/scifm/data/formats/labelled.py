@@ -101,6 +101,24 @@ class _File:
         self.attributes: dict[str, float] = {}
         self.remarks: list[str] = []
         self._list()
+        if _is_zarr(path):
+            self._look_for_holes()
+
+    def _look_for_holes(self) -> None:
+        """Say which arrays of a Zarr store lack chunks that would read as a number."""
+        import zarr
+
+        store = zarr.storage.ZipStore(self.path, mode="r") if self.path.is_file() else self.path
+        group = zarr.open_group(store, mode="r")
+        for name in self.arrays:
+            array = group[name]
+            assert isinstance(array, zarr.Array)
+            absent = array.nchunks - array.nchunks_initialized
+            fill = np.asarray(array.fill_value)
+            if absent and not (fill.dtype.kind == "f" and np.isnan(fill)):
+                self.remarks.append(
+                    f"{absent} of {array.nchunks} chunks of '{name}' are not in '{self.path.name}'; they read as {fill}."
+                )
 
     def _list(self) -> None:
         variables = self.dataset.variables

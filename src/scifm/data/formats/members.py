@@ -116,8 +116,8 @@ def join_arrays(
             ours, theirs = tuple(first.shape)[keep:], tuple(own[name].shape)[keep:]
             if ours != theirs:
                 raise DataError(
-                    f"'{name}' has shape {tuple(first.shape)} in '{files[0]}' and {tuple(own[name].shape)} in "
-                    f"'{file}'. Every file is one trajectory, all of one shape; join files of many trajectories to one first."
+                    f"'{name}' has shape {tuple(first.shape)} in '{files[0]}', {tuple(own[name].shape)} in "
+                    f"'{file}'. Every file is one trajectory, so shapes must agree; join files of many trajectories first."
                 )
         parts = [own[name] for own in arrays]
         if name in shared:

@@ -1,8 +1,8 @@
 """Arrays in ``.npy`` and ``.npz`` files, read block by block.
 
 What lies there uncompressed is mapped into memory. A compressed member of an ``.npz`` is unpacked once, when it is
-first read, into an unnamed temporary file that is mapped: memory stays small and the disk of temporary files (``TMPDIR``)
-needs room for it. Headers are not trusted: what they declare must be what the file has.
+first read, into an unnamed temporary file that is mapped: memory stays small, and the disk of temporary files
+(``TMPDIR``) needs room for it. Headers are not trusted: what they declare must be what the file has.
 """
 
 from __future__ import annotations
