@@ -16,7 +16,7 @@ from scifm.cli.progress import progress_bars
 from scifm.errors import ConfigError
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from rich.progress import Progress, TaskID
 
     from scifm.data.inspection import ArrayReport, Inspection, Outcome
     from scifm.data.store import Store
@@ -30,8 +30,15 @@ MapFile = Annotated[
 
 
 def _bar(progress: Progress, name: str) -> Any:
-    task = progress.add_task(name, total=None, note="")
-    return lambda done, total: progress.update(task, completed=done, total=total)
+    """Return what moves a bar; there is none before something is done, so a refusal stands alone."""
+    tasks: list[TaskID] = []
+
+    def move(done: int, total: int) -> None:
+        if not tasks:
+            tasks.append(progress.add_task(name, total=total, note=""))
+        progress.update(tasks[0], completed=done)
+
+    return move
 
 
 @app.command()
@@ -107,13 +114,8 @@ def _tell_rows(screen: Console, rows: list[tuple[str, str]]) -> None:
 def _array_table(arrays: tuple[ArrayReport, ...]) -> Table:
     split = len({report.part for report in arrays}) > 1
     read = any(report.num_nan is not None for report in arrays)
-    heads = [
-        *(["split"] if split else []),
-        "array",
-        "axes",
-        "type",
-        *(["min", "max", "mean", "NaN, inf"] if read else []),
-    ]
+    measured = ["min", "max", "mean", "NaN, inf"] if read else []
+    heads = [*(["split"] if split else []), "array", "axes", "type", *measured]
     table = Table(*heads)
     for report in arrays:
         cells = [*([report.part] if split else []), report.name, _shape(report), report.dtype]

@@ -17,11 +17,11 @@ from scifm.data.formats import FORMATS
 from scifm.data.formats.contents import WHOLE, Contents, LazyArray
 from scifm.data.formats.draft import Draft, draft_mapping, mapping_toml
 from scifm.data.formats.find import find_format
-from scifm.data.formats.format import Format
+from scifm.data.formats.format import Format, reading
 from scifm.data.formats.mapping import DataMapping
 from scifm.data.importing import open_data
 from scifm.data.store import Store
-from scifm.errors import ConfigError, SciFMError, StoreError, suggest
+from scifm.errors import ConfigError, SciFMError, suggest
 
 __all__ = ["ArrayReport", "Inspection", "Outcome", "choose_mapping", "inspect_data", "measure"]
 
@@ -334,14 +334,8 @@ class _Inspecting:
         reports = []
         for part, name, array in listed:
             axes = self._axes_of(name)
-            try:
+            with reading(self.path, name):
                 measured = measure(array, observe) if read else {}
-            except (OSError, RuntimeError, ValueError, KeyError, IndexError, TypeError) as error:
-                if isinstance(error, StoreError):
-                    raise
-                raise StoreError(
-                    f"'{self.path}' cannot be read: '{name}' is truncated or damaged ({error}). Copy it again."
-                ) from error
             reports.append(ArrayReport(part, name, tuple(array.shape), str(array.dtype), axes, **measured))
         return tuple(reports)
 
@@ -361,7 +355,7 @@ class _Inspecting:
             if bad and report.name in wanted:
                 where = "" if report.part == WHOLE else f" of {report.part}"
                 self.missing.append(
-                    f"'{report.name}'{where} holds {report.num_nan} NaN and {report.num_infinite} infinite numbers, and "
+                    f"'{report.name}'{where} holds {report.num_nan} NaN and {report.num_infinite} infinite numbers; "
                     "only finite ones are allowed: fill them, or leave those trajectories out."
                 )
 

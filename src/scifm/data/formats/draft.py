@@ -18,9 +18,10 @@ import numpy as np
 
 from scifm.config import build_config
 from scifm.data.formats.contents import Contents, LazyArray
+from scifm.data.formats.format import reading
 from scifm.data.formats.guess import Guess, guess_periodic
 from scifm.data.formats.mapping import AXES, SPACE, DataMapping
-from scifm.errors import ConfigError, StoreError
+from scifm.errors import ConfigError
 
 __all__ = ["Draft", "draft_mapping", "guess_axes", "mapping_toml", "periodicity"]
 
@@ -153,12 +154,8 @@ def periodicity(contents: Contents, name: str, axes: tuple[str, ...], axis: str)
     if axis in contents.periodic:
         told = contents.periodic[axis]
         return Guess(told, f"{'periodic' if told else 'walls'}: the file says so")
-    try:
+    with reading(contents.path, name):
         lines = _samples(contents.arrays[name], axes, axis)
-    except (OSError, RuntimeError, ValueError, KeyError, IndexError, TypeError) as error:
-        raise StoreError(
-            f"'{contents.path}' cannot be read: '{name}' is truncated or damaged ({error}). Copy it again."
-        ) from error
     return guess_periodic(lines, 1)
 
 
@@ -317,7 +314,8 @@ class _Drafting:
             self.notes["extent"] = "not told by the file for all axes; 1 assumed"
             self.defects.append(f"The length of {axis} is not known; 1 was assumed.")
             return 1.0
-        points = np.asarray(self.arrays[name][(slice(0, self.arrays[name].shape[0]),)], dtype=np.float64)
+        with reading(self.contents.path, name):
+            points = np.asarray(self.arrays[name][(slice(0, self.arrays[name].shape[0]),)], dtype=np.float64)
         steps = np.diff(points)
         if not len(steps) or not np.isfinite(points).all() or not abs(points[-1] - points[0]) > 0:
             self.missing.append(f"The coordinate '{name}' does not tell the length of {axis}: write it under extent.")

@@ -10,7 +10,7 @@ Classic NetCDF is read by SciPy alone: other libraries read zeros where a file w
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from scifm.data.formats.format import Format, unreadable
 from scifm.data.formats.mapping import SPACE, DataMapping
 from scifm.data.formats.members import NumberArray, group_by_split, join_arrays, joined_attributes
 from scifm.data.formats.numpy_files import NUMBERS
+from scifm.data.formats.zarr_checks import check_chunks
 from scifm.errors import ConfigError, DataError, StoreError
 
 if TYPE_CHECKING:
@@ -100,25 +101,13 @@ class _File:
         self.periodic: dict[str, bool] = {}
         self.attributes: dict[str, float] = {}
         self.remarks: list[str] = []
-        self._list()
-        if _is_zarr(path):
-            self._look_for_holes()
-
-    def _look_for_holes(self) -> None:
-        """Say which arrays of a Zarr store lack chunks that would read as a number."""
-        import zarr
-
-        store = zarr.storage.ZipStore(self.path, mode="r") if self.path.is_file() else self.path
-        group = zarr.open_group(store, mode="r")
-        for name in self.arrays:
-            array = group[name]
-            assert isinstance(array, zarr.Array)
-            absent = array.nchunks - array.nchunks_initialized
-            fill = np.asarray(array.fill_value)
-            if absent and not (fill.dtype.kind == "f" and np.isnan(fill)):
-                self.remarks.append(
-                    f"{absent} of {array.nchunks} chunks of '{name}' are not in '{self.path.name}'; they read as {fill}."
-                )
+        try:
+            self._list()
+            if _is_zarr(path):
+                self.remarks += check_chunks(path, self.arrays)
+        except Exception as error:  # each engine has errors of its own
+            self.dataset.close()
+            raise unreadable(path, "Zarr" if _is_zarr(path) else "NetCDF", error) from error
 
     def _list(self) -> None:
         variables = self.dataset.variables
@@ -212,7 +201,7 @@ class Labelled(Format):
             coordinates=first.coordinates,
             periodic=first.periodic,
             remarks=tuple(dict.fromkeys(remark for file in files.values() for remark in file.remarks)),
-            close=_closing([file.dataset for file in files.values()]),
+            close=partial(_close, [file.dataset for file in files.values()]),
         )
 
     @staticmethod
@@ -233,12 +222,9 @@ class Labelled(Format):
         return draft_mapping(contents, self.name).complete()
 
 
-def _closing(datasets: list[Any]) -> Callable[[], None]:
-    def close() -> None:
-        for dataset in datasets:
-            dataset.close()
-
-    return close
+def _close(datasets: list[Any]) -> None:
+    for dataset in datasets:
+        dataset.close()
 
 
 def _is_zarr(path: Path) -> bool:

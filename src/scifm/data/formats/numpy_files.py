@@ -13,6 +13,7 @@ import os
 import shutil
 import tempfile
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -119,7 +120,10 @@ class PackedArray:
             archive.open(self.member) as packed,
             tempfile.TemporaryFile() as handle,
         ):
-            shutil.copyfileobj(packed, handle, _STEP)  # the archive's checksum is compared at its end
+            try:
+                shutil.copyfileobj(packed, handle, _STEP)  # the archive's checksum is compared at its end
+            except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+                raise OSError(str(error)) from error
             handle.flush()
             return _map(handle, self.header, self.header.num_bytes)
 
