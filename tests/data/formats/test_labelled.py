@@ -127,7 +127,7 @@ def test_a_damaged_chunk_of_zarr_is_noticed(tmp_path):
     dataset().to_zarr(path, zarr_format=3, consolidated=False)
     chunk = path / "u" / "c/0/0/0/0"
     chunk.write_bytes(chunk.read_bytes()[:50])
-    with pytest.raises(StoreError, match="'u'.* is truncated or damaged") as caught:
+    with pytest.raises(StoreError, match=r"'u'.* is truncated or damaged") as caught:
         open_data(path)
     told(caught.value)
 

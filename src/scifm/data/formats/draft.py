@@ -239,7 +239,7 @@ class _Drafting:
             self._refuse_unknown(array)
             role = ("state" if array in evolving else "input") if evolving else "output"
             entry = {"array": array, "axes": list(self.axes[array]), "role": role}
-            for name, channel in self._names(array, chosen):
+            for name, channel in self._names(array):
                 fields[name] = entry | channel
                 for key in ("axes", "role"):
                     if f"fields.{array}.{key}" in self.notes:
@@ -258,11 +258,16 @@ class _Drafting:
                 )
                 self.notes[f"fields.{array}.axes"] = f"write an axis instead of '{axis}'"
 
-    def _names(self, array: str, others: list[str]) -> list[tuple[str, dict[str, int]]]:
-        """Return the name or, along a channel axis, the names of the fields in an array."""
+    def _short(self, array: str) -> str:
+        """Return the name without groups, or, where another array is called so too, with them."""
         short = array.rpartition("/")[2]
-        if [other.rpartition("/")[2] for other in others].count(short) > 1:
-            short = array.replace("/", "_").strip("_")
+        if [other.rpartition("/")[2] for other in self.axes].count(short) > 1:
+            return array.replace("/", "_").strip("_")
+        return short
+
+    def _names(self, array: str) -> list[tuple[str, dict[str, int]]]:
+        """Return the name or, along a channel axis, the names of the fields in an array."""
+        short = self._short(array)
         if "channel" not in self.axes[array]:
             return [(short, {})]
         count = self._length(array, "channel")
@@ -333,7 +338,7 @@ class _Drafting:
     def _coefficients(self) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for name, axes in self.axes.items():
-            short = name.rpartition("/")[2]
+            short = self._short(name)
             if axes == ("trajectory",):
                 found[short] = name
             elif axes == ("trajectory", "channel") and self._length(name, "channel") <= _MAX_CHANNELS:
