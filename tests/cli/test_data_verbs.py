@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -141,3 +143,26 @@ def test_interrupted_it_goes_on(file, tmp_path):
     assert second.stdout.count("file\n") == COUNT - len(finished)
     assert before == {path: path.stat().st_mtime_ns for path in finished}
     assert Store.open(tmp_path / "store").splits == {"train": 4, "valid": 1, "test": 1}
+
+
+GUIDE = Path(__file__).resolve().parents[2] / "docs" / "guides" / "your-own-data.md"
+
+
+def test_the_guide_can_be_followed(scifm, tmp_path, monkeypatch):
+    """Every block of the page in its order: what is Python runs, what is a map is written over the drafted one."""
+    monkeypatch.chdir(tmp_path)
+    commands = 0
+    for kind, text in re.findall(r"^```(\w*)\n(.*?)^```", GUIDE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL):
+        if kind == "python":
+            exec(compile(text, GUIDE.name, "exec"), {"__name__": "guide"})
+        elif kind == "toml":
+            Path("map.toml").write_text(text)
+        for line in text.splitlines() if not kind else ():
+            said = scifm(*shlex.split(line)[1:])
+            assert said.status == 0, (line, said.err)
+            assert "Missing" not in said.out, line
+            commands += 1
+    assert commands == 5
+    store = Store.open("stores/waves")
+    assert store.splits == {"train": 6, "valid": 1, "test": 1}
+    assert store.card.equation == "u_t + speed u_x = 0"

@@ -24,7 +24,7 @@ from scifm.data.formats.draft import draft_mapping
 from scifm.data.formats.format import Format, files_under, unreadable
 from scifm.data.formats.mapping import DataMapping
 from scifm.data.formats.members import NumberArray, group_by_split, join_arrays, joined_attributes, split_words
-from scifm.data.formats.numpy_files import NUMBERS, open_npy, open_npz
+from scifm.data.formats.numpy_files import NUMBERS, open_npy, open_npz, single_numbers
 from scifm.errors import DataError, StoreError
 
 __all__ = ["Arrays", "Hdf5Array"]
@@ -169,7 +169,7 @@ def _open(path: Path) -> _Found:
 
 
 def _list_hdf5(path: Path, file: h5py.File, found: _Found) -> None:
-    found.attributes |= _numbers(file.attrs)
+    found.attributes |= single_numbers(file.attrs)
 
     def visit(name: str, node: Any) -> None:
         if not isinstance(node, h5py.Dataset):
@@ -179,7 +179,7 @@ def _list_hdf5(path: Path, file: h5py.File, found: _Found) -> None:
         elif node.external is not None or node.is_virtual:
             found.remarks.append(f"'{name}' of '{path.name}' lies in other files, which are not read; it is left out.")
         elif node.shape == ():
-            found.attributes[name] = float(node[()])
+            found.attributes |= single_numbers({name: node[()]})
         else:
             found.arrays[name] = Hdf5Array(path, name, node.shape, node.dtype)
             labels = [axis_of_name(dimension.label) if dimension.label else None for dimension in node.dims]
@@ -189,10 +189,3 @@ def _list_hdf5(path: Path, file: h5py.File, found: _Found) -> None:
                 found.remarks.append(f"'{name}' of '{path.name}' was never written; it reads as {node.fillvalue}.")
 
     file.visititems(visit)
-
-
-def _numbers(attributes: Mapping[str, Any]) -> dict[str, float]:
-    """Return the attributes that are one real number."""
-    values = {name: np.asarray(value) for name, value in attributes.items()}
-    single = {name: value for name, value in values.items() if value.size == 1 and value.dtype.kind in "fiu"}
-    return {name: float(value.reshape(-1)[0]) for name, value in single.items()}

@@ -54,7 +54,8 @@ def guess_periodic(block: np.ndarray, axis: int) -> Guess:
         return _unsure(f"{rows.shape[1]} points are too few to see it")
     spread = _rms(rows - rows.mean())
     steps = np.diff(rows, axis=1)
-    usual_step, usual_bend = _rms(steps), _rms(np.diff(steps, axis=1))
+    usual_step = _rms(steps)
+    usual_bend = max(_rms(np.diff(steps, axis=1)), 1e-9 * usual_step)  # straight lines do not bend at all
     if usual_step <= 1e-12 * max(abs(float(rows.mean())), spread, 1e-300):
         return _unsure("the samples looked at do not vary along it")
     if usual_step > _ROUGH * spread:

@@ -23,7 +23,7 @@ from scifm.data.formats.draft import draft_mapping
 from scifm.data.formats.format import Format, unreadable
 from scifm.data.formats.mapping import SPACE, DataMapping
 from scifm.data.formats.members import NumberArray, group_by_split, join_arrays, joined_attributes
-from scifm.data.formats.numpy_files import NUMBERS
+from scifm.data.formats.numpy_files import NUMBERS, single_numbers
 from scifm.data.formats.zarr_checks import check_chunks
 from scifm.errors import ConfigError, DataError, StoreError
 
@@ -113,16 +113,13 @@ class _File:
         variables = self.dataset.variables
         bounds = {str(v.attrs.get("bounds", "")) for v in variables.values()}
         self.kinds = {str(dim): self._kind(str(dim)) for dim in self.dataset.sizes}
-        for key, value in self.dataset.attrs.items():
-            number = np.asarray(value)
-            if number.size == 1 and number.dtype.kind in "fiu":
-                self.attributes[str(key)] = float(number.reshape(-1)[0])
+        self.attributes |= single_numbers({str(key): value for key, value in self.dataset.attrs.items()})
         for name, variable in variables.items():
             name, dims = str(name), tuple(str(dim) for dim in variable.dims)
             if name in bounds or variable.dtype.kind not in NUMBERS:
                 continue
             if not dims:
-                self.attributes[name] = float(np.asarray(variable.values))
+                self.attributes |= single_numbers({name: variable.values})
             elif dims == (name,):
                 self._coordinate(name, variable)
             elif name in self.dataset.coords and len(dims) > 1:
