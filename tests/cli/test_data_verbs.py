@@ -47,15 +47,21 @@ def test_from_a_file_to_a_store(scifm, file, tmp_path):
 
 
 @pytest.mark.parametrize("columns", ["80", "120"])
-def test_nothing_is_cut_off_in_a_terminal(scifm, file, monkeypatch, columns):
+def test_nothing_is_cut_off_in_a_terminal(scifm, file, tmp_path, monkeypatch, columns):
     monkeypatch.setenv("COLUMNS", columns)
-    said = scifm("inspect", file)
+    (tmp_path / "many").mkdir()
+    held = dict(np.load(file))
+    held["concentration"], held["diffusivity"] = held.pop("u"), held.pop("D")
+    for split in ("train", "test"):
+        np.savez(tmp_path / "many" / f"{split}.npz", **held)
+    said = scifm("inspect", tmp_path / "many")
+    assert said.status == 0, said.err
     assert "…" not in said.out
-    told = "".join(said.out.split())
-    assert "trajectory=6" in told
-    assert "float32" in told
-    table = [line for line in said.out.splitlines() if line[:1] in "│┃┏┡└"]
+    table = [line for line in said.out.splitlines() if line[:1] in ("│", "┃", "┏", "┡", "└")]
+    assert len(table) > 10
     assert max(map(len, table)) <= int(columns)
+    for word in ("concentration", "trajectory=6,", "float32", "diffusivity"):
+        assert sum(word in line for line in table) == 2, word
 
 
 def test_json_is_json(scifm, file, tmp_path):
@@ -99,7 +105,7 @@ def test_mistakes_are_one_line(scifm, file, tmp_path):
     assert scifm("import", file, *out).status == 0
     said = scifm("import", file, *out, "--set", "every=2")
     assert said.status == 2
-    assert "mapping.every is 1 there and 2 here" in said.told
+    assert "mapping is {'every': 1} there and {'every': 2} here" in said.told
 
 
 def test_numbers_that_are_not_finite_name_field_and_sample(scifm, file, tmp_path):

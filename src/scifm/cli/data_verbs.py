@@ -87,8 +87,10 @@ def _tell(found: Inspection) -> None:
     rows = [("is", found.told)]
     rows += [("also", f"{name}: {reason}") for name, reason in found.others.items()]
     _tell_rows(screen, rows)
-    if found.arrays:
-        screen.print(_array_table(found.arrays))
+    parts = dict.fromkeys(report.part for report in found.arrays)
+    for part in parts:
+        arrays = [report for report in found.arrays if report.part == part]
+        screen.print(_array_table(arrays, part if len(parts) > 1 else None))
     rows = [(name, f"{value:g}") for name, value in (found.attributes or {}).items()]
     if rows:
         screen.print("Single numbers", style="bold")
@@ -111,18 +113,20 @@ def _tell_rows(screen: Console, rows: list[tuple[str, str]]) -> None:
     screen.print(grid)
 
 
-def _array_table(arrays: tuple[ArrayReport, ...]) -> Table:
-    split = len({report.part for report in arrays}) > 1
+def _array_table(arrays: list[ArrayReport], title: str | None) -> Table:
     read = any(report.num_nan is not None for report in arrays)
-    measured = ["min", "max", "mean", "NaN, inf"] if read else []
-    heads = [*(["split"] if split else []), "array", "axes", "type", *measured]
-    table = Table(*heads)
+    table = Table(title=title)
+    for head in ("array", "axes", "type", *(("range", "mean", "NaN, inf") if read else ())):
+        table.add_column(head, overflow="fold")  # a name that is cut off cannot be copied
     for report in arrays:
-        cells = [*([report.part] if split else []), report.name, _shape(report), report.dtype]
+        cells = [report.name, _shape(report), report.dtype]
+        if report.mean is not None:
+            cells += [f"{report.minimum:.3g} to {report.maximum:.3g}", f"{report.mean:.3g}"]
+        elif read:
+            cells += ["", ""]
         if read:
-            numbers = (report.minimum, report.maximum, report.mean)
-            cells += ["" if number is None else f"{number:.4g}" for number in numbers]
-            cells.append(f"{report.num_nan}, {report.num_infinite}")
+            gaps = bool(report.num_nan or report.num_infinite)
+            cells.append(f"{report.num_nan}, {report.num_infinite}" if gaps else "0")
         table.add_row(*map(Text, cells))
     return table
 
