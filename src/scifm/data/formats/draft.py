@@ -26,7 +26,7 @@ from scifm.errors import ConfigError
 __all__ = ["Draft", "draft_mapping", "guess_axes", "mapping_toml", "periodicity"]
 
 _SPREAD_SAMPLES = 3  # places looked at along trajectories and along time
-_LINES = 64  # points of the other axes looked at
+_LINES = 64  # looked at in each of these
 _UNEVEN = 1e-3  # of the spacing
 _MAX_CHANNELS = 32
 _MAX_STEADY_AXES = 3  # more axes than that are guessed to be trajectories in time
@@ -126,11 +126,13 @@ def guess_axes(shape: tuple[int, ...], lengths: Mapping[str, int]) -> tuple[tupl
 def _samples(array: LazyArray, axes: tuple[str, ...], axis: str) -> np.ndarray:
     """Return some lines along an axis, the axis last, from trajectories and frames far apart."""
     places: list[list[slice]] = []
+    width = round(_LINES ** (1 / max(1, len(set(axes) & set(SPACE)) - 1)))  # of the block of lines, in its middle
     for name, length in zip(axes, array.shape, strict=True):
         if name == axis:
             places.append([slice(0, length)])
         elif name in SPACE:
-            places.append([slice(0, min(length, _LINES))])
+            first = max(0, (length - width) // 2)
+            places.append([slice(first, min(length, first + width))])
         else:
             chosen = sorted({round(i) for i in np.linspace(0, length - 1, _SPREAD_SAMPLES)})
             places.append([slice(i, i + 1) for i in chosen])
