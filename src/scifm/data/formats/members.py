@@ -117,8 +117,7 @@ def join_arrays(
             if ours != theirs:
                 raise DataError(
                     f"'{name}' has shape {tuple(first.shape)} in '{files[0]}', {tuple(own[name].shape)} in "
-                    f"'{file}'. Every file is one trajectory, so shapes must agree; join files of many trajectories "
-                    "first."
+                    f"'{file}'. Every file is one trajectory, so shapes agree; join files of many trajectories first."
                 )
         parts = [own[name] for own in arrays]
         if name in shared:
