@@ -14,7 +14,7 @@ from typing import Any
 from rich.markup import escape
 
 # The verbs join the application when they are read.
-from scifm.cli import export_verb, model_verbs, plan_verb, play_verb, run_verbs, study_verbs  # noqa: F401
+from scifm.cli import data_verbs, export_verb, model_verbs, plan_verb, play_verb, run_verbs, study_verbs  # noqa: F401
 from scifm.cli.app import app, console
 from scifm.errors import SciFMError, StopRequested
 

@@ -90,11 +90,21 @@ def refuse_other(place: str, theirs: Mapping[str, Any], ours: Mapping[str, Any])
     """Raise StoreError if what lies at `place` was made with other settings than ours; says which differ."""
     differing = [key for key in ours if theirs.get(key) != ours[key]]
     if differing:
-        details = "; ".join(f"{key} is {theirs.get(key)!r} there and {ours[key]!r} here" for key in differing)
+        pairs = {key: _differing(theirs.get(key), ours[key]) for key in differing}
+        details = "; ".join(f"{key} is {there!r} there and {here!r} here" for key, (there, here) in pairs.items())
         raise StoreError(
             f"'{place}' belongs to a store made with other settings: {details}. Nothing was overwritten. Choose "
             "another folder, remove the old store, or use its settings."
         )
+
+
+def _differing(there: Any, here: Any) -> tuple[Any, Any]:
+    """Return two settings; of two tables only the entries that differ."""
+    if not (isinstance(there, Mapping) and isinstance(here, Mapping)):
+        return there, here
+    pairs = {key: _differing(there.get(key), here.get(key)) for key in {**there, **here}}
+    odd = {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
+    return {key: pair[0] for key, pair in odd.items()}, {key: pair[1] for key, pair in odd.items()}
 
 
 def finish_store(path: Path, card: Card, chunks: Mapping[str, int]) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from scifm.data.formats.arrays import Arrays
 from scifm.data.formats.format import Format
+from scifm.data.formats.labelled import Labelled
 from scifm.data.formats.pdebench import PDEBenchFormat
 from scifm.data.formats.transfer import TransferFormat
 
 __all__ = ["FORMATS"]
 
 FORMATS: dict[str, Format] = {
-    TransferFormat.name: TransferFormat(),
-    PDEBenchFormat.name: PDEBenchFormat(),
+    form.name: form for form in (TransferFormat(), PDEBenchFormat(), Labelled(), Arrays())
 }  # from the most to the least particular

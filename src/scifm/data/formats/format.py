@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from scifm.data.formats.contents import Contents
 from scifm.data.formats.mapping import DataMapping
 from scifm.errors import StoreError
 
-__all__ = ["Format", "files_under", "unreadable"]
+__all__ = ["Format", "files_under", "reading", "unreadable"]
 
 
 class Format(abc.ABC):
@@ -45,6 +46,19 @@ class Format(abc.ABC):
         Raises:
             ConfigError: if the contents do not say enough; says what has to be told.
         """
+
+
+@contextmanager
+def reading(path: Path, name: str) -> Iterator[None]:
+    """Turn what goes wrong while the array `name` is read into StoreError, which says so in one line."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except (OSError, RuntimeError, ValueError, KeyError, IndexError, TypeError) as error:
+        raise StoreError(
+            f"'{path}' cannot be read: '{name}' is truncated or damaged ({error}). Copy the file again."
+        ) from error
 
 
 def files_under(path: Path, endings: Iterable[str]) -> tuple[Path, ...]:

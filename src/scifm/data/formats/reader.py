@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from scifm.data.formats.contents import Contents, LazyArray
+from scifm.data.formats.format import reading
 from scifm.data.formats.mapping import DataMapping, FieldMapping, TimeAxis
 from scifm.data.well import Reader
 from scifm.data.well_layout import require_finite
-from scifm.errors import ConfigError, DataError, StoreError, suggest
+from scifm.errors import ConfigError, DataError, suggest
 from scifm.fields.grid import Grid
 
 __all__ = ["MappedReader", "check_mapping", "frame_times", "grid_of", "trajectory_count"]
@@ -223,12 +224,8 @@ class MappedReader(Reader):
                 index.append(slice(entry.channel, entry.channel + 1))
             else:
                 index.append(slice(0, length - (axis in self.mapping.repeated_end)))
-        try:
+        with reading(self.place, entry.array):
             values = np.asarray(array[tuple(index)])
-        except (OSError, RuntimeError, ValueError, KeyError, IndexError, TypeError) as error:
-            raise StoreError(
-                f"'{self.place}' cannot be read: '{entry.array}' is truncated or damaged ({error})."
-            ) from error
         return self._ordered(values, entry, rows, frames)
 
     def _ordered(self, values: np.ndarray, entry: FieldMapping, rows: slice, frames: slice | None) -> np.ndarray:

@@ -1,0 +1,192 @@
+"""``scifm inspect`` and ``scifm import``: from foreign files to a store."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from scifm.cli.app import AsJson, Overrides, app, console, print_json, print_rows
+from scifm.cli.progress import progress_bars
+from scifm.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from scifm.data.inspection import ArrayReport, Inspection, Outcome
+    from scifm.data.store import Store
+
+__all__ = ["import_files", "inspect"]
+
+Data = Annotated[Path, typer.Argument(help="A file, or a folder of files that belong together.")]
+MapFile = Annotated[
+    Path | None, typer.Option("--map", help="TOML file that says which array is which field; else as proposed.")
+]
+
+
+def _bar(progress: Progress, name: str) -> Any:
+    """Return what moves a bar; there is none before something is done, so a refusal stands alone."""
+    tasks: list[TaskID] = []
+
+    def move(done: int, total: int) -> None:
+        if not tasks:
+            tasks.append(progress.add_task(name, total=total, note=""))
+        progress.update(tasks[0], completed=done)
+
+    return move
+
+
+@app.command()
+def inspect(
+    path: Data,
+    map_file: MapFile = None,
+    write_map: Annotated[
+        Path | None, typer.Option(help="Write the mapping to this new file, to be completed and given to --map.")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Read headers and a few samples only: no ranges.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a file or folder is, what it holds, what a store made of it would be, and what is missing for that."""
+    from scifm.data.inspection import choose_mapping, inspect_data
+
+    if write_map is not None and write_map.exists():
+        raise ConfigError(f"'{write_map}' exists and is not overwritten; remove it or give --write-map another name.")
+    mapping = choose_mapping(path, map_file, [])
+    with nullcontext() if quick else progress_bars(console) as progress:
+        bar = _bar(progress, "reading") if progress is not None else None
+        found = inspect_data(path, mapping, read=not quick, progress=bar)
+    if write_map is not None:
+        _write(write_map, found)
+    if as_json:
+        print_json(found.to_dict())
+        return
+    _tell(found)
+    if write_map is not None:
+        typer.echo(f"\nThe mapping was written to {write_map}.")
+    elif found.mapping:
+        typer.echo(f"\nThe mapping, for --map:\n\n{found.mapping}", nl=False)
+
+
+def _write(file: Path, found: Inspection) -> None:
+    if not found.mapping:
+        raise ConfigError(f"'{found.path}' is {found.told} and needs no mapping; leave out --write-map.")
+    try:
+        file.write_text(found.mapping, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"Cannot write the mapping '{file}': {error.strerror or error}.") from error
+
+
+def _tell(found: Inspection) -> None:
+    screen = Console(highlight=False)
+    typer.echo(str(found.path))
+    rows = [("is", found.told)]
+    rows += [("also", f"{name}: {reason}") for name, reason in found.others.items()]
+    _tell_rows(screen, rows)
+    parts = dict.fromkeys(report.part for report in found.arrays)
+    for part in parts:
+        arrays = [report for report in found.arrays if report.part == part]
+        screen.print(_array_table(arrays, part if len(parts) > 1 else None))
+    rows = [(name, f"{value:g}") for name, value in (found.attributes or {}).items()]
+    if rows:
+        screen.print("Single numbers", style="bold")
+        _tell_rows(screen, rows)
+    if found.outcome is not None:
+        screen.print("Store" if found.kind == "store" else "A store of it would have", style="bold")
+        _tell_rows(screen, _outcome_rows(found.outcome))
+    lists = {"Walls or periodic": found.periodic, "Missing": found.missing, "Beware": found.remarks}
+    for title, sentences in lists.items():
+        if sentences:
+            screen.print(title, style="bold red" if title == "Missing" else "bold")
+            _tell_rows(screen, [("-", sentence) for sentence in sentences])
+    typer.echo(found.advice)
+
+
+def _tell_rows(screen: Console, rows: list[tuple[str, str]]) -> None:
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    for name, value in rows:
+        grid.add_row(Text(f"  {name}"), Text(value))
+    screen.print(grid)
+
+
+def _array_table(arrays: list[ArrayReport], title: str | None) -> Table:
+    read = any(report.num_nan is not None for report in arrays)
+    table = Table(title=title)
+    for head in ("array", "axes", "type", *(("range", "mean", "NaN, inf") if read else ())):
+        table.add_column(head, overflow="fold")  # a name that is cut off cannot be copied
+    for report in arrays:
+        cells = [report.name, _shape(report), report.dtype]
+        if report.mean is not None:
+            cells += [f"{report.minimum:.3g} to {report.maximum:.3g}", f"{report.mean:.3g}"]
+        elif read:
+            cells += ["", ""]
+        if read:
+            gaps = bool(report.num_nan or report.num_infinite)
+            cells.append(f"{report.num_nan}, {report.num_infinite}" if gaps else "0")
+        table.add_row(*map(Text, cells))
+    return table
+
+
+def _shape(report: ArrayReport) -> str:
+    if report.axes is None:
+        return " × ".join(map(str, report.shape))
+    return ", ".join(f"{axis}={length}" for axis, length in zip(report.axes, report.shape, strict=True))
+
+
+def _outcome_rows(outcome: Outcome) -> list[tuple[str, str]]:
+    rows = []
+    grid = outcome.grid
+    for axis, points, extent, periodic in zip(outcome.axes, *(grid[k] for k in grid), strict=True):
+        rows.append((axis, f"{points} points over {extent:g}, {'periodic' if periodic else 'walls'}"))
+    if outcome.times is not None:
+        rows.append(("frames", f"{len(outcome.times)}, times {outcome.times[0]:g} to {outcome.times[-1]:g}"))
+    for role in ("state", "input", "output"):
+        names = [name for name, own in outcome.fields.items() if own == role]
+        rows += [(f"{role}s", ", ".join(names))] if names else []
+    rows += [("coefficients", ", ".join(outcome.coefficients))] if outcome.coefficients else []
+    return [*rows, ("trajectories", ", ".join(f"{count} {split}" for split, count in outcome.splits.items()))]
+
+
+@app.command("import")
+def import_files(
+    path: Data,
+    out: Annotated[Path, typer.Option("--out", help="Folder of the new store.")],
+    map_file: MapFile = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Copy foreign data into a store. 'scifm inspect' says beforehand what would become of them.
+
+    An interrupted import goes on where it stopped when the same command is given again.
+    """
+    from scifm.data.importing import import_data
+    from scifm.data.inspection import choose_mapping
+
+    mapping = choose_mapping(path, map_file, overrides or [])
+    with progress_bars(console) as progress:
+        store = import_data(path, out, mapping, progress=_bar(progress, "copying trajectories"))
+    if as_json:
+        print_json(_summary(store))
+        return
+    rows = [("trajectories", ", ".join(f"{count} {split}" for split, count in store.splits.items()))]
+    if store.card.times is not None:
+        rows.append(("frames", f"{len(store.card.times)}, times {store.card.times[0]:g} to {store.card.times[-1]:g}"))
+    rows.append(("grid", " × ".join(map(str, store.grid.num_points))))
+    fields = store.statistics.fields.items()
+    rows += [(name, f"rms {own.rms:.4g}, from {own.min:.4g} to {own.max:.4g}") for name, own in fields]
+    print_rows(f"Store {store.path}", rows + [("beware", defect) for defect in store.card.known_defects])
+
+
+def _summary(store: Store) -> dict[str, Any]:
+    return {
+        "path": str(store.path),
+        "splits": store.splits,
+        "signature": store.signature.to_dict(),
+        "grid": store.grid.to_dict(),
+        "times": store.card.times,
+        "known_defects": store.card.known_defects,
+    }

@@ -1,0 +1,356 @@
+"""`Draft`: as much of a mapping as arrays and their axes tell, and what is missing in it.
+
+Roles follow from axes where something evolves: what has a time axis is a state, what has none is given. In a steady
+problem nothing says what is given and what is asked for, so that has to be told.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scifm.config import build_config
+from scifm.data.formats.contents import Contents, LazyArray
+from scifm.data.formats.format import reading
+from scifm.data.formats.guess import Guess, guess_periodic
+from scifm.data.formats.mapping import AXES, SPACE, DataMapping
+from scifm.errors import ConfigError
+
+__all__ = ["Draft", "draft_mapping", "guess_axes", "mapping_toml", "periodicity"]
+
+_SPREAD_SAMPLES = 3  # places looked at along trajectories and along time
+_LINES = 64  # looked at in each of these
+_UNEVEN = 1e-3  # of the spacing
+_MAX_CHANNELS = 32
+_MAX_STEADY_AXES = 3  # more axes than that are guessed to be trajectories in time
+_MIN_TO_PART = 3  # trajectories: one for each split
+_TRAILING = 60  # letters of a remark that stands behind its key, not above it
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A mapping that may still lack something.
+
+    Args:
+        path: of the file.
+        entries: what `DataMapping` is built from.
+        missing: what has to be told by a user, a sentence each; empty where the mapping is complete.
+        notes: a remark by dotted key, for the TOML text.
+    """
+
+    path: Path
+    entries: dict[str, Any]
+    missing: tuple[str, ...]
+    notes: Mapping[str, str]
+
+    def complete(self) -> DataMapping:
+        """Return the mapping.
+
+        Raises:
+            ConfigError: if something is missing; says what, and how to tell it.
+        """
+        if self.missing:
+            raise ConfigError(
+                f"'{self.path}' does not say enough: {' '.join(self.missing)} Let 'scifm inspect {self.path} "
+                "--write-map map.toml' write what is known, complete it, and give it with --map map.toml."
+            )
+        return build_config(DataMapping, self.entries, source=f"the mapping of '{self.path}'")
+
+    @property
+    def toml(self) -> str:
+        """The mapping as TOML, with remarks."""
+        return mapping_toml(self.entries, self.notes, self.missing)
+
+
+def _key(text: str) -> str:
+    return text if re.fullmatch(r"[A-Za-z0-9_-]+", text) else json.dumps(text, ensure_ascii=False)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{_key(k)} = {_value(v)}" for k, v in value.items()) + " }"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_value, value)) + "]"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    return repr(value)
+
+
+def mapping_toml(entries: Mapping[str, Any], notes: Mapping[str, str], missing: tuple[str, ...] = ()) -> str:
+    """Return a mapping as TOML, with each remark beside its key, and what is missing on top."""
+
+    def line(key: str, value: Any, place: str) -> str:
+        told, text = notes.get(place, "").splitlines(), f"{_key(key)} = {_value(value)}"
+        if len(told) == 1 and len(told[0]) < _TRAILING:
+            return f"{text}  # {told[0]}"
+        return "\n".join([*(f"# {note}" for note in told), text])
+
+    lines = [f"# TO DO: {text}" for text in missing]
+    lines += [line(key, value, key) for key, value in entries.items() if key not in ("fields", "coefficients")]
+    for name, entry in entries["fields"].items():
+        lines += ["", f"[fields.{_key(name)}]"]
+        lines += [line(key, value, f"fields.{name}.{key}") for key, value in entry.items()]
+    if entries.get("coefficients"):
+        lines += ["", "[coefficients]"]
+        lines += [line(name, value, f"coefficients.{name}") for name, value in entries["coefficients"].items()]
+    return "\n".join(lines) + "\n"
+
+
+def guess_axes(shape: tuple[int, ...], lengths: Mapping[str, int]) -> tuple[tuple[str, ...], bool]:
+    """Return the axes of an array nothing is said about, and whether they follow from the lengths of coordinates.
+
+    They follow if every axis has the length of exactly one coordinate, but for at most one, which is the trajectories.
+    """
+    fitting = [[axis for axis, length in lengths.items() if length == n] for n in shape]
+    names = [found[0] if len(found) == 1 else None for found in fitting]
+    if None in names and "trajectory" not in names and names.count(None) == 1 and not fitting[names.index(None)]:
+        names[names.index(None)] = "trajectory"
+    if None not in names and len(set(names)) == len(names) and set(names) & set(SPACE):
+        return tuple(name for name in names if name is not None), True
+    in_time = "time" in lengths or len(shape) > _MAX_STEADY_AXES
+    leading: tuple[str, ...] = ("trajectory", "time") if in_time else ("trajectory",)
+    num_space = min(max(len(shape) - len(leading), 1), len(SPACE))
+    axes = (*leading, *SPACE[-num_space:])
+    return ("-",) * (len(shape) - len(axes)) + axes[max(0, len(axes) - len(shape)) :], False
+
+
+def _samples(array: LazyArray, axes: tuple[str, ...], axis: str) -> np.ndarray:
+    """Return some lines along an axis, the axis last, from trajectories and frames far apart."""
+    places: list[list[slice]] = []
+    width = round(_LINES ** (1 / max(1, len(set(axes) & set(SPACE)) - 1)))  # of the block of lines, in its middle
+    for name, length in zip(axes, array.shape, strict=True):
+        if name == axis:
+            places.append([slice(0, length)])
+        elif name in SPACE:
+            first = max(0, (length - width) // 2)
+            places.append([slice(first, min(length, first + width))])
+        else:
+            chosen = sorted({round(i) for i in np.linspace(0, length - 1, _SPREAD_SAMPLES)})
+            places.append([slice(i, i + 1) for i in chosen])
+    blocks = []
+    for number in range(int(np.prod([len(options) for options in places]))):
+        index = []
+        for options in places:
+            number, place = divmod(number, len(options))
+            index.append(options[place])
+        block = np.moveaxis(np.asarray(array[tuple(index)], dtype=np.float64), axes.index(axis), -1)
+        blocks.append(block.reshape(-1, block.shape[-1]))
+    return np.concatenate(blocks)
+
+
+def periodicity(contents: Contents, name: str, axes: tuple[str, ...], axis: str) -> Guess:
+    """Return whether an axis wraps around: what the file tells, or a guess from samples of the array `name`.
+
+    Raises:
+        StoreError: if these cannot be read.
+    """
+    if axis in contents.periodic:
+        told = contents.periodic[axis]
+        return Guess(told, f"{'periodic' if told else 'walls'}: the file says so")
+    with reading(contents.path, name):
+        lines = _samples(contents.arrays[name], axes, axis)
+    return guess_periodic(lines, 1)
+
+
+def draft_mapping(contents: Contents, name: str) -> Draft:
+    """Return the mapping that the arrays, their axes and their coordinates suggest.
+
+    Args:
+        contents: the open file.
+        name: key of its format in ``FORMATS``.
+
+    Raises:
+        StoreError: if samples, looked at to see which axes wrap around, cannot be read.
+    """
+    return _Drafting(contents).draft(name)
+
+
+class _Drafting:
+    """One draft while it is made."""
+
+    def __init__(self, contents: Contents) -> None:
+        self.contents, self.arrays = contents, contents.arrays
+        self.missing: list[str] = []
+        self.notes: dict[str, str] = {}
+        self.defects: list[str] = []
+        self.axes: dict[str, tuple[str, ...]] = {}
+        self._name_axes()
+
+    def _name_axes(self) -> None:
+        coordinates = self.contents.coordinates
+        lengths = {axis: int(self.arrays[name].shape[0]) for axis, name in coordinates.items() if name in self.arrays}
+        for name, array in self.arrays.items():
+            if name in coordinates.values():
+                continue
+            if name in self.contents.axes:
+                named = zip(self.contents.axes[name], array.shape, strict=True)
+                self.axes[name] = tuple("-" if (axis, n) == ("time", 1) else axis for axis, n in named)
+            elif len(array.shape) > 1:
+                self.axes[name], follows = guess_axes(tuple(array.shape), lengths)
+                if not follows:
+                    self._ask_axes(name, tuple(array.shape))
+        count = next((self._length(n, "trajectory") for n, axes in self.axes.items() if "trajectory" in axes), 0)
+        for name, array in self.arrays.items():  # one number a trajectory
+            if name not in self.axes and name not in coordinates.values() and tuple(array.shape) == (count,):
+                self.axes[name] = ("trajectory",)
+
+    def _ask_axes(self, name: str, shape: tuple[int, ...]) -> None:
+        self.missing.append(f"Nothing says which axis of '{name}', of shape {shape}, is what.")
+        self.notes[f"fields.{name}.axes"] = f"guessed, in the order of the shape {shape}; check"
+
+    def _length(self, name: str, axis: str) -> int:
+        return int(self.arrays[name].shape[self.axes[name].index(axis)])
+
+    def draft(self, form: str) -> Draft:
+        fields = self._fields()
+        entries: dict[str, Any] = {"format": form}
+        if not fields:
+            self.missing.append(f"No array has an axis of space; there are {', '.join(self.arrays) or 'none at all'}.")
+        space = fields[next(iter(fields))]["axes"] if fields else ()
+        entries |= self._time(fields) | self._box(fields, [axis for axis in SPACE if axis in space])
+        if self.defects:
+            entries["known_defects"] = self.defects
+        coefficients = self._coefficients()
+        if not self.contents.parts.keys() & {"train"}:
+            entries["splits"] = self._shares(fields)
+        entries |= {"fields": fields} | ({"coefficients": coefficients} if coefficients else {})
+        return Draft(self.contents.path, entries, tuple(self.missing), self.notes)
+
+    def _fields(self) -> dict[str, dict[str, Any]]:
+        """Return entries of the arrays with axes of space; ask for roles where nothing evolves."""
+        spaces = {n: tuple(a for a in SPACE if a in axes) for n, axes in self.axes.items() if set(axes) & set(SPACE)}
+        if not spaces:
+            return {}
+        evolving = [name for name in spaces if "time" in self.axes[name]]
+        common = Counter(spaces[name] for name in evolving or spaces).most_common(1)[0][0]
+        left_out = [name for name, space in spaces.items() if space != common]
+        if left_out:
+            self.defects.append(f"Left out, because their axes of space are others: {', '.join(left_out)}.")
+        chosen = [name for name in spaces if name not in left_out]
+        fields: dict[str, dict[str, Any]] = {}
+        for array in chosen:
+            self._refuse_unknown(array)
+            role = ("state" if array in evolving else "input") if evolving else "output"
+            entry = {"array": array, "axes": list(self.axes[array]), "role": role}
+            for name, channel in self._names(array):
+                fields[name] = entry | channel
+                for key in ("axes", "role"):
+                    if f"fields.{array}.{key}" in self.notes:
+                        self.notes[f"fields.{name}.{key}"] = self.notes[f"fields.{array}.{key}"]
+        if not evolving:
+            self._ask_roles(fields)
+        return fields
+
+    def _refuse_unknown(self, array: str) -> None:
+        axes = self.axes[array]
+        for axis, length in zip(axes, self.arrays[array].shape, strict=True):
+            if axis not in AXES or (axis != "-" and axes.count(axis) > 1):
+                self.missing.append(
+                    f"The dimension '{axis}' of '{array}', of length {length}, is none that is known by its name: say "
+                    f"which of {', '.join(AXES[:-1])} it is."
+                )
+                self.notes[f"fields.{array}.axes"] = f"write an axis instead of '{axis}'"
+
+    def _short(self, array: str) -> str:
+        """Return the name without groups, or, where another array is called so too, with them."""
+        short = array.rpartition("/")[2]
+        if [other.rpartition("/")[2] for other in self.axes].count(short) > 1:
+            return array.replace("/", "_").strip("_")
+        return short
+
+    def _names(self, array: str) -> list[tuple[str, dict[str, int]]]:
+        """Return the name or, along a channel axis, the names of the fields in an array."""
+        short = self._short(array)
+        if "channel" not in self.axes[array]:
+            return [(short, {})]
+        count = self._length(array, "channel")
+        if count > _MAX_CHANNELS:
+            self.missing.append(f"'{array}' has {count} channels; name the ones that are wanted.")
+        return [(f"{short}_{i}", {"channel": i}) for i in range(min(count, _MAX_CHANNELS))]
+
+    def _ask_roles(self, fields: dict[str, dict[str, Any]]) -> None:
+        self.missing.append(
+            f"Nothing evolves, so which of {', '.join(fields)} are given and which are asked for? Write role = "
+            '"input" or role = "output" for each.'
+        )
+        for name in fields:
+            self.notes[f"fields.{name}.role"] = '"input" if it is given, "output" if it is asked for'
+
+    def _time(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        if all(entry["role"] != "state" for entry in fields.values()):
+            return {}
+        if "time" in self.contents.coordinates:
+            return {"time": self.contents.coordinates["time"]}
+        self.notes["time"] = "not told by the file"
+        self.defects.append("The times of the frames are not known; an interval of 1 was assumed.")
+        return {"time": {"start": 0.0, "interval": 1.0}}
+
+    def _box(self, fields: Mapping[str, Any], space: list[str]) -> dict[str, Any]:
+        extent, periodic, repeated, told = {}, {}, [], []
+        for axis in space[::-1]:
+            arrays = [e["array"] for e in fields.values() if set(e["axes"]) <= set(AXES)]
+            arrays = [array for array in dict.fromkeys(arrays) if self.axes[array].count(axis) == 1]
+            guess = Guess(False, "unsure, walls assumed: the axes are not known yet", sure=False)
+            for array in arrays:  # the first that tells
+                guess = periodicity(self.contents, array, self.axes[array], axis)
+                if guess.sure:
+                    break
+            periodic[axis] = guess.periodic
+            if guess.repeated_end:
+                repeated.append(axis)
+            if not guess.sure:
+                self.defects.append(f"Whether {axis} wraps around is not known; walls were assumed.")
+            told.append(f"{axis} {guess.told}")
+            extent[axis] = self._extent(axis, guess)
+        self.notes["periodic"] = "\n".join(told)
+        entries: dict[str, Any] = {"extent": extent, "periodic": periodic}
+        return entries | ({"repeated_end": repeated} if repeated else {})
+
+    def _extent(self, axis: str, guess: Guess) -> float:
+        name = self.contents.coordinates.get(axis)
+        if name is None:
+            self.notes["extent"] = "not told by the file for all axes; 1 assumed"
+            self.defects.append(f"The length of {axis} is not known; 1 was assumed.")
+            return 1.0
+        with reading(self.contents.path, name):
+            points = np.asarray(self.arrays[name][(slice(0, self.arrays[name].shape[0]),)], dtype=np.float64)
+        steps = np.diff(points)
+        if not len(steps) or not np.isfinite(points).all() or not abs(points[-1] - points[0]) > 0:
+            self.missing.append(f"The coordinate '{name}' does not tell the length of {axis}: write it under extent.")
+            return 1.0
+        if np.abs(steps - steps.mean()).max() > _UNEVEN * abs(steps.mean()):
+            self.missing.append(
+                f"The points of '{name}' are not equally spaced ({steps.min():g} to {steps.max():g}), and grids here "
+                "are: resample the data, or give a map to have the points taken as equally spaced."
+            )
+        length = float(abs(points[-1] - points[0]))
+        wraps = guess.periodic and not guess.repeated_end
+        digits = 6 if self.arrays[name].dtype.itemsize <= 4 else 12  # float32 knows no more
+        return float(f"{length + (float(abs(steps.mean())) if wraps else 0.0):.{digits}g}")
+
+    def _coefficients(self) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for name, axes in self.axes.items():
+            short = self._short(name)
+            if axes == ("trajectory",):
+                found[short] = name
+            elif axes == ("trajectory", "channel") and self._length(name, "channel") <= _MAX_CHANNELS:
+                found |= {f"{short}_{i}": {"array": name, "channel": i} for i in range(self._length(name, "channel"))}
+        return found
+
+    def _shares(self, fields: Mapping[str, Any]) -> dict[str, float]:
+        """Return the usual shares, or all for training where there are too few trajectories to part."""
+        counts = [self._length(e["array"], "trajectory") for e in fields.values() if "trajectory" in e["axes"]]
+        if (counts or [1])[0] >= _MIN_TO_PART:
+            return {"train": 0.8, "valid": 0.1, "test": 0.1}
+        self.notes["splits"] = "too few trajectories for more"
+        return {"train": 1.0}

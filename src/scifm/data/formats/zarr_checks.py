@@ -1,0 +1,61 @@
+"""What Zarr does not say about a store by itself: chunks that are not there, and chunks that were cut off.
+
+A chunk that is not there reads as the fill value. A chunk that Blosc packed and that was cut off may unpack to whatever
+lies behind it in memory, without an error, so its length is compared with what its own header says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+__all__ = ["check_chunks"]
+
+_BLOSC_HEADER = 16
+
+
+def check_chunks(path: Path, names: Iterable[str]) -> list[str]:
+    """Return a remark for each array that lacks chunks which would read as a number.
+
+    Args:
+        path: of the store, a folder or a zip file.
+        names: of the arrays looked at.
+
+    Raises:
+        ValueError: if a chunk has not the length it should have.
+    """
+    import zarr
+
+    store = zarr.storage.ZipStore(path, mode="r") if path.is_file() else str(path)
+    group = zarr.open_group(store, mode="r")
+    remarks = []
+    for name in names:
+        array: Any = group[name]
+        absent = array.nchunks - array.nchunks_initialized
+        fill = np.asarray(array.fill_value)
+        if absent and not (fill.dtype.kind == "f" and np.isnan(fill)):
+            remarks.append(
+                f"{absent} of {array.nchunks} chunks of '{name}' are not in '{path.name}' and read as {fill}."
+            )
+        if path.is_dir() and _ends_in_blosc(array):
+            _check_lengths(path / name)
+    return remarks
+
+
+def _ends_in_blosc(array: Any) -> bool:
+    compressors = getattr(array, "compressors", None) or (getattr(array, "compressor", None),)
+    return "blosc" in type(compressors[-1]).__name__.lower() and getattr(array, "shards", None) is None
+
+
+def _check_lengths(folder: Path) -> None:
+    for file in folder.rglob("*"):
+        if file.name.startswith(".") or file.name == "zarr.json" or not file.is_file():
+            continue
+        with file.open("rb") as handle:
+            header = handle.read(_BLOSC_HEADER)
+        size, declared = file.stat().st_size, max(_BLOSC_HEADER, int.from_bytes(header[12:16], "little"))
+        if size != declared:
+            raise ValueError(f"its chunk '{file}' has {size} bytes and should have {declared}")

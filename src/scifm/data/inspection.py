@@ -1,0 +1,368 @@
+"""What a file or folder is, what it holds, what a store made of it would be, and what is missing for that."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scifm.config import apply_overrides, build_config, read_toml
+from scifm.data.card import CARD_NAME
+from scifm.data.formats import FORMATS
+from scifm.data.formats.contents import WHOLE, Contents, LazyArray
+from scifm.data.formats.draft import Draft, draft_mapping, mapping_toml
+from scifm.data.formats.find import find_format
+from scifm.data.formats.format import Format, reading
+from scifm.data.formats.mapping import DataMapping
+from scifm.data.importing import open_data
+from scifm.data.store import Store
+from scifm.errors import ConfigError, SciFMError, suggest
+
+__all__ = ["ArrayReport", "Inspection", "Outcome", "choose_mapping", "inspect_data", "measure"]
+
+Progress = Callable[[int, int], None]
+_BLOCK_BYTES = 32 * 1024 * 1024  # in memory at a time
+
+
+@dataclass(frozen=True)
+class ArrayReport:
+    """One array. What was not read is None, and so is the range of an array without a finite number.
+
+    Args:
+        part: ``train``, ``valid``, ``test``, or ``all`` where the file is not split.
+        name: of the array.
+        shape: length of each axis.
+        dtype: type of the numbers.
+        axes: what each axis is, where the file tells it.
+        minimum: smallest finite number.
+        maximum: largest finite number.
+        mean: of the finite numbers.
+        num_nan: how many are not a number.
+        num_infinite: how many are infinite.
+    """
+
+    part: str
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    axes: tuple[str, ...] | None = None
+    minimum: float | None = None
+    maximum: float | None = None
+    mean: float | None = None
+    num_nan: int | None = None
+    num_infinite: int | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a store made by a mapping would be.
+
+    Args:
+        grid: points, extents and which axes wrap around, ``Grid.to_dict()``.
+        axes: names of the grid's axes.
+        fields: role by name.
+        coefficients: names.
+        times: of the frames; None for steady problems.
+        splits: trajectories by split.
+    """
+
+    grid: dict[str, list[Any]]
+    axes: tuple[str, ...]
+    fields: dict[str, str]
+    coefficients: tuple[str, ...]
+    times: tuple[float, ...] | None
+    splits: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What was found at a path.
+
+    Args:
+        path: where.
+        kind: ``store``, ``run``, ``model``, or the format of foreign data.
+        told: what it is and why that is believed.
+        advice: what to do next, one line.
+        others: reason by name of the other formats that would read it too.
+        arrays: what lies in it.
+        attributes: single numbers of the file.
+        periodic: for each axis how it was decided whether it wraps around.
+        outcome: what a store of it would be; None while something is missing.
+        missing: what has to be told, or would be refused, a sentence each.
+        remarks: what a user should know.
+        mapping: the mapping that was used, or as much of one as is known, as TOML; empty for what needs none.
+    """
+
+    path: Path
+    kind: str
+    told: str
+    advice: str
+    others: dict[str, str]
+    arrays: tuple[ArrayReport, ...] = ()
+    attributes: dict[str, float] | None = None
+    periodic: tuple[str, ...] = ()
+    outcome: Outcome | None = None
+    missing: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+    mapping: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "path": str(self.path)}
+
+
+def choose_mapping(path: Path, file: Path | None, overrides: Iterable[str]) -> DataMapping | None:
+    """Return the mapping of a file of mappings, or the proposed one, with overrides; None where nothing was chosen.
+
+    Args:
+        path: the data.
+        file: TOML file of the mapping.
+        overrides: ``a.b=c`` assignments.
+
+    Raises:
+        ConfigError: if the mapping is missing, not valid, or none can be proposed.
+        StoreError: if the data cannot be read.
+    """
+    overrides = list(overrides)
+    if file is None and not overrides:
+        return None
+    if file is not None:
+        if not file.is_file():
+            raise ConfigError(f"No mapping at '{file}'. Let 'scifm inspect {path} --write-map {file}' write one.")
+        tree, source = read_toml(file), f"'{file}'"
+    else:
+        form = find_format(path)
+        contents = form.read(path)
+        tree, source = form.propose(contents).to_dict(), f"the mapping of '{path}'"
+        contents.close()
+    mapping = build_config(DataMapping, apply_overrides(tree, overrides), source=source)
+    if mapping.format not in FORMATS:
+        raise ConfigError(f"{source}: format {suggest(mapping.format, FORMATS)}")
+    return mapping
+
+
+def _blocks(shape: tuple[int, ...], itemsize: int) -> Iterator[tuple[slice, ...]]:
+    """Yield indices of blocks that cover an array, each of bounded size."""
+    sizes, room = [1] * len(shape), max(1, _BLOCK_BYTES // itemsize)
+    for axis in range(len(shape))[::-1]:
+        sizes[axis] = max(1, min(shape[axis], room))
+        room //= sizes[axis]
+    yield from product(
+        *(
+            [slice(start, min(start + size, length)) for start in range(0, length, size)]
+            for length, size in zip(shape, sizes, strict=True)
+        )
+    )
+
+
+def _count_blocks(shape: tuple[int, ...], itemsize: int) -> int:
+    return sum(1 for _ in _blocks(shape, itemsize))
+
+
+def measure(array: LazyArray, observe: Callable[[], None] | None = None) -> dict[str, Any]:
+    """Return range, mean and the number of NaN and infinities of an array, read in blocks of bounded memory.
+
+    Args:
+        array: any.
+        observe: called after each block.
+    """
+    low, high, total, count, num_nan, num_infinite = math.inf, -math.inf, 0.0, 0, 0, 0
+    for index in _blocks(tuple(array.shape), array.dtype.itemsize):
+        values = np.asarray(array[index])
+        finite = np.isfinite(values)
+        good = values if finite.all() else values[finite]
+        num_nan += int(np.isnan(values).sum())
+        num_infinite += values.size - int(finite.sum()) - int(np.isnan(values).sum())
+        if good.size:
+            low, high = min(low, float(good.min())), max(high, float(good.max()))
+            total, count = total + float(good.sum(dtype=np.float64)), count + good.size
+        if observe is not None:
+            observe()
+    known = {"minimum": low, "maximum": high, "mean": total / count} if count else {}
+    return {**known, "num_nan": num_nan, "num_infinite": num_infinite}
+
+
+def inspect_data(
+    path: str | Path, mapping: DataMapping | None = None, *, read: bool = True, progress: Progress | None = None
+) -> Inspection:
+    """Say what lies at a path and what would become of it.
+
+    Args:
+        path: foreign data, a store, a run or a model.
+        mapping: what is what; what the format proposes when left out.
+        read: whether to read all numbers for their range, block by block; else only headers and a few samples.
+        progress: called with (blocks read, blocks in all).
+
+    Raises:
+        StoreError: if there is nothing, or it is damaged or of no known kind.
+        ConfigError: if a package to read it is missing.
+    """
+    path = Path(path).expanduser()
+    own = _own(path)
+    if own is not None:
+        return own
+    form = FORMATS[mapping.format] if mapping is not None else find_format(path)
+    contents = form.read(path)
+    try:
+        return _Inspecting(path, form, contents, mapping).carry_out(read, progress)
+    finally:
+        contents.close()
+
+
+def _own(path: Path) -> Inspection | None:
+    """Return what is told about a store, a run or a model of ours, or None."""
+    if (path / CARD_NAME).is_file():
+        return _describe_store(path)
+    if (path / "config.toml").is_file() and (path / "STATUS").is_file():
+        status = (path / "STATUS").read_text(encoding="utf-8").strip()
+        told = f"a run folder, {status}"
+        return Inspection(path, "run", told, f"Score it on a store: scifm evaluate {path} --store STORE", {})
+    if (path / "config.json").is_file() and (path / "model.safetensors").is_file():
+        advice = f'Use it from Python: scifm.load_operator("{path}")'
+        return Inspection(path, "model", "a model folder", advice, {})
+    return None
+
+
+def _describe_store(path: Path) -> Inspection:
+    store = Store.open(path)
+    card, grid, names = store.card, store.grid, store.signature
+    arrays = tuple(
+        ArrayReport(
+            "train", name, grid.num_points, card.dtype, grid.axis_names,
+            minimum=own.min, maximum=own.max, mean=own.mean, num_nan=0, num_infinite=0,
+        )
+        for name, own in store.statistics.fields.items()
+    )  # fmt: skip
+    roles = dict.fromkeys(names.inputs, "input") | dict.fromkeys(names.outputs, "output")
+    if names.evolves:
+        roles |= dict.fromkeys(set(names.inputs) & set(names.outputs), "state")
+    origin = "generated" if card.source is None else f"imported from {card.source.format}"
+    return Inspection(
+        path, "store", f"a finished store of this library, {origin}",
+        f"Train on it: scifm pretrain RECIPE --store {path}", {},
+        arrays=arrays,
+        outcome=Outcome(grid.to_dict(), grid.axis_names, roles, names.coefficients, card.times, store.splits),
+        remarks=tuple(card.known_defects),
+    )  # fmt: skip
+
+
+class _Inspecting:
+    """One inspection of foreign data."""
+
+    def __init__(self, path: Path, form: Format, contents: Contents, mapping: DataMapping | None) -> None:
+        self.path, self.form, self.contents, self.mapping = path, form, contents, mapping
+        self.missing: list[str] = []
+
+    def carry_out(self, read: bool, progress: Progress | None) -> Inspection:
+        reasons = {name: form.sniff(self.path) for name, form in FORMATS.items()}
+        told = reasons.pop(self.form.name)
+        draft = draft_mapping(self.contents, self.form.name)
+        text = self._choose(draft)
+        outcome = self._outcome()
+        arrays = self._arrays(read, progress)
+        self._refuse_gaps(arrays)
+        notes = draft.notes.get("periodic", "").splitlines() if outcome is None or not self.contents.periodic else []
+        return Inspection(
+            self.path,
+            self.form.name,
+            f"{self.form.title}: {told or 'because the mapping says so'}",
+            self._advice(),
+            {name: reason for name, reason in reasons.items() if reason is not None},
+            arrays=arrays,
+            attributes=dict(self.contents.attributes),
+            periodic=tuple(notes),
+            outcome=outcome,
+            missing=tuple(self.missing),
+            remarks=tuple(dict.fromkeys([*self.contents.remarks, *self._defects(draft)])),
+            mapping=text,
+        )
+
+    def _choose(self, draft: Draft) -> str:
+        """Settle which mapping is meant; return it, or as much as is known, as TOML."""
+        if self.mapping is None:
+            try:
+                self.mapping = self.form.propose(self.contents)
+            except ConfigError as error:
+                self.missing += draft.missing or [str(error)]
+                return draft.toml
+        entries = self.mapping.model_dump(mode="json", exclude_defaults=True, exclude_none=True)
+        entries["coefficients"] = {
+            name: next(iter(own.values())) if len(own) == 1 else own
+            for name, own in entries.get("coefficients", {}).items()
+        }
+        fields = {name: {**own, "role": self.mapping.fields[name].role} for name, own in entries.pop("fields").items()}
+        entries["splits"] = dict(self.mapping.splits)
+        return mapping_toml({"format": self.form.name, **entries, "fields": fields}, draft.notes)
+
+    def _defects(self, draft: Draft) -> Iterable[str]:
+        return self.mapping.known_defects if self.mapping is not None else draft.entries.get("known_defects", ())
+
+    def _outcome(self) -> Outcome | None:
+        if self.mapping is None:
+            return None
+        try:
+            store = open_data(self.path, self.mapping)
+        except SciFMError as error:
+            self.missing.append(str(error))
+            return None
+        names = self.mapping.fields
+        return Outcome(
+            store.grid.to_dict(),
+            store.grid.axis_names,
+            {name: entry.role for name, entry in names.items()},
+            store.signature.coefficients,
+            store.card.times,
+            store.splits,
+        )
+
+    def _arrays(self, read: bool, progress: Progress | None) -> tuple[ArrayReport, ...]:
+        parts = self.contents.parts
+        listed = [(part, name, array) for part, arrays in parts.items() for name, array in arrays.items()]
+        total = sum(_count_blocks(tuple(a.shape), a.dtype.itemsize) for _, _, a in listed) if read else 0
+        done = 0
+
+        def observe() -> None:
+            nonlocal done
+            done += 1
+            if progress is not None:
+                progress(done, total)
+
+        reports = []
+        for part, name, array in listed:
+            axes = self._axes_of(name)
+            with reading(self.path, name):
+                measured = measure(array, observe) if read else {}
+            reports.append(ArrayReport(part, name, tuple(array.shape), str(array.dtype), axes, **measured))
+        return tuple(reports)
+
+    def _axes_of(self, name: str) -> tuple[str, ...] | None:
+        """Return an array's axes: as the mapping says, else as the file does."""
+        used = [entry.axes for entry in (self.mapping.fields if self.mapping else {}).values() if entry.array == name]
+        along = [axis for axis, array in self.contents.coordinates.items() if array == name]
+        if used:
+            return used[0]
+        told = self.mapping.coefficients.values() if self.mapping else ()
+        if any(own.array == name and own.channel is None for own in told) and name in self.contents.arrays:
+            return ("trajectory",) if len(self.contents.arrays[name].shape) == 1 else None
+        return self.contents.axes.get(name) or (tuple(along) if along else None)
+
+    def _refuse_gaps(self, arrays: tuple[ArrayReport, ...]) -> None:
+        """Say which arrays that are meant to be fields hold something else than finite numbers."""
+        wanted = {entry.array for entry in self.mapping.fields.values()} if self.mapping else {a.name for a in arrays}
+        for report in arrays:
+            bad = (report.num_nan or 0) + (report.num_infinite or 0)
+            if bad and report.name in wanted:
+                where = "" if report.part == WHOLE else f" of {report.part}"
+                self.missing.append(
+                    f"'{report.name}'{where} holds {report.num_nan} NaN and {report.num_infinite} infinite numbers; "
+                    "only finite ones are allowed: fill them, or leave those trajectories out."
+                )
+
+    def _advice(self) -> str:
+        if not self.missing:
+            return f"Make a store of it: scifm import {self.path} --out STORE"
+        return f"Complete the mapping: scifm inspect {self.path} --write-map map.toml, then use --map map.toml"
