@@ -6,6 +6,7 @@ import abc
 import json
 import os
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from scifm.data.well_layout import SOLUTION_FRAME, require_finite
 from scifm.errors import StoreError
 from scifm.fields.batch import Signature
 
-__all__ = ["Reader", "WellReader", "open_file", "read_provenance"]
+__all__ = ["OpenFiles", "Reader", "WellReader", "open_file", "read_provenance"]
 
 _MAX_OPEN_FILES = 64
 
@@ -94,28 +95,35 @@ def read_provenance(path: Path) -> dict[str, Any]:
     return entries
 
 
-class _OpenFiles:
-    """HDF5 files kept open between reads, by the process that reads: never carried over a fork or a pickle."""
+class OpenFiles:
+    """HDF5 files kept open between reads, by the process that reads: never carried over a fork or a pickle.
 
-    def __init__(self) -> None:
+    Args:
+        opener: opens one file; a function of a module, so that it can be sent to worker processes.
+    """
+
+    def __init__(self, opener: Callable[[Path], h5py.File] = open_file) -> None:
+        self._opener = opener
         self._owner = os.getpid()
         self._files: OrderedDict[Path, h5py.File] = OrderedDict()
 
     def get(self, path: Path) -> h5py.File:
+        """Return the open file at `path`; the one used longest ago is closed when there are too many."""
         if self._owner != os.getpid():  # we are a forked worker: the parent's files are not ours to share
             self._owner, self._files = os.getpid(), OrderedDict()
-        file = self._files.pop(path, None) or open_file(path)
+        file = self._files.pop(path, None) or self._opener(path)
         self._files[path] = file
         if len(self._files) > _MAX_OPEN_FILES:
             self._files.popitem(last=False)[1].close()
         return file
 
     def close(self) -> None:
+        """Close all."""
         while self._files:
             self._files.popitem()[1].close()
 
-    def __reduce__(self) -> tuple[type[_OpenFiles], tuple[()]]:
-        return _OpenFiles, ()
+    def __reduce__(self) -> tuple[type[OpenFiles], tuple[Callable[[Path], h5py.File]]]:
+        return OpenFiles, (self._opener,)
 
 
 class WellReader(Reader):
@@ -132,7 +140,7 @@ class WellReader(Reader):
         self.files = files
         self.signature = signature
         self._ends = np.cumsum([count for _, count in files])
-        self._open = _OpenFiles()
+        self._open = OpenFiles()
 
     @property
     def num_trajectories(self) -> int:

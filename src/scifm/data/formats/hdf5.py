@@ -1,0 +1,82 @@
+"""Foreign HDF5 files: opened when they are read, by the process that reads."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from scifm.data.formats.format import unreadable
+from scifm.data.well import OpenFiles
+from scifm.errors import StoreError
+
+__all__ = ["Hdf5Array", "open_hdf5", "read_numbers", "refuse_damaged"]
+
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+
+
+@dataclass(frozen=True)
+class Hdf5Array:
+    """A data set of an HDF5 file. Safe to hand to worker processes.
+
+    Args:
+        files: keeps files open between reads.
+        path: the file.
+        name: of the data set inside the file.
+        shape: length of each axis.
+        dtype: type of the numbers.
+    """
+
+    files: OpenFiles
+    path: Path
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        values: np.ndarray = self.files.get(self.path)[self.name][index]
+        return values
+
+    @classmethod
+    def of(cls, files: OpenFiles, path: Path, data: h5py.Dataset) -> Hdf5Array:
+        """Return the array of an open data set."""
+        return cls(files, path, str(data.name), tuple(data.shape), data.dtype)
+
+
+def open_hdf5(path: Path) -> h5py.File:
+    """Open a foreign HDF5 file for reading.
+
+    Raises:
+        StoreError: if it is missing, truncated, or not HDF5.
+    """
+    try:
+        return h5py.File(path, "r")
+    except (OSError, RuntimeError, KeyError) as error:
+        raise unreadable(path, "HDF5", error) from error
+
+
+def refuse_damaged(files: Iterable[Path]) -> None:
+    """Raise StoreError if a file begins as HDF5 and cannot be opened as such; other files pass."""
+    for path in files:
+        try:
+            with path.open("rb") as handle:
+                begins_well = handle.read(len(_SIGNATURE)) == _SIGNATURE
+        except OSError as error:
+            raise StoreError(f"Cannot read '{path}': {error.strerror or error}.") from error
+        if begins_well:
+            open_hdf5(path).close()
+
+
+def read_numbers(attributes: Mapping[str, Any]) -> dict[str, float]:
+    """Return the attributes that are one finite number each."""
+    numbers: dict[str, float] = {}
+    for name, value in attributes.items():
+        entry = np.asarray(value)
+        if entry.size == 1 and entry.dtype.kind in "fiu" and math.isfinite(entry.item()):
+            numbers[str(name)] = float(entry.item())
+    return numbers
