@@ -1,7 +1,7 @@
 """Import route: data sets in The Well's HDF5 schema, made by others.
 
-A data set is a folder with ``data/{train,valid,test}/*.hdf5``, a folder of split folders, a folder of files, or one file.
-Files of one split are told as one. Vectors have a channel axis; every component of a tensor is an array of its own.
+A data set is a folder with ``data/{train,valid,test}/*.hdf5``, a folder of split folders, a folder of files, or one
+file. Files of one split are told as one. Vectors have a channel axis; each component of a tensor is an array.
 """
 
 from __future__ import annotations
@@ -165,8 +165,8 @@ class _Joined:
     def _refuse_ours(self) -> None:
         if self.first.ours:
             raise StoreError(
-                f"'{self.first.path}' is a file of a store made by SciFM, which needs no import: give the store's folder "
-                "wherever a store is asked for, for example as data.store."
+                f"'{self.first.path}' is a file of a store made by SciFM, which needs no import: give the store's "
+                "folder wherever a store is asked for, for example as data.store."
             )
 
     def _compare(self, other: WellFile) -> None:
@@ -180,7 +180,8 @@ class _Joined:
         elif differing:
             problem = f"other fields, or fields of another form: {', '.join(differing)}"
         elif other.boundaries != first.boundaries:
-            problem = f"boundaries { {dim: sorted(kinds) for dim, kinds in other.boundaries.items()} }"
+            told = (f"{dim}: {' and '.join(sorted(kinds)) or 'none told'}" for dim, kinds in other.boundaries.items())
+            problem = f"other boundaries ({', '.join(told)})"
         for dim in first.dims if not problem else ():
             own, points = first.coordinates[dim], other.coordinates[dim]
             if own.shape != points.shape or not np.allclose(own, points, rtol=1e-4, atol=1e-6 * abs(own).max()):
@@ -206,7 +207,9 @@ class _Joined:
                 raise StoreError(f"'{self.first.path}' cannot be read: truncated or damaged ({error}).") from error
             if not blank:
                 return None
-        self.remarks.append("Two frames, the first of them blank, are read as a steady problem: the second is asked for.")
+        self.remarks.append(
+            "Two frames, the first of them blank, are read as a steady problem: the second is asked for."
+        )
         return 1
 
     def _remark(self) -> None:
@@ -248,7 +251,7 @@ class _Joined:
         return (*rows, *frames, *self.axis_of.values(), *(["channel"] if field.num_components else []))
 
     def _seen(self, file: WellFile, field: WellField) -> LazyArray:
-        """Return the array with every axis of space, an axis of trajectories if needed, and the frames all files have."""
+        """Return an array with every axis of space, trajectories where needed, and the frames that all files have."""
         array, axis = field.array, int(field.sample_varying)
         if field.time_varying:
             start, length = (0, self.num_frames) if self.solution is None else (self.solution, 1)

@@ -262,7 +262,7 @@ class _Schema:
     def _one_each(self, name: str, values: np.ndarray) -> np.ndarray:
         if values.shape not in ((), (self.num_trajectories,)):
             raise self._wrong(
-                f"'scalars/{name}' has shape {values.shape}; () or ({self.num_trajectories},), one number a trajectory, "
-                "is meant where it does not change in time"
+                f"'scalars/{name}' has shape {values.shape}; a number that does not change in time has () or "
+                f"({self.num_trajectories},), one a trajectory"
             )
         return np.broadcast_to(values, (self.num_trajectories,))
