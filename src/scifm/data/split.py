@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -15,6 +16,9 @@ from scifm.data.well import Reader
 from scifm.errors import ConfigError, DataError
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
+
+if TYPE_CHECKING:
+    from scifm.data.torch_view import TensorSamples
 
 __all__ = ["StoreSplit"]
 
@@ -196,6 +200,19 @@ class StoreSplit(Dataset):
         for start, stop in pairwise([*starts, len(samples)]):
             first = int(samples[start])
             yield slice(start, stop), slice(first, first + stop - start), None
+
+    def as_torch_dataset(self, *, form: Literal["named", "xy"] = "named") -> TensorSamples:
+        """Return the same samples as dictionaries of tensors, which torch's own loaders can stack.
+
+        Args:
+            form: ``named`` for inputs, coefficients, targets; ``xy`` for the form of neuraloperator.
+
+        Raises:
+            ConfigError: if the form is unknown.
+        """
+        from scifm.data.torch_view import TensorSamples
+
+        return TensorSamples(self, form=form)
 
     def close(self) -> None:
         """Close the files this process holds open; reading again opens them again."""

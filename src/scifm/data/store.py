@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 import yaml
@@ -29,6 +30,9 @@ from scifm.errors import ConfigError, SignatureError, StoreError, suggest
 from scifm.fields.batch import Signature
 from scifm.fields.grid import Grid
 from scifm.fields.homogeneity import Homogeneity
+
+if TYPE_CHECKING:
+    import xarray
 
 __all__ = ["STATISTICS_NAME", "Store", "require_signature"]
 
@@ -161,6 +165,19 @@ class Store:
         dtype: torch.dtype = getattr(torch, self.card.dtype)
         card = self.card
         return StoreSplit(self.readers[name](), self.signature, self.grid, card.system_name, dtype, card.times, stride)
+
+    def to_xarray(self, split: str = "train") -> xarray.Dataset:
+        """Return one split with names on its axes: trajectory, time if it evolves, then space; nothing is read yet.
+
+        Args:
+            split: ``train``, ``valid`` or ``test``.
+
+        Raises:
+            ConfigError: if the store has no such split.
+        """
+        from scifm.data.labelled_view import labelled_view
+
+        return labelled_view(self.card, self.split(split).reader, split)
 
     def verify(self) -> None:
         """Compare the content of every file with the card; reads the whole store.

@@ -8,8 +8,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from foreign_well import write_well_file
 
+from foreign_well import write_well_file
 from scifm.data.formats.well_files import WellFormat
 from scifm.data.importing import import_data, open_data
 from scifm.errors import ConfigError, DataError, StoreError
@@ -320,7 +320,7 @@ def test_numbers_that_are_not_finite_are_refused(tmp_path):
     values = DENSITY.copy()
     values[1, 2, 0, 0] = np.nan
     path = flow(tmp_path / "a.h5", fields={"density": (0, values, "st")})
-    with pytest.raises(DataError, match="'density' holds NaN or infinity.*sample 1"):
+    with pytest.raises(DataError, match=r"'density' holds NaN or infinity.*sample 1"):
         import_data(path, tmp_path / "copy", _mapping(path))
 
 
