@@ -12,7 +12,7 @@ import pytest
 from foreign_well import write_well_file
 from scifm.data.formats.well_files import WellFormat
 from scifm.data.importing import import_data, open_data
-from scifm.errors import ConfigError, DataError, StoreError
+from scifm.errors import ConfigError, DataError, SignatureError, StoreError
 
 X, Y = np.arange(3) * 0.5, np.linspace(-1, 1, 5)
 TIMES = np.array([0.0, 0.25, 0.5, 0.75])
@@ -364,6 +364,21 @@ def test_times_that_differ_are_refused(folder):
     flow(folder / "data/test/e.h5", times=TIMES * 2)
     with pytest.raises(DataError, match="differ between trajectories"):
         open_data(folder)
+
+
+def test_one_frame_does_not_go_with_many(folder):
+    cut = {"density": (0, DENSITY[:, :1], "st"), "force": (0, FORCE, ""), "height": (0, HEIGHT, "sx")}
+    cut |= {"velocity": (1, VELOCITY[:, :1], "st"), "stress": (2, STRESS[:, :1], "st")}
+    scalars = {"viscosity": (0.25, ""), "drag": (np.ones(2), "s")}
+    flow(folder / "data/test/e.h5", fields=cut, times=TIMES[:1], scalars=scalars)
+    with pytest.raises(StoreError, match=r"e\.h5' holds one frame .* holds 6"):
+        open_data(folder)
+
+
+def test_an_axis_of_one_point_is_refused(tmp_path):
+    dims, fields = {"x": X[:1], "y": Y}, {"density": (0, DENSITY[:, :, :1], "st")}
+    with pytest.raises(SignatureError, match="at least 2 points"):
+        open_data(flow(tmp_path / "a.h5", dims=dims, fields=fields))
 
 
 def test_without_train_one_folder_has_to_be_chosen(folder):

@@ -129,7 +129,7 @@ def _extent(key: str, contents: Contents) -> float:
     points = np.asarray(contents.arrays[key])
     length = float(abs(points[-1] - points[0]))
     if contents.periodic[contents.axes[key][0]]:
-        length *= len(points) / (len(points) - 1)
+        length *= len(points) / max(len(points) - 1, 1)
     return length
 
 
@@ -147,7 +147,7 @@ class _Joined:
         self._refuse_ours()
         for other in self.files[1:]:
             self._compare(other)
-        self.num_frames = min(file.num_frames for file in self.files)
+        self.num_frames = self._common_frames()
         self.solution = self._solution_frame()
         self._remark()
         fields = {key: self._axes(field) for key, field in self.first.fields.items()}
@@ -190,6 +190,16 @@ class _Joined:
             raise StoreError(
                 f"'{other.path}' does not go with '{first.path}': it has {problem}. Import such files one by one."
             )
+
+    def _common_frames(self) -> int:
+        counts = {file.num_frames: file.path for file in self.files}
+        fewest = min(counts)
+        if fewest == 1 < max(counts):
+            raise StoreError(
+                f"'{counts[1]}' holds one frame and '{counts[max(counts)]}' holds {max(counts)}: steady problems and "
+                "trajectories do not go together. Import them one by one."
+            )
+        return fewest
 
     def _solution_frame(self) -> int | None:
         """Return which frame is the solution of a steady problem; None if frames follow each other in time."""
