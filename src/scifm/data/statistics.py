@@ -6,6 +6,7 @@ tools ask for.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -112,7 +113,7 @@ class _Gatherer:
         self.sum_squares = 0.0  # of deviations from the mean
         self.min = float("inf")
         self.max = float("-inf")
-        self.sizes: list[np.ndarray] = []
+        self.sizes = array("d")  # one buffer: a small tensor kept from each batch would pin large freed blocks
 
     def add(self, values: Tensor) -> None:
         """Add ``(batch, points)``."""
@@ -125,7 +126,7 @@ class _Gatherer:
         self.count = total
         self.min = min(self.min, float(values.min()))
         self.max = max(self.max, float(values.max()))
-        self.sizes.append(values.square().mean(dim=1).sqrt().numpy())
+        self.sizes.extend(values.square().mean(dim=1).sqrt().tolist())
 
     def summary(self) -> Summary:
         variance = self.sum_squares / self.count
@@ -135,7 +136,7 @@ class _Gatherer:
             rms=(variance + self.mean**2) ** 0.5,
             min=self.min,
             max=self.max,
-            median_rms=float(np.median(np.concatenate(self.sizes))),
+            median_rms=float(np.median(np.frombuffer(self.sizes))),
         )
 
 
