@@ -6,6 +6,7 @@ tools ask for.
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
@@ -16,9 +17,12 @@ import torch
 from torch import Tensor
 
 from scifm.errors import DataError, SignatureError, suggest
-from scifm.fields.batch import Batch
+from scifm.fields.batch import Batch, Signature
+from scifm.fields.grid import Grid
 
-__all__ = ["Statistics", "Summary", "summarize"]
+__all__ = ["Statistics", "Summary", "samples_at_once", "summarize"]
+
+_BATCH_BYTES = 4 * 1024 * 1024  # more at a time leaves ever more unused holes in memory, and is not faster
 
 
 @dataclass(frozen=True)
@@ -138,6 +142,12 @@ class _Gatherer:
             max=self.max,
             median_rms=float(np.median(np.frombuffer(self.sizes))),
         )
+
+
+def samples_at_once(signature: Signature, grid: Grid) -> int:
+    """Return how many samples to hand to `summarize` at a time: few enough to take little memory, at least one."""
+    numbers = (len(signature.inputs) + len(signature.outputs)) * math.prod(grid.num_points)
+    return max(1, _BATCH_BYTES // (8 * numbers))
 
 
 def summarize(batches: Iterable[Batch]) -> Statistics:

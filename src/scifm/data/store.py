@@ -24,7 +24,7 @@ import yaml
 
 from scifm.data.card import Card
 from scifm.data.split import StoreSplit
-from scifm.data.statistics import Statistics, summarize
+from scifm.data.statistics import Statistics, samples_at_once, summarize
 from scifm.data.well import Reader, WellReader
 from scifm.errors import ConfigError, SignatureError, StoreError, suggest
 from scifm.fields.batch import Signature
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 __all__ = ["STATISTICS_NAME", "Store", "require_signature"]
 
 STATISTICS_NAME = "stats.yaml"
-_SUMMARY_BATCH = 16
 
 
 def require_signature(store_signature: Signature, wanted: Signature) -> None:
@@ -118,7 +117,7 @@ class Store:
     @cached_property
     def statistics(self) -> Statistics:
         """Statistics of the training split; of a foreign file they are gathered when they are first asked for."""
-        return summarize(self.split("train").batches(_SUMMARY_BATCH))
+        return summarize(self.split("train").batches(samples_at_once(self.signature, self.grid)))
 
     @property
     def name(self) -> str:
