@@ -11,7 +11,7 @@ import pytest
 
 from scifm.data.formats import FORMATS
 from scifm.data.formats.find import find_format
-from scifm.data.formats.mapping import DataMapping
+from scifm.data.formats.mapping import DataMapping, FieldMapping, TimeAxis
 from scifm.data.importing import import_data, open_data
 from scifm.data.store import Store
 from scifm.errors import ConfigError, DataError, StoreError
@@ -48,10 +48,30 @@ def make_transfer(folder: Path, broken: bool) -> tuple[Path, DataMapping | None]
     return path, None
 
 
+def make_xarray(folder: Path, broken: bool) -> tuple[Path, DataMapping | None]:
+    import xarray
+
+    path = folder / "flow.nc"
+    u = (("sample", "time", "y", "x"), _numbers(broken, NUM, 3, 8, 10))
+    axes = {"time": np.arange(3.0), "y": np.arange(8) / 8, "x": np.arange(10) / 10}
+    xarray.Dataset({"speed": u}, axes).to_netcdf(path, engine="h5netcdf")
+    return path, None
+
+
+def make_arrays(folder: Path, broken: bool) -> tuple[Path, DataMapping | None]:
+    path = folder / "flow.npz"
+    np.savez(path, speed=_numbers(broken, NUM, 3, 8, 10))
+    field = FieldMapping(array="speed", axes=("trajectory", "time", "y", "x"))
+    box = {"extent": {"x": 1.0, "y": 1.0}, "periodic": {"x": True, "y": True}}
+    return path, DataMapping(format="arrays", fields={"u": field}, time=TimeAxis(), **box)
+
+
 MAKERS: dict[str, Callable[[Path, bool], tuple[Path, DataMapping | None]]] = {
     # Return the example's file or folder, of at least 5 trajectories, and its mapping where one has to be written.
     "transfer": make_transfer,
     "pdebench": make_pdebench,
+    "xarray": make_xarray,
+    "arrays": make_arrays,
 }
 
 every_format = pytest.mark.parametrize("name", MAKERS)

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -85,3 +88,28 @@ def test_signatures_must_agree(toy_store):
     other = replace(batch, signature=replace(batch.signature, outputs=("pressure",)))
     with pytest.raises(SignatureError, match="one signature"):
         summarize([batch, other])
+
+
+GROWTH = """
+import torch
+from scifm.data.statistics import summarize
+from scifm.fields.batch import Batch, Signature
+from scifm.fields.grid import Grid
+
+def resident():
+    return int(next(l for l in open("/proc/self/status") if l.startswith("VmRSS")).split()[1]) / 1024
+
+fields = torch.rand(32, 1, 1, 128, 128)
+names = Signature(("u",), (), ("u",), evolves=True)
+batch = Batch(names, Grid.square(128), fields, torch.zeros(32, 0), fields + 1)
+summarize([batch] * 3)
+before = resident()
+summarize([batch] * 30)
+print(resident() - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="asks Linux for the memory of a process")
+def test_memory_does_not_grow_with_the_number_of_batches():
+    answer = subprocess.run([sys.executable, "-c", GROWTH], capture_output=True, text=True, check=True)
+    assert float(answer.stdout) < 64, "megabytes; it was 250 when one small tensor a batch was kept"

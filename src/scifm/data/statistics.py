@@ -6,6 +6,8 @@ tools ask for.
 
 from __future__ import annotations
 
+import math
+from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -15,9 +17,12 @@ import torch
 from torch import Tensor
 
 from scifm.errors import DataError, SignatureError, suggest
-from scifm.fields.batch import Batch
+from scifm.fields.batch import Batch, Signature
+from scifm.fields.grid import Grid
 
-__all__ = ["Statistics", "Summary", "summarize"]
+__all__ = ["Statistics", "Summary", "samples_at_once", "summarize"]
+
+_BATCH_BYTES = 4 * 1024 * 1024  # more at a time leaves ever more unused holes in memory, and is not faster
 
 _LARGEST = 1e150
 
@@ -114,7 +119,7 @@ class _Gatherer:
         self.sum_squares = 0.0  # of deviations from the mean
         self.min = float("inf")
         self.max = float("-inf")
-        self.sizes: list[np.ndarray] = []
+        self.sizes = array("d")  # one buffer: a small tensor kept from each batch would pin large freed blocks
 
     def add(self, values: Tensor) -> None:
         """Add ``(batch, points)``."""
@@ -127,7 +132,7 @@ class _Gatherer:
         self.count = total
         self.min = min(self.min, float(values.min()))
         self.max = max(self.max, float(values.max()))
-        self.sizes.append(values.square().mean(dim=1).sqrt().numpy())
+        self.sizes.extend(values.square().mean(dim=1).sqrt().tolist())
 
     def summary(self) -> Summary:
         variance = self.sum_squares / self.count
@@ -137,8 +142,14 @@ class _Gatherer:
             rms=(variance + self.mean**2) ** 0.5,
             min=self.min,
             max=self.max,
-            median_rms=float(np.median(np.concatenate(self.sizes))),
+            median_rms=float(np.median(np.frombuffer(self.sizes))),
         )
+
+
+def samples_at_once(signature: Signature, grid: Grid) -> int:
+    """Return how many samples to hand to `summarize` at a time: few enough to take little memory, at least one."""
+    numbers = (len(signature.inputs) + len(signature.outputs)) * math.prod(grid.num_points)
+    return max(1, _BATCH_BYTES // (8 * numbers))
 
 
 def summarize(batches: Iterable[Batch]) -> Statistics:

@@ -17,23 +17,26 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 import yaml
 
 from scifm.data.card import Card
 from scifm.data.split import StoreSplit
-from scifm.data.statistics import Statistics, summarize
+from scifm.data.statistics import Statistics, samples_at_once, summarize
 from scifm.data.well import Reader, WellReader
 from scifm.errors import ConfigError, SignatureError, StoreError, suggest
 from scifm.fields.batch import Signature
 from scifm.fields.grid import Grid
 from scifm.fields.homogeneity import Homogeneity
 
+if TYPE_CHECKING:
+    import xarray
+
 __all__ = ["STATISTICS_NAME", "Store", "require_signature"]
 
 STATISTICS_NAME = "stats.yaml"
-_SUMMARY_BATCH = 16
 
 
 def require_signature(store_signature: Signature, wanted: Signature) -> None:
@@ -114,7 +117,7 @@ class Store:
     @cached_property
     def statistics(self) -> Statistics:
         """Statistics of the training split; of a foreign file they are gathered when they are first asked for."""
-        return summarize(self.split("train").batches(_SUMMARY_BATCH))
+        return summarize(self.split("train").batches(samples_at_once(self.signature, self.grid)))
 
     @property
     def name(self) -> str:
@@ -161,6 +164,19 @@ class Store:
         dtype: torch.dtype = getattr(torch, self.card.dtype)
         card = self.card
         return StoreSplit(self.readers[name](), self.signature, self.grid, card.system_name, dtype, card.times, stride)
+
+    def to_xarray(self, split: str = "train") -> xarray.Dataset:
+        """Return one split with names on its axes: trajectory, time if it evolves, then space; nothing is read yet.
+
+        Args:
+            split: ``train``, ``valid`` or ``test``.
+
+        Raises:
+            ConfigError: if the store has no such split.
+        """
+        from scifm.data.labelled_view import labelled_view
+
+        return labelled_view(self.card, self.split(split).reader, split)
 
     def verify(self) -> None:
         """Compare the content of every file with the card; reads the whole store.

@@ -17,7 +17,7 @@ import torch
 import yaml
 
 from scifm.data.card import CARD_NAME, Card, FileEntry, hash_file
-from scifm.data.statistics import summarize
+from scifm.data.statistics import samples_at_once, summarize
 from scifm.data.store import STATISTICS_NAME, Store
 from scifm.data.well_layout import describe_folder
 from scifm.errors import RunError, StoreError
@@ -30,7 +30,6 @@ __all__ = ["DTYPES", "finish_store", "refuse_other", "require_space", "reserved"
 DTYPES = {torch.float32: "float32", torch.float64: "float64"}
 _LOCK_NAME = "LOCK"
 _SPARE_BYTES = 1024 * 1024  # card, statistics, headers
-_BATCH_BYTES = 32 * 1024 * 1024  # read at a time for the statistics
 
 
 def write_part(path: Path, content: bytes) -> None:
@@ -120,10 +119,7 @@ def finish_store(path: Path, card: Card, chunks: Mapping[str, int]) -> None:
     """
     signature, grid = Signature.from_dict(card.signature), Grid.from_dict(card.grid)
     split = Store.unfinished(path, card, chunks).split("train")
-    num_points = len(signature.inputs) + len(signature.outputs)
-    for points in grid.num_points:
-        num_points *= points
-    statistics = summarize(split.batches(max(1, _BATCH_BYTES // (8 * num_points)))).to_dict()
+    statistics = summarize(split.batches(samples_at_once(signature, grid))).to_dict()
     split.close()
     num_frames = len(card.times) if card.times is not None else None
     description = describe_folder(card.name, signature, grid, list(chunks.values()), num_frames)

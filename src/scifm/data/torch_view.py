@@ -1,0 +1,77 @@
+"""One split of a store as a plain PyTorch data set: items are dictionaries of tensors, which every loader can stack.
+
+    loader = DataLoader(store.split("train").as_torch_dataset(), batch_size=16, shuffle=True, num_workers=2)
+
+`Batch` objects come from a loader too: ``DataLoader(split, batch_size=16, collate_fn=Batch.concatenate)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from torch import Tensor, cat
+from torch.utils.data import Dataset
+
+from scifm.data.split import StoreSplit
+from scifm.errors import ConfigError
+
+__all__ = ["TensorSamples"]
+
+_FORMS = ("named", "xy")
+
+
+class TensorSamples(Dataset[dict[str, Tensor]]):
+    """Samples as dictionaries of tensors.
+
+    ``named`` gives ``inputs`` (channel, *space), ``coefficients`` (coefficient,), ``targets`` (channel, *space) and,
+    for evolving systems, ``lead_time`` (). ``xy`` gives what neuraloperator's networks and losses take: ``x``, the
+    inputs and behind them each coefficient as a channel that is constant in space, and ``y``, the targets; the lead
+    time is not in it. Numbers are as stored, not normalized.
+
+    Args:
+        split: what to read; each worker process opens the files for itself.
+        form: ``named`` or ``xy``.
+
+    Raises:
+        ConfigError: if the form is unknown.
+    """
+
+    def __init__(self, split: StoreSplit, *, form: Literal["named", "xy"] = "named") -> None:
+        if form not in _FORMS:
+            raise ConfigError(f"The form of items is one of {', '.join(_FORMS)}; got {form!r}.")
+        self.split = split
+        self.form = form
+
+    @property
+    def input_channels(self) -> tuple[str, ...]:
+        """Names of the channels of ``inputs``, or of ``x``."""
+        names = self.split.signature
+        return names.inputs if self.form == "named" else (*names.inputs, *names.coefficients)
+
+    @property
+    def target_channels(self) -> tuple[str, ...]:
+        """Names of the channels of ``targets``, or of ``y``."""
+        return self.split.signature.outputs
+
+    def __len__(self) -> int:
+        return self.split.num_samples
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"Sample {index} of {len(self)} was asked for.")
+        return self.__getitems__([int(index)])[0]
+
+    def __getitems__(self, index: Sequence[int]) -> list[dict[str, Tensor]]:
+        """Return several samples, read together: what torch's loaders call."""
+        batch = self.split.batch(list(index))
+        inputs, targets = batch.inputs[:, 0], batch.require_targets()[:, 0]
+        if self.form == "xy":
+            space = inputs.shape[2:]
+            constant = batch.coefficients.reshape(*batch.coefficients.shape, *(1 for _ in space)).expand(-1, -1, *space)
+            columns = {"x": cat([inputs, constant], dim=1), "y": targets}
+        else:
+            columns = {"inputs": inputs, "coefficients": batch.coefficients, "targets": targets}
+            if batch.lead_time is not None:
+                columns["lead_time"] = batch.lead_time
+        return [{name: tensor[place] for name, tensor in columns.items()} for place in range(len(batch))]
