@@ -1,11 +1,12 @@
-"""Write a NetCDF file of trajectories of a system that SciFM does not ship: what a scientist's own data look like.
+"""Write NetCDF files of trajectories of a system that SciFM does not ship: what a scientist's own data look like.
 
 FitzHugh–Nagumo, an activator u and an inhibitor v on a periodic square:
 
     ∂u/∂t = D Δu + u − u³ − k − v,    ∂v/∂t = 5 D Δv + u − v
 
-Solved in Fourier space with SciPy's Runge–Kutta method of order 8; each trajectory has its own D, k and first state.
-The tutorial docs/tutorials/reaction-diffusion.md goes on from the file.
+Solved in Fourier space by SciPy, Runge–Kutta of order 8; each trajectory has its own D, k and first state. Two
+files: 48 trajectories on 32² points, and 96 cheap ones on 16² with other thresholds k to pre-train on. The tutorial
+docs/tutorials/reaction-diffusion.md goes on from them.
 """
 
 from __future__ import annotations
@@ -18,35 +19,35 @@ import xarray as xr
 from scipy.integrate import solve_ivp
 
 SIDE = 2.0  # length of the square
-NUM_POINTS = 32
 TIMES = np.linspace(0, 5, 21)
 
 
-def trajectory(diffusivity: float, threshold: float, generator: np.random.Generator) -> np.ndarray:
+def trajectory(num_points: int, diffusivity: float, threshold: float, generator: np.random.Generator) -> np.ndarray:
     """Return u and v, ``(2, time, y, x)``, from a smooth random first state."""
-    wave = 2 * np.pi * np.fft.fftfreq(NUM_POINTS, SIDE / NUM_POINTS)
-    squared = wave[:, None] ** 2 + wave[None, : NUM_POINTS // 2 + 1] ** 2
+    wave = 2 * np.pi * np.fft.fftfreq(num_points, SIDE / num_points)
+    squared = wave[:, None] ** 2 + wave[None, : num_points // 2 + 1] ** 2
     speeds = diffusivity * np.array([1.0, 5.0])[:, None, None]
 
     def change(_: float, flat: np.ndarray) -> np.ndarray:
-        u, v = state = flat.reshape(2, NUM_POINTS, NUM_POINTS)
+        u, v = state = flat.reshape(2, num_points, num_points)
         spread = np.fft.irfft2(-speeds * squared * np.fft.rfft2(state), s=state.shape[1:])
         return (spread + np.stack([u - u**3 - threshold - v, u - v])).ravel()
 
-    noise = np.fft.rfft2(generator.standard_normal((2, NUM_POINTS, NUM_POINTS)))
-    first = np.fft.irfft2(noise * np.exp(-squared / 60), s=(NUM_POINTS, NUM_POINTS))
+    noise = np.fft.rfft2(generator.standard_normal((2, num_points, num_points)))
+    first = np.fft.irfft2(noise * np.exp(-squared / 60), s=(num_points, num_points))
     first *= 0.8 / first.std(axis=(1, 2), keepdims=True)
     solved = solve_ivp(change, TIMES[[0, -1]], first.ravel(), method="DOP853", t_eval=TIMES, rtol=1e-6, atol=1e-8)
-    return solved.y.reshape(2, NUM_POINTS, NUM_POINTS, len(TIMES)).transpose(0, 3, 1, 2)
+    return solved.y.reshape(2, num_points, num_points, len(TIMES)).transpose(0, 3, 1, 2)
 
 
-def main(path: str | Path, *, num_trajectories: int = 48, seed: int = 0) -> Path:
-    """Write the file; return its path."""
+def write(path: Path, num_trajectories: int, num_points: int, thresholds: tuple[float, float], seed: int) -> None:
+    """Write one file, as xarray writes files: dimensions and variables have names, axes have coordinates."""
     generator = np.random.default_rng(seed)
     diffusivity = generator.uniform(1e-3, 5e-3, num_trajectories)
-    threshold = generator.uniform(-0.1, 0.1, num_trajectories)
-    states = np.stack([trajectory(d, k, generator) for d, k in zip(diffusivity, threshold, strict=True)])
-    line = np.arange(NUM_POINTS) * SIDE / NUM_POINTS
+    threshold = generator.uniform(*thresholds, num_trajectories)
+    pairs = zip(diffusivity, threshold, strict=True)
+    states = np.stack([trajectory(num_points, d, k, generator) for d, k in pairs])
+    line = np.arange(num_points) * SIDE / num_points
     dims = ("trajectory", "time", "y", "x")
     xr.Dataset(
         {
@@ -58,8 +59,16 @@ def main(path: str | Path, *, num_trajectories: int = 48, seed: int = 0) -> Path
         coords={"time": TIMES, "y": line, "x": line},
         attrs={"title": "FitzHugh-Nagumo on a periodic square"},
     ).to_netcdf(path)
-    return Path(path)
+
+
+def main(folder: str | Path) -> list[Path]:
+    """Write both files; return their paths."""
+    measured, cheap = Path(folder) / "measured.nc", Path(folder) / "cheap.nc"
+    write(measured, num_trajectories=48, num_points=32, thresholds=(0.1, 0.3), seed=0)
+    write(cheap, num_trajectories=96, num_points=16, thresholds=(-0.1, 0.1), seed=1)
+    return [measured, cheap]
 
 
 if __name__ == "__main__":
-    print(main(sys.argv[1] if len(sys.argv) > 1 else "reaction_diffusion.nc"))
+    for file in main(sys.argv[1] if len(sys.argv) > 1 else "."):
+        print(file)

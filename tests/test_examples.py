@@ -4,6 +4,7 @@ import importlib.util
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -19,7 +20,24 @@ def load(name: str) -> ModuleType:
 
 
 def test_every_example_has_a_test() -> None:
-    assert {path.stem for path in EXAMPLES.glob("*.py")} == {"01_transfer"}
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == {"01_transfer", "02_reaction_diffusion"}
+
+
+def test_reaction_diffusion() -> None:
+    """A trajectory does not depend on the grid it is solved on; the files are made in test_tutorial.py."""
+    module, smooth = load("02_reaction_diffusion"), SmoothNoise()
+    coarse, fine = (module.trajectory(n, 3e-3, 0.1, smooth) for n in (32, 64))
+    assert coarse.shape == (2, 21, 32, 32)
+    assert abs(fine[:, :, ::2, ::2] - coarse).max() < 2e-3
+
+
+class SmoothNoise:
+    """Stands for a random generator: one long wave, the same on every grid."""
+
+    def standard_normal(self, shape: tuple[int, int, int]) -> np.ndarray:
+        _, rows, columns = shape
+        y, x = np.arange(rows)[:, None] / rows, np.arange(columns) / columns
+        return np.stack([np.cos(2 * np.pi * (x + y)), np.sin(2 * np.pi * x) + 0 * y])
 
 
 @pytest.mark.slow
