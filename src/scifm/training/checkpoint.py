@@ -180,8 +180,9 @@ class Checkpoint:
         _remove([*spare, *aside])
 
     def _sweep(self) -> None:
-        """Remove what killed processes were writing; nobody else writes here now."""
-        _remove(list(self.folder.glob(".*.part")))
+        """Remove what killed processes were writing, nobody else writes here now, and the record of an old failure."""
+        records = [self.folder.parent / name for name in ("failure.json", "failure.safetensors")]
+        _remove([*self.folder.glob(".*.part"), *records])
 
 
 def _tensors(
@@ -207,7 +208,7 @@ def _digest(position: str, tensors: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256(position.encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"\0{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-        digest.update(memoryview(tensor.reshape(-1).view(torch.uint8).numpy()))
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
