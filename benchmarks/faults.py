@@ -18,10 +18,12 @@ for bit, and its log must have the same lines, each once (seconds aside; a line 
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import random
 import resource
+import select
 import signal
 import subprocess
 import sys
@@ -37,7 +39,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from harness import Row, argument_parser, publish
+from harness import Row, argument_parser, publish, put_into
 
 RECIPE = """
 name = "faults"
@@ -67,6 +69,8 @@ accelerator = "cpu"
 START = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from scifm.cli import main; main()"
 DISK_BYTES = 8 * 2**20
 FILE_LIMIT = 200_000  # bytes: a state is larger, everything else is smaller
+LIBC = ctypes.CDLL(None)
+IN_CREATE = 0x100
 LONGEST = 300.0  # seconds a sitting may take before it counts as hung
 KINDS = (
     "random",
@@ -150,8 +154,8 @@ def strike(life: Life, kind: str, generator: random.Random) -> bool:
     process = life.start()
     before = [state.name for state in life.states()]
     if kind == "in a write":
-        _let_it_begin(life, process, before)
-        reached = wait_until(process, lambda: has_part(life), pause=0)
+        reached = _let_it_begin(life, process, before) and _meet_a_write(life)
+        time.sleep(generator.choice([0, 0, generator.uniform(0, 0.003)]))
     elif kind == "random" and generator.random() < 0.25:
         reached = wait_until(process, lambda: False, pause=generator.uniform(0, 2)) or process.poll() is None
     else:
@@ -172,6 +176,18 @@ def strike(life: Life, kind: str, generator: random.Random) -> bool:
     if kind == "damaged" and len(life.states()) > 1:
         _damage(life.states()[-1], generator)
     return _count(life, kind, done == (-signal.SIGKILL if number == signal.SIGKILL else 75))
+
+
+def _meet_a_write(life: Life) -> bool:
+    """Wait until a file is begun in the folder of states: the kernel tells (inotify), polling would come too late."""
+    assert life.run is not None
+    watch = LIBC.inotify_init1(0)
+    try:
+        LIBC.inotify_add_watch(watch, os.fsencode(life.run / "state"), IN_CREATE)
+        ready, _, _ = select.select([watch], [], [], LONGEST)
+        return bool(ready)
+    finally:
+        os.close(watch)
 
 
 def _let_it_begin(life: Life, process: subprocess.Popen[bytes], before: list[str]) -> bool:
@@ -322,12 +338,19 @@ def _rows(alone: Life, lives: list[Life], mounted: bool) -> list[Row]:
     ]
 
 
+def table_of(rows: list[Row]) -> str:
+    """Return the rows as a table in Markdown."""
+    lines = [f"| {row.metric} | {row.value:,.0f} {row.unit} |" for row in rows if row.unit != "yes = 1"]
+    return "\n".join(["| | |", "|---|--:|", *lines])
+
+
 def main() -> None:
     parser = argument_parser(__doc__.splitlines()[0])
     parser.add_argument("--lives", type=int, default=7, help="trainings that are struck")
     parser.add_argument("--strikes", type=int, default=10, help="strikes on each")
-    parser.add_argument("--steps", type=int, default=5000, help="steps of the training")
+    parser.add_argument("--steps", type=int, default=2500, help="steps of the training")
     parser.add_argument("--in-flight", type=int, default=3, help="trainings at the same time")
+    parser.add_argument("--docs", type=Path, metavar="PAGE", help="put the table into this page")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         rows = training_faults(
@@ -338,6 +361,8 @@ def main() -> None:
             in_flight=options.in_flight,
         )
     publish("What is lost when a training is killed?", rows, options.json)
+    if options.docs is not None:
+        put_into(options.docs, "benchmarks/faults.py", table_of(rows))
 
 
 if __name__ == "__main__":

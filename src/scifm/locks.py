@@ -119,7 +119,7 @@ def exclusive(folder: Path) -> Iterator[None]:
         if before is not None:
             warnings.warn(
                 f"'{folder}' was left by {before}, which was killed or crashed; going on from what it stored.",
-                stacklevel=2,
+                stacklevel=1,
             )
         try:
             yield

@@ -235,6 +235,7 @@ def test_divergence_is_told_and_the_state_before_is_kept(tmp_path):
     assert json.loads((tmp_path / "failure.json").read_text())["not_finite_in_batch"] == ["targets"]
     operator, diary = tiny.operator(seed=3), Diary()
     train(operator, source(), config=config(checkpoint_every=2), checkpoint=checkpoint, observe=diary)
+    assert not (tmp_path / "failure.json").exists(), "it told of the sitting before"
     assert diary[0] == {"event": "resumed", "step": 4}
     straight = tiny.operator()
     train(straight, source(), config=config())

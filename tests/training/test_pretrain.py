@@ -45,7 +45,7 @@ def test_a_run_leaves_everything_that_was_promised(finished):
     names = {path.relative_to(finished.path).as_posix() for path in finished.path.rglob("*") if path.is_file()}
     assert {
         "config.toml", "environment.json", "metrics.jsonl", "STATUS", "model/config.json", "model/model.safetensors",
-        "state/latest.safetensors",
+        "state/step-00000012.safetensors",
     } <= names  # fmt: skip
     assert not any(name.endswith(".part") for name in names)
     assert PretrainRecipe.read(finished.config) == PretrainRecipe.read(finished.path / "config.toml")
@@ -56,7 +56,7 @@ def test_a_run_leaves_everything_that_was_promised(finished):
 def test_the_weights_in_the_model_are_those_after_the_last_step(finished):
     from safetensors.torch import load_file
 
-    state = load_file(finished.path / "state" / "latest.safetensors")
+    state = load_file(finished.path / "state" / "step-00000012.safetensors")
     for name, tensor in load_operator(finished.path / "model").state_dict().items():
         assert torch.equal(tensor, state[f"weights/{name}"])
 
@@ -117,6 +117,7 @@ main()
 """
 
 
+@pytest.mark.filterwarnings("ignore:.*was left by process")
 def test_kill_9_and_resume_equal_a_run_never_stopped(finished, tmp_path):
     """`scifm pretrain` dies by SIGKILL at step 8, its log cut inside a line; the last saved state is that of step 6."""
     recipe = tmp_path / "tiny.toml"
@@ -208,10 +209,31 @@ def test_a_damaged_state_is_a_clear_error(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         pretrain(tiny.RECIPE, out=tmp_path, observe=interrupt)
-    (state,) = tmp_path.glob("*/state/latest.safetensors")
-    state.write_bytes(state.read_bytes()[:500])
-    with pytest.raises(RunError, match=r"training state .* cannot be read"):
+    states = sorted(tmp_path.glob("*/state/step-*.safetensors"))
+    assert len(states) == 2
+    for state in states:
+        state.write_bytes(state.read_bytes()[:500])
+    with pytest.raises(RunError, match=r"No training state in .* is whole"):
         pretrain(tiny.RECIPE, out=tmp_path)
+
+
+def test_one_damaged_state_costs_only_its_steps(finished, tmp_path):
+    """The log says so, once, and has every other line once."""
+
+    def interrupt(**event) -> None:
+        if event["event"] == "step" and event["step"] == 7:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(tiny.RECIPE, out=tmp_path, observe=interrupt)
+    newest = max(tmp_path.glob("*/state/step-*.safetensors"))
+    assert newest.name == "step-00000007.safetensors"
+    newest.write_bytes(newest.read_bytes()[:500])
+    resumed = pretrain(tiny.RECIPE, out=tmp_path)
+    told = [event for event in resumed.metrics() if event["event"] == "damaged"]
+    assert [(event["step"], event["file"]) for event in told] == [(6, newest.name)]
+    assert weights(resumed) == weights(finished)
+    assert [event for event in log(resumed) if event["event"] != "damaged"] == log(finished)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import warnings
+from pathlib import Path
 from typing import Any
 
 from rich.markup import escape
@@ -34,11 +36,25 @@ def _stop_on_signals() -> None:
         signal.signal(each, stop)
 
 
+def _tell_own_warnings() -> None:
+    """Print our warnings as a line, without the place in the source; those of others stay as they are."""
+    others = warnings.showwarning
+
+    def show(message: Any, category: Any, filename: str, *where: Any, **more: Any) -> None:
+        if "scifm" in Path(filename).parts:
+            console.print(f"[yellow]scifm:[/yellow] {escape(str(message))}", highlight=False, soft_wrap=True)
+        else:
+            others(message, category, filename, *where, **more)
+
+    warnings.showwarning = show
+
+
 def main() -> None:
     """Entry point of the command ``scifm``."""
     # Threads that sleep while they wait keep small steps quick on a shared machine; torch reads this when loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     _stop_on_signals()
+    _tell_own_warnings()
     try:
         app()
     except SciFMError as error:

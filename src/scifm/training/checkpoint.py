@@ -190,8 +190,9 @@ class Checkpoint:
         _remove([*spare, *aside])
 
     def _sweep(self) -> None:
-        """Remove what killed processes were writing; nobody else writes here now."""
-        _remove(list(self.folder.glob(".*.part")))
+        """Remove what killed processes were writing, nobody else writes here now, and the record of an old failure."""
+        records = [self.folder.parent / name for name in ("failure.json", "failure.safetensors")]
+        _remove([*self.folder.glob(".*.part"), *records])
 
 
 def _tensors(

@@ -115,6 +115,7 @@ def measure_need(
     trained = _bytes(parameter for parameter in module.parameters() if parameter.requires_grad)
     weights = _bytes([*module.parameters(), *module.buffers()])
     twin, few = copy.deepcopy(module), -(-batch.num_samples // 8)
+    _step_peak(twin, loss_of, batch.select(slice(0, 1)))  # tables made on first use and kept belong to no step
     working = _step_peak(twin, loss_of, batch.select(slice(0, few)))
     if batch.num_samples > few:
         more = _step_peak(twin, loss_of, batch.select(slice(0, 2 * few)))
