@@ -76,7 +76,7 @@ def test_from_samples_to_scores_by_name(scifm_with_it, tmp_path):
     store = tmp_path / "store"
     words = ("thin_plate", "--num-samples", 8, "--num-points", 16, "--knob", "rigidity=1e-5,1e-4", "--out", store)
     made = json.loads(scifm_with_it("generate", *words, "--json"))
-    assert made["system"]["knobs"]["rigidity"] == {"low": 1e-5, "high": 1e-4, "scale": "log", "integer": False}
+    assert made["knobs"]["rigidity"] == {"low": 1e-5, "high": 1e-4, "scale": "log", "integer": False}
     recipe = tmp_path / "plate.toml"
     plate = {"name": "thin_plate", "options": {"bedding": 2.0}}
     recipe.write_text(dump_toml({**tiny.recipe(training={"num_steps": 2}), "system": plate}))

@@ -1,8 +1,6 @@
 """``python -m scifm``: the command line."""
 
-from scifm.cli import main
-
-__all__ = ["main"]
+from scifm import cli
 
 if __name__ == "__main__":
-    main()
+    cli.main()

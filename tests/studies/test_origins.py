@@ -64,7 +64,7 @@ def test_a_store_scores_on_its_test_split_and_lends_its_training_split(stores):
     grid = tiny.GRID.resized((99, 99))  # of the study: a store does not care
     assert torch.equal(origin.test(100, grid, "any").inputs, store.split("test").load().inputs)
     assert torch.equal(origin.test(3, grid, "any").inputs, store.split("test").load().inputs[:3])
-    assert torch.equal(origin.pool(1000, grid).samples.inputs, store.split("train").load().inputs)
+    assert torch.equal(origin.pool(1000, grid).samples.load().inputs, store.split("train").load().inputs)
     assert (origin.name, origin.label, origin.system, origin.ranges()) == ("store:far", "Store far", None, {})
     assert origin.homogeneities == Poisson.homogeneities
 

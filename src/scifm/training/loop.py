@@ -188,7 +188,9 @@ class _Loop:
             accelerator=config.accelerator, devices=_own_device(config, world), precision=config.precision
         )
         self.dtype = torch.float64 if config.precision == "64-true" else torch.float32
-        operator.to(self.fabric.device, self.dtype)
+        operator.to(self.fabric.device)
+        if self.dtype == torch.float64:
+            operator.double()  # before the weights are shared; complex ones stay as they are
         shared = SharedLoss(operator, self.objective, world, config.strategy, recompute=config.recompute)
         self.shared, self.operator, groups = shared, shared.trained, shared.groups(groups, operator)
         optimizer = optimizer_for(groups, learning_rate=config.learning_rate, weight_decay=config.weight_decay)
