@@ -8,7 +8,10 @@ folder of its own and results travel back through Dask, see `scifm.studies.ferry
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future
 from pathlib import Path
 from typing import Any
@@ -22,6 +25,8 @@ __all__ = ["LOCAL", "cluster_executor"]
 LOCAL = "local"
 _CONNECT_SECONDS = 30
 _LOCAL_DEATHS = 20  # of workers under one job, before it is given up
+_WATCH_SECONDS = 0.5
+_STOP_SECONDS = 5.0
 
 
 def cluster_executor(
@@ -54,13 +59,10 @@ def cluster_executor(
         import dask
 
         with dask.config.set({"distributed.scheduler.allowed-failures": _LOCAL_DEATHS}):
-            cluster = LocalCluster(
-                n_workers=num_workers, threads_per_worker=1, dashboard_address=None, silence_logs="CRITICAL",
-                resources=dict(resources or {}),
-            )  # fmt: skip
-        client = Client(cluster)
+            cluster = LocalCluster(n_workers=0, dashboard_address=None, silence_logs="CRITICAL")
+        workers = _Workers(cluster.scheduler_address, num_workers, dict(resources or {}))
         threads = num_threads or threads_of_a_worker(num_workers)
-        return _ClusterExecutor(client, cluster.close, threads, resources, ferry)
+        return _ClusterExecutor(Client(cluster), [workers.stop, cluster.close], threads, resources, ferry)
     if "://" not in scheduler:
         raise ConfigError(f"'{scheduler}' is no address of a scheduler. Give one like tcp://host:8786, or '{LOCAL}'.")
     try:
@@ -70,7 +72,47 @@ def cluster_executor(
             f"No scheduler answers at '{scheduler}' within {_CONNECT_SECONDS} s ({error}). Start one with 'dask "
             "scheduler' and workers with 'dask worker', or look at the address."
         ) from error
-    return _ClusterExecutor(client, None, num_threads, resources, ferry)
+    return _ClusterExecutor(client, [], num_threads, resources, ferry)
+
+
+class _Workers:
+    """Worker processes on this machine; one that dies is started anew, at whatever moment it died.
+
+    Dask's own nannies give up a worker that is killed while it starts, and a cluster can be left without any.
+    """
+
+    def __init__(self, scheduler: str, num_workers: int, resources: Mapping[str, float]) -> None:
+        self._command = [
+            sys.executable, "-m", "distributed.cli.dask_worker", scheduler, "--no-nanny", "--no-dashboard",
+            "--nthreads", "1", "--death-timeout", str(_CONNECT_SECONDS),
+            *(["--resources", ",".join(f"{name}={n:g}" for name, n in resources.items())] if resources else []),
+        ]  # fmt: skip
+        self._processes = [self._start() for _ in range(num_workers)]
+        self._over = threading.Event()
+        self._watch = threading.Thread(target=self._replace_the_dead, daemon=True)
+        self._watch.start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        # it imports what this process can; how many threads torch takes is told when a job begins
+        environment = {"OMP_NUM_THREADS": "1", **os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        return subprocess.Popen(self._command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def _replace_the_dead(self) -> None:
+        while not self._over.wait(_WATCH_SECONDS):
+            self._processes = [p if p.poll() is None else self._start() for p in self._processes]
+
+    def stop(self) -> None:
+        """End all of them; what they trained is on disk up to the last saved state."""
+        self._over.set()
+        self._watch.join()
+        for process in self._processes:
+            process.terminate()
+        for process in self._processes:
+            try:
+                process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
 class _ClusterExecutor(Executor):
@@ -79,7 +121,7 @@ class _ClusterExecutor(Executor):
     def __init__(
         self,
         client: Any,
-        close: Callable[[], Any] | None,
+        close: Sequence[Callable[[], Any]],
         num_threads: int | None,
         resources: Mapping[str, float] | None,
         ferry: Path | None,
@@ -124,8 +166,8 @@ class _ClusterExecutor(Executor):
         if cancel_futures:
             self._client.cancel(list(self._inner.values()))
         self._client.close()
-        if self._close is not None:
-            self._close()
+        for close in self._close:
+            close()
 
     def __exit__(self, kind: Any, *_: Any) -> None:
         self.shutdown(cancel_futures=kind is not None)
