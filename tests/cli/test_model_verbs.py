@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from pathlib import Path
 
 import huggingface_hub
@@ -10,29 +9,12 @@ import pytest
 import torch
 
 import tiny
-from calls import Said
 from reference_network import ReferenceModule, write_checkpoint
-from scifm import cli
 from scifm.data.generate import generate
 from scifm.models.hub import FILES, load_operator
 from scifm.systems.poisson import Poisson
 
 NAMES = ("--inputs", "forcing", "--coefficients", "k11, k22,k12", "--outputs", "solution")
-
-
-@pytest.fixture
-def scifm(monkeypatch, capsys):
-    """Return a function that calls the command."""
-
-    def call(*words: object) -> Said:
-        monkeypatch.setattr(sys, "argv", ["scifm", *map(str, words)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        streams = capsys.readouterr()
-        return Said(int(end.value.code or 0), streams.out, streams.err)
-
-    return call
 
 
 @pytest.fixture
