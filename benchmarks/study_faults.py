@@ -57,7 +57,7 @@ class Killer(threading.Thread):
         self.random, self.kills, self.over = random.Random(seed), 0, threading.Event()
 
     def run(self) -> None:
-        while not self.over.wait(self.random.uniform(2.0, 9.0)):
+        while not self.over.wait(self.random.uniform(5.0, 15.0)):
             workers = [p for p in psutil.Process().children(recursive=True) if _is_worker(p)]
             if workers:
                 self.random.choice(workers).kill()

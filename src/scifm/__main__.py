@@ -2,5 +2,7 @@
 
 from scifm import cli
 
+__all__ = ["cli"]
+
 if __name__ == "__main__":
     cli.main()

@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
+from foreign_well import write_well_file
 from scifm.data.formats import FORMATS
 from scifm.data.formats.find import find_format
 from scifm.data.formats.mapping import DataMapping, FieldMapping, TimeAxis
@@ -40,6 +41,21 @@ def make_pdebench(folder: Path, broken: bool) -> tuple[Path, DataMapping | None]
     return path, None
 
 
+def make_well(folder: Path, broken: bool) -> tuple[Path, DataMapping | None]:
+    path = folder / "set"
+    for split, count in (("train", NUM), ("valid", 1), ("test", 1)):
+        write_well_file(
+            path / f"data/{split}/flow.hdf5",
+            dims={"x": np.arange(8) / 8, "y": np.linspace(0, 1, 10)},
+            times=np.arange(3) * 0.1,
+            num_trajectories=count,
+            fields={"density": (0, _numbers(broken and split == "train", NUM, 3, 8, 10)[:count], "st")},
+            scalars={"drag": (np.arange(count) + 1.0, "s")},
+            boundaries={"x": "PERIODIC", "y": "WALL"},
+        )
+    return path, None
+
+
 def make_transfer(folder: Path, broken: bool) -> tuple[Path, DataMapping | None]:
     path = folder / "_train_k1_5.h5"
     with h5py.File(path, "w") as file:
@@ -68,11 +84,15 @@ def make_arrays(folder: Path, broken: bool) -> tuple[Path, DataMapping | None]:
 
 MAKERS: dict[str, Callable[[Path, bool], tuple[Path, DataMapping | None]]] = {
     # Return the example's file or folder, of at least 5 trajectories, and its mapping where one has to be written.
+    "well": make_well,
     "transfer": make_transfer,
     "pdebench": make_pdebench,
     "xarray": make_xarray,
     "arrays": make_arrays,
 }
+
+HDF5 = {"well", "transfer", "pdebench"}
+"""Formats of files whose endings are those of HDF5."""
 
 every_format = pytest.mark.parametrize("name", MAKERS)
 
@@ -114,6 +134,51 @@ def test_it_knows_its_own_files_and_no_others(name, tmp_path):
     (tmp_path / "empty").mkdir()
     for foreign in (tmp_path / "words.txt", tmp_path / "empty", tmp_path / "missing"):
         assert FORMATS[name].sniff(foreign) is None
+    for other in set(MAKERS) - {name}:
+        theirs, _ = example(other, tmp_path / other)
+        plain = name == "arrays" and other in HDF5  # what is HDF5 can always be read as plain arrays too
+        assert (FORMATS[name].sniff(theirs) is not None) is plain, other
+
+
+def hdf5_4(path: Path) -> None:
+    import xarray
+
+    u = (("sample", "time", "x"), _numbers(False, NUM, 3, 8))
+    xarray.Dataset({"tensor": u, "nu": u, "data": u}).to_netcdf(path, engine="h5netcdf", format="NETCDF4")
+
+
+def plain_hdf5(path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        file["u"], file["dimensions/x"] = _numbers(False, NUM, 3, 8, 10), np.arange(8.0)
+
+
+def numbers_in_npy(path: Path) -> None:
+    np.save(path, _numbers(False, NUM, 3, 8))
+
+
+@pytest.mark.parametrize(
+    ("make", "file", "known"),
+    [
+        (hdf5_4, "a.nc", {"xarray"}),  # HDF5 underneath, with names of arrays that PDEBench has
+        (plain_hdf5, "a.h5", {"arrays"}),
+        (plain_hdf5, "a.hdf5", {"arrays"}),
+        (numbers_in_npy, "a.npy", {"arrays"}),
+    ],
+)
+def test_each_kind_of_file_is_known_by_one(make, file, known, tmp_path):
+    make(tmp_path / file)
+    for place in (tmp_path / file, tmp_path):
+        assert {name for name, form in FORMATS.items() if form.sniff(place)} == known
+        assert find_format(place).name in known
+
+
+def test_a_store_of_ours_is_of_the_wells_schema_and_needs_no_import(tmp_path):
+    path, mapping = example("arrays", tmp_path / "arrays")
+    store = import_data(path, tmp_path / "store", mapping)
+    assert {name for name, form in FORMATS.items() if form.sniff(store.path)} == {"well", "arrays"}
+    assert find_format(store.path).name == "well"
+    with pytest.raises(StoreError, match="needs no import"):
+        open_data(store.path)
 
 
 @every_format

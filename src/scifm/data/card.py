@@ -92,7 +92,7 @@ class Card(Config):
     Args:
         name: name of the data set: its folder's name when it was made.
         equation: the equation, signs included; empty when nobody told.
-        homogeneities: ``Homogeneity.to_dict()`` of each exact scaling of the system.
+        homogeneities: ``Homogeneity.to_dict()`` of each exact scaling of the system; none where no system is known.
         grid: ``Grid.to_dict()``.
         signature: ``Signature.to_dict()``.
         splits: number of trajectories by split; of a steady problem a trajectory is one sample.

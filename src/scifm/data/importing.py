@@ -22,6 +22,7 @@ from scifm.data.card import CARD_NAME, Card, Source
 from scifm.data.formats import FORMATS
 from scifm.data.formats.contents import Contents
 from scifm.data.formats.find import find_format
+from scifm.data.formats.known_system import known_system
 from scifm.data.formats.mapping import DataMapping
 from scifm.data.formats.reader import MappedReader, check_mapping, frame_times, grid_of, trajectory_count
 from scifm.data.store import Store
@@ -41,7 +42,7 @@ _BLOCK_BYTES = 32 * 1024 * 1024  # in memory at a time
 
 
 def open_data(path: str | Path, mapping: DataMapping | None = None) -> Store:
-    """Open foreign data as a store, where they lie; nothing is read or copied yet.
+    """Open foreign data as a store, where they lie; nothing is copied, and only what has to be checked is read.
 
     Args:
         path: a file, or a folder of files that belong together.
@@ -50,7 +51,7 @@ def open_data(path: str | Path, mapping: DataMapping | None = None) -> Store:
     Raises:
         StoreError: if the data are missing, damaged or of no known format.
         ConfigError: if the mapping does not fit them, or is needed and was not given.
-        DataError: if there is nothing in them.
+        DataError: if there is nothing in them, or they are not of the system that the mapping names.
     """
     path = Path(path).expanduser()
     if mapping is not None and mapping.format not in FORMATS:
@@ -59,12 +60,13 @@ def open_data(path: str | Path, mapping: DataMapping | None = None) -> Store:
     contents = form.read(path)
     mapping = mapping if mapping is not None else form.propose(contents)
     check_mapping(contents, mapping)
+    system = known_system(contents, mapping)
     parts = _parts(contents, mapping)
     signature, grid = mapping.signature, grid_of(contents, mapping)
     card = Card(
         name=path.resolve().stem,
-        equation=mapping.equation,
-        homogeneities=[],
+        equation=mapping.equation or (system.equation if system is not None else ""),
+        homogeneities=[scaling.to_dict() for scaling in system.homogeneities] if system is not None else [],
         grid=grid.to_dict(),
         signature=signature.to_dict(),
         splits={split: len(rows) for split, (_, rows) in parts.items()},

@@ -136,7 +136,7 @@ class Store:
 
     @property
     def homogeneities(self) -> tuple[Homogeneity, ...]:
-        """The exact scalings of the system that made the samples; none for imported data."""
+        """The exact scalings of the system the samples are of; none where none is known."""
         return tuple(Homogeneity.from_dict(entries) for entries in self.card.homogeneities)
 
     @property

@@ -6,7 +6,8 @@ import h5py
 import numpy as np
 import pytest
 
-from scifm.data.formats.hdf5 import Hdf5Array, holds_numbers, open_hdf5, read_numbers, refuse_damaged
+from scifm.data.formats.contents import single_numbers
+from scifm.data.formats.hdf5 import Hdf5Array, holds_numbers, open_hdf5, refuse_damaged
 from scifm.data.importing import open_data
 from scifm.data.well import OpenFiles
 from scifm.errors import SciFMError, StoreError
@@ -40,7 +41,7 @@ def test_only_arrays_of_real_numbers_count(tmp_path):
 def test_only_single_finite_numbers_are_told(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file.attrs.update({"nu": 0.1, "n": 3, "one": np.array([2.5]), "many": [1, 2], "word": "1.5", "bad": np.nan})
-        assert read_numbers(file.attrs) == {"nu": 0.1, "n": 3.0, "one": 2.5}
+        assert single_numbers(file.attrs) == {"nu": 0.1, "n": 3.0, "one": 2.5}
 
 
 def test_damage_is_told_and_other_files_pass(tmp_path):

@@ -128,8 +128,17 @@ def test_a_damaged_chunk_of_zarr_is_noticed(tmp_path):
     chunk = path / "u" / "c/0/0/0/0"
     chunk.write_bytes(chunk.read_bytes()[:50])
     with pytest.raises(StoreError, match=r"'u'.* is truncated or damaged") as caught:
-        open_data(path)
+        open_data(path).split("train").batch([0])
     told(caught.value)
+
+
+def test_fields_of_zarr_come_in_one_order(tmp_path):
+    data = dataset()
+    path = tmp_path / "a.zarr"
+    data.assign(dict.fromkeys("zqbwmk", data["u"])).to_zarr(path, zarr_format=3, consolidated=False)
+    for _ in range(10):
+        outputs = open_data(path).signature.outputs
+        assert list(outputs) == sorted(outputs)
 
 
 def test_a_missing_chunk_of_zarr_is_not_a_number_or_told(tmp_path):

@@ -382,8 +382,11 @@ def test_an_axis_of_one_point_is_refused(tmp_path):
 
 
 def test_without_train_one_folder_has_to_be_chosen(folder):
-    (folder / "data/train").rename(folder / "elsewhere")
-    with pytest.raises(StoreError, match="no train"):
+    (folder / "data/train").rename(folder.parent / "elsewhere")
+    with pytest.raises(DataError, match=r"No file of .* is for training"):
+        open_data(folder)
+    (folder.parent / "elsewhere").rename(folder / "elsewhere")
+    with pytest.raises(DataError, match=r"elsewhere/\w+\.\w+' belongs to no split"):
         open_data(folder)
 
 

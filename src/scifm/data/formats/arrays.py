@@ -10,45 +10,26 @@ In a folder every file is one trajectory. Names of ``.npy`` files tell arrays an
 from __future__ import annotations
 
 import re
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import h5py
-import numpy as np
 
 from scifm.data.formats.axis_names import axis_of_name
-from scifm.data.formats.contents import Contents, LazyArray
+from scifm.data.formats.contents import NUMBERS, Contents, LazyArray, single_numbers
 from scifm.data.formats.draft import draft_mapping
-from scifm.data.formats.format import Format, files_under, unreadable
+from scifm.data.formats.format import Format, files_under, opening, required_files
+from scifm.data.formats.hdf5 import HDF5_ENDINGS, Hdf5Array, open_hdf5
 from scifm.data.formats.mapping import DataMapping
 from scifm.data.formats.members import NumberArray, group_by_split, join_arrays, joined_attributes, split_words
-from scifm.data.formats.numpy_files import NUMBERS, open_npy, open_npz, single_numbers
+from scifm.data.formats.numpy_files import open_npy, open_npz
+from scifm.data.well import OpenFiles
 from scifm.errors import DataError, StoreError
 
-__all__ = ["Arrays", "Hdf5Array"]
+__all__ = ["Arrays"]
 
-_HDF5 = (".h5", ".hdf5", ".hdf")
 _TITLES = {".npy": "a NumPy array", ".npz": "a NumPy archive"}
-
-
-class Hdf5Array:
-    """A data set of an HDF5 file, opened for each read: nothing stays open, any number of processes may read.
-
-    Args:
-        path: of the file.
-        name: of the data set, with its groups.
-        shape: of the data set.
-        dtype: of its numbers.
-    """
-
-    def __init__(self, path: Path, name: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
-        self.path, self.name, self.shape, self.dtype = path, name, shape, dtype
-
-    def __getitem__(self, index: Any) -> np.ndarray:
-        with h5py.File(self.path, "r") as file:
-            return np.asarray(file[self.name][index])
 
 
 class _Found:
@@ -69,22 +50,20 @@ class Arrays(Format):
     needs_map = True
 
     def sniff(self, path: Path) -> str | None:
-        files = files_under(path, (*_HDF5, *_TITLES))
+        files = files_under(path, (*_TITLES, *HDF5_ENDINGS))
         if not files:
             return None
         endings = sorted({file.suffix for file in files})
         return f"{len(files)} file{'s' * (len(files) > 1)} of plain arrays ({', '.join(endings)})"
 
     def read(self, path: Path) -> Contents:
-        files = files_under(path, (*_HDF5, *_TITLES))
-        if not files:
-            raise StoreError(f"'{path}' holds no arrays: none of its files ends in {', '.join((*_TITLES, *_HDF5))}.")
-        endings = {"HDF5" if file.suffix in _HDF5 else file.suffix for file in files}
+        files, pool = required_files(path, (*_TITLES, *HDF5_ENDINGS)), OpenFiles(open_hdf5)
+        endings = {"HDF5" if file.suffix in HDF5_ENDINGS else file.suffix for file in files}
         if len(endings) > 1:
             raise StoreError(
                 f"'{path}' holds files of several kinds ({', '.join(sorted(endings))}); give the folder or file of one."
             )
-        groups, found = group_by_split(path, files), {file: _open(file) for file in files}
+        groups, found = group_by_split(path, files), {file: _open(file, pool) for file in files}
         many = max(map(len, groups.values())) > 1 and endings != {".npy"}
         parts: dict[str, dict[str, LazyArray]] = {}
         shared = _coordinates(found[files[0]].arrays)
@@ -105,6 +84,7 @@ class Arrays(Format):
             axes={k: (("trajectory",) if many else ()) + v for k, v in found[files[0]].axes.items() if k in names},
             coordinates=shared if endings != {".npy"} else _coordinates(names),
             remarks=tuple(dict.fromkeys(remark for entry in found.values() for remark in entry.remarks)),
+            close=pool.close,
         )
 
     def propose(self, contents: Contents) -> DataMapping:
@@ -144,35 +124,34 @@ def _by_name(files: list[Path], found: list[dict[str, LazyArray]]) -> dict[str, 
     return joined
 
 
-def _open(path: Path) -> _Found:
+def _open(path: Path, pool: OpenFiles) -> _Found:
     """Return what one file holds.
 
     Raises:
         StoreError: if it is truncated, damaged, or holds no numbers.
     """
     found = _Found()
-    try:
+    with opening(path, _TITLES.get(path.suffix, "HDF5")):
         if path.suffix == ".npy":
             found.arrays[path.stem] = open_npy(path, path.stem)
         elif path.suffix == ".npz":
             found.arrays, found.remarks = open_npz(path)
         else:
-            with h5py.File(path, "r") as file:
-                _list_hdf5(path, file, found)
-    except StoreError:
-        raise
-    except (OSError, RuntimeError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
-        raise unreadable(path, _TITLES.get(path.suffix, "an HDF5 file"), error) from error
+            with open_hdf5(path) as file:
+                _list_hdf5(path, file, found, pool)
     if not found.arrays:
         raise StoreError(" ".join([f"'{path}' holds no arrays of numbers.", *found.remarks]))
     return found
 
 
-def _list_hdf5(path: Path, file: h5py.File, found: _Found) -> None:
+def _list_hdf5(path: Path, file: h5py.File, found: _Found, pool: OpenFiles) -> None:
     found.attributes |= single_numbers(file.attrs)
 
-    def visit(name: str, node: Any) -> None:
+    def visit(name: str | bytes, node: Any) -> None:
         if not isinstance(node, h5py.Dataset):
+            return
+        if isinstance(name, bytes):  # what h5py gives where it cannot decode a name
+            found.remarks.append(f"A data set of '{path.name}' has no readable name, {name!r}; it is left out.")
             return
         if node.dtype.kind not in NUMBERS or node.shape is None:
             found.remarks.append(f"'{name}' of '{path.name}' holds {node.dtype}, not real numbers; it is left out.")
@@ -181,7 +160,7 @@ def _list_hdf5(path: Path, file: h5py.File, found: _Found) -> None:
         elif node.shape == ():
             found.attributes |= single_numbers({name: node[()]})
         else:
-            found.arrays[name] = Hdf5Array(path, name, node.shape, node.dtype)
+            found.arrays[name] = Hdf5Array.of(pool, path, node)
             labels = [axis_of_name(dimension.label) if dimension.label else None for dimension in node.dims]
             if all(labels):
                 found.axes[name] = tuple(str(label) for label in labels)

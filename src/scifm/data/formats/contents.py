@@ -13,7 +13,20 @@ from typing import Any, Protocol
 
 import numpy as np
 
-__all__ = ["WHOLE", "Concatenated", "Contents", "LazyArray", "Stacked", "nothing_to_close"]
+__all__ = [
+    "NUMBERS",
+    "WHOLE",
+    "Concatenated",
+    "Contents",
+    "LazyArray",
+    "Stacked",
+    "nothing_to_close",
+    "read_whole",
+    "single_numbers",
+]
+
+NUMBERS = "fiub"
+"""Kinds of NumPy types that are read as numbers."""
 
 WHOLE = "all"
 """Name of the only part of contents that are not split into training, validation and test data."""
@@ -37,6 +50,18 @@ class LazyArray(Protocol):
     def __getitem__(self, index: Any) -> Any:
         """Return the block of a tuple of slices with step 1, one an axis, as a NumPy array."""
         ...
+
+
+def single_numbers(attributes: Mapping[str, Any]) -> dict[str, float]:
+    """Return the attributes that are one finite real number each."""
+    values = {str(name): np.asarray(value) for name, value in attributes.items()}
+    single = {name: value for name, value in values.items() if value.size == 1 and value.dtype.kind in "fiu"}
+    return {name: float(value.item()) for name, value in single.items() if np.isfinite(value.item())}
+
+
+def read_whole(array: LazyArray) -> np.ndarray:
+    """Return a small array, such as coordinates or a table, in float64."""
+    return np.asarray(array[tuple(slice(0, length) for length in array.shape)], dtype=np.float64)
 
 
 def _overlaps(wanted: slice, lengths: Sequence[int]) -> list[tuple[int, slice]]:

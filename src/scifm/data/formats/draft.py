@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from scifm.config import build_config
-from scifm.data.formats.contents import Contents, LazyArray
+from scifm.data.formats.axis_points import are_even, axis_length
+from scifm.data.formats.contents import Contents, LazyArray, read_whole
 from scifm.data.formats.format import reading
 from scifm.data.formats.guess import Guess, guess_periodic
 from scifm.data.formats.mapping import AXES, SPACE, DataMapping
@@ -27,7 +28,6 @@ __all__ = ["Draft", "draft_mapping", "guess_axes", "mapping_toml", "periodicity"
 
 _SPREAD_SAMPLES = 3  # places looked at along trajectories and along time
 _LINES = 64  # looked at in each of these
-_UNEVEN = 1e-3  # of the spacing
 _MAX_CHANNELS = 32
 _MAX_STEADY_AXES = 3  # more axes than that are guessed to be trajectories in time
 _MIN_TO_PART = 3  # trajectories: one for each split
@@ -322,20 +322,18 @@ class _Drafting:
             self.defects.append(f"The length of {axis} is not known; 1 was assumed.")
             return 1.0
         with reading(self.contents.path, name):
-            points = np.asarray(self.arrays[name][(slice(0, self.arrays[name].shape[0]),)], dtype=np.float64)
+            points = read_whole(self.arrays[name])
         steps = np.diff(points)
-        if not len(steps) or not np.isfinite(points).all() or not abs(points[-1] - points[0]) > 0:
+        if not len(steps) or not np.isfinite(points).all() or points[-1] == points[0]:
             self.missing.append(f"The coordinate '{name}' does not tell the length of {axis}: write it under extent.")
             return 1.0
-        if np.abs(steps - steps.mean()).max() > _UNEVEN * abs(steps.mean()):
+        if not are_even(points):
             self.missing.append(
                 f"The points of '{name}' are not equally spaced ({steps.min():g} to {steps.max():g}), and grids here "
                 "are: resample the data, or give a map to have the points taken as equally spaced."
             )
-        length = float(abs(points[-1] - points[0]))
         wraps = guess.periodic and not guess.repeated_end
-        digits = 6 if self.arrays[name].dtype.itemsize <= 4 else 12  # float32 knows no more
-        return float(f"{length + (float(abs(steps.mean())) if wraps else 0.0):.{digits}g}")
+        return axis_length(points, len(points), self.arrays[name].dtype, wraps=wraps)
 
     def _coefficients(self) -> dict[str, Any]:
         found: dict[str, Any] = {}

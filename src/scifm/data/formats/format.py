@@ -6,12 +6,13 @@ import abc
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from zipfile import BadZipFile
 
 from scifm.data.formats.contents import Contents
 from scifm.data.formats.mapping import DataMapping
-from scifm.errors import StoreError
+from scifm.errors import SciFMError, StoreError
 
-__all__ = ["Format", "files_under", "reading", "unreadable"]
+__all__ = ["Format", "files_under", "opening", "reading", "required_files", "unreadable"]
 
 
 class Format(abc.ABC):
@@ -59,6 +60,30 @@ def reading(path: Path, name: str) -> Iterator[None]:
         raise StoreError(
             f"'{path}' cannot be read: '{name}' is truncated or damaged ({error}). Copy the file again."
         ) from error
+
+
+@contextmanager
+def opening(path: Path, title: str) -> Iterator[None]:
+    """Turn what goes wrong while a file is opened as what it seems to be into StoreError, which says so in one line."""
+    try:
+        yield
+    except SciFMError:
+        raise
+    except (OSError, RuntimeError, ValueError, KeyError, EOFError, TypeError, AttributeError, BadZipFile) as error:
+        raise unreadable(path, title, error) from error
+
+
+def required_files(path: Path, endings: Iterable[str]) -> tuple[Path, ...]:
+    """Return what `files_under` finds.
+
+    Raises:
+        StoreError: if that is nothing; says which endings were looked for.
+    """
+    endings = tuple(endings)
+    files = files_under(path, endings)
+    if not files:
+        raise StoreError(f"'{path}' holds no file that ends in {', '.join(endings)}.")
+    return files
 
 
 def files_under(path: Path, endings: Iterable[str]) -> tuple[Path, ...]:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import h5py
 import numpy as np
 
+from scifm.data.formats.contents import NUMBERS
 from scifm.data.formats.format import unreadable
 from scifm.data.well import OpenFiles
 from scifm.errors import StoreError
 
-__all__ = ["Hdf5Array", "holds_numbers", "open_hdf5", "read_numbers", "refuse_damaged"]
+__all__ = ["HDF5_ENDINGS", "Hdf5Array", "holds_numbers", "open_hdf5", "refuse_damaged", "sniff_hdf5"]
+
+HDF5_ENDINGS = (".h5", ".hdf5", ".hdf")
+"""How names of HDF5 files end."""
+
+Answer = TypeVar("Answer")
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
@@ -50,7 +55,7 @@ class Hdf5Array:
 
 def holds_numbers(node: object) -> bool:
     """Return whether something in an HDF5 file is an array of real numbers with at least one axis."""
-    return isinstance(node, h5py.Dataset) and bool(node.shape) and node.dtype.kind in "fiub"
+    return isinstance(node, h5py.Dataset) and bool(node.shape) and node.dtype.kind in NUMBERS
 
 
 def open_hdf5(path: Path) -> h5py.File:
@@ -77,11 +82,16 @@ def refuse_damaged(files: Iterable[Path]) -> None:
             open_hdf5(path).close()
 
 
-def read_numbers(attributes: Mapping[str, Any]) -> dict[str, float]:
-    """Return the attributes that are one finite number each."""
-    numbers: dict[str, float] = {}
-    for name, value in attributes.items():
-        entry = np.asarray(value)
-        if entry.size == 1 and entry.dtype.kind in "fiu" and math.isfinite(entry.item()):
-            numbers[str(name)] = float(entry.item())
-    return numbers
+def sniff_hdf5(files: Iterable[Path], look: Callable[[h5py.File], Answer | None]) -> set[Answer] | None:
+    """Return what `look` says of all files; None if it says None of one, one is no sound HDF5, or there are none."""
+    told: set[Answer] = set()
+    for path in files:
+        try:
+            with h5py.File(path, "r") as file:
+                answer = look(file)
+        except (OSError, RuntimeError, KeyError, ValueError):  # truncated or not HDF5: not for us to say
+            return None
+        if answer is None:
+            return None
+        told.add(answer)
+    return told or None

@@ -18,12 +18,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scifm.data.formats.axis_names import axis_of_attributes, axis_of_name
-from scifm.data.formats.contents import Contents, LazyArray
+from scifm.data.formats.contents import NUMBERS, Contents, LazyArray, single_numbers
 from scifm.data.formats.draft import draft_mapping
 from scifm.data.formats.format import Format, unreadable
 from scifm.data.formats.mapping import SPACE, DataMapping
 from scifm.data.formats.members import NumberArray, group_by_split, join_arrays, joined_attributes
-from scifm.data.formats.numpy_files import NUMBERS, single_numbers
 from scifm.data.formats.zarr_checks import check_chunks
 from scifm.errors import ConfigError, DataError, StoreError
 
@@ -110,7 +109,9 @@ class _File:
             raise unreadable(path, "Zarr" if _is_zarr(path) else "NetCDF", error) from error
 
     def _list(self) -> None:
-        variables = self.dataset.variables
+        variables = dict(self.dataset.variables)
+        if _is_zarr(self.path):  # a folder has no order, and fields must not come in another one each time
+            variables = dict(sorted(variables.items(), key=lambda item: str(item[0])))
         bounds = {str(v.attrs.get("bounds", "")) for v in variables.values()}
         self.kinds = {str(dim): self._kind(str(dim)) for dim in self.dataset.sizes}
         self.attributes |= single_numbers({str(key): value for key, value in self.dataset.attrs.items()})

@@ -130,7 +130,9 @@ class DataMapping(Config):
         dtype: precision of the numbers in the store.
         splits: share of the trajectories by split, for files that are not split already.
         seed: of the order in which trajectories are dealt out to splits.
-        equation: the equation, if it is known, for the card.
+        system: name of a system here whose data these are, such as ``poisson``: names must be those of the system and
+            the first samples solve its equation, which is checked. Its exact scalings then serve the normalization.
+        equation: the equation for the card, if it is known; that of the system when left out.
         known_defects: what a user must know before trusting the data, for the card.
     """
 
@@ -145,6 +147,7 @@ class DataMapping(Config):
     dtype: Literal["float32", "float64"] = "float32"
     splits: dict[str, float] = Field(default_factory=lambda: {"train": 0.8, "valid": 0.1, "test": 0.1})
     seed: int = 0
+    system: str | None = None
     equation: str = ""
     known_defects: tuple[str, ...] = ()
 

@@ -14,20 +14,16 @@ import shutil
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from scifm.data.formats.contents import LazyArray
+from scifm.data.formats.contents import NUMBERS, LazyArray
 from scifm.errors import StoreError
 
-__all__ = ["NUMBERS", "MappedArray", "PackedArray", "open_npy", "open_npz", "single_numbers"]
-
-NUMBERS = "fiub"
-"""Kinds of NumPy types that are read as numbers."""
+__all__ = ["MappedArray", "PackedArray", "open_npy", "open_npz"]
 
 _MAX_RATIO = 1040  # the most that the deflate method can save; a header that declares more lies
 _LOCAL_HEADER = 30
@@ -212,10 +208,3 @@ def _offset(path: Path, member: zipfile.ZipInfo) -> int:
         if offset + member.file_size > path.stat().st_size:
             raise ValueError(f"'{member.filename}' runs over the end of the file")
     return offset
-
-
-def single_numbers(attributes: Mapping[str, Any]) -> dict[str, float]:
-    """Return the attributes that are one finite real number each."""
-    values = {str(name): np.asarray(value) for name, value in attributes.items()}
-    single = {name: value for name, value in values.items() if value.size == 1 and value.dtype.kind in "fiu"}
-    return {name: float(value.item()) for name, value in single.items() if np.isfinite(value.item())}

@@ -34,24 +34,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import h5py
-import numpy as np
-
-from scifm.data.formats.contents import Contents
-from scifm.data.formats.format import Format, files_under, unreadable
-from scifm.data.formats.guess import guess_periodic
+from scifm.data.formats.axis_points import are_even, axis_length
+from scifm.data.formats.contents import Contents, read_whole
+from scifm.data.formats.draft import periodicity
+from scifm.data.formats.format import Format, files_under, opening, required_files
+from scifm.data.formats.hdf5 import HDF5_ENDINGS, sniff_hdf5
 from scifm.data.formats.mapping import CoefficientMapping, DataMapping, FieldMapping
 from scifm.data.formats.pdebench_files import ARRAYS, COORDINATES, join_files, layout_of, layout_of_file
-from scifm.errors import ConfigError, DataError, StoreError
+from scifm.errors import ConfigError, DataError
 
 __all__ = ["PDEBenchFormat"]
 
-_ENDINGS = (".h5", ".hdf5")
 _NAMES = {"Vx": "velocity_x", "Vy": "velocity_y", "Vz": "velocity_z", "nu": "diffusivity", "tensor": "solution"}
 _VECTORS = ("velocity", "force")
-_UNEVEN = 1e-3  # of the spacing
 _SPLIT_FROM = 3  # trajectories
-_LINES = 4  # looked at along each other axis, to see whether an axis wraps around
 
 
 class PDEBenchFormat(Format):
@@ -61,27 +57,13 @@ class PDEBenchFormat(Format):
     title = "PDEBench HDF5"
 
     def sniff(self, path: Path) -> str | None:
-        layouts = set()
-        try:
-            for file in files_under(path, _ENDINGS):
-                with h5py.File(file, "r") as opened:
-                    layouts.add(layout_of_file(opened))
-        except (OSError, RuntimeError, KeyError, ValueError):  # truncated or not HDF5: not for us to say
-            return None
-        if not layouts or None in layouts:
-            return None
-        return f"PDEBench's layout {', '.join(sorted(layout for layout in layouts if layout))}"
+        layouts = sniff_hdf5(files_under(path, HDF5_ENDINGS), layout_of_file)
+        return f"PDEBench's layout {', '.join(sorted(layouts))}" if layouts else None
 
     def read(self, path: Path) -> Contents:
-        files = files_under(path, _ENDINGS)
-        if not files:
-            raise StoreError(f"'{path}' holds no file that ends in {' or '.join(_ENDINGS)}.")
-        try:
+        files = required_files(path, HDF5_ENDINGS)
+        with opening(path, self.title):
             return join_files(path, files)
-        except (RuntimeError, KeyError, ValueError) as error:  # what h5py says of damaged parts of a file
-            if isinstance(error, DataError):
-                raise
-            raise unreadable(path, self.title, error) from error
 
     def propose(self, contents: Contents) -> DataMapping:
         return _Proposal(contents).mapping()
@@ -199,59 +181,42 @@ class _Proposal:
         for axis in self.space:
             if axis in periodic:
                 continue
-            guess = guess_periodic(*self._samples(axis))
+            guess = periodicity(self.contents, self.main, self.contents.axes[self.main], axis)
             periodic[axis] = guess.periodic
             self.defects.append(f"Whether {axis} wraps around is a guess from samples: {guess.told}.")
             if guess.repeated_end:
                 repeated_end.append(axis)
         return periodic, tuple(repeated_end)
 
-    def _samples(self, axis: str) -> tuple[np.ndarray, int]:
-        """Return a block of the main array from the middle of every axis but `axis`, whole along that one."""
-        array, axes = self.arrays[self.main], self.contents.axes[self.main]
-        index = []
-        for name, length in zip(axes, array.shape, strict=True):
-            taken = length if name == axis else 1 if name == "time" else _LINES
-            start = max(0, (length - taken) // 2)
-            index.append(slice(start, min(length, start + taken)))
-        try:
-            return np.asarray(array[tuple(index)]), axes.index(axis)
-        except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
-            raise unreadable(self.contents.path, PDEBenchFormat.title, error) from error
-
     def _extent(self, axis: str, periodic: bool, repeated_end: bool) -> float:
         axes = self.contents.axes[self.main]
         num_points = self.arrays[self.main].shape[axes.index(axis)]
-        cells = num_points if periodic and not repeated_end else num_points - 1
+        wraps = periodic and not repeated_end
         told = self._coordinate(axis)
         if told is None and self.layout == "incompressible":
             self.defects.append(f"The length of {axis} is not in the file; a cell of its solver has length 1.")
             if not periodic:
                 self._tell_centers(axis)
-            return float(max(cells, 1))
+            return float(num_points if wraps else max(num_points - 1, 1))
         if told is None:
             raise ConfigError(
                 f"'{self.contents.path}' does not tell the length of {axis}: it has no '{COORDINATES[axis][0]}'. Give "
                 f"a mapping with extent = {{ {axis} = … }}."
             )
-        return self._told_extent(axis, told, num_points, cells, periodic=periodic)
+        return self._told_extent(axis, told, num_points, periodic=periodic, wraps=wraps)
 
-    def _told_extent(self, axis: str, told: str, num_points: int, cells: int, *, periodic: bool) -> float:
-        array = self.arrays[told]
-        points = np.asarray(array[tuple(slice(0, n) for n in array.shape)], dtype=np.float64)
-        steps = np.diff(points)
-        even = points.ndim == 1 and len(steps) and np.isfinite(points).all() and steps.mean() > 0
-        if not even or np.abs(steps - steps.mean()).max() > _UNEVEN * steps.mean():
+    def _told_extent(self, axis: str, told: str, num_points: int, *, periodic: bool, wraps: bool) -> float:
+        points = read_whole(self.arrays[told])
+        if not are_even(points) or points[-1] < points[0]:
             raise ConfigError(
                 f"The points of '{told}' in '{self.contents.path}' are not equally spaced and increasing, and grids "
                 "here are. Resample the data, or give a mapping to take the points as equally spaced."
             )
-        spacing = float(steps.mean())
+        spacing = float(points[-1] - points[0]) / (len(points) - 1)
         off_node = abs((points[0] / spacing) % 1 - 0.5) < 0.05
         if not periodic and (off_node or len(points) > num_points):
             self._tell_centers(axis)
-        digits = 7 if array.dtype.itemsize < 8 else 12  # what the numbers of the file are good for
-        return float(f"{spacing * cells:.{digits}g}")
+        return axis_length(points, num_points, self.arrays[told].dtype, wraps=wraps)
 
     def _tell_centers(self, axis: str) -> None:
         self.defects.append(

@@ -11,8 +11,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from scifm.data.formats.contents import WHOLE, Contents, LazyArray, Stacked
-from scifm.data.formats.hdf5 import Hdf5Array, holds_numbers, open_hdf5, read_numbers
+from scifm.data.formats.contents import WHOLE, Contents, LazyArray, Stacked, read_whole, single_numbers
+from scifm.data.formats.hdf5 import Hdf5Array, holds_numbers, open_hdf5
 from scifm.data.formats.members import group_by_split, join_arrays
 from scifm.data.well import OpenFiles
 from scifm.errors import DataError, StoreError
@@ -113,7 +113,7 @@ def _read_flat(file: h5py.File, path: Path, opened: OpenFiles, layout: str) -> _
         name: Hdf5Array.of(opened, path, file[name]) for name in wanted if holds_numbers(file.get(name))
     }
     count = int(arrays[ARRAYS[layout][0]].shape[0])
-    told = {name: value for name, value in read_numbers(file.attrs).items() if name not in _NO_CONSTANTS}
+    told = {name: value for name, value in single_numbers(file.attrs).items() if name not in _NO_CONSTANTS}
     told |= _told(_config(file))
     constants = {name: np.full(count, value) for name, value in told.items()}
     axes = {name: _flat_axes(layout, name, len(arrays[name].shape)) for name in ARRAYS[layout] if name in arrays}
@@ -232,7 +232,7 @@ def _refuse_strangers(files: Sequence[Path], pieces: Mapping[Path, _Piece]) -> N
                 f"{own.layout} with {', '.join(sorted(own.arrays))}. Import each kind from a folder of its own."
             )
         for name in _coordinates_in(first):
-            ours, theirs = _whole(first.arrays[name]), _whole(own.arrays[name])
+            ours, theirs = read_whole(first.arrays[name]), read_whole(own.arrays[name])
             if ours.shape != theirs.shape or not np.allclose(ours, theirs, rtol=1e-5, atol=0):
                 raise DataError(
                     f"'{name}' differs between '{files[0]}' and '{file}'. Only files with the same points and times "
@@ -251,10 +251,6 @@ def _told_coordinates(piece: _Piece) -> dict[str, str]:
     once = _coordinates_in(piece)
     found = {axis: [name for name in names if name in once] for axis, names in COORDINATES.items()}
     return {axis: names[0] for axis, names in found.items() if names}
-
-
-def _whole(array: LazyArray) -> np.ndarray:
-    return np.asarray(array[tuple(slice(0, n) for n in array.shape)], dtype=np.float64)
 
 
 def _joined(files: Sequence[Path], pieces: Sequence[_Piece], varying: set[str]) -> dict[str, LazyArray]:

@@ -10,12 +10,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 
-from scifm.data.formats.contents import WHOLE, Concatenated, Contents, LazyArray
-from scifm.data.formats.format import Format
-from scifm.data.formats.hdf5 import open_hdf5
+from scifm.data.formats.axis_points import are_even, axis_length
+from scifm.data.formats.contents import Concatenated, Contents, LazyArray
+from scifm.data.formats.format import Format, files_under, required_files
+from scifm.data.formats.hdf5 import HDF5_ENDINGS, open_hdf5, sniff_hdf5
 from scifm.data.formats.mapping import DataMapping
+from scifm.data.formats.members import group_by_split
 from scifm.data.formats.views import Clipped, Repeated
 from scifm.data.formats.well_schema import GROUPS, WellField, WellFile, read_well_file
 from scifm.data.well import OpenFiles
@@ -23,27 +26,14 @@ from scifm.errors import ConfigError, StoreError
 
 __all__ = ["WellFormat"]
 
-_ENDINGS = (".h5", ".hdf5")
-_SPLITS = ("train", "valid", "test")
 _HOUSE_AXES = {1: ("x",), 2: ("y", "x"), 3: ("z", "y", "x")}
 _DIMENSIONS = "dimensions/"
 _TIME = "dimensions/time"
-_EVEN = 1e-3  # of a spacing: how far points may lie from an even grid
 
 
-def _files_in(folder: Path) -> tuple[Path, ...]:
-    return tuple(sorted(file for file in folder.glob("*") if file.is_file() and file.name.endswith(_ENDINGS)))
-
-
-def _files_by_part(path: Path) -> dict[str, tuple[Path, ...]]:
-    """Return the files of each split; under `WHOLE` where no folder tells splits; empty if there are none."""
-    if path.is_file():
-        return {WHOLE: (path,)} if path.name.endswith(_ENDINGS) else {}
-    for folder in (path / "data", path):
-        parts = {split: _files_in(folder / split) for split in _SPLITS}
-        if any(parts.values()):
-            return {split: files for split, files in parts.items() if files}
-    return {WHOLE: _files_in(path)} if _files_in(path) else {}
+def _is_ours(file: h5py.File) -> bool | None:
+    """Return True for a file of the schema, else None."""
+    return ("spatial_dims" in file["dimensions"].attrs and "t0_fields" in file) or None
 
 
 class WellFormat(Format):
@@ -53,26 +43,11 @@ class WellFormat(Format):
     title = "HDF5 in The Well's schema"
 
     def sniff(self, path: Path) -> str | None:
-        try:
-            first = next((files[0] for files in _files_by_part(path).values()), None)
-            if first is None:
-                return None
-            with open_hdf5(first) as file:
-                known = "dimensions" in file and "spatial_dims" in file["dimensions"].attrs and "t0_fields" in file
-        except (OSError, RuntimeError, KeyError, ValueError):
-            return None
+        known = sniff_hdf5(files_under(path, HDF5_ENDINGS)[:1], _is_ours)
         return "groups dimensions and t0_fields of The Well's schema" if known else None
 
     def read(self, path: Path) -> Contents:
-        paths = _files_by_part(path)
-        if not paths:
-            raise StoreError(
-                f"'{path}' holds no file of The Well's: give a file, a folder of files ({' or '.join(_ENDINGS)}), or a "
-                "data set with data/train, data/valid and data/test."
-            )
-        if len(paths) > 1 and "train" not in paths:
-            raise StoreError(f"'{path}' holds {' and '.join(paths)} and no train. Give one of these folders by itself.")
-        pool = OpenFiles(open_hdf5)
+        paths, pool = group_by_split(path, required_files(path, HDF5_ENDINGS)), OpenFiles(open_hdf5)
         parts = {part: [read_well_file(file, pool) for file in files] for part, files in paths.items()}
         return _Joined(path, parts).contents(pool)
 
@@ -127,10 +102,9 @@ def _components(
 def _extent(key: str, contents: Contents) -> float:
     """Return the length of an axis; on a periodic one from the first point to where it comes again."""
     points = np.asarray(contents.arrays[key])
-    length = float(abs(points[-1] - points[0]))
-    if contents.periodic[contents.axes[key][0]]:
-        length *= len(points) / max(len(points) - 1, 1)
-    return length
+    if len(points) < 2:
+        return 0.0  # refused when the grid is made
+    return axis_length(points, len(points), points.dtype, wraps=contents.periodic[contents.axes[key][0]])
 
 
 class _Joined:
@@ -247,8 +221,7 @@ class _Joined:
         elif kinds != ["PERIODIC"]:
             treated = "periodic" if "PERIODIC" in kinds else "walls"
             self.remarks.append(f"The boundaries in {dim} are {' and '.join(kinds)}; they are treated as {treated}.")
-        steps = np.diff(points)
-        if len(steps) and abs(steps - steps.mean()).max() > _EVEN * abs(steps.mean()):
+        if len(points) > 1 and not are_even(points):
             self.remarks.append(f"Points on the axis {dim} are not evenly spaced; they are treated as if they were.")
 
     def _common_scalars(self) -> list[str]:

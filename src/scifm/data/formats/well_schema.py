@@ -14,8 +14,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from scifm.data.formats.contents import LazyArray
-from scifm.data.formats.format import unreadable
+from scifm.data.formats.contents import NUMBERS, LazyArray
+from scifm.data.formats.format import opening
 from scifm.data.formats.hdf5 import Hdf5Array, open_hdf5
 from scifm.data.formats.views import OneEntry
 from scifm.data.well import OpenFiles
@@ -96,13 +96,8 @@ def read_well_file(path: Path, pool: OpenFiles) -> WellFile:
     Raises:
         StoreError: if it cannot be read, or does not follow the schema; says in what.
     """
-    try:
-        with open_hdf5(path) as file:
-            return _Schema(path, file, pool).read()
-    except StoreError:
-        raise
-    except (KeyError, OSError, RuntimeError, ValueError, TypeError, AttributeError) as error:
-        raise unreadable(path, _TITLE, error) from error
+    with opening(path, _TITLE), open_hdf5(path) as file:
+        return _Schema(path, file, pool).read()
 
 
 def _texts(value: Any) -> tuple[str, ...]:
@@ -157,7 +152,8 @@ class _Schema:
         return np.asarray(data[()], dtype=np.float64)
 
     def _coordinate(self, dim: str) -> np.ndarray:
-        points = self._floats(self.file["dimensions"][dim])
+        points = np.asarray(self.file["dimensions"][dim][()])
+        points = points if points.dtype.kind == "f" else points.astype(np.float64)
         rows = points.reshape(-1, points.shape[-1]) if points.ndim else points
         if points.ndim not in (1, 2) or not np.allclose(rows, rows[:1], rtol=1e-5, atol=0):
             raise self._wrong(
@@ -195,7 +191,7 @@ class _Schema:
         fields: dict[str, WellField] = {}
         for order, group in enumerate(GROUPS):
             for name, data in self._members(group).items():
-                if data.dtype.kind not in "fiub":
+                if data.dtype.kind not in NUMBERS:
                     self.left_out[f"{group}/{name}"] = f"its numbers are of type {data.dtype}"
                     continue
                 fields |= self._field(f"{group}/{name}", data, order)
@@ -244,7 +240,7 @@ class _Schema:
     def _scalars(self) -> dict[str, np.ndarray]:
         found: dict[str, np.ndarray] = {}
         for name, data in self._members("scalars").items():
-            if data.dtype.kind not in "fiub":
+            if data.dtype.kind not in NUMBERS:
                 self.left_out[f"scalars/{name}"] = f"it is of type {data.dtype}"
             elif bool(self._attribute(data, "time_varying")):
                 self.left_out[f"scalars/{name}"] = "it changes in time, and a coefficient is one number a trajectory"
@@ -253,7 +249,7 @@ class _Schema:
         for name in _texts(self.file.attrs.get("simulation_parameters", ())):
             value = np.asarray(self.file.attrs.get(name, math.nan))
             if name not in found and f"scalars/{name}" not in self.left_out and value.size == 1:
-                if value.dtype.kind in "fiub" and math.isfinite(value.item()):
+                if value.dtype.kind in NUMBERS and math.isfinite(value.item()):
                     found[name] = self._one_each(name, value.astype(np.float64).reshape(()))
                 else:
                     self.left_out[name] = "it is not a number"
