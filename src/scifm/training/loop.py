@@ -19,9 +19,10 @@ from torch import Tensor
 
 from scifm.config import Config
 from scifm.data.stream import WHOLE, BatchSource, Part
-from scifm.errors import ConfigError, StopRequested
+from scifm.errors import ConfigError
 from scifm.evaluation.pointwise import relative_l2
 from scifm.fields.batch import Batch
+from scifm.fields.seeds import generator_for
 from scifm.models.operator import Operator
 from scifm.objectives.supervised import objective_named
 from scifm.training.checkpoint import Checkpoint, Position
@@ -199,6 +200,7 @@ class _Loop:
         self.saved_step: int | None = None
 
     def run(self) -> Position:
+        self._draw_for_itself()
         self._resume()
         self.operator.train()
         tf32 = self.config.tf32 and self.fabric.device.type == "cuda"
@@ -211,13 +213,19 @@ class _Loop:
                 if self.world.any(stop_requested() is not None):
                     break
             self._save()
-            if self.world.any((request := stop_requested()) is not None):
-                raise request or StopRequested("another process")
+            if (request := self.world.stop_of_all(stop_requested())) is not None:
+                raise request
         self.shared.give_back(self.whole)
         if self.best:
             self.whole.load_state_dict({name: whole(tensor) for name, tensor in self.best.items()})
         self.whole.eval()
         return self.position
+
+    def _draw_for_itself(self) -> None:
+        """Let what is drawn while training, such as dropout, differ between processes; the first one draws as alone."""
+        if not self.world.is_first:
+            seed = torch.initial_seed() % 2**63
+            torch.manual_seed(generator_for(seed, "process", self.world.rank).initial_seed())
 
     def _resume(self) -> None:
         damaged: dict[str, str] = {}
