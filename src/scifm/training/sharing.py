@@ -70,7 +70,7 @@ class _Loss(nn.Module):
 def _layers(operator: Operator) -> list[nn.Module]:
     """Return the parts that are put together one after the other; each is called with tensors, so FSDP sees them."""
     children = list(operator.children())
-    repeated = [layer for child in children if isinstance(child, nn.ModuleList) for layer in child]
+    repeated = [layer for child in children if type(child) is nn.ModuleList for layer in child]
     return repeated or [child for child in children if any(True for _ in child.parameters())]
 
 
