@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-__all__ = ["GlobalNet", "Shift", "SmallConv", "Tied", "WrongShape"]
+__all__ = ["Dropping", "GlobalNet", "Idle", "Shift", "SmallConv", "Tied", "WrongShape"]
 
 
 class GlobalNet(nn.Module):
@@ -71,3 +71,26 @@ class WrongShape(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.map(x)
+
+
+class Idle(nn.Module):
+    """A convolution, and weights that nothing hangs on."""
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__()
+        self.map = nn.Conv2d(channels_in, channels_out, 3, padding=1, padding_mode="circular")
+        self.idle = nn.Linear(3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.map(x)
+
+
+class Dropping(nn.Module):
+    """A convolution behind dropout."""
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__()
+        self.map = nn.Conv2d(channels_in, channels_out, 3, padding=1, padding_mode="circular")
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.map(nn.functional.dropout(x, 0.5, self.training))

@@ -7,18 +7,21 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from typing import Any
+from contextlib import ExitStack
+from typing import IO, Any
 
 import typer
 
 from scifm.cli.app import console
-from scifm.errors import StopRequested
+from scifm.errors import ConfigError, StopRequested
 
 __all__ = ["launch", "without_devices"]
 
 _GRACE_SECONDS = 20.0  # to save, before those that wait for a dead process are ended
 _INTERRUPTED = 130
+_ENDS_ALL = (_INTERRUPTED, StopRequested.EXIT_STATUS)  # of processes that agreed to stop and save
 
 
 def without_devices(arguments: list[str]) -> list[str]:
@@ -40,48 +43,87 @@ def _free_port() -> int:
 def launch(num_processes: int, arguments: list[str]) -> None:
     """Run ``scifm arguments`` in several processes, pass signals on to them, and end as they end.
 
+    The first process speaks; what another one said is shown if it was the first to fail.
+
     Args:
         num_processes: how many.
         arguments: without ``--devices``.
 
     Raises:
-        typer.Exit: always; with the status of the first process that did not end well, else 0.
+        ConfigError: if this process was itself started by a launcher.
+        typer.Exit: otherwise; with the status of the first process that did not end well, else 0.
     """
-    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(num_processes)}
-    threads = str(max(1, (os.cpu_count() or 1) // num_processes))
-    processes = []
-    for rank in range(num_processes):
-        environment = {"OMP_NUM_THREADS": threads, **os.environ, **meeting, "RANK": str(rank), "LOCAL_RANK": str(rank)}
-        processes.append(subprocess.Popen([sys.executable, "-m", "scifm", *arguments], env=environment))
+    if "WORLD_SIZE" in os.environ:
+        raise ConfigError("--devices starts processes, and torchrun does too (WORLD_SIZE is set): use one of the two.")
+    with ExitStack() as stack:
+        said = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(num_processes - 1)]
+        raise typer.Exit(_Family(num_processes, arguments, said).run())
 
-    def pass_on(number: int, frame: Any) -> None:
-        for process in processes:
+
+class _Family:
+    """The processes, from their start to their end."""
+
+    def __init__(self, size: int, arguments: list[str], said: list[IO[bytes]]) -> None:
+        self.size, self.arguments, self.said = size, arguments, said
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self.asked: set[int] = set()
+        self.failed: int | None = None  # the first that did
+
+    def run(self) -> int:
+        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+            signal.signal(number, self._pass_on)
+        signal.signal(signal.SIGINT, lambda *_: None)  # the terminal tells all of them itself
+        self._start()
+        self._wait()
+        if self.failed is None:
+            return 0
+        status = int(self.processes[self.failed].returncode)
+        if -status in self.asked:  # it had not yet begun to listen
+            return StopRequested.EXIT_STATUS
+        if self.failed and status not in _ENDS_ALL:
+            self.said[self.failed - 1].seek(0)
+            sys.stderr.write(self.said[self.failed - 1].read().decode(errors="replace"))
+        if status > 0:
+            return status
+        console.print(
+            f"scifm: process {self.failed} of {self.size} was killed by signal {-status}; give the same command again "
+            "to go on from the last saved state.", highlight=False, soft_wrap=True,
+        )  # fmt: skip
+        return 1
+
+    def _start(self) -> None:
+        threads = str(max(1, (os.cpu_count() or 1) // self.size))
+        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(self.size)}
+        command = [sys.executable, "-m", "scifm", *self.arguments]
+        for rank in range(self.size):
+            own = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+            environment = {"OMP_NUM_THREADS": threads, **os.environ, **meeting, **own}
+            stderr = self.said[rank - 1] if rank else None
+            self.processes.append(subprocess.Popen(command, env=environment, stderr=stderr))
+
+    def _pass_on(self, number: int, frame: Any) -> None:
+        self.asked.add(number)
+        for process in self.processes:
             process.send_signal(number)
 
-    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, pass_on)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal tells all of them itself
-    status = _wait(processes)
-    if status < 0:
-        console.print(
-            f"scifm: one of {num_processes} processes was killed by signal {-status}; give the same command again to "
-            "go on from the last saved state.", highlight=False,
-        )  # fmt: skip
-        status = 1
-    raise typer.Exit(status)
+    def _wait(self) -> None:
+        """Wait for all; once one has failed the others get some time to end."""
+        deadline = float("inf")
+        while any(process.poll() is None for process in self.processes):
+            if self._note_failure():
+                status = self.processes[self.failed or 0].returncode
+                grace = _GRACE_SECONDS if status in _ENDS_ALL else 0.0  # those end by themselves
+                deadline = time.monotonic() + grace
+            if time.monotonic() > deadline:
+                for process in self.processes:
+                    process.kill()
+            time.sleep(0.05)
+        self._note_failure()
 
-
-def _wait(processes: list[subprocess.Popen[bytes]]) -> int:
-    """Wait for all; once one has failed the others get some time to end. Return the status of the first that failed."""
-    failed, deadline = 0, float("inf")
-    while any(process.poll() is None for process in processes):
-        for process in processes:
-            if process.poll() and not failed:
-                failed, deadline = int(process.returncode), time.monotonic() + _GRACE_SECONDS
-                if failed not in (_INTERRUPTED, StopRequested.EXIT_STATUS):  # these end all by themselves
-                    deadline = time.monotonic()
-        if time.monotonic() > deadline:
-            for process in processes:
-                process.kill()
-        time.sleep(0.05)
-    return failed or next((int(p.returncode) for p in processes if p.returncode), 0)
+    def _note_failure(self) -> bool:
+        """Keep which process failed first; return whether that is new. A killed one goes before those that miss it."""
+        if self.failed is not None:
+            return False
+        ended = [(p.returncode > 0, rank) for rank, p in enumerate(self.processes) if p.returncode]
+        self.failed = min(ended)[1] if ended else None
+        return self.failed is not None

@@ -132,6 +132,7 @@ class Stream:
         wanted = part.of(self.batch_size)
         blocks = [Part(number, self.blocks) for number in range(self.blocks)]
         touched = [b for b in blocks if (s := b.of(self.batch_size)).start < wanted.stop and wanted.start < s.stop]
+        touched = touched or blocks[-1:]  # of an empty part
         samples = Batch.concatenate(self._block(step, block) for block in touched)
         first = touched[0].of(self.batch_size).start
         return samples.select(slice(wanted.start - first, wanted.stop - first))

@@ -31,6 +31,7 @@ from scifm.studies.learning_curves import FEW_SHOT, FROM_SCRATCH, Curve, Prior
 from scifm.training.finetune import AdaptRecipe, finetune, from_scratch
 from scifm.training.loop import DivergedError, Observer, TrainingConfig
 from scifm.training.pool import DownstreamPool
+from scifm.training.processes import require_alone
 
 __all__ = ["MIN_SAMPLES", "PRIORS", "Plan", "PlanRecipe", "Point", "plan"]
 
@@ -179,12 +180,13 @@ def plan(
         The plan, also written to plan.json in `out`.
 
     Raises:
-        ConfigError: if the target or the level is out of range.
+        ConfigError: if the target or the level is out of range, or a launcher started several processes.
         DataError: if there are fewer than 6 samples, or unusable ones.
         RunError: if the parent is not complete, or the folder holds another plan, is in use, or cannot be written.
         SignatureError: if the samples hold names the operator does not know.
         StoreError: if the store cannot be read.
     """
+    require_alone("A plan")
     if not 0 < target_error < 1:
         raise ConfigError(
             f"The target error must lie strictly between 0 and 1; got {target_error}. It is a mean relative L2 error: "

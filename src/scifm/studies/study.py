@@ -38,6 +38,7 @@ from scifm.studies.table import KINDS, Row, write_table
 from scifm.studies.workers import threads_of_a_worker
 from scifm.training.loop import Observer, train
 from scifm.training.pretrain import build_operator
+from scifm.training.processes import require_alone
 
 __all__ = ["Estimate", "Plan", "estimate", "plan_jobs", "rows_of", "study"]
 
@@ -195,10 +196,11 @@ def study(
         The folder.
 
     Raises:
-        ConfigError: if the recipe does not add up.
+        ConfigError: if the recipe does not add up, or a launcher started several processes.
         RunError: if the folder holds another study, is in use, cannot be written, or jobs failed.
         KeyboardInterrupt: after Ctrl-C; what was finished is kept.
     """
+    require_alone("A study")
     folder = Path(out)
     plan = plan_jobs(recipe, folder)
     run = Run.claim(folder, recipe.to_dict())

@@ -31,6 +31,7 @@ from scifm.training.finetune import AdaptRecipe, finetune, from_scratch
 from scifm.training.loop import Observer, TrainingConfig
 from scifm.training.pool import downstream_pool
 from scifm.training.pretrain import PretrainRecipe, pretrain
+from scifm.training.processes import require_alone
 from scifm.training.recipe import DataConfig, ModelConfig, SystemConfig
 
 __all__ = ["TransferRecipe", "transfer"]
@@ -133,8 +134,10 @@ def transfer(
         The folder, holding summary.json, results.parquet, examples.npz, config.toml, environment.json and runs/.
 
     Raises:
+        ConfigError: if a launcher started several processes.
         RunError: if the folder holds another study, is in use, or cannot be written.
     """
+    require_alone("A study")
     folder = Path(out)
     with Run.claim(folder, recipe.to_dict()).locked():
         return _Study(recipe, folder, executor, observe if observe is not None else _ignore).carry_out()

@@ -259,10 +259,10 @@ def _restore(
                 optimizer.state[parameter][key] = moved
         # with more processes than were saved the rest keep what they have: nothing of theirs was ever drawn
         if world.rank < len(tensors["generator/cpu"]):
-            torch.set_rng_state(tensors["generator/cpu"][world.rank])
+            torch.set_rng_state(tensors["generator/cpu"][world.rank].clone())
         cuda = tensors.get("generator/cuda")
         if cuda is not None and _device(module).type == "cuda" and world.rank < len(cuda):
-            torch.cuda.set_rng_state(cuda[world.rank], _device(module))
+            torch.cuda.set_rng_state(cuda[world.rank].clone(), _device(module))
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise RunError(
             f"The training state '{file}' belongs to another network ({error}). Delete the folder '{file.parent}' to "

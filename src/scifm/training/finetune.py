@@ -37,6 +37,7 @@ from scifm.training.loop import DivergedError, Observer, TrainingConfig, train, 
 from scifm.training.methods import FinetuneMethod, finish, prepare
 from scifm.training.pool import DownstreamPool, downstream_pool, in_memory
 from scifm.training.pretrain import PretrainRecipe, build_operator, recorded
+from scifm.training.processes import require_alone
 from scifm.training.recipe import ModelConfig
 
 __all__ = ["AdaptRecipe", "finetune", "from_scratch"]
@@ -102,11 +103,12 @@ def finetune(
         The run folder, complete.
 
     Raises:
-        ConfigError: if a setting is not valid.
+        ConfigError: if a setting is not valid, or a launcher started several processes.
         DataError: if there are too few samples.
         RunError: if the parent is not complete, or the folder is in use or cannot be written.
         SignatureError: if the samples have another number of dimensions.
     """
+    require_alone("Fine-tuning")
     whole = _recipe("finetune", recipe, settings)
     if not isinstance(parent, Run) and holds_operator(parent):
         model = Path(parent)
@@ -144,6 +146,7 @@ def from_scratch(
     Raises:
         ConfigError, DataError, RunError: as for `finetune`.
     """
+    require_alone("Training from scratch")
     parent = None
     if not isinstance(model, ModelConfig):
         if not isinstance(model, Run) and holds_operator(model):

@@ -19,9 +19,10 @@ from torch import Tensor
 
 from scifm.config import Config
 from scifm.data.stream import WHOLE, BatchSource, Part
-from scifm.errors import ConfigError, StopRequested
+from scifm.errors import ConfigError
 from scifm.evaluation.pointwise import relative_l2
 from scifm.fields.batch import Batch
+from scifm.fields.seeds import generator_for
 from scifm.models.operator import Operator
 from scifm.objectives.supervised import objective_named
 from scifm.training.checkpoint import Checkpoint, Position
@@ -164,6 +165,14 @@ def _own_device(config: TrainingConfig, world: World) -> int | list[int]:
     return [world.local_rank] if on_gpu else 1
 
 
+def _place(operator: Operator, device: torch.device, dtype: torch.dtype) -> None:
+    """Move an operator to a device and into a precision; complex weights stay complex."""
+    operator.to(device)
+    for tensor in (*operator.parameters(), *operator.buffers()):
+        if tensor.is_floating_point() or tensor.is_complex():
+            tensor.data = tensor.data.to(dtype.to_complex() if tensor.is_complex() else dtype)
+
+
 def _weight(batch: Batch) -> float:
     """Return how much the loss of a batch counts beside those of others."""
     return float(batch.num_samples) if batch.loss_weights is None else float(batch.loss_weights.double().sum())
@@ -191,6 +200,7 @@ class _Loop:
         operator.to(self.fabric.device)
         if self.dtype == torch.float64:
             operator.double()  # before the weights are shared; complex ones stay as they are
+        _place(operator, self.fabric.device, self.dtype)
         shared = SharedLoss(operator, self.objective, world, config.strategy, recompute=config.recompute)
         self.shared, self.operator, groups = shared, shared.trained, shared.groups(groups, operator)
         optimizer = optimizer_for(groups, learning_rate=config.learning_rate, weight_decay=config.weight_decay)
@@ -201,10 +211,12 @@ class _Loop:
         self.saved_step: int | None = None
 
     def run(self) -> Position:
+        self._draw_for_itself()
         self._resume()
         self.operator.train()
         tf32 = self.config.tf32 and self.fabric.device.type == "cuda"
         with stop_requests() as stop_requested, _product_precision(tf32):
+            self._require_samples()
             if self.position.step == 0:
                 self._require_memory()
             while self.position.step < self.config.num_steps and not self._out_of_patience():
@@ -213,13 +225,19 @@ class _Loop:
                 if self.world.any(stop_requested() is not None):
                     break
             self._save()
-            if self.world.any((request := stop_requested()) is not None):
-                raise request or StopRequested("another process")
+            if (request := self.world.stop_of_all(stop_requested())) is not None:
+                raise request
         self.shared.give_back(self.whole)
         if self.best:
             self.whole.load_state_dict({name: whole(tensor) for name, tensor in self.best.items()})
         self.whole.eval()
         return self.position
+
+    def _draw_for_itself(self) -> None:
+        """Let what is drawn while training, such as dropout, differ between processes; the first one draws as alone."""
+        if not self.world.is_first:
+            seed = torch.initial_seed() % 2**63
+            torch.manual_seed(generator_for(seed, "process", self.world.rank).initial_seed())
 
     def _resume(self) -> None:
         damaged: dict[str, str] = {}
@@ -260,12 +278,16 @@ class _Loop:
     def _batch(self, part: Part) -> Batch:
         step = self.position.step
         batch = self.source.batch(step) if part == WHOLE else self.source.batch(step, part)
-        if not batch.num_samples:
+        return batch.to(self.fabric.device, self.dtype)
+
+    def _require_samples(self) -> None:
+        """Check that no piece of a step is empty; batches are of one size, and all processes are told alike."""
+        pieces = self._pieces()
+        if pieces != [WHOLE] and self.world.any(not all(self._batch(part).num_samples for part in pieces)):
             raise ConfigError(
                 f"A step is divided among {self.world.size} processes in {self.config.micro_batches} pieces each, and "
                 "has fewer samples than that. Raise training.batch_size (and have as many samples), or divide less."
             )
-        return batch.to(self.fabric.device, self.dtype)
 
     def _gradient(self) -> tuple[float, Batch]:
         """Compute the gradient of a step; return its loss and the last piece it was taken on."""

@@ -16,11 +16,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from scifm.errors import ConfigError
+from scifm.errors import ConfigError, RunError, StopRequested
 
-__all__ = ["ALONE", "World", "joined", "run_together", "world_from"]
+__all__ = ["ALONE", "World", "joined", "require_alone", "run_together", "world_from"]
 
 _TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+_LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")
 _SLURM = ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID")
 
 
@@ -54,6 +55,14 @@ class World:
     def any(self, flag: bool) -> bool:
         """Return whether any process says so: all stop together, or none."""
         return self.total(float(flag)) > 0
+
+    def stop_of_all(self, own: KeyboardInterrupt | None) -> KeyboardInterrupt | None:
+        """Return what all processes end with once any was asked to stop; Ctrl-C in one of them is Ctrl-C in all."""
+        if self.size == 1 or not self.any(own is not None):
+            return own
+        if self.any(own is not None and not isinstance(own, StopRequested)):
+            return KeyboardInterrupt()
+        return own or StopRequested("another process")
 
     def gather(self, values: Tensor) -> Tensor:
         """Return the values ``(n, …)`` of all processes, one after the other by rank; lengths may differ."""
@@ -105,6 +114,20 @@ def world_from(environment: Mapping[str, str] = os.environ) -> World:
     return ALONE
 
 
+def require_alone(what: str) -> None:
+    """Refuse to do in several processes what is done by one.
+
+    Raises:
+        ConfigError: if a launcher started this process together with others.
+    """
+    world = world_from()
+    if world.size > 1:
+        raise ConfigError(
+            f"{what} runs in one process, and a launcher started {world.size} (WORLD_SIZE or SLURM_NTASKS). Start it "
+            "without torchrun or srun."
+        )
+
+
 @contextmanager
 def joined(world: World, accelerator: str) -> Iterator[World]:
     """Connect this process with the others while something is done together.
@@ -114,13 +137,15 @@ def joined(world: World, accelerator: str) -> Iterator[World]:
         accelerator: ``cuda`` connects GPUs by NCCL, everything else processors by gloo.
 
     Raises:
-        ConfigError: if there is no rendezvous.
+        ConfigError: if there is no rendezvous, or no GPU for this process.
+        RunError: if the connection is lost because another process ended.
     """
     if world.size == 1 or dist.is_initialized():
         yield world
         return
     backend = "nccl" if accelerator == "cuda" else "gloo"
     if backend == "nccl":
+        _require_gpu(world)
         torch.cuda.set_device(world.local_rank)
     try:
         dist.init_process_group(backend, rank=world.rank, world_size=world.size)
@@ -131,5 +156,26 @@ def joined(world: World, accelerator: str) -> Iterator[World]:
         ) from error
     try:
         yield world
+    except RuntimeError as error:
+        if not _is_loss_of_connection(error):
+            raise
+        raise RunError(
+            f"Process {world.rank} of {world.size} lost the others ({' '.join(str(error).split())[-120:]}): one of "
+            "them ended. Give the same command again to go on from the last saved state."
+        ) from error
     finally:
         dist.destroy_process_group()
+
+
+def _require_gpu(world: World) -> None:
+    found = torch.cuda.device_count()
+    if world.local_rank >= found:
+        raise ConfigError(
+            f"Process {world.local_rank} of this machine has no GPU of its own: there are {found}. Start at most that "
+            "many, or set training.accelerator=cpu."
+        )
+
+
+def _is_loss_of_connection(error: RuntimeError) -> bool:
+    told = str(error)  # gloo raises plain RuntimeErrors
+    return isinstance(error, dist.DistError) or any(words in told for words in _LOST)

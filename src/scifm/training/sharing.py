@@ -23,6 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 from scifm.errors import ConfigError
 from scifm.fields.batch import Batch
 from scifm.models.fno import FNO
+from scifm.models.module_operator import ModuleOperator
 from scifm.models.operator import Operator
 from scifm.training.parameter_groups import ParameterGroup
 from scifm.training.processes import World
@@ -66,6 +67,22 @@ class _Loss(nn.Module):
         return self.objective(self.operator(batch), self.operator.align(batch))
 
 
+def _layers(operator: Operator) -> list[nn.Module]:
+    """Return the parts that are put together one after the other; each is called with tensors, so FSDP sees them."""
+    children = list(operator.children())
+    repeated = [layer for child in children if type(child) is nn.ModuleList for layer in child]
+    return repeated or [child for child in children if any(True for _ in child.parameters())]
+
+
+def _require_real(operator: Operator) -> None:
+    odd = [name for name, parameter in operator.named_parameters() if parameter.is_complex()]
+    if odd:
+        raise ConfigError(
+            f"training.strategy = 'fsdp' cannot share complex weights, such as '{odd[0]}'. Choose 'ddp', or a network "
+            "with real weights."
+        )
+
+
 class SharedLoss(nn.Module):
     """The loss as all processes compute it together; its gradient is that of the whole batch.
 
@@ -93,12 +110,14 @@ class SharedLoss(nn.Module):
             self.trained.recompute = True
         loss: nn.Module = _Loss(self.trained, objective)
         if self.is_sharded:
+            _require_real(operator)
             mesh = init_device_mesh(next(operator.parameters()).device.type, (world.size,))
-            for layer in getattr(self.trained, "layers", ()):
+            for layer in _layers(self.trained):
                 fully_shard(layer, mesh=mesh)
             fully_shard(self.trained, mesh=mesh)  # itself, since it also answers without a loss
         elif world.size > 1:
-            loss = DistributedDataParallel(loss)
+            # anybody's network may have weights that its answer does not hang on
+            loss = DistributedDataParallel(loss, find_unused_parameters=isinstance(operator, ModuleOperator))
         self.loss = loss
 
     def forward(self, parcel: Parcel) -> Parcel:
