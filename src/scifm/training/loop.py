@@ -197,9 +197,6 @@ class _Loop:
             accelerator=config.accelerator, devices=_own_device(config, world), precision=config.precision
         )
         self.dtype = torch.float64 if config.precision == "64-true" else torch.float32
-        operator.to(self.fabric.device)
-        if self.dtype == torch.float64:
-            operator.double()  # before the weights are shared; complex ones stay as they are
         _place(operator, self.fabric.device, self.dtype)
         shared = SharedLoss(operator, self.objective, world, config.strategy, recompute=config.recompute)
         self.shared, self.operator, groups = shared, shared.trained, shared.groups(groups, operator)
