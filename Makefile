@@ -56,14 +56,23 @@ $(BIN)/python:
 		|| { echo "SciFM needs Python 3.11 or newer; '$(PYTHON)' is not. Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-# Only files whose hash the lock names are installed; torch's has several, since it is built in several ways.
+# Only files whose hash the lock names are installed. A build of torch that lies where pip is told to look (PIP_FIND_LINKS)
+# goes first, such as one without CUDA: pip itself would prefer the index's. What the index's build for Linux needs of CUDA
+# is not in the lock; its own metadata pin it, and the last line fetches what is missing.
+define INSTALL_LOCK
+@sed -n '/^torch==/,/[^\\]$$/p' $< > $(VENV)/torch.lock
+@$(PIP) install -q --no-index --no-deps --require-hashes -r $(VENV)/torch.lock 2> /dev/null || true
+$(PIP) install -q --no-deps --require-hashes -r $<
+$(PIP) install -q torch
+endef
+
 # The build backend is in the lock, so the editable install needs no second environment and fetches nothing.
 $(RUNTIME): requirements.lock pyproject.toml | $(BIN)/python
-	$(PIP) install -q --no-deps --require-hashes -r requirements.lock
+	$(INSTALL_LOCK)
 	$(PIP) install -q --no-build-isolation --no-deps -e .
 	@touch $@
 
 $(DEV): requirements-dev.lock pyproject.toml | $(BIN)/python
-	$(PIP) install -q --no-deps --require-hashes -r requirements-dev.lock
+	$(INSTALL_LOCK)
 	$(PIP) install -q --no-build-isolation --no-deps -e .
 	@touch $(RUNTIME) $@
