@@ -13,7 +13,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 RUNTIME := $(VENV)/.installed-runtime
 DEV := $(VENV)/.installed-dev
 
-.PHONY: help demo test lint types bench docs clean install install-dev
+.PHONY: help demo test lint types bench docs clean install install-dev lock
 .DEFAULT_GOAL := help
 
 help: ## what can be made
@@ -44,6 +44,9 @@ docs: $(DEV) ## the documentation, strictly, into site/
 install: $(RUNTIME) ## the package and what it needs to run
 install-dev: $(DEV) ## the same, with tests, style, types and documentation tools
 
+lock: $(DEV) ## the hashes of every file of every pinned release, into the lock files
+	$(BIN)/python scripts/lock.py requirements.lock requirements-dev.lock
+
 clean: ## remove what was built; keeps runs/, stores/ and the virtual environment
 	rm -rf build dist site src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find src tests benchmarks examples -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
@@ -53,13 +56,23 @@ $(BIN)/python:
 		|| { echo "SciFM needs Python 3.11 or newer; '$(PYTHON)' is not. Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
+# Only files whose hash the lock names are installed. A build of torch that lies where pip is told to look (PIP_FIND_LINKS)
+# goes first, such as one without CUDA: pip itself would prefer the index's. What the index's build for Linux needs of CUDA
+# is not in the lock; its own metadata pin it, and the last line fetches what is missing.
+define INSTALL_LOCK
+@sed -n '/^torch==/,/[^\\]$$/p' $< > $(VENV)/torch.lock
+@$(PIP) install -q --no-index --no-deps --require-hashes -r $(VENV)/torch.lock 2> /dev/null || true
+$(PIP) install -q --no-deps --require-hashes -r $<
+$(PIP) install -q torch
+endef
+
 # The build backend is in the lock, so the editable install needs no second environment and fetches nothing.
 $(RUNTIME): requirements.lock pyproject.toml | $(BIN)/python
-	$(PIP) install -q --no-deps -r requirements.lock
+	$(INSTALL_LOCK)
 	$(PIP) install -q --no-build-isolation --no-deps -e .
 	@touch $@
 
 $(DEV): requirements-dev.lock pyproject.toml | $(BIN)/python
-	$(PIP) install -q --no-deps -r requirements-dev.lock
+	$(INSTALL_LOCK)
 	$(PIP) install -q --no-build-isolation --no-deps -e .
 	@touch $(RUNTIME) $@

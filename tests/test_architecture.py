@@ -312,15 +312,34 @@ def test_every_page_is_reachable():
 
 
 def pins(name: str) -> dict[str, str]:
-    lines = [x for x in (ROOT / name).read_text().splitlines() if x and not x.startswith("#")]
-    loose = [x for x in lines if not re.fullmatch(r"[A-Za-z0-9_.\-]+==[A-Za-z0-9.!]+", x)]
-    assert not loose, f"{name} must hold only name==version: no host, no path, no local build; got {loose}"
-    return {re.sub(r"[-_.]+", "-", k).lower(): v for k, _, v in (x.partition("==") for x in lines)}
+    return {project: version for project, (version, _) in locked(name).items()}
+
+
+def locked(name: str) -> dict[str, tuple[str, list[str]]]:
+    """Return version and hashes of each pin."""
+    text = (ROOT / name).read_text().replace("\\\n", "")
+    lines = [x for x in text.splitlines() if x and not x.startswith("#")]
+    loose = [x for x in lines if not re.fullmatch(r"[\w.\-]+==[A-Za-z0-9.!]+( +--hash=sha256:[0-9a-f]{64})+ *", x)]
+    assert not loose, f"{name} must hold only name==version and hashes: no host, no path, no local build; got {loose}"
+    found = {}
+    for pin, *hashes in (line.split() for line in lines):
+        project, _, version = pin.partition("==")
+        found[re.sub(r"[-_.]+", "-", project).lower()] = version, hashes
+    return found
 
 
 def test_locks_pin_and_agree():
-    runtime, development = pins("requirements.lock"), pins("requirements-dev.lock")
+    runtime, development = locked("requirements.lock"), locked("requirements-dev.lock")
     assert {k: development.get(k) for k in runtime} == runtime
+
+
+def test_what_is_compiled_is_locked_for_more_than_one_machine_and_only_locked_files_are_installed():
+    hashes = {project: found for project, (_, found) in locked("requirements.lock").items()}
+    few = {project: len(hashes[project]) for project in ("torch", "numpy", "h5py", "scipy") if len(hashes[project]) < 10}
+    assert not few, "these are built for each system and version of Python, and torch also without CUDA"
+    installs = [x for x in (ROOT / "Makefile").read_text().splitlines() if " install " in x and " -r " in x]
+    assert len(installs) == 2
+    assert all("--require-hashes" in x and "--no-deps" in x for x in installs)
 
 
 def test_locks_hold_every_declared_dependency():
