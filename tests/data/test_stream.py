@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scifm.data.stream import Epochs, Stream
+from scifm.data.stream import WHOLE, Epochs, Part, Stream
 from scifm.errors import ConfigError, DataError
 
 
@@ -107,3 +107,63 @@ def test_what_cannot_be(toy_store, toy):
         Epochs(toy_store.split("train").batch([]), batch_size=1, seed=0)
     with pytest.raises(ConfigError, match="counted from 0"):
         Epochs(toy_store.split("train"), batch_size=1, seed=0).index(-1)
+
+
+# --- parts --------------------------------------------------------------------------------------------------------------
+
+
+@given(num_samples=st.integers(0, 40), count=st.integers(1, 9), pieces=st.integers(1, 4))
+def test_parts_cover_everything_once_and_evenly(num_samples, count, pieces):
+    slices = [part.of(num_samples) for rank in range(count) for part in Part(rank, count).split(pieces)]
+    covered = [sample for part in slices for sample in range(num_samples)[part]]
+    assert covered == list(range(num_samples))
+    lengths = [part.stop - part.start for part in slices]
+    assert max(lengths) - min(lengths) <= 1
+    assert WHOLE.of(num_samples) == slice(0, num_samples)
+
+
+@pytest.mark.parametrize("blocks", [1, 2, 3, 7])
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 8])
+def test_the_parts_of_a_stream_together_are_the_batch(toy, blocks, count):
+    stream = Stream(toy.System(), toy.grid, batch_size=7, seed=5, blocks=blocks)
+    whole, parts = stream.batch(3), [stream.batch(3, Part(number, count)) for number in range(count)]
+    assert sum(part.num_samples for part in parts) == whole.num_samples == 7
+    start = 0
+    for part in parts:
+        assert toy.same(part, whole.select(slice(start, start + part.num_samples)))
+        start += part.num_samples
+
+
+def test_a_part_of_a_stream_draws_only_the_blocks_it_needs(toy, monkeypatch):
+    drawn = []
+    sample = toy.System.sample
+
+    def count(self, num_samples, *args, **kwargs):
+        drawn.append(num_samples)
+        return sample(self, num_samples, *args, **kwargs)
+
+    monkeypatch.setattr(toy.System, "sample", count)
+    Stream(toy.System(), toy.grid, batch_size=8, seed=5, blocks=4).batch(0, Part(1, 2))
+    assert drawn == [2, 2]
+    Stream(toy.System(), toy.grid, batch_size=8, seed=5).batch(0, Part(1, 2))
+    assert drawn == [2, 2, 8], "of one block it draws everything"
+
+
+def test_blocks_are_checked_and_change_the_samples(toy):
+    one, two = (Stream(toy.System(), toy.grid, batch_size=4, seed=5, blocks=blocks) for blocks in (1, 2))
+    assert not torch.equal(one.batch(0).inputs, two.batch(0).inputs)
+    for blocks in (0, 5):
+        with pytest.raises(ConfigError, match=f"in 1 to batch_size = 4 blocks a step; got {blocks}"):
+            Stream(toy.System(), toy.grid, batch_size=4, seed=5, blocks=blocks)
+
+
+def test_the_parts_of_epochs_together_are_the_batch_and_read_no_more(toy_store, toy):
+    split = toy_store.split("train")
+    for samples in (split, split.load()):
+        epochs = Epochs(samples, batch_size=7, seed=2)
+        parts = [epochs.batch(1, Part(number, 3)) for number in range(3)]
+        whole, start = epochs.batch(1), 0
+        assert [part.num_samples for part in parts] == [3, 2, 2]
+        for part in parts:
+            assert toy.same(part, whole.select(slice(start, start + part.num_samples)))
+            start += part.num_samples
