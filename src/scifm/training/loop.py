@@ -177,6 +177,7 @@ class _Loop:
         self.dtype = torch.float64 if config.precision == "64-true" else torch.float32
         optimizer = optimizer_for(groups, learning_rate=config.learning_rate, weight_decay=config.weight_decay)
         self.module, self.optimizer = self.fabric.setup(_Wrapped(operator), optimizer)
+        self.trained = [parameter for group in groups for parameter in group.parameters]
         self.anchors = Anchors(groups)  # before a saved state is loaded: a resumed run is held where it first began
         self.position = Position()
         self.best: dict[str, Tensor] = {}
@@ -244,7 +245,7 @@ class _Loop:
     def _gradient_norm(self) -> Tensor:
         """Return the norm of the gradient, which is computed once, for clipping and for the guard."""
         if self.config.gradient_clip is None:
-            return gradient_norm(self.operator.parameters())
+            return gradient_norm(self.trained)
         norm = self.fabric.clip_gradients(
             self.module, self.optimizer, max_norm=self.config.gradient_clip, error_if_nonfinite=False
         )
