@@ -177,7 +177,9 @@ def fuzz(total: int, *, seed: int = 0, in_flight: int = 2, only: list[tuple[str,
     with tempfile.TemporaryDirectory() as root, ThreadPoolExecutor(in_flight) as pool:
         make_examples(Path(root, "examples"))
         return [
-            outcome for found in pool.map(lambda batch: list(_supervise(batch, seed, root)), batches) for outcome in found
+            outcome
+            for found in pool.map(lambda batch: list(_supervise(batch, seed, root)), batches)
+            for outcome in found
         ]
 
 

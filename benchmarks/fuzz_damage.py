@@ -159,7 +159,9 @@ def spoil_hdf5(path: Path, dice: random.Random) -> None:
                 continue
             if dice.random() < 0.35:
                 node = dice.choice((file, file[name]))
-                attribute = dice.choice([*node.attrs, "bc_type", "_FillValue", "units", "scale_factor", "DIMENSION_LIST"])
+                attribute = dice.choice(
+                    [*node.attrs, "bc_type", "_FillValue", "units", "scale_factor", "DIMENSION_LIST"]
+                )
                 if dice.random() < 0.3:
                     node.attrs.pop(attribute, None)
                     continue

@@ -258,7 +258,15 @@ def _recipe(examples: Examples, dice: random.Random, folder: Path) -> None:
 def _overrides(dice: random.Random) -> list[str]:
     keys = ("training.num_steps", "model.network.width", "data.num_points", "name", "a.b.c", "", ".", "seed.x",
             "system.knobs", "training", "fields.u.axes", "time.start", "__class__", "x" * 5000)  # fmt: skip
-    values = [json.dumps(value, default=str) for value in WEIRD] + ["=", "[", '"', "[" * 3000, "1" * 5000, "{a=1}", "0x"]
+    values = [json.dumps(value, default=str) for value in WEIRD] + [
+        "=",
+        "[",
+        '"',
+        "[" * 3000,
+        "1" * 5000,
+        "{a=1}",
+        "0x",
+    ]
     return [f"{dice.choice(keys)}{dice.choice(('=', '=', '=', '', ':'))}{dice.choice(values)}" for _ in range(2)]
 
 
@@ -351,14 +359,24 @@ def _store(examples: Examples, dice: random.Random, folder: Path) -> None:
         second.write_bytes(a)
     elif way == 4:
         statistics = place / "stats.yaml"
-        texts = ("a: &a [1]\nb: *a", "!!python/object/apply:os.system ['touch ran']", "[" * 2000, "{}", "- 1", "\t", "a: 1")
+        texts = (
+            "a: &a [1]\nb: *a",
+            "!!python/object/apply:os.system ['touch ran']",
+            "[" * 2000,
+            "{}",
+            "- 1",
+            "\t",
+            "a: 1",
+        )
         if dice.random() < 0.4:
             statistics.write_text(dice.choice(texts))
         else:
             spoil_file(statistics, dice)
     else:
         _lead_out(place, dice)
-    changed = {f.relative_to(place) for f in files if f.read_bytes() != (examples.store / f.relative_to(place)).read_bytes()}
+    changed = {
+        f.relative_to(place) for f in files if f.read_bytes() != (examples.store / f.relative_to(place)).read_bytes()
+    }
     store = Store.open(place)
     if any(not (place / name).resolve().is_relative_to(place.resolve()) for name in store.card.files):
         raise WrongAnswer(f"files outside the store are taken for its own: {list(store.card.files)}")
@@ -434,7 +452,9 @@ def _model(examples: Examples, dice: random.Random, folder: Path) -> None:
     elif way < 4:
         spoil_weights(place / "model.safetensors", dice)
     else:
-        target = dice.choice(("os:system", "subprocess:Popen", "builtins:eval", "torch.nn:Linear", "scifm.cli:main", "a", ":"))
+        target = dice.choice(
+            ("os:system", "subprocess:Popen", "builtins:eval", "torch.nn:Linear", "scifm.cli:main", "a", ":")
+        )
         entries = json.loads((place / "config.json").read_text())
         entries |= {"kind": "module", "network": {"target": target, "arguments": {"command": "touch ran", "x": 1}}}
         (place / "config.json").write_text(json.dumps(entries))
@@ -476,7 +496,9 @@ def _malice(dice: random.Random, trace: Path) -> Any:
         def __reduce__(self) -> Any:
             return dice.choice(calls)
 
-    return dice.choice((Evil(), {"model_state": {"fc0.weight": Evil()}}, {"model_state": _reference_state(), "x": Evil()}))
+    return dice.choice(
+        (Evil(), {"model_state": {"fc0.weight": Evil()}}, {"model_state": _reference_state(), "x": Evil()})
+    )
 
 
 def _spoil_archive(good: Path, file: Path, dice: random.Random) -> None:

@@ -202,6 +202,7 @@ class _Loop:
         self.shared, self.operator, groups = shared, shared.trained, shared.groups(groups, operator)
         optimizer = optimizer_for(groups, learning_rate=config.learning_rate, weight_decay=config.weight_decay)
         self.module, self.optimizer = self.fabric.setup(shared, optimizer)
+        self.trained = [parameter for group in groups for parameter in group.parameters]
         self.anchors = Anchors(groups)  # before a saved state is loaded: a resumed run is held where it first began
         self.position = Position()
         self.best: dict[str, Tensor] = {}
@@ -307,7 +308,7 @@ class _Loop:
     def _gradient_norm(self) -> Tensor:
         """Return the norm of the gradient, which is computed once, for clipping and for the guard."""
         if self.config.gradient_clip is None:
-            return whole(gradient_norm(self.operator.parameters()))
+            return whole(gradient_norm(self.trained))
         norm = self.fabric.clip_gradients(
             self.module, self.optimizer, max_norm=self.config.gradient_clip, error_if_nonfinite=False
         )
