@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from scifm.data.formats.contents import single_numbers
-from scifm.data.formats.hdf5 import Hdf5Array, holds_numbers, open_hdf5, refuse_damaged
+from scifm.data.formats.hdf5 import Hdf5Array, holds_numbers, open_hdf5, refuse_damaged, sniff_hdf5
 from scifm.data.importing import open_data
 from scifm.data.well import OpenFiles
 from scifm.errors import SciFMError, StoreError
@@ -52,6 +52,18 @@ def test_damage_is_told_and_other_files_pass(tmp_path):
     (tmp_path / "half.h5").write_bytes((tmp_path / "good.h5").read_bytes()[:3000])
     with pytest.raises(StoreError, match=r"half\.h5' cannot be read as HDF5: it is truncated"):
         refuse_damaged([tmp_path / "good.h5", tmp_path / "half.h5"])
+
+
+def test_all_files_are_asked_and_one_that_is_unknown_or_damaged_is_enough(tmp_path):
+    files = [tmp_path / name for name in ("a.h5", "b.h5")]
+    for file, name in zip(files, ("u", "v"), strict=True):
+        with h5py.File(file, "w") as opened:
+            opened[name] = np.ones(1000)
+    assert sniff_hdf5(files, lambda file: next(iter(file))) == {"u", "v"}
+    assert sniff_hdf5(files, lambda file: "u" if "u" in file else None) is None
+    assert sniff_hdf5([], lambda file: "u") is None
+    files[1].write_bytes(files[1].read_bytes()[:3000])
+    assert sniff_hdf5(files, lambda file: "u") is None
 
 
 @pytest.mark.parametrize("layout", ["transfer", "pdebench"])

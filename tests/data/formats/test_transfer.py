@@ -63,6 +63,8 @@ def test_imported_samples_solve_the_equation_they_are_said_to(name, tmp_path):
     flipped = batch.with_targets(-batch.targets)
     assert (system.residual(flipped).norm() / batch.inputs.norm()).item() > 1
     assert store.card.equation.startswith(system.equation[:12])
+    assert store.homogeneities == system.homogeneities
+    assert store.card.source.mapping["system"] == name
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
@@ -115,7 +117,7 @@ def test_columns_are_not_named_where_the_equation_is_not_solved(change, reason, 
     fields, tensor = change(*tables()["poisson"])
     store = open_data(write(tmp_path / "file.h5", np.repeat(fields, 3, 0), np.repeat(tensor, 3, 0)))
     assert store.signature.coefficients == tuple(f"coefficient_{i}" for i in range(tensor.shape[1]))
-    assert store.card.equation == ""
+    assert (store.card.equation, store.homogeneities) == ("", ())
     assert any(reason in line for line in store.card.known_defects)
 
 
