@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ def _time(world: World, size: str) -> dict[str, Any]:
 
     config = TrainingConfig(num_steps=STEPS[size] + 2, accelerator="cpu")
     train(operator, source, config=config, world=world, observe=note)
-    return {"seconds": [later - earlier for earlier, later in zip(moments[1:], moments[2:], strict=False)]}
+    return {"seconds": [later - earlier for earlier, later in pairwise(moments[1:])]}
 
 
 def _together(size: int, threads: int, task: str, folder: Path) -> Any:
