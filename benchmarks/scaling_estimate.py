@@ -109,6 +109,8 @@ def estimate(plan: Plan, functions: tuple[np.poly1d, np.poly1d, np.poly1d], shar
     compute = own * flops / (PEAK_FLOPS * share)
     steps = NUM_STEPS * 128 / plan.batch_size  # as many samples seen
     fast, slow = compute + ring / link, 4 * compute + 1.5 * ring / link
+    operations = f"{plan.batch_size} × {flops / 1e9:.1f} GFLOP = {plan.batch_size * flops / 1e12:.2f} TFLOP"
+    sending = f"{1e3 * ring / link:.0f} and {1.5e3 * ring / link:.0f} ms"
     return {
         "weights": f"{num / 1e6:,.1f} M",
         "batch, samples of each GPU": f"{plan.batch_size}, {own:g}",
@@ -116,13 +118,11 @@ def estimate(plan: Plan, functions: tuple[np.poly1d, np.poly1d, np.poly1d], shar
         "activations of a GPU's samples": f"{own:g} × {activations / GIB:.3f} = {step_activations / GIB:.1f} GiB",
         "a GPU's memory with DDP": _memory(ddp),
         "a GPU's memory with FSDP": _memory(fsdp) if gpus > 1 else "the same",
-        "operations of a step": f"{plan.batch_size} × {flops / 1e9:.1f} GFLOP = {plan.batch_size * flops / 1e12:.2f} TFLOP",
+        "operations of a step": operations,
         "sent by a GPU a step, DDP": f"{ring / 1e9:.2f} GB" if gpus > 1 else "nothing",
         "sent by a GPU a step, FSDP": f"{1.5 * ring / 1e9:.2f} GB" if gpus > 1 else "nothing",
         "link": f"{name}, {link / 1e9:.0f} GB/s" if gpus > 1 else "none",
-        "time to send, DDP and FSDP": f"{1e3 * ring / link:.0f} and {1.5e3 * ring / link:.0f} ms"
-        if gpus > 1
-        else "none",
+        "time to send, DDP and FSDP": sending if gpus > 1 else "none",
         "time to compute, best and a quarter of it": f"{1e3 * compute:.0f} and {4e3 * compute:.0f} ms",
         "steps": f"{steps:,.0f}",
         "hours in all, nothing overlapped": f"{steps * fast / 3600:.0f} to {steps * slow / 3600:.0f}",

@@ -110,7 +110,7 @@ def trained(
     }
 
 
-# --- cases: each is called by every process -----------------------------------------------------------------------------
+# --- cases: each is called by every process ---------------------------------------------------------------------------
 
 
 def ddp(world: World, folder: Path) -> Result:

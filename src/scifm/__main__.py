@@ -1,8 +1,8 @@
 """``python -m scifm``: the command line."""
 
-from scifm.cli import main
+from scifm import cli
 
-__all__ = ["main"]
+__all__: list[str] = []
 
 if __name__ == "__main__":
-    main()
+    cli.main()

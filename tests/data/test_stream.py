@@ -109,7 +109,7 @@ def test_what_cannot_be(toy_store, toy):
         Epochs(toy_store.split("train"), batch_size=1, seed=0).index(-1)
 
 
-# --- parts --------------------------------------------------------------------------------------------------------------
+# --- parts ------------------------------------------------------------------------------------------------------------
 
 
 @given(num_samples=st.integers(0, 40), count=st.integers(1, 9), pieces=st.integers(1, 4))

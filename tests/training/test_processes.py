@@ -82,7 +82,7 @@ def test_half_a_launcher_is_refused(variables, words):
 def test_without_a_meeting_place_it_says_what_to_set(monkeypatch):
     for name in ("MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.delenv(name, raising=False)
-    with pytest.raises(ConfigError, match="cannot find each other.*set MASTER_ADDR and MASTER_PORT"):
+    with pytest.raises(ConfigError, match=r"cannot find each other.*set MASTER_ADDR and MASTER_PORT"):
         joined(World(0, 2, 0), "cpu").__enter__()
 
 

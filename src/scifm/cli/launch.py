@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import IO, Any
 
@@ -63,7 +64,7 @@ def launch(num_processes: int, arguments: list[str]) -> None:
 class _Family:
     """The processes, from their start to their end."""
 
-    def __init__(self, size: int, arguments: list[str], said: list[IO[bytes]]) -> None:
+    def __init__(self, size: int, arguments: list[str], said: Sequence[IO[bytes]]) -> None:
         self.size, self.arguments, self.said = size, arguments, said
         self.processes: list[subprocess.Popen[bytes]] = []
         self.asked: set[int] = set()
