@@ -375,10 +375,11 @@ PAGES = [*sorted((ROOT / "docs").rglob("*.md")), ROOT / "README.md"]
 
 
 def commands_of(page: Path) -> list[str]:
-    """Return the lines of fenced blocks that call scifm, joined where a backslash breaks them."""
+    """Return the calls of scifm in fenced blocks, by itself or by a launcher; a backslash joins lines."""
     blocks = re.findall(r"^```[a-z]*\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
-    return [line.strip() for line in lines if line.strip().startswith("scifm ")]
+    called = (re.match(r"\s*(?:srun .*?|torchrun .*? -m )?(scifm .*)", line) for line in lines)
+    return [found[1].strip() for found in called if found]
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if p.is_file() and commands_of(p)], ids=lambda p: p.stem)

@@ -2,7 +2,7 @@
 
 from scifm import cli
 
-__all__ = ["cli"]
+__all__: list[str] = []
 
 if __name__ == "__main__":
     cli.main()
