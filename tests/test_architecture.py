@@ -335,7 +335,9 @@ def test_locks_pin_and_agree():
 
 def test_what_is_compiled_is_locked_for_more_than_one_machine_and_only_locked_files_are_installed():
     hashes = {project: found for project, (_, found) in locked("requirements.lock").items()}
-    few = {project: len(hashes[project]) for project in ("torch", "numpy", "h5py", "scipy") if len(hashes[project]) < 10}
+    few = {
+        project: len(hashes[project]) for project in ("torch", "numpy", "h5py", "scipy") if len(hashes[project]) < 10
+    }
     assert not few, "these are built for each system and version of Python, and torch also without CUDA"
     installs = [x for x in (ROOT / "Makefile").read_text().splitlines() if " install " in x and " -r " in x]
     assert len(installs) == 2

@@ -22,6 +22,7 @@ from scifm.data.card import CARD_NAME, Card, Source
 from scifm.data.formats import FORMATS
 from scifm.data.formats.contents import Contents
 from scifm.data.formats.find import find_format
+from scifm.data.formats.format import guarded
 from scifm.data.formats.mapping import DataMapping
 from scifm.data.formats.reader import MappedReader, check_mapping, frame_times, grid_of, trajectory_count
 from scifm.data.store import Store
@@ -56,10 +57,11 @@ def open_data(path: str | Path, mapping: DataMapping | None = None) -> Store:
     if mapping is not None and mapping.format not in FORMATS:
         raise ConfigError(f"Format: {suggest(mapping.format, FORMATS)}")
     form = FORMATS[mapping.format] if mapping is not None else find_format(path)
-    contents = form.read(path)
-    mapping = mapping if mapping is not None else form.propose(contents)
-    check_mapping(contents, mapping)
-    parts = _parts(contents, mapping)
+    with guarded(path, form.title):
+        contents = form.read(path)
+        mapping = mapping if mapping is not None else form.propose(contents)
+        check_mapping(contents, mapping)
+        parts = _parts(contents, mapping)
     signature, grid = mapping.signature, grid_of(contents, mapping)
     card = Card(
         name=path.resolve().stem,

@@ -10,7 +10,6 @@ In a folder every file is one trajectory. Names of ``.npy`` files tell arrays an
 from __future__ import annotations
 
 import re
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,11 @@ from typing import Any
 import h5py
 import numpy as np
 
+from scifm.data.declared import check_hdf5
 from scifm.data.formats.axis_names import axis_of_name
 from scifm.data.formats.contents import Contents, LazyArray
 from scifm.data.formats.draft import draft_mapping
-from scifm.data.formats.format import Format, files_under, unreadable
+from scifm.data.formats.format import FOREIGN_ERRORS, Format, files_under, unreadable
 from scifm.data.formats.mapping import DataMapping
 from scifm.data.formats.members import NumberArray, group_by_split, join_arrays, joined_attributes, split_words
 from scifm.data.formats.numpy_files import NUMBERS, open_npy, open_npz, single_numbers
@@ -158,10 +158,11 @@ def _open(path: Path) -> _Found:
             found.arrays, found.remarks = open_npz(path)
         else:
             with h5py.File(path, "r") as file:
+                check_hdf5(path, file, linked=False)
                 _list_hdf5(path, file, found)
     except StoreError:
         raise
-    except (OSError, RuntimeError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
+    except FOREIGN_ERRORS as error:
         raise unreadable(path, _TITLES.get(path.suffix, "an HDF5 file"), error) from error
     if not found.arrays:
         raise StoreError(" ".join([f"'{path}' holds no arrays of numbers.", *found.remarks]))

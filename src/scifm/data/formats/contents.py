@@ -6,6 +6,7 @@ is told as one array with a trajectory axis in front.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,10 +14,15 @@ from typing import Any, Protocol
 
 import numpy as np
 
-__all__ = ["WHOLE", "Concatenated", "Contents", "LazyArray", "Stacked", "nothing_to_close"]
+from scifm.errors import DataError
+
+__all__ = ["MOST_NUMBERS", "WHOLE", "Concatenated", "Contents", "LazyArray", "Stacked", "nothing_to_close", "whole"]
 
 WHOLE = "all"
 """Name of the only part of contents that are not split into training, validation and test data."""
+
+MOST_NUMBERS = 2**24
+"""Of a line of coordinates, of times, of one number a trajectory: what is read whole before anything else."""
 
 Index = tuple[slice, ...]
 
@@ -37,6 +43,21 @@ class LazyArray(Protocol):
     def __getitem__(self, index: Any) -> Any:
         """Return the block of a tuple of slices with step 1, one an axis, as a NumPy array."""
         ...
+
+
+def whole(array: LazyArray, name: str) -> np.ndarray:
+    """Return all of a small array, in float64.
+
+    Args:
+        array: coordinates, times or coefficients.
+        name: for the message.
+
+    Raises:
+        DataError: if it is too long for one of these.
+    """
+    if math.prod(array.shape) > MOST_NUMBERS:
+        raise DataError(f"'{name}' has shape {tuple(array.shape)}; coordinates and times hold at most {MOST_NUMBERS}.")
+    return np.asarray(array[tuple(slice(0, n) for n in array.shape)], dtype=np.float64)
 
 
 def _overlaps(wanted: slice, lengths: Sequence[int]) -> list[tuple[int, slice]]:

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import abc
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from scifm.data.formats.contents import Contents
 from scifm.data.formats.mapping import DataMapping
-from scifm.errors import StoreError
+from scifm.errors import SciFMError, StoreError
 
-__all__ = ["Format", "files_under", "reading", "unreadable"]
+__all__ = ["FOREIGN_ERRORS", "Format", "files_under", "guarded", "reading", "unreadable"]
+
+FOREIGN_ERRORS = (
+    OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, MemoryError, EOFError,
+    zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+"""What the packages that read files raise when a file is damaged."""
 
 
 class Format(abc.ABC):
@@ -53,12 +61,23 @@ def reading(path: Path, name: str) -> Iterator[None]:
     """Turn what goes wrong while the array `name` is read into StoreError, which says so in one line."""
     try:
         yield
-    except StoreError:
+    except SciFMError:
         raise
-    except (OSError, RuntimeError, ValueError, KeyError, IndexError, TypeError) as error:
+    except FOREIGN_ERRORS as error:
         raise StoreError(
             f"'{path}' cannot be read: '{name}' is truncated or damaged ({error}). Copy the file again."
         ) from error
+
+
+@contextmanager
+def guarded(path: Path, title: str) -> Iterator[None]:
+    """Turn what goes wrong while a file is opened or its mapping is proposed into StoreError, as `unreadable` tells."""
+    try:
+        yield
+    except SciFMError:
+        raise
+    except FOREIGN_ERRORS as error:
+        raise unreadable(path, title, error) from error
 
 
 def files_under(path: Path, endings: Iterable[str]) -> tuple[Path, ...]:
@@ -71,7 +90,8 @@ def files_under(path: Path, endings: Iterable[str]) -> tuple[Path, ...]:
 
 def unreadable(path: Path, title: str, error: Exception) -> StoreError:
     """Return the error for a file that cannot be read as what it seemed to be."""
+    told = " ".join(str(error).split()) or type(error).__name__
     return StoreError(
-        f"'{path}' cannot be read as {title}: it is truncated, damaged or of another kind ({error}). Copy it again, or "
+        f"'{path}' cannot be read as {title}: it is truncated, damaged or of another kind ({told}). Copy it again, or "
         "see what it is with 'scifm inspect'."
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from scifm.data.formats.contents import WHOLE, Concatenated, LazyArray, Stacked
+from scifm.data.formats.contents import WHOLE, Concatenated, LazyArray, Stacked, whole
 from scifm.errors import DataError
 
 __all__ = ["NumberArray", "group_by_split", "join_arrays", "joined_attributes", "split_words"]
@@ -129,10 +129,9 @@ def join_arrays(
 
 
 def _require_same(name: str, files: Sequence[Path], parts: Sequence[LazyArray]) -> None:
-    whole = tuple(slice(0, length) for length in parts[0].shape)
-    first = np.asarray(parts[0][whole], dtype=np.float64)
+    first = whole(parts[0], name)
     for file, part in zip(files, parts, strict=True):
-        if not np.allclose(np.asarray(part[whole], dtype=np.float64), first, rtol=1e-5, atol=1e-12):
+        if not np.allclose(whole(part, name), first, rtol=1e-5, atol=1e-12):
             raise DataError(
                 f"The coordinate '{name}' differs between '{files[0]}' and '{file}'. All trajectories need the same "
                 "grid and the same times: resample them to common ones."

@@ -34,12 +34,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import h5py
 import numpy as np
 
-from scifm.data.formats.contents import Contents
-from scifm.data.formats.format import Format, files_under, unreadable
+from scifm.data.formats.contents import Contents, whole
+from scifm.data.formats.format import FOREIGN_ERRORS, Format, files_under, unreadable
 from scifm.data.formats.guess import guess_periodic
+from scifm.data.formats.hdf5 import open_hdf5
 from scifm.data.formats.mapping import CoefficientMapping, DataMapping, FieldMapping
 from scifm.data.formats.pdebench_files import ARRAYS, COORDINATES, join_files, layout_of, layout_of_file
 from scifm.errors import ConfigError, DataError, StoreError
@@ -64,9 +64,9 @@ class PDEBenchFormat(Format):
         layouts = set()
         try:
             for file in files_under(path, _ENDINGS):
-                with h5py.File(file, "r") as opened:
+                with open_hdf5(file) as opened:
                     layouts.add(layout_of_file(opened))
-        except (OSError, RuntimeError, KeyError, ValueError):  # truncated or not HDF5: not for us to say
+        except FOREIGN_ERRORS:  # truncated or not HDF5: not for us to say
             return None
         if not layouts or None in layouts:
             return None
@@ -238,7 +238,7 @@ class _Proposal:
 
     def _told_extent(self, axis: str, told: str, num_points: int, cells: int, *, periodic: bool) -> float:
         array = self.arrays[told]
-        points = np.asarray(array[tuple(slice(0, n) for n in array.shape)], dtype=np.float64)
+        points = whole(array, told)
         steps = np.diff(points)
         even = points.ndim == 1 and len(steps) and np.isfinite(points).all() and steps.mean() > 0
         if not even or np.abs(steps - steps.mean()).max() > _UNEVEN * steps.mean():

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from scifm.data.formats.contents import Contents, LazyArray
+from scifm.data.formats.contents import Contents, LazyArray, whole
 from scifm.data.formats.format import reading
 from scifm.data.formats.mapping import DataMapping, FieldMapping, TimeAxis
 from scifm.data.well import Reader
@@ -103,7 +103,8 @@ def _coefficient(
         raise ConfigError(
             f"Coefficient '{name}': '{entry.array}' has shape {tuple(array.shape)}, not one number a trajectory."
         )
-    values = np.asarray(array[tuple(slice(0, n) for n in array.shape)], dtype=np.float64)
+    with reading(contents.path, entry.array):
+        values = whole(array, entry.array)
     if entry.channel is not None:
         if values.ndim != 2 or entry.channel >= values.shape[1]:
             raise ConfigError(
@@ -139,7 +140,8 @@ def frame_times(contents: Contents, mapping: DataMapping) -> tuple[float, ...] |
             raise ConfigError(
                 f"The times '{mapping.time}' have shape {tuple(array.shape)} and there are {num_frames} frames."
             )
-        values = np.asarray(array[tuple(slice(0, n) for n in array.shape)], dtype=np.float64)
+        with reading(contents.path, mapping.time):
+            values = whole(array, mapping.time)
         values = values.reshape(-1, values.shape[-1])
         if not np.allclose(values, values[:1], rtol=1e-5, atol=0, equal_nan=True):
             raise DataError(f"The times '{mapping.time}' differ between trajectories; resample them to common ones.")

@@ -30,7 +30,7 @@ import numpy as np
 import torch
 
 from scifm.data.formats.contents import Contents, LazyArray
-from scifm.data.formats.format import Format, files_under, unreadable
+from scifm.data.formats.format import FOREIGN_ERRORS, Format, files_under, unreadable
 from scifm.data.formats.hdf5 import Hdf5Array, holds_numbers, open_hdf5
 from scifm.data.formats.mapping import CoefficientMapping, DataMapping, FieldMapping
 from scifm.data.formats.members import group_by_split, join_arrays
@@ -70,10 +70,10 @@ class TransferFormat(Format):
         files = files_under(path, _ENDINGS)
         try:
             for file in files:
-                with h5py.File(file, "r") as opened:
+                with open_hdf5(file) as opened:
                     if not _is_ours(opened):
                         return None
-        except (OSError, RuntimeError, KeyError, ValueError):  # truncated or not HDF5: not for us to say
+        except FOREIGN_ERRORS:  # truncated or not HDF5: not for us to say
             return None
         return "HDF5 with 'fields' (n, 2, ny, nx) and 'tensor'" if files else None
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from scifm.data.formats.contents import WHOLE, Concatenated, Contents, LazyArray
-from scifm.data.formats.format import Format
+from scifm.data.formats.format import FOREIGN_ERRORS, Format
 from scifm.data.formats.hdf5 import open_hdf5
 from scifm.data.formats.mapping import DataMapping
 from scifm.data.formats.views import Clipped, Repeated
@@ -59,7 +59,7 @@ class WellFormat(Format):
                 return None
             with open_hdf5(first) as file:
                 known = "dimensions" in file and "spatial_dims" in file["dimensions"].attrs and "t0_fields" in file
-        except (OSError, RuntimeError, KeyError, ValueError):
+        except FOREIGN_ERRORS:
             return None
         return "groups dimensions and t0_fields of The Well's schema" if known else None
 
