@@ -89,7 +89,7 @@ def _try(kind: str, number: int, seed: int, examples: Examples, baseline: int) -
         go_through(kind, number, seed, examples, folder)
     except SciFMError as error:
         end, told = "refused", f"{type(error).__name__}: {error}"
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - whatever it is, it is what we look for
         last = traceback.extract_tb(error.__traceback__)[-1]
         end, told = type(error).__name__, f"{error} ({Path(last.filename).name}:{last.lineno})"
     seconds, growth = time.perf_counter() - start, max(0, _memory("VmHWM") - baseline)
@@ -160,7 +160,7 @@ def _supervise(batch: list[tuple[str, int]], seed: int, root: str) -> Iterator[O
         if current is None:
             raise RuntimeError(f"a process of the benchmark itself failed: {told}")
         rest.pop(0)
-        yield Outcome(*current, end, told)
+        yield Outcome(*current, end, told, LONGEST if end == "hang" else 0.0)
 
 
 def fuzz(total: int, *, seed: int = 0, in_flight: int = 2, only: list[tuple[str, int]] | None = None) -> list[Outcome]:
@@ -213,9 +213,9 @@ def main() -> None:
     only = [(kind, int(number)) for kind, number in (text.split(":") for text in options.only or ())]
     start = time.perf_counter()
     outcomes = fuzz(options.inputs, seed=options.seed, in_flight=options.in_flight, only=only or None)
-    for outcome in outcomes:
-        if outcome.is_failure or only:
-            print(f"{outcome.kind}:{outcome.number} {outcome.end}: {outcome.told}", flush=True)
+    for outcome in outcomes if only else ():
+        if not outcome.is_failure:
+            print(f"{outcome.kind}:{outcome.number} {outcome.end}: {outcome.told}")
     publish("Does anything from outside bring it down?", _rows(outcomes, time.perf_counter() - start), options.json)
 
 

@@ -1,5 +1,6 @@
 """Damage for `fuzz`: seeded ways to spoil bytes, trees of settings, HDF5 files and headers of weights."""
 
+# ruff: noqa: E501 - tables of odd values
 from __future__ import annotations
 
 import json
@@ -176,7 +177,8 @@ def _replace_array(file: h5py.File, name: str, dice: random.Random) -> None:
     old = file[name]
     shape = old.shape if isinstance(old, h5py.Dataset) and old.shape else (5,)
     attributes = dict(old.attrs)
-    values = old[()] if isinstance(old, h5py.Dataset) and old.shape is not None else np.zeros(shape)
+    small = isinstance(old, h5py.Dataset) and old.shape is not None and old.size <= 10**6
+    values = old[()] if small else np.zeros(shape if small else 5)
     del file[name]
     way = dice.randrange(14)
     if way < 3:  # declared, never written

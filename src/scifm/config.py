@@ -47,7 +47,7 @@ def read_toml(path: str | Path) -> dict[str, Any]:
         raise ConfigError(f"No recipe at '{path}'. Give the path of a TOML file; examples lie in recipes/.") from error
     except OSError as error:
         raise ConfigError(f"Cannot read the recipe '{path}': {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # not TOML, not text, thousands of digits, thousands of brackets
         raise ConfigError(f"'{path}' is not valid TOML: {error}.") from error
 
 
@@ -56,6 +56,8 @@ def _parse_value(text: str) -> Any:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text  # a bare word is a string: --set system.name=poisson
+    except (ValueError, RecursionError) as error:  # thousands of digits, or of brackets
+        raise ConfigError(f"The value '{text[:40]}…' of an override cannot be read: {error}.") from error
 
 
 def apply_overrides(tree: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:

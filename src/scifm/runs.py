@@ -139,6 +139,16 @@ def describe_environment() -> dict[str, Any]:
     }
 
 
+def _text(file: Path) -> str:
+    """Return what a small text file of a run says; RunError if it is none."""
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunError(
+            f"'{file}' is damaged ({error}). Restore it, or run the same command in a new folder."
+        ) from error
+
+
 @dataclass(frozen=True)
 class Run:
     """A run folder. Open one with `Run.open`, make or reopen one for writing with `Run.prepare`."""
@@ -177,7 +187,7 @@ class Run:
         if not file.is_file():
             write_json(run.path / "environment.json", describe_environment())
             write_atomically(file, text.encode())
-        elif file.read_text(encoding="utf-8") != text:
+        elif _text(file) != text:
             raise RunError(
                 f"'{path}' holds a study with another recipe. Choose another folder with --out, or delete this one "
                 "first."
@@ -207,13 +217,18 @@ class Run:
     def parent(self) -> Path | None:
         """The run this one was fine-tuned from, if any."""
         link = self.path / "parent"
-        return (self.path / link.read_text().strip()).resolve() if link.is_file() else None
+        if not link.is_file():
+            return None
+        try:
+            return (self.path / _text(link).strip()).resolve()
+        except (OSError, ValueError, RuntimeError) as error:  # no path of this system, or links in a circle
+            raise RunError(f"'{link}' tells no path ({error}). Remove it to go on without a parent.") from error
 
     @property
     def status(self) -> str:
         """``new``, ``running``, ``complete``, ``interrupted: …`` or ``failed: …``."""
         file = self.path / "STATUS"
-        return file.read_text().strip() if file.is_file() else "new"
+        return _text(file).strip() if file.is_file() else "new"
 
     @property
     def is_complete(self) -> bool:
@@ -245,7 +260,7 @@ class Run:
         file = self.path / name
         try:
             return json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, json.JSONDecodeError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise RunError(
                 f"'{file}' cannot be read ({error}). Delete the folder '{self.path}' to make it anew."
             ) from error
@@ -275,7 +290,7 @@ class Run:
         try:
             lines = file.read_text(encoding="utf-8").split("\n")[:-1]
             return [json.loads(line) for line in lines if line.endswith("}")]
-        except ValueError as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise RunError(f"'{file}' is damaged ({error}). Remove the line that is no JSON, and go on.") from error
 
     def flush_log(self) -> None:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
+
+from pydantic import field_validator
 
 from scifm.config import Config, build_config
 from scifm.errors import ConfigError, StoreError
@@ -121,6 +123,15 @@ class Card(Config):
     files: dict[str, FileEntry]
     format_version: Literal[2] = 2
 
+    @field_validator("files")
+    @classmethod
+    def _inside(cls, value: dict[str, FileEntry]) -> dict[str, FileEntry]:
+        for name in value:
+            place = PurePosixPath(name)
+            if place.is_absolute() or ".." in place.parts or "\\" in name or "\0" in name or not place.parts:
+                raise ValueError(f"every file lies inside the folder of the store, and '{name[:80]}' does not")
+        return value
+
     @property
     def request(self) -> dict[str, Any]:
         """What was asked for: two stores with the same request hold the same samples."""
@@ -158,7 +169,7 @@ class Card(Config):
             )
         try:
             return build_config(cls, json.loads(file.read_text(encoding="utf-8")), source=f"'{file}'")
-        except (OSError, ValueError, TypeError, ConfigError) as error:
+        except (OSError, ValueError, TypeError, RecursionError, ConfigError) as error:
             raise StoreError(
                 f"The card '{file}' is truncated or not a card of a store ({error}). Restore it from a copy, or remove "
                 "it and run the same 'scifm generate' or 'scifm import' again: finished data files are kept."
@@ -170,7 +181,13 @@ class Card(Config):
         Raises:
             StoreError: if a file is missing or its size differs; says which.
         """
+        inside = folder.resolve()
         for name, entry in self.files.items():
+            if not (folder / name).resolve().is_relative_to(inside):
+                raise StoreError(
+                    f"'{folder / name}' is a link that leads out of the store, which is not followed. Copy the file "
+                    "into the store."
+                )
             try:
                 size = (folder / name).stat().st_size
             except OSError as error:

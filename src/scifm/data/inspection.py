@@ -17,11 +17,12 @@ from scifm.data.formats import FORMATS
 from scifm.data.formats.contents import WHOLE, Contents, LazyArray
 from scifm.data.formats.draft import Draft, draft_mapping, mapping_toml
 from scifm.data.formats.find import find_format
-from scifm.data.formats.format import Format, reading
+from scifm.data.formats.format import Format, guarded, reading
 from scifm.data.formats.mapping import DataMapping
 from scifm.data.importing import open_data
 from scifm.data.store import Store
 from scifm.errors import ConfigError, SciFMError, suggest
+from scifm.runs import Run
 
 __all__ = ["ArrayReport", "Inspection", "Outcome", "choose_mapping", "inspect_data", "measure"]
 
@@ -136,9 +137,10 @@ def choose_mapping(path: Path, file: Path | None, overrides: Iterable[str]) -> D
         tree, source = read_toml(file), f"'{file}'"
     else:
         form = find_format(path)
-        contents = form.read(path)
-        tree, source = form.propose(contents).to_dict(), f"the mapping of '{path}'"
-        contents.close()
+        with guarded(path, form.title):
+            contents = form.read(path)
+            tree, source = form.propose(contents).to_dict(), f"the mapping of '{path}'"
+            contents.close()
     mapping = build_config(DataMapping, apply_overrides(tree, overrides), source=source)
     if mapping.format not in FORMATS:
         raise ConfigError(f"{source}: format {suggest(mapping.format, FORMATS)}")
@@ -206,9 +208,11 @@ def inspect_data(
     if own is not None:
         return own
     form = FORMATS[mapping.format] if mapping is not None else find_format(path)
-    contents = form.read(path)
+    with guarded(path, form.title):
+        contents = form.read(path)
     try:
-        return _Inspecting(path, form, contents, mapping).carry_out(read, progress)
+        with guarded(path, form.title):
+            return _Inspecting(path, form, contents, mapping).carry_out(read, progress)
     finally:
         contents.close()
 
@@ -218,7 +222,7 @@ def _own(path: Path) -> Inspection | None:
     if (path / CARD_NAME).is_file():
         return _describe_store(path)
     if (path / "config.toml").is_file() and (path / "STATUS").is_file():
-        status = (path / "STATUS").read_text(encoding="utf-8").strip()
+        status = Run(path).status
         told = f"a run folder, {status}"
         return Inspection(path, "run", told, f"Score it on a store: scifm evaluate {path} --store STORE", {})
     if (path / "config.json").is_file() and (path / "model.safetensors").is_file():

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from scifm.data.well import Reader
-from scifm.errors import ConfigError, DataError
+from scifm.errors import ConfigError, DataError, StoreError
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
 
@@ -173,7 +173,12 @@ class StoreSplit(Dataset):
         dtype = torch.empty(0, dtype=self.dtype).numpy().dtype
         names, space = self.signature, self.grid.num_points
         shapes = ((len(names.inputs), *space), (len(names.coefficients),), (len(names.outputs), *space))
-        inputs, coefficients, targets = (np.empty((len(samples), *shape), dtype) for shape in shapes)
+        try:
+            inputs, coefficients, targets = (np.empty((len(samples), *shape), dtype) for shape in shapes)
+        except (MemoryError, ValueError) as error:
+            raise DataError(
+                f"{len(samples)} samples of {space} points do not fit into memory. Read fewer at once, with batches()."
+            ) from error
         for place, rows, frames in self._runs(samples):
             for i, name in enumerate(names.inputs):
                 inputs[place, i] = self._read_field(name, rows, frames)
@@ -186,8 +191,12 @@ class StoreSplit(Dataset):
 
     def _read_field(self, name: str, rows: slice, frames: slice | None) -> np.ndarray:
         if frames is None or name not in self.signature.outputs:
-            return self.reader.read(name, rows, None)
-        return self.reader.read(name, rows, frames)[0]
+            values = self.reader.read(name, rows, None)
+        else:
+            values = self.reader.read(name, rows, frames)[0]
+        if values.shape[1:] != self.grid.num_points:
+            raise StoreError(f"'{name}' has {values.shape[1:]} points where the grid has {self.grid.num_points}.")
+        return values
 
     def _runs(self, samples: np.ndarray) -> Iterator[tuple[slice, slice, slice | None]]:
         """Yield pieces that can be read at once: where they go, which trajectories, which input frames of one."""

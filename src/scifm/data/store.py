@@ -95,7 +95,7 @@ class Store:
             store = cls.unfinished(folder, card, {name: entry.num_samples or 0 for name, entry in card.files.items()})
             statistics = yaml.safe_load((folder / STATISTICS_NAME).read_text(encoding="utf-8"))
             vars(store)["statistics"] = Statistics.from_dict(statistics)
-        except (OSError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
+        except (OSError, AttributeError, KeyError, TypeError, ValueError, RecursionError, yaml.YAMLError) as error:
             raise StoreError(
                 f"The store '{folder}' cannot be understood: '{STATISTICS_NAME}' or the card does not hold what it "
                 f"should ({error!r}). Remove '{STATISTICS_NAME}' and run the same 'scifm generate' again."

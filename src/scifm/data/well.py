@@ -13,6 +13,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from scifm.data.declared import open_checked
 from scifm.data.well_layout import SOLUTION_FRAME, require_finite
 from scifm.errors import StoreError
 from scifm.fields.batch import Signature
@@ -62,12 +63,14 @@ def open_file(path: Path) -> h5py.File:
         StoreError: if it is missing, truncated, or not HDF5.
     """
     try:
-        return h5py.File(path, "r")
+        return open_checked(path)
+    except StoreError:
+        raise
     except FileNotFoundError as error:
         raise StoreError(
             f"The store lacks its file '{path}'. Run the command that made the store again to make it anew."
         ) from error
-    except (OSError, RuntimeError, KeyError) as error:
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
         raise _damaged(path, error) from error
 
 

@@ -56,7 +56,7 @@ class FNOConfig(OperatorConfig):
     modes: int = Field(12, ge=1, le=4096)
     num_layers: int = Field(4, ge=1, le=64)
     projection_width: int = Field(64, ge=1, le=8192)
-    latent_points: int = Field(24, ge=0)
+    latent_points: int = Field(24, ge=0, le=16384)
     residual: bool = True
     position: bool | None = None
     engine: Engine = "auto"

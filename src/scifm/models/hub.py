@@ -131,6 +131,7 @@ def _json(path: Path) -> Any:
 def _rebuild(
     entries: dict[str, Any], normalization: dict[str, Any], shapes: dict[str, tuple[int, ...]], module: nn.Module | None
 ) -> Operator:
+    _require_numbers(entries["signature"], normalization)
     cls = operator_class(str(entries["kind"]))
     signature = Signature.from_dict(entries["signature"])
     config = build_config(cls.settings_class, entries["network"], source="config.json")
@@ -142,6 +143,17 @@ def _rebuild(
         operator = cls(signature, config, normalization=Normalization.from_dict(normalization))
     _compare(operator, shapes)
     return operator
+
+
+def _require_numbers(signature: Mapping[str, Any], normalization: Mapping[str, Any]) -> None:
+    """Check that the normalization has one number for each name."""
+    roles = {"input": "inputs", "coefficient": "coefficients", "output": "outputs"}
+    for entry in (f"{role}_{kind}" for role in roles for kind in ("shift", "scale")):
+        names = signature[roles[entry.partition("_")[0]]]
+        if len(normalization[entry]) != len(names):
+            raise SignatureError(
+                f"'{entry}' in normalization.json has {len(normalization[entry])} numbers for {len(names)} names"
+            )
 
 
 def _rebuild_module(

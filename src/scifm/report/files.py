@@ -46,7 +46,7 @@ def read_object(path: Path, *, remedy: str = AGAIN) -> dict[str, Any] | None:
         return None
     try:
         found = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise unreadable(path, f"it is not valid JSON ({error})", remedy=remedy) from error
     if not isinstance(found, dict):
         raise unreadable(path, "it holds no JSON object", remedy=remedy)

@@ -53,7 +53,7 @@ class FinetuneMethod(Config):
             value = {"method": value}
         if not isinstance(value, dict):
             return value
-        method = value.get("method", "all")
+        method = str(value.get("method", "all"))
         for name, (owner, default) in _OWN.items():
             given = value.get(name) is not None
             if given and method != owner and method in METHODS:

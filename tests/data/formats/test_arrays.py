@@ -164,8 +164,11 @@ def test_a_header_that_lies_is_refused_before_anything_is_allocated(tmp_path):
 
 
 def test_a_huge_file_is_opened_without_memory(tmp_path):
-    with h5py.File(tmp_path / "huge.h5", "w") as file:
-        file.create_dataset("u", shape=(10**6, 512, 512), dtype="f4", chunks=(1, 512, 512))
+    with h5py.File(tmp_path / "huge.h5", "w") as file:  # 4 GiB that are there, and that the disk need not hold
+        settings = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        settings.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+        settings.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+        h5py.h5d.create(file.id, b"u", h5py.h5t.IEEE_F32LE, h5py.h5s.create_simple((4096, 512, 512)), settings)
     np.lib.format.open_memmap(tmp_path / "huge.npy", mode="w+", dtype="f4", shape=(4096, 512, 512))[0, 0, 0] = 1
     tracemalloc.start()
     for name in ("huge.h5", "huge.npy"):
@@ -174,7 +177,16 @@ def test_a_huge_file_is_opened_without_memory(tmp_path):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 20e6
-    assert "never written" in Arrays().read(tmp_path / "huge.h5").remarks[0]
+
+
+def test_what_was_never_written_is_told_and_much_of_it_is_refused(tmp_path):
+    with h5py.File(tmp_path / "few.h5", "w") as file:
+        file.create_dataset("u", shape=(10, 16, 16), dtype="f4", chunks=(1, 16, 16))
+    assert "never written" in Arrays().read(tmp_path / "few.h5").remarks[0]
+    with h5py.File(tmp_path / "many.h5", "w") as file:
+        file.create_dataset("u", shape=(10**6, 512, 512), dtype="f4", chunks=(1, 512, 512))
+    with pytest.raises(StoreError, match=r"declares the shape \(1000000, 512, 512\), .* and only 0 are stored"):
+        Arrays().read(tmp_path / "many.h5")
 
 
 def test_axes_that_nothing_tells_have_to_be_told(tmp_path):

@@ -6,6 +6,7 @@ is told as one array with a trajectory axis in front.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +31,9 @@ NUMBERS = "fiub"
 
 WHOLE = "all"
 """Name of the only part of contents that are not split into training, validation and test data."""
+
+MOST_NUMBERS = 2**24
+"""Of a line of coordinates, of times, of one number a trajectory: what is read whole before anything else."""
 
 Index = tuple[slice, ...]
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import abc
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,9 +56,9 @@ def reading(path: Path, name: str) -> Iterator[None]:
     """Turn what goes wrong while the array `name` is read into StoreError, which says so in one line."""
     try:
         yield
-    except StoreError:
+    except SciFMError:
         raise
-    except (OSError, RuntimeError, ValueError, KeyError, IndexError, TypeError) as error:
+    except FOREIGN_ERRORS as error:
         raise StoreError(
             f"'{path}' cannot be read: '{name}' is truncated or damaged ({error}). Copy the file again."
         ) from error
@@ -96,7 +98,8 @@ def files_under(path: Path, endings: Iterable[str]) -> tuple[Path, ...]:
 
 def unreadable(path: Path, title: str, error: Exception) -> StoreError:
     """Return the error for a file that cannot be read as what it seemed to be."""
+    told = " ".join(str(error).split()) or type(error).__name__
     return StoreError(
-        f"'{path}' cannot be read as {title}: it is truncated, damaged or of another kind ({error}). Copy it again, or "
+        f"'{path}' cannot be read as {title}: it is truncated, damaged or of another kind ({told}). Copy it again, or "
         "see what it is with 'scifm inspect'."
     )

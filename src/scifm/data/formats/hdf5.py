@@ -62,11 +62,13 @@ def open_hdf5(path: Path) -> h5py.File:
     """Open a foreign HDF5 file for reading.
 
     Raises:
-        StoreError: if it is missing, truncated, or not HDF5.
+        StoreError: if it is missing, truncated, not HDF5, leads to other files, or declares more than it holds.
     """
     try:
-        return h5py.File(path, "r")
-    except (OSError, RuntimeError, KeyError, ValueError) as error:
+        return open_checked(path)
+    except StoreError:
+        raise
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
         raise unreadable(path, "HDF5", error) from error
 
 

@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scifm.data.declared import require_held, size_of
 from scifm.data.formats.axis_names import axis_of_attributes, axis_of_name
 from scifm.data.formats.contents import NUMBERS, Contents, LazyArray, single_numbers
 from scifm.data.formats.draft import draft_mapping
 from scifm.data.formats.format import Format, unreadable
+from scifm.data.formats.hdf5 import open_hdf5
 from scifm.data.formats.mapping import SPACE, DataMapping
 from scifm.data.formats.members import NumberArray, group_by_split, join_arrays, joined_attributes
 from scifm.data.formats.zarr_checks import check_chunks
@@ -101,9 +103,15 @@ class _File:
         self.attributes: dict[str, float] = {}
         self.remarks: list[str] = []
         try:
+            held = size_of(path)
+            for name, variable in self.dataset.variables.items():
+                require_held(path, str(name), variable.shape, variable.dtype.itemsize, held)
             self._list()
             if _is_zarr(path):
                 self.remarks += check_chunks(path, self.arrays)
+        except SciFMError:
+            self.dataset.close()
+            raise
         except Exception as error:  # each engine has errors of its own
             self.dataset.close()
             raise unreadable(path, "Zarr" if _is_zarr(path) else "NetCDF", error) from error
@@ -139,7 +147,7 @@ class _File:
         axis = self.kinds[name]
         if axis not in ("time", *SPACE):
             return
-        values = np.asarray(variable.values, dtype=np.float64)
+        values = whole(variable, name)
         units = str(variable.attrs.get("units", ""))
         if axis == "time":
             values, told = seconds_of(values, units)
@@ -260,6 +268,7 @@ def _engine(path: Path) -> str:
         )
     if start != _HDF5_MARK:
         raise ValueError(f"it begins with {start!r}")
+    open_hdf5(path).close()  # refuses what leads to other files or declares more than is there
     return _installed(path, "NetCDF 4", "h5netcdf", "netCDF4")
 
 
@@ -283,6 +292,8 @@ def _open(path: Path) -> xarray.Dataset:
         engine = _engine(path)
         import xarray
 
+        if engine == "zarr":
+            check_sizes(path)
         source: Any = path
         if engine == "zarr" and path.is_file():
             from zarr.storage import ZipStore

@@ -114,6 +114,8 @@ class _Schema:
         self.dims = _texts(file["dimensions"].attrs["spatial_dims"])
         self.times = self._floats(file["dimensions/time"])
         self.num_trajectories = int(self._attribute(file, "n_trajectories"))
+        if not 1 <= self.num_trajectories <= MOST_NUMBERS:
+            raise self._wrong(f"it tells n_trajectories = {self.num_trajectories}")
 
     def read(self) -> WellFile:
         if not 1 <= len(self.dims) <= 3:
@@ -147,8 +149,9 @@ class _Schema:
             raise self._wrong(f"'{node.name}' lacks the attribute '{name}'")
         return node.attrs[name]
 
-    @staticmethod
-    def _floats(data: h5py.Dataset) -> np.ndarray:
+    def _floats(self, data: h5py.Dataset) -> np.ndarray:
+        if math.prod(data.shape or ()) > MOST_NUMBERS:
+            raise self._wrong(f"'{data.name}' has shape {data.shape}, and a line of numbers was expected")
         return np.asarray(data[()], dtype=np.float64)
 
     def _coordinate(self, dim: str) -> np.ndarray:

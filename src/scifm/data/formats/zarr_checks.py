@@ -12,9 +12,33 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["check_chunks"]
+from scifm.data.declared import require_held, size_of
+
+__all__ = ["check_chunks", "check_sizes"]
 
 _BLOSC_HEADER = 16
+
+
+def _group(path: Path) -> Any:
+    import zarr
+
+    store = zarr.storage.ZipStore(path, mode="r") if path.is_file() else str(path)
+    return zarr.open_group(store, mode="r")
+
+
+def check_sizes(path: Path) -> None:
+    """Check that neither an array nor one of its chunks declares more than the store holds.
+
+    Args:
+        path: of the store, a folder or a zip file.
+
+    Raises:
+        StoreError: if one does.
+    """
+    held = size_of(path)
+    for name, array in _group(path).arrays():
+        for what, shape in ((name, array.shape), (f"one chunk of {name}", array.chunks)):
+            require_held(path, what, shape, array.dtype.itemsize, held)
 
 
 def check_chunks(path: Path, names: Iterable[str]) -> list[str]:
@@ -27,10 +51,7 @@ def check_chunks(path: Path, names: Iterable[str]) -> list[str]:
     Raises:
         ValueError: if a chunk has not the length it should have.
     """
-    import zarr
-
-    store = zarr.storage.ZipStore(path, mode="r") if path.is_file() else str(path)
-    group = zarr.open_group(store, mode="r")
+    group = _group(path)
     remarks = []
     for name in names:
         array: Any = group[name]

@@ -1,0 +1,103 @@
+"""What a file declares against what it holds: checked before memory is taken or another file is opened.
+
+A few bytes can declare petabytes, and a link in a file can lead to any other file. Neither is believed: an array may be
+larger than its file only by as much as compression can save, and what lies in other files is not read.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from scifm.errors import StoreError
+
+__all__ = ["check_hdf5", "open_checked", "require_held", "size_of"]
+
+_MOST_SAVED = 2000  # deflate saves at most a factor 1032; other methods save more on constant arrays only
+_FREE = 16 * 2**20  # bytes that may be declared without holding any
+
+
+def size_of(path: Path) -> int:
+    """Return the bytes of a file, or of all files under a folder."""
+    files: Iterable[Path] = [path] if path.is_file() else (file for file in path.rglob("*") if file.is_file())
+    return sum(file.stat().st_size for file in files)
+
+
+def require_held(path: Path, name: str, shape: tuple[int, ...], itemsize: int, held: int) -> None:
+    """Check that an array is not larger than what is held can tell.
+
+    Args:
+        path: of the file, for messages.
+        name: of the array.
+        shape: that is declared.
+        itemsize: bytes of one number.
+        held: bytes that are stored.
+
+    Raises:
+        StoreError: if it is.
+    """
+    declared = math.prod(int(length) for length in shape) * itemsize  # Python integers: no overflow
+    if declared > _FREE + _MOST_SAVED * held:
+        raise StoreError(
+            f"'{name}' of '{path}' declares the shape {tuple(shape)}, {declared:.3g} bytes, and only {held} are stored:"
+            " it was never written, is damaged, or was made to fill the memory. Copy the file again, or write it whole."
+        )
+
+
+def open_checked(path: Path) -> h5py.File:
+    """Open an HDF5 file for reading and check it; closed again when it is refused.
+
+    Raises:
+        StoreError: as `check_hdf5` does.
+        OSError, RuntimeError, KeyError, ValueError, TypeError: if h5py cannot read it.
+    """
+    file = h5py.File(path, "r")
+    try:
+        check_hdf5(path, file)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def check_hdf5(path: Path, file: h5py.File, *, linked: bool = True) -> None:
+    """Check an HDF5 file before its arrays are looked at.
+
+    Args:
+        path: of the file, for messages.
+        file: just opened.
+        linked: whether arrays whose numbers lie in other files are refused too; else the caller leaves them out.
+
+    Raises:
+        StoreError: if something lies in another file, or an array declares more than is stored.
+    """
+
+    def refuse_links(name: str, link: Any) -> None:
+        if isinstance(link, h5py.ExternalLink):
+            raise _elsewhere(path, name, link.filename)
+
+    def compare(name: str, node: Any) -> None:
+        if not isinstance(node, h5py.Dataset) or node.shape is None:
+            return
+        if node.is_virtual or node.external:
+            if linked:
+                raise _elsewhere(path, name, "other files")
+            return
+        held = node.id.get_storage_size()
+        require_held(path, name, node.shape, node.dtype.itemsize, held)
+        if node.chunks is not None:
+            require_held(path, f"one chunk of {name}", node.chunks, node.dtype.itemsize, held)
+
+    file.visititems_links(refuse_links)
+    file.visititems(compare)
+
+
+def _elsewhere(path: Path, name: str, where: str) -> StoreError:
+    return StoreError(
+        f"'{name}' of '{path}' lies in another file ({where}), which is not read: copy all into one file, for example "
+        "with h5repack."
+    )
