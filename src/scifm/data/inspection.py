@@ -17,7 +17,7 @@ from scifm.data.formats import FORMATS
 from scifm.data.formats.contents import WHOLE, Contents, LazyArray
 from scifm.data.formats.draft import Draft, draft_mapping, mapping_toml
 from scifm.data.formats.find import find_format
-from scifm.data.formats.format import Format, guarded, reading
+from scifm.data.formats.format import Format, opening, reading
 from scifm.data.formats.mapping import DataMapping
 from scifm.data.importing import open_data
 from scifm.data.store import Store
@@ -137,7 +137,7 @@ def choose_mapping(path: Path, file: Path | None, overrides: Iterable[str]) -> D
         tree, source = read_toml(file), f"'{file}'"
     else:
         form = find_format(path)
-        with guarded(path, form.title):
+        with opening(path, form.title):
             contents = form.read(path)
             tree, source = form.propose(contents).to_dict(), f"the mapping of '{path}'"
             contents.close()
@@ -208,10 +208,10 @@ def inspect_data(
     if own is not None:
         return own
     form = FORMATS[mapping.format] if mapping is not None else find_format(path)
-    with guarded(path, form.title):
+    with opening(path, form.title):
         contents = form.read(path)
     try:
-        with guarded(path, form.title):
+        with opening(path, form.title):
             return _Inspecting(path, form, contents, mapping).carry_out(read, progress)
     finally:
         contents.close()

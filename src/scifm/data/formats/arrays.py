@@ -16,7 +16,6 @@ from typing import Any
 
 import h5py
 
-from scifm.data.declared import check_hdf5
 from scifm.data.formats.axis_names import axis_of_name
 from scifm.data.formats.contents import NUMBERS, Contents, LazyArray, single_numbers
 from scifm.data.formats.draft import draft_mapping

@@ -14,7 +14,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from scifm.errors import DataError
+
 __all__ = [
+    "MOST_NUMBERS",
     "NUMBERS",
     "WHOLE",
     "Concatenated",
@@ -64,7 +67,16 @@ def single_numbers(attributes: Mapping[str, Any]) -> dict[str, float]:
 
 
 def read_whole(array: LazyArray) -> np.ndarray:
-    """Return a small array, such as coordinates or a table, in float64."""
+    """Return a small array, such as coordinates or a table, in float64.
+
+    Raises:
+        DataError: if it is too long for one of these.
+    """
+    if math.prod(array.shape) > MOST_NUMBERS:
+        raise DataError(
+            f"An array of shape {tuple(array.shape)} is no line of coordinates or times and no table of coefficients: "
+            f"these hold at most {MOST_NUMBERS} numbers."
+        )
     return np.asarray(array[tuple(slice(0, length) for length in array.shape)], dtype=np.float64)
 
 

@@ -8,13 +8,18 @@ import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from zipfile import BadZipFile
 
 from scifm.data.formats.contents import Contents
 from scifm.data.formats.mapping import DataMapping
 from scifm.errors import SciFMError, StoreError
 
-__all__ = ["Format", "files_under", "opening", "reading", "required_files", "unreadable"]
+__all__ = ["FOREIGN_ERRORS", "Format", "files_under", "opening", "reading", "required_files", "unreadable"]
+
+FOREIGN_ERRORS = (
+    OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, MemoryError, EOFError,
+    zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+"""What the packages that read files raise when a file is damaged."""
 
 
 class Format(abc.ABC):
@@ -71,7 +76,7 @@ def opening(path: Path, title: str) -> Iterator[None]:
         yield
     except SciFMError:
         raise
-    except (OSError, RuntimeError, ValueError, KeyError, EOFError, TypeError, AttributeError, BadZipFile) as error:
+    except FOREIGN_ERRORS as error:
         raise unreadable(path, title, error) from error
 
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import h5py
 import numpy as np
 
+from scifm.data.declared import open_checked
 from scifm.data.formats.contents import NUMBERS
 from scifm.data.formats.format import unreadable
 from scifm.data.well import OpenFiles

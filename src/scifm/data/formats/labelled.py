@@ -19,14 +19,14 @@ import numpy as np
 
 from scifm.data.declared import require_held, size_of
 from scifm.data.formats.axis_names import axis_of_attributes, axis_of_name
-from scifm.data.formats.contents import NUMBERS, Contents, LazyArray, single_numbers
+from scifm.data.formats.contents import NUMBERS, Contents, LazyArray, read_whole, single_numbers
 from scifm.data.formats.draft import draft_mapping
 from scifm.data.formats.format import Format, unreadable
 from scifm.data.formats.hdf5 import open_hdf5
 from scifm.data.formats.mapping import SPACE, DataMapping
 from scifm.data.formats.members import NumberArray, group_by_split, join_arrays, joined_attributes
-from scifm.data.formats.zarr_checks import check_chunks
-from scifm.errors import ConfigError, DataError, StoreError
+from scifm.data.formats.zarr_checks import check_chunks, check_sizes
+from scifm.errors import ConfigError, DataError, SciFMError, StoreError
 
 if TYPE_CHECKING:
     import xarray
@@ -147,7 +147,7 @@ class _File:
         axis = self.kinds[name]
         if axis not in ("time", *SPACE):
             return
-        values = whole(variable, name)
+        values = read_whole(variable)
         units = str(variable.attrs.get("units", ""))
         if axis == "time":
             values, told = seconds_of(values, units)

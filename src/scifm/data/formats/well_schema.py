@@ -14,7 +14,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from scifm.data.formats.contents import NUMBERS, LazyArray
+from scifm.data.formats.contents import MOST_NUMBERS, NUMBERS, LazyArray
 from scifm.data.formats.format import opening
 from scifm.data.formats.hdf5 import Hdf5Array, open_hdf5
 from scifm.data.formats.views import OneEntry
