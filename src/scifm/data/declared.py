@@ -48,8 +48,12 @@ def require_held(path: Path, name: str, shape: tuple[int, ...], itemsize: int, h
         )
 
 
-def open_checked(path: Path) -> h5py.File:
+def open_checked(path: Path, *, linked: bool = True) -> h5py.File:
     """Open an HDF5 file for reading and check it; closed again when it is refused.
+
+    Args:
+        path: of the file.
+        linked: see `check_hdf5`.
 
     Raises:
         StoreError: as `check_hdf5` does.
@@ -57,7 +61,7 @@ def open_checked(path: Path) -> h5py.File:
     """
     file = h5py.File(path, "r")
     try:
-        check_hdf5(path, file)
+        check_hdf5(path, file, linked=linked)
     except BaseException:
         file.close()
         raise
@@ -74,6 +78,7 @@ def check_hdf5(path: Path, file: h5py.File, *, linked: bool = True) -> None:
 
     Raises:
         StoreError: if something lies in another file, or an array declares more than is stored.
+        RuntimeError: if the list of its contents is damaged.
     """
 
     def refuse_links(name: str, link: Any) -> None:
@@ -92,8 +97,11 @@ def check_hdf5(path: Path, file: h5py.File, *, linked: bool = True) -> None:
         if node.chunks is not None:
             require_held(path, f"one chunk of {name}", node.chunks, node.dtype.itemsize, held)
 
-    file.visititems_links(refuse_links)
-    file.visititems(compare)
+    try:
+        file.visititems_links(refuse_links)
+        file.visititems(compare)
+    except SystemError as error:  # h5py lost the error of a damaged file on its way up
+        raise RuntimeError(f"its list of contents is damaged ({error.__cause__ or error})") from error
 
 
 def _elsewhere(path: Path, name: str, where: str) -> StoreError:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ class Arrays(Format):
         return f"{len(files)} file{'s' * (len(files) > 1)} of plain arrays ({', '.join(endings)})"
 
     def read(self, path: Path) -> Contents:
-        files, pool = required_files(path, (*_TITLES, *HDF5_ENDINGS)), OpenFiles(open_hdf5)
+        files, pool = required_files(path, (*_TITLES, *HDF5_ENDINGS)), OpenFiles(partial(open_hdf5, linked=False))
         endings = {"HDF5" if file.suffix in HDF5_ENDINGS else file.suffix for file in files}
         if len(endings) > 1:
             raise StoreError(
@@ -137,7 +138,7 @@ def _open(path: Path, pool: OpenFiles) -> _Found:
         elif path.suffix == ".npz":
             found.arrays, found.remarks = open_npz(path)
         else:
-            with open_hdf5(path) as file:
+            with open_hdf5(path, linked=False) as file:
                 _list_hdf5(path, file, found, pool)
     if not found.arrays:
         raise StoreError(" ".join([f"'{path}' holds no arrays of numbers.", *found.remarks]))

@@ -59,14 +59,18 @@ def holds_numbers(node: object) -> bool:
     return isinstance(node, h5py.Dataset) and bool(node.shape) and node.dtype.kind in NUMBERS
 
 
-def open_hdf5(path: Path) -> h5py.File:
+def open_hdf5(path: Path, *, linked: bool = True) -> h5py.File:
     """Open a foreign HDF5 file for reading.
+
+    Args:
+        path: of the file.
+        linked: whether arrays whose numbers lie in other files are refused; else the caller leaves them out.
 
     Raises:
         StoreError: if it is missing, truncated, not HDF5, leads to other files, or declares more than it holds.
     """
     try:
-        return open_checked(path)
+        return open_checked(path, linked=linked)
     except StoreError:
         raise
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
