@@ -11,6 +11,7 @@ import time
 import tomllib
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -172,3 +173,28 @@ def test_the_guide_can_be_followed(scifm, tmp_path, monkeypatch):
     store = Store.open("stores/waves")
     assert store.splits == {"train": 6, "valid": 1, "test": 1}
     assert store.card.equation == "u_t + speed u_x = 0"
+
+
+def test_a_refusal_is_one_line_and_nothing_else(scifm, file, tmp_path):
+    cut = tmp_path / "cut.npz"
+    cut.write_bytes(file.read_bytes()[:100])
+    for command in (["inspect", cut], ["import", cut, "--out", tmp_path / "store"], ["inspect", tmp_path / "missing"]):
+        said = scifm(*command)
+        assert (said.status, said.out) == (2, "")
+        assert said.err.startswith("scifm: ")
+        assert said.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["u", "t0_fields/density", "a_name_that_is_longer_than_all_that_is_usual"])
+def test_no_word_of_a_table_is_broken_without_need(scifm, tmp_path, monkeypatch, name):
+    monkeypatch.setenv("COLUMNS", "80")
+    values = np.random.default_rng(0).standard_normal((5, 3, 8, 10))
+    with h5py.File(tmp_path / "a.h5", "w") as held:
+        held[name], held["t"], held["x"], held["y"] = values, np.arange(3.0), np.arange(10.0), np.arange(8.0)
+    said = scifm("inspect", tmp_path / "a.h5")
+    assert said.status == 0, said.err
+    table = [line for line in said.out.splitlines() if line[:1] in ("│", "┃", "┏", "┡", "└")]
+    assert max(map(len, table)) <= 80
+    if len(name) <= 20:
+        assert any(f"│ {name} " in line for line in table)
+        assert any("trajectory=5," in line for line in table)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["import_files", "inspect"]
 
+_WHOLE_NAME = 20  # letters of an array that stay on one line in a narrow terminal
+
 Data = Annotated[Path, typer.Argument(help="A file, or a folder of files that belong together.")]
 MapFile = Annotated[
     Path | None, typer.Option("--map", help="TOML file that says which array is which field; else as proposed.")
@@ -90,7 +92,7 @@ def _tell(found: Inspection) -> None:
     parts = dict.fromkeys(report.part for report in found.arrays)
     for part in parts:
         arrays = [report for report in found.arrays if report.part == part]
-        screen.print(_array_table(arrays, part if len(parts) > 1 else None))
+        screen.print(_array_table(arrays, part if len(parts) > 1 else None, screen.width))
     rows = [(name, f"{value:g}") for name, value in (found.attributes or {}).items()]
     if rows:
         screen.print("Single numbers", style="bold")
@@ -113,7 +115,7 @@ def _tell_rows(screen: Console, rows: list[tuple[str, str]]) -> None:
     screen.print(grid)
 
 
-def _array_table(arrays: list[ArrayReport], title: str | None) -> Table:
+def _array_table(arrays: list[ArrayReport], title: str | None, width: int) -> Table:
     read = any(report.num_nan is not None for report in arrays)
     table = Table(title=title)
     for head in ("array", "axes", "type", *(("range", "mean", "NaN, inf") if read else ())):
@@ -128,7 +130,18 @@ def _array_table(arrays: list[ArrayReport], title: str | None) -> Table:
             gaps = bool(report.num_nan or report.num_infinite)
             cells.append(f"{report.num_nan}, {report.num_infinite}" if gaps else "0")
         table.add_row(*map(Text, cells))
+    _fit(table, width)
     return table
+
+
+def _fit(table: Table, width: int) -> None:
+    """Where a table is too wide, break axes between words, and names not at all if they leave room for the rest."""
+    cells = [[str(cell) for cell in (column.header, *column.cells)] for column in table.columns]
+    longest = [max(map(len, own)) for own in cells]
+    if sum(longest) + 3 * len(longest) + 1 <= width or longest[0] > _WHOLE_NAME:
+        return
+    table.columns[0].no_wrap = True
+    table.columns[1].width = max(len(word) for cell in cells[1] for word in cell.split(" "))
 
 
 def _shape(report: ArrayReport) -> str:
@@ -138,7 +151,7 @@ def _shape(report: ArrayReport) -> str:
 
 
 def _outcome_rows(outcome: Outcome) -> list[tuple[str, str]]:
-    rows = []
+    rows = [("system", outcome.system)] if outcome.system is not None else []
     grid = outcome.grid
     for axis, points, extent, periodic in zip(outcome.axes, *(grid[k] for k in grid), strict=True):
         rows.append((axis, f"{points} points over {extent:g}, {'periodic' if periodic else 'walls'}"))

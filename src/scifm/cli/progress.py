@@ -60,10 +60,20 @@ class ProgressBar:
             self.progress.console.print(f"{name}{samples}: relative L2 {event['relative_l2']:.4f}")
 
 
+class _Bars(Progress):
+    """Bars that leave nothing behind, not even an empty line in a log, where nothing was begun."""
+
+    def stop(self) -> None:
+        if self.tasks:
+            super().stop()
+        else:
+            self.live.stop()
+
+
 def progress_bars(console: Console) -> Progress:
     """Return bars with counts and times, to be entered."""
     counts = (MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    return Progress("{task.description}", BarColumn(), *counts, "{task.fields[note]}", console=console)
+    return _Bars("{task.description}", BarColumn(), *counts, "{task.fields[note]}", console=console)
 
 
 class StudyTree:

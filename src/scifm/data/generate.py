@@ -21,7 +21,7 @@ from scifm.data.card import CARD_NAME, Card, Generation
 from scifm.data.store import Store
 from scifm.data.well import read_provenance
 from scifm.data.well_layout import encode_file, require_steady
-from scifm.data.writing import DTYPES, finish_store, refuse_other, require_space, reserved, write_part
+from scifm.data.writing import DTYPES, chunk_name, finish_store, refuse_other, require_space, reserved, write_part
 from scifm.errors import ConfigError, StoreError, suggest
 from scifm.fields.grid import Grid
 from scifm.fields.seeds import generator_for
@@ -46,7 +46,7 @@ class _Chunk:
 
     @property
     def name(self) -> str:
-        return f"data/{self.split}/chunk-{self.number:05d}.hdf5"
+        return chunk_name(self.split, self.number)
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from scifm.data.formats.reader import MappedReader, check_mapping, frame_times, 
 from scifm.data.store import Store
 from scifm.data.well import Reader, read_provenance
 from scifm.data.well_layout import Layout
-from scifm.data.writing import finish_store, refuse_other, require_space, reserved
+from scifm.data.writing import chunk_name, finish_store, refuse_other, require_space, reserved
 from scifm.errors import ConfigError, DataError, StoreError, suggest
 from scifm.fields.seeds import generator_for
 from scifm.runs import describe_environment
@@ -156,7 +156,7 @@ class _Chunk:
 
     @property
     def name(self) -> str:
-        return f"data/{self.split}/chunk-{self.number:05d}.hdf5"
+        return chunk_name(self.split, self.number)
 
 
 class _Copy:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
@@ -70,6 +70,7 @@ class Outcome:
         coefficients: names.
         times: of the frames; None for steady problems.
         splits: trajectories by split.
+        system: name of the system that made the samples or whose equation they solve; None where none is known.
     """
 
     grid: dict[str, list[Any]]
@@ -78,6 +79,7 @@ class Outcome:
     coefficients: tuple[str, ...]
     times: tuple[float, ...] | None
     splits: dict[str, int]
+    system: str | None = None
 
 
 @dataclass(frozen=True)
@@ -245,11 +247,12 @@ def _describe_store(path: Path) -> Inspection:
     if names.evolves:
         roles |= dict.fromkeys(set(names.inputs) & set(names.outputs), "state")
     origin = "generated" if card.source is None else f"imported from {card.source.format}"
+    system = card.source.mapping.get("system") if card.source is not None else card.system_name
     return Inspection(
         path, "store", f"a finished store of this library, {origin}",
         f"Train on it: scifm pretrain RECIPE --store {path}", {},
         arrays=arrays,
-        outcome=Outcome(grid.to_dict(), grid.axis_names, roles, names.coefficients, card.times, store.splits),
+        outcome=Outcome(grid.to_dict(), grid.axis_names, roles, names.coefficients, card.times, store.splits, system),
         remarks=tuple(card.known_defects),
     )  # fmt: skip
 
@@ -293,6 +296,7 @@ class _Inspecting:
             except ConfigError as error:
                 self.missing += draft.missing or [str(error)]
                 return draft.toml
+        notes = self._notes(draft)
         entries = self.mapping.model_dump(mode="json", exclude_defaults=True, exclude_none=True)
         entries["coefficients"] = {
             name: next(iter(own.values())) if len(own) == 1 else own
@@ -300,7 +304,15 @@ class _Inspecting:
         }
         fields = {name: {**own, "role": self.mapping.fields[name].role} for name, own in entries.pop("fields").items()}
         entries["splits"] = dict(self.mapping.splits)
-        return mapping_toml({"format": self.form.name, **entries, "fields": fields}, draft.notes)
+        return mapping_toml({"format": self.form.name, **entries, "fields": fields}, notes)
+
+    def _notes(self, draft: Draft) -> Mapping[str, str]:
+        """Return the remarks of the draft, or, if the mapping is another one, those that go with it too."""
+        assert self.mapping is not None
+        if not draft.missing and draft.complete() == self.mapping:
+            return draft.notes
+        alike = draft.entries["periodic"] == self.mapping.periodic
+        return {"periodic": draft.notes["periodic"]} if alike else {}
 
     def _defects(self, draft: Draft) -> Iterable[str]:
         return self.mapping.known_defects if self.mapping is not None else draft.entries.get("known_defects", ())
@@ -321,6 +333,7 @@ class _Inspecting:
             store.signature.coefficients,
             store.card.times,
             store.splits,
+            self.mapping.system,
         )
 
     def _arrays(self, read: bool, progress: Progress | None) -> tuple[ArrayReport, ...]:

@@ -25,11 +25,16 @@ from scifm.fields.batch import Signature
 from scifm.fields.grid import Grid
 from scifm.runs import write_atomically
 
-__all__ = ["DTYPES", "finish_store", "refuse_other", "require_space", "reserved", "write_part"]
+__all__ = ["DTYPES", "chunk_name", "finish_store", "refuse_other", "require_space", "reserved", "write_part"]
 
 DTYPES = {torch.float32: "float32", torch.float64: "float64"}
 _LOCK_NAME = "LOCK"
 _SPARE_BYTES = 1024 * 1024  # card, statistics, headers
+
+
+def chunk_name(split: str, number: int) -> str:
+    """Return where a data file lies in the folder of its store."""
+    return f"data/{split}/chunk-{number:05d}.hdf5"
 
 
 def write_part(path: Path, content: bytes) -> None:

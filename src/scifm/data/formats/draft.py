@@ -31,6 +31,7 @@ _LINES = 64  # looked at in each of these
 _MAX_CHANNELS = 32
 _MAX_STEADY_AXES = 3  # more axes than that are guessed to be trajectories in time
 _MIN_TO_PART = 3  # trajectories: one for each split
+_LONG = 100  # letters of a list, above which it is broken into lines
 _TRAILING = 60  # letters of a remark that stands behind its key, not above it
 
 
@@ -85,11 +86,19 @@ def _value(value: Any) -> str:
     return repr(value)
 
 
+def _broken(value: Any) -> str:
+    """Return a value, a long list with one entry a line."""
+    text = _value(value)
+    if not isinstance(value, list | tuple) or len(text) <= _LONG:
+        return text
+    return "[\n" + "".join(f"    {_value(entry)},\n" for entry in value) + "]"
+
+
 def mapping_toml(entries: Mapping[str, Any], notes: Mapping[str, str], missing: tuple[str, ...] = ()) -> str:
     """Return a mapping as TOML, with each remark beside its key, and what is missing on top."""
 
     def line(key: str, value: Any, place: str) -> str:
-        told, text = notes.get(place, "").splitlines(), f"{_key(key)} = {_value(value)}"
+        told, text = notes.get(place, "").splitlines(), f"{_key(key)} = {_broken(value)}"
         if len(told) == 1 and len(told[0]) < _TRAILING:
             return f"{text}  # {told[0]}"
         return "\n".join([*(f"# {note}" for note in told), text])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import re
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -20,6 +21,8 @@ FOREIGN_ERRORS = (
     zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 """What the packages that read files raise when a file is damaged."""
+
+_SIZES_IN_HDF5 = re.compile(r"truncated file: eof = (\d+),.* stored_eof = (\d+)")
 
 
 class Format(abc.ABC):
@@ -104,7 +107,9 @@ def files_under(path: Path, endings: Iterable[str]) -> tuple[Path, ...]:
 def unreadable(path: Path, title: str, error: Exception) -> StoreError:
     """Return the error for a file that cannot be read as what it seemed to be."""
     told = " ".join(str(error).split()) or type(error).__name__
+    sizes = _SIZES_IN_HDF5.search(told)
+    reason = "it has {} of {} bytes".format(*sizes.groups()) if sizes else told
     return StoreError(
-        f"'{path}' cannot be read as {title}: it is truncated, damaged or of another kind ({told}). Copy it again, or "
-        "see what it is with 'scifm inspect'."
+        f"'{path}' cannot be read as {title}: it is truncated, damaged or of another kind ({reason}). Copy it again, "
+        "or see whether it is what its name says."
     )

@@ -58,7 +58,7 @@ class PDEBenchFormat(Format):
 
     def sniff(self, path: Path) -> str | None:
         layouts = sniff_hdf5(files_under(path, HDF5_ENDINGS), layout_of_file)
-        return f"PDEBench's layout {', '.join(sorted(layouts))}" if layouts else None
+        return f"its layout {', '.join(sorted(layouts))}" if layouts else None
 
     def read(self, path: Path) -> Contents:
         files = required_files(path, HDF5_ENDINGS)

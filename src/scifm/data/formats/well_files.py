@@ -131,6 +131,7 @@ class _Joined:
             files=tuple(file.path for file in self.files),
             parts={part: self._arrays(files) for part, files in self.parts.items()},
             axes={**fields, **dimensions},
+            coordinates=self._coordinates(),
             periodic={axis: "PERIODIC" in self.first.boundaries[dim] for dim, axis in self.axis_of.items()},
             remarks=tuple(self.remarks),
             close=pool.close,
@@ -261,6 +262,11 @@ class _Joined:
         if self.solution is None:
             arrays[_TIME] = self._times()
         return arrays
+
+    def _coordinates(self) -> dict[str, str]:
+        """Return which array holds the points of which axis, and the times where these are one line."""
+        told = {axis: _DIMENSIONS + dim for dim, axis in self.axis_of.items()}
+        return told | ({"time": _TIME} if self.solution is None and self._times().ndim == 1 else {})
 
     def _times(self) -> np.ndarray:
         """Return the times of all files: one line where all agree, else one for each that was told."""
