@@ -7,8 +7,9 @@ import shutil
 import signal
 import subprocess
 from collections import namedtuple
-from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import h5py
@@ -19,7 +20,6 @@ from scifm.data.generate import generate
 from scifm.data.store import Store
 from scifm.errors import ConfigError, DataError, SignatureError, StoreError
 from scifm.fields.grid import Grid
-from scifm.studies.workers import worker_pool
 from scifm.systems import SYSTEMS
 from scifm.systems.poisson import Poisson
 
@@ -115,7 +115,8 @@ def test_threads_make_the_same_store(tmp_path, toy, toy_store):
 def test_processes_make_the_same_store(tmp_path, toy):
     settings = {"num_samples": 6, "num_points": 8, "chunk_size": 2, "seed": 3}
     alone = generate(Poisson(), path=tmp_path / "alone" / "same", **settings)
-    make = partial(worker_pool, 2)
+    # As a study's pool, whose workers load the whole house: spawned, one thread each.
+    make = partial(ProcessPoolExecutor, 2, get_context("spawn"), torch.set_num_threads, (1,))
     together = generate(Poisson(), path=tmp_path / "together" / "same", make_executor=make, **settings)
     assert toy.content(alone.path) == toy.content(together.path)
 
