@@ -8,11 +8,15 @@ import h5py
 import numpy as np
 import pytest
 
+from foreign_well import write_well_file
 from scifm.config import build_config
 from scifm.data.formats.mapping import DataMapping
 from scifm.data.importing import import_data, open_data
 from scifm.data.inspection import choose_mapping, inspect_data, measure
 from scifm.errors import ConfigError, StoreError
+from scifm.fields.grid import Grid
+from scifm.fields.seeds import generator_for
+from scifm.systems.poisson import Poisson
 
 COUNT, FRAMES, NY, NX = 6, 4, 16, 24
 
@@ -166,3 +170,45 @@ def test_what_is_nothing_is_refused(tmp_path):
     (tmp_path / "a.txt").write_text("hello")
     with pytest.raises(StoreError, match="no format"):
         inspect_data(tmp_path / "a.txt")
+
+
+def test_remarks_of_a_guess_do_not_stand_beside_what_a_file_tells(tmp_path):
+    """The Well's files tell times and points; what a draft would have assumed without them is not said."""
+    path = write_well_file(
+        tmp_path / "flow.hdf5",
+        dims={"x": np.arange(NX) / NX, "y": np.linspace(0, 1, NY)},
+        times=np.arange(FRAMES) * 0.5,
+        num_trajectories=COUNT,
+        fields={"density": (0, waves().swapaxes(2, 3), "st")},
+        boundaries={"x": "PERIODIC", "y": "WALL"},
+    )
+    found = inspect_data(path)
+    assert "not told" not in found.mapping
+    assert "x periodic: the file says so" in found.mapping
+    assert mapping_in(found.mapping).time == "dimensions/time"
+    axes = {report.name: report.axes for report in found.arrays}
+    assert (axes["dimensions/x"], axes["dimensions/time"]) == (("x",), ("time",))
+
+
+def test_remarks_of_a_guess_do_not_stand_beside_a_mapping_that_says_otherwise(file):
+    mapping = mapping_in(inspect_data(file).mapping)
+    other = mapping.model_copy(update={"periodic": {"x": False, "y": False}})
+    assert "x periodic" in inspect_data(file, mapping).mapping
+    assert "x periodic" not in inspect_data(file, other).mapping
+
+
+def test_the_system_is_told_before_and_after_an_import(tmp_path):
+    batch = Poisson().sample(6, Grid.square(16), generator_for(0, "inspected"))
+    with h5py.File(tmp_path / "a.h5", "w") as held:
+        held["fields"] = np.concatenate([batch.inputs[:, 0], batch.require_targets()[:, 0]], axis=1)
+        held["tensor"] = batch.coefficients
+    assert inspect_data(tmp_path / "a.h5").outcome.system == "poisson"
+    import_data(tmp_path / "a.h5", tmp_path / "store")
+    assert inspect_data(tmp_path / "store").outcome.system == "poisson"
+
+
+def test_long_lists_of_a_mapping_are_broken_into_lines(tmp_path):
+    np.save(tmp_path / "noise.npy", np.random.default_rng(0).standard_normal((4, 3, 16, 24)))
+    text = inspect_data(tmp_path / "noise.npy").mapping
+    assert len(tomllib.loads(text)["known_defects"]) > 2
+    assert max(len(line) for line in text.splitlines() if not line.startswith("#")) <= 120

@@ -44,6 +44,15 @@ def test_only_single_finite_numbers_are_told(tmp_path):
         assert single_numbers(file.attrs) == {"nu": 0.1, "n": 3.0, "one": 2.5}
 
 
+def test_how_much_of_a_file_is_missing_is_told_in_bytes(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["u"] = np.ones(1000)
+    whole = (tmp_path / "a.h5").read_bytes()
+    (tmp_path / "a.h5").write_bytes(whole[:5000])
+    with pytest.raises(StoreError, match=rf"it has 5000 of {len(whole)} bytes"):
+        open_hdf5(tmp_path / "a.h5")
+
+
 def test_damage_is_told_and_other_files_pass(tmp_path):
     with h5py.File(tmp_path / "good.h5", "w") as file:
         file["u"] = np.ones(1000)
