@@ -66,7 +66,7 @@ def wait_for_step(out: Path, step: int) -> Run:
     """Wait until a run's log tells of a step."""
     deadline = time.monotonic() + 90
     while time.monotonic() < deadline:
-        runs = list(out.iterdir()) if out.is_dir() else []
+        runs = [file.parent for file in out.glob("*/config.toml")]  # the folder is there a moment earlier
         if runs and (steps := tiny.steps_of(Run.open(runs[0]).metrics(), "train")) and steps[-1] >= step:
             return Run.open(runs[0])
         time.sleep(0.02)

@@ -156,6 +156,7 @@ def joined(world: World, accelerator: str) -> Iterator[World]:
         ) from error
     try:
         yield world
+        dist.barrier()  # nobody leaves while another still listens to it
     except RuntimeError as error:
         if not _is_loss_of_connection(error):
             raise
