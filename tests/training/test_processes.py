@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import socket
+
 import pytest
 import torch
 
@@ -82,8 +84,16 @@ def test_half_a_launcher_is_refused(variables, words):
 def test_without_a_meeting_place_it_says_what_to_set(monkeypatch):
     for name in ("MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.delenv(name, raising=False)
-    with pytest.raises(ConfigError, match=r"cannot find each other.*set MASTER_ADDR and MASTER_PORT"):
+    with pytest.raises(ConfigError, match=r"cannot find each other.*set MASTER_ADDR and a MASTER_PORT"):
         joined(World(0, 2, 0), "cpu").__enter__()
+
+
+def test_a_meeting_place_that_is_taken_is_told(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+        monkeypatch.setenv("MASTER_PORT", str(taken.getsockname()[1]))
+        with pytest.raises(ConfigError, match=r"cannot find each other.*MASTER_PORT that is free"):
+            joined(World(0, 2, 0), "cpu").__enter__()
 
 
 def test_more_processes_than_gpus_are_refused(monkeypatch):

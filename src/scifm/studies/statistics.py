@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy.special import stdtrit
 
 from scifm.errors import ConfigError, DataError
 
@@ -182,6 +182,8 @@ def rank_correlation(x: Sequence[float], y: Sequence[float]) -> RankCorrelation:
     pairs = np.array([(a, b) for a, b in zip(x, y, strict=True) if math.isfinite(a) and math.isfinite(b)])
     if len(pairs) < _MIN_TASKS or (pairs == pairs[0]).all(axis=0).any():
         return RankCorrelation(math.nan, math.nan, len(pairs))
+    from scipy import stats  # half a second to import, which every worker of a study would pay
+
     told = stats.spearmanr(pairs[:, 0], pairs[:, 1])
     rho, p_value = float(told.statistic), max(float(told.pvalue), 2 / math.factorial(len(pairs)))
     if len(pairs) <= _MAX_EXACT_TASKS:
@@ -191,6 +193,8 @@ def rank_correlation(x: Sequence[float], y: Sequence[float]) -> RankCorrelation:
 
 def _exact_p_value(pairs: NDArray[np.float64]) -> float:
     """Return the share of all orders whose |ρ| is at least as large."""
+    from scipy import stats
+
     x, y = (ranks - ranks.mean() for ranks in stats.rankdata(pairs, axis=0).T)
     orders = np.array(list(itertools.permutations(y))) @ x
     return float((np.abs(orders) >= abs(x @ y) - 1e-9).mean())  # ranks are halves: 1e-9 is round-off only
@@ -204,5 +208,5 @@ def _logs(values: ArrayLike) -> NDArray[np.float64]:
 
 
 def _half_width(values: NDArray[np.float64], level: float) -> float:
-    factor = float(stats.t.ppf((1 + level) / 2, values.size - 1))
+    factor = float(stdtrit(values.size - 1, (1 + level) / 2))
     return factor * float(values.std(ddof=1)) / math.sqrt(values.size)

@@ -7,10 +7,12 @@ bit for bit, and FSDP2 has to be saved into one portable file by a rule of ours.
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed as dist
@@ -18,11 +20,15 @@ from torch import Tensor
 
 from scifm.errors import ConfigError, RunError, StopRequested
 
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
+
 __all__ = ["ALONE", "World", "joined", "require_alone", "run_together", "world_from"]
 
 _TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 _LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")
 _SLURM = ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID")
+_meshes: dict[str, DeviceMesh] = {}  # of the processes that are joined now, by kind of device
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,14 @@ class World:
         parts: list[Tensor | None] = [None] * self.size
         dist.all_gather_object(parts, values.cpu())
         return torch.cat([part for part in parts if part is not None]).to(values.device)
+
+    def mesh(self, device_type: str) -> DeviceMesh:
+        """Return the processes in one row, as FSDP wants them; they have to be joined."""
+        from torch.distributed.device_mesh import init_device_mesh
+
+        if device_type not in _meshes:
+            _meshes[device_type] = init_device_mesh(device_type, (self.size,))
+        return _meshes[device_type]
 
     def wait(self) -> None:
         """Wait until every process is here."""
@@ -149,10 +163,10 @@ def joined(world: World, accelerator: str) -> Iterator[World]:
         torch.cuda.set_device(world.local_rank)
     try:
         dist.init_process_group(backend, rank=world.rank, world_size=world.size)
-    except ValueError as error:
+    except (ValueError, dist.DistError) as error:
         raise ConfigError(
             f"{world.size} processes cannot find each other: {error}. Start them with torchrun, or set MASTER_ADDR and "
-            "MASTER_PORT."
+            "a MASTER_PORT that is free on that machine."
         ) from error
     try:
         yield world
@@ -165,7 +179,16 @@ def joined(world: World, accelerator: str) -> Iterator[World]:
             "them ended. Give the same command again to go on from the last saved state."
         ) from error
     finally:
-        dist.destroy_process_group()
+        _leave()
+
+
+def _leave() -> None:
+    """End the group and its threads: one that still lives when Python ends can end the process with SIGABRT."""
+    dist.destroy_process_group()
+    for mesh in _meshes.values():  # torch's caches keep meshes for ever, and a mesh keeps its group
+        getattr(mesh, "_pg_registry", {}).clear()
+    _meshes.clear()
+    gc.collect()  # wrappers of DDP, which hold the group too, lie in cycles
 
 
 def _require_gpu(world: World) -> None:

@@ -11,13 +11,10 @@ import copy
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from scifm.errors import ConfigError
@@ -36,15 +33,19 @@ Objective = Callable[[Batch, Batch], Tensor]
 
 def whole(tensor: Tensor) -> Tensor:
     """Return a tensor whose shares lie in several processes in one piece; all of them must ask."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    join = getattr(tensor, "full_tensor", None)  # a DTensor's, whose package costs half a second to import
+    return tensor if join is None else join()
 
 
 def placed_like(tensor: Tensor, like: Tensor) -> Tensor:
     """Return a whole tensor, which every process has, laid out and placed as `like` is."""
     tensor = tensor.to(like.device)
-    if isinstance(like, DTensor) and tensor.dim():
-        return distribute_tensor(tensor, like.device_mesh, like.placements, src_data_rank=None)
-    return tensor
+    mesh = getattr(like, "device_mesh", None)
+    if mesh is None or not tensor.dim():
+        return tensor
+    from torch.distributed.tensor import distribute_tensor
+
+    return distribute_tensor(tensor, mesh, like.placements, src_data_rank=None)  # type: ignore[attr-defined]
 
 
 class Parcel:
@@ -72,6 +73,16 @@ def _layers(operator: Operator) -> list[nn.Module]:
     children = list(operator.children())
     repeated = [layer for child in children if type(child) is nn.ModuleList for layer in child]
     return repeated or [child for child in children if any(True for _ in child.parameters())]
+
+
+def _shard(operator: Operator, world: World) -> None:
+    from torch.distributed.fsdp import fully_shard
+
+    _require_real(operator)
+    mesh = world.mesh(next(operator.parameters()).device.type)
+    for layer in _layers(operator):
+        fully_shard(layer, mesh=mesh)
+    fully_shard(operator, mesh=mesh)  # itself, since it also answers without a loss
 
 
 def _require_real(operator: Operator) -> None:
@@ -110,11 +121,7 @@ class SharedLoss(nn.Module):
             self.trained.recompute = True
         loss: nn.Module = _Loss(self.trained, objective)
         if self.is_sharded:
-            _require_real(operator)
-            mesh = init_device_mesh(next(operator.parameters()).device.type, (world.size,))
-            for layer in _layers(self.trained):
-                fully_shard(layer, mesh=mesh)
-            fully_shard(self.trained, mesh=mesh)  # itself, since it also answers without a loss
+            _shard(self.trained, world)
         elif world.size > 1:
             # anybody's network may have weights that its answer does not hang on
             loss = DistributedDataParallel(loss, find_unused_parameters=isinstance(operator, ModuleOperator))
@@ -147,8 +154,9 @@ class SharedLoss(nn.Module):
             with nullcontext() if is_last else self.loss.no_sync():
                 yield
             return
-        if isinstance(self.trained, FSDPModule):
-            self.trained.set_requires_gradient_sync(is_last)
+        if self.is_sharded:
+            sharded: Any = self.trained  # a class of its own that FSDP made of the operator's
+            sharded.set_requires_gradient_sync(is_last)
         yield
 
     @torch.no_grad()
