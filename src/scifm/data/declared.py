@@ -7,7 +7,7 @@ larger than its file only by as much as compression can save, and what lies in o
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import h5py
 
 from scifm.errors import StoreError
 
-__all__ = ["check_hdf5", "open_checked", "require_held", "size_of"]
+__all__ = ["check_hdf5", "open_checked", "require_held", "size_of", "walk_hdf5"]
 
 _MOST_SAVED = 2000  # deflate saves at most a factor 1032; other methods save more on constant arrays only
 _FREE = 16 * 2**20  # bytes that may be declared without holding any
@@ -78,30 +78,50 @@ def check_hdf5(path: Path, file: h5py.File, *, linked: bool = True) -> None:
 
     Raises:
         StoreError: if something lies in another file, or an array declares more than is stored.
-        RuntimeError: if the list of its contents is damaged.
     """
-
-    def refuse_links(name: str, link: Any) -> None:
-        if isinstance(link, h5py.ExternalLink):
-            raise _elsewhere(path, name, link.filename)
-
-    def compare(name: str, node: Any) -> None:
+    for name, node in walk_hdf5(path, file):
         if not isinstance(node, h5py.Dataset) or node.shape is None:
-            return
+            continue
         if node.is_virtual or node.external:
             if linked:
                 raise _elsewhere(path, name, "other files")
-            return
+            continue
         held = node.id.get_storage_size()
         require_held(path, name, node.shape, node.dtype.itemsize, held)
         if node.chunks is not None:
             require_held(path, f"one chunk of {name}", node.chunks, node.dtype.itemsize, held)
 
-    try:
-        file.visititems_links(refuse_links)
-        file.visititems(compare)
-    except SystemError as error:  # h5py lost the error of a damaged file on its way up
-        raise RuntimeError(f"its list of contents is damaged ({error.__cause__ or error})") from error
+
+def walk_hdf5(path: Path, file: h5py.File) -> Iterator[tuple[str | bytes, Any]]:
+    """Yield name and node of every group and array, each once; a name that is no text comes as bytes.
+
+    h5py's own ``visititems`` ends in a SystemError where a file is damaged, and passes over links to other files.
+
+    Args:
+        path: of the file, for messages.
+        file: an open file.
+
+    Raises:
+        StoreError: if a link leads to another file.
+    """
+    pending, seen = [file], set()
+    while pending:
+        group = pending.pop()
+        for key in group:
+            link = group.get(key, getlink=True)
+            name = key if isinstance(key, bytes) else f"{group.name}/{key}".lstrip("/")
+            if isinstance(link, h5py.ExternalLink):
+                raise _elsewhere(path, str(name), link.filename)
+            if not isinstance(link, h5py.HardLink):
+                continue
+            node = group[key]
+            place = h5py.h5o.get_info(node.id).addr
+            if place in seen:
+                continue
+            seen.add(place)
+            yield name, node
+            if isinstance(node, h5py.Group):
+                pending.append(node)
 
 
 def _elsewhere(path: Path, name: str, where: str) -> StoreError:

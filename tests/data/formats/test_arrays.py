@@ -14,6 +14,7 @@ from scifm.data.formats.find import find_format
 from scifm.data.formats.mapping import DataMapping
 from scifm.data.importing import import_data, open_data
 from scifm.errors import ConfigError, DataError, StoreError
+from sparse import sparse_array
 
 COUNT, FRAMES, NY, NX = 6, 4, 10, 12
 SHAPE = (COUNT, FRAMES, NY, NX)
@@ -165,10 +166,7 @@ def test_a_header_that_lies_is_refused_before_anything_is_allocated(tmp_path):
 
 def test_a_huge_file_is_opened_without_memory(tmp_path):
     with h5py.File(tmp_path / "huge.h5", "w") as file:  # 4 GiB that are there, and that the disk need not hold
-        settings = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-        settings.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-        settings.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-        h5py.h5d.create(file.id, b"u", h5py.h5t.IEEE_F32LE, h5py.h5s.create_simple((4096, 512, 512)), settings)
+        sparse_array(file, "u", (4096, 512, 512))
     np.lib.format.open_memmap(tmp_path / "huge.npy", mode="w+", dtype="f4", shape=(4096, 512, 512))[0, 0, 0] = 1
     tracemalloc.start()
     for name in ("huge.h5", "huge.npy"):

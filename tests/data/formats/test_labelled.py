@@ -15,6 +15,7 @@ from scifm.data.formats.labelled import Labelled, seconds_of
 from scifm.data.formats.mapping import DataMapping
 from scifm.data.importing import import_data, open_data
 from scifm.errors import ConfigError, DataError, StoreError
+from sparse import sparse_array
 
 COUNT, FRAMES, NY, NX = 6, 4, 16, 24
 
@@ -302,11 +303,7 @@ def test_folders_tell_splits_and_files_of_many_trajectories_are_joined(tmp_path)
 
 def test_a_huge_file_is_opened_without_memory(tmp_path):
     with h5py.File(tmp_path / "huge.nc", "w") as file:
-        settings = h5py.h5p.create(h5py.h5p.DATASET_CREATE)  # 6.7 GB that are there, and that the disk need not hold
-        settings.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-        settings.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-        h5py.h5d.create(file.id, b"u", h5py.h5t.IEEE_F32LE, h5py.h5s.create_simple((100, 64, 512, 512)), settings)
-        data = file["u"]
+        data = sparse_array(file, "u", (100, 64, 512, 512))  # 6.7 GB that are there, and that the disk need not hold
         for place, name in enumerate(("sample", "time", "y", "x")):
             scale = file.create_dataset(name, data=np.zeros(data.shape[place], "f4"))
             scale.make_scale(f"This is a netCDF dimension but not a netCDF variable.{data.shape[place]:10d}")

@@ -13,6 +13,7 @@ import pytest
 from scifm.data.formats.pdebench import PDEBenchFormat
 from scifm.data.importing import import_data, open_data
 from scifm.errors import ConfigError, DataError, StoreError
+from sparse import sparse_array
 
 NUM, FRAMES, X, Y, Z = 4, 3, 8, 10, 9
 ALL = {"train": 1.0}
@@ -348,20 +349,12 @@ def test_seeds_with_different_times_are_refused(tmp_path):
         open_data(path)
 
 
-def hole(file: h5py.File, name: str, shape: tuple[int, ...]) -> None:
-    """Make a data set whose numbers are a hole in the file: zeros that take no room."""
-    settings = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    settings.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-    settings.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-    h5py.h5d.create(file.id, name.encode(), h5py.h5t.IEEE_F32LE, h5py.h5s.create_simple(shape), settings)
-
-
 def test_a_hundred_gigabytes_are_opened_at_once_and_read_in_pieces(tmp_path):
     shape = (25, 101, 1024, 2560)  # four times 26 GB of float32 that are there, and that the disk need not hold
     path = tmp_path / "2D_CFD_periodic_Train.hdf5"
     with h5py.File(path, "w") as file:
         for name in ("density", "pressure", "Vx", "Vy"):
-            hole(file, name, shape)
+            sparse_array(file, name, shape)
         file["x-coordinate"], file["y-coordinate"] = centers(1024), centers(2560)
         file["t-coordinate"] = np.arange(102) * 0.1
     before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()

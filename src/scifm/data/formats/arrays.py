@@ -17,6 +17,7 @@ from typing import Any
 
 import h5py
 
+from scifm.data.declared import walk_hdf5
 from scifm.data.formats.axis_names import axis_of_name
 from scifm.data.formats.contents import NUMBERS, Contents, LazyArray, single_numbers
 from scifm.data.formats.draft import draft_mapping
@@ -147,13 +148,12 @@ def _open(path: Path, pool: OpenFiles) -> _Found:
 
 def _list_hdf5(path: Path, file: h5py.File, found: _Found, pool: OpenFiles) -> None:
     found.attributes |= single_numbers(file.attrs)
-
-    def visit(name: str | bytes, node: Any) -> None:
+    for name, node in walk_hdf5(path, file):
         if not isinstance(node, h5py.Dataset):
-            return
+            continue
         if isinstance(name, bytes):  # what h5py gives where it cannot decode a name
             found.remarks.append(f"A data set of '{path.name}' has no readable name, {name!r}; it is left out.")
-            return
+            continue
         if node.dtype.kind not in NUMBERS or node.shape is None:
             found.remarks.append(f"'{name}' of '{path.name}' holds {node.dtype}, not real numbers; it is left out.")
         elif node.external is not None or node.is_virtual:
@@ -167,5 +167,3 @@ def _list_hdf5(path: Path, file: h5py.File, found: _Found, pool: OpenFiles) -> N
                 found.axes[name] = tuple(str(label) for label in labels)
             if not node.id.get_storage_size() and node.size:
                 found.remarks.append(f"'{name}' of '{path.name}' was never written; it reads as {node.fillvalue}.")
-
-    file.visititems(visit)

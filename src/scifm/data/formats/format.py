@@ -18,6 +18,7 @@ __all__ = ["FOREIGN_ERRORS", "Format", "files_under", "opening", "reading", "req
 
 FOREIGN_ERRORS = (
     OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, MemoryError, EOFError,
+    SystemError,
     zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 """What the packages that read files raise when a file is damaged."""
