@@ -114,6 +114,8 @@ def _work(pipe: Connection, batch: list[tuple[str, int]], seed: int, root: str) 
         pipe.send((kind, number))
         outcome = _try(kind, number, seed, examples, baseline)
         pipe.send(outcome)
+        if outcome.growth > MOST_GROWTH:
+            return  # what it took may not be given back, and would be told of the inputs after it
     pipe.send(None)
 
 
@@ -137,6 +139,7 @@ def _supervise(batch: list[tuple[str, int]], seed: int, root: str) -> Iterator[O
         process.start()
         theirs.close()
         current: tuple[str, int] | None = None
+        before = len(rest)
         try:
             while True:
                 if not ours.poll(LONGEST if current else START):
@@ -157,6 +160,8 @@ def _supervise(batch: list[tuple[str, int]], seed: int, root: str) -> Iterator[O
         finally:
             process.kill()
             process.join()
+        if current is None and len(rest) < before:
+            continue
         if current is None:
             raise RuntimeError(f"a process of the benchmark itself failed: {told}")
         rest.pop(0)

@@ -156,7 +156,7 @@ def spoil_hdf5(path: Path, dice: random.Random) -> None:
         file.visit(names.append)
         for _ in range(dice.choice((1, 1, 2))):
             name = dice.choice(names)
-            if name not in file:
+            if not _lies_here(file, name):
                 continue
             if dice.random() < 0.35:
                 node = dice.choice((file, file[name]))
@@ -177,7 +177,7 @@ def _replace_array(file: h5py.File, name: str, dice: random.Random) -> None:
     old = file[name]
     shape = old.shape if isinstance(old, h5py.Dataset) and old.shape else (5,)
     attributes = dict(old.attrs)
-    small = isinstance(old, h5py.Dataset) and old.shape is not None and old.size <= 10**6
+    small = isinstance(old, h5py.Dataset) and old.shape is not None and old.size <= 10**6 and not old.is_virtual
     values = old[()] if small else np.zeros(shape if small else 5)
     del file[name]
     way = dice.randrange(14)
@@ -212,10 +212,20 @@ def _replace_array(file: h5py.File, name: str, dice: random.Random) -> None:
         file.create_virtual_dataset(name, layout)
     else:
         file[name] = np.asarray(values, dtype="f8") * dice.choice((0.0, -1.0, 1e300)) if _real(values) else np.zeros(3)
-    if isinstance(file.get(name), h5py.Dataset) and dice.random() < 0.7:
+    if _lies_here(file, name) and isinstance(file[name], h5py.Dataset) and dice.random() < 0.7:
         for key, value in attributes.items():
             if key not in ("DIMENSION_LIST", "REFERENCE_LIST", "CLASS"):
                 file[name].attrs[key] = value
+
+
+def _lies_here(file: h5py.File, name: str) -> bool:
+    """Return whether a name leads to something in this file, links to links and other files left out."""
+    group = name.rpartition("/")[0]
+    if group and not (_lies_here(file, group) and isinstance(file[group], h5py.Group)):
+        return False
+    place = file[group or "/"]
+    key = name.rpartition("/")[2]
+    return key in list(place) and isinstance(place.get(key, getlink=True), h5py.HardLink)
 
 
 def _real(values: Any) -> bool:

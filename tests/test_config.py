@@ -152,3 +152,17 @@ def test_the_hash_depends_on_every_value_and_on_the_order_of_lists():
     assert config_hash(base) == config_hash(base)
     assert len(config_hash(base)) == 8
     int(config_hash(base), 16)
+
+
+@pytest.mark.parametrize("text", ["a = " + "[" * 5000, "a = " + "1" * 5000, b"\xff\xfe", "a = "])
+def test_a_file_that_no_parser_can_read_is_refused(text, tmp_path):
+    file = tmp_path / "recipe.toml"
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ConfigError, match="is not valid TOML"):
+        read_toml(file)
+
+
+@pytest.mark.parametrize("value", ["[" * 5000, "1" * 5000])
+def test_an_override_that_no_parser_can_read_is_refused(value):
+    with pytest.raises(ConfigError, match="of an override cannot be read"):
+        apply_overrides({}, [f"a={value}"])

@@ -280,3 +280,18 @@ def test_a_full_disk_is_told_when_taking_the_lock(run, monkeypatch):
 def test_a_folder_that_is_gone_cannot_be_locked(tmp_path):
     with pytest.raises(RunError, match="Cannot write"), Run(tmp_path / "nowhere").locked():
         raise AssertionError("not reached")
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"a\0b"])
+def test_damaged_small_files_are_told(content, tmp_path):
+    run = Run.prepare(tmp_path, "damaged", {"a": 1})
+    (run.path / "parent").write_bytes(content)
+    with pytest.raises(RunError, match=r"parent' (tells no path|is damaged)"):
+        _ = run.parent
+    (run.path / "STATUS").write_bytes(b"\xff")
+    with pytest.raises(RunError, match="STATUS' is damaged"):
+        _ = run.status
+    for text in ("[" * 100_000, "1" * 5000):
+        (run.path / "environment.json").write_text(text)
+        with pytest.raises(RunError, match="cannot be read"):
+            run.read_json("environment.json")

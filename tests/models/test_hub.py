@@ -234,3 +234,13 @@ def test_loading_a_larger_one_works_and_draws_no_random_number(tmp_path):
     state = torch.get_rng_state()
     load_operator(tmp_path)
     assert torch.equal(state, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("entry", ["input_shift", "coefficient_scale", "output_scale"])
+def test_a_normalization_of_other_fields_is_refused(entry, tmp_path):
+    save_operator(tiny.operator(), tmp_path)
+    file = tmp_path / "normalization.json"
+    numbers = json.loads(file.read_text())
+    file.write_text(json.dumps({**numbers, entry: [*numbers[entry], 1.0]}))
+    with pytest.raises(RunError, match=f"'{entry}' in normalization.json has"):
+        load_operator(tmp_path)

@@ -319,3 +319,9 @@ def test_all_weights_train_whatever_the_kind():
     assert set(map(id, group.parameters)) == set(map(id, operator.parameters()))
     assert group.l2_sp == 0.1
     assert all(parameter.requires_grad for parameter in operator.parameters())
+
+
+@pytest.mark.parametrize("method", [[], {}, None, 3])
+def test_a_method_that_is_no_word_is_refused(method):
+    with pytest.raises(ConfigError, match="method"):
+        build_config(FinetuneMethod, {"method": method, "rank": 2})

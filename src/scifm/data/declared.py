@@ -18,6 +18,8 @@ from scifm.errors import StoreError
 __all__ = ["check_hdf5", "open_checked", "require_held", "size_of", "walk_hdf5"]
 
 _MOST_SAVED = 2000  # deflate saves at most a factor 1032; other methods save more on constant arrays only
+_CHUNK_COSTS = 4096  # bytes of memory that HDF5 takes for each chunk it looks for, measured
+_MANY, _SMALL = 100_000, 1024  # chunks, bytes
 _FREE = 16 * 2**20  # bytes that may be declared without holding any
 
 
@@ -79,9 +81,10 @@ def check_hdf5(path: Path, file: h5py.File, *, linked: bool = True) -> None:
     Raises:
         StoreError: if something lies in another file, or an array declares more than is stored.
     """
-    for name, node in walk_hdf5(path, file):
+    for told, node in walk_hdf5(path, file):
         if not isinstance(node, h5py.Dataset) or node.shape is None:
             continue
+        name = str(told)
         if node.is_virtual or node.external:
             if linked:
                 raise _elsewhere(path, name, "other files")
@@ -89,7 +92,20 @@ def check_hdf5(path: Path, file: h5py.File, *, linked: bool = True) -> None:
         held = node.id.get_storage_size()
         require_held(path, name, node.shape, node.dtype.itemsize, held)
         if node.chunks is not None:
-            require_held(path, f"one chunk of {name}", node.chunks, node.dtype.itemsize, held)
+            _check_chunks(path, name, node, held)
+
+
+def _check_chunks(path: Path, name: str, array: h5py.Dataset, held: int) -> None:
+    """Refuse chunks that are too large to be there, and so many small ones that HDF5 needs gigabytes to keep track."""
+    chunk_bytes = math.prod(array.chunks) * array.dtype.itemsize
+    count = math.prod(-(-length // chunk) for length, chunk in zip(array.shape, array.chunks, strict=True))
+    require_held(path, f"one chunk of {name}", array.chunks, array.dtype.itemsize, held)
+    absent = count * _CHUNK_COSTS > _FREE + _MOST_SAVED * held  # almost none of them was ever written
+    if absent or (count > _MANY and chunk_bytes < _SMALL):
+        raise StoreError(
+            f"'{name}' of '{path}' is cut into {count} chunks of {chunk_bytes} bytes, {held} bytes in all: HDF5 needs "
+            f"far more time and memory for them than for the numbers. Write it anew, with h5repack -l {name}:CHUNK=…"
+        )
 
 
 def walk_hdf5(path: Path, file: h5py.File) -> Iterator[tuple[str | bytes, Any]]:

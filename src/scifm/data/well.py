@@ -172,6 +172,8 @@ class WellReader(Reader):
             values: np.ndarray = file[group][name][index]
             if len(values) != rows.stop - rows.start:
                 raise IndexError(f"{len(values)} samples where {rows.stop - rows.start} should be")
+            if values.dtype.kind != "f":
+                raise TypeError(f"'{name}' holds {values.dtype}")
         except (KeyError, OSError, RuntimeError, ValueError, TypeError, IndexError) as error:
             raise _damaged(path, error) from error
         require_finite(values, name, f"'{path}'", range(rows.start, rows.stop))
