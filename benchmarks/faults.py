@@ -1,4 +1,4 @@
-"""Is anything lost when a training is killed? Kills one again and again, resumes it, and compares with one left alone.
+"""Is anything lost when trainings and studies are killed? Kills, resumes, and compares with what was left alone.
 
 Several copies of one tiny training ("lives") run beside each other as real commands, ``scifm pretrain``. Each is struck
 again and again, by turns
@@ -13,7 +13,9 @@ again and again, by turns
 and given the same command again until it is complete. Then its weights must equal those of the training left alone, bit
 for bit, and its log must have the same lines, each once (seconds aside; a line that tells of a damaged state is extra).
 
-``python benchmarks/faults.py --json OUT``; a study's part goes beside `training_faults`, in a function of its own.
+Then workers of studies on a Dask cluster are killed (see `study_faults`).
+
+``python benchmarks/faults.py --json OUT``
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ import torch
 from safetensors.torch import load_file
 
 from harness import Row, argument_parser, publish, put_into
+from study_faults import study_faults
 
 RECIPE = """
 name = "faults"
@@ -351,6 +354,7 @@ def main() -> None:
     parser.add_argument("--strikes", type=int, default=10, help="strikes on each")
     parser.add_argument("--steps", type=int, default=2500, help="steps of the training")
     parser.add_argument("--in-flight", type=int, default=3, help="trainings at the same time")
+    parser.add_argument("--worker-kills", type=int, default=20, help="workers of studies to kill")
     parser.add_argument("--docs", type=Path, metavar="PAGE", help="put the table into this page")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
@@ -361,7 +365,8 @@ def main() -> None:
             num_steps=options.steps,
             in_flight=options.in_flight,
         )
-    publish("What is lost when a training is killed?", rows, options.json)
+        rows += study_faults(Path(place), num_kills=options.worker_kills, seed=0)
+    publish("What is lost when trainings and studies are killed?", rows, options.json)
     if options.docs is not None:
         put_into(options.docs, "benchmarks/faults.py", table_of(rows))
 

@@ -3,12 +3,12 @@
 A small study runs once in this process, undisturbed, and then on a Dask cluster of two processes here, whose workers
 are killed (``kill -9``) at random moments; dead workers are replaced, their jobs go on from what they saved. Studies
 are repeated until enough workers were killed. The table of each, seconds aside, must equal the undisturbed one.
+`faults.py` runs this after the trainings.
 """
 
 from __future__ import annotations
 
 import random
-import tempfile
 import threading
 from functools import partial
 from pathlib import Path
@@ -17,11 +17,13 @@ from typing import Any
 import psutil
 import torch
 
-from harness import Row, argument_parser, publish
+from harness import Row
 from scifm.studies.cluster import cluster_executor
 from scifm.studies.recipe import StudyRecipe
 from scifm.studies.study import study
 from scifm.studies.table import read_table
+
+__all__ = ["study_faults"]
 
 TRAINING = {
     "num_steps": 1500,
@@ -79,6 +81,7 @@ def table_of(folder: Path) -> list[dict[str, Any]]:
 
 def study_faults(folder: Path, *, num_kills: int, seed: int) -> list[Row]:
     """Disturb studies until `num_kills` workers were killed; return what came of it."""
+    torch.set_num_threads(1)  # as in the workers: another number takes sums in another order
     recipe = StudyRecipe.read(RECIPE)
     alone = table_of(study(recipe, out=folder / "alone"))
     kills = studies = differing = failed = 0
@@ -96,25 +99,9 @@ def study_faults(folder: Path, *, num_kills: int, seed: int) -> list[Row]:
             killer.over.set()
             killer.join()
         kills, studies = kills + killer.kills, studies + 1
-    counts = {
-        "workers killed": kills,
-        "studies": studies,
-        "studies that failed": failed,
-        "tables that differ": differing,
-    }
-    return [Row("study on a Dask cluster, kill -9", metric, float(count), "") for metric, count in counts.items()]
-
-
-def main() -> None:
-    parser = argument_parser(__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=20, help="workers to kill")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    options = parser.parse_args()
-    torch.set_num_threads(1)  # as in the workers: another number takes sums in another order
-    with tempfile.TemporaryDirectory() as place:
-        rows = study_faults(Path(place), num_kills=options.kills, seed=options.seed)
-    publish("What is lost when workers of a study are killed?", rows, options.json)
-
-
-if __name__ == "__main__":
-    main()
+    return [
+        Row("study", "kill -9 of a worker of a Dask cluster", kills, "kills"),
+        Row("study", "studies struck", studies, "studies"),
+        Row("study", "studies that failed", failed, "studies"),
+        Row("study", "tables that differ from the study left alone", differing, "tables"),
+    ]
