@@ -18,6 +18,7 @@ import multiprocessing
 import os
 import resource
 import shutil
+import sys
 import tempfile
 import time
 import traceback
@@ -218,9 +219,9 @@ def main() -> None:
     only = [(kind, int(number)) for kind, number in (text.split(":") for text in options.only or ())]
     start = time.perf_counter()
     outcomes = fuzz(options.inputs, seed=options.seed, in_flight=options.in_flight, only=only or None)
-    for outcome in outcomes if only else ():
-        if not outcome.is_failure:
-            print(f"{outcome.kind}:{outcome.number} {outcome.end}: {outcome.told}")
+    for outcome in outcomes:
+        if only or outcome.is_failure:
+            print(f"{outcome.kind}:{outcome.number} {outcome.end}: {outcome.told}", file=sys.stderr)
     publish("Does anything from outside bring it down?", _rows(outcomes, time.perf_counter() - start), options.json)
 
 
