@@ -34,11 +34,12 @@ from scifm.training.checkpoint import Checkpoint
 from scifm.training.loop import TrainingConfig, train
 from scifm.training.processes import ALONE, World, joined, world_from
 
-__all__ = ["CASES", "SLURM", "TORCHRUN", "Part", "fresh", "mixture", "settings", "together", "trained"]
+__all__ = ["AVERAGED", "CASES", "SLURM", "TORCHRUN", "Part", "fresh", "mixture", "settings", "together", "trained"]
 
 Result = dict[str, Any]
 Part = Mapping[str, str]
 SIZE = 2
+AVERAGED = {"gradient_clip": 0.5, "ema_decay": 0.9}
 
 TORCHRUN = {"RANK": "{rank}", "WORLD_SIZE": "{size}", "LOCAL_RANK": "{rank}"}
 SLURM = {
@@ -114,11 +115,11 @@ def trained(
 
 
 def ddp(world: World, folder: Path) -> Result:
-    return trained(world, folder=folder / "ddp", gradient_clip=0.5)
+    return trained(world, folder=folder / "ddp", **AVERAGED)
 
 
 def fsdp(world: World, folder: Path) -> Result:
-    return trained(world, folder=folder / "fsdp", gradient_clip=0.5, strategy="fsdp")
+    return trained(world, folder=folder / "fsdp", **AVERAGED, strategy="fsdp")
 
 
 def unequal_ddp(world: World, folder: Path) -> Result:
@@ -165,12 +166,12 @@ def stop_and_go_on(world: World, folder: Path) -> Result:
     found = {}
     for strategy in ("ddp", "fsdp"):
         place = folder / f"stopped-{strategy}"
-        found[f"{strategy} stopped"] = trained(world, folder=place, stop_at=23, gradient_clip=0.5, strategy=strategy)
+        found[f"{strategy} stopped"] = trained(world, folder=place, stop_at=23, **AVERAGED, strategy=strategy)
         world.wait()
         if world.is_first:  # for one process to go on from
             _copy(place, folder / f"left-{strategy}")
         world.wait()
-        found[f"{strategy} resumed"] = trained(world, folder=place, gradient_clip=0.5, strategy=strategy)
+        found[f"{strategy} resumed"] = trained(world, folder=place, **AVERAGED, strategy=strategy)
     return found
 
 

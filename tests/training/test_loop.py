@@ -16,7 +16,8 @@ from scifm.config import build_config
 from scifm.data.stream import Epochs
 from scifm.errors import ConfigError, RunError, StopRequested
 from scifm.training.checkpoint import Checkpoint
-from scifm.training.loop import DivergedError, TrainingConfig, _product_precision, train, validation_error
+from scifm.training.devices import product_precision
+from scifm.training.loop import DivergedError, TrainingConfig, train, validation_error
 
 
 def config(**changes) -> TrainingConfig:
@@ -163,11 +164,11 @@ def test_without_patience_the_last_weights_are_kept():
 # --- interruption -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("patience", [None, 2])
+@pytest.mark.parametrize(("patience", "ema_decay"), [(None, None), (2, None), (2, 0.9)])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 @pytest.mark.parametrize("stop", [1, 6, 12])
-def test_interrupted_and_resumed_equals_never_stopped(tmp_path, stop, number, patience):
-    settings, samples = config(patience=patience), tiny.batch(3, purpose="valid")
+def test_interrupted_and_resumed_equals_never_stopped(tmp_path, stop, number, patience, ema_decay):
+    settings, samples = config(patience=patience, ema_decay=ema_decay), tiny.batch(3, purpose="valid")
     straight, whole = tiny.operator(), Diary()
     alone = Checkpoint(tmp_path / "alone" / "state")
     end = train(straight, source(), config=settings, validation=samples, checkpoint=alone, observe=whole)
@@ -348,7 +349,7 @@ def test_the_best_state_is_kept_and_every_kth(tmp_path):
 
 def test_tf32_is_asked_for_on_gpus_only_and_torch_gets_its_setting_back():
     before = torch.get_float32_matmul_precision()
-    with _product_precision(True):
+    with product_precision(True):
         assert torch.get_float32_matmul_precision() == "high"
     assert torch.get_float32_matmul_precision() == before
     seen = []

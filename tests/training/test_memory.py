@@ -54,6 +54,7 @@ def test_the_extrapolated_peak_is_the_measured_one():
 
 def test_what_is_kept_besides_is_counted():
     assert need_of(2, keeps_best=True).best == 4000
+    assert need_of(2, keeps_best=True, keeps_average=True).best == 8000
     assert need_of(2, saves=True).saving == 7 * 4000
     assert need_of(2, saves=True, keeps_best=True).saving == 9 * 4000
     need = MemoryNeed(weights=1, optimizer=10, best=5, working=100, saving=200)

@@ -48,7 +48,7 @@ def same(first: dict, second: dict) -> bool:
 
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_two_processes_find_what_one_finds(one, two, strategy):
-    """50 steps in float64, gradients clipped, validated every 10."""
+    """50 steps in float64, gradients clipped, weights averaged, validated every 10."""
     alone, shared = one["ddp"], two[0][strategy]
     assert apart(ranks.fresh().double().state_dict(), alone["weights"]) > 1e-2, "it did learn"
     assert 0 < apart(shared["weights"], alone["weights"]) < 1e-12
@@ -105,7 +105,7 @@ def test_stopped_and_resumed_is_never_stopped(one, two, folder, strategy, tmp_pa
         assert same(resumed["weights"], found[strategy]["weights"])
         assert resumed["scores"] == found[strategy]["scores"][2:]
     left = shutil.copytree(folder / f"left-{strategy}", tmp_path / "left")
-    alone = ranks.trained(ALONE, folder=left, gradient_clip=0.5)
+    alone = ranks.trained(ALONE, folder=left, **ranks.AVERAGED)
     assert alone["steps"] == list(range(24, 51))
     assert apart(alone["weights"], one["ddp"]["weights"]) < 1e-12
 
@@ -117,8 +117,10 @@ def test_only_the_first_process_writes_and_one_file_holds_it_all(two, folder):
         names = sorted(file.name for file in (folder / strategy).iterdir())
         assert all(name.startswith("step-") for name in names)
         state = load_file(folder / strategy / names[-1])
-        weights = {n.removeprefix("weights/"): t for n, t in state.items() if n.startswith("weights/")}
-        assert same(weights, two[0][strategy]["weights"])
+        averages = {n.removeprefix("average/"): t for n, t in state.items() if n.startswith("average/")}
+        assert same(averages, two[0][strategy]["weights"])
+        shapes = {n.removeprefix("weights/"): t.shape for n, t in state.items() if n.startswith("weights/")}
+        assert shapes == {n: t.shape for n, t in averages.items()}
         assert len(state["generator/cpu"]) == 2
 
 

@@ -74,11 +74,13 @@ class Restored:
     Args:
         position: where training goes on.
         best: the best weights so far, by name; empty when they are not asked for.
+        average: the moving average of weights, by name; empty when there is none.
         damaged: why each newer state was passed over, by file name.
     """
 
     position: Position
     best: dict[str, Tensor]
+    average: dict[str, Tensor] = field(default_factory=dict)
     damaged: dict[str, str] = field(default_factory=dict)
 
 
@@ -106,6 +108,7 @@ class Checkpoint:
         position: Position,
         best: Mapping[str, Tensor],
         *,
+        average: Mapping[str, Tensor] | None = None,
         keep_every: int | None = None,
     ) -> None:
         """Write everything, then let go of what need not be kept.
@@ -115,12 +118,14 @@ class Checkpoint:
             optimizer: its moments.
             position: where training stands.
             best: the best weights so far, or nothing when they are not asked for.
+            average: the moving average of weights, if there is one.
             keep_every: keep the states of steps that this divides.
 
         Raises:
             RunError: if there is no room, or it cannot be written; the states before stay.
         """
-        found = [*_tensors(module, optimizer, best), *_generators(module, self.world)]
+        beside = {"best": best, "average": average or {}}
+        found = [*_tensors(module, optimizer, beside), *_generators(module, self.world)]
         tensors = {name: whole(tensor.detach()).cpu().contiguous() for name, tensor in found}
         if not self.world.is_first:
             return
@@ -152,8 +157,7 @@ class Checkpoint:
             self.world.wait()
             for name in damaged if self.world.is_first else ():
                 _rename(self.folder / name, self.folder / f"{_SET_ASIDE}{name}")
-            best = {n.removeprefix("best/"): t for n, t in tensors.items() if n.startswith("best/")}
-            return Restored(position, best, damaged)
+            return Restored(position, _under("best/", tensors), _under("average/", tensors), damaged)
         if damaged:
             told = "; ".join(f"{name}: {reason}" for name, reason in damaged.items())
             raise RunError(
@@ -196,13 +200,17 @@ class Checkpoint:
 
 
 def _tensors(
-    module: nn.Module, optimizer: torch.optim.Optimizer, best: Mapping[str, Tensor]
+    module: nn.Module, optimizer: torch.optim.Optimizer, beside: Mapping[str, Mapping[str, Tensor]]
 ) -> list[tuple[str, Tensor]]:
     """Return all that makes a state, by name."""
     found = [(f"weights/{name}", tensor) for name, tensor in module.state_dict().items()]
     for name, parameter in module.named_parameters():
         found += [(f"optimizer/{key}/{name}", value) for key, value in optimizer.state.get(parameter, {}).items()]
-    return found + [(f"best/{name}", tensor) for name, tensor in best.items()]
+    return found + [(f"{kind}/{name}", tensor) for kind, kept in beside.items() for name, tensor in kept.items()]
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def _generators(module: nn.Module, world: World) -> list[tuple[str, Tensor]]:
@@ -247,7 +255,7 @@ def _restore(
 ) -> None:
     try:
         own = module.state_dict()
-        weights = {n.removeprefix("weights/"): t for n, t in tensors.items() if n.startswith("weights/")}
+        weights = _under("weights/", tensors)
         module.load_state_dict({name: placed_like(t, own[name]) if name in own else t for name, t in weights.items()})
         parameters = dict(module.named_parameters())
         for name, tensor in tensors.items():

@@ -8,8 +8,7 @@ where it was. A batch is that of all processes together: however many there are,
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, Literal, Protocol
 
 import torch
@@ -25,7 +24,9 @@ from scifm.fields.batch import Batch
 from scifm.fields.seeds import generator_for
 from scifm.models.operator import Operator
 from scifm.objectives.supervised import objective_named
+from scifm.training.averages import MovingAverage
 from scifm.training.checkpoint import Checkpoint, Position
+from scifm.training.devices import own_device, place, product_precision
 from scifm.training.guards import DivergedError, gradient_norm, note_loss, require_finite
 from scifm.training.memory import available_memory, measure_need, require_memory
 from scifm.training.parameter_groups import (
@@ -62,6 +63,8 @@ class TrainingConfig(Config):
         keep_every: keep also the states of steps that this divides; absent: none.
         patience: stop after this many validations without a better score and go back to the weights that had the best
             one; absent: train to the end and keep the last weights.
+        ema_decay: score, and end with, the exponential moving average of the weights, which keeps this share of itself
+            at every step; absent: the weights themselves.
         precision: ``32-true``, ``64-true`` or ``bf16-mixed`` (Fabric's names).
         tf32: on NVIDIA GPUs, multiply float32 matrices in TensorFloat-32 (10 bits of mantissa); no effect elsewhere.
         accelerator: ``auto``, ``cpu`` or ``cuda``.
@@ -84,6 +87,7 @@ class TrainingConfig(Config):
     checkpoint_every: int = Field(500, ge=1)
     keep_every: int | None = Field(None, ge=1)
     patience: int | None = Field(None, ge=1)
+    ema_decay: float | None = Field(None, gt=0, lt=1)
     precision: Literal["32-true", "64-true", "bf16-mixed"] = "32-true"
     tf32: bool = False
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
@@ -102,17 +106,6 @@ def validation_error(operator: Operator, batch: Batch, world: World = ALONE) -> 
     part = batch.select(Part(world.rank, world.size).of(batch.num_samples)) if world.size > 1 else batch
     prediction = operator.predict(part).require_targets()
     return float(world.gather(relative_l2(prediction, operator.align(part).require_targets())).mean())
-
-
-@contextmanager
-def _product_precision(tf32: bool) -> Iterator[None]:
-    """Let GPUs multiply float32 matrices in TensorFloat-32, and put torch's global setting back afterwards."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high" if tf32 else before)
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 def train(
@@ -159,20 +152,6 @@ def _ignore(**event: Any) -> None:
     pass
 
 
-def _own_device(config: TrainingConfig, world: World) -> int | list[int]:
-    """Return Fabric's word for the one device of this process."""
-    on_gpu = config.accelerator != "cpu" and torch.cuda.is_available() and world.size > 1
-    return [world.local_rank] if on_gpu else 1
-
-
-def _place(operator: Operator, device: torch.device, dtype: torch.dtype) -> None:
-    """Move an operator to a device and into a precision; complex weights stay complex."""
-    operator.to(device)
-    for tensor in (*operator.parameters(), *operator.buffers()):
-        if tensor.is_floating_point() or tensor.is_complex():
-            tensor.data = tensor.data.to(dtype.to_complex() if tensor.is_complex() else dtype)
-
-
 def _weight(batch: Batch) -> float:
     """Return how much the loss of a batch counts beside those of others."""
     return float(batch.num_samples) if batch.loss_weights is None else float(batch.loss_weights.double().sum())
@@ -194,15 +173,16 @@ class _Loop:
         self.validation, self.checkpoint, self.observe = validation, checkpoint, observe
         self.objective = objective_named(config.objective)
         self.fabric = Fabric(
-            accelerator=config.accelerator, devices=_own_device(config, world), precision=config.precision
+            accelerator=config.accelerator, devices=own_device(config.accelerator, world), precision=config.precision
         )
         self.dtype = torch.float64 if config.precision == "64-true" else torch.float32
-        _place(operator, self.fabric.device, self.dtype)
+        place(operator, self.fabric.device, self.dtype)
         shared = SharedLoss(operator, self.objective, world, config.strategy, recompute=config.recompute)
         self.shared, self.operator, groups = shared, shared.trained, shared.groups(groups, operator)
         optimizer = optimizer_for(groups, learning_rate=config.learning_rate, weight_decay=config.weight_decay)
         self.module, self.optimizer = self.fabric.setup(shared, optimizer)
         self.trained = [parameter for group in groups for parameter in group.parameters]
+        self.average = MovingAverage.of(self.operator, self.trained, config.ema_decay)
         self.anchors = Anchors(groups)  # before a saved state is loaded: a resumed run is held where it first began
         self.position = Position()
         self.best: dict[str, Tensor] = {}
@@ -213,7 +193,7 @@ class _Loop:
         self._resume()
         self.operator.train()
         tf32 = self.config.tf32 and self.fabric.device.type == "cuda"
-        with stop_requests() as stop_requested, _product_precision(tf32):
+        with stop_requests() as stop_requested, product_precision(tf32):
             self._require_samples()
             if self.position.step == 0:
                 self._require_memory()
@@ -225,6 +205,7 @@ class _Loop:
             self._save()
             if (request := self.world.stop_of_all(stop_requested())) is not None:
                 raise request
+        self.average.put()
         self.shared.give_back(self.whole)
         if self.best:
             self.whole.load_state_dict({name: whole(tensor) for name, tensor in self.best.items()})
@@ -243,6 +224,7 @@ class _Loop:
             found = self.checkpoint.load(self.operator, self._bare_optimizer)
             self.position, self.best, damaged = found.position, found.best, found.damaged
             self.saved_step = self.position.step or None
+            self.average.restore(found.average)
         self.observe(event="resumed", step=self.position.step)
         for name, reason in damaged.items():
             self.observe(event="damaged", step=self.position.step, file=name, reason=reason)
@@ -254,8 +236,14 @@ class _Loop:
             with self.fabric.autocast():
                 return self.objective(operator(few), operator.align(few))
 
-        keeps_best, saves = self.config.patience is not None, self.checkpoint is not None
-        need = measure_need(self.whole, loss_of, batch, keeps_best=keeps_best, saves=saves)
+        need = measure_need(
+            self.whole,
+            loss_of,
+            batch,
+            keeps_best=self.config.patience is not None,
+            keeps_average=self.config.ema_decay is not None,
+            saves=self.checkpoint is not None,
+        )
         require_memory(need, available_memory(self.fabric.device), batch_size=batch.num_samples)
         self.observe(event="memory", step=1, **need.to_dict())  # told once, of the first step on
 
@@ -338,6 +326,7 @@ class _Loop:
             self.position.gradient_bytes = bytes_of_gradients(self.operator)
         self.position.loss_sum += value
         self.position.step += 1
+        self.average.follow(self.position.step)
         spike = note_loss(self.position, value)
         self.position.seconds += time.perf_counter() - started
         if spike is not None:
@@ -366,13 +355,14 @@ class _Loop:
 
     def _validate(self, batch: Batch) -> bool:
         """Score the weights; return whether they are the best so far."""
-        score = validation_error(self.operator, batch.to(dtype=self.dtype), self.world)
+        with self.average.in_place():
+            score = validation_error(self.operator, batch.to(dtype=self.dtype), self.world)
+            is_best = score < self.position.best_score
+            if is_best and self.config.patience is not None:
+                self.best = {name: tensor.detach().clone() for name, tensor in self.operator.state_dict().items()}
         self.observe(event="valid", step=self.position.step, relative_l2=score)
-        is_best = score < self.position.best_score
         if is_best:
             self.position.best_score, self.position.best_step = score, self.position.step
-            if self.config.patience is not None:
-                self.best = {name: tensor.detach().clone() for name, tensor in self.operator.state_dict().items()}
         return is_best
 
     def _out_of_patience(self) -> bool:
@@ -384,6 +374,12 @@ class _Loop:
         if self.checkpoint is None or self.saved_step == self.position.step:
             return
         self.observe(event="saving", step=self.position.step)
-        keep_every = self.config.keep_every
-        self.checkpoint.save(self.operator, self._bare_optimizer, self.position, self.best, keep_every=keep_every)
+        self.checkpoint.save(
+            self.operator,
+            self._bare_optimizer,
+            self.position,
+            self.best,
+            average=self.average.values,
+            keep_every=self.config.keep_every,
+        )
         self.saved_step = self.position.step

@@ -35,7 +35,7 @@ class MemoryNeed:
     Args:
         weights: of the operator; in memory already, told for comparison.
         optimizer: two moments for every weight that trains.
-        best: a copy of the weights, where early stopping keeps one.
+        best: copies of the weights: the best ones, where early stopping keeps them, and their moving average.
         working: most that a step holds at one time: gradients, activations, their gradients.
         saving: the state as it is written, twice, while gradients are still there; 0 where nothing is saved.
     """
@@ -100,7 +100,13 @@ def _step_peak(module: nn.Module, loss_of: Callable[[Any, Batch], Tensor], batch
 
 
 def measure_need(
-    module: nn.Module, loss_of: Callable[[Any, Batch], Tensor], batch: Batch, *, keeps_best: bool, saves: bool
+    module: nn.Module,
+    loss_of: Callable[[Any, Batch], Tensor],
+    batch: Batch,
+    *,
+    keeps_best: bool,
+    saves: bool,
+    keeps_average: bool = False,
 ) -> MemoryNeed:
     """Return what training `module` on batches like `batch` needs.
 
@@ -111,6 +117,7 @@ def measure_need(
         batch: the first batch, on the module's device.
         keeps_best: whether a copy of the best weights is kept.
         saves: whether states are saved.
+        keeps_average: whether a moving average of the weights is kept.
     """
     trained = _bytes(parameter for parameter in module.parameters() if parameter.requires_grad)
     weights = _bytes([*module.parameters(), *module.buffers()])
@@ -120,7 +127,7 @@ def measure_need(
     if batch.num_samples > few:
         more = _step_peak(twin, loss_of, batch.select(slice(0, 2 * few)))
         working += round(max(0, more - working) * (batch.num_samples - few) / few)
-    best = weights if keeps_best else 0
+    best = (weights if keeps_best else 0) + (trained if keeps_average else 0)
     on_host = next(module.parameters()).device.type == "cpu"  # elsewhere it is the host's memory that saving takes
     saving = trained + 2 * (weights + 2 * trained + best) if saves and on_host else 0  # safetensors: tensors and file
     return MemoryNeed(weights, 2 * trained, best, working, saving)
