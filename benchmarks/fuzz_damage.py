@@ -105,7 +105,10 @@ def spoil_json(path: Path, dice: random.Random) -> None:
         depth = dice.choice((10, 5000, 200_000))
         path.write_text(dice.choice(("[" * depth, '{"a":' * depth, "9" * 5000, "[]", "0", '""', "null", "NaN")))
     else:
-        path.write_text(json.dumps(spoil_tree(json.loads(path.read_text()), dice)))
+        try:
+            path.write_text(json.dumps(spoil_tree(json.loads(path.read_text()), dice)))
+        except RecursionError:  # deeper than json can tell
+            path.write_text('{"a":' * 5000)
 
 
 def spoil_weights(path: Path, dice: random.Random) -> None:
@@ -177,7 +180,8 @@ def _replace_array(file: h5py.File, name: str, dice: random.Random) -> None:
     old = file[name]
     shape = old.shape if isinstance(old, h5py.Dataset) and old.shape else (5,)
     attributes = dict(old.attrs)
-    small = isinstance(old, h5py.Dataset) and old.shape is not None and old.size <= 10**6 and not old.is_virtual
+    held = isinstance(old, h5py.Dataset) and old.shape is not None and not old.is_virtual
+    small = held and old.nbytes <= min(10**7, old.id.get_storage_size())
     values = old[()] if small else np.zeros(shape if small else 5)
     del file[name]
     way = dice.randrange(14)
@@ -188,7 +192,7 @@ def _replace_array(file: h5py.File, name: str, dice: random.Random) -> None:
     elif way == 3:
         file.create_dataset(name, tuple(dice.choice((1, 3, 2**33)) for _ in shape), "f4", chunks=(1,) * len(shape))
     elif way == 4:
-        values = np.array(values, dtype="f4", copy=True)
+        values = np.array(values if _real(values) else np.zeros(3), dtype="f4", copy=True)
         values.reshape(-1)[dice.randrange(max(values.size, 1)) if values.size else slice(0)] = np.nan
         file[name] = values
     elif way == 5:

@@ -1,9 +1,14 @@
 """Do several processes find what one finds, and how much sooner?
 
 Correctness: 50 steps in float64 on 4 processes, as copies (DDP) and as shares (FSDP2), against 1 process; the largest
-difference of any weight tensor relative to its largest entry. Speed: steps a second of whole steps (sampling,
-gradient, optimizer) with 1 process of 1 thread, 2 of 1 and 1 of 2, and samples a second of `generate` with 1 and 2
-workers; contestants take turns. The load average is among the rows: other work on the machine shows there.
+difference of any weight tensor relative to its largest entry.
+
+Speed: steps a second of whole steps (sampling, gradient, optimizer) with 1 process of 1 thread, 2 of 1 and 1 of 2;
+contestants take turns. The limit of 2 processes is what this machine leaves them: 2 trainings that know nothing of each
+other, each on half the batch, and the exchange of as many numbers as there are weights, timed alone.
+
+Generation: samples a second of `generate` with 1 and 2 workers that have started already; their start is told apart.
+The load average is among the rows: other work on the machine shows there.
 
 ``python benchmarks/parallel.py --json OUT``
 """
@@ -11,12 +16,16 @@ workers; contestants take turns. The load average is among the rows: other work 
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from concurrent.futures import Executor, wait
+from contextlib import contextmanager
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -28,6 +37,7 @@ from harness import Row, argument_parser, publish
 from scifm.data.generate import generate
 from scifm.data.stream import Stream
 from scifm.fields.grid import Grid
+from scifm.fields.seeds import generator_for
 from scifm.models.fno import FNO, FNOConfig
 from scifm.models.sizes import fno_of_size
 from scifm.studies.workers import worker_pool
@@ -37,7 +47,9 @@ from scifm.training.processes import World, joined, world_from
 
 SIZES = {"small": "small, 64 × 64, batch 32", "large": "large, 64 × 64, batch 32"}
 STEPS = {"small": 12, "large": 6}
+BATCH = 32
 WAYS = {"1 process, 1 thread": (1, 1), "2 processes, 1 thread": (2, 1), "1 process, 2 threads": (1, 2)}
+APART = "2 trainings apart, half a batch"
 FNO_OF_CHECK = FNOConfig(width=8, modes=6, num_layers=4, projection_width=16)
 
 
@@ -50,11 +62,11 @@ def _check(world: World, strategy: str) -> dict[str, Any]:
     return dict(operator.state_dict())
 
 
-def _time(world: World, size: str) -> dict[str, Any]:
+def _time(world: World, size: str, batch_size: int = BATCH) -> dict[str, Any]:
     """Return the seconds of each step; the first two are left out."""
     torch.manual_seed(0)
     operator = FNO(Poisson.signature, fno_of_size(size))
-    source = Stream(Poisson(), Grid.square(64), batch_size=32, seed=0, blocks=2)
+    source = Stream(Poisson(), Grid.square(64), batch_size=batch_size, seed=0, blocks=2)
     moments: list[float] = []
 
     def note(**event: Any) -> None:
@@ -66,8 +78,20 @@ def _time(world: World, size: str) -> dict[str, Any]:
     return {"seconds": [later - earlier for earlier, later in pairwise(moments[1:])]}
 
 
-def _together(size: int, threads: int, task: str, folder: Path) -> Any:
-    """Have processes do a task; return what the first one found."""
+def _exchange(world: World, size: str) -> dict[str, Any]:
+    """Return the seconds it takes to add up a gradient over the processes."""
+    gradient = torch.ones(sum(p.numel() for p in FNO(Poisson.signature, fno_of_size(size)).parameters()))
+    seconds = []
+    for _ in range(12):
+        world.wait()
+        start = time.perf_counter()
+        torch.distributed.all_reduce(gradient)
+        seconds.append(time.perf_counter() - start)
+    return {"seconds": seconds[2:]}
+
+
+def _together(size: int, threads: int, task: str, folder: Path, *, apart: bool = False) -> Any:
+    """Have processes do a task, connected or apart; return what the first one found."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
@@ -76,13 +100,17 @@ def _together(size: int, threads: int, task: str, folder: Path) -> Any:
     started = [
         subprocess.Popen(
             [sys.executable, __file__, "--task", task, "--out", str(folder / "found.pt")],
-            env={**os.environ, **meeting, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            env={**os.environ, **meeting, **_place(0 if apart else rank, 1 if apart else size)},
         )
         for rank in range(size)
     ]
     if any(process.wait() for process in started):
         raise SystemExit(f"'{task}' failed in {size} processes.")
     return torch.load(folder / "found.pt", weights_only=True)
+
+
+def _place(rank: int, size: int) -> dict[str, str]:
+    return {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size)}
 
 
 def _difference(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> float:
@@ -102,35 +130,63 @@ def _correctness(folder: Path) -> list[Row]:
 def _speed(folder: Path, turns: int) -> list[Row]:
     rows = []
     for size, case in SIZES.items():
-        seconds: dict[str, list[float]] = {way: [] for way in WAYS}
+        seconds: dict[str, list[float]] = {way: [] for way in [*WAYS, APART, "exchange"]}
         for _ in range(turns):
             for way, (processes, threads) in WAYS.items():
                 seconds[way] += _together(processes, threads, f"time:{size}", folder)["seconds"]
-        rate = {way: 1 / statistics.median(found) for way, found in seconds.items()}
-        rows += [Row(case, way, value, "steps/s") for way, value in rate.items()]
-        one, two, threads_too = rate.values()
-        rows.append(Row(case, "efficiency of 2 processes", two / (2 * one), "1"))
-        rows.append(Row(case, "efficiency of 2 threads", threads_too / (2 * one), "1"))
+            seconds[APART] += _together(2, 1, f"half:{size}", folder, apart=True)["seconds"]
+            seconds["exchange"] += _together(2, 1, f"exchange:{size}", folder)["seconds"]
+        took = {way: statistics.median(found) for way, found in seconds.items()}
+        rows += [Row(case, way, 1 / took[way], "steps/s") for way in [*WAYS, APART]]
+        one, two, threads_too = (took[way] for way in WAYS)
+        rows += [
+            Row(case, "exchange of a gradient", 1e3 * took["exchange"], "ms"),
+            Row(case, "efficiency of 2 processes", one / (2 * two), "1"),
+            Row(case, "limit of it", one / (2 * (took[APART] + took["exchange"])), "1"),
+            Row(case, "efficiency of 2 threads", one / (2 * threads_too), "1"),
+        ]
     return rows
 
 
+@contextmanager
+def _started(pool: Executor) -> Iterator[Executor]:
+    """Lend a pool to `generate` that goes on living."""
+    yield pool
+
+
 def _generation(folder: Path, turns: int) -> list[Row]:
-    count, rates = 4096, {1: [], 2: []}  # type: dict[int, list[float]]
+    count, rates, starts = 4096, {1: [], 2: []}, {1: [], 2: []}  # type: dict[int, list[float]], dict[int, list[float]]
     for turn in range(turns):
         for workers in rates:
             start = time.perf_counter()
-            make = partial(worker_pool, workers)
-            path = folder / f"store-{workers}-{turn}"
-            generate(
-                Poisson(), num_samples={"train": count}, num_points=128, path=path, chunk_size=512, make_executor=make
-            )
-            rates[workers].append(count / (time.perf_counter() - start))
+            with worker_pool(workers) as pool:
+                wait([pool.submit(_import_generate) for _ in range(workers)])
+                starts[workers].append(time.perf_counter() - start)
+                start = time.perf_counter()
+                generate(
+                    Poisson(),
+                    num_samples={"train": count},
+                    num_points=128,
+                    path=folder / f"store-{workers}-{turn}",
+                    chunk_size=256,
+                    make_executor=lambda pool=pool: _started(pool),
+                )
+                rates[workers].append(count / (time.perf_counter() - start))
+            shutil.rmtree(folder / f"store-{workers}-{turn}")
     case = f"generate, {count} of Poisson 128²"
     found = {workers: statistics.median(values) for workers, values in rates.items()}
-    rows = [
-        Row(case, f"{workers} worker{'s' if workers > 1 else ''}", rate, "samples/s") for workers, rate in found.items()
+    names = {1: "1 worker", 2: "2 workers"}
+    return [
+        *(Row(case, name, found[workers], "samples/s") for workers, name in names.items()),
+        *(Row(case, f"start of {name}", statistics.median(starts[w]), "s") for w, name in names.items()),
+        Row(case, "efficiency of 2 workers", found[2] / (2 * found[1]), "1"),
     ]
-    return [*rows, Row(case, "efficiency of 2 workers", found[2] / (2 * found[1]), "1")]
+
+
+def _import_generate() -> None:
+    """Make a worker ready: it waits a little, so that every worker gets one of these."""
+    generator_for(0, "warm")
+    time.sleep(0.5)
 
 
 def main() -> None:
@@ -158,7 +214,8 @@ def _work(task: str, out: Path) -> None:
     kind, _, argument = task.partition(":")
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     with joined(world_from(), "cpu") as world:
-        found = (_check if kind == "check" else _time)(world, argument)
+        tasks = {"check": _check, "time": _time, "half": partial(_time, batch_size=BATCH // 2), "exchange": _exchange}
+        found = tasks[kind](world, argument)
         if world.is_first:
             torch.save(found, out)
 

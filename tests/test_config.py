@@ -166,3 +166,23 @@ def test_a_file_that_no_parser_can_read_is_refused(text, tmp_path):
 def test_an_override_that_no_parser_can_read_is_refused(value):
     with pytest.raises(ConfigError, match="of an override cannot be read"):
         apply_overrides({}, [f"a={value}"])
+
+
+def nested(depth: int) -> dict:
+    tree: dict = {"a": 1}
+    for _ in range(depth):
+        tree = {"a": [tree]}
+    return tree
+
+
+@pytest.mark.parametrize("read", [lambda tree: build_config(Outer, tree), lambda tree: apply_overrides(tree, [])])
+@pytest.mark.parametrize("depth", [30, 5000])
+def test_tables_in_tables_without_end_are_refused(read, depth):
+    with pytest.raises(ConfigError, match=r"'a\.0\.a\.0…' is nested more than 50 deep"):
+        read(nested(depth))
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+def test_numbers_that_cannot_be_written_down_are_refused(number):
+    with pytest.raises(ConfigError, match=rf"recipe: 'a\.1\.b' = {number}: numbers have to be finite"):
+        build_config(Outer, {"a": [1, {"b": number}]}, source="recipe")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -20,6 +21,8 @@ from pydantic_core import PydanticCustomError
 from scifm.errors import ConfigError, suggest
 
 __all__ = ["Config", "apply_overrides", "build_config", "build_inside", "config_hash", "dump_toml", "read_toml"]
+
+_DEEPEST = 50  # tables in tables; ours have six
 
 ConfigT = TypeVar("ConfigT", bound="Config")
 
@@ -64,8 +67,10 @@ def apply_overrides(tree: Mapping[str, Any], overrides: Iterable[str]) -> dict[s
     """Return `tree` with ``a.b=c`` assignments applied; values are TOML, bare words are strings.
 
     Raises:
-        ConfigError: if an override has no ``=``, an empty key, or descends into something that is not a table.
+        ConfigError: if `tree` cannot be written down, or an override has no ``=``, an empty key, or descends into
+            something that is not a table.
     """
+    _require_plain(tree, "the configuration")
     result: dict[str, Any] = json.loads(json.dumps(tree))
     for override in overrides:
         key, equals, text = override.partition("=")
@@ -93,12 +98,28 @@ def _field_names(cls: type[BaseModel], location: tuple[int | str, ...]) -> list[
     return list(cls.model_fields)
 
 
+def _require_plain(tree: Any, source: str) -> None:
+    """Refuse what cannot be written down again: tables in tables without end, NaN and infinity."""
+    pending: list[tuple[Any, tuple[str, ...]]] = [(tree, ())]
+    while pending:
+        node, place = pending.pop()
+        if len(place) > _DEEPEST:
+            raise ConfigError(f"{source}: '{'.'.join(place[:4])}…' is nested more than {_DEEPEST} deep.")
+        if isinstance(node, float) and not math.isfinite(node):
+            raise ConfigError(f"{source}: '{'.'.join(place)}' = {node}: numbers have to be finite.")
+        if isinstance(node, Mapping):
+            pending += [(value, (*place, str(key))) for key, value in node.items()]
+        elif isinstance(node, list | tuple):
+            pending += [(value, (*place, str(number))) for number, value in enumerate(node)]
+
+
 def build_config(cls: type[ConfigT], tree: Mapping[str, Any], *, source: str = "the configuration") -> ConfigT:
     """Validate `tree` into `cls`.
 
     Raises:
         ConfigError: one line that names the key, what was given and what is allowed.
     """
+    _require_plain(tree, source)
     try:
         return cls.model_validate(tree)
     except ValidationError as error:

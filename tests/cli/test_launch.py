@@ -148,6 +148,10 @@ def test_two_launchers_are_one_too_many(scifm, recipe, monkeypatch):
     assert "use one of the two" in scifm("pretrain", recipe, "--devices", 2).told
 
 
+def test_more_processes_than_a_machine_can_bear_are_refused(scifm, recipe):
+    assert "at most 64; got 1000000" in scifm("pretrain", recipe, "--devices", 1000000).told
+
+
 @pytest.mark.slow
 def test_torchrun_launches_it_unchanged(recipe, tmp_path):
     changes = ("--set", "training.num_steps=20", "--set", "training.strategy=fsdp")

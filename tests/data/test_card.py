@@ -57,3 +57,13 @@ def test_card_of_a_newer_format_is_refused(copied):
 def test_hash_of_a_missing_file(tmp_path):
     with pytest.raises(StoreError, match="Cannot read"):
         hash_file(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("system", [{}, {"knobs": {}}, {"name": 3}])
+def test_a_system_without_a_name_is_refused(copied, system):
+    file = copied / "card.json"
+    entries = json.loads(file.read_text())
+    entries["generation"]["system"] = system
+    file.write_text(json.dumps(entries))
+    with pytest.raises(StoreError, match=r"'generation\.system' = .*a system is told by its 'name'"):
+        Card.read(copied)

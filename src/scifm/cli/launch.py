@@ -21,6 +21,7 @@ from scifm.errors import ConfigError, StopRequested
 __all__ = ["launch", "without_devices"]
 
 _GRACE_SECONDS = 20.0  # to save, before those that wait for a dead process are ended
+_MOST_PROCESSES = 64  # where there are fewer processors than that
 _INTERRUPTED = 130
 _ENDS_ALL = (_INTERRUPTED, StopRequested.EXIT_STATUS)  # of processes that agreed to stop and save
 
@@ -51,11 +52,14 @@ def launch(num_processes: int, arguments: list[str]) -> None:
         arguments: without ``--devices``.
 
     Raises:
-        ConfigError: if this process was itself started by a launcher.
+        ConfigError: if this process was itself started by a launcher, or so many would only be in each other's way.
         typer.Exit: otherwise; with the status of the first process that did not end well, else 0.
     """
     if "WORLD_SIZE" in os.environ:
         raise ConfigError("--devices starts processes, and torchrun does too (WORLD_SIZE is set): use one of the two.")
+    most = max(_MOST_PROCESSES, os.cpu_count() or 1)
+    if num_processes > most:
+        raise ConfigError(f"--devices starts processes of this machine: at most {most}; got {num_processes}.")
     with ExitStack() as stack:
         said = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(num_processes - 1)]
         raise typer.Exit(_Family(num_processes, arguments, said).run())

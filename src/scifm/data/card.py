@@ -73,6 +73,13 @@ class Generation(Config):
     seconds: float
     num_generated: int
 
+    @field_validator("system")
+    @classmethod
+    def _named(cls, value: dict[str, Any]) -> dict[str, Any]:
+        if not isinstance(value.get("name"), str):
+            raise ValueError("a system is told by its 'name', a text, and its settings")
+        return value
+
 
 class Source(Config):
     """Which files samples were imported from, and how these were read.

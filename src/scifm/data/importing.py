@@ -19,9 +19,8 @@ import numpy as np
 import torch
 
 from scifm.data.card import CARD_NAME, Card, Source
-from scifm.data.formats import FORMATS
 from scifm.data.formats.contents import Contents
-from scifm.data.formats.find import find_format
+from scifm.data.formats.find import find_format, format_named
 from scifm.data.formats.known_system import known_system
 from scifm.data.formats.mapping import DataMapping
 from scifm.data.formats.reader import MappedReader, check_mapping, frame_times, grid_of, trajectory_count
@@ -29,7 +28,7 @@ from scifm.data.store import Store
 from scifm.data.well import Reader, read_provenance
 from scifm.data.well_layout import Layout
 from scifm.data.writing import chunk_name, finish_store, refuse_other, require_space, reserved
-from scifm.errors import ConfigError, DataError, StoreError, suggest
+from scifm.errors import DataError, StoreError
 from scifm.fields.seeds import generator_for
 from scifm.runs import describe_environment
 
@@ -54,9 +53,7 @@ def open_data(path: str | Path, mapping: DataMapping | None = None) -> Store:
         DataError: if there is nothing in them, or they are not of the system that the mapping names.
     """
     path = Path(path).expanduser()
-    if mapping is not None and mapping.format not in FORMATS:
-        raise ConfigError(f"Format: {suggest(mapping.format, FORMATS)}")
-    form = FORMATS[mapping.format] if mapping is not None else find_format(path)
+    form = find_format(path) if mapping is None else format_named(mapping.format)
     contents = form.read(path)
     mapping = mapping if mapping is not None else form.propose(contents)
     check_mapping(contents, mapping)

@@ -16,7 +16,7 @@ from scifm.data.card import CARD_NAME
 from scifm.data.formats import FORMATS
 from scifm.data.formats.contents import WHOLE, Contents, LazyArray
 from scifm.data.formats.draft import Draft, draft_mapping, mapping_toml
-from scifm.data.formats.find import find_format
+from scifm.data.formats.find import find_format, format_named
 from scifm.data.formats.format import Format, opening, reading
 from scifm.data.formats.mapping import DataMapping
 from scifm.data.importing import open_data
@@ -209,7 +209,7 @@ def inspect_data(
     own = _own(path)
     if own is not None:
         return own
-    form = FORMATS[mapping.format] if mapping is not None else find_format(path)
+    form = find_format(path) if mapping is None else format_named(mapping.format)
     with opening(path, form.title):
         contents = form.read(path)
     try:

@@ -124,7 +124,8 @@ class SharedLoss(nn.Module):
             _shard(self.trained, world)
         elif world.size > 1:
             # anybody's network may have weights that its answer does not hang on
-            loss = DistributedDataParallel(loss, find_unused_parameters=isinstance(operator, ModuleOperator))
+            idle = isinstance(operator, ModuleOperator)
+            loss = DistributedDataParallel(loss, find_unused_parameters=idle, gradient_as_bucket_view=True)
         self.loss = loss
 
     def forward(self, parcel: Parcel) -> Parcel:

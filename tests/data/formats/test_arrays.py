@@ -13,6 +13,7 @@ from scifm.data.formats.arrays import Arrays
 from scifm.data.formats.find import find_format
 from scifm.data.formats.mapping import DataMapping
 from scifm.data.importing import import_data, open_data
+from scifm.data.inspection import inspect_data
 from scifm.errors import ConfigError, DataError, StoreError
 from sparse import sparse_array
 
@@ -245,3 +246,19 @@ def test_it_knows_its_own(tmp_path, file):
     assert Arrays().sniff(tmp_path / "notes.txt") is None
     with pytest.raises(StoreError, match="no format"):
         find_format(tmp_path / "notes.txt")
+
+
+def test_a_header_of_numpy_that_breaks_off_is_refused(tmp_path):
+    np.save(tmp_path / "u.npy", numbers())
+    content = (tmp_path / "u.npy").read_bytes()
+    (tmp_path / "u.npy").write_bytes(content.replace(b")", b" ", 1))
+    with pytest.raises(StoreError, match=r"u\.npy' cannot be read as a NumPy array"):
+        open_data(tmp_path / "u.npy")
+
+
+def test_a_format_of_another_name_is_refused(tmp_path):
+    np.save(tmp_path / "u.npy", numbers())
+    mapping = DataMapping(**{**MAP, "format": "nan"})
+    for door in (open_data, inspect_data):
+        with pytest.raises(ConfigError, match=r"Format: 'nan' is unknown\. Allowed: arrays"):
+            door(tmp_path / "u.npy", mapping)

@@ -7,9 +7,20 @@ from pathlib import Path
 from scifm.data.formats import FORMATS
 from scifm.data.formats.format import Format, files_under
 from scifm.data.formats.hdf5 import refuse_damaged
-from scifm.errors import StoreError
+from scifm.errors import ConfigError, StoreError, suggest
 
-__all__ = ["find_format"]
+__all__ = ["find_format", "format_named"]
+
+
+def format_named(name: str) -> Format:
+    """Return the format of a name.
+
+    Raises:
+        ConfigError: if there is none.
+    """
+    if name not in FORMATS:
+        raise ConfigError(f"Format: {suggest(name, FORMATS)}")
+    return FORMATS[name]
 
 
 def find_format(path: Path) -> Format:

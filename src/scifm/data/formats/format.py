@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import re
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -19,7 +20,7 @@ __all__ = ["FOREIGN_ERRORS", "Format", "files_under", "opening", "reading", "req
 FOREIGN_ERRORS = (
     OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, MemoryError, EOFError,
     SystemError,
-    zipfile.BadZipFile, zlib.error,
+    zipfile.BadZipFile, zlib.error, tokenize.TokenError, SyntaxError,
 )  # fmt: skip
 """What the packages that read files raise when a file is damaged."""
 

@@ -13,6 +13,7 @@ import numpy as np
 from scifm.data.declared import open_checked
 from scifm.data.formats.contents import NUMBERS
 from scifm.data.formats.format import unreadable
+from scifm.data.formats.scout import require_sound
 from scifm.data.well import OpenFiles
 from scifm.errors import StoreError
 
@@ -70,6 +71,7 @@ def open_hdf5(path: Path, *, linked: bool = True) -> h5py.File:
         StoreError: if it is missing, truncated, not HDF5, leads to other files, or declares more than it holds.
     """
     try:
+        require_sound(path)
         return open_checked(path, linked=linked)
     except StoreError:
         raise
@@ -94,6 +96,7 @@ def sniff_hdf5(files: Iterable[Path], look: Callable[[h5py.File], Answer | None]
     told: set[Answer] = set()
     for path in files:
         try:
+            require_sound(path)
             with h5py.File(path, "r") as file:
                 answer = look(file)
         except (OSError, RuntimeError, KeyError, ValueError):  # truncated or not HDF5: not for us to say
