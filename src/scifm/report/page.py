@@ -109,6 +109,7 @@ def render_study(record: StudyRecord) -> str:
         error_figure=_error_picture(groups, details.get("num_seeds")),
         field_figures=_field_pictures(record.examples),
         training_figures=_training_pictures(record),
+        nothing_trained=False,
         groups=groups,
         gains=tables.gains(groups),
         rows=record.rows,
