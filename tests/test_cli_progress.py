@@ -48,4 +48,4 @@ def test_weights_that_are_kept_are_a_line():
     out = io.StringIO()
     with progress_bars(Console(file=out, width=120)) as progress:
         ProgressBar(progress)(event="kept", step=0, relative_l2=0.25, reason="every learning rate diverged")
-    assert "the pre-trained weights are kept (relative L2 0.2500 there): every learning rate diverged" in out.getvalue()
+    assert "weights are kept (held-out relative L2 0.2500): every learning rate diverged" in out.getvalue()

@@ -55,7 +55,7 @@ class ProgressBar:
         elif kind == "valid":
             self.progress.console.print(f"step {event['step']}: validation relative L2 {event['relative_l2']:.4f}")
         elif kind == "kept":
-            score = f"relative L2 {event['relative_l2']:.4f} there"
+            score = f"held-out relative L2 {event['relative_l2']:.4f}"
             self.progress.console.print(f"the pre-trained weights are kept ({score}): {event['reason']}")
         elif kind == "scored":
             samples = f" on {event['num_samples']} samples, seed {event['seed']}" if event["num_samples"] else ""
