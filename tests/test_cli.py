@@ -138,6 +138,18 @@ def test_finetune(scifm, parent, tmp_path, scratch):
     assert scifm(*words).status == 0
 
 
+def test_finetune_says_when_nothing_was_trained(scifm, parent, tmp_path):
+    words = ["finetune", parent, "--system", "poisson", "--num-samples", "8", "--num-steps", "3"]
+    words += ["--learning-rate", "10", "--learning-rate", "20"]
+    told = json.loads(scifm(*words, "--out", tmp_path, "--json").out)
+    assert (told["learning_rate"], told["num_trials"], told["num_steps"]) == (0, 3, 0)
+    said = scifm(*words, "--out", tmp_path / "again")
+    assert said.status == 0, said.err
+    assert "the pre-trained weights: no learning rate did better" in " ".join(said.out.split())
+    assert scifm("report", told["run"]).status == 0
+    assert "Nothing was trained." in (Path(told["run"]) / "report.html").read_text()
+
+
 def test_finetune_by_a_method(scifm, parent, tmp_path):
     words = ["finetune", parent, "--system", "poisson", *TINY_TUNING, "--out", tmp_path]
     said = scifm(*words, "--method", "low_rank", "--rank", "2", "--json")

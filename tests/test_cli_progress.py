@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from scifm.cli.progress import StudyTree
+from scifm.cli.progress import ProgressBar, StudyTree, progress_bars
 from scifm.studies.graph import Job
 
 JOBS = {job.name: job for job in (Job("a@1", min, cost=3, group="first"), Job("a@2", min, cost=1, group="first"))}
@@ -42,3 +42,10 @@ def test_without_a_terminal_every_finished_job_is_a_line():
     tree(event="planned", jobs=JOBS, finished={})
     tree(event="finished", job=JOBS["a@1"], result=RESULT)
     assert out.getvalue() == "a 1: near 0.2500\n"
+
+
+def test_weights_that_are_kept_are_a_line():
+    out = io.StringIO()
+    with progress_bars(Console(file=out, width=120)) as progress:
+        ProgressBar(progress)(event="kept", step=0, relative_l2=0.25, reason="every learning rate diverged")
+    assert "weights are kept (held-out relative L2 0.2500): every learning rate diverged" in out.getvalue()

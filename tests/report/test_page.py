@@ -9,6 +9,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from scifm.errors import RunError
@@ -175,6 +177,38 @@ def test_a_new_run_without_events_makes_a_page(run_folder):
     for name in ("metrics.jsonl", "scores.parquet", "environment.json", "STATUS"):
         (run_folder / name).unlink()
     assert "has recorded no error yet" in read(page(run_folder))
+
+
+def test_a_run_that_kept_the_pre_trained_weights_says_so(run_folder):
+    (run_folder / "metrics.jsonl").write_text('{"event": "kept", "step": 0, "relative_l2": 0.1, "reason": "none"}\n')
+    (run_folder / "outcome.json").write_text('{"learning_rate": 0.0, "kept": "the pre-trained weights: none better"}')
+    text = read(page(run_folder))
+    assert "Nothing was trained. Fine-tuning kept the pre-trained weights: none better." in text
+    assert "reaches a relative L2 error of 0.013" in text
+    assert "not recorded" not in text
+    (run_folder / "scores.parquet").unlink()
+    assert "kept the pre-trained weights; it holds no test scores." in read(page(run_folder))
+    (run_folder / "outcome.json").write_text('{"kept": 3}')
+    with pytest.raises(RunError, match=r"outcome\.json': 'kept' should be a text and is 3"):
+        page(run_folder)
+
+
+def test_a_study_that_kept_them_somewhere_makes_a_page(study_folder):
+    table = pq.read_table(study_folder / "results.parquet").to_pylist()
+    for row in table:
+        if row["kind"] == "few_shot":
+            row["num_trials"] += 1
+            if row["num_samples"] == 16:
+                row.update(learning_rate=0.0, num_steps=0)
+                kept = {"event": "kept", "step": 0, "relative_l2": 0.1, "reason": "none better"}
+                (study_folder / row["run"] / "metrics.jsonl").write_text(json.dumps(kept) + "\n")
+    pq.write_table(pa.Table.from_pylist(table), study_folder / "results.parquet")
+    change_summary(study_folder, tried_zero_shot=True)
+    text = read(page(study_folder))
+    assert "The budgets are equal: optimizer steps: 300 for each model trained, both ways" in text
+    assert "it did, for one seed or more, on 16 samples" in text
+    assert "(0: the pre-trained weights were kept)" in text
+    assert text.count("<img ") == 6
 
 
 def test_out_may_be_a_folder(run_folder, tmp_path):

@@ -86,3 +86,19 @@ def test_budgets_are_called_equal_only_when_recorded_equal():
     assert budget_sentence(groups((300,), (9,))).startswith("The budgets are not shown to be equal")
     assert "optimizer steps: not recorded" in budget_sentence(groups(()))
     assert budget_sentence([]).endswith("not recorded.")
+
+
+def test_the_trial_without_training_is_told_by_itself():
+    def told(rates: tuple, steps: tuple, trials: int = 4, *, tried: bool = True) -> str:
+        tuned = Group("few_shot", 16, (0.1,), learning_rates=rates, num_steps=steps, num_trials=(trials,))
+        scratch = Group("from_scratch", 16, (0.2,), num_steps=(300,), num_trials=(3,))
+        return budget_sentence([tuned, scratch], tried_zero_shot=tried)
+
+    equal = "The budgets are equal: optimizer steps: 300 for each model trained, both ways; learning rates"
+    assert told((0.0, 0.01), (0, 300)).startswith(equal)
+    assert told((0.0, 0.01), (0, 300)).endswith("at no step: it did, for one seed or more, on 16 samples.")
+    assert told((0.01,), (300,)).startswith(equal)
+    assert told((0.01,), (300,)).endswith("at no step: it never did.")
+    assert told((0.0,), (0,)).startswith("The budgets are not shown to be equal: optimizer steps: 0 fine-tuning, 300")
+    assert told((0.01,), (300,), 5).startswith("The budgets are not shown to be equal")
+    assert told((0.01,), (300,), 3, tried=False).endswith("both ways.")

@@ -112,6 +112,12 @@ def test_a_method_is_for_fine_tuning_only():
         StudyRecipe.read(tiny.graph_study(adapt={"method": "afine"}))
 
 
+def test_the_choice_not_to_train_is_passed_on():
+    assert StudyRecipe.read(tiny.graph_study()).adapt.recipe("few_shot", 4, 0).candidates == (0, 3e-4, 1e-3)
+    adapt = StudyRecipe.read(tiny.graph_study(adapt={"try_zero_shot": False})).adapt
+    assert adapt.recipe("few_shot", 4, 0).candidates == (3e-4, 1e-3)
+
+
 def test_networks_of_any_kind_stand_beside_each_other_and_survive_the_record():
     tree = tiny.graph_study()
     tree["networks"]["theirs"] = {"kind": "neuralop_fno", "n_modes": [4, 4], "hidden_channels": 4}

@@ -74,8 +74,36 @@ def test_effort_is_counted(rows):
     assert tuned.flops > small[0].flops > 0
     # 2 trials and a last training, 3 steps of 4 samples: as many for 4 samples as for 8
     assert {row.flops for row in scratch} == {3 * 3 * 4 * small[0].flops / 24}
-    assert {row.num_trials for row in rows if row.num_samples} == {2}
+    assert {(row.kind, row.num_trials) for row in rows if row.num_samples} == {("few_shot", 3), ("from_scratch", 2)}
     assert all(row.num_pretrain_samples == 0 for row in scratch)
+    for row in (row for row in rows if (row.kind, row.source) == ("few_shot", "poisson")):
+        assert row.num_steps == (3 if row.learning_rate else 0)
+        steps = 6 + 2 * 3 + row.num_steps  # pre-training, trials, and none at the end where the weights were kept
+        assert row.flops == pytest.approx(steps * 4 * small[row.seed].flops / 24)
+
+
+def test_the_choice_not_to_train_counts_as_no_training(tmp_path):
+    def steps(**adapt) -> int:
+        tree = tiny.graph_study(adapt={"training": {**tiny.TRAINING, "num_steps": 3}, **adapt})
+        plan = plan_jobs(StudyRecipe.read(tree), tmp_path)
+        return sum(task.effort(plan.recipe).num_steps for task in plan.tasks.values())
+
+    assert steps() == steps(try_zero_shot=False)
+
+
+def test_weights_that_were_kept_cost_the_trials_alone(tmp_path):
+    tree = tiny.graph_study(seeds=[0], scaling=None, sources=tiny.graph_study()["sources"][:1])
+    tree["adapt"] |= {"learning_rates": [1.0, 10.0]}
+    rows = read_table(study(StudyRecipe.read(tree), out=tmp_path / "study") / "table.parquet")
+    before = next(row for row in rows if row.kind == "in_distribution")
+    kept = [row for row in rows if row.kind == "few_shot"]
+    zero_shot = {row.target: row.relative_l2 for row in rows if row.kind == "zero_shot"}
+    for row in kept:
+        assert (row.learning_rate, row.num_steps, row.num_trials) == (0, 0, 3)
+        assert row.relative_l2 == pytest.approx(zero_shot[row.target], rel=1e-6)
+        assert row.flops == pytest.approx(before.flops * (1 + 2 * 3 / 6))
+    assert len(kept) == 2
+    assert "fine-tuning kept the pre-trained weights" in page(tmp_path / "study").read_text()
 
 
 def test_subsets_and_weights_pair_fine_tuning_with_training_from_scratch(folder, rows):

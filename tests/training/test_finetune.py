@@ -19,12 +19,14 @@ from scifm.systems.poisson import Poisson
 from scifm.training.finetune import AdaptRecipe, finetune, from_scratch
 from scifm.training.loop import DivergedError
 from scifm.training.pool import DownstreamPool, downstream_pool
+from scifm.training.pretrain import pretrain
 
 module = importlib.import_module("scifm.training.finetune")  # the package's face hides it behind the function
 SHIFTED = Poisson().where(anisotropy=[5, 10])
-SETTINGS = {
+SETTINGS = {  # of what is trained; the choice not to train has tests of its own
     "num_samples": 8,
     "learning_rates": (1e-3, 1e-2),
+    "try_zero_shot": False,
     "training": {"num_steps": 6, "batch_size": 4, "log_every": 2, "checkpoint_every": 2, "accelerator": "cpu"},
 }
 both = pytest.mark.parametrize("adapt", [finetune, from_scratch])
@@ -293,3 +295,136 @@ def test_damaged_trials_are_a_clear_error(parent, pool, tmp_path):
     file.write_text("[{")
     with pytest.raises(RunError, match=r"trials\.json' cannot be read"):
         finetune(parent, pool, out=tmp_path, **SETTINGS)
+
+
+# --- not to train, as one of the choices ------------------------------------------------------------------------------
+
+CHOICE = {**SETTINGS, "try_zero_shot": True}
+HARMFUL = {**CHOICE, "num_samples": 4, "learning_rates": (1.0, 10.0)}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Run:
+    return pretrain(tiny.recipe(training={"num_steps": 60}), out=tmp_path_factory.mktemp("trained"))
+
+
+@pytest.fixture(scope="module")
+def familiar() -> DownstreamPool:
+    """Samples of the very system it was pre-trained on: little is left to learn from a few."""
+    return downstream_pool(Poisson().where(anisotropy=[1, 5]), grid=tiny.GRID, num_samples=8, seed=0)
+
+
+def test_where_training_hurts_the_pre_trained_weights_are_kept_and_that_is_said(trained, familiar, tmp_path):
+    events = []
+    run = finetune(trained, familiar, out=tmp_path, observe=lambda **event: events.append(event), **HARMFUL)
+    trials, outcome = run.read_json("trials.json"), run.read_json("outcome.json")
+    assert [trial["learning_rate"] for trial in trials] == [0, 1, 10]
+    assert trials[0]["relative_l2"] < min(trial["relative_l2"] for trial in trials[1:])
+    assert outcome.pop("seconds") > 0
+    assert outcome == {
+        "learning_rate": 0, "num_trials": 3, "num_steps": 0, "num_trainable": 0, "optimizer_bytes": 0,
+        "gradient_bytes": 0, "kept": "the pre-trained weights: no learning rate did better on the held-out samples",
+    }  # fmt: skip
+    before, after = (load_operator(r.path / "model") for r in (trained, run))
+    assert all(torch.equal(old, after.state_dict()[name]) for name, old in before.state_dict().items())
+    assert after.normalization == before.normalization
+    assert [event["event"] for event in run.metrics()] == ["kept"]
+    assert run.metrics()[0]["relative_l2"] == trials[0]["relative_l2"]
+    assert events[-1]["event"] == "kept"
+    assert run.is_complete
+    assert run.parent == trained.path.resolve()
+
+
+def test_its_score_is_that_of_the_held_out_samples_of_all_candidates(trained, familiar, tmp_path, monkeypatch):
+    scored, score = [], module.validation_error
+    monkeypatch.setattr(module, "validation_error", lambda o, batch: scored.append(batch) or score(o, batch))
+    run = finetune(trained, familiar, out=tmp_path, **HARMFUL)
+    assert len(scored) == 3
+    assert all(torch.equal(batch.inputs, scored[0].inputs) for batch in scored)
+    told = run.read_json("trials.json")[0]["relative_l2"]
+    assert told == pytest.approx(score(load_operator(trained.path / "model"), scored[0]), rel=1e-6)
+
+
+def test_where_training_helps_it_takes_place(parent, pool, tmp_path):
+    settings = {**CHOICE, "training": {**SETTINGS["training"], "num_steps": 30}}
+    run = finetune(parent, pool, out=tmp_path, **settings)
+    trials, outcome = run.read_json("trials.json"), run.read_json("outcome.json")
+    assert min(trial["relative_l2"] for trial in trials[1:]) < trials[0]["relative_l2"]
+    assert (outcome["learning_rate"], outcome["num_trials"], outcome["num_steps"]) == (1e-2, 3, 30)
+    assert "kept" not in outcome
+    plain = finetune(parent, pool, out=tmp_path, **{**settings, "try_zero_shot": False})
+    assert weights(plain) == weights(run), "the choice changes nothing where it is not taken"
+
+
+def test_a_tie_goes_to_the_pre_trained_weights(parent, pool, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "validation_error", lambda operator, batch: 0.5)
+    assert finetune(parent, pool, out=tmp_path, **CHOICE).read_json("outcome.json")["learning_rate"] == 0
+
+
+def test_where_every_learning_rate_diverges_they_are_kept(parent, pool, tmp_path):
+    wild = {"learning_rates": (1e30, 1e31), "training": {**SETTINGS["training"], "schedule": "constant"}}
+    run = finetune(parent, pool, out=tmp_path, **{**CHOICE, **wild})
+    assert [trial["relative_l2"] is None for trial in run.read_json("trials.json")] == [False, True, True]
+    assert run.read_json("outcome.json")["kept"] == "the pre-trained weights: every learning rate diverged"
+    assert run.metrics()[0]["reason"] == "every learning rate diverged"
+
+
+@pytest.mark.parametrize(
+    ("adapt", "changes"),
+    [
+        (finetune, {"learning_rates": (1.0,)}),
+        (finetune, {"try_zero_shot": False}),
+        (from_scratch, {}),
+        (from_scratch, {"try_zero_shot": False}),
+    ],
+)
+def test_it_is_not_tried_otherwise(adapt, changes, trained, familiar, tmp_path):
+    run = adapt(trained, familiar, out=tmp_path, **{**HARMFUL, **changes})
+    outcome, rates = run.read_json("outcome.json"), list(changes.get("learning_rates", (1.0, 10.0)))
+    assert outcome["num_trials"] == len(rates)
+    assert outcome["learning_rate"] in rates
+    assert outcome["num_steps"] == 6
+    assert run.config["try_zero_shot"] is (adapt is finetune and "try_zero_shot" not in changes)
+    if len(rates) > 1:
+        assert [trial["learning_rate"] for trial in run.read_json("trials.json")] == rates
+
+
+@pytest.mark.parametrize("stop", [("step", 3), ("step", 9), ("kept", 1)])
+def test_interrupted_it_keeps_the_same_and_says_it_once(stop, trained, familiar, tmp_path, monkeypatch):
+    straight, seen = finetune(trained, familiar, out=tmp_path / "a", **HARMFUL), []
+
+    def interrupt(**event) -> None:
+        seen.append(event["event"])
+        if event["event"] == stop[0] and seen.count(stop[0]) == stop[1]:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        finetune(trained, familiar, out=tmp_path / "b", observe=interrupt, **HARMFUL)
+    (run,) = map(Run, (tmp_path / "b").iterdir())
+    scored = run.read_json("trials.json")
+    assert scored == straight.read_json("trials.json")[: {3: 1, 9: 2, 1: 3}[stop[1]]]
+    again, score = [], module.validation_error
+    monkeypatch.setattr(module, "validation_error", lambda o, batch: again.append(batch) or score(o, batch))
+    resumed = finetune(trained, familiar, out=tmp_path / "b", **HARMFUL)
+    assert len(again) == 3 - len(scored)
+    assert weights(resumed) == weights(straight)
+    assert resumed.metrics() == straight.metrics()
+
+
+@pytest.mark.parametrize("method", ["low_rank", "affine"])
+def test_whatever_the_method_a_plain_operator_is_kept(method, trained, familiar, tmp_path):
+    run = finetune(trained, familiar, out=tmp_path, **HARMFUL, method=method)
+    assert run.read_json("outcome.json")["learning_rate"] == 0
+    before, after = (load_operator(r.path / "model").state_dict() for r in (trained, run))
+    assert list(before) == list(after)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_kept_weights_get_the_channels_the_samples_need(trained, tmp_path):
+    foreign = downstream_pool(Helmholtz(), grid=tiny.GRID, num_samples=6, seed=0)
+    run = finetune(trained, foreign, out=tmp_path, **HARMFUL)
+    assert run.read_json("outcome.json")["learning_rate"] == 0
+    assert {row["became"] for row in run.read_json("channels.json")} == {"reused", "added", "dropped"}
+    operator = load_operator(run.path / "model")
+    assert operator.signature == Helmholtz.signature
+    assert operator.predict(foreign.samples).targets.isfinite().all()

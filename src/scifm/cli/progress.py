@@ -54,6 +54,9 @@ class ProgressBar:
             self.progress.update(self.task, note=f"loss {event['loss']:.3g}")
         elif kind == "valid":
             self.progress.console.print(f"step {event['step']}: validation relative L2 {event['relative_l2']:.4f}")
+        elif kind == "kept":
+            score = f"held-out relative L2 {event['relative_l2']:.4f}"
+            self.progress.console.print(f"the pre-trained weights are kept ({score}): {event['reason']}")
         elif kind == "scored":
             samples = f" on {event['num_samples']} samples, seed {event['seed']}" if event["num_samples"] else ""
             name = event["kind"].replace("_", " ")

@@ -11,7 +11,7 @@ from scifm.errors import RunError
 from scifm.report import figures, tables
 from scifm.report.field_figure import fields_side_by_side, sample_error
 from scifm.report.records import Curve, Examples, RunRecord, StudyRecord, read_run, read_study
-from scifm.report.sentences import budget_sentence, headline, headline_count, remarks, run_headline
+from scifm.report.sentences import budget_sentence, headline, headline_count, remarks, run_headline, run_remarks
 from scifm.report.study_page import render_transfer_study
 from scifm.report.study_records import read_transfer_study
 from scifm.report.style import data_uri, to_svg
@@ -109,11 +109,13 @@ def render_study(record: StudyRecord) -> str:
         error_figure=_error_picture(groups, details.get("num_seeds")),
         field_figures=_field_pictures(record.examples),
         training_figures=_training_pictures(record),
+        nothing_trained=False,
         groups=groups,
         gains=tables.gains(groups),
         rows=record.rows,
         kind_names=KIND_NAMES,
-        budget=budget_sentence(groups),
+        budget=budget_sentence(groups, tried_zero_shot=details.get("tried_zero_shot") is True),
+        tried_zero_shot=details.get("tried_zero_shot") is True,
         learning_rates=_candidates(details, "learning_rates"),
         scratch_learning_rates=_candidates(details, "scratch_learning_rates"),
         num_test_samples=details.get("num_test_samples"),
@@ -135,13 +137,14 @@ def render_run(record: RunRecord) -> str:
         title=record.path.resolve().name,
         description=f"Fine-tuned from {record.parent.strip()}" if record.parent else None,
         headline=run_headline(record),
-        remarks=[] if record.status == "complete" else [f"The run is not complete; its status: {record.status}."],
+        remarks=run_remarks(record),
         warnings=[],
         tiles=_run_tiles(record),
         scores=scores,
         metrics=record.metrics,
         score_figure=_score_picture(record),
         training_figures=_curve_pictures(record),
+        nothing_trained=record.kept is not None,
         environment=environment_entries(record.environment),
         recipe=record.recipe,
     )
@@ -174,9 +177,12 @@ def _study_tiles(record: StudyRecord, groups: Sequence[Group]) -> list[Tile]:
 
 def _run_tiles(record: RunRecord) -> list[Tile]:
     curve = record.curve
+    status = Tile("Status", record.status.partition(":")[0])
+    if record.kept is not None:
+        return [status, Tile("Optimizer steps", "0", "the pre-trained weights were kept")]
     last = max((*curve.train_steps, *curve.valid_steps), default=None)
     return [
-        Tile("Status", record.status.partition(":")[0]),
+        status,
         Tile("Optimizer steps", count_text(last)),
         Tile("Last training loss", number_text(curve.losses[-1] if curve.losses else None)),
         Tile("Last validation error", number_text(curve.errors[-1] if curve.errors else None), "relative L2"),

@@ -138,6 +138,8 @@ class RunRecord:
     recipe: str
     metrics: Mapping[str, float] = field(default_factory=dict)
     """Mean over samples and channels of every numeric column of the scores."""
+    kept: str | None = None
+    """What fine-tuning kept and why, where nothing was trained."""
 
 
 def _is_number(value: Any) -> bool:
@@ -296,6 +298,13 @@ def _mean_metrics(rows: list[dict[str, Any]]) -> dict[str, float]:
     return {name: float(np.mean([row[name] for row in rows])) for name in complete}
 
 
+def _read_kept(path: Path) -> str | None:
+    told = (read_object(path) or {}).get("kept")
+    if told is not None and not isinstance(told, str):
+        raise unreadable(path, f"'kept' should be a text and is {told!r}", remedy=AGAIN)
+    return told
+
+
 def read_run(path: Path) -> RunRecord:
     """Read a single run folder: one that holds ``config.toml``.
 
@@ -320,4 +329,5 @@ def read_run(path: Path) -> RunRecord:
         environment=read_object(path / "environment.json"),
         recipe=read_text(path / "config.toml") or "",
         metrics=_mean_metrics(rows or []),
+        kept=_read_kept(path / "outcome.json"),
     )

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from scifm.report.records import RunRecord, Summary
 from scifm.report.tables import Group, count_text, gains, number_text, summarize_scores
 
-__all__ = ["budget_sentence", "headline", "headline_count", "remarks", "run_headline"]
+__all__ = ["budget_sentence", "headline", "headline_count", "remarks", "run_headline", "run_remarks"]
 
 
 def _known(errors: Mapping[int, float | None]) -> dict[int, float]:
@@ -125,29 +125,42 @@ def _overlap(groups: Sequence[Group], count: int) -> bool:
     return max(min(tuned.finite), min(scratch.finite)) <= min(max(tuned.finite), max(scratch.finite))
 
 
-def budget_sentence(groups: Sequence[Group]) -> str:
-    """Say whether both ways had the same optimizer steps and learning-rate trials, by what was recorded."""
+def budget_sentence(groups: Sequence[Group], *, tried_zero_shot: bool = False) -> str:
+    """Say whether both ways had the same optimizer steps and learning-rate trials, by what was recorded.
+
+    Where `tried_zero_shot`, one trial of fine-tuning was the pre-trained weights as they are. It took no training, so
+    it is told by itself and not compared.
+    """
     ways = {kind: [group for group in groups if group.kind == kind] for kind in ("few_shot", "from_scratch")}
     if not all(ways.values()):
         return "Whether fine-tuning and training from scratch had the same budget is not recorded."
 
     def spent(name: str) -> tuple[set[int], set[int]]:
         tuned, scratch = ({v for group in ways[kind] for v in getattr(group, name)} for kind in ways)
+        if tried_zero_shot:
+            tuned = {n - 1 for n in tuned} if name == "num_trials" else (tuned - {0} or tuned)
         return tuned, scratch
 
-    said = []
+    said, each = [], "each model trained" if tried_zero_shot else "each model"
     for name, noun in (("num_steps", "optimizer steps"), ("num_trials", "learning rates tried")):
         tuned, scratch = spent(name)
         if not tuned or not scratch:
             said.append(f"{noun}: not recorded")
         elif tuned == scratch and len(tuned) == 1:
-            said.append(f"{noun}: {count_text(tuned.pop())} for each model, both ways")
+            said.append(f"{noun}: {count_text(tuned.pop())} for {each}, both ways")
         else:
             told = [" or ".join(map(count_text, sorted(values))) for values in (tuned, scratch)]
             said.append(f"{noun}: {told[0]} fine-tuning, {told[1]} from scratch")
     same = all(spent(name)[0] == spent(name)[1] and spent(name)[0] for name in ("num_steps", "num_trials"))
     verdict = "The budgets are equal" if same else "The budgets are not shown to be equal"
-    return f"{verdict}: {'; '.join(said)}."
+    kept = _kept_sentence(ways["few_shot"]) if tried_zero_shot else ""
+    return f"{verdict}: {'; '.join(said)}.{kept}"
+
+
+def _kept_sentence(tuned: Sequence[Group]) -> str:
+    where = [count_text(group.num_samples) for group in tuned if 0 in group.learning_rates]
+    did = f"it did, for one seed or more, on {', '.join(where)} samples" if where else "it never did"
+    return f" Fine-tuning could also keep the pre-trained weights, at no step: {did}."
 
 
 def run_headline(record: RunRecord) -> str:
@@ -161,4 +174,16 @@ def run_headline(record: RunRecord) -> str:
         step = count_text(record.curve.valid_steps[-1])
         error = number_text(record.curve.errors[-1], digits=2)
         return f"{name} has a validation relative L2 error of {error} at step {step}; it holds no test scores."
+    if record.kept is not None:
+        return f"{name} kept the pre-trained weights; it holds no test scores."
     return f"{name} has recorded no error yet."
+
+
+def run_remarks(record: RunRecord) -> list[str]:
+    """Return what must be said beside the headline of a run: that it is not complete, or that nothing was trained."""
+    said = []
+    if record.status != "complete":
+        said.append(f"The run is not complete; its status: {record.status}.")
+    if record.kept is not None:
+        said.append(f"Nothing was trained. Fine-tuning kept {record.kept}.")
+    return said

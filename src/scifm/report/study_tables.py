@@ -331,5 +331,8 @@ def run_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Return every scored operator with its folder."""
     names = ("way", "source", "task", "size", "trained", "samples", "seed", "error", "rate")
     headers = (*names, "trials", "steps", "flops", "seconds", "run")
-    caption = "Every scored operator; “run” is its folder, relative to the study's."
+    caption = (
+        "Every scored operator; “run” is its folder, relative to the study's. A rate of 0: fine-tuning kept the "
+        "pre-trained weights, since no learning rate did better on the held-out samples."
+    )
     return Table("runs", caption, headers, tuple(map(_run_row, rows)), wordy=(0, 1, 2, 3, 4, 13))

@@ -176,11 +176,15 @@ class Adaptation:
     def effort(self, recipe: StudyRecipe) -> Effort:
         """Return what it takes, trials of learning rates included."""
         settings = self._settings(recipe)
-        trials = len(settings.learning_rates)
         batch = min(settings.training.batch_size, self.num_samples)
-        return Effort(
-            settings.training.num_steps * (trials + (trials > 1)), batch, keeps_weights=recipe.keep_weights == "all"
-        )
+        steps = self._steps_of_trials(settings) + settings.training.num_steps
+        return Effort(steps, batch, keeps_weights=recipe.keep_weights == "all")
+
+    @staticmethod
+    def _steps_of_trials(settings: AdaptRecipe) -> int:
+        """Return the steps of all trials; that of the pre-trained weights as they are takes none."""
+        trials = len(settings.learning_rates)
+        return settings.training.num_steps * trials if trials > 1 else 0
 
     def _settings(self, recipe: StudyRecipe) -> AdaptRecipe:
         return recipe.adapt.recipe(self.kind, self.num_samples, self.seed)
@@ -198,7 +202,8 @@ class Adaptation:
         test = draw_test(recipe, self.target.name, self.target.origin)
         told, effort = run.read_json("outcome.json"), self.effort(recipe)
         before = parent["rows"][0] if parent is not None else {}
-        scored = _scored(run, folder, test, "scores.parquet", num_trained=effort.num_steps * effort.batch_size)
+        steps = self._steps_of_trials(settings) + told["num_steps"]  # 0 in the end where the weights were kept
+        scored = _scored(run, folder, test, "scores.parquet", num_trained=steps * effort.batch_size)
         earlier = before.get("flops", 0.0)
         scored["flops"] = None if None in (scored["flops"], earlier) else scored["flops"] + earlier
         row = Row(

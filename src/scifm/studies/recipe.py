@@ -119,6 +119,7 @@ class AdaptConfig(Config):
     Args:
         learning_rates: candidates when fine-tuning.
         scratch_learning_rates: candidates from scratch, as many.
+        try_zero_shot: whether fine-tuning may keep the pre-trained weights, see `AdaptRecipe`; costs no training.
         held_out: share of the samples that scores the candidates.
         epochs: at least this many rounds over the samples.
         method: which weights fine-tuning trains, see `FinetuneMethod`; from scratch all do.
@@ -127,6 +128,7 @@ class AdaptConfig(Config):
 
     learning_rates: tuple[float, ...] = (3e-4, 1e-3)
     scratch_learning_rates: tuple[float, ...] = (3e-3, 1e-2)
+    try_zero_shot: bool = True
     held_out: float = Field(0.2, gt=0, lt=1)
     epochs: int = Field(0, ge=0)
     method: FinetuneMethod = FinetuneMethod()
@@ -146,6 +148,7 @@ class AdaptConfig(Config):
             num_samples=num_samples,
             seed=seed,
             learning_rates=self.learning_rates if kind == "few_shot" else self.scratch_learning_rates,
+            try_zero_shot=self.try_zero_shot,
             held_out=self.held_out,
             method=self.method if kind == "few_shot" else FinetuneMethod(),
             training=self.training.model_copy(update={"num_steps": steps}),

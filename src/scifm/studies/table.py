@@ -36,8 +36,8 @@ class Row:
         num_samples: downstream samples; 0 for the first two kinds.
         seed: of samples and first weights.
         method: what was trained in fine-tuning, ``all`` unless said otherwise; empty for the first two kinds.
-        learning_rate: the one chosen.
-        num_trials: learning rates tried.
+        learning_rate: the one chosen; 0 where fine-tuning kept the pre-trained weights.
+        num_trials: learning rates tried, the 0 of fine-tuning included.
         num_steps: optimizer steps of the scored operator's last training.
         relative_l2: mean relative L2 error over samples, frames and channels.
         relative_l2_median: their median.

@@ -275,6 +275,7 @@ class _Study:
             "num_seeds": len(r.seeds),
             "num_steps_adapt": r.adapt.training.num_steps,
             "learning_rates": list(r.adapt.learning_rates),
+            "tried_zero_shot": 0.0 in r.adapt.candidates,
             "scratch_learning_rates": list(r.scratch_learning_rates or r.adapt.learning_rates),
             "pretrain_system": r.pretrain.system.build().to_dict(),
             "downstream_system": r.downstream.build().to_dict(),

@@ -1,7 +1,8 @@
 """Adapting to a new system with few samples: fine-tuning, and training from scratch beside it under the same rules.
 
 Both choose their learning rate alike: every candidate trains on part of the downstream samples, the rest scores it, and
-the winner trains again on all of them. The test set plays no part. Trials are counted and recorded.
+the winner trains again on all of them. The test set plays no part. Trials are counted and recorded. Fine-tuning has one
+candidate more, a learning rate of 0: the pre-trained weights as they are.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from scifm.models.operator import Operator
 from scifm.models.surgery import fits, renamed, with_channels
 from scifm.runs import Run, write_json
 from scifm.systems.system import System
-from scifm.training.checkpoint import Checkpoint
+from scifm.training.checkpoint import Checkpoint, Position
 from scifm.training.loop import DivergedError, Observer, TrainingConfig, train, validation_error
 from scifm.training.methods import FinetuneMethod, finish, prepare
 from scifm.training.pool import DownstreamPool, downstream_pool, in_memory
@@ -53,6 +54,9 @@ class AdaptRecipe(Config):
         num_samples: downstream samples used; of a store of trajectories, whole trajectories.
         seed: which samples, their order, and first weights (from scratch).
         learning_rates: candidates, tried in turn.
+        try_zero_shot: whether fine-tuning may keep the pre-trained weights as they are, when no learning rate does
+            better on the held-out samples. Only where candidates are scored at all, with two learning rates or more;
+            from scratch it is of no account.
         held_out: share of the samples that scores the candidates.
         stride: of a store of trajectories, frames from input to target.
         rename: new name → name the operator knows, for channels that are only called otherwise.
@@ -63,6 +67,7 @@ class AdaptRecipe(Config):
     num_samples: int = Field(64, ge=2)
     seed: int = 0
     learning_rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3)
+    try_zero_shot: bool = True
     held_out: float = Field(0.2, gt=0, lt=1)
     stride: int = Field(1, ge=1)
     rename: dict[str, str] = Field(default_factory=dict)
@@ -75,6 +80,12 @@ class AdaptRecipe(Config):
         if not value or any(not 0 < rate < math.inf for rate in value):
             raise ValueError("give at least one positive learning rate")
         return value
+
+    @property
+    def candidates(self) -> tuple[float, ...]:
+        """The learning rates that are scored; first 0, no training, where that is among the choices."""
+        no_training = (0.0,) if self.try_zero_shot and len(self.learning_rates) > 1 else ()
+        return (*no_training, *self.learning_rates)  # first: of equal scores the first is chosen
 
 
 def finetune(
@@ -89,7 +100,8 @@ def finetune(
     """Fine-tune a pre-trained operator on downstream samples: all its weights, or those `recipe.method` names.
 
     Where the samples hold other fields or coefficients than the operator knows, it is given the channels it lacks;
-    ``channels.json`` in the run folder says what was reused, added and dropped.
+    ``channels.json`` in the run folder says what was reused, added and dropped. Where no learning rate does better on
+    the held-out samples, the weights are kept as they are, and ``outcome.json`` says so.
 
     Args:
         parent: a complete run, or the folder of a model.
@@ -156,7 +168,8 @@ def from_scratch(
             operator = load_operator(parent.path / "model")
         model = ModelConfig(network=operator.config, normalization=operator.normalization.kind)
     model = ModelConfig(network=model.resolve(), normalization=model.normalization)
-    whole = _recipe("from_scratch", recipe, settings).model_copy(update={"method": FinetuneMethod()})  # all there is
+    nothing_to_keep = {"method": FinetuneMethod(), "try_zero_shot": False}
+    whole = _recipe("from_scratch", recipe, settings).model_copy(update=nothing_to_keep)
     return _FromScratch(whole, observe, model).run_in(out, pool, parent)
 
 
@@ -246,8 +259,28 @@ class _Adaptation(abc.ABC):
                 "samples. Give smaller ones in learning_rates."
             )
         operator = self.fresh(self.samples)
+        told = self._train(operator, chosen["learning_rate"]) if chosen["learning_rate"] else self._keep(trials)
+        save_operator(operator, self.run.path / "model")
+        told = {"learning_rate": chosen["learning_rate"], "num_trials": len(trials), **told}
+        write_json(self.run.path / "outcome.json", {**told, "seconds": time.perf_counter() - started})
+        self.run.set_status("complete")
+
+    def _keep(self, trials: list[dict[str, Any]]) -> dict[str, Any]:
+        """Record that the operator stays as it is, the first of `trials`, and return what the outcome says of it."""
+        diverged = all(trial["relative_l2"] is None for trial in trials[1:])
+        why = "every learning rate diverged" if diverged else "no learning rate did better on the held-out samples"
+
+        def say(note: Observer) -> Position:
+            note(event="resumed", step=0)  # so that what an interrupted sitting said is not said twice
+            note(event="kept", step=0, relative_l2=trials[0]["relative_l2"], reason=why)
+            return Position(optimizer_bytes=0, gradient_bytes=0)
+
+        return {"kept": f"the pre-trained weights: {why}", **_told(recorded(self.run, say, self.observe), 0, 0)}
+
+    def _train(self, operator: Operator, rate: float) -> dict[str, Any]:
+        """Train on all samples, and return what the outcome says of it."""
         groups = prepare(operator, self.recipe.method, seed=self.recipe.seed)
-        config = self._training(chosen["learning_rate"])
+        config = self._training(rate)
         position = recorded(
             self.run,
             lambda note: train(
@@ -261,28 +294,15 @@ class _Adaptation(abc.ABC):
             self.observe,
         )
         finish(operator)
-        save_operator(operator, self.run.path / "model")
-        write_json(
-            self.run.path / "outcome.json",
-            {
-                "learning_rate": chosen["learning_rate"],
-                "num_trials": len(trials),
-                "num_steps": config.num_steps,
-                "num_trainable": sum(group.num_params for group in groups),
-                "optimizer_bytes": position.optimizer_bytes,
-                "gradient_bytes": position.gradient_bytes,
-                "seconds": time.perf_counter() - started,
-            },
-        )
-        self.run.set_status("complete")
+        return _told(position, config.num_steps, sum(group.num_params for group in groups))
 
     def _trials(self) -> list[dict[str, Any]]:
-        """Score every learning rate, going on behind those an interrupted sitting already scored."""
+        """Score every candidate, going on behind those an interrupted sitting already scored."""
         if len(self.recipe.learning_rates) == 1:
             return [{"learning_rate": self.recipe.learning_rates[0], "relative_l2": 0.0}]
         file = self.run.path / "trials.json"
         trials: list[dict[str, Any]] = self.run.read_json(file.name) if file.is_file() else []
-        for rate in self.recipe.learning_rates[len(trials) :]:
+        for rate in self.recipe.candidates[len(trials) :]:
             trials.append({"learning_rate": rate, "relative_l2": self._try(rate)})
             write_json(file, trials)
         return trials
@@ -291,14 +311,15 @@ class _Adaptation(abc.ABC):
         kept, held_out = split_validation(self.recipe.num_samples, self.recipe.held_out, seed=self.recipe.seed)
         part = self.pool.take(self.index[kept])
         operator = self.fresh(part)
-        groups = prepare(operator, self.recipe.method, seed=self.recipe.seed)
 
         def pass_on(**event: Any) -> None:
             if self.observe is not None and event["event"] == "step":
                 self.observe(**event)
 
         try:
-            train(operator, self._source(part), config=self._training(rate), groups=groups, observe=pass_on)
+            if rate > 0:
+                groups = prepare(operator, self.recipe.method, seed=self.recipe.seed)
+                train(operator, self._source(part), config=self._training(rate), groups=groups, observe=pass_on)
         except DivergedError:
             return None
         score = validation_error(operator, in_memory(self.pool.take(self.index[held_out]), _NUM_SCORED))
@@ -356,6 +377,11 @@ class _FromScratch(_Adaptation):
             raise DataError(f"From scratch on {self.recipe.num_samples} samples: {error}") from error
         settings = self.model.resolve().on(samples.grid)
         return build_operator(samples.signature, settings, normalization, seed=self.recipe.seed)
+
+
+def _told(position: Position, num_steps: int, num_trainable: int) -> dict[str, Any]:
+    sizes = {"optimizer_bytes": position.optimizer_bytes, "gradient_bytes": position.gradient_bytes}
+    return {"num_steps": num_steps, "num_trainable": num_trainable, **sizes}
 
 
 def _fit(samples: Batch | StoreSplit, homogeneities: tuple[Homogeneity, ...], kind: NormalizationKind) -> Normalization:
