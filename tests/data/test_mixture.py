@@ -96,6 +96,17 @@ def test_one_normalization_brings_every_system_to_the_sizes_its_own_would():
     assert max(sizes) < 4 * min(sizes)
 
 
+def test_a_system_of_a_mixture_is_measured_as_it_is_alone():
+    """What it lacks is zero and adds nothing; what it shares with another counts once."""
+    for others in ([0, 1], [1, 0], [0, 1, 2], [2, 1, 0]):
+        systems = [SYSTEMS[i] for i in others]
+        signature, joined = joined_signature(systems), joined_homogeneities(systems)
+        for system in systems:
+            batch = system.sample(5, GRID, torch.Generator().manual_seed(0), dtype=torch.float64)
+            for mine, ours in zip(system.homogeneities, joined, strict=True):
+                torch.testing.assert_close(ours.size(batch.aligned(signature)), mine.size(batch), rtol=1e-15, atol=0)
+
+
 def test_bad_mixtures_are_refused():
     with pytest.raises(ConfigError, match="at least one system"):
         MixtureStream([], GRID, batch_size=4, seed=0)

@@ -60,6 +60,17 @@ def test_homogeneous_brings_every_training_sample_to_one_size(name):
     assert all(float(s) == pytest.approx(1.0) or float(s) < 1e-6 for s in spread), spread
 
 
+@pytest.mark.parametrize("grid", [Grid.square(32), Grid((20, 36), (0.6, 2.0), (True, True))], ids=str)
+@pytest.mark.parametrize("ratio", [(0.05, 0.1), (1, 2), (2, 5), (10, 20)])
+def test_diffusion_and_velocity_stay_in_range_at_ratios_far_from_those_fitted_to(ratio, grid):
+    system = SYSTEMS["advection_diffusion"]()
+    batch = system.sample(256, grid, generator_for(0))
+    normalization = fit_normalization(batch, system.homogeneities)
+    far = system.where(advection_diffusion_ratio=list(ratio)).sample(256, grid, generator_for(1))
+    largest = [normalization.encode(samples).coefficients.abs().amax(0) for samples in (batch, far)]
+    assert (largest[1] < 3 * largest[0]).all(), largest
+
+
 def test_constant_is_the_same_for_all_samples():
     batch = draw("poisson")
     normalization = fit_normalization(batch, SYSTEMS["poisson"].homogeneities, kind="constant")
@@ -80,6 +91,13 @@ def test_a_coefficient_that_never_varies_is_divided_by_its_size():
 def test_unknown_kind_names_the_nearest():
     with pytest.raises(ConfigError, match="Did you mean 'homogeneous'"):
         fit_normalization(draw("poisson"), kind="homogenous")
+
+
+def test_joint_keeps_the_parts_of_the_gauge_it_takes():
+    batch = draw("advection_diffusion")
+    operator = SYSTEMS["advection_diffusion"].homogeneities[1]
+    (joint,) = fit_normalization(batch, (operator,), kind="joint").homogeneities
+    assert joint == operator
 
 
 def test_joint_needs_a_declared_scaling():

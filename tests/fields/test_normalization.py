@@ -67,6 +67,59 @@ def test_what_is_declared_is_true_of_the_equation(name):
         assert float(residual.max()) < 1e-9, homogeneity
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("extent", [(1.0, 1.0), (0.7, 3.1)])
+def test_an_operator_in_other_units_is_the_same_to_the_network_bit_by_bit(extent, dtype):
+    """K and v times s, u over s: powers of two leave no rounding to hide behind."""
+    system = SYSTEMS["advection_diffusion"]()
+    batch = system.sample(6, Grid((12, 10), extent, (True, True)), generator_for(1), dtype=dtype)
+    normalization = fit_normalization(batch, system.homogeneities)
+    factors = 2.0 ** torch.tensor([-9, -4, -1, 0, 3, 8], dtype=dtype)
+    problem = scaled(batch, system.homogeneities[1], factors)
+    assert torch.equal(problem.coefficients, batch.coefficients * factors[:, None])
+    before, after = normalization.encode(batch), normalization.encode(problem)
+    assert torch.equal(after.inputs, before.inputs)
+    assert torch.equal(after.coefficients, before.coefficients)
+    answer = torch.randn(batch.require_targets().shape, generator=torch.Generator().manual_seed(0), dtype=dtype)
+    assert torch.equal(after.decode(answer) * factors.view(6, 1, 1, 1, 1), before.decode(answer))
+
+
+def test_lengths_in_other_units_are_the_same_to_the_network():
+    """A box twice as long with 4 K and 2 v has the same waves: what is encoded differs by constants only."""
+    system, batch = SYSTEMS["advection_diffusion"](), SAMPLES["advection_diffusion"]
+    units = torch.tensor([4.0, 4.0, 4.0, 2.0, 2.0], dtype=torch.float64)
+    grid = Grid(GRID.num_points, tuple(2 * side for side in GRID.extent), GRID.periodic)
+    longer = replace(batch, grid=grid, coefficients=batch.coefficients * units)
+    encoded, again = (fit_normalization(b, system.homogeneities).encode(b) for b in (batch, longer))
+    torch.testing.assert_close(again.coefficients, encoded.coefficients, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(again.output_scale, encoded.output_scale, rtol=1e-12, atol=0)
+
+
+def test_a_normalization_saved_before_transport_was_counted_is_read_as_it_was():
+    """The file tells the measure, so an operator keeps the numbers that its weights were trained with."""
+    names = ("diffusion_xx", "diffusion_yy", "diffusion_xy", "velocity_x", "velocity_y")
+    entries = {
+        "kind": "homogeneous",
+        "homogeneities": [
+            {"exponents": {"forcing": 1.0, "solution": 1.0}, "gauge": ["forcing"], "measure": "rms"},
+            {
+                "exponents": {**dict.fromkeys(names, 1.0), "solution": -1.0},
+                "gauge": list(names[:3]),
+                "measure": "geometric_mean",
+            },
+        ],
+        "gauge_sizes": [0.25, 0.5],
+        "input_shift": [0.0], "input_scale": [1.0], "coefficient_shift": [0.0] * 5, "coefficient_scale": [1.0] * 5,
+        "output_shift": [0.0], "output_scale": [1.0],
+    }  # fmt: skip
+    normalization = Normalization.from_dict(entries)
+    assert normalization.to_dict() == entries
+    batch = SAMPLES["advection_diffusion"]
+    xx, yy, xy = (batch.coefficient(name) for name in names[:3])
+    factor = (xx * yy - xy**2).sqrt()[:, None] / 0.5
+    torch.testing.assert_close(normalization.encode(batch).coefficients, batch.coefficients / factor)
+
+
 def small(num_samples: int = 2) -> Batch:
     signature = Signature(("f", "g"), ("a",), ("u",))
     inputs = torch.arange(1.0, 1 + num_samples * 8).view(num_samples, 1, 2, 2, 2)
@@ -129,9 +182,10 @@ def test_precision_of_the_batch_is_kept(dtype):
     assert encoded.inputs.dtype == encoded.coefficients.dtype == encoded.output_scale.dtype == dtype
 
 
+@pytest.mark.parametrize("name", SYSTEMS)
 @pytest.mark.parametrize("kind", ["homogeneous", "joint", "constant"])
-def test_goes_round_through_plain_values(kind):
-    normalization = fit_normalization(SAMPLES["poisson"], SYSTEMS["poisson"].homogeneities, kind=kind)
+def test_goes_round_through_plain_values(kind, name):
+    normalization = fit_normalization(SAMPLES[name], SYSTEMS[name].homogeneities, kind=kind)
     assert Normalization.from_dict(normalization.to_dict()) == normalization
 
 

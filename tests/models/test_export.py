@@ -5,6 +5,7 @@ import importlib
 import json
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from scifm.models.export_formats import EXPORT_FORMATS
 from scifm.models.fno import FNO, FNOConfig
 from scifm.models.hub import save_operator
 from scifm.models.operator import Operator, OperatorConfig
+from scifm.systems.advection_diffusion import AdvectionDiffusion
 from scifm.systems.poisson import Poisson
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "export.md"
@@ -68,6 +70,21 @@ def test_a_file_answers_on_any_grid_and_batch(operator, exported, space, batch_s
     assert difference(found, wanted) < 1e-5
     program = torch.export.load(exported / "torch-export" / "operator.pt2").module()
     assert difference(program(inputs, coefficients).detach().numpy(), wanted) < 1e-5
+
+
+@pytest.mark.parametrize("to", EXPORT_FORMATS)
+def test_a_file_measures_transport_by_the_box_it_was_made_for(to, tmp_path):
+    box = Grid((12, 16), (0.5, 1.5), (True, True))
+    problems = AdvectionDiffusion().sample(8, box, torch.Generator().manual_seed(0))
+    normalization = fit_normalization(problems, AdvectionDiffusion.homogeneities)
+    torch.manual_seed(0)
+    operator = FNO(problems.signature, FNOConfig(**tiny.NETWORK), normalization=normalization)
+    (file,) = export_operator(operator, tmp_path, to=to, grid=box)
+    wanted = operator.predict(problems).require_targets()[:, 0]
+    found = EXPORT_FORMATS[to].load(file.path)(problems.inputs[:, 0], problems.coefficients)
+    assert difference(found.detach().numpy(), wanted) < 1e-5
+    elsewhere = replace(problems, grid=Grid(box.num_points, (1.0, 1.0), box.periodic))
+    assert difference(found.detach().numpy(), operator.predict(elsewhere).require_targets()[:, 0]) > 1e-3
 
 
 def test_the_files_tell_what_they_are(operator, exported, tmp_path):

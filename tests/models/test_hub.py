@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from scifm.models.fno import FNO, FNOConfig
 from scifm.models.hub import FILES, digest, holds_operator, load_operator, save_operator
 from scifm.models.operator import Operator
 from scifm.models.sizes import fno_of_size
+from scifm.systems.advection_diffusion import AdvectionDiffusion
 from scifm.systems.poisson import Poisson
 
 
@@ -38,6 +40,23 @@ def test_a_saved_operator_comes_back_bit_for_bit(operator, saved):
     save_operator(again, saved.parent / "again")
     for name in FILES:
         assert (saved / name).read_bytes() == (saved.parent / "again" / name).read_bytes()
+
+
+@pytest.mark.parametrize("measured", ["now", "before"])
+def test_an_operator_keeps_the_measure_it_was_saved_with(measured, tmp_path):
+    """Before, advection–diffusion was measured by its diffusion alone."""
+    forcing, scaling = AdvectionDiffusion.homogeneities
+    if measured == "before":
+        scaling = replace(scaling.parts[0], exponents=scaling.exponents)
+    batch = AdvectionDiffusion().sample(4, tiny.GRID, torch.Generator().manual_seed(0))
+    normalization = fit_normalization(batch, (forcing, scaling))
+    operator = FNO(batch.signature, FNOConfig(**tiny.NETWORK), normalization=normalization)
+    save_operator(operator, tmp_path)
+    told = json.loads((tmp_path / "normalization.json").read_text())["homogeneities"][1]
+    assert told["measure"] == {"now": "sum", "before": "geometric_mean"}[measured]
+    again = load_operator(tmp_path)
+    assert again.normalization == normalization
+    assert torch.equal(again(batch).require_targets(), operator(batch).require_targets())
 
 
 def test_double_precision_weights_are_not_rounded(operator, saved):
@@ -106,6 +125,7 @@ def test_a_config_that_is_no_text_is_a_clear_error(saved):
         ("normalization", "input_scale", [0.0]),
         ("normalization", "gauge_sizes", []),
         ("normalization", "homogeneities", [{"exponents": [], "gauge": [], "measure": "rms"}]),
+        ("normalization", "homogeneities", [{"exponents": {"f": 1}, "gauge": ["f"], "measure": "loudness"}] * 2),
     ],
 )
 def test_a_config_that_does_not_fit_is_a_clear_error(saved, table, key, value):

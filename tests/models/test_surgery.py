@@ -16,6 +16,7 @@ from scifm.fields.normalization import Normalization
 from scifm.models.fno import FNO, FNOConfig
 from scifm.models.operator import Operator
 from scifm.models.surgery import fits, renamed, with_channels
+from scifm.systems.advection_diffusion import AdvectionDiffusion
 from scifm.systems.poisson import Poisson
 
 OLD = Signature(("f", "g"), ("a", "b"), ("u", "v"))
@@ -121,6 +122,18 @@ def test_a_renamed_operator_answers_as_before():
     expected = operator.predict(samples).targets
     names = {"source": "forcing", "k": "diffusion_xx", "temperature": "solution"}
     new = Signature(("source",), ("k", "diffusion_yy", "diffusion_xy"), ("temperature",))
+    assert renamed(operator, names).signature == new
+    assert torch.equal(operator.predict(replace(samples, signature=new)).targets, expected)
+
+
+def test_a_renamed_operator_measures_each_part_of_a_sum_under_its_new_names():
+    system = AdvectionDiffusion()
+    samples = system.sample(4, tiny.GRID, torch.Generator().manual_seed(0))
+    normalization = fit_normalization(samples, system.homogeneities)
+    operator = FNO(samples.signature, FNOConfig(**tiny.NETWORK), normalization=normalization)
+    expected = operator.predict(samples).targets
+    names = {"k": "diffusion_xx", "wind_x": "velocity_x", "wind_y": "velocity_y"}
+    new = Signature(("forcing",), ("k", "diffusion_yy", "diffusion_xy", "wind_x", "wind_y"), ("solution",))
     assert renamed(operator, names).signature == new
     assert torch.equal(operator.predict(replace(samples, signature=new)).targets, expected)
 

@@ -98,7 +98,7 @@ def _joined(homogeneities: tuple[Homogeneity, ...]) -> Homogeneity:
     def join(a: Homogeneity, b: Homogeneity) -> Homogeneity:
         names = dict.fromkeys([*dict(a.exponents), *dict(b.exponents)])
         total = tuple((n, a.exponent(n) + b.exponent(n)) for n in names)
-        return Homogeneity(total, a.gauge, a.measure)
+        return replace(a, exponents=total)
 
     return reduce(join, homogeneities)
 

@@ -5,20 +5,27 @@ A system declares them; normalization uses them to bring every sample to one siz
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from scifm.errors import SignatureError
+from scifm.errors import SignatureError, suggest
 from scifm.fields.batch import Batch
 
 __all__ = ["Homogeneity"]
 
-Measure = Literal["rms", "value", "geometric_mean", "sum"]
-_NUM_NAMES = {"rms": 1, "value": 1, "geometric_mean": 3, "sum": 0}
+Measure = Literal["rms", "value", "geometric_mean", "transport", "sum"]
+_TAKES = {
+    "rms": (1, "one input field"),
+    "value": (1, "one coefficient"),
+    "geometric_mean": (3, "the entries (xx, yy, xy) of a symmetric tensor in two dimensions"),
+    "transport": (2, "the entries (x, y) of a velocity in two dimensions"),
+    "sum": (0, "no name, its parts have their own"),
+}
 
 
 @dataclass(frozen=True)
@@ -29,13 +36,14 @@ class Homogeneity:
         exponents: pairs (name of a field or coefficient, exponent); names left out are unchanged.
         gauge: the quantities whose size stands for the whole group, each with exponent 1.
         measure: how their size is taken: ``rms`` of one input field; the ``value`` of one coefficient; the
-            ``geometric_mean`` of the eigenvalues of the symmetric tensor with entries (xx, yy, xy); the ``sum`` of the
-            sizes of `parts`.
-        parts: for ``sum``: the same scaling as several systems tell it. In a mixture the coefficients a system lacks
-            are zero, and so is the size of the others' parts.
+            ``geometric_mean`` of the eigenvalues of the symmetric tensor with entries (xx, yy, xy); the ``transport``
+            |v|·L/2π of the velocity with entries (x, y), L the geometric mean of the sides of the box, which has the
+            unit L²/T of a diffusion and is what balances it in the longest wave; the ``sum`` of the sizes of `parts`.
+        parts: for ``sum``: the same scaling with other gauges: of the terms of one equation, or of several systems. In
+            a mixture the coefficients a system lacks are zero, and so is the size of the others' parts.
 
     Raises:
-        SignatureError: if the gauge does not fit its measure or does not scale with exponent 1.
+        SignatureError: if the measure is unknown, or a gauge does not fit it or does not scale with exponent 1.
 
     Example:
         −∇·(K∇u) = f is linear in f: ``Homogeneity((("forcing", 1), ("solution", 1)), ("forcing",), "rms")``.
@@ -48,16 +56,22 @@ class Homogeneity:
 
     def __post_init__(self) -> None:
         powers = dict(self.exponents)
-        if len(self.gauge) != _NUM_NAMES.get(self.measure):
-            raise SignatureError(f"The measure '{self.measure}' does not fit the gauge {self.gauge}.")
-        if any(powers.get(name) != 1 for name in self.gauge):
-            raise SignatureError(f"Every gauge name needs exponent 1; got gauge {self.gauge} in {self.exponents}.")
+        if self.measure not in _TAKES:
+            raise SignatureError(f"Measure of a homogeneity: {suggest(str(self.measure), _TAKES)}")
+        num_names, takes = _TAKES[self.measure]
+        if len(self.gauge) != num_names:
+            raise SignatureError(f"The measure '{self.measure}' does not fit the gauge {self.gauge}: it takes {takes}.")
         if (self.measure == "sum") != bool(self.parts):
             raise SignatureError("The measure 'sum' needs parts, and only it has them.")
+        for gauge in (part.gauge for part in self._terms()):
+            if any(powers.get(name) != 1 for name in gauge):
+                raise SignatureError(f"Every gauge name needs exponent 1; got gauge {gauge} in {self.exponents}.")
 
     @classmethod
     def joined(cls, members: Sequence[Homogeneity]) -> Homogeneity:
         """Return the scaling that acts on each of several systems as its own member does.
+
+        Its size is the sum of the members', in which a measure of a gauge that several of them share counts once.
 
         Raises:
             SignatureError: if two members scale one quantity differently.
@@ -71,22 +85,49 @@ class Homogeneity:
                 raise SignatureError(
                     f"Cannot join scalings that multiply '{name}' by different powers, {exponents[name]} and {power}."
                 )
-        return cls(tuple(exponents.items()), (), "sum", tuple(distinct))
+        terms: dict[tuple[tuple[str, ...], str], Homogeneity] = {}
+        for term in (term for member in distinct for term in member._terms()):
+            terms.setdefault((term.gauge, term.measure), term)
+        first, *others = terms.values()
+        if not others:
+            return replace(first, exponents=tuple(exponents.items()))
+        return cls(tuple(exponents.items()), (), "sum", (first, *others))
+
+    def _terms(self) -> tuple[Homogeneity, ...]:
+        """Return what the size is the sum of, itself if it is no sum."""
+        return tuple(term for part in self.parts for term in part._terms()) if self.parts else (self,)
 
     def exponent(self, name: str) -> float:
         """Return the power of s that multiplies a quantity; 0 for names left out."""
         return dict(self.exponents).get(name, 0.0)
 
     def size(self, batch: Batch) -> Tensor:
-        """Return the positive size of each sample's gauge, ``(batch,)``."""
+        """Return the positive size of each sample's gauge, ``(batch,)``.
+
+        Raises:
+            SignatureError: if the batch lacks a name of the gauge, or its box has not the dimensions of the measure.
+        """
         if self.measure == "rms":
             return batch.field(self.gauge[0]).flatten(1).square().mean(1).sqrt()
         if self.measure == "value":
             return batch.coefficient(self.gauge[0])
+        if self.measure == "transport":
+            return self._transport(batch)
         if self.measure == "sum":
             return torch.stack([part.size(batch) for part in self.parts]).sum(0)
         xx, yy, xy = (batch.coefficient(name) for name in self.gauge)
         return (xx * yy - xy.square()).sqrt()
+
+    def _transport(self, batch: Batch) -> Tensor:
+        sides = batch.grid.extent
+        if len(sides) != len(self.gauge):
+            raise SignatureError(
+                f"The measure 'transport' of {self.gauge} is for boxes of {len(self.gauge)} dimensions; this one has "
+                f"{len(sides)}."
+            )
+        velocity = torch.stack([batch.coefficient(name) for name in self.gauge], dim=1)
+        length: float = math.prod(side ** (1 / len(sides)) for side in sides)
+        return torch.linalg.vector_norm(velocity, dim=1) * (length / (2 * math.pi))
 
     def to_dict(self) -> dict[str, Any]:
         exponents = {name: float(power) for name, power in self.exponents}

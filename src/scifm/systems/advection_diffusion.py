@@ -26,7 +26,9 @@ Knobs
     angle, direction            [rad], 0–2π: of K and of v
 
 Dimensionless groups
-    advection_diffusion_ratio; anisotropy; angle between K and v; width of the forcing over the side, 1/32.
+    advection_diffusion_ratio; anisotropy; angle between K and v; width of the forcing over the side, 1/32. The size of
+    K and v together only scales u (see `homogeneities`). It is taken as √det K + |v| L/2π, L the geometric mean of the
+    sides: in units of this sum both are bounded at every ratio, in units of √det K alone v would span decades.
 
 How the ratio is met
     Write s = λ/(1 − λ), D(k) = k·Kk and a(k) = v·k for λ-free K and v. Diffusion and advection of a mode are in
@@ -93,6 +95,9 @@ __all__ = ["AdvectionDiffusion"]
 _RATIO_MODES = ("measured", "calibrated")
 _NUM_CALIBRATION_PROBLEMS = 512
 _KNOBS = ("advection_diffusion_ratio", "anisotropy", "angle", "direction")
+_DIFFUSION = ("diffusion_xx", "diffusion_yy", "diffusion_xy")
+_VELOCITY = ("velocity_x", "velocity_y")
+_OPERATOR_SCALING = (*((name, 1) for name in (*_DIFFUSION, *_VELOCITY)), ("solution", -1))
 
 
 @dataclass(frozen=True)
@@ -125,22 +130,19 @@ class AdvectionDiffusion(PeriodicElliptic):
     zero_mean: ClassVar[bool] = True
     signature: ClassVar[Signature] = Signature(
         inputs=("forcing",),
-        coefficients=("diffusion_xx", "diffusion_yy", "diffusion_xy", "velocity_x", "velocity_y"),
+        coefficients=(*_DIFFUSION, *_VELOCITY),
         outputs=("solution",),
     )
     homogeneities: ClassVar[tuple[Homogeneity, ...]] = (
         Homogeneity((("forcing", 1), ("solution", 1)), gauge=("forcing",), measure="rms"),
         Homogeneity(
-            (
-                ("diffusion_xx", 1),
-                ("diffusion_yy", 1),
-                ("diffusion_xy", 1),
-                ("velocity_x", 1),
-                ("velocity_y", 1),
-                ("solution", -1),
+            _OPERATOR_SCALING,
+            gauge=(),
+            measure="sum",
+            parts=(
+                Homogeneity(_OPERATOR_SCALING, gauge=_DIFFUSION, measure="geometric_mean"),
+                Homogeneity(_OPERATOR_SCALING, gauge=_VELOCITY, measure="transport"),
             ),
-            gauge=("diffusion_xx", "diffusion_yy", "diffusion_xy"),
-            measure="geometric_mean",
         ),
     )
 
