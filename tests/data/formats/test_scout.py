@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import h5py
@@ -115,3 +116,24 @@ def test_it_ends_with_its_process(sound):
     code += "; print(scout._scout.process.pid)"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not Path(f"/proc/{int(told.stdout)}").exists()
+
+
+def test_it_ends_though_it_hangs_and_its_process_is_gone(endless):
+    """The process that asked is killed while it waits; an alarm ends the scout."""
+    code = f"""
+import os, signal, threading
+from pathlib import Path
+from scifm.data.formats import scout
+scout.LONGEST = 1.0
+print(scout._scout._running().pid, flush=True)
+threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGKILL)).start()
+scout.require_sound(Path({str(endless)!r}))
+"""
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert told.returncode == -signal.SIGKILL
+    process = Path(f"/proc/{int(told.stdout)}")
+    assert process.exists(), "it is still in the library"
+    deadline = time.monotonic() + 20
+    while process.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)

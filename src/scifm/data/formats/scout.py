@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import atexit
 import json
+import math
 import os
 import resource
 import select
+import signal
 import subprocess
 import sys
 import threading
@@ -72,7 +74,7 @@ class _Scout:
         assert process.stdin is not None
         assert process.stdout is not None
         with suppress(BrokenPipeError):  # then it has ended, and that is what is read
-            process.stdin.write(json.dumps(name).encode() + b"\n")
+            process.stdin.write(json.dumps([name, LONGEST]).encode() + b"\n")
             process.stdin.flush()
         answer = _SIGN
         while answer == _SIGN:
@@ -124,7 +126,7 @@ def require_sound(path: Path) -> None:
         )
 
 
-def _walk(name: str) -> None:
+def _walk(name: str, longest: float) -> None:
     import h5py
 
     with h5py.File(name, "r") as file:
@@ -134,7 +136,7 @@ def _walk(name: str) -> None:
             node = pending.pop()
             _read_about(node)
             if len(seen) % _SIGN_EVERY == 0:
-                print(flush=True)
+                _give_sign(longest)
             for key in list(node) if isinstance(node, h5py.Group) else ():
                 if isinstance(node.get(key, getlink=True), h5py.HardLink):
                     child = node[key]
@@ -160,13 +162,23 @@ def _serve() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (_ADDRESS_SPACE, _ADDRESS_SPACE))
     import h5py  # noqa: F401 - before memory is looked at
 
-    print(flush=True)
+    _give_sign(LONGEST)
     first = _most_memory()
+    signal.alarm(0)
     for line in sys.stdin.buffer:
+        name, longest = json.loads(line)
         before = _most_memory()
+        _give_sign(longest)
         with suppress(Exception):
-            _walk(json.loads(line))
+            _walk(name, longest)
+        signal.alarm(0)
         print(_most_memory() - before, _most_memory() - first, flush=True)
+
+
+def _give_sign(longest: float) -> None:
+    """Say that it goes on; a scout that does not for long ends itself, in case nobody is there any more to end it."""
+    signal.alarm(2 * math.ceil(longest))
+    print(flush=True)
 
 
 def _most_memory() -> int:
