@@ -107,7 +107,7 @@ def spoil_json(path: Path, dice: random.Random) -> None:
     else:
         try:
             path.write_text(json.dumps(spoil_tree(json.loads(path.read_text()), dice)))
-        except RecursionError:  # deeper than json can tell
+        except (RecursionError, ValueError):  # deeper than json can tell, or a ring
             path.write_text('{"a":' * 5000)
 
 
@@ -188,7 +188,7 @@ def _replace_array(file: h5py.File, name: str, dice: random.Random) -> None:
     if way < 3:  # declared, never written
         longer = list(shape)
         longer[dice.randrange(len(shape))] = dice.choice((10**6, 10**9, 2**40, 2**62))
-        file.create_dataset(name, tuple(longer), dice.choice(("f4", "f8")), chunks=(1,) * len(longer))
+        file.create_dataset(name, [max(1, n) for n in longer], dice.choice(("f4", "f8")), chunks=(1,) * len(longer))
     elif way == 3:
         file.create_dataset(name, tuple(dice.choice((1, 3, 2**33)) for _ in shape), "f4", chunks=(1,) * len(shape))
     elif way == 4:

@@ -45,6 +45,8 @@ class Signature:
     evolves: bool = False
 
     def __post_init__(self) -> None:
+        if self.num_spatial_dims not in (1, 2, 3):
+            raise SignatureError(f"num_spatial_dims must be 1, 2 or 3; got {self.num_spatial_dims}.")
         if not self.inputs or not self.outputs:
             raise SignatureError(f"A signature needs at least one input and one output field; got {self}.")
         answers = [name for name in self.outputs if name not in self.state]
