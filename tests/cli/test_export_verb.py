@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 
 import tiny
+from scifm.data.normalize import fit_normalization
+from scifm.fields.grid import Grid
+from scifm.fields.seeds import generator_for
+from scifm.models.fno import FNOConfig
+from scifm.models.hub import save_operator
 from scifm.runs import Run
+from scifm.systems.advection_diffusion import AdvectionDiffusion
+from scifm.training.pretrain import build_operator
 
 
 @pytest.fixture(scope="module")
@@ -45,3 +52,23 @@ def test_bad_input(scifm, run, tmp_path):
     (lost.path / "model").symlink_to(run.path / "model")
     lost.set_status("complete")
     assert "give --num-points" in scifm("export", lost.path, "--to", "torch-export").told
+
+
+def test_the_box_is_asked_for_where_it_enters_and_is_that_of_the_last_training(scifm, tmp_path):
+    system = AdvectionDiffusion()
+    batch = system.sample(16, Grid.square(16, extent=3.0), generator_for(0, "box"))
+    normalization = fit_normalization(batch, system.homogeneities)
+    assert normalization.depends_on_box
+    operator = build_operator(system.signature, FNOConfig(**tiny.NETWORK), normalization, seed=0)
+    lost = Run.prepare(tmp_path, "lost", {"kind": "from_scratch"})
+    told = Run.prepare(tmp_path, "told", {"kind": "finetune", "downstream": {"grid": batch.grid.to_dict()}})
+    for run in (lost, told):
+        save_operator(operator, run.path / "model")
+        run.set_status("complete")
+    words = ["--to", "torch-export", "--num-points", 16]
+    assert "give --extent" in scifm("export", lost.path, *words).told
+    extents = []
+    for run, more in ((lost, ["--extent", 3]), (told, [])):
+        assert scifm("export", run.path, *words, *more).status == 0
+        extents.append(json.loads((run.path / "export" / "export.json").read_text())["extent"])
+    assert extents == [[3.0, 3.0], [3.0, 3.0]]

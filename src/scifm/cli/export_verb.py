@@ -15,6 +15,7 @@ from scifm.errors import ConfigError
 if TYPE_CHECKING:
     from scifm.fields.grid import Grid
     from scifm.models.export import ExportedFile
+    from scifm.models.operator import Operator
     from scifm.runs import Run
 
 __all__ = ["export"]
@@ -29,6 +30,9 @@ def export(
         typer.Option(
             help="Points a side of a grid to check the file on; repeatable. Default: the run's, and 3/2 of it."
         ),
+    ] = None,
+    extent: Annotated[
+        float | None, typer.Option(help="Length of a side of the box, where the run does not tell it.")
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the file; default: RUN/export.")] = None,
     as_json: AsJson = False,
@@ -47,7 +51,7 @@ def export(
     opened.require_complete()
     operator = load_operator(run / "model")
     dims = operator.signature.num_spatial_dims
-    grid = _grid_of(opened, dims, num_points or [])
+    grid = _grid_of(opened, operator, num_points or [], extent)
     asked = [(n,) * dims for n in num_points] if num_points else [grid.num_points, _finer(grid.num_points)]
     folder = out or run / "export"
     files = export_operator(operator, folder, to=to, grid=grid, num_points=asked)
@@ -62,24 +66,28 @@ def _finer(num_points: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(3 * n // 2 for n in num_points)
 
 
-def _grid_of(run: Run, num_spatial_dims: int, num_points: list[int]) -> Grid:
-    """Return the grid of the pre-training behind a run; where none tells it, a periodic unit box."""
-    from scifm.config import build_config
-    from scifm.data.store import Store
+def _grid_of(run: Run, operator: Operator, num_points: list[int], extent: float | None) -> Grid:
+    """Return the grid a run was trained on; where it does not tell, the one that is given."""
     from scifm.fields.grid import Grid
     from scifm.runs import Run
-    from scifm.training.pretrain import PretrainRecipe
+    from scifm.training.finetune import grid_of_run
 
     if any(n < 2 for n in num_points):
         raise ConfigError(f"--num-points must be at least 2; got {min(num_points)}.")
-    while run.parent is not None:
-        run = Run.open(run.parent)
-    if "data" in run.config:
-        data = build_config(PretrainRecipe, run.config, source=f"'{run.path}'").data
-        return Store.open(data.store).grid if data.store is not None else data.grid(num_spatial_dims)
+    told = run
+    while not {"downstream", "data"} & told.config.keys() and told.parent is not None:
+        told = Run.open(told.parent)
+    if {"downstream", "data"} & told.config.keys():
+        return grid_of_run(told)
     if not num_points:
         raise ConfigError(f"The run '{run.path}' does not tell its grid: give --num-points, the points a side.")
-    return Grid.square(num_points[0], num_spatial_dims=num_spatial_dims)
+    if extent is None and operator.normalization.depends_on_box:
+        raise ConfigError(
+            f"The run '{run.path}' does not tell its box, whose sides enter the normalization of its operator: give "
+            "--extent, the length of a side."
+        )
+    dims = operator.signature.num_spatial_dims
+    return Grid.square(num_points[0], extent=extent or 1.0, num_spatial_dims=dims)
 
 
 def _tell(files: list[ExportedFile]) -> None:

@@ -97,6 +97,11 @@ class Homogeneity:
         """Return what the size is the sum of, itself if it is no sum."""
         return tuple(term for part in self.parts for term in part._terms()) if self.parts else (self,)
 
+    @property
+    def depends_on_box(self) -> bool:
+        """Whether the sides of the box enter its size."""
+        return any(term.measure == "transport" for term in self._terms())
+
     def exponent(self, name: str) -> float:
         """Return the power of s that multiplies a quantity; 0 for names left out."""
         return dict(self.exponents).get(name, 0.0)

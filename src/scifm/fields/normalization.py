@@ -86,6 +86,11 @@ class Normalization:
         if not all(0 < d < float("inf") for d in divisors):
             raise ConfigError(f"Every divisor of a normalization must be positive and finite; got {divisors}.")
 
+    @property
+    def depends_on_box(self) -> bool:
+        """Whether the sides of the box enter, beside the numbers of fields and coefficients."""
+        return any(scaling.depends_on_box for scaling in self.homogeneities)
+
     def encode(self, batch: Batch) -> Encoded:
         """Return the batch in numbers of order one. Targets play no part, so nothing leaks from them."""
         factors = [h.size(batch) / s for h, s in zip(self.homogeneities, self.gauge_sizes, strict=True)]

@@ -41,7 +41,7 @@ from scifm.training.pretrain import PretrainRecipe, build_operator, recorded
 from scifm.training.processes import require_alone
 from scifm.training.recipe import ModelConfig
 
-__all__ = ["AdaptRecipe", "finetune", "from_scratch"]
+__all__ = ["AdaptRecipe", "finetune", "from_scratch", "grid_of_run"]
 
 _NUM_FITTED = 512  # samples of a large store that a normalization is fitted on
 _NUM_SCORED = 512  # and that score a learning rate
@@ -184,15 +184,20 @@ def _recipe(kind: str, recipe: AdaptRecipe | None, settings: dict[str, Any]) -> 
     return build_config(AdaptRecipe, tree, source=f"settings of {kind}")
 
 
-def _grid_of(parent: Run) -> Grid:
-    """Return the grid a run was trained on."""
-    downstream = parent.config.get("downstream")
+def grid_of_run(run: Run) -> Grid:
+    """Return the grid a run was trained on last.
+
+    Raises:
+        ConfigError: if its configuration is not that of a training.
+        StoreError: if it was trained on a store that is gone.
+    """
+    downstream = run.config.get("downstream")
     if downstream is not None:
         return Grid.from_dict(downstream["grid"]) if "grid" in downstream else Store.open(downstream["store"]).grid
-    config = build_config(PretrainRecipe, parent.config, source=f"'{parent.path}'")
+    config = build_config(PretrainRecipe, run.config, source=f"'{run.path}'")
     if config.data.store is not None:
         return Store.open(config.data.store).grid
-    return config.data.grid(load_operator(parent.path / "model").signature.num_spatial_dims)
+    return config.data.grid(load_operator(run.path / "model").signature.num_spatial_dims)
 
 
 def _pool(pool: DownstreamPool | System | Store, recipe: AdaptRecipe, model: Run | None) -> DownstreamPool:
@@ -203,7 +208,7 @@ def _pool(pool: DownstreamPool | System | Store, recipe: AdaptRecipe, model: Run
             "Nothing says on which grid to sample the system: give a store, or a pool of samples (downstream_pool), or "
             "adapt a run instead of a model."
         )
-    grid = pool.grid if isinstance(pool, Store) else _grid_of(model)  # type: ignore[arg-type]
+    grid = pool.grid if isinstance(pool, Store) else grid_of_run(model)  # type: ignore[arg-type]
     num_samples = max(1024, recipe.num_samples)
     return downstream_pool(pool, grid=grid, num_samples=num_samples, seed=recipe.seed, stride=recipe.stride)
 
