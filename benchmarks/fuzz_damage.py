@@ -3,6 +3,7 @@
 # ruff: noqa: E501 - tables of odd values
 from __future__ import annotations
 
+import copy
 import json
 import random
 import struct
@@ -33,7 +34,7 @@ def nested(depth: int, kind: type) -> Any:
 def weird(dice: random.Random) -> Any:
     if dice.random() < 0.05:
         return nested(dice.choice((3, 50, 900)), dice.choice((list, dict)))
-    return dice.choice(WEIRD)
+    return copy.deepcopy(dice.choice(WEIRD))  # trees are changed further, and inputs may not hang on each other
 
 
 def _places(tree: Any, found: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
