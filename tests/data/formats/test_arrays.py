@@ -15,7 +15,7 @@ from scifm.data.formats.mapping import DataMapping
 from scifm.data.importing import import_data, open_data
 from scifm.data.inspection import inspect_data
 from scifm.errors import ConfigError, DataError, StoreError
-from sparse import sparse_array
+from hollow import sparse_array
 
 COUNT, FRAMES, NY, NX = 6, 4, 10, 12
 SHAPE = (COUNT, FRAMES, NY, NX)

@@ -15,7 +15,7 @@ from scifm.data.formats.labelled import Labelled, seconds_of
 from scifm.data.formats.mapping import DataMapping
 from scifm.data.importing import import_data, open_data
 from scifm.errors import ConfigError, DataError, StoreError
-from sparse import sparse_array
+from hollow import sparse_array
 
 COUNT, FRAMES, NY, NX = 6, 4, 16, 24
 

@@ -13,7 +13,7 @@ import pytest
 from scifm.data.formats.pdebench import PDEBenchFormat
 from scifm.data.importing import import_data, open_data
 from scifm.errors import ConfigError, DataError, StoreError
-from sparse import sparse_array
+from hollow import sparse_array
 
 NUM, FRAMES, X, Y, Z = 4, 3, 8, 10, 9
 ALL = {"train": 1.0}
