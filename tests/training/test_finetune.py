@@ -216,7 +216,7 @@ def test_two_samples_are_enough(adapt, parent, pool, tmp_path):
 
 @pytest.mark.parametrize("rates", [(), (0.0,), (-1e-3,), (float("nan"),), (float("inf"),)])
 def test_learning_rates_must_be_positive(rates, parent, pool, tmp_path):
-    with pytest.raises(ConfigError, match="at least one positive learning rate|numbers have to be finite"):
+    with pytest.raises(ConfigError, match=r"at least one positive learning rate|numbers have to be finite"):
         finetune(parent, pool, out=tmp_path, learning_rates=rates)
 
 

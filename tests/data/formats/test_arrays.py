@@ -9,13 +9,13 @@ import h5py
 import numpy as np
 import pytest
 
+from hollow import sparse_array
 from scifm.data.formats.arrays import Arrays
 from scifm.data.formats.find import find_format
 from scifm.data.formats.mapping import DataMapping
 from scifm.data.importing import import_data, open_data
 from scifm.data.inspection import inspect_data
 from scifm.errors import ConfigError, DataError, StoreError
-from hollow import sparse_array
 
 COUNT, FRAMES, NY, NX = 6, 4, 10, 12
 SHAPE = (COUNT, FRAMES, NY, NX)

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import xarray
 
+from hollow import sparse_array
 from scifm.data.formats import labelled
 from scifm.data.formats.find import find_format
 from scifm.data.formats.labelled import Labelled, seconds_of
 from scifm.data.formats.mapping import DataMapping
 from scifm.data.importing import import_data, open_data
 from scifm.errors import ConfigError, DataError, StoreError
-from hollow import sparse_array
 
 COUNT, FRAMES, NY, NX = 6, 4, 16, 24
 

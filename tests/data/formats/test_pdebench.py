@@ -10,10 +10,10 @@ import h5py
 import numpy as np
 import pytest
 
+from hollow import sparse_array
 from scifm.data.formats.pdebench import PDEBenchFormat
 from scifm.data.importing import import_data, open_data
 from scifm.errors import ConfigError, DataError, StoreError
-from hollow import sparse_array
 
 NUM, FRAMES, X, Y, Z = 4, 3, 8, 10, 9
 ALL = {"train": 1.0}
