@@ -67,6 +67,9 @@ def test_the_box_is_asked_for_where_it_enters_and_is_that_of_the_last_training(s
         run.set_status("complete")
     words = ["--to", "torch-export", "--num-points", 16]
     assert "give --extent" in scifm("export", lost.path, *words).told
+    for wrong in (0, -1, "nan", "inf"):
+        assert "--extent is a length" in scifm("export", lost.path, *words, "--extent", wrong).told
+    assert "leave out --extent" in scifm("export", told.path, *words, "--extent", 3).told
     extents = []
     for run, more in ((lost, ["--extent", 3]), (told, [])):
         assert scifm("export", run.path, *words, *more).status == 0

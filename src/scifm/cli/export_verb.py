@@ -78,6 +78,8 @@ def _grid_of(run: Run, operator: Operator, num_points: list[int], extent: float 
     while not {"downstream", "data"} & told.config.keys() and told.parent is not None:
         told = Run.open(told.parent)
     if {"downstream", "data"} & told.config.keys():
+        if extent is not None:
+            raise ConfigError(f"The run '{told.path}' tells its box: leave out --extent.")
         return grid_of_run(told)
     if not num_points:
         raise ConfigError(f"The run '{run.path}' does not tell its grid: give --num-points, the points a side.")
@@ -87,7 +89,9 @@ def _grid_of(run: Run, operator: Operator, num_points: list[int], extent: float 
             "--extent, the length of a side."
         )
     dims = operator.signature.num_spatial_dims
-    return Grid.square(num_points[0], extent=extent or 1.0, num_spatial_dims=dims)
+    if extent is not None and not 0 < extent < float("inf"):
+        raise ConfigError(f"--extent is a length, positive and finite; got {extent:g}.")
+    return Grid.square(num_points[0], extent=1.0 if extent is None else extent, num_spatial_dims=dims)
 
 
 def _tell(files: list[ExportedFile]) -> None:
