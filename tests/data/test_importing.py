@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from scifm.data import importing, writing
+from scifm.data.card import hash_file
 from scifm.data.formats import FORMATS
 from scifm.data.formats.contents import WHOLE, Contents
 from scifm.data.formats.format import Format
@@ -194,11 +195,30 @@ def test_another_store_is_never_overwritten(memory, path, tmp_path):
     with pytest.raises(StoreError, match=r"made with other settings: .*mapping"):
         import_data(path, tmp_path / "store", proposed(memory, path, every=2))
     path.write_bytes(b"12345")  # another file of the same name
-    with pytest.raises(StoreError, match="made with other settings: files"):
+    with pytest.raises(StoreError, match=r"held something else.*1 of 1 files differ"):
         import_data(path, tmp_path / "store")
     (tmp_path / "store" / "card.json").unlink()  # unfinished, and of the other file
-    with pytest.raises(StoreError, match="made with other settings"):
+    with pytest.raises(StoreError, match="held something else"):
         import_data(path, tmp_path / "store")
+
+
+def test_content_decides_whether_a_store_is_of_these_files(path, tmp_path):
+    import_data(path, tmp_path / "store")
+    path.write_bytes(b"1243")  # as long as before
+    with pytest.raises(StoreError, match=r"'a\.memory' held something else.*Remove the store"):
+        import_data(path, tmp_path / "store")
+    path.write_bytes(b"1234")  # written again, with the same in it
+    assert import_data(path, tmp_path / "store").splits == {"train": 8, "valid": 1, "test": 1}
+
+
+def test_a_folder_is_known_by_all_that_lies_in_it(tmp_path):
+    (tmp_path / "a.zarr/u").mkdir(parents=True)
+    (tmp_path / "a.zarr/zarr.json").write_text("{}")
+    seen = set()
+    for name, content in (("0", b"12"), ("0", b"21"), ("1", b"21")):
+        (tmp_path / "a.zarr/u" / name).write_bytes(content)
+        seen.add(hash_file(tmp_path / "a.zarr"))
+    assert len(seen) == 3
 
 
 def test_a_full_disk_is_noticed_before_and_while_writing(path, tmp_path, monkeypatch):

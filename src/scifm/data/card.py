@@ -11,7 +11,7 @@ import json
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
 from scifm.config import Config, build_config
 from scifm.errors import ConfigError, StoreError
@@ -22,11 +22,15 @@ CARD_NAME = "card.json"
 
 
 def hash_file(path: Path) -> str:
-    """Return the SHA-256 of a file as hexadecimal digits.
+    """Return the SHA-256 of a file, or of the names and hashes of all files in a folder, as hexadecimal digits.
 
     Raises:
         StoreError: if it cannot be read.
     """
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        listed = "\n".join(f"{file.relative_to(path).as_posix()} {hash_file(file)}" for file in files)
+        return hashlib.sha256(listed.encode("utf-8", "surrogateescape")).hexdigest()
     try:
         with path.open("rb") as handle:
             return hashlib.file_digest(handle, "sha256").hexdigest()
@@ -86,12 +90,14 @@ class Source(Config):
 
     Args:
         format: key in ``scifm.data.formats.FORMATS``.
-        files: their names with their sizes in bytes.
+        files: their names with their sizes in bytes; of a folder that is one data set, of all that lies in it.
+        contents: SHA-256 of what they held when they were copied; none where they are read in place.
         mapping: which array is which field, which axis is what: ``DataMapping.to_dict()``.
     """
 
     format: str
     files: dict[str, int]
+    contents: dict[str, str] = Field(default_factory=dict)
     mapping: dict[str, Any]
 
 

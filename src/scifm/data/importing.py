@@ -18,7 +18,8 @@ import h5py
 import numpy as np
 import torch
 
-from scifm.data.card import CARD_NAME, Card, Source
+from scifm.data.card import CARD_NAME, Card, Source, hash_file
+from scifm.data.declared import size_of
 from scifm.data.formats.contents import Contents
 from scifm.data.formats.find import find_format, format_named
 from scifm.data.formats.known_system import known_system
@@ -71,7 +72,7 @@ def open_data(path: str | Path, mapping: DataMapping | None = None) -> Store:
         dtype=mapping.dtype,
         source=Source(
             format=mapping.format,
-            files={str(file.relative_to(path.parent)): file.stat().st_size for file in contents.files},
+            files={_name_in(path, file): size_of(file) for file in contents.files},
             mapping=mapping.to_dict(),
         ),
         environment=describe_environment(),
@@ -82,6 +83,30 @@ def open_data(path: str | Path, mapping: DataMapping | None = None) -> Store:
         split: partial(MappedReader, contents, part, mapping, rows) for split, (part, rows) in parts.items()
     }
     return Store(path, card, readers)
+
+
+def _name_in(path: Path, file: Path) -> str:
+    return str(file.relative_to(path.parent))
+
+
+def _with_contents(card: Card, path: Path) -> Card:
+    """Return the card of what is to be copied with hashes of the files: content decides whether a store is of these."""
+    assert card.source is not None
+    hashes = {name: hash_file(path.parent / name) for name in card.source.files}
+    return card.model_copy(update={"source": card.source.model_copy(update={"contents": hashes})})
+
+
+def _refuse_changed(folder: Path, theirs: dict[str, Any], ours: Card) -> None:
+    """Raise StoreError if files of the same names held something else when the store was made."""
+    assert ours.source is not None
+    there = theirs.get("contents") or {}
+    changed = [name for name, own in ours.source.contents.items() if there.get(name) != own]
+    if changed and ours.source.files.keys() == theirs.get("files", {}).keys():
+        raise StoreError(
+            f"The store '{folder}' was made when '{changed[0]}' held something else, or before contents were noted; "
+            f"{len(changed)} of {len(ours.source.files)} files differ. Nothing was overwritten. Remove the store to "
+            "have it made anew, or choose another folder with --out."
+        )
 
 
 def _parts(contents: Contents, mapping: DataMapping) -> dict[str, tuple[str, np.ndarray]]:
@@ -128,14 +153,15 @@ def import_data(
         progress: called with (trajectories done, trajectories in all).
 
     Raises:
-        StoreError: if the data are missing or damaged, or the folder holds something else, is in use or cannot be
-            written; finished files are kept.
+        StoreError: if the data are missing or damaged, or the folder holds something else, also what the files held
+            before they were changed, is in use or cannot be written; finished files are kept.
         ConfigError: if the mapping does not fit the data.
         DataError: if a number is NaN or infinite; says the field and the trajectory.
     """
     source, folder = open_data(path, mapping), Path(out).expanduser()
-    card = source.card.model_copy(update={"name": folder.resolve().name})
+    card = _with_contents(source.card.model_copy(update={"name": folder.resolve().name}), Path(path).expanduser())
     if (folder / CARD_NAME).is_file():
+        _refuse_changed(folder, Card.read(folder).request, card)
         refuse_other(str(folder), Card.read(folder).request, card.request)
         return Store.open(folder)
     with reserved(folder):
@@ -194,7 +220,9 @@ class _Copy:
     def _is_done(self, chunk: _Chunk) -> bool:
         if not (self.folder / chunk.name).is_file():
             return False
-        refuse_other(str(self.folder / chunk.name), read_provenance(self.folder / chunk.name), self._origin(chunk))
+        theirs = read_provenance(self.folder / chunk.name)
+        _refuse_changed(self.folder, theirs, self.card)
+        refuse_other(str(self.folder / chunk.name), theirs, self._origin(chunk))
         return True
 
     def _write(self, chunk: _Chunk) -> None:

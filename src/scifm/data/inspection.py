@@ -18,7 +18,7 @@ from scifm.data.formats.contents import WHOLE, Contents, LazyArray
 from scifm.data.formats.draft import Draft, draft_mapping, mapping_toml
 from scifm.data.formats.find import find_format, format_named
 from scifm.data.formats.format import Format, opening, reading
-from scifm.data.formats.mapping import DataMapping
+from scifm.data.formats.mapping import DataMapping, TimeAxis
 from scifm.data.importing import open_data
 from scifm.data.store import Store
 from scifm.errors import ConfigError, SciFMError, suggest
@@ -262,7 +262,9 @@ class _Inspecting:
 
     def __init__(self, path: Path, form: Format, contents: Contents, mapping: DataMapping | None) -> None:
         self.path, self.form, self.contents, self.mapping = path, form, contents, mapping
-        self.missing: list[str] = []
+        self.given = mapping is not None
+        self.missing: list[str] = []  # what a mapping can tell
+        self.wrong: list[str] = []  # what has to be mended, in the data unless it says otherwise
 
     def carry_out(self, read: bool, progress: Progress | None) -> Inspection:
         reasons = {name: form.sniff(self.path) for name, form in FORMATS.items()}
@@ -283,7 +285,7 @@ class _Inspecting:
             attributes=dict(self.contents.attributes),
             periodic=tuple(notes),
             outcome=outcome,
-            missing=tuple(self.missing),
+            missing=(*self.missing, *self.wrong),
             remarks=tuple(dict.fromkeys([*self.contents.remarks, *self._defects(draft)])),
             mapping=text,
         )
@@ -304,6 +306,8 @@ class _Inspecting:
         }
         fields = {name: {**own, "role": self.mapping.fields[name].role} for name, own in entries.pop("fields").items()}
         entries["splits"] = dict(self.mapping.splits)
+        if isinstance(self.mapping.time, TimeAxis):  # also where it is the default: here it can be changed
+            entries["time"] = self.mapping.time.model_dump()
         return mapping_toml({"format": self.form.name, **entries, "fields": fields}, notes)
 
     def _notes(self, draft: Draft) -> Mapping[str, str]:
@@ -322,8 +326,11 @@ class _Inspecting:
             return None
         try:
             store = open_data(self.path, self.mapping)
-        except SciFMError as error:
+        except ConfigError as error:
             self.missing.append(str(error))
+            return None
+        except SciFMError as error:
+            self.wrong.append(str(error))
             return None
         names = self.mapping.fields
         return Outcome(
@@ -374,12 +381,16 @@ class _Inspecting:
             bad = (report.num_nan or 0) + (report.num_infinite or 0)
             if bad and report.name in wanted:
                 where = "" if report.part == WHOLE else f" of {report.part}"
-                self.missing.append(
+                self.wrong.append(
                     f"'{report.name}'{where} holds {report.num_nan} NaN and {report.num_infinite} infinite numbers; "
                     "only finite ones are allowed: fill them, or leave those trajectories out."
                 )
 
     def _advice(self) -> str:
+        if self.wrong:
+            return f"Completing a mapping does not help: mend what is missing first, then scifm inspect {self.path}"
         if not self.missing:
             return f"Make a store of it: scifm import {self.path} --out STORE"
+        if self.given:
+            return f"Change the mapping that was given, then look again: scifm inspect {self.path} --map FILE"
         return f"Complete the mapping: scifm inspect {self.path} --write-map map.toml, then use --map map.toml"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import json
 import os
+import resource
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +21,7 @@ from scifm.fields.batch import Signature
 
 __all__ = ["OpenFiles", "Reader", "WellReader", "open_file", "read_provenance"]
 
-_MAX_OPEN_FILES = 64
+_MOST_OPEN_FILES = 64
 
 
 class Reader(abc.ABC):
@@ -99,25 +100,26 @@ def read_provenance(path: Path) -> dict[str, Any]:
 
 
 class OpenFiles:
-    """HDF5 files kept open between reads, by the process that reads: never carried over a fork or a pickle.
+    """Files kept open between reads, by the process that reads: never carried over a fork or a pickle.
 
     Args:
-        opener: opens one file; a function of a module, so that it can be sent to worker processes.
+        opener: opens one file, given by its path or by what else tells it; a function of a module, so that it can be
+            sent to worker processes. What it returns has a method ``close``.
     """
 
-    def __init__(self, opener: Callable[[Path], h5py.File] = open_file) -> None:
+    def __init__(self, opener: Callable[[Any], Any] = open_file) -> None:
         self._opener = opener
         self._owner = os.getpid()
-        self._files: OrderedDict[Path, h5py.File] = OrderedDict()
+        self._files: OrderedDict[Any, Any] = OrderedDict()
 
-    def get(self, path: Path) -> h5py.File:
-        """Return the open file at `path`; the one used longest ago is closed when there are too many."""
+    def get(self, path: Any) -> Any:
+        """Return the open file at `path`; those used longest ago are closed first when there are too many."""
         if self._owner != os.getpid():  # we are a forked worker: the parent's files are not ours to share
             self._owner, self._files = os.getpid(), OrderedDict()
+        while path not in self._files and len(self._files) >= _most_open_files():
+            self._files.popitem(last=False)[1].close()
         file = self._files.pop(path, None) or self._opener(path)
         self._files[path] = file
-        if len(self._files) > _MAX_OPEN_FILES:
-            self._files.popitem(last=False)[1].close()
         return file
 
     def close(self) -> None:
@@ -125,8 +127,14 @@ class OpenFiles:
         while self._files:
             self._files.popitem()[1].close()
 
-    def __reduce__(self) -> tuple[type[OpenFiles], tuple[Callable[[Path], h5py.File]]]:
+    def __reduce__(self) -> tuple[type[OpenFiles], tuple[Callable[[Any], Any]]]:
         return OpenFiles, (self._opener,)
+
+
+def _most_open_files() -> int:
+    """Return how many files one of these may hold: a part of what the system lets a process open."""
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return _MOST_OPEN_FILES if allowed == resource.RLIM_INFINITY else max(1, min(_MOST_OPEN_FILES, allowed // 8))
 
 
 class WellReader(Reader):

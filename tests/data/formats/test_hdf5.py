@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 
 from scifm.data.formats.contents import single_numbers
-from scifm.data.formats.hdf5 import Hdf5Array, holds_numbers, open_hdf5, refuse_damaged, sniff_hdf5
+from scifm.data.formats.find import find_format
+from scifm.data.formats.hdf5 import Hdf5Array, holds_numbers, open_hdf5, sniff_hdf5
 from scifm.data.importing import open_data
 from scifm.data.well import OpenFiles
 from scifm.errors import SciFMError, StoreError
@@ -57,10 +59,16 @@ def test_damage_is_told_and_other_files_pass(tmp_path):
     with h5py.File(tmp_path / "good.h5", "w") as file:
         file["u"] = np.ones(1000)
     (tmp_path / "words.txt").write_text("words")
-    refuse_damaged([tmp_path / "good.h5", tmp_path / "words.txt"])
+    assert open_contents(tmp_path) == {"u"}
     (tmp_path / "half.h5").write_bytes((tmp_path / "good.h5").read_bytes()[:3000])
     with pytest.raises(StoreError, match=r"half\.h5' cannot be read as HDF5: it is truncated"):
-        refuse_damaged([tmp_path / "good.h5", tmp_path / "half.h5"])
+        open_contents(tmp_path)
+
+
+def open_contents(path: Path) -> set[str]:
+    contents = find_format(path).read(path)
+    contents.close()
+    return set(contents.arrays)
 
 
 def test_all_files_are_asked_and_one_that_is_unknown_or_damaged_is_enough(tmp_path):

@@ -326,7 +326,25 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch, name):
         open_data(path)
 
 
-def test_groups_are_named_where_nothing_else_is_there(tmp_path):
-    dataset().to_netcdf(tmp_path / "a.nc", engine="h5netcdf", group="inner")
-    with pytest.raises(StoreError, match="inner"):
-        Labelled().read(tmp_path / "a.nc")
+@pytest.mark.parametrize("name", ["four.nc", "two.zarr"])
+def test_groups_of_numbers_are_trajectories_and_others_are_named(tmp_path, name):
+    for i in (0, 2, 10):
+        made = dataset().isel(sample=i % COUNT).drop_vars("D").assign_attrs(viscosity=0.5 * i)
+        write_group(made, tmp_path / f"many-{name}", f"run_{i}")
+    store = open_data(tmp_path / f"many-{name}")
+    assert store.signature.outputs == ("u",)
+    assert store.signature.coefficients == ("viscosity",)
+    assert store.splits == {"train": 1, "valid": 1, "test": 1}
+    for split in store.splits:
+        batch = store.split(split).batch([0])
+        row = round(2 * float(batch.coefficients)) % COUNT
+        np.testing.assert_array_equal(batch.field("u")[0, 0].numpy(), numbers()[row, 0])
+    write_group(dataset(), tmp_path / f"one-{name}", "inner")
+    assert set(Labelled().read(tmp_path / f"one-{name}").arrays) >= {"inner/u", "inner/D", "inner/x"}
+
+
+def write_group(made: xarray.Dataset, path: Path, group: str) -> None:
+    if path.suffix == ".zarr":
+        made.to_zarr(path, group=group, zarr_format=2, mode="a", consolidated=False)
+    else:
+        made.to_netcdf(path, engine="h5netcdf", group=group, mode="a")

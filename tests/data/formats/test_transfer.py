@@ -139,5 +139,5 @@ def test_an_empty_file_and_an_empty_folder_are_refused(tmp_path):
     with pytest.raises(DataError, match="no samples"):
         open_data(write(tmp_path / "file.h5", np.ones((0, 2, 8, 8)), np.ones((0, 3))))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(StoreError, match="holds no file that ends in"):
+    with pytest.raises(StoreError, match="is or holds no HDF5"):
         TransferFormat().read(tmp_path / "empty")

@@ -391,7 +391,7 @@ def test_without_train_one_folder_has_to_be_chosen(folder):
 
 
 def test_a_folder_without_files_and_a_file_without_questions(tmp_path):
-    with pytest.raises(StoreError, match="holds no file"):
+    with pytest.raises(StoreError, match="is or holds no HDF5"):
         WellFormat().read(tmp_path)
     path = flow(tmp_path / "a.h5", fields={"force": (0, FORCE, "")})
     with pytest.raises(ConfigError, match="Write a mapping with roles; there are force"):

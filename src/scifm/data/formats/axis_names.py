@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 __all__ = ["axis_of_attributes", "axis_of_name"]
 
 _NAMES = {
-    "time": ("time", "times", "t"),
-    "x": ("x", "lon", "longitude"),
-    "y": ("y", "lat", "latitude"),
-    "z": ("z", "lev", "level", "depth", "height"),
+    "time": ("time", "times", "t", "sim_time"),
+    "x": ("x", "xx", "xs", "lon", "longitude"),
+    "y": ("y", "yy", "ys", "lat", "latitude"),
+    "z": ("z", "zz", "zs", "lev", "level", "depth", "height"),
     "trajectory": (
         *("trajectory", "trajectories", "sample", "samples", "ensemble", "member", "realization", "realisation"),
         *("run", "sim", "simulation", "batch", "n"),
@@ -33,13 +34,18 @@ _STANDARD = {
     "time": "time",
     "realization": "trajectory",
 }
+_FILLING = {"coordinate", "coordinates", "coord", "coords", "grid", "mesh", "axis", "points"}
 _EAST = {"degrees_east", "degree_east", "degrees_e", "degree_e"}
 _NORTH = {"degrees_north", "degree_north", "degrees_n", "degree_n"}
 
 
 def axis_of_name(name: str) -> str | None:
-    """Return the axis a dimension of this name is, or None."""
-    return _BY_NAME.get(name.lower())
+    """Return the axis a dimension of this name is, or None; ``x-coordinate`` and ``grid_x`` are x."""
+    name = name.lower()
+    if name in _BY_NAME:
+        return _BY_NAME[name]
+    words = [word for word in re.split(r"[^a-z0-9]+", name) if word and word not in _FILLING]
+    return _BY_NAME.get(words[0]) if len(words) == 1 and words[0] != name else None
 
 
 def axis_of_attributes(attributes: Mapping[str, Any]) -> str | None:

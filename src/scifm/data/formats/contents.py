@@ -92,21 +92,24 @@ def _overlaps(wanted: slice, lengths: Sequence[int]) -> list[tuple[int, slice]]:
 
 
 class Concatenated:
-    """Arrays joined along their first axis.
+    """Arrays joined along an axis, the first if none is told.
 
     Args:
-        parts: arrays alike in all axes but the first.
+        parts: arrays alike in all other axes.
+        axis: along which they are joined.
     """
 
-    def __init__(self, parts: Sequence[LazyArray]) -> None:
-        self.parts = list(parts)
+    def __init__(self, parts: Sequence[LazyArray], axis: int = 0) -> None:
+        self.parts, self.axis = list(parts), axis
         self.dtype = np.result_type(*(part.dtype for part in self.parts))
-        self.shape = (sum(part.shape[0] for part in self.parts), *self.parts[0].shape[1:])
+        length = sum(part.shape[axis] for part in self.parts)
+        self.shape = (*self.parts[0].shape[:axis], length, *self.parts[0].shape[axis + 1 :])
 
     def __getitem__(self, index: Index) -> np.ndarray:
-        pieces = _overlaps(index[0], [part.shape[0] for part in self.parts]) or [(0, slice(0, 0))]
-        blocks = [np.asarray(self.parts[place][where, *index[1:]]) for place, where in pieces]
-        return np.concatenate(blocks) if len(blocks) != 1 else blocks[0]
+        before, wanted, after = index[: self.axis], index[self.axis], index[self.axis + 1 :]
+        pieces = _overlaps(wanted, [part.shape[self.axis] for part in self.parts]) or [(0, slice(0, 0))]
+        blocks = [np.asarray(self.parts[place][(*before, where, *after)]) for place, where in pieces]
+        return np.concatenate(blocks, self.axis) if len(blocks) != 1 else blocks[0]
 
 
 class Stacked:

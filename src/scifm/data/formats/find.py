@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from scifm.data.formats import FORMATS
-from scifm.data.formats.format import Format, files_under
-from scifm.data.formats.hdf5 import refuse_damaged
+from scifm.data.formats.format import Format
+from scifm.data.formats.kinds import refuse_foreign
 from scifm.errors import ConfigError, StoreError, suggest
 
 __all__ = ["find_format", "format_named"]
@@ -34,6 +34,6 @@ def find_format(path: Path) -> Format:
     for form in FORMATS.values():
         if form.sniff(path) is not None:
             return form
-    refuse_damaged(files_under(path, ("",)))
+    refuse_foreign(path)
     known = "; ".join(f"{form.name}: {form.title}" for form in FORMATS.values())
     raise StoreError(f"'{path}' is of no format that can be imported. Known are {known}.")

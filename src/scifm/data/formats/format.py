@@ -7,7 +7,7 @@ import re
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from scifm.data.formats.contents import Contents
 from scifm.data.formats.mapping import DataMapping
 from scifm.errors import SciFMError, StoreError
 
-__all__ = ["FOREIGN_ERRORS", "Format", "files_under", "opening", "reading", "required_files", "unreadable"]
+__all__ = ["FOREIGN_ERRORS", "Format", "opening", "reading", "unreadable"]
 
 FOREIGN_ERRORS = (
     OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, MemoryError, EOFError,
@@ -83,27 +83,6 @@ def opening(path: Path, title: str) -> Iterator[None]:
         raise
     except FOREIGN_ERRORS as error:
         raise unreadable(path, title, error) from error
-
-
-def required_files(path: Path, endings: Iterable[str]) -> tuple[Path, ...]:
-    """Return what `files_under` finds.
-
-    Raises:
-        StoreError: if that is nothing; says which endings were looked for.
-    """
-    endings = tuple(endings)
-    files = files_under(path, endings)
-    if not files:
-        raise StoreError(f"'{path}' holds no file that ends in {', '.join(endings)}.")
-    return files
-
-
-def files_under(path: Path, endings: Iterable[str]) -> tuple[Path, ...]:
-    """Return the file `path`, or the files of these endings under the folder `path`, sorted."""
-    endings = tuple(endings)
-    if path.is_file():
-        return (path,) if path.name.endswith(endings) else ()
-    return tuple(sorted(file for file in path.rglob("*") if file.is_file() and file.name.endswith(endings)))
 
 
 def unreadable(path: Path, title: str, error: Exception) -> StoreError:

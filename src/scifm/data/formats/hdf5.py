@@ -17,14 +17,12 @@ from scifm.data.formats.scout import require_sound
 from scifm.data.well import OpenFiles
 from scifm.errors import StoreError
 
-__all__ = ["HDF5_ENDINGS", "Hdf5Array", "holds_numbers", "open_hdf5", "refuse_damaged", "sniff_hdf5"]
+__all__ = ["NETCDF_ENDINGS", "Hdf5Array", "holds_numbers", "is_netcdf4", "open_hdf5", "sniff_hdf5"]
 
-HDF5_ENDINGS = (".h5", ".hdf5", ".hdf")
-"""How names of HDF5 files end."""
+NETCDF_ENDINGS = (".nc", ".nc4", ".cdf", ".netcdf")
+"""How names of NetCDF files end."""
 
 Answer = TypeVar("Answer")
-
-_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
 @dataclass(frozen=True)
@@ -79,26 +77,25 @@ def open_hdf5(path: Path, *, linked: bool = True) -> h5py.File:
         raise unreadable(path, "HDF5", error) from error
 
 
-def refuse_damaged(files: Iterable[Path]) -> None:
-    """Raise StoreError if a file begins as HDF5 and cannot be opened as such; other files pass."""
-    for path in files:
-        try:
-            with path.open("rb") as handle:
-                begins_well = handle.read(len(_SIGNATURE)) == _SIGNATURE
-        except OSError as error:
-            raise StoreError(f"Cannot read '{path}': {error.strerror or error}.") from error
-        if begins_well:
-            open_hdf5(path).close()
+def is_netcdf4(path: Path, file: h5py.File) -> bool:
+    """Return whether an HDF5 file is NetCDF 4: it says so, or is called so and has its dimensions."""
+    if "_NCProperties" in file.attrs:
+        return True
+    nodes = (file.get(name) for name in file) if path.suffix.lower() in NETCDF_ENDINGS else ()
+    return any(isinstance(node, h5py.Dataset) and node.is_scale for node in nodes)
 
 
 def sniff_hdf5(files: Iterable[Path], look: Callable[[h5py.File], Answer | None]) -> set[Answer] | None:
-    """Return what `look` says of all files; None if it says None of one, one is no sound HDF5, or there are none."""
+    """Return what `look` says of all files; None if it says None of one, one is no sound HDF5, or there are none.
+
+    NetCDF 4 is not shown to it: that is HDF5 underneath, and may use any names.
+    """
     told: set[Answer] = set()
     for path in files:
         try:
             require_sound(path)
             with h5py.File(path, "r") as file:
-                answer = look(file)
+                answer = None if is_netcdf4(path, file) else look(file)
         except (OSError, RuntimeError, KeyError, ValueError):  # truncated or not HDF5: not for us to say
             return None
         if answer is None:

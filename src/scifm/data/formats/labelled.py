@@ -10,33 +10,39 @@ Classic NetCDF is read by SciPy alone: other libraries read zeros where a file w
 from __future__ import annotations
 
 import warnings
-from functools import partial
+from collections.abc import Mapping
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+import h5py
 import numpy as np
 
-from scifm.data.declared import require_held, size_of
+from scifm.data.declared import require_held, size_of, walk_hdf5
 from scifm.data.formats.axis_names import axis_of_attributes, axis_of_name
 from scifm.data.formats.contents import NUMBERS, Contents, LazyArray, read_whole, single_numbers
 from scifm.data.formats.draft import draft_mapping
 from scifm.data.formats.format import Format, unreadable
-from scifm.data.formats.hdf5 import open_hdf5
+from scifm.data.formats.hdf5 import NETCDF_ENDINGS, is_netcdf4, open_hdf5
+from scifm.data.formats.joining import join_pieces
+from scifm.data.formats.kinds import data_sets_under, is_hdf5, kind_of, natural
 from scifm.data.formats.mapping import SPACE, DataMapping
-from scifm.data.formats.members import NumberArray, group_by_split, join_arrays, joined_attributes
-from scifm.data.formats.zarr_checks import check_chunks, check_sizes
-from scifm.errors import ConfigError, DataError, SciFMError, StoreError
+from scifm.data.formats.meshes import with_lines_of_meshes
+from scifm.data.formats.pieces import Piece
+from scifm.data.formats.scout import require_sound
+from scifm.data.formats.zarr_checks import check_chunks, check_sizes, names_axes, open_zarr, walk_zarr
+from scifm.data.well import OpenFiles
+from scifm.errors import ConfigError, SciFMError, StoreError
 
 if TYPE_CHECKING:
     import xarray
 
-__all__ = ["Labelled", "LabelledArray", "seconds_of"]
+__all__ = ["Labelled", "LabelledArray", "Source", "origin_of", "seconds_of"]
 
-_NETCDF = (".nc", ".nc4", ".cdf")
-_ZARR_MARKS = ("zarr.json", ".zmetadata", ".zgroup")
+Value = TypeVar("Value")
+
 _CLASSIC, _CLASSIC_64 = (b"CDF\x01", b"CDF\x02"), b"CDF\x05"
-_HDF5_MARK = b"\x89HDF"
 _UNWRITTEN = 9.969209968386869e36  # what NetCDF puts where a float was never written
 _SECONDS = {
     **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), 1.0),
@@ -51,22 +57,23 @@ _CIRCLE = 360.0
 
 
 class LabelledArray:
-    """A variable of an open file, read block by block; what was masked or never written is NaN.
+    """A variable of a file, read block by block; what was masked or never written is NaN.
 
     Args:
-        path: of the file, for messages.
+        files: keeps files open between reads.
+        source: the file and the group in it.
         name: of the variable.
         variable: xarray's, not read yet.
     """
 
-    def __init__(self, path: Path, name: str, variable: xarray.Variable) -> None:
-        self.path, self.name, self.variable = path, name, variable
+    def __init__(self, files: OpenFiles, source: Source, name: str, variable: xarray.Variable) -> None:
+        self.files, self.source, self.path, self.name = files, source, source.path, name
         self.shape, self.dtype = tuple(variable.shape), np.dtype(variable.dtype)
         self._fills = self.dtype.kind == "f" and "_FillValue" not in variable.encoding
 
     def __getitem__(self, index: Any) -> np.ndarray:
         try:
-            values = np.array(self.variable[index].values)
+            values = np.array(self.files.get(self.source).variables[self.name][index].values)
         except Exception as error:  # each engine and each way of compression has errors of its own
             raise StoreError(
                 f"'{self.name}' of '{self.path}' is truncated or damaged ({error}). Copy the file again."
@@ -90,52 +97,95 @@ def seconds_of(values: np.ndarray, units: str) -> tuple[np.ndarray, str | None]:
     return (values - values[:1]) * factor, f"Times are in seconds since the first frame; the file tells '{units}'."
 
 
-class _File:
-    """One open file."""
+def origin_of(values: np.ndarray, units: str, calendar: str) -> float:
+    """Return what `seconds_of` takes away from times: seconds from 1970 to the first one, where the unit tells a date.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.dataset = _open(path)
+    Args:
+        values: numbers in the file.
+        units: its ``units``, such as ``hours since 2000-01-01``.
+        calendar: its ``calendar``, such as ``noleap``.
+    """
+    word, _, since = units.lower().partition(" since ")
+    factor = _SECONDS.get(word.strip())
+    if factor is None or (factor == 1.0 and not since) or not len(values):
+        return 0.0
+    if not since:
+        return float(values[0]) * factor
+    import xarray
+
+    told = {"units": f"seconds since {since}", "calendar": calendar}
+    epoch = xarray.decode_cf(xarray.Dataset({"t": ("t", [0.0], told)}))["t"].values[0]
+    if isinstance(epoch, np.datetime64):
+        start = float((epoch - np.datetime64(0, "s")) / np.timedelta64(1, "s"))
+    else:
+        first = epoch.replace(year=1970, month=1, day=1, hour=0, minute=0, second=0, microsecond=0)
+        start = (epoch - first).total_seconds()
+    return start + float(values[0]) * factor
+
+
+class Source(NamedTuple):
+    """A data set that xarray opens: a file or folder, and a group in it; empty for the root."""
+
+    path: Path
+    group: str
+
+
+class _Group:
+    """One group of a data set while it is listed."""
+
+    def __init__(self, source: Source, pool: OpenFiles) -> None:
+        self.source, self.pool, self.path = source, pool, source.path
+        self.dataset: xarray.Dataset = pool.get(source)
         self.arrays: dict[str, LazyArray] = {}
         self.axes: dict[str, tuple[str, ...]] = {}
         self.coordinates: dict[str, str] = {}
         self.periodic: dict[str, bool] = {}
-        self.attributes: dict[str, float] = {}
         self.remarks: list[str] = []
-        try:
-            held = size_of(path)
-            for name, variable in self.dataset.variables.items():
-                require_held(path, str(name), variable.shape, variable.dtype.itemsize, held)
-            self._list()
-            if _is_zarr(path):
-                self.remarks += check_chunks(path, self.arrays)
-        except SciFMError:
-            self.dataset.close()
-            raise
-        except Exception as error:  # each engine has errors of its own
-            self.dataset.close()
-            raise unreadable(path, "Zarr" if _is_zarr(path) else "NetCDF", error) from error
+        self.origin = 0.0
 
-    def _list(self) -> None:
+    def piece(self) -> Piece:
         variables = dict(self.dataset.variables)
-        if _is_zarr(self.path):  # a folder has no order, and fields must not come in another one each time
-            variables = dict(sorted(variables.items(), key=lambda item: str(item[0])))
+        if kind_of(self.path) == "zarr":  # a folder has no order, and fields must not come in another one each time
+            variables = dict(sorted(variables.items(), key=lambda item: natural(str(item[0]))))
+        held = size_of(self.path)
         bounds = {str(v.attrs.get("bounds", "")) for v in variables.values()}
         self.kinds = {str(dim): self._kind(str(dim)) for dim in self.dataset.sizes}
-        self.attributes |= single_numbers({str(key): value for key, value in self.dataset.attrs.items()})
+        numbers = single_numbers({str(key): value for key, value in self.dataset.attrs.items()})
         for name, variable in variables.items():
             name, dims = str(name), tuple(str(dim) for dim in variable.dims)
+            require_held(self.path, name, variable.shape, variable.dtype.itemsize, held)
             if name in bounds or variable.dtype.kind not in NUMBERS:
                 continue
             if not dims:
-                self.attributes |= single_numbers({name: variable.values})
+                numbers |= single_numbers({name: variable.values})
             elif dims == (name,):
                 self._coordinate(name, variable)
-            elif name in self.dataset.coords and len(dims) > 1:
-                self.remarks.append(f"The coordinate '{name}' has {len(dims)} axes; the grid is taken as rectangular.")
             else:
-                self.arrays[name] = LabelledArray(self.path, name, variable)
+                self.arrays[name] = LabelledArray(self.pool, self.source, name, variable)
                 self.axes[name] = tuple(self.kinds[dim] or dim for dim in dims)
+        piece = with_lines_of_meshes(
+            Piece(
+                self.path,
+                self.arrays,
+                self.axes,
+                self.coordinates,
+                self.periodic,
+                numbers,
+                remarks=tuple(self.remarks),
+                origin=self.origin,
+            )
+        )
+        return self._without_curves(piece)
+
+    def _without_curves(self, piece: Piece) -> Piece:
+        """Return the piece without coordinates of every grid point that are not those of a rectangular grid."""
+        curved = [name for name in piece.arrays if name in self.dataset.coords and len(piece.arrays[name].shape) > 1]
+        told = [
+            f"The coordinate '{name}' varies along several axes; the grid is taken as rectangular." for name in curved
+        ]
+        arrays = {name: array for name, array in piece.arrays.items() if name not in curved}
+        axes = {name: axes for name, axes in piece.axes.items() if name in arrays}
+        return replace(piece, arrays=arrays, axes=axes, remarks=(*piece.remarks, *told))
 
     def _kind(self, dim: str) -> str | None:
         told = axis_of_name(dim)
@@ -150,6 +200,7 @@ class _File:
         values = read_whole(variable)
         units = str(variable.attrs.get("units", ""))
         if axis == "time":
+            self.origin = origin_of(values, units, str(variable.attrs.get("calendar", "standard")))
             values, told = seconds_of(values, units)
             self.remarks += [told] if told else []
         elif len(values) > 1:
@@ -159,6 +210,52 @@ class _File:
             if units.lower().startswith("degree") and axis == "x" and np.isclose(abs(step) * len(values), _CIRCLE):
                 self.periodic["x"] = True
         self.arrays[name], self.coordinates[axis] = values, name
+
+
+def _piece(path: Path, pool: OpenFiles) -> Piece:
+    """Return what one data set holds, groups included.
+
+    Raises:
+        StoreError: if it is truncated, damaged or of another kind, or holds no numbers.
+    """
+    what = "Zarr" if kind_of(path) == "zarr" else "NetCDF"
+    try:
+        pieces = {name: _Group(Source(path, name), pool).piece() for name in ("", *_groups_in(path))}
+        remarks = check_chunks(path, _written(pieces)) if what == "Zarr" else []
+    except SciFMError:
+        raise
+    except Exception as error:  # each engine has errors of its own
+        raise unreadable(path, what, error) from error
+    piece = _with_groups(pieces.pop(""), pieces)
+    if not piece.content:
+        raise StoreError(f"'{path}' holds no arrays of numbers.")
+    return replace(piece, remarks=(*piece.remarks, *remarks))
+
+
+def _written(pieces: Mapping[str, Piece]) -> list[str]:
+    return [f"{group}/{name}".lstrip("/") for group, piece in pieces.items() for name in piece.arrays]
+
+
+def _with_groups(root: Piece, groups: Mapping[str, Piece]) -> Piece:
+    """Return the root with the arrays of its groups, called ``group/name``."""
+    for group, piece in groups.items():
+
+        def inside(entries: Mapping[str, Value], group: str = group) -> dict[str, Value]:
+            return {f"{group}/{name}": value for name, value in entries.items()}
+
+        told = {axis: f"{group}/{name}" for axis, name in piece.coordinates.items()}
+        root = replace(
+            root,
+            arrays={**root.arrays, **inside(piece.arrays)},
+            axes={**root.axes, **inside(piece.axes)},
+            coordinates={**told, **root.coordinates},
+            periodic={**piece.periodic, **root.periodic},
+            numbers={**root.numbers, **inside(piece.numbers)},
+            meshes={**root.meshes, **piece.meshes},
+            origin=root.origin if "time" in root.coordinates else piece.origin,
+            remarks=tuple(dict.fromkeys((*root.remarks, *piece.remarks))),
+        )
+    return root
 
 
 class Labelled(Format):
@@ -171,91 +268,61 @@ class Labelled(Format):
         found = _members(path)
         if not found:
             return None
-        kinds = sorted({"NetCDF" if member.suffix in _NETCDF else "Zarr" for member in found})
+        kinds = sorted({"Zarr" if kind_of(member) == "zarr" else "NetCDF" for member in found})
         return f"{len(found)} {' and '.join(kinds)} data set{'s' * (len(found) > 1)}"
 
     def read(self, path: Path) -> Contents:
         members = _members(path)
         if not members:
-            raise StoreError(f"'{path}' holds neither NetCDF ({', '.join(_NETCDF)}) nor Zarr (.zarr).")
-        groups, files = group_by_split(path, members), {member: _File(member) for member in members}
-        first = files[members[0]]
-        for file in files.values():
-            if not file.arrays.keys() - file.coordinates.values():
-                raise StoreError(f"'{file.path}' holds no arrays of numbers.{_groups_in(file.path)}")
-        joining = any("trajectory" in axes for axes in first.axes.values())
-        many = len(members) > 1 and max(map(len, groups.values())) > 1
-        attributes, varying = joined_attributes({member: file.attributes for member, file in files.items()})
-        parts = {}
-        for part, own in groups.items():
-            found = [files[member].arrays for member in own]
-            if many and not joining:
-                found = [
-                    f | {k: NumberArray(v[m]) for k, v in varying.items()} for f, m in zip(found, own, strict=True)
-                ]
-            parts[part] = self._join(own, found, first) if many else dict(found[0])
-        axes = dict(first.axes)
-        if many and not joining:
-            axes = {name: ("trajectory", *own) for name, own in axes.items()} | dict.fromkeys(varying, ("trajectory",))
-        names = next(iter(parts.values()))
-        return Contents(
-            path,
-            tuple(_identity(member) for member in members),
-            parts,
-            attributes,
-            axes={name: own for name, own in axes.items() if name in names},
-            coordinates=first.coordinates,
-            periodic=first.periodic,
-            remarks=tuple(dict.fromkeys(remark for file in files.values() for remark in file.remarks)),
-            close=partial(_close, [file.dataset for file in files.values()]),
-        )
-
-    @staticmethod
-    def _join(members: list[Path], found: list[dict[str, LazyArray]], first: _File) -> dict[str, LazyArray]:
-        shared = first.coordinates.values()
-        counted = {name for name, axes in first.axes.items() if "trajectory" in axes}
-        for name in counted:
-            if first.axes[name][0] != "trajectory":
-                raise DataError(
-                    f"Trajectories of '{name}' do not lie along its first axis, {first.axes[name]}, and there are "
-                    f"several files in '{members[0].parent}'. Give one file, or bring that axis to the front."
-                )
-        if counted:  # what has no trajectories cannot be told from many files
-            found = [{name: a for name, a in own.items() if name in counted or name in shared} for own in found]
-        return join_arrays(members, found, along_first=counted, shared=shared)
+            raise StoreError(
+                f"'{path}' is or holds neither NetCDF ({', '.join(NETCDF_ENDINGS)}) nor Zarr (.zarr) whose axes have names."
+            )
+        pool = OpenFiles(_open)
+        try:
+            return join_pieces(path, members, [_piece(member, pool) for member in members], close=pool.close)
+        except BaseException:
+            pool.close()
+            raise
 
     def propose(self, contents: Contents) -> DataMapping:
         return draft_mapping(contents, self.name).complete()
 
 
-def _close(datasets: list[Any]) -> None:
-    for dataset in datasets:
-        dataset.close()
-
-
-def _is_zarr(path: Path) -> bool:
-    if path.is_dir():
-        return path.suffix == ".zarr" or any((path / mark).is_file() for mark in _ZARR_MARKS)
-    return path.name.endswith(".zarr.zip")
-
-
 def _members(path: Path) -> list[Path]:
-    """Return the data sets at or under a path; a Zarr store is one, whatever it holds."""
-    if _is_zarr(path) or (path.is_file() and path.suffix in _NETCDF):
-        return [path]
-    if not path.is_dir():
+    """Return the data sets at or under a path that are for xarray."""
+    return [member for member in data_sets_under(path, ("netcdf", "hdf5", "zarr")) if _is_labelled(member)]
+
+
+def _is_labelled(path: Path) -> bool:
+    """Return whether a data set is NetCDF, or Zarr whose axes have names; what cannot be read is what it is called."""
+    kind = kind_of(path)
+    if kind == "netcdf":
+        return True
+    try:
+        if kind == "zarr":
+            return find_spec("zarr") is None or names_axes(path)
+        require_sound(path)
+        with h5py.File(path, "r") as file:
+            return is_netcdf4(path, file)
+    except Exception:  # noqa: BLE001 - damaged in whatever way: reading it as what it is called says how
+        return kind == "zarr" or path.suffix.lower() in NETCDF_ENDINGS
+
+
+def _groups_in(path: Path) -> list[str]:
+    """Return the groups of a data set that hold arrays, in natural order."""
+    if kind_of(path) == "zarr":
+        return [
+            name for name, node in walk_zarr(open_zarr(path)) if name and hasattr(node, "arrays") and any(node.arrays())
+        ]
+    if not is_hdf5(path):
         return []
-    inner = sorted(child for child in path.iterdir() if not child.name.startswith("."))
-    return [member for child in inner for member in _members(child)]
-
-
-def _identity(path: Path) -> Path:
-    """Return the file by which a data set is known again."""
-    return next((path / mark for mark in _ZARR_MARKS if (path / mark).is_file()), path)
+    with open_hdf5(path) as file:
+        found = {str(name).rpartition("/")[0] for name, node in walk_hdf5(path, file) if isinstance(node, h5py.Dataset)}
+    return sorted(found - {""}, key=natural)
 
 
 def _engine(path: Path) -> str:
-    if _is_zarr(path):
+    if kind_of(path) == "zarr":
         return _installed(path, "Zarr", "zarr")
     with path.open("rb") as handle:
         start = handle.read(4)
@@ -266,7 +333,7 @@ def _engine(path: Path) -> str:
             f"'{path}' is NetCDF in the classic form with 64-bit sizes, which is not read here: nobody would notice if "
             "it were cut off. Convert it with 'nccopy -k nc4 IN.nc OUT.nc'."
         )
-    if start != _HDF5_MARK:
+    if not is_hdf5(path):
         raise ValueError(f"it begins with {start!r}")
     open_hdf5(path).close()  # refuses what leads to other files or declares more than is there
     return _installed(path, "NetCDF 4", "h5netcdf", "netCDF4")
@@ -281,40 +348,30 @@ def _installed(path: Path, what: str, *packages: str) -> str:
     )
 
 
-def _open(path: Path) -> xarray.Dataset:
-    """Open one data set, nothing of its arrays read.
+def _open(source: Source) -> xarray.Dataset:
+    """Open one data set or one group in it, nothing of its arrays read.
 
     Raises:
         StoreError: if it is truncated, damaged or of another kind.
         ConfigError: if a package to read it is missing.
     """
+    path, group = source
     try:
         engine = _engine(path)
         import xarray
 
         if engine == "zarr":
             check_sizes(path)
-        source: Any = path
+        place: Any = path
         if engine == "zarr" and path.is_file():
             from zarr.storage import ZipStore
 
-            source = ZipStore(path, mode="r")
+            place = ZipStore(path, mode="r")
+        told: dict[str, Any] = {"engine": engine, "group": group} if group else {"engine": engine}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about how the file was written; nothing a user can change here
-            return xarray.open_dataset(source, engine=engine, cache=False, decode_times=False, decode_timedelta=False)
+            return xarray.open_dataset(place, cache=False, decode_times=False, decode_timedelta=False, **told)
     except (StoreError, ConfigError):
         raise
     except Exception as error:  # each engine has errors of its own
-        raise unreadable(path, "Zarr" if _is_zarr(path) else "NetCDF", error) from error
-
-
-def _groups_in(path: Path) -> str:
-    import h5py
-
-    if path.is_dir() or not h5py.is_hdf5(path):
-        return ""
-    with h5py.File(path, "r") as file:
-        groups = [name for name, node in file.items() if isinstance(node, h5py.Group)]
-    if not groups:
-        return ""
-    return f" What lies in groups ({', '.join(groups)}) is not read: copy a group to a file of its own."
+        raise unreadable(path, "Zarr" if kind_of(path) == "zarr" else "NetCDF", error) from error

@@ -117,7 +117,8 @@ def join_arrays(
             if ours != theirs:
                 raise DataError(
                     f"'{name}' has shape {tuple(first.shape)} in '{files[0]}', {tuple(own[name].shape)} in "
-                    f"'{file}'. Every file is one trajectory, so shapes agree; join files of many trajectories first."
+                    f"'{file}'. Each is one trajectory, so shapes agree. Pieces of one trajectory are joined where "
+                    "each tells its times and these follow each other; files of many trajectories where axes have names."
                 )
         parts = [own[name] for own in arrays]
         if name in shared:

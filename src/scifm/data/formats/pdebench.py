@@ -37,8 +37,9 @@ from pathlib import Path
 from scifm.data.formats.axis_points import are_even, axis_length
 from scifm.data.formats.contents import Contents, read_whole
 from scifm.data.formats.draft import periodicity
-from scifm.data.formats.format import Format, files_under, opening, required_files
-from scifm.data.formats.hdf5 import HDF5_ENDINGS, sniff_hdf5
+from scifm.data.formats.format import Format, opening
+from scifm.data.formats.hdf5 import sniff_hdf5
+from scifm.data.formats.kinds import data_sets_under, required
 from scifm.data.formats.mapping import CoefficientMapping, DataMapping, FieldMapping
 from scifm.data.formats.pdebench_files import ARRAYS, COORDINATES, join_files, layout_of, layout_of_file
 from scifm.errors import ConfigError, DataError
@@ -57,11 +58,11 @@ class PDEBenchFormat(Format):
     title = "PDEBench HDF5"
 
     def sniff(self, path: Path) -> str | None:
-        layouts = sniff_hdf5(files_under(path, HDF5_ENDINGS), layout_of_file)
+        layouts = sniff_hdf5(data_sets_under(path, ("hdf5",)), layout_of_file)
         return f"its layout {', '.join(sorted(layouts))}" if layouts else None
 
     def read(self, path: Path) -> Contents:
-        files = required_files(path, HDF5_ENDINGS)
+        files = required(path, ("hdf5",), "HDF5")
         with opening(path, self.title):
             return join_files(path, files)
 

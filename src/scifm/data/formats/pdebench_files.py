@@ -13,6 +13,7 @@ import numpy as np
 
 from scifm.data.formats.contents import WHOLE, Contents, LazyArray, Stacked, read_whole, single_numbers
 from scifm.data.formats.hdf5 import Hdf5Array, holds_numbers, open_hdf5
+from scifm.data.formats.kinds import natural
 from scifm.data.formats.members import group_by_split, join_arrays
 from scifm.data.well import OpenFiles
 from scifm.errors import DataError, StoreError
@@ -144,7 +145,7 @@ def _walls(layout: str, path: Path, config: str) -> bool | None:
 
 def _read_seeds(file: h5py.File, path: Path, opened: OpenFiles) -> _Piece:
     """Read a file with one group a trajectory."""
-    seeds = sorted(str(name) for name in file if _is_seed(file, str(name)))
+    seeds = sorted((str(name) for name in file if _is_seed(file, str(name))), key=natural)
     data = [Hdf5Array.of(opened, path, file[f"{seed}/data"]) for seed in seeds]
     times = [Hdf5Array.of(opened, path, file[f"{seed}/grid/t"]) for seed in seeds]
     for own in (data, times):

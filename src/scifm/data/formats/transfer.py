@@ -28,8 +28,9 @@ from pathlib import Path
 import h5py
 
 from scifm.data.formats.contents import Contents, LazyArray
-from scifm.data.formats.format import Format, files_under, opening, required_files
-from scifm.data.formats.hdf5 import HDF5_ENDINGS, Hdf5Array, holds_numbers, open_hdf5, sniff_hdf5
+from scifm.data.formats.format import Format, opening
+from scifm.data.formats.hdf5 import Hdf5Array, holds_numbers, open_hdf5, sniff_hdf5
+from scifm.data.formats.kinds import data_sets_under, required
 from scifm.data.formats.known_system import doubt
 from scifm.data.formats.mapping import CoefficientMapping, DataMapping, FieldMapping
 from scifm.data.formats.members import group_by_split, join_arrays
@@ -62,11 +63,11 @@ class TransferFormat(Format):
     title = "HDF5 of the reference transfer paper (fields, tensor)"
 
     def sniff(self, path: Path) -> str | None:
-        known = sniff_hdf5(files_under(path, HDF5_ENDINGS), lambda file: _is_ours(file) or None)
+        known = sniff_hdf5(data_sets_under(path, ("hdf5",)), lambda file: _is_ours(file) or None)
         return "HDF5 with 'fields' (n, 2, ny, nx) and 'tensor'" if known else None
 
     def read(self, path: Path) -> Contents:
-        files, opened = required_files(path, HDF5_ENDINGS), OpenFiles(open_hdf5)
+        files, opened = required(path, ("hdf5",), "HDF5"), OpenFiles(open_hdf5)
         with opening(path, self.title):
             arrays = {file: self._arrays(opened, file) for file in files}
         parts = {

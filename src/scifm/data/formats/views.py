@@ -9,7 +9,7 @@ import numpy as np
 
 from scifm.data.formats.contents import Index, LazyArray
 
-__all__ = ["Clipped", "OneEntry", "Repeated"]
+__all__ = ["Clipped", "OneEntry", "Repeated", "Reversed"]
 
 
 class Clipped:
@@ -69,3 +69,17 @@ class OneEntry:
         axis = self.axis
         entry = slice(self.place, self.place + 1)
         return np.asarray(self.array[(*index[:axis], entry, *index[axis:])]).squeeze(axis)
+
+
+class Reversed:
+    """An array with its axes in reverse order.
+
+    Args:
+        array: the array.
+    """
+
+    def __init__(self, array: LazyArray) -> None:
+        self.array, self.dtype, self.shape = array, array.dtype, tuple(array.shape)[::-1]
+
+    def __getitem__(self, index: Index) -> np.ndarray:
+        return np.asarray(self.array[index[::-1]]).T

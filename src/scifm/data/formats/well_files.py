@@ -15,8 +15,9 @@ import numpy as np
 
 from scifm.data.formats.axis_points import are_even, axis_length
 from scifm.data.formats.contents import Concatenated, Contents, LazyArray
-from scifm.data.formats.format import Format, files_under, required_files
-from scifm.data.formats.hdf5 import HDF5_ENDINGS, open_hdf5, sniff_hdf5
+from scifm.data.formats.format import Format
+from scifm.data.formats.hdf5 import open_hdf5, sniff_hdf5
+from scifm.data.formats.kinds import data_sets_under, required
 from scifm.data.formats.mapping import DataMapping
 from scifm.data.formats.members import group_by_split
 from scifm.data.formats.views import Clipped, Repeated
@@ -43,11 +44,11 @@ class WellFormat(Format):
     title = "HDF5 in The Well's schema"
 
     def sniff(self, path: Path) -> str | None:
-        known = sniff_hdf5(files_under(path, HDF5_ENDINGS)[:1], _is_ours)
+        known = sniff_hdf5(data_sets_under(path, ("hdf5",))[:1], _is_ours)
         return "groups dimensions and t0_fields of The Well's schema" if known else None
 
     def read(self, path: Path) -> Contents:
-        paths, pool = group_by_split(path, required_files(path, HDF5_ENDINGS)), OpenFiles(open_hdf5)
+        paths, pool = group_by_split(path, required(path, ("hdf5",), "HDF5")), OpenFiles(open_hdf5)
         parts = {part: [read_well_file(file, pool) for file in files] for part, files in paths.items()}
         return _Joined(path, parts).contents(pool)
 

@@ -6,24 +6,49 @@ lies behind it in memory, without an error, so its length is compared with what 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from scifm.data.declared import require_held, size_of
+from scifm.data.formats.kinds import natural
 
-__all__ = ["check_chunks", "check_sizes"]
+__all__ = ["arrays_in", "check_chunks", "check_sizes", "names_axes", "open_zarr", "walk_zarr"]
 
 _BLOSC_HEADER = 16
 
 
-def _group(path: Path) -> Any:
+def open_zarr(path: Path) -> Any:
+    """Return the root of a store, a folder or a zip file: a group or an array of zarr."""
     import zarr
 
-    store = zarr.storage.ZipStore(path, mode="r") if path.is_file() else str(path)
-    return zarr.open_group(store, mode="r")
+    return zarr.open(zarr.storage.ZipStore(path, mode="r") if path.is_file() else str(path), mode="r")
+
+
+def walk_zarr(node: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield name and node of a group and of all groups and arrays in it, in natural order; the root's name is empty."""
+    yield name, node
+    if hasattr(node, "arrays"):
+        inner = sorted([*node.arrays(), *node.groups()], key=lambda item: natural(item[0]))
+        for key, child in inner:
+            yield from walk_zarr(child, f"{name}/{key}".lstrip("/"))
+
+
+def arrays_in(path: Path) -> dict[str, Any]:
+    """Return the arrays of a store by name, groups included; an array that is a store itself is called ``data``."""
+    return {name or "data": node for name, node in walk_zarr(open_zarr(path)) if not hasattr(node, "arrays")}
+
+
+def names_axes(path: Path) -> bool:
+    """Return whether the axes of all arrays of a store have names, as xarray needs them."""
+    return all(_named(array) for array in arrays_in(path).values())
+
+
+def _named(array: Any) -> bool:
+    names = getattr(array.metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS")
+    return names is not None and len(names) == len(array.shape) and None not in names
 
 
 def check_sizes(path: Path) -> None:
@@ -36,7 +61,7 @@ def check_sizes(path: Path) -> None:
         StoreError: if one does.
     """
     held = size_of(path)
-    for name, array in _group(path).arrays():
+    for name, array in arrays_in(path).items():
         for what, shape in ((name, array.shape), (f"one chunk of {name}", array.chunks)):
             require_held(path, what, shape, array.dtype.itemsize, held)
 
@@ -51,10 +76,10 @@ def check_chunks(path: Path, names: Iterable[str]) -> list[str]:
     Raises:
         ValueError: if a chunk has not the length it should have.
     """
-    group = _group(path)
+    arrays = arrays_in(path)
     remarks = []
     for name in names:
-        array: Any = group[name]
+        array = arrays[name]
         absent = array.nchunks - array.nchunks_initialized
         fill = np.asarray(array.fill_value)
         if absent and not (fill.dtype.kind == "f" and np.isnan(fill)):
@@ -62,7 +87,7 @@ def check_chunks(path: Path, names: Iterable[str]) -> list[str]:
                 f"{absent} of {array.nchunks} chunks of '{name}' are not in '{path.name}' and read as {fill}."
             )
         if path.is_dir() and _ends_in_blosc(array):
-            _check_lengths(path / name)
+            _check_lengths(path / array.path)
     return remarks
 
 
