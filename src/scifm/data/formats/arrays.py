@@ -26,7 +26,7 @@ from scifm.data.formats.joining import join_pieces
 from scifm.data.formats.kinds import data_sets_under, kind_of, required
 from scifm.data.formats.mapping import DataMapping
 from scifm.data.formats.members import split_words
-from scifm.data.formats.numpy_files import open_npy, open_npz
+from scifm.data.formats.numpy_files import open_npy, open_npz, unpack
 from scifm.data.formats.pieces import Piece
 from scifm.data.formats.zarr_files import zarr_piece
 from scifm.data.well import OpenFiles
@@ -53,32 +53,33 @@ class Arrays(Format):
 
     def read(self, path: Path) -> Contents:
         files = required(path, _TITLES, "NumPy, HDF5 or Zarr")
-        pool = OpenFiles(partial(open_hdf5, linked=False))
+        pools = {"hdf5": OpenFiles(partial(open_hdf5, linked=False)), "npz": OpenFiles(unpack)}
         kinds = {str(kind_of(file)) for file in files}
         if len(kinds) > 1:
             raise StoreError(
                 f"'{path}' holds files of several kinds ({', '.join(sorted(kinds))}); give the folder or file of one."
             )
-        pieces = [_piece(file, kind_of(file), pool, alone=len(files) == 1) for file in files]
+        kind = kinds.pop()
+        pool = pools.get(kind, OpenFiles())
+        pieces = [_piece(file, kind, pool, alone=len(files) == 1) for file in files]
         return join_pieces(path, files, pieces, close=pool.close)
 
     def propose(self, contents: Contents) -> DataMapping:
         return draft_mapping(contents, self.name).complete()
 
 
-def _piece(path: Path, kind: str | None, pool: OpenFiles, *, alone: bool) -> Piece:
+def _piece(path: Path, kind: str, pool: OpenFiles, *, alone: bool) -> Piece:
     """Return what one file holds.
 
     Raises:
         StoreError: if it is truncated, damaged, or holds no numbers.
     """
-    assert kind in _TITLES
     with opening(path, _TITLES[kind]):
         if kind == "npy":
             name = path.stem if alone else _name_of_npy(path)
             piece = Piece(path, {name: open_npy(path, name)})
         elif kind == "npz":
-            arrays, remarks = open_npz(path)
+            arrays, remarks = open_npz(path, pool)
             numbers = single_numbers({name: array[()] for name, array in arrays.items() if array.shape == ()})
             arrays = {name: array for name, array in arrays.items() if name not in numbers}
             piece = Piece(path, arrays, numbers=numbers, remarks=tuple(remarks))

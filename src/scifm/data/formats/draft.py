@@ -236,7 +236,8 @@ class _Drafting:
 
     def _fields(self) -> dict[str, dict[str, Any]]:
         """Return entries of the arrays with axes of space; ask for roles where nothing evolves."""
-        spaces = {n: tuple(a for a in SPACE if a in axes) for n, axes in self.axes.items() if set(axes) & set(SPACE)}
+        wanted = SPACE if any(set(axes) & set(SPACE) for axes in self.axes.values()) else self._unknown_axes()
+        spaces = {n: tuple(a for a in wanted if a in axes) for n, axes in self.axes.items() if set(axes) & set(wanted)}
         if not spaces:
             return {}
         evolving = [name for name in spaces if "time" in self.axes[name]]
@@ -258,6 +259,10 @@ class _Drafting:
         if not evolving:
             self._ask_roles(fields)
         return fields
+
+    def _unknown_axes(self) -> tuple[str, ...]:
+        """Return what dimensions are called that may be axes of space."""
+        return tuple(dict.fromkeys(axis for axes in self.axes.values() for axis in axes if axis not in AXES))
 
     def _refuse_unknown(self, array: str) -> None:
         axes = self.axes[array]
@@ -321,6 +326,9 @@ class _Drafting:
             told.append(f"{axis} {guess.told}")
             extent[axis] = self._extent(axis, guess)
         self.notes["periodic"] = "\n".join(told)
+        if not space and fields:
+            self.notes["extent"] = "for each axis of space, such as x = 1.0, y = 1.0"
+            self.notes["periodic"] = "for each axis of space, such as x = true, y = true"
         entries: dict[str, Any] = {"extent": extent, "periodic": periodic}
         return entries | ({"repeated_end": repeated} if repeated else {})
 

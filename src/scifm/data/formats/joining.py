@@ -13,9 +13,10 @@ from pathlib import Path
 
 from scifm.data.formats.contents import Contents, LazyArray, nothing_to_close
 from scifm.data.formats.kinds import natural
+from scifm.data.formats.mapping import SPACE
 from scifm.data.formats.members import NumberArray, group_by_split, join_arrays, joined_attributes
 from scifm.data.formats.meshes import with_lines_of_meshes
-from scifm.data.formats.pieces import Piece, by_group, shared_out
+from scifm.data.formats.pieces import Piece, by_group, first_to_last, shared_out
 from scifm.data.formats.time_pieces import joined_in_time
 from scifm.data.formats.views import Repeated
 from scifm.errors import DataError, StoreError
@@ -103,11 +104,8 @@ def _by_variable(pieces: Sequence[Piece]) -> list[Piece]:
     merged = rows[0][:1] and [_merged(row) for row in rows]
     if not merged:
         return [_merged(alone)]
-    shares = [shared_out(piece.arrays, piece, len(merged)) for piece in alone]
-    return [
-        _merged([own, *(replace(piece, arrays=share[i]) for piece, share in zip(alone, shares, strict=True))])
-        for i, own in enumerate(merged)
-    ]
+    shares = [shared_out(piece, len(merged)) for piece in alone]
+    return [_merged([own, *row]) for own, *row in zip(merged, *shares, strict=True)]
 
 
 def _keys(pieces: Sequence[Piece]) -> dict[tuple[tuple[int, int, str], ...], Piece]:
@@ -162,7 +160,7 @@ def _merged(pieces: Sequence[Piece]) -> Piece:
             join_arrays([first.place, piece.place], found, shared=differing)
         first = replace(
             first,
-            arrays={**piece.arrays, **first.arrays},
+            arrays={**first.arrays, **{n: a for n, a in piece.arrays.items() if n not in first.arrays}},
             axes={**piece.axes, **first.axes},
             coordinates={**piece.coordinates, **first.coordinates},
             periodic={**piece.periodic, **first.periodic},
@@ -190,14 +188,24 @@ def _as_trajectories(pieces: Sequence[Piece]) -> Piece:
             )
     found = [_counted(piece, counted, shared) if counted else dict(piece.arrays) for piece in pieces]
     joined = join_arrays(places, found, along_first=set(found[0]) - shared if counted else (), shared=shared)
-    axes = {
-        name: first.axes.get(name, ()) if name in counted else ("trajectory", *first.axes.get(name, ()))
-        for name in joined
-        if name in first.axes or isinstance(first.arrays[name], NumberArray)
-    }
-    told = f"{len(pieces)} files or groups, from '{first.place.name}' to '{pieces[-1].place.name}', are "
-    told += "joined along their trajectories." if counted else "one trajectory each, in the order of their numbers."
-    return replace(first, arrays=joined, axes={n: a for n, a in axes.items() if n not in shared}, remarks=(told,))
+    axes = {name: _axes_joined(first, name, tuple(array.shape), name in counted) for name, array in joined.items()}
+    told = f"{len(pieces)} files or groups, {first_to_last(pieces)}, are "
+    told += (
+        "joined along their trajectories." if counted else "one trajectory each, in the natural order of their names."
+    )
+    return replace(first, arrays=joined, axes={n: a for n, a in axes.items() if a and n not in shared}, remarks=(told,))
+
+
+def _axes_joined(piece: Piece, name: str, shape: tuple[int, ...], counted: bool) -> tuple[str, ...]:
+    """Return the axes of a joined array; none where they are not told."""
+    if name in piece.axes:
+        return piece.axes[name] if counted else ("trajectory", *piece.axes[name])
+    if len(shape) == 1:
+        return ("trajectory",)
+    lengths = [piece.arrays[own].shape[0] for axis, own in piece.coordinates.items() if axis in SPACE]
+    if len(shape) == 2 and lengths and shape[1] not in lengths:  # a table of coefficients and no line of a field
+        return ("trajectory", "channel")
+    return ()
 
 
 def _counted(piece: Piece, counted: set[str], shared: set[str]) -> dict[str, LazyArray]:

@@ -94,7 +94,9 @@ def seconds_of(values: np.ndarray, units: str) -> tuple[np.ndarray, str | None]:
     factor = _SECONDS.get(word.strip())
     if factor is None or (factor == 1.0 and not since):
         return values, None
-    return (values - values[:1]) * factor, f"Times are in seconds since the first frame; the file tells '{units}'."
+    return (
+        values - values[:1]
+    ) * factor, f"Times are in seconds since the first frame; the file tells '{word.strip()}'."
 
 
 def origin_of(values: np.ndarray, units: str, calendar: str) -> float:
@@ -275,7 +277,7 @@ class Labelled(Format):
         members = _members(path)
         if not members:
             raise StoreError(
-                f"'{path}' is or holds neither NetCDF ({', '.join(NETCDF_ENDINGS)}) nor Zarr (.zarr) whose axes have names."
+                f"'{path}' is or holds neither NetCDF ({', '.join(NETCDF_ENDINGS)}) nor Zarr whose axes have names."
             )
         pool = OpenFiles(_open)
         try:

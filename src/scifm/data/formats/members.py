@@ -117,8 +117,9 @@ def join_arrays(
             if ours != theirs:
                 raise DataError(
                     f"'{name}' has shape {tuple(first.shape)} in '{files[0]}', {tuple(own[name].shape)} in "
-                    f"'{file}'. Each is one trajectory, so shapes agree. Pieces of one trajectory are joined where "
-                    "each tells its times and these follow each other; files of many trajectories where axes have names."
+                    f"'{file}'. Each is one trajectory, so shapes agree: cut or resample them. Pieces of one "
+                    "trajectory are joined where each tells its times and these follow each other, files of many "
+                    "trajectories where their axes have names."
                 )
         parts = [own[name] for own in arrays]
         if name in shared:

@@ -16,14 +16,15 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
 from scifm.data.formats.contents import NUMBERS, LazyArray
+from scifm.data.well import OpenFiles
 from scifm.errors import StoreError
 
-__all__ = ["MappedArray", "PackedArray", "open_npy", "open_npz"]
+__all__ = ["MappedArray", "PackedArray", "PackedMember", "open_npy", "open_npz", "unpack"]
 
 _MAX_RATIO = 1040  # the most that the deflate method can save; a header that declares more lies
 _LOCAL_HEADER = 30
@@ -83,46 +84,70 @@ class MappedArray:
             return np.array(_map(handle, self.header, self.offset)[index])
 
 
+class PackedMember(NamedTuple):
+    """A compressed member of an ``.npz`` file.
+
+    Args:
+        path: of the file.
+        name: in the archive.
+        header: what the array is.
+    """
+
+    path: Path
+    name: str
+    header: _Header
+
+
+class _Unpacked:
+    """The numbers of a compressed member in an unnamed temporary file, which goes when it is closed."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array: np.ndarray | None = array
+
+    def close(self) -> None:
+        self.array = None
+
+
 class PackedArray:
     """A compressed member of an ``.npz`` file, unpacked to a temporary file when it is first read.
 
     Args:
-        path: of the file.
-        member: name in the archive.
-        header: what the array is.
+        unpacked: keeps what was unpacked, and not too many at once; made by ``OpenFiles(unpack)``.
+        member: what is unpacked.
     """
 
-    def __init__(self, path: Path, member: str, header: _Header) -> None:
-        self.path, self.member, self.header = path, member, header
-        self.shape, self.dtype = header.shape, header.dtype
-        self._unpacked: np.ndarray | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_unpacked": None}  # another process unpacks for itself
+    def __init__(self, unpacked: OpenFiles, member: PackedMember) -> None:
+        self.unpacked, self.member = unpacked, member
+        self.shape, self.dtype = member.header.shape, member.header.dtype
 
     def __getitem__(self, index: Any) -> np.ndarray:
-        if self._unpacked is None:
-            self._unpacked = self._unpack()
-        return np.array(self._unpacked[index])
+        return np.array(self.unpacked.get(self.member).array[index])
 
-    def _unpack(self) -> np.ndarray:
-        folder = tempfile.gettempdir()
-        if self.header.data_bytes > shutil.disk_usage(folder).free:
-            raise StoreError(
-                f"Unpacking '{self.member}' of '{self.path}' needs {self.header.data_bytes / 1e9:.2f} GB in "
-                f"'{folder}'. Free some space there, set TMPDIR to another folder, or save the arrays with numpy.savez."
-            )
-        with (
-            zipfile.ZipFile(self.path) as archive,
-            archive.open(self.member) as packed,
-            tempfile.TemporaryFile() as handle,
-        ):
-            try:
-                shutil.copyfileobj(packed, handle, _STEP)  # the archive's checksum is compared at its end
-            except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-                raise OSError(str(error)) from error
-            handle.flush()
-            return _map(handle, self.header, self.header.num_bytes)
+
+def unpack(member: PackedMember) -> _Unpacked:
+    """Unpack one member of an archive to a temporary file.
+
+    Raises:
+        StoreError: if there is no room for it.
+        OSError: if it is damaged.
+    """
+    folder, header = tempfile.gettempdir(), member.header
+    if header.data_bytes > shutil.disk_usage(folder).free:
+        raise StoreError(
+            f"Unpacking '{member.name}' of '{member.path}' needs {header.data_bytes / 1e9:.2f} GB in "
+            f"'{folder}'. Free some space there, set TMPDIR to another folder, or save the arrays with numpy.savez."
+        )
+    with (
+        zipfile.ZipFile(member.path) as archive,
+        archive.open(member.name) as packed,
+        tempfile.TemporaryFile() as handle,
+    ):
+        try:
+            shutil.copyfileobj(packed, handle, _STEP)  # the archive's checksum is compared at its end
+        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+            raise OSError(str(error)) from error
+        handle.flush()
+        return _Unpacked(_map(handle, header, header.num_bytes))
 
 
 def _refused(path: Path, name: str, header: _Header) -> str | None:
@@ -159,8 +184,12 @@ def open_npy(path: Path, name: str) -> MappedArray:
     return MappedArray(path, header, header.num_bytes)
 
 
-def open_npz(path: Path) -> tuple[dict[str, LazyArray], list[str]]:
+def open_npz(path: Path, unpacked: OpenFiles) -> tuple[dict[str, LazyArray], list[str]]:
     """Return the arrays of an ``.npz`` file, and why others are left out; nothing of them is read yet.
+
+    Args:
+        path: of the file.
+        unpacked: keeps what is unpacked of it; ``OpenFiles(unpack)``.
 
     Raises:
         OSError, ValueError, EOFError, zipfile.BadZipFile: if it is truncated or no such file.
@@ -183,7 +212,7 @@ def open_npz(path: Path) -> tuple[dict[str, LazyArray], list[str]]:
             if member.compress_type == zipfile.ZIP_STORED:
                 arrays[name] = MappedArray(path, header, _offset(path, member) + header.num_bytes)
             else:
-                arrays[name] = PackedArray(path, member.filename, header)
+                arrays[name] = PackedArray(unpacked, PackedMember(path, member.filename, header))
     return arrays, remarks
 
 

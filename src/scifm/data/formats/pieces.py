@@ -11,7 +11,9 @@ from typing import TypeVar
 import numpy as np
 
 from scifm.data.formats.contents import LazyArray, read_whole
+from scifm.data.formats.format import reading
 from scifm.data.formats.kinds import natural
+from scifm.data.formats.mapping import AXES
 from scifm.data.formats.members import split_words
 from scifm.data.formats.views import OneEntry
 
@@ -57,12 +59,22 @@ class Piece:
     def times(self) -> np.ndarray | None:
         """Times of its frames, comparable with those of other pieces; None where there are none."""
         name = self.coordinates.get("time")
-        return None if name is None else read_whole(self.arrays[name]) + self.origin
+        if name is None:
+            return None
+        with reading(self.place, name):
+            return read_whole(self.arrays[name]) + self.origin
 
     def with_axes_of_meshes(self) -> Piece:
         """Return the piece with the axes told that coordinates of every grid point tell."""
-        told = {name: _axes_by_mesh(self, tuple(self.arrays[name].shape)) for name in self.content - self.axes.keys()}
-        return replace(self, axes={**self.axes, **{name: axes for name, axes in told.items() if axes is not None}})
+        axes = dict(self.axes)
+        for name in sorted(self.content):
+            known = axes.get(name, ())
+            told = _axes_by_mesh(self, tuple(self.arrays[name].shape)) if set(known) - set(AXES) or not known else None
+            if told is not None and all(
+                own in (axis, "") or own not in AXES for own, axis in zip(known, told, strict=False)
+            ):
+                axes[name] = told
+        return replace(self, axes=axes)
 
 
 def _axes_by_mesh(piece: Piece, shape: tuple[int, ...]) -> tuple[str, ...] | None:
@@ -117,16 +129,24 @@ def by_group(piece: Piece) -> list[Piece]:
         only = next(iter(groups), None)
         nested = {name.removeprefix(f"{only}/") for name in piece.arrays}
         if len(groups) == 1 and only is not None and piece.content and _simulations(_groups(nested)):
-            beside = {name: array for name, array in piece.arrays.items() if not name.startswith(f"{only}/")}
-            return by_group(_inner(piece, only, beside))
+            return by_group(_inner(piece, only, _beside(piece, [only])))
         return [piece]
-    inside = tuple(f"{name}/" for name in chosen)
-    outside = {n: a for n, a in piece.arrays.items() if not n.startswith(inside) and n not in chosen}
-    rows = shared_out(outside, piece, len(chosen))
+    rows = shared_out(_beside(piece, chosen), len(chosen))
     return [own for name, row in zip(chosen, rows, strict=True) for own in by_group(_inner(piece, name, row))]
 
 
-def _inner(piece: Piece, group: str, beside: Mapping[str, LazyArray]) -> Piece:
+def _beside(piece: Piece, groups: Sequence[str]) -> Piece:
+    """Return what lies beside some groups."""
+    arrays = {name: array for name, array in piece.arrays.items() if name.partition("/")[0] not in groups}
+    return replace(
+        piece,
+        arrays=arrays,
+        axes={name: axes for name, axes in piece.axes.items() if name in arrays},
+        coordinates={axis: name for axis, name in piece.coordinates.items() if name in arrays},
+    )
+
+
+def _inner(piece: Piece, group: str, beside: Piece) -> Piece:
     """Return what lies in a group, and what is given of what lies beside it."""
 
     def within(entries: Mapping[str, Value]) -> dict[str, Value]:
@@ -137,32 +157,43 @@ def _inner(piece: Piece, group: str, beside: Mapping[str, LazyArray]) -> Piece:
         rest = name.partition("/")[2]
         return rest if rest in arrays else name
 
-    arrays = {**beside, **within(piece.arrays)}
+    arrays = {**beside.arrays, **within(piece.arrays)}
     numbers = {name: value for name, value in piece.numbers.items() if "/" not in name} | within(piece.numbers)
-    axes = {name: own for name, own in piece.axes.items() if name in beside} | within(piece.axes)
     coordinates = {axis: local(name) for axis, name in piece.coordinates.items()}
     return replace(
         piece,
         place=piece.place / group,
         arrays=arrays,
-        axes={name: own for name, own in axes.items() if len(own) == len(arrays[name].shape)},
+        axes={**beside.axes, **within(piece.axes)},
         coordinates={axis: name for axis, name in coordinates.items() if name in arrays},
         numbers=numbers,
     )
 
 
-def shared_out(arrays: Mapping[str, LazyArray], told: Piece, count: int) -> Sequence[dict[str, LazyArray]]:
+def shared_out(piece: Piece, count: int) -> list[Piece]:
     """Return what each of `count` trajectories gets of arrays told for all: its row of a table, else the whole.
 
     Args:
-        arrays: by name.
-        told: the piece they are of, which tells their axes and which are coordinates.
+        piece: what is told for all.
         count: how many trajectories there are, in their natural order.
     """
-    rows: list[dict[str, LazyArray]] = [{} for _ in range(count)]
-    for name, array in arrays.items():
-        first = told.axes.get(name, ("trajectory",))[:1]
-        table = array.shape[:1] == (count,) and first == ("trajectory",) and name not in told.coordinates.values()
-        for place, row in enumerate(rows):
-            row[name] = OneEntry(array, 0, place) if table else array
-    return rows
+    lines = set(piece.coordinates.values())
+    tables = {
+        name
+        for name, array in piece.arrays.items()
+        if array.shape[:1] == (count,)
+        and piece.axes.get(name, ("trajectory",))[:1] == ("trajectory",)
+        and name not in lines
+    }
+    axes = {name: own[1:] if name in tables else own for name, own in piece.axes.items()}
+
+    def row_of(place: int) -> dict[str, LazyArray]:
+        return {n: OneEntry(a, 0, place) if n in tables else a for n, a in piece.arrays.items()}
+
+    return [replace(piece, arrays=row_of(place), axes=axes) for place in range(count)]
+
+
+def first_to_last(pieces: Sequence[Piece]) -> str:
+    """Return from which piece to which these go, in words."""
+    first, last = ("/".join(piece.place.parts[-2:]) for piece in (pieces[0], pieces[-1]))
+    return f"from '{first}' to '{last}'"

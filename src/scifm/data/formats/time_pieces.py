@@ -11,7 +11,7 @@ import numpy as np
 from scifm.data.formats.axis_names import axis_of_name
 from scifm.data.formats.contents import Concatenated, LazyArray
 from scifm.data.formats.members import join_arrays
-from scifm.data.formats.pieces import Piece
+from scifm.data.formats.pieces import Piece, first_to_last
 from scifm.data.formats.views import Clipped, Repeated
 from scifm.errors import DataError
 
@@ -122,8 +122,7 @@ def _joined(chain: Sequence[Piece]) -> Piece:
         if axis == _NEW and other in axes:
             axes[other] = ("time", *axes[other])
     differing = sorted(n for n in first.numbers if any(piece.numbers.get(n) != first.numbers[n] for piece in chain))
-    ends = f"from '{first.place.name}' to '{chain[-1].place.name}'"
-    told = [f"{len(chain)} pieces that follow each other in time, {ends}, are one trajectory."]
+    told = [f"{len(chain)} pieces that follow each other in time, {first_to_last(chain)}, are one trajectory."]
     if any(again):
         told.append("Frames told twice, at the end of a piece and at the beginning of the next, are read once.")
     if differing:
