@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from scifm.data.formats.contents import Contents, LazyArray, nothing_to_close
+from scifm.data.formats.draft import guess_axes
 from scifm.data.formats.kinds import natural
 from scifm.data.formats.mapping import SPACE
 from scifm.data.formats.members import NumberArray, group_by_split, join_arrays, joined_attributes
@@ -202,6 +203,9 @@ def _axes_joined(piece: Piece, name: str, shape: tuple[int, ...], counted: bool)
         return piece.axes[name] if counted else ("trajectory", *piece.axes[name])
     if len(shape) == 1:
         return ("trajectory",)
+    axes, follows = guess_axes(shape[1:], {a: piece.arrays[own].shape[0] for a, own in piece.coordinates.items()})
+    if follows and "trajectory" not in axes:
+        return ("trajectory", *axes)
     lengths = [piece.arrays[own].shape[0] for axis, own in piece.coordinates.items() if axis in SPACE]
     if len(shape) == 2 and lengths and shape[1] not in lengths:  # a table of coefficients and no line of a field
         return ("trajectory", "channel")

@@ -109,11 +109,13 @@ def _groups(names: Iterable[str]) -> dict[str, set[str]]:
 def _simulations(groups: Mapping[str, set[str]]) -> list[str]:
     """Return the groups that hold the same arrays and differ in a number, or are called as splits are."""
     clusters: dict[str, list[str]] = {}
-    for name in groups:
+    held: dict[str, set[str]] = {}
+    for name, inside in groups.items():
         splits = split_words(name)[0]
         if splits or re.search(r"\d", name):
             clusters.setdefault("split" if splits else _template(name), []).append(name)
-    alike = [names for names in clusters.values() if len(names) > 1 and set.intersection(*(groups[n] for n in names))]
+            held[name] = set(map(_template, inside)) if splits else inside  # splits hold other simulations each
+    alike = [names for names in clusters.values() if len(names) > 1 and set.intersection(*(held[n] for n in names))]
     return sorted(alike[0], key=natural) if len(alike) == 1 else []
 
 
