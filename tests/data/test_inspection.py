@@ -98,6 +98,22 @@ def test_gaps_are_counted_and_said_to_be_refused(tmp_path):
     assert inspect_data(tmp_path / "a.npz", read=False).missing == ()
 
 
+def test_a_mapping_is_advised_where_one_helps_and_only_there(tmp_path):
+    np.savez(tmp_path / "whole.npz", **arrays())
+    np.savez(tmp_path / "gaps.npz", **arrays(u=np.full_like(waves(), np.nan)))
+    np.savez(tmp_path / "still.npz", **arrays(t=np.zeros(FRAMES)))
+    np.savez(tmp_path / "bare.npz", a=waves()[:, 0], p=waves()[:, 1])
+    advice = {name: inspect_data(tmp_path / f"{name}.npz").advice for name in ("whole", "gaps", "still", "bare")}
+    assert advice["whole"].startswith("Make a store of it")
+    assert advice["bare"].startswith("Complete the mapping")
+    for name in ("gaps", "still"):
+        assert advice[name].startswith("Mend what is missing, in the data")
+        assert "--write-map" not in advice[name]
+    whole = mapping_in(inspect_data(tmp_path / "whole.npz").mapping)
+    wrong = whole.model_copy(update={"time": "D"})
+    assert inspect_data(tmp_path / "whole.npz", wrong).advice.startswith("Change the mapping that was given")
+
+
 def test_numbers_are_read_in_blocks(monkeypatch, file):
     monkeypatch.setattr("scifm.data.inspection._BLOCK_BYTES", 1000)
     seen: list[tuple[int, int]] = []

@@ -23,7 +23,7 @@ from scifm.data.declared import require_held, size_of, walk_hdf5
 from scifm.data.formats.axis_names import axis_of_attributes, axis_of_name
 from scifm.data.formats.contents import NUMBERS, Contents, LazyArray, read_whole, single_numbers
 from scifm.data.formats.draft import draft_mapping
-from scifm.data.formats.format import Format, unreadable
+from scifm.data.formats.format import FOREIGN_ERRORS, Format, unreadable
 from scifm.data.formats.hdf5 import NETCDF_ENDINGS, is_netcdf4, open_hdf5
 from scifm.data.formats.joining import join_pieces
 from scifm.data.formats.kinds import data_sets_under, is_hdf5, kind_of, natural
@@ -306,7 +306,7 @@ def _is_labelled(path: Path) -> bool:
         require_sound(path)
         with h5py.File(path, "r") as file:
             return is_netcdf4(path, file)
-    except Exception:  # noqa: BLE001 - damaged in whatever way: reading it as what it is called says how
+    except (SciFMError, *FOREIGN_ERRORS):  # damaged in whatever way: reading it as what it is called says how
         return kind == "zarr" or path.suffix.lower() in NETCDF_ENDINGS
 
 
