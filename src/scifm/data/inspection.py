@@ -388,7 +388,7 @@ class _Inspecting:
 
     def _advice(self) -> str:
         if self.wrong:
-            return f"Mend what is missing, in the data unless it says otherwise, then look again: scifm inspect {self.path}"
+            return f"Mend what is missing, in the data unless it says otherwise, then scifm inspect {self.path} again"
         if not self.missing:
             return f"Make a store of it: scifm import {self.path} --out STORE"
         if self.given:

@@ -12,7 +12,7 @@ import xarray
 from hollow import sparse_array
 from scifm.data.formats import labelled
 from scifm.data.formats.find import find_format
-from scifm.data.formats.labelled import Labelled, seconds_of
+from scifm.data.formats.labelled import Labelled
 from scifm.data.formats.mapping import DataMapping
 from scifm.data.importing import import_data, open_data
 from scifm.errors import ConfigError, DataError, StoreError
@@ -252,15 +252,6 @@ def test_steady_problems_need_roles(tmp_path):
     }
     mapping = DataMapping(format="xarray", extent={"x": 1, "y": 1}, periodic={"x": True, "y": False}, **roles)
     assert open_data(path, mapping).split("test").num_samples == 1
-
-
-@pytest.mark.parametrize(
-    ("units", "factor"), [("hours since 2000-01-01", 3600), ("days", 86400), ("s", 1), ("furlongs", 1), ("", 1)]
-)
-def test_times_are_told_in_seconds(units, factor):
-    seconds, told = seconds_of(np.array([2.0, 3.0, 5.0]), units)
-    np.testing.assert_allclose(np.diff(seconds), np.array([1.0, 2.0]) * factor)
-    assert (told is None) == (factor == 1)
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ import numpy as np
 from scifm.data.declared import require_held, size_of, walk_hdf5
 from scifm.data.formats.axis_names import axis_of_attributes, axis_of_name
 from scifm.data.formats.contents import NUMBERS, Contents, LazyArray, read_whole, single_numbers
+from scifm.data.formats.dates import origin_of, seconds_of
 from scifm.data.formats.draft import draft_mapping
 from scifm.data.formats.format import FOREIGN_ERRORS, Format, unreadable
 from scifm.data.formats.hdf5 import NETCDF_ENDINGS, is_netcdf4, open_hdf5
@@ -38,21 +39,12 @@ from scifm.errors import ConfigError, SciFMError, StoreError
 if TYPE_CHECKING:
     import xarray
 
-__all__ = ["Labelled", "LabelledArray", "Source", "origin_of", "seconds_of"]
+__all__ = ["Labelled", "LabelledArray", "Source"]
 
 Value = TypeVar("Value")
 
 _CLASSIC, _CLASSIC_64 = (b"CDF\x01", b"CDF\x02"), b"CDF\x05"
 _UNWRITTEN = 9.969209968386869e36  # what NetCDF puts where a float was never written
-_SECONDS = {
-    **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), 1.0),
-    **dict.fromkeys(("min", "mins", "minute", "minutes"), 60.0),
-    **dict.fromkeys(("h", "hr", "hrs", "hour", "hours"), 3600.0),
-    **dict.fromkeys(("d", "day", "days"), 86400.0),
-    **dict.fromkeys(("ms", "msec", "millisecond", "milliseconds"), 1e-3),
-    **dict.fromkeys(("us", "microsecond", "microseconds"), 1e-6),
-    **dict.fromkeys(("ns", "nanosecond", "nanoseconds"), 1e-9),
-}
 _CIRCLE = 360.0
 
 
@@ -81,48 +73,6 @@ class LabelledArray:
         if self._fills:
             values[values == self.dtype.type(_UNWRITTEN)] = np.nan
         return values
-
-
-def seconds_of(values: np.ndarray, units: str) -> tuple[np.ndarray, str | None]:
-    """Return times in seconds since the first one, and what was done; as they are where the unit says nothing.
-
-    Args:
-        values: numbers in the file.
-        units: its ``units``, such as ``hours since 2000-01-01``.
-    """
-    word, _, since = units.lower().partition(" since ")
-    factor = _SECONDS.get(word.strip())
-    if factor is None or (factor == 1.0 and not since):
-        return values, None
-    return (
-        values - values[:1]
-    ) * factor, f"Times are in seconds since the first frame; the file tells '{word.strip()}'."
-
-
-def origin_of(values: np.ndarray, units: str, calendar: str) -> float:
-    """Return what `seconds_of` takes away from times: seconds from 1970 to the first one, where the unit tells a date.
-
-    Args:
-        values: numbers in the file.
-        units: its ``units``, such as ``hours since 2000-01-01``.
-        calendar: its ``calendar``, such as ``noleap``.
-    """
-    word, _, since = units.lower().partition(" since ")
-    factor = _SECONDS.get(word.strip())
-    if factor is None or (factor == 1.0 and not since) or not len(values):
-        return 0.0
-    if not since:
-        return float(values[0]) * factor
-    import xarray
-
-    told = {"units": f"seconds since {since}", "calendar": calendar}
-    epoch = xarray.decode_cf(xarray.Dataset({"t": ("t", [0.0], told)}))["t"].values[0]
-    if isinstance(epoch, np.datetime64):
-        start = float((epoch - np.datetime64(0, "s")) / np.timedelta64(1, "s"))
-    else:
-        first = epoch.replace(year=1970, month=1, day=1, hour=0, minute=0, second=0, microsecond=0)
-        start = (epoch - first).total_seconds()
-    return start + float(values[0]) * factor
 
 
 class Source(NamedTuple):
