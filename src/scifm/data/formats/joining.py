@@ -49,9 +49,10 @@ def join_pieces(
     many = max(map(len, parts.values())) > 1
     if many:
         every = [_with_numbers(piece, {k: v[piece.place] for k, v in varying.items()}) for piece in every]
+    whole = {piece.place: piece for piece in every}
     joined = {}
     for part, own in parts.items():
-        members = [piece for piece in every if piece.place in {other.place for other in own}]
+        members = [whole[piece.place] for piece in own]
         joined[part] = _as_trajectories(members) if many else members[0]
     first = next(iter(joined.values()))
     if not first.content:
@@ -191,9 +192,8 @@ def _as_trajectories(pieces: Sequence[Piece]) -> Piece:
     joined = join_arrays(places, found, along_first=set(found[0]) - shared if counted else (), shared=shared)
     axes = {name: _axes_joined(first, name, tuple(array.shape), name in counted) for name, array in joined.items()}
     told = f"{len(pieces)} files or groups, {first_to_last(pieces)}, are "
-    told += (
-        "joined along their trajectories." if counted else "one trajectory each, in the natural order of their names."
-    )
+    alone = "one trajectory each, in the natural order of their names, unless a map says otherwise."
+    told += "joined along their trajectories." if counted else alone
     return replace(first, arrays=joined, axes={n: a for n, a in axes.items() if a and n not in shared}, remarks=(told,))
 
 

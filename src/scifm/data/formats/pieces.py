@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
@@ -18,8 +17,6 @@ from scifm.data.formats.members import split_words
 from scifm.data.formats.views import OneEntry
 
 __all__ = ["Piece", "by_group", "shared_out"]
-
-Value = TypeVar("Value")
 
 _SAMPLE = "data"  # what the array is called of a sample that is an array and no group
 
@@ -127,17 +124,31 @@ def by_group(piece: Piece) -> list[Piece]:
     """
     groups = _groups(piece.arrays)
     chosen = _simulations(groups)
+    if not chosen and len(groups) == 1 and _simulations(_groups(next(iter(groups.values())))):
+        chosen = list(groups)  # all simulations lie in it
     if not chosen:
-        only = next(iter(groups), None)
-        nested = {name.removeprefix(f"{only}/") for name in piece.arrays}
-        if len(groups) == 1 and only is not None and piece.content and _simulations(_groups(nested)):
-            return by_group(_inner(piece, only, _beside(piece, [only])))
         return [piece]
-    rows = shared_out(_beside(piece, chosen), len(chosen))
-    return [own for name, row in zip(chosen, rows, strict=True) for own in by_group(_inner(piece, name, row))]
+    inside = {name: _Inside() for name in chosen}
+    for kind in ("arrays", "axes", "numbers"):
+        for name, value in getattr(piece, kind).items():
+            group, _, rest = name.partition("/")
+            if group in inside:
+                getattr(inside[group], kind)[rest or _SAMPLE] = value
+    beside = shared_out(_beside(piece, inside), len(chosen)) if len(chosen) > 1 else [_beside(piece, inside)]
+    rows = zip(inside.items(), beside, strict=True)
+    return [inner for (name, own), row in rows for inner in by_group(_inner(piece, name, own, row))]
 
 
-def _beside(piece: Piece, groups: Sequence[str]) -> Piece:
+@dataclass
+class _Inside:
+    """What lies in a group, by the names there."""
+
+    arrays: dict[str, LazyArray] = field(default_factory=dict)
+    axes: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    numbers: dict[str, float] = field(default_factory=dict)
+
+
+def _beside(piece: Piece, groups: Collection[str]) -> Piece:
     """Return what lies beside some groups."""
     arrays = {name: array for name, array in piece.arrays.items() if name.partition("/")[0] not in groups}
     return replace(
@@ -145,30 +156,22 @@ def _beside(piece: Piece, groups: Sequence[str]) -> Piece:
         arrays=arrays,
         axes={name: axes for name, axes in piece.axes.items() if name in arrays},
         coordinates={axis: name for axis, name in piece.coordinates.items() if name in arrays},
+        numbers={name: value for name, value in piece.numbers.items() if name.partition("/")[0] not in groups},
     )
 
 
-def _inner(piece: Piece, group: str, beside: Piece) -> Piece:
+def _inner(piece: Piece, group: str, inside: _Inside, beside: Piece) -> Piece:
     """Return what lies in a group, and what is given of what lies beside it."""
-
-    def within(entries: Mapping[str, Value]) -> dict[str, Value]:
-        inside = {n.removeprefix(f"{group}/"): value for n, value in entries.items() if n.startswith(f"{group}/")}
-        return inside | ({_SAMPLE: entries[group]} if group in entries else {})
-
-    def local(name: str) -> str:
-        rest = name.partition("/")[2]
-        return rest if rest in arrays else name
-
-    arrays = {**beside.arrays, **within(piece.arrays)}
-    numbers = {name: value for name, value in piece.numbers.items() if "/" not in name} | within(piece.numbers)
-    coordinates = {axis: local(name) for axis, name in piece.coordinates.items()}
+    arrays = {**beside.arrays, **inside.arrays}
+    local = {axis: name.partition("/")[2] for axis, name in piece.coordinates.items()}
+    coordinates = {axis: name if name in arrays else piece.coordinates[axis] for axis, name in local.items()}
     return replace(
         piece,
         place=piece.place / group,
         arrays=arrays,
-        axes={**beside.axes, **within(piece.axes)},
+        axes={**beside.axes, **inside.axes},
         coordinates={axis: name for axis, name in coordinates.items() if name in arrays},
-        numbers=numbers,
+        numbers={**beside.numbers, **inside.numbers},
     )
 
 

@@ -68,9 +68,10 @@ def _start(piece: Piece) -> float:
 
 
 def _with_own_time(piece: Piece) -> Piece:
-    """Return a piece whose only time is told as a number with that number as its times."""
-    if "time" in piece.coordinates:
-        return piece
+    """Return a piece with its times in memory, also where the only one is told as a number."""
+    times = piece.times
+    if times is not None:  # read once, and here
+        return replace(piece, arrays={**piece.arrays, piece.coordinates["time"]: times - piece.origin})
     name = next((name for name in piece.numbers if axis_of_name(name.rpartition("/")[2]) == "time"), None)
     if name is None:
         return piece
