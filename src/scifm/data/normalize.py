@@ -9,11 +9,13 @@ from typing import get_args
 from torch import Tensor
 
 from scifm.errors import ConfigError, DataError, suggest
-from scifm.fields.batch import Batch
+from scifm.fields.batch import Batch, Signature
 from scifm.fields.homogeneity import Homogeneity
 from scifm.fields.normalization import Normalization, NormalizationKind
 
-__all__ = ["fit_normalization"]
+__all__ = ["fit_normalization", "refit_coefficients"]
+
+_VARIES = 1e-6  # a smaller spread, relative to the largest value, is rounding
 
 
 def fit_normalization(
@@ -52,6 +54,36 @@ def fit_normalization(
         sizes = (_positive(_middle(c.abs()), name) for c, name in _columns(batch.coefficients, names.coefficients))
         return replace(gauge, coefficient_scale=tuple(sizes))
     return _fit_constants(gauge, batch)
+
+
+def refit_coefficients(normalization: Normalization, signature: Signature, batch: Batch) -> Normalization:
+    """Return a normalization with the shift and scale of coefficients fitted on other samples, all else as it is.
+
+    A network tells coefficients apart where they are spread about zero. Those of a shifted system may lie far from it
+    and close together; refitted, they are spread again, at the price that the network takes each for another one it
+    knows. A coefficient the samples lack keeps its constants, and one that does not vary in them its scale.
+
+    Args:
+        normalization: of an operator.
+        signature: of that operator.
+        batch: samples of the shifted system; names as the operator knows them.
+
+    Raises:
+        SignatureError: if the samples hold a name the operator does not know.
+    """
+    whole = batch.aligned(signature)
+    num_coefficients = len(signature.coefficients)
+    bare = replace(
+        normalization, coefficient_shift=(0.0,) * num_coefficients, coefficient_scale=(1.0,) * num_coefficients
+    )
+    shifts, scales = list(normalization.coefficient_shift), list(normalization.coefficient_scale)
+    for place, (column, name) in enumerate(_columns(bare.encode(whole).coefficients, signature.coefficients)):
+        if name in batch.signature.coefficients:
+            shifts[place] = float(column.mean())
+            deviation = float(column.std(correction=0))
+            varies = deviation > _VARIES * float(column.abs().max())
+            scales[place] = deviation if varies else scales[place]
+    return replace(normalization, coefficient_shift=tuple(shifts), coefficient_scale=tuple(scales))
 
 
 def _fit_constants(gauge: Normalization, batch: Batch) -> Normalization:
@@ -124,7 +156,7 @@ def _spread(column: Tensor, name: str) -> float:
     """Return the standard deviation, or the magnitude of a quantity that never varies."""
     deviation = float(column.std(correction=0))
     magnitude = _positive(float(column.abs().max()), name)
-    return deviation if deviation > 1e-6 * magnitude else magnitude
+    return deviation if deviation > _VARIES * magnitude else magnitude
 
 
 def _positive(value: float, name: str) -> float:

@@ -20,7 +20,9 @@ from scifm.runs import Run, write_json
 from scifm.studies.origins import Origin, StoreOrigin
 from scifm.studies.recipe import SourceConfig, StudyRecipe, TargetConfig
 from scifm.studies.table import Row
-from scifm.training.finetune import AdaptRecipe, finetune, from_scratch
+from scifm.training.adapt_recipe import AdaptRecipe
+from scifm.training.choice import Candidate
+from scifm.training.finetune import finetune, from_scratch
 from scifm.training.pool import DownstreamPool
 from scifm.training.pretrain import PretrainRecipe, pretrain
 from scifm.training.recipe import ModelConfig
@@ -116,8 +118,10 @@ class Pretraining:
             "num_pretrain_samples": min(seen, self._num_distinct(recipe) or seen),
             "num_samples": 0,
             "method": "",
+            "coefficients": "",
             "learning_rate": settings.training.learning_rate,
             "num_trials": 1,
+            "trial_steps": 0,
             "num_steps": steps,
             "seconds": float(run.metrics()[-1].get("seconds", 0.0)),
         }
@@ -180,11 +184,11 @@ class Adaptation:
         steps = self._steps_of_trials(settings) + settings.training.num_steps
         return Effort(steps, batch, keeps_weights=recipe.keep_weights == "all")
 
-    @staticmethod
-    def _steps_of_trials(settings: AdaptRecipe) -> int:
+    def _steps_of_trials(self, settings: AdaptRecipe) -> int:
         """Return the steps of all trials; that of the pre-trained weights as they are takes none."""
-        trials = len(settings.learning_rates)
-        return settings.training.num_steps * trials if trials > 1 else 0
+        rates = settings.learning_rates
+        ways = tuple(map(Candidate, rates)) if self.source is None else settings.candidates(fits=True)
+        return settings.steps_of_trials(ways)
 
     def _settings(self, recipe: StudyRecipe) -> AdaptRecipe:
         return recipe.adapt.recipe(self.kind, self.num_samples, self.seed)
@@ -200,10 +204,9 @@ class Adaptation:
         if (kept := _kept(run)) is not None:
             return kept
         test = draw_test(recipe, self.target.name, self.target.origin)
-        told, effort = run.read_json("outcome.json"), self.effort(recipe)
+        outcome, effort = run.read_json("outcome.json"), self.effort(recipe)
         before = parent["rows"][0] if parent is not None else {}
-        steps = self._steps_of_trials(settings) + told["num_steps"]  # 0 in the end where the weights were kept
-        scored = _scored(run, folder, test, "scores.parquet", num_trained=steps * effort.batch_size)
+        scored = _scored(run, folder, test, "scores.parquet", num_trained=outcome["samples_seen"])
         earlier = before.get("flops", 0.0)
         scored["flops"] = None if None in (scored["flops"], earlier) else scored["flops"] + earlier
         row = Row(
@@ -216,10 +219,8 @@ class Adaptation:
             num_samples=self.num_samples,
             seed=self.seed,
             method=settings.method.method,
-            learning_rate=told["learning_rate"],
-            num_trials=told["num_trials"],
-            num_steps=told["num_steps"],
-            seconds=told["seconds"],
+            coefficients=outcome.get("coefficients", ""),
+            **{name: outcome[name] for name in ("learning_rate", "num_trials", "trial_steps", "num_steps", "seconds")},
             **_task(self.target.origin),
             **scored,
         )

@@ -22,7 +22,7 @@ from scifm.models.operator import OperatorConfig
 from scifm.models.registry import NamedNetwork
 from scifm.models.sizes import SIZES, fno_of_size
 from scifm.studies.origins import Origin, StoreOrigin, SystemOrigin, origin_of
-from scifm.training.finetune import AdaptRecipe
+from scifm.training.adapt_recipe import AdaptRecipe
 from scifm.training.loop import TrainingConfig
 from scifm.training.methods import FinetuneMethod
 from scifm.training.pretrain import PretrainRecipe
@@ -31,6 +31,7 @@ from scifm.training.recipe import DataConfig, MixtureConfig, ModelConfig, System
 __all__ = ["AdaptConfig", "ScalingConfig", "SourceConfig", "StudyRecipe", "TargetConfig"]
 
 Counts = tuple[int, ...]
+_PASSED_ON = ("try_zero_shot", "refit_coefficients", "trial_budget", "held_out", "min_scored")
 
 
 def _named(name: str) -> str:
@@ -120,16 +121,22 @@ class AdaptConfig(Config):
         learning_rates: candidates when fine-tuning.
         scratch_learning_rates: candidates from scratch, as many.
         try_zero_shot: whether fine-tuning may keep the pre-trained weights, see `AdaptRecipe`; costs no training.
+        refit_coefficients: whether fine-tuning may fit the constants of coefficients anew, see `AdaptRecipe`.
+        trial_budget: steps of all trials of one adaptation, see `AdaptRecipe`: the same for both, whatever is tried.
         held_out: share of the samples that scores the candidates.
+        min_scored: samples that score them at least, see `AdaptRecipe`.
         epochs: at least this many rounds over the samples.
         method: which weights fine-tuning trains, see `FinetuneMethod`; from scratch all do.
         training: how each trains; ``num_steps`` is the least number of steps.
     """
 
-    learning_rates: tuple[float, ...] = (3e-4, 1e-3)
-    scratch_learning_rates: tuple[float, ...] = (3e-3, 1e-2)
+    learning_rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2)
+    scratch_learning_rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2)
     try_zero_shot: bool = True
+    refit_coefficients: Literal["never", "try", "always"] = "try"
+    trial_budget: float = Field(2.0, gt=0, allow_inf_nan=False)
     held_out: float = Field(0.2, gt=0, lt=1)
+    min_scored: int = Field(16, ge=1)
     epochs: int = Field(0, ge=0)
     method: FinetuneMethod = FinetuneMethod()
     training: TrainingConfig = TrainingConfig(num_steps=200, checkpoint_every=200)
@@ -148,8 +155,7 @@ class AdaptConfig(Config):
             num_samples=num_samples,
             seed=seed,
             learning_rates=self.learning_rates if kind == "few_shot" else self.scratch_learning_rates,
-            try_zero_shot=self.try_zero_shot,
-            held_out=self.held_out,
+            **{name: getattr(self, name) for name in _PASSED_ON},
             method=self.method if kind == "few_shot" else FinetuneMethod(),
             training=self.training.model_copy(update={"num_steps": steps}),
         )

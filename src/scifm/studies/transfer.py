@@ -109,8 +109,10 @@ class _Row:
     kind: str
     num_samples: int
     seed: int
+    coefficients: str
     learning_rate: float | None
     num_trials: int
+    trial_steps: int
     num_steps: int
     relative_l2: float
     relative_l2_median: float
@@ -170,7 +172,8 @@ class _Adaptation:
         scores = evaluate(run, recipe.draw_test("downstream"))
         scores.write(run.path / "scores.parquet")
         outcome = run.read_json("outcome.json")
-        told = {name: outcome[name] for name in ("learning_rate", "num_trials", "num_steps", "seconds")}
+        told = {name: outcome[name] for name in ("learning_rate", "num_trials", "trial_steps", "num_steps", "seconds")}
+        told["coefficients"] = outcome.get("coefficients", "")
         return _row(self.kind, scores, run, folder, num_samples=self.num_samples, seed=self.seed, **told), run.path
 
 
@@ -210,8 +213,18 @@ class _Study:
 
     def _score_parent(self, parent: Run) -> None:
         config = self.recipe.pretrain.training
-        told = {"num_samples": 0, "seed": self.recipe.pretrain.seed, "learning_rate": config.learning_rate}
-        told |= {"num_trials": 1, "num_steps": config.num_steps, "seconds": self.seconds_by_part["pretrain"]}
+        told: dict[str, Any] = {
+            "num_samples": 0,
+            "seed": self.recipe.pretrain.seed,
+            "learning_rate": config.learning_rate,
+        }
+        told |= {
+            "coefficients": "",
+            "num_trials": 1,
+            "trial_steps": 0,
+            "num_steps": config.num_steps,
+            "seconds": self.seconds_by_part["pretrain"],
+        }
         for kind, system in (("in_distribution", "pretrain"), ("zero_shot", "downstream")):
             scores = evaluate(parent, self.recipe.draw_test(system))
             scores.write(parent.path / f"scores-{kind}.parquet")
@@ -275,7 +288,7 @@ class _Study:
             "num_seeds": len(r.seeds),
             "num_steps_adapt": r.adapt.training.num_steps,
             "learning_rates": list(r.adapt.learning_rates),
-            "tried_zero_shot": 0.0 in r.adapt.candidates,
+            "tried_zero_shot": r.adapt.try_zero_shot and r.adapt.chooses,
             "scratch_learning_rates": list(r.scratch_learning_rates or r.adapt.learning_rates),
             "pretrain_system": r.pretrain.system.build().to_dict(),
             "downstream_system": r.downstream.build().to_dict(),

@@ -41,7 +41,7 @@ from scifm.training.schedules import learning_rate_factor
 from scifm.training.sharing import Parcel, SharedLoss, Strategy, whole
 from scifm.training.stopping import stop_requests
 
-__all__ = ["DivergedError", "Observer", "TrainingConfig", "train", "validation_error"]
+__all__ = ["DivergedError", "Observer", "TrainingConfig", "sample_errors", "train", "validation_error"]
 
 
 class TrainingConfig(Config):
@@ -104,8 +104,17 @@ class Observer(Protocol):
 def validation_error(operator: Operator, batch: Batch, world: World = ALONE) -> float:
     """Return the mean relative L2 error over samples, frames and channels, each process scoring its part of them."""
     part = batch.select(Part(world.rank, world.size).of(batch.num_samples)) if world.size > 1 else batch
-    prediction = operator.predict(part).require_targets()
-    return float(world.gather(relative_l2(prediction, operator.align(part).require_targets())).mean())
+    return float(world.gather(_errors(operator, part)).mean())
+
+
+def sample_errors(operator: Operator, batch: Batch) -> Tensor:
+    """Return the relative L2 error of each sample, ``(batch,)``, the mean over frames and channels."""
+    return _errors(operator, batch).flatten(1).mean(1)
+
+
+def _errors(operator: Operator, batch: Batch) -> Tensor:
+    prediction = operator.predict(batch).require_targets()
+    return relative_l2(prediction, operator.align(batch).require_targets())
 
 
 def train(
