@@ -62,6 +62,8 @@ class ResultRow:
     seed: int | None = None
     learning_rate: float | None = None
     num_trials: int | None = None
+    trial_steps: int | None = None
+    coefficients: str | None = None
     num_steps: int | None = None
     relative_l2_median: float | None = None
     relative_l2_p90: float | None = None
@@ -178,7 +180,7 @@ def _optional(value: Any) -> Any:
 
 
 def _result_row(row: Mapping[str, Any]) -> ResultRow:
-    optional = ("seed", "learning_rate", "num_trials", "num_steps", "seconds", "run")
+    optional = ("seed", "learning_rate", "num_trials", "trial_steps", "coefficients", "num_steps", "seconds", "run")
     return ResultRow(
         kind=str(row["kind"]),
         num_samples=int(row["num_samples"] or 0),

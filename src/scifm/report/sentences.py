@@ -125,36 +125,46 @@ def _overlap(groups: Sequence[Group], count: int) -> bool:
     return max(min(tuned.finite), min(scratch.finite)) <= min(max(tuned.finite), max(scratch.finite))
 
 
+_WAYS = ("few_shot", "from_scratch")
+_SPENT = {"num_steps": "optimizer steps", "trial_steps": "steps of all trials before"}
+
+
 def budget_sentence(groups: Sequence[Group], *, tried_zero_shot: bool = False) -> str:
-    """Say whether both ways had the same optimizer steps and learning-rate trials, by what was recorded.
+    """Say whether both ways had the same optimizer steps, in trials and in the last training, by what was recorded.
 
-    Where `tried_zero_shot`, one trial of fine-tuning was the pre-trained weights as they are. It took no training, so
-    it is told by itself and not compared.
+    They are compared where both had as many samples. Where `tried_zero_shot`, fine-tuning could keep the pre-trained
+    weights, at no step: that is told by itself and not compared. How many candidates shared the steps of the trials may
+    differ.
     """
-    ways = {kind: [group for group in groups if group.kind == kind] for kind in ("few_shot", "from_scratch")}
-    if not all(ways.values()):
+    ways = {kind: {group.num_samples: group for group in groups if group.kind == kind} for kind in _WAYS}
+    shared = [count for count in ways["few_shot"] if count in ways["from_scratch"]]
+    if not shared:
         return "Whether fine-tuning and training from scratch had the same budget is not recorded."
-
-    def spent(name: str) -> tuple[set[int], set[int]]:
-        tuned, scratch = ({v for group in ways[kind] for v in getattr(group, name)} for kind in ways)
-        if tried_zero_shot:
-            tuned = {n - 1 for n in tuned} if name == "num_trials" else (tuned - {0} or tuned)
-        return tuned, scratch
-
-    said, each = [], "each model trained" if tried_zero_shot else "each model"
-    for name, noun in (("num_steps", "optimizer steps"), ("num_trials", "learning rates tried")):
-        tuned, scratch = spent(name)
+    pairs = {name: [_spent(name, ways, count) for count in shared] for name in _SPENT}
+    if tried_zero_shot:  # what was not trained is no step the other way would have to match
+        steps = [(tuned - {0}, scratch) for tuned, scratch in pairs["num_steps"] if tuned != {0}]
+        pairs["num_steps"] = steps or pairs["num_steps"]
+    each = "each model trained" if tried_zero_shot else "each model"
+    said = []
+    for name, noun in _SPENT.items():
+        tuned, scratch = (set().union(*side) for side in zip(*pairs[name], strict=True))
+        listed = [" or ".join(map(count_text, sorted(values))) for values in (tuned, scratch)]
         if not tuned or not scratch:
             said.append(f"{noun}: not recorded")
-        elif tuned == scratch and len(tuned) == 1:
-            said.append(f"{noun}: {count_text(tuned.pop())} for {each}, both ways")
+        elif all(one == other for one, other in pairs[name]):
+            said.append(f"{noun}: {listed[0]} for {each}, both ways")
         else:
-            told = [" or ".join(map(count_text, sorted(values))) for values in (tuned, scratch)]
-            said.append(f"{noun}: {told[0]} fine-tuning, {told[1]} from scratch")
-    same = all(spent(name)[0] == spent(name)[1] and spent(name)[0] for name in ("num_steps", "num_trials"))
+            said.append(f"{noun}: {listed[0]} fine-tuning, {listed[1]} from scratch")
+    same = all(one == other and one for pair in pairs.values() for one, other in pair)
     verdict = "The budgets are equal" if same else "The budgets are not shown to be equal"
-    kept = _kept_sentence(ways["few_shot"]) if tried_zero_shot else ""
+    kept = _kept_sentence(list(ways["few_shot"].values())) if tried_zero_shot else ""
     return f"{verdict}: {'; '.join(said)}.{kept}"
+
+
+def _spent(name: str, ways: Mapping[str, Mapping[int, Group]], count: int) -> tuple[set[int], set[int]]:
+    """Return what fine-tuning and training from scratch spent on `count` samples, over the seeds."""
+    tuned, scratch = (set(getattr(ways[kind][count], name)) for kind in _WAYS)
+    return tuned, scratch
 
 
 def _kept_sentence(tuned: Sequence[Group]) -> str:

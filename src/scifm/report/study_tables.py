@@ -318,8 +318,10 @@ def _run_row(row: Mapping[str, Any]) -> tuple[Cell, ...]:
         _plain(row["num_samples"], ","),
         _plain(row["seed"], ""),
         number_text(row["relative_l2"]),
+        str(row.get("coefficients") or _DASH),
         _plain(row.get("learning_rate"), "g"),
         _plain(row.get("num_trials"), ""),
+        _plain(row.get("trial_steps"), ","),
         _plain(row.get("num_steps"), ","),
         _plain(row.get("flops"), ".1e"),
         _plain(row.get("seconds"), ".1f"),
@@ -329,10 +331,11 @@ def _run_row(row: Mapping[str, Any]) -> tuple[Cell, ...]:
 
 def run_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Return every scored operator with its folder."""
-    names = ("way", "source", "task", "size", "trained", "samples", "seed", "error", "rate")
-    headers = (*names, "trials", "steps", "flops", "seconds", "run")
+    names = ("way", "source", "task", "size", "trained", "samples", "seed", "error", "constants", "rate")
+    headers = (*names, "trials", "their steps", "steps", "flops", "seconds", "run")
     caption = (
-        "Every scored operator; “run” is its folder, relative to the study's. A rate of 0: fine-tuning kept the "
-        "pre-trained weights, since no learning rate did better on the held-out samples."
+        "Every scored operator; “run” is its folder, relative to the study's. “Constants”: whether fine-tuning left "
+        "shift and scale of coefficients as in pre-training or fitted them anew. A rate of 0: it kept the pre-trained "
+        "weights, since nothing did clearly better on the held-out samples."
     )
-    return Table("runs", caption, headers, tuple(map(_run_row, rows)), wordy=(0, 1, 2, 3, 4, 13))
+    return Table("runs", caption, headers, tuple(map(_run_row, rows)), wordy=(0, 1, 2, 3, 4, 8, 15))

@@ -83,7 +83,11 @@ class Group:
     p90: float | None = None
     learning_rates: tuple[float, ...] = ()
     num_trials: tuple[int, ...] = ()
-    """Learning rates tried for one model: one value when all seeds agree."""
+    """Candidates tried for one model: one value when all seeds agree."""
+    trial_steps: tuple[int, ...] = ()
+    """Optimizer steps of all trials of one model."""
+    coefficients: tuple[str, ...] = ()
+    """Constants of coefficients: ``pretrained`` or ``refitted``, whichever was chosen by a seed or more."""
     num_steps: tuple[int, ...] = ()
     seconds: float | None = None
 
@@ -136,6 +140,8 @@ def group_rows(rows: Iterable[ResultRow]) -> list[Group]:
             p90=_mean([row.relative_l2_p90 for row in members]),
             learning_rates=_distinct(row.learning_rate for row in members),
             num_trials=_distinct(row.num_trials for row in members),
+            trial_steps=_distinct(row.trial_steps for row in members),
+            coefficients=_distinct(row.coefficients or None for row in members),
             num_steps=_distinct(row.num_steps for row in members),
             seconds=_total([row.seconds for row in members]),
         )
