@@ -114,6 +114,14 @@ STUDY: dict[str, Any] = {
 }
 
 
+FEW_CHOICES: dict[str, Any] = {  # of what adapts, so that seconds suffice; the rest is chosen elsewhere
+    "learning_rates": [3e-4, 1e-3],
+    "scratch_learning_rates": [3e-3, 1e-2],
+    "refit_coefficients": "never",
+    "min_scored": 1,
+}
+
+
 def graph_study(**changes: Any) -> dict[str, Any]:
     """Return a study of two sources, one of them a mixture, and two targets, in seconds."""
     poisson = {"name": "poisson", "knobs": {"anisotropy": [1, 5]}}
@@ -126,7 +134,7 @@ def graph_study(**changes: Any) -> dict[str, Any]:
         "networks": {"toy": NETWORK, "toy-wide": {**NETWORK, "width": 6}},
         "data": RECIPE["data"],
         "training": {**TRAINING, "num_steps": 6},
-        "adapt": {"training": {**TRAINING, "num_steps": 3}},
+        "adapt": {**FEW_CHOICES, "training": {**TRAINING, "num_steps": 3}},
         "sources": [
             {"name": "poisson", "systems": [poisson]},
             {

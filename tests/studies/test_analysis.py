@@ -46,7 +46,7 @@ def test_the_document_has_its_parts_and_is_json():
     )  # fmt: skip
     assert list(found) == [
         "title", "num_test_samples", "num_seeds", "level", "verdict", "targets", "sources", "sizes", "curves", "gains",
-        "needs", "crossovers", "shift", "mixing", "scaling", "audits",
+        "needs", "converged", "crossovers", "shift", "mixing", "scaling", "audits",
     ]  # fmt: skip
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert (found["title"], found["num_test_samples"], found["num_seeds"], found["level"]) == ("A study", 256, 3, 0.9)

@@ -62,6 +62,36 @@ def test_the_worse_are_ruled_out_early_and_the_best_of_the_long_trials_is_chosen
     assert asked[6:] == [(2.0, 50)], "what an interrupted sitting tried is not tried again"
 
 
+@pytest.mark.parametrize(
+    ("errors", "chosen"),
+    [
+        ({10: 0.5, 20: 0.4, 40: 0.3, 80: 0.2}, 80),
+        ({10: 0.5, 20: 0.4, 40: 0.395}, 20),  # less than 2 % better: no longer falling
+        ({10: 0.5, 20: 0.6}, 10),
+    ],
+)
+def test_steps_are_doubled_as_long_as_the_error_falls(errors, chosen):
+    rates = (1.0, 2.0)
+
+    def attempt(way: Candidate, steps: int) -> Trial:
+        return trial(way, errors[steps] if way.learning_rate == 2.0 else 0.9, steps=steps)
+
+    best, trials = choose([Candidate(r) for r in rates], attempt, num_steps=10, budget=2.0, max_doublings=3)
+    assert (best.candidate.learning_rate, best.num_steps) == (2.0, chosen)
+    assert [t.num_steps for t in trials] == [10, *errors]
+    with pytest.raises(ValueError, match="max_doublings needs two learning_rates"):
+        AdaptRecipe(learning_rates=(1e-3,), max_doublings=1)
+
+
+def test_before_doubling_the_best_is_tried_at_the_length_that_is_doubled():
+    def attempt(way: Candidate, steps: int) -> Trial:
+        return trial(way, 1.0 / (steps * way.learning_rate), steps=steps)
+
+    best, trials = choose([Candidate(r) for r in (1.0, 2.0, 3.0)], attempt, num_steps=30, budget=2.0, max_doublings=1)
+    assert [t.num_steps for t in trials] == [10, 10, 10, 15, 15, 30, 60]
+    assert best.num_steps == 60
+
+
 def test_a_candidate_that_diverges_goes_no_further():
     def attempt(way: Candidate, steps: int) -> Trial:
         return trial(way, steps=steps) if way.learning_rate < 3 else trial(way, 0.5, steps=steps)
@@ -166,7 +196,8 @@ def test_coefficients_the_samples_lack_keep_their_constants():
 
 def test_fine_tuning_can_choose_to_refit_and_says_so(tmp_path):
     parent = pretrain(
-        tiny.recipe(system={"name": "helmholtz"}, training={"num_steps": 40, "learning_rate": 1e-2}), out=tmp_path
+        {**tiny.recipe(training={"num_steps": 40, "learning_rate": 1e-2}), "system": {"name": "helmholtz"}},
+        out=tmp_path,
     )
     far = downstream_pool(Helmholtz().where(wavenumber_shift=[30, 40]), grid=tiny.GRID, num_samples=16, seed=0)
     settings = {
@@ -183,7 +214,7 @@ def test_fine_tuning_can_choose_to_refit_and_says_so(tmp_path):
     outcome, trials = chosen.read_json("outcome.json"), chosen.read_json("trials.json")
     assert {t["coefficients"] for t in trials} == {"pretrained", "refitted"}
     assert outcome["num_trials"] == 5
-    assert outcome["trial_steps"] == sum(t["num_steps"] * t["num_splits"] for t in trials) == 5 * (4 * 20 + 2 * 40)
+    assert outcome["trial_steps"] == sum(t["num_steps"] * t["num_splits"] for t in trials) == 5 * (4 * 10 + 2 * 20)
     last = [t for t in trials if t["num_steps"] == max(t["num_steps"] for t in trials)]
     assert outcome["coefficients"] == min(last, key=lambda t: t["relative_l2"])["coefficients"]
     scratch = from_scratch(parent, far, out=tmp_path, **settings).read_json("outcome.json")

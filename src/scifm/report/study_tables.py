@@ -231,6 +231,25 @@ def need_table(view: StudyView) -> Table:
     return _told_once(Table("needs", caption, headers, tuple(rows), wordy=(0, 1, 2, 3)), (1, 2, 3, 4))
 
 
+def converged_table(view: StudyView) -> Table:
+    """Return what training from scratch reaches with its best budget, beside the equal one."""
+    rows = []
+    for entry in _by_main_first(view, view.analysis.converged):
+        who = _cells(view.target_label(entry.target), entry.source, entry.size, entry.method or _DASH)
+        steps = " · ".join(count_text(steps) for steps in entry.num_steps)
+        limited = f", {entry.num_limited} still falling" if entry.num_limited else ""
+        errors = (number_text(entry.equal), number_text(entry.error), _interval(entry.low, entry.high))
+        fewest = count_text(entry.fewest) if entry.fewest is not None else "more than were tried"
+        rows.append((*who, *_cells(count_text(entry.num_samples), *errors, steps + limited, fewest)))
+    names = ("task", "source", "size", "trained", "from scratch on", "equal budget", "best budget", "interval")
+    caption = (
+        "Training from scratch given its best budget: steps were doubled, seed by seed, as long as the error on "
+        "held-out samples fell. Last: the fewest samples on which fine-tuning, with the equal budget, is as good."
+    )
+    headers = (*names, "its steps", "fine-tuning needs")
+    return _told_once(Table("converged", caption, headers, tuple(rows), wordy=(0, 1, 2, 3, 8)), (1, 2, 3))
+
+
 def crossover_table(view: StudyView) -> Table:
     """Return from how many samples on training from scratch is as good."""
     rows = []

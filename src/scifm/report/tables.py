@@ -38,6 +38,7 @@ KIND_NAMES = {
     "zero_shot": "zero-shot",
     "few_shot": "fine-tuned",
     "from_scratch": "from scratch",
+    "from_scratch_converged": "from scratch, best budget",
     "pretrain": "pre-training",
 }
 

@@ -77,6 +77,7 @@ def conclude(recipe: StudyRecipe, folder: Path, rows: Sequence[Row]) -> dict[str
         scaling=scaling_findings(recipe, rows),
         audits=[asdict(audit) for audit in _audits(recipe, folder, rows, tests)],
         sample_errors=lambda row: _sample_errors(folder, row),
+        most_steps=recipe.most_scratch_steps,
     )
     write_json(folder / "analysis.json", found)
     return found

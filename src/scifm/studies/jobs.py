@@ -147,6 +147,7 @@ class Adaptation:
         num_samples: downstream samples.
         seed: which samples, and first weights from scratch.
         parent_seed: of the pre-training.
+        to_convergence: from scratch, whether it trains until its held-out error stops falling.
     """
 
     source: SourceConfig | None
@@ -155,11 +156,14 @@ class Adaptation:
     num_samples: int
     seed: int
     parent_seed: int = 0
+    to_convergence: bool = False
 
     @property
-    def kind(self) -> Literal["few_shot", "from_scratch"]:
+    def kind(self) -> Literal["few_shot", "from_scratch", "from_scratch_converged"]:
         """The kind of its row."""
-        return "from_scratch" if self.source is None else "few_shot"
+        if self.source is not None:
+            return "few_shot"
+        return "from_scratch_converged" if self.to_convergence else "from_scratch"
 
     @property
     def name(self) -> str:
@@ -181,7 +185,8 @@ class Adaptation:
         """Return what it takes, trials of learning rates included."""
         settings = self._settings(recipe)
         batch = min(settings.training.batch_size, self.num_samples)
-        steps = self._steps_of_trials(settings) + settings.training.num_steps
+        longest = 2**settings.max_doublings * settings.training.num_steps
+        steps = self._steps_of_trials(settings) + longest
         return Effort(steps, batch, keeps_weights=recipe.keep_weights == "all")
 
     def _steps_of_trials(self, settings: AdaptRecipe) -> int:
@@ -191,7 +196,11 @@ class Adaptation:
         return settings.steps_of_trials(ways)
 
     def _settings(self, recipe: StudyRecipe) -> AdaptRecipe:
-        return recipe.adapt.recipe(self.kind, self.num_samples, self.seed)
+        settings = recipe.adapt.recipe("few_shot" if self.source else "from_scratch", self.num_samples, self.seed)
+        if not self.to_convergence:
+            return settings
+        assert recipe.convergence is not None
+        return settings.model_copy(update={"max_doublings": recipe.convergence.max_doublings})
 
     def carry_out(self, recipe: StudyRecipe, folder: Path, parent: Result | None = None) -> Result:
         """Return the run's folder, relative to the study's, and its row as a plain dictionary."""

@@ -28,7 +28,7 @@ from scifm.training.methods import FinetuneMethod
 from scifm.training.pretrain import PretrainRecipe
 from scifm.training.recipe import DataConfig, MixtureConfig, ModelConfig, SystemConfig
 
-__all__ = ["AdaptConfig", "ScalingConfig", "SourceConfig", "StudyRecipe", "TargetConfig"]
+__all__ = ["AdaptConfig", "ConvergenceConfig", "ScalingConfig", "SourceConfig", "StudyRecipe", "TargetConfig"]
 
 Counts = tuple[int, ...]
 _PASSED_ON = ("try_zero_shot", "refit_coefficients", "trial_budget", "held_out", "min_scored")
@@ -177,6 +177,23 @@ class ScalingConfig(Config):
     seeds: tuple[int, ...] = ()
 
 
+class ConvergenceConfig(Config):
+    """Training from scratch as long as it helps, beside the equal budget: its best, whatever it costs.
+
+    Steps are doubled beyond those of the others as long as the held-out error falls, see ``max_doublings`` of
+    `AdaptRecipe`. Every source that is moved to the target is held to it.
+
+    Args:
+        targets: names of targets.
+        num_samples: numbers of samples.
+        max_doublings: how often the steps may be doubled.
+    """
+
+    targets: tuple[str, ...] = Field(min_length=1)
+    num_samples: Counts = Field((1024,), min_length=1)
+    max_doublings: int = Field(4, ge=1, le=20)
+
+
 class StudyRecipe(Config):
     """A whole study.
 
@@ -195,6 +212,7 @@ class StudyRecipe(Config):
         sources: the pre-trainings.
         targets: the tasks, of each system the mildest shift first.
         scaling: further pre-trainings for the laws of scaling.
+        convergence: where training from scratch is also given its best budget.
         pool_size: downstream samples that subsets of a system are taken from; of a store it is the training split.
         num_test_samples: unseen samples for every score.
         keep_weights: of ``all`` runs, or of the ``pretrained`` ones only; scores are always kept.
@@ -213,6 +231,7 @@ class StudyRecipe(Config):
     sources: tuple[SourceConfig, ...] = Field(min_length=1)
     targets: tuple[TargetConfig, ...] = Field(min_length=1)
     scaling: ScalingConfig | None = None
+    convergence: ConvergenceConfig | None = None
     pool_size: int = Field(1024, ge=2)
     num_test_samples: int = Field(256, ge=2)
     keep_weights: Literal["all", "pretrained"] = "all"
@@ -236,6 +255,7 @@ class StudyRecipe(Config):
     @model_validator(mode="after")
     def _counts_fit(self) -> StudyRecipe:
         counts = [*self.few_shot, *self.from_scratch]
+        counts += self.convergence.num_samples if self.convergence is not None else ()
         counts += [n for source in self.sources for n in (*(source.few_shot or ()), *(source.from_scratch or ()))]
         if any(n < 2 for n in counts):
             raise ValueError(
@@ -268,6 +288,19 @@ class StudyRecipe(Config):
             self.network(size)
         if self.scaling is not None:
             self.source(self.scaling.source)
+        if self.convergence is not None:
+            self._check_convergence(self.convergence)
+
+    def _check_convergence(self, convergence: ConvergenceConfig) -> None:
+        names = [target.name for target in self.targets]
+        for name in convergence.targets:
+            if name not in names:
+                raise ConfigError(f"convergence: target {suggest(name, names)}")
+        if len(self.adapt.scratch_learning_rates) < 2:
+            raise ConfigError(
+                "convergence: whether an error still falls is told by held-out samples, which are scored only where "
+                "there is something to choose. Give two adapt.scratch_learning_rates or more."
+            )
 
     def _check_target(self, target: TargetConfig) -> None:
         origin = target.origin
@@ -284,6 +317,8 @@ class StudyRecipe(Config):
 
     def _largest_subset(self, target: TargetConfig) -> int:
         counts = [2]
+        if self.convergence is not None and target.name in self.convergence.targets:
+            counts += self.convergence.num_samples
         for source in self.sources:
             if source.targets is None or target.name in source.targets:
                 counts += self.few_shot if source.few_shot is None else source.few_shot
@@ -318,6 +353,11 @@ class StudyRecipe(Config):
             for count in (self.from_scratch if source.from_scratch is None else source.from_scratch)
         ]
         return list(dict.fromkeys(found))
+
+    def most_scratch_steps(self, num_samples: int) -> int:
+        """Return the optimizer steps that a training from scratch on so many samples may take at most."""
+        doublings = self.convergence.max_doublings if self.convergence is not None else 0
+        return 2**doublings * self.adapt.recipe("from_scratch", num_samples, 0).training.num_steps
 
     @property
     def grid(self) -> Grid:

@@ -128,6 +128,10 @@ def _scratches(recipe: StudyRecipe) -> Iterator[Adaptation]:
     for target in recipe.targets:
         for size, count in recipe.scratches(target):
             yield from (Adaptation(None, target, size, count, seed) for seed in recipe.seeds)
+        if recipe.convergence is not None and target.name in recipe.convergence.targets:
+            size = recipe.sizes[0]
+            for count in recipe.convergence.num_samples:
+                yield from (Adaptation(None, target, size, count, seed, to_convergence=True) for seed in recipe.seeds)
 
 
 def _scaling(recipe: StudyRecipe) -> Iterator[Pretraining]:

@@ -16,7 +16,7 @@ from scifm.runs import write_atomically
 
 __all__ = ["KINDS", "Row", "read_table", "write_table"]
 
-KINDS = ("in_distribution", "zero_shot", "few_shot", "from_scratch")
+KINDS = ("in_distribution", "zero_shot", "few_shot", "from_scratch", "from_scratch_converged")
 
 
 @dataclass(frozen=True)

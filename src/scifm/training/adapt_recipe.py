@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
 from scifm.config import Config
@@ -41,6 +41,8 @@ class AdaptRecipe(Config):
             chosen, they stay). From scratch everything is fitted.
         trial_budget: optimizer steps that all trials may take together, in units of ``training.num_steps``, whatever
             the number of candidates; see `scifm.training.choice.rounds`.
+        max_doublings: how often the number of steps may be doubled beyond ``training.num_steps``, as long as the
+            held-out error of the chosen candidate falls; 0: it is as given. Comes on top of the budget of trials.
         held_out: share of the samples that scores the candidates.
         min_scored: samples that score them at least. With few samples, several splits take turns, each with trials of
             its own, until so many were held out or all of them were.
@@ -56,12 +58,19 @@ class AdaptRecipe(Config):
     try_zero_shot: bool = True
     refit_coefficients: Literal["never", "try", "always"] = "try"
     trial_budget: float = Field(2.0, gt=0, allow_inf_nan=False)
+    max_doublings: int = Field(0, ge=0, le=20)
     held_out: float = Field(0.2, gt=0, lt=1)
     min_scored: int = Field(16, ge=1)
     stride: int = Field(1, ge=1)
     rename: dict[str, str] = Field(default_factory=dict)
     method: FinetuneMethod = FinetuneMethod()
     training: TrainingConfig = TrainingConfig(num_steps=300, validate_every=100, checkpoint_every=100)
+
+    @model_validator(mode="after")
+    def _doublings_are_scored(self) -> AdaptRecipe:
+        if self.max_doublings and not self.chooses:
+            raise ValueError("max_doublings needs two learning_rates or more: with one, nothing is scored on the way")
+        return self
 
     @field_validator("learning_rates")
     @classmethod
@@ -93,9 +102,11 @@ class AdaptRecipe(Config):
         return cross_validation(self.num_samples, self.held_out, min_scored=self.min_scored, seed=self.seed)
 
     def steps_of_trials(self, candidates: Iterable[Candidate]) -> int:
-        """Return the optimizer steps of all trials of candidates, over all splits."""
+        """Return the most optimizer steps that all trials of candidates take, over all splits."""
         num_trained = sum(candidate.learning_rate > 0 for candidate in candidates)
         if not self.chooses or not num_trained:
             return 0
         planned = rounds(num_trained, self.training.num_steps, self.trial_budget)
-        return len(self.splits) * sum(count * steps for count, steps in planned)
+        longest = 2**self.max_doublings * self.training.num_steps
+        doubled = 2 * longest - self.training.num_steps if self.max_doublings else 0
+        return len(self.splits) * (sum(count * steps for count, steps in planned) + doubled)

@@ -18,6 +18,7 @@ __all__ = ["Candidate", "Constants", "Trial", "choose", "rounds"]
 
 Constants = Literal["pretrained", "refitted"]
 _NUM_FINALISTS = 2
+_WORTH_DOUBLING = 0.98  # times the error of before: an error above has stopped falling
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,7 @@ def choose(
     *,
     num_steps: int,
     budget: float,
+    max_doublings: int = 0,
     done: Iterable[Trial] = (),
 ) -> tuple[Trial, list[Trial]]:
     """Return the trial of the best candidate, and all trials in order.
@@ -119,6 +121,8 @@ def choose(
         candidates: at least one.
         attempt: tries a candidate with so many steps; called in an order that depends on results alone.
         num_steps, budget: see `rounds`.
+        max_doublings: how often the steps of the best candidate that trains may be doubled beyond `num_steps`, as long
+            as that lowers its error by 2 %.
         done: trials of an interrupted sitting, in order; they are not made again.
     """
     earlier = list(done)
@@ -134,6 +138,20 @@ def choose(
     for count, steps in rounds(len(left), num_steps, budget):
         ranked = sorted((tried(candidate, steps) for candidate in left[:count]), key=lambda trial: trial.relative_l2)
         left = [trial.candidate for trial in ranked if trial.errors is not None]
+    if max_doublings and left:
+        ranked = [_longer(ranked[0], tried, num_steps, max_doublings)]
     if untrained and not (ranked and ranked[0].clearly_beats(untrained[0])):
         return untrained[0], trials
     return ranked[0], trials
+
+
+def _longer(best: Trial, tried: Callable[[Candidate, int], Trial], num_steps: int, max_doublings: int) -> Trial:
+    """Return the trial of the best candidate at which its error stopped falling, or the longest allowed."""
+    if best.num_steps < num_steps:
+        best = tried(best.candidate, num_steps)
+    for doubling in range(1, max_doublings + 1):
+        longer = tried(best.candidate, num_steps * 2**doubling)
+        if not longer.relative_l2 < _WORTH_DOUBLING * best.relative_l2:
+            break
+        best = longer
+    return best

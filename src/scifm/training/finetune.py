@@ -226,8 +226,9 @@ class _Adaptation(abc.ABC):
                 f"Every learning rate of {list(self.recipe.learning_rates)} diverged on {self.recipe.num_samples} "
                 "samples. Give smaller ones in learning_rates."
             )
+        num_steps = best.num_steps if best is not None and self.recipe.max_doublings else self.recipe.training.num_steps
         operator = self.fresh(self.samples, candidate)
-        outcome = self._train(operator, candidate) if candidate.learning_rate else self._keep(trials)
+        outcome = self._train(operator, candidate, num_steps) if candidate.learning_rate else self._keep(trials)
         save_operator(operator, self.run.path / "model")
         spent = {
             "num_trials": len({trial.candidate for trial in trials}) or 1,
@@ -251,10 +252,10 @@ class _Adaptation(abc.ABC):
         spent = _spent(recorded(self.run, say, self.observe), num_steps=0, batch_size=0, num_trainable=0)
         return {"kept": f"the pre-trained weights: {why}", **spent}
 
-    def _train(self, operator: Operator, candidate: Candidate) -> dict[str, Any]:
+    def _train(self, operator: Operator, candidate: Candidate, num_steps: int) -> dict[str, Any]:
         """Train on all samples, and return what the outcome says of it."""
         groups = prepare(operator, self.recipe.method, seed=self.recipe.seed)
-        config = self._training(candidate, self.recipe.training.num_steps)
+        config = self._training(candidate, num_steps)
         source = self._source(self.samples)
         position = recorded(
             self.run,
@@ -289,8 +290,14 @@ class _Adaptation(abc.ABC):
             write_json(file, [trial.to_dict() for trial in made])
             return made[-1]
 
-        num_steps, budget = recipe.training.num_steps, recipe.trial_budget
-        return choose(self.candidates(), attempt, num_steps=num_steps, budget=budget, done=done)
+        return choose(
+            self.candidates(),
+            attempt,
+            num_steps=recipe.training.num_steps,
+            budget=recipe.trial_budget,
+            max_doublings=recipe.max_doublings,
+            done=done,
+        )
 
     def _try(self, candidate: Candidate, num_steps: int) -> Trial:
         recipe, seen, num_splits = self.recipe, 0, len(self.recipe.splits)
