@@ -28,7 +28,7 @@ from scifm.config import build_config
 from scifm.errors import ConfigError, RunError, SignatureError
 from scifm.fields.batch import Signature
 from scifm.fields.normalization import Normalization
-from scifm.fields.seeds import GLOBAL_GENERATOR
+from scifm.fields.seeds import lent_to_torch
 from scifm.models.model_card import ModelCard
 from scifm.models.module_operator import ModuleConfig, ModuleOperator, require_installed
 from scifm.models.operator import Operator
@@ -139,7 +139,7 @@ def _rebuild(
         return _rebuild_module(signature, config, Normalization.from_dict(normalization), shapes, module)
     if module is not None:
         raise RunError(f"module= is for operators of kind 'module'; this one is of kind '{cls.kind}'.")
-    with torch.device("meta"):  # no first weights: they would cost time and draw from torch's global generator
+    with torch.device("meta"):  # no first weights, which would cost time
         operator = cls(signature, config, normalization=Normalization.from_dict(normalization))
     _compare(operator, shapes)
     return operator
@@ -166,7 +166,8 @@ def _rebuild_module(
     """Construct someone else's network: for comparison without memory first, then with what it keeps beside weights."""
 
     def make() -> Operator:
-        return ModuleOperator(signature, config, normalization=normalization, module=module)
+        with lent_to_torch([torch.Generator()]):  # for first weights that are replaced
+            return ModuleOperator(signature, config, normalization=normalization, module=module)
 
     try:
         if module is None and config.target is not None:
@@ -177,8 +178,7 @@ def _rebuild_module(
             except ConfigError as error:
                 if "meta" not in str(error.__cause__):
                     raise  # else: its constructor reads numbers off tensors, and can only be called for real
-        with GLOBAL_GENERATOR, torch.random.fork_rng(devices=[]):
-            operator = make()
+        operator = make()
     except ConfigError as error:
         raise RunError(str(error)) from error
     _compare(operator, shapes)

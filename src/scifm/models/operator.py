@@ -55,6 +55,8 @@ class Operator(nn.Module):
     kind: str = ""
     needs_periodic: ClassVar[bool] = True
     """Whether `network` takes its axes as periodic; on a box with walls it is then given a periodic extension."""
+    uses_global_generator: ClassVar[bool] = True
+    """Whether its code may draw from torch's global generator by other means than constructors of layers."""
     settings_class: ClassVar[type[OperatorConfig]] = OperatorConfig
 
     def __init__(

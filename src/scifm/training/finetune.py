@@ -295,6 +295,7 @@ class _Adaptation(abc.ABC):
                 groups=groups,
                 checkpoint=Checkpoint(self.run.path / "state"),
                 observe=note,
+                seed=self.recipe.seed,
             ),
             self.observe,
         )
@@ -324,7 +325,8 @@ class _Adaptation(abc.ABC):
         try:
             if rate > 0:
                 groups = prepare(operator, self.recipe.method, seed=self.recipe.seed)
-                train(operator, self._source(part), config=self._training(rate), groups=groups, observe=pass_on)
+                source, config = self._source(part), self._training(rate)
+                train(operator, source, config=config, groups=groups, observe=pass_on, seed=self.recipe.seed)
         except DivergedError:
             return None
         score = validation_error(operator, in_memory(self.pool.take(self.index[held_out]), _NUM_SCORED))
