@@ -30,7 +30,7 @@ from scifm.fields.batch import Signature
 from scifm.fields.normalization import Normalization
 from scifm.fields.seeds import lent_to_torch
 from scifm.models.model_card import ModelCard
-from scifm.models.module_operator import ModuleConfig, ModuleOperator, require_installed
+from scifm.models.module_operator import ModuleConfig, ModuleOperator, module_class
 from scifm.models.operator import Operator
 from scifm.models.registry import operator_class
 from scifm.runs import write_atomically, write_json
@@ -171,7 +171,7 @@ def _rebuild_module(
 
     try:
         if module is None and config.target is not None:
-            require_installed(config.target)
+            module_class(config.target, file=config.file)
             try:
                 with torch.device("meta"):
                     _compare(make(), shapes)

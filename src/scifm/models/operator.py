@@ -36,6 +36,13 @@ class OperatorConfig(Config):
         """Return these settings with what they left to the first data settled for data on `grid`."""
         return self
 
+    def require_known(self) -> None:
+        """Check that what these settings name is there, before anything is spent on them.
+
+        Raises:
+            ConfigError: if it is not.
+        """
+
 
 class Operator(nn.Module):
     """A network with names and units around it.

@@ -134,6 +134,7 @@ def pretrain(
 
 def _resolved(recipe: PretrainRecipe) -> ModelConfig:
     network = recipe.model.resolve()
+    network.require_known()
     if recipe.data.store is not None:
         network = network.on(Store.open(recipe.data.store).grid)
     return recipe.model.model_copy(update={"network": network, "size": None})
