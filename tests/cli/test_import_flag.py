@@ -1,4 +1,4 @@
-"""A network in a file of one's own: trained, adapted, scored and exported where its file is given, refused elsewhere."""
+"""A network in a file of one's own: every verb takes it where its file is given, and refuses it elsewhere."""
 
 from __future__ import annotations
 

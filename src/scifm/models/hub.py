@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,7 @@ def load_operator(path: str | Path, *, module: nn.Module | None = None) -> Opera
             names = list(handle.keys())
             shapes = {name: tuple(handle.get_slice(name).get_shape()) for name in names}
             operator = _rebuild(entries, normalization, shapes, module)
+            operator.lead_times = _lead_times(entries)
             # copies: what lies in the file as it lies there goes when the file does, and may not be aligned
             tensors: dict[str, Tensor] = {name: handle.get_tensor(name).clone() for name in names}
         _fill(operator, tensors)
@@ -143,6 +145,15 @@ def _rebuild(
         operator = cls(signature, config, normalization=Normalization.from_dict(normalization))
     _compare(operator, shapes)
     return operator
+
+
+def _lead_times(entries: Mapping[str, Any]) -> tuple[float, float] | None:
+    if entries.get("lead_times") is None:
+        return None
+    low, high = map(float, entries["lead_times"])
+    if not 0 < low <= high < math.inf:
+        raise ConfigError(f"lead_times in config.json are positive, the shorter one first; got {low:g} and {high:g}")
+    return low, high
 
 
 def _require_numbers(signature: Mapping[str, Any], normalization: Mapping[str, Any]) -> None:

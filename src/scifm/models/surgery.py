@@ -129,6 +129,7 @@ def with_channels(
         )
     with DrawingFrom(torch.Generator()):  # first weights that are replaced below
         result = FNO(signature, operator.settings.on(grid), normalization=normalization)
+    result.lead_times = operator.lead_times
     result.layers.load_state_dict(operator.layers.state_dict())
     before, after = _columns(operator), _columns(result)
     _carry_lift(operator.lift, result.lift, before, after, generator)

@@ -357,6 +357,8 @@ class _Finetuning(_Adaptation):
 
     def fresh(self, samples: Batch | StoreSplit) -> Operator:
         operator = renamed(load_operator(self.model), self.recipe.rename)
+        operator.require_lead_times(samples.lead_times)
+        operator.lead_times = operator.lead_times or samples.lead_times
         signature, grid = samples.signature, samples.grid
         if fits(operator, signature, grid):
             return operator
@@ -383,7 +385,9 @@ class _FromScratch(_Adaptation):
         except DataError as error:
             raise DataError(f"From scratch on {self.recipe.num_samples} samples: {error}") from error
         settings = self.model.resolve().on(samples.grid)
-        return build_operator(samples.signature, settings, normalization, seed=self.recipe.seed)
+        operator = build_operator(samples.signature, settings, normalization, seed=self.recipe.seed)
+        operator.lead_times = samples.lead_times
+        return operator
 
 
 def _told(position: Position, num_steps: int, num_trainable: int) -> dict[str, Any]:

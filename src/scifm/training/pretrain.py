@@ -144,6 +144,7 @@ def _train_run(run: Run, recipe: PretrainRecipe, observe: Observer | None, world
     source, fitting, validation, homogeneities = _data(recipe)
     normalization = fit_normalization(fitting, homogeneities, kind=recipe.model.normalization)
     operator = build_operator(source.signature, recipe.model.resolve(), normalization, seed=recipe.seed)
+    operator.lead_times = source.samples.lead_times if isinstance(source, Epochs) else None  # fresh samples are steady
     world.wait()  # every process has seen the status of before
 
     def work(note: Observer) -> Position:
