@@ -139,8 +139,8 @@ class Operator(nn.Module):
         if shortest < low * (1 - _SAME_TIME) or longest > high * (1 + _SAME_TIME):
             raise SignatureError(
                 f"The operator was trained at a lead time of {_span(low, high)}, and {_span(shortest, longest)} is "
-                "asked for. Choose frames as far apart as those it was trained on (--stride, or data.stride of a recipe), "
-                "or train an operator for this lead time."
+                "asked for. Choose frames as far apart as those it was trained on (--stride, or data.stride of a "
+                "recipe), or train an operator for this lead time."
             )
 
     def forward(self, batch: Batch) -> Batch:
