@@ -16,9 +16,7 @@ import tiny
 from scifm.config import dump_toml
 from scifm.studies.table import read_table
 
-# Whoever started us may have Ctrl-C ignored, as shells do for what runs in the background.
-START = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from scifm.cli import main; main()"
-COMMAND = [sys.executable, "-c", START, "study"]
+COMMAND = [sys.executable, "-m", "scifm", "study"]
 
 
 @pytest.fixture(scope="module")

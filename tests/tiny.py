@@ -11,7 +11,7 @@ import torch
 
 from scifm.fields.batch import Batch
 from scifm.fields.grid import Grid
-from scifm.fields.seeds import generator_for
+from scifm.fields.seeds import DrawingFrom, generator_for
 from scifm.models.fno import FNOConfig
 from scifm.models.hub import save_operator
 from scifm.models.operator import Operator
@@ -26,6 +26,7 @@ __all__ = [
     "STUDY",
     "TRAINING",
     "batch",
+    "dropping_operator",
     "finished_run",
     "graph_study",
     "operator",
@@ -75,6 +76,16 @@ def operator(*, seed: int = 0, **network: Any) -> Operator:
 
     torch.manual_seed(seed)
     return FNO(Poisson.signature, FNOConfig(**{**NETWORK, **network}))
+
+
+def dropping_operator(*, seed: int = 0) -> Operator:
+    """Return someone else's small untrained network, which draws numbers in every step it trains."""
+    import networks
+    from scifm.models.module_operator import ModuleOperator
+
+    channels = len(Poisson.signature.inputs) + len(Poisson.signature.coefficients)
+    with DrawingFrom(torch.Generator().manual_seed(seed)):  # threads share the global one
+        return ModuleOperator.wrap(networks.Dropping(channels, 1), Poisson.signature)
 
 
 def finished_run(root: Path, tree: dict[str, Any] | None = None) -> Run:

@@ -24,8 +24,11 @@ __all__ = ["app", "main"]
 
 
 def _stop_on_signals() -> None:
-    """Let a scheduler's first signal end the work as Ctrl-C does, wherever it is; a training saves its state first."""
-    numbers = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+    """Let a scheduler's first signal end the work as Ctrl-C does, wherever it is; a training saves its state first.
+
+    What was ignored when we were started, as a shell does with Ctrl-C for what it puts in the background, stays so.
+    """
+    numbers = [n for n in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2) if signal.getsignal(n) is not signal.SIG_IGN]
 
     def stop(number: int, frame: Any) -> None:
         for each in numbers:

@@ -16,6 +16,7 @@ from scifm.errors import StopRequested
 __all__ = [
     "NUM_WORKERS",
     "AsJson",
+    "Imports",
     "Knobs",
     "OutRuns",
     "Overrides",
@@ -62,6 +63,25 @@ Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override one setting of the recipe; repeatable.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON instead of a table.")]
+
+
+def _import(places: list[str] | None) -> list[str] | None:
+    if places:
+        from scifm.models.imports import import_own
+
+        import_own(places)
+    return places
+
+
+Imports = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--import",
+        metavar="FILE.py|MODULE",
+        callback=_import,
+        help="Code of your own to import first, so that a network of kind 'module' may be of it; repeatable.",
+    ),
+]
 Knobs = Annotated[
     list[str] | None,
     typer.Option("--knob", metavar="NAME=LOW,HIGH", help="Range of one knob, e.g. anisotropy=5,10; repeatable."),

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from scifm.cli.app import AsJson, app, print_json, print_rows
+from scifm.cli.app import AsJson, Imports, app, print_json, print_rows
 from scifm.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def export(
         float | None, typer.Option(help="Length of a side of the box, where the run does not tell it.")
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the file; default: RUN/export.")] = None,
+    imports: Imports = None,
     as_json: AsJson = False,
 ) -> None:
     """Write a run as a file that needs nothing of SciFM, and check the file by running it.

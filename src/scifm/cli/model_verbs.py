@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from scifm.cli.app import AsJson, app, print_json, print_rows
+from scifm.cli.app import AsJson, Imports, app, print_json, print_rows
 from scifm.errors import ConfigError, RunError, suggest
 
 if TYPE_CHECKING:
@@ -97,6 +97,7 @@ def push(
     title: Annotated[str | None, typer.Option(help="Heading of the model card.")] = None,
     description: Annotated[str | None, typer.Option(help="What it was trained on and is good for.")] = None,
     license: Annotated[str | None, typer.Option(help="License of the weights, such as mit.")] = None,
+    imports: Imports = None,
     as_json: AsJson = False,
 ) -> None:
     """Upload an operator to the Hugging Face hub. Log in first, with 'hf auth login'."""

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from scifm.cli.app import NUM_WORKERS, AsJson, Overrides, Workers, app, console, print_json, print_rows
+from scifm.cli.app import NUM_WORKERS, AsJson, Imports, Overrides, Workers, app, console, print_json, print_rows
 from scifm.cli.progress import ProgressBar, progress_bars
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def plan(
     out: Annotated[Path, typer.Option("--out", help="Folder of the plan.")] = Path("runs/plan"),
     overrides: Overrides = None,
     workers: Workers = NUM_WORKERS,
+    imports: Imports = None,
     as_json: AsJson = False,
 ) -> None:
     """Predict how many samples a target error needs, fine-tuned and from scratch, from the few there are.

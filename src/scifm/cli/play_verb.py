@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from scifm.cli.app import app, console
+from scifm.cli.app import Imports, app, console
 
 __all__ = ["play"]
 
@@ -19,6 +19,7 @@ def play(
     host: Annotated[str, typer.Option(help="Address to listen on; the default is this machine only.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port; 0 takes a free one.")] = 8017,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")] = False,
+    imports: Imports = None,
 ) -> None:
     """Serve a local page where knobs are sliders and the forcing is painted: prediction, reference, error, time.
 

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from scifm.cli.app import (
     AsJson,
+    Imports,
     Knobs,
     OutRuns,
     Overrides,
@@ -158,6 +159,7 @@ def pretrain(
     devices: Annotated[
         int, typer.Option(min=1, help="Processes of this machine that train together, each on its GPU or its cores.")
     ] = 1,
+    imports: Imports = None,
     as_json: AsJson = False,
 ) -> None:
     """Pre-train an operator; prints the run folder. Give the same command again to resume.
@@ -215,6 +217,7 @@ def finetune(
     scratch: Annotated[bool, typer.Option("--from-scratch", help="Start from fresh weights, for comparison.")] = False,
     seed: Seed = 0,
     out: OutRuns = Path("runs"),
+    imports: Imports = None,
     as_json: AsJson = False,
 ) -> None:
     """Adapt a pre-trained operator to a shifted system, or to a store, with a few samples.
@@ -286,6 +289,7 @@ def evaluate(
     num_samples: Annotated[int, typer.Option(help="Test problems, with --system.")] = 512,
     num_points: Annotated[int, typer.Option(help="Points a side, with --system.")] = 64,
     seed: Seed = 0,
+    imports: Imports = None,
     as_json: AsJson = False,
 ) -> None:
     """Score a run on unseen samples; every sample's errors go to scores.parquet in the run folder."""

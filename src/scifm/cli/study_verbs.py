@@ -11,7 +11,18 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from scifm.cli.app import NUM_WORKERS, AsJson, Overrides, Scheduler, Workers, app, console, print_json, print_rows
+from scifm.cli.app import (
+    NUM_WORKERS,
+    AsJson,
+    Imports,
+    Overrides,
+    Scheduler,
+    Workers,
+    app,
+    console,
+    print_json,
+    print_rows,
+)
 from scifm.cli.executors import executor_maker
 from scifm.cli.progress import ProgressBar, StudyTree, progress_bars
 
@@ -49,6 +60,7 @@ def study(
         bool, typer.Option("--no-shared-files", help="With --scheduler: workers do not see this file system.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would cost.")] = False,
+    imports: Imports = None,
     as_json: AsJson = False,
 ) -> None:
     """Transfer and scaling: pre-train on one or several systems, move to every task, compare, and say what it means.

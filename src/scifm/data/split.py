@@ -88,6 +88,14 @@ class StoreSplit(Dataset):
         """Samples in all trajectories together."""
         return self.num_trajectories * self.windows_per_trajectory
 
+    @property
+    def lead_times(self) -> tuple[float, float] | None:
+        """The shortest and the longest physical time from input to target; None for steady problems."""
+        if self.times is None:
+            return None
+        gaps = np.asarray(self.times)[self.stride :] - np.asarray(self.times)[: -self.stride]
+        return float(gaps.min()), float(gaps.max())
+
     def __len__(self) -> int:
         return self.num_samples
 

@@ -123,11 +123,12 @@ class Batch:
         coefficients: ``(batch, len(signature.coefficients))``.
         targets: ``(batch, time, len(signature.outputs), *grid.num_points)`` or None.
         systems: name of the system each sample came from, length ``batch``; empty when unknown.
-        lead_time: ``(batch,)`` physical time from the last input to the first target; None for steady problems.
+        lead_time: ``(batch,)`` physical time from the last input to the first target, positive; None for steady
+            problems, and where nobody says.
         loss_weights: ``(batch,)`` how much each sample counts in a loss; None: all alike.
 
     Raises:
-        SignatureError: if a shape does not follow from the signature and the grid.
+        SignatureError: if a shape does not follow from the signature and the grid, or lead times are not positive.
     """
 
     signature: Signature
@@ -157,8 +158,24 @@ class Batch:
             raise SignatureError(
                 f"loss_weights must have shape ({self.num_samples},); got {tuple(self.loss_weights.shape)}."
             )
+        self._check_lead_time()
         if self.systems and len(self.systems) != self.num_samples:
             raise SignatureError(f"systems must name all {self.num_samples} samples; got {len(self.systems)} names.")
+
+    def _check_lead_time(self) -> None:
+        if self.lead_time is None:
+            return
+        if not self.signature.evolves:
+            raise SignatureError(
+                "A steady problem has no lead_time; give evolves=True in the signature, or leave it out."
+            )
+        if tuple(self.lead_time.shape) != (self.num_samples,):
+            raise SignatureError(f"lead_time must have shape ({self.num_samples},); got {tuple(self.lead_time.shape)}.")
+        # numbers that come from the host were looked at there: elsewhere it would stop the device at every birth
+        if self.lead_time.device.type == "cpu":
+            bad = self.lead_time[~(torch.isfinite(self.lead_time) & (self.lead_time > 0))]
+            if len(bad):
+                raise SignatureError(f"A lead_time is positive and finite; got {float(bad[0]):g}.")
 
     def _check_fields(self, role: str, fields: Tensor, names: tuple[str, ...]) -> None:
         shape = tuple(fields.shape)
@@ -177,6 +194,13 @@ class Batch:
 
     def __len__(self) -> int:
         return self.num_samples
+
+    @property
+    def lead_times(self) -> tuple[float, float] | None:
+        """The shortest and the longest lead time; None where there is none."""
+        if self.lead_time is None or not self.num_samples:
+            return None
+        return float(self.lead_time.min()), float(self.lead_time.max())
 
     def field(self, name: str) -> Tensor:
         """Return one named field, the input where it is input and target, as ``(batch, time, *space)``."""

@@ -182,6 +182,7 @@ def _about(program: _Program) -> dict[str, Any]:
         "scifm": __version__,
         "kind": operator.kind,
         **operator.signature.to_dict(),
+        **({"lead_times": list(operator.lead_times)} if operator.lead_times is not None else {}),
         "axes": list(grid.axis_names),
         "extent": list(grid.extent),
         "periodic": list(grid.periodic),

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,9 +29,9 @@ from scifm.config import build_config
 from scifm.errors import ConfigError, RunError, SignatureError
 from scifm.fields.batch import Signature
 from scifm.fields.normalization import Normalization
-from scifm.fields.seeds import GLOBAL_GENERATOR
+from scifm.fields.seeds import lent_to_torch
 from scifm.models.model_card import ModelCard
-from scifm.models.module_operator import ModuleConfig, ModuleOperator, require_installed
+from scifm.models.module_operator import ModuleConfig, ModuleOperator, module_class
 from scifm.models.operator import Operator
 from scifm.models.registry import operator_class
 from scifm.runs import write_atomically, write_json
@@ -98,6 +99,7 @@ def load_operator(path: str | Path, *, module: nn.Module | None = None) -> Opera
             names = list(handle.keys())
             shapes = {name: tuple(handle.get_slice(name).get_shape()) for name in names}
             operator = _rebuild(entries, normalization, shapes, module)
+            operator.lead_times = _lead_times(entries)
             # copies: what lies in the file as it lies there goes when the file does, and may not be aligned
             tensors: dict[str, Tensor] = {name: handle.get_tensor(name).clone() for name in names}
         _fill(operator, tensors)
@@ -139,10 +141,19 @@ def _rebuild(
         return _rebuild_module(signature, config, Normalization.from_dict(normalization), shapes, module)
     if module is not None:
         raise RunError(f"module= is for operators of kind 'module'; this one is of kind '{cls.kind}'.")
-    with torch.device("meta"):  # no first weights: they would cost time and draw from torch's global generator
+    with torch.device("meta"):  # no first weights, which would cost time
         operator = cls(signature, config, normalization=Normalization.from_dict(normalization))
     _compare(operator, shapes)
     return operator
+
+
+def _lead_times(entries: Mapping[str, Any]) -> tuple[float, float] | None:
+    if entries.get("lead_times") is None:
+        return None
+    low, high = map(float, entries["lead_times"])
+    if not 0 < low <= high < math.inf:
+        raise ConfigError(f"lead_times in config.json are positive, the shorter one first; got {low:g} and {high:g}")
+    return low, high
 
 
 def _require_numbers(signature: Mapping[str, Any], normalization: Mapping[str, Any]) -> None:
@@ -166,19 +177,19 @@ def _rebuild_module(
     """Construct someone else's network: for comparison without memory first, then with what it keeps beside weights."""
 
     def make() -> Operator:
-        return ModuleOperator(signature, config, normalization=normalization, module=module)
+        with lent_to_torch([torch.Generator()]):  # for first weights that are replaced
+            return ModuleOperator(signature, config, normalization=normalization, module=module)
 
     try:
         if module is None and config.target is not None:
-            require_installed(config.target)
+            module_class(config.target, file=config.file)
             try:
                 with torch.device("meta"):
                     _compare(make(), shapes)
             except ConfigError as error:
                 if "meta" not in str(error.__cause__):
                     raise  # else: its constructor reads numbers off tensors, and can only be called for real
-        with GLOBAL_GENERATOR, torch.random.fork_rng(devices=[]):
-            operator = make()
+        operator = make()
     except ConfigError as error:
         raise RunError(str(error)) from error
     _compare(operator, shapes)

@@ -176,6 +176,7 @@ class NeuralopFNO(Operator):
 
     kind = "neuralop_fno"
     settings_class = NeuralopFNOConfig
+    uses_global_generator = False
     needs_periodic = False  # theirs takes any grid as it comes, and so must ours to be equal
 
     def __init__(

@@ -266,6 +266,7 @@ class _Adaptation(abc.ABC):
                 groups=groups,
                 checkpoint=Checkpoint(self.run.path / "state"),
                 observe=note,
+                seed=self.recipe.seed,
             ),
             self.observe,
         )
@@ -324,7 +325,8 @@ class _Adaptation(abc.ABC):
         try:
             if num_steps:
                 groups = prepare(operator, self.recipe.method, seed=self.recipe.seed)
-                train(operator, source, config=self._training(candidate, num_steps), groups=groups, observe=pass_on)
+                config = self._training(candidate, num_steps)
+                train(operator, source, config=config, groups=groups, observe=pass_on, seed=self.recipe.seed)
         except DivergedError:
             return None, num_steps * source.batch_size
         errors = sample_errors(operator, in_memory(self.pool.take(self.index[held_out]), _NUM_SCORED))
@@ -360,6 +362,8 @@ class _Finetuning(_Adaptation):
 
     def fresh(self, samples: Batch | StoreSplit, candidate: Candidate) -> Operator:
         operator = renamed(load_operator(self.model), self.recipe.rename)
+        operator.require_lead_times(samples.lead_times)
+        operator.lead_times = operator.lead_times or samples.lead_times
         signature, grid = samples.signature, samples.grid
         if fits(operator, signature, grid):
             if candidate.coefficients == "refitted" and signature.coefficients:
@@ -392,7 +396,9 @@ class _FromScratch(_Adaptation):
         except DataError as error:
             raise DataError(f"From scratch on {self.recipe.num_samples} samples: {error}") from error
         settings = self.model.resolve().on(samples.grid)
-        return build_operator(samples.signature, settings, normalization, seed=self.recipe.seed)
+        operator = build_operator(samples.signature, settings, normalization, seed=self.recipe.seed)
+        operator.lead_times = samples.lead_times
+        return operator
 
 
 def _spent(position: Position, *, num_steps: int, batch_size: int, num_trainable: int) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, Protocol
 
 import torch
@@ -21,7 +22,7 @@ from scifm.data.stream import WHOLE, BatchSource, Part
 from scifm.errors import ConfigError
 from scifm.evaluation.pointwise import relative_l2
 from scifm.fields.batch import Batch
-from scifm.fields.seeds import generator_for
+from scifm.fields.seeds import generator_for, lent_to_torch
 from scifm.models.operator import Operator
 from scifm.objectives.supervised import objective_named
 from scifm.training.averages import MovingAverage
@@ -127,6 +128,7 @@ def train(
     checkpoint: Checkpoint | None = None,
     observe: Observer | None = None,
     world: World = ALONE,
+    seed: int = 0,
 ) -> Position:
     """Train `operator` in place.
 
@@ -141,6 +143,7 @@ def train(
             ``memory``, ``step``, ``spike``, ``train``, ``valid``, and ``saving`` before a state is written.
         world: the processes that train together, connected; each calls this with the same arguments, and ends with
             the same weights.
+        seed: of what a network of someone else's draws while it trains, such as dropout; each process draws its own.
 
     Returns:
         Where training ended.
@@ -154,7 +157,7 @@ def train(
     """
     groups = groups if groups is not None else [ParameterGroup(tuple(operator.parameters()))]
     observe = observe if observe is not None else _ignore
-    return _Loop(operator, source, config, groups, validation, checkpoint, observe, world).run()
+    return _Loop(operator, source, config, groups, validation, checkpoint, observe, world, seed).run()
 
 
 def _ignore(**event: Any) -> None:
@@ -177,6 +180,7 @@ class _Loop:
         checkpoint: Checkpoint | None,
         observe: Observer,
         world: World,
+        seed: int,
     ) -> None:
         self.whole, self.source, self.config, self.world = operator, source, config, world
         self.validation, self.checkpoint, self.observe = validation, checkpoint, observe
@@ -186,6 +190,8 @@ class _Loop:
         )
         self.dtype = torch.float64 if config.precision == "64-true" else torch.float32
         place(operator, self.fabric.device, self.dtype)
+        devices = {"cpu", str(self.fabric.device)}
+        self.generators = [generator_for(seed, "training", world.rank, device=device) for device in sorted(devices)]
         shared = SharedLoss(operator, self.objective, world, config.strategy, recompute=config.recompute)
         self.shared, self.operator, groups = shared, shared.trained, shared.groups(groups, operator)
         optimizer = optimizer_for(groups, learning_rate=config.learning_rate, weight_decay=config.weight_decay)
@@ -198,7 +204,6 @@ class _Loop:
         self.saved_step: int | None = None
 
     def run(self) -> Position:
-        self._draw_for_itself()
         self._resume()
         self.operator.train()
         tf32 = self.config.tf32 and self.fabric.device.type == "cuda"
@@ -221,16 +226,14 @@ class _Loop:
         self.whole.eval()
         return self.position
 
-    def _draw_for_itself(self) -> None:
-        """Let what is drawn while training, such as dropout, differ between processes; the first one draws as alone."""
-        if not self.world.is_first:
-            seed = torch.initial_seed() % 2**63
-            torch.manual_seed(generator_for(seed, "process", self.world.rank).initial_seed())
+    def _drawing(self, generators: Sequence[torch.Generator]) -> AbstractContextManager[None]:
+        """Let the network draw from these, if it draws at all."""
+        return lent_to_torch(generators) if self.whole.uses_global_generator else nullcontext()
 
     def _resume(self) -> None:
         damaged: dict[str, str] = {}
         if self.checkpoint is not None:
-            found = self.checkpoint.load(self.operator, self._bare_optimizer)
+            found = self.checkpoint.load(self.operator, self._bare_optimizer, self.generators)
             self.position, self.best, damaged = found.position, found.best, found.damaged
             self.saved_step = self.position.step or None
             self.average.restore(found.average)
@@ -245,14 +248,15 @@ class _Loop:
             with self.fabric.autocast():
                 return self.objective(operator(few), operator.align(few))
 
-        need = measure_need(
-            self.whole,
-            loss_of,
-            batch,
-            keeps_best=self.config.patience is not None,
-            keeps_average=self.config.ema_decay is not None,
-            saves=self.checkpoint is not None,
-        )
+        with self._drawing([generator.clone_state() for generator in self.generators]):
+            need = measure_need(
+                self.whole,
+                loss_of,
+                batch,
+                keeps_best=self.config.patience is not None,
+                keeps_average=self.config.ema_decay is not None,
+                saves=self.checkpoint is not None,
+            )
         require_memory(need, available_memory(self.fabric.device), batch_size=batch.num_samples)
         self.observe(event="memory", step=1, **need.to_dict())  # told once, of the first step on
 
@@ -317,7 +321,8 @@ class _Loop:
         for group in self._bare_optimizer.param_groups:
             group["lr"] = self._learning_rate() * group["learning_rate_factor"]
         self.optimizer.zero_grad()
-        value, batch = self._gradient()
+        with self._drawing(self.generators):
+            value, batch = self._gradient()
         norm = self._gradient_norm()
         require_finite(
             value,
@@ -364,7 +369,7 @@ class _Loop:
 
     def _validate(self, batch: Batch) -> bool:
         """Score the weights; return whether they are the best so far."""
-        with self.average.in_place():
+        with self.average.in_place(), self._drawing(self.generators):
             score = validation_error(self.operator, batch.to(dtype=self.dtype), self.world)
             is_best = score < self.position.best_score
             if is_best and self.config.patience is not None:
@@ -389,6 +394,7 @@ class _Loop:
             self.position,
             self.best,
             average=self.average.values,
+            generators=self.generators,
             keep_every=self.config.keep_every,
         )
         self.saved_step = self.position.step

@@ -18,7 +18,7 @@ from scifm.errors import ConfigError
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.homogeneity import Homogeneity
 from scifm.fields.normalization import Normalization
-from scifm.fields.seeds import GLOBAL_GENERATOR, generator_for
+from scifm.fields.seeds import DrawingFrom, generator_for, lent_to_torch
 from scifm.models.hub import save_operator
 from scifm.models.operator import Operator, OperatorConfig
 from scifm.models.registry import OPERATORS, kind_of
@@ -69,14 +69,15 @@ def build_operator(
 ) -> Operator:
     """Return a fresh operator of the kind that `config` belongs to.
 
-    Its first weights depend on `seed` alone; the global generator is left as it was.
+    Its first weights depend on `seed` alone, whatever other threads of the library do; torch's global generator is left
+    as it was. A network of someone else's has to draw them by torch, on the CPU.
 
     Raises:
         ConfigError: if the settings do not fit the signature.
     """
-    with GLOBAL_GENERATOR, torch.random.fork_rng(devices=[]):
-        torch.set_rng_state(generator_for(seed, "weights").get_state())
-        return OPERATORS[kind_of(config)](signature, config, normalization=normalization)
+    cls, generator = OPERATORS[kind_of(config)], generator_for(seed, "weights")
+    with lent_to_torch([generator]) if cls.uses_global_generator else DrawingFrom(generator), torch.device("cpu"):
+        return cls(signature, config, normalization=normalization)
 
 
 def pretrain(
@@ -133,6 +134,7 @@ def pretrain(
 
 def _resolved(recipe: PretrainRecipe) -> ModelConfig:
     network = recipe.model.resolve()
+    network.require_known()
     if recipe.data.store is not None:
         network = network.on(Store.open(recipe.data.store).grid)
     return recipe.model.model_copy(update={"network": network, "size": None})
@@ -142,6 +144,7 @@ def _train_run(run: Run, recipe: PretrainRecipe, observe: Observer | None, world
     source, fitting, validation, homogeneities = _data(recipe)
     normalization = fit_normalization(fitting, homogeneities, kind=recipe.model.normalization)
     operator = build_operator(source.signature, recipe.model.resolve(), normalization, seed=recipe.seed)
+    operator.lead_times = source.samples.lead_times if isinstance(source, Epochs) else None  # fresh samples are steady
     world.wait()  # every process has seen the status of before
 
     def work(note: Observer) -> Position:
@@ -153,6 +156,7 @@ def _train_run(run: Run, recipe: PretrainRecipe, observe: Observer | None, world
             checkpoint=Checkpoint(run.path / "state", world),
             observe=note,
             world=world,
+            seed=recipe.seed,
         )
 
     if not world.is_first:
