@@ -20,7 +20,16 @@ from pydantic_core import PydanticCustomError
 
 from scifm.errors import ConfigError, suggest
 
-__all__ = ["Config", "apply_overrides", "build_config", "build_inside", "config_hash", "dump_toml", "read_toml"]
+__all__ = [
+    "Config",
+    "apply_overrides",
+    "build_config",
+    "build_inside",
+    "config_hash",
+    "dump_toml",
+    "read_toml",
+    "refuse_idle",
+]
 
 _DEEPEST = 50  # tables in tables; ours have six
 
@@ -35,6 +44,26 @@ class Config(BaseModel):
     def to_dict(self) -> dict[str, Any]:
         """Return plain TOML-ready values; settings that are None are left out."""
         return self.model_dump(mode="json", exclude_none=True)
+
+
+def refuse_idle(config: Config, names: Iterable[str], why: str, *, prefix: str = "") -> None:
+    """Refuse settings that would have no effect where they were given: nothing a user says is passed over in silence.
+
+    A setting at its default asks for nothing, so that what was resolved and written down can be read again.
+
+    Args:
+        config: holds the settings.
+        names: of those without effect.
+        why: for the message: why they have none.
+        prefix: of the key in the recipe, such as ``data.``.
+
+    Raises:
+        ConfigError, which is a ValueError: if one of them is not at its default; names it.
+    """
+    for name in names:
+        given, default = getattr(config, name), type(config).model_fields[name].get_default(call_default_factory=True)
+        if given != default:
+            raise ConfigError(f"{prefix}{name} = {given!r} would have no effect: {why}. Leave it out.")
 
 
 def read_toml(path: str | Path) -> dict[str, Any]:

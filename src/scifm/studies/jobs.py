@@ -32,12 +32,12 @@ Result = dict[str, Any]
 
 def draw_test(recipe: StudyRecipe, name: str, origin: Origin) -> Batch:
     """Return the unseen samples of the task called `name`: the same ones whoever asks."""
-    return origin.test(recipe.num_test_samples, recipe.grid, name)
+    return origin.test(recipe.num_test_samples, recipe.data, name)
 
 
 def pool_of(recipe: StudyRecipe, target: TargetConfig) -> DownstreamPool:
     """Return the samples that the subsets of a target are taken from."""
-    return target.origin.pool(recipe.pool_size, recipe.grid)
+    return target.origin.pool(recipe.pool_size, recipe.data)
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ class Adaptation:
         source: the parent's; None from scratch.
         target: the task.
         size: name of the size.
-        num_samples: downstream samples.
+        num_samples: downstream samples; of a store of trajectories, whole ones.
         seed: which samples, and first weights from scratch.
         parent_seed: of the pre-training.
     """
@@ -176,7 +176,7 @@ class Adaptation:
     def effort(self, recipe: StudyRecipe) -> Effort:
         """Return what it takes, trials of learning rates included."""
         settings = self._settings(recipe)
-        batch = min(settings.training.batch_size, self.num_samples)
+        batch = min(settings.training.batch_size, self.num_samples * self.target.origin.windows(recipe.data))
         steps = self._steps_of_trials(settings) + settings.training.num_steps
         return Effort(steps, batch, keeps_weights=recipe.keep_weights == "all")
 
@@ -187,7 +187,8 @@ class Adaptation:
         return settings.training.num_steps * trials if trials > 1 else 0
 
     def _settings(self, recipe: StudyRecipe) -> AdaptRecipe:
-        return recipe.adapt.recipe(self.kind, self.num_samples, self.seed)
+        windows = self.target.origin.windows(recipe.data)
+        return recipe.adapt.recipe(self.kind, self.num_samples, self.seed, windows=windows)
 
     def carry_out(self, recipe: StudyRecipe, folder: Path, parent: Result | None = None) -> Result:
         """Return the run's folder, relative to the study's, and its row as a plain dictionary."""

@@ -140,9 +140,12 @@ class AdaptConfig(Config):
             raise ValueError("give as many scratch_learning_rates as learning_rates, at least one: an equal budget")
         return self
 
-    def recipe(self, kind: Literal["few_shot", "from_scratch"], num_samples: int, seed: int) -> AdaptRecipe:
-        """Return the settings of one adaptation."""
-        rounds = math.ceil(self.epochs * num_samples / min(self.training.batch_size, num_samples))
+    def recipe(
+        self, kind: Literal["few_shot", "from_scratch"], num_samples: int, seed: int, *, windows: int = 1
+    ) -> AdaptRecipe:
+        """Return the settings of one adaptation to `num_samples` problems of so many windows each."""
+        distinct = num_samples * windows
+        rounds = math.ceil(self.epochs * distinct / min(self.training.batch_size, distinct))
         steps = max(self.training.num_steps, rounds)
         return AdaptRecipe(
             num_samples=num_samples,
@@ -190,7 +193,8 @@ class StudyRecipe(Config):
         targets: the tasks, of each system the mildest shift first.
         scaling: further pre-trainings for the laws of scaling.
         pool_size: downstream samples that subsets of a system are taken from; of a store it is the training split.
-        num_test_samples: unseen samples for every score.
+        num_test_samples: unseen samples for every score; of a store of trajectories as many whole ones, all of whose
+            windows are scored.
         keep_weights: of ``all`` runs, or of the ``pretrained`` ones only; scores are always kept.
     """
 
