@@ -178,14 +178,16 @@ def _study_tiles(record: StudyRecord, groups: Sequence[Group]) -> list[Tile]:
 def _run_tiles(record: RunRecord) -> list[Tile]:
     curve = record.curve
     status = Tile("Status", record.status.partition(":")[0])
+    took = [] if record.seconds is None else [Tile("Wall time", duration_text(record.seconds), "over all sittings")]
     if record.kept is not None:
-        return [status, Tile("Optimizer steps", "0", "the pre-trained weights were kept")]
+        return [status, Tile("Optimizer steps", "0", "the pre-trained weights were kept"), *took]
     last = max((*curve.train_steps, *curve.valid_steps), default=None)
     return [
         status,
         Tile("Optimizer steps", count_text(last)),
         Tile("Last training loss", number_text(curve.losses[-1] if curve.losses else None)),
         Tile("Last validation error", number_text(curve.errors[-1] if curve.errors else None), "relative L2"),
+        *took,
     ]
 
 

@@ -119,7 +119,7 @@ class Pretraining:
             "learning_rate": settings.training.learning_rate,
             "num_trials": 1,
             "num_steps": steps,
-            "seconds": float(run.metrics()[-1].get("seconds", 0.0)),
+            "seconds": run.seconds,
         }
         tasks: list[tuple[str, Origin, str]]
         tasks = [(f"{self.source.name}+{o.name}", o, "in_distribution") for o in self.source.origins]

@@ -9,7 +9,6 @@ windows of one trajectory are never on two sides.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, as_completed
 from dataclasses import asdict, dataclass
@@ -208,10 +207,10 @@ def plan(
     work = _Work(parent, few, recipe, Path(out))
     work.claim()
     with Run(work.folder).locked():
-        started = time.perf_counter()
         points: tuple[Point, ...] = ()
         if zero_shot > target_error:  # else nothing is left to find out
             points = work.carry_out(executor, observe if observe is not None else _ignore)
+        Run(work.folder).note_time()
         outlooks = {
             kind: _outlook(kind, points, target_error, zero_shot=each, prior=priors[kind], level=level)
             for kind in KINDS
@@ -223,7 +222,7 @@ def plan(
             "store": str(few.store.path),
             "level": level,
             "priors": {kind: priors[kind].to_dict() for kind in KINDS},
-            "seconds": time.perf_counter() - started,
+            "seconds": Run(work.folder).seconds,
         }
         write_json(work.folder / "plan.json", {**result.to_dict(), **told})
         Run(work.folder).set_status("complete")

@@ -7,7 +7,6 @@ train from scratch on as many, under equal budgets: the same steps, the same lea
 from __future__ import annotations
 
 import io
-import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, as_completed
 from dataclasses import asdict, dataclass
@@ -192,17 +191,19 @@ class _Study:
         self.seconds_by_part: dict[str, float] = {}
 
     def carry_out(self) -> Path:
-        started = time.perf_counter()
-        Run(self.folder).set_status("running")
+        study = Run(self.folder)
+        study.set_status("running")
         self._announce(1, "pre-training", self.recipe.pretrain.training.num_steps)
         parent = pretrain(self.recipe.pretrain, out=self.folder / "runs", observe=self.observe)
-        self.seconds_by_part["pretrain"] = time.perf_counter() - started
+        self.seconds_by_part["pretrain"] = parent.seconds
         self._score_parent(parent)
         adapted = self._adapt_all(parent)
         self._write_results()
         self._write_examples(parent, adapted)
-        self._write_summary(parent, time.perf_counter() - started)
-        Run(self.folder).set_status("complete")
+        study.note_time()
+        self.seconds_by_part["adapt"] = max(0.0, study.seconds - parent.seconds)
+        self._write_summary(parent, study.seconds)
+        study.set_status("complete")
         return self.folder
 
     def _announce(self, stage: int, name: str, num_steps: int) -> None:
@@ -218,7 +219,6 @@ class _Study:
             self._record(_row(kind, scores, parent, self.folder, **told))
 
     def _adapt_all(self, parent: Run) -> dict[tuple[str, int, int], Path]:
-        started = time.perf_counter()
         jobs = [
             _Adaptation(kind, count, seed)
             for seed in self.recipe.seeds
@@ -232,7 +232,6 @@ class _Study:
             self.observe(event="step", step=len(runs))
             runs[job.kind, job.num_samples, job.seed] = path
         self.rows.sort(key=lambda row: (list(_ORDER).index(row.kind), row.num_samples, row.seed))
-        self.seconds_by_part["adapt"] = time.perf_counter() - started
         return runs
 
     def _results(self, jobs: list[_Adaptation], parent: Run) -> Iterator[tuple[_Adaptation, tuple[_Row, Path]]]:

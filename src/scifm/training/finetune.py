@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import abc
 import math
-import time
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -255,7 +254,6 @@ class _Adaptation(abc.ABC):
 
     def carry_out(self) -> None:
         self.run.set_status("running")
-        started = time.perf_counter()
         trials = self._trials()
         chosen = min(trials, key=lambda trial: trial["relative_l2"] if trial["relative_l2"] is not None else math.inf)
         if chosen["relative_l2"] is None:
@@ -267,7 +265,8 @@ class _Adaptation(abc.ABC):
         told = self._train(operator, chosen["learning_rate"]) if chosen["learning_rate"] else self._keep(trials)
         save_operator(operator, self.run.path / "model")
         told = {"learning_rate": chosen["learning_rate"], "num_trials": len(trials), **told}
-        write_json(self.run.path / "outcome.json", {**told, "seconds": time.perf_counter() - started})
+        self.run.note_time()
+        write_json(self.run.path / "outcome.json", {**told, "seconds": self.run.seconds})
         self.run.set_status("complete")
 
     def _keep(self, trials: list[dict[str, Any]]) -> dict[str, Any]:
@@ -310,6 +309,7 @@ class _Adaptation(abc.ABC):
         for rate in self.recipe.candidates[len(trials) :]:
             trials.append({"learning_rate": rate, "relative_l2": self._try(rate)})
             write_json(file, trials)
+            self.run.note_time()
         return trials
 
     def _try(self, rate: float) -> float | None:

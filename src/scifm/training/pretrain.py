@@ -179,6 +179,7 @@ def recorded(run: Run, work: Callable[[Observer], Position], observe: Observer |
             run.rewind(event["step"])
         elif event["event"] == "saving":
             run.flush_log()
+            run.note_time()
         elif event["event"] != "step":
             run.log(**event)
         if observe is not None:
