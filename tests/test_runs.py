@@ -262,6 +262,11 @@ def test_status_tells_how_the_work_ended(run):
     assert run.status == "interrupted: SIGTERM; run the same command again to resume"
 
 
+def noted_and_killed(run: Run) -> None:
+    run.note_time()
+    raise SystemExit
+
+
 def test_wall_time_adds_up_over_sittings(run, monkeypatch):
     clock = iter((100.0, 103.0, 107.0, 200.0, 205.0, 300.0, 301.5))
     monkeypatch.setattr("scifm.runs.time", SimpleNamespace(time=lambda: next(clock)))
@@ -272,8 +277,7 @@ def test_wall_time_adds_up_over_sittings(run, monkeypatch):
         raise ValueError("no")
     assert run.seconds == 12
     with pytest.raises(SystemExit), run.locked():  # a kill: what was noted last counts
-        run.note_time()
-        raise SystemExit
+        noted_and_killed(run)
     assert run.seconds == 13.5
     run.set_status("complete")
     with run.locked():  # nothing is done to a run that is complete: nobody looks at the clock

@@ -29,7 +29,7 @@ RECIPE = build_config(
     PlanRecipe,
     {
         "num_repeats": 2,
-        "adapt": {"learning_rates": [1e-3], "training": {**tiny.TRAINING, "num_steps": 4}},
+        "adapt": {"learning_rates": [1e-3], "training": {**tiny.ADAPTING, "num_steps": 4}},
         "scratch_learning_rates": [1e-2],
     },
 )

@@ -92,7 +92,7 @@ def test_effort_is_counted(rows):
 
 def test_the_choice_not_to_train_counts_as_no_training(tmp_path):
     def steps(**adapt) -> int:
-        tree = tiny.graph_study(adapt={"training": {**tiny.TRAINING, "num_steps": 3}, **adapt})
+        tree = tiny.graph_study(adapt={"training": {**tiny.ADAPTING, "num_steps": 3}, **adapt})
         plan = plan_jobs(StudyRecipe.read(tree), tmp_path)
         return sum(task.effort(plan.recipe).num_steps for task in plan.tasks.values())
 

@@ -25,7 +25,7 @@ from scifm.training.pretrain import pretrain
 
 WINDOWS = evolving.NUM_FRAMES - 1
 STRIDE = 2  # of the plan: three windows a trajectory
-TRAINING = {key: value for key, value in tiny.TRAINING.items() if key != "learning_rate"} | {"num_steps": 3}
+TRAINING = {**tiny.ADAPTING, "num_steps": 3}
 PLAN = build_config(
     PlanRecipe,
     {

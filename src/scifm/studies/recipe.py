@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from scifm.config import Config, apply_overrides, build_config, read_toml
+from scifm.config import Config, read_recipe, refuse_idle
 from scifm.data.mixture import joined_signature
 from scifm.errors import ConfigError, suggest
 from scifm.fields.batch import Signature
@@ -22,7 +22,7 @@ from scifm.models.operator import OperatorConfig
 from scifm.models.registry import NamedNetwork
 from scifm.models.sizes import SIZES, fno_of_size
 from scifm.studies.origins import Origin, StoreOrigin, SystemOrigin, origin_of
-from scifm.training.finetune import AdaptRecipe
+from scifm.training.finetune import AdaptRecipe, refuse_beside_candidates
 from scifm.training.loop import TrainingConfig
 from scifm.training.methods import FinetuneMethod
 from scifm.training.pretrain import PretrainRecipe
@@ -46,7 +46,7 @@ class SourceConfig(Config):
         name: how tables and figures call it.
         systems: what it is pre-trained on; several are a mixture.
         store: folder of a store to pre-train on, instead of systems.
-        sizes: names of sizes; empty: the first of the study.
+        sizes: names of sizes, each pre-trained and moved; empty: those of the study.
         seeds: of separate pre-trainings; adaptations take them in turn. Empty: the study's.
         num_steps: optimizer steps; absent: the study's.
         targets: names of targets to move to; absent: all whose names it knows.
@@ -138,6 +138,7 @@ class AdaptConfig(Config):
     def _equal_budgets(self) -> AdaptConfig:
         if len(self.learning_rates) != len(self.scratch_learning_rates) or not self.learning_rates:
             raise ValueError("give as many scratch_learning_rates as learning_rates, at least one: an equal budget")
+        refuse_beside_candidates(self.training)
         return self
 
     def recipe(
@@ -182,9 +183,9 @@ class StudyRecipe(Config):
         seeds: each repeats every adaptation with other samples and other first weights.
         few_shot: numbers of downstream samples to fine-tune on.
         from_scratch: numbers of downstream samples to train from scratch on.
-        sizes: names of sizes for every source that names none.
+        sizes: names of sizes: every source that names none is pre-trained, moved and compared in each of them.
         networks: architectures under names of one's own, to be used as sizes; of another kind than ``fno`` where the
-            table holds ``kind``.
+            table holds ``kind``. One that no size names is a definition and no more.
         normalization: of every operator, see ``scifm.data.fit_normalization``.
         data: the grid, and how many samples are set aside in pre-training.
         training: how to pre-train.
@@ -222,14 +223,13 @@ class StudyRecipe(Config):
         Raises:
             ConfigError: if it is missing, malformed, holds unknown keys or does not add up.
         """
-        tree = recipe if isinstance(recipe, Mapping) else read_toml(recipe)
-        source = "the recipe" if isinstance(recipe, Mapping) else f"recipe '{recipe}'"
-        found = build_config(cls, apply_overrides(tree, overrides), source=source)
+        result = read_recipe(cls, recipe, "study", overrides=overrides)
         try:
-            found.check()
+            result.check()
         except ConfigError as error:
+            source = "the recipe" if isinstance(recipe, Mapping) else f"recipe '{recipe}'"
             raise ConfigError(f"{source}: {error}") from error
-        return found
+        return result
 
     @model_validator(mode="after")
     def _counts_fit(self) -> StudyRecipe:
@@ -266,6 +266,41 @@ class StudyRecipe(Config):
             self.network(size)
         if self.scaling is not None:
             self.source(self.scaling.source)
+        self._refuse_idle()
+
+    def _refuse_idle(self) -> None:
+        """Refuse settings that nothing in this study asks for.
+
+        Raises:
+            ConfigError: names the first of them.
+        """
+        drawn = [source for source in self.sources if source.store is None]
+        tasks = [target for target in self.targets if target.store is None]
+        stores = [entry.store for entry in self.sources] + [entry.store for entry in self.targets]
+        stored = [StoreOrigin(store) for store in stores if store is not None]
+        if not drawn:
+            why = "no source draws samples: each has a store"
+            refuse_idle(self.data, ("num_samples", "stream_blocks"), why, prefix="data.")
+        if not tasks:
+            refuse_idle(self, ("pool_size",), "no task draws samples: each has a store")
+        if not drawn and not tasks:
+            refuse_idle(self.data, ("num_points", "extent"), "every store has its own grid", prefix="data.")
+        if not any(origin.signature.evolves for origin in stored):
+            refuse_idle(self.data, ("stride",), "no store here holds trajectories", prefix="data.")
+        for source in drawn:
+            if len(source.systems) == 1:
+                why = f"it weighs the systems of a mixture, and source '{source.name}' has one"
+                refuse_idle(source.systems[0], ("weight", "loss_weight"), why)
+        for table, training in (("training", self.training), ("adapt.training", self.adapt.training)):
+            for name, why in (
+                ("keep_every", "a study drops the saved states of a run that is complete"),
+                ("strategy", "one process carries out a run of a study"),
+            ):
+                refuse_idle(training, (name,), why, prefix=f"{table}.")
+        for source in self.sources:  # what a single pre-training refuses
+            self._of(
+                f"source '{source.name}'", lambda source=source: self.pretraining(source, self.sizes[0], 0).check()
+            )
 
     def _check_target(self, target: TargetConfig) -> None:
         origin = target.origin
@@ -303,8 +338,8 @@ class StudyRecipe(Config):
         return list(dict.fromkeys(named))
 
     def sizes_of(self, source: SourceConfig) -> tuple[str, ...]:
-        """Return the sizes of a source."""
-        return source.sizes or self.sizes[:1]
+        """Return the sizes a source is pre-trained in: its own, or every one of the study's."""
+        return source.sizes or self.sizes
 
     def scratches(self, target: TargetConfig) -> list[tuple[str, int]]:
         """Return the sizes and numbers of samples to train from scratch on a target: what its sources are held to."""
@@ -379,4 +414,8 @@ class StudyRecipe(Config):
         )
 
     def _stored(self, store: str) -> DataConfig:
-        return self.data.model_copy(update={"store": store, "num_samples": None})
+        """Return the settings for a store among the sources; those of drawn samples are the other sources'."""
+        data, of_systems = self.data, ("num_points", "extent", "num_samples", "stream_blocks")
+        defaults = {name: getattr(DataConfig(), name) for name in of_systems}
+        stride = data.stride if StoreOrigin(store).signature.evolves else 1
+        return data.model_copy(update={**defaults, "stride": stride, "store": store})

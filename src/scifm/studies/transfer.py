@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field, model_validator
 
-from scifm.config import Config
+from scifm.config import Config, refuse_idle
 from scifm.evaluation.evaluate import Scores, evaluate
 from scifm.fields.batch import Batch
 from scifm.fields.grid import Grid
@@ -87,6 +87,10 @@ class TransferRecipe(Config):
             raise ValueError("give as many scratch_learning_rates as adapt.learning_rates, for an equal budget")
         if self.pretrain.system is None:
             raise ValueError("a transfer study samples its systems: give pretrain.system")
+        refuse_idle(self.adapt, ("num_samples", "seed"), "the study chooses them itself", prefix="adapt.")
+        refuse_idle(self.adapt, ("stride",), "the systems here are steady", prefix="adapt.")
+        refuse_idle(self.pretrain.training, ("strategy",), "one process pre-trains", prefix="pretrain.training.")
+        self.pretrain.check()
         return self
 
     @property

@@ -15,7 +15,8 @@ from typing import Any, ClassVar
 from pydantic import Field, field_validator
 from torch import Tensor
 
-from scifm.config import Config, build_config
+from scifm.config import Config, build_config, refuse_idle
+from scifm.data.importing import open_store
 from scifm.data.normalize import fit_normalization
 from scifm.data.split import StoreSplit
 from scifm.data.store import Store
@@ -40,10 +41,24 @@ from scifm.training.pretrain import PretrainRecipe, build_operator, recorded
 from scifm.training.processes import require_alone
 from scifm.training.recipe import ModelConfig
 
-__all__ = ["AdaptRecipe", "finetune", "from_scratch", "grid_of_run"]
+__all__ = ["AdaptRecipe", "finetune", "from_scratch", "grid_of_run", "refuse_beside_candidates"]
 
 _NUM_FITTED = 512  # samples of a large store that a normalization is fitted on
 _NUM_SCORED = 512  # and that score a learning rate
+
+
+def refuse_beside_candidates(training: TrainingConfig) -> None:
+    """Refuse settings of a training that have no effect where candidates of learning rates are tried.
+
+    Raises:
+        ConfigError: names the first of them.
+    """
+    for name, why in (
+        ("learning_rate", "candidates stand in learning_rates"),
+        ("patience", "adapting trains on all samples and validates on none"),
+        ("strategy", "one process adapts"),
+    ):
+        refuse_idle(training, (name,), why, prefix="training.")
 
 
 class AdaptRecipe(Config):
@@ -56,11 +71,14 @@ class AdaptRecipe(Config):
         try_zero_shot: whether fine-tuning may keep the pre-trained weights as they are, when no learning rate does
             better on the held-out samples. Only where candidates are scored at all, with two learning rates or more;
             from scratch it is of no account.
-        held_out: share of the samples that scores the candidates.
+        held_out: share of the samples that scores the candidates, where there are two learning rates or more.
         stride: of a store of trajectories, frames from input to target.
-        rename: new name → name the operator knows, for channels that are only called otherwise.
+        rename: new name → name the operator knows, for channels that are only called otherwise; from scratch it is of
+            no account.
         method: what fine-tuning trains; from scratch all weights train, whatever is said here.
-        training: how each of them trains; its learning_rate is replaced.
+        training: how each of them trains. Its learning_rate, patience and strategy are to be left out: rates are
+            candidates, all samples train and none validates (so validate_every is of no account), and one process
+            adapts.
     """
 
     num_samples: int = Field(64, ge=2)
@@ -78,6 +96,12 @@ class AdaptRecipe(Config):
     def _some_candidates(cls, value: tuple[float, ...]) -> tuple[float, ...]:
         if not value or any(not 0 < rate < math.inf for rate in value):
             raise ValueError("give at least one positive learning rate")
+        return value
+
+    @field_validator("training")
+    @classmethod
+    def _every_setting_counts(cls, value: TrainingConfig) -> TrainingConfig:
+        refuse_beside_candidates(value)
         return value
 
     @property
@@ -168,7 +192,10 @@ def from_scratch(
         model = ModelConfig(network=operator.config, normalization=operator.normalization.kind)
     model = ModelConfig(network=model.resolve(), normalization=model.normalization)
     nothing_to_keep = {"method": FinetuneMethod(), "try_zero_shot": False}
-    whole = _recipe("from_scratch", recipe, settings).model_copy(update=nothing_to_keep)
+    whole = _recipe("from_scratch", recipe, settings)
+    of_finetuning = settings.keys() & {"method", "rename"}  # a whole recipe may serve both ways
+    refuse_idle(whole, sorted(of_finetuning), "training from scratch starts from no operator and trains all weights")
+    whole = whole.model_copy(update=nothing_to_keep)
     return _FromScratch(whole, observe, model).run_in(out, pool, parent)
 
 
@@ -192,15 +219,19 @@ def grid_of_run(run: Run) -> Grid:
     """
     downstream = run.config.get("downstream")
     if downstream is not None:
-        return Grid.from_dict(downstream["grid"]) if "grid" in downstream else Store.open(downstream["store"]).grid
+        if "grid" in downstream:
+            return Grid.from_dict(downstream["grid"])
+        return open_store(downstream["store"], downstream.get("mapping")).grid
     config = build_config(PretrainRecipe, run.config, source=f"'{run.path}'")
     if config.data.store is not None:
-        return Store.open(config.data.store).grid
+        return config.data.open_store().grid
     return config.data.grid(load_operator(run.path / "model").signature.num_spatial_dims)
 
 
 def _pool(pool: DownstreamPool | System | Store, recipe: AdaptRecipe, model: Run | None) -> DownstreamPool:
     if isinstance(pool, DownstreamPool):
+        if recipe.stride not in (1, pool.stride):
+            raise ConfigError(f"stride = {recipe.stride} was asked for, and the pool of samples has {pool.stride}.")
         return pool
     if isinstance(pool, System) and model is None:
         raise ConfigError(

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from scifm.data.split import StoreSplit
 from scifm.data.store import Store
+from scifm.errors import ConfigError
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
 from scifm.fields.homogeneity import Homogeneity
@@ -44,6 +45,11 @@ class DownstreamPool:
         return self.samples.num_samples if isinstance(self.samples, Batch) else self.samples.num_trajectories
 
     @property
+    def stride(self) -> int:
+        """Frames from input to target; 1 where problems are steady."""
+        return 1 if isinstance(self.samples, Batch) else self.samples.stride
+
+    @property
     def signature(self) -> Signature:
         """The names of every sample."""
         return self.samples.signature
@@ -76,13 +82,15 @@ def downstream_pool(
         grid: for a system, where its fields live.
         num_samples: for a system, the size of the pool. Subsets nest only within pools of one size and seed.
         seed: for a system, which samples.
-        stride: for a store of trajectories, frames from input to target.
+        stride: for a store of trajectories, frames from input to target; anything else has none.
 
     Raises:
         StoreError, DataError: if a store cannot be read.
         ConfigError: if the stride does not fit.
     """
     if isinstance(target, System):
+        if stride != 1:
+            raise ConfigError(f"stride = {stride} counts frames of a store of trajectories; a system here is steady.")
         samples = target.sample(num_samples, grid, generator_for(seed, "downstream", "pool"))
         origin = {
             "system": SystemConfig.of(target).to_dict(),
@@ -93,6 +101,8 @@ def downstream_pool(
         return DownstreamPool(samples, origin, target.homogeneities)
     split = target.split("train", stride=stride)
     origin = {"store": str(target.path), "split": "train", "num_samples": split.num_trajectories}
+    if target.mapping is not None:
+        origin["mapping"] = target.mapping
     if split.signature.evolves:
         origin["stride"] = stride
     return DownstreamPool(split, origin, target.homogeneities)
