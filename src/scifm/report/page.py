@@ -77,6 +77,11 @@ def _refusal(folder: Path) -> RunError:
         return RunError(
             f"There is no folder '{folder}'. Give the folder that 'scifm demo' or 'scifm pretrain' printed."
         )
+    if (folder / "plan.json").is_file():
+        return RunError(
+            f"'{folder}' is a plan of 'scifm plan', for which there is no page: its answer and all numbers stand in "
+            f"'{folder / 'plan.json'}'. The command that made it prints them again at no cost."
+        )
     if (folder / "runs").is_dir():
         return RunError(
             f"The study '{folder}' is not finished: it has runs and neither summary.json nor analysis.json. Run the "

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from scifm.config import Config, read_recipe, refuse_idle
+from scifm.config import Config, read_recipe
 from scifm.data.mixture import joined_signature
 from scifm.errors import ConfigError, suggest
 from scifm.fields.batch import Signature
@@ -21,12 +21,13 @@ from scifm.fields.grid import Grid
 from scifm.models.operator import OperatorConfig
 from scifm.models.registry import NamedNetwork
 from scifm.models.sizes import SIZES, fno_of_size
+from scifm.studies.idle_settings import refuse_idle_settings
 from scifm.studies.origins import Origin, StoreOrigin, SystemOrigin, origin_of
-from scifm.training.finetune import AdaptRecipe, refuse_beside_candidates
+from scifm.training.finetune import AdaptRecipe
 from scifm.training.loop import TrainingConfig
 from scifm.training.methods import FinetuneMethod
 from scifm.training.pretrain import PretrainRecipe
-from scifm.training.recipe import DataConfig, MixtureConfig, ModelConfig, SystemConfig
+from scifm.training.recipe import DataConfig, MixtureConfig, ModelConfig, SystemConfig, refuse_beside_candidates
 
 __all__ = ["AdaptConfig", "ScalingConfig", "SourceConfig", "StudyRecipe", "TargetConfig"]
 
@@ -239,7 +240,8 @@ class StudyRecipe(Config):
             raise ValueError(
                 f"numbers of samples must be at least 2, one to train on and one to choose by; got {counts}"
             )
-        if counts and max(counts) > self.pool_size:
+        draws = any(target.store is None for target in self.targets)  # the pool of a store is its training split
+        if draws and counts and max(counts) > self.pool_size:
             raise ValueError(f"pool_size = {self.pool_size} is smaller than the largest subset, {max(counts)}")
         if self.data.store is not None:
             raise ValueError("leave data.store out: a source or a target names its own store")
@@ -266,37 +268,7 @@ class StudyRecipe(Config):
             self.network(size)
         if self.scaling is not None:
             self.source(self.scaling.source)
-        self._refuse_idle()
-
-    def _refuse_idle(self) -> None:
-        """Refuse settings that nothing in this study asks for.
-
-        Raises:
-            ConfigError: names the first of them.
-        """
-        drawn = [source for source in self.sources if source.store is None]
-        tasks = [target for target in self.targets if target.store is None]
-        stores = [entry.store for entry in self.sources] + [entry.store for entry in self.targets]
-        stored = [StoreOrigin(store) for store in stores if store is not None]
-        if not drawn:
-            why = "no source draws samples: each has a store"
-            refuse_idle(self.data, ("num_samples", "stream_blocks"), why, prefix="data.")
-        if not tasks:
-            refuse_idle(self, ("pool_size",), "no task draws samples: each has a store")
-        if not drawn and not tasks:
-            refuse_idle(self.data, ("num_points", "extent"), "every store has its own grid", prefix="data.")
-        if not any(origin.signature.evolves for origin in stored):
-            refuse_idle(self.data, ("stride",), "no store here holds trajectories", prefix="data.")
-        for source in drawn:
-            if len(source.systems) == 1:
-                why = f"it weighs the systems of a mixture, and source '{source.name}' has one"
-                refuse_idle(source.systems[0], ("weight", "loss_weight"), why)
-        for table, training in (("training", self.training), ("adapt.training", self.adapt.training)):
-            for name, why in (
-                ("keep_every", "a study drops the saved states of a run that is complete"),
-                ("strategy", "one process carries out a run of a study"),
-            ):
-                refuse_idle(training, (name,), why, prefix=f"{table}.")
+        refuse_idle_settings(self)
         for source in self.sources:  # what a single pre-training refuses
             self._of(
                 f"source '{source.name}'", lambda source=source: self.pretraining(source, self.sizes[0], 0).check()

@@ -16,7 +16,6 @@ from pydantic import Field, field_validator
 from torch import Tensor
 
 from scifm.config import Config, build_config, refuse_idle
-from scifm.data.importing import open_store
 from scifm.data.normalize import fit_normalization
 from scifm.data.split import StoreSplit
 from scifm.data.store import Store
@@ -24,7 +23,6 @@ from scifm.data.stream import Epochs
 from scifm.data.subsets import nested_subsets, split_validation
 from scifm.errors import ConfigError, DataError
 from scifm.fields.batch import Batch
-from scifm.fields.grid import Grid
 from scifm.fields.homogeneity import Homogeneity
 from scifm.fields.normalization import Normalization, NormalizationKind
 from scifm.fields.seeds import generator_for
@@ -36,29 +34,15 @@ from scifm.systems.system import System
 from scifm.training.checkpoint import Checkpoint, Position
 from scifm.training.loop import DivergedError, Observer, TrainingConfig, train, validation_error
 from scifm.training.methods import FinetuneMethod, finish, prepare
-from scifm.training.pool import DownstreamPool, downstream_pool, in_memory
-from scifm.training.pretrain import PretrainRecipe, build_operator, recorded
+from scifm.training.pool import DownstreamPool, downstream_pool, grid_of_run, in_memory
+from scifm.training.pretrain import build_operator, recorded
 from scifm.training.processes import require_alone
-from scifm.training.recipe import ModelConfig
+from scifm.training.recipe import ModelConfig, refuse_beside_candidates
 
-__all__ = ["AdaptRecipe", "finetune", "from_scratch", "grid_of_run", "refuse_beside_candidates"]
+__all__ = ["AdaptRecipe", "finetune", "from_scratch"]
 
 _NUM_FITTED = 512  # samples of a large store that a normalization is fitted on
 _NUM_SCORED = 512  # and that score a learning rate
-
-
-def refuse_beside_candidates(training: TrainingConfig) -> None:
-    """Refuse settings of a training that have no effect where candidates of learning rates are tried.
-
-    Raises:
-        ConfigError: names the first of them.
-    """
-    for name, why in (
-        ("learning_rate", "candidates stand in learning_rates"),
-        ("patience", "adapting trains on all samples and validates on none"),
-        ("strategy", "one process adapts"),
-    ):
-        refuse_idle(training, (name,), why, prefix="training.")
 
 
 class AdaptRecipe(Config):
@@ -208,24 +192,6 @@ def _complete(run: Run | str | Path) -> Run:
 def _recipe(kind: str, recipe: AdaptRecipe | None, settings: dict[str, Any]) -> AdaptRecipe:
     tree = {**(recipe.to_dict() if recipe is not None else {}), **settings}
     return build_config(AdaptRecipe, tree, source=f"settings of {kind}")
-
-
-def grid_of_run(run: Run) -> Grid:
-    """Return the grid a run was trained on last.
-
-    Raises:
-        ConfigError: if its configuration is not that of a training.
-        StoreError: if it was trained on a store that is gone.
-    """
-    downstream = run.config.get("downstream")
-    if downstream is not None:
-        if "grid" in downstream:
-            return Grid.from_dict(downstream["grid"])
-        return open_store(downstream["store"], downstream.get("mapping")).grid
-    config = build_config(PretrainRecipe, run.config, source=f"'{run.path}'")
-    if config.data.store is not None:
-        return config.data.open_store().grid
-    return config.data.grid(load_operator(run.path / "model").signature.num_spatial_dims)
 
 
 def _pool(pool: DownstreamPool | System | Store, recipe: AdaptRecipe, model: Run | None) -> DownstreamPool:

@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
+from scifm.config import build_config
+from scifm.data.importing import open_store
 from scifm.data.split import StoreSplit
 from scifm.data.store import Store
 from scifm.errors import ConfigError
@@ -14,10 +16,13 @@ from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
 from scifm.fields.homogeneity import Homogeneity
 from scifm.fields.seeds import generator_for
+from scifm.models.hub import load_operator
+from scifm.runs import Run
 from scifm.systems.system import System
+from scifm.training.pretrain import PretrainRecipe
 from scifm.training.recipe import SystemConfig
 
-__all__ = ["DownstreamPool", "downstream_pool", "in_memory"]
+__all__ = ["DownstreamPool", "downstream_pool", "grid_of_run", "in_memory"]
 
 _IN_MEMORY_BYTES = 256 * 1024 * 1024  # a larger choice is read from its store as it is needed
 
@@ -106,3 +111,21 @@ def downstream_pool(
     if split.signature.evolves:
         origin["stride"] = stride
     return DownstreamPool(split, origin, target.homogeneities)
+
+
+def grid_of_run(run: Run) -> Grid:
+    """Return the grid a run was trained on last.
+
+    Raises:
+        ConfigError: if its configuration is not that of a training.
+        StoreError: if it was trained on a store that is gone.
+    """
+    downstream = run.config.get("downstream")
+    if downstream is not None:
+        if "grid" in downstream:
+            return Grid.from_dict(downstream["grid"])
+        return open_store(downstream["store"], downstream.get("mapping")).grid
+    config = build_config(PretrainRecipe, run.config, source=f"'{run.path}'")
+    if config.data.store is not None:
+        return config.data.open_store().grid
+    return config.data.grid(load_operator(run.path / "model").signature.num_spatial_dims)

@@ -20,8 +20,9 @@ from scifm.models.registry import kind_of, operator_class, settings_of
 from scifm.models.sizes import fno_of_size
 from scifm.systems.catalog import system_from_dict
 from scifm.systems.system import System
+from scifm.training.loop import TrainingConfig
 
-__all__ = ["DataConfig", "MixtureConfig", "ModelConfig", "SystemConfig"]
+__all__ = ["DataConfig", "MixtureConfig", "ModelConfig", "SystemConfig", "refuse_beside_candidates"]
 
 
 class SystemConfig(Config):
@@ -208,3 +209,17 @@ class ModelConfig(Config):
             ConfigError: if the size is unknown.
         """
         return self.network or fno_of_size(self.size or "small")
+
+
+def refuse_beside_candidates(training: TrainingConfig) -> None:
+    """Refuse settings of a training that have no effect where candidates of learning rates are tried.
+
+    Raises:
+        ConfigError: names the first of them.
+    """
+    for name, why in (
+        ("learning_rate", "candidates stand in learning_rates"),
+        ("patience", "adapting trains on all samples and validates on none"),
+        ("strategy", "one process adapts"),
+    ):
+        refuse_idle(training, (name,), why, prefix="training.")
