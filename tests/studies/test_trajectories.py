@@ -13,8 +13,9 @@ import evolving
 import tiny
 from scifm.config import build_config
 from scifm.data.store import Store
-from scifm.errors import ConfigError, DataError
+from scifm.errors import ConfigError, DataError, RunError
 from scifm.evaluation.evaluate import evaluate
+from scifm.report.page import page
 from scifm.runs import Run
 from scifm.studies import conclusions, jobs
 from scifm.studies.planner import PlanRecipe, plan
@@ -90,6 +91,11 @@ def test_few_trajectories_of_many_windows_are_few(parent, tmp_path):
 def test_a_plan_on_foreign_data_where_they_lie(parent, planned, tmp_path):
     result = plan(parent, evolving.in_place(tmp_path), 1e-6, out=tmp_path / "plan", recipe=PLAN)
     assert [p.errors for p in result.points] == [p.errors for p in planned.points]
+
+
+def test_a_plan_has_no_page_and_is_not_called_unfinished(planned):
+    with pytest.raises(RunError, match=r"is a plan of 'scifm plan'.*plan\.json"):
+        page(planned.path)
 
 
 # --- all splits of a store as one -------------------------------------------------------------------------------------

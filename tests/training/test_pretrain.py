@@ -9,14 +9,17 @@ import sys
 import pytest
 import torch
 
+import evolving
 import tiny
 from scifm.config import dump_toml
 from scifm.data.generate import generate
+from scifm.data.importing import import_data
 from scifm.errors import ConfigError, DataError, RunError, SignatureError
 from scifm.models.hub import load_operator
 from scifm.runs import Run
 from scifm.systems.poisson import Poisson
 from scifm.training.loop import DivergedError
+from scifm.training.pool import grid_of_run
 from scifm.training.pretrain import PretrainRecipe, pretrain, training_source
 
 
@@ -326,3 +329,13 @@ def test_a_store_is_trained_on_whole(tmp_path):
     store = generate(Poisson(), num_samples=8, num_points=16, seed=0, path=tmp_path / "store")
     with pytest.raises(ConfigError, match="give one of the two"):
         pretrain(PretrainRecipe.read(tiny.recipe(data={"num_samples": 6})), store=store, out=tmp_path)
+
+
+def test_foreign_data_are_trained_on_where_they_lie(tmp_path):
+    foreign = evolving.in_place(tmp_path / "foreign")
+    copied = import_data(foreign.path, tmp_path / "store", evolving.MAPPING)
+    first = pretrain(evolving.recipe(), store=foreign, out=tmp_path / "a")
+    assert weights(first) == weights(pretrain(evolving.recipe(), store=copied, out=tmp_path / "b"))
+    assert PretrainRecipe.read(first.config).data.mapping == evolving.MAPPING, "the record says how they were read"
+    assert pretrain(PretrainRecipe.read(first.config), out=tmp_path / "a").path == first.path
+    assert grid_of_run(first) == foreign.grid
