@@ -20,6 +20,7 @@ from scifm.systems.poisson import Poisson
 from scifm.training.pretrain import PretrainRecipe, build_operator
 
 __all__ = [
+    "ADAPTING",
     "GRID",
     "NETWORK",
     "RECIPE",
@@ -45,6 +46,7 @@ TRAINING: dict[str, Any] = {
     "checkpoint_every": 3,
     "accelerator": "cpu",
 }
+ADAPTING = {name: value for name, value in TRAINING.items() if name != "learning_rate"}  # candidates stand elsewhere
 RECIPE: dict[str, Any] = {
     "name": "tiny",
     "seed": 1,
@@ -145,7 +147,7 @@ def graph_study(**changes: Any) -> dict[str, Any]:
         "networks": {"toy": NETWORK, "toy-wide": {**NETWORK, "width": 6}},
         "data": RECIPE["data"],
         "training": {**TRAINING, "num_steps": 6},
-        "adapt": {**FEW_CHOICES, "training": {**TRAINING, "num_steps": 3}},
+        "adapt": {**FEW_CHOICES, "training": {**ADAPTING, "num_steps": 3}},
         "sources": [
             {"name": "poisson", "systems": [poisson]},
             {

@@ -8,6 +8,7 @@
       state/           what resume needs            scores.parquet    per sample, channel, lead time
       parent           path of the run it was fine-tuned from
       failure.json     step and batch whose loss or gradient was not finite (failure.safetensors: the batch)
+      sittings.json    when it was worked on, and for how long
   STATUS           running | complete | interrupted: … | failed: reason            LOCK   who writes here now
 
 Every file is written aside, flushed to disk and renamed, so a reader never meets half a file and a crash loses
@@ -312,14 +313,49 @@ class Run:
         text = "".join(json.dumps(event) + "\n" for event in kept)
         write_atomically(self.path / "metrics.jsonl", text.encode())
 
+    def _sittings(self) -> list[dict[str, Any]]:
+        return self.read_json("sittings.json") if (self.path / "sittings.json").is_file() else []
+
+    @property
+    def seconds(self) -> float:
+        """Wall time spent here over all sittings; of one that was killed, up to what it noted last.
+
+        Raises:
+            RunError: if the record is damaged.
+        """
+        try:
+            return float(sum(sitting["seconds"] for sitting in self._sittings()))
+        except (TypeError, KeyError) as error:
+            raise RunError(f"'{self.path / 'sittings.json'}' is damaged ({error!r}). Remove it to go on.") from error
+
+    def note_time(self, *, ends: bool = False) -> None:
+        """Write down how long the sitting that holds this folder has taken so far; nothing where there is none.
+
+        Raises:
+            RunError: if it cannot be written.
+        """
+        sittings = self._sittings()
+        if sittings and not sittings[-1]["over"]:
+            sittings[-1] |= {"seconds": max(0.0, time.time() - sittings[-1]["began"]), "over": ends}
+            write_json(self.path / "sittings.json", sittings)
+
+    def _sit_down(self) -> None:
+        before = self._sittings()
+        sittings = [{**sitting, "over": True} for sitting in before]  # a killed one ended with what it noted last
+        if not self.is_complete:  # else nothing is left to do that takes time
+            sittings.append({"began": time.time(), "seconds": 0.0, "over": False})
+        if sittings != before:
+            write_json(self.path / "sittings.json", sittings)
+
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold this folder for writing; STATUS tells afterwards how it ended.
+        """Hold this folder for writing; STATUS tells afterwards how it ended, and `seconds` counts this sitting too.
 
         Raises:
             RunError: if another process holds it; see `scifm.locks`.
         """
         with exclusive(self.path):
+            self._sit_down()
             try:
                 yield
             except KeyboardInterrupt as stop:
@@ -329,9 +365,11 @@ class Run:
             except Exception as error:
                 self._note_end(f"failed: {error}".replace("\n", " "))
                 raise
+            self.note_time(ends=True)
 
     def _note_end(self, status: str) -> None:
         try:
             self.set_status(status)
+            self.note_time(ends=True)
         except RunError:
             return  # the disk that caused the end also refuses the note; the error on its way up tells it

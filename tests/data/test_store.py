@@ -161,7 +161,7 @@ def test_missing_file_is_named(copied):
 
 
 def names_in(folder):
-    return sorted(f.relative_to(folder).as_posix() for f in folder.rglob("*") if f.is_file())
+    return sorted(f.relative_to(folder).as_posix() for f in folder.rglob("*") if f.is_file() and f.name != "LOCK")
 
 
 def message_of(action) -> str | None:

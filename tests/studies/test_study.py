@@ -66,6 +66,14 @@ def test_every_number_can_be_traced_to_a_run_and_made_again(folder, rows):
     assert again.mean() == pytest.approx(row.relative_l2, rel=1e-6)
 
 
+def test_every_row_tells_the_wall_time_of_its_run(rows, folder):
+    for row in rows:
+        assert 0 < row.seconds == pytest.approx(Run.open(folder / row.run).seconds, abs=1.0)
+    page_text = page(folder).read_text()
+    pretrained = next(row for row in rows if row.kind == "in_distribution")
+    assert f">{pretrained.seconds:.1f}</td>" in page_text
+
+
 def test_effort_is_counted(rows):
     small = {row.seed: row for row in rows if (row.kind, row.source) == ("in_distribution", "poisson")}
     tuned = next(row for row in rows if row.kind == "few_shot" and row.source == "poisson")
@@ -86,7 +94,7 @@ def test_effort_is_counted(rows):
 
 def test_the_choice_not_to_train_counts_as_no_training(tmp_path):
     def steps(**adapt) -> int:
-        tree = tiny.graph_study(adapt={"training": {**tiny.TRAINING, "num_steps": 3}, **adapt})
+        tree = tiny.graph_study(adapt={"training": {**tiny.ADAPTING, "num_steps": 3}, **adapt})
         plan = plan_jobs(StudyRecipe.read(tree), tmp_path)
         return sum(task.effort(plan.recipe).num_steps for task in plan.tasks.values())
 

@@ -71,7 +71,7 @@ def _grid_of(run: Run, operator: Operator, num_points: list[int], extent: float 
     """Return the grid a run was trained on; where it does not tell, the one that is given."""
     from scifm.fields.grid import Grid
     from scifm.runs import Run
-    from scifm.training.finetune import grid_of_run
+    from scifm.training.pool import grid_of_run
 
     if any(n < 2 for n in num_points):
         raise ConfigError(f"--num-points must be at least 2; got {min(num_points)}.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -25,6 +25,9 @@ from scifm.cli.app import (
 )
 from scifm.cli.executors import executor_maker
 from scifm.cli.progress import ProgressBar, StudyTree, progress_bars
+
+if TYPE_CHECKING:
+    from scifm.studies.transfer import TransferRecipe
 
 __all__ = ["demo", "report", "study", "transfer"]
 
@@ -115,9 +118,10 @@ def transfer(
     as_json: AsJson = False,
 ) -> None:
     """Carry out a transfer study: pre-train, move with 0 to n samples, compare with training from scratch."""
-    from scifm.config import read_toml
+    from scifm.config import read_recipe
+    from scifm.studies.transfer import TransferRecipe
 
-    _study(read_toml(recipe), f"recipe '{recipe}'", out, overrides, workers, as_json)
+    _study(read_recipe(TransferRecipe, recipe, "transfer", overrides=overrides or []), out, workers, as_json)
 
 
 @app.command()
@@ -128,20 +132,18 @@ def demo(
     as_json: AsJson = False,
 ) -> None:
     """The whole path in one go: pre-train on Poisson, shift its anisotropy, fine-tune, compare, write the page."""
-    _study({}, "the demo", out, overrides, workers, as_json)
-
-
-def _study(
-    tree: dict[str, Any], source: str, out: Path, overrides: list[str] | None, workers: int, as_json: bool
-) -> None:
     from scifm.config import apply_overrides, build_config
-    from scifm.report.page import page
     from scifm.studies.transfer import TransferRecipe
+
+    tree = apply_overrides(TransferRecipe().to_dict(), overrides or [])
+    _study(build_config(TransferRecipe, tree, source="the demo"), out, workers, as_json)
+
+
+def _study(recipe: TransferRecipe, out: Path, workers: int, as_json: bool) -> None:
+    from scifm.report.page import page
     from scifm.studies.transfer import transfer as work
     from scifm.studies.workers import worker_pool
 
-    base = tree or TransferRecipe().to_dict()
-    recipe = build_config(TransferRecipe, apply_overrides(base, overrides or []), source=source)
     with progress_bars(console) as progress:
         bar = ProgressBar(progress)
         with worker_pool(workers) if workers > 1 else nullcontext() as executor:

@@ -8,7 +8,7 @@ part.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ import h5py
 import numpy as np
 import torch
 
+from scifm.config import build_config
 from scifm.data.card import CARD_NAME, Card, Source
 from scifm.data.formats.contents import Contents
 from scifm.data.formats.find import find_format, format_named
@@ -32,7 +33,7 @@ from scifm.errors import DataError, StoreError
 from scifm.fields.seeds import generator_for
 from scifm.runs import describe_environment
 
-__all__ = ["import_data", "open_data"]
+__all__ = ["import_data", "open_data", "open_store"]
 
 Progress = Callable[[int, int], None]
 _SPLITS = ("train", "valid", "test")
@@ -82,6 +83,23 @@ def open_data(path: str | Path, mapping: DataMapping | None = None) -> Store:
         split: partial(MappedReader, contents, part, mapping, rows) for split, (part, rows) in parts.items()
     }
     return Store(path, card, readers)
+
+
+def open_store(path: str | Path, mapping: Mapping[str, Any] | DataMapping | None = None) -> Store:
+    """Open what a configuration names: a store of our own or, with a mapping, foreign data where they lie.
+
+    Args:
+        path: folder of a store; of foreign data the file or folder.
+        mapping: how foreign data are read, see `Store.mapping`; None for a store.
+
+    Raises:
+        StoreError, DataError, ConfigError: as for `Store.open` and `open_data`.
+    """
+    if mapping is None:
+        return Store.open(path)
+    if not isinstance(mapping, DataMapping):
+        mapping = build_config(DataMapping, mapping, source=f"the mapping of '{path}'")
+    return open_data(path, mapping)
 
 
 def _parts(contents: Contents, mapping: DataMapping) -> dict[str, tuple[str, np.ndarray]]:

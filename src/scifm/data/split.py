@@ -41,6 +41,30 @@ class _ChosenRows(Reader):
         self.reader.close()
 
 
+class _JoinedRows(Reader):
+    """The trajectories of several readers, one reader after the other."""
+
+    def __init__(self, readers: Sequence[Reader]) -> None:
+        self.readers = readers
+        self.starts = np.cumsum([0, *(reader.num_trajectories for reader in readers)]).tolist()
+
+    @property
+    def num_trajectories(self) -> int:
+        return int(self.starts[-1])
+
+    def read(self, name: str, rows: slice, frames: slice | None) -> np.ndarray:
+        blocks = [
+            reader.read(name, slice(max(rows.start, start) - start, min(rows.stop, stop) - start), frames)
+            for reader, (start, stop) in zip(self.readers, pairwise(self.starts), strict=True)
+            if rows.start < stop and start < rows.stop
+        ]
+        return np.concatenate(blocks)
+
+    def close(self) -> None:
+        for reader in self.readers:
+            reader.close()
+
+
 @dataclass(frozen=True)
 class StoreSplit(Dataset):
     """One split of a store, read as needed. Also a plain map-style torch `Dataset` of batches of one.
@@ -68,6 +92,11 @@ class StoreSplit(Dataset):
     stride: int = 1
 
     def __post_init__(self) -> None:
+        if self.times is None and self.stride != 1:
+            raise ConfigError(
+                f"The problems of this store are steady: a stride, which counts frames, means nothing here. Leave out "
+                f"stride = {self.stride}."
+            )
         if self.times is not None and not 1 <= self.stride < len(self.times):
             raise ConfigError(
                 f"The stride must be at least 1 and below the number of frames, {len(self.times)}; got {self.stride}."
@@ -140,6 +169,11 @@ class StoreSplit(Dataset):
         """
         rows = self._within(np.asarray(index), self.num_trajectories, "Trajectories")
         return replace(self, reader=_ChosenRows(self.reader, rows))
+
+    @classmethod
+    def joined(cls, splits: Sequence[StoreSplit]) -> StoreSplit:
+        """Return all trajectories of several splits of one store, one split after the other; nothing is read yet."""
+        return replace(splits[0], reader=_JoinedRows([split.reader for split in splits]))
 
     def batch(self, index: slice | Sequence[int] | Tensor) -> Batch:
         """Read some samples, in the order of `index`; one asked for twice comes twice.

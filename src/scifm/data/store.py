@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import yaml
@@ -145,8 +145,18 @@ class Store:
         return dict(self.card.splits)
 
     @property
+    def mapping(self) -> dict[str, Any] | None:
+        """How foreign data are read where they lie, a `DataMapping` as a tree; None for a store of our own."""
+        return self.card.source.mapping if self.card.source is not None and not self.card.files else None
+
+    @property
+    def num_problems(self) -> int:
+        """Drawn problems in all splits together: trajectories, or samples of a steady system."""
+        return sum(self.splits.values())
+
+    @property
     def num_samples(self) -> int:
-        """Samples in all splits together."""
+        """Samples in all splits together; of trajectories, every window is one."""
         return sum(self.split(name).num_samples for name in self.card.splits)
 
     def split(self, name: str, *, stride: int = 1) -> StoreSplit:
@@ -164,6 +174,17 @@ class Store:
         dtype: torch.dtype = getattr(torch, self.card.dtype)
         card = self.card
         return StoreSplit(self.readers[name](), self.signature, self.grid, card.system_name, dtype, card.times, stride)
+
+    def whole(self, *, stride: int = 1) -> StoreSplit:
+        """Return the trajectories of all splits, one split after the other; nothing is read yet.
+
+        Args:
+            stride: as for `split`.
+
+        Raises:
+            ConfigError: if the stride does not fit.
+        """
+        return StoreSplit.joined([self.split(name, stride=stride) for name, count in self.splits.items() if count])
 
     def to_xarray(self, split: str = "train") -> xarray.Dataset:
         """Return one split with names on its axes: trajectory, time if it evolves, then space; nothing is read yet.

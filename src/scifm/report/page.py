@@ -77,6 +77,11 @@ def _refusal(folder: Path) -> RunError:
         return RunError(
             f"There is no folder '{folder}'. Give the folder that 'scifm demo' or 'scifm pretrain' printed."
         )
+    if (folder / "plan.json").is_file():
+        return RunError(
+            f"'{folder}' is a plan of 'scifm plan', for which there is no page: its answer and all numbers stand in "
+            f"'{folder / 'plan.json'}'. The command that made it prints them again at no cost."
+        )
     if (folder / "runs").is_dir():
         return RunError(
             f"The study '{folder}' is not finished: it has runs and neither summary.json nor analysis.json. Run the "
@@ -178,14 +183,16 @@ def _study_tiles(record: StudyRecord, groups: Sequence[Group]) -> list[Tile]:
 def _run_tiles(record: RunRecord) -> list[Tile]:
     curve = record.curve
     status = Tile("Status", record.status.partition(":")[0])
+    took = [] if record.seconds is None else [Tile("Wall time", duration_text(record.seconds), "over all sittings")]
     if record.kept is not None:
-        return [status, Tile("Optimizer steps", "0", "the pre-trained weights were kept")]
+        return [status, Tile("Optimizer steps", "0", "the pre-trained weights were kept"), *took]
     last = max((*curve.train_steps, *curve.valid_steps), default=None)
     return [
         status,
         Tile("Optimizer steps", count_text(last)),
         Tile("Last training loss", number_text(curve.losses[-1] if curve.losses else None)),
         Tile("Last validation error", number_text(curve.errors[-1] if curve.errors else None), "relative L2"),
+        *took,
     ]
 
 

@@ -142,6 +142,8 @@ class RunRecord:
     """Mean over samples and channels of every numeric column of the scores."""
     kept: str | None = None
     """What fine-tuning kept and why, where nothing was trained."""
+    seconds: float | None = None
+    """Wall time over all sittings; None for a run that did not note it."""
 
 
 def _is_number(value: Any) -> bool:
@@ -332,4 +334,5 @@ def read_run(path: Path) -> RunRecord:
         recipe=read_text(path / "config.toml") or "",
         metrics=_mean_metrics(rows or []),
         kept=_read_kept(path / "outcome.json"),
+        seconds=run.seconds or None,
     )

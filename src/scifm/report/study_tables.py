@@ -343,7 +343,7 @@ def _run_row(row: Mapping[str, Any]) -> tuple[Cell, ...]:
         _plain(row.get("trial_steps"), ","),
         _plain(row.get("num_steps"), ","),
         _plain(row.get("flops"), ".1e"),
-        _plain(row.get("seconds"), ".1f"),
+        _plain(row.get("seconds") or None, ".1f"),  # 0 is what early versions wrote of pre-trainings
         str(row["run"] or _DASH),
     )
 

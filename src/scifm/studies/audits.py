@@ -11,8 +11,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from scifm.data.split import StoreSplit
 from scifm.data.stream import BatchSource
 from scifm.errors import DataError
+from scifm.evaluation.evaluate import pieces
 from scifm.fields.batch import Batch
 from scifm.fields.grid import Grid
 from scifm.fields.seeds import generator_for
@@ -29,6 +31,7 @@ __all__ = [
     "sample_hashes",
 ]
 
+_READ_AT_ONCE = 64  # samples of a store, while they are compared
 _NO_EFFECT = 1e-3  # relative change of the solution below which a knob counts as doing nothing
 _ROUNDING = 1e-3  # of a range's larger bound: how exactly knobs can be measured from float32 fields
 _STOPS = (0.05, 0.35, 0.95)  # where in its range a knob is tried: no two half a turn apart, none along the grid
@@ -109,18 +112,19 @@ def sample_hashes(batch: Batch) -> list[bytes]:
     return hashes
 
 
-def audit_disjoint(test: Batch, pool: Batch, *, task: str) -> Audit:
+def audit_disjoint(test: Batch, pool: Batch | StoreSplit, *, task: str) -> Audit:
     """Ask whether any test sample is among those that may be trained on, by exact bytes of problem and coefficients.
 
     Args:
         test: samples that score.
-        pool: samples that subsets are taken from.
+        pool: samples that subsets are taken from; every one of them is compared.
         task: what they belong to.
 
     Raises:
         DataError: if they differ in grid or precision, where equal problems need not have equal bytes.
     """
-    found = _num_shared(test, set(sample_hashes(_comparable(pool, test))))
+    seen = {made for piece in pieces(pool, _READ_AT_ONCE) for made in sample_hashes(_comparable(piece, test))}
+    found = _num_shared(test, seen)
     counted = f"{found or 'none'} of {test.num_samples:,} test samples of {task}"
     return Audit(
         "test disjoint", not found, f"{counted} {_verb(found)} among the {pool.num_samples:,} samples of its pool."

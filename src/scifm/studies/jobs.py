@@ -34,12 +34,12 @@ Result = dict[str, Any]
 
 def draw_test(recipe: StudyRecipe, name: str, origin: Origin) -> Batch:
     """Return the unseen samples of the task called `name`: the same ones whoever asks."""
-    return origin.test(recipe.num_test_samples, recipe.grid, name)
+    return origin.test(recipe.num_test_samples, recipe.data, name)
 
 
 def pool_of(recipe: StudyRecipe, target: TargetConfig) -> DownstreamPool:
     """Return the samples that the subsets of a target are taken from."""
-    return target.origin.pool(recipe.pool_size, recipe.grid)
+    return target.origin.pool(recipe.pool_size, recipe.data)
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class Pretraining:
             "num_trials": 1,
             "trial_steps": 0,
             "num_steps": steps,
-            "seconds": float(run.metrics()[-1].get("seconds", 0.0)),
+            "seconds": run.seconds,
         }
         tasks: list[tuple[str, Origin, str]]
         tasks = [(f"{self.source.name}+{o.name}", o, "in_distribution") for o in self.source.origins]
@@ -144,7 +144,7 @@ class Adaptation:
         source: the parent's; None from scratch.
         target: the task.
         size: name of the size.
-        num_samples: downstream samples.
+        num_samples: downstream samples; of a store of trajectories, whole ones.
         seed: which samples, and first weights from scratch.
         parent_seed: of the pre-training.
         to_convergence: from scratch, whether it trains until its held-out error stops falling.
@@ -184,7 +184,7 @@ class Adaptation:
     def effort(self, recipe: StudyRecipe) -> Effort:
         """Return what it takes, trials of learning rates included."""
         settings = self._settings(recipe)
-        batch = min(settings.training.batch_size, self.num_samples)
+        batch = min(settings.training.batch_size, self.num_samples * self.target.origin.windows(recipe.data))
         longest = 2**settings.max_doublings * settings.training.num_steps
         steps = self._steps_of_trials(settings) + longest
         return Effort(steps, batch, keeps_weights=recipe.keep_weights == "all")
@@ -196,7 +196,9 @@ class Adaptation:
         return settings.steps_of_trials(ways)
 
     def _settings(self, recipe: StudyRecipe) -> AdaptRecipe:
-        settings = recipe.adapt.recipe("few_shot" if self.source else "from_scratch", self.num_samples, self.seed)
+        kind: Literal["few_shot", "from_scratch"] = "few_shot" if self.source is not None else "from_scratch"
+        windows = self.target.origin.windows(recipe.data)
+        settings = recipe.adapt.recipe(kind, self.num_samples, self.seed, windows=windows)
         if not self.to_convergence:
             return settings
         assert recipe.convergence is not None

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from scifm.config import Config, apply_overrides, build_config, read_toml
+from scifm.config import Config, read_recipe
 from scifm.data.mixture import joined_signature
 from scifm.errors import ConfigError, suggest
 from scifm.fields.batch import Signature
@@ -21,12 +21,13 @@ from scifm.fields.grid import Grid
 from scifm.models.operator import OperatorConfig
 from scifm.models.registry import NamedNetwork
 from scifm.models.sizes import SIZES, fno_of_size
+from scifm.studies.idle_settings import refuse_idle_settings
 from scifm.studies.origins import Origin, StoreOrigin, SystemOrigin, origin_of
 from scifm.training.adapt_recipe import AdaptRecipe
 from scifm.training.loop import TrainingConfig
 from scifm.training.methods import FinetuneMethod
 from scifm.training.pretrain import PretrainRecipe
-from scifm.training.recipe import DataConfig, MixtureConfig, ModelConfig, SystemConfig
+from scifm.training.recipe import DataConfig, MixtureConfig, ModelConfig, SystemConfig, refuse_beside_candidates
 
 __all__ = ["AdaptConfig", "ConvergenceConfig", "ScalingConfig", "SourceConfig", "StudyRecipe", "TargetConfig"]
 
@@ -47,7 +48,7 @@ class SourceConfig(Config):
         name: how tables and figures call it.
         systems: what it is pre-trained on; several are a mixture.
         store: folder of a store to pre-train on, instead of systems.
-        sizes: names of sizes; empty: the first of the study.
+        sizes: names of sizes, each pre-trained and moved; empty: those of the study.
         seeds: of separate pre-trainings; adaptations take them in turn. Empty: the study's.
         num_steps: optimizer steps; absent: the study's.
         targets: names of targets to move to; absent: all whose names it knows.
@@ -145,11 +146,15 @@ class AdaptConfig(Config):
     def _equal_budgets(self) -> AdaptConfig:
         if len(self.learning_rates) != len(self.scratch_learning_rates) or not self.learning_rates:
             raise ValueError("give as many scratch_learning_rates as learning_rates, at least one: an equal budget")
+        refuse_beside_candidates(self.training)
         return self
 
-    def recipe(self, kind: Literal["few_shot", "from_scratch"], num_samples: int, seed: int) -> AdaptRecipe:
-        """Return the settings of one adaptation."""
-        rounds = math.ceil(self.epochs * num_samples / min(self.training.batch_size, num_samples))
+    def recipe(
+        self, kind: Literal["few_shot", "from_scratch"], num_samples: int, seed: int, *, windows: int = 1
+    ) -> AdaptRecipe:
+        """Return the settings of one adaptation to `num_samples` problems of so many windows each."""
+        distinct = num_samples * windows
+        rounds = math.ceil(self.epochs * distinct / min(self.training.batch_size, distinct))
         steps = max(self.training.num_steps, rounds)
         return AdaptRecipe(
             num_samples=num_samples,
@@ -202,9 +207,9 @@ class StudyRecipe(Config):
         seeds: each repeats every adaptation with other samples and other first weights.
         few_shot: numbers of downstream samples to fine-tune on.
         from_scratch: numbers of downstream samples to train from scratch on.
-        sizes: names of sizes for every source that names none.
+        sizes: names of sizes: every source that names none is pre-trained, moved and compared in each of them.
         networks: architectures under names of one's own, to be used as sizes; of another kind than ``fno`` where the
-            table holds ``kind``.
+            table holds ``kind``. One that no size names is a definition and no more.
         normalization: of every operator, see ``scifm.data.fit_normalization``.
         data: the grid, and how many samples are set aside in pre-training.
         training: how to pre-train.
@@ -214,7 +219,8 @@ class StudyRecipe(Config):
         scaling: further pre-trainings for the laws of scaling.
         convergence: where training from scratch is also given its best budget.
         pool_size: downstream samples that subsets of a system are taken from; of a store it is the training split.
-        num_test_samples: unseen samples for every score.
+        num_test_samples: unseen samples for every score; of a store of trajectories as many whole ones, all of whose
+            windows are scored.
         keep_weights: of ``all`` runs, or of the ``pretrained`` ones only; scores are always kept.
     """
 
@@ -243,14 +249,13 @@ class StudyRecipe(Config):
         Raises:
             ConfigError: if it is missing, malformed, holds unknown keys or does not add up.
         """
-        tree = recipe if isinstance(recipe, Mapping) else read_toml(recipe)
-        source = "the recipe" if isinstance(recipe, Mapping) else f"recipe '{recipe}'"
-        found = build_config(cls, apply_overrides(tree, overrides), source=source)
+        result = read_recipe(cls, recipe, "study", overrides=overrides)
         try:
-            found.check()
+            result.check()
         except ConfigError as error:
+            source = "the recipe" if isinstance(recipe, Mapping) else f"recipe '{recipe}'"
             raise ConfigError(f"{source}: {error}") from error
-        return found
+        return result
 
     @model_validator(mode="after")
     def _counts_fit(self) -> StudyRecipe:
@@ -261,7 +266,8 @@ class StudyRecipe(Config):
             raise ValueError(
                 f"numbers of samples must be at least 2, one to train on and one to choose by; got {counts}"
             )
-        if counts and max(counts) > self.pool_size:
+        draws = any(target.store is None for target in self.targets)  # the pool of a store is its training split
+        if draws and counts and max(counts) > self.pool_size:
             raise ValueError(f"pool_size = {self.pool_size} is smaller than the largest subset, {max(counts)}")
         if self.data.store is not None:
             raise ValueError("leave data.store out: a source or a target names its own store")
@@ -290,6 +296,11 @@ class StudyRecipe(Config):
             self.source(self.scaling.source)
         if self.convergence is not None:
             self._check_convergence(self.convergence)
+        refuse_idle_settings(self)
+        for source in self.sources:  # what a single pre-training refuses
+            self._of(
+                f"source '{source.name}'", lambda source=source: self.pretraining(source, self.sizes[0], 0).check()
+            )
 
     def _check_convergence(self, convergence: ConvergenceConfig) -> None:
         names = [target.name for target in self.targets]
@@ -340,8 +351,8 @@ class StudyRecipe(Config):
         return list(dict.fromkeys(named))
 
     def sizes_of(self, source: SourceConfig) -> tuple[str, ...]:
-        """Return the sizes of a source."""
-        return source.sizes or self.sizes[:1]
+        """Return the sizes a source is pre-trained in: its own, or every one of the study's."""
+        return source.sizes or self.sizes
 
     def scratches(self, target: TargetConfig) -> list[tuple[str, int]]:
         """Return the sizes and numbers of samples to train from scratch on a target: what its sources are held to."""
@@ -421,4 +432,8 @@ class StudyRecipe(Config):
         )
 
     def _stored(self, store: str) -> DataConfig:
-        return self.data.model_copy(update={"store": store, "num_samples": None})
+        """Return the settings for a store among the sources; those of drawn samples are the other sources'."""
+        data, of_systems = self.data, ("num_points", "extent", "num_samples", "stream_blocks")
+        defaults = {name: getattr(DataConfig(), name) for name in of_systems}
+        stride = data.stride if StoreOrigin(store).signature.evolves else 1
+        return data.model_copy(update={**defaults, "stride": stride, "store": store})

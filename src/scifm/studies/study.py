@@ -167,7 +167,7 @@ def _example(recipe: StudyRecipe, size: str) -> tuple[Operator, Batch]:
     """Return a fresh operator of a size for the first source, and some of its samples."""
     source = recipe.sources[0]
     origin = source.origins[0]
-    batch = origin.draw(32, recipe.grid, "study", "estimate")
+    batch = origin.draw(32, recipe.data, "study", "estimate")
     normalization = fit_normalization(batch, origin.homogeneities, kind=recipe.normalization)
     return build_operator(origin.signature, recipe.network(size), normalization, seed=0), batch
 

@@ -47,7 +47,7 @@ class Row:
         relative_l2_p90: their 90 % quantile.
         flops: floating-point operations of all training behind the row, pre-training and trials included; None where
             they cannot be counted, see `training_flops`.
-        seconds: wall time of the row's own run.
+        seconds: wall time of the row's own run, over all of its sittings; scoring is not in it.
         run: folder of the run, relative to the study's; its scores lie in there sample by sample.
     """
 

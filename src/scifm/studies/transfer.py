@@ -7,7 +7,6 @@ train from scratch on as many, under equal budgets: the same steps, the same lea
 from __future__ import annotations
 
 import io
-import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, as_completed
 from dataclasses import asdict, dataclass
@@ -19,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field, model_validator
 
-from scifm.config import Config
+from scifm.config import Config, refuse_idle
 from scifm.evaluation.evaluate import Scores, evaluate
 from scifm.fields.batch import Batch
 from scifm.fields.grid import Grid
@@ -88,6 +87,10 @@ class TransferRecipe(Config):
             raise ValueError("give as many scratch_learning_rates as adapt.learning_rates, for an equal budget")
         if self.pretrain.system is None:
             raise ValueError("a transfer study samples its systems: give pretrain.system")
+        refuse_idle(self.adapt, ("num_samples", "seed"), "the study chooses them itself", prefix="adapt.")
+        refuse_idle(self.adapt, ("stride",), "the systems here are steady", prefix="adapt.")
+        refuse_idle(self.pretrain.training, ("strategy",), "one process pre-trains", prefix="pretrain.training.")
+        self.pretrain.check()
         return self
 
     @property
@@ -195,17 +198,19 @@ class _Study:
         self.seconds_by_part: dict[str, float] = {}
 
     def carry_out(self) -> Path:
-        started = time.perf_counter()
-        Run(self.folder).set_status("running")
+        study = Run(self.folder)
+        study.set_status("running")
         self._announce(1, "pre-training", self.recipe.pretrain.training.num_steps)
         parent = pretrain(self.recipe.pretrain, out=self.folder / "runs", observe=self.observe)
-        self.seconds_by_part["pretrain"] = time.perf_counter() - started
+        self.seconds_by_part["pretrain"] = parent.seconds
         self._score_parent(parent)
         adapted = self._adapt_all(parent)
         self._write_results()
         self._write_examples(parent, adapted)
-        self._write_summary(parent, time.perf_counter() - started)
-        Run(self.folder).set_status("complete")
+        study.note_time()
+        self.seconds_by_part["adapt"] = max(0.0, study.seconds - parent.seconds)
+        self._write_summary(parent, study.seconds)
+        study.set_status("complete")
         return self.folder
 
     def _announce(self, stage: int, name: str, num_steps: int) -> None:
@@ -231,7 +236,6 @@ class _Study:
             self._record(_row(kind, scores, parent, self.folder, **told))
 
     def _adapt_all(self, parent: Run) -> dict[tuple[str, int, int], Path]:
-        started = time.perf_counter()
         jobs = [
             _Adaptation(kind, count, seed)
             for seed in self.recipe.seeds
@@ -245,7 +249,6 @@ class _Study:
             self.observe(event="step", step=len(runs))
             runs[job.kind, job.num_samples, job.seed] = path
         self.rows.sort(key=lambda row: (list(_ORDER).index(row.kind), row.num_samples, row.seed))
-        self.seconds_by_part["adapt"] = time.perf_counter() - started
         return runs
 
     def _results(self, jobs: list[_Adaptation], parent: Run) -> Iterator[tuple[_Adaptation, tuple[_Row, Path]]]:

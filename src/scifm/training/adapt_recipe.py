@@ -14,6 +14,7 @@ from scifm.data.subsets import cross_validation
 from scifm.training.choice import Candidate, Constants, rounds
 from scifm.training.loop import TrainingConfig
 from scifm.training.methods import FinetuneMethod
+from scifm.training.recipe import refuse_beside_candidates
 
 __all__ = ["AdaptRecipe"]
 
@@ -47,9 +48,12 @@ class AdaptRecipe(Config):
         min_scored: samples that score them at least. With few samples, several splits take turns, each with trials of
             its own, until so many were held out or all of them were.
         stride: of a store of trajectories, frames from input to target.
-        rename: new name → name the operator knows, for channels that are only called otherwise.
+        rename: new name → name the operator knows, for channels that are only called otherwise; from scratch it is of
+            no account.
         method: what fine-tuning trains; from scratch all weights train, whatever is said here.
-        training: how each of them trains; its learning_rate is replaced.
+        training: how each of them trains. Its learning_rate, patience and strategy are to be left out: rates are
+            candidates, all samples train and none validates (so validate_every is of no account), and one process
+            adapts.
     """
 
     num_samples: int = Field(64, ge=2)
@@ -77,6 +81,12 @@ class AdaptRecipe(Config):
     def _some_candidates(cls, value: tuple[float, ...]) -> tuple[float, ...]:
         if not value or any(not 0 < rate < math.inf for rate in value):
             raise ValueError("give at least one positive learning rate")
+        return value
+
+    @field_validator("training")
+    @classmethod
+    def _every_setting_counts(cls, value: TrainingConfig) -> TrainingConfig:
+        refuse_beside_candidates(value)
         return value
 
     @property

@@ -8,13 +8,12 @@ chooses whether the constants of the coefficients are fitted anew, besides the l
 from __future__ import annotations
 
 import abc
-import time
 from pathlib import Path
 from typing import Any, ClassVar
 
 from torch import Tensor
 
-from scifm.config import build_config
+from scifm.config import build_config, refuse_idle
 from scifm.data.normalize import fit_normalization, refit_coefficients
 from scifm.data.split import StoreSplit
 from scifm.data.store import Store
@@ -22,7 +21,6 @@ from scifm.data.stream import Epochs
 from scifm.data.subsets import nested_subsets
 from scifm.errors import ConfigError, DataError
 from scifm.fields.batch import Batch
-from scifm.fields.grid import Grid
 from scifm.fields.homogeneity import Homogeneity
 from scifm.fields.normalization import Normalization, NormalizationKind
 from scifm.fields.seeds import generator_for
@@ -36,12 +34,12 @@ from scifm.training.checkpoint import Checkpoint, Position
 from scifm.training.choice import Candidate, Trial, choose
 from scifm.training.loop import DivergedError, Observer, TrainingConfig, sample_errors, train
 from scifm.training.methods import FinetuneMethod, finish, prepare
-from scifm.training.pool import DownstreamPool, downstream_pool, in_memory
-from scifm.training.pretrain import PretrainRecipe, build_operator, recorded
+from scifm.training.pool import DownstreamPool, downstream_pool, grid_of_run, in_memory
+from scifm.training.pretrain import build_operator, recorded
 from scifm.training.processes import require_alone
 from scifm.training.recipe import ModelConfig
 
-__all__ = ["AdaptRecipe", "finetune", "from_scratch", "grid_of_run"]
+__all__ = ["AdaptRecipe", "finetune", "from_scratch"]
 
 _NUM_FITTED = 512  # samples of a large store that a normalization is fitted on
 _NUM_SCORED = 512  # and that score a learning rate
@@ -128,7 +126,10 @@ def from_scratch(
         model = ModelConfig(network=operator.config, normalization=operator.normalization.kind)
     model = ModelConfig(network=model.resolve(), normalization=model.normalization)
     nothing_to_keep = {"method": FinetuneMethod(), "try_zero_shot": False}
-    whole = _recipe("from_scratch", recipe, settings).model_copy(update=nothing_to_keep)
+    whole = _recipe("from_scratch", recipe, settings)
+    of_finetuning = settings.keys() & {"method", "rename"}  # a whole recipe may serve both ways
+    refuse_idle(whole, sorted(of_finetuning), "training from scratch starts from no operator and trains all weights")
+    whole = whole.model_copy(update=nothing_to_keep)
     return _FromScratch(whole, observe, model).run_in(out, pool, parent)
 
 
@@ -143,24 +144,10 @@ def _recipe(kind: str, recipe: AdaptRecipe | None, settings: dict[str, Any]) -> 
     return build_config(AdaptRecipe, tree, source=f"settings of {kind}")
 
 
-def grid_of_run(run: Run) -> Grid:
-    """Return the grid a run was trained on last.
-
-    Raises:
-        ConfigError: if its configuration is not that of a training.
-        StoreError: if it was trained on a store that is gone.
-    """
-    downstream = run.config.get("downstream")
-    if downstream is not None:
-        return Grid.from_dict(downstream["grid"]) if "grid" in downstream else Store.open(downstream["store"]).grid
-    config = build_config(PretrainRecipe, run.config, source=f"'{run.path}'")
-    if config.data.store is not None:
-        return Store.open(config.data.store).grid
-    return config.data.grid(load_operator(run.path / "model").signature.num_spatial_dims)
-
-
 def _pool(pool: DownstreamPool | System | Store, recipe: AdaptRecipe, model: Run | None) -> DownstreamPool:
     if isinstance(pool, DownstreamPool):
+        if recipe.stride not in (1, pool.stride):
+            raise ConfigError(f"stride = {recipe.stride} was asked for, and the pool of samples has {pool.stride}.")
         return pool
     if isinstance(pool, System) and model is None:
         raise ConfigError(
@@ -218,7 +205,6 @@ class _Adaptation(abc.ABC):
 
     def carry_out(self) -> None:
         self.run.set_status("running")
-        started = time.perf_counter()
         best, trials = self._chosen()
         candidate = best.candidate if best is not None else self.candidates()[0]
         if best is not None and best.errors is None:
@@ -235,7 +221,8 @@ class _Adaptation(abc.ABC):
             "trial_steps": sum(trial.num_steps * trial.num_splits for trial in trials),
             "samples_seen": sum(trial.samples_seen for trial in trials) + outcome.pop("samples_seen"),
         }
-        outcome = {**candidate.to_dict(), **spent, **outcome, "seconds": time.perf_counter() - started}
+        self.run.note_time()
+        outcome = {**candidate.to_dict(), **spent, **outcome, "seconds": self.run.seconds}
         write_json(self.run.path / "outcome.json", outcome)
         self.run.set_status("complete")
 
@@ -289,6 +276,7 @@ class _Adaptation(abc.ABC):
         def attempt(candidate: Candidate, num_steps: int) -> Trial:
             made.append(self._try(candidate, num_steps))
             write_json(file, [trial.to_dict() for trial in made])
+            self.run.note_time()
             return made[-1]
 
         return choose(

@@ -14,10 +14,10 @@ from typing import Any, Literal, Protocol
 
 import torch
 from lightning_fabric import Fabric
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
-from scifm.config import Config
+from scifm.config import Config, refuse_idle
 from scifm.data.stream import WHOLE, BatchSource, Part
 from scifm.errors import ConfigError
 from scifm.evaluation.pointwise import relative_l2
@@ -94,6 +94,12 @@ class TrainingConfig(Config):
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
     strategy: Strategy = "ddp"
     recompute: bool = False
+
+    @model_validator(mode="after")
+    def _every_setting_counts(self) -> TrainingConfig:
+        if self.schedule == "constant":
+            refuse_idle(self, ("warmup_fraction",), "a constant schedule does not rise", prefix="training.")
+        return self
 
 
 class Observer(Protocol):

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from scifm.config import Config, apply_overrides, build_config, read_toml
+from scifm.config import Config, read_recipe, refuse_idle
 from scifm.data.mixture import MixtureStream, joined_homogeneities, joined_signature
 from scifm.data.normalize import fit_normalization
 from scifm.data.store import Store, require_signature
@@ -52,6 +52,26 @@ class PretrainRecipe(Config):
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
 
+    def check(self) -> None:
+        """Check that the recipe says where samples come from, and that every setting has an effect.
+
+        Raises:
+            ConfigError: if it does not add up.
+        """
+        if [self.system is not None, bool(self.mixture), self.data.store is not None].count(True) != 1:
+            raise ConfigError(
+                "A recipe needs exactly one of these: a [system] to sample, a [[mixture]] table for each of several "
+                "systems, or data.store, the folder of a store."
+            )
+        self.data.check()
+        if self.data.stream_blocks > self.training.batch_size:
+            raise ConfigError(
+                f"data.stream_blocks = {self.data.stream_blocks} is more than training.batch_size = "
+                f"{self.training.batch_size}, and a block holds at least one sample of a step. Lower it."
+            )
+        if len(self.mixture) == 1:
+            refuse_idle(self.mixture[0], ("weight", "loss_weight"), "it weighs systems of a mixture, and there is one")
+
     @classmethod
     def read(cls, recipe: str | Path | Mapping[str, Any], *, overrides: Iterable[str] = ()) -> PretrainRecipe:
         """Return a recipe from a TOML file or a tree, with ``a.b=c`` overrides.
@@ -59,9 +79,7 @@ class PretrainRecipe(Config):
         Raises:
             ConfigError: if it is missing, malformed, or holds unknown keys.
         """
-        tree = recipe if isinstance(recipe, Mapping) else read_toml(recipe)
-        source = "the recipe" if isinstance(recipe, Mapping) else f"recipe '{recipe}'"
-        return build_config(cls, apply_overrides(tree, overrides), source=source)
+        return read_recipe(cls, recipe, "pretrain", overrides=overrides)
 
 
 def build_operator(
@@ -91,7 +109,8 @@ def pretrain(
 
     Args:
         recipe: a recipe, its TOML file, or a tree of settings.
-        store: data to train on, instead of fresh samples of the recipe's system; it must offer the same names.
+        store: data to train on, instead of fresh samples of the recipe's system on its grid; it must offer the same
+            names. A store of our own, or foreign data opened where they lie.
         out: folder that holds run folders.
         observe: called with every event, for progress.
 
@@ -110,15 +129,9 @@ def pretrain(
     if store is not None:
         if recipe.system is not None:
             require_signature(store.signature, recipe.system.build().signature)
-        data = build_config(
-            DataConfig, {**recipe.data.to_dict(), "store": str(store.path)}, source="data of the recipe"
-        )
+        data = recipe.data.at(str(store.path), store.mapping)
         recipe = recipe.model_copy(update={"system": None, "mixture": (), "data": data})
-    if [recipe.system is not None, bool(recipe.mixture), recipe.data.store is not None].count(True) != 1:
-        raise ConfigError(
-            "A recipe needs exactly one of these: a [system] to sample, a [[mixture]] table for each of several "
-            "systems, or data.store, the folder of a store."
-        )
+    recipe.check()
     recipe = recipe.model_copy(update={"model": _resolved(recipe)})
     with run_together(recipe.training.accelerator) as world:
         run = Run.prepare(out, recipe.name, recipe.to_dict()) if world.is_first else None
@@ -136,7 +149,7 @@ def _resolved(recipe: PretrainRecipe) -> ModelConfig:
     network = recipe.model.resolve()
     network.require_known()
     if recipe.data.store is not None:
-        network = network.on(Store.open(recipe.data.store).grid)
+        network = network.on(recipe.data.open_store().grid)
     return recipe.model.model_copy(update={"network": network, "size": None})
 
 
@@ -183,6 +196,7 @@ def recorded(run: Run, work: Callable[[Observer], Position], observe: Observer |
             run.rewind(event["step"])
         elif event["event"] == "saving":
             run.flush_log()
+            run.note_time()
         elif event["event"] != "step":
             run.log(**event)
         if observe is not None:
@@ -205,7 +219,7 @@ def _data(recipe: PretrainRecipe) -> tuple[BatchSource, Batch, Batch, tuple[Homo
     """Return the source of training batches, samples to fit the normalization, samples to score, and homogeneities."""
     data, size, seed = recipe.data, recipe.training.batch_size, recipe.seed
     if data.store is not None:
-        store = Store.open(data.store)
+        store = data.open_store()
         split = store.split("train", stride=data.stride)
         fitting = split.some(data.num_normalization_samples)
         validation = store.split("valid", stride=data.stride).some(data.num_validation_samples)
@@ -219,7 +233,7 @@ def _data(recipe: PretrainRecipe) -> tuple[BatchSource, Batch, Batch, tuple[Homo
     def draw(purpose: str, count: int) -> Batch:
         return system.sample(count, grid, generator_for(seed, "pretrain", purpose))
 
-    source: BatchSource = Stream(system, grid, batch_size=size, seed=seed, blocks=min(data.stream_blocks, size))
+    source: BatchSource = Stream(system, grid, batch_size=size, seed=seed, blocks=data.stream_blocks)
     if data.num_samples is not None:
         source = Epochs(draw("train", data.num_samples), batch_size=size, seed=seed)
     fitting, validation = (
@@ -235,7 +249,7 @@ def _mixed_data(recipe: PretrainRecipe) -> tuple[BatchSource, Batch, Batch, tupl
     systems = [member.system for member in members]
     grid = data.grid(joined_signature(systems).num_spatial_dims)
     size, seed = recipe.training.batch_size, recipe.seed
-    stream = MixtureStream(members, grid, batch_size=size, seed=seed)
+    stream = MixtureStream(members, grid, batch_size=size, seed=seed, blocks=data.stream_blocks)
     source: BatchSource = stream
     if data.num_samples is not None:
         whole = MixtureStream(members, grid, batch_size=data.num_samples, seed=seed).batch(0)
