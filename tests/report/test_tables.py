@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scifm.report.records import ResultRow, Score, Summary
+from scifm.report.records import ResultRow, Summary
 from scifm.report.tables import (
     MISSING,
     Group,

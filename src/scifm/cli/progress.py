@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 from rich.tree import Tree
 
@@ -76,7 +76,8 @@ class _Bars(Progress):
 def progress_bars(console: Console) -> Progress:
     """Return bars with counts and times, to be entered."""
     counts = (MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    return _Bars("{task.description}", BarColumn(), *counts, "{task.fields[note]}", console=console)
+    name, note = (TextColumn(text, markup=False) for text in ("{task.description}", "{task.fields[note]}"))
+    return _Bars(name, BarColumn(), *counts, note, console=console)
 
 
 class StudyTree:

@@ -12,7 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scifm.report.records import KINDS, Curve, ResultRow, Score, Summary
+from scifm.report.records import KINDS, Curve, ResultRow, Summary
+from scifm.report.score_sets import ScoreSet
+from scifm.wording import duration
 
 __all__ = [
     "KIND_NAMES",
@@ -63,12 +65,7 @@ def duration_text(seconds: float | None) -> str:
     """Return seconds as ``8 min 32 s``, with spaces that do not break."""
     if seconds is None or not math.isfinite(seconds):
         return MISSING
-    if seconds < 60:
-        return f"{seconds:.1f}\N{NO-BREAK SPACE}s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    told = f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
-    return told.replace(" ", "\N{NO-BREAK SPACE}")
+    return duration(seconds, exact=True).replace(" ", "\N{NO-BREAK SPACE}")
 
 
 @dataclass(frozen=True)
@@ -208,11 +205,8 @@ def _quantile(values: Sequence[float], q: float) -> float:
     return ordered[low] + (place - low) * (ordered[high] - ordered[low])
 
 
-def summarize_scores(scores: Iterable[Score]) -> list[ChannelScores]:
+def summarize_scores(scores: ScoreSet) -> list[ChannelScores]:
     """Return mean, median, 90th percentile and maximum per channel, channels in order of appearance."""
-    by_channel: dict[str, list[float]] = defaultdict(list)
-    for score in scores:
-        by_channel[score.channel].append(score.relative_l2)
     return [
         ChannelScores(
             channel=channel,
@@ -222,7 +216,7 @@ def summarize_scores(scores: Iterable[Score]) -> list[ChannelScores]:
             p90=_quantile(values, 0.9),
             worst=_quantile(values, 1.0),
         )
-        for channel, values in by_channel.items()
+        for channel, values in scores.errors.items()
     ]
 
 

@@ -25,6 +25,7 @@ from scifm.errors import ConfigError, DataError, RunError
 from scifm.evaluation.evaluate import Scores, evaluate
 from scifm.fields.batch import Batch
 from scifm.fields.seeds import generator_for
+from scifm.models.hub import ModelPlace, digest, find_model
 from scifm.runs import Run, describe_environment, write_atomically, write_json
 from scifm.studies.advice import Advice, Outlook, advise
 from scifm.studies.learning_curves import FEW_SHOT, FROM_SCRATCH, Curve, Prior
@@ -166,7 +167,7 @@ def plan(
     the pre-trained operator reaches the target as it is, nothing is trained.
 
     Args:
-        parent: a complete pre-trained run.
+        parent: a complete pre-trained run, its folder, the folder of a model, or ``hf:name/model``.
         store: the few samples; all splits of it are used.
         target_error: mean relative L2 error wanted, between 0 and 1.
         out: folder of the plan.
@@ -194,14 +195,13 @@ def plan(
         )
     if not 0 < level < 1:
         raise ConfigError(f"The level of an interval must lie strictly between 0 and 1; got {level}.")
-    parent = parent if isinstance(parent, Run) else Run.open(parent)
-    parent.require_complete()
+    place = find_model(parent)
     few = _Few.read(store if isinstance(store, Store) else Store.open(store))
-    each = _errors_of(evaluate(parent, few.samples))
+    each = _errors_of(evaluate(place.folder, few.samples, record=False))
     zero_shot = float(np.mean(each))
     if not math.isfinite(zero_shot):
         raise DataError(f"The pre-trained operator's error on the samples is {zero_shot}: look for NaN in its weights.")
-    work = _Work(parent, few, recipe or PlanRecipe(), Path(out))
+    work = _Work(place, few, recipe or PlanRecipe(), Path(out))
     work.claim()
     with Run(work.folder).locked():
         started = time.perf_counter()
@@ -215,7 +215,7 @@ def plan(
         advice = advise(outlooks["few_shot"], outlooks["from_scratch"], target_error, few.num_samples, zero_shot)
         result = Plan(work.folder, target_error, few.num_samples, zero_shot, outlooks, advice, points)
         told = {
-            "parent": str(parent.path),
+            "parent": str(place.path),
             "store": str(few.store.path),
             "level": level,
             "priors": {kind: priors[kind].to_dict() for kind in KINDS},
@@ -251,13 +251,8 @@ class _Few:
     def num_samples(self) -> int:
         return self.samples.num_samples
 
-    @property
-    def content(self) -> str:
-        """A hash of the files: another one when the samples change."""
-        return config_hash({name: entry.sha256 for name, entry in self.store.card.files.items()})
-
     def pool(self, kept: list[int]) -> DownstreamPool:
-        origin = {"store": str(self.store.path), "content": self.content, "index": kept}
+        origin = {"store": str(self.store.path), "content": self.store.content, "index": kept}
         return DownstreamPool(self.samples.select(kept), origin, self.store.homogeneities)
 
 
@@ -266,7 +261,7 @@ def _errors_of(scores: Scores) -> tuple[float, ...]:
     return tuple(scores.values["relative_l2"].double().mean(dim=(1, 2)).tolist())
 
 
-def _train(kind: Kind, parent: Run, pool: DownstreamPool, settings: AdaptRecipe, out: Path) -> Run:
+def _train(kind: Kind, parent: Path, pool: DownstreamPool, settings: AdaptRecipe, out: Path) -> Run:
     """Train one operator: the only place that knows how."""
     return (finetune if kind == "few_shot" else from_scratch)(parent, pool, settings, out=out)
 
@@ -285,11 +280,11 @@ class _Job:
         settings = recipe.settings(self.kind, self.num_samples, self.repeat)
         about = (self.kind, self.num_samples, self.repeat)
         try:
-            run = _train(self.kind, Run.open(parent), few.pool(kept), settings, folder / "runs")
+            run = _train(self.kind, parent, few.pool(kept), settings, folder / "runs")
         except DivergedError:
             return Point(*about, None, (), tuple(held_out), None)
-        scores = evaluate(run, few.samples.select(held_out))
-        scores.write(run.path / "scores.parquet")
+        origin = {"task": f"{len(held_out)} samples held out of the plan", "store": str(store), "index": held_out}
+        scores = evaluate(run, few.samples.select(held_out), record=run.scores_file("held-out"), origin=origin)
         errors = _errors_of(scores)
         place = run.path.relative_to(folder).as_posix()
         if not all(map(math.isfinite, errors)):
@@ -299,14 +294,16 @@ class _Job:
 
 @dataclass(frozen=True)
 class _Work:
-    parent: Run
+    parent: ModelPlace
     few: _Few
     recipe: PlanRecipe
     folder: Path
 
     def claim(self) -> None:
         """Write what is planned into a new folder, or check that the folder holds this very plan."""
-        about = {"parent": config_hash(self.parent.config), "samples": self.few.content}
+        run = self.parent.run
+        parent = config_hash(run.config) if run is not None else digest(self.parent.folder)
+        about = {"parent": parent, "samples": self.few.store.content}
         text = dump_toml({**self.recipe.to_dict(), "about": about})
         config = self.folder / "config.toml"
         if config.is_file() and config.read_text(encoding="utf-8") != text:
