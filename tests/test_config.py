@@ -186,3 +186,8 @@ def test_tables_in_tables_without_end_are_refused(read, depth):
 def test_numbers_that_cannot_be_written_down_are_refused(number):
     with pytest.raises(ConfigError, match=rf"recipe: 'a\.1\.b' = {number}: numbers have to be finite"):
         build_config(Outer, {"a": [1, {"b": number}]}, source="recipe")
+
+
+def test_a_key_that_stands_in_another_table_is_named_with_its_table():
+    with pytest.raises(ConfigError, match=r"'steps' is unknown. Did you mean 'inner.steps' or 'maybe.steps'\?"):
+        build_config(Outer, {"name": "x", "steps": 3})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["duration", "plural"]
+__all__ = ["duration", "plural", "span"]
 
 _UNITS = (("s", 1.0, 90.0), ("min", 60.0, 5400.0), ("h", 3600.0, 172800.0), ("days", 86400.0, 31557600.0))
 _YEAR = 31557600.0
@@ -11,6 +11,11 @@ _YEAR = 31557600.0
 def plural(count: int, noun: str, many: str | None = None) -> str:
     """Return a count with its noun: ``1 sample``, ``1,024 samples``; `many` is a plural that no s makes."""
     return f"{count:,} {noun if count == 1 else many or noun + 's'}"
+
+
+def span(low: str, high: str) -> str:
+    """Return two ends as they are written: ``1 to 5``, and one that does not differ once."""
+    return low if low == high else f"{low} to {high}"
 
 
 def duration(seconds: float, *, exact: bool = False) -> str:
@@ -33,4 +38,4 @@ def duration(seconds: float, *, exact: bool = False) -> str:
 
 
 def _two_digits(value: float) -> str:
-    return f"{value:.1f}" if value < 9.95 else f"{value:,.0f}"
+    return f"{value:.1f}".removesuffix(".0") if value < 9.95 else f"{value:,.0f}"

@@ -12,6 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 from rich.tree import Tree
 
+from scifm.wording import plural
+
 __all__ = ["ProgressBar", "StudyTree", "progress_bars"]
 
 
@@ -58,7 +60,9 @@ class ProgressBar:
             score = f"held-out relative L2 {event['relative_l2']:.4f}"
             self.progress.console.print(f"the pre-trained weights are kept ({score}): {event['reason']}")
         elif kind == "scored":
-            samples = f" on {event['num_samples']} samples, seed {event['seed']}" if event["num_samples"] else ""
+            samples = (
+                f" on {plural(event['num_samples'], 'sample')}, seed {event['seed']}" if event["num_samples"] else ""
+            )
             name = event["kind"].replace("_", " ")
             self.progress.console.print(f"{name}{samples}: relative L2 {event['relative_l2']:.4f}")
 

@@ -27,6 +27,7 @@ from scifm.cli.app import (
 from scifm.cli.executors import executor_maker
 from scifm.cli.progress import ProgressBar, progress_bars
 from scifm.errors import ConfigError
+from scifm.wording import span
 
 if TYPE_CHECKING:
     from scifm.data.store import Store
@@ -105,7 +106,7 @@ def systems(as_json: AsJson = False) -> None:
     table = Table("system", "equation", "knobs (default range)", "package", title="Systems")
     for listing in listings:
         if listing.system is not None:
-            knobs = (f"{knob} {k.low:g} to {k.high:g}" for knob, k in listing.system().knobs.items())
+            knobs = (f"{knob} {span(f'{k.low:g}', f'{k.high:g}')}" for knob, k in listing.system().knobs.items())
             table.add_row(listing.name, listing.system.equation, "\n".join(knobs), listing.distribution)
     print_table(table)
     for listing in listings:

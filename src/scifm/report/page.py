@@ -27,6 +27,7 @@ from scifm.report.style import data_uri, to_svg
 from scifm.report.tables import KIND_NAMES, Group, count_text, duration_text, number_text
 from scifm.report.template import environment_entries, template
 from scifm.runs import write_atomically
+from scifm.wording import plural
 
 __all__ = ["Picture", "Tile", "page", "render_run", "render_study"]
 
@@ -188,7 +189,7 @@ def _study_tiles(record: StudyRecord, groups: Sequence[Group]) -> list[Tile]:
                 f"Gain on {count_text(count)}", f"{gain:.1f}×" if gain else tables.MISSING, "scratch error ÷ fine-tuned"
             ),
         ]
-    models = f"{len(record.rows)} models evaluated" if record.rows else f"{len(groups)} results"
+    models = f"{plural(len(record.rows), 'model')} evaluated" if record.rows else plural(len(groups), "result")
     return [*tiles, Tile("Whole study", duration_text(summary.seconds), models)]
 
 
@@ -200,12 +201,14 @@ def _run_tiles(record: RunRecord) -> list[Tile]:
     if record.kept is not None:
         return [status, Tile("Optimizer steps", "0", "the pre-trained weights were kept")]
     last = max((*curve.train_steps, *curve.valid_steps), default=None)
-    return [
-        status,
-        Tile("Optimizer steps", count_text(last)),
-        Tile("Last training loss", number_text(curve.losses[-1] if curve.losses else None)),
-        Tile("Last validation error", number_text(curve.errors[-1] if curve.errors else None), "relative L2"),
-    ]
+    tiles = [status, Tile("Optimizer steps", count_text(last))]
+    tiles.append(Tile("Last training loss", number_text(curve.losses[-1] if curve.losses else None)))
+    errors = [own.means["relative_l2"] for own in record.score_sets if own.errors]
+    if curve.errors or not errors:  # few samples are adapted on without validation
+        tiles.append(
+            Tile("Last validation error", number_text(curve.errors[-1] if curve.errors else None), "relative L2")
+        )
+    return [*tiles, *(Tile("Error when last scored", number_text(error), "relative L2") for error in errors[:1])]
 
 
 def _error_picture(groups: Sequence[Group], num_seeds: Any) -> Picture | None:
@@ -255,8 +258,10 @@ def _training_pictures(record: StudyRecord) -> list[Picture]:
             pictures.append(Picture(data_uri(to_svg(figures.training_curves(curve))), caption, caption))
     adapted = [curve for curve in record.curves if curve.kind in ("few_shot", "from_scratch")]
     if any(curve.losses or curve.errors for curve in adapted):
-        caption = f"The {len(adapted)} adaptations, one logarithmic scale for both panels. {_history_caption(adapted)}"
-        alt = f"Histories of {len(adapted)} adaptations, fine-tuned left, from scratch right."
+        caption = (
+            f"{plural(len(adapted), 'adaptation')}, one logarithmic scale for both panels. {_history_caption(adapted)}"
+        )
+        alt = f"Histories of {plural(len(adapted), 'adaptation')}, fine-tuned left, from scratch right."
         pictures.append(Picture(data_uri(to_svg(figures.adaptation_curves(adapted))), alt, caption))
     return pictures
 

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from scifm.report.files import AGAIN, read_rows, unreadable
 from scifm.runs import Run
+from scifm.wording import span
 
 __all__ = ["ScoreSet", "origin_text", "read_score_sets"]
 
@@ -121,5 +122,5 @@ def _ranges(ranges: Mapping[str, Any]) -> list[str]:
     told = []
     for name, bounds in ranges.items():
         low, high = (bounds["low"], bounds["high"]) if isinstance(bounds, Mapping) else bounds
-        told.append(f"{name} {low:g} to {high:g}" if low < high else f"{name} {low:g}")
+        told.append(f"{name} {span(f'{low:g}', f'{high:g}')}")
     return told

@@ -14,7 +14,7 @@ from typing import Any
 
 from scifm.report.records import KINDS, Curve, ResultRow, Summary
 from scifm.report.score_sets import ScoreSet
-from scifm.wording import duration
+from scifm.wording import duration, plural
 
 __all__ = [
     "KIND_NAMES",
@@ -174,7 +174,7 @@ def disagreements(summary: Summary, groups: Iterable[Group]) -> list[str]:
         stored = getattr(summary, group.kind)
         told = stored.get(group.num_samples) if isinstance(stored, Mapping) else stored
         if told is not None and group.mean is not None and not math.isclose(told, group.mean, rel_tol=1e-3):
-            where = f" on {count_text(group.num_samples)} samples" if group.num_samples else ""
+            where = f" on {plural(group.num_samples, 'sample')}" if group.num_samples else ""
             found.append(
                 f"{KIND_NAMES[group.kind]}{where}: {number_text(told)} in summary.json, "
                 f"{number_text(group.mean)} in results.parquet"

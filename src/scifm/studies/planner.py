@@ -33,6 +33,7 @@ from scifm.training.finetune import AdaptRecipe, finetune, from_scratch
 from scifm.training.loop import DivergedError, Observer, TrainingConfig
 from scifm.training.pool import DownstreamPool
 from scifm.training.processes import require_alone
+from scifm.wording import plural
 
 __all__ = ["MIN_SAMPLES", "PRIORS", "Plan", "PlanRecipe", "Point", "plan"]
 
@@ -283,7 +284,11 @@ class _Job:
             run = _train(self.kind, parent, few.pool(kept), settings, folder / "runs")
         except DivergedError:
             return Point(*about, None, (), tuple(held_out), None)
-        origin = {"task": f"{len(held_out)} samples held out of the plan", "store": str(store), "index": held_out}
+        origin = {
+            "task": f"{plural(len(held_out), 'sample')} held out of the plan",
+            "store": str(store),
+            "index": held_out,
+        }
         scores = evaluate(run, few.samples.select(held_out), record=run.scores_file("held-out"), origin=origin)
         errors = _errors_of(scores)
         place = run.path.relative_to(folder).as_posix()
@@ -323,7 +328,7 @@ class _Work:
             for kind in KINDS
             for count in self.recipe.counts(self.few.num_samples)
         ]
-        name = f"{len(jobs)} trainings on parts of {self.few.num_samples} samples"
+        name = f"{plural(len(jobs), 'training')} on parts of {plural(self.few.num_samples, 'sample')}"
         observe(event="stage", name=name, num_steps=len(jobs), stage=1, num_stages=1)
         points = []
         for point in self._results(jobs, executor):

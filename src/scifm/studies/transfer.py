@@ -35,6 +35,7 @@ from scifm.training.pool import downstream_pool
 from scifm.training.pretrain import PretrainRecipe, pretrain
 from scifm.training.processes import require_alone
 from scifm.training.recipe import DataConfig, ModelConfig, SystemConfig
+from scifm.wording import plural
 
 __all__ = ["TransferRecipe", "transfer"]
 
@@ -237,7 +238,7 @@ class _Study:
             for kind in _ADAPTATIONS
             for count in getattr(self.recipe, kind)
         ]
-        self._announce(2, f"adapting {len(jobs)} times", len(jobs))
+        self._announce(2, f"{plural(len(jobs), 'adaptation')}", len(jobs))
         runs: dict[tuple[str, int, int], Path] = {}
         for job, (row, path) in self._results(jobs, parent):
             self._record(row)

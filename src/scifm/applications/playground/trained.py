@@ -21,6 +21,7 @@ from scifm.runs import Run
 from scifm.systems.catalog import system_from_dict
 from scifm.systems.system import System
 from scifm.training.recipe import DataConfig, MixtureConfig, SystemConfig
+from scifm.wording import plural
 
 __all__ = ["Playground", "TrainedOn", "trained_on"]
 
@@ -56,7 +57,7 @@ def trained_on(run: Run) -> TrainedOn:
         return _pretrained_on(run, config)
     if kind not in _KINDS or not isinstance(config.get("downstream"), dict):
         raise RunError(f"'{run.path}' is a run of kind '{kind}', which the playground does not know.")
-    told = f"{_KINDS[kind]} on {config['num_samples']:,} samples of"
+    told = f"{_KINDS[kind]} on {plural(config['num_samples'], 'sample')} of"
     origin = config["downstream"]
     if "system" in origin:
         return TrainedOn((system_from_dict(origin["system"]),), Grid.from_dict(origin["grid"]), told)
@@ -104,7 +105,9 @@ def _stored(run: Run, path: Any, told: str) -> TrainedOn:
     try:
         store = Store.open(str(path))
         generation = store.card.generation
-        return TrainedOn((system_from_dict(generation.system if generation is not None else {}),), store.grid, told)
+        if generation is None:
+            raise StoreError(f"the store '{path}' was imported, and its card names no system.")
+        return TrainedOn((system_from_dict(generation.system),), store.grid, told)
     except (StoreError, ConfigError, AttributeError) as error:
         raise RunError(f"The system behind the run '{run.path}' is not known: {error} {need}") from error
 
