@@ -225,7 +225,7 @@ def test_other_methods_are_named_and_kept_out_of_the_headline():
     ]
     found = analyze([*rows, *part], **NAMED, **MORE)
     assert len(found["needs"]) == 4
-    assert "16 times fewer at best" in find(found, "To match")["said"]
+    assert "16 times fewer for all 2 pairs" in find(found, "To match")["said"]
     assert "by head" not in find(found, "To match")["said"]
     assert "poisson → poisson-5-10 by head, small, 16 samples" in find(found, "Pre-training is worth it")["evidence"]
 

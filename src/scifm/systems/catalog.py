@@ -112,8 +112,8 @@ def system_from_dict(entries: dict[str, Any]) -> System:
         raise ConfigError(f"A system's key {suggest(str(unknown[0]), ('name', 'knobs', 'options'))}")
     if not entries.get("name"):
         raise ConfigError(
-            f"A system is told by its name, and this one has none: give 'name', such as {next(iter(SYSTEMS))}; "
-            "'scifm systems' lists them."
+            "A system is told by its name, and this one has none. Allowed: "
+            f"{', '.join(sorted(SYSTEMS))}; 'scifm systems' lists those of plug-ins too."
         )
     name = str(entries["name"])
     default = find_system(name)()
