@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -76,7 +77,7 @@ def store_recipe(tmp_path_factory) -> Path:
 def test_help_names_every_verb(scifm):
     said = scifm("--help")
     assert said.status == 0
-    for verb in ("generate", "pretrain", "finetune", "evaluate", "report", "transfer", "demo", "systems"):
+    for verb in ("generate", "pretrain", "finetune", "evaluate", "scores", "report", "transfer", "demo", "systems"):
         assert verb in said.out
         told = scifm(verb, "--help")
         assert told.status == 0
@@ -187,11 +188,14 @@ def test_evaluate(scifm, parent, stores):
     assert said.status == 0, said.err
     told = json.loads(said.out)
     assert told["num_samples"] == 4
-    written = pq.read_table(parent / "scores.parquet")["relative_l2"].to_pylist()
+    assert Path(told["file"]).parent == parent / "scores"
+    assert told["origin"]["store"] == str(stores["poisson"])
+    written = pq.read_table(told["file"])["relative_l2"].to_pylist()
     assert told["relative_l2"]["mean"] == pytest.approx(sum(written) / 4)
-    table = scifm("evaluate", parent, "--system", "poisson", "--num-samples", 5, "--num-points", 16)
-    assert "5 samples" in table.out
+    table = scifm("evaluate", parent, "--system", "poisson", "--num-samples", 1, "--num-points", 16)
+    assert "1 sample\n" in re.sub(r" +\n", "\n", table.out)
     assert "relative_l2" in table.out
+    assert "system poisson, anisotropy 1 to 5, angle 0 to 6.28319, seed 0, 16 × 16 points" in table.out
 
 
 def test_report_of_a_run(scifm, recipe, tmp_path):

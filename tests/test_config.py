@@ -202,3 +202,8 @@ def test_kinds_of_recipes_are_told_by_keys_that_only_they_have():
         assert marks <= set(classes[verb].model_fields)
         if verb != "import":  # whose keys have names that others may have too, with another meaning
             assert not marks & others
+
+
+def test_a_key_that_stands_in_another_table_is_named_with_its_table():
+    with pytest.raises(ConfigError, match=r"'steps' is unknown. Did you mean 'inner.steps' or 'maybe.steps'\?"):
+        build_config(Outer, {"name": "x", "steps": 3})

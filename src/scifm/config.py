@@ -161,6 +161,17 @@ def _field_names(cls: type[BaseModel], location: tuple[int | str, ...]) -> list[
     return list(cls.model_fields)
 
 
+def _places(cls: type[BaseModel], name: str, prefix: str = "") -> list[str]:
+    """Return where a key stands in a configuration, by its whole path: a setting may be looked for in another table."""
+    places = [f"{prefix}{name}"] if name in cls.model_fields else []
+    for own, field in cls.model_fields.items():
+        annotation: Any = field.annotation
+        for candidate in (annotation, *getattr(annotation, "__args__", ())):
+            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+                places += _places(candidate, name, f"{prefix}{own}.")
+    return places
+
+
 def _require_plain(tree: Any, source: str) -> None:
     """Refuse what cannot be written down again: tables in tables without end, NaN and infinity."""
     pending: list[tuple[Any, tuple[str, ...]]] = [(tree, ())]
@@ -210,8 +221,14 @@ def _explain(cls: type[BaseModel], problem: Any, inside: tuple[int | str, ...] =
         return "; ".join(_explain(context["cls"], p, (*inside, *location)) for p in context["problems"])
     key = ".".join(map(str, (*inside, *location)))
     if problem["type"] == "extra_forbidden":
-        prefix = key.rpartition(".")[0]
-        return (f"in [{prefix}] " if prefix else "key ") + suggest(str(location[-1]), _field_names(cls, location))
+        prefix, _, name = key.rpartition(".")
+        there = [place for place in _places(cls, name) if place != ".".join(map(str, location))]
+        told = f"in [{prefix}] " if prefix else "key "
+        allowed = _field_names(cls, location)
+        if there and not inside:
+            known = " or ".join(f"'{place}'" for place in there)
+            return f"{told}'{name}' is unknown. Did you mean {known}? Allowed here: {', '.join(sorted(allowed))}."
+        return told + suggest(name, allowed)
     message = str(problem["msg"]).removeprefix("Value error, ").rstrip(".")
     if problem["type"] == "missing":
         return f"'{key}' is missing and has no default."

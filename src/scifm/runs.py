@@ -5,7 +5,7 @@
     runs/<name>-<hash8>/
       config.toml      resolved and complete        environment.json  versions, hardware, git commit, command
       metrics.jsonl    one line an event            model/            weights and how to rebuild the operator
-      state/           what resume needs            scores.parquet    per sample, channel, lead time
+      state/           what resume needs            scores/           errors of each sample, a file for each origin
       parent           path of the run it was fine-tuned from
       failure.json     step and batch whose loss or gradient was not finite (failure.safetensors: the batch)
       sittings.json    when it was worked on, and for how long
@@ -20,6 +20,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -265,6 +266,31 @@ class Run:
             raise RunError(
                 f"'{file}' cannot be read ({error}). Delete the folder '{self.path}' to make it anew."
             ) from error
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the folder belongs to this user, who may write in it: nothing is added to anybody else's."""
+        try:
+            owner = self.path.stat().st_uid
+        except OSError:
+            return False
+        return os.access(self.path, os.W_OK) and (not hasattr(os, "geteuid") or owner == os.geteuid())
+
+    def scores_file(self, name: str, origin: Mapping[str, Any] | None = None) -> Path:
+        """Return where scores are kept; those on other samples, another `origin`, lie in another file.
+
+        Args:
+            name: what they were scored on, in a word; of an origin a readable beginning, else the whole name.
+            origin: all that tells which samples they were; hashed.
+        """
+        if origin is not None:
+            name = f"{re.sub(r'[^A-Za-z0-9_.+-]+', '-', name)[:60]}-{config_hash(origin)}"
+        return self.path / "scores" / f"{name}.parquet"
+
+    @property
+    def score_files(self) -> list[Path]:
+        """Every file of scores; those that lay in the folder itself, before they told their origin, come last."""
+        return [*sorted(self.path.glob("scores/*.parquet")), *sorted(self.path.glob("scores*.parquet"))]
 
     def log(self, **event: Any) -> None:
         """Append one event to metrics.jsonl.

@@ -58,8 +58,7 @@ def test_every_number_can_be_traced_to_a_run_and_made_again(folder, rows):
     for row in rows:
         run = Run.open(folder / row.run)
         assert run.is_complete
-        name = f"scores-{row.target}.parquet" if row.num_samples == 0 else "scores.parquet"
-        scores = pq.read_table(run.path / name).column("relative_l2").to_pylist()
+        scores = pq.read_table(run.scores_file(row.target)).column("relative_l2").to_pylist()
         assert sum(scores) / len(scores) == pytest.approx(row.relative_l2, rel=1e-6)
     row = next(row for row in rows if row.kind == "few_shot" and row.target == "far")
     again = evaluate(Run.open(folder / row.run), draw_test(RECIPE, "far", RECIPE.targets[1].origin))
@@ -218,7 +217,7 @@ def test_a_run_that_was_deleted_is_made_again(folder, rows, tmp_path):
         observe=lambda **event: begun.append(event["job"].name) if event["event"] == "started" else None,
     )
     assert len(begun) == 1
-    assert (copy / row.run / "scores.parquet").is_file()
+    assert Run(copy / row.run).scores_file(row.target).is_file()
 
 
 def test_the_cost_is_told_first(folder, tmp_path):

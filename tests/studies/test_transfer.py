@@ -78,8 +78,8 @@ def test_every_number_can_be_told_again_from_the_run_it_names(folder, rows):
         scores = evaluate(folder / row["run"], test)
         assert row["relative_l2"] == pytest.approx(scores.mean(), rel=1e-6)
         assert row["relative_l2_median"] == pytest.approx(scores.quantile(0.5), rel=1e-6)
-        name = "scores.parquet" if row["num_samples"] else f"scores-{row['kind']}.parquet"
-        column = pq.read_table(folder / row["run"] / name)["relative_l2"].to_pylist()
+        name = "downstream" if row["num_samples"] else row["kind"]
+        column = pq.read_table(Run(folder / row["run"]).scores_file(name))["relative_l2"].to_pylist()
         assert np.mean(column) == pytest.approx(row["relative_l2"], rel=1e-6)
 
 

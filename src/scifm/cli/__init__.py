@@ -13,11 +13,18 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from rich.markup import escape
-
 # The verbs join the application when they are read.
-from scifm.cli import data_verbs, export_verb, model_verbs, plan_verb, play_verb, run_verbs, study_verbs  # noqa: F401
-from scifm.cli.app import app, console
+from scifm.cli import (  # noqa: F401
+    data_verbs,
+    export_verb,
+    model_verbs,
+    plan_verb,
+    play_verb,
+    run_verbs,
+    score_verbs,
+    study_verbs,
+)
+from scifm.cli.app import app, say
 from scifm.errors import SciFMError, StopRequested
 
 __all__ = ["app", "main"]
@@ -45,7 +52,7 @@ def _tell_own_warnings() -> None:
 
     def show(message: Any, category: Any, filename: str, *where: Any, **more: Any) -> None:
         if "scifm" in Path(filename).parts:
-            console.print(f"[yellow]scifm:[/yellow] {escape(str(message))}", highlight=False, soft_wrap=True)
+            say("scifm:", "yellow", str(message))
         else:
             others(message, category, filename, *where, **more)
 
@@ -61,6 +68,5 @@ def main() -> None:
     try:
         app()
     except SciFMError as error:
-        line = " ".join(str(error).split())
-        console.print(f"[bold red]scifm:[/bold red] {escape(line)}", highlight=False, soft_wrap=True)
+        say("scifm:", "bold red", " ".join(str(error).split()))
         sys.exit(2)

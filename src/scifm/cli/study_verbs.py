@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from scifm.cli.app import (
@@ -22,9 +21,11 @@ from scifm.cli.app import (
     console,
     print_json,
     print_rows,
+    print_table,
 )
 from scifm.cli.executors import executor_maker
 from scifm.cli.progress import ProgressBar, StudyTree, progress_bars
+from scifm.wording import duration, plural
 
 if TYPE_CHECKING:
     from scifm.studies.transfer import TransferRecipe
@@ -34,12 +35,13 @@ __all__ = ["demo", "report", "study", "transfer"]
 
 @app.command()
 def report(
-    path: Annotated[Path, typer.Argument(help="Folder of a study or of a run.")],
+    path: Annotated[Path, typer.Argument(help="Folder of a study, of a run or of a model.")],
     out: Annotated[
-        Path | None, typer.Option("--out", help="File to write; default: report.html in the folder.")
+        Path | None,
+        typer.Option("--out", help="File to write; default: report.html in the folder; of a model alone, MODEL.html."),
     ] = None,
 ) -> None:
-    """Write one self-contained HTML page about a study or a run."""
+    """Write one self-contained HTML page about a study, a run or a model."""
     from scifm.report.page import page
 
     typer.echo(str(page(path, out=out)))
@@ -80,20 +82,16 @@ def study(
         workers, scheduler, threads=worker_threads, resource=resource, ferry=folder if no_shared_files else None
     )
     cost = estimate(plan_jobs(settings, folder), num_workers=workers)
-    told = f"{cost.num_jobs} runs, {cost.num_finished} of them done; the rest takes about {_duration(cost.seconds)} "
-    told += f"with {workers} workers, and {cost.disk_bytes / 1e9:.2g} GB in '{folder}'."
+    told = f"{plural(cost.num_jobs, 'run')}, {cost.num_finished} of them done; the rest takes about "
+    told += (
+        f"{duration(cost.seconds)} with {plural(workers, 'worker')}, and {cost.disk_bytes / 1e9:.2g} GB in '{folder}'."
+    )
     console.print(told, highlight=False, soft_wrap=True)
     if dry_run:
         return
     with StudyTree(console) as tree:
         work(settings, out=folder, make_executor=make, observe=tree)
     _tell_study(folder, as_json)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _tell_study(folder: Path, as_json: bool) -> None:
@@ -160,6 +158,6 @@ def _study(recipe: TransferRecipe, out: Path, workers: int, as_json: bool) -> No
         tuned, scratch = summary["few_shot"].get(count), summary["from_scratch"].get(count)
         gain = f"{scratch / tuned:.1f}" if tuned and scratch else ""
         table.add_row(count, f"{tuned:.4f}" if tuned else "", f"{scratch:.4f}" if scratch else "", gain)
-    Console().print(table)
+    print_table(table)
     told = [("in distribution", f"{summary['in_distribution']:.4f}"), ("seconds", f"{summary['seconds']:.0f}")]
     print_rows("Relative L2 error, mean over test samples", [*told, ("page", str(written))])

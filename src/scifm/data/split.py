@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from scifm.config import config_hash
 from scifm.data.well import Reader
 from scifm.errors import ConfigError, DataError, StoreError
 from scifm.fields.batch import Batch, Signature
@@ -81,6 +82,7 @@ class StoreSplit(Dataset):
         dtype: of every batch.
         times: physical times of the frames; None for steady problems.
         stride: frames from input to target; 1 for steady problems.
+        origin: in plain values, which samples they are: store, hash of its content, split, stride.
     """
 
     reader: Reader
@@ -90,6 +92,7 @@ class StoreSplit(Dataset):
     dtype: torch.dtype
     times: tuple[float, ...] | None = None
     stride: int = 1
+    origin: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
         if self.times is None and self.stride != 1:
@@ -168,7 +171,8 @@ class StoreSplit(Dataset):
             DataError: if the index is out of range.
         """
         rows = self._within(np.asarray(index), self.num_trajectories, "Trajectories")
-        return replace(self, reader=_ChosenRows(self.reader, rows))
+        origin = {**self.origin, "chosen": config_hash({"rows": rows.tolist(), "of": self.origin.get("chosen", "")})}
+        return replace(self, reader=_ChosenRows(self.reader, rows), origin=origin)
 
     @classmethod
     def joined(cls, splits: Sequence[StoreSplit]) -> StoreSplit:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import yaml
 
+from scifm.config import config_hash
 from scifm.data.card import Card
 from scifm.data.split import StoreSplit
 from scifm.data.statistics import Statistics, samples_at_once, summarize
@@ -140,6 +141,14 @@ class Store:
         return tuple(Homogeneity.from_dict(entries) for entries in self.card.homogeneities)
 
     @property
+    def content(self) -> str:
+        """A hash of its files, another one when the samples change; of a foreign file, of its size and mapping."""
+        card = self.card
+        if not card.files and card.source is not None:
+            return config_hash(card.source.to_dict())
+        return config_hash({name: entry.sha256 for name, entry in card.files.items()})
+
+    @property
     def splits(self) -> dict[str, int]:
         """Number of trajectories by split."""
         return dict(self.card.splits)
@@ -173,7 +182,11 @@ class Store:
             raise ConfigError(f"Split of the store '{self.path}': {suggest(name, self.card.splits)}")
         dtype: torch.dtype = getattr(torch, self.card.dtype)
         card = self.card
-        return StoreSplit(self.readers[name](), self.signature, self.grid, card.system_name, dtype, card.times, stride)
+        origin: dict[str, Any] = {"store": str(self.path), "content": self.content, "split": name}
+        if card.times is not None:
+            origin |= {"stride": stride}
+        reader = self.readers[name]()
+        return StoreSplit(reader, self.signature, self.grid, card.system_name, dtype, card.times, stride, origin)
 
     def whole(self, *, stride: int = 1) -> StoreSplit:
         """Return the trajectories of all splits, one split after the other; nothing is read yet.

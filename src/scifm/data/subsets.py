@@ -9,6 +9,7 @@ from torch import Tensor
 
 from scifm.errors import ConfigError, DataError
 from scifm.fields.seeds import generator_for
+from scifm.wording import plural
 
 __all__ = ["cross_validation", "nested_subsets", "split_validation"]
 
@@ -39,8 +40,8 @@ def nested_subsets(num_available: int, counts: Iterable[int], seed: int) -> dict
         raise DataError(f"A subset cannot hold {counts[0]} samples; allowed are 0 to {num_available}.")
     if counts and counts[-1] > num_available:
         raise DataError(
-            f"A subset of {counts[-1]} samples was asked for and only {num_available} are there. Ask for at most that "
-            "many, or generate a store with more."
+            f"A subset of {plural(counts[-1], 'sample')} was asked for; there are {num_available:,}. Ask for at "
+            "most that many, or generate a store with more."
         )
     order = _permutation(num_available, "subset", seed)
     return {count: order[:count].clone() for count in counts}

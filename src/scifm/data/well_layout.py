@@ -25,6 +25,7 @@ import numpy as np
 from scifm.errors import DataError, SignatureError
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
+from scifm.wording import plural
 
 __all__ = ["SOLUTION_FRAME", "Layout", "describe_folder", "encode_file", "require_finite", "require_steady"]
 
@@ -67,9 +68,11 @@ def require_finite(values: np.ndarray, name: str, place: str, rows: Sequence[int
         return
     first = int(np.argmin(good))
     sample = first if rows is None else int(rows[first])
+    more = int((~good).sum()) - 1
+    others = f", and in {plural(more, 'other')} of those read with it" if more else ""
     raise DataError(
-        f"'{name}' holds NaN or infinity in {int((~good).sum())} of {len(values)} samples of {place}, the first is "
-        f"sample {sample}. Only finite numbers are allowed: make the data again, or leave those samples out."
+        f"'{name}' holds NaN or infinity in sample {sample} of {place}{others}. Only finite numbers are "
+        "allowed: make the data again, or leave such samples out."
     )
 
 

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from scifm.errors import SignatureError, suggest
 from scifm.fields.grid import Grid
+from scifm.wording import plural
 
 __all__ = ["Batch", "Signature"]
 
@@ -143,7 +144,8 @@ class Batch:
     def __post_init__(self) -> None:
         if self.grid.num_spatial_dims != self.signature.num_spatial_dims:
             raise SignatureError(
-                f"The grid has {self.grid.num_spatial_dims} axes, the signature {self.signature.num_spatial_dims}."
+                f"The grid has {plural(self.grid.num_spatial_dims, 'axis', 'axes')}, the signature "
+                f"{self.signature.num_spatial_dims}."
             )
         self._check_fields("inputs", self.inputs, self.signature.inputs)
         expected = (self.inputs.shape[0], len(self.signature.coefficients))
@@ -160,7 +162,10 @@ class Batch:
             )
         self._check_lead_time()
         if self.systems and len(self.systems) != self.num_samples:
-            raise SignatureError(f"systems must name all {self.num_samples} samples; got {len(self.systems)} names.")
+            raise SignatureError(
+                f"systems must name every one of {plural(self.num_samples, 'sample')}; got "
+                f"{plural(len(self.systems), 'name')}."
+            )
 
     def _check_lead_time(self) -> None:
         if self.lead_time is None:
@@ -186,7 +191,7 @@ class Batch:
                 f"got {shape}."
             )
         if shape[0] != self.inputs.shape[0]:
-            raise SignatureError(f"{role} hold {shape[0]} samples, inputs hold {self.inputs.shape[0]}.")
+            raise SignatureError(f"{role} hold {plural(shape[0], 'sample')}, inputs hold {self.inputs.shape[0]}.")
 
     @property
     def num_samples(self) -> int:

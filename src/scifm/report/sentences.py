@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from scifm.report.records import RunRecord, Summary
+from scifm.report.records import MODEL_ALONE, RunRecord, Summary
 from scifm.report.tables import Group, count_text, gains, number_text, summarize_scores
+from scifm.wording import plural
 
 __all__ = ["budget_sentence", "headline", "headline_count", "remarks", "run_headline", "run_remarks"]
 
@@ -175,24 +176,27 @@ def _kept_sentence(tuned: Sequence[Group]) -> str:
 
 def run_headline(record: RunRecord) -> str:
     """Return what a single run reached, in one sentence."""
-    name = f"The run {record.path.resolve().name}"
-    if record.scores:
-        channels = summarize_scores(record.scores)
-        told = ", ".join(f"{number_text(c.mean, digits=2)} ({c.channel})" for c in channels)
-        return f"{name} reaches a relative L2 error of {told}, mean over {count_text(channels[0].num_samples)} samples."
+    name = f"The {'model' if record.status == MODEL_ALONE else 'run'} {record.path.resolve().name}"
+    scored = next((scores for scores in record.score_sets if scores.errors), None)
+    if scored is not None:
+        told = ", ".join(f"{number_text(c.mean, digits=2)} ({c.channel})" for c in summarize_scores(scored))
+        over = f"mean over {plural(scored.num_samples, 'sample')}"
+        return f"{name} reaches a relative L2 error of {told}, {over}: {scored.text}."
     if record.curve.errors:
         step = count_text(record.curve.valid_steps[-1])
         error = number_text(record.curve.errors[-1], digits=2)
         return f"{name} has a validation relative L2 error of {error} at step {step}; it holds no test scores."
     if record.kept is not None:
         return f"{name} kept the pre-trained weights; it holds no test scores."
-    return f"{name} has recorded no error yet."
+    return f"{name} has recorded no error yet; 'scifm evaluate' records one."
 
 
 def run_remarks(record: RunRecord) -> list[str]:
     """Return what must be said beside the headline of a run: that it is not complete, or that nothing was trained."""
     said = []
-    if record.status != "complete":
+    if len(record.score_sets) > 1:
+        said.append(f"It was scored on {len(record.score_sets)} sets of samples; the headline tells the latest.")
+    if record.status not in ("complete", MODEL_ALONE):
         said.append(f"The run is not complete; its status: {record.status}.")
     if record.kept is not None:
         said.append(f"Nothing was trained. Fine-tuning kept {record.kept}.")

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from scifm.errors import RunError
 from scifm.fields.batch import Batch
-from scifm.runs import write_json
+from scifm.runs import Run, write_json
 from scifm.studies.analysis import analyze
 from scifm.studies.audits import (
     Audit,
@@ -113,12 +113,15 @@ def _sizes(recipe: StudyRecipe, rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 def _sample_errors(recipe: StudyRecipe, folder: Path, row: Row) -> NDArray[np.float64]:
     """Return one error a test problem, the mean over its windows and channels: windows of one are not independent."""
-    name = f"scores-{row.target}.parquet" if row.num_samples == 0 else "scores.parquet"
+    file = Run(folder / row.run).scores_file(row.target)
+    if not file.is_file():  # a study made before scores lay in a folder of their own
+        old = file.parent.parent / (f"scores-{row.target}.parquet" if row.num_samples == 0 else "scores.parquet")
+        file = old if old.is_file() else file
     try:
-        column = pq.read_table(folder / row.run / name, columns=["relative_l2"]).column(0)
+        column = pq.read_table(file, columns=["relative_l2"]).column(0)
     except (OSError, pa.ArrowException) as error:
         raise RunError(
-            f"The scores '{folder / row.run / name}' cannot be read ({error}). Delete that run folder and give the "
+            f"The scores '{file}' cannot be read ({error}). Delete that run folder and give the "
             "study's command again to make it anew."
         ) from error
     errors: NDArray[np.float64] = np.asarray(column.to_numpy(), dtype=np.float64)

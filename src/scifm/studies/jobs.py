@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from scifm.evaluation.evaluate import evaluate
+from scifm.evaluation.origin import origin_of
 from scifm.fields.batch import Batch
 from scifm.models.flops import training_flops
 from scifm.models.hub import load_operator
@@ -131,7 +132,7 @@ class Pretraining:
         rows = []
         for task, origin, kind in tasks:
             test = draw_test(recipe, task, origin)
-            scored = _scored(run, folder, test, f"scores-{task}.parquet", num_trained=seen)
+            scored = _scored(run, folder, test, task, origin=origin, num_trained=seen)
             rows.append(Row(kind=kind, target=task, **_task(origin), **about, **scored))
         return _finish(run, folder, rows, keeps_weights=True)
 
@@ -217,7 +218,8 @@ class Adaptation:
         test = draw_test(recipe, self.target.name, self.target.origin)
         outcome, effort = run.read_json("outcome.json"), self.effort(recipe)
         before = parent["rows"][0] if parent is not None else {}
-        scored = _scored(run, folder, test, "scores.parquet", num_trained=outcome["samples_seen"])
+        num_seen = outcome["samples_seen"]
+        scored = _scored(run, folder, test, self.target.name, origin=self.target.origin, num_trained=num_seen)
         earlier = before.get("flops", 0.0)
         scored["flops"] = None if None in (scored["flops"], earlier) else scored["flops"] + earlier
         row = Row(
@@ -250,11 +252,11 @@ def _task(origin: Origin) -> dict[str, Any]:
     return {"system": origin.name, "knobs": json.dumps(origin.ranges())}
 
 
-def _scored(run: Run, folder: Path, test: Batch, name: str, *, num_trained: int) -> dict[str, Any]:
-    """Score a run, keep every score in the file `name`, and return what its row says of errors and effort."""
-    scores = evaluate(run, test)
-    scores.write(run.path / name)
-    operator = load_operator(run.path / "model")
+def _scored(run: Run, folder: Path, test: Batch, task: str, *, origin: Origin, num_trained: int) -> dict[str, Any]:
+    """Score a run, keep every score in the task's file, and return what its row says of errors and effort."""
+    operator = load_operator(run)
+    about = {"task": task, "label": origin.label, "knobs": origin.ranges(), **origin_of(test)}
+    scores = evaluate(operator, test, record=run.scores_file(task), origin=about)
     flops = training_flops(operator, test)
     return {
         "relative_l2": scores.mean(),

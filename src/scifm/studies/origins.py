@@ -20,6 +20,7 @@ from scifm.studies.shift import Population
 from scifm.systems.system import System
 from scifm.training.pool import DownstreamPool, downstream_pool
 from scifm.training.recipe import DataConfig, SystemConfig
+from scifm.wording import span
 
 __all__ = ["Origin", "StoreOrigin", "SystemOrigin", "origin_of"]
 
@@ -103,7 +104,7 @@ class SystemOrigin(Origin):
     def label(self) -> str:
         """The system and the ranges its recipe gives, in words: ``Poisson, anisotropy 5 to 10``."""
         told = [
-            f"{name.replace('_', ' ')} {low:g} to {high:g}" if low < high else f"{name.replace('_', ' ')} {low:g}"
+            f"{name.replace('_', ' ')} {span(f'{low:g}', f'{high:g}')}"
             for name, (low, high) in self.ranges(only_given=True).items()
         ]
         return ", ".join([self.name.replace("_", "–").capitalize(), *told])

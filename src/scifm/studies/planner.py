@@ -26,6 +26,7 @@ from scifm.data.store import Store
 from scifm.errors import ConfigError, DataError, RunError
 from scifm.evaluation.evaluate import Scores, evaluate
 from scifm.fields.seeds import generator_for
+from scifm.models.hub import ModelPlace, digest, find_model
 from scifm.runs import Run, describe_environment, write_atomically, write_json
 from scifm.studies.advice import Advice, Outlook, advise
 from scifm.studies.learning_curves import FEW_SHOT, FROM_SCRATCH, Curve, Prior
@@ -33,6 +34,7 @@ from scifm.training.finetune import AdaptRecipe, finetune, from_scratch
 from scifm.training.loop import DivergedError, Observer, TrainingConfig
 from scifm.training.pool import DownstreamPool
 from scifm.training.processes import require_alone
+from scifm.wording import plural
 
 __all__ = ["MIN_SAMPLES", "PRIORS", "Plan", "PlanRecipe", "Point", "plan"]
 
@@ -168,7 +170,7 @@ def plan(
     the pre-trained operator reaches the target as it is, nothing is trained.
 
     Args:
-        parent: a complete pre-trained run.
+        parent: a complete pre-trained run, its folder, the folder of a model, or ``hf:name/model``.
         store: the few samples; all splits of it are used.
         target_error: mean relative L2 error wanted, between 0 and 1.
         out: folder of the plan.
@@ -196,15 +198,14 @@ def plan(
         )
     if not 0 < level < 1:
         raise ConfigError(f"The level of an interval must lie strictly between 0 and 1; got {level}.")
-    parent = parent if isinstance(parent, Run) else Run.open(parent)
-    parent.require_complete()
+    place = find_model(parent)
     recipe = recipe or PlanRecipe()
     few = _Few.read(store if isinstance(store, Store) else Store.open(store), recipe.adapt.stride)
-    each = few.errors(evaluate(parent, few.samples, rename=recipe.adapt.rename))
+    each = few.errors(evaluate(place.folder, few.samples, rename=recipe.adapt.rename, record=False))
     zero_shot = float(np.mean(each))
     if not math.isfinite(zero_shot):
         raise DataError(f"The pre-trained operator's error on the samples is {zero_shot}: look for NaN in its weights.")
-    work = _Work(parent, few, recipe, Path(out))
+    work = _Work(place, few, recipe, Path(out))
     work.claim()
     with Run(work.folder).locked():
         points: tuple[Point, ...] = ()
@@ -218,7 +219,7 @@ def plan(
         advice = advise(outlooks["few_shot"], outlooks["from_scratch"], target_error, few.num_samples, zero_shot)
         result = Plan(work.folder, target_error, few.num_samples, zero_shot, outlooks, advice, points)
         told = {
-            "parent": str(parent.path),
+            "parent": str(place.path),
             "store": str(few.store.path),
             "level": level,
             "priors": {kind: priors[kind].to_dict() for kind in KINDS},
@@ -259,19 +260,14 @@ class _Few:
         values = scores.values["relative_l2"].double()
         return tuple(values.reshape(-1, self.samples.windows_per_trajectory * values[0].numel()).mean(dim=1).tolist())
 
-    @property
-    def content(self) -> str:
-        """A hash of the files: another one when the samples change."""
-        return config_hash({name: entry.sha256 for name, entry in self.store.card.files.items()})
-
     def pool(self, kept: list[int]) -> DownstreamPool:
-        origin: dict[str, Any] = {"store": str(self.store.path), "content": self.content, "index": kept}
+        origin: dict[str, Any] = {"store": str(self.store.path), "content": self.store.content, "index": kept}
         if self.store.signature.evolves:
             origin["stride"] = self.samples.stride
         return DownstreamPool(self.samples.chosen(kept), origin, self.store.homogeneities)
 
 
-def _train(kind: Kind, parent: Run, pool: DownstreamPool, settings: AdaptRecipe, out: Path) -> Run:
+def _train(kind: Kind, parent: Path, pool: DownstreamPool, settings: AdaptRecipe, out: Path) -> Run:
     """Train one operator: the only place that knows how."""
     return (finetune if kind == "few_shot" else from_scratch)(parent, pool, settings, out=out)
 
@@ -292,11 +288,16 @@ class _Job:
         settings = recipe.settings(self.kind, self.num_samples, self.repeat)
         about = (self.kind, self.num_samples, self.repeat)
         try:
-            run = _train(self.kind, Run.open(parent), few.pool(kept), settings, folder / "runs")
+            run = _train(self.kind, parent, few.pool(kept), settings, folder / "runs")
         except DivergedError:
             return Point(*about, None, (), tuple(held_out), None)
-        scores = evaluate(run, few.samples.chosen(held_out))
-        scores.write(run.path / "scores.parquet")
+        origin = {
+            "task": f"{plural(len(held_out), 'sample')} held out of the plan",
+            "store": str(store),
+            "index": held_out,
+        }
+        samples = few.samples.chosen(held_out)
+        scores = evaluate(run, samples, record=run.scores_file("held-out"), origin=origin)
         errors = few.errors(scores)
         place = run.path.relative_to(folder).as_posix()
         if not all(map(math.isfinite, errors)):
@@ -306,14 +307,16 @@ class _Job:
 
 @dataclass(frozen=True)
 class _Work:
-    parent: Run
+    parent: ModelPlace
     few: _Few
     recipe: PlanRecipe
     folder: Path
 
     def claim(self) -> None:
         """Write what is planned into a new folder, or check that the folder holds this very plan."""
-        about = {"parent": config_hash(self.parent.config), "samples": self.few.content}
+        run = self.parent.run
+        parent = config_hash(run.config) if run is not None else digest(self.parent.folder)
+        about = {"parent": parent, "samples": self.few.store.content}
         text = dump_toml({**self.recipe.to_dict(), "about": about})
         config = self.folder / "config.toml"
         if config.is_file() and config.read_text(encoding="utf-8") != text:
@@ -333,7 +336,7 @@ class _Work:
             for kind in KINDS
             for count in self.recipe.counts(self.few.num_samples)
         ]
-        name = f"{len(jobs)} trainings on parts of {self.few.num_samples} samples"
+        name = f"{plural(len(jobs), 'training')} on parts of {plural(self.few.num_samples, 'sample')}"
         observe(event="stage", name=name, num_steps=len(jobs), stage=1, num_stages=1)
         points = []
         for point in self._results(jobs, executor):

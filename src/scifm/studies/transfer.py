@@ -20,18 +20,21 @@ from pydantic import Field, model_validator
 
 from scifm.config import Config, refuse_idle
 from scifm.evaluation.evaluate import Scores, evaluate
+from scifm.evaluation.origin import origin_of
 from scifm.fields.batch import Batch
 from scifm.fields.grid import Grid
 from scifm.fields.seeds import generator_for
 from scifm.models.fno import FNOConfig
 from scifm.models.hub import load_operator
 from scifm.runs import Run, write_atomically, write_json
+from scifm.systems.system import System
 from scifm.training.finetune import AdaptRecipe, finetune, from_scratch
 from scifm.training.loop import Observer, TrainingConfig
 from scifm.training.pool import downstream_pool
 from scifm.training.pretrain import PretrainRecipe, pretrain
 from scifm.training.processes import require_alone
 from scifm.training.recipe import DataConfig, ModelConfig, SystemConfig
+from scifm.wording import plural
 
 __all__ = ["TransferRecipe", "transfer"]
 
@@ -100,9 +103,14 @@ class TransferRecipe(Config):
 
     def draw_test(self, which: str) -> Batch:
         """Return unseen samples of ``pretrain``'s system or of ``downstream``: the same ones whoever asks."""
+        generator = generator_for(self.pretrain.seed, which, "test")
+        return self.system_of(which).sample(self.num_test_samples, self.grid, generator)
+
+    def system_of(self, which: str) -> System:
+        """Return ``pretrain``'s system or that of ``downstream``."""
         config = self.pretrain.system if which == "pretrain" else self.downstream
         assert config is not None
-        return config.build().sample(self.num_test_samples, self.grid, generator_for(self.pretrain.seed, which, "test"))
+        return config.build()
 
 
 @dataclass(frozen=True)
@@ -172,12 +180,18 @@ class _Adaptation:
             seed=recipe.pretrain.seed,
         )
         run = _ADAPTATIONS[self.kind](parent, pool, settings, out=folder / "runs")
-        scores = evaluate(run, recipe.draw_test("downstream"))
-        scores.write(run.path / "scores.parquet")
+        scores = _scored(run, recipe, "downstream", "downstream")
         outcome = run.read_json("outcome.json")
         told = {name: outcome[name] for name in ("learning_rate", "num_trials", "trial_steps", "num_steps", "seconds")}
         told["coefficients"] = outcome.get("coefficients", "")
         return _row(self.kind, scores, run, folder, num_samples=self.num_samples, seed=self.seed, **told), run.path
+
+
+def _scored(run: Run, recipe: TransferRecipe, system: str, name: str) -> Scores:
+    """Score a run on the study's test samples and keep every score in a file called `name`."""
+    test = recipe.draw_test(system)
+    about = {"task": name.replace("_", " "), "system": recipe.system_of(system).to_dict(), **origin_of(test)}
+    return evaluate(run, test, record=run.scores_file(name), origin=about)
 
 
 def _row(kind: str, scores: Scores, run: Run, folder: Path, **told: Any) -> _Row:
@@ -231,8 +245,7 @@ class _Study:
             "seconds": self.seconds_by_part["pretrain"],
         }
         for kind, system in (("in_distribution", "pretrain"), ("zero_shot", "downstream")):
-            scores = evaluate(parent, self.recipe.draw_test(system))
-            scores.write(parent.path / f"scores-{kind}.parquet")
+            scores = _scored(parent, self.recipe, system, kind)
             self._record(_row(kind, scores, parent, self.folder, **told))
 
     def _adapt_all(self, parent: Run) -> dict[tuple[str, int, int], Path]:
@@ -242,7 +255,7 @@ class _Study:
             for kind in _ADAPTATIONS
             for count in getattr(self.recipe, kind)
         ]
-        self._announce(2, f"adapting {len(jobs)} times", len(jobs))
+        self._announce(2, f"{plural(len(jobs), 'adaptation')}", len(jobs))
         runs: dict[tuple[str, int, int], Path] = {}
         for job, (row, path) in self._results(jobs, parent):
             self._record(row)
@@ -296,7 +309,7 @@ class _Study:
             "pretrain_system": r.pretrain.system.build().to_dict(),
             "downstream_system": r.downstream.build().to_dict(),
             "seconds_by_part": self.seconds_by_part,
-            "num_params": load_operator(parent.path / "model").num_params,
+            "num_params": load_operator(parent).num_params,
         }
         write_json(self.folder / "summary.json", summary)
 

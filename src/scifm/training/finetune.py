@@ -24,7 +24,7 @@ from scifm.fields.batch import Batch
 from scifm.fields.homogeneity import Homogeneity
 from scifm.fields.normalization import Normalization, NormalizationKind
 from scifm.fields.seeds import generator_for
-from scifm.models.hub import digest, holds_operator, load_operator, save_operator
+from scifm.models.hub import digest, find_model, load_operator, save_operator
 from scifm.models.operator import Operator
 from scifm.models.surgery import fits, renamed, with_channels
 from scifm.runs import Run, write_json
@@ -61,7 +61,7 @@ def finetune(
     the held-out samples, the weights stay as they are, and ``outcome.json`` says so; ``trials.json`` holds all trials.
 
     Args:
-        parent: a complete run, or the folder of a model.
+        parent: a complete run, its folder, the folder of a model, or ``hf:name/model``.
         pool: downstream samples, or the system or store they come from; a system only with a run, which has a grid.
         recipe: how; the defaults when left out.
         out: folder that holds run folders.
@@ -79,13 +79,9 @@ def finetune(
     """
     require_alone("Fine-tuning")
     whole = _recipe("finetune", recipe, settings)
-    if not isinstance(parent, Run) and holds_operator(parent):
-        model = Path(parent)
-        return _Finetuning(whole, observe, model, model, {"parent_model": digest(model)}).run_in(out, pool, None)
-    parent = _complete(parent)
-    beginning = {"parent_config": parent.config}
-    adaptation = _Finetuning(whole, observe, parent.path, parent.path / "model", beginning)
-    return adaptation.run_in(out, pool, parent)
+    place = find_model(parent)
+    beginning = {"parent_config": place.run.config} if place.run else {"parent_model": digest(place.folder)}
+    return _Finetuning(whole, observe, place.path, place.folder, beginning).run_in(out, pool, place.run)
 
 
 def from_scratch(
@@ -118,11 +114,8 @@ def from_scratch(
     require_alone("Training from scratch")
     parent = None
     if not isinstance(model, ModelConfig):
-        if not isinstance(model, Run) and holds_operator(model):
-            operator = load_operator(model)
-        else:
-            parent = _complete(model)
-            operator = load_operator(parent.path / "model")
+        place = find_model(model)
+        parent, operator = place.run, load_operator(place.folder)
         model = ModelConfig(network=operator.config, normalization=operator.normalization.kind)
     model = ModelConfig(network=model.resolve(), normalization=model.normalization)
     nothing_to_keep = {"method": FinetuneMethod(), "try_zero_shot": False, "refit_coefficients": "never"}
@@ -131,12 +124,6 @@ def from_scratch(
     refuse_idle(whole, sorted(of_finetuning), "training from scratch starts from no operator and trains all weights")
     whole = whole.model_copy(update=nothing_to_keep)
     return _FromScratch(whole, observe, model).run_in(out, pool, parent)
-
-
-def _complete(run: Run | str | Path) -> Run:
-    run = run if isinstance(run, Run) else Run.open(run)
-    run.require_complete()
-    return run
 
 
 def _recipe(kind: str, recipe: AdaptRecipe | None, settings: dict[str, Any]) -> AdaptRecipe:
