@@ -21,7 +21,7 @@ from scifm.data.declared import require_held, size_of
 from scifm.data.formats.axis_names import axis_of_attributes, axis_of_name
 from scifm.data.formats.contents import NUMBERS, Contents, LazyArray, read_whole, single_numbers
 from scifm.data.formats.draft import draft_mapping
-from scifm.data.formats.format import Format, unreadable
+from scifm.data.formats.format import Format, unreadable, unreadable_array
 from scifm.data.formats.hdf5 import open_hdf5
 from scifm.data.formats.mapping import SPACE, DataMapping
 from scifm.data.formats.members import NumberArray, group_by_split, join_arrays, joined_attributes
@@ -68,9 +68,7 @@ class LabelledArray:
         try:
             values = np.array(self.variable[index].values)
         except Exception as error:  # each engine and each way of compression has errors of its own
-            raise StoreError(
-                f"'{self.name}' of '{self.path}' is truncated or damaged ({error}). Copy the file again."
-            ) from error
+            raise unreadable_array(self.path, self.name, error) from error
         if self._fills:
             values[values == self.dtype.type(_UNWRITTEN)] = np.nan
         return values

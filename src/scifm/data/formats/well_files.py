@@ -15,7 +15,7 @@ import numpy as np
 
 from scifm.data.formats.axis_points import are_even, axis_length
 from scifm.data.formats.contents import Concatenated, Contents, LazyArray
-from scifm.data.formats.format import Format, files_under, required_files
+from scifm.data.formats.format import Format, files_under, opening, required_files
 from scifm.data.formats.hdf5 import HDF5_ENDINGS, open_hdf5, sniff_hdf5
 from scifm.data.formats.mapping import DataMapping
 from scifm.data.formats.members import group_by_split
@@ -186,10 +186,8 @@ class _Joined:
         for field in moving:  # two frames, the first blank: how steady problems are told in a schema of trajectories
             time = int(field.sample_varying)
             first = [slice(0, 1)] * (time + 1) + [slice(0, n) for n in field.array.shape[time + 1 :]]
-            try:
+            with opening(self.first.path, WellFormat.title):
                 blank = not np.any(field.array[tuple(first)])
-            except (OSError, RuntimeError, KeyError) as error:
-                raise StoreError(f"'{self.first.path}' cannot be read: truncated or damaged ({error}).") from error
             if not blank:
                 return None
         self.remarks.append(
