@@ -69,7 +69,8 @@ def require_finite(values: np.ndarray, name: str, place: str, rows: Sequence[int
     sample = first if rows is None else int(rows[first])
     raise DataError(
         f"'{name}' holds NaN or infinity in {int((~good).sum())} of {len(values)} samples of {place}, the first is "
-        f"sample {sample}. Only finite numbers are allowed: make the data again, or leave those samples out."
+        f"sample {sample}. Only finite numbers are allowed, and what a file masks, declares invalid or never wrote is "
+        "none: make the data again, or leave those samples out."
     )
 
 

@@ -15,7 +15,16 @@ from scifm.data.formats.contents import Contents
 from scifm.data.formats.mapping import DataMapping
 from scifm.errors import SciFMError, StoreError, cause_of
 
-__all__ = ["FOREIGN_ERRORS", "Format", "files_under", "opening", "reading", "required_files", "unreadable", "unreadable_array"]
+__all__ = [
+    "FOREIGN_ERRORS",
+    "Format",
+    "files_under",
+    "opening",
+    "reading",
+    "required_files",
+    "unreadable",
+    "unreadable_array",
+]
 
 FOREIGN_ERRORS = (
     OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, MemoryError, EOFError,
