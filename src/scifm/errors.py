@@ -34,8 +34,8 @@ _BY_WORDS = {
     "package that has it, or write the data anew with another one.",
 }
 _BY_NUMBER = {
-    errno.EAGAIN: f"{_IN_USE}. Wait until it is done; where certainly nobody writes, or the disk cannot lock files, set "
-    "HDF5_USE_FILE_LOCKING=FALSE.",
+    errno.EAGAIN: f"{_IN_USE}. Wait until it is done; where certainly nobody writes, or the disk cannot lock files, "
+    "set HDF5_USE_FILE_LOCKING=FALSE.",
     errno.EMFILE: "this process has too many files open. Raise the limit (ulimit -n), or join files first.",
     errno.ENFILE: "this machine has too many files open. Close other programs, or join files first.",
     errno.EACCES: "you may not read it. Ask its owner, or change its permissions.",

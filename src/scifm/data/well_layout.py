@@ -29,6 +29,7 @@ from scifm.fields.grid import Grid
 __all__ = ["SOLUTION_FRAME", "Layout", "describe_folder", "encode_file", "require_finite", "require_steady"]
 
 _STEADY_FRAMES = 2
+_LOST_OF_TIME = 1e-3  # of an interval that may be lost to rounding before times are written in float64
 SOLUTION_FRAME = 1
 _MEMORY_STEP = 4 * 1024 * 1024  # how much the file image grows at a time, bytes
 
@@ -147,7 +148,9 @@ class Layout:
         group = file.create_group("dimensions")
         group.attrs["spatial_dims"] = _names(self.grid.axis_names)
         times = np.arange(_STEADY_FRAMES) if self.times is None else np.asarray(self.times)
-        _vary(group.create_dataset("time", data=times.astype(self.dtype)), sample=False, time=True)
+        rounded = times.astype(self.dtype)
+        far = not np.allclose(np.diff(rounded), np.diff(times), rtol=_LOST_OF_TIME)  # such as seconds since 1970
+        _vary(group.create_dataset("time", data=times if far else rounded), sample=False, time=True)
         for axis, points in zip(self.grid.axis_names, self.grid.coordinates(), strict=True):
             data = group.create_dataset(axis, data=_numpy(points).astype(self.dtype))
             _vary(data, sample=False, time=False)

@@ -111,8 +111,8 @@ def load_operator(path: str | Path, *, module: nn.Module | None = None) -> Opera
         RecursionError,
     ) as error:  # fmt: skip
         damage = (
-            f"it is damaged or was written by another program ({type(error).__name__}: {_short(error)}). Copy it again, "
-            "or train it anew."
+            f"it is damaged or was written by another program ({type(error).__name__}: {_short(error)}). Copy it "
+            "again, or train it anew."
         )
         raise RunError(f"The model in '{path}' cannot be read: {cause_of(error) or damage}") from error
     return operator

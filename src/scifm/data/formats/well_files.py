@@ -18,7 +18,7 @@ from scifm.data.formats.contents import Concatenated, Contents, LazyArray
 from scifm.data.formats.format import Format, files_under, opening, required_files
 from scifm.data.formats.hdf5 import HDF5_ENDINGS, open_hdf5, sniff_hdf5
 from scifm.data.formats.mapping import DataMapping
-from scifm.data.formats.members import group_by_split
+from scifm.data.formats.members import group_by_split, same_lines
 from scifm.data.formats.views import Clipped, Repeated
 from scifm.data.formats.well_schema import GROUPS, WellField, WellFile, read_well_file
 from scifm.data.well import OpenFiles
@@ -159,7 +159,7 @@ class _Joined:
             problem = f"other boundaries ({', '.join(told)})"
         for dim in first.dims if not problem else ():
             own, points = first.coordinates[dim], other.coordinates[dim]
-            if own.shape != points.shape or not np.allclose(own, points, rtol=1e-4, atol=1e-6 * abs(own).max()):
+            if not same_lines(own, points):
                 problem = f"other points on the axis {dim} ({len(points)} there, {len(own)} here)"
         if problem:
             raise StoreError(

@@ -14,6 +14,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from scifm.data.formats.axis_points import same_points
 from scifm.data.formats.contents import MOST_NUMBERS, NUMBERS, LazyArray
 from scifm.data.formats.format import opening
 from scifm.data.formats.hdf5 import Hdf5Array, coding_of, open_hdf5
@@ -159,7 +160,7 @@ class _Schema:
         points = coding_of(data).decode(data[()])
         points = points if points.dtype.kind == "f" else points.astype(np.float64)
         rows = points.reshape(-1, points.shape[-1]) if points.ndim else points
-        if points.ndim not in (1, 2) or not np.allclose(rows, rows[:1], rtol=1e-5, atol=0):
+        if points.ndim not in (1, 2) or not all(same_points(rows[0], row, points.dtype) for row in rows):
             raise self._wrong(
                 f"dimensions/{dim} has shape {points.shape}; one line of points is needed, the same for all "
                 "trajectories and times"

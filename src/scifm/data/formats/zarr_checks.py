@@ -29,7 +29,7 @@ def _group(path: Path) -> Any:
 
 
 def writes_fill_as_attribute(path: Path) -> bool:
-    """Return whether a store tells what stands for no number in attributes (Zarr 3), not as the arrays' own fill value."""
+    """Return whether a store tells in attributes what stands for no number (Zarr 3), not by the arrays' fill value."""
     return bool(_group(path).metadata.zarr_format > 2)
 
 
