@@ -19,11 +19,10 @@ from torch import Tensor
 from scifm.config import Config
 from scifm.data.stream import WHOLE, BatchSource, Part
 from scifm.errors import ConfigError
-from scifm.evaluation.pointwise import relative_l2
 from scifm.fields.batch import Batch
 from scifm.fields.seeds import generator_for
 from scifm.models.operator import Operator
-from scifm.objectives.supervised import objective_named
+from scifm.objectives.supervised import sizes_of, typical_sizes
 from scifm.training.averages import MovingAverage
 from scifm.training.checkpoint import Checkpoint, Position
 from scifm.training.devices import own_device, place, product_precision
@@ -40,6 +39,7 @@ from scifm.training.processes import ALONE, World
 from scifm.training.schedules import learning_rate_factor
 from scifm.training.sharing import Parcel, SharedLoss, Strategy, whole
 from scifm.training.stopping import stop_requests
+from scifm.training.vanishing import objective_for
 
 __all__ = ["DivergedError", "Observer", "TrainingConfig", "train", "validation_error"]
 
@@ -102,10 +102,17 @@ class Observer(Protocol):
 
 
 def validation_error(operator: Operator, batch: Batch, world: World = ALONE) -> float:
-    """Return the mean relative L2 error over samples, frames and channels, each process scoring its part of them."""
+    """Return the mean relative L2 error over samples, frames and channels, each process scoring its part of them.
+
+    Where the truth vanishes the error is divided by the typical size over the batch.
+    """
+    typical = typical_sizes(operator.align(batch).require_targets())
     part = batch.select(Part(world.rank, world.size).of(batch.num_samples)) if world.size > 1 else batch
-    prediction = operator.predict(part).require_targets()
-    return float(world.gather(relative_l2(prediction, operator.align(part).require_targets())).mean())
+    truth = operator.align(part)
+    errors = torch.linalg.vector_norm(
+        (operator.predict(part).require_targets() - truth.require_targets()).flatten(3), dim=-1
+    )
+    return float(world.gather(errors / sizes_of(truth.require_targets(), typical)).mean())
 
 
 def train(
@@ -171,7 +178,7 @@ class _Loop:
     ) -> None:
         self.whole, self.source, self.config, self.world = operator, source, config, world
         self.validation, self.checkpoint, self.observe = validation, checkpoint, observe
-        self.objective = objective_named(config.objective)
+        self.objective = objective_for(config.objective, source, operator)
         self.fabric = Fabric(
             accelerator=config.accelerator, devices=own_device(config.accelerator, world), precision=config.precision
         )

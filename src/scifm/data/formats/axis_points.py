@@ -47,11 +47,9 @@ def same_points(ours: np.ndarray, theirs: np.ndarray, precision: np.dtype) -> bo
     """
     if ours.shape != theirs.shape:
         return False
-    steps = np.abs(np.diff(ours))
-    tolerated = _LAST_DIGITS * _rounding(ours, precision) + _UNEVEN * float(
-        steps.min(initial=np.inf) if steps.size else 0
-    )
-    return bool(np.allclose(theirs, ours, rtol=0, atol=tolerated if np.isfinite(tolerated) else 0.0, equal_nan=True))
+    spacing = float(np.abs(np.diff(ours)).min()) if len(ours) > 1 else 0.0
+    tolerated = float(np.nan_to_num(_LAST_DIGITS * _rounding(ours, precision) + _UNEVEN * spacing))
+    return bool(np.allclose(theirs, ours, rtol=0, atol=tolerated, equal_nan=True))
 
 
 def axis_length(points: np.ndarray, num_points: int, precision: np.dtype, *, wraps: bool) -> float:

@@ -147,7 +147,7 @@ def frame_times(contents: Contents, mapping: DataMapping) -> tuple[float, ...] |
             if all(same_points(since[0], own, np.dtype(array.dtype)) for own in since):
                 raise DataError(
                     f"The times '{mapping.time}' differ between trajectories in where they begin, not in their "
-                    "intervals: give them since the first frame, or write time = { start = 0.0, interval = … } in a map."
+                    "intervals: give them since the first frame, or time = { start = 0.0, interval = … } in a map."
                 )
             raise DataError(f"The times '{mapping.time}' differ between trajectories; resample them to common ones.")
         times = values[0, :num_frames]  # some writers store the end of the last interval too
