@@ -106,6 +106,14 @@ def _parts(contents: Contents, mapping: DataMapping) -> dict[str, tuple[str, np.
 
 def _known_defects(contents: Contents, mapping: DataMapping) -> list[str]:
     told = [*contents.remarks, *mapping.known_defects, *tell_precision(contents, mapping)]
+    count = trajectory_count(contents.arrays, mapping)
+    if len(contents.parts) == 1 and not mapping.splits.get("valid"):
+        some = "The only trajectory is" if count == 1 else f"All {count} trajectories are"
+        told.append(
+            f"{some} for training and none is held out: pre-training needs a split valid, and fine-tuning at least 2 "
+            "trajectories. Trajectories are never parted: cut a long one along time into several and import those, or "
+            "give more."
+        )
     times = frame_times(contents, mapping)
     if times is not None:
         steps = np.diff(times)

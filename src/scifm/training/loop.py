@@ -109,10 +109,9 @@ def validation_error(operator: Operator, batch: Batch, world: World = ALONE) -> 
     typical = typical_sizes(operator.align(batch).require_targets())
     part = batch.select(Part(world.rank, world.size).of(batch.num_samples)) if world.size > 1 else batch
     truth = operator.align(part)
-    errors = torch.linalg.vector_norm(
-        (operator.predict(part).require_targets() - truth.require_targets()).flatten(3), dim=-1
-    )
-    return float(world.gather(errors / sizes_of(truth.require_targets(), typical)).mean())
+    target = truth.require_targets()
+    error = sizes_of(operator.predict(part).require_targets() - target)
+    return float(world.gather(error / sizes_of(target, typical)).mean())
 
 
 def train(
