@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from scifm.config import config_hash, dump_toml, read_toml
-from scifm.errors import RunError, StopRequested
+from scifm.errors import RunError, StopRequested, cause_of
 from scifm.locks import exclusive
 
 __all__ = ["Run", "describe_environment", "require_space", "write_atomically", "write_json"]
@@ -146,9 +146,11 @@ def _text(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise RunError(
-            f"'{file}' is damaged ({error}). Restore it, or run the same command in a new folder."
-        ) from error
+        raise _unreadable(file, error, "Restore it, or run the same command in a new folder.") from error
+
+
+def _unreadable(file: Path, error: Exception, remedy: str) -> RunError:
+    return RunError(f"'{file}' cannot be read: {cause_of(error) or f'it is damaged ({error}). {remedy}'}")
 
 
 @dataclass(frozen=True)
@@ -318,7 +320,7 @@ class Run:
             lines = file.read_text(encoding="utf-8").split("\n")[:-1]
             return [json.loads(line) for line in lines if line.endswith("}")]
         except (OSError, ValueError, RecursionError) as error:
-            raise RunError(f"'{file}' is damaged ({error}). Remove the line that is no JSON, and go on.") from error
+            raise _unreadable(file, error, "Remove the line that is no JSON, and go on.") from error
 
     def flush_log(self) -> None:
         """Force metrics.jsonl to the disk: a state must never be more durable than the lines that led to it.

@@ -6,6 +6,7 @@ and the signals of schedulers give 75, by which a batch script knows to give the
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -46,6 +47,13 @@ def _stop_on_signals() -> None:
         signal.signal(each, stop)
 
 
+def _replace_what_cannot_be_written() -> None:
+    """Let characters that a terminal or log cannot show, such as × where it is not UTF-8, be replaced, not refused."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
 def _tell_own_warnings() -> None:
     """Print our warnings as a line, without the place in the source; those of others stay as they are."""
     others = warnings.showwarning
@@ -63,6 +71,7 @@ def main() -> None:
     """Entry point of the command ``scifm``."""
     # Threads that sleep while they wait keep small steps quick on a shared machine; torch reads this when loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    _replace_what_cannot_be_written()
     _stop_on_signals()
     _tell_own_warnings()
     try:

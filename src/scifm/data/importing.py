@@ -24,6 +24,7 @@ from scifm.data.formats.contents import Contents
 from scifm.data.formats.find import find_format, format_named
 from scifm.data.formats.known_system import known_system
 from scifm.data.formats.mapping import DataMapping
+from scifm.data.formats.precision import tell_precision
 from scifm.data.formats.reader import MappedReader, check_mapping, frame_times, grid_of, trajectory_count
 from scifm.data.store import Store
 from scifm.data.well import Reader, read_provenance
@@ -122,7 +123,15 @@ def _parts(contents: Contents, mapping: DataMapping) -> dict[str, tuple[str, np.
 
 
 def _known_defects(contents: Contents, mapping: DataMapping) -> list[str]:
-    told = [*contents.remarks, *mapping.known_defects]
+    told = [*contents.remarks, *mapping.known_defects, *tell_precision(contents, mapping)]
+    count = trajectory_count(contents.arrays, mapping)
+    if len(contents.parts) == 1 and not mapping.splits.get("valid"):
+        some = "The only trajectory is" if count == 1 else f"All {count} trajectories are"
+        told.append(
+            f"{some} for training and none is held out: pre-training needs a split valid, and fine-tuning at least 2 "
+            "trajectories. Trajectories are never parted: cut a long one along time into several and import those, or "
+            "give more."
+        )
     times = frame_times(contents, mapping)
     if times is not None:
         steps = np.diff(times)

@@ -263,6 +263,7 @@ class _Inspecting:
     def __init__(self, path: Path, form: Format, contents: Contents, mapping: DataMapping | None) -> None:
         self.path, self.form, self.contents, self.mapping = path, form, contents, mapping
         self.missing: list[str] = []
+        self.defects: list[str] = []  # of the store
 
     def carry_out(self, read: bool, progress: Progress | None) -> Inspection:
         reasons = {name: form.sniff(self.path) for name, form in FORMATS.items()}
@@ -284,7 +285,7 @@ class _Inspecting:
             periodic=tuple(notes),
             outcome=outcome,
             missing=tuple(self.missing),
-            remarks=tuple(dict.fromkeys([*self.contents.remarks, *self._defects(draft)])),
+            remarks=tuple(dict.fromkeys([*self.contents.remarks, *self._defects(draft), *self.defects])),
             mapping=text,
         )
 
@@ -325,6 +326,7 @@ class _Inspecting:
         except SciFMError as error:
             self.missing.append(str(error))
             return None
+        self.defects = store.card.known_defects
         names = self.mapping.fields
         return Outcome(
             store.grid.to_dict(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from functools import reduce
 from typing import get_args
@@ -32,7 +33,9 @@ def fit_normalization(
 
     Raises:
         ConfigError: if `kind` is unknown, or ``joint`` is asked of a system that declares nothing.
-        DataError: if a field or every value of a coefficient vanishes.
+        DataError: if a size is NaN or infinite, or the gauge of a declared scaling vanishes.
+
+    What is zero in all samples is scaled by 1, and a warning names it.
     """
     if kind not in get_args(NormalizationKind):
         raise ConfigError(suggest(kind, get_args(NormalizationKind)))
@@ -51,7 +54,7 @@ def fit_normalization(
     gauge = replace(blank, homogeneities=chosen, gauge_sizes=gauge_sizes, kind=kind)
     if kind == "joint":
         # of the coefficients as they are, before the gauge: so the reference has it
-        sizes = (_positive(_middle(c.abs()), name) for c, name in _columns(batch.coefficients, names.coefficients))
+        sizes = (_size(_middle(c.abs()), name) for c, name in _columns(batch.coefficients, names.coefficients))
         return replace(gauge, coefficient_scale=tuple(sizes))
     return _fit_constants(gauge, batch)
 
@@ -117,7 +120,7 @@ def _fields(values: Tensor, names: tuple[str, ...]) -> list[tuple[Tensor, str]]:
 
 def _about_zero(values: Tensor, name: str) -> tuple[float, float]:
     """Return the shift and scale of a field whose zero means something."""
-    return 0.0, _positive(_rms(values), name)
+    return 0.0, _size(_rms(values), name)
 
 
 def _about_mean(values: Tensor, name: str) -> tuple[float, float]:
@@ -155,8 +158,20 @@ def _rms(values: Tensor) -> float:
 def _spread(column: Tensor, name: str) -> float:
     """Return the standard deviation, or the magnitude of a quantity that never varies."""
     deviation = float(column.std(correction=0))
-    magnitude = _positive(float(column.abs().max()), name)
+    magnitude = _size(float(column.abs().max()), name)
     return deviation if deviation > _VARIES * magnitude else magnitude
+
+
+def _size(value: float, name: str) -> float:
+    """Return a size to divide by: 1 for what vanishes in all samples, which is told."""
+    if value == 0.0:
+        warnings.warn(
+            f"'{name}' never changes: what is learned of it is zero in all samples that were looked at. It is scaled "
+            "by 1. Leave it out of the data if that is not meant.",
+            stacklevel=2,
+        )
+        return 1.0
+    return _positive(value, name)
 
 
 def _positive(value: float, name: str) -> float:

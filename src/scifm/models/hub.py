@@ -28,7 +28,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from scifm.config import build_config
-from scifm.errors import ConfigError, RunError, SignatureError
+from scifm.errors import ConfigError, RunError, SignatureError, cause_of
 from scifm.fields.batch import Signature
 from scifm.fields.normalization import Normalization
 from scifm.fields.seeds import lent_to_torch
@@ -203,10 +203,11 @@ def load_operator(path: Run | str | Path, *, module: nn.Module | None = None) ->
         OSError, SafetensorError, AttributeError, KeyError, TypeError, ValueError, RuntimeError, OverflowError,
         RecursionError,
     ) as error:  # fmt: skip
-        raise RunError(
-            f"The model in '{path}' cannot be read ({type(error).__name__}: {_short(error)}). It is damaged or was "
-            "written by another program; copy it again or train it anew."
-        ) from error
+        damage = (
+            f"it is damaged or was written by another program ({type(error).__name__}: {_short(error)}). Copy it "
+            "again, or train it anew."
+        )
+        raise RunError(f"The model in '{path}' cannot be read: {cause_of(error) or damage}") from error
     return operator
 
 

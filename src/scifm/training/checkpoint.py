@@ -28,7 +28,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from scifm.errors import RunError
+from scifm.errors import RunError, cause_of
 from scifm.runs import require_space, write_atomically, write_json
 from scifm.training.processes import ALONE, World
 from scifm.training.sharing import placed_like, whole
@@ -155,6 +155,9 @@ class Checkpoint:
             try:
                 position, tensors = _read(file, step)
             except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+                cause = cause_of(error)
+                if cause is not None:  # nothing is set aside that can be read another time
+                    raise RunError(f"The training state '{file}' cannot be read: {cause}") from error
                 damaged[file.name] = " ".join(str(error).split())[:200] or type(error).__name__
                 continue
             _restore(module, optimizer, generators, tensors, file, self.world)

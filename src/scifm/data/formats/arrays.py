@@ -18,10 +18,12 @@ import h5py
 
 from scifm.data.declared import walk_hdf5
 from scifm.data.formats.axis_names import axis_of_name
-from scifm.data.formats.contents import NUMBERS, Contents, LazyArray, single_numbers
+from scifm.data.formats.coding import text_of
+from scifm.data.formats.contents import NUMBERS, Contents, LazyArray, read_whole, single_numbers
 from scifm.data.formats.draft import draft_mapping
 from scifm.data.formats.format import Format, files_under, opening, required_files
-from scifm.data.formats.hdf5 import HDF5_ENDINGS, Hdf5Array, open_hdf5
+from scifm.data.formats.hdf5 import HDF5_ENDINGS, Hdf5Array, coding_of, open_hdf5, unwritten
+from scifm.data.formats.labelled import seconds_of
 from scifm.data.formats.mapping import DataMapping
 from scifm.data.formats.members import NumberArray, group_by_split, join_arrays, joined_attributes, split_words
 from scifm.data.formats.numpy_files import open_npy, open_npz
@@ -158,11 +160,16 @@ def _list_hdf5(path: Path, file: h5py.File, found: _Found, pool: OpenFiles) -> N
         elif node.external is not None or node.is_virtual:
             found.remarks.append(f"'{name}' of '{path.name}' lies in other files, which are not read; it is left out.")
         elif node.shape == ():
-            found.attributes |= single_numbers({name: node[()]})
+            found.attributes |= single_numbers({name: coding_of(node).decode(node[()])})
         else:
-            found.arrays[name] = Hdf5Array.of(pool, path, node)
+            array: LazyArray = Hdf5Array.of(pool, path, node)
+            if axis_of_name(name.rpartition("/")[2]) == "time" and len(array.shape) == 1 and "units" in node.attrs:
+                array, told = seconds_of(read_whole(array), text_of(node.attrs["units"]))
+                found.remarks += [told] if told else []
+            found.arrays[name] = array
             labels = [axis_of_name(dimension.label) if dimension.label else None for dimension in node.dims]
             if all(labels):
                 found.axes[name] = tuple(str(label) for label in labels)
-            if not node.id.get_storage_size() and node.size:
-                found.remarks.append(f"'{name}' of '{path.name}' was never written; it reads as {node.fillvalue}.")
+            gap = unwritten(node)
+            if gap is not None:
+                found.remarks.append(f"'{name}' of '{path.name}' {gap}.")

@@ -19,13 +19,14 @@ import numpy as np
 
 from scifm.data.declared import require_held, size_of
 from scifm.data.formats.axis_names import axis_of_attributes, axis_of_name
+from scifm.data.formats.coding import Coding, netcdf_fill
 from scifm.data.formats.contents import NUMBERS, Contents, LazyArray, read_whole, single_numbers
 from scifm.data.formats.draft import draft_mapping
-from scifm.data.formats.format import Format, unreadable
+from scifm.data.formats.format import Format, unreadable, unreadable_array
 from scifm.data.formats.hdf5 import open_hdf5
 from scifm.data.formats.mapping import SPACE, DataMapping
 from scifm.data.formats.members import NumberArray, group_by_split, join_arrays, joined_attributes
-from scifm.data.formats.zarr_checks import check_chunks, check_sizes
+from scifm.data.formats.zarr_checks import check_chunks, check_sizes, writes_fill_as_attribute
 from scifm.errors import ConfigError, DataError, SciFMError, StoreError
 
 if TYPE_CHECKING:
@@ -37,7 +38,6 @@ _NETCDF = (".nc", ".nc4", ".cdf")
 _ZARR_MARKS = ("zarr.json", ".zmetadata", ".zgroup")
 _CLASSIC, _CLASSIC_64 = (b"CDF\x01", b"CDF\x02"), b"CDF\x05"
 _HDF5_MARK = b"\x89HDF"
-_UNWRITTEN = 9.969209968386869e36  # what NetCDF puts where a float was never written
 _SECONDS = {
     **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), 1.0),
     **dict.fromkeys(("min", "mins", "minute", "minutes"), 60.0),
@@ -61,19 +61,23 @@ class LabelledArray:
 
     def __init__(self, path: Path, name: str, variable: xarray.Variable) -> None:
         self.path, self.name, self.variable = path, name, variable
-        self.shape, self.dtype = tuple(variable.shape), np.dtype(variable.dtype)
-        self._fills = self.dtype.kind == "f" and "_FillValue" not in variable.encoding
+        self.coding = _coding(path, variable)
+        self.shape, self.dtype = tuple(variable.shape), self.coding.dtype
 
     def __getitem__(self, index: Any) -> np.ndarray:
         try:
-            values = np.array(self.variable[index].values)
+            written = np.array(self.variable[index].values)
         except Exception as error:  # each engine and each way of compression has errors of its own
-            raise StoreError(
-                f"'{self.name}' of '{self.path}' is truncated or damaged ({error}). Copy the file again."
-            ) from error
-        if self._fills:
-            values[values == self.dtype.type(_UNWRITTEN)] = np.nan
-        return values
+            raise unreadable_array(self.path, self.name, error) from error
+        return self.coding.decode(written)
+
+
+def _coding(path: Path, variable: xarray.Variable) -> Coding:
+    dtype, attributes = np.dtype(variable.dtype), dict(variable.attrs)
+    declared = None
+    if _is_zarr(path) and not writes_fill_as_attribute(path):
+        declared = attributes.pop("_FillValue", None)  # xarray's name for what the array itself declares
+    return Coding.of(dtype, attributes, declared=declared, default=netcdf_fill(dtype))  # much Zarr was NetCDF once
 
 
 def seconds_of(values: np.ndarray, units: str) -> tuple[np.ndarray, str | None]:
@@ -128,7 +132,7 @@ class _File:
             if name in bounds or variable.dtype.kind not in NUMBERS:
                 continue
             if not dims:
-                self.attributes |= single_numbers({name: variable.values})
+                self.attributes |= single_numbers({name: LabelledArray(self.path, name, variable)[()]})
             elif dims == (name,):
                 self._coordinate(name, variable)
             elif name in self.dataset.coords and len(dims) > 1:
@@ -147,7 +151,7 @@ class _File:
         axis = self.kinds[name]
         if axis not in ("time", *SPACE):
             return
-        values = read_whole(variable)
+        values = read_whole(LabelledArray(self.path, name, variable))
         units = str(variable.attrs.get("units", ""))
         if axis == "time":
             values, told = seconds_of(values, units)
@@ -301,7 +305,9 @@ def _open(path: Path) -> xarray.Dataset:
             source = ZipStore(path, mode="r")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about how the file was written; nothing a user can change here
-            return xarray.open_dataset(source, engine=engine, cache=False, decode_times=False, decode_timedelta=False)
+            return xarray.open_dataset(
+                source, engine=engine, cache=False, mask_and_scale=False, decode_times=False, decode_timedelta=False
+            )
     except (StoreError, ConfigError):
         raise
     except Exception as error:  # each engine has errors of its own

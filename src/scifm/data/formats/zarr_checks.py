@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 
 from scifm.data.declared import require_held, size_of
+from scifm.data.formats.coding import Coding, netcdf_fill
+from scifm.data.formats.contents import NUMBERS
 
-__all__ = ["check_chunks", "check_sizes"]
+__all__ = ["check_chunks", "check_sizes", "writes_fill_as_attribute"]
 
 _BLOSC_HEADER = 16
 
@@ -24,6 +26,11 @@ def _group(path: Path) -> Any:
 
     store = zarr.storage.ZipStore(path, mode="r") if path.is_file() else str(path)
     return zarr.open_group(store, mode="r")
+
+
+def writes_fill_as_attribute(path: Path) -> bool:
+    """Return whether a store tells in attributes what stands for no number (Zarr 3), not by the arrays' fill value."""
+    return bool(_group(path).metadata.zarr_format > 2)
 
 
 def check_sizes(path: Path) -> None:
@@ -56,14 +63,24 @@ def check_chunks(path: Path, names: Iterable[str]) -> list[str]:
     for name in names:
         array: Any = group[name]
         absent = array.nchunks - array.nchunks_initialized
-        fill = np.asarray(array.fill_value)
-        if absent and not (fill.dtype.kind == "f" and np.isnan(fill)):
+        meant = _meant_by_fill(array)
+        if absent and not np.isnan(meant):
             remarks.append(
-                f"{absent} of {array.nchunks} chunks of '{name}' are not in '{path.name}' and read as {fill}."
+                f"{absent} of {array.nchunks} chunks of '{name}' are not in '{path.name}' and read as {meant}."
             )
         if path.is_dir() and _ends_in_blosc(array):
             _check_lengths(path / name)
     return remarks
+
+
+def _meant_by_fill(array: Any) -> float:
+    """Return the number as which a chunk that is not there is read, NaN if that stands for none."""
+    fill, own = array.fill_value, array.metadata.zarr_format == 2
+    dtype = np.dtype(array.dtype)
+    if fill is None or dtype.kind not in NUMBERS:
+        return float("nan")
+    coding = Coding.of(dtype, dict(array.attrs), declared=fill if own else None, default=netcdf_fill(dtype))
+    return float(coding.decode(np.asarray(fill, dtype=dtype)))
 
 
 def _ends_in_blosc(array: Any) -> bool:
