@@ -188,6 +188,8 @@ def run_headline(record: RunRecord) -> str:
         return f"{name} has a validation relative L2 error of {error} at step {step}; it holds no test scores."
     if record.kept is not None:
         return f"{name} kept the pre-trained weights; it holds no test scores."
+    if record.status == MODEL_ALONE:
+        return f"{name} holds no scores: they stay with the run, or where 'scifm evaluate --out' put them."
     return f"{name} has recorded no error yet; 'scifm evaluate' records one."
 
 
