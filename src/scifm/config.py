@@ -21,10 +21,10 @@ from pydantic_core import PydanticCustomError
 from scifm.errors import ConfigError, suggest
 
 _KINDS: dict[str, tuple[str, frozenset[str]]] = {  # by verb: what its recipe is, and the keys only such a one has
+    "import": ("a mapping of foreign data", frozenset({"fields", "format"})),
     "pretrain": ("a pre-training recipe", frozenset({"system", "mixture", "model"})),
     "study": ("the recipe of a study", frozenset({"sources", "targets", "networks", "scaling"})),
     "transfer": ("the recipe of a transfer study", frozenset({"pretrain", "downstream"})),
-    "import": ("a mapping of foreign data", frozenset({"fields", "format"})),
 }
 
 __all__ = [
