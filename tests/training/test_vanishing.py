@@ -25,18 +25,14 @@ def trajectories(*sizes: float) -> Batch:
     """Return one sample a size, the second channel zero in all."""
     wave = torch.tensor([3.0, 4.0])
     targets = torch.stack([torch.stack([size * wave, 0 * wave]) for size in sizes])[:, None]
-    signature = Signature(("u", "w"), (), ("u", "w"), num_spatial_dims=1)
+    signature = Signature(("f", "g"), (), ("u", "w"), num_spatial_dims=1)
     return Batch(signature, Grid((2,), (1.0,), (True,)), targets.clone(), torch.zeros(len(sizes), 0), targets)
 
 
 def test_vanishing_targets_are_named_and_have_a_finite_loss():
     batch = trajectories(1.0, 0.0, 2.0)
-    with pytest.warns(UserWarning) as told:
+    with pytest.warns(UserWarning, match=r"'u' is zero in 1 of 3"), pytest.warns(UserWarning, match=r"'w' .* 3 of 3"):
         objective = objective_for("relative_l2", Epochs(batch, batch_size=3, seed=0), Aligned())
-    assert ["'u' is zero in 1 of 3" in str(w.message) or "'w' is zero in 3 of 3" in str(w.message) for w in told] == [
-        True,
-        True,
-    ]
     guess = batch.with_targets(batch.require_targets() + 1)
     assert math.isfinite(objective(guess, batch).item())
     assert objective(batch, batch).item() == 0
@@ -44,7 +40,7 @@ def test_vanishing_targets_are_named_and_have_a_finite_loss():
 
 def test_nothing_is_told_of_targets_that_do_not_vanish_or_of_another_loss():
     whole = trajectories(1.0, 2.0)
-    one = Signature(("u",), (), ("u",), num_spatial_dims=1)
+    one = Signature(("f",), (), ("u",), num_spatial_dims=1)
     batch = Batch(one, whole.grid, whole.inputs[:, :, :1], whole.coefficients, whole.require_targets()[:, :, :1])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
