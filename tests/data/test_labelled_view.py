@@ -144,5 +144,5 @@ def test_it_can_be_changed_in_memory_sent_away_and_written(evolving, tmp_path):
 
 
 def test_an_unknown_split_is_refused(toy_store):
-    with pytest.raises(ConfigError, match="has no split"):
+    with pytest.raises(ConfigError, match="Split of the store"):
         toy_store.to_xarray("trian")
