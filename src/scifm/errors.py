@@ -28,6 +28,7 @@ _IN_USE = "another program has it open for writing"
 _FILTERS = "pip install hdf5plugin brings the usual filters; or write the file anew with gzip: h5repack -f GZIP=4."
 _BY_WORDS = {
     "file is already open for write": f"{_IN_USE}, or ended without closing it. Wait for it; if none runs: h5clear -s.",
+    "flag values don't match": "this very process has it open in another way. Close it there first.",
     "can't open directory|can't find plugin|filter .*not registered|required filter": "it is compressed with an HDF5 "
     f"filter that is not installed here. {_FILTERS}",
     "codec not available|unknown codec": "it is compressed with a codec that is not installed here. Install the "

@@ -254,3 +254,12 @@ def test_a_folder_that_cannot_be_written_is_refused(path, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StoreError, match="Cannot write a store into"):
         import_data(path, tmp_path / "file" / "store")
+
+
+def test_a_single_trajectory_is_told_to_hold_none_out(tmp_path):
+    x, t = np.arange(16) / 16, np.arange(8) * 0.1
+    np.savez(tmp_path / "one.npz", u=np.sin(2 * np.pi * (x - t[:, None])), x=x, t=t)
+    store = open_data(tmp_path / "one.npz")
+    assert any("The only trajectory is for training" in defect for defect in store.card.known_defects)
+    with pytest.raises(ConfigError, match=r"no split 'valid'; it holds 1 trajectories in train\..* cut it along time"):
+        store.split("valid")

@@ -27,7 +27,7 @@ from scifm.data.card import Card
 from scifm.data.split import StoreSplit
 from scifm.data.statistics import Statistics, samples_at_once, summarize
 from scifm.data.well import Reader, WellReader
-from scifm.errors import ConfigError, SignatureError, StoreError
+from scifm.errors import ConfigError, SignatureError, StoreError, suggest
 from scifm.fields.batch import Signature
 from scifm.fields.grid import Grid
 from scifm.fields.homogeneity import Homogeneity
@@ -179,6 +179,8 @@ class Store:
             ConfigError: if the store has no such split, or the stride does not fit.
         """
         if name not in self.card.splits:
+            if name not in ("train", "valid", "test"):
+                raise ConfigError(f"Split of the store '{self.path}': {suggest(name, self.card.splits)}")
             held = ", ".join(f"{count} trajectories in {split}" for split, count in self.card.splits.items())
             raise ConfigError(
                 f"The store '{self.path}' has no split '{name}'; it holds {held}. Import or generate it with some "

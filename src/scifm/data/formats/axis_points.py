@@ -48,7 +48,9 @@ def same_points(ours: np.ndarray, theirs: np.ndarray, precision: np.dtype) -> bo
     if ours.shape != theirs.shape:
         return False
     spacing = float(np.abs(np.diff(ours)).min()) if len(ours) > 1 else 0.0
-    tolerated = float(np.nan_to_num(_LAST_DIGITS * _rounding(ours, precision) + _UNEVEN * spacing))
+    tolerated = _LAST_DIGITS * _rounding(ours, precision) + _UNEVEN * spacing
+    if not np.isfinite(tolerated):  # for the caller to refuse: here the lines are only compared
+        tolerated = 0.0
     return bool(np.allclose(theirs, ours, rtol=0, atol=tolerated, equal_nan=True))
 
 
