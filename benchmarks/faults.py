@@ -69,7 +69,6 @@ checkpoint_every = 10
 keep_every = 2000
 accelerator = "cpu"
 """
-START = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from scifm.cli import main; main()"
 DISK_BYTES = 8 * 2**20
 FILE_LIMIT = 200_000  # bytes: a state is larger, everything else is smaller
 LIBC = ctypes.CDLL(None)
@@ -244,7 +243,7 @@ def small_disk(folder: Path) -> Iterator[bool]:
 
 def live(folder: Path, recipe: Path, kinds: list[str], seed: int) -> Life:
     """Begin a training, strike it in these ways, and let it finish."""
-    command = [sys.executable, "-c", START, "pretrain", str(recipe), "--out", str(folder / "runs")]
+    command = [sys.executable, "-m", "scifm", "pretrain", str(recipe), "--out", str(folder / "runs")]
     life, generator = Life(folder, command), random.Random(seed)
     for kind in kinds:
         if not strike(life, kind, generator):

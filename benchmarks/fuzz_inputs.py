@@ -50,7 +50,8 @@ from scifm.training.pretrain import PretrainRecipe, build_operator
 __all__ = ["KINDS", "Examples", "WrongAnswerError", "go_through", "make_examples"]
 
 NETWORK = {"width": 4, "modes": 3, "num_layers": 2, "projection_width": 8, "latent_points": 8}
-TRAINING = {"num_steps": 2, "batch_size": 4, "learning_rate": 1e-2, "validate_every": 2, "accelerator": "cpu"}
+ADAPTING = {"num_steps": 2, "batch_size": 4, "validate_every": 2, "accelerator": "cpu"}
+TRAINING = {**ADAPTING, "learning_rate": 1e-2}
 PRETRAIN: dict[str, Any] = {
     "name": "tiny",
     "seed": 1,
@@ -61,7 +62,7 @@ PRETRAIN: dict[str, Any] = {
 }
 ADAPT: dict[str, Any] = {
     "learning_rates": [1e-3],
-    "training": TRAINING,
+    "training": ADAPTING,
     "method": {"method": "low_rank", "rank": 2},
 }
 STUDY: dict[str, Any] = {

@@ -141,7 +141,8 @@ def finetune(folder: Path) -> None:
     parent = next((folder / "runs").iterdir())
     store = Store.open(folder / "store")
     count = min(MAX_FINETUNE_TRAJECTORIES, store.splits["train"])
-    settings = {"num_samples": count, "learning_rates": (1e-3,), "training": TRAINING}
+    training = {name: value for name, value in TRAINING.items() if name != "learning_rate"}
+    settings = {"num_samples": count, "learning_rates": (1e-3,), "training": training}
     finetune(parent, store, out=folder / "tuned", **settings)
 
 

@@ -43,7 +43,7 @@ RECIPE: dict[str, Any] = {
     "networks": {"toy": {"width": 12, "modes": 4, "num_layers": 2, "projection_width": 16, "latent_points": 12}},
     "data": {"num_points": 16, "num_validation_samples": 8, "num_normalization_samples": 16},
     "training": TRAINING,
-    "adapt": {"training": {**TRAINING, "num_steps": 600}},
+    "adapt": {"training": {name: v for name, v in TRAINING.items() if name != "learning_rate"} | {"num_steps": 600}},
     "sources": [{"name": "poisson", "systems": [POISSON]}],
     "targets": [{"name": "near", "system": {"name": "poisson", "knobs": {"anisotropy": [5, 10]}}}],
     "pool_size": 16,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,8 @@ import torch
 from calls import Said
 
 torch.set_num_threads(1)
+# A shell that put us in the background has it ignored; tests send it to themselves and to what they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 hypothesis.settings.register_profile("scifm", deadline=None, derandomize=True, print_blob=True)
 hypothesis.settings.load_profile("scifm")

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 
 import networks
 import tiny
@@ -107,7 +108,6 @@ def trained(
         "losses": [event["loss"] for event in events if event["event"] == "train"],
         "steps": steps,
         "stopped": stopped,
-        "drawn": torch.rand(3),
     }
 
 
@@ -187,6 +187,10 @@ def dropout(world: World, folder: Path) -> Result:
     trained(world, kind="dropping", num_steps=6, folder=folder / "dropping", stop_at=3)
     world.wait()
     resumed = trained(world, kind="dropping", num_steps=6, folder=folder / "dropping")
+    world.wait()
+    for result, name in ((straight, "straight"), (resumed, "dropping")):
+        last = load_file(folder / name / "step-00000006.safetensors")
+        result["generator"] = last["generator/cpu"][world.rank]
     return {"straight": straight, "resumed": resumed}
 
 

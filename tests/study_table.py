@@ -26,7 +26,8 @@ def make_row(
     return Row(
         kind=kind, source="" if kind == "from_scratch" else source, source_systems="", target=target,
         system=target.split("-")[0], knobs="{}", size=size, num_params=1_000_000, num_pretrain_samples=96_000,
-        num_samples=num_samples, seed=seed, method=method if downstream else "", learning_rate=1e-3, num_trials=1,
+        num_samples=num_samples, seed=seed, method=method if downstream else "", learning_rate=1e-3,
+        coefficients="pretrained" if kind == "few_shot" else "", num_trials=1, trial_steps=0,
         num_steps=100, relative_l2=error, relative_l2_median=error, relative_l2_p90=error, flops=1.0, seconds=1.0,
         run=f"runs/{place}",
     )  # fmt: skip

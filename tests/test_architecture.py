@@ -24,6 +24,8 @@ MAX_FUNCTION_LINES = 60
 # Functions allowed to be longer, as "room/file.py:function": why.
 LONG_FUNCTIONS: dict[str, str] = {}
 FORBIDDEN_ROOMS = {"utils", "util", "core", "common", "helpers", "helper", "lib", "misc"}
+# Constructors of layers, which torch gives no generator: `DrawingFrom` does, in whatever builds an operator.
+DRAWS_FIRST_WEIGHTS = {"models/parts/centered_spectral.py"}
 SAYS_IT_ALL = {"to_dict", "from_dict"}
 LOADED_ON_USE = {"matplotlib", "pyarrow", "typer", "lightning_fabric", "jinja2", "huggingface_hub", "rich", "pandas"}
 
@@ -271,6 +273,23 @@ def test_numbers_are_not_made_up_and_strangers_are_not_unpickled(file):
             if called == "torch.load":
                 safe = [ast.unparse(k.value) for k in node.keywords if k.arg == "weights_only"]
                 assert safe == ["True"], f"line {node.lineno}: torch.load without weights_only"
+
+
+@every_file
+def test_nobody_touches_torchs_global_generator(file):
+    """Threads share it. What draws is given a generator; `fields/seeds.py` alone puts another one in its place."""
+    if place_of(file) == "fields/seeds.py":
+        return
+    for node in ast.walk(tree_of(file)):
+        assert not (isinstance(node, ast.Import) and "random" in [a.name for a in node.names]), node.lineno
+        if not isinstance(node, ast.Call):
+            continue
+        called = ast.unparse(node.func)
+        name = called.rpartition(".")[2]
+        assert name not in {"manual_seed", "seed_all", "seed_everything", "fork_rng", "set_rng_state"}, node.lineno
+        draws = called.startswith("torch.") and name.startswith(("rand", "normal", "bernoulli", "multinomial"))
+        assert not draws or "generator" in [k.arg for k in node.keywords] or place_of(file) in DRAWS_FIRST_WEIGHTS
+        assert not called.startswith(("numpy.random.", "np.random.")) or name == "default_rng", node.lineno
 
 
 def test_rooms_are_nouns_a_scientist_says():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -76,7 +77,7 @@ def store_recipe(tmp_path_factory) -> Path:
 def test_help_names_every_verb(scifm):
     said = scifm("--help")
     assert said.status == 0
-    for verb in ("generate", "pretrain", "finetune", "evaluate", "report", "transfer", "demo", "systems"):
+    for verb in ("generate", "pretrain", "finetune", "evaluate", "scores", "report", "transfer", "demo", "systems"):
         assert verb in said.out
         told = scifm(verb, "--help")
         assert told.status == 0
@@ -187,11 +188,14 @@ def test_evaluate(scifm, parent, stores):
     assert said.status == 0, said.err
     told = json.loads(said.out)
     assert told["num_samples"] == 4
-    written = pq.read_table(parent / "scores.parquet")["relative_l2"].to_pylist()
+    assert Path(told["file"]).parent == parent / "scores"
+    assert told["origin"]["store"] == str(stores["poisson"])
+    written = pq.read_table(told["file"])["relative_l2"].to_pylist()
     assert told["relative_l2"]["mean"] == pytest.approx(sum(written) / 4)
-    table = scifm("evaluate", parent, "--system", "poisson", "--num-samples", 5, "--num-points", 16)
-    assert "5 samples" in table.out
+    table = scifm("evaluate", parent, "--system", "poisson", "--num-samples", 1, "--num-points", 16)
+    assert "1 sample\n" in re.sub(r" +\n", "\n", table.out)
     assert "relative_l2" in table.out
+    assert "system poisson, anisotropy 1 to 5, angle 0 to 6.28319, seed 0, 16 × 16 points" in table.out
 
 
 def test_report_of_a_run(scifm, recipe, tmp_path):
@@ -429,17 +433,21 @@ def test_words_the_parser_does_not_know(scifm, words):
 # --- interruption -----------------------------------------------------------------------------------------------------
 
 
-START = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from scifm.cli import main; main()"
+def stopped(
+    words: list[str], started: Callable[[], bool], *numbers: signal.Signals, before: str = ""
+) -> tuple[int, str]:
+    """Send signals to a real process once its work began; return exit status and what it said.
 
-
-def stopped(words: list[str], started: Callable[[], bool], number: signal.Signals) -> tuple[int, str]:
-    """Send a signal to a real process once its work began; return exit status and what it said."""
-    command = [sys.executable, "-c", START, *words]
+    A shell runs `before` first.
+    """
+    command = ["sh", "-c", f'{before} exec "$@"', "sh", sys.executable, "-m", "scifm", *words]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         while process.poll() is None and not started():
             time.sleep(0.01)
-        process.send_signal(number)
+        for number in numbers:
+            process.send_signal(number)
+            time.sleep(0.3)
         _, err = process.communicate(timeout=60)
     finally:
         process.kill()
@@ -466,6 +474,23 @@ def test_a_signal_saves_says_so_and_the_status_tells_which(recipe, tmp_path, num
     states = sorted((folder / "state").iterdir())
     last = Run.open(folder).metrics()[-1]["step"]
     assert 0 <= int(states[-1].stem.removeprefix("step-")) - last < 2, "saved at the step it was stopped at"
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_what_was_ignored_when_it_was_started_stays_so(recipe, tmp_path, devices):
+    """As a script has it that puts the command in the background: Ctrl-C is for others, SIGTERM for this."""
+    out = tmp_path / "runs"
+    many = ["--set", "training.num_steps=100000", "--set", "training.validate_every=100000", "--devices", str(devices)]
+
+    def started() -> bool:
+        log = next(out.glob("*/metrics.jsonl"), None)
+        return log is not None and log.stat().st_size > 400
+
+    words = ["pretrain", str(recipe), "--out", str(out), *many]
+    returned, err = stopped(words, started, signal.SIGINT, signal.SIGTERM, before="trap '' INT;")
+    assert returned == 75, err
+    assert "scifm: interrupted by SIGTERM; give the same command again to go on." in err
+    assert Run.open(next(out.iterdir())).status.startswith("interrupted: SIGTERM")
 
 
 def test_a_scheduler_stops_sampling_and_the_same_command_finishes_it(scifm, tmp_path):

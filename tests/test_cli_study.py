@@ -16,9 +16,7 @@ import tiny
 from scifm.config import dump_toml
 from scifm.studies.table import read_table
 
-# Whoever started us may have Ctrl-C ignored, as shells do for what runs in the background.
-START = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from scifm.cli import main; main()"
-COMMAND = [sys.executable, "-c", START, "study"]
+COMMAND = [sys.executable, "-m", "scifm", "study"]
 
 
 @pytest.fixture(scope="module")
@@ -147,3 +145,23 @@ def test_killed_again_and_again_it_repeats_nothing_and_ends_in_the_same_table(re
     assert len(finished(folder)) == total
     assert {name: (folder / "jobs" / f"{name}.json").stat().st_mtime_ns for name in first} == stamps
     assert numbers(folder) == numbers(undisturbed)
+
+
+@pytest.mark.parametrize(
+    ("verb", "name", "words"),
+    [
+        ("study", "poisson-tiny.toml", "is a pre-training recipe (it has 'model'): use 'scifm pretrain'"),
+        (
+            "study",
+            "transfer-demo.toml",
+            "is the recipe of a transfer study (it has 'downstream'): use 'scifm transfer'",
+        ),
+        ("transfer", "transfer-tiny.toml", "is the recipe of a study (it has 'networks'): use 'scifm study'"),
+        ("pretrain", "transfer-tiny.toml", "is the recipe of a study (it has 'networks'): use 'scifm study'"),
+    ],
+)
+def test_a_recipe_of_another_kind_is_told_as_such(scifm, project_root, tmp_path, verb, name, words):
+    said = scifm(verb, project_root / "recipes" / name, "--out", tmp_path / "out")
+    assert said.status == 2
+    assert words in said.told
+    assert not (tmp_path / "out").exists()

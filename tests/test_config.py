@@ -186,3 +186,24 @@ def test_tables_in_tables_without_end_are_refused(read, depth):
 def test_numbers_that_cannot_be_written_down_are_refused(number):
     with pytest.raises(ConfigError, match=rf"recipe: 'a\.1\.b' = {number}: numbers have to be finite"):
         build_config(Outer, {"a": [1, {"b": number}]}, source="recipe")
+
+
+def test_kinds_of_recipes_are_told_by_keys_that_only_they_have():
+    from scifm.config import _KINDS
+    from scifm.data.formats.mapping import DataMapping
+    from scifm.studies.recipe import StudyRecipe
+    from scifm.studies.transfer import TransferRecipe
+    from scifm.training.pretrain import PretrainRecipe
+
+    classes = {"pretrain": PretrainRecipe, "study": StudyRecipe, "transfer": TransferRecipe, "import": DataMapping}
+    assert set(classes) == set(_KINDS)
+    for verb, (_, marks) in _KINDS.items():
+        others = {n for other, cls in classes.items() if other not in (verb, "import") for n in cls.model_fields}
+        assert marks <= set(classes[verb].model_fields)
+        assert not marks & others
+    assert next(iter(_KINDS)) == "import", "a mapping may name a system too, and is known by its fields first"
+
+
+def test_a_key_that_stands_in_another_table_is_named_with_its_table():
+    with pytest.raises(ConfigError, match=r"'steps' is unknown. Did you mean 'inner.steps' or 'maybe.steps'\?"):
+        build_config(Outer, {"name": "x", "steps": 3})

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -259,6 +260,35 @@ def test_status_tells_how_the_work_ended(run):
     with pytest.raises(StopRequested), run.locked():
         raise StopRequested("SIGTERM")
     assert run.status == "interrupted: SIGTERM; run the same command again to resume"
+
+
+def noted_and_killed(run: Run) -> None:
+    run.note_time()
+    raise SystemExit
+
+
+def test_wall_time_adds_up_over_sittings(run, monkeypatch):
+    clock = iter((100.0, 103.0, 107.0, 200.0, 205.0, 300.0, 301.5))
+    monkeypatch.setattr("scifm.runs.time", SimpleNamespace(time=lambda: next(clock)))
+    with run.locked():  # 100 to 107
+        run.note_time()
+        assert run.seconds == 3
+    with pytest.raises(ValueError, match="no"), run.locked():  # 200 to 205, whatever ended it
+        raise ValueError("no")
+    assert run.seconds == 12
+    with pytest.raises(SystemExit), run.locked():  # a kill: what was noted last counts
+        noted_and_killed(run)
+    assert run.seconds == 13.5
+    run.set_status("complete")
+    with run.locked():  # nothing is done to a run that is complete: nobody looks at the clock
+        run.note_time()
+    assert run.seconds == 13.5
+
+
+def test_a_damaged_record_of_time_is_told(run):
+    (run.path / "sittings.json").write_text('[{"began": 1}]')
+    with pytest.raises(RunError, match=r"sittings.json' is damaged"):
+        _ = run.seconds
 
 
 def test_a_failure_that_cannot_be_noted_does_not_hide_itself(run, monkeypatch):

@@ -11,7 +11,7 @@ import torch
 
 from scifm.fields.batch import Batch
 from scifm.fields.grid import Grid
-from scifm.fields.seeds import generator_for
+from scifm.fields.seeds import DrawingFrom, generator_for
 from scifm.models.fno import FNOConfig
 from scifm.models.hub import save_operator
 from scifm.models.operator import Operator
@@ -20,12 +20,14 @@ from scifm.systems.poisson import Poisson
 from scifm.training.pretrain import PretrainRecipe, build_operator
 
 __all__ = [
+    "ADAPTING",
     "GRID",
     "NETWORK",
     "RECIPE",
     "STUDY",
     "TRAINING",
     "batch",
+    "dropping_operator",
     "finished_run",
     "graph_study",
     "operator",
@@ -44,6 +46,7 @@ TRAINING: dict[str, Any] = {
     "checkpoint_every": 3,
     "accelerator": "cpu",
 }
+ADAPTING = {name: value for name, value in TRAINING.items() if name != "learning_rate"}  # candidates stand elsewhere
 RECIPE: dict[str, Any] = {
     "name": "tiny",
     "seed": 1,
@@ -75,6 +78,16 @@ def operator(*, seed: int = 0, **network: Any) -> Operator:
 
     torch.manual_seed(seed)
     return FNO(Poisson.signature, FNOConfig(**{**NETWORK, **network}))
+
+
+def dropping_operator(*, seed: int = 0) -> Operator:
+    """Return someone else's small untrained network, which draws numbers in every step it trains."""
+    import networks
+    from scifm.models.module_operator import ModuleOperator
+
+    channels = len(Poisson.signature.inputs) + len(Poisson.signature.coefficients)
+    with DrawingFrom(torch.Generator().manual_seed(seed)):  # threads share the global one
+        return ModuleOperator.wrap(networks.Dropping(channels, 1), Poisson.signature)
 
 
 def finished_run(root: Path, tree: dict[str, Any] | None = None) -> Run:
@@ -114,6 +127,14 @@ STUDY: dict[str, Any] = {
 }
 
 
+FEW_CHOICES: dict[str, Any] = {  # of what adapts, so that seconds suffice; the rest is chosen elsewhere
+    "learning_rates": [3e-4, 1e-3],
+    "scratch_learning_rates": [3e-3, 1e-2],
+    "refit_coefficients": "never",
+    "min_scored": 1,
+}
+
+
 def graph_study(**changes: Any) -> dict[str, Any]:
     """Return a study of two sources, one of them a mixture, and two targets, in seconds."""
     poisson = {"name": "poisson", "knobs": {"anisotropy": [1, 5]}}
@@ -126,7 +147,7 @@ def graph_study(**changes: Any) -> dict[str, Any]:
         "networks": {"toy": NETWORK, "toy-wide": {**NETWORK, "width": 6}},
         "data": RECIPE["data"],
         "training": {**TRAINING, "num_steps": 6},
-        "adapt": {"training": {**TRAINING, "num_steps": 3}},
+        "adapt": {**FEW_CHOICES, "training": {**ADAPTING, "num_steps": 3}},
         "sources": [
             {"name": "poisson", "systems": [poisson]},
             {

@@ -20,7 +20,24 @@ from pydantic_core import PydanticCustomError
 
 from scifm.errors import ConfigError, suggest
 
-__all__ = ["Config", "apply_overrides", "build_config", "build_inside", "config_hash", "dump_toml", "read_toml"]
+_KINDS: dict[str, tuple[str, frozenset[str]]] = {  # by verb: what its recipe is, and the keys only such a one has
+    "import": ("a mapping of foreign data", frozenset({"fields", "format"})),
+    "pretrain": ("a pre-training recipe", frozenset({"system", "mixture", "model"})),
+    "study": ("the recipe of a study", frozenset({"sources", "targets", "networks", "scaling"})),
+    "transfer": ("the recipe of a transfer study", frozenset({"pretrain", "downstream"})),
+}
+
+__all__ = [
+    "Config",
+    "apply_overrides",
+    "build_config",
+    "build_inside",
+    "config_hash",
+    "dump_toml",
+    "read_recipe",
+    "read_toml",
+    "refuse_idle",
+]
 
 _DEEPEST = 50  # tables in tables; ours have six
 
@@ -35,6 +52,26 @@ class Config(BaseModel):
     def to_dict(self) -> dict[str, Any]:
         """Return plain TOML-ready values; settings that are None are left out."""
         return self.model_dump(mode="json", exclude_none=True)
+
+
+def refuse_idle(config: Config, names: Iterable[str], why: str, *, prefix: str = "") -> None:
+    """Refuse settings that would have no effect where they were given: nothing a user says is passed over in silence.
+
+    A setting at its default asks for nothing, so that what was resolved and written down can be read again.
+
+    Args:
+        config: holds the settings.
+        names: of those without effect.
+        why: for the message: why they have none.
+        prefix: of the key in the recipe, such as ``data.``.
+
+    Raises:
+        ConfigError, which is a ValueError: if one of them is not at its default; names it.
+    """
+    for name in names:
+        given, default = getattr(config, name), type(config).model_fields[name].get_default(call_default_factory=True)
+        if given != default:
+            raise ConfigError(f"{prefix}{name} = {given!r} would have no effect: {why}. Leave it out.")
 
 
 def read_toml(path: str | Path) -> dict[str, Any]:
@@ -52,6 +89,32 @@ def read_toml(path: str | Path) -> dict[str, Any]:
         raise ConfigError(f"Cannot read the recipe '{path}': {error.strerror}.") from error
     except (ValueError, RecursionError) as error:  # not TOML, not text, thousands of digits, thousands of brackets
         raise ConfigError(f"'{path}' is not valid TOML: {error}.") from error
+
+
+def read_recipe(
+    cls: type[ConfigT], recipe: str | Path | Mapping[str, Any], verb: str, *, overrides: Iterable[str] = ()
+) -> ConfigT:
+    """Return a recipe from a TOML file or a tree, with ``a.b=c`` overrides.
+
+    Args:
+        cls: what it is to become.
+        recipe: the file, or its content.
+        verb: the command that takes such recipes.
+        overrides: see `apply_overrides`.
+
+    Raises:
+        ConfigError: if it is missing, malformed, holds unknown keys, or is a recipe for another command.
+    """
+    tree = recipe if isinstance(recipe, Mapping) else read_toml(recipe)
+    source = "the recipe" if isinstance(recipe, Mapping) else f"recipe '{recipe}'"
+    if not _KINDS[verb][1] & set(tree):
+        for other, (title, marks) in _KINDS.items():
+            if found := sorted(marks & set(tree)):
+                raise ConfigError(
+                    f"{source} is {title} (it has '{found[0]}'): use 'scifm {other}'. 'scifm {verb}' takes "
+                    f"{_KINDS[verb][0]}."
+                )
+    return build_config(cls, apply_overrides(tree, overrides), source=source)
 
 
 def _parse_value(text: str) -> Any:
@@ -96,6 +159,17 @@ def _field_names(cls: type[BaseModel], location: tuple[int | str, ...]) -> list[
         candidates = [annotation, *getattr(annotation, "__args__", ())]
         cls = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), cls)
     return list(cls.model_fields)
+
+
+def _places(cls: type[BaseModel], name: str, prefix: str = "") -> list[str]:
+    """Return where a key stands in a configuration, by its whole path: a setting may be looked for in another table."""
+    places = [f"{prefix}{name}"] if name in cls.model_fields else []
+    for own, field in cls.model_fields.items():
+        annotation: Any = field.annotation
+        for candidate in (annotation, *getattr(annotation, "__args__", ())):
+            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+                places += _places(candidate, name, f"{prefix}{own}.")
+    return places
 
 
 def _require_plain(tree: Any, source: str) -> None:
@@ -147,8 +221,14 @@ def _explain(cls: type[BaseModel], problem: Any, inside: tuple[int | str, ...] =
         return "; ".join(_explain(context["cls"], p, (*inside, *location)) for p in context["problems"])
     key = ".".join(map(str, (*inside, *location)))
     if problem["type"] == "extra_forbidden":
-        prefix = key.rpartition(".")[0]
-        return (f"in [{prefix}] " if prefix else "key ") + suggest(str(location[-1]), _field_names(cls, location))
+        prefix, _, name = key.rpartition(".")
+        there = [place for place in _places(cls, name) if place != ".".join(map(str, location))]
+        told = f"in [{prefix}] " if prefix else "key "
+        allowed = _field_names(cls, location)
+        if there and not inside:
+            known = " or ".join(f"'{place}'" for place in there)
+            return f"{told}'{name}' is unknown. Did you mean {known}? Allowed here: {', '.join(sorted(allowed))}."
+        return told + suggest(name, allowed)
     message = str(problem["msg"]).removeprefix("Value error, ").rstrip(".")
     if problem["type"] == "missing":
         return f"'{key}' is missing and has no default."

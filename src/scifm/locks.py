@@ -143,7 +143,7 @@ def _take(handle: TextIO, folder: Path) -> Owner | None:
         raise _in_use(folder, owner)
     if not shared and not owner.is_here:
         raise RunError(
-            f"The run folder '{folder}' names {owner} as its writer, and locks on this file system do not reach other "
+            f"The folder '{folder}' names {owner} as its writer, and locks on this file system do not reach other "
             f"machines, so whether it still runs cannot be seen from here. If it does not, delete "
             f"'{folder / 'LOCK'}' and give the same command again."
         )
@@ -156,7 +156,7 @@ def _owner_in(handle: TextIO) -> Owner | None:
 
 
 def _in_use(folder: Path, owner: Owner | None) -> RunError:
-    told = f"The run folder '{folder}' is in use by another process ({owner or 'unknown'})."
+    told = f"The folder '{folder}' is in use by another process ({owner or 'unknown'})."
     if owner is not None and owner.is_here and not owner.is_alive:
         return RunError(
             f"{told} That process is gone, but one it started still holds the folder: 'fuser {folder / 'LOCK'}' "

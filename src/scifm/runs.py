@@ -5,9 +5,10 @@
     runs/<name>-<hash8>/
       config.toml      resolved and complete        environment.json  versions, hardware, git commit, command
       metrics.jsonl    one line an event            model/            weights and how to rebuild the operator
-      state/           what resume needs            scores.parquet    per sample, channel, lead time
+      state/           what resume needs            scores/           errors of each sample, a file for each origin
       parent           path of the run it was fine-tuned from
       failure.json     step and batch whose loss or gradient was not finite (failure.safetensors: the batch)
+      sittings.json    when it was worked on, and for how long
   STATUS           running | complete | interrupted: … | failed: reason            LOCK   who writes here now
 
 Every file is written aside, flushed to disk and renamed, so a reader never meets half a file and a crash loses
@@ -19,6 +20,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -31,7 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from scifm.config import config_hash, dump_toml, read_toml
-from scifm.errors import RunError, StopRequested
+from scifm.errors import RunError, StopRequested, cause_of
 from scifm.locks import exclusive
 
 __all__ = ["Run", "describe_environment", "require_space", "write_atomically", "write_json"]
@@ -144,9 +146,11 @@ def _text(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise RunError(
-            f"'{file}' is damaged ({error}). Restore it, or run the same command in a new folder."
-        ) from error
+        raise _unreadable(file, error, "Restore it, or run the same command in a new folder.") from error
+
+
+def _unreadable(file: Path, error: Exception, remedy: str) -> RunError:
+    return RunError(f"'{file}' cannot be read: {cause_of(error) or f'it is damaged ({error}). {remedy}'}")
 
 
 @dataclass(frozen=True)
@@ -265,6 +269,31 @@ class Run:
                 f"'{file}' cannot be read ({error}). Delete the folder '{self.path}' to make it anew."
             ) from error
 
+    @property
+    def is_own(self) -> bool:
+        """Whether the folder belongs to this user, who may write in it: nothing is added to anybody else's."""
+        try:
+            owner = self.path.stat().st_uid
+        except OSError:
+            return False
+        return os.access(self.path, os.W_OK) and (not hasattr(os, "geteuid") or owner == os.geteuid())
+
+    def scores_file(self, name: str, origin: Mapping[str, Any] | None = None) -> Path:
+        """Return where scores are kept; those on other samples, another `origin`, lie in another file.
+
+        Args:
+            name: what they were scored on, in a word; of an origin a readable beginning, else the whole name.
+            origin: all that tells which samples they were; hashed.
+        """
+        if origin is not None:
+            name = f"{re.sub(r'[^A-Za-z0-9_.+-]+', '-', name)[:60]}-{config_hash(origin)}"
+        return self.path / "scores" / f"{name}.parquet"
+
+    @property
+    def score_files(self) -> list[Path]:
+        """Every file of scores; those that lay in the folder itself, before they told their origin, come last."""
+        return [*sorted(self.path.glob("scores/*.parquet")), *sorted(self.path.glob("scores*.parquet"))]
+
     def log(self, **event: Any) -> None:
         """Append one event to metrics.jsonl.
 
@@ -291,7 +320,7 @@ class Run:
             lines = file.read_text(encoding="utf-8").split("\n")[:-1]
             return [json.loads(line) for line in lines if line.endswith("}")]
         except (OSError, ValueError, RecursionError) as error:
-            raise RunError(f"'{file}' is damaged ({error}). Remove the line that is no JSON, and go on.") from error
+            raise _unreadable(file, error, "Remove the line that is no JSON, and go on.") from error
 
     def flush_log(self) -> None:
         """Force metrics.jsonl to the disk: a state must never be more durable than the lines that led to it.
@@ -312,14 +341,49 @@ class Run:
         text = "".join(json.dumps(event) + "\n" for event in kept)
         write_atomically(self.path / "metrics.jsonl", text.encode())
 
+    def _sittings(self) -> list[dict[str, Any]]:
+        return self.read_json("sittings.json") if (self.path / "sittings.json").is_file() else []
+
+    @property
+    def seconds(self) -> float:
+        """Wall time spent here over all sittings; of one that was killed, up to what it noted last.
+
+        Raises:
+            RunError: if the record is damaged.
+        """
+        try:
+            return float(sum(sitting["seconds"] for sitting in self._sittings()))
+        except (TypeError, KeyError) as error:
+            raise RunError(f"'{self.path / 'sittings.json'}' is damaged ({error!r}). Remove it to go on.") from error
+
+    def note_time(self, *, ends: bool = False) -> None:
+        """Write down how long the sitting that holds this folder has taken so far; nothing where there is none.
+
+        Raises:
+            RunError: if it cannot be written.
+        """
+        sittings = self._sittings()
+        if sittings and not sittings[-1]["over"]:
+            sittings[-1] |= {"seconds": max(0.0, time.time() - sittings[-1]["began"]), "over": ends}
+            write_json(self.path / "sittings.json", sittings)
+
+    def _sit_down(self) -> None:
+        before = self._sittings()
+        sittings = [{**sitting, "over": True} for sitting in before]  # a killed one ended with what it noted last
+        if not self.is_complete:  # else nothing is left to do that takes time
+            sittings.append({"began": time.time(), "seconds": 0.0, "over": False})
+        if sittings != before:
+            write_json(self.path / "sittings.json", sittings)
+
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold this folder for writing; STATUS tells afterwards how it ended.
+        """Hold this folder for writing; STATUS tells afterwards how it ended, and `seconds` counts this sitting too.
 
         Raises:
             RunError: if another process holds it; see `scifm.locks`.
         """
         with exclusive(self.path):
+            self._sit_down()
             try:
                 yield
             except KeyboardInterrupt as stop:
@@ -329,9 +393,11 @@ class Run:
             except Exception as error:
                 self._note_end(f"failed: {error}".replace("\n", " "))
                 raise
+            self.note_time(ends=True)
 
     def _note_end(self, status: str) -> None:
         try:
             self.set_status(status)
+            self.note_time(ends=True)
         except RunError:
             return  # the disk that caused the end also refuses the note; the error on its way up tells it

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -75,3 +76,14 @@ def test_the_box_is_asked_for_where_it_enters_and_is_that_of_the_last_training(s
         assert scifm("export", run.path, *words, *more).status == 0
         extents.append(json.loads((run.path / "export" / "export.json").read_text())["extent"])
     assert extents == [[3.0, 3.0], [3.0, 3.0]]
+
+
+def test_a_model_alone_is_exported_on_the_grid_that_is_given(scifm, run, tmp_path, monkeypatch):
+    shutil.copytree(run.path / "model", tmp_path / "alone")
+    names = sorted(os.listdir(tmp_path / "alone"))
+    monkeypatch.chdir(tmp_path)
+    assert "give --num-points" in scifm("export", "alone", "--to", "torch-export").told
+    said = scifm("export", "alone", "--to", "torch-export", "--num-points", 16)
+    assert said.status == 0, said.err
+    assert (tmp_path / "alone-export" / "operator.pt2").is_file()
+    assert sorted(os.listdir(tmp_path / "alone")) == names

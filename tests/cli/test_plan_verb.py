@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -98,3 +99,13 @@ def test_data_that_are_none(scifm, parent, few, tmp_path):
     (tmp_path / "wall").write_text("mine")
     blocked = tmp_path / "wall" / "plan"
     assert str(tmp_path / "wall") in told(scifm("plan", parent, "--data", few, *words[:2], "--out", blocked, *QUICK))
+
+
+def test_a_model_alone_is_planned_with(scifm, parent, few, tmp_path):
+    shutil.copytree(parent / "model", tmp_path / "alone")
+    words = ["plan", tmp_path / "alone", "--data", few, "--target-error", 0.1, "--out", tmp_path / "plan", *QUICK]
+    status, _, err = scifm(*words, "--json")
+    assert status == 0, err
+    assert sorted((tmp_path / "alone").iterdir()) == sorted(
+        tmp_path / "alone" / f.name for f in (parent / "model").iterdir()
+    )

@@ -242,7 +242,7 @@ def test_a_full_disk_is_noticed_before_and_while_writing(path, tmp_path, monkeyp
 
 def test_numbers_that_float32_cannot_hold_are_refused(memory, path, tmp_path):
     memory.parts[WHOLE]["u"][3, 1, 0, 0] = 1e100
-    with pytest.raises(DataError, match=r"'u' holds NaN or infinity .* first is sample 3\."):
+    with pytest.raises(DataError, match=r"'u' holds NaN or infinity in sample 3 of "):
         import_data(path, tmp_path / "store")
     there = open_data(path, proposed(memory, path, splits={"train": 1.0})).split("train")
     with pytest.raises(DataError, match=r"first is sample 3\."):
@@ -274,3 +274,12 @@ def test_a_folder_that_cannot_be_written_is_refused(path, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StoreError, match="Cannot write a store into"):
         import_data(path, tmp_path / "file" / "store")
+
+
+def test_a_single_trajectory_is_told_to_hold_none_out(tmp_path):
+    x, t = np.arange(16) / 16, np.arange(8) * 0.1
+    np.savez(tmp_path / "one.npz", u=np.sin(2 * np.pi * (x - t[:, None])), x=x, t=t)
+    store = open_data(tmp_path / "one.npz")
+    assert any("The only trajectory is for training" in defect for defect in store.card.known_defects)
+    with pytest.raises(ConfigError, match=r"no split 'valid'; it holds 1 trajectories in train\..* cut it along time"):
+        store.split("valid")

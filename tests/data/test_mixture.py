@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
 from scifm.data.mixture import MixtureMember, MixtureStream, joined_homogeneities, joined_signature
 from scifm.data.normalize import fit_normalization
+from scifm.data.stream import Part
 from scifm.errors import ConfigError, SignatureError
 from scifm.fields.batch import Signature
 from scifm.fields.grid import Grid
@@ -133,3 +136,21 @@ def test_samples_are_brought_into_a_larger_form_and_never_into_a_smaller_one():
         SYSTEMS[1].sample(2, GRID).aligned(batch.signature)
     with pytest.raises(SignatureError, match="temperature would be missing"):
         batch.aligned(Signature(("forcing", "temperature"), larger.coefficients, ("solution",)))
+
+
+@pytest.mark.parametrize(("blocks", "count"), [(1, 3), (2, 2), (2, 4), (4, 2), (3, 4), (4, 3)])
+def test_parts_of_blocks_are_the_batch_and_draw_only_what_they_need(blocks, count, monkeypatch):
+    source = stream(1, 2, batch_size=11, blocks=blocks)
+    whole, drawn, block_of = source.batch(5), [], MixtureStream._block
+
+    def note(self, counts, step, block):
+        drawn.append(block)
+        return block_of(self, counts, step, block)
+
+    monkeypatch.setattr(MixtureStream, "_block", note)
+    parts = [source.batch(5, Part(number, count)) for number in range(count)]
+    assert len(drawn) == blocks * count // math.gcd(blocks, count), "a block is drawn that shares nothing"
+    found = sorted(row.double().sum().item() for part in parts for row in part.inputs)
+    assert found == sorted(row.double().sum().item() for row in whole.inputs)
+    assert [whole.systems.count(system.name) for system in SYSTEMS[:2]] == source.counts(5)
+    assert {part.num_samples for part in parts} <= {11 // count, -(-11 // count)}

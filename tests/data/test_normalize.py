@@ -114,5 +114,13 @@ FITTED += [(kind, part) for kind in ("homogeneous", "joint", "constant") for par
 def test_numbers_that_cannot_be_fitted_are_refused(kind, part, value):
     batch = draw("poisson")
     batch = replace(batch, **{part: torch.full_like(getattr(batch, part), value)})
+    homogeneities = SYSTEMS["poisson"].homogeneities
+    gauged = {"homogeneous": ("inputs", "coefficients"), "joint": ("inputs",), "constant": ()}[kind]
+    if value == 0 and part not in gauged:
+        with pytest.warns(UserWarning, match="never changes"):
+            normalization = fit_normalization(batch, homogeneities, kind=kind)
+        assert 1.0 in (*normalization.input_scale, *normalization.coefficient_scale, *normalization.output_scale)
+        assert torch.isfinite(normalization.encode(batch).inputs).all()
+        return
     with pytest.raises(DataError, match="Cannot normalize"):
-        fit_normalization(batch, SYSTEMS["poisson"].homogeneities, kind=kind)
+        fit_normalization(batch, homogeneities, kind=kind)

@@ -1,16 +1,22 @@
 from __future__ import annotations
 
+import json
+
 import pyarrow.parquet as pq
 import pytest
 import torch
 
 import tiny
+from scifm.data.generate import generate
+from scifm.data.store import Store
 from scifm.errors import ConfigError, DataError, RunError, SignatureError
 from scifm.evaluation.evaluate import Scores, evaluate
 from scifm.evaluation.pointwise import METRICS
 from scifm.fields.batch import Batch
 from scifm.fields.seeds import generator_for
 from scifm.models.operator import Operator, OperatorConfig
+from scifm.report.page import page
+from scifm.report.score_sets import read_score_sets
 from scifm.systems.helmholtz import Helmholtz
 from scifm.systems.poisson import Poisson
 
@@ -112,3 +118,49 @@ def test_scores_that_cannot_be_written_are_a_clear_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match="Cannot write"):
         Scores({"rmse": torch.zeros(1, 1, 1)}, ("u",)).write(tmp_path / "file" / "scores.parquet")
+
+
+def test_a_run_of_ones_own_keeps_its_scores_with_their_origin(tmp_path):
+    run, batch = tiny.finished_run(tmp_path), tiny.batch(3)
+    scores = evaluate(run, batch)
+    assert scores.path is not None
+    assert run.score_files == [scores.path]
+    about = json.loads(pq.read_schema(scores.path).metadata[b"scifm"])
+    assert about["origin"] == scores.origin
+    assert about["origin"]["systems"] == ["poisson"]
+    assert set(about["origin"]["coefficients"]) == set(batch.signature.coefficients)
+    assert evaluate(run, batch).path == scores.path, "the same samples, the same file"
+    assert evaluate(run, tiny.batch(3, purpose="other")).path != scores.path
+    assert evaluate(run, batch, record=False).path is None
+    assert evaluate(run.path, batch, record=tmp_path / "own.parquet").path == tmp_path / "own.parquet"
+    assert len(run.score_files) == 2
+
+
+def test_a_folder_of_somebody_else_is_left_as_it_is(tmp_path, monkeypatch):
+    run, batch = tiny.finished_run(tmp_path), tiny.batch(3)
+    assert run.is_own
+    monkeypatch.setattr("os.geteuid", lambda: run.path.stat().st_uid + 1)
+    assert not run.is_own
+    assert evaluate(run, batch).path is None
+    assert run.score_files == []
+    assert evaluate(tmp_path / run.path.name / "model", batch).path is None
+
+
+def test_a_store_that_was_moved_is_the_same_one(tmp_path):
+    counts = {"train": 4, "valid": 1, "test": 2}
+    store = generate(Poisson(), num_samples=counts, num_points=16, path=tmp_path / "one")
+
+    run = tiny.finished_run(tmp_path / "runs")
+    path = evaluate(run, store.split("test")).path
+    (tmp_path / "one").rename(tmp_path / "moved")
+    assert (
+        evaluate(run, Store.open(tmp_path / "moved").split("test")).path.name.rpartition("-")[2]
+        == (path.name.rpartition("-")[2])
+    )
+
+
+def test_the_scores_of_some_metrics_do_not_replace_those_of_all(tmp_path):
+    run, batch = tiny.finished_run(tmp_path), tiny.batch(3)
+    assert evaluate(run, batch, metrics=["rmse"]).path != evaluate(run, batch).path
+    assert [set(own.means) >= {"rmse"} for own in read_score_sets(run)] == [True, True]
+    assert page(run.path).is_file()

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from scifm.errors import SignatureError
-from scifm.fields.batch import Signature
+from scifm.fields.batch import Batch, Signature
+from scifm.fields.grid import Grid
 
 
 @pytest.mark.parametrize("dims", [0, 4, 2_000_000, -1])
@@ -32,3 +34,30 @@ def test_at_least_one_field_each_way(empty):
     names = {"inputs": ("f",), "coefficients": (), "outputs": ("u",)}
     with pytest.raises(SignatureError, match="at least one input and one output"):
         Signature(**{**names, empty: ()})
+
+
+@pytest.mark.parametrize(
+    ("evolves", "given", "told"),
+    [
+        (True, [0.5], r"shape \(2,\); got \(1,\)"),
+        (True, [[0.5], [0.5]], r"shape \(2,\); got \(2, 1\)"),
+        (True, [0.5, 0.0], "positive and finite; got 0"),
+        (True, [float("nan"), 0.5], "positive and finite; got nan"),
+        (True, [0.5, float("inf")], "positive and finite; got inf"),
+        (False, [0.5, 0.5], "steady problem has no lead_time"),
+    ],
+)
+def test_lead_times_are_checked_at_birth(evolves, given, told):
+    signature = Signature(("u",), (), ("u",) if evolves else ("v",), evolves=evolves)
+    fields = torch.zeros(2, 1, 1, 4, 4)
+    parts = (signature, Grid.square(4), fields, torch.zeros(2, 0), fields)
+    with pytest.raises(SignatureError, match=told):
+        Batch(*parts, lead_time=torch.tensor(given))
+    assert Batch(*parts).lead_times is None
+
+
+def test_lead_times_are_told_from_the_shortest_to_the_longest():
+    signature, fields = Signature(("u",), (), ("u",), evolves=True), torch.zeros(3, 1, 1, 4, 4)
+    batch = Batch(signature, Grid.square(4), fields, torch.zeros(3, 0), lead_time=torch.tensor([0.5, 0.25, 1.0]))
+    assert batch.lead_times == (0.25, 1.0)
+    assert batch.select(slice(0, 0)).lead_times is None

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,7 +14,7 @@ import tiny
 from scifm.data.normalize import fit_normalization
 from scifm.errors import ConfigError, RunError
 from scifm.models.fno import FNO, FNOConfig
-from scifm.models.hub import FILES, digest, holds_operator, load_operator, save_operator
+from scifm.models.hub import FILES, ModelPlace, digest, find_model, holds_operator, load_operator, save_operator
 from scifm.models.operator import Operator
 from scifm.models.sizes import fno_of_size
 from scifm.systems.advection_diffusion import AdvectionDiffusion
@@ -264,3 +266,34 @@ def test_a_normalization_of_other_fields_is_refused(entry, tmp_path):
     file.write_text(json.dumps({**numbers, entry: [*numbers[entry], 1.0]}))
     with pytest.raises(RunError, match=f"'{entry}' in normalization.json has"):
         load_operator(tmp_path)
+
+
+def test_every_way_to_name_a_model_finds_it(tmp_path, monkeypatch):
+    run = tiny.finished_run(tmp_path)
+    weights = load_operator(run.path / "model").state_dict()
+    for source in (run, run.path, str(run.path), run.path / "model"):
+        place = find_model(source)
+        assert (place.run.path, place.path) == (run.path, run.path)
+        assert all(torch.equal(tensor, weights[name]) for name, tensor in load_operator(source).state_dict().items())
+    alone = shutil.copytree(run.path / "model", tmp_path / "alone")
+    assert find_model(alone) == ModelPlace(alone, None)
+    fetched = []
+
+    def snapshot_download(repo_id, **asked):
+        fetched.append((repo_id, asked["revision"]))
+        return str(alone)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    for source in ("hf:name/model", "hf://name/model", Path("hf://name/model"), "hf:name/model@v1"):
+        assert find_model(source) == ModelPlace(alone, None)
+    assert fetched == [("name/model", None)] * 3 + [("name/model", "v1")]
+
+
+def test_what_holds_no_model_is_told_so_and_nothing_is_fetched(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: pytest.fail("the hub was asked"))
+    with pytest.raises(RunError, match="There is no folder 'runs/gone'"):
+        load_operator("runs/gone")
+    run = tiny.finished_run(tmp_path)
+    run.set_status("running")
+    with pytest.raises(RunError, match="is not complete"):
+        load_operator(run)

@@ -19,7 +19,7 @@ from scifm.fields.batch import Signature
 from scifm.fields.normalization import Normalization
 from scifm.models.flops import training_flops
 from scifm.models.hub import load_operator, save_operator
-from scifm.models.module_operator import ModuleConfig, ModuleOperator, module_class, require_installed
+from scifm.models.module_operator import ModuleConfig, ModuleOperator, module_class
 from scifm.systems.poisson import Poisson
 from scifm.training.checkpoint import Checkpoint, Position
 from scifm.training.finetune import downstream_pool, finetune, from_scratch
@@ -210,15 +210,17 @@ def test_a_config_names_a_network_or_nothing_happens(target, tmp_path, monkeypat
 
 
 def test_a_file_beside_us_is_not_imported(tmp_path, monkeypatch):
-    """A recipe of one's own may name it; a model from elsewhere may not."""
+    """Neither a recipe nor a model may have it run, wherever Python would find it."""
     (tmp_path / "dropped.py").write_text("import pathlib; pathlib.Path(__file__).with_name('ran').touch()\n")
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(ConfigError, match=r"no class of an installed package\. Install its package or import"):
-        require_installed("dropped:Net")
+    with pytest.raises(ConfigError, match=r"no module of an installed package\..*give --import dropped\.py, or import"):
+        module_class("dropped:Net")
+    with pytest.raises(ConfigError, match=r"give --import nets/dropped\.py, or"):
+        ModuleConfig(target="dropped:Net", file="nets/dropped.py").require_known()
     assert not (tmp_path / "ran").exists()
     assert "dropped" not in sys.modules
-    require_installed("torch.nn:Conv2d")
-    require_installed("neuralop.models:FNO")
+    module_class("torch.nn:Conv2d")
+    module_class("neuralop.models:FNO")
 
 
 def test_numbers_that_do_not_fit_take_no_memory(tmp_path):
@@ -248,7 +250,7 @@ def test_settings_that_are_not_valid_are_told(tree, told):
 @pytest.mark.parametrize(
     ("target", "arguments", "told"),
     [
-        ("networks_of_nobody:Net", {}, "cannot be imported .*Install the package"),
+        ("networks_of_nobody:Net", {}, "no module of an installed package"),
         ("torch.nn:Convolution", {}, "cannot be imported"),
         ("torch:save", {}, "must be a subclass of torch.nn.Module"),
         ("torch.nn:ReLU", {}, "no weights: there is nothing to train"),

@@ -13,6 +13,7 @@ from scifm.objectives.supervised import (
     objective_named,
     relative_l2_loss,
     summed_squared_error,
+    typical_sizes,
 )
 
 
@@ -65,6 +66,17 @@ def test_the_relative_loss_weighs_small_and_large_samples_alike():
 def test_a_truth_that_vanishes_gives_no_finite_loss():
     assert relative_l2_loss(answer([1.0, 0.0]), answer([0.0, 0.0])).item() == float("inf")
     assert relative_l2_loss(answer([0.0, 0.0]), answer([0.0, 0.0])).isnan()
+
+
+def test_a_truth_that_vanishes_is_measured_against_the_typical_size():
+    """Sizes of the training samples are 5 and 0: typical is sqrt(25 / 2); of a channel of zeros that of two ones."""
+    training = answer([3.0, 4.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0])
+    typical = typical_sizes(training.require_targets())
+    assert typical.tolist() == pytest.approx([12.5**0.5, 2**0.5])
+    at_rest, guess = answer([0.0, 1e-9, 0.0, 0.0]), answer([3.0, 4.0, 1.0, 0.0])
+    loss = relative_l2_loss(guess, at_rest, typical=typical).item()
+    assert loss == pytest.approx((5 / 12.5**0.5 + 1 / 2**0.5) / 2)
+    assert relative_l2_loss(GUESS, TRUTH, typical=typical).item() == relative_l2_loss(GUESS, TRUTH).item()
 
 
 def test_a_batch_without_truth_is_refused():

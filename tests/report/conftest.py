@@ -54,6 +54,7 @@ def _result(kind: str, count: int, seed: int, error: float, run: str | None = No
         "seed": seed,
         "learning_rate": 0.003 if trained else None,
         "num_trials": 3 if trained else 1,
+        "trial_steps": 600 if trained else 0,
         "num_steps": 300 if trained else 3000,
         "relative_l2": error,
         "relative_l2_median": 0.9 * error,

@@ -159,7 +159,7 @@ def test_files_that_disagree_are_pointed_out(study_folder):
 def test_the_run_page(run_folder, tmp_path):
     text = read(page(run_folder, out=tmp_path / "elsewhere.html"))
     assert not (run_folder / "report.html").exists()
-    assert "The run pretrain-0a1b2c3d reaches a relative L2 error of 0.013 (solution), mean over 128 samples." in text
+    assert "The run pretrain-0a1b2c3d reaches a relative L2 error of 0.013 (solution), mean over 128 samples:" in text
     assert "vrmse 0.01" in text
     assert text.count("<img ") == 2
 

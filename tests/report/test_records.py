@@ -98,6 +98,8 @@ def test_run_is_read(run_folder):
     record = read_run(run_folder)
     assert record.status == "complete"
     assert record.parent.strip() == "../pretrain-ffffffff"
-    assert len(record.scores) == 128
-    assert set(record.metrics) == {"relative_l2", "vrmse"}
-    assert record.metrics["vrmse"] == pytest.approx(1.1 * record.metrics["relative_l2"])
+    (scores,) = record.score_sets
+    assert scores.num_samples == len(scores.errors["solution"]) == 128
+    assert set(scores.means) == {"relative_l2", "vrmse"}
+    assert scores.means["vrmse"] == pytest.approx(1.1 * scores.means["relative_l2"])
+    assert scores.text == "samples it does not tell (recorded by an earlier version)"

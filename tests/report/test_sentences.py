@@ -76,8 +76,8 @@ def test_missing_and_diverged_errors_are_never_zero_and_never_compared():
 
 def test_budgets_are_called_equal_only_when_recorded_equal():
     def groups(steps: tuple, trials: tuple = (3,)) -> list[Group]:
-        tuned = Group("few_shot", 64, (0.1,), num_steps=(300,), num_trials=(3,))
-        return [tuned, Group("from_scratch", 64, (0.2,), num_steps=steps, num_trials=trials)]
+        tuned = Group("few_shot", 64, (0.1,), num_steps=(300,), trial_steps=(3,))
+        return [tuned, Group("from_scratch", 64, (0.2,), num_steps=steps, trial_steps=trials)]
 
     assert budget_sentence(groups((300,))).startswith("The budgets are equal: optimizer steps: 300")
     unequal = budget_sentence(groups((900,)))
@@ -88,17 +88,32 @@ def test_budgets_are_called_equal_only_when_recorded_equal():
     assert budget_sentence([]).endswith("not recorded.")
 
 
+def test_budgets_are_compared_where_both_had_as_many_samples():
+    def group(kind: str, count: int, steps: int) -> Group:
+        return Group(kind, count, (0.1,), num_steps=(steps,), trial_steps=(2 * steps,))
+
+    groups = [group("few_shot", 16, 100), group("few_shot", 64, 200), group("from_scratch", 16, 100)]
+    groups += [group("from_scratch", 64, 200), group("from_scratch", 1024, 900)]
+    assert budget_sentence(groups) == (
+        "The budgets are equal: optimizer steps: 100 or 200 for each model, both ways; steps of all trials before: "
+        "200 or 400 for each model, both ways."
+    )
+    crossed = [group("few_shot", 16, 100), group("few_shot", 64, 200)]
+    crossed += [group("from_scratch", 16, 200), group("from_scratch", 64, 100)]
+    assert budget_sentence(crossed).startswith("The budgets are not shown to be equal")
+
+
 def test_the_trial_without_training_is_told_by_itself():
-    def told(rates: tuple, steps: tuple, trials: int = 4, *, tried: bool = True) -> str:
-        tuned = Group("few_shot", 16, (0.1,), learning_rates=rates, num_steps=steps, num_trials=(trials,))
-        scratch = Group("from_scratch", 16, (0.2,), num_steps=(300,), num_trials=(3,))
+    def told(rates: tuple, steps: tuple, trials: int = 600, *, tried: bool = True) -> str:
+        tuned = Group("few_shot", 16, (0.1,), learning_rates=rates, num_steps=steps, trial_steps=(trials,))
+        scratch = Group("from_scratch", 16, (0.2,), num_steps=(300,), trial_steps=(600,))
         return budget_sentence([tuned, scratch], tried_zero_shot=tried)
 
-    equal = "The budgets are equal: optimizer steps: 300 for each model trained, both ways; learning rates"
+    equal = "The budgets are equal: optimizer steps: 300 for each model trained, both ways; steps of all trials"
     assert told((0.0, 0.01), (0, 300)).startswith(equal)
     assert told((0.0, 0.01), (0, 300)).endswith("at no step: it did, for one seed or more, on 16 samples.")
     assert told((0.01,), (300,)).startswith(equal)
     assert told((0.01,), (300,)).endswith("at no step: it never did.")
     assert told((0.0,), (0,)).startswith("The budgets are not shown to be equal: optimizer steps: 0 fine-tuning, 300")
-    assert told((0.01,), (300,), 5).startswith("The budgets are not shown to be equal")
-    assert told((0.01,), (300,), 3, tried=False).endswith("both ways.")
+    assert told((0.01,), (300,), 900).startswith("The budgets are not shown to be equal")
+    assert told((0.01,), (300,), 600, tried=False).endswith("both ways.")

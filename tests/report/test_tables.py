@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scifm.report.records import ResultRow, Score, Summary
+from scifm.report.records import ResultRow, Summary
+from scifm.report.score_sets import ScoreSet
 from scifm.report.tables import (
     MISSING,
     Group,
@@ -87,7 +89,8 @@ def test_summary_and_table_that_disagree_are_named():
 
 
 def test_scores_by_channel():
-    first, second = summarize_scores([Score("u", e) for e in (1.0, 2.0, 3.0, 4.0)] + [Score("p", math.nan)])
+    errors = {"u": (1.0, 2.0, 3.0, 4.0), "p": (math.nan,)}
+    first, second = summarize_scores(ScoreSet(Path("s.parquet"), None, "", 4, errors, {}, ""))
     assert (first.channel, first.num_samples, first.mean, first.median, first.worst) == ("u", 4, 2.5, 2.5, 4.0)
     assert first.p90 == pytest.approx(3.7)
     assert math.isnan(second.mean)

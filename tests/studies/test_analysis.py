@@ -46,7 +46,7 @@ def test_the_document_has_its_parts_and_is_json():
     )  # fmt: skip
     assert list(found) == [
         "title", "num_test_samples", "num_seeds", "level", "verdict", "targets", "sources", "sizes", "curves", "gains",
-        "needs", "crossovers", "shift", "mixing", "scaling", "audits",
+        "needs", "converged", "crossovers", "shift", "mixing", "scaling", "audits",
     ]  # fmt: skip
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert (found["title"], found["num_test_samples"], found["num_seeds"], found["level"]) == ("A study", 256, 3, 0.9)
@@ -92,6 +92,13 @@ def test_zero_shot_above_one_and_bounds_are_said():
     saved = find(found, "at least 64 times fewer at best")
     assert "16 times fewer at worst (poisson → poisson-10-20)" in saved["said"]
     assert "zero-shot alone already reaches it for poisson → poisson-5-10" in saved["evidence"]
+
+
+def test_ends_that_do_not_differ_are_told_once():
+    rows = [replace(r, relative_l2=0.01) if r.kind == "zero_shot" else r for r in make_study()]
+    said = find(analyze(rows, **NAMED, **MORE), "To match")["said"]
+    assert "at least 64 times fewer for all 2 pairs of source and target" in said
+    assert "at best" not in said
 
 
 def test_broken_runs_are_said_and_left_blank():
@@ -206,7 +213,7 @@ def test_mixture_against_specialist(factor, words, good):
         rows += [replace(r, source=name, relative_l2=by * r.relative_l2, run=f"{name}/{r.run}") for r in few]
     sentence = find(analyze(rows, **NAMED, **MORE), words)
     assert sentence["good"] is good
-    assert "never saw the target's system against its specialist: 3 to 3" in sentence["evidence"]
+    assert "never saw the target's system against its specialist: 3, geometric mean" in sentence["evidence"]
 
 
 def test_other_methods_are_named_and_kept_out_of_the_headline():
@@ -218,7 +225,7 @@ def test_other_methods_are_named_and_kept_out_of_the_headline():
     ]
     found = analyze([*rows, *part], **NAMED, **MORE)
     assert len(found["needs"]) == 4
-    assert "16 times fewer at best" in find(found, "To match")["said"]
+    assert "16 times fewer for all 2 pairs" in find(found, "To match")["said"]
     assert "by head" not in find(found, "To match")["said"]
     assert "poisson → poisson-5-10 by head, small, 16 samples" in find(found, "Pre-training is worth it")["evidence"]
 

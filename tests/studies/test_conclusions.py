@@ -8,6 +8,7 @@ import pytest
 import tiny
 from scifm.errors import RunError
 from scifm.report.page import page
+from scifm.runs import Run
 from scifm.studies import conclusions
 from scifm.studies.conclusions import conclude
 from scifm.studies.origins import SystemOrigin
@@ -80,10 +81,10 @@ def test_two_runs_of_one_seed_that_used_other_samples_end_it(folder):
         conclude(RECIPE, folder, rows(folder))
 
 
-@pytest.mark.parametrize("name", ["scores.parquet", "subset.json"])
+@pytest.mark.parametrize("name", ["scores", "subset.json"])
 def test_a_file_that_is_gone_is_named_with_the_remedy(folder, name):
     row = next(row for row in rows(folder) if row.num_samples)
-    (folder / row.run / name).unlink()
+    (Run(folder / row.run).scores_file(row.target) if name == "scores" else folder / row.run / name).unlink()
     with pytest.raises(RunError, match="Delete that run folder"):
         conclude(RECIPE, folder, rows(folder))
 

@@ -138,7 +138,7 @@ def test_a_leak_from_a_store_is_found(stores, tmp_path):
     card["files"][names["train"]] = card["files"][names["test"]]
     (store.path / "card.json").write_text(json.dumps(card))
     target = {"name": "leaky", "store": str(store.path)}
-    few = {"few_shot": [2], "from_scratch": [2], "scaling": None, "num_test_samples": 4}
+    few = {"few_shot": [2], "from_scratch": [2], "scaling": None, "num_test_samples": 4, "pool_size": None}
     tree = {k: v for k, v in tree_of(stores, targets=[target], **few).items() if v is not None}
     folder = study(StudyRecipe.read(tree), out=tmp_path / "study")
     audits = json.loads((folder / "analysis.json").read_text())["audits"]

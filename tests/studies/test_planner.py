@@ -29,7 +29,7 @@ RECIPE = build_config(
     PlanRecipe,
     {
         "num_repeats": 2,
-        "adapt": {"learning_rates": [1e-3], "training": {**tiny.TRAINING, "num_steps": 4}},
+        "adapt": {"learning_rates": [1e-3], "training": {**tiny.ADAPTING, "num_steps": 4}},
         "scratch_learning_rates": [1e-2],
     },
 )
@@ -142,7 +142,7 @@ def test_several_at_a_time_tell_the_same(made, parent, few, tmp_path):
 
 def test_nothing_is_trained_where_nothing_is_needed(parent, few, tmp_path, monkeypatch):
     monkeypatch.setattr(planner, "_train", None)
-    monkeypatch.setattr(planner, "evaluate", lambda *_: FixedScores(0.04))
+    monkeypatch.setattr(planner, "evaluate", lambda *_, **__: FixedScores(0.04))
     result = plan(parent, few, 0.05, out=tmp_path / "plan", recipe=RECIPE)
     assert result.advice.verdict == "reached"
     assert result.points == ()
@@ -150,7 +150,7 @@ def test_nothing_is_trained_where_nothing_is_needed(parent, few, tmp_path, monke
 
 
 def test_an_operator_that_answers_nan(parent, few, tmp_path, monkeypatch):
-    monkeypatch.setattr(planner, "evaluate", lambda *_: FixedScores(math.nan))
+    monkeypatch.setattr(planner, "evaluate", lambda *_, **__: FixedScores(math.nan))
     with pytest.raises(DataError, match="error on the samples is nan"):
         plan(parent, few, 0.05, out=tmp_path / "plan", recipe=RECIPE)
 

@@ -113,9 +113,13 @@ def test_a_method_is_for_fine_tuning_only():
 
 
 def test_the_choice_not_to_train_is_passed_on():
-    assert StudyRecipe.read(tiny.graph_study()).adapt.recipe("few_shot", 4, 0).candidates == (0, 3e-4, 1e-3)
-    adapt = StudyRecipe.read(tiny.graph_study(adapt={"try_zero_shot": False})).adapt
-    assert adapt.recipe("few_shot", 4, 0).candidates == (3e-4, 1e-3)
+    settings = {**tiny.FEW_CHOICES, "trial_budget": 1.5, "min_scored": 7}
+    for changes, tried in ({}, (0, 3e-4, 1e-3)), ({"try_zero_shot": False}, (3e-4, 1e-3)):
+        adapt = StudyRecipe.read(tiny.graph_study(adapt={**settings, **changes})).adapt
+        recipe = adapt.recipe("few_shot", 4, 0)
+        assert tuple(way.learning_rate for way in recipe.candidates(fits=True)) == tried
+        assert (recipe.trial_budget, recipe.min_scored) == (1.5, 7)
+        assert adapt.recipe("from_scratch", 4, 0).trial_budget == 1.5, "an equal budget"
 
 
 def test_networks_of_any_kind_stand_beside_each_other_and_survive_the_record():

@@ -11,7 +11,7 @@ import pytest
 
 import networks
 import tiny
-from scifm.errors import RunError
+from scifm.errors import ConfigError, RunError
 from scifm.evaluation.evaluate import evaluate
 from scifm.report.page import page
 from scifm.runs import Run
@@ -58,12 +58,19 @@ def test_every_number_can_be_traced_to_a_run_and_made_again(folder, rows):
     for row in rows:
         run = Run.open(folder / row.run)
         assert run.is_complete
-        name = f"scores-{row.target}.parquet" if row.num_samples == 0 else "scores.parquet"
-        scores = pq.read_table(run.path / name).column("relative_l2").to_pylist()
+        scores = pq.read_table(run.scores_file(row.target)).column("relative_l2").to_pylist()
         assert sum(scores) / len(scores) == pytest.approx(row.relative_l2, rel=1e-6)
     row = next(row for row in rows if row.kind == "few_shot" and row.target == "far")
     again = evaluate(Run.open(folder / row.run), draw_test(RECIPE, "far", RECIPE.targets[1].origin))
     assert again.mean() == pytest.approx(row.relative_l2, rel=1e-6)
+
+
+def test_every_row_tells_the_wall_time_of_its_run(rows, folder):
+    for row in rows:
+        assert 0 < row.seconds == pytest.approx(Run.open(folder / row.run).seconds, abs=1.0)
+    page_text = page(folder).read_text()
+    pretrained = next(row for row in rows if row.kind == "in_distribution")
+    assert f">{pretrained.seconds:.1f}</td>" in page_text
 
 
 def test_effort_is_counted(rows):
@@ -72,19 +79,21 @@ def test_effort_is_counted(rows):
     scratch = [row for row in rows if row.kind == "from_scratch" and row.target == "near" and row.seed == 0]
     assert small[0].num_pretrain_samples == tuned.num_pretrain_samples == 6 * 4
     assert tuned.flops > small[0].flops > 0
-    # 2 trials and a last training, 3 steps of 4 samples: as many for 4 samples as for 8
-    assert {row.flops for row in scratch} == {3 * 3 * 4 * small[0].flops / 24}
+    # 2 trials on what is not held out, 3 or 4 samples a step, and a last training, 3 steps each
+    seen = {4: 2 * 3 * 3 + 3 * 4, 8: 3 * 3 * 4}
+    assert all(row.flops == pytest.approx(seen[row.num_samples] * small[0].flops / 24) for row in scratch)
+    assert {row.trial_steps for row in scratch} == {6}
     assert {(row.kind, row.num_trials) for row in rows if row.num_samples} == {("few_shot", 3), ("from_scratch", 2)}
     assert all(row.num_pretrain_samples == 0 for row in scratch)
     for row in (row for row in rows if (row.kind, row.source) == ("few_shot", "poisson")):
         assert row.num_steps == (3 if row.learning_rate else 0)
-        steps = 6 + 2 * 3 + row.num_steps  # pre-training, trials, and none at the end where the weights were kept
-        assert row.flops == pytest.approx(steps * 4 * small[row.seed].flops / 24)
+        seen = 6 * 4 + 2 * 3 * 3 + row.num_steps * 4  # pre-training, trials on 3 of 4 samples, and what came of them
+        assert row.flops == pytest.approx(seen * small[row.seed].flops / 24)
 
 
 def test_the_choice_not_to_train_counts_as_no_training(tmp_path):
     def steps(**adapt) -> int:
-        tree = tiny.graph_study(adapt={"training": {**tiny.TRAINING, "num_steps": 3}, **adapt})
+        tree = tiny.graph_study(adapt={"training": {**tiny.ADAPTING, "num_steps": 3}, **adapt})
         plan = plan_jobs(StudyRecipe.read(tree), tmp_path)
         return sum(task.effort(plan.recipe).num_steps for task in plan.tasks.values())
 
@@ -101,9 +110,36 @@ def test_weights_that_were_kept_cost_the_trials_alone(tmp_path):
     for row in kept:
         assert (row.learning_rate, row.num_steps, row.num_trials) == (0, 0, 3)
         assert row.relative_l2 == pytest.approx(zero_shot[row.target], rel=1e-6)
-        assert row.flops == pytest.approx(before.flops * (1 + 2 * 3 / 6))
+        assert row.flops == pytest.approx(before.flops * (1 + 2 * 3 * 3 / 24))
     assert len(kept) == 2
-    assert "fine-tuning kept the pre-trained weights" in page(tmp_path / "study").read_text()
+    assert "A rate of 0: it kept the pre-trained" in page(tmp_path / "study").read_text()
+
+
+def test_training_from_scratch_goes_on_as_long_as_it_helps_where_that_is_asked(tmp_path):
+    changes = {
+        "seeds": [0],
+        "scaling": None,
+        "sources": tiny.graph_study()["sources"][:1],
+        "convergence": {"targets": ["far"], "num_samples": [8], "max_doublings": 3},
+    }
+    recipe = StudyRecipe.read(tiny.graph_study(**changes))
+    rows = read_table(study(recipe, out=tmp_path / "study") / "table.parquet")
+    (long,) = (row for row in rows if row.kind == "from_scratch_converged")
+    assert (long.target, long.num_samples) == ("far", 8)
+    trials = json.loads((tmp_path / "study" / long.run / "trials.json").read_text())
+    doubled = [trial for trial in trials if trial["learning_rate"] == long.learning_rate]
+    assert [trial["num_steps"] for trial in doubled] == [3, 6, 12, 24][: len(doubled)]
+    assert long.num_steps in {trial["num_steps"] for trial in doubled}
+    (found,) = json.loads((tmp_path / "study" / "analysis.json").read_text())["converged"]
+    assert found["num_steps"] == [long.num_steps]
+    assert found["num_limited"] == (long.num_steps == 24)
+    assert found["equal"] == next(
+        r.relative_l2 for r in rows if (r.kind, r.target, r.num_samples) == ("from_scratch", "far", 8)
+    )
+    assert "best budget" in page(tmp_path / "study").read_text()
+    wrong = {**changes, "convergence": {"targets": ["fra"], "num_samples": [8]}}
+    with pytest.raises(ConfigError, match="Did you mean 'far'"):
+        StudyRecipe.read(tiny.graph_study(**wrong))
 
 
 def test_subsets_and_weights_pair_fine_tuning_with_training_from_scratch(folder, rows):
@@ -181,7 +217,7 @@ def test_a_run_that_was_deleted_is_made_again(folder, rows, tmp_path):
         observe=lambda **event: begun.append(event["job"].name) if event["event"] == "started" else None,
     )
     assert len(begun) == 1
-    assert (copy / row.run / "scores.parquet").is_file()
+    assert Run(copy / row.run).scores_file(row.target).is_file()
 
 
 def test_the_cost_is_told_first(folder, tmp_path):

@@ -9,7 +9,8 @@ from scifm.studies.table import Row, read_table, write_table
 
 ROW = Row(
     kind="few_shot", source="a", source_systems="a+b", target="t", system="poisson", knobs="{}", size="small",
-    num_params=10, num_pretrain_samples=20, num_samples=4, seed=1, method="all", learning_rate=1e-3, num_trials=2,
+    num_params=10, num_pretrain_samples=20, num_samples=4, seed=1, method="all", coefficients="refitted",
+    learning_rate=1e-3, num_trials=2, trial_steps=20,
     num_steps=5, relative_l2=0.25, relative_l2_median=0.2, relative_l2_p90=0.5, flops=1e12, seconds=1.5, run="runs/x",
 )  # fmt: skip
 

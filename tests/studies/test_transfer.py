@@ -65,7 +65,8 @@ def test_every_run_is_a_row_with_its_budget(folder, rows):
     assert [r["kind"] for r in rows[:2]] == ["in_distribution", "zero_shot"]
     for row in rows[2:]:
         scratch = row["kind"] == "from_scratch"
-        assert row["num_trials"] == (2 if scratch else 3)
+        assert row["num_trials"] == (2 if scratch else 5)  # not to train; two rates with constants kept and refitted
+        assert row["coefficients"] in ("",) if scratch else ("pretrained", "refitted")
         assert row["learning_rate"] in ((3e-3, 3e-2) if scratch else (0, 1e-3, 1e-2))
         assert row["num_steps"] == (3 if row["learning_rate"] else 0)
         assert Run.open(folder / row["run"]).is_complete
@@ -77,8 +78,8 @@ def test_every_number_can_be_told_again_from_the_run_it_names(folder, rows):
         scores = evaluate(folder / row["run"], test)
         assert row["relative_l2"] == pytest.approx(scores.mean(), rel=1e-6)
         assert row["relative_l2_median"] == pytest.approx(scores.quantile(0.5), rel=1e-6)
-        name = "scores.parquet" if row["num_samples"] else f"scores-{row['kind']}.parquet"
-        column = pq.read_table(folder / row["run"] / name)["relative_l2"].to_pylist()
+        name = "downstream" if row["num_samples"] else row["kind"]
+        column = pq.read_table(Run(folder / row["run"]).scores_file(name))["relative_l2"].to_pylist()
         assert np.mean(column) == pytest.approx(row["relative_l2"], rel=1e-6)
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from scifm.errors import DataError
 from scifm.studies.scored_table import ScoredTable
-from scifm.studies.transfer_scores import crossovers, curves, first_reaching, gains, mixing, needs, shift
+from scifm.studies.transfer_scores import converged, crossovers, curves, first_reaching, gains, mixing, needs, shift
 from study_table import NAMED, make_row, make_rows
 
 NAMES = {"source": "poisson", "target": "poisson-5-10", "size": "small", "method": "all"}
@@ -334,3 +334,23 @@ def test_shift_is_correlated_over_the_size_that_has_most_tasks():
     found = shift(ScoredTable(rows, **NAMED), values)
     assert found["measures"][0]["num_tasks"] == 3
     assert found["measures"][0]["rank_correlation"] == 1
+
+
+# --- training from scratch to the end of its tether -------------------------------------------------------------------
+
+
+def test_the_best_budget_from_scratch_stands_beside_the_equal_one():
+    tuned = make_rows("few_shot", {16: [0.3, 0.3], 64: [0.1, 0.1], 256: [0.05, 0.05]})
+    equal = make_rows("from_scratch", {1024: [0.2, 0.2]})
+    long = [
+        replace(row, kind="from_scratch_converged", num_steps=steps, run=f"{row.run}-long")
+        for row, steps in zip(make_rows("from_scratch", {1024: [0.11, 0.13]}), (400, 800), strict=True)
+    ]
+    (found,) = converged(ScoredTable([*tuned, *equal, *long], **NAMED), lambda num_samples: 800)
+    assert (found["target"], found["source"], found["num_samples"]) == ("poisson-5-10", "poisson", 1024)
+    assert found["error"] == pytest.approx(0.12, rel=0.01)
+    assert found["equal"] == pytest.approx(0.2)
+    assert (found["num_steps"], found["num_limited"], found["fewest"]) == ([400, 800], 1, 64)
+    worse = make_rows("few_shot", {16: [0.3, 0.3]})
+    assert converged(ScoredTable([*worse, *equal, *long], **NAMED), lambda n: 801)[0]["fewest"] is None
+    assert converged(ScoredTable([*worse, *equal], **NAMED), lambda n: 1) == []

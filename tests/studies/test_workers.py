@@ -12,11 +12,10 @@ import pytest
 from scifm.studies.workers import threads_of_a_worker, worker_pool
 
 SLEEPER = """
-    import os, signal, time
+    import os, time
     from scifm.studies.workers import worker_pool
 
     if __name__ == "__main__":
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever started us may have it ignored
         with worker_pool(1) as pool:
             print(pool.submit(os.getpid).result(), flush=True)
             for _ in range(5):  # the pool hands some of them to the worker, beyond recall

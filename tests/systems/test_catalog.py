@@ -44,3 +44,8 @@ def test_a_recipe_may_say_little():
 def test_bad_recipes_say_what_is_allowed(entries, message):
     with pytest.raises(ConfigError, match=message):
         system_from_dict(entries)
+
+
+def test_a_system_without_a_name_is_not_called_none():
+    with pytest.raises(ConfigError, match="this one has none"):
+        system_from_dict({"knobs": {}})

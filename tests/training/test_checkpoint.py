@@ -10,40 +10,42 @@ import torch
 from torch import nn
 
 from scifm.errors import RunError
+from scifm.fields.seeds import generator_for
 from scifm.training.checkpoint import Checkpoint, Position, Restored
 
 
-def trained(num_steps: int, *, module: nn.Module | None = None, optimizer=None):
-    """Take some steps that use the global generator, as dropout would."""
+def trained(num_steps: int, *, module: nn.Module | None = None, optimizer=None, generator=None):
+    """Take some steps that draw numbers, as dropout would."""
     if module is None:
         torch.manual_seed(1)
         module = nn.Linear(3, 2)
         optimizer = torch.optim.AdamW(module.parameters(), lr=0.1, fused=True)
     for _ in range(num_steps):
         optimizer.zero_grad()
-        module(torch.randn(4, 3)).square().sum().backward()
+        module(torch.randn(4, 3, generator=generator)).square().sum().backward()
         optimizer.step()
     return module, optimizer
 
 
 def test_what_was_saved_comes_back_and_training_goes_on_bit_for_bit(tmp_path):
     checkpoint = Checkpoint(tmp_path / "state")
-    module, optimizer = trained(3)
+    generator = generator_for(0, "test")
+    module, optimizer = trained(3, generator=generator)
     position = Position(
         step=3, best_score=0.25, best_step=2, seconds=1.5, loss_sum=1 / 3, recent_losses=[0.1, 1 / 3], spiking=True
     )
     best = {"weight": torch.full((2, 3), 1 / 7)}
-    checkpoint.save(module, optimizer, position, best)
-    trained(4, module=module, optimizer=optimizer)
+    checkpoint.save(module, optimizer, position, best, generators=[generator])
+    trained(4, module=module, optimizer=optimizer, generator=generator)
 
     other = nn.Linear(3, 2)
     other_optimizer = torch.optim.AdamW(other.parameters(), lr=0.1, fused=True)
-    torch.manual_seed(99)
-    found = Checkpoint(tmp_path / "state").load(other, other_optimizer)
+    generator = generator_for(99, "another")
+    found = Checkpoint(tmp_path / "state").load(other, other_optimizer, [generator])
     assert found.position == position
     assert found.damaged == {}
     assert torch.equal(found.best["weight"], best["weight"])
-    trained(4, module=other, optimizer=other_optimizer)
+    trained(4, module=other, optimizer=other_optimizer, generator=generator)
     for a, b in zip(module.parameters(), other.parameters(), strict=True):
         assert torch.equal(a, b)
 

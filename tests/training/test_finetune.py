@@ -23,10 +23,12 @@ from scifm.training.pretrain import pretrain
 
 module = importlib.import_module("scifm.training.finetune")  # the package's face hides it behind the function
 SHIFTED = Poisson().where(anisotropy=[5, 10])
-SETTINGS = {  # of what is trained; the choice not to train has tests of its own
+SETTINGS = {  # of what is trained; the choices not to train and to refit have tests of their own
     "num_samples": 8,
     "learning_rates": (1e-3, 1e-2),
     "try_zero_shot": False,
+    "refit_coefficients": "never",
+    "min_scored": 1,
     "training": {"num_steps": 6, "batch_size": 4, "log_every": 2, "checkpoint_every": 2, "accelerator": "cpu"},
 }
 both = pytest.mark.parametrize("adapt", [finetune, from_scratch])
@@ -94,7 +96,7 @@ def test_subsets_are_recorded_nested_distinct_and_seeded(parent, pool, tmp_path)
 @both
 def test_the_learning_rate_is_chosen_on_samples_held_out_of_the_subset(adapt, parent, pool, tmp_path, monkeypatch):
     trained, scored = [], []
-    train, score = module.train, module.validation_error
+    train, score = module.train, module.sample_errors
 
     def spy_train(operator, source, **rest):
         trained.append((source.samples, rest["config"]))
@@ -105,7 +107,7 @@ def test_the_learning_rate_is_chosen_on_samples_held_out_of_the_subset(adapt, pa
         return score(operator, batch)
 
     monkeypatch.setattr(module, "train", spy_train)
-    monkeypatch.setattr(module, "validation_error", spy_score)
+    monkeypatch.setattr(module, "sample_errors", spy_score)
     run = adapt(parent, pool, out=tmp_path, **SETTINGS)
     subset = pool.samples.select(run.read_json("subset.json")["index"]).inputs
 
@@ -276,7 +278,10 @@ def test_a_folder_in_use_is_refused(parent, pool, tmp_path):
 def test_a_learning_rate_that_diverges_loses_the_trial_and_all_that_do_end_the_run(parent, pool, tmp_path):
     wild = {**SETTINGS["training"], "schedule": "constant"}
     run = finetune(parent, pool, out=tmp_path, **{**SETTINGS, "learning_rates": (1e30, 1e-3), "training": wild})
-    assert run.read_json("trials.json")[0] == {"learning_rate": 1e30, "relative_l2": None}
+    assert run.read_json("trials.json")[0] == {
+        "learning_rate": 1e30, "coefficients": "pretrained", "num_steps": 6, "num_splits": 1, "samples_seen": 24,
+        "relative_l2": None, "errors": None,
+    }  # fmt: skip
     assert run.read_json("outcome.json")["learning_rate"] == 1e-3
     assert run.read_json("outcome.json")["num_trials"] == 2
     with pytest.raises(DivergedError, match=r"Every learning rate of .* diverged"):
@@ -322,8 +327,9 @@ def test_where_training_hurts_the_pre_trained_weights_are_kept_and_that_is_said(
     assert trials[0]["relative_l2"] < min(trial["relative_l2"] for trial in trials[1:])
     assert outcome.pop("seconds") > 0
     assert outcome == {
-        "learning_rate": 0, "num_trials": 3, "num_steps": 0, "num_trainable": 0, "optimizer_bytes": 0,
-        "gradient_bytes": 0, "kept": "the pre-trained weights: no learning rate did better on the held-out samples",
+        "learning_rate": 0, "coefficients": "pretrained", "num_trials": 3, "trial_steps": 12, "num_steps": 0,
+        "samples_seen": 36, "num_trainable": 0, "optimizer_bytes": 0, "gradient_bytes": 0,
+        "kept": "the pre-trained weights: nothing did clearly better on the held-out samples",
     }  # fmt: skip
     before, after = (load_operator(r.path / "model") for r in (trained, run))
     assert all(torch.equal(old, after.state_dict()[name]) for name, old in before.state_dict().items())
@@ -336,13 +342,13 @@ def test_where_training_hurts_the_pre_trained_weights_are_kept_and_that_is_said(
 
 
 def test_its_score_is_that_of_the_held_out_samples_of_all_candidates(trained, familiar, tmp_path, monkeypatch):
-    scored, score = [], module.validation_error
-    monkeypatch.setattr(module, "validation_error", lambda o, batch: scored.append(batch) or score(o, batch))
+    scored, score = [], module.sample_errors
+    monkeypatch.setattr(module, "sample_errors", lambda o, batch: scored.append(batch) or score(o, batch))
     run = finetune(trained, familiar, out=tmp_path, **HARMFUL)
     assert len(scored) == 3
     assert all(torch.equal(batch.inputs, scored[0].inputs) for batch in scored)
     told = run.read_json("trials.json")[0]["relative_l2"]
-    assert told == pytest.approx(score(load_operator(trained.path / "model"), scored[0]), rel=1e-6)
+    assert told == pytest.approx(float(score(load_operator(trained.path / "model"), scored[0]).mean()), rel=1e-6)
 
 
 def test_where_training_helps_it_takes_place(parent, pool, tmp_path):
@@ -357,7 +363,7 @@ def test_where_training_helps_it_takes_place(parent, pool, tmp_path):
 
 
 def test_a_tie_goes_to_the_pre_trained_weights(parent, pool, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "validation_error", lambda operator, batch: 0.5)
+    monkeypatch.setattr(module, "sample_errors", lambda operator, batch: torch.full((len(batch),), 0.5))
     assert finetune(parent, pool, out=tmp_path, **CHOICE).read_json("outcome.json")["learning_rate"] == 0
 
 
@@ -403,8 +409,8 @@ def test_interrupted_it_keeps_the_same_and_says_it_once(stop, trained, familiar,
     (run,) = map(Run, (tmp_path / "b").iterdir())
     scored = run.read_json("trials.json")
     assert scored == straight.read_json("trials.json")[: {3: 1, 9: 2, 1: 3}[stop[1]]]
-    again, score = [], module.validation_error
-    monkeypatch.setattr(module, "validation_error", lambda o, batch: again.append(batch) or score(o, batch))
+    again, score = [], module.sample_errors
+    monkeypatch.setattr(module, "sample_errors", lambda o, batch: again.append(batch) or score(o, batch))
     resumed = finetune(trained, familiar, out=tmp_path / "b", **HARMFUL)
     assert len(again) == 3 - len(scored)
     assert weights(resumed) == weights(straight)

@@ -300,7 +300,8 @@ def test_what_does_not_fit_into_memory_is_refused_before_it_starts(monkeypatch):
     assert tiny.steps_of(diary, "step") == []
 
 
-def test_measuring_memory_changes_nothing(monkeypatch):
+@pytest.mark.parametrize("make", [tiny.operator, tiny.dropping_operator])
+def test_measuring_memory_changes_nothing(monkeypatch, make):
     """Trained with and without the measurement: the same weights, and the same numbers drawn afterwards."""
     from scifm.training import loop
 
@@ -309,7 +310,7 @@ def test_measuring_memory_changes_nothing(monkeypatch):
         if not measured:
             monkeypatch.setattr(loop._Loop, "_require_memory", lambda self: None)
         torch.manual_seed(3)
-        operator = tiny.operator()
+        operator = make()
         train(operator, source(), config=config(num_steps=3))
         outcomes.append([*weights(operator), torch.rand(2)])
     assert same(*outcomes)

@@ -62,19 +62,15 @@ def test_what_is_kept_besides_is_counted():
     assert need.to_dict()["total"] == 215
 
 
-def test_no_gradient_and_no_draw_is_left_behind():
+def test_no_gradient_is_left_behind():
     operator = tiny.operator()
-    torch.manual_seed(5)  # of the global generator, which dropout would draw from
-    expected = torch.rand(1)
-    torch.manual_seed(5)
     measure_need(
         operator,
-        lambda module, batch: module(batch).require_targets().square().sum() * torch.rand(()),
+        lambda module, batch: module(batch).require_targets().square().sum(),
         tiny.batch(2),
         keeps_best=False,
         saves=False,
     )
-    assert torch.equal(torch.rand(1), expected)
     assert all(parameter.grad is None for parameter in operator.parameters())
 
 

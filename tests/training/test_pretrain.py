@@ -9,14 +9,17 @@ import sys
 import pytest
 import torch
 
+import evolving
 import tiny
 from scifm.config import dump_toml
 from scifm.data.generate import generate
+from scifm.data.importing import import_data
 from scifm.errors import ConfigError, DataError, RunError, SignatureError
 from scifm.models.hub import load_operator
 from scifm.runs import Run
 from scifm.systems.poisson import Poisson
 from scifm.training.loop import DivergedError
+from scifm.training.pool import grid_of_run
 from scifm.training.pretrain import PretrainRecipe, pretrain, training_source
 
 
@@ -95,7 +98,9 @@ def test_ctrl_c_and_resume_equal_a_run_never_stopped(finished, tmp_path, stop):
         pretrain(tiny.RECIPE, out=tmp_path, observe=interrupt)
     halfway = Run.open(tmp_path / finished.path.name)
     assert halfway.status.startswith("interrupted")
+    first_sitting = halfway.seconds
     resumed = pretrain(tiny.RECIPE, out=tmp_path)
+    assert 0 < first_sitting < resumed.seconds, "wall time of the sitting before is lost"
     assert weights(resumed) == weights(finished)
     assert log(resumed) == log(finished)
     assert resumed.is_complete
@@ -187,7 +192,7 @@ def test_a_full_disk_loses_nothing(finished, tmp_path, monkeypatch):
 
     def fills_up(descriptor: int) -> None:
         calls.append(descriptor)
-        if len(calls) > 6:
+        if len(calls) > 9:
             raise OSError(28, "No space left on device")
         fsync(descriptor)
 
@@ -258,7 +263,8 @@ def test_recipes_that_do_not_add_up_are_refused(tmp_path, changes, words):
 def test_a_store_is_trained_on(store, tmp_path):
     recipe = {k: v for k, v in tiny.recipe(data={"num_validation_samples": 3}).items() if k != "system"}
     first = pretrain(recipe, store=store, out=tmp_path / "a")
-    by_name = pretrain({**recipe, "data": {**recipe["data"], "store": str(store.path)}}, out=tmp_path / "b")
+    data = {name: value for name, value in recipe["data"].items() if name != "num_points"}  # the store has its own
+    by_name = pretrain({**recipe, "data": {**data, "store": str(store.path)}}, out=tmp_path / "b")
     assert first.is_complete
     assert weights(first) == weights(by_name)
     assert first.config["data"]["store"] == str(store.path)
@@ -323,3 +329,13 @@ def test_a_store_is_trained_on_whole(tmp_path):
     store = generate(Poisson(), num_samples=8, num_points=16, seed=0, path=tmp_path / "store")
     with pytest.raises(ConfigError, match="give one of the two"):
         pretrain(PretrainRecipe.read(tiny.recipe(data={"num_samples": 6})), store=store, out=tmp_path)
+
+
+def test_foreign_data_are_trained_on_where_they_lie(tmp_path):
+    foreign = evolving.in_place(tmp_path / "foreign")
+    copied = import_data(foreign.path, tmp_path / "store", evolving.MAPPING)
+    first = pretrain(evolving.recipe(), store=foreign, out=tmp_path / "a")
+    assert weights(first) == weights(pretrain(evolving.recipe(), store=copied, out=tmp_path / "b"))
+    assert PretrainRecipe.read(first.config).data.mapping == evolving.MAPPING, "the record says how they were read"
+    assert pretrain(PretrainRecipe.read(first.config), out=tmp_path / "a").path == first.path
+    assert grid_of_run(first) == foreign.grid

@@ -126,9 +126,9 @@ def test_only_the_first_process_writes_and_one_file_holds_it_all(two, folder):
 
 def test_every_process_draws_for_itself_and_goes_on_where_it_drew(one, two):
     first, second = (found["dropout"] for found in two)
-    assert not torch.equal(first["straight"]["drawn"], second["straight"]["drawn"])
+    assert not torch.equal(first["straight"]["generator"], second["straight"]["generator"])
     for found in (first, second):
-        assert torch.equal(found["resumed"]["drawn"], found["straight"]["drawn"])
+        assert torch.equal(found["resumed"]["generator"], found["straight"]["generator"])
         assert same(found["resumed"]["weights"], found["straight"]["weights"])
     assert same(first["straight"]["weights"], second["straight"]["weights"])
     assert apart(first["straight"]["weights"], one["dropout"]["straight"]["weights"]) > 1e-4, "other masks, as it must"

@@ -6,6 +6,7 @@ and the signals of schedulers give 75, by which a batch script knows to give the
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -13,19 +14,29 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from rich.markup import escape
-
 # The verbs join the application when they are read.
-from scifm.cli import data_verbs, export_verb, model_verbs, plan_verb, play_verb, run_verbs, study_verbs  # noqa: F401
-from scifm.cli.app import app, console
+from scifm.cli import (  # noqa: F401
+    data_verbs,
+    export_verb,
+    model_verbs,
+    plan_verb,
+    play_verb,
+    run_verbs,
+    score_verbs,
+    study_verbs,
+)
+from scifm.cli.app import app, say
 from scifm.errors import SciFMError, StopRequested
 
 __all__ = ["app", "main"]
 
 
 def _stop_on_signals() -> None:
-    """Let a scheduler's first signal end the work as Ctrl-C does, wherever it is; a training saves its state first."""
-    numbers = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+    """Let a scheduler's first signal end the work as Ctrl-C does, wherever it is; a training saves its state first.
+
+    What was ignored when we were started, as a shell does with Ctrl-C for what it puts in the background, stays so.
+    """
+    numbers = [n for n in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2) if signal.getsignal(n) is not signal.SIG_IGN]
 
     def stop(number: int, frame: Any) -> None:
         for each in numbers:
@@ -36,13 +47,20 @@ def _stop_on_signals() -> None:
         signal.signal(each, stop)
 
 
+def _replace_what_cannot_be_written() -> None:
+    """Let characters that a terminal or log cannot show, such as × where it is not UTF-8, be replaced, not refused."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
 def _tell_own_warnings() -> None:
     """Print our warnings as a line, without the place in the source; those of others stay as they are."""
     others = warnings.showwarning
 
     def show(message: Any, category: Any, filename: str, *where: Any, **more: Any) -> None:
         if "scifm" in Path(filename).parts:
-            console.print(f"[yellow]scifm:[/yellow] {escape(str(message))}", highlight=False, soft_wrap=True)
+            say("scifm:", "yellow", str(message))
         else:
             others(message, category, filename, *where, **more)
 
@@ -53,11 +71,11 @@ def main() -> None:
     """Entry point of the command ``scifm``."""
     # Threads that sleep while they wait keep small steps quick on a shared machine; torch reads this when loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    _replace_what_cannot_be_written()
     _stop_on_signals()
     _tell_own_warnings()
     try:
         app()
     except SciFMError as error:
-        line = " ".join(str(error).split())
-        console.print(f"[bold red]scifm:[/bold red] {escape(line)}", highlight=False, soft_wrap=True)
+        say("scifm:", "bold red", " ".join(str(error).split()))
         sys.exit(2)

@@ -9,6 +9,9 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
 from typer.core import TyperGroup
 
 from scifm.errors import StopRequested
@@ -16,7 +19,9 @@ from scifm.errors import StopRequested
 __all__ = [
     "NUM_WORKERS",
     "AsJson",
+    "Imports",
     "Knobs",
+    "Model",
     "OutRuns",
     "Overrides",
     "Scheduler",
@@ -26,13 +31,37 @@ __all__ = [
     "console",
     "print_json",
     "print_rows",
+    "print_table",
+    "say",
 ]
 
-console = Console(stderr=True)
+# What is printed is plain text, whoever wrote it: rich would take [play] for a style, and :x: for a picture.
+console = Console(stderr=True, markup=False, emoji=False)
+
+
+def print_table(table: Table) -> None:
+    """Print a table, its cells as they are."""
+    Console(markup=False, emoji=False).print(table)
+
+
+def say(mark: str, style: str, message: str) -> None:
+    """Print one line for a user, on standard error: a colored mark, then plain words."""
+    console.print(Text.assemble((mark, style), " ", message), soft_wrap=True)
 
 
 class _Verbs(TyperGroup):
-    """The verbs; what the parser would make of a signal to stop is replaced by a line that says how to go on."""
+    """The verbs, their help as it was written.
+
+    What the parser would make of a signal to stop is replaced by a line that says how to go on.
+    """
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        for command in self.commands.values():
+            entries: list[Any] = [command, *command.params]
+            for entry in entries:
+                if getattr(entry, "help", None):
+                    entry.help = escape(entry.help)
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -57,11 +86,31 @@ app = typer.Typer(
 )
 NUM_WORKERS = min(os.cpu_count() or 1, 4)
 
+Model = typer.Argument(help="Folder of a finished run or of a model; or hf:NAME/MODEL, on the Hugging Face hub.")
 OutRuns = Annotated[Path, typer.Option("--out", help="Folder that holds run folders.")]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override one setting of the recipe; repeatable.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON instead of a table.")]
+
+
+def _import(places: list[str] | None) -> list[str] | None:
+    if places:
+        from scifm.models.imports import import_own
+
+        import_own(places)
+    return places
+
+
+Imports = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--import",
+        metavar="FILE.py|MODULE",
+        callback=_import,
+        help="Code of your own to import first, so that a network of kind 'module' may be of it; repeatable.",
+    ),
+]
 Knobs = Annotated[
     list[str] | None,
     typer.Option("--knob", metavar="NAME=LOW,HIGH", help="Range of one knob, e.g. anisotropy=5,10; repeatable."),

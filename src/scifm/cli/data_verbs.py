@@ -84,7 +84,7 @@ def _write(file: Path, found: Inspection) -> None:
 
 
 def _tell(found: Inspection) -> None:
-    screen = Console(highlight=False)
+    screen = Console(highlight=False, markup=False, emoji=False)
     typer.echo(str(found.path))
     rows = [("is", found.told)]
     rows += [("also", f"{name}: {reason}") for name, reason in found.others.items()]

@@ -6,24 +6,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from scifm.cli.app import AsJson, app, print_json, print_rows
+from scifm.cli.app import AsJson, Imports, Model, app, print_json, print_rows, print_table
 from scifm.errors import ConfigError
 
 if TYPE_CHECKING:
     from scifm.fields.grid import Grid
     from scifm.models.export import ExportedFile
+    from scifm.models.hub import ModelPlace
     from scifm.models.operator import Operator
-    from scifm.runs import Run
 
 __all__ = ["export"]
 
 
 @app.command()
 def export(
-    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    run: Annotated[Path, Model],
     to: Annotated[str, typer.Option("--to", help="Format: onnx or torch-export.")],
     num_points: Annotated[
         list[int] | None,
@@ -34,26 +33,28 @@ def export(
     extent: Annotated[
         float | None, typer.Option(help="Length of a side of the box, where the run does not tell it.")
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder of the file; default: RUN/export.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder of the file; RUN/export when left out; MODEL-export here."),
+    ] = None,
+    imports: Imports = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write a run as a file that needs nothing of SciFM, and check the file by running it.
+    """Write a model as a file that needs nothing of SciFM, and check the file by running it.
 
     Fields and coefficients go in and come out in physical units, for any batch size.
     """
     from scifm.models.export import TOLERANCE, export_operator
     from scifm.models.export_formats import find_format
-    from scifm.models.hub import load_operator
-    from scifm.runs import Run
+    from scifm.models.hub import find_model, load_operator
 
     find_format(to)
-    opened = Run.open(run)
-    opened.require_complete()
-    operator = load_operator(run / "model")
+    place = find_model(run)
+    operator = load_operator(place.folder)
     dims = operator.signature.num_spatial_dims
-    grid = _grid_of(opened, operator, num_points or [], extent)
+    grid = _grid_of(place, operator, num_points or [], extent)
     asked = [(n,) * dims for n in num_points] if num_points else [grid.num_points, _finer(grid.num_points)]
-    folder = out or run / "export"
+    folder = out or (place.run.path / "export" if place.run is not None else Path(f"{run.name}-export"))
     files = export_operator(operator, folder, to=to, grid=grid, num_points=asked)
     if as_json:
         print_json({"folder": str(folder), "format": to, "files": [file.to_dict() for file in files]})
@@ -66,26 +67,26 @@ def _finer(num_points: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(3 * n // 2 for n in num_points)
 
 
-def _grid_of(run: Run, operator: Operator, num_points: list[int], extent: float | None) -> Grid:
-    """Return the grid a run was trained on; where it does not tell, the one that is given."""
+def _grid_of(place: ModelPlace, operator: Operator, num_points: list[int], extent: float | None) -> Grid:
+    """Return the grid a model was trained on; where its run does not tell, or is gone, the one that is given."""
     from scifm.fields.grid import Grid
     from scifm.runs import Run
-    from scifm.training.finetune import grid_of_run
+    from scifm.training.pool import grid_of_run
 
     if any(n < 2 for n in num_points):
         raise ConfigError(f"--num-points must be at least 2; got {min(num_points)}.")
-    told = run
-    while not {"downstream", "data"} & told.config.keys() and told.parent is not None:
-        told = Run.open(told.parent)
-    if {"downstream", "data"} & told.config.keys():
+    told = place.run
+    while told is not None and not {"downstream", "data"} & told.config.keys():
+        told = Run.open(told.parent) if told.parent is not None else None
+    if told is not None:
         if extent is not None:
             raise ConfigError(f"The run '{told.path}' tells its box: leave out --extent.")
         return grid_of_run(told)
     if not num_points:
-        raise ConfigError(f"The run '{run.path}' does not tell its grid: give --num-points, the points a side.")
+        raise ConfigError(f"'{place.path}' does not tell its grid: give --num-points, the points a side.")
     if extent is None and operator.normalization.depends_on_box:
         raise ConfigError(
-            f"The run '{run.path}' does not tell its box, whose sides enter the normalization of its operator: give "
+            f"'{place.path}' does not tell its box, whose sides enter the normalization of its operator: give "
             "--extent, the length of a side."
         )
     dims = operator.signature.num_spatial_dims
@@ -101,7 +102,7 @@ def _tell(files: list[ExportedFile]) -> None:
             grid = " × ".join(map(str, check.num_points))
             times = (f"{1000 * s:.2f}" for s in (check.seconds_exported, check.seconds_original))
             table.add_row(file.path.name, grid, str(check.batch_size), f"{check.difference:.1e}", *times)
-    Console().print(table)
+    print_table(table)
     typer.echo("Times: median of three answers for the whole batch, both in this process with as many threads.")
     for file in files:
         takes = ", ".join("any" if n is None else str(n) for n in file.num_points)

@@ -75,9 +75,11 @@ class _Family:
         self.failed: int | None = None  # the first that did
 
     def run(self) -> int:
-        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
-            signal.signal(number, self._pass_on)
-        signal.signal(signal.SIGINT, lambda *_: None)  # the terminal tells all of them itself
+        handlers: dict[int, Any] = dict.fromkeys((signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2), self._pass_on)
+        handlers[signal.SIGINT] = lambda *_: None  # the terminal tells all of them itself
+        for number, handler in handlers.items():
+            if signal.getsignal(number) is not signal.SIG_IGN:  # else they are to ignore it too
+                signal.signal(number, handler)
         self._start()
         self._wait()
         if self.failed is None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from scifm.cli.app import AsJson, app, print_json, print_rows
+from scifm.cli.app import AsJson, Imports, Model, app, print_json, print_rows
 from scifm.errors import ConfigError, RunError, suggest
 
 if TYPE_CHECKING:
@@ -90,28 +90,23 @@ def import_model(
 
 @app.command()
 def push(
-    model: Annotated[Path, typer.Argument(help="Folder of a finished run, or of a model.")],
+    model: Annotated[Path, Model],
     repo_id: Annotated[str, typer.Argument(help="NAME/MODEL on the Hugging Face hub; made when it is not there.")],
     private: Annotated[bool, typer.Option("--private", help="Hide a new repository from others.")] = False,
     branch: Annotated[str | None, typer.Option(help="Branch, instead of main.")] = None,
     title: Annotated[str | None, typer.Option(help="Heading of the model card.")] = None,
     description: Annotated[str | None, typer.Option(help="What it was trained on and is good for.")] = None,
     license: Annotated[str | None, typer.Option(help="License of the weights, such as mit.")] = None,
+    imports: Imports = None,
     as_json: AsJson = False,
 ) -> None:
     """Upload an operator to the Hugging Face hub. Log in first, with 'hf auth login'."""
-    from scifm.models.hub import holds_operator, load_operator
+    from scifm.models.hub import load_operator
     from scifm.models.hub_remote import push_to_hub
-    from scifm.runs import Run
 
-    folder = model
-    if not holds_operator(model):
-        run = Run.open(model)
-        run.require_complete()
-        folder = run.path / "model"
     told = {"title": title, "description": description, "license": license}
     card = {name: value for name, value in told.items() if value is not None}
-    address = push_to_hub(load_operator(folder), repo_id, private=private, branch=branch, card=card)
+    address = push_to_hub(load_operator(model), repo_id, private=private, branch=branch, card=card)
     if as_json:
         print_json({"address": address})
     else:

@@ -7,10 +7,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from scifm.cli.app import NUM_WORKERS, AsJson, Overrides, Workers, app, console, print_json, print_rows
+from scifm.cli.app import (
+    NUM_WORKERS,
+    AsJson,
+    Imports,
+    Model,
+    Overrides,
+    Workers,
+    app,
+    console,
+    print_json,
+    print_rows,
+    print_table,
+)
 from scifm.cli.progress import ProgressBar, progress_bars
 
 if TYPE_CHECKING:
@@ -21,7 +32,7 @@ __all__ = ["plan"]
 
 @app.command()
 def plan(
-    run: Annotated[Path, typer.Argument(help="Folder of a finished pre-training run.")],
+    run: Annotated[Path, Model],
     data: Annotated[Path, typer.Option("--data", help="Store with your few samples; all its splits are used.")],
     target_error: Annotated[float, typer.Option(help="Mean relative L2 error wanted; 0.02 is 2 %.")],
     level: Annotated[float, typer.Option(help="Probability of the intervals.")] = 0.8,
@@ -31,6 +42,7 @@ def plan(
     out: Annotated[Path, typer.Option("--out", help="Folder of the plan.")] = Path("runs/plan"),
     overrides: Overrides = None,
     workers: Workers = NUM_WORKERS,
+    imports: Imports = None,
     as_json: AsJson = False,
 ) -> None:
     """Predict how many samples a target error needs, fine-tuned and from scratch, from the few there are.
@@ -74,6 +86,6 @@ def _tell(result: Plan) -> None:
         between = f"{count_in_words(need.low)} to {count_in_words(need.high)}"
         now = f"{outlook.error:.4f} on {outlook.num_samples}"
         table.add_row(name, now, count_in_words(need.median), between, f"{100 * need.reachable:.0f} %")
-    Console().print(table)
+    print_table(table)
     told = [("zero-shot error", f"{result.zero_shot:.4f}"), ("all numbers", str(result.path / "plan.json"))]
     print_rows("Plan", [*told, ("advice", result.advice.told)])

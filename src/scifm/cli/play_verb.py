@@ -8,30 +8,46 @@ from typing import Annotated
 
 import typer
 
-from scifm.cli.app import app, console
+from scifm.cli.app import Imports, Knobs, Model, app, say
+from scifm.cli.run_verbs import named_system
+from scifm.errors import ConfigError
 
 __all__ = ["play"]
 
 
 @app.command()
 def play(
-    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    run: Annotated[Path, Model],
+    system: Annotated[
+        str | None, typer.Option(help="System to ask about; a model alone does not tell what it was trained on.")
+    ] = None,
+    knob: Knobs = None,
+    num_points: Annotated[int | None, typer.Option(min=2, help="Points a side, with --system; default: 64.")] = None,
     host: Annotated[str, typer.Option(help="Address to listen on; the default is this machine only.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port; 0 takes a free one.")] = 8017,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")] = False,
+    imports: Imports = None,
 ) -> None:
     """Serve a local page where knobs are sliders and the forcing is painted: prediction, reference, error, time.
 
     Prints the page's address; Ctrl-C ends it. Needs pip install 'scifm[play]'; works without internet.
     """
     from scifm.applications.playground.serving import is_loopback, serve
+    from scifm.fields.grid import Grid
+
+    if system is None and (knob or num_points):
+        raise ConfigError("--knob and --num-points are for --system, which was not given: the run tells its own.")
+    chosen = named_system(system, knob) if system is not None else None
+    grid = None
+    if chosen is not None and num_points is not None:
+        grid = Grid.square(num_points, num_spatial_dims=chosen.signature.num_spatial_dims)
 
     if not is_loopback(host):
-        console.print(
-            f"[bold yellow]warning:[/bold yellow] others on the network can open the page on '{host}'; there is no "
-            "password. The default, 127.0.0.1, is this machine only.",
-            highlight=False,
-            soft_wrap=True,
+        say(
+            "warning:",
+            "bold yellow",
+            f"others on the network can open the page on '{host}'; there is no password. The default, 127.0.0.1, is "
+            "this machine only.",
         )
 
     def announce(address: str) -> None:
@@ -39,4 +55,4 @@ def play(
         if browser:
             webbrowser.open(address)
 
-    serve(run, host=host, port=port, announce=announce)
+    serve(run, system=chosen, grid=grid, host=host, port=port, announce=announce)

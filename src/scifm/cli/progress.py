@@ -8,9 +8,11 @@ from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 from rich.tree import Tree
+
+from scifm.wording import plural
 
 __all__ = ["ProgressBar", "StudyTree", "progress_bars"]
 
@@ -58,7 +60,9 @@ class ProgressBar:
             score = f"held-out relative L2 {event['relative_l2']:.4f}"
             self.progress.console.print(f"the pre-trained weights are kept ({score}): {event['reason']}")
         elif kind == "scored":
-            samples = f" on {event['num_samples']} samples, seed {event['seed']}" if event["num_samples"] else ""
+            samples = (
+                f" on {plural(event['num_samples'], 'sample')}, seed {event['seed']}" if event["num_samples"] else ""
+            )
             name = event["kind"].replace("_", " ")
             self.progress.console.print(f"{name}{samples}: relative L2 {event['relative_l2']:.4f}")
 
@@ -76,7 +80,8 @@ class _Bars(Progress):
 def progress_bars(console: Console) -> Progress:
     """Return bars with counts and times, to be entered."""
     counts = (MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    return _Bars("{task.description}", BarColumn(), *counts, "{task.fields[note]}", console=console)
+    name, note = (TextColumn(text, markup=False) for text in ("{task.description}", "{task.fields[note]}"))
+    return _Bars(name, BarColumn(), *counts, note, console=console)
 
 
 class StudyTree:

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from scifm.cli.app import (
     AsJson,
+    Imports,
     Knobs,
+    Model,
     OutRuns,
     Overrides,
     Scheduler,
@@ -23,15 +23,15 @@ from scifm.cli.app import (
     console,
     print_json,
     print_rows,
+    print_table,
 )
 from scifm.cli.executors import executor_maker
 from scifm.cli.progress import ProgressBar, progress_bars
 from scifm.errors import ConfigError
+from scifm.wording import span
 
 if TYPE_CHECKING:
-    from scifm.data.split import StoreSplit
     from scifm.data.store import Store
-    from scifm.fields.batch import Batch
     from scifm.systems.catalog import Listing
     from scifm.systems.system import System
 
@@ -39,15 +39,46 @@ Renamed = Annotated[
     list[str] | None,
     typer.Option("--rename", metavar="NEW=OLD", help="Name in the data = name the operator knows; repeatable."),
 ]
-Stride = Annotated[int, typer.Option(min=1, help="Frames from input to target, with a store of trajectories.")]
+Stride = Annotated[
+    int | None, typer.Option(min=1, help="Frames from input to target, with a store of trajectories; default 1.")
+]
 
-__all__ = ["evaluate", "finetune", "generate", "pretrain", "systems"]
+__all__ = [
+    "Renamed",
+    "Stride",
+    "finetune",
+    "generate",
+    "named_system",
+    "pretrain",
+    "renamings",
+    "require_one_origin",
+    "systems",
+]
 
 
-def _system(name: str, knobs: list[str] | None) -> System:
+def named_system(name: str, knobs: list[str] | None) -> System:
+    """Return the system that --system and --knob say."""
     from scifm.systems.catalog import find_system
 
     return find_system(name)().where(**_knob_ranges(knobs))
+
+
+def require_one_origin(
+    system: str | None, store: Path | None, *, of_system: dict[str, Any], of_store: dict[str, Any]
+) -> None:
+    """Check that samples come from a system or a store, and that no option is given that only the other one reads.
+
+    Raises:
+        ConfigError: says which option is too many.
+    """
+    if (system is None) == (store is None):
+        raise ConfigError("Give either --system NAME (with --knob) or --store FOLDER: where the samples come from.")
+    chosen, other, options = ("--store", "--system", of_system) if system is None else ("--system", "--store", of_store)
+    extra = [name for name, value in options.items() if value is not None]
+    if extra:
+        raise ConfigError(
+            f"{', '.join(extra)} would have no effect with {chosen}: leave it out, or give {other} instead."
+        )
 
 
 def _knob_ranges(knobs: list[str] | None) -> dict[str, list[float]]:
@@ -76,9 +107,9 @@ def systems(as_json: AsJson = False) -> None:
     table = Table("system", "equation", "knobs (default range)", "package", title="Systems")
     for listing in listings:
         if listing.system is not None:
-            knobs = (f"{knob} {k.low:g} to {k.high:g}" for knob, k in listing.system().knobs.items())
-            table.add_row(listing.name, escape(listing.system.equation), "\n".join(knobs), listing.distribution)
-    Console().print(table)
+            knobs = (f"{knob} {span(f'{k.low:g}', f'{k.high:g}')}" for knob, k in listing.system().knobs.items())
+            table.add_row(listing.name, listing.system.equation, "\n".join(knobs), listing.distribution)
+    print_table(table)
     for listing in listings:
         if listing.fault is not None:
             typer.echo(f"broken: {listing.fault}")
@@ -121,7 +152,7 @@ def generate(
     with progress_bars(console) as progress:
         task = progress.add_task("sampling", total=None, note="")
         store = make(
-            _system(system, knob),
+            named_system(system, knob),
             num_samples=num_samples,
             num_points=num_points,
             seed=seed,
@@ -158,6 +189,7 @@ def pretrain(
     devices: Annotated[
         int, typer.Option(min=1, help="Processes of this machine that train together, each on its GPU or its cores.")
     ] = 1,
+    imports: Imports = None,
     as_json: AsJson = False,
 ) -> None:
     """Pre-train an operator; prints the run folder. Give the same command again to resume.
@@ -190,17 +222,21 @@ def _print_run(entries: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(entries)
     else:
-        print_rows("Run", [(name.replace("_", " "), str(value)) for name, value in entries.items()])
+        print_rows("Run", [(name.replace("_", " "), _shown(value)) for name, value in entries.items()])
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 @app.command()
 def finetune(
-    parent: Annotated[Path, typer.Argument(help="Folder of a finished pre-training run.")],
+    parent: Annotated[Path, Model],
     system: Annotated[str | None, typer.Option(help="Downstream system, e.g. poisson.")] = None,
     store: Annotated[Path | None, typer.Option(help="Downstream store, instead of a system.")] = None,
     knob: Knobs = None,
     rename: Renamed = None,
-    stride: Stride = 1,
+    stride: Stride = None,
     num_samples: Annotated[
         int, typer.Option(help="Downstream samples used; of a store of trajectories, whole trajectories.")
     ] = 64,
@@ -215,6 +251,7 @@ def finetune(
     scratch: Annotated[bool, typer.Option("--from-scratch", help="Start from fresh weights, for comparison.")] = False,
     seed: Seed = 0,
     out: OutRuns = Path("runs"),
+    imports: Imports = None,
     as_json: AsJson = False,
 ) -> None:
     """Adapt a pre-trained operator to a shifted system, or to a store, with a few samples.
@@ -226,11 +263,10 @@ def finetune(
     from scifm.training.finetune import finetune as tune
     from scifm.training.finetune import from_scratch as start_fresh
 
-    if (system is None) == (store is None):
-        raise ConfigError("Give either --system NAME (with --knob) or --store FOLDER as the downstream data.")
+    require_one_origin(system, store, of_system={"--knob": knob}, of_store={"--stride": stride})
     if scratch and (method != "all" or rank is not None):
         raise ConfigError("--from-scratch trains all weights: leave out --method and --rank.")
-    target = _system(system, knob) if system is not None else Store.open(str(store))
+    target = named_system(system, knob) if system is not None else Store.open(str(store))
     defaults = AdaptRecipe()
     rates = tuple(learning_rate or defaults.learning_rates)
     settings: dict[str, Any] = {
@@ -239,8 +275,8 @@ def finetune(
         "learning_rates": rates,
         "training": {**defaults.training.to_dict(), "num_steps": num_steps},
         "method": {"method": method, "rank": rank},
-        "stride": stride,
-        "rename": _pairs(rename),
+        "stride": stride or 1,
+        "rename": renamings(rename),
     }
     work = start_fresh if scratch else tune
     with progress_bars(console) as progress:
@@ -259,10 +295,11 @@ def _print_channels(channels: list[dict[str, str]]) -> None:
     table = Table("channel", "name", "became", title="Channels: what the pre-trained operator had and what it lacked")
     for row in channels:
         table.add_row(row["role"], row["name"], row["became"])
-    Console().print(table)
+    print_table(table)
 
 
-def _pairs(texts: list[str] | None) -> dict[str, str]:
+def renamings(texts: list[str] | None) -> dict[str, str]:
+    """Return what --rename says, as new name → old name."""
     pairs = {}
     for text in texts or []:
         new, equals, old = (part.strip() for part in text.partition("="))
@@ -270,55 +307,3 @@ def _pairs(texts: list[str] | None) -> dict[str, str]:
             raise ConfigError(f"The renaming '{text}' is not of the form NEW=OLD, for example source=forcing.")
         pairs[new] = old
     return pairs
-
-
-@app.command()
-def evaluate(
-    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
-    store: Annotated[Path | None, typer.Option(help="Store to score on.")] = None,
-    split: Annotated[str, typer.Option(help="Split of the store.")] = "test",
-    rename: Renamed = None,
-    stride: Stride = 1,
-    system: Annotated[
-        str | None, typer.Option(help="System to sample fresh test problems of, instead of a store.")
-    ] = None,
-    knob: Knobs = None,
-    num_samples: Annotated[int, typer.Option(help="Test problems, with --system.")] = 512,
-    num_points: Annotated[int, typer.Option(help="Points a side, with --system.")] = 64,
-    seed: Seed = 0,
-    as_json: AsJson = False,
-) -> None:
-    """Score a run on unseen samples; every sample's errors go to scores.parquet in the run folder."""
-    from scifm.data.store import Store
-    from scifm.evaluation.baselines import persistence
-    from scifm.evaluation.evaluate import evaluate as work
-    from scifm.fields.grid import Grid
-    from scifm.fields.seeds import generator_for
-
-    if (system is None) == (store is None):
-        raise ConfigError("Give either --store FOLDER or --system NAME (with --knob) to score on.")
-    if system is not None:
-        if num_samples < 1:
-            raise ConfigError(f"--num-samples must be at least 1; got {num_samples}.")
-        chosen = _system(system, knob)
-        grid = Grid.square(num_points, num_spatial_dims=chosen.signature.num_spatial_dims)
-        samples: Batch | StoreSplit = chosen.sample(num_samples, grid, generator_for(seed, "evaluate"))
-    else:
-        samples = Store.open(str(store)).split(split, stride=stride)
-    scores = work(run, samples, rename=_pairs(rename))
-    scores.write(run / "scores.parquet")
-    result = {
-        name: {"mean": scores.mean(name), "median": scores.quantile(0.5, name), "p90": scores.quantile(0.9, name)}
-        for name in scores.values
-    }
-    still = persistence(samples).mean() if samples.signature.state == samples.signature.outputs else None
-    if as_json:
-        baseline = {} if still is None else {"persistence": still}
-        print_json({"num_samples": scores.num_samples, **result, **baseline})
-        return
-    table = Table("metric", "mean", "median", "90 %", title=f"{scores.num_samples} samples")
-    for name, numbers in result.items():
-        table.add_row(name, *(f"{value:.4g}" for value in numbers.values()))
-    if still is not None:
-        table.add_row("relative_l2, if nothing changed", f"{still:.4g}", "", "")
-    Console().print(table)

@@ -5,27 +5,43 @@ from __future__ import annotations
 import json
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from scifm.cli.app import NUM_WORKERS, AsJson, Overrides, Scheduler, Workers, app, console, print_json, print_rows
+from scifm.cli.app import (
+    NUM_WORKERS,
+    AsJson,
+    Imports,
+    Overrides,
+    Scheduler,
+    Workers,
+    app,
+    console,
+    print_json,
+    print_rows,
+    print_table,
+)
 from scifm.cli.executors import executor_maker
 from scifm.cli.progress import ProgressBar, StudyTree, progress_bars
+from scifm.wording import duration, plural
+
+if TYPE_CHECKING:
+    from scifm.studies.transfer import TransferRecipe
 
 __all__ = ["demo", "report", "study", "transfer"]
 
 
 @app.command()
 def report(
-    path: Annotated[Path, typer.Argument(help="Folder of a study or of a run.")],
+    path: Annotated[Path, typer.Argument(help="Folder of a study, of a run or of a model.")],
     out: Annotated[
-        Path | None, typer.Option("--out", help="File to write; default: report.html in the folder.")
+        Path | None,
+        typer.Option("--out", help="File to write; default: report.html in the folder; of a model alone, MODEL.html."),
     ] = None,
 ) -> None:
-    """Write one self-contained HTML page about a study or a run."""
+    """Write one self-contained HTML page about a study, a run or a model."""
     from scifm.report.page import page
 
     typer.echo(str(page(path, out=out)))
@@ -49,6 +65,7 @@ def study(
         bool, typer.Option("--no-shared-files", help="With --scheduler: workers do not see this file system.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would cost.")] = False,
+    imports: Imports = None,
     as_json: AsJson = False,
 ) -> None:
     """Transfer and scaling: pre-train on one or several systems, move to every task, compare, and say what it means.
@@ -65,20 +82,16 @@ def study(
         workers, scheduler, threads=worker_threads, resource=resource, ferry=folder if no_shared_files else None
     )
     cost = estimate(plan_jobs(settings, folder), num_workers=workers)
-    told = f"{cost.num_jobs} runs, {cost.num_finished} of them done; the rest takes about {_duration(cost.seconds)} "
-    told += f"with {workers} workers, and {cost.disk_bytes / 1e9:.2g} GB in '{folder}'."
+    told = f"{plural(cost.num_jobs, 'run')}, {cost.num_finished} of them done; the rest takes about "
+    told += (
+        f"{duration(cost.seconds)} with {plural(workers, 'worker')}, and {cost.disk_bytes / 1e9:.2g} GB in '{folder}'."
+    )
     console.print(told, highlight=False, soft_wrap=True)
     if dry_run:
         return
     with StudyTree(console) as tree:
         work(settings, out=folder, make_executor=make, observe=tree)
     _tell_study(folder, as_json)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _tell_study(folder: Path, as_json: bool) -> None:
@@ -103,9 +116,10 @@ def transfer(
     as_json: AsJson = False,
 ) -> None:
     """Carry out a transfer study: pre-train, move with 0 to n samples, compare with training from scratch."""
-    from scifm.config import read_toml
+    from scifm.config import read_recipe
+    from scifm.studies.transfer import TransferRecipe
 
-    _study(read_toml(recipe), f"recipe '{recipe}'", out, overrides, workers, as_json)
+    _study(read_recipe(TransferRecipe, recipe, "transfer", overrides=overrides or []), out, workers, as_json)
 
 
 @app.command()
@@ -116,20 +130,18 @@ def demo(
     as_json: AsJson = False,
 ) -> None:
     """The whole path in one go: pre-train on Poisson, shift its anisotropy, fine-tune, compare, write the page."""
-    _study({}, "the demo", out, overrides, workers, as_json)
-
-
-def _study(
-    tree: dict[str, Any], source: str, out: Path, overrides: list[str] | None, workers: int, as_json: bool
-) -> None:
     from scifm.config import apply_overrides, build_config
-    from scifm.report.page import page
     from scifm.studies.transfer import TransferRecipe
+
+    tree = apply_overrides(TransferRecipe().to_dict(), overrides or [])
+    _study(build_config(TransferRecipe, tree, source="the demo"), out, workers, as_json)
+
+
+def _study(recipe: TransferRecipe, out: Path, workers: int, as_json: bool) -> None:
+    from scifm.report.page import page
     from scifm.studies.transfer import transfer as work
     from scifm.studies.workers import worker_pool
 
-    base = tree or TransferRecipe().to_dict()
-    recipe = build_config(TransferRecipe, apply_overrides(base, overrides or []), source=source)
     with progress_bars(console) as progress:
         bar = ProgressBar(progress)
         with worker_pool(workers) if workers > 1 else nullcontext() as executor:
@@ -146,6 +158,6 @@ def _study(
         tuned, scratch = summary["few_shot"].get(count), summary["from_scratch"].get(count)
         gain = f"{scratch / tuned:.1f}" if tuned and scratch else ""
         table.add_row(count, f"{tuned:.4f}" if tuned else "", f"{scratch:.4f}" if scratch else "", gain)
-    Console().print(table)
+    print_table(table)
     told = [("in distribution", f"{summary['in_distribution']:.4f}"), ("seconds", f"{summary['seconds']:.0f}")]
     print_rows("Relative L2 error, mean over test samples", [*told, ("page", str(written))])

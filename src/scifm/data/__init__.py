@@ -2,12 +2,12 @@
 
 from scifm.data.card import Card
 from scifm.data.generate import generate
-from scifm.data.normalize import fit_normalization
+from scifm.data.normalize import fit_normalization, refit_coefficients
 from scifm.data.split import StoreSplit
 from scifm.data.statistics import Statistics
 from scifm.data.store import Store, require_signature
 from scifm.data.stream import BatchSource, Epochs, Stream
-from scifm.data.subsets import nested_subsets, split_validation
+from scifm.data.subsets import cross_validation, nested_subsets, split_validation
 
 __all__ = [
     "BatchSource",
@@ -17,9 +17,11 @@ __all__ = [
     "Store",
     "StoreSplit",
     "Stream",
+    "cross_validation",
     "fit_normalization",
     "generate",
     "nested_subsets",
+    "refit_coefficients",
     "require_signature",
     "split_validation",
 ]

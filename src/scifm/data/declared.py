@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,7 @@ def open_checked(path: Path, *, linked: bool = True) -> h5py.File:
         StoreError: as `check_hdf5` does.
         OSError, RuntimeError, KeyError, ValueError, TypeError: if h5py cannot read it.
     """
+    _use_installed_filters()
     file = h5py.File(path, "r")
     try:
         check_hdf5(path, file, linked=linked)
@@ -68,6 +70,17 @@ def open_checked(path: Path, *, linked: bool = True) -> h5py.File:
         file.close()
         raise
     return file
+
+
+def _use_installed_filters() -> None:
+    """Let HDF5 look for filters where installed packages keep theirs, without importing these."""
+    known = {h5py.h5pl.get(place) for place in range(h5py.h5pl.size())}
+    for package in ("hdf5plugin", "netCDF4"):
+        spec = find_spec(package)
+        for place in (spec.submodule_search_locations or []) if spec is not None else []:
+            folder = Path(place, "plugins")
+            if folder.is_dir() and bytes(folder) not in known:
+                h5py.h5pl.append(bytes(folder))
 
 
 def check_hdf5(path: Path, file: h5py.File, *, linked: bool = True) -> None:

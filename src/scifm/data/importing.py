@@ -8,7 +8,7 @@ part.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,12 +18,14 @@ import h5py
 import numpy as np
 import torch
 
+from scifm.config import build_config
 from scifm.data.card import CARD_NAME, Card, Source, hash_file
 from scifm.data.declared import size_of
 from scifm.data.formats.contents import Contents
 from scifm.data.formats.find import find_format, format_named
 from scifm.data.formats.known_system import known_system
 from scifm.data.formats.mapping import DataMapping
+from scifm.data.formats.precision import tell_precision
 from scifm.data.formats.reader import MappedReader, check_mapping, frame_times, grid_of, trajectory_count
 from scifm.data.store import Store
 from scifm.data.well import Reader, read_provenance
@@ -33,7 +35,7 @@ from scifm.errors import DataError, StoreError
 from scifm.fields.seeds import generator_for
 from scifm.runs import describe_environment
 
-__all__ = ["import_data", "open_data"]
+__all__ = ["import_data", "open_data", "open_store"]
 
 Progress = Callable[[int, int], None]
 _SPLITS = ("train", "valid", "test")
@@ -85,6 +87,23 @@ def open_data(path: str | Path, mapping: DataMapping | None = None) -> Store:
     return Store(path, card, readers)
 
 
+def open_store(path: str | Path, mapping: Mapping[str, Any] | DataMapping | None = None) -> Store:
+    """Open what a configuration names: a store of our own or, with a mapping, foreign data where they lie.
+
+    Args:
+        path: folder of a store; of foreign data the file or folder.
+        mapping: how foreign data are read, see `Store.mapping`; None for a store.
+
+    Raises:
+        StoreError, DataError, ConfigError: as for `Store.open` and `open_data`.
+    """
+    if mapping is None:
+        return Store.open(path)
+    if not isinstance(mapping, DataMapping):
+        mapping = build_config(DataMapping, mapping, source=f"the mapping of '{path}'")
+    return open_data(path, mapping)
+
+
 def _name_in(path: Path, file: Path) -> str:
     return str(file.relative_to(path.parent))
 
@@ -129,7 +148,15 @@ def _parts(contents: Contents, mapping: DataMapping) -> dict[str, tuple[str, np.
 
 
 def _known_defects(contents: Contents, mapping: DataMapping) -> list[str]:
-    told = [*contents.remarks, *mapping.known_defects]
+    told = [*contents.remarks, *mapping.known_defects, *tell_precision(contents, mapping)]
+    count = trajectory_count(contents.arrays, mapping)
+    if len(contents.parts) == 1 and not mapping.splits.get("valid"):
+        some = "The only trajectory is" if count == 1 else f"All {count} trajectories are"
+        told.append(
+            f"{some} for training and none is held out: pre-training needs a split valid, and fine-tuning at least 2 "
+            "trajectories. Trajectories are never parted: cut a long one along time into several and import those, or "
+            "give more."
+        )
     times = frame_times(contents, mapping)
     if times is not None:
         steps = np.diff(times)

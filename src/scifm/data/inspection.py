@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from scifm.config import apply_overrides, build_config, read_toml
+from scifm.config import apply_overrides, build_config, read_recipe
 from scifm.data.card import CARD_NAME
 from scifm.data.formats import FORMATS
 from scifm.data.formats.contents import WHOLE, Contents, LazyArray
@@ -136,14 +136,14 @@ def choose_mapping(path: Path, file: Path | None, overrides: Iterable[str]) -> D
     if file is not None:
         if not file.is_file():
             raise ConfigError(f"No mapping at '{file}'. Let 'scifm inspect {path} --write-map {file}' write one.")
-        tree, source = read_toml(file), f"'{file}'"
+        mapping, source = read_recipe(DataMapping, file, "import", overrides=overrides), f"'{file}'"
     else:
         form = find_format(path)
         with opening(path, form.title):
             contents = form.read(path)
             tree, source = form.propose(contents).to_dict(), f"the mapping of '{path}'"
             contents.close()
-    mapping = build_config(DataMapping, apply_overrides(tree, overrides), source=source)
+        mapping = build_config(DataMapping, apply_overrides(tree, overrides), source=source)
     if mapping.format not in FORMATS:
         raise ConfigError(f"{source}: format {suggest(mapping.format, FORMATS)}")
     return mapping
@@ -265,6 +265,7 @@ class _Inspecting:
         self.given = mapping is not None
         self.missing: list[str] = []  # what a mapping can tell
         self.wrong: list[str] = []  # what has to be mended, in the data unless it says otherwise
+        self.defects: list[str] = []  # of the store
 
     def carry_out(self, read: bool, progress: Progress | None) -> Inspection:
         reasons = {name: form.sniff(self.path) for name, form in FORMATS.items()}
@@ -286,7 +287,7 @@ class _Inspecting:
             periodic=tuple(notes),
             outcome=outcome,
             missing=(*self.missing, *self.wrong),
-            remarks=tuple(dict.fromkeys([*self.contents.remarks, *self._defects(draft)])),
+            remarks=tuple(dict.fromkeys([*self.contents.remarks, *self._defects(draft), *self.defects])),
             mapping=text,
         )
 
@@ -332,6 +333,7 @@ class _Inspecting:
         except SciFMError as error:
             self.wrong.append(str(error))
             return None
+        self.defects = store.card.known_defects
         names = self.mapping.fields
         return Outcome(
             store.grid.to_dict(),

@@ -6,6 +6,7 @@ than one sample away from it in any batch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
@@ -13,7 +14,7 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-from scifm.data.stream import WHOLE, Part, require_batch_size
+from scifm.data.stream import WHOLE, Part, require_batch_size, require_blocks
 from scifm.errors import ConfigError
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
@@ -78,17 +79,21 @@ class MixtureStream:
         grid: where.
         batch_size: samples a step, of all systems together.
         seed: another seed gives another stream.
+        blocks: independent draws of every system a step, as for `Stream`: a process makes only those it trains on.
 
     Raises:
-        ConfigError: if there is no member or batch_size is not positive.
+        ConfigError: if there is no member, batch_size is not positive, or blocks are not from 1 to batch_size.
         SignatureError: if the systems cannot be joined.
     """
 
     num_samples = None
 
-    def __init__(self, members: Sequence[MixtureMember], grid: Grid, *, batch_size: int, seed: int) -> None:
+    def __init__(
+        self, members: Sequence[MixtureMember], grid: Grid, *, batch_size: int, seed: int, blocks: int = 1
+    ) -> None:
         if not members:
             raise ConfigError("A mixture needs at least one system.")
+        self.blocks = require_blocks(blocks, batch_size)
         self.members = tuple(members)
         self.grid = grid
         self.batch_size = require_batch_size(batch_size)
@@ -105,21 +110,35 @@ class MixtureStream:
         return torch.diff(ends, prepend=ends.new_zeros(1)).tolist()
 
     def batch(self, step: int, part: Part = WHOLE) -> Batch:
-        """Return samples of `step`, member by member: a function of the seed and the step alone.
+        """Return samples of `step`: a function of the seed and the step alone.
 
-        Members are dealt out in turn, so that each part holds its share of every system.
+        The samples of a step, member by member, are dealt out in turn to blocks and to parts, so that each holds its
+        share of every system. Only the blocks that share a sample with the part are drawn.
         """
-        whole = self._join(self.counts(step), step)
-        return whole if part == WHOLE else whole.select(torch.arange(part.number, self.batch_size, part.count))
+        counts, shared = self.counts(step), math.gcd(self.blocks, part.count)
+        pieces = []
+        for block in range(part.number % shared, self.blocks, shared):
+            drawn = self._block(counts, step, block)
+            places = torch.arange(block, self.batch_size, self.blocks)
+            mine = places % part.count == part.number
+            pieces.append(drawn if bool(mine.all()) else drawn.select(mine.nonzero().flatten()))
+        return Batch.concatenate(pieces)
+
+    def _block(self, counts: Sequence[int], step: int, block: int) -> Batch:
+        """Draw the samples of a step whose places leave the remainder `block` when divided by the number of blocks."""
+        ends = torch.tensor([0, *counts]).cumsum(0)
+        dealt = torch.diff((ends - block + self.blocks - 1).div(self.blocks, rounding_mode="floor").clamp(min=0))
+        return self._join(dealt.tolist(), step, *(() if self.blocks == 1 else (block,)))
 
     def draw(self, num_samples: int, purpose: str) -> Batch:
         """Return `num_samples` of each member that no step holds: to fit a normalization, or to score."""
         return self._join([num_samples] * len(self.members), purpose)
 
-    def _join(self, counts: Sequence[int], purpose: int | str) -> Batch:
+    def _join(self, counts: Sequence[int], purpose: int | str, *block: int) -> Batch:
         return Batch.concatenate(
             self._weighed(
-                member.system.sample(count, self.grid, generator_for(self.seed, "mixture", purpose, place)), member
+                member.system.sample(count, self.grid, generator_for(self.seed, "mixture", purpose, place, *block)),
+                member,
             )
             for place, (member, count) in enumerate(zip(self.members, counts, strict=True))
             if count

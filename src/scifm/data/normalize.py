@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from functools import reduce
 from typing import get_args
@@ -9,11 +10,13 @@ from typing import get_args
 from torch import Tensor
 
 from scifm.errors import ConfigError, DataError, suggest
-from scifm.fields.batch import Batch
+from scifm.fields.batch import Batch, Signature
 from scifm.fields.homogeneity import Homogeneity
 from scifm.fields.normalization import Normalization, NormalizationKind
 
-__all__ = ["fit_normalization"]
+__all__ = ["fit_normalization", "refit_coefficients"]
+
+_VARIES = 1e-6  # a smaller spread, relative to the largest value, is rounding
 
 
 def fit_normalization(
@@ -30,7 +33,9 @@ def fit_normalization(
 
     Raises:
         ConfigError: if `kind` is unknown, or ``joint`` is asked of a system that declares nothing.
-        DataError: if a field or every value of a coefficient vanishes.
+        DataError: if a size is NaN or infinite, or the gauge of a declared scaling vanishes.
+
+    What is zero in all samples is scaled by 1, and a warning names it.
     """
     if kind not in get_args(NormalizationKind):
         raise ConfigError(suggest(kind, get_args(NormalizationKind)))
@@ -49,9 +54,39 @@ def fit_normalization(
     gauge = replace(blank, homogeneities=chosen, gauge_sizes=gauge_sizes, kind=kind)
     if kind == "joint":
         # of the coefficients as they are, before the gauge: so the reference has it
-        sizes = (_positive(_middle(c.abs()), name) for c, name in _columns(batch.coefficients, names.coefficients))
+        sizes = (_size(_middle(c.abs()), name) for c, name in _columns(batch.coefficients, names.coefficients))
         return replace(gauge, coefficient_scale=tuple(sizes))
     return _fit_constants(gauge, batch)
+
+
+def refit_coefficients(normalization: Normalization, signature: Signature, batch: Batch) -> Normalization:
+    """Return a normalization with the shift and scale of coefficients fitted on other samples, all else as it is.
+
+    A network tells coefficients apart where they are spread about zero. Those of a shifted system may lie far from it
+    and close together; refitted, they are spread again, at the price that the network takes each for another one it
+    knows. A coefficient the samples lack keeps its constants, and one that does not vary in them its scale.
+
+    Args:
+        normalization: of an operator.
+        signature: of that operator.
+        batch: samples of the shifted system; names as the operator knows them.
+
+    Raises:
+        SignatureError: if the samples hold a name the operator does not know.
+    """
+    whole = batch.aligned(signature)
+    num_coefficients = len(signature.coefficients)
+    bare = replace(
+        normalization, coefficient_shift=(0.0,) * num_coefficients, coefficient_scale=(1.0,) * num_coefficients
+    )
+    shifts, scales = list(normalization.coefficient_shift), list(normalization.coefficient_scale)
+    for place, (column, name) in enumerate(_columns(bare.encode(whole).coefficients, signature.coefficients)):
+        if name in batch.signature.coefficients:
+            shifts[place] = float(column.mean())
+            deviation = float(column.std(correction=0))
+            varies = deviation > _VARIES * float(column.abs().max())
+            scales[place] = deviation if varies else scales[place]
+    return replace(normalization, coefficient_shift=tuple(shifts), coefficient_scale=tuple(scales))
 
 
 def _fit_constants(gauge: Normalization, batch: Batch) -> Normalization:
@@ -85,7 +120,7 @@ def _fields(values: Tensor, names: tuple[str, ...]) -> list[tuple[Tensor, str]]:
 
 def _about_zero(values: Tensor, name: str) -> tuple[float, float]:
     """Return the shift and scale of a field whose zero means something."""
-    return 0.0, _positive(_rms(values), name)
+    return 0.0, _size(_rms(values), name)
 
 
 def _about_mean(values: Tensor, name: str) -> tuple[float, float]:
@@ -123,8 +158,20 @@ def _rms(values: Tensor) -> float:
 def _spread(column: Tensor, name: str) -> float:
     """Return the standard deviation, or the magnitude of a quantity that never varies."""
     deviation = float(column.std(correction=0))
-    magnitude = _positive(float(column.abs().max()), name)
-    return deviation if deviation > 1e-6 * magnitude else magnitude
+    magnitude = _size(float(column.abs().max()), name)
+    return deviation if deviation > _VARIES * magnitude else magnitude
+
+
+def _size(value: float, name: str) -> float:
+    """Return a size to divide by: 1 for what vanishes in all samples, which is told."""
+    if value == 0.0:
+        warnings.warn(
+            f"'{name}' never changes: what is learned of it is zero in all samples that were looked at. It is scaled "
+            "by 1. Leave it out of the data if that is not meant.",
+            stacklevel=2,
+        )
+        return 1.0
+    return _positive(value, name)
 
 
 def _positive(value: float, name: str) -> float:

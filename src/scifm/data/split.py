@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from scifm.config import config_hash
 from scifm.data.well import Reader
 from scifm.errors import ConfigError, DataError, StoreError
 from scifm.fields.batch import Batch, Signature
@@ -41,6 +42,30 @@ class _ChosenRows(Reader):
         self.reader.close()
 
 
+class _JoinedRows(Reader):
+    """The trajectories of several readers, one reader after the other."""
+
+    def __init__(self, readers: Sequence[Reader]) -> None:
+        self.readers = readers
+        self.starts = np.cumsum([0, *(reader.num_trajectories for reader in readers)]).tolist()
+
+    @property
+    def num_trajectories(self) -> int:
+        return int(self.starts[-1])
+
+    def read(self, name: str, rows: slice, frames: slice | None) -> np.ndarray:
+        blocks = [
+            reader.read(name, slice(max(rows.start, start) - start, min(rows.stop, stop) - start), frames)
+            for reader, (start, stop) in zip(self.readers, pairwise(self.starts), strict=True)
+            if rows.start < stop and start < rows.stop
+        ]
+        return np.concatenate(blocks)
+
+    def close(self) -> None:
+        for reader in self.readers:
+            reader.close()
+
+
 @dataclass(frozen=True)
 class StoreSplit(Dataset):
     """One split of a store, read as needed. Also a plain map-style torch `Dataset` of batches of one.
@@ -57,6 +82,7 @@ class StoreSplit(Dataset):
         dtype: of every batch.
         times: physical times of the frames; None for steady problems.
         stride: frames from input to target; 1 for steady problems.
+        origin: in plain values, which samples they are: store, hash of its content, split, stride.
     """
 
     reader: Reader
@@ -66,8 +92,14 @@ class StoreSplit(Dataset):
     dtype: torch.dtype
     times: tuple[float, ...] | None = None
     stride: int = 1
+    origin: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
+        if self.times is None and self.stride != 1:
+            raise ConfigError(
+                f"The problems of this store are steady: a stride, which counts frames, means nothing here. Leave out "
+                f"stride = {self.stride}."
+            )
         if self.times is not None and not 1 <= self.stride < len(self.times):
             raise ConfigError(
                 f"The stride must be at least 1 and below the number of frames, {len(self.times)}; got {self.stride}."
@@ -87,6 +119,14 @@ class StoreSplit(Dataset):
     def num_samples(self) -> int:
         """Samples in all trajectories together."""
         return self.num_trajectories * self.windows_per_trajectory
+
+    @property
+    def lead_times(self) -> tuple[float, float] | None:
+        """The shortest and the longest physical time from input to target; None for steady problems."""
+        if self.times is None:
+            return None
+        gaps = np.asarray(self.times)[self.stride :] - np.asarray(self.times)[: -self.stride]
+        return float(gaps.min()), float(gaps.max())
 
     def __len__(self) -> int:
         return self.num_samples
@@ -131,7 +171,13 @@ class StoreSplit(Dataset):
             DataError: if the index is out of range.
         """
         rows = self._within(np.asarray(index), self.num_trajectories, "Trajectories")
-        return replace(self, reader=_ChosenRows(self.reader, rows))
+        origin = {**self.origin, "chosen": config_hash({"rows": rows.tolist(), "of": self.origin.get("chosen", "")})}
+        return replace(self, reader=_ChosenRows(self.reader, rows), origin=origin)
+
+    @classmethod
+    def joined(cls, splits: Sequence[StoreSplit]) -> StoreSplit:
+        """Return all trajectories of several splits of one store, one split after the other; nothing is read yet."""
+        return replace(splits[0], reader=_JoinedRows([split.reader for split in splits]))
 
     def batch(self, index: slice | Sequence[int] | Tensor) -> Batch:
         """Read some samples, in the order of `index`; one asked for twice comes twice.

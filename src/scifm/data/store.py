@@ -17,11 +17,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import yaml
 
+from scifm.config import config_hash
 from scifm.data.card import Card
 from scifm.data.split import StoreSplit
 from scifm.data.statistics import Statistics, samples_at_once, summarize
@@ -140,13 +141,31 @@ class Store:
         return tuple(Homogeneity.from_dict(entries) for entries in self.card.homogeneities)
 
     @property
+    def content(self) -> str:
+        """A hash of its files, another one when the samples change; of a foreign file, of its size and mapping."""
+        card = self.card
+        if not card.files and card.source is not None:
+            return config_hash(card.source.to_dict())
+        return config_hash({name: entry.sha256 for name, entry in card.files.items()})
+
+    @property
     def splits(self) -> dict[str, int]:
         """Number of trajectories by split."""
         return dict(self.card.splits)
 
     @property
+    def mapping(self) -> dict[str, Any] | None:
+        """How foreign data are read where they lie, a `DataMapping` as a tree; None for a store of our own."""
+        return self.card.source.mapping if self.card.source is not None and not self.card.files else None
+
+    @property
+    def num_problems(self) -> int:
+        """Drawn problems in all splits together: trajectories, or samples of a steady system."""
+        return sum(self.splits.values())
+
+    @property
     def num_samples(self) -> int:
-        """Samples in all splits together."""
+        """Samples in all splits together; of trajectories, every window is one."""
         return sum(self.split(name).num_samples for name in self.card.splits)
 
     def split(self, name: str, *, stride: int = 1) -> StoreSplit:
@@ -160,10 +179,32 @@ class Store:
             ConfigError: if the store has no such split, or the stride does not fit.
         """
         if name not in self.card.splits:
-            raise ConfigError(f"Split of the store '{self.path}': {suggest(name, self.card.splits)}")
+            if name not in ("train", "valid", "test"):
+                raise ConfigError(f"Split of the store '{self.path}': {suggest(name, self.card.splits)}")
+            held = ", ".join(f"{count} trajectories in {split}" for split, count in self.card.splits.items())
+            raise ConfigError(
+                f"The store '{self.path}' has no split '{name}'; it holds {held}. Import or generate it with some "
+                "trajectories held out: splits = { train = 0.8, valid = 0.1, test = 0.1 } in the map; of a single long "
+                "trajectory, cut it along time into several first."
+            )
         dtype: torch.dtype = getattr(torch, self.card.dtype)
         card = self.card
-        return StoreSplit(self.readers[name](), self.signature, self.grid, card.system_name, dtype, card.times, stride)
+        origin: dict[str, Any] = {"store": str(self.path), "content": self.content, "split": name}
+        if card.times is not None:
+            origin |= {"stride": stride}
+        reader = self.readers[name]()
+        return StoreSplit(reader, self.signature, self.grid, card.system_name, dtype, card.times, stride, origin)
+
+    def whole(self, *, stride: int = 1) -> StoreSplit:
+        """Return the trajectories of all splits, one split after the other; nothing is read yet.
+
+        Args:
+            stride: as for `split`.
+
+        Raises:
+            ConfigError: if the stride does not fit.
+        """
+        return StoreSplit.joined([self.split(name, stride=stride) for name, count in self.splits.items() if count])
 
     def to_xarray(self, split: str = "train") -> xarray.Dataset:
         """Return one split with names on its axes: trajectory, time if it evolves, then space; nothing is read yet.

@@ -19,7 +19,7 @@ from scifm.fields.grid import Grid
 from scifm.fields.seeds import generator_for
 from scifm.systems.system import System
 
-__all__ = ["WHOLE", "BatchSource", "Epochs", "Part", "Stream", "require_batch_size"]
+__all__ = ["WHOLE", "BatchSource", "Epochs", "Part", "Stream", "require_batch_size", "require_blocks"]
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,17 @@ def require_batch_size(batch_size: int) -> int:
     return batch_size
 
 
+def require_blocks(blocks: int, batch_size: int) -> int:
+    """Return `blocks`, the independent draws of a step.
+
+    Raises:
+        ConfigError: if there are fewer than one, or more than samples.
+    """
+    if not 1 <= blocks <= require_batch_size(batch_size):
+        raise ConfigError(f"A stream is drawn in 1 to batch_size = {batch_size} blocks a step; got {blocks}.")
+    return blocks
+
+
 class Stream:
     """Fresh samples of a system at every step; nothing is stored and no sample comes twice.
 
@@ -112,9 +123,7 @@ class Stream:
         device: Any = None,
         blocks: int = 1,
     ) -> None:
-        if not 1 <= blocks <= require_batch_size(batch_size):
-            raise ConfigError(f"A stream is drawn in 1 to batch_size = {batch_size} blocks a step; got {blocks}.")
-        self.blocks = blocks
+        self.blocks = require_blocks(blocks, batch_size)
         self.system = system
         self.grid = grid
         self.batch_size = require_batch_size(batch_size)

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from scifm.errors import ConfigError, DataError
 from scifm.fields.seeds import generator_for
+from scifm.wording import plural
 
-__all__ = ["nested_subsets", "split_validation"]
+__all__ = ["cross_validation", "nested_subsets", "split_validation"]
 
 
 def _permutation(num_samples: int, purpose: str, seed: int) -> Tensor:
@@ -39,8 +40,8 @@ def nested_subsets(num_available: int, counts: Iterable[int], seed: int) -> dict
         raise DataError(f"A subset cannot hold {counts[0]} samples; allowed are 0 to {num_available}.")
     if counts and counts[-1] > num_available:
         raise DataError(
-            f"A subset of {counts[-1]} samples was asked for and only {num_available} are there. Ask for at most that "
-            "many, or generate a store with more."
+            f"A subset of {plural(counts[-1], 'sample')} was asked for; there are {num_available:,}. Ask for at "
+            "most that many, or generate a store with more."
         )
     order = _permutation(num_available, "subset", seed)
     return {count: order[:count].clone() for count in counts}
@@ -62,6 +63,38 @@ def split_validation(num_samples: int, held_out: float | int, *, seed: int) -> t
         DataError: if there are too few samples to have both parts.
         ConfigError: if `held_out` is neither a positive count nor a fraction strictly between 0 and 1.
     """
+    count = _num_held_out(num_samples, held_out)
+    order = _permutation(num_samples, "validation", seed)
+    return order[count:].clone(), order[:count].clone()
+
+
+def cross_validation(
+    num_samples: int, held_out: float | int, *, min_scored: int, seed: int
+) -> list[tuple[Tensor, Tensor]]:
+    """Split samples several ways, so that few samples do not choose settings by one or two of them.
+
+    Each split holds out other samples; there are as many as it takes to hold out `min_scored` samples in all, and no
+    sample is held out twice. The first is that of `split_validation`.
+
+    Args:
+        num_samples, held_out, seed: see `split_validation`.
+        min_scored: samples wanted among those held out, of all splits together; 1: one split.
+
+    Returns:
+        For each split, indices to train on and indices held out.
+
+    Raises:
+        DataError, ConfigError: as `split_validation`.
+    """
+    count = _num_held_out(num_samples, held_out)
+    order = _permutation(num_samples, "validation", seed)
+    num_splits = max(1, min(-(-min_scored // count), num_samples // count))
+    parts = [order[place * count : (place + 1) * count] for place in range(num_splits)]
+    rest = [torch.cat([order[: place * count], order[(place + 1) * count :]]) for place in range(num_splits)]
+    return [(left, part.clone()) for left, part in zip(rest, parts, strict=True)]
+
+
+def _num_held_out(num_samples: int, held_out: float | int) -> int:
     if isinstance(held_out, float):
         if not 0 < held_out < 1:
             raise ConfigError(f"The fraction held out must lie strictly between 0 and 1; got {held_out}.")
@@ -75,5 +108,4 @@ def split_validation(num_samples: int, held_out: float | int, *, seed: int) -> t
             f"Too few samples to split: {num_samples} given, {count} to hold out and at least 1 to train on are "
             f"needed. Give at least {count + 1} samples, or hold out fewer."
         )
-    order = _permutation(num_samples, "validation", seed)
-    return order[count:].clone(), order[:count].clone()
+    return count

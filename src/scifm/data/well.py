@@ -16,7 +16,7 @@ import numpy as np
 
 from scifm.data.declared import open_checked
 from scifm.data.well_layout import SOLUTION_FRAME, require_finite
-from scifm.errors import StoreError
+from scifm.errors import StoreError, cause_of
 from scifm.fields.batch import Signature
 
 __all__ = ["OpenFiles", "Reader", "WellReader", "open_file", "read_provenance"]
@@ -76,6 +76,9 @@ def open_file(path: Path) -> h5py.File:
 
 
 def _damaged(path: Path, error: Exception) -> StoreError:
+    cause = cause_of(error)
+    if cause is not None:
+        return StoreError(f"'{path}', a file of a store, cannot be read: {cause}")
     return StoreError(
         f"'{path}' is truncated, damaged or not a file of a store ({error}). Remove it and run 'scifm generate' or "
         "'scifm import' again with the same settings: only this file is made anew."

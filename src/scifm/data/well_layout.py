@@ -25,10 +25,12 @@ import numpy as np
 from scifm.errors import DataError, SignatureError
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
+from scifm.wording import plural
 
 __all__ = ["SOLUTION_FRAME", "Layout", "describe_folder", "encode_file", "require_finite", "require_steady"]
 
 _STEADY_FRAMES = 2
+_LOST_OF_TIME = 1e-3  # of an interval that may be lost to rounding before times are written in float64
 SOLUTION_FRAME = 1
 _MEMORY_STEP = 4 * 1024 * 1024  # how much the file image grows at a time, bytes
 
@@ -67,9 +69,11 @@ def require_finite(values: np.ndarray, name: str, place: str, rows: Sequence[int
         return
     first = int(np.argmin(good))
     sample = first if rows is None else int(rows[first])
+    more = int((~good).sum()) - 1
+    others = f", and in {plural(more, 'other')} of those read with it" if more else ""
     raise DataError(
-        f"'{name}' holds NaN or infinity in {int((~good).sum())} of {len(values)} samples of {place}, the first is "
-        f"sample {sample}. Only finite numbers are allowed: make the data again, or leave those samples out."
+        f"'{name}' holds NaN or infinity in sample {sample} of {place}{others}. Only finite numbers are allowed, and "
+        "what a file masks, declares invalid or never wrote is none: make the data again, or leave such samples out."
     )
 
 
@@ -146,7 +150,9 @@ class Layout:
         group = file.create_group("dimensions")
         group.attrs["spatial_dims"] = _names(self.grid.axis_names)
         times = np.arange(_STEADY_FRAMES) if self.times is None else np.asarray(self.times)
-        _vary(group.create_dataset("time", data=times.astype(self.dtype)), sample=False, time=True)
+        rounded = times.astype(self.dtype)
+        far = not np.allclose(np.diff(rounded), np.diff(times), rtol=_LOST_OF_TIME)  # such as seconds since 1970
+        _vary(group.create_dataset("time", data=times if far else rounded), sample=False, time=True)
         for axis, points in zip(self.grid.axis_names, self.grid.coordinates(), strict=True):
             data = group.create_dataset(axis, data=_numpy(points).astype(self.dtype))
             _vary(data, sample=False, time=False)

@@ -5,11 +5,10 @@ A folder with a card is a finished store, so whatever happens before leaves an u
 
 from __future__ import annotations
 
-import fcntl
 import json
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +22,12 @@ from scifm.data.well_layout import describe_folder
 from scifm.errors import RunError, StoreError
 from scifm.fields.batch import Signature
 from scifm.fields.grid import Grid
+from scifm.locks import exclusive
 from scifm.runs import write_atomically
 
 __all__ = ["DTYPES", "chunk_name", "finish_store", "refuse_other", "require_space", "reserved", "write_part"]
 
 DTYPES = {torch.float32: "float32", torch.float64: "float64"}
-_LOCK_NAME = "LOCK"
 _SPARE_BYTES = 1024 * 1024  # card, statistics, headers
 
 
@@ -53,31 +52,25 @@ def write_part(path: Path, content: bytes) -> None:
 def reserved(path: Path) -> Iterator[None]:
     """Hold the folder against a second writer, and clear away what a killed one left half written.
 
+    Its LOCK stays: were it removed, one process could hold the old file and another one the new.
+
     Raises:
         StoreError: if it is in use, or cannot be written.
     """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        handle = (path / _LOCK_NAME).open("a")
-    except OSError as error:
-        raise StoreError(
-            f"Cannot write a store into '{path}': {error.strerror or error}. Choose a folder that you may write to, "
-            "with --out or path=."
-        ) from error
-    with handle:
+    with ExitStack() as held:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+            path.mkdir(parents=True, exist_ok=True)
+            held.enter_context(exclusive(path))
+        except OSError as error:
             raise StoreError(
-                f"The store '{path}' is being written by another process ({error.strerror}). Wait for it, stop it, or "
-                "choose another folder."
+                f"Cannot write a store into '{path}': {error.strerror or error}. Choose a folder that you may write "
+                "to, with --out or path=."
             ) from error
-        try:
-            for leftover in (*path.glob(".*.part"), *path.glob("data/*/.*.part")):
-                leftover.unlink(missing_ok=True)
-            yield
-        finally:
-            (path / _LOCK_NAME).unlink(missing_ok=True)
+        except RunError as error:
+            raise StoreError(str(error)) from error
+        for leftover in (*path.glob(".*.part"), *path.glob("data/*/.*.part")):
+            leftover.unlink(missing_ok=True)
+        yield
 
 
 def require_space(path: Path, num_bytes: int) -> None:

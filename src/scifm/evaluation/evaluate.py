@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import io
+import json
+import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,9 +17,10 @@ from torch import Tensor
 
 from scifm.data.split import StoreSplit
 from scifm.errors import ConfigError, DataError, suggest
+from scifm.evaluation.origin import identity_of, name_of, origin_of
 from scifm.evaluation.pointwise import METRICS
 from scifm.fields.batch import Batch
-from scifm.models.hub import holds_operator, load_operator
+from scifm.models.hub import find_model, load_operator
 from scifm.models.operator import Operator
 from scifm.models.surgery import renamed
 from scifm.runs import Run, write_atomically
@@ -31,10 +35,14 @@ class Scores:
     Args:
         values: for each metric a tensor ``(sample, time, channel)``.
         channels: names of the output fields.
+        origin: in plain values, which samples they are of; see `scifm.evaluation.origin`.
+        path: the file they were recorded in; None where they were not.
     """
 
     values: dict[str, Tensor]
     channels: tuple[str, ...]
+    origin: Mapping[str, Any] = field(default_factory=dict)
+    path: Path | None = None
 
     @property
     def num_samples(self) -> int:
@@ -56,6 +64,8 @@ class Scores:
     def write(self, path: str | Path) -> None:
         """Write a row for each sample, frame and channel, a column for each metric, as Parquet.
 
+        The file's own metadata hold the origin and the time, as JSON under the key ``scifm``.
+
         Raises:
             RunError: if the file cannot be written.
         """
@@ -70,7 +80,8 @@ class Scores:
         }
         columns |= {name: pa.array(value.double().flatten().tolist()) for name, value in self.values.items()}
         buffer = io.BytesIO()
-        pq.write_table(pa.table(columns), buffer)
+        about = {"origin": dict(self.origin), "recorded": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
+        pq.write_table(pa.table(columns, metadata={"scifm": json.dumps(about, allow_nan=False)}), buffer)
         write_atomically(Path(path), buffer.getvalue())
 
 
@@ -81,16 +92,21 @@ def evaluate(
     metrics: Iterable[str] = ("relative_l2", "vrmse", "rmse", "max_error"),
     batch_size: int = 64,
     rename: Mapping[str, str] | None = None,
+    record: bool | str | Path = True,
+    origin: Mapping[str, Any] | None = None,
 ) -> Scores:
-    """Score an operator.
+    """Score an operator; the scores of a run of one's own are recorded in its folder, beside those on other samples.
 
     Args:
-        operator: an operator, the run (or its folder) that holds one, or the folder of a model.
+        operator: an operator, or where one lies: a run, its folder, that of a model, ``hf:name/model``.
         samples: a batch with targets, or a split of a store, read piece by piece.
         metrics: names in ``scifm.evaluation.METRICS``.
         batch_size: samples answered at a time.
         rename: new name → name the operator knows, for channels that the samples only call otherwise; an operator that
             is given as such is renamed in place.
+        record: True: in the folder of the run, where `operator` is a complete one and this user's; nothing is written
+            for a model alone, or into anybody else's folder. A path: into this file. False: nowhere.
+        origin: what the record says of the samples, where they do not say all themselves.
 
     Returns:
         One error for each metric, sample, frame and channel.
@@ -99,14 +115,12 @@ def evaluate(
         ConfigError: if a metric or a name in `rename` is unknown.
         DataError: if there are no samples.
         SignatureError: if the samples do not fit the operator.
-        RunError: if there is no readable operator in the run.
+        RunError: if there is no readable operator in the run, or the scores cannot be written.
     """
-    if isinstance(operator, str | Path) and holds_operator(operator):
-        operator = load_operator(operator)
+    run = None
     if not isinstance(operator, Operator):
-        run = operator if isinstance(operator, Run) else Run.open(operator)
-        run.require_complete()
-        operator = load_operator(run.path / "model")
+        place = find_model(operator)
+        run, operator = place.run, load_operator(place.folder)
     if rename:
         operator = renamed(operator, rename)
     names = list(metrics)
@@ -121,7 +135,20 @@ def evaluate(
             parts[name].append(METRICS[name](prediction, target))
     if not parts or not parts[names[0]]:
         raise DataError("There is nothing to score: give at least one sample and one metric.")
-    return Scores({name: torch.cat(values) for name, values in parts.items()}, operator.signature.outputs)
+    about = {**(origin_of(samples) if origin is None else origin), **({"rename": dict(rename)} if rename else {})}
+    scores = Scores({name: torch.cat(values) for name, values in parts.items()}, operator.signature.outputs, about)
+    return _recorded(scores, run, record)
+
+
+def _recorded(scores: Scores, run: Run | None, record: bool | str | Path) -> Scores:
+    if not isinstance(record, bool):
+        file = Path(record)
+    elif record and run is not None and run.is_own:
+        file = run.scores_file(name_of(scores.origin), {**identity_of(scores.origin), "metrics": list(scores.values)})
+    else:
+        return scores
+    scores.write(file)
+    return replace(scores, path=file)
 
 
 def pieces(samples: Batch | StoreSplit, batch_size: int) -> Iterator[Batch]:

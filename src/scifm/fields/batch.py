@@ -22,6 +22,7 @@ from torch import Tensor
 
 from scifm.errors import SignatureError, suggest
 from scifm.fields.grid import Grid
+from scifm.wording import plural
 
 __all__ = ["Batch", "Signature"]
 
@@ -123,11 +124,12 @@ class Batch:
         coefficients: ``(batch, len(signature.coefficients))``.
         targets: ``(batch, time, len(signature.outputs), *grid.num_points)`` or None.
         systems: name of the system each sample came from, length ``batch``; empty when unknown.
-        lead_time: ``(batch,)`` physical time from the last input to the first target; None for steady problems.
+        lead_time: ``(batch,)`` physical time from the last input to the first target, positive; None for steady
+            problems, and where nobody says.
         loss_weights: ``(batch,)`` how much each sample counts in a loss; None: all alike.
 
     Raises:
-        SignatureError: if a shape does not follow from the signature and the grid.
+        SignatureError: if a shape does not follow from the signature and the grid, or lead times are not positive.
     """
 
     signature: Signature
@@ -142,7 +144,8 @@ class Batch:
     def __post_init__(self) -> None:
         if self.grid.num_spatial_dims != self.signature.num_spatial_dims:
             raise SignatureError(
-                f"The grid has {self.grid.num_spatial_dims} axes, the signature {self.signature.num_spatial_dims}."
+                f"The grid has {plural(self.grid.num_spatial_dims, 'axis', 'axes')}, the signature "
+                f"{self.signature.num_spatial_dims}."
             )
         self._check_fields("inputs", self.inputs, self.signature.inputs)
         expected = (self.inputs.shape[0], len(self.signature.coefficients))
@@ -157,8 +160,27 @@ class Batch:
             raise SignatureError(
                 f"loss_weights must have shape ({self.num_samples},); got {tuple(self.loss_weights.shape)}."
             )
+        self._check_lead_time()
         if self.systems and len(self.systems) != self.num_samples:
-            raise SignatureError(f"systems must name all {self.num_samples} samples; got {len(self.systems)} names.")
+            raise SignatureError(
+                f"systems must name every one of {plural(self.num_samples, 'sample')}; got "
+                f"{plural(len(self.systems), 'name')}."
+            )
+
+    def _check_lead_time(self) -> None:
+        if self.lead_time is None:
+            return
+        if not self.signature.evolves:
+            raise SignatureError(
+                "A steady problem has no lead_time; give evolves=True in the signature, or leave it out."
+            )
+        if tuple(self.lead_time.shape) != (self.num_samples,):
+            raise SignatureError(f"lead_time must have shape ({self.num_samples},); got {tuple(self.lead_time.shape)}.")
+        # numbers that come from the host were looked at there: elsewhere it would stop the device at every birth
+        if self.lead_time.device.type == "cpu":
+            bad = self.lead_time[~(torch.isfinite(self.lead_time) & (self.lead_time > 0))]
+            if len(bad):
+                raise SignatureError(f"A lead_time is positive and finite; got {float(bad[0]):g}.")
 
     def _check_fields(self, role: str, fields: Tensor, names: tuple[str, ...]) -> None:
         shape = tuple(fields.shape)
@@ -169,7 +191,7 @@ class Batch:
                 f"got {shape}."
             )
         if shape[0] != self.inputs.shape[0]:
-            raise SignatureError(f"{role} hold {shape[0]} samples, inputs hold {self.inputs.shape[0]}.")
+            raise SignatureError(f"{role} hold {plural(shape[0], 'sample')}, inputs hold {self.inputs.shape[0]}.")
 
     @property
     def num_samples(self) -> int:
@@ -177,6 +199,13 @@ class Batch:
 
     def __len__(self) -> int:
         return self.num_samples
+
+    @property
+    def lead_times(self) -> tuple[float, float] | None:
+        """The shortest and the longest lead time; None where there is none."""
+        if self.lead_time is None or not self.num_samples:
+            return None
+        return float(self.lead_time.min()), float(self.lead_time.max())
 
     def field(self, name: str) -> Tensor:
         """Return one named field, the input where it is input and target, as ``(batch, time, *space)``."""

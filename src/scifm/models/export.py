@@ -32,6 +32,7 @@ from scifm.models.export_formats import Answer, ExportFormat, exporting, find_fo
 from scifm.models.operator import Operator
 from scifm.models.parts.latent import band_limited_resize
 from scifm.runs import write_atomically, write_json
+from scifm.wording import plural
 
 __all__ = ["TOLERANCE", "ExportCheck", "ExportedFile", "export_operator"]
 
@@ -182,6 +183,7 @@ def _about(program: _Program) -> dict[str, Any]:
         "scifm": __version__,
         "kind": operator.kind,
         **operator.signature.to_dict(),
+        **({"lead_times": list(operator.lead_times)} if operator.lead_times is not None else {}),
         "axes": list(grid.axis_names),
         "extent": list(grid.extent),
         "periodic": list(grid.periodic),
@@ -242,7 +244,8 @@ def _write_checked(
             grid = " × ".join(map(str, worst.num_points))
             raise RunError(
                 f"The exported file '{path.name}' differs from the operator by {worst.difference:.2g} on {grid} points "
-                f"with {worst.batch_size} samples; {TOLERANCE:g} is allowed. It was deleted; choose another format."
+                f"with {plural(worst.batch_size, 'sample')}; {TOLERANCE:g} is allowed. It was deleted; choose "
+                "another format."
             )
         aside.replace(path)
     except OSError as error:

@@ -101,6 +101,7 @@ class FNO(Operator):
 
     kind = "fno"
     settings_class = FNOConfig
+    uses_global_generator = False
 
     def __init__(
         self, signature: Signature, config: FNOConfig | None = None, *, normalization: Normalization | None = None

@@ -15,7 +15,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,22 +28,33 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from scifm.config import build_config
-from scifm.errors import ConfigError, RunError, SignatureError
+from scifm.errors import ConfigError, RunError, SignatureError, cause_of
 from scifm.fields.batch import Signature
 from scifm.fields.normalization import Normalization
-from scifm.fields.seeds import GLOBAL_GENERATOR
+from scifm.fields.seeds import lent_to_torch
 from scifm.models.model_card import ModelCard
-from scifm.models.module_operator import ModuleConfig, ModuleOperator, require_installed
+from scifm.models.module_operator import ModuleConfig, ModuleOperator, module_class
 from scifm.models.operator import Operator
 from scifm.models.registry import operator_class
-from scifm.runs import write_atomically, write_json
+from scifm.runs import Run, write_atomically, write_json
 
-__all__ = ["FILES", "digest", "holds_operator", "load_operator", "save_operator"]
+__all__ = [
+    "FILES",
+    "ModelPlace",
+    "digest",
+    "fetch_model",
+    "find_model",
+    "holds_operator",
+    "load_operator",
+    "refusal",
+    "save_operator",
+]
 
 FILES = ("config.json", "normalization.json", "model.safetensors", "README.md")
 """The files of a model."""
 
 _LARGEST_JSON = 16 * 2**20
+_ON_HUB = re.compile(r"hf:/{0,2}([\w.-]+/[\w.-]+?)(?:@([\w./-]+))?", re.ASCII)  # a Path makes one / of two
 
 
 def save_operator(operator: Operator, path: str | Path, *, card: ModelCard | Mapping[str, Any] | None = None) -> None:
@@ -81,23 +95,102 @@ def digest(path: str | Path) -> str:
     return hashlib.sha256("".join(parts).encode()).hexdigest()
 
 
-def load_operator(path: str | Path, *, module: nn.Module | None = None) -> Operator:
-    """Rebuild the operator saved in the folder `path`.
+@dataclass(frozen=True)
+class ModelPlace:
+    """Where a model lies.
 
     Args:
-        path: the folder.
+        folder: of its files.
+        run: the run it is of; None for a model alone.
+    """
+
+    folder: Path
+    run: Run | None
+
+    @property
+    def path(self) -> Path:
+        """The folder a user knows it by: that of the run, else of the model."""
+        return self.folder if self.run is None else self.run.path
+
+
+def find_model(source: Run | str | Path) -> ModelPlace:
+    """Find the model that is meant: every verb and function that takes one takes all of these.
+
+    Args:
+        source: a complete run or its folder; the folder of a model; or ``hf:name/model``, where wanted with
+            ``@revision``, whose files are fetched from the Hugging Face hub.
+
+    Raises:
+        RunError: if there is none, the run is not complete, or the hub cannot be reached.
+    """
+    if not isinstance(source, Run):
+        on_hub = _ON_HUB.fullmatch(str(source))
+        if on_hub is not None:
+            return ModelPlace(fetch_model(on_hub[1], revision=on_hub[2]), None)
+        folder = Path(source)
+        if holds_operator(folder):
+            around = folder.absolute().parent
+            inside = folder.absolute().name == "model" and (around / "config.toml").is_file()
+            return ModelPlace(folder, Run(around) if inside else None)
+        if not (folder / "config.toml").is_file():
+            raise _no_model(folder)
+        source = Run(folder)
+    source.require_complete()
+    return ModelPlace(source.path / "model", source)
+
+
+def _no_model(folder: Path) -> RunError:
+    give = "Give the folder of a finished run or of a model, or hf:NAME/MODEL for one on the Hugging Face hub."
+    if not folder.is_dir():
+        return RunError(f"There is no folder '{folder}', so it holds no model. {give}")
+    missing = next(folder / name for name in FILES[:3] if not (folder / name).is_file())
+    return RunError(f"'{folder}' is not a run folder and holds no model: {missing} is missing. {give}")
+
+
+def fetch_model(repo_id: str, *, revision: str | None = None) -> Path:
+    """Fetch the four files of a model from the Hugging Face hub; return the folder they lie in.
+
+    Args:
+        repo_id: ``name/model``.
+        revision: branch, tag or commit.
+
+    Raises:
+        RunError: if there is no such model, or the hub cannot be reached.
+    """
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(repo_id, revision=revision, allow_patterns=list(FILES), library_name="scifm"))
+    except Exception as error:
+        raise refusal(f"The model '{repo_id}' is no folder here and cannot be fetched from the hub", error) from error
+
+
+def refusal(what: str, error: Exception) -> RunError:
+    """Return what is told where the hub refuses."""
+    return RunError(
+        f"{what} ({type(error).__name__}: {_short(error, 300)}). Check the id, the revision, the network and, for what "
+        "is not public, 'hf auth login'."
+    )
+
+
+def load_operator(path: Run | str | Path, *, module: nn.Module | None = None) -> Operator:
+    """Rebuild a saved operator.
+
+    Args:
+        path: a complete run, its folder, the folder of a model, or ``hf:name/model``; see `find_model`.
         module: for one that was wrapped from an object: a network of the same class, whose weights are replaced.
 
     Raises:
         RunError: if the folder is missing, truncated, of another kind, or names something that must not be run.
     """
-    path = Path(path)
+    path = find_model(path).folder
     try:
         entries, normalization = _json(path / "config.json"), _json(path / "normalization.json")
         with safe_open(path / "model.safetensors", framework="pt") as handle:
             names = list(handle.keys())
             shapes = {name: tuple(handle.get_slice(name).get_shape()) for name in names}
             operator = _rebuild(entries, normalization, shapes, module)
+            operator.lead_times = _lead_times(entries)
             # copies: what lies in the file as it lies there goes when the file does, and may not be aligned
             tensors: dict[str, Tensor] = {name: handle.get_tensor(name).clone() for name in names}
         _fill(operator, tensors)
@@ -110,16 +203,17 @@ def load_operator(path: str | Path, *, module: nn.Module | None = None) -> Opera
         OSError, SafetensorError, AttributeError, KeyError, TypeError, ValueError, RuntimeError, OverflowError,
         RecursionError,
     ) as error:  # fmt: skip
-        raise RunError(
-            f"The model in '{path}' cannot be read ({type(error).__name__}: {_short(error)}). It is damaged or was "
-            "written by another program; copy it again or train it anew."
-        ) from error
+        damage = (
+            f"it is damaged or was written by another program ({type(error).__name__}: {_short(error)}). Copy it "
+            "again, or train it anew."
+        )
+        raise RunError(f"The model in '{path}' cannot be read: {cause_of(error) or damage}") from error
     return operator
 
 
-def _short(error: Exception) -> str:
+def _short(error: Exception, most: int = 600) -> str:
     text = " ".join(str(error).split())
-    return text if len(text) <= 600 else text[:600] + " …"
+    return text if len(text) <= most else text[:most] + " …"
 
 
 def _json(path: Path) -> Any:
@@ -139,10 +233,19 @@ def _rebuild(
         return _rebuild_module(signature, config, Normalization.from_dict(normalization), shapes, module)
     if module is not None:
         raise RunError(f"module= is for operators of kind 'module'; this one is of kind '{cls.kind}'.")
-    with torch.device("meta"):  # no first weights: they would cost time and draw from torch's global generator
+    with torch.device("meta"):  # no first weights, which would cost time
         operator = cls(signature, config, normalization=Normalization.from_dict(normalization))
     _compare(operator, shapes)
     return operator
+
+
+def _lead_times(entries: Mapping[str, Any]) -> tuple[float, float] | None:
+    if entries.get("lead_times") is None:
+        return None
+    low, high = map(float, entries["lead_times"])
+    if not 0 < low <= high < math.inf:
+        raise ConfigError(f"lead_times in config.json are positive, the shorter one first; got {low:g} and {high:g}")
+    return low, high
 
 
 def _require_numbers(signature: Mapping[str, Any], normalization: Mapping[str, Any]) -> None:
@@ -166,19 +269,19 @@ def _rebuild_module(
     """Construct someone else's network: for comparison without memory first, then with what it keeps beside weights."""
 
     def make() -> Operator:
-        return ModuleOperator(signature, config, normalization=normalization, module=module)
+        with lent_to_torch([torch.Generator()]):  # for first weights that are replaced
+            return ModuleOperator(signature, config, normalization=normalization, module=module)
 
     try:
         if module is None and config.target is not None:
-            require_installed(config.target)
+            module_class(config.target, file=config.file)
             try:
                 with torch.device("meta"):
                     _compare(make(), shapes)
             except ConfigError as error:
                 if "meta" not in str(error.__cause__):
                     raise  # else: its constructor reads numbers off tensors, and can only be called for real
-        with GLOBAL_GENERATOR, torch.random.fork_rng(devices=[]):
-            operator = make()
+        operator = make()
     except ConfigError as error:
         raise RunError(str(error)) from error
     _compare(operator, shapes)

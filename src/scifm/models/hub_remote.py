@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from scifm.errors import ConfigError, RunError
-from scifm.models.hub import FILES, load_operator, save_operator
+from scifm.models.hub import FILES, fetch_model, load_operator, refusal, save_operator
 from scifm.models.model_card import ModelCard
 from scifm.models.operator import Operator
 
@@ -26,7 +26,7 @@ def load_pretrained(
     """Load an operator from a folder, or from the hub, where its four files alone are fetched.
 
     Args:
-        path_or_id: a folder, or ``name/model``; a folder that is there wins.
+        path_or_id: a folder, of a model or of a finished run, or ``name/model``; a folder that is there wins.
         revision: branch, tag or commit on the hub.
         module: see `load_operator`.
 
@@ -41,13 +41,7 @@ def load_pretrained(
         return load_operator(path, module=module)
     if isinstance(path_or_id, Path) or not _ID.fullmatch(path_or_id) or path_or_id.startswith("."):
         raise RunError(f"There is no folder '{path_or_id}', and it is no id of the hub, which reads name/model.")
-    from huggingface_hub import snapshot_download
-
-    try:
-        folder = snapshot_download(path_or_id, revision=revision, allow_patterns=list(FILES), library_name="scifm")
-    except Exception as error:
-        raise _told(f"The model '{path_or_id}' is no folder here and cannot be fetched from the hub", error) from error
-    return load_operator(folder, module=module)
+    return load_operator(fetch_model(path_or_id, revision=revision), module=module)
 
 
 def push_to_hub(
@@ -93,13 +87,5 @@ def push_to_hub(
                 commit_message=f"A {operator.kind} operator with {operator.num_params} weights",
             )
         except Exception as error:
-            raise _told(f"The model cannot be uploaded to '{repo_id}'", error) from error
+            raise refusal(f"The model cannot be uploaded to '{repo_id}'", error) from error
     return str(address)
-
-
-def _told(what: str, error: Exception) -> RunError:
-    reason = " ".join(str(error).split())[:300]
-    return RunError(
-        f"{what} ({type(error).__name__}: {reason}). Check the id, the revision, the network and, for what is not "
-        "public, 'hf auth login'."
-    )

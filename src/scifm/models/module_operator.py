@@ -8,6 +8,7 @@ Input fields come first among the channels, then one constant channel a coeffici
 
     [model.network]
     target = "package.module:ClassName"
+    file = "networks/own.py"  # where it lies, if in no package; it has to be given to --import
     arguments = { in_channels = "{in_channels}", out_channels = "{out_channels}", hidden_channels = 32 }
 
 Four words in braces stand for what a recipe cannot know or say: ``{in_channels}``, ``{out_channels}``,
@@ -18,9 +19,7 @@ from __future__ import annotations
 
 import importlib
 import re
-import sys
 from collections.abc import Mapping
-from importlib import metadata
 from typing import Any
 
 import torch
@@ -31,9 +30,10 @@ from scifm.config import build_config
 from scifm.errors import ConfigError, SignatureError
 from scifm.fields.batch import Signature
 from scifm.fields.normalization import Normalization
+from scifm.models.imports import require_importable
 from scifm.models.operator import Operator, OperatorConfig
 
-__all__ = ["ModuleConfig", "ModuleOperator", "module_class", "require_installed"]
+__all__ = ["ModuleConfig", "ModuleOperator", "module_class"]
 
 _TARGET = re.compile(r"[A-Za-z]\w*(\.[A-Za-z]\w*)*:[A-Za-z]\w*")
 
@@ -44,10 +44,17 @@ class ModuleConfig(OperatorConfig):
     Args:
         target: ``package.module:ClassName`` of a subclass of ``torch.nn.Module``; absent where an object was wrapped.
         arguments: of its constructor, by name; the words in braces (see the head of this file) are replaced.
+        file: the Python file that its module is, where that is of no installed package. Nothing is run for this: it
+            says what has to be given to ``--import``.
     """
 
     target: str | None = None
+    file: str | None = None
     arguments: dict[str, JsonValue] = Field(default_factory=dict)
+
+    def require_known(self) -> None:
+        if self.target is not None:
+            module_class(self.target, file=self.file)
 
     @field_validator("target")
     @classmethod
@@ -70,13 +77,21 @@ def _holds_none(value: Any) -> bool:
     return value is None
 
 
-def module_class(target: str) -> type[nn.Module]:
+def module_class(target: str, *, file: str | None = None) -> type[nn.Module]:
     """Return the class that ``package.module:ClassName`` names; nothing but the import is done.
 
+    Args:
+        target: the name.
+        file: where it was said to lie.
+
     Raises:
-        ConfigError: if it cannot be imported or is no subclass of ``torch.nn.Module``.
+        ConfigError: if it must not be imported (`require_importable`), cannot be, or is no subclass of
+            ``torch.nn.Module``.
     """
     place, _, name = target.partition(":")
+    if not _TARGET.fullmatch(target):
+        raise ConfigError(f"target '{target}' does not name a class as package.module:ClassName.")
+    require_importable(place, file=file)
     try:
         found = getattr(importlib.import_module(place), name)
     except (ImportError, AttributeError) as error:
@@ -86,27 +101,6 @@ def module_class(target: str) -> type[nn.Module]:
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
         raise ConfigError(f"target '{target}' is no class of networks: it must be a subclass of torch.nn.Module.")
     return found
-
-
-def require_installed(target: str) -> None:
-    """Refuse a name that a file from elsewhere must not make us import; nothing is imported to find out.
-
-    What may be named: classes of installed packages, and of modules this program has imported itself.
-
-    Raises:
-        ConfigError: if it is of the standard library, or neither installed nor imported.
-    """
-    if not _TARGET.fullmatch(target):
-        raise ConfigError(f"target '{target}' does not name a class as package.module:ClassName.")
-    place = target.partition(":")[0]
-    package = place.partition(".")[0]
-    if package in {*sys.stdlib_module_names, "__main__"}:
-        raise ConfigError(f"target '{target}' is refused: '{package}' belongs to Python itself and holds no network.")
-    if place not in sys.modules and package not in metadata.packages_distributions():
-        raise ConfigError(
-            f"target '{target}' is no class of an installed package. Install its package or import '{place}' first, or "
-            "give the network itself: load_operator(path, module=…)."
-        )
 
 
 class ModuleOperator(Operator):
@@ -238,7 +232,7 @@ def _construct(signature: Signature, config: ModuleConfig) -> nn.Module:
         "{num_spatial_dims}": signature.num_spatial_dims,
         "{none}": None,
     }
-    cls = module_class(config.target)
+    cls = module_class(config.target, file=config.file)
     try:
         return cls(**{name: _replaced(value, words) for name, value in config.arguments.items()})
     except (TypeError, ValueError, AssertionError, AttributeError, KeyError, IndexError, RuntimeError) as error:

@@ -19,6 +19,7 @@ from scifm.fields.batch import Signature
 from scifm.fields.normalization import Normalization
 from scifm.models.operator import Operator, OperatorConfig
 from scifm.models.parts.centered_spectral import CenteredSpectral
+from scifm.wording import plural
 
 __all__ = ["NeuralopFNO", "NeuralopFNOConfig"]
 
@@ -176,6 +177,7 @@ class NeuralopFNO(Operator):
 
     kind = "neuralop_fno"
     settings_class = NeuralopFNOConfig
+    uses_global_generator = False
     needs_periodic = False  # theirs takes any grid as it comes, and so must ours to be equal
 
     def __init__(
@@ -185,7 +187,9 @@ class NeuralopFNO(Operator):
         self.settings = c = config
         dims, width = signature.num_spatial_dims, c.hidden_channels
         if len(c.n_modes) != dims:
-            raise ConfigError(f"n_modes = {list(c.n_modes)} names {len(c.n_modes)} axes; the fields have {dims}.")
+            raise ConfigError(
+                f"n_modes = {list(c.n_modes)} names {plural(len(c.n_modes), 'axis', 'axes')}; the fields have {dims}."
+            )
         hidden = round(width * c.channel_mlp_expansion), int(width * c.projection_channel_ratio)
         if not all(hidden):
             raise ConfigError("channel_mlp_expansion and projection_channel_ratio must leave at least one channel.")

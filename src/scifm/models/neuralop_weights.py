@@ -19,6 +19,7 @@ from scifm.fields.batch import Signature
 from scifm.fields.normalization import Normalization
 from scifm.models.neuralop_fno import NeuralopFNO, NeuralopFNOConfig
 from scifm.models.parts.centered_spectral import kept_slices
+from scifm.wording import plural
 
 __all__ = ["import_neuralop_weights", "neuralop_dims"]
 
@@ -138,8 +139,9 @@ def _embedding(channels: int, signature: Signature) -> str:
     named = len(signature.inputs) + len(signature.coefficients)
     if channels not in (named, named + signature.num_spatial_dims):
         raise SignatureError(
-            f"'lifting.fcs.0.weight' takes {channels} channels; the signature names {named}, and coordinates would be "
-            f"{signature.num_spatial_dims} more. Name the inputs and coefficients the network was trained with."
+            f"'lifting.fcs.0.weight' takes {plural(channels, 'channel')}; the signature names {named}, and "
+            f"coordinates would be {signature.num_spatial_dims} more. Name the inputs and coefficients "
+            "the network was trained with."
         )
     return "none" if channels == named else "grid"
 

@@ -24,9 +24,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Operator", "OperatorConfig"]
 
+_SAME_TIME = 1e-3  # times of one lead differ by what files round
+
 
 def _kind(signature: Signature) -> str:
     return f"{'evolving' if signature.evolves else 'steady'} problems in {signature.num_spatial_dims} dimensions"
+
+
+def _span(low: float, high: float) -> str:
+    return f"{low:g}" if high <= low * (1 + _SAME_TIME) else f"{low:g} to {high:g}"
 
 
 class OperatorConfig(Config):
@@ -35,6 +41,13 @@ class OperatorConfig(Config):
     def on(self, grid: Grid) -> Self:
         """Return these settings with what they left to the first data settled for data on `grid`."""
         return self
+
+    def require_known(self) -> None:
+        """Check that what these settings name is there, before anything is spent on them.
+
+        Raises:
+            ConfigError: if it is not.
+        """
 
 
 class Operator(nn.Module):
@@ -49,12 +62,16 @@ class Operator(nn.Module):
 
     Attributes:
         kind: its name in ``scifm.models.OPERATORS``.
+        lead_times: the shortest and the longest physical time from input to target it was trained at; None for steady
+            problems, and where nobody said. It answers no other.
         settings_class: the class of its architecture settings.
     """
 
     kind: str = ""
     needs_periodic: ClassVar[bool] = True
     """Whether `network` takes its axes as periodic; on a box with walls it is then given a periodic extension."""
+    uses_global_generator: ClassVar[bool] = True
+    """Whether its code may draw from torch's global generator by other means than constructors of layers."""
     settings_class: ClassVar[type[OperatorConfig]] = OperatorConfig
 
     def __init__(
@@ -63,6 +80,7 @@ class Operator(nn.Module):
         super().__init__()
         self.signature = signature
         self.config = config
+        self.lead_times: tuple[float, float] | None = None
         self.normalization = normalization or Normalization.identity(
             num_inputs=len(signature.inputs),
             num_coefficients=len(signature.coefficients),
@@ -81,9 +99,11 @@ class Operator(nn.Module):
         """Return the batch in this operator's order of names; a coefficient the batch lacks becomes zero.
 
         Raises:
-            SignatureError: if the batch holds a name this operator does not know, or lacks an input field.
+            SignatureError: if the batch holds a name this operator does not know, lacks an input field, or asks for a
+                lead time this operator was not trained at.
         """
         ours, theirs = self.signature, batch.signature
+        self.require_lead_times(batch.lead_times)
         if theirs == ours:
             return batch
         if (ours.num_spatial_dims, ours.evolves) != (theirs.num_spatial_dims, theirs.evolves):
@@ -103,6 +123,25 @@ class Operator(nn.Module):
         if batch.targets is not None and set(theirs.outputs) != set(ours.outputs):
             raise SignatureError(f"The operator answers {ours.outputs}; the data hold {theirs.outputs}.")
         return batch.aligned(ours)
+
+    def require_lead_times(self, asked: tuple[float, float] | None) -> None:
+        """Check that the operator was trained at these lead times.
+
+        Args:
+            asked: the shortest and the longest; None asks for nothing but what it was trained at.
+
+        Raises:
+            SignatureError: if it was not.
+        """
+        if self.lead_times is None or asked is None:
+            return
+        (low, high), (shortest, longest) = self.lead_times, asked
+        if shortest < low * (1 - _SAME_TIME) or longest > high * (1 + _SAME_TIME):
+            raise SignatureError(
+                f"The operator was trained at a lead time of {_span(low, high)}, and {_span(shortest, longest)} is "
+                "asked for. Choose frames as far apart as those it was trained on (--stride, or data.stride of a "
+                "recipe), or train an operator for this lead time."
+            )
 
     def forward(self, batch: Batch) -> Batch:
         """Return the same problems with this operator's answers as targets."""
@@ -154,6 +193,7 @@ class Operator(nn.Module):
         return {
             "kind": self.kind,
             "signature": self.signature.to_dict(),
+            **({"lead_times": list(self.lead_times)} if self.lead_times is not None else {}),
             "network": self.config.to_dict(),
             "normalization": self.normalization.to_dict(),
         }

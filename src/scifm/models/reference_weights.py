@@ -16,6 +16,7 @@ from scifm.errors import SignatureError
 from scifm.fields.batch import Signature
 from scifm.fields.normalization import Normalization
 from scifm.models.fno import FNO, FNOConfig
+from scifm.wording import plural
 
 __all__ = ["import_reference_weights"]
 
@@ -42,7 +43,7 @@ def import_reference_weights(
         num_layers = sum(name.endswith("weights1") for name in state)
         expected = len(signature.inputs) + len(signature.coefficients)
         if channels != expected:
-            raise SignatureError(f"The weights take {channels} channels; the signature names {expected}.")
+            raise SignatureError(f"The weights take {plural(channels, 'channel')}; the signature names {expected}.")
         config = FNOConfig.reference(width=width, modes=modes).model_copy(
             update={"num_layers": num_layers, "projection_width": state["fc1.weight"].shape[0]}
         )

@@ -19,7 +19,7 @@ from scifm.fields.batch import Signature
 from scifm.fields.grid import Grid
 from scifm.fields.homogeneity import Homogeneity
 from scifm.fields.normalization import Normalization
-from scifm.fields.seeds import GLOBAL_GENERATOR
+from scifm.fields.seeds import DrawingFrom
 from scifm.models.fno import FNO
 from scifm.models.operator import Operator
 from scifm.models.parts.lift import Lift
@@ -127,8 +127,9 @@ def with_channels(
             f"The operator was trained in {theirs.num_spatial_dims} dimensions and the data have "
             f"{signature.num_spatial_dims}: its Fourier modes do not carry over. Train from scratch."
         )
-    with GLOBAL_GENERATOR, torch.random.fork_rng(devices=[]):  # first weights that are replaced below
+    with DrawingFrom(torch.Generator()):  # first weights that are replaced below
         result = FNO(signature, operator.settings.on(grid), normalization=normalization)
+    result.lead_times = operator.lead_times
     result.layers.load_state_dict(operator.layers.state_dict())
     before, after = _columns(operator), _columns(result)
     _carry_lift(operator.lift, result.lift, before, after, generator)

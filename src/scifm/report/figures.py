@@ -307,7 +307,9 @@ def error_distribution(errors: Mapping[str, Sequence[float]]) -> Figure:
         raise ValueError("No sample has a positive finite error; there is nothing to draw.")
     for (channel, values), finite, color in zip(errors.items(), every, palette * len(every), strict=False):
         shares = np.arange(1, len(finite) + 1) / len(values)
-        axes.step(sorted(finite), shares, where="post", color=color, label=channel)
+        axes.step(
+            sorted(finite), shares, where="post", color=color, label=channel, marker="o" if len(finite) == 1 else ""
+        )
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=20))
     axes.xaxis.set_major_formatter(FuncFormatter(_plain))
@@ -315,6 +317,6 @@ def error_distribution(errors: Mapping[str, Sequence[float]]) -> Figure:
     axes.set_ylim(0, 1.02)
     clean(axes)
     axes.set_xlabel("relative L2 error")
-    axes.set_ylabel("share of test samples below")
+    axes.set_ylabel("share of samples below")
     axes.legend(loc="lower right")
     return figure

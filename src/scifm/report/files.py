@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from scifm.errors import RunError
+from scifm.errors import RunError, cause_of
 
 __all__ = ["AGAIN", "read_object", "read_rows", "read_text", "unreadable"]
 
@@ -18,7 +18,8 @@ AGAIN = "Run the command that wrote it again, or remove the file to report witho
 
 def unreadable(path: Path, why: object, *, remedy: str) -> RunError:
     """Return the error of a file that is there and cannot be read."""
-    return RunError(f"Cannot read '{path}': {why}. {remedy}")
+    cause = cause_of(why) if isinstance(why, BaseException) else None
+    return RunError(f"Cannot read '{path}': {cause or f'{why}. {remedy}'}")
 
 
 def read_text(path: Path) -> str | None:

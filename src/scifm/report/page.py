@@ -10,7 +10,16 @@ from typing import Any
 from scifm.errors import RunError
 from scifm.report import figures, tables
 from scifm.report.field_figure import fields_side_by_side, sample_error
-from scifm.report.records import Curve, Examples, RunRecord, StudyRecord, read_run, read_study
+from scifm.report.records import (
+    MODEL_ALONE,
+    Curve,
+    Examples,
+    RunRecord,
+    StudyRecord,
+    holds_model,
+    read_run,
+    read_study,
+)
 from scifm.report.sentences import budget_sentence, headline, headline_count, remarks, run_headline, run_remarks
 from scifm.report.study_page import render_transfer_study
 from scifm.report.study_records import read_transfer_study
@@ -18,6 +27,7 @@ from scifm.report.style import data_uri, to_svg
 from scifm.report.tables import KIND_NAMES, Group, count_text, duration_text, number_text
 from scifm.report.template import environment_entries, template
 from scifm.runs import write_atomically
+from scifm.wording import plural
 
 __all__ = ["Picture", "Tile", "page", "render_run", "render_study"]
 
@@ -47,8 +57,10 @@ def page(path: str | Path, *, out: str | Path | None = None) -> Path:
     """Write the report of a study folder or a single run folder.
 
     Args:
-        path: a folder with ``analysis.json`` (a transfer study), ``summary.json`` (a demo) or ``config.toml`` (a run).
-        out: the file to write, or an existing folder to write ``report.html`` into; by default ``path/report.html``.
+        path: a folder with ``analysis.json`` (a transfer study), ``summary.json`` (a demo), ``config.toml`` (a run) or
+            the files of a model; ``model`` inside a run is that run.
+        out: the file to write, or an existing folder to write ``report.html`` into; by default ``path/report.html``,
+            for a model alone, in whose folder nothing is added, a file called like it where you are.
 
     Returns:
         The file written.
@@ -57,14 +69,16 @@ def page(path: str | Path, *, out: str | Path | None = None) -> Path:
         RunError: if `path` is neither, a file in it cannot be read, or the page cannot be written.
     """
     folder = Path(path)
-    target = Path(out) if out is not None else folder / "report.html"
+    if holds_model(folder) and (folder.absolute().parent / "config.toml").is_file():
+        folder = folder.parent if folder.name == "model" else folder.absolute().parent
+    target = Path(out) if out is not None else _default_file(folder)
     if target.is_dir():
         target = target / "report.html"
     if (folder / "analysis.json").is_file():
         text = render_transfer_study(read_transfer_study(folder))
     elif (folder / "summary.json").is_file():
         text = render_study(read_study(folder))
-    elif (folder / "config.toml").is_file() and not (folder / "runs").is_dir():
+    elif holds_model(folder) or ((folder / "config.toml").is_file() and not (folder / "runs").is_dir()):
         text = render_run(read_run(folder))
     else:
         raise _refusal(folder)
@@ -72,10 +86,19 @@ def page(path: str | Path, *, out: str | Path | None = None) -> Path:
     return target
 
 
+def _default_file(folder: Path) -> Path:
+    return Path(f"{folder.resolve().name}.html") if holds_model(folder) else folder / "report.html"
+
+
 def _refusal(folder: Path) -> RunError:
     if not folder.is_dir():
         return RunError(
             f"There is no folder '{folder}'. Give the folder that 'scifm demo' or 'scifm pretrain' printed."
+        )
+    if (folder / "plan.json").is_file():
+        return RunError(
+            f"'{folder}' is a plan of 'scifm plan', for which there is no page: its answer and all numbers stand in "
+            f"'{folder / 'plan.json'}'. The command that made it prints them again at no cost."
         )
     if (folder / "runs").is_dir():
         return RunError(
@@ -84,7 +107,7 @@ def _refusal(folder: Path) -> RunError:
         )
     return RunError(
         f"'{folder}' is neither a study (it has no summary.json or analysis.json) nor a run (it has no "
-        "config.toml). Give the folder that 'scifm demo' or 'scifm pretrain' printed."
+        "config.toml) nor a model. Give the folder that 'scifm demo' or 'scifm pretrain' printed."
     )
 
 
@@ -100,6 +123,7 @@ def render_study(record: StudyRecord) -> str:
     groups = tables.group_rows(record.rows) if record.rows else tables.groups_from_summary(summary)
     return template("template.html").render(
         kind="study",
+        alone=False,
         title=str(details.get("title") or record.path.resolve().name),
         description=details.get("description"),
         headline=headline(summary),
@@ -131,17 +155,16 @@ def render_study(record: StudyRecord) -> str:
 
 def render_run(record: RunRecord) -> str:
     """Return the page of a single run as HTML."""
-    scores = tables.summarize_scores(record.scores or ())
     return template("template.html").render(
         kind="run",
+        alone=record.status == MODEL_ALONE,
         title=record.path.resolve().name,
         description=f"Fine-tuned from {record.parent.strip()}" if record.parent else None,
         headline=run_headline(record),
         remarks=run_remarks(record),
         warnings=[],
         tiles=_run_tiles(record),
-        scores=scores,
-        metrics=record.metrics,
+        score_sets=[(scores, tables.summarize_scores(scores)) for scores in record.score_sets],
         score_figure=_score_picture(record),
         training_figures=_curve_pictures(record),
         nothing_trained=record.kept is not None,
@@ -171,22 +194,27 @@ def _study_tiles(record: StudyRecord, groups: Sequence[Group]) -> list[Tile]:
                 f"Gain on {count_text(count)}", f"{gain:.1f}×" if gain else tables.MISSING, "scratch error ÷ fine-tuned"
             ),
         ]
-    models = f"{len(record.rows)} models evaluated" if record.rows else f"{len(groups)} results"
+    models = f"{plural(len(record.rows), 'model')} evaluated" if record.rows else plural(len(groups), "result")
     return [*tiles, Tile("Whole study", duration_text(summary.seconds), models)]
 
 
 def _run_tiles(record: RunRecord) -> list[Tile]:
     curve = record.curve
+    if record.status == MODEL_ALONE:
+        return []
     status = Tile("Status", record.status.partition(":")[0])
+    took = [] if record.seconds is None else [Tile("Wall time", duration_text(record.seconds), "over all sittings")]
     if record.kept is not None:
-        return [status, Tile("Optimizer steps", "0", "the pre-trained weights were kept")]
+        return [status, Tile("Optimizer steps", "0", "the pre-trained weights were kept"), *took]
     last = max((*curve.train_steps, *curve.valid_steps), default=None)
-    return [
-        status,
-        Tile("Optimizer steps", count_text(last)),
-        Tile("Last training loss", number_text(curve.losses[-1] if curve.losses else None)),
-        Tile("Last validation error", number_text(curve.errors[-1] if curve.errors else None), "relative L2"),
-    ]
+    tiles = [status, Tile("Optimizer steps", count_text(last))]
+    tiles.append(Tile("Last training loss", number_text(curve.losses[-1] if curve.losses else None)))
+    errors = [own.means["relative_l2"] for own in record.score_sets if own.errors]
+    if curve.errors or not errors:  # few samples are adapted on without validation
+        tiles.append(
+            Tile("Last validation error", number_text(curve.errors[-1] if curve.errors else None), "relative L2")
+        )
+    return [*tiles, *(Tile("Error when last scored", number_text(error), "relative L2") for error in errors[:1]), *took]
 
 
 def _error_picture(groups: Sequence[Group], num_seeds: Any) -> Picture | None:
@@ -236,8 +264,10 @@ def _training_pictures(record: StudyRecord) -> list[Picture]:
             pictures.append(Picture(data_uri(to_svg(figures.training_curves(curve))), caption, caption))
     adapted = [curve for curve in record.curves if curve.kind in ("few_shot", "from_scratch")]
     if any(curve.losses or curve.errors for curve in adapted):
-        caption = f"The {len(adapted)} adaptations, one logarithmic scale for both panels. {_history_caption(adapted)}"
-        alt = f"Histories of {len(adapted)} adaptations, fine-tuned left, from scratch right."
+        caption = (
+            f"{plural(len(adapted), 'adaptation')}, one logarithmic scale for both panels. {_history_caption(adapted)}"
+        )
+        alt = f"Histories of {plural(len(adapted), 'adaptation')}, fine-tuned left, from scratch right."
         pictures.append(Picture(data_uri(to_svg(figures.adaptation_curves(adapted))), alt, caption))
     return pictures
 
@@ -264,14 +294,18 @@ def _curve_pictures(record: RunRecord) -> list[Picture]:
 
 
 def _score_picture(record: RunRecord) -> Picture | None:
-    errors: dict[str, list[float]] = {}
-    for score in record.scores or ():
-        errors.setdefault(score.channel, []).append(score.relative_l2)
+    many = len(record.score_sets) > 1
+    errors = {
+        f"{place}: {channel}" if many else channel: values
+        for place, scores in enumerate(record.score_sets, start=1)
+        for channel, values in scores.errors.items()
+    }
     try:
         figure = figures.error_distribution(errors)
     except ValueError:
         return None
-    caption = "Share of test samples whose relative L2 error lies below a value, one line a channel."
+    caption = "Share of the samples whose relative L2 error lies below a value, one line a channel"
+    caption += " of each set of samples, numbered as in the table." if many else "."
     return Picture(data_uri(to_svg(figure)), caption, caption)
 
 

@@ -10,7 +10,7 @@ import math
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,25 +18,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scifm.report.files import AGAIN, read_object, read_rows, read_text, unreadable
+from scifm.report.score_sets import ScoreSet, read_score_sets
 from scifm.runs import Run
 
 __all__ = [
     "KINDS",
+    "MODEL_ALONE",
     "Curve",
     "Examples",
     "ResultRow",
     "RunRecord",
-    "Score",
     "StudyRecord",
     "Summary",
+    "holds_model",
     "read_run",
     "read_study",
 ]
 
+MODEL_ALONE = "a model, without the run it came from"
+"""Status of a folder that holds a model and no run."""
+
 KINDS = ("in_distribution", "zero_shot", "few_shot", "from_scratch")
 _PREFIXES = {"pretrain": "pretrain", "finetune": "few_shot", "from_scratch": "from_scratch"}
 _SUMMARY_KEYS = (*KINDS, "seconds")
-_INDEX_COLUMNS = ("sample", "frame", "time", "lead_time", "channel")
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,8 @@ class ResultRow:
     seed: int | None = None
     learning_rate: float | None = None
     num_trials: int | None = None
+    trial_steps: int | None = None
+    coefficients: str | None = None
     num_steps: int | None = None
     relative_l2_median: float | None = None
     relative_l2_p90: float | None = None
@@ -105,14 +111,6 @@ class Examples:
 
 
 @dataclass(frozen=True)
-class Score:
-    """One row of ``scores.parquet``: the error of one sample in one channel."""
-
-    channel: str
-    relative_l2: float
-
-
-@dataclass(frozen=True)
 class StudyRecord:
     """All that the page of a study needs."""
 
@@ -133,13 +131,14 @@ class RunRecord:
     status: str
     parent: str | None
     curve: Curve
-    scores: tuple[Score, ...] | None
+    score_sets: tuple[ScoreSet, ...]
+    """One for each set of samples it was scored on, the latest first."""
     environment: Mapping[str, Any] | None
     recipe: str
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    """Mean over samples and channels of every numeric column of the scores."""
     kept: str | None = None
     """What fine-tuning kept and why, where nothing was trained."""
+    seconds: float | None = None
+    """Wall time over all sittings; None for a run that did not note it."""
 
 
 def _is_number(value: Any) -> bool:
@@ -178,7 +177,7 @@ def _optional(value: Any) -> Any:
 
 
 def _result_row(row: Mapping[str, Any]) -> ResultRow:
-    optional = ("seed", "learning_rate", "num_trials", "num_steps", "seconds", "run")
+    optional = ("seed", "learning_rate", "num_trials", "trial_steps", "coefficients", "num_steps", "seconds", "run")
     return ResultRow(
         kind=str(row["kind"]),
         num_samples=int(row["num_samples"] or 0),
@@ -292,12 +291,6 @@ def read_study(path: Path) -> StudyRecord:
     )
 
 
-def _mean_metrics(rows: list[dict[str, Any]]) -> dict[str, float]:
-    names = [name for name in (rows[0] if rows else ()) if name not in _INDEX_COLUMNS]
-    complete = [name for name in names if all(_is_number(row[name]) for row in rows)]
-    return {name: float(np.mean([row[name] for row in rows])) for name in complete}
-
-
 def _read_kept(path: Path) -> str | None:
     told = (read_object(path) or {}).get("kept")
     if told is not None and not isinstance(told, str):
@@ -305,29 +298,27 @@ def _read_kept(path: Path) -> str | None:
     return told
 
 
+def holds_model(path: Path) -> bool:
+    """Return whether a folder is that of a model alone."""
+    return all((path / name).is_file() for name in ("config.json", "model.safetensors"))
+
+
 def read_run(path: Path) -> RunRecord:
-    """Read a single run folder: one that holds ``config.toml``.
+    """Read a single run folder, one that holds ``config.toml``, or the folder of a model.
 
     Raises:
         RunError: if a file that is there cannot be read or is not what its name promises.
     """
-    run = Run.open(path)
-    rows = read_rows(path / "scores.parquet", ("channel", "relative_l2"))
-    scores = None
-    if rows is not None:
-        absent = math.nan  # a sample without a score must show, not vanish
-        scores = tuple(
-            Score(str(row["channel"]), absent if row["relative_l2"] is None else float(row["relative_l2"]))
-            for row in rows
-        )
+    alone = holds_model(path)
+    run = Run(path) if alone else Run.open(path)
     return RunRecord(
         path=path,
-        status=run.status,
+        status=MODEL_ALONE if alone else run.status,
         parent=read_text(path / "parent"),
         curve=_read_curve(path, "pretrain", None),
-        scores=scores,
+        score_sets=read_score_sets(run),
         environment=read_object(path / "environment.json"),
-        recipe=read_text(path / "config.toml") or "",
-        metrics=_mean_metrics(rows or []),
+        recipe=read_text(path / ("config.json" if alone else "config.toml")) or "",
         kept=_read_kept(path / "outcome.json"),
+        seconds=run.seconds or None,
     )

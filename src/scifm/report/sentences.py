@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from scifm.report.records import RunRecord, Summary
+from scifm.report.records import MODEL_ALONE, RunRecord, Summary
 from scifm.report.tables import Group, count_text, gains, number_text, summarize_scores
+from scifm.wording import plural
 
 __all__ = ["budget_sentence", "headline", "headline_count", "remarks", "run_headline", "run_remarks"]
 
@@ -125,36 +126,46 @@ def _overlap(groups: Sequence[Group], count: int) -> bool:
     return max(min(tuned.finite), min(scratch.finite)) <= min(max(tuned.finite), max(scratch.finite))
 
 
+_WAYS = ("few_shot", "from_scratch")
+_SPENT = {"num_steps": "optimizer steps", "trial_steps": "steps of all trials before"}
+
+
 def budget_sentence(groups: Sequence[Group], *, tried_zero_shot: bool = False) -> str:
-    """Say whether both ways had the same optimizer steps and learning-rate trials, by what was recorded.
+    """Say whether both ways had the same optimizer steps, in trials and in the last training, by what was recorded.
 
-    Where `tried_zero_shot`, one trial of fine-tuning was the pre-trained weights as they are. It took no training, so
-    it is told by itself and not compared.
+    They are compared where both had as many samples. Where `tried_zero_shot`, fine-tuning could keep the pre-trained
+    weights, at no step: that is told by itself and not compared. How many candidates shared the steps of the trials may
+    differ.
     """
-    ways = {kind: [group for group in groups if group.kind == kind] for kind in ("few_shot", "from_scratch")}
-    if not all(ways.values()):
+    ways = {kind: {group.num_samples: group for group in groups if group.kind == kind} for kind in _WAYS}
+    shared = [count for count in ways["few_shot"] if count in ways["from_scratch"]]
+    if not shared:
         return "Whether fine-tuning and training from scratch had the same budget is not recorded."
-
-    def spent(name: str) -> tuple[set[int], set[int]]:
-        tuned, scratch = ({v for group in ways[kind] for v in getattr(group, name)} for kind in ways)
-        if tried_zero_shot:
-            tuned = {n - 1 for n in tuned} if name == "num_trials" else (tuned - {0} or tuned)
-        return tuned, scratch
-
-    said, each = [], "each model trained" if tried_zero_shot else "each model"
-    for name, noun in (("num_steps", "optimizer steps"), ("num_trials", "learning rates tried")):
-        tuned, scratch = spent(name)
+    pairs = {name: [_spent(name, ways, count) for count in shared] for name in _SPENT}
+    if tried_zero_shot:  # what was not trained is no step the other way would have to match
+        steps = [(tuned - {0}, scratch) for tuned, scratch in pairs["num_steps"] if tuned != {0}]
+        pairs["num_steps"] = steps or pairs["num_steps"]
+    each = "each model trained" if tried_zero_shot else "each model"
+    said = []
+    for name, noun in _SPENT.items():
+        tuned, scratch = (set().union(*side) for side in zip(*pairs[name], strict=True))
+        listed = [" or ".join(map(count_text, sorted(values))) for values in (tuned, scratch)]
         if not tuned or not scratch:
             said.append(f"{noun}: not recorded")
-        elif tuned == scratch and len(tuned) == 1:
-            said.append(f"{noun}: {count_text(tuned.pop())} for {each}, both ways")
+        elif all(one == other for one, other in pairs[name]):
+            said.append(f"{noun}: {listed[0]} for {each}, both ways")
         else:
-            told = [" or ".join(map(count_text, sorted(values))) for values in (tuned, scratch)]
-            said.append(f"{noun}: {told[0]} fine-tuning, {told[1]} from scratch")
-    same = all(spent(name)[0] == spent(name)[1] and spent(name)[0] for name in ("num_steps", "num_trials"))
+            said.append(f"{noun}: {listed[0]} fine-tuning, {listed[1]} from scratch")
+    same = all(one == other and one for pair in pairs.values() for one, other in pair)
     verdict = "The budgets are equal" if same else "The budgets are not shown to be equal"
-    kept = _kept_sentence(ways["few_shot"]) if tried_zero_shot else ""
+    kept = _kept_sentence(list(ways["few_shot"].values())) if tried_zero_shot else ""
     return f"{verdict}: {'; '.join(said)}.{kept}"
+
+
+def _spent(name: str, ways: Mapping[str, Mapping[int, Group]], count: int) -> tuple[set[int], set[int]]:
+    """Return what fine-tuning and training from scratch spent on `count` samples, over the seeds."""
+    tuned, scratch = (set(getattr(ways[kind][count], name)) for kind in _WAYS)
+    return tuned, scratch
 
 
 def _kept_sentence(tuned: Sequence[Group]) -> str:
@@ -165,24 +176,29 @@ def _kept_sentence(tuned: Sequence[Group]) -> str:
 
 def run_headline(record: RunRecord) -> str:
     """Return what a single run reached, in one sentence."""
-    name = f"The run {record.path.resolve().name}"
-    if record.scores:
-        channels = summarize_scores(record.scores)
-        told = ", ".join(f"{number_text(c.mean, digits=2)} ({c.channel})" for c in channels)
-        return f"{name} reaches a relative L2 error of {told}, mean over {count_text(channels[0].num_samples)} samples."
+    name = f"The {'model' if record.status == MODEL_ALONE else 'run'} {record.path.resolve().name}"
+    scored = next((scores for scores in record.score_sets if scores.errors), None)
+    if scored is not None:
+        told = ", ".join(f"{number_text(c.mean, digits=2)} ({c.channel})" for c in summarize_scores(scored))
+        over = f"mean over {plural(scored.num_samples, 'sample')}"
+        return f"{name} reaches a relative L2 error of {told}, {over}: {scored.text}."
     if record.curve.errors:
         step = count_text(record.curve.valid_steps[-1])
         error = number_text(record.curve.errors[-1], digits=2)
         return f"{name} has a validation relative L2 error of {error} at step {step}; it holds no test scores."
     if record.kept is not None:
         return f"{name} kept the pre-trained weights; it holds no test scores."
-    return f"{name} has recorded no error yet."
+    if record.status == MODEL_ALONE:
+        return f"{name} holds no scores: they stay with the run, or where 'scifm evaluate --out' put them."
+    return f"{name} has recorded no error yet; 'scifm evaluate' records one."
 
 
 def run_remarks(record: RunRecord) -> list[str]:
     """Return what must be said beside the headline of a run: that it is not complete, or that nothing was trained."""
     said = []
-    if record.status != "complete":
+    if len(record.score_sets) > 1:
+        said.append(f"It was scored on {len(record.score_sets)} sets of samples; the headline tells the latest.")
+    if record.status not in ("complete", MODEL_ALONE):
         said.append(f"The run is not complete; its status: {record.status}.")
     if record.kept is not None:
         said.append(f"Nothing was trained. Fine-tuning kept {record.kept}.")

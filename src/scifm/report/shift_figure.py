@@ -25,6 +25,7 @@ from scifm.report.drawing import (
 from scifm.report.study_records import ShiftMeasure, ShiftTask
 from scifm.report.study_view import StudyView, drawable
 from scifm.report.tables import number_text
+from scifm.wording import plural
 
 __all__ = ["best_measure", "correlation_words", "drawn_tasks", "shift_drawing", "shift_keys"]
 
@@ -166,7 +167,7 @@ def shift_drawing(view: StudyView) -> Drawing | None:
         label = f"{system}, pre-trained on {source}"
         group = element("g", inner, class_=f"tone-{look}", data_series=f"system-{look}")
         parts.append(element("g", group, class_="panel", role="group", aria_label=label))
-    name = f"zero-shot error against {measure.label or measure.name}, {len(tasks)} points"
+    name = f"zero-shot error against {measure.label or measure.name}, {plural(len(tasks), 'point')}"
     return Drawing("", svg(_WIDE, _BOTTOM + 52, name, *parts))
 
 

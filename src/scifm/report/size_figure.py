@@ -29,6 +29,7 @@ from scifm.report.error_figure import columns_for, seeds_text
 from scifm.report.study_records import Size, Target
 from scifm.report.study_view import StudyView, TaskGroup, count_words, drawable, short_count
 from scifm.report.tables import count_text, number_text
+from scifm.wording import plural
 
 __all__ = ["fixed_counts", "size_drawings", "size_keys"]
 
@@ -200,7 +201,7 @@ def _group_drawing(view: StudyView, group: TaskGroup, columns: int) -> Drawing |
     right = _LEFT + min(columns, len(shown)) * (wide + _GAP) - _GAP
     height = step * ((len(shown) + columns - 1) // columns) + 10
     parts.append(element("text", "number of parameters", x=(_LEFT + right) / 2, y=height - 12, class_="name mid"))
-    label = f"{group.label}: error and gain against number of parameters, {len(shown)} tasks"
+    label = f"{group.label}: error and gain against number of parameters, {plural(len(shown), 'task')}"
     return Drawing(group.label, svg(WIDTH, height, label, join(parts)))
 
 

@@ -169,6 +169,7 @@ def _tables(view: StudyView, record: TransferRecord) -> dict[str, Any]:
         "gains": study_tables.gain_table,
         "other_gains": study_tables.gain_list,
         "needs": study_tables.need_table,
+        "converged": study_tables.converged_table,
         "crossovers": study_tables.crossover_table,
         "shift_measures": study_tables.shift_table,
         "mixing": study_tables.mixing_table,

@@ -17,6 +17,7 @@ from scifm.report.files import AGAIN, read_object, read_rows, read_text, unreada
 __all__ = [
     "Analysis",
     "Audit",
+    "Converged",
     "Crossover",
     "ErrorCurve",
     "ErrorPoint",
@@ -94,7 +95,7 @@ class ErrorPoint(_Part):
 class ErrorCurve(_Part):
     """Errors of one way (source, size, method) on one task."""
 
-    kind: Literal["few_shot", "from_scratch", "zero_shot", "in_distribution"]
+    kind: Literal["few_shot", "from_scratch", "from_scratch_converged", "zero_shot", "in_distribution"]
     source: str = ""
     target: str
     size: str
@@ -129,6 +130,19 @@ class Need(_OnTask):
     ratio_low: float | None = None
     ratio_high: float | None = None
     bound: Literal["at most", "more than"] | None = None
+
+
+class Converged(_OnTask):
+    """Error from scratch where training went on as long as its held-out error fell, beside that of the equal budget."""
+
+    num_samples: int
+    error: float | None = None
+    low: float | None = None
+    high: float | None = None
+    equal: float | None = None
+    num_steps: tuple[int, ...] = ()
+    num_limited: int = 0
+    fewest: int | None = None
 
 
 class Crossover(_OnTask):
@@ -252,6 +266,7 @@ class Analysis(_Part):
     curves: tuple[ErrorCurve, ...]
     gains: tuple[Gain, ...] = ()
     needs: tuple[Need, ...] = ()
+    converged: tuple[Converged, ...] = ()
     crossovers: tuple[Crossover, ...] = ()
     shift: Shift = Shift()
     mixing: tuple[Mixing, ...] = ()
@@ -279,6 +294,7 @@ def _named(analysis: Analysis) -> Iterator[tuple[str, str, str]]:
         "curves": tuple(c for c in analysis.curves if c.kind != "in_distribution"),
         "gains": analysis.gains,
         "needs": analysis.needs,
+        "converged": analysis.converged,
         "crossovers": analysis.crossovers,
         "shift.tasks": analysis.shift.tasks,
         "mixing": analysis.mixing,

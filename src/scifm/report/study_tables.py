@@ -231,6 +231,25 @@ def need_table(view: StudyView) -> Table:
     return _told_once(Table("needs", caption, headers, tuple(rows), wordy=(0, 1, 2, 3)), (1, 2, 3, 4))
 
 
+def converged_table(view: StudyView) -> Table:
+    """Return what training from scratch reaches with its best budget, beside the equal one."""
+    rows = []
+    for entry in _by_main_first(view, view.analysis.converged):
+        who = _cells(view.target_label(entry.target), entry.source, entry.size, entry.method or _DASH)
+        steps = " · ".join(count_text(steps) for steps in entry.num_steps)
+        limited = f", {entry.num_limited} still falling" if entry.num_limited else ""
+        errors = (number_text(entry.equal), number_text(entry.error), _interval(entry.low, entry.high))
+        fewest = count_text(entry.fewest) if entry.fewest is not None else "more than were tried"
+        rows.append((*who, *_cells(count_text(entry.num_samples), *errors, steps + limited, fewest)))
+    names = ("task", "source", "size", "trained", "from scratch on", "equal budget", "best budget", "interval")
+    caption = (
+        "Training from scratch given its best budget: steps were doubled, seed by seed, as long as the error on "
+        "held-out samples fell. Last: the fewest samples on which fine-tuning, with the equal budget, is as good."
+    )
+    headers = (*names, "its steps", "fine-tuning needs")
+    return _told_once(Table("converged", caption, headers, tuple(rows), wordy=(0, 1, 2, 3, 8)), (1, 2, 3))
+
+
 def crossover_table(view: StudyView) -> Table:
     """Return from how many samples on training from scratch is as good."""
     rows = []
@@ -318,21 +337,24 @@ def _run_row(row: Mapping[str, Any]) -> tuple[Cell, ...]:
         _plain(row["num_samples"], ","),
         _plain(row["seed"], ""),
         number_text(row["relative_l2"]),
+        str(row.get("coefficients") or _DASH),
         _plain(row.get("learning_rate"), "g"),
         _plain(row.get("num_trials"), ""),
+        _plain(row.get("trial_steps"), ","),
         _plain(row.get("num_steps"), ","),
         _plain(row.get("flops"), ".1e"),
-        _plain(row.get("seconds"), ".1f"),
+        _plain(row.get("seconds") or None, ".1f"),  # 0 is what early versions wrote of pre-trainings
         str(row["run"] or _DASH),
     )
 
 
 def run_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Return every scored operator with its folder."""
-    names = ("way", "source", "task", "size", "trained", "samples", "seed", "error", "rate")
-    headers = (*names, "trials", "steps", "flops", "seconds", "run")
+    names = ("way", "source", "task", "size", "trained", "samples", "seed", "error", "constants", "rate")
+    headers = (*names, "trials", "their steps", "steps", "flops", "seconds", "run")
     caption = (
-        "Every scored operator; “run” is its folder, relative to the study's. A rate of 0: fine-tuning kept the "
-        "pre-trained weights, since no learning rate did better on the held-out samples."
+        "Every scored operator; “run” is its folder, relative to the study's. “Constants”: whether fine-tuning left "
+        "shift and scale of coefficients as in pre-training or fitted them anew. A rate of 0: it kept the pre-trained "
+        "weights, since nothing did clearly better on the held-out samples."
     )
-    return Table("runs", caption, headers, tuple(map(_run_row, rows)), wordy=(0, 1, 2, 3, 4, 13))
+    return Table("runs", caption, headers, tuple(map(_run_row, rows)), wordy=(0, 1, 2, 3, 4, 8, 15))

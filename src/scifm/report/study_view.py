@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from scifm.report.study_records import Analysis, ErrorCurve, ErrorPoint, Size, Source, Target
-from scifm.report.tables import count_text
+from scifm.wording import plural
 
 __all__ = ["StudyView", "TaskGroup", "count_words", "drawable", "short_count"]
 
@@ -22,7 +22,7 @@ def count_words(count: int) -> str:
     """Return the name of a number of samples: ``zero-shot`` for none, ``1 sample``, ``1,024 samples``."""
     if count == 0:
         return "zero-shot"
-    return "1 sample" if count == 1 else f"{count_text(count)} samples"
+    return plural(count, "sample")
 
 
 def short_count(value: float) -> str:
@@ -91,7 +91,7 @@ class StudyView:
         source = self.source(name)
         told = source.label or name
         count = source.num_pretrain_samples
-        return f"{told} ({count_text(count)} samples)" if count else told
+        return f"{told} ({plural(count, 'sample')})" if count else told
 
     def main_source(self, target: Target) -> str | None:
         """Return the source a task is shown with: its own system alone, else the nearest to it; most samples first."""

@@ -12,7 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scifm.report.records import KINDS, Curve, ResultRow, Score, Summary
+from scifm.report.records import KINDS, Curve, ResultRow, Summary
+from scifm.report.score_sets import ScoreSet
+from scifm.wording import duration, plural
 
 __all__ = [
     "KIND_NAMES",
@@ -38,6 +40,7 @@ KIND_NAMES = {
     "zero_shot": "zero-shot",
     "few_shot": "fine-tuned",
     "from_scratch": "from scratch",
+    "from_scratch_converged": "from scratch, best budget",
     "pretrain": "pre-training",
 }
 
@@ -63,12 +66,7 @@ def duration_text(seconds: float | None) -> str:
     """Return seconds as ``8 min 32 s``, with spaces that do not break."""
     if seconds is None or not math.isfinite(seconds):
         return MISSING
-    if seconds < 60:
-        return f"{seconds:.1f}\N{NO-BREAK SPACE}s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    told = f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
-    return told.replace(" ", "\N{NO-BREAK SPACE}")
+    return duration(seconds, exact=True).replace(" ", "\N{NO-BREAK SPACE}")
 
 
 @dataclass(frozen=True)
@@ -83,7 +81,11 @@ class Group:
     p90: float | None = None
     learning_rates: tuple[float, ...] = ()
     num_trials: tuple[int, ...] = ()
-    """Learning rates tried for one model: one value when all seeds agree."""
+    """Candidates tried for one model: one value when all seeds agree."""
+    trial_steps: tuple[int, ...] = ()
+    """Optimizer steps of all trials of one model."""
+    coefficients: tuple[str, ...] = ()
+    """Constants of coefficients: ``pretrained`` or ``refitted``, whichever was chosen by a seed or more."""
     num_steps: tuple[int, ...] = ()
     seconds: float | None = None
 
@@ -136,6 +138,8 @@ def group_rows(rows: Iterable[ResultRow]) -> list[Group]:
             p90=_mean([row.relative_l2_p90 for row in members]),
             learning_rates=_distinct(row.learning_rate for row in members),
             num_trials=_distinct(row.num_trials for row in members),
+            trial_steps=_distinct(row.trial_steps for row in members),
+            coefficients=_distinct(row.coefficients or None for row in members),
             num_steps=_distinct(row.num_steps for row in members),
             seconds=_total([row.seconds for row in members]),
         )
@@ -177,7 +181,7 @@ def disagreements(summary: Summary, groups: Iterable[Group]) -> list[str]:
         stored = getattr(summary, group.kind)
         told = stored.get(group.num_samples) if isinstance(stored, Mapping) else stored
         if told is not None and group.mean is not None and not math.isclose(told, group.mean, rel_tol=1e-3):
-            where = f" on {count_text(group.num_samples)} samples" if group.num_samples else ""
+            where = f" on {plural(group.num_samples, 'sample')}" if group.num_samples else ""
             found.append(
                 f"{KIND_NAMES[group.kind]}{where}: {number_text(told)} in summary.json, "
                 f"{number_text(group.mean)} in results.parquet"
@@ -208,11 +212,8 @@ def _quantile(values: Sequence[float], q: float) -> float:
     return ordered[low] + (place - low) * (ordered[high] - ordered[low])
 
 
-def summarize_scores(scores: Iterable[Score]) -> list[ChannelScores]:
+def summarize_scores(scores: ScoreSet) -> list[ChannelScores]:
     """Return mean, median, 90th percentile and maximum per channel, channels in order of appearance."""
-    by_channel: dict[str, list[float]] = defaultdict(list)
-    for score in scores:
-        by_channel[score.channel].append(score.relative_l2)
     return [
         ChannelScores(
             channel=channel,
@@ -222,7 +223,7 @@ def summarize_scores(scores: Iterable[Score]) -> list[ChannelScores]:
             p90=_quantile(values, 0.9),
             worst=_quantile(values, 1.0),
         )
-        for channel, values in by_channel.items()
+        for channel, values in scores.errors.items()
     ]
 
 

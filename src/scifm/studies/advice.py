@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from scifm.studies.learning_curves import CurveDraws, Need
+from scifm.wording import plural
 
 __all__ = ["Advice", "Outlook", "advise", "count_in_words"]
 
@@ -72,7 +73,7 @@ def advise(few_shot: Outlook, from_scratch: Outlook, target: float, num_samples:
         return Advice(
             "reached",
             f"The target is already reached: without any training the pre-trained operator's error on your "
-            f"{num_samples} samples is {zero_shot:.3g}. No more samples are needed.",
+            f"{plural(num_samples, 'sample')} is {zero_shot:.3g}. No more samples are needed.",
         )
     for name, outlook in (("fine-tuned", few_shot), ("trained from scratch", from_scratch)):
         if outlook.error is not None and outlook.error <= target:

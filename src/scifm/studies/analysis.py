@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from scifm.studies.scored_table import ScoredTable
 from scifm.studies.table import Row
-from scifm.studies.transfer_scores import ShiftValues, crossovers, curves, gains, mixing, needs, shift
+from scifm.studies.transfer_scores import ShiftValues, converged, crossovers, curves, gains, mixing, needs, shift
 from scifm.studies.verdict import verdict
 
 __all__ = ["analyze"]
@@ -32,6 +33,7 @@ def analyze(
     shift_labels: Mapping[str, str] | None = None,
     reference_samples: int | None = None,
     sample_errors: Callable[[Row], ArrayLike] | None = None,
+    most_steps: Callable[[int], int] = lambda num_samples: sys.maxsize,
 ) -> dict[str, Any]:
     """Compute every score of transfer and say in words what they amount to.
 
@@ -51,6 +53,7 @@ def analyze(
         shift_labels: what to call the measures of shift.
         reference_samples: number from scratch that `needs` refers to; the largest by default.
         sample_errors: the errors of a row's run on the test samples, see `ScoredTable`.
+        most_steps: the longest training from scratch that was allowed on a number of samples, see `converged`.
 
     Returns:
         Plain dicts, lists, strings and numbers; None wherever a number could not be computed or is not finite.
@@ -71,6 +74,7 @@ def analyze(
         "curves": curves(table),
         "gains": gains(table),
         "needs": needs(table, reference_samples),
+        "converged": converged(table, most_steps),
         "crossovers": crossovers(table),
         "shift": shift(table, shift_values, labels=shift_labels),
         "mixing": mixing(table),

@@ -11,13 +11,16 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from scifm.data.split import StoreSplit
 from scifm.data.stream import BatchSource
 from scifm.errors import DataError
+from scifm.evaluation.evaluate import pieces
 from scifm.fields.batch import Batch
 from scifm.fields.grid import Grid
 from scifm.fields.seeds import generator_for
 from scifm.systems.knobs import Knob
 from scifm.systems.system import System
+from scifm.wording import plural
 
 __all__ = [
     "Audit",
@@ -29,6 +32,7 @@ __all__ = [
     "sample_hashes",
 ]
 
+_READ_AT_ONCE = 64  # samples of a store, while they are compared
 _NO_EFFECT = 1e-3  # relative change of the solution below which a knob counts as doing nothing
 _ROUNDING = 1e-3  # of a range's larger bound: how exactly knobs can be measured from float32 fields
 _STOPS = (0.05, 0.35, 0.95)  # where in its range a knob is tried: no two half a turn apart, none along the grid
@@ -109,21 +113,24 @@ def sample_hashes(batch: Batch) -> list[bytes]:
     return hashes
 
 
-def audit_disjoint(test: Batch, pool: Batch, *, task: str) -> Audit:
+def audit_disjoint(test: Batch, pool: Batch | StoreSplit, *, task: str) -> Audit:
     """Ask whether any test sample is among those that may be trained on, by exact bytes of problem and coefficients.
 
     Args:
         test: samples that score.
-        pool: samples that subsets are taken from.
+        pool: samples that subsets are taken from; every one of them is compared.
         task: what they belong to.
 
     Raises:
         DataError: if they differ in grid or precision, where equal problems need not have equal bytes.
     """
-    found = _num_shared(test, set(sample_hashes(_comparable(pool, test))))
-    counted = f"{found or 'none'} of {test.num_samples:,} test samples of {task}"
+    seen = {made for piece in pieces(pool, _READ_AT_ONCE) for made in sample_hashes(_comparable(piece, test))}
+    found = _num_shared(test, seen)
+    counted = f"{found or 'none'} of {plural(test.num_samples, 'test sample')} of {task}"
     return Audit(
-        "test disjoint", not found, f"{counted} {_verb(found)} among the {pool.num_samples:,} samples of its pool."
+        "test disjoint",
+        not found,
+        f"{counted} {_verb(found)} among the {plural(pool.num_samples, 'sample')} of its pool.",
     )
 
 
@@ -155,8 +162,8 @@ def audit_unseen(
     found = _num_shared(test, seen)
     which = "all of them" if len(chosen) == num_steps else f"drawn at random with seed {seed}"
     told = (
-        f"{found or 'none'} of {test.num_samples:,} test samples of {task} {_verb(found)} among {num_compared:,} "
-        f"samples of the pre-training, those of {len(chosen):,} of its {num_steps:,} steps, {which}."
+        f"{found or 'none'} of {plural(test.num_samples, 'test sample')} of {task} {_verb(found)} among "
+        f"{num_compared:,} samples of the pre-training, those of {len(chosen):,} of its {num_steps:,} steps, {which}."
     )
     return Audit("test unseen in pre-training", not found, told)
 
@@ -212,7 +219,7 @@ def _effect(system: System, name: str, grid: Grid, num_samples: int, seed: int) 
     change, count, stop = max(measured, key=lambda entry: (math.isnan(entry[0]), entry[0]))
     told = (
         f"turning {name} of {system.name} from {turned[0][0]:.4g} to {stop:.4g} changes the solution by "
-        f"{100 * change:.3g} % of its norm (mean over {count} samples with the same forcing).{unseen}"
+        f"{100 * change:.3g} % of its norm (mean over {plural(count, 'sample')} with the same forcing).{unseen}"
     )
     return Audit(asked, change >= _NO_EFFECT, told)
 
@@ -267,6 +274,6 @@ def _range(system: System, name: str, knob: Knob, values: Tensor | None) -> Audi
     low, middle, high = (float(values.quantile(share)) for share in (0.0, 0.5, 1.0))
     told = (
         f"{name} of {system.name} is {low:.4g} at least, {middle:.4g} in the median and {high:.4g} at most over "
-        f"{len(values):,} samples; declared is {declared}; {outside or 'none'} outside."
+        f"{plural(len(values), 'sample')}; declared is {declared}; {outside or 'none'} outside."
     )
     return Audit(asked, not outside, told)

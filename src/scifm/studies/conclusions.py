@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from scifm.errors import RunError
 from scifm.fields.batch import Batch
-from scifm.runs import write_json
+from scifm.runs import Run, write_json
 from scifm.studies.analysis import analyze
 from scifm.studies.audits import (
     Audit,
@@ -35,7 +35,6 @@ from scifm.studies.recipe import SourceConfig, StudyRecipe, TargetConfig
 from scifm.studies.scaling_cells import scaling_findings
 from scifm.studies.shift import SHIFT_MEASURES, measure_shift
 from scifm.studies.table import Row
-from scifm.training.pool import in_memory
 from scifm.training.pretrain import training_source
 
 __all__ = ["conclude"]
@@ -76,7 +75,8 @@ def conclude(recipe: StudyRecipe, folder: Path, rows: Sequence[Row]) -> dict[str
         shift_labels={name: measure.label for name, measure in SHIFT_MEASURES.items()},
         scaling=scaling_findings(recipe, rows),
         audits=[asdict(audit) for audit in _audits(recipe, folder, rows, tests)],
-        sample_errors=lambda row: _sample_errors(folder, row),
+        sample_errors=lambda row: _sample_errors(recipe, folder, row),
+        most_steps=recipe.most_scratch_steps,
     )
     write_json(folder / "analysis.json", found)
     return found
@@ -111,16 +111,21 @@ def _sizes(recipe: StudyRecipe, rows: Sequence[Row]) -> list[dict[str, Any]]:
     return [{"name": size, "num_params": params[size]} for size in names]
 
 
-def _sample_errors(folder: Path, row: Row) -> NDArray[np.float64]:
-    name = f"scores-{row.target}.parquet" if row.num_samples == 0 else "scores.parquet"
+def _sample_errors(recipe: StudyRecipe, folder: Path, row: Row) -> NDArray[np.float64]:
+    """Return one error a test problem, the mean over its windows and channels: windows of one are not independent."""
+    file = Run(folder / row.run).scores_file(row.target)
+    if not file.is_file():  # a study made before scores lay in a folder of their own
+        old = file.parent.parent / (f"scores-{row.target}.parquet" if row.num_samples == 0 else "scores.parquet")
+        file = old if old.is_file() else file
     try:
-        column = pq.read_table(folder / row.run / name, columns=["relative_l2"]).column(0)
+        column = pq.read_table(file, columns=["relative_l2"]).column(0)
     except (OSError, pa.ArrowException) as error:
         raise RunError(
-            f"The scores '{folder / row.run / name}' cannot be read ({error}). Delete that run folder and give the "
+            f"The scores '{file}' cannot be read ({error}). Delete that run folder and give the "
             "study's command again to make it anew."
         ) from error
-    return np.asarray(column.to_numpy(), dtype=np.float64)
+    errors: NDArray[np.float64] = np.asarray(column.to_numpy(), dtype=np.float64)
+    return errors.reshape(recipe.num_test_samples, -1).mean(axis=1)
 
 
 def _shift_values(recipe: StudyRecipe, tests: dict[str, Batch]) -> dict[tuple[str, str], dict[str, float | None]]:
@@ -129,7 +134,7 @@ def _shift_values(recipe: StudyRecipe, tests: dict[str, Batch]) -> dict[tuple[st
         return found  # the measures know two dimensions; the verdict then says that shift was not measured
     for source in recipe.sources:
         parts = [
-            origin.population(origin.draw(_NUM_SHIFT_SAMPLES, recipe.grid, "study", "shift", source.name, place))
+            origin.population(origin.draw(_NUM_SHIFT_SAMPLES, recipe.data, "study", "shift", source.name, place))
             for place, origin in enumerate(source.origins)
         ]
         for target in recipe.targets_of(source):
@@ -144,10 +149,9 @@ def _shift_values(recipe: StudyRecipe, tests: dict[str, Batch]) -> dict[tuple[st
 def _audits(recipe: StudyRecipe, folder: Path, rows: Sequence[Row], tests: dict[str, Batch]) -> list[Audit]:
     found = []
     for target in recipe.targets:
-        test, whole = tests[target.name], pool_of(recipe, target)
-        pool = in_memory(whole.samples, recipe.pool_size)
-        found.append(audit_subsets(_subsets(folder, rows, target), whole.num_problems, task=target.name))
-        found.append(audit_disjoint(test, pool, task=target.name))
+        test, pool = tests[target.name], pool_of(recipe, target)
+        found.append(audit_subsets(_subsets(folder, rows, target), pool.num_problems, task=target.name))
+        found.append(audit_disjoint(test, pool.samples, task=target.name))
         system = target.origin.system
         found += audit_knob_ranges(system, test) if system is not None else []
     for source in recipe.sources:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from scifm.evaluation.evaluate import evaluate
+from scifm.evaluation.origin import origin_of
 from scifm.fields.batch import Batch
 from scifm.models.flops import training_flops
 from scifm.models.hub import load_operator
@@ -20,7 +21,9 @@ from scifm.runs import Run, write_json
 from scifm.studies.origins import Origin, StoreOrigin
 from scifm.studies.recipe import SourceConfig, StudyRecipe, TargetConfig
 from scifm.studies.table import Row
-from scifm.training.finetune import AdaptRecipe, finetune, from_scratch
+from scifm.training.adapt_recipe import AdaptRecipe
+from scifm.training.choice import Candidate
+from scifm.training.finetune import finetune, from_scratch
 from scifm.training.pool import DownstreamPool
 from scifm.training.pretrain import PretrainRecipe, pretrain
 from scifm.training.recipe import ModelConfig
@@ -32,12 +35,12 @@ Result = dict[str, Any]
 
 def draw_test(recipe: StudyRecipe, name: str, origin: Origin) -> Batch:
     """Return the unseen samples of the task called `name`: the same ones whoever asks."""
-    return origin.test(recipe.num_test_samples, recipe.grid, name)
+    return origin.test(recipe.num_test_samples, recipe.data, name)
 
 
 def pool_of(recipe: StudyRecipe, target: TargetConfig) -> DownstreamPool:
     """Return the samples that the subsets of a target are taken from."""
-    return target.origin.pool(recipe.pool_size, recipe.grid)
+    return target.origin.pool(recipe.pool_size, recipe.data)
 
 
 @dataclass(frozen=True)
@@ -116,10 +119,12 @@ class Pretraining:
             "num_pretrain_samples": min(seen, self._num_distinct(recipe) or seen),
             "num_samples": 0,
             "method": "",
+            "coefficients": "",
             "learning_rate": settings.training.learning_rate,
             "num_trials": 1,
+            "trial_steps": 0,
             "num_steps": steps,
-            "seconds": float(run.metrics()[-1].get("seconds", 0.0)),
+            "seconds": run.seconds,
         }
         tasks: list[tuple[str, Origin, str]]
         tasks = [(f"{self.source.name}+{o.name}", o, "in_distribution") for o in self.source.origins]
@@ -127,7 +132,7 @@ class Pretraining:
         rows = []
         for task, origin, kind in tasks:
             test = draw_test(recipe, task, origin)
-            scored = _scored(run, folder, test, f"scores-{task}.parquet", num_trained=seen)
+            scored = _scored(run, folder, test, task, origin=origin, num_trained=seen)
             rows.append(Row(kind=kind, target=task, **_task(origin), **about, **scored))
         return _finish(run, folder, rows, keeps_weights=True)
 
@@ -140,9 +145,10 @@ class Adaptation:
         source: the parent's; None from scratch.
         target: the task.
         size: name of the size.
-        num_samples: downstream samples.
+        num_samples: downstream samples; of a store of trajectories, whole ones.
         seed: which samples, and first weights from scratch.
         parent_seed: of the pre-training.
+        to_convergence: from scratch, whether it trains until its held-out error stops falling.
     """
 
     source: SourceConfig | None
@@ -151,11 +157,14 @@ class Adaptation:
     num_samples: int
     seed: int
     parent_seed: int = 0
+    to_convergence: bool = False
 
     @property
-    def kind(self) -> Literal["few_shot", "from_scratch"]:
+    def kind(self) -> Literal["few_shot", "from_scratch", "from_scratch_converged"]:
         """The kind of its row."""
-        return "from_scratch" if self.source is None else "few_shot"
+        if self.source is not None:
+            return "few_shot"
+        return "from_scratch_converged" if self.to_convergence else "from_scratch"
 
     @property
     def name(self) -> str:
@@ -176,18 +185,25 @@ class Adaptation:
     def effort(self, recipe: StudyRecipe) -> Effort:
         """Return what it takes, trials of learning rates included."""
         settings = self._settings(recipe)
-        batch = min(settings.training.batch_size, self.num_samples)
-        steps = self._steps_of_trials(settings) + settings.training.num_steps
+        batch = min(settings.training.batch_size, self.num_samples * self.target.origin.windows(recipe.data))
+        longest = 2**settings.max_doublings * settings.training.num_steps
+        steps = self._steps_of_trials(settings) + longest
         return Effort(steps, batch, keeps_weights=recipe.keep_weights == "all")
 
-    @staticmethod
-    def _steps_of_trials(settings: AdaptRecipe) -> int:
+    def _steps_of_trials(self, settings: AdaptRecipe) -> int:
         """Return the steps of all trials; that of the pre-trained weights as they are takes none."""
-        trials = len(settings.learning_rates)
-        return settings.training.num_steps * trials if trials > 1 else 0
+        rates = settings.learning_rates
+        ways = tuple(map(Candidate, rates)) if self.source is None else settings.candidates(fits=True)
+        return settings.steps_of_trials(ways)
 
     def _settings(self, recipe: StudyRecipe) -> AdaptRecipe:
-        return recipe.adapt.recipe(self.kind, self.num_samples, self.seed)
+        kind: Literal["few_shot", "from_scratch"] = "few_shot" if self.source is not None else "from_scratch"
+        windows = self.target.origin.windows(recipe.data)
+        settings = recipe.adapt.recipe(kind, self.num_samples, self.seed, windows=windows)
+        if not self.to_convergence:
+            return settings
+        assert recipe.convergence is not None
+        return settings.model_copy(update={"max_doublings": recipe.convergence.max_doublings})
 
     def carry_out(self, recipe: StudyRecipe, folder: Path, parent: Result | None = None) -> Result:
         """Return the run's folder, relative to the study's, and its row as a plain dictionary."""
@@ -200,10 +216,10 @@ class Adaptation:
         if (kept := _kept(run)) is not None:
             return kept
         test = draw_test(recipe, self.target.name, self.target.origin)
-        told, effort = run.read_json("outcome.json"), self.effort(recipe)
+        outcome, effort = run.read_json("outcome.json"), self.effort(recipe)
         before = parent["rows"][0] if parent is not None else {}
-        steps = self._steps_of_trials(settings) + told["num_steps"]  # 0 in the end where the weights were kept
-        scored = _scored(run, folder, test, "scores.parquet", num_trained=steps * effort.batch_size)
+        num_seen = outcome["samples_seen"]
+        scored = _scored(run, folder, test, self.target.name, origin=self.target.origin, num_trained=num_seen)
         earlier = before.get("flops", 0.0)
         scored["flops"] = None if None in (scored["flops"], earlier) else scored["flops"] + earlier
         row = Row(
@@ -216,10 +232,8 @@ class Adaptation:
             num_samples=self.num_samples,
             seed=self.seed,
             method=settings.method.method,
-            learning_rate=told["learning_rate"],
-            num_trials=told["num_trials"],
-            num_steps=told["num_steps"],
-            seconds=told["seconds"],
+            coefficients=outcome.get("coefficients", ""),
+            **{name: outcome[name] for name in ("learning_rate", "num_trials", "trial_steps", "num_steps", "seconds")},
             **_task(self.target.origin),
             **scored,
         )
@@ -238,11 +252,11 @@ def _task(origin: Origin) -> dict[str, Any]:
     return {"system": origin.name, "knobs": json.dumps(origin.ranges())}
 
 
-def _scored(run: Run, folder: Path, test: Batch, name: str, *, num_trained: int) -> dict[str, Any]:
-    """Score a run, keep every score in the file `name`, and return what its row says of errors and effort."""
-    scores = evaluate(run, test)
-    scores.write(run.path / name)
-    operator = load_operator(run.path / "model")
+def _scored(run: Run, folder: Path, test: Batch, task: str, *, origin: Origin, num_trained: int) -> dict[str, Any]:
+    """Score a run, keep every score in the task's file, and return what its row says of errors and effort."""
+    operator = load_operator(run)
+    about = {"task": task, "label": origin.label, "knobs": origin.ranges(), **origin_of(test)}
+    scores = evaluate(operator, test, record=run.scores_file(task), origin=about)
     flops = training_flops(operator, test)
     return {
         "relative_l2": scores.mean(),

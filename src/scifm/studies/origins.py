@@ -9,6 +9,7 @@ from __future__ import annotations
 import abc
 from dataclasses import dataclass
 
+from scifm.data.split import StoreSplit
 from scifm.data.store import Store
 from scifm.errors import ConfigError
 from scifm.fields.batch import Batch, Signature
@@ -18,7 +19,8 @@ from scifm.fields.seeds import generator_for
 from scifm.studies.shift import Population
 from scifm.systems.system import System
 from scifm.training.pool import DownstreamPool, downstream_pool
-from scifm.training.recipe import SystemConfig
+from scifm.training.recipe import DataConfig, SystemConfig
+from scifm.wording import span
 
 __all__ = ["Origin", "StoreOrigin", "SystemOrigin", "origin_of"]
 
@@ -62,16 +64,26 @@ class Origin(abc.ABC):
         return {}
 
     @abc.abstractmethod
-    def test(self, num_samples: int, grid: Grid, task: str) -> Batch:
-        """Return the unseen samples that score the task called `task`, at most `num_samples`: always the same ones."""
+    def test(self, num_samples: int, data: DataConfig, task: str) -> Batch:
+        """Return the unseen samples that score the task called `task`: always the same ones.
+
+        Args:
+            num_samples: problems, fewer where a store has no more; trajectories come whole, with all their windows.
+            data: the study's grid and stride.
+            task: its name.
+        """
 
     @abc.abstractmethod
-    def pool(self, num_samples: int, grid: Grid) -> DownstreamPool:
-        """Return the samples that few-shot subsets are taken from."""
+    def pool(self, num_samples: int, data: DataConfig) -> DownstreamPool:
+        """Return the problems that few-shot subsets are taken from; `num_samples` of a system, all of a store."""
 
     @abc.abstractmethod
-    def draw(self, num_samples: int, grid: Grid, *stream: int | str) -> Batch:
-        """Return at most `num_samples` samples as pre-training sees them."""
+    def draw(self, num_samples: int, data: DataConfig, *stream: int | str) -> Batch:
+        """Return at most `num_samples` samples as pre-training sees them: of trajectories, windows from all over."""
+
+    def windows(self, data: DataConfig) -> int:
+        """Return how many samples a problem gives: more than one where it is a trajectory."""
+        return 1
 
     def population(self, samples: Batch) -> Population:
         """Return samples of this origin in the form that shifts are measured on."""
@@ -92,7 +104,7 @@ class SystemOrigin(Origin):
     def label(self) -> str:
         """The system and the ranges its recipe gives, in words: ``Poisson, anisotropy 5 to 10``."""
         told = [
-            f"{name.replace('_', ' ')} {low:g} to {high:g}" if low < high else f"{name.replace('_', ' ')} {low:g}"
+            f"{name.replace('_', ' ')} {span(f'{low:g}', f'{high:g}')}"
             for name, (low, high) in self.ranges(only_given=True).items()
         ]
         return ", ".join([self.name.replace("_", "–").capitalize(), *told])
@@ -113,14 +125,17 @@ class SystemOrigin(Origin):
         knobs = self.system.knobs
         return {name: [knobs[name].low, knobs[name].high] for name in (self.config.knobs if only_given else knobs)}
 
-    def test(self, num_samples: int, grid: Grid, task: str) -> Batch:
-        return self.system.sample(num_samples, grid, generator_for(_POOL_SEED, "study", "test", task))
+    def test(self, num_samples: int, data: DataConfig, task: str) -> Batch:
+        return self.system.sample(num_samples, self._grid(data), generator_for(_POOL_SEED, "study", "test", task))
 
-    def pool(self, num_samples: int, grid: Grid) -> DownstreamPool:
-        return downstream_pool(self.system, grid=grid, num_samples=num_samples, seed=_POOL_SEED)
+    def pool(self, num_samples: int, data: DataConfig) -> DownstreamPool:
+        return downstream_pool(self.system, grid=self._grid(data), num_samples=num_samples, seed=_POOL_SEED)
 
-    def draw(self, num_samples: int, grid: Grid, *stream: int | str) -> Batch:
-        return self.system.sample(num_samples, grid, generator_for(0, *stream))
+    def draw(self, num_samples: int, data: DataConfig, *stream: int | str) -> Batch:
+        return self.system.sample(num_samples, self._grid(data), generator_for(0, *stream))
+
+    def _grid(self, data: DataConfig) -> Grid:
+        return data.grid(self.signature.num_spatial_dims)
 
 
 @dataclass(frozen=True)
@@ -150,18 +165,22 @@ class StoreOrigin(Origin):
     def homogeneities(self) -> tuple[Homogeneity, ...]:
         return self.store.homogeneities
 
-    def test(self, num_samples: int, grid: Grid, task: str) -> Batch:
-        return self._first("test", num_samples)
+    def test(self, num_samples: int, data: DataConfig, task: str) -> Batch:
+        split = self._split("test", data)
+        return split.chosen(range(min(num_samples, split.num_trajectories))).load()
 
-    def pool(self, num_samples: int, grid: Grid) -> DownstreamPool:
-        store = self.store
-        return downstream_pool(store, grid=store.grid, num_samples=num_samples, seed=_POOL_SEED)
+    def pool(self, num_samples: int, data: DataConfig) -> DownstreamPool:
+        store, stride = self.store, self._stride(data)
+        return downstream_pool(store, grid=store.grid, num_samples=num_samples, seed=_POOL_SEED, stride=stride)
 
-    def draw(self, num_samples: int, grid: Grid, *stream: int | str) -> Batch:
-        return self._first("train", num_samples)
+    def draw(self, num_samples: int, data: DataConfig, *stream: int | str) -> Batch:
+        return self._split("train", data).some(num_samples)
+
+    def windows(self, data: DataConfig) -> int:
+        return self._split("train", data).windows_per_trajectory
 
     def require(self, splits: dict[str, int]) -> None:
-        """Check that each split holds at least so many samples.
+        """Check that each split holds at least so many problems.
 
         Raises:
             ConfigError: if one is missing or smaller.
@@ -170,13 +189,17 @@ class StoreOrigin(Origin):
         found = self.store.splits
         for split, least in splits.items():
             if found.get(split, 0) < least:
+                what = "trajectories" if self.signature.evolves else "samples"
                 raise ConfigError(
-                    f"The store '{self.folder}' needs at least {least} samples in its split '{split}' for this study; "
+                    f"The store '{self.folder}' needs at least {least} {what} in its split '{split}' for this study; "
                     f"it has {found.get(split, 0)}."
                 )
 
-    def _first(self, split: str, num_samples: int) -> Batch:
-        return self.store.split(split).some(num_samples)
+    def _stride(self, data: DataConfig) -> int:
+        return data.stride if self.store.signature.evolves else 1  # a study may hold steady stores beside evolving ones
+
+    def _split(self, split: str, data: DataConfig) -> StoreSplit:
+        return self.store.split(split, stride=self._stride(data))
 
 
 def origin_of(what: str, system: SystemConfig | None, store: str | None) -> Origin:

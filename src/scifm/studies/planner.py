@@ -2,13 +2,13 @@
 
 The few samples are split again and again into some to train on and some to score; training takes nested parts of the
 former, fine-tuned and from scratch under equal budgets. The errors are the points of two learning curves, which
-`scifm.studies.learning_curves` extrapolates.
+`scifm.studies.learning_curves` extrapolates. A sample is a problem: of a store of trajectories it is a whole one, and
+windows of one trajectory are never on two sides.
 """
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, as_completed
 from dataclasses import asdict, dataclass
@@ -19,12 +19,14 @@ import numpy as np
 import torch
 from pydantic import Field, model_validator
 
-from scifm.config import Config, config_hash, dump_toml
+from scifm.config import Config, config_hash, dump_toml, refuse_idle
+from scifm.data.importing import open_store
+from scifm.data.split import StoreSplit
 from scifm.data.store import Store
 from scifm.errors import ConfigError, DataError, RunError
 from scifm.evaluation.evaluate import Scores, evaluate
-from scifm.fields.batch import Batch
 from scifm.fields.seeds import generator_for
+from scifm.models.hub import ModelPlace, digest, find_model
 from scifm.runs import Run, describe_environment, write_atomically, write_json
 from scifm.studies.advice import Advice, Outlook, advise
 from scifm.studies.learning_curves import FEW_SHOT, FROM_SCRATCH, Curve, Prior
@@ -32,6 +34,7 @@ from scifm.training.finetune import AdaptRecipe, finetune, from_scratch
 from scifm.training.loop import DivergedError, Observer, TrainingConfig
 from scifm.training.pool import DownstreamPool
 from scifm.training.processes import require_alone
+from scifm.wording import plural
 
 __all__ = ["MIN_SAMPLES", "PRIORS", "Plan", "PlanRecipe", "Point", "plan"]
 
@@ -49,7 +52,7 @@ class PlanRecipe(Config):
         num_repeats: splits into samples to train on and samples to score, each with other first weights.
         held_out: share of the samples that scores in each of them.
         seed: of all splits.
-        adapt: how to adapt; num_samples and seed are filled in.
+        adapt: how to adapt; num_samples and seed are the plan's own.
         scratch_learning_rates: candidates when training from scratch, as many as for fine-tuning; empty: the same.
     """
 
@@ -65,6 +68,7 @@ class PlanRecipe(Config):
     def _equal_budgets(self) -> PlanRecipe:
         if len(self.scratch_learning_rates) not in (0, len(self.adapt.learning_rates)):
             raise ValueError("give as many scratch_learning_rates as adapt.learning_rates, for an equal budget")
+        refuse_idle(self.adapt, ("num_samples", "seed"), "the plan chooses them itself", prefix="adapt.")
         return self
 
     def settings(self, kind: Kind, num_samples: int, repeat: int) -> AdaptRecipe:
@@ -97,10 +101,10 @@ class Point:
 
     Args:
         kind: ``few_shot`` (fine-tuned) or ``from_scratch``.
-        num_samples: samples trained on.
+        num_samples: samples trained on; of trajectories, whole ones.
         repeat: which split.
         relative_l2: mean error on the samples held out; None where training diverged.
-        errors: of each of them; empty where training diverged.
+        errors: of each of them, the mean over its windows; empty where training diverged.
         held_out: which they are, counted through all splits of the store.
         run: folder of the run, relative to the plan's; None where training diverged.
     """
@@ -121,7 +125,7 @@ class Plan:
     Args:
         path: folder of the plan.
         target_error: mean relative L2 error wanted.
-        num_samples: samples there are.
+        num_samples: samples there are; of trajectories, whole ones.
         zero_shot: error of the pre-trained operator as it is, on all of them.
         outlooks: current error and need of samples, by kind.
         advice: what to do.
@@ -166,7 +170,7 @@ def plan(
     the pre-trained operator reaches the target as it is, nothing is trained.
 
     Args:
-        parent: a complete pre-trained run.
+        parent: a complete pre-trained run, its folder, the folder of a model, or ``hf:name/model``.
         store: the few samples; all splits of it are used.
         target_error: mean relative L2 error wanted, between 0 and 1.
         out: folder of the plan.
@@ -194,20 +198,20 @@ def plan(
         )
     if not 0 < level < 1:
         raise ConfigError(f"The level of an interval must lie strictly between 0 and 1; got {level}.")
-    parent = parent if isinstance(parent, Run) else Run.open(parent)
-    parent.require_complete()
-    few = _Few.read(store if isinstance(store, Store) else Store.open(store))
-    each = _errors_of(evaluate(parent, few.samples))
+    place = find_model(parent)
+    recipe = recipe or PlanRecipe()
+    few = _Few.read(store if isinstance(store, Store) else Store.open(store), recipe.adapt.stride)
+    each = few.errors(evaluate(place.folder, few.samples, rename=recipe.adapt.rename, record=False))
     zero_shot = float(np.mean(each))
     if not math.isfinite(zero_shot):
         raise DataError(f"The pre-trained operator's error on the samples is {zero_shot}: look for NaN in its weights.")
-    work = _Work(parent, few, recipe or PlanRecipe(), Path(out))
+    work = _Work(place, few, recipe, Path(out))
     work.claim()
     with Run(work.folder).locked():
-        started = time.perf_counter()
         points: tuple[Point, ...] = ()
         if zero_shot > target_error:  # else nothing is left to find out
             points = work.carry_out(executor, observe if observe is not None else _ignore)
+        Run(work.folder).note_time()
         outlooks = {
             kind: _outlook(kind, points, target_error, zero_shot=each, prior=priors[kind], level=level)
             for kind in KINDS
@@ -215,11 +219,11 @@ def plan(
         advice = advise(outlooks["few_shot"], outlooks["from_scratch"], target_error, few.num_samples, zero_shot)
         result = Plan(work.folder, target_error, few.num_samples, zero_shot, outlooks, advice, points)
         told = {
-            "parent": str(parent.path),
+            "parent": str(place.path),
             "store": str(few.store.path),
             "level": level,
             "priors": {kind: priors[kind].to_dict() for kind in KINDS},
-            "seconds": time.perf_counter() - started,
+            "seconds": Run(work.folder).seconds,
         }
         write_json(work.folder / "plan.json", {**result.to_dict(), **told})
         Run(work.folder).set_status("complete")
@@ -232,41 +236,38 @@ def _ignore(**event: Any) -> None:
 
 @dataclass(frozen=True)
 class _Few:
-    """The user's samples, of all splits one after the other."""
+    """The user's problems, of all splits one after the other; a trajectory is one."""
 
     store: Store
-    samples: Batch
+    samples: StoreSplit
 
     @classmethod
-    def read(cls, store: Store) -> _Few:
-        if store.num_samples < MIN_SAMPLES:
+    def read(cls, store: Store, stride: int) -> _Few:
+        if store.num_problems < MIN_SAMPLES:
+            what = "trajectories, each one sample" if store.signature.evolves else "samples"
             raise DataError(
-                f"A plan needs at least {MIN_SAMPLES} samples, some to train on and some to score; the store "
-                f"'{store.path}' holds {store.num_samples}. Add some."
+                f"A plan needs at least {MIN_SAMPLES} {what}, some to train on and some to score; the store "
+                f"'{store.path}' holds {store.num_problems}. Add some."
             )
-        parts = (store.split(name) for name, count in store.splits.items() if count)
-        return cls(store, Batch.concatenate(part.load() for part in parts))
+        return cls(store, store.whole(stride=stride))
 
     @property
     def num_samples(self) -> int:
-        return self.samples.num_samples
+        return self.samples.num_trajectories
 
-    @property
-    def content(self) -> str:
-        """A hash of the files: another one when the samples change."""
-        return config_hash({name: entry.sha256 for name, entry in self.store.card.files.items()})
+    def errors(self, scores: Scores) -> tuple[float, ...]:
+        """Return one relative L2 error a problem, the mean over its windows, frames and channels."""
+        values = scores.values["relative_l2"].double()
+        return tuple(values.reshape(-1, self.samples.windows_per_trajectory * values[0].numel()).mean(dim=1).tolist())
 
     def pool(self, kept: list[int]) -> DownstreamPool:
-        origin = {"store": str(self.store.path), "content": self.content, "index": kept}
-        return DownstreamPool(self.samples.select(kept), origin, self.store.homogeneities)
+        origin: dict[str, Any] = {"store": str(self.store.path), "content": self.store.content, "index": kept}
+        if self.store.signature.evolves:
+            origin["stride"] = self.samples.stride
+        return DownstreamPool(self.samples.chosen(kept), origin, self.store.homogeneities)
 
 
-def _errors_of(scores: Scores) -> tuple[float, ...]:
-    """Return one relative L2 error a sample, the mean over frames and channels."""
-    return tuple(scores.values["relative_l2"].double().mean(dim=(1, 2)).tolist())
-
-
-def _train(kind: Kind, parent: Run, pool: DownstreamPool, settings: AdaptRecipe, out: Path) -> Run:
+def _train(kind: Kind, parent: Path, pool: DownstreamPool, settings: AdaptRecipe, out: Path) -> Run:
     """Train one operator: the only place that knows how."""
     return (finetune if kind == "few_shot" else from_scratch)(parent, pool, settings, out=out)
 
@@ -279,18 +280,25 @@ class _Job:
     num_samples: int
     repeat: int
 
-    def carry_out(self, recipe: PlanRecipe, parent: Path, store: Path, folder: Path) -> Point:
-        few = _Few.read(Store.open(store))
+    def carry_out(
+        self, recipe: PlanRecipe, parent: Path, store: Path, mapping: dict[str, Any] | None, folder: Path
+    ) -> Point:
+        few = _Few.read(open_store(store, mapping), recipe.adapt.stride)
         kept, held_out = recipe.split(few.num_samples, self.repeat)
         settings = recipe.settings(self.kind, self.num_samples, self.repeat)
         about = (self.kind, self.num_samples, self.repeat)
         try:
-            run = _train(self.kind, Run.open(parent), few.pool(kept), settings, folder / "runs")
+            run = _train(self.kind, parent, few.pool(kept), settings, folder / "runs")
         except DivergedError:
             return Point(*about, None, (), tuple(held_out), None)
-        scores = evaluate(run, few.samples.select(held_out))
-        scores.write(run.path / "scores.parquet")
-        errors = _errors_of(scores)
+        origin = {
+            "task": f"{plural(len(held_out), 'sample')} held out of the plan",
+            "store": str(store),
+            "index": held_out,
+        }
+        samples = few.samples.chosen(held_out)
+        scores = evaluate(run, samples, record=run.scores_file("held-out"), origin=origin)
+        errors = few.errors(scores)
         place = run.path.relative_to(folder).as_posix()
         if not all(map(math.isfinite, errors)):
             return Point(*about, None, (), tuple(held_out), place)
@@ -299,14 +307,16 @@ class _Job:
 
 @dataclass(frozen=True)
 class _Work:
-    parent: Run
+    parent: ModelPlace
     few: _Few
     recipe: PlanRecipe
     folder: Path
 
     def claim(self) -> None:
         """Write what is planned into a new folder, or check that the folder holds this very plan."""
-        about = {"parent": config_hash(self.parent.config), "samples": self.few.content}
+        run = self.parent.run
+        parent = config_hash(run.config) if run is not None else digest(self.parent.folder)
+        about = {"parent": parent, "samples": self.few.store.content}
         text = dump_toml({**self.recipe.to_dict(), "about": about})
         config = self.folder / "config.toml"
         if config.is_file() and config.read_text(encoding="utf-8") != text:
@@ -326,7 +336,7 @@ class _Work:
             for kind in KINDS
             for count in self.recipe.counts(self.few.num_samples)
         ]
-        name = f"{len(jobs)} trainings on parts of {self.few.num_samples} samples"
+        name = f"{plural(len(jobs), 'training')} on parts of {plural(self.few.num_samples, 'sample')}"
         observe(event="stage", name=name, num_steps=len(jobs), stage=1, num_stages=1)
         points = []
         for point in self._results(jobs, executor):
@@ -338,7 +348,7 @@ class _Work:
         return tuple(sorted(points, key=lambda p: (KINDS.index(p.kind), p.num_samples, p.repeat)))
 
     def _results(self, jobs: list[_Job], executor: Executor | None) -> Iterator[Point]:
-        about = (self.recipe, self.parent.path, self.few.store.path, self.folder)
+        about = (self.recipe, self.parent.path, self.few.store.path, self.few.store.mapping, self.folder)
         if executor is None:
             yield from (job.carry_out(*about) for job in jobs)
             return

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from scifm.config import Config, apply_overrides, build_config, read_toml
+from scifm.config import Config, read_recipe
 from scifm.data.mixture import joined_signature
 from scifm.errors import ConfigError, suggest
 from scifm.fields.batch import Signature
@@ -21,16 +21,18 @@ from scifm.fields.grid import Grid
 from scifm.models.operator import OperatorConfig
 from scifm.models.registry import NamedNetwork
 from scifm.models.sizes import SIZES, fno_of_size
+from scifm.studies.idle_settings import refuse_idle_settings
 from scifm.studies.origins import Origin, StoreOrigin, SystemOrigin, origin_of
-from scifm.training.finetune import AdaptRecipe
+from scifm.training.adapt_recipe import AdaptRecipe
 from scifm.training.loop import TrainingConfig
 from scifm.training.methods import FinetuneMethod
 from scifm.training.pretrain import PretrainRecipe
-from scifm.training.recipe import DataConfig, MixtureConfig, ModelConfig, SystemConfig
+from scifm.training.recipe import DataConfig, MixtureConfig, ModelConfig, SystemConfig, refuse_beside_candidates
 
-__all__ = ["AdaptConfig", "ScalingConfig", "SourceConfig", "StudyRecipe", "TargetConfig"]
+__all__ = ["AdaptConfig", "ConvergenceConfig", "ScalingConfig", "SourceConfig", "StudyRecipe", "TargetConfig"]
 
 Counts = tuple[int, ...]
+_PASSED_ON = ("try_zero_shot", "refit_coefficients", "trial_budget", "held_out", "min_scored")
 
 
 def _named(name: str) -> str:
@@ -46,7 +48,7 @@ class SourceConfig(Config):
         name: how tables and figures call it.
         systems: what it is pre-trained on; several are a mixture.
         store: folder of a store to pre-train on, instead of systems.
-        sizes: names of sizes; empty: the first of the study.
+        sizes: names of sizes, each pre-trained and moved; empty: those of the study.
         seeds: of separate pre-trainings; adaptations take them in turn. Empty: the study's.
         num_steps: optimizer steps; absent: the study's.
         targets: names of targets to move to; absent: all whose names it knows.
@@ -120,16 +122,22 @@ class AdaptConfig(Config):
         learning_rates: candidates when fine-tuning.
         scratch_learning_rates: candidates from scratch, as many.
         try_zero_shot: whether fine-tuning may keep the pre-trained weights, see `AdaptRecipe`; costs no training.
+        refit_coefficients: whether fine-tuning may fit the constants of coefficients anew, see `AdaptRecipe`.
+        trial_budget: steps of all trials of one adaptation, see `AdaptRecipe`: the same for both, whatever is tried.
         held_out: share of the samples that scores the candidates.
+        min_scored: samples that score them at least, see `AdaptRecipe`.
         epochs: at least this many rounds over the samples.
         method: which weights fine-tuning trains, see `FinetuneMethod`; from scratch all do.
         training: how each trains; ``num_steps`` is the least number of steps.
     """
 
-    learning_rates: tuple[float, ...] = (3e-4, 1e-3)
-    scratch_learning_rates: tuple[float, ...] = (3e-3, 1e-2)
+    learning_rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2)
+    scratch_learning_rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2)
     try_zero_shot: bool = True
+    refit_coefficients: Literal["never", "try", "always"] = "try"
+    trial_budget: float = Field(2.0, gt=0, allow_inf_nan=False)
     held_out: float = Field(0.2, gt=0, lt=1)
+    min_scored: int = Field(16, ge=1)
     epochs: int = Field(0, ge=0)
     method: FinetuneMethod = FinetuneMethod()
     training: TrainingConfig = TrainingConfig(num_steps=200, checkpoint_every=200)
@@ -138,18 +146,21 @@ class AdaptConfig(Config):
     def _equal_budgets(self) -> AdaptConfig:
         if len(self.learning_rates) != len(self.scratch_learning_rates) or not self.learning_rates:
             raise ValueError("give as many scratch_learning_rates as learning_rates, at least one: an equal budget")
+        refuse_beside_candidates(self.training)
         return self
 
-    def recipe(self, kind: Literal["few_shot", "from_scratch"], num_samples: int, seed: int) -> AdaptRecipe:
-        """Return the settings of one adaptation."""
-        rounds = math.ceil(self.epochs * num_samples / min(self.training.batch_size, num_samples))
+    def recipe(
+        self, kind: Literal["few_shot", "from_scratch"], num_samples: int, seed: int, *, windows: int = 1
+    ) -> AdaptRecipe:
+        """Return the settings of one adaptation to `num_samples` problems of so many windows each."""
+        distinct = num_samples * windows
+        rounds = math.ceil(self.epochs * distinct / min(self.training.batch_size, distinct))
         steps = max(self.training.num_steps, rounds)
         return AdaptRecipe(
             num_samples=num_samples,
             seed=seed,
             learning_rates=self.learning_rates if kind == "few_shot" else self.scratch_learning_rates,
-            try_zero_shot=self.try_zero_shot,
-            held_out=self.held_out,
+            **{name: getattr(self, name) for name in _PASSED_ON},
             method=self.method if kind == "few_shot" else FinetuneMethod(),
             training=self.training.model_copy(update={"num_steps": steps}),
         )
@@ -171,6 +182,23 @@ class ScalingConfig(Config):
     seeds: tuple[int, ...] = ()
 
 
+class ConvergenceConfig(Config):
+    """Training from scratch as long as it helps, beside the equal budget: its best, whatever it costs.
+
+    Steps are doubled beyond those of the others as long as the held-out error falls, see ``max_doublings`` of
+    `AdaptRecipe`. Every source that is moved to the target is held to it.
+
+    Args:
+        targets: names of targets.
+        num_samples: numbers of samples.
+        max_doublings: how often the steps may be doubled.
+    """
+
+    targets: tuple[str, ...] = Field(min_length=1)
+    num_samples: Counts = Field((1024,), min_length=1)
+    max_doublings: int = Field(4, ge=1, le=20)
+
+
 class StudyRecipe(Config):
     """A whole study.
 
@@ -179,9 +207,9 @@ class StudyRecipe(Config):
         seeds: each repeats every adaptation with other samples and other first weights.
         few_shot: numbers of downstream samples to fine-tune on.
         from_scratch: numbers of downstream samples to train from scratch on.
-        sizes: names of sizes for every source that names none.
+        sizes: names of sizes: every source that names none is pre-trained, moved and compared in each of them.
         networks: architectures under names of one's own, to be used as sizes; of another kind than ``fno`` where the
-            table holds ``kind``.
+            table holds ``kind``. One that no size names is a definition and no more.
         normalization: of every operator, see ``scifm.data.fit_normalization``.
         data: the grid, and how many samples are set aside in pre-training.
         training: how to pre-train.
@@ -189,8 +217,10 @@ class StudyRecipe(Config):
         sources: the pre-trainings.
         targets: the tasks, of each system the mildest shift first.
         scaling: further pre-trainings for the laws of scaling.
+        convergence: where training from scratch is also given its best budget.
         pool_size: downstream samples that subsets of a system are taken from; of a store it is the training split.
-        num_test_samples: unseen samples for every score.
+        num_test_samples: unseen samples for every score; of a store of trajectories as many whole ones, all of whose
+            windows are scored.
         keep_weights: of ``all`` runs, or of the ``pretrained`` ones only; scores are always kept.
     """
 
@@ -207,6 +237,7 @@ class StudyRecipe(Config):
     sources: tuple[SourceConfig, ...] = Field(min_length=1)
     targets: tuple[TargetConfig, ...] = Field(min_length=1)
     scaling: ScalingConfig | None = None
+    convergence: ConvergenceConfig | None = None
     pool_size: int = Field(1024, ge=2)
     num_test_samples: int = Field(256, ge=2)
     keep_weights: Literal["all", "pretrained"] = "all"
@@ -218,24 +249,25 @@ class StudyRecipe(Config):
         Raises:
             ConfigError: if it is missing, malformed, holds unknown keys or does not add up.
         """
-        tree = recipe if isinstance(recipe, Mapping) else read_toml(recipe)
-        source = "the recipe" if isinstance(recipe, Mapping) else f"recipe '{recipe}'"
-        found = build_config(cls, apply_overrides(tree, overrides), source=source)
+        result = read_recipe(cls, recipe, "study", overrides=overrides)
         try:
-            found.check()
+            result.check()
         except ConfigError as error:
+            source = "the recipe" if isinstance(recipe, Mapping) else f"recipe '{recipe}'"
             raise ConfigError(f"{source}: {error}") from error
-        return found
+        return result
 
     @model_validator(mode="after")
     def _counts_fit(self) -> StudyRecipe:
         counts = [*self.few_shot, *self.from_scratch]
+        counts += self.convergence.num_samples if self.convergence is not None else ()
         counts += [n for source in self.sources for n in (*(source.few_shot or ()), *(source.from_scratch or ()))]
         if any(n < 2 for n in counts):
             raise ValueError(
                 f"numbers of samples must be at least 2, one to train on and one to choose by; got {counts}"
             )
-        if counts and max(counts) > self.pool_size:
+        draws = any(target.store is None for target in self.targets)  # the pool of a store is its training split
+        if draws and counts and max(counts) > self.pool_size:
             raise ValueError(f"pool_size = {self.pool_size} is smaller than the largest subset, {max(counts)}")
         if self.data.store is not None:
             raise ValueError("leave data.store out: a source or a target names its own store")
@@ -262,6 +294,24 @@ class StudyRecipe(Config):
             self.network(size)
         if self.scaling is not None:
             self.source(self.scaling.source)
+        if self.convergence is not None:
+            self._check_convergence(self.convergence)
+        refuse_idle_settings(self)
+        for source in self.sources:  # what a single pre-training refuses
+            self._of(
+                f"source '{source.name}'", lambda source=source: self.pretraining(source, self.sizes[0], 0).check()
+            )
+
+    def _check_convergence(self, convergence: ConvergenceConfig) -> None:
+        names = [target.name for target in self.targets]
+        for name in convergence.targets:
+            if name not in names:
+                raise ConfigError(f"convergence: target {suggest(name, names)}")
+        if len(self.adapt.scratch_learning_rates) < 2:
+            raise ConfigError(
+                "convergence: whether an error still falls is told by held-out samples, which are scored only where "
+                "there is something to choose. Give two adapt.scratch_learning_rates or more."
+            )
 
     def _check_target(self, target: TargetConfig) -> None:
         origin = target.origin
@@ -278,6 +328,8 @@ class StudyRecipe(Config):
 
     def _largest_subset(self, target: TargetConfig) -> int:
         counts = [2]
+        if self.convergence is not None and target.name in self.convergence.targets:
+            counts += self.convergence.num_samples
         for source in self.sources:
             if source.targets is None or target.name in source.targets:
                 counts += self.few_shot if source.few_shot is None else source.few_shot
@@ -299,8 +351,8 @@ class StudyRecipe(Config):
         return list(dict.fromkeys(named))
 
     def sizes_of(self, source: SourceConfig) -> tuple[str, ...]:
-        """Return the sizes of a source."""
-        return source.sizes or self.sizes[:1]
+        """Return the sizes a source is pre-trained in: its own, or every one of the study's."""
+        return source.sizes or self.sizes
 
     def scratches(self, target: TargetConfig) -> list[tuple[str, int]]:
         """Return the sizes and numbers of samples to train from scratch on a target: what its sources are held to."""
@@ -312,6 +364,11 @@ class StudyRecipe(Config):
             for count in (self.from_scratch if source.from_scratch is None else source.from_scratch)
         ]
         return list(dict.fromkeys(found))
+
+    def most_scratch_steps(self, num_samples: int) -> int:
+        """Return the optimizer steps that a training from scratch on so many samples may take at most."""
+        doublings = self.convergence.max_doublings if self.convergence is not None else 0
+        return 2**doublings * self.adapt.recipe("from_scratch", num_samples, 0).training.num_steps
 
     @property
     def grid(self) -> Grid:
@@ -375,4 +432,8 @@ class StudyRecipe(Config):
         )
 
     def _stored(self, store: str) -> DataConfig:
-        return self.data.model_copy(update={"store": store, "num_samples": None})
+        """Return the settings for a store among the sources; those of drawn samples are the other sources'."""
+        data, of_systems = self.data, ("num_points", "extent", "num_samples", "stream_blocks")
+        defaults = {name: getattr(DataConfig(), name) for name in of_systems}
+        stride = data.stride if StoreOrigin(store).signature.evolves else 1
+        return data.model_copy(update={**defaults, "stride": stride, "store": store})

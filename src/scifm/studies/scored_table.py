@@ -19,7 +19,8 @@ __all__ = ["CurveKey", "ScoredTable", "SeedRows", "shared_seeds"]
 SeedRows = tuple[Row, ...]
 """Runs that differ in the seed only, in its order."""
 
-_ORDER = ("few_shot", "from_scratch", "zero_shot", "in_distribution")
+_ORDER = ("few_shot", "from_scratch", "from_scratch_converged", "zero_shot", "in_distribution")
+_SCRATCH = ("from_scratch", "from_scratch_converged")
 # Mean of the errors by sample against the error of the row: float32 and the order of summation allow this much.
 _SAME_MEAN = 1e-3
 
@@ -95,6 +96,10 @@ class ScoredTable:
         """Return the runs from scratch at each number of samples; none is an empty dict."""
         return self._scratch.get((target, size), {})
 
+    def converged(self) -> list[tuple[CurveKey, dict[int, SeedRows]]]:
+        """Return the curves from scratch that trained until the held-out error stopped falling."""
+        return [(key, points) for key, points in self.curves.items() if key.kind == "from_scratch_converged"]
+
     def zero_shot(self, source: str, target: str, size: str) -> SeedRows:
         """Return the zero-shot runs; none is an empty tuple."""
         return next(iter(self._zero_shot.get((source, target, size), {}).values()), ())
@@ -133,14 +138,14 @@ class ScoredTable:
 
     def _check(self, row: Row) -> None:
         known = {"kind": (row.kind, KINDS), "size": (row.size, [x["name"] for x in self.sizes])}
-        if row.kind != "from_scratch":
+        if row.kind not in _SCRATCH:
             known["source"] = (row.source, [x["name"] for x in self.sources])
         if row.kind != "in_distribution":  # those are scored where they were pre-trained, which need not be a target
             known["target"] = (row.target, [x["name"] for x in self.targets])
         for what, (given, allowed) in known.items():
             if given not in allowed:
                 raise DataError(f"Run {row.run}: its {what} is not one of the study. {suggest(given, allowed)}")
-        trained = row.kind in ("few_shot", "from_scratch")
+        trained = row.kind in ("few_shot", *_SCRATCH)
         if row.relative_l2 < 0 or (row.num_samples < 1) is trained:
             raise DataError(
                 f"Run {row.run} ({row.kind}): an error of {row.relative_l2} on {row.num_samples} samples cannot be. "

@@ -128,6 +128,10 @@ def _scratches(recipe: StudyRecipe) -> Iterator[Adaptation]:
     for target in recipe.targets:
         for size, count in recipe.scratches(target):
             yield from (Adaptation(None, target, size, count, seed) for seed in recipe.seeds)
+        if recipe.convergence is not None and target.name in recipe.convergence.targets:
+            size = recipe.sizes[0]
+            for count in recipe.convergence.num_samples:
+                yield from (Adaptation(None, target, size, count, seed, to_convergence=True) for seed in recipe.seeds)
 
 
 def _scaling(recipe: StudyRecipe) -> Iterator[Pretraining]:
@@ -163,7 +167,7 @@ def _example(recipe: StudyRecipe, size: str) -> tuple[Operator, Batch]:
     """Return a fresh operator of a size for the first source, and some of its samples."""
     source = recipe.sources[0]
     origin = source.origins[0]
-    batch = origin.draw(32, recipe.grid, "study", "estimate")
+    batch = origin.draw(32, recipe.data, "study", "estimate")
     normalization = fit_normalization(batch, origin.homogeneities, kind=recipe.normalization)
     return build_operator(origin.signature, recipe.network(size), normalization, seed=0), batch
 

@@ -16,7 +16,7 @@ from scifm.runs import write_atomically
 
 __all__ = ["KINDS", "Row", "read_table", "write_table"]
 
-KINDS = ("in_distribution", "zero_shot", "few_shot", "from_scratch")
+KINDS = ("in_distribution", "zero_shot", "few_shot", "from_scratch", "from_scratch_converged")
 
 
 @dataclass(frozen=True)
@@ -36,15 +36,18 @@ class Row:
         num_samples: downstream samples; 0 for the first two kinds.
         seed: of samples and first weights.
         method: what was trained in fine-tuning, ``all`` unless said otherwise; empty for the first two kinds.
+        coefficients: whether fine-tuning left the constants of coefficients as in pre-training, ``pretrained``, or
+            fitted them anew, ``refitted``; empty for the other kinds.
         learning_rate: the one chosen; 0 where fine-tuning kept the pre-trained weights.
-        num_trials: learning rates tried, the 0 of fine-tuning included.
+        num_trials: candidates tried, not to train included.
+        trial_steps: optimizer steps of all trials together.
         num_steps: optimizer steps of the scored operator's last training.
         relative_l2: mean relative L2 error over samples, frames and channels.
         relative_l2_median: their median.
         relative_l2_p90: their 90 % quantile.
         flops: floating-point operations of all training behind the row, pre-training and trials included; None where
             they cannot be counted, see `training_flops`.
-        seconds: wall time of the row's own run.
+        seconds: wall time of the row's own run, over all of its sittings; scoring is not in it.
         run: folder of the run, relative to the study's; its scores lie in there sample by sample.
     """
 
@@ -60,8 +63,10 @@ class Row:
     num_samples: int
     seed: int
     method: str
+    coefficients: str
     learning_rate: float
     num_trials: int
+    trial_steps: int
     num_steps: int
     relative_l2: float
     relative_l2_median: float

@@ -7,7 +7,6 @@ train from scratch on as many, under equal budgets: the same steps, the same lea
 from __future__ import annotations
 
 import io
-import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, as_completed
 from dataclasses import asdict, dataclass
@@ -19,20 +18,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field, model_validator
 
-from scifm.config import Config
+from scifm.config import Config, refuse_idle
 from scifm.evaluation.evaluate import Scores, evaluate
+from scifm.evaluation.origin import origin_of
 from scifm.fields.batch import Batch
 from scifm.fields.grid import Grid
 from scifm.fields.seeds import generator_for
 from scifm.models.fno import FNOConfig
 from scifm.models.hub import load_operator
 from scifm.runs import Run, write_atomically, write_json
+from scifm.systems.system import System
 from scifm.training.finetune import AdaptRecipe, finetune, from_scratch
 from scifm.training.loop import Observer, TrainingConfig
 from scifm.training.pool import downstream_pool
 from scifm.training.pretrain import PretrainRecipe, pretrain
 from scifm.training.processes import require_alone
 from scifm.training.recipe import DataConfig, ModelConfig, SystemConfig
+from scifm.wording import plural
 
 __all__ = ["TransferRecipe", "transfer"]
 
@@ -88,6 +90,10 @@ class TransferRecipe(Config):
             raise ValueError("give as many scratch_learning_rates as adapt.learning_rates, for an equal budget")
         if self.pretrain.system is None:
             raise ValueError("a transfer study samples its systems: give pretrain.system")
+        refuse_idle(self.adapt, ("num_samples", "seed"), "the study chooses them itself", prefix="adapt.")
+        refuse_idle(self.adapt, ("stride",), "the systems here are steady", prefix="adapt.")
+        refuse_idle(self.pretrain.training, ("strategy",), "one process pre-trains", prefix="pretrain.training.")
+        self.pretrain.check()
         return self
 
     @property
@@ -97,9 +103,14 @@ class TransferRecipe(Config):
 
     def draw_test(self, which: str) -> Batch:
         """Return unseen samples of ``pretrain``'s system or of ``downstream``: the same ones whoever asks."""
+        generator = generator_for(self.pretrain.seed, which, "test")
+        return self.system_of(which).sample(self.num_test_samples, self.grid, generator)
+
+    def system_of(self, which: str) -> System:
+        """Return ``pretrain``'s system or that of ``downstream``."""
         config = self.pretrain.system if which == "pretrain" else self.downstream
         assert config is not None
-        return config.build().sample(self.num_test_samples, self.grid, generator_for(self.pretrain.seed, which, "test"))
+        return config.build()
 
 
 @dataclass(frozen=True)
@@ -109,8 +120,10 @@ class _Row:
     kind: str
     num_samples: int
     seed: int
+    coefficients: str
     learning_rate: float | None
     num_trials: int
+    trial_steps: int
     num_steps: int
     relative_l2: float
     relative_l2_median: float
@@ -167,11 +180,18 @@ class _Adaptation:
             seed=recipe.pretrain.seed,
         )
         run = _ADAPTATIONS[self.kind](parent, pool, settings, out=folder / "runs")
-        scores = evaluate(run, recipe.draw_test("downstream"))
-        scores.write(run.path / "scores.parquet")
+        scores = _scored(run, recipe, "downstream", "downstream")
         outcome = run.read_json("outcome.json")
-        told = {name: outcome[name] for name in ("learning_rate", "num_trials", "num_steps", "seconds")}
+        told = {name: outcome[name] for name in ("learning_rate", "num_trials", "trial_steps", "num_steps", "seconds")}
+        told["coefficients"] = outcome.get("coefficients", "")
         return _row(self.kind, scores, run, folder, num_samples=self.num_samples, seed=self.seed, **told), run.path
+
+
+def _scored(run: Run, recipe: TransferRecipe, system: str, name: str) -> Scores:
+    """Score a run on the study's test samples and keep every score in a file called `name`."""
+    test = recipe.draw_test(system)
+    about = {"task": name.replace("_", " "), "system": recipe.system_of(system).to_dict(), **origin_of(test)}
+    return evaluate(run, test, record=run.scores_file(name), origin=about)
 
 
 def _row(kind: str, scores: Scores, run: Run, folder: Path, **told: Any) -> _Row:
@@ -192,17 +212,19 @@ class _Study:
         self.seconds_by_part: dict[str, float] = {}
 
     def carry_out(self) -> Path:
-        started = time.perf_counter()
-        Run(self.folder).set_status("running")
+        study = Run(self.folder)
+        study.set_status("running")
         self._announce(1, "pre-training", self.recipe.pretrain.training.num_steps)
         parent = pretrain(self.recipe.pretrain, out=self.folder / "runs", observe=self.observe)
-        self.seconds_by_part["pretrain"] = time.perf_counter() - started
+        self.seconds_by_part["pretrain"] = parent.seconds
         self._score_parent(parent)
         adapted = self._adapt_all(parent)
         self._write_results()
         self._write_examples(parent, adapted)
-        self._write_summary(parent, time.perf_counter() - started)
-        Run(self.folder).set_status("complete")
+        study.note_time()
+        self.seconds_by_part["adapt"] = max(0.0, study.seconds - parent.seconds)
+        self._write_summary(parent, study.seconds)
+        study.set_status("complete")
         return self.folder
 
     def _announce(self, stage: int, name: str, num_steps: int) -> None:
@@ -210,29 +232,36 @@ class _Study:
 
     def _score_parent(self, parent: Run) -> None:
         config = self.recipe.pretrain.training
-        told = {"num_samples": 0, "seed": self.recipe.pretrain.seed, "learning_rate": config.learning_rate}
-        told |= {"num_trials": 1, "num_steps": config.num_steps, "seconds": self.seconds_by_part["pretrain"]}
+        told: dict[str, Any] = {
+            "num_samples": 0,
+            "seed": self.recipe.pretrain.seed,
+            "learning_rate": config.learning_rate,
+        }
+        told |= {
+            "coefficients": "",
+            "num_trials": 1,
+            "trial_steps": 0,
+            "num_steps": config.num_steps,
+            "seconds": self.seconds_by_part["pretrain"],
+        }
         for kind, system in (("in_distribution", "pretrain"), ("zero_shot", "downstream")):
-            scores = evaluate(parent, self.recipe.draw_test(system))
-            scores.write(parent.path / f"scores-{kind}.parquet")
+            scores = _scored(parent, self.recipe, system, kind)
             self._record(_row(kind, scores, parent, self.folder, **told))
 
     def _adapt_all(self, parent: Run) -> dict[tuple[str, int, int], Path]:
-        started = time.perf_counter()
         jobs = [
             _Adaptation(kind, count, seed)
             for seed in self.recipe.seeds
             for kind in _ADAPTATIONS
             for count in getattr(self.recipe, kind)
         ]
-        self._announce(2, f"adapting {len(jobs)} times", len(jobs))
+        self._announce(2, f"{plural(len(jobs), 'adaptation')}", len(jobs))
         runs: dict[tuple[str, int, int], Path] = {}
         for job, (row, path) in self._results(jobs, parent):
             self._record(row)
             self.observe(event="step", step=len(runs))
             runs[job.kind, job.num_samples, job.seed] = path
         self.rows.sort(key=lambda row: (list(_ORDER).index(row.kind), row.num_samples, row.seed))
-        self.seconds_by_part["adapt"] = time.perf_counter() - started
         return runs
 
     def _results(self, jobs: list[_Adaptation], parent: Run) -> Iterator[tuple[_Adaptation, tuple[_Row, Path]]]:
@@ -275,12 +304,12 @@ class _Study:
             "num_seeds": len(r.seeds),
             "num_steps_adapt": r.adapt.training.num_steps,
             "learning_rates": list(r.adapt.learning_rates),
-            "tried_zero_shot": 0.0 in r.adapt.candidates,
+            "tried_zero_shot": r.adapt.try_zero_shot and r.adapt.chooses,
             "scratch_learning_rates": list(r.scratch_learning_rates or r.adapt.learning_rates),
             "pretrain_system": r.pretrain.system.build().to_dict(),
             "downstream_system": r.downstream.build().to_dict(),
             "seconds_by_part": self.seconds_by_part,
-            "num_params": load_operator(parent.path / "model").num_params,
+            "num_params": load_operator(parent).num_params,
         }
         write_json(self.folder / "summary.json", summary)
 

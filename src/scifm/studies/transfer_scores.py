@@ -7,7 +7,7 @@ be computed is None. Formulas, trivial cases and what the intervals cover: docs/
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from scifm.studies.statistics import Estimate, finite_or_none, log_interval, ran
 __all__ = [
     "ShiftValues",
     "by_params",
+    "converged",
     "crossovers",
     "curves",
     "first_reaching",
@@ -61,6 +62,36 @@ def gains(table: ScoredTable) -> list[Entry]:
             told = _interval(table.ratio(scratch[count], points[count]), "gain")
             negative = None if told["high"] is None else told["high"] < 1
             found.append(_where(key) | {"num_samples": count, **told, "negative": negative})
+    return found
+
+
+def converged(table: ScoredTable, most_steps: Callable[[int], int]) -> list[Entry]:
+    """Return, source by source, what training from scratch reaches when it goes on as long as its held-out error falls.
+
+    ``equal``: the error on as many samples with the budget of fine-tuning. ``fewest``: the fewest samples on which
+    fine-tuning has no larger error than the long training; None: it has a larger one on all. ``num_limited``: seeds
+    that were still getting better when they reached `most_steps`, the longest training allowed on so many samples.
+    """
+    found = []
+    for key, points in table.converged():
+        scratch = table.scratch(key.target, key.size)
+        tuned = [(k, p) for k, p in table.few_shot() if (k.target, k.size) == (key.target, key.size)]
+        for curve, reached in tuned:
+            for count, rows in points.items():
+                long = table.error(rows)
+                equal = finite_or_none(table.error(scratch[count]).center) if count in scratch else None
+                fewest = min((n for n, r in reached.items() if table.error(r).center <= long.center), default=None)
+                found.append(
+                    {
+                        **_where(curve),
+                        "num_samples": count,
+                        **_interval(long, "error"),
+                        "equal": equal,
+                        "num_steps": [row.num_steps for row in rows],
+                        "num_limited": sum(row.num_steps >= most_steps(count) for row in rows),
+                        "fewest": fewest,
+                    }
+                )
     return found
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from scifm.studies.statistics import geometric_mean
 from scifm.studies.transfer_scores import by_params, is_ahead
+from scifm.wording import plural, span
 
 __all__ = ["verdict"]
 
@@ -94,11 +95,13 @@ def _saved(analysis: Entry) -> Sentence:
         why = "the errors are not finite" if chosen else _why_no_needs(analysis)
         return _say(f"How many samples pre-training saves could not be measured: {why}.", "No needs.")
     worst, best = known[0], known[-1]
-    to_match = f"To match training from scratch on {best['reference_samples']:,} samples, fine-tuning needs "
+    to_match = f"To match training from scratch on {plural(best['reference_samples'], 'sample')}, fine-tuning needs "
     said = f"{to_match}{_times_fewer(best)} ({_place(best)})."
     if len(known) > 1:
         said = f"{to_match}{_times_fewer(best)} at best ({_place(best)}) and {_times_fewer(worst)} at worst "
         said += f"({_place(worst)})."
+    if len(known) > 1 and _times_fewer(best) == _times_fewer(worst):
+        said = f"{to_match}{_times_fewer(best)} for all {plural(len(known), 'pair')} of source and target."
     clear, lost = [_saves(n) for n in known].count(True), [_saves(n) for n in known].count(False)
     good = True if clear == len(known) == len(chosen) else False if lost and not clear else None
     return _say(said, _saved_evidence(analysis, known, chosen), good if analysis["num_seeds"] > 1 else None)
@@ -110,11 +113,11 @@ def _why_no_needs(analysis: Entry) -> str:
 
 
 def _saved_evidence(analysis: Entry, known: list[Entry], chosen: list[Entry]) -> str:
-    parts = [f"Ratios of samples, {len(known)} pairs of source and target, size {known[0]['size']}"]
+    parts = [f"Ratios of samples, {plural(len(known), 'pair')} of source and target, size {known[0]['size']}"]
     for entry in (known[-1], known[0])[: len(known)]:
         within = _interval(analysis, entry, "ratio_")
         bound = f", a bound: {entry['bound']} {entry['needed']:,.0f}" if entry["bound"] else within
-        parts.append(f"{_place(entry)}: {entry['needed']:,.0f} samples{bound}")
+        parts.append(f"{_place(entry)}: {plural(round(entry['needed']), 'sample')}{bound}")
     unknown = f"{len(chosen) - len(known)} could not be computed" if len(known) < len(chosen) else ""
     medians = {(c["source"], c["target"], c["size"]): c["points"][0]["median"] for c in _curves(analysis, "zero_shot")}
     there = [n for n in known if _at_most(medians.get((n["source"], n["target"], n["size"])), n["reference_error"])]
@@ -151,7 +154,7 @@ def _limits(analysis: Entry) -> Sentence:
     known = [g for g in analysis["gains"] if g["gain"] is not None]
     zero_shot = _curves(analysis, "zero_shot")
     worse = [z for z in zero_shot if (z["points"][0]["median"] or 0) > 1]
-    zero = f" Zero-shot is worse than answering zero everywhere on {len(worse)} of {len(zero_shot)} tasks."
+    zero = f" Zero-shot is worse than answering zero everywhere on {len(worse)} of {plural(len(zero_shot), 'task')}."
     zero = zero if worse else ""
     errors = "; ".join(f"{_place(z)}, {z['size']}: error {_number(z['points'][0]['median'])}" for z in worse[:3])
     if not known:
@@ -168,7 +171,10 @@ def _hurts(analysis: Entry, known: list[Entry]) -> tuple[str, str, bool | None]:
     if negative:
         least = min(negative, key=lambda g: g["gain"])
         said = f"Pre-training hurts (negative transfer) in {len(negative)} of {judged} comparisons, most at "
-        said += f"{_place(least)} on {least['num_samples']:,} samples: {_number(1 / least['gain'])} times the error "
+        said += (
+            f"{_place(least)} on {plural(least['num_samples'], 'sample')}: {_number(1 / least['gain'])} "
+            "times the error "
+        )
         return f"{said}from scratch.", f"Gain {_range(analysis, [least], 'gain')}. {chance}", False
     if not judged:
         below = sum(g["gain"] < 1 for g in known)
@@ -183,7 +189,7 @@ def _hurts(analysis: Entry, known: list[Entry]) -> tuple[str, str, bool | None]:
     said += (
         f", but fine-tuning stops being clearly ahead in {len(stops)} of {len(analysis['crossovers'])} curves, first "
     )
-    said += f"at about {first['num_samples']:,.0f} samples ({_place(first)})."
+    said += f"at about {plural(round(first['num_samples']), 'sample')} ({_place(first)})."
     return said, f"{_place(first)}: {first['told']}. {chance}", None
 
 
@@ -231,9 +237,11 @@ def _by_shift(analysis: Entry) -> Sentence | None:
     known = [m for m in measures if m["rank_correlation"] is not None]
     if not known:
         why = "no measure has three tasks that differ" if measures else "no measure of shift was given"
-        return _say(f"Whether zero-shot errors follow the shift could not be measured: {why}.", f"{len(tasks)} tasks.")
+        return _say(
+            f"Whether zero-shot errors follow the shift could not be measured: {why}.", f"{plural(len(tasks), 'task')}."
+        )
     best = max(known, key=lambda m: abs(m["rank_correlation"]))
-    told = f"rank correlation {best['rank_correlation']:.2f} over {best['num_tasks']} tasks"
+    told = f"rank correlation {best['rank_correlation']:.2f} over {plural(best['num_tasks'], 'task')}"
     evidence = "; ".join(_measure(m) for m in known) + "."
     if len(known) > 1:
         evidence += f" The best of {len(known)} was judged by its p-value times {len(known)}."
@@ -281,7 +289,7 @@ def _by_mixture(analysis: Entry) -> Sentence | None:
 def _spread(pairs: Sequence[Entry]) -> str:
     ratios = [m["ratio"] for m in pairs]
     mean = geometric_mean(ratios)
-    return f"{_number(min(ratios))} to {_number(max(ratios))}, geometric mean {_number(mean)} of {len(ratios)}"
+    return f"{span(_number(min(ratios)), _number(max(ratios)))}, geometric mean {_number(mean)} of {len(ratios)}"
 
 
 def _curves(analysis: Entry, kind: str) -> list[Entry]:
@@ -299,7 +307,7 @@ def _range(analysis: Entry, entries: Sequence[Entry], name: str) -> str:
     ordered = sorted(entries, key=lambda entry: entry[name])
     ends = ordered if len(ordered) < 2 else [ordered[0], ordered[-1]]
     return " to ".join(
-        f"{_number(e[name])}{_interval(analysis, e)} ({_place(e)}, {e['size']}, {e['num_samples']:,} samples)"
+        f"{_number(e[name])}{_interval(analysis, e)} ({_place(e)}, {e['size']}, {plural(e['num_samples'], 'sample')})"
         for e in ends
     )
 

@@ -80,8 +80,8 @@ def _settle_worker(num_threads: int, stopping: Event) -> None:
     global _stopping
     _stopping = stopping
     torch.set_num_threads(num_threads)
-    # An idle worker has nothing to save; a training one listens to these itself. A scheduler may send its signal to all
-    # processes at once: who stops is decided by the parent, which terminates its workers.
+    # A terminal or a scheduler may send its signal to all processes at once: who stops is decided by the parent, which
+    # terminates its workers. One that trains listens to that and saves its state.
     for number in _HELD:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD)

@@ -110,7 +110,12 @@ def system_from_dict(entries: dict[str, Any]) -> System:
     unknown = [key for key in entries if key not in ("name", "knobs", "options")]
     if unknown:
         raise ConfigError(f"A system's key {suggest(str(unknown[0]), ('name', 'knobs', 'options'))}")
-    name = str(entries.get("name"))
+    if not entries.get("name"):
+        raise ConfigError(
+            "A system is told by its name, and this one has none. Allowed: "
+            f"{', '.join(sorted(SYSTEMS))}; 'scifm systems' lists those of plug-ins too."
+        )
+    name = str(entries["name"])
     default = find_system(name)()
     ours = default.knobs
     knobs = {key: Knob.parse(value, like=ours.get(key)) for key, value in entries.get("knobs", {}).items()}

@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from scifm.errors import RunError
+from scifm.errors import RunError, cause_of
 from scifm.runs import require_space, write_atomically, write_json
 from scifm.training.processes import ALONE, World
 from scifm.training.sharing import placed_like, whole
@@ -109,6 +109,7 @@ class Checkpoint:
         best: Mapping[str, Tensor],
         *,
         average: Mapping[str, Tensor] | None = None,
+        generators: Sequence[torch.Generator] = (),
         keep_every: int | None = None,
     ) -> None:
         """Write everything, then let go of what need not be kept.
@@ -119,13 +120,14 @@ class Checkpoint:
             position: where training stands.
             best: the best weights so far, or nothing when they are not asked for.
             average: the moving average of weights, if there is one.
+            generators: of what is drawn while training, in this process, one for each kind of device.
             keep_every: keep the states of steps that this divides.
 
         Raises:
             RunError: if there is no room, or it cannot be written; the states before stay.
         """
         beside = {"best": best, "average": average or {}}
-        found = [*_tensors(module, optimizer, beside), *_generators(module, self.world)]
+        found = [*_tensors(module, optimizer, beside), *_generators(generators, self.world)]
         tensors = {name: whole(tensor.detach()).cpu().contiguous() for name, tensor in found}
         if not self.world.is_first:
             return
@@ -135,7 +137,9 @@ class Checkpoint:
         write_atomically(self.folder / f"step-{position.step:08d}.safetensors", content)
         self._prune(position, keep_every)
 
-    def load(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> Restored:
+    def load(
+        self, module: nn.Module, optimizer: torch.optim.Optimizer, generators: Sequence[torch.Generator] = ()
+    ) -> Restored:
         """Restore the newest state that is whole; a fresh position when nothing was saved yet.
 
         Newer ones that are damaged are set aside, under another name.
@@ -151,9 +155,12 @@ class Checkpoint:
             try:
                 position, tensors = _read(file, step)
             except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+                cause = cause_of(error)
+                if cause is not None:  # nothing is set aside that can be read another time
+                    raise RunError(f"The training state '{file}' cannot be read: {cause}") from error
                 damaged[file.name] = " ".join(str(error).split())[:200] or type(error).__name__
                 continue
-            _restore(module, optimizer, tensors, file, self.world)
+            _restore(module, optimizer, generators, tensors, file, self.world)
             self.world.wait()
             for name in damaged if self.world.is_first else ():
                 _rename(self.folder / name, self.folder / f"{_SET_ASIDE}{name}")
@@ -213,17 +220,9 @@ def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def _generators(module: nn.Module, world: World) -> list[tuple[str, Tensor]]:
-    """Return the states of torch's generators in every process, ``(process, bytes)``."""
-    device = _device(module)
-    states = {"cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        states["cuda"] = torch.cuda.get_rng_state(device)
-    return [(f"generator/{kind}", world.gather(state[None])) for kind, state in states.items()]
-
-
-def _device(module: nn.Module) -> torch.device:
-    return next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
+def _generators(generators: Sequence[torch.Generator], world: World) -> list[tuple[str, Tensor]]:
+    """Return the states of generators in every process, ``(process, bytes)``."""
+    return [(f"generator/{each.device.type}", world.gather(each.get_state()[None])) for each in generators]
 
 
 def _digest(position: str, tensors: Mapping[str, Tensor]) -> str:
@@ -251,7 +250,12 @@ def _read(file: Path, step: int) -> tuple[Position, dict[str, Tensor]]:
 
 
 def _restore(
-    module: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], file: Path, world: World
+    module: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    generators: Sequence[torch.Generator],
+    tensors: dict[str, Tensor],
+    file: Path,
+    world: World,
 ) -> None:
     try:
         own = module.state_dict()
@@ -265,12 +269,11 @@ def _restore(
                 # counters stay where the optimizer made them; moments go beside their parameter
                 moved = tensor if tensor.dim() == 0 else placed_like(tensor, parameter)
                 optimizer.state[parameter][key] = moved
-        # with more processes than were saved the rest keep what they have: nothing of theirs was ever drawn
-        if world.rank < len(tensors["generator/cpu"]):
-            torch.set_rng_state(tensors["generator/cpu"][world.rank].clone())
-        cuda = tensors.get("generator/cuda")
-        if cuda is not None and _device(module).type == "cuda" and world.rank < len(cuda):
-            torch.cuda.set_rng_state(cuda[world.rank].clone(), _device(module))
+        # with more processes or other devices than were saved the rest begin anew: nothing of theirs was ever drawn
+        for generator in generators:
+            states = tensors.get(f"generator/{generator.device.type}", ())
+            if world.rank < len(states):
+                generator.set_state(states[world.rank].clone())
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise RunError(
             f"The training state '{file}' belongs to another network ({error}). Delete the folder '{file.parent}' to "

@@ -1,91 +1,48 @@
 """Adapting to a new system with few samples: fine-tuning, and training from scratch beside it under the same rules.
 
-Both choose their learning rate alike: every candidate trains on part of the downstream samples, the rest scores it, and
-the winner trains again on all of them. The test set plays no part. Trials are counted and recorded. Fine-tuning has one
-candidate more, a learning rate of 0: the pre-trained weights as they are.
+Both choose alike (`scifm.training.choice`): candidates train on part of the downstream samples, the rest scores them,
+and the winner trains again on all of them. The test set plays no part. Trials are counted and recorded. Fine-tuning
+chooses whether the constants of the coefficients are fitted anew, besides the learning rate, and may not train at all.
 """
 
 from __future__ import annotations
 
 import abc
-import math
-import time
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pydantic import Field, field_validator
 from torch import Tensor
 
-from scifm.config import Config, build_config
-from scifm.data.normalize import fit_normalization
+from scifm.config import build_config, refuse_idle
+from scifm.data.normalize import fit_normalization, refit_coefficients
 from scifm.data.split import StoreSplit
 from scifm.data.store import Store
 from scifm.data.stream import Epochs
-from scifm.data.subsets import nested_subsets, split_validation
+from scifm.data.subsets import nested_subsets
 from scifm.errors import ConfigError, DataError
 from scifm.fields.batch import Batch
-from scifm.fields.grid import Grid
 from scifm.fields.homogeneity import Homogeneity
 from scifm.fields.normalization import Normalization, NormalizationKind
 from scifm.fields.seeds import generator_for
-from scifm.models.hub import digest, holds_operator, load_operator, save_operator
+from scifm.models.hub import digest, find_model, load_operator, save_operator
 from scifm.models.operator import Operator
 from scifm.models.surgery import fits, renamed, with_channels
 from scifm.runs import Run, write_json
 from scifm.systems.system import System
+from scifm.training.adapt_recipe import AdaptRecipe
 from scifm.training.checkpoint import Checkpoint, Position
-from scifm.training.loop import DivergedError, Observer, TrainingConfig, train, validation_error
+from scifm.training.choice import Candidate, Trial, choose
+from scifm.training.loop import DivergedError, Observer, TrainingConfig, sample_errors, train
 from scifm.training.methods import FinetuneMethod, finish, prepare
-from scifm.training.pool import DownstreamPool, downstream_pool, in_memory
-from scifm.training.pretrain import PretrainRecipe, build_operator, recorded
+from scifm.training.pool import DownstreamPool, downstream_pool, grid_of_run, in_memory
+from scifm.training.pretrain import build_operator, recorded
 from scifm.training.processes import require_alone
 from scifm.training.recipe import ModelConfig
 
-__all__ = ["AdaptRecipe", "finetune", "from_scratch", "grid_of_run"]
+__all__ = ["AdaptRecipe", "finetune", "from_scratch"]
 
 _NUM_FITTED = 512  # samples of a large store that a normalization is fitted on
 _NUM_SCORED = 512  # and that score a learning rate
-
-
-class AdaptRecipe(Config):
-    """How to adapt to downstream samples; the same settings serve fine-tuning and training from scratch.
-
-    Args:
-        num_samples: downstream samples used; of a store of trajectories, whole trajectories.
-        seed: which samples, their order, and first weights (from scratch).
-        learning_rates: candidates, tried in turn.
-        try_zero_shot: whether fine-tuning may keep the pre-trained weights as they are, when no learning rate does
-            better on the held-out samples. Only where candidates are scored at all, with two learning rates or more;
-            from scratch it is of no account.
-        held_out: share of the samples that scores the candidates.
-        stride: of a store of trajectories, frames from input to target.
-        rename: new name → name the operator knows, for channels that are only called otherwise.
-        method: what fine-tuning trains; from scratch all weights train, whatever is said here.
-        training: how each of them trains; its learning_rate is replaced.
-    """
-
-    num_samples: int = Field(64, ge=2)
-    seed: int = 0
-    learning_rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3)
-    try_zero_shot: bool = True
-    held_out: float = Field(0.2, gt=0, lt=1)
-    stride: int = Field(1, ge=1)
-    rename: dict[str, str] = Field(default_factory=dict)
-    method: FinetuneMethod = FinetuneMethod()
-    training: TrainingConfig = TrainingConfig(num_steps=300, validate_every=100, checkpoint_every=100)
-
-    @field_validator("learning_rates")
-    @classmethod
-    def _some_candidates(cls, value: tuple[float, ...]) -> tuple[float, ...]:
-        if not value or any(not 0 < rate < math.inf for rate in value):
-            raise ValueError("give at least one positive learning rate")
-        return value
-
-    @property
-    def candidates(self) -> tuple[float, ...]:
-        """The learning rates that are scored; first 0, no training, where that is among the choices."""
-        no_training = (0.0,) if self.try_zero_shot and len(self.learning_rates) > 1 else ()
-        return (*no_training, *self.learning_rates)  # first: of equal scores the first is chosen
 
 
 def finetune(
@@ -100,11 +57,11 @@ def finetune(
     """Fine-tune a pre-trained operator on downstream samples: all its weights, or those `recipe.method` names.
 
     Where the samples hold other fields or coefficients than the operator knows, it is given the channels it lacks;
-    ``channels.json`` in the run folder says what was reused, added and dropped. Where no learning rate does better on
-    the held-out samples, the weights are kept as they are, and ``outcome.json`` says so.
+    ``channels.json`` in the run folder says what was reused, added and dropped. Where nothing does clearly better on
+    the held-out samples, the weights stay as they are, and ``outcome.json`` says so; ``trials.json`` holds all trials.
 
     Args:
-        parent: a complete run, or the folder of a model.
+        parent: a complete run, its folder, the folder of a model, or ``hf:name/model``.
         pool: downstream samples, or the system or store they come from; a system only with a run, which has a grid.
         recipe: how; the defaults when left out.
         out: folder that holds run folders.
@@ -122,13 +79,9 @@ def finetune(
     """
     require_alone("Fine-tuning")
     whole = _recipe("finetune", recipe, settings)
-    if not isinstance(parent, Run) and holds_operator(parent):
-        model = Path(parent)
-        return _Finetuning(whole, observe, model, model, {"parent_model": digest(model)}).run_in(out, pool, None)
-    parent = _complete(parent)
-    beginning = {"parent_config": parent.config}
-    adaptation = _Finetuning(whole, observe, parent.path, parent.path / "model", beginning)
-    return adaptation.run_in(out, pool, parent)
+    place = find_model(parent)
+    beginning = {"parent_config": place.run.config} if place.run else {"parent_model": digest(place.folder)}
+    return _Finetuning(whole, observe, place.path, place.folder, beginning).run_in(out, pool, place.run)
 
 
 def from_scratch(
@@ -161,22 +114,16 @@ def from_scratch(
     require_alone("Training from scratch")
     parent = None
     if not isinstance(model, ModelConfig):
-        if not isinstance(model, Run) and holds_operator(model):
-            operator = load_operator(model)
-        else:
-            parent = _complete(model)
-            operator = load_operator(parent.path / "model")
+        place = find_model(model)
+        parent, operator = place.run, load_operator(place.folder)
         model = ModelConfig(network=operator.config, normalization=operator.normalization.kind)
     model = ModelConfig(network=model.resolve(), normalization=model.normalization)
-    nothing_to_keep = {"method": FinetuneMethod(), "try_zero_shot": False}
-    whole = _recipe("from_scratch", recipe, settings).model_copy(update=nothing_to_keep)
+    nothing_to_keep = {"method": FinetuneMethod(), "try_zero_shot": False, "refit_coefficients": "never"}
+    whole = _recipe("from_scratch", recipe, settings)
+    of_finetuning = settings.keys() & {"method", "rename", "refit_coefficients"}  # a whole recipe may serve both ways
+    refuse_idle(whole, sorted(of_finetuning), "training from scratch starts from no operator and trains all weights")
+    whole = whole.model_copy(update=nothing_to_keep)
     return _FromScratch(whole, observe, model).run_in(out, pool, parent)
-
-
-def _complete(run: Run | str | Path) -> Run:
-    run = run if isinstance(run, Run) else Run.open(run)
-    run.require_complete()
-    return run
 
 
 def _recipe(kind: str, recipe: AdaptRecipe | None, settings: dict[str, Any]) -> AdaptRecipe:
@@ -184,24 +131,10 @@ def _recipe(kind: str, recipe: AdaptRecipe | None, settings: dict[str, Any]) -> 
     return build_config(AdaptRecipe, tree, source=f"settings of {kind}")
 
 
-def grid_of_run(run: Run) -> Grid:
-    """Return the grid a run was trained on last.
-
-    Raises:
-        ConfigError: if its configuration is not that of a training.
-        StoreError: if it was trained on a store that is gone.
-    """
-    downstream = run.config.get("downstream")
-    if downstream is not None:
-        return Grid.from_dict(downstream["grid"]) if "grid" in downstream else Store.open(downstream["store"]).grid
-    config = build_config(PretrainRecipe, run.config, source=f"'{run.path}'")
-    if config.data.store is not None:
-        return Store.open(config.data.store).grid
-    return config.data.grid(load_operator(run.path / "model").signature.num_spatial_dims)
-
-
 def _pool(pool: DownstreamPool | System | Store, recipe: AdaptRecipe, model: Run | None) -> DownstreamPool:
     if isinstance(pool, DownstreamPool):
+        if recipe.stride not in (1, pool.stride):
+            raise ConfigError(f"stride = {recipe.stride} was asked for, and the pool of samples has {pool.stride}.")
         return pool
     if isinstance(pool, System) and model is None:
         raise ConfigError(
@@ -250,88 +183,133 @@ class _Adaptation(abc.ABC):
         """Return what training starts from, for the record."""
 
     @abc.abstractmethod
-    def fresh(self, samples: Batch | StoreSplit) -> Operator:
+    def candidates(self) -> tuple[Candidate, ...]:
+        """Return what there is to choose from."""
+
+    @abc.abstractmethod
+    def fresh(self, samples: Batch | StoreSplit, candidate: Candidate) -> Operator:
         """Return an operator to train on `samples`."""
 
     def carry_out(self) -> None:
         self.run.set_status("running")
-        started = time.perf_counter()
-        trials = self._trials()
-        chosen = min(trials, key=lambda trial: trial["relative_l2"] if trial["relative_l2"] is not None else math.inf)
-        if chosen["relative_l2"] is None:
+        best, trials = self._chosen()
+        candidate = best.candidate if best is not None else self.candidates()[0]
+        if best is not None and best.errors is None:
             raise DivergedError(
                 f"Every learning rate of {list(self.recipe.learning_rates)} diverged on {self.recipe.num_samples} "
                 "samples. Give smaller ones in learning_rates."
             )
-        operator = self.fresh(self.samples)
-        told = self._train(operator, chosen["learning_rate"]) if chosen["learning_rate"] else self._keep(trials)
+        num_steps = best.num_steps if best is not None and self.recipe.max_doublings else self.recipe.training.num_steps
+        operator = self.fresh(self.samples, candidate)
+        outcome = self._train(operator, candidate, num_steps) if candidate.learning_rate else self._keep(trials)
         save_operator(operator, self.run.path / "model")
-        told = {"learning_rate": chosen["learning_rate"], "num_trials": len(trials), **told}
-        write_json(self.run.path / "outcome.json", {**told, "seconds": time.perf_counter() - started})
+        spent = {
+            "num_trials": len({trial.candidate for trial in trials}) or 1,
+            "trial_steps": sum(trial.num_steps * trial.num_splits for trial in trials),
+            "samples_seen": sum(trial.samples_seen for trial in trials) + outcome.pop("samples_seen"),
+        }
+        self.run.note_time()
+        outcome = {**candidate.to_dict(), **spent, **outcome, "seconds": self.run.seconds}
+        write_json(self.run.path / "outcome.json", outcome)
         self.run.set_status("complete")
 
-    def _keep(self, trials: list[dict[str, Any]]) -> dict[str, Any]:
+    def _keep(self, trials: list[Trial]) -> dict[str, Any]:
         """Record that the operator stays as it is, the first of `trials`, and return what the outcome says of it."""
-        diverged = all(trial["relative_l2"] is None for trial in trials[1:])
-        why = "every learning rate diverged" if diverged else "no learning rate did better on the held-out samples"
+        diverged = all(trial.errors is None for trial in trials[1:])
+        why = "every learning rate diverged" if diverged else "nothing did clearly better on the held-out samples"
 
         def say(note: Observer) -> Position:
             note(event="resumed", step=0)  # so that what an interrupted sitting said is not said twice
-            note(event="kept", step=0, relative_l2=trials[0]["relative_l2"], reason=why)
+            note(event="kept", step=0, relative_l2=trials[0].relative_l2, reason=why)
             return Position(optimizer_bytes=0, gradient_bytes=0)
 
-        return {"kept": f"the pre-trained weights: {why}", **_told(recorded(self.run, say, self.observe), 0, 0)}
+        spent = _spent(recorded(self.run, say, self.observe), num_steps=0, batch_size=0, num_trainable=0)
+        return {"kept": f"the pre-trained weights: {why}", **spent}
 
-    def _train(self, operator: Operator, rate: float) -> dict[str, Any]:
+    def _train(self, operator: Operator, candidate: Candidate, num_steps: int) -> dict[str, Any]:
         """Train on all samples, and return what the outcome says of it."""
         groups = prepare(operator, self.recipe.method, seed=self.recipe.seed)
-        config = self._training(rate)
+        config = self._training(candidate, num_steps)
+        source = self._source(self.samples)
         position = recorded(
             self.run,
             lambda note: train(
                 operator,
-                self._source(self.samples),
+                source,
                 config=config,
                 groups=groups,
                 checkpoint=Checkpoint(self.run.path / "state"),
                 observe=note,
+                seed=self.recipe.seed,
             ),
             self.observe,
         )
         finish(operator)
-        return _told(position, config.num_steps, sum(group.num_params for group in groups))
+        return _spent(
+            position,
+            num_steps=config.num_steps,
+            batch_size=source.batch_size,
+            num_trainable=sum(group.num_params for group in groups),
+        )
 
-    def _trials(self) -> list[dict[str, Any]]:
-        """Score every candidate, going on behind those an interrupted sitting already scored."""
-        if len(self.recipe.learning_rates) == 1:
-            return [{"learning_rate": self.recipe.learning_rates[0], "relative_l2": 0.0}]
-        file = self.run.path / "trials.json"
-        trials: list[dict[str, Any]] = self.run.read_json(file.name) if file.is_file() else []
-        for rate in self.recipe.candidates[len(trials) :]:
-            trials.append({"learning_rate": rate, "relative_l2": self._try(rate)})
-            write_json(file, trials)
-        return trials
+    def _chosen(self) -> tuple[Trial | None, list[Trial]]:
+        """Return the best trial and all of them, going on behind those an interrupted sitting made; None: no choice."""
+        recipe, file = self.recipe, self.run.path / "trials.json"
+        if not recipe.chooses:
+            return None, []
+        done = [Trial.from_dict(entries) for entries in self.run.read_json(file.name)] if file.is_file() else []
+        made = list(done)
 
-    def _try(self, rate: float) -> float | None:
-        kept, held_out = split_validation(self.recipe.num_samples, self.recipe.held_out, seed=self.recipe.seed)
-        part = self.pool.take(self.index[kept])
-        operator = self.fresh(part)
+        def attempt(candidate: Candidate, num_steps: int) -> Trial:
+            made.append(self._try(candidate, num_steps))
+            write_json(file, [trial.to_dict() for trial in made])
+            self.run.note_time()
+            return made[-1]
+
+        return choose(
+            self.candidates(),
+            attempt,
+            num_steps=recipe.training.num_steps,
+            budget=recipe.trial_budget,
+            max_doublings=recipe.max_doublings,
+            done=done,
+        )
+
+    def _try(self, candidate: Candidate, num_steps: int) -> Trial:
+        recipe, seen, num_splits = self.recipe, 0, len(self.recipe.splits)
+        errors: list[float] = []
+        for left, held_out in recipe.splits:
+            scores, num_seen = self._try_on(left, held_out, candidate, num_steps)
+            seen += num_seen
+            if scores is None:
+                return Trial(candidate, num_steps, num_splits, seen, None)
+            errors += scores
+        return Trial(candidate, num_steps, num_splits, seen, tuple(errors))
+
+    def _try_on(
+        self, left: Tensor, held_out: Tensor, candidate: Candidate, num_steps: int
+    ) -> tuple[list[float] | None, int]:
+        """Return the errors of samples held out, None if training diverged, and how many samples training saw."""
+        part = self.pool.take(self.index[left])
+        operator, source = self.fresh(part, candidate), self._source(part)
 
         def pass_on(**event: Any) -> None:
             if self.observe is not None and event["event"] == "step":
                 self.observe(**event)
 
         try:
-            if rate > 0:
+            if num_steps:
                 groups = prepare(operator, self.recipe.method, seed=self.recipe.seed)
-                train(operator, self._source(part), config=self._training(rate), groups=groups, observe=pass_on)
+                config = self._training(candidate, num_steps)
+                train(operator, source, config=config, groups=groups, observe=pass_on, seed=self.recipe.seed)
         except DivergedError:
-            return None
-        score = validation_error(operator, in_memory(self.pool.take(self.index[held_out]), _NUM_SCORED))
-        return score if math.isfinite(score) else None
+            return None, num_steps * source.batch_size
+        errors = sample_errors(operator, in_memory(self.pool.take(self.index[held_out]), _NUM_SCORED))
+        return errors.tolist() if bool(errors.isfinite().all()) else None, num_steps * source.batch_size
 
-    def _training(self, rate: float) -> TrainingConfig:
-        return self.recipe.training.model_copy(update={"learning_rate": rate})
+    def _training(self, candidate: Candidate, num_steps: int) -> TrainingConfig:
+        settings = {"learning_rate": candidate.learning_rate, "num_steps": num_steps}
+        return self.recipe.training.model_copy(update=settings)
 
     def _source(self, samples: Batch | StoreSplit) -> Epochs:
         return Epochs(samples, batch_size=self.recipe.training.batch_size, seed=self.recipe.seed)
@@ -353,10 +331,19 @@ class _Finetuning(_Adaptation):
     def beginning(self) -> dict[str, Any]:
         return self._beginning
 
-    def fresh(self, samples: Batch | StoreSplit) -> Operator:
+    def candidates(self) -> tuple[Candidate, ...]:
         operator = renamed(load_operator(self.model), self.recipe.rename)
+        return self.recipe.candidates(fits=fits(operator, self.pool.signature, self.pool.grid))
+
+    def fresh(self, samples: Batch | StoreSplit, candidate: Candidate) -> Operator:
+        operator = renamed(load_operator(self.model), self.recipe.rename)
+        operator.require_lead_times(samples.lead_times)
+        operator.lead_times = operator.lead_times or samples.lead_times
         signature, grid = samples.signature, samples.grid
         if fits(operator, signature, grid):
+            if candidate.coefficients == "refitted" and signature.coefficients:
+                few = in_memory(samples, _NUM_FITTED)
+                operator.normalization = refit_coefficients(operator.normalization, operator.signature, few)
             return operator
         normalization = _fit(samples, self.pool.homogeneities, operator.normalization.kind)
         generator = generator_for(self.recipe.seed, "channels")
@@ -375,18 +362,23 @@ class _FromScratch(_Adaptation):
     def beginning(self) -> dict[str, Any]:
         return {"model": self.model.to_dict()}
 
-    def fresh(self, samples: Batch | StoreSplit) -> Operator:
+    def candidates(self) -> tuple[Candidate, ...]:
+        return tuple(Candidate(rate) for rate in self.recipe.learning_rates)
+
+    def fresh(self, samples: Batch | StoreSplit, candidate: Candidate) -> Operator:
         try:
             normalization = _fit(samples, self.pool.homogeneities, self.model.normalization)
         except DataError as error:
             raise DataError(f"From scratch on {self.recipe.num_samples} samples: {error}") from error
         settings = self.model.resolve().on(samples.grid)
-        return build_operator(samples.signature, settings, normalization, seed=self.recipe.seed)
+        operator = build_operator(samples.signature, settings, normalization, seed=self.recipe.seed)
+        operator.lead_times = samples.lead_times
+        return operator
 
 
-def _told(position: Position, num_steps: int, num_trainable: int) -> dict[str, Any]:
+def _spent(position: Position, *, num_steps: int, batch_size: int, num_trainable: int) -> dict[str, Any]:
     sizes = {"optimizer_bytes": position.optimizer_bytes, "gradient_bytes": position.gradient_bytes}
-    return {"num_steps": num_steps, "num_trainable": num_trainable, **sizes}
+    return {"num_steps": num_steps, "samples_seen": num_steps * batch_size, "num_trainable": num_trainable, **sizes}
 
 
 def _fit(samples: Batch | StoreSplit, homogeneities: tuple[Homogeneity, ...], kind: NormalizationKind) -> Normalization:

@@ -9,21 +9,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, Protocol
 
 import torch
 from lightning_fabric import Fabric
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
-from scifm.config import Config
+from scifm.config import Config, refuse_idle
 from scifm.data.stream import WHOLE, BatchSource, Part
 from scifm.errors import ConfigError
-from scifm.evaluation.pointwise import relative_l2
 from scifm.fields.batch import Batch
-from scifm.fields.seeds import generator_for
+from scifm.fields.seeds import generator_for, lent_to_torch
 from scifm.models.operator import Operator
-from scifm.objectives.supervised import objective_named
+from scifm.objectives.supervised import sizes_of, typical_sizes
 from scifm.training.averages import MovingAverage
 from scifm.training.checkpoint import Checkpoint, Position
 from scifm.training.devices import own_device, place, product_precision
@@ -40,8 +40,9 @@ from scifm.training.processes import ALONE, World
 from scifm.training.schedules import learning_rate_factor
 from scifm.training.sharing import Parcel, SharedLoss, Strategy, whole
 from scifm.training.stopping import stop_requests
+from scifm.training.vanishing import objective_for
 
-__all__ = ["DivergedError", "Observer", "TrainingConfig", "train", "validation_error"]
+__all__ = ["DivergedError", "Observer", "TrainingConfig", "sample_errors", "train", "validation_error"]
 
 
 class TrainingConfig(Config):
@@ -94,6 +95,12 @@ class TrainingConfig(Config):
     strategy: Strategy = "ddp"
     recompute: bool = False
 
+    @model_validator(mode="after")
+    def _every_setting_counts(self) -> TrainingConfig:
+        if self.schedule == "constant":
+            refuse_idle(self, ("warmup_fraction",), "a constant schedule does not rise", prefix="training.")
+        return self
+
 
 class Observer(Protocol):
     """Told about every event; a run's `log` is one, a progress bar another."""
@@ -102,10 +109,23 @@ class Observer(Protocol):
 
 
 def validation_error(operator: Operator, batch: Batch, world: World = ALONE) -> float:
-    """Return the mean relative L2 error over samples, frames and channels, each process scoring its part of them."""
+    """Return the mean relative L2 error over samples, frames and channels, each process scoring its part of them.
+
+    Where the truth vanishes the error is divided by the typical size over the batch.
+    """
+    typical = typical_sizes(operator.align(batch).require_targets())
     part = batch.select(Part(world.rank, world.size).of(batch.num_samples)) if world.size > 1 else batch
-    prediction = operator.predict(part).require_targets()
-    return float(world.gather(relative_l2(prediction, operator.align(part).require_targets())).mean())
+    return float(world.gather(_errors(operator, part, typical)).mean())
+
+
+def sample_errors(operator: Operator, batch: Batch) -> Tensor:
+    """Return the relative L2 error of each sample, ``(batch,)``, the mean over frames and channels; see above."""
+    return _errors(operator, batch, typical_sizes(operator.align(batch).require_targets())).flatten(1).mean(1)
+
+
+def _errors(operator: Operator, batch: Batch, typical: Tensor) -> Tensor:
+    target = operator.align(batch).require_targets()
+    return sizes_of(operator.predict(batch).require_targets() - target) / sizes_of(target, typical)
 
 
 def train(
@@ -118,6 +138,7 @@ def train(
     checkpoint: Checkpoint | None = None,
     observe: Observer | None = None,
     world: World = ALONE,
+    seed: int = 0,
 ) -> Position:
     """Train `operator` in place.
 
@@ -132,6 +153,7 @@ def train(
             ``memory``, ``step``, ``spike``, ``train``, ``valid``, and ``saving`` before a state is written.
         world: the processes that train together, connected; each calls this with the same arguments, and ends with
             the same weights.
+        seed: of what a network of someone else's draws while it trains, such as dropout; each process draws its own.
 
     Returns:
         Where training ended.
@@ -145,7 +167,7 @@ def train(
     """
     groups = groups if groups is not None else [ParameterGroup(tuple(operator.parameters()))]
     observe = observe if observe is not None else _ignore
-    return _Loop(operator, source, config, groups, validation, checkpoint, observe, world).run()
+    return _Loop(operator, source, config, groups, validation, checkpoint, observe, world, seed).run()
 
 
 def _ignore(**event: Any) -> None:
@@ -168,15 +190,18 @@ class _Loop:
         checkpoint: Checkpoint | None,
         observe: Observer,
         world: World,
+        seed: int,
     ) -> None:
         self.whole, self.source, self.config, self.world = operator, source, config, world
         self.validation, self.checkpoint, self.observe = validation, checkpoint, observe
-        self.objective = objective_named(config.objective)
+        self.objective = objective_for(config.objective, source, operator)
         self.fabric = Fabric(
             accelerator=config.accelerator, devices=own_device(config.accelerator, world), precision=config.precision
         )
         self.dtype = torch.float64 if config.precision == "64-true" else torch.float32
         place(operator, self.fabric.device, self.dtype)
+        devices = {"cpu", str(self.fabric.device)}
+        self.generators = [generator_for(seed, "training", world.rank, device=device) for device in sorted(devices)]
         shared = SharedLoss(operator, self.objective, world, config.strategy, recompute=config.recompute)
         self.shared, self.operator, groups = shared, shared.trained, shared.groups(groups, operator)
         optimizer = optimizer_for(groups, learning_rate=config.learning_rate, weight_decay=config.weight_decay)
@@ -189,7 +214,6 @@ class _Loop:
         self.saved_step: int | None = None
 
     def run(self) -> Position:
-        self._draw_for_itself()
         self._resume()
         self.operator.train()
         tf32 = self.config.tf32 and self.fabric.device.type == "cuda"
@@ -212,16 +236,14 @@ class _Loop:
         self.whole.eval()
         return self.position
 
-    def _draw_for_itself(self) -> None:
-        """Let what is drawn while training, such as dropout, differ between processes; the first one draws as alone."""
-        if not self.world.is_first:
-            seed = torch.initial_seed() % 2**63
-            torch.manual_seed(generator_for(seed, "process", self.world.rank).initial_seed())
+    def _drawing(self, generators: Sequence[torch.Generator]) -> AbstractContextManager[None]:
+        """Let the network draw from these, if it draws at all."""
+        return lent_to_torch(generators) if self.whole.uses_global_generator else nullcontext()
 
     def _resume(self) -> None:
         damaged: dict[str, str] = {}
         if self.checkpoint is not None:
-            found = self.checkpoint.load(self.operator, self._bare_optimizer)
+            found = self.checkpoint.load(self.operator, self._bare_optimizer, self.generators)
             self.position, self.best, damaged = found.position, found.best, found.damaged
             self.saved_step = self.position.step or None
             self.average.restore(found.average)
@@ -236,14 +258,15 @@ class _Loop:
             with self.fabric.autocast():
                 return self.objective(operator(few), operator.align(few))
 
-        need = measure_need(
-            self.whole,
-            loss_of,
-            batch,
-            keeps_best=self.config.patience is not None,
-            keeps_average=self.config.ema_decay is not None,
-            saves=self.checkpoint is not None,
-        )
+        with self._drawing([generator.clone_state() for generator in self.generators]):
+            need = measure_need(
+                self.whole,
+                loss_of,
+                batch,
+                keeps_best=self.config.patience is not None,
+                keeps_average=self.config.ema_decay is not None,
+                saves=self.checkpoint is not None,
+            )
         require_memory(need, available_memory(self.fabric.device), batch_size=batch.num_samples)
         self.observe(event="memory", step=1, **need.to_dict())  # told once, of the first step on
 
@@ -308,7 +331,8 @@ class _Loop:
         for group in self._bare_optimizer.param_groups:
             group["lr"] = self._learning_rate() * group["learning_rate_factor"]
         self.optimizer.zero_grad()
-        value, batch = self._gradient()
+        with self._drawing(self.generators):
+            value, batch = self._gradient()
         norm = self._gradient_norm()
         require_finite(
             value,
@@ -355,7 +379,7 @@ class _Loop:
 
     def _validate(self, batch: Batch) -> bool:
         """Score the weights; return whether they are the best so far."""
-        with self.average.in_place():
+        with self.average.in_place(), self._drawing(self.generators):
             score = validation_error(self.operator, batch.to(dtype=self.dtype), self.world)
             is_best = score < self.position.best_score
             if is_best and self.config.patience is not None:
@@ -380,6 +404,7 @@ class _Loop:
             self.position,
             self.best,
             average=self.average.values,
+            generators=self.generators,
             keep_every=self.config.keep_every,
         )
         self.saved_step = self.position.step

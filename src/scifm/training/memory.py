@@ -89,13 +89,11 @@ def _bytes(tensors: Iterable[Tensor]) -> int:
 
 
 def _step_peak(module: nn.Module, loss_of: Callable[[Any, Batch], Tensor], batch: Batch) -> int:
-    """Return the most that a step on `batch` holds; the generators are left as they were."""
+    """Return the most that a step on `batch` holds."""
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    devices = {parameter.device.index for parameter in trained if parameter.device.type == "cuda"}
-    with torch.random.fork_rng(devices=sorted(devices)):
-        tally = _Tally([*module.parameters(), *module.buffers()])
-        with tally:
-            torch.autograd.grad(loss_of(module, batch), trained, allow_unused=True)
+    tally = _Tally([*module.parameters(), *module.buffers()])
+    with tally:
+        torch.autograd.grad(loss_of(module, batch), trained, allow_unused=True)
     return tally.peak
 
 
@@ -112,7 +110,8 @@ def measure_need(
 
     Args:
         module: its weights; those that need a gradient train. It is copied, and the copy measured, so that nothing of
-            the measurement stays with it: neither buffers nor memory kept between steps.
+            the measurement stays with it: neither buffers nor memory kept between steps. What it draws it draws from
+            the generator that the caller lends it.
         loss_of: the loss of a module on a batch.
         batch: the first batch, on the module's device.
         keeps_best: whether a copy of the best weights is kept.

@@ -7,16 +7,22 @@ from typing import Any
 
 from torch import Tensor
 
+from scifm.config import build_config
+from scifm.data.importing import open_store
 from scifm.data.split import StoreSplit
 from scifm.data.store import Store
+from scifm.errors import ConfigError
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
 from scifm.fields.homogeneity import Homogeneity
 from scifm.fields.seeds import generator_for
+from scifm.models.hub import load_operator
+from scifm.runs import Run
 from scifm.systems.system import System
+from scifm.training.pretrain import PretrainRecipe
 from scifm.training.recipe import SystemConfig
 
-__all__ = ["DownstreamPool", "downstream_pool", "in_memory"]
+__all__ = ["DownstreamPool", "downstream_pool", "grid_of_run", "in_memory"]
 
 _IN_MEMORY_BYTES = 256 * 1024 * 1024  # a larger choice is read from its store as it is needed
 
@@ -42,6 +48,11 @@ class DownstreamPool:
     def num_problems(self) -> int:
         """How many there are to choose from."""
         return self.samples.num_samples if isinstance(self.samples, Batch) else self.samples.num_trajectories
+
+    @property
+    def stride(self) -> int:
+        """Frames from input to target; 1 where problems are steady."""
+        return 1 if isinstance(self.samples, Batch) else self.samples.stride
 
     @property
     def signature(self) -> Signature:
@@ -76,13 +87,15 @@ def downstream_pool(
         grid: for a system, where its fields live.
         num_samples: for a system, the size of the pool. Subsets nest only within pools of one size and seed.
         seed: for a system, which samples.
-        stride: for a store of trajectories, frames from input to target.
+        stride: for a store of trajectories, frames from input to target; anything else has none.
 
     Raises:
         StoreError, DataError: if a store cannot be read.
         ConfigError: if the stride does not fit.
     """
     if isinstance(target, System):
+        if stride != 1:
+            raise ConfigError(f"stride = {stride} counts frames of a store of trajectories; a system here is steady.")
         samples = target.sample(num_samples, grid, generator_for(seed, "downstream", "pool"))
         origin = {
             "system": SystemConfig.of(target).to_dict(),
@@ -93,6 +106,26 @@ def downstream_pool(
         return DownstreamPool(samples, origin, target.homogeneities)
     split = target.split("train", stride=stride)
     origin = {"store": str(target.path), "split": "train", "num_samples": split.num_trajectories}
+    if target.mapping is not None:
+        origin["mapping"] = target.mapping
     if split.signature.evolves:
         origin["stride"] = stride
     return DownstreamPool(split, origin, target.homogeneities)
+
+
+def grid_of_run(run: Run) -> Grid:
+    """Return the grid a run was trained on last.
+
+    Raises:
+        ConfigError: if its configuration is not that of a training.
+        StoreError: if it was trained on a store that is gone.
+    """
+    downstream = run.config.get("downstream")
+    if downstream is not None:
+        if "grid" in downstream:
+            return Grid.from_dict(downstream["grid"])
+        return open_store(downstream["store"], downstream.get("mapping")).grid
+    config = build_config(PretrainRecipe, run.config, source=f"'{run.path}'")
+    if config.data.store is not None:
+        return config.data.open_store().grid
+    return config.data.grid(load_operator(run.path / "model").signature.num_spatial_dims)

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from scifm.config import Config, apply_overrides, build_config, read_toml
+from scifm.config import Config, read_recipe, refuse_idle
 from scifm.data.mixture import MixtureStream, joined_homogeneities, joined_signature
 from scifm.data.normalize import fit_normalization
 from scifm.data.store import Store, require_signature
@@ -18,7 +18,7 @@ from scifm.errors import ConfigError
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.homogeneity import Homogeneity
 from scifm.fields.normalization import Normalization
-from scifm.fields.seeds import GLOBAL_GENERATOR, generator_for
+from scifm.fields.seeds import DrawingFrom, generator_for, lent_to_torch
 from scifm.models.hub import save_operator
 from scifm.models.operator import Operator, OperatorConfig
 from scifm.models.registry import OPERATORS, kind_of
@@ -52,6 +52,26 @@ class PretrainRecipe(Config):
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
 
+    def check(self) -> None:
+        """Check that the recipe says where samples come from, and that every setting has an effect.
+
+        Raises:
+            ConfigError: if it does not add up.
+        """
+        if [self.system is not None, bool(self.mixture), self.data.store is not None].count(True) != 1:
+            raise ConfigError(
+                "A recipe needs exactly one of these: a [system] to sample, a [[mixture]] table for each of several "
+                "systems, or data.store, the folder of a store."
+            )
+        self.data.check()
+        if self.data.stream_blocks > self.training.batch_size:
+            raise ConfigError(
+                f"data.stream_blocks = {self.data.stream_blocks} is more than training.batch_size = "
+                f"{self.training.batch_size}, and a block holds at least one sample of a step. Lower it."
+            )
+        if len(self.mixture) == 1:
+            refuse_idle(self.mixture[0], ("weight", "loss_weight"), "it weighs systems of a mixture, and there is one")
+
     @classmethod
     def read(cls, recipe: str | Path | Mapping[str, Any], *, overrides: Iterable[str] = ()) -> PretrainRecipe:
         """Return a recipe from a TOML file or a tree, with ``a.b=c`` overrides.
@@ -59,9 +79,7 @@ class PretrainRecipe(Config):
         Raises:
             ConfigError: if it is missing, malformed, or holds unknown keys.
         """
-        tree = recipe if isinstance(recipe, Mapping) else read_toml(recipe)
-        source = "the recipe" if isinstance(recipe, Mapping) else f"recipe '{recipe}'"
-        return build_config(cls, apply_overrides(tree, overrides), source=source)
+        return read_recipe(cls, recipe, "pretrain", overrides=overrides)
 
 
 def build_operator(
@@ -69,14 +87,15 @@ def build_operator(
 ) -> Operator:
     """Return a fresh operator of the kind that `config` belongs to.
 
-    Its first weights depend on `seed` alone; the global generator is left as it was.
+    Its first weights depend on `seed` alone, whatever other threads of the library do; torch's global generator is left
+    as it was. A network of someone else's has to draw them by torch, on the CPU.
 
     Raises:
         ConfigError: if the settings do not fit the signature.
     """
-    with GLOBAL_GENERATOR, torch.random.fork_rng(devices=[]):
-        torch.set_rng_state(generator_for(seed, "weights").get_state())
-        return OPERATORS[kind_of(config)](signature, config, normalization=normalization)
+    cls, generator = OPERATORS[kind_of(config)], generator_for(seed, "weights")
+    with lent_to_torch([generator]) if cls.uses_global_generator else DrawingFrom(generator), torch.device("cpu"):
+        return cls(signature, config, normalization=normalization)
 
 
 def pretrain(
@@ -90,7 +109,8 @@ def pretrain(
 
     Args:
         recipe: a recipe, its TOML file, or a tree of settings.
-        store: data to train on, instead of fresh samples of the recipe's system; it must offer the same names.
+        store: data to train on, instead of fresh samples of the recipe's system on its grid; it must offer the same
+            names. A store of our own, or foreign data opened where they lie.
         out: folder that holds run folders.
         observe: called with every event, for progress.
 
@@ -109,15 +129,9 @@ def pretrain(
     if store is not None:
         if recipe.system is not None:
             require_signature(store.signature, recipe.system.build().signature)
-        data = build_config(
-            DataConfig, {**recipe.data.to_dict(), "store": str(store.path)}, source="data of the recipe"
-        )
+        data = recipe.data.at(str(store.path), store.mapping)
         recipe = recipe.model_copy(update={"system": None, "mixture": (), "data": data})
-    if [recipe.system is not None, bool(recipe.mixture), recipe.data.store is not None].count(True) != 1:
-        raise ConfigError(
-            "A recipe needs exactly one of these: a [system] to sample, a [[mixture]] table for each of several "
-            "systems, or data.store, the folder of a store."
-        )
+    recipe.check()
     recipe = recipe.model_copy(update={"model": _resolved(recipe)})
     with run_together(recipe.training.accelerator) as world:
         run = Run.prepare(out, recipe.name, recipe.to_dict()) if world.is_first else None
@@ -133,8 +147,9 @@ def pretrain(
 
 def _resolved(recipe: PretrainRecipe) -> ModelConfig:
     network = recipe.model.resolve()
+    network.require_known()
     if recipe.data.store is not None:
-        network = network.on(Store.open(recipe.data.store).grid)
+        network = network.on(recipe.data.open_store().grid)
     return recipe.model.model_copy(update={"network": network, "size": None})
 
 
@@ -142,6 +157,7 @@ def _train_run(run: Run, recipe: PretrainRecipe, observe: Observer | None, world
     source, fitting, validation, homogeneities = _data(recipe)
     normalization = fit_normalization(fitting, homogeneities, kind=recipe.model.normalization)
     operator = build_operator(source.signature, recipe.model.resolve(), normalization, seed=recipe.seed)
+    operator.lead_times = source.samples.lead_times if isinstance(source, Epochs) else None  # fresh samples are steady
     world.wait()  # every process has seen the status of before
 
     def work(note: Observer) -> Position:
@@ -153,6 +169,7 @@ def _train_run(run: Run, recipe: PretrainRecipe, observe: Observer | None, world
             checkpoint=Checkpoint(run.path / "state", world),
             observe=note,
             world=world,
+            seed=recipe.seed,
         )
 
     if not world.is_first:
@@ -179,6 +196,7 @@ def recorded(run: Run, work: Callable[[Observer], Position], observe: Observer |
             run.rewind(event["step"])
         elif event["event"] == "saving":
             run.flush_log()
+            run.note_time()
         elif event["event"] != "step":
             run.log(**event)
         if observe is not None:
@@ -201,7 +219,7 @@ def _data(recipe: PretrainRecipe) -> tuple[BatchSource, Batch, Batch, tuple[Homo
     """Return the source of training batches, samples to fit the normalization, samples to score, and homogeneities."""
     data, size, seed = recipe.data, recipe.training.batch_size, recipe.seed
     if data.store is not None:
-        store = Store.open(data.store)
+        store = data.open_store()
         split = store.split("train", stride=data.stride)
         fitting = split.some(data.num_normalization_samples)
         validation = store.split("valid", stride=data.stride).some(data.num_validation_samples)
@@ -215,7 +233,7 @@ def _data(recipe: PretrainRecipe) -> tuple[BatchSource, Batch, Batch, tuple[Homo
     def draw(purpose: str, count: int) -> Batch:
         return system.sample(count, grid, generator_for(seed, "pretrain", purpose))
 
-    source: BatchSource = Stream(system, grid, batch_size=size, seed=seed, blocks=min(data.stream_blocks, size))
+    source: BatchSource = Stream(system, grid, batch_size=size, seed=seed, blocks=data.stream_blocks)
     if data.num_samples is not None:
         source = Epochs(draw("train", data.num_samples), batch_size=size, seed=seed)
     fitting, validation = (
@@ -231,7 +249,7 @@ def _mixed_data(recipe: PretrainRecipe) -> tuple[BatchSource, Batch, Batch, tupl
     systems = [member.system for member in members]
     grid = data.grid(joined_signature(systems).num_spatial_dims)
     size, seed = recipe.training.batch_size, recipe.seed
-    stream = MixtureStream(members, grid, batch_size=size, seed=seed)
+    stream = MixtureStream(members, grid, batch_size=size, seed=seed, blocks=data.stream_blocks)
     source: BatchSource = stream
     if data.num_samples is not None:
         whole = MixtureStream(members, grid, batch_size=data.num_samples, seed=seed).batch(0)

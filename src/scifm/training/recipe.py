@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import Field, SerializeAsAny, ValidationInfo, field_validator, model_validator
 
-from scifm.config import Config
+from scifm.config import Config, build_config, refuse_idle
+from scifm.data.formats.mapping import DataMapping
+from scifm.data.importing import open_store
 from scifm.data.mixture import MixtureMember
+from scifm.data.store import Store
 from scifm.errors import ConfigError, SignatureError
 from scifm.fields.grid import Grid
 from scifm.models.fno import FNO
@@ -16,8 +20,9 @@ from scifm.models.registry import kind_of, operator_class, settings_of
 from scifm.models.sizes import fno_of_size
 from scifm.systems.catalog import system_from_dict
 from scifm.systems.system import System
+from scifm.training.loop import TrainingConfig
 
-__all__ = ["DataConfig", "MixtureConfig", "ModelConfig", "SystemConfig"]
+__all__ = ["DataConfig", "MixtureConfig", "ModelConfig", "SystemConfig", "refuse_beside_candidates"]
 
 
 class SystemConfig(Config):
@@ -74,20 +79,22 @@ class DataConfig(Config):
     """Where samples live and how many are set aside.
 
     Args:
-        num_points: points a side, one number or one per axis (y, x).
-        extent: length of the box, one number or one per axis (y, x).
+        num_points: points a side, one number or one per axis (y, x); a store has its own grid.
+        extent: length of the box, one number or one per axis (y, x); a store has its own grid.
         store: folder of a store to train on; absent: samples of the system.
+        mapping: how foreign data at `store` are read where they lie; absent: it is a store of our own.
         stride: of a store of trajectories, frames from input to target.
         stream_blocks: independent draws that a step's fresh samples are made of; with several, each process that trains
             makes only its own. Another number draws other samples.
         num_samples: distinct samples to train on, drawn once and gone over in epochs; absent: fresh ones at every step.
-        num_validation_samples: samples that only score.
-        num_normalization_samples: samples the normalization is fitted on.
+        num_validation_samples: samples that only score; of a store of trajectories that many windows, from all over.
+        num_normalization_samples: samples the normalization is fitted on; of trajectories windows, from all over.
     """
 
     num_points: int | tuple[int, ...] = 64
     extent: float | tuple[float, ...] = 1.0
     store: str | None = None
+    mapping: DataMapping | None = None
     stride: int = Field(1, ge=1)
     stream_blocks: int = Field(1, ge=1)
     num_samples: int | None = Field(None, ge=1)
@@ -99,6 +106,42 @@ class DataConfig(Config):
         if self.store is not None and self.num_samples is not None:
             raise ValueError("num_samples draws from a system; a store is trained on whole, so give one of the two")
         return self
+
+    def check(self) -> None:
+        """Refuse what would have no effect.
+
+        Raises:
+            ConfigError: names the first such setting.
+        """
+        idle: list[tuple[bool, tuple[str, ...], str]] = [
+            (self.store is not None, ("num_points", "extent"), "a store has its own grid"),
+            (self.store is not None, ("stream_blocks",), "a store is read and not drawn"),
+            (self.store is None, ("mapping",), "it says how data.store is read, and there is none"),
+            (self.store is None, ("stride",), "it counts frames of a store of trajectories, and there is none"),
+            (self.num_samples is not None, ("stream_blocks",), "data.num_samples are drawn once"),
+        ]
+        for holds, names, why in idle:
+            if holds:
+                refuse_idle(self, names, why, prefix="data.")
+
+    def at(self, store: str, mapping: Mapping[str, Any] | None = None) -> DataConfig:
+        """Return the settings that train on a store instead of on drawn samples: the grid is the store's.
+
+        Raises:
+            ConfigError: if there are settings of drawn samples that a store has no counterpart of.
+        """
+        tree = {**self.to_dict(), "store": store, **({} if mapping is None else {"mapping": mapping})}
+        kept = {name: value for name, value in tree.items() if name not in ("num_points", "extent")}
+        return build_config(DataConfig, kept, source="data of the recipe")
+
+    def open_store(self) -> Store:
+        """Return the store; there has to be one.
+
+        Raises:
+            StoreError, DataError, ConfigError: if it cannot be read.
+        """
+        assert self.store is not None
+        return open_store(self.store, self.mapping)
 
     def grid(self, num_spatial_dims: int) -> Grid:
         """Return the periodic grid described here.
@@ -166,3 +209,17 @@ class ModelConfig(Config):
             ConfigError: if the size is unknown.
         """
         return self.network or fno_of_size(self.size or "small")
+
+
+def refuse_beside_candidates(training: TrainingConfig) -> None:
+    """Refuse settings of a training that have no effect where candidates of learning rates are tried.
+
+    Raises:
+        ConfigError: names the first of them.
+    """
+    for name, why in (
+        ("learning_rate", "candidates stand in learning_rates"),
+        ("patience", "adapting trains on all samples and validates on none"),
+        ("strategy", "one process adapts"),
+    ):
+        refuse_idle(training, (name,), why, prefix="training.")

@@ -20,7 +20,8 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 def stop_requests() -> Iterator[Callable[[], KeyboardInterrupt | None]]:
     """Turn the first signal to stop into a question asked between steps; a second Ctrl-C interrupts at once.
 
-    The question is answered with what to raise once everything is saved, None while nobody asked.
+    The question is answered with what to raise once everything is saved, None while nobody asked. A signal that is
+    ignored stays so: whoever put us in the background or behind nohup does not want it heard.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: None
@@ -38,7 +39,8 @@ def stop_requests() -> Iterator[Callable[[], KeyboardInterrupt | None]]:
         first = asked[0]
         return KeyboardInterrupt() if first == signal.SIGINT else StopRequested(signal.Signals(first).name)
 
-    previous = {number: signal.signal(number, note) for number in (signal.SIGINT, *STOP_SIGNALS)}
+    heard = [n for n in (signal.SIGINT, *STOP_SIGNALS) if signal.getsignal(n) is not signal.SIG_IGN]
+    previous = {number: signal.signal(number, note) for number in heard}
     try:
         yield answer
     finally:

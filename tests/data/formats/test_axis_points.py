@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from scifm.data.formats.axis_points import are_even, axis_length
+from scifm.data.formats.axis_points import are_even, axis_length, same_points
 
 F4, F8 = np.dtype("f4"), np.dtype("f8")
 
@@ -53,3 +53,33 @@ def test_one_point_more_than_the_fields_have_changes_nothing():
 
 def test_integers_are_exact():
     assert axis_length(np.arange(8.0), 8, np.dtype("i4"), wraps=True) == 8.0
+
+
+@pytest.mark.parametrize("spacing", [0.5, 1.0, 2.5, 10.0])
+@pytest.mark.parametrize("num", [40, 64, 128])
+def test_a_length_far_from_zero_is_that_between_the_points(spacing, num):
+    points = np.float32(5400000 + spacing * np.arange(num))  # exact: a map projection in meters
+    assert axis_length(points, num, F4, wraps=False) == spacing * (num - 1)
+    assert axis_length(points.astype("f8"), num, F4, wraps=True) == spacing * num  # as a table of coordinates is read
+
+
+def test_points_rounded_far_from_zero_are_even_and_uneven_ones_are_not():
+    points = np.float32(5400000 + 2.3 * np.arange(64))  # float32 knows halves there
+    assert are_even(points)
+    assert are_even(points.astype("f8"), F4)
+    assert not are_even(points.astype("f8"))
+    assert axis_length(points, 64, F4, wraps=False) == pytest.approx(2.3 * 63, abs=1)
+    assert not are_even(np.float32(5400000 + np.array([0.0, 10, 20, 31, 40])))
+    assert not are_even(np.float32(5400000 + np.array([0.0, 0.1, 0.2])))  # all one number there
+
+
+@pytest.mark.parametrize("start", [0.0, 1.7e9, 2459000.5 * 86400])
+def test_points_are_the_same_by_their_differences(start):
+    ours = start + 60.0 * np.arange(10)
+    assert same_points(ours, ours + 0.05, F8)
+    assert not same_points(ours, start + 600.0 * np.arange(10), F8)
+    assert not same_points(ours, ours + 0.1, F8)
+    assert not same_points(ours, ours[:9], F8)
+    assert same_points(ours, np.float32(ours).astype("f8"), F4)
+    assert same_points(ours[:1], ours[:1], F8)
+    assert not same_points(ours[:1], ours[:1] + 1.0, F8)

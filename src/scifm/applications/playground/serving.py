@@ -10,6 +10,8 @@ from pathlib import Path
 from scifm.applications.playground.application import create_application, require_extra
 from scifm.applications.playground.trained import Playground
 from scifm.errors import ConfigError
+from scifm.fields.grid import Grid
+from scifm.systems.system import System
 
 __all__ = ["host_names", "is_loopback", "listen", "serve"]
 
@@ -22,14 +24,18 @@ def serve(
     *,
     host: str = "127.0.0.1",
     port: int = 8017,
+    system: System | None = None,
+    grid: Grid | None = None,
     announce: Callable[[str], None] | None = None,
 ) -> None:
-    """Serve the playground of a run until Ctrl-C.
+    """Serve the playground of a run or a model until Ctrl-C.
 
     Args:
-        path: folder of a finished run.
+        path: folder of a finished run or of a model, or ``hf:name/model``.
         host: address to listen on.
         port: where; 0 takes a free one.
+        system: to ask about, instead of what the run was trained on.
+        grid: of its problems; see `Playground.open`.
         announce: called with the page's address once it can be opened.
 
     Raises:
@@ -40,7 +46,7 @@ def serve(
     import uvicorn
 
     with listen(host, port) as listener:
-        application = create_application(Playground.open(path), host_names=host_names(host))
+        application = create_application(Playground.open(path, system=system, grid=grid), host_names=host_names(host))
         config = uvicorn.Config(
             application,
             log_level="warning",

@@ -15,12 +15,13 @@ from scifm.data.store import Store
 from scifm.errors import ConfigError, RunError, SignatureError, StoreError, suggest
 from scifm.fields.grid import Grid
 from scifm.fields.seeds import generator_for
-from scifm.models.hub import load_operator
+from scifm.models.hub import ModelPlace, find_model, load_operator
 from scifm.models.operator import Operator
 from scifm.runs import Run
 from scifm.systems.catalog import system_from_dict
 from scifm.systems.system import System
 from scifm.training.recipe import DataConfig, MixtureConfig, SystemConfig
+from scifm.wording import plural
 
 __all__ = ["Playground", "TrainedOn", "trained_on"]
 
@@ -56,11 +57,24 @@ def trained_on(run: Run) -> TrainedOn:
         return _pretrained_on(run, config)
     if kind not in _KINDS or not isinstance(config.get("downstream"), dict):
         raise RunError(f"'{run.path}' is a run of kind '{kind}', which the playground does not know.")
-    told = f"{_KINDS[kind]} on {config['num_samples']:,} samples of"
+    told = f"{_KINDS[kind]} on {plural(config['num_samples'], 'sample')} of"
     origin = config["downstream"]
     if "system" in origin:
         return TrainedOn((system_from_dict(origin["system"]),), Grid.from_dict(origin["grid"]), told)
     return _stored(run, origin.get("store"), told)
+
+
+def _asked(place: ModelPlace, system: System | None, grid: Grid | None) -> TrainedOn:
+    """Return the system that is asked for; where none is, what the model was trained on."""
+    if system is None:
+        if place.run is None:
+            raise RunError(
+                f"'{place.folder}' is a model without its run, and does not say which system it was trained on. Give "
+                "one with --system, and --knob for its ranges."
+            )
+        return trained_on(place.run)
+    chosen = grid or Grid.square(64, num_spatial_dims=system.signature.num_spatial_dims)
+    return TrainedOn((system,), chosen, "Asked about samples of")
 
 
 def _pretrained_on(run: Run, config: dict[str, Any]) -> TrainedOn:
@@ -91,7 +105,9 @@ def _stored(run: Run, path: Any, told: str) -> TrainedOn:
     try:
         store = Store.open(str(path))
         generation = store.card.generation
-        return TrainedOn((system_from_dict(generation.system if generation is not None else {}),), store.grid, told)
+        if generation is None:
+            raise StoreError(f"the store '{path}' was imported, and its card names no system.")
+        return TrainedOn((system_from_dict(generation.system),), store.grid, told)
     except (StoreError, ConfigError, AttributeError) as error:
         raise RunError(f"The system behind the run '{run.path}' is not known: {error} {need}") from error
 
@@ -117,29 +133,30 @@ class Playground:
     trained_points: int
 
     @classmethod
-    def open(cls, path: str | Path) -> Playground:
-        """Return the playground of a finished run.
+    def open(cls, path: str | Path, *, system: System | None = None, grid: Grid | None = None) -> Playground:
+        """Return the playground of a finished run or of a model.
 
         Args:
-            path: folder of the run.
+            path: folder of the run or of the model, or ``hf:name/model``.
+            system: to put to it instead of what it was trained on; a model alone does not tell that.
+            grid: of that system's problems; 64 points a side of length 1 when left out.
 
         Raises:
-            RunError: if there is no finished run, or its system is not known or cannot be shown.
+            RunError: if there is no finished run or model, or its system is not known or cannot be shown.
             ConfigError: if its configuration is not valid.
         """
-        run = Run.open(path)
-        run.require_complete()
-        origin = trained_on(run)
+        place = find_model(path)
+        origin = _asked(place, system, grid)
         systems = tuple(PlayedSystem.of(system) for system in origin.systems)
-        operator = load_operator(run.path / "model")
+        operator = load_operator(place.folder)
         longest = max(origin.grid.num_points)
         offered = sorted({*_NUM_POINTS, longest})
         grids = {n: grid for n in offered if (grid := _usable(operator, systems, _scaled(origin.grid, n))) is not None}
         if longest not in grids:
-            raise RunError(f"The operator of '{run.path}' does not answer on the grid of its own samples.")
+            raise RunError(f"The operator of '{place.path}' does not answer {systems[0].title} on {longest} points.")
         size = " × ".join(map(str, origin.grid.num_points))
         told = f"{origin.told} {'; '.join(system.title for system in systems)}; {size} points."
-        return cls(run.path.resolve().name, told, operator, systems, grids, longest)
+        return cls(place.path.resolve().name, told, operator, systems, grids, longest)
 
     def system(self, text: str) -> PlayedSystem:
         """Return the system a browser asks for by its place in the list.

@@ -18,16 +18,15 @@ import numpy as np
 
 from scifm.config import build_config
 from scifm.data.formats.axis_points import are_even, axis_length
-from scifm.data.formats.contents import Contents, LazyArray, read_whole
+from scifm.data.formats.contents import Contents, read_whole
 from scifm.data.formats.format import reading
 from scifm.data.formats.guess import Guess, guess_periodic
 from scifm.data.formats.mapping import AXES, SPACE, DataMapping
+from scifm.data.formats.precision import loses_in_float32, sample_lines
 from scifm.errors import ConfigError
 
 __all__ = ["Draft", "draft_mapping", "guess_axes", "mapping_toml", "periodicity"]
 
-_SPREAD_SAMPLES = 3  # places looked at along trajectories and along time
-_LINES = 64  # looked at in each of these
 _MAX_CHANNELS = 32
 _MAX_STEADY_AXES = 3  # more axes than that are guessed to be trajectories in time
 _MIN_TO_PART = 3  # trajectories: one for each split
@@ -132,30 +131,6 @@ def guess_axes(shape: tuple[int, ...], lengths: Mapping[str, int]) -> tuple[tupl
     return ("-",) * (len(shape) - len(axes)) + axes[max(0, len(axes) - len(shape)) :], False
 
 
-def _samples(array: LazyArray, axes: tuple[str, ...], axis: str) -> np.ndarray:
-    """Return some lines along an axis, the axis last, from trajectories and frames far apart."""
-    places: list[list[slice]] = []
-    width = round(_LINES ** (1 / max(1, len(set(axes) & set(SPACE)) - 1)))  # of the block of lines, in its middle
-    for name, length in zip(axes, array.shape, strict=True):
-        if name == axis:
-            places.append([slice(0, length)])
-        elif name in SPACE:
-            first = max(0, (length - width) // 2)
-            places.append([slice(first, min(length, first + width))])
-        else:
-            chosen = sorted({round(i) for i in np.linspace(0, length - 1, _SPREAD_SAMPLES)})
-            places.append([slice(i, i + 1) for i in chosen])
-    blocks = []
-    for number in range(int(np.prod([len(options) for options in places]))):
-        index = []
-        for options in places:
-            number, place = divmod(number, len(options))
-            index.append(options[place])
-        block = np.moveaxis(np.asarray(array[tuple(index)], dtype=np.float64), axes.index(axis), -1)
-        blocks.append(block.reshape(-1, block.shape[-1]))
-    return np.concatenate(blocks)
-
-
 def periodicity(contents: Contents, name: str, axes: tuple[str, ...], axis: str) -> Guess:
     """Return whether an axis wraps around: what the file tells, or a guess from samples of the array `name`.
 
@@ -166,7 +141,7 @@ def periodicity(contents: Contents, name: str, axes: tuple[str, ...], axis: str)
         told = contents.periodic[axis]
         return Guess(told, f"{'periodic' if told else 'walls'}: the file says so")
     with reading(contents.path, name):
-        lines = _samples(contents.arrays[name], axes, axis)
+        lines = sample_lines(contents.arrays[name], axes, axis)
     return guess_periodic(lines, 1)
 
 
@@ -226,6 +201,7 @@ class _Drafting:
             self.missing.append(f"No array has an axis of space; there are {', '.join(self.arrays) or 'none at all'}.")
         space = fields[next(iter(fields))]["axes"] if fields else ()
         entries |= self._time(fields) | self._box(fields, [axis for axis in SPACE if axis in space])
+        entries |= self._precision(fields)
         if self.defects:
             entries["known_defects"] = self.defects
         coefficients = self._coefficients()
@@ -332,6 +308,15 @@ class _Drafting:
         entries: dict[str, Any] = {"extent": extent, "periodic": periodic}
         return entries | ({"repeated_end": repeated} if repeated else {})
 
+    def _precision(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Return float64 where float32 would lose what varies."""
+        axes = {entry["array"]: self.axes[entry["array"]] for entry in fields.values()}
+        known = {name: own for name, own in axes.items() if set(own) <= set(AXES)}
+        lost = [name for name, own in known.items() if loses_in_float32(self.contents, name, own)]
+        if lost:
+            self.notes["dtype"] = f"{', '.join(lost)}: far from zero, with little that varies"
+        return {"dtype": "float64"} if lost else {}
+
     def _extent(self, axis: str, guess: Guess) -> float:
         name = self.contents.coordinates.get(axis)
         if name is None:
@@ -344,7 +329,7 @@ class _Drafting:
         if not len(steps) or not np.isfinite(points).all() or points[-1] == points[0]:
             self.missing.append(f"The coordinate '{name}' does not tell the length of {axis}: write it under extent.")
             return 1.0
-        if not are_even(points):
+        if not are_even(points, self.arrays[name].dtype):
             self.missing.append(
                 f"The points of '{name}' are not equally spaced ({steps.min():g} to {steps.max():g}), and grids here "
                 "are: resample the data, or give a map to have the points taken as equally spaced."

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from scifm.data.formats.contents import Contents
 from scifm.data.formats.mapping import DataMapping
-from scifm.errors import SciFMError, StoreError
+from scifm.errors import SciFMError, StoreError, cause_of
 
-__all__ = ["FOREIGN_ERRORS", "Format", "opening", "reading", "unreadable"]
+__all__ = ["FOREIGN_ERRORS", "Format", "opening", "reading", "unreadable", "unreadable_array"]
 
 FOREIGN_ERRORS = (
     OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, MemoryError, EOFError,
@@ -69,9 +69,7 @@ def reading(path: Path, name: str) -> Iterator[None]:
     except SciFMError:
         raise
     except FOREIGN_ERRORS as error:
-        raise StoreError(
-            f"'{path}' cannot be read: '{name}' is truncated or damaged ({error}). Copy the file again."
-        ) from error
+        raise unreadable_array(path, name, error) from error
 
 
 @contextmanager
@@ -85,8 +83,17 @@ def opening(path: Path, title: str) -> Iterator[None]:
         raise unreadable(path, title, error) from error
 
 
+def unreadable_array(path: Path, name: str, error: Exception) -> StoreError:
+    """Return the error for an array of a file that cannot be read."""
+    cause = cause_of(error) or f"it is truncated or damaged ({error}). Copy the file again."
+    return StoreError(f"'{name}' of '{path}' cannot be read: {cause}")
+
+
 def unreadable(path: Path, title: str, error: Exception) -> StoreError:
     """Return the error for a file that cannot be read as what it seemed to be."""
+    cause = cause_of(error)
+    if cause is not None:
+        return StoreError(f"'{path}' cannot be read as {title}: {cause}")
     told = " ".join(str(error).split()) or type(error).__name__
     sizes = _SIZES_IN_HDF5.search(told)
     reason = "it has {} of {} bytes".format(*sizes.groups()) if sizes else told

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +12,23 @@ import h5py
 import numpy as np
 
 from scifm.data.declared import open_checked
+from scifm.data.formats.coding import Coding
 from scifm.data.formats.contents import NUMBERS
 from scifm.data.formats.format import unreadable
 from scifm.data.formats.scout import require_sound
 from scifm.data.well import OpenFiles
 from scifm.errors import StoreError
 
-__all__ = ["NETCDF_ENDINGS", "Hdf5Array", "holds_numbers", "is_netcdf4", "open_hdf5", "sniff_hdf5"]
+__all__ = [
+    "NETCDF_ENDINGS",
+    "Hdf5Array",
+    "coding_of",
+    "holds_numbers",
+    "is_netcdf4",
+    "open_hdf5",
+    "sniff_hdf5",
+    "unwritten",
+]
 
 NETCDF_ENDINGS = (".nc", ".nc4", ".cdf", ".netcdf")
 """How names of NetCDF files end."""
@@ -34,23 +45,68 @@ class Hdf5Array:
         path: the file.
         name: of the data set inside the file.
         shape: length of each axis.
-        dtype: type of the numbers.
+        coding: how its numbers are written.
     """
 
     files: OpenFiles
     path: Path
     name: str
     shape: tuple[int, ...]
-    dtype: np.dtype
+    coding: Coding
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of the numbers."""
+        return self.coding.dtype
 
     def __getitem__(self, index: Any) -> np.ndarray:
-        values: np.ndarray = self.files.get(self.path)[self.name][index]
-        return values
+        data = self.files.get(self.path)[self.name]
+        try:
+            written = data[index]
+        except OSError as error:
+            filters = missing_filters(data)
+            if not filters:
+                raise
+            raise StoreError(
+                f"'{self.name}' of '{self.path}' is compressed with {', '.join(filters)}, which HDF5 cannot read here. "
+                "pip install hdf5plugin brings the usual filters; or write the file anew with gzip: h5repack -f GZIP=4."
+            ) from error
+        return self.coding.decode(written)
 
     @classmethod
     def of(cls, files: OpenFiles, path: Path, data: h5py.Dataset) -> Hdf5Array:
         """Return the array of an open data set."""
-        return cls(files, path, str(data.name), tuple(data.shape), data.dtype)
+        return cls(files, path, str(data.name), tuple(data.shape), coding_of(data))
+
+
+def coding_of(data: h5py.Dataset) -> Coding:
+    """Return how the numbers of an open data set are written."""
+    plan = data.id.get_create_plist()
+    declared = data.dtype.itemsize > 1 and plan.fill_value_defined() == h5py.h5d.FILL_VALUE_USER_DEFINED
+    return Coding.of(data.dtype, data.attrs, declared=data.fillvalue.item() if declared else None)
+
+
+def missing_filters(data: h5py.Dataset) -> list[str]:
+    """Return the filters an open data set is compressed with that are not installed, by name and number."""
+    plan = data.id.get_create_plist()
+    filters = [plan.get_filter(place) for place in range(plan.get_nfilters())]
+    return [
+        f"the filter {name.decode(errors='replace') or 'without a name'} ({code})"
+        for code, _, _, name in filters
+        if not h5py.h5z.filter_avail(code)
+    ]
+
+
+def unwritten(data: h5py.Dataset) -> str | None:
+    """Return how much of an open data set was never written, and what is read there; None where all of it was."""
+    if not data.size or data.id.get_space_status() == h5py.h5d.SPACE_STATUS_ALLOCATED:
+        return None
+    meant = coding_of(data).decode(np.asarray(data.fillvalue))
+    if data.chunks is None or not data.id.get_storage_size():
+        return f"was never written; it reads as {meant}"
+    count = math.prod(-(-length // chunk) for length, chunk in zip(data.shape, data.chunks, strict=True))
+    absent = count - data.id.get_num_chunks()
+    return f"lacks {absent} of its {count} chunks, which were never written and read as {meant}" if absent else None
 
 
 def holds_numbers(node: object) -> bool:

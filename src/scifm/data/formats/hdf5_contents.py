@@ -7,15 +7,19 @@ MATLAB's files of version 7.3 are HDF5 with the axes in reverse: they are told h
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 
 from scifm.data.declared import walk_hdf5
 from scifm.data.formats.axis_names import axis_of_name
-from scifm.data.formats.contents import NUMBERS, LazyArray, single_numbers
-from scifm.data.formats.hdf5 import Hdf5Array, open_hdf5
+from scifm.data.formats.coding import text_of
+from scifm.data.formats.contents import NUMBERS, LazyArray, read_whole, single_numbers
+from scifm.data.formats.dates import origin_of, seconds_of
+from scifm.data.formats.hdf5 import Hdf5Array, coding_of, open_hdf5, unwritten
 from scifm.data.formats.kinds import MATLAB_MARK, natural
 from scifm.data.formats.mapping import SPACE
 from scifm.data.formats.pieces import Piece
@@ -48,6 +52,7 @@ class _Listing:
         self.numbers: dict[str, float] = {}
         self.axes: dict[str, tuple[str, ...]] = {}
         self.coordinates: dict[str, str] = {}
+        self.origins: dict[str, float] = {}
         self.remarks: list[str] = []
         self.scales: set[str] = set()  # names of arrays that are the points along an axis of others
 
@@ -70,7 +75,13 @@ class _Listing:
         if self.matlab:
             self.remarks.append("MATLAB writes its axes in reverse; they are told in MATLAB's order.")
         return Piece(
-            self.path, self.arrays, self.axes, self.coordinates, numbers=self.numbers, remarks=tuple(self.remarks)
+            self.path,
+            self.arrays,
+            self.axes,
+            self.coordinates,
+            numbers=self.numbers,
+            origins=self.origins,
+            remarks=tuple(self.remarks),
         )
 
     def _list(self, name: str, node: h5py.Group | h5py.Dataset) -> None:
@@ -85,19 +96,29 @@ class _Listing:
         elif node.external is not None or node.is_virtual:
             self.remarks.append(f"{where} lies in other files, which are not read; it is left out.")
         elif node.shape == () or (self.matlab and math.prod(node.shape) == 1):
-            self.numbers |= single_numbers({name: node[()]})
+            self.numbers |= single_numbers({name: coding_of(node).decode(node[()])})
         else:
-            self.arrays[name] = self._array(node)
-            if not node.id.get_storage_size() and node.size:
-                self.remarks.append(f"{where} was never written; it reads as {node.fillvalue}.")
+            self.arrays[name] = self._array(name, node)
+            gap = unwritten(node)
+            self.remarks += [f"{where} {gap}."] if gap is not None else []
 
-    def _array(self, node: h5py.Dataset) -> LazyArray:
+    def _array(self, name: str, node: h5py.Dataset) -> LazyArray:
         array: LazyArray = Hdf5Array.of(self.pool, self.path, node)
+        if axis_of_name(name.rpartition("/")[2]) == "time" and len(array.shape) == 1 and "units" in node.attrs:
+            return self._times(name, read_whole(array), node.attrs)
         if not self.matlab:
             return array
         if len(array.shape) == 2 and 1 in array.shape:
             return OneEntry(array, array.shape.index(1), 0)
         return Reversed(array)
+
+    def _times(self, name: str, values: np.ndarray, attributes: Mapping[str, Any]) -> np.ndarray:
+        """Return times in seconds where their unit is told."""
+        units, calendar = text_of(attributes["units"]), text_of(attributes.get("calendar")) or "standard"
+        self.origins[name] = origin_of(values, units, calendar)
+        seconds, told = seconds_of(values, units)
+        self.remarks += [told] if told and told not in self.remarks else []
+        return seconds
 
     def _read_dimensions(self, name: str, node: h5py.Dataset, by_place: dict[Any, str]) -> None:
         """Take the axes of an array from labels and scales of its dimensions, and the points along them."""

@@ -168,7 +168,7 @@ def _merged(pieces: Sequence[Piece]) -> Piece:
             periodic={**piece.periodic, **first.periodic},
             numbers={**piece.numbers, **first.numbers},
             meshes={**piece.meshes, **first.meshes},
-            origin=first.origin if "time" in first.coordinates else piece.origin,
+            origins={**piece.origins, **first.origins},
             remarks=tuple(dict.fromkeys((*first.remarks, *piece.remarks))),
         )
     return first

@@ -21,10 +21,11 @@ import numpy as np
 
 from scifm.data.declared import require_held, size_of, walk_hdf5
 from scifm.data.formats.axis_names import axis_of_attributes, axis_of_name
+from scifm.data.formats.coding import Coding, netcdf_fill
 from scifm.data.formats.contents import NUMBERS, Contents, LazyArray, read_whole, single_numbers
 from scifm.data.formats.dates import origin_of, seconds_of
 from scifm.data.formats.draft import draft_mapping
-from scifm.data.formats.format import FOREIGN_ERRORS, Format, unreadable
+from scifm.data.formats.format import FOREIGN_ERRORS, Format, unreadable, unreadable_array
 from scifm.data.formats.hdf5 import NETCDF_ENDINGS, is_netcdf4, open_hdf5
 from scifm.data.formats.joining import join_pieces
 from scifm.data.formats.kinds import data_sets_under, is_hdf5, kind_of, natural
@@ -32,7 +33,14 @@ from scifm.data.formats.mapping import SPACE, DataMapping
 from scifm.data.formats.meshes import with_lines_of_meshes
 from scifm.data.formats.pieces import Piece
 from scifm.data.formats.scout import require_sound
-from scifm.data.formats.zarr_checks import check_chunks, check_sizes, names_axes, open_zarr, walk_zarr
+from scifm.data.formats.zarr_checks import (
+    check_chunks,
+    check_sizes,
+    names_axes,
+    open_zarr,
+    walk_zarr,
+    writes_fill_as_attribute,
+)
 from scifm.data.well import OpenFiles
 from scifm.errors import ConfigError, SciFMError, StoreError
 
@@ -44,7 +52,6 @@ __all__ = ["Labelled", "LabelledArray", "Source"]
 Value = TypeVar("Value")
 
 _CLASSIC, _CLASSIC_64 = (b"CDF\x01", b"CDF\x02"), b"CDF\x05"
-_UNWRITTEN = 9.969209968386869e36  # what NetCDF puts where a float was never written
 _CIRCLE = 360.0
 
 
@@ -56,23 +63,29 @@ class LabelledArray:
         source: the file and the group in it.
         name: of the variable.
         variable: xarray's, not read yet.
+        declares_fill: whether its ``_FillValue`` is what the array itself declares to be read where nothing was
+            written (Zarr 2), which xarray tells under that name.
     """
 
-    def __init__(self, files: OpenFiles, source: Source, name: str, variable: xarray.Variable) -> None:
+    def __init__(
+        self, files: OpenFiles, source: Source, name: str, variable: xarray.Variable, *, declares_fill: bool = False
+    ) -> None:
         self.files, self.source, self.path, self.name = files, source, source.path, name
-        self.shape, self.dtype = tuple(variable.shape), np.dtype(variable.dtype)
-        self._fills = self.dtype.kind == "f" and "_FillValue" not in variable.encoding
+        self.coding = _coding(variable, declares_fill)
+        self.shape, self.dtype = tuple(variable.shape), self.coding.dtype
 
     def __getitem__(self, index: Any) -> np.ndarray:
         try:
-            values = np.array(self.files.get(self.source).variables[self.name][index].values)
+            written = np.array(self.files.get(self.source).variables[self.name][index].values)
         except Exception as error:  # each engine and each way of compression has errors of its own
-            raise StoreError(
-                f"'{self.name}' of '{self.path}' is truncated or damaged ({error}). Copy the file again."
-            ) from error
-        if self._fills:
-            values[values == self.dtype.type(_UNWRITTEN)] = np.nan
-        return values
+            raise unreadable_array(self.path, self.name, error) from error
+        return self.coding.decode(written)
+
+
+def _coding(variable: xarray.Variable, declares_fill: bool) -> Coding:
+    dtype, attributes = np.dtype(variable.dtype), dict(variable.attrs)
+    declared = attributes.pop("_FillValue", None) if declares_fill else None
+    return Coding.of(dtype, attributes, declared=declared, default=netcdf_fill(dtype))  # much Zarr was NetCDF once
 
 
 class Source(NamedTuple):
@@ -88,12 +101,13 @@ class _Group:
     def __init__(self, source: Source, pool: OpenFiles) -> None:
         self.source, self.pool, self.path = source, pool, source.path
         self.dataset: xarray.Dataset = pool.get(source)
+        self.declares_fill = kind_of(self.path) == "zarr" and not writes_fill_as_attribute(self.path)
         self.arrays: dict[str, LazyArray] = {}
         self.axes: dict[str, tuple[str, ...]] = {}
         self.coordinates: dict[str, str] = {}
         self.periodic: dict[str, bool] = {}
         self.remarks: list[str] = []
-        self.origin = 0.0
+        self.origins: dict[str, float] = {}
 
     def piece(self) -> Piece:
         variables = dict(self.dataset.variables)
@@ -109,11 +123,11 @@ class _Group:
             if name in bounds or variable.dtype.kind not in NUMBERS:
                 continue
             if not dims:
-                numbers |= single_numbers({name: variable.values})
+                numbers |= single_numbers({name: self._array(name, variable)[()]})
             elif dims == (name,):
                 self._coordinate(name, variable)
             else:
-                self.arrays[name] = LabelledArray(self.pool, self.source, name, variable)
+                self.arrays[name] = self._array(name, variable)
                 self.axes[name] = tuple(self.kinds[dim] or dim for dim in dims)
         piece = with_lines_of_meshes(
             Piece(
@@ -124,7 +138,7 @@ class _Group:
                 self.periodic,
                 numbers,
                 remarks=tuple(self.remarks),
-                origin=self.origin,
+                origins=self.origins,
             )
         )
         return self._without_curves(piece)
@@ -145,14 +159,17 @@ class _Group:
             told = axis_of_attributes(self.dataset.variables[dim].attrs)
         return told or ("-" if self.dataset.sizes[dim] == 1 else None)
 
+    def _array(self, name: str, variable: xarray.Variable) -> LabelledArray:
+        return LabelledArray(self.pool, self.source, name, variable, declares_fill=self.declares_fill)
+
     def _coordinate(self, name: str, variable: xarray.Variable) -> None:
         axis = self.kinds[name]
         if axis not in ("time", *SPACE):
             return
-        values = read_whole(variable)
+        values = read_whole(self._array(name, variable))
         units = str(variable.attrs.get("units", ""))
         if axis == "time":
-            self.origin = origin_of(values, units, str(variable.attrs.get("calendar", "standard")))
+            self.origins[name] = origin_of(values, units, str(variable.attrs.get("calendar", "standard")))
             values, told = seconds_of(values, units)
             self.remarks += [told] if told else []
         elif len(values) > 1:
@@ -204,7 +221,7 @@ def _with_groups(root: Piece, groups: Mapping[str, Piece]) -> Piece:
             periodic={**piece.periodic, **root.periodic},
             numbers={**root.numbers, **inside(piece.numbers)},
             meshes={**root.meshes, **piece.meshes},
-            origin=root.origin if "time" in root.coordinates else piece.origin,
+            origins={**root.origins, **inside(piece.origins)},
             remarks=tuple(dict.fromkeys((*root.remarks, *piece.remarks))),
         )
     return root
@@ -322,7 +339,9 @@ def _open(source: Source) -> xarray.Dataset:
         told: dict[str, Any] = {"engine": engine, "group": group} if group else {"engine": engine}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about how the file was written; nothing a user can change here
-            return xarray.open_dataset(place, cache=False, decode_times=False, decode_timedelta=False, **told)
+            return xarray.open_dataset(
+                place, cache=False, mask_and_scale=False, decode_times=False, decode_timedelta=False, **told
+            )
     except (StoreError, ConfigError):
         raise
     except Exception as error:  # each engine has errors of its own

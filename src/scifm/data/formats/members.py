@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from scifm.data.formats.axis_points import same_points
 from scifm.data.formats.contents import WHOLE, Concatenated, LazyArray, Stacked, read_whole
 from scifm.errors import DataError
 
-__all__ = ["NumberArray", "group_by_split", "join_arrays", "joined_attributes", "split_words"]
+__all__ = ["NumberArray", "group_by_split", "join_arrays", "joined_attributes", "same_lines", "split_words"]
 
 _WORDS = {
     "train": "train",
@@ -130,10 +131,15 @@ def join_arrays(
     return joined
 
 
+def same_lines(ours: LazyArray, theirs: LazyArray) -> bool:
+    """Return whether two arrays of coordinates or times hold the same points."""
+    coarser = max((ours.dtype, theirs.dtype), key=lambda own: np.finfo(own).eps if own.kind == "f" else 0.0)
+    return same_points(read_whole(ours), read_whole(theirs), coarser)
+
+
 def _require_same(name: str, files: Sequence[Path], parts: Sequence[LazyArray]) -> None:
-    first = read_whole(parts[0])
     for file, part in zip(files, parts, strict=True):
-        if not np.allclose(read_whole(part), first, rtol=1e-5, atol=1e-12):
+        if not same_lines(parts[0], part):
             raise DataError(
                 f"The coordinate '{name}' differs between '{files[0]}' and '{file}'. All trajectories need the same "
                 "grid and the same times: resample them to common ones."

@@ -208,7 +208,7 @@ class _Proposal:
 
     def _told_extent(self, axis: str, told: str, num_points: int, *, periodic: bool, wraps: bool) -> float:
         points = read_whole(self.arrays[told])
-        if not are_even(points) or points[-1] < points[0]:
+        if not are_even(points, self.arrays[told].dtype) or points[-1] < points[0]:
             raise ConfigError(
                 f"The points of '{told}' in '{self.contents.path}' are not equally spaced and increasing, and grids "
                 "here are. Resample the data, or give a mapping to take the points as equally spaced."

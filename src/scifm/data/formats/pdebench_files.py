@@ -11,10 +11,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from scifm.data.formats.contents import WHOLE, Contents, LazyArray, Stacked, read_whole, single_numbers
+from scifm.data.formats.contents import WHOLE, Contents, LazyArray, Stacked, single_numbers
 from scifm.data.formats.hdf5 import Hdf5Array, holds_numbers, open_hdf5
 from scifm.data.formats.kinds import natural
-from scifm.data.formats.members import group_by_split, join_arrays
+from scifm.data.formats.members import group_by_split, join_arrays, same_lines
 from scifm.data.well import OpenFiles
 from scifm.errors import DataError, StoreError
 
@@ -233,8 +233,7 @@ def _refuse_strangers(files: Sequence[Path], pieces: Mapping[Path, _Piece]) -> N
                 f"{own.layout} with {', '.join(sorted(own.arrays))}. Import each kind from a folder of its own."
             )
         for name in _coordinates_in(first):
-            ours, theirs = read_whole(first.arrays[name]), read_whole(own.arrays[name])
-            if ours.shape != theirs.shape or not np.allclose(ours, theirs, rtol=1e-5, atol=0):
+            if not same_lines(first.arrays[name], own.arrays[name]):
                 raise DataError(
                     f"'{name}' differs between '{files[0]}' and '{file}'. Only files with the same points and times "
                     "belong together."

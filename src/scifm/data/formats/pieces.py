@@ -34,7 +34,7 @@ class Piece:
         numbers: single numbers by name.
         meshes: names of the axes of an array of this shape, where coordinates of every grid point tell it.
         remarks: what a user should know.
-        origin: what has to be added to its times to compare them with those of other pieces.
+        origins: what has to be added to an array of times to compare it with those of other pieces.
     """
 
     place: Path
@@ -45,7 +45,7 @@ class Piece:
     numbers: Mapping[str, float] = field(default_factory=dict)
     meshes: Mapping[tuple[int, ...], tuple[str, ...]] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
-    origin: float = 0.0
+    origins: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def content(self) -> frozenset[str]:
@@ -60,6 +60,11 @@ class Piece:
             return None
         with reading(self.place, name):
             return read_whole(self.arrays[name]) + self.origin
+
+    @property
+    def origin(self) -> float:
+        """What has to be added to the times of its frames to compare them with those of other pieces."""
+        return self.origins.get(self.coordinates.get("time", ""), 0.0)
 
     def with_axes_of_meshes(self) -> Piece:
         """Return the piece with the axes told that coordinates of every grid point tell."""
@@ -129,7 +134,7 @@ def by_group(piece: Piece) -> list[Piece]:
     if not chosen:
         return [piece]
     inside = {name: _Inside() for name in chosen}
-    for kind in ("arrays", "axes", "numbers"):
+    for kind in ("arrays", "axes", "numbers", "origins"):
         for name, value in getattr(piece, kind).items():
             group, _, rest = name.partition("/")
             if group in inside:
@@ -146,6 +151,7 @@ class _Inside:
     arrays: dict[str, LazyArray] = field(default_factory=dict)
     axes: dict[str, tuple[str, ...]] = field(default_factory=dict)
     numbers: dict[str, float] = field(default_factory=dict)
+    origins: dict[str, float] = field(default_factory=dict)
 
 
 def _beside(piece: Piece, groups: Collection[str]) -> Piece:
@@ -172,6 +178,7 @@ def _inner(piece: Piece, group: str, inside: _Inside, beside: Piece) -> Piece:
         axes={**beside.axes, **inside.axes},
         coordinates={axis: name for axis, name in coordinates.items() if name in arrays},
         numbers={**beside.numbers, **inside.numbers},
+        origins={**beside.origins, **inside.origins},
     )
 
 

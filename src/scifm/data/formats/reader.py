@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from scifm.data.formats.axis_points import same_points
 from scifm.data.formats.contents import NUMBERS, Contents, LazyArray, read_whole
 from scifm.data.formats.format import reading
 from scifm.data.formats.mapping import DataMapping, FieldMapping, TimeAxis
@@ -141,7 +142,13 @@ def frame_times(contents: Contents, mapping: DataMapping) -> tuple[float, ...] |
             )
         values = read_whole(array)
         values = values.reshape(-1, values.shape[-1])
-        if not np.allclose(values, values[:1], rtol=1e-5, atol=0, equal_nan=True):
+        if not all(same_points(values[0], own, np.dtype(array.dtype)) for own in values):
+            since = values - values[:, :1]
+            if all(same_points(since[0], own, np.dtype(array.dtype)) for own in since):
+                raise DataError(
+                    f"The times '{mapping.time}' differ between trajectories in where they begin, not in their "
+                    "intervals: give them since the first frame, or time = { start = 0.0, interval = … } in a map."
+                )
             raise DataError(f"The times '{mapping.time}' differ between trajectories; resample them to common ones.")
         times = values[0, :num_frames]  # some writers store the end of the last interval too
     kept = times[:: mapping.every]

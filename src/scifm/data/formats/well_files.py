@@ -15,11 +15,11 @@ import numpy as np
 
 from scifm.data.formats.axis_points import are_even, axis_length
 from scifm.data.formats.contents import Concatenated, Contents, LazyArray
-from scifm.data.formats.format import Format
+from scifm.data.formats.format import Format, opening
 from scifm.data.formats.hdf5 import open_hdf5, sniff_hdf5
 from scifm.data.formats.kinds import data_sets_under, required
 from scifm.data.formats.mapping import DataMapping
-from scifm.data.formats.members import group_by_split
+from scifm.data.formats.members import group_by_split, same_lines
 from scifm.data.formats.views import Clipped, Repeated
 from scifm.data.formats.well_schema import GROUPS, WellField, WellFile, read_well_file
 from scifm.data.well import OpenFiles
@@ -160,7 +160,7 @@ class _Joined:
             problem = f"other boundaries ({', '.join(told)})"
         for dim in first.dims if not problem else ():
             own, points = first.coordinates[dim], other.coordinates[dim]
-            if own.shape != points.shape or not np.allclose(own, points, rtol=1e-4, atol=1e-6 * abs(own).max()):
+            if not same_lines(own, points):
                 problem = f"other points on the axis {dim} ({len(points)} there, {len(own)} here)"
         if problem:
             raise StoreError(
@@ -187,10 +187,8 @@ class _Joined:
         for field in moving:  # two frames, the first blank: how steady problems are told in a schema of trajectories
             time = int(field.sample_varying)
             first = [slice(0, 1)] * (time + 1) + [slice(0, n) for n in field.array.shape[time + 1 :]]
-            try:
+            with opening(self.first.path, WellFormat.title):
                 blank = not np.any(field.array[tuple(first)])
-            except (OSError, RuntimeError, KeyError) as error:
-                raise StoreError(f"'{self.first.path}' cannot be read: truncated or damaged ({error}).") from error
             if not blank:
                 return None
         self.remarks.append(

@@ -14,9 +14,10 @@ from typing import Any
 import h5py
 import numpy as np
 
+from scifm.data.formats.axis_points import same_points
 from scifm.data.formats.contents import MOST_NUMBERS, NUMBERS, LazyArray
 from scifm.data.formats.format import opening
-from scifm.data.formats.hdf5 import Hdf5Array, open_hdf5
+from scifm.data.formats.hdf5 import Hdf5Array, coding_of, open_hdf5
 from scifm.data.formats.views import OneEntry
 from scifm.data.well import OpenFiles
 from scifm.errors import StoreError
@@ -152,13 +153,14 @@ class _Schema:
     def _floats(self, data: h5py.Dataset) -> np.ndarray:
         if math.prod(data.shape or ()) > MOST_NUMBERS:
             raise self._wrong(f"'{data.name}' has shape {data.shape}, and a line of numbers was expected")
-        return np.asarray(data[()], dtype=np.float64)
+        return np.asarray(coding_of(data).decode(data[()]), dtype=np.float64)
 
     def _coordinate(self, dim: str) -> np.ndarray:
-        points = np.asarray(self.file["dimensions"][dim][()])
+        data = self.file["dimensions"][dim]
+        points = coding_of(data).decode(data[()])
         points = points if points.dtype.kind == "f" else points.astype(np.float64)
         rows = points.reshape(-1, points.shape[-1]) if points.ndim else points
-        if points.ndim not in (1, 2) or not np.allclose(rows, rows[:1], rtol=1e-5, atol=0):
+        if points.ndim not in (1, 2) or not all(same_points(rows[0], row, points.dtype) for row in rows):
             raise self._wrong(
                 f"dimensions/{dim} has shape {points.shape}; one line of points is needed, the same for all "
                 "trajectories and times"

@@ -13,9 +13,20 @@ from typing import Any
 import numpy as np
 
 from scifm.data.declared import require_held, size_of
+from scifm.data.formats.coding import Coding, netcdf_fill
+from scifm.data.formats.contents import NUMBERS
 from scifm.data.formats.kinds import natural
 
-__all__ = ["arrays_in", "check_chunks", "check_sizes", "names_axes", "open_zarr", "walk_zarr"]
+__all__ = [
+    "arrays_in",
+    "check_chunks",
+    "check_sizes",
+    "coding_of_zarr",
+    "names_axes",
+    "open_zarr",
+    "walk_zarr",
+    "writes_fill_as_attribute",
+]
 
 _BLOSC_HEADER = 16
 
@@ -51,6 +62,11 @@ def _named(array: Any) -> bool:
     return names is not None and len(names) == len(array.shape) and None not in names
 
 
+def writes_fill_as_attribute(path: Path) -> bool:
+    """Return whether a store tells in attributes what stands for no number (Zarr 3), not by the arrays' fill value."""
+    return bool(open_zarr(path).metadata.zarr_format > 2)
+
+
 def check_sizes(path: Path) -> None:
     """Check that neither an array nor one of its chunks declares more than the store holds.
 
@@ -81,14 +97,29 @@ def check_chunks(path: Path, names: Iterable[str]) -> list[str]:
     for name in names:
         array = arrays[name]
         absent = array.nchunks - array.nchunks_initialized
-        fill = np.asarray(array.fill_value)
-        if absent and not (fill.dtype.kind == "f" and np.isnan(fill)):
+        meant = _meant_by_fill(array)
+        if absent and not np.isnan(meant):
             remarks.append(
-                f"{absent} of {array.nchunks} chunks of '{name}' are not in '{path.name}' and read as {fill}."
+                f"{absent} of {array.nchunks} chunks of '{name}' are not in '{path.name}' and read as {meant}."
             )
         if path.is_dir() and _ends_in_blosc(array):
             _check_lengths(path / array.path)
     return remarks
+
+
+def coding_of_zarr(array: Any) -> Coding:
+    """Return how the numbers of an array of zarr are written."""
+    dtype, own = np.dtype(array.dtype), array.metadata.zarr_format == 2
+    declared = array.fill_value if own else None
+    return Coding.of(dtype, dict(array.attrs), declared=declared, default=netcdf_fill(dtype))
+
+
+def _meant_by_fill(array: Any) -> float:
+    """Return the number as which a chunk that is not there is read, NaN if that stands for none."""
+    fill, dtype = array.fill_value, np.dtype(array.dtype)
+    if fill is None or dtype.kind not in NUMBERS:
+        return float("nan")
+    return float(coding_of_zarr(array).decode(np.asarray(fill, dtype=dtype)))
 
 
 def _ends_in_blosc(array: Any) -> bool:

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from scifm.data.formats.coding import Coding
 from scifm.data.formats.contents import NUMBERS, LazyArray, single_numbers
 from scifm.data.formats.pieces import Piece
-from scifm.data.formats.zarr_checks import check_chunks, check_sizes, open_zarr, walk_zarr
+from scifm.data.formats.zarr_checks import check_chunks, check_sizes, coding_of_zarr, open_zarr, walk_zarr
 from scifm.errors import ConfigError
 
 __all__ = ["ZarrArray", "require_zarr", "zarr_piece"]
@@ -25,17 +26,22 @@ class ZarrArray:
         path: of the store.
         name: of the array inside the store; empty where the store is the array.
         shape: length of each axis.
-        dtype: type of the numbers.
+        coding: how its numbers are written.
     """
 
     path: Path
     name: str
     shape: tuple[int, ...]
-    dtype: np.dtype
+    coding: Coding
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of the numbers."""
+        return self.coding.dtype
 
     def __getitem__(self, index: Any) -> np.ndarray:
         root = open_zarr(self.path)
-        return np.asarray((root[self.name] if self.name else root)[index])
+        return self.coding.decode(np.asarray((root[self.name] if self.name else root)[index]))
 
 
 def require_zarr(path: Path) -> None:
@@ -62,7 +68,7 @@ def zarr_piece(path: Path) -> Piece:
         elif np.dtype(node.dtype).kind not in NUMBERS:
             remarks.append(f"'{name}' of '{path.name}' holds {node.dtype}, not real numbers; it is left out.")
         elif node.shape == ():
-            numbers |= single_numbers({name: node[()]})
+            numbers |= single_numbers({name: coding_of_zarr(node).decode(np.asarray(node[()]))})
         else:
-            arrays[name or "data"] = ZarrArray(path, name, tuple(node.shape), np.dtype(node.dtype))
+            arrays[name or "data"] = ZarrArray(path, name, tuple(node.shape), coding_of_zarr(node))
     return Piece(path, arrays, numbers=numbers, remarks=(*remarks, *check_chunks(path, arrays)))

@@ -1,0 +1,122 @@
+"""``scifm evaluate`` and ``scifm scores``: score a model, and list what it was scored on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from scifm.cli.app import AsJson, Imports, Knobs, Model, app, print_json, print_rows, print_table, say
+from scifm.cli.run_verbs import Renamed, Stride, named_system, renamings, require_one_origin
+from scifm.errors import ConfigError
+from scifm.wording import plural
+
+if TYPE_CHECKING:
+    from scifm.data.split import StoreSplit
+    from scifm.evaluation.evaluate import Scores
+    from scifm.fields.batch import Batch
+    from scifm.report.score_sets import ScoreSet
+
+__all__ = ["evaluate", "scores"]
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, Model],
+    store: Annotated[Path | None, typer.Option(help="Store to score on.")] = None,
+    split: Annotated[str | None, typer.Option(help="Split of the store; default: test.")] = None,
+    rename: Renamed = None,
+    stride: Stride = None,
+    system: Annotated[
+        str | None, typer.Option(help="System to sample fresh test problems of, instead of a store.")
+    ] = None,
+    knob: Knobs = None,
+    num_samples: Annotated[int | None, typer.Option(help="Test problems, with --system; default: 512.")] = None,
+    num_points: Annotated[int | None, typer.Option(help="Points a side, with --system; default: 64.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the test problems, with --system; default: 0.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Parquet file for every sample's errors; default: in RUN/scores if it is yours."),
+    ] = None,
+    imports: Imports = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score a model on unseen samples; every sample's errors are kept in the run folder, with what they were scored on.
+
+    Scores on other samples stand beside them. A model alone, or a run of somebody else's, is left as it is.
+    """
+    from scifm.data.store import Store
+    from scifm.evaluation.baselines import persistence
+    from scifm.evaluation.evaluate import evaluate as work
+    from scifm.evaluation.origin import draw_unseen, origin_of
+    from scifm.fields.grid import Grid
+
+    of_system = {"--knob": knob, "--num-samples": num_samples, "--num-points": num_points, "--seed": seed}
+    require_one_origin(system, store, of_system=of_system, of_store={"--split": split, "--stride": stride})
+    samples: Batch | StoreSplit
+    if system is not None:
+        if num_samples is not None and num_samples < 1:
+            raise ConfigError(f"--num-samples must be at least 1; got {num_samples}.")
+        chosen = named_system(system, knob)
+        grid = Grid.square(num_points or 64, num_spatial_dims=chosen.signature.num_spatial_dims)
+        samples, origin = draw_unseen(chosen, num_samples or 512, grid, seed=seed or 0)
+    else:
+        samples = Store.open(str(store)).split(split or "test", stride=stride or 1)
+        origin = origin_of(samples)
+    result = work(run, samples, rename=renamings(rename), record=True if out is None else out, origin=origin)
+    still = persistence(samples).mean() if samples.signature.state == samples.signature.outputs else None
+    _tell(run, result, still, as_json)
+
+
+def _tell(run: Path, result: Scores, still: float | None, as_json: bool) -> None:
+    from scifm.report.score_sets import origin_text
+
+    numbers = {
+        name: {"mean": result.mean(name), "median": result.quantile(0.5, name), "p90": result.quantile(0.9, name)}
+        for name in result.values
+    }
+    if as_json:
+        baseline = {} if still is None else {"persistence": still}
+        file = None if result.path is None else str(result.path)
+        print_json({"num_samples": result.num_samples, **numbers, **baseline, "origin": result.origin, "file": file})
+        return
+    table = Table("metric", "mean", "median", "90 %", title=plural(result.num_samples, "sample"))
+    for name, own in numbers.items():
+        table.add_row(name, *(f"{value:.4g}" for value in own.values()))
+    if still is not None:
+        table.add_row("relative_l2, if nothing changed", f"{still:.4g}", "", "")
+    print_table(table)
+    print_rows("Scored on", [("samples", origin_text(result.origin)), ("scores", str(result.path or "not recorded"))])
+    if result.path is None:
+        say(
+            "note:",
+            "yellow",
+            f"'{run}' is no run folder of yours: nothing was written there; --out keeps the scores.",
+        )
+
+
+@app.command()
+def scores(
+    run: Annotated[Path, typer.Argument(help="Folder of a run or of a model.")],
+    as_json: AsJson = False,
+) -> None:
+    """List what a run was scored on, and how well it did, the latest first."""
+    from scifm.report.records import read_run
+
+    sets = read_run(run).score_sets
+    if as_json:
+        print_json([own.to_dict() for own in sets])
+    elif not sets:
+        typer.echo(f"'{run}' holds no scores yet: 'scifm evaluate' records them.")
+    else:
+        _list(sets)
+
+
+def _list(sets: tuple[ScoreSet, ...]) -> None:
+    table = Table("scored on", "samples", "relative L2", "file", title="Scores, the latest first")
+    for own in sets:
+        mean = f"{own.means['relative_l2']:.4g}" if "relative_l2" in own.means else ""
+        table.add_row(own.text, f"{own.num_samples:,}", mean, own.file.name)
+    print_table(table)

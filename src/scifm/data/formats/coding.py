@@ -1,0 +1,209 @@
+"""How numbers are written in an array: packed how, and which of them stand for none. One rule for all formats.
+
+What is told in attributes (NetCDF's user guide, appendix A, and the climate and forecast conventions, section 2.5)
+    ``scale_factor``, ``add_offset``    number = written × scale_factor + add_offset
+    ``_Unsigned``                       integers that are written as if they had a sign, or had none
+    ``_FillValue``, ``missing_value``   these stand for none, as they are written
+    ``valid_min``, ``valid_max``, ``valid_range``   what lies outside stands for none: as written, or, where the bounds
+                                        are floating and what is written is not, as unpacked
+
+What a format puts where nothing was written stands for none too: NetCDF has such a number for every type of more than
+one byte, in HDF5 and Zarr 2 it is declared by array. Zero is not such a mark, unless numbers are packed: it is what
+Zarr and HDF5 declare where nobody chose. In Zarr 3 the declared one is a legal way to write a constant.
+
+What stands for none is read as NaN, and NaN is refused where it would become a sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from scifm.errors import DataError
+
+__all__ = ["Coding", "netcdf_fill", "text_of"]
+
+_NETCDF_FLOAT = 9.969209968386869e36
+
+
+def netcdf_fill(dtype: np.dtype) -> float | int | None:
+    """Return what NetCDF puts where a number of this type was never written; None where it has nothing to spare."""
+    if dtype.kind == "f" and dtype.itemsize > 2:
+        return _NETCDF_FLOAT
+    if dtype.kind in "iu" and dtype.itemsize > 1:
+        limits = np.iinfo(dtype)
+        if dtype.kind == "u":
+            return int(limits.max) - (1 if dtype.itemsize == 8 else 0)
+        return int(limits.min) + (2 if dtype.itemsize == 8 else 1)
+    return None
+
+
+@dataclass(frozen=True)
+class Coding:
+    """How the numbers of one array are written; `of` reads it from attributes.
+
+    Args:
+        written: type they are written in, after ``_Unsigned``.
+        missing: written numbers that stand for none.
+        written_range: smallest and largest written number that stands for one.
+        range: the same for unpacked numbers.
+        scale: factor of unpacking.
+        offset: added then.
+    """
+
+    written: np.dtype
+    missing: tuple[float | int, ...] = ()
+    written_range: tuple[float, float] = (-np.inf, np.inf)
+    range: tuple[float, float] = (-np.inf, np.inf)
+    scale: float = 1.0
+    offset: float = 0.0
+
+    @classmethod
+    def of(
+        cls,
+        dtype: np.dtype,
+        attributes: Mapping[str, Any],
+        *,
+        declared: float | int | None = None,
+        default: float | int | None = None,
+    ) -> Coding:
+        """Return the coding of an array.
+
+        Args:
+            dtype: type of the numbers as they lie in the file.
+            attributes: of the array.
+            declared: what the array itself declares to be read where nothing was written.
+            default: what the format puts there if the array declares nothing that could be such a mark.
+
+        Raises:
+            DataError: if ``scale_factor`` or ``add_offset`` is no number, so that nobody knows what is meant.
+        """
+        written = _signed_as_told(dtype, attributes.get("_Unsigned"))
+        scale, offset = (_factor(attributes, *told) for told in (("scale_factor", 1.0), ("add_offset", 0.0)))
+        packed = (scale, offset) != (1.0, 0.0)
+        told = [value for key in ("_FillValue", "missing_value") for value in _numbers(attributes.get(key))]
+        if "_FillValue" not in attributes:
+            told += _numbers(declared if declared is not None and (packed or declared != 0) else default)
+        missing = {value for given in told for value in _as_written(given, dtype, written)}
+        bounds, floating = _bounds(attributes)
+        unpacked = floating and written.kind != "f"
+        everything = (-np.inf, np.inf)
+        if written.kind not in "fiu":
+            return cls(written)
+        return cls(
+            written,
+            tuple(sorted(missing)),
+            everything if unpacked else bounds,
+            bounds if unpacked else everything,
+            scale,
+            offset,
+        )
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether numbers are what is written, all of them."""
+        return self == Coding(self.written)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of the numbers that `decode` returns: float64 where something was written otherwise than it is meant."""
+        packed = (self.scale, self.offset) != (1.0, 0.0)
+        if self.is_plain or (self.written.kind == "f" and not packed):
+            return self.written.newbyteorder("=")
+        return np.dtype(np.float64)
+
+    def decode(self, values: np.ndarray) -> np.ndarray:
+        """Return the numbers that are meant by what is written, NaN where that is none."""
+        written = np.asarray(values)
+        if written.dtype.kind in "iu":
+            written = written.view(self.written.newbyteorder(written.dtype.byteorder))
+        if self.is_plain:
+            return written
+        absent = _outside(written, self.written_range)
+        for value in self.missing:
+            absent |= written == self.written.type(value)
+        numbers = written.astype(self.dtype)
+        if self.scale != 1.0:
+            numbers *= self.scale
+        if self.offset != 0.0:
+            numbers += self.offset
+        absent |= _outside(numbers, self.range)
+        numbers[absent] = np.nan
+        return numbers
+
+
+def _signed_as_told(dtype: np.dtype, told: Any) -> np.dtype:
+    word = text_of(told).lower()
+    if word in ("true", "false") and dtype.kind in "iu":
+        return np.dtype(f"{'u' if word == 'true' else 'i'}{dtype.itemsize}").newbyteorder(dtype.byteorder)
+    return dtype
+
+
+def text_of(value: Any) -> str:
+    """Return an attribute as a text, however a file holds it; the first entry of many, nothing for nothing."""
+    entries = np.asarray(value if value is not None else "").ravel().tolist()
+    first = entries[0] if entries else ""
+    return first.decode(errors="replace") if isinstance(first, bytes) else str(first)
+
+
+def _numbers(value: Any) -> list[float | int]:
+    """Return the numbers an attribute tells; one that is a text of a number is one too, other texts tell none."""
+    if value is None:
+        return []
+    found = np.asarray(value)
+    if found.dtype.kind in "fiub":
+        numbers: list[float | int] = found.ravel().tolist()
+        return numbers
+    try:
+        return [float(text_of(value))]
+    except ValueError:
+        return []
+
+
+def _factor(attributes: Mapping[str, Any], key: str, otherwise: float) -> float:
+    if key not in attributes:
+        return otherwise
+    told = _numbers(attributes[key])
+    if len(told) != 1 or not np.isfinite(told[0]):
+        raise DataError(
+            f"The attribute {key} is {attributes[key]!r}, not one finite number, so what the numbers of that array "
+            "mean is not known. Mend the attribute, or write the numbers unpacked."
+        )
+    return float(told[0])
+
+
+def _as_written(value: float | int, dtype: np.dtype, written: np.dtype) -> list[float | int]:
+    """Return a number as an array of this type would hold it; none where it cannot, or is NaN anyway."""
+    if value != value or written.kind not in "fiu":
+        return []
+    if written.kind == "f":
+        with np.errstate(over="ignore"):
+            return [float(written.type(value))]
+    if value != int(value) if np.isfinite(value) else True:
+        return []
+    for kind in {dtype, written}:
+        limits = np.iinfo(kind)
+        if limits.min <= value <= limits.max:
+            bits = np.array([int(value)], dtype=kind.newbyteorder("=")).view(written.newbyteorder("="))
+            return [int(bits[0])]
+    return []
+
+
+def _bounds(attributes: Mapping[str, Any]) -> tuple[tuple[float, float], bool]:
+    """Return the smallest and largest valid number, and whether they are told as floating numbers."""
+    low, high = -np.inf, np.inf
+    told = {key: _numbers(attributes.get(key)) for key in ("valid_min", "valid_max", "valid_range")}
+    if len(told["valid_range"]) == 2:
+        low, high = told["valid_range"]
+    if len(told["valid_min"]) == 1:
+        low = max(low, told["valid_min"][0])
+    if len(told["valid_max"]) == 1:
+        high = min(high, told["valid_max"][0])
+    return (float(low), float(high)), any(isinstance(value, float) for values in told.values() for value in values)
+
+
+def _outside(numbers: np.ndarray, bounds: tuple[float, float]) -> np.ndarray:
+    return (numbers < bounds[0]) | (numbers > bounds[1])

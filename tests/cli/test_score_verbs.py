@@ -1,0 +1,105 @@
+"""``scifm evaluate`` and ``scifm scores``, and the words that every verb prints."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+import tiny
+from calls import Said
+from scifm.data.generate import generate
+from scifm.systems.poisson import Poisson
+
+
+@pytest.fixture
+def parent(tmp_path) -> Path:
+    return tiny.finished_run(tmp_path / "runs").path
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory) -> Path:
+    counts = {"train": 4, "valid": 3, "test": 4}
+    return generate(
+        Poisson(), num_samples=counts, num_points=16, path=tmp_path_factory.mktemp("stores") / "poisson"
+    ).path
+
+
+def refused(said: Said, words: str) -> None:
+    assert said.status == 2
+    assert words in said.told
+
+
+def test_scores_stand_side_by_side_and_say_what_they_are_of(scifm, parent, store):
+    """The last evaluation overwrote the one before, and no page said what the number was scored on."""
+    for words in (["--store", store], ["--store", store, "--split", "valid"]):
+        assert scifm("evaluate", parent, *words).status == 0
+    again = scifm("evaluate", parent, "--store", store)
+    assert again.status == 0, "the same samples, the same file"
+    listed = json.loads(scifm("scores", parent, "--json").out)
+    assert sorted(own["origin"]["split"] for own in listed) == ["test", "valid"]
+    page = Path(scifm("report", parent).out.strip()).read_text()
+    table = scifm("scores", parent).out
+    for own in listed:
+        assert own["text"] in html.unescape(page)
+        assert f"{own['mean']['relative_l2']:.4g}" in table
+
+
+def test_a_model_alone_is_scored_and_left_as_it_is(scifm, parent, store, tmp_path):
+    model = tmp_path / "of-a-colleague"
+    shutil.copytree(parent / "model", model)
+    names = sorted(model.iterdir())
+    said = scifm("evaluate", model, "--store", store)
+    assert said.status == 0, said.err
+    assert "nothing was written there" in said.err
+    out = tmp_path / "scores.parquet"
+    assert scifm("evaluate", model, "--store", store, "--out", out).status == 0
+    assert pq.read_table(out).num_rows == 4
+    page = scifm("report", model, "--out", tmp_path / "page.html")
+    assert page.status == 0, page.err
+    assert "The model of-a-colleague" in (tmp_path / "page.html").read_text()
+    assert sorted(model.iterdir()) == names
+    inside = scifm("evaluate", parent / "model", "--store", store, "--json")
+    assert Path(json.loads(inside.out)["file"]).parent == parent / "scores"
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--num-samples", "3"], "--num-samples"),
+        (["--num-points", "16", "--seed", "1"], "--num-points, --seed"),
+        (["--knob", "anisotropy=1,2"], "--knob"),
+    ],
+)
+def test_what_would_have_no_effect_is_refused(scifm, parent, store, words, named):
+    refused(scifm("evaluate", parent, "--store", store, *words), f"{named} would have no effect")
+
+
+def test_options_of_a_store_are_refused_with_a_system(scifm, parent):
+    for verb in ("evaluate", "finetune"):
+        refused(scifm(verb, parent, "--system", "poisson", "--stride", 2), "--stride would have no effect")
+
+
+def test_what_is_in_brackets_is_printed(scifm, tmp_path):
+    """A style of rich's, or an emoji, to a program that reads markup."""
+    told = " ".join(scifm("play", "--help").out.replace("│", " ").split())
+    assert "pip install 'scifm[play]'" in told
+    refused(scifm("evaluate", tmp_path / "[bold]:x:", "--system", "poisson"), "[bold]:x:")
+
+
+def test_no_text_of_a_verb_loses_its_brackets(scifm):
+    """All of them: whatever is written in brackets in a verb or an option comes out in its help."""
+    from typer.main import get_command
+
+    from scifm.cli.app import app
+
+    for name, verb in get_command(app).commands.items():
+        told = " ".join(re.sub("[│\n]", " ", scifm(name, "--help").out).split())
+        for text in (verb.help, *(getattr(option, "help", None) for option in verb.params)):
+            for mark in re.findall(r"\[[a-z]+\]", text or ""):
+                assert mark in told, f"{name}: {mark}"
