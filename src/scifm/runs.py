@@ -26,7 +26,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -72,10 +72,8 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def _discard(path: Path) -> None:
-    try:
+    with suppress(OSError):  # the folder itself is out of reach: the error on its way up says so
         path.unlink(missing_ok=True)
-    except OSError:
-        return  # the folder itself is out of reach: the error on its way up says so
 
 
 def require_space(folder: Path, num_bytes: int) -> None:
@@ -396,8 +394,6 @@ class Run:
             self.note_time(ends=True)
 
     def _note_end(self, status: str) -> None:
-        try:
+        with suppress(RunError):  # the disk that caused the end also refuses the note; the error on its way up tells it
             self.set_status(status)
             self.note_time(ends=True)
-        except RunError:
-            return  # the disk that caused the end also refuses the note; the error on its way up tells it

@@ -8,6 +8,7 @@ import re
 import shutil
 from pathlib import Path
 
+import h5py
 import pyarrow.parquet as pq
 import pytest
 
@@ -66,6 +67,32 @@ def test_a_model_alone_is_scored_and_left_as_it_is(scifm, parent, store, tmp_pat
     assert sorted(model.iterdir()) == names
     inside = scifm("evaluate", parent / "model", "--store", store, "--json")
     assert Path(json.loads(inside.out)["file"]).parent == parent / "scores"
+
+
+@pytest.mark.parametrize("at_rest", [[1, 3], [0, 1, 2, 3]])
+def test_truths_that_vanish_are_named_and_left_out(scifm, parent, store, tmp_path, at_rest):
+    """A relative error of zero is infinite: it spoilt the mean, and JSON ended in a traceback."""
+    still = shutil.copytree(store, tmp_path / "still")
+    (file,) = still.rglob("test/*.hdf5")
+    with h5py.File(file, "r+") as written:
+        for place in at_rest:
+            written["t0_fields"]["solution"][place] = 0
+    card = json.loads((still / "card.json").read_text())
+    card["files"][file.relative_to(still).as_posix()]["num_bytes"] = file.stat().st_size
+    (still / "card.json").write_text(json.dumps(card))
+    said = scifm("evaluate", parent, "--store", still, "--json")
+    assert said.status == 0, said.err
+    told = json.loads(said.out, parse_constant=pytest.fail)
+    assert told["undefined"] == {"relative_l2": at_rest, "vrmse": at_rest}
+    assert (told["relative_l2"]["mean"] is None) == (len(at_rest) == 4)
+    assert told["rmse"]["mean"] > 0
+    where = f"In {len(at_rest)} of 4 samples ({', '.join(map(str, at_rest))}) the truth is zero"
+    assert where in " ".join(said.err.split())
+    (listed,) = json.loads(scifm("scores", parent, "--json").out, parse_constant=pytest.fail)
+    assert listed["mean"] == pytest.approx({name: told[name]["mean"] for name in listed["mean"]})
+    assert listed["undefined"]["relative_l2"] == len(at_rest)
+    page = Path(scifm("report", parent).out.strip()).read_text()
+    assert f"{len(at_rest)} of relative_l2" in page
 
 
 @pytest.mark.parametrize(

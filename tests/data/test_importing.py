@@ -245,7 +245,7 @@ def test_numbers_that_float32_cannot_hold_are_refused(memory, path, tmp_path):
     with pytest.raises(DataError, match=r"'u' holds NaN or infinity in sample 3 of "):
         import_data(path, tmp_path / "store")
     there = open_data(path, proposed(memory, path, splits={"train": 1.0})).split("train")
-    with pytest.raises(DataError, match=r"first is sample 3\."):
+    with pytest.raises(DataError, match="holds NaN or infinity in sample 3 of "):
         there.load()
     copied = import_data(path, tmp_path / "double", proposed(memory, path, dtype="float64", splits={"train": 1.0}))
     assert copied.split("train").load().inputs.max().item() == 1e100

@@ -49,6 +49,20 @@ def test_every_sample_is_scored_in_its_place(batch):
     assert scores.quantile(0) == pytest.approx(0)
 
 
+def test_a_truth_that_vanishes_is_told_and_only_then(batch):
+    batch.require_targets()[3] = 0
+    batch.require_targets()[1] = 2.0  # does not vary: no vrmse
+    scores = evaluate(Louder(), batch, metrics=("relative_l2", "vrmse", "rmse"), batch_size=2)
+    assert [scores.undefined_samples(name) for name in scores.values] == [[3], [1, 3], []]
+    assert scores.mean() == float("inf"), "the definition stays"
+    assert scores.defined().numel() == 4
+    assert scores.defined().isfinite().all()
+    batch.require_targets()[0] = float("nan")  # no truth at all is not one that vanishes
+    spoilt = evaluate(Louder(), batch, metrics=("relative_l2",))
+    assert spoilt.undefined_samples("relative_l2") == [3]
+    assert spoilt.defined().isnan().any()
+
+
 def test_all_metrics_equal_the_metrics_themselves(batch):
     operator = tiny.operator()
     scores = evaluate(operator, batch, metrics=METRICS, batch_size=3)

@@ -14,12 +14,16 @@ from scifm.errors import ConfigError
 from scifm.wording import plural
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from scifm.data.split import StoreSplit
     from scifm.evaluation.evaluate import Scores
     from scifm.fields.batch import Batch
     from scifm.report.score_sets import ScoreSet
 
 __all__ = ["evaluate", "scores"]
+
+_MOST_NAMED = 8  # samples in a message
 
 
 @app.command()
@@ -66,27 +70,57 @@ def evaluate(
         samples = Store.open(str(store)).split(split or "test", stride=stride or 1)
         origin = origin_of(samples)
     result = work(run, samples, rename=renamings(rename), record=True if out is None else out, origin=origin)
-    still = persistence(samples).mean() if samples.signature.state == samples.signature.outputs else None
+    still = persistence(samples).defined() if samples.signature.state == samples.signature.outputs else None
     _tell(run, result, still, as_json)
 
 
-def _tell(run: Path, result: Scores, still: float | None, as_json: bool) -> None:
+def _summary(errors: Tensor) -> dict[str, float | None]:
+    """Return mean, median and 90th percentile; None where there is no finite one."""
+    if not errors.numel():
+        return dict.fromkeys(("mean", "median", "p90"))
+    errors = errors.double()
+    found = {"mean": errors.mean(), "median": errors.quantile(0.5), "p90": errors.quantile(0.9)}
+    return {name: float(value) if value.isfinite() else None for name, value in found.items()}
+
+
+def _number(value: float | None) -> str:
+    return "none" if value is None else f"{value:.4g}"
+
+
+def _tell_undefined(result: Scores) -> None:
+    """Say of which samples the truth leaves relative errors undefined, and what that means for the table."""
+    by_samples: dict[tuple[int, ...], list[str]] = {}
+    for name in result.values:
+        by_samples.setdefault(tuple(result.undefined_samples(name)), []).append(name)
+    for samples, names in by_samples.items():
+        if samples:
+            some = ", ".join(map(str, samples[:_MOST_NAMED])) + (", …" if len(samples) > _MOST_NAMED else "")
+            say(
+                "note:",
+                "yellow",
+                f"In {len(samples)} of {plural(result.num_samples, 'sample')} ({some}) the truth is zero or does not "
+                f"vary, so {' and '.join(names)} cannot be told there: left out of the numbers shown, kept as infinite "
+                "or NaN in the scores. rmse and max_error count all samples.",
+            )
+
+
+def _tell(run: Path, result: Scores, still: Tensor | None, as_json: bool) -> None:
     from scifm.report.score_sets import origin_text
 
-    numbers = {
-        name: {"mean": result.mean(name), "median": result.quantile(0.5, name), "p90": result.quantile(0.9, name)}
-        for name in result.values
-    }
+    numbers = {name: _summary(result.defined(name)) for name in result.values}
+    unchanged = None if still is None else _summary(still)["mean"]
+    _tell_undefined(result)
     if as_json:
-        baseline = {} if still is None else {"persistence": still}
-        file = None if result.path is None else str(result.path)
-        print_json({"num_samples": result.num_samples, **numbers, **baseline, "origin": result.origin, "file": file})
+        baseline = {} if still is None else {"persistence": unchanged}
+        undefined = {name: found for name in result.values if (found := result.undefined_samples(name))}
+        about = {"origin": result.origin, "file": None if result.path is None else str(result.path)}
+        print_json({"num_samples": result.num_samples, **numbers, **baseline, "undefined": undefined, **about})
         return
     table = Table("metric", "mean", "median", "90 %", title=plural(result.num_samples, "sample"))
     for name, own in numbers.items():
-        table.add_row(name, *(f"{value:.4g}" for value in own.values()))
+        table.add_row(name, *map(_number, own.values()))
     if still is not None:
-        table.add_row("relative_l2, if nothing changed", f"{still:.4g}", "", "")
+        table.add_row("relative_l2, if nothing changed", _number(unchanged), "", "")
     print_table(table)
     print_rows("Scored on", [("samples", origin_text(result.origin)), ("scores", str(result.path or "not recorded"))])
     if result.path is None:

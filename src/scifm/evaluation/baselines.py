@@ -8,7 +8,7 @@ import torch
 
 from scifm.data.split import StoreSplit
 from scifm.errors import SignatureError
-from scifm.evaluation.evaluate import Scores, pieces
+from scifm.evaluation.evaluate import Scores, pieces, undefined_of
 from scifm.evaluation.pointwise import METRICS
 from scifm.fields.batch import Batch
 
@@ -34,8 +34,14 @@ def persistence(
             f"Persistence is for outputs that were inputs before; of {names.outputs} only {names.state} were."
         )
     parts: dict[str, list[torch.Tensor]] = {name: [] for name in metrics}
+    undefined: dict[str, list[torch.Tensor]] = {name: [] for name in parts}
     for piece in pieces(samples, batch_size):
         still = torch.stack([piece.field(name)[:, -1:] for name in names.outputs], dim=2)
         for name, found in parts.items():
             found.append(METRICS[name](still, piece.require_targets()))
-    return Scores({name: torch.cat(found) for name, found in parts.items()}, names.outputs)
+            undefined[name].append(undefined_of(name, piece.require_targets()))
+    return Scores(
+        {name: torch.cat(found) for name, found in parts.items()},
+        names.outputs,
+        undefined={name: torch.cat(where) for name, where in undefined.items()},
+    )

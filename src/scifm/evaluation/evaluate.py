@@ -25,7 +25,7 @@ from scifm.models.operator import Operator
 from scifm.models.surgery import renamed
 from scifm.runs import Run, write_atomically
 
-__all__ = ["Scores", "evaluate", "pieces"]
+__all__ = ["Scores", "evaluate", "pieces", "undefined_of"]
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,14 @@ class Scores:
         channels: names of the output fields.
         origin: in plain values, which samples they are of; see `scifm.evaluation.origin`.
         path: the file they were recorded in; None where they were not.
+        undefined: for each metric where the truth leaves it undefined, such as a relative error of what is zero.
     """
 
     values: dict[str, Tensor]
     channels: tuple[str, ...]
     origin: Mapping[str, Any] = field(default_factory=dict)
     path: Path | None = None
+    undefined: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def num_samples(self) -> int:
@@ -56,6 +58,21 @@ class Scores:
         """Return a quantile over samples, frames and channels; `level` from 0 to 1."""
         return float(self._metric(metric).double().flatten().quantile(level))
 
+    def defined(self, metric: str = "relative_l2") -> Tensor:
+        """Return the errors of a metric where the truth defines it, one after the other: those of `undefined` left out.
+
+        Raises:
+            ConfigError: if there is no such metric.
+        """
+        values = self._metric(metric)
+        return values[~self.undefined[metric]] if metric in self.undefined else values.flatten()
+
+    def undefined_samples(self, metric: str) -> list[int]:
+        """Return the samples whose truth leaves a metric undefined, in some frame and channel."""
+        if metric not in self.undefined:
+            return []
+        return [int(place) for place in self.undefined[metric].flatten(1).any(dim=1).nonzero().flatten()]
+
     def _metric(self, name: str) -> Tensor:
         if name not in self.values:
             raise ConfigError(suggest(name, self.values))
@@ -64,7 +81,8 @@ class Scores:
     def write(self, path: str | Path) -> None:
         """Write a row for each sample, frame and channel, a column for each metric, as Parquet.
 
-        The file's own metadata hold the origin and the time, as JSON under the key ``scifm``.
+        The file's own metadata hold the origin, the time and by metric the rows in which the truth leaves it undefined,
+        as JSON under the key ``scifm``.
 
         Raises:
             RunError: if the file cannot be written.
@@ -81,6 +99,8 @@ class Scores:
         columns |= {name: pa.array(value.double().flatten().tolist()) for name, value in self.values.items()}
         buffer = io.BytesIO()
         about = {"origin": dict(self.origin), "recorded": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
+        places = {name: where.flatten().nonzero().flatten().tolist() for name, where in self.undefined.items()}
+        about |= {"undefined": {name: rows for name, rows in places.items() if rows}}
         pq.write_table(pa.table(columns, metadata={"scifm": json.dumps(about, allow_nan=False)}), buffer)
         write_atomically(Path(path), buffer.getvalue())
 
@@ -128,16 +148,28 @@ def evaluate(
         if name not in METRICS:
             raise ConfigError(suggest(name, METRICS))
     parts: dict[str, list[Tensor]] = {name: [] for name in names}
+    undefined: dict[str, list[Tensor]] = {name: [] for name in names}
     for piece in pieces(samples, batch_size):
         target = operator.align(piece).require_targets()
         prediction = operator.predict(piece, batch_size=batch_size).require_targets()
         for name in names:
             parts[name].append(METRICS[name](prediction, target))
+            undefined[name].append(undefined_of(name, target))
     if not parts or not parts[names[0]]:
         raise DataError("There is nothing to score: give at least one sample and one metric.")
     about = {**(origin_of(samples) if origin is None else origin), **({"rename": dict(rename)} if rename else {})}
-    scores = Scores({name: torch.cat(values) for name, values in parts.items()}, operator.signature.outputs, about)
+    scores = Scores(
+        {name: torch.cat(values) for name, values in parts.items()},
+        operator.signature.outputs,
+        about,
+        undefined={name: torch.cat(where) for name, where in undefined.items()},
+    )
     return _recorded(scores, run, record)
+
+
+def undefined_of(metric: str, target: Tensor) -> Tensor:
+    """Return where a truth has no error by this metric: its own, which else is zero, is no number."""
+    return METRICS[metric](target, target).isnan() & target.isfinite().flatten(3).all(dim=-1)
 
 
 def _recorded(scores: Scores, run: Run | None, record: bool | str | Path) -> Scores:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,9 @@ class ScoreSet:
         recorded: when, as ISO 8601; empty when unknown.
         num_samples: how many were scored.
         errors: relative L2 error of every sample and frame, by channel; empty where it was not asked for.
-        means: of every metric, over samples, frames and channels.
+        means: of every metric, over the samples, frames and channels in which it is defined.
         text: what they are of, in words.
+        undefined: by metric, in how many samples, frames and channels the truth leaves it undefined.
     """
 
     file: Path
@@ -42,11 +43,12 @@ class ScoreSet:
     errors: Mapping[str, tuple[float, ...]]
     means: Mapping[str, float]
     text: str
+    undefined: Mapping[str, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         means = {name: mean if math.isfinite(mean) else None for name, mean in self.means.items()}
         about = {"file": str(self.file), "origin": self.origin, "text": self.text, "recorded": self.recorded}
-        return {**about, "num_samples": self.num_samples, "mean": means}
+        return {**about, "num_samples": self.num_samples, "mean": means, "undefined": dict(self.undefined)}
 
 
 def read_score_sets(run: Run) -> tuple[ScoreSet, ...]:
@@ -66,6 +68,7 @@ def _read(file: Path) -> ScoreSet:
     names = [name for name in names if all(isinstance(row[name], int | float | None) for row in rows)]
     absent = math.nan  # a sample without a score must show, not vanish
     columns = {name: [absent if row[name] is None else float(row[name]) for row in rows] for name in names}
+    undefined = {name: set(places) for name, places in about.get("undefined", {}).items()}
     errors: dict[str, list[float]] = {}
     for row, error in zip(rows, columns.get("relative_l2", ()), strict=False):
         errors.setdefault(str(row["channel"]), []).append(error)
@@ -75,16 +78,23 @@ def _read(file: Path) -> ScoreSet:
         recorded=str(about.get("recorded", "")),
         num_samples=len({row.get("sample", place) for place, row in enumerate(rows)}),
         errors={channel: tuple(own) for channel, own in errors.items()},
-        means={name: sum(own) / len(own) for name, own in columns.items()},
+        means={name: _mean(own, undefined.get(name, set())) for name, own in columns.items()},
         text=about["text"],
+        undefined={name: len(rows) for name, rows in undefined.items()},
     )
+
+
+def _mean(column: list[float], left_out: set[int]) -> float:
+    values = [value for place, value in enumerate(column) if place not in left_out]
+    return sum(values) / len(values) if values else math.nan
 
 
 def _about(file: Path) -> dict[str, Any]:
     """Return what a file says of itself, its origin in words with it."""
     try:
         about = json.loads((pq.read_schema(file).metadata or {}).get(b"scifm", b"{}"))
-        return {**about, "text": origin_text(about.get("origin"))}
+        undefined = {str(name): [int(row) for row in rows] for name, rows in about.get("undefined", {}).items()}
+        return {**about, "text": origin_text(about.get("origin")), "undefined": undefined}
     except (
         pa.ArrowException, OSError, AttributeError, KeyError, TypeError, ValueError, RecursionError,
     ) as error:  # fmt: skip

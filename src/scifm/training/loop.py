@@ -23,7 +23,6 @@ from scifm.errors import ConfigError
 from scifm.fields.batch import Batch
 from scifm.fields.seeds import generator_for, lent_to_torch
 from scifm.models.operator import Operator
-from scifm.objectives.supervised import sizes_of, typical_sizes
 from scifm.training.averages import MovingAverage
 from scifm.training.checkpoint import Checkpoint, Position
 from scifm.training.devices import own_device, place, product_precision
@@ -40,6 +39,7 @@ from scifm.training.processes import ALONE, World
 from scifm.training.schedules import learning_rate_factor
 from scifm.training.sharing import Parcel, SharedLoss, Strategy, whole
 from scifm.training.stopping import stop_requests
+from scifm.training.validation import sample_errors, validation_error
 from scifm.training.vanishing import objective_for
 
 __all__ = ["DivergedError", "Observer", "TrainingConfig", "sample_errors", "train", "validation_error"]
@@ -106,26 +106,6 @@ class Observer(Protocol):
     """Told about every event; a run's `log` is one, a progress bar another."""
 
     def __call__(self, **event: Any) -> None: ...
-
-
-def validation_error(operator: Operator, batch: Batch, world: World = ALONE) -> float:
-    """Return the mean relative L2 error over samples, frames and channels, each process scoring its part of them.
-
-    Where the truth vanishes the error is divided by the typical size over the batch.
-    """
-    typical = typical_sizes(operator.align(batch).require_targets())
-    part = batch.select(Part(world.rank, world.size).of(batch.num_samples)) if world.size > 1 else batch
-    return float(world.gather(_errors(operator, part, typical)).mean())
-
-
-def sample_errors(operator: Operator, batch: Batch) -> Tensor:
-    """Return the relative L2 error of each sample, ``(batch,)``, the mean over frames and channels; see above."""
-    return _errors(operator, batch, typical_sizes(operator.align(batch).require_targets())).flatten(1).mean(1)
-
-
-def _errors(operator: Operator, batch: Batch, typical: Tensor) -> Tensor:
-    target = operator.align(batch).require_targets()
-    return sizes_of(operator.predict(batch).require_targets() - target) / sizes_of(target, typical)
 
 
 def train(

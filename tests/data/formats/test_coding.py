@@ -12,6 +12,7 @@ from scifm.data.formats.arrays import Arrays
 from scifm.data.formats.coding import Coding, netcdf_fill, text_of
 from scifm.data.formats.hdf5 import open_hdf5, unwritten
 from scifm.data.formats.labelled import Labelled
+from scifm.data.formats.zarr_files import ZarrArray
 from scifm.errors import DataError
 
 NAN = np.nan
@@ -131,3 +132,36 @@ def test_what_zarr_declares(tmp_path, version, fill, meant):
     array[:1] = [[1, fill, 3]]
     got = whole(Labelled().read(tmp_path / "a.zarr").arrays["u"])
     np.testing.assert_array_equal(got, [[1, meant, 3], [meant] * 3])
+
+
+@pytest.mark.parametrize(("version", "fill", "meant"), [(2, 0, NAN), (2, -9, NAN), (3, 0, 10.0), (3, -9, 5.5)])
+def test_plain_zarr_means_the_same(tmp_path, version, fill, meant):
+    zarr = pytest.importorskip("zarr")
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=version)
+    packing = {"scale_factor": 0.5, "add_offset": 10.0}
+    for name, shape, chunks in (("u", (2, 3), (1, 3)), ("nu", (), ())):
+        array = group.create_array(name, shape=shape, chunks=chunks, dtype="i2", fill_value=fill)
+        array.attrs.update(packing)
+    group["u"][:1] = [[1, fill, 3]]
+    group["nu"][...] = 4
+    contents = Arrays().read(tmp_path / "a.zarr")
+    array = contents.arrays["u"]
+    assert isinstance(array, ZarrArray)
+    np.testing.assert_array_equal(whole(array), [[10.5, meant, 11.5], [meant] * 3])
+    assert array.dtype == whole(array).dtype == np.float64
+    assert contents.attributes["nu"] == 12.0
+    told = "1 of 2 chunks of 'u' are not in 'a.zarr' and read as"
+    assert any(told in remark for remark in contents.remarks) == (version == 3)
+
+
+def test_groups_of_plain_hdf5_count_their_times_from_their_dates(tmp_path):
+    """Their times were read as they stand; told in seconds since the first frame each, all began at once."""
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for year, day in ((0, 0), (1, 2)):
+            group = file.create_group(f"part_{year}")
+            group["time"] = np.array([0.0, 1.0])
+            group["time"].attrs["units"] = f"days since 2000-01-0{day + 1}"
+            group["u"] = np.full((2, 5), float(year))
+    contents = Arrays().read(tmp_path / "a.h5")
+    np.testing.assert_array_equal(whole(contents.arrays["time"]), np.arange(4) * 86400.0)
+    np.testing.assert_array_equal(whole(contents.arrays["u"])[:, 0], [0, 0, 1, 1])
