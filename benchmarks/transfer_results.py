@@ -30,7 +30,9 @@ COLUMNS = [
     "num_pretrain_samples",
     "num_samples",
     "seed",
+    "coefficients",
     "learning_rate",
+    "trial_steps",
     "num_steps",
     "relative_l2",
     "relative_l2_median",
@@ -87,7 +89,7 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     write(out / "table.csv", map(asdict, read_table(study / "table.parquet")), COLUMNS)
     analysis = json.loads((study / "analysis.json").read_text(encoding="utf-8"))
-    for name in ("gains", "needs", "crossovers", "mixing"):
+    for name in ("gains", "needs", "converged", "crossovers", "mixing"):
         write(out / f"{name}.csv", analysis[name])
     shift = analysis["shift"]
     write(out / "shift-measures.csv", shift["measures"])

@@ -192,7 +192,7 @@ def test_a_damaged_line_is_a_clear_error(run):
     run.log(event="train", step=1)
     with (run.path / "metrics.jsonl").open("a") as handle:
         handle.write('{"event": tr}\n')
-    with pytest.raises(RunError, match=r"metrics\.jsonl' is damaged"):
+    with pytest.raises(RunError, match=r"metrics\.jsonl' cannot be read: it is damaged"):
         run.metrics()
 
 
@@ -316,10 +316,10 @@ def test_a_folder_that_is_gone_cannot_be_locked(tmp_path):
 def test_damaged_small_files_are_told(content, tmp_path):
     run = Run.prepare(tmp_path, "damaged", {"a": 1})
     (run.path / "parent").write_bytes(content)
-    with pytest.raises(RunError, match=r"parent' (tells no path|is damaged)"):
+    with pytest.raises(RunError, match=r"parent' (tells no path|cannot be read)"):
         _ = run.parent
     (run.path / "STATUS").write_bytes(b"\xff")
-    with pytest.raises(RunError, match="STATUS' is damaged"):
+    with pytest.raises(RunError, match="STATUS' cannot be read: it is damaged"):
         _ = run.status
     for text in ("[" * 100_000, "1" * 5000):
         (run.path / "environment.json").write_text(text)

@@ -252,7 +252,11 @@ ADAPT: dict[str, tuple[Any, str | None, str | None]] = {  # refusals of fine-tun
     "num_samples": (5, EFFECT, EFFECT),
     "seed": (7, EFFECT, EFFECT),
     "learning_rates": ((2e-3, 1e-2), EFFECT, EFFECT),
+    "refit_coefficients": ("always", EFFECT, "refit_coefficients"),
+    "trial_budget": (1.0, EFFECT, EFFECT),
+    "max_doublings": (1, EFFECT, EFFECT),
     "held_out": (0.5, EFFECT, EFFECT),
+    "min_scored": (1, EFFECT, EFFECT),
     "stride": (2, "stride = 2", "stride = 2"),
     "rename": ({"forcing": "source"}, "source", "rename"),
     "method": ("projection", EFFECT, "method"),
@@ -266,7 +270,12 @@ NO_ADAPT_TRAINING = {"validate_every": "nothing validates while adapting; its te
 def adapted(tmp_path_factory):
     parent, known = tiny.finished_run(tmp_path_factory.mktemp("parents")), {}
     pool = downstream_pool(Poisson(), grid=tiny.GRID, num_samples=12, seed=0)
-    basis = {"num_samples": 6, "learning_rates": (1e-3, 1e-2), "training": {**tiny.ADAPTING, "num_steps": 3}}
+    basis = {
+        "num_samples": 6,
+        "learning_rates": (1e-3, 1e-2),
+        "min_scored": 2,
+        "training": {**tiny.ADAPTING, "num_steps": 8},
+    }
 
     def do(way, **changes: Any) -> dict[str, str]:
         key = json.dumps([way.__name__, changes], sort_keys=True)
@@ -386,6 +395,7 @@ def test_settings_of_a_mapping(name, stores, tmp_path):
 # --- plans and studies: what they ask of the above --------------------------------------------------------------------
 
 PLAN = {"num_repeats": 4, "held_out": 0.5, "seed": 3, "scratch_learning_rates": (1e-3, 3e-3), "adapt.held_out": 0.5}
+CONVERGENCE = {"targets": ["near"], "num_samples": [8], "max_doublings": 1}
 STUDY: dict[str, Any] = {
     "title": "another",
     "seeds": [0, 3],
@@ -406,6 +416,10 @@ STUDY: dict[str, Any] = {
     **{f"source.{name}": value for name, value in (("name", "other"), ("sizes", ["toy-wide"]), ("seeds", [4]))},
     **{f"source.{name}": value for name, value in (("num_steps", 5), ("targets", ["far"]), ("few_shot", [6]))},
     "source.from_scratch": [6],
+    "convergence": CONVERGENCE,
+    "convergence.targets": ["far"],
+    "convergence.num_samples": [6],
+    "convergence.max_doublings": 2,
     "scaling.source": "mixture",
     "scaling.sizes": ["toy"],
     "scaling.num_steps": [4],
@@ -413,7 +427,10 @@ STUDY: dict[str, Any] = {
     "adapt.learning_rates": [1e-3, 1e-2],
     "adapt.scratch_learning_rates": [1e-3, 1e-2],
     "adapt.try_zero_shot": False,
+    "adapt.refit_coefficients": "always",
+    "adapt.trial_budget": 1.0,
     "adapt.held_out": 0.5,
+    "adapt.min_scored": 2,
     "adapt.epochs": 9,
     "adapt.method": "affine",
 }
@@ -435,6 +452,8 @@ def plan_of(tree: dict[str, Any]) -> list[Any]:
 @pytest.mark.parametrize("path", STUDY)
 def test_settings_of_a_study(path):
     before = tiny.graph_study()
+    if path.startswith("convergence."):
+        before["convergence"] = CONVERGENCE
     if path.startswith("source."):
         first = merged(before["sources"][0], path.partition(".")[2], STUDY[path])
         after = {**before, "sources": [first, *before["sources"][1:]]}
@@ -479,7 +498,8 @@ def test_a_plan_chooses_counts_and_seeds_itself():
 
 
 def test_every_setting_of_plans_and_studies_is_entered():
-    from scifm.studies.recipe import AdaptConfig, ScalingConfig, SourceConfig
+    from scifm.studies.budgets import AdaptConfig
+    from scifm.studies.recipe import ConvergenceConfig, ScalingConfig, SourceConfig
 
     def entered(table: str) -> Iterator[str]:
         return (path.partition(".")[2] for path in STUDY if path.startswith(f"{table}."))
@@ -488,4 +508,5 @@ def test_every_setting_of_plans_and_studies_is_entered():
     assert {*entered("source"), "systems", "store"} == settings_of(SourceConfig)
     assert {*entered("adapt"), "training"} == settings_of(AdaptConfig)
     assert set(entered("scaling")) == settings_of(ScalingConfig)
+    assert set(entered("convergence")) == settings_of(ConvergenceConfig)
     assert {path.partition(".")[0] for path in PLAN} == settings_of(PlanRecipe)

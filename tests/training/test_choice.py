@@ -8,6 +8,7 @@ import torch
 import tiny
 from scifm.data.mixture import joined_homogeneities, joined_signature
 from scifm.data.normalize import fit_normalization, refit_coefficients
+from scifm.errors import RunError
 from scifm.models.hub import load_operator
 from scifm.systems.helmholtz import Helmholtz
 from scifm.systems.poisson import Poisson
@@ -34,6 +35,11 @@ def trial(candidate: Candidate, *errors: float, steps: int = 1) -> Trial:
 def test_the_budget_does_not_grow_with_the_number_of_candidates(candidates, planned):
     assert rounds(candidates, 200, 2.0) == planned
     assert sum(count * steps for count, steps in planned) <= max(2 * 200, 400 + 200)
+
+
+def test_two_candidates_need_no_second_round():
+    assert rounds(2, 200, 1.0) == [(2, 100)]
+    assert rounds(3, 200, 1.0) == [(3, 33), (2, 50)]
 
 
 def test_no_trial_is_longer_than_the_training_it_stands_for():
@@ -101,6 +107,25 @@ def test_a_candidate_that_diverges_goes_no_further():
     assert [t.candidate.learning_rate for t in trials] == [1, 2, 3, 3]
 
 
+def test_where_all_diverge_no_second_round_is_made():
+    ways = [Candidate(r) for r in (1.0, 2.0, 3.0)]
+    best, trials = choose(ways, lambda way, steps: trial(way), num_steps=30, budget=2.0)
+    assert best.errors is None
+    assert len(trials) == 3
+    ways = [UNTRAINED, *(Candidate(r, "pretrained") for r in (1.0, 2.0, 3.0))]
+    best, _ = choose(ways, lambda way, _: trial(way, *((0.5,) * (way == UNTRAINED))), num_steps=30, budget=2.0)
+    assert best.candidate == UNTRAINED
+
+
+@pytest.mark.parametrize("text", ["[{", "{}x", '[{"learning_rate": 1.0}]', "[1]", '{"a": 1}'])
+def test_what_are_no_trials_is_told(text, tmp_path):
+    file = tmp_path / "trials.json"
+    assert Trial.read_all(file) == []
+    file.write_text(text)
+    with pytest.raises(RunError, match=r"trials\.json' cannot be read as trials .* Delete it"):
+        Trial.read_all(file)
+
+
 @pytest.mark.parametrize(
     ("gains", "trains"),
     [
@@ -145,6 +170,8 @@ def test_candidates_and_their_steps(rates, refit):
     else:
         assert ways == (UNTRAINED, *(Candidate(rate, one) for one in which for rate in rates))
         assert recipe.steps_of_trials(ways) == 2 * 120, "64 samples: two splits hold out 26"
+    without = recipe.candidates(fits=True, has_coefficients=False)
+    assert {way.coefficients for way in without} == {"pretrained"}, "there is nothing to refit"
     surgery = recipe.candidates(fits=False)
     assert {way.coefficients for way in surgery} == {"refitted"}, "channels of its own: all constants are fitted"
 

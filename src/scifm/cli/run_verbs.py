@@ -241,10 +241,18 @@ def finetune(
         int, typer.Option(help="Downstream samples used; of a store of trajectories, whole trajectories.")
     ] = 64,
     num_steps: Annotated[
-        int, typer.Option(help="Optimizer steps, for each learning rate and for the final run.")
+        int,
+        typer.Option(help="Optimizer steps of the final training; trials before it take twice as many on each split."),
     ] = 300,
     learning_rate: Annotated[
         list[float] | None, typer.Option(help="Candidate, chosen on held-out downstream samples; repeatable.")
+    ] = None,
+    refit_coefficients: Annotated[
+        str | None,
+        typer.Option(
+            metavar="never|try|always",
+            help="Whether constants of coefficients are fitted on the samples; try, when left out: chosen like a rate.",
+        ),
     ] = None,
     method: Annotated[str, typer.Option(help="What trains: a key of scifm.training.METHODS, e.g. affine.")] = "all",
     rank: Annotated[int | None, typer.Option(help="Rank of the adapters, with --method low_rank.")] = None,
@@ -258,14 +266,19 @@ def finetune(
 
     Data with other fields or coefficients give the operator the channels it lacks; a table says which.
     """
+    from scifm.config import build_config
     from scifm.data.store import Store
-    from scifm.training.finetune import AdaptRecipe
+    from scifm.training.adapt_recipe import AdaptRecipe
+    from scifm.training.choice import Candidate
     from scifm.training.finetune import finetune as tune
     from scifm.training.finetune import from_scratch as start_fresh
 
     require_one_origin(system, store, of_system={"--knob": knob}, of_store={"--stride": stride})
-    if scratch and (method != "all" or rank is not None):
-        raise ConfigError("--from-scratch trains all weights: leave out --method and --rank.")
+    if scratch and (method != "all" or rank is not None or refit_coefficients is not None):
+        raise ConfigError(
+            "--from-scratch trains all weights and fits all constants: leave out --method, --rank and "
+            "--refit-coefficients."
+        )
     target = named_system(system, knob) if system is not None else Store.open(str(store))
     defaults = AdaptRecipe()
     rates = tuple(learning_rate or defaults.learning_rates)
@@ -278,10 +291,14 @@ def finetune(
         "stride": stride or 1,
         "rename": renamings(rename),
     }
+    if refit_coefficients is not None:
+        settings["refit_coefficients"] = refit_coefficients
+    recipe = build_config(AdaptRecipe, settings, source="the options of finetune")
+    ways = tuple(map(Candidate, rates)) if scratch else recipe.candidates(fits=True)
     work = start_fresh if scratch else tune
     with progress_bars(console) as progress:
         bar = ProgressBar(progress)
-        bar.begin("from scratch" if scratch else "fine-tuning", num_steps * (len(rates) + (len(rates) > 1)))
+        bar.begin("from scratch" if scratch else "fine-tuning", num_steps + recipe.steps_of_trials(ways))
         run = work(parent, target, out=out, observe=bar, **settings)
         bar.end()
     channels = run.read_json("channels.json") if (run.path / "channels.json").is_file() else []

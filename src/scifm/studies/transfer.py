@@ -72,7 +72,9 @@ class TransferRecipe(Config):
     from_scratch: tuple[int, ...] = (16, 64, 256, 1024)
     seeds: tuple[int, ...] = (0, 1)
     adapt: AdaptRecipe = AdaptRecipe(
-        learning_rates=(3e-4, 1e-3), training=TrainingConfig(num_steps=200, validate_every=100, checkpoint_every=100)
+        learning_rates=(3e-4, 1e-3),
+        min_scored=1,  # one split, to be done in minutes
+        training=TrainingConfig(num_steps=200, validate_every=100, checkpoint_every=100),
     )
     scratch_learning_rates: tuple[float, ...] = (3e-3, 1e-2)
     pool_size: int = Field(1024, ge=2)

@@ -58,7 +58,7 @@ class AdaptRecipe(Config):
 
     num_samples: int = Field(64, ge=2)
     seed: int = 0
-    learning_rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3)
+    learning_rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3, 1e-2)
     try_zero_shot: bool = True
     refit_coefficients: Literal["never", "try", "always"] = "try"
     trial_budget: float = Field(2.0, gt=0, allow_inf_nan=False)
@@ -94,13 +94,14 @@ class AdaptRecipe(Config):
         """Whether candidates are scored on held-out samples."""
         return len(self.learning_rates) > 1
 
-    def candidates(self, *, fits: bool) -> tuple[Candidate, ...]:
+    def candidates(self, *, fits: bool, has_coefficients: bool = True) -> tuple[Candidate, ...]:
         """Return the ways of fine-tuning to choose from; of equal scores the first is chosen.
 
         Args:
             fits: whether the operator knows the samples' channels. One that is given others has all constants fitted.
+            has_coefficients: whether the samples have any; else there is nothing to refit.
         """
-        constants = _CONSTANTS[self.refit_coefficients if fits else "always"]
+        constants = _CONSTANTS["always" if not fits else self.refit_coefficients if has_coefficients else "never"]
         if not self.chooses:
             return (Candidate(self.learning_rates[0], constants[0]),)
         untrained = (Candidate(0.0, "pretrained" if fits else "refitted"),) if self.try_zero_shot else ()

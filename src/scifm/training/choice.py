@@ -7,12 +7,16 @@ Jamieson & Talwalkar, arXiv:1502.07943). With few samples, several splits take t
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
+
+from scifm.errors import RunError
 
 __all__ = ["Candidate", "Constants", "Trial", "choose", "rounds"]
 
@@ -78,6 +82,20 @@ class Trial:
         return {**self.candidate.to_dict(), **counts, "relative_l2": mean, "errors": errors}
 
     @classmethod
+    def read_all(cls, file: Path) -> list[Trial]:
+        """Return the trials an interrupted sitting wrote down; none where there is no file.
+
+        Raises:
+            RunError: if the file holds something else.
+        """
+        try:
+            return [cls.from_dict(e) for e in json.loads(file.read_text(encoding="utf-8"))] if file.is_file() else []
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            raise RunError(
+                f"'{file}' cannot be read as trials ({type(error).__name__}: {error}). Delete it to make them again."
+            ) from error
+
+    @classmethod
     def from_dict(cls, entries: dict[str, Any]) -> Trial:
         errors = entries["errors"]
         return cls(
@@ -97,11 +115,10 @@ def rounds(num_candidates: int, num_steps: int, budget: float) -> list[tuple[int
         num_steps: of the training that is being chosen for; no trial takes more.
         budget: steps of all trials on a split, in units of `num_steps`.
     """
-    if num_candidates <= max(1, budget):
-        return [(num_candidates, num_steps)]
-    finalists = min(_NUM_FINALISTS, num_candidates)
-    share = budget * num_steps / 2
-    return [(count, max(1, min(num_steps, math.floor(share / count)))) for count in (num_candidates, finalists)]
+    one_round = num_candidates <= max(budget, _NUM_FINALISTS)
+    counts = [num_candidates] if one_round else [num_candidates, _NUM_FINALISTS]
+    share = budget * num_steps / len(counts)
+    return [(count, max(1, min(num_steps, math.floor(share / count)))) for count in counts]
 
 
 def choose(
@@ -138,6 +155,8 @@ def choose(
     for count, steps in rounds(len(left), num_steps, budget):
         ranked = sorted((tried(candidate, steps) for candidate in left[:count]), key=lambda trial: trial.relative_l2)
         left = [trial.candidate for trial in ranked if trial.errors is not None]
+        if not left:
+            break  # all diverged, and so they would in longer trials
     if max_doublings and left:
         ranked = [_longer(ranked[0], tried, num_steps, max_doublings)]
     if untrained and not (ranked and ranked[0].clearly_beats(untrained[0])):

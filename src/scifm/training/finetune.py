@@ -257,7 +257,7 @@ class _Adaptation(abc.ABC):
         recipe, file = self.recipe, self.run.path / "trials.json"
         if not recipe.chooses:
             return None, []
-        done = [Trial.from_dict(entries) for entries in self.run.read_json(file.name)] if file.is_file() else []
+        done = Trial.read_all(file)
         made = list(done)
 
         def attempt(candidate: Candidate, num_steps: int) -> Trial:
@@ -333,7 +333,10 @@ class _Finetuning(_Adaptation):
 
     def candidates(self) -> tuple[Candidate, ...]:
         operator = renamed(load_operator(self.model), self.recipe.rename)
-        return self.recipe.candidates(fits=fits(operator, self.pool.signature, self.pool.grid))
+        names = self.pool.signature
+        return self.recipe.candidates(
+            fits=fits(operator, names, self.pool.grid), has_coefficients=bool(names.coefficients)
+        )
 
     def fresh(self, samples: Batch | StoreSplit, candidate: Candidate) -> Operator:
         operator = renamed(load_operator(self.model), self.recipe.rename)
@@ -341,7 +344,7 @@ class _Finetuning(_Adaptation):
         operator.lead_times = operator.lead_times or samples.lead_times
         signature, grid = samples.signature, samples.grid
         if fits(operator, signature, grid):
-            if candidate.coefficients == "refitted" and signature.coefficients:
+            if candidate.coefficients == "refitted":
                 few = in_memory(samples, _NUM_FITTED)
                 operator.normalization = refit_coefficients(operator.normalization, operator.signature, few)
             return operator
