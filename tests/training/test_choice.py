@@ -98,6 +98,18 @@ def test_before_doubling_the_best_is_tried_at_the_length_that_is_doubled():
     assert best.num_steps == 60
 
 
+def test_the_best_with_either_constants_goes_on():
+    ways = [Candidate(rate, which) for which in ("pretrained", "refitted") for rate in (1.0, 2.0, 3.0)]
+    short = dict(zip(ways, (0.5, 0.3, 0.4, 0.9, 0.8, 0.7), strict=True))  # all refitted ones are behind at first
+
+    def attempt(way: Candidate, steps: int) -> Trial:
+        return trial(way, short[way] if steps < 10 else 0.2 - 0.1 * (way.coefficients == "refitted"), steps=steps)
+
+    best, trials = choose(ways, attempt, num_steps=20, budget=2.0)
+    assert [t.candidate for t in trials[6:]] == [ways[1], ways[5]]
+    assert best.candidate == ways[5]
+
+
 def test_a_candidate_that_diverges_goes_no_further():
     def attempt(way: Candidate, steps: int) -> Trial:
         return trial(way, steps=steps) if way.learning_rate < 3 else trial(way, 0.5, steps=steps)

@@ -1,8 +1,8 @@
 """Choosing how to adapt, on samples set aside: learning rate, constants of the coefficients, or not to train at all.
 
 What trials may cost together is fixed, however many candidates there are. Where it does not suffice to train each to
-the end, half of it goes to short trainings of all, the other half to longer ones of the best two (successive halving:
-Jamieson & Talwalkar, arXiv:1502.07943). With few samples, several splits take turns at being set aside.
+the end, half of it goes to short trainings of all, the other half to longer ones of two: the best with either constants, or the
+best two where all have the same (after successive halving: Jamieson & Talwalkar, arXiv:1502.07943). With few samples, several splits take turns at being set aside.
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ def choose(
     ranked: list[Trial] = []
     for count, steps in rounds(len(left), num_steps, budget):
         ranked = sorted((tried(candidate, steps) for candidate in left[:count]), key=lambda trial: trial.relative_l2)
-        left = [trial.candidate for trial in ranked if trial.errors is not None]
+        left = _in_turn([trial.candidate for trial in ranked if trial.errors is not None])
         if not left:
             break  # all diverged, and so they would in longer trials
     if max_doublings and left:
@@ -162,6 +162,15 @@ def choose(
     if untrained and not (ranked and ranked[0].clearly_beats(untrained[0])):
         return untrained[0], trials
     return ranked[0], trials
+
+
+def _in_turn(ranked: Sequence[Candidate]) -> list[Candidate]:
+    """Return the best with either constants first, then the others: short trials tell rates apart, and not yet these.
+
+    Fine-tuning that takes coefficients for other ones than it knew first has to unlearn.
+    """
+    leaders = list({candidate.coefficients: candidate for candidate in reversed(ranked)}.values())
+    return [*(c for c in ranked if c in leaders), *(c for c in ranked if c not in leaders)]
 
 
 def _longer(best: Trial, tried: Callable[[Candidate, int], Trial], num_steps: int, max_doublings: int) -> Trial:
