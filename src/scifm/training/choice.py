@@ -1,8 +1,9 @@
 """Choosing how to adapt, on samples set aside: learning rate, constants of the coefficients, or not to train at all.
 
 What trials may cost together is fixed, however many candidates there are. Where it does not suffice to train each to
-the end, half of it goes to short trainings of all, the other half to longer ones of two: the best with either constants, or the
-best two where all have the same (after successive halving: Jamieson & Talwalkar, arXiv:1502.07943). With few samples, several splits take turns at being set aside.
+the end, half of it goes to short trainings of all, the other half to longer ones of two: the best with either
+constants, or the best two where all have the same (after successive halving: Jamieson & Talwalkar, arXiv:1502.07943).
+With few samples, several splits take turns at being set aside.
 """
 
 from __future__ import annotations
