@@ -201,6 +201,9 @@ class _Watched:
         self.split, self.read = split, []
         self.signature, self.grid, self.num_samples = split.signature, split.grid, split.num_samples
 
+    def some(self, count: int) -> Batch:
+        return self.split.some(count)
+
     def batch(self, index: torch.Tensor) -> Batch:
         self.read.append(index.tolist())
         return self.split.batch(index)

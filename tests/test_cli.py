@@ -146,7 +146,7 @@ def test_finetune_says_when_nothing_was_trained(scifm, parent, tmp_path):
     assert (told["learning_rate"], told["num_trials"], told["num_steps"]) == (0, 5, 0)
     said = scifm(*words, "--out", tmp_path / "again")
     assert said.status == 0, said.err
-    assert "the pre-trained weights: no learning rate did better" in " ".join(said.out.split())
+    assert "the pre-trained weights: nothing did clearly better" in " ".join(said.out.split())
     assert scifm("report", told["run"]).status == 0
     assert "Nothing was trained." in (Path(told["run"]) / "report.html").read_text()
 

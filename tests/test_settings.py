@@ -252,7 +252,6 @@ ADAPT: dict[str, tuple[Any, str | None, str | None]] = {  # refusals of fine-tun
     "num_samples": (5, EFFECT, EFFECT),
     "seed": (7, EFFECT, EFFECT),
     "learning_rates": ((2e-3, 1e-2), EFFECT, EFFECT),
-    "refit_coefficients": ("always", EFFECT, "refit_coefficients"),
     "trial_budget": (1.0, EFFECT, EFFECT),
     "max_doublings": (1, EFFECT, EFFECT),
     "held_out": (0.5, EFFECT, EFFECT),
@@ -261,7 +260,10 @@ ADAPT: dict[str, tuple[Any, str | None, str | None]] = {  # refusals of fine-tun
     "rename": ({"forcing": "source"}, "source", "rename"),
     "method": ("projection", EFFECT, "method"),
 }
-NO_ADAPT = {"try_zero_shot": "whether keeping the weights is a candidate: tests of fine-tuning have it"}
+NO_ADAPT = {  # tests of fine-tuning and of the choice have them; from scratch there is nothing to keep
+    "try_zero_shot": "whether keeping the weights is a candidate",
+    "refit_coefficients": "whether fitting constants anew is a candidate",
+}
 ADAPT_TRAINING = {"learning_rate": 2e-3, "patience": 1, "strategy": "fsdp"}
 NO_ADAPT_TRAINING = {"validate_every": "nothing validates while adapting; its text says so, and recipes give it"}
 

@@ -117,7 +117,7 @@ def test_none_may_be_written_as_neuraloperator_does():
 
 
 def test_axes_must_agree():
-    with pytest.raises(ConfigError, match="names 1 axes; the fields have 2"):
+    with pytest.raises(ConfigError, match="names 1 axis; the fields have 2"):
         NeuralopFNO(signature(2), NeuralopFNOConfig(n_modes=(4,), hidden_channels=3))
     grid = Grid((8, 8), (1.0, 1.0), (True, True))
     two = Batch(signature(2), grid, torch.zeros(1, 2, 1, 8, 8), torch.zeros(1, 2))

@@ -13,7 +13,7 @@ import evolving
 import tiny
 from scifm.config import build_config
 from scifm.data.store import Store
-from scifm.errors import ConfigError, DataError, RunError
+from scifm.errors import ConfigError, DataError, RunError, SignatureError
 from scifm.evaluation.evaluate import evaluate
 from scifm.report.page import page
 from scifm.runs import Run
@@ -44,7 +44,9 @@ def store(tmp_path_factory) -> Store:
 
 @pytest.fixture(scope="module")
 def parent(tmp_path_factory, store) -> Run:
-    return pretrain(evolving.recipe(), store=store, out=tmp_path_factory.mktemp("parents"))
+    recipe = evolving.recipe()
+    strided = recipe.model_copy(update={"data": recipe.data.model_copy(update={"stride": STRIDE})})
+    return pretrain(strided, store=store, out=tmp_path_factory.mktemp("parents"))
 
 
 @pytest.fixture(scope="module")
@@ -77,10 +79,10 @@ def test_a_plan_scores_every_window_of_what_it_holds_out(planned, store):
         assert point.relative_l2 == pytest.approx(np.mean(point.errors))
 
 
-def test_the_stride_of_a_plan_counts(planned, store, parent, tmp_path):
+def test_the_stride_of_a_plan_counts(store, parent, tmp_path):
     other = PLAN.model_copy(update={"num_repeats": 1, "adapt": PLAN.adapt.model_copy(update={"stride": 1})})
-    again = plan(parent, store, 1e-6, out=tmp_path / "plan", recipe=other)
-    assert again.zero_shot != planned.zero_shot
+    with pytest.raises(SignatureError, match=r"trained at a lead time of 0\.2, and 0\.1 is asked for"):
+        plan(parent, store, 1e-6, out=tmp_path / "plan", recipe=other)
 
 
 def test_few_trajectories_of_many_windows_are_few(parent, tmp_path):
@@ -139,8 +141,7 @@ def test_a_study_scores_every_window_of_its_test_trajectories(studied, store):
     recipe, folder = studied
     test = store.split("test").chosen(range(3))
     for row in read_table(folder / "table.parquet"):
-        name = f"scores-{row.target}.parquet" if row.num_samples == 0 else "scores.parquet"
-        assert pq.read_table(folder / row.run / name).num_rows == 3 * WINDOWS
+        assert pq.read_table(Run(folder / row.run).scores_file(row.target)).num_rows == 3 * WINDOWS
         assert row.relative_l2 == pytest.approx(evaluate(folder / row.run, test).mean(), rel=1e-6)
         assert len(conclusions._sample_errors(recipe, folder, row)) == 3, "windows of a trajectory are not independent"
 

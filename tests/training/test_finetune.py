@@ -201,7 +201,7 @@ def test_interrupted_in_a_trial_or_in_the_last_training_it_ends_the_same(adapt, 
 
 @both
 def test_more_samples_than_there_are_is_refused(adapt, parent, pool, tmp_path):
-    with pytest.raises(DataError, match="subset of 25 samples was asked for and only 24"):
+    with pytest.raises(DataError, match="subset of 25 samples was asked for; there are 24"):
         adapt(parent, pool, out=tmp_path, **{**SETTINGS, "num_samples": 25})
 
 

@@ -19,7 +19,7 @@ from scifm.training.finetune import finetune, from_scratch
 from scifm.training.pretrain import pretrain
 
 NUM, POINTS, INTERVAL = 10, 16, 0.25
-TUNING = {"num_samples": 3, "learning_rates": (1e-3,), "training": {**tiny.TRAINING, "num_steps": 2}}
+TUNING = {"num_samples": 3, "learning_rates": (1e-3,), "training": {**tiny.ADAPTING, "num_steps": 2}}
 
 
 def decaying(folder, *, interval: float = INTERVAL, num_frames: int = 5):

@@ -241,7 +241,8 @@ def test_interrupted_it_ends_the_same(name, stop, parent, pool, tmp_path):
 
 
 def test_learning_rates_are_tried_with_the_method(parent, pool, tmp_path):
-    run = finetune(parent, pool, out=tmp_path, **{**SETTINGS, "learning_rates": (1e-12, 1e-2)}, method="projection")
+    settings = {**SETTINGS, "learning_rates": (1e-12, 1e-2), "refit_coefficients": "never"}
+    run = finetune(parent, pool, out=tmp_path, **settings, method="projection")
     before, after = load_operator(parent.path / "model"), load_operator(run.path / "model")
     assert [trial["learning_rate"] for trial in run.read_json("trials.json")] == [0, 1e-12, 1e-2]
     for key, tensor in weights(before).items():
@@ -250,7 +251,7 @@ def test_learning_rates_are_tried_with_the_method(parent, pool, tmp_path):
 
 def test_from_scratch_trains_everything_and_is_one_run_whatever_the_method(parent, pool, tmp_path):
     plain = from_scratch(parent, pool, out=tmp_path, **SETTINGS)
-    asked = from_scratch(parent, pool, out=tmp_path, **SETTINGS, method="projection")
+    asked = from_scratch(parent, pool, AdaptRecipe(**SETTINGS, method="projection"), out=tmp_path)
     assert plain.path == asked.path
     assert plain.read_json("outcome.json")["num_trainable"] == TRAINABLE["all"][0]
 

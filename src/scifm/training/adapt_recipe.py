@@ -39,7 +39,7 @@ class AdaptRecipe(Config):
             better on the held-out samples. Only where candidates are scored at all; from scratch it is of no account.
         refit_coefficients: whether the shift and scale of coefficients are fitted on the downstream samples
             (``always``), stay those of pre-training (``never``), or are among what is chosen (``try``; where nothing is
-            chosen, they stay). From scratch everything is fitted.
+            chosen, they stay). From scratch everything is fitted, and it is of no account.
         trial_budget: optimizer steps that all trials may take together, in units of ``training.num_steps``, whatever
             the number of candidates; see `scifm.training.choice.rounds`.
         max_doublings: how often the number of steps may be doubled beyond ``training.num_steps``, as long as the

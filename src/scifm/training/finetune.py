@@ -120,7 +120,7 @@ def from_scratch(
     model = ModelConfig(network=model.resolve(), normalization=model.normalization)
     nothing_to_keep = {"method": FinetuneMethod(), "try_zero_shot": False, "refit_coefficients": "never"}
     whole = _recipe("from_scratch", recipe, settings)
-    of_finetuning = settings.keys() & {"method", "rename", "refit_coefficients"}  # a whole recipe may serve both ways
+    of_finetuning = settings.keys() & {"method", "rename"}  # a whole recipe may serve both ways
     refuse_idle(whole, sorted(of_finetuning), "training from scratch starts from no operator and trains all weights")
     whole = whole.model_copy(update=nothing_to_keep)
     return _FromScratch(whole, observe, model).run_in(out, pool, parent)
