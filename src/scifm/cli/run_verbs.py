@@ -32,6 +32,7 @@ from scifm.wording import span
 
 if TYPE_CHECKING:
     from scifm.data.store import Store
+    from scifm.runs import Run
     from scifm.systems.catalog import Listing
     from scifm.systems.system import System
 
@@ -266,12 +267,8 @@ def finetune(
 
     Data with other fields or coefficients give the operator the channels it lacks; a table says which.
     """
-    from scifm.config import build_config
     from scifm.data.store import Store
     from scifm.training.adapt_recipe import AdaptRecipe
-    from scifm.training.choice import Candidate
-    from scifm.training.finetune import finetune as tune
-    from scifm.training.finetune import from_scratch as start_fresh
 
     require_one_origin(system, store, of_system={"--knob": knob}, of_store={"--stride": stride})
     if scratch and (method != "all" or rank is not None or refit_coefficients is not None):
@@ -281,11 +278,10 @@ def finetune(
         )
     target = named_system(system, knob) if system is not None else Store.open(str(store))
     defaults = AdaptRecipe()
-    rates = tuple(learning_rate or defaults.learning_rates)
     settings: dict[str, Any] = {
         "num_samples": num_samples,
         "seed": seed,
-        "learning_rates": rates,
+        "learning_rates": tuple(learning_rate or defaults.learning_rates),
         "training": {**defaults.training.to_dict(), "num_steps": num_steps},
         "method": {"method": method, "rank": rank},
         "stride": stride or 1,
@@ -293,14 +289,28 @@ def finetune(
     }
     if refit_coefficients is not None:
         settings["refit_coefficients"] = refit_coefficients
+    _print_adapted(_adapt(parent, target, out, settings, scratch=scratch), as_json)
+
+
+def _adapt(parent: Path, target: System | Store, out: Path, settings: dict[str, Any], *, scratch: bool) -> Run:
+    from scifm.config import build_config
+    from scifm.training.adapt_recipe import AdaptRecipe
+    from scifm.training.choice import Candidate
+    from scifm.training.finetune import finetune, from_scratch
+
     recipe = build_config(AdaptRecipe, settings, source="the options of finetune")
-    ways = tuple(map(Candidate, rates)) if scratch else recipe.candidates(fits=True)
-    work = start_fresh if scratch else tune
+    ways = tuple(map(Candidate, recipe.learning_rates)) if scratch else recipe.candidates(fits=True)
+    work = from_scratch if scratch else finetune
     with progress_bars(console) as progress:
         bar = ProgressBar(progress)
-        bar.begin("from scratch" if scratch else "fine-tuning", num_steps + recipe.steps_of_trials(ways))
+        num_steps = recipe.training.num_steps + recipe.steps_of_trials(ways)
+        bar.begin("from scratch" if scratch else "fine-tuning", num_steps)
         run = work(parent, target, out=out, observe=bar, **settings)
         bar.end()
+    return run
+
+
+def _print_adapted(run: Run, as_json: bool) -> None:
     channels = run.read_json("channels.json") if (run.path / "channels.json").is_file() else []
     outcome = {"run": str(run.path), **run.read_json("outcome.json")}
     if channels and not as_json:
