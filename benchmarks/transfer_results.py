@@ -104,7 +104,7 @@ def main() -> None:
     environment = json.loads((study / "environment.json").read_text(encoding="utf-8"))
     hardware = ", ".join(f"{name}: {environment[name]}" for name in ("processor", "num_cores", "python", "started"))
     audits = analysis["audits"]
-    passed = f"{sum(audit['passed'] for audit in audits)} of {len(audits)} audits passed."
+    passed = f"{sum(bool(audit['good']) for audit in audits)} of {len(audits)} audits passed."
     (out / "verdict.txt").write_text(f"{analysis['title']}\n{hardware}\n{passed}\n\n{verdict}", encoding="utf-8")
     if arguments.figures:
         draw(study, arguments.figures)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from scifm.findings.study import Analysis, Need, ShiftMeasure
 from scifm.report.shift_figure import correlation_words
-from scifm.report.study_records import Analysis, Need, ShiftMeasure
 from scifm.report.study_tables import crossover_table, factor_text, fewer_text, gain_table, need_table
 from scifm.report.study_view import StudyView
 

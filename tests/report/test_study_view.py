@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scifm.report.study_records import Analysis
+from scifm.findings.study import Analysis
 from scifm.report.study_view import StudyView, drawable, short_count
 
 

@@ -318,14 +318,14 @@ VERDICT = [
 AUDITS = [
     {
         "name": "test disjoint",
-        "passed": True,
-        "told": "none of 256 test samples of poisson-5-10 is among the 1,024 of its pool",
+        "good": True,
+        "said": "none of 256 test samples of poisson-5-10 is among the 1,024 of its pool",
     },
-    {"name": "equal budgets", "passed": True, "told": "4 learning rates and 2,000 steps, both ways"},
+    {"name": "equal budgets", "good": True, "said": "4 learning rates and 2,000 steps, both ways"},
     {
         "name": "scratch converged",
-        "passed": False,
-        "told": "2 of 60 runs from scratch still fell by over 5 % at the end",
+        "good": False,
+        "said": "2 of 60 runs from scratch still fell by over 5 % at the end",
     },
 ]
 

@@ -38,8 +38,8 @@ def draw(purpose: str, num: int = 16, system=None) -> Batch:
 
 def test_the_subsets_of_the_library_are_distinct_and_nested():
     audit = audit_subsets({seed: nested_subsets(100, [4, 16], seed) for seed in (0, 1)}, 100, task="poisson-5-10")
-    assert audit.passed
-    assert "subsets of 4, 16 samples, seeds 0, 1, from a pool of 100" in audit.told
+    assert audit.good
+    assert "subsets of 4, 16 samples, seeds 0, 1, from a pool of 100" in audit.said
 
 
 @pytest.mark.parametrize(
@@ -54,8 +54,8 @@ def test_the_subsets_of_the_library_are_distinct_and_nested():
 )
 def test_faulty_subsets_are_told(subsets, said):
     audit = audit_subsets(subsets, 10, task="task")
-    assert not audit.passed
-    assert said in audit.told
+    assert not audit.good
+    assert said in audit.said
 
 
 # --- disjoint ---------------------------------------------------------------------------------------------------------
@@ -64,16 +64,16 @@ def test_faulty_subsets_are_told(subsets, said):
 def test_the_test_samples_are_not_in_the_pool():
     pool = downstream_pool(Poisson(), grid=GRID, num_samples=32, seed=0).samples
     audit = audit_disjoint(draw("test"), pool, task="poisson-5-10")
-    assert audit.passed
-    assert audit.told == "none of 16 test samples of poisson-5-10 is among the 32 samples of its pool."
+    assert audit.good
+    assert audit.said == "none of 16 test samples of poisson-5-10 is among the 32 samples of its pool."
 
 
 def test_leaked_samples_are_found_wherever_they_lie():
     test = draw("test")
     pool = Batch.concatenate([draw("pool"), test.select([7, 2]), draw("more")])
     audit = audit_disjoint(test, pool, task="task")
-    assert not audit.passed
-    assert audit.told.startswith("2 of 16 test samples of task are among the 34")
+    assert not audit.good
+    assert audit.said.startswith("2 of 16 test samples of task are among the 34")
 
 
 def test_a_sample_is_its_forcing_and_its_coefficients():
@@ -107,24 +107,24 @@ def test_other_precision_or_grid_is_refused_for_comparison():
 def test_a_stream_does_not_hold_the_test_samples():
     stream = Stream(Poisson(), GRID, batch_size=4, seed=0)
     some = audit_unseen(draw("test"), stream, num_steps=1000, max_steps=5, task="task")
-    assert some.passed
+    assert some.good
     assert (
-        "among 20 samples of the pre-training, those of 5 of its 1,000 steps, drawn at random with seed 0" in some.told
+        "among 20 samples of the pre-training, those of 5 of its 1,000 steps, drawn at random with seed 0" in some.said
     )
     every = audit_unseen(draw("test"), stream, num_steps=3, task="task")
-    assert every.passed
-    assert "12 samples of the pre-training, those of 3 of its 3 steps, all of them" in every.told
+    assert every.good
+    assert "12 samples of the pre-training, those of 3 of its 3 steps, all of them" in every.said
 
 
 def test_a_sample_trained_on_is_found():
     stream = Stream(Poisson(), GRID, batch_size=4, seed=0)
     test = Batch.concatenate([draw("test", 3), stream.batch(6).select([1])])
     audit = audit_unseen(test, stream, num_steps=8, task="task")
-    assert not audit.passed
-    assert audit.told.startswith("1 of 4 test samples of task is among 32 samples")
-    assert audit_unseen(test, stream, num_steps=6, task="task").passed  # steps 0 to 5
+    assert not audit.good
+    assert audit.said.startswith("1 of 4 test samples of task is among 32 samples")
+    assert audit_unseen(test, stream, num_steps=6, task="task").good  # steps 0 to 5
     rounds = Epochs(Batch.concatenate([draw("train", 7), test.select([0])]), batch_size=4, seed=0)
-    assert not audit_unseen(test, rounds, num_steps=2, task="task").passed
+    assert not audit_unseen(test, rounds, num_steps=2, task="task").good
     with pytest.raises(DataError, match="at least 1 step"):
         audit_unseen(test, stream, num_steps=0, task="task")
 
@@ -176,53 +176,53 @@ def test_every_knob_has_an_effect_and_is_drawn_as_declared(system):
     assert [audit.name for audit in effects] == [f"effect of {name}" for name in system.knobs]
     assert [audit.name for audit in ranges] == [f"range of {name}" for name in system.knobs]
     for audit in (*effects, *ranges):
-        assert audit.passed, audit.told
+        assert audit.good, audit.said
 
 
 def test_a_knob_without_effect_fails():
     audits = {audit.name: audit for audit in audit_knob_effects(Idle(), GRID)}
-    assert not audits["effect of idle"].passed
-    assert "from 1.05 to" in audits["effect of idle"].told
-    assert "by 0 % of its norm" in audits["effect of idle"].told
-    assert audits["effect of anisotropy"].passed
+    assert not audits["effect of idle"].good
+    assert "from 1.05 to" in audits["effect of idle"].said
+    assert "by 0 % of its norm" in audits["effect of idle"].said
+    assert audits["effect of anisotropy"].good
 
 
 def test_the_effect_is_measured_on_samples_with_the_same_forcing_only():
     """At ω = 4 two in three Helmholtz draws are rejected, and drawn again with another forcing."""
     audit = audit_knob_effects(Helmholtz(wavenumber_shift=[4, 5]), GRID)[0]
-    assert audit.passed
-    count = int(audit.told.split("mean over ")[1].split()[0])
+    assert audit.good
+    count = int(audit.said.split("mean over ")[1].split()[0])
     assert 0 < count < 64
 
 
 def test_a_fixed_knob_has_nothing_to_turn():
     audit = audit_knob_effects(Poisson(anisotropy=3), GRID)[0]
-    assert audit.passed
-    assert "fixed at 3" in audit.told
+    assert audit.good
+    assert "fixed at 3" in audit.said
 
 
 def test_a_stop_that_cannot_be_drawn_is_left_out_and_told():
     """At 95 % of this range lies the resonance of the waves with |k|² = 50 (2π)²."""
     audit = audit_knob_effects(Helmholtz(wavenumber_shift=[15, 20]), GRID, num_samples=8)[0]
-    assert audit.passed
-    assert "from 15.25 to 16.75" in audit.told
-    assert audit.told.endswith("No samples can be drawn at 19.75.")
+    assert audit.good
+    assert "from 15.25 to 16.75" in audit.said
+    assert audit.said.endswith("No samples can be drawn at 19.75.")
 
 
 def test_a_knob_that_cannot_be_turned_fails():
     fixed = AdvectionDiffusion(advection_diffusion_ratio=[1e4, 2e4], direction=0)
     audit = audit_knob_effects(fixed, GRID)[0]
-    assert not audit.passed
-    assert "could not be turned" in audit.told
+    assert not audit.good
+    assert "could not be turned" in audit.said
 
 
 def test_samples_outside_the_declared_range_fail():
     system = Careless()
     audits = {audit.name: audit for audit in audit_knob_ranges(system, draw("test", 64, system))}
-    assert not audits["range of anisotropy"].passed
-    assert "declared is 1 to 5" in audits["range of anisotropy"].told
-    assert audits["range of angle"].passed
-    assert audit_knob_ranges(Careless(factor=1.0), draw("test", 64, Careless(factor=1.0)))[0].passed
+    assert not audits["range of anisotropy"].good
+    assert "declared is 1 to 5" in audits["range of anisotropy"].said
+    assert audits["range of angle"].good
+    assert audit_knob_ranges(Careless(factor=1.0), draw("test", 64, Careless(factor=1.0)))[0].good
 
 
 def test_a_fraction_fails_an_integer_knob_and_numbers_are_told():
@@ -230,25 +230,25 @@ def test_a_fraction_fails_an_integer_knob_and_numbers_are_told():
     given = batch.coefficients.clone()
     given[:, 1] = torch.tensor([1.0, 4.0, 9.0])
     whole = audit_knob_ranges(Helmholtz(), replace(batch, coefficients=given))[0]
-    assert whole.passed
-    assert whole.told == (
+    assert whole.good
+    assert whole.said == (
         "wavenumber_shift of helmholtz is 1 at least, 4 in the median and 9 at most over 3 samples; "
         "declared is 1 to 10, whole; none outside."
     )
     given[1, 1] = 4.5
     broken = audit_knob_ranges(Helmholtz(), replace(batch, coefficients=given))[0]
-    assert not broken.passed
-    assert "1 outside" in broken.told
+    assert not broken.good
+    assert "1 outside" in broken.said
 
 
 def test_what_cannot_be_measured_does_not_pass():
     audits = audit_knob_ranges(Silent(), draw("test", 4))
-    assert [audit.passed for audit in audits] == [False, False]
-    assert "cannot be measured" in audits[0].told
+    assert [audit.good for audit in audits] == [False, False]
+    assert "cannot be measured" in audits[0].said
 
 
 def test_nan_does_not_pass():
     batch = draw("test", 4)
     given = batch.coefficients.clone()
     given[2, 0] = float("nan")
-    assert not audit_knob_ranges(Poisson(), replace(batch, coefficients=given))[0].passed
+    assert not audit_knob_ranges(Poisson(), replace(batch, coefficients=given))[0].good

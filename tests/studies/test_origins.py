@@ -106,11 +106,11 @@ def test_what_hangs_on_knobs_is_unknown_and_all_else_is_told(finished):
     recipe, folder = finished
     found = json.loads((folder / "analysis.json").read_text())
     assert {t["name"]: (t["system"], t["knobs"]) for t in found["targets"]}["far"] == ("store:far", {})
-    told = [audit["told"] for audit in found["audits"]]
+    told = [audit["said"] for audit in found["audits"]]
     assert any(re.search(r"of 6 test samples of far (is|are) among the 12 samples", t) for t in told), told
     assert any("far (source stored, seed 0)" in t for t in told), "a store's test samples are sought in pre-training"
     assert not any("fine (source" in t for t in told), "on another grid no sample can be the same"
-    assert not [audit for audit in found["audits"] if audit["name"].startswith("range") and "far" in audit["told"]]
+    assert not [audit for audit in found["audits"] if audit["name"].startswith("range") and "far" in audit["said"]]
     shifts = recipe_shift(recipe)
     for (source, target), values in shifts.items():
         known = (source, target) == ("drawn", "sampled")
@@ -142,7 +142,7 @@ def test_a_leak_from_a_store_is_found(stores, tmp_path):
     tree = {k: v for k, v in tree_of(stores, targets=[target], **few).items() if v is not None}
     folder = study(StudyRecipe.read(tree), out=tmp_path / "study")
     audits = json.loads((folder / "analysis.json").read_text())["audits"]
-    assert [audit["passed"] for audit in audits if audit["name"] == "test disjoint"] == [False]
+    assert [audit["good"] for audit in audits if audit["name"] == "test disjoint"] == [False]
 
 
 def test_time_is_estimated_on_a_store_smaller_than_a_batch(stores, tmp_path):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from scifm.findings.study import ErrorCurve, ErrorPoint, Target
 from scifm.report.drawing import (
     WIDTH,
     Drawing,
@@ -26,7 +27,6 @@ from scifm.report.drawing import (
     svg,
     title_room,
 )
-from scifm.report.study_records import ErrorCurve, ErrorPoint, Target
 from scifm.report.study_view import StudyView, TaskGroup, count_words, drawable
 from scifm.report.tables import count_text, number_text
 

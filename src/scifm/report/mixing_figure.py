@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from markupsafe import Markup
 
+from scifm.findings.study import Mixing
 from scifm.report.drawing import (
     WIDTH,
     Drawing,
@@ -23,7 +24,6 @@ from scifm.report.drawing import (
     svg,
     wrapped,
 )
-from scifm.report.study_records import Mixing
 from scifm.report.study_view import StudyView, count_words, drawable
 from scifm.report.tables import number_text
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
+from scifm.findings.study import Law, ScalingAxis
 from scifm.report.drawing import (
     Drawing,
     Key,
@@ -24,7 +25,6 @@ from scifm.report.drawing import (
     svg,
     wrapped,
 )
-from scifm.report.study_records import Law, ScalingAxis
 from scifm.report.study_view import StudyView, drawable, short_count
 from scifm.report.tables import count_text, number_text
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
+from scifm.findings.study import ShiftMeasure, ShiftTask
 from scifm.report.drawing import (
     MARKS,
     Drawing,
@@ -22,7 +23,6 @@ from scifm.report.drawing import (
     svg,
     text_width,
 )
-from scifm.report.study_records import ShiftMeasure, ShiftTask
 from scifm.report.study_view import StudyView, drawable
 from scifm.report.tables import number_text
 from scifm.wording import plural

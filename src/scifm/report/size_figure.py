@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from scifm.findings.study import Size, Target
 from scifm.report.drawing import (
     MARKS,
     WIDTH,
@@ -26,7 +27,6 @@ from scifm.report.drawing import (
     title_room,
 )
 from scifm.report.error_figure import columns_for, seeds_text
-from scifm.report.study_records import Size, Target
 from scifm.report.study_view import StudyView, TaskGroup, count_words, drawable, short_count
 from scifm.report.tables import count_text, number_text
 from scifm.wording import plural

@@ -182,7 +182,7 @@ def _tables(view: StudyView, record: TransferRecord) -> dict[str, Any]:
 
 def _audit_sentence(view: StudyView) -> str:
     audits = view.analysis.audits
-    failed = sum(not audit.passed for audit in audits)
+    failed = sum(not audit.good for audit in audits)
     if failed:
         return (
             f"{failed} of {_counted(len(audits), 'audit', 'audits')} did not pass: read the results with that in mind."
@@ -200,7 +200,7 @@ def render_transfer_study(record: TransferRecord) -> str:
         verdict=record.analysis.verdict,
         error_remarks=_error_remarks(view),
         shift_sentence=_shift_sentence(view),
-        audits=sorted(record.analysis.audits, key=lambda audit: audit.passed),
+        audits=sorted(record.analysis.audits, key=lambda audit: audit.good),
         audit_sentence=_audit_sentence(view),
         joint=record.analysis.scaling.joint,
         level=_level(view),

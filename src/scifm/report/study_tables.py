@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from scifm.findings.study import ErrorCurve, Gain, Need
 from scifm.report.scaling_figure import formula
 from scifm.report.shift_figure import correlation_words
-from scifm.report.study_records import ErrorCurve, Gain, Need
 from scifm.report.study_view import StudyView, count_words, drawable
 from scifm.report.tables import KIND_NAMES, count_text, number_text
 

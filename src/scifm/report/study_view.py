@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from scifm.report.study_records import Analysis, ErrorCurve, ErrorPoint, Size, Source, Target
+from scifm.findings.study import Analysis, ErrorCurve, ErrorPoint, Size, Source, Target
 from scifm.wording import plural
 
 __all__ = ["StudyView", "TaskGroup", "count_words", "drawable", "short_count"]

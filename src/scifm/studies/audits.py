@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -18,12 +17,12 @@ from scifm.evaluation.evaluate import pieces
 from scifm.fields.batch import Batch
 from scifm.fields.grid import Grid
 from scifm.fields.seeds import generator_for
+from scifm.findings.finding import Finding
 from scifm.systems.knobs import Knob
 from scifm.systems.system import System
 from scifm.wording import plural
 
 __all__ = [
-    "Audit",
     "audit_disjoint",
     "audit_knob_effects",
     "audit_knob_ranges",
@@ -38,27 +37,12 @@ _ROUNDING = 1e-3  # of a range's larger bound: how exactly knobs can be measured
 _STOPS = (0.05, 0.35, 0.95)  # where in its range a knob is tried: no two half a turn apart, none along the grid
 
 
-@dataclass(frozen=True)
-class Audit:
-    """The answer to one question.
-
-    Args:
-        name: what was asked, short.
-        passed: whether all is well.
-        told: a sentence with the numbers.
-    """
-
-    name: str
-    passed: bool
-    told: str
-
-
 # --- which samples ----------------------------------------------------------------------------------------------------
 
 
 def audit_subsets(
     subsets: Mapping[int, Mapping[int, Tensor | Sequence[int]]], num_available: int, *, task: str
-) -> Audit:
+) -> Finding:
     """Ask whether few-shot subsets hold distinct samples of the pool and each holds all smaller ones of its seed.
 
     Args:
@@ -72,7 +56,7 @@ def audit_subsets(
     counts = sorted({count for by_count in subsets.values() for count in by_count})
     asked = f"{task}: subsets of {_listed(counts)} samples, seeds {_listed(subsets)}, from a pool of {num_available:,}"
     ends = "; ".join(faults) if faults else "no sample comes twice in one, and each holds every smaller one of its seed"
-    return Audit("subsets distinct and nested", bool(subsets) and not faults, f"{asked}: {ends}.")
+    return Finding(name="subsets distinct and nested", good=bool(subsets) and not faults, said=f"{asked}: {ends}.")
 
 
 def _faults(by_count: Mapping[int, Tensor | Sequence[int]], num_available: int) -> list[str]:
@@ -113,7 +97,7 @@ def sample_hashes(batch: Batch) -> list[bytes]:
     return hashes
 
 
-def audit_disjoint(test: Batch, pool: Batch | StoreSplit, *, task: str) -> Audit:
+def audit_disjoint(test: Batch, pool: Batch | StoreSplit, *, task: str) -> Finding:
     """Ask whether any test sample is among those that may be trained on, by exact bytes of problem and coefficients.
 
     Args:
@@ -127,16 +111,13 @@ def audit_disjoint(test: Batch, pool: Batch | StoreSplit, *, task: str) -> Audit
     seen = {made for piece in pieces(pool, _READ_AT_ONCE) for made in sample_hashes(_comparable(piece, test))}
     found = _num_shared(test, seen)
     counted = f"{found or 'none'} of {plural(test.num_samples, 'test sample')} of {task}"
-    return Audit(
-        "test disjoint",
-        not found,
-        f"{counted} {_verb(found)} among the {plural(pool.num_samples, 'sample')} of its pool.",
-    )
+    said = f"{counted} {_verb(found)} among the {plural(pool.num_samples, 'sample')} of its pool."
+    return Finding(name="test disjoint", good=not found, said=said)
 
 
 def audit_unseen(
     test: Batch, source: BatchSource, *, num_steps: int, task: str, max_steps: int = 64, seed: int = 0
-) -> Audit:
+) -> Finding:
     """Ask whether any test sample was trained on in pre-training, comparing steps chosen at random when there are many.
 
     Args:
@@ -165,7 +146,7 @@ def audit_unseen(
         f"{found or 'none'} of {plural(test.num_samples, 'test sample')} of {task} {_verb(found)} among "
         f"{num_compared:,} samples of the pre-training, those of {len(chosen):,} of its {num_steps:,} steps, {which}."
     )
-    return Audit("test unseen in pre-training", not found, told)
+    return Finding(name="test unseen in pre-training", good=not found, said=told)
 
 
 def _comparable(batch: Batch, test: Batch) -> Batch:
@@ -187,7 +168,7 @@ def _verb(count: int) -> str:
 # --- knobs ------------------------------------------------------------------------------------------------------------
 
 
-def audit_knob_effects(system: System, grid: Grid, *, num_samples: int = 64, seed: int = 0) -> list[Audit]:
+def audit_knob_effects(system: System, grid: Grid, *, num_samples: int = 64, seed: int = 0) -> list[Finding]:
     """Ask of each knob whether it changes the solutions: turned with the same seed, so that all else stays as it was.
 
     A knob is tried at 5, 35 and 95 % of its range, an integer one at both ends. The change is ‖u − u_low‖/‖u_low‖ of
@@ -205,23 +186,25 @@ def audit_knob_effects(system: System, grid: Grid, *, num_samples: int = 64, see
     return [_effect(system, name, grid, num_samples, seed) for name in system.knobs]
 
 
-def _effect(system: System, name: str, grid: Grid, num_samples: int, seed: int) -> Audit:
+def _effect(system: System, name: str, grid: Grid, num_samples: int, seed: int) -> Finding:
     knob, asked = system.knobs[name], f"effect of {name}"
     if knob.low == knob.high:
-        return Audit(asked, True, f"{name} of {system.name} is fixed at {knob.low:g}: nothing to turn.")
+        return Finding(
+            name=asked, good=True, said=f"{name} of {system.name} is fixed at {knob.low:g}: nothing to turn."
+        )
     turned, missing = _turned(system, name, grid, num_samples, seed)
     unseen = f" No samples can be drawn at {' or '.join(missing)}." if missing else ""
     changes = [(*_change(turned[0][1], other), stop) for stop, other in turned[1:]]
     measured = [entry for entry in changes if entry[1]]
     if not measured:
         told = f"{name} of {system.name} could not be turned between samples with the same forcing.{unseen}"
-        return Audit(asked, False, told)
+        return Finding(name=asked, good=False, said=told)
     change, count, stop = max(measured, key=lambda entry: (math.isnan(entry[0]), entry[0]))
     told = (
         f"turning {name} of {system.name} from {turned[0][0]:.4g} to {stop:.4g} changes the solution by "
         f"{100 * change:.3g} % of its norm (mean over {plural(count, 'sample')} with the same forcing).{unseen}"
     )
-    return Audit(asked, change >= _NO_EFFECT, told)
+    return Finding(name=asked, good=change >= _NO_EFFECT, said=told)
 
 
 def _turned(
@@ -247,7 +230,7 @@ def _change(first: Batch, other: Batch) -> tuple[float, int]:
     return float(change.mean()), int(same.sum())
 
 
-def audit_knob_ranges(system: System, samples: Batch) -> list[Audit]:
+def audit_knob_ranges(system: System, samples: Batch) -> list[Finding]:
     """Ask of each knob whether the samples lie in its range, by what the system can measure of them.
 
     A value may leave the range, or an integer its whole number, by 1e-3 of the range's larger bound: so much is
@@ -261,11 +244,12 @@ def audit_knob_ranges(system: System, samples: Batch) -> list[Audit]:
     return [_range(system, name, knob, measured.get(name)) for name, knob in system.knobs.items()]
 
 
-def _range(system: System, name: str, knob: Knob, values: Tensor | None) -> Audit:
+def _range(system: System, name: str, knob: Knob, values: Tensor | None) -> Finding:
     asked = f"range of {name}"
     declared = f"{knob.low:g} to {knob.high:g}{', whole' if knob.integer else ''}"
     if values is None:
-        return Audit(asked, False, f"{name} of {system.name} cannot be measured from samples; declared is {declared}.")
+        said = f"{name} of {system.name} cannot be measured from samples; declared is {declared}."
+        return Finding(name=asked, good=False, said=said)
     slack = _ROUNDING * max(abs(knob.low), abs(knob.high))
     fits = (values >= knob.low - slack) & (values <= knob.high + slack)
     if knob.integer:
@@ -276,4 +260,4 @@ def _range(system: System, name: str, knob: Knob, values: Tensor | None) -> Audi
         f"{name} of {system.name} is {low:.4g} at least, {middle:.4g} in the median and {high:.4g} at most over "
         f"{plural(len(values), 'sample')}; declared is {declared}; {outside or 'none'} outside."
     )
-    return Audit(asked, not outside, told)
+    return Finding(name=asked, good=not outside, said=told)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,10 @@ from numpy.typing import NDArray
 
 from scifm.errors import RunError
 from scifm.fields.batch import Batch
+from scifm.findings.finding import Finding
 from scifm.runs import Run, write_json
 from scifm.studies.analysis import analyze
 from scifm.studies.audits import (
-    Audit,
     audit_disjoint,
     audit_knob_effects,
     audit_knob_ranges,
@@ -74,7 +73,7 @@ def conclude(recipe: StudyRecipe, folder: Path, rows: Sequence[Row]) -> dict[str
         shift_values=_shift_values(recipe, tests),
         shift_labels={name: measure.label for name, measure in SHIFT_MEASURES.items()},
         scaling=scaling_findings(recipe, rows),
-        audits=[asdict(audit) for audit in _audits(recipe, folder, rows, tests)],
+        audits=[audit.model_dump() for audit in _audits(recipe, folder, rows, tests)],
         sample_errors=lambda row: _sample_errors(recipe, folder, row),
         most_steps=recipe.most_scratch_steps,
     )
@@ -146,7 +145,7 @@ def _shift_values(recipe: StudyRecipe, tests: dict[str, Batch]) -> dict[tuple[st
 # --- audits -----------------------------------------------------------------------------------------------------------
 
 
-def _audits(recipe: StudyRecipe, folder: Path, rows: Sequence[Row], tests: dict[str, Batch]) -> list[Audit]:
+def _audits(recipe: StudyRecipe, folder: Path, rows: Sequence[Row], tests: dict[str, Batch]) -> list[Finding]:
     found = []
     for target in recipe.targets:
         test, pool = tests[target.name], pool_of(recipe, target)
@@ -194,7 +193,7 @@ def _subsets(folder: Path, rows: Sequence[Row], target: TargetConfig) -> dict[in
     return dict(found)
 
 
-def _unseen(recipe: StudyRecipe, source: SourceConfig, target: TargetConfig, test: Batch) -> list[Audit]:
+def _unseen(recipe: StudyRecipe, source: SourceConfig, target: TargetConfig, test: Batch) -> list[Finding]:
     found = []
     for seed in source.seeds or recipe.seeds:
         settings = recipe.pretraining(source, recipe.sizes_of(source)[0], seed)
