@@ -75,7 +75,7 @@ def main() -> None:
     _stop_on_signals()
     _tell_own_warnings()
     try:
-        app()
+        app(prog_name="scifm")  # however it was started: completion of shells goes by this name
     except SciFMError as error:
         say("scifm:", "bold red", " ".join(str(error).split()))
         sys.exit(2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 from typer.core import TyperGroup
 
+from scifm.cli.examples import EXAMPLES
 from scifm.errors import StopRequested
 
 __all__ = [
@@ -50,18 +52,23 @@ def say(mark: str, style: str, message: str) -> None:
 
 
 class _Verbs(TyperGroup):
-    """The verbs, their help as it was written.
+    """The verbs, their help as it was written and a line that works beneath it.
 
     What the parser would make of a signal to stop is replaced by a line that says how to go on.
     """
 
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
-        for command in self.commands.values():
+        for name, command in self.commands.items():
+            if name in EXAMPLES:
+                command.epilog = f"Example:\n\n{escape(EXAMPLES[name])}"
             entries: list[Any] = [command, *command.params]
             for entry in entries:
                 if getattr(entry, "help", None):
                     entry.help = escape(entry.help)
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return [*EXAMPLES, *(name for name in super().list_commands(ctx) if name not in EXAMPLES)]
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -80,10 +87,28 @@ app = typer.Typer(
     "to a shifted system with few samples, and see by how much that beats training from scratch.",
     epilog="Start with 'scifm demo': the whole path in one go, ending with a page to read.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"scifm {version('scifm')} · torch {version('torch')} · Python {platform.python_version()}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _every_verb(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print versions and end.")
+    ] = False,
+) -> None:
+    """Options before the verb."""
+
+
 NUM_WORKERS = min(os.cpu_count() or 1, 4)
 
 Model = typer.Argument(help="Folder of a finished run or of a model; or hf:NAME/MODEL, on the Hugging Face hub.")
