@@ -111,7 +111,9 @@ class ExactPoisson(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         forcing, xx, yy, xy = x.unbind(1)
-        rows, columns = (2 * torch.pi * torch.fft.fftfreq(n, 1 / n, dtype=x.dtype, device=x.device) for n in x.shape[-2:])
+        rows, columns = (
+            2 * torch.pi * torch.fft.fftfreq(n, 1 / n, dtype=x.dtype, device=x.device) for n in x.shape[-2:]
+        )
         ky, kx = torch.meshgrid(rows, columns, indexing="ij")
         symbol = xx * kx**2 + 2 * xy * kx * ky + yy * ky**2
         symbol[..., 0, 0] = torch.inf

@@ -103,5 +103,7 @@ class CheckContract:
 
     def test_its_settings_can_be_written_down(self) -> None:
         """Settings make the check again, and say what it is."""
-        _require(type(self.check).model_validate(self.check.to_dict()) == self.check, "its settings do not make it again")
+        _require(
+            type(self.check).model_validate(self.check.to_dict()) == self.check, "its settings do not make it again"
+        )
         _require(bool(self.check.name and self.check.question.endswith("?")), "a check has a name and asks a question")

@@ -59,7 +59,9 @@ def check_operator(
         SignatureError: if the samples do not fit the operator.
         RunError: if there is no readable operator, or the findings cannot be written.
     """
-    asked = [check_named(check) if isinstance(check, str) else check for check in (CHECKS if checks is None else checks)]
+    asked = [
+        check_named(check) if isinstance(check, str) else check for check in (CHECKS if checks is None else checks)
+    ]
     run = None
     if not isinstance(operator, Operator):
         model = find_model(operator)

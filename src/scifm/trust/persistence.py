@@ -105,7 +105,9 @@ def _errors(answer: Tensor, truth: Tensor) -> Tensor:
 def _figure(ratios: Tensor, best: str) -> Figure:
     ordered = ratios.sort().values.tolist()
     series = Series(
-        label="operator", x=tuple(range(1, len(ordered) + 1)), y=tuple(v if 0 < v < float("inf") else None for v in ordered)
+        label="operator",
+        x=tuple(range(1, len(ordered) + 1)),
+        y=tuple(v if 0 < v < float("inf") else None for v in ordered),
     )
     panel = Panel(
         x=Axis(label="sample, the easiest first"),
@@ -113,4 +115,6 @@ def _figure(ratios: Tensor, best: str) -> Figure:
         series=(series,),
         rules=(Rule(at=1.0, label="as good as no model"),),
     )
-    return Figure(caption="Error of the operator over that of the best trivial answer, sample by sample.", panels=(panel,))
+    return Figure(
+        caption="Error of the operator over that of the best trivial answer, sample by sample.", panels=(panel,)
+    )

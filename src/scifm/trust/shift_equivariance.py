@@ -95,7 +95,9 @@ class ShiftEquivariance(Check):
         good: bool | None = worst.defect <= worst.allowed
         numbers = ", ".join(f"{s.told} {s.defect:.2g} (allowed {s.allowed:g})" for s in shifts)
         evidence = f"Relative L2 defect over {plural(samples.num_samples, 'sample')}: {numbers}."
-        said = "The answer moves with the input." if good else f"The answer does not move with the input by {worst.told}."
+        said = (
+            "The answer moves with the input." if good else f"The answer does not move with the input by {worst.told}."
+        )
         if not good:
             invariant = _invariant(samples, worst)
             good = False if invariant else None
@@ -103,7 +105,9 @@ class ShiftEquivariance(Check):
                 evidence += " Whether the equation is the same everywhere is not known, so this is no verdict."
             elif not invariant:
                 said += " Neither does the equation."
-        series = Series(label="defect", x=tuple(range(len(shifts))), y=tuple(s.defect or None for s in shifts), joined=False)
+        series = Series(
+            label="defect", x=tuple(range(len(shifts))), y=tuple(s.defect or None for s in shifts), joined=False
+        )
         limits = Series(label="allowed", x=series.x, y=tuple(s.allowed for s in shifts), joined=False)
         panel = Panel(
             x=Axis(label="shift", categories=tuple(s.told for s in shifts)),
