@@ -163,3 +163,14 @@ def test_shifts_of_half_the_box_are_held_to_round_off():
     assert "half the box" in told.said
     assert told.threshold == 1e-4
     assert ask(ShiftEquivariance(), exact(), tiny.batch(4, dtype=torch.float64)).good is True
+
+
+def test_a_path_without_any_gradient_cannot_be_trained(monkeypatch):
+    from scifm.models.module_operator import ModuleConfig
+
+    monkeypatch.setattr(networks.Severed, "forward", lambda self, x: self.body(x).detach())
+    arguments = {"channels_in": "{in_channels}", "channels_out": "{out_channels}"}
+    operator = ModuleOperator(Poisson.signature, ModuleConfig(target="networks:Severed", arguments=arguments))
+    told = ask(OverfitOneBatch(num_steps=2), operator, tiny.batch(4))
+    assert told.good is False
+    assert "cannot be trained" in told.said

@@ -55,7 +55,8 @@ def measure_answers(
         Finding(
             name="answers",
             said=f"Answers changed by {changed:.2g}.",
-            evidence=f"Mean relative L2 over {number}, at most {float(change.max()):.2g}; the operator's own error is {own:.3g}.",
+            evidence=f"Mean relative L2 over {number}, at most {float(change.max()):.2g}; the operator's own error is "
+            f"{own:.3g}.",
             good=changed < own,
             statistic=changed,
             threshold=own,
@@ -64,7 +65,8 @@ def measure_answers(
         Finding(
             name="errors",
             said=f"Errors became {ratio:.3g} times as large.",
-            evidence=f"Mean relative L2 against the truth on {number}: {own:.4g} before, {float(errors[1].mean()):.4g} after.",
+            evidence=f"Mean relative L2 against the truth on {number}: {own:.4g} before, "
+            f"{float(errors[1].mean()):.4g} after.",
             good=grown <= MOST_GROWTH,
             statistic=ratio,
             low=low,
@@ -79,7 +81,7 @@ def measure_bytes(before: int, after: int) -> Finding:
     """Return how much smaller the file of the weights became, from its bytes."""
     return Finding(
         name="bytes",
-        said=f"The weights take {after / before:.0%} of the bytes.",
+        said=f"The weights take {after / before:.2f} of the bytes.",
         evidence=f"model.safetensors on disk: {before:,} bytes before, {after:,} after.",
         good=after < before,
         statistic=after / before,

@@ -1,7 +1,7 @@
 """Codecs: how the tensors of a model are written smaller, and made again when it is loaded.
 
-A codec knows tensors and their names, and nothing of operators. ``config.json`` says by name which one wrote a model, with
-what it needs to read it. ``CODECS`` lists them.
+A codec knows tensors and their names, and nothing of operators. ``config.json`` says by name which one wrote a model,
+with what it needs to read it. ``CODECS`` lists them.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Questions put to a trained operator; every answer is a `Finding`.
 
 A check is one configured object, `Check`, in one file: it says what it asks, its statistic, its threshold and why, and
-when it does not apply. ``CHECKS`` lists those that `examine.check_operator` and ``scifm check`` ask. A new one is a file and a
-line here; `scifm.trust.contract` holds it to telling a known-good operator from a known-bad one.
+when it does not apply. ``CHECKS`` lists those that `examine.check_operator` and ``scifm check`` ask. A new one is a
+file and a line here; `scifm.trust.contract` holds it to telling a known-good operator from a known-bad one.
 
 What may not live here: what trains or scores a run (below), and what asks of many runs at once (studies, above).
 `distillation` is a sibling, and neither knows the other. Nothing here changes the operator that it asks.

@@ -77,7 +77,7 @@ class CheckContract:
         _require(first == again, f"two answers to one question: {first} and {again}")
 
     def test_it_leaves_everything_as_it_was(self) -> None:
-        """Weights, mode of every part and gradients of the operator, and torch's global generator, stay as they were."""
+        """Weights, modes and gradients of the operator, and torch's global generator, stay as they were."""
         operator = self.good().train()
         part = next(iter(reversed(list(operator.modules()))))
         part.eval()  # a part somebody froze

@@ -19,6 +19,8 @@ from scifm.trust.check import Check
 
 __all__ = ["OverfitOneBatch"]
 
+_NO_GRADIENT = "does not require grad"
+
 
 class OverfitOneBatch(Check):
     """A fresh operator of the same architecture and normalization is trained on a few samples, always the same.
@@ -52,8 +54,8 @@ class OverfitOneBatch(Check):
         seed = int(torch.randint(2**31, (), generator=generator))
         try:
             fresh = build_operator(operator.signature, operator.config, operator.normalization, seed=seed)
-        except ConfigError as error:
-            return Finding(said="This architecture cannot be built anew, so it was not trained.", evidence=str(error))
+        except ConfigError as reason:
+            return Finding(said="This architecture cannot be built anew, so it was not trained.", evidence=str(reason))
         first = {name: value.detach().clone() for name, value in fresh.named_parameters()}
         curve: list[tuple[int, float]] = []
 
@@ -63,8 +65,10 @@ class OverfitOneBatch(Check):
 
         try:
             train(fresh, Epochs(few, batch_size=len(few), seed=seed), config=self._training(operator), observe=note)
-        except (DivergedError, RuntimeError) as error:  # torch says by RuntimeError that nothing has a gradient
-            cause = " ".join(str(error).split())
+        except RuntimeError as problem:  # by which torch says that nothing has a gradient, and much else
+            if not (isinstance(problem, DivergedError) or _NO_GRADIENT in str(problem)):
+                raise
+            cause = " ".join(str(problem).split())
             return Finding(said="A fresh operator of this architecture cannot be trained.", evidence=cause, good=False)
         still = [name for name, value in fresh.named_parameters() if torch.equal(value.detach().cpu(), first[name])]
         error = float(sample_errors(fresh, few).mean())

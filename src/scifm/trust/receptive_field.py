@@ -32,14 +32,15 @@ class ReceptiveField(Check):
 
     Statistic: share of the grid at which the change of the answer, averaged with a Gaussian of a twelfth of the sides,
     is more than ``level**dims`` of its largest, mean over samples, all in float64. A network that mixes neighbours only
-    answers there; but through a coarser latent grid it rings over the whole box, with alternating signs, off as one tail
-    for each axis. The average takes most of that out, and one factor `level` for each axis what is left. FNOs on three
-    equations in two dimensions, latent grids of 8 to 24 points: dead spectral blocks reached 0.19 to 0.56 of the grid,
-    live ones 0.63 to 0.94 before any training and 0.97 after it. Below 12 latent points in three dimensions all is near,
-    and a dead block reaches 0.7: there this check is blind.
+    answers there; but through a coarser latent grid it rings over the whole box, with alternating signs, off as one
+    tail for each axis. The average takes most of that out, and one factor `level` for each axis what is left. FNOs on
+    three equations in two dimensions, latent grids of 8 to 24 points: dead spectral blocks reached 0.19 to 0.56 of the
+    grid, live ones 0.63 to 0.94 before any training and 0.97 after it. Below 12 latent points in three dimensions all
+    is near, and a dead block reaches 0.7: there this check is blind.
 
     Threshold: `least_share` of the share that the solver of the samples' system answers with, where that is known and
-    solves the changed problem, else of the whole grid. Of an evolving problem a local answer may be the right one, and is told without a verdict.
+    solves the changed problem, else of the whole grid. Of an evolving problem a local answer may be the right one, and
+    is told without a verdict.
 
     Args:
         level: change that counts as an answer, in parts of the largest, for each axis.
@@ -71,8 +72,8 @@ class ReceptiveField(Check):
         said = "One point of the input reaches far." if good else f"The reach of one point of the input is {local}."
         level = self.level**samples.grid.num_spatial_dims
         evidence = (
-            f"At {share:.0%} of the grid the answer changes by more than {level:g} of its largest change when the input "
-            f"does at one point; at least {least:.0%} are asked for."
+            f"At {share:.2f} of the grid the answer changes by more than {level:g} of its largest change when the "
+            f"input does at one point; at least {least:.2f} are asked for."
         )
         if not good and samples.signature.evolves:
             evidence += " Over a short time a local answer may be right, so this is no verdict."

@@ -47,9 +47,9 @@ class ShiftEquivariance(Check):
     hidden layers live on a coarser grid, what their activations make beyond its highest wave comes back as another one.
     An FNO trained to an error of 0.04 has a defect of 0.003; what is added at a fixed place stays as large as it is.
 
-    Where an equation is not the same everywhere, an answer need not follow: the solver of the samples' system says, where
-    it is known. Where it is not, a defect above the threshold is told without a verdict. A box without a periodic axis
-    has nothing to roll.
+    Where an equation is not the same everywhere, an answer need not follow: the solver of the samples' system says,
+    where it is known. Where it is not, a defect above the threshold is told without a verdict. A box without a periodic
+    axis has nothing to roll.
 
     Args:
         aliasing: threshold of shifts that fall between latent points.
