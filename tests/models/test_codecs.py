@@ -158,3 +158,16 @@ def test_what_is_damaged_is_refused_in_one_sentence(saved, damage):
 
 def test_the_registry_names_codecs_as_they_name_themselves():
     assert {name: codec.name for name, codec in CODECS.items()} == {"int8": Int8Codec.name}
+
+
+def test_the_smallest_weights_stay_wide():
+    """They hold next to no bytes, and every answer passes them."""
+    given = {
+        "large": torch.randn(20, 100),
+        "lift": torch.randn(2, 5),
+        "skip": torch.randn(2, 5),
+        "more": torch.randn(3, 5),
+    }
+    stored, entry = encoded(given, "int8")
+    assert set(entry["weights"]) == {"large", "more"}, "20 of 2,035 numbers are the smallest hundredth"
+    assert torch.equal(stored["lift"], given["lift"])

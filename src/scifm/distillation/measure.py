@@ -64,7 +64,7 @@ def measure_answers(
         ),
         Finding(
             name="errors",
-            said=f"Errors became {ratio:.3g} times as large.",
+            said=f"Errors became {ratio:.4g} times as large.",
             evidence=f"Mean relative L2 against the truth on {number}: {own:.4g} before, "
             f"{float(errors[1].mean()):.4g} after.",
             good=grown <= MOST_GROWTH,

@@ -56,28 +56,44 @@ class Int8Codec(Codec):
     w ≈ q·s with q from −127 to 127 and s at least max|w|/127 over all but that axis, so no weight is off by more than
     s/2, and zero stays zero. The axis is the one by which the weight is missed least; the notes name it. A scale
     has 16 significant bits, rounded up: q·s is then exact in 32-bit floats, and what was made again from integers gives
-    the same integers. Complex weights are taken as pairs of real ones. The rest, biases, constants and what is in
-    half precision already, is stored as it is.
+    the same integers. Complex weights are taken as pairs of real ones.
+
+    Stored as they are: biases and constants; what is in half precision already; and the smallest weights, as many as
+    together hold a hundredth of all numbers. Those are the lifts and skips that every answer passes: in two FNOs they
+    made about as much of the error as all the rest.
     """
 
     name = "int8"
     suffix: ClassVar[str] = ".scale"
+    spared: ClassVar[float] = 0.01
 
     def encode(self, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Any]]:
         stored: dict[str, Tensor] = {}
         notes: dict[str, Any] = {}
+        wide = self._smallest(tensors)
         for name, tensor in tensors.items():
             if not tensor.isfinite().all():
                 raise DataError(
                     f"The weight '{name}' holds NaN or infinity, which no compression keeps. Train it anew."
                 )
-            if tensor.dim() < 2 or not tensor.numel() or tensor.dtype not in _WIDE:
+            if tensor.dim() < 2 or not tensor.numel() or tensor.dtype not in _WIDE or name in wide:
                 stored[name] = tensor
                 continue
             real = torch.view_as_real(tensor) if tensor.is_complex() else tensor
             axis, stored[name], stored[name + self.suffix] = _quantized(real, range(tensor.dim()))
             notes[name] = {"axis": axis, "dtype": str(tensor.dtype).removeprefix("torch.")}
         return stored, {"weights": notes}
+
+    def _smallest(self, tensors: Mapping[str, Tensor]) -> set[str]:
+        """Return the names of the smallest tensors that together hold the share `spared` of all numbers."""
+        sizes = {name: tensor.numel() for name, tensor in tensors.items()}
+        room, chosen = self.spared * sum(sizes.values()), set()
+        for name in sorted(sizes, key=lambda name: (sizes[name], name)):
+            room -= sizes[name]
+            if room < 0:
+                break
+            chosen.add(name)
+        return chosen
 
     def decode(self, stored: Mapping[str, Tensor], notes: Mapping[str, Any]) -> dict[str, Tensor]:
         weights = notes["weights"]
