@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Dropping", "GlobalNet", "Idle", "Shift", "SmallConv", "Tied", "WrongShape"]
+__all__ = ["Dropping", "ExactPoisson", "GlobalNet", "Idle", "Severed", "Shift", "SmallConv", "Tied", "WrongShape"]
 
 
 class GlobalNet(nn.Module):
@@ -94,3 +94,41 @@ class Dropping(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.map(nn.functional.dropout(x, 0.5, self.training))
+
+
+class ExactPoisson(nn.Module):
+    """Solves −∇·(D∇u) = f on the periodic unit square, times a weight; what is added at a fixed place is another one.
+
+    Args:
+        gain: times the solution.
+        added: times a field that hangs on the place alone, of the size of a solution.
+    """
+
+    def __init__(self, gain: float = 1.0, added: float = 0.0) -> None:
+        super().__init__()
+        self.gain, self.added = nn.Parameter(torch.tensor(gain)), nn.Parameter(torch.tensor(added))
+        self.rest = nn.Dropout(0.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        forcing, xx, yy, xy = x.unbind(1)
+        rows, columns = (
+            2 * torch.pi * torch.fft.fftfreq(n, 1 / n, dtype=x.dtype, device=x.device) for n in x.shape[-2:]
+        )
+        ky, kx = torch.meshgrid(rows, columns, indexing="ij")
+        symbol = xx * kx**2 + 2 * xy * kx * ky + yy * ky**2
+        symbol[..., 0, 0] = torch.inf
+        solution = torch.fft.ifft2(torch.fft.fft2(forcing) / symbol).real
+        place = torch.linspace(0, 1, x.shape[-1], dtype=x.dtype, device=x.device).expand_as(solution)
+        size = solution.square().mean((-2, -1), keepdim=True).sqrt()
+        return self.rest(self.gain * solution + self.added * size * place).unsqueeze(1)
+
+
+class Severed(nn.Module):
+    """A network whose training path is broken: all but the last number is cut off from the gradient."""
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__()
+        self.body, self.gain = GlobalNet(channels_in, channels_out), nn.Parameter(torch.ones(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x).detach() * self.gain

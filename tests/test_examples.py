@@ -20,7 +20,12 @@ def load(name: str) -> ModuleType:
 
 
 def test_every_example_has_a_test() -> None:
-    assert {path.stem for path in EXAMPLES.glob("*.py")} == {"01_transfer", "02_reaction_diffusion"}
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == {
+        "01_transfer",
+        "02_reaction_diffusion",
+        "03_check",
+        "04_compress",
+    }
 
 
 def test_reaction_diffusion() -> None:
@@ -45,3 +50,24 @@ def test_transfer(tmp_path: Path) -> None:
     errors = load("01_transfer").main(tmp_path)
     assert errors["few_shot"] < errors["zero_shot"]
     assert errors["few_shot"] < 0.5 * errors["from_scratch"]
+
+
+@pytest.mark.slow
+def test_check(tmp_path: Path) -> None:
+    findings = load("03_check").main(tmp_path)
+    assert {name: found.good for name, found in findings.items()} == {
+        "receptive_field": True,
+        "overfit_one_batch": True,
+        "persistence": True,
+        "shift_equivariance": True,
+        "mean_is_zero": True,
+    }
+    assert findings["persistence"].statistic < 0.1
+
+
+@pytest.mark.slow
+def test_compress(tmp_path: Path) -> None:
+    numbers = load("04_compress").main(tmp_path)
+    assert numbers["bytes"] < 0.3
+    assert numbers["answers"] < 0.01
+    assert abs(numbers["errors"] - 1) < 0.05

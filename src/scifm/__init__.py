@@ -41,6 +41,8 @@ _HOMES = {
     "StudyRecipe": "scifm.studies.recipe",
     "System": "scifm.systems.system",
     "TransferRecipe": "scifm.studies.transfer",
+    "check_operator": "scifm.trust.examine",
+    "compress": "scifm.distillation.compress",
     "evaluate": "scifm.evaluation.evaluate",
     "finetune": "scifm.training.finetune",
     "from_scratch": "scifm.training.finetune",
@@ -54,6 +56,7 @@ _HOMES = {
 _ROOMS = (
     "applications",
     "data",
+    "distillation",
     "evaluation",
     "fields",
     "models",
@@ -62,6 +65,7 @@ _ROOMS = (
     "studies",
     "systems",
     "training",
+    "trust",
 )
 
 __all__ = sorted([*_HOMES, *_ROOMS])  # pyright: ignore[reportUnsupportedDunderAll]

@@ -8,7 +8,7 @@
       state/           what resume needs            scores/           errors of each sample, a file for each origin
       parent           path of the run it was fine-tuned from
       failure.json     step and batch whose loss or gradient was not finite (failure.safetensors: the batch)
-      sittings.json    when it was worked on, and for how long
+      sittings.json    when it was worked on, for how long       findings.json   what checks of `trust` found
   STATUS           running | complete | interrupted: … | failed: reason            LOCK   who writes here now
 
 Every file is written aside, flushed to disk and renamed, so a reader never meets half a file and a crash loses

@@ -24,6 +24,7 @@ from scifm.cli import (  # noqa: F401
     run_verbs,
     score_verbs,
     study_verbs,
+    trust_verbs,
 )
 from scifm.cli.app import app, say
 from scifm.errors import SciFMError, StopRequested

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from scifm.fields.batch import Batch
     from scifm.report.score_sets import ScoreSet
 
-__all__ = ["evaluate", "scores"]
+__all__ = ["asked_samples", "evaluate", "scores"]
 
 _MOST_NAMED = 8  # samples in a message
 
@@ -51,27 +51,44 @@ def evaluate(
 
     Scores on other samples stand beside them. A model alone, or a run of somebody else's, is left as it is.
     """
-    from scifm.data.store import Store
     from scifm.evaluation.baselines import persistence
     from scifm.evaluation.evaluate import evaluate as work
-    from scifm.evaluation.origin import draw_unseen, origin_of
-    from scifm.fields.grid import Grid
 
     of_system = {"--knob": knob, "--num-samples": num_samples, "--num-points": num_points, "--seed": seed}
-    require_one_origin(system, store, of_system=of_system, of_store={"--split": split, "--stride": stride})
-    samples: Batch | StoreSplit
-    if system is not None:
-        if num_samples is not None and num_samples < 1:
-            raise ConfigError(f"--num-samples must be at least 1; got {num_samples}.")
-        chosen = named_system(system, knob)
-        grid = Grid.square(num_points or 64, num_spatial_dims=chosen.signature.num_spatial_dims)
-        samples, origin = draw_unseen(chosen, num_samples or 512, grid, seed=seed or 0)
-    else:
-        samples = Store.open(str(store)).split(split or "test", stride=stride or 1)
-        origin = origin_of(samples)
+    samples, origin = asked_samples(system, store, of_system=of_system, of_store={"--split": split, "--stride": stride})
     result = work(run, samples, rename=renamings(rename), record=True if out is None else out, origin=origin)
     still = persistence(samples).defined() if samples.signature.state == samples.signature.outputs else None
     _tell(run, result, still, as_json)
+
+
+def asked_samples(
+    system: str | None, store: Path | None, *, of_system: dict[str, Any], of_store: dict[str, Any]
+) -> tuple[Batch | StoreSplit, dict[str, Any]]:
+    """Return the samples that --system or --store say, with the options that belong to each, and their origin.
+
+    Args:
+        system: name of a system, or None.
+        store: folder of a store, or None.
+        of_system: what was given for ``--knob``, ``--num-samples``, ``--num-points`` and ``--seed``.
+        of_store: what was given for ``--split`` and ``--stride``.
+
+    Raises:
+        ConfigError: if not exactly one is given, or an option that only the other one reads.
+    """
+    from scifm.data.store import Store
+    from scifm.evaluation.origin import draw_unseen, origin_of
+    from scifm.fields.grid import Grid
+
+    require_one_origin(system, store, of_system=of_system, of_store=of_store)
+    if system is not None:
+        count = of_system["--num-samples"]
+        if count is not None and count < 1:
+            raise ConfigError(f"--num-samples must be at least 1; got {count}.")
+        chosen = named_system(system, of_system["--knob"])
+        grid = Grid.square(of_system["--num-points"] or 64, num_spatial_dims=chosen.signature.num_spatial_dims)
+        return draw_unseen(chosen, count or 512, grid, seed=of_system["--seed"] or 0)
+    samples = Store.open(str(store)).split(of_store["--split"] or "test", stride=of_store["--stride"] or 1)
+    return samples, origin_of(samples)
 
 
 def _summary(errors: Tensor) -> dict[str, float | None]:

@@ -32,6 +32,7 @@ from scifm.errors import ConfigError, RunError, SignatureError, cause_of
 from scifm.fields.batch import Signature
 from scifm.fields.normalization import Normalization
 from scifm.fields.seeds import lent_to_torch
+from scifm.models.codecs import decoded, encoded, shapes_of
 from scifm.models.model_card import ModelCard
 from scifm.models.module_operator import ModuleConfig, ModuleOperator, module_class
 from scifm.models.operator import Operator
@@ -57,16 +58,24 @@ _LARGEST_JSON = 16 * 2**20
 _ON_HUB = re.compile(r"hf:/{0,2}([\w.-]+/[\w.-]+?)(?:@([\w./-]+))?", re.ASCII)  # a Path makes one / of two
 
 
-def save_operator(operator: Operator, path: str | Path, *, card: ModelCard | Mapping[str, Any] | None = None) -> None:
+def save_operator(
+    operator: Operator,
+    path: str | Path,
+    *,
+    card: ModelCard | Mapping[str, Any] | None = None,
+    codec: str | None = None,
+) -> None:
     """Write an operator into the folder `path`.
 
     Args:
         operator: any whose class is in ``OPERATORS``.
         path: the folder; made when it is not there.
         card: what only you can say about it, see `ModelCard`.
+        codec: how its weights are written, a name in ``scifm.models.codecs.CODECS``; as they are when left out.
 
     Raises:
         ConfigError: if the card has settings it does not know.
+        DataError: if a codec cannot write the weights, which are not finite.
         RunError: if the folder cannot be written; a file that was there before is whole.
     """
     path = Path(path)
@@ -75,6 +84,8 @@ def save_operator(operator: Operator, path: str | Path, *, card: ModelCard | Map
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in operator.state_dict().items()}
     entries = operator.describe()
     normalization = entries.pop("normalization")
+    if codec is not None:
+        tensors, entries["codec"] = encoded(tensors, codec)
     write_atomically(path / "model.safetensors", save_tensors(tensors))  # first: it is what a full disk refuses
     write_json(path / "config.json", entries)
     write_json(path / "normalization.json", normalization)
@@ -189,11 +200,12 @@ def load_operator(path: Run | str | Path, *, module: nn.Module | None = None) ->
         with safe_open(path / "model.safetensors", framework="pt") as handle:
             names = list(handle.keys())
             shapes = {name: tuple(handle.get_slice(name).get_shape()) for name in names}
-            operator = _rebuild(entries, normalization, shapes, module)
+            codec = entries.get("codec")
+            operator = _rebuild(entries, normalization, shapes_of(shapes, codec), module)
             operator.lead_times = _lead_times(entries)
             # copies: what lies in the file as it lies there goes when the file does, and may not be aligned
             tensors: dict[str, Tensor] = {name: handle.get_tensor(name).clone() for name in names}
-        _fill(operator, tensors)
+        _fill(operator, decoded(tensors, codec))
     except RunError as error:
         raise RunError(f"The model in '{path}' is not loaded: {error}") from error
     except FileNotFoundError as error:

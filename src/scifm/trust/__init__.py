@@ -1,0 +1,32 @@
+"""Questions put to a trained operator; every answer is a `Finding`.
+
+A check is one configured object, `Check`, in one file: it says what it asks, its statistic, its threshold and why, and
+when it does not apply. ``CHECKS`` lists those that `examine.check_operator` and ``scifm check`` ask. A new one is a
+file and a line here; `scifm.trust.contract` holds it to telling a known-good operator from a known-bad one.
+
+What may not live here: what trains or scores a run (below), and what asks of many runs at once (studies, above).
+`distillation` is a sibling, and neither knows the other. Nothing here changes the operator that it asks.
+"""
+
+from scifm.trust.check import Check
+from scifm.trust.overfit import OverfitOneBatch
+from scifm.trust.persistence import Persistence
+from scifm.trust.receptive_field import ReceptiveField
+from scifm.trust.shift_equivariance import ShiftEquivariance
+
+CHECKS: dict[str, type[Check]] = {
+    "receptive_field": ReceptiveField,
+    "overfit_one_batch": OverfitOneBatch,
+    "persistence": Persistence,
+    "shift_equivariance": ShiftEquivariance,
+}
+"""Every check by name, in the order in which they are asked."""
+
+__all__ = [
+    "CHECKS",
+    "Check",
+    "OverfitOneBatch",
+    "Persistence",
+    "ReceptiveField",
+    "ShiftEquivariance",
+]

@@ -1,0 +1,67 @@
+"""`Check`: the interface of every question that is put to a trained operator."""
+
+from __future__ import annotations
+
+import abc
+import copy
+from typing import ClassVar
+
+import torch
+
+from scifm.config import Config
+from scifm.errors import SignatureError
+from scifm.fields.batch import Batch
+from scifm.findings.finding import Finding
+from scifm.models.operator import Operator
+from scifm.wording import plural
+
+__all__ = ["Check"]
+
+
+class Check(Config, abc.ABC):
+    """One question with its settings, which are the fields of the subclass.
+
+    A subclass says `name` and `question` and implements `ask`. What every check promises is done here, once: the
+    operator that is asked stays as it was, because a copy answers; samples are brought into its order of names; and an
+    operator whose answers are not finite is no good news, whatever is asked.
+
+    Class variables:
+        name: by which the command line and ``CHECKS`` know it; also the name of its finding.
+        question: what is asked, one sentence.
+    """
+
+    name: ClassVar[str]
+    question: ClassVar[str]
+
+    def __call__(self, operator: Operator, samples: Batch, *, generator: torch.Generator) -> Finding:
+        """Put the question.
+
+        Args:
+            operator: stays as it was: weights, mode and gradients.
+            samples: problems it can be asked, in physical units; most checks need their solutions too.
+            generator: source of every random number, on the CPU; the same state gives the same finding.
+
+        Returns:
+            The answer, its `name` that of this check; ``good`` is None where the question does not apply.
+
+        Raises:
+            SignatureError: if the samples do not fit the operator, are none, or lack solutions that are needed.
+        """
+        if not samples.num_samples:
+            raise SignatureError(f"The check '{self.name}' needs at least one sample; got none.")
+        samples = operator.align(samples)
+        asked = copy.deepcopy(operator).eval()
+        answers = asked.predict(samples).require_targets()
+        broken = int((~answers.isfinite()).flatten(1).any(1).sum())
+        if broken:
+            return Finding(
+                name=self.name,
+                said="The operator does not answer with finite numbers.",
+                evidence=f"In {broken} of {plural(samples.num_samples, 'sample')} an answer is NaN or infinite.",
+                good=False,
+            )
+        return self.ask(asked, samples, generator).model_copy(update={"name": self.name})
+
+    @abc.abstractmethod
+    def ask(self, operator: Operator, samples: Batch, generator: torch.Generator) -> Finding:
+        """Put the question to a copy of the operator, in eval mode, which may be changed; see `__call__`."""

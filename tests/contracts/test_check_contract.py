@@ -1,0 +1,79 @@
+"""What every check promises; joining `CHECKS` earns these tests. `scifm.trust.contract` holds them for all."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import networks
+import tiny
+from scifm.models.module_operator import ModuleConfig, ModuleOperator
+from scifm.models.operator import Operator
+from scifm.systems.poisson import Poisson
+from scifm.trust import CHECKS
+from scifm.trust.contract import CheckContract
+
+
+def exact(**how: float) -> Operator:
+    return ModuleOperator.wrap(networks.ExactPoisson(**how), Poisson.signature)
+
+
+def of_class(cls: type) -> Operator:
+    arguments = {"channels_in": "{in_channels}", "channels_out": "{out_channels}"}
+    config = ModuleConfig(target=f"{networks.__name__}:{cls.__name__}", arguments=arguments)
+    torch.manual_seed(0)
+    return ModuleOperator(Poisson.signature, config)
+
+
+def without_waves() -> Operator:
+    """Return an operator whose spectral block is dead: its layers mix channels and no points."""
+    operator = tiny.operator()
+    with torch.no_grad():
+        for name, weight in operator.named_parameters():
+            if "spectral" in name:
+                weight.zero_()
+    return operator
+
+
+def able() -> Operator:
+    """Return a fresh FNO with modes enough for the samples."""
+    return tiny.operator(width=8, modes=6, latent_points=12)
+
+
+PAIRS = {
+    "receptive_field": (tiny.operator, [without_waves, lambda: of_class(networks.Idle), lambda: exact(gain=0.0)]),
+    "overfit_one_batch": (able, [lambda: of_class(networks.Severed), lambda: of_class(networks.Idle)]),
+    "persistence": (exact, [lambda: exact(gain=0.0), lambda: exact(gain=-1.0), tiny.operator]),
+    "shift_equivariance": (exact, [lambda: exact(added=0.2), lambda: exact(added=1.0)]),
+}
+"""For each check how to make an operator that is good by it, and some that are bad."""
+
+
+@pytest.fixture(scope="module", params=CHECKS)
+def contract(request) -> CheckContract:
+    assert request.param in PAIRS, f"tell this file operators that are good and bad by '{request.param}'"
+    good, bad = PAIRS[request.param]
+
+    class Held(CheckContract):
+        check = CHECKS[request.param]()
+
+        def samples(self):
+            return tiny.batch(8)
+
+        def good(self):
+            return good()
+
+        def bad(self):
+            return [make() for make in bad]
+
+    return Held()
+
+
+@pytest.mark.parametrize("promise", [name for name in vars(CheckContract) if name.startswith("test_")])
+def test_promise(contract, promise):
+    getattr(contract, promise)()
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_the_registry_names_it_as_it_names_itself(name):
+    assert CHECKS[name].name == name

@@ -1,0 +1,84 @@
+"""Asking checks of operators, runs and models, and what is left in the folder of a run."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+import tiny
+from scifm.errors import ConfigError, RunError, SignatureError
+from scifm.findings.files import read_findings, record_findings
+from scifm.findings.finding import Finding
+from scifm.models.hub import load_operator
+from scifm.systems.helmholtz import Helmholtz
+from scifm.trust import CHECKS
+from scifm.trust.examine import check_operator
+from scifm.trust.overfit import OverfitOneBatch
+
+QUICK = ["receptive_field", "persistence", "shift_equivariance"]
+
+
+@pytest.fixture
+def run(tmp_path):
+    return tiny.finished_run(tmp_path / "runs")
+
+
+def test_findings_of_a_run_lie_in_its_folder(run):
+    findings = check_operator(run, tiny.batch(8), QUICK)
+    assert [found.name for found in findings] == QUICK
+    assert read_findings(run.path / "findings.json") == findings
+    json.loads((run.path / "findings.json").read_text(), parse_constant=pytest.fail)
+
+
+def test_one_that_is_asked_again_replaces_its_own_finding_alone(run):
+    check_operator(run, tiny.batch(8), QUICK)
+    (again,) = check_operator(run, tiny.batch(5), ["persistence"])
+    stored = read_findings(run.path / "findings.json")
+    assert [found.name for found in stored] == QUICK
+    assert stored[1] == again
+
+
+def test_a_model_alone_and_a_run_of_somebody_else_are_left_as_they_are(run, tmp_path, monkeypatch):
+    model = shutil.copytree(run.path / "model", tmp_path / "model")
+    names = sorted(model.iterdir())
+    assert check_operator(model, tiny.batch(8), QUICK) == check_operator(load_operator(run), tiny.batch(8), QUICK)
+    assert sorted(model.iterdir()) == names
+    monkeypatch.setattr(type(run), "is_own", property(lambda self: False))
+    check_operator(run.path, tiny.batch(8), QUICK)
+    assert not (run.path / "findings.json").exists()
+
+
+def test_settings_of_ones_own_and_all_checks_by_default(run):
+    (told,) = check_operator(run, tiny.batch(4), [OverfitOneBatch(num_steps=1)], record=False)
+    assert told.good is False
+    assert not (run.path / "findings.json").exists()
+    assert list(CHECKS) == ["receptive_field", "overfit_one_batch", "persistence", "shift_equivariance"]
+
+
+def test_a_split_of_a_store_is_asked_too(run, tmp_path):
+    from scifm.data.generate import generate
+    from scifm.systems.poisson import Poisson
+
+    counts = {"train": 4, "valid": 2, "test": 6}
+    store = generate(Poisson(), num_samples=counts, num_points=16, path=tmp_path / "store")
+    (told,) = check_operator(run, store.split("test"), ["persistence"])
+    assert "6 samples" in told.evidence
+
+
+def test_what_does_not_fit_is_refused(run):
+    with pytest.raises(ConfigError, match="Did you mean 'persistence'"):
+        check_operator(run, tiny.batch(2), ["persistance"])
+    with pytest.raises(SignatureError, match="diffusivity"):
+        check_operator(run, Helmholtz().sample(2, tiny.GRID), ["persistence"])
+    with pytest.raises(SignatureError, match="at least one sample"):
+        check_operator(run, tiny.batch(2).select([]), ["persistence"])
+    assert not (run.path / "findings.json").exists()
+
+
+def test_damaged_findings_are_named(tmp_path):
+    file = tmp_path / "findings.json"
+    file.write_text("[{")
+    with pytest.raises(RunError, match="Remove it"):
+        record_findings(file, [Finding(said="x", name="x")])
