@@ -20,8 +20,7 @@ from harness import Row, argument_parser, publish
 from scifm.data.stream import Epochs
 from scifm.fields.grid import Grid
 from scifm.fields.seeds import generator_for
-from scifm.models.fno import FNO
-from scifm.models.sizes import fno_of_size
+from scifm.models.fno import FNO, FNOConfig
 from scifm.objectives.supervised import objective_named
 from scifm.systems.poisson import Poisson
 from scifm.training.checkpoint import Position
@@ -42,7 +41,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads or 1)
     torch.manual_seed(0)
-    operator = FNO(Poisson.signature, fno_of_size("small"))
+    operator = FNO(Poisson.signature, FNOConfig.of_size("small"))
     samples = Poisson().sample(BATCH, Grid.square(64), generator_for(0, "guards"))
     source = Epochs(samples, batch_size=BATCH, seed=0)
     objective = objective_named("relative_l2")

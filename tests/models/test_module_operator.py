@@ -172,7 +172,7 @@ def test_tied_and_complex_weights_are_saved_and_stay_so(tmp_path):
     assert torch.equal(found.module.first.weight, fine.module.first.weight)
     assert found.module.first.weight is found.module.second.weight
     optimizer = optimizer_for([ParameterGroup(tuple(operator.parameters()))], learning_rate=0.1, weight_decay=0.0)
-    operator.network(torch.randn(2, 1, 1, 8, 8), torch.zeros(2, 0)).square().sum().backward()
+    operator.network(tiny.encoded(torch.randn(2, 1, 1, 8, 8), torch.zeros(2, 0))).square().sum().backward()
     optimizer.step()
     Checkpoint(tmp_path).save(operator, optimizer, Position(step=1), {})
     other = optimizer_for([ParameterGroup(tuple(again.parameters()))], learning_rate=0.1, weight_decay=0.0)

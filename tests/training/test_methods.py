@@ -309,8 +309,8 @@ class Pointwise(Operator):
 
 
 @pytest.mark.parametrize("method", [name for name in METHODS if name != "all"])
-def test_methods_that_name_parts_of_an_fno_refuse_other_kinds(method):
-    with pytest.raises(ConfigError, match=f"'{method}' knows .* kind 'fno'; .* 'pointwise'. Use method 'all'"):
+def test_methods_that_name_parts_refuse_operators_that_tell_none(method):
+    with pytest.raises(ConfigError, match=f"'{method}' trains some parts .* 'pointwise' does not tell .* Use method 'all'"):
         prepare(Pointwise(), FinetuneMethod(method=method), seed=0)
 
 

@@ -19,8 +19,6 @@ from torch.nn.parallel import DistributedDataParallel
 
 from scifm.errors import ConfigError
 from scifm.fields.batch import Batch
-from scifm.models.fno import FNO
-from scifm.models.module_operator import ModuleOperator
 from scifm.models.operator import Operator
 from scifm.training.parameter_groups import ParameterGroup
 from scifm.training.processes import World
@@ -68,20 +66,13 @@ class _Loss(nn.Module):
         return self.objective(self.operator(batch), self.operator.align(batch))
 
 
-def _layers(operator: Operator) -> list[nn.Module]:
-    """Return the parts that are put together one after the other; each is called with tensors, so FSDP sees them."""
-    children = list(operator.children())
-    repeated = [layer for child in children if type(child) is nn.ModuleList for layer in child]
-    return repeated or [child for child in children if any(True for _ in child.parameters())]
-
-
 def _shard(operator: Operator, world: World) -> None:
     from torch.distributed.fsdp import fully_shard
 
     _require_real(operator)
     mesh = world.mesh(next(operator.parameters()).device.type)
-    for layer in _layers(operator):
-        fully_shard(layer, mesh=mesh)
+    for stage in operator.stages():
+        fully_shard(stage, mesh=mesh)
     fully_shard(operator, mesh=mesh)  # itself, since it also answers without a loss
 
 
@@ -102,7 +93,7 @@ class SharedLoss(nn.Module):
         objective: a mean over samples.
         world: the processes.
         strategy: how they share; of no account for one alone.
-        recompute: compute the inside of layers again in the backward pass instead of keeping it.
+        recompute: compute the inside of stages again in the backward pass instead of keeping it.
 
     Raises:
         ConfigError: if the operator cannot do what is asked.
@@ -115,16 +106,17 @@ class SharedLoss(nn.Module):
         self.world = world
         self.is_sharded = world.size > 1 and strategy == "fsdp"
         self.trained = copy.deepcopy(operator) if self.is_sharded else operator
-        if recompute:
-            if not isinstance(self.trained, FNO):
-                raise ConfigError(f"training.recompute is for operators of kind 'fno'; this one is '{operator.kind}'.")
-            self.trained.recompute = True
+        if recompute and not operator.can_recompute:
+            raise ConfigError(
+                f"training.recompute needs an operator that computes its stages again when asked; one of kind "
+                f"'{operator.kind}' does not. Leave it out, or use a smaller batch or more micro_batches."
+            )
+        self.trained.recompute = recompute
         loss: nn.Module = _Loss(self.trained, objective)
         if self.is_sharded:
             _shard(self.trained, world)
         elif world.size > 1:
-            # anybody's network may have weights that its answer does not hang on
-            idle = isinstance(operator, ModuleOperator)
+            idle = not operator.uses_all_weights
             loss = DistributedDataParallel(loss, find_unused_parameters=idle, gradient_as_bucket_view=True)
         self.loss = loss
 
@@ -163,7 +155,6 @@ class SharedLoss(nn.Module):
     @torch.no_grad()
     def give_back(self, operator: Operator) -> None:
         """Copy the trained weights into `operator`, where they were trained in shares."""
-        if isinstance(self.trained, FNO):
-            self.trained.recompute = False
+        self.trained.recompute = False
         if self.is_sharded:
             operator.load_state_dict({name: whole(value) for name, value in self.trained.state_dict().items()})
