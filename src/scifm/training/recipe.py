@@ -219,6 +219,7 @@ def refuse_beside_candidates(training: TrainingConfig) -> None:
     for name, why in (
         ("learning_rate", "candidates stand in learning_rates"),
         ("patience", "adapting trains on all samples and validates on none"),
+        ("validation_metric", "adapting trains on all samples and validates on none"),
         ("strategy", "one process adapts"),
     ):
         refuse_idle(training, (name,), why, prefix="training.")

@@ -9,24 +9,26 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from scifm.data.stream import BatchSource, Epochs
 from scifm.errors import ConfigError
 from scifm.fields.batch import Batch
 from scifm.models.operator import Operator
+from scifm.objectives.objective import Objective
 from scifm.training.parameter_groups import ParameterGroup
 from scifm.training.processes import World
 
-__all__ = ["Parcel", "SharedLoss", "Strategy", "placed_like", "whole"]
+__all__ = ["Parcel", "SharedLoss", "Strategy", "Task", "placed_like", "prepared", "whole"]
 
 Strategy = Literal["ddp", "fsdp"]
-Objective = Callable[[Batch, Batch], Tensor]
 
 
 def whole(tensor: Tensor) -> Tensor:
@@ -46,10 +48,25 @@ def placed_like(tensor: Tensor, like: Tensor) -> Tensor:
     return distribute_tensor(tensor, mesh, like.placements, src_data_rank=None)  # type: ignore[attr-defined]
 
 
+@dataclass(frozen=True)
+class Task:
+    """What a loss is asked for.
+
+    Args:
+        batch: the samples.
+        step: of the optimizer, from 0.
+        generator: what the objective may draw from.
+    """
+
+    batch: Batch
+    step: int
+    generator: torch.Generator
+
+
 class Parcel:
     """Carries what is no tensor through wrappers that would otherwise take it apart to cast or to count."""
 
-    def __init__(self, content: Batch | Tensor) -> None:
+    def __init__(self, content: Task | Tensor) -> None:
         self.content = content
 
 
@@ -61,9 +78,22 @@ class _Loss(nn.Module):
         self.operator, self.objective = operator, objective
 
     def forward(self, parcel: Parcel) -> Tensor:
-        batch = parcel.content
-        assert isinstance(batch, Batch)
-        return self.objective(self.operator(batch), self.operator.align(batch))
+        task = parcel.content
+        assert isinstance(task, Task)
+        return self.objective(self.operator, task.batch, step=task.step, generator=task.generator)
+
+
+def prepared(objective: Objective, source: BatchSource, operator: Operator) -> Objective:
+    """Return the objective for samples of a source, after the look at them that it asks for.
+
+    Raises:
+        StoreError, DataError: if the samples cannot be read.
+    """
+    if not objective.num_looked_at or not isinstance(source, Epochs):
+        return objective  # what is sampled without end is not looked at
+    samples = source.samples
+    looked_at = samples if isinstance(samples, Batch) else samples.some(objective.num_looked_at)
+    return objective.on(operator.align(looked_at))
 
 
 def _shard(operator: Operator, world: World) -> None:
