@@ -83,7 +83,7 @@ class Stopped(Sum):
         (Sum, "micro_batches_add_up", "no mean over samples"),
         (Off, "it_is_one_number", "at the truth it is 1"),
         (Blind, "nan_in", "with NaN among the targets"),
-        (Divided, "finite_where", "of its gradient are not"),
+        (Divided, "finite_where", "the loss is inf"),
         (Stopped, "gradient_is_that", "differences"),
     ],
 )

@@ -15,14 +15,14 @@ from scifm.fields.norms import VANISHES, relative_l2, sizes_of, typical_sizes
 from scifm.models.operator import Operator
 from scifm.objectives.objective import Objective
 
-__all__ = ["MeanSquaredError", "RelativeL2", "SummedSquaredError", "Supervised"]
+__all__ = ["MeanSquaredError", "RelativeL2", "SummedSquaredError", "Supervised", "mean_over_samples"]
 
 
 def _error(prediction: Batch, truth: Batch) -> Tensor:
     return prediction.require_targets() - truth.require_targets()
 
 
-def _mean(losses: Tensor, truth: Batch) -> Tensor:
+def mean_over_samples(losses: Tensor, truth: Batch) -> Tensor:
     """Return the mean of losses ``(batch, …)`` over everything, samples weighed by the batch's weights."""
     if truth.loss_weights is None:
         return losses.mean()
@@ -60,7 +60,7 @@ class RelativeL2(Supervised):
 
     def compare(self, prediction: Batch, truth: Batch) -> Tensor:
         pair = prediction.require_targets(), truth.require_targets()
-        return _mean(relative_l2(*pair, truth.grid, typical=self._typical, vanishes=self.vanishes), truth)
+        return mean_over_samples(relative_l2(*pair, truth.grid, typical=self._typical, vanishes=self.vanishes), truth)
 
     def on(self, samples: Batch) -> Self:
         """Return this objective with the typical sizes of the samples; warns of channels that vanish in some."""
@@ -86,7 +86,7 @@ class MeanSquaredError(Supervised):
     name: ClassVar[str] = "mean_squared_error"
 
     def compare(self, prediction: Batch, truth: Batch) -> Tensor:
-        return _mean(_error(prediction, truth).square(), truth)
+        return mean_over_samples(_error(prediction, truth).square(), truth)
 
 
 class SummedSquaredError(Supervised):
@@ -95,4 +95,4 @@ class SummedSquaredError(Supervised):
     name: ClassVar[str] = "summed_squared_error"
 
     def compare(self, prediction: Batch, truth: Batch) -> Tensor:
-        return _mean(_error(prediction, truth).square().flatten(1).sum(1, keepdim=True), truth)
+        return mean_over_samples(_error(prediction, truth).square().flatten(1).sum(1, keepdim=True), truth)
