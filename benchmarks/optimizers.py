@@ -1,7 +1,8 @@
 """Which optimizer, by name, after the same number of steps: Poisson, the smallest network, fresh samples.
 
-Every candidate is tried with several learning rates and seeds; steps are counted and not seconds, so that a machine that
-does other things beside gives the same numbers. RAdam is not in the library: it was the other candidate for the third.
+Every candidate is tried with several learning rates and seeds; steps are counted and not seconds, so that a machine
+that does other things beside gives the same numbers. RAdam is not in the library: it was the other
+candidate for the third.
 """
 
 from __future__ import annotations

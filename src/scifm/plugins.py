@@ -72,7 +72,7 @@ class Catalog(Generic[T]):
         group: of entry points.
         noun: what one of them is called in a sentence.
         ours: the registry of the room.
-        fault: says what keeps an object from being the one of a name, or None.
+        fault: says what keeps an object from being the one of a name, or None; may raise it as a `ConfigError`.
     """
 
     group: str
@@ -122,9 +122,13 @@ class Catalog(Generic[T]):
                 f"The plug-in {self.noun} {plugin} cannot be imported: {type(error).__name__}: {error}. "
                 f"Repair or uninstall {plugin.distribution}."
             ) from error
-        fault = self.fault(offered, plugin.name)
+        unusable = f"The plug-in {self.noun} {plugin} cannot be used"
+        try:
+            fault = self.fault(offered, plugin.name)
+        except ConfigError as error:
+            raise ConfigError(f"{unusable}: {error}.") from error
         if fault is not None:
-            raise ConfigError(f"The plug-in {self.noun} {plugin} cannot be used: {fault}.")
+            raise ConfigError(f"{unusable}: {fault}.")
         return offered
 
     def _clash(self, name: str, plugins: tuple[Plugin, ...]) -> str | None:

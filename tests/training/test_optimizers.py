@@ -86,7 +86,7 @@ def test_the_usual_one_is_not_written_down():
     table = {"name": "lbfgs", "history": 4}
     again = build_config(TrainingConfig, config(table).to_dict())
     assert again.optimizer == OPTIMIZERS["lbfgs"](history=4)
-    with pytest.raises(ConfigError, match="'adam' is unknown.*Allowed: adamw"):
+    with pytest.raises(ConfigError, match=r"'adam' is unknown.*Allowed: adamw"):
         config("adam")
 
 

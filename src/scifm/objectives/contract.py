@@ -107,9 +107,9 @@ class ObjectiveContract:
         ends = []
         for sign in (1, -1):
             with torch.no_grad():
-                operator.wrong += sign * 1e-5 * way
+                operator.wrong.add_(way, alpha=sign * 1e-5)
                 ends.append(self.objective(operator, batch, step=0, generator=generator_for(0, "objective")))
-                operator.wrong -= sign * 1e-5 * way
+                operator.wrong.sub_(way, alpha=sign * 1e-5)
         told, seen = float((gradient * way).sum()), float(ends[0] - ends[1]) / 2e-5
         _require(abs(told - seen) <= 1e-5 * abs(seen) + 1e-9, f"the gradient says {told:.8g}, differences {seen:.8g}")
 

@@ -44,8 +44,8 @@ def _fault(offered: Any, name: str) -> str | None:
         return f"these of its fields have no default: {', '.join(needed)}"
     try:
         offered()
-    except Exception as error:  # noqa: BLE001 - whatever its own checks say is told
-        return f"it cannot be made from its defaults: {type(error).__name__}: {error}"
+    except Exception as error:
+        raise ConfigError(f"it cannot be made from its defaults: {type(error).__name__}: {error}") from error
     return None
 
 
