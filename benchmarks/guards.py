@@ -20,13 +20,13 @@ from harness import Row, argument_parser, publish
 from scifm.data.stream import Epochs
 from scifm.fields.grid import Grid
 from scifm.fields.seeds import generator_for
-from scifm.models.fno import FNO
-from scifm.models.sizes import fno_of_size
-from scifm.objectives.supervised import objective_named
+from scifm.models.fno import FNO, FNOConfig
+from scifm.objectives.supervised import RelativeL2
 from scifm.systems.poisson import Poisson
 from scifm.training.checkpoint import Position
 from scifm.training.guards import gradient_norm, note_loss, require_finite
-from scifm.training.parameter_groups import ParameterGroup, optimizer_for
+from scifm.training.optimizers import AdamW
+from scifm.training.parameter_groups import ParameterGroup
 
 BATCH = 32
 
@@ -42,11 +42,11 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads or 1)
     torch.manual_seed(0)
-    operator = FNO(Poisson.signature, fno_of_size("small"))
+    operator = FNO(Poisson.signature, FNOConfig.of_size("small"))
     samples = Poisson().sample(BATCH, Grid.square(64), generator_for(0, "guards"))
     source = Epochs(samples, batch_size=BATCH, seed=0)
-    objective = objective_named("relative_l2")
-    optimizer = optimizer_for([ParameterGroup(tuple(operator.parameters()))], learning_rate=1e-3, weight_decay=0)
+    objective = RelativeL2()
+    optimizer = AdamW().build([ParameterGroup(tuple(operator.parameters()))], learning_rate=1e-3, weight_decay=0)
     trained = list(operator.parameters())
     position = Position(recent_losses=[1.0 + 0.01 * step for step in range(50)])
 
@@ -56,7 +56,7 @@ def main() -> None:
         guarded = turn % 2 == 0
         start = time.perf_counter()
         optimizer.zero_grad()
-        loss = objective(operator(source.batch(turn)), samples)
+        loss = objective.compare(operator(source.batch(turn)), samples)
         loss.backward()
         value = float(loss.detach())
         before = time.perf_counter()

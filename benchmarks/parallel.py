@@ -39,7 +39,6 @@ from scifm.data.stream import Stream
 from scifm.fields.grid import Grid
 from scifm.fields.seeds import generator_for
 from scifm.models.fno import FNO, FNOConfig
-from scifm.models.sizes import fno_of_size
 from scifm.studies.workers import worker_pool
 from scifm.systems.poisson import Poisson
 from scifm.training.loop import TrainingConfig, train
@@ -65,7 +64,7 @@ def _check(world: World, strategy: str) -> dict[str, Any]:
 def _time(world: World, size: str, batch_size: int = BATCH) -> dict[str, Any]:
     """Return the seconds of each step; the first two are left out."""
     torch.manual_seed(0)
-    operator = FNO(Poisson.signature, fno_of_size(size))
+    operator = FNO(Poisson.signature, FNOConfig.of_size(size))
     source = Stream(Poisson(), Grid.square(64), batch_size=batch_size, seed=0, blocks=2)
     moments: list[float] = []
 
@@ -80,7 +79,7 @@ def _time(world: World, size: str, batch_size: int = BATCH) -> dict[str, Any]:
 
 def _exchange(world: World, size: str) -> dict[str, Any]:
     """Return the seconds it takes to add up a gradient over the processes."""
-    gradient = torch.ones(sum(p.numel() for p in FNO(Poisson.signature, fno_of_size(size)).parameters()))
+    gradient = torch.ones(sum(p.numel() for p in FNO(Poisson.signature, FNOConfig.of_size(size)).parameters()))
     seconds = []
     for _ in range(12):
         world.wait()

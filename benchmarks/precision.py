@@ -21,7 +21,7 @@ from scifm.data.stream import Stream
 from scifm.fields.batch import Batch
 from scifm.models.operator import Operator
 from scifm.models.parts import kernels
-from scifm.objectives.supervised import relative_l2_loss
+from scifm.objectives.supervised import RelativeL2
 from scifm.training.loop import TrainingConfig, train, validation_error
 
 PRECISIONS = ("float32", "float32, torch", "bf16-mixed")
@@ -32,7 +32,7 @@ def value_and_gradient(operator: Operator, batch: Batch, precision: str) -> tupl
     operator.zero_grad()
     with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16-mixed"):
         answered = operator(batch)
-    relative_l2_loss(answered, batch).backward()
+    RelativeL2().compare(answered, batch).backward()
     gradient = torch.cat([parameter.grad.double().flatten() for parameter in operator.parameters()])
     return answered.require_targets().detach().double(), gradient
 

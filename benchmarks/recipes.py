@@ -26,7 +26,7 @@ from scifm.fields.grid import Grid
 from scifm.fields.seeds import generator_for
 from scifm.models.fno import FNOConfig
 from scifm.models.operator import Operator
-from scifm.objectives.supervised import relative_l2_loss, summed_squared_error
+from scifm.objectives.supervised import RelativeL2, SummedSquaredError
 from scifm.systems import Knob, Poisson
 from scifm.training.loop import validation_error
 from scifm.training.pretrain import build_operator
@@ -99,7 +99,7 @@ class Candidate:
     optimizer: Callable[[Iterable[Tensor], float], torch.optim.Optimizer] = lambda p, lr: torch.optim.AdamW(
         p, lr=lr, weight_decay=0.0, fused=True
     )
-    loss: Callable[[Batch, Batch], Tensor] = relative_l2_loss
+    loss: Callable[[Batch, Batch], Tensor] = RelativeL2().compare
     average: float = 0.0
     stored: int = 0
 
@@ -126,7 +126,7 @@ CANDIDATES = {
     "batch of 16": Candidate(batch_size=16),
     "batch of 64": Candidate(batch_size=64),
     "Muon": Candidate(optimizer=Muon, learning_rates=(3e-3, 1e-2, 3e-2)),
-    "loss: summed squared error": Candidate(loss=summed_squared_error),
+    "loss: summed squared error": Candidate(loss=SummedSquaredError().compare),
     "fixed store of 1,024": Candidate(stored=1024),
     "fixed store of 4,096": Candidate(stored=4096),
     "6 layers": Candidate({"num_layers": 6}),

@@ -24,7 +24,7 @@ from scifm.data.stream import Stream
 from scifm.fields.grid import Grid
 from scifm.models.flops import training_flops
 from scifm.models.fno import FNO, FNOConfig
-from scifm.objectives.supervised import objective_named
+from scifm.objectives.supervised import SummedSquaredError
 from scifm.systems.poisson import Poisson
 from scifm.training.memory import measure_need
 
@@ -71,7 +71,7 @@ def polynomial(widths: list[int], values: list[float]) -> np.poly1d:
 def counts() -> tuple[np.poly1d, np.poly1d, np.poly1d]:
     """Return weights, operations of a sample and bytes of its activations as functions of the width."""
     widths, samples = [4, 8, 16], Stream(Poisson(), Grid.square(128), batch_size=16, seed=0).batch(0)
-    objective = objective_named("summed_squared_error")
+    objective = SummedSquaredError()
     weights, flops, activations = [], [], []
     for width in widths:
         operator = network(width)
@@ -79,7 +79,11 @@ def counts() -> tuple[np.poly1d, np.poly1d, np.poly1d]:
         flops.append(training_flops(operator, samples) or math.nan)
         needs = [
             measure_need(
-                operator, lambda o, b: objective(o(b), b), samples.select(slice(0, n)), keeps_best=False, saves=False
+                operator,
+                lambda o, b: objective.compare(o(b), b),
+                samples.select(slice(0, n)),
+                keeps_best=False,
+                saves=False,
             ).working
             for n in (8, 16)
         ]  # fmt: skip

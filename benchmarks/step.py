@@ -24,6 +24,8 @@ from torch import Tensor, nn
 from counting import floor_seconds, measure_machine
 from harness import Row, alternate, argument_parser, medians, publish, put_into
 from scifm.fields.batch import Signature
+from scifm.fields.grid import Grid
+from scifm.fields.normalization import Encoded
 from scifm.models.fno import FNO, FNOConfig
 from textbook import TextbookFNO
 
@@ -51,11 +53,13 @@ class Ours(nn.Module):
     def __init__(self, space: tuple[int, ...], **settings: Any) -> None:
         super().__init__()
         signature = Signature(("forcing",), COEFFICIENTS, ("solution",), len(space))
+        self.grid = Grid(space, (1.0,) * len(space), (True,) * len(space))
+        self.scale = torch.ones(())
         self.operator = FNO(signature, FNOConfig(num_layers=4, projection_width=128, **settings))
 
     def forward(self, x: Tensor) -> Tensor:
         constants = x[(slice(None), slice(1, None), *(0,) * (x.dim() - 2))]
-        return self.operator.network(x[:, None, :1], constants)[:, 0]
+        return self.operator.network(Encoded(x[:, None, :1], constants, self.grid, self.scale))[:, 0]
 
 
 def contestants(space: tuple[int, ...], modes: int, width: int) -> dict[str, Callable[[], nn.Module]]:

@@ -32,7 +32,7 @@ from scifm.fields.batch import Batch
 from scifm.fields.grid import Grid
 from scifm.fields.seeds import generator_for
 from scifm.models.fno import FNOConfig
-from scifm.objectives.supervised import relative_l2_loss, summed_squared_error
+from scifm.objectives.supervised import RelativeL2, SummedSquaredError
 from scifm.systems import Knob, Poisson
 from scifm.training.loop import TrainingConfig
 from scifm.training.pretrain import build_operator
@@ -102,7 +102,7 @@ def reference(num_steps: int, seed: int, *, width: int, modes: int) -> Contestan
     def factor(step: int) -> float:
         return learning_rate_factor("cosine", step, num_steps, warmup_fraction=0.0)
 
-    return Contestant(network, answer, summed_squared_error, optimizer, factor, num_steps, seed)
+    return Contestant(network, answer, SummedSquaredError().compare, optimizer, factor, num_steps, seed)
 
 
 def ours(num_steps: int, seed: int) -> Contestant:
@@ -118,7 +118,7 @@ def ours(num_steps: int, seed: int) -> Contestant:
     def answer(batch: Batch) -> Tensor:
         return operator(batch).require_targets()
 
-    return Contestant(operator, answer, relative_l2_loss, optimizer, factor, num_steps, seed)
+    return Contestant(operator, answer, RelativeL2().compare, optimizer, factor, num_steps, seed)
 
 
 def draw(purpose: str, num_samples: int) -> Batch:

@@ -19,8 +19,8 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "scifm"
 FILES = sorted(SOURCE.rglob("*.py"))
 
-MAX_FILE_LINES = 400
-MAX_FUNCTION_LINES = 60
+MAX_FILE_LINES = 500
+MAX_FUNCTION_LINES = 80
 # Functions allowed to be longer, as "room/file.py:function": why.
 LONG_FUNCTIONS: dict[str, str] = {}
 FORBIDDEN_ROOMS = {"utils", "util", "core", "common", "helpers", "helper", "lib", "misc"}

@@ -78,7 +78,9 @@ TRAINING: dict[str, Any] = {
     "schedule": ("cosine", EFFECT),
     "warmup_fraction": (0.9, EFFECT),
     "weight_decay": (0.5, EFFECT),
+    "optimizer": ("nadam", EFFECT),
     "objective": ("mean_squared_error", EFFECT),
+    "validation_metric": ("vrmse", EFFECT),
     "gradient_clip": (1e-6, EFFECT),
     "validate_every": (1, EFFECT),
     "log_every": (1, EFFECT),
@@ -264,7 +266,7 @@ NO_ADAPT = {  # tests of fine-tuning and of the choice have them; from scratch t
     "try_zero_shot": "whether keeping the weights is a candidate",
     "refit_coefficients": "whether fitting constants anew is a candidate",
 }
-ADAPT_TRAINING = {"learning_rate": 2e-3, "patience": 1, "strategy": "fsdp"}
+ADAPT_TRAINING = {"learning_rate": 2e-3, "patience": 1, "validation_metric": "vrmse", "strategy": "fsdp"}
 NO_ADAPT_TRAINING = {"validate_every": "nothing validates while adapting; its text says so, and recipes give it"}
 
 

@@ -11,6 +11,7 @@ import torch
 
 from scifm.fields.batch import Batch
 from scifm.fields.grid import Grid
+from scifm.fields.normalization import Encoded
 from scifm.fields.seeds import DrawingFrom, generator_for
 from scifm.models.fno import FNOConfig
 from scifm.models.hub import save_operator
@@ -28,6 +29,7 @@ __all__ = [
     "TRAINING",
     "batch",
     "dropping_operator",
+    "encoded",
     "finished_run",
     "graph_study",
     "operator",
@@ -70,6 +72,13 @@ def recipe(**changes: Any) -> dict[str, Any]:
 
 def batch(num_samples: int = 4, *, purpose: str = "test", dtype: torch.dtype = torch.float32) -> Batch:
     return Poisson().sample(num_samples, GRID, generator_for(0, purpose), dtype=dtype)
+
+
+def encoded(inputs: torch.Tensor, coefficients: torch.Tensor) -> Encoded:
+    """Return what a network is given: numbers on a periodic box of side one."""
+    space = tuple(inputs.shape[3:])
+    grid = Grid(space, (1.0,) * len(space), (True,) * len(space))
+    return Encoded(inputs, coefficients, grid, output_scale=inputs.new_ones(()))
 
 
 def operator(*, seed: int = 0, **network: Any) -> Operator:

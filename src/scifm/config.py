@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,9 +34,11 @@ __all__ = [
     "build_inside",
     "config_hash",
     "dump_toml",
+    "named_settings",
     "read_recipe",
     "read_toml",
     "refuse_idle",
+    "told_by_name",
 ]
 
 _DEEPEST = 50  # tables in tables; ours have six
@@ -212,6 +214,32 @@ def build_inside(cls: type[ConfigT], tree: Any) -> ConfigT:
         raise PydanticCustomError(
             "inside", "settings are not valid: {told}", {"told": str(error), "cls": cls, "problems": error.errors()}
         ) from error
+
+
+def named_settings(value: Any, base: type, find: Callable[[str], type[Config]]) -> Any:
+    """Return what is told by a name, or by a table of its name and settings, as an object. For validators.
+
+    Args:
+        value: the name, the table, or an object that is one already.
+        base: what all of them are.
+        find: returns the class of a name.
+
+    Raises:
+        ConfigError: if there is no such name.
+        PydanticCustomError: if a setting is unknown or not allowed.
+    """
+    tree = {"name": value} if isinstance(value, str) else value
+    if isinstance(tree, base) or not isinstance(tree, Mapping):
+        return tree
+    if "name" not in tree:
+        raise ConfigError(f"write its name, or a table of its name and settings; {dict(tree)} has no name")
+    return build_inside(find(str(tree["name"])), {key: part for key, part in tree.items() if key != "name"})
+
+
+def told_by_name(config: Any) -> Any:
+    """Return the inverse of `named_settings`: the name alone where all settings are left at their defaults."""
+    settings = config.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+    return {"name": config.name, **settings} if settings else config.name
 
 
 def _explain(cls: type[BaseModel], problem: Any, inside: tuple[int | str, ...] = ()) -> str:

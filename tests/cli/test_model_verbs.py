@@ -11,7 +11,8 @@ import torch
 import tiny
 from reference_network import ReferenceModule, write_checkpoint
 from scifm.data.generate import generate
-from scifm.models.hub import FILES, load_operator
+from scifm.models.folder import FILES
+from scifm.models.hub import load_operator
 from scifm.systems.poisson import Poisson
 
 NAMES = ("--inputs", "forcing", "--coefficients", "k11, k22,k12", "--outputs", "solution")

@@ -1,69 +1,93 @@
-"""What every objective promises: joining `OBJECTIVES` earns these tests."""
+"""What every objective promises: joining `OBJECTIVES` earns these tests; and the contract finds what breaks it."""
 
 from __future__ import annotations
+
+from typing import ClassVar
 
 import pytest
 import torch
 
-import tiny
-from scifm.objectives import OBJECTIVES
+from scifm.objectives import OBJECTIVES, Supervised
+from scifm.objectives.contract import ObjectiveContract
 
-every_objective = pytest.mark.parametrize("name", OBJECTIVES)
-
-
-@pytest.fixture(scope="module")
-def truth():
-    return tiny.batch(3, dtype=torch.float64)
+PROMISES = [name for name in vars(ObjectiveContract) if name.startswith("test_")]
 
 
-def guess(truth, scale: float = 0.1) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(3)
-    targets = truth.require_targets()
-    return targets + scale * torch.randn(targets.shape, generator=generator, dtype=targets.dtype)
+def tried(kind: type) -> ObjectiveContract:
+    class Tried(ObjectiveContract):
+        objective = kind()
+
+    return Tried()
 
 
-@every_objective
-def test_it_is_one_number_and_zero_at_the_truth(name, truth):
-    loss = OBJECTIVES[name](truth, truth)
-    assert loss.shape == ()
-    assert loss.item() == 0
-    assert OBJECTIVES[name](truth.with_targets(guess(truth)), truth).item() > 0
+@pytest.mark.parametrize("promise", PROMISES)
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_promises(name, promise):
+    assert OBJECTIVES[name].name == name
+    getattr(tried(OBJECTIVES[name]), promise)()
 
 
-@every_objective
-def test_it_grows_with_the_error(name, truth):
-    losses = [OBJECTIVES[name](truth.with_targets(guess(truth, scale)), truth).item() for scale in (0.1, 0.2, 0.4)]
-    assert losses == sorted(losses)
-    assert losses[0] < losses[-1]
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_it_does_not_depend_on_the_order_of_samples(name):
+    contract = tried(OBJECTIVES[name])
+    batch = contract.batch()
+    turned = batch.select([3, 1, 4, 0, 2])
+    torch.testing.assert_close(contract.loss(batch)[0], contract.loss(turned)[0], rtol=1e-12, atol=0)
 
 
-@every_objective
-def test_its_gradient_is_that_of_finite_differences(name, truth):
-    one = truth.select([0])
-    assert torch.autograd.gradcheck(
-        lambda t: OBJECTIVES[name](one.with_targets(t), one), guess(one).requires_grad_(), fast_mode=True
-    )
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_a_step_down_the_gradient_lowers_it(name):
+    contract = tried(OBJECTIVES[name])
+    batch = contract.batch()
+    loss, gradient = contract.loss(batch)
+    from scifm.objectives.contract import Nearly
+
+    operator = Nearly(batch.signature, batch.grid, size=0.1)
+    with torch.no_grad():
+        operator.wrong -= 1e-3 * loss / gradient.square().sum() * gradient
+    assert contract.objective(operator, batch, step=0, generator=torch.Generator()).item() < loss.item()
 
 
-@every_objective
-def test_a_step_down_the_gradient_lowers_it(name, truth):
-    targets = guess(truth).requires_grad_()
-    loss = OBJECTIVES[name](truth.with_targets(targets), truth)
-    (gradient,) = torch.autograd.grad(loss, targets)
-    step = 1e-3 * loss.detach() / gradient.square().sum()
-    assert OBJECTIVES[name](truth.with_targets(targets.detach() - step * gradient), truth).item() < loss.item()
+class Sum(Supervised):
+    name: ClassVar[str] = "sum"
+
+    def compare(self, prediction, truth):
+        return (prediction.require_targets() - truth.require_targets()).square().sum()
 
 
-@every_objective
-def test_nan_in_gives_nan_out(name, truth):
-    targets = guess(truth)
-    targets[1, 0, 0, 2, 2] = float("nan")
-    assert OBJECTIVES[name](truth.with_targets(targets), truth).isnan()
+class Off(Sum):
+    def compare(self, prediction, truth):
+        return 1 + super().compare(prediction, truth)
 
 
-@every_objective
-def test_it_does_not_depend_on_the_order_of_samples(name, truth):
-    turned = torch.tensor([2, 0, 1])
-    first = OBJECTIVES[name](truth.with_targets(guess(truth)), truth)
-    second = OBJECTIVES[name](truth.with_targets(guess(truth)).select(turned), truth.select(turned))
-    torch.testing.assert_close(first, second, rtol=1e-12, atol=0)
+class Blind(Sum):
+    def compare(self, prediction, truth):
+        return (prediction.require_targets() - truth.require_targets()).nan_to_num().square().mean()
+
+
+class Divided(Sum):
+    def compare(self, prediction, truth):
+        error, targets = prediction.require_targets() - truth.require_targets(), truth.require_targets()
+        return (error.flatten(1).norm(dim=1) / targets.flatten(1).norm(dim=1)).mean()
+
+
+class Stopped(Sum):
+    def compare(self, prediction, truth):
+        error = prediction.require_targets() - truth.require_targets()
+        return (error * error.detach()).mean()
+
+
+@pytest.mark.parametrize(
+    ("kind", "promise", "told"),
+    [
+        (Sum, "micro_batches_add_up", "no mean over samples"),
+        (Off, "it_is_one_number", "at the truth it is 1"),
+        (Blind, "nan_in", "with NaN among the targets"),
+        (Divided, "finite_where", "the loss is inf"),
+        (Stopped, "gradient_is_that", "differences"),
+    ],
+)
+def test_what_breaks_a_promise_is_found(kind, promise, told):
+    (name,) = [name for name in PROMISES if promise in name]
+    with pytest.raises(AssertionError, match=told):
+        getattr(tried(kind), name)()

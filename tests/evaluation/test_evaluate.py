@@ -28,8 +28,8 @@ class Louder(Operator):
         super().__init__(Poisson.signature, OperatorConfig())
         self.weight = torch.nn.Parameter(torch.tensor(2.0))
 
-    def network(self, inputs, coefficients):
-        return inputs * self.weight
+    def network(self, encoded):
+        return encoded.inputs * self.weight
 
 
 @pytest.fixture

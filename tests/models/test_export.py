@@ -19,6 +19,7 @@ from scifm.data.normalize import fit_normalization
 from scifm.errors import ConfigError, RunError, SignatureError
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
+from scifm.fields.normalization import Encoded
 from scifm.models import export
 from scifm.models.export import TOLERANCE, export_operator
 from scifm.models.export_formats import EXPORT_FORMATS
@@ -154,7 +155,8 @@ class Tied(Operator):
         self.weight = torch.nn.Parameter(torch.randn(12, 12))
         self.wrong, self.complex_numbers = wrong, complex_numbers
 
-    def network(self, inputs: torch.Tensor, coefficients: torch.Tensor) -> torch.Tensor:
+    def network(self, encoded: Encoded) -> torch.Tensor:
+        inputs = encoded.inputs
         points = inputs.shape[-1]
         if not self.wrong:
             hash(points)  # as a cache would: refused where numbers of points are symbols

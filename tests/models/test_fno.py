@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+import tiny
 from scifm.config import build_config, dump_toml
 from scifm.errors import ConfigError, SignatureError
 from scifm.fields.batch import Batch, Signature
@@ -53,7 +54,9 @@ def test_one_pixel_changes_the_answer_everywhere(name):
     poked[..., 17, 40] += 1
     coefficients = torch.randn(1, 3, dtype=torch.float64)
     with torch.no_grad():
-        change = (operator.network(poked, coefficients) - operator.network(inputs, coefficients)).abs()
+        change = (
+            operator.network(tiny.encoded(poked, coefficients)) - operator.network(tiny.encoded(inputs, coefficients))
+        ).abs()
     assert float(change.min()) > 0, "somewhere nothing changed"
     assert float((change > 1e-6 * change.max()).double().mean()) > 0.9
 
@@ -67,11 +70,11 @@ def test_settings_go_round_through_toml(name):
 def test_every_coefficient_changes_the_answer(name):
     operator = fno(CONFIGS[name])
     inputs, coefficients = waves(24), torch.randn(1, 3, dtype=torch.float64)
-    base = operator.network(inputs, coefficients)
+    base = operator.network(tiny.encoded(inputs, coefficients))
     for index in range(3):
         other = coefficients.clone()
         other[0, index] += 0.5
-        assert float((operator.network(inputs, other) - base).detach().abs().max()) > 1e-6
+        assert float((operator.network(tiny.encoded(inputs, other)) - base).detach().abs().max()) > 1e-6
 
 
 @pytest.mark.parametrize("name", ["small", "small_reference"])
@@ -79,7 +82,7 @@ def test_every_coefficient_changes_the_answer(name):
 def test_shapes_on_unequal_sides_and_in_all_dimensions(name, space):
     signature = Signature(("f", "g"), ("a",), ("u", "v", "w"), num_spatial_dims=len(space))
     operator = fno(CONFIGS[name], signature)
-    answer = operator.network(torch.randn(5, 1, 2, *space).double(), torch.randn(5, 1).double())
+    answer = operator.network(tiny.encoded(torch.randn(5, 1, 2, *space).double(), torch.randn(5, 1).double()))
     assert answer.shape == (5, 1, 3, *space)
     assert answer.dtype == torch.float64
 
@@ -88,8 +91,8 @@ def test_shapes_on_unequal_sides_and_in_all_dimensions(name, space):
 def test_no_coefficients_and_one_sample_are_no_special_case(name):
     operator = fno(CONFIGS[name], Signature(("f",), (), ("u",)))
     inputs = torch.randn(3, 1, 1, 10, 12).double()
-    together = operator.network(inputs, inputs.new_zeros(3, 0))
-    alone = torch.cat([operator.network(inputs[i : i + 1], inputs.new_zeros(1, 0)) for i in range(3)])
+    together = operator.network(tiny.encoded(inputs, inputs.new_zeros(3, 0)))
+    alone = torch.cat([operator.network(tiny.encoded(inputs[i : i + 1], inputs.new_zeros(1, 0))) for i in range(3)])
     torch.testing.assert_close(together, alone, rtol=1e-12, atol=1e-12)
 
 
@@ -101,7 +104,8 @@ def test_coefficients_are_constant_channels():
     inputs, coefficients = torch.randn(2, 1, 1, 12, 12).double(), torch.randn(2, 3).double()
     images = torch.cat([inputs, coefficients.view(2, 1, 3, 1, 1).expand(-1, -1, -1, 12, 12)], dim=2)
     torch.testing.assert_close(
-        with_coefficients.network(inputs, coefficients), as_fields.network(images, inputs.new_zeros(2, 0))
+        with_coefficients.network(tiny.encoded(inputs, coefficients)),
+        as_fields.network(tiny.encoded(images, inputs.new_zeros(2, 0))),
     )
 
 
@@ -112,9 +116,9 @@ def test_a_shifted_problem_has_the_shifted_answer(name, shift):
     operator = fno(config)
     inputs = waves(24, top=4)
     coefficients = torch.randn(1, 3, dtype=torch.float64)
-    moved = operator.network(inputs.roll(shift, dims=(-2, -1)), coefficients)
+    moved = operator.network(tiny.encoded(inputs.roll(shift, dims=(-2, -1)), coefficients))
     torch.testing.assert_close(
-        moved, operator.network(inputs, coefficients).roll(shift, dims=(-2, -1)), rtol=1e-10, atol=1e-12
+        moved, operator.network(tiny.encoded(inputs, coefficients)).roll(shift, dims=(-2, -1)), rtol=1e-10, atol=1e-12
     )
 
 
@@ -122,7 +126,9 @@ def test_a_shifted_problem_has_the_shifted_answer(name, shift):
 @pytest.mark.parametrize("engine", ["gemm", "fft"])
 def test_every_parameter_has_a_gradient(name, engine):
     operator = fno(CONFIGS[name].model_copy(update={"engine": engine}))
-    operator.network(torch.randn(2, 1, 1, 24, 24).double(), torch.randn(2, 3).double()).square().sum().backward()
+    operator.network(
+        tiny.encoded(torch.randn(2, 1, 1, 24, 24).double(), torch.randn(2, 3).double())
+    ).square().sum().backward()
     idle = [n for n, p in operator.named_parameters() if p.grad is None or not float(p.grad.abs().max()) > 0]
     assert idle == []
 
@@ -130,7 +136,7 @@ def test_every_parameter_has_a_gradient(name, engine):
 def test_engines_give_the_same_network():
     operators = [fno(CONFIGS["default"].model_copy(update={"engine": engine})) for engine in ("gemm", "fft", "auto")]
     inputs, coefficients = waves(32), torch.randn(1, 3, dtype=torch.float64)
-    first, *others = (operator.network(inputs, coefficients) for operator in operators)
+    first, *others = (operator.network(tiny.encoded(inputs, coefficients)) for operator in operators)
     for other in others:
         torch.testing.assert_close(other, first, rtol=1e-11, atol=1e-12)
 
@@ -138,7 +144,7 @@ def test_engines_give_the_same_network():
 def test_another_resolution_has_the_same_answer_through_the_latent_grid():
     operator = fno(FNOConfig())
     coefficients = torch.randn(1, 3, dtype=torch.float64)
-    coarse, fine = (operator.network(waves(n), coefficients) for n in (64, 96))
+    coarse, fine = (operator.network(tiny.encoded(waves(n), coefficients)) for n in (64, 96))
     difference = coarse[..., ::2, ::2] - fine[..., ::3, ::3]  # the points both hold
     assert (difference.norm() / coarse[..., ::2, ::2].norm()).item() < 1e-4
 
@@ -147,7 +153,9 @@ def test_another_resolution_has_nearly_the_same_answer_on_the_grid_of_the_data()
     """Activations make new modes that a coarser grid aliases, so the answers agree only in the limit."""
     operator = fno(FNOConfig(latent_points=0))
     coefficients = torch.randn(1, 3, dtype=torch.float64)
-    answers = {n: operator.network(waves(n), coefficients)[..., :: n // 32, :: n // 32] for n in (32, 64, 128)}
+    answers = {
+        n: operator.network(tiny.encoded(waves(n), coefficients))[..., :: n // 32, :: n // 32] for n in (32, 64, 128)
+    }
     far = ((answers[32] - answers[128]).norm() / answers[128].norm()).item()
     near = ((answers[64] - answers[128]).norm() / answers[128].norm()).item()
     assert near < 1e-3
@@ -155,8 +163,10 @@ def test_another_resolution_has_nearly_the_same_answer_on_the_grid_of_the_data()
 
 
 def test_more_than_one_frame_is_refused():
-    with pytest.raises(SignatureError, match="takes one input frame; got 2"):
-        fno(CONFIGS["small"]).network(torch.zeros(1, 2, 1, 16, 16).double(), torch.zeros(1, 3).double())
+    operator = fno(CONFIGS["small"])
+    two = Batch(operator.signature, Grid.square(16), torch.zeros(1, 2, 1, 16, 16), torch.zeros(1, 3))
+    with pytest.raises(SignatureError, match="kind 'fno' takes 1 input frame; got 2"):
+        operator(two.to(dtype=torch.float64))
 
 
 def test_too_few_points_for_the_modes_are_refused():
@@ -237,7 +247,7 @@ def test_imported_weights_answer_as_the_reference(prefix, space):
     images = coefficients.view(3, 3, 1, 1).expand(-1, -1, *space)
     with torch.no_grad():
         expected = theirs(torch.cat([forcing, images], dim=1))
-        got = ours.network(forcing[:, None], coefficients)[:, 0]
+        got = ours.network(tiny.encoded(forcing[:, None], coefficients))[:, 0]
     assert float((got - expected).norm() / expected.norm()) < 1e-10
 
 

@@ -14,9 +14,9 @@ import tiny
 from scifm.data.normalize import fit_normalization
 from scifm.errors import ConfigError, RunError
 from scifm.models.fno import FNO, FNOConfig
-from scifm.models.hub import FILES, ModelPlace, digest, find_model, holds_operator, load_operator, save_operator
+from scifm.models.folder import FILES, holds_operator
+from scifm.models.hub import ModelPlace, digest, find_model, load_operator, save_operator
 from scifm.models.operator import Operator
-from scifm.models.sizes import fno_of_size
 from scifm.systems.advection_diffusion import AdvectionDiffusion
 from scifm.systems.poisson import Poisson
 
@@ -227,7 +227,7 @@ def test_the_methods_do_what_the_functions_do(operator, saved):
     class Other(Operator):
         pass
 
-    with pytest.raises(RunError, match="holds a FNO, not a Other"):
+    with pytest.raises(RunError, match="of kind 'fno', and no Other"):
         Other.from_pretrained(saved)
     with pytest.raises(ConfigError, match="Did you mean 'license'"):
         operator.save_pretrained(saved, card={"licence": "mit"})
@@ -251,7 +251,7 @@ def test_a_network_object_is_for_modules_only(saved):
 
 
 def test_loading_a_larger_one_works_and_draws_no_random_number(tmp_path):
-    operator = FNO(Poisson.signature, fno_of_size("tiny"))
+    operator = FNO(Poisson.signature, FNOConfig.of_size("tiny"))
     save_operator(operator, tmp_path)
     state = torch.get_rng_state()
     load_operator(tmp_path)

@@ -39,6 +39,6 @@ def test_names_with_marks_survive_the_header(name):
     operator = FNO(Signature((name,), (), ("u",)), FNOConfig(**tiny.NETWORK))
     import yaml
 
-    text = ModelCard().text(operator)
+    text = ModelCard().text(operator.describe(), operator.num_params)
     (document,) = list(yaml.safe_load_all(text[: text.index("\n---\n\n#")]))
     assert document["inputs"] == [name]

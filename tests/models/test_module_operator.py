@@ -23,7 +23,8 @@ from scifm.models.module_operator import ModuleConfig, ModuleOperator, module_cl
 from scifm.systems.poisson import Poisson
 from scifm.training.checkpoint import Checkpoint, Position
 from scifm.training.finetune import downstream_pool, finetune, from_scratch
-from scifm.training.parameter_groups import ParameterGroup, optimizer_for
+from scifm.training.optimizers import AdamW
+from scifm.training.parameter_groups import ParameterGroup
 from scifm.training.pretrain import pretrain
 
 CONV = f"{networks.__name__}:SmallConv"
@@ -171,11 +172,11 @@ def test_tied_and_complex_weights_are_saved_and_stay_so(tmp_path):
     assert torch.equal(found.module.turn, fine.module.turn)
     assert torch.equal(found.module.first.weight, fine.module.first.weight)
     assert found.module.first.weight is found.module.second.weight
-    optimizer = optimizer_for([ParameterGroup(tuple(operator.parameters()))], learning_rate=0.1, weight_decay=0.0)
-    operator.network(torch.randn(2, 1, 1, 8, 8), torch.zeros(2, 0)).square().sum().backward()
+    optimizer = AdamW().build([ParameterGroup(tuple(operator.parameters()))], learning_rate=0.1, weight_decay=0.0)
+    operator.network(tiny.encoded(torch.randn(2, 1, 1, 8, 8), torch.zeros(2, 0))).square().sum().backward()
     optimizer.step()
     Checkpoint(tmp_path).save(operator, optimizer, Position(step=1), {})
-    other = optimizer_for([ParameterGroup(tuple(again.parameters()))], learning_rate=0.1, weight_decay=0.0)
+    other = AdamW().build([ParameterGroup(tuple(again.parameters()))], learning_rate=0.1, weight_decay=0.0)
     Checkpoint(tmp_path).load(again, other)
     assert torch.equal(again.module.turn, operator.module.turn)
     moments = optimizer.state[operator.module.turn]["exp_avg"], other.state[again.module.turn]["exp_avg"]

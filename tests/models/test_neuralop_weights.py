@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+import tiny
 from neuralop_networks import answer_of, distance, neuralop, question, signature, theirs
 from scifm.errors import SignatureError
 from scifm.fields.batch import Signature
@@ -17,12 +18,12 @@ def test_more_weights_than_modes_in_use():
     """A network grown mode by mode holds weights of `max_n_modes` and uses the middle ones."""
     network = theirs((4, 4), max_n_modes=(8, 5))
     operator = import_neuralop_weights(network.state_dict(), signature(2))
-    assert operator.settings.n_modes == (4, 4)
+    assert operator.config.n_modes == (4, 4)
     inputs = question((12, 14))
-    assert distance(operator.network(*inputs)[:, 0], answer_of(network, *inputs)) < 1e-5
+    assert distance(operator.network(tiny.encoded(*inputs))[:, 0], answer_of(network, *inputs)) < 1e-5
     state = {name: value for name, value in network.state_dict().items() if name != "_metadata"}
     told = import_neuralop_weights(state, signature(2), n_modes=(4, 4))
-    assert torch.equal(told.network(*inputs), operator.network(*inputs))
+    assert torch.equal(told.network(tiny.encoded(*inputs)), operator.network(tiny.encoded(*inputs)))
 
 
 def test_without_their_record_the_weights_tell_nearly_everything():
@@ -30,7 +31,7 @@ def test_without_their_record_the_weights_tell_nearly_everything():
     whole = import_neuralop_weights(network.state_dict(), signature(2))
     state = {f"module._orig_mod.{k}": v for k, v in network.state_dict().items() if k != "_metadata"}
     read = import_neuralop_weights(state, signature(2))
-    assert read.settings == whole.settings
+    assert read.config == whole.config
     assert neuralop_dims(state) == 2
 
 
@@ -39,7 +40,7 @@ def test_what_leaves_no_trace_has_to_be_told():
     del state["_metadata"]
     with pytest.raises(SignatureError, match="whether fno_skip was 'identity' or None: say fno_skip="):
         import_neuralop_weights(state, signature(2))
-    assert import_neuralop_weights(state, signature(2), fno_skip="identity").settings.fno_skip == "identity"
+    assert import_neuralop_weights(state, signature(2), fno_skip="identity").config.fno_skip == "identity"
     with pytest.raises(SignatureError, match="fno_skip = 'linear'"):
         import_neuralop_weights(theirs((6, 6), fno_skip="soft-gating").state_dict(), signature(2), fno_skip="linear")
 
@@ -93,7 +94,7 @@ def test_a_file_cannot_make_us_take_more_memory_than_it_has():
 def test_imported_weights_are_copies_and_train():
     network = theirs((6, 6))
     operator = import_neuralop_weights(network.state_dict(), signature(2))
-    operator.network(*question((12, 12))).square().sum().backward()
+    operator.network(tiny.encoded(*question((12, 12)))).square().sum().backward()
     before = network.lifting.fcs[0].weight.clone()
     with torch.no_grad():
         for parameter in operator.parameters():

@@ -87,8 +87,8 @@ def test_a_wall_is_extended_unless_the_network_does_not_ask_for_it(operator):
     batch = problems()
     walled = replace(batch, grid=Grid(GRID.num_points, GRID.extent, (True, False)))
     seen = []
-    operator.network = lambda inputs, coefficients: (
-        seen.append(inputs.shape) or inputs[:, :, :1].expand(-1, -1, 2, -1, -1)
+    operator.network = lambda encoded: (
+        seen.append(encoded.inputs.shape) or encoded.inputs[:, :, :1].expand(-1, -1, 2, -1, -1)
     )
     operator(walled)
     type(operator).needs_periodic, before = False, True
@@ -104,8 +104,8 @@ def test_answers_come_back_in_physical_size():
     """A network that always says 1 must answer with the scale of the normalization."""
 
     class One(Operator):
-        def network(self, inputs, coefficients):
-            return torch.ones_like(inputs)
+        def network(self, encoded):
+            return torch.ones_like(encoded.inputs)
 
     batch = tiny.batch(5)
     normalization = fit_normalization(batch, Poisson.homogeneities)

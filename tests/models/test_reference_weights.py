@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import tiny
 from reference_network import ReferenceModule, write_checkpoint
 from scifm.errors import SignatureError
 from scifm.fields.batch import Signature
@@ -32,7 +33,7 @@ def test_a_checkpoint_answers_as_its_network(checkpoint, space):
     images = coefficients.view(3, 3, 1, 1).expand(-1, -1, *space)
     with torch.no_grad():
         expected = network(torch.cat([forcing, images], dim=1))
-        got = operator.network(forcing[:, None], coefficients)[:, 0]
+        got = operator.network(tiny.encoded(forcing[:, None], coefficients))[:, 0]
     assert float((got - expected).norm() / expected.norm()) < 1e-5
 
 

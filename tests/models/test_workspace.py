@@ -7,6 +7,7 @@ import pickle
 
 import torch
 
+import tiny
 from scifm.fields.batch import Signature
 from scifm.models.fno import FNO, FNOConfig
 from scifm.models.parts.workspace import Workspace
@@ -49,7 +50,7 @@ def test_two_forward_passes_before_a_backward_pass_do_not_disturb_each_other():
     none = torch.zeros(4, 0)
 
     def gradient(order):
-        answers = [operator.network(x, none) for x in inputs]
+        answers = [operator.network(tiny.encoded(x, none)) for x in inputs]
         operator.zero_grad()
         for index in order:
             answers[index].square().mean().backward()
@@ -59,7 +60,7 @@ def test_two_forward_passes_before_a_backward_pass_do_not_disturb_each_other():
     torch.testing.assert_close(gradient([1, 0]), first, rtol=1e-5, atol=1e-9)
     operator.zero_grad()
     for x in inputs:
-        operator.network(x, none).square().mean().backward()
+        operator.network(tiny.encoded(x, none)).square().mean().backward()
     torch.testing.assert_close(operator.layers[0].spectral_weight.grad, first, rtol=1e-5, atol=1e-9)
 
 

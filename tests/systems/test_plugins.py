@@ -7,9 +7,9 @@ import pytest
 
 from plugin import install, install_example
 from scifm.errors import ConfigError
+from scifm.plugins import installed_plugins
 from scifm.systems.catalog import SYSTEMS, available_systems, find_system, list_systems, system_from_dict
 from scifm.systems.knobs import Knob
-from scifm.systems.plugins import installed_plugins
 from scifm.systems.poisson import Poisson
 
 SOURCE = """
@@ -60,7 +60,7 @@ def site(tmp_path, monkeypatch):
     yield tmp_path
     for name in set(sys.modules) - before:
         del sys.modules[name]
-    installed_plugins(again=True)
+    installed_plugins("scifm.systems", again=True)
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def offer(site):
 def test_nothing_is_imported_before_it_is_asked_for(offer):
     offer(good="Good")
     assert find_system("poisson") is Poisson
-    assert "good" in installed_plugins(again=True)
+    assert "good" in installed_plugins("scifm.systems", again=True)
     assert "acme_systems" not in sys.modules
     found = find_system("good")
     assert issubclass(found, Poisson)
@@ -117,7 +117,7 @@ def test_what_is_no_system_is_refused_when_asked_for_and_listed_as_broken(offer,
         find_system(name)
     assert f"'{name}' of acme 1.0 (acme_systems:{target})" in str(caught.value)
     listed = {entry.name: entry for entry in list_systems()}
-    assert listed[name].system is None
+    assert listed[name].offered is None
     assert listed[name].fault == str(caught.value)
     assert available_systems() == SYSTEMS
     assert find_system("poisson") is Poisson

@@ -309,8 +309,9 @@ class Pointwise(Operator):
 
 
 @pytest.mark.parametrize("method", [name for name in METHODS if name != "all"])
-def test_methods_that_name_parts_of_an_fno_refuse_other_kinds(method):
-    with pytest.raises(ConfigError, match=f"'{method}' knows .* kind 'fno'; .* 'pointwise'. Use method 'all'"):
+def test_methods_that_name_parts_refuse_operators_that_tell_none(method):
+    told = f"'{method}' trains some parts .* 'pointwise' does not tell .* Use method 'all'"
+    with pytest.raises(ConfigError, match=told):
         prepare(Pointwise(), FinetuneMethod(method=method), seed=0)
 
 

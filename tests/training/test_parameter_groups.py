@@ -4,13 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from scifm.training.parameter_groups import (
-    Anchors,
-    ParameterGroup,
-    bytes_of_gradients,
-    bytes_of_optimizer,
-    optimizer_for,
-)
+from scifm.training.optimizers import AdamW
+from scifm.training.parameter_groups import Anchors, ParameterGroup, bytes_of_gradients, bytes_of_optimizer
 
 
 def parameter(*values: float) -> nn.Parameter:
@@ -50,7 +45,7 @@ def test_nothing_is_copied_where_nothing_is_held():
 def test_the_optimizer_knows_only_the_groups_and_their_factors():
     first, second, frozen = parameter(1.0), parameter(2.0, 3.0), parameter(4.0)
     groups = [ParameterGroup((first,)), ParameterGroup((second,), 10.0)]
-    optimizer = optimizer_for(groups, learning_rate=0.1, weight_decay=0.01)
+    optimizer = AdamW().build(groups, learning_rate=0.1, weight_decay=0.01)
     assert [group["learning_rate_factor"] for group in optimizer.param_groups] == [1.0, 10.0]
     assert all(group["weight_decay"] == 0.01 for group in optimizer.param_groups)
     known = {id(p) for group in optimizer.param_groups for p in group["params"]}
@@ -62,7 +57,7 @@ def test_the_optimizer_knows_only_the_groups_and_their_factors():
 def test_bytes_are_those_of_the_tensors_that_are_there():
     module = nn.Linear(3, 2)
     module.bias.requires_grad_(False)
-    optimizer = optimizer_for([ParameterGroup((module.weight,))], learning_rate=0.1, weight_decay=0.0)
+    optimizer = AdamW().build([ParameterGroup((module.weight,))], learning_rate=0.1, weight_decay=0.0)
     assert bytes_of_optimizer(optimizer) == bytes_of_gradients(module) == 0
     module(torch.ones(1, 3)).sum().backward()
     optimizer.step()

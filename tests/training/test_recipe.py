@@ -71,7 +71,7 @@ MODULE = {"kind": "module", "network": {"target": "torch.nn:Conv2d", "arguments"
 @pytest.mark.parametrize("tree", [NEURALOP, MODULE, {}, {"size": "tiny"}], ids=str)
 def test_a_model_of_any_kind_is_told_and_read_again(tree):
     model = build_config(ModelConfig, tree)
-    assert type(model.resolve()) is OPERATORS[model.kind].settings_class
+    assert type(model.resolve()) is OPERATORS[model.kind].config_class
     assert build_config(ModelConfig, tomllib.loads(dump_toml(model.to_dict()))) == model
     given = ModelConfig(network=model.resolve())
     assert (given.kind, given.resolve()) == (model.kind, model.resolve())
@@ -84,7 +84,7 @@ def test_a_model_of_any_kind_is_told_and_read_again(tree):
         ({"kind": "fno", "network": {"widht": 3}}, r"in \[model.network\] 'widht' is unknown. Did you mean 'width'"),
         ({"network": {"width": "wide"}}, r"'model.network.width' = 'wide'"),
         ({**NEURALOP, "network": {"n_mode": [4]}}, r"in \[model.network\] 'n_mode' is unknown. Did you mean 'n_modes'"),
-        ({**NEURALOP, "size": "tiny"}, "size belongs to kind 'fno'"),
+        ({**NEURALOP, "size": "tiny"}, "a 'neuralop_fno' comes in no sizes"),
         ({"kind": "module"}, r"needs its settings: give \[model.network\]"),
         ({"kind": "module", "network": 3}, "'model.network' = 3"),
         ({"kind": "module", "network": FNOConfig()}, "takes a ModuleConfig; got a FNOConfig"),

@@ -11,7 +11,8 @@ import torch
 from scifm.data.stream import Epochs
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
-from scifm.training.vanishing import objective_for, tell_vanishing
+from scifm.objectives.supervised import MeanSquaredError, RelativeL2
+from scifm.training.sharing import prepared
 
 
 class Aligned:
@@ -32,10 +33,10 @@ def trajectories(*sizes: float) -> Batch:
 def test_vanishing_targets_are_named_and_have_a_finite_loss():
     batch = trajectories(1.0, 0.0, 2.0)
     with pytest.warns(UserWarning, match=r"'u' is zero in 1 of 3"), pytest.warns(UserWarning, match=r"'w' .* 3 of 3"):
-        objective = objective_for("relative_l2", Epochs(batch, batch_size=3, seed=0), Aligned())
+        objective = prepared(RelativeL2(), Epochs(batch, batch_size=3, seed=0), Aligned())
     guess = batch.with_targets(batch.require_targets() + 1)
-    assert math.isfinite(objective(guess, batch).item())
-    assert objective(batch, batch).item() == 0
+    assert math.isfinite(objective.compare(guess, batch).item())
+    assert objective.compare(batch, batch).item() == 0
 
 
 def test_nothing_is_told_of_targets_that_do_not_vanish_or_of_another_loss():
@@ -44,5 +45,5 @@ def test_nothing_is_told_of_targets_that_do_not_vanish_or_of_another_loss():
     batch = Batch(one, whole.grid, whole.inputs[:, :, :1], whole.coefficients, whole.require_targets()[:, :, :1])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        tell_vanishing(batch)
-        objective_for("mean_squared_error", Epochs(whole, batch_size=2, seed=0), Aligned())
+        RelativeL2().on(batch)
+        prepared(MeanSquaredError(), Epochs(whole, batch_size=2, seed=0), Aligned())

@@ -59,8 +59,9 @@ def import_model(
 ) -> None:
     """Turn someone else's weights into a model of ours, for finetune, evaluate and push."""
     from scifm.fields.batch import Signature
+    from scifm.models.folder import holds_operator
     from scifm.models.foreign_files import read_state_dict
-    from scifm.models.hub import holds_operator, save_operator
+    from scifm.models.hub import save_operator
     from scifm.models.neuralop_weights import import_neuralop_weights, neuralop_dims
     from scifm.models.operator import Operator
     from scifm.models.reference_weights import import_reference_weights
@@ -102,11 +103,10 @@ def push(
 ) -> None:
     """Upload an operator to the Hugging Face hub. Log in first, with 'hf auth login'."""
     from scifm.models.hub import load_operator
-    from scifm.models.hub_remote import push_to_hub
 
     told = {"title": title, "description": description, "license": license}
     card = {name: value for name, value in told.items() if value is not None}
-    address = push_to_hub(load_operator(model), repo_id, private=private, branch=branch, card=card)
+    address = load_operator(model).push_to_hub(repo_id, private=private, branch=branch, card=card)
     if as_json:
         print_json({"address": address})
     else:

@@ -32,8 +32,8 @@ from scifm.wording import span
 
 if TYPE_CHECKING:
     from scifm.data.store import Store
+    from scifm.plugins import Listing
     from scifm.runs import Run
-    from scifm.systems.catalog import Listing
     from scifm.systems.system import System
 
 Renamed = Annotated[
@@ -107,9 +107,9 @@ def systems(as_json: AsJson = False) -> None:
         return
     table = Table("system", "equation", "knobs (default range)", "package", title="Systems")
     for listing in listings:
-        if listing.system is not None:
-            knobs = (f"{knob} {span(f'{k.low:g}', f'{k.high:g}')}" for knob, k in listing.system().knobs.items())
-            table.add_row(listing.name, listing.system.equation, "\n".join(knobs), listing.distribution)
+        if listing.offered is not None:
+            knobs = (f"{knob} {span(f'{k.low:g}', f'{k.high:g}')}" for knob, k in listing.offered().knobs.items())
+            table.add_row(listing.name, listing.offered.equation, "\n".join(knobs), listing.distribution)
     print_table(table)
     for listing in listings:
         if listing.fault is not None:
@@ -126,10 +126,10 @@ def _keys(listings: list[Listing]) -> list[str]:
 
 
 def _system_entries(listing: Listing) -> dict[str, Any]:
-    if listing.system is None:
+    if listing.offered is None:
         return {"distribution": listing.distribution, "broken": listing.fault}
-    about = {"equation": listing.system.equation, "distribution": listing.distribution}
-    return {**about, **listing.system().to_dict()}
+    about = {"equation": listing.offered.equation, "distribution": listing.distribution}
+    return {**about, **listing.offered().to_dict()}
 
 
 @app.command()

@@ -19,7 +19,8 @@ from scifm.fields.batch import Batch
 from scifm.fields.seeds import generator_for
 from scifm.findings.finding import Finding
 from scifm.findings.part import Part
-from scifm.models.hub import FILES, digest, find_model, load_operator, save_operator
+from scifm.models.folder import FILES
+from scifm.models.hub import digest, find_model, load_operator, save_operator
 from scifm.models.operator import Operator
 from scifm.runs import Run, write_atomically
 

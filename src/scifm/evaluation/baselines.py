@@ -38,7 +38,7 @@ def persistence(
     for piece in pieces(samples, batch_size):
         still = torch.stack([piece.field(name)[:, -1:] for name in names.outputs], dim=2)
         for name, found in parts.items():
-            found.append(METRICS[name](still, piece.require_targets()))
+            found.append(METRICS[name](still, piece.require_targets(), piece.grid))
             undefined[name].append(undefined_of(name, piece.require_targets()))
     return Scores(
         {name: torch.cat(found) for name, found in parts.items()},

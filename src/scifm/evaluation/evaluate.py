@@ -153,7 +153,7 @@ def evaluate(
         target = operator.align(piece).require_targets()
         prediction = operator.predict(piece, batch_size=batch_size).require_targets()
         for name in names:
-            parts[name].append(METRICS[name](prediction, target))
+            parts[name].append(METRICS[name](prediction, target, piece.grid))
             undefined[name].append(undefined_of(name, target))
     if not parts or not parts[names[0]]:
         raise DataError("There is nothing to score: give at least one sample and one metric.")

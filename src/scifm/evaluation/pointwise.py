@@ -1,8 +1,10 @@
 """Errors point by point: one name, one formula (docs/concepts/metrics.md).
 
-All take ``prediction`` and ``target`` of shape ``(batch, time, channel, *space)`` and reduce **space only**, returning
-``(batch, time, channel)``. Reducing further is a separate act of the caller. NaN in gives NaN out; nothing is hidden by
-an ε, so a target that vanishes gives infinity or NaN.
+All take ``prediction`` and ``target`` of shape ``(batch, time, channel, *space)`` and the ``grid`` they live on, and
+reduce **space only**, returning ``(batch, time, channel)``. Means over space are integrals, as in `scifm.fields.norms`:
+where a box has walls, the points on them count half. Without a grid all points count alike, as on a periodic box.
+Reducing further is a separate act of the caller. NaN in gives NaN out; nothing is hidden by an ε, so a target that
+vanishes gives infinity or NaN.
 """
 
 from __future__ import annotations
@@ -12,61 +14,82 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scifm.errors import SignatureError
+from scifm.fields import norms
+from scifm.fields.grid import Grid
 
 __all__ = ["METRICS", "mae", "max_error", "relative_l2", "relative_l2_joint", "rmse", "vrmse"]
 
 
-def _flatten(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+def _require_pair(prediction: Tensor, target: Tensor) -> None:
     if prediction.shape != target.shape or prediction.dim() < 4:
         raise SignatureError(
             f"Metrics need two tensors (batch, time, channel, *space) of one shape; got {tuple(prediction.shape)} and "
             f"{tuple(target.shape)}."
         )
-    return (prediction - target).flatten(3), target.flatten(3)
 
 
-def relative_l2(prediction: Tensor, target: Tensor) -> Float[Tensor, "batch time channel"]:
+def _mean(fields: Tensor, grid: Grid | None) -> Tensor:
+    """Return the mean over space."""
+    weights = None if grid is None else norms.point_weights(grid, fields)
+    if weights is None:
+        return fields.flatten(3).mean(-1)
+    return (fields * weights).flatten(3).sum(-1) / weights.sum()
+
+
+def relative_l2(prediction: Tensor, target: Tensor, grid: Grid | None = None) -> Float[Tensor, "batch time channel"]:
     """‖e‖₂ / ‖y‖₂ over space.
 
-    Perfect 0 · predicting the spatial mean std(y)/rms(y), at most 1 · predicting zero 1. On a uniform grid this is also
-    what others call nRMSE. Reference: Subramanian et al., arXiv:2306.00258.
+    Perfect 0 · predicting the spatial mean std(y)/rms(y), at most 1 · predicting zero 1. On a uniform periodic grid
+    this is also what others call nRMSE. Reference: Subramanian et al., arXiv:2306.00258.
     """
-    error, truth = _flatten(prediction, target)
-    return torch.linalg.vector_norm(error, dim=-1) / torch.linalg.vector_norm(truth, dim=-1)
+    _require_pair(prediction, target)
+    return norms.relative_l2(prediction, target, grid)
 
 
-def relative_l2_joint(prediction: Tensor, target: Tensor) -> Float[Tensor, "batch time"]:
+def relative_l2_joint(prediction: Tensor, target: Tensor, grid: Grid | None = None) -> Float[Tensor, "batch time"]:
     """‖e‖₂ / ‖y‖₂ over space and channels together; returns ``(batch, time)``.
 
     Only to compare with papers that pool channels: a channel of large mean hides the others. Perfect 0.
     """
-    error, truth = _flatten(prediction, target)
-    norm = torch.linalg.vector_norm
-    return norm(error, dim=(-2, -1)) / norm(truth, dim=(-2, -1))
+    _require_pair(prediction, target)
+    weights = None if grid is None else norms.point_weights(grid, target)
+    root = 1.0 if weights is None else weights.sqrt()
+    error, truth = ((fields * root).flatten(3) for fields in (prediction - target, target))
+    return torch.linalg.vector_norm(error, dim=(-2, -1)) / torch.linalg.vector_norm(truth, dim=(-2, -1))
 
 
-def vrmse(prediction: Tensor, target: Tensor) -> Float[Tensor, "batch time channel"]:
+def vrmse(prediction: Tensor, target: Tensor, grid: Grid | None = None) -> Float[Tensor, "batch time channel"]:
     """rms(e) / std(y) over space, std with ddof 0.
 
-    Perfect 0 · predicting the spatial mean 1. Reference: Ohana et al., The Well, arXiv:2412.00568 (without its ε).
+    Perfect 0 · predicting the spatial mean 1. Reference: Ohana et al., The Well, arXiv:2412.00568 (without its ε; there
+    points on walls count whole).
     """
-    error, truth = _flatten(prediction, target)
-    return error.square().mean(-1).sqrt() / truth.var(-1, correction=0).sqrt()
+    _require_pair(prediction, target)
+    if grid is None or all(grid.periodic):
+        spread = target.flatten(3).var(-1, correction=0).sqrt()
+    else:
+        column = (*target.shape[:3], *(1,) * (target.dim() - 3))
+        moved = target - target.flatten(3)[..., 0].view(column)  # a constant field is exactly zero then
+        spread = _mean((moved - _mean(moved, grid).view(column)).square(), grid).sqrt()
+    return _mean((prediction - target).square(), grid).sqrt() / spread
 
 
-def rmse(prediction: Tensor, target: Tensor) -> Float[Tensor, "batch time channel"]:
+def rmse(prediction: Tensor, target: Tensor, grid: Grid | None = None) -> Float[Tensor, "batch time channel"]:
     """rms(e) over space, in the field's unit. Perfect 0 · predicting the spatial mean std(y)."""
-    return _flatten(prediction, target)[0].square().mean(-1).sqrt()
+    _require_pair(prediction, target)
+    return _mean((prediction - target).square(), grid).sqrt()
 
 
-def mae(prediction: Tensor, target: Tensor) -> Float[Tensor, "batch time channel"]:
+def mae(prediction: Tensor, target: Tensor, grid: Grid | None = None) -> Float[Tensor, "batch time channel"]:
     """mean |e| over space, in the field's unit. Perfect 0."""
-    return _flatten(prediction, target)[0].abs().mean(-1)
+    _require_pair(prediction, target)
+    return _mean((prediction - target).abs(), grid)
 
 
-def max_error(prediction: Tensor, target: Tensor) -> Float[Tensor, "batch time channel"]:
+def max_error(prediction: Tensor, target: Tensor, grid: Grid | None = None) -> Float[Tensor, "batch time channel"]:
     """max |e| over space, in the field's unit. Perfect 0."""
-    return _flatten(prediction, target)[0].abs().amax(-1)
+    _require_pair(prediction, target)
+    return (prediction - target).flatten(3).abs().amax(-1)
 
 
 METRICS = {
@@ -76,3 +99,4 @@ METRICS = {
     "mae": mae,
     "max_error": max_error,
 }
+"""Metrics by name: what a run is scored by, and training validates by."""

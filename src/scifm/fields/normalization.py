@@ -20,6 +20,7 @@ from torch import Tensor
 
 from scifm.errors import ConfigError
 from scifm.fields.batch import Batch
+from scifm.fields.grid import Grid
 from scifm.fields.homogeneity import Homogeneity
 
 __all__ = ["Encoded", "Normalization"]
@@ -37,15 +38,19 @@ class Encoded:
     Args:
         inputs: ``(batch, time, channel, *space)``.
         coefficients: ``(batch, coefficient)``.
+        grid: where the answer is wanted; `inputs` reach further on a box with walls where a network thinks in periods.
         output_scale: ``(batch, 1, output, 1, …)``: the factor that makes an encoded answer physical.
         output_offset: what is added then, ``(batch, 1, output, *space)`` or with ones for axes along which it is
             constant; None: nothing.
+        lead_time: ``(batch,)`` physical time from input to answer; None for steady problems, and where nobody says.
     """
 
     inputs: Tensor
     coefficients: Tensor
+    grid: Grid
     output_scale: Tensor
     output_offset: Tensor | None = None
+    lead_time: Tensor | None = None
 
     def decode(self, answer: Tensor) -> Tensor:
         """Return an encoded answer ``(batch, 1, output, *space)`` in physical units."""
@@ -104,8 +109,10 @@ class Normalization:
         return Encoded(
             inputs=(batch.inputs - offset) / self._channels(field, batch),
             coefficients=(batch.coefficients / coefficient - shift) / scale,
+            grid=batch.grid,
             output_scale=self._channels(answer * self._row(self.output_scale, batch), batch),
             output_offset=self._output_offset(batch, answer),
+            lead_time=batch.lead_time,
         )
 
     def _output_offset(self, batch: Batch, gauge: Tensor) -> Tensor | None:

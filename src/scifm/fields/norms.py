@@ -2,6 +2,10 @@
 
 Every function reduces the last ``grid.num_spatial_dims`` axes and keeps all others. Periodic axes use the rectangle
 rule (spectrally accurate there), other axes the trapezoidal rule. NaN in gives NaN out.
+
+Relative errors of metrics, losses and figures are one formula, `relative_l2`. It is not defined where the truth
+vanishes. While a model trains, which must go on, such a truth counts as large as its channel typically is (`sizes_of`
+with `typical_sizes`); an evaluation stays what it is by definition: infinite there.
 """
 
 from __future__ import annotations
@@ -15,7 +19,12 @@ from torch import Tensor
 from scifm.errors import SignatureError
 from scifm.fields.grid import Grid
 
-__all__ = ["integral", "l2_norm", "mean", "rms"]
+__all__ = [
+    "VANISHES", "integral", "l2_norm", "mean", "point_weights", "relative_l2", "rms", "sizes_of", "typical_sizes",
+]  # fmt: skip
+
+VANISHES = 1e-6
+"""Part of the typical size below which a target counts as zero."""
 
 
 def _require_space(field: Tensor, grid: Grid) -> tuple[int, ...]:
@@ -32,14 +41,20 @@ def integral(field: Float[Tensor, "..."], grid: Grid) -> Float[Tensor, "..."]:
         SignatureError: if the last axes are not those of the grid.
     """
     dims = _require_space(field, grid)
-    for axis, (num, periodic) in enumerate(zip(grid.num_points, grid.periodic, strict=True)):
-        if not periodic:
-            weights = torch.ones(num, dtype=field.dtype, device=field.device)
-            weights[0] = weights[-1] = 0.5
-            shape = [1] * grid.num_spatial_dims
-            shape[axis] = num
-            field = field * weights.view(shape)
+    weights = point_weights(grid, field)
+    field = field if weights is None else field * weights
     return field.sum(dims) * math.prod(grid.spacing)
+
+
+def point_weights(grid: Grid, like: Tensor) -> Tensor | None:
+    """Return how much each point counts, ``(*space)``: 1 inside, half at each wall; None where all count alike."""
+    if all(grid.periodic):
+        return None
+    weights = like.new_ones(grid.num_points)
+    for axis, periodic in enumerate(grid.periodic):
+        if not periodic:
+            weights.movedim(axis, 0)[[0, -1]] *= 0.5
+    return weights
 
 
 def mean(field: Float[Tensor, "..."], grid: Grid) -> Float[Tensor, "..."]:
@@ -63,3 +78,49 @@ def rms(field: Float[Tensor, "..."], grid: Grid) -> Float[Tensor, "..."]:
         SignatureError: if the last axes are not those of the grid.
     """
     return mean(field * field, grid).sqrt()
+
+
+def sizes_of(
+    fields: Float[Tensor, "batch time channel *space"],
+    grid: Grid | None = None,
+    typical: Tensor | None = None,
+    *,
+    vanishes: float = VANISHES,
+) -> Float[Tensor, "batch time channel"]:
+    """Return ‖field‖₂ over space in units of the root of a cell's volume: plain sums over points on periodic boxes.
+
+    Args:
+        fields: of any number of samples, frames and channels.
+        grid: where they live; None: all points count alike, as on a periodic box.
+        typical: ``(channel,)``: what a size below a small part of it is replaced by.
+        vanishes: that part.
+    """
+    weights = None if grid is None else point_weights(grid, fields)
+    size = torch.linalg.vector_norm((fields if weights is None else fields * weights.sqrt()).flatten(3), dim=-1)
+    if typical is None:
+        return size
+    typical = typical.to(size)
+    return torch.where(size > vanishes * typical, size, typical)
+
+
+def typical_sizes(
+    targets: Float[Tensor, "batch time channel *space"], grid: Grid | None = None
+) -> Float[Tensor, " channel"]:
+    """Return the root mean square over samples and frames of ‖target‖₂.
+
+    Of a channel that is zero in all of them it is that of a field of ones: as if it were measured in its own unit.
+    """
+    size = sizes_of(targets, grid).double().square().mean(dim=(0, 1)).sqrt()
+    return torch.where(size > 0, size, sizes_of(torch.ones_like(targets[:1, :1, :1], dtype=size.dtype), grid).view(()))
+
+
+def relative_l2(
+    prediction: Tensor,
+    target: Tensor,
+    grid: Grid | None = None,
+    *,
+    typical: Tensor | None = None,
+    vanishes: float = VANISHES,
+) -> Float[Tensor, "batch time channel"]:
+    """Return ‖prediction − target‖₂ / ‖target‖₂ over space; arguments as of `sizes_of`."""
+    return sizes_of(prediction - target, grid) / sizes_of(target, grid, typical, vanishes=vanishes)

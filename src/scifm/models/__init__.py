@@ -8,7 +8,7 @@ from scifm.models.neuralop_weights import import_neuralop_weights
 from scifm.models.operator import Operator, OperatorConfig
 from scifm.models.reference_weights import import_reference_weights
 from scifm.models.registry import OPERATORS
-from scifm.models.sizes import SIZES, fno_of_size
+from scifm.models.sizes import SIZES
 
 __all__ = [
     "FNO",
@@ -21,7 +21,6 @@ __all__ = [
     "NeuralopFNOConfig",
     "Operator",
     "OperatorConfig",
-    "fno_of_size",
     "import_neuralop_weights",
     "import_reference_weights",
     "load_operator",

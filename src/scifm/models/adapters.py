@@ -1,7 +1,7 @@
 """Adapters: small trainable changes of frozen spectral weights, merged into plain weights when training is done.
 
-An adapter is a parametrization (`torch.nn.utils.parametrize`) of a Fourier layer's ``spectral_weight``. The layer keeps
-its weight, frozen, and reads ``adapter(weight)`` instead. All adapters here
+An adapter is a parametrization (`torch.nn.utils.parametrize`) of the weight that a layer calls ``spectral_weight``,
+``(2, *modes, in, out)``. The layer keeps its weight, frozen, and reads ``adapter(weight)`` instead. All adapters here
 
 * are the identity when new, bit for bit: the adapted operator answers as the one it was made from;
 * hold deviations, so that zero means "as pre-trained": weight decay and an `l2_sp` penalty then pull towards the
@@ -22,7 +22,6 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from scifm.errors import ConfigError
-from scifm.models.parts.spectral import FourierLayer
 
 __all__ = ["AffineAdapter", "LowRankAdapter", "attach_adapters", "merge_adapters"]
 
@@ -39,18 +38,18 @@ class AffineAdapter(nn.Module):
     NLT of arXiv:2512.17969, there for convolution kernels and here for spectral weights.
 
     Args:
-        weight: the spectral weight to adapt, ``(2, modes, in, out)``; gives sizes, device and precision.
+        weight: the spectral weight to adapt, ``(2, *modes, in, out)``; gives sizes, device and precision.
     """
 
-    def __init__(self, weight: Float[Tensor, "2 modes in out"]) -> None:
+    def __init__(self, weight: Float[Tensor, "2 *modes c_in c_out"]) -> None:
         super().__init__()
-        _, _, channels_in, channels_out = weight.shape
+        channels_in, channels_out = weight.shape[-2:]
         self.gain = nn.Parameter(weight.new_zeros(channels_in, channels_out))
         self.shift = nn.Parameter(weight.new_zeros(2, channels_in, channels_out))
 
-    def forward(self, weight: Float[Tensor, "2 modes in out"]) -> Float[Tensor, "2 modes in out"]:
+    def forward(self, weight: Float[Tensor, "2 *modes c_in c_out"]) -> Float[Tensor, "2 *modes c_in c_out"]:
         """Return the adapted weight."""
-        return weight * (1 + self.gain) + self.shift.unsqueeze(1)
+        return weight * (1 + self.gain) + self.shift.view(2, *(1,) * (weight.dim() - 3), *self.shift.shape[1:])
 
 
 class LowRankAdapter(nn.Module):
@@ -64,7 +63,7 @@ class LowRankAdapter(nn.Module):
     LoRA (Hu et al., arXiv:2106.09685), with the diagonal so that modes need not change alike.
 
     Args:
-        weight: the spectral weight to adapt, ``(2, modes, in, out)``; gives sizes, device and precision.
+        weight: the spectral weight to adapt, ``(2, *modes, in, out)``; gives sizes, device and precision.
         rank: of the change, from 1 to the smaller number of channels.
         generator: of A's first numbers, on the CPU.
 
@@ -72,9 +71,9 @@ class LowRankAdapter(nn.Module):
         ConfigError: if the rank does not fit the channels.
     """
 
-    def __init__(self, weight: Float[Tensor, "2 modes in out"], rank: int, *, generator: torch.Generator) -> None:
+    def __init__(self, weight: Float[Tensor, "2 *modes c_in c_out"], rank: int, *, generator: torch.Generator) -> None:
         super().__init__()
-        _, num_modes, channels_in, channels_out = weight.shape
+        channels_in, channels_out = weight.shape[-2:]
         most = min(channels_in, channels_out)
         if not 1 <= rank <= most:
             raise ConfigError(
@@ -82,13 +81,13 @@ class LowRankAdapter(nn.Module):
                 "rank within, or fine-tune with another method."
             )
         drawn = torch.randn(channels_in, rank, generator=generator, dtype=torch.float64) / math.sqrt(rank)
-        diagonal = weight.new_zeros(2, num_modes, rank)
+        diagonal = weight.new_zeros(*weight.shape[:-2], rank)
         diagonal[0] = 1
         self.first = nn.Parameter(drawn.to(weight))
         self.diagonal = nn.Parameter(diagonal)
         self.last = nn.Parameter(weight.new_zeros(rank, channels_out))
 
-    def forward(self, weight: Float[Tensor, "2 modes in out"]) -> Float[Tensor, "2 modes in out"]:
+    def forward(self, weight: Float[Tensor, "2 *modes c_in c_out"]) -> Float[Tensor, "2 *modes c_in c_out"]:
         """Return the adapted weight."""
         return weight + (self.first * self.diagonal.unsqueeze(-2)) @ self.last
 
@@ -98,22 +97,22 @@ def attach_adapters(operator: nn.Module, make: Callable[[Tensor], nn.Module]) ->
 
     Args:
         operator: changed in place.
-        make: returns the adapter of a weight ``(2, modes, in, out)``.
+        make: returns the adapter of a weight ``(2, *modes, in, out)``.
 
     Raises:
-        ConfigError: if the operator has no Fourier layer.
+        ConfigError: if the operator has no such weight.
     """
-    layers = [module for module in operator.modules() if isinstance(module, FourierLayer)]
+    layers = [module for module in operator.modules() if isinstance(getattr(module, _ADAPTED, None), nn.Parameter)]
     if not layers:
         raise ConfigError(f"Adapters change spectral weights; a {type(operator).__name__} has none.")
-    adapters = [make(layer.spectral_weight) for layer in layers]  # all or none: one that does not fit changes nothing
+    adapters = [make(layer.get_parameter(_ADAPTED)) for layer in layers]  # all or none are attached
     for layer, adapter in zip(layers, adapters, strict=True):
-        layer.spectral_weight.requires_grad_(False)
+        layer.get_parameter(_ADAPTED).requires_grad_(False)
         parametrize.register_parametrization(layer, _ADAPTED, adapter)
 
 
 def merge_adapters(operator: nn.Module) -> None:
     """Make adapted weights plain ones; the operator answers as before and is saved and loaded like any other."""
     for module in list(operator.modules()):
-        if isinstance(module, FourierLayer) and parametrize.is_parametrized(module, _ADAPTED):
+        if parametrize.is_parametrized(module, _ADAPTED):
             parametrize.remove_parametrizations(module, _ADAPTED, leave_parametrized=True)

@@ -8,7 +8,6 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from scifm.fields.batch import Batch
-from scifm.models.module_operator import ModuleOperator
 from scifm.models.operator import Operator
 
 __all__ = ["product_counter", "training_flops"]
@@ -29,10 +28,10 @@ def training_flops(operator: Operator, batch: Batch) -> float | None:
         The count; None where torch sees no matrix product, as in a network that does all its work another way.
     """
     one, network = batch.select(slice(0, 1)), copy.deepcopy(operator)
-    if isinstance(operator, ModuleOperator):
-        one = one.to(dtype=next(p.dtype for p in network.parameters() if p.is_floating_point()))
-    else:  # the compiled kernels know float32 only: in float64 torch does it all
-        one, network = one.to(dtype=torch.float64), network.double()
+    dtype = operator.counted_in or next(p.dtype for p in network.parameters() if p.is_floating_point())
+    if operator.counted_in is not None:
+        network = network.to(dtype)
+    one = one.to(dtype=dtype)
     counter = product_counter()
     with torch.inference_mode(False), torch.enable_grad(), counter:
         network(one).require_targets().square().sum().backward()

@@ -12,23 +12,24 @@ Two named settings of one class:
 from __future__ import annotations
 
 import math
+from typing import ClassVar, Self
 
 import torch
 from jaxtyping import Float
 from pydantic import Field, model_validator
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from scifm.errors import SignatureError
+from scifm.errors import ConfigError, suggest
 from scifm.fields.batch import Signature
 from scifm.fields.grid import Grid
-from scifm.fields.normalization import Normalization
-from scifm.models.operator import Operator, OperatorConfig
+from scifm.fields.normalization import Encoded, Normalization
+from scifm.models.operator import Operator, OperatorConfig, OuterMaps, Role
 from scifm.models.parts.latent import band_limited_resize
 from scifm.models.parts.lift import Lift
 from scifm.models.parts.projection import Projection
 from scifm.models.parts.spectral import Engine, FourierLayer
 from scifm.models.parts.workspace import Workspace
+from scifm.models.sizes import SIZES
 
 __all__ = ["FNO", "FNOConfig"]
 
@@ -44,13 +45,17 @@ class FNOConfig(OperatorConfig):
         latent_points: points a side of the grid of the hidden layers, at least twice `modes`; 0: the grid of the data.
             The operator then answers in modes below half of it only.
         residual: add each layer's input to its output.
-        engine: which spectral engine (``auto``, ``gemm``, ``fft``).
+        engine: how products are made: ``gemm`` and ``fft`` are two ways through the spectral layers, of which ``auto``
+            picks the faster one; ``plain`` has derivatives of every order and serves `torch.func`, at a lower speed.
         position: give the network one more input channel for each axis: where between its ends a point lies, −1 to 1,
             and 0 on an axis that wraps around. On a box with walls it cannot see them otherwise. When left out, it is
             settled by the first data: given where they have walls.
         spectral_init: standard deviation of the first spectral weights, in units of 1/√width; 0 means the reference's
             rule, uniform in [0, 1/width²).
     """
+
+    kind: ClassVar[str] = "fno"
+    sizes: ClassVar[tuple[str, ...]] = tuple(SIZES)
 
     width: int = Field(32, ge=1, le=4096)
     modes: int = Field(12, ge=1, le=4096)
@@ -77,6 +82,12 @@ class FNOConfig(OperatorConfig):
         return self.model_copy(update={"position": True})
 
     @classmethod
+    def of_size(cls, size: str) -> FNOConfig:
+        if size not in SIZES:
+            raise ConfigError(suggest(size, SIZES))
+        return cls(width=SIZES[size], projection_width=2 * SIZES[size])
+
+    @classmethod
     def reference(cls, *, width: int = 64, modes: int = 32) -> FNOConfig:
         """Return the reference paper's network."""
         return cls(
@@ -99,19 +110,21 @@ class FNO(Operator):
         normalization: see `Operator`.
     """
 
-    kind = "fno"
-    settings_class = FNOConfig
+    config: FNOConfig
+    config_class = FNOConfig
     uses_global_generator = False
+    uses_all_weights = True
+    can_recompute = True
+    counted_in = torch.float64  # the compiled kernels know float32 only
 
     def __init__(
         self, signature: Signature, config: FNOConfig | None = None, *, normalization: Normalization | None = None
     ) -> None:
-        self.settings = config or FNOConfig()
-        super().__init__(signature, self.settings, normalization=normalization)
-        c = self.settings
+        super().__init__(signature, config or FNOConfig(), normalization=normalization)
+        c, plain = self.config, self.config.engine == "plain"
         modes = (c.modes,) * signature.num_spatial_dims
         workspace = Workspace()
-        self.lift = Lift(self.num_channels, len(signature.coefficients), c.width, workspace=workspace)
+        self.lift = Lift(self.num_channels, len(signature.coefficients), c.width, workspace=workspace, plain=plain)
         self.layers = nn.ModuleList(
             FourierLayer(
                 c.width,
@@ -124,20 +137,16 @@ class FNO(Operator):
             )
             for index in range(c.num_layers)
         )
-        self.projection = Projection(c.width, c.projection_width, len(signature.outputs), workspace=workspace)
-        self.recompute = False  # compute the inside of layers again in the backward pass instead of keeping it
+        outputs = len(signature.outputs)
+        self.projection = Projection(c.width, c.projection_width, outputs, workspace=workspace, plain=plain)
         self._initialize()
 
     @property
     def num_positions(self) -> int:
-        return self.signature.num_spatial_dims if self.settings.position else 0
-
-    @property
-    def _recomputes(self) -> bool:
-        return self.recompute and self.training and torch.is_grad_enabled()
+        return self.signature.num_spatial_dims if self.config.position else 0
 
     def _initialize(self) -> None:
-        c = self.settings
+        c = self.config
         for layer in self.layers:
             assert isinstance(layer, FourierLayer)
             if c.spectral_init:
@@ -145,18 +154,42 @@ class FNO(Operator):
             else:
                 nn.init.uniform_(layer.spectral_weight, 0.0, 1 / c.width**2)
 
-    def network(
-        self, inputs: Float[Tensor, "batch time field *space"], coefficients: Float[Tensor, "batch coefficient"]
-    ) -> Float[Tensor, "batch 1 output *space"]:
+    def stages(self) -> list[nn.Module]:
+        return list(self.layers)
+
+    def groups(self) -> dict[str, list[nn.Parameter]]:
+        names = dict(self.layers.named_parameters())
+        # the second where an adapter stands before the weight
+        spectral = [name for name in names if name.endswith(("spectral_weight", "spectral_weight.original"))]
+        return {
+            "lift": list(self.lift.parameters()),
+            "spectral": [names[name] for name in spectral],
+            "pointwise": [parameter for name, parameter in names.items() if name not in spectral],
+            "projection": list(self.projection.parameters()),
+        }
+
+    def outer_maps(self) -> OuterMaps:
+        last = self.projection[-1]
+        assert isinstance(last, nn.Linear)
+        positions: tuple[Role, ...] = ("position",) if self.num_positions else ()
+        return OuterMaps(self.lift, ("input", *positions, "coefficient"), last)
+
+    def differentiable(self) -> Self:
+        with torch.device("meta"):
+            config = self.config.model_copy(update={"engine": "plain"})
+            twin = type(self)(self.signature, config, normalization=self.normalization)
+        twin.load_state_dict(self.state_dict(keep_vars=True), assign=True)
+        twin.lead_times = self.lead_times
+        return twin.train(self.training)
+
+    def network(self, encoded: Encoded) -> Float[Tensor, "batch 1 output *space"]:
         """Map encoded inputs to encoded answers; shapes as in `Operator.network`."""
-        if inputs.shape[1] != 1:
-            raise SignatureError(f"The FNO takes one input frame; got {inputs.shape[1]}.")
-        space = tuple(inputs.shape[3:])
-        latent = (self.settings.latent_points,) * len(space) if self.settings.latent_points else space
-        fields = band_limited_resize(inputs[:, 0], latent)
-        hidden = self.lift(fields, coefficients)
+        space = tuple(encoded.inputs.shape[3:])
+        latent = (self.config.latent_points,) * len(space) if self.config.latent_points else space
+        fields = band_limited_resize(encoded.inputs[:, 0], latent)
+        hidden = self.lift(fields, encoded.coefficients)
         for layer in self.layers:
-            hidden = checkpoint(layer, hidden, use_reentrant=False) if self._recomputes else layer(hidden)
+            hidden = self.through(layer, hidden)
         answer = self.projection(hidden)
         answer = answer.permute(-2, -1, *range(len(space)))
         return band_limited_resize(answer, space).unsqueeze(1)

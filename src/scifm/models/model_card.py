@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 from pydantic import Field
 
 from scifm.config import Config
-
-if TYPE_CHECKING:
-    from scifm.models.operator import Operator
+from scifm.fields.batch import Signature
 
 __all__ = ["ModelCard"]
 
@@ -19,7 +18,7 @@ _LOADING = """```python
 import scifm
 
 operator = scifm.load_operator("PATH")  # this folder
-operator = scifm.Operator.from_pretrained("NAME/MODEL")  # from the hub
+operator = scifm.load_operator("hf:NAME/MODEL")  # from the hub
 answers = operator.predict(batch).require_targets()  # batch: a scifm.Batch with the names below
 ```"""
 
@@ -39,17 +38,23 @@ class ModelCard(Config):
     license: str = Field("unknown", min_length=1)
     tags: tuple[str, ...] = ()
 
-    def text(self, operator: Operator) -> str:
-        """Return the README of `operator`."""
-        signature = operator.signature
+    def text(self, entries: Mapping[str, Any], num_params: int, *, needs_module: bool = False) -> str:
+        """Return the README of an operator.
+
+        Args:
+            entries: what `Operator.describe` says of it.
+            num_params: its weights.
+            needs_module: whether loading it needs the network as an object.
+        """
+        signature = Signature.from_dict(entries["signature"])
         names = {"inputs": signature.inputs, "coefficients": signature.coefficients, "outputs": signature.outputs}
         header: dict[str, Any] = {
             "library_name": "scifm",
             "license": self.license,
-            "tags": ["scifm", "neural-operator", operator.kind, *self.tags],
+            "tags": ["scifm", "neural-operator", entries["kind"], *self.tags],
             **{name: list(value) for name, value in names.items()},
             "num_spatial_dims": signature.num_spatial_dims,
-            "num_params": operator.num_params,
+            "num_params": num_params,
         }
         parts = [f"---\n{yaml.safe_dump(header, sort_keys=False, allow_unicode=True)}---", f"# {self.title}"]
         if self.description:
@@ -59,12 +64,12 @@ class ModelCard(Config):
         told += [
             f"| dimensions | {signature.num_spatial_dims} |",
             f"| answer | {time} |",
-            f"| kind | `{operator.kind}` |",
-            f"| weights | {operator.num_params:,} |",
+            f"| kind | `{entries['kind']}` |",
+            f"| weights | {num_params:,} |",
         ]
         table = "\n".join(["| | |", "|---|---|", *told])
         loading = _LOADING
-        if operator.kind == "module" and "target" not in operator.describe()["network"]:
+        if needs_module:
             loading = (
                 loading.replace('")  #', '", module=network)  #') + "\n\n`network` is a fresh one of the same class."
             )

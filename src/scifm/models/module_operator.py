@@ -20,16 +20,18 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar, Self, cast
 
 import torch
 from pydantic import Field, JsonValue, field_validator
 from torch import Tensor, nn
 
 from scifm.config import build_config
-from scifm.errors import ConfigError, SignatureError
+from scifm.errors import ConfigError, RunError, SignatureError
 from scifm.fields.batch import Signature
-from scifm.fields.normalization import Normalization
+from scifm.fields.normalization import Encoded, Normalization
+from scifm.fields.seeds import lent_to_torch
+from scifm.models.folder import ModelContent
 from scifm.models.imports import require_importable
 from scifm.models.operator import Operator, OperatorConfig
 
@@ -47,6 +49,8 @@ class ModuleConfig(OperatorConfig):
         file: the Python file that its module is, where that is of no installed package. Nothing is run for this: it
             says what has to be given to ``--import``.
     """
+
+    kind: ClassVar[str] = "module"
 
     target: str | None = None
     file: str | None = None
@@ -116,8 +120,8 @@ class ModuleOperator(Operator):
         ConfigError: if there is no such class, its constructor refuses the arguments, or the network cannot train.
     """
 
-    kind = "module"
-    settings_class = ModuleConfig
+    config: ModuleConfig
+    config_class = ModuleConfig
     needs_periodic = False
 
     def __init__(
@@ -164,14 +168,18 @@ class ModuleOperator(Operator):
         config = build_config(ModuleConfig, tree, source=f"the {type(module).__name__}")
         return cls(signature, config, normalization=normalization, module=module)
 
-    def network(self, inputs: Tensor, coefficients: Tensor) -> Tensor:
+    @property
+    def needs_module(self) -> bool:  # type: ignore[override]
+        """Whether loading it again needs the network as an object: its settings do not say how to make one."""
+        return self.config.target is None
+
+    def network(self, encoded: Encoded) -> Tensor:
         """Map encoded inputs to encoded answers; shapes as in `Operator.network`.
 
         Raises:
             SignatureError: if the network answers in another shape than its input's with the outputs as channels.
         """
-        if inputs.shape[1] != 1:
-            raise SignatureError(f"A network of kind 'module' takes one input frame; got {inputs.shape[1]}.")
+        inputs, coefficients = encoded.inputs, encoded.coefficients
         space = inputs.shape[3:]
         constants = coefficients.view(*coefficients.shape, *(1,) * len(space)).expand(*coefficients.shape, *space)
         channels = torch.cat([inputs[:, 0], constants], dim=1)
@@ -205,6 +213,34 @@ class ModuleOperator(Operator):
             for name, value in state_dict.items()
         }
         return super().load_state_dict(given, strict=strict, assign=assign)
+
+    @classmethod
+    def _with_weights(cls, config: OperatorConfig, content: ModelContent, module: nn.Module | None) -> Self:
+        """Construct the network: for comparison without memory first, then with what it keeps beside weights."""
+        assert isinstance(config, ModuleConfig)
+
+        def make() -> ModuleOperator:
+            with lent_to_torch([torch.Generator()]):  # for first weights that are replaced
+                operator = cls(content.signature, config, normalization=content.normalization, module=module)
+            content.require_shapes({name: tuple(tensor.shape) for name, tensor in operator.state_dict().items()})
+            return operator
+
+        try:
+            if module is None and config.target is not None:
+                module_class(config.target, file=config.file)
+                try:
+                    with torch.device("meta"):
+                        make()
+                except ConfigError as error:
+                    if "meta" not in str(error.__cause__):
+                        raise  # else: its constructor reads numbers off tensors, and can only be called for real
+            operator = make()
+        except ConfigError as error:
+            raise RunError(str(error)) from error
+        tensors = content.tensors()
+        operator.take_precision(tensors)
+        operator.load_state_dict(tensors)  # into the tensors that are there, so that tied weights stay tied
+        return cast(Self, operator)
 
     @torch.no_grad()
     def take_precision(self, state_dict: Mapping[str, Tensor]) -> None:

@@ -6,7 +6,7 @@ Coefficients become constant channels behind the input fields.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -14,10 +14,10 @@ from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from scifm.errors import ConfigError, SignatureError
+from scifm.errors import ConfigError
 from scifm.fields.batch import Signature
-from scifm.fields.normalization import Normalization
-from scifm.models.operator import Operator, OperatorConfig
+from scifm.fields.normalization import Encoded, Normalization
+from scifm.models.operator import Operator, OperatorConfig, OuterMaps, Role
 from scifm.models.parts.centered_spectral import CenteredSpectral
 from scifm.wording import plural
 
@@ -58,6 +58,8 @@ class NeuralopFNOConfig(OperatorConfig):
         channel_mlp_skip: what goes around it.
         fno_skip: what goes around the spectral convolution.
     """
+
+    kind: ClassVar[str] = "neuralop_fno"
 
     n_modes: tuple[int, ...] = Field(min_length=1, max_length=3)
     hidden_channels: int = Field(ge=1, le=4096)
@@ -175,17 +177,18 @@ class NeuralopFNO(Operator):
         ConfigError: if `config` has not as many axes as the signature.
     """
 
-    kind = "neuralop_fno"
-    settings_class = NeuralopFNOConfig
+    config: NeuralopFNOConfig
+    config_class = NeuralopFNOConfig
     uses_global_generator = False
+    uses_all_weights = True
+    can_recompute = True
     needs_periodic = False  # theirs takes any grid as it comes, and so must ours to be equal
 
     def __init__(
         self, signature: Signature, config: NeuralopFNOConfig, *, normalization: Normalization | None = None
     ) -> None:
         super().__init__(signature, config, normalization=normalization)
-        self.settings = c = config
-        dims, width = signature.num_spatial_dims, c.hidden_channels
+        c, dims, width = config, signature.num_spatial_dims, config.hidden_channels
         if len(c.n_modes) != dims:
             raise ConfigError(
                 f"n_modes = {list(c.n_modes)} names {plural(len(c.n_modes), 'axis', 'axes')}; the fields have {dims}."
@@ -201,14 +204,29 @@ class NeuralopFNO(Operator):
 
     @property
     def _embeds(self) -> bool:
-        return self.settings.positional_embedding == "grid"
+        return self.config.positional_embedding == "grid"
 
-    def network(
-        self, inputs: Float[Tensor, "batch time field *space"], coefficients: Float[Tensor, "batch coefficient"]
-    ) -> Float[Tensor, "batch 1 output *space"]:
+    def groups(self) -> dict[str, list[nn.Parameter]]:
+        names = dict(self.named_parameters())
+        of = {"lift": "lifting.", "projection": "projection."}
+        groups = {part: [p for name, p in names.items() if name.startswith(start)] for part, start in of.items()}
+        spectral = ("spectral_weight", "spectral_weight.original")  # the second where an adapter stands before it
+        for part, is_spectral in (("spectral", True), ("pointwise", False)):
+            inside = {name: p for name, p in names.items() if name.startswith("blocks.")}
+            groups[part] = [p for name, p in inside.items() if name.endswith(spectral) is is_spectral]
+        return groups
+
+    def outer_maps(self) -> OuterMaps:
+        first = self.lifting[0] if isinstance(self.lifting, nn.Sequential) else self.lifting
+        last = self.projection[-1]
+        assert isinstance(first, nn.Linear)
+        assert isinstance(last, nn.Linear)
+        positions: tuple[Role, ...] = ("position",) if self._embeds else ()
+        return OuterMaps(first, ("input", "coefficient", *positions), last)
+
+    def network(self, encoded: Encoded) -> Float[Tensor, "batch 1 output *space"]:
         """Map encoded inputs to encoded answers; shapes as in `Operator.network`."""
-        if inputs.shape[1] != 1:
-            raise SignatureError(f"The FNO takes one input frame; got {inputs.shape[1]}.")
+        inputs, coefficients = encoded.inputs, encoded.coefficients
         space = tuple(inputs.shape[3:])
         axes = range(len(space))
         fields = inputs[:, 0].permute(*range(2, inputs.dim() - 1), 0, 1)
@@ -219,5 +237,5 @@ class NeuralopFNO(Operator):
             channels.append(grid.unsqueeze(-2).expand(*space, inputs.shape[0], -1))
         hidden = self.lifting(torch.cat(channels, dim=-1))
         for block in self.blocks:
-            hidden = block(hidden)
+            hidden = self.through(block, hidden)
         return self.projection(hidden).permute(-2, -1, *axes).unsqueeze(1)

@@ -6,23 +6,30 @@ An operator knows its own `Signature`, finds every channel by name, brings numbe
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from scifm.config import Config
-from scifm.errors import RunError, SignatureError
+from scifm.config import Config, build_config
+from scifm.errors import ConfigError, RunError, SignatureError
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
-from scifm.fields.normalization import Normalization
+from scifm.fields.normalization import Encoded, Normalization
+from scifm.models.folder import ModelContent, pretrained_folder, reading, send_folder, write_folder
+from scifm.models.model_card import ModelCard
 from scifm.models.parts.extension import extend_to_period, position_channels
+from scifm.wording import plural
 
-if TYPE_CHECKING:
-    from scifm.models.model_card import ModelCard
+__all__ = ["Operator", "OperatorConfig", "OuterMaps", "Role"]
 
-__all__ = ["Operator", "OperatorConfig"]
+Role = Literal["input", "position", "coefficient", "output"]
+"""What a channel is to a network."""
 
 _SAME_TIME = 1e-3  # times of one lead differ by what files round
 
@@ -35,8 +42,40 @@ def _span(low: float, high: float) -> str:
     return f"{low:g}" if high <= low * (1 + _SAME_TIME) else f"{low:g} to {high:g}"
 
 
+@dataclass(frozen=True)
+class OuterMaps:
+    """Where a network meets its channels; everything between them knows hidden channels only.
+
+    Args:
+        first: the first map; its columns are channels.
+        columns: which, in their order: all of one role, then all of the next.
+        last: the last map; its rows are the outputs.
+    """
+
+    first: nn.Linear
+    columns: tuple[Role, ...]
+    last: nn.Linear
+
+
 class OperatorConfig(Config):
-    """Base of the architecture settings that live beside each network."""
+    """Base of the architecture settings that live beside each network.
+
+    Attributes:
+        kind: the name of the operators it describes, in ``scifm.models.OPERATORS`` or as an entry point.
+        sizes: the names that `of_size` knows; none where an architecture has no dial of size.
+    """
+
+    kind: ClassVar[str] = ""
+    sizes: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def of_size(cls, size: str) -> Self:
+        """Return the architecture of a named size.
+
+        Raises:
+            ConfigError: if there is none of that name.
+        """
+        raise ConfigError(f"kind '{cls.kind}' comes in no sizes; got '{size}': say what it is in model.network")
 
     def on(self, grid: Grid) -> Self:
         """Return these settings with what they left to the first data settled for data on `grid`."""
@@ -60,19 +99,32 @@ class Operator(nn.Module):
 
     Subclasses implement `network`.
 
+    What an operator can do stands in class variables and in the methods `stages`, `groups`, `outer_maps` and
+    `differentiable`; nobody asks of what class it is.
+
     Attributes:
-        kind: its name in ``scifm.models.OPERATORS``.
+        config: its architecture.
         lead_times: the shortest and the longest physical time from input to target it was trained at; None for steady
             problems, and where nobody said. It answers no other.
-        settings_class: the class of its architecture settings.
+        recompute: compute the inside of `stages` again in the backward pass instead of keeping it.
     """
 
-    kind: str = ""
+    config_class: ClassVar[type[OperatorConfig]] = OperatorConfig
+    """The class of its architecture settings."""
+    max_history: ClassVar[int] = 1
+    """How many input frames `network` takes at most."""
     needs_periodic: ClassVar[bool] = True
     """Whether `network` takes its axes as periodic; on a box with walls it is then given a periodic extension."""
     uses_global_generator: ClassVar[bool] = True
     """Whether its code may draw from torch's global generator by other means than constructors of layers."""
-    settings_class: ClassVar[type[OperatorConfig]] = OperatorConfig
+    uses_all_weights: ClassVar[bool] = False
+    """Whether its answer hangs on every weight, always; processes that train together look for idle ones where not."""
+    can_recompute: ClassVar[bool] = False
+    """Whether `network` calls its stages by `through`, so that `recompute` has an effect."""
+    counted_in: ClassVar[torch.dtype | None] = None
+    """The precision in which torch sees every product it makes; None: any."""
+    needs_module: bool = False
+    """Whether loading it again needs the network as an object."""
 
     def __init__(
         self, signature: Signature, config: OperatorConfig, *, normalization: Normalization | None = None
@@ -81,19 +133,57 @@ class Operator(nn.Module):
         self.signature = signature
         self.config = config
         self.lead_times: tuple[float, float] | None = None
+        self.recompute = False
         self.normalization = normalization or Normalization.identity(
             num_inputs=len(signature.inputs),
             num_coefficients=len(signature.coefficients),
             num_outputs=len(signature.outputs),
         )
 
-    def network(self, inputs: Tensor, coefficients: Tensor) -> Tensor:
-        """Map ``(batch, time, channel, *space)`` and ``(batch, coefficient)`` to ``(batch, time, output, *space)``.
+    @property
+    def kind(self) -> str:
+        """Its name in ``scifm.models.OPERATORS``, or that of its entry point."""
+        return self.config.kind
 
-        Channels are the input fields and `num_positions` positions. On a box with walls the axes are
+    def network(self, encoded: Encoded) -> Tensor:
+        """Map what is encoded to ``(batch, time, output, *space)``.
+
+        Channels of its inputs are the input fields and `num_positions` positions. On a box with walls the axes are
         longer than the grid's where ``needs_periodic``.
         """
         raise NotImplementedError(f"{type(self).__name__} does not say how it maps fields.")
+
+    def stages(self) -> list[nn.Module]:
+        """Return the parts that work one after the other: what is put together, and may be recomputed, one at a time.
+
+        Each must be called with tensors. Left to itself: the members of lists of modules, else the children.
+        """
+        children = [child for child in self.children() if any(True for _ in child.parameters())]
+        lists = [
+            child for child in children if isinstance(child, nn.ModuleList) and type(child).forward is nn.Module.forward
+        ]
+        return [stage for child in lists for stage in child] or children
+
+    def through(self, stage: nn.Module, *tensors: Tensor) -> Tensor:
+        """Return what a stage answers, whose inside is computed again in the backward pass if that is asked for."""
+        if self.recompute and self.training and torch.is_grad_enabled():
+            return checkpoint(stage, *tensors, use_reentrant=False)
+        return stage(*tensors)
+
+    def groups(self) -> dict[str, list[nn.Parameter]]:
+        """Return the weights by the part they play, each once, for fine-tuning that trains some of them.
+
+        Known parts are ``lift``, ``spectral``, ``pointwise`` and ``projection``. Empty where an operator has no such.
+        """
+        return {}
+
+    def outer_maps(self) -> OuterMaps | None:
+        """Return where channels enter and leave, so that it can be given others; None where that cannot be told."""
+        return None
+
+    def differentiable(self) -> Self:
+        """Return an operator with the same weights, shared, that has derivatives of every order."""
+        return self
 
     def align(self, batch: Batch) -> Batch:
         """Return the batch in this operator's order of names; a coefficient the batch lacks becomes zero.
@@ -146,13 +236,18 @@ class Operator(nn.Module):
     def forward(self, batch: Batch) -> Batch:
         """Return the same problems with this operator's answers as targets."""
         batch = self.align(batch)
+        if batch.inputs.shape[1] > self.max_history:
+            raise SignatureError(
+                f"An operator of kind '{self.kind}' takes {plural(self.max_history, 'input frame')}; got "
+                f"{batch.inputs.shape[1]}."
+            )
         encoded = self.normalization.encode(batch)
         inputs = encoded.inputs
         if self.num_positions:
             inputs = torch.cat([inputs, position_channels(batch.grid, inputs)], dim=2)
         if self.needs_periodic:
             inputs = extend_to_period(inputs, batch.grid)
-        answer = self.network(inputs, encoded.coefficients)
+        answer = self.network(replace(encoded, inputs=inputs))
         inside: tuple[Any, ...] = (..., *(slice(0, n) for n in batch.grid.num_points))
         return batch.with_targets(encoded.decode(answer[inside]))
 
@@ -198,11 +293,56 @@ class Operator(nn.Module):
             "normalization": self.normalization.to_dict(),
         }
 
-    def save_pretrained(self, path: str | Path, *, card: ModelCard | dict[str, Any] | None = None) -> None:
-        """Write the folder `path` in the layout of the Hugging Face hub; see `save_operator`."""
-        from scifm.models.hub import save_operator
+    def save_pretrained(
+        self,
+        path: str | Path,
+        *,
+        card: ModelCard | Mapping[str, Any] | None = None,
+        codec: str | None = None,
+    ) -> None:
+        """Write the folder `path` in the layout of the Hugging Face hub.
 
-        save_operator(self, path, card=card)
+        Args:
+            path: the folder; made when it is not there.
+            card: what only you can say about it, see `ModelCard`.
+            codec: how its weights are written, a name in ``scifm.models.codecs.CODECS``; as they are when left out.
+
+        Raises:
+            ConfigError: if the card has settings it does not know.
+            DataError: if a codec cannot write the weights, which are not finite.
+            RunError: if the folder cannot be written; a file that was there before is whole.
+        """
+        if not isinstance(card, ModelCard):
+            card = build_config(ModelCard, card or {}, source="the model card")
+        entries = self.describe()
+        text = card.text(entries, self.num_params, needs_module=self.needs_module)
+        write_folder(path, entries, self.state_dict(), text, codec=codec)
+
+    @classmethod
+    def rebuilt(cls, content: ModelContent, *, module: nn.Module | None = None) -> Self:
+        """Return the operator of this class that a folder holds.
+
+        Args:
+            content: what its files say.
+            module: the network itself, for one that was wrapped from an object.
+
+        Raises:
+            ConfigError, RunError, SignatureError: if the files do not fit each other.
+        """
+        config = build_config(cls.config_class, content.entries["network"], source="config.json")
+        operator = cls._with_weights(config, content, module)
+        operator.lead_times = content.lead_times
+        return operator
+
+    @classmethod
+    def _with_weights(cls, config: OperatorConfig, content: ModelContent, module: nn.Module | None) -> Self:
+        if module is not None:
+            raise RunError(f"module= is for operators of kind 'module'; this one is of kind '{config.kind}'.")
+        with torch.device("meta"):  # no first weights, which would cost time
+            operator = cls(content.signature, config, normalization=content.normalization)
+        content.require_shapes({name: tuple(tensor.shape) for name, tensor in operator.state_dict().items()})
+        operator.load_state_dict(content.tensors(), assign=True)
+        return operator
 
     @classmethod
     def from_pretrained(
@@ -211,19 +351,29 @@ class Operator(nn.Module):
         """Load a folder, or a model of the Hugging Face hub by its id.
 
         Args:
-            path_or_id: a folder, or ``name/model``.
+            path_or_id: a folder, of a model or of a finished run, or ``name/model``; a folder that is there wins.
             revision: branch, tag or commit on the hub.
             module: the network itself, for one that was wrapped from an object.
 
         Raises:
-            RunError: if there is no such model, the hub cannot be reached, or a file is missing or damaged.
+            ConfigError: if a revision is asked of a folder.
+            RunError: if there is no such model, it is of another kind, the hub cannot be reached, or a file is missing
+                or damaged.
         """
-        from scifm.models.hub_remote import load_pretrained
+        with reading(pretrained_folder(path_or_id, revision=revision)) as content:
+            mine = cls._of_kind(content.kind)
+            if mine is None:
+                raise RunError(
+                    f"it is of kind '{content.kind}', and no {cls.__name__}. Use scifm.load_operator, which knows "
+                    "every kind that is installed."
+                )
+            return mine.rebuilt(content, module=module)
 
-        operator = load_pretrained(path_or_id, revision=revision, module=module)
-        if not isinstance(operator, cls):
-            raise RunError(f"'{path_or_id}' holds a {type(operator).__name__}, not a {cls.__name__}.")
-        return operator
+    @classmethod
+    def _of_kind(cls, kind: str) -> type[Self] | None:
+        """Return this class or the one below it that is of a kind, if it has been imported."""
+        below = (sub._of_kind(kind) for sub in cls.__subclasses__())
+        return cls if cls.config_class.kind == kind else next((found for found in below if found), None)
 
     def push_to_hub(
         self,
@@ -232,9 +382,25 @@ class Operator(nn.Module):
         private: bool = False,
         branch: str | None = None,
         token: str | None = None,
-        card: ModelCard | dict[str, Any] | None = None,
+        card: ModelCard | Mapping[str, Any] | None = None,
     ) -> str:
-        """Upload to the Hugging Face hub; see `scifm.models.hub_remote.push_to_hub`."""
-        from scifm.models.hub_remote import push_to_hub
+        """Upload to the Hugging Face hub; the repository and the branch are made when they are not there.
 
-        return push_to_hub(self, repo_id, private=private, branch=branch, token=token, card=card)
+        Args:
+            repo_id: ``name/model``.
+            private: whether a new repository is hidden from others.
+            branch: of the repository; ``main`` when left out.
+            token: of an account that may write; the one stored by ``hf auth login`` when left out.
+            card: what only you can say about it, see `ModelCard`.
+
+        Returns:
+            The address of the model.
+
+        Raises:
+            ConfigError: if the card has settings it does not know.
+            RunError: if the hub cannot be reached or refuses.
+        """
+        message = f"A {self.kind} operator with {self.num_params} weights"
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder, card=card)
+            return send_folder(folder, repo_id, private=private, branch=branch, token=token, message=message)

@@ -1,45 +1,52 @@
-"""Every kind of operator by name, and how one is made from its settings."""
+"""Every kind of operator by name, ours and other packages', and how one is made from its settings."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, PlainSerializer
 
 from scifm.config import build_inside
-from scifm.errors import ConfigError, suggest
+from scifm.errors import ConfigError
 from scifm.models.fno import FNO
 from scifm.models.module_operator import ModuleOperator
 from scifm.models.neuralop_fno import NeuralopFNO
 from scifm.models.operator import Operator, OperatorConfig
+from scifm.plugins import Catalog
 
-__all__ = ["OPERATORS", "NamedNetwork", "kind_of", "operator_class", "settings_of"]
+__all__ = ["DEFAULT_KIND", "OPERATORS", "NamedNetwork", "operator_class", "settings_of", "settings_of_size"]
 
 OPERATORS: dict[str, type[Operator]] = {"fno": FNO, "neuralop_fno": NeuralopFNO, "module": ModuleOperator}
+"""Our own; `operator_class` knows those of plug-ins too."""
+
+DEFAULT_KIND = "fno"
+"""What an operator is where nobody says."""
+
+
+def _fault(offered: Any, name: str) -> str | None:
+    """Return what keeps an object from being the operator called `name`, or None."""
+    if not (isinstance(offered, type) and issubclass(offered, Operator)):
+        return f"it is {offered!r}, and no subclass of scifm.Operator"
+    kind = offered.config_class.kind
+    if kind != name:
+        return f"the kind of its config_class is '{kind}'; give the entry point and the settings the same name"
+    if offered.network is Operator.network:
+        return "its class lacks network"
+    return "its class is abstract" if inspect.isabstract(offered) else None
+
+
+_CATALOG: Catalog[Operator] = Catalog("scifm.operators", "kind of operator", OPERATORS, _fault)
 
 
 def operator_class(kind: str) -> type[Operator]:
-    """Return the class of a kind.
+    """Return the class of a kind, ours or a plug-in's.
 
     Raises:
         ConfigError: if there is none; it names the nearest.
     """
-    if kind not in OPERATORS:
-        raise ConfigError(f"Kind of operator {suggest(kind, OPERATORS)}")
-    return OPERATORS[kind]
-
-
-def kind_of(settings: OperatorConfig) -> str:
-    """Return the kind that these settings belong to.
-
-    Raises:
-        ConfigError: if no kind in ``OPERATORS`` has settings of this class.
-    """
-    for kind, cls in OPERATORS.items():
-        if cls.settings_class is type(settings):
-            return kind
-    raise ConfigError(f"{type(settings).__name__} belongs to no kind of operator; known: {', '.join(OPERATORS)}.")
+    return _CATALOG.find(kind)
 
 
 def settings_of(kind: str, network: Any) -> OperatorConfig:
@@ -49,7 +56,7 @@ def settings_of(kind: str, network: Any) -> OperatorConfig:
         ConfigError: if there is no such kind, or ready settings belong to another.
         PydanticCustomError: if a key is unknown or a value is not allowed.
     """
-    cls = operator_class(kind).settings_class
+    cls = operator_class(kind).config_class
     if isinstance(network, OperatorConfig):
         if type(network) is not cls:
             raise ConfigError(f"kind '{kind}' takes a {cls.__name__}; got a {type(network).__name__}")
@@ -57,16 +64,25 @@ def settings_of(kind: str, network: Any) -> OperatorConfig:
     return build_inside(cls, network)
 
 
+def settings_of_size(size: str, kind: str = DEFAULT_KIND) -> OperatorConfig:
+    """Return the architecture of a named size.
+
+    Raises:
+        ConfigError: if there is no such kind, or it has no such size.
+    """
+    return operator_class(kind).config_class.of_size(size)
+
+
 def _with_kind(network: Any) -> Any:
     if isinstance(network, Mapping):
-        return settings_of(str(network.get("kind", FNO.kind)), {k: v for k, v in network.items() if k != "kind"})
+        kind = str(network.get("kind", DEFAULT_KIND))
+        return settings_of(kind, {name: value for name, value in network.items() if name != "kind"})
     return network
 
 
 def _told(settings: OperatorConfig) -> dict[str, Any]:
-    kind = kind_of(settings)
-    return {**({} if kind == FNO.kind else {"kind": kind}), **settings.to_dict()}
+    return {**({} if settings.kind == DEFAULT_KIND else {"kind": settings.kind}), **settings.to_dict()}
 
 
 NamedNetwork = Annotated[OperatorConfig, BeforeValidator(_with_kind), PlainSerializer(_told)]
-"""A table of settings of any kind; its key ``kind`` says which, ``fno`` when left out."""
+"""A table of settings of any kind; its key ``kind`` says which, `DEFAULT_KIND` when left out."""

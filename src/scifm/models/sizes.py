@@ -7,21 +7,7 @@ model, and stay at 12; measured on Poisson at 64², modes beyond 12 hold 5·10�
 
 from __future__ import annotations
 
-from scifm.errors import ConfigError, suggest
-from scifm.models.fno import FNOConfig
-
-__all__ = ["SIZES", "fno_of_size"]
+__all__ = ["SIZES"]
 
 SIZES: dict[str, int] = {"tiny": 12, "small": 32, "base": 48, "large": 64, "huge": 128}
-
-
-def fno_of_size(size: str) -> FNOConfig:
-    """Return the FNO of a named size.
-
-    Raises:
-        ConfigError: if the name is unknown.
-    """
-    if size not in SIZES:
-        raise ConfigError(suggest(size, SIZES))
-    width = SIZES[size]
-    return FNOConfig(width=width, projection_width=2 * width)
+"""Width by name; `OperatorConfig.of_size` derives the rest of an architecture from it."""

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, TypeVar
+from typing import TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from scifm.errors import ConfigError, SignatureError, suggest
 from scifm.fields.batch import Signature
@@ -20,14 +20,12 @@ from scifm.fields.grid import Grid
 from scifm.fields.homogeneity import Homogeneity
 from scifm.fields.normalization import Normalization
 from scifm.fields.seeds import DrawingFrom
-from scifm.models.fno import FNO
-from scifm.models.operator import Operator
-from scifm.models.parts.lift import Lift
-from scifm.models.parts.projection import Projection
+from scifm.models.operator import Operator, OuterMaps, Role
 
 __all__ = ["ChannelRow", "fits", "renamed", "with_channels"]
 
 OperatorT = TypeVar("OperatorT", bound=Operator)
+Channel = tuple[Role, str]
 
 
 @dataclass(frozen=True)
@@ -40,9 +38,9 @@ class ChannelRow:
         became: ``reused``, ``added`` with fresh weights, or ``dropped``.
     """
 
-    role: Literal["input", "coefficient", "position", "output"]
+    role: Role
     name: str
-    became: Literal["reused", "added", "dropped"]
+    became: str
 
     def to_dict(self) -> dict[str, str]:
         return asdict(self)
@@ -98,8 +96,8 @@ def renamed(operator: OperatorT, names: Mapping[str, str]) -> OperatorT:
 
 
 def with_channels(
-    operator: Operator, signature: Signature, grid: Grid, normalization: Normalization, *, generator: torch.Generator
-) -> tuple[FNO, list[ChannelRow]]:
+    operator: OperatorT, signature: Signature, grid: Grid, normalization: Normalization, *, generator: torch.Generator
+) -> tuple[OperatorT, list[ChannelRow]]:
     """Return an operator for another signature that keeps every weight it can.
 
     Args:
@@ -113,13 +111,14 @@ def with_channels(
         The new operator, and what became of each channel, old and new.
 
     Raises:
-        ConfigError: if the operator is not an FNO.
+        ConfigError: if the operator does not tell where its channels enter and leave.
         SignatureError: if the number of spatial dimensions differs.
     """
-    if not isinstance(operator, FNO):
+    ends = operator.outer_maps()
+    if ends is None:
         raise ConfigError(
-            f"Channels can be added to and taken from operators of kind '{FNO.kind}'; this one is '{operator.kind}'. "
-            "Use data with the names it knows, or train from scratch."
+            f"An operator of kind '{operator.kind}' does not tell where its channels enter and leave, so none can be "
+            "added or taken. Use data with the names it knows, or train from scratch."
         )
     theirs = operator.signature
     if signature.num_spatial_dims != theirs.num_spatial_dims:
@@ -128,29 +127,29 @@ def with_channels(
             f"{signature.num_spatial_dims}: its Fourier modes do not carry over. Train from scratch."
         )
     with DrawingFrom(torch.Generator()):  # first weights that are replaced below
-        result = FNO(signature, operator.settings.on(grid), normalization=normalization)
+        result = type(operator)(signature, operator.config.on(grid), normalization=normalization)
     result.lead_times = operator.lead_times
-    result.layers.load_state_dict(operator.layers.state_dict())
-    before, after = _columns(operator), _columns(result)
-    _carry_lift(operator.lift, result.lift, before, after, generator)
-    _carry_projection(operator.projection, result.projection, theirs.outputs, signature.outputs, generator)
-    old, new = [*before, *_outputs(theirs)], [*after, *_outputs(signature)]
+    fresh = result.outer_maps()
+    assert fresh is not None
+    outer = {id(ends.first.weight), id(ends.last.weight), id(ends.last.bias)}
+    inner = {name: p for name, p in operator.state_dict(keep_vars=True).items() if id(p) not in outer}
+    result.load_state_dict(inner, strict=False)
+    before, after = _channels(theirs, ends), _channels(signature, fresh)
+    _carry(ends, fresh, before, after, generator)
+    old, new = [*before[0], *before[1]], [*after[0], *after[1]]
     rows = [ChannelRow(*channel, "reused" if channel in old else "added") for channel in new]
     return result, rows + [ChannelRow(*channel, "dropped") for channel in old if channel not in new]
 
 
-def _outputs(signature: Signature) -> list[tuple[Any, str]]:
-    return [("output", name) for name in signature.outputs]
-
-
-def _columns(operator: FNO) -> list[tuple[Any, str]]:
-    """Return role and name of each column of the lift, in order."""
-    names, axes = operator.signature, ("z", "y", "x")[-operator.signature.num_spatial_dims :]
-    return [
-        *(("input", name) for name in names.inputs),
-        *(("position", axis) for axis in axes if operator.num_positions),
-        *(("coefficient", name) for name in names.coefficients),
-    ]
+def _channels(signature: Signature, ends: OuterMaps) -> tuple[list[Channel], list[Channel]]:
+    """Return role and name of each column of the first map and of each row of the last, in order."""
+    names: dict[Role, tuple[str, ...]] = {
+        "input": signature.inputs,
+        "position": ("z", "y", "x")[-signature.num_spatial_dims :],
+        "coefficient": signature.coefficients,
+    }
+    columns: list[Channel] = [(role, name) for role in ends.columns for name in names[role]]
+    return columns, [("output", name) for name in signature.outputs]
 
 
 def _fresh(like: Tensor, fan_in: int, generator: torch.Generator) -> Tensor:
@@ -159,27 +158,20 @@ def _fresh(like: Tensor, fan_in: int, generator: torch.Generator) -> Tensor:
 
 
 @torch.no_grad()
-def _carry_lift(
-    old: Lift, new: Lift, before: list[tuple[Any, str]], after: list[tuple[Any, str]], generator: torch.Generator
+def _carry(
+    old: OuterMaps,
+    new: OuterMaps,
+    before: tuple[list[Channel], list[Channel]],
+    after: tuple[list[Channel], list[Channel]],
+    generator: torch.Generator,
 ) -> None:
-    new.weight.copy_(_fresh(new.weight, len(after), generator))
-    new.bias.copy_(old.bias)
-    for place, channel in enumerate(after):
-        if channel in before:
-            new.weight[:, place] = old.weight[:, before.index(channel)]
-
-
-@torch.no_grad()
-def _carry_projection(
-    old: Projection, new: Projection, before: tuple[str, ...], after: tuple[str, ...], generator: torch.Generator
-) -> None:
-    new[0].load_state_dict(old[0].state_dict())
-    first, last = old[1], new[1]
-    assert isinstance(first, nn.Linear)
-    assert isinstance(last, nn.Linear)
-    last.weight.copy_(_fresh(last.weight, last.in_features, generator))
-    last.bias.zero_()
-    for place, name in enumerate(after):
-        if name in before:
-            last.weight[place] = first.weight[before.index(name)]
-            last.bias[place] = first.bias[before.index(name)]
+    new.first.weight.copy_(_fresh(new.first.weight, len(after[0]), generator))
+    for place, channel in enumerate(after[0]):
+        if channel in before[0]:
+            new.first.weight[:, place] = old.first.weight[:, before[0].index(channel)]
+    new.last.weight.copy_(_fresh(new.last.weight, new.last.in_features, generator))
+    new.last.bias.zero_()
+    for place, channel in enumerate(after[1]):
+        if channel in before[1]:
+            new.last.weight[place] = old.last.weight[before[1].index(channel)]
+            new.last.bias[place] = old.last.bias[before[1].index(channel)]

@@ -1,32 +1,28 @@
-"""Losses against known targets: differentiable, one scalar, zero at the truth."""
+"""Objectives against known targets: differentiable, one scalar, zero at the truth."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+import abc
+import warnings
+from typing import ClassVar, Self
 
 import torch
+from pydantic import Field, PrivateAttr
 from torch import Tensor
 
-from scifm.errors import ConfigError, suggest
 from scifm.fields.batch import Batch
+from scifm.fields.norms import VANISHES, relative_l2, sizes_of, typical_sizes
+from scifm.models.operator import Operator
+from scifm.objectives.objective import Objective
 
-__all__ = [
-    "SUPERVISED", "VANISHES", "mean_squared_error", "objective_named", "relative_l2_loss", "sizes_of",
-    "summed_squared_error", "typical_sizes",
-]  # fmt: skip
-
-VANISHES = 1e-6
-"""Part of the typical size below which a target counts as zero."""
-
-Objective = Callable[[Batch, Batch], Tensor]
+__all__ = ["MeanSquaredError", "RelativeL2", "SummedSquaredError", "Supervised", "mean_over_samples"]
 
 
 def _error(prediction: Batch, truth: Batch) -> Tensor:
     return prediction.require_targets() - truth.require_targets()
 
 
-def _mean(losses: Tensor, truth: Batch) -> Tensor:
+def mean_over_samples(losses: Tensor, truth: Batch) -> Tensor:
     """Return the mean of losses ``(batch, …)`` over everything, samples weighed by the batch's weights."""
     if truth.loss_weights is None:
         return losses.mean()
@@ -34,65 +30,69 @@ def _mean(losses: Tensor, truth: Batch) -> Tensor:
     return (losses.flatten(1).mean(1) * weights).sum() / weights.sum()
 
 
-def relative_l2_loss(prediction: Batch, truth: Batch, *, typical: Tensor | None = None) -> Tensor:
+class Supervised(Objective):
+    """Compares one answer with the truth."""
+
+    def __call__(self, operator: Operator, batch: Batch, *, step: int, generator: torch.Generator) -> Tensor:
+        return self.compare(operator(batch), operator.align(batch))
+
+    @abc.abstractmethod
+    def compare(self, prediction: Batch, truth: Batch) -> Tensor:
+        """Return the loss of an answer; both have names in one order."""
+
+
+class RelativeL2(Supervised):
     """Mean over samples, frames and channels of ‖prediction − truth‖₂ / ‖truth‖₂ over space.
 
-    Every sample weighs the same whatever its size. There is no hidden ε: a sample whose truth vanishes gives infinity,
-    unless `typical` says what to divide by there.
+    Every sample weighs the same whatever its size. Where a truth vanishes, such as a trajectory at rest, the error is
+    divided by the typical size of that channel over the training samples instead, and by that of ones if the channel is
+    zero in all of them, so that such samples are learned too. Not yet prepared by `on`, it is infinite there: there is
+    no hidden ε.
 
     Args:
-        prediction: the answers.
-        truth: the same samples with what they should be.
-        typical: ``(channel,)``, `typical_sizes` of the training samples.
+        vanishes: part of the typical size below which a truth counts as zero.
     """
-    size = sizes_of(truth.require_targets(), typical)
-    return _mean(torch.linalg.vector_norm(_error(prediction, truth).flatten(3), dim=-1) / size, truth)
+
+    name: ClassVar[str] = "relative_l2"
+    num_looked_at: ClassVar[int] = 512
+    vanishes: float = Field(VANISHES, ge=0, lt=1)
+    _typical: Tensor | None = PrivateAttr(None)
+
+    def compare(self, prediction: Batch, truth: Batch) -> Tensor:
+        pair = prediction.require_targets(), truth.require_targets()
+        return mean_over_samples(relative_l2(*pair, truth.grid, typical=self._typical, vanishes=self.vanishes), truth)
+
+    def on(self, samples: Batch) -> Self:
+        """Return this objective with the typical sizes of the samples; warns of channels that vanish in some."""
+        targets = samples.require_targets()
+        prepared = self.model_copy()
+        prepared._typical = typical = typical_sizes(targets, samples.grid)
+        vanished = (sizes_of(targets, samples.grid) <= self.vanishes * typical).any(dim=1)
+        for name, count in zip(samples.signature.outputs, vanished.sum(dim=0).tolist(), strict=True):
+            if count:
+                warnings.warn(
+                    f"The target '{name}' is zero in {count} of {len(vanished)} training samples that were looked at. "
+                    "A relative error is not defined there; it is divided by the typical size of the channel instead. "
+                    'Leave those samples out, or choose training.objective = "mean_squared_error", if that is not '
+                    "meant.",
+                    stacklevel=2,
+                )
+        return prepared
 
 
-def sizes_of(targets: Tensor, typical: Tensor | None = None) -> Tensor:
-    """Return ‖target‖₂ over space, ``(batch, time, channel)``, of targets ``(batch, time, channel, *space)``.
-
-    Where a target vanishes, which is below a millionth of the typical size, it is the typical size, if that is given.
-    """
-    size = torch.linalg.vector_norm(targets.flatten(3), dim=-1)
-    if typical is None:
-        return size
-    typical = typical.to(size)
-    return torch.where(size > VANISHES * typical, size, typical)
-
-
-def typical_sizes(targets: Tensor) -> Tensor:
-    """Return the root mean square over samples and frames of ‖target‖₂, ``(channel,)``.
-
-    Of a channel that is zero in all of them it is that of a field of ones: as if it were measured in its own unit.
-    """
-    size = sizes_of(targets).double().square().mean(dim=(0, 1)).sqrt()
-    return torch.where(size > 0, size, math.sqrt(targets[0, 0, 0].numel()))
-
-
-def mean_squared_error(prediction: Batch, truth: Batch) -> Tensor:
+class MeanSquaredError(Supervised):
     """Mean of (prediction − truth)² over everything."""
-    return _mean(_error(prediction, truth).square(), truth)
+
+    name: ClassVar[str] = "mean_squared_error"
+
+    def compare(self, prediction: Batch, truth: Batch) -> Tensor:
+        return mean_over_samples(_error(prediction, truth).square(), truth)
 
 
-def summed_squared_error(prediction: Batch, truth: Batch) -> Tensor:
+class SummedSquaredError(Supervised):
     """Sum of (prediction − truth)² over space and channels, mean over samples: the reference paper's loss."""
-    return _mean(_error(prediction, truth).square().flatten(1).sum(1, keepdim=True), truth)
 
+    name: ClassVar[str] = "summed_squared_error"
 
-SUPERVISED: dict[str, Objective] = {
-    "relative_l2": relative_l2_loss,
-    "mean_squared_error": mean_squared_error,
-    "summed_squared_error": summed_squared_error,
-}
-
-
-def objective_named(name: str) -> Objective:
-    """Return the loss of that name.
-
-    Raises:
-        ConfigError: if there is none.
-    """
-    if name not in SUPERVISED:
-        raise ConfigError(suggest(name, SUPERVISED))
-    return SUPERVISED[name]
+    def compare(self, prediction: Batch, truth: Batch) -> Tensor:
+        return mean_over_samples(_error(prediction, truth).square().flatten(1).sum(1, keepdim=True), truth)

@@ -18,8 +18,8 @@ from scifm.errors import ConfigError, suggest
 from scifm.fields.batch import Signature
 from scifm.fields.grid import Grid
 from scifm.models.operator import OperatorConfig
-from scifm.models.registry import NamedNetwork
-from scifm.models.sizes import SIZES, fno_of_size
+from scifm.models.registry import NamedNetwork, settings_of_size
+from scifm.models.sizes import SIZES
 from scifm.studies.budgets import AdaptConfig
 from scifm.studies.idle_settings import refuse_idle_settings
 from scifm.studies.origins import Origin, StoreOrigin, SystemOrigin, origin_of
@@ -331,7 +331,7 @@ class StudyRecipe(Config):
             return self.networks[size]
         if size not in SIZES:
             raise ConfigError(f"Size {suggest(size, [*self.networks, *SIZES])}")
-        return fno_of_size(size)
+        return settings_of_size(size)
 
     def source(self, name: str) -> SourceConfig:
         """Return the source of that name.

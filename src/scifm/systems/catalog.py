@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, is_dataclass, replace
+import inspect
+from dataclasses import MISSING, fields, is_dataclass, replace
 from typing import Any
 
 from scifm.errors import ConfigError, SciFMError, suggest
+from scifm.plugins import Catalog, Listing
 from scifm.systems.advection_diffusion import AdvectionDiffusion
 from scifm.systems.helmholtz import Helmholtz
 from scifm.systems.knobs import Knob
-from scifm.systems.plugins import Plugin, installed_plugins
 from scifm.systems.poisson import Poisson
 from scifm.systems.system import System
 
-__all__ = ["SYSTEMS", "Listing", "available_systems", "find_system", "list_systems", "system_from_dict"]
+__all__ = ["SYSTEMS", "available_systems", "find_system", "list_systems", "system_from_dict"]
 
 SYSTEMS: dict[str, type[System]] = {
     "poisson": Poisson,
@@ -22,24 +23,33 @@ SYSTEMS: dict[str, type[System]] = {
 }
 """Our own; `find_system` and `available_systems` know those of plug-ins too."""
 
-_OURS = "scifm"
+_MUST_SAY = ("name", "equation", "signature", "homogeneities")
 
 
-@dataclass(frozen=True)
-class Listing:
-    """A system as a list shows it.
+def _fault(offered: Any, name: str) -> str | None:
+    """Return what keeps an object from being the system called `name`, or None."""
+    if not (isinstance(offered, type) and issubclass(offered, System)):
+        return f"it is {offered!r}, and no subclass of scifm.System"
+    silent = [word for word in _MUST_SAY if not hasattr(offered, word)]
+    if silent:
+        return f"its class does not set {', '.join(silent)}"
+    if offered.name != name:
+        return f"it calls itself '{offered.name}'; give the entry point and the class the same name"
+    if inspect.isabstract(offered):
+        return f"its class lacks {', '.join(sorted(offered.__abstractmethods__))}"
+    if not is_dataclass(offered):
+        return "its class is no dataclass; write @dataclass(frozen=True) above it"
+    needed = [f.name for f in fields(offered) if f.init and f.default is MISSING and f.default_factory is MISSING]
+    if needed:
+        return f"these of its fields have no default: {', '.join(needed)}"
+    try:
+        offered()
+    except Exception as error:
+        raise ConfigError(f"it cannot be made from its defaults: {type(error).__name__}: {error}") from error
+    return None
 
-    Args:
-        name: of the system.
-        distribution: the package it comes from; a plug-in's with its version.
-        system: its class, or None where it is broken.
-        fault: what is wrong with it, or None.
-    """
 
-    name: str
-    distribution: str
-    system: type[System] | None
-    fault: str | None = None
+_CATALOG: Catalog[System] = Catalog("scifm.systems", "system", SYSTEMS, _fault)
 
 
 def find_system(name: str) -> type[System]:
@@ -48,53 +58,17 @@ def find_system(name: str) -> type[System]:
     Raises:
         ConfigError: if there is none, two claim the name, or the plug-in is broken.
     """
-    plugins = installed_plugins()
-    if name not in SYSTEMS and name not in plugins:
-        plugins = installed_plugins(again=True)  # it may have been installed since
-    if name not in SYSTEMS and name not in plugins:
-        raise ConfigError(f"System {suggest(name, [*SYSTEMS, *plugins])}")
-    offered = plugins.get(name, ())
-    clash = _clash(name, offered)
-    if clash is not None:
-        raise ConfigError(clash)
-    return SYSTEMS[name] if name in SYSTEMS else offered[0].load()
+    return _CATALOG.find(name)
 
 
 def available_systems() -> dict[str, type[System]]:
     """Return every system that can be used, ours first; `list_systems` tells of the broken ones too."""
-    return {entry.name: entry.system for entry in list_systems() if entry.system is not None}
+    return {entry.name: entry.offered for entry in list_systems() if entry.offered is not None}
 
 
-def list_systems() -> list[Listing]:
+def list_systems() -> list[Listing[System]]:
     """Return every system that is installed, ours first. Imports all plug-ins; a broken one has its fault."""
-    listings = [Listing(name, _OURS, system) for name, system in SYSTEMS.items()]
-    for name, plugins in sorted(installed_plugins(again=True).items()):
-        clash = _clash(name, plugins)
-        listings += [_listing(plugin, clash) for plugin in plugins]
-    return listings
-
-
-def _listing(plugin: Plugin, clash: str | None) -> Listing:
-    if clash is not None:
-        return Listing(plugin.name, plugin.distribution, None, clash)
-    try:
-        return Listing(plugin.name, plugin.distribution, plugin.load())
-    except ConfigError as error:
-        return Listing(plugin.name, plugin.distribution, None, str(error))
-
-
-def _clash(name: str, plugins: tuple[Plugin, ...]) -> str | None:
-    """Return why a name cannot be told, or None: no plug-in replaces a system of ours or another plug-in's silently."""
-    if name in SYSTEMS and plugins:
-        ours = SYSTEMS[name]
-        return (
-            f"Two systems are called '{name}': SciFM's own ({ours.__module__}.{ours.__name__}) and the plug-in "
-            f"{plugins[0]}. A plug-in needs a name of its own: rename it, or uninstall {plugins[0].distribution}."
-        )
-    if len(plugins) > 1:
-        claims = " and ".join(str(plugin) for plugin in plugins)
-        return f"Two plug-ins offer a system of one name: {claims}. Uninstall one of them."
-    return None
+    return _CATALOG.listings()
 
 
 def system_from_dict(entries: dict[str, Any]) -> System:

@@ -30,6 +30,7 @@ from torch import Tensor, nn
 
 from scifm.errors import RunError, cause_of
 from scifm.runs import require_space, write_atomically, write_json
+from scifm.training.optimizers import flattened_state, restored_state
 from scifm.training.processes import ALONE, World
 from scifm.training.sharing import placed_like, whole
 
@@ -212,7 +213,8 @@ def _tensors(
     """Return all that makes a state, by name."""
     found = [(f"weights/{name}", tensor) for name, tensor in module.state_dict().items()]
     for name, parameter in module.named_parameters():
-        found += [(f"optimizer/{key}/{name}", value) for key, value in optimizer.state.get(parameter, {}).items()]
+        state = optimizer.state.get(parameter, {})
+        found += [(f"optimizer/{key}/{name}", value) for key, value in flattened_state(state)]
     return found + [(f"{kind}/{name}", tensor) for kind, kept in beside.items() for name, tensor in kept.items()]
 
 
@@ -262,13 +264,14 @@ def _restore(
         weights = _under("weights/", tensors)
         module.load_state_dict({name: placed_like(t, own[name]) if name in own else t for name, t in weights.items()})
         parameters = dict(module.named_parameters())
-        for name, tensor in tensors.items():
-            if name.startswith("optimizer/"):
-                _, key, parameter_name = name.split("/", 2)
-                parameter = parameters[parameter_name]
-                # counters stay where the optimizer made them; moments go beside their parameter
-                moved = tensor if tensor.dim() == 0 else placed_like(tensor, parameter)
-                optimizer.state[parameter][key] = moved
+        remembered: dict[str, dict[str, Tensor]] = {}
+        for name, tensor in _under("optimizer/", tensors).items():
+            key, parameter_name = name.split("/", 1)
+            # counters stay where the optimizer made them; moments go beside their parameter
+            moved = tensor if tensor.dim() == 0 else placed_like(tensor, parameters[parameter_name])
+            remembered.setdefault(parameter_name, {})[key] = moved
+        for parameter_name, state in remembered.items():
+            optimizer.state[parameters[parameter_name]].update(restored_state(state))
         # with more processes or other devices than were saved the rest begin anew: nothing of theirs was ever drawn
         for generator in generators:
             states = tensors.get(f"generator/{generator.device.type}", ())

@@ -14,33 +14,31 @@ from typing import Any, Literal, Protocol
 
 import torch
 from lightning_fabric import Fabric
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 from torch import Tensor
 
 from scifm.config import Config, refuse_idle
-from scifm.data.stream import WHOLE, BatchSource, Part
-from scifm.errors import ConfigError
+from scifm.data.stream import WHOLE, BatchSource
+from scifm.errors import suggest
+from scifm.evaluation.pointwise import METRICS
 from scifm.fields.batch import Batch
 from scifm.fields.seeds import generator_for, lent_to_torch
 from scifm.models.operator import Operator
+from scifm.objectives.named import NamedObjective
+from scifm.objectives.supervised import RelativeL2
 from scifm.training.averages import MovingAverage
 from scifm.training.checkpoint import Checkpoint, Position
 from scifm.training.devices import own_device, place, product_precision
+from scifm.training.gradient import StepGradient
 from scifm.training.guards import DivergedError, gradient_norm, note_loss, require_finite
 from scifm.training.memory import available_memory, measure_need, require_memory
-from scifm.training.parameter_groups import (
-    Anchors,
-    ParameterGroup,
-    bytes_of_gradients,
-    bytes_of_optimizer,
-    optimizer_for,
-)
+from scifm.training.optimizers import AdamW, NamedOptimizer, require_whole_set
+from scifm.training.parameter_groups import Anchors, ParameterGroup, bytes_of_gradients, bytes_of_optimizer
 from scifm.training.processes import ALONE, World
 from scifm.training.schedules import learning_rate_factor
-from scifm.training.sharing import Parcel, SharedLoss, Strategy, whole
+from scifm.training.sharing import SharedLoss, Strategy, prepared, whole
 from scifm.training.stopping import stop_requests
-from scifm.training.validation import sample_errors, validation_error
-from scifm.training.vanishing import objective_for
+from scifm.training.validation import sample_errors, validation_error, validation_errors
 
 __all__ = ["DivergedError", "Observer", "TrainingConfig", "sample_errors", "train", "validation_error"]
 
@@ -55,8 +53,10 @@ class TrainingConfig(Config):
         learning_rate: peak learning rate.
         schedule: ``one_cycle``, ``cosine`` or ``constant``.
         warmup_fraction: share of the steps in which the learning rate rises.
-        weight_decay: decoupled (AdamW).
-        objective: name of the loss.
+        weight_decay: decoupled.
+        optimizer: a name of ``scifm.training.optimizers.OPTIMIZERS``, or a table of its name and settings.
+        objective: a name of ``scifm.objectives.OBJECTIVES``, or a table of its name and settings.
+        validation_metric: a name of ``scifm.evaluation.METRICS``: what `patience` and the best state go by.
         gradient_clip: largest norm of the gradient; absent: no clipping.
         validate_every: steps between validations.
         log_every: steps between log lines of the training loss.
@@ -81,7 +81,9 @@ class TrainingConfig(Config):
     schedule: Literal["one_cycle", "cosine", "constant"] = "one_cycle"
     warmup_fraction: float = Field(0.1, ge=0, lt=1)
     weight_decay: float = Field(0.0, ge=0, allow_inf_nan=False)
-    objective: Literal["relative_l2", "mean_squared_error", "summed_squared_error"] = "relative_l2"
+    optimizer: NamedOptimizer = AdamW()
+    objective: NamedObjective = RelativeL2()
+    validation_metric: str = "relative_l2"
     gradient_clip: float | None = Field(None, gt=0)
     validate_every: int = Field(250, ge=1)
     log_every: int = Field(25, ge=1)
@@ -99,7 +101,23 @@ class TrainingConfig(Config):
     def _every_setting_counts(self) -> TrainingConfig:
         if self.schedule == "constant":
             refuse_idle(self, ("warmup_fraction",), "a constant schedule does not rise", prefix="training.")
+        for name, why in self.optimizer.refuses.items():
+            refuse_idle(self, (name,), why, prefix="training.")
         return self
+
+    @field_validator("validation_metric")
+    @classmethod
+    def _known_metric(cls, value: str) -> str:
+        if value not in METRICS:
+            raise ValueError(suggest(value, METRICS))
+        return value
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what came later and is at its default: a recipe of before finds its run folder again."""
+        told: dict[str, Any] = handler(self)
+        later = {"optimizer": AdamW.name, "validation_metric": "relative_l2"}
+        return {name: value for name, value in told.items() if later.get(name, object()) != value}
 
 
 class Observer(Protocol):
@@ -127,7 +145,7 @@ def train(
         source: batches by step number.
         config: how to train.
         groups: the weights that train; all, alike, when left out. The rest should be frozen (``requires_grad`` False).
-        validation: samples to score by relative L2; needed for early stopping.
+        validation: samples to score; needed for early stopping.
         checkpoint: where the state is kept; resumed from when it holds one. None: nothing is kept.
         observe: called with every event: ``resumed`` first, ``damaged`` for each state that had to be passed over,
             ``memory``, ``step``, ``spike``, ``train``, ``valid``, and ``saving`` before a state is written.
@@ -154,11 +172,6 @@ def _ignore(**event: Any) -> None:
     pass
 
 
-def _weight(batch: Batch) -> float:
-    """Return how much the loss of a batch counts beside those of others."""
-    return float(batch.num_samples) if batch.loss_weights is None else float(batch.loss_weights.double().sum())
-
-
 class _Loop:
     def __init__(
         self,
@@ -174,7 +187,8 @@ class _Loop:
     ) -> None:
         self.whole, self.source, self.config, self.world = operator, source, config, world
         self.validation, self.checkpoint, self.observe = validation, checkpoint, observe
-        self.objective = objective_for(config.objective, source, operator)
+        self.objective = prepared(config.objective, source, operator)
+        require_whole_set(config.optimizer, source)
         self.fabric = Fabric(
             accelerator=config.accelerator, devices=own_device(config.accelerator, world), precision=config.precision
         )
@@ -184,8 +198,18 @@ class _Loop:
         self.generators = [generator_for(seed, "training", world.rank, device=device) for device in sorted(devices)]
         shared = SharedLoss(operator, self.objective, world, config.strategy, recompute=config.recompute)
         self.shared, self.operator, groups = shared, shared.trained, shared.groups(groups, operator)
-        optimizer = optimizer_for(groups, learning_rate=config.learning_rate, weight_decay=config.weight_decay)
+        optimizer = config.optimizer.build(groups, learning_rate=config.learning_rate, weight_decay=config.weight_decay)
         self.module, self.optimizer = self.fabric.setup(shared, optimizer)
+        self.gradient = StepGradient(
+            self.module,
+            shared,
+            source,
+            fabric=self.fabric,
+            dtype=self.dtype,
+            world=world,
+            micro_batches=config.micro_batches,
+            seed=seed,
+        )
         self.trained = [parameter for group in groups for parameter in group.parameters]
         self.average = MovingAverage.of(self.operator, self.trained, config.ema_decay)
         self.anchors = Anchors(groups)  # before a saved state is loaded: a resumed run is held where it first began
@@ -198,7 +222,7 @@ class _Loop:
         self.operator.train()
         tf32 = self.config.tf32 and self.fabric.device.type == "cuda"
         with stop_requests() as stop_requested, product_precision(tf32):
-            self._require_samples()
+            self.gradient.require_samples(self.position.step)
             if self.position.step == 0:
                 self._require_memory()
             while self.position.step < self.config.num_steps and not self._out_of_patience():
@@ -232,11 +256,11 @@ class _Loop:
             self.observe(event="damaged", step=self.position.step, file=name, reason=reason)
 
     def _require_memory(self) -> None:
-        batch = self._batch(self._pieces()[0])
+        batch, generator = self.gradient.batch(0, self.gradient.pieces[0]), self.gradient.generator(0, WHOLE)
 
         def loss_of(operator: Operator, few: Batch) -> Tensor:
             with self.fabric.autocast():
-                return self.objective(operator(few), operator.align(few))
+                return self.objective(operator, few, step=0, generator=generator)
 
         with self._drawing([generator.clone_state() for generator in self.generators]):
             need = measure_need(
@@ -246,6 +270,7 @@ class _Loop:
                 keeps_best=self.config.patience is not None,
                 keeps_average=self.config.ema_decay is not None,
                 saves=self.checkpoint is not None,
+                num_moments=self.config.optimizer.num_moments,
             )
         require_memory(need, available_memory(self.fabric.device), batch_size=batch.num_samples)
         self.observe(event="memory", step=1, **need.to_dict())  # told once, of the first step on
@@ -259,42 +284,6 @@ class _Loop:
         c = self.config
         factor = learning_rate_factor(c.schedule, self.position.step, c.num_steps, warmup_fraction=c.warmup_fraction)
         return c.learning_rate * factor
-
-    def _pieces(self) -> list[Part]:
-        """Return what this process does of a step, piece by piece."""
-        return Part(self.world.rank, self.world.size).split(self.config.micro_batches)
-
-    def _batch(self, part: Part) -> Batch:
-        step = self.position.step
-        batch = self.source.batch(step) if part == WHOLE else self.source.batch(step, part)
-        return batch.to(self.fabric.device, self.dtype)
-
-    def _require_samples(self) -> None:
-        """Check that no piece of a step is empty; batches are of one size, and all processes are told alike."""
-        pieces = self._pieces()
-        if pieces != [WHOLE] and self.world.any(not all(self._batch(part).num_samples for part in pieces)):
-            raise ConfigError(
-                f"A step is divided among {self.world.size} processes in {self.config.micro_batches} pieces each, and "
-                "has fewer samples than that. Raise training.batch_size (and have as many samples), or divide less."
-            )
-
-    def _gradient(self) -> tuple[float, Batch]:
-        """Compute the gradient of a step; return its loss and the last piece it was taken on."""
-        pieces = self._pieces()
-        if len(pieces) == 1 and self.world.size == 1:
-            batch = self._batch(pieces[0])
-            loss = self.module(Parcel(batch)).content
-            self.fabric.backward(loss)
-            return float(loss.detach()), batch
-        batches = [self._batch(part) for part in pieces]
-        weights = [_weight(batch) for batch in batches]
-        every, value = self.world.total(sum(weights)), 0.0
-        for batch, weight in zip(batches, weights, strict=True):
-            with self.shared.adding_up(batch is batches[-1]):
-                loss = self.module(Parcel(batch)).content
-                self.fabric.backward(loss * (weight * self.world.size / every))  # they average over processes
-            value += float(loss.detach()) * weight / every
-        return self.world.total(value), batches[-1]
 
     def _gradient_norm(self) -> Tensor:
         """Return the norm of the gradient, which is computed once, for clipping and for the guard."""
@@ -310,9 +299,7 @@ class _Loop:
         started = time.perf_counter()
         for group in self._bare_optimizer.param_groups:
             group["lr"] = self._learning_rate() * group["learning_rate_factor"]
-        self.optimizer.zero_grad()
-        with self._drawing(self.generators):
-            value, batch = self._gradient()
+        value, batch = self._evaluated()
         norm = self._gradient_norm()
         require_finite(
             value,
@@ -323,7 +310,7 @@ class _Loop:
             source=self.source,
             checkpoint=self.checkpoint if self.world.is_first else None,
         )
-        self.optimizer.step()
+        self._move(value)
         self.anchors.pull(self._learning_rate())
         if self.position.optimizer_bytes is None:  # all there after the first step, and the same ever after
             self.position.optimizer_bytes = bytes_of_optimizer(self._bare_optimizer)
@@ -335,6 +322,20 @@ class _Loop:
         self.position.seconds += time.perf_counter() - started
         if spike is not None:
             self.observe(event="spike", step=self.position.step, loss=value, times_median=spike)
+
+    def _evaluated(self) -> tuple[float, Batch]:
+        """Put a fresh gradient beside the weights; return the loss and the last piece it was taken on."""
+        self.optimizer.zero_grad()
+        with self._drawing(self.generators):
+            return self.gradient.compute(self.position.step)
+
+    def _move(self, value: float) -> None:
+        """Let the optimizer take its step; one that asks again is given what is known of where it stands first."""
+        if not self.config.optimizer.takes_closure:
+            self.optimizer.step()
+            return
+        known = [value]
+        self.optimizer.step(closure=lambda: known.pop() if known else self._evaluated()[0])
 
     def _keep_books(self) -> None:
         p, c = self.position, self.config
@@ -360,11 +361,13 @@ class _Loop:
     def _validate(self, batch: Batch) -> bool:
         """Score the weights; return whether they are the best so far."""
         with self.average.in_place(), self._drawing(self.generators):
-            score = validation_error(self.operator, batch.to(dtype=self.dtype), self.world)
+            metrics = ("relative_l2", self.config.validation_metric)
+            scores = validation_errors(self.operator, batch.to(dtype=self.dtype), metrics, self.world)
+            score = scores[self.config.validation_metric]
             is_best = score < self.position.best_score
             if is_best and self.config.patience is not None:
                 self.best = {name: tensor.detach().clone() for name, tensor in self.operator.state_dict().items()}
-        self.observe(event="valid", step=self.position.step, relative_l2=score)
+        self.observe(event="valid", step=self.position.step, **scores)
         if is_best:
             self.position.best_score, self.position.best_step = score, self.position.step
         return is_best

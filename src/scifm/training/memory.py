@@ -34,7 +34,7 @@ class MemoryNeed:
 
     Args:
         weights: of the operator; in memory already, told for comparison.
-        optimizer: two moments for every weight that trains.
+        optimizer: what it keeps for every weight that trains, two moments as a rule.
         best: copies of the weights: the best ones, where early stopping keeps them, and their moving average.
         working: most that a step holds at one time: gradients, activations, their gradients.
         saving: the state as it is written, twice, while gradients are still there; 0 where nothing is saved.
@@ -105,6 +105,7 @@ def measure_need(
     keeps_best: bool,
     saves: bool,
     keeps_average: bool = False,
+    num_moments: int = 2,
 ) -> MemoryNeed:
     """Return what training `module` on batches like `batch` needs.
 
@@ -117,6 +118,7 @@ def measure_need(
         keeps_best: whether a copy of the best weights is kept.
         saves: whether states are saved.
         keeps_average: whether a moving average of the weights is kept.
+        num_moments: numbers the optimizer keeps for every weight.
     """
     trained = _bytes(parameter for parameter in module.parameters() if parameter.requires_grad)
     weights = _bytes([*module.parameters(), *module.buffers()])
@@ -128,8 +130,9 @@ def measure_need(
         working += round(max(0, more - working) * (batch.num_samples - few) / few)
     best = (weights if keeps_best else 0) + (trained if keeps_average else 0)
     on_host = next(module.parameters()).device.type == "cpu"  # elsewhere it is the host's memory that saving takes
-    saving = trained + 2 * (weights + 2 * trained + best) if saves and on_host else 0  # safetensors: tensors and file
-    return MemoryNeed(weights, 2 * trained, best, working, saving)
+    state = weights + num_moments * trained + best
+    saving = trained + 2 * state if saves and on_host else 0  # twice: safetensors makes tensors and file
+    return MemoryNeed(weights, num_moments * trained, best, working, saving)
 
 
 def _first_number(file: Path) -> int | None:

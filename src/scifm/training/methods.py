@@ -17,7 +17,6 @@ from scifm.config import Config
 from scifm.errors import ConfigError, suggest
 from scifm.fields.seeds import generator_for
 from scifm.models.adapters import AffineAdapter, LowRankAdapter, attach_adapters, merge_adapters
-from scifm.models.fno import FNO
 from scifm.models.operator import Operator
 from scifm.training.parameter_groups import ParameterGroup
 
@@ -31,10 +30,10 @@ class FinetuneMethod(Config):
     """What fine-tuning trains. In Python and TOML the name alone will do: ``method = "affine"``.
 
     Args:
-        method: a key of `METHODS`. For an operator of any kind: ``all`` weights. For kind ``fno`` also ``split``, all,
-            with lift and projection at a multiple of the learning rate; ``frozen_spectral``, all but the spectral
-            weights; ``projection``, the projection only; ``affine`` or ``low_rank``, what ``frozen_spectral`` trains
-            and an adapter of the spectral weights.
+        method: a key of `METHODS`. For an operator of any kind: ``all`` weights. For one that tells its parts
+            (`Operator.groups`) also ``split``, all, with lift and projection at a multiple of the learning rate;
+            ``frozen_spectral``, all but the spectral weights; ``projection``, the projection only; ``affine`` or
+            ``low_rank``, what ``frozen_spectral`` trains and an adapter of the spectral weights.
         rank: of ``low_rank``, from 1 to the width; 4 when left out.
         ends_factor: of ``split``, the multiple; 10 when left out.
         l2_sp: weight λ of the penalty λ‖w − w₀‖² on the distance of trained weights from the pre-trained ones (for
@@ -70,45 +69,51 @@ class FinetuneMethod(Config):
         return value
 
 
+def _group(operator: Operator, *parts: str, factor: float = 1.0) -> ParameterGroup:
+    """Return the weights of some parts, in the order the operator names them."""
+    groups = operator.groups()
+    chosen = {id(parameter) for part in parts for parameter in groups[part]}
+    return ParameterGroup(tuple(p for p in operator.parameters() if id(p) in chosen), factor)
+
+
 def _all(operator: Operator, method: FinetuneMethod, generator: torch.Generator) -> list[ParameterGroup]:
     return [ParameterGroup(tuple(operator.parameters()))]
 
 
-def _split(operator: FNO, method: FinetuneMethod, generator: torch.Generator) -> list[ParameterGroup]:
+def _split(operator: Operator, method: FinetuneMethod, generator: torch.Generator) -> list[ParameterGroup]:
     assert method.ends_factor is not None
-    ends = (*operator.lift.parameters(), *operator.projection.parameters())
-    return [ParameterGroup(tuple(operator.layers.parameters())), ParameterGroup(ends, method.ends_factor)]
+    ends = _group(operator, "lift", "projection", factor=method.ends_factor)
+    return [_group(operator, "spectral", "pointwise"), ends]
 
 
-def _frozen_spectral(operator: FNO, method: FinetuneMethod, generator: torch.Generator) -> list[ParameterGroup]:
-    spectral = ("spectral_weight", "spectral_weight.original")  # the second where an adapter stands before it
-    return [ParameterGroup(tuple(p for name, p in operator.named_parameters() if not name.endswith(spectral)))]
+def _frozen_spectral(operator: Operator, method: FinetuneMethod, generator: torch.Generator) -> list[ParameterGroup]:
+    return [_group(operator, "lift", "pointwise", "projection")]
 
 
-def _projection(operator: FNO, method: FinetuneMethod, generator: torch.Generator) -> list[ParameterGroup]:
-    return [ParameterGroup(tuple(operator.projection.parameters()))]
+def _projection(operator: Operator, method: FinetuneMethod, generator: torch.Generator) -> list[ParameterGroup]:
+    return [_group(operator, "projection")]
 
 
-def _affine(operator: FNO, method: FinetuneMethod, generator: torch.Generator) -> list[ParameterGroup]:
+def _affine(operator: Operator, method: FinetuneMethod, generator: torch.Generator) -> list[ParameterGroup]:
     attach_adapters(operator, AffineAdapter)
     return _frozen_spectral(operator, method, generator)
 
 
-def _low_rank(operator: FNO, method: FinetuneMethod, generator: torch.Generator) -> list[ParameterGroup]:
+def _low_rank(operator: Operator, method: FinetuneMethod, generator: torch.Generator) -> list[ParameterGroup]:
     rank = method.rank
     assert rank is not None
     attach_adapters(operator, lambda weight: LowRankAdapter(weight, rank, generator=generator))
     return _frozen_spectral(operator, method, generator)
 
 
-_OF_FNO: dict[str, Callable[[FNO, FinetuneMethod, torch.Generator], list[ParameterGroup]]] = {
+METHODS: dict[str, Callable[[Operator, FinetuneMethod, torch.Generator], list[ParameterGroup]]] = {
+    "all": _all,
     "split": _split,
     "frozen_spectral": _frozen_spectral,
     "projection": _projection,
     "affine": _affine,
     "low_rank": _low_rank,
 }
-METHODS: dict[str, Callable[..., list[ParameterGroup]]] = {"all": _all, **_OF_FNO}
 
 
 def prepare(operator: Operator, method: FinetuneMethod, *, seed: int) -> list[ParameterGroup]:
@@ -125,10 +130,10 @@ def prepare(operator: Operator, method: FinetuneMethod, *, seed: int) -> list[Pa
     Raises:
         ConfigError: if the method does not fit the operator.
     """
-    if method.method in _OF_FNO and not isinstance(operator, FNO):
+    if method.method != "all" and not operator.groups():
         raise ConfigError(
-            f"Method '{method.method}' knows the parts of operators of kind '{FNO.kind}'; this one is of kind "
-            f"'{operator.kind}'. Use method 'all'."
+            f"Method '{method.method}' trains some parts of an operator, and one of kind '{operator.kind}' does not "
+            "tell its parts. Use method 'all'."
         )
     groups = METHODS[method.method](operator, method, generator_for(seed, "adapters"))
     trained = {id(parameter) for group in groups for parameter in group.parameters}

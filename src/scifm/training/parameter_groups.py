@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Anchors", "ParameterGroup", "bytes_of_gradients", "bytes_of_optimizer", "optimizer_for"]
+__all__ = ["Anchors", "ParameterGroup", "bytes_of_gradients", "bytes_of_optimizer"]
 
 
 @dataclass(frozen=True)
@@ -29,17 +29,6 @@ class ParameterGroup:
     def num_params(self) -> int:
         """How many weights it holds; a complex one is two."""
         return sum(p.numel() * (2 if p.is_complex() else 1) for p in self.parameters)
-
-
-def optimizer_for(
-    groups: Sequence[ParameterGroup], *, learning_rate: float, weight_decay: float
-) -> torch.optim.Optimizer:
-    """Return AdamW on these weights and no others; every group of it has ``learning_rate_factor``."""
-    entries = [
-        {"params": list(group.parameters), "learning_rate_factor": group.learning_rate_factor} for group in groups
-    ]
-    fused = not any(p.is_complex() for group in groups for p in group.parameters)  # torch fuses real weights only
-    return torch.optim.AdamW(entries, lr=learning_rate, weight_decay=weight_decay, fused=fused)
 
 
 class Anchors:
@@ -82,4 +71,6 @@ def bytes_of_gradients(module: nn.Module) -> int:
 
 def bytes_of_optimizer(optimizer: torch.optim.Optimizer) -> int:
     """Return the bytes of all tensors in the state of an optimizer: moments and step counters."""
-    return _bytes(value for state in optimizer.state.values() for value in state.values() if isinstance(value, Tensor))
+    every = (value for state in optimizer.state.values() for value in state.values())
+    parts = (part for value in every for part in (value if isinstance(value, list) else [value]))
+    return _bytes(part for part in parts if isinstance(part, Tensor))

@@ -21,7 +21,7 @@ from scifm.fields.normalization import Normalization
 from scifm.fields.seeds import DrawingFrom, generator_for, lent_to_torch
 from scifm.models.hub import save_operator
 from scifm.models.operator import Operator, OperatorConfig
-from scifm.models.registry import OPERATORS, kind_of
+from scifm.models.registry import operator_class
 from scifm.runs import Run
 from scifm.training.checkpoint import Checkpoint, Position
 from scifm.training.loop import Observer, TrainingConfig, train
@@ -93,7 +93,7 @@ def build_operator(
     Raises:
         ConfigError: if the settings do not fit the signature.
     """
-    cls, generator = OPERATORS[kind_of(config)], generator_for(seed, "weights")
+    cls, generator = operator_class(config.kind), generator_for(seed, "weights")
     with lent_to_torch([generator]) if cls.uses_global_generator else DrawingFrom(generator), torch.device("cpu"):
         return cls(signature, config, normalization=normalization)
 

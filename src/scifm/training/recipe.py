@@ -14,10 +14,8 @@ from scifm.data.mixture import MixtureMember
 from scifm.data.store import Store
 from scifm.errors import ConfigError, SignatureError
 from scifm.fields.grid import Grid
-from scifm.models.fno import FNO
 from scifm.models.operator import OperatorConfig
-from scifm.models.registry import kind_of, operator_class, settings_of
-from scifm.models.sizes import fno_of_size
+from scifm.models.registry import DEFAULT_KIND, operator_class, settings_of, settings_of_size
 from scifm.systems.catalog import system_from_dict
 from scifm.systems.system import System
 from scifm.training.loop import TrainingConfig
@@ -162,12 +160,12 @@ class ModelConfig(Config):
 
     Args:
         kind: a name of ``scifm.models.OPERATORS``; taken from `network` where that is a configuration already.
-        size: a name of ``scifm.models.SIZES``, for kind ``fno``.
+        size: a name of ``scifm.models.SIZES``, for a kind that has sizes.
         network: settings of that kind, instead of `size`.
         normalization: how numbers are brought to order one; see ``scifm.data.fit_normalization``.
     """
 
-    kind: str = FNO.kind
+    kind: str = DEFAULT_KIND
     size: str | None = None
     network: SerializeAsAny[OperatorConfig] | None = None
     normalization: Literal["homogeneous", "joint", "constant"] = "homogeneous"
@@ -176,7 +174,7 @@ class ModelConfig(Config):
     @classmethod
     def _kind_of_settings(cls, value: Any) -> Any:
         if isinstance(value, dict) and "kind" not in value and isinstance(value.get("network"), OperatorConfig):
-            return {**value, "kind": kind_of(value["network"])}
+            return {**value, "kind": value["network"].kind}
         return value
 
     @field_validator("kind")
@@ -194,11 +192,12 @@ class ModelConfig(Config):
 
     @model_validator(mode="after")
     def _one_of_two(self) -> ModelConfig:
-        if self.size is not None and self.kind != FNO.kind:
-            raise ValueError(f"size belongs to kind '{FNO.kind}'; say what a '{self.kind}' is in model.network")
+        has_sizes = bool(operator_class(self.kind).config_class.sizes)
+        if self.size is not None and not has_sizes:
+            raise ValueError(f"a '{self.kind}' comes in no sizes; say what it is in model.network")
         if self.size is not None and self.network is not None:
             raise ValueError("give either size or network, not both")
-        if self.network is None and self.kind != FNO.kind:
+        if self.network is None and not has_sizes:
             raise ValueError(f"kind '{self.kind}' needs its settings: give [model.network]")
         return self
 
@@ -208,7 +207,7 @@ class ModelConfig(Config):
         Raises:
             ConfigError: if the size is unknown.
         """
-        return self.network or fno_of_size(self.size or "small")
+        return self.network or settings_of_size(self.size or "small", self.kind)
 
 
 def refuse_beside_candidates(training: TrainingConfig) -> None:
@@ -220,6 +219,7 @@ def refuse_beside_candidates(training: TrainingConfig) -> None:
     for name, why in (
         ("learning_rate", "candidates stand in learning_rates"),
         ("patience", "adapting trains on all samples and validates on none"),
+        ("validation_metric", "adapting trains on all samples and validates on none"),
         ("strategy", "one process adapts"),
     ):
         refuse_idle(training, (name,), why, prefix="training.")

@@ -9,26 +9,26 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from scifm.data.stream import BatchSource, Epochs
 from scifm.errors import ConfigError
 from scifm.fields.batch import Batch
-from scifm.models.fno import FNO
-from scifm.models.module_operator import ModuleOperator
 from scifm.models.operator import Operator
+from scifm.objectives.objective import Objective
 from scifm.training.parameter_groups import ParameterGroup
 from scifm.training.processes import World
 
-__all__ = ["Parcel", "SharedLoss", "Strategy", "placed_like", "whole"]
+__all__ = ["Parcel", "SharedLoss", "Strategy", "Task", "placed_like", "prepared", "whole"]
 
 Strategy = Literal["ddp", "fsdp"]
-Objective = Callable[[Batch, Batch], Tensor]
 
 
 def whole(tensor: Tensor) -> Tensor:
@@ -48,10 +48,25 @@ def placed_like(tensor: Tensor, like: Tensor) -> Tensor:
     return distribute_tensor(tensor, mesh, like.placements, src_data_rank=None)  # type: ignore[attr-defined]
 
 
+@dataclass(frozen=True)
+class Task:
+    """What a loss is asked for.
+
+    Args:
+        batch: the samples.
+        step: of the optimizer, from 0.
+        generator: what the objective may draw from.
+    """
+
+    batch: Batch
+    step: int
+    generator: torch.Generator
+
+
 class Parcel:
     """Carries what is no tensor through wrappers that would otherwise take it apart to cast or to count."""
 
-    def __init__(self, content: Batch | Tensor) -> None:
+    def __init__(self, content: Task | Tensor) -> None:
         self.content = content
 
 
@@ -63,16 +78,22 @@ class _Loss(nn.Module):
         self.operator, self.objective = operator, objective
 
     def forward(self, parcel: Parcel) -> Tensor:
-        batch = parcel.content
-        assert isinstance(batch, Batch)
-        return self.objective(self.operator(batch), self.operator.align(batch))
+        task = parcel.content
+        assert isinstance(task, Task)
+        return self.objective(self.operator, task.batch, step=task.step, generator=task.generator)
 
 
-def _layers(operator: Operator) -> list[nn.Module]:
-    """Return the parts that are put together one after the other; each is called with tensors, so FSDP sees them."""
-    children = list(operator.children())
-    repeated = [layer for child in children if type(child) is nn.ModuleList for layer in child]
-    return repeated or [child for child in children if any(True for _ in child.parameters())]
+def prepared(objective: Objective, source: BatchSource, operator: Operator) -> Objective:
+    """Return the objective for samples of a source, after the look at them that it asks for.
+
+    Raises:
+        StoreError, DataError: if the samples cannot be read.
+    """
+    if not objective.num_looked_at or not isinstance(source, Epochs):
+        return objective  # what is sampled without end is not looked at
+    samples = source.samples
+    looked_at = samples if isinstance(samples, Batch) else samples.some(objective.num_looked_at)
+    return objective.on(operator.align(looked_at))
 
 
 def _shard(operator: Operator, world: World) -> None:
@@ -80,8 +101,8 @@ def _shard(operator: Operator, world: World) -> None:
 
     _require_real(operator)
     mesh = world.mesh(next(operator.parameters()).device.type)
-    for layer in _layers(operator):
-        fully_shard(layer, mesh=mesh)
+    for stage in operator.stages():
+        fully_shard(stage, mesh=mesh)
     fully_shard(operator, mesh=mesh)  # itself, since it also answers without a loss
 
 
@@ -102,7 +123,7 @@ class SharedLoss(nn.Module):
         objective: a mean over samples.
         world: the processes.
         strategy: how they share; of no account for one alone.
-        recompute: compute the inside of layers again in the backward pass instead of keeping it.
+        recompute: compute the inside of stages again in the backward pass instead of keeping it.
 
     Raises:
         ConfigError: if the operator cannot do what is asked.
@@ -115,16 +136,17 @@ class SharedLoss(nn.Module):
         self.world = world
         self.is_sharded = world.size > 1 and strategy == "fsdp"
         self.trained = copy.deepcopy(operator) if self.is_sharded else operator
-        if recompute:
-            if not isinstance(self.trained, FNO):
-                raise ConfigError(f"training.recompute is for operators of kind 'fno'; this one is '{operator.kind}'.")
-            self.trained.recompute = True
+        if recompute and not operator.can_recompute:
+            raise ConfigError(
+                f"training.recompute needs an operator that computes its stages again when asked; one of kind "
+                f"'{operator.kind}' does not. Leave it out, or use a smaller batch or more micro_batches."
+            )
+        self.trained.recompute = recompute
         loss: nn.Module = _Loss(self.trained, objective)
         if self.is_sharded:
             _shard(self.trained, world)
         elif world.size > 1:
-            # anybody's network may have weights that its answer does not hang on
-            idle = isinstance(operator, ModuleOperator)
+            idle = not operator.uses_all_weights
             loss = DistributedDataParallel(loss, find_unused_parameters=idle, gradient_as_bucket_view=True)
         self.loss = loss
 
@@ -163,7 +185,6 @@ class SharedLoss(nn.Module):
     @torch.no_grad()
     def give_back(self, operator: Operator) -> None:
         """Copy the trained weights into `operator`, where they were trained in shares."""
-        if isinstance(self.trained, FNO):
-            self.trained.recompute = False
+        self.trained.recompute = False
         if self.is_sharded:
             operator.load_state_dict({name: whole(value) for name, value in self.trained.state_dict().items()})

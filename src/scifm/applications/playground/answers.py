@@ -113,8 +113,8 @@ def answer(
     return Answer(
         prediction=prediction[0, 0, 0],
         reference=reference[0, 0, 0],
-        relative_l2=float(relative_l2(prediction, reference)),
-        max_error=float(max_error(prediction, reference)),
+        relative_l2=float(relative_l2(prediction, reference, grid)),
+        max_error=float(max_error(prediction, reference, grid)),
         network_seconds=between - begun,
         solver_seconds=ended - between,
         removed_mean=problem.removed_mean,

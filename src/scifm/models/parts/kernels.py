@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from scifm.models.parts.native import is_exporting, native_for
+from scifm.models.parts.native import native_for
 from scifm.models.parts.workspace import Workspace
 
 __all__ = [
@@ -44,8 +44,6 @@ def along(
 ) -> Float[Tensor, "lead rows rest"]:
     """Multiply `matrix` into the middle axis by torch, and add the product to `onto` (in place) where that is given."""
     lead, _, rest = fields.shape
-    if is_exporting():
-        return matrix @ fields if onto is None else onto + matrix @ fields
     if onto is not None:
         return onto.baddbmm_(matrix.expand(lead, -1, -1), fields)
     out = workspace.empty((lead, len(matrix), rest), fields)

@@ -44,11 +44,14 @@ class Lift(nn.Linear):
         num_coefficients: constants a sample.
         width: channels out.
         workspace: where large tensors come from.
+        plain: whether torch's own operations do it, which have derivatives of every order.
     """
 
-    def __init__(self, num_fields: int, num_coefficients: int, width: int, *, workspace: Workspace) -> None:
+    def __init__(
+        self, num_fields: int, num_coefficients: int, width: int, *, workspace: Workspace, plain: bool = False
+    ) -> None:
         super().__init__(num_fields + num_coefficients, width)
-        self.num_fields = num_fields
+        self.num_fields, self.plain = num_fields, plain
         self.workspace = workspace
 
     def forward(  # type: ignore[override]
@@ -58,7 +61,8 @@ class Lift(nn.Linear):
         field_weight, coefficient_weight = self.weight.split([self.num_fields, coefficients.shape[1]], dim=1)
         bias = torch.addmm(self.bias, coefficients, coefficient_weight.T)
         fields = fields.permute(*range(2, fields.dim()), 0, 1)
-        if is_exporting() or torch.is_autocast_enabled(fields.device.type):  # the casts are autocast's to choose
+        # the casts are autocast's to choose
+        if self.plain or is_exporting() or torch.is_autocast_enabled(fields.device.type):
             return fields @ field_weight.T + bias
         lifted: Tensor = _LiftFields.apply(fields.contiguous(), field_weight, bias, self.workspace)
         return lifted

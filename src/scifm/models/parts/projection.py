@@ -49,10 +49,20 @@ class Projection(nn.ModuleList):
         width: channels between the two maps.
         out_channels: channels of the output.
         workspace: where large tensors come from; its own when left out.
+        plain: whether torch's own operations do it, which have derivatives of every order.
     """
 
-    def __init__(self, in_channels: int, width: int, out_channels: int, *, workspace: Workspace | None = None) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        width: int,
+        out_channels: int,
+        *,
+        workspace: Workspace | None = None,
+        plain: bool = False,
+    ) -> None:
         super().__init__([nn.Linear(in_channels, width), nn.Linear(width, out_channels)])
+        self.plain = plain
         self.workspace = workspace or Workspace()
 
     def forward(self, x: Float[Tensor, "*points in"]) -> Float[Tensor, "*points out"]:
@@ -60,7 +70,8 @@ class Projection(nn.ModuleList):
         first, last = self
         assert isinstance(first, nn.Linear)
         assert isinstance(last, nn.Linear)
-        if is_exporting() or torch.is_autocast_enabled(x.device.type):  # the casts are autocast's to choose
+        # the casts are autocast's to choose
+        if self.plain or is_exporting() or torch.is_autocast_enabled(x.device.type):
             return last(functional.gelu(first(x)))
         flat = x.reshape(-1, x.shape[-1])
         out = _SlicedProjection.apply(flat, first.weight, first.bias, last.weight, last.bias, self.workspace)

@@ -1,4 +1,4 @@
-"""The Fourier layer: keep a few low modes, mix their channels, come back; two engines, one set of weights.
+"""The Fourier layer: keep a few low modes, mix their channels, come back; three engines, one set of weights.
 
 Layout inside a network is ``(*space, batch, channel)``. With space first and channels last every step below is a plain
 matrix product on contiguous memory, and nothing is ever transposed.
@@ -8,8 +8,10 @@ other axis keeps 0 … m−1 and −m … −1, in this order. These are the mod
 
 Engine ``gemm`` never forms a full spectrum. It multiplies by small cosine and sine matrices, built once in float64;
 real and imaginary parts are stacked, so everything stays real. Engine ``fft`` is the textbook route, kept for the
-regime where it wins and as the oracle of the other. Both use ortho-normalized transforms, which makes the layer
-independent of the number of points. Reference: Li et al., Fourier Neural Operator, arXiv:2010.08895, eq. 4–5.
+regime where it wins and as the oracle of the other. Engine ``plain`` is the first one told in torch's own operations:
+it has derivatives of every order, serves `torch.func`, and is what exported programs hold. All use ortho-normalized
+transforms, which makes the layer independent of the number of points. Reference: Li et al., Fourier Neural Operator,
+arXiv:2010.08895, eq. 4–5.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -26,7 +28,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from scifm.errors import ConfigError, SignatureError
-from scifm.models.parts.kernels import ComplexAxis, LayerEnd, along, analyze_axis, mix, mix_gradients, synthesize_axis
+from scifm.models.parts.kernels import ComplexAxis, LayerEnd, analyze_axis, mix, mix_gradients, synthesize_axis
 from scifm.models.parts.native import is_exporting, native_for
 from scifm.models.parts.workspace import Workspace
 
@@ -41,7 +43,7 @@ __all__ = [
     "transform_matrices",
 ]
 
-Engine = Literal["auto", "gemm", "fft"]
+Engine = Literal["auto", "gemm", "fft", "plain"]
 
 
 @dataclass(frozen=True)
@@ -227,14 +229,19 @@ def _fft_mixing(x: Tensor, weight: Tensor, modes: tuple[int, ...]) -> Tensor:
     return torch.fft.irfftn(full, s=tuple(space), dim=axes, norm="ortho")
 
 
-def _exportable_mixing(x: Tensor, weight: Tensor, matrices: TransformMatrices, workspace: Workspace) -> Tensor:
-    """Return the same as plain real products, which every format of exported programs knows."""
+def _plain_mixing(x: Tensor, weight: Tensor, matrices: TransformMatrices) -> Tensor:
+    """Return the same as products that torch can differentiate again, and every format of exported programs knows."""
     *space, batch, channels = x.shape
-    modes = analyze(x.reshape(*space, batch * channels), matrices.forward, matrices.others, workspace)
-    real, imaginary = modes.view(2, -1, batch, channels)
+    lines = matrices.forward @ x.reshape(-1, space[-1], batch * channels)
+    for index in range(len(matrices.others) - 1, -1, -1):
+        lines = matrices.others[index].whole @ lines.reshape(math.prod(space[:index]), 2 * space[index], -1)
+    real, imaginary = lines.reshape(2, -1, batch, channels)
     mixed = torch.stack([real @ weight[0] - imaginary @ weight[1], real @ weight[1] + imaginary @ weight[0]])
-    lines = synthesize_lines(mixed.flatten(2), tuple(space), matrices.others, workspace)
-    return along(matrices.inverse.T, lines, workspace).view(*space, batch, -1)
+    lines, lead = mixed.flatten(2), 1
+    for n, axis in zip(space[:-1], matrices.others, strict=True):
+        lines = axis.whole.T @ lines.reshape(lead, len(axis.whole), -1)
+        lead *= n
+    return (matrices.inverse.T @ lines.reshape(lead, len(matrices.inverse), -1)).view(*space, batch, -1)
 
 
 def choose_engine(
@@ -298,8 +305,8 @@ class FourierLayer(nn.Module):
         super().__init__()
         if not modes or any(m < 1 for m in modes):
             raise ConfigError(f"A Fourier layer needs at least one mode per axis; got {modes}.")
-        if engine not in ("auto", "gemm", "fft"):
-            raise ConfigError(f"engine must be 'auto', 'gemm' or 'fft'; got '{engine}'.")
+        if engine not in get_args(Engine):
+            raise ConfigError(f"engine must be one of {', '.join(get_args(Engine))}; got '{engine}'.")
         if residual and in_channels != out_channels:
             raise ConfigError(f"A residual needs as many channels out as in; got {in_channels} and {out_channels}.")
         self.modes = tuple(modes)
@@ -319,12 +326,12 @@ class FourierLayer(nn.Module):
         space = tuple(x.shape[:-2])
         build = transform_matrices.__wrapped__ if is_exporting() else transform_matrices
         matrices = build(space, self.modes, x.dtype, x.device)
-        engine: str = "exported" if is_exporting() else self.engine
+        engine: str = "plain" if is_exporting() else self.engine
         if engine == "auto":
             engine = choose_engine(space, self.modes, folded=native_for(x) is not None)
         if engine != "gemm":
-            if engine == "exported":
-                mixed = _exportable_mixing(x, self.spectral_weight, matrices, self.end.workspace)
+            if engine == "plain":
+                mixed = _plain_mixing(x, self.spectral_weight, matrices)
             else:
                 wide = x if x.dtype in (torch.float32, torch.float64) else x.float()  # fast transforms know no bf16
                 mixed = _fft_mixing(wide, self.spectral_weight, self.modes).to(x.dtype)

@@ -12,8 +12,7 @@ import torch
 
 import tiny
 from scifm.errors import ConfigError, RunError
-from scifm.models.hub import FILES
-from scifm.models.hub_remote import load_pretrained, push_to_hub
+from scifm.models.folder import FILES
 from scifm.models.operator import Operator
 
 
@@ -73,10 +72,10 @@ def test_what_is_pushed_comes_back(hub):
 
 
 def test_a_branch_is_made_and_a_revision_is_asked_for(hub):
-    push_to_hub(tiny.operator(seed=0), "someone/poisson")
-    push_to_hub(tiny.operator(seed=1), "someone/poisson", branch="second")
+    tiny.operator(seed=0).push_to_hub("someone/poisson")
+    tiny.operator(seed=1).push_to_hub("someone/poisson", branch="second")
     assert ("create_branch", "someone/poisson", "second") in hub.calls
-    first, second = (load_pretrained("someone/poisson", revision=r) for r in (None, "second"))
+    first, second = (Operator.from_pretrained("someone/poisson", revision=r) for r in (None, "second"))
     assert not torch.equal(first.lift.weight, second.lift.weight)
     assert hub.calls[-1][2] == "second"
 
@@ -84,31 +83,31 @@ def test_a_branch_is_made_and_a_revision_is_asked_for(hub):
 def test_a_folder_wins_and_has_no_revision(hub, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     tiny.operator().save_pretrained("some/model")
-    load_pretrained("some/model")
+    Operator.from_pretrained("some/model")
     assert hub.calls == []
     with pytest.raises(ConfigError, match="a folder has no revision 'v1'"):
-        load_pretrained("some/model", revision="v1")
+        Operator.from_pretrained("some/model", revision="v1")
 
 
 @pytest.mark.parametrize("path", ["./nowhere", "/nowhere/at/all", "a/b/c", "a b", "poison", Path("someone/poisson")])
 def test_what_is_neither_a_folder_nor_an_id_is_not_looked_up(hub, path):
     with pytest.raises(RunError, match="no folder"):
-        load_pretrained(path)
+        Operator.from_pretrained(path)
     assert hub.calls == []
 
 
 def test_an_unknown_id_is_one_line(hub):
     with pytest.raises(RunError, match=r"'someone/nothing' .* cannot be fetched .*Repository Not Found") as caught:
-        load_pretrained("someone/nothing")
+        Operator.from_pretrained("someone/nothing")
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", FILES[:3])
 def test_a_repository_that_lacks_a_file_is_told(hub, name):
-    push_to_hub(tiny.operator(), "someone/poisson")
+    tiny.operator().push_to_hub("someone/poisson")
     (hub.root / "someone" / "poisson" / "main" / name).unlink()
     with pytest.raises(RunError, match=f"{name} is missing"):
-        load_pretrained("someone/poisson")
+        Operator.from_pretrained("someone/poisson")
 
 
 def test_a_refusal_of_the_hub_is_one_line(hub, monkeypatch):
@@ -117,7 +116,7 @@ def test_a_refusal_of_the_hub_is_one_line(hub, monkeypatch):
 
     monkeypatch.setattr(Hub, "create_repo", refuse)
     with pytest.raises(RunError, match=r"cannot be uploaded to 'someone/poisson' .*403 Forbidden You may") as caught:
-        push_to_hub(tiny.operator(), "someone/poisson")
+        tiny.operator().push_to_hub("someone/poisson")
     assert "\n" not in str(caught.value)
 
 
@@ -133,13 +132,13 @@ def test_without_a_network_it_is_told_by_the_real_client(monkeypatch, tmp_path):
     download = huggingface_hub.snapshot_download
     monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
     with pytest.raises(RunError, match="cannot be fetched from the hub") as caught:
-        load_pretrained("someone/poisson")
+        Operator.from_pretrained("someone/poisson")
     assert "\n" not in str(caught.value)
     monkeypatch.setattr(
         huggingface_hub, "HfApi", lambda token, library_name: api(endpoint="http://127.0.0.1:9", token="x")
     )
     with pytest.raises(RunError, match="cannot be uploaded"):
-        push_to_hub(tiny.operator(), "someone/poisson")
+        tiny.operator().push_to_hub("someone/poisson")
 
 
 api = huggingface_hub.HfApi

@@ -1,0 +1,272 @@
+"""A model on disk: dictionaries and tensors in the layout of the Hugging Face hub, and their way to and from there.
+
+::
+
+    config.json         kind, signature and architecture: what the constructor is given
+    normalization.json  numbers fitted on training data
+    model.safetensors   the weights
+    README.md           the model card
+
+Nothing is unpickled, and no memory is taken on the word of a file: `reading` tells what the weights' file declares
+before a tensor is read. What operator the numbers belong to is not known here.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from scifm.errors import ConfigError, RunError, SignatureError, cause_of
+from scifm.fields.batch import Signature
+from scifm.fields.normalization import Normalization
+from scifm.models.codecs import decoded, encoded, shapes_of
+from scifm.runs import Run, write_atomically, write_json
+
+__all__ = [
+    "FILES", "ModelContent", "fetch_model", "holds_operator", "pretrained_folder", "reading", "send_folder",
+    "write_folder",
+]  # fmt: skip
+
+FILES = ("config.json", "normalization.json", "model.safetensors", "README.md")
+"""The files of a model."""
+
+_LARGEST_JSON = 16 * 2**20
+_ID = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
+
+
+@dataclass(frozen=True)
+class ModelContent:
+    """What the files of a model say.
+
+    Args:
+        entries: of config.json.
+        normalization: the numbers fitted on training data.
+        shapes: of the weights, as their file declares them.
+        tensors: reads the weights.
+    """
+
+    entries: dict[str, Any]
+    normalization: Normalization
+    shapes: dict[str, tuple[int, ...]]
+    tensors: Callable[[], dict[str, Tensor]]
+
+    @property
+    def kind(self) -> str:
+        """The kind of the operator."""
+        return str(self.entries["kind"])
+
+    @property
+    def signature(self) -> Signature:
+        """The names it knows."""
+        return Signature.from_dict(self.entries["signature"])
+
+    @property
+    def lead_times(self) -> tuple[float, float] | None:
+        """The shortest and the longest it was trained at.
+
+        Raises:
+            ConfigError: if they are not times.
+        """
+        if self.entries.get("lead_times") is None:
+            return None
+        low, high = map(float, self.entries["lead_times"])
+        if not 0 < low <= high < math.inf:
+            raise ConfigError(f"lead_times in config.json are positive, the shorter first; got {low:g} and {high:g}")
+        return low, high
+
+    def require_shapes(self, expected: Mapping[str, tuple[int, ...]]) -> None:
+        """Check that the weights are those of an architecture.
+
+        Raises:
+            SignatureError: names the first that is not.
+        """
+        for name in sorted({*expected, *self.shapes}):
+            if expected.get(name) != self.shapes.get(name):
+                have, want = self.shapes.get(name, "missing"), expected.get(name, "unknown")
+                raise SignatureError(f"the weight '{name}' is {have} in model.safetensors and {want} in config.json")
+
+
+def write_folder(
+    path: str | Path, entries: Mapping[str, Any], tensors: Mapping[str, Tensor], card: str, *, codec: str | None = None
+) -> None:
+    """Write a model into the folder `path`, which is made when it is not there.
+
+    Args:
+        path: the folder.
+        entries: what the constructor is given, and the normalization.
+        tensors: the weights.
+        card: the text of the model card.
+        codec: how the weights are written, a name in ``scifm.models.codecs.CODECS``; as they are when left out.
+
+    Raises:
+        DataError: if a codec cannot write the weights, which are not finite.
+        RunError: if the folder cannot be written; a file that was there before is whole.
+    """
+    path, entries = Path(path), dict(entries)
+    normalization = entries.pop("normalization")
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    if codec is not None:
+        tensors, entries["codec"] = encoded(tensors, codec)
+    write_atomically(path / "model.safetensors", save_tensors(dict(tensors)))  # first: it is what a full disk refuses
+    write_json(path / "config.json", entries)
+    write_json(path / "normalization.json", normalization)
+    write_atomically(path / "README.md", card.encode())
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[ModelContent]:
+    """Give what the folder `path` holds, for as long as this lasts.
+
+    Raises:
+        RunError: if a file is missing, damaged, or does not fit what is built from it inside.
+    """
+    try:
+        entries, numbers = _json(path / "config.json"), _json(path / "normalization.json")
+        with safe_open(path / "model.safetensors", framework="pt") as handle:
+            shapes = {name: tuple(handle.get_slice(name).get_shape()) for name in handle.keys()}  # noqa: SIM118
+            _require_numbers(entries["signature"], numbers)
+            codec = entries.get("codec")
+
+            def tensors() -> dict[str, Tensor]:
+                # copies: what lies in the file as it lies there goes when the file does, and may not be aligned
+                return decoded({name: handle.get_tensor(name).clone() for name in shapes}, codec)
+
+            yield ModelContent(entries, Normalization.from_dict(numbers), shapes_of(shapes, codec), tensors)
+    except RunError as error:
+        raise RunError(f"The model in '{path}' is not loaded: {error}") from error
+    except FileNotFoundError as error:
+        missing = next((path / name for name in FILES[:3] if not (path / name).is_file()), path)
+        raise RunError(f"'{path}' holds no model: {missing} is missing. Give the folder of a finished run.") from error
+    except (
+        OSError, SafetensorError, AttributeError, KeyError, TypeError, ValueError, RuntimeError, OverflowError,
+        RecursionError,
+    ) as error:  # fmt: skip
+        damage = (
+            f"it is damaged or was written by another program ({type(error).__name__}: {_short(error)}). Copy it "
+            "again, or train it anew."
+        )
+        raise RunError(f"The model in '{path}' cannot be read: {cause_of(error) or damage}") from error
+
+
+def _json(path: Path) -> Any:
+    if path.stat().st_size > _LARGEST_JSON:
+        raise ConfigError(f"{path.name} is larger than {_LARGEST_JSON} bytes")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _require_numbers(signature: Mapping[str, Any], normalization: Mapping[str, Any]) -> None:
+    """Check that the normalization has one number for each name."""
+    roles = {"input": "inputs", "coefficient": "coefficients", "output": "outputs"}
+    for entry in (f"{role}_{kind}" for role in roles for kind in ("shift", "scale")):
+        names = signature[roles[entry.partition("_")[0]]]
+        if len(normalization[entry]) != len(names):
+            raise SignatureError(
+                f"'{entry}' in normalization.json has {len(normalization[entry])} numbers for {len(names)} names"
+            )
+
+
+def _short(error: Exception, most: int = 600) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= most else text[:most] + " …"
+
+
+def holds_operator(path: str | Path) -> bool:
+    """Return whether a folder is a model itself, and not a run that holds one."""
+    return all((Path(path) / name).is_file() for name in FILES[:3])
+
+
+def pretrained_folder(path_or_id: str | Path, *, revision: str | None = None) -> Path:
+    """Return the folder of a model: one that is here, of a model or of a finished run, or else fetched from the hub.
+
+    Args:
+        path_or_id: a folder, or ``name/model`` on the hub; a folder that is there wins.
+        revision: branch, tag or commit on the hub.
+
+    Raises:
+        ConfigError: if a revision is asked of a folder.
+        RunError: if there is no such model, or the hub cannot be reached.
+    """
+    path = Path(path_or_id)
+    if path.is_dir():
+        if revision is not None:
+            raise ConfigError(f"'{path}' is a folder, and a folder has no revision '{revision}': leave it out.")
+        if holds_operator(path) or not (path / "config.toml").is_file():
+            return path
+        Run(path).require_complete()
+        return path / "model"
+    if isinstance(path_or_id, Path) or not _ID.fullmatch(path_or_id) or path_or_id.startswith("."):
+        raise RunError(f"There is no folder '{path_or_id}', and it is no id of the hub, which reads name/model.")
+    return fetch_model(path_or_id, revision=revision)
+
+
+def fetch_model(repo_id: str, *, revision: str | None = None) -> Path:
+    """Fetch the four files of a model from the Hugging Face hub; return the folder they lie in.
+
+    Args:
+        repo_id: ``name/model``.
+        revision: branch, tag or commit.
+
+    Raises:
+        RunError: if there is no such model, or the hub cannot be reached.
+    """
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(repo_id, revision=revision, allow_patterns=list(FILES), library_name="scifm"))
+    except Exception as error:
+        raise _refusal(f"The model '{repo_id}' is no folder here and cannot be fetched from the hub", error) from error
+
+
+def send_folder(
+    folder: str | Path, repo_id: str, *, private: bool, branch: str | None, token: str | None, message: str
+) -> str:
+    """Upload the files of a model; the repository and the branch are made when they are not there.
+
+    Args:
+        folder: of the model.
+        repo_id: ``name/model``.
+        private: whether a new repository is hidden from others.
+        branch: of the repository; ``main`` where None.
+        token: of an account that may write; the one stored by ``hf auth login`` where None.
+        message: of the commit.
+
+    Returns:
+        The address of the model.
+
+    Raises:
+        RunError: if the hub cannot be reached or refuses.
+    """
+    from huggingface_hub import HfApi
+
+    try:
+        api = HfApi(token=token, library_name="scifm")
+        address = api.create_repo(repo_id, private=private, exist_ok=True)
+        if branch is not None:
+            api.create_branch(repo_id, branch=branch, exist_ok=True)
+        api.upload_folder(
+            repo_id=repo_id,
+            folder_path=str(folder),
+            revision=branch,
+            allow_patterns=list(FILES),
+            commit_message=message,
+        )
+    except Exception as error:
+        raise _refusal(f"The model cannot be uploaded to '{repo_id}'", error) from error
+    return str(address)
+
+
+def _refusal(what: str, error: Exception) -> RunError:
+    return RunError(
+        f"{what} ({type(error).__name__}: {_short(error, 300)}). Check the id, the revision, the network and, for what "
+        "is not public, 'hf auth login'."
+    )

@@ -1,0 +1,155 @@
+"""What every objective promises, as tests that need nothing but the objective.
+
+In a test file of your own package::
+
+    from scifm.objectives.contract import ObjectiveContract
+    from my_package import Mine
+
+    class TestMine(ObjectiveContract):
+        objective = Mine()
+
+and pytest runs all of them. Each promise is a method whose first line says what is promised; it raises AssertionError
+with a sentence that says what was found.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from scifm.fields.batch import Batch, Signature
+from scifm.fields.grid import Grid
+from scifm.fields.seeds import generator_for
+from scifm.models.operator import Operator, OperatorConfig
+from scifm.objectives.objective import Objective
+
+__all__ = ["Nearly", "ObjectiveContract"]
+
+_SIGNATURE = Signature(("f", "g"), ("a",), ("u", "v"))
+
+
+class Nearly(Operator):
+    """Answers with the truth, wrong by a field that trains, smaller or larger from sample to sample.
+
+    Args:
+        signature: of the truth.
+        grid: of the truth.
+        size: of the first error.
+    """
+
+    def __init__(self, signature: Signature, grid: Grid, *, size: float) -> None:
+        super().__init__(signature, OperatorConfig())
+        shape = (len(signature.outputs), *grid.num_points)
+        drawn = torch.randn(shape, generator=generator_for(0, "nearly"), dtype=torch.float64)
+        self.wrong = nn.Parameter(size * drawn)
+
+    def forward(self, batch: Batch) -> Batch:
+        each = 1 + batch.coefficients[:, :1].abs().view(-1, 1, 1, *(1,) * batch.grid.num_spatial_dims)
+        return batch.with_targets(batch.require_targets() + each * self.wrong)
+
+
+def _require(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise AssertionError(otherwise)
+
+
+class ObjectiveContract:
+    """All promises of an objective; a subclass says which, as ``objective = Mine()``.
+
+    Attributes:
+        objective: what is tried.
+        grid: where it is tried.
+        signature: of the samples it is tried on.
+    """
+
+    objective: ClassVar[Objective]
+    grid: ClassVar[Grid] = Grid((8, 6), (1.0, 1.0), (True, False))
+    signature: ClassVar[Signature] = _SIGNATURE
+
+    def batch(self, num_samples: int = 5) -> Batch:
+        """Return samples in float64 that weigh differently; override where an objective needs others."""
+        generator = generator_for(0, "objective contract")
+
+        def drawn(*shape: int) -> Tensor:
+            return torch.randn(num_samples, *shape, generator=generator, dtype=torch.float64)
+
+        names, space = self.signature, self.grid.num_points
+        weights = 1 + drawn().abs()
+        fields = (drawn(1, len(part), *space) for part in (names.inputs, names.outputs))
+        inputs, targets = fields
+        return Batch(names, self.grid, inputs, drawn(len(names.coefficients)), targets, loss_weights=weights)
+
+    def loss(self, batch: Batch, size: float = 0.1, objective: Objective | None = None) -> tuple[Tensor, Tensor]:
+        """Return the loss of an operator that is wrong by `size`, and its gradient."""
+        operator = Nearly(batch.signature, batch.grid, size=size)
+        objective = self.objective if objective is None else objective
+        value = objective(operator, batch, step=0, generator=generator_for(0, "objective"))
+        (gradient,) = torch.autograd.grad(value, operator.wrong)
+        return value.detach(), gradient
+
+    def test_it_is_one_number_zero_at_the_truth_and_grows_with_the_error(self) -> None:
+        """At the truth it is zero, and more the farther the answer is from it."""
+        values = [self.loss(self.batch(), size)[0] for size in (0.0, 0.1, 0.2, 0.4)]
+        _require(values[0].shape == (), f"it is of shape {tuple(values[0].shape)}; a scalar is asked for")
+        losses = [float(value) for value in values]
+        _require(losses[0] == 0, f"at the truth it is {losses[0]:g}")
+        _require(losses == sorted(set(losses)), f"it does not grow with the error: {losses}")
+
+    def test_its_gradient_is_that_of_differences(self) -> None:
+        """A small step changes the loss by what the gradient says."""
+        batch = self.batch()
+        _, gradient = self.loss(batch)
+        operator = Nearly(batch.signature, batch.grid, size=0.1)
+        way = torch.randn(gradient.shape, generator=generator_for(1, "way"), dtype=torch.float64)
+        ends = []
+        for sign in (1, -1):
+            with torch.no_grad():
+                operator.wrong.add_(way, alpha=sign * 1e-5)
+                ends.append(self.objective(operator, batch, step=0, generator=generator_for(0, "objective")))
+                operator.wrong.sub_(way, alpha=sign * 1e-5)
+        told, seen = float((gradient * way).sum()), float(ends[0] - ends[1]) / 2e-5
+        _require(abs(told - seen) <= 1e-5 * abs(seen) + 1e-9, f"the gradient says {told:.8g}, differences {seen:.8g}")
+
+    def test_it_is_finite_where_a_truth_vanishes(self) -> None:
+        """Prepared by a look at the samples, it has a value and a gradient where a truth is zero."""
+        batch = self.batch()
+        targets = batch.require_targets().clone()
+        targets[1] = 0
+        batch = batch.with_targets(targets)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            prepared = self.objective.on(batch)
+        value, gradient = self.loss(batch, objective=prepared)
+        odd = int((~gradient.isfinite()).sum())
+        _require(
+            bool(value.isfinite()) and not odd, f"the loss is {float(value):g}, {odd} of its gradient are no number"
+        )
+
+    def test_micro_batches_add_up(self) -> None:
+        """Two parts of a batch, weighed by their samples, have its loss and its gradient."""
+        batch = self.batch()
+        value, gradient = self.loss(batch)
+        parts = [batch.select(slice(0, 2)), batch.select(slice(2, None))]
+        weights = [float(batch.num_samples if p.loss_weights is None else p.loss_weights.sum()) for p in parts]
+        each = [self.loss(part) for part in parts]
+        total = sum(weights)
+        for whole, index in ((value, 0), (gradient, 1)):
+            added = sum((pair[index] * (w / total) for pair, w in zip(each, weights, strict=True)), torch.zeros(()))
+            apart = float((added - whole).abs().max() / whole.abs().max())
+            _require(apart < 1e-10, f"parts differ from the whole by {apart:.2g} of it: it is no mean over samples")
+
+    def test_nan_in_gives_nan_out(self) -> None:
+        """What is no number is not passed over."""
+        batch = self.batch()
+        targets = batch.require_targets().clone()
+        targets[1, 0, 0, 2] = float("nan")
+        value, _ = self.loss(batch.with_targets(targets))
+        _require(bool(value.isnan()), f"with NaN among the targets it is {float(value):g}")
+
+    def test_its_settings_can_be_written(self) -> None:
+        """What a recipe holds of it makes it again."""
+        again = type(self.objective)(**self.objective.to_dict())
+        _require(again == self.objective, f"{self.objective!r} is written down as {again!r}")

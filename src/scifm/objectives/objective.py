@@ -1,0 +1,52 @@
+"""`Objective`: what a training run makes small, an object with settings.
+
+It sees the operator and not only its answer, so that it may ask as often as it likes, hide parts of what it is given,
+or look at the equation. Its settings are fields of the class, so that a recipe can hold them::
+
+    objective = "relative_l2"
+    objective = { name = "relative_l2", vanishes = 1e-4 }
+"""
+
+from __future__ import annotations
+
+import abc
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from scifm.config import Config
+from scifm.fields.batch import Batch
+from scifm.models.operator import Operator
+
+__all__ = ["Objective"]
+
+
+class Objective(Config, abc.ABC):
+    """A differentiable scalar of an operator on a batch; the mean over samples, weighed by the batch's weights.
+
+    Being a mean, it adds up over parts of a batch: micro-batches and processes that train together rely on it.
+
+    Attributes:
+        name: in ``scifm.objectives.OBJECTIVES``, or that of its entry point.
+        num_looked_at: how many training samples it wants to see beforehand, see `on`; 0: none.
+    """
+
+    name: ClassVar[str]
+    num_looked_at: ClassVar[int] = 0
+
+    @abc.abstractmethod
+    def __call__(self, operator: Operator, batch: Batch, *, step: int, generator: torch.Generator) -> Tensor:
+        """Return the loss.
+
+        Args:
+            operator: asked in any way.
+            batch: samples, as they were drawn or read.
+            step: of the optimizer, from 0.
+            generator: to draw from, on the device of the batch: another one for every step and part of a batch, the
+                same one when the step is taken again.
+        """
+
+    def on(self, samples: Batch) -> Self:
+        """Return this objective for training on samples like these, in the operator's order of names."""
+        return self

@@ -1,0 +1,173 @@
+"""What other packages offer, found through their entry points: systems, operators, objectives.
+
+A package that declares
+
+    [project.entry-points."scifm.systems"]
+    thin_plate = "scifm_plate:ThinPlate"
+
+adds the system ``thin_plate`` wherever a system has a name; ``scifm.operators`` and ``scifm.objectives`` are the other
+groups. Nothing is looked for until something is asked for by name, and nothing is imported but what is asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Generic, TypeVar
+
+from scifm.errors import ConfigError, suggest
+
+__all__ = ["Catalog", "Listing", "Plugin", "installed_plugins"]
+
+T = TypeVar("T")
+_OURS = "scifm"
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """Something that another package offers.
+
+    Args:
+        name: the entry point's name.
+        distribution: the package that is installed, with its version.
+        target: where the class is, ``module:Class``.
+        entry: the entry point itself.
+    """
+
+    name: str
+    distribution: str
+    target: str
+    entry: importlib.metadata.EntryPoint
+
+    def __str__(self) -> str:
+        return f"'{self.name}' of {self.distribution} ({self.target})"
+
+
+@dataclass(frozen=True)
+class Listing(Generic[T]):
+    """One name as a list shows it.
+
+    Args:
+        name: what it is called.
+        distribution: the package it comes from; a plug-in's with its version.
+        offered: the class, or None where it is broken.
+        fault: what is wrong with it, or None.
+    """
+
+    name: str
+    distribution: str
+    offered: type[T] | None
+    fault: str | None = None
+
+
+@dataclass(frozen=True)
+class Catalog(Generic[T]):
+    """The classes of one room by name: ours, and those that other packages add.
+
+    Args:
+        group: of entry points.
+        noun: what one of them is called in a sentence.
+        ours: the registry of the room.
+        fault: says what keeps an object from being the one of a name, or None; may raise it as a `ConfigError`.
+    """
+
+    group: str
+    noun: str
+    ours: Mapping[str, type[T]]
+    fault: Callable[[Any, str], str | None]
+
+    def find(self, name: str) -> type[T]:
+        """Return the class of that name, ours or a plug-in's. Of the plug-ins only this one is imported.
+
+        Raises:
+            ConfigError: if there is none, two claim the name, or the plug-in is broken.
+        """
+        if name in self.ours and name not in installed_plugins(self.group):
+            return self.ours[name]
+        plugins = installed_plugins(self.group)
+        if name not in plugins:
+            plugins = installed_plugins(self.group, again=True)  # it may have been installed since
+        if name not in plugins:
+            raise ConfigError(f"{self.noun.capitalize()} {suggest(name, [*self.ours, *plugins])}")
+        clash = self._clash(name, plugins[name])
+        if clash is not None:
+            raise ConfigError(clash)
+        return self._load(plugins[name][0])
+
+    def listings(self) -> list[Listing[T]]:
+        """Return everything that is installed, ours first. Imports all plug-ins; a broken one has its fault."""
+        listings = [Listing(name, _OURS, cls) for name, cls in self.ours.items()]
+        for name, plugins in sorted(installed_plugins(self.group, again=True).items()):
+            clash = self._clash(name, plugins)
+            listings += [self._listing(plugin, clash) for plugin in plugins]
+        return listings
+
+    def _listing(self, plugin: Plugin, clash: str | None) -> Listing[T]:
+        if clash is not None:
+            return Listing(plugin.name, plugin.distribution, None, clash)
+        try:
+            return Listing(plugin.name, plugin.distribution, self._load(plugin))
+        except ConfigError as error:
+            return Listing(plugin.name, plugin.distribution, None, str(error))
+
+    def _load(self, plugin: Plugin) -> type[T]:
+        try:
+            offered = plugin.entry.load()
+        except (Exception, SystemExit) as error:
+            raise ConfigError(
+                f"The plug-in {self.noun} {plugin} cannot be imported: {type(error).__name__}: {error}. "
+                f"Repair or uninstall {plugin.distribution}."
+            ) from error
+        unusable = f"The plug-in {self.noun} {plugin} cannot be used"
+        try:
+            fault = self.fault(offered, plugin.name)
+        except ConfigError as error:
+            raise ConfigError(f"{unusable}: {error}.") from error
+        if fault is not None:
+            raise ConfigError(f"{unusable}: {fault}.")
+        return offered
+
+    def _clash(self, name: str, plugins: tuple[Plugin, ...]) -> str | None:
+        """Return why a name cannot be told, or None: no plug-in silently replaces one of ours or another plug-in's."""
+        if name in self.ours:
+            ours = self.ours[name]
+            return (
+                f"Two {self.noun}s are called '{name}': SciFM's own ({ours.__module__}.{ours.__name__}) and the "
+                f"plug-in {plugins[0]}. A plug-in needs a name of its own: rename it, or uninstall "
+                f"{plugins[0].distribution}."
+            )
+        if len(plugins) > 1:
+            claims = " and ".join(str(plugin) for plugin in plugins)
+            return f"Two plug-ins offer one name as {self.noun}: {claims}. Uninstall one of them."
+        return None
+
+
+def installed_plugins(group: str, *, again: bool = False) -> dict[str, tuple[Plugin, ...]]:
+    """Return what is declared, by name; more than one plug-in of a name is a conflict. Nothing is imported.
+
+    Args:
+        group: of entry points.
+        again: whether to look anew, for packages installed since the last look.
+    """
+    if again:
+        importlib.invalidate_caches()
+        _declared.cache_clear()
+    return _declared(group, tuple(sys.path))
+
+
+@lru_cache(maxsize=12)
+def _declared(group: str, path: tuple[str, ...]) -> dict[str, tuple[Plugin, ...]]:
+    """Look once for each search path: a look costs milliseconds, and a study asks for its systems hundreds of times."""
+    declared: dict[str, tuple[Plugin, ...]] = {}
+    for entry in importlib.metadata.entry_points(group=group):
+        home = getattr(entry, "dist", None)
+        distribution = "a package without a name" if home is None else f"{home.name} {home.version}"
+        declared[entry.name] = (
+            *declared.get(entry.name, ()),
+            Plugin(entry.name, distribution, entry.value, entry),
+        )
+    return declared

@@ -1,0 +1,185 @@
+"""Optimizers by name, with settings of their own.
+
+A recipe writes them so::
+
+optimizer = "nadam"
+optimizer = { name = "lbfgs", iterations = 10 }
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, ClassVar
+
+import torch
+from pydantic import BeforeValidator, Field, PlainSerializer
+from torch import Tensor
+
+from scifm.config import Config, named_settings, told_by_name
+from scifm.data.stream import BatchSource, Epochs
+from scifm.errors import ConfigError, suggest
+from scifm.training.parameter_groups import ParameterGroup
+
+__all__ = [
+    "LBFGS", "OPTIMIZERS", "AdamW", "NAdam", "NamedOptimizer", "OptimizerConfig", "flattened_state",
+    "require_whole_set", "restored_state",
+]  # fmt: skip
+
+
+class OptimizerConfig(Config, abc.ABC):
+    """How weights are moved; the learning rate, its schedule and the decay of weights are settings of the training.
+
+    Attributes:
+        name: in `OPTIMIZERS`.
+        takes_closure: whether a step asks for loss and gradient several times, of one and the same batch.
+        refuses: settings of a training it has no use for, and why.
+    """
+
+    name: ClassVar[str]
+    takes_closure: ClassVar[bool] = False
+    refuses: ClassVar[Mapping[str, str]] = {}
+
+    @property
+    def num_moments(self) -> int:
+        """Numbers kept for every weight."""
+        return 2
+
+    @abc.abstractmethod
+    def build(
+        self, groups: Sequence[ParameterGroup], *, learning_rate: float, weight_decay: float
+    ) -> torch.optim.Optimizer:
+        """Return the optimizer of these weights and no others; every group of it has ``learning_rate_factor``.
+
+        Raises:
+            ConfigError: if it cannot move them.
+        """
+
+
+def _entries(groups: Sequence[ParameterGroup]) -> list[dict[str, Any]]:
+    return [{"params": list(group.parameters), "learning_rate_factor": group.learning_rate_factor} for group in groups]
+
+
+class AdamW(OptimizerConfig):
+    """Adam with decoupled decay of weights (Loshchilov & Hutter, arXiv:1711.05101)."""
+
+    name: ClassVar[str] = "adamw"
+
+    def build(
+        self, groups: Sequence[ParameterGroup], *, learning_rate: float, weight_decay: float
+    ) -> torch.optim.Optimizer:
+        fused = not any(p.is_complex() for group in groups for p in group.parameters)  # torch fuses real weights only
+        return torch.optim.AdamW(_entries(groups), lr=learning_rate, weight_decay=weight_decay, fused=fused)
+
+
+class NAdam(OptimizerConfig):
+    """Adam that looks ahead by Nesterov's momentum (Dozat, 2016), with decoupled decay of weights."""
+
+    name: ClassVar[str] = "nadam"
+
+    def build(
+        self, groups: Sequence[ParameterGroup], *, learning_rate: float, weight_decay: float
+    ) -> torch.optim.Optimizer:
+        return torch.optim.NAdam(
+            _entries(groups), lr=learning_rate, weight_decay=weight_decay, decoupled_weight_decay=True
+        )
+
+
+class LBFGS(OptimizerConfig):
+    """Quasi-Newton steps with a line search (strong Wolfe conditions), on all samples at once.
+
+    For few samples: every step sees the whole set, ``training.batch_size`` at least as large, if need be in
+    micro-batches. The learning rate multiplies its steps; 1 and a constant schedule are natural. Reference: Liu &
+    Nocedal, Math. Program. 45 (1989).
+
+    Args:
+        iterations: quasi-Newton iterations in one step of training; each asks for one gradient or a few.
+        history: pairs of steps and gradients it remembers.
+    """
+
+    name: ClassVar[str] = "lbfgs"
+    takes_closure: ClassVar[bool] = True
+    refuses: ClassVar[Mapping[str, str]] = {
+        "weight_decay": "L-BFGS knows no decay of weights",
+        "gradient_clip": "a clipped gradient is not that of the loss its line search looks at",
+    }
+
+    iterations: int = Field(10, ge=1)
+    history: int = Field(10, ge=1)
+
+    @property
+    def num_moments(self) -> int:
+        return 2 * self.history + 4
+
+    def build(
+        self, groups: Sequence[ParameterGroup], *, learning_rate: float, weight_decay: float
+    ) -> torch.optim.Optimizer:
+        if len(groups) != 1 or any(hasattr(p, "full_tensor") for p in groups[0].parameters):
+            raise ConfigError(
+                "optimizer 'lbfgs' moves all weights alike and needs them whole: leave out a method with several "
+                'learning rates, and strategy = "fsdp".'
+            )
+        return torch.optim.LBFGS(
+            _entries(groups),
+            lr=learning_rate,
+            max_iter=self.iterations,
+            history_size=self.history,
+            line_search_fn="strong_wolfe",
+        )
+
+
+OPTIMIZERS: dict[str, type[OptimizerConfig]] = {"adamw": AdamW, "nadam": NAdam, "lbfgs": LBFGS}
+
+
+def _find(name: str) -> type[OptimizerConfig]:
+    if name not in OPTIMIZERS:
+        raise ConfigError(suggest(name, OPTIMIZERS))
+    return OPTIMIZERS[name]
+
+
+def _read(value: Any) -> Any:
+    return named_settings(value, OptimizerConfig, _find)
+
+
+NamedOptimizer = Annotated[OptimizerConfig, BeforeValidator(_read), PlainSerializer(told_by_name)]
+"""An optimizer, its name, or a table of its name and settings."""
+
+
+def require_whole_set(optimizer: OptimizerConfig, source: BatchSource) -> None:
+    """Check that every step sees the same samples, where an optimizer compares its steps.
+
+    Raises:
+        ConfigError: if they do not.
+    """
+    if optimizer.takes_closure and not (isinstance(source, Epochs) and source.batch_size == source.num_samples):
+        raise ConfigError(
+            f"optimizer '{optimizer.name}' compares its steps, so each must see all samples: set data.num_samples (or "
+            "train on a store), and training.batch_size at least as large; micro_batches save memory."
+        )
+
+
+# --- what an optimizer remembers, as tensors by name ------------------------------------------------------------------
+
+
+def flattened_state(state: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
+    """Yield what an optimizer remembers of one weight: tensors under their own names, numbers and lists as tensors."""
+    for key, value in state.items():
+        if isinstance(value, Tensor):
+            yield key, value
+        elif isinstance(value, int | float):
+            yield f"{key}:number", torch.tensor(value, dtype=torch.int64 if isinstance(value, int) else torch.float64)
+        elif isinstance(value, list) and all(isinstance(part, Tensor) for part in value):  # else scratch, not filled
+            yield f"{key}:length", torch.tensor(len(value))
+            yield from ((f"{key}:{index}", part) for index, part in enumerate(value))
+
+
+def restored_state(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Return what `flattened_state` was given."""
+    state: dict[str, Any] = {}
+    for name, tensor in tensors.items():
+        key, _, form = name.partition(":")
+        if form == "length":
+            state[key] = [tensors[f"{key}:{index}"] for index in range(int(tensor))]
+        elif form in ("", "number"):
+            state[key] = tensor if not form else tensor.item()
+    return state
