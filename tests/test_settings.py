@@ -21,6 +21,8 @@ from scifm.config import Config, build_config
 from scifm.data.formats.mapping import DataMapping
 from scifm.data.generate import generate
 from scifm.data.importing import open_data
+from scifm.data.origin_config import DataConfig, MixtureConfig, SystemConfig
+from scifm.data.origins import SystemOrigin
 from scifm.errors import ConfigError, SciFMError
 from scifm.fields.normalization import Normalization
 from scifm.models.fno import FNOConfig
@@ -32,9 +34,8 @@ from scifm.studies.study import plan_jobs
 from scifm.systems.poisson import Poisson
 from scifm.training.finetune import AdaptRecipe, finetune, from_scratch
 from scifm.training.loop import TrainingConfig
-from scifm.training.pool import downstream_pool
 from scifm.training.pretrain import PretrainRecipe, build_operator, pretrain, training_source
-from scifm.training.recipe import DataConfig, MixtureConfig, ModelConfig, SystemConfig
+from scifm.training.recipe import ModelConfig
 
 EFFECT = None  # the setting changes what is done; a text: it is refused, and the refusal holds these words
 
@@ -271,7 +272,7 @@ NO_ADAPT_TRAINING = {"validate_every": "nothing validates while adapting; its te
 @pytest.fixture(scope="module")
 def adapted(tmp_path_factory):
     parent, known = tiny.finished_run(tmp_path_factory.mktemp("parents")), {}
-    pool = downstream_pool(Poisson(), grid=tiny.GRID, num_samples=12, seed=0)
+    pool = SystemOrigin.of(Poisson(), tiny.GRID).pool(12, 0)
     basis = {
         "num_samples": 6,
         "learning_rates": (1e-3, 1e-2),

@@ -8,6 +8,7 @@ import torch
 import tiny
 from scifm.data.mixture import joined_homogeneities, joined_signature
 from scifm.data.normalize import fit_normalization, refit_coefficients
+from scifm.data.origins import SystemOrigin
 from scifm.errors import RunError
 from scifm.models.hub import load_operator
 from scifm.systems.helmholtz import Helmholtz
@@ -15,7 +16,6 @@ from scifm.systems.poisson import Poisson
 from scifm.training.adapt_recipe import AdaptRecipe
 from scifm.training.choice import Candidate, Trial, choose, rounds
 from scifm.training.finetune import finetune, from_scratch
-from scifm.training.pool import downstream_pool
 from scifm.training.pretrain import pretrain
 
 UNTRAINED = Candidate(0.0, "pretrained")
@@ -238,7 +238,7 @@ def test_fine_tuning_can_choose_to_refit_and_says_so(tmp_path):
         {**tiny.recipe(training={"num_steps": 40, "learning_rate": 1e-2}), "system": {"name": "helmholtz"}},
         out=tmp_path,
     )
-    far = downstream_pool(Helmholtz().where(wavenumber_shift=[30, 40]), grid=tiny.GRID, num_samples=16, seed=0)
+    far = SystemOrigin.of(Helmholtz().where(wavenumber_shift=[30, 40]), tiny.GRID).pool(16, 0)
     settings = {
         "num_samples": 16,
         "learning_rates": (1e-3, 1e-2),

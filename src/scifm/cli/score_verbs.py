@@ -16,9 +16,8 @@ from scifm.wording import plural
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from scifm.data.split import StoreSplit
     from scifm.evaluation.evaluate import Scores
-    from scifm.fields.batch import Batch
+    from scifm.fields.samples import Samples
     from scifm.report.score_sets import ScoreSet
 
 __all__ = ["evaluate", "scores"]
@@ -51,25 +50,25 @@ def evaluate(
 
     Scores on other samples stand beside them. A model alone, or a run of somebody else's, is left as it is.
     """
+    from scifm.data.origins import StoreOrigin, SystemOrigin
     from scifm.data.store import Store
     from scifm.evaluation.baselines import persistence
     from scifm.evaluation.evaluate import evaluate as work
-    from scifm.evaluation.origin import draw_unseen, origin_of
     from scifm.fields.grid import Grid
 
     of_system = {"--knob": knob, "--num-samples": num_samples, "--num-points": num_points, "--seed": seed}
     require_one_origin(system, store, of_system=of_system, of_store={"--split": split, "--stride": stride})
-    samples: Batch | StoreSplit
+    samples: Samples
+    about = None
     if system is not None:
         if num_samples is not None and num_samples < 1:
             raise ConfigError(f"--num-samples must be at least 1; got {num_samples}.")
         chosen = named_system(system, knob)
         grid = Grid.square(num_points or 64, num_spatial_dims=chosen.signature.num_spatial_dims)
-        samples, origin = draw_unseen(chosen, num_samples or 512, grid, seed=seed or 0)
+        samples, about = SystemOrigin.of(chosen, grid).unseen(num_samples or 512, seed or 0)
     else:
-        samples = Store.open(str(store)).split(split or "test", stride=stride or 1)
-        origin = origin_of(samples)
-    result = work(run, samples, rename=renamings(rename), record=True if out is None else out, origin=origin)
+        samples = StoreOrigin(Store.open(str(store)), stride or 1).split(split or "test")
+    result = work(run, samples, rename=renamings(rename), record=True if out is None else out, origin=about)
     still = persistence(samples).defined() if samples.signature.state == samples.signature.outputs else None
     _tell(run, result, still, as_json)
 
