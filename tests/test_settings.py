@@ -135,6 +135,8 @@ MIXED: dict[str, tuple[Any, str | None]] = {
     "name": ("helmholtz", EFFECT),
     "knobs": ({"anisotropy": [2, 3]}, EFFECT),
     "options": ({"zz": 1}, "zz"),
+    "store": ("somewhere", "either the name of a system or a store"),
+    "mapping": (evolving.MAPPING.to_dict(), "mapping"),
     "weight": (5.0, EFFECT),
     "loss_weight": (5.0, EFFECT),
 }
@@ -303,6 +305,16 @@ def test_settings_of_training_that_adapting_has_no_use_for(name):
         path = f"training.{name}" if cls is AdaptRecipe else f"adapt.training.{name}"
         with pytest.raises(ConfigError, match=rf"training\.{name} = .* would have no effect"):
             build_config(cls, merged(tree, path, ADAPT_TRAINING[name]))
+
+
+@pytest.mark.parametrize("name", ["trial_budget", "held_out", "min_scored", "max_doublings"])
+def test_settings_of_trials_that_a_single_learning_rate_has_no_use_for(name):
+    with pytest.raises(ConfigError, match=rf"{name} = .* would have no effect: it takes two learning rates"):
+        build_config(AdaptRecipe, {"learning_rates": [1e-3], name: ADAPT[name][0]})
+    if name != "max_doublings":
+        single = {"learning_rates": [1e-3], "scratch_learning_rates": [1e-3], name: ADAPT[name][0]}
+        with pytest.raises(ConfigError, match=rf"{name} = .* would have no effect"):
+            build_config(StudyRecipe, {**tiny.graph_study(), "adapt": single})
 
 
 def test_every_setting_of_adapting_is_entered():
