@@ -459,7 +459,7 @@ def plan_of(tree: dict[str, Any]) -> list[Any]:
         settings = task._settings(recipe).to_dict()
         found.append([task.name, task.needs, str(task.effort(recipe)), settings, type(task) is Pretraining])
     for target in recipe.targets:
-        found.append(digest_of(draw_test(recipe, target.name, target.origin)))
+        found.append(digest_of(draw_test(recipe, target.name, recipe.origin(target))))
         found.append(digest_of(pool_of(recipe, target).samples))
     return found + [str(recipe.network(size)) for size in recipe.all_sizes] + [recipe.normalization]
 
