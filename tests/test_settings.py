@@ -21,6 +21,8 @@ from scifm.config import Config, build_config
 from scifm.data.formats.mapping import DataMapping
 from scifm.data.generate import generate
 from scifm.data.importing import open_data
+from scifm.data.origin_config import DataConfig, MixtureConfig, SystemConfig
+from scifm.data.origins import SystemOrigin
 from scifm.errors import ConfigError, SciFMError
 from scifm.fields.normalization import Normalization
 from scifm.models.fno import FNOConfig
@@ -32,9 +34,8 @@ from scifm.studies.study import plan_jobs
 from scifm.systems.poisson import Poisson
 from scifm.training.finetune import AdaptRecipe, finetune, from_scratch
 from scifm.training.loop import TrainingConfig
-from scifm.training.pool import downstream_pool
 from scifm.training.pretrain import PretrainRecipe, build_operator, pretrain, training_source
-from scifm.training.recipe import DataConfig, MixtureConfig, ModelConfig, SystemConfig
+from scifm.training.recipe import ModelConfig
 
 EFFECT = None  # the setting changes what is done; a text: it is refused, and the refusal holds these words
 
@@ -136,6 +137,8 @@ MIXED: dict[str, tuple[Any, str | None]] = {
     "name": ("helmholtz", EFFECT),
     "knobs": ({"anisotropy": [2, 3]}, EFFECT),
     "options": ({"zz": 1}, "zz"),
+    "store": ("somewhere", "either the name of a system or a store"),
+    "mapping": (evolving.MAPPING.to_dict(), "mapping"),
     "weight": (5.0, EFFECT),
     "loss_weight": (5.0, EFFECT),
 }
@@ -273,7 +276,7 @@ NO_ADAPT_TRAINING = {"validate_every": "nothing validates while adapting; its te
 @pytest.fixture(scope="module")
 def adapted(tmp_path_factory):
     parent, known = tiny.finished_run(tmp_path_factory.mktemp("parents")), {}
-    pool = downstream_pool(Poisson(), grid=tiny.GRID, num_samples=12, seed=0)
+    pool = SystemOrigin.of(Poisson(), tiny.GRID).pool(12, 0)
     basis = {
         "num_samples": 6,
         "learning_rates": (1e-3, 1e-2),
@@ -304,6 +307,16 @@ def test_settings_of_training_that_adapting_has_no_use_for(name):
         path = f"training.{name}" if cls is AdaptRecipe else f"adapt.training.{name}"
         with pytest.raises(ConfigError, match=rf"training\.{name} = .* would have no effect"):
             build_config(cls, merged(tree, path, ADAPT_TRAINING[name]))
+
+
+@pytest.mark.parametrize("name", ["trial_budget", "held_out", "min_scored", "max_doublings"])
+def test_settings_of_trials_that_a_single_learning_rate_has_no_use_for(name):
+    with pytest.raises(ConfigError, match=rf"{name} = .* would have no effect: it takes two learning rates"):
+        build_config(AdaptRecipe, {"learning_rates": [1e-3], name: ADAPT[name][0]})
+    if name != "max_doublings":
+        single = {"learning_rates": [1e-3], "scratch_learning_rates": [1e-3], name: ADAPT[name][0]}
+        with pytest.raises(ConfigError, match=rf"{name} = .* would have no effect"):
+            build_config(StudyRecipe, {**tiny.graph_study(), "adapt": single})
 
 
 def test_every_setting_of_adapting_is_entered():
@@ -448,7 +461,7 @@ def plan_of(tree: dict[str, Any]) -> list[Any]:
         settings = task._settings(recipe).to_dict()
         found.append([task.name, task.needs, str(task.effort(recipe)), settings, type(task) is Pretraining])
     for target in recipe.targets:
-        found.append(digest_of(draw_test(recipe, target.name, target.origin)))
+        found.append(digest_of(draw_test(recipe, target.name, recipe.origin(target))))
         found.append(digest_of(pool_of(recipe, target).samples))
     return found + [str(recipe.network(size)) for size in recipe.all_sizes] + [recipe.normalization]
 

@@ -22,19 +22,26 @@ from scifm.errors import ConfigError, suggest
 
 _KINDS: dict[str, tuple[str, frozenset[str]]] = {  # by verb: what its recipe is, and the keys only such a one has
     "import": ("a mapping of foreign data", frozenset({"fields", "format"})),
+    "plan": ("a recipe of plans", frozenset({"num_repeats"})),
     "pretrain": ("a pre-training recipe", frozenset({"system", "mixture", "model"})),
     "study": ("the recipe of a study", frozenset({"sources", "targets", "networks", "scaling"})),
     "transfer": ("the recipe of a transfer study", frozenset({"pretrain", "downstream"})),
 }
 
+RECORDED = ("kind", "origin")
+"""What the configuration of a run says besides its recipe: what kind of run it is, and where its samples came from."""
+
 __all__ = [
+    "RECORDED",
     "Config",
     "apply_overrides",
     "build_config",
     "build_inside",
     "config_hash",
     "dump_toml",
+    "kind_of_record",
     "named_settings",
+    "other_record",
     "read_recipe",
     "read_toml",
     "refuse_idle",
@@ -109,6 +116,12 @@ def read_recipe(
     """
     tree = recipe if isinstance(recipe, Mapping) else read_toml(recipe)
     source = "the recipe" if isinstance(recipe, Mapping) else f"recipe '{recipe}'"
+    if tree.get("kind") == verb:  # the record of a run: what it adds to its recipe is found out anew
+        tree = {key: value for key, value in tree.items() if key not in RECORDED}
+    elif isinstance(tree.get("kind"), str):
+        raise ConfigError(
+            f"{source} is the record of a run of kind '{tree['kind']}'; 'scifm {verb}' takes {_KINDS[verb][0]}."
+        )
     if not _KINDS[verb][1] & set(tree):
         for other, (title, marks) in _KINDS.items():
             if found := sorted(marks & set(tree)):
@@ -117,6 +130,31 @@ def read_recipe(
                     f"{_KINDS[verb][0]}."
                 )
     return build_config(cls, apply_overrides(tree, overrides), source=source)
+
+
+def kind_of_record(tree: Mapping[str, Any]) -> str:
+    """Return what kind of run a configuration is of; one written before runs said it is known by its keys.
+
+    Returns:
+        ``pretrain``, ``finetune``, ``from_scratch``, ``study``, ``plan`` or another verb; empty where nothing tells.
+    """
+    if "kind" in tree:
+        return str(tree["kind"])
+    return next((verb for verb, (_, marks) in _KINDS.items() if marks & set(tree)), "")
+
+
+def other_record(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
+    """Return in words how the configuration in a folder differs from ours; empty where it does not.
+
+    One written before runs said their kind and origin is ours if the rest is the same.
+    """
+    same = {key: value for key, value in ours.items() if key in theirs or key not in RECORDED}
+    if dump_toml(theirs) == dump_toml(same):
+        return ""
+    samples = ("origin", "about")  # the second: of plans
+    bare = [{key: value for key, value in tree.items() if key not in samples} for tree in (theirs, same)]
+    how = "of samples that were others then" if bare[0] == bare[1] else "with another recipe"
+    return f"a {kind_of_record(ours) or 'study'} {how}"
 
 
 def _parse_value(text: str) -> Any:

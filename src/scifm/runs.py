@@ -32,7 +32,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from scifm.config import config_hash, dump_toml, read_toml
+from scifm.config import config_hash, dump_toml, kind_of_record, other_record, read_toml
 from scifm.errors import RunError, StopRequested, cause_of
 from scifm.locks import exclusive
 
@@ -179,21 +179,17 @@ class Run:
 
     @classmethod
     def claim(cls, path: str | Path, config: Mapping[str, Any]) -> Run:
-        """Return the folder `path` for a study with this configuration: a new one, or one that holds this very study.
+        """Return the folder `path` for this configuration: a new one, or one that holds this very study or plan.
 
         Raises:
             RunError: if it holds another, or cannot be written.
         """
         run = cls(Path(path))
-        file, text = run.path / "config.toml", dump_toml(config)
-        if not file.is_file():
+        if not (run.path / "config.toml").is_file():
             write_json(run.path / "environment.json", describe_environment())
-            write_atomically(file, text.encode())
-        elif _text(file) != text:
-            raise RunError(
-                f"'{path}' holds a study with another recipe. Choose another folder with --out, or delete this one "
-                "first."
-            )
+            write_atomically(run.path / "config.toml", dump_toml(config).encode())
+        elif other := other_record(run.config, config):
+            raise RunError(f"'{path}' holds {other}. Choose another folder with --out, or delete this one first.")
         return run
 
     @classmethod
@@ -214,6 +210,11 @@ class Run:
     def config(self) -> dict[str, Any]:
         """The settings it was prepared with, complete."""
         return read_toml(self.path / "config.toml")
+
+    @property
+    def kind(self) -> str:
+        """``pretrain``, ``finetune``, ``from_scratch``, ``study``, ``plan``, …; empty where nothing tells."""
+        return kind_of_record(self.config)
 
     @property
     def parent(self) -> Path | None:

@@ -198,3 +198,17 @@ def test_no_word_of_a_table_is_broken_without_need(scifm, tmp_path, monkeypatch,
     if len(name) <= 20:
         assert any(f"│ {name} " in line for line in table)
         assert any("trajectory=5," in line for line in table)
+
+
+def test_a_store_is_compared_with_its_card(scifm, file, tmp_path):
+    assert scifm("import", file, "--out", tmp_path / "store").status == 0
+    said = scifm("verify", tmp_path / "store", "--json")
+    assert (said.status, json.loads(said.out)["content"]) == (0, Store.open(tmp_path / "store").content)
+    assert "is whole" in scifm("verify", tmp_path / "store").out
+    data = next((tmp_path / "store").rglob("*.hdf5"))
+    content = bytearray(data.read_bytes())
+    content[-9] ^= 1
+    data.write_bytes(content)
+    said = scifm("verify", tmp_path / "store")
+    assert (said.status, said.out) == (2, "")
+    assert data.name in said.err

@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 
-from scifm.data.mixture import MixtureMember, MixtureStream, joined_homogeneities, joined_signature
+from scifm.data.mixture import MixtureMember, MixtureStream, _DrawnShare, joined_homogeneities, joined_signature
 from scifm.data.normalize import fit_normalization
+from scifm.data.origins import Member, MixtureOrigin, SystemOrigin
 from scifm.data.stream import Part
 from scifm.errors import ConfigError, SignatureError
 from scifm.fields.batch import Signature
@@ -16,6 +17,7 @@ from scifm.systems import AdvectionDiffusion, Helmholtz, Poisson
 
 GRID = Grid.square(16)
 SYSTEMS = [Poisson(), AdvectionDiffusion(), Helmholtz()]
+SIGNATURES = [system.signature for system in SYSTEMS]
 
 
 def stream(*weights: float, batch_size: int = 8, **settings) -> MixtureStream:
@@ -24,7 +26,7 @@ def stream(*weights: float, batch_size: int = 8, **settings) -> MixtureStream:
 
 
 def test_names_are_joined():
-    signature = joined_signature(SYSTEMS)
+    signature = joined_signature(SIGNATURES)
     assert signature.inputs == ("forcing",)
     assert signature.outputs == ("solution",)
     assert set(signature.coefficients) == {name for system in SYSTEMS for name in system.signature.coefficients}
@@ -69,7 +71,10 @@ def test_systems_do_not_share_their_forcings():
 
 def test_samples_set_aside_are_of_every_system_alike_and_in_no_step():
     mixture = stream(1, 7)
-    drawn = mixture.draw(3, "valid")
+    origin = MixtureOrigin(
+        tuple(Member(SystemOrigin.of(system, GRID), w) for system, w in zip(SYSTEMS, (1, 7), strict=False))
+    )
+    drawn = origin.validation(6, seed=3)
     assert drawn.systems == ("poisson",) * 3 + ("advection_diffusion",) * 3
     assert not torch.equal(drawn.inputs[:1], mixture.batch(0).inputs[:1])
 
@@ -82,7 +87,8 @@ def test_weights_in_the_loss_come_with_the_samples():
 
 def test_one_normalization_brings_every_system_to_the_sizes_its_own_would():
     mixture = stream(1, 1, 1)
-    normalization = fit_normalization(mixture.draw(64, "fit"), joined_homogeneities(SYSTEMS))
+    origin = MixtureOrigin(tuple(Member(SystemOrigin.of(system, GRID)) for system in SYSTEMS))
+    normalization = fit_normalization(origin.fitting(3 * 64, seed=3), origin.homogeneities)
     sizes = []
     for system in SYSTEMS:
         batch = system.sample(16, GRID, torch.Generator().manual_seed(0)).aligned(mixture.signature)
@@ -103,7 +109,10 @@ def test_a_system_of_a_mixture_is_measured_as_it_is_alone():
     """What it lacks is zero and adds nothing; what it shares with another counts once."""
     for others in ([0, 1], [1, 0], [0, 1, 2], [2, 1, 0]):
         systems = [SYSTEMS[i] for i in others]
-        signature, joined = joined_signature(systems), joined_homogeneities(systems)
+        signature, joined = (
+            joined_signature([s.signature for s in systems]),
+            joined_homogeneities([s.homogeneities for s in systems]),
+        )
         for system in systems:
             batch = system.sample(5, GRID, torch.Generator().manual_seed(0), dtype=torch.float64)
             for mine, ours in zip(system.homogeneities, joined, strict=True):
@@ -111,7 +120,7 @@ def test_a_system_of_a_mixture_is_measured_as_it_is_alone():
 
 
 def test_bad_mixtures_are_refused():
-    with pytest.raises(ConfigError, match="at least one system"):
+    with pytest.raises(ConfigError, match="at least one member"):
         MixtureStream([], GRID, batch_size=4, seed=0)
     with pytest.raises(ConfigError, match="must be positive"):
         MixtureMember(SYSTEMS[0], weight=0.0)
@@ -129,7 +138,7 @@ def test_scalings_that_contradict_each_other_are_not_joined():
 
 def test_samples_are_brought_into_a_larger_form_and_never_into_a_smaller_one():
     batch = SYSTEMS[0].sample(2, GRID)
-    larger = joined_signature(SYSTEMS)
+    larger = joined_signature(SIGNATURES)
     assert batch.aligned(larger).aligned(larger).signature == larger
     assert batch.aligned(batch.signature) is batch
     with pytest.raises(SignatureError, match="velocity_x, velocity_y would be lost"):
@@ -141,14 +150,17 @@ def test_samples_are_brought_into_a_larger_form_and_never_into_a_smaller_one():
 @pytest.mark.parametrize(("blocks", "count"), [(1, 3), (2, 2), (2, 4), (4, 2), (3, 4), (4, 3)])
 def test_parts_of_blocks_are_the_batch_and_draw_only_what_they_need(blocks, count, monkeypatch):
     source = stream(1, 2, batch_size=11, blocks=blocks)
-    whole, drawn, block_of = source.batch(5), [], MixtureStream._block
+    whole, drawn, parts, draw = source.batch(5), [], [], _DrawnShare.batch
 
-    def note(self, counts, step, block):
-        drawn.append(block)
-        return block_of(self, counts, step, block)
+    for number in range(count):
 
-    monkeypatch.setattr(MixtureStream, "_block", note)
-    parts = [source.batch(5, Part(number, count)) for number in range(count)]
+        def note(self, step, index, mine, block, number=number):
+            drawn.append((number, block))
+            return draw(self, step, index, mine, block)
+
+        monkeypatch.setattr(_DrawnShare, "batch", note)
+        parts.append(source.batch(5, Part(number, count)))
+    drawn = set(drawn)  # of every system
     assert len(drawn) == blocks * count // math.gcd(blocks, count), "a block is drawn that shares nothing"
     found = sorted(row.double().sum().item() for part in parts for row in part.inputs)
     assert found == sorted(row.double().sum().item() for row in whole.inputs)

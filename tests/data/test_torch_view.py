@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 
 from foreign_well import write_well_file
 from scifm.data.importing import open_data
+from scifm.data.torch_view import TensorSamples
 from scifm.errors import ConfigError
 from scifm.fields.batch import Batch
 
@@ -31,7 +32,7 @@ def evolving(tmp_path):
 
 def test_items_are_the_samples_as_plain_tensors(toy_store):
     split = toy_store.split("train")
-    data, whole = split.as_torch_dataset(), split.load()
+    data, whole = TensorSamples(split), split.load()
     assert len(data) == 11
     assert (data.input_channels, data.target_channels) == (("forcing",), ("solution",))
     for place in (0, 5, -1):
@@ -47,7 +48,7 @@ def test_items_are_the_samples_as_plain_tensors(toy_store):
 
 def test_coefficients_are_channels_for_neuraloperator(toy_store):
     split = toy_store.split("valid")
-    data, whole = split.as_torch_dataset(form="xy"), split.load()
+    data, whole = TensorSamples(split, form="xy"), split.load()
     assert data.input_channels == ("forcing", "stiffness", "offset")
     item = data[1]
     assert (set(item), item["x"].shape, item["y"].shape) == ({"x", "y"}, (3, 6, 4), (1, 6, 4))
@@ -58,11 +59,11 @@ def test_coefficients_are_channels_for_neuraloperator(toy_store):
 
 def test_windows_carry_their_lead_time(evolving):
     split = evolving.split("train", stride=2)
-    data = split.as_torch_dataset()
+    data = TensorSamples(split)
     assert len(data) == 2
     assert [float(item["lead_time"]) for item in data] == [3.0, 5.0]
     assert float(data[1]["targets"][0, 0, 0] - data[1]["inputs"][0, 0, 0]) == 2 * 15
-    assert set(split.as_torch_dataset(form="xy")[0]) == {"x", "y"}
+    assert set(TensorSamples(split, form="xy")[0]) == {"x", "y"}
 
 
 @pytest.mark.parametrize("context", [None, "fork", "spawn"])
@@ -71,7 +72,7 @@ def test_loaders_shuffle_and_stack_in_worker_processes(toy_store, context):
     split.batch([0])  # a file is open here before workers start
     workers = {"num_workers": 2, "multiprocessing_context": context} if context else {}
     generator = torch.Generator().manual_seed(1)
-    loader = DataLoader(split.as_torch_dataset(), batch_size=4, shuffle=True, generator=generator, **workers)
+    loader = DataLoader(TensorSamples(split), batch_size=4, shuffle=True, generator=generator, **workers)
     batches = list(loader)
     assert [len(batch["inputs"]) for batch in batches] == [4, 4, 3]
     seen = torch.cat([batch["coefficients"][:, 0] for batch in batches])
@@ -84,7 +85,7 @@ def test_loaders_shuffle_and_stack_in_worker_processes(toy_store, context):
 
 
 def test_foreign_files_are_read_by_workers_where_they_lie(evolving):
-    data = evolving.split("train").as_torch_dataset()
+    data = TensorSamples(evolving.split("train"))
     loader = DataLoader(data, batch_size=2, num_workers=1)
     seen = torch.cat([batch["inputs"] for batch in loader])
     assert torch.equal(seen, torch.stack([item["inputs"] for item in data]))
@@ -101,7 +102,7 @@ def test_batches_come_from_loaders_too(toy_store, num_workers):
 
 def test_a_network_of_others_trains_in_a_plain_loop(toy_store):
     torch.manual_seed(0)
-    data = toy_store.split("train").as_torch_dataset(form="xy")
+    data = TensorSamples(toy_store.split("train"), form="xy")
     network = FNO((2, 2), in_channels=len(data.input_channels), out_channels=1, hidden_channels=4, n_layers=2)
     optimizer, loss = torch.optim.Adam(network.parameters(), 1e-2), LpLoss(d=2)
     batch = next(iter(DataLoader(data, batch_size=11)))
@@ -117,4 +118,4 @@ def test_a_network_of_others_trains_in_a_plain_loop(toy_store):
 
 def test_an_unknown_form_is_refused(toy_store):
     with pytest.raises(ConfigError, match="named, xy"):
-        toy_store.split("train").as_torch_dataset(form="yx")
+        TensorSamples(toy_store.split("train"), form="yx")

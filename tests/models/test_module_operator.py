@@ -13,6 +13,7 @@ import networks
 import tiny
 from scifm.config import build_config
 from scifm.data.generate import generate
+from scifm.data.origins import SystemOrigin
 from scifm.errors import ConfigError, RunError, SignatureError
 from scifm.evaluation.evaluate import evaluate
 from scifm.fields.batch import Signature
@@ -22,7 +23,7 @@ from scifm.models.hub import load_operator, save_operator
 from scifm.models.module_operator import ModuleConfig, ModuleOperator, module_class
 from scifm.systems.poisson import Poisson
 from scifm.training.checkpoint import Checkpoint, Position
-from scifm.training.finetune import downstream_pool, finetune, from_scratch
+from scifm.training.finetune import finetune, from_scratch
 from scifm.training.optimizers import AdamW
 from scifm.training.parameter_groups import ParameterGroup
 from scifm.training.pretrain import pretrain
@@ -66,7 +67,7 @@ def test_it_goes_the_whole_way(model, tmp_path):
     run = pretrain(recipe(model), out=tmp_path)
     losses = [event["loss"] for event in run.metrics() if event["event"] == "train"]
     assert losses[-1] < losses[0]
-    pool = downstream_pool(Poisson(), grid=tiny.GRID, num_samples=12, seed=0)
+    pool = SystemOrigin.of(Poisson(), tiny.GRID).pool(12, 0)
     tuned = finetune(run, pool, out=tmp_path, **ADAPT)
     fresh = from_scratch(run, pool, out=tmp_path, **ADAPT)
     before, after, other = (load_operator(r.path / "model") for r in (run, tuned, fresh))

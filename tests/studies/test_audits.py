@@ -6,6 +6,7 @@ from typing import ClassVar
 import pytest
 import torch
 
+from scifm.data.origins import SystemOrigin
 from scifm.data.stream import Epochs, Stream
 from scifm.data.subsets import nested_subsets
 from scifm.errors import DataError
@@ -24,7 +25,6 @@ from scifm.systems.advection_diffusion import AdvectionDiffusion
 from scifm.systems.helmholtz import Helmholtz
 from scifm.systems.knobs import Knob
 from scifm.systems.poisson import Poisson
-from scifm.training.finetune import downstream_pool
 
 GRID = Grid.square(32)
 
@@ -62,7 +62,7 @@ def test_faulty_subsets_are_told(subsets, said):
 
 
 def test_the_test_samples_are_not_in_the_pool():
-    pool = downstream_pool(Poisson(), grid=GRID, num_samples=32, seed=0).samples
+    pool = SystemOrigin.of(Poisson(), GRID).pool(32, 0).samples
     audit = audit_disjoint(draw("test"), pool, task="poisson-5-10")
     assert audit.good
     assert audit.said == "none of 16 test samples of poisson-5-10 is among the 32 samples of its pool."

@@ -6,17 +6,17 @@ from pathlib import Path
 import pytest
 
 import tiny
+from scifm.data.origin_config import SystemConfig
+from scifm.data.origins import SystemOrigin
 from scifm.errors import RunError
 from scifm.report.page import page
 from scifm.runs import Run
 from scifm.studies import conclusions
 from scifm.studies.conclusions import conclude
-from scifm.studies.origins import SystemOrigin
 from scifm.studies.recipe import StudyRecipe
 from scifm.studies.study import study
 from scifm.studies.table import Row, read_table
 from scifm.training.pretrain import training_source
-from scifm.training.recipe import SystemConfig
 
 RECIPE = StudyRecipe.read(tiny.graph_study())
 
@@ -91,9 +91,11 @@ def test_a_file_that_is_gone_is_named_with_the_remedy(folder, name):
 
 def test_systems_are_told_by_the_ranges_a_recipe_gives():
     ratio = SystemConfig(name="advection_diffusion", knobs={"advection_diffusion_ratio": [0.2, 1]})
-    assert SystemOrigin(ratio).label == "Advection–diffusion, advection diffusion ratio 0.2 to 1"
-    assert SystemOrigin(SystemConfig(name="poisson", knobs={"anisotropy": 3})).label == "Poisson, anisotropy 3"
-    assert SystemOrigin(SystemConfig(name="helmholtz")).label == "Helmholtz"
+    assert SystemOrigin(ratio, tiny.GRID).label == "Advection–diffusion, advection diffusion ratio 0.2 to 1"
+    assert (
+        SystemOrigin(SystemConfig(name="poisson", knobs={"anisotropy": 3}), tiny.GRID).label == "Poisson, anisotropy 3"
+    )
+    assert SystemOrigin(SystemConfig(name="helmholtz"), tiny.GRID).label == "Helmholtz"
 
 
 def test_the_audit_looks_at_the_samples_that_were_trained_on(monkeypatch, tmp_path):

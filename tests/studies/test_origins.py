@@ -9,18 +9,18 @@ import torch
 
 import tiny
 from scifm.data.generate import generate
+from scifm.data.origin_config import DataConfig, SystemConfig
+from scifm.data.origins import StoreOrigin, SystemOrigin, resolve_origin
 from scifm.data.store import Store
 from scifm.errors import ConfigError
 from scifm.evaluation.evaluate import evaluate
 from scifm.report.page import page
 from scifm.runs import Run
-from scifm.studies.origins import StoreOrigin, SystemOrigin, origin_of
 from scifm.studies.recipe import StudyRecipe
 from scifm.studies.study import estimate, plan_jobs, study
 from scifm.studies.table import read_table
 from scifm.systems.helmholtz import Helmholtz
 from scifm.systems.poisson import Poisson
-from scifm.training.recipe import SystemConfig
 
 
 @pytest.fixture(scope="module")
@@ -60,22 +60,21 @@ def finished(stores, tmp_path_factory):
 
 
 def test_a_store_scores_on_its_test_split_and_lends_its_training_split(stores):
-    origin, store = StoreOrigin(stores["far"]), Store.open(stores["far"])
-    grid = tiny.GRID.resized((99, 99))  # of the study: a store does not care
-    assert torch.equal(origin.test(100, grid, "any").inputs, store.split("test").load().inputs)
-    assert torch.equal(origin.test(3, grid, "any").inputs, store.split("test").load().inputs[:3])
-    assert torch.equal(origin.pool(1000, grid).samples.load().inputs, store.split("train").load().inputs)
+    store = Store.open(stores["far"])
+    origin = StoreOrigin(store)
+    assert torch.equal(origin.test(100, "any").inputs, store.split("test").load().inputs)
+    assert torch.equal(origin.test(3, "any").inputs, store.split("test").load().inputs[:3])
+    assert torch.equal(origin.pool(1000).samples.load().inputs, store.split("train").load().inputs)
     assert (origin.name, origin.label, origin.system, origin.ranges()) == ("store:far", "Store far", None, {})
     assert origin.homogeneities == Poisson.homogeneities
 
 
 def test_one_of_two():
-    system = SystemConfig(name="poisson")
-    assert origin_of("x", system, None) == SystemOrigin(system)
-    assert origin_of("x", None, "folder") == StoreOrigin("folder")
-    for given in ((None, None), (system, "folder")):
-        with pytest.raises(ConfigError, match="either a system or a store"):
-            origin_of("x", *given)
+    system, data = SystemConfig(name="poisson"), DataConfig(num_points=16)
+    assert resolve_origin(data, system=system) == SystemOrigin(system, tiny.GRID)
+    for given in ({}, {"system": system, "store": "folder"}):
+        with pytest.raises(ConfigError, match="exactly one of these: a system, a mixture, or a store"):
+            resolve_origin(data, **given)
 
 
 def test_a_study_of_stores_ends_in_the_same_table(finished, stores):
@@ -123,7 +122,7 @@ def recipe_shift(recipe):
     from scifm.studies.conclusions import _shift_values
     from scifm.studies.jobs import draw_test
 
-    return _shift_values(recipe, {t.name: draw_test(recipe, t.name, t.origin) for t in recipe.targets})
+    return _shift_values(recipe, {t.name: draw_test(recipe, t.name, recipe.origin(t)) for t in recipe.targets})
 
 
 def test_a_leak_from_a_store_is_found(stores, tmp_path):

@@ -237,7 +237,7 @@ def test_a_store_that_cannot_be_read(parent, few, tmp_path):
 
 
 def test_a_folder_that_holds_another_plan(made, parent, few):
-    with pytest.raises(RunError, match="holds a plan of another run"):
+    with pytest.raises(RunError, match="holds a plan with another recipe"):
         plan(parent, few, 0.1, out=made.path, recipe=RECIPE.model_copy(update={"num_repeats": 1}))
 
 

@@ -61,7 +61,7 @@ def test_every_number_can_be_traced_to_a_run_and_made_again(folder, rows):
         scores = pq.read_table(run.scores_file(row.target)).column("relative_l2").to_pylist()
         assert sum(scores) / len(scores) == pytest.approx(row.relative_l2, rel=1e-6)
     row = next(row for row in rows if row.kind == "few_shot" and row.target == "far")
-    again = evaluate(Run.open(folder / row.run), draw_test(RECIPE, "far", RECIPE.targets[1].origin))
+    again = evaluate(Run.open(folder / row.run), draw_test(RECIPE, "far", RECIPE.origin(RECIPE.targets[1])))
     assert again.mean() == pytest.approx(row.relative_l2, rel=1e-6)
 
 

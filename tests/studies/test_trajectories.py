@@ -158,18 +158,18 @@ def test_a_study_counts_rounds_and_effort_in_windows(studied):
 
 def test_every_window_of_the_pool_is_compared_with_the_test(studied):
     audits = json.loads((studied[1] / "analysis.json").read_text())["audits"]
-    said = next(audit["told"] for audit in audits if audit["name"] == "test disjoint")
+    said = next(audit["said"] for audit in audits if audit["name"] == "test disjoint")
     assert f"none of {3 * WINDOWS} test samples" in said
     assert f"among the {8 * WINDOWS} samples of its pool" in said
 
 
 def test_the_stride_of_a_study_counts_wherever_a_store_is_read(store):
     recipe = StudyRecipe.read(tree_of(store, data={**tree_of(store)["data"], "stride": 3}))
-    origin = recipe.targets[0].origin
+    origin = recipe.origin(recipe.targets[0])
     assert jobs.draw_test(recipe, "same", origin).num_samples == 3 * (evolving.NUM_FRAMES - 3)
     assert jobs.pool_of(recipe, recipe.targets[0]).samples.stride == 3
     assert recipe.pretraining(recipe.sources[0], "toy", 0).data.stride == 3
-    assert origin.windows(recipe.data) == evolving.NUM_FRAMES - 3
+    assert origin.windows == evolving.NUM_FRAMES - 3
 
 
 def test_a_steady_store_has_no_stride(tmp_path):

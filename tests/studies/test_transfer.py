@@ -95,11 +95,11 @@ def test_fine_tuning_and_scratch_see_the_same_samples_and_seeds_see_others(folde
 
 
 def test_the_test_samples_are_not_among_those_trained_on():
-    from scifm.training.finetune import downstream_pool
+    from scifm.data.origins import SystemOrigin
 
     settings = recipe()
     test = settings.draw_test("downstream").inputs
-    pool = downstream_pool(settings.downstream.build(), grid=settings.grid, num_samples=12, seed=1).samples.inputs
+    pool = SystemOrigin(settings.downstream, settings.grid).pool(12, 1).samples.inputs
     assert not any(torch.equal(a, b) for a in test for b in pool)
     assert torch.equal(test, settings.draw_test("downstream").inputs)
 

@@ -8,6 +8,8 @@ import torch
 
 import tiny
 from scifm.config import build_config, dump_toml, read_toml
+from scifm.data.origin import DownstreamPool
+from scifm.data.origins import SystemOrigin
 from scifm.data.stream import Epochs
 from scifm.errors import ConfigError
 from scifm.models.hub import load_operator
@@ -17,7 +19,6 @@ from scifm.systems.poisson import Poisson
 from scifm.training.finetune import AdaptRecipe, finetune, from_scratch
 from scifm.training.loop import TrainingConfig, train
 from scifm.training.methods import METHODS, FinetuneMethod, finish, prepare
-from scifm.training.pool import DownstreamPool, downstream_pool
 
 every_method = pytest.mark.parametrize("name", sorted(METHODS))
 ADAPTERS = ("affine", "low_rank")
@@ -46,7 +47,7 @@ def parent(tmp_path_factory) -> Run:
 
 @pytest.fixture(scope="module")
 def pool() -> DownstreamPool:
-    return downstream_pool(Poisson().where(anisotropy=[5, 10]), grid=tiny.GRID, num_samples=8, seed=0)
+    return SystemOrigin.of(Poisson().where(anisotropy=[5, 10]), tiny.GRID).pool(8, 0)
 
 
 def method(name: str, **settings) -> FinetuneMethod:

@@ -14,12 +14,12 @@ import tiny
 from scifm.config import dump_toml
 from scifm.data.generate import generate
 from scifm.data.importing import import_data
+from scifm.data.run_origin import RunOrigin
 from scifm.errors import ConfigError, DataError, RunError, SignatureError
 from scifm.models.hub import load_operator
 from scifm.runs import Run
 from scifm.systems.poisson import Poisson
 from scifm.training.loop import DivergedError
-from scifm.training.pool import grid_of_run
 from scifm.training.pretrain import PretrainRecipe, pretrain, training_source
 
 
@@ -170,7 +170,8 @@ def test_early_stopping_survives_an_interruption(tmp_path):
 
 def test_a_folder_in_use_is_left_alone(tmp_path):
     settings = PretrainRecipe.read(tiny.RECIPE)
-    run = Run.prepare(tmp_path, "tiny", settings.to_dict())
+    record = {"kind": "pretrain", **settings.to_dict(), "origin": settings.origin.describe()}
+    run = Run.prepare(tmp_path, "tiny", record)
     with run.locked(), pytest.raises(RunError, match=f"in use by another process .process {os.getpid()}"):
         pretrain(tiny.RECIPE, out=tmp_path)
     assert run.metrics() == []
@@ -338,4 +339,4 @@ def test_foreign_data_are_trained_on_where_they_lie(tmp_path):
     assert weights(first) == weights(pretrain(evolving.recipe(), store=copied, out=tmp_path / "b"))
     assert PretrainRecipe.read(first.config).data.mapping == evolving.MAPPING, "the record says how they were read"
     assert pretrain(PretrainRecipe.read(first.config), out=tmp_path / "a").path == first.path
-    assert grid_of_run(first) == foreign.grid
+    assert RunOrigin.of(first).grid == foreign.grid

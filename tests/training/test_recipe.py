@@ -6,12 +6,13 @@ import pytest
 from pydantic import ValidationError
 
 from scifm.config import build_config, dump_toml
+from scifm.data.origin_config import DataConfig, SystemConfig
 from scifm.errors import ConfigError
 from scifm.models import OPERATORS
 from scifm.models.fno import FNOConfig
 from scifm.systems.poisson import Poisson
 from scifm.training.pretrain import PretrainRecipe
-from scifm.training.recipe import DataConfig, ModelConfig, SystemConfig
+from scifm.training.recipe import ModelConfig
 
 
 def test_a_system_is_built_with_its_knobs_and_options():

@@ -1,4 +1,4 @@
-"""``scifm inspect`` and ``scifm import``: from foreign files to a store."""
+"""``scifm inspect``, ``scifm import`` and ``scifm verify``: from foreign files to a store, and whether it is whole."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from scifm.data.inspection import ArrayReport, Inspection, Outcome
     from scifm.data.store import Store
 
-__all__ = ["import_files", "inspect"]
+__all__ = ["import_files", "inspect", "verify"]
 
 _WHOLE_NAME = 20  # letters of an array that stay on one line in a narrow terminal
 
@@ -192,6 +192,22 @@ def import_files(
     fields = store.statistics.fields.items()
     rows += [(name, f"rms {own.rms:.4g}, from {own.min:.4g} to {own.max:.4g}") for name, own in fields]
     print_rows(f"Store {store.path}", rows + [("beware", defect) for defect in store.card.known_defects])
+
+
+@app.command()
+def verify(
+    store: Annotated[Path, typer.Argument(help="Folder of a store.")],
+    as_json: AsJson = False,
+) -> None:
+    """Read a whole store and compare the content of every file with its card: scifm verify stores/poisson."""
+    from scifm.data.store import Store
+
+    opened = Store.open(store)
+    opened.verify()
+    if as_json:
+        print_json({"path": str(store), "content": opened.content, "num_files": len(opened.card.files)})
+    else:
+        typer.echo(f"'{store}' is whole: all {len(opened.card.files)} files hold what its card says.")
 
 
 def _summary(store: Store) -> dict[str, Any]:

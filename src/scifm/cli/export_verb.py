@@ -69,19 +69,16 @@ def _finer(num_points: tuple[int, ...]) -> tuple[int, ...]:
 
 def _grid_of(place: ModelPlace, operator: Operator, num_points: list[int], extent: float | None) -> Grid:
     """Return the grid a model was trained on; where its run does not tell, or is gone, the one that is given."""
+    from scifm.data.run_origin import RunOrigin
     from scifm.fields.grid import Grid
-    from scifm.runs import Run
-    from scifm.training.pool import grid_of_run
 
     if any(n < 2 for n in num_points):
         raise ConfigError(f"--num-points must be at least 2; got {min(num_points)}.")
-    told = place.run
-    while told is not None and not {"downstream", "data"} & told.config.keys():
-        told = Run.open(told.parent) if told.parent is not None else None
-    if told is not None:
+    origin = RunOrigin.of(place.run) if place.run is not None else None
+    if origin is not None:
         if extent is not None:
-            raise ConfigError(f"The run '{told.path}' tells its box: leave out --extent.")
-        return grid_of_run(told)
+            raise ConfigError(f"The run '{origin.run.path}' tells its box: leave out --extent.")
+        return origin.grid
     if not num_points:
         raise ConfigError(f"'{place.path}' does not tell its grid: give --num-points, the points a side.")
     if extent is None and operator.normalization.depends_on_box:

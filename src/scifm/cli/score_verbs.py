@@ -16,9 +16,8 @@ from scifm.wording import plural
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from scifm.data.split import StoreSplit
     from scifm.evaluation.evaluate import Scores
-    from scifm.fields.batch import Batch
+    from scifm.fields.samples import Samples
     from scifm.report.score_sets import ScoreSet
 
 __all__ = ["asked_samples", "evaluate", "scores"]
@@ -63,7 +62,7 @@ def evaluate(
 
 def asked_samples(
     system: str | None, store: Path | None, *, of_system: dict[str, Any], of_store: dict[str, Any]
-) -> tuple[Batch | StoreSplit, dict[str, Any]]:
+) -> tuple[Samples, dict[str, Any]]:
     """Return the samples that --system or --store say, with the options that belong to each, and their origin.
 
     Args:
@@ -75,8 +74,9 @@ def asked_samples(
     Raises:
         ConfigError: if not exactly one is given, or an option that only the other one reads.
     """
+    from scifm.data.origins import StoreOrigin, SystemOrigin
     from scifm.data.store import Store
-    from scifm.evaluation.origin import draw_unseen, origin_of
+    from scifm.evaluation.origin import origin_of
     from scifm.fields.grid import Grid
 
     require_one_origin(system, store, of_system=of_system, of_store=of_store)
@@ -86,8 +86,8 @@ def asked_samples(
             raise ConfigError(f"--num-samples must be at least 1; got {count}.")
         chosen = named_system(system, of_system["--knob"])
         grid = Grid.square(of_system["--num-points"] or 64, num_spatial_dims=chosen.signature.num_spatial_dims)
-        return draw_unseen(chosen, count or 512, grid, seed=of_system["--seed"] or 0)
-    samples = Store.open(str(store)).split(of_store["--split"] or "test", stride=of_store["--stride"] or 1)
+        return SystemOrigin.of(chosen, grid).unseen(count or 512, of_system["--seed"] or 0)
+    samples = StoreOrigin(Store.open(str(store)), of_store["--stride"] or 1).split(of_store["--split"] or "test")
     return samples, origin_of(samples)
 
 

@@ -15,8 +15,7 @@ from scifm.cli.score_verbs import asked_samples
 from scifm.errors import ConfigError
 
 if TYPE_CHECKING:
-    from scifm.data.split import StoreSplit
-    from scifm.fields.batch import Batch
+    from scifm.fields.samples import Samples
     from scifm.findings.finding import Finding
 
 __all__ = ["check", "compress"]
@@ -35,10 +34,10 @@ SamplesSeed = Annotated[int | None, typer.Option("--seed", help="Seed of the sam
 
 def _samples(
     model: Path, system: str | None, store: Path | None, of_system: dict[str, Any], of_store: dict[str, Any]
-) -> tuple[Batch | StoreSplit, dict[str, Any]]:
+) -> tuple[Samples, dict[str, Any]]:
     """Return the samples that are asked for; where none are, unseen ones of what the run was trained on."""
+    from scifm.data.run_origin import RunOrigin
     from scifm.models.hub import find_model
-    from scifm.training.unseen import unseen_samples
 
     count = of_system["--num-samples"]
     of_system = {**of_system, "--num-samples": count if count is not None or system is None else 128}
@@ -58,7 +57,10 @@ def _samples(
         )
     if count is not None and count < 1:
         raise ConfigError(f"--num-samples must be at least 1; got {count}.")
-    return unseen_samples(run, count or 128, seed=of_system["--seed"] or 0)
+    origin = RunOrigin.of(run)
+    if origin is None:
+        raise ConfigError(f"'{run.path}' does not say what it was trained on: give --system or --store.")
+    return origin.resolved().unseen(count or 128, of_system["--seed"] or 0)
 
 
 @app.command()

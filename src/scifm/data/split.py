@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,10 +18,9 @@ from scifm.errors import ConfigError, DataError, StoreError
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
 
-if TYPE_CHECKING:
-    from scifm.data.torch_view import TensorSamples
-
 __all__ = ["StoreSplit"]
+
+_IN_MEMORY_BYTES = 256 * 1024 * 1024  # a larger choice of problems is read as it is needed
 
 
 class _ChosenRows(Reader):
@@ -111,6 +110,11 @@ class StoreSplit(Dataset):
         return self.reader.num_trajectories
 
     @property
+    def num_problems(self) -> int:
+        """The same: what was drawn is a trajectory."""
+        return self.num_trajectories
+
+    @property
     def windows_per_trajectory(self) -> int:
         """Samples each trajectory gives."""
         return 1 if self.times is None else len(self.times) - self.stride
@@ -156,6 +160,27 @@ class StoreSplit(Dataset):
         if self.windows_per_trajectory == 1 or count >= self.num_samples:
             return self.batch(slice(0, count))
         return self.batch(np.linspace(0, self.num_samples - 1, count).round().astype(np.int64).tolist())
+
+    def in_memory(self, at_most: int) -> Batch:
+        """Return `some` samples: none is in memory."""
+        return self.some(at_most)
+
+    def pieces(self, batch_size: int) -> Iterator[Batch]:
+        """Yield all samples in order, as `batches` does."""
+        return self.batches(batch_size)
+
+    def problems(self, index: Sequence[int] | Tensor) -> Batch | StoreSplit:
+        """Return all samples of some trajectories, in memory if they are not too large for it.
+
+        Raises:
+            DataError: if the index is out of range.
+        """
+        chosen = self.chosen(index)
+        return chosen.load() if chosen.num_bytes <= _IN_MEMORY_BYTES else chosen
+
+    def describe(self) -> dict[str, Any]:
+        """Return which samples these are: store, hash of its content, split, stride; else the system's name alone."""
+        return dict(self.origin) or {"systems": [self.system]}
 
     @property
     def num_bytes(self) -> int:
@@ -257,19 +282,6 @@ class StoreSplit(Dataset):
             else:
                 row, frame = divmod(first, self.windows_per_trajectory)
                 yield place, slice(row, row + 1), slice(frame, frame + stop - start)
-
-    def as_torch_dataset(self, *, form: Literal["named", "xy"] = "named") -> TensorSamples:
-        """Return the same samples as dictionaries of tensors, which torch's own loaders can stack.
-
-        Args:
-            form: ``named`` for inputs, coefficients, targets; ``xy`` for the form of neuraloperator.
-
-        Raises:
-            ConfigError: if the form is unknown.
-        """
-        from scifm.data.torch_view import TensorSamples
-
-        return TensorSamples(self, form=form)
 
     def close(self) -> None:
         """Close the files this process holds open; reading again opens them again."""

@@ -12,10 +12,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from scifm.data.split import StoreSplit
 from scifm.errors import ConfigError, DataError
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
+from scifm.fields.samples import Samples
 from scifm.fields.seeds import generator_for
 from scifm.systems.system import System
 
@@ -66,6 +66,11 @@ class BatchSource(Protocol):
         """Distinct samples; None when they never repeat."""
         ...
 
+    @property
+    def lead_times(self) -> tuple[float, float] | None:
+        """The shortest and the longest physical time from input to target; None for steady problems."""
+        ...
+
     def batch(self, step: int, part: Part = WHOLE) -> Batch:
         """Return a part of the batch of one optimizer step, counted from 0; the parts together are the batch."""
         ...
@@ -111,6 +116,7 @@ class Stream:
     """
 
     num_samples = None
+    lead_times = None  # what a system draws is steady
 
     def __init__(
         self,
@@ -163,18 +169,22 @@ class Epochs:
         samples: a batch in memory, or a split of a store, which is read as needed.
         batch_size: samples a step.
         seed: another seed gives another order.
+        order: what the orders are called in the rule of seeds.
 
     Raises:
         ConfigError: if batch_size is not positive.
         DataError: if there are no samples.
     """
 
-    def __init__(self, samples: Batch | StoreSplit, *, batch_size: int, seed: int) -> None:
+    def __init__(
+        self, samples: Samples, *, batch_size: int, seed: int, order: tuple[int | str, ...] = ("epoch",)
+    ) -> None:
         if samples.num_samples < 1:
             raise DataError("There are no samples to go round; give at least one.")
         self.samples = samples
         self.batch_size = min(require_batch_size(batch_size), samples.num_samples)
         self.seed = seed
+        self._order_names = order
         self._orders: dict[int, Tensor] = {}
 
     @property
@@ -192,9 +202,14 @@ class Epochs:
         """Distinct samples."""
         return self.samples.num_samples
 
+    @property
+    def lead_times(self) -> tuple[float, float] | None:
+        """Those of its samples."""
+        return self.samples.lead_times
+
     def _order(self, epoch: int) -> Tensor:
         if epoch not in self._orders:
-            generator = generator_for(self.seed, "epoch", epoch)
+            generator = generator_for(self.seed, *self._order_names, epoch)
             kept = {e: order for e, order in self._orders.items() if e == epoch - 1}
             self._orders = {**kept, epoch: torch.randperm(self.num_samples, generator=generator)}
         return self._orders[epoch]
@@ -218,4 +233,4 @@ class Epochs:
         """
         index = self.index(step)
         index = index[part.of(len(index))]
-        return self.samples.select(index) if isinstance(self.samples, Batch) else self.samples.batch(index)
+        return self.samples.batch(index)

@@ -1,6 +1,6 @@
-"""One split of a store as a plain PyTorch data set: items are dictionaries of tensors, which every loader can stack.
+"""Samples as a plain PyTorch data set: items are dictionaries of tensors, which every loader can stack.
 
-    loader = DataLoader(store.split("train").as_torch_dataset(), batch_size=16, shuffle=True, num_workers=2)
+    loader = DataLoader(TensorSamples(store.split("train")), batch_size=16, shuffle=True, num_workers=2)
 
 `Batch` objects come from a loader too: ``DataLoader(split, batch_size=16, collate_fn=Batch.concatenate)``.
 """
@@ -13,8 +13,8 @@ from typing import Literal
 from torch import Tensor, cat
 from torch.utils.data import Dataset
 
-from scifm.data.split import StoreSplit
 from scifm.errors import ConfigError
+from scifm.fields.samples import Samples
 
 __all__ = ["TensorSamples"]
 
@@ -30,32 +30,32 @@ class TensorSamples(Dataset[dict[str, Tensor]]):
     time is not in it. Numbers are as stored, not normalized.
 
     Args:
-        split: what to read; each worker process opens the files for itself.
+        samples: a split of a store, whose files each worker process opens for itself, or a batch in memory.
         form: ``named`` or ``xy``.
 
     Raises:
         ConfigError: if the form is unknown.
     """
 
-    def __init__(self, split: StoreSplit, *, form: Literal["named", "xy"] = "named") -> None:
+    def __init__(self, samples: Samples, *, form: Literal["named", "xy"] = "named") -> None:
         if form not in _FORMS:
             raise ConfigError(f"The form of items is one of {', '.join(_FORMS)}; got {form!r}.")
-        self.split = split
+        self.samples = samples
         self.form = form
 
     @property
     def input_channels(self) -> tuple[str, ...]:
         """Names of the channels of ``inputs``, or of ``x``."""
-        names = self.split.signature
+        names = self.samples.signature
         return names.inputs if self.form == "named" else (*names.inputs, *names.coefficients)
 
     @property
     def target_channels(self) -> tuple[str, ...]:
         """Names of the channels of ``targets``, or of ``y``."""
-        return self.split.signature.outputs
+        return self.samples.signature.outputs
 
     def __len__(self) -> int:
-        return self.split.num_samples
+        return self.samples.num_samples
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         if not -len(self) <= index < len(self):
@@ -64,7 +64,7 @@ class TensorSamples(Dataset[dict[str, Tensor]]):
 
     def __getitems__(self, index: Sequence[int]) -> list[dict[str, Tensor]]:
         """Return several samples, read together: what torch's loaders call."""
-        batch = self.split.batch(list(index))
+        batch = self.samples.batch(list(index))
         inputs, targets = batch.inputs[:, 0], batch.require_targets()[:, 0]
         if self.form == "xy":
             space = inputs.shape[2:]

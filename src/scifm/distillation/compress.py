@@ -9,13 +9,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from scifm.data.split import StoreSplit
 from scifm.distillation import COMPRESSIONS
 from scifm.distillation.compression import Compression
 from scifm.distillation.measure import measure_answers, measure_bytes
 from scifm.errors import ConfigError, RunError, suggest
 from scifm.evaluation.origin import origin_of
 from scifm.fields.batch import Batch
+from scifm.fields.samples import Samples
 from scifm.fields.seeds import generator_for
 from scifm.findings.finding import Finding
 from scifm.findings.part import Part
@@ -61,7 +61,7 @@ def compression_named(name: str) -> Compression:
 
 def compress(
     operator: Operator | Run | str | Path,
-    samples: Batch | StoreSplit,
+    samples: Samples,
     out: str | Path,
     *,
     to: Compression | str = "int8",
@@ -101,7 +101,7 @@ def compress(
         told, before = digest(folder), (folder / FILES[2]).stat().st_size
     out, settings = Path(out), {"name": way.name, **way.to_dict()}
     _require_free(out, told, settings)
-    batch = samples if isinstance(samples, Batch) else samples.some(_FROM_A_STORE)
+    batch = samples.in_memory(_FROM_A_STORE)
     smaller = way.compress(operator)
     changes = measure_answers(
         operator, smaller.operator, batch, generator=generator_for(seed, "distillation", way.name)

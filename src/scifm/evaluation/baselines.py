@@ -6,18 +6,15 @@ from collections.abc import Iterable
 
 import torch
 
-from scifm.data.split import StoreSplit
 from scifm.errors import SignatureError
-from scifm.evaluation.evaluate import Scores, pieces, undefined_of
+from scifm.evaluation.evaluate import Scores, undefined_of
 from scifm.evaluation.pointwise import METRICS
-from scifm.fields.batch import Batch
+from scifm.fields.samples import Samples
 
 __all__ = ["persistence"]
 
 
-def persistence(
-    samples: Batch | StoreSplit, *, metrics: Iterable[str] = ("relative_l2",), batch_size: int = 64
-) -> Scores:
+def persistence(samples: Samples, *, metrics: Iterable[str] = ("relative_l2",), batch_size: int = 64) -> Scores:
     """Score the answer that nothing changes: each state field stays what it was in the last input frame.
 
     Args:
@@ -35,7 +32,7 @@ def persistence(
         )
     parts: dict[str, list[torch.Tensor]] = {name: [] for name in metrics}
     undefined: dict[str, list[torch.Tensor]] = {name: [] for name in parts}
-    for piece in pieces(samples, batch_size):
+    for piece in samples.pieces(batch_size):
         still = torch.stack([piece.field(name)[:, -1:] for name in names.outputs], dim=2)
         for name, found in parts.items():
             found.append(METRICS[name](still, piece.require_targets(), piece.grid))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,17 +15,16 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from scifm.data.split import StoreSplit
 from scifm.errors import ConfigError, DataError, suggest
 from scifm.evaluation.origin import identity_of, name_of, origin_of
 from scifm.evaluation.pointwise import METRICS
-from scifm.fields.batch import Batch
+from scifm.fields.samples import Samples
 from scifm.models.hub import find_model, load_operator
 from scifm.models.operator import Operator
 from scifm.models.surgery import renamed
 from scifm.runs import Run, write_atomically
 
-__all__ = ["Scores", "evaluate", "pieces", "undefined_of"]
+__all__ = ["Scores", "evaluate", "undefined_of"]
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,7 @@ class Scores:
 
 def evaluate(
     operator: Operator | Run | str | Path,
-    samples: Batch | StoreSplit,
+    samples: Samples,
     *,
     metrics: Iterable[str] = ("relative_l2", "vrmse", "rmse", "max_error"),
     batch_size: int = 64,
@@ -149,7 +148,7 @@ def evaluate(
             raise ConfigError(suggest(name, METRICS))
     parts: dict[str, list[Tensor]] = {name: [] for name in names}
     undefined: dict[str, list[Tensor]] = {name: [] for name in names}
-    for piece in pieces(samples, batch_size):
+    for piece in samples.pieces(batch_size):
         target = operator.align(piece).require_targets()
         prediction = operator.predict(piece, batch_size=batch_size).require_targets()
         for name in names:
@@ -181,11 +180,3 @@ def _recorded(scores: Scores, run: Run | None, record: bool | str | Path) -> Sco
         return scores
     scores.write(file)
     return replace(scores, path=file)
-
-
-def pieces(samples: Batch | StoreSplit, batch_size: int) -> Iterator[Batch]:
-    """Yield samples a piece at a time: a split is read `batch_size` by `batch_size`, a batch comes whole."""
-    if isinstance(samples, StoreSplit):
-        yield from samples.batches(batch_size)
-    elif samples.num_samples:
-        yield samples

@@ -13,10 +13,12 @@ by **name** through the signature, never by position.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -279,6 +281,46 @@ class Batch:
             loss_weights=pick(self.loss_weights),
             systems=systems,
         )
+
+    # --- as `scifm.fields.samples.Samples`, so that nobody asks whether samples lie in memory or on disk --------------
+
+    @property
+    def num_problems(self) -> int:
+        """Drawn problems: every sample in memory counts as one."""
+        return self.num_samples
+
+    def batch(self, index: Tensor | Sequence[int] | slice) -> Batch:
+        """Return some of the samples, as `select` does."""
+        return self.select(index)
+
+    def some(self, count: int) -> Batch:
+        """Return the first `count` samples, fewer where there are no more."""
+        return self.select(slice(0, count))
+
+    def in_memory(self, at_most: int) -> Batch:
+        """Return all samples, however many: they are in memory."""
+        return self
+
+    def pieces(self, batch_size: int) -> Iterator[Batch]:
+        """Yield the samples whole, if there are any."""
+        if self.num_samples:
+            yield self
+
+    def problems(self, index: Tensor | Sequence[int]) -> Batch:
+        """Return some of the samples, as `select` does."""
+        return self.select(index)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what a batch says of its samples: systems, the range of each coefficient, a hash of all numbers."""
+        names, values = self.signature.coefficients, self.coefficients.detach().cpu()
+        ranges = {}
+        if len(values) and values.isfinite().all():
+            ranges = {name: [float(f"{v:.6g}") for v in values[:, i].aminmax()] for i, name in enumerate(names)}
+        content = hashlib.sha256()
+        for tensor in (self.inputs, self.coefficients, self.targets):
+            if tensor is not None:
+                content.update(np.ascontiguousarray(tensor.detach().cpu().numpy()).data)
+        return {"batch": content.hexdigest()[:16], "systems": sorted(set(self.systems)), "coefficients": ranges}
 
     def to(self, device: Any = None, dtype: torch.dtype | None = None) -> Batch:
         """Return the batch on another device or in another precision."""

@@ -10,12 +10,11 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from scifm.data.split import StoreSplit
 from scifm.data.stream import BatchSource
 from scifm.errors import DataError
-from scifm.evaluation.evaluate import pieces
 from scifm.fields.batch import Batch
 from scifm.fields.grid import Grid
+from scifm.fields.samples import Samples
 from scifm.fields.seeds import generator_for
 from scifm.findings.finding import Finding
 from scifm.systems.knobs import Knob
@@ -97,7 +96,7 @@ def sample_hashes(batch: Batch) -> list[bytes]:
     return hashes
 
 
-def audit_disjoint(test: Batch, pool: Batch | StoreSplit, *, task: str) -> Finding:
+def audit_disjoint(test: Batch, pool: Samples, *, task: str) -> Finding:
     """Ask whether any test sample is among those that may be trained on, by exact bytes of problem and coefficients.
 
     Args:
@@ -108,7 +107,7 @@ def audit_disjoint(test: Batch, pool: Batch | StoreSplit, *, task: str) -> Findi
     Raises:
         DataError: if they differ in grid or precision, where equal problems need not have equal bytes.
     """
-    seen = {made for piece in pieces(pool, _READ_AT_ONCE) for made in sample_hashes(_comparable(piece, test))}
+    seen = {made for piece in pool.pieces(_READ_AT_ONCE) for made in sample_hashes(_comparable(piece, test))}
     found = _num_shared(test, seen)
     counted = f"{found or 'none'} of {plural(test.num_samples, 'test sample')} of {task}"
     said = f"{counted} {_verb(found)} among the {plural(pool.num_samples, 'sample')} of its pool."

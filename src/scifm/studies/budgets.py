@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from scifm.config import Config
-from scifm.training.adapt_recipe import AdaptRecipe
+from scifm.training.adapt_recipe import AdaptRecipe, refuse_without_trials
 from scifm.training.loop import TrainingConfig
 from scifm.training.methods import FinetuneMethod
 from scifm.training.recipe import refuse_beside_candidates
@@ -50,6 +50,8 @@ class AdaptConfig(Config):
         if len(self.learning_rates) != len(self.scratch_learning_rates) or not self.learning_rates:
             raise ValueError("give as many scratch_learning_rates as learning_rates, at least one: an equal budget")
         refuse_beside_candidates(self.training)
+        if len(self.learning_rates) == 1:
+            refuse_without_trials(self)
         return self
 
     def recipe(

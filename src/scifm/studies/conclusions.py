@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from scifm.data.origins import StoreOrigin
 from scifm.errors import RunError
 from scifm.fields.batch import Batch
 from scifm.findings.finding import Finding
@@ -29,10 +30,9 @@ from scifm.studies.audits import (
     audit_unseen,
 )
 from scifm.studies.jobs import draw_test, pool_of
-from scifm.studies.origins import StoreOrigin
 from scifm.studies.recipe import SourceConfig, StudyRecipe, TargetConfig
 from scifm.studies.scaling_cells import scaling_findings
-from scifm.studies.shift import SHIFT_MEASURES, measure_shift
+from scifm.studies.shift import SHIFT_MEASURES, measure_shift, population
 from scifm.studies.table import Row
 from scifm.training.pretrain import training_source
 
@@ -53,18 +53,19 @@ def conclude(recipe: StudyRecipe, folder: Path, rows: Sequence[Row]) -> dict[str
         DataError: if the rows do not fit the recipe.
         RunError: if scores cannot be read or the file cannot be written.
     """
-    tests = {target.name: draw_test(recipe, target.name, target.origin) for target in recipe.targets}
+    origins = {target.name: recipe.origin(target) for target in recipe.targets}
+    tests = {name: draw_test(recipe, name, origin) for name, origin in origins.items()}
     moved = [row for row in rows if "+" not in row.source]
     found = analyze(
         moved,
         targets=[
             {
-                "name": target.name,
-                "system": target.origin.name,
-                "knobs": target.origin.ranges(only_given=True),
-                "label": target.origin.label,
+                "name": name,
+                "system": origin.name,
+                "knobs": origin.ranges(only_given=True),
+                "label": origin.label,
             }
-            for target in recipe.targets
+            for name, origin in origins.items()
         ],
         sources=_sources(recipe, moved),
         sizes=_sizes(recipe, rows),
@@ -90,8 +91,8 @@ def _sources(recipe: StudyRecipe, rows: Sequence[Row]) -> list[dict[str, Any]]:
             source.name,
             {
                 "name": source.name,
-                "systems": [origin.name for origin in source.origins],
-                "label": " + ".join(origin.label for origin in source.origins),
+                "systems": [origin.name for origin in recipe.origins(source)],
+                "label": recipe.origin(source).label,
                 "num_pretrain_samples": seen,
             },
         )
@@ -133,11 +134,11 @@ def _shift_values(recipe: StudyRecipe, tests: dict[str, Batch]) -> dict[tuple[st
         return found  # the measures know two dimensions; the verdict then says that shift was not measured
     for source in recipe.sources:
         parts = [
-            origin.population(origin.draw(_NUM_SHIFT_SAMPLES, recipe.data, "study", "shift", source.name, place))
-            for place, origin in enumerate(source.origins)
+            population(origin, origin.draw(_NUM_SHIFT_SAMPLES, "study", "shift", source.name, place))
+            for place, origin in enumerate(recipe.origins(source))
         ]
         for target in recipe.targets_of(source):
-            task = target.origin.population(tests[target.name])
+            task = population(recipe.origin(target), tests[target.name])
             found[source.name, target.name] = measure_shift(parts, task)
     return found
 
@@ -151,14 +152,14 @@ def _audits(recipe: StudyRecipe, folder: Path, rows: Sequence[Row], tests: dict[
         test, pool = tests[target.name], pool_of(recipe, target)
         found.append(audit_subsets(_subsets(folder, rows, target), pool.num_problems, task=target.name))
         found.append(audit_disjoint(test, pool.samples, task=target.name))
-        system = target.origin.system
+        system = recipe.origin(target).system
         found += audit_knob_ranges(system, test) if system is not None else []
     for source in recipe.sources:
         for target in recipe.targets_of(source):
             if _could_share(recipe, source, target):
                 found += _unseen(recipe, source, target, tests[target.name])
-        for entry in source.systems:
-            found += audit_knob_effects(entry.build(), recipe.grid)
+        for system in [origin.system for origin in recipe.origins(source)]:
+            found += audit_knob_effects(system, recipe.grid) if system is not None else []
     return list(dict.fromkeys(found))
 
 
@@ -168,13 +169,14 @@ def _could_share(recipe: StudyRecipe, source: SourceConfig, target: TargetConfig
     What a store holds may have been drawn by any system, so names do not tell; on other grids and in other precisions
     no two samples are equal.
     """
-    if source.store is None and target.store is None:
-        return target.origin.name in {origin.name for origin in source.origins}
-    sides = [
-        (recipe.grid, "float32") if side is None else (StoreOrigin(side).store.grid, StoreOrigin(side).store.card.dtype)
-        for side in (source.store, target.store)
-    ]
-    return sides[0] == sides[1]
+    task = recipe.origin(target)
+    for origin in recipe.origins(source):
+        stored = [side.store.card.dtype if isinstance(side, StoreOrigin) else None for side in (origin, task)]
+        if stored == [None, None] and origin.name == task.name:
+            return True
+        if stored != [None, None] and origin.grid == task.grid and len({dtype or "float32" for dtype in stored}) == 1:
+            return True
+    return False
 
 
 def _subsets(folder: Path, rows: Sequence[Row], target: TargetConfig) -> dict[int, dict[int, list[int]]]:

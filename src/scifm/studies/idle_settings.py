@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from scifm.config import refuse_idle
-from scifm.studies.origins import StoreOrigin
 
 if TYPE_CHECKING:
     from scifm.studies.recipe import StudyRecipe
@@ -21,8 +20,6 @@ def refuse_idle_settings(recipe: StudyRecipe) -> None:
     """
     drawn = [source for source in recipe.sources if source.store is None]
     tasks = [target for target in recipe.targets if target.store is None]
-    stores = [entry.store for entry in recipe.sources] + [entry.store for entry in recipe.targets]
-    stored = [StoreOrigin(store) for store in stores if store is not None]
     if not drawn:
         why = "no source draws samples: each has a store"
         refuse_idle(recipe.data, ("num_samples", "stream_blocks"), why, prefix="data.")
@@ -30,7 +27,8 @@ def refuse_idle_settings(recipe: StudyRecipe) -> None:
         refuse_idle(recipe, ("pool_size",), "no task draws samples: each has a store")
     if not drawn and not tasks:
         refuse_idle(recipe.data, ("num_points", "extent"), "every store has its own grid", prefix="data.")
-    if not any(origin.signature.evolves for origin in stored):
+    origins = [*map(recipe.origin, recipe.sources), *map(recipe.origin, recipe.targets)]
+    if not any(origin.signature.evolves for origin in origins):
         refuse_idle(recipe.data, ("stride",), "no store here holds trajectories", prefix="data.")
     for source in drawn:
         if len(source.systems) == 1:

@@ -12,19 +12,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from scifm.data.origin import DownstreamPool, Origin
+from scifm.data.store import Store
 from scifm.evaluation.evaluate import evaluate
 from scifm.evaluation.origin import origin_of
 from scifm.fields.batch import Batch
 from scifm.models.flops import training_flops
 from scifm.models.hub import load_operator
 from scifm.runs import Run, write_json
-from scifm.studies.origins import Origin, StoreOrigin
 from scifm.studies.recipe import SourceConfig, StudyRecipe, TargetConfig
 from scifm.studies.table import Row
 from scifm.training.adapt_recipe import AdaptRecipe
 from scifm.training.choice import Candidate
 from scifm.training.finetune import finetune, from_scratch
-from scifm.training.pool import DownstreamPool
 from scifm.training.pretrain import PretrainRecipe, pretrain
 from scifm.training.recipe import ModelConfig
 
@@ -35,12 +35,12 @@ Result = dict[str, Any]
 
 def draw_test(recipe: StudyRecipe, name: str, origin: Origin) -> Batch:
     """Return the unseen samples of the task called `name`: the same ones whoever asks."""
-    return origin.test(recipe.num_test_samples, recipe.data, name)
+    return origin.test(recipe.num_test_samples, name)
 
 
 def pool_of(recipe: StudyRecipe, target: TargetConfig) -> DownstreamPool:
     """Return the samples that the subsets of a target are taken from."""
-    return target.origin.pool(recipe.pool_size, recipe.data)
+    return recipe.origin(target).pool(recipe.pool_size)
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Pretraining:
     def _num_distinct(self, recipe: StudyRecipe) -> int | None:
         """Return how many different samples there are to train on; None: every step draws its own."""
         if self.source.store is not None:
-            return StoreOrigin(self.source.store).store.splits["train"]
+            return Store.open(self.source.store).splits["train"]
         return recipe.data.num_samples
 
     def carry_out(self, recipe: StudyRecipe, folder: Path) -> Result:
@@ -113,7 +113,7 @@ class Pretraining:
         steps, seen = settings.training.num_steps, settings.training.num_steps * settings.training.batch_size
         about: dict[str, Any] = {
             "source": self.source.name if self.num_steps is None else f"{self.source.name}+{steps}",
-            "source_systems": _joined(self.source),
+            "source_systems": recipe.origin(self.source).name,
             "size": self.size,
             "seed": self.seed,
             "num_pretrain_samples": min(seen, self._num_distinct(recipe) or seen),
@@ -127,8 +127,8 @@ class Pretraining:
             "seconds": run.seconds,
         }
         tasks: list[tuple[str, Origin, str]]
-        tasks = [(f"{self.source.name}+{o.name}", o, "in_distribution") for o in self.source.origins]
-        tasks += [(target.name, target.origin, "zero_shot") for target in recipe.targets_of(self.source)]
+        tasks = [(f"{self.source.name}+{o.name}", o, "in_distribution") for o in recipe.origins(self.source)]
+        tasks += [(target.name, recipe.origin(target), "zero_shot") for target in recipe.targets_of(self.source)]
         rows = []
         for task, origin, kind in tasks:
             test = draw_test(recipe, task, origin)
@@ -185,7 +185,7 @@ class Adaptation:
     def effort(self, recipe: StudyRecipe) -> Effort:
         """Return what it takes, trials of learning rates included."""
         settings = self._settings(recipe)
-        batch = min(settings.training.batch_size, self.num_samples * self.target.origin.windows(recipe.data))
+        batch = min(settings.training.batch_size, self.num_samples * recipe.origin(self.target).windows)
         longest = 2**settings.max_doublings * settings.training.num_steps
         steps = self._steps_of_trials(settings) + longest
         return Effort(steps, batch, keeps_weights=recipe.keep_weights == "all")
@@ -198,7 +198,7 @@ class Adaptation:
 
     def _settings(self, recipe: StudyRecipe) -> AdaptRecipe:
         kind: Literal["few_shot", "from_scratch"] = "few_shot" if self.source is not None else "from_scratch"
-        windows = self.target.origin.windows(recipe.data)
+        windows = recipe.origin(self.target).windows
         settings = recipe.adapt.recipe(kind, self.num_samples, self.seed, windows=windows)
         if not self.to_convergence:
             return settings
@@ -215,17 +215,18 @@ class Adaptation:
             run = finetune(folder / parent["run"], pool, settings, out=out)
         if (kept := _kept(run)) is not None:
             return kept
-        test = draw_test(recipe, self.target.name, self.target.origin)
+        origin = recipe.origin(self.target)
+        test = draw_test(recipe, self.target.name, origin)
         outcome, effort = run.read_json("outcome.json"), self.effort(recipe)
         before = parent["rows"][0] if parent is not None else {}
         num_seen = outcome["samples_seen"]
-        scored = _scored(run, folder, test, self.target.name, origin=self.target.origin, num_trained=num_seen)
+        scored = _scored(run, folder, test, self.target.name, origin=origin, num_trained=num_seen)
         earlier = before.get("flops", 0.0)
         scored["flops"] = None if None in (scored["flops"], earlier) else scored["flops"] + earlier
         row = Row(
             kind=self.kind,
             source=self.source.name if self.source is not None else "",
-            source_systems=_joined(self.source),
+            source_systems=recipe.origin(self.source).name if self.source is not None else "",
             target=self.target.name,
             size=self.size,
             num_pretrain_samples=before.get("num_pretrain_samples", 0),
@@ -234,7 +235,7 @@ class Adaptation:
             method=settings.method.method,
             coefficients=outcome.get("coefficients", ""),
             **{name: outcome[name] for name in ("learning_rate", "num_trials", "trial_steps", "num_steps", "seconds")},
-            **_task(self.target.origin),
+            **_task(origin),
             **scored,
         )
         return _finish(run, folder, [row], keeps_weights=effort.keeps_weights)
@@ -242,10 +243,6 @@ class Adaptation:
 
 def _kept(run: Run) -> Result | None:
     return run.read_json("rows.json") if run.is_complete and (run.path / "rows.json").is_file() else None
-
-
-def _joined(source: SourceConfig | None) -> str:
-    return "+".join(origin.name for origin in source.origins) if source is not None else ""
 
 
 def _task(origin: Origin) -> dict[str, Any]:

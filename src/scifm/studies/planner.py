@@ -19,20 +19,21 @@ import numpy as np
 import torch
 from pydantic import Field, model_validator
 
-from scifm.config import Config, config_hash, dump_toml, refuse_idle
+from scifm.config import Config, config_hash, refuse_idle
 from scifm.data.importing import open_store
+from scifm.data.origin import DownstreamPool
+from scifm.data.origins import StoreOrigin
 from scifm.data.split import StoreSplit
 from scifm.data.store import Store
-from scifm.errors import ConfigError, DataError, RunError
+from scifm.errors import ConfigError, DataError
 from scifm.evaluation.evaluate import Scores, evaluate
 from scifm.fields.seeds import generator_for
 from scifm.models.hub import ModelPlace, digest, find_model
-from scifm.runs import Run, describe_environment, write_atomically, write_json
+from scifm.runs import Run, write_json
 from scifm.studies.advice import Advice, Outlook, advise
 from scifm.studies.learning_curves import FEW_SHOT, FROM_SCRATCH, Curve, Prior
 from scifm.training.finetune import AdaptRecipe, finetune, from_scratch
 from scifm.training.loop import DivergedError, Observer, TrainingConfig
-from scifm.training.pool import DownstreamPool
 from scifm.training.processes import require_alone
 from scifm.wording import plural
 
@@ -261,9 +262,7 @@ class _Few:
         return tuple(values.reshape(-1, self.samples.windows_per_trajectory * values[0].numel()).mean(dim=1).tolist())
 
     def pool(self, kept: list[int]) -> DownstreamPool:
-        origin: dict[str, Any] = {"store": str(self.store.path), "content": self.store.content, "index": kept}
-        if self.store.signature.evolves:
-            origin["stride"] = self.samples.stride
+        origin = {**StoreOrigin(self.store, self.samples.stride).describe(), "index": kept}
         return DownstreamPool(self.samples.chosen(kept), origin, self.store.homogeneities)
 
 
@@ -313,20 +312,17 @@ class _Work:
     folder: Path
 
     def claim(self) -> None:
-        """Write what is planned into a new folder, or check that the folder holds this very plan."""
+        """Write what is planned into a new folder, or check that the folder holds this very plan.
+
+        Raises:
+            RunError: if it holds another, or cannot be written.
+        """
         run = self.parent.run
         parent = config_hash(run.config) if run is not None else digest(self.parent.folder)
         about = {"parent": parent, "samples": self.few.store.content}
-        text = dump_toml({**self.recipe.to_dict(), "about": about})
-        config = self.folder / "config.toml"
-        if config.is_file() and config.read_text(encoding="utf-8") != text:
-            raise RunError(
-                f"'{self.folder}' holds a plan of another run, other samples or other settings. Choose another folder "
-                "with --out, or delete this one first."
-            )
-        if not config.is_file():
-            write_json(self.folder / "environment.json", describe_environment())
-            write_atomically(config, text.encode())
+        origin = StoreOrigin(self.few.store, self.few.samples.stride).describe()
+        del origin["store"]  # samples that were moved are the same ones; plan.json says where they lie
+        Run.claim(self.folder, {"kind": "plan", **self.recipe.to_dict(), "about": about, "origin": origin})
 
     def carry_out(self, executor: Executor | None, observe: Observer) -> tuple[Point, ...]:
         Run(self.folder).set_status("running")

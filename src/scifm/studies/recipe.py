@@ -13,19 +13,20 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from scifm.config import Config, read_recipe
-from scifm.data.mixture import joined_signature
+from scifm.data.origin import Origin
+from scifm.data.origin_config import DataConfig, MixtureConfig, SystemConfig
+from scifm.data.origins import MixtureOrigin, StoreOrigin, resolve_origin
+from scifm.data.store import Store
 from scifm.errors import ConfigError, suggest
-from scifm.fields.batch import Signature
 from scifm.fields.grid import Grid
 from scifm.models.operator import OperatorConfig
 from scifm.models.registry import NamedNetwork, settings_of_size
 from scifm.models.sizes import SIZES
 from scifm.studies.budgets import AdaptConfig
 from scifm.studies.idle_settings import refuse_idle_settings
-from scifm.studies.origins import Origin, StoreOrigin, SystemOrigin, origin_of
 from scifm.training.loop import TrainingConfig
 from scifm.training.pretrain import PretrainRecipe
-from scifm.training.recipe import DataConfig, MixtureConfig, ModelConfig, SystemConfig
+from scifm.training.recipe import ModelConfig
 
 __all__ = ["AdaptConfig", "ConvergenceConfig", "ScalingConfig", "SourceConfig", "StudyRecipe", "TargetConfig"]
 
@@ -43,7 +44,7 @@ class SourceConfig(Config):
 
     Args:
         name: how tables and figures call it.
-        systems: what it is pre-trained on; several are a mixture.
+        systems: what it is pre-trained on; several are a mixture, of which some may be stores.
         store: folder of a store to pre-train on, instead of systems.
         sizes: names of sizes, each pre-trained and moved; empty: those of the study.
         seeds: of separate pre-trainings; adaptations take them in turn. Empty: the study's.
@@ -66,18 +67,6 @@ class SourceConfig(Config):
 
     _check_name = field_validator("name")(_named)
 
-    @property
-    def signature(self) -> Signature:
-        """The union of its systems' names, or its store's."""
-        if self.store is not None:
-            return StoreOrigin(self.store).signature
-        return joined_signature([entry.build() for entry in self.systems])
-
-    @property
-    def origins(self) -> tuple[Origin, ...]:
-        """Where its samples come from."""
-        return tuple(SystemOrigin(system) for system in self.systems) or (StoreOrigin(self.store or ""),)
-
     @model_validator(mode="after")
     def _one_kind(self) -> SourceConfig:
         if bool(self.systems) == (self.store is not None):
@@ -99,11 +88,6 @@ class TargetConfig(Config):
     store: str | None = None
 
     _check_name = field_validator("name")(_named)
-
-    @property
-    def origin(self) -> Origin:
-        """Where its samples come from."""
-        return origin_of(f"target '{self.name}'", self.system, self.store)
 
     @model_validator(mode="after")
     def _one_kind(self) -> TargetConfig:
@@ -260,17 +244,16 @@ class StudyRecipe(Config):
             )
 
     def _check_target(self, target: TargetConfig) -> None:
-        origin = target.origin
+        origin = self.origin(target)
+        _ = origin.signature  # refuses wrong ranges
         if isinstance(origin, StoreOrigin):
             origin.require({"train": self._largest_subset(target), "test": self.num_test_samples})
-        else:
-            _ = origin.system  # refuses wrong ranges
 
     def _check_source(self, source: SourceConfig) -> None:
-        if source.store is not None:
-            StoreOrigin(source.store).require({"train": 2, "valid": 1, "test": self.num_test_samples})
-        else:
-            _ = source.signature  # refuses wrong ranges and systems that cannot be joined
+        _ = self.origin(source).signature  # refuses wrong ranges and systems that cannot be joined
+        for origin in self.origins(source):
+            if isinstance(origin, StoreOrigin):
+                origin.require({"train": 2, "valid": 1, "test": self.num_test_samples})
 
     def _largest_subset(self, target: TargetConfig) -> int:
         counts = [2]
@@ -319,7 +302,29 @@ class StudyRecipe(Config):
     @property
     def grid(self) -> Grid:
         """Where every field that the study draws lives; those of a store live on its own grid."""
-        return self.data.grid(self.targets[0].origin.signature.num_spatial_dims)
+        return self.data.grid(self.origin(self.targets[0]).signature.num_spatial_dims)
+
+    def origin(self, entry: SourceConfig | TargetConfig) -> Origin:
+        """Return where the samples of a source or a target come from.
+
+        Raises:
+            ConfigError: if a range is not valid.
+            StoreError, DataError: if a store cannot be read.
+        """
+        if entry.store is not None:
+            store = Store.open(entry.store)
+            # a study may hold steady stores beside evolving ones
+            return StoreOrigin(store, self.data.stride if store.signature.evolves else 1)
+        if isinstance(entry, TargetConfig):
+            return resolve_origin(self.data, system=entry.system)
+        if len(entry.systems) > 1 or entry.systems[0].store is not None:
+            return resolve_origin(self.data, mixture=entry.systems)
+        return resolve_origin(self.data, system=entry.systems[0])
+
+    def origins(self, source: SourceConfig) -> tuple[Origin, ...]:
+        """Return where the samples of a source come from: of a mixture, every member for itself."""
+        origin = self.origin(source)
+        return tuple(member.origin for member in origin.members) if isinstance(origin, MixtureOrigin) else (origin,)
 
     def network(self, size: str) -> OperatorConfig:
         """Return the architecture of a named size.
@@ -351,35 +356,44 @@ class StudyRecipe(Config):
             ConfigError: if it names one that is not there, or whose names it does not know.
         """
         found = {target.name: target for target in self.targets}
-        known = {t.name: not source.signature.missing_from(t.origin.signature) for t in self.targets}
+        names = self.origin(source).signature
+        missing = {t.name: names.missing_from(self.origin(t).signature) for t in self.targets}
         if source.targets is None:
-            return [target for name, target in found.items() if known[name]]
+            return [target for name, target in found.items() if not missing[name]]
         for name in source.targets:
             if name not in found:
                 raise ConfigError(f"source '{source.name}': target {suggest(name, found)}")
-            if not known[name]:
-                missing = source.signature.missing_from(found[name].origin.signature)
+            if missing[name]:
                 raise ConfigError(
-                    f"source '{source.name}' cannot be moved to '{name}': it does not know {', '.join(missing)}."
+                    f"source '{source.name}' cannot be moved to '{name}': it does not know {', '.join(missing[name])}."
                 )
         return [found[name] for name in source.targets]
 
     def pretraining(self, source: SourceConfig, size: str, seed: int, num_steps: int | None = None) -> PretrainRecipe:
         """Return the recipe of one pre-training."""
         steps = num_steps or source.num_steps or self.training.num_steps
+        mixed = len(source.systems) > 1 or any(entry.store is not None for entry in source.systems)
         return PretrainRecipe(
             name=f"{source.name}-{size}-seed{seed}" + ("" if num_steps is None else f"-{num_steps}steps"),
             seed=seed,
-            system=SystemConfig.of(source.systems[0].build()) if len(source.systems) == 1 else None,
-            mixture=source.systems if len(source.systems) > 1 else (),
-            data=self.data if source.store is None else self._stored(source.store),
+            system=None if mixed or source.store else SystemConfig.of(source.systems[0].build()),
+            mixture=source.systems if mixed else (),
+            data=self._data_of(source),
             model=ModelConfig(network=self.network(size), normalization=self.normalization),
             training=self.training.model_copy(update={"num_steps": steps}),
         )
 
-    def _stored(self, store: str) -> DataConfig:
-        """Return the settings for a store among the sources; those of drawn samples are the other sources'."""
-        data, of_systems = self.data, ("num_points", "extent", "num_samples", "stream_blocks")
-        defaults = {name: getattr(DataConfig(), name) for name in of_systems}
-        stride = data.stride if StoreOrigin(store).signature.evolves else 1
-        return data.model_copy(update={**defaults, "stride": stride, "store": store})
+    def _data_of(self, source: SourceConfig) -> DataConfig:
+        """Return the settings for a source; of stores those of drawn samples are the other sources'."""
+        stored = source.store is not None or any(entry.store is not None for entry in source.systems)
+        idle = [*(("num_points", "extent") * stored), *(("num_samples", "stream_blocks") * (source.store is not None))]
+        changes = {name: getattr(DataConfig(), name) for name in idle}
+        if source.store is not None:
+            changes |= {"store": source.store, "stride": self.origin(source).stride}
+        return self.data.model_copy(update=changes)
+
+    def contents(self) -> dict[str, Any]:
+        """Return a hash of the content of every store that is named: other data are another study."""
+        named = [source.store for source in self.sources] + [target.store for target in self.targets]
+        named += [entry.store for source in self.sources for entry in source.systems]
+        return {"contents": {place: Store.open(place).content for place in named if place is not None}}

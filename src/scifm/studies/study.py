@@ -166,8 +166,8 @@ def estimate(plan: Plan, *, num_workers: int) -> Estimate:
 def _example(recipe: StudyRecipe, size: str) -> tuple[Operator, Batch]:
     """Return a fresh operator of a size for the first source, and some of its samples."""
     source = recipe.sources[0]
-    origin = source.origins[0]
-    batch = origin.draw(32, recipe.data, "study", "estimate")
+    origin = recipe.origins(source)[0]
+    batch = origin.draw(32, "study", "estimate")
     normalization = fit_normalization(batch, origin.homogeneities, kind=recipe.normalization)
     return build_operator(origin.signature, recipe.network(size), normalization, seed=0), batch
 
@@ -207,7 +207,7 @@ def study(
     require_alone("A study")
     folder = Path(out)
     plan = plan_jobs(recipe, folder)
-    run = Run.claim(folder, recipe.to_dict())
+    run = Run.claim(folder, {"kind": "study", **recipe.to_dict(), "origin": recipe.contents()})
     tell = observe if observe is not None else _ignore
     with run.locked():
         run.set_status("running")

@@ -19,6 +19,8 @@ import pyarrow.parquet as pq
 from pydantic import Field, model_validator
 
 from scifm.config import Config, refuse_idle
+from scifm.data.origin_config import DataConfig, SystemConfig
+from scifm.data.origins import SystemOrigin
 from scifm.evaluation.evaluate import Scores, evaluate
 from scifm.evaluation.origin import origin_of
 from scifm.fields.batch import Batch
@@ -30,10 +32,9 @@ from scifm.runs import Run, write_atomically, write_json
 from scifm.systems.system import System
 from scifm.training.finetune import AdaptRecipe, finetune, from_scratch
 from scifm.training.loop import Observer, TrainingConfig
-from scifm.training.pool import downstream_pool
 from scifm.training.pretrain import PretrainRecipe, pretrain
 from scifm.training.processes import require_alone
-from scifm.training.recipe import DataConfig, ModelConfig, SystemConfig
+from scifm.training.recipe import ModelConfig
 from scifm.wording import plural
 
 __all__ = ["TransferRecipe", "transfer"]
@@ -154,7 +155,7 @@ def transfer(
     """
     require_alone("A study")
     folder = Path(out)
-    with Run.claim(folder, recipe.to_dict()).locked():
+    with Run.claim(folder, {"kind": "transfer", **recipe.to_dict()}).locked():
         return _Study(recipe, folder, executor, observe if observe is not None else _ignore).carry_out()
 
 
@@ -175,12 +176,7 @@ class _Adaptation:
         settings = recipe.adapt.model_copy(update={"num_samples": self.num_samples, "seed": self.seed})
         if self.kind == "from_scratch" and recipe.scratch_learning_rates:
             settings = settings.model_copy(update={"learning_rates": recipe.scratch_learning_rates})
-        pool = downstream_pool(
-            recipe.downstream.build(),
-            grid=recipe.grid,
-            num_samples=recipe.pool_size,
-            seed=recipe.pretrain.seed,
-        )
+        pool = SystemOrigin(recipe.downstream, recipe.grid).pool(recipe.pool_size, recipe.pretrain.seed)
         run = _ADAPTATIONS[self.kind](parent, pool, settings, out=folder / "runs")
         scores = _scored(run, recipe, "downstream", "downstream")
         outcome = run.read_json("outcome.json")

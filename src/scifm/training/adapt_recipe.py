@@ -9,20 +9,29 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
-from scifm.config import Config
+from scifm.config import Config, refuse_idle
 from scifm.data.subsets import cross_validation
 from scifm.training.choice import Candidate, Constants, rounds
 from scifm.training.loop import TrainingConfig
 from scifm.training.methods import FinetuneMethod
 from scifm.training.recipe import refuse_beside_candidates
 
-__all__ = ["AdaptRecipe"]
+__all__ = ["AdaptRecipe", "refuse_without_trials"]
 
 _CONSTANTS: dict[str, tuple[Constants, ...]] = {
     "never": ("pretrained",),
     "try": ("pretrained", "refitted"),
     "always": ("refitted",),
 }
+
+
+def refuse_without_trials(config: Config, *more: str) -> None:
+    """Refuse settings of trials, those named in `more` among them, where a single learning rate leaves nothing to try.
+
+    Raises:
+        ConfigError: names the first of them.
+    """
+    refuse_idle(config, ("trial_budget", "held_out", "min_scored", *more), "it takes two learning rates or more to try")
 
 
 class AdaptRecipe(Config):
@@ -71,9 +80,9 @@ class AdaptRecipe(Config):
     training: TrainingConfig = TrainingConfig(num_steps=300, validate_every=100, checkpoint_every=100)
 
     @model_validator(mode="after")
-    def _doublings_are_scored(self) -> AdaptRecipe:
-        if self.max_doublings and not self.chooses:
-            raise ValueError("max_doublings needs two learning_rates or more: with one, nothing is scored on the way")
+    def _trials_are_made(self) -> AdaptRecipe:
+        if not self.chooses:
+            refuse_without_trials(self, "max_doublings")
         return self
 
     @field_validator("learning_rates")

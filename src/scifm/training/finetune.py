@@ -15,14 +15,17 @@ from torch import Tensor
 
 from scifm.config import build_config, refuse_idle
 from scifm.data.normalize import fit_normalization, refit_coefficients
-from scifm.data.split import StoreSplit
+from scifm.data.origin import DownstreamPool, Origin
+from scifm.data.origins import StoreOrigin, SystemOrigin
+from scifm.data.run_origin import RunOrigin
 from scifm.data.store import Store
 from scifm.data.stream import Epochs
 from scifm.data.subsets import nested_subsets
 from scifm.errors import ConfigError, DataError
-from scifm.fields.batch import Batch
+from scifm.fields.grid import Grid
 from scifm.fields.homogeneity import Homogeneity
 from scifm.fields.normalization import Normalization, NormalizationKind
+from scifm.fields.samples import Samples
 from scifm.fields.seeds import generator_for
 from scifm.models.hub import digest, find_model, load_operator, save_operator
 from scifm.models.operator import Operator
@@ -34,7 +37,6 @@ from scifm.training.checkpoint import Checkpoint, Position
 from scifm.training.choice import Candidate, Trial, choose
 from scifm.training.loop import DivergedError, Observer, TrainingConfig, sample_errors, train
 from scifm.training.methods import FinetuneMethod, finish, prepare
-from scifm.training.pool import DownstreamPool, downstream_pool, grid_of_run, in_memory
 from scifm.training.pretrain import build_operator, recorded
 from scifm.training.processes import require_alone
 from scifm.training.recipe import ModelConfig
@@ -47,7 +49,7 @@ _NUM_SCORED = 512  # and that score a learning rate
 
 def finetune(
     parent: Run | str | Path,
-    pool: DownstreamPool | System | Store,
+    pool: DownstreamPool | Origin | System | Store,
     recipe: AdaptRecipe | None = None,
     *,
     out: str | Path = "runs",
@@ -62,7 +64,8 @@ def finetune(
 
     Args:
         parent: a complete run, its folder, the folder of a model, or ``hf:name/model``.
-        pool: downstream samples, or the system or store they come from; a system only with a run, which has a grid.
+        pool: downstream samples, or the origin, system or store they come from; a system alone only with a run, which
+            has a grid.
         recipe: how; the defaults when left out.
         out: folder that holds run folders.
         observe: called with every event, for progress.
@@ -86,7 +89,7 @@ def finetune(
 
 def from_scratch(
     model: ModelConfig | Run | str | Path,
-    pool: DownstreamPool | System | Store,
+    pool: DownstreamPool | Origin | System | Store,
     recipe: AdaptRecipe | None = None,
     *,
     out: str | Path = "runs",
@@ -99,7 +102,7 @@ def from_scratch(
 
     Args:
         model: the architecture and the kind of normalization, or a complete run or a model's folder to take both from.
-        pool: downstream samples, or the store they come from; with a run also a system.
+        pool: downstream samples, or the origin or store they come from; with a run also a system.
         recipe: how; the defaults when left out.
         out: folder that holds run folders.
         observe: called with every event, for progress.
@@ -131,19 +134,26 @@ def _recipe(kind: str, recipe: AdaptRecipe | None, settings: dict[str, Any]) -> 
     return build_config(AdaptRecipe, tree, source=f"settings of {kind}")
 
 
-def _pool(pool: DownstreamPool | System | Store, recipe: AdaptRecipe, model: Run | None) -> DownstreamPool:
-    if isinstance(pool, DownstreamPool):
-        if recipe.stride not in (1, pool.stride):
-            raise ConfigError(f"stride = {recipe.stride} was asked for, and the pool of samples has {pool.stride}.")
-        return pool
-    if isinstance(pool, System) and model is None:
+def _pool(pool: DownstreamPool | Origin | System | Store, recipe: AdaptRecipe, model: Run | None) -> DownstreamPool:
+    if isinstance(pool, System):
+        pool = SystemOrigin.of(pool, _grid_of(model))
+    if isinstance(pool, Store):
+        pool = StoreOrigin(pool, recipe.stride)
+    if isinstance(pool, Origin):
+        pool = pool.pool(max(1024, recipe.num_samples), recipe.seed)
+    if recipe.stride not in (1, pool.stride):
+        raise ConfigError(f"stride = {recipe.stride} was asked for, and the samples have {pool.stride}.")
+    return pool
+
+
+def _grid_of(model: Run | None) -> Grid:
+    """Return the grid a run was trained on last."""
+    if model is None or (origin := RunOrigin.of(model)) is None:
         raise ConfigError(
-            "Nothing says on which grid to sample the system: give a store, or a pool of samples (downstream_pool), or "
-            "adapt a run instead of a model."
+            "Nothing says on which grid to sample the system: give a store, an origin (SystemOrigin.of(system, grid)), "
+            "or adapt a run instead of a model."
         )
-    grid = pool.grid if isinstance(pool, Store) else grid_of_run(model)  # type: ignore[arg-type]
-    num_samples = max(1024, recipe.num_samples)
-    return downstream_pool(pool, grid=grid, num_samples=num_samples, seed=recipe.seed, stride=recipe.stride)
+    return origin.grid
 
 
 class _Adaptation(abc.ABC):
@@ -152,23 +162,23 @@ class _Adaptation(abc.ABC):
     kind: ClassVar[str]
     pool: DownstreamPool
     index: Tensor
-    samples: Batch | StoreSplit
+    samples: Samples
     run: Run
 
     def __init__(self, recipe: AdaptRecipe, observe: Observer | None) -> None:
         self.recipe, self.observe = recipe, observe
 
-    def run_in(self, out: str | Path, pool: DownstreamPool | System | Store, model: Run | None) -> Run:
+    def run_in(self, out: str | Path, pool: DownstreamPool | Origin | System | Store, model: Run | None) -> Run:
         """Do all that is not done yet in the run folder of these settings under `out`."""
         recipe = self.recipe
         self.pool = _pool(pool, recipe, model)
-        config = {"kind": self.kind, **recipe.to_dict(), "downstream": self.pool.origin, **self.beginning()}
+        config = {"kind": self.kind, **recipe.to_dict(), "origin": self.pool.origin, **self.beginning()}
         self.run = Run.prepare(out, f"{self.kind}-{recipe.num_samples}-seed{recipe.seed}", config, parent=self.parent)
         with self.run.locked():
             if not self.run.is_complete:
                 subset = nested_subsets(self.pool.num_problems, [recipe.num_samples], recipe.seed)
                 self.index = subset[recipe.num_samples]
-                self.samples = self.pool.take(self.index)
+                self.samples = self.pool.samples.problems(self.index)
                 write_json(self.run.path / "subset.json", {"pool": self.pool.origin, "index": self.index.tolist()})
                 self.carry_out()
         return self.run
@@ -187,7 +197,7 @@ class _Adaptation(abc.ABC):
         """Return what there is to choose from."""
 
     @abc.abstractmethod
-    def fresh(self, samples: Batch | StoreSplit, candidate: Candidate) -> Operator:
+    def fresh(self, samples: Samples, candidate: Candidate) -> Operator:
         """Return an operator to train on `samples`."""
 
     def carry_out(self) -> None:
@@ -290,7 +300,7 @@ class _Adaptation(abc.ABC):
         self, left: Tensor, held_out: Tensor, candidate: Candidate, num_steps: int
     ) -> tuple[list[float] | None, int]:
         """Return the errors of samples held out, None if training diverged, and how many samples training saw."""
-        part = self.pool.take(self.index[left])
+        part = self.pool.samples.problems(self.index[left])
         operator, source = self.fresh(part, candidate), self._source(part)
 
         def pass_on(**event: Any) -> None:
@@ -304,14 +314,15 @@ class _Adaptation(abc.ABC):
                 train(operator, source, config=config, groups=groups, observe=pass_on, seed=self.recipe.seed)
         except DivergedError:
             return None, num_steps * source.batch_size
-        errors = sample_errors(operator, in_memory(self.pool.take(self.index[held_out]), _NUM_SCORED))
+        scored = self.pool.samples.problems(self.index[held_out]).in_memory(_NUM_SCORED)
+        errors = sample_errors(operator, scored)
         return errors.tolist() if bool(errors.isfinite().all()) else None, num_steps * source.batch_size
 
     def _training(self, candidate: Candidate, num_steps: int) -> TrainingConfig:
         settings = {"learning_rate": candidate.learning_rate, "num_steps": num_steps}
         return self.recipe.training.model_copy(update=settings)
 
-    def _source(self, samples: Batch | StoreSplit) -> Epochs:
+    def _source(self, samples: Samples) -> Epochs:
         return Epochs(samples, batch_size=self.recipe.training.batch_size, seed=self.recipe.seed)
 
 
@@ -333,19 +344,19 @@ class _Finetuning(_Adaptation):
 
     def candidates(self) -> tuple[Candidate, ...]:
         operator = renamed(load_operator(self.model), self.recipe.rename)
-        names = self.pool.signature
+        names = self.pool.samples.signature
         return self.recipe.candidates(
-            fits=fits(operator, names, self.pool.grid), has_coefficients=bool(names.coefficients)
+            fits=fits(operator, names, self.pool.samples.grid), has_coefficients=bool(names.coefficients)
         )
 
-    def fresh(self, samples: Batch | StoreSplit, candidate: Candidate) -> Operator:
+    def fresh(self, samples: Samples, candidate: Candidate) -> Operator:
         operator = renamed(load_operator(self.model), self.recipe.rename)
         operator.require_lead_times(samples.lead_times)
         operator.lead_times = operator.lead_times or samples.lead_times
         signature, grid = samples.signature, samples.grid
         if fits(operator, signature, grid):
             if candidate.coefficients == "refitted":
-                few = in_memory(samples, _NUM_FITTED)
+                few = samples.in_memory(_NUM_FITTED)
                 operator.normalization = refit_coefficients(operator.normalization, operator.signature, few)
             return operator
         normalization = _fit(samples, self.pool.homogeneities, operator.normalization.kind)
@@ -368,7 +379,7 @@ class _FromScratch(_Adaptation):
     def candidates(self) -> tuple[Candidate, ...]:
         return tuple(Candidate(rate) for rate in self.recipe.learning_rates)
 
-    def fresh(self, samples: Batch | StoreSplit, candidate: Candidate) -> Operator:
+    def fresh(self, samples: Samples, candidate: Candidate) -> Operator:
         try:
             normalization = _fit(samples, self.pool.homogeneities, self.model.normalization)
         except DataError as error:
@@ -384,6 +395,6 @@ def _spent(position: Position, *, num_steps: int, batch_size: int, num_trainable
     return {"num_steps": num_steps, "samples_seen": num_steps * batch_size, "num_trainable": num_trainable, **sizes}
 
 
-def _fit(samples: Batch | StoreSplit, homogeneities: tuple[Homogeneity, ...], kind: NormalizationKind) -> Normalization:
+def _fit(samples: Samples, homogeneities: tuple[Homogeneity, ...], kind: NormalizationKind) -> Normalization:
     kind = "constant" if kind == "joint" and not homogeneities else kind
-    return fit_normalization(in_memory(samples, _NUM_FITTED), homogeneities, kind=kind)
+    return fit_normalization(samples.in_memory(_NUM_FITTED), homogeneities, kind=kind)

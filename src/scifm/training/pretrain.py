@@ -10,13 +10,14 @@ from typing import Any
 import torch
 
 from scifm.config import Config, read_recipe, refuse_idle
-from scifm.data.mixture import MixtureStream, joined_homogeneities, joined_signature
 from scifm.data.normalize import fit_normalization
+from scifm.data.origin import Origin
+from scifm.data.origin_config import DataConfig, MixtureConfig, SystemConfig
+from scifm.data.origins import StoreOrigin, resolve_origin
 from scifm.data.store import Store, require_signature
-from scifm.data.stream import BatchSource, Epochs, Stream
+from scifm.data.stream import BatchSource
 from scifm.errors import ConfigError
-from scifm.fields.batch import Batch, Signature
-from scifm.fields.homogeneity import Homogeneity
+from scifm.fields.batch import Signature
 from scifm.fields.normalization import Normalization
 from scifm.fields.seeds import DrawingFrom, generator_for, lent_to_torch
 from scifm.models.hub import save_operator
@@ -26,7 +27,7 @@ from scifm.runs import Run
 from scifm.training.checkpoint import Checkpoint, Position
 from scifm.training.loop import Observer, TrainingConfig, train
 from scifm.training.processes import World, run_together
-from scifm.training.recipe import DataConfig, MixtureConfig, ModelConfig, SystemConfig
+from scifm.training.recipe import ModelConfig
 
 __all__ = ["PretrainRecipe", "build_operator", "pretrain", "recorded", "training_source"]
 
@@ -38,7 +39,7 @@ class PretrainRecipe(Config):
         name: first part of the run folder's name.
         seed: of weights, samples and order.
         system: what to sample; absent when ``data.store`` names a store or a mixture is given.
-        mixture: several systems to sample together, over the union of their names.
+        mixture: several systems and stores to train on together, over the union of their names.
         data: grid, store, numbers of samples.
         model: the operator.
         training: how to train.
@@ -61,16 +62,26 @@ class PretrainRecipe(Config):
         if [self.system is not None, bool(self.mixture), self.data.store is not None].count(True) != 1:
             raise ConfigError(
                 "A recipe needs exactly one of these: a [system] to sample, a [[mixture]] table for each of several "
-                "systems, or data.store, the folder of a store."
+                "systems and stores, or data.store, the folder of a store."
             )
-        self.data.check()
+        self.data.check(mixes_stores=any(entry.store is not None for entry in self.mixture))
         if self.data.stream_blocks > self.training.batch_size:
             raise ConfigError(
                 f"data.stream_blocks = {self.data.stream_blocks} is more than training.batch_size = "
                 f"{self.training.batch_size}, and a block holds at least one sample of a step. Lower it."
             )
         if len(self.mixture) == 1:
-            refuse_idle(self.mixture[0], ("weight", "loss_weight"), "it weighs systems of a mixture, and there is one")
+            refuse_idle(self.mixture[0], ("weight", "loss_weight"), "it weighs members of a mixture, and there is one")
+
+    @property
+    def origin(self) -> Origin:
+        """Where samples come from.
+
+        Raises:
+            ConfigError: if a range is not valid.
+            StoreError, DataError: if a store cannot be read.
+        """
+        return resolve_origin(self.data, system=self.system, mixture=self.mixture)
 
     @classmethod
     def read(cls, recipe: str | Path | Mapping[str, Any], *, overrides: Iterable[str] = ()) -> PretrainRecipe:
@@ -132,32 +143,34 @@ def pretrain(
         data = recipe.data.at(str(store.path), store.mapping)
         recipe = recipe.model_copy(update={"system": None, "mixture": (), "data": data})
     recipe.check()
-    recipe = recipe.model_copy(update={"model": _resolved(recipe)})
+    origin = recipe.origin if store is None else StoreOrigin(store, recipe.data.stride)
+    network = recipe.model.resolve()
+    network.require_known()
+    model = recipe.model.model_copy(update={"network": network.on(origin.grid), "size": None})
+    recipe = recipe.model_copy(update={"model": model})
+    # what the samples are enters the name of the folder: other data at the same place are another run
+    record = {"kind": "pretrain", **recipe.to_dict(), "origin": origin.describe()}
     with run_together(recipe.training.accelerator) as world:
-        run = Run.prepare(out, recipe.name, recipe.to_dict()) if world.is_first else None
+        run = Run.prepare(out, recipe.name, record) if world.is_first else None
         world.wait()
-        run = run or Run.find(out, recipe.name, recipe.to_dict())
+        run = run or Run.find(out, recipe.name, record)
         with run.locked() if world.is_first else nullcontext():
             world.wait()
             if not run.is_complete:
-                _train_run(run, recipe, observe, world)
+                _train_run(run, recipe, origin, observe, world)
             world.wait()
     return run
 
 
-def _resolved(recipe: PretrainRecipe) -> ModelConfig:
-    network = recipe.model.resolve()
-    network.require_known()
-    if recipe.data.store is not None:
-        network = network.on(recipe.data.open_store().grid)
-    return recipe.model.model_copy(update={"network": network, "size": None})
-
-
-def _train_run(run: Run, recipe: PretrainRecipe, observe: Observer | None, world: World) -> None:
-    source, fitting, validation, homogeneities = _data(recipe)
-    normalization = fit_normalization(fitting, homogeneities, kind=recipe.model.normalization)
-    operator = build_operator(source.signature, recipe.model.resolve(), normalization, seed=recipe.seed)
-    operator.lead_times = source.samples.lead_times if isinstance(source, Epochs) else None  # fresh samples are steady
+def _train_run(run: Run, recipe: PretrainRecipe, origin: Origin, observe: Observer | None, world: World) -> None:
+    data, seed, source = recipe.data, recipe.seed, training_source(recipe, origin)
+    fitting, validation = (
+        origin.fitting(data.num_normalization_samples, seed),
+        origin.validation(data.num_validation_samples, seed),
+    )
+    normalization = fit_normalization(fitting, origin.homogeneities, kind=recipe.model.normalization)
+    operator = build_operator(source.signature, recipe.model.resolve(), normalization, seed=seed)
+    operator.lead_times = source.lead_times
     world.wait()  # every process has seen the status of before
 
     def work(note: Observer) -> Position:
@@ -169,7 +182,7 @@ def _train_run(run: Run, recipe: PretrainRecipe, observe: Observer | None, world
             checkpoint=Checkpoint(run.path / "state", world),
             observe=note,
             world=world,
-            seed=recipe.seed,
+            seed=seed,
         )
 
     if not world.is_first:
@@ -205,60 +218,19 @@ def recorded(run: Run, work: Callable[[Observer], Position], observe: Observer |
     return work(note)
 
 
-def training_source(recipe: PretrainRecipe) -> BatchSource:
+def training_source(recipe: PretrainRecipe, origin: Origin | None = None) -> BatchSource:
     """Return the batches a recipe trains on, step by step.
+
+    Args:
+        recipe: the recipe.
+        origin: where samples come from; what the recipe says when left out.
 
     Raises:
         ConfigError: if a range is not valid.
         StoreError, DataError: if the store cannot be read.
     """
-    return _data(recipe)[0]
-
-
-def _data(recipe: PretrainRecipe) -> tuple[BatchSource, Batch, Batch, tuple[Homogeneity, ...]]:
-    """Return the source of training batches, samples to fit the normalization, samples to score, and homogeneities."""
-    data, size, seed = recipe.data, recipe.training.batch_size, recipe.seed
-    if data.store is not None:
-        store = data.open_store()
-        split = store.split("train", stride=data.stride)
-        fitting = split.some(data.num_normalization_samples)
-        validation = store.split("valid", stride=data.stride).some(data.num_validation_samples)
-        return Epochs(split, batch_size=size, seed=seed), fitting, validation, store.homogeneities
-    if recipe.mixture:
-        return _mixed_data(recipe)
-    assert recipe.system is not None
-    system = recipe.system.build()
-    grid = data.grid(system.signature.num_spatial_dims)
-
-    def draw(purpose: str, count: int) -> Batch:
-        return system.sample(count, grid, generator_for(seed, "pretrain", purpose))
-
-    source: BatchSource = Stream(system, grid, batch_size=size, seed=seed, blocks=data.stream_blocks)
-    if data.num_samples is not None:
-        source = Epochs(draw("train", data.num_samples), batch_size=size, seed=seed)
-    fitting, validation = (
-        draw("normalization", data.num_normalization_samples),
-        draw("valid", data.num_validation_samples),
+    data = recipe.data
+    origin = recipe.origin if origin is None else origin
+    return origin.stream(
+        recipe.training.batch_size, recipe.seed, num_samples=data.num_samples, blocks=data.stream_blocks
     )
-    return source, fitting, validation, system.homogeneities
-
-
-def _mixed_data(recipe: PretrainRecipe) -> tuple[BatchSource, Batch, Batch, tuple[Homogeneity, ...]]:
-    """Do the same for a mixture; the samples that fit and score are drawn of every system alike."""
-    data, members = recipe.data, [entry.member() for entry in recipe.mixture]
-    systems = [member.system for member in members]
-    grid = data.grid(joined_signature(systems).num_spatial_dims)
-    size, seed = recipe.training.batch_size, recipe.seed
-    stream = MixtureStream(members, grid, batch_size=size, seed=seed, blocks=data.stream_blocks)
-    source: BatchSource = stream
-    if data.num_samples is not None:
-        whole = MixtureStream(members, grid, batch_size=data.num_samples, seed=seed).batch(0)
-        source = Epochs(whole, batch_size=size, seed=seed)
-    fitting, validation = (
-        stream.draw(-(-count // len(members)), purpose)
-        for count, purpose in (
-            (data.num_normalization_samples, "normalization"),
-            (data.num_validation_samples, "valid"),
-        )
-    )
-    return source, fitting, validation, joined_homogeneities(systems)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from scifm.data.split import StoreSplit
 from scifm.errors import ConfigError, suggest
 from scifm.fields.batch import Batch
+from scifm.fields.samples import Samples
 from scifm.fields.seeds import generator_for
 from scifm.findings.files import record_findings
 from scifm.findings.finding import Finding
@@ -35,7 +35,7 @@ def check_named(name: str) -> Check:
 
 def check_operator(
     operator: Operator | Run | str | Path,
-    samples: Batch | StoreSplit,
+    samples: Samples,
     checks: Iterable[Check | str] | None = None,
     *,
     seed: int = 0,
@@ -66,7 +66,7 @@ def check_operator(
     if not isinstance(operator, Operator):
         model = find_model(operator)
         run, operator = model.run, load_operator(model.folder)
-    batch = samples if isinstance(samples, Batch) else samples.some(_FROM_A_STORE)
+    batch = samples.in_memory(_FROM_A_STORE)
     findings = [check(operator, batch, generator=generator_for(seed, "trust", check.name)) for check in asked]
     if record and run is not None and run.is_own:
         record_findings(run.path / "findings.json", findings)

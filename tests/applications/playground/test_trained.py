@@ -9,6 +9,7 @@ import tiny
 from scifm.applications.playground.trained import Playground, trained_on
 from scifm.config import dump_toml
 from scifm.data.generate import generate
+from scifm.data.store import Store
 from scifm.errors import ConfigError, RunError
 from scifm.runs import Run
 from scifm.systems.knobs import Knob
@@ -63,17 +64,43 @@ def test_a_store_that_was_sampled_says_its_system(store, tmp_path):
     assert trained_on(fresh).systems == trained_on(run).systems
 
 
-def test_without_a_system_it_says_what_is_needed(store, tmp_path):
-    run = pretrain(tiny.recipe(training={"num_steps": 2}), store=store, out=tmp_path)
+def rewrite_card(store, **changes):
     card = store.path / "card.json"
-    entries = json.loads(card.read_text())
-    entries["generation"]["system"]["name"] = "measured by hand"
-    card.write_text(json.dumps(entries))
-    with pytest.raises(RunError, match=r"measured by hand.*needs a system that SciFM samples and solves"):
-        Playground.open(run.path)
+    card.write_text(json.dumps({**json.loads(card.read_text()), **changes}))
+
+
+def test_without_a_system_it_says_what_is_needed(store, tmp_path):
+    generation = store.card.generation.model_dump(mode="json")
+    unknown = {"generation": {**generation, "system": {**generation["system"], "name": "measured by hand"}}}
+    for changes, said in ((unknown, "measured by hand"), ({"generation": None}, "its card names no system")):
+        rewrite_card(store, **changes)
+        run = pretrain(tiny.recipe(training={"num_steps": 2}), store=Store.open(store.path), out=tmp_path / said)
+        with pytest.raises(RunError, match=rf"{said}.*needs a system that SciFM samples and solves"):
+            Playground.open(run.path)
+
+
+def test_a_run_says_its_system_when_its_store_is_gone(store, tmp_path):
+    run = pretrain(tiny.recipe(training={"num_steps": 2}), store=store, out=tmp_path)
     shutil.rmtree(store.path)
-    with pytest.raises(RunError, match=r"no such folder.*still at its place"):
-        Playground.open(run.path)
+    assert "a store of Poisson, anisotropy 2 to 3," in Playground.open(run.path).told
+
+
+def test_runs_of_before_are_read_as_they_were(store, tmp_path):
+    """Their configuration holds the recipe alone, or how they were adapted, and no origin."""
+    drawn = pretrain(tiny.recipe(training={"num_steps": 2}), out=tmp_path)
+    stored = pretrain(tiny.recipe(training={"num_steps": 2}), store=store, out=tmp_path)
+    tuned = finetune(drawn, Poisson(anisotropy=Knob(5, 10)), out=tmp_path, **QUICK)
+    for run in (drawn, stored, tuned):
+        now, config = Playground.open(run.path), run.config
+        origin = config.pop("origin")
+        config = {**config, "downstream": origin} if run is tuned else config
+        config = {key: value for key, value in config.items() if run is tuned or key != "kind"}
+        (run.path / "config.toml").write_text(dump_toml(config))
+        before = Playground.open(run.path)
+        assert (before.told, list(before.grids)) == (now.told, list(now.grids))
+    shutil.rmtree(store.path)
+    with pytest.raises(RunError, match="no such folder"):
+        Playground.open(stored.path)
 
 
 def test_boxes_with_unequal_sides(tmp_path):

@@ -10,23 +10,21 @@ from typing import Any
 import torch
 
 from scifm.applications.playground.problems import PlayedSystem
-from scifm.config import build_config
-from scifm.data.store import Store
+from scifm.data.run_origin import RunOrigin
 from scifm.errors import ConfigError, RunError, SignatureError, StoreError, suggest
 from scifm.fields.grid import Grid
 from scifm.fields.seeds import generator_for
 from scifm.models.hub import ModelPlace, find_model, load_operator
 from scifm.models.operator import Operator
 from scifm.runs import Run
-from scifm.systems.catalog import system_from_dict
 from scifm.systems.system import System
-from scifm.training.recipe import DataConfig, MixtureConfig, SystemConfig
 from scifm.wording import plural
 
 __all__ = ["Playground", "TrainedOn", "trained_on"]
 
 _NUM_POINTS = (32, 64, 128, 256)  # points along the longer side that are offered beside those of the training
-_KINDS = {"finetune": "Fine-tuned", "from_scratch": "Trained from scratch"}
+_KINDS = {"pretrain": "Trained", "finetune": "Fine-tuned", "from_scratch": "Trained from scratch"}
+_PRETRAINED_ON = {"system": "samples", "store": "a store", "mixture": "a mixture"}
 
 
 @dataclass(frozen=True)
@@ -48,20 +46,29 @@ def trained_on(run: Run) -> TrainedOn:
     """Return what a run was trained on; for an adapted run, its downstream samples.
 
     Raises:
-        RunError: if its samples came from a store without a system that SciFM can solve, or the store is gone.
+        RunError: if its samples came from a store without a system that SciFM can solve.
         ConfigError: if the configuration is not one of a run.
     """
-    config = run.config
-    kind = config.get("kind")
-    if kind is None:
-        return _pretrained_on(run, config)
-    if kind not in _KINDS or not isinstance(config.get("downstream"), dict):
-        raise RunError(f"'{run.path}' is a run of kind '{kind}', which the playground does not know.")
-    told = f"{_KINDS[kind]} on {plural(config['num_samples'], 'sample')} of"
-    origin = config["downstream"]
-    if "system" in origin:
-        return TrainedOn((system_from_dict(origin["system"]),), Grid.from_dict(origin["grid"]), told)
-    return _stored(run, origin.get("store"), told)
+    if run.kind not in (*_KINDS, ""):
+        raise RunError(
+            f"'{run.path}' is a run of kind '{run.kind}', which the playground does not know. Give the folder of a run "
+            "that 'scifm pretrain' or 'scifm finetune' printed."
+        )
+    try:
+        origin = RunOrigin.of(run)
+        if origin is None:
+            raise RunError("it does not say which system it was trained on.")
+        systems = origin.systems()
+    except (StoreError, ConfigError, RunError) as error:
+        raise RunError(
+            f"The system behind the run '{run.path}' is not known: {error} The playground needs a system that SciFM "
+            "samples and solves: give a run trained on one, or on a store that 'scifm generate' made, or a system with "
+            "--system."
+        ) from error
+    if run.kind == "pretrain":
+        return TrainedOn(systems, origin.grid, f"Trained on {_PRETRAINED_ON[origin.kind]} of")
+    adapted = plural(run.config["num_samples"], "sample")
+    return TrainedOn(systems, origin.grid, f"{_KINDS[run.kind]} on {adapted} of")
 
 
 def _asked(place: ModelPlace, system: System | None, grid: Grid | None) -> TrainedOn:
@@ -75,41 +82,6 @@ def _asked(place: ModelPlace, system: System | None, grid: Grid | None) -> Train
         return trained_on(place.run)
     chosen = grid or Grid.square(64, num_spatial_dims=system.signature.num_spatial_dims)
     return TrainedOn((system,), chosen, "Asked about samples of")
-
-
-def _pretrained_on(run: Run, config: dict[str, Any]) -> TrainedOn:
-    data = build_config(DataConfig, config.get("data", {}), source=f"data of '{run.path}'")
-    if data.store is not None:
-        return _stored(run, data.store, "Trained on a store of")
-    if config.get("mixture"):
-        members = [build_config(MixtureConfig, m, source=f"mixture of '{run.path}'") for m in config["mixture"]]
-        systems = tuple(member.build() for member in members)
-        return TrainedOn(systems, data.grid(systems[0].signature.num_spatial_dims), "Trained on a mixture of")
-    if "system" not in config:
-        raise RunError(
-            f"'{run.path}' does not say which system it was trained on. Give the folder of a run that 'scifm pretrain' "
-            "or 'scifm finetune' printed."
-        )
-    system = build_config(SystemConfig, config["system"], source=f"system of '{run.path}'").build()
-    return TrainedOn((system,), data.grid(system.signature.num_spatial_dims), "Trained on samples of")
-
-
-def _stored(run: Run, path: Any, told: str) -> TrainedOn:
-    """Find the system in the card of the store the samples came from."""
-    need = (
-        "The playground needs a system that SciFM samples and solves: give a run trained on one, or on a store that "
-        "'scifm generate' made and that is still at its place (paths count from the folder you are in)."
-    )
-    if path is None:
-        raise RunError(f"'{run.path}' does not say which system its samples came from. {need}")
-    try:
-        store = Store.open(str(path))
-        generation = store.card.generation
-        if generation is None:
-            raise StoreError(f"the store '{path}' was imported, and its card names no system.")
-        return TrainedOn((system_from_dict(generation.system),), store.grid, told)
-    except (StoreError, ConfigError, AttributeError) as error:
-        raise RunError(f"The system behind the run '{run.path}' is not known: {error} {need}") from error
 
 
 @dataclass(frozen=True)

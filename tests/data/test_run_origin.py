@@ -7,13 +7,18 @@ import torch
 
 import evolving
 import tiny
+from scifm.data.run_origin import RunOrigin
 from scifm.data.split import StoreSplit
 from scifm.errors import StoreError
 from scifm.models.hub import load_operator
 from scifm.systems.poisson import Poisson
 from scifm.training.finetune import finetune
 from scifm.training.pretrain import pretrain
-from scifm.training.unseen import unseen_samples
+
+
+def unseen_samples(run, num_samples, seed=0):
+    return RunOrigin.of(run).resolved().unseen(num_samples, seed)
+
 
 SHORT = {"num_samples": 4, "learning_rates": (1e-3,), "training": {**tiny.ADAPTING, "num_steps": 1}}
 
@@ -41,7 +46,7 @@ def test_a_mixture_is_drawn_in_equal_parts(tmp_path):
     run = pretrain({**tree, "mixture": systems}, out=tmp_path)
     batch, origin = unseen_samples(run, 5)
     assert sorted(batch.systems) == ["advection_diffusion"] * 3 + ["poisson"] * 3
-    assert origin["systems"] == ["advection_diffusion", "poisson"]
+    assert [entry["system"]["name"] for entry in origin["members"]] == ["poisson", "advection_diffusion"]
     load_operator(run).predict(batch)
 
 

@@ -1,0 +1,151 @@
+"""What a recipe says of where samples come from: a system, a store, or a mixture of them, and the grid."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from scifm.config import Config, build_config, refuse_idle
+from scifm.data.formats.mapping import DataMapping
+from scifm.errors import ConfigError, SignatureError
+from scifm.fields.grid import Grid
+from scifm.systems.catalog import system_from_dict
+from scifm.systems.system import System
+
+__all__ = ["DataConfig", "MixtureConfig", "SystemConfig"]
+
+
+class SystemConfig(Config):
+    """A system by name, with its knobs and options.
+
+    Args:
+        name: key in ``scifm.systems.SYSTEMS``.
+        knobs: ranges by name, ``[low, high]`` or a table; knobs left out keep the system's own.
+        options: other settings of the system.
+    """
+
+    name: str
+    knobs: dict[str, Any] = Field(default_factory=dict)
+    options: dict[str, Any] = Field(default_factory=dict)
+
+    def build(self) -> System:
+        """Return the system described here.
+
+        Raises:
+            ConfigError: if a name is unknown or a range is not valid.
+        """
+        return system_from_dict({"name": self.name, "knobs": self.knobs, "options": self.options})
+
+    @classmethod
+    def of(cls, system: System) -> SystemConfig:
+        """Return the description of a system, from which `build` makes it again."""
+        return cls(**system.to_dict())
+
+
+class MixtureConfig(SystemConfig):
+    """A member of a mixture: a system, or a store.
+
+    Args:
+        name: key in ``scifm.systems.SYSTEMS``; absent where `store` is given.
+        knobs: as for `SystemConfig`.
+        options: as for `SystemConfig`.
+        store: folder of a store, instead of a system; its grid is that of the whole mixture.
+        mapping: how foreign data at `store` are read where they lie; absent: it is a store of our own.
+        weight: its share of the samples, relative to the others'.
+        loss_weight: how much each of its samples counts in the loss.
+    """
+
+    name: str = ""
+    store: str | None = None
+    mapping: DataMapping | None = None
+    weight: float = Field(1.0, gt=0, allow_inf_nan=False)
+    loss_weight: float = Field(1.0, gt=0, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> MixtureConfig:
+        if bool(self.name) == (self.store is not None):
+            raise ValueError("a member of a mixture needs either the name of a system or a store, the folder of one")
+        if self.store is None:
+            refuse_idle(self, ("mapping",), "it says how store is read, and there is none")
+        else:
+            refuse_idle(self, ("knobs", "options"), "they are a system's, and this member is a store")
+        return self
+
+
+class DataConfig(Config):
+    """Where samples live and how many are set aside.
+
+    Args:
+        num_points: points a side, one number or one per axis (y, x); a store has its own grid.
+        extent: length of the box, one number or one per axis (y, x); a store has its own grid.
+        store: folder of a store to train on; absent: samples of the system.
+        mapping: how foreign data at `store` are read where they lie; absent: it is a store of our own.
+        stride: of stores of trajectories, frames from input to target.
+        stream_blocks: independent draws that a step's fresh samples are made of; with several, each process that trains
+            makes only its own. Another number draws other samples.
+        num_samples: distinct samples to train on, drawn once and gone over in epochs; absent: fresh ones at every step.
+        num_validation_samples: samples that only score; of a store of trajectories that many windows, from all over.
+        num_normalization_samples: samples the normalization is fitted on; of trajectories windows, from all over.
+    """
+
+    num_points: int | tuple[int, ...] = 64
+    extent: float | tuple[float, ...] = 1.0
+    store: str | None = None
+    mapping: DataMapping | None = None
+    stride: int = Field(1, ge=1)
+    stream_blocks: int = Field(1, ge=1)
+    num_samples: int | None = Field(None, ge=1)
+    num_validation_samples: int = Field(256, ge=1)
+    num_normalization_samples: int = Field(512, ge=2)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> DataConfig:
+        if self.store is not None and self.num_samples is not None:
+            raise ValueError("num_samples draws from a system; a store is trained on whole, so give one of the two")
+        return self
+
+    def check(self, *, mixes_stores: bool = False) -> None:
+        """Refuse what would have no effect.
+
+        Args:
+            mixes_stores: whether members of a mixture are stores.
+
+        Raises:
+            ConfigError: names the first such setting.
+        """
+        stored = self.store is not None
+        idle: list[tuple[bool, tuple[str, ...], str]] = [
+            (stored or mixes_stores, ("num_points", "extent"), "a store has its own grid"),
+            (stored, ("stream_blocks",), "a store is read and not drawn"),
+            (not stored, ("mapping",), "it says how data.store is read, and there is none"),
+            (not (stored or mixes_stores), ("stride",), "it counts frames of a store of trajectories: there is none"),
+            (self.num_samples is not None, ("stream_blocks",), "data.num_samples are drawn once"),
+        ]
+        for holds, names, why in idle:
+            if holds:
+                refuse_idle(self, names, why, prefix="data.")
+
+    def at(self, store: str, mapping: Mapping[str, Any] | None = None) -> DataConfig:
+        """Return the settings that train on a store instead of on drawn samples: the grid is the store's.
+
+        Raises:
+            ConfigError: if there are settings of drawn samples that a store has no counterpart of.
+        """
+        tree = {**self.to_dict(), "store": store, **({} if mapping is None else {"mapping": mapping})}
+        kept = {name: value for name, value in tree.items() if name not in ("num_points", "extent")}
+        return build_config(DataConfig, kept, source="data of the recipe")
+
+    def grid(self, num_spatial_dims: int) -> Grid:
+        """Return the periodic grid described here.
+
+        Raises:
+            ConfigError: if the numbers do not fit the dimension.
+        """
+        points = (self.num_points,) * num_spatial_dims if isinstance(self.num_points, int) else self.num_points
+        extent = self.extent if isinstance(self.extent, tuple) else (self.extent,) * num_spatial_dims
+        try:
+            return Grid(points, extent, (True,) * num_spatial_dims)
+        except SignatureError as error:
+            raise ConfigError(f"data.num_points and data.extent: {error}") from error

@@ -1,0 +1,316 @@
+"""Where samples come from: a system that is sampled, a store that is read, or a mixture of either.
+
+What a recipe says (`scifm.data.origin_config`) is resolved once into an `Origin`. Whoever trains, adapts, scores or
+compares asks it for names, for a grid and for samples, and nobody asks which of the three it is. A store is taken by
+its samples alone, whatever made it: what hangs on knobs is then unknown, and is left out rather than guessed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from scifm.data.importing import open_store
+from scifm.data.mixture import MixtureMember, MixtureStream, joined_homogeneities, joined_signature, weighed
+from scifm.data.origin import DownstreamPool, Origin
+from scifm.data.origin_config import DataConfig, MixtureConfig, SystemConfig
+from scifm.data.split import StoreSplit
+from scifm.data.store import Store
+from scifm.data.stream import BatchSource, Epochs, Stream
+from scifm.errors import ConfigError
+from scifm.fields.batch import Batch, Signature
+from scifm.fields.grid import Grid
+from scifm.fields.homogeneity import Homogeneity
+from scifm.fields.samples import Samples
+from scifm.fields.seeds import generator_for
+from scifm.systems.system import System
+from scifm.wording import span
+
+__all__ = ["Member", "MixtureOrigin", "StoreOrigin", "SystemOrigin", "resolve_origin"]
+
+
+@dataclass(frozen=True)
+class SystemOrigin(Origin):
+    """A system with its ranges, sampled on a grid.
+
+    Args:
+        config: what a recipe says of the system.
+        box: the grid.
+    """
+
+    config: SystemConfig
+    box: Grid
+    kind = "system"
+
+    @classmethod
+    def of(cls, system: System, grid: Grid) -> SystemOrigin:
+        """Return the origin that samples a system on a grid."""
+        return cls(SystemConfig.of(system), grid)
+
+    @property
+    def name(self) -> str:
+        return self.config.name
+
+    @property
+    def label(self) -> str:
+        """The system and the ranges its recipe gives, in words: ``Poisson, anisotropy 5 to 10``."""
+        ranges = [
+            f"{name.replace('_', ' ')} {span(f'{low:g}', f'{high:g}')}"
+            for name, (low, high) in self.ranges(only_given=True).items()
+        ]
+        return ", ".join([self.name.replace("_", "–").capitalize(), *ranges])
+
+    @cached_property
+    def system(self) -> System:
+        return self.config.build()
+
+    @property
+    def signature(self) -> Signature:
+        return self.system.signature
+
+    @property
+    def grid(self) -> Grid:
+        return self.box
+
+    @property
+    def homogeneities(self) -> tuple[Homogeneity, ...]:
+        return self.system.homogeneities
+
+    def ranges(self, *, only_given: bool = False) -> dict[str, list[float]]:
+        knobs = self.system.knobs
+        return {name: [knobs[name].low, knobs[name].high] for name in (self.config.knobs if only_given else knobs)}
+
+    def stream(self, batch_size: int, seed: int, *, num_samples: int | None = None, blocks: int = 1) -> BatchSource:
+        if num_samples is None:
+            return Stream(self.system, self.grid, batch_size=batch_size, seed=seed, blocks=blocks)
+        return Epochs(self.draw(num_samples, "pretrain", "train", seed=seed), batch_size=batch_size, seed=seed)
+
+    def draw(self, num_samples: int, *names: int | str, seed: int = 0, split: str = "train") -> Batch:
+        return self.system.sample(num_samples, self.grid, generator_for(seed, *names))
+
+    def describe(self) -> dict[str, Any]:
+        return {"kind": self.kind, "system": SystemConfig.of(self.system).to_dict(), "grid": self.grid.to_dict()}
+
+
+@dataclass(frozen=True)
+class StoreOrigin(Origin):
+    """A store: its training split is trained on, its validation split scores on the way, its test split at the end.
+
+    Args:
+        store: opened.
+        stride: of trajectories, frames from input to target.
+    """
+
+    store: Store
+    stride: int = 1
+    kind = "store"
+
+    @property
+    def name(self) -> str:
+        return f"store:{self.store.name}"  # a folder called like a system is not taken for it
+
+    @property
+    def label(self) -> str:
+        return f"Store {self.store.name}"
+
+    @property
+    def signature(self) -> Signature:
+        return self.store.signature
+
+    @property
+    def grid(self) -> Grid:
+        return self.store.grid
+
+    @property
+    def homogeneities(self) -> tuple[Homogeneity, ...]:
+        return self.store.homogeneities
+
+    @property
+    def windows(self) -> int:
+        return self.split("train").windows_per_trajectory
+
+    def split(self, name: str) -> StoreSplit:
+        """Return one of its splits with the stride asked for; nothing is read yet.
+
+        Raises:
+            ConfigError: if there is no such split, or the stride does not fit.
+        """
+        return self.store.split(name, stride=self.stride)
+
+    def stream(self, batch_size: int, seed: int, *, num_samples: int | None = None, blocks: int = 1) -> BatchSource:
+        return Epochs(self.split("train"), batch_size=batch_size, seed=seed)
+
+    def draw(self, num_samples: int, *names: int | str, seed: int = 0, split: str = "train") -> Batch:
+        return self.split(split).some(num_samples)
+
+    def test(self, num_samples: int, task: str) -> Batch:
+        split = self.split("test")
+        return split.chosen(range(min(num_samples, split.num_problems))).load()
+
+    def unseen(self, num_samples: int, seed: int = 0) -> tuple[Samples, dict[str, Any]]:
+        """Return the whole test split: what a store holds is not drawn."""
+        split = self.split("test")
+        return split, dict(split.origin)
+
+    def pool(self, num_samples: int, seed: int = 0) -> DownstreamPool:
+        split = self.split("train")
+        about = {**self.describe(), "split": "train", "num_samples": split.num_problems}
+        return DownstreamPool(split, about, self.homogeneities)
+
+    def require(self, splits: dict[str, int]) -> None:
+        """Check that each split holds at least so many problems.
+
+        Raises:
+            ConfigError: if one is missing or smaller.
+        """
+        for split, least in splits.items():
+            held = self.store.splits.get(split, 0)
+            if held < least:
+                what = "trajectories" if self.signature.evolves else "samples"
+                raise ConfigError(
+                    f"The store '{self.store.path}' needs at least {least} {what} in its split '{split}' for this "
+                    f"study; it has {held}."
+                )
+
+    def describe(self) -> dict[str, Any]:
+        """Return its place and a hash of its content, so that other data at the same place are others."""
+        store = self.store
+        about: dict[str, Any] = {"kind": self.kind, "store": str(store.path), "content": store.content}
+        about |= {"grid": self.grid.to_dict()}
+        if store.card.generation is not None:
+            about["system"] = store.card.generation.system
+        if store.mapping is not None:
+            about["mapping"] = store.mapping
+        return {**about, "stride": self.stride} if self.signature.evolves else about
+
+
+@dataclass(frozen=True)
+class Member:
+    """One origin of a mixture.
+
+    Args:
+        origin: a system or a store.
+        weight: its share of the samples, relative to the others'.
+        loss_weight: how much each of its samples counts in the loss.
+    """
+
+    origin: SystemOrigin | StoreOrigin
+    weight: float = 1.0
+    loss_weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class MixtureOrigin(Origin):
+    """Several systems and stores together, over the union of their names, on one grid.
+
+    Args:
+        members: with their weights.
+    """
+
+    members: tuple[Member, ...]
+    kind = "mixture"
+    drawn_as = "mixture"
+
+    @property
+    def name(self) -> str:
+        return "+".join(member.origin.name for member in self.members)
+
+    @property
+    def label(self) -> str:
+        return " + ".join(member.origin.label for member in self.members)
+
+    @property
+    def signature(self) -> Signature:
+        return joined_signature([member.origin.signature for member in self.members])
+
+    @property
+    def grid(self) -> Grid:
+        return self.members[0].origin.grid
+
+    @property
+    def homogeneities(self) -> tuple[Homogeneity, ...]:
+        return joined_homogeneities([member.origin.homogeneities for member in self.members])
+
+    def stream(self, batch_size: int, seed: int, *, num_samples: int | None = None, blocks: int = 1) -> BatchSource:
+        if num_samples is None:
+            return self._fresh(batch_size, seed, blocks)
+        return Epochs(self._fresh(num_samples, seed, 1).batch(0), batch_size=batch_size, seed=seed)
+
+    def _fresh(self, batch_size: int, seed: int, blocks: int) -> MixtureStream:
+        members = [
+            MixtureMember(
+                member.origin.system if isinstance(member.origin, SystemOrigin) else member.origin.split("train"),
+                member.weight,
+                member.loss_weight,
+            )
+            for member in self.members
+        ]
+        return MixtureStream(members, self.grid, batch_size=batch_size, seed=seed, blocks=blocks)
+
+    def draw(self, num_samples: int, *names: int | str, seed: int = 0, split: str = "train") -> Batch:
+        signature, each = self.signature, -(-num_samples // len(self.members))
+        return Batch.concatenate(
+            weighed(member.origin.draw(each, *names, place, seed=seed, split=split), signature, member.loss_weight)
+            for place, member in enumerate(self.members)
+        )
+
+    def describe(self) -> dict[str, Any]:
+        members = [
+            {**member.origin.describe(), "weight": member.weight, "loss_weight": member.loss_weight}
+            for member in self.members
+        ]
+        return {"kind": self.kind, "members": members, "grid": self.grid.to_dict()}
+
+
+def resolve_origin(
+    data: DataConfig,
+    *,
+    system: SystemConfig | None = None,
+    mixture: Sequence[MixtureConfig] = (),
+    store: str | None = None,
+    mapping: Mapping[str, Any] | None = None,
+) -> Origin:
+    """Return the origin that a recipe names: a system, a mixture, or a store.
+
+    Args:
+        data: grid and stride; its own store, where none of the others is given.
+        system: a system.
+        mixture: systems and stores.
+        store: folder of a store.
+        mapping: how foreign data at `store` are read.
+
+    Raises:
+        ConfigError: if not exactly one of them is given, or a range or a stride is not valid.
+        StoreError, DataError: if a store cannot be read.
+    """
+    if store is None and data.store is not None:
+        store, mapping = data.store, None if data.mapping is None else data.mapping.to_dict()
+    if [system is not None, bool(mixture), store is not None].count(True) != 1:
+        raise ConfigError("Samples come from exactly one of these: a system, a mixture, or a store, the folder of one.")
+    if store is not None:
+        return _stored(store, mapping, data.stride)
+    if system is not None:
+        return SystemOrigin(system, data.grid(system.build().signature.num_spatial_dims))
+    return _mixed(mixture, data)
+
+
+def _stored(place: str, mapping: Any, stride: int) -> StoreOrigin:
+    return StoreOrigin(open_store(place, mapping), stride)
+
+
+def _mixed(mixture: Sequence[MixtureConfig], data: DataConfig) -> MixtureOrigin:
+    stores = {
+        place: _stored(entry.store, entry.mapping, data.stride)
+        for place, entry in enumerate(mixture)
+        if entry.store is not None
+    }
+    drawn = [entry.build().signature for entry in mixture if entry.store is None]
+    signature = joined_signature([*(origin.signature for origin in stores.values()), *drawn])
+    grid = next((origin.grid for origin in stores.values()), None) or data.grid(signature.num_spatial_dims)
+    members = [
+        Member(stores.get(place) or SystemOrigin(entry, grid), entry.weight, entry.loss_weight)
+        for place, entry in enumerate(mixture)
+    ]
+    return MixtureOrigin(tuple(members))
