@@ -1,9 +1,15 @@
-"""Fields side by side: what was asked, what is true, what each model answered, and where it errs."""
+"""Fields side by side: what was asked, what is true, what each model answered, and where it errs.
+
+The one figure that matplotlib draws, since it is made of color maps.
+"""
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
+from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -11,11 +17,48 @@ from matplotlib.image import AxesImage
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
-from scifm.report.records import Examples
-from scifm.report.style import GRID, styled
-from scifm.report.tables import KIND_NAMES, number_text
+from scifm.report.examples import Examples
+from scifm.report.study_view import KIND_NAMES
+from scifm.wording import number_text
 
-__all__ = ["fields_side_by_side", "sample_error"]
+__all__ = ["field_svg", "fields_side_by_side", "sample_error"]
+
+_INK, _GRID = "#1b1d21", "#d3d7dd"
+_STYLE: Any = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": _INK,
+    "axes.facecolor": "none",
+    "axes.labelcolor": _INK,
+    "axes.labelsize": 9.5,
+    "axes.linewidth": 0.8,
+    "axes.titlecolor": _INK,
+    "axes.titlesize": 9.5,
+    "figure.facecolor": "none",
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same figure on every machine
+    "font.size": 9.0,
+    "grid.color": _GRID,
+    "grid.linewidth": 0.6,
+    "legend.fontsize": 9.0,
+    "legend.frameon": False,
+    "legend.labelcolor": _INK,
+    "lines.linewidth": 1.8,
+    "savefig.bbox": None,
+    "savefig.facecolor": "none",
+    "svg.fonttype": "path",
+    "svg.hashsalt": "scifm",
+    "text.color": _INK,
+    "text.parse_math": False,  # names come from users: a $ is a dollar sign
+    "text.usetex": False,
+    "xtick.color": _INK,
+    "xtick.labelsize": 9.0,
+    "ytick.color": _INK,
+    "ytick.labelsize": 9.0,
+}
+
+_THEME = (
+    "<style>svg{--ink:#1b1d21;--grid:#d3d7dd}"
+    "@media screen and (prefers-color-scheme:dark){svg{--ink:#e4e6ea;--grid:#3b4048}}</style>"
+)
 
 _KINDS = ("zero_shot", "few_shot", "from_scratch")
 _WIDTH, _GAP, _BAR, _TICKS = 1.5, 0.13, 0.09, 0.56  # inches
@@ -81,7 +124,7 @@ def _show(axes: Axes, field: NDArray[np.floating], extent: tuple[float, float], 
         aspect="auto",  # the panel already has the shape of the domain
         **scale,  # type: ignore[arg-type]
     )
-    axes.set_facecolor(GRID)  # shows where a value is not finite
+    axes.set_facecolor(_GRID)  # shows where a value is not finite
     axes.set_xticks([0, extent[1] / 2, extent[1]], ["", "", ""])
     axes.set_yticks([0, extent[0] / 2, extent[0]], ["", "", ""])  # the outer panels get their numbers later
     axes.tick_params(length=2.5, width=0.6)
@@ -149,7 +192,6 @@ def _write_label(sheet: _Sheet, examples: Examples, index: int) -> None:
     corner.text(0, 0, "right: prediction − truth", va="bottom", style="italic", size=8.5)
 
 
-@styled
 def fields_side_by_side(examples: Examples, index: int) -> Figure:
     """Return one example: forcing, truth and predictions above, prediction − truth below.
 
@@ -198,3 +240,20 @@ def fields_side_by_side(examples: Examples, index: int) -> Figure:
         sheet.bar(1, 4, difference)
     _write_label(sheet, examples, index)
     return sheet.figure
+
+
+def field_svg(examples: Examples, index: int) -> bytes:
+    """Return `fields_side_by_side` as SVG whose ink and grid follow the reader's color scheme.
+
+    Equal fields give equal bytes. Settings of matplotlib hold only while it is drawn.
+    """
+    target = io.StringIO()
+    with mpl.rc_context(_STYLE):  # its hash salt: identifiers that do not change from one time to the next
+        fields_side_by_side(examples, index).savefig(
+            target, format="svg", dpi=130, metadata={"Date": None, "Creator": None}
+        )
+    text = target.getvalue()
+    for name, color in (("ink", _INK), ("grid", _GRID)):
+        text = text.replace(f": {color}", f": var(--{name}, {color})")
+    start = text.index(">", text.index("<svg")) + 1
+    return (text[:start] + _THEME + text[start:]).encode()

@@ -1,35 +1,56 @@
-"""What a transfer study left on disk: ``analysis.json`` checked part by part, ``table.parquet`` as rows.
+"""What a study left on disk: ``analysis.json`` checked part by part, ``table.parquet`` as rows, its recipe, its runs.
 
 Nothing is unpickled.
 """
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from scifm.findings.study import Analysis, Mixing
+from scifm.report.examples import Examples, read_examples
 from scifm.report.files import AGAIN, read_object, read_rows, read_text, unreadable
+from scifm.report.records import Curve, read_curve
 
-__all__ = ["TransferRecord", "read_transfer_study"]
+__all__ = ["StudyRecord", "read_study"]
 
 _ROW_COLUMNS = ("kind", "source", "target", "size", "num_samples", "seed", "relative_l2", "run")
 _REMEDY = "Analyze the study again: what is complete is not repeated."
 
 
 @dataclass(frozen=True)
-class TransferRecord:
-    """All that the page of a transfer study needs."""
+class StudyRecord:
+    """All that the page of a study needs."""
 
     path: Path
     analysis: Analysis
     rows: tuple[Mapping[str, Any], ...] | None
+    examples: Examples | None
     environment: Mapping[str, Any] | None
     recipe: str | None
+
+    @cached_property
+    def settings(self) -> Mapping[str, Any]:
+        """The recipe as a tree; empty where there is none.
+
+        Raises:
+            RunError: if it is no TOML.
+        """
+        try:
+            return tomllib.loads(self.recipe or "")
+        except tomllib.TOMLDecodeError as error:
+            raise unreadable(self.path / "config.toml", f"it is not valid TOML ({error})", remedy=_REMEDY) from error
+
+    def curve(self, run: str) -> Curve:
+        """Return what a run of the study logged, by its folder relative to the study's."""
+        return read_curve(self.path / run)
 
 
 def _named(analysis: Analysis) -> Iterator[tuple[str, str, str]]:
@@ -90,16 +111,17 @@ def _read_table(path: Path) -> tuple[Mapping[str, Any], ...] | None:
     return None if rows is None else tuple(rows)
 
 
-def read_transfer_study(path: Path) -> TransferRecord:
+def read_study(path: Path) -> StudyRecord:
     """Read a study folder: the one that holds ``analysis.json``.
 
     Raises:
         RunError: if a file that is there cannot be read or is not what its name promises.
     """
-    return TransferRecord(
+    return StudyRecord(
         path=path,
         analysis=_read_analysis(path / "analysis.json"),
         rows=_read_table(path / "table.parquet"),
+        examples=read_examples(path / "examples.npz"),
         environment=read_object(path / "environment.json"),
         recipe=read_text(path / "config.toml"),
     )
