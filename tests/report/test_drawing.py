@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import re
+from xml.etree import ElementTree
 
 import pytest
 from markupsafe import Markup
 
 from scifm.findings.figure import Axis, Figure, Note, Panel, Rule, Series
 from scifm.report.drawing import draw
+from scifm.report.figure_file import write_figure
 from scifm.report.svg import (
     MARKS,
     Frame,
@@ -211,3 +213,12 @@ def test_what_a_user_wrote_is_text():
     text = drawn(series("<b>", told=("<i>", "", "")))
     assert "<b>" not in text
     assert "&lt;i&gt;" in text
+
+
+def test_a_figure_is_written_as_a_file_of_its_own(tmp_path):
+    panels = tuple(Panel(x=COUNT, y=LOG, series=(series("a"), series("b & c")), group=g) for g in ("one", "two"))
+    file = write_figure(Figure(caption="c", panels=panels, shared=("x",)), tmp_path / "figure.svg")
+    root = ElementTree.parse(file).getroot()
+    texts = [text.text for text in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert {"a", "b & c", "one", "two", "samples", "error"} <= set(texts)
+    assert "prefers-color-scheme: dark" in file.read_text()

@@ -197,9 +197,9 @@ class _Sheet:
             if frame is None:
                 left = self.left + (place % self.columns) * (self.wide + self.gap)
                 top = self.room + (place // self.columns) * self.step
+                empty = Frame(Scale(0, 1, left, left + self.wide, log=False), Scale(0, 1, top + 1, top, log=False))
                 middle = {"x": left + self.wide / 2, "y": top + self.heights[0] / 2}
-                parts.append(element("text", "not recorded", **middle, class_="name mid"))
-                parts.append(_title(panel, left, top, self.wide))
+                parts += [empty.title(panel.title), element("text", "not recorded", **middle, class_="name mid")]
                 continue
             last = part is frames[-1][0]
             parts += _axes(part, frame, numbers=first, named=last)
@@ -215,10 +215,6 @@ class _Sheet:
 
 
 # --- axes -------------------------------------------------------------------------------------------------------------
-
-
-def _title(panel: Panel, left: float, top: float, wide: float) -> Markup:
-    return Frame(Scale(0, 1, left, left + wide, log=False), Scale(0, 1, top + 1, top, log=False)).title(panel.title)
 
 
 def _written(values: Sequence[float], axis: Axis) -> list[str]:
@@ -244,13 +240,22 @@ def _axes(panel: Panel, frame: Frame, *, numbers: bool, named: bool) -> list[Mar
         names = [wrapped(name, wide / len(places), lines=1)[0] for name in panel.x.categories]
         return [*parts, frame.grid_x(places, names if named else None), frame.edges()]
     crossed = [rule.at for rule in panel.rules if rule.crosses == "x" and frame.x.holds(rule.at)]
-    fitted = fitted_ticks(frame.x, max(2, min(8, int(wide // 42))))
-    apart = [t for t in fitted if all(abs(frame.x(t) - frame.x(other)) > 24 for other in crossed)]
-    places = sorted(panel.x.ticks or (*crossed, *apart))
+    places = sorted(panel.x.ticks) or _fitting_ticks(panel.x, frame, crossed)
     named_places = spaced(places, frame.x, _written(places, panel.x))
     parts.append(frame.grid_x([place for place in places if place not in named_places and panel.x.ticks]))
     parts.append(frame.grid_x(named_places, _written(named_places, panel.x) if named else None))
     return [*parts, frame.edges()]
+
+
+def _fitting_ticks(axis: Axis, frame: Frame, crossed: Sequence[float]) -> list[float]:
+    """Return the densest ticks whose labels all find room, where rules cross among them."""
+    places: list[float] = []
+    for most in range(8, 1, -1):
+        apart = [t for t in fitted_ticks(frame.x, most) if all(abs(frame.x(t) - frame.x(c)) > 24 for c in crossed)]
+        places = sorted((*crossed, *apart))
+        if len(spaced(places, frame.x, _written(places, axis))) == len(places):
+            break
+    return places
 
 
 def _across(frame: Frame, y: float, style: str) -> Markup:
