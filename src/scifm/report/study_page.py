@@ -8,7 +8,7 @@ from typing import Any
 
 from scifm.findings.figure import Figure
 from scifm.report.examples import Examples
-from scifm.report.field_figure import field_svg, sample_error
+from scifm.report.field_figure import field_drawing, sample_error
 from scifm.report.gain_figures import error_figure, size_figure
 from scifm.report.records import Curve
 from scifm.report.run_figures import adaptation_figure, training_figure
@@ -201,8 +201,11 @@ def _field_pictures(examples: Examples | None) -> list[Picture]:
         assert examples is not None
         errors = {kind: sample_error(examples, kind, index) for kind in examples.predictions}
         told = ", ".join(f"{examples.labels.get(k, KIND_NAMES[k])} {number_text(e)}" for k, e in errors.items())
-        alt = f"Example {index + 1}: maps of forcing, truth, predictions and their errors. Relative L2 errors: {told}."
-        pictures.append(Picture(field_svg(examples, index), alt, f"Example {index + 1}. Relative L2 error: {told}."))
+        label = (
+            f"Example {index + 1}: maps of forcing, truth, predictions and their errors. Relative L2 errors: {told}."
+        )
+        caption = f"Example {index + 1}. Relative L2 error: {told}."
+        pictures.append(Picture(field_drawing(examples, index, label), caption))
     return pictures
 
 

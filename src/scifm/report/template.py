@@ -22,16 +22,10 @@ __all__ = ["FigurePart", "Numbered", "Picture", "Tile", "environment_entries", "
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture on the page: its address (the data itself), the text instead of it, and what stands under it."""
+    """A drawing that is no `Figure`, and what stands under it."""
 
-    svg: bytes
-    alt: str
+    drawing: Markup
     caption: str
-
-    @property
-    def address(self) -> str:
-        """The data itself, as an address."""
-        return "data:image/svg+xml;base64," + base64.b64encode(self.svg).decode()
 
 
 @dataclass(frozen=True)
