@@ -141,14 +141,20 @@ def _by_main_first(view: StudyView, entries: Sequence[Any]) -> list[Any]:
     return sorted(entries, key=rank)
 
 
+_WHO = ("task", "source", "size", "trained")
+
+
+def _who(view: StudyView, entry: Any) -> tuple[Cell, ...]:
+    return cells(view.target_label(entry.target), entry.source, entry.size, entry.method or DASH)
+
+
 def need_table(view: StudyView) -> Table:
     """Return how many samples fine-tuning needs for what training from scratch reaches on many."""
     rows = []
     for need in _by_main_first(view, view.analysis.needs):
-        who = cells(view.target_label(need.target), need.source, need.size, need.method or DASH)
         what = cells(count_text(need.reference_samples), number_text(need.reference_error), _needed_text(need))
-        rows.append((*who, *what, fewer_text(need)))
-    headers = ("task", "source", "size", "trained", "from scratch on", "its error", "fine-tuning needs", "that is")
+        rows.append((*_who(view, need), *what, fewer_text(need)))
+    headers = (*_WHO, "from scratch on", "its error", "fine-tuning needs", "that is")
     caption = (
         "Samples that fine-tuning needs for the error that training from scratch reaches, between counts by a straight "
         "line through logarithms. “At most”: the fewest samples measured reach it; “more than”: the most do not."
@@ -160,18 +166,16 @@ def converged_table(view: StudyView) -> Table:
     """Return what training from scratch reaches with its best budget, beside the equal one."""
     rows = []
     for entry in _by_main_first(view, view.analysis.converged):
-        who = cells(view.target_label(entry.target), entry.source, entry.size, entry.method or DASH)
         steps = " · ".join(count_text(steps) for steps in entry.num_steps)
         limited = f", {entry.num_limited} still falling" if entry.num_limited else ""
         errors = (number_text(entry.equal), number_text(entry.error), _interval(entry.low, entry.high))
         fewest = count_text(entry.fewest) if entry.fewest is not None else "more than were tried"
-        rows.append((*who, *cells(count_text(entry.num_samples), *errors, steps + limited, fewest)))
-    names = ("task", "source", "size", "trained", "from scratch on", "equal budget", "best budget", "interval")
+        rows.append((*_who(view, entry), *cells(count_text(entry.num_samples), *errors, steps + limited, fewest)))
     caption = (
         "Training from scratch given its best budget: steps were doubled, seed by seed, as long as the error on "
         "held-out samples fell. Last: the fewest samples on which fine-tuning, with the equal budget, is as good."
     )
-    headers = (*names, "its steps", "fine-tuning needs")
+    headers = (*_WHO, "from scratch on", "equal budget", "best budget", "interval", "its steps", "fine-tuning needs")
     return told_once(Table("converged", caption, headers, tuple(rows), wordy=(0, 1, 2, 3, 8)), (1, 2, 3))
 
 
@@ -180,9 +184,8 @@ def crossover_table(view: StudyView) -> Table:
     rows = []
     for entry in _by_main_first(view, view.analysis.crossovers):
         place = count_text(round(entry.num_samples)) if drawable(entry.num_samples) else "none measured"
-        who = cells(view.target_label(entry.target), entry.source, entry.size, entry.method or DASH)
-        rows.append((*who, Cell(place), Cell(entry.told)))
-    headers = ("task", "source", "size", "trained", "crossover at", "in words")
+        rows.append((*_who(view, entry), Cell(place), Cell(entry.told)))
+    headers = (*_WHO, "crossover at", "in words")
     caption = "The number of samples from which training from scratch is as good as fine-tuning."
     return told_once(Table("crossovers", caption, headers, tuple(rows), wordy=(0, 1, 2, 3, 5)), (1, 2, 3))
 
