@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 from html.parser import HTMLParser
@@ -185,6 +186,15 @@ def test_a_new_run_without_events_makes_a_page(run_folder):
     for name in ("metrics.jsonl", "scores.parquet", "environment.json", "STATUS"):
         (run_folder / name).unlink()
     assert "has recorded no error yet" in read(page(run_folder))
+
+
+def test_numbers_out_of_all_measure_leave_a_page(run_folder):
+    lines = [{"event": "train", "step": s, "loss": x} for s, x in ((1, 0.1), (2, math.nan), (3, 1e308), (4, 5e-324))]
+    lines += [{"event": "train", "step": s, "loss": 0.2} for s in (math.nan, math.inf, 10**400, -(10**9), True)]
+    lines += [{"event": "valid", "step": 3, "relative_l2": x} for x in (10**400, -1, 0, "much", None, math.inf)]
+    (run_folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    text = read(page(run_folder))
+    assert not re.findall(r'="(?:nan|inf)|[MLVH,(]nan', text)
 
 
 def test_a_run_that_kept_the_pre_trained_weights_says_so(run_folder):

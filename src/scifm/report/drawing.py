@@ -40,6 +40,7 @@ _LEFT, _CATEGORIES, _GAP, _BETWEEN = 66.0, 236.0, 16.0, 14.0
 _SLOT = 17.0  # height of one line of a category
 _NOTE_ROOM = 17.0
 _MOST_COLUMNS = 4
+_LARGEST = 1e300  # beyond, scales and ticks would overflow
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def _columns(num_panels: int, panel: Panel) -> int:
 
 
 def _fits(value: float | None, axis: Axis) -> bool:
-    return value is not None and math.isfinite(value) and (axis.scale == "linear" or value > 0)
+    return value is not None and abs(value) <= _LARGEST and (axis.scale == "linear" or value >= 1 / _LARGEST)
 
 
 def _values(panel: Panel, name: str) -> Iterator[float]:

@@ -6,6 +6,7 @@ error that names the file. Nothing is unpickled.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +55,11 @@ class RunRecord:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, float) or (isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**53)
+
+
+def _is_step(value: Any) -> bool:
+    return _is_number(value) and math.isfinite(value) and abs(value) < 2**53
 
 
 def read_curve(path: Path) -> Curve:
@@ -70,7 +75,7 @@ def read_curve(path: Path) -> Curve:
 
     def pairs(event: str, value: str) -> Iterator[tuple[int, float]]:
         for entry in events:
-            if entry.get("event") == event and _is_number(entry.get("step")) and _is_number(entry.get(value)):
+            if entry.get("event") == event and _is_step(entry.get("step")) and _is_number(entry.get(value)):
                 yield int(entry["step"]), float(entry[value])
 
     train, valid = list(pairs("train", "loss")), list(pairs("valid", "relative_l2"))

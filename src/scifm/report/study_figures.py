@@ -51,9 +51,9 @@ def shift_figure(view: StudyView, caption: str) -> Figure | None:
     The measure's axis is logarithmic where its values span more than a factor of twelve.
     """
     measure = best_measure(view)
-    if measure is None:
+    tasks = drawn_tasks(view, measure) if measure is not None else []
+    if measure is None or len(tasks) < 2:  # one point has no order
         return None
-    tasks = drawn_tasks(view, measure)
     values = [value for task in tasks if (value := _value(task, measure)) is not None]
     log = min(values) > 0 and max(values) / min(values) > 12
     mixed = {task.source: len(view.source(task.source).systems) > 1 for task in tasks}
