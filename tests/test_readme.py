@@ -8,7 +8,7 @@ from pathlib import Path
 
 import tiny
 from scifm.config import dump_toml
-from scifm.report.tables import number_text
+from scifm.wording import number_text
 
 README = Path(__file__).parents[1] / "README.md"
 SMALLER = {

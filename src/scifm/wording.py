@@ -1,8 +1,27 @@
-"""Counts and durations in words, the same wherever a user reads them."""
+"""Numbers, counts and durations in words, the same wherever a user reads them.
+
+A number that was not recorded is "not recorded", one that is NaN or infinite is "not finite": never 0.
+"""
 
 from __future__ import annotations
 
-__all__ = ["duration", "plural", "span"]
+import math
+
+__all__ = [
+    "MISSING",
+    "count_text",
+    "duration",
+    "duration_text",
+    "factor_text",
+    "number_text",
+    "plain_number",
+    "plural",
+    "short_count",
+    "span",
+]
+
+MISSING = "not recorded"
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 _UNITS = (("s", 1.0, 90.0), ("min", 60.0, 5400.0), ("h", 3600.0, 172800.0), ("days", 86400.0, 31557600.0))
 _YEAR = 31557600.0
@@ -39,3 +58,56 @@ def duration(seconds: float, *, exact: bool = False) -> str:
 
 def _two_digits(value: float) -> str:
     return f"{value:.1f}".removesuffix(".0") if value < 9.95 else f"{value:,.0f}"
+
+
+def duration_text(seconds: float | None) -> str:
+    """Return measured seconds as ``8 min 32 s``, with spaces that do not break."""
+    if seconds is None or not math.isfinite(seconds):
+        return MISSING
+    return duration(seconds, exact=True).replace(" ", "\N{NO-BREAK SPACE}")
+
+
+def number_text(value: float | None, *, digits: int = 3) -> str:
+    """Return `value` to `digits` significant digits: ``0.0210``, ``not recorded`` or ``not finite``."""
+    if value is None:
+        return MISSING
+    if not math.isfinite(value):
+        return "not finite"
+    if value != 0 and not 1e-4 <= abs(value) < 1e4:
+        mantissa, _, exponent = f"{value:.{digits - 1}e}".partition("e")
+        return f"{mantissa} × 10^{int(exponent)}"
+    return f"{value:#.{digits}g}".rstrip(".")
+
+
+def plain_number(value: float) -> str:
+    """Return a number without trailing zeros, as beside a tick: ``0.02``, ``1``, ``2×10⁷``."""
+    if value == 0 or 1e-4 <= abs(value) < 1e5:
+        return f"{value:.6g}"
+    mantissa, _, exponent = f"{value:.2e}".partition("e")
+    power = "10" + str(int(exponent)).translate(_RAISED)
+    digits = mantissa.rstrip("0").rstrip(".")
+    return power if digits == "1" else f"{digits}×{power}"
+
+
+def factor_text(value: float | None) -> str:
+    """Return a factor with two or three digits: ``0.83``, ``4.8``, ``57``, ``1,240``."""
+    if value is None:
+        return "not known"
+    if not math.isfinite(value):
+        return "not finite"
+    if value >= 99.5:
+        return f"{value:,.0f}"
+    return f"{value:.0f}" if value >= 9.95 else f"{value:.1f}" if value >= 0.995 else f"{value:#.2g}"
+
+
+def count_text(value: int | None) -> str:
+    """Return a count with thousands separated by commas."""
+    return MISSING if value is None else f"{value:,}"
+
+
+def short_count(value: float) -> str:
+    """Return a large count as ``950 k`` or ``1.2 M``, with spaces that do not break."""
+    for unit, scale in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= scale:
+            return f"{value / scale:.3g}\N{NO-BREAK SPACE}{unit}"
+    return f"{value:g}"

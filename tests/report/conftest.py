@@ -26,30 +26,30 @@ ENVIRONMENT = {
 }
 
 
-def summary_entries() -> dict:
-    return {
-        "in_distribution": 0.0121,
-        "zero_shot": 0.0834,
-        "few_shot": {str(count): error for count, error in FEW_SHOT.items()},
-        "from_scratch": {str(count): error for count, error in FROM_SCRATCH.items()},
-        "seconds": 512.3,
-        "title": "Poisson(1–5) to Poisson(5–10)",
-        "description": "A Fourier neural operator pre-trained on mild anisotropy, moved to strong anisotropy.",
-        "num_test_samples": 512,
-        "num_seeds": 2,
-        "num_steps_adapt": 300,
-        "learning_rates": [0.001, 0.003, 0.01],
-        "pretrain_system": {"name": "poisson", "anisotropy": {"low": 1.0, "high": 5.0}, "diffusion": 0.01},
-        "downstream_system": {"name": "poisson", "anisotropy": {"low": 5.0, "high": 10.0}, "diffusion": 0.01},
-        "seconds_by_part": {"pretrain": 301.0, "few_shot": 62.0, "from_scratch": 121.0, "evaluate": 28.3},
-        "num_params": 2_105_000,
-    }
+TARGET, SOURCE = "poisson-5-10", "poisson-1-5"
+RECIPE = """title = "demo"
+num_modes = 16
+[[sources]]
+name = "poisson-1-5"
+systems = [{ name = "poisson", weight = 1.0, knobs = { anisotropy = [1, 5], diffusion = 0.01 } }]
+[[targets]]
+name = "poisson-5-10"
+system = { name = "poisson", knobs = { anisotropy = [5, 10], diffusion = 0.01 } }
+[adapt]
+try_zero_shot = false
+learning_rates = [0.001, 0.003, 0.01]
+scratch_learning_rates = [0.002, 0.02]
+"""
 
 
-def _result(kind: str, count: int, seed: int, error: float, run: str | None = None) -> dict:
+def _row(kind: str, count: int, seed: int, error: float, run: str) -> dict:
     trained = kind in ("few_shot", "from_scratch")
     return {
         "kind": kind,
+        "source": "" if kind == "from_scratch" else SOURCE,
+        "target": TARGET,
+        "size": "small",
+        "method": "all" if kind == "few_shot" else "",
         "num_samples": count,
         "seed": seed,
         "learning_rate": 0.003 if trained else None,
@@ -64,16 +64,61 @@ def _result(kind: str, count: int, seed: int, error: float, run: str | None = No
     }
 
 
-def _result_rows() -> list[dict]:
+def _rows() -> list[dict]:
     rows = [
-        _result("in_distribution", 0, 0, 0.0121, "runs/pretrain-0a1b2c3d"),
-        _result("zero_shot", 0, 0, 0.0834, "runs/pretrain-0a1b2c3d"),
+        _row("in_distribution", 0, 0, 0.0121, "runs/pretrain-0a1b2c3d"),
+        _row("zero_shot", 0, 0, 0.0834, "runs/pretrain-0a1b2c3d"),
     ]
     for kind, prefix, errors in (("few_shot", "finetune", FEW_SHOT), ("from_scratch", "from_scratch", FROM_SCRATCH)):
         for count, error in errors.items():
             for seed, factor in enumerate(SEED_FACTORS):
-                rows.append(_result(kind, count, seed, error * factor, f"runs/{prefix}-{count}-{seed}-0a1b2c3d"))
+                rows.append(_row(kind, count, seed, error * factor, f"runs/{prefix}-{count}-{seed}-0a1b2c3d"))
     return rows
+
+
+def _curve(kind: str, errors: dict[int, float]) -> dict:
+    points = [
+        {
+            "num_samples": count,
+            "median": error,
+            "low": 0.93 * error if count else None,
+            "high": 1.07 * error if count else None,
+            "values": [error * factor for factor in SEED_FACTORS] if count else [error],
+        }
+        for count, error in errors.items()
+    ]
+    source, method = ("" if kind == "from_scratch" else SOURCE), ("all" if kind == "few_shot" else "")
+    return {"kind": kind, "source": source, "target": TARGET, "size": "small", "method": method, "points": points}
+
+
+def demo_analysis() -> dict:
+    """Return the analysis of a study with one task, as the demo is."""
+    gains = [
+        {"source": SOURCE, "target": TARGET, "size": "small", "method": "all", "num_samples": n,
+         "gain": FROM_SCRATCH[n] / FEW_SHOT[n], "low": 0.9 * FROM_SCRATCH[n] / FEW_SHOT[n],
+         "high": 1.1 * FROM_SCRATCH[n] / FEW_SHOT[n], "negative": False}
+        for n in FEW_SHOT
+    ]  # fmt: skip
+    return {
+        "title": "Poisson(1–5) to Poisson(5–10)",
+        "num_test_samples": 512,
+        "num_seeds": 2,
+        "level": 0.9,
+        "verdict": [{"said": "Pre-training is worth it.", "evidence": "Three gains.", "good": True}],
+        "targets": [{"name": TARGET, "system": "poisson", "label": "Poisson, anisotropy 5 to 10"}],
+        "sources": [{"name": SOURCE, "systems": ["poisson"], "label": "Poisson, anisotropy 1 to 5"}],
+        "sizes": [{"name": "small", "num_params": 2_105_000}],
+        "curves": [
+            _curve("in_distribution", {0: 0.0121}),
+            _curve("zero_shot", {0: 0.0834}),
+            _curve("few_shot", FEW_SHOT),
+            _curve("from_scratch", FROM_SCRATCH),
+        ],
+        "gains": gains,
+        "audits": [{"name": "test disjoint", "good": True, "said": "none is"}],
+        "seconds": 512.3,
+        "seconds_by_part": {"pretrain": 301.0, "adapt": 183.0},
+    }
 
 
 def _smooth(generator: np.random.Generator, num_fields: int, points: int, cutoff: float) -> np.ndarray:
@@ -124,13 +169,14 @@ def write_metrics(folder: Path, *, steps: int, first: float, last: float, seed: 
 
 @pytest.fixture
 def study_folder(tmp_path: Path) -> Path:
+    """Return the folder of a study with one task: all that a page can show."""
     folder = tmp_path / "demo"
     folder.mkdir()
-    (folder / "summary.json").write_text(json.dumps(summary_entries()))
+    (folder / "analysis.json").write_text(json.dumps(demo_analysis()))
     (folder / "environment.json").write_text(json.dumps(ENVIRONMENT))
-    (folder / "config.toml").write_text('name = "demo"\n\n[model]\nwidth = 48\nnum_modes = 16\n')
-    rows = _result_rows()
-    pq.write_table(pa.Table.from_pylist(rows), folder / "results.parquet")
+    (folder / "config.toml").write_text(RECIPE)
+    rows = _rows()
+    pq.write_table(pa.Table.from_pylist(rows), folder / "table.parquet")
     write_examples(folder / "examples.npz")
     write_metrics(folder / "runs" / "pretrain-0a1b2c3d", steps=3000, first=0.9, last=0.012)
     for seed, row in enumerate(rows):
@@ -140,6 +186,50 @@ def study_folder(tmp_path: Path) -> Path:
             write_metrics(
                 folder / row["run"], steps=300, first=first, last=row["relative_l2"], seed=seed, validate=False
             )
+    return folder
+
+
+def plan_entries() -> dict:
+    """Return plan.json as `scifm plan` writes it."""
+    need = {"median": 96.0, "low": 41.0, "high": 260.0, "level": 0.8, "reachable": 0.93}
+    points = [
+        {"kind": kind, "num_samples": n, "repeat": r, "relative_l2": scale * n**-0.4 * (1 + 0.1 * r),
+         "errors": [0.1, 0.2], "held_out": [r, r + 1], "run": f"runs/{kind}-{n}-{r}"}
+        for kind, scale in (("few_shot", 0.2), ("from_scratch", 0.9))
+        for n in (3, 6, 12)
+        for r in range(3)
+    ]  # fmt: skip
+    return {
+        "target_error": 0.03,
+        "num_samples": 16,
+        "zero_shot": 0.31,
+        "few_shot": {"num_trained_samples": 12, "current_error": 0.081, "need": need, "effective_draws": 812.0},
+        "from_scratch": {
+            "num_trained_samples": 12,
+            "current_error": 0.36,
+            "need": need | {"median": 2100.0, "low": 700.0, "high": None, "reachable": 0.6},
+            "effective_draws": 655.0,
+        },
+        "verdict": "collect",
+        "findings": [
+            {"said": "Collect about 80 more samples (80 % interval 25 to 240).", "evidence": "", "good": None},
+            {"said": "Pre-training is worth it.", "evidence": "Probability 0.98.", "good": True, "name": "worth"},
+        ],
+        "points": points,
+        "parent": "runs/pretrain-0a1b2c3d",
+        "store": "stores/few",
+        "level": 0.8,
+        "seconds": 75.0,
+    }
+
+
+@pytest.fixture
+def plan_folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "plan"
+    (folder / "runs").mkdir(parents=True)
+    (folder / "plan.json").write_text(json.dumps(plan_entries()))
+    (folder / "environment.json").write_text(json.dumps(ENVIRONMENT))
+    (folder / "config.toml").write_text("num_repeats = 3\n")
     return folder
 
 

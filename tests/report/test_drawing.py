@@ -1,22 +1,25 @@
-"""Inline SVG: escaping, scales, ticks, words that fit."""
+"""Inline SVG: escaping, scales, ticks, words that fit; the engine: what a figure says is drawn, and nothing else."""
 
 from __future__ import annotations
 
 import math
 import re
+from xml.etree import ElementTree
 
 import pytest
 from markupsafe import Markup
 
-from scifm.report.drawing import (
+from scifm.findings.figure import Axis, Figure, Note, Panel, Rule, Series
+from scifm.report.drawing import draw
+from scifm.report.figure_file import write_figure
+from scifm.report.svg import (
     MARKS,
-    Panel,
+    Frame,
     Scale,
     band,
     element,
     fitted_ticks,
     mark,
-    plain_number,
     spaced,
     text_width,
     wrapped,
@@ -63,11 +66,6 @@ def test_linear_ticks():
     assert fitted_ticks(Scale(-0.3, 2.1, 0, 1, log=False), 6) == pytest.approx([0, 0.5, 1, 1.5, 2])
 
 
-def test_numbers_beside_ticks():
-    assert [plain_number(v) for v in (0.02, 1.0, 30000, 0.0)] == ["0.02", "1", "30000", "0"]
-    assert [plain_number(v) for v in (1e-7, 3e14)] == ["10⁻⁷", "3×10¹⁴"]
-
-
 def test_wrapped_text_is_even_and_cut_where_it_does_not_fit():
     width = text_width("advection to diffusion")
     assert wrapped("advection to diffusion ratio 1 to 2", width) == ["advection to", "diffusion ratio 1 to 2"]
@@ -100,8 +98,127 @@ def test_every_mark_is_another_shape():
 
 
 def test_a_title_that_was_cut_is_told_whole():
-    panel = Panel(Scale(1, 10, 0, 60), Scale(1, 10, 100, 20))
+    panel = Frame(Scale(1, 10, 0, 60), Scale(1, 10, 100, 20))
     assert "<title>a very long title indeed, much too long</title>" in panel.title(
         "a very long title indeed, much too long"
     )
     assert "<title>" not in panel.title("short")
+
+
+# --- the engine -------------------------------------------------------------------------------------------------------
+
+LOG = Axis(label="error", scale="log")
+COUNT = Axis(label="samples", scale="log", form="count", ticks=(4, 16, 64))
+
+
+def series(label: str = "a", **entries: object) -> Series:
+    return Series.model_validate({"label": label, "x": (4, 16, 64), "y": (0.1, 0.2, 0.4)} | entries)
+
+
+def drawn(*all_series: Series, rules: tuple[Rule, ...] = (), **entries: object) -> str:
+    panel = Panel(x=COUNT, y=LOG, series=all_series, rules=rules)
+    made = draw(Figure.model_validate({"caption": "c", "panels": (panel,)} | entries))
+    return "".join(block.picture for block in made.blocks)
+
+
+def heights(text: str) -> list[float]:
+    return [float(y) for y in re.findall(r'class="mark[^"]*"|translate\([\d.]+ ([\d.]+)\)', text) if y]
+
+
+def test_points_stand_where_their_values_are():
+    assert heights(drawn(series())) == sorted(heights(drawn(series())), reverse=True)
+    first, second, third = heights(drawn(series()))
+    assert first - second == pytest.approx(second - third, abs=0.02)  # factors of two
+
+
+@pytest.mark.parametrize("gone", [None, math.nan, math.inf, 0.0, -1.0])
+def test_what_has_no_place_breaks_the_line_and_is_never_drawn(gone):
+    text = drawn(series(x=(4, 8, 16, 32, 64), y=(0.1, 0.2, gone, 0.2, 0.1)))
+    assert text.count('class="mark"') == 4
+    assert text.count('class="line"') == 2
+    assert "nan" not in text
+
+
+def test_intervals_are_bands_or_bars_and_absent_where_one_end_is():
+    low, high = (0.05, None, 0.3), (0.2, 0.3, 0.5)
+    assert drawn(series(low=low, high=high)).count('class="bar"') == 2  # a band of one point is a bar
+    assert drawn(series(low=(0.05, 0.1, 0.3), high=high)).count('class="band"') == 1
+    bars = drawn(series(low=low, high=high, interval="bar"))
+    assert (bars.count('class="band"'), bars.count('class="bar"')) == (0, 2)
+
+
+def test_a_history_of_one_point_is_visible():
+    assert 'class="mark"' in drawn(Series(label="a", x=(4,), y=(0.1,), marked=False))
+
+
+def test_labels_have_one_look_in_all_panels_and_one_entry_in_the_key():
+    panels = [Panel(x=COUNT, y=LOG, series=(series("a"), series("b"))), Panel(x=COUNT, y=LOG, series=(series("b"),))]
+    made = draw(Figure(caption="c", panels=tuple(panels), shared=("x", "y")))
+    assert [(key.series, key.label) for key in made.keys] == [("a", "a"), ("b", "b")]
+    tones = set(re.findall(r'class="(tone-\d)" data-series="b"', made.blocks[0].picture))
+    assert tones == {"tone-1"}
+
+
+def test_variants_are_told_by_shape_or_by_filling():
+    some = (series("a", variant="few"), series("a", variant="many", hollow=True))
+    shapes = draw(Figure(caption="c", panels=(Panel(x=COUNT, y=LOG, series=some),)))
+    assert [key.label for key in shapes.keys] == ["a", "few", "many"]
+    assert len({str(key.picture) for key in shapes.keys}) == 3
+    filled = draw(Figure(caption="c", panels=(Panel(x=COUNT, y=LOG, series=some),), variants_by="filling"))
+    assert ["hollow" in key.picture for key in filled.keys] == [False, False, True]
+
+
+def test_steps_of_one_quantity_are_shades():
+    text = drawn(*(series(f"{n}") for n in (4, 16, 64)), ordered=True)
+    assert re.findall(r'class="(shade-\d)"', text) == ["shade-5", "shade-2", "shade-0"]  # the first is drawn last
+
+
+def test_shared_axes_have_one_range_and_others_their_own():
+    panels = (Panel(x=COUNT, y=LOG, series=(series(),)), Panel(x=COUNT, y=LOG, series=(series(y=(1.0, 2.0, 4.0)),)))
+    shared = draw(Figure(caption="c", panels=panels, shared=("x", "y")))
+    assert len(shared.blocks) == 1
+    assert len(set(heights(shared.blocks[0].picture))) == 6
+    apart = draw(Figure(caption="c", panels=panels))
+    assert (apart.kind, len(apart.blocks)) == ("pair", 2)
+    assert heights(apart.blocks[0].picture) == heights(apart.blocks[1].picture)
+
+
+def test_a_rule_with_a_name_is_in_the_key_and_one_without_is_ink():
+    text = drawn(series(), rules=(Rule(at=0.3, label="limit", told="limit 0.3"), Rule(at=0.2), Rule(at=-1.0)))
+    assert text.count('class="reference"') == 1
+    assert "<title>limit 0.3</title>" in text
+
+
+def test_categories_take_a_line_each_and_intervals_run_along_the_other_axis():
+    panel = Panel(x=COUNT, y=Axis(label="", categories=("one", "two")), series=(
+        Series(label="a", x=(4, 16), y=(0.0, 1.0), low=(2, 8), high=(8, 32), joined=False),))  # fmt: skip
+    text = draw(Figure(caption="c", panels=(panel,))).blocks[0].picture
+    assert ">one</text>" in text
+    bars = re.findall(r'<line x1="([\d.]+)" x2="([\d.]+)" y1="([\d.]+)" y2="([\d.]+)" class="bar"/>', text)
+    assert [(a < b, c == d) for a, b, c, d in (map(float, bar) for bar in bars)] == [(True, True)] * 2
+
+
+def test_notes_stand_above_where_there_is_room():
+    notes = tuple(Note(at=n, text="4.5×") for n in (4, 4.1, 64))
+    panel = Panel(x=COUNT, y=LOG, series=(series(),), notes=notes)
+    assert draw(Figure(caption="c", panels=(panel,))).blocks[0].picture.count("4.5×") == 2
+
+
+def test_a_panel_with_nothing_to_draw_says_so():
+    text = drawn(series(y=(None, None, None)))
+    assert "not recorded" in text
+
+
+def test_what_a_user_wrote_is_text():
+    text = drawn(series("<b>", told=("<i>", "", "")))
+    assert "<b>" not in text
+    assert "&lt;i&gt;" in text
+
+
+def test_a_figure_is_written_as_a_file_of_its_own(tmp_path):
+    panels = tuple(Panel(x=COUNT, y=LOG, series=(series("a"), series("b & c")), group=g) for g in ("one", "two"))
+    file = write_figure(Figure(caption="c", panels=panels, shared=("x",)), tmp_path / "figure.svg")
+    root = ElementTree.parse(file).getroot()
+    texts = [text.text for text in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert {"a", "b & c", "one", "two", "samples", "error"} <= set(texts)
+    assert "prefers-color-scheme: dark" in file.read_text()

@@ -1,86 +1,97 @@
-"""Figures hold the numbers they claim to, and leave matplotlib as it was."""
+"""Figures hold the numbers they claim to; color maps leave matplotlib as it was."""
 
 from __future__ import annotations
 
+import base64
+import io
 import math
+import re
 import subprocess
 import sys
 
 import matplotlib as mpl
 import numpy as np
 import pytest
+from matplotlib import colormaps
+from matplotlib.image import imread
 
-from scifm.report.field_figure import fields_side_by_side, sample_error
-from scifm.report.figures import adaptation_curves, error_against_samples, error_distribution, training_curves
-from scifm.report.records import Curve, Examples, read_study
-from scifm.report.style import to_svg
-from scifm.report.tables import Group, group_rows
-
-
-def texts(figure) -> list[str]:
-    return [text.get_text() for axes in figure.axes for text in axes.texts]
-
-
-def test_error_figure_shows_means_bands_levels_counts_and_gains(study_folder):
-    figure = error_against_samples(group_rows(read_study(study_folder).rows))
-    (axes,) = figure.axes
-    lines = {line.get_label(): line for line in axes.lines}
-    np.testing.assert_allclose(lines["fine-tuned"].get_ydata(), [0.0412, 0.0213, 0.0174])
-    np.testing.assert_array_equal(lines["from scratch"].get_xdata(), [16, 64, 256, 1024])
-    assert list(lines["zero-shot, no sample: 0.0834"].get_ydata()) == [0.0834, 0.0834]
-    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
-    assert list(axes.get_xticks()) == [16, 64, 256, 1024]
-    assert len(axes.collections) == 2
-    band = axes.collections[0].get_paths()[0].vertices
-    assert band[:, 1].max() == pytest.approx(0.0412 * 1.07)
-    assert {"4.5×", "3.1×", "2.3×"} <= set(texts(figure))
+from scifm.report.drawing import draw
+from scifm.report.examples import Examples
+from scifm.report.field_figure import field_drawing, sample_error, scales
+from scifm.report.gain_figures import error_figure
+from scifm.report.records import Curve
+from scifm.report.run_figures import adaptation_figure, distribution_figure, training_figure
+from scifm.report.study_records import read_study
+from scifm.report.study_view import StudyView
 
 
-def test_gain_below_one_is_shown_as_it_is():
-    figure = error_against_samples([Group("few_shot", 64, (0.04,)), Group("from_scratch", 64, (0.02,))])
-    assert "0.5×" in texts(figure)
+def words(text: str) -> set[str]:
+    return set(re.findall(r"<text [^>]*>([^<]*)</text>", text))
 
 
-def test_labels_of_crowded_counts_do_not_touch():
-    groups = [Group(kind, n, (1 / n,)) for kind in ("few_shot", "from_scratch") for n in (10, 11, 12, 5000)]
-    figure = error_against_samples(groups)
-    assert list(figure.axes[0].get_xticks()) == [10, 5000]
-    assert texts(figure).count("1.0×") == 2
+def test_error_figure_shows_medians_bands_levels_counts_and_gains(study_folder):
+    figure = error_figure(StudyView(read_study(study_folder).analysis), "caption")
+    (panel,) = figure.panels
+    tuned, scratch = panel.series
+    assert (tuned.label, tuned.x, tuned.y) == ("fine-tuned", (16, 64, 256), (0.0412, 0.0213, 0.0174))
+    assert (scratch.label, scratch.x) == ("from scratch", (16, 64, 256, 1024))
+    assert tuned.high[0] == pytest.approx(0.0412 * 1.07)
+    assert tuned.singles[0] == pytest.approx((0.93 * 0.0412, 1.07 * 0.0412))
+    assert [(rule.label.split(" (")[0], rule.at) for rule in panel.rules] == [
+        ("zero-shot", 0.0834),
+        ("in distribution", 0.0121),
+    ]
+    assert (panel.x.scale, panel.y.scale) == ("log", "log")
+    assert panel.x.ticks == (16, 64, 256, 1024)
+    assert [note.text for note in panel.notes] == ["4.5×", "3.1×", "2.3×"]
+    assert all(note.good for note in panel.notes)
 
 
-def test_without_a_drawable_error_the_figure_is_refused():
-    with pytest.raises(ValueError, match="nothing to draw"):
-        error_against_samples([Group("few_shot", 16, (math.nan,)), Group("zero_shot", 0, (0.1,))])
+def test_without_a_drawable_error_there_is_no_figure(study_folder):
+    analysis = read_study(study_folder).analysis
+    none = [c.model_copy(update={"points": ()}) for c in analysis.curves if c.kind == "few_shot"]
+    assert error_figure(StudyView(analysis.model_copy(update={"curves": tuple(none)})), "caption") is None
 
 
 def test_fields_share_their_scales(study_folder):
     examples = read_study(study_folder).examples
-    figure = fields_side_by_side(examples, 1)
-    images = [image for axes in figure.axes for image in axes.images]
-    assert len(images) == 8
-    (shared,) = {image.get_clim() for image in images if image.get_cmap().name == "viridis"}
-    (errors,) = {image.get_clim() for image in images if image.get_cmap().name == "RdBu_r"}
+    shared, errors = scales(examples, 1)
     answers = [examples.truth[1], *(field[1] for field in examples.predictions.values())]
     assert shared == pytest.approx((np.min(answers), np.max(answers)))
-    assert errors[0] == -errors[1]
     reach = max(np.abs(answer - answers[0]).max() for answer in answers[1:])
-    assert errors[1] == pytest.approx(reach)
-    titles = {axes.get_title() for axes in figure.axes}
-    assert {"forcing", "truth", "fine-tuned on 64", "rel. L2 error 0.0213", "rel. L2 error 0.0661"} <= titles
-    assert any("diffusion_xy = 0.0044" in text for text in texts(figure))
+    assert errors == pytest.approx((-reach, reach))
+    text = field_drawing(examples, 1, "label")
+    assert text.count("<image ") == 8 + 3  # maps and color bars
+    assert {"forcing", "truth", "fine-tuned on 64", "rel. L2 error 0.0213", "rel. L2 error 0.0661"} <= words(text)
+    assert "diffusion_xy = 0.0044" in words(text)
+    assert "example 2" in words(text)
+
+
+def test_colors_are_those_of_the_values_and_the_first_row_is_at_the_bottom():
+    field = np.array([[0.0, 1.0], [2.0, np.nan]])[None]
+    examples = Examples(field, field, {}, {}, {}, None, (), (1.0, 1.0))
+    address = re.findall(r'href="data:image/png;base64,([^"]+)"', field_drawing(examples, 0, ""))[2]  # truth
+    pixels = imread(io.BytesIO(base64.b64decode(address)))
+    viridis = colormaps["viridis"]
+    for place, color in (((1, 0), viridis(0.0)), ((1, 1), viridis(0.5)), ((0, 0), viridis(1.0)), ((0, 1), (0.6,) * 3)):
+        assert pixels[place][:3] == pytest.approx(color[:3], abs=0.01)
 
 
 @pytest.mark.parametrize(("shape", "extent"), [((16, 48), (1.0, 3.0)), ((48, 16), (2.0, 0.5)), ((8, 8), (1.0, 1.0))])
-def test_panels_have_the_shape_of_the_domain(shape, extent):
+def test_maps_have_the_shape_of_the_domain(shape, extent):
     field = np.random.default_rng(0).standard_normal((1, *shape))
-    examples = Examples(field, field, {"few_shot": 1.1 * field}, {}, {}, None, (), extent)
-    figure = fields_side_by_side(examples, 0)
-    for axes in figure.axes:
-        if axes.images:
-            width, height = axes.get_position().size * figure.get_size_inches()
-            assert height / width == pytest.approx(extent[0] / extent[1])
-            assert list(axes.images[0].get_extent()) == [0.0, extent[1], 0.0, extent[0]]
-    assert sum(text == "not recorded" for text in texts(figure)) == 4
+    text = field_drawing(Examples(field, field, {"few_shot": 1.1 * field}, {}, {}, None, (), extent), 0, "")
+    sizes = [tuple(map(float, size)) for size in re.findall(r'width="([\d.]+)" height="([\d.]+)"/?>?', text)]
+    maps = [(wide, high) for wide, high in sizes if wide != 9.0]
+    assert len(maps) >= 4
+    assert all(high / wide == pytest.approx(extent[0] / extent[1], rel=1e-3) for wide, high in maps)
+    assert text.count("not recorded") == 4
+
+
+def test_an_example_that_is_not_there_is_refused():
+    field = np.zeros((1, 2, 2))
+    with pytest.raises(ValueError, match="There is no example 1; there are 1"):
+        field_drawing(Examples(field, field, {}, {}, {}, None, (), (1.0, 1.0)), 1, "")
 
 
 def test_sample_error_is_the_formula_and_never_a_made_up_number():
@@ -96,59 +107,69 @@ def test_values_that_are_not_finite_do_not_spoil_the_scale():
     truth = np.linspace(0, 1, 16).reshape(1, 4, 4)
     broken = truth.copy()
     broken[0, 0, 0] = np.inf
-    figure = fields_side_by_side(Examples(truth, truth, {"few_shot": broken}, {}, {}, None, (), (1.0, 1.0)), 0)
-    limits = {image.get_clim() for axes in figure.axes for image in axes.images if image.get_cmap().name == "viridis"}
-    assert limits == {(0.0, 1.0)}
-    assert "rel. L2 error not finite" in {axes.get_title() for axes in figure.axes}
+    examples = Examples(truth, truth, {"few_shot": broken}, {}, {}, None, (), (1.0, 1.0))
+    assert scales(examples, 0)[0] == (0.0, 1.0)
+    assert "rel. L2 error not finite" in words(field_drawing(examples, 0, ""))
 
 
 def test_training_curves_draw_what_was_logged_and_say_what_was_not():
-    curve = Curve("pretrain-1", "pretrain", None, (1, 2, 3), (1.0, 0.5, 0.25), (), ())
-    figure = training_curves(curve)
-    np.testing.assert_array_equal(figure.axes[0].lines[0].get_ydata(), [1.0, 0.5, 0.25])
-    assert "not recorded" in texts(figure)
+    figure = training_figure({"": Curve((1, 2, 3), (1.0, 0.5, 0.25))}, "caption")
+    loss, validation = figure.panels
+    assert loss.series[0].y == (1.0, 0.5, 0.25)
+    assert validation.series == ()
+    assert "not recorded" in draw(figure).blocks[1].picture
+    assert training_figure({"": Curve()}, "caption") is None
 
 
-def test_adaptations_share_one_scale(study_folder):
-    curves = [curve for curve in read_study(study_folder).curves if curve.kind != "pretrain"]
-    tuned, scratch = adaptation_curves(curves).axes
-    assert tuned.get_ylim() == scratch.get_ylim()
-    assert (len(tuned.lines), len(scratch.lines)) == (6, 8)
-    assert tuned.get_ylabel() == "training loss"
+def test_many_losses_are_told_by_their_running_median():
+    losses = tuple(1.0 if i % 10 else 50.0 for i in range(400))
+    smooth, logged = training_figure({"": Curve(tuple(range(400)), losses)}, "caption").panels[0].series
+    assert set(smooth.y) == {1.0}
+    assert (smooth.label, logged.line) == ("running median of 17", "faint")
+    assert len(logged.x) < 200
 
 
-def test_adaptations_show_validation_where_there_is_one_and_mark_the_others():
-    with_errors = Curve("a", "few_shot", 16, (1, 2, 3), (0.9, 0.8, 0.7), (1, 3), (0.5, 0.4))
-    without = Curve("b", "few_shot", 64, (1, 2, 3), (0.9, 0.8, 0.7), (), ())
-    tuned, scratch = adaptation_curves([with_errors, without]).axes
-    first, second = tuned.lines
-    np.testing.assert_array_equal(first.get_ydata(), [0.5, 0.4])
-    assert (first.get_linestyle(), second.get_linestyle()) == ("-", "--")
-    assert tuned.get_ylabel() == "relative L2 error, validation"
-    assert [text.get_text() for text in scratch.texts] == ["not recorded"]
+def test_adaptations_share_one_scale_and_are_told_by_their_number_of_samples(study_folder):
+    text = read_study(study_folder)
+    runs = {
+        kind: [(row["num_samples"], text.curve(row["run"])) for row in text.rows if row["kind"] == kind]
+        for kind in ("few_shot", "from_scratch")
+    }
+    figure = adaptation_figure({"task": runs}, "caption")
+    tuned, scratch = figure.panels
+    assert (len(tuned.series), len(scratch.series)) == (6, 8)
+    assert tuned.y.label == "training loss"
+    assert (figure.shared, figure.ordered) == (("y",), True)
+    assert [key.label for key in draw(figure).keys] == ["16 samples", "64 samples", "256 samples", "1,024 samples"]
 
 
-def test_a_history_of_one_point_is_visible():
-    tuned, _ = adaptation_curves([Curve("a", "few_shot", 16, (10,), (0.9,), (), ())]).axes
-    assert tuned.lines[0].get_marker() == "o"
+def test_adaptations_show_validation_where_all_have_one():
+    with_errors = Curve((1, 2, 3), (0.9, 0.8, 0.7), (1, 3), (0.5, 0.4))
+    without = Curve((1, 2, 3), (0.9, 0.8, 0.7))
+    panel = adaptation_figure({"t": {"few_shot": [(16, with_errors)]}}, "c").panels[0]
+    assert (panel.y.label, panel.series[0].y) == ("relative L2 error, validation", (0.5, 0.4))
+    panel = adaptation_figure({"t": {"few_shot": [(16, with_errors), (64, without)]}}, "c").panels[0]
+    assert (panel.y.label, panel.series[0].y) == ("training loss", (0.9, 0.8, 0.7))
 
 
 def test_error_distribution_counts_diverged_samples_as_never_below():
-    figure = error_distribution({"u": [0.1, 0.2, math.nan, math.inf]})
-    assert figure.axes[0].lines[0].get_ydata().max() == 0.5
+    figure = distribution_figure({"u": [0.1, 0.2, math.nan, math.inf]}, "caption")
+    assert max(figure.panels[0].series[0].y) == 0.5
+    assert distribution_figure({"u": [math.nan]}, "caption") is None
 
 
-def test_dollar_signs_are_plain_text_and_bytes_do_not_change():
+def test_names_are_text_and_bytes_do_not_change():
     field = np.eye(4)[None]
-    examples = Examples(field, field, {}, {}, {}, np.ones((1, 1)), ("$x_{",), (1.0, 1.0))
-    first, second = (to_svg(fields_side_by_side(examples, 0)) for _ in range(2))
+    examples = Examples(field, field, {}, {}, {}, np.ones((1, 1)), ("<b>$x_{",), (1.0, 1.0))
+    first, second = (field_drawing(examples, 0, "") for _ in range(2))
     assert first == second
-    assert b"prefers-color-scheme:dark" in first
+    assert "&lt;b&gt;$x_{ = 1" in first
 
 
 def test_drawing_leaves_matplotlib_as_it_was():
     before = dict(mpl.rcParams)
-    to_svg(error_against_samples([Group("few_shot", 64, (0.04,))]))
+    field = np.eye(4)[None]
+    field_drawing(Examples(field, field, {}, {}, {}, None, (), (1.0, 1.0)), 0, "")
     assert dict(mpl.rcParams) == before
 
 

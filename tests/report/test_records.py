@@ -10,45 +10,45 @@ import pyarrow.parquet as pq
 import pytest
 
 from scifm.errors import RunError
-from scifm.report.records import read_run, read_study
+from scifm.report.records import read_run
+from scifm.report.study_records import read_study
 
 
 def test_study_is_read_whole(study_folder):
     record = read_study(study_folder)
-    assert record.summary.few_shot[64] == 0.0213
-    assert list(record.summary.from_scratch) == [16, 64, 256, 1024]
+    assert record.analysis.curves[2].points[1].median == 0.0213
     assert record.examples.num_examples == 3
     assert record.examples.coefficient_names == ("diffusion_xx", "diffusion_yy", "diffusion_xy")
     assert record.examples.labels["few_shot"] == "fine-tuned on 64"
-    by_kind = [(curve.kind, curve.num_samples) for curve in record.curves]
-    assert by_kind.count(("from_scratch", 1024)) == 2
-    assert by_kind.count(("pretrain", None)) == 1
-    assert all(len(curve.losses) >= 30 for curve in record.curves)
-    assert [len(curve.errors) for curve in record.curves if curve.kind == "pretrain"] == [60]
+    assert len(record.rows) == 16
+    assert len(record.curve("runs/pretrain-0a1b2c3d").errors) == 60
+    assert len(record.curve("runs/finetune-16-0-0a1b2c3d").losses) == 30
+    assert record.curve("runs/never").losses == ()
+    assert record.settings["adapt"]["learning_rates"] == [0.001, 0.003, 0.01]
 
 
-def test_rows_without_a_run_leave_curves_without_a_count(study_folder):
-    rows = [row | {"run": None} for row in pq.read_table(study_folder / "results.parquet").to_pylist()]
-    schema = pq.read_schema(study_folder / "results.parquet")
-    pq.write_table(pa.Table.from_pylist(rows, schema=schema), study_folder / "results.parquet")
-    kinds = {(curve.kind, curve.num_samples) for curve in read_study(study_folder).curves}
-    assert kinds == {("pretrain", None), ("few_shot", None), ("from_scratch", None)}
-
-
-@pytest.mark.parametrize("name", ["results.parquet", "examples.npz", "summary.json", "environment.json"])
+@pytest.mark.parametrize("name", ["table.parquet", "examples.npz", "analysis.json", "environment.json"])
 @pytest.mark.parametrize("keep", [0.0, 0.5, 0.97])
 def test_a_truncated_file_is_named_with_a_remedy(study_folder, name, keep):
     content = (study_folder / name).read_bytes()
     (study_folder / name).write_bytes(content[: int(keep * len(content))])
-    with pytest.raises(RunError, match=rf"Cannot read '.*{name}'.*Run the command that wrote it again"):
+    with pytest.raises(
+        RunError, match=rf"Cannot read '.*{name}'.*(Run the command that wrote it|Analyze the study) again"
+    ):
         read_study(study_folder)
 
 
-@pytest.mark.parametrize("name", ["results.parquet", "examples.npz", "summary.json"])
+@pytest.mark.parametrize("name", ["table.parquet", "examples.npz", "analysis.json"])
 def test_a_foreign_file_is_named(study_folder, name):
     (study_folder / name).write_bytes(b"\x80\x04 not what the name promises" * 50)
     with pytest.raises(RunError, match=name):
         read_study(study_folder)
+
+
+def test_a_recipe_that_is_no_toml_is_named(study_folder):
+    (study_folder / "config.toml").write_text("a = [")
+    with pytest.raises(RunError, match=r"config\.toml.*not valid TOML"):
+        _ = read_study(study_folder).settings
 
 
 def test_examples_are_not_unpickled(study_folder):
@@ -75,15 +75,8 @@ def test_examples_that_do_not_fit_together_are_refused(study_folder, wrong):
 
 
 def test_a_table_without_its_columns_is_refused(study_folder):
-    pq.write_table(pa.table({"kind": ["few_shot"]}), study_folder / "results.parquet")
-    with pytest.raises(RunError, match="no column num_samples, relative_l2"):
-        read_study(study_folder)
-
-
-@pytest.mark.parametrize("wrong", [{"zero_shot": "good"}, {"few_shot": {"many": 0.1}}, {"few_shot": [0.1]}])
-def test_a_summary_with_wrong_entries_is_refused(study_folder, wrong):
-    (study_folder / "summary.json").write_text(json.dumps(wrong))
-    with pytest.raises(RunError, match=rf"summary\.json.*{next(iter(wrong))}"):
+    pq.write_table(pa.table({"kind": ["few_shot"]}), study_folder / "table.parquet")
+    with pytest.raises(RunError, match="no column source, target, size, num_samples, seed, relative_l2"):
         read_study(study_folder)
 
 
@@ -103,3 +96,16 @@ def test_run_is_read(run_folder):
     assert set(scores.means) == {"relative_l2", "vrmse"}
     assert scores.means["vrmse"] == pytest.approx(1.1 * scores.means["relative_l2"])
     assert scores.text == "samples it does not tell (recorded by an earlier version)"
+    assert record.findings == ()
+
+
+@pytest.mark.parametrize("wrong", ["{", '{"said": "x"}', '[{"said": 3}]'])
+def test_findings_that_are_none_name_the_file(run_folder, wrong):
+    (run_folder / "findings.json").write_text(wrong)
+    with pytest.raises(RunError, match=r"findings\.json"):
+        read_run(run_folder)
+
+
+def test_findings_are_read(run_folder):
+    (run_folder / "findings.json").write_text(json.dumps([{"said": "It sees all.", "statistic": 0.98, "new": 1}]))
+    assert read_run(run_folder).findings[0].statistic == 0.98

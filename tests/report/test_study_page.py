@@ -169,8 +169,8 @@ def test_without_training_from_scratch_no_gain_is_claimed(tmp_path, entries):
     text = written(tmp_path / "study", poor)
     assert "No model was trained from scratch" in text
     assert "Gains: none could be computed" in text
-    assert 'data-series="from_scratch"' not in text
-    assert 'data-series="few_shot"' in text
+    assert 'data-series="from-scratch"' not in text
+    assert 'data-series="fine-tuned"' in text
 
 
 def test_without_any_curve_the_page_says_so(tmp_path, entries):
@@ -206,7 +206,7 @@ def test_missing_numbers_are_never_drawn_as_zero(tmp_path, entries):
     first_panel = figure[
         figure.index('class="panel"') : figure.index('class="panel"', figure.index('class="panel"') + 9)
     ]
-    tuned = first_panel[first_panel.rindex('data-series="few_shot"') :]
+    tuned = first_panel[first_panel.rindex('data-series="fine-tuned"') :]
     assert tuned.count('class="point"') == 4
     assert tuned.count('class="line"') == 2  # broken at 64
 
@@ -296,7 +296,7 @@ def tab(tmp_path, entries, browser_path):
 @pytest.mark.browser
 def test_a_point_tells_itself_under_pointer_and_keyboard(tab):
     window = tab()
-    point = window.locator('#figure-error [data-series="few_shot"] .point').nth(2)
+    point = window.locator('#figure-error [data-series="fine-tuned"] .point').nth(2)
     assert not window.locator("#tip").is_visible()
     point.scroll_into_view_if_needed()
     point.locator(".hit").hover(force=True)
@@ -323,15 +323,15 @@ def test_a_point_tells_itself_under_pointer_and_keyboard(tab):
 def test_a_key_of_the_legend_switches_its_series(tab):
     window = tab()
     figure = window.locator("#figure-error")
-    key = figure.locator('button.key[data-series="from_scratch"]')
-    series = figure.locator('g[data-series="from_scratch"]')
-    elsewhere = window.locator('#figure-size g[data-series="from_scratch"]').first
+    key = figure.locator('button.key[data-series="from-scratch"]')
+    series = figure.locator('g[data-series="from-scratch"]')
+    elsewhere = window.locator('#figure-size g[data-series="from-scratch"]').first
     assert series.count() == 12
     assert series.first.is_visible()
     key.click()
     assert key.get_attribute("aria-pressed") == "false"
     assert not any(series.nth(i).is_visible() for i in range(12))
-    assert figure.locator('g[data-series="few_shot"]').first.is_visible()
+    assert figure.locator('g[data-series="fine-tuned"]').first.is_visible()
     assert elsewhere.is_visible()
     key.focus()
     window.keyboard.press("Enter")

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from scifm.findings.study import Analysis, Need, ShiftMeasure
-from scifm.report.shift_figure import correlation_words
-from scifm.report.study_tables import crossover_table, factor_text, fewer_text, gain_table, need_table
+from scifm.report.study_tables import STUDY_TABLES, correlation_words, fewer_text, gain_table, need_table
 from scifm.report.study_view import StudyView
 
 WHO = {"source": "poisson", "target": "p1", "size": "small", "method": "all"}
@@ -22,15 +21,6 @@ def view_of(**entries: object) -> StudyView:
         ],
     }
     return StudyView(Analysis.model_validate(tree | entries))
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(64.2, "64"), (4.84, "4.8"), (0.77, "0.77"), (0.7, "0.70"), (1.0, "1.0"), (1234.0, "1,234"), (None, "not known"),
-     (float("nan"), "not finite")],
-)  # fmt: skip
-def test_factors(value, text):
-    assert factor_text(value) == text
 
 
 @pytest.mark.parametrize(
@@ -78,7 +68,7 @@ def test_gains_are_laid_out_by_task_and_count_and_harm_is_marked():
 
 
 def test_a_crossover_that_was_not_measured_is_no_number():
-    table = crossover_table(view_of(crossovers=[WHO | {"num_samples": None, "told": "ahead everywhere"}]))
+    table = STUDY_TABLES["crossovers"](view_of(crossovers=[WHO | {"num_samples": None, "told": "ahead everywhere"}]))
     assert [cell.text for cell in table.rows[0]][-2:] == ["none measured", "ahead everywhere"]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from scifm.findings.study import Analysis
-from scifm.report.study_view import StudyView, drawable, short_count
+from scifm.report.study_view import StudyView, drawable
 
 
 def curve(kind="few_shot", source="poisson", target="p1", size="small", method="all", counts=(4, 16)) -> dict:
@@ -69,9 +69,3 @@ def test_in_distribution_belongs_to_the_source():
 
 def test_what_can_be_drawn():
     assert [drawable(v) for v in (None, float("nan"), float("inf"), 0.0, -1.0, 1e-9)] == [False] * 5 + [True]
-
-
-def test_counts_of_parameters():
-    assert [short_count(v).replace("\N{NO-BREAK SPACE}", " ") for v in (74_000, 1_190_000, 12, 3e9)] == [
-        "74 k", "1.19 M", "12", "3 G",
-    ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Grouping over seeds and numbers as text."""
+"""Numbers as text, and what stands beside one another in tables."""
 
 from __future__ import annotations
 
@@ -9,20 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scifm.report.records import ResultRow, Summary
 from scifm.report.score_sets import ScoreSet
-from scifm.report.tables import (
-    MISSING,
-    Group,
-    compare_settings,
-    count_text,
-    disagreements,
-    duration_text,
-    gains,
-    group_rows,
-    number_text,
-    summarize_scores,
-)
+from scifm.report.tables import parts_table, score_table, settings_table
+from scifm.wording import MISSING, count_text, duration_text, factor_text, number_text, plain_number, short_count
 
 
 @pytest.mark.parametrize(
@@ -51,54 +40,46 @@ def test_counts_and_durations():
     assert duration_text(512.3).split() == ["8", "min", "32", "s"]
     assert duration_text(3599.7).split() == ["1", "h", "00", "min"]
     assert duration_text(None) == MISSING
-
-
-def test_rows_are_grouped_over_seeds_in_a_fixed_order():
-    rows = [
-        ResultRow("from_scratch", 64, 0.2, seed=0, num_steps=300, seconds=2.0),
-        ResultRow("few_shot", 64, 0.03, seed=1, learning_rate=0.01, seconds=1.0),
-        ResultRow("few_shot", 64, 0.01, seed=0, learning_rate=0.003, seconds=1.5),
-        ResultRow("zero_shot", 0, 0.08),
+    assert [short_count(v) for v in (950, 74_000, 1.19e6, 3e9)] == [
+        "950",
+        "74\N{NO-BREAK SPACE}k",
+        "1.19\N{NO-BREAK SPACE}M",
+        "3\N{NO-BREAK SPACE}G",
     ]
-    zero, tuned, scratch = group_rows(rows)
-    assert (zero.kind, tuned.kind, scratch.kind) == ("zero_shot", "few_shot", "from_scratch")
-    assert tuned.mean == pytest.approx(0.02)
-    assert (tuned.low, tuned.high, tuned.seconds) == (0.01, 0.03, 2.5)
-    assert tuned.learning_rates == (0.003, 0.01)
-    assert scratch.num_steps == (300,)
-    assert zero.seconds is None
-    assert gains([tuned, scratch]) == {64: pytest.approx(10.0)}
 
 
-def test_one_diverged_seed_makes_the_mean_not_finite():
-    group = Group("few_shot", 16, (0.1, math.nan))
-    assert math.isnan(group.mean)
-    assert group.low is None
-    assert gains([group, Group("from_scratch", 16, (0.2,))]) == {}
+def test_numbers_beside_ticks():
+    assert [plain_number(v) for v in (0.02, 1.0, 30000, 0.0)] == ["0.02", "1", "30000", "0"]
+    assert [plain_number(v) for v in (1e-7, 3e14)] == ["10⁻⁷", "3×10¹⁴"]
 
 
-def test_one_missing_seed_makes_the_mean_missing():
-    assert Group("few_shot", 16, (0.1, None)).mean is None
-
-
-def test_summary_and_table_that_disagree_are_named():
-    summary = Summary(None, 0.08, {64: 0.02}, {}, None, {})
-    found = disagreements(summary, [Group("zero_shot", 0, (0.08,)), Group("few_shot", 64, (0.03, 0.05))])
-    assert len(found) == 1
-    assert "64 samples: 0.0200 in summary.json, 0.0400 in results.parquet" in found[0]
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(64.2, "64"), (4.84, "4.8"), (0.77, "0.77"), (0.7, "0.70"), (1.0, "1.0"), (1234.0, "1,234"), (None, "not known"),
+     (float("nan"), "not finite")],
+)  # fmt: skip
+def test_factors(value, text):
+    assert factor_text(value) == text
 
 
 def test_scores_by_channel():
     errors = {"u": (1.0, 2.0, 3.0, 4.0), "p": (math.nan,)}
-    first, second = summarize_scores(ScoreSet(Path("s.parquet"), None, "", 4, errors, {}, ""))
-    assert (first.channel, first.num_samples, first.mean, first.median, first.worst) == ("u", 4, 2.5, 2.5, 4.0)
-    assert first.p90 == pytest.approx(3.7)
-    assert math.isnan(second.mean)
-    assert math.isnan(second.p90)
+    table = score_table([ScoreSet(Path("s.parquet"), None, "", 4, errors, {}, "samples")])
+    first, second = ([cell.text for cell in row] for row in table.rows)
+    assert first == ["1: samples", "u", "4", "2.50", "2.50", "3.70", "4.00"]
+    assert second == ["1: samples", "p", "1", *["not finite"] * 4]
 
 
 def test_settings_side_by_side():
-    low, only, name = compare_settings({"k": {"low": 1.0}, "a": [2, math.pi]}, {"k": {"low": 5}, "n": "x"})
-    assert (low.name, low.before, low.after, low.changed) == ("k.low", "1", "5", True)
-    assert (only.before, only.after) == ("2, 3.14159", "–")
-    assert name.before == "–"
+    table = settings_table({"k": {"low": 1.0}, "a": [2, math.pi]}, {"k": {"low": 5}, "n": "x"})
+    rows = [[cell.text for cell in row] for row in table.rows]
+    assert rows == [["k.low", "1", "5"], ["a", "2, 3.14159", "–"], ["n", "–", "x"]]
+    assert all(row[1].strong for row in table.rows)
+    assert not settings_table({"k": 1.0}, {"k": 1}).rows[0][1].strong
+
+
+def test_parts_add_up():
+    table = parts_table({"pretrain": 300.0, "own_part": 100.0})
+    assert [row[0].text for row in table.rows] == ["pre-training", "own part"]
+    assert [row[2].share for row in table.rows] == [75.0, 25.0]
+    assert parts_table({"pretrain": 0.0}).rows[0][2].share == 0.0

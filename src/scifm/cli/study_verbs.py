@@ -35,13 +35,13 @@ __all__ = ["demo", "report", "study", "transfer"]
 
 @app.command()
 def report(
-    path: Annotated[Path, typer.Argument(help="Folder of a study, of a run or of a model.")],
+    path: Annotated[Path, typer.Argument(help="Folder of a study, a plan, a run or a model.")],
     out: Annotated[
         Path | None,
         typer.Option("--out", help="File to write; default: report.html in the folder; of a model alone, MODEL.html."),
     ] = None,
 ) -> None:
-    """Write one self-contained HTML page about a study, a run or a model."""
+    """Write one self-contained HTML page about a study, a plan, a run or a model."""
     from scifm.report.page import page
 
     typer.echo(str(page(path, out=out)))

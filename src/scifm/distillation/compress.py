@@ -14,7 +14,6 @@ from scifm.distillation.compression import Compression
 from scifm.distillation.measure import measure_answers, measure_bytes
 from scifm.errors import ConfigError, RunError, suggest
 from scifm.evaluation.origin import origin_of
-from scifm.fields.batch import Batch
 from scifm.fields.samples import Samples
 from scifm.fields.seeds import generator_for
 from scifm.findings.finding import Finding

@@ -11,7 +11,9 @@ from pydantic import Field
 
 from scifm.findings.part import Part
 
-__all__ = ["Axis", "Figure", "Panel", "Rule", "Series"]
+__all__ = ["Axis", "Figure", "Note", "Panel", "Rule", "Series"]
+
+Line = Literal["solid", "dashed", "dotted", "faint"]
 
 
 class Axis(Part):
@@ -20,12 +22,21 @@ class Axis(Part):
     Args:
         label: what it measures, with its unit.
         scale: how values are placed along it.
-        categories: names in place of numbers; a point's number is then a place in them.
+        categories: names in place of numbers; a point's number is then a place in them, counted from 0, and intervals
+            run along the other axis.
+        form: how its numbers are written; counts as ``1,024`` or ``1.2 M``.
+        ticks: places to mark, where those chosen by themselves would be worse.
+        low: where it begins; None: just before the smallest value.
+        high: where it ends; None: just after the largest.
     """
 
     label: str
     scale: Literal["linear", "log"] = "linear"
     categories: tuple[str, ...] = ()
+    form: Literal["number", "count"] = "number"
+    ticks: tuple[float, ...] = ()
+    low: float | None = None
+    high: float | None = None
 
 
 class Series(Part):
@@ -33,23 +44,37 @@ class Series(Part):
 
     Args:
         label: name in the key; series of one label, in several panels too, look alike.
+        variant: a second name in the key: what differs between series of one label, see `Figure`.
         x: places; None leaves a gap.
         y: values; None leaves a gap.
         low: lower ends of intervals, as many as points or none.
         high: upper ends.
+        singles: the values that each point sums up, as many as points or none.
         joined: whether a line joins the points.
         marked: whether each point has a mark.
         told: what is said of each point where it is pointed at, as many as points or none.
+        notes: a few letters beside each point where there is room, as many as points or none.
+        line: how the line that joins them looks; a faint one stays behind.
+        interval: how intervals are drawn.
+        hollow: whether marks are not filled.
+        place: place in the palette, so that one thing looks alike in several figures; None: the next free one.
     """
 
     label: str = ""
+    variant: str = ""
     x: tuple[float | None, ...]
     y: tuple[float | None, ...]
     low: tuple[float | None, ...] = ()
     high: tuple[float | None, ...] = ()
+    singles: tuple[tuple[float | None, ...], ...] = ()
     joined: bool = True
     marked: bool = True
     told: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    line: Line = "solid"
+    interval: Literal["band", "bar"] = "band"
+    hollow: bool = False
+    place: int | None = Field(None, ge=0)
 
 
 class Rule(Part):
@@ -58,12 +83,32 @@ class Rule(Part):
     Args:
         at: its value on the axis it crosses.
         crosses: which axis that is.
-        label: what it is.
+        label: what it is, a name in the key; empty: a line in the color of the text.
+        told: what is said of it where it is pointed at.
+        line: how it looks; a dotted one is a landmark only.
+        place: place in the palette, as that of `Series`.
     """
 
     at: float
     crosses: Literal["x", "y"] = "y"
     label: str = ""
+    told: str = ""
+    line: Line = "solid"
+    place: int | None = Field(None, ge=0)
+
+
+class Note(Part):
+    """A few letters above a panel.
+
+    Args:
+        at: place on the horizontal axis.
+        text: what stands there.
+        good: whether it is good news; None where it is neither.
+    """
+
+    at: float
+    text: str
+    good: bool | None = None
 
 
 class Panel(Part):
@@ -74,7 +119,10 @@ class Panel(Part):
         y: the vertical axis.
         series: what is drawn.
         rules: lines across.
-        title: stands above it.
+        title: stands above it; what follows a ``^`` is raised.
+        notes: above it, each over a place of the horizontal axis.
+        beneath: a lower panel on the same horizontal axis.
+        group: heading under which it stands; panels of one group are drawn together.
     """
 
     x: Axis
@@ -82,6 +130,9 @@ class Panel(Part):
     series: tuple[Series, ...] = ()
     rules: tuple[Rule, ...] = ()
     title: str = ""
+    notes: tuple[Note, ...] = ()
+    beneath: Panel | None = None
+    group: str = ""
 
 
 class Figure(Part):
@@ -91,10 +142,14 @@ class Figure(Part):
         caption: what is shown and how to read it.
         panels: from left to right, row by row.
         columns: panels beside each other; 0: as many as fit.
-        shared: axes that have one range in all panels.
+        shared: axes that have one range in all panels of a group, for each label of an axis.
+        ordered: whether the labels of its series are steps of one quantity, to be told by shades.
+        variants_by: how variants of a label are told apart: by the shape of their marks, or by filled and hollow ones.
     """
 
     caption: str
     panels: tuple[Panel, ...] = Field(min_length=1)
     columns: int = Field(0, ge=0)
     shared: tuple[Literal["x", "y"], ...] = ()
+    ordered: bool = False
+    variants_by: Literal["shape", "filling"] = "shape"

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import BaseModel, ConfigDict
+
+from scifm.runs import write_atomically
 
 __all__ = ["Part"]
 
@@ -14,3 +18,11 @@ class Part(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="null")
+
+    def write(self, path: Path) -> None:
+        """Write it as indented JSON.
+
+        Raises:
+            RunError: if the file cannot be written.
+        """
+        write_atomically(path, (self.model_dump_json(indent=2) + "\n").encode())

@@ -25,6 +25,7 @@ __all__ = [
     "Law",
     "Mixing",
     "Need",
+    "Parameter",
     "Scaling",
     "ScalingAxis",
     "ScalingPoint",
@@ -140,6 +141,8 @@ class ShiftMeasure(Part):
     label: str = ""
     rank_correlation: float | None = None
     num_tasks: int | None = None
+    p_value: float | None = None
+    within: Mapping[str, float | None] = Field(default_factory=dict)
 
 
 class ShiftTask(Part):
@@ -213,10 +216,21 @@ class FrontierPoint(Part):
     at_edge: bool = False
 
 
-class JointScaling(Part):
-    """The law of size and samples together."""
+class Parameter(Part):
+    """A fitted number and its interval."""
 
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+class JointScaling(Part):
+    """The law of size and samples together, and how far it misses the largest cell when fitted without it."""
+
+    text: str | None = None
     told: str = ""
+    parameters: Mapping[str, Parameter] = Field(default_factory=dict)
+    held_out_error: float | None = None
     frontier: tuple[FrontierPoint, ...] = ()
 
 
@@ -228,7 +242,10 @@ class Scaling(Part):
 
 
 class Analysis(Part):
-    """``analysis.json``."""
+    """``analysis.json``.
+
+    `seconds` is wall time over all sittings; `seconds_by_part` that of the runs, added up: ``pretrain`` and ``adapt``.
+    """
 
     title: str = ""
     num_test_samples: int | None = None
@@ -247,3 +264,5 @@ class Analysis(Part):
     mixing: tuple[Mixing, ...] = ()
     scaling: Scaling = Scaling()
     audits: tuple[Finding, ...] = ()
+    seconds: float | None = None
+    seconds_by_part: Mapping[str, float] = Field(default_factory=dict)

@@ -1,353 +1,400 @@
-"""Inline SVG from a few parts: elements, scales with ticks, panels with axes, marks told apart without color.
+"""The one engine of figures: any `Figure` becomes inline SVG with a key, for pages and for files.
 
-Colors are left to the page's style sheet (classes ``tone-…``), so that one drawing serves light, dark and print.
+What is drawn, a figure says; where and how large, this file says; colors, the page's style sheet says (``tone-…``,
+``shade-…``). Every point that tells something answers to pointer and keyboard by the page's script.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
-__all__ = [
-    "MARKS",
-    "TITLE_SIZE",
-    "WIDTH",
-    "Drawing",
-    "Key",
-    "Panel",
-    "Scale",
-    "band",
-    "element",
-    "fitted_ticks",
-    "join",
-    "key_picture",
-    "mark",
-    "path_through",
-    "plain_number",
-    "point_group",
-    "spaced",
-    "svg",
-    "text_width",
-    "title_room",
-    "wrapped",
-]
+from scifm.findings.figure import Axis, Figure, Panel, Rule, Series
+from scifm.report.looks import Key, Looks, slug, stack
+from scifm.report.svg import (
+    Frame,
+    Scale,
+    band,
+    element,
+    fitted_ticks,
+    join,
+    mark,
+    path_through,
+    point_group,
+    spaced,
+    svg,
+    text_width,
+    title_room,
+    wrapped,
+)
+from scifm.wording import count_text, plain_number, plural, short_count
 
-WIDTH = 960.0
-"""Width of a full drawing in CSS pixels."""
+__all__ = ["Block", "Drawn", "draw"]
 
-TITLE_SIZE = 14.5
-"""Size to measure a title with: 13 pixels, and some more since it is bold."""
-
-MARKS = ("circle", "square", "diamond", "triangle", "down", "cross")
-_SHAPES = {
-    "circle": "M-4,0a4,4 0 1,0 8,0a4,4 0 1,0 -8,0Z",
-    "square": "M-3.6,-3.6h7.2v7.2h-7.2Z",
-    "diamond": "M0,-5.2L5.2,0L0,5.2L-5.2,0Z",
-    "triangle": "M0,-4.9L4.8,3.6H-4.8Z",
-    "down": "M0,4.9L4.8,-3.6H-4.8Z",
-    "cross": "M-1.6,-4.6h3.2v3h3v3.2h-3v3h-3.2v-3h-3v-3.2h3Z",
-}
-_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-_WIDE, _NARROW = frozenset("mwMW—@%"), frozenset("iljtfrI.,:;|!'()[] ")
-
-
-def _attribute(value: object) -> str:
-    return f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
-
-
-def element(name: str, *children: object, **attributes: object) -> Markup:
-    """Return an element; text is escaped, Markup is not.
-
-    ``class_`` is class, any other ``_`` becomes ``-``, an attribute of None is left out.
-    """
-    told = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{escape(_attribute(value))}"'
-        for key, value in attributes.items()
-        if value is not None
-    )
-    inside = join(children)
-    return Markup(f"<{name}{told}>{inside}</{name}>" if inside else f"<{name}{told}/>")  # inside is escaped by join
-
-
-def join(parts: Iterable[object]) -> Markup:
-    """Return the parts one after another, text escaped."""
-    return Markup("").join(parts)  # type: ignore[arg-type]  # Markup's join escapes what is not Markup
-
-
-def svg(width: float, height: float, label: str, *children: object) -> Markup:
-    """Return an inline drawing of a size in CSS pixels that shrinks with its container; screen readers hear `label`."""
-    return element(
-        "svg",
-        *children,
-        viewBox=f"0 0 {_attribute(float(width))} {_attribute(float(height))}",
-        width=float(width),
-        role="group",
-        aria_label=label,
-        class_="drawing",
-    )
+_WIDTH = 960.0  # of a full drawing, in CSS pixels
+_LEFT, _CATEGORIES, _GAP, _BETWEEN = 66.0, 236.0, 16.0, 14.0
+_SLOT = 17.0  # height of one line of a category
+_NOTE_ROOM = 17.0
+_MOST_COLUMNS = 4
+_LARGEST = 1e300  # beyond, scales and ticks would overflow
 
 
 @dataclass(frozen=True)
-class Drawing:
-    """One SVG of a figure, with what stands above it."""
+class Block:
+    """Panels drawn together, with the heading above them."""
 
     heading: str
     picture: Markup
+    width: float
+    height: float
 
 
 @dataclass(frozen=True)
-class Key:
-    """An entry of a legend: the series it names, its picture, its words."""
+class Drawn:
+    """A figure as SVG: blocks under one key.
 
-    series: str
-    picture: Markup
-    label: str
-
-
-@dataclass(frozen=True)
-class Scale:
-    """A map of values in [low, high] to [start, end], logarithmic or linear."""
-
-    low: float
-    high: float
-    start: float
-    end: float
-    log: bool = True
-
-    @classmethod
-    def over(
-        cls, values: Iterable[float], start: float, end: float, *, log: bool = True, margin: float = 0.06
-    ) -> Scale:
-        """Return a scale over all values with a share of its length left free at both ends.
-
-        Raises:
-            ValueError: if there is no value.
-        """
-        found = [math.log(value) if log else value for value in values]
-        low, high = min(found), max(found)
-        reach = high - low or (math.log(2) if log else abs(high) or 1.0)
-        low, high = low - margin * reach, high + margin * reach
-        return cls(math.exp(low), math.exp(high), start, end) if log else cls(low, high, start, end, log=False)
-
-    def __call__(self, value: float) -> float:
-        """Return the place of `value`."""
-        low, high = (math.log(self.low), math.log(self.high)) if self.log else (self.low, self.high)
-        share = ((math.log(value) if self.log else value) - low) / (high - low)
-        return self.start + share * (self.end - self.start)
-
-    def holds(self, value: float) -> bool:
-        """Whether `value` lies on the scale."""
-        return self.low <= value <= self.high
-
-
-def _log_ticks(low: float, high: float, subs: Sequence[float], every: int = 1) -> list[float]:
-    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
-    ticks = [sub * 10.0**power for power in range(first, last + 1) if power % every == 0 for sub in subs]
-    return [tick for tick in ticks if low <= tick <= high]
-
-
-def _linear_ticks(low: float, high: float, most: int) -> list[float]:
-    rough = (high - low) / max(1, most)
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next((s * power for s in (1, 2, 5) if s * power >= rough), 10 * power)
-    first, last = math.ceil(low / step), math.floor(high / step)
-    return [round(i * step, 12) for i in range(first, last + 1)]
-
-
-def fitted_ticks(scale: Scale, most: int) -> list[float]:
-    """Return the densest round ticks of which at most `most` lie on the scale, at least two where it can be."""
-    if not scale.log:
-        return _linear_ticks(scale.low, scale.high, most)
-    dense = ((1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0), (1.0, 2.0, 3.0, 5.0), (1.0, 2.0, 5.0), (1.0, 3.0), (1.0,))
-    choices = [_log_ticks(scale.low, scale.high, subs) for subs in dense]
-    choices += [_log_ticks(scale.low, scale.high, (1.0,), every) for every in (2, 3, 5)]
-    fitting = next((ticks for ticks in choices if 2 <= len(ticks) <= most), None)
-    return fitting or [tick for tick in _linear_ticks(scale.low, scale.high, most) if tick > 0]
-
-
-def plain_number(value: float) -> str:
-    """Return a tick label without trailing zeros: ``0.02``, ``1``, ``2×10⁷``."""
-    if value == 0 or 1e-4 <= abs(value) < 1e5:
-        return f"{value:.6g}"
-    mantissa, _, exponent = f"{value:.2e}".partition("e")
-    power = "10" + str(int(exponent)).translate(_RAISED)
-    digits = mantissa.rstrip("0").rstrip(".")
-    return power if digits == "1" else f"{digits}×{power}"
-
-
-def text_width(text: str, size: float = 12.0) -> float:
-    """Return about how wide a text is, in the units of its size: generous, since the reader's font is not known."""
-    return size * sum(0.9 if c in _WIDE else 0.36 if c in _NARROW else 0.6 for c in text)
-
-
-def wrapped(text: str, width: float, *, size: float = 12.0, lines: int = 2) -> list[str]:
-    """Return a text broken at spaces into at most `lines` lines of about `width`, cut by an ellipsis within."""
-    rows = _filled(text, width, size)
-    if len(rows) > lines:
-        rows = [*rows[: lines - 1], " ".join(rows[lines - 1 :])]
-    elif len(rows) > 1:  # as even as it goes: no last line of one digit
-        narrower = (width * share / 20 for share in range(10, 20))
-        rows = next(
-            (even for w in narrower if len(even := _filled(text, w, size)) == len(rows) and _fits(even, width, size)),
-            rows,
-        )
-    return [_shortened(row, width, size) for row in rows]
-
-
-def _filled(text: str, width: float, size: float) -> list[str]:
-    """Return the lines of a text, each filled with words as long as they fit."""
-    rows = [""]
-    for word in text.split():
-        longer = f"{rows[-1]} {word}".strip()
-        if not rows[-1] or text_width(longer, size) <= width:
-            rows[-1] = longer
-        else:
-            rows.append(word)
-    return rows
-
-
-def _fits(rows: Sequence[str], width: float, size: float) -> bool:
-    return all(text_width(row, size) <= width for row in rows)
-
-
-def _shortened(line: str, width: float, size: float) -> str:
-    """Return a line with its middle cut out where it does not fit: the end tells tasks apart as often as the start."""
-    if text_width(line, size) <= width:
-        return line
-    for kept in range(len(line) - 1, 0, -1):
-        tail = kept * 2 // 5
-        cut = f"{line[: kept - tail].rstrip(' ,')}…{line[len(line) - tail :].lstrip()}"
-        if text_width(cut, size) <= width:
-            return cut
-    return "…"
-
-
-def spaced(values: Sequence[float], scale: Scale, labels: Sequence[str], *, gap: float = 8.0) -> list[float]:
-    """Return the values whose labels can stand beside one another; the first stays, and the last if it can."""
-    kept: list[int] = []
-    order = [0, len(values) - 1, *range(1, len(values) - 1)] if len(values) > 1 else list(range(len(values)))
-    for i in order:
-        room = (
-            abs(scale(values[i]) - scale(values[k])) - (text_width(labels[i]) + text_width(labels[k])) / 2 for k in kept
-        )
-        if all(space >= gap for space in room):
-            kept.append(i)
-    return [values[i] for i in sorted(kept)]
-
-
-@dataclass(frozen=True)
-class Panel:
-    """A rectangle with a horizontal and a vertical scale; x runs over [left, right], y over [bottom, top]."""
-
-    x: Scale
-    y: Scale
-
-    @property
-    def left(self) -> float:
-        """Left edge."""
-        return self.x.start
-
-    @property
-    def right(self) -> float:
-        """Right edge."""
-        return self.x.end
-
-    @property
-    def top(self) -> float:
-        """Upper edge."""
-        return self.y.end
-
-    @property
-    def bottom(self) -> float:
-        """Lower edge."""
-        return self.y.start
-
-    def grid_x(self, ticks: Sequence[float], labels: Sequence[str] | None = None, *, lines: bool = True) -> Markup:
-        """Return vertical grid lines at `ticks` and, where given, their labels beneath."""
-        parts = []
-        for i, tick in enumerate(ticks):
-            place = self.x(tick)
-            end = self.top if lines else self.bottom + 4
-            parts.append(element("line", x1=place, x2=place, y1=self.bottom, y2=end, class_="grid"))
-            if labels is not None:
-                parts.append(element("text", labels[i], x=place, y=self.bottom + 16, class_="tick mid"))
-        return join(parts)
-
-    def grid_y(self, ticks: Sequence[float], *, labels: bool = True) -> Markup:
-        """Return horizontal grid lines at `ticks` and their labels to the left."""
-        parts = []
-        for tick in ticks:
-            place = self.y(tick)
-            parts.append(element("line", x1=self.left, x2=self.right, y1=place, y2=place, class_="grid"))
-            if labels:
-                parts.append(element("text", plain_number(tick), x=self.left - 7, y=place + 4, class_="tick end"))
-        return join(parts)
-
-    def edges(self) -> Markup:
-        """Return the left and the lower edge."""
-        points = f"M{_attribute(self.left)},{_attribute(self.top)}V{_attribute(self.bottom)}H{_attribute(self.right)}"
-        return element("path", d=points, class_="edge")
-
-    def title(self, text: str, *, lines: int = 2, above: float = 9.0) -> Markup:
-        """Return a title above the panel, its last line next to the panel, cut where it does not fit."""
-        told = wrapped(text, self.right - self.left, size=TITLE_SIZE, lines=lines)
-        rows = [
-            element("text", line, x=self.left, y=self.top - above - 15 * (len(told) - 1 - i), class_="title")
-            for i, line in enumerate(told)
-        ]
-        return element("g", element("title", text), *rows) if "…" in "".join(told) else join(rows)
-
-    def x_name(self, text: str, *, below: float = 34.0) -> Markup:
-        """Return the name of the horizontal axis, centered beneath."""
-        return element("text", text, x=(self.left + self.right) / 2, y=self.bottom + below, class_="name mid")
-
-    def y_name(self, text: str, *, before: float) -> Markup:
-        """Return the name of the vertical axis, upright, `before` the left edge."""
-        x, y = self.left - before, (self.top + self.bottom) / 2
-        turn = f"rotate(-90 {_attribute(x)} {_attribute(y)})"
-        return element("text", text, x=x, y=y, transform=turn, class_="name mid")
-
-
-def mark(shape: str, x: float, y: float, *, hollow: bool = False) -> Markup:
-    """Return a mark of one of `MARKS`, filled or hollow."""
-    place = f"translate({_attribute(x)} {_attribute(y)})"
-    return element("path", d=_SHAPES[shape], transform=place, class_="mark hollow" if hollow else "mark")
-
-
-def path_through(points: Iterable[tuple[float, float]], *, style: str = "line") -> Markup:
-    """Return a line through points (x, y)."""
-    told = "L".join(f"{_attribute(float(x))},{_attribute(float(y))}" for x, y in points)
-    return element("path", d="M" + told, class_=style)
-
-
-def band(points: Sequence[tuple[float, float, float]]) -> Markup:
-    """Return the band through points (x, lower y, upper y); a single point becomes a bar."""
-    if len(points) == 1:
-        x, low, high = points[0]
-        return element("line", x1=x, x2=x, y1=low, y2=high, class_="bar")
-    outline = [(x, high) for x, _, high in points] + [(x, low) for x, low, _ in reversed(points)]
-    return path_through(outline, style="band")
-
-
-def title_room(titles: Iterable[str], width: float) -> float:
-    """Return the height that the tallest of some titles takes above panels of a width."""
-    return 10.0 + 15.0 * max(len(wrapped(title, width, size=TITLE_SIZE)) for title in titles)
-
-
-def key_picture(tone: str, *, shape: str = "", line: str = "", hollow: bool = False) -> Markup:
-    """Return the small picture beside a legend's words: a line, a mark, or both."""
-    drawn = [element("line", x1=1, x2=29, y1=7, y2=7, class_=line)] if line else []
-    if shape:
-        drawn.append(mark(shape, 15, 7, hollow=hollow))
-    return element("svg", *drawn, viewBox="0 0 30 14", width=30, height=14, aria_hidden="true", class_=tone)
-
-
-def point_group(told: str, *children: object, hit: Markup | None = None) -> Markup:
-    """Return something the reader can point at; `told` is what it says, one line a fact.
-
-    Without scripts `told` is the browser's own tooltip; the page's script turns it into its own and adds the keyboard.
+    Args:
+        kind: ``many`` panels across the page, a ``single`` one, or blocks set in a ``pair`` beside each other.
     """
-    return element("g", element("title", told), *children, *([hit] if hit else []), class_="point")
+
+    blocks: tuple[Block, ...]
+    keys: tuple[Key, ...]
+    caption: str
+    kind: str
+
+
+def draw(figure: Figure) -> Drawn:
+    """Draw a figure.
+
+    Panels of one group are drawn together and share the ranges of the axes named in ``shared``; panels that share
+    nothing are drawn each by itself. What has no place on an axis (absent, not finite, or not positive on a logarithmic
+    one) is left out, and a line breaks there.
+    """
+    looks = Looks(figure)
+    if figure.shared or len(figure.panels) == 1:
+        groups = [list(panels) for _, panels in groupby(figure.panels, key=lambda panel: panel.group)]
+    else:
+        groups = [[panel] for panel in figure.panels]
+    columns = figure.columns or max(_columns(len(panels), panels[0]) for panels in groups)
+    kind = "many" if columns > 1 else "single" if len(groups) == 1 or figure.shared else "pair"
+    sheets = [_Sheet(figure, panels, columns, kind) for panels in groups]
+    return Drawn(tuple(sheet.block(looks) for sheet in sheets), looks.keys(), figure.caption, kind)
+
+
+def _columns(num_panels: int, panel: Panel) -> int:
+    """Return how many panels stand side by side: at most four, lines about equally full; of categories all."""
+    if panel.y.categories:
+        return num_panels
+    return math.ceil(num_panels / math.ceil(num_panels / _MOST_COLUMNS))
+
+
+# --- places: panels of one group on one sheet -------------------------------------------------------------------------
+
+
+def _fits(value: float | None, axis: Axis) -> bool:
+    return value is not None and abs(value) <= _LARGEST and (axis.scale == "linear" or value >= 1 / _LARGEST)
+
+
+def _values(panel: Panel, name: str) -> Iterator[float]:
+    """Yield all that must have a place on the axis `name` of a panel."""
+    axis = panel.x if name == "x" else panel.y
+    measured = "x" if panel.y.categories else "y"
+    for series in panel.series:
+        own = [series.x if name == "x" else series.y]
+        if name == measured:
+            own += [series.low, series.high, *series.singles]
+        yield from (value for values in own for value in values if value is not None and _fits(value, axis))
+    yield from (rule.at for rule in panel.rules if rule.crosses == name and _fits(rule.at, axis))
+
+
+class _Sheet:
+    """One SVG: where its panels stand, how large they are, which ranges they share."""
+
+    def __init__(self, figure: Figure, panels: Sequence[Panel], columns: int, kind: str) -> None:
+        self.panels, self.shared = panels, figure.shared
+        self.columns = columns
+        first = panels[0]
+        names = [name for part in stack(first) for name in part.y.categories]
+        self.left = min(_CATEGORIES, max([_LEFT, *(text_width(name) + 20 for name in names)]))
+        self.gap = _GAP if "y" in figure.shared else _LEFT
+        limit = {"single": 630.0, "pair": 382.0}.get(kind, 440.0 if columns == 2 else 340.0)
+        self.wide = min((_WIDTH - self.left - 10 - (columns - 1) * self.gap) / columns, limit)
+        self.heights = self._heights(first, kind)
+        titled = any(panel.title for panel in panels)
+        self.noted = _NOTE_ROOM if any(panel.notes for panel in panels) else 0.0
+        self.room = self.noted + (title_room((panel.title for panel in panels), self.wide) if titled else 8.0)
+        labels = {panel.x.label for panel in panels}
+        self.x_name = labels.pop() if len(labels) == 1 else None
+        below = 30.0 if self.x_name is not None else 46.0
+        self.step = self.room + sum(self.heights) + _BETWEEN * (len(self.heights) - 1) + below
+        self.scales: dict[tuple[str, str], list[float]] = {}
+        for panel in (part for whole in panels for part in stack(whole)):
+            for name, axis in (("x", panel.x), ("y", panel.y)):
+                self.scales.setdefault((name, axis.label), []).extend(_values(panel, name))
+
+    def _heights(self, first: Panel, kind: str) -> list[float]:
+        parts = stack(first)
+        many = 230.0 if self.columns == 2 else 190.0 if len(parts) == 1 else 150.0
+        upper = {"single": 320.0, "pair": 210.0}.get(kind, many)
+        return [self._category_height(p) if p.y.categories else 110.0 if i else upper for i, p in enumerate(parts)]
+
+    def _category_height(self, panel: Panel) -> float:
+        """Return the height for as many lines as the fullest category has."""
+        series = [s for whole in self.panels for part in stack(whole) if part.y == panel.y for s in part.series]
+        places = {y for one in series for y in one.y if y is not None}
+        lines = max((sum(round(y) == i for y in places) for i in range(len(panel.y.categories))), default=1)
+        return len(panel.y.categories) * (_SLOT * max(1, lines) + 9.0)
+
+    def _scale(self, panel: Panel, name: str, start: float, end: float) -> Scale | None:
+        axis = panel.x if name == "x" else panel.y
+        if axis.categories:
+            low, high = -0.6, len(axis.categories) - 0.4
+            return Scale(*((low, high) if name == "x" else (high, low)), start, end, log=False)
+        values = self.scales[name, axis.label] if name in self.shared else list(_values(panel, name))
+        values = values + [end for end in (axis.low, axis.high) if end is not None]
+        if not values:
+            return None
+        fitted = Scale.over(values, start, end, log=axis.scale == "log", margin=0.07)
+        low = fitted.low if axis.low is None else axis.low
+        return Scale(low, fitted.high if axis.high is None else axis.high, start, end, log=fitted.log)
+
+    def _frames(self, place: int, panel: Panel) -> list[tuple[Panel, Frame | None]]:
+        left = self.left + (place % self.columns) * (self.wide + self.gap)
+        top = self.room + (place // self.columns) * self.step
+        found: list[tuple[Panel, Frame | None]] = []
+        for part, high in zip(stack(panel), self.heights, strict=False):
+            x = self._scale(part, "x", left, left + self.wide)
+            y = self._scale(part, "y", top + high, top)
+            found.append((part, Frame(x, y) if x is not None and y is not None else None))
+            top += high + _BETWEEN
+        return found
+
+    def block(self, looks: Looks) -> Block:
+        parts: list[Markup] = []
+        for place, panel in enumerate(self.panels):
+            first = place % self.columns == 0 or "y" not in self.shared
+            drawn = self._panel(looks, place, panel, first=first)
+            label = panel.title or f"{panel.y.label} against {panel.x.label}"
+            parts.append(element("g", *drawn, class_="panel", role="group", aria_label=label))
+        right = self.left + min(self.columns, len(self.panels)) * (self.wide + self.gap) - self.gap
+        bottom = self.step * math.ceil(len(self.panels) / self.columns)
+        if self.x_name:
+            parts.append(element("text", self.x_name, x=(self.left + right) / 2, y=bottom + 6, class_="name mid"))
+        first_panel = self.panels[0]
+        told = f"{', '.join(part.y.label or 'values' for part in stack(first_panel))} against {first_panel.x.label}"
+        told = f"{first_panel.group}: {told}" if first_panel.group else told
+        width = _WIDTH if self.columns > 1 else right + 24
+        picture = svg(width, bottom + 16, f"{told}, {plural(len(self.panels), 'panel')}", *parts)
+        return Block(first_panel.group, picture, width, bottom + 16)
+
+    def _panel(self, looks: Looks, place: int, panel: Panel, *, first: bool) -> list[Markup]:
+        parts: list[Markup] = []
+        frames = self._frames(place, panel)
+        for part, frame in frames:
+            if frame is None:
+                left = self.left + (place % self.columns) * (self.wide + self.gap)
+                top = self.room + (place // self.columns) * self.step
+                empty = Frame(Scale(0, 1, left, left + self.wide, log=False), Scale(0, 1, top + 1, top, log=False))
+                middle = {"x": left + self.wide / 2, "y": top + self.heights[0] / 2}
+                parts += [empty.title(panel.title), element("text", "not recorded", **middle, class_="name mid")]
+                continue
+            last = part is frames[-1][0]
+            parts += _axes(part, frame, numbers=first, named=last)
+            if part is panel:
+                parts += _notes(panel, frame)
+                parts += [frame.title(panel.title, above=9.0 + self.noted)] if panel.title else []
+            if first and part.y.label:
+                parts.append(frame.y_name(part.y.label, before=52 if not part.y.categories else self.left - 14))
+            if last and self.x_name is None:
+                parts.append(frame.x_name(part.x.label))
+            parts += _content(looks, part, frame)
+        return parts
+
+
+# --- axes -------------------------------------------------------------------------------------------------------------
+
+
+def _written(values: Sequence[float], axis: Axis) -> list[str]:
+    """Return numbers of an axis in one notation."""
+    most = max(values, default=0.0)
+    if axis.form == "count" and min(values, default=0.0) >= 0 and most < 1e12:
+        return [count_text(round(v)) if most < 1e5 else short_count(v) for v in values]
+    return [plain_number(value) for value in values]
+
+
+def _axes(panel: Panel, frame: Frame, *, numbers: bool, named: bool) -> list[Markup]:
+    wide, high = frame.right - frame.left, frame.bottom - frame.top
+    if panel.y.categories:
+        heights = sorted({y for series in panel.series for y in series.y if y is not None})
+        parts = [_across(frame, frame.y(y), "grid") for y in heights]
+        parts += _category_names(panel.y, frame) if numbers else []
+    else:
+        ticks = list(panel.y.ticks) or fitted_ticks(frame.y, 8 if high >= 300 else 6 if high >= 180 else 5)
+        written = _written(ticks, panel.y)
+        parts = [frame.grid_y(ticks, written if numbers else None)]
+    if panel.x.categories:
+        places = [float(i) for i in range(len(panel.x.categories))]
+        names = [wrapped(name, wide / len(places), lines=1)[0] for name in panel.x.categories]
+        return [*parts, frame.grid_x(places, names if named else None), frame.edges()]
+    crossed = [rule.at for rule in panel.rules if rule.crosses == "x" and frame.x.holds(rule.at)]
+    places = sorted(panel.x.ticks) or _fitting_ticks(panel.x, frame, crossed)
+    named_places = spaced(places, frame.x, _written(places, panel.x))
+    parts.append(frame.grid_x([place for place in places if place not in named_places and panel.x.ticks]))
+    parts.append(frame.grid_x(named_places, _written(named_places, panel.x) if named else None))
+    return [*parts, frame.edges()]
+
+
+def _fitting_ticks(axis: Axis, frame: Frame, crossed: Sequence[float]) -> list[float]:
+    """Return the densest ticks whose labels all find room, where rules cross among them."""
+    places: list[float] = []
+    for most in range(8, 1, -1):
+        apart = [t for t in fitted_ticks(frame.x, most) if all(abs(frame.x(t) - frame.x(c)) > 24 for c in crossed)]
+        places = sorted((*crossed, *apart))
+        if len(spaced(places, frame.x, _written(places, axis))) == len(places):
+            break
+    return places
+
+
+def _across(frame: Frame, y: float, style: str) -> Markup:
+    return element("line", x1=frame.left, x2=frame.right, y1=y, y2=y, class_=style)
+
+
+def _category_names(axis: Axis, frame: Frame) -> list[Markup]:
+    room = abs(frame.y(1.0) - frame.y(0.0))
+    found = []
+    for place, name in enumerate(axis.categories):
+        lines = wrapped(name, frame.left - 18, lines=2 if room > 25 else 1)
+        middle = frame.y(float(place)) + 4 - 7 * (len(lines) - 1)
+        rows = [
+            element("text", line, x=frame.left - 12, y=middle + 14 * i, class_="tick end")
+            for i, line in enumerate(lines)
+        ]
+        found.append(element("g", element("title", name), *rows))
+    return found
+
+
+def _notes(panel: Panel, frame: Frame) -> list[Markup]:
+    places = [note.at for note in panel.notes]
+    kept = spaced(places, frame.x, [note.text for note in panel.notes])
+    styles = {True: "above mid", False: "above bad mid", None: "above soft mid"}
+    return [
+        element("text", note.text, x=frame.x(note.at), y=frame.top - 7, class_=styles[note.good])
+        for note in panel.notes
+        if note.at in kept
+    ]
+
+
+# --- series and rules -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Dot:
+    x: float
+    y: float
+    ends: tuple[float, float] | None
+    singles: tuple[float, ...]
+    told: str
+    note: str
+
+
+def _dots(series: Series, panel: Panel, frame: Frame) -> list[_Dot | None]:
+    """Return the points of a series at their places, None for one that has none."""
+    sideways = bool(panel.y.categories)
+    axis, scale = (panel.x, frame.x) if sideways else (panel.y, frame.y)
+
+    def at(values: Sequence[float | None], i: int) -> float | None:
+        value = values[i] if values else None
+        return scale(value) if value is not None and _fits(value, axis) else None
+
+    found: list[_Dot | None] = []
+    for i, (x, y) in enumerate(zip(series.x, series.y, strict=True)):
+        if x is None or y is None or not (_fits(x, panel.x) and _fits(y, panel.y)):
+            found.append(None)
+            continue
+        low, high = at(series.low, i), at(series.high, i)
+        ends = (low, high) if low is not None and high is not None else None
+        singles = tuple(
+            scale(v) for v in (series.singles[i] if series.singles else ()) if v is not None and _fits(v, axis)
+        )
+        told, note = (texts[i] if texts else "" for texts in (series.told, series.notes))
+        found.append(_Dot(frame.x(x), frame.y(y), ends, singles, told, note))
+    return found
+
+
+def _stretches(dots: Sequence[_Dot | None]) -> list[list[_Dot]]:
+    return [[dot for dot in run if dot] for there, run in groupby(dots, key=lambda dot: dot is not None) if there]
+
+
+def _bars(dot: _Dot, *, sideways: bool) -> list[Markup]:
+    if dot.ends is None:
+        return []
+    a, b = dot.ends
+    place = {"x1": a, "x2": b, "y1": dot.y, "y2": dot.y} if sideways else {"x1": dot.x, "x2": dot.x, "y1": a, "y2": b}
+    return [element("line", **place, class_="bar")]
+
+
+def _bands(dots: Sequence[_Dot]) -> list[Markup]:
+    runs = [[dot for dot in run if dot.ends] for there, run in groupby(dots, key=lambda dot: bool(dot.ends)) if there]
+    return [band([(dot.x, *dot.ends) for dot in run if dot.ends]) for run in runs]
+
+
+def _series(looks: Looks, series: Series, panel: Panel, frame: Frame) -> Markup:
+    dots, sideways, shape = _dots(series, panel, frame), bool(panel.y.categories), looks.shape(series)
+    parts: list[Markup] = []
+    for stretch in _stretches(dots):
+        bands = series.interval == "band" and series.joined and not sideways
+        parts += _bands(stretch) if bands else [bar for dot in stretch for bar in _bars(dot, sideways=sideways)]
+        if series.joined and len(stretch) > 1:
+            parts.append(path_through(((dot.x, dot.y) for dot in stretch), style=looks.line(series)))
+        for dot in stretch:
+            parts += [element("circle", cx=dot.x, cy=value, r=1.7, class_="one") for value in dot.singles]
+        for dot in stretch if series.marked or len(stretch) == 1 else ():
+            drawn = mark(shape, dot.x, dot.y, hollow=series.hollow)
+            hit = element("circle", cx=dot.x, cy=dot.y, r=9, class_="hit")
+            parts.append(point_group(dot.told, drawn, hit=hit) if dot.told else drawn)
+    inner = element("g", *parts, data_series=slug(series.variant)) if series.variant else join(parts)
+    return element("g", inner, class_=looks.tone(series), data_series=slug(series.label) if series.label else None)
+
+
+def _rule(looks: Looks, rule: Rule, frame: Frame) -> Markup:
+    scale = frame.y if rule.crosses == "y" else frame.x
+    if not (rule.at > 0 or not scale.log) or not scale.holds(rule.at):
+        return Markup("")
+    at = scale(rule.at)
+    ends = {"x1": frame.left, "x2": frame.right, "y1": at, "y2": at}
+    if rule.crosses == "x":
+        ends = {"x1": at, "x2": at, "y1": frame.top, "y2": frame.bottom}
+    if not rule.label:
+        return element("line", **ends, class_="reference" if rule.line == "solid" else f"reference {rule.line}")
+    line = element("line", **ends, class_=looks.line(rule))
+    drawn = point_group(rule.told, line, hit=element("line", **ends, class_="hit wide")) if rule.told else line
+    return element("g", drawn, class_=looks.tone(rule), data_series=slug(rule.label))
+
+
+def _content(looks: Looks, panel: Panel, frame: Frame) -> list[Markup]:
+    """Return rules, then series, the first one on top, and the notes of points where there is room beside them."""
+    parts = [_rule(looks, rule, frame) for rule in panel.rules]
+    parts += [_series(looks, series, panel, frame) for series in reversed(panel.series)]
+    dots = [dot for series in panel.series for dot in _dots(series, panel, frame) if dot is not None]
+    return [*parts, *_beside(dots)] if any(dot.note for dot in dots) else parts
+
+
+def _beside(dots: Sequence[_Dot]) -> list[Markup]:
+    """Return a note beside each mark that has one, where one of four sides is free; none where none is."""
+    taken = [(dot.x - 6, dot.y - 6, dot.x + 6, dot.y + 6) for dot in dots]
+    found = []
+    for dot in dots:
+        if not dot.note:
+            continue
+        x, y, wide = dot.x, dot.y, text_width(dot.note, 11)
+        for left, base in ((x + 8, y + 4), (x - 8 - wide, y + 4), (x - wide / 2, y - 9), (x - wide / 2, y + 18)):
+            box = (left, base - 9, left + wide, base + 1)
+            if not any(box[0] < t[2] and t[0] < box[2] and box[1] < t[3] and t[1] < box[3] for t in taken):
+                taken.append(box)
+                found.append(element("text", dot.note, x=left, y=base, class_="note"))
+                break
+    return found

@@ -1,101 +1,37 @@
-"""Fields side by side: what was asked, what is true, what each model answered, and where it errs."""
+"""Fields side by side: what was asked, what is true, what each model answered, and where it errs.
+
+Colors come from matplotlib's maps; everything else is drawn as the other figures are.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import base64
+import io
+import math
+from collections.abc import Iterable, Sequence
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from markupsafe import Markup
+from matplotlib import colormaps
+from matplotlib.image import imsave
 from numpy.typing import NDArray
 
-from scifm.report.records import Examples
-from scifm.report.style import GRID, styled
-from scifm.report.tables import KIND_NAMES, number_text
+from scifm.report.examples import Examples
+from scifm.report.study_view import KIND_NAMES
+from scifm.report.svg import Scale, element, fitted_ticks, join, svg, wrapped
+from scifm.wording import number_text
 
-__all__ = ["fields_side_by_side", "sample_error"]
+__all__ = ["field_drawing", "sample_error", "scales"]
+
+Field = NDArray[np.floating]
+Limits = tuple[float, float]
 
 _KINDS = ("zero_shot", "few_shot", "from_scratch")
-_WIDTH, _GAP, _BAR, _TICKS = 1.5, 0.13, 0.09, 0.56  # inches
-_MOST_LINES = 12
-_NATIVE_POINTS = 200  # finer grids are resampled to the figure's resolution to keep the page small
-
-
-@dataclass(frozen=True)
-class _Sheet:
-    """Where panels stand, in inches, so that every panel has the true shape of the domain."""
-
-    figure: Figure
-    width: float
-    height: float
-    panel: tuple[float, float]
-    foot: float
-
-    def column(self, index: int) -> float:
-        """Left edge of column 0 (forcing), then 1 to 4 behind the forcing's color bar."""
-        left = 0.55
-        if index == 0:
-            return left
-        return left + self.panel[0] + 0.06 + _BAR + _TICKS + (index - 1) * (self.panel[0] + _GAP)
-
-    def row(self, index: int) -> float:
-        return self.foot + (1 - index) * (self.panel[1] + 0.42)
-
-    def axes(self, left: float, bottom: float, width: float, height: float) -> Axes:
-        return self.figure.add_axes((left / self.width, bottom / self.height, width / self.width, height / self.height))
-
-    def field(self, row: int, column: int) -> Axes:
-        return self.axes(self.column(column), self.row(row), *self.panel)
-
-    def bar(self, row: int, column: int, image: AxesImage) -> None:
-        """Draw the color bar right of a panel."""
-        target = self.axes(self.column(column) + self.panel[0] + 0.06, self.row(row), _BAR, self.panel[1])
-        bar = self.figure.colorbar(image, cax=target)
-        if bar.solids is not None:
-            bar.solids.set_rasterized(True)  # hundreds of slivers otherwise
-        bar.outline.set_linewidth(0.6)
-        bar.locator = MaxNLocator(5 if self.panel[1] > 1 else 3)
-        bar.formatter = FuncFormatter(lambda value, _: f"{value:.3g}".replace("-", "−"))
-        bar.update_ticks()
-        target.tick_params(labelsize=8, length=2.5, pad=2)
-
-
-def _sheet(extent: tuple[float, float]) -> _Sheet:
-    tallest = 3 * _WIDTH
-    height = min(_WIDTH * extent[0] / extent[1], tallest)
-    panel = (height * extent[1] / extent[0], height)
-    foot = max(0.42, 1.95 - height)  # a flat domain still leaves room for the label in the corner
-    whole = (0.55 + 5 * panel[0] + 3 * _GAP + 2 * (0.06 + _BAR + _TICKS), foot + 2 * height + 2 * 0.42)
-    return _Sheet(Figure(figsize=whole), *whole, panel, foot)
-
-
-def _show(axes: Axes, field: NDArray[np.floating], extent: tuple[float, float], **scale: object) -> AxesImage:
-    interpolation = "none" if max(field.shape) <= _NATIVE_POINTS else "auto"
-    image = axes.imshow(
-        field,
-        origin="lower",
-        extent=(0.0, extent[1], 0.0, extent[0]),
-        interpolation=interpolation,
-        aspect="auto",  # the panel already has the shape of the domain
-        **scale,  # type: ignore[arg-type]
-    )
-    axes.set_facecolor(GRID)  # shows where a value is not finite
-    axes.set_xticks([0, extent[1] / 2, extent[1]], ["", "", ""])
-    axes.set_yticks([0, extent[0] / 2, extent[0]], ["", "", ""])  # the outer panels get their numbers later
-    axes.tick_params(length=2.5, width=0.6)
-    axes.spines[:].set_linewidth(0.6)
-    return image
-
-
-def _label_sides(axes: Axes, extent: tuple[float, float], *, x: bool, y: bool) -> None:
-    if x:
-        axes.set_xticks([0, extent[1] / 2, extent[1]], [f"{v:.3g}" for v in (0, extent[1] / 2, extent[1])], size=8)
-        axes.set_xlabel("x", labelpad=0)
-    if y:
-        axes.set_yticks([0, extent[0] / 2, extent[0]], [f"{v:.3g}" for v in (0, extent[0] / 2, extent[0])], size=8)
-        axes.set_ylabel("y", labelpad=3)
+_WIDTH, _LEFT, _GAP, _BAR, _TICKS, _TOP = 146.0, 44.0, 12.0, 9.0, 48.0, 22.0
+_BETWEEN, _CORNER = 46.0, 128.0  # between the rows, and what the corner takes at least
+_MOST_LINES, _LINES = 12, 6
+_MOST_POINTS = 200  # a side; what is finer is averaged, to keep the page small
+_NOT_FINITE = (0.6, 0.6, 0.6, 1.0)
 
 
 def sample_error(examples: Examples, kind: str, index: int) -> float | None:
@@ -112,89 +48,124 @@ def sample_error(examples: Examples, kind: str, index: int) -> float | None:
     return float(np.linalg.norm(examples.predictions[kind][index] - truth)) / size if size else float("nan")
 
 
-def _limits(fields: list[NDArray[np.floating]]) -> tuple[float, float]:
+def _limits(fields: Iterable[Field]) -> Limits:
     """Return the range of all finite values, widened where it has no width."""
-    finite = np.concatenate([field[np.isfinite(field)].ravel() for field in fields])
+    finite = np.concatenate([field[np.isfinite(field)].ravel() for field in fields] or [np.empty(0)])
     if finite.size == 0:
         return -1.0, 1.0
     low, high = float(finite.min()), float(finite.max())
     return (low, high) if high > low else (low - 0.5, high + 0.5)
 
 
-def _write_absence(axes: Axes) -> None:
-    axes.set_axis_off()
-    axes.text(0.5, 0.5, "not recorded", transform=axes.transAxes, ha="center", va="center", style="italic")
+def scales(examples: Examples, index: int) -> tuple[Limits, Limits]:
+    """Return the range of colors that truth and all predictions share, and that of all errors, symmetric about zero."""
+    truth = examples.truth[index]
+    answers = [fields[index] for fields in examples.predictions.values()]
+    reach = max(map(abs, _limits(answer - truth for answer in answers)))
+    return _limits([truth, *answers]), (-reach, reach)
 
 
-def _coefficient_lines(examples: Examples, index: int) -> list[str]:
-    if examples.coefficients is None:
-        return []
-    values = np.atleast_1d(examples.coefficients[index])
+def _png(field: Field, limits: Limits, colors: str) -> str:
+    """Return a field as the address of a picture, its first row at the bottom; what is not finite is gray."""
+    step = math.ceil(max(field.shape) / _MOST_POINTS)
+    rows, columns = (size // step for size in field.shape)
+    blocks = field[: rows * step, : columns * step].reshape(rows, step, columns, step).mean(axis=(1, 3))
+    shares = (blocks[::-1] - limits[0]) / (limits[1] - limits[0])
+    target = io.BytesIO()
+    painted = colormaps[colors].with_extremes(bad=_NOT_FINITE)(np.ma.masked_invalid(shares))
+    imsave(target, painted, format="png", metadata={"Software": None})  # type: ignore[dict-item]  # None: left out
+    return "data:image/png;base64," + base64.b64encode(target.getvalue()).decode()
+
+
+def _picture(field: Field, limits: Limits, colors: str, x: float, y: float, wide: float, high: float) -> Markup:
+    place = {"x": x, "y": y, "width": wide, "height": high}
+    picture = element("image", href=_png(field, limits, colors), preserveAspectRatio="none", class_="map", **place)
+    return join([picture, element("rect", **place, class_="edge")])
+
+
+def _bar(limits: Limits, colors: str, x: float, y: float, high: float) -> Markup:
+    """Return a color bar with numbers to its right."""
+    scale = Scale(*limits, y + high, y, log=False)
+    ticks = fitted_ticks(scale, 5 if high > 100 else 3)
+    gradient = np.linspace(*limits, 128)[:, None]
+    numbers = [
+        element("text", f"{tick:.3g}".replace("-", "−"), x=x + _BAR + 4, y=scale(tick) + 4, class_="tick")
+        for tick in ticks
+    ]
+    return join([_picture(gradient, limits, colors, x, y, _BAR, high), *numbers])
+
+
+def _sides(extent: Sequence[float], x: float, y: float, wide: float, high: float, *, left: bool) -> Markup:
+    """Return the numbers beneath a map, and those to its left where there is room."""
+    parts = [element("text", "x", x=x + wide / 2, y=y + high + 28, class_="name mid")]
+    parts += [element("text", "y", x=x - 34, y=y + high / 2 + 4, class_="name mid")] if left else []
+    for share in (0.0, 0.5, 1.0):
+        beneath = {"x": x + share * wide, "y": y + high + 14}
+        parts.append(element("text", f"{share * extent[1]:.3g}", **beneath, class_="tick mid"))
+        if left and (share != 0.5 or high > 60):
+            beside = {"x": x - 5, "y": y + (1 - share) * high + 4}
+            parts.append(element("text", f"{share * extent[0]:.3g}", **beside, class_="tick end"))
+    return join(parts)
+
+
+def _corner(examples: Examples, index: int, y: float, bottom: float) -> list[Markup]:
+    """Return which example this is and its coefficients, in the free corner under forcing and truth."""
+    parts = [element("text", f"example {index + 1}", x=4.0, y=y, class_="title")]
+    values = () if examples.coefficients is None else np.atleast_1d(examples.coefficients[index])
     names = examples.coefficient_names or tuple(f"coefficient {i + 1}" for i in range(len(values)))
     lines = [f"{name[:24]} = {value:.3g}".replace("-", "−") for name, value in zip(names, values, strict=False)]
-    return lines if len(lines) <= _MOST_LINES else [*lines[: _MOST_LINES - 1], "…"]
+    lines = lines if len(lines) <= _MOST_LINES else [*lines[: _MOST_LINES - 1], "…"]
+    for i, line in enumerate(lines):
+        parts.append(element("text", line, x=4.0 + 186 * (i // _LINES), y=y + 20 + 15 * (i % _LINES)))
+    return [*parts, element("text", "right: prediction − truth", x=4.0, y=bottom, class_="name")]
 
 
-def _write_label(sheet: _Sheet, examples: Examples, index: int) -> None:
-    """Write which example this is and its coefficients in the free corner under forcing and truth."""
-    height = sheet.row(0) - 0.6  # below the numbers of the upper panels
-    corner = sheet.axes(0.2, 0.12, sheet.column(2) - 0.65, height)
-    corner.set_axis_off()
-    corner.text(0, 1, f"example {index + 1}", va="top", weight="bold", size=10)
-    lines = _coefficient_lines(examples, index)
-    half = _MOST_LINES // 2
-    for column in range(0, len(lines), half):
-        text = "\n".join(lines[column : column + half])
-        corner.text(0.55 * column / half, 1 - 0.26 / height, text, va="top", size=9, linespacing=1.4)
-    corner.text(0, 0, "right: prediction − truth", va="bottom", style="italic", size=8.5)
-
-
-@styled
-def fields_side_by_side(examples: Examples, index: int) -> Figure:
+def field_drawing(examples: Examples, index: int, label: str) -> Markup:
     """Return one example: forcing, truth and predictions above, prediction − truth below.
 
     Truth and all predictions share one color scale, all errors another one symmetric about zero; the forcing has its
-    own. Values that are not finite are gray.
+    own. Every map has the shape of the domain.
 
     Args:
         examples: fields of shape (example, y, x).
         index: which example.
+        label: what is heard in place of the picture.
 
     Raises:
         ValueError: if there is no such example.
     """
     if not 0 <= index < examples.num_examples:
         raise ValueError(f"There is no example {index}; there are {examples.num_examples}.")
-    extent, sheet = examples.extent, _sheet(examples.extent)
-    truth, forcing = examples.truth[index], examples.forcing[index]
-    answers = {kind: examples.predictions[kind][index] for kind in _KINDS if kind in examples.predictions}
-    low, high = _limits([truth, *answers.values()])
-    errors = {kind: answer - truth for kind, answer in answers.items()}
-    reach = max(map(abs, _limits(list(errors.values())))) if errors else 1.0
+    extent, truth, forcing = examples.extent, examples.truth[index], examples.forcing[index]
+    high = min(_WIDTH * extent[0] / extent[1], 3 * _WIDTH)
+    wide = high * extent[1] / extent[0]
+    shared, reach = scales(examples, index)
+    own = _limits([forcing])
+    second = _LEFT + wide + 6 + _BAR + _TICKS
+    lower = _TOP + high + _BETWEEN
+    bottom = max(lower + high + 34, lower + _CORNER)
+    columns = [second + i * (wide + _GAP) for i in range(1 + len(_KINDS))]
 
-    first = sheet.field(0, 0)
-    first.set_title("forcing", pad=5)
-    image = _show(first, forcing, extent, cmap="cividis")
-    _label_sides(first, extent, x=True, y=True)
-    sheet.bar(0, 0, image)
-    second = sheet.field(0, 1)
-    second.set_title("truth", pad=5)
-    shared = _show(second, truth, extent, cmap="viridis", vmin=low, vmax=high)
-    _label_sides(second, extent, x=True, y=False)
-    difference = None
-    for column, kind in enumerate(_KINDS, start=2):
-        above, below = sheet.field(0, column), sheet.field(1, column)
-        above.set_title(examples.labels.get(kind, KIND_NAMES[kind]), pad=5)
-        if kind not in answers:
-            _write_absence(above)
-            _write_absence(below)
+    def title(text: str, x: float, y: float) -> Markup:
+        return element("text", wrapped(text, wide + 10, lines=1)[0], x=x + wide / 2, y=y - 7, class_="name mid")
+
+    parts = [title("forcing", _LEFT, _TOP), _picture(forcing, own, "cividis", _LEFT, _TOP, wide, high)]
+    parts += [_sides(extent, _LEFT, _TOP, wide, high, left=True), _bar(own, "cividis", _LEFT + wide + 6, _TOP, high)]
+    parts += [title("truth", columns[0], _TOP), _picture(truth, shared, "viridis", columns[0], _TOP, wide, high)]
+    parts += [_sides(extent, columns[0], _TOP, wide, high, left=False)]
+    for x, kind in zip(columns[1:], _KINDS, strict=True):
+        parts.append(title(examples.labels.get(kind, KIND_NAMES[kind]), x, _TOP))
+        if kind not in examples.predictions:
+            middles = (_TOP + high / 2, lower + high / 2)
+            parts += [element("text", "not recorded", x=x + wide / 2, y=y, class_="name mid") for y in middles]
             continue
-        _show(above, answers[kind], extent, cmap="viridis", vmin=low, vmax=high)
-        below.set_title(f"rel. L2 error {number_text(sample_error(examples, kind, index))}", pad=5, size=9)
-        difference = _show(below, errors[kind], extent, cmap="RdBu_r", vmin=-reach, vmax=reach)
-        _label_sides(below, extent, x=True, y=column == 2)
-    sheet.bar(0, 4, shared)
-    if difference is not None:
-        sheet.bar(1, 4, difference)
-    _write_label(sheet, examples, index)
-    return sheet.figure
+        answer = examples.predictions[kind][index]
+        parts.append(_picture(answer, shared, "viridis", x, _TOP, wide, high))
+        parts.append(title(f"rel. L2 error {number_text(sample_error(examples, kind, index))}", x, lower))
+        parts.append(_picture(answer - truth, reach, "RdBu_r", x, lower, wide, high))
+        parts.append(_sides(extent, x, lower, wide, high, left=x == columns[1]))
+    end = columns[-1] + wide + 6
+    parts.append(_bar(shared, "viridis", end, _TOP, high))
+    parts += [_bar(reach, "RdBu_r", end, lower, high)] if examples.predictions else []
+    parts += _corner(examples, index, lower + 4, bottom - 4)
+    return svg(end + _BAR + _TICKS, bottom, label, *parts)

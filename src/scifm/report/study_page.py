@@ -1,133 +1,117 @@
-"""The page of a transfer study: verdict, figures that answer to pointer and keyboard, tables; whole without scripts."""
+"""The page of a study: verdict, figures that answer to pointer and keyboard, tables; whole without scripts."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
+from scifm.findings.figure import Figure
+from scifm.report.examples import Examples
+from scifm.report.field_figure import field_drawing, sample_error
+from scifm.report.gain_figures import error_figure, size_figure
+from scifm.report.records import Curve
+from scifm.report.run_figures import adaptation_figure, training_figure
+from scifm.report.study_figures import best_measure, drawn_tasks, mixing_figure, scaling_figure, shift_figure
+from scifm.report.study_records import StudyRecord, read_study
+from scifm.report.study_tables import STUDY_TABLES, correlation_words, run_table
+from scifm.report.study_view import KIND_NAMES, StudyView
+from scifm.report.study_words import (
+    TaskErrors,
+    budget_sentence,
+    error_remarks,
+    facts,
+    headline,
+    level_text,
+    remarks,
+    study_tiles,
+)
+from scifm.report.tables import Table, parts_table, settings_table
+from scifm.report.template import FigurePart, Numbered, Picture, environment_entries, render
+from scifm.wording import number_text, plural, short_count
 
-from scifm.report import study_tables
-from scifm.report.drawing import Drawing, Key
-from scifm.report.error_figure import error_drawings, error_keys, undrawn_points
-from scifm.report.mixing_figure import mixing_drawing, mixing_keys
-from scifm.report.scaling_figure import scaling_drawings, scaling_keys
-from scifm.report.shift_figure import best_measure, correlation_words, drawn_tasks, shift_drawing, shift_keys
-from scifm.report.size_figure import size_drawings, size_keys
-from scifm.report.study_records import TransferRecord
-from scifm.report.study_tables import table_or_none
-from scifm.report.study_view import StudyView, short_count
-from scifm.report.tables import count_text
-from scifm.report.template import environment_entries, stored_text, template
+__all__ = ["render_study"]
 
-__all__ = ["FigurePart", "render_transfer_study"]
-
-
-@dataclass(frozen=True)
-class FigurePart:
-    """A figure of one or more drawings under one legend."""
-
-    name: str
-    drawings: tuple[Drawing, ...]
-    keys: tuple[Key, ...]
-    caption: str
-    small: bool = False
-
-
-@cache
-def _script() -> tuple[Markup, str]:
-    """Return the script and the hash under which the page admits it, and no other."""
-    text = stored_text("study.js")
-    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-    return Markup(text), f"sha256-{digest}"
+_MOST_EXAMPLES = 3
+_MOST_HISTORIES = 4  # tasks, and pre-trainings, whose histories are drawn: more only make the page long
 
 
-def _counted(count: int, one: str, many: str) -> str:
-    return f"{count_text(count)} {one if count == 1 else many}"
+def render_study(folder: Path) -> str:
+    """Return the page of a study as HTML.
+
+    Raises:
+        RunError: if a file of it cannot be read.
+    """
+    record = read_study(folder)
+    analysis, view = record.analysis, StudyView(record.analysis)
+    alone = TaskErrors.of(view, analysis.targets[0]) if len(analysis.targets) == 1 else None
+    tables = {name: made if made.rows else None for name, make in STUDY_TABLES.items() for made in [make(view)]}
+    adapt = _table(record.settings.get("adapt"))
+    return render(
+        "study.html",
+        title=analysis.title or folder.resolve().name,
+        facts=facts(view),
+        headline=headline(alone) if alone else None,
+        remarks=remarks(alone) if alone else [],
+        tiles=study_tiles(view, alone) if alone else [],
+        verdict=analysis.verdict,
+        error_remarks=error_remarks(view),
+        shift_sentence=_shift_sentence(view),
+        audits=sorted(analysis.audits, key=lambda audit: bool(audit.good)),
+        audit_sentence=_audit_sentence(view),
+        joint=analysis.scaling.joint,
+        level=level_text(view),
+        num_seeds=analysis.num_seeds,
+        num_params={size.name: size.num_params for size in view.sizes},
+        seconds=analysis.seconds,
+        budget=budget_sentence(record.rows or (), tried_zero_shot=adapt.get("try_zero_shot") is True),
+        learning_rates=adapt.get("learning_rates") or [],
+        scratch_learning_rates=adapt.get("scratch_learning_rates") or [],
+        settings=_settings_table(record),
+        parts=parts_table(analysis.seconds_by_part) if analysis.seconds_by_part else None,
+        environment=environment_entries(record.environment),
+        recipe=record.recipe,
+        fields=_field_pictures(record.examples),
+        figures=_figures(view, record),
+        runs=run_table(record.rows) if record.rows else None,
+        **tables,
+    )
 
 
-def _facts(view: StudyView) -> list[str]:
-    analysis = view.analysis
-    systems = {target.system for target in analysis.targets}
-    facts = [_counted(len(systems), "system", "systems"), _counted(len(analysis.targets), "task", "tasks")]
-    if analysis.sizes:
-        facts.append(_counted(len(analysis.sizes), "size", "sizes"))
-    if analysis.num_seeds is not None:
-        facts.append(_counted(analysis.num_seeds, "seed", "seeds"))
-    if analysis.num_test_samples is not None:
-        facts.append(f"{_counted(analysis.num_test_samples, 'test sample', 'test samples')} a task")
-    return [*facts, f"intervals of {_level(view)}"] if analysis.level else facts
+# --- figures ----------------------------------------------------------------------------------------------------------
 
 
-def _level(view: StudyView) -> str:
-    return "" if view.analysis.level is None else f"{100 * view.analysis.level:g}\N{NO-BREAK SPACE}%"
-
-
-def _main_size_words(view: StudyView) -> str:
-    size = next((size for size in view.sizes if size.name == view.main_size), None)
-    return "" if size is None else f" Size: {size.name}, {short_count(size.num_params)} parameters."
-
-
-def _has_intervals(view: StudyView) -> bool:
-    return any(point.low is not None for curve in view.curves(("few_shot", "from_scratch")) for point in curve.points)
+def _figures(view: StudyView, record: StudyRecord) -> dict[str, FigurePart | None]:
+    """Return the figures, numbered in their order, None for one that has nothing to show."""
+    numbered = Numbered()
+    made: dict[str, Figure | None] = {
+        "error": error_figure(view, _error_caption(view)),
+        "size": size_figure(view, _SIZE_CAPTION),
+        "shift": shift_figure(view, _shift_caption(view)),
+        "mixing": mixing_figure(view, _MIXING_CAPTION),
+        "scaling": scaling_figure(view, _SCALING_CAPTION),
+        "pretraining": _pretraining(view, record),
+        "adaptations": _adaptations(view, record),
+    }  # fmt: skip
+    return {name: numbered(name, figure) for name, figure in made.items()}
 
 
 def _error_caption(view: StudyView) -> str:
-    spread = (
-        f"bands are intervals of {_level(view)} over seeds"
-        if _has_intervals(view) and view.analysis.level
-        else ("bands are intervals over seeds" if _has_intervals(view) else "no interval over seeds was recorded")
+    has_intervals = any(p.low is not None for c in view.curves(("few_shot", "from_scratch")) for p in c.points)
+    of_level = f" of {level_text(view)}" if view.analysis.level else ""
+    spread = f"bands are intervals{of_level} over seeds" if has_intervals else "no interval over seeds was recorded"
+    size = next((size for size in view.sizes if size.name == view.main_size), None)
+    words = "" if size is None else f" Size: {size.name}, {short_count(size.num_params)} parameters."
+    gains = (
+        " The factor above a count is the gain, error from scratch over error fine-tuned."
+        if view.analysis.gains
+        else ""
     )
+    rows = "; in each row one system, from the mildest shift to the strongest, on one vertical axis"
     return (
         "Mean relative L2 error on unseen samples against the number of samples of the task trained on, both axes "
-        "logarithmic; in each row one system, from the mildest shift to the strongest, on one vertical axis. Points "
-        f"are medians over seeds, {spread}.{_main_size_words(view)}"
-    )
-
-
-def _error_remarks(view: StudyView) -> list[str]:
-    remarks = []
-    if not view.curves(("from_scratch",)):
-        remarks.append("No model was trained from scratch, so nothing here says what pre-training is worth.")
-    foreign = [
-        f"{view.target_label(target.name)} from {view.source_label(name)}"
-        for target in view.analysis.targets
-        if (name := view.main_source(target)) is not None and view.source(name).systems != (target.system,)
-    ]
-    if foreign:
-        remarks.append(
-            f"Without a pre-training on their own system alone, these tasks are shown otherwise: {'; '.join(foreign)}."
-        )
-    lost = undrawn_points(view)
-    if lost:
-        remarks.append(f"{_counted(lost, 'point has', 'points have')} no finite error; a line breaks there.")
-    return remarks
-
-
-def _shift_sentence(view: StudyView) -> str:
-    measure = best_measure(view)
-    if measure is None:
-        return ""
-    counted = f" over {_counted(measure.num_tasks, 'task', 'tasks')}" if measure.num_tasks is not None else ""
-    name, words = measure.label or measure.name, correlation_words(measure)
-    if measure.rank_correlation is None:
-        return f"Shown is {name}; {words}."
-    said = f"By {name} and by zero-shot error the tasks stand in {words}{counted}"
-    others = len(view.analysis.shift.measures) > 1
-    return f"{said}; of the measures tried it orders them best." if others else f"{said}."
-
-
-def _shift_caption(view: StudyView) -> str:
-    measure = best_measure(view)
-    drawn = drawn_tasks(view, measure) if measure else []
-    sizes = ", ".join(dict.fromkeys(task.size for task in drawn))
-    return (
-        "Zero-shot error against the measure of the shift, one point a task and source; numbers count a system's "
-        f"shifts from 1, the mildest, and faint lines join them. Size: {sizes}."
+        f"logarithmic{rows if len(view.analysis.targets) > 1 else ''}. Points are medians over seeds, small dots "
+        f"single seeds, {spread}.{gains}{words}"
     )
 
 
@@ -140,75 +124,111 @@ _MIXING_CAPTION = (
     "panel a number of samples. Right of the line at 1 the specialist is better; the dashed line is at 1.5. Bars are "
     "intervals."
 )
+
+
 _SCALING_CAPTION = "Error against an axis of scale, both logarithmic: every seed, and the law fitted to them."
 
 
-def _figures(view: StudyView) -> dict[str, FigurePart | None]:
-    """Return the figures, numbered in their order, None for one that has nothing to show."""
-    made: dict[str, tuple[Sequence[Drawing | None], list[Key], str]] = {
-        "error": (error_drawings(view), error_keys(view), _error_caption(view)),
-        "size": (size_drawings(view), size_keys(view), _SIZE_CAPTION),
-        "shift": ([shift_drawing(view)], shift_keys(view), _shift_caption(view)),
-        "mixing": ([mixing_drawing(view)], mixing_keys(view), _MIXING_CAPTION),
-        "scaling": (scaling_drawings(view), scaling_keys(view), _SCALING_CAPTION),
-    }
-    found: dict[str, FigurePart | None] = dict.fromkeys(made)
-    number = 0
-    for name, (drawings, keys, caption) in made.items():
-        drawn = tuple(drawing for drawing in drawings if drawing is not None)
-        if drawn:
-            number += 1
-            told = f"Figure {number}. {caption}"
-            found[name] = FigurePart(f"figure-{name}", drawn, tuple(keys), told, small=name == "scaling")
-    return found
+def _shift_caption(view: StudyView) -> str:
+    measure = best_measure(view)
+    drawn = drawn_tasks(view, measure) if measure else []
+    sizes = ", ".join(dict.fromkeys(task.size for task in drawn))
+    return (
+        "Zero-shot error against the measure of the shift, one point a task and source; numbers count a system's "
+        f"shifts from 1, the mildest, and faint lines join them. Size: {sizes}."
+    )
 
 
-def _tables(view: StudyView, record: TransferRecord) -> dict[str, Any]:
-    makers = {
-        "errors": study_tables.error_table,
-        "gains": study_tables.gain_table,
-        "other_gains": study_tables.gain_list,
-        "needs": study_tables.need_table,
-        "converged": study_tables.converged_table,
-        "crossovers": study_tables.crossover_table,
-        "shift_measures": study_tables.shift_table,
-        "mixing": study_tables.mixing_table,
-        "laws": study_tables.scaling_table,
-        "frontier": study_tables.frontier_table,
-    }
-    tables = {name: table_or_none(make(view)) for name, make in makers.items()}
-    return tables | {"runs": study_tables.run_table(record.rows) if record.rows else None}
+def _shift_sentence(view: StudyView) -> str:
+    measure = best_measure(view)
+    if measure is None:
+        return ""
+    counted = f" over {plural(measure.num_tasks, 'task')}" if measure.num_tasks is not None else ""
+    name, words = measure.label or measure.name, correlation_words(measure)
+    if measure.rank_correlation is None:
+        return f"Shown is {name}; {words}."
+    said = f"By {name} and by zero-shot error the tasks stand in {words}{counted}"
+    others = len(view.analysis.shift.measures) > 1
+    return f"{said}; of the measures tried it orders them best." if others else f"{said}."
+
+
+def _runs(record: StudyRecord, **wanted: Any) -> list[Mapping[str, Any]]:
+    """Return the rows of the table with some values, each run once."""
+    rows = [row for row in record.rows or () if row["run"] and all(row.get(k) in v for k, v in wanted.items())]
+    return list({row["run"]: row for row in rows}.values())
+
+
+def _pretraining(view: StudyView, record: StudyRecord) -> Figure | None:
+    """Return the histories of the pre-trainings of the main size, the first seed of each source."""
+    found: dict[str, Curve] = {}
+    for row in _runs(record, kind=("zero_shot", "in_distribution"), size=(view.main_size,)):
+        label = view.source(row["source"]).label or row["source"]
+        if label not in found and len(found) < _MOST_HISTORIES:
+            found[label] = record.curve(row["run"])
+    told = "; ".join(found) if len(found) == 1 else f"the first seed of {plural(len(found), 'source')}"
+    caption = f"Pre-training ({told}): loss and validation error against the optimizer step, both logarithmic."
+    return training_figure(found, caption)
+
+
+def _adaptations(view: StudyView, record: StudyRecord) -> Figure | None:
+    """Return the histories of adaptations from the main source in the main size, of the first tasks."""
+    tasks: dict[str, dict[str, Sequence[tuple[int, Curve]]]] = {}
+    for target in view.analysis.targets[:_MOST_HISTORIES]:
+        wanted = {"target": (target.name,), "size": (view.main_size,)}
+        tuned = _runs(record, kind=("few_shot",), source=(view.main_source(target),), **wanted)
+        scratch = _runs(record, kind=("from_scratch",), **wanted)
+        ways = {KIND_NAMES["few_shot"]: tuned, KIND_NAMES["from_scratch"]: scratch}
+        tasks[view.target_label(target.name)] = {
+            way: [(int(row["num_samples"]), record.curve(row["run"])) for row in rows] for way, rows in ways.items()
+        }
+    histories = [curve for ways in tasks.values() for runs in ways.values() for _, curve in runs]
+    validated = bool(histories) and all(len(curve.errors) > 1 for curve in histories)
+    what = (
+        "Validation error against the optimizer step. Few downstream samples also mean few validation samples, so the "
+        "level seen here is noisier than the test error."
+        if validated
+        else "Training loss against the optimizer step; on few samples a low value means memorizing, not accuracy on "
+        "unseen ones."
+    )
+    left_out = len(view.analysis.targets) - len(tasks)
+    more = f" Of {plural(left_out, 'further task')} the histories stand in the folders of the runs." if left_out else ""
+    return adaptation_figure(tasks, f"{plural(len(histories), 'adaptation')}, a line each. {what}{more}")
+
+
+def _field_pictures(examples: Examples | None) -> list[Picture]:
+    pictures = []
+    for index in range(min(_MOST_EXAMPLES, examples.num_examples) if examples is not None else 0):
+        assert examples is not None
+        errors = {kind: sample_error(examples, kind, index) for kind in examples.predictions}
+        told = ", ".join(f"{examples.labels.get(k, KIND_NAMES[k])} {number_text(e)}" for k, e in errors.items())
+        label = (
+            f"Example {index + 1}: maps of forcing, truth, predictions and their errors. Relative L2 errors: {told}."
+        )
+        caption = f"Example {index + 1}. Relative L2 error: {told}."
+        pictures.append(Picture(field_drawing(examples, index, label), caption))
+    return pictures
+
+
+# --- words and tables -------------------------------------------------------------------------------------------------
 
 
 def _audit_sentence(view: StudyView) -> str:
     audits = view.analysis.audits
     failed = sum(not audit.good for audit in audits)
     if failed:
-        return (
-            f"{failed} of {_counted(len(audits), 'audit', 'audits')} did not pass: read the results with that in mind."
-        )
+        return f"{failed} of {plural(len(audits), 'audit')} did not pass: read the results with that in mind."
     return f"All {len(audits)} audits passed." if len(audits) > 1 else "The audit passed."
 
 
-def render_transfer_study(record: TransferRecord) -> str:
-    """Return the page of a transfer study as HTML."""
-    view = StudyView(record.analysis)
-    script, script_hash = _script()
-    return template("study.html").render(
-        title=record.analysis.title or record.path.resolve().name,
-        facts=_facts(view),
-        verdict=record.analysis.verdict,
-        error_remarks=_error_remarks(view),
-        shift_sentence=_shift_sentence(view),
-        audits=sorted(record.analysis.audits, key=lambda audit: audit.good),
-        audit_sentence=_audit_sentence(view),
-        joint=record.analysis.scaling.joint,
-        level=_level(view),
-        num_seeds=record.analysis.num_seeds,
-        environment=environment_entries(record.environment),
-        recipe=record.recipe,
-        script=script,
-        script_hash=script_hash,
-        figures=_figures(view),
-        **_tables(view, record),
-    )
+def _table(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _settings_table(record: StudyRecord) -> Table | None:
+    """Return the two systems side by side, where the recipe moves one system to one task."""
+    sources, targets = (record.settings.get(name) for name in ("sources", "targets"))
+    if not (isinstance(sources, list) and isinstance(targets, list) and len(sources) == len(targets) == 1):
+        return None
+    systems, after = _table(sources[0]).get("systems"), _table(_table(targets[0]).get("system"))
+    before = _table(systems[0]) if isinstance(systems, list) and len(systems) == 1 else {}
+    return settings_table({k: v for k, v in before.items() if k != "weight"}, after) if before and after else None

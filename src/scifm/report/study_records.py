@@ -1,69 +1,77 @@
-"""What a transfer study left on disk: ``analysis.json`` checked part by part, ``table.parquet`` as rows.
+"""What a study left on disk: ``analysis.json`` checked part by part, ``table.parquet`` as rows, its recipe, its runs.
 
 Nothing is unpickled.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from scifm.findings.study import Analysis, Mixing
+from scifm.findings.study import Analysis
+from scifm.report.examples import Examples, read_examples
 from scifm.report.files import AGAIN, read_object, read_rows, read_text, unreadable
+from scifm.report.records import Curve, read_curve
 
-__all__ = ["TransferRecord", "read_transfer_study"]
+__all__ = ["StudyRecord", "read_study"]
 
 _ROW_COLUMNS = ("kind", "source", "target", "size", "num_samples", "seed", "relative_l2", "run")
 _REMEDY = "Analyze the study again: what is complete is not repeated."
 
 
 @dataclass(frozen=True)
-class TransferRecord:
-    """All that the page of a transfer study needs."""
+class StudyRecord:
+    """All that the page of a study needs."""
 
     path: Path
     analysis: Analysis
     rows: tuple[Mapping[str, Any], ...] | None
+    examples: Examples | None
     environment: Mapping[str, Any] | None
     recipe: str | None
 
+    @cached_property
+    def settings(self) -> Mapping[str, Any]:
+        """The recipe as a tree; empty where there is none.
 
-def _named(analysis: Analysis) -> Iterator[tuple[str, str, str]]:
-    """Yield (where, what kind of name, name) of every name that must be declared.
+        Raises:
+            RunError: if it is no TOML.
+        """
+        try:
+            return tomllib.loads(self.recipe or "")
+        except tomllib.TOMLDecodeError as error:
+            raise unreadable(self.path / "config.toml", f"it is not valid TOML ({error})", remedy=_REMEDY) from error
 
-    In distribution is scored on the source's own test set, which need not be a task.
-    """
-    parts: Mapping[str, tuple[Any, ...]] = {
-        "curves": tuple(c for c in analysis.curves if c.kind != "in_distribution"),
-        "gains": analysis.gains,
-        "needs": analysis.needs,
-        "converged": analysis.converged,
-        "crossovers": analysis.crossovers,
-        "shift.tasks": analysis.shift.tasks,
-        "mixing": analysis.mixing,
-    }
-    for part, entries in parts.items():
-        for entry in entries:
-            yield part, "target", entry.target
-            yield part, "size", entry.size
-            sources = (entry.specialist, entry.mixture) if isinstance(entry, Mixing) else (entry.source,)
-            yield from ((part, "source", source) for source in sources if source)
+    def curve(self, run: str) -> Curve:
+        """Return what a run of the study logged, by its folder relative to the study's."""
+        return read_curve(self.path / run)
+
+
+_PARTS = ("curves", "gains", "needs", "converged", "crossovers", "mixing")
+_NAMES = {"target": "target", "size": "size", "source": "source", "specialist": "source", "mixture": "source"}
 
 
 def _undeclared(analysis: Analysis) -> str | None:
-    declared = {
-        "target": {target.name for target in analysis.targets},
-        "size": {size.name for size in analysis.sizes},
-        "source": {source.name for source in analysis.sources},
-    }
-    for where, kind, name in _named(analysis):
-        if name not in declared[kind]:
-            known = ", ".join(sorted(declared[kind])) or "none"
-            return f"'{where}' names the {kind} {name!r}, which is not among its {kind}s ({known})"
+    """Return what is wrong where a part names something that is not declared.
+
+    In distribution is scored on the source's own test set, which need not be a task.
+    """
+    declared = {kind: {entry.name for entry in getattr(analysis, f"{kind}s")} for kind in ("target", "size", "source")}
+    parts = {part: getattr(analysis, part) for part in _PARTS} | {"shift.tasks": analysis.shift.tasks}
+    for part, entries in parts.items():
+        for entry, (field, kind) in product(entries, _NAMES.items()):
+            name = getattr(entry, field, "")
+            own_test = field == "target" and getattr(entry, "kind", "") == "in_distribution"
+            if name and name not in declared[kind] and not own_test:
+                known = ", ".join(sorted(declared[kind])) or "none"
+                return f"'{part}' names the {kind} {name!r}, which is not among its {kind}s ({known})"
     return None
 
 
@@ -90,16 +98,17 @@ def _read_table(path: Path) -> tuple[Mapping[str, Any], ...] | None:
     return None if rows is None else tuple(rows)
 
 
-def read_transfer_study(path: Path) -> TransferRecord:
+def read_study(path: Path) -> StudyRecord:
     """Read a study folder: the one that holds ``analysis.json``.
 
     Raises:
         RunError: if a file that is there cannot be read or is not what its name promises.
     """
-    return TransferRecord(
+    return StudyRecord(
         path=path,
         analysis=_read_analysis(path / "analysis.json"),
         rows=_read_table(path / "table.parquet"),
+        examples=read_examples(path / "examples.npz"),
         environment=read_object(path / "environment.json"),
         recipe=read_text(path / "config.toml"),
     )

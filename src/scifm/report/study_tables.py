@@ -4,94 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from scifm.findings.study import ErrorCurve, Gain, Need
-from scifm.report.scaling_figure import formula
-from scifm.report.shift_figure import correlation_words
-from scifm.report.study_view import StudyView, count_words, drawable
-from scifm.report.tables import KIND_NAMES, count_text, number_text
+from scifm.findings.study import ErrorCurve, Gain, Need, ShiftMeasure
+from scifm.report.study_view import KIND_NAMES, StudyView, count_words, drawable
+from scifm.report.svg import formula
+from scifm.report.tables import DASH, Cell, Table, cells, told_once
+from scifm.wording import count_text, factor_text, number_text
 
-__all__ = [
-    "Cell",
-    "Table",
-    "crossover_table",
-    "error_table",
-    "factor_text",
-    "fewer_text",
-    "frontier_table",
-    "gain_list",
-    "gain_table",
-    "mixing_table",
-    "need_table",
-    "run_table",
-    "scaling_table",
-    "shift_table",
-    "table_or_none",
-]
-
-_DASH = "–"
-
-
-@dataclass(frozen=True)
-class Cell:
-    """Text with an interval in smaller type; `bad` is marked by a sign and color."""
-
-    text: str
-    small: str = ""
-    bad: bool = False
-
-
-@dataclass(frozen=True)
-class Table:
-    """Headers and rows; the first cell of a row is its header, the columns in `wordy` are set as prose."""
-
-    name: str
-    caption: str
-    headers: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
-    wordy: tuple[int, ...] = (0,)
-
-
-def _told_once(table: Table, columns: Sequence[int]) -> Table:
-    """Return a table with those of some columns that hold one and the same text told in its caption instead."""
-    alike = [i for i in columns if len(table.rows) > 1 and len({row[i].text for row in table.rows}) == 1]
-    if not alike:
-        return table
-    kept = [i for i in range(len(table.headers)) if i not in alike]
-    said = ", ".join(f"{table.headers[i]}: {table.rows[0][i].text}" for i in alike)
-    return Table(
-        table.name,
-        f"{table.caption} In all rows, {said}.",
-        tuple(table.headers[i] for i in kept),
-        tuple(tuple(row[i] for i in kept) for row in table.rows),
-        wordy=tuple(kept.index(i) for i in table.wordy if i in kept),
-    )
-
-
-def table_or_none(table: Table) -> Table | None:
-    """Return None for a table without rows."""
-    return table if table.rows else None
-
-
-def factor_text(value: float | None) -> str:
-    """Return a factor with two or three digits: ``0.83``, ``4.8``, ``57``, ``1,240``."""
-    if value is None:
-        return "not known"
-    if not math.isfinite(value):
-        return "not finite"
-    if value >= 99.5:
-        return f"{value:,.0f}"
-    return f"{value:.0f}" if value >= 9.95 else f"{value:.1f}" if value >= 0.995 else f"{value:#.2g}"
+__all__ = ["STUDY_TABLES", "correlation_words", "fewer_text", "gain_table", "need_table", "run_table"]
 
 
 def _span(low: float | None, high: float | None) -> str:
-    return f"{factor_text(low)}{_DASH}{factor_text(high)}" if drawable(low) and drawable(high) else ""
-
-
-def _cells(*texts: str) -> tuple[Cell, ...]:
-    return tuple(map(Cell, texts))
+    return f"{factor_text(low)}{DASH}{factor_text(high)}" if drawable(low) and drawable(high) else ""
 
 
 def _curve_rows(view: StudyView, counts: Sequence[int]) -> list[tuple[Cell, ...]]:
@@ -110,11 +35,11 @@ def _curve_rows(view: StudyView, counts: Sequence[int]) -> list[tuple[Cell, ...]
             if not points:
                 continue
             tuned = name != "from scratch"
-            first = Cell(number_text(zero.median)) if zero and tuned else Cell(_DASH)
+            first = Cell(number_text(zero.median)) if zero and tuned else Cell(DASH)
             cells = [
                 Cell(number_text(points[n].median), _interval(points[n].low, points[n].high))
                 if n in points
-                else Cell(_DASH)
+                else Cell(DASH)
                 for n in counts
             ]
             rows.append((Cell(view.target_label(target.name)), Cell(name), first, *cells))
@@ -122,7 +47,7 @@ def _curve_rows(view: StudyView, counts: Sequence[int]) -> list[tuple[Cell, ...]
 
 
 def _interval(low: float | None, high: float | None) -> str:
-    return f"{number_text(low)}{_DASH}{number_text(high)}" if drawable(low) and drawable(high) else ""
+    return f"{number_text(low)}{DASH}{number_text(high)}" if drawable(low) and drawable(high) else ""
 
 
 def error_table(view: StudyView) -> Table:
@@ -136,7 +61,7 @@ def error_table(view: StudyView) -> Table:
 
 def _gain_cell(gain: Gain | None) -> Cell:
     if gain is None:
-        return Cell(_DASH)
+        return Cell(DASH)
     if gain.gain is None:
         return Cell("not known")
     bad = bool(gain.negative)
@@ -170,13 +95,13 @@ def gain_list(view: StudyView) -> Table:
     """Return every gain the first table does not hold: other sizes, other sources."""
     main = {id(gain) for gain in _main_gains(view)}
     rows = tuple(
-        (*_cells(view.target_label(g.target), g.source, g.size, g.method, count_text(g.num_samples)), _gain_cell(g))
+        (*cells(view.target_label(g.target), g.source, g.size, g.method, count_text(g.num_samples)), _gain_cell(g))
         for g in view.analysis.gains
         if id(g) not in main
     )
     headers = ("task", "source", "size", "trained", "samples", "gain")
     table = Table("other-gains", "Gains of other sizes and from other sources.", headers, rows, wordy=(0, 1, 2, 3))
-    return _told_once(table, (1, 2, 3))
+    return told_once(table, (1, 2, 3))
 
 
 def fewer_text(need: Need) -> Cell:
@@ -216,38 +141,42 @@ def _by_main_first(view: StudyView, entries: Sequence[Any]) -> list[Any]:
     return sorted(entries, key=rank)
 
 
+_WHO = ("task", "source", "size", "trained")
+
+
+def _who(view: StudyView, entry: Any) -> tuple[Cell, ...]:
+    return cells(view.target_label(entry.target), entry.source, entry.size, entry.method or DASH)
+
+
 def need_table(view: StudyView) -> Table:
     """Return how many samples fine-tuning needs for what training from scratch reaches on many."""
     rows = []
     for need in _by_main_first(view, view.analysis.needs):
-        who = _cells(view.target_label(need.target), need.source, need.size, need.method or _DASH)
-        what = _cells(count_text(need.reference_samples), number_text(need.reference_error), _needed_text(need))
-        rows.append((*who, *what, fewer_text(need)))
-    headers = ("task", "source", "size", "trained", "from scratch on", "its error", "fine-tuning needs", "that is")
+        what = cells(count_text(need.reference_samples), number_text(need.reference_error), _needed_text(need))
+        rows.append((*_who(view, need), *what, fewer_text(need)))
+    headers = (*_WHO, "from scratch on", "its error", "fine-tuning needs", "that is")
     caption = (
         "Samples that fine-tuning needs for the error that training from scratch reaches, between counts by a straight "
         "line through logarithms. “At most”: the fewest samples measured reach it; “more than”: the most do not."
     )
-    return _told_once(Table("needs", caption, headers, tuple(rows), wordy=(0, 1, 2, 3)), (1, 2, 3, 4))
+    return told_once(Table("needs", caption, headers, tuple(rows), wordy=(0, 1, 2, 3)), (1, 2, 3, 4))
 
 
 def converged_table(view: StudyView) -> Table:
     """Return what training from scratch reaches with its best budget, beside the equal one."""
     rows = []
     for entry in _by_main_first(view, view.analysis.converged):
-        who = _cells(view.target_label(entry.target), entry.source, entry.size, entry.method or _DASH)
         steps = " · ".join(count_text(steps) for steps in entry.num_steps)
         limited = f", {entry.num_limited} still falling" if entry.num_limited else ""
         errors = (number_text(entry.equal), number_text(entry.error), _interval(entry.low, entry.high))
         fewest = count_text(entry.fewest) if entry.fewest is not None else "more than were tried"
-        rows.append((*who, *_cells(count_text(entry.num_samples), *errors, steps + limited, fewest)))
-    names = ("task", "source", "size", "trained", "from scratch on", "equal budget", "best budget", "interval")
+        rows.append((*_who(view, entry), *cells(count_text(entry.num_samples), *errors, steps + limited, fewest)))
     caption = (
         "Training from scratch given its best budget: steps were doubled, seed by seed, as long as the error on "
         "held-out samples fell. Last: the fewest samples on which fine-tuning, with the equal budget, is as good."
     )
-    headers = (*names, "its steps", "fine-tuning needs")
-    return _told_once(Table("converged", caption, headers, tuple(rows), wordy=(0, 1, 2, 3, 8)), (1, 2, 3))
+    headers = (*_WHO, "from scratch on", "equal budget", "best budget", "interval", "its steps", "fine-tuning needs")
+    return told_once(Table("converged", caption, headers, tuple(rows), wordy=(0, 1, 2, 3, 8)), (1, 2, 3))
 
 
 def crossover_table(view: StudyView) -> Table:
@@ -255,17 +184,36 @@ def crossover_table(view: StudyView) -> Table:
     rows = []
     for entry in _by_main_first(view, view.analysis.crossovers):
         place = count_text(round(entry.num_samples)) if drawable(entry.num_samples) else "none measured"
-        who = _cells(view.target_label(entry.target), entry.source, entry.size, entry.method or _DASH)
-        rows.append((*who, Cell(place), Cell(entry.told)))
-    headers = ("task", "source", "size", "trained", "crossover at", "in words")
+        rows.append((*_who(view, entry), Cell(place), Cell(entry.told)))
+    headers = (*_WHO, "crossover at", "in words")
     caption = "The number of samples from which training from scratch is as good as fine-tuning."
-    return _told_once(Table("crossovers", caption, headers, tuple(rows), wordy=(0, 1, 2, 3, 5)), (1, 2, 3))
+    return told_once(Table("crossovers", caption, headers, tuple(rows), wordy=(0, 1, 2, 3, 5)), (1, 2, 3))
+
+
+_STRENGTHS = (
+    (0.9, "almost the same"),
+    (0.7, "much the same"),
+    (0.4, "partly the same"),
+    (0.1, "hardly the same"),
+)
+
+
+def correlation_words(measure: ShiftMeasure) -> str:
+    """Return a rank correlation in words, by its size and sign."""
+    value = measure.rank_correlation
+    if value is None or not abs(value) <= 1:
+        return "no rank correlation could be computed"
+    if abs(value) < 0.1:
+        return f"no order in common (rank correlation {value:.2f})".replace("-", "−")
+    strength = next(word for least, word in _STRENGTHS if abs(value) >= least)
+    turned = "" if value > 0 else ", reversed"
+    return f"{strength} order{turned} (rank correlation {value:.2f})".replace("-", "−")
 
 
 def shift_table(view: StudyView) -> Table:
     """Return every measure of the shift and what it foretells."""
     rows = tuple(
-        (*_cells(m.label or m.name, correlation_words(m), count_text(m.num_tasks)),)
+        (*cells(m.label or m.name, correlation_words(m), count_text(m.num_tasks)),)
         for m in view.analysis.shift.measures
     )
     headers = ("measure", "order of tasks by it and by zero-shot error", "tasks")
@@ -280,22 +228,22 @@ def mixing_table(view: StudyView) -> Table:
         errors = map(number_text, (e.specialist_error, e.mixture_error, e.scratch_error))
         ratio = Cell(factor_text(e.ratio), _span(e.low, e.high))
         rows.append(
-            (*_cells(view.target_label(e.target), name, e.size, count_words(e.num_samples)), ratio, *_cells(*errors))
+            (*cells(view.target_label(e.target), name, e.size, count_words(e.num_samples)), ratio, *cells(*errors))
         )
     headers = ("task", "mixture", "size", "samples", "ratio", "specialist error", "mixture error", "scratch error")
     table = Table("mixtures", "Every ratio, with the errors behind it.", headers, tuple(rows), wordy=(0, 1, 2))
-    return _told_once(table, (2,))
+    return told_once(table, (2,))
 
 
 def scaling_table(view: StudyView) -> Table:
     """Return the fitted laws and their verdicts."""
     rows = tuple(
-        _cells(
+        cells(
             axis.label or axis.axis,
             axis.law.form if axis.law else "no law fitted",
-            formula(axis.law.text, "sup") if axis.law and axis.law.text else _DASH,
-            axis.verdict or _DASH,
-            axis.told or _DASH,
+            formula(axis.law.text, "sup") if axis.law and axis.law.text else DASH,
+            axis.verdict or DASH,
+            axis.told or DASH,
         )
         for axis in view.analysis.scaling.axes
     )
@@ -307,7 +255,7 @@ def frontier_table(view: StudyView) -> Table:
     """Return the best split of budgets of pre-training between size and samples."""
     joint = view.analysis.scaling.joint
     rows = tuple(
-        _cells(
+        cells(
             f"{point.flops:.2g}",
             f"{point.num_params:.2g}" + (" (edge of what was measured)" if point.at_edge else ""),
             f"{point.num_samples:.2g}",
@@ -321,7 +269,7 @@ def frontier_table(view: StudyView) -> Table:
 
 def _plain(value: Any, form: str) -> str:
     absent = value is None or (isinstance(value, float) and math.isnan(value))
-    return _DASH if absent else format(value, form)
+    return DASH if absent else format(value, form)
 
 
 def _run_row(row: Mapping[str, Any]) -> tuple[Cell, ...]:
@@ -332,29 +280,60 @@ def _run_row(row: Mapping[str, Any]) -> tuple[Cell, ...]:
         row["size"],
         row.get("method"),
     )
-    return _cells(
-        *(str(name) if name else _DASH for name in names),
+    return cells(
+        *(str(name) if name else DASH for name in names),
         _plain(row["num_samples"], ","),
         _plain(row["seed"], ""),
         number_text(row["relative_l2"]),
-        str(row.get("coefficients") or _DASH),
+        _plain(row.get("relative_l2_median"), ".3g"),
+        _plain(row.get("relative_l2_p90"), ".3g"),
+        str(row.get("coefficients") or DASH),
         _plain(row.get("learning_rate"), "g"),
         _plain(row.get("num_trials"), ""),
         _plain(row.get("trial_steps"), ","),
         _plain(row.get("num_steps"), ","),
         _plain(row.get("flops"), ".1e"),
         _plain(row.get("seconds") or None, ".1f"),  # 0 is what early versions wrote of pre-trainings
-        str(row["run"] or _DASH),
+        str(row["run"] or DASH),
     )
 
 
 def run_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Return every scored operator with its folder."""
-    names = ("way", "source", "task", "size", "trained", "samples", "seed", "error", "constants", "rate")
+    names = (
+        "way",
+        "source",
+        "task",
+        "size",
+        "trained",
+        "samples",
+        "seed",
+        "error",
+        "its median",
+        "90 %",
+        "constants",
+        "rate",
+    )
     headers = (*names, "trials", "their steps", "steps", "flops", "seconds", "run")
     caption = (
-        "Every scored operator; “run” is its folder, relative to the study's. “Constants”: whether fine-tuning left "
+        "Every scored operator: mean error over test samples, their median and 90th percentile; “run” is its folder, "
+        "relative to the study's. “Constants”: whether fine-tuning left "
         "shift and scale of coefficients as in pre-training or fitted them anew. A rate of 0: it kept the pre-trained "
         "weights, since nothing did clearly better on the held-out samples."
     )
-    return Table("runs", caption, headers, tuple(map(_run_row, rows)), wordy=(0, 1, 2, 3, 4, 8, 15))
+    return Table("runs", caption, headers, tuple(map(_run_row, rows)), wordy=(0, 1, 2, 3, 4, 10, 17))
+
+
+STUDY_TABLES = {
+    "errors": error_table,
+    "gains": gain_table,
+    "other_gains": gain_list,
+    "needs": need_table,
+    "converged": converged_table,
+    "crossovers": crossover_table,
+    "shift_measures": shift_table,
+    "mixing": mixing_table,
+    "laws": scaling_table,
+    "frontier": frontier_table,
+}
+"""By the name the page gives it: what makes each table from the view; one without rows is left out."""

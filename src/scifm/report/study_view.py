@@ -10,7 +10,17 @@ from functools import cached_property
 from scifm.findings.study import Analysis, ErrorCurve, ErrorPoint, Size, Source, Target
 from scifm.wording import plural
 
-__all__ = ["StudyView", "TaskGroup", "count_words", "drawable", "short_count"]
+__all__ = ["KIND_NAMES", "StudyView", "TaskGroup", "count_words", "drawable"]
+
+KIND_NAMES = {
+    "in_distribution": "in distribution",
+    "zero_shot": "zero-shot",
+    "few_shot": "fine-tuned",
+    "from_scratch": "from scratch",
+    "from_scratch_converged": "from scratch, best budget",
+    "pretrain": "pre-training",
+    "adapt": "adaptations",
+}
 
 
 def drawable(value: float | None) -> bool:
@@ -23,14 +33,6 @@ def count_words(count: int) -> str:
     if count == 0:
         return "zero-shot"
     return plural(count, "sample")
-
-
-def short_count(value: float) -> str:
-    """Return a number of parameters as ``950 k`` or ``1.2 M``, with spaces that do not break."""
-    for unit, scale in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if value >= scale:
-            return f"{value / scale:.3g}\N{NO-BREAK SPACE}{unit}"
-    return f"{value:g}"
 
 
 @dataclass(frozen=True)

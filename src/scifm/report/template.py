@@ -1,22 +1,76 @@
-"""The templates of the pages, and what every page tells about where it was made."""
+"""The templates of the pages, what every page puts into them, and what every page tells about where it was made."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from typing import Any
 
 import jinja2
+from markupsafe import Markup
 
-from scifm.report.tables import MISSING, count_text, duration_text, number_text
+from scifm.findings.figure import Figure
+from scifm.report.drawing import Drawn, draw
+from scifm.wording import MISSING, count_text, duration_text, number_text
 
-__all__ = ["environment_entries", "stored_text", "template"]
+__all__ = ["FigurePart", "Numbered", "Picture", "Tile", "environment_entries", "render", "stored_text"]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A drawing that is no `Figure`, and what stands under it."""
+
+    drawing: Markup
+    caption: str
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A key figure."""
+
+    label: str
+    value: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class FigurePart:
+    """A drawn figure with the name of its place on the page, and its number told in the caption."""
+
+    name: str
+    drawn: Drawn
+    caption: str
+
+
+class Numbered:
+    """Figures of one page, counted in the order in which they are made."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, name: str, figure: Figure | None) -> FigurePart | None:
+        """Draw a figure and give it the next number; None stays None."""
+        if figure is None:
+            return None
+        self.count += 1
+        return FigurePart(f"figure-{name}", draw(figure), f"Figure {self.count}. {figure.caption}")
 
 
 def stored_text(name: str) -> str:
     """Return the text of a file that lies beside this one."""
     return resources.files("scifm.report").joinpath(name).read_text(encoding="utf-8")
+
+
+@cache
+def _script() -> tuple[Markup, str]:
+    """Return the script and the hash under which the page admits it, and no other."""
+    text = stored_text("page.js")
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return Markup(text), f"sha256-{digest}"
 
 
 @cache
@@ -29,12 +83,14 @@ def _environment() -> jinja2.Environment:
         loader=jinja2.FunctionLoader(stored_text),
     )
     environment.filters |= {"number": number_text, "count": count_text, "duration": duration_text}
+    script, script_hash = _script()
+    environment.globals |= {"script": script, "script_hash": script_hash}
     return environment
 
 
-def template(name: str) -> jinja2.Template:
-    """Return the template of a page; everything put into it is escaped unless it is Markup already."""
-    return _environment().get_template(name)
+def render(name: str, **parts: Any) -> str:
+    """Return a page from its template; everything put into it is escaped unless it is Markup already."""
+    return _environment().get_template(name).render(**parts)
 
 
 _ENVIRONMENT_NAMES = {

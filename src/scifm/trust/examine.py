@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from scifm.errors import ConfigError, suggest
-from scifm.fields.batch import Batch
 from scifm.fields.samples import Samples
 from scifm.fields.seeds import generator_for
 from scifm.findings.files import record_findings

@@ -1,0 +1,263 @@
+"""A study in words, computed from its numbers, the same whether they flatter or not: headline, key figures, budgets."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from scifm.findings.study import Gain, Target
+from scifm.report.gain_figures import main_gains, undrawn_points
+from scifm.report.study_view import StudyView, drawable
+from scifm.report.template import Tile
+from scifm.wording import MISSING, count_text, duration_text, factor_text, number_text, plural
+
+__all__ = [
+    "TaskErrors",
+    "budget_sentence",
+    "error_remarks",
+    "facts",
+    "headline",
+    "level_text",
+    "remarks",
+    "study_tiles",
+]
+
+_WAYS = ("few_shot", "from_scratch")
+_SPENT = {"num_steps": "optimizer steps", "trial_steps": "steps of all trials before"}
+
+
+def level_text(view: StudyView) -> str:
+    """Return the level of the intervals, empty where there are none."""
+    return "" if view.analysis.level is None else f"{100 * view.analysis.level:g}\N{NO-BREAK SPACE}%"
+
+
+def facts(view: StudyView) -> list[str]:
+    """Return how much was done, in a few words each."""
+    analysis = view.analysis
+    found = [
+        plural(len({target.system for target in analysis.targets}), "system"),
+        plural(len(analysis.targets), "task"),
+    ]
+    found += [plural(len(analysis.sizes), "size")] if analysis.sizes else []
+    found += [plural(analysis.num_seeds, "seed")] if analysis.num_seeds is not None else []
+    if analysis.num_test_samples is not None:
+        found.append(f"{plural(analysis.num_test_samples, 'test sample')} a task")
+    return [*found, f"intervals of {level_text(view)}"] if analysis.level else found
+
+
+# --- the only task of a study -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TaskErrors:
+    """Medians over seeds on one task, its main source and size, with the gains on as many samples."""
+
+    tuned: Mapping[int, float]
+    scratch: Mapping[int, float]
+    gains: Mapping[int, Gain]
+    zero_shot: float | None
+    in_distribution: float | None
+
+    @classmethod
+    def of(cls, view: StudyView, target: Target) -> TaskErrors:
+        """Return those of a task; what is not finite or not positive is left out."""
+        source, size = view.main_source(target), view.main_size
+
+        def medians(kind: str, method: str | None, source: str | None) -> dict[int, float]:
+            curves = view.curves((kind,), target=target.name, size=size, source=source, method=method)
+            points = [point for curve in curves for point in curve.points]
+            return {p.num_samples: p.median for p in points if p.median is not None and drawable(p.median)}
+
+        def level(kind: str) -> float | None:
+            point = view.level_of(kind, target=target.name, size=size, source=source) if source else None
+            return None if point is None else point.median
+
+        gains = {gain.num_samples: gain for gain in main_gains(view, target, size) if drawable(gain.gain)}
+        return cls(
+            tuned=medians("few_shot", view.main_method, source) if source else {},
+            scratch=medians("from_scratch", None, None),
+            gains=gains,
+            zero_shot=level("zero_shot"),
+            in_distribution=level("in_distribution"),
+        )
+
+    @property
+    def count(self) -> int | None:
+        """The number of samples spoken about: the middle one of those both ways were trained on."""
+        shared = sorted(self.tuned.keys() & self.scratch.keys() & self.gains.keys())
+        return shared[len(shared) // 2] if shared else None
+
+
+def _short(value: float) -> str:
+    return number_text(value, digits=2)
+
+
+def _overtaken(error: float, scratch: Mapping[int, float], count: int) -> int | None:
+    """Return the largest number of samples up to which training from scratch stays above `error`."""
+    best = None
+    for other in sorted(n for n in scratch if n > count):
+        if scratch[other] <= error:
+            break
+        best = other
+    return best
+
+
+def headline(errors: TaskErrors) -> str:
+    """Return the finding on one task in one sentence.
+
+    A gain that rounds to 1.0 is called none, one below it negative transfer.
+    """
+    count = errors.count
+    if count is None:
+        return _headline_without_pair(errors)
+    tuned, scratch, gain = errors.tuned[count], errors.scratch[count], errors.gains[count].gain or math.nan
+    start = f"ith {count_text(count)} downstream samples, fine-tuning reaches a relative L2 error of {_short(tuned)}"
+    same = f"training from scratch on the same samples ({_short(scratch)})."
+    if f"{gain:.1f}" == "1.0":
+        return f"No gain: w{start}, as good as equal to {same}"
+    if gain < 1:
+        return f"Negative transfer: w{start}, {factor_text(1 / gain)} times higher than {same}"
+    more = _overtaken(tuned, errors.scratch, count)
+    end = f", and lower than from scratch on {count_text(more)}." if more else "."
+    return f"W{start}, {factor_text(gain)} times lower than training from scratch on the same samples{end}"
+
+
+def _headline_without_pair(errors: TaskErrors) -> str:
+    tail = "so no gain can be stated."
+    if errors.tuned:
+        count = max(errors.tuned)
+        return (
+            f"Fine-tuned on {count_text(count)} downstream samples the relative L2 error is "
+            f"{_short(errors.tuned[count])}; no model trained from scratch on the same number has a usable error, "
+            f"{tail}"
+        )
+    if errors.scratch:
+        return f"No fine-tuned model has a usable error, {tail}"
+    if errors.zero_shot is not None:
+        error = _short(errors.zero_shot)
+        return f"Without any downstream sample the relative L2 error is {error}; nothing was fine-tuned."
+    return "No error was recorded, so there is nothing to conclude."
+
+
+def remarks(errors: TaskErrors) -> list[str]:
+    """Return what must be said beside the headline: the two landmarks, where fine-tuning hurts, what may be chance."""
+    said = []
+    if errors.zero_shot is not None and errors.in_distribution is not None:
+        said.append(
+            f"With no downstream sample (zero-shot) the error is {_short(errors.zero_shot)}; on the system it was "
+            f"pre-trained on it is {_short(errors.in_distribution)}."
+        )
+    known = {count: gain for count, gain in errors.gains.items() if gain.gain is not None}
+    hurt = [n for n, gain in known.items() if (gain.gain or 1.0) < 1 and n != errors.count]
+    if hurt:
+        told = ", ".join(f"{count_text(n)} ({factor_text(1 / (known[n].gain or 1.0))} times higher)" for n in hurt)
+        said.append(f"Fine-tuning is worse than training from scratch on {told}.")
+    level = errors.zero_shot
+    worse = [count_text(n) for n, error in errors.tuned.items() if level is not None and error > level]
+    if worse:
+        said.append(f"Fine-tuning on {', '.join(worse)} samples is worse than not adapting at all.")
+    open_ = [n for n, g in known.items() if g.low is not None and g.high is not None and g.low <= 1 <= g.high]
+    if open_:
+        told = ", ".join(map(count_text, open_))
+        said.append(f"On {told} samples the interval of the gain holds 1: the difference there may be chance.")
+    return said
+
+
+def study_tiles(view: StudyView, errors: TaskErrors) -> list[Tile]:
+    """Return the key figures of a study with one task."""
+    tested, count = view.analysis.num_test_samples, errors.count
+    on_test = f"mean over {count_text(tested)} unseen samples" if tested is not None else "mean over test samples"
+    tiles = [
+        Tile("In distribution", number_text(errors.in_distribution), "on the pre-training system"),
+        Tile("Zero-shot", number_text(errors.zero_shot), "shifted system, no sample"),
+    ]
+    if count is not None:
+        samples, gain = count_text(count), errors.gains[count]
+        span = (
+            f", {level_text(view)}: {factor_text(gain.low)}–{factor_text(gain.high)}" if gain.low and gain.high else ""
+        )
+        tiles += [
+            Tile(f"Fine-tuned on {samples}", number_text(errors.tuned[count]), on_test),
+            Tile(f"From scratch on {samples}", number_text(errors.scratch[count]), "same samples, same test"),
+            Tile(f"Gain on {samples}", f"{factor_text(gain.gain)}×", f"scratch error ÷ fine-tuned{span}"),
+        ]
+    points = sum(len(curve.points) for curve in view.analysis.curves)
+    return [*tiles, Tile("Whole study", duration_text(view.analysis.seconds), plural(points, "result"))]
+
+
+# --- beside the first figure ------------------------------------------------------------------------------------------
+
+
+def error_remarks(view: StudyView) -> list[str]:
+    """Return what must be said beside the errors: what is missing, shown otherwise, or could not be drawn."""
+    said = []
+    if not view.curves(("from_scratch",)):
+        said.append("No model was trained from scratch, so nothing here says what pre-training is worth.")
+    foreign = [
+        f"{view.target_label(target.name)} from {view.source_label(name)}"
+        for target in view.analysis.targets
+        if (name := view.main_source(target)) is not None and view.source(name).systems != (target.system,)
+    ]
+    if foreign:
+        said.append(
+            f"Without a pre-training on their own system alone, these tasks are shown otherwise: {'; '.join(foreign)}."
+        )
+    lost = undrawn_points(view)
+    if lost:
+        said.append(f"{plural(lost, 'point has', 'points have')} no finite error; a line breaks there.")
+    return said
+
+
+# --- budgets ----------------------------------------------------------------------------------------------------------
+
+
+def _spent(rows: Iterable[Mapping[str, Any]], name: str) -> list[tuple[set[int], set[int]]]:
+    """Return what fine-tuning and training from scratch spent, wherever both had as many samples of a task and size."""
+    found: dict[tuple[Any, ...], dict[str, set[int]]] = {}
+    for row in rows:
+        own = found.setdefault((row["target"], row["size"], row["num_samples"]), {}).setdefault(row["kind"], set())
+        value = row.get(name)
+        if value is not None and not (isinstance(value, float) and math.isnan(value)):
+            own.add(int(value))
+    return [(own["few_shot"], own["from_scratch"]) for own in found.values() if len(own) == len(_WAYS)]
+
+
+def budget_sentence(rows: Sequence[Mapping[str, Any]], *, tried_zero_shot: bool = False) -> str:
+    """Say whether both ways had the same optimizer steps, in trials and in the last training, by what was recorded.
+
+    They are compared where both had as many samples of a task. Where `tried_zero_shot`, fine-tuning could keep the
+    pre-trained weights, at no step: that is told by itself and not compared. How many candidates shared the steps of
+    the trials may differ.
+    """
+    adapted = [row for row in rows if row["kind"] in _WAYS]
+    pairs = {name: _spent(adapted, name) for name in _SPENT}
+    if not pairs["num_steps"]:
+        return "Whether fine-tuning and training from scratch had the same budget is not recorded."
+    if tried_zero_shot:  # what was not trained is no step the other way would have to match
+        steps = [(tuned - {0}, scratch) for tuned, scratch in pairs["num_steps"] if tuned != {0}]
+        pairs["num_steps"] = steps or pairs["num_steps"]
+    each = "each model trained" if tried_zero_shot else "each model"
+    said = []
+    for name, noun in _SPENT.items():
+        tuned, scratch = (set().union(*side) for side in zip(*pairs[name], strict=True))
+        listed = [" or ".join(map(count_text, sorted(values))) for values in (tuned, scratch)]
+        if not tuned or not scratch:
+            said.append(f"{noun}: {MISSING}")
+        elif all(one == other for one, other in pairs[name]) and len(tuned) == 1:
+            said.append(f"{noun}: {listed[0]} for {each}, both ways")
+        elif all(one == other for one, other in pairs[name]):
+            said.append(f"{noun}: {listed[0]} by the number of samples, the same both ways")
+        else:
+            said.append(f"{noun}: {listed[0]} fine-tuning, {listed[1]} from scratch")
+    same = all(one == other and one for pair in pairs.values() for one, other in pair)
+    verdict = "The budgets are equal" if same else "The budgets are not shown to be equal"
+    return f"{verdict}: {'; '.join(said)}.{_kept_sentence(adapted) if tried_zero_shot else ''}"
+
+
+def _kept_sentence(rows: Sequence[Mapping[str, Any]]) -> str:
+    counts = {row["num_samples"] for row in rows if row["kind"] == "few_shot" and row.get("learning_rate") == 0}
+    where = ", ".join(map(count_text, sorted(counts)))
+    did = f"it did, for one seed or more, on {where} samples" if counts else "it never did"
+    return f" Fine-tuning could also keep the pre-trained weights, at no step: {did}."
