@@ -36,10 +36,10 @@ import torch
 from harness import Row, argument_parser, publish
 from scifm.data.generate import generate
 from scifm.data.stream import Stream
+from scifm.execution.workers import worker_pool
 from scifm.fields.grid import Grid
 from scifm.fields.seeds import generator_for
 from scifm.models.fno import FNO, FNOConfig
-from scifm.studies.workers import worker_pool
 from scifm.systems.poisson import Poisson
 from scifm.training.loop import TrainingConfig, train
 from scifm.training.processes import World, joined, world_from

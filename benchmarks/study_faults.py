@@ -18,7 +18,7 @@ import psutil
 import torch
 
 from harness import Row
-from scifm.studies.cluster import cluster_executor
+from scifm.execution.cluster import cluster_executor
 from scifm.studies.recipe import StudyRecipe
 from scifm.studies.study import study
 from scifm.studies.table import read_table

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from scifm.findings.study import Size, Source, Target
 from scifm.studies.table import Row
 
 TARGETS = [
-    {"name": "poisson-5-10", "system": "poisson", "knobs": {"anisotropy": (5, 10)}, "label": "Poisson, 5 to 10"},
-    {"name": "poisson-10-20", "system": "poisson", "knobs": {"anisotropy": (10, 20)}, "label": "Poisson, 10 to 20"},
-    {"name": "helmholtz-1-5", "system": "helmholtz", "knobs": {"wavenumber_shift": (1, 5)}, "label": "Helmholtz"},
+    Target(name="poisson-5-10", system="poisson", knobs={"anisotropy": (5, 10)}, label="Poisson, 5 to 10"),
+    Target(name="poisson-10-20", system="poisson", knobs={"anisotropy": (10, 20)}, label="Poisson, 10 to 20"),
+    Target(name="helmholtz-1-5", system="helmholtz", knobs={"wavenumber_shift": (1, 5)}, label="Helmholtz"),
 ]
 SOURCES = [
-    {"name": "poisson", "systems": ("poisson",), "label": "Poisson", "num_pretrain_samples": 96_000},
-    {"name": "mixture", "systems": ("poisson", "helmholtz"), "label": "both", "num_pretrain_samples": 96_000},
-    {"name": "others", "systems": ("helmholtz", "advection"), "label": "others", "num_pretrain_samples": 96_000},
+    Source(name="poisson", systems=("poisson",), label="Poisson", num_pretrain_samples=96_000),
+    Source(name="mixture", systems=("poisson", "helmholtz"), label="both", num_pretrain_samples=96_000),
+    Source(name="others", systems=("helmholtz", "advection"), label="others", num_pretrain_samples=96_000),
 ]
-SIZES = [{"name": "small", "num_params": 1_000_000}, {"name": "large", "num_params": 10_000_000}]
+SIZES = [Size(name="small", num_params=1_000_000), Size(name="large", num_params=10_000_000)]
 NAMED = {"targets": TARGETS, "sources": SOURCES, "sizes": SIZES}
 
 

@@ -34,8 +34,10 @@ def recipe(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def study_recipe(tmp_path_factory) -> Path:
+    """One source, one task, one seed."""
     file = tmp_path_factory.mktemp("recipes") / "study.toml"
-    file.write_text(dump_toml({**tiny.STUDY, "seeds": [0]}))
+    tree = {key: value for key, value in tiny.graph_study(seeds=[0]).items() if key != "scaling"}
+    file.write_text(dump_toml(tree | {"sources": tree["sources"][:1], "targets": tree["targets"][1:]}))
     return file
 
 
@@ -77,7 +79,7 @@ def store_recipe(tmp_path_factory) -> Path:
 def test_help_names_every_verb(scifm):
     said = scifm("--help")
     assert said.status == 0
-    for verb in ("generate", "pretrain", "finetune", "evaluate", "scores", "report", "transfer", "demo", "systems"):
+    for verb in ("generate", "pretrain", "finetune", "evaluate", "scores", "report", "study", "demo", "systems"):
         assert verb in said.out
         told = scifm(verb, "--help")
         assert told.status == 0
@@ -207,33 +209,45 @@ def test_report_of_a_run(scifm, recipe, tmp_path):
     assert scifm("report", run, "--out", tmp_path / "page.html").out.strip() == str(tmp_path / "page.html")
 
 
-def test_transfer_and_demo(scifm, study_recipe, tmp_path):
+def test_a_study_of_one_task_prints_its_errors(scifm, study_recipe, tmp_path):
     out = tmp_path / "study"
-    said = scifm("transfer", study_recipe, "--out", out, "--workers", 1, "--json")
+    said = scifm("study", study_recipe, "--out", out, "--workers", 1, "--json")
     assert said.status == 0, said.err
     told = json.loads(said.out)
-    assert {"in_distribution", "zero_shot", "few_shot", "from_scratch", "seconds", "page"} <= set(told)
-    assert told["zero_shot"] == json.loads((out / "summary.json").read_text())["zero_shot"]
     assert Path(told["page"]).is_file()
-    table = scifm("transfer", study_recipe, "--out", out, "--workers", 1)
+    errors = {curve["kind"]: curve["points"][0]["median"] for curve in told["curves"]}
+    assert set(errors) == {"in_distribution", "zero_shot", "few_shot", "from_scratch"}
+    assert told["seconds"] > 0
+    assert told["verdict"][0]["said"]
+    table = scifm("study", study_recipe, "--out", out, "--workers", 1)
     assert table.status == 0
-    assert "zero-shot" in table.out
+    for words in ("0 (zero-shot)", "times lower", *(f"{error:.4f}" for error in errors.values())):
+        assert words in table.out
+    assert f"{errors['from_scratch'] / errors['few_shot']:.1f}" in table.out
 
 
 def test_demo_at_toy_size(scifm, tmp_path):
-    """The demo is the study's defaults; overrides bring it down to seconds."""
+    """The demo is a study; overrides bring it down to seconds."""
     small = {
-        "pretrain.training.num_steps": 2,
-        "pretrain.data": "{num_points = 16, num_validation_samples = 2, num_normalization_samples = 4}",
-        "pretrain.model.network": "{width = 4, modes = 3, latent_points = 8}",
+        "training": "{num_steps = 2}",
+        "data": "{num_points = 16, num_validation_samples = 2, num_normalization_samples = 4}",
+        "networks.small": "{width = 4, modes = 3, latent_points = 8}",
         "adapt.training": "{num_steps = 2, batch_size = 4}",
         "few_shot": "[4]", "from_scratch": "[4]", "seeds": "[0]", "pool_size": 4, "num_test_samples": 4,
     }  # fmt: skip
     words = [word for key, value in small.items() for word in ("--set", f"{key}={value}")]
     said = scifm("demo", "--out", tmp_path / "demo", "--workers", 1, "--json", *words)
     assert said.status == 0, said.err
-    assert (tmp_path / "demo" / "summary.json").is_file()
+    for name in ("analysis.json", "table.parquet", "examples.npz"):
+        assert (tmp_path / "demo" / name).is_file()
     assert json.loads(said.out)["page"] == str(tmp_path / "demo" / "report.html")
+
+
+def test_the_verb_that_went_says_which_to_give(scifm, study_recipe, tmp_path):
+    old = tmp_path / "old.toml"
+    old.write_text("[pretrain]\n[downstream]\nname = 'poisson'\n")
+    refused(scifm("transfer", study_recipe, "--out", tmp_path / "out", "--workers", 1), "'scifm study' does the same")
+    refused(scifm("study", old), "not used any more", "[downstream] becomes one of [[targets]]")
 
 
 # --- bad input: one clear line, exit status 2, nothing lost -----------------------------------------------------------
@@ -346,7 +360,7 @@ def test_a_run_folder_in_use(scifm, recipe, tmp_path):
         refused(scifm("pretrain", recipe, "--out", tmp_path), "in use by another process", f"process {os.getpid()}")
 
 
-@pytest.mark.parametrize("verb", ["generate", "pretrain", "finetune", "evaluate", "report", "transfer"])
+@pytest.mark.parametrize("verb", ["generate", "pretrain", "finetune", "evaluate", "report", "study"])
 def test_a_folder_that_cannot_be_written(scifm, recipe, study_recipe, parent, verb, tmp_path):
     """Root may write everywhere, so the way is blocked by a file."""
     wall = tmp_path / "wall"
@@ -358,7 +372,7 @@ def test_a_folder_that_cannot_be_written(scifm, recipe, study_recipe, parent, ve
         "finetune": [parent, "--system", "poisson", *TINY_TUNING, "--out", blocked],
         "evaluate": [blocked, "--system", "poisson"],
         "report": [parent, "--out", blocked / "page.html"],
-        "transfer": [study_recipe, "--workers", 1, "--out", blocked],
+        "study": [study_recipe, "--workers", 1, "--out", blocked],
     }
     refused(scifm(verb, *words[verb]), str(wall))
     assert wall.read_text() == "mine"
@@ -379,14 +393,14 @@ def small_disk(tmp_path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("room", [0, 8, 36])
-@pytest.mark.parametrize("verb", ["generate", "pretrain", "finetune", "transfer"])
+@pytest.mark.parametrize("verb", ["generate", "pretrain", "finetune", "study"])
 def test_a_full_disk(scifm, recipe, study_recipe, parent, verb, room, small_disk):
     """With this many kB left, a run fails at its first file, at its first weights, or somewhere between."""
     words = {
         "generate": ["poisson", "--num-samples", 4096, "--num-points", 64, "--out", small_disk / "store"],
         "pretrain": [recipe, "--out", small_disk],
         "finetune": [parent, "--system", "poisson", *TINY_TUNING, "--out", small_disk],
-        "transfer": [study_recipe, "--workers", 1, "--out", small_disk / "study"],
+        "study": [study_recipe, "--workers", 1, "--out", small_disk / "study"],
     }
     (small_disk / "mine").write_text("precious")
     left = os.statvfs(small_disk)

@@ -5,7 +5,7 @@ import io
 from rich.console import Console
 
 from scifm.cli.progress import ProgressBar, StudyTree, progress_bars
-from scifm.studies.graph import Job
+from scifm.execution.graph import Job
 
 JOBS = {job.name: job for job in (Job("a@1", min, cost=3, group="first"), Job("a@2", min, cost=1, group="first"))}
 RESULT = {"rows": [{"target": "near", "relative_l2": 0.25}]}

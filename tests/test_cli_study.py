@@ -75,6 +75,9 @@ def test_the_folder_of_another_study_is_left_alone(scifm, recipe, undisturbed):
     said = scifm("study", recipe, "--out", undisturbed, "--set", "seeds=[7]")
     assert said.status == 2
     assert "another recipe" in said.told
+    said = scifm("study", recipe, "--out", undisturbed, "--set", "seeds=[7]", "--dry-run")
+    assert said.status == 2
+    assert "another recipe" in said.told, "what the real run refuses, nothing is said about"
     assert (undisturbed / "table.parquet").read_bytes() == before
 
 
@@ -151,12 +154,6 @@ def test_killed_again_and_again_it_repeats_nothing_and_ends_in_the_same_table(re
     ("verb", "name", "words"),
     [
         ("study", "poisson-tiny.toml", "is a pre-training recipe (it has 'model'): use 'scifm pretrain'"),
-        (
-            "study",
-            "transfer-demo.toml",
-            "is the recipe of a transfer study (it has 'downstream'): use 'scifm transfer'",
-        ),
-        ("transfer", "transfer-tiny.toml", "is the recipe of a study (it has 'networks'): use 'scifm study'"),
         ("pretrain", "transfer-tiny.toml", "is the recipe of a study (it has 'networks'): use 'scifm study'"),
     ],
 )

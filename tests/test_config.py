@@ -193,16 +193,9 @@ def test_kinds_of_recipes_are_told_by_keys_that_only_they_have():
     from scifm.data.formats.mapping import DataMapping
     from scifm.studies.planner import PlanRecipe
     from scifm.studies.recipe import StudyRecipe
-    from scifm.studies.transfer import TransferRecipe
     from scifm.training.pretrain import PretrainRecipe
 
-    classes = {
-        "plan": PlanRecipe,
-        "pretrain": PretrainRecipe,
-        "study": StudyRecipe,
-        "transfer": TransferRecipe,
-        "import": DataMapping,
-    }
+    classes = {"plan": PlanRecipe, "pretrain": PretrainRecipe, "study": StudyRecipe, "import": DataMapping}
     assert set(classes) == set(_KINDS)
     for verb, (_, marks) in _KINDS.items():
         others = {n for other, cls in classes.items() if other not in (verb, "import") for n in cls.model_fields}

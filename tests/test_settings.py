@@ -27,7 +27,7 @@ from scifm.errors import ConfigError, SciFMError
 from scifm.fields.normalization import Normalization
 from scifm.models.fno import FNOConfig
 from scifm.models.neuralop_fno import NeuralopFNOConfig
-from scifm.studies.jobs import Pretraining, draw_test, pool_of
+from scifm.studies.jobs import Pretraining, draw_test, example_jobs, pool_of
 from scifm.studies.planner import PlanRecipe
 from scifm.studies.recipe import StudyRecipe
 from scifm.studies.study import plan_jobs
@@ -429,6 +429,7 @@ STUDY: dict[str, Any] = {
     "scaling": {"source": "poisson", "sizes": ["toy"], "num_steps": [3], "seeds": [0]},
     "pool_size": 13,
     "num_test_samples": 7,
+    "num_examples": 1,
     "keep_weights": "pretrained",
     **{f"source.{name}": value for name, value in (("name", "other"), ("sizes", ["toy-wide"]), ("seeds", [4]))},
     **{f"source.{name}": value for name, value in (("num_steps", 5), ("targets", ["far"]), ("few_shot", [6]))},
@@ -463,6 +464,7 @@ def plan_of(tree: dict[str, Any]) -> list[Any]:
     for target in recipe.targets:
         found.append(digest_of(draw_test(recipe, target.name, recipe.origin(target))))
         found.append(digest_of(pool_of(recipe, target).samples))
+    found.append([(kind, job.name, recipe.num_examples) for kind, job in example_jobs(recipe).items()])
     return found + [str(recipe.network(size)) for size in recipe.all_sizes] + [recipe.normalization]
 
 

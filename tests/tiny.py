@@ -25,7 +25,6 @@ __all__ = [
     "GRID",
     "NETWORK",
     "RECIPE",
-    "STUDY",
     "TRAINING",
     "batch",
     "dropping_operator",
@@ -116,24 +115,6 @@ def finished_run(root: Path, tree: dict[str, Any] | None = None) -> Run:
 def steps_of(events: Iterable[dict[str, Any]], kind: str) -> list[int]:
     """Return the steps of the events of one kind, in order."""
     return [event["step"] for event in events if event["event"] == kind]
-
-
-STUDY: dict[str, Any] = {
-    "title": "a study too small to mean anything",
-    "pretrain": recipe(training={"num_steps": 6}),
-    "downstream": {"name": "poisson", "knobs": {"anisotropy": [5, 10]}},
-    "few_shot": [4, 8],
-    "from_scratch": [4, 8],
-    "seeds": [0, 1],
-    "adapt": {
-        "learning_rates": [1e-3, 1e-2],
-        "training": {"num_steps": 3, "batch_size": 4, "accelerator": "cpu"},
-    },
-    "scratch_learning_rates": [3e-3, 3e-2],
-    "pool_size": 12,
-    "num_test_samples": 6,
-    "num_examples": 2,
-}
 
 
 FEW_CHOICES: dict[str, Any] = {  # of what adapts, so that seconds suffice; the rest is chosen elsewhere

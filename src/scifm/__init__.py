@@ -40,7 +40,6 @@ _HOMES = {
     "Stream": "scifm.data.stream",
     "StudyRecipe": "scifm.studies.recipe",
     "System": "scifm.systems.system",
-    "TransferRecipe": "scifm.studies.transfer",
     "check_operator": "scifm.trust.examine",
     "compress": "scifm.distillation.compress",
     "evaluate": "scifm.evaluation.evaluate",
@@ -51,7 +50,6 @@ _HOMES = {
     "page": "scifm.report.page",
     "pretrain": "scifm.training.pretrain",
     "study": "scifm.studies.study",
-    "transfer": "scifm.studies.transfer",
 }
 _ROOMS = (
     "applications",

@@ -25,13 +25,18 @@ _KINDS: dict[str, tuple[str, frozenset[str]]] = {  # by verb: what its recipe is
     "plan": ("a recipe of plans", frozenset({"num_repeats"})),
     "pretrain": ("a pre-training recipe", frozenset({"system", "mixture", "model"})),
     "study": ("the recipe of a study", frozenset({"sources", "targets", "networks", "scaling"})),
-    "transfer": ("the recipe of a transfer study", frozenset({"pretrain", "downstream"})),
 }
+FORMER_TRANSFER = (
+    "'scifm transfer' went: 'scifm study' does the same and more. Write its recipe as one of a study, like "
+    "recipes/transfer-demo.toml: [pretrain] becomes [data], [training] and an entry of [[sources]], [downstream] "
+    "becomes one of [[targets]]"
+)
 
 RECORDED = ("kind", "origin")
 """What the configuration of a run says besides its recipe: what kind of run it is, and where its samples came from."""
 
 __all__ = [
+    "FORMER_TRANSFER",
     "RECORDED",
     "Config",
     "apply_overrides",
@@ -116,6 +121,8 @@ def read_recipe(
     """
     tree = recipe if isinstance(recipe, Mapping) else read_toml(recipe)
     source = "the recipe" if isinstance(recipe, Mapping) else f"recipe '{recipe}'"
+    if {"pretrain", "downstream"} & set(tree):
+        raise ConfigError(f"{source} is of a kind that is not used any more: {FORMER_TRANSFER}.")
     if tree.get("kind") == verb:  # the record of a run: what it adds to its recipe is found out anew
         tree = {key: value for key, value in tree.items() if key not in RECORDED}
     elif isinstance(tree.get("kind"), str):

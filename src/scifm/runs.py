@@ -25,7 +25,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import metadata
@@ -178,19 +178,31 @@ class Run:
         return cls(Path(root) / f"{name}-{config_hash(config)}")
 
     @classmethod
-    def claim(cls, path: str | Path, config: Mapping[str, Any]) -> Run:
-        """Return the folder `path` for this configuration: a new one, or one that holds this very study or plan.
-
-        Raises:
-            RunError: if it holds another, or cannot be written.
-        """
+    def claim(cls, path: str | Path, config: Mapping[str, Any], **how: Any) -> Run:
+        """Return the folder `path`, a new one or one that was claimed with this configuration; see `is_claimed`."""
         run = cls(Path(path))
-        if not (run.path / "config.toml").is_file():
+        if not run.is_claimed(config, **how):
             write_json(run.path / "environment.json", describe_environment())
             write_atomically(run.path / "config.toml", dump_toml(config).encode())
-        elif other := other_record(run.config, config):
-            raise RunError(f"'{path}' holds {other}. Choose another folder with --out, or delete this one first.")
         return run
+
+    def is_claimed(
+        self, config: Mapping[str, Any], *, completed: Callable[[dict[str, Any]], dict[str, Any]] = dict
+    ) -> bool:
+        """Return whether this folder was claimed with this configuration; False: it was not claimed at all.
+
+        Args:
+            config: of a study or a plan.
+            completed: adds to what the folder says the settings that came later, where they have one value for it.
+
+        Raises:
+            RunError: if it was claimed with another; says how they differ.
+        """
+        if not (self.path / "config.toml").is_file():
+            return False
+        if other := other_record(completed(self.config), config):
+            raise RunError(f"'{self.path}' holds {other}. Choose another folder with --out, or delete this one first.")
+        return True
 
     @classmethod
     def open(cls, path: str | Path) -> Run:

@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 
 from scifm.errors import ConfigError, DataError
-from scifm.studies.learning_curves import FEW_SHOT, FROM_SCRATCH, Curve, CurveDraws, Need, Prior, predict_need
+from scifm.studies.learning_curves import FEW_SHOT, FROM_SCRATCH, Curve, CurveDraws, Need, Prior
+
+
+def predict_need(num_samples, errors, target, *, prior, zero_shot=None, level=0.8, seed=0) -> Need:
+    """What the planner asks of a prior, in one call."""
+    zero = [] if zero_shot is None else [zero_shot]
+    curve = Curve((*[0 for _ in zero], *num_samples), (*zero, *errors))
+    return prior.condition(curve, seed=seed).need(target, level=level)
+
 
 COUNTS = (4, 4, 4, 8, 8, 8, 12, 12, 12)
 

@@ -119,7 +119,7 @@ def test_what_hangs_on_knobs_is_unknown_and_all_else_is_told(finished):
 
 
 def recipe_shift(recipe):
-    from scifm.studies.conclusions import _shift_values
+    from scifm.studies.analysis import _shift_values
     from scifm.studies.jobs import draw_test
 
     return _shift_values(recipe, {t.name: draw_test(recipe, t.name, recipe.origin(t)) for t in recipe.targets})

@@ -5,6 +5,7 @@ import math
 import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from scifm.data.store import Store
 from scifm.errors import ConfigError, DataError, RunError, SignatureError, StoreError
 from scifm.evaluation.evaluate import evaluate
 from scifm.fields.batch import Batch
+from scifm.findings.plan import Plan
 from scifm.runs import Run
 from scifm.studies import planner
 from scifm.studies.planner import PlanRecipe, plan
@@ -63,57 +65,89 @@ def events() -> list[dict]:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory, parent, few, events):
+def whole(tmp_path_factory, parent, few, events):
     out = tmp_path_factory.mktemp("plans") / "plan"
-    return plan(parent, few, 0.1, out=out, recipe=RECIPE, observe=lambda **event: events.append(event))
+    return out, plan(parent, few, 0.1, out=out, recipe=RECIPE, observe=lambda **event: events.append(event))
 
 
-def test_every_size_is_tried_in_every_repeat(made):
+@pytest.fixture
+def folder(whole) -> Path:
+    return whole[0]
+
+
+@pytest.fixture
+def made(whole) -> Plan:
+    return whole[1]
+
+
+def test_every_size_is_tried_in_every_repeat(made, folder):
     assert made.num_samples == 12
     tried = [(p.kind, p.num_samples, p.repeat) for p in made.points]
     assert tried == [(k, n, r) for k in ("few_shot", "from_scratch") for n in (2, 4, 9) for r in (0, 1)]
     for point in made.points:
-        assert Run.open(made.path / point.run).is_complete
+        assert Run.open(folder / point.run).is_complete
         assert len(point.held_out) == len(point.errors) == 3
         assert point.relative_l2 == pytest.approx(np.mean(point.errors))
 
 
-def test_no_operator_is_scored_on_what_it_saw(made, few):
+def test_no_operator_is_scored_on_what_it_saw(made, folder, few):
     everything = Batch.concatenate(few.split(name).load() for name in few.splits)
     for point in made.points:
-        used = Run.open(made.path / point.run).read_json("subset.json")
+        used = Run.open(folder / point.run).read_json("subset.json")
         seen = [used["pool"]["index"][i] for i in used["index"]]
         assert len(set(seen)) == point.num_samples
         assert not set(seen) & set(point.held_out)
-        scores = evaluate(made.path / point.run, everything.select(list(point.held_out)))
+        scores = evaluate(folder / point.run, everything.select(list(point.held_out)))
         assert point.relative_l2 == pytest.approx(scores.mean(), rel=1e-6)
     repeats = {p.repeat: set(p.held_out) for p in made.points}
     assert not repeats[0] & repeats[1], "each repeat scores on other samples while there are some"
 
 
-def test_sizes_are_nested_in_a_repeat(made):
+def test_sizes_are_nested_in_a_repeat(made, folder):
     for kind in ("few_shot", "from_scratch"):
         seen = []
         for point in (p for p in made.points if p.kind == kind and p.repeat == 1):
-            used = Run.open(made.path / point.run).read_json("subset.json")
+            used = Run.open(folder / point.run).read_json("subset.json")
             seen.append({used["pool"]["index"][i] for i in used["index"]})
         assert seen[0] < seen[1] < seen[2]
 
 
-def test_the_plan_on_disk(made, parent, few):
-    told = json.loads((made.path / "plan.json").read_text())
-    assert told["zero_shot"] == pytest.approx(made.zero_shot)
+def test_the_plan_on_disk(made, folder, parent, few):
+    assert Plan.model_validate_json((folder / "plan.json").read_bytes()) == made
+    told = json.loads((folder / "plan.json").read_text())
     everything = Batch.concatenate(few.split(name).load() for name in few.splits)
     assert made.zero_shot == pytest.approx(evaluate(parent, everything).mean())
-    assert told["recommendation"] == made.advice.told
-    assert told["verdict"] == made.advice.verdict
+    assert told["findings"][0]["said"]
     assert len(told["points"]) == 12
     for kind in ("few_shot", "from_scratch"):
         largest = [p.relative_l2 for p in made.points if p.kind == kind and p.num_samples == 9]
         assert told[kind]["current_error"] == pytest.approx(np.mean(largest))
         assert 0 <= told[kind]["need"]["reachable"] <= 1
         assert told[kind]["need"]["level"] == 0.8
-    assert (made.path / "STATUS").read_text() == "complete\n"
+    assert (folder / "STATUS").read_text() == "complete\n"
+
+
+def test_the_figure_shows_what_was_measured_and_what_is_foretold(made):
+    series = {each.label: each for each in made.figure.panels[0].series}
+    assert len(series) == 4
+    for kind, name in (("few_shot", "fine-tuned"), ("from_scratch", "from scratch")):
+        points = [p for p in made.points if p.kind == kind]
+        assert list(series[f"{name}, measured"].y) == [p.relative_l2 for p in points]
+        band = series[f"{name}, predicted"]
+        assert all(low <= y <= high for low, y, high in zip(band.low, band.y, band.high, strict=True))
+        assert band.x[0] == pytest.approx(2)
+        assert band.x[-1] == pytest.approx(1200)
+    assert [rule.at for rule in made.figure.panels[0].rules] == [0.1, 12]
+
+
+def test_a_trial_that_is_done_is_not_done_again(made, folder, parent, few, tmp_path, monkeypatch):
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    next((copy / "jobs").glob("few_shot@9*")).unlink()
+    trained = []
+    train = planner._train
+    monkeypatch.setattr(planner, "_train", lambda kind, *about: trained.append(kind) or train(kind, *about))
+    assert plan(parent, few, 0.1, out=copy, recipe=RECIPE).points == made.points
+    assert trained == ["few_shot"]
 
 
 def test_progress_is_told(events):
@@ -123,20 +157,22 @@ def test_progress_is_told(events):
     assert sum(event["event"] == "scored" for event in events) == 12
 
 
-def test_another_target_costs_no_training(made, parent, few, monkeypatch):
+def test_another_target_costs_no_training(made, folder, parent, few, monkeypatch):
     monkeypatch.setattr(sys.modules["scifm.training.finetune"], "train", None)
-    harder = plan(parent, few, 0.05, out=made.path, recipe=RECIPE)
+    harder = plan(parent, few, 0.05, out=folder, recipe=RECIPE)
     assert harder.points == made.points
     for kind in ("few_shot", "from_scratch"):
-        ours, theirs = harder.outlooks[kind].need, made.outlooks[kind].need
-        assert ours.median >= theirs.median
+        ours, theirs = harder.outlook(kind).need, made.outlook(kind).need
+        assert (ours.median or math.inf) >= (theirs.median or math.inf)
         assert ours.reachable <= theirs.reachable
-    assert plan(parent, few, 0.1, out=made.path, recipe=RECIPE).to_dict() == made.to_dict()
+    assert plan(parent, few, 0.1, out=folder, recipe=RECIPE).model_dump(exclude={"seconds"}) == made.model_dump(
+        exclude={"seconds"}
+    )
 
 
 def test_several_at_a_time_tell_the_same(made, parent, few, tmp_path):
-    with ThreadPoolExecutor(2) as executor:
-        again = plan(parent, few, 0.1, out=tmp_path / "plan", recipe=RECIPE, executor=executor)
+    make = partial(ThreadPoolExecutor, 2)
+    again = plan(parent, few, 0.1, out=tmp_path / "plan", recipe=RECIPE, make_executor=make)
     assert [p.relative_l2 for p in again.points] == pytest.approx([p.relative_l2 for p in made.points], rel=1e-5)
 
 
@@ -144,7 +180,8 @@ def test_nothing_is_trained_where_nothing_is_needed(parent, few, tmp_path, monke
     monkeypatch.setattr(planner, "_train", None)
     monkeypatch.setattr(planner, "evaluate", lambda *_, **__: FixedScores(0.04))
     result = plan(parent, few, 0.05, out=tmp_path / "plan", recipe=RECIPE)
-    assert result.advice.verdict == "reached"
+    assert result.verdict == "reached"
+    assert result.figure is None
     assert result.points == ()
     assert json.loads((tmp_path / "plan" / "plan.json").read_text())["few_shot"]["need"] is None
 
@@ -165,10 +202,10 @@ def test_a_kind_that_diverges_is_absent_and_not_zero(parent, few, tmp_path, monk
 
     monkeypatch.setattr(planner, "_train", diverge_from_scratch)
     result = plan(parent, few, 0.1, out=tmp_path / "plan", recipe=RECIPE)
-    assert result.outlooks["from_scratch"].need is None
-    assert result.outlooks["few_shot"].need is not None
+    assert result.from_scratch.need is None
+    assert result.few_shot.need is not None
     assert {p.relative_l2 for p in result.points if p.kind == "from_scratch"} == {None}
-    assert json.loads((result.path / "plan.json").read_text())["from_scratch"]["current_error"] is None
+    assert json.loads((tmp_path / "plan" / "plan.json").read_text())["from_scratch"]["current_error"] is None
 
 
 # --- the split of the samples -----------------------------------------------------------------------------------------
@@ -236,9 +273,9 @@ def test_a_store_that_cannot_be_read(parent, few, tmp_path):
         plan(parent, copy, 0.1, out=tmp_path / "plan")
 
 
-def test_a_folder_that_holds_another_plan(made, parent, few):
+def test_a_folder_that_holds_another_plan(folder, parent, few):
     with pytest.raises(RunError, match="holds a plan with another recipe"):
-        plan(parent, few, 0.1, out=made.path, recipe=RECIPE.model_copy(update={"num_repeats": 1}))
+        plan(parent, few, 0.1, out=folder, recipe=RECIPE.model_copy(update={"num_repeats": 1}))
 
 
 def test_a_parent_that_is_not_complete(few, tmp_path):

@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 
 from scifm.errors import ConfigError, DataError
-from scifm.studies.scaling import axis_entry, local_slopes, saturation
+from scifm.findings.study import ScalingAxis, ScalingPoint
+from scifm.studies.scaling import local_slopes, saturation, scaling_axis
 
 X = 1000 * 2.0 ** np.arange(7)
 LONG = 1000 * 2.0 ** np.arange(10)
@@ -112,32 +111,31 @@ def test_verdicts_are_seldom_wrong():
         assert verdicts.count(truth) >= 3
 
 
-def test_an_entry_of_the_analysis():
-    points = [{"x": int(x), "values": list(row)} for x, row in zip(X, seeds(0.01 + 5 * X**-0.6), strict=True)]
-    entry = axis_entry("samples", "pre-training samples", points[::-1])
-    assert set(entry) == {"axis", "label", "points", "law", "verdict", "told"}
-    assert [point["x"] for point in entry["points"]] == X.tolist()
-    law = entry["law"]
-    assert law["form"] == "power law with floor"
-    assert law["text"] == "0.01 + 5·x^−0.6"
-    assert len(law["grid_x"]) == len(law["grid_y"]) == 50
-    assert (law["grid_x"][0], law["grid_x"][-1]) == pytest.approx((1000, 128_000))
-    assert law["grid_y"][0] == pytest.approx(0.01 + 5 * 1000**-0.6)
-    assert json.loads(json.dumps(entry, allow_nan=False)) == entry
+def test_an_axis_of_the_analysis():
+    points = [ScalingPoint(x=x, values=tuple(row)) for x, row in zip(X, seeds(0.01 + 5 * X**-0.6), strict=True)]
+    axis = scaling_axis("samples", "pre-training samples", points[::-1])
+    assert [point.x for point in axis.points] == X.tolist()
+    law = axis.law
+    assert law.form == "power law with floor"
+    assert law.text == "0.01 + 5·x^−0.6"
+    assert len(law.grid_x) == len(law.grid_y) == 50
+    assert (law.grid_x[0], law.grid_x[-1]) == pytest.approx((1000, 128_000))
+    assert law.grid_y[0] == pytest.approx(0.01 + 5 * 1000**-0.6)
+    assert ScalingAxis.model_validate_json(axis.model_dump_json()) == axis
 
 
-def test_an_entry_that_cannot_be_told_holds_no_law():
-    entry = axis_entry("size", "parameters", [{"x": 1e6, "values": [0.1, 0.1]}])
-    assert entry["law"] is None
-    assert entry["verdict"] == "cannot tell"
-    assert "three x" in entry["told"]
+def test_an_axis_that_cannot_be_told_holds_no_law():
+    axis = scaling_axis("size", "parameters", [ScalingPoint(x=1e6, values=(0.1, 0.1))])
+    assert axis.law is None
+    assert axis.verdict == "cannot tell"
+    assert "three x" in axis.told
 
 
 def test_what_is_wrong_is_told():
     with pytest.raises(ConfigError, match="Did you mean 'samples'"):
-        axis_entry("sample", "", [])
+        scaling_axis("sample", "", [])
     with pytest.raises(DataError, match="one list of seeds"):
-        axis_entry("samples", "", [])
+        scaling_axis("samples", "", [])
     with pytest.raises(DataError, match="none empty"):
         saturation([1, 2], [[1.0], []])
     with pytest.raises(DataError, match="got nan"):

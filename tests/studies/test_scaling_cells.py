@@ -6,6 +6,7 @@ from itertools import pairwise
 import pytest
 
 import tiny
+from scifm.findings.study import Scaling
 from scifm.studies.recipe import StudyRecipe
 from scifm.studies.scaling_cells import cells_of, scaling_findings
 from study_table import make_row
@@ -49,40 +50,40 @@ def test_cells_hold_every_seed_once_and_average_the_systems_of_a_mixture():
 
 def test_the_law_behind_the_cells_is_found_and_told():
     found = scaling_findings(recipe(), list(grid()))
-    axes = {axis["axis"]: axis for axis in found["axes"]}
-    assert [point["x"] for point in axes["samples"]["points"]] == [32 * s for s in STEPS]
-    assert [point["x"] for point in axes["size"]["points"]] == list(SIZES.values())
-    assert axes["samples"]["verdict"] == "not saturated"
-    compute = axes["compute"]["points"]
-    assert all(a["values"] > b["values"] for a, b in pairwise(compute))
-    joint = found["joint"]
-    assert joint["parameters"]["alpha"]["value"] == pytest.approx(0.5, rel=1e-3)
-    assert joint["parameters"]["beta"]["value"] == pytest.approx(0.6, rel=1e-3)
-    assert joint["held_out_error"] < 1e-3
-    assert "16 cells" in joint["told"]
-    budgets = [point["flops"] for point in joint["frontier"]]
+    axes = {axis.axis: axis for axis in found.axes}
+    assert [point.x for point in axes["samples"].points] == [32 * s for s in STEPS]
+    assert [point.x for point in axes["size"].points] == list(SIZES.values())
+    assert axes["samples"].verdict == "not saturated"
+    compute = axes["compute"].points
+    assert all(a.values > b.values for a, b in pairwise(compute))
+    joint = found.joint
+    assert joint.parameters["alpha"].value == pytest.approx(0.5, rel=1e-3)
+    assert joint.parameters["beta"].value == pytest.approx(0.6, rel=1e-3)
+    assert joint.held_out_error < 1e-3
+    assert "16 cells" in joint.told
+    budgets = [point.flops for point in joint.frontier]
     assert budgets == sorted(budgets)
-    errors = [point["error"] for point in joint["frontier"]]
+    errors = [point.error for point in joint.frontier]
     assert errors == sorted(errors, reverse=True)
 
 
 def test_too_few_cells_are_said_to_be_too_few():
     found = scaling_findings(recipe(), list(grid(steps=(375, 3000))))
-    assert found["joint"]["text"] is None
-    assert "together" in found["joint"]["told"]
-    assert found["joint"]["frontier"] == []
+    assert found.joint.text is None
+    assert "together" in found.joint.told
+    assert found.joint.frontier == ()
 
 
 def test_nothing_is_said_where_nothing_was_asked():
-    assert scaling_findings(StudyRecipe.read(tiny.graph_study(scaling=None)), list(grid())) is None
+    assert scaling_findings(StudyRecipe.read(tiny.graph_study(scaling=None)), list(grid())) == Scaling()
 
 
 def test_where_operations_cannot_be_counted_nothing_is_said_about_compute():
     unknown = [replace(row, flops=None) for row in grid()]
     known, found = scaling_findings(recipe(), list(grid())), scaling_findings(recipe(), unknown)
-    assert [axis["axis"] for axis in known["axes"]] == ["samples", "size", "compute"]
-    assert [axis["axis"] for axis in found["axes"]] == ["samples", "size"]
-    assert known["joint"]["frontier"]
-    assert found["joint"]["frontier"] == []
-    assert "cannot be counted" in found["joint"]["told"]
-    assert found["joint"]["parameters"] == known["joint"]["parameters"]
+    assert [axis.axis for axis in known.axes] == ["samples", "size", "compute"]
+    assert [axis.axis for axis in found.axes] == ["samples", "size"]
+    assert known.joint.frontier
+    assert found.joint.frontier == ()
+    assert "cannot be counted" in found.joint.told
+    assert found.joint.parameters == known.joint.parameters

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 import networks
 import tiny
@@ -15,7 +16,7 @@ from scifm.errors import ConfigError, RunError
 from scifm.evaluation.evaluate import evaluate
 from scifm.report.page import page
 from scifm.runs import Run
-from scifm.studies.jobs import draw_test
+from scifm.studies.jobs import draw_test, pool_of
 from scifm.studies.recipe import StudyRecipe
 from scifm.studies.study import estimate, plan_jobs, study
 from scifm.studies.table import Row, read_table
@@ -256,3 +257,42 @@ def test_a_study_of_other_kinds_of_operators(tmp_path):
         assert row.flops is None or row.flops > 0
     text = page(folder).read_text()
     assert "users" in text
+
+
+def test_a_study_in_use_is_refused(folder):
+    with Run(folder).locked(), pytest.raises(RunError, match="in use by another process"):
+        study(RECIPE, out=folder)
+
+
+def test_a_folder_of_before_a_setting_came_is_gone_on_with(folder, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    (copy / "examples.npz").unlink()
+    config = copy / "config.toml"
+    config.write_text("".join(line for line in config.open() if not line.startswith("num_examples")))
+    begun = []
+    study(RECIPE, out=copy, observe=lambda **event: begun.append(event["event"]))
+    assert begun == ["planned", "concluding"]
+    assert (copy / "examples.npz").is_file()
+
+
+def test_the_test_samples_are_not_among_those_trained_on():
+    for target in RECIPE.targets:
+        test, pool = draw_test(RECIPE, target.name, RECIPE.origin(target)).inputs, pool_of(RECIPE, target).samples.inputs
+        assert not any(torch.equal(a, b) for a in test for b in pool)
+        assert torch.equal(test, draw_test(RECIPE, target.name, RECIPE.origin(target)).inputs)
+
+
+def test_what_fails_is_told_and_the_rest_is_kept(folder, tmp_path):
+    """The second call, with the disk freed, trains only what is missing."""
+    broken = tmp_path / "study"
+    row = next(row for row in read_table(folder / "table.parquet") if row.kind == "few_shot")
+    (broken / row.run).parent.mkdir(parents=True)
+    (broken / row.run).write_text("a file where a folder is wanted")
+    with pytest.raises(RunError, match=r"1 of .* jobs failed.*Cannot write"):
+        study(RECIPE, out=broken)
+    assert (broken / "STATUS").read_text().startswith("failed: 1 of")
+    (broken / row.run).unlink()
+    begun = []
+    study(RECIPE, out=broken, observe=lambda **event: begun.append(event["event"]))
+    assert begun == ["planned", "started", "finished", "concluding"]

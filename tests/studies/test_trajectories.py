@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import json
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -13,11 +15,11 @@ import evolving
 import tiny
 from scifm.config import build_config
 from scifm.data.store import Store
-from scifm.errors import ConfigError, DataError, RunError, SignatureError
+from scifm.errors import ConfigError, DataError, SignatureError
 from scifm.evaluation.evaluate import evaluate
 from scifm.report.page import page
 from scifm.runs import Run
-from scifm.studies import conclusions, jobs
+from scifm.studies import analysis, jobs
 from scifm.studies.planner import PlanRecipe, plan
 from scifm.studies.recipe import AdaptConfig, StudyRecipe
 from scifm.studies.study import plan_jobs, study
@@ -50,29 +52,34 @@ def parent(tmp_path_factory, store) -> Run:
 
 
 @pytest.fixture(scope="module")
-def planned(tmp_path_factory, store, parent):
-    return plan(parent, store, 1e-6, out=tmp_path_factory.mktemp("plans") / "plan", recipe=PLAN)
+def plan_folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("plans") / "plan"
+
+
+@pytest.fixture(scope="module")
+def planned(plan_folder, store, parent):
+    return plan(parent, store, 1e-6, out=plan_folder, recipe=PLAN)
 
 
 # --- the plan ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_plan_counts_trajectories(planned, store):
+def test_a_plan_counts_trajectories(planned, plan_folder, store):
     assert planned.num_samples == store.num_problems == 16
     assert {p.num_samples for p in planned.points} == {3, 6, 12}
     for point in planned.points:
         assert len(point.errors) == len(point.held_out) == 4, "one error a trajectory"
-        used = Run.open(planned.path / point.run).read_json("subset.json")
+        used = Run.open(plan_folder / point.run).read_json("subset.json")
         trained = {used["pool"]["index"][i] for i in used["index"]}
         assert len(trained) == point.num_samples
         assert not trained & set(point.held_out), "windows of one trajectory stand on two sides"
 
 
-def test_a_plan_scores_every_window_of_what_it_holds_out(planned, store):
+def test_a_plan_scores_every_window_of_what_it_holds_out(planned, plan_folder, store):
     whole = store.whole(stride=STRIDE)
     assert whole.num_samples == 16 * (evolving.NUM_FRAMES - STRIDE)
     for point in planned.points:
-        scores = evaluate(planned.path / point.run, whole.chosen(point.held_out))
+        scores = evaluate(plan_folder / point.run, whole.chosen(point.held_out))
         assert scores.num_samples == 4 * whole.windows_per_trajectory
         each = scores.values["relative_l2"].reshape(4, -1).mean(dim=1)
         assert point.errors == pytest.approx(each.tolist(), rel=1e-6)
@@ -95,9 +102,9 @@ def test_a_plan_on_foreign_data_where_they_lie(parent, planned, tmp_path):
     assert [p.errors for p in result.points] == [p.errors for p in planned.points]
 
 
-def test_a_plan_has_no_page_and_is_not_called_unfinished(planned):
-    with pytest.raises(RunError, match=r"is a plan of 'scifm plan'.*plan\.json"):
-        page(planned.path)
+def test_a_plan_has_a_page(planned, plan_folder):
+    text = page(plan_folder).read_text()
+    assert planned.findings[0].said in html.unescape(text)
 
 
 # --- all splits of a store as one -------------------------------------------------------------------------------------
@@ -143,7 +150,7 @@ def test_a_study_scores_every_window_of_its_test_trajectories(studied, store):
     for row in read_table(folder / "table.parquet"):
         assert pq.read_table(Run(folder / row.run).scores_file(row.target)).num_rows == 3 * WINDOWS
         assert row.relative_l2 == pytest.approx(evaluate(folder / row.run, test).mean(), rel=1e-6)
-        assert len(conclusions._sample_errors(recipe, folder, row)) == 3, "windows of a trajectory are not independent"
+        assert len(analysis._sample_errors(recipe, folder, row)) == 3, "windows of a trajectory are not independent"
 
 
 def test_a_study_counts_rounds_and_effort_in_windows(studied):

@@ -16,7 +16,7 @@ from scifm.fields.seeds import generator_for
 from scifm.models.fno import FNOConfig
 from scifm.models.module_operator import ModuleConfig
 from scifm.models.neuralop_fno import NeuralopFNOConfig
-from scifm.models.registry import OPERATORS, kind_of
+from scifm.models.registry import OPERATORS
 from scifm.systems.poisson import Poisson
 from scifm.training.checkpoint import Checkpoint
 from scifm.training.loop import TrainingConfig, train
@@ -56,7 +56,7 @@ def test_first_weights_are_what_they_have_always_been(name):
     places = torch.arange(1, len(weights) + 1, dtype=torch.float64)
     assert float(weights @ places) == pytest.approx(pinned, rel=1e-5)
     torch.set_rng_state(generator_for(3, "weights").get_state())
-    assert torch.equal(weights, flat(OPERATORS[kind_of(config)](Poisson.signature, config)))
+    assert torch.equal(weights, flat(OPERATORS[config.kind](Poisson.signature, config)))
 
 
 def test_weights_are_drawn_on_the_host_wherever_torch_would_put_them():

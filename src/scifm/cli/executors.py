@@ -18,7 +18,7 @@ def executor_maker(
     *,
     threads: int | None = None,
     resource: list[str] | None = None,
-    ferry: Path | None = None,
+    carry: Path | None = None,
 ) -> Callable[[], Executor] | None:
     """Return what makes the executor that was asked for; None for this process alone.
 
@@ -27,18 +27,18 @@ def executor_maker(
         scheduler: address of a Dask scheduler, or ``local``.
         threads: of each job.
         resource: ``NAME=N`` each.
-        ferry: folder of a study whose workers do not see this file system.
+        carry: folder that run folders lie in, where workers do not see this file system.
 
     Raises:
         ConfigError: if an option is malformed or does not belong.
     """
     if scheduler is None:
-        if threads is not None or resource or ferry is not None:
+        if threads is not None or resource or carry is not None:
             raise ConfigError("--worker-threads, --resource and --no-shared-files belong to --scheduler; give it too.")
-        from scifm.studies.workers import worker_pool
+        from scifm.execution.workers import worker_pool
 
         return partial(worker_pool, workers) if workers > 1 else None
-    from scifm.studies.cluster import cluster_executor
+    from scifm.execution.cluster import cluster_executor
 
     takes = {}
     for text in resource or []:
@@ -47,4 +47,4 @@ def executor_maker(
             takes[name.strip()] = float(number)
         except ValueError as error:
             raise ConfigError(f"The resource '{text}' is not of the form NAME=N, for example GPU=1.") from error
-    return partial(cluster_executor, scheduler, num_workers=workers, num_threads=threads, resources=takes, ferry=ferry)
+    return partial(cluster_executor, scheduler, num_workers=workers, num_threads=threads, resources=takes, carry=carry)

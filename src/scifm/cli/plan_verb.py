@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,10 +22,11 @@ from scifm.cli.app import (
     print_rows,
     print_table,
 )
+from scifm.cli.executors import executor_maker
 from scifm.cli.progress import ProgressBar, progress_bars
 
 if TYPE_CHECKING:
-    from scifm.studies.planner import Plan
+    from scifm.findings.plan import Plan
 
 __all__ = ["plan"]
 
@@ -54,38 +55,40 @@ def plan(
     from scifm.studies.planner import PRIORS, PlanRecipe
     from scifm.studies.planner import plan as work
     from scifm.studies.table import read_table
-    from scifm.studies.workers import worker_pool
 
     tree = apply_overrides(PlanRecipe().to_dict(), overrides or [])
     settings: dict[str, Any] = {
         "recipe": build_config(PlanRecipe, tree, source="the plan"),
         "priors": PRIORS if study is None else priors_from_table(read_table(study / "table.parquet")),
         "level": level,
+        "make_executor": executor_maker(workers, None),
     }
     with progress_bars(console) as progress:
         bar = ProgressBar(progress)
-        with worker_pool(workers) if workers > 1 else nullcontext() as executor:
-            result = work(run, data, target_error, out=out, executor=executor, observe=bar, **settings)
+        result = work(run, data, target_error, out=out, observe=bar, **settings)
         bar.end()
     if as_json:
-        print_json({"path": str(result.path), **result.to_dict()})
+        print_json({"path": str(out), **result.model_dump(mode="json")})
     else:
-        _tell(result)
+        _tell(result, out)
 
 
-def _tell(result: Plan) -> None:
-    from scifm.studies.advice import count_in_words
+def _tell(result: Plan, folder: Path) -> None:
+    from scifm.studies.plan_findings import count_in_words
+
+    def words(count: float | None) -> str:
+        return count_in_words(math.inf if count is None else count)
 
     title = f"Samples needed in all for {result.target_error:g}; you have {result.num_samples}"
     table = Table("", "error now", "median", "interval", "reachable", title=title)
-    for name, outlook in (("fine-tuned", result.outlooks["few_shot"]), ("scratch", result.outlooks["from_scratch"])):
-        if outlook.error is None or outlook.need is None:
+    for name, outlook in (("fine-tuned", result.few_shot), ("scratch", result.from_scratch)):
+        if outlook.current_error is None or outlook.need is None:
             table.add_row(name, "not measured", "", "", "")
             continue
         need = outlook.need
-        between = f"{count_in_words(need.low)} to {count_in_words(need.high)}"
-        now = f"{outlook.error:.4f} on {outlook.num_samples}"
-        table.add_row(name, now, count_in_words(need.median), between, f"{100 * need.reachable:.0f} %")
+        now = f"{outlook.current_error:.4f} on {outlook.num_trained_samples}"
+        between = f"{words(need.low)} to {words(need.high)}"
+        table.add_row(name, now, words(need.median), between, f"{100 * need.reachable:.0f} %")
     print_table(table)
-    told = [("zero-shot error", f"{result.zero_shot:.4f}"), ("all numbers", str(result.path / "plan.json"))]
-    print_rows("Plan", [*told, ("advice", result.advice.told)])
+    told = [("zero-shot error", f"{result.zero_shot:.4f}"), ("all numbers", str(folder / "plan.json"))]
+    print_rows("Plan", [*told, *(("advice", finding.said) for finding in result.findings)])

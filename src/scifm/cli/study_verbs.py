@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from contextlib import nullcontext
+from collections.abc import Callable
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,11 +24,12 @@ from scifm.cli.app import (
     print_table,
 )
 from scifm.cli.executors import executor_maker
-from scifm.cli.progress import ProgressBar, StudyTree, progress_bars
+from scifm.cli.progress import StudyTree
 from scifm.wording import duration, plural
 
 if TYPE_CHECKING:
-    from scifm.studies.transfer import TransferRecipe
+    from scifm.findings.study import Analysis, ErrorCurve
+    from scifm.studies.recipe import StudyRecipe
 
 __all__ = ["demo", "report", "study", "transfer"]
 
@@ -74,52 +75,20 @@ def study(
     """
     from scifm.studies.recipe import StudyRecipe
     from scifm.studies.study import estimate, plan_jobs
-    from scifm.studies.study import study as work
 
     settings = StudyRecipe.read(recipe, overrides=overrides or [])
     folder = out or Path("runs") / recipe.stem
     make = executor_maker(
-        workers, scheduler, threads=worker_threads, resource=resource, ferry=folder if no_shared_files else None
+        workers, scheduler, threads=worker_threads, resource=resource, carry=folder if no_shared_files else None
     )
     cost = estimate(plan_jobs(settings, folder), num_workers=workers)
-    told = f"{plural(cost.num_jobs, 'run')}, {cost.num_finished} of them done; the rest takes about "
-    told += (
+    message = f"{plural(cost.num_jobs, 'run')}, {cost.num_finished} of them done; the rest takes about "
+    message += (
         f"{duration(cost.seconds)} with {plural(workers, 'worker')}, and {cost.disk_bytes / 1e9:.2g} GB in '{folder}'."
     )
-    console.print(told, highlight=False, soft_wrap=True)
-    if dry_run:
-        return
-    with StudyTree(console) as tree:
-        work(settings, out=folder, make_executor=make, observe=tree)
-    _tell_study(folder, as_json)
-
-
-def _tell_study(folder: Path, as_json: bool) -> None:
-    from scifm.report.page import page
-
-    written = page(folder)
-    verdict = json.loads((folder / "analysis.json").read_text(encoding="utf-8"))["verdict"]
-    if as_json:
-        print_json({"path": str(folder), "page": str(written), "verdict": verdict})
-        return
-    for sentence in verdict:
-        typer.echo(f"{sentence['said']}\n    {sentence['evidence']}")
-    print_rows("Study", [("folder", str(folder)), ("table", str(folder / "table.parquet")), ("page", str(written))])
-
-
-@app.command()
-def transfer(
-    recipe: Annotated[Path, typer.Argument(help="TOML file of a transfer study; see recipes/.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder of the study.")],
-    overrides: Overrides = None,
-    workers: Workers = NUM_WORKERS,
-    as_json: AsJson = False,
-) -> None:
-    """Carry out a transfer study: pre-train, move with 0 to n samples, compare with training from scratch."""
-    from scifm.config import read_recipe
-    from scifm.studies.transfer import TransferRecipe
-
-    _study(read_recipe(TransferRecipe, recipe, "transfer", overrides=overrides or []), out, workers, as_json)
+    console.print(message, highlight=False, soft_wrap=True)
+    if not dry_run:
+        _carry_out(settings, folder, make, as_json)
 
 
 @app.command()
@@ -129,35 +98,66 @@ def demo(
     workers: Workers = NUM_WORKERS,
     as_json: AsJson = False,
 ) -> None:
-    """The whole path in one go: pre-train on Poisson, shift its anisotropy, fine-tune, compare, write the page."""
-    from scifm.config import apply_overrides, build_config
-    from scifm.studies.transfer import TransferRecipe
+    """The whole path in one go: pre-train on Poisson, shift its anisotropy, fine-tune, compare, write the page.
 
-    tree = apply_overrides(TransferRecipe().to_dict(), overrides or [])
-    _study(build_config(TransferRecipe, tree, source="the demo"), out, workers, as_json)
+    It is the study of recipes/transfer-demo.toml: --set overrides any of its settings.
+    """
+    from scifm.studies.demo import DEMO
+    from scifm.studies.recipe import StudyRecipe
+
+    _carry_out(StudyRecipe.read(DEMO, overrides=overrides or []), out, executor_maker(workers, None), as_json)
 
 
-def _study(recipe: TransferRecipe, out: Path, workers: int, as_json: bool) -> None:
+@app.command(hidden=True, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def transfer() -> None:
+    """Say what to give instead."""
+    from scifm.config import FORMER_TRANSFER
+    from scifm.errors import ConfigError
+
+    raise ConfigError(f"{FORMER_TRANSFER}.")
+
+
+def _carry_out(recipe: StudyRecipe, folder: Path, make: Callable[[], Executor] | None, as_json: bool) -> None:
+    from scifm.findings.study import Analysis
     from scifm.report.page import page
-    from scifm.studies.transfer import transfer as work
-    from scifm.studies.workers import worker_pool
+    from scifm.studies.study import study as work
 
-    with progress_bars(console) as progress:
-        bar = ProgressBar(progress)
-        with worker_pool(workers) if workers > 1 else nullcontext() as executor:
-            folder = work(recipe, out=out, executor=executor, observe=bar)
-        bar.end()
+    with StudyTree(console) as tree:
+        work(recipe, out=folder, make_executor=make, observe=tree)
     written = page(folder)
-    summary = json.loads((folder / "summary.json").read_text())
+    found = Analysis.model_validate_json((folder / "analysis.json").read_bytes())
     if as_json:
-        print_json({**summary, "page": str(written)})
+        parts = found.model_dump(mode="json", include={"seconds", "verdict", "curves"}, exclude_none=True)
+        print_json({"path": str(folder), "page": str(written), **parts})
         return
-    table = Table("downstream samples", "fine-tuned", "from scratch", "times lower", title=recipe.title)
-    table.add_row("0 (zero-shot)", f"{summary['zero_shot']:.4f}", "", "")
-    for count in sorted({*summary["few_shot"], *summary["from_scratch"]}, key=int):
-        tuned, scratch = summary["few_shot"].get(count), summary["from_scratch"].get(count)
-        gain = f"{scratch / tuned:.1f}" if tuned and scratch else ""
-        table.add_row(count, f"{tuned:.4f}" if tuned else "", f"{scratch:.4f}" if scratch else "", gain)
+    for finding in found.verdict:
+        typer.echo(f"{finding.said}\n    {finding.evidence}")
+    if len(found.targets) == 1:
+        for curve in found.curves:
+            if curve.kind == "few_shot":
+                _print_errors(found, curve)
+    lines = [("folder", str(folder)), ("table", str(folder / "table.parquet")), ("page", str(written))]
+    print_rows("Study", [*lines, ("took", duration(found.seconds or 0.0))])
+
+
+def _print_errors(found: Analysis, tuned: ErrorCurve) -> None:
+    """Print the errors of one source on the only task, fine-tuned beside from scratch."""
+
+    def medians(kind: str, source: str = "") -> dict[int, float | None]:
+        curves = [c for c in found.curves if (c.kind, c.source, c.size) == (kind, source, tuned.size)]
+        return {point.num_samples: point.median for point in curves[0].points} if len(curves) == 1 else {}
+
+    few_shot = {point.num_samples: point.median for point in tuned.points}
+    scratch = medians("from_scratch")
+    title = f"Relative L2 error on {tuned.target}: {tuned.source}, {tuned.size}, median over seeds"
+    table = Table("downstream samples", "fine-tuned", "from scratch", "times lower", title=title)
+    for name, kind in (("in distribution", "in_distribution"), ("0 (zero-shot)", "zero_shot")):
+        table.add_row(name, _error(next(iter(medians(kind, tuned.source).values()), None)), "", "")
+    for count in sorted({*few_shot, *scratch}):
+        ours, theirs = few_shot.get(count), scratch.get(count)
+        table.add_row(f"{count:,}", _error(ours), _error(theirs), f"{theirs / ours:.1f}" if ours and theirs else "")
     print_table(table)
-    told = [("in distribution", f"{summary['in_distribution']:.4f}"), ("seconds", f"{summary['seconds']:.0f}")]
-    print_rows("Relative L2 error, mean over test samples", [*told, ("page", str(written))])
+
+
+def _error(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"

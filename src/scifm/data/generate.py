@@ -124,7 +124,7 @@ def generate(
         dtype: torch.float32 or torch.float64, for solver and files.
         device: where to sample. The draws depend on its kind.
         make_executor: makes the executor that chunks are sampled and written on, each by one worker, which must see
-            this file system; see ``scifm.studies.workers`` and ``scifm.studies.cluster``. None: here, one by one.
+            this file system; see ``scifm.execution.workers`` and ``scifm.execution.cluster``. None: here, one by one.
         progress: called with (samples done, samples in all) at the start and after every chunk.
 
     Returns:

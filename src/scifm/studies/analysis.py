@@ -1,99 +1,269 @@
-"""What a study found, as one JSON document: ``analysis.json``, which the report draws."""
+"""From the table of a finished study to what it means: shift, audits, scaling, scores of transfer, a verdict.
+
+Everything here can be made again from the study's folder and its recipe; no run is needed.
+"""
 
 from __future__ import annotations
 
-import math
+import json
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import ArrayLike, NDArray
 
+from scifm.data.origin import Origin
+from scifm.data.origins import StoreOrigin
+from scifm.errors import RunError
+from scifm.fields.batch import Batch
+from scifm.findings.finding import Finding
+from scifm.findings.study import Analysis, Size, Source, Target
+from scifm.runs import Run
+from scifm.studies.audits import (
+    audit_disjoint,
+    audit_knob_effects,
+    audit_knob_ranges,
+    audit_subsets,
+    audit_unseen,
+)
+from scifm.studies.jobs import draw_test, pool_of
+from scifm.studies.recipe import SourceConfig, StudyRecipe, TargetConfig
+from scifm.studies.scaling_cells import scaling_findings
 from scifm.studies.scored_table import ScoredTable
+from scifm.studies.shift import SHIFT_MEASURES, measure_shift, population
 from scifm.studies.table import Row
+from scifm.studies.transfer_findings import transfer_findings
 from scifm.studies.transfer_scores import ShiftValues, converged, crossovers, curves, gains, mixing, needs, shift
-from scifm.studies.verdict import verdict
+from scifm.training.pretrain import training_source
 
-__all__ = ["analyze"]
+__all__ = ["analyze", "conclude"]
+
+_NUM_SHIFT_SAMPLES = 256
 
 
 def analyze(
     rows: Iterable[Row],
     *,
-    targets: Sequence[Mapping[str, Any]],
-    sources: Sequence[Mapping[str, Any]],
-    sizes: Sequence[Mapping[str, Any]],
-    title: str,
-    num_test_samples: int,
+    targets: Sequence[Target],
+    sources: Sequence[Source],
+    sizes: Sequence[Size],
     level: float = 0.9,
     shift_values: ShiftValues | None = None,
-    scaling: Mapping[str, Any] | None = None,
-    audits: Iterable[Mapping[str, Any]] = (),
     shift_labels: Mapping[str, str] | None = None,
     reference_samples: int | None = None,
     sample_errors: Callable[[Row], ArrayLike] | None = None,
     most_steps: Callable[[int], int] = lambda num_samples: sys.maxsize,
-) -> dict[str, Any]:
+    **parts: Any,
+) -> Analysis:
     """Compute every score of transfer and say in words what they amount to.
 
     The order of the rows does not matter; the lists come out in the order of `targets`, `sources` and `sizes`.
 
     Args:
         rows: of the study's table.
-        targets: ``name``, ``system``, ``knobs``, ``label`` of each, by system and then mildest shift first.
-        sources: ``name``, ``systems``, ``label``, ``num_pretrain_samples`` of each.
-        sizes: ``name`` and ``num_params`` of each.
-        title: of the study.
-        num_test_samples: each error is a mean over.
+        targets: by system and then mildest shift first.
+        sources: of the rows.
+        sizes: of the rows.
         level: of every interval.
         shift_values: for ``(source, target)`` the value of each measure of shift by name, larger for a stronger one.
-        scaling: as it goes into the document; no axes by default.
-        audits: as they go into the document.
         shift_labels: what to call the measures of shift.
         reference_samples: number from scratch that `needs` refers to; the largest by default.
         sample_errors: the errors of a row's run on the test samples, see `ScoredTable`.
         most_steps: the longest training from scratch that was allowed on a number of samples, see `converged`.
-
-    Returns:
-        Plain dicts, lists, strings and numbers; None wherever a number could not be computed or is not finite.
+        parts: of the `Analysis` that do not come from rows: ``title``, ``scaling``, ``audits``, ….
 
     Raises:
         DataError: if there are no rows, a run comes twice, or names do not fit together.
         ConfigError: if `level` is not between 0 and 1.
     """
-    named: dict[str, Any] = {"targets": targets, "sources": sources, "sizes": sizes}
-    table = ScoredTable(rows, **named, level=level, sample_errors=sample_errors)
-    found = {
-        "title": title,
-        "num_test_samples": num_test_samples,
-        "num_seeds": table.num_seeds,
-        "level": level,
-        "verdict": [],
-        **named,
-        "curves": curves(table),
-        "gains": gains(table),
-        "needs": needs(table, reference_samples),
-        "converged": converged(table, most_steps),
-        "crossovers": crossovers(table),
-        "shift": shift(table, shift_values, labels=shift_labels),
-        "mixing": mixing(table),
-        "scaling": scaling if scaling is not None else {"axes": []},
-        "audits": list(audits),
-    }
-    found["verdict"] = verdict(found)
-    plain: dict[str, Any] = _plain(found)
-    return plain
+    table = ScoredTable(rows, targets=targets, sources=sources, sizes=sizes, level=level, sample_errors=sample_errors)
+    found = Analysis(
+        num_seeds=table.num_seeds,
+        level=level,
+        targets=tuple(targets),
+        sources=tuple(sources),
+        sizes=tuple(sizes),
+        curves=tuple(curves(table)),
+        gains=tuple(gains(table)),
+        needs=tuple(needs(table, reference_samples)),
+        converged=tuple(converged(table, most_steps)),
+        crossovers=tuple(crossovers(table)),
+        shift=shift(table, shift_values, labels=shift_labels),
+        mixing=tuple(mixing(table)),
+        **parts,
+    )
+    return found.model_copy(update={"verdict": transfer_findings(found)})
 
 
-def _plain(value: Any) -> Any:
-    """Turn what callers gave into what JSON knows: no tuples, no numpy, no NaN."""
-    if isinstance(value, Mapping):
-        return {str(name): _plain(entry) for name, entry in value.items()}
-    if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
-    if isinstance(value, np.generic):
-        return _plain(value.item())
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_plain(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def conclude(recipe: StudyRecipe, folder: Path, rows: Sequence[Row], *, seconds: float | None = None) -> Analysis:
+    """Write and return ``analysis.json`` of a study.
+
+    Args:
+        recipe: the study's.
+        folder: of the study, with its runs.
+        rows: its whole table.
+        seconds: wall time it took.
+
+    Raises:
+        DataError: if the rows do not fit the recipe.
+        RunError: if scores cannot be read or the file cannot be written.
+    """
+    origins = {target.name: recipe.origin(target) for target in recipe.targets}
+    tests = {name: draw_test(recipe, name, origin) for name, origin in origins.items()}
+    moved = [row for row in rows if "+" not in row.source]
+    found = analyze(
+        moved,
+        targets=[_target(name, origin) for name, origin in origins.items()],
+        sources=_sources(recipe, moved),
+        sizes=_sizes(recipe, rows),
+        title=recipe.title,
+        num_test_samples=recipe.num_test_samples,
+        shift_values=_shift_values(recipe, tests),
+        shift_labels={name: measure.label for name, measure in SHIFT_MEASURES.items()},
+        scaling=scaling_findings(recipe, rows),
+        audits=tuple(_audits(recipe, folder, rows, tests)),
+        sample_errors=lambda row: _sample_errors(recipe, folder, row),
+        most_steps=recipe.most_scratch_steps,
+        seconds=seconds,
+        seconds_by_part=_seconds_by_part(rows),
+    )
+    found.write(folder / "analysis.json")
+    return found
+
+
+def _target(name: str, origin: Origin) -> Target:
+    return Target(name=name, system=origin.name, knobs=origin.ranges(only_given=True), label=origin.label)
+
+
+def _sources(recipe: StudyRecipe, rows: Sequence[Row]) -> list[Source]:
+    """Return one for each name; sources that differ in size alone share it."""
+    found: dict[str, Source] = {}
+    for source in recipe.sources:
+        seen = max((row.num_pretrain_samples for row in rows if row.source == source.name), default=0)
+        one = Source(
+            name=source.name,
+            systems=tuple(origin.name for origin in recipe.origins(source)),
+            label=recipe.origin(source).label,
+            num_pretrain_samples=seen,
+        )
+        found.setdefault(source.name, one)
+    return list(found.values())
+
+
+def _sizes(recipe: StudyRecipe, rows: Sequence[Row]) -> list[Size]:
+    """Return the sizes, smallest first, each with the weights of the smallest operator of that name.
+
+    Those of a mixture have a few more, for the names they know beyond one system's.
+    """
+    params: dict[str, int] = {}
+    for row in rows:
+        params[row.size] = min(row.num_params, params.get(row.size, row.num_params))
+    names = sorted((size for size in recipe.all_sizes if size in params), key=lambda size: params[size])
+    return [Size(name=size, num_params=params[size]) for size in names]
+
+
+def _seconds_by_part(rows: Sequence[Row]) -> dict[str, float]:
+    """Return the wall time of all pre-trainings and of all adaptations, each run counted once."""
+    parts: dict[str, dict[str, float]] = {"pretrain": {}, "adapt": {}}
+    for row in rows:
+        parts["adapt" if row.num_samples else "pretrain"][row.run] = row.seconds
+    return {part: sum(runs.values()) for part, runs in parts.items()}
+
+
+def _sample_errors(recipe: StudyRecipe, folder: Path, row: Row) -> NDArray[np.float64]:
+    """Return one error a test problem, the mean over its windows and channels: windows of one are not independent."""
+    file = Run(folder / row.run).scores_file(row.target)
+    if not file.is_file():  # a study made before scores lay in a folder of their own
+        old = file.parent.parent / (f"scores-{row.target}.parquet" if row.num_samples == 0 else "scores.parquet")
+        file = old if old.is_file() else file
+    try:
+        column = pq.read_table(file, columns=["relative_l2"]).column(0)
+    except (OSError, pa.ArrowException) as error:
+        raise RunError(
+            f"The scores '{file}' cannot be read ({error}). Delete that run folder and give the "
+            "study's command again to make it anew."
+        ) from error
+    errors: NDArray[np.float64] = np.asarray(column.to_numpy(), dtype=np.float64)
+    return errors.reshape(recipe.num_test_samples, -1).mean(axis=1)
+
+
+def _shift_values(recipe: StudyRecipe, tests: dict[str, Batch]) -> dict[tuple[str, str], dict[str, float | None]]:
+    found: dict[tuple[str, str], dict[str, float | None]] = {}
+    if recipe.grid.num_spatial_dims != 2:
+        return found  # the measures know two dimensions; the verdict then says that shift was not measured
+    for source in recipe.sources:
+        parts = [
+            population(origin, origin.draw(_NUM_SHIFT_SAMPLES, "study", "shift", source.name, place))
+            for place, origin in enumerate(recipe.origins(source))
+        ]
+        for target in recipe.targets_of(source):
+            task = population(recipe.origin(target), tests[target.name])
+            found[source.name, target.name] = measure_shift(parts, task)
+    return found
+
+
+# --- audits -----------------------------------------------------------------------------------------------------------
+
+
+def _audits(recipe: StudyRecipe, folder: Path, rows: Sequence[Row], tests: dict[str, Batch]) -> list[Finding]:
+    found = []
+    for target in recipe.targets:
+        test, pool = tests[target.name], pool_of(recipe, target)
+        found.append(audit_subsets(_subsets(folder, rows, target), pool.num_problems, task=target.name))
+        found.append(audit_disjoint(test, pool.samples, task=target.name))
+        system = recipe.origin(target).system
+        found += audit_knob_ranges(system, test) if system is not None else []
+    for source in recipe.sources:
+        for target in recipe.targets_of(source):
+            if _could_share(recipe, source, target):
+                found += _unseen(recipe, source, target, tests[target.name])
+        for system in [origin.system for origin in recipe.origins(source)]:
+            found += audit_knob_effects(system, recipe.grid) if system is not None else []
+    return list(dict.fromkeys(found))
+
+
+def _could_share(recipe: StudyRecipe, source: SourceConfig, target: TargetConfig) -> bool:
+    """Return whether a sample of the task may be one of the pre-training's, so that they must be compared.
+
+    What a store holds may have been drawn by any system, so names do not tell; on other grids and in other precisions
+    no two samples are equal.
+    """
+    task = recipe.origin(target)
+    for origin in recipe.origins(source):
+        stored = [side.store.card.dtype if isinstance(side, StoreOrigin) else None for side in (origin, task)]
+        if stored == [None, None] and origin.name == task.name:
+            return True
+        if stored != [None, None] and origin.grid == task.grid and len({dtype or "float32" for dtype in stored}) == 1:
+            return True
+    return False
+
+
+def _subsets(folder: Path, rows: Sequence[Row], target: TargetConfig) -> dict[int, dict[int, list[int]]]:
+    """Return what the runs of a target say they were trained on: seed → number → indices into the pool."""
+    found: dict[int, dict[int, list[int]]] = defaultdict(dict)
+    for row in rows:
+        if row.target == target.name and row.num_samples:
+            file = folder / row.run / "subset.json"
+            try:
+                index = json.loads(file.read_text(encoding="utf-8"))["index"]
+            except (OSError, ValueError, KeyError) as error:
+                raise RunError(f"'{file}' cannot be read ({error}). Delete that run folder to make it anew.") from error
+            before = found[row.seed].setdefault(row.num_samples, index)
+            if before != index:
+                raise RunError(f"Two runs on {row.num_samples} samples of '{target.name}' with one seed used others.")
+    return dict(found)
+
+
+def _unseen(recipe: StudyRecipe, source: SourceConfig, target: TargetConfig, test: Batch) -> list[Finding]:
+    found = []
+    for seed in source.seeds or recipe.seeds:
+        settings = recipe.pretraining(source, recipe.sizes_of(source)[0], seed)
+        task = f"{target.name} (source {source.name}, seed {seed})"
+        steps = settings.training.num_steps
+        found.append(audit_unseen(test, training_source(settings), num_steps=steps, task=task, max_steps=16))
+    return found

@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 
 from scifm.errors import DataError
+from scifm.findings.plan import Kind
 from scifm.studies.learning_curves import Curve, Prior
-from scifm.studies.planner import KINDS, PRIORS, Kind
+from scifm.studies.planner import KINDS, PRIORS
 from scifm.studies.table import Row
 
 __all__ = [

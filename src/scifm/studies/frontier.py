@@ -2,69 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from scifm.errors import ConfigError, DataError
+from scifm.errors import DataError
+from scifm.findings.study import FrontierPoint
 from scifm.studies.joint_laws import JointLaw
 from scifm.studies.laws import check_points
 
-__all__ = ["Frontier", "compute_optimal", "measured_frontier"]
-
-Floats = NDArray[np.float64]
+__all__ = ["measured_frontier"]
 
 
-@dataclass(frozen=True)
-class Frontier:
-    """The best way to spend each budget.
+def measured_frontier(
+    law: JointLaw, flops: ArrayLike, num_params: ArrayLike, flops_per_sample: ArrayLike
+) -> tuple[FrontierPoint, ...]:
+    """Return for each budget the N and D of lowest L: D = C / c(N), with c interpolated log-log between measured sizes.
 
-    Args:
-        flops: budgets, `(budgets,)`.
-        num_params: best N.
-        num_samples: best D.
-        loss: the law's L there.
-        at_edge: whether the best N lies at the edge of the sizes allowed, so that the true one may lie outside.
-    """
-
-    flops: Floats
-    num_params: Floats
-    num_samples: Floats
-    loss: Floats
-    at_edge: NDArray[np.bool_]
-
-
-def compute_optimal(law: JointLaw, flops: ArrayLike, *, flops_per_param_sample: float = 6.0) -> Frontier:
-    """Return the N and D of lowest L for budgets C = k N D: arXiv 2203.15556, eq. 4.
-
-    N* = G (C/k)^(β/(α+β)), D* = G⁻¹ (C/k)^(α/(α+β)), G = (αA/(βB))^(1/(α+β)).
-
-    Args:
-        law: a fitted law.
-        flops: budgets C, `(budgets,)`.
-        flops_per_param_sample: k, 6 for a dense network that uses each weight once a sample. Spectral convolutions use
-            theirs more often: see `measured_frontier`.
-
-    Raises:
-        DataError: if the law has no optimum inside: an exponent or a term is zero.
-    """
-    (budgets,) = check_points(flops=flops)
-    if not np.isfinite(flops_per_param_sample) or flops_per_param_sample <= 0:
-        raise ConfigError(f"flops_per_param_sample = {flops_per_param_sample} is not positive.")
-    if min(law.A, law.B, law.alpha, law.beta) <= 0:
-        raise DataError(f"{law.text} has no best split of a budget: one of its terms does not fall.")
-    product, total = budgets / flops_per_param_sample, law.alpha + law.beta
-    ratio = (law.alpha * law.A / (law.beta * law.B)) ** (1 / total)
-    num_params = ratio * product ** (law.beta / total)
-    num_samples = product ** (law.alpha / total) / ratio
-    return Frontier(budgets, num_params, num_samples, law(num_params, num_samples), np.zeros(len(budgets), dtype=bool))
-
-
-def measured_frontier(law: JointLaw, flops: ArrayLike, num_params: ArrayLike, flops_per_sample: ArrayLike) -> Frontier:
-    """Return the frontier for measured costs: D = C / c(N), with c interpolated log-log between the measured sizes.
-
-    N is searched on 1001 sizes between the smallest and the largest measured one, never beyond.
+    N is searched on 1001 sizes between the smallest and the largest measured one, never beyond; a best N at the edge
+    is told, since the true one may lie outside.
 
     Args:
         law: a fitted law.
@@ -82,8 +37,16 @@ def measured_frontier(law: JointLaw, flops: ArrayLike, num_params: ArrayLike, fl
     order = np.argsort(sizes)
     n = np.geomspace(sizes.min(), sizes.max(), 1001)
     cost = np.exp(np.interp(np.log(n), np.log(sizes[order]), np.log(costs[order])))
-    d = budgets[:, None] / cost
-    losses = law(n, d)
-    best = np.argmin(losses, axis=1)
-    rows = np.arange(len(budgets))
-    return Frontier(budgets, n[best], d[rows, best], losses[rows, best], (best == 0) | (best == len(n) - 1))
+    points = []
+    for budget in budgets:
+        losses = law(n, budget / cost)
+        best = int(np.argmin(losses))
+        point = FrontierPoint(
+            flops=float(budget),
+            num_params=float(n[best]),
+            num_samples=float(budget / cost[best]),
+            error=float(losses[best]),
+            at_edge=best in (0, len(n) - 1),
+        )
+        points.append(point)
+    return tuple(points)

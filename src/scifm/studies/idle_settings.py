@@ -30,6 +30,8 @@ def refuse_idle_settings(recipe: StudyRecipe) -> None:
     origins = [*map(recipe.origin, recipe.sources), *map(recipe.origin, recipe.targets)]
     if not any(origin.signature.evolves for origin in origins):
         refuse_idle(recipe.data, ("stride",), "no store here holds trajectories", prefix="data.")
+    if not recipe.can_be_drawn:
+        refuse_idle(recipe, ("num_examples",), "only fields of two dimensions with a forcing are drawn")
     for source in drawn:
         if len(source.systems) == 1:
             why = f"it weighs the systems of a mixture, and source '{source.name}' has one"

@@ -28,7 +28,7 @@ from scifm.training.finetune import finetune, from_scratch
 from scifm.training.pretrain import PretrainRecipe, pretrain
 from scifm.training.recipe import ModelConfig
 
-__all__ = ["Adaptation", "Effort", "Pretraining", "draw_test", "pool_of"]
+__all__ = ["Adaptation", "Effort", "Pretraining", "draw_test", "example_jobs", "pool_of"]
 
 Result = dict[str, Any]
 
@@ -188,7 +188,8 @@ class Adaptation:
         batch = min(settings.training.batch_size, self.num_samples * recipe.origin(self.target).windows)
         longest = 2**settings.max_doublings * settings.training.num_steps
         steps = self._steps_of_trials(settings) + longest
-        return Effort(steps, batch, keeps_weights=recipe.keep_weights == "all")
+        keeps = recipe.keep_weights == "all" or self in example_jobs(recipe).values()
+        return Effort(steps, batch, keeps_weights=keeps)
 
     def _steps_of_trials(self, settings: AdaptRecipe) -> int:
         """Return the steps of all trials; that of the pre-trained weights as they are takes none."""
@@ -239,6 +240,28 @@ class Adaptation:
             **scored,
         )
         return _finish(run, folder, [row], keeps_weights=effort.keeps_weights)
+
+
+def example_jobs(recipe: StudyRecipe) -> dict[str, Pretraining | Adaptation]:
+    """Return by kind the jobs whose answers are drawn: those of the first source that is moved to the first task.
+
+    Their weights are kept until that is done. Empty where nothing is to be drawn, or cannot be.
+    """
+    target = recipe.targets[0]
+    source = next((source for source in recipe.sources if target in recipe.targets_of(source)), None)
+    if not recipe.num_examples or source is None or not recipe.can_be_drawn:
+        return {}
+    few_shot, scratch = recipe.counts_of(source)
+    counts = sorted({*few_shot} & {*scratch}) or sorted(few_shot) or sorted(scratch)
+    size, seed, parent = recipe.sizes_of(source)[0], recipe.seeds[0], (source.seeds or recipe.seeds)[0]
+    jobs: dict[str, Pretraining | Adaptation] = {"zero_shot": Pretraining(source, size, parent)}
+    if counts:
+        count = counts[len(counts) // 2]
+        if count in few_shot:
+            jobs["few_shot"] = Adaptation(source, target, size, count, seed, parent)
+        if count in scratch:
+            jobs["from_scratch"] = Adaptation(None, target, size, count, seed)
+    return jobs
 
 
 def _kept(run: Run) -> Result | None:

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import special
 from scipy.optimize import least_squares, nnls
-from scipy.special import expit
 
 from scifm.errors import ConfigError, DataError, suggest
 
@@ -106,11 +106,6 @@ class LawChoice:
     def by_aicc(self) -> str:
         """The form of lowest AICc; fewest parameters on a tie, and where no form has one."""
         return _lowest({form: law.aicc for form, law in self.laws.items()}) or next(iter(self.laws))
-
-    @property
-    def by_held_out(self) -> str | None:
-        """The form that predicts the largest x best; None where none could be asked."""
-        return _lowest({form: None if e is None else max(e, _EXACT) for form, e in self.held_out_errors.items()})
 
 
 def _lowest(values: dict[str, float | None]) -> str | None:
@@ -235,8 +230,7 @@ def check_settings(delta: float, *bounds: tuple[float, float]) -> None:
 
 def huber(residuals: Floats, delta: float) -> float:
     """Return the sum of r²/2 where abs(r) ≤ δ and δ (abs(r) − δ/2) beyond."""
-    size = np.abs(residuals)
-    return float(np.where(size <= delta, size**2 / 2, delta * (size - delta / 2)).sum())
+    return float(special.huber(delta, residuals).sum())
 
 
 def _power_part(theta: Floats, u: Floats) -> tuple[Floats, Floats, Floats]:
@@ -306,7 +300,7 @@ class _Fit:
     def jacobian(self, theta: Floats) -> Floats:
         """Derivatives of the residuals, `(points, 6)`."""
         part, bend, along = _power_part(theta, self.u)
-        change, width, slope = theta[3], np.exp(theta[5]), expit(along)
+        change, width, slope = theta[3], np.exp(theta[5]), special.expit(along)
         total = part + theta[2]
         columns = [
             part,

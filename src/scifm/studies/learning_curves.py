@@ -16,7 +16,7 @@ which the logarithm of the curve is linear, integrated out in closed form; log A
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,7 @@ from scipy.special import logsumexp, ndtr, ndtri
 
 from scifm.errors import ConfigError, DataError
 
-__all__ = ["FEW_SHOT", "FROM_SCRATCH", "REFERENCE_SAMPLES", "Curve", "CurveDraws", "Need", "Prior", "predict_need"]
+__all__ = ["FEW_SHOT", "FROM_SCRATCH", "REFERENCE_SAMPLES", "Curve", "CurveDraws", "Need", "Prior"]
 
 Floats = NDArray[np.float64]
 
@@ -273,36 +273,6 @@ class CurveDraws:
         # a quantile that is one of the draws: between a finite and an infinite one nothing can be interpolated
         median, low, high = (float(np.quantile(draws, share, method="inverted_cdf")) for share in shares)
         return Need(median, low, high, level, float(np.isfinite(draws).mean()))
-
-
-def predict_need(
-    num_samples: Sequence[int],
-    errors: Sequence[float],
-    target: float,
-    *,
-    prior: Prior,
-    zero_shot: float | None = None,
-    level: float = 0.8,
-    seed: int = 0,
-) -> Need:
-    """Predict how many samples one training needs to reach a target error.
-
-    Args:
-        num_samples: counts already tried; a count may come several times.
-        errors: the errors they gave.
-        target: the error wanted.
-        prior: `FEW_SHOT`, `FROM_SCRATCH`, or one from `Prior.from_curves`.
-        zero_shot: error before any downstream sample.
-        level: probability of the interval.
-        seed: of the draws; the same seed gives the same answer.
-
-    Raises:
-        ConfigError: if target or level are out of range.
-        DataError: if a point is unusable.
-    """
-    zero = [] if zero_shot is None else [zero_shot]
-    curve = Curve((*[0 for _ in zero], *num_samples), (*zero, *errors))
-    return prior.condition(curve, seed=seed).need(target, level=level)
 
 
 def _lognormal(pair: tuple[float, float], random: np.random.Generator, num_draws: int) -> Floats:

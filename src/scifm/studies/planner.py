@@ -9,11 +9,12 @@ windows of one trajectory are never on two sides.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Executor, as_completed
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,19 +28,20 @@ from scifm.data.split import StoreSplit
 from scifm.data.store import Store
 from scifm.errors import ConfigError, DataError
 from scifm.evaluation.evaluate import Scores, evaluate
+from scifm.execution.graph import Graph, Job
 from scifm.fields.seeds import generator_for
+from scifm.findings.plan import Kind, Plan, Point
 from scifm.models.hub import ModelPlace, digest, find_model
-from scifm.runs import Run, write_json
-from scifm.studies.advice import Advice, Outlook, advise
+from scifm.runs import Run
 from scifm.studies.learning_curves import FEW_SHOT, FROM_SCRATCH, Curve, Prior
+from scifm.studies.plan_findings import Outlook, advise, learning_curves_figure
 from scifm.training.finetune import AdaptRecipe, finetune, from_scratch
 from scifm.training.loop import DivergedError, Observer, TrainingConfig
 from scifm.training.processes import require_alone
 from scifm.wording import plural
 
-__all__ = ["MIN_SAMPLES", "PRIORS", "Plan", "PlanRecipe", "Point", "plan"]
+__all__ = ["KINDS", "MIN_SAMPLES", "PRIORS", "PlanRecipe", "plan"]
 
-Kind = Literal["few_shot", "from_scratch"]
 KINDS: tuple[Kind, ...] = ("few_shot", "from_scratch")
 PRIORS: Mapping[Kind, Prior] = {"few_shot": FEW_SHOT, "from_scratch": FROM_SCRATCH}
 MIN_SAMPLES = 6
@@ -96,63 +98,6 @@ class PlanRecipe(Config):
         return sorted({n for n in (largest, largest // 2, largest // 4) if n >= _MIN_TRAINED})
 
 
-@dataclass(frozen=True)
-class Point:
-    """One operator trained on some of the few samples and scored on those held out.
-
-    Args:
-        kind: ``few_shot`` (fine-tuned) or ``from_scratch``.
-        num_samples: samples trained on; of trajectories, whole ones.
-        repeat: which split.
-        relative_l2: mean error on the samples held out; None where training diverged.
-        errors: of each of them, the mean over its windows; empty where training diverged.
-        held_out: which they are, counted through all splits of the store.
-        run: folder of the run, relative to the plan's; None where training diverged.
-    """
-
-    kind: Kind
-    num_samples: int
-    repeat: int
-    relative_l2: float | None
-    errors: tuple[float, ...]
-    held_out: tuple[int, ...]
-    run: str | None
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What came out; `path` holds it as plan.json.
-
-    Args:
-        path: folder of the plan.
-        target_error: mean relative L2 error wanted.
-        num_samples: samples there are; of trajectories, whole ones.
-        zero_shot: error of the pre-trained operator as it is, on all of them.
-        outlooks: current error and need of samples, by kind.
-        advice: what to do.
-        points: the numbers behind it.
-    """
-
-    path: Path
-    target_error: float
-    num_samples: int
-    zero_shot: float
-    outlooks: dict[Kind, Outlook]
-    advice: Advice
-    points: tuple[Point, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "target_error": self.target_error,
-            "num_samples": self.num_samples,
-            "zero_shot": self.zero_shot,
-            **{kind: outlook.to_dict() for kind, outlook in self.outlooks.items()},
-            "verdict": self.advice.verdict,
-            "recommendation": self.advice.told,
-            "points": [asdict(point) for point in self.points],
-        }
-
-
 def plan(
     parent: Run | str | Path,
     store: Store | str | Path,
@@ -162,7 +107,7 @@ def plan(
     recipe: PlanRecipe | None = None,
     priors: Mapping[Kind, Prior] = PRIORS,
     level: float = 0.8,
-    executor: Executor | None = None,
+    make_executor: Callable[[], Executor] | None = None,
     observe: Observer | None = None,
 ) -> Plan:
     """Predict how many samples a target error needs, fine-tuned and from scratch.
@@ -178,7 +123,7 @@ def plan(
         recipe: how the samples are tried out; the defaults when left out.
         priors: beliefs about learning curves by kind; see `scifm.studies.calibration.priors_from_table`.
         level: probability of the intervals.
-        executor: where trainings run, several at a time; None: here, one after the other.
+        make_executor: makes the executor that trainings run on, see `worker_pool`; None: here, one after the other.
         observe: called with every event, for progress.
 
     Returns:
@@ -187,18 +132,13 @@ def plan(
     Raises:
         ConfigError: if the target or the level is out of range, or a launcher started several processes.
         DataError: if there are fewer than 6 samples, or unusable ones.
+        JobsFailedError: if trainings failed by other than diverging; the others are kept.
         RunError: if the parent is not complete, or the folder holds another plan, is in use, or cannot be written.
         SignatureError: if the samples hold names the operator does not know.
         StoreError: if the store cannot be read.
     """
     require_alone("A plan")
-    if not 0 < target_error < 1:
-        raise ConfigError(
-            f"The target error must lie strictly between 0 and 1; got {target_error}. It is a mean relative L2 error: "
-            "0.02 is 2 %, and answering zero everywhere gives 1."
-        )
-    if not 0 < level < 1:
-        raise ConfigError(f"The level of an interval must lie strictly between 0 and 1; got {level}.")
+    _check(target_error, level)
     place = find_model(parent)
     recipe = recipe or PlanRecipe()
     few = _Few.read(store if isinstance(store, Store) else Store.open(store), recipe.adapt.stride)
@@ -206,29 +146,55 @@ def plan(
     zero_shot = float(np.mean(each))
     if not math.isfinite(zero_shot):
         raise DataError(f"The pre-trained operator's error on the samples is {zero_shot}: look for NaN in its weights.")
-    work = _Work(place, few, recipe, Path(out))
-    work.claim()
-    with Run(work.folder).locked():
+    folder = Path(out)
+    origin = StoreOrigin(few.store, few.samples.stride).describe()
+    del origin["store"]  # samples that were moved are the same ones; plan.json says where they lie
+    record = {"kind": "plan", **recipe.to_dict(), "about": _about(place, few), "origin": origin}
+    work = Run.claim(folder, record)
+    with work.locked():
+        work.set_status("running")
         points: tuple[Point, ...] = ()
         if zero_shot > target_error:  # else nothing is left to find out
-            points = work.carry_out(executor, observe if observe is not None else _ignore)
-        Run(work.folder).note_time()
-        outlooks = {
-            kind: _outlook(kind, points, target_error, zero_shot=each, prior=priors[kind], level=level)
-            for kind in KINDS
-        }
+            points = _try_out(_graph(place, few, recipe, folder), few, recipe, make_executor, observe)
+        work.note_time()
+        settings: dict[str, Any] = {"zero_shot": each, "level": level}
+        outlooks = {kind: _outlook(kind, points, target_error, prior=priors[kind], **settings) for kind in KINDS}
         advice = advise(outlooks["few_shot"], outlooks["from_scratch"], target_error, few.num_samples, zero_shot)
-        result = Plan(work.folder, target_error, few.num_samples, zero_shot, outlooks, advice, points)
-        told = {
-            "parent": str(place.path),
-            "store": str(few.store.path),
-            "level": level,
-            "priors": {kind: priors[kind].to_dict() for kind in KINDS},
-            "seconds": Run(work.folder).seconds,
-        }
-        write_json(work.folder / "plan.json", {**result.to_dict(), **told})
-        Run(work.folder).set_status("complete")
+        result = Plan(
+            target_error=target_error,
+            num_samples=few.num_samples,
+            zero_shot=zero_shot,
+            few_shot=outlooks["few_shot"].told(),
+            from_scratch=outlooks["from_scratch"].told(),
+            verdict=advice.verdict,
+            findings=advice.findings,
+            figure=learning_curves_figure(points, outlooks, target_error, few.num_samples, level),
+            points=points,
+            parent=str(place.path),
+            store=str(few.store.path),
+            level=level,
+            priors={kind: priors[kind].to_dict() for kind in KINDS},
+            seconds=work.seconds,
+        )
+        result.write(folder / "plan.json")
+        work.set_status("complete")
     return result
+
+
+def _check(target_error: float, level: float) -> None:
+    if not 0 < target_error < 1:
+        raise ConfigError(
+            f"The target error must lie strictly between 0 and 1; got {target_error}. It is a mean relative L2 error: "
+            "0.02 is 2 %, and answering zero everywhere gives 1."
+        )
+    if not 0 < level < 1:
+        raise ConfigError(f"The level of an interval must lie strictly between 0 and 1; got {level}.")
+
+
+def _about(place: ModelPlace, few: _Few) -> dict[str, str]:
+    """Return what a plan is of, beside its settings."""
+    parent = config_hash(place.run.config) if place.run is not None else digest(place.folder)
+    return {"parent": parent, "samples": few.store.content}
 
 
 def _ignore(**event: Any) -> None:
@@ -261,9 +227,9 @@ class _Few:
         values = scores.values["relative_l2"].double()
         return tuple(values.reshape(-1, self.samples.windows_per_trajectory * values[0].numel()).mean(dim=1).tolist())
 
-    def pool(self, kept: list[int]) -> DownstreamPool:
-        origin = {**StoreOrigin(self.store, self.samples.stride).describe(), "index": kept}
-        return DownstreamPool(self.samples.chosen(kept), origin, self.store.homogeneities)
+    def pool(self, index: list[int]) -> DownstreamPool:
+        origin = {**StoreOrigin(self.store, self.samples.stride).describe(), "index": index}
+        return DownstreamPool(self.samples.chosen(index), origin, self.store.homogeneities)
 
 
 def _train(kind: Kind, parent: Path, pool: DownstreamPool, settings: AdaptRecipe, out: Path) -> Run:
@@ -272,24 +238,29 @@ def _train(kind: Kind, parent: Path, pool: DownstreamPool, settings: AdaptRecipe
 
 
 @dataclass(frozen=True)
-class _Job:
+class _Trial:
     """One training: small enough to send to another process, which reads the samples itself."""
 
     kind: Kind
     num_samples: int
     repeat: int
 
+    @property
+    def name(self) -> str:
+        return f"{self.kind}@{self.num_samples}@repeat{self.repeat}"
+
     def carry_out(
         self, recipe: PlanRecipe, parent: Path, store: Path, mapping: dict[str, Any] | None, folder: Path
-    ) -> Point:
+    ) -> dict[str, Any]:
+        """Return a `Point` as plain values."""
         few = _Few.read(open_store(store, mapping), recipe.adapt.stride)
-        kept, held_out = recipe.split(few.num_samples, self.repeat)
+        rest, held_out = recipe.split(few.num_samples, self.repeat)
         settings = recipe.settings(self.kind, self.num_samples, self.repeat)
-        about = (self.kind, self.num_samples, self.repeat)
+        point = Point(kind=self.kind, num_samples=self.num_samples, repeat=self.repeat, held_out=tuple(held_out))
         try:
-            run = _train(self.kind, parent, few.pool(kept), settings, folder / "runs")
+            run = _train(self.kind, parent, few.pool(rest), settings, folder / "runs")
         except DivergedError:
-            return Point(*about, None, (), tuple(held_out), None)
+            return point.model_dump()
         origin = {
             "task": f"{plural(len(held_out), 'sample')} held out of the plan",
             "store": str(store),
@@ -298,63 +269,47 @@ class _Job:
         samples = few.samples.chosen(held_out)
         scores = evaluate(run, samples, record=run.scores_file("held-out"), origin=origin)
         errors = few.errors(scores)
-        place = run.path.relative_to(folder).as_posix()
-        if not all(map(math.isfinite, errors)):
-            return Point(*about, None, (), tuple(held_out), place)
-        return Point(*about, scores.mean(), errors, tuple(held_out), place)
+        numbers: dict[str, Any] = {"run": run.path.relative_to(folder).as_posix()}
+        if all(map(math.isfinite, errors)):
+            numbers |= {"relative_l2": scores.mean(), "errors": errors}
+        return point.model_copy(update=numbers).model_dump()
 
 
-@dataclass(frozen=True)
-class _Work:
-    parent: ModelPlace
-    few: _Few
-    recipe: PlanRecipe
-    folder: Path
+def _graph(place: ModelPlace, few: _Few, recipe: PlanRecipe, folder: Path) -> Graph:
+    trials = [
+        _Trial(kind, count, repeat)
+        for repeat in range(recipe.num_repeats)
+        for kind in KINDS
+        for count in recipe.counts(few.num_samples)
+    ]
+    about = (recipe, place.path, few.store.path, few.store.mapping, folder)
+    return Graph([Job(trial.name, partial(trial.carry_out, *about)) for trial in trials], folder / "jobs")
 
-    def claim(self) -> None:
-        """Write what is planned into a new folder, or check that the folder holds this very plan.
 
-        Raises:
-            RunError: if it holds another, or cannot be written.
-        """
-        run = self.parent.run
-        parent = config_hash(run.config) if run is not None else digest(self.parent.folder)
-        about = {"parent": parent, "samples": self.few.store.content}
-        origin = StoreOrigin(self.few.store, self.few.samples.stride).describe()
-        del origin["store"]  # samples that were moved are the same ones; plan.json says where they lie
-        Run.claim(self.folder, {"kind": "plan", **self.recipe.to_dict(), "about": about, "origin": origin})
+def _try_out(
+    graph: Graph,
+    few: _Few,
+    recipe: PlanRecipe,
+    make_executor: Callable[[], Executor] | None,
+    observe: Observer | None,
+) -> tuple[Point, ...]:
+    """Carry out what is not done yet; return the points by kind, number of samples and repeat."""
+    tell = observe if observe is not None else _ignore
+    name = f"{plural(len(graph.jobs), 'training')} on parts of {plural(few.num_samples, 'sample')}"
+    tell(event="stage", name=name, num_steps=len(graph.jobs), stage=1, num_stages=1)
 
-    def carry_out(self, executor: Executor | None, observe: Observer) -> tuple[Point, ...]:
-        Run(self.folder).set_status("running")
-        jobs = [
-            _Job(kind, count, repeat)
-            for repeat in range(self.recipe.num_repeats)
-            for kind in KINDS
-            for count in self.recipe.counts(self.few.num_samples)
-        ]
-        name = f"{plural(len(jobs), 'training')} on parts of {plural(self.few.num_samples, 'sample')}"
-        observe(event="stage", name=name, num_steps=len(jobs), stage=1, num_stages=1)
-        points = []
-        for point in self._results(jobs, executor):
-            points.append(point)
-            observe(event="step", step=len(points))
-            if point.relative_l2 is not None:
-                told = {"kind": point.kind, "num_samples": point.num_samples, "seed": self.recipe.seed + point.repeat}
-                observe(event="scored", relative_l2=point.relative_l2, **told)
-        return tuple(sorted(points, key=lambda p: (KINDS.index(p.kind), p.num_samples, p.repeat)))
+    def finished(result: dict[str, Any]) -> None:
+        tell(event="step")
+        if result["relative_l2"] is not None:
+            what = {"kind": result["kind"], "num_samples": result["num_samples"]}
+            tell(event="scored", relative_l2=result["relative_l2"], seed=recipe.seed + result["repeat"], **what)
 
-    def _results(self, jobs: list[_Job], executor: Executor | None) -> Iterator[Point]:
-        about = (self.recipe, self.parent.path, self.few.store.path, self.few.store.mapping, self.folder)
-        if executor is None:
-            yield from (job.carry_out(*about) for job in jobs)
-            return
-        futures = [executor.submit(job.carry_out, *about) for job in jobs]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        finally:
-            for future in futures:
-                future.cancel()
+    before = graph.finished()
+    for result in before.values():
+        finished(result)
+    results = graph.carry_out(make_executor, on_end=lambda job, result: finished(result), given=before)
+    points = (Point.model_validate(result) for result in results.values())
+    return tuple(sorted(points, key=lambda p: (KINDS.index(p.kind), p.num_samples, p.repeat)))
 
 
 def _outlook(

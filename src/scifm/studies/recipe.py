@@ -151,6 +151,8 @@ class StudyRecipe(Config):
         pool_size: downstream samples that subsets of a system are taken from; of a store it is the training split.
         num_test_samples: unseen samples for every score; of a store of trajectories as many whole ones, all of whose
             windows are scored.
+        num_examples: test samples of the first task that the page shows as pictures; those of two dimensions with a
+            forcing only.
         keep_weights: of ``all`` runs, or of the ``pretrained`` ones only; scores are always kept.
     """
 
@@ -170,6 +172,7 @@ class StudyRecipe(Config):
     convergence: ConvergenceConfig | None = None
     pool_size: int = Field(1024, ge=2)
     num_test_samples: int = Field(256, ge=2)
+    num_examples: int = Field(2, ge=0, le=8)
     keep_weights: Literal["all", "pretrained"] = "all"
 
     @classmethod
@@ -261,8 +264,7 @@ class StudyRecipe(Config):
             counts += self.convergence.num_samples
         for source in self.sources:
             if source.targets is None or target.name in source.targets:
-                counts += self.few_shot if source.few_shot is None else source.few_shot
-                counts += self.from_scratch if source.from_scratch is None else source.from_scratch
+                counts += [count for kind in self.counts_of(source) for count in kind]
         return max(counts)
 
     @staticmethod
@@ -290,9 +292,20 @@ class StudyRecipe(Config):
             for source in self.sources
             if target in self.targets_of(source)
             for size in self.sizes_of(source)
-            for count in (self.from_scratch if source.from_scratch is None else source.from_scratch)
+            for count in self.counts_of(source)[1]
         ]
         return list(dict.fromkeys(found))
+
+    def counts_of(self, source: SourceConfig) -> tuple[Counts, Counts]:
+        """Return the numbers of samples to fine-tune a source on, and those to train from scratch on beside it."""
+        few_shot = self.few_shot if source.few_shot is None else source.few_shot
+        return few_shot, self.from_scratch if source.from_scratch is None else source.from_scratch
+
+    @property
+    def can_be_drawn(self) -> bool:
+        """Whether samples of the first task can be shown as pictures: fields of two dimensions with a forcing."""
+        signature = self.origin(self.targets[0]).signature
+        return signature.num_spatial_dims == 2 and "forcing" in signature.inputs
 
     def most_scratch_steps(self, num_samples: int) -> int:
         """Return the optimizer steps that a training from scratch on so many samples may take at most."""

@@ -7,17 +7,18 @@ scatter. Where the answers disagree, or there are too few points or seeds to ask
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from scifm.errors import ConfigError, DataError, suggest
+from scifm.findings.study import Law as DrawnLaw
+from scifm.findings.study import ScalingAxis, ScalingPoint
 from scifm.studies.laws import FORMS, Law, LawChoice, choose_law, why_not
 
-__all__ = ["AXES", "Saturation", "Slope", "axis_entry", "local_slopes", "saturation"]
+__all__ = ["AXES", "Saturation", "Slope", "local_slopes", "saturation", "scaling_axis"]
 
 Floats = NDArray[np.float64]
 
@@ -148,21 +149,17 @@ def saturation(
     return replace(result, told=_tell(result, trend, level))
 
 
-def axis_entry(
-    axis: str, label: str, points: Sequence[Mapping[str, Any]], *, level: float = 0.9, seed: int = 0
-) -> dict[str, Any]:
-    """Return one entry of ``scaling.axes`` in a study's analysis.json.
+def scaling_axis(
+    axis: str, label: str, points: Sequence[ScalingPoint], *, level: float = 0.9, seed: int = 0
+) -> ScalingAxis:
+    """Return what is told of one axis: its points by x, the law (50 points of it to twice the largest x), the verdict.
 
     Args:
         axis: one of `AXES`.
         label: what x counts, to be read by people.
-        points: ``{"x": …, "values": [error of each seed]}``, in any order.
+        points: in any order.
         level: of the intervals behind the verdict.
         seed: of the draws behind it.
-
-    Returns:
-        axis, label, points (by x), law (form, text and 50 points of it from the smallest x to twice the largest; None
-        where none can be fitted), verdict and told.
 
     Raises:
         ConfigError: if the axis is unknown.
@@ -170,23 +167,16 @@ def axis_entry(
     """
     if axis not in AXES:
         raise ConfigError(f"Axis {suggest(axis, AXES)}")
-    ordered = sorted(points, key=lambda point: float(point["x"]))
-    result = saturation(
-        [point["x"] for point in ordered], [point["values"] for point in ordered], level=level, seed=seed
-    )
-    law = None
+    ordered = sorted(points, key=lambda point: point.x)
+    x, values = [point.x for point in ordered], [np.array(point.values, dtype=np.float64) for point in ordered]
+    result = saturation(x, values, level=level, seed=seed)
+    drawn = None
     if result.choice is not None:
-        grid = np.geomspace(float(ordered[0]["x"]), 2 * float(ordered[-1]["x"]), 50)
-        fitted = result.choice.law
-        law = {"form": fitted.form, "text": fitted.text, "grid_x": grid.tolist(), "grid_y": fitted(grid).tolist()}
-    return {
-        "axis": axis,
-        "label": label,
-        "points": [{"x": point["x"], "values": [float(value) for value in point["values"]]} for point in ordered],
-        "law": law,
-        "verdict": result.verdict,
-        "told": result.told,
-    }
+        grid, law = np.geomspace(x[0], 2 * x[-1], 50), result.choice.law
+        drawn = DrawnLaw(form=law.form, text=law.text, grid_x=tuple(grid.tolist()), grid_y=tuple(law(grid).tolist()))
+    return ScalingAxis(
+        axis=axis, label=label, points=tuple(ordered), law=drawn, verdict=result.verdict, told=result.told
+    )
 
 
 # --- points -----------------------------------------------------------------------------------------------------------

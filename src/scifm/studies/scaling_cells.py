@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from scifm.errors import DataError
+from scifm.findings.study import FrontierPoint, JointScaling, Parameter, Scaling, ScalingPoint
 from scifm.studies.frontier import measured_frontier
 from scifm.studies.joint_laws import JointLaw, bootstrap_joint_law, held_out_error
 from scifm.studies.recipe import StudyRecipe
-from scifm.studies.scaling import axis_entry
+from scifm.studies.scaling import scaling_axis
 from scifm.studies.table import Row
 
 __all__ = ["Cell", "cells_of", "scaling_findings"]
@@ -62,14 +62,14 @@ def cells_of(rows: Sequence[Row], source: str) -> list[Cell]:
     ]
 
 
-def scaling_findings(recipe: StudyRecipe, rows: Sequence[Row]) -> dict[str, Any] | None:
-    """Return ``scaling`` of a study's analysis: laws along the axes, the joint law and its frontier; None if not asked.
+def scaling_findings(recipe: StudyRecipe, rows: Sequence[Row]) -> Scaling:
+    """Return laws along the axes, the joint law and its frontier; empty if the recipe does not ask for them.
 
     Raises:
         DataError: if an error is not positive.
     """
     if recipe.scaling is None:
-        return None
+        return Scaling()
     cells = cells_of(rows, recipe.scaling.source)
     longest = max(cell.num_samples for cell in cells)
     main = recipe.sizes[0] if recipe.sizes[0] in recipe.scaling.sizes else recipe.scaling.sizes[0]
@@ -86,14 +86,12 @@ def scaling_findings(recipe: StudyRecipe, rows: Sequence[Row]) -> dict[str, Any]
         ),
         ("compute", "floating-point operations of pre-training, the best of every size", _envelope(cells)),
     ]
-    return {
-        "axes": [
-            axis_entry(axis, label, [{"x": x, "values": list(cell.errors)} for x, cell in points])
-            for axis, label, points in axes
-            if points
-        ],
-        "joint": _joint(cells),
-    }
+    told = [
+        scaling_axis(axis, label, [ScalingPoint(x=x, values=cell.errors) for x, cell in points])
+        for axis, label, points in axes
+        if points
+    ]
+    return Scaling(axes=tuple(told), joint=_joint(cells))
 
 
 def _envelope(cells: list[Cell]) -> list[tuple[float, Cell]]:
@@ -115,13 +113,13 @@ def _costs(cells: list[Cell]) -> list[float]:
     return known if len(known) == len(cells) else []
 
 
-def _joint(cells: list[Cell]) -> dict[str, Any]:
+def _joint(cells: list[Cell]) -> JointScaling:
     points = [(cell.num_params, cell.num_samples, error) for cell in cells for error in cell.errors]
     n, d, y = (np.array(column, dtype=float) for column in zip(*points, strict=True))
     try:
         boot = bootstrap_joint_law(n, d, y)
     except DataError as error:
-        return {"text": None, "told": f"No law of size and samples together: {error}", "parameters": {}, "frontier": []}
+        return JointScaling(told=f"No law of size and samples together: {error}")
     law, level = boot.law, 100 * boot.level
     intervals = ", ".join(f"{name} {boot.low[name]:.3g} to {boot.high[name]:.3g}" for name in ("E", "alpha", "beta"))
     told = f"{law.text}, fitted to {len(cells)} cells; {level:.0f} % intervals from cells drawn again: {intervals}."
@@ -135,29 +133,22 @@ def _joint(cells: list[Cell]) -> dict[str, Any]:
         told += " Operations of this kind of operator cannot be counted, so nothing is said about compute."
     if law.at_bound:
         told += f" {', '.join(law.at_bound)} stopped at a bound of the search: not measured."
-    return {
-        "text": law.text,
-        "told": told,
-        "parameters": {
-            name: {"value": getattr(law, name), "low": boot.low[name], "high": boot.high[name]} for name in boot.low
-        },
-        "held_out_error": missed,
-        "frontier": _frontier(cells, law),
+    parameters = {
+        name: Parameter(value=getattr(law, name), low=boot.low[name], high=boot.high[name]) for name in boot.low
     }
+    return JointScaling(
+        text=law.text, told=told, parameters=parameters, held_out_error=missed, frontier=_frontier(cells, law)
+    )
 
 
-def _frontier(cells: list[Cell], law: JointLaw) -> list[dict[str, Any]]:
+def _frontier(cells: list[Cell], law: JointLaw) -> tuple[FrontierPoint, ...]:
     """Return the best split of some budgets between the cheapest and the dearest cell; none where costs are unknown."""
     costs = _costs(cells)
     if not costs:
-        return []
+        return ()
     per_sample = {cell.num_params: flops / cell.num_samples for flops, cell in zip(costs, cells, strict=True)}
     budgets = np.geomspace(min(costs), max(costs), _NUM_BUDGETS)
     try:
-        best = measured_frontier(law, budgets, list(per_sample), list(per_sample.values()))
+        return measured_frontier(law, budgets, list(per_sample), list(per_sample.values()))
     except DataError:
-        return []  # one size only: there is nothing to split
-    return [
-        {"flops": float(c), "num_params": float(n), "num_samples": float(d), "error": float(y), "at_edge": bool(edge)}
-        for c, n, d, y, edge in zip(best.flops, best.num_params, best.num_samples, best.loss, best.at_edge, strict=True)
-    ]
+        return ()  # one size only: there is nothing to split

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from scifm.errors import DataError, suggest
+from scifm.findings.study import Size, Source, Target
 from scifm.studies.statistics import Estimate, check_level, median_estimate, paired_ratio, relative_spread
 from scifm.studies.table import KINDS, Row
 
@@ -40,9 +41,9 @@ class ScoredTable:
 
     Args:
         rows: of the study, in any order.
-        targets: with ``name`` and ``system``, in the order of the recipe.
-        sources: with ``name`` and ``systems``.
-        sizes: with ``name``.
+        targets: in the order of the recipe.
+        sources: of the rows.
+        sizes: of the rows.
         level: of every interval.
         sample_errors: the errors of a row's run on the test samples ``(sample,)``, always in one order. Given, the
             intervals of errors and of ratios also cover the draw of the test samples.
@@ -60,9 +61,9 @@ class ScoredTable:
         self,
         rows: Iterable[Row],
         *,
-        targets: Sequence[Mapping[str, Any]],
-        sources: Sequence[Mapping[str, Any]],
-        sizes: Sequence[Mapping[str, Any]],
+        targets: Sequence[Target],
+        sources: Sequence[Source],
+        sizes: Sequence[Size],
         level: float = 0.9,
         sample_errors: Callable[[Row], ArrayLike] | None = None,
     ) -> None:
@@ -137,11 +138,11 @@ class ScoredTable:
         return relative_spread(np.stack(errors))
 
     def _check(self, row: Row) -> None:
-        known = {"kind": (row.kind, KINDS), "size": (row.size, [x["name"] for x in self.sizes])}
+        known = {"kind": (row.kind, KINDS), "size": (row.size, [x.name for x in self.sizes])}
         if row.kind not in _SCRATCH:
-            known["source"] = (row.source, [x["name"] for x in self.sources])
+            known["source"] = (row.source, [x.name for x in self.sources])
         if row.kind != "in_distribution":  # those are scored where they were pre-trained, which need not be a target
-            known["target"] = (row.target, [x["name"] for x in self.targets])
+            known["target"] = (row.target, [x.name for x in self.targets])
         for what, (given, allowed) in known.items():
             if given not in allowed:
                 raise DataError(f"Run {row.run}: its {what} is not one of the study. {suggest(given, allowed)}")
@@ -173,7 +174,7 @@ class ScoredTable:
         curve, count, seed = key
         places = [_ORDER.index(curve.kind)]
         for name, listed in ((curve.source, self.sources), (curve.target, self.targets), (curve.size, self.sizes)):
-            names = [x["name"] for x in listed]
+            names = [x.name for x in listed]
             places.append(names.index(name) if name in names else len(names))
         return (*places, curve.target, curve.method, count, seed)
 

@@ -151,12 +151,14 @@ def _beyond(values: Tensor, drawn: Tensor, knob: Knob) -> Tensor:
 
 def _coefficients(pretrain: Parts, downstream: Population) -> float:
     """Return the root of the sum of squares of standardized Wasserstein-1 distances, one a coefficient."""
+    from scipy.stats import wasserstein_distance  # half a second to import, which every worker of a study would pay
+
     names = sorted({name for part in (*pretrain, downstream) for name in part.samples.signature.coefficients})
     ours = torch.cat([_gauged_coefficients(part, names) for part in pretrain])
     theirs = _gauged_coefficients(downstream, names)
     total = torch.zeros((), dtype=torch.float64)
     for mine, other in zip(ours.T, theirs.T, strict=True):
-        distance = _wasserstein(mine, other)
+        distance = torch.tensor(wasserstein_distance(mine.numpy(), other.numpy()), dtype=torch.float64)
         spread = mine.std(correction=0)
         if bool(spread == 0):  # constant or absent in pre-training: the size of the change is its own measure
             spread = (other - mine[0]).square().mean().sqrt()
@@ -183,14 +185,6 @@ def _size(part: Population, name: str) -> Tensor:
     for homogeneity in part.homogeneities or ():
         size = size * homogeneity.size(part.samples).to("cpu", torch.float64) ** homogeneity.exponent(name)
     return size
-
-
-def _wasserstein(first: Tensor, second: Tensor) -> Tensor:
-    """Return ∫ |F − G| of two samples' distribution functions; sizes may differ."""
-    first, second = first.sort().values, second.sort().values
-    points = torch.cat([first, second]).sort().values
-    shares = [torch.searchsorted(x, points[:-1], right=True) / len(x) for x in (first, second)]
-    return ((shares[0] - shares[1]).abs() * points.diff()).sum()
 
 
 # --- fields -----------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ was derived from it, and the run folders every number can be traced to::
       runs/          pre-trainings; in a folder for each target its adaptations
       table.parquet  a row for each operator scored on a task
       analysis.json  gains, samples saved, shift, scaling, audits, and the verdict in words
+      examples.npz   some test samples of the first task, answered by every kind of operator
       report.html    all of it to read
 """
 
@@ -17,6 +18,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,18 +26,20 @@ from typing import Any
 
 import torch
 
+from scifm.config import RECORDED, build_config
 from scifm.data.normalize import fit_normalization
 from scifm.data.stream import Epochs
-from scifm.errors import RunError
+from scifm.errors import ConfigError, RunError
+from scifm.execution.graph import Graph, Job
+from scifm.execution.workers import threads_of_a_worker
 from scifm.fields.batch import Batch
 from scifm.models.operator import Operator
 from scifm.runs import Run
-from scifm.studies.conclusions import conclude
-from scifm.studies.graph import Graph, Job
+from scifm.studies.analysis import conclude
+from scifm.studies.examples import write_examples
 from scifm.studies.jobs import Adaptation, Pretraining
 from scifm.studies.recipe import StudyRecipe
 from scifm.studies.table import KINDS, Row, write_table
-from scifm.studies.workers import threads_of_a_worker
 from scifm.training.loop import Observer, train
 from scifm.training.pretrain import build_operator
 from scifm.training.processes import require_alone
@@ -59,12 +63,34 @@ class Plan:
     tasks: dict[str, Pretraining | Adaptation]
     graph: Graph
 
+    @property
+    def record(self) -> dict[str, Any]:
+        """The configuration of the study's folder."""
+        return {"kind": "study", **self.recipe.to_dict(), "origin": self.recipe.contents()}
+
+    def claim(self) -> Run:
+        """Return the folder of the study, a new one or one that holds this study.
+
+        Raises:
+            RunError: if it holds another, or cannot be written.
+        """
+        return Run.claim(self.folder, self.record, completed=_completed)
+
+    def require_own(self) -> None:
+        """Check that the folder holds nothing, or this study.
+
+        Raises:
+            RunError: if it holds another.
+        """
+        Run(self.folder).is_claimed(self.record, completed=_completed)
+
     def finished(self) -> dict[str, Any]:
         """Return the results on disk whose run folders are there and whole.
 
         Raises:
-            RunError: if a result cannot be read or is none.
+            RunError: if the folder holds another study, or a result cannot be read or is none.
         """
+        self.require_own()
         found = self.graph.finished()
         for name, result in found.items():
             if not isinstance(result, dict) or not {"run", "rows"} <= set(result):
@@ -115,7 +141,7 @@ def _moves(recipe: StudyRecipe) -> Iterator[Pretraining | Adaptation]:
     """Yield every pre-training and what is fine-tuned from it; seeds of the latter take those of parents in turn."""
     for source in recipe.sources:
         parents = source.seeds or recipe.seeds
-        counts = recipe.few_shot if source.few_shot is None else source.few_shot
+        counts, _ = recipe.counts_of(source)
         for size in recipe.sizes_of(source):
             yield from (Pretraining(source, size, seed) for seed in parents)
             for target in recipe.targets_of(source):
@@ -207,7 +233,7 @@ def study(
     require_alone("A study")
     folder = Path(out)
     plan = plan_jobs(recipe, folder)
-    run = Run.claim(folder, {"kind": "study", **recipe.to_dict(), "origin": recipe.contents()})
+    run = plan.claim()
     tell = observe if observe is not None else _ignore
     with run.locked():
         run.set_status("running")
@@ -223,10 +249,20 @@ def study(
         rows = rows_of(plan, results)
         write_table(rows, folder / "table.parquet")
         tell(event="concluding")
-        conclude(recipe, folder, rows)
+        write_examples(recipe, folder, results)
+        run.note_time()
+        conclude(recipe, folder, rows, seconds=run.seconds)
         run.log(event="sitting", jobs=len(results) - len(finished), seconds=time.perf_counter() - started)
         run.set_status("complete")
     return folder
+
+
+def _completed(record: dict[str, Any]) -> dict[str, Any]:
+    """Return the record of a folder with the settings that came after it was written, at their defaults."""
+    with suppress(ConfigError):  # what cannot be read as a recipe of today is another's
+        recipe = build_config(StudyRecipe, {key: value for key, value in record.items() if key not in RECORDED})
+        return recipe.to_dict() | {key: record[key] for key in RECORDED if key in record}
+    return record
 
 
 def _ignore(**event: Any) -> None:

@@ -1,18 +1,33 @@
 """Scores of transfer: curves, gains, needs, crossovers, mixtures, and how errors follow the shift.
 
-Every function takes a `ScoredTable` and returns plain dicts, the entries of ``analysis.json``; a number that could not
-be computed is None. Formulas, trivial cases and what the intervals cover: docs/concepts/transfer-scores.md.
+Every function takes a `ScoredTable` and returns parts of an `Analysis`; a number that could not be computed is None.
+Formulas, trivial cases and what the intervals cover: docs/concepts/transfer-scores.md.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from scifm.errors import DataError
+from scifm.findings.study import (
+    Converged,
+    Crossover,
+    ErrorCurve,
+    ErrorPoint,
+    Gain,
+    Mixing,
+    Need,
+    Shift,
+    ShiftMeasure,
+    ShiftTask,
+    Size,
+    Source,
+    Target,
+)
 from scifm.studies.scored_table import CurveKey, ScoredTable, SeedRows
 from scifm.studies.statistics import Estimate, finite_or_none, log_interval, rank_correlation
 
@@ -30,26 +45,25 @@ __all__ = [
     "shift",
 ]
 
-Entry = dict[str, Any]
 ShiftValues = Mapping[tuple[str, str], Mapping[str, float | None]]
 """For ``(source, target)`` the value of each measure of shift by name."""
 
 
-def curves(table: ScoredTable) -> list[Entry]:
+def curves(table: ScoredTable) -> list[ErrorCurve]:
     """Return the median error over seeds at each number of samples, with its interval, single values and runs."""
     return [
-        key._asdict() | {"points": [_point(table, count, rows) for count, rows in points.items()]}
+        ErrorCurve(**key._asdict(), points=tuple(_point(table, count, rows) for count, rows in points.items()))
         for key, points in table.curves.items()
     ]
 
 
-def _point(table: ScoredTable, num_samples: int, rows: SeedRows) -> Entry:
-    told = _interval(table.error(rows), "median")
-    values = [finite_or_none(row.relative_l2) for row in rows]
-    return {"num_samples": num_samples, **told, "values": values, "runs": [row.run for row in rows]}
+def _point(table: ScoredTable, num_samples: int, rows: SeedRows) -> ErrorPoint:
+    values = tuple(finite_or_none(row.relative_l2) for row in rows)
+    runs = tuple(row.run for row in rows)
+    return ErrorPoint(num_samples=num_samples, **_interval(table.error(rows), "median"), values=values, runs=runs)
 
 
-def gains(table: ScoredTable) -> list[Entry]:
+def gains(table: ScoredTable) -> list[Gain]:
     """Return error from scratch over fine-tuned error on as many samples, paired by seed.
 
     Above 1: fine-tuning is better · 1: pre-training changes nothing · ``negative``: the whole interval lies below 1,
@@ -59,13 +73,13 @@ def gains(table: ScoredTable) -> list[Entry]:
     for key, points in table.few_shot():
         scratch = table.scratch(key.target, key.size)
         for count in sorted(points.keys() & scratch.keys()):
-            told = _interval(table.ratio(scratch[count], points[count]), "gain")
-            negative = None if told["high"] is None else told["high"] < 1
-            found.append(_where(key) | {"num_samples": count, **told, "negative": negative})
+            numbers = _interval(table.ratio(scratch[count], points[count]), "gain")
+            negative = None if numbers["high"] is None else numbers["high"] < 1
+            found.append(Gain(**_where(key), num_samples=count, **numbers, negative=negative))
     return found
 
 
-def converged(table: ScoredTable, most_steps: Callable[[int], int]) -> list[Entry]:
+def converged(table: ScoredTable, most_steps: Callable[[int], int]) -> list[Converged]:
     """Return, source by source, what training from scratch reaches when it goes on as long as its held-out error falls.
 
     ``equal``: the error on as many samples with the budget of fine-tuning. ``fewest``: the fewest samples on which
@@ -79,19 +93,16 @@ def converged(table: ScoredTable, most_steps: Callable[[int], int]) -> list[Entr
         for curve, reached in tuned:
             for count, rows in points.items():
                 long = table.error(rows)
-                equal = finite_or_none(table.error(scratch[count]).center) if count in scratch else None
-                fewest = min((n for n, r in reached.items() if table.error(r).center <= long.center), default=None)
-                found.append(
-                    {
-                        **_where(curve),
-                        "num_samples": count,
-                        **_interval(long, "error"),
-                        "equal": equal,
-                        "num_steps": [row.num_steps for row in rows],
-                        "num_limited": sum(row.num_steps >= most_steps(count) for row in rows),
-                        "fewest": fewest,
-                    }
+                part = Converged(
+                    **_where(curve),
+                    num_samples=count,
+                    **_interval(long, "error"),
+                    equal=_center(table, scratch.get(count)),
+                    num_steps=tuple(row.num_steps for row in rows),
+                    num_limited=sum(row.num_steps >= most_steps(count) for row in rows),
+                    fewest=min((n for n, r in reached.items() if table.error(r).center <= long.center), default=None),
                 )
+                found.append(part)
     return found
 
 
@@ -130,7 +141,7 @@ def _log_line(x0: float, x: float, x1: float, y0: float, y1: float) -> float:
     return math.exp(math.log(y0) + share * math.log(y1 / y0))
 
 
-def needs(table: ScoredTable, reference_samples: int | None = None) -> list[Entry]:
+def needs(table: ScoredTable, reference_samples: int | None = None) -> list[Need]:
     """Return how many fine-tuning samples reach the error from scratch on `reference_samples`: how many times fewer.
 
     ``ratio = reference_samples / needed``. With the bound ``"at most"`` the true ratio is that or more, with
@@ -159,7 +170,7 @@ def needs(table: ScoredTable, reference_samples: int | None = None) -> list[Entr
     ]
 
 
-def _need(table: ScoredTable, key: CurveKey, points: dict[int, SeedRows], reference: int) -> Entry:
+def _need(table: ScoredTable, key: CurveKey, points: dict[int, SeedRows], reference: int) -> Need:
     scratch = table.scratch(key.target, key.size)[reference]
     zero_shot = table.zero_shot(key.source, key.target, key.size)
     wanted = table.error(scratch).center
@@ -170,15 +181,16 @@ def _need(table: ScoredTable, key: CurveKey, points: dict[int, SeedRows], refere
     low, high = math.nan, math.nan
     if bound is None and math.isfinite(ratio):
         low, high = log_interval(_ratios_by_seed(points, scratch, reference), table.level)
-    return _where(key) | {
-        "reference_samples": reference,
-        "reference_error": finite_or_none(wanted),
-        "needed": finite_or_none(needed),
-        "ratio": finite_or_none(ratio),
-        "ratio_low": finite_or_none(min(low, ratio)),
-        "ratio_high": finite_or_none(max(high, ratio)),
-        "bound": bound,
-    }
+    return Need(
+        **_where(key),
+        reference_samples=reference,
+        reference_error=finite_or_none(wanted),
+        needed=finite_or_none(needed),
+        ratio=finite_or_none(ratio),
+        ratio_low=finite_or_none(min(low, ratio)),
+        ratio_high=finite_or_none(max(high, ratio)),
+        bound=bound,
+    )
 
 
 def _ratios_by_seed(points: dict[int, SeedRows], scratch: SeedRows, reference: int) -> list[float]:
@@ -193,7 +205,7 @@ def _ratios_by_seed(points: dict[int, SeedRows], scratch: SeedRows, reference: i
     return ratios
 
 
-def crossovers(table: ScoredTable) -> list[Entry]:
+def crossovers(table: ScoredTable) -> list[Crossover]:
     """Return where fine-tuning is no longer ahead of training from scratch on as many samples.
 
     That is the smallest number measured in both at which the gain's interval holds 1 or lies below it (with one seed:
@@ -203,43 +215,40 @@ def crossovers(table: ScoredTable) -> list[Entry]:
     measured = gains(table)
     found = []
     for key, _ in table.few_shot():
-        own = [entry for entry in measured if _where(key).items() <= entry.items()]
-        found.append(_where(key) | _crossover([entry for entry in own if entry["gain"] is not None], len(own)))
+        own = [g for g in measured if (g.source, g.target, g.size, g.method) == key[1:]]
+        found.append(Crossover(**_where(key), **_crossover([(g, g.gain) for g in own if g.gain is not None], len(own))))
     return found
 
 
-def _crossover(measured: list[Entry], num_shared: int) -> Entry:
+def _crossover(measured: list[tuple[Gain, float]], num_shared: int) -> dict[str, Any]:
     if not measured:
         why = "their gains are not finite" if num_shared else "there is no number of samples both were trained on"
-        return {"num_samples": None, "told": f"fine-tuning and training from scratch cannot be compared: {why}"}
+        return {"told": f"fine-tuning and training from scratch cannot be compared: {why}"}
     gap = "" if num_shared == len(measured) else f" ({num_shared - len(measured)} more could not be computed)"
-    sure = (
-        "" if all(entry["low"] is not None for entry in measured) else ", by the gain alone: no interval from one seed"
-    )
-    first = next((i for i, entry in enumerate(measured) if not is_ahead(entry)), None)
+    sure = "" if all(g.low is not None for g, _ in measured) else ", by the gain alone: no interval from one seed"
+    first = next((i for i, (g, _) in enumerate(measured) if not is_ahead(g)), None)
     if first is None:
-        last = f"{measured[-1]['num_samples']:,}"
-        told = f"fine-tuning is ahead at every number of samples measured (up to {last}){gap}{sure}"
-        return {"num_samples": None, "told": told}
-    here, again = measured[first], [entry["num_samples"] for entry in measured[first + 1 :] if is_ahead(entry)]
-    where, told = float(here["num_samples"]), f"fine-tuning is not clearly ahead any more at {here['num_samples']:,}"
+        last = f"{measured[-1][0].num_samples:,}"
+        return {"told": f"fine-tuning is ahead at every number of samples measured (up to {last}){gap}{sure}"}
+    (here, gain), again = measured[first], [g.num_samples for g, _ in measured[first + 1 :] if is_ahead(g)]
+    where, told = float(here.num_samples), f"fine-tuning is not clearly ahead any more at {here.num_samples:,}"
     if first == 0:
-        told = f"fine-tuning is not clearly ahead even at the smallest number measured, {here['num_samples']:,}"
-    elif here["gain"] <= 1:
-        before = measured[first - 1]
-        where = _log_line(before["gain"], 1.0, here["gain"], before["num_samples"], where)
+        told = f"fine-tuning is not clearly ahead even at the smallest number measured, {here.num_samples:,}"
+    elif gain <= 1:
+        before, gain_before = measured[first - 1]
+        where = _log_line(gain_before, 1.0, gain, before.num_samples, where)
         told = f"the gain falls to 1 at about {where:,.0f}"
     told += f" samples; it is ahead again at {', '.join(f'{n:,}' for n in again)}" if again else " samples"
     return {"num_samples": where, "told": told + gap + sure}
 
 
-def is_ahead(entry: Entry) -> bool:
+def is_ahead(gain: Gain) -> bool:
     """Return whether a gain's interval lies above 1, or the gain itself where one seed gives no interval."""
-    bound = entry["gain"] if entry["low"] is None else entry["low"]
+    bound = gain.gain if gain.low is None else gain.low
     return bound is not None and bound > 1
 
 
-def mixing(table: ScoredTable, *, method: str = "all") -> list[Entry]:
+def mixing(table: ScoredTable, *, method: str = "all") -> list[Mixing]:
     """Compare pre-training on several systems with pre-training on the target's own system alone.
 
     Every such pair at every number of samples that both were fine-tuned on, of one size, paired by seed.
@@ -250,41 +259,42 @@ def mixing(table: ScoredTable, *, method: str = "all") -> list[Entry]:
         table: the study's.
         method: of fine-tuning.
     """
-    found = []
-    for target in table.targets:
-        own = [s["name"] for s in table.sources if list(s["systems"]) == [target["system"]]]
-        mixed = [s for s in table.sources if len(s["systems"]) > 1]
-        for size in (s["name"] for s in table.sizes):
-            for specialist in own:
-                for mixture in mixed:
-                    names = {"target": target["name"], "size": size}
-                    pair = {"specialist": specialist, "mixture": mixture["name"]}
-                    pair |= {"contains_system": target["system"] in mixture["systems"]}
-                    found += [names | entry for entry in _compare(table, names, pair, method)]
-    return found
+    return [
+        pair
+        for target in table.targets
+        for size in table.sizes
+        for specialist in table.sources
+        if specialist.systems == (target.system,)
+        for mixture in table.sources
+        if len(mixture.systems) > 1
+        for pair in _compare(table, target, size, specialist, mixture, method)
+    ]
 
 
-def _compare(table: ScoredTable, names: Entry, pair: Entry, method: str) -> Iterable[Entry]:
-    at = (
-        table.curves.get(CurveKey("few_shot", pair[who], names["target"], names["size"], method), {})
-        for who in ("specialist", "mixture")
+def _compare(
+    table: ScoredTable, target: Target, size: Size, specialist: Source, mixture: Source, method: str
+) -> Iterator[Mixing]:
+    ours, theirs = (
+        table.curves.get(CurveKey("few_shot", source.name, target.name, size.name, method), {})
+        for source in (specialist, mixture)
     )
-    specialist, mixture = at
-    scratch = table.scratch(names["target"], names["size"])
-    for count in sorted(specialist.keys() & mixture.keys()):
-        yield {
-            "num_samples": count,
-            **pair,
-            "specialist_error": finite_or_none(table.error(specialist[count]).center),
-            "mixture_error": finite_or_none(table.error(mixture[count]).center),
-            **_interval(table.ratio(mixture[count], specialist[count]), "ratio"),
-            "scratch_error": finite_or_none(table.error(scratch[count]).center) if count in scratch else None,
-        }
+    scratch = table.scratch(target.name, size.name)
+    for count in sorted(ours.keys() & theirs.keys()):
+        yield Mixing(
+            target=target.name,
+            size=size.name,
+            num_samples=count,
+            specialist=specialist.name,
+            mixture=mixture.name,
+            contains_system=target.system in mixture.systems,
+            specialist_error=_center(table, ours[count]),
+            mixture_error=_center(table, theirs[count]),
+            **_interval(table.ratio(theirs[count], ours[count]), "ratio"),
+            scratch_error=_center(table, scratch.get(count)),
+        )
 
 
-def shift(
-    table: ScoredTable, values: ShiftValues | None = None, *, labels: Mapping[str, str] | None = None
-) -> dict[str, list[Entry]]:
+def shift(table: ScoredTable, values: ShiftValues | None = None, *, labels: Mapping[str, str] | None = None) -> Shift:
     """Set the zero-shot error of every task beside how far it was shifted, and rank-correlate the two.
 
     A task is a source and a target; correlated are the tasks of one size, the one with most tasks scored zero-shot (of
@@ -305,55 +315,62 @@ def shift(
     for key, points in table.curves.items():
         if key.kind == "zero_shot":
             own = {name: finite_or_none(x) for name, x in given.get((key.source, key.target), {}).items()}
-            error = finite_or_none(table.error(points[0]).center)
-            names = {"source": key.source, "target": key.target, "size": key.size}
-            tasks.append(names | {"zero_shot": error, "values": own})
-    told, ranked = labels or {}, _of_fullest_size(table, tasks)
-    measured = dict.fromkeys(name for by_name in given.values() for name in by_name)
-    measures = [{"name": n, "label": told.get(n, n), **_correlate(table, ranked, n)} for n in measured]
-    return {"measures": measures, "tasks": tasks}
+            place = {"source": key.source, "target": key.target, "size": key.size}
+            tasks.append(ShiftTask(**place, zero_shot=_center(table, points[0]), values=own))
+    ranked = _of_fullest_size(table, tasks)
+    names = dict.fromkeys(name for by_name in given.values() for name in by_name)
+    measures = tuple(_correlate(table, ranked, name, (labels or {}).get(name, name)) for name in names)
+    return Shift(measures=measures, tasks=tuple(tasks))
 
 
 def _check_shift_values(table: ScoredTable, values: ShiftValues) -> None:
-    sources, targets = {s["name"] for s in table.sources}, {t["name"] for t in table.targets}
+    sources, targets = {s.name for s in table.sources}, {t.name for t in table.targets}
     unknown = [pair for pair in values if pair[0] not in sources or pair[1] not in targets]
     if unknown:
         raise DataError(f"Shift values are given for (source, target) {unknown[0]}, which the study does not have.")
 
 
-def _of_fullest_size(table: ScoredTable, tasks: list[Entry]) -> list[Entry]:
-    by_size = [[task for task in tasks if task["size"] == size["name"]] for size in by_params(table.sizes)]
+def _of_fullest_size(table: ScoredTable, tasks: list[ShiftTask]) -> list[ShiftTask]:
+    by_size = [[task for task in tasks if task.size == size.name] for size in by_params(table.sizes)]
     return max(reversed(by_size), key=len, default=[])  # of equals the first, which is the largest size
 
 
-def by_params(sizes: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def by_params(sizes: Iterable[Size]) -> list[Size]:
     """Return the sizes, fewest weights first."""
-    return sorted(sizes, key=lambda size: (size["num_params"], size["name"]))
+    return sorted(sizes, key=lambda size: (size.num_params, size.name))
 
 
-def _correlate(table: ScoredTable, tasks: list[Entry], name: str) -> Entry:
-    systems = {target["name"]: target["system"] for target in table.targets}
+def _correlate(table: ScoredTable, tasks: list[ShiftTask], name: str, label: str) -> ShiftMeasure:
+    systems = {target.name: target.system for target in table.targets}
     pooled = rank_correlation(*_columns(tasks, name))
     within = {
-        system: finite_or_none(
-            rank_correlation(*_columns([t for t in tasks if systems[t["target"]] == system], name)).rho
-        )
+        system: rank_correlation(*_columns([t for t in tasks if systems[t.target] == system], name)).rho
         for system in dict.fromkeys(systems.values())
     }
-    numbers: Entry = {"rank_correlation": finite_or_none(pooled.rho), "num_tasks": pooled.num_pairs}
-    return numbers | {"p_value": finite_or_none(pooled.p_value), "within": within}
+    return ShiftMeasure(
+        name=name,
+        label=label,
+        rank_correlation=finite_or_none(pooled.rho),
+        num_tasks=pooled.num_pairs,
+        p_value=finite_or_none(pooled.p_value),
+        within={system: finite_or_none(rho) for system, rho in within.items()},
+    )
 
 
-def _columns(tasks: list[Entry], name: str) -> tuple[list[float], list[float]]:
-    pairs = [(task["values"].get(name), task["zero_shot"]) for task in tasks]
-    told = [(x, y) for x, y in pairs if x is not None and y is not None]
-    return [x for x, _ in told], [y for _, y in told]
+def _columns(tasks: list[ShiftTask], name: str) -> tuple[list[float], list[float]]:
+    pairs = [(task.values.get(name), task.zero_shot) for task in tasks]
+    known = [(x, y) for x, y in pairs if x is not None and y is not None]
+    return [x for x, _ in known], [y for _, y in known]
 
 
-def _where(key: CurveKey) -> Entry:
+def _where(key: CurveKey) -> dict[str, str]:
     return {"source": key.source, "target": key.target, "size": key.size, "method": key.method}
 
 
-def _interval(estimate: Estimate, center: str) -> Entry:
+def _center(table: ScoredTable, rows: SeedRows | None) -> float | None:
+    return None if rows is None else finite_or_none(table.error(rows).center)
+
+
+def _interval(estimate: Estimate, center: str) -> dict[str, float | None]:
     low, high = finite_or_none(estimate.low), finite_or_none(estimate.high)
     return {center: finite_or_none(estimate.center), "low": low, "high": high}

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from scifm.studies.advice import Outlook, advise, count_in_words
 from scifm.studies.learning_curves import CurveDraws
+from scifm.studies.plan_findings import Outlook, advise, count_in_words
 
 NOTHING = Outlook(None, None, None, None)
 

@@ -1,7 +1,8 @@
-"""Run folders that travel with jobs, where workers do not see the study's file system.
+"""Run folders that travel with jobs, where workers do not see this file system.
 
 A job goes out with what it needs of the runs before it (settings and operator), works in a temporary folder laid out as
-the study's, and comes back with its own run folder, which is unpacked whole.
+the one here, and comes back with its own run folder, which is unpacked whole. For that a job is
+``partial(function, …, folder)`` and its result names the run folder, relative to that one, under ``run``.
 """
 
 from __future__ import annotations
@@ -29,12 +30,12 @@ def send_out(
     """Return function, arguments and keywords of a job that carries its folders with it.
 
     Args:
-        folder: of the study.
-        work: ``partial(function, recipe, folder)``, as a study's plan makes them.
+        folder: that all run folders lie in.
+        work: ``partial(function, …, folder)``.
         args: results of the jobs before it.
     """
     assert isinstance(work, partial)
-    assert work.args[-1] == folder, "the last argument of a job is the folder of its study"
+    assert work.args[-1] == folder, "the last argument of a job is the folder that all run folders lie in"
     parents = {result["run"]: _pack(folder / result["run"], _NEEDED) for result in args}
     return _away, (work.func, work.args[:-1], args, parents), {}
 
@@ -52,7 +53,7 @@ def _away(
 
 
 def bring_back(folder: Path, returned: tuple[Any, bytes]) -> Any:
-    """Put the run folder of a job that came back into the study's; return the job's result."""
+    """Put the run folder of a job that came back into the folder here; return the job's result."""
     result, content = returned
     target = folder / result["run"]
     aside = target.with_name(f".{target.name}.{os.getpid()}.part")

@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 
 from scifm.errors import ConfigError, RunError
-from scifm.studies.graph import Graph, Job, JobsFailedError
+from scifm.execution.graph import Graph, Job, JobsFailedError
 
 
 def add(*numbers: int, plus: int = 0) -> int:

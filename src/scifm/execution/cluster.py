@@ -2,7 +2,7 @@
 
 Dask hands a job whose worker died to another one; what it saved lies in its run folder, so it goes on from there. A run
 folder is locked by who writes it, so two workers never write one. Without a shared file system each worker works in a
-folder of its own and results travel back through Dask, see `scifm.studies.ferry`.
+folder of its own and results travel back through Dask, see `scifm.execution.carrying`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from scifm.errors import ConfigError, RunError, SciFMError
-from scifm.studies.ferry import bring_back, send_out
-from scifm.studies.workers import threads_of_a_worker
+from scifm.execution.carrying import bring_back, send_out
+from scifm.execution.workers import threads_of_a_worker
 
 __all__ = ["LOCAL", "cluster_executor"]
 
@@ -35,7 +35,7 @@ def cluster_executor(
     num_workers: int = 2,
     num_threads: int | None = None,
     resources: Mapping[str, float] | None = None,
-    ferry: Path | None = None,
+    carry: Path | None = None,
 ) -> Executor:
     """Return an executor whose jobs run on Dask workers.
 
@@ -45,7 +45,7 @@ def cluster_executor(
         num_threads: threads torch uses in each job; with ``local`` the cores are shared evenly when left out, elsewhere
             the worker's own setting stays.
         resources: what a job takes of what a worker was started with (``dask worker --resources GPU=1``).
-        ferry: folder of a study whose workers do not see this file system: run folders travel through Dask.
+        carry: folder that run folders lie in, where workers do not see this file system: they travel through Dask.
 
     Raises:
         ConfigError: if Dask is not installed or the address is not one.
@@ -62,7 +62,7 @@ def cluster_executor(
             cluster = LocalCluster(n_workers=0, dashboard_address=None, silence_logs="CRITICAL")
         workers = _Workers(cluster.scheduler_address, num_workers, dict(resources or {}))
         threads = num_threads or threads_of_a_worker(num_workers)
-        return _ClusterExecutor(Client(cluster), [workers.stop, cluster.close], threads, resources, ferry)
+        return _ClusterExecutor(Client(cluster), [workers.stop, cluster.close], threads, resources, carry)
     if "://" not in scheduler:
         raise ConfigError(f"'{scheduler}' is no address of a scheduler. Give one like tcp://host:8786, or '{LOCAL}'.")
     try:
@@ -72,7 +72,7 @@ def cluster_executor(
             f"No scheduler answers at '{scheduler}' within {_CONNECT_SECONDS} s ({error}). Start one with 'dask "
             "scheduler' and workers with 'dask worker', or look at the address."
         ) from error
-    return _ClusterExecutor(client, [], num_threads, resources, ferry)
+    return _ClusterExecutor(client, [], num_threads, resources, carry)
 
 
 class _Workers:
@@ -124,16 +124,16 @@ class _ClusterExecutor(Executor):
         close: Sequence[Callable[[], Any]],
         num_threads: int | None,
         resources: Mapping[str, float] | None,
-        ferry: Path | None,
+        carry: Path | None,
     ) -> None:
         self._client, self._close = client, close
-        self._threads, self._resources, self._ferry = num_threads, dict(resources or {}), ferry
+        self._threads, self._resources, self._carry = num_threads, dict(resources or {}), carry
         self._inner: dict[Future[Any], Any] = {}
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         call: tuple[Any, ...] = (fn, args, kwargs)
-        if self._ferry is not None:
-            call = send_out(self._ferry, fn, args)
+        if self._carry is not None:
+            call = send_out(self._carry, fn, args)
         outer: Future[Any] = Future()
         outer.set_running_or_notify_cancel()
         inner = self._client.submit(
@@ -158,7 +158,7 @@ class _ClusterExecutor(Executor):
             return
         try:
             result = inner.result()
-            outer.set_result(result if self._ferry is None else bring_back(self._ferry, result))
+            outer.set_result(result if self._carry is None else bring_back(self._carry, result))
         except RunError as told:  # the disk here is full
             outer.set_exception(told)
 

@@ -9,10 +9,11 @@ import tiny
 from scifm.data.origin_config import SystemConfig
 from scifm.data.origins import SystemOrigin
 from scifm.errors import RunError
+from scifm.findings.study import Analysis
 from scifm.report.page import page
 from scifm.runs import Run
-from scifm.studies import conclusions
-from scifm.studies.conclusions import conclude
+from scifm.studies import analysis as analyzing
+from scifm.studies.analysis import conclude
 from scifm.studies.recipe import StudyRecipe
 from scifm.studies.study import study
 from scifm.studies.table import Row, read_table
@@ -30,37 +31,43 @@ def rows(folder: Path) -> list[Row]:
     return read_table(folder / "table.parquet")
 
 
-def failed(analysis: dict) -> list[str]:
-    return [audit["name"] for audit in analysis["audits"] if not audit["passed"]]
+def failed(analysis: Analysis) -> list[str]:
+    return [audit.name for audit in analysis.audits if not audit.good]
+
+
+def read(folder: Path) -> Analysis:
+    return Analysis.model_validate_json((folder / "analysis.json").read_bytes())
 
 
 def test_a_study_ends_in_one_document_that_the_report_draws(folder):
-    analysis = json.loads((folder / "analysis.json").read_text())
+    analysis = read(folder)
     assert failed(analysis) == []
-    assert {audit["name"].split(" of ")[0] for audit in analysis["audits"]} >= {
+    assert {audit.name.split(" of ")[0] for audit in analysis.audits} >= {
         "test disjoint",
         "test unseen in pre-training",
     }
-    assert [target["label"] for target in analysis["targets"]] == [
+    assert [target.label for target in analysis.targets] == [
         "Poisson, anisotropy 1 to 3",
         "Poisson, anisotropy 5 to 10",
     ]
-    assert {source["name"] for source in analysis["sources"]} == {"poisson", "mixture"}
-    assert {curve["source"] for curve in analysis["curves"]} == {"poisson", "mixture", ""}  # scaling is told elsewhere
-    assert {task["target"] for task in analysis["shift"]["tasks"]} == {"near", "far"}
-    near, far = (
-        next(t["values"] for t in analysis["shift"]["tasks"] if t["target"] == name) for name in ("near", "far")
-    )
+    assert {source.name for source in analysis.sources} == {"poisson", "mixture"}
+    assert {curve.source for curve in analysis.curves} == {"poisson", "mixture", ""}  # scaling is told elsewhere
+    assert {task.target for task in analysis.shift.tasks} == {"near", "far"}
+    near, far = (next(t.values for t in analysis.shift.tasks if t.target == name) for name in ("near", "far"))
     assert far["novelty"] > near["novelty"]
-    assert analysis["verdict"]
-    assert {axis["axis"] for axis in analysis["scaling"]["axes"]} == {"samples", "size", "compute"}
+    assert analysis.verdict
+    assert {axis.axis for axis in analysis.scaling.axes} == {"samples", "size", "compute"}
+    assert 0 < analysis.seconds <= Run(folder).seconds
+    of_runs = {row.run: row.seconds for row in rows(folder)}
+    assert sum(analysis.seconds_by_part.values()) == pytest.approx(sum(of_runs.values()))
+    assert min(analysis.seconds_by_part.values()) > 0
     text = page(folder).read_text()
     assert "Poisson, anisotropy 5 to 10" in text
 
 
 def test_made_again_from_the_folder_it_is_the_same(folder):
     before = (folder / "analysis.json").read_text()
-    conclude(RECIPE, folder, rows(folder))
+    conclude(RECIPE, folder, rows(folder), seconds=read(folder).seconds)
     assert (folder / "analysis.json").read_text() == before
 
 
@@ -102,7 +109,7 @@ def test_the_audit_looks_at_the_samples_that_were_trained_on(monkeypatch, tmp_pa
     """A fixed set of samples is compared, and a test sample that stands in it is found."""
     recipe = StudyRecipe.read(tiny.graph_study(data={**tiny.RECIPE["data"], "num_samples": 5}, scaling=None))
     folder = study(recipe, out=tmp_path / "fixed")
-    assert failed(json.loads((folder / "analysis.json").read_text())) == []
+    assert failed(read(folder)) == []
     leak = training_source(recipe.pretraining(recipe.sources[0], "toy", 0)).batch(0)
-    monkeypatch.setattr(conclusions, "draw_test", lambda *_: leak)
+    monkeypatch.setattr(analyzing, "draw_test", lambda *_: leak)
     assert "test unseen in pre-training" in failed(conclude(recipe, folder, rows(folder)))

@@ -1,23 +1,27 @@
-"""What to do, in words, once the need of samples is known with its doubt."""
+"""What to do, in words and as a figure, once the need of samples is known with its doubt."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
+from scifm.findings import plan as plans
+from scifm.findings.figure import Axis, Figure, Panel, Rule, Series
+from scifm.findings.finding import Finding
 from scifm.studies.learning_curves import CurveDraws, Need
 from scifm.wording import plural
 
-__all__ = ["Advice", "Outlook", "advise", "count_in_words"]
+__all__ = ["Advice", "Outlook", "advise", "count_in_words", "learning_curves_figure"]
 
-Verdict = Literal["reached", "collect", "collect and ask again", "cannot be told"]
 _MIN_EFFECTIVE_DRAWS = 50.0
 _WIDE = 30.0  # an interval whose ends differ by more than this factor names no number
 _FAR = 100.0  # times the samples at hand; beyond, two decades of extrapolation from less than one
 _SURE = 0.9
+_NUM_DRAWN = 40  # places at which a predicted curve is drawn
 
 
 @dataclass(frozen=True)
@@ -36,14 +40,14 @@ class Outlook:
     need: Need | None
     draws: CurveDraws | None
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return what is known for JSON; the draws are left out."""
-        return {
-            "num_trained_samples": self.num_samples,
-            "current_error": self.error,
-            "need": None if self.need is None else self.need.to_dict(),
-            "effective_draws": None if self.draws is None else self.draws.effective,
-        }
+    def told(self) -> plans.Outlook:
+        """Return what is known to be written down; the draws are left out."""
+        return plans.Outlook(
+            num_trained_samples=self.num_samples,
+            current_error=self.error,
+            need=None if self.need is None else plans.SamplesNeeded(**self.need.to_dict()),
+            effective_draws=None if self.draws is None else self.draws.effective,
+        )
 
 
 @dataclass(frozen=True)
@@ -53,10 +57,22 @@ class Advice:
     Args:
         verdict: ``reached``, ``collect``, ``collect and ask again`` or ``cannot be told``.
         told: the same in words, with the numbers.
+        need: what it rests on.
     """
 
-    verdict: Verdict
+    verdict: plans.Verdict
     told: str
+    need: Need | None = None
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """The same as findings."""
+        good = {"reached": True, "cannot be told": False}.get(self.verdict)
+        numbers: dict[str, Any] = {}
+        if self.need is not None:
+            needed = self.need.to_dict()
+            numbers = {"statistic": needed["median"], "low": needed["low"], "high": needed["high"], "unit": "samples"}
+        return (Finding(name="samples needed", said=self.told, good=good, **numbers),)
 
 
 def advise(few_shot: Outlook, from_scratch: Outlook, target: float, num_samples: int, zero_shot: float) -> Advice:
@@ -114,13 +130,14 @@ def _collect(need: Need, name: str, num_samples: int, worth: str) -> Advice:
     median, low, high = (_further(count, num_samples) for count in (need.median, need.low, need.high))
     between = f"{100 * need.level:.0f} % interval {count_in_words(low)} to {count_in_words(high)}"
     if median < 1:
-        return Advice("collect", f"Nearly there: a few more samples should do ({between}). {worth}")
+        return Advice("collect", f"Nearly there: a few more samples should do ({between}). {worth}", need)
     if high <= _WIDE * max(low, num_samples) and median <= _FAR * num_samples:
-        return Advice("collect", f"Collect about {count_in_words(median)} more samples ({between}). {worth}")
+        return Advice("collect", f"Collect about {count_in_words(median)} more samples ({between}). {worth}", need)
     return Advice(
         "collect and ask again",
         f"{name} may need about {count_in_words(median)} more samples ({between}), too wide to plan by. Collect "
         f"{count_in_words(max(low, num_samples))} more first, and ask again with them. {worth}",
+        need,
     )
 
 
@@ -169,3 +186,52 @@ def count_in_words(count: float) -> str:
         return "over a million" if math.isfinite(count) else "no end in sight"
     digits = max(0, len(str(int(count))) - 2)
     return f"{round(int(count), -digits):,}"
+
+
+def learning_curves_figure(
+    points: Sequence[plans.Point],
+    outlooks: Mapping[plans.Kind, Outlook],
+    target: float,
+    num_samples: int,
+    level: float,
+) -> Figure | None:
+    """Return the errors measured and those predicted for more samples, with the target; None where none was measured.
+
+    Args:
+        points: the errors measured.
+        outlooks: possible curves, by kind.
+        target: error wanted.
+        num_samples: samples there are.
+        level: probability of the band.
+    """
+    measured = [point for point in points if point.relative_l2 is not None]
+    if not measured:
+        return None
+    names: dict[plans.Kind, str] = {"few_shot": "fine-tuned", "from_scratch": "from scratch"}
+    counts = np.geomspace(min(point.num_samples for point in measured), _FAR * num_samples, _NUM_DRAWN)
+    shares = (0.5, (1 - level) / 2, (1 + level) / 2)
+    series = []
+    for kind, name in names.items():
+        ours = [point for point in measured if point.kind == kind]
+        x, y = tuple(float(p.num_samples) for p in ours), tuple(p.relative_l2 for p in ours)
+        series.append(Series(label=f"{name}, measured", x=x, y=y, joined=False))
+        draws = outlooks[kind].draws
+        if draws is not None:
+            center, low, high = np.array([np.quantile(draws.errors(n), shares) for n in counts]).T.tolist()
+            series.append(
+                Series(label=f"{name}, predicted", x=counts.tolist(), y=center, low=low, high=high, marked=False)
+            )
+    panel = Panel(
+        x=Axis(label="downstream samples", scale="log"),
+        y=Axis(label="relative L2 error", scale="log"),
+        series=tuple(series),
+        rules=(
+            Rule(at=target, label=f"target {target:g}"),
+            Rule(at=num_samples, crosses="x", label=plural(num_samples, "sample") + " at hand"),
+        ),
+    )
+    caption = (
+        f"Errors on held-out samples, and those of the next training on more: median and {100 * level:.0f} % interval "
+        "of the learning curves that agree with what was measured."
+    )
+    return Figure(caption=caption, panels=(panel,))

@@ -13,7 +13,7 @@ import pytest
 
 import tiny
 from scifm.errors import ConfigError, RunError
-from scifm.studies.cluster import cluster_executor
+from scifm.execution.cluster import cluster_executor
 from scifm.studies.recipe import StudyRecipe
 from scifm.studies.study import study
 from scifm.studies.table import Row, read_table
@@ -40,7 +40,7 @@ def here(tmp_path_factory) -> list[dict]:
 @pytest.mark.parametrize("shared", [True, False], ids=["shared files", "no shared files"])
 def test_dask_ends_in_the_same_table(here, tmp_path, shared):
     folder = tmp_path / "study"
-    make = partial(cluster_executor, "local", num_workers=2, ferry=None if shared else folder)
+    make = partial(cluster_executor, "local", num_workers=2, carry=None if shared else folder)
     assert table(study(RECIPE, out=folder, make_executor=make)) == here
     leftovers = list(folder.rglob("*.part"))
     assert leftovers == []
@@ -87,6 +87,6 @@ def test_leaving_by_an_error_waits_for_nobody():
 def test_wrong_addresses(monkeypatch):
     with pytest.raises(ConfigError, match="no address of a scheduler"):
         cluster_executor("localhost:8786")
-    monkeypatch.setattr("scifm.studies.cluster._CONNECT_SECONDS", 1)
+    monkeypatch.setattr("scifm.execution.cluster._CONNECT_SECONDS", 1)
     with pytest.raises(RunError, match="No scheduler answers"):
         cluster_executor("tcp://127.0.0.1:9")

@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -63,33 +64,25 @@ class Graph:
         self.folder = folder
         for job in jobs:
             if job.name in self.jobs:
-                raise ConfigError(f"Two jobs are called '{job.name}'. Give every source, target and size its own name.")
+                raise ConfigError(f"Two jobs are called '{job.name}'. Give every one its own name.")
             self.jobs[job.name] = job
         for job in self.jobs.values():
             for need in job.needs:
                 if need not in self.jobs:
-                    raise ConfigError(f"The job '{job.name}' needs '{need}', which is not in the study.")
+                    raise ConfigError(f"The job '{job.name}' needs '{need}', which is not among the jobs.")
         self._ranks = self._rank()
 
     def _rank(self) -> dict[str, float]:
         """Return for each job the cost of the longest chain that begins with it; refuses circles."""
-        followers: dict[str, list[str]] = {name: [] for name in self.jobs}
-        for job in self.jobs.values():
-            for need in job.needs:
-                followers[need].append(job.name)
-        ranks: dict[str, float] = {}
-        remaining = {name: len(names) for name, names in followers.items()}
-        ready = [name for name, count in remaining.items() if not count]
-        while ready:
-            name = ready.pop()
-            ranks[name] = self.jobs[name].cost + max((ranks[f] for f in followers[name]), default=0.0)
+        try:
+            order = list(TopologicalSorter({job.name: job.needs for job in self.jobs.values()}).static_order())
+        except CycleError as error:
+            circle = ", ".join(sorted(set(error.args[1])))
+            raise ConfigError(f"These jobs need each other in a circle: {circle}.") from error
+        ranks = {name: job.cost for name, job in self.jobs.items()}
+        for name in reversed(order):  # whatever needs a job has its final rank before the job itself
             for need in self.jobs[name].needs:
-                remaining[need] -= 1
-                if not remaining[need]:
-                    ready.append(need)
-        if len(ranks) < len(self.jobs):
-            circle = sorted(set(self.jobs) - set(ranks))
-            raise ConfigError(f"These jobs need each other in a circle: {', '.join(circle)}.")
+                ranks[need] = max(ranks[need], self.jobs[need].cost + ranks[name])
         return ranks
 
     def result_file(self, name: str) -> Path:

@@ -9,11 +9,11 @@ import time
 
 import pytest
 
-from scifm.studies.workers import threads_of_a_worker, worker_pool
+from scifm.execution.workers import threads_of_a_worker, worker_pool
 
 SLEEPER = """
     import os, time
-    from scifm.studies.workers import worker_pool
+    from scifm.execution.workers import worker_pool
 
     if __name__ == "__main__":
         with worker_pool(1) as pool:
