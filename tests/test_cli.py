@@ -353,10 +353,9 @@ def test_no_samples_at_all(scifm, parent, tmp_path):
 
 
 def test_a_run_folder_in_use(scifm, recipe, tmp_path):
-    from scifm.training.pretrain import PretrainRecipe
+    from scifm.training.pretrain import pretrain
 
-    run = Run.prepare(tmp_path, "tiny", PretrainRecipe.read(recipe).to_dict())
-    with run.locked():
+    with pretrain(recipe, out=tmp_path).locked():
         refused(scifm("pretrain", recipe, "--out", tmp_path), "in use by another process", f"process {os.getpid()}")
 
 

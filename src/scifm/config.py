@@ -156,7 +156,8 @@ def other_record(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
     One written before runs said their kind and origin is ours if the rest is the same.
     """
     same = {key: value for key, value in ours.items() if key in theirs or key not in RECORDED}
-    if dump_toml(theirs) == dump_toml(same):
+    theirs, same = (tomllib.loads(dump_toml(tree)) for tree in (theirs, same))  # as a file has it, in any order
+    if theirs == same:
         return ""
     samples = ("origin", "about")  # the second: of plans
     bare = [{key: value for key, value in tree.items() if key not in samples} for tree in (theirs, same)]

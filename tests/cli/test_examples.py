@@ -39,7 +39,8 @@ def test_the_lines_work_one_after_the_other(scifm, tmp_path, monkeypatch, projec
     for verb, line in EXAMPLES.items():
         if verb not in ELSEWHERE:
             said = scifm(*words_of(line), *QUICK.get(verb, ()))
-            assert said.status == 0, f"{line}\n{said.err}"
+            untrained = verb == "check" and said.status == 1  # two steps leave nothing good to be found
+            assert said.status == 0 or untrained, f"{line}\n{said.err}"
 
 
 @pytest.mark.parametrize("verb", EXAMPLES)

@@ -35,7 +35,7 @@ def test_the_examples_are_answers_of_the_operators(tmp_path):
     recipe = one_task(few_shot=[4, 8])
     folder = study(recipe, out=tmp_path / "study")
     held = examples(folder)
-    test = draw_test(recipe, "near", recipe.targets[0].origin).select(slice(0, 2))
+    test = draw_test(recipe, "near", recipe.origin(recipe.targets[0])).select(slice(0, 2))
     np.testing.assert_array_equal(held["forcing"], test.field("forcing")[:, 0].numpy())
     np.testing.assert_array_equal(held["truth"], test.require_targets()[:, 0, 0].numpy())
     assert held["coefficient_names"].tolist() == list(test.signature.coefficients)

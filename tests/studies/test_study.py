@@ -278,7 +278,8 @@ def test_a_folder_of_before_a_setting_came_is_gone_on_with(folder, tmp_path):
 
 def test_the_test_samples_are_not_among_those_trained_on():
     for target in RECIPE.targets:
-        test, pool = draw_test(RECIPE, target.name, RECIPE.origin(target)).inputs, pool_of(RECIPE, target).samples.inputs
+        test = draw_test(RECIPE, target.name, RECIPE.origin(target)).inputs
+        pool = pool_of(RECIPE, target).samples.inputs
         assert not any(torch.equal(a, b) for a in test for b in pool)
         assert torch.equal(test, draw_test(RECIPE, target.name, RECIPE.origin(target)).inputs)
 

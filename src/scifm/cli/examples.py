@@ -8,6 +8,7 @@ EXAMPLES: dict[str, str] = {
     "demo": "scifm demo",
     "systems": "scifm systems",
     "generate": "scifm generate poisson --num-samples 512 --out stores/poisson",
+    "verify": "scifm verify stores/poisson",
     "inspect": "scifm inspect stores/poisson",
     "pretrain": "scifm pretrain recipes/poisson-small.toml --set training.num_steps=100",
     "finetune": "scifm finetune runs/poisson-small-* --system poisson --num-samples 16",

@@ -1,4 +1,10 @@
-"""The data room: stores on disk, streams that store nothing, and which samples are seen when."""
+"""Samples on their way: stores on disk, streams that store nothing, origins, and which samples are seen when.
+
+Here live stores in The Well's schema (`store`, `split`, `generate`), foreign files (`formats`, `importing`,
+`inspection`), what a training is fed with (`stream`, `mixture`, `subsets`), the one answer to where samples come from
+(`origin`, `origins`, `run_origin`) and the fitting of normalizations. A file format is a file in ``formats/`` and a
+line in its registry. What may not live here: losses (`objectives`, a sibling), scores, and anything that trains.
+"""
 
 from scifm.data.card import Card
 from scifm.data.generate import generate

@@ -1,4 +1,8 @@
-"""Fields: grids, batches, spectral calculus, norms, resampling and the seed rule."""
+"""What travels and the calculus on it: grids, batches, spectral derivatives, norms, normalization, the seed rule.
+
+Everything here is about numbers on a grid and their names, and true of any equation and any network: so systems and
+models, which never meet, both stand on it. What may not live here: an equation, a network, a file.
+"""
 
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid

@@ -1,4 +1,10 @@
-"""Learned operators: the interface, Fourier neural operators, anyone's networks, and how they are kept."""
+"""Learned operators: the interface, Fourier neural operators, anyone's networks, and how they are kept.
+
+An operator is a class in a file here and a line in ``OPERATORS`` (`registry`), or an entry point ``scifm.operators`` of
+another package; it says itself what it can (`operator`). ``parts/`` holds layers and kernels, `folder` and `hub` how a
+model lies on disk, `surgery` and `adapters` how one is changed, `export` how it leaves. What may not live here: an
+equation (models never import systems), a loss, an optimizer, data.
+"""
 
 from scifm.models.fno import FNO, FNOConfig
 from scifm.models.hub import load_operator, save_operator

@@ -1,4 +1,9 @@
-"""Systems: equations with knobs, each a documented file of its own."""
+"""Equations with knobs, each a documented file of its own: what is sampled, solved and checked.
+
+A system is a file here and a line in ``SYSTEMS`` (`catalog`), or an entry point ``scifm.systems`` of another package;
+`contract` holds it to what it says. ``solvers/`` serve several of them; forcings and knobs are shared. What may not
+live here: a network (systems never import models), a file format, anything learned.
+"""
 
 from scifm.systems.advection_diffusion import AdvectionDiffusion
 from scifm.systems.catalog import SYSTEMS, available_systems, find_system, system_from_dict
