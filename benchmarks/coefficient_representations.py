@@ -29,7 +29,7 @@ from scifm.data.normalize import fit_normalization, refit_coefficients
 from scifm.data.stream import WHOLE, Epochs, Part, Stream
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
-from scifm.fields.normalization import Normalization
+from scifm.fields.normalization import Encoded, Normalization
 from scifm.fields.seeds import DrawingFrom, generator_for
 from scifm.models.fno import FNO, FNOConfig
 from scifm.models.operator import Operator
@@ -90,15 +90,16 @@ class EveryLayer(FNO):
         nn.init.zeros_(self.modulation[-1].weight)
         nn.init.zeros_(self.modulation[-1].bias)
 
-    def network(self, inputs: Tensor, coefficients: Tensor) -> Tensor:
-        space = tuple(inputs.shape[3:])
-        hidden = self.lift(band_limited_resize(inputs[:, 0], (self.settings.latent_points,) * len(space)), coefficients)
-        numbers = self.modulation(coefficients).unflatten(1, (len(self.layers), 2, -1))
+    def network(self, encoded: Encoded) -> Tensor:
+        space, latent = encoded.inputs.shape[3:], self.config.latent_points
+        fields = band_limited_resize(encoded.inputs[:, 0], (latent,) * len(space))
+        hidden = self.lift(fields, encoded.coefficients)
+        numbers = self.modulation(encoded.coefficients).unflatten(1, (len(self.layers), 2, -1))
         for place, layer in enumerate(self.layers):
             scale, shift = numbers[:, place].unbind(1)
             hidden = layer(hidden) * (1 + scale) + shift
         answer = self.projection(hidden).permute(-2, -1, *range(len(space)))
-        return band_limited_resize(answer, space).unsqueeze(1)
+        return band_limited_resize(answer, tuple(space)).unsqueeze(1)
 
 
 class Formed:

@@ -159,9 +159,11 @@ def other_record(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
     theirs, same = (tomllib.loads(dump_toml(tree)) for tree in (theirs, same))  # as a file has it, in any order
     if theirs == same:
         return ""
-    samples = ("origin", "about")  # the second: of plans
-    bare = [{key: value for key, value in tree.items() if key not in samples} for tree in (theirs, same)]
-    how = "of samples that were others then" if bare[0] == bare[1] else "with another recipe"
+    if {key for key in {*theirs, *same} if theirs.get(key) != same.get(key)} - {"origin", "about"}:
+        how = "with another recipe"
+    else:  # the second of them is of plans: which operator, and the content of the samples
+        parents = [tree.get("about", {}).get("parent") for tree in (theirs, same)]
+        how = "of samples that were others then" if parents[0] == parents[1] else "of another operator"
     return f"a {kind_of_record(ours) or 'study'} {how}"
 
 

@@ -9,6 +9,7 @@ import math
 
 __all__ = [
     "MISSING",
+    "count_in_words",
     "count_text",
     "duration",
     "duration_text",
@@ -81,7 +82,7 @@ def number_text(value: float | None, *, digits: int = 3) -> str:
 
 def plain_number(value: float) -> str:
     """Return a number without trailing zeros, as beside a tick: ``0.02``, ``1``, ``2×10⁷``."""
-    if value == 0 or 1e-4 <= abs(value) < 1e5:
+    if value == 0 or 1e-3 <= abs(value) < 1e5:
         return f"{value:.6g}"
     mantissa, _, exponent = f"{value:.2e}".partition("e")
     power = "10" + str(int(exponent)).translate(_RAISED)
@@ -98,6 +99,18 @@ def factor_text(value: float | None) -> str:
     if value >= 99.5:
         return f"{value:,.0f}"
     return f"{value:.0f}" if value >= 9.95 else f"{value:.1f}" if value >= 0.995 else f"{value:#.2g}"
+
+
+def count_in_words(count: float) -> str:
+    """Return a number of samples to two digits; beyond a million no number is meant.
+
+    Args:
+        count: 0 or more, or infinite.
+    """
+    if count > 1e6:
+        return "over a million" if math.isfinite(count) else "no end in sight"
+    digits = max(0, len(str(int(count))) - 2)
+    return f"{round(int(count), -digits):,}"
 
 
 def count_text(value: int | None) -> str:

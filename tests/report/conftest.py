@@ -227,7 +227,12 @@ def plan_entries() -> dict:
 def plan_folder(tmp_path: Path) -> Path:
     folder = tmp_path / "plan"
     (folder / "runs").mkdir(parents=True)
-    (folder / "plan.json").write_text(json.dumps(plan_entries()))
+    series = [
+        {"label": way, "x": [3.0, 7.0], "y": [0.2, 0.1]} for way in ("fine-tuned, measured", "fine-tuned, predicted")
+    ]
+    axes = {"x": {"label": "number of samples trained on"}, "y": {"label": "relative L2 error"}}
+    figure = {"caption": "Errors, measured and predicted.", "panels": [{**axes, "series": series}]}
+    (folder / "plan.json").write_text(json.dumps({**plan_entries(), "figure": figure}))
     (folder / "environment.json").write_text(json.dumps(ENVIRONMENT))
     (folder / "config.toml").write_text("num_repeats = 3\n")
     return folder

@@ -250,15 +250,24 @@ def test_the_plan_page(plan_folder):
 
 def test_the_plan_of_an_earlier_version_has_a_page(plan_folder):
     tree = json.loads((plan_folder / "plan.json").read_text())
-    del tree["findings"]
+    del tree["findings"], tree["figure"]
     (plan_folder / "plan.json").write_text(json.dumps(tree | {"recommendation": "Collect some <more>."}))
-    assert "Collect some &lt;more&gt;." in read(page(plan_folder))
+    text = read(page(plan_folder))
+    assert "Collect some &lt;more&gt;." in text
+    assert "The figure of the learning curves" in text, "it says that there is none"
 
 
 def test_a_plan_that_needed_no_training_has_a_page(plan_folder):
     tree = json.loads((plan_folder / "plan.json").read_text())
     nothing = {"num_trained_samples": None, "current_error": None, "need": None, "effective_draws": None}
-    tree |= {"points": [], "few_shot": nothing, "from_scratch": nothing, "verdict": "reached", "findings": []}
+    tree |= {
+        "points": [],
+        "figure": None,
+        "few_shot": nothing,
+        "from_scratch": nothing,
+        "verdict": "reached",
+        "findings": [],
+    }
     (plan_folder / "plan.json").write_text(json.dumps(tree))
     text = read(page(plan_folder))
     assert "the pre-trained operator reaches the error wanted as it is" in text

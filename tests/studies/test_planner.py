@@ -137,7 +137,9 @@ def test_the_figure_shows_what_was_measured_and_what_is_foretold(made):
         assert all(low <= y <= high for low, y, high in zip(band.low, band.y, band.high, strict=True))
         assert band.x[0] == pytest.approx(2)
         assert band.x[-1] == pytest.approx(1200)
-    assert [rule.at for rule in made.figure.panels[0].rules] == [0.1, 12]
+    assert [rule.at for rule in made.figure.panels[0].rules] == [0.1, made.zero_shot, 12]
+    for name in ("fine-tuned", "from scratch"):
+        assert series[f"{name}, measured"].place == series[f"{name}, predicted"].place, "one color a way"
 
 
 def test_a_trial_that_is_done_is_not_done_again(made, folder, parent, few, tmp_path, monkeypatch):
@@ -276,6 +278,11 @@ def test_a_store_that_cannot_be_read(parent, few, tmp_path):
 def test_a_folder_that_holds_another_plan(folder, parent, few):
     with pytest.raises(RunError, match="holds a plan with another recipe"):
         plan(parent, few, 0.1, out=folder, recipe=RECIPE.model_copy(update={"num_repeats": 1}))
+
+
+def test_a_folder_that_holds_a_plan_of_another_operator(folder, few, tmp_path):
+    with pytest.raises(RunError, match="holds a plan of another operator"):
+        plan(tiny.finished_run(tmp_path, tiny.recipe(seed=7)), few, 0.1, out=folder, recipe=RECIPE)
 
 
 def test_a_parent_that_is_not_complete(few, tmp_path):

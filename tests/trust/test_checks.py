@@ -11,6 +11,7 @@ from torch import nn
 import networks
 import tiny
 from scifm.errors import SignatureError
+from scifm.evaluation.evaluate import evaluate
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
 from scifm.fields.seeds import generator_for
@@ -109,6 +110,19 @@ def test_samples_whose_truth_is_zero_are_left_out():
     assert "7 samples" in told.evidence
     nothing = ask(Persistence(), exact(), batch.with_targets(torch.zeros_like(targets)))
     assert (nothing.good, nothing.statistic) == (None, None)
+
+
+def test_on_a_box_with_walls_its_errors_are_those_of_the_metric():
+    names, grid = Signature(("f",), (), ("u",), 1), Grid((9,), (1.0,), (False,))
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(16, 1, 1, 9, generator=generator)
+    targets = inputs.clone()
+    targets[..., 0] += 1  # wrong on a wall alone, where a point counts half
+    batch = Batch(names, grid, inputs, torch.zeros(16, 0), targets)
+    operator = ModuleOperator.wrap(Keeps(1.0), names)
+    own = evaluate(operator, batch).mean()
+    told = ask(Persistence(), operator, batch)
+    assert f"operator {own:.3g}," in told.evidence
 
 
 # --- shift equivariance -----------------------------------------------------------------------------------------------

@@ -1,4 +1,7 @@
-"""One line for each verb that works as it stands in the project's folder, given in this order; tests give them."""
+"""One line for each verb that works as it stands in the project's folder, given in this order.
+
+Tests give them all, shortened, but those that take minutes or never end (demo, study, play).
+"""
 
 from __future__ import annotations
 

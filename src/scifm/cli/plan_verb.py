@@ -24,6 +24,7 @@ from scifm.cli.app import (
 )
 from scifm.cli.executors import executor_maker
 from scifm.cli.progress import ProgressBar, progress_bars
+from scifm.wording import count_in_words
 
 if TYPE_CHECKING:
     from scifm.findings.plan import Plan
@@ -74,8 +75,6 @@ def plan(
 
 
 def _tell(result: Plan, folder: Path) -> None:
-    from scifm.studies.plan_findings import count_in_words
-
     def words(count: float | None) -> str:
         return count_in_words(math.inf if count is None else count)
 

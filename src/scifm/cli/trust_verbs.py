@@ -80,7 +80,7 @@ def check(
 ) -> None:
     """Question a trained operator: can it be right at all? What is found is kept in the run folder, if it is yours.
 
-    Example: scifm check runs/poisson-tiny-… --only receptive_field. Exit status 1 says that something found is bad.
+    Exit status 1 says that something found is bad.
     """
     from scifm.trust import CHECKS
     from scifm.trust.examine import check_named, check_operator
@@ -110,10 +110,7 @@ def compress(
     imports: Imports = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a model smaller, and measure what that changes; every verb that takes a model takes the new folder.
-
-    Example: scifm compress runs/poisson-tiny-… --to int8 --out models/poisson-tiny-int8
-    """
+    """Make a model smaller, and measure what that changes; every verb that takes a model takes the new folder."""
     from scifm.distillation.compress import compress as work
     from scifm.distillation.compress import compression_named
 

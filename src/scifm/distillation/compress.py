@@ -21,7 +21,7 @@ from scifm.findings.part import Part
 from scifm.models.folder import FILES
 from scifm.models.hub import digest, find_model, load_operator, save_operator
 from scifm.models.operator import Operator
-from scifm.runs import Run, write_atomically
+from scifm.runs import Run
 
 __all__ = ["CompressionRecord", "compress", "compression_named"]
 
@@ -113,7 +113,7 @@ def compress(
         origin=origin_of(samples) if origin is None else origin,
         findings=(*changes, measure_bytes(before, (out / FILES[2]).stat().st_size)),
     )
-    write_atomically(out / _RECORD, (record.model_dump_json(indent=2) + "\n").encode())
+    record.write(out / _RECORD)
     return record
 
 

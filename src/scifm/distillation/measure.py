@@ -42,9 +42,9 @@ def measure_answers(
     old, new = (operator.predict(samples).require_targets() for operator in (before, after))
     if not (old.isfinite().all() and new.isfinite().all()):
         raise DataError("The operator's answers to these samples are not finite, before or after: nothing to compare.")
-    change = relative_l2(new, old)[~undefined_of("relative_l2", old)].double()
+    change = relative_l2(new, old, samples.grid)[~undefined_of("relative_l2", old)].double()
     counts = ~undefined_of("relative_l2", truth)
-    errors = [relative_l2(answer, truth)[counts].double() for answer in (old, new)]
+    errors = [relative_l2(answer, truth, samples.grid)[counts].double() for answer in (old, new)]
     if not len(change) or not counts.any():
         raise DataError("The truth or the answers are zero in all samples: there are no relative errors to compare.")
     own, changed = float(errors[0].mean()), float(change.mean())

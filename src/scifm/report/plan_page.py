@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,20 +11,15 @@ from pydantic import ValidationError
 from scifm.findings.finding import Finding
 from scifm.findings.plan import Kind, Outlook, Plan
 from scifm.report.files import read_object, read_text, unreadable
-from scifm.report.run_figures import plan_figure
 from scifm.report.study_view import KIND_NAMES
 from scifm.report.tables import DASH, Cell, Table, cells
 from scifm.report.template import Numbered, Tile, environment_entries, render
-from scifm.wording import count_text, duration_text, number_text, plural
+from scifm.wording import count_in_words, count_text, duration_text, number_text, plural
 
 __all__ = ["render_plan"]
 
 _REMEDY = "Give the command that made the plan again: what is complete is not repeated."
 _KINDS: tuple[Kind, ...] = ("few_shot", "from_scratch")
-_CAPTION = (
-    "Error on samples held out against the number trained on, both axes logarithmic: means over repeats, small dots "
-    "single repeats. Beneath, the samples in all that the error wanted is predicted to need, with the interval."
-)
 
 
 def render_plan(folder: Path) -> str:
@@ -42,7 +38,7 @@ def render_plan(folder: Path) -> str:
         remarks=[first.evidence] if first.evidence else [],
         question=f"How many samples does a mean relative L2 error of {plan.target_error:g} need?",
         tiles=_tiles(plan),
-        curves=numbered("curves", plan.figure or plan_figure(plan, _CAPTION)),
+        curves=numbered("curves", plan.figure),
         findings=[(finding, numbered(f"finding-{i}", finding.figure)) for i, finding in enumerate(others)],
         needs=_need_table(plan),
         points=_point_table(plan) if plan.points else None,
@@ -62,7 +58,7 @@ def _plan(path: Path, tree: dict[str, Any]) -> Plan:
 
 
 def _count(value: float | None) -> str:
-    return "no end in sight" if value is None else count_text(round(value))
+    return count_in_words(math.inf if value is None else value)
 
 
 def _tiles(plan: Plan) -> list[Tile]:

@@ -6,12 +6,11 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 
-from scifm.findings.figure import Axis, Figure, Panel, Rule, Series
-from scifm.findings.plan import Kind, Plan
+from scifm.findings.figure import Axis, Figure, Panel, Series
 from scifm.report.records import Curve
 from scifm.wording import count_text, number_text, plural
 
-__all__ = ["adaptation_figure", "distribution_figure", "plan_figure", "training_figure"]
+__all__ = ["adaptation_figure", "distribution_figure", "training_figure"]
 
 _STEP = Axis(label="optimizer step", form="count", low=0.0)
 _MOST_POINTS = 160  # of one line; more cannot be told apart and only make the page large
@@ -125,55 +124,3 @@ def _thinned(steps: list[tuple[float, float]]) -> Iterable[tuple[float, float]]:
     """Return at most a thousand corners, the first and the last among them."""
     every = math.ceil(len(steps) / 1000)
     return [*steps[::every], steps[-1]]
-
-
-_WAYS: dict[Kind, str] = {"few_shot": "fine-tuned", "from_scratch": "from scratch"}
-
-
-def _measured(plan: Plan, kind: Kind, place: int) -> Series:
-    """Return the mean over repeats at each number of samples, every repeat as a single value."""
-    label = _WAYS[kind]
-    own: dict[int, list[float | None]] = {}
-    for point in sorted((p for p in plan.points if p.kind == kind), key=lambda p: p.num_samples):
-        own.setdefault(point.num_samples, []).append(point.relative_l2)
-    known = [[value for value in values if value is not None] for values in own.values()]
-    means = [sum(values) / len(values) if values else None for values in known]
-    told = [
-        f"{label} on {plural(count, 'sample')}\nmean error {number_text(mean)}\n"
-        f"repeats: {', '.join(map(number_text, values))}"
-        for (count, values), mean in zip(own.items(), means, strict=True)
-    ]
-    singles = tuple(tuple(values) for values in own.values())
-    return Series(label=label, x=tuple(own), y=tuple(means), singles=singles, told=tuple(told), place=place)
-
-
-def _needed(plan: Plan, kind: Kind, place: int) -> Series | None:
-    """Return the predicted need, with its interval along the axis of samples."""
-    need = plan.outlook(kind).need
-    if need is None or need.median is None:
-        return None
-    ends = [f"{end:,.0f}" if end is not None else "no end in sight" for end in (need.low, need.high)]
-    told = f"{_WAYS[kind]}: about {need.median:,.0f} samples in all\n{need.level:.0%} interval {ends[0]} to {ends[1]}"
-    return Series(
-        label=_WAYS[kind], x=(need.median,), y=(float(place),), low=(need.low,), high=(need.high,), told=(told,),
-        place=place,
-    )  # fmt: skip
-
-
-def plan_figure(plan: Plan, caption: str) -> Figure | None:
-    """Return the measured learning curves with the error wanted, and beneath the samples it is predicted to need."""
-    if not plan.points:
-        return None
-    rules = (
-        Rule(at=plan.target_error, label="error wanted", told=f"error wanted: {plan.target_error:g}", place=3),
-        Rule(at=plan.zero_shot, label="zero-shot (no sample)", told=f"zero-shot error {number_text(plan.zero_shot)}",
-             line="dashed", place=2),
-    )  # fmt: skip
-    x = Axis(label="number of samples trained on", scale="log", form="count")
-    measured = tuple(_measured(plan, kind, place) for place, kind in enumerate(_WAYS))
-    needs = tuple(own for place, kind in enumerate(_WAYS) if (own := _needed(plan, kind, place)) is not None)
-    categories = Axis(label="", categories=tuple(f"need, {way}" for way in _WAYS.values()))
-    beneath = Panel(x=x, y=categories, series=needs) if needs else None
-    y = Axis(label="relative L2 error", scale="log")
-    panel = Panel(x=x, y=y, series=measured, rules=rules, beneath=beneath)
-    return Figure(caption=caption, panels=(panel,), shared=("x",))

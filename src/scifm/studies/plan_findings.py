@@ -13,9 +13,9 @@ from scifm.findings import plan as plans
 from scifm.findings.figure import Axis, Figure, Panel, Rule, Series
 from scifm.findings.finding import Finding
 from scifm.studies.learning_curves import CurveDraws, Need
-from scifm.wording import plural
+from scifm.wording import count_in_words, plural
 
-__all__ = ["Advice", "Outlook", "advise", "count_in_words", "learning_curves_figure"]
+__all__ = ["Advice", "Outlook", "advise", "learning_curves_figure"]
 
 _MIN_EFFECTIVE_DRAWS = 50.0
 _WIDE = 30.0  # an interval whose ends differ by more than this factor names no number
@@ -114,8 +114,10 @@ def _why_not(outlook: Outlook, target: float, name: str) -> str | None:
         return f"{name} diverged at too many of the sizes tried. Give smaller learning rates."
     if outlook.draws.effective < _MIN_EFFECTIVE_DRAWS:
         return (
-            "the measured errors do not look like a learning curve as they are known (they jump, or rise with more "
-            "samples). Look at the points in plan.json, collect some more samples and ask again."
+            "the measured errors do not look like a learning curve as they are known (they jump, rise with more "
+            "samples, or stay what they are). Look at the points in plan.json. If fine-tuning stays at the zero-shot "
+            "error, no training beat the pre-trained operator: give larger learning rates (--set "
+            "adapt.learning_rates=[1e-3,1e-2]). Else collect some more samples and ask again."
         )
     if math.isinf(outlook.need.median):
         return (
@@ -176,24 +178,13 @@ def _worth(few_shot: Outlook, from_scratch: Outlook, target: float, num_samples:
     )
 
 
-def count_in_words(count: float) -> str:
-    """Return a number of samples to two digits; beyond a million no number is meant.
-
-    Args:
-        count: 0 or more, or infinite.
-    """
-    if count > 1e6:
-        return "over a million" if math.isfinite(count) else "no end in sight"
-    digits = max(0, len(str(int(count))) - 2)
-    return f"{round(int(count), -digits):,}"
-
-
 def learning_curves_figure(
     points: Sequence[plans.Point],
     outlooks: Mapping[plans.Kind, Outlook],
     target: float,
     num_samples: int,
     level: float,
+    zero_shot: float,
 ) -> Figure | None:
     """Return the errors measured and those predicted for more samples, with the target; None where none was measured.
 
@@ -203,6 +194,7 @@ def learning_curves_figure(
         target: error wanted.
         num_samples: samples there are.
         level: probability of the band.
+        zero_shot: error of the pre-trained operator as it is.
     """
     measured = [point for point in points if point.relative_l2 is not None]
     if not measured:
@@ -211,22 +203,22 @@ def learning_curves_figure(
     counts = np.geomspace(min(point.num_samples for point in measured), _FAR * num_samples, _NUM_DRAWN)
     shares = (0.5, (1 - level) / 2, (1 + level) / 2)
     series = []
-    for kind, name in names.items():
+    for place, (kind, name) in enumerate(names.items()):
         ours = [point for point in measured if point.kind == kind]
         x, y = tuple(float(p.num_samples) for p in ours), tuple(p.relative_l2 for p in ours)
-        series.append(Series(label=f"{name}, measured", x=x, y=y, joined=False))
+        series.append(Series(label=f"{name}, measured", x=x, y=y, joined=False, place=place))
         draws = outlooks[kind].draws
         if draws is not None:
             center, low, high = np.array([np.quantile(draws.errors(n), shares) for n in counts]).T.tolist()
-            series.append(
-                Series(label=f"{name}, predicted", x=counts.tolist(), y=center, low=low, high=high, marked=False)
-            )
+            curve = {"x": counts.tolist(), "y": center, "low": low, "high": high}
+            series.append(Series(label=f"{name}, predicted", **curve, marked=False, place=place))
     panel = Panel(
-        x=Axis(label="downstream samples", scale="log"),
+        x=Axis(label="number of samples trained on", scale="log", form="count"),
         y=Axis(label="relative L2 error", scale="log"),
         series=tuple(series),
         rules=(
-            Rule(at=target, label=f"target {target:g}"),
+            Rule(at=target, label=f"error wanted, {target:g}", place=3),
+            Rule(at=zero_shot, label="zero-shot (no sample)", line="dashed", place=2),
             Rule(at=num_samples, crosses="x", label=plural(num_samples, "sample") + " at hand"),
         ),
     )

@@ -168,7 +168,7 @@ def plan(
             from_scratch=outlooks["from_scratch"].told(),
             verdict=advice.verdict,
             findings=advice.findings,
-            figure=learning_curves_figure(points, outlooks, target_error, few.num_samples, level),
+            figure=learning_curves_figure(points, outlooks, target_error, few.num_samples, level, zero_shot),
             points=points,
             parent=str(place.path),
             store=str(few.store.path),

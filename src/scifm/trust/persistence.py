@@ -11,6 +11,7 @@ from scifm.evaluation.evaluate import undefined_of
 from scifm.evaluation.pointwise import relative_l2
 from scifm.evaluation.ratios import ratio_of_means
 from scifm.fields.batch import Batch
+from scifm.fields.grid import Grid
 from scifm.findings.figure import Axis, Figure, Panel, Rule, Series
 from scifm.findings.finding import Finding
 from scifm.models.operator import Operator
@@ -39,8 +40,8 @@ class Persistence(Check):
 
     def ask(self, operator: Operator, samples: Batch, generator: torch.Generator) -> Finding:
         truth = samples.require_targets().double()
-        own = _errors(operator.predict(samples).require_targets(), truth)
-        trivial = {name: _errors(answer, truth) for name, answer in trivial_answers(samples).items()}
+        own = _errors(operator.predict(samples).require_targets(), truth, samples.grid)
+        trivial = {name: _errors(answer, truth, samples.grid) for name, answer in trivial_answers(samples).items()}
         counts = own.isfinite()  # the same samples for all: where the truth defines an error
         if not counts.any():
             return Finding(said="The truth is zero in every sample: there is no relative error to compare.")
@@ -95,9 +96,9 @@ def _best_multiples(inputs: Tensor, truth: Tensor) -> Tensor:
     return inputs[:, :, chosen] * factors.gather(1, chosen.view(-1, 1)).view(1, 1, -1, *(1,) * (inputs.dim() - 3))
 
 
-def _errors(answer: Tensor, truth: Tensor) -> Tensor:
+def _errors(answer: Tensor, truth: Tensor, grid: Grid) -> Tensor:
     """Return the relative L2 error of each sample, the mean over frames and channels that have one; NaN for none."""
-    errors, undefined = relative_l2(answer.to(truth), truth), undefined_of("relative_l2", truth)
+    errors, undefined = relative_l2(answer.to(truth), truth, grid), undefined_of("relative_l2", truth)
     total = torch.where(undefined, 0.0, errors).flatten(1).sum(1)
     return total / (~undefined).flatten(1).sum(1)
 
