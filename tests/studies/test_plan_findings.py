@@ -24,46 +24,46 @@ def outlook(target: float, needs: list[float], *, error: float = 0.1, effective:
 def test_zero_shot_may_be_enough():
     advice = advise(NOTHING, NOTHING, 0.05, 16, zero_shot=0.04)
     assert advice.verdict == "reached"
-    assert "without any training" in advice.told
+    assert "without any training" in advice.said
 
 
 def test_the_samples_at_hand_may_be_enough():
     advice = advise(outlook(0.05, [10.0], error=0.04), outlook(0.05, [900.0]), 0.05, 16, zero_shot=0.2)
     assert advice.verdict == "reached"
-    assert "fine-tuned on 12 of your samples" in advice.told
+    assert "fine-tuned on 12 of your samples" in advice.said
     advice = advise(outlook(0.05, [90.0]), outlook(0.05, [10.0], error=0.05), 0.05, 16, zero_shot=0.2)
-    assert "trained from scratch on 12" in advice.told
+    assert "trained from scratch on 12" in advice.said
 
 
 def test_a_number_to_collect():
     advice = advise(outlook(0.05, [89.5, 99.5, 119.5]), outlook(0.05, [899.5] * 3), 0.05, 16, zero_shot=0.2)
     assert advice.verdict == "collect"
-    assert "about 84 more samples (80 % interval 74 to 100)" in advice.told
-    assert "Pre-training is worth it: from scratch it takes about 880 more." in advice.told
+    assert "about 84 more samples (80 % interval 74 to 100)" in advice.said
+    assert "Pre-training is worth it: from scratch it takes about 880 more." in advice.said
 
 
 def test_training_from_scratch_may_be_better():
     advice = advise(outlook(0.05, [899.5] * 3), outlook(0.05, [39.5] * 3), 0.05, 16, zero_shot=0.2)
-    assert "about 24 more samples" in advice.told
-    assert "not worth it here: train from scratch, which takes about 24 more" in advice.told
+    assert "about 24 more samples" in advice.said
+    assert "not worth it here: train from scratch, which takes about 24 more" in advice.said
 
 
 def test_who_is_better_may_be_unsure():
     advice = advise(outlook(0.05, [40.0, 80.0]), outlook(0.05, [60.0, 60.0]), 0.05, 16, zero_shot=0.2)
-    assert "not sure (probability 0.50)" in advice.told
+    assert "not sure (probability 0.50)" in advice.said
 
 
 def test_a_wide_interval_names_no_number_but_a_first_step():
     advice = advise(outlook(0.05, [30.0, 300.0, 30_000.0]), outlook(0.05, [math.inf] * 3), 0.05, 16, zero_shot=0.2)
     assert advice.verdict == "collect and ask again"
-    assert "Collect 16 more first" in advice.told
-    assert "if it gets there at all" in advice.told
+    assert "Collect 16 more first" in advice.said
+    assert "if it gets there at all" in advice.said
 
 
 def test_far_away_is_no_number_either():
     advice = advise(outlook(0.05, [16_000.0] * 3), NOTHING, 0.05, 16, zero_shot=0.2)
     assert advice.verdict == "collect and ask again"
-    assert "could not be measured" in advice.told
+    assert "could not be measured" in advice.said
 
 
 @pytest.mark.parametrize(
@@ -77,11 +77,12 @@ def test_far_away_is_no_number_either():
 def test_what_cannot_be_told(few_shot, reason):
     advice = advise(few_shot, outlook(0.05, [math.inf] * 3), 0.05, 16, zero_shot=0.2)
     assert advice.verdict == "cannot be told"
-    assert reason in advice.told
+    assert reason in advice.why
+    assert advice.findings[0].evidence == advice.why
 
 
 def test_nearly_there():
-    assert "Nearly there" in advise(outlook(0.05, [15.0] * 3), NOTHING, 0.05, 16, zero_shot=0.2).told
+    assert "Nearly there" in advise(outlook(0.05, [15.0] * 3), NOTHING, 0.05, 16, zero_shot=0.2).said
 
 
 @pytest.mark.parametrize(

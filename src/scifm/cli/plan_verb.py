@@ -90,4 +90,6 @@ def _tell(result: Plan, folder: Path) -> None:
         table.add_row(name, now, words(need.median), between, f"{100 * need.reachable:.0f} %")
     print_table(table)
     told = [("zero-shot error", f"{result.zero_shot:.4f}"), ("all numbers", str(folder / "plan.json"))]
-    print_rows("Plan", [*told, *(("advice", finding.said) for finding in result.findings)])
+    print_rows(
+        "Plan", [*told, *(("advice", f"{finding.said} {finding.evidence}".strip()) for finding in result.findings)]
+    )

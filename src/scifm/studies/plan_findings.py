@@ -56,13 +56,15 @@ class Advice:
 
     Args:
         verdict: ``reached``, ``collect``, ``collect and ask again`` or ``cannot be told``.
-        told: the same in words, with the numbers.
+        said: the same in words, with the numbers.
         need: what it rests on.
+        why: the reason, where no number can be said.
     """
 
     verdict: plans.Verdict
-    told: str
+    said: str
     need: Need | None = None
+    why: str = ""
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -72,7 +74,7 @@ class Advice:
         if self.need is not None:
             needed = self.need.to_dict()
             numbers = {"statistic": needed["median"], "low": needed["low"], "high": needed["high"], "unit": "samples"}
-        return (Finding(name="samples needed", said=self.told, good=good, **numbers),)
+        return (Finding(name="samples needed", said=self.said, evidence=self.why, good=good, **numbers),)
 
 
 def advise(few_shot: Outlook, from_scratch: Outlook, target: float, num_samples: int, zero_shot: float) -> Advice:
@@ -104,7 +106,7 @@ def advise(few_shot: Outlook, from_scratch: Outlook, target: float, num_samples:
         best, name = (from_scratch, "Training from scratch")
     reason = _why_not(best, target, name)
     if reason is not None:
-        return Advice("cannot be told", f"How many samples are needed cannot be told: {reason}")
+        return Advice("cannot be told", "How many samples are needed cannot be told.", why=reason)
     assert best.need is not None
     return _collect(best.need, name, num_samples, worth.told)
 
@@ -114,7 +116,7 @@ def _why_not(outlook: Outlook, target: float, name: str) -> str | None:
         return f"{name} diverged at too many of the sizes tried. Give smaller learning rates."
     if outlook.draws.effective < _MIN_EFFECTIVE_DRAWS:
         return (
-            "the measured errors do not look like a learning curve as they are known (they jump, rise with more "
+            "The measured errors do not look like a learning curve as they are known (they jump, rise with more "
             "samples, or stay what they are). Look at the points in plan.json. If fine-tuning stays at the zero-shot "
             "error, no training beat the pre-trained operator: give larger learning rates (--set "
             "adapt.learning_rates=[1e-3,1e-2]). Else collect some more samples and ask again."
@@ -219,7 +221,7 @@ def learning_curves_figure(
         rules=(
             Rule(at=target, label=f"error wanted, {target:g}", place=3),
             Rule(at=zero_shot, label="zero-shot (no sample)", line="dashed", place=2),
-            Rule(at=num_samples, crosses="x", label=plural(num_samples, "sample") + " at hand"),
+            Rule(at=num_samples, crosses="x", label=plural(num_samples, "sample") + " at hand", line="dotted", place=4),
         ),
     )
     caption = (
