@@ -159,12 +159,14 @@ def other_record(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
     theirs, same = (tomllib.loads(dump_toml(tree)) for tree in (theirs, same))  # as a file has it, in any order
     if theirs == same:
         return ""
+    kind, mine = kind_of_record(theirs) or "study", kind_of_record(ours) or "study"
+    if kind != mine:
+        return f"a {kind}" if kind in ("study", "plan") else f"a run of kind '{kind}'"
     if {key for key in {*theirs, *same} if theirs.get(key) != same.get(key)} - {"origin", "about"}:
-        how = "with another recipe"
-    else:  # the second of them is of plans: which operator, and the content of the samples
-        parents = [tree.get("about", {}).get("parent") for tree in (theirs, same)]
-        how = "of samples that were others then" if parents[0] == parents[1] else "of another operator"
-    return f"a {kind_of_record(ours) or 'study'} {how}"
+        return f"a {kind} with another recipe"
+    # the second of them is of plans: which operator, and the content of the samples
+    parents = [tree.get("about", {}).get("parent") for tree in (theirs, same)]
+    return f"a {kind} of samples that were others then" if parents[0] == parents[1] else f"a {kind} of another operator"
 
 
 def _parse_value(text: str) -> Any:
