@@ -101,7 +101,7 @@ def test_a_folder_is_claimed_by_one_study(tmp_path):
     with pytest.raises(RunError, match="holds a study with another recipe"):
         Run.claim(tmp_path / "study", {"b": 3, "a": [1]})
     assert run.config["b"] == 2
-    with pytest.raises(RunError, match="holds a study. Choose"):
+    with pytest.raises(RunError, match=r"holds a study\. Choose"):
         Run.claim(tmp_path / "study", {"kind": "plan", "b": 3, "a": [1]})
 
 
