@@ -276,11 +276,12 @@ _MODEL_TEXTS = ("poisson", "helmholtz", "nothing", "0", "-1", "2", "1e999", "nan
                 "anisotropy=5,1", "anisotropy=nan,inf", "anisotropy=1", "☃", "\x00", "--", "-", "../..", "99999999999999",
                 "train", "onnx", "affine", "[red]", "name/model", "a,b,c", "tcp://", "{}", "reference", "neuralop")  # fmt: skip
 _VERBS = ("inspect", "import", "export", "import-model", "plan", "systems", "generate", "pretrain", "finetune", "evaluate",
-          "report", "study", "transfer", "demo", "push", "play", "sytems", "")  # fmt: skip
+          "report", "study", "transfer", "demo", "push", "play", "scores", "verify", "check", "compress", "sytems", "")  # fmt: skip
 _OPTIONS = ("--out", "--set", "--json", "--map", "--store", "--system", "--knob", "--num-samples", "--num-points", "--seed",
             "--split", "--rename", "--stride", "--to", "--kind", "--inputs", "--outputs", "--coefficients", "--level",
             "--target-error", "--data", "--study", "--method", "--rank", "--quick", "--write-map", "--dry-run",
-            "--from-scratch", "--workers", "--normalization", "--unknown", "-h", "--devices", "--learning-rate")  # fmt: skip
+            "--from-scratch", "--workers", "--normalization", "--unknown", "-h", "--devices", "--learning-rate", "--recipe",
+            "--only")  # fmt: skip
 
 
 def _command(examples: Examples, dice: random.Random, folder: Path) -> None:
@@ -303,14 +304,15 @@ def _command(examples: Examples, dice: random.Random, folder: Path) -> None:
         words.append(dice.choice(_OPTIONS))
         if dice.random() < 0.9:
             words.append(dice.choice([*_MODEL_TEXTS, *files, str(folder / "new")]))
-    if verb in ("generate", "evaluate") and "--num-samples" not in words:
+    if verb in ("generate", "evaluate", "check", "compress") and "--num-samples" not in words:
         words += ["--num-samples", dice.choice(("4", "8,2", "x"))]
     if verb in ("finetune",):
-        words += ["--num-steps", dice.choice(("1", "2", "-1", "x")), "--num-samples", dice.choice(("4", "0", "-1"))]
-        words += ["--learning-rate", dice.choice(("1e-3", "nan", "-1"))]
+        words += ["--set", f"training.num_steps={dice.choice(('1', '2', '-1', 'x'))}"]
+        words += ["--num-samples", dice.choice(("4", "0", "-1"))]
+        words += ["--set", f"learning_rates=[{dice.choice(('1e-3', 'nan', '-1'))}]"]
     if verb == "pretrain":
         words += ["--set", "training.num_steps=1"]
-    if verb in ("generate", "import", "pretrain", "finetune", "export", "report", "import-model"):
+    if verb in ("generate", "import", "pretrain", "finetune", "export", "report", "import-model", "compress"):
         words += ["--out", str(folder / "out")]
     _run_command(words)
 

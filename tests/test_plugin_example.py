@@ -16,7 +16,7 @@ from plugin import EXAMPLE, install_example
 from scifm.config import dump_toml
 
 ROOT = EXAMPLE.parents[1]
-TUNING = ("--num-samples", "4", "--num-steps", "2", "--learning-rate", "1e-3")
+TUNING = ("--num-samples", "4", "--set", "training.num_steps=2", "--set", "learning_rates=[1e-3]")
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def test_from_samples_to_scores_by_name(scifm_with_it, tmp_path):
     run = json.loads(scifm_with_it("pretrain", recipe, "--out", tmp_path / "runs", "--json"))["run"]
     shift = ("--system", "thin_plate", "--knob", "rigidity=1e-4,1e-3")
     tuned = json.loads(scifm_with_it("finetune", run, *shift, *TUNING, "--out", tmp_path / "runs", "--json"))["run"]
-    for data in (("--store", store), (*shift, "--num-points", 16, "--num-samples", 3)):
+    for data in (("--store", store), (*shift, "--set", "num_points=16", "--num-samples", 3)):
         scores = json.loads(scifm_with_it("evaluate", tuned, *data, "--json"))
         assert scores["relative_l2"]["mean"] > 0
     assert "cubic_reaction" in scifm_with_it(

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "tutorials" / "reaction-diffusion.md"
 FEWER = {
     "pretrain": ["--set", "training.num_steps=150", "--set", "training.validate_every=75"],
-    "finetune": ["--num-steps", "60", "--learning-rate", "3e-3"],
+    "finetune": ["--set", "training.num_steps=60", "--set", "learning_rates=[3e-3]"],
 }
 
 

@@ -47,6 +47,7 @@ __all__ = [
     "kind_of_record",
     "named_settings",
     "other_record",
+    "places_of",
     "read_recipe",
     "read_toml",
     "refuse_idle",
@@ -213,14 +214,14 @@ def _field_names(cls: type[BaseModel], location: tuple[int | str, ...]) -> list[
     return list(cls.model_fields)
 
 
-def _places(cls: type[BaseModel], name: str, prefix: str = "") -> list[str]:
+def places_of(cls: type[BaseModel], name: str, prefix: str = "") -> list[str]:
     """Return where a key stands in a configuration, by its whole path: a setting may be looked for in another table."""
     places = [f"{prefix}{name}"] if name in cls.model_fields else []
     for own, field in cls.model_fields.items():
         annotation: Any = field.annotation
         for candidate in (annotation, *getattr(annotation, "__args__", ())):
             if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-                places += _places(candidate, name, f"{prefix}{own}.")
+                places += places_of(candidate, name, f"{prefix}{own}.")
     return places
 
 
@@ -300,7 +301,7 @@ def _explain(cls: type[BaseModel], problem: Any, inside: tuple[int | str, ...] =
     key = ".".join(map(str, (*inside, *location)))
     if problem["type"] == "extra_forbidden":
         prefix, _, name = key.rpartition(".")
-        there = [place for place in _places(cls, name) if place != ".".join(map(str, location))]
+        there = [place for place in places_of(cls, name) if place != ".".join(map(str, location))]
         told = f"in [{prefix}] " if prefix else "key "
         allowed = _field_names(cls, location)
         if there and not inside:

@@ -17,7 +17,7 @@ WANTS_FILES = {"import-model", "push", "transfer"}  # weights of somebody else, 
 QUICK = {  # the lines as they stand, but for how long they take
     "generate": ["--num-samples", "16"],
     "pretrain": ["--set", "training.num_steps=2"],
-    "finetune": ["--num-steps", "2", "--learning-rate", "1e-3"],
+    "finetune": ["--set", "training.num_steps=2", "--set", "learning_rates=[1e-3]"],
     "evaluate": ["--num-samples", "8"],
     "plan": ["--set", "adapt.training.num_steps=2", "--set", "num_repeats=1", "--workers", "1"],
 }

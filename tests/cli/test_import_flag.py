@@ -51,8 +51,18 @@ def test_every_verb_takes_it_and_says_what_is_missing(call, tmp_path):
     assert call("pretrain", "own.toml", *given)[0] == 0
     (run,) = (tmp_path / "runs").iterdir()
     target = ("--system", "poisson")
-    tuning = ("finetune", run, *target, "--num-samples", 4, "--num-steps", 2, "--learning-rate", 1e-3)
-    scoring = ("evaluate", run, *target, "--num-samples", 2, "--num-points", 16)
+    tuning = (
+        "finetune",
+        run,
+        *target,
+        "--num-samples",
+        4,
+        "--set",
+        "training.num_steps=2",
+        "--set",
+        "learning_rates=[1e-3]",
+    )
+    scoring = ("evaluate", run, *target, "--num-samples", 2, "--set", "num_points=16")
     for words in (tuning, scoring, ("export", run, "--to", "torch-export")):
         status, err = call(*words)
         assert (status, missing in err) == (2, True), err

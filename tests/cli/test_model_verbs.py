@@ -50,7 +50,18 @@ def test_a_reference_checkpoint_is_imported_scored_and_tuned(scifm, checkpoint, 
     scored = scifm("evaluate", tmp_path / "model", "--store", store, "--json")
     assert scored.status == 0, scored.err
     assert json.loads(scored.out)["num_samples"] == 3
-    words = ("--store", store, "--num-samples", "8", "--num-steps", "2", "--learning-rate", "1e-3", "--out", tmp_path)
+    words = (
+        "--store",
+        store,
+        "--num-samples",
+        "8",
+        "--set",
+        "training.num_steps=2",
+        "--set",
+        "learning_rates=[1e-3]",
+        "--out",
+        tmp_path,
+    )
     tuned = scifm("finetune", tmp_path / "model", *words, "--json")
     assert tuned.status == 0, tuned.err
     assert Path(json.loads(tuned.out)["run"]).is_dir()

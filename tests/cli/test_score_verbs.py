@@ -38,7 +38,7 @@ def refused(said: Said, words: str) -> None:
 
 def test_scores_stand_side_by_side_and_say_what_they_are_of(scifm, parent, store):
     """The last evaluation overwrote the one before, and no page said what the number was scored on."""
-    for words in (["--store", store], ["--store", store, "--split", "valid"]):
+    for words in (["--store", store], ["--store", store, "--set", "split=valid"]):
         assert scifm("evaluate", parent, *words).status == 0
     again = scifm("evaluate", parent, "--store", store)
     assert again.status == 0, "the same samples, the same file"
@@ -98,8 +98,8 @@ def test_truths_that_vanish_are_named_and_left_out(scifm, parent, store, tmp_pat
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        (["--num-samples", "3"], "--num-samples"),
-        (["--num-points", "16", "--seed", "1"], "--num-points, --seed"),
+        (["--num-samples", "3"], "num_samples"),
+        (["--set", "num_points=16", "--num-samples", 3], "num_samples, num_points"),
         (["--knob", "anisotropy=1,2"], "--knob"),
     ],
 )
@@ -108,8 +108,8 @@ def test_what_would_have_no_effect_is_refused(scifm, parent, store, words, named
 
 
 def test_options_of_a_store_are_refused_with_a_system(scifm, parent):
-    for verb in ("evaluate", "finetune"):
-        refused(scifm(verb, parent, "--system", "poisson", "--stride", 2), "--stride would have no effect")
+    for verb, words in (("evaluate", "stride would have no effect"), ("finetune", "stride = 2 was asked for")):
+        refused(scifm(verb, parent, "--system", "poisson", "--set", "stride=2"), words)
 
 
 def test_what_is_in_brackets_is_printed(scifm, tmp_path):

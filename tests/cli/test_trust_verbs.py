@@ -47,11 +47,11 @@ def test_samples_come_from_a_store_or_another_system_too(scifm, parent, tmp_path
     store = generate(Poisson(), num_samples={"train": 4, "valid": 2, "test": 5}, num_points=16, path=tmp_path / "store")
     said = scifm("check", parent, "--only", "persistence", "--store", store.path)
     assert "5 samples" in said.out, said.err
-    said = scifm("check", parent, *QUICK, "--system", "poisson", "--num-points", 12, "--num-samples", 3)
+    said = scifm("check", parent, *QUICK, "--system", "poisson", "--set", "num_points=12", "--num-samples", 3)
     assert "over 3 samples" in said.out, said.err
-    refused(scifm("check", parent, "--system", "poisson", "--split", "test"), "--split would have no effect")
+    refused(scifm("check", parent, "--system", "poisson", "--set", "split=test"), "split would have no effect")
     refused(scifm("check", parent, "--knob", "anisotropy=1,2"), "--knob would have no effect without --system")
-    refused(scifm("check", parent, "--num-samples", 0), "at least 1")
+    refused(scifm("check", parent, "--num-samples", 0), "greater than or equal to 1")
     refused(scifm("check", parent, "--system", "helmholtz", "--num-samples", 2), "diffusivity")
 
 
@@ -59,7 +59,7 @@ def test_a_model_alone_says_what_it_needs_and_is_left_as_it_is(scifm, parent, tm
     model = shutil.copytree(parent / "model", tmp_path / "alone")
     names = sorted(model.iterdir())
     refused(scifm("check", model), "give --system NAME")
-    assert scifm("check", model, *QUICK, "--system", "poisson", "--num-points", 16).status == 0
+    assert scifm("check", model, *QUICK, "--system", "poisson", "--set", "num_points=16").status == 0
     assert sorted(model.iterdir()) == names
     refused(scifm("check", tmp_path / "nowhere"), "There is no folder")
     refused(scifm("check", parent, "--only", "persistance"), "Did you mean 'persistence'?")
@@ -74,14 +74,23 @@ def test_a_smaller_model_goes_where_any_model_goes(scifm, parent, tmp_path):
     stored = json.loads((small / "compression.json").read_text())
     assert told == {"path": str(small), **stored}
     assert stored["compression"] == {"name": "int8"}
-    asked = ("--system", "poisson", "--num-samples", 4, "--num-points", 16)
+    asked = ("--system", "poisson", "--num-samples", 4, "--set", "num_points=16")
     before, after = (
         json.loads(scifm("evaluate", model, *asked, "--json").out)["relative_l2"]["mean"] for model in (parent, small)
     )
     assert after == pytest.approx(before, rel=0.05)
     assert scifm("report", small, "--out", tmp_path / "page.html").status == 0
     store = generate(Poisson(), num_samples={"train": 4, "valid": 2, "test": 2}, num_points=16, path=tmp_path / "store")
-    few = ("--num-samples", 4, "--num-steps", 1, "--learning-rate", 1e-3, "--out", tmp_path / "runs")
+    few = (
+        "--num-samples",
+        4,
+        "--set",
+        "training.num_steps=1",
+        "--set",
+        "learning_rates=[1e-3]",
+        "--out",
+        tmp_path / "runs",
+    )
     assert scifm("finetune", small, "--store", store.path, *few).status == 0
 
 

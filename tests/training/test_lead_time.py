@@ -78,7 +78,7 @@ def test_frames_as_far_apart_are_answered_however_many_lie_between(trained, wave
 @pytest.mark.parametrize("stride", [1, 4])
 def test_another_lead_time_is_refused(trained, waves, tmp_path, stride):
     asked = {1: "0.25", 4: "1"}[stride]
-    told = rf"trained at a lead time of 0\.5, and {asked} is asked for\. Choose frames.*\(--stride"
+    told = rf"trained at a lead time of 0\.5, and {asked} is asked for\. Choose frames.*\(--set stride"
     with pytest.raises(SignatureError, match=told):
         evaluate(trained, waves.split("test", stride=stride))
     with pytest.raises(SignatureError, match=told):
@@ -112,9 +112,9 @@ def test_the_command_line_says_so_in_one_line(scifm, trained, waves, tmp_path):
     said = scifm("evaluate", trained.path, "--store", waves.path)
     assert said.status == 2
     assert "trained at a lead time of 0.5, and 0.25 is asked for" in said.err
-    assert scifm("evaluate", trained.path, "--store", waves.path, "--stride", 2).status == 0
-    tuning = ("finetune", trained.path, "--store", waves.path, "--num-samples", 3, "--num-steps", 2, "--out", tmp_path)
-    said = scifm(*tuning, "--learning-rate", 1e-3)
+    assert scifm("evaluate", trained.path, "--store", waves.path, "--set", "stride=2").status == 0
+    tuning = ("finetune", trained.path, "--store", waves.path, "--num-samples", 3, "--out", tmp_path)
+    said = scifm(*tuning, "--set", "training.num_steps=2", "--set", "learning_rates=[1e-3]")
     assert said.status == 2
     assert "trained at a lead time of 0.5" in said.err
     assert scifm("export", trained.path, "--to", "torch-export", "--out", tmp_path / "export").status == 0

@@ -16,16 +16,15 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 from scifm.cli.examples import EXAMPLES
-from scifm.errors import StopRequested
+from scifm.cli.recipes import setting_of_option
+from scifm.errors import ConfigError, StopRequested
 
 __all__ = [
     "NUM_WORKERS",
     "AsJson",
     "Imports",
-    "Knobs",
     "Model",
     "OutRuns",
-    "Overrides",
     "Scheduler",
     "Seed",
     "Workers",
@@ -51,6 +50,9 @@ def say(mark: str, style: str, message: str) -> None:
     console.print(Text.assemble((mark, style), " ", message), soft_wrap=True)
 
 
+_UsageError: Any = typer.BadParameter.__mro__[1]  # typer has click's own inside, and shows only some of its errors
+
+
 class _Verbs(TyperGroup):
     """The verbs, their help as it was written and a line that works beneath it.
 
@@ -73,6 +75,12 @@ class _Verbs(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
+        except _UsageError as error:
+            option, verb = getattr(error, "option_name", None), getattr(getattr(error, "ctx", None), "info_name", "")
+            setting = setting_of_option(verb, option) if option else None
+            if setting is None:
+                raise
+            raise ConfigError(f"{option} is a setting of '{verb}', not an option: write {setting}.") from error
         except KeyboardInterrupt as error:
             asked = isinstance(error, StopRequested)
             told = f" by {error}" if asked else ""
@@ -113,9 +121,6 @@ NUM_WORKERS = min(os.cpu_count() or 1, 4)
 
 Model = typer.Argument(help="Folder of a finished run or of a model; or hf:NAME/MODEL, on the Hugging Face hub.")
 OutRuns = Annotated[Path, typer.Option("--out", help="Folder that holds run folders.")]
-Overrides = Annotated[
-    list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override one setting of the recipe; repeatable.")
-]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON instead of a table.")]
 
 
@@ -136,10 +141,6 @@ Imports = Annotated[
         help="Code of your own to import first, so that a network of kind 'module' may be of it; repeatable.",
     ),
 ]
-Knobs = Annotated[
-    list[str] | None,
-    typer.Option("--knob", metavar="NAME=LOW,HIGH", help="Range of one knob, e.g. anisotropy=5,10; repeatable."),
-]
 Workers = Annotated[
     int, typer.Option(min=1, help="Processes that work at the same time, the cores shared evenly among them.")
 ]
@@ -147,7 +148,7 @@ Scheduler = Annotated[
     str | None,
     typer.Option(help="Run on Dask: address of a scheduler, tcp://…, or 'local' for processes on this machine."),
 ]
-Seed = Annotated[int, typer.Option(help="Seed of every random number.")]
+Seed = Annotated[int | None, typer.Option(help="Seed of every random number; default: 0.")]
 
 
 def print_rows(title: str, rows: list[tuple[str, str]]) -> None:

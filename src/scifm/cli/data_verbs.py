@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from scifm.cli.app import AsJson, Overrides, app, console, print_json, print_rows
+from scifm.cli.app import AsJson, app, console, print_json, print_rows
 from scifm.cli.progress import progress_bars
+from scifm.cli.recipes import Overrides
 from scifm.errors import ConfigError
 
 if TYPE_CHECKING:

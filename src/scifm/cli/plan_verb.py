@@ -14,7 +14,6 @@ from scifm.cli.app import (
     AsJson,
     Imports,
     Model,
-    Overrides,
     Workers,
     app,
     console,
@@ -24,6 +23,7 @@ from scifm.cli.app import (
 )
 from scifm.cli.executors import executor_maker
 from scifm.cli.progress import ProgressBar, progress_bars
+from scifm.cli.recipes import Overrides, RecipeFile, asked, settings
 from scifm.wording import count_in_words
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def plan(
         Path | None, typer.Option(help="Folder of an earlier study: its learning curves say what to expect.")
     ] = None,
     out: Annotated[Path, typer.Option("--out", help="Folder of the plan.")] = Path("runs/plan"),
+    recipe: RecipeFile = None,
     overrides: Overrides = None,
     workers: Workers = NUM_WORKERS,
     imports: Imports = None,
@@ -51,22 +52,20 @@ def plan(
 
     Trains on parts of them, scores on the rest, and extrapolates. Asking again for another target costs no training.
     """
-    from scifm.config import apply_overrides, build_config
     from scifm.studies.calibration import priors_from_table
-    from scifm.studies.planner import PRIORS, PlanRecipe
+    from scifm.studies.planner import PRIORS
     from scifm.studies.planner import plan as work
     from scifm.studies.table import read_table
 
-    tree = apply_overrides(PlanRecipe().to_dict(), overrides or [])
-    settings: dict[str, Any] = {
-        "recipe": build_config(PlanRecipe, tree, source="the plan"),
+    how: dict[str, Any] = {
+        "recipe": settings("plan", asked(recipe, overrides)),
         "priors": PRIORS if study is None else priors_from_table(read_table(study / "table.parquet")),
         "level": level,
         "make_executor": executor_maker(workers, None),
     }
     with progress_bars(console) as progress:
         bar = ProgressBar(progress)
-        result = work(run, data, target_error, out=out, observe=bar, **settings)
+        result = work(run, data, target_error, out=out, observe=bar, **how)
         bar.end()
     if as_json:
         print_json({"path": str(out), **result.model_dump(mode="json")})

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from scifm.cli.app import Imports, Knobs, Model, app, say
-from scifm.cli.run_verbs import named_system
+from scifm.cli.app import Imports, Model, app, say
+from scifm.cli.recipes import Knobs, SystemName, asked
 from scifm.errors import ConfigError
 
 __all__ = ["play"]
@@ -18,9 +18,7 @@ __all__ = ["play"]
 @app.command()
 def play(
     run: Annotated[Path, Model],
-    system: Annotated[
-        str | None, typer.Option(help="System to ask about; a model alone does not tell what it was trained on.")
-    ] = None,
+    system: SystemName = None,
     knob: Knobs = None,
     num_points: Annotated[int | None, typer.Option(min=2, help="Points a side, with --system; default: 64.")] = None,
     host: Annotated[str, typer.Option(help="Address to listen on; the default is this machine only.")] = "127.0.0.1",
@@ -30,14 +28,18 @@ def play(
 ) -> None:
     """Serve a local page where knobs are sliders and the forcing is painted: prediction, reference, error, time.
 
+    A model alone does not tell what it was trained on: give --system.
+
     Prints the page's address; Ctrl-C ends it. Needs pip install 'scifm[play]'; works without internet.
     """
     from scifm.applications.playground.serving import is_loopback, serve
     from scifm.fields.grid import Grid
+    from scifm.systems.catalog import system_from_dict
 
     if system is None and (knob or num_points):
         raise ConfigError("--knob and --num-points are for --system, which was not given: the run tells its own.")
-    chosen = named_system(system, knob) if system is not None else None
+    named = asked(None, None, system, knob).get("system")
+    chosen = None if named is None else system_from_dict(named)
     grid = None
     if chosen is not None and num_points is not None:
         grid = Grid.square(num_points, num_spatial_dims=chosen.signature.num_spatial_dims)

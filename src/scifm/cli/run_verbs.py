@@ -12,10 +12,8 @@ from rich.table import Table
 from scifm.cli.app import (
     AsJson,
     Imports,
-    Knobs,
     Model,
     OutRuns,
-    Overrides,
     Scheduler,
     Seed,
     Workers,
@@ -27,73 +25,16 @@ from scifm.cli.app import (
 )
 from scifm.cli.executors import executor_maker
 from scifm.cli.progress import ProgressBar, progress_bars
-from scifm.errors import ConfigError
+from scifm.cli.recipes import Knobs, Overrides, RecipeFile, StoreFolder, SystemArgument, SystemName, asked
+from scifm.cli.recipes import settings as verb_settings
 from scifm.wording import span
 
 if TYPE_CHECKING:
     from scifm.data.store import Store
     from scifm.plugins import Listing
     from scifm.runs import Run
-    from scifm.systems.system import System
 
-Renamed = Annotated[
-    list[str] | None,
-    typer.Option("--rename", metavar="NEW=OLD", help="Name in the data = name the operator knows; repeatable."),
-]
-Stride = Annotated[
-    int | None, typer.Option(min=1, help="Frames from input to target, with a store of trajectories; default 1.")
-]
-
-__all__ = [
-    "Renamed",
-    "Stride",
-    "finetune",
-    "generate",
-    "named_system",
-    "pretrain",
-    "renamings",
-    "require_one_origin",
-    "systems",
-]
-
-
-def named_system(name: str, knobs: list[str] | None) -> System:
-    """Return the system that --system and --knob say."""
-    from scifm.systems.catalog import find_system
-
-    return find_system(name)().where(**_knob_ranges(knobs))
-
-
-def require_one_origin(
-    system: str | None, store: Path | None, *, of_system: dict[str, Any], of_store: dict[str, Any]
-) -> None:
-    """Check that samples come from a system or a store, and that no option is given that only the other one reads.
-
-    Raises:
-        ConfigError: says which option is too many.
-    """
-    if (system is None) == (store is None):
-        raise ConfigError("Give either --system NAME (with --knob) or --store FOLDER: where the samples come from.")
-    chosen, other, options = ("--store", "--system", of_system) if system is None else ("--system", "--store", of_store)
-    extra = [name for name, value in options.items() if value is not None]
-    if extra:
-        raise ConfigError(
-            f"{', '.join(extra)} would have no effect with {chosen}: leave it out, or give {other} instead."
-        )
-
-
-def _knob_ranges(knobs: list[str] | None) -> dict[str, list[float]]:
-    ranges = {}
-    for text in knobs or []:
-        name, equals, bounds = text.partition("=")
-        try:
-            low, high = (float(part) for part in bounds.split(","))
-        except ValueError:
-            equals = ""
-        if not equals:
-            raise ConfigError(f"The knob '{text}' is not of the form NAME=LOW,HIGH, for example anisotropy=5,10.")
-        ranges[name.strip()] = [low, high]
-    return ranges
+__all__ = ["finetune", "generate", "pretrain", "systems"]
 
 
 @app.command()
@@ -134,12 +75,16 @@ def _system_entries(listing: Listing) -> dict[str, Any]:
 
 @app.command()
 def generate(
-    system: Annotated[str, typer.Argument(help="Name of a system; 'scifm systems' lists them.")],
+    system: SystemArgument,
     out: Annotated[Path, typer.Option("--out", help="Folder of the new store.")],
-    num_samples: Annotated[int, typer.Option(help="Training samples; validation and test get an eighth each.")] = 4096,
-    num_points: Annotated[int, typer.Option(help="Points a side of the grid.")] = 64,
+    num_samples: Annotated[
+        int | None, typer.Option(help="Training samples, default 4096; validation and test get an eighth each.")
+    ] = None,
+    num_points: Annotated[int | None, typer.Option(help="Points a side of the grid; default: 64.")] = None,
     knob: Knobs = None,
-    seed: Seed = 0,
+    seed: Seed = None,
+    recipe: RecipeFile = None,
+    overrides: Overrides = None,
     workers: Workers = 1,
     scheduler: Scheduler = None,
     as_json: AsJson = False,
@@ -148,16 +93,12 @@ def generate(
 
     An interrupted generation goes on where it stopped when the same command is given again.
     """
-    from scifm.data.generate import generate as make
-
+    options = {"num_samples": num_samples, "num_points": num_points, "seed": seed}
+    settings = verb_settings("generate", asked(recipe, overrides, system, knob, **options))
     with progress_bars(console) as progress:
         task = progress.add_task("sampling", total=None, note="")
-        store = make(
-            named_system(system, knob),
-            num_samples=num_samples,
-            num_points=num_points,
-            seed=seed,
-            path=out,
+        store = settings.make(
+            out,
             make_executor=executor_maker(workers, scheduler),
             progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
@@ -233,79 +174,49 @@ def _shown(value: Any) -> str:
 @app.command()
 def finetune(
     parent: Annotated[Path, Model],
-    system: Annotated[str | None, typer.Option(help="Downstream system, e.g. poisson.")] = None,
-    store: Annotated[Path | None, typer.Option(help="Downstream store, instead of a system.")] = None,
+    system: SystemName = None,
     knob: Knobs = None,
-    rename: Renamed = None,
-    stride: Stride = None,
+    store: StoreFolder = None,
     num_samples: Annotated[
-        int, typer.Option(help="Downstream samples used; of a store of trajectories, whole trajectories.")
-    ] = 64,
-    num_steps: Annotated[
-        int,
-        typer.Option(help="Optimizer steps of the final training; trials before it take twice as many on each split."),
-    ] = 300,
-    learning_rate: Annotated[
-        list[float] | None, typer.Option(help="Candidate, chosen on held-out downstream samples; repeatable.")
+        int | None, typer.Option(help="Downstream samples used, default 64; of trajectories, whole ones.")
     ] = None,
-    refit_coefficients: Annotated[
-        str | None,
-        typer.Option(
-            metavar="never|try|always",
-            help="Whether constants of coefficients are fitted on the samples; try, when left out: chosen like a rate.",
-        ),
-    ] = None,
-    method: Annotated[str, typer.Option(help="What trains: a key of scifm.training.METHODS, e.g. affine.")] = "all",
-    rank: Annotated[int | None, typer.Option(help="Rank of the adapters, with --method low_rank.")] = None,
     scratch: Annotated[bool, typer.Option("--from-scratch", help="Start from fresh weights, for comparison.")] = False,
-    seed: Seed = 0,
+    seed: Seed = None,
+    recipe: RecipeFile = None,
+    overrides: Overrides = None,
     out: OutRuns = Path("runs"),
     imports: Imports = None,
     as_json: AsJson = False,
 ) -> None:
     """Adapt a pre-trained operator to a shifted system, or to a store, with a few samples.
 
-    Data with other fields or coefficients give the operator the channels it lacks; a table says which.
+    How is a setting: --set training.num_steps=100, --set learning_rates=[1e-3], --set method.method=affine. Data with
+    other fields or coefficients give the operator the channels it lacks; a table says which.
     """
-    from scifm.data.store import Store
-    from scifm.training.adapt_recipe import AdaptRecipe
-
-    require_one_origin(system, store, of_system={"--knob": knob}, of_store={"--stride": stride})
-    if scratch and (method != "all" or rank is not None or refit_coefficients is not None):
-        raise ConfigError(
-            "--from-scratch trains all weights and fits all constants: leave out --method, --rank and "
-            "--refit-coefficients."
-        )
-    target = named_system(system, knob) if system is not None else Store.open(str(store))
-    defaults = AdaptRecipe()
-    settings: dict[str, Any] = {
-        "num_samples": num_samples,
-        "seed": seed,
-        "learning_rates": tuple(learning_rate or defaults.learning_rates),
-        "training": {**defaults.training.to_dict(), "num_steps": num_steps},
-        "method": {"method": method, "rank": rank},
-        "stride": stride or 1,
-        "rename": renamings(rename),
-    }
-    if refit_coefficients is not None:
-        settings["refit_coefficients"] = refit_coefficients
-    _print_adapted(_adapt(parent, target, out, settings, scratch=scratch), as_json)
+    options = {"store": store, "num_samples": num_samples, "seed": seed}
+    tree = asked(recipe, overrides, system, knob, **options)
+    _print_adapted(_adapt(parent, tree, out, scratch=scratch), as_json)
 
 
-def _adapt(parent: Path, target: System | Store, out: Path, settings: dict[str, Any], *, scratch: bool) -> Run:
-    from scifm.config import build_config
-    from scifm.training.adapt_recipe import AdaptRecipe
+def _adapt(parent: Path, tree: dict[str, Any], out: Path, *, scratch: bool) -> Run:
+    from scifm.config import build_config, refuse_idle
+    from scifm.data.asked import SourceRecipe
     from scifm.training.choice import Candidate
     from scifm.training.finetune import finetune, from_scratch
 
-    recipe = build_config(AdaptRecipe, settings, source="the options of finetune")
+    named: dict[str, Any] = {name: tree.pop(name) for name in ("system", "store") if name in tree}
+    target = build_config(SourceRecipe, named, source="settings of finetune").source()
+    recipe = verb_settings("finetune", tree)
+    if scratch:
+        why = "--from-scratch trains all weights and fits all constants"
+        refuse_idle(recipe, ("method", "refit_coefficients", "rename"), why)
     ways = tuple(map(Candidate, recipe.learning_rates)) if scratch else recipe.candidates(fits=True)
     work = from_scratch if scratch else finetune
     with progress_bars(console) as progress:
         bar = ProgressBar(progress)
         num_steps = recipe.training.num_steps + recipe.steps_of_trials(ways)
         bar.begin("from scratch" if scratch else "fine-tuning", num_steps)
-        run = work(parent, target, out=out, observe=bar, **settings)
+        run = work(parent, target, recipe, out=out, observe=bar)
         bar.end()
     return run
 
@@ -323,14 +234,3 @@ def _print_channels(channels: list[dict[str, str]]) -> None:
     for row in channels:
         table.add_row(row["role"], row["name"], row["became"])
     print_table(table)
-
-
-def renamings(texts: list[str] | None) -> dict[str, str]:
-    """Return what --rename says, as new name → old name."""
-    pairs = {}
-    for text in texts or []:
-        new, equals, old = (part.strip() for part in text.partition("="))
-        if not (new and equals and old):
-            raise ConfigError(f"The renaming '{text}' is not of the form NEW=OLD, for example source=forcing.")
-        pairs[new] = old
-    return pairs

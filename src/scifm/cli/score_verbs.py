@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
-from scifm.cli.app import AsJson, Imports, Knobs, Model, app, print_json, print_rows, print_table, say
-from scifm.cli.run_verbs import Renamed, Stride, named_system, renamings, require_one_origin
-from scifm.errors import ConfigError
+from scifm.cli.app import AsJson, Imports, Model, app, print_json, print_rows, print_table, say
+from scifm.cli.recipes import Knobs, NumSamples, Overrides, RecipeFile, StoreFolder, SystemName, asked, settings
 from scifm.wording import plural
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from scifm.evaluation.evaluate import Scores
-    from scifm.fields.samples import Samples
     from scifm.report.score_sets import ScoreSet
 
-__all__ = ["asked_samples", "evaluate", "scores"]
+__all__ = ["evaluate", "scores"]
 
 _MOST_NAMED = 8  # samples in a message
 
@@ -28,17 +26,12 @@ _MOST_NAMED = 8  # samples in a message
 @app.command()
 def evaluate(
     run: Annotated[Path, Model],
-    store: Annotated[Path | None, typer.Option(help="Store to score on.")] = None,
-    split: Annotated[str | None, typer.Option(help="Split of the store; default: test.")] = None,
-    rename: Renamed = None,
-    stride: Stride = None,
-    system: Annotated[
-        str | None, typer.Option(help="System to sample fresh test problems of, instead of a store.")
-    ] = None,
+    system: SystemName = None,
     knob: Knobs = None,
-    num_samples: Annotated[int | None, typer.Option(help="Test problems, with --system; default: 512.")] = None,
-    num_points: Annotated[int | None, typer.Option(help="Points a side, with --system; default: 64.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of the test problems, with --system; default: 0.")] = None,
+    store: StoreFolder = None,
+    num_samples: NumSamples = None,
+    recipe: RecipeFile = None,
+    overrides: Overrides = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", help="Parquet file for every sample's errors; default: in RUN/scores if it is yours."),
@@ -48,47 +41,17 @@ def evaluate(
 ) -> None:
     """Score a model on unseen samples; every sample's errors are kept in the run folder, with what they were scored on.
 
+    Which samples are settings: --set split=valid or --set stride=4 of a store, --set num_points=128 of a system.
     Scores on other samples stand beside them. A model alone, or a run of somebody else's, is left as it is.
     """
     from scifm.evaluation.baselines import persistence
     from scifm.evaluation.evaluate import evaluate as work
 
-    of_system = {"--knob": knob, "--num-samples": num_samples, "--num-points": num_points, "--seed": seed}
-    samples, origin = asked_samples(system, store, of_system=of_system, of_store={"--split": split, "--stride": stride})
-    result = work(run, samples, rename=renamings(rename), record=True if out is None else out, origin=origin)
+    asked_for = settings("evaluate", asked(recipe, overrides, system, knob, store=store, num_samples=num_samples))
+    samples, origin = asked_for.samples()
+    result = work(run, samples, rename=asked_for.rename, record=True if out is None else out, origin=origin)
     still = persistence(samples).defined() if samples.signature.state == samples.signature.outputs else None
     _tell(run, result, still, as_json)
-
-
-def asked_samples(
-    system: str | None, store: Path | None, *, of_system: dict[str, Any], of_store: dict[str, Any]
-) -> tuple[Samples, dict[str, Any]]:
-    """Return the samples that --system or --store say, with the options that belong to each, and their origin.
-
-    Args:
-        system: name of a system, or None.
-        store: folder of a store, or None.
-        of_system: what was given for ``--knob``, ``--num-samples``, ``--num-points`` and ``--seed``.
-        of_store: what was given for ``--split`` and ``--stride``.
-
-    Raises:
-        ConfigError: if not exactly one is given, or an option that only the other one reads.
-    """
-    from scifm.data.origins import StoreOrigin, SystemOrigin
-    from scifm.data.store import Store
-    from scifm.evaluation.origin import origin_of
-    from scifm.fields.grid import Grid
-
-    require_one_origin(system, store, of_system=of_system, of_store=of_store)
-    if system is not None:
-        count = of_system["--num-samples"]
-        if count is not None and count < 1:
-            raise ConfigError(f"--num-samples must be at least 1; got {count}.")
-        chosen = named_system(system, of_system["--knob"])
-        grid = Grid.square(of_system["--num-points"] or 64, num_spatial_dims=chosen.signature.num_spatial_dims)
-        return SystemOrigin.of(chosen, grid).unseen(count or 512, of_system["--seed"] or 0)
-    samples = StoreOrigin(Store.open(str(store)), of_store["--stride"] or 1).split(of_store["--split"] or "test")
-    return samples, origin_of(samples)
 
 
 def _summary(errors: Tensor) -> dict[str, float | None]:

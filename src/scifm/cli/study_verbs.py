@@ -14,7 +14,6 @@ from scifm.cli.app import (
     NUM_WORKERS,
     AsJson,
     Imports,
-    Overrides,
     Scheduler,
     Workers,
     app,
@@ -25,6 +24,7 @@ from scifm.cli.app import (
 )
 from scifm.cli.executors import executor_maker
 from scifm.cli.progress import StudyTree
+from scifm.cli.recipes import Overrides
 from scifm.wording import duration, plural
 
 if TYPE_CHECKING:

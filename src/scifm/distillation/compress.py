@@ -5,10 +5,12 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import ValidationError
+from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError
 
+from scifm.config import named_settings
+from scifm.data.asked import SampleRecipe
 from scifm.distillation import COMPRESSIONS
 from scifm.distillation.compression import Compression
 from scifm.distillation.measure import measure_answers, measure_bytes
@@ -23,7 +25,7 @@ from scifm.models.hub import digest, find_model, load_operator, save_operator
 from scifm.models.operator import Operator
 from scifm.runs import Run
 
-__all__ = ["CompressionRecord", "compress", "compression_named"]
+__all__ = ["CompressRecipe", "CompressionRecord", "compress"]
 
 _FROM_A_STORE = 512  # samples, read once
 _RECORD = "compression.json"
@@ -47,15 +49,24 @@ class CompressionRecord(Part):
     findings: tuple[Finding, ...]
 
 
-def compression_named(name: str) -> Compression:
-    """Return the compression of that name, with its own settings.
-
-    Raises:
-        ConfigError: if there is none; it names the nearest.
-    """
+def _find(name: str) -> type[Compression]:
     if name not in COMPRESSIONS:
         raise ConfigError(f"Compression {suggest(name, COMPRESSIONS)}")
-    return COMPRESSIONS[name]()
+    return COMPRESSIONS[name]
+
+
+class CompressRecipe(SampleRecipe):
+    """How a model is made smaller, and what that is measured on.
+
+    Args:
+        num_samples: samples drawn of a system.
+        to: name of a compression, or a table of its name and settings.
+    """
+
+    num_samples: int = Field(128, ge=1)
+    to: Annotated[
+        SerializeAsAny[Compression], BeforeValidator(lambda value: named_settings(value, Compression, _find))
+    ] = Field("int8", validate_default=True)
 
 
 def compress(
@@ -87,7 +98,7 @@ def compress(
         DataError: if weights or answers are not finite.
         RunError: if there is no readable operator, or the folder holds something else or cannot be written.
     """
-    way = compression_named(to) if isinstance(to, str) else to
+    way = _find(to)() if isinstance(to, str) else to
     source = ""
     with tempfile.TemporaryDirectory() as scratch:
         if isinstance(operator, Operator):

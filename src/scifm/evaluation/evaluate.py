@@ -13,8 +13,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from pydantic import Field
 from torch import Tensor
 
+from scifm.data.asked import SampleRecipe
 from scifm.errors import ConfigError, DataError, suggest
 from scifm.evaluation.origin import identity_of, name_of, origin_of
 from scifm.evaluation.pointwise import METRICS
@@ -24,7 +26,17 @@ from scifm.models.operator import Operator
 from scifm.models.surgery import renamed
 from scifm.runs import Run, write_atomically
 
-__all__ = ["Scores", "evaluate", "undefined_of"]
+__all__ = ["EvaluateRecipe", "Scores", "evaluate", "undefined_of"]
+
+
+class EvaluateRecipe(SampleRecipe):
+    """What a model is scored on.
+
+    Args:
+        rename: new name → name the operator knows.
+    """
+
+    rename: dict[str, str] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -208,7 +208,7 @@ class Operator(nn.Module):
                 f"The operator knows inputs {ours.inputs}, coefficients {ours.coefficients}, outputs {ours.outputs}; "
                 + (f"the data also hold {unknown}" if unknown else f"the data lack {absent}")
                 + ". Without an example it cannot be asked about those: fine-tune on some samples, which gives the "
-                "operator the channels it lacks, or rename what is only called otherwise (--rename NEW=OLD)."
+                "operator the channels it lacks, or rename what is only called otherwise (--set rename.NEW=OLD)."
             )
         if batch.targets is not None and set(theirs.outputs) != set(ours.outputs):
             raise SignatureError(f"The operator answers {ours.outputs}; the data hold {theirs.outputs}.")
@@ -229,7 +229,7 @@ class Operator(nn.Module):
         if shortest < low * (1 - _SAME_TIME) or longest > high * (1 + _SAME_TIME):
             raise SignatureError(
                 f"The operator was trained at a lead time of {_span(low, high)}, and {_span(shortest, longest)} is "
-                "asked for. Choose frames as far apart as those it was trained on (--stride, or data.stride of a "
+                "asked for. Choose frames as far apart as those it was trained on (--set stride=…, or data.stride of a "
                 "recipe), or train an operator for this lead time."
             )
 

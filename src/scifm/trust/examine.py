@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Annotated
 
+from pydantic import BeforeValidator, Field, SerializeAsAny
+
+from scifm.config import named_settings
+from scifm.data.asked import SampleRecipe
 from scifm.errors import ConfigError, suggest
 from scifm.fields.samples import Samples
 from scifm.fields.seeds import generator_for
@@ -16,20 +21,29 @@ from scifm.runs import Run
 from scifm.trust import CHECKS
 from scifm.trust.check import Check
 
-__all__ = ["check_named", "check_operator"]
+__all__ = ["CheckRecipe", "check_operator"]
 
 _FROM_A_STORE = 128  # samples, read once
 
 
-def check_named(name: str) -> Check:
-    """Return the check of that name, with its own settings.
-
-    Raises:
-        ConfigError: if there is none; it names the nearest.
-    """
+def _find(name: str) -> type[Check]:
     if name not in CHECKS:
         raise ConfigError(f"Check {suggest(name, CHECKS)}")
-    return CHECKS[name]()
+    return CHECKS[name]
+
+
+class CheckRecipe(SampleRecipe):
+    """What an operator is questioned about.
+
+    Args:
+        num_samples: samples drawn of a system.
+        checks: names of checks, or tables of a name and settings; absent: all of them.
+    """
+
+    num_samples: int = Field(128, ge=1)
+    checks: tuple[
+        Annotated[SerializeAsAny[Check], BeforeValidator(lambda value: named_settings(value, Check, _find))], ...
+    ] = Field(default_factory=lambda: tuple(check() for check in CHECKS.values()))
 
 
 def check_operator(
@@ -58,9 +72,7 @@ def check_operator(
         SignatureError: if the samples do not fit the operator.
         RunError: if there is no readable operator, or the findings cannot be written.
     """
-    asked = [
-        check_named(check) if isinstance(check, str) else check for check in (CHECKS if checks is None else checks)
-    ]
+    asked = [_find(check)() if isinstance(check, str) else check for check in (CHECKS if checks is None else checks)]
     run = None
     if not isinstance(operator, Operator):
         model = find_model(operator)

@@ -1,0 +1,143 @@
+"""What verbs are told: settings from a recipe, everyday options and ``--set``, in that order, as one configuration."""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from scifm.config import Config, apply_overrides, build_config, places_of, read_toml
+from scifm.errors import ConfigError
+
+__all__ = [
+    "RECIPES",
+    "Knobs",
+    "NumSamples",
+    "Overrides",
+    "RecipeFile",
+    "StoreFolder",
+    "SystemArgument",
+    "SystemName",
+    "asked",
+    "setting_of_option",
+    "settings",
+]
+
+RECIPES = {
+    "check": "scifm.trust.examine:CheckRecipe",
+    "compress": "scifm.distillation.compress:CompressRecipe",
+    "evaluate": "scifm.evaluation.evaluate:EvaluateRecipe",
+    "finetune": "scifm.training.adapt_recipe:AdaptRecipe",
+    "generate": "scifm.data.asked:GenerateRecipe",
+    "plan": "scifm.studies.planner:PlanRecipe",
+    "pretrain": "scifm.training.pretrain:PretrainRecipe",
+    "study": "scifm.studies.recipe:StudyRecipe",
+}
+"""Verb → where its settings are described; read when they are needed, since that loads torch."""
+
+
+def _complete_systems(incomplete: str) -> list[str]:
+    from scifm.systems.catalog import list_systems
+
+    return [listing.name for listing in list_systems() if listing.name.startswith(incomplete)]
+
+
+RecipeFile = Annotated[
+    Path | None, typer.Option("--recipe", help="TOML file of settings; what options and --set say goes before it.")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="A.B=C", help="Set one setting; an unknown one lists all there are. Repeatable."),
+]
+SystemName = Annotated[
+    str | None,
+    typer.Option("--system", help="System to sample; 'scifm systems' lists them.", autocompletion=_complete_systems),
+]
+SystemArgument = Annotated[
+    str, typer.Argument(help="Name of a system; 'scifm systems' lists them.", autocompletion=_complete_systems)
+]
+StoreFolder = Annotated[Path | None, typer.Option("--store", help="Folder of a store, instead of a system.")]
+Knobs = Annotated[
+    list[str] | None,
+    typer.Option("--knob", metavar="NAME=LOW,HIGH", help="Range of one knob, e.g. anisotropy=5,10; repeatable."),
+]
+NumSamples = Annotated[int | None, typer.Option("--num-samples", help="Samples drawn of a system.")]
+
+
+def _knob_ranges(knobs: list[str] | None) -> dict[str, list[float]]:
+    ranges = {}
+    for text in knobs or []:
+        name, equals, bounds = text.partition("=")
+        try:
+            low, high = (float(part) for part in bounds.split(","))
+        except ValueError:
+            equals = ""
+        if not equals:
+            raise ConfigError(f"The knob '{text}' is not of the form NAME=LOW,HIGH, for example anisotropy=5,10.")
+        ranges[name.strip()] = [low, high]
+    return ranges
+
+
+def asked(
+    recipe: Path | None,
+    overrides: list[str] | None,
+    system: str | None = None,
+    knobs: list[str] | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """Return all that was asked as one tree: the recipe, then options that were given, then ``--set``.
+
+    Args:
+        recipe: TOML file.
+        overrides: what was given to ``--set``.
+        system: what was given to ``--system``.
+        knobs: what was given to ``--knob``.
+        **options: setting → what an option of that name was given; None: it was not.
+
+    Raises:
+        ConfigError: if the file cannot be read, or something is malformed.
+    """
+    tree = read_toml(recipe) if recipe is not None else {}
+    given = {name: value for name, value in options.items() if value is not None}
+    tree |= {name: str(value) if isinstance(value, Path) else value for name, value in given.items()}
+    if system is not None:
+        tree["system"] = {"name": system, "knobs": _knob_ranges(knobs)}
+    elif knobs:
+        if not isinstance(tree.get("system"), Mapping):
+            raise ConfigError("--knob would have no effect without --system: give it, or leave --knob out.")
+        tree["system"] = {**tree["system"], "knobs": {**tree["system"].get("knobs", {}), **_knob_ranges(knobs)}}
+    return apply_overrides(tree, overrides or [])
+
+
+def settings(verb: str, tree: Mapping[str, Any]) -> Any:
+    """Return the settings of a verb, an object of its class in `RECIPES`.
+
+    Raises:
+        ConfigError: if a setting is unknown or not allowed.
+    """
+    cls = pkgutil.resolve_name(RECIPES[verb])
+    defaults = {name: field.default for name, field in cls.model_fields.items()}
+    return build_config(cls, {**tree, **_filled(defaults, tree)}, source=f"settings of {verb}")
+
+
+def _filled(defaults: Mapping[str, Any], tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the tables in `tree` filled up with what this verb has there, not with the defaults of a table's class."""
+    tables = {name: own for name, own in defaults.items() if isinstance(own, Config)}
+    return {
+        name: {**own.to_dict(), **tree[name], **_filled(dict(own), tree[name])}
+        for name, own in tables.items()
+        if isinstance(tree.get(name), Mapping)
+    }
+
+
+def setting_of_option(verb: str, option: str) -> str | None:
+    """Return how a setting is given that was asked for by an option of its name; None: there is no such setting."""
+    if verb not in RECIPES:
+        return None
+    name = option.lstrip("-").replace("-", "_")
+    cls = pkgutil.resolve_name(RECIPES[verb])
+    places = [*places_of(cls, name), *places_of(cls, f"{name}s")]
+    return f"--set {min(places, key=lambda place: place.count('.'))}=…" if places else None

@@ -1,0 +1,153 @@
+"""Which samples somebody asks for: of a system, of a store, or like those that a run was trained on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+
+from scifm.config import Config
+from scifm.data.generate import generate
+from scifm.data.origin_config import SystemConfig
+from scifm.data.origins import StoreOrigin, SystemOrigin
+from scifm.data.run_origin import RunOrigin
+from scifm.data.store import Store
+from scifm.errors import ConfigError
+from scifm.fields.grid import Grid
+from scifm.fields.samples import Samples
+from scifm.models.hub import find_model
+from scifm.systems.system import System
+
+__all__ = ["GenerateRecipe", "SampleRecipe", "SourceRecipe"]
+
+
+class SourceRecipe(Config):
+    """A system or a store.
+
+    Args:
+        system: what is sampled.
+        store: folder of a store.
+    """
+
+    system: SystemConfig | None = None
+    store: str | None = None
+
+    def source(self) -> System | Store:
+        """Return the system, or the store.
+
+        Raises:
+            ConfigError: if not exactly one is given.
+            StoreError: if it is not a store.
+        """
+        if (self.system is None) == (self.store is None):
+            raise ConfigError("Give either --system NAME (with --knob) or --store FOLDER: where the samples come from.")
+        return Store.open(str(self.store)) if self.system is None else self.system.build()
+
+    def refuse(self, *names: str, beside: str) -> None:
+        """Refuse settings that were given, whatever their value, and have no effect.
+
+        Raises:
+            ConfigError: names them.
+        """
+        idle = [name for name in names if name in self.model_fields_set]
+        if idle:
+            raise ConfigError(f"{', '.join(idle)} would have no effect {beside}: leave it out.")
+
+
+class SampleRecipe(SourceRecipe):
+    """Samples that an operator is asked about.
+
+    Args:
+        system: what is sampled afresh.
+        store: folder of a store, instead.
+        split: of the store.
+        stride: frames from input to target, in a store of trajectories.
+        num_samples: samples drawn of a system.
+        num_points: points a side of their grid.
+        seed: of those samples, and of all else that is random.
+    """
+
+    split: str = "test"
+    stride: int = Field(1, ge=1)
+    num_samples: int = Field(512, ge=1)
+    num_points: int = Field(64, ge=2)
+    seed: int = 0
+
+    def samples(self) -> tuple[Samples, dict[str, Any] | None]:
+        """Return the samples, and where they came from; None where they say it themselves.
+
+        Raises:
+            ConfigError: if not exactly one of system and store is given, or a setting has no effect beside it.
+            StoreError: if it is not a store.
+        """
+        source = self.source()
+        if isinstance(source, Store):
+            self.refuse("num_samples", "num_points", beside="with a store")
+            return StoreOrigin(source, self.stride).split(self.split), None
+        self.refuse("split", "stride", beside="with a system")
+        grid = Grid.square(self.num_points, num_spatial_dims=source.signature.num_spatial_dims)
+        return SystemOrigin.of(source, grid).unseen(self.num_samples, self.seed)
+
+    def samples_for(self, run: str | Path) -> tuple[Samples, dict[str, Any] | None]:
+        """Return the samples; where neither system nor store is given, unseen ones of what a run was trained on.
+
+        Args:
+            run: the run, or model, that is asked about them.
+
+        Raises:
+            ConfigError: as for `samples`, or if the run does not say what it was trained on.
+        """
+        if self.system is not None or self.store is not None:
+            return self.samples()
+        self.refuse("split", "stride", "num_points", beside="without a system or a store")
+        trained = find_model(run).run
+        origin = RunOrigin.of(trained) if trained is not None else None
+        if origin is None:
+            what = "is a model without its run, and" if trained is None else "is a run that"
+            raise ConfigError(
+                f"'{run}' {what} does not say what it was trained on: give --system NAME (with --knob) or --store "
+                "FOLDER."
+            )
+        return origin.resolved().unseen(self.num_samples, self.seed)
+
+
+class GenerateRecipe(Config):
+    """What `scifm.data.generate.generate` makes a store of.
+
+    Args:
+        system: what is sampled.
+        num_samples: training samples; validation and test get an eighth each. Or exact numbers by split.
+        num_points: points a side of the periodic unit box.
+        seed: of every draw.
+        chunk_size: samples a file; the draws depend on it.
+        dtype: of solver and files.
+        device: where to sample; the draws depend on its kind.
+    """
+
+    system: SystemConfig
+    num_samples: int | dict[str, int] = 4096
+    num_points: int = Field(64, ge=2)
+    seed: int = 0
+    chunk_size: int = Field(1024, ge=1)
+    dtype: Literal["float32", "float64"] = "float32"
+    device: str = "cpu"
+
+    def make(self, path: str | Path, **more: Any) -> Store:
+        """Make the store, as `generate` does; `more` are its arguments that change nothing in it.
+
+        Raises:
+            ConfigError, SignatureError, DataError, StoreError: as `generate` does.
+        """
+        return generate(
+            self.system.build(),
+            num_samples=self.num_samples,
+            path=path,
+            num_points=self.num_points,
+            seed=self.seed,
+            chunk_size=self.chunk_size,
+            dtype=getattr(torch, self.dtype),
+            device=self.device,
+            **more,
+        )

@@ -1,0 +1,101 @@
+"""What verbs are told by a recipe, by options and by ``--set``: one configuration, and the last word counts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import tiny
+from calls import Said
+from scifm.cli.recipes import RECIPES, asked, setting_of_option, settings
+from scifm.config import dump_toml
+from scifm.training.adapt_recipe import AdaptRecipe
+
+
+def refused(said: Said, words: str) -> None:
+    assert said.status == 2
+    assert words in said.told
+
+
+def test_the_recipe_is_read_first_then_options_then_set(tmp_path):
+    file = tmp_path / "tuning.toml"
+    tree = {"num_samples": 8, "seed": 1, "training": {"num_steps": 7}, "system": {"name": "poisson"}}
+    file.write_text(dump_toml(tree))
+    told = asked(file, ["seed=3"], knobs=["anisotropy=5,10"], num_samples=16, store=None)
+    assert told.pop("system") == {"name": "poisson", "knobs": {"anisotropy": [5.0, 10.0]}}
+    recipe = settings("finetune", told)
+    assert (recipe.num_samples, recipe.seed, recipe.training.num_steps) == (16, 3, 7)
+    default = AdaptRecipe()
+    assert recipe.training == default.training.model_copy(update={"num_steps": 7}), "the rest is as this verb has it"
+    plan = settings("plan", asked(None, ["adapt.training.batch_size=4"]))
+    assert plan.adapt.training.num_steps == 200
+
+
+@pytest.mark.parametrize(
+    ("verb", "option", "setting"),
+    [
+        ("finetune", "--learning-rate", "learning_rates"),
+        ("finetune", "--num-steps", "training.num_steps"),
+        ("finetune", "--refit-coefficients", "refit_coefficients"),
+        ("finetune", "--method", "method"),
+        ("finetune", "--rank", "method.rank"),
+        ("finetune", "--rename", "rename"),
+        ("evaluate", "--split", "split"),
+        ("evaluate", "--num-points", "num_points"),
+        ("check", "--seed", "seed"),
+        ("pretrain", "--batch-size", "training.batch_size"),
+        ("study", "--seeds", "seeds"),
+    ],
+)
+def test_an_option_that_is_a_setting_says_how_it_is_given(scifm, verb, option, setting):
+    refused(scifm(verb, "somewhere", option, 3), f"write --set {setting}=…")
+
+
+def test_what_is_no_setting_either_is_no_such_option(scifm):
+    assert setting_of_option("finetune", "--frobnicate") is None
+    said = scifm("finetune", "somewhere", "--frobnicate")
+    assert said.status == 2
+    assert "No such option: --frobnicate" in said.err
+
+
+def test_every_verb_with_settings_takes_them_by_set_and_from_a_file(scifm):
+    for verb in RECIPES:
+        help_text = scifm(verb, "--help").out
+        assert "--set" in help_text
+        assert "--recipe" in help_text or "TOML file" in help_text
+
+
+def test_a_whole_verb_from_one_file(scifm, tmp_path):
+    run = tiny.finished_run(tmp_path / "runs").path
+    recipe = tmp_path / "scoring.toml"
+    shifted = {"name": "poisson", "knobs": {"anisotropy": [5, 10]}}
+    recipe.write_text(dump_toml({"system": shifted, "num_points": 16, "num_samples": 3, "seed": 4}))
+    by_file = json.loads(scifm("evaluate", run, "--recipe", recipe, "--json").out)
+    words = ("--system", "poisson", "--knob", "anisotropy=5,10", "--set", "num_points=16", "--set", "seed=4")
+    by_words = json.loads(scifm("evaluate", run, *words, "--num-samples", 3, "--json").out)
+    assert by_file == by_words
+    refused(scifm("evaluate", run, "--recipe", tmp_path / "none.toml"), "No recipe at")
+    refused(scifm("evaluate", run, "--recipe", recipe, "--set", "splitt=test"), "Did you mean 'split'?")
+    refused(scifm("evaluate", run, "--recipe", recipe, "--store", tmp_path), "either --system NAME")
+    refused(scifm("finetune", run, "--recipe", recipe, "--set", "num_points=3"), "'num_points'")
+
+
+def test_systems_are_completed():
+    from typer.main import get_command
+
+    from scifm.cli.app import app
+
+    for verb in ("generate", "finetune", "evaluate", "check", "compress", "play"):
+        (option,) = (entry for entry in get_command(app).commands[verb].params if entry.name == "system")
+        assert [item.value for item in option.shell_complete(None, "pois")] == ["poisson"]
+
+
+def test_a_check_is_named_with_settings_of_its_own(scifm, tmp_path):
+    run = tiny.finished_run(tmp_path / "runs").path
+    asked_for = ("check", run, "--num-samples", 4, "--json", "--set")
+    (found,) = json.loads(scifm(*asked_for, "checks=[{name='shift_equivariance', num_samples=2}]").out)
+    assert found["name"] == "shift_equivariance"
+    refused(scifm(*asked_for, "checks=[{name='shift_equivariance', shifts=1}]"), "'shifts' is unknown")
+    assert not (Path(run) / "nothing").exists()
