@@ -18,17 +18,7 @@ from pathlib import Path
 from typing import Any
 
 # The verbs join the application when they are read.
-from scifm.cli import (  # noqa: F401
-    data_verbs,
-    export_verb,
-    model_verbs,
-    plan_verb,
-    play_verb,
-    run_verbs,
-    score_verbs,
-    study_verbs,
-    trust_verbs,
-)
+from scifm.cli import data_verbs, model_verbs, run_verbs, score_verbs, study_verbs  # noqa: F401
 from scifm.cli.app import app, say
 from scifm.errors import SciFMError, StopRequested
 
