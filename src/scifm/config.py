@@ -12,10 +12,10 @@ import math
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
 
 from scifm.errors import ConfigError, suggest
@@ -39,6 +39,7 @@ __all__ = [
     "FORMER_TRANSFER",
     "RECORDED",
     "Config",
+    "Plain",
     "apply_overrides",
     "build_config",
     "build_inside",
@@ -67,6 +68,38 @@ class Config(BaseModel):
     def to_dict(self) -> dict[str, Any]:
         """Return plain TOML-ready values; settings that are None are left out."""
         return self.model_dump(mode="json", exclude_none=True)
+
+
+class Plain:
+    """Base of dataclasses that are written down, and read again, as plain values: numbers, words, lists and tables."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields by name."""
+        return dict(_adapter(type(self)).dump_python(self, mode="json"))
+
+    @classmethod
+    def from_dict(cls, entries: Mapping[str, Any]) -> Self:
+        """Return the inverse of `to_dict`.
+
+        Raises:
+            ConfigError: if a field is missing or of another type; or what the class itself raises.
+        """
+        try:
+            made: Self = _adapter(cls).validate_python(dict(entries))
+        except ValidationError as error:
+            own = [problem["ctx"]["error"] for problem in error.errors() if problem["type"] == "value_error"]
+            told = "; ".join(_explain(Config, problem) for problem in error.errors())
+            raise own[0] if own else ConfigError(f"{cls.__name__}: {told}") from error
+        return made
+
+
+_ADAPTERS: dict[type, TypeAdapter[Any]] = {}
+
+
+def _adapter(cls: type) -> TypeAdapter[Any]:
+    if cls not in _ADAPTERS:
+        _ADAPTERS[cls] = TypeAdapter(cls)  # takes a millisecond to make
+    return _ADAPTERS[cls]
 
 
 def refuse_idle(config: Config, names: Iterable[str], why: str, *, prefix: str = "") -> None:

@@ -6,6 +6,7 @@ import torch
 from scifm.errors import ConfigError
 from scifm.fields.grid import Grid
 from scifm.fields.seeds import generator_for
+from scifm.systems.catalog import system_from_dict
 from scifm.systems.forcing import GaussianForcing
 
 FORCING = GaussianForcing()
@@ -67,7 +68,7 @@ def test_round_trip_and_bad_options():
     forcing = GaussianForcing(num_centers=4, width=0.05, spacing=0.2, sparsities=(0.5,))
     assert GaussianForcing.from_dict(forcing.to_dict()) == forcing
     with pytest.raises(ConfigError, match="Did you mean 'width'"):
-        GaussianForcing.from_dict({"widht": 0.1})
+        system_from_dict({"name": "poisson", "options": {"forcing": {"widht": 0.1}}})
     for bad in ({"num_centers": 0}, {"spacing": 0.1}, {"sparsities": ()}, {"sparsities": (1.0,)}, {"width": 0.0}):
         with pytest.raises(ConfigError, match="got"):
             GaussianForcing(**bad)

@@ -8,7 +8,6 @@ from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
 from scifm.fields.homogeneity import Homogeneity
 from scifm.fields.norms import integral, l2_norm, rms
-from scifm.fields.resample import resample
 from scifm.fields.samples import Samples
 from scifm.fields.seeds import generator_for
 from scifm.fields.spectral import diffusion_operator, divergence, gradient, laplacian, wavenumbers
@@ -26,7 +25,6 @@ __all__ = [
     "integral",
     "l2_norm",
     "laplacian",
-    "resample",
     "rms",
     "wavenumbers",
 ]

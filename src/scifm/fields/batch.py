@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from scifm.config import Plain
 from scifm.errors import SignatureError, suggest
 from scifm.fields.grid import Grid
 from scifm.wording import plural
@@ -30,7 +31,7 @@ __all__ = ["Batch", "Signature"]
 
 
 @dataclass(frozen=True)
-class Signature:
+class Signature(Plain):
     """What a system or a data set offers, by name.
 
     Args:
@@ -88,25 +89,6 @@ class Signature:
         """Return the names of `other` that this signature does not hold."""
         ours = {*self.inputs, *self.coefficients, *self.outputs}
         return tuple(n for n in (*other.inputs, *other.coefficients, *other.outputs) if n not in ours)
-
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "inputs": list(self.inputs),
-            "coefficients": list(self.coefficients),
-            "outputs": list(self.outputs),
-            "num_spatial_dims": self.num_spatial_dims,
-            "evolves": self.evolves,
-        }
-
-    @classmethod
-    def from_dict(cls, entries: dict[str, Any]) -> Signature:
-        return cls(
-            tuple(entries["inputs"]),
-            tuple(entries["coefficients"]),
-            tuple(entries["outputs"]),
-            int(entries["num_spatial_dims"]),
-            bool(entries["evolves"]),
-        )
 
 
 def _position(name: str, names: tuple[str, ...]) -> int:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scifm.config import Plain
 from scifm.errors import SignatureError
 
 __all__ = ["Grid"]
@@ -20,7 +21,7 @@ _AXIS_NAMES = {1: ("x",), 2: ("y", "x"), 3: ("z", "y", "x")}
 
 
 @dataclass(frozen=True)
-class Grid:
+class Grid(Plain):
     """A uniform grid of one to three axes.
 
     Args:
@@ -79,14 +80,3 @@ class Grid:
     def resized(self, num_points: tuple[int, ...]) -> Grid:
         """Return the same box with another number of points."""
         return Grid(tuple(num_points), self.extent, self.periodic)
-
-    def to_dict(self) -> dict[str, list[Any]]:
-        return {"num_points": list(self.num_points), "extent": list(self.extent), "periodic": list(self.periodic)}
-
-    @classmethod
-    def from_dict(cls, entries: dict[str, Any]) -> Grid:
-        return cls(
-            tuple(int(n) for n in entries["num_points"]),
-            tuple(float(e) for e in entries["extent"]),
-            tuple(bool(p) for p in entries["periodic"]),
-        )

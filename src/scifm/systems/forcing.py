@@ -20,7 +20,7 @@ arXiv:2306.00258, and its published generators.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -28,7 +28,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from scifm.errors import ConfigError, suggest
+from scifm.config import Plain
+from scifm.errors import ConfigError
 from scifm.fields.grid import Grid
 
 __all__ = ["GaussianForcing", "samples_at_once"]
@@ -38,7 +39,7 @@ _DEVICE_POINTS = 2**26
 
 
 @dataclass(frozen=True)
-class GaussianForcing:
+class GaussianForcing(Plain):
     """A random sum of Gaussians; see the module for the formulas.
 
     Args:
@@ -119,22 +120,6 @@ class GaussianForcing:
             out = amplitudes.new_empty(len(amplitudes), ny, nx)
         rows = (amplitudes.reshape(-1, side) @ along_x.T).view(-1, side, nx)
         return torch.bmm(along_y.expand(len(rows), -1, -1), rows, out=out)
-
-    def to_dict(self) -> dict[str, Any]:
-        entries = {entry.name: getattr(self, entry.name) for entry in fields(self)}
-        return {**entries, "sparsities": list(self.sparsities)}
-
-    @classmethod
-    def from_dict(cls, entries: dict[str, Any]) -> GaussianForcing:
-        """Return the forcing a recipe describes; what it leaves out keeps its default.
-
-        Raises:
-            ConfigError: if a key is unknown or a number is not valid.
-        """
-        for key in entries:
-            if key not in cls.__dataclass_fields__:
-                raise ConfigError(f"Forcing option {suggest(str(key), cls.__dataclass_fields__)}")
-        return cls(**entries)
 
 
 def samples_at_once(fields: Tensor) -> int:

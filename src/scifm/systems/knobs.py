@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scifm.config import Plain
 from scifm.errors import ConfigError, suggest
 
 __all__ = ["Knob"]
@@ -24,7 +25,7 @@ def _as_number(value: Any, given: Any) -> float:
 
 
 @dataclass(frozen=True)
-class Knob:
+class Knob(Plain):
     """A range of one number of an equation, drawn anew for every sample.
 
     Args:
@@ -89,10 +90,6 @@ class Knob:
         low, high = (torch.tensor(bound, dtype=given.dtype, device=given.device) for bound in (self.low, self.high))
         inside = (given >= low) & (given <= high)
         return inside & (given == given.round()) if self.integer else inside
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the table form, the inverse of `parse`."""
-        return {"low": self.low, "high": self.high, "scale": self.scale, "integer": self.integer}
 
     @classmethod
     def parse(cls, given: Any, *, like: Knob | None = None) -> Knob:
