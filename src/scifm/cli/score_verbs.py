@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from scifm.evaluation.evaluate import Scores
     from scifm.fields.samples import Samples
-    from scifm.report.score_sets import ScoreSet
+    from scifm.report.records import ScoreSet
 
 __all__ = ["asked_samples", "evaluate", "scores"]
 
@@ -122,7 +122,7 @@ def _tell_undefined(result: Scores) -> None:
 
 
 def _tell(run: Path, result: Scores, still: Tensor | None, as_json: bool) -> None:
-    from scifm.report.score_sets import origin_text
+    from scifm.report.records import origin_text
 
     numbers = {name: _summary(result.defined(name)) for name in result.values}
     unchanged = None if still is None else _summary(still)["mean"]

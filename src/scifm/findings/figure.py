@@ -141,7 +141,6 @@ class Figure(Part):
     Args:
         caption: what is shown and how to read it.
         panels: from left to right, row by row.
-        columns: panels beside each other; 0: as many as fit.
         shared: axes that have one range in all panels of a group, for each label of an axis.
         ordered: whether the labels of its series are steps of one quantity, to be told by shades.
         variants_by: how variants of a label are told apart: by the shape of their marks, or by filled and hollow ones.
