@@ -50,8 +50,8 @@ def evaluate(
 
     Scores on other samples stand beside them. A model alone, or a run of somebody else's, is left as it is.
     """
-    from scifm.evaluation.baselines import persistence
     from scifm.evaluation.evaluate import evaluate as work
+    from scifm.evaluation.evaluate import persistence
 
     of_system = {"--knob": knob, "--num-samples": num_samples, "--num-points": num_points, "--seed": seed}
     samples, origin = asked_samples(system, store, of_system=of_system, of_store={"--split": split, "--stride": stride})
@@ -76,7 +76,7 @@ def asked_samples(
     """
     from scifm.data.origins import StoreOrigin, SystemOrigin
     from scifm.data.store import Store
-    from scifm.evaluation.origin import origin_of
+    from scifm.evaluation.evaluate import origin_of
     from scifm.fields.grid import Grid
 
     require_one_origin(system, store, of_system=of_system, of_store=of_store)
