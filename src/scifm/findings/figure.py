@@ -5,7 +5,8 @@ A figure is panels, a panel is axes and series, a series is points. Numbers only
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -75,6 +76,12 @@ class Series(Part):
     interval: Literal["band", "bar"] = "band"
     hollow: bool = False
     place: int | None = Field(None, ge=0)
+
+    @classmethod
+    def of(cls, points: Sequence[Mapping[str, Any]], **looks: Any) -> Series:
+        """Return the series of points that each say their own `x`, `y`, `told` and so on, all the same entries."""
+        names = points[0] if points else ("x", "y")
+        return cls(**{name: tuple(point[name] for point in points) for name in names}, **looks)
 
 
 class Rule(Part):

@@ -6,34 +6,38 @@ Each is a short function from the study to a `Figure`, None where there is nothi
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from scifm.findings.figure import Axis, Figure, Note, Panel, Rule, Series
 from scifm.findings.study import ErrorPoint, Gain, Mixing, ScalingAxis, ShiftMeasure, ShiftTask, Target
 from scifm.report.records import Curve
-from scifm.report.run_page import STEP, history
+from scifm.report.run_page import STEP, history, training_figure
 from scifm.report.study import Study, count_words, drawable, interval_text
-from scifm.wording import count_text, factor_text, number_text, plain_number, plural, short_count
+from scifm.wording import KIND_NAMES, count_text, factor_text, number_text, plain_number, plural, short_count
 
 __all__ = [
+    "STUDY_FIGURES",
     "adaptation_figure",
     "best_measure",
     "error_figure",
-    "mixing_figure",
-    "scaling_figure",
-    "shift_figure",
-    "size_figure",
     "undrawn_points",
 ]
 
 _ERROR = Axis(label="relative L2 error", scale="log")
 _TUNED, _SCRATCH = 0, 1  # places in the palette
+_MOST_HISTORIES = 4  # tasks, and pre-trainings, whose histories are drawn: more only make the page long
 
 
 def _span(low: float | None, high: float | None, level: str = "") -> str:
     """Return an interval in brackets, nothing where an end is not known."""
     text = interval_text(low, high)
     return text and f" ({level}{text})"
+
+
+def _placed(x: float | None, y: float | None, of: ErrorPoint | Gain | Mixing) -> dict[str, Any]:
+    """Return a point of a series with its interval."""
+    return {"x": x, "y": y, "low": of.low, "high": of.high}
 
 
 def _seeds(point: ErrorPoint) -> list[str]:
@@ -79,24 +83,13 @@ def _trained_series(study: Study, target: Target) -> list[Series]:
         for curve in study.curves((kind,), target=target.name, size=study.main_size, method=method):
             if kind == "few_shot" and (main is None or curve.source != main):
                 continue
-            points = sorted((p for p in curve.points if p.num_samples > 0), key=lambda p: p.num_samples)
-            told = [
-                _about_point(study, f"{label} on {count_words(p.num_samples)}", target, curve.source, curve.size, p)
-                for p in points
-            ]
-            found.append(
-                Series(
-                    label=label,
-                    x=tuple(p.num_samples for p in points),
-                    y=tuple(p.median for p in points),
-                    low=tuple(p.low for p in points),
-                    high=tuple(p.high for p in points),
-                    singles=tuple(p.values for p in points),
-                    told=tuple(told),
-                    line="dashed" if place > _SCRATCH else "solid",
-                    place=place,
-                )
-            )
+            points = []
+            for p in sorted((p for p in curve.points if p.num_samples > 0), key=lambda p: p.num_samples):
+                head = f"{label} on {count_words(p.num_samples)}"
+                told = _about_point(study, head, target, curve.source, curve.size, p)
+                points.append(_placed(p.num_samples, p.median, p) | {"singles": p.values, "told": told})
+            line = "dashed" if place > _SCRATCH else "solid"
+            found.append(Series.of(points, label=label, line=line, place=place))
     return found
 
 
@@ -178,29 +171,19 @@ def _against_size(
 ) -> list[Series]:
     """Return one series over sizes, errors of a way or gains, on one number of samples; none without any."""
     params, scratch = {size.name: size.num_params for size in study.sizes}, label == "from scratch"
-    own = sorted((entry for entry in found if entry[1].num_samples == count), key=lambda entry: params[entry[0]])
-    values, told = [entry.gain if isinstance(entry, Gain) else entry.median for _, entry in own], []
-    for (size, entry), value in zip(own, values, strict=True):
+    own = [entry for entry in found if entry[1].num_samples == count]
+    points = []
+    for size, entry in sorted(own, key=lambda entry: params[entry[0]]):
+        value = entry.gain if isinstance(entry, Gain) else entry.median
         lines = [f"{label or 'gain'} on {count_words(count)}", f"task: {study.target_label(target.name)}"]
         lines += [] if scratch else [f"source: {study.source_label(study.main_source(target) or '')}"]
         lines.append(f"size: {size}, {count_text(params[size])} parameters")
         number = f"median error {number_text(value)}" if label else f"{value or math.nan:.2f}×"
-        lines.append(number + _span(entry.low, entry.high))
-        told.append("\n".join([*lines, *([] if isinstance(entry, Gain) else _seeds(entry))]))
-    series = Series(
-        label=label,
-        variant=count_words(count),
-        x=tuple(params[size] for size, _ in own),
-        y=tuple(values),
-        low=tuple(entry.low for _, entry in own),
-        high=tuple(entry.high for _, entry in own),
-        told=tuple(told),
-        interval="bar",
-        line="dashed" if scratch else "solid",
-        hollow=scratch,
-        place=_SCRATCH if scratch else _TUNED,
-    )
-    return [series] if own else []
+        lines += [number + _span(entry.low, entry.high), *([] if isinstance(entry, Gain) else _seeds(entry))]
+        points.append(_placed(params[size], value, entry) | {"told": "\n".join(lines)})
+    line, place = ("dashed", _SCRATCH) if scratch else ("solid", _TUNED)
+    looks = {"interval": "bar", "line": line, "hollow": scratch, "place": place}
+    return [Series.of(points, label=label, variant=count_words(count), **looks)] if points else []
 
 
 def size_figure(study: Study) -> Figure | None:
@@ -282,19 +265,13 @@ def shift_figure(study: Study) -> Figure | None:
     for group in study.groups:
         order = [target.name for target in group.targets]
         for source, mixture in mixed.items():
+            points = []
             own = [task for task in tasks if task.target in order and task.source == source]
-            own.sort(key=lambda task: order.index(task.target))
-            made = Series(
-                label=group.label,
-                variant=words[mixture] if several else "",
-                x=tuple(_value(task, measure) for task in own),
-                y=tuple(task.zero_shot for task in own),
-                told=tuple(_about_task(study, task, measure) for task in own),
-                notes=() if mixture else tuple(str(order.index(task.target) + 1) for task in own),
-                line="faint",
-                hollow=mixture,
-            )
-            series += [made] if own else []
+            for task in sorted(own, key=lambda task: order.index(task.target)):
+                told, note = _about_task(study, task, measure), "" if mixture else str(order.index(task.target) + 1)
+                points.append({"x": _value(task, measure), "y": task.zero_shot, "told": told, "notes": note})
+            looks = {"variant": words[mixture] if several else "", "line": "faint", "hollow": mixture}
+            series += [Series.of(points, label=group.label, **looks)] if points else []
     series.sort(key=lambda one: one.hollow)
     x = Axis(label=measure.label or measure.name, scale="log" if log else "linear")
     y = Axis(label="zero-shot relative L2 error", scale="log")
@@ -360,18 +337,13 @@ def mixing_figure(study: Study) -> Figure | None:
     for count in counts:
         series = []
         for contains, label in _MIXTURES.items():
-            own = [e for e in entries if e.num_samples == count and e.contains_system == contains]
-            made = Series(
-                label=label,
-                x=tuple(e.ratio for e in own),
-                y=tuple(heights[e.target, e.mixture] for e in own),
-                low=tuple(e.low for e in own),
-                high=tuple(e.high for e in own),
-                told=tuple(_about_mixing(study, e) for e in own),
-                joined=False,
-                place=0 if contains else 1,
-            )
-            series += [made] if own else []
+            points = [
+                _placed(e.ratio, heights[e.target, e.mixture], e) | {"told": _about_mixing(study, e)}
+                for e in entries
+                if e.num_samples == count and e.contains_system == contains
+            ]
+            place = 0 if contains else 1
+            series += [Series.of(points, label=label, joined=False, place=place)] if points else []
         rules = (Rule(at=1.0, crosses="x"), Rule(at=1.5, crosses="x", line="dashed"))
         x = Axis(label="error from the mixture ÷ error from the specialist", scale="log")
         y = Axis(label="", categories=tuple(names))
@@ -395,16 +367,15 @@ def _amount(value: float) -> str:
 
 def _scaling_panel(axis: ScalingAxis) -> Panel | None:
     name = axis.label or axis.axis
-    dots = [
-        (p.x, v, f"{name}: {_amount(p.x)}\nseeds: {', '.join(map(number_text, p.values))}")
+    points = [
+        {"x": p.x, "y": v, "told": f"{name}: {_amount(p.x)}\nseeds: {', '.join(map(number_text, p.values))}"}
         for p in axis.points
         for v in p.values
         if drawable(p.x) and drawable(v)
     ]
-    if not dots:
+    if not points:
         return None
-    x, y, told = zip(*dots, strict=True)
-    series = [Series(label="one seed", x=x, y=y, told=told, joined=False, place=0)]
+    series = [Series.of(points, label="one seed", joined=False, place=0)]
     law = axis.law
     if law is not None and len(law.grid_x) > 1:
         series.append(Series(label="fitted law", x=law.grid_x, y=law.grid_y, marked=False, place=1))
@@ -456,3 +427,47 @@ def adaptation_figure(
     more = f" Of {plural(num_left_out, 'further task')} the histories stand in the folders of the runs."
     caption = f"{plural(len(every), 'adaptation')}, a line each. {what}{more if num_left_out else ''}"
     return Figure(caption=caption, panels=tuple(panels), shared=("y",), ordered=True)
+
+
+def _runs(study: Study, **wanted: Any) -> list[Mapping[str, Any]]:
+    """Return the rows of the table with some values, each run once."""
+    rows = [row for row in study.rows or () if row["run"] and all(row.get(k) in v for k, v in wanted.items())]
+    return list({row["run"]: row for row in rows}.values())
+
+
+def _pretraining(study: Study) -> Figure | None:
+    """Return the histories of the pre-trainings of the main size, the first seed of each source."""
+    found: dict[str, Curve] = {}
+    for row in _runs(study, kind=("zero_shot", "in_distribution"), size=(study.main_size,)):
+        label = study.source(row["source"]).label or row["source"]
+        if label not in found and len(found) < _MOST_HISTORIES:
+            found[label] = study.curve(row["run"])
+    which = "; ".join(found) if len(found) == 1 else f"the first seed of {plural(len(found), 'source')}"
+    caption = f"Pre-training ({which}): loss and validation error against the optimizer step, both logarithmic."
+    return training_figure(found, caption)
+
+
+def _adaptations(study: Study) -> Figure | None:
+    """Return the histories of adaptations from the main source in the main size, of the first tasks."""
+    tasks: dict[str, dict[str, Sequence[tuple[int, Curve]]]] = {}
+    for target in study.analysis.targets[:_MOST_HISTORIES]:
+        wanted = {"target": (target.name,), "size": (study.main_size,)}
+        tuned = _runs(study, kind=("few_shot",), source=(study.main_source(target),), **wanted)
+        ways = {"few_shot": tuned, "from_scratch": _runs(study, kind=("from_scratch",), **wanted)}
+        tasks[study.target_label(target.name)] = {
+            KIND_NAMES[way]: [(int(row["num_samples"]), study.curve(row["run"])) for row in rows]
+            for way, rows in ways.items()
+        }
+    return adaptation_figure(tasks, num_left_out=len(study.analysis.targets) - len(tasks))
+
+
+STUDY_FIGURES: Mapping[str, Callable[[Study], Figure | None]] = {
+    "error": error_figure,
+    "size": size_figure,
+    "shift": shift_figure,
+    "mixing": mixing_figure,
+    "scaling": scaling_figure,
+    "pretraining": _pretraining,
+    "adaptations": _adaptations,
+}
+"""In the order of their numbers, by the name the page gives them; None has nothing to show."""

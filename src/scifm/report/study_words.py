@@ -15,29 +15,44 @@ from scifm.report.study_figures import best_measure, undrawn_points
 from scifm.report.study_tables import correlation_words
 from scifm.wording import MISSING, count_text, duration_text, factor_text, number_text, plural
 
-__all__ = [
-    "TaskErrors",
-    "audit_sentence",
-    "budget_sentence",
-    "error_remarks",
-    "facts",
-    "headline",
-    "level_text",
-    "remarks",
-    "shift_sentence",
-    "study_tiles",
-]
+__all__ = ["TaskErrors", "budget_sentence", "headline", "remarks", "study_words"]
 
 _WAYS = ("few_shot", "from_scratch")
 _SPENT = {"num_steps": "optimizer steps", "trial_steps": "steps of all trials before"}
 
 
-def level_text(study: Study) -> str:
+def study_words(study: Study) -> dict[str, Any]:
+    """Return all that the page says about a study, by the name the template has for it."""
+    analysis = study.analysis
+    alone = TaskErrors.of(study, analysis.targets[0]) if len(analysis.targets) == 1 else None
+    adapt = study.settings.get("adapt")
+    adapt = adapt if isinstance(adapt, Mapping) else {}
+    failed = sum(not audit.good for audit in analysis.audits)
+    audited = f"All {len(analysis.audits)} audits passed." if len(analysis.audits) > 1 else "The audit passed."
+    if failed:
+        audits = plural(len(analysis.audits), "audit")
+        audited = f"{failed} of {audits} did not pass: read the results with that in mind."
+    return {
+        "facts": _facts(study),
+        "headline": headline(alone) if alone else None,
+        "remarks": remarks(alone) if alone else [],
+        "tiles": _tiles(study, alone) if alone else [],
+        "error_remarks": _error_remarks(study),
+        "shift_sentence": _shift_sentence(study),
+        "audit_sentence": audited,
+        "level": _level(study),
+        "budget": budget_sentence(study.rows or (), tried_zero_shot=adapt.get("try_zero_shot") is True),
+        "learning_rates": adapt.get("learning_rates") or [],
+        "scratch_learning_rates": adapt.get("scratch_learning_rates") or [],
+    }
+
+
+def _level(study: Study) -> str:
     """Return the level of the intervals, empty where there are none."""
     return "" if study.analysis.level is None else f"{100 * study.analysis.level:g}\N{NO-BREAK SPACE}%"
 
 
-def facts(study: Study) -> list[str]:
+def _facts(study: Study) -> list[str]:
     """Return how much was done, in a few words each."""
     analysis = study.analysis
     found = [
@@ -48,7 +63,7 @@ def facts(study: Study) -> list[str]:
     found += [plural(analysis.num_seeds, "seed")] if analysis.num_seeds is not None else []
     if analysis.num_test_samples is not None:
         found.append(f"{plural(analysis.num_test_samples, 'test sample')} a task")
-    return [*found, f"intervals of {level_text(study)}"] if analysis.level else found
+    return [*found, f"intervals of {_level(study)}"] if analysis.level else found
 
 
 # --- the only task of a study -----------------------------------------------------------------------------------------
@@ -109,11 +124,8 @@ def headline(errors: TaskErrors) -> str:
         return f"No gain: w{start}, as good as equal to {same}"
     if gain < 1:
         return f"Negative transfer: w{start}, {factor_text(1 / gain)} times higher than {same}"
-    larger = sorted(other for other in errors.scratch if other > count)
-    *_, more = (
-        None,
-        *takewhile(lambda other: errors.scratch[other] > tuned, larger),
-    )  # the largest up to which it holds
+    beaten = takewhile(lambda other: errors.scratch[other] > tuned, sorted(n for n in errors.scratch if n > count))
+    more = max(beaten, default=None)
     end = f", and lower than from scratch on {count_text(more)}." if more else "."
     return f"W{start}, {factor_text(gain)} times lower than training from scratch on the same samples{end}"
 
@@ -143,23 +155,22 @@ def remarks(errors: TaskErrors) -> list[str]:
             f"With no downstream sample (zero-shot) the error is {_short(errors.zero_shot)}; on the system it was "
             f"pre-trained on it is {_short(errors.in_distribution)}."
         )
-    known = {count: gain for count, gain in errors.gains.items() if gain.gain is not None}
-    hurt = [n for n, gain in known.items() if (gain.gain or 1.0) < 1 and n != errors.count]
+    hurt = {n: 1 / gain.gain for n, gain in errors.gains.items() if gain.gain and gain.gain < 1 and n != errors.count}
     if hurt:
-        told = ", ".join(f"{count_text(n)} ({factor_text(1 / (known[n].gain or 1.0))} times higher)" for n in hurt)
+        told = ", ".join(f"{count_text(n)} ({factor_text(more)} times higher)" for n, more in hurt.items())
         said.append(f"Fine-tuning is worse than training from scratch on {told}.")
     level = errors.zero_shot
     worse = [count_text(n) for n, error in errors.tuned.items() if level is not None and error > level]
     if worse:
         said.append(f"Fine-tuning on {', '.join(worse)} samples is worse than not adapting at all.")
-    open_ = [n for n, g in known.items() if g.low is not None and g.high is not None and g.low <= 1 <= g.high]
-    if open_:
-        told = ", ".join(map(count_text, open_))
+    unsure = [n for n, g in errors.gains.items() if g.low is not None and g.high is not None and g.low <= 1 <= g.high]
+    if unsure:
+        told = ", ".join(map(count_text, unsure))
         said.append(f"On {told} samples the interval of the gain holds 1: the difference there may be chance.")
     return said
 
 
-def study_tiles(study: Study, errors: TaskErrors) -> list[Tile]:
+def _tiles(study: Study, errors: TaskErrors) -> list[Tile]:
     """Return the key figures of a study with one task."""
     tested, count = study.analysis.num_test_samples, errors.count
     on_test = f"mean over {count_text(tested)} unseen samples" if tested is not None else "mean over test samples"
@@ -170,7 +181,7 @@ def study_tiles(study: Study, errors: TaskErrors) -> list[Tile]:
     if count is not None:
         samples, gain = count_text(count), errors.gains[count]
         interval = interval_text(gain.low, gain.high, factor_text)
-        span = f", {level_text(study)}: {interval}" if interval else ""
+        span = f", {_level(study)}: {interval}" if interval else ""
         tiles += [
             Tile(f"Fine-tuned on {samples}", number_text(errors.tuned[count]), on_test),
             Tile(f"From scratch on {samples}", number_text(errors.scratch[count]), "same samples, same test"),
@@ -183,7 +194,7 @@ def study_tiles(study: Study, errors: TaskErrors) -> list[Tile]:
 # --- beside the first figure ------------------------------------------------------------------------------------------
 
 
-def error_remarks(study: Study) -> list[str]:
+def _error_remarks(study: Study) -> list[str]:
     """Return what must be said beside the errors: what is missing, shown otherwise, or could not be drawn."""
     said = []
     if not study.curves(("from_scratch",)):
@@ -203,7 +214,7 @@ def error_remarks(study: Study) -> list[str]:
     return said
 
 
-def shift_sentence(study: Study) -> str:
+def _shift_sentence(study: Study) -> str:
     """Return how well the best measure of the shift orders the tasks; empty where there is none."""
     measure = best_measure(study)
     if measure is None:
@@ -215,15 +226,6 @@ def shift_sentence(study: Study) -> str:
     said = f"By {name} and by zero-shot error the tasks stand in {words}{counted}"
     others = len(study.analysis.shift.measures) > 1
     return f"{said}; of the measures tried it orders them best." if others else f"{said}."
-
-
-def audit_sentence(study: Study) -> str:
-    """Return whether all audits passed."""
-    audits = study.analysis.audits
-    failed = sum(not audit.good for audit in audits)
-    if failed:
-        return f"{failed} of {plural(len(audits), 'audit')} did not pass: read the results with that in mind."
-    return f"All {len(audits)} audits passed." if len(audits) > 1 else "The audit passed."
 
 
 # --- budgets ----------------------------------------------------------------------------------------------------------
