@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from scifm.distillation import COMPRESSIONS
 from scifm.distillation.compression import Compression
-from scifm.errors import ConfigError, DataError, RunError, suggest
+from scifm.errors import DataError, RunError
 from scifm.evaluation.evaluate import origin_of, ratio_of_means
 from scifm.evaluation.pointwise import relative_l2, undefined_of
 from scifm.fields.batch import Batch
@@ -23,6 +23,7 @@ from scifm.findings.part import Part
 from scifm.models.folder import FILES
 from scifm.models.hub import digest, find_model, load_operator, save_operator
 from scifm.models.operator import Operator
+from scifm.plugins import Catalog, fault_of_settings
 from scifm.runs import Run
 from scifm.wording import plural
 
@@ -33,6 +34,9 @@ MOST_GROWTH = 1.05
 
 _FROM_A_STORE = 512  # samples, read once
 _RECORD = "compression.json"
+_CATALOG: Catalog[Compression] = Catalog(
+    "scifm.compressions", "compression", COMPRESSIONS, fault_of_settings(Compression)
+)
 
 
 class CompressionRecord(Part):
@@ -54,14 +58,12 @@ class CompressionRecord(Part):
 
 
 def compression_named(name: str) -> Compression:
-    """Return the compression of that name, with its own settings.
+    """Return the compression of that name, ours or a plug-in's, with its own settings.
 
     Raises:
         ConfigError: if there is none; it names the nearest.
     """
-    if name not in COMPRESSIONS:
-        raise ConfigError(f"Compression {suggest(name, COMPRESSIONS)}")
-    return COMPRESSIONS[name]()
+    return _CATALOG.find(name)()
 
 
 def compress(

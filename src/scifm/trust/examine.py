@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from scifm.errors import ConfigError, suggest
 from scifm.fields.samples import Samples
 from scifm.fields.seeds import generator_for
 from scifm.findings.files import record_findings
 from scifm.findings.finding import Finding
 from scifm.models.hub import find_model, load_operator
 from scifm.models.operator import Operator
+from scifm.plugins import Catalog, fault_of_settings
 from scifm.runs import Run
 from scifm.trust import CHECKS
 from scifm.trust.check import Check
@@ -19,17 +19,16 @@ from scifm.trust.check import Check
 __all__ = ["check_named", "check_operator"]
 
 _FROM_A_STORE = 128  # samples, read once
+_CATALOG: Catalog[Check] = Catalog("scifm.checks", "check", CHECKS, fault_of_settings(Check))
 
 
 def check_named(name: str) -> Check:
-    """Return the check of that name, with its own settings.
+    """Return the check of that name, ours or a plug-in's, with its own settings.
 
     Raises:
         ConfigError: if there is none; it names the nearest.
     """
-    if name not in CHECKS:
-        raise ConfigError(f"Check {suggest(name, CHECKS)}")
-    return CHECKS[name]()
+    return _CATALOG.find(name)()
 
 
 def check_operator(
@@ -46,7 +45,7 @@ def check_operator(
         operator: an operator, which stays as it was, or where one lies: a run, its folder, that of a model,
             ``hf:name/model``.
         samples: a batch with targets, or a split of a store, of which 128 samples from all over are read.
-        checks: which, by name or with settings of your own; all of ``CHECKS`` when left out.
+        checks: which, by name or with settings of your own; all of ``CHECKS`` when left out, so none of a plug-in.
         seed: of what checks draw; each check has a stream of its own.
         record: whether to write at all. Nothing is written for a model alone, or into anybody else's folder.
 
