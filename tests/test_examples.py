@@ -7,6 +7,11 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+import tiny
+from scifm.data.formats import FORMATS
+from scifm.data.importing import import_data, open_data
+from scifm.errors import StoreError
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
@@ -25,6 +30,8 @@ def test_every_example_has_a_test() -> None:
         "02_reaction_diffusion",
         "03_check",
         "04_compress",
+        "05_format",
+        "06_figure",
     }
 
 
@@ -71,3 +78,27 @@ def test_compress(tmp_path: Path) -> None:
     assert numbers["bytes"] < 0.3
     assert numbers["answers"] < 0.01
     assert abs(numbers["errors"] - 1) < 0.05
+
+
+def test_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(FORMATS, "lab", None)  # what the example puts there goes with the test
+    pairs = np.random.default_rng(0).standard_normal((5, 2, 8, 12))
+    file = tmp_path / "plates.lab"
+    file.write_text("lab 8 12\n" + " ".join(f"{value:.17g}" for value in pairs.ravel()))
+    load("05_format")
+    store = import_data(file, tmp_path / "store")
+    assert (store.signature.inputs, store.signature.outputs) == (("load",), ("deflection",))
+    assert sum(store.card.splits.values()) == 5
+    file.write_text("lab 8 12 1.0 2.0")
+    with pytest.raises(StoreError, match="cannot be read as text of the laboratory"):
+        open_data(file)
+
+
+def test_figure(tmp_path: Path) -> None:
+    recipe = tiny.recipe(training={"num_steps": 2})
+    page = load("06_figure").main(tmp_path, recipe).read_text()
+    assert "Figure 2. Error of each sample against how anisotropic its diffusion is." in page
+    drawing = (tmp_path / "hardness.svg").read_text()
+    for text in (page, drawing):
+        assert text.count('class="point"') >= 64
+        assert "relative L2 error" in text

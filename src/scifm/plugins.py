@@ -1,18 +1,20 @@
-"""What other packages offer, found through their entry points: systems, operators, objectives.
+"""What other packages offer, found through their entry points: systems, operators, objectives, checks, compressions.
 
 A package that declares
 
     [project.entry-points."scifm.systems"]
     thin_plate = "scifm_plate:ThinPlate"
 
-adds the system ``thin_plate`` wherever a system has a name; ``scifm.operators`` and ``scifm.objectives`` are the other
-groups. Nothing is looked for until something is asked for by name, and nothing is imported but what is asked for.
+adds the system ``thin_plate`` wherever a system has a name; ``scifm.operators``, ``scifm.objectives``,
+``scifm.checks`` and ``scifm.compressions`` are the other groups. Nothing is looked for until something is asked for by
+name, and nothing is imported but what is asked for.
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import inspect
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,7 +23,7 @@ from typing import Any, Generic, TypeVar
 
 from scifm.errors import ConfigError, suggest
 
-__all__ = ["Catalog", "Listing", "Plugin", "installed_plugins"]
+__all__ = ["Catalog", "Listing", "Plugin", "fault_of_settings", "installed_plugins"]
 
 T = TypeVar("T")
 _OURS = "scifm"
@@ -144,6 +146,23 @@ class Catalog(Generic[T]):
             claims = " and ".join(str(plugin) for plugin in plugins)
             return f"Two plug-ins offer one name as {self.noun}: {claims}. Uninstall one of them."
         return None
+
+
+def fault_of_settings(base: type[Any]) -> Callable[[Any, str], str | None]:
+    """Return what says why an object is no class of settings that derives from `base` and calls itself by a name."""
+
+    def fault(offered: Any, name: str) -> str | None:
+        if not (isinstance(offered, type) and issubclass(offered, base)):
+            return f"it is {offered!r}, and no subclass of {base.__module__}.{base.__qualname__}"
+        own = getattr(offered, "name", None)
+        if own != name:
+            return f"it calls itself {own!r}; give the entry point and the class the same name"
+        if inspect.isabstract(offered):
+            return f"its class lacks {', '.join(sorted(getattr(offered, '__abstractmethods__', ())))}"
+        needed = [key for key, field in getattr(offered, "model_fields", {}).items() if field.is_required()]
+        return f"these of its settings have no default: {', '.join(needed)}" if needed else None
+
+    return fault
 
 
 def installed_plugins(group: str, *, again: bool = False) -> dict[str, tuple[Plugin, ...]]:

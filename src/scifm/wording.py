@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 
 __all__ = [
+    "KIND_NAMES",
     "MISSING",
     "count_in_words",
     "count_text",
@@ -22,6 +23,17 @@ __all__ = [
 ]
 
 MISSING = "not recorded"
+KIND_NAMES = {
+    "in_distribution": "in distribution",
+    "zero_shot": "zero-shot",
+    "few_shot": "fine-tuned",
+    "from_scratch": "from scratch",
+    "from_scratch_converged": "from scratch, best budget",
+    "pretrain": "pre-training",
+    "adapt": "adaptations",
+}
+"""What is done with an operator, by the name that files have for it."""
+
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 _UNITS = (("s", 1.0, 90.0), ("min", 60.0, 5400.0), ("h", 3600.0, 172800.0), ("days", 86400.0, 31557600.0))

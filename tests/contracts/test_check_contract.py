@@ -48,6 +48,9 @@ PAIRS = {
 }
 """For each check how to make an operator that is good by it, and some that are bad."""
 
+QUICK = {"overfit_one_batch": {"num_samples": 2, "num_steps": 100, "learning_rate": 0.03}}
+"""Settings that tell these operators apart in less time."""
+
 
 @pytest.fixture(scope="module", params=CHECKS)
 def contract(request) -> CheckContract:
@@ -55,7 +58,7 @@ def contract(request) -> CheckContract:
     good, bad = PAIRS[request.param]
 
     class Held(CheckContract):
-        check = CHECKS[request.param]()
+        check = CHECKS[request.param](**QUICK.get(request.param, {}))
 
         def samples(self):
             return tiny.batch(8)

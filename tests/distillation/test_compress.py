@@ -9,8 +9,7 @@ import torch
 
 import networks
 import tiny
-from scifm.distillation.compress import CompressionRecord, compress
-from scifm.distillation.measure import measure_answers
+from scifm.distillation.compress import CompressionRecord, compress, measure_answers
 from scifm.errors import ConfigError, DataError, RunError, SignatureError
 from scifm.evaluation.evaluate import evaluate
 from scifm.fields.seeds import generator_for

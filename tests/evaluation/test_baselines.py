@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from scifm.errors import SignatureError
-from scifm.evaluation.baselines import persistence
+from scifm.evaluation.evaluate import persistence
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
 

@@ -16,7 +16,7 @@ from scifm.fields.batch import Batch
 from scifm.fields.seeds import generator_for
 from scifm.models.operator import Operator, OperatorConfig
 from scifm.report.page import page
-from scifm.report.score_sets import read_score_sets
+from scifm.report.records import read_run
 from scifm.systems.helmholtz import Helmholtz
 from scifm.systems.poisson import Poisson
 
@@ -176,5 +176,5 @@ def test_a_store_that_was_moved_is_the_same_one(tmp_path):
 def test_the_scores_of_some_metrics_do_not_replace_those_of_all(tmp_path):
     run, batch = tiny.finished_run(tmp_path), tiny.batch(3)
     assert evaluate(run, batch, metrics=["rmse"]).path != evaluate(run, batch).path
-    assert [set(own.means) >= {"rmse"} for own in read_score_sets(run)] == [True, True]
+    assert [set(own.means) >= {"rmse"} for own in read_run(run.path).score_sets] == [True, True]
     assert page(run.path).is_file()

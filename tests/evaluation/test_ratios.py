@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from scifm.evaluation.ratios import ratio_of_means
+from scifm.evaluation.evaluate import ratio_of_means
 from scifm.fields.seeds import generator_for
 
 

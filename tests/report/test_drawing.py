@@ -10,8 +10,7 @@ import pytest
 from markupsafe import Markup
 
 from scifm.findings.figure import Axis, Figure, Note, Panel, Rule, Series
-from scifm.report.drawing import draw
-from scifm.report.figure_file import write_figure
+from scifm.report.drawing import draw, write_figure
 from scifm.report.svg import (
     MARKS,
     Frame,

@@ -16,13 +16,11 @@ from matplotlib import colormaps
 from matplotlib.image import imread
 
 from scifm.report.drawing import draw
-from scifm.report.examples import Examples
-from scifm.report.field_figure import field_drawing, sample_error, scales
-from scifm.report.gain_figures import error_figure
+from scifm.report.fields import Examples, field_drawing, scales
 from scifm.report.records import Curve
-from scifm.report.run_figures import adaptation_figure, distribution_figure, training_figure
-from scifm.report.study_records import read_study
-from scifm.report.study_view import StudyView
+from scifm.report.run_page import distribution_figure, training_figure
+from scifm.report.study import Study, read_study
+from scifm.report.study_figures import adaptation_figure, error_figure
 
 
 def words(text: str) -> set[str]:
@@ -30,7 +28,7 @@ def words(text: str) -> set[str]:
 
 
 def test_error_figure_shows_medians_bands_levels_counts_and_gains(study_folder):
-    figure = error_figure(StudyView(read_study(study_folder).analysis), "caption")
+    figure = error_figure(read_study(study_folder))
     (panel,) = figure.panels
     tuned, scratch = panel.series
     assert (tuned.label, tuned.x, tuned.y) == ("fine-tuned", (16, 64, 256), (0.0412, 0.0213, 0.0174))
@@ -50,7 +48,7 @@ def test_error_figure_shows_medians_bands_levels_counts_and_gains(study_folder):
 def test_without_a_drawable_error_there_is_no_figure(study_folder):
     analysis = read_study(study_folder).analysis
     none = [c.model_copy(update={"points": ()}) for c in analysis.curves if c.kind == "few_shot"]
-    assert error_figure(StudyView(analysis.model_copy(update={"curves": tuple(none)})), "caption") is None
+    assert error_figure(Study(analysis.model_copy(update={"curves": tuple(none)}))) is None
 
 
 def test_fields_share_their_scales(study_folder):
@@ -97,10 +95,10 @@ def test_an_example_that_is_not_there_is_refused():
 def test_sample_error_is_the_formula_and_never_a_made_up_number():
     truth, answer = np.array([[[3.0, 4.0]]]), np.array([[[3.0, 5.0]]])
     examples = Examples(truth, truth, {"few_shot": answer}, {}, {}, None, (), (1.0, 1.0))
-    assert sample_error(examples, "few_shot", 0) == pytest.approx(0.2)
-    assert sample_error(examples, "zero_shot", 0) is None
+    assert examples.error("few_shot", 0) == pytest.approx(0.2)
+    assert examples.error("zero_shot", 0) is None
     nothing = Examples(truth, 0 * truth, {"few_shot": answer}, {}, {}, None, (), (1.0, 1.0))
-    assert math.isnan(sample_error(nothing, "few_shot", 0))
+    assert math.isnan(nothing.error("few_shot", 0))
 
 
 def test_values_that_are_not_finite_do_not_spoil_the_scale():
@@ -135,20 +133,22 @@ def test_adaptations_share_one_scale_and_are_told_by_their_number_of_samples(stu
         kind: [(row["num_samples"], text.curve(row["run"])) for row in text.rows if row["kind"] == kind]
         for kind in ("few_shot", "from_scratch")
     }
-    figure = adaptation_figure({"task": runs}, "caption")
+    figure = adaptation_figure({"task": runs}, num_left_out=2)
     tuned, scratch = figure.panels
     assert (len(tuned.series), len(scratch.series)) == (6, 8)
     assert tuned.y.label == "training loss"
     assert (figure.shared, figure.ordered) == (("y",), True)
+    assert "14 adaptations, a line each. Training loss" in figure.caption
+    assert figure.caption.endswith("Of 2 further tasks the histories stand in the folders of the runs.")
     assert [key.label for key in draw(figure).keys] == ["16 samples", "64 samples", "256 samples", "1,024 samples"]
 
 
 def test_adaptations_show_validation_where_all_have_one():
     with_errors = Curve((1, 2, 3), (0.9, 0.8, 0.7), (1, 3), (0.5, 0.4))
     without = Curve((1, 2, 3), (0.9, 0.8, 0.7))
-    panel = adaptation_figure({"t": {"few_shot": [(16, with_errors)]}}, "c").panels[0]
+    panel = adaptation_figure({"t": {"few_shot": [(16, with_errors)]}}).panels[0]
     assert (panel.y.label, panel.series[0].y) == ("relative L2 error, validation", (0.5, 0.4))
-    panel = adaptation_figure({"t": {"few_shot": [(16, with_errors), (64, without)]}}, "c").panels[0]
+    panel = adaptation_figure({"t": {"few_shot": [(16, with_errors), (64, without)]}}).panels[0]
     assert (panel.y.label, panel.series[0].y) == ("training loss", (0.9, 0.8, 0.7))
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from scifm.errors import RunError
 from scifm.report.records import read_run
-from scifm.report.study_records import read_study
+from scifm.report.study import read_study
 
 
 def test_study_is_read_whole(study_folder):

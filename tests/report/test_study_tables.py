@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from scifm.findings.study import Analysis, Need, ShiftMeasure
+from scifm.report.study import Study
 from scifm.report.study_tables import STUDY_TABLES, correlation_words, fewer_text, gain_table, need_table
-from scifm.report.study_view import StudyView
 
 WHO = {"source": "poisson", "target": "p1", "size": "small", "method": "all"}
 
 
-def view_of(**entries: object) -> StudyView:
+def view_of(**entries: object) -> Study:
     tree = {
         "targets": [{"name": "p1", "system": "poisson"}, {"name": "p2", "system": "poisson"}],
         "sources": [{"name": "poisson", "systems": ["poisson"]}],
@@ -20,7 +20,7 @@ def view_of(**entries: object) -> StudyView:
             WHO | {"kind": "few_shot", "target": t, "points": [{"num_samples": 4, "median": 0.1}]} for t in ("p1", "p2")
         ],
     }
-    return StudyView(Analysis.model_validate(tree | entries))
+    return Study(Analysis.model_validate(tree | entries))
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scifm.report.score_sets import ScoreSet
-from scifm.report.tables import parts_table, score_table, settings_table
+from scifm.findings.study import Analysis
+from scifm.report.parts import Table
+from scifm.report.records import ScoreSet
+from scifm.report.run_page import score_table
+from scifm.report.study import Study
+from scifm.report.study_tables import parts_table, settings_table
 from scifm.wording import MISSING, count_text, duration_text, factor_text, number_text, plain_number, short_count
 
 
@@ -71,15 +75,24 @@ def test_scores_by_channel():
 
 
 def test_settings_side_by_side():
-    table = settings_table({"k": {"low": 1.0}, "a": [2, math.pi]}, {"k": {"low": 5}, "n": "x"})
+    def table_of(before: dict, after: dict) -> Table | None:
+        return settings_table({"sources": [{"systems": [before]}], "targets": [{"system": after}]})
+
+    table = table_of({"k": {"low": 1.0}, "a": [2, math.pi], "weight": 1.0}, {"k": {"low": 5}, "n": "x"})
     rows = [[cell.text for cell in row] for row in table.rows]
     assert rows == [["k.low", "1", "5"], ["a", "2, 3.14159", "–"], ["n", "–", "x"]]
     assert all(row[1].strong for row in table.rows)
-    assert not settings_table({"k": 1.0}, {"k": 1}).rows[0][1].strong
+    two = [{"systems": [{"k": 1.0}]}, {"systems": [{"k": 2.0}]}]
+    assert settings_table({"sources": two, "targets": [{"system": {"k": 1.0}}]}) is None
+    assert settings_table({}) is None
+    assert not table_of({"k": 1.0}, {"k": 1}).rows[0][1].strong
 
 
 def test_parts_add_up():
-    table = parts_table({"pretrain": 300.0, "own_part": 100.0})
+    def table_of(**parts: float) -> Table:
+        return parts_table(Study(Analysis(targets=(), curves=(), seconds_by_part=parts)))
+
+    table = table_of(pretrain=300.0, own_part=100.0)
     assert [row[0].text for row in table.rows] == ["pre-training", "own part"]
     assert [row[2].share for row in table.rows] == [75.0, 25.0]
-    assert parts_table({"pretrain": 0.0}).rows[0][2].share == 0.0
+    assert table_of(pretrain=0.0).rows[0][2].share == 0.0

@@ -82,3 +82,29 @@ def test_damaged_findings_are_named(tmp_path):
     file.write_text("[{")
     with pytest.raises(RunError, match="Remove it"):
         record_findings(file, [Finding(said="x", name="x")])
+
+
+OWN_CHECK = """
+from scifm.findings import Finding
+from scifm.trust import Check
+
+class Silent(Check):
+    name = "silent"
+    question = "Is it?"
+
+    def ask(self, operator, samples, generator):
+        return Finding(said=f"{len(samples)} seen", good=True)
+"""
+
+
+def test_a_check_of_another_package_is_found_by_its_entry_point(run, tmp_path, monkeypatch):
+    (tmp_path / "own_checks.py").write_text(OWN_CHECK)
+    home = tmp_path / "own_checks-1.0.dist-info"
+    home.mkdir()
+    (home / "METADATA").write_text("Metadata-Version: 2.1\nName: own-checks\nVersion: 1.0\n")
+    (home / "entry_points.txt").write_text("[scifm.checks]\nsilent = own_checks:Silent\nloud = own_checks:Silent\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (told,) = check_operator(run, tiny.batch(3), ["silent"], record=False)
+    assert (told.name, told.said, told.good) == ("silent", "3 seen", True)
+    with pytest.raises(ConfigError, match="it calls itself 'silent'"):
+        check_operator(run, tiny.batch(3), ["loud"], record=False)

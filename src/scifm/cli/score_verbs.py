@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from scifm.evaluation.evaluate import Scores
     from scifm.findings.finding import Finding
-    from scifm.report.score_sets import ScoreSet
+    from scifm.report.records import ScoreSet
 
 __all__ = ["check", "compress", "evaluate", "scores"]
 
@@ -48,8 +48,8 @@ def evaluate(
     Which samples are settings: --set split=valid or --set stride=4 of a store, --set num_points=128 of a system.
     Scores on other samples stand beside them. A model alone, or a run of somebody else's, is left as it is.
     """
-    from scifm.evaluation.baselines import persistence
     from scifm.evaluation.evaluate import evaluate as work
+    from scifm.evaluation.evaluate import persistence
 
     asked_for = settings("evaluate", asked(recipe, overrides, system, knob, store=store, num_samples=num_samples))
     samples, origin = asked_for.samples()
@@ -89,7 +89,7 @@ def _tell_undefined(result: Scores) -> None:
 
 
 def _tell(run: Path, result: Scores, still: Tensor | None, as_json: bool) -> None:
-    from scifm.report.score_sets import origin_text
+    from scifm.report.records import origin_text
 
     numbers = {name: _summary(result.defined(name)) for name in result.values}
     unchanged = None if still is None else _summary(still)["mean"]

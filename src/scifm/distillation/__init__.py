@@ -8,10 +8,10 @@ What may not live here: what trains (below), and questions to an operator as it 
 the other). A compression without measured errors is not written: `compress` measures before it stores.
 """
 
-from scifm.distillation.compression import Compressed, Compression
+from scifm.distillation.compression import Compression
 from scifm.distillation.int8 import Int8
 
 COMPRESSIONS: dict[str, type[Compression]] = {"int8": Int8}
 """Every way to make an operator smaller, by name."""
 
-__all__ = ["COMPRESSIONS", "Compressed", "Compression", "Int8"]
+__all__ = ["COMPRESSIONS", "Compression", "Int8"]

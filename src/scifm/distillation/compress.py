@@ -1,4 +1,4 @@
-"""Compress a model into a folder of its own, with what that changed, measured and written beside it."""
+"""Compress a model into a folder of its own, with what that costs and saves, measured and written beside it."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError
 
 from scifm.config import named_settings
 from scifm.data.asked import SampleRecipe
 from scifm.distillation import COMPRESSIONS
 from scifm.distillation.compression import Compression
-from scifm.distillation.measure import measure_answers, measure_bytes
-from scifm.errors import ConfigError, RunError, suggest
-from scifm.evaluation.origin import origin_of
+from scifm.errors import DataError, RunError
+from scifm.evaluation.evaluate import origin_of, ratio_of_means
+from scifm.evaluation.pointwise import relative_l2, undefined_of
+from scifm.fields.batch import Batch
 from scifm.fields.samples import Samples
 from scifm.fields.seeds import generator_for
 from scifm.findings.finding import Finding
@@ -23,12 +25,20 @@ from scifm.findings.part import Part
 from scifm.models.folder import FILES
 from scifm.models.hub import digest, find_model, load_operator, save_operator
 from scifm.models.operator import Operator
+from scifm.plugins import Catalog, fault_of_settings
 from scifm.runs import Run
+from scifm.wording import plural
 
-__all__ = ["CompressRecipe", "CompressionRecord", "compress"]
+__all__ = ["CompressRecipe", "CompressionRecord", "compress", "measure_answers"]
+
+MOST_GROWTH = 1.05
+"""Errors after over errors before up to which a compression is good news."""
 
 _FROM_A_STORE = 512  # samples, read once
 _RECORD = "compression.json"
+_CATALOG: Catalog[Compression] = Catalog(
+    "scifm.compressions", "compression", COMPRESSIONS, fault_of_settings(Compression)
+)
 
 
 class CompressionRecord(Part):
@@ -49,12 +59,6 @@ class CompressionRecord(Part):
     findings: tuple[Finding, ...]
 
 
-def _find(name: str) -> type[Compression]:
-    if name not in COMPRESSIONS:
-        raise ConfigError(f"Compression {suggest(name, COMPRESSIONS)}")
-    return COMPRESSIONS[name]
-
-
 class CompressRecipe(SampleRecipe):
     """How a model is made smaller, and what that is measured on.
 
@@ -65,7 +69,7 @@ class CompressRecipe(SampleRecipe):
 
     num_samples: int = Field(128, ge=1)
     to: Annotated[
-        SerializeAsAny[Compression], BeforeValidator(lambda value: named_settings(value, Compression, _find))
+        SerializeAsAny[Compression], BeforeValidator(lambda value: named_settings(value, Compression, _CATALOG.find))
     ] = Field("int8", validate_default=True)
 
 
@@ -98,7 +102,7 @@ def compress(
         DataError: if weights or answers are not finite.
         RunError: if there is no readable operator, or the folder holds something else or cannot be written.
     """
-    way = _find(to)() if isinstance(to, str) else to
+    way = _CATALOG.find(to)() if isinstance(to, str) else to
     source = ""
     with tempfile.TemporaryDirectory() as scratch:
         if isinstance(operator, Operator):
@@ -108,21 +112,29 @@ def compress(
             model = find_model(operator)
             folder, source = model.folder, str(model.path)
             operator = load_operator(folder)
-        told, before = digest(folder), (folder / FILES[2]).stat().st_size
+        digested, before = digest(folder), (folder / FILES[2]).stat().st_size
     out, settings = Path(out), {"name": way.name, **way.to_dict()}
-    _require_free(out, told, settings)
+    _require_free(out, digested, settings)
     batch = samples.in_memory(_FROM_A_STORE)
     smaller = way.compress(operator)
-    changes = measure_answers(
-        operator, smaller.operator, batch, generator=generator_for(seed, "distillation", way.name)
+    changes = measure_answers(operator, smaller, batch, generator=generator_for(seed, "distillation", way.name))
+    save_operator(smaller, out, codec=way.codec)
+    after = (out / FILES[2]).stat().st_size
+    smaller_file = Finding(
+        name="bytes",
+        said=f"The weights take {after / before:.2f} of the bytes.",
+        evidence=f"model.safetensors on disk: {before:,} bytes before, {after:,} after.",
+        good=after < before,
+        statistic=after / before,
+        threshold=1.0,
+        unit="bytes after over before",
     )
-    smaller.save(out)
     record = CompressionRecord(
         compression=settings,
         source=source,
-        source_digest=told,
+        source_digest=digested,
         origin=origin_of(samples) if origin is None else origin,
-        findings=(*changes, measure_bytes(before, (out / FILES[2]).stat().st_size)),
+        findings=(*changes, smaller_file),
     )
     record.write(out / _RECORD)
     return record
@@ -138,3 +150,61 @@ def _require_free(out: Path, source_digest: str, settings: Mapping[str, Any]) ->
         before = None
     if before is None or (before.source_digest, dict(before.compression)) != (source_digest, dict(settings)):
         raise RunError(f"'{out}' is there already and holds something else: give a new folder with --out.")
+
+
+def measure_answers(
+    before: Operator, after: Operator, samples: Batch, *, generator: torch.Generator
+) -> tuple[Finding, Finding]:
+    """Return by how much answers changed, and what errors against the truth became.
+
+    The first finding: mean over samples of ‖N'(f) − N(f)‖₂/‖N(f)‖₂, good below the mean error of the operator before,
+    because then its own error is the larger one. The second: mean relative L2 error after over before, with a bootstrap
+    interval over samples, good up to `MOST_GROWTH`.
+
+    Args:
+        before: the operator.
+        after: what it was compressed to.
+        samples: with targets.
+        generator: of the bootstrap.
+
+    Raises:
+        SignatureError: if the samples do not fit, or have no targets.
+        DataError: if an answer is not finite, or the truth or the answers vanish in all samples.
+    """
+    truth = before.align(samples).require_targets()
+    old, new = (operator.predict(samples).require_targets() for operator in (before, after))
+    if not (old.isfinite().all() and new.isfinite().all()):
+        raise DataError("The operator's answers to these samples are not finite, before or after: nothing to compare.")
+    change = relative_l2(new, old, samples.grid)[~undefined_of("relative_l2", old)].double()
+    counts = ~undefined_of("relative_l2", truth)
+    errors = [relative_l2(answer, truth, samples.grid)[counts].double() for answer in (old, new)]
+    if not len(change) or not counts.any():
+        raise DataError("The truth or the answers are zero in all samples: there are no relative errors to compare.")
+    own, changed = float(errors[0].mean()), float(change.mean())
+    ratio, low, high = ratio_of_means(errors[1], errors[0], generator=generator)
+    grown = ratio if high is None else high
+    number = plural(samples.num_samples, "sample")
+    return (
+        Finding(
+            name="answers",
+            said=f"Answers changed by {changed:.2g}.",
+            evidence=f"Mean relative L2 over {number}, at most {float(change.max()):.2g}; the operator's own error is "
+            f"{own:.3g}.",
+            good=changed < own,
+            statistic=changed,
+            threshold=own,
+            unit="relative L2",
+        ),
+        Finding(
+            name="errors",
+            said=f"Errors became {ratio:.4g} times as large.",
+            evidence=f"Mean relative L2 against the truth on {number}: {own:.4g} before, "
+            f"{float(errors[1].mean()):.4g} after.",
+            good=grown <= MOST_GROWTH,
+            statistic=ratio,
+            low=low,
+            high=high,
+            threshold=MOST_GROWTH,
+            unit="error after over before",
+        ),
+    )

@@ -3,36 +3,12 @@
 from __future__ import annotations
 
 import abc
-from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 from scifm.config import Config
-from scifm.models.hub import save_operator
 from scifm.models.operator import Operator
 
-__all__ = ["Compressed", "Compression"]
-
-
-@dataclass(frozen=True)
-class Compressed:
-    """What a compression gives.
-
-    Args:
-        operator: answers exactly as what is saved and loaded again.
-        codec: how its tensors are stored, a name in ``scifm.models.codecs.CODECS``; None: as they are.
-    """
-
-    operator: Operator
-    codec: str | None = None
-
-    def save(self, path: str | Path) -> None:
-        """Write it as the folder of a model, which `load_operator` reads.
-
-        Raises:
-            RunError: if the folder cannot be written.
-        """
-        save_operator(self.operator, path, codec=self.codec)
+__all__ = ["Compression"]
 
 
 class Compression(Config, abc.ABC):
@@ -40,15 +16,18 @@ class Compression(Config, abc.ABC):
 
     Class variables:
         name: by which the command line and ``COMPRESSIONS`` know it.
+        codec: how tensors are stored, a name in ``scifm.models.codecs.CODECS``; None: as they are.
     """
 
     name: ClassVar[str]
+    codec: ClassVar[str | None] = None
 
     @abc.abstractmethod
-    def compress(self, operator: Operator) -> Compressed:
+    def compress(self, operator: Operator) -> Operator:
         """Return a smaller operator of the same names; the given one stays as it was.
 
-        What was compressed already is not changed by compressing it again.
+        It answers exactly as what is saved by the codec and loaded again. What was compressed already is not changed by
+        compressing it again.
 
         Raises:
             DataError: if the operator's weights are not finite.

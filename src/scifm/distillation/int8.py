@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import ClassVar
 
-from scifm.distillation.compression import Compressed, Compression
+from scifm.distillation.compression import Compression
 from scifm.models.codecs import decoded, encoded
 from scifm.models.operator import Operator
 
@@ -16,9 +16,10 @@ class Int8(Compression):
     """Store weights as `scifm.models.codecs.Int8Codec` does, which says how; arithmetic stays in floats."""
 
     name: ClassVar[str] = "int8"
+    codec: ClassVar[str | None] = "int8"
 
-    def compress(self, operator: Operator) -> Compressed:
+    def compress(self, operator: Operator) -> Operator:
         smaller = copy.deepcopy(operator)
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in operator.state_dict().items()}
         smaller.load_state_dict(decoded(*encoded(tensors, "int8")))
-        return Compressed(smaller, "int8")
+        return smaller

@@ -1,11 +1,14 @@
-"""Score an operator on samples it has not seen; nothing is reduced but space."""
+"""Score an operator on samples it has not seen, and what needs no model beside it; nothing is reduced but space.
+
+Scores say what samples they were made on, so that a number can be made again and told from another.
+"""
 
 from __future__ import annotations
 
 import io
 import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,20 +16,22 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
+from scifm.config import config_hash
 from scifm.data.asked import SampleRecipe
-from scifm.errors import ConfigError, DataError, suggest
-from scifm.evaluation.origin import identity_of, name_of, origin_of
-from scifm.evaluation.pointwise import METRICS
+from scifm.errors import ConfigError, DataError, SignatureError, suggest
+from scifm.evaluation.pointwise import METRICS, undefined_of
+from scifm.fields.grid import Grid
 from scifm.fields.samples import Samples
 from scifm.models.hub import find_model, load_operator
 from scifm.models.operator import Operator
 from scifm.models.surgery import renamed
 from scifm.runs import Run, write_atomically
 
-__all__ = ["EvaluateRecipe", "Scores", "evaluate", "undefined_of"]
+__all__ = ["EvaluateRecipe", "Scores", "evaluate", "origin_of", "persistence", "ratio_of_means"]
 
 
 class EvaluateRecipe(SampleRecipe):
@@ -46,7 +51,7 @@ class Scores:
     Args:
         values: for each metric a tensor ``(sample, time, channel)``.
         channels: names of the output fields.
-        origin: in plain values, which samples they are of; see `scifm.evaluation.origin`.
+        origin: in plain values, which samples they are of; see `origin_of`.
         path: the file they were recorded in; None where they were not.
         undefined: for each metric where the truth leaves it undefined, such as a relative error of what is zero.
     """
@@ -154,41 +159,127 @@ def evaluate(
         run, operator = place.run, load_operator(place.folder)
     if rename:
         operator = renamed(operator, rename)
-    names = list(metrics)
-    for name in names:
-        if name not in METRICS:
-            raise ConfigError(suggest(name, METRICS))
-    parts: dict[str, list[Tensor]] = {name: [] for name in names}
-    undefined: dict[str, list[Tensor]] = {name: [] for name in names}
-    for piece in samples.pieces(batch_size):
-        target = operator.align(piece).require_targets()
-        prediction = operator.predict(piece, batch_size=batch_size).require_targets()
-        for name in names:
-            parts[name].append(METRICS[name](prediction, target, piece.grid))
-            undefined[name].append(undefined_of(name, target))
-    if not parts or not parts[names[0]]:
-        raise DataError("There is nothing to score: give at least one sample and one metric.")
     about = {**(origin_of(samples) if origin is None else origin), **({"rename": dict(rename)} if rename else {})}
-    scores = Scores(
-        {name: torch.cat(values) for name, values in parts.items()},
-        operator.signature.outputs,
-        about,
-        undefined={name: torch.cat(where) for name, where in undefined.items()},
-    )
-    return _recorded(scores, run, record)
 
+    def answers() -> Iterator[tuple[Tensor, Tensor, Grid]]:
+        for piece in samples.pieces(batch_size):
+            target = operator.align(piece).require_targets()
+            yield target, operator.predict(piece, batch_size=batch_size).require_targets(), piece.grid
 
-def undefined_of(metric: str, target: Tensor) -> Tensor:
-    """Return where a truth has no error by this metric: its own, which else is zero, is no number."""
-    return METRICS[metric](target, target).isnan() & target.isfinite().flatten(3).all(dim=-1)
-
-
-def _recorded(scores: Scores, run: Run | None, record: bool | str | Path) -> Scores:
+    scores = _scored(answers(), metrics, operator.signature.outputs, about)
     if not isinstance(record, bool):
         file = Path(record)
     elif record and run is not None and run.is_own:
-        file = run.scores_file(name_of(scores.origin), {**identity_of(scores.origin), "metrics": list(scores.values)})
+        file = run.scores_file(_name_of(about), {**_identity_of(about), "metrics": list(scores.values)})
     else:
         return scores
     scores.write(file)
     return replace(scores, path=file)
+
+
+def persistence(samples: Samples, *, metrics: Iterable[str] = ("relative_l2",), batch_size: int = 64) -> Scores:
+    """Score the answer that nothing changes: each state field stays what it was in the last input frame.
+
+    Args:
+        samples: of an evolving system whose outputs are all state.
+        metrics: names in ``scifm.evaluation.METRICS``.
+        batch_size: samples read at a time.
+
+    Raises:
+        SignatureError: if some output is not a state.
+    """
+    names = samples.signature
+    if names.state != names.outputs:
+        raise SignatureError(
+            f"Persistence is for outputs that were inputs before; of {names.outputs} only {names.state} were."
+        )
+
+    def answers() -> Iterator[tuple[Tensor, Tensor, Grid]]:
+        for piece in samples.pieces(batch_size):
+            still = torch.stack([piece.field(name)[:, -1:] for name in names.outputs], dim=2)
+            yield piece.require_targets(), still, piece.grid
+
+    return _scored(answers(), metrics, names.outputs)
+
+
+def _scored(
+    answers: Iterable[tuple[Tensor, Tensor, Grid]],
+    metrics: Iterable[str],
+    channels: tuple[str, ...],
+    origin: Mapping[str, Any] | None = None,
+) -> Scores:
+    """Score answers, each with the truth before it and the grid behind it, that come piece by piece."""
+    names = list(metrics)
+    for name in names:
+        if name not in METRICS:
+            raise ConfigError(suggest(name, METRICS))
+    values: dict[str, list[Tensor]] = {name: [] for name in names}
+    undefined: dict[str, list[Tensor]] = {name: [] for name in names}
+    for target, answer, grid in answers:
+        for name in names:
+            values[name].append(METRICS[name](answer, target, grid))
+            undefined[name].append(undefined_of(name, target))
+    if not names or not values[names[0]]:
+        raise DataError("There is nothing to score: give at least one sample and one metric.")
+    joined, places = ({name: torch.cat(parts) for name, parts in found.items()} for found in (values, undefined))
+    return Scores(joined, channels, origin or {}, undefined=places)
+
+
+def ratio_of_means(
+    errors: Float[Tensor, " sample"],
+    others: Float[Tensor, " sample"],
+    *,
+    generator: torch.Generator,
+    level: float = 0.95,
+    num_resamples: int = 2000,
+) -> tuple[float, float | None, float | None]:
+    """Return mean(errors) / mean(others) and its bootstrap percentile interval over samples.
+
+    Both are of the same samples, which are drawn together: what makes a sample hard for both cancels. Of fewer than
+    four samples there is no interval. NaN in gives NaN out, and others that are all zero give infinity or NaN.
+
+    Args:
+        errors: of each sample.
+        others: of the same samples.
+        generator: of the resampling, on the CPU.
+        level: probability of the interval.
+        num_resamples: how often samples are drawn anew, with replacement.
+
+    Returns:
+        The ratio, the lower and the upper end.
+    """
+    errors, others = errors.detach().cpu().double(), others.detach().cpu().double()
+    ratio = float(errors.mean() / others.mean())
+    if len(errors) < 4:
+        return ratio, None, None
+    drawn = torch.randint(len(errors), (num_resamples, len(errors)), generator=generator)
+    ratios = errors[drawn].mean(1) / others[drawn].mean(1)
+    tail = (1 - level) / 2
+    low, high = ratios.quantile(torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
+    return ratio, low, high
+
+
+# --- origins ----------------------------------------------------------------------------------------------------------
+
+
+def origin_of(samples: Samples) -> dict[str, Any]:
+    """Return in plain values where samples came from, as far as they say it themselves.
+
+    A split tells its store, its name and its stride. A batch that was made in Python tells its systems, the range of
+    each coefficient and a hash of its numbers.
+    """
+    return {**samples.describe(), "num_samples": samples.num_samples, "num_points": list(samples.grid.num_points)}
+
+
+def _identity_of(origin: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what makes samples others: a store that was moved is the same one, by its content."""
+    return {key: value for key, value in origin.items() if key != "store" or "content" not in origin}
+
+
+def _name_of(origin: Mapping[str, Any]) -> str:
+    """Return a word for samples, the readable beginning of a file's name."""
+    if "store" in origin:
+        return f"{str(origin['store']).rstrip('/').rpartition('/')[2]}-{origin.get('split', 'samples')}"
+    if "system" in origin:
+        return str(origin["system"]["name"])
+    return "+".join(origin.get("systems", ())) or f"samples-{config_hash(origin)}"

@@ -17,7 +17,7 @@ from scifm.errors import SignatureError
 from scifm.fields import norms
 from scifm.fields.grid import Grid
 
-__all__ = ["METRICS", "mae", "max_error", "relative_l2", "relative_l2_joint", "rmse", "vrmse"]
+__all__ = ["METRICS", "mae", "max_error", "relative_l2", "relative_l2_joint", "rmse", "undefined_of", "vrmse"]
 
 
 def _require_pair(prediction: Tensor, target: Tensor) -> None:
@@ -100,3 +100,8 @@ METRICS = {
     "max_error": max_error,
 }
 """Metrics by name: what a run is scored by, and training validates by."""
+
+
+def undefined_of(metric: str, target: Tensor) -> Tensor:
+    """Return where a truth has no error by this metric: its own, which else is zero, is no number."""
+    return METRICS[metric](target, target).isnan() & target.isfinite().flatten(3).all(dim=-1)

@@ -5,7 +5,8 @@ A figure is panels, a panel is axes and series, a series is points. Numbers only
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -76,6 +77,12 @@ class Series(Part):
     hollow: bool = False
     place: int | None = Field(None, ge=0)
 
+    @classmethod
+    def of(cls, points: Sequence[Mapping[str, Any]], **looks: Any) -> Series:
+        """Return the series of points that each say their own `x`, `y`, `told` and so on, all the same entries."""
+        names = points[0] if points else ("x", "y")
+        return cls(**{name: tuple(point[name] for point in points) for name in names}, **looks)
+
 
 class Rule(Part):
     """A line across a panel: a threshold, or where two things are equal.
@@ -141,7 +148,6 @@ class Figure(Part):
     Args:
         caption: what is shown and how to read it.
         panels: from left to right, row by row.
-        columns: panels beside each other; 0: as many as fit.
         shared: axes that have one range in all panels of a group, for each label of an axis.
         ordered: whether the labels of its series are steps of one quantity, to be told by shades.
         variants_by: how variants of a label are told apart: by the shape of their marks, or by filled and hollow ones.

@@ -1,21 +1,26 @@
 """The one engine of figures: any `Figure` becomes inline SVG with a key, for pages and for files.
 
 What is drawn, a figure says; where and how large, this file says; colors, the page's style sheet says (``tone-…``,
-``shade-…``). Every point that tells something answers to pointer and keyboard by the page's script.
+``shade-…``). One label, one color; one variant, one mark: looks are told apart without color as well. Every point that
+tells something answers to pointer and keyboard by the page's script.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from pathlib import Path
 
 from markupsafe import Markup
 
 from scifm.findings.figure import Axis, Figure, Panel, Rule, Series
-from scifm.report.looks import Key, Looks, slug, stack
+from scifm.report.files import stored_text
 from scifm.report.svg import (
+    MARKS,
+    TITLE_SIZE,
     Frame,
     Scale,
     band,
@@ -24,16 +29,15 @@ from scifm.report.svg import (
     join,
     mark,
     path_through,
-    point_group,
     spaced,
     svg,
     text_width,
-    title_room,
     wrapped,
 )
+from scifm.runs import write_atomically
 from scifm.wording import count_text, plain_number, plural, short_count
 
-__all__ = ["Block", "Drawn", "draw"]
+__all__ = ["Block", "Drawn", "Key", "draw", "write_figure"]
 
 _WIDTH = 960.0  # of a full drawing, in CSS pixels
 _LEFT, _CATEGORIES, _GAP, _BETWEEN = 66.0, 236.0, 16.0, 14.0
@@ -41,6 +45,16 @@ _SLOT = 17.0  # height of one line of a category
 _NOTE_ROOM = 17.0
 _MOST_COLUMNS = 4
 _LARGEST = 1e300  # beyond, scales and ticks would overflow
+_NUM_TONES, _NUM_SHADES = 6, 6
+
+
+@dataclass(frozen=True)
+class Key:
+    """An entry of the key: the series it names, its picture, its words."""
+
+    series: str
+    picture: Markup
+    label: str
 
 
 @dataclass(frozen=True)
@@ -49,7 +63,6 @@ class Block:
 
     heading: str
     picture: Markup
-    width: float
     height: float
 
 
@@ -59,12 +72,14 @@ class Drawn:
 
     Args:
         kind: ``many`` panels across the page, a ``single`` one, or blocks set in a ``pair`` beside each other.
+        name: of its place on a page.
     """
 
     blocks: tuple[Block, ...]
     keys: tuple[Key, ...]
     caption: str
     kind: str
+    name: str = ""
 
 
 def draw(figure: Figure) -> Drawn:
@@ -74,22 +89,138 @@ def draw(figure: Figure) -> Drawn:
     nothing are drawn each by itself. What has no place on an axis (absent, not finite, or not positive on a logarithmic
     one) is left out, and a line breaks there.
     """
-    looks = Looks(figure)
+    looks = _Looks(figure)
     if figure.shared or len(figure.panels) == 1:
         groups = [list(panels) for _, panels in groupby(figure.panels, key=lambda panel: panel.group)]
     else:
         groups = [[panel] for panel in figure.panels]
-    columns = figure.columns or max(_columns(len(panels), panels[0]) for panels in groups)
+    columns = max(_columns(panels) for panels in groups)
     kind = "many" if columns > 1 else "single" if len(groups) == 1 or figure.shared else "pair"
-    sheets = [_Sheet(figure, panels, columns, kind) for panels in groups]
-    return Drawn(tuple(sheet.block(looks) for sheet in sheets), looks.keys(), figure.caption, kind)
+    sheets = [_Sheet(looks, panels, columns, kind) for panels in groups]
+    return Drawn(tuple(sheet.block() for sheet in sheets), looks.keys(), figure.caption, kind)
 
 
-def _columns(num_panels: int, panel: Panel) -> int:
+def _columns(panels: Sequence[Panel]) -> int:
     """Return how many panels stand side by side: at most four, lines about equally full; of categories all."""
-    if panel.y.categories:
-        return num_panels
-    return math.ceil(num_panels / math.ceil(num_panels / _MOST_COLUMNS))
+    if panels[0].y.categories:
+        return len(panels)
+    return math.ceil(len(panels) / math.ceil(len(panels) / _MOST_COLUMNS))
+
+
+def write_figure(figure: Figure, path: str | Path) -> Path:
+    """Write a figure as SVG, in the look of the pages and with their colors, light or dark as the reader has it.
+
+    Args:
+        figure: what to draw.
+        path: the file, ``.svg``.
+
+    Raises:
+        RunError: if it cannot be written.
+    """
+    drawn, parts = draw(figure), []
+    width, half, x, top = _WIDTH + 16, _WIDTH / 2 + 8, 8.0, 4.0
+    for key in drawn.keys:
+        wide = 40 + text_width(key.label) + 18
+        x, top = (8.0, top + 22) if x + wide > width and x > 8.0 else (x, top)
+        parts += [_placed(key.picture, x, top), element("text", key.label, x=x + 40, y=top + 11)]
+        x += wide
+    top += 28.0 if drawn.keys else 0.0
+    columns = 2 if drawn.kind == "pair" else 1
+    for i in range(0, len(drawn.blocks), columns):
+        row = drawn.blocks[i : i + columns]
+        for place, block in enumerate(row):
+            parts.append(element("text", block.heading, x=half * place + 8, y=top + 14, class_="title"))
+            parts.append(_placed(block.picture, half * place + 8, top + 22, height=block.height))
+        top += 26 + max(block.height for block in row)
+    colors = Markup(stored_text("style.css") + "svg { font-family: sans-serif; background: var(--paper); }")
+    text = str(svg(width, top, figure.caption, element("style", colors), *parts))
+    target = Path(path)
+    write_atomically(target, text.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1).encode())
+    return target
+
+
+def _placed(picture: Markup, x: float, y: float, *, height: float | None = None) -> Markup:
+    """Return an SVG at a place within another one."""
+    high = "" if height is None else f' height="{height:g}"'
+    return Markup(str(picture).replace("<svg ", f'<svg x="{x:g}" y="{y:g}"{high} ', 1))  # escaped where it was made
+
+
+# --- looks ------------------------------------------------------------------------------------------------------------
+
+
+def _stack(panel: Panel) -> list[Panel]:
+    """Return a panel and those beneath it."""
+    return [panel] if panel.beneath is None else [panel, *_stack(panel.beneath)]
+
+
+class _Looks:
+    """How the series of a figure look, and the key that says so."""
+
+    def __init__(self, figure: Figure) -> None:
+        self.figure = figure
+        self.items: list[Series | Rule] = []
+        for panel in (part for whole in figure.panels for part in _stack(whole)):
+            self.items += [*panel.series, *panel.rules]
+        self.labels = list(dict.fromkeys(item.label for item in self.items if item.label))
+        placed = {item.label for item in self.items if item.place is not None}
+        self.free = [label for label in self.labels if label not in placed]
+        self.variants = list(dict.fromkeys(i.variant for i in self.items if isinstance(i, Series) and i.variant))
+
+    def place(self, item: Series | Rule) -> int:
+        """Return the place in the palette."""
+        if item.place is not None:
+            return item.place
+        return self.free.index(item.label) if item.label in self.free else 0
+
+    def tone(self, item: Series | Rule) -> str:
+        """Return the class of its color."""
+        if isinstance(item, Rule) and not item.label:
+            return "tone-ink"
+        if self.figure.ordered and item.label and item.place is None:
+            return f"shade-{round((_NUM_SHADES - 1) * self.free.index(item.label) / max(1, len(self.free) - 1))}"
+        return f"tone-{self.place(item) % _NUM_TONES}"
+
+    def shape(self, series: Series) -> str:
+        """Return the shape of its marks."""
+        if series.variant and self.figure.variants_by == "shape":
+            return MARKS[self.variants.index(series.variant) % len(MARKS)]
+        return MARKS[0 if self.figure.ordered else self.place(series) % len(MARKS)]
+
+    def line(self, item: Series | Rule) -> str:
+        """Return the classes of its line."""
+        thin = "thin" if isinstance(item, Series) and item.variant else ""
+        return " ".join(filter(None, ("line", thin, "" if item.line == "solid" else item.line)))
+
+    def keys(self) -> tuple[Key, ...]:
+        """Return the key: labels by color, then variants by mark."""
+        found = []
+        by_shape = self.figure.variants_by == "shape"
+        for label in self.labels:
+            item = next(item for item in self.items if item.label == label)
+            line, shape, hollow = self.line(item).replace(" thin", ""), "", False
+            if isinstance(item, Series):
+                shape = self.shape(item) if item.marked and not (item.variant and by_shape) else ""
+                line = line if item.joined and not (item.line == "faint" and shape) else ""
+                hollow = item.hollow and by_shape
+            found.append(Key(_slug(label), _key_picture(self.tone(item), shape, line, hollow=hollow), label))
+        for variant in self.variants:
+            own = next(item for item in self.items if isinstance(item, Series) and item.variant == variant)
+            shape = self.shape(own) if by_shape else "circle"
+            picture = _key_picture("tone-ink", shape, hollow=own.hollow and not by_shape)
+            found.append(Key(_slug(variant), picture, variant))
+        return tuple(found)
+
+
+def _key_picture(tone: str, shape: str, line: str = "", *, hollow: bool = False) -> Markup:
+    """Return the small picture beside a legend's words: a line, a mark, or both."""
+    drawn = [element("line", x1=1, x2=29, y1=7, y2=7, class_=line)] if line else []
+    drawn += [mark(shape, 15, 7, hollow=hollow)] if shape else []
+    return element("svg", *drawn, viewBox="0 0 30 14", width=30, height=14, aria_hidden="true", class_=tone)
+
+
+def _slug(label: str) -> str:
+    """Return a label as a name for scripts and style sheets."""
+    return re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-") or "series"
 
 
 # --- places: panels of one group on one sheet -------------------------------------------------------------------------
@@ -114,37 +245,34 @@ def _values(panel: Panel, name: str) -> Iterator[float]:
 class _Sheet:
     """One SVG: where its panels stand, how large they are, which ranges they share."""
 
-    def __init__(self, figure: Figure, panels: Sequence[Panel], columns: int, kind: str) -> None:
-        self.panels, self.shared = panels, figure.shared
-        self.columns = columns
-        first = panels[0]
-        names = [name for part in stack(first) for name in part.y.categories]
+    def __init__(self, looks: _Looks, panels: Sequence[Panel], columns: int, kind: str) -> None:
+        self.looks, self.panels, self.columns = looks, panels, columns
+        self.shared = looks.figure.shared
+        first = _stack(panels[0])
+        names = [name for part in first for name in part.y.categories]
         self.left = min(_CATEGORIES, max([_LEFT, *(text_width(name) + 20 for name in names)]))
-        self.gap = _GAP if "y" in figure.shared else _LEFT
-        limit = {"single": 630.0, "pair": 382.0}.get(kind, 440.0 if columns == 2 else 340.0)
-        self.wide = min((_WIDTH - self.left - 10 - (columns - 1) * self.gap) / columns, limit)
-        self.heights = self._heights(first, kind)
-        titled = any(panel.title for panel in panels)
+        self.gap = _GAP if "y" in self.shared else _LEFT
+        many = (440.0, 230.0) if columns == 2 else (340.0, 190.0 if len(first) == 1 else 150.0)
+        widest, upper = {"single": (630.0, 320.0), "pair": (382.0, 210.0), "many": many}[kind]
+        self.wide = min((_WIDTH - self.left - 10 - (columns - 1) * self.gap) / columns, widest)
+        self.heights = [
+            self._category_height(part) if part.y.categories else 110.0 if i else upper for i, part in enumerate(first)
+        ]
+        titles = [len(wrapped(panel.title, self.wide, size=TITLE_SIZE)) for panel in panels if panel.title]
         self.noted = _NOTE_ROOM if any(panel.notes for panel in panels) else 0.0
-        self.room = self.noted + (title_room((panel.title for panel in panels), self.wide) if titled else 8.0)
+        self.room = self.noted + (10.0 + 15.0 * max(titles) if titles else 8.0)
         labels = {panel.x.label for panel in panels}
         self.x_name = labels.pop() if len(labels) == 1 else None
         below = 30.0 if self.x_name is not None else 46.0
         self.step = self.room + sum(self.heights) + _BETWEEN * (len(self.heights) - 1) + below
-        self.scales: dict[tuple[str, str], list[float]] = {}
-        for panel in (part for whole in panels for part in stack(whole)):
+        self.ranges: dict[tuple[str, str], list[float]] = {}
+        for panel in (part for whole in panels for part in _stack(whole)):
             for name, axis in (("x", panel.x), ("y", panel.y)):
-                self.scales.setdefault((name, axis.label), []).extend(_values(panel, name))
-
-    def _heights(self, first: Panel, kind: str) -> list[float]:
-        parts = stack(first)
-        many = 230.0 if self.columns == 2 else 190.0 if len(parts) == 1 else 150.0
-        upper = {"single": 320.0, "pair": 210.0}.get(kind, many)
-        return [self._category_height(p) if p.y.categories else 110.0 if i else upper for i, p in enumerate(parts)]
+                self.ranges.setdefault((name, axis.label), []).extend(_values(panel, name))
 
     def _category_height(self, panel: Panel) -> float:
         """Return the height for as many lines as the fullest category has."""
-        series = [s for whole in self.panels for part in stack(whole) if part.y == panel.y for s in part.series]
+        series = [s for whole in self.panels for part in _stack(whole) if part.y == panel.y for s in part.series]
         places = {y for one in series for y in one.y if y is not None}
         lines = max((sum(round(y) == i for y in places) for i in range(len(panel.y.categories))), default=1)
         return len(panel.y.categories) * (_SLOT * max(1, lines) + 9.0)
@@ -154,7 +282,7 @@ class _Sheet:
         if axis.categories:
             low, high = -0.6, len(axis.categories) - 0.4
             return Scale(*((low, high) if name == "x" else (high, low)), start, end, log=False)
-        values = self.scales[name, axis.label] if name in self.shared else list(_values(panel, name))
+        values = self.ranges[name, axis.label] if name in self.shared else list(_values(panel, name))
         values = values + [end for end in (axis.low, axis.high) if end is not None]
         if not values:
             return None
@@ -162,56 +290,46 @@ class _Sheet:
         low = fitted.low if axis.low is None else axis.low
         return Scale(low, fitted.high if axis.high is None else axis.high, start, end, log=fitted.log)
 
-    def _frames(self, place: int, panel: Panel) -> list[tuple[Panel, Frame | None]]:
-        left = self.left + (place % self.columns) * (self.wide + self.gap)
-        top = self.room + (place // self.columns) * self.step
-        found: list[tuple[Panel, Frame | None]] = []
-        for part, high in zip(stack(panel), self.heights, strict=False):
-            x = self._scale(part, "x", left, left + self.wide)
-            y = self._scale(part, "y", top + high, top)
-            found.append((part, Frame(x, y) if x is not None and y is not None else None))
-            top += high + _BETWEEN
-        return found
-
-    def block(self, looks: Looks) -> Block:
+    def block(self) -> Block:
+        """Draw the panels."""
         parts: list[Markup] = []
         for place, panel in enumerate(self.panels):
-            first = place % self.columns == 0 or "y" not in self.shared
-            drawn = self._panel(looks, place, panel, first=first)
             label = panel.title or f"{panel.y.label} against {panel.x.label}"
-            parts.append(element("g", *drawn, class_="panel", role="group", aria_label=label))
+            parts.append(element("g", *self._panel(place, panel), class_="panel", role="group", aria_label=label))
         right = self.left + min(self.columns, len(self.panels)) * (self.wide + self.gap) - self.gap
         bottom = self.step * math.ceil(len(self.panels) / self.columns)
         if self.x_name:
             parts.append(element("text", self.x_name, x=(self.left + right) / 2, y=bottom + 6, class_="name mid"))
-        first_panel = self.panels[0]
-        told = f"{', '.join(part.y.label or 'values' for part in stack(first_panel))} against {first_panel.x.label}"
-        told = f"{first_panel.group}: {told}" if first_panel.group else told
+        first = self.panels[0]
+        label = f"{', '.join(part.y.label or 'values' for part in _stack(first))} against {first.x.label}"
+        label = f"{first.group}: {label}" if first.group else label
         width = _WIDTH if self.columns > 1 else right + 24
-        picture = svg(width, bottom + 16, f"{told}, {plural(len(self.panels), 'panel')}", *parts)
-        return Block(first_panel.group, picture, width, bottom + 16)
+        picture = svg(width, bottom + 16, f"{label}, {plural(len(self.panels), 'panel')}", *parts)
+        return Block(first.group, picture, bottom + 16)
 
-    def _panel(self, looks: Looks, place: int, panel: Panel, *, first: bool) -> list[Markup]:
-        parts: list[Markup] = []
-        frames = self._frames(place, panel)
-        for part, frame in frames:
-            if frame is None:
-                left = self.left + (place % self.columns) * (self.wide + self.gap)
-                top = self.room + (place // self.columns) * self.step
+    def _panel(self, place: int, panel: Panel) -> list[Markup]:
+        left = self.left + (place % self.columns) * (self.wide + self.gap)
+        top = self.room + (place // self.columns) * self.step
+        first = place % self.columns == 0 or "y" not in self.shared
+        stack, parts = _stack(panel), []
+        for part, high in zip(stack, self.heights, strict=False):
+            x, y = self._scale(part, "x", left, left + self.wide), self._scale(part, "y", top + high, top)
+            if x is None or y is None:
                 empty = Frame(Scale(0, 1, left, left + self.wide, log=False), Scale(0, 1, top + 1, top, log=False))
-                middle = {"x": left + self.wide / 2, "y": top + self.heights[0] / 2}
-                parts += [empty.title(panel.title), element("text", "not recorded", **middle, class_="name mid")]
-                continue
-            last = part is frames[-1][0]
-            parts += _axes(part, frame, numbers=first, named=last)
-            if part is panel:
-                parts += _notes(panel, frame)
-                parts += [frame.title(panel.title, above=9.0 + self.noted)] if panel.title else []
-            if first and part.y.label:
-                parts.append(frame.y_name(part.y.label, before=52 if not part.y.categories else self.left - 14))
-            if last and self.x_name is None:
-                parts.append(frame.x_name(part.x.label))
-            parts += _content(looks, part, frame)
+                text = element("text", "not recorded", x=left + self.wide / 2, y=top + high / 2, class_="name mid")
+                parts += [empty.title(panel.title), text] if part is panel else [text]
+            else:
+                frame, last = Frame(x, y), part is stack[-1]
+                parts += _axes(part, frame, numbers=first, named=last)
+                if part is panel:
+                    parts += _notes(panel, frame)
+                    parts += [frame.title(panel.title, above=9.0 + self.noted)] if panel.title else []
+                if first and part.y.label:
+                    parts.append(frame.y_name(part.y.label, before=52 if not part.y.categories else self.left - 14))
+                if last and self.x_name is None:
+                    parts.append(frame.x_name(part.x.label))
+                parts += _content(self.looks, part, frame)
+            top += high + _BETWEEN
         return parts
 
 
@@ -230,21 +348,19 @@ def _axes(panel: Panel, frame: Frame, *, numbers: bool, named: bool) -> list[Mar
     wide, high = frame.right - frame.left, frame.bottom - frame.top
     if panel.y.categories:
         heights = sorted({y for series in panel.series for y in series.y if y is not None})
-        parts = [_across(frame, frame.y(y), "grid") for y in heights]
-        parts += _category_names(panel.y, frame) if numbers else []
+        parts = [frame.grid("y", heights), *(_category_names(panel.y, frame) if numbers else [])]
     else:
         ticks = list(panel.y.ticks) or fitted_ticks(frame.y, 8 if high >= 300 else 6 if high >= 180 else 5)
-        written = _written(ticks, panel.y)
-        parts = [frame.grid_y(ticks, written if numbers else None)]
+        parts = [frame.grid("y", ticks, _written(ticks, panel.y) if numbers else None)]
     if panel.x.categories:
         places = [float(i) for i in range(len(panel.x.categories))]
         names = [wrapped(name, wide / len(places), lines=1)[0] for name in panel.x.categories]
-        return [*parts, frame.grid_x(places, names if named else None), frame.edges()]
+        return [*parts, frame.grid("x", places, names if named else None), frame.edges()]
     crossed = [rule.at for rule in panel.rules if rule.crosses == "x" and frame.x.holds(rule.at)]
     places = sorted(panel.x.ticks) or _fitting_ticks(panel.x, frame, crossed)
     named_places = spaced(places, frame.x, _written(places, panel.x))
-    parts.append(frame.grid_x([place for place in places if place not in named_places and panel.x.ticks]))
-    parts.append(frame.grid_x(named_places, _written(named_places, panel.x) if named else None))
+    parts.append(frame.grid("x", [place for place in places if place not in named_places and panel.x.ticks]))
+    parts.append(frame.grid("x", named_places, _written(named_places, panel.x) if named else None))
     return [*parts, frame.edges()]
 
 
@@ -259,32 +375,23 @@ def _fitting_ticks(axis: Axis, frame: Frame, crossed: Sequence[float]) -> list[f
     return places
 
 
-def _across(frame: Frame, y: float, style: str) -> Markup:
-    return element("line", x1=frame.left, x2=frame.right, y1=y, y2=y, class_=style)
-
-
 def _category_names(axis: Axis, frame: Frame) -> list[Markup]:
-    room = abs(frame.y(1.0) - frame.y(0.0))
-    found = []
+    room, x, found = abs(frame.y(1.0) - frame.y(0.0)), frame.left - 12, []
     for place, name in enumerate(axis.categories):
         lines = wrapped(name, frame.left - 18, lines=2 if room > 25 else 1)
-        middle = frame.y(float(place)) + 4 - 7 * (len(lines) - 1)
-        rows = [
-            element("text", line, x=frame.left - 12, y=middle + 14 * i, class_="tick end")
-            for i, line in enumerate(lines)
-        ]
+        first = frame.y(float(place)) + 4 - 7 * (len(lines) - 1)
+        rows = [element("text", line, x=x, y=first + 14 * i, class_="tick end") for i, line in enumerate(lines)]
         found.append(element("g", element("title", name), *rows))
     return found
 
 
 def _notes(panel: Panel, frame: Frame) -> list[Markup]:
-    places = [note.at for note in panel.notes]
-    kept = spaced(places, frame.x, [note.text for note in panel.notes])
+    places = spaced([note.at for note in panel.notes], frame.x, [note.text for note in panel.notes])
     styles = {True: "above mid", False: "above bad mid", None: "above soft mid"}
     return [
         element("text", note.text, x=frame.x(note.at), y=frame.top - 7, class_=styles[note.good])
         for note in panel.notes
-        if note.at in kept
+        if note.at in places
     ]
 
 
@@ -303,51 +410,43 @@ class _Dot:
 
 def _dots(series: Series, panel: Panel, frame: Frame) -> list[_Dot | None]:
     """Return the points of a series at their places, None for one that has none."""
-    sideways = bool(panel.y.categories)
-    axis, scale = (panel.x, frame.x) if sideways else (panel.y, frame.y)
+    axis, scale = (panel.x, frame.x) if panel.y.categories else (panel.y, frame.y)
 
-    def at(values: Sequence[float | None], i: int) -> float | None:
-        value = values[i] if values else None
-        return scale(value) if value is not None and _fits(value, axis) else None
+    def placed(values: Sequence[float | None]) -> list[float]:
+        return [scale(value) for value in values if value is not None and _fits(value, axis)]
 
     found: list[_Dot | None] = []
     for i, (x, y) in enumerate(zip(series.x, series.y, strict=True)):
         if x is None or y is None or not (_fits(x, panel.x) and _fits(y, panel.y)):
             found.append(None)
             continue
-        low, high = at(series.low, i), at(series.high, i)
-        ends = (low, high) if low is not None and high is not None else None
-        singles = tuple(
-            scale(v) for v in (series.singles[i] if series.singles else ()) if v is not None and _fits(v, axis)
-        )
+        ends = placed([series.low[i], series.high[i]]) if series.low and series.high else []
+        singles = tuple(placed(series.singles[i])) if series.singles else ()
         told, note = (texts[i] if texts else "" for texts in (series.told, series.notes))
-        found.append(_Dot(frame.x(x), frame.y(y), ends, singles, told, note))
+        both = (ends[0], ends[1]) if len(ends) == 2 else None
+        found.append(_Dot(frame.x(x), frame.y(y), both, singles, told, note))
     return found
 
 
-def _stretches(dots: Sequence[_Dot | None]) -> list[list[_Dot]]:
-    return [[dot for dot in run if dot] for there, run in groupby(dots, key=lambda dot: dot is not None) if there]
+def _intervals(dots: Sequence[_Dot], *, bands: bool, sideways: bool) -> Iterator[Markup]:
+    """Yield the intervals of points that follow one another: bands through those that have one, or a bar each."""
+    for there, run in groupby(dots, key=lambda dot: dot.ends is not None):
+        ends = [(dot, *dot.ends) for dot in run if dot.ends is not None] if there else []
+        if bands and ends:
+            yield band([(dot.x, a, b) for dot, a, b in ends])
+        for dot, a, b in () if bands else ends:
+            across = {"x1": a, "x2": b, "y1": dot.y, "y2": dot.y}
+            upright = {"x1": dot.x, "x2": dot.x, "y1": a, "y2": b}
+            yield element("line", **(across if sideways else upright), class_="bar")
 
 
-def _bars(dot: _Dot, *, sideways: bool) -> list[Markup]:
-    if dot.ends is None:
-        return []
-    a, b = dot.ends
-    place = {"x1": a, "x2": b, "y1": dot.y, "y2": dot.y} if sideways else {"x1": dot.x, "x2": dot.x, "y1": a, "y2": b}
-    return [element("line", **place, class_="bar")]
-
-
-def _bands(dots: Sequence[_Dot]) -> list[Markup]:
-    runs = [[dot for dot in run if dot.ends] for there, run in groupby(dots, key=lambda dot: bool(dot.ends)) if there]
-    return [band([(dot.x, *dot.ends) for dot in run if dot.ends]) for run in runs]
-
-
-def _series(looks: Looks, series: Series, panel: Panel, frame: Frame) -> Markup:
+def _series(looks: _Looks, series: Series, panel: Panel, frame: Frame) -> Markup:
     dots, sideways, shape = _dots(series, panel, frame), bool(panel.y.categories), looks.shape(series)
     parts: list[Markup] = []
-    for stretch in _stretches(dots):
+    for there, run in groupby(dots, key=lambda dot: dot is not None):
+        stretch = [dot for dot in run if dot is not None] if there else []
         bands = series.interval == "band" and series.joined and not sideways
-        parts += _bands(stretch) if bands else [bar for dot in stretch for bar in _bars(dot, sideways=sideways)]
+        parts += _intervals(stretch, bands=bands, sideways=sideways)
         if series.joined and len(stretch) > 1:
             parts.append(path_through(((dot.x, dot.y) for dot in stretch), style=looks.line(series)))
         for dot in stretch:
@@ -355,12 +454,20 @@ def _series(looks: Looks, series: Series, panel: Panel, frame: Frame) -> Markup:
         for dot in stretch if series.marked or len(stretch) == 1 else ():
             drawn = mark(shape, dot.x, dot.y, hollow=series.hollow)
             hit = element("circle", cx=dot.x, cy=dot.y, r=9, class_="hit")
-            parts.append(point_group(dot.told, drawn, hit=hit) if dot.told else drawn)
-    inner = element("g", *parts, data_series=slug(series.variant)) if series.variant else join(parts)
-    return element("g", inner, class_=looks.tone(series), data_series=slug(series.label) if series.label else None)
+            parts.append(_point(dot.told, drawn, hit))
+    inner = element("g", *parts, data_series=_slug(series.variant)) if series.variant else join(parts)
+    return element("g", inner, class_=looks.tone(series), data_series=_slug(series.label) if series.label else None)
 
 
-def _rule(looks: Looks, rule: Rule, frame: Frame) -> Markup:
+def _point(told: str, drawn: Markup, hit: Markup) -> Markup:
+    """Return something the reader can point at, where something is told of it, one line a fact.
+
+    Without scripts that is the browser's own tooltip; the page's script turns it into its own and adds the keyboard.
+    """
+    return element("g", element("title", told), drawn, hit, class_="point") if told else drawn
+
+
+def _rule(looks: _Looks, rule: Rule, frame: Frame) -> Markup:
     scale = frame.y if rule.crosses == "y" else frame.x
     if not (rule.at > 0 or not scale.log) or not scale.holds(rule.at):
         return Markup("")
@@ -371,30 +478,22 @@ def _rule(looks: Looks, rule: Rule, frame: Frame) -> Markup:
     if not rule.label:
         return element("line", **ends, class_="reference" if rule.line == "solid" else f"reference {rule.line}")
     line = element("line", **ends, class_=looks.line(rule))
-    drawn = point_group(rule.told, line, hit=element("line", **ends, class_="hit wide")) if rule.told else line
-    return element("g", drawn, class_=looks.tone(rule), data_series=slug(rule.label))
+    drawn = _point(rule.told, line, element("line", **ends, class_="hit wide"))
+    return element("g", drawn, class_=looks.tone(rule), data_series=_slug(rule.label))
 
 
-def _content(looks: Looks, panel: Panel, frame: Frame) -> list[Markup]:
+def _content(looks: _Looks, panel: Panel, frame: Frame) -> list[Markup]:
     """Return rules, then series, the first one on top, and the notes of points where there is room beside them."""
     parts = [_rule(looks, rule, frame) for rule in panel.rules]
     parts += [_series(looks, series, panel, frame) for series in reversed(panel.series)]
     dots = [dot for series in panel.series for dot in _dots(series, panel, frame) if dot is not None]
-    return [*parts, *_beside(dots)] if any(dot.note for dot in dots) else parts
-
-
-def _beside(dots: Sequence[_Dot]) -> list[Markup]:
-    """Return a note beside each mark that has one, where one of four sides is free; none where none is."""
     taken = [(dot.x - 6, dot.y - 6, dot.x + 6, dot.y + 6) for dot in dots]
-    found = []
-    for dot in dots:
-        if not dot.note:
-            continue
+    for dot in (dot for dot in dots if dot.note):
         x, y, wide = dot.x, dot.y, text_width(dot.note, 11)
         for left, base in ((x + 8, y + 4), (x - 8 - wide, y + 4), (x - wide / 2, y - 9), (x - wide / 2, y + 18)):
             box = (left, base - 9, left + wide, base + 1)
             if not any(box[0] < t[2] and t[0] < box[2] and box[1] < t[3] and t[1] < box[3] for t in taken):
                 taken.append(box)
-                found.append(element("text", dot.note, x=left, y=base, class_="note"))
+                parts.append(element("text", dot.note, x=left, y=base, class_="note"))
                 break
-    return found
+    return parts

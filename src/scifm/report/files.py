@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import json
+from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import BaseModel, ValidationError
 
 from scifm.errors import RunError, cause_of
 
-__all__ = ["AGAIN", "read_object", "read_rows", "read_text", "unreadable"]
+__all__ = ["AGAIN", "read_model", "read_object", "read_rows", "read_text", "stored_text", "unreadable"]
+
+Model = TypeVar("Model", bound=BaseModel)
 
 AGAIN = "Run the command that wrote it again, or remove the file to report without it."
+
+
+def stored_text(name: str) -> str:
+    """Return the text of a file that lies beside this one."""
+    return resources.files("scifm.report").joinpath(name).read_text(encoding="utf-8")
 
 
 def unreadable(path: Path, why: object, *, remedy: str) -> RunError:
@@ -52,6 +61,21 @@ def read_object(path: Path, *, remedy: str = AGAIN) -> dict[str, Any] | None:
     if not isinstance(found, dict):
         raise unreadable(path, "it holds no JSON object", remedy=remedy)
     return found
+
+
+def read_model(path: Path, model: type[Model], *, remedy: str) -> Model:
+    """Return the JSON object of a file as a model; what is null there takes its default.
+
+    Raises:
+        RunError: if it cannot be read, or an entry is missing or not as expected.
+    """
+    tree = read_object(path, remedy=remedy) or {}
+    try:
+        return model.model_validate({name: value for name, value in tree.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise unreadable(path, f"'{place}' is not as expected ({first['msg']})", remedy=remedy) from error
 
 
 def read_rows(path: Path, required: tuple[str, ...]) -> list[dict[str, Any]] | None:

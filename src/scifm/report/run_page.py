@@ -1,16 +1,32 @@
-"""The page of a single run, or of a model alone."""
+"""The page of a single run, or of a model alone; histories of training and spread of errors as figures."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from statistics import median
 
-from scifm.report.records import MODEL_ALONE, RunRecord, read_run
-from scifm.report.run_figures import distribution_figure, training_figure
-from scifm.report.tables import score_table
-from scifm.report.template import Numbered, Tile, environment_entries, render
+import numpy as np
+
+from scifm.findings.figure import Axis, Figure, Panel, Series
+from scifm.report.parts import Numbered, Table, Tile, environment_entries, render
+from scifm.report.records import MODEL_ALONE, Curve, RunRecord, ScoreSet, read_run
 from scifm.wording import count_text, duration_text, number_text, plural
 
-__all__ = ["render_run", "run_headline", "run_remarks"]
+__all__ = [
+    "STEP",
+    "distribution_figure",
+    "history",
+    "render_run",
+    "run_headline",
+    "run_remarks",
+    "score_table",
+    "training_figure",
+]
+
+STEP = Axis(label="optimizer step", form="count", low=0.0)
+_MOST_POINTS = 160  # of one line; more cannot be told apart and only make the page large
 
 
 def render_run(folder: Path) -> str:
@@ -40,7 +56,7 @@ def render_run(folder: Path) -> str:
         score_sets=record.score_sets,
         score_table=score_table(record.score_sets),
         score_figure=numbered("scores", distribution_figure(errors, caption)),
-        findings=[(finding, numbered(f"finding-{i}", finding.figure)) for i, finding in enumerate(record.findings)],
+        findings=numbered.findings(record.findings),
         training_figure=numbered("training", training_figure({"": record.curve}, history)),
         nothing_trained=record.kept is not None,
         environment=environment_entries(record.environment),
@@ -97,3 +113,102 @@ def run_remarks(record: RunRecord) -> list[str]:
     if record.kept is not None:
         said.append(f"Nothing was trained. Fine-tuning kept {record.kept}.")
     return said
+
+
+# --- figures and tables -----------------------------------------------------------------------------------------------
+
+
+def history(
+    steps: Sequence[int], values: Sequence[float], label: str, *, place: int | None = None, marked: bool = False
+) -> Series:
+    """Return a history, every so many points of it where it has many."""
+    window = max(1, math.ceil(len(steps) / _MOST_POINTS))
+    chosen = range(window // 2, len(steps), window)
+    told = tuple(f"step {count_text(steps[i])}: {number_text(values[i])}" for i in chosen) if marked else ()
+    x, y = tuple(steps[i] for i in chosen), tuple(values[i] for i in chosen)
+    return Series(label=label, x=x, y=y, told=told, marked=marked, place=place)
+
+
+def _smoothed(curve: Curve, label: str) -> list[Series]:
+    """Return losses; many are told by their running median, before the logged ones where they stand alone."""
+    steps, losses = curve.train_steps, curve.losses
+    if len(losses) < 50:
+        return [history(steps, losses, label, marked=len(losses) < 2)]
+    window = max(3, len(losses) // 25) | 1  # odd: centered
+    half, smooth = window // 2, []
+    for i in range(len(losses)):
+        finite = [loss for loss in losses[max(0, i - half) : i + half + 1] if math.isfinite(loss)]
+        smooth.append(median(finite) if finite else math.nan)
+    if label:
+        return [history(steps, smooth, label)]
+    logged = history(steps, losses, "as logged", place=0).model_copy(update={"line": "faint"})
+    return [history(steps, smooth, f"running median of {window}", place=0), logged]
+
+
+def training_figure(curves: Mapping[str, Curve], caption: str) -> Figure | None:
+    """Return training loss and validation error against the optimizer step, a line a run; one run needs no name."""
+    alone = len(curves) == 1
+    losses: list[Series] = []
+    errors: list[Series] = []
+    for name, curve in curves.items():
+        label = "" if alone else name
+        losses += _smoothed(curve, label) if curve.losses else []
+        errors += [history(curve.valid_steps, curve.errors, label, marked=alone)] if curve.errors else []
+    if not losses and not errors:
+        return None
+    lowest = min((e for c in curves.values() for e in c.errors if math.isfinite(e)), default=None)
+    title = "validation" if lowest is None else f"validation, lowest {number_text(lowest)}"
+    panels = (
+        Panel(x=STEP, y=Axis(label="loss", scale="log"), series=tuple(losses), title="training loss"),
+        Panel(x=STEP, y=Axis(label="relative L2 error", scale="log"), series=tuple(errors), title=title),
+    )
+    return Figure(caption=caption, panels=panels)
+
+
+def distribution_figure(errors: Mapping[str, Sequence[float]], caption: str) -> Figure | None:
+    """Return, for each name, the share of samples whose relative L2 error lies below a value.
+
+    Samples whose error is not finite count as never below.
+    """
+    series = []
+    for name, values in errors.items():
+        known = sorted(value for value in values if math.isfinite(value) and value > 0)
+        corners = [(value, (i + after) / len(values)) for i, value in enumerate(known) for after in (0, 1)]
+        if corners:
+            thinned = [*corners[:: math.ceil(len(corners) / 1000)], corners[-1]]  # at most a thousand, and the last
+            x, y = zip(*thinned, strict=True)
+            series.append(Series(label=name, x=x, y=y, marked=False))
+    panel = Panel(
+        x=Axis(label="relative L2 error", scale="log"),
+        y=Axis(label="share of samples below", low=0.0, high=1.02),
+        series=tuple(series),
+    )
+    return Figure(caption=caption, panels=(panel,)) if series else None
+
+
+def score_table(sets: Sequence[ScoreSet]) -> Table:
+    """Return mean, median, 90th percentile and maximum of the relative L2 error, a row a set of samples and channel."""
+
+    def quantile(share: float) -> Callable[[tuple[str, str, Sequence[float]]], str]:
+        return lambda row: number_text(float(np.quantile(row[2], share)) if np.isfinite(row[2]).all() else math.nan)
+
+    rows = [
+        (f"{place}: {scores.text}", channel, values)
+        for place, scores in enumerate(sets, start=1)
+        for channel, values in scores.errors.items()
+    ]
+    return Table.of(
+        "scores-by-channel",
+        "Relative L2 error by channel, over the samples of each set; the latest set comes first.",
+        rows,
+        {
+            "scored on": lambda row: row[0],
+            "channel": lambda row: row[1],
+            "samples": lambda row: count_text(len(row[2])),
+            "mean": lambda row: number_text(sum(row[2]) / len(row[2])),
+            "median": quantile(0.5),
+            "90th percentile": quantile(0.9),
+            "largest": quantile(1.0),
+        },
+        wordy=("scored on", "channel"),
+    )

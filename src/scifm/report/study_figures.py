@@ -1,31 +1,234 @@
-"""Shift, mixtures and scaling of a study: each a short function to a `Figure`, None where there is nothing to show."""
+"""The figures of a study: is pre-training worth it, what of shift, mixtures and scale; how training went.
+
+Each is a short function from the study to a `Figure`, None where there is nothing to show.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
-from scifm.findings.figure import Axis, Figure, Panel, Rule, Series
-from scifm.findings.study import Mixing, ScalingAxis, ShiftMeasure, ShiftTask
-from scifm.report.gain_figures import ERROR, span_text
-from scifm.report.study_view import StudyView, count_words, drawable
-from scifm.wording import count_text, number_text, plain_number, short_count
+from scifm.findings.figure import Axis, Figure, Note, Panel, Rule, Series
+from scifm.findings.study import ErrorPoint, Gain, Mixing, ScalingAxis, ShiftMeasure, ShiftTask, Target
+from scifm.report.records import Curve
+from scifm.report.run_page import STEP, history, training_figure
+from scifm.report.study import Study, count_words, drawable, interval_text
+from scifm.wording import KIND_NAMES, count_text, factor_text, number_text, plain_number, plural, short_count
 
-__all__ = ["best_measure", "drawn_tasks", "mixing_figure", "scaling_figure", "shift_figure"]
+__all__ = [
+    "STUDY_FIGURES",
+    "adaptation_figure",
+    "best_measure",
+    "error_figure",
+    "undrawn_points",
+]
+
+_ERROR = Axis(label="relative L2 error", scale="log")
+_TUNED, _SCRATCH = 0, 1  # places in the palette
+_MOST_HISTORIES = 4  # tasks, and pre-trainings, whose histories are drawn: more only make the page long
+
+
+def _span(low: float | None, high: float | None, level: str = "") -> str:
+    """Return an interval in brackets, nothing where an end is not known."""
+    text = interval_text(low, high)
+    return text and f" ({level}{text})"
+
+
+def _placed(x: float | None, y: float | None, of: ErrorPoint | Gain | Mixing) -> dict[str, Any]:
+    """Return a point of a series with its interval."""
+    return {"x": x, "y": y, "low": of.low, "high": of.high}
+
+
+def _seeds(point: ErrorPoint) -> list[str]:
+    """Return lines that tell the seeds' values and the runs behind them."""
+    lines = [f"seeds: {', '.join(map(number_text, point.values))}"] if point.values else []
+    return [*lines, *(run for run in point.runs if run)]
+
+
+# --- error against number of samples ----------------------------------------------------------------------------------
+
+
+def _about_point(study: Study, head: str, target: Target, source: str, size: str, point: ErrorPoint) -> str:
+    level = f"{study.analysis.level:.0%} interval ".replace("%", " %") if study.analysis.level else "interval "
+    lines = [
+        head,
+        f"task: {study.target_label(target.name)}",
+        *([f"source: {study.source_label(source)}"] if source else []),
+        f"size: {size}",
+        f"median error {number_text(point.median)}{_span(point.low, point.high, level)}",
+    ]
+    return "\n".join([*lines, *_seeds(point)])
+
+
+def _ways(study: Study) -> Iterator[tuple[str, str, str | None, int]]:
+    """Yield (label, kind, method, place) of what is trained on downstream samples."""
+    others = [method for method in study.methods if method != study.main_method]
+    yield (f"fine-tuned ({study.main_method})" if others else "fine-tuned"), "few_shot", study.main_method, _TUNED
+    for i, method in enumerate(others):
+        yield f"fine-tuned ({method})", "few_shot", method, 3 + i % 3
+    yield "from scratch", "from_scratch", None, _SCRATCH
+
+
+_LEVELS = {
+    "zero_shot": Rule(at=1.0, label="zero-shot (no sample)", line="dashed", place=2),
+    "in_distribution": Rule(at=1.0, label="in distribution (its pre-training systems)", line="dotted", place=5),
+}
+
+
+def _trained_series(study: Study, target: Target) -> list[Series]:
+    """Return every way that is drawn for a task."""
+    main, found = study.main_source(target), []
+    for label, kind, method, place in _ways(study):
+        for curve in study.curves((kind,), target=target.name, size=study.main_size, method=method):
+            if kind == "few_shot" and (main is None or curve.source != main):
+                continue
+            points = []
+            for p in sorted((p for p in curve.points if p.num_samples > 0), key=lambda p: p.num_samples):
+                head = f"{label} on {count_words(p.num_samples)}"
+                told = _about_point(study, head, target, curve.source, curve.size, p)
+                points.append(_placed(p.num_samples, p.median, p) | {"singles": p.values, "told": told})
+            line = "dashed" if place > _SCRATCH else "solid"
+            found.append(Series.of(points, label=label, line=line, place=place))
+    return found
+
+
+def _level_rules(study: Study, target: Target) -> list[Rule]:
+    found = []
+    for kind, rule in _LEVELS.items():
+        point = study.level_of(kind, target)
+        if point is not None and drawable(point.median):
+            source, size = study.main_source(target) or "", study.main_size or ""
+            told = _about_point(study, rule.label, target, source, size, point)
+            found.append(rule.model_copy(update={"at": point.median, "told": told}))
+    return found
+
+
+def undrawn_points(study: Study) -> int:
+    """Return how many points of the first figure have no finite positive median and so no place in it."""
+    series = [one for target in study.analysis.targets for one in _trained_series(study, target)]
+    return sum(not drawable(median) for one in series for median in one.y)
+
+
+def error_figure(study: Study) -> Figure | None:
+    """Return error against number of samples: a panel a task, mildest shift first, axes shared within a system."""
+    trained = {target.name: _trained_series(study, target) for target in study.analysis.targets}
+    shown = [series for own in trained.values() for series in own]
+    counts = sorted({x for s in shown for x, y in zip(s.x, s.y, strict=True) if x is not None and drawable(y)})
+    if not counts:
+        return None
+    margin = (counts[-1] / counts[0]) ** 0.09 if len(counts) > 1 else 1.5
+    low, high = counts[0] / margin, counts[-1] * margin
+    label = "number of downstream samples"
+    axis = Axis(label=label, scale="log", form="count", ticks=tuple(counts), low=low, high=high)
+    panels: list[Panel] = []
+    for group in study.groups:
+        own = []
+        for target, title in zip(group.targets, group.short_labels, strict=True):
+            rules, series = tuple(_level_rules(study, target)), tuple(trained[target.name])
+            notes = tuple(
+                Note(at=gain.num_samples, text=f"{factor_text(gain.gain)}×", good=(gain.gain or 0.0) >= 0.95)
+                for gain in study.gains(target, study.main_size)
+                if drawable(gain.gain)
+            )
+            own.append(Panel(x=axis, y=_ERROR, series=series, rules=rules, notes=notes, title=title, group=group.label))
+        if any(panel.rules or any(drawable(y) for one in panel.series for y in one.y) for panel in own):
+            panels += own
+    return Figure(caption=_error_caption(study), panels=tuple(panels), shared=("x", "y"))
+
+
+def _error_caption(study: Study) -> str:
+    has_intervals = any(p.low is not None for c in study.curves(("few_shot", "from_scratch")) for p in c.points)
+    of_level = f" of {100 * study.analysis.level:g}\N{NO-BREAK SPACE}%" if study.analysis.level else ""
+    spread = f"bands are intervals{of_level} over seeds" if has_intervals else "no interval over seeds was recorded"
+    size = next((size for size in study.sizes if size.name == study.main_size), None)
+    words = "" if size is None else f" Size: {size.name}, {short_count(size.num_params)} parameters."
+    gains = " The factor above a count is the gain, error from scratch over error fine-tuned."
+    rows = "; in each row one system, from the mildest shift to the strongest, on one vertical axis"
+    return (
+        "Mean relative L2 error on unseen samples against the number of samples of the task trained on, both axes "
+        f"logarithmic{rows if len(study.analysis.targets) > 1 else ''}. Points are medians over seeds, small dots "
+        f"single seeds, {spread}.{gains if study.analysis.gains else ''}{words}"
+    )
+
+
+# --- error and gain against size --------------------------------------------------------------------------------------
+
+
+def _fixed_counts(study: Study) -> list[int]:
+    """Return the fewest, a middle and the largest number of samples fine-tuned on at two sizes or more of a task."""
+    sizes: dict[tuple[str, int], set[str]] = {}
+    for curve in study.curves(("few_shot",), method=study.main_method):
+        for point in curve.points:
+            if drawable(point.median):
+                sizes.setdefault((curve.target, point.num_samples), set()).add(curve.size)
+    counts = sorted({count for (_, count), seen in sizes.items() if len(seen) > 1})
+    return sorted({counts[0], counts[len(counts) // 2], counts[-1]}) if counts else []
+
+
+def _against_size(
+    study: Study, target: Target, label: str, count: int, found: Sequence[tuple[str, ErrorPoint | Gain]]
+) -> list[Series]:
+    """Return one series over sizes, errors of a way or gains, on one number of samples; none without any."""
+    params, scratch = {size.name: size.num_params for size in study.sizes}, label == "from scratch"
+    own = [entry for entry in found if entry[1].num_samples == count]
+    points = []
+    for size, entry in sorted(own, key=lambda entry: params[entry[0]]):
+        value = entry.gain if isinstance(entry, Gain) else entry.median
+        lines = [f"{label or 'gain'} on {count_words(count)}", f"task: {study.target_label(target.name)}"]
+        lines += [] if scratch else [f"source: {study.source_label(study.main_source(target) or '')}"]
+        lines.append(f"size: {size}, {count_text(params[size])} parameters")
+        number = f"median error {number_text(value)}" if label else f"{value or math.nan:.2f}×"
+        lines += [number + _span(entry.low, entry.high), *([] if isinstance(entry, Gain) else _seeds(entry))]
+        points.append(_placed(params[size], value, entry) | {"told": "\n".join(lines)})
+    line, place = ("dashed", _SCRATCH) if scratch else ("solid", _TUNED)
+    looks = {"interval": "bar", "line": line, "hollow": scratch, "place": place}
+    return [Series.of(points, label=label, variant=count_words(count), **looks)] if points else []
+
+
+def size_figure(study: Study) -> Figure | None:
+    """Return error (above) and gain (beneath) against the number of parameters, at fixed numbers of samples."""
+    counts = _fixed_counts(study)
+    used = {curve.size for curve in study.curves(("few_shot",))}
+    places = tuple(float(size.num_params) for size in study.sizes if size.name in used)
+    x, y = Axis(label="number of parameters", scale="log", form="count", ticks=places), Axis(label="gain", scale="log")
+    panels = []
+    for group in study.groups:
+        for target, title in zip(group.targets, group.short_labels, strict=True):
+            source, errors = study.main_source(target), []
+            wanted = {"few_shot": {"source": source, "method": study.main_method}, "from_scratch": {}}
+            for label, kind in (("fine-tuned", "few_shot"), ("from scratch", "from_scratch")):
+                curves = study.curves((kind,), target=target.name, **wanted[kind]) if source or not wanted[kind] else []
+                points = [(c.size, p) for c in curves for p in c.points if c.size in used and drawable(p.median)]
+                errors += [one for n in counts for one in _against_size(study, target, label, n, points)]
+            known = [(g.size, g) for g in study.gains(target, None) if g.size in used and drawable(g.gain)]
+            gains = [one for count in counts for one in _against_size(study, target, "", count, known)]
+            beneath = Panel(x=x, y=y, series=tuple(gains), rules=(Rule(at=1.0),))
+            panels.append(Panel(x=x, y=_ERROR, series=tuple(errors), title=title, group=group.label, beneath=beneath))
+    gained = any(panel.beneath.series for panel in panels if panel.beneath)
+    drawn = [panel for panel in panels if any(len(series.x) > 1 for series in panel.series)]
+    if not gained:
+        drawn = [panel.model_copy(update={"beneath": None}) for panel in drawn]
+    caption = (
+        "Error (above) and gain (beneath) against the number of parameters, all axes logarithmic, at fixed numbers of "
+        "downstream samples. At a gain of 1, the horizontal line, pre-training makes no difference. Bars are intervals."
+    )
+    return Figure(caption=caption, panels=tuple(drawn), shared=("x", "y")) if drawn else None
+
 
 # --- zero-shot error against a measure of the shift -------------------------------------------------------------------
 
 
-def best_measure(view: StudyView) -> ShiftMeasure | None:
+def best_measure(study: Study) -> ShiftMeasure | None:
     """Return the measure with the largest absolute rank correlation that has a task to draw."""
-    usable = [measure for measure in view.analysis.shift.measures if drawn_tasks(view, measure)]
+    usable = [measure for measure in study.analysis.shift.measures if drawn_tasks(study, measure)]
     return max(usable, key=lambda m: -1.0 if m.rank_correlation is None else abs(m.rank_correlation), default=None)
 
 
-def drawn_tasks(view: StudyView, measure: ShiftMeasure) -> list[ShiftTask]:
+def drawn_tasks(study: Study, measure: ShiftMeasure) -> list[ShiftTask]:
     """Return tasks of the main size (of every size, where the main one has none) with a value and a positive error."""
-    known = [t for t in view.analysis.shift.tasks if drawable(t.zero_shot) and _value(t, measure) is not None]
-    return [task for task in known if task.size == view.main_size] or known
+    known = [t for t in study.analysis.shift.tasks if drawable(t.zero_shot) and _value(t, measure) is not None]
+    return [task for task in known if task.size == study.main_size] or known
 
 
 def _value(task: ShiftTask, measure: ShiftMeasure) -> float | None:
@@ -33,11 +236,11 @@ def _value(task: ShiftTask, measure: ShiftMeasure) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def _about_task(view: StudyView, task: ShiftTask, measure: ShiftMeasure) -> str:
-    measures = [measure, *(m for m in view.analysis.shift.measures if m != measure)]
+def _about_task(study: Study, task: ShiftTask, measure: ShiftMeasure) -> str:
+    measures = [measure, *(m for m in study.analysis.shift.measures if m != measure)]
     lines = [
-        view.target_label(task.target),
-        f"source: {view.source_label(task.source)}",
+        study.target_label(task.target),
+        f"source: {study.source_label(task.source)}",
         f"size: {task.size}",
         f"zero-shot error {number_text(task.zero_shot)}",
         *(f"{m.label or m.name}: {number_text(_value(task, m))}" for m in measures),
@@ -45,39 +248,38 @@ def _about_task(view: StudyView, task: ShiftTask, measure: ShiftMeasure) -> str:
     return "\n".join(lines)
 
 
-def shift_figure(view: StudyView, caption: str) -> Figure | None:
+def shift_figure(study: Study) -> Figure | None:
     """Return zero-shot error against the best measure, by system, hollow where the source is a mixture.
 
     The measure's axis is logarithmic where its values span more than a factor of twelve.
     """
-    measure = best_measure(view)
-    tasks = drawn_tasks(view, measure) if measure is not None else []
+    measure = best_measure(study)
+    tasks = drawn_tasks(study, measure) if measure is not None else []
     if measure is None or len(tasks) < 2:  # one point has no order
         return None
     values = [value for task in tasks if (value := _value(task, measure)) is not None]
     log = min(values) > 0 and max(values) / min(values) > 12
-    mixed = {task.source: len(view.source(task.source).systems) > 1 for task in tasks}
+    mixed = {task.source: len(study.source(task.source).systems) > 1 for task in tasks}
     words = {False: "pre-trained on one system", True: "pre-trained on a mixture"}
     several, series = len(set(mixed.values())) > 1, []
-    for group in view.groups:
+    for group in study.groups:
         order = [target.name for target in group.targets]
         for source, mixture in mixed.items():
+            points = []
             own = [task for task in tasks if task.target in order and task.source == source]
-            own.sort(key=lambda task: order.index(task.target))
-            made = Series(
-                label=group.label,
-                variant=words[mixture] if several else "",
-                x=tuple(_value(task, measure) for task in own),
-                y=tuple(task.zero_shot for task in own),
-                told=tuple(_about_task(view, task, measure) for task in own),
-                notes=() if mixture else tuple(str(order.index(task.target) + 1) for task in own),
-                line="faint",
-                hollow=mixture,
-            )
-            series += [made] if own else []
+            for task in sorted(own, key=lambda task: order.index(task.target)):
+                told, note = _about_task(study, task, measure), "" if mixture else str(order.index(task.target) + 1)
+                points.append({"x": _value(task, measure), "y": task.zero_shot, "told": told, "notes": note})
+            looks = {"variant": words[mixture] if several else "", "line": "faint", "hollow": mixture}
+            series += [Series.of(points, label=group.label, **looks)] if points else []
     series.sort(key=lambda one: one.hollow)
     x = Axis(label=measure.label or measure.name, scale="log" if log else "linear")
     y = Axis(label="zero-shot relative L2 error", scale="log")
+    sizes = ", ".join(dict.fromkeys(task.size for task in tasks))
+    caption = (
+        "Zero-shot error against the measure of the shift, one point a task and source; numbers count a system's "
+        f"shifts from 1, the mildest, and faint lines join them. Size: {sizes}."
+    )
     return Figure(caption=caption, panels=(Panel(x=x, y=y, series=tuple(series)),), variants_by="filling")
 
 
@@ -95,62 +297,62 @@ def _some(counts: Sequence[int]) -> list[int]:
     return [counts[round(i * step)] for i in range(_MOST_COUNTS)]
 
 
-def _about_mixing(view: StudyView, entry: Mixing) -> str:
+def _about_mixing(study: Study, entry: Mixing) -> str:
     left_out = "" if entry.contains_system else " (system left out)"
     lines = [
-        f"{view.target_label(entry.target)}, {count_words(entry.num_samples)}",
-        f"mixture: {view.source_label(entry.mixture)}{left_out}",
-        f"specialist: {view.source_label(entry.specialist)}",
+        f"{study.target_label(entry.target)}, {count_words(entry.num_samples)}",
+        f"mixture: {study.source_label(entry.mixture)}{left_out}",
+        f"specialist: {study.source_label(entry.specialist)}",
         f"size: {entry.size}",
-        f"ratio {number_text(entry.ratio)}{span_text(entry.low, entry.high)}",
+        f"ratio {number_text(entry.ratio)}{_span(entry.low, entry.high)}",
         f"errors: mixture {number_text(entry.mixture_error)}, specialist {number_text(entry.specialist_error)}, "
         f"from scratch {number_text(entry.scratch_error)}",
     ]
     return "\n".join(lines)
 
 
-def _lines(view: StudyView, entries: Sequence[Mixing]) -> tuple[list[str], dict[tuple[str, str], float]]:
+def _lines(study: Study, entries: Sequence[Mixing]) -> tuple[list[str], dict[tuple[str, str], float]]:
     """Return the categories, tasks with a gap between systems, and the height of each task's mixtures."""
     names: list[str] = []
     heights: dict[tuple[str, str], float] = {}
     ordered = sorted(entries, key=lambda entry: not entry.contains_system)
-    for group in view.groups:
+    for group in study.groups:
         tasks = [t.name for t in group.targets if any(entry.target == t.name for entry in entries)]
         names += [""] if names and tasks else []
         for task in tasks:
             mixtures = list(dict.fromkeys(entry.mixture for entry in ordered if entry.target == task))
             offsets = [0.4 * (i - (len(mixtures) - 1) / 2) for i in range(len(mixtures))]
             heights |= {(task, m): len(names) + o for m, o in zip(mixtures, offsets, strict=True)}
-            names.append(view.target_label(task))
+            names.append(study.target_label(task))
     return names, heights
 
 
-def mixing_figure(view: StudyView, caption: str) -> Figure | None:
+def mixing_figure(study: Study) -> Figure | None:
     """Return ratios of errors, mixture over specialist: a panel a number of samples, a line a task and mixture."""
-    known = [entry for entry in view.analysis.mixing if drawable(entry.ratio)]
-    entries = [entry for entry in known if entry.size == view.main_size] or known
+    known = [entry for entry in study.analysis.mixing if drawable(entry.ratio)]
+    entries = [entry for entry in known if entry.size == study.main_size] or known
     counts = _some(sorted({entry.num_samples for entry in entries}))
-    names, heights = _lines(view, [entry for entry in entries if entry.num_samples in counts])
+    names, heights = _lines(study, [entry for entry in entries if entry.num_samples in counts])
     panels = []
     for count in counts:
         series = []
         for contains, label in _MIXTURES.items():
-            own = [e for e in entries if e.num_samples == count and e.contains_system == contains]
-            made = Series(
-                label=label,
-                x=tuple(e.ratio for e in own),
-                y=tuple(heights[e.target, e.mixture] for e in own),
-                low=tuple(e.low for e in own),
-                high=tuple(e.high for e in own),
-                told=tuple(_about_mixing(view, e) for e in own),
-                joined=False,
-                place=0 if contains else 1,
-            )
-            series += [made] if own else []
+            points = [
+                _placed(e.ratio, heights[e.target, e.mixture], e) | {"told": _about_mixing(study, e)}
+                for e in entries
+                if e.num_samples == count and e.contains_system == contains
+            ]
+            place = 0 if contains else 1
+            series += [Series.of(points, label=label, joined=False, place=place)] if points else []
         rules = (Rule(at=1.0, crosses="x"), Rule(at=1.5, crosses="x", line="dashed"))
         x = Axis(label="error from the mixture ÷ error from the specialist", scale="log")
         y = Axis(label="", categories=tuple(names))
         panels.append(Panel(x=x, y=y, series=tuple(series), rules=rules, title=count_words(count)))
+    caption = (
+        "Error fine-tuned from a mixture over error fine-tuned from the specialist of the task's system, logarithmic, "
+        "one panel a number of samples. Right of the line at 1 the specialist is better; the dashed line is at 1.5. "
+        "Bars are intervals."
+    )
     return Figure(caption=caption, panels=tuple(panels), shared=("x", "y")) if panels else None
 
 
@@ -165,24 +367,107 @@ def _amount(value: float) -> str:
 
 def _scaling_panel(axis: ScalingAxis) -> Panel | None:
     name = axis.label or axis.axis
-    dots = [
-        (p.x, v, f"{name}: {_amount(p.x)}\nseeds: {', '.join(map(number_text, p.values))}")
+    points = [
+        {"x": p.x, "y": v, "told": f"{name}: {_amount(p.x)}\nseeds: {', '.join(map(number_text, p.values))}"}
         for p in axis.points
         for v in p.values
         if drawable(p.x) and drawable(v)
     ]
-    if not dots:
+    if not points:
         return None
-    x, y, told = zip(*dots, strict=True)
-    series = [Series(label="one seed", x=x, y=y, told=told, joined=False, place=0)]
+    series = [Series.of(points, label="one seed", joined=False, place=0)]
     law = axis.law
     if law is not None and len(law.grid_x) > 1:
         series.append(Series(label="fitted law", x=law.grid_x, y=law.grid_y, marked=False, place=1))
     horizontal = Axis(label=name, scale="log", form="count")
-    return Panel(x=horizontal, y=ERROR, series=tuple(series), title=law.text if law else "", group=name)
+    return Panel(x=horizontal, y=_ERROR, series=tuple(series), title=law.text if law else "", group=name)
 
 
-def scaling_figure(view: StudyView, caption: str) -> Figure | None:
+def scaling_figure(study: Study) -> Figure | None:
     """Return a panel an axis of scale: every seed as a point, the fitted law as a line, its text above."""
-    panels = [panel for axis in view.analysis.scaling.axes if (panel := _scaling_panel(axis)) is not None]
+    panels = [panel for axis in study.analysis.scaling.axes if (panel := _scaling_panel(axis)) is not None]
+    caption = "Error against an axis of scale, both logarithmic: every seed, and the law fitted to them."
     return Figure(caption=caption, panels=tuple(panels)) if panels else None
+
+
+# --- histories --------------------------------------------------------------------------------------------------------
+
+
+def adaptation_figure(
+    tasks: Mapping[str, Mapping[str, Sequence[tuple[int, Curve]]]], *, num_left_out: int = 0
+) -> Figure | None:
+    """Return the histories of adaptations, two panels a task on one logarithmic scale, by number of samples.
+
+    Validation errors are drawn where every one of them logged some, else training losses.
+
+    Args:
+        tasks: by task and way, number of samples and history of each run.
+        num_left_out: how many tasks more there are.
+    """
+    every = [run for ways in tasks.values() for runs in ways.values() for run in runs]
+    validated = bool(every) and all(len(curve.errors) > 1 for _, curve in every)
+    if not any(curve.errors if validated else curve.losses for _, curve in every):
+        return None
+    y = Axis(label="relative L2 error, validation" if validated else "training loss", scale="log")
+    panels = []
+    for task, ways in tasks.items():
+        for way, runs in ways.items():
+            series = []
+            for count, curve in sorted(runs, key=lambda run: run[0]):
+                steps, values = (curve.valid_steps, curve.errors) if validated else (curve.train_steps, curve.losses)
+                series += [history(steps, values, plural(count, "sample"))] if steps else []
+            panels.append(Panel(x=STEP, y=y, series=tuple(series), title=way, group=task))
+    what = (
+        "Validation error against the optimizer step. Few downstream samples also mean few validation samples, so the "
+        "level seen here is noisier than the test error."
+        if validated
+        else "Training loss against the optimizer step; on few samples a low value means memorizing, not accuracy on "
+        "unseen ones."
+    )
+    more = f" Of {plural(num_left_out, 'further task')} the histories stand in the folders of the runs."
+    caption = f"{plural(len(every), 'adaptation')}, a line each. {what}{more if num_left_out else ''}"
+    return Figure(caption=caption, panels=tuple(panels), shared=("y",), ordered=True)
+
+
+def _runs(study: Study, **wanted: Any) -> list[Mapping[str, Any]]:
+    """Return the rows of the table with some values, each run once."""
+    rows = [row for row in study.rows or () if row["run"] and all(row.get(k) in v for k, v in wanted.items())]
+    return list({row["run"]: row for row in rows}.values())
+
+
+def _pretraining(study: Study) -> Figure | None:
+    """Return the histories of the pre-trainings of the main size, the first seed of each source."""
+    found: dict[str, Curve] = {}
+    for row in _runs(study, kind=("zero_shot", "in_distribution"), size=(study.main_size,)):
+        label = study.source(row["source"]).label or row["source"]
+        if label not in found and len(found) < _MOST_HISTORIES:
+            found[label] = study.curve(row["run"])
+    which = "; ".join(found) if len(found) == 1 else f"the first seed of {plural(len(found), 'source')}"
+    caption = f"Pre-training ({which}): loss and validation error against the optimizer step, both logarithmic."
+    return training_figure(found, caption)
+
+
+def _adaptations(study: Study) -> Figure | None:
+    """Return the histories of adaptations from the main source in the main size, of the first tasks."""
+    tasks: dict[str, dict[str, Sequence[tuple[int, Curve]]]] = {}
+    for target in study.analysis.targets[:_MOST_HISTORIES]:
+        wanted = {"target": (target.name,), "size": (study.main_size,)}
+        tuned = _runs(study, kind=("few_shot",), source=(study.main_source(target),), **wanted)
+        ways = {"few_shot": tuned, "from_scratch": _runs(study, kind=("from_scratch",), **wanted)}
+        tasks[study.target_label(target.name)] = {
+            KIND_NAMES[way]: [(int(row["num_samples"]), study.curve(row["run"])) for row in rows]
+            for way, rows in ways.items()
+        }
+    return adaptation_figure(tasks, num_left_out=len(study.analysis.targets) - len(tasks))
+
+
+STUDY_FIGURES: Mapping[str, Callable[[Study], Figure | None]] = {
+    "error": error_figure,
+    "size": size_figure,
+    "shift": shift_figure,
+    "mixing": mixing_figure,
+    "scaling": scaling_figure,
+    "pretraining": _pretraining,
+    "adaptations": _adaptations,
+}
+"""In the order of their numbers, by the name the page gives them; None has nothing to show."""

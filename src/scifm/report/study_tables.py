@@ -1,88 +1,71 @@
-"""Rows of the tables on a transfer study's page, every cell as text."""
+"""The tables on a transfer study's page: each a function from the study to a `Table`, every cell as text."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from scifm.findings.study import ErrorCurve, Gain, Need, ShiftMeasure
-from scifm.report.study_view import KIND_NAMES, StudyView, count_words, drawable
+from scifm.findings.study import Converged, Crossover, Gain, Mixing, Need, ShiftMeasure
+from scifm.report.parts import DASH, Cell, Columns, Table
+from scifm.report.study import Study, count_words, drawable, interval_text
 from scifm.report.svg import formula
-from scifm.report.tables import DASH, Cell, Table, cells, told_once
-from scifm.wording import count_text, factor_text, number_text
+from scifm.wording import KIND_NAMES, count_text, duration_text, factor_text, number_text
 
-__all__ = ["STUDY_TABLES", "correlation_words", "fewer_text", "gain_table", "need_table", "run_table"]
+__all__ = ["STUDY_TABLES", "correlation_words", "fewer_text", "gain_table", "need_table", "run_table", "settings_table"]
 
-
-def _span(low: float | None, high: float | None) -> str:
-    return f"{factor_text(low)}{DASH}{factor_text(high)}" if drawable(low) and drawable(high) else ""
+_WHO = ("task", "source", "size", "trained")
+_SAME = _WHO[1:]  # columns that are told once where all rows agree
 
 
-def _curve_rows(view: StudyView, counts: Sequence[int]) -> list[tuple[Cell, ...]]:
-    rows = []
-    for target in view.analysis.targets:
-        source = view.main_source(target)
-        ways: list[tuple[str, list[ErrorCurve]]] = []
-        for method in view.methods:
-            name = "fine-tuned" if len(view.methods) == 1 else f"fine-tuned ({method})"
-            wanted = {"target": target.name, "size": view.main_size, "method": method}
-            ways.append((name, view.curves(("few_shot",), source=source, **wanted) if source else []))
-        ways.append(("from scratch", view.curves(("from_scratch",), target=target.name, size=view.main_size)))
-        zero = view.level_of("zero_shot", target=target.name, size=view.main_size, source=source) if source else None
-        for name, curves in ways:
-            points = {point.num_samples: point for curve in curves for point in curve.points}
-            if not points:
-                continue
-            tuned = name != "from scratch"
-            first = Cell(number_text(zero.median)) if zero and tuned else Cell(DASH)
-            cells = [
-                Cell(number_text(points[n].median), _interval(points[n].low, points[n].high))
-                if n in points
-                else Cell(DASH)
-                for n in counts
-            ]
-            rows.append((Cell(view.target_label(target.name)), Cell(name), first, *cells))
-    return rows
-
-
-def _interval(low: float | None, high: float | None) -> str:
-    return f"{number_text(low)}{DASH}{number_text(high)}" if drawable(low) and drawable(high) else ""
-
-
-def error_table(view: StudyView) -> Table:
+def error_table(study: Study) -> Table:
     """Return the numbers of the first figure: a row a task and way, a column a number of samples."""
-    kinds = ("few_shot", "from_scratch")
-    counts = sorted({p.num_samples for c in view.curves(kinds, size=view.main_size) for p in c.points})
+    size = study.main_size
+    curves = study.curves(("few_shot", "from_scratch"), size=size)
+    counts = sorted({point.num_samples for curve in curves for point in curve.points})
+    rows = []
+    for target in study.analysis.targets:
+        source, zero = study.main_source(target), study.level_of("zero_shot", target)
+        own = {"target": target.name, "size": size}
+        ways = {}
+        for method in study.methods if source else ():
+            name = "fine-tuned" if len(study.methods) == 1 else f"fine-tuned ({method})"
+            ways[name] = study.curves(("few_shot",), source=source, method=method, **own)
+        ways["from scratch"] = study.curves(("from_scratch",), **own)
+        for way, found in ways.items():
+            points = {point.num_samples: point for curve in found for point in curve.points}
+            first = number_text(zero.median) if zero and way != "from scratch" else DASH
+            cells = [Cell(study.target_label(target.name)), Cell(way), Cell(first)]
+            for point in (points.get(count) for count in counts):
+                interval = interval_text(point.low, point.high) if point else ""
+                cells.append(Cell(number_text(point.median), interval) if point else Cell(DASH))
+            rows += [tuple(cells)] if points else []
     caption = "Median over seeds of the mean relative L2 error, with its interval; zero-shot under 0 samples."
     headers = ("task", "way", "0", *(count_text(count) for count in counts))
-    return Table("errors", caption, headers, tuple(_curve_rows(view, counts)), wordy=(0, 1))
+    return Table("errors", caption, headers, tuple(rows), wordy=("task", "way"))
 
 
 def _gain_cell(gain: Gain | None) -> Cell:
-    if gain is None:
-        return Cell(DASH)
-    if gain.gain is None:
-        return Cell("not known")
-    bad = bool(gain.negative)
-    return Cell(f"{factor_text(gain.gain)}×", _span(gain.low, gain.high), bad=bad)
+    if gain is None or gain.gain is None:
+        return Cell(DASH if gain is None else "not known")
+    return Cell(f"{factor_text(gain.gain)}×", interval_text(gain.low, gain.high, factor_text), bad=bool(gain.negative))
 
 
-def _main_gains(view: StudyView) -> list[Gain]:
-    chosen = {target.name: view.main_source(target) for target in view.analysis.targets}
-    return [g for g in view.analysis.gains if g.size == view.main_size and g.source == chosen[g.target]]
+def _main_gains(study: Study) -> list[Gain]:
+    chosen = {target.name: study.main_source(target) for target in study.analysis.targets}
+    return [g for g in study.analysis.gains if g.size == study.main_size and g.source == chosen[g.target]]
 
 
-def gain_table(view: StudyView) -> Table:
+def gain_table(study: Study) -> Table:
     """Return gains of the main size from each task's main source: a row a task (and method), a column a count."""
-    gains = _main_gains(view)
+    gains, rows = _main_gains(study), []
     counts = sorted({gain.num_samples for gain in gains})
     several = len({gain.method for gain in gains}) > 1
-    rows = []
-    for target in view.analysis.targets:
+    for target in study.analysis.targets:
         for method in dict.fromkeys(gain.method for gain in gains if gain.target == target.name):
             own = {g.num_samples: g for g in gains if (g.target, g.method) == (target.name, method)}
-            name = f"{view.target_label(target.name)} ({method})" if several else view.target_label(target.name)
+            name = study.target_label(target.name) + (f" ({method})" if several else "")
             rows.append((Cell(name), *(_gain_cell(own.get(count)) for count in counts)))
     caption = (
         "Gain: error from scratch over error fine-tuned on as many samples, with its interval. ▼ marks negative "
@@ -91,17 +74,22 @@ def gain_table(view: StudyView) -> Table:
     return Table("gains", caption, ("task", *map(count_text, counts)), tuple(rows))
 
 
-def gain_list(view: StudyView) -> Table:
+def _who(study: Study) -> Columns:
+    return {
+        "task": lambda entry: study.target_label(entry.target),
+        "source": lambda entry: entry.source,
+        "size": lambda entry: entry.size,
+        "trained": lambda entry: entry.method or DASH,
+    }
+
+
+def gain_list(study: Study) -> Table:
     """Return every gain the first table does not hold: other sizes, other sources."""
-    main = {id(gain) for gain in _main_gains(view)}
-    rows = tuple(
-        (*cells(view.target_label(g.target), g.source, g.size, g.method, count_text(g.num_samples)), _gain_cell(g))
-        for g in view.analysis.gains
-        if id(g) not in main
-    )
-    headers = ("task", "source", "size", "trained", "samples", "gain")
-    table = Table("other-gains", "Gains of other sizes and from other sources.", headers, rows, wordy=(0, 1, 2, 3))
-    return told_once(table, (1, 2, 3))
+    main = {id(gain) for gain in _main_gains(study)}
+    others = [gain for gain in study.analysis.gains if id(gain) not in main]
+    columns: Columns = {**_who(study), "samples": lambda gain: count_text(gain.num_samples), "gain": _gain_cell}
+    caption = "Gains of other sizes and from other sources."
+    return Table.of("other-gains", caption, others, columns, wordy=_WHO, once=_SAME)
 
 
 def fewer_text(need: Need) -> Cell:
@@ -115,10 +103,10 @@ def fewer_text(need: Need) -> Cell:
     if need.bound == "more than":
         bad = need.ratio <= 1
         return Cell("no fewer" if bad else f"less than {factor_text(need.ratio)} times fewer", bad=bad)
-    span = _span(need.ratio_low, need.ratio_high)
+    low, high = need.ratio_low, need.ratio_high
     if need.ratio >= 1:
-        return Cell(f"{factor_text(need.ratio)} times fewer", span)
-    turned = _span(*(1 / v if v else None for v in (need.ratio_high, need.ratio_low)))
+        return Cell(f"{factor_text(need.ratio)} times fewer", interval_text(low, high, factor_text))
+    turned = interval_text(1 / high if high else None, 1 / low if low else None, factor_text)
     return Cell(f"{factor_text(1 / need.ratio)} times more", turned, bad=True)
 
 
@@ -127,75 +115,74 @@ def _needed_text(need: Need) -> str:
         return "not known"
     if need.needed == 0:
         return "0 (zero-shot)"
-    told = count_text(round(need.needed)) if need.needed >= 9.5 else f"{need.needed:.2g}"
-    return f"{need.bound} {told}" if need.bound else told
+    text = count_text(round(need.needed)) if need.needed >= 9.5 else f"{need.needed:.2g}"
+    return f"{need.bound} {text}" if need.bound else text
 
 
-def _by_main_first(view: StudyView, entries: Sequence[Any]) -> list[Any]:
-    order = [target.name for target in view.analysis.targets]
-    chosen = {target.name: view.main_source(target) for target in view.analysis.targets}
+def _by_main_first(study: Study, entries: Sequence[Any]) -> list[Any]:
+    order = [target.name for target in study.analysis.targets]
+    chosen = {target.name: study.main_source(target) for target in study.analysis.targets}
 
     def rank(entry: Any) -> tuple[bool, int, bool]:
-        return entry.size != view.main_size, order.index(entry.target), entry.source != chosen[entry.target]
+        return entry.size != study.main_size, order.index(entry.target), entry.source != chosen[entry.target]
 
     return sorted(entries, key=rank)
 
 
-_WHO = ("task", "source", "size", "trained")
-
-
-def _who(view: StudyView, entry: Any) -> tuple[Cell, ...]:
-    return cells(view.target_label(entry.target), entry.source, entry.size, entry.method or DASH)
-
-
-def need_table(view: StudyView) -> Table:
+def need_table(study: Study) -> Table:
     """Return how many samples fine-tuning needs for what training from scratch reaches on many."""
-    rows = []
-    for need in _by_main_first(view, view.analysis.needs):
-        what = cells(count_text(need.reference_samples), number_text(need.reference_error), _needed_text(need))
-        rows.append((*_who(view, need), *what, fewer_text(need)))
-    headers = (*_WHO, "from scratch on", "its error", "fine-tuning needs", "that is")
+    columns: Columns = {
+        **_who(study),
+        "from scratch on": lambda need: count_text(need.reference_samples),
+        "its error": lambda need: number_text(need.reference_error),
+        "fine-tuning needs": _needed_text,
+        "that is": fewer_text,
+    }
     caption = (
         "Samples that fine-tuning needs for the error that training from scratch reaches, between counts by a straight "
         "line through logarithms. “At most”: the fewest samples measured reach it; “more than”: the most do not."
     )
-    return told_once(Table("needs", caption, headers, tuple(rows), wordy=(0, 1, 2, 3)), (1, 2, 3, 4))
+    needs = _by_main_first(study, study.analysis.needs)
+    return Table.of("needs", caption, needs, columns, wordy=_WHO, once=(*_SAME, "from scratch on"))
 
 
-def converged_table(view: StudyView) -> Table:
+def converged_table(study: Study) -> Table:
     """Return what training from scratch reaches with its best budget, beside the equal one."""
-    rows = []
-    for entry in _by_main_first(view, view.analysis.converged):
-        steps = " · ".join(count_text(steps) for steps in entry.num_steps)
+
+    def steps(entry: Converged) -> str:
         limited = f", {entry.num_limited} still falling" if entry.num_limited else ""
-        errors = (number_text(entry.equal), number_text(entry.error), _interval(entry.low, entry.high))
-        fewest = count_text(entry.fewest) if entry.fewest is not None else "more than were tried"
-        rows.append((*_who(view, entry), *cells(count_text(entry.num_samples), *errors, steps + limited, fewest)))
+        return " · ".join(map(count_text, entry.num_steps)) + limited
+
+    columns: Columns = {
+        **_who(study),
+        "from scratch on": lambda entry: count_text(entry.num_samples),
+        "equal budget": lambda entry: number_text(entry.equal),
+        "best budget": lambda entry: number_text(entry.error),
+        "interval": lambda entry: interval_text(entry.low, entry.high),
+        "its steps": steps,
+        "fine-tuning needs": lambda entry: "more than were tried" if entry.fewest is None else count_text(entry.fewest),
+    }
     caption = (
         "Training from scratch given its best budget: steps were doubled, seed by seed, as long as the error on "
         "held-out samples fell. Last: the fewest samples on which fine-tuning, with the equal budget, is as good."
     )
-    headers = (*_WHO, "from scratch on", "equal budget", "best budget", "interval", "its steps", "fine-tuning needs")
-    return told_once(Table("converged", caption, headers, tuple(rows), wordy=(0, 1, 2, 3, 8)), (1, 2, 3))
+    entries = _by_main_first(study, study.analysis.converged)
+    return Table.of("converged", caption, entries, columns, wordy=(*_WHO, "its steps"), once=_SAME)
 
 
-def crossover_table(view: StudyView) -> Table:
+def crossover_table(study: Study) -> Table:
     """Return from how many samples on training from scratch is as good."""
-    rows = []
-    for entry in _by_main_first(view, view.analysis.crossovers):
-        place = count_text(round(entry.num_samples)) if drawable(entry.num_samples) else "none measured"
-        rows.append((*_who(view, entry), Cell(place), Cell(entry.told)))
-    headers = (*_WHO, "crossover at", "in words")
+
+    def place(entry: Crossover) -> str:
+        return count_text(round(entry.num_samples or 0)) if drawable(entry.num_samples) else "none measured"
+
+    columns: Columns = {**_who(study), "crossover at": place, "in words": lambda entry: entry.told}
     caption = "The number of samples from which training from scratch is as good as fine-tuning."
-    return told_once(Table("crossovers", caption, headers, tuple(rows), wordy=(0, 1, 2, 3, 5)), (1, 2, 3))
+    entries = _by_main_first(study, study.analysis.crossovers)
+    return Table.of("crossovers", caption, entries, columns, wordy=(*_WHO, "in words"), once=_SAME)
 
 
-_STRENGTHS = (
-    (0.9, "almost the same"),
-    (0.7, "much the same"),
-    (0.4, "partly the same"),
-    (0.1, "hardly the same"),
-)
+_STRENGTHS = {0.9: "almost the same", 0.7: "much the same", 0.4: "partly the same", 0.1: "hardly the same"}
 
 
 def correlation_words(measure: ShiftMeasure) -> str:
@@ -203,128 +190,153 @@ def correlation_words(measure: ShiftMeasure) -> str:
     value = measure.rank_correlation
     if value is None or not abs(value) <= 1:
         return "no rank correlation could be computed"
-    if abs(value) < 0.1:
-        return f"no order in common (rank correlation {value:.2f})".replace("-", "−")
-    strength = next(word for least, word in _STRENGTHS if abs(value) >= least)
+    strength = next((word for least, word in _STRENGTHS.items() if abs(value) >= least), None)
     turned = "" if value > 0 else ", reversed"
-    return f"{strength} order{turned} (rank correlation {value:.2f})".replace("-", "−")
+    order = "no order in common" if strength is None else f"{strength} order{turned}"
+    return f"{order} (rank correlation {value:.2f})".replace("-", "−")
 
 
-def shift_table(view: StudyView) -> Table:
+def shift_table(study: Study) -> Table:
     """Return every measure of the shift and what it foretells."""
-    rows = tuple(
-        (*cells(m.label or m.name, correlation_words(m), count_text(m.num_tasks)),)
-        for m in view.analysis.shift.measures
-    )
-    headers = ("measure", "order of tasks by it and by zero-shot error", "tasks")
-    return Table("measures", "Measures of the shift.", headers, rows, wordy=(0, 1))
+    columns: Columns = {
+        "measure": lambda measure: measure.label or measure.name,
+        "order of tasks by it and by zero-shot error": correlation_words,
+        "tasks": lambda measure: count_text(measure.num_tasks),
+    }
+    measures = study.analysis.shift.measures
+    return Table.of("measures", "Measures of the shift.", measures, columns, wordy=tuple(columns)[:2])
 
 
-def mixing_table(view: StudyView) -> Table:
+def mixing_table(study: Study) -> Table:
     """Return every comparison of a mixture with a specialist."""
-    rows = []
-    for e in view.analysis.mixing:
-        name = e.mixture if e.contains_system else f"{e.mixture} (left out)"
-        errors = map(number_text, (e.specialist_error, e.mixture_error, e.scratch_error))
-        ratio = Cell(factor_text(e.ratio), _span(e.low, e.high))
-        rows.append(
-            (*cells(view.target_label(e.target), name, e.size, count_words(e.num_samples)), ratio, *cells(*errors))
-        )
-    headers = ("task", "mixture", "size", "samples", "ratio", "specialist error", "mixture error", "scratch error")
-    table = Table("mixtures", "Every ratio, with the errors behind it.", headers, tuple(rows), wordy=(0, 1, 2))
-    return told_once(table, (2,))
+
+    def ratio(entry: Mixing) -> Cell:
+        return Cell(factor_text(entry.ratio), interval_text(entry.low, entry.high, factor_text))
+
+    columns: Columns = {
+        "task": lambda entry: study.target_label(entry.target),
+        "mixture": lambda entry: entry.mixture if entry.contains_system else f"{entry.mixture} (left out)",
+        "size": lambda entry: entry.size,
+        "samples": lambda entry: count_words(entry.num_samples),
+        "ratio": ratio,
+        "specialist error": lambda entry: number_text(entry.specialist_error),
+        "mixture error": lambda entry: number_text(entry.mixture_error),
+        "scratch error": lambda entry: number_text(entry.scratch_error),
+    }
+    caption, wordy = "Every ratio, with the errors behind it.", ("task", "mixture", "size")
+    return Table.of("mixtures", caption, study.analysis.mixing, columns, wordy=wordy, once=("size",))
 
 
-def scaling_table(view: StudyView) -> Table:
+def scaling_table(study: Study) -> Table:
     """Return the fitted laws and their verdicts."""
-    rows = tuple(
-        cells(
-            axis.label or axis.axis,
-            axis.law.form if axis.law else "no law fitted",
-            formula(axis.law.text, "sup") if axis.law and axis.law.text else DASH,
-            axis.verdict or DASH,
-            axis.told or DASH,
-        )
-        for axis in view.analysis.scaling.axes
-    )
-    headers = ("axis", "form", "law", "verdict", "in words")
-    return Table("laws", "What was fitted, and the verdict.", headers, rows, wordy=(0, 1, 2, 3, 4))
+    columns: Columns = {
+        "axis": lambda axis: axis.label or axis.axis,
+        "form": lambda axis: axis.law.form if axis.law else "no law fitted",
+        "law": lambda axis: formula(axis.law.text, "sup") if axis.law and axis.law.text else DASH,
+        "verdict": lambda axis: axis.verdict or DASH,
+        "in words": lambda axis: axis.told or DASH,
+    }
+    axes = study.analysis.scaling.axes
+    return Table.of("laws", "What was fitted, and the verdict.", axes, columns, wordy=tuple(columns))
 
 
-def frontier_table(view: StudyView) -> Table:
+def frontier_table(study: Study) -> Table:
     """Return the best split of budgets of pre-training between size and samples."""
-    joint = view.analysis.scaling.joint
-    rows = tuple(
-        cells(
-            f"{point.flops:.2g}",
-            f"{point.num_params:.2g}" + (" (edge of what was measured)" if point.at_edge else ""),
-            f"{point.num_samples:.2g}",
-            f"{point.error:.2g}",
-        )
-        for point in (joint.frontier if joint is not None else ())
-    )
-    headers = ("operations", "weights", "samples seen", "error by the law")
-    return Table("frontier", "How to spend a budget of pre-training, by the law of both.", headers, rows)
+    joint = study.analysis.scaling.joint
+    columns: Columns = {
+        "operations": lambda point: f"{point.flops:.2g}",
+        "weights": lambda point: f"{point.num_params:.2g}" + " (edge of what was measured)" * point.at_edge,
+        "samples seen": lambda point: f"{point.num_samples:.2g}",
+        "error by the law": lambda point: f"{point.error:.2g}",
+    }
+    caption = "How to spend a budget of pre-training, by the law of both."
+    return Table.of("frontier", caption, joint.frontier if joint else (), columns)
 
 
-def _plain(value: Any, form: str) -> str:
-    absent = value is None or (isinstance(value, float) and math.isnan(value))
+_RUN_COLUMNS = {
+    "source": ("source", ""),
+    "task": ("target", ""),
+    "size": ("size", ""),
+    "trained": ("method", ""),
+    "samples": ("num_samples", ","),
+    "seed": ("seed", ""),
+    "error": ("relative_l2", "error"),
+    "its median": ("relative_l2_median", ".3g"),
+    "90 %": ("relative_l2_p90", ".3g"),
+    "constants": ("coefficients", ""),
+    "rate": ("learning_rate", "g"),
+    "trials": ("num_trials", ""),
+    "their steps": ("trial_steps", ","),
+    "steps": ("num_steps", ","),
+    "flops": ("flops", ".1e"),
+    "seconds": ("seconds", ".1f"),
+    "run": ("run", ""),
+}
+"""Header: column of ``table.parquet`` and how its numbers are written."""
+
+
+def _run_text(row: Mapping[str, Any], name: str, form: str) -> str:
+    value = row.get(name)
+    if form == "error":
+        return number_text(value)
+    early = name == "seconds" and value == 0  # what early versions wrote of pre-trainings
+    absent = value in (None, "") or early or (isinstance(value, float) and math.isnan(value))
     return DASH if absent else format(value, form)
-
-
-def _run_row(row: Mapping[str, Any]) -> tuple[Cell, ...]:
-    names = (
-        KIND_NAMES.get(str(row["kind"]), str(row["kind"])),
-        row["source"],
-        row["target"],
-        row["size"],
-        row.get("method"),
-    )
-    return cells(
-        *(str(name) if name else DASH for name in names),
-        _plain(row["num_samples"], ","),
-        _plain(row["seed"], ""),
-        number_text(row["relative_l2"]),
-        _plain(row.get("relative_l2_median"), ".3g"),
-        _plain(row.get("relative_l2_p90"), ".3g"),
-        str(row.get("coefficients") or DASH),
-        _plain(row.get("learning_rate"), "g"),
-        _plain(row.get("num_trials"), ""),
-        _plain(row.get("trial_steps"), ","),
-        _plain(row.get("num_steps"), ","),
-        _plain(row.get("flops"), ".1e"),
-        _plain(row.get("seconds") or None, ".1f"),  # 0 is what early versions wrote of pre-trainings
-        str(row["run"] or DASH),
-    )
 
 
 def run_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Return every scored operator with its folder."""
-    names = (
-        "way",
-        "source",
-        "task",
-        "size",
-        "trained",
-        "samples",
-        "seed",
-        "error",
-        "its median",
-        "90 %",
-        "constants",
-        "rate",
-    )
-    headers = (*names, "trials", "their steps", "steps", "flops", "seconds", "run")
+    columns: dict[str, Callable[[Any], str]] = {"way": lambda row: KIND_NAMES.get(str(row["kind"]), str(row["kind"]))}
+    for header, (name, form) in _RUN_COLUMNS.items():
+        columns[header] = partial(_run_text, name=name, form=form)
     caption = (
         "Every scored operator: mean error over test samples, their median and 90th percentile; “run” is its folder, "
         "relative to the study's. “Constants”: whether fine-tuning left "
         "shift and scale of coefficients as in pre-training or fitted them anew. A rate of 0: it kept the pre-trained "
         "weights, since nothing did clearly better on the held-out samples."
     )
-    return Table("runs", caption, headers, tuple(map(_run_row, rows)), wordy=(0, 1, 2, 3, 4, 10, 17))
+    return Table.of("runs", caption, rows, columns, wordy=("way", *_WHO, "constants", "run"))
 
 
-STUDY_TABLES = {
+def _flat(tree: Any, prefix: str = "") -> dict[str, str]:
+    if isinstance(tree, Mapping):
+        parts = [_flat(value, f"{prefix}.{name}" if prefix else str(name)) for name, value in tree.items()]
+        return {name: text for part in parts for name, text in part.items()}
+    values = tree if isinstance(tree, list | tuple) else [tree]
+    texts = [f"{value:.6g}" if isinstance(value, float) else str(value) for value in values]
+    return {prefix or "system": ", ".join(texts)}
+
+
+def settings_table(recipe: Mapping[str, Any]) -> Table | None:
+    """Lay two systems side by side, where the recipe moves one system to one task; what only one has is a dash."""
+    match recipe:
+        case {"sources": [{"systems": [{**before}]}], "targets": [{"system": {**after}}]} if after:
+            first, second = _flat({k: v for k, v in before.items() if k != "weight"}), _flat(after)
+        case _:
+            return None
+    rows = []
+    for name in first | second:
+        one, other = first.get(name, DASH), second.get(name, DASH)
+        rows.append((Cell(name), Cell(one, strong=one != other), Cell(other, strong=one != other)))
+    headers = ("setting", "pre-training", "downstream")
+    caption = "The system before and after the shift; what changed is emphasized."
+    return Table("systems", caption, headers, tuple(rows), wordy=headers)
+
+
+def parts_table(study: Study) -> Table:
+    """Return where the time went, with its share of all parts as a bar."""
+    parts = study.analysis.seconds_by_part
+    total, rows = sum(parts.values()), []
+    for name, seconds in parts.items():
+        share = 100 * seconds / total if total > 0 else 0.0
+        time = f"{duration_text(seconds)} ({share:.0f} %)"
+        rows.append((Cell(KIND_NAMES.get(name, name.replace("_", " "))), Cell(time), Cell("", share=share)))
+    headers = ("part", "time", "share of all parts")
+    caption = "Where the time went: wall time of the runs, added up."
+    return Table("time-by-part", caption, headers, tuple(rows), wordy=headers)
+
+
+STUDY_TABLES: Mapping[str, Callable[[Study], Table]] = {
     "errors": error_table,
     "gains": gain_table,
     "other_gains": gain_list,
@@ -335,5 +347,6 @@ STUDY_TABLES = {
     "mixing": mixing_table,
     "laws": scaling_table,
     "frontier": frontier_table,
+    "parts": parts_table,
 }
-"""By the name the page gives it: what makes each table from the view; one without rows is left out."""
+"""By the name the page gives it: what makes each table from the study; one without rows is left out."""

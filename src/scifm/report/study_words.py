@@ -5,37 +5,56 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 from scifm.findings.study import Gain, Target
-from scifm.report.gain_figures import main_gains, undrawn_points
-from scifm.report.study_view import StudyView, drawable
-from scifm.report.template import Tile
+from scifm.report.parts import Tile
+from scifm.report.study import Study, drawable, interval_text
+from scifm.report.study_figures import best_measure, undrawn_points
+from scifm.report.study_tables import correlation_words
 from scifm.wording import MISSING, count_text, duration_text, factor_text, number_text, plural
 
-__all__ = [
-    "TaskErrors",
-    "budget_sentence",
-    "error_remarks",
-    "facts",
-    "headline",
-    "level_text",
-    "remarks",
-    "study_tiles",
-]
+__all__ = ["TaskErrors", "budget_sentence", "headline", "remarks", "study_words"]
 
 _WAYS = ("few_shot", "from_scratch")
 _SPENT = {"num_steps": "optimizer steps", "trial_steps": "steps of all trials before"}
 
 
-def level_text(view: StudyView) -> str:
+def study_words(study: Study) -> dict[str, Any]:
+    """Return all that the page says about a study, by the name the template has for it."""
+    analysis = study.analysis
+    alone = TaskErrors.of(study, analysis.targets[0]) if len(analysis.targets) == 1 else None
+    adapt = study.settings.get("adapt")
+    adapt = adapt if isinstance(adapt, Mapping) else {}
+    failed = sum(not audit.good for audit in analysis.audits)
+    audited = f"All {len(analysis.audits)} audits passed." if len(analysis.audits) > 1 else "The audit passed."
+    if failed:
+        audits = plural(len(analysis.audits), "audit")
+        audited = f"{failed} of {audits} did not pass: read the results with that in mind."
+    return {
+        "facts": _facts(study),
+        "headline": headline(alone) if alone else None,
+        "remarks": remarks(alone) if alone else [],
+        "tiles": _tiles(study, alone) if alone else [],
+        "error_remarks": _error_remarks(study),
+        "shift_sentence": _shift_sentence(study),
+        "audit_sentence": audited,
+        "level": _level(study),
+        "budget": budget_sentence(study.rows or (), tried_zero_shot=adapt.get("try_zero_shot") is True),
+        "learning_rates": adapt.get("learning_rates") or [],
+        "scratch_learning_rates": adapt.get("scratch_learning_rates") or [],
+    }
+
+
+def _level(study: Study) -> str:
     """Return the level of the intervals, empty where there are none."""
-    return "" if view.analysis.level is None else f"{100 * view.analysis.level:g}\N{NO-BREAK SPACE}%"
+    return "" if study.analysis.level is None else f"{100 * study.analysis.level:g}\N{NO-BREAK SPACE}%"
 
 
-def facts(view: StudyView) -> list[str]:
+def _facts(study: Study) -> list[str]:
     """Return how much was done, in a few words each."""
-    analysis = view.analysis
+    analysis = study.analysis
     found = [
         plural(len({target.system for target in analysis.targets}), "system"),
         plural(len(analysis.targets), "task"),
@@ -44,7 +63,7 @@ def facts(view: StudyView) -> list[str]:
     found += [plural(analysis.num_seeds, "seed")] if analysis.num_seeds is not None else []
     if analysis.num_test_samples is not None:
         found.append(f"{plural(analysis.num_test_samples, 'test sample')} a task")
-    return [*found, f"intervals of {level_text(view)}"] if analysis.level else found
+    return [*found, f"intervals of {_level(study)}"] if analysis.level else found
 
 
 # --- the only task of a study -----------------------------------------------------------------------------------------
@@ -61,26 +80,22 @@ class TaskErrors:
     in_distribution: float | None
 
     @classmethod
-    def of(cls, view: StudyView, target: Target) -> TaskErrors:
+    def of(cls, study: Study, target: Target) -> TaskErrors:
         """Return those of a task; what is not finite or not positive is left out."""
-        source, size = view.main_source(target), view.main_size
+        source, size = study.main_source(target), study.main_size
 
         def medians(kind: str, method: str | None, source: str | None) -> dict[int, float]:
-            curves = view.curves((kind,), target=target.name, size=size, source=source, method=method)
+            curves = study.curves((kind,), target=target.name, size=size, source=source, method=method)
             points = [point for curve in curves for point in curve.points]
             return {p.num_samples: p.median for p in points if p.median is not None and drawable(p.median)}
 
-        def level(kind: str) -> float | None:
-            point = view.level_of(kind, target=target.name, size=size, source=source) if source else None
-            return None if point is None else point.median
-
-        gains = {gain.num_samples: gain for gain in main_gains(view, target, size) if drawable(gain.gain)}
+        zero_shot, in_distribution = (study.level_of(kind, target) for kind in ("zero_shot", "in_distribution"))
         return cls(
-            tuned=medians("few_shot", view.main_method, source) if source else {},
+            tuned=medians("few_shot", study.main_method, source) if source else {},
             scratch=medians("from_scratch", None, None),
-            gains=gains,
-            zero_shot=level("zero_shot"),
-            in_distribution=level("in_distribution"),
+            gains={gain.num_samples: gain for gain in study.gains(target, size) if drawable(gain.gain)},
+            zero_shot=zero_shot.median if zero_shot else None,
+            in_distribution=in_distribution.median if in_distribution else None,
         )
 
     @property
@@ -92,16 +107,6 @@ class TaskErrors:
 
 def _short(value: float) -> str:
     return number_text(value, digits=2)
-
-
-def _overtaken(error: float, scratch: Mapping[int, float], count: int) -> int | None:
-    """Return the largest number of samples up to which training from scratch stays above `error`."""
-    best = None
-    for other in sorted(n for n in scratch if n > count):
-        if scratch[other] <= error:
-            break
-        best = other
-    return best
 
 
 def headline(errors: TaskErrors) -> str:
@@ -119,7 +124,8 @@ def headline(errors: TaskErrors) -> str:
         return f"No gain: w{start}, as good as equal to {same}"
     if gain < 1:
         return f"Negative transfer: w{start}, {factor_text(1 / gain)} times higher than {same}"
-    more = _overtaken(tuned, errors.scratch, count)
+    beaten = takewhile(lambda other: errors.scratch[other] > tuned, sorted(n for n in errors.scratch if n > count))
+    more = max(beaten, default=None)
     end = f", and lower than from scratch on {count_text(more)}." if more else "."
     return f"W{start}, {factor_text(gain)} times lower than training from scratch on the same samples{end}"
 
@@ -149,25 +155,24 @@ def remarks(errors: TaskErrors) -> list[str]:
             f"With no downstream sample (zero-shot) the error is {_short(errors.zero_shot)}; on the system it was "
             f"pre-trained on it is {_short(errors.in_distribution)}."
         )
-    known = {count: gain for count, gain in errors.gains.items() if gain.gain is not None}
-    hurt = [n for n, gain in known.items() if (gain.gain or 1.0) < 1 and n != errors.count]
+    hurt = {n: 1 / gain.gain for n, gain in errors.gains.items() if gain.gain and gain.gain < 1 and n != errors.count}
     if hurt:
-        told = ", ".join(f"{count_text(n)} ({factor_text(1 / (known[n].gain or 1.0))} times higher)" for n in hurt)
+        told = ", ".join(f"{count_text(n)} ({factor_text(more)} times higher)" for n, more in hurt.items())
         said.append(f"Fine-tuning is worse than training from scratch on {told}.")
     level = errors.zero_shot
     worse = [count_text(n) for n, error in errors.tuned.items() if level is not None and error > level]
     if worse:
         said.append(f"Fine-tuning on {', '.join(worse)} samples is worse than not adapting at all.")
-    open_ = [n for n, g in known.items() if g.low is not None and g.high is not None and g.low <= 1 <= g.high]
-    if open_:
-        told = ", ".join(map(count_text, open_))
+    unsure = [n for n, g in errors.gains.items() if g.low is not None and g.high is not None and g.low <= 1 <= g.high]
+    if unsure:
+        told = ", ".join(map(count_text, unsure))
         said.append(f"On {told} samples the interval of the gain holds 1: the difference there may be chance.")
     return said
 
 
-def study_tiles(view: StudyView, errors: TaskErrors) -> list[Tile]:
+def _tiles(study: Study, errors: TaskErrors) -> list[Tile]:
     """Return the key figures of a study with one task."""
-    tested, count = view.analysis.num_test_samples, errors.count
+    tested, count = study.analysis.num_test_samples, errors.count
     on_test = f"mean over {count_text(tested)} unseen samples" if tested is not None else "mean over test samples"
     tiles = [
         Tile("In distribution", number_text(errors.in_distribution), "on the pre-training system"),
@@ -175,39 +180,52 @@ def study_tiles(view: StudyView, errors: TaskErrors) -> list[Tile]:
     ]
     if count is not None:
         samples, gain = count_text(count), errors.gains[count]
-        span = (
-            f", {level_text(view)}: {factor_text(gain.low)}–{factor_text(gain.high)}" if gain.low and gain.high else ""
-        )
+        interval = interval_text(gain.low, gain.high, factor_text)
+        span = f", {_level(study)}: {interval}" if interval else ""
         tiles += [
             Tile(f"Fine-tuned on {samples}", number_text(errors.tuned[count]), on_test),
             Tile(f"From scratch on {samples}", number_text(errors.scratch[count]), "same samples, same test"),
             Tile(f"Gain on {samples}", f"{factor_text(gain.gain)}×", f"scratch error ÷ fine-tuned{span}"),
         ]
-    points = sum(len(curve.points) for curve in view.analysis.curves)
-    return [*tiles, Tile("Whole study", duration_text(view.analysis.seconds), plural(points, "result"))]
+    points = sum(len(curve.points) for curve in study.analysis.curves)
+    return [*tiles, Tile("Whole study", duration_text(study.analysis.seconds), plural(points, "result"))]
 
 
 # --- beside the first figure ------------------------------------------------------------------------------------------
 
 
-def error_remarks(view: StudyView) -> list[str]:
+def _error_remarks(study: Study) -> list[str]:
     """Return what must be said beside the errors: what is missing, shown otherwise, or could not be drawn."""
     said = []
-    if not view.curves(("from_scratch",)):
+    if not study.curves(("from_scratch",)):
         said.append("No model was trained from scratch, so nothing here says what pre-training is worth.")
     foreign = [
-        f"{view.target_label(target.name)} from {view.source_label(name)}"
-        for target in view.analysis.targets
-        if (name := view.main_source(target)) is not None and view.source(name).systems != (target.system,)
+        f"{study.target_label(target.name)} from {study.source_label(name)}"
+        for target in study.analysis.targets
+        if (name := study.main_source(target)) is not None and study.source(name).systems != (target.system,)
     ]
     if foreign:
         said.append(
             f"Without a pre-training on their own system alone, these tasks are shown otherwise: {'; '.join(foreign)}."
         )
-    lost = undrawn_points(view)
+    lost = undrawn_points(study)
     if lost:
         said.append(f"{plural(lost, 'point has', 'points have')} no finite error; a line breaks there.")
     return said
+
+
+def _shift_sentence(study: Study) -> str:
+    """Return how well the best measure of the shift orders the tasks; empty where there is none."""
+    measure = best_measure(study)
+    if measure is None:
+        return ""
+    counted = f" over {plural(measure.num_tasks, 'task')}" if measure.num_tasks is not None else ""
+    name, words = measure.label or measure.name, correlation_words(measure)
+    if measure.rank_correlation is None:
+        return f"Shown is {name}; {words}."
+    said = f"By {name} and by zero-shot error the tasks stand in {words}{counted}"
+    others = len(study.analysis.shift.measures) > 1
+    return f"{said}; of the measures tried it orders them best." if others else f"{said}."
 
 
 # --- budgets ----------------------------------------------------------------------------------------------------------
@@ -253,11 +271,10 @@ def budget_sentence(rows: Sequence[Mapping[str, Any]], *, tried_zero_shot: bool 
             said.append(f"{noun}: {listed[0]} fine-tuning, {listed[1]} from scratch")
     same = all(one == other and one for pair in pairs.values() for one, other in pair)
     verdict = "The budgets are equal" if same else "The budgets are not shown to be equal"
-    return f"{verdict}: {'; '.join(said)}.{_kept_sentence(adapted) if tried_zero_shot else ''}"
-
-
-def _kept_sentence(rows: Sequence[Mapping[str, Any]]) -> str:
-    counts = {row["num_samples"] for row in rows if row["kind"] == "few_shot" and row.get("learning_rate") == 0}
+    if not tried_zero_shot:
+        return f"{verdict}: {'; '.join(said)}."
+    counts = {row["num_samples"] for row in adapted if row["kind"] == "few_shot" and row.get("learning_rate") == 0}
     where = ", ".join(map(count_text, sorted(counts)))
     did = f"it did, for one seed or more, on {where} samples" if counts else "it never did"
-    return f" Fine-tuning could also keep the pre-trained weights, at no step: {did}."
+    kept = f"Fine-tuning could also keep the pre-trained weights, at no step: {did}."
+    return f"{verdict}: {'; '.join(said)}. {kept}"

@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from markupsafe import Markup, escape
 
@@ -22,14 +23,11 @@ __all__ = [
     "fitted_ticks",
     "formula",
     "join",
-    "key_picture",
     "mark",
     "path_through",
-    "point_group",
     "spaced",
     "svg",
     "text_width",
-    "title_room",
     "wrapped",
 ]
 
@@ -233,24 +231,18 @@ class Frame:
         """Lower edge."""
         return self.y.start
 
-    def grid_x(self, ticks: Sequence[float], labels: Sequence[str] | None = None) -> Markup:
-        """Return vertical grid lines at `ticks` and, where given, their labels beneath."""
+    def grid(self, axis: Literal["x", "y"], ticks: Sequence[float], labels: Sequence[str] | None = None) -> Markup:
+        """Return lines across at `ticks` of an axis and, where given, their labels beneath or to the left."""
         parts = []
         for i, tick in enumerate(ticks):
-            place = self.x(tick)
-            parts.append(element("line", x1=place, x2=place, y1=self.bottom, y2=self.top, class_="grid"))
-            if labels is not None:
-                parts.append(element("text", labels[i], x=place, y=self.bottom + 16, class_="tick mid"))
-        return join(parts)
-
-    def grid_y(self, ticks: Sequence[float], labels: Sequence[str] | None = None) -> Markup:
-        """Return horizontal grid lines at `ticks` and, where given, their labels to the left."""
-        parts = []
-        for i, tick in enumerate(ticks):
-            place = self.y(tick)
-            parts.append(element("line", x1=self.left, x2=self.right, y1=place, y2=place, class_="grid"))
-            if labels is not None:
-                parts.append(element("text", labels[i], x=self.left - 7, y=place + 4, class_="tick end"))
+            if axis == "x":
+                x1 = x2 = x = self.x(tick)
+                y1, y2, y, style = self.bottom, self.top, self.bottom + 16, "tick mid"
+            else:
+                y1 = y2 = self.y(tick)
+                x1, x2, x, y, style = self.left, self.right, self.left - 7, y1 + 4, "tick end"
+            parts.append(element("line", x1=x1, x2=x2, y1=y1, y2=y2, class_="grid"))
+            parts += [element("text", labels[i], x=x, y=y, class_=style)] if labels is not None else []
         return join(parts)
 
     def edges(self) -> Markup:
@@ -316,24 +308,3 @@ def band(points: Sequence[tuple[float, float, float]]) -> Markup:
         return element("line", x1=x, x2=x, y1=low, y2=high, class_="bar")
     outline = [(x, high) for x, _, high in points] + [(x, low) for x, low, _ in reversed(points)]
     return path_through(outline, style="band")
-
-
-def title_room(titles: Iterable[str], width: float) -> float:
-    """Return the height that the tallest of some titles takes above panels of a width."""
-    return 10.0 + 15.0 * max(len(wrapped(title, width, size=TITLE_SIZE)) for title in titles)
-
-
-def key_picture(tone: str, *, shape: str = "", line: str = "", hollow: bool = False) -> Markup:
-    """Return the small picture beside a legend's words: a line, a mark, or both."""
-    drawn = [element("line", x1=1, x2=29, y1=7, y2=7, class_=line)] if line else []
-    if shape:
-        drawn.append(mark(shape, 15, 7, hollow=hollow))
-    return element("svg", *drawn, viewBox="0 0 30 14", width=30, height=14, aria_hidden="true", class_=tone)
-
-
-def point_group(told: str, *children: object, hit: Markup | None = None) -> Markup:
-    """Return something the reader can point at; `told` is what it says, one line a fact.
-
-    Without scripts `told` is the browser's own tooltip; the page's script turns it into its own and adds the keyboard.
-    """
-    return element("g", element("title", told), *children, *([hit] if hit else []), class_="point")

@@ -14,8 +14,7 @@ from typing import Any, Literal
 
 from scifm.data.origin import DownstreamPool, Origin
 from scifm.data.store import Store
-from scifm.evaluation.evaluate import evaluate
-from scifm.evaluation.origin import origin_of
+from scifm.evaluation.evaluate import evaluate, origin_of
 from scifm.fields.batch import Batch
 from scifm.models.flops import training_flops
 from scifm.models.hub import load_operator

@@ -1,4 +1,4 @@
-"""`Check`: the interface of every question that is put to a trained operator."""
+"""`Check`: the interface of every question that is put to a trained operator, and what the equation itself answers."""
 
 from __future__ import annotations
 
@@ -7,31 +7,39 @@ import copy
 from typing import ClassVar
 
 import torch
+from pydantic import Field
+from torch import Tensor
 
 from scifm.config import Config
-from scifm.errors import SignatureError
+from scifm.errors import SciFMError, SignatureError
 from scifm.fields.batch import Batch
 from scifm.findings.finding import Finding
 from scifm.models.operator import Operator
+from scifm.systems.catalog import find_system
 from scifm.wording import plural
 
-__all__ = ["Check"]
+__all__ = ["Check", "solved"]
 
 
 class Check(Config, abc.ABC):
     """One question with its settings, which are the fields of the subclass.
 
     A subclass says `name` and `question` and implements `ask`. What every check promises is done here, once: the
-    operator that is asked stays as it was, because a copy answers; samples are brought into its order of names; and an
-    operator whose answers are not finite is no good news, whatever is asked.
+    operator that is asked stays as it was, because a copy answers; samples are brought into its order of names, and no
+    more than asked for are looked at; an operator whose answers are not finite is no good news, whatever is asked.
 
     Class variables:
         name: by which the command line and ``CHECKS`` know it; also the name of its finding.
         question: what is asked, one sentence.
+
+    Args:
+        num_samples: samples looked at, from the first on; None: all of them.
     """
 
     name: ClassVar[str]
     question: ClassVar[str]
+
+    num_samples: int | None = Field(None, ge=1)
 
     def __call__(self, operator: Operator, samples: Batch, *, generator: torch.Generator) -> Finding:
         """Put the question.
@@ -60,8 +68,25 @@ class Check(Config, abc.ABC):
                 evidence=f"In {broken} of {plural(samples.num_samples, 'sample')} an answer is NaN or infinite.",
                 good=False,
             )
-        return self.ask(asked, samples, generator).model_copy(update={"name": self.name})
+        few = samples if self.num_samples is None else samples.select(slice(0, self.num_samples))
+        return self.ask(asked, few, generator).model_copy(update={"name": self.name})
 
     @abc.abstractmethod
     def ask(self, operator: Operator, samples: Batch, generator: torch.Generator) -> Finding:
         """Put the question to a copy of the operator, in eval mode, which may be changed; see `__call__`."""
+
+
+def solved(samples: Batch) -> Tensor | None:
+    """Return solutions of steady samples in float64, ``(batch, 1, output, *space)``, by the solver of their system.
+
+    None where they do not all say the same system, no package that is installed has it, or it does not solve them, as
+    on a grid it is not defined on: nobody is asked to know the equation of foreign data.
+    """
+    names = set(samples.systems)
+    if len(names) != 1 or samples.signature.evolves:
+        return None
+    try:
+        answer = find_system(names.pop())().solve(samples.with_targets(None).to(dtype=torch.float64))
+    except SciFMError:
+        return None
+    return answer.aligned(samples.signature).require_targets()

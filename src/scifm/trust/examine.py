@@ -10,13 +10,13 @@ from pydantic import BeforeValidator, Field, SerializeAsAny
 
 from scifm.config import named_settings
 from scifm.data.asked import SampleRecipe
-from scifm.errors import ConfigError, suggest
 from scifm.fields.samples import Samples
 from scifm.fields.seeds import generator_for
 from scifm.findings.files import record_findings
 from scifm.findings.finding import Finding
 from scifm.models.hub import find_model, load_operator
 from scifm.models.operator import Operator
+from scifm.plugins import Catalog, fault_of_settings
 from scifm.runs import Run
 from scifm.trust import CHECKS
 from scifm.trust.check import Check
@@ -24,12 +24,10 @@ from scifm.trust.check import Check
 __all__ = ["CheckRecipe", "check_operator"]
 
 _FROM_A_STORE = 128  # samples, read once
+_CATALOG: Catalog[Check] = Catalog("scifm.checks", "check", CHECKS, fault_of_settings(Check))
 
 
-def _find(name: str) -> type[Check]:
-    if name not in CHECKS:
-        raise ConfigError(f"Check {suggest(name, CHECKS)}")
-    return CHECKS[name]
+_NamedCheck = Annotated[SerializeAsAny[Check], BeforeValidator(lambda v: named_settings(v, Check, _CATALOG.find))]
 
 
 class CheckRecipe(SampleRecipe):
@@ -41,9 +39,7 @@ class CheckRecipe(SampleRecipe):
     """
 
     num_samples: int = Field(128, ge=1)
-    checks: tuple[
-        Annotated[SerializeAsAny[Check], BeforeValidator(lambda value: named_settings(value, Check, _find))], ...
-    ] = Field(default_factory=lambda: tuple(check() for check in CHECKS.values()))
+    checks: tuple[_NamedCheck, ...] = Field(default_factory=lambda: tuple(check() for check in CHECKS.values()))
 
 
 def check_operator(
@@ -60,7 +56,7 @@ def check_operator(
         operator: an operator, which stays as it was, or where one lies: a run, its folder, that of a model,
             ``hf:name/model``.
         samples: a batch with targets, or a split of a store, of which 128 samples from all over are read.
-        checks: which, by name or with settings of your own; all of ``CHECKS`` when left out.
+        checks: which, by name or with settings of your own; all of ``CHECKS`` when left out, so none of a plug-in.
         seed: of what checks draw; each check has a stream of its own.
         record: whether to write at all. Nothing is written for a model alone, or into anybody else's folder.
 
@@ -72,7 +68,9 @@ def check_operator(
         SignatureError: if the samples do not fit the operator.
         RunError: if there is no readable operator, or the findings cannot be written.
     """
-    asked = [_find(check)() if isinstance(check, str) else check for check in (CHECKS if checks is None else checks)]
+    asked = [
+        _CATALOG.find(check)() if isinstance(check, str) else check for check in (CHECKS if checks is None else checks)
+    ]
     run = None
     if not isinstance(operator, Operator):
         model = find_model(operator)

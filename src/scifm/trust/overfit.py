@@ -34,7 +34,6 @@ class OverfitOneBatch(Check):
     A network that was wrapped from an object cannot be built anew: the question is then not answered.
 
     Args:
-        num_samples: samples to learn by heart, from the first on.
         num_steps: optimizer steps.
         learning_rate: its peak.
         largest_error: threshold.
@@ -43,14 +42,13 @@ class OverfitOneBatch(Check):
     name: ClassVar[str] = "overfit_one_batch"
     question: ClassVar[str] = "Does a fresh operator of this architecture learn a few samples by heart?"
 
-    num_samples: int = Field(4, ge=1)
+    num_samples: int | None = Field(4, ge=1)
     num_steps: int = Field(200, ge=1)
     learning_rate: float = Field(1e-2, gt=0, allow_inf_nan=False)
     largest_error: float = Field(0.1, gt=0, allow_inf_nan=False)
 
     def ask(self, operator: Operator, samples: Batch, generator: torch.Generator) -> Finding:
-        few = samples.select(slice(0, self.num_samples))
-        few.require_targets()
+        samples.require_targets()
         seed = int(torch.randint(2**31, (), generator=generator))
         try:
             fresh = build_operator(operator.signature, operator.config, operator.normalization, seed=seed)
@@ -64,39 +62,40 @@ class OverfitOneBatch(Check):
                 curve.append((event["step"], event["loss"]))
 
         try:
-            train(fresh, Epochs(few, batch_size=len(few), seed=seed), config=self._training(operator), observe=note)
+            train(
+                fresh,
+                Epochs(samples, batch_size=len(samples), seed=seed),
+                config=self._training(operator, len(samples)),
+                observe=note,
+            )
         except RuntimeError as problem:  # by which torch says that nothing has a gradient, and much else
             if not (isinstance(problem, DivergedError) or _NO_GRADIENT in str(problem)):
                 raise
             cause = " ".join(str(problem).split())
             return Finding(said="A fresh operator of this architecture cannot be trained.", evidence=cause, good=False)
         still = [name for name, value in fresh.named_parameters() if torch.equal(value.detach().cpu(), first[name])]
-        error = float(sample_errors(fresh, few).mean())
-        return self._told(error, len(few), still, curve)
+        error = float(sample_errors(fresh, samples).mean())
+        return self._finding(error, len(samples), still, curve)
 
-    def _training(self, operator: Operator) -> TrainingConfig:
+    def _training(self, operator: Operator, batch_size: int) -> TrainingConfig:
         weight = next(p for p in operator.parameters() if p.is_floating_point())
         return TrainingConfig(
             num_steps=self.num_steps,
-            batch_size=self.num_samples,
+            batch_size=batch_size,
             learning_rate=self.learning_rate,
             log_every=max(1, self.num_steps // 20),
             precision="64-true" if weight.dtype == torch.float64 else "32-true",
             accelerator="cuda" if weight.device.type == "cuda" else "cpu",
         )
 
-    def _told(self, error: float, count: int, still: list[str], curve: list[tuple[int, float]]) -> Finding:
+    def _finding(self, error: float, count: int, still: list[str], curve: list[tuple[int, float]]) -> Finding:
         good = error <= self.largest_error
         evidence = f"After {self.num_steps} steps on the same {count} samples the relative L2 error is {error:.3g}."
         if still:
             evidence += f" Weights that training never moved: {', '.join(still[:5])}{', …' if len(still) > 5 else ''}."
         series = Series(label="loss", x=tuple(s for s, _ in curve), y=tuple(loss for _, loss in curve))
-        panel = Panel(
-            x=Axis(label="step"),
-            y=Axis(label="relative L2", scale="log"),
-            series=(series,),
-            rules=(Rule(at=self.largest_error, label="small enough"),),
-        )
+        rule = Rule(at=self.largest_error, label="small enough")
+        panel = Panel(x=Axis(label="step"), y=Axis(label="relative L2", scale="log"), series=(series,), rules=(rule,))
         can = "learns a few samples by heart" if good else "does not learn even a few samples by heart"
         return Finding(
             said=f"A fresh operator of this architecture {can}.",

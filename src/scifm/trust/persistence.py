@@ -7,9 +7,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from scifm.evaluation.evaluate import undefined_of
-from scifm.evaluation.pointwise import relative_l2
-from scifm.evaluation.ratios import ratio_of_means
+from scifm.evaluation.evaluate import ratio_of_means
+from scifm.evaluation.pointwise import relative_l2, undefined_of
 from scifm.fields.batch import Batch
 from scifm.fields.grid import Grid
 from scifm.findings.figure import Axis, Figure, Panel, Rule, Series

@@ -15,8 +15,7 @@ from scifm.findings.figure import Axis, Figure, Panel, Rule, Series
 from scifm.findings.finding import Finding
 from scifm.models.operator import Operator
 from scifm.training.devices import place
-from scifm.trust.check import Check
-from scifm.trust.reference import solved
+from scifm.trust.check import Check, solved
 
 __all__ = ["ReceptiveField"]
 
@@ -46,7 +45,6 @@ class ReceptiveField(Check):
     Args:
         level: change that counts as an answer, in parts of the largest, for each axis.
         least_share: threshold.
-        num_samples: samples looked at, from the first on.
     """
 
     name: ClassVar[str] = "receptive_field"
@@ -54,10 +52,10 @@ class ReceptiveField(Check):
 
     level: float = Field(0.1, gt=0, lt=1)
     least_share: float = Field(0.6, gt=0, le=1)
-    num_samples: int = Field(8, ge=1)
+    num_samples: int | None = Field(8, ge=1)
 
     def ask(self, operator: Operator, samples: Batch, generator: torch.Generator) -> Finding:
-        samples = samples.select(slice(0, self.num_samples)).to(dtype=torch.float64)
+        samples = samples.to(dtype=torch.float64)
         place(operator, next(operator.parameters()).device, torch.float64)
         turned, points = _turned(samples)
         if not (turned.inputs != samples.inputs).any():
@@ -115,12 +113,16 @@ def _turned(samples: Batch) -> tuple[Batch, Tensor]:
 def _averaged(change: Tensor, grid: Grid) -> Tensor:
     """Return a field averaged with a Gaussian along every axis, around it where the axis is periodic."""
     for axis, (num, wraps) in enumerate(zip(grid.num_points, grid.periodic, strict=True), start=-grid.num_spatial_dims):
-        places = torch.arange(num, dtype=change.dtype, device=change.device)
-        away = (places - places.view(-1, 1)).abs()
-        away = torch.minimum(away, num - away) if wraps else away
-        weights = torch.exp(-0.5 * (away / (_AVERAGED * num)).square())
+        away = _steps_away(torch.arange(num, device=change.device), num, wraps=wraps)
+        weights = torch.exp(-0.5 * (away.to(change.dtype) / (_AVERAGED * num)).square())
         change = (change.movedim(axis, -1) @ (weights / weights.sum(0))).movedim(-1, axis)
     return change
+
+
+def _steps_away(places: Tensor, num: int, *, wraps: bool) -> Tensor:
+    """Return how many steps the points of an axis, the columns, lie from some places on it, the rows."""
+    away = (torch.arange(num, device=places.device) - places.view(-1, 1)).abs()
+    return torch.minimum(away, num - away) if wraps else away
 
 
 def _largest_one(change: Tensor) -> Tensor:
@@ -137,11 +139,8 @@ def _figure(changes: Tensor, points: Tensor, grid: Grid, level: float) -> Figure
     """Return the median change over points of the grid in rings around the point, against the distance."""
     squared = torch.zeros(len(points), *grid.num_points, dtype=torch.float64)
     for axis, (num, step, wraps) in enumerate(zip(grid.num_points, grid.spacing, grid.periodic, strict=True)):
-        away = (torch.arange(num).view(1, -1) - points[:, axis].cpu().view(-1, 1)).abs()
-        away = torch.minimum(away, num - away) if wraps else away
-        shape = [len(points), *(1,) * len(grid.num_points)]
-        shape[axis + 1] = num
-        squared = squared + (away.double() * step).square().view(shape)
+        away = _steps_away(points[:, axis].cpu(), num, wraps=wraps).double() * step
+        squared += away.square().view(len(points), *(num if i == axis else 1 for i in range(len(grid.num_points))))
     distance, sizes = squared.sqrt().flatten(), changes.cpu().flatten()
     width = float(distance.max()) / _NUM_RINGS
     rings = (distance / width).long().clamp(max=_NUM_RINGS - 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
@@ -10,11 +10,11 @@ from pydantic import Field
 from torch import Tensor
 
 from scifm.fields.batch import Batch
+from scifm.fields.grid import Grid
 from scifm.findings.figure import Axis, Figure, Panel, Series
 from scifm.findings.finding import Finding
 from scifm.models.operator import Operator
-from scifm.trust.check import Check
-from scifm.trust.reference import solved
+from scifm.trust.check import Check, solved
 from scifm.wording import plural
 
 __all__ = ["ShiftEquivariance"]
@@ -23,16 +23,8 @@ _ROUND_OFF = {torch.float64: 1e-10, torch.float32: 1e-4}
 _INVARIANT = 1e-6  # defect of a solver whose equation is the same everywhere
 
 
-@dataclass(frozen=True)
-class _Shift:
-    told: str
-    points: tuple[int, ...]
-    allowed: float
-    defect: float = 0.0
-
-    @property
-    def excess(self) -> float:
-        return self.defect / self.allowed
+Shift = tuple[int, ...]
+"""Points along each axis."""
 
 
 class ShiftEquivariance(Check):
@@ -53,92 +45,86 @@ class ShiftEquivariance(Check):
 
     Args:
         aliasing: threshold of shifts that fall between latent points.
-        num_samples: samples looked at, from the first on.
     """
 
     name: ClassVar[str] = "shift_equivariance"
     question: ClassVar[str] = "Does the answer move with the input on a periodic box?"
 
     aliasing: float = Field(0.05, gt=0, allow_inf_nan=False)
-    num_samples: int = Field(16, ge=1)
+    num_samples: int | None = Field(16, ge=1)
 
     def ask(self, operator: Operator, samples: Batch, generator: torch.Generator) -> Finding:
         grid = samples.grid
         if not any(grid.periodic):
             return Finding(said="The box has no periodic axis, so nothing can be rolled: this does not apply.")
-        samples = samples.select(slice(0, self.num_samples))
         answer = operator.predict(samples).require_targets()
         if not answer.flatten(1).any(1).all():
             return Finding(said="The operator answers zero, which moves with everything: this says nothing.")
         precision = next(p.dtype for p in operator.parameters() if p.is_floating_point())
         least = min(precision, samples.inputs.dtype, key=lambda dtype: -torch.finfo(dtype).eps)
-        shifts = [
-            replace(shift, defect=_defect(operator.predict(_rolled(samples, shift)).require_targets(), answer, shift))
-            for shift in self._shifts(samples, _ROUND_OFF.get(least, self.aliasing))
-        ]
-        return self._told(shifts, samples)
-
-    def _shifts(self, samples: Batch, round_off: float) -> list[_Shift]:
-        grid = samples.grid
-        along = list(zip(grid.num_points, grid.periodic, strict=True))
-        third = tuple((n // 3) | 1 if wraps else 0 for n, wraps in along)  # odd: between points of an even latent grid
-        shifts = [
-            _Shift("one point", tuple(int(wraps) for _, wraps in along), self.aliasing),
-            _Shift("a third of the box", third, self.aliasing),
-        ]
-        if all(n % 2 == 0 for n, wraps in along if wraps):
-            shifts.append(_Shift("half the box", tuple(n // 2 if wraps else 0 for n, wraps in along), round_off))
-        return shifts
-
-    def _told(self, shifts: list[_Shift], samples: Batch) -> Finding:
-        worst = max(shifts, key=lambda shift: shift.excess)
-        good: bool | None = worst.defect <= worst.allowed
-        numbers = ", ".join(f"{s.told} {s.defect:.2g} (allowed {s.allowed:g})" for s in shifts)
+        shifts = self._shifts(grid, _ROUND_OFF.get(least, self.aliasing))
+        defects = {
+            name: _defect(operator.predict(_rolled(samples, shift)).require_targets(), answer, shift)
+            for name, (shift, _) in shifts.items()
+        }
+        worst = max(shifts, key=lambda name: defects[name] / shifts[name][1])
+        good: bool | None = defects[worst] <= shifts[worst][1]
+        numbers = ", ".join(f"{name} {defects[name]:.2g} (allowed {most:g})" for name, (_, most) in shifts.items())
         evidence = f"Relative L2 defect over {plural(samples.num_samples, 'sample')}: {numbers}."
-        said = (
-            "The answer moves with the input." if good else f"The answer does not move with the input by {worst.told}."
-        )
+        said = "The answer moves with the input." if good else f"The answer does not move with the input by {worst}."
         if not good:
-            invariant = _invariant(samples, worst)
+            invariant = _invariant(samples, shifts[worst][0])
             good = False if invariant else None
             if invariant is None:
                 evidence += " Whether the equation is the same everywhere is not known, so this is no verdict."
             elif not invariant:
                 said += " Neither does the equation."
-        series = Series(
-            label="defect", x=tuple(range(len(shifts))), y=tuple(s.defect or None for s in shifts), joined=False
+        x = tuple(range(len(shifts)))
+        series = (
+            Series(label="defect", x=x, y=tuple(defect or None for defect in defects.values()), joined=False),
+            Series(label="allowed", x=x, y=tuple(most for _, most in shifts.values()), joined=False),
         )
-        limits = Series(label="allowed", x=series.x, y=tuple(s.allowed for s in shifts), joined=False)
-        panel = Panel(
-            x=Axis(label="shift", categories=tuple(s.told for s in shifts)),
-            y=Axis(label="relative L2 defect", scale="log"),
-            series=(series, limits),
-        )
+        axes = Axis(label="shift", categories=tuple(shifts)), Axis(label="relative L2 defect", scale="log")
         return Finding(
             said=said,
             evidence=evidence,
             good=good,
-            statistic=worst.defect,
-            threshold=worst.allowed,
+            statistic=defects[worst],
+            threshold=shifts[worst][1],
             unit="relative L2 defect",
-            figure=Figure(caption="By how much the answer misses the rolled answer, for each shift.", panels=(panel,)),
+            figure=Figure(
+                caption="By how much the answer misses the rolled answer, for each shift.",
+                panels=(Panel(x=axes[0], y=axes[1], series=series),),
+            ),
         )
 
+    def _shifts(self, grid: Grid, round_off: float) -> dict[str, tuple[Shift, float]]:
+        """Return shifts by name, each with the largest defect that is allowed."""
+        along = list(zip(grid.num_points, grid.periodic, strict=True))
+        third = tuple((n // 3) | 1 if wraps else 0 for n, wraps in along)  # odd: between points of an even latent grid
+        shifts = {
+            "one point": (tuple(int(wraps) for _, wraps in along), self.aliasing),
+            "a third of the box": (third, self.aliasing),
+        }
+        if all(n % 2 == 0 for n, wraps in along if wraps):
+            shifts["half the box"] = (tuple(n // 2 if wraps else 0 for n, wraps in along), round_off)
+        return shifts
 
-def _roll(field: Tensor, shift: _Shift) -> Tensor:
-    return field.roll(shift.points, tuple(range(-len(shift.points), 0)))
+
+def _roll(field: Tensor, shift: Shift) -> Tensor:
+    return field.roll(shift, tuple(range(-len(shift), 0)))
 
 
-def _rolled(samples: Batch, shift: _Shift) -> Batch:
+def _rolled(samples: Batch, shift: Shift) -> Batch:
     return replace(samples, inputs=_roll(samples.inputs, shift), targets=None)
 
 
-def _defect(moved: Tensor, answer: Tensor, shift: _Shift) -> float:
+def _defect(moved: Tensor, answer: Tensor, shift: Shift) -> float:
     size = torch.linalg.vector_norm(answer.double().flatten(1), dim=1)
     return float((torch.linalg.vector_norm((moved - _roll(answer, shift)).double().flatten(1), dim=1) / size).mean())
 
 
-def _invariant(samples: Batch, shift: _Shift) -> bool | None:
+def _invariant(samples: Batch, shift: Shift) -> bool | None:
     """Return whether the solver of the samples' system moves with the input; None where it is not known."""
     before, after = solved(samples), solved(_rolled(samples, shift))
     if before is None or after is None or not before.flatten(1).any(1).all():

@@ -11,7 +11,7 @@ import pytest
 
 import tiny
 from asgi import Response, call
-from scifm.applications.playground.application import create_application
+from scifm.applications.playground.serving import create_application
 from scifm.applications.playground.trained import Playground
 from scifm.training.pretrain import pretrain
 

@@ -23,7 +23,7 @@ def test_an_answer_is_that_of_the_python_interface(name, playgrounds):
     values = {dial.name: dial.high if dial.unit != "rad" else 1.0 for dial in played.dials}
     forcing = played.draw_forcing(GRID, 3)
     made = answer(playground, played, GRID, values, forcing)
-    batch = played.pose(forcing, values, GRID).batch
+    batch, _ = played.pose(forcing, values, GRID)
     prediction, reference = playground.operator.predict(batch).targets, played.system.solve(batch).targets
     assert torch.equal(made.prediction, prediction[0, 0, 0])
     assert torch.equal(made.reference, reference[0, 0, 0])

@@ -12,7 +12,7 @@ import torch
 
 from asgi import call
 from scifm.applications.playground.answers import field_to_bytes
-from scifm.applications.playground.application import HEADERS, create_application
+from scifm.applications.playground.serving import HEADERS, create_application
 from scifm.errors import ConfigError
 from scifm.evaluation.pointwise import relative_l2
 from scifm.fields.grid import Grid
@@ -46,7 +46,7 @@ def test_an_answer_comes_back(request_to, playgrounds, forcing, body):
     told = json.loads(response.content[4 : 4 + length])
     prediction, reference = np.frombuffer(response.content[4 + length :], "<f4").reshape(2, 32, 32)
     playground = playgrounds["poisson"]
-    batch = playground.systems[0].pose(forcing, {"anisotropy": 3.0, "angle": 1.0}, GRID).batch
+    batch, _ = playground.systems[0].pose(forcing, {"anisotropy": 3.0, "angle": 1.0}, GRID)
     answer, solved = playground.operator.predict(batch).targets, playground.systems[0].system.solve(batch).targets
     assert np.array_equal(prediction, answer[0, 0, 0].float().numpy())
     assert np.array_equal(reference, solved[0, 0, 0].float().numpy())
@@ -224,12 +224,12 @@ def test_numbers_that_are_none_and_nothing_to_solve(request_to):
 
 
 def test_a_defect_is_a_sentence_for_the_page_and_a_traceback_for_the_terminal(playgrounds, monkeypatch, body):
-    from scifm.applications.playground import application
+    from scifm.applications.playground import serving
 
     def break_down(*_: object) -> None:
         raise RuntimeError("secret")
 
-    monkeypatch.setattr(application, "answer", break_down)
+    monkeypatch.setattr(serving, "answer", break_down)
     broken, raised = create_application(playgrounds["poisson"]), []
 
     async def observed(scope: dict, receive: object, send: object) -> None:

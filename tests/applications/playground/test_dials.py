@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from scifm.applications.playground.dials import Dial
+from scifm.applications.playground.problems import Dial
 from scifm.errors import ConfigError
 from scifm.systems.advection_diffusion import AdvectionDiffusion
 from scifm.systems.catalog import SYSTEMS

@@ -58,9 +58,9 @@ class Answer:
 
     def to_bytes(self) -> bytes:
         """Return the form on the wire; a number that is not finite is null."""
+        errors = {"relative_l2": self.relative_l2, "max_error": self.max_error}
         told: dict[str, Any] = {
-            "relative_l2": _finite(self.relative_l2),
-            "max_error": _finite(self.max_error),
+            **{name: value if math.isfinite(value) else None for name, value in errors.items()},
             "network_ms": 1e3 * self.network_seconds,
             "solver_ms": 1e3 * self.solver_seconds,
             "removed_mean": self.removed_mean,
@@ -92,17 +92,17 @@ def answer(
         ConfigError: if the system does not allow a value.
         DataError: if there is nothing to solve or no solution.
     """
-    problem = played.pose(forcing, values, grid)
+    batch, removed_mean = played.pose(forcing, values, grid)
     begun = time.perf_counter()
-    predicted = playground.operator.predict(problem.batch)
+    predicted = playground.operator.predict(batch)
     between = time.perf_counter()
-    solved = played.system.solve(problem.batch)
+    solved = played.system.solve(batch)
     ended = time.perf_counter()
     prediction, reference = predicted.require_targets(), solved.require_targets()
     notes = []
-    if problem.removed_mean:
+    if removed_mean:
         notes.append(
-            f"This equation has solutions only for a forcing of zero mean: the mean, {problem.removed_mean:.3g}, was "
+            f"This equation has solutions only for a forcing of zero mean: the mean, {removed_mean:.3g}, was "
             "taken away from the whole forcing before network and solver saw it, as the sampler does in training."
         )
     if played.is_rejected(solved):
@@ -117,7 +117,7 @@ def answer(
         max_error=float(max_error(prediction, reference, grid)),
         network_seconds=between - begun,
         solver_seconds=ended - between,
-        removed_mean=problem.removed_mean,
+        removed_mean=removed_mean,
         trained={dial.name: dial.is_trained(values[dial.name]) for dial in played.dials},
         notes=tuple(notes),
     )
@@ -141,7 +141,3 @@ def field_from_bytes(content: bytes, grid: Grid) -> Float[Tensor, "y x"]:
     if not (np.isfinite(values).all() and float(np.abs(values).max()) <= _LARGEST):
         raise DataError(f"Every value of a forcing must be finite and at most {_LARGEST:g} in size.")
     return torch.from_numpy(values)
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

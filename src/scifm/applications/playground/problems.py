@@ -1,7 +1,11 @@
-"""Problems made by hand: values of a system's knobs and a forcing become a batch that network and solver both take."""
+"""Problems made by hand: a slider for each of a system's knobs; their values and a forcing become a batch.
+
+A slider goes from half the trained range's lower end to twice its upper one; network and solver both take the batch.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,32 +14,126 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from scifm.applications.playground.dials import Dial
 from scifm.errors import ConfigError, DataError, RunError, suggest
 from scifm.fields.batch import Batch
 from scifm.fields.grid import Grid
 from scifm.fields.seeds import generator_for
 from scifm.fields.spectral import require_periodic
+from scifm.systems.knobs import Knob
 from scifm.systems.periodic_elliptic import PeriodicElliptic, spectrum_on_grid
 from scifm.systems.system import System
+from scifm.wording import span
 
-__all__ = ["PlayedSystem", "Problem"]
+__all__ = ["Dial", "PlayedSystem"]
 
 _ROUNDING = 1e-6  # a mean this small beside the forcing is float32 noise
 _NOTHING = 1e-12
+_UNITS = {"angle": "rad", "direction": "rad", "wavenumber_shift": "1/T"}  # as the systems' own pages give them
+_FULL_TURN = 2 * math.pi
+_NUM_STEPS = 100  # at least, where the knob is no whole number
 
 
 @dataclass(frozen=True)
-class Problem:
-    """One problem, in float64.
+class Dial:
+    """One knob as a slider.
 
     Args:
-        batch: of one sample, without targets.
-        removed_mean: what was taken away from the forcing, zero where nothing had to be.
+        name: of the knob.
+        trained: the range it was drawn from in training.
+        low: where the slider begins.
+        high: where it ends.
+        step: what one press of an arrow key adds, on the linear scale.
+        start: where it stands at first, inside the trained range.
     """
 
-    batch: Batch
-    removed_mean: float
+    name: str
+    trained: Knob
+    low: float
+    high: float
+    step: float
+    start: float
+
+    @classmethod
+    def of(cls, system: System, name: str) -> Dial:
+        """Return the dial of a system's knob: from half the trained range's lower end to twice its upper one.
+
+        An end that the system refuses, such as an anisotropy below 1, stays at the trained range's. Angles go round
+        once.
+
+        Args:
+            system: its knobs are the trained ranges.
+            name: of a knob.
+        """
+        knob = system.knobs[name]
+        low, high = _bounds(knob, turns=_UNITS.get(name) == "rad")
+        low = low if _accepts(system, name, low) else knob.low
+        high = high if _accepts(system, name, high) else knob.high
+        step = 1.0 if knob.integer else _round_step((high - low) / _NUM_STEPS)
+        return cls(name, knob, low, high, step, _start(knob, step))
+
+    @property
+    def unit(self) -> str:
+        """The knob's unit, empty for a number without one."""
+        return _UNITS.get(self.name, "")
+
+    def __str__(self) -> str:
+        """Return its name and trained range as a person writes them."""
+        between = span(f"{self.trained.low:.4g}", f"{self.trained.high:.4g}")
+        return f"{self.name.replace('_', ' ')} {between} {self.unit}".rstrip()
+
+    def value(self, text: str) -> float:
+        """Return the number that a browser sent.
+
+        Raises:
+            ConfigError: if it is none, or lies beyond the slider.
+        """
+        try:
+            number = float(text)
+        except ValueError:
+            number = math.nan
+        if not self.low <= number <= self.high:  # false for NaN
+            raise ConfigError(
+                f"{self.name} must be a number from {self.low:.6g} to {self.high:.6g}; got '{text[:40]}'."
+            )
+        return number
+
+    def is_trained(self, value: float) -> bool:
+        """Return whether training can have met this value."""
+        return bool(self.trained.contains(torch.tensor(value, dtype=torch.float64)))
+
+    def to_dict(self) -> dict[str, Any]:
+        knob = self.trained
+        told = {"unit": self.unit, "trained": [knob.low, knob.high], "scale": knob.scale, "integer": knob.integer}
+        return {**vars(self), **told}
+
+
+def _bounds(knob: Knob, *, turns: bool) -> tuple[float, float]:
+    if turns:
+        return min(knob.low, 0.0), max(knob.high, _FULL_TURN)
+    span = knob.high - knob.low or abs(knob.high) or 1.0
+    low = knob.low / 2 if knob.low > 0 else knob.low - span
+    high = 2 * knob.high if knob.high > 0 else knob.high + span
+    return (math.floor(low), math.ceil(high)) if knob.integer else (low, high)
+
+
+def _accepts(system: System, name: str, value: float) -> bool:
+    try:
+        system.where(**{name: value})
+    except ConfigError:
+        return False
+    return True
+
+
+def _round_step(step: float) -> float:
+    """Return the largest of …, 0.1, 0.2, 0.5, 1, 2, 5, … that is not above `step`."""
+    power = 10.0 ** math.floor(math.log10(step))
+    return max(factor * power for factor in (1, 2, 5) if factor * power <= step * (1 + 1e-9))
+
+
+def _start(knob: Knob, step: float) -> float:
+    middle = math.sqrt(knob.low * knob.high) if knob.scale == "log" else (knob.low + knob.high) / 2
+    rounded = round(round(middle / step) * step, 10)
+    return min(max(rounded, knob.low), knob.high)
 
 
 @dataclass(frozen=True)
@@ -67,8 +165,7 @@ class PlayedSystem:
     @property
     def title(self) -> str:
         """Its name as a person writes it, with the trained ranges."""
-        ranges = (_range_told(dial) for dial in self.dials)
-        return f"{self.system.name.replace('_', '–').capitalize()}, " + ", ".join(ranges)
+        return ", ".join([self.system.name.replace("_", "–").capitalize(), *map(str, self.dials)])
 
     def values(self, given: Mapping[str, str]) -> dict[str, float]:
         """Return the value of every knob out of what a browser sent, by name.
@@ -94,8 +191,8 @@ class PlayedSystem:
         """
         return self.system.sample(1, grid, generator_for(seed, "playground")).inputs[0, 0, 0]
 
-    def pose(self, forcing: Float[Tensor, "y x"], values: Mapping[str, float], grid: Grid) -> Problem:
-        """Return the problem with these knobs and this forcing.
+    def pose(self, forcing: Float[Tensor, "y x"], values: Mapping[str, float], grid: Grid) -> tuple[Batch, float]:
+        """Return the problem with these knobs and this forcing, and what was taken away from the forcing.
 
         Coefficients that depend on the forcing, as the velocity that meets a ratio does, are found for this one.
 
@@ -127,29 +224,20 @@ class PlayedSystem:
             coefficients=self.system.coefficients_for(drawn, spectrum, grid).to(torch.float64),
             systems=(self.system.name,),
         )
-        return Problem(batch, mean if abs(mean) > _ROUNDING * size else 0.0)
+        return batch, mean if abs(mean) > _ROUNDING * size else 0.0
 
     def is_rejected(self, solved: Batch) -> bool:
         """Return whether the sampler would throw this problem away, so that training never met one like it."""
-        kept = self.system.acceptable(solved.coefficients, solved.field("solution")[:, 0], solved.grid)
-        return kept is not None and not bool(kept.all())
-
-    def _options_told(self) -> str:
-        options = self.system.to_dict()["options"].items()
-        plain = (f"{name.replace('_', ' ')} = {value}" for name, value in options if not isinstance(value, dict))
-        return ", ".join(plain)
+        accepted = self.system.acceptable(solved.coefficients, solved.field("solution")[:, 0], solved.grid)
+        return accepted is not None and not bool(accepted.all())
 
     def to_dict(self) -> dict[str, Any]:
+        options = self.system.to_dict()["options"].items()
+        plain = (f"{name.replace('_', ' ')} = {value}" for name, value in options if not isinstance(value, dict))
         return {
             "title": self.title,
             "equation": self.system.equation,
-            "options": self._options_told(),
+            "options": ", ".join(plain),
             "zero_mean": self.system.zero_mean,
             "knobs": [dial.to_dict() for dial in self.dials],
         }
-
-
-def _range_told(dial: Dial) -> str:
-    low, high = f"{dial.trained.low:.4g}", f"{dial.trained.high:.4g}"
-    between = low if low == high else f"{low} to {high}"
-    return f"{dial.name.replace('_', ' ')} {between}{' ' + dial.unit if dial.unit else ''}"

@@ -1,22 +1,246 @@
-"""Serving the playground: an address that is checked first, loopback unless asked otherwise, quiet at the end."""
+"""The page and its server: a fixed set of files, the description of the run, forcings, answers. Nothing else is served.
+
+What a browser may send: a system and a resolution out of a list, numbers for the knobs, a seed, and one float32 field
+of a size known beforehand. No path, no address, nothing that is unpickled or run. A refusal is ``{"error": sentence}``;
+only a foreign Host header gets a plain line. The address is loopback unless asked otherwise, and checked first.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import importlib.resources
 import ipaddress
+import json
+import math
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
-from scifm.applications.playground.application import create_application, require_extra
+from scifm.applications.playground.answers import answer, field_from_bytes, field_to_bytes
 from scifm.applications.playground.trained import Playground
-from scifm.errors import ConfigError
+from scifm.errors import ConfigError, DataError, SciFMError
 from scifm.fields.grid import Grid
 from scifm.systems.system import System
 
-__all__ = ["host_names", "is_loopback", "listen", "serve"]
+__all__ = ["HEADERS", "create_application", "host_names", "is_loopback", "listen", "serve"]
 
+_FILES = {
+    "/": ("index.html", "text/html; charset=utf-8"),
+    "/playground.css": ("playground.css", "text/css; charset=utf-8"),
+    **{f"/{name}.js": (f"{name}.js", "text/javascript") for name in ("playground", "dials", "painting", "pictures")},
+}
+_ICON = (
+    b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><rect width="16" height="16" rx="3" fill="#00598c"/>'
+    b'<path d="M2 9c2-6 4-6 6-1s4 5 6-1" fill="none" stroke="#fff" stroke-width="1.8"/></svg>'
+)
+_COLOR_MAPS = ("cividis", "viridis", "RdBu_r")  # forcing; prediction and reference; error: as on the report's pages
+_MOST_PARAMETERS = 32
+_BINARY = "application/octet-stream"
 _SECONDS_TO_FINISH = 3
 _ANY = ("0.0.0.0", "::")  # all addresses of this machine
+
+HEADERS = {
+    "content-security-policy": "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    "object-src 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "cache-control": "no-store",
+}
+"""Sent with every response."""
+
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+Application = Callable[[dict[str, Any], Receive, Send], Awaitable[None]]
+Endpoint = Callable[[Any], Awaitable[Any]]
+
+
+def _require_extra() -> None:
+    """Check that the packages of the extra are here.
+
+    Raises:
+        ConfigError: if not; says how to install them.
+    """
+    try:
+        import fastapi  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise ConfigError(f"The playground needs '{error.name}': pip install 'scifm[play]'.") from error
+
+
+def create_application(playground: Playground, *, host_names: Sequence[str] = ("127.0.0.1", "localhost")) -> Any:
+    """Return the ASGI application of one run.
+
+    Args:
+        playground: the run.
+        host_names: what the Host header may say. Anything else is refused, so that a foreign page cannot reach this
+            one by letting its own name point here.
+
+    Returns:
+        A `fastapi.FastAPI`.
+
+    Raises:
+        ConfigError: if FastAPI is not installed.
+    """
+    _require_extra()
+    from fastapi import FastAPI
+    from starlette.exceptions import HTTPException
+    from starlette.middleware import Middleware
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+    from starlette.routing import BaseRoute, Route
+
+    service = _Service(playground)
+    room = importlib.resources.files("scifm.applications.playground")
+    routes: list[BaseRoute] = [
+        Route(path, _fixed((room / name).read_bytes(), kind)) for path, (name, kind) in _FILES.items()
+    ]
+    routes += [Route("/icon.svg", _fixed(_ICON, "image/svg+xml")), Route("/colors", _fixed(_colors(), _BINARY))]
+    routes += [
+        Route("/run", service.run),
+        Route("/forcing", service.forcing),
+        Route("/answer", service.answer, methods=["POST"]),
+    ]
+    return FastAPI(
+        title="SciFM playground",
+        routes=routes,
+        openapi_url=None,  # its pages would be fetched from elsewhere
+        middleware=[
+            Middleware(_with_headers),
+            Middleware(TrustedHostMiddleware, allowed_hosts=list(host_names), www_redirect=False),
+        ],
+        exception_handlers={SciFMError: _refuse, HTTPException: _refuse_http, Exception: _fail},
+    )
+
+
+class _Service:
+    """Answers one request at a time, in one thread: times mean something, and torch keeps one team of threads."""
+
+    def __init__(self, playground: Playground) -> None:
+        self.playground = playground
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="playground")
+
+    async def run(self, request: Any) -> Any:
+        from starlette.responses import JSONResponse
+
+        return JSONResponse(self.playground.to_dict())
+
+    async def forcing(self, request: Any) -> Any:
+        given = _parameters(request, ("system", "num_points", "seed"))
+        played = self.playground.system(given["system"])
+        grid = self.playground.grid(given["num_points"])
+        seed = _seed(given["seed"])
+        return await self._bytes(lambda: field_to_bytes(played.draw_forcing(grid, seed)))
+
+    async def answer(self, request: Any) -> Any:
+        given = _parameters(request, ("system", "num_points"), more=True)
+        played = self.playground.system(given.pop("system"))
+        grid = self.playground.grid(given.pop("num_points"))
+        values = played.values(given)
+        content = await _field_sent(request, grid)
+
+        def work() -> bytes:
+            return answer(self.playground, played, grid, values, field_from_bytes(content, grid)).to_bytes()
+
+        return await self._bytes(work)
+
+    async def _bytes(self, work: Callable[[], bytes]) -> Any:
+        from starlette.responses import Response
+
+        made = await asyncio.get_running_loop().run_in_executor(self._worker, work)
+        return Response(made, media_type=_BINARY)
+
+
+def _with_headers(app: Application) -> Application:
+    """Return an application that sends `HEADERS` with every response, refusals included."""
+    headers = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
+
+    async def guarded(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        async def with_headers(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message["headers"], *headers]}
+            await send(message)
+
+        await app(scope, receive, with_headers)
+
+    return guarded
+
+
+def _parameters(request: Any, names: Sequence[str], *, more: bool = False) -> dict[str, str]:
+    """Return the query as text by name: these names, each once, and others only where `more` is allowed."""
+    pairs = request.query_params.multi_items()
+    given = dict(pairs)
+    if len(pairs) > _MOST_PARAMETERS or len(given) != len(pairs):
+        raise ConfigError("Each parameter may be given once.")
+    missing = [name for name in names if name not in given]
+    unknown = [] if more else [name for name in given if name not in names]
+    if missing or unknown:
+        raise ConfigError(f"The parameters needed are {', '.join(names)}.")
+    return given
+
+
+def _seed(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 15):  # what a browser's numbers hold exactly
+        raise ConfigError(f"A seed is a whole number of at most 15 digits; got '{text[:40]}'.")
+    return int(text)
+
+
+async def _field_sent(request: Any, grid: Grid) -> bytes:
+    """Return the body if it says to be exactly as long as a field of this grid; nothing longer is ever held."""
+    expected = 4 * math.prod(grid.num_points)
+    if request.headers.get("content-type") != _BINARY:  # also what a foreign page cannot send without asking first
+        raise DataError(f"A forcing is sent as {_BINARY}.")
+    if request.headers.get("content-length") != str(expected):
+        raise DataError(f"A forcing on {grid.num_points} points is sent as {expected} bytes of float32.")
+    content = bytearray()
+    async for part in request.stream():
+        content += part
+        if len(content) > expected:
+            raise DataError(f"A forcing on {grid.num_points} points has {expected} bytes; more were sent.")
+    return bytes(content)
+
+
+def _fixed(content: bytes, media_type: str) -> Endpoint:
+    async def respond(request: Any) -> Any:
+        from starlette.responses import Response
+
+        return Response(content, media_type=media_type)
+
+    return respond
+
+
+def _colors() -> bytes:
+    """Return the color maps one after the other, 256 colors each of red, green, blue."""
+    import numpy as np
+    from matplotlib import colormaps
+
+    places = np.linspace(0, 1, 256)
+    return b"".join(colormaps[name](places, bytes=True)[:, :3].tobytes() for name in _COLOR_MAPS)
+
+
+def _error(sentence: str, status: int, headers: Mapping[str, str] | None = None) -> Any:
+    from starlette.responses import Response
+
+    content = json.dumps({"error": sentence}).encode()
+    return Response(content, status, headers, media_type="application/json")
+
+
+async def _refuse(request: Any, error: SciFMError) -> Any:
+    return _error(" ".join(str(error).split()), 400)
+
+
+async def _refuse_http(request: Any, error: Any) -> Any:
+    return _error(f"{error.detail}: {request.method} {request.url.path[:80]}", error.status_code, error.headers)
+
+
+async def _fail(request: Any, error: Exception) -> Any:
+    # Answered outside of all middleware, hence the headers.
+    return _error(f"The server failed ({type(error).__name__}); its terminal shows where.", 500, HEADERS)
+
+
+# --- the server -------------------------------------------------------------------------------------------------------
 
 
 def serve(
@@ -42,7 +266,7 @@ def serve(
         ConfigError: if the extra is not installed, or the address cannot be listened on.
         RunError: if the run cannot be played with.
     """
-    require_extra()
+    _require_extra()
     import uvicorn
 
     with listen(host, port) as listener:

@@ -14,36 +14,23 @@ from scifm.data.run_origin import RunOrigin
 from scifm.errors import ConfigError, RunError, SignatureError, StoreError, suggest
 from scifm.fields.grid import Grid
 from scifm.fields.seeds import generator_for
-from scifm.models.hub import ModelPlace, find_model, load_operator
+from scifm.models.hub import find_model, load_operator
 from scifm.models.operator import Operator
 from scifm.runs import Run
 from scifm.systems.system import System
 from scifm.wording import plural
 
-__all__ = ["Playground", "TrainedOn", "trained_on"]
+__all__ = ["Playground", "trained_on"]
 
 _NUM_POINTS = (32, 64, 128, 256)  # points along the longer side that are offered beside those of the training
 _KINDS = {"pretrain": "Trained", "finetune": "Fine-tuned", "from_scratch": "Trained from scratch"}
 _PRETRAINED_ON = {"system": "samples", "store": "a store", "mixture": "a mixture"}
 
 
-@dataclass(frozen=True)
-class TrainedOn:
-    """Where the samples of a run came from.
+def trained_on(run: Run) -> tuple[tuple[System, ...], Grid, str]:
+    """Return the systems and the grid of a run's samples, and how it was trained, the beginning of a sentence.
 
-    Args:
-        systems: the system, or all of a mixture.
-        grid: of its samples.
-        told: how it was trained, the beginning of a sentence.
-    """
-
-    systems: tuple[System, ...]
-    grid: Grid
-    told: str
-
-
-def trained_on(run: Run) -> TrainedOn:
-    """Return what a run was trained on; for an adapted run, its downstream samples.
+    Of an adapted run they are those of its downstream samples.
 
     Raises:
         RunError: if its samples came from a store without a system that SciFM can solve.
@@ -66,22 +53,8 @@ def trained_on(run: Run) -> TrainedOn:
             "--system."
         ) from error
     if run.kind == "pretrain":
-        return TrainedOn(systems, origin.grid, f"Trained on {_PRETRAINED_ON[origin.kind]} of")
-    adapted = plural(run.config["num_samples"], "sample")
-    return TrainedOn(systems, origin.grid, f"{_KINDS[run.kind]} on {adapted} of")
-
-
-def _asked(place: ModelPlace, system: System | None, grid: Grid | None) -> TrainedOn:
-    """Return the system that is asked for; where none is, what the model was trained on."""
-    if system is None:
-        if place.run is None:
-            raise RunError(
-                f"'{place.folder}' is a model without its run, and does not say which system it was trained on. Give "
-                "one with --system, and --knob for its ranges."
-            )
-        return trained_on(place.run)
-    chosen = grid or Grid.square(64, num_spatial_dims=system.signature.num_spatial_dims)
-    return TrainedOn((system,), chosen, "Asked about samples of")
+        return systems, origin.grid, f"Trained on {_PRETRAINED_ON[origin.kind]} of"
+    return systems, origin.grid, f"{_KINDS[run.kind]} on {plural(run.config['num_samples'], 'sample')} of"
 
 
 @dataclass(frozen=True)
@@ -118,16 +91,27 @@ class Playground:
             ConfigError: if its configuration is not valid.
         """
         place = find_model(path)
-        origin = _asked(place, system, grid)
-        systems = tuple(PlayedSystem.of(system) for system in origin.systems)
+        asked: tuple[System, ...]
+        if system is not None:
+            own = grid or Grid.square(64, num_spatial_dims=system.signature.num_spatial_dims)
+            asked, how = (system,), "Asked about samples of"
+        elif place.run is not None:
+            asked, own, how = trained_on(place.run)
+        else:
+            raise RunError(
+                f"'{place.folder}' is a model without its run, and does not say which system it was trained on. Give "
+                "one with --system, and --knob for its ranges."
+            )
+        systems = tuple(map(PlayedSystem.of, asked))
         operator = load_operator(place.folder)
-        longest = max(origin.grid.num_points)
-        offered = sorted({*_NUM_POINTS, longest})
-        grids = {n: grid for n in offered if (grid := _usable(operator, systems, _scaled(origin.grid, n))) is not None}
+        longest = max(own.num_points)
+        sizes = {n: tuple(max(2, round(m * n / longest)) for m in own.num_points) for n in {*_NUM_POINTS, longest}}
+        offered = {n: own.resized(sizes[n]) for n in sorted(sizes)}
+        grids = {n: grid for n, grid in offered.items() if _works(operator, systems, grid)}
         if longest not in grids:
             raise RunError(f"The operator of '{place.path}' does not answer {systems[0].title} on {longest} points.")
-        size = " × ".join(map(str, origin.grid.num_points))
-        told = f"{origin.told} {'; '.join(system.title for system in systems)}; {size} points."
+        size = " × ".join(map(str, own.num_points))
+        told = f"{how} {'; '.join(system.title for system in systems)}; {size} points."
         return cls(place.path.resolve().name, told, operator, systems, grids, longest)
 
     def system(self, text: str) -> PlayedSystem:
@@ -164,17 +148,12 @@ class Playground:
         }
 
 
-def _scaled(grid: Grid, longest: int) -> Grid:
-    most = max(grid.num_points)
-    return grid.resized(tuple(max(2, round(n * longest / most)) for n in grid.num_points))
-
-
-def _usable(operator: Operator, systems: tuple[PlayedSystem, ...], grid: Grid) -> Grid | None:
-    """Return the grid if all systems and the operator work on it; also makes what they keep for each grid."""
+def _works(operator: Operator, systems: tuple[PlayedSystem, ...], grid: Grid) -> bool:
+    """Return whether all systems and the operator work on a grid; also makes what they keep for each grid."""
     try:
         for played in systems:
             sample = played.system.sample(1, grid, generator_for(0, "playground"), dtype=torch.float64)
             operator.predict(played.system.solve(sample).with_targets(None))
     except SignatureError:
-        return None
-    return grid
+        return False
+    return True

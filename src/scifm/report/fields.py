@@ -1,6 +1,7 @@
-"""Fields side by side: what was asked, what is true, what each model answered, and where it errs.
+"""Fields of a study side by side: what was asked, what is true, what each model answered, and where it errs.
 
-Colors come from matplotlib's maps; everything else is drawn as the other figures are.
+They come from ``examples.npz``, read without unpickling and checked against itself. Colors come from matplotlib's maps;
+everything else is drawn as the other figures are.
 """
 
 from __future__ import annotations
@@ -8,7 +9,11 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Iterable, Sequence
+import zipfile
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from markupsafe import Markup
@@ -16,12 +21,11 @@ from matplotlib import colormaps
 from matplotlib.image import imsave
 from numpy.typing import NDArray
 
-from scifm.report.examples import Examples
-from scifm.report.study_view import KIND_NAMES
+from scifm.report.files import AGAIN, unreadable
 from scifm.report.svg import Scale, element, fitted_ticks, join, svg, wrapped
-from scifm.wording import number_text
+from scifm.wording import KIND_NAMES, number_text
 
-__all__ = ["field_drawing", "sample_error", "scales"]
+__all__ = ["Examples", "field_drawing", "read_examples", "scales"]
 
 Field = NDArray[np.floating]
 Limits = tuple[float, float]
@@ -34,18 +38,84 @@ _MOST_POINTS = 200  # a side; what is finer is averaged, to keep the page small
 _NOT_FINITE = (0.6, 0.6, 0.6, 1.0)
 
 
-def sample_error(examples: Examples, kind: str, index: int) -> float | None:
-    """Return the relative L2 error of one example: the stored one, else ‖prediction − truth‖₂ / ‖truth‖₂.
+@dataclass(frozen=True)
+class Examples:
+    """Fields of shape (example, y, x) for looking at."""
 
-    None if the model's prediction was not stored either; NaN where truth is zero.
+    forcing: Field
+    truth: Field
+    predictions: Mapping[str, Field]
+    """By kind: ``zero_shot``, ``few_shot``, ``from_scratch``; a kind that was not stored is absent."""
+    labels: Mapping[str, str]
+    sample_errors: Mapping[str, Field]
+    """Relative L2 error of shape (example,) by kind."""
+    coefficients: Field | None
+    coefficient_names: tuple[str, ...]
+    extent: tuple[float, float]
+    """Side lengths (y, x)."""
+
+    @property
+    def num_examples(self) -> int:
+        return len(self.truth)
+
+    def label(self, kind: str) -> str:
+        """Return what the prediction of a kind is called."""
+        return self.labels.get(kind, KIND_NAMES[kind])
+
+    def error(self, kind: str, index: int) -> float | None:
+        """Return the relative L2 error of one example: the stored one, else ‖prediction − truth‖₂ / ‖truth‖₂.
+
+        None if the model's prediction was not stored either; NaN where truth is zero.
+        """
+        if kind in self.sample_errors:
+            return float(self.sample_errors[kind][index])
+        if kind not in self.predictions:
+            return None
+        truth = self.truth[index].astype(np.float64)
+        size = float(np.linalg.norm(truth))
+        return float(np.linalg.norm(self.predictions[kind][index] - truth)) / size if size else math.nan
+
+
+def read_examples(path: Path) -> Examples | None:
+    """Return the example fields of a file, None where there is no file.
+
+    Raises:
+        RunError: if it cannot be read, or its arrays do not fit together.
     """
-    if kind in examples.sample_errors:
-        return float(examples.sample_errors[kind][index])
-    if kind not in examples.predictions:
+    if not path.is_file():
         return None
-    truth = examples.truth[index].astype(np.float64)
-    size = float(np.linalg.norm(truth))
-    return float(np.linalg.norm(examples.predictions[kind][index] - truth)) / size if size else float("nan")
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+    except (zipfile.BadZipFile, zlib.error, ValueError, OSError, EOFError, AttributeError) as error:
+        raise unreadable(path, f"it is not a whole .npz file ({error})", remedy=AGAIN) from error
+    if lost := [name for name in ("forcing", "truth") if name not in arrays]:
+        raise unreadable(path, f"it has no array '{lost[0]}'", remedy=AGAIN)
+    shape = arrays["truth"].shape
+    for name in ("forcing", *_KINDS):
+        if name in arrays and (len(shape) != 3 or arrays[name].shape != shape):
+            why = f"'{name}' has shape {arrays[name].shape} and 'truth' {shape}; both should be (example, y, x)"
+            raise unreadable(path, why, remedy=AGAIN)
+    given = arrays.get("extent", np.ones(2))
+    if given.shape != (2,) or not np.all(given > 0):
+        raise unreadable(path, f"'extent' should be two positive lengths (y, x) and is {given}", remedy=AGAIN)
+    for name in ("coefficients", *(f"sample_error_{kind}" for kind in _KINDS)):
+        if name in arrays and arrays[name].shape[:1] != shape[:1]:
+            why = f"'{name}' has shape {arrays[name].shape}, there are {shape[0]} examples"
+            raise unreadable(path, why, remedy=AGAIN)
+    return Examples(
+        forcing=arrays["forcing"],
+        truth=arrays["truth"],
+        predictions={kind: arrays[kind] for kind in _KINDS if kind in arrays},
+        labels={kind: str(arrays[f"{kind}_label"]) for kind in _KINDS if f"{kind}_label" in arrays},
+        sample_errors={kind: arrays[f"sample_error_{kind}"] for kind in _KINDS if f"sample_error_{kind}" in arrays},
+        coefficients=arrays.get("coefficients"),
+        coefficient_names=tuple(str(name) for name in arrays.get("coefficient_names", np.empty(0, str))),
+        extent=(float(given[0]), float(given[1])),
+    )
+
+
+# --- drawing ----------------------------------------------------------------------------------------------------------
 
 
 def _limits(fields: Iterable[Field]) -> Limits:
@@ -145,24 +215,29 @@ def field_drawing(examples: Examples, index: int, label: str) -> Markup:
     lower = _TOP + high + _BETWEEN
     bottom = max(lower + high + 34, lower + _CORNER)
     columns = [second + i * (wide + _GAP) for i in range(1 + len(_KINDS))]
+    parts: list[Markup] = []
 
-    def title(text: str, x: float, y: float) -> Markup:
-        return element("text", wrapped(text, wide + 10, lines=1)[0], x=x + wide / 2, y=y - 7, class_="name mid")
+    def title(text: str, x: float, y: float) -> None:
+        parts.append(element("text", wrapped(text, wide + 10, lines=1)[0], x=x + wide / 2, y=y - 7, class_="name mid"))
 
-    parts = [title("forcing", _LEFT, _TOP), _picture(forcing, own, "cividis", _LEFT, _TOP, wide, high)]
+    def shown(text: str, field: Field, limits: Limits, colors: str, x: float, y: float) -> None:
+        title(text, x, y)
+        parts.append(_picture(field, limits, colors, x, y, wide, high))
+
+    shown("forcing", forcing, own, "cividis", _LEFT, _TOP)
     parts += [_sides(extent, _LEFT, _TOP, wide, high, left=True), _bar(own, "cividis", _LEFT + wide + 6, _TOP, high)]
-    parts += [title("truth", columns[0], _TOP), _picture(truth, shared, "viridis", columns[0], _TOP, wide, high)]
-    parts += [_sides(extent, columns[0], _TOP, wide, high, left=False)]
+    shown("truth", truth, shared, "viridis", columns[0], _TOP)
+    parts.append(_sides(extent, columns[0], _TOP, wide, high, left=False))
     for x, kind in zip(columns[1:], _KINDS, strict=True):
-        parts.append(title(examples.labels.get(kind, KIND_NAMES[kind]), x, _TOP))
         if kind not in examples.predictions:
+            title(examples.label(kind), x, _TOP)
             middles = (_TOP + high / 2, lower + high / 2)
             parts += [element("text", "not recorded", x=x + wide / 2, y=y, class_="name mid") for y in middles]
             continue
         answer = examples.predictions[kind][index]
-        parts.append(_picture(answer, shared, "viridis", x, _TOP, wide, high))
-        parts.append(title(f"rel. L2 error {number_text(sample_error(examples, kind, index))}", x, lower))
-        parts.append(_picture(answer - truth, reach, "RdBu_r", x, lower, wide, high))
+        shown(examples.label(kind), answer, shared, "viridis", x, _TOP)
+        error = number_text(examples.error(kind, index))
+        shown(f"rel. L2 error {error}", answer - truth, reach, "RdBu_r", x, lower)
         parts.append(_sides(extent, x, lower, wide, high, left=x == columns[1]))
     end = columns[-1] + wide + 6
     parts.append(_bar(shared, "viridis", end, _TOP, high))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from scifm.findings.study import Analysis
-from scifm.report.study_view import StudyView, drawable
+from scifm.report.study import Study, drawable
 
 
 def curve(kind="few_shot", source="poisson", target="p1", size="small", method="all", counts=(4, 16)) -> dict:
@@ -11,7 +11,7 @@ def curve(kind="few_shot", source="poisson", target="p1", size="small", method="
     return {"kind": kind, "source": source, "target": target, "size": size, "method": method, "points": points}
 
 
-def view_of(curves: list[dict], **entries: object) -> StudyView:
+def view_of(curves: list[dict], **entries: object) -> Study:
     tree = {
         "targets": [
             {"name": "p1", "system": "poisson", "label": "Poisson, anisotropy 5 to 10"},
@@ -26,7 +26,7 @@ def view_of(curves: list[dict], **entries: object) -> StudyView:
         "sizes": [{"name": "large", "num_params": 20}, {"name": "small", "num_params": 10}],
         "curves": curves,
     }
-    return StudyView(Analysis.model_validate(tree | entries))
+    return Study(Analysis.model_validate(tree | entries))
 
 
 def test_the_main_size_has_most_points_and_among_equals_is_the_largest():
@@ -59,12 +59,18 @@ def test_tasks_are_grouped_and_what_their_labels_share_is_said_once():
 
 def test_in_distribution_belongs_to_the_source():
     view = view_of(
-        [curve("in_distribution", target="elsewhere", counts=(0,)), curve("zero_shot", target="p1", counts=(0,))]
+        [
+            curve("in_distribution", target="elsewhere", counts=(0,)),
+            curve("zero_shot", target="p1", counts=(0,)),
+            curve(target="p2"),
+        ]
     )
-    for target in ("p1", "p2"):
-        assert view.level_of("in_distribution", target=target, size="small", source="poisson") is not None
-    assert view.level_of("zero_shot", target="p1", size="small", source="poisson") is not None
-    assert view.level_of("zero_shot", target="p2", size="small", source="poisson") is None
+    first, untouched, second = view.analysis.targets
+    for target in (first, second):
+        assert view.level_of("in_distribution", target) is not None
+    assert view.level_of("zero_shot", first) is not None
+    assert view.level_of("zero_shot", second) is None
+    assert view.level_of("in_distribution", untouched) is None, "it is shown with no source"
 
 
 def test_what_can_be_drawn():

@@ -1,0 +1,182 @@
+"""The parts of which every page is made: tables, key figures, numbered figures, where it was made; and its template."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from scifm.findings.figure import Figure
+from scifm.findings.finding import Finding
+from scifm.report.drawing import Drawn, draw
+from scifm.report.files import stored_text
+from scifm.wording import MISSING, count_text, duration_text, number_text
+
+__all__ = [
+    "DASH",
+    "Cell",
+    "Columns",
+    "Numbered",
+    "Picture",
+    "Table",
+    "Tile",
+    "environment_entries",
+    "render",
+]
+
+DASH = "–"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What stands in one place of a table.
+
+    Args:
+        text: the words.
+        small: in smaller type after it, such as an interval.
+        bad: marked by a sign and color.
+        strong: emphasized.
+        share: length of a bar in place of the text, in percent.
+    """
+
+    text: str
+    small: str = ""
+    bad: bool = False
+    strong: bool = False
+    share: float | None = None
+
+
+Columns = Mapping[str, Callable[[Any], Cell | str]]
+"""By header, what a cell says of an entry."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Headers and rows; the first cell of a row is its header, the columns in `wordy` are set as prose."""
+
+    name: str
+    caption: str
+    headers: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    wordy: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        caption: str,
+        entries: Iterable[Any],
+        columns: Columns,
+        *,
+        wordy: tuple[str, ...] = (),
+        once: tuple[str, ...] = (),
+    ) -> Table:
+        """Return a table with a row an entry.
+
+        Args:
+            name: its place on the page.
+            caption: what stands above it.
+            entries: what the rows are of.
+            columns: what stands in the rows.
+            wordy: columns that are set as prose.
+            once: columns that are told in the caption instead, where all rows, two or more, say the same.
+        """
+        entries = list(entries)
+        made = {
+            header: [cell if isinstance(cell, Cell) else Cell(cell) for cell in map(make, entries)]
+            for header, make in columns.items()
+        }
+        same = [h for h in once if len(made[h]) > 1 and len({cell.text for cell in made[h]}) == 1]
+        if same:
+            caption += f" In all rows, {', '.join(f'{header}: {made[header][0].text}' for header in same)}."
+        headers = tuple(header for header in columns if header not in same)
+        return cls(name, caption, headers, tuple(zip(*(made[header] for header in headers), strict=True)), wordy)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A drawing that is no `Figure`, and what stands under it."""
+
+    drawing: Markup
+    caption: str
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A key figure."""
+
+    label: str
+    value: str
+    note: str = ""
+
+
+class Numbered:
+    """Figures of one page, counted in the order in which they are made."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, name: str, figure: Figure | None) -> Drawn | None:
+        """Draw a figure and give it the next number; None stays None."""
+        if figure is None:
+            return None
+        self.count += 1
+        return replace(draw(figure), name=f"figure-{name}", caption=f"Figure {self.count}. {figure.caption}")
+
+    def findings(self, findings: Iterable[Finding]) -> list[tuple[Finding, Drawn | None]]:
+        """Return findings with what is drawn of each."""
+        return [(finding, self(f"finding-{i}", finding.figure)) for i, finding in enumerate(findings)]
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        loader=jinja2.FunctionLoader(stored_text),
+    )
+    environment.filters |= {"number": number_text, "count": count_text, "duration": duration_text}
+    script = stored_text("page.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    # the page admits the script with this hash, and no other
+    environment.globals |= {"script": Markup(script), "script_hash": f"sha256-{digest}"}
+    return environment
+
+
+def render(name: str, **parts: Any) -> str:
+    """Return a page from its template; everything put into it is escaped unless it is Markup already."""
+    return _environment().get_template(name).render(**parts)
+
+
+_ENVIRONMENT_NAMES = {
+    "command": "command",
+    "git_commit": "git commit",
+    "started": "started",
+    "processor": "processor",
+    "num_cores": "cores available",
+    "system": "system",
+    "python": "Python",
+    "versions": "packages",
+}
+
+
+def environment_entries(environment: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    """Return (name, value) in a fixed order, what is unknown to us last."""
+    if environment is None:
+        return []
+    others = {key: str(key).replace("_", " ") for key in environment if key not in _ENVIRONMENT_NAMES}
+    entries = []
+    for key, name in (_ENVIRONMENT_NAMES | others).items():
+        value = environment.get(key)
+        if isinstance(value, Mapping):
+            value = ", ".join(f"{package} {version}" for package, version in value.items())
+        entries.append((name, MISSING if value is None else str(value)))
+    return entries
