@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scifm.findings.files import read_findings
-from scifm.findings.finding import Finding
+from scifm.findings.finding import Finding, read_findings
 from scifm.report.files import AGAIN, read_object, read_text, unreadable
 from scifm.report.score_sets import ScoreSet, read_score_sets
 from scifm.runs import Run

@@ -34,9 +34,8 @@ from scifm.studies.audits import (
 from scifm.studies.jobs import draw_test, pool_of
 from scifm.studies.recipe import SourceConfig, StudyRecipe, TargetConfig
 from scifm.studies.scaling_cells import scaling_findings
-from scifm.studies.scored_table import ScoredTable
 from scifm.studies.shift import SHIFT_MEASURES, measure_shift, population
-from scifm.studies.table import Row
+from scifm.studies.table import Row, ScoredTable
 from scifm.studies.transfer_findings import transfer_findings
 from scifm.studies.transfer_scores import ShiftValues, converged, crossovers, curves, gains, mixing, needs, shift
 from scifm.training.pretrain import training_source

@@ -10,7 +10,7 @@ from typing import Any
 
 from scifm.findings.finding import Finding
 from scifm.findings.study import Analysis, ErrorCurve, Gain, Mixing, Need, ShiftMeasure
-from scifm.studies.statistics import finite_or_none, geometric_mean
+from scifm.studies.statistics import geometric_mean
 from scifm.studies.transfer_scores import by_params, is_ahead
 from scifm.wording import plural, span
 
@@ -77,7 +77,7 @@ def _worth(analysis: Analysis) -> Finding:
     if not known:
         return _say(f"Whether pre-training is worth it could not be measured: {_why_no_gain(analysis)}.", "No gains.")
     evidence = f"Gains on as many samples, error from scratch over fine-tuned: {_range(analysis, known)}."
-    numbers: dict[str, Any] = {"statistic": finite_or_none(geometric_mean([_known(g.gain) for g in known])), **_GAIN}
+    numbers: dict[str, Any] = {"statistic": geometric_mean([_known(g.gain) for g in known]), **_GAIN}
     judged = [g for g in known if g.high is not None]
     if not judged:
         ahead = sum(_known(g.gain) > 1 for g in known)
@@ -268,7 +268,7 @@ def _by_size(analysis: Analysis) -> Finding | None:
         said, good = f"The gain grows with size{where}: {how}, {_steps(all(steps))}.", True
     elif 2 * down > len(shared):
         said, good = f"The gain shrinks with size: {how}, {_steps(not any(steps))}.", False
-    growth = finite_or_none(means[-1] / means[0])
+    growth = means[-1] / means[0]
     return _say(said, evidence, good, statistic=growth, threshold=1.0, unit="gain of the largest over the smallest")
 
 
@@ -314,7 +314,7 @@ def _by_mixture(analysis: Analysis) -> Finding | None:
     if not known:
         return _say("Mixture against specialist could not be measured: no pair shares samples and seeds.", "No pairs.")
     numbers: dict[str, Any] = {"threshold": 1.0, "unit": "error of mixtures over specialists"}
-    numbers["statistic"] = finite_or_none(geometric_mean([_known(m.ratio) for m in seen or unseen]))
+    numbers["statistic"] = geometric_mean([_known(m.ratio) for m in seen or unseen])
     without = f"mixtures that never saw the target's system against its specialist: {_spread(unseen)}" if unseen else ""
     if not seen:
         said = (

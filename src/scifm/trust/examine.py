@@ -8,8 +8,7 @@ from pathlib import Path
 from scifm.errors import ConfigError, suggest
 from scifm.fields.samples import Samples
 from scifm.fields.seeds import generator_for
-from scifm.findings.files import record_findings
-from scifm.findings.finding import Finding
+from scifm.findings.finding import Finding, record_findings
 from scifm.models.hub import find_model, load_operator
 from scifm.models.operator import Operator
 from scifm.runs import Run
