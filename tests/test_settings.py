@@ -517,8 +517,7 @@ def test_a_plan_chooses_counts_and_seeds_itself():
 
 
 def test_every_setting_of_plans_and_studies_is_entered():
-    from scifm.studies.budgets import AdaptConfig
-    from scifm.studies.recipe import ConvergenceConfig, ScalingConfig, SourceConfig
+    from scifm.studies.recipe import AdaptConfig, ConvergenceConfig, ScalingConfig, SourceConfig
 
     def entered(table: str) -> Iterator[str]:
         return (path.partition(".")[2] for path in STUDY if path.startswith(f"{table}."))

@@ -33,7 +33,7 @@ from scifm.studies.audits import (
 )
 from scifm.studies.jobs import draw_test, pool_of
 from scifm.studies.recipe import SourceConfig, StudyRecipe, TargetConfig
-from scifm.studies.scaling_cells import scaling_findings
+from scifm.studies.scaling import scaling_findings
 from scifm.studies.shift import SHIFT_MEASURES, measure_shift, population
 from scifm.studies.table import Row, ScoredTable
 from scifm.studies.transfer_findings import transfer_findings

@@ -49,15 +49,13 @@ class Law:
         parameters: by name, in the units of x and y; see the module for the letters.
         objective: summed Huber loss of log y at the minimum.
         aicc: Akaike's information criterion with the small-sample correction; None where the points are too few for it.
-        num_points: points it was fitted to.
         at_bound: parameters that stopped at a bound: limits of the search, not measurements.
     """
 
     form: str
     parameters: dict[str, float]
-    objective: float
-    aicc: float | None
-    num_points: int
+    objective: float = 0.0
+    aicc: float | None = None
     at_bound: tuple[str, ...] = ()
 
     def __call__(self, x: ArrayLike) -> Floats:
@@ -99,18 +97,8 @@ class LawChoice:
 
     @property
     def law(self) -> Law:
-        """The chosen law: the one of `by_aicc`."""
-        return self.laws[self.by_aicc]
-
-    @property
-    def by_aicc(self) -> str:
-        """The form of lowest AICc; fewest parameters on a tie, and where no form has one."""
-        return _lowest({form: law.aicc for form, law in self.laws.items()}) or next(iter(self.laws))
-
-
-def _lowest(values: dict[str, float | None]) -> str | None:
-    known = {name: value for name, value in values.items() if value is not None}
-    return min(known, key=lambda name: known[name]) if known else None
+        """The law of lowest AICc; that of fewest parameters on a tie, and where no form has one."""
+        return min(self.laws.values(), key=lambda law: np.inf if law.aicc is None else law.aicc)
 
 
 def why_not(x: ArrayLike, form: str) -> str | None:
@@ -182,8 +170,7 @@ def choose_law(
     """
     x, y = check_points(x=x, error=y)
     check_settings(delta, exponent_bounds)
-    told = {form: why_not(x, form) for form in forms}
-    reasons = {form: reason for form, reason in told.items() if reason is not None}
+    reasons = {form: reason for form in forms if (reason := why_not(x, form)) is not None}
     offered = [form for form in forms if form not in reasons]
     if not offered:
         raise DataError(f"No scaling law can be fitted: {'; '.join(reasons.values())}. Measure more.")
@@ -191,10 +178,10 @@ def choose_law(
     inner = x < x.max()
     rest = _Fit(x[inner], y[inner], delta, exponent_bounds)
     last = float(np.log(y[~inner]).mean())
-    errors: dict[str, float | None] = dict.fromkeys(offered)
-    for form in offered:
-        if why_not(x[inner], form) is None:
-            errors[form] = abs(float(np.log(rest.law(form)(x.max()))) - last)
+    errors = {
+        form: abs(float(np.log(rest.law(form)(x.max()))) - last) if why_not(x[inner], form) is None else None
+        for form in offered
+    }
     return LawChoice({form: whole.law(form) for form in offered}, errors, reasons)
 
 
@@ -257,27 +244,23 @@ class _Fit:
         places = np.unique(self.u)
         rows += [(places[1], places[-2]), (np.log(_WIDTH_BOUNDS[0]), np.log(_WIDTH_BOUNDS[1]))]
         self.low, self.high = np.array(rows, dtype=np.float64).T
-        self.found: dict[str, Floats] = {}
+        self.known: dict[str, Floats] = {}  # the best θ by form
 
     def law(self, form: str) -> Law:
         """Fit one form and put it into the units of the points."""
-        num_free = FORMS[form]
-        theta = self.best(form)
-        names = [
-            name
-            for name, value, low, high in zip(_NAMES, theta, self.low, self.high, strict=True)
-            if min(value - low, high - value) <= 1e-6 * (high - low) and not (name == "floor" and value == 0)
-        ]
+        num_free, theta = FORMS[form], self.best(form)
+        at_end = np.minimum(theta - self.low, self.high - theta) <= 1e-6 * (self.high - self.low)
+        at_end[2] &= theta[2] != 0  # no floor is an answer
         values = theta.copy()
         values[0] += self.scale + values[1] * self.center
         # The bend was measured from the center too, so only its place moves.
         values[2] *= np.exp(self.scale)
         values[4] += self.center
         values[[0, 4, 5]] = np.exp(values[[0, 4, 5]])
-        parameters = {name: float(value) for name, value in zip(_NAMES[:num_free], values, strict=False)}
+        parameters = dict(zip(_NAMES[:num_free], values.tolist(), strict=False))
         objective = self.objective(theta)
-        at_bound = tuple(name for name in names if name in parameters)
-        return Law(form, parameters, objective, self.aicc(objective, num_free), len(self.u), at_bound)
+        at_bound = tuple(name for name, stopped in zip(parameters, at_end, strict=False) if stopped)
+        return Law(form, parameters, objective, self.aicc(objective, num_free), at_bound)
 
     def aicc(self, objective: float, num_free: int) -> float | None:
         """AICc of normal log residuals, the variance counted as a parameter; twice the objective is the sum of squares.
@@ -314,13 +297,13 @@ class _Fit:
 
     def best(self, form: str) -> Floats:
         """Return θ of lowest objective; a smaller form's answer is a start of the larger one."""
-        if form not in self.found:
+        if form not in self.known:
             smaller = [name for name in FORMS if FORMS[name] < FORMS[form]]
             starts = [self.best(smaller[-1])] if smaller else []
             starts += self.starts(FORMS[form])
             ends = [self.refine(start, FORMS[form]) for start in starts] + starts[:1]
-            self.found[form] = min(ends, key=self.objective)
-        return self.found[form]
+            self.known[form] = min(ends, key=self.objective)
+        return self.known[form]
 
     def refine(self, start: Floats, num_free: int) -> Floats:
         low, high = self.low[:num_free], self.high[:num_free]
