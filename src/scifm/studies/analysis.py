@@ -123,7 +123,7 @@ def conclude(recipe: StudyRecipe, folder: Path, rows: Sequence[Row], *, seconds:
         title=recipe.title,
         num_test_samples=recipe.num_test_samples,
         shift_values=_shift_values(recipe, tests),
-        shift_labels={name: measure.label for name, measure in SHIFT_MEASURES.items()},
+        shift_labels={name: label for name, (label, _) in SHIFT_MEASURES.items()},
         scaling=scaling_findings(recipe, rows),
         audits=tuple(_audits(recipe, folder, rows, tests)),
         sample_errors=lambda row: _sample_errors(recipe, folder, row),

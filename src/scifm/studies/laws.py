@@ -24,7 +24,7 @@ from scipy.optimize import least_squares, nnls
 
 from scifm.errors import ConfigError, DataError, suggest
 
-__all__ = ["FORMS", "Law", "LawChoice", "choose_law", "fit_law", "why_not"]
+__all__ = ["FORMS", "Law", "LawChoice", "choose_law", "why_not"]
 
 Floats = NDArray[np.float64]
 
@@ -113,41 +113,6 @@ def why_not(x: ArrayLike, form: str) -> str | None:
     return None if num_x >= needed else f"a {form} needs {needed} different x, there are {num_x}"
 
 
-def fit_law(
-    x: ArrayLike,
-    y: ArrayLike,
-    form: str = "power law with floor",
-    *,
-    delta: float = 0.1,
-    exponent_bounds: tuple[float, float] = (0.0, 1.5),
-) -> Law:
-    """Fit one form to points; several y at one x (seeds) are several points.
-
-    The loss is Σ Huber_δ(log y − log ŷ), summed. For fixed exponents and break the law is linear in its floor and
-    amplitude, which are ≥ 0: a grid of those, each solved by nonnegative least squares of relative residuals (variable
-    projection), gives the starts; bounded Gauss–Newton steps in log space refine the best. The break stays between the
-    second smallest and the second largest x, because it cannot be seen before it begins; ``exponent_change`` lies in
-    [−1.5, 10], ``break_width`` in [0.01, 2].
-
-    Args:
-        x: samples, parameters or operations, `(points,)`, positive.
-        y: errors, `(points,)`, positive.
-        form: one of `FORMS`.
-        delta: log residual from which a point counts as an outlier. AICc is only that of a normal error if it is well
-            above the scatter of seeds.
-        exponent_bounds: of ``exponent``.
-
-    Raises:
-        ConfigError: if the form, delta or a bound is not valid.
-        DataError: if a number is NaN, not positive, or there are too few different x.
-    """
-    x, y = check_points(x=x, error=y)
-    if (reason := why_not(x, form)) is not None:
-        raise DataError(f"Too few points: {reason}. Measure more, or fit a form with fewer parameters.")
-    check_settings(delta, exponent_bounds)
-    return _Fit(x, y, delta, exponent_bounds).law(form)
-
-
 def choose_law(
     x: ArrayLike,
     y: ArrayLike,
@@ -158,15 +123,23 @@ def choose_law(
 ) -> LawChoice:
     """Fit all forms that the points can bear; compare them by AICc and by the error at the held-out largest x.
 
+    Several y at one x (seeds) are several points. The loss is Σ Huber_δ(log y − log ŷ), summed. For fixed exponents and
+    break the law is linear in its floor and amplitude, which are ≥ 0: a grid of those, each solved by nonnegative least
+    squares of relative residuals (variable projection), gives the starts; bounded Gauss–Newton steps in log space
+    refine the best. The break stays between the second smallest and the second largest x, because it cannot be seen
+    before it begins; ``exponent_change`` lies in [−1.5, 10], ``break_width`` in [0.01, 2].
+
     Args:
-        x: as in `fit_law`.
-        y: as in `fit_law`.
+        x: samples, parameters or operations, `(points,)`, positive.
+        y: errors, `(points,)`, positive.
         forms: those to try, fewest parameters first.
-        delta: as in `fit_law`.
-        exponent_bounds: as in `fit_law`.
+        delta: log residual from which a point counts as an outlier. AICc is only that of a normal error if it is well
+            above the scatter of seeds.
+        exponent_bounds: of ``exponent``.
 
     Raises:
-        DataError: as in `fit_law`, where not one form can be offered.
+        ConfigError: if a form, delta or a bound is not valid.
+        DataError: if a number is NaN or not positive, or where not one form can be offered.
     """
     x, y = check_points(x=x, error=y)
     check_settings(delta, exponent_bounds)

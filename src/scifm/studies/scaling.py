@@ -33,7 +33,7 @@ from scifm.studies.laws import FORMS, Law, choose_law, why_not
 from scifm.studies.recipe import StudyRecipe
 from scifm.studies.table import Row
 
-__all__ = ["Cell", "Saturation", "Slope", "cells_of", "local_slopes", "saturation", "scaling_axis", "scaling_findings"]
+__all__ = ["Cell", "Saturation", "Slope", "cells_of", "saturation", "scaling_axis", "scaling_findings"]
 
 Floats = NDArray[np.float64]
 Points = list[tuple[float, Floats]]  # x, and the logarithms of its seeds' errors
@@ -88,47 +88,6 @@ class Saturation:
     law: Law | None
 
 
-def local_slopes(
-    x: ArrayLike, values: Sequence[ArrayLike], *, level: float = 0.9, num_bootstrap: int = 2000, seed: int = 0
-) -> tuple[Slope, ...]:
-    """Return the slopes between successive doublings, with intervals from seeds drawn with replacement.
-
-    x closer than a factor 1.5 to the next larger one are left out. Seeds are drawn at each x by itself, and their
-    deviations from the mean of logarithms are widened by √(n/(n−1)), because n drawn ones scatter too little.
-
-    Args:
-        x: `(points,)`, positive.
-        values: errors of all seeds, one list an x; numbers of seeds may differ.
-        level: of the intervals.
-        num_bootstrap: draws.
-        seed: of the draws.
-
-    Raises:
-        ConfigError: if level or num_bootstrap is not valid.
-        DataError: if a number is NaN or not positive, lists do not match, or an x comes twice.
-    """
-    if not 0 < level < 1 or num_bootstrap < 1:
-        raise ConfigError(
-            f"level = {level}, num_bootstrap = {num_bootstrap}: give a level in (0, 1) and one draw or more."
-        )
-    *rest, last = _check(x, values)
-    apart = [last]
-    for point in reversed(rest):
-        if apart[-1][0] / point[0] >= _APART:
-            apart.append(point)
-    random = np.random.default_rng(seed)
-    points = [(place, logs, _drawn_means(logs, num_bootstrap, random)) for place, logs in reversed(apart)]
-    slopes = []
-    for (start, before, drawn), (end, after, drawn_after) in pairwise(points):
-        doublings = np.log(end / start)
-        low = high = None
-        if drawn is not None and drawn_after is not None:
-            ends = np.quantile((drawn - drawn_after) / doublings, [(1 - level) / 2, (1 + level) / 2])
-            low, high = map(float, ends)
-        slopes.append(Slope(start, end, float((before.mean() - after.mean()) / doublings), low, high))
-    return tuple(slopes)
-
-
 def saturation(
     x: ArrayLike, values_by_seed: Sequence[ArrayLike], *, level: float = 0.9, num_bootstrap: int = 2000, seed: int = 0
 ) -> Saturation:
@@ -145,18 +104,23 @@ def saturation(
     needed, three x to see it fall and four to see it stop.
 
     Args:
-        x: samples, parameters or operations, `(points,)`.
+        x: samples, parameters or operations, `(points,)`; one closer than a factor 1.5 to the next larger one is left
+            out of the slopes.
         values_by_seed: errors of all seeds, one list an x; numbers of seeds may differ.
         level: of the intervals.
         num_bootstrap: draws of seeds.
         seed: of the draws.
 
     Raises:
-        ConfigError: as in `local_slopes`.
-        DataError: as in `local_slopes`.
+        ConfigError: if level or num_bootstrap is not valid.
+        DataError: if a number is NaN or not positive, lists do not match, or an x comes twice.
     """
+    if not 0 < level < 1 or num_bootstrap < 1:
+        raise ConfigError(
+            f"level = {level}, num_bootstrap = {num_bootstrap}: give a level in (0, 1) and one draw or more."
+        )
     points = _check(x, values_by_seed)
-    slopes = local_slopes(x, values_by_seed, level=level, num_bootstrap=num_bootstrap, seed=seed)
+    slopes = _slopes(points, level, num_bootstrap, seed)
     early = float(np.median([slope.value for slope in (slopes[:-2] or slopes[:1])])) if len(slopes) > 1 else None
     law, largest = _law(points), points[-1][0]
     gain = None if law is None else float(1 - law(2 * largest) / law(largest))
@@ -204,6 +168,30 @@ def _check(x: ArrayLike, values: Sequence[ArrayLike]) -> Points:
     if len(np.unique(places)) < len(places):
         raise DataError(f"An x comes twice in {places.tolist()}; put all seeds of one x into one list.")
     return [(float(places[k]), np.log(rows[k])) for k in np.argsort(places)]
+
+
+def _slopes(points: Points, level: float, num_bootstrap: int, seed: int) -> tuple[Slope, ...]:
+    """Return the slopes between successive doublings, with intervals from seeds drawn with replacement.
+
+    Seeds are drawn at each x by itself, and their deviations from the mean of logarithms are widened by √(n/(n−1)),
+    because n drawn ones scatter too little.
+    """
+    *rest, last = points
+    apart = [last]
+    for point in reversed(rest):
+        if apart[-1][0] / point[0] >= _APART:
+            apart.append(point)
+    random = np.random.default_rng(seed)
+    drawn_from = [(place, logs, _drawn_means(logs, num_bootstrap, random)) for place, logs in reversed(apart)]
+    slopes = []
+    for (start, before, drawn), (end, after, drawn_after) in pairwise(drawn_from):
+        doublings = np.log(end / start)
+        low = high = None
+        if drawn is not None and drawn_after is not None:
+            ends = np.quantile((drawn - drawn_after) / doublings, [(1 - level) / 2, (1 + level) / 2])
+            low, high = map(float, ends)
+        slopes.append(Slope(start, end, float((before.mean() - after.mean()) / doublings), low, high))
+    return tuple(slopes)
 
 
 def _drawn_means(logs: Floats, num_draws: int, random: np.random.Generator) -> Floats | None:
