@@ -69,15 +69,11 @@ def bring_back(folder: Path, returned: tuple[Any, bytes]) -> Any:
     return result
 
 
-def _files(run: Path, patterns: Iterable[str]) -> list[Path]:
-    found = {file for pattern in patterns for file in (run.rglob("*") if pattern == "*" else run.glob(pattern))}
-    return sorted(file for file in found if file.is_file() and file.name != "LOCK")
-
-
 def _pack(run: Path, patterns: Iterable[str]) -> bytes:
+    files = {file for pattern in patterns for file in (run.rglob("*") if pattern == "*" else run.glob(pattern))}
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:  # weights do not compress
-        for file in _files(run, patterns):
+        for file in sorted(file for file in files if file.is_file() and file.name != "LOCK"):
             archive.write(file, file.relative_to(run).as_posix())
     return buffer.getvalue()
 
