@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import least_squares, minimize, nnls
+from scipy.optimize import minimize, nnls
 
 from scifm.errors import ConfigError, DataError
 from scifm.findings.study import FrontierPoint
-from scifm.studies.laws import check_points, check_settings, huber
+from scifm.studies.laws import check_points, check_settings, descend, huber
 
 __all__ = ["PARAMETERS", "JointLaw", "bootstrap_joint_law", "fit_joint_law", "held_out_error", "measured_frontier"]
 
@@ -244,7 +244,8 @@ class _JointFit:
         terms[1:] *= np.exp(theta[3:] * self.centers)
         ends = zip(("alpha", "beta"), theta[3:], self.bounds[3:], strict=True)
         at_bound = tuple(name for name, value, (low, high) in ends if min(value - low, high - value) <= 1e-6)
-        return JointLaw(*map(float, [*terms, *theta[3:]]), huber(self.residuals(theta), self.delta), at_bound)
+        parameters = dict(zip(PARAMETERS, map(float, [*terms, *theta[3:]]), strict=True))
+        return JointLaw(**parameters, objective=huber(self.residuals(theta), self.delta), at_bound=at_bound)
 
     def centered(self, law: JointLaw) -> Floats:
         """Return the θ of a law, brought within reach."""
@@ -288,35 +289,18 @@ class _JointFit:
 
     def robust(self, starts: list[Floats], num_finished: int = 4) -> Floats:
         """Return the lowest of rough searches from all starts, the best few searched on, by Gauss–Newton steps last."""
-        rough = sorted((self.descend(start, 1e-8) for start in starts), key=lambda end: end[0])
-        best = min((self.descend(theta, 1e-13) for _, theta in rough[:num_finished]), key=lambda end: end[0])[1]
-        candidates = [best, self.polish(best)]
+        rough = sorted((self.search(start, 1e-8) for start in starts), key=lambda end: end[0])
+        best = min((self.search(theta, 1e-13) for _, theta in rough[:num_finished]), key=lambda end: end[0])[1]
+        low, high = np.array(self.bounds).T
+        candidates = [best, descend(self.residuals, self.jacobian, best, (low, high), self.delta)]
         # E only ever approaches zero in logarithms; it is zero if that fits no worse.
         candidates += [np.array([-_REACH, *theta[1:]]) for theta in candidates]
         return min(reversed(candidates), key=lambda theta: huber(self.residuals(theta), self.delta))
 
-    def descend(self, start: Floats, tolerance: float) -> tuple[float, Floats]:
+    def search(self, start: Floats, tolerance: float) -> tuple[float, Floats]:
         options = {"maxiter": 1000, "maxfun": 2000, "maxcor": 20, "ftol": tolerance, "gtol": 1e-9}
         end = minimize(self.value_and_gradient, start, jac=True, method="L-BFGS-B", bounds=self.bounds, options=options)
         return float(end.fun), np.asarray(end.x)
-
-    def polish(self, start: Floats) -> Floats:
-        low, high = np.array(self.bounds).T
-        edge = 1e-9 * (high - low)
-        end = least_squares(
-            self.residuals,
-            np.clip(start, low + edge, high - edge),
-            jac=self.jacobian,
-            bounds=(low, high),
-            loss="huber",
-            f_scale=self.delta,
-            x_scale="jac",
-            ftol=1e-15,
-            xtol=1e-15,
-            gtol=1e-15,
-            max_nfev=200,
-        )
-        return np.asarray(end.x)
 
     def solve(self, alpha: float, beta: float) -> tuple[Floats, float]:
         """Return the best (E, A, B) ≥ 0 for fixed exponents and the norm of the relative residuals."""

@@ -14,7 +14,7 @@ long before d and b + g long after; f is the width of the bend in log x. Letters
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -193,6 +193,32 @@ def huber(residuals: Floats, delta: float) -> float:
     return float(special.huber(delta, residuals).sum())
 
 
+def descend(
+    residuals: Callable[[Floats], Floats],
+    jacobian: Callable[[Floats], Floats],
+    start: Floats,
+    bounds: tuple[Floats, Floats],
+    delta: float,
+) -> Floats:
+    """Return where bounded Gauss–Newton steps on the summed Huber loss of some residuals end."""
+    low, high = bounds
+    edge = 1e-9 * (high - low)
+    end = least_squares(
+        residuals,
+        np.clip(start, low + edge, high - edge),
+        jac=jacobian,
+        bounds=bounds,
+        loss="huber",  # scipy's is summed, with the delta of f_scale
+        f_scale=delta,
+        x_scale="jac",
+        ftol=1e-15,
+        xtol=1e-15,
+        gtol=1e-15,
+        max_nfev=200,
+    )
+    return np.asarray(end.x)
+
+
 def _power_part(theta: Floats, u: Floats) -> tuple[Floats, Floats, Floats]:
     """Return a x^−b (1 + (x/d)^(1/f))^(−g f), its bend log(1 + (x/d)^(1/f)) and (log x − log d)/f, at u = log x."""
     log_amplitude, exponent, _, change, log_break, log_width = theta
@@ -279,25 +305,17 @@ class _Fit:
         return self.known[form]
 
     def refine(self, start: Floats, num_free: int) -> Floats:
-        low, high = self.low[:num_free], self.high[:num_free]
-
         def whole(free: Floats) -> Floats:
             return np.concatenate([free, start[num_free:]])
 
-        result = least_squares(
+        end = descend(
             lambda free: self.residuals(whole(free)),
-            np.clip(start[:num_free], low + 1e-9 * (high - low), high - 1e-9 * (high - low)),
-            jac=lambda free: self.jacobian(whole(free))[:, :num_free],
-            bounds=(low, high),
-            loss="huber",  # scipy's is summed, with the delta of f_scale
-            f_scale=self.delta,
-            x_scale="jac",
-            ftol=1e-15,
-            xtol=1e-15,
-            gtol=1e-15,
-            max_nfev=200,
+            lambda free: self.jacobian(whole(free))[:, :num_free],
+            start[:num_free],
+            (self.low[:num_free], self.high[:num_free]),
+            self.delta,
         )
-        theta = whole(result.x)
+        theta = whole(end)
         # The search stays inside its bounds, so a floor of zero is only ever approached.
         without = np.where(np.arange(6) == 2, 0.0, theta)
         return without if self.objective(without) <= self.objective(theta) else theta

@@ -176,7 +176,8 @@ class Prior:
         chosen = np.minimum(np.searchsorted(np.cumsum(weights), steps), len(weights) - 1)
         level = mean[chosen] + precision[chosen] ** -0.5 * random.standard_normal(_NUM_RESAMPLED)
         deviate = random.standard_normal(_NUM_RESAMPLED)
-        return CurveDraws(*(array[chosen] for array in shapes), level, deviate, float(1 / (weights**2).sum()))
+        slope, floor, h, noise = (array[chosen] for array in shapes)
+        return CurveDraws(slope, floor, h, noise, level, deviate, float(1 / (weights**2).sum()))
 
     @classmethod
     def from_curves(cls, curves: Iterable[Curve], *, start: Prior | None = None, seed: int = 0) -> Prior:

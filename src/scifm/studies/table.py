@@ -210,8 +210,9 @@ class ScoredTable:
         up, down = map(self._spread, pairs)
         if up is not None and down is not None and up.shape != down.shape:
             raise DataError(f"Runs {above[0].run} and {below[0].run} were scored on unequal numbers of samples.")
-        errors = ([row.relative_l2 for row in rows] for rows in pairs)
-        return paired_ratio(*errors, self.level, spread=None if up is None or down is None else up - down)
+        numerator, denominator = ([row.relative_l2 for row in rows] for rows in pairs)
+        spread = None if up is None or down is None else up - down
+        return paired_ratio(numerator, denominator, self.level, spread=spread)
 
     def _spread(self, rows: SeedRows) -> NDArray[np.float64] | None:
         if self._sample_errors is None or not rows:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import product
 
 import numpy as np
 
@@ -24,8 +25,6 @@ from scifm.findings.study import (
     ShiftMeasure,
     ShiftTask,
     Size,
-    Source,
-    Target,
 )
 from scifm.studies.statistics import log_interval, rank_correlation
 from scifm.studies.table import CurveKey, Points, ScoredTable, SeedRows
@@ -52,7 +51,7 @@ ShiftValues = Mapping[tuple[str, str], Mapping[str, float | None]]
 def curves(table: ScoredTable) -> list[ErrorCurve]:
     """Return the median error over seeds at each number of samples, with its interval, single values and runs."""
     return [
-        ErrorCurve(kind=key.kind, **key.where, points=[_point(table, *each) for each in points.items()])
+        ErrorCurve(kind=key.kind, **key.where, points=tuple(_point(table, *each) for each in points.items()))
         for key, points in table.curves.items()
     ]
 
@@ -258,43 +257,30 @@ def mixing(table: ScoredTable, *, method: str = "all") -> list[Mixing]:
         table: the study's.
         method: of fine-tuning.
     """
-    mixtures = [source for source in table.sources if len(source.systems) > 1]
-    return [
-        pair
-        for target in table.targets
-        for size in table.sizes
-        for specialist in table.sources
-        if specialist.systems == (target.system,)
-        for mixture in mixtures
-        for pair in _compare(table, target, size, specialist, mixture, method)
-    ]
-
-
-def _compare(
-    table: ScoredTable, target: Target, size: Size, specialist: Source, mixture: Source, method: str
-) -> list[Mixing]:
-    ours, theirs = (
-        table.curves.get(CurveKey("few_shot", source.name, target.name, size.name, method), {})
-        for source in (specialist, mixture)
-    )
-    scratch, pairs = table.scratch(target.name, size.name), []
-    for count in sorted(ours.keys() & theirs.keys()):
-        ratio, low, high = table.ratio(theirs[count], ours[count])
-        pair = Mixing(
-            target=target.name,
-            size=size.name,
-            num_samples=count,
-            specialist=specialist.name,
-            mixture=mixture.name,
-            contains_system=target.system in mixture.systems,
-            specialist_error=table.error(ours[count]).center,
-            mixture_error=table.error(theirs[count]).center,
-            ratio=ratio,
-            low=low,
-            high=high,
-            scratch_error=table.error(scratch.get(count, ())).center,
-        )
-        pairs.append(pair)
+    few_shot = {key[1:4]: points for key, points in table.of_kind("few_shot") if key.method == method}
+    pairs = []
+    for target, size, specialist, mixture in product(table.targets, table.sizes, table.sources, table.sources):
+        if specialist.systems != (target.system,) or len(mixture.systems) < 2:
+            continue
+        ours, theirs = (few_shot.get((own.name, target.name, size.name), {}) for own in (specialist, mixture))
+        scratch = table.scratch(target.name, size.name)
+        for count in sorted(ours.keys() & theirs.keys()):
+            ratio, low, high = table.ratio(theirs[count], ours[count])
+            pair = Mixing(
+                target=target.name,
+                size=size.name,
+                num_samples=count,
+                specialist=specialist.name,
+                mixture=mixture.name,
+                contains_system=target.system in mixture.systems,
+                specialist_error=table.error(ours[count]).center,
+                mixture_error=table.error(theirs[count]).center,
+                ratio=ratio,
+                low=low,
+                high=high,
+                scratch_error=table.error(scratch.get(count, ())).center,
+            )
+            pairs.append(pair)
     return pairs
 
 
