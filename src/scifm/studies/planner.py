@@ -159,7 +159,9 @@ def plan(
         work.set_status("running")
         points: tuple[Point, ...] = ()
         if zero_shot > target_error:  # else nothing is left to find out
-            points = _try_out(recipe, place, store, num_samples, work.path, make_executor, observe or _ignore)
+            points = _try_out(
+                recipe, place, store, num_samples, work.path, make_executor, observe or (lambda **event: None)
+            )
         work.note_time()
         draws = {kind: _curves_through(points, kind, each, priors[kind]) for kind in KINDS}
         known = {kind: own for kind, own in draws.items() if own is not None}
@@ -192,10 +194,6 @@ def _record(recipe: PlanRecipe, place: ModelPlace, store: Store) -> dict[str, An
     origin = StoreOrigin(store, recipe.adapt.stride).describe()
     del origin["store"]  # samples that were moved are the same ones; plan.json says where they lie
     return {"kind": "plan", **recipe.to_dict(), "about": {"parent": parent, "samples": store.content}, "origin": origin}
-
-
-def _ignore(**event: Any) -> None:
-    pass
 
 
 def _samples(store: Store, recipe: PlanRecipe) -> StoreSplit:

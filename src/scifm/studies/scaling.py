@@ -270,8 +270,11 @@ def _tell(result: Saturation, trend: str, level: float) -> str:
     parts = []
     if result.verdict == "cannot tell":
         parts.append(_DISAGREE.get(trend, trend))
-    if result.slopes:
-        parts.append(_tell_last(result.slopes[-1], level))
+    for slope in result.slopes[-1:]:
+        between = f"from {slope.start:,.6g} to {slope.end:,.6g} the error changed by {_change(slope.value)} a doubling"
+        if slope.low is not None and slope.high is not None:
+            between += f" ({100 * level:.0f} % interval {_change(slope.high)} to {_change(slope.low)})"
+        parts.append(between)
     if result.early_slope is not None:
         parts.append(f"earlier doublings changed it by {_change(result.early_slope)} (median)")
     if result.gain is not None and result.law is not None:
@@ -280,13 +283,6 @@ def _tell(result: Saturation, trend: str, level: float) -> str:
         parts.append(f"seeds scatter by {_percent(result.spread)}")
     text = "; ".join(parts)
     return f"{text[:1].upper()}{text[1:]}."
-
-
-def _tell_last(slope: Slope, level: float) -> str:
-    told = f"from {slope.start:,.6g} to {slope.end:,.6g} the error changed by {_change(slope.value)} a doubling"
-    if slope.low is None or slope.high is None:
-        return told
-    return f"{told} ({100 * level:.0f} % interval {_change(slope.high)} to {_change(slope.low)})"
 
 
 def _change(slope: float) -> str:

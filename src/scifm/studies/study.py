@@ -217,7 +217,7 @@ def study(
     folder = Path(out)
     plan = plan_jobs(recipe, folder)
     run = plan.claim()
-    tell = observe if observe is not None else _ignore
+    tell = observe or (lambda **event: None)
     with run.locked():
         run.set_status("running")
         started = time.perf_counter()
@@ -246,10 +246,6 @@ def _completed(record: dict[str, Any]) -> dict[str, Any]:
         recipe = build_config(StudyRecipe, {key: value for key, value in record.items() if key not in RECORDED})
         return recipe.to_dict() | {key: record[key] for key in RECORDED if key in record}
     return record
-
-
-def _ignore(**event: Any) -> None:
-    pass
 
 
 def rows_of(plan: Plan, results: dict[str, Any]) -> list[Row]:
