@@ -8,7 +8,6 @@ as CSV and the calibration plot as PNG. Without a study there is nothing to do, 
 from __future__ import annotations
 
 import csv
-from dataclasses import asdict
 from pathlib import Path
 
 import matplotlib
@@ -40,10 +39,14 @@ def draw(found: Calibration, path: Path) -> None:
 def write_cases(found: Calibration, path: Path) -> None:
     """Write a row for every prediction."""
     with path.open("w", newline="", encoding="utf-8") as handle:
-        writer = csv.DictWriter(handle, [*asdict(found.cases[0]), "inside"])
+        of_curve, of_need = ("kind", "system", "target", "source", "size", "seed"), ("median", "low", "high")
+        writer = csv.DictWriter(handle, [*of_curve, "error", "needed", *of_need, "share", "inside"])
         writer.writeheader()
         for case in found.cases:
-            rounded = {k: f"{v:.5g}" if isinstance(v, float) else v for k, v in asdict(case).items()}
+            entries = {name: getattr(case.curve, name) for name in of_curve}
+            entries |= {"error": case.error, "needed": case.needed, "share": case.share}
+            entries |= {name: getattr(case.need, name) for name in of_need}
+            rounded = {k: f"{v:.5g}" if isinstance(v, float) else v for k, v in entries.items()}
             writer.writerow(rounded | {"inside": case.depth <= found.level})
 
 
@@ -63,7 +66,7 @@ def main() -> None:
     found = calibrate(rows, few=arguments.few, level=arguments.level)
     case = f"few = {found.few}, level {found.level:g}"
     results = [Row(case, "predictions", len(found.cases), "cases")]
-    tasks = {(c.kind, c.target, c.size, c.source) for c in found.cases}
+    tasks = {(c.kind, c.target, c.size, c.source) for c in (case.curve for case in found.cases)}
     results.append(Row(case, "different (kind, task, size, source)", len(tasks), "cases"))
     results += [Row(case, f"coverage, {kind}", share, "share") for kind, share in found.coverage.items()]
     results += [Row(case, f"level to ask, {k}", v, "level") for k, v in found.level_to_ask.items() if v is not None]

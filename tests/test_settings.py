@@ -411,7 +411,7 @@ def test_settings_of_a_mapping(name, stores, tmp_path):
 
 # --- plans and studies: what they ask of the above --------------------------------------------------------------------
 
-PLAN = {"num_repeats": 4, "held_out": 0.5, "seed": 3, "scratch_learning_rates": (1e-3, 3e-3), "adapt.held_out": 0.5}
+PLAN = {"num_repeats": 4, "held_out": 0.5, "seed": 3, "scratch_learning_rates": (1e-3, 1e-2, 1), "adapt.held_out": 0.5}
 CONVERGENCE = {"targets": ["near"], "num_samples": [8], "max_doublings": 1}
 STUDY: dict[str, Any] = {
     "title": "another",
@@ -517,8 +517,7 @@ def test_a_plan_chooses_counts_and_seeds_itself():
 
 
 def test_every_setting_of_plans_and_studies_is_entered():
-    from scifm.studies.budgets import AdaptConfig
-    from scifm.studies.recipe import ConvergenceConfig, ScalingConfig, SourceConfig
+    from scifm.studies.recipe import AdaptConfig, ConvergenceConfig, ScalingConfig, SourceConfig
 
     def entered(table: str) -> Iterator[str]:
         return (path.partition(".")[2] for path in STUDY if path.startswith(f"{table}."))

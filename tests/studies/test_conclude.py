@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -22,9 +23,15 @@ from scifm.training.pretrain import training_source
 RECIPE = StudyRecipe.read(tiny.graph_study())
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    return study(RECIPE, out=tmp_path_factory.mktemp("studies") / "whole")
+
+
 @pytest.fixture
-def folder(tmp_path) -> Path:
-    return study(RECIPE, out=tmp_path / "study")
+def folder(whole, tmp_path) -> Path:
+    """A copy of the study, to be changed."""
+    return Path(shutil.copytree(whole, tmp_path / "study"))
 
 
 def rows(folder: Path) -> list[Row]:

@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 
 from scifm.errors import DataError
-from scifm.studies.frontier import measured_frontier
-from scifm.studies.joint_laws import JointLaw
+from scifm.studies.joint_laws import JointLaw, measured_frontier
 
 
 def law(E=1.8172, A=477.86, B=2143.4, alpha=0.3473, beta=0.3672):
-    return JointLaw(E, A, B, alpha, beta, 0.0, 1e-3, 0)
+    return JointLaw(E, A, B, alpha, beta)
 
 
 def test_a_frontier_by_hand():

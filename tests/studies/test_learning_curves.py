@@ -8,14 +8,19 @@ import numpy as np
 import pytest
 
 from scifm.errors import ConfigError, DataError
-from scifm.studies.learning_curves import FEW_SHOT, FROM_SCRATCH, Curve, CurveDraws, Need, Prior
+from scifm.findings.plan import SamplesNeeded
+from scifm.studies.learning_curves import FEW_SHOT, FROM_SCRATCH, Curve, CurveDraws, Prior
 
 
-def predict_need(num_samples, errors, target, *, prior, zero_shot=None, level=0.8, seed=0) -> Need:
+def predict_need(num_samples, errors, target, *, prior, zero_shot=None, level=0.8, seed=0) -> SamplesNeeded:
     """What the planner asks of a prior, in one call."""
     zero = [] if zero_shot is None else [zero_shot]
     curve = Curve((*[0 for _ in zero], *num_samples), (*zero, *errors))
     return prior.condition(curve, seed=seed).need(target, level=level)
+
+
+def or_never(count: float | None) -> float:
+    return math.inf if count is None else count
 
 
 COUNTS = (4, 4, 4, 8, 8, 8, 12, 12, 12)
@@ -48,7 +53,7 @@ def measured(draws: CurveDraws, i: int, random: np.random.Generator, *, zero_sho
     return Curve(counts, tuple(map(error, counts)))
 
 
-def coverage(truth: Prior, belief: Prior, *, num_curves: int = 300, share: float = 0.4) -> float:
+def coverage(truth: Prior, belief: Prior, *, num_curves: int = 200, share: float = 0.4) -> float:
     """How often the 80 % interval holds the need, for curves of `truth` seen through `belief`."""
     random = np.random.default_rng(1)
     draws = truth.draw(num_curves, seed=2)
@@ -57,7 +62,7 @@ def coverage(truth: Prior, belief: Prior, *, num_curves: int = 300, share: float
         curve = measured(draws, i, random, zero_shot=belief.head_start is not None)
         target = share * float(np.mean(curve.errors[-3:]))
         need = belief.condition(curve, seed=i).need(target)
-        inside += need.low <= draws.needed(target)[i] <= need.high
+        inside += (need.low or 0) <= draws.needed(target)[i] <= or_never(need.high)
     return inside / num_curves
 
 
@@ -94,14 +99,9 @@ def test_need_is_a_quantile_of_the_draws_and_infinite_ones_count():
     need = draws.need(0.4, level=0.5)  # 16, 16, 32 and never
     assert (need.low, need.median, need.high) == pytest.approx((16, 16, 32))
     assert need.reachable == 0.75
-    assert draws.need(0.4, level=0.9).high == math.inf
-    assert draws.need(0.4, level=0.9).to_dict() == {
-        "median": pytest.approx(16),
-        "low": pytest.approx(16),
-        "high": None,
-        "level": 0.9,
-        "reachable": 0.75,
-    }
+    wide = draws.need(0.4, level=0.9)
+    assert (wide.median, wide.low) == pytest.approx((16, 16))
+    assert wide.high is None, "no number is enough"
 
 
 # --- the prediction ---------------------------------------------------------------------------------------------------
@@ -119,7 +119,7 @@ def test_a_floor_that_is_seen_is_not_passed():
     counts = [2**i for i in range(2, 13)] * 2
     errors = [0.05 + 2 * n**-1.0 for n in counts]
     assert predict_need(counts, errors, 0.04, prior=FROM_SCRATCH).reachable < 0.05
-    assert predict_need(counts, errors, 0.04, prior=FROM_SCRATCH).median == math.inf
+    assert predict_need(counts, errors, 0.04, prior=FROM_SCRATCH).median is None
     assert predict_need(counts, errors, 0.055, prior=FROM_SCRATCH).median == pytest.approx(400, rel=0.3)
 
 
@@ -128,9 +128,10 @@ def test_a_lower_target_needs_more(prior):
     draws = prior.condition(Curve((4, 8, 8), (0.2, 0.16, 0.15)))
     needs = [draws.need(target) for target in (0.15, 0.1, 0.05, 0.02, 0.005)]
     for easier, harder in itertools.pairwise(needs):
-        assert all(getattr(easier, name) <= getattr(harder, name) for name in ("low", "median", "high"))
+        ends = [[or_never(getattr(need, name)) for name in ("low", "median", "high")] for need in (easier, harder)]
+        assert all(few <= many for few, many in zip(*ends, strict=True))
         assert easier.reachable >= harder.reachable
-    assert needs[0].median < needs[-1].median
+    assert needs[0].median < or_never(needs[-1].median)
 
 
 def test_the_interval_grows_with_its_level_and_with_a_shared_error():
@@ -215,7 +216,7 @@ def test_intervals_hold_as_often_as_they_say(prior):
 )
 @pytest.mark.parametrize("prior", [FEW_SHOT, FROM_SCRATCH], ids=["few_shot", "from_scratch"])
 def test_intervals_hold_under_a_prior_that_is_off(prior, wrong):
-    assert 0.65 <= coverage(dataclasses.replace(prior, **wrong), prior, num_curves=200) <= 0.95
+    assert 0.65 <= coverage(dataclasses.replace(prior, **wrong), prior, num_curves=80) <= 0.95
 
 
 def test_a_wrong_and_sure_prior_would_be_found():
@@ -300,8 +301,3 @@ def test_a_prior_must_be_a_distribution():
         FROM_SCRATCH.condition(Curve((0, 4), (0.2, 0.1)))
     with pytest.raises(ConfigError, match="group_noise"):
         FROM_SCRATCH.condition(Curve((4,), (0.1,)), group_noise=math.nan)
-
-
-def test_a_need_for_json_holds_no_infinity():
-    need = Need(median=10.0, low=2.0, high=math.inf, level=0.8, reachable=0.9)
-    assert need.to_dict() == {"median": 10.0, "low": 2.0, "high": None, "level": 0.8, "reachable": 0.9}

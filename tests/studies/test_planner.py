@@ -15,6 +15,7 @@ import torch
 import tiny
 from scifm.config import build_config
 from scifm.data.generate import generate
+from scifm.data.origins import SystemOrigin
 from scifm.data.store import Store
 from scifm.errors import ConfigError, DataError, RunError, SignatureError, StoreError
 from scifm.evaluation.evaluate import evaluate
@@ -25,7 +26,8 @@ from scifm.studies import planner
 from scifm.studies.planner import PlanRecipe, plan
 from scifm.systems.helmholtz import Helmholtz
 from scifm.systems.poisson import Poisson
-from scifm.training.loop import DivergedError
+from scifm.training.finetune import finetune
+from scifm.training.loop import DivergedError, TrainingConfig
 
 RECIPE = build_config(
     PlanRecipe,
@@ -233,6 +235,18 @@ def test_splits(num_samples):
 def test_equal_budgets_are_asked_for():
     with pytest.raises(ConfigError, match="equal budget"):
         build_config(PlanRecipe, {"scratch_learning_rates": [1e-2]})
+
+
+@pytest.mark.parametrize(("rates", "moves"), [(PlanRecipe().adapt.learning_rates, True), ((3e-4, 1e-3), False)])
+def test_the_default_rates_leave_the_zero_shot_error_behind(rates, moves, parent, few, tmp_path):
+    """At the rates of before, few steps changed next to nothing, and the points looked like no learning curve."""
+    training = TrainingConfig(**{**tiny.ADAPTING, "num_steps": 8})
+    adapt = PlanRecipe().adapt.model_copy(update={"learning_rates": rates, "training": training, "min_scored": 3})
+    settings = PlanRecipe(adapt=adapt).settings("few_shot", 9, 0)
+    samples = few.whole().load()
+    pool = SystemOrigin.of(Poisson(), samples.grid).pool(12)
+    before, after = (evaluate(run, samples).mean() for run in (parent, finetune(parent, pool, settings, out=tmp_path)))
+    assert (after < 0.98 * before) is moves
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------

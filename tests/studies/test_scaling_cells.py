@@ -8,7 +8,7 @@ import pytest
 import tiny
 from scifm.findings.study import Scaling
 from scifm.studies.recipe import StudyRecipe
-from scifm.studies.scaling_cells import cells_of, scaling_findings
+from scifm.studies.scaling import cells_of, scaling_findings
 from study_table import make_row
 
 SIZES = {"w1": 1e4, "w2": 4e4, "w3": 1.6e5, "w4": 6.4e5}

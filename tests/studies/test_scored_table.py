@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from scifm.errors import ConfigError, DataError
-from scifm.studies.scored_table import CurveKey, ScoredTable
+from scifm.studies.table import CurveKey, ScoredTable
 from study_table import NAMED, make_row, make_rows
 
 ROWS = make_rows("few_shot", {16: [0.1, 0.2], 64: [0.05, 0.06]})
@@ -75,8 +74,3 @@ def test_errors_by_sample_widen_errors_but_cancel_in_ratios_where_they_are_alike
 def test_errors_by_sample_must_belong_to_the_table(errors, message):
     with pytest.raises(DataError, match=message):
         ScoredTable(ROWS, **NAMED, sample_errors=errors).error(tuple(ROWS[:2]))
-
-
-def test_broken_rows_are_known():
-    bad = replace(ROWS[0], relative_l2=math.nan)
-    assert ScoredTable([bad, *ROWS[1:]], **NAMED).broken == (bad,)

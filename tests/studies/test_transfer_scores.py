@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scifm.errors import DataError
-from scifm.studies.scored_table import ScoredTable
+from scifm.studies.table import ScoredTable
 from scifm.studies.transfer_scores import converged, crossovers, curves, first_reaching, gains, mixing, needs, shift
 from study_table import NAMED, make_row, make_rows
 

@@ -9,8 +9,7 @@ import pytest
 
 import tiny
 from scifm.errors import ConfigError, RunError, SignatureError
-from scifm.findings.files import read_findings, record_findings
-from scifm.findings.finding import Finding
+from scifm.findings.finding import Finding, read_findings, record_findings
 from scifm.models.hub import load_operator
 from scifm.systems.helmholtz import Helmholtz
 from scifm.trust import CHECKS

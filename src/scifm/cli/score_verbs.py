@@ -196,10 +196,8 @@ def compress(
 
 
 def _tell_findings(title: str, findings: Sequence[Finding], as_json: bool) -> None:
-    from scifm.findings.files import as_plain
-
     if as_json:
-        print_json(as_plain(findings))
+        print_json([finding.model_dump(mode="json") for finding in findings])
         return
     width = max(len(found.name) for found in findings)
     typer.echo(title)

@@ -1,23 +1,31 @@
 """Jobs on many machines through Dask: a running scheduler's address, or a cluster of processes on this machine.
 
 Dask hands a job whose worker died to another one; what it saved lies in its run folder, so it goes on from there. A run
-folder is locked by who writes it, so two workers never write one. Without a shared file system each worker works in a
-folder of its own and results travel back through Dask, see `scifm.execution.carrying`.
+folder is locked by who writes it, so two workers never write one.
+
+Where workers do not see this file system, run folders travel with the jobs through Dask. A job goes out with what it
+needs of the runs before it (settings and operator), works in a temporary folder laid out as the one here, and comes
+back with its own run folder, which is unpacked whole. For that a job is ``partial(function, …, folder)`` and its result
+names the run folder, relative to that one, under ``run``.
 """
 
 from __future__ import annotations
 
+import io
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import threading
-from collections.abc import Callable, Mapping, Sequence
+import zipfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future
-from pathlib import Path
+from functools import partial
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from scifm.errors import ConfigError, RunError, SciFMError
-from scifm.execution.carrying import bring_back, send_out
 from scifm.execution.workers import threads_of_a_worker
 
 __all__ = ["LOCAL", "cluster_executor"]
@@ -27,6 +35,7 @@ _CONNECT_SECONDS = 30
 _LOCAL_DEATHS = 20  # of workers under one job, before it is given up
 _WATCH_SECONDS = 0.5
 _STOP_SECONDS = 5.0
+_NEEDED = ("config.toml", "STATUS", "model/*")  # of a run, by those that come after it
 
 
 def cluster_executor(
@@ -133,7 +142,7 @@ class _ClusterExecutor(Executor):
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         call: tuple[Any, ...] = (fn, args, kwargs)
         if self._carry is not None:
-            call = send_out(self._carry, fn, args)
+            call = _send_out(self._carry, fn, args)
         outer: Future[Any] = Future()
         outer.set_running_or_notify_cancel()
         inner = self._client.submit(
@@ -158,7 +167,7 @@ class _ClusterExecutor(Executor):
             return
         try:
             result = inner.result()
-            outer.set_result(result if self._carry is None else bring_back(self._carry, result))
+            outer.set_result(result if self._carry is None else _bring_back(self._carry, result))
         except RunError as told:  # the disk here is full
             outer.set_exception(told)
 
@@ -181,3 +190,63 @@ def _work(num_threads: int | None, fn: Callable[..., Any], args: tuple[Any, ...]
 
         torch.set_num_threads(num_threads)
     return fn(*args, **kwargs)
+
+
+# --- folders that travel with jobs ------------------------------------------------------------------------------------
+
+
+def _send_out(
+    folder: Path, work: Callable[..., Any], args: tuple[Any, ...]
+) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
+    """Return function, arguments and keywords of a job that carries its folders with it."""
+    assert isinstance(work, partial)
+    assert work.args[-1] == folder, "the last argument of a job is the folder that all run folders lie in"
+    parents = {result["run"]: _pack(folder / result["run"], _NEEDED) for result in args}
+    return _away, (work.func, work.args[:-1], args, parents), {}
+
+
+def _away(
+    work: Callable[..., Any], settings: tuple[Any, ...], args: tuple[Any, ...], parents: Mapping[str, bytes]
+) -> tuple[Any, bytes]:
+    """Do a job in a temporary folder; return its result and its run folder."""
+    with tempfile.TemporaryDirectory(prefix="scifm-") as name:
+        folder = Path(name)
+        for run, content in parents.items():
+            _unpack(content, folder / run)
+        result = work(*settings, folder, *args)
+        return result, _pack(folder / result["run"], ("*",))
+
+
+def _bring_back(folder: Path, returned: tuple[Any, bytes]) -> Any:
+    """Put the run folder of a job that came back into the folder here; return the job's result."""
+    result, content = returned
+    target = folder / result["run"]
+    aside = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        _unpack(content, aside)
+        if target.exists():  # what an earlier sitting left unfinished
+            shutil.rmtree(target)
+        aside.rename(target)
+    except OSError as error:
+        raise RunError(f"Cannot write '{target}': {error.strerror or error}. Free some space.") from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return result
+
+
+def _pack(run: Path, patterns: Iterable[str]) -> bytes:
+    files = {file for pattern in patterns for file in (run.rglob("*") if pattern == "*" else run.glob(pattern))}
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:  # weights do not compress
+        for file in sorted(file for file in files if file.is_file() and file.name != "LOCK"):
+            archive.write(file, file.relative_to(run).as_posix())
+    return buffer.getvalue()
+
+
+def _unpack(content: bytes, target: Path) -> None:
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        for name in archive.namelist():
+            parts = PurePosixPath(name)
+            if parts.is_absolute() or ".." in parts.parts:
+                raise RunError(f"A worker sent back a file called '{name}', which leads out of its run folder.")
+        archive.extractall(target)

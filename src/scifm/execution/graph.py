@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from dataclasses import dataclass, field
+from functools import partial
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
@@ -95,15 +96,15 @@ class Graph:
         Raises:
             RunError: if one of them cannot be read.
         """
-        found = {}
+        results = {}
         for name in self.jobs:
             file = self.result_file(name)
             if file.is_file():
                 try:
-                    found[name] = json.loads(file.read_text(encoding="utf-8"))
+                    results[name] = json.loads(file.read_text(encoding="utf-8"))
                 except (OSError, ValueError) as error:
                     raise RunError(f"'{file}' cannot be read ({error}). Delete it to do that job again.") from error
-        return found
+        return results
 
     def carry_out(
         self,
@@ -170,12 +171,19 @@ class _Sitting:
         while ready := self._ready():
             job = ready[0]
             self.on_start(job)
-            try:
-                result = job.work(*self._inputs(job))
-            except SciFMError as error:
-                self.failures[job.name] = str(error)
-            else:
-                self._keep(job, result)
+            self._take(job, partial(job.work, *self._inputs(job)))
+
+    def _take(self, job: Job, work: Work) -> None:
+        """Keep what a job returns, or why it failed."""
+        try:
+            result = work()
+        except SciFMError as error:
+            self.failures[job.name] = str(error)
+            return
+        write_json(self.graph.result_file(job.name), result)
+        self.results[job.name] = result
+        self.deaths = 0
+        self.on_end(job, result)
 
     def with_workers(self, make_executor: Callable[[], Executor]) -> bool:
         """Hand out jobs until none is ready; True if a worker died and a new executor should go on."""
@@ -206,13 +214,9 @@ class _Sitting:
     def _settle(self, job: Job, future: Future[Any]) -> bool:
         """Take a result; False if there is none because a worker died, which ends every job of its pool."""
         try:
-            result = future.result()
+            self._take(job, future.result)
         except BrokenExecutor:
             return False
-        except SciFMError as error:
-            self.failures[job.name] = str(error)
-        else:
-            self._keep(job, result)
         return True
 
     def _survived(self) -> bool:
@@ -224,17 +228,11 @@ class _Sitting:
             self.failures[job.name] = f"its worker died, {_MOST_DEATHS} times in a row; is there enough memory?"
         return False
 
-    def _keep(self, job: Job, result: Any) -> None:
-        write_json(self.graph.result_file(job.name), result)
-        self.results[job.name] = result
-        self.deaths = 0
-        self.on_end(job, result)
-
     def require_success(self) -> None:
         if not self.failures:
             return
         left = len(self.graph.jobs) - len(self.results) - len(self.failures)
-        first = "; ".join(f"{name}: {told}" for name, told in list(self.failures.items())[:3])
+        first = "; ".join(f"{name}: {why}" for name, why in list(self.failures.items())[:3])
         raise JobsFailedError(
             f"{len(self.failures)} of {len(self.graph.jobs)} jobs failed"
             + (f" and {left} could not begin without them" if left else "")

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from scifm.findings.part import Part
+from scifm.findings.part import Number, Part
 
 __all__ = ["Axis", "Figure", "Note", "Panel", "Rule", "Series"]
 
@@ -36,8 +36,8 @@ class Axis(Part):
     categories: tuple[str, ...] = ()
     form: Literal["number", "count"] = "number"
     ticks: tuple[float, ...] = ()
-    low: float | None = None
-    high: float | None = None
+    low: Number = None
+    high: Number = None
 
 
 class Series(Part):
@@ -63,11 +63,11 @@ class Series(Part):
 
     label: str = ""
     variant: str = ""
-    x: tuple[float | None, ...]
-    y: tuple[float | None, ...]
-    low: tuple[float | None, ...] = ()
-    high: tuple[float | None, ...] = ()
-    singles: tuple[tuple[float | None, ...], ...] = ()
+    x: tuple[Number, ...]
+    y: tuple[Number, ...]
+    low: tuple[Number, ...] = ()
+    high: tuple[Number, ...] = ()
+    singles: tuple[tuple[Number, ...], ...] = ()
     joined: bool = True
     marked: bool = True
     told: tuple[str, ...] = ()

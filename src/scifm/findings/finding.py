@@ -1,11 +1,21 @@
-"""`Finding`: one answer, with its number, its interval, its threshold, its words and what can be drawn of it."""
+"""`Finding`: one answer, with its number, its interval, its threshold, its words and what can be drawn of it.
+
+A file of findings is a JSON list of them, each told by its name.
+"""
 
 from __future__ import annotations
 
-from scifm.findings.figure import Figure
-from scifm.findings.part import Part
+from collections.abc import Iterable
+from pathlib import Path
 
-__all__ = ["Finding"]
+from pydantic import TypeAdapter, ValidationError
+
+from scifm.errors import RunError
+from scifm.findings.figure import Figure
+from scifm.findings.part import Number, Part
+from scifm.runs import write_atomically
+
+__all__ = ["Finding", "read_findings", "record_findings"]
 
 
 class Finding(Part):
@@ -28,9 +38,35 @@ class Finding(Part):
     evidence: str = ""
     good: bool | None = None
     name: str = ""
-    statistic: float | None = None
-    low: float | None = None
-    high: float | None = None
-    threshold: float | None = None
+    statistic: Number = None
+    low: Number = None
+    high: Number = None
+    threshold: Number = None
     unit: str = ""
     figure: Figure | None = None
+
+
+_LIST = TypeAdapter(list[Finding])
+
+
+def read_findings(path: str | Path) -> list[Finding]:
+    """Return the findings of a file.
+
+    Raises:
+        RunError: if it is missing or damaged.
+    """
+    try:
+        return _LIST.validate_json(Path(path).read_bytes())
+    except (OSError, ValidationError) as error:
+        raise RunError(f"'{path}' cannot be read ({type(error).__name__}). Remove it, and ask again.") from error
+
+
+def record_findings(path: str | Path, findings: Iterable[Finding]) -> None:
+    """Write findings; those of other names that the file holds already are kept, those of the same name replaced.
+
+    Raises:
+        RunError: if the file is damaged or cannot be written.
+    """
+    before = read_findings(path) if Path(path).is_file() else []
+    merged = {finding.name: finding for finding in (*before, *findings)}
+    write_atomically(Path(path), _LIST.dump_json(list(merged.values()), indent=2) + b"\n")

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from scifm.runs import write_atomically
 
-__all__ = ["Part"]
+__all__ = ["Number", "Part"]
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+Number = Annotated[float | None, AfterValidator(_finite)]
+"""A number that may be missing: one that could not be computed, NaN or infinite, is None."""
 
 
 class Part(BaseModel):
-    """A piece of what was found: frozen; keys it does not know are left to later versions.
-
-    A number that could not be computed is None, and one that is not finite becomes None when it is written.
-    """
+    """A piece of what was found: frozen; keys it does not know are left to later versions."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="null")
 

@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from scifm.findings.figure import Figure
 from scifm.findings.finding import Finding
-from scifm.findings.part import Part
+from scifm.findings.part import Number, Part
 
 __all__ = ["Kind", "Outlook", "Plan", "Point", "SamplesNeeded", "Verdict"]
 
@@ -31,9 +31,9 @@ class SamplesNeeded(Part):
         reachable: probability that the target is reached at any number of samples.
     """
 
-    median: float | None = None
-    low: float | None = None
-    high: float | None = None
+    median: Number = None
+    low: Number = None
+    high: Number = None
     level: float
     reachable: float
 
@@ -49,9 +49,9 @@ class Outlook(Part):
     """
 
     num_trained_samples: int | None = None
-    current_error: float | None = None
+    current_error: Number = None
     need: SamplesNeeded | None = None
-    effective_draws: float | None = None
+    effective_draws: Number = None
 
 
 class Point(Part):
@@ -70,7 +70,7 @@ class Point(Part):
     kind: Kind
     num_samples: int
     repeat: int
-    relative_l2: float | None = None
+    relative_l2: Number = None
     errors: tuple[float, ...] = ()
     held_out: tuple[int, ...] = ()
     run: str | None = None
@@ -108,8 +108,8 @@ class Plan(Part):
     parent: str = ""
     store: str = ""
     level: float | None = None
-    priors: Mapping[str, Any] = Field(default_factory=dict)
-    seconds: float | None = None
+    priors: Mapping[str, Mapping[str, tuple[float, float] | float | None]] = Field(default_factory=dict)
+    seconds: Number = None
 
     def outlook(self, kind: Kind) -> Outlook:
         """Return the outlook of one kind of training."""

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from scifm.findings.finding import Finding
-from scifm.findings.part import Part
+from scifm.findings.part import Number, Part
 
 __all__ = [
     "Analysis",
@@ -67,10 +67,10 @@ class ErrorPoint(Part):
     """Mean relative L2 errors of the seeds on one number of samples: median, interval, each value with its run."""
 
     num_samples: int = Field(ge=0)
-    median: float | None = None
-    low: float | None = None
-    high: float | None = None
-    values: tuple[float | None, ...] = ()
+    median: Number = None
+    low: Number = None
+    high: Number = None
+    values: tuple[Number, ...] = ()
     runs: tuple[str | None, ...] = ()
 
 
@@ -96,9 +96,9 @@ class Gain(_OnTask):
     """Error from scratch over error fine-tuned, on as many samples."""
 
     num_samples: int
-    gain: float | None = None
-    low: float | None = None
-    high: float | None = None
+    gain: Number = None
+    low: Number = None
+    high: Number = None
     negative: bool | None = None
 
 
@@ -106,11 +106,11 @@ class Need(_OnTask):
     """How many samples fine-tuning needs for what training from scratch reaches on `reference_samples`."""
 
     reference_samples: int
-    reference_error: float | None = None
-    needed: float | None = None
-    ratio: float | None = None
-    ratio_low: float | None = None
-    ratio_high: float | None = None
+    reference_error: Number = None
+    needed: Number = None
+    ratio: Number = None
+    ratio_low: Number = None
+    ratio_high: Number = None
     bound: Literal["at most", "more than"] | None = None
 
 
@@ -118,10 +118,10 @@ class Converged(_OnTask):
     """Error from scratch where training went on as long as its held-out error fell, beside that of the equal budget."""
 
     num_samples: int
-    error: float | None = None
-    low: float | None = None
-    high: float | None = None
-    equal: float | None = None
+    error: Number = None
+    low: Number = None
+    high: Number = None
+    equal: Number = None
     num_steps: tuple[int, ...] = ()
     num_limited: int = 0
     fewest: int | None = None
@@ -130,7 +130,7 @@ class Converged(_OnTask):
 class Crossover(_OnTask):
     """The number of samples from which training from scratch is as good, None where none was measured."""
 
-    num_samples: float | None = None
+    num_samples: Number = None
     told: str = ""
 
 
@@ -139,10 +139,10 @@ class ShiftMeasure(Part):
 
     name: str
     label: str = ""
-    rank_correlation: float | None = None
+    rank_correlation: Number = None
     num_tasks: int | None = None
-    p_value: float | None = None
-    within: Mapping[str, float | None] = Field(default_factory=dict)
+    p_value: Number = None
+    within: Mapping[str, Number] = Field(default_factory=dict)
 
 
 class ShiftTask(Part):
@@ -151,8 +151,8 @@ class ShiftTask(Part):
     source: str
     target: str
     size: str
-    zero_shot: float | None = None
-    values: Mapping[str, float | None] = Field(default_factory=dict)
+    zero_shot: Number = None
+    values: Mapping[str, Number] = Field(default_factory=dict)
 
 
 class Shift(Part):
@@ -171,19 +171,19 @@ class Mixing(Part):
     specialist: str
     mixture: str
     contains_system: bool
-    specialist_error: float | None = None
-    mixture_error: float | None = None
-    ratio: float | None = None
-    low: float | None = None
-    high: float | None = None
-    scratch_error: float | None = None
+    specialist_error: Number = None
+    mixture_error: Number = None
+    ratio: Number = None
+    low: Number = None
+    high: Number = None
+    scratch_error: Number = None
 
 
 class ScalingPoint(Part):
     """Errors of the seeds at one place of an axis."""
 
     x: float
-    values: tuple[float | None, ...] = ()
+    values: tuple[Number, ...] = ()
 
 
 class Law(Part):
@@ -191,8 +191,8 @@ class Law(Part):
 
     form: str = ""
     text: str = ""
-    grid_x: tuple[float | None, ...] = ()
-    grid_y: tuple[float | None, ...] = ()
+    grid_x: tuple[Number, ...] = ()
+    grid_y: tuple[Number, ...] = ()
 
 
 class ScalingAxis(Part):
@@ -220,8 +220,8 @@ class Parameter(Part):
     """A fitted number and its interval."""
 
     value: float
-    low: float | None = None
-    high: float | None = None
+    low: Number = None
+    high: Number = None
 
 
 class JointScaling(Part):
@@ -230,7 +230,7 @@ class JointScaling(Part):
     text: str | None = None
     told: str = ""
     parameters: Mapping[str, Parameter] = Field(default_factory=dict)
-    held_out_error: float | None = None
+    held_out_error: Number = None
     frontier: tuple[FrontierPoint, ...] = ()
 
 
@@ -264,5 +264,5 @@ class Analysis(Part):
     mixing: tuple[Mixing, ...] = ()
     scaling: Scaling = Scaling()
     audits: tuple[Finding, ...] = ()
-    seconds: float | None = None
+    seconds: Number = None
     seconds_by_part: Mapping[str, float] = Field(default_factory=dict)

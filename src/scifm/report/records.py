@@ -16,8 +16,7 @@ from typing import Any, TypeGuard
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from scifm.findings.files import read_findings
-from scifm.findings.finding import Finding
+from scifm.findings.finding import Finding, read_findings
 from scifm.report.files import AGAIN, read_object, read_rows, read_text, unreadable
 from scifm.runs import Run
 from scifm.wording import span

@@ -9,6 +9,7 @@ import json
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import ArrayLike, NDArray
 
-from scifm.data.origin import Origin
 from scifm.data.origins import StoreOrigin
 from scifm.errors import RunError
 from scifm.fields.batch import Batch
@@ -33,10 +33,9 @@ from scifm.studies.audits import (
 )
 from scifm.studies.jobs import draw_test, pool_of
 from scifm.studies.recipe import SourceConfig, StudyRecipe, TargetConfig
-from scifm.studies.scaling_cells import scaling_findings
-from scifm.studies.scored_table import ScoredTable
+from scifm.studies.scaling import scaling_findings
 from scifm.studies.shift import SHIFT_MEASURES, measure_shift, population
-from scifm.studies.table import Row
+from scifm.studies.table import Row, ScoredTable
 from scifm.studies.transfer_findings import transfer_findings
 from scifm.studies.transfer_scores import ShiftValues, converged, crossovers, curves, gains, mixing, needs, shift
 from scifm.training.pretrain import training_source
@@ -82,7 +81,7 @@ def analyze(
         ConfigError: if `level` is not between 0 and 1.
     """
     table = ScoredTable(rows, targets=targets, sources=sources, sizes=sizes, level=level, sample_errors=sample_errors)
-    found = Analysis(
+    analysis = Analysis(
         num_seeds=table.num_seeds,
         level=level,
         targets=tuple(targets),
@@ -97,7 +96,7 @@ def analyze(
         mixing=tuple(mixing(table)),
         **parts,
     )
-    return found.model_copy(update={"verdict": transfer_findings(found)})
+    return analysis.model_copy(update={"verdict": transfer_findings(analysis)})
 
 
 def conclude(recipe: StudyRecipe, folder: Path, rows: Sequence[Row], *, seconds: float | None = None) -> Analysis:
@@ -116,15 +115,18 @@ def conclude(recipe: StudyRecipe, folder: Path, rows: Sequence[Row], *, seconds:
     origins = {target.name: recipe.origin(target) for target in recipe.targets}
     tests = {name: draw_test(recipe, name, origin) for name, origin in origins.items()}
     moved = [row for row in rows if "+" not in row.source]
-    found = analyze(
+    analysis = analyze(
         moved,
-        targets=[_target(name, origin) for name, origin in origins.items()],
+        targets=[
+            Target(name=name, system=origin.name, knobs=origin.ranges(only_given=True), label=origin.label)
+            for name, origin in origins.items()
+        ],
         sources=_sources(recipe, moved),
         sizes=_sizes(recipe, rows),
         title=recipe.title,
         num_test_samples=recipe.num_test_samples,
         shift_values=_shift_values(recipe, tests),
-        shift_labels={name: measure.label for name, measure in SHIFT_MEASURES.items()},
+        shift_labels={name: label for name, (label, _) in SHIFT_MEASURES.items()},
         scaling=scaling_findings(recipe, rows),
         audits=tuple(_audits(recipe, folder, rows, tests)),
         sample_errors=lambda row: _sample_errors(recipe, folder, row),
@@ -132,27 +134,22 @@ def conclude(recipe: StudyRecipe, folder: Path, rows: Sequence[Row], *, seconds:
         seconds=seconds,
         seconds_by_part=_seconds_by_part(rows),
     )
-    found.write(folder / "analysis.json")
-    return found
-
-
-def _target(name: str, origin: Origin) -> Target:
-    return Target(name=name, system=origin.name, knobs=origin.ranges(only_given=True), label=origin.label)
+    analysis.write(folder / "analysis.json")
+    return analysis
 
 
 def _sources(recipe: StudyRecipe, rows: Sequence[Row]) -> list[Source]:
     """Return one for each name; sources that differ in size alone share it."""
-    found: dict[str, Source] = {}
+    by_name: dict[str, Source] = {}
     for source in recipe.sources:
-        seen = max((row.num_pretrain_samples for row in rows if row.source == source.name), default=0)
-        one = Source(
-            name=source.name,
-            systems=tuple(origin.name for origin in recipe.origins(source)),
-            label=recipe.origin(source).label,
-            num_pretrain_samples=seen,
-        )
-        found.setdefault(source.name, one)
-    return list(found.values())
+        if source.name not in by_name:
+            by_name[source.name] = Source(
+                name=source.name,
+                systems=tuple(origin.name for origin in recipe.origins(source)),
+                label=recipe.origin(source).label,
+                num_pretrain_samples=max((r.num_pretrain_samples for r in rows if r.source == source.name), default=0),
+            )
+    return list(by_name.values())
 
 
 def _sizes(recipe: StudyRecipe, rows: Sequence[Row]) -> list[Size]:
@@ -193,9 +190,9 @@ def _sample_errors(recipe: StudyRecipe, folder: Path, row: Row) -> NDArray[np.fl
 
 
 def _shift_values(recipe: StudyRecipe, tests: dict[str, Batch]) -> dict[tuple[str, str], dict[str, float | None]]:
-    found: dict[tuple[str, str], dict[str, float | None]] = {}
+    values: dict[tuple[str, str], dict[str, float | None]] = {}
     if recipe.grid.num_spatial_dims != 2:
-        return found  # the measures know two dimensions; the verdict then says that shift was not measured
+        return values  # the measures know two dimensions; the verdict then says that shift was not measured
     for source in recipe.sources:
         parts = [
             population(origin, origin.draw(_NUM_SHIFT_SAMPLES, "study", "shift", source.name, place))
@@ -203,28 +200,31 @@ def _shift_values(recipe: StudyRecipe, tests: dict[str, Batch]) -> dict[tuple[st
         ]
         for target in recipe.targets_of(source):
             task = population(recipe.origin(target), tests[target.name])
-            found[source.name, target.name] = measure_shift(parts, task)
-    return found
+            values[source.name, target.name] = measure_shift(parts, task)
+    return values
 
 
 # --- audits -----------------------------------------------------------------------------------------------------------
 
 
 def _audits(recipe: StudyRecipe, folder: Path, rows: Sequence[Row], tests: dict[str, Batch]) -> list[Finding]:
-    found = []
+    findings = []
     for target in recipe.targets:
         test, pool = tests[target.name], pool_of(recipe, target)
-        found.append(audit_subsets(_subsets(folder, rows, target), pool.num_problems, task=target.name))
-        found.append(audit_disjoint(test, pool.samples, task=target.name))
+        findings.append(audit_subsets(_subsets(folder, rows, target), pool.num_problems, task=target.name))
+        findings.append(audit_disjoint(test, pool.samples, task=target.name))
         system = recipe.origin(target).system
-        found += audit_knob_ranges(system, test) if system is not None else []
+        findings += audit_knob_ranges(system, test) if system is not None else []
     for source in recipe.sources:
-        for target in recipe.targets_of(source):
-            if _could_share(recipe, source, target):
-                found += _unseen(recipe, source, target, tests[target.name])
-        for system in [origin.system for origin in recipe.origins(source)]:
-            found += audit_knob_effects(system, recipe.grid) if system is not None else []
-    return list(dict.fromkeys(found))
+        shared = [target for target in recipe.targets_of(source) if _could_share(recipe, source, target)]
+        for target, seed in product(shared, source.seeds or recipe.seeds):
+            settings = recipe.pretraining(source, recipe.sizes_of(source)[0], seed)
+            steps, task = settings.training.num_steps, f"{target.name} (source {source.name}, seed {seed})"
+            batches = training_source(settings)
+            findings.append(audit_unseen(tests[target.name], batches, num_steps=steps, task=task, max_steps=16))
+        for origin in recipe.origins(source):
+            findings += audit_knob_effects(origin.system, recipe.grid) if origin.system is not None else []
+    return list(dict.fromkeys(findings))
 
 
 def _could_share(recipe: StudyRecipe, source: SourceConfig, target: TargetConfig) -> bool:
@@ -245,7 +245,7 @@ def _could_share(recipe: StudyRecipe, source: SourceConfig, target: TargetConfig
 
 def _subsets(folder: Path, rows: Sequence[Row], target: TargetConfig) -> dict[int, dict[int, list[int]]]:
     """Return what the runs of a target say they were trained on: seed → number → indices into the pool."""
-    found: dict[int, dict[int, list[int]]] = defaultdict(dict)
+    subsets: dict[int, dict[int, list[int]]] = defaultdict(dict)
     for row in rows:
         if row.target == target.name and row.num_samples:
             file = folder / row.run / "subset.json"
@@ -253,17 +253,7 @@ def _subsets(folder: Path, rows: Sequence[Row], target: TargetConfig) -> dict[in
                 index = json.loads(file.read_text(encoding="utf-8"))["index"]
             except (OSError, ValueError, KeyError) as error:
                 raise RunError(f"'{file}' cannot be read ({error}). Delete that run folder to make it anew.") from error
-            before = found[row.seed].setdefault(row.num_samples, index)
+            before = subsets[row.seed].setdefault(row.num_samples, index)
             if before != index:
                 raise RunError(f"Two runs on {row.num_samples} samples of '{target.name}' with one seed used others.")
-    return dict(found)
-
-
-def _unseen(recipe: StudyRecipe, source: SourceConfig, target: TargetConfig, test: Batch) -> list[Finding]:
-    found = []
-    for seed in source.seeds or recipe.seeds:
-        settings = recipe.pretraining(source, recipe.sizes_of(source)[0], seed)
-        task = f"{target.name} (source {source.name}, seed {seed})"
-        steps = settings.training.num_steps
-        found.append(audit_unseen(test, training_source(settings), num_steps=steps, task=task, max_steps=16))
-    return found
+    return dict(subsets)

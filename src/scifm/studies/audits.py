@@ -108,10 +108,9 @@ def audit_disjoint(test: Batch, pool: Samples, *, task: str) -> Finding:
         DataError: if they differ in grid or precision, where equal problems need not have equal bytes.
     """
     seen = {made for piece in pool.pieces(_READ_AT_ONCE) for made in sample_hashes(_comparable(piece, test))}
-    found = _num_shared(test, seen)
-    counted = f"{found or 'none'} of {plural(test.num_samples, 'test sample')} of {task}"
-    said = f"{counted} {_verb(found)} among the {plural(pool.num_samples, 'sample')} of its pool."
-    return Finding(name="test disjoint", good=not found, said=said)
+    shared, which = _shared(test, seen, task)
+    said = f"{which} among the {plural(pool.num_samples, 'sample')} of its pool."
+    return Finding(name="test disjoint", good=not shared, said=said)
 
 
 def audit_unseen(
@@ -139,29 +138,28 @@ def audit_unseen(
         batch = _comparable(source.batch(step), test)
         seen.update(sample_hashes(batch))
         num_compared += batch.num_samples
-    found = _num_shared(test, seen)
-    which = "all of them" if len(chosen) == num_steps else f"drawn at random with seed {seed}"
-    told = (
-        f"{found or 'none'} of {plural(test.num_samples, 'test sample')} of {task} {_verb(found)} among "
-        f"{num_compared:,} samples of the pre-training, those of {len(chosen):,} of its {num_steps:,} steps, {which}."
+    shared, which = _shared(test, seen, task)
+    steps = "all of them" if len(chosen) == num_steps else f"drawn at random with seed {seed}"
+    said = (
+        f"{which} among {num_compared:,} samples of the pre-training, those of {len(chosen):,} of its {num_steps:,} "
+        f"steps, {steps}."
     )
-    return Finding(name="test unseen in pre-training", good=not found, said=told)
+    return Finding(name="test unseen in pre-training", good=not shared, said=said)
 
 
 def _comparable(batch: Batch, test: Batch) -> Batch:
-    for what in ("grid", "dtype"):
-        theirs, ours = (b.grid if what == "grid" else b.inputs.dtype for b in (batch, test))
+    pairs = {"grid": (batch.grid, test.grid), "dtype": (batch.inputs.dtype, test.inputs.dtype)}
+    for what, (theirs, ours) in pairs.items():
         if theirs != ours:
             raise DataError(f"Samples are compared byte by byte, which needs one {what}; got {theirs} and {ours}.")
     return batch
 
 
-def _num_shared(test: Batch, seen: set[bytes]) -> int:
-    return sum(made in seen for made in sample_hashes(test))
-
-
-def _verb(count: int) -> str:
-    return "is" if count <= 1 else "are"
+def _shared(test: Batch, seen: set[bytes], task: str) -> tuple[int, str]:
+    """Return how many test samples were seen, and the beginning of a sentence that says so."""
+    shared = sum(made in seen for made in sample_hashes(test))
+    of = f"{shared or 'none'} of {plural(test.num_samples, 'test sample')} of {task}"
+    return shared, f"{of} {'is' if shared <= 1 else 'are'}"
 
 
 # --- knobs ------------------------------------------------------------------------------------------------------------
@@ -188,37 +186,28 @@ def audit_knob_effects(system: System, grid: Grid, *, num_samples: int = 64, see
 def _effect(system: System, name: str, grid: Grid, num_samples: int, seed: int) -> Finding:
     knob, asked = system.knobs[name], f"effect of {name}"
     if knob.low == knob.high:
-        return Finding(
-            name=asked, good=True, said=f"{name} of {system.name} is fixed at {knob.low:g}: nothing to turn."
-        )
-    turned, missing = _turned(system, name, grid, num_samples, seed)
-    unseen = f" No samples can be drawn at {' or '.join(missing)}." if missing else ""
-    changes = [(*_change(turned[0][1], other), stop) for stop, other in turned[1:]]
-    measured = [entry for entry in changes if entry[1]]
-    if not measured:
-        told = f"{name} of {system.name} could not be turned between samples with the same forcing.{unseen}"
-        return Finding(name=asked, good=False, said=told)
-    change, count, stop = max(measured, key=lambda entry: (math.isnan(entry[0]), entry[0]))
-    told = (
-        f"turning {name} of {system.name} from {turned[0][0]:.4g} to {stop:.4g} changes the solution by "
-        f"{100 * change:.3g} % of its norm (mean over {plural(count, 'sample')} with the same forcing).{unseen}"
-    )
-    return Finding(name=asked, good=change >= _NO_EFFECT, said=told)
-
-
-def _turned(
-    system: System, name: str, grid: Grid, num_samples: int, seed: int
-) -> tuple[list[tuple[float, Batch]], list[str]]:
-    """Return samples at each stop of a knob, and the stops at which there are none, such as resonances."""
-    knob, drawn, missing = system.knobs[name], [], []
+        said = f"{name} of {system.name} is fixed at {knob.low:g}: nothing to turn."
+        return Finding(name=asked, good=True, said=said)
+    drawn, missing = [], []
     for part in (0.0, 1.0) if knob.integer else _STOPS:
         stop = knob.low + (knob.high - knob.low) * part
         generator = generator_for(seed, "audit", "effect")
         try:
             drawn.append((stop, system.where(**{name: stop}).sample(num_samples, grid, generator)))
-        except DataError:
+        except DataError:  # such as at a resonance
             missing.append(f"{stop:.4g}")
-    return drawn, missing
+    unseen = f" No samples can be drawn at {' or '.join(missing)}." if missing else ""
+    changes = [(*_change(drawn[0][1], other), stop) for stop, other in drawn[1:]]
+    measured = [entry for entry in changes if entry[1]]
+    if not measured:
+        said = f"{name} of {system.name} could not be turned between samples with the same forcing.{unseen}"
+        return Finding(name=asked, good=False, said=said)
+    change, count, stop = max(measured, key=lambda entry: (math.isnan(entry[0]), entry[0]))
+    said = (
+        f"turning {name} of {system.name} from {drawn[0][0]:.4g} to {stop:.4g} changes the solution by "
+        f"{100 * change:.3g} % of its norm (mean over {plural(count, 'sample')} with the same forcing).{unseen}"
+    )
+    return Finding(name=asked, good=change >= _NO_EFFECT, said=said)
 
 
 def _change(first: Batch, other: Batch) -> tuple[float, int]:
@@ -255,8 +244,8 @@ def _range(system: System, name: str, knob: Knob, values: Tensor | None) -> Find
         fits &= (values - values.round()).abs() <= slack
     outside = int((~fits).sum())
     low, middle, high = (float(values.quantile(share)) for share in (0.0, 0.5, 1.0))
-    told = (
+    said = (
         f"{name} of {system.name} is {low:.4g} at least, {middle:.4g} in the median and {high:.4g} at most over "
         f"{plural(len(values), 'sample')}; declared is {declared}; {outside or 'none'} outside."
     )
-    return Finding(name=asked, good=not outside, said=told)
+    return Finding(name=asked, good=not outside, said=said)

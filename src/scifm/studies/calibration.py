@@ -13,16 +13,17 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from scifm.errors import DataError
-from scifm.findings.plan import Kind
+from scifm.findings.plan import Kind, SamplesNeeded
 from scifm.studies.learning_curves import Curve, Prior
 from scifm.studies.planner import KINDS, PRIORS
 from scifm.studies.table import Row
+from scifm.studies.transfer_scores import log_line
 
 __all__ = [
     "LEVELS",
@@ -65,10 +66,8 @@ class StudyCurve:
     def up_to(self, few: int) -> Curve | None:
         """Return the points with at most `few` samples; None if these do not span two numbers."""
         points = [(n, e) for n, e in zip(self.curve.num_samples, self.curve.errors, strict=True) if n <= few]
-        if not points:
-            return None
-        curve = Curve(*zip(*points, strict=True))
-        return curve if curve.spans else None
+        curve = Curve(*zip(*points, strict=True)) if points else None
+        return curve if curve is not None and curve.spans else None
 
     def reached(self, few: int) -> list[tuple[float, float]]:
         """Return pairs of an error reached beyond `few` samples and the number that first reached it.
@@ -77,8 +76,15 @@ class StudyCurve:
         in both logarithms. Errors already reached with `few` or less are left out.
         """
         counts, errors = self.curve.num_samples, self.curve.errors
-        pairs = [(errors[i], _first_crossing(counts, errors, errors[i])) for i in range(len(counts)) if counts[i] > few]
-        return [(error, needed) for error, needed in pairs if needed > few]
+        pairs = []
+        for count, wanted in zip(counts, errors, strict=True):
+            first = next(i for i, error in enumerate(errors) if error <= wanted)
+            needed = float(counts[first])
+            if first > 0 and errors[first] < wanted and counts[first - 1] > 0:  # 0 samples have no logarithm
+                needed = log_line(errors[first], wanted, errors[first - 1], counts[first], counts[first - 1])
+            if min(count, needed) > few:
+                pairs.append((wanted, needed))
+        return pairs
 
 
 @dataclass(frozen=True)
@@ -86,31 +92,17 @@ class Case:
     """One prediction beside the truth.
 
     Args:
-        kind: ``few_shot`` or ``from_scratch``.
-        system: left out when the prior was made.
-        target: name of the task.
-        source: pre-training; empty from scratch.
-        size: of the architecture.
-        seed: of samples and first weights.
+        curve: predicted from its first points; its system was left out when the prior was made.
         error: what was to be reached.
         needed: samples that reached it.
-        median: predicted; None where infinite.
-        low: lower end of the interval; None where infinite.
-        high: upper end; None where infinite.
+        need: what was predicted.
         share: of predictions that need at most `needed`.
     """
 
-    kind: Kind
-    system: str
-    target: str
-    source: str
-    size: str
-    seed: int
+    curve: StudyCurve
     error: float
     needed: float
-    median: float | None
-    low: float | None
-    high: float | None
+    need: SamplesNeeded
     share: float
 
     @property
@@ -147,9 +139,6 @@ class Calibration:
     level_to_ask: dict[str, float | None]
     median_factor: float | None
 
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
 
 def curves_of(rows: Iterable[Row]) -> list[StudyCurve]:
     """Return the learning curves in the table of a study, one for each seed.
@@ -160,25 +149,22 @@ def curves_of(rows: Iterable[Row]) -> list[StudyCurve]:
     Raises:
         DataError: if an error in the table is not positive and finite.
     """
-    rows = list(rows)
     zero_shot: dict[tuple[str, str, str], dict[int, float]] = defaultdict(dict)
+    groups: dict[tuple[Any, ...], list[tuple[int, float]]] = defaultdict(list)
     for row in rows:
         if row.kind == "zero_shot":
             zero_shot[row.source, row.target, row.size][row.seed] = row.relative_l2
-    groups: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
-    for row in rows:
         if row.kind in KINDS and row.num_samples > 0:
-            groups[row.kind, row.system, row.target, row.source, row.size, row.method, row.seed].append(row)
+            key = (row.kind, row.system, row.target, row.source, row.size, row.method, row.seed)
+            groups[key].append((row.num_samples, row.relative_l2))
     curves = []
-    for key, group in groups.items():
-        group.sort(key=lambda row: row.num_samples)
-        first = group[0]
-        before = zero_shot.get((first.source, first.target, first.size), {}) if first.kind == "few_shot" else {}
-        zero = before.get(first.seed, float(np.median(list(before.values()))) if before else None)
-        points = [(r.num_samples, r.relative_l2) for r in group]
-        counts, errors = zip(*([(0, zero)] if zero is not None else []) + points, strict=True)
-        kind, system, target, source, size, method, seed = key
-        curves.append(StudyCurve(kind, system, target, source, size, method, seed, Curve(counts, errors)))
+    for key, points in groups.items():
+        kind, _, target, source, size, _, seed = key
+        before = zero_shot.get((source, target, size), {}) if kind == "few_shot" else {}
+        if before:
+            points.append((0, before.get(seed, float(np.median(list(before.values()))))))
+        counts, errors = zip(*sorted(points, key=lambda point: point[0]), strict=True)
+        curves.append(StudyCurve(*key, Curve(counts, errors)))
     return curves
 
 
@@ -194,6 +180,14 @@ def priors_from_table(rows: Iterable[Row], *, seed: int = 0) -> dict[Kind, Prior
     if not curves:
         raise DataError("The table holds no learning curve: one task with two different numbers of samples or more.")
     return _priors(curves, PRIORS, seed)
+
+
+def _priors(curves: Sequence[StudyCurve], start: Mapping[Kind, Prior], seed: int) -> dict[Kind, Prior]:
+    priors = {}
+    for kind in KINDS:
+        ours = [c.curve for c in curves if c.kind == kind and c.curve.spans]
+        priors[kind] = Prior.from_curves(ours, start=start[kind], seed=seed) if ours else start[kind]
+    return priors
 
 
 def calibrate(
@@ -218,30 +212,68 @@ def calibrate(
     Raises:
         DataError: if no curve has two counts up to `few` and an error first reached beyond.
     """
-    curves = curves_of(rows)
-    by_system = {name: [c for c in curves if c.system == name] for name in sorted({c.system for c in curves})}
-    cases = {name: _cases(by_system, name, (), start, few, level, seed) for name in by_system}
-    every = tuple(case for part in cases.values() for case in part)
+    curves = sorted(curves_of(rows), key=lambda c: c.system)
+    systems = list(dict.fromkeys(c.system for c in curves))
+
+    def cases_of(system: str, *hidden: str) -> list[Case]:
+        """Predict the curves of one system with priors from all others but the `hidden` ones."""
+        priors = _priors([c for c in curves if c.system not in (system, *hidden)], start, seed)
+        return [case for c in curves if c.system == system for case in _predict(c, priors[c.kind], few, level, seed)]
+
+    def widened(wanted: float) -> float | None:
+        """Return how often the truth is inside once `wanted` is replaced by what the other systems ask for."""
+        inside: list[bool] = []
+        for asked, depths in judged:
+            wide = widened_level(depths, wanted)
+            if wide is None:
+                return None
+            inside += [case.depth <= wide for case in asked]
+        return float(np.mean(inside))
+
+    by_system = {system: cases_of(system) for system in systems}
+    every = [case for part in by_system.values() for case in part]
     if not every:
         raise DataError(
             f"No prediction can be checked: it takes a curve with two numbers of samples up to few = {few} and a lower "
             "error beyond. Choose another 'few', or a study with more numbers of samples."
         )
-    widened = _widened(by_system, cases, levels, start, few, seed)
-    kinds = {kind: [c for c in every if c.kind == kind] for kind in KINDS}
-    coverage = {"all": _coverage(every, level)}
-    coverage |= {str(kind): _coverage(part, level) for kind, part in kinds.items() if part}
+    judged: list[tuple[list[Case], list[float]]] = []  # what widens a system's intervals never saw that system
+    for system, ours in by_system.items():
+        others = [case for name in systems if name != system for case in cases_of(name, system)]
+        for kind in KINDS:
+            if asked := _of(ours, kind):
+                judged.append((asked, [case.depth for case in _of(others, kind)]))
+    kinds = {str(kind): part for kind in KINDS if (part := _of(every, kind))}
     return Calibration(
         level,
         few,
-        every,
-        coverage,
+        tuple(every),
+        {name: _coverage(part, level) for name, part in ({"all": every} | kinds).items()},
         tuple(levels),
         tuple(_coverage(every, asked) for asked in levels),
-        widened,
-        {str(kind): widened_level([case.depth for case in part], level) for kind, part in kinds.items() if part},
+        tuple(map(widened, levels)),
+        {name: widened_level([case.depth for case in part], level) for name, part in kinds.items()},
         _median_factor(every),
     )
+
+
+def _of(cases: Iterable[Case], kind: Kind) -> list[Case]:
+    return [case for case in cases if case.curve.kind == kind]
+
+
+def _coverage(cases: Sequence[Case], level: float) -> float:
+    return float(np.mean([case.depth <= level for case in cases]))
+
+
+def _predict(curve: StudyCurve, prior: Prior, few: int, level: float, seed: int) -> list[Case]:
+    seen, reached = curve.up_to(few), curve.reached(few)
+    if seen is None or not reached:
+        return []
+    draws = prior.condition(seen, seed=seed)
+    return [
+        Case(curve, error, needed, draws.need(error, level=level), float((draws.needed(error) <= needed).mean()))
+        for error, needed in reached
+    ]
 
 
 def widened_level(depths: Sequence[float], level: float) -> float | None:
@@ -261,85 +293,8 @@ def widened_level(depths: Sequence[float], level: float) -> float | None:
     return sorted(depths)[rank - 1] if 1 <= rank <= len(depths) else None
 
 
-def _first_crossing(counts: Sequence[int], errors: Sequence[float], target: float) -> float:
-    first = next(i for i, error in enumerate(errors) if error <= target)
-    if first == 0 or errors[first] == target or counts[first - 1] == 0:  # no logarithm of 0
-        return float(counts[first])
-    (n0, n1), (e0, e1) = np.log(counts[first - 1 : first + 1]), np.log(errors[first - 1 : first + 1])
-    return float(np.exp(n0 + (n1 - n0) * (math.log(target) - e0) / (e1 - e0)))
-
-
-def _priors(curves: Sequence[StudyCurve], start: Mapping[Kind, Prior], seed: int) -> dict[Kind, Prior]:
-    priors = {}
-    for kind in KINDS:
-        ours = [c.curve for c in curves if c.kind == kind and c.curve.spans]
-        priors[kind] = Prior.from_curves(ours, start=start[kind], seed=seed) if ours else start[kind]
-    return priors
-
-
-def _cases(
-    by_system: Mapping[str, list[StudyCurve]],
-    system: str,
-    hidden: tuple[str, ...],
-    start: Mapping[Kind, Prior],
-    few: int,
-    level: float,
-    seed: int,
-) -> list[Case]:
-    """Predict the curves of one system with priors from all others but the `hidden` ones."""
-    others = [c for name, part in by_system.items() if name != system and name not in hidden for c in part]
-    priors = _priors(others, start, seed)
-    return [case for c in by_system[system] for case in _predictions(c, priors[c.kind], few, level, seed)]
-
-
-def _predictions(curve: StudyCurve, prior: Prior, few: int, level: float, seed: int) -> list[Case]:
-    seen, reached = curve.up_to(few), curve.reached(few)
-    if seen is None or not reached:
-        return []
-    draws = prior.condition(seen, seed=seed)
-    about = (curve.kind, curve.system, curve.target, curve.source, curve.size, curve.seed)
-    cases = []
-    for error, needed in reached:
-        need = draws.need(error, level=level).to_dict()
-        share = float((draws.needed(error) <= needed).mean())
-        cases.append(Case(*about, error, needed, need["median"], need["low"], need["high"], share))
-    return cases
-
-
-def _coverage(cases: Sequence[Case], level: float) -> float:
-    return float(np.mean([case.depth <= level for case in cases]))
-
-
-def _widened(
-    by_system: Mapping[str, list[StudyCurve]],
-    cases: Mapping[str, list[Case]],
-    levels: Sequence[float],
-    start: Mapping[Kind, Prior],
-    few: int,
-    seed: int,
-) -> tuple[float | None, ...]:
-    """Coverage at each level after widening, by kind; what widens a system's intervals never saw that system."""
-    judged: list[tuple[list[Case], list[float]]] = []
-    for system, ours in cases.items():
-        others = [name for name in by_system if name != system]
-        seen = [case for name in others for case in _cases(by_system, name, (system,), start, few, 0.5, seed)]
-        for kind in KINDS:
-            asked = [case for case in ours if case.kind == kind]
-            judged.append((asked, [case.depth for case in seen if case.kind == kind]))
-    return tuple(_widened_coverage([pair for pair in judged if pair[0]], level) for level in levels)
-
-
-def _widened_coverage(judged: list[tuple[list[Case], list[float]]], level: float) -> float | None:
-    inside: list[bool] = []
-    for cases, depths in judged:
-        wide = widened_level(depths, level)
-        if wide is None:
-            return None
-        inside += [case.depth <= wide for case in cases]
-    return float(np.mean(inside))
-
-
 def _median_factor(cases: Sequence[Case]) -> float | None:
-    factors = [math.inf if c.median is None else math.exp(abs(math.log(max(c.median, 1.0) / c.needed))) for c in cases]
+    medians = [(case.need.median, case.needed) for case in cases]
+    factors = [math.inf if m is None else math.exp(abs(math.log(max(m, 1.0) / needed))) for m, needed in medians]
     middle = float(np.quantile(factors, 0.5, method="inverted_cdf"))
     return middle if math.isfinite(middle) else None

@@ -1,24 +1,29 @@
 """The jobs of a study: pre-train, fine-tune, train from scratch; each ends in rows of the table.
 
 A job is a few plain values, so that it can be sent to another process, which draws its samples itself. It leaves its
-rows in the run folder before it tidies up, so whatever interrupts it, nothing is done twice.
+rows in the run folder before it tidies up, so whatever interrupts it, nothing is done twice. Beside the jobs stands
+which of their answers are kept to be looked at.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from scifm.data.origin import DownstreamPool, Origin
 from scifm.data.store import Store
 from scifm.evaluation.evaluate import evaluate, origin_of
 from scifm.fields.batch import Batch
 from scifm.models.flops import training_flops
+from scifm.models.folder import holds_operator
 from scifm.models.hub import load_operator
-from scifm.runs import Run, write_json
+from scifm.runs import Run, write_atomically, write_json
 from scifm.studies.recipe import SourceConfig, StudyRecipe, TargetConfig
 from scifm.studies.table import Row
 from scifm.training.adapt_recipe import AdaptRecipe
@@ -27,7 +32,7 @@ from scifm.training.finetune import finetune, from_scratch
 from scifm.training.pretrain import PretrainRecipe, pretrain
 from scifm.training.recipe import ModelConfig
 
-__all__ = ["Adaptation", "Effort", "Pretraining", "draw_test", "example_jobs", "pool_of"]
+__all__ = ["Adaptation", "Effort", "Pretraining", "Task", "draw_test", "example_jobs", "pool_of", "write_examples"]
 
 Result = dict[str, Any]
 
@@ -97,25 +102,22 @@ class Pretraining:
     def _settings(self, recipe: StudyRecipe) -> PretrainRecipe:
         return recipe.pretraining(self.source, self.size, self.seed, self.num_steps)
 
-    def _num_distinct(self, recipe: StudyRecipe) -> int | None:
-        """Return how many different samples there are to train on; None: every step draws its own."""
-        if self.source.store is not None:
-            return Store.open(self.source.store).splits["train"]
-        return recipe.data.num_samples
-
     def carry_out(self, recipe: StudyRecipe, folder: Path) -> Result:
         """Return the run's folder, relative to the study's, and its rows as plain dictionaries."""
         settings = self._settings(recipe)
         run = pretrain(settings, out=folder / "runs")
-        if (kept := _kept(run)) is not None:
-            return kept
+        if (before := _result_of(run)) is not None:
+            return before
         steps, seen = settings.training.num_steps, settings.training.num_steps * settings.training.batch_size
+        distinct = recipe.data.num_samples  # None: every step draws its own
+        if self.source.store is not None:
+            distinct = Store.open(self.source.store).splits["train"]
         about: dict[str, Any] = {
             "source": self.source.name if self.num_steps is None else f"{self.source.name}+{steps}",
             "source_systems": recipe.origin(self.source).name,
             "size": self.size,
             "seed": self.seed,
-            "num_pretrain_samples": min(seen, self._num_distinct(recipe) or seen),
+            "num_pretrain_samples": min(seen, distinct or seen),
             "num_samples": 0,
             "method": "",
             "coefficients": "",
@@ -186,15 +188,10 @@ class Adaptation:
         settings = self._settings(recipe)
         batch = min(settings.training.batch_size, self.num_samples * recipe.origin(self.target).windows)
         longest = 2**settings.max_doublings * settings.training.num_steps
-        steps = self._steps_of_trials(settings) + longest
-        keeps = recipe.keep_weights == "all" or self in example_jobs(recipe).values()
-        return Effort(steps, batch, keeps_weights=keeps)
-
-    def _steps_of_trials(self, settings: AdaptRecipe) -> int:
-        """Return the steps of all trials; that of the pre-trained weights as they are takes none."""
         rates = settings.learning_rates
         ways = tuple(map(Candidate, rates)) if self.source is None else settings.candidates(fits=True)
-        return settings.steps_of_trials(ways)
+        keeps = recipe.keep_weights == "all" or self in example_jobs(recipe).values()
+        return Effort(settings.steps_of_trials(ways) + longest, batch, keeps_weights=keeps)
 
     def _settings(self, recipe: StudyRecipe) -> AdaptRecipe:
         kind: Literal["few_shot", "from_scratch"] = "few_shot" if self.source is not None else "from_scratch"
@@ -213,15 +210,15 @@ class Adaptation:
             run = from_scratch(model, pool, settings, out=out)
         else:
             run = finetune(folder / parent["run"], pool, settings, out=out)
-        if (kept := _kept(run)) is not None:
-            return kept
+        if (before := _result_of(run)) is not None:
+            return before
         origin = recipe.origin(self.target)
         test = draw_test(recipe, self.target.name, origin)
-        outcome, effort = run.read_json("outcome.json"), self.effort(recipe)
-        before = parent["rows"][0] if parent is not None else {}
+        outcome = run.read_json("outcome.json")
+        pretrained = parent["rows"][0] if parent is not None else {}
         num_seen = outcome["samples_seen"]
         scored = _scored(run, folder, test, self.target.name, origin=origin, num_trained=num_seen)
-        earlier = before.get("flops", 0.0)
+        earlier = pretrained.get("flops", 0.0)
         scored["flops"] = None if None in (scored["flops"], earlier) else scored["flops"] + earlier
         row = Row(
             kind=self.kind,
@@ -229,7 +226,7 @@ class Adaptation:
             source_systems=recipe.origin(self.source).name if self.source is not None else "",
             target=self.target.name,
             size=self.size,
-            num_pretrain_samples=before.get("num_pretrain_samples", 0),
+            num_pretrain_samples=pretrained.get("num_pretrain_samples", 0),
             num_samples=self.num_samples,
             seed=self.seed,
             method=settings.method.method,
@@ -238,10 +235,13 @@ class Adaptation:
             **_task(origin),
             **scored,
         )
-        return _finish(run, folder, [row], keeps_weights=effort.keeps_weights)
+        return _finish(run, folder, [row], keeps_weights=self.effort(recipe).keeps_weights)
 
 
-def example_jobs(recipe: StudyRecipe) -> dict[str, Pretraining | Adaptation]:
+Task = Pretraining | Adaptation
+
+
+def example_jobs(recipe: StudyRecipe) -> dict[str, Task]:
     """Return by kind the jobs whose answers are drawn: those of the first source that is moved to the first task.
 
     Their weights are kept until that is done. Empty where nothing is to be drawn, or cannot be.
@@ -253,7 +253,7 @@ def example_jobs(recipe: StudyRecipe) -> dict[str, Pretraining | Adaptation]:
     few_shot, scratch = recipe.counts_of(source)
     counts = sorted({*few_shot} & {*scratch}) or sorted(few_shot) or sorted(scratch)
     size, seed, parent = recipe.sizes_of(source)[0], recipe.seeds[0], (source.seeds or recipe.seeds)[0]
-    jobs: dict[str, Pretraining | Adaptation] = {"zero_shot": Pretraining(source, size, parent)}
+    jobs: dict[str, Task] = {"zero_shot": Pretraining(source, size, parent)}
     if counts:
         count = counts[len(counts) // 2]
         if count in few_shot:
@@ -263,7 +263,54 @@ def example_jobs(recipe: StudyRecipe) -> dict[str, Pretraining | Adaptation]:
     return jobs
 
 
-def _kept(run: Run) -> Result | None:
+def write_examples(recipe: StudyRecipe, folder: Path, results: dict[str, Any]) -> None:
+    """Write ``examples.npz`` into a study's folder, where it is not there yet, and drop weights kept for it alone.
+
+    It holds the first test samples of the first task, answered by every kind of operator: fine-tuned on the number of
+    samples in the middle of those tried, beside training from scratch on as many.
+
+    Args:
+        recipe: of the study.
+        folder: of the study.
+        results: of its jobs, by name.
+
+    Raises:
+        RunError: if an operator cannot be read or the file cannot be written.
+    """
+    jobs = example_jobs(recipe)
+    models = {kind: folder / results[job.name]["run"] / "model" for kind, job in jobs.items()}
+    file = folder / "examples.npz"
+    if jobs and not file.is_file():
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **_examples(recipe, jobs, models))
+        write_atomically(file, buffer.getvalue())
+    if recipe.keep_weights == "pretrained":
+        for kind in models.keys() - {"zero_shot"}:
+            shutil.rmtree(models[kind], ignore_errors=True)
+
+
+def _examples(recipe: StudyRecipe, jobs: dict[str, Task], models: dict[str, Path]) -> dict[str, Any]:
+    target = recipe.targets[0]
+    some = draw_test(recipe, target.name, recipe.origin(target)).select(slice(0, recipe.num_examples))
+    count = max((job.num_samples for job in jobs.values() if isinstance(job, Adaptation)), default=0)
+    arrays: dict[str, Any] = {
+        "forcing": some.field("forcing")[:, 0].numpy(),
+        "truth": some.require_targets()[:, 0, 0].numpy(),
+        "coefficients": some.coefficients.numpy(),
+        "coefficient_names": np.array(some.signature.coefficients),
+        "few_shot_label": np.array(f"fine-tuned on {count}"),
+        "from_scratch_label": np.array(f"from scratch on {count}"),
+        "extent": np.array(some.grid.extent),
+    }
+    for kind, model in models.items():
+        if holds_operator(model):  # of a study made before there were examples, weights may be gone
+            operator = load_operator(model)
+            arrays[kind] = operator.predict(some).require_targets()[:, 0, 0].numpy()
+            arrays[f"sample_error_{kind}"] = evaluate(operator, some).values["relative_l2"][:, 0, 0].numpy()
+    return arrays
+
+
+def _result_of(run: Run) -> Result | None:
     return run.read_json("rows.json") if run.is_complete and (run.path / "rows.json").is_file() else None
 
 

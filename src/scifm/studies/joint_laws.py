@@ -1,4 +1,4 @@
-"""The scaling law in two variables, L(N, D) = E + A N^−α + B D^−β: fits and intervals.
+"""The scaling law in two variables, L(N, D) = E + A N^−α + B D^−β: fits, intervals, and a budget spent by it.
 
 N is the number of parameters, D the number of training samples (tokens, pairs or trajectories: the caller says which)
 and L the loss or error. The form and the Huber fit are approach 3 of Hoffmann et al. 2022, arXiv 2203.15556; its traps
@@ -12,25 +12,19 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import least_squares, minimize, nnls
+from scipy.optimize import minimize, nnls
 
-from scifm.errors import ConfigError, DataError, suggest
-from scifm.studies.laws import check_points, check_settings, huber
+from scifm.errors import ConfigError, DataError
+from scifm.findings.study import FrontierPoint
+from scifm.studies.laws import check_points, check_settings, descend, huber
 
-__all__ = [
-    "JointBootstrap",
-    "JointLaw",
-    "bootstrap_joint_law",
-    "fit_joint_law",
-    "held_out_error",
-]
+__all__ = ["PARAMETERS", "JointLaw", "bootstrap_joint_law", "fit_joint_law", "held_out_error", "measured_frontier"]
 
 Floats = NDArray[np.float64]
 Bounds = tuple[float, float]
 
-_METHODS = ("huber", "variable_projection")
-_PARAMETERS = ("E", "A", "B", "alpha", "beta")
-_MIN_CELLS = len(_PARAMETERS) + 2
+PARAMETERS = ("E", "A", "B", "alpha", "beta")
+_MIN_CELLS = len(PARAMETERS) + 2
 # How a typical loss is shared between E, A N^−α and B D^−β where a search begins.
 _SHARES = ((1 / 3, 1 / 3, 1 / 3), (0.8, 0.1, 0.1), (0.1, 0.45, 0.45))
 # A term this many e-folds below a typical loss is not told from zero.
@@ -47,9 +41,7 @@ class JointLaw:
         B: of the term of samples.
         alpha: exponent of parameters.
         beta: exponent of samples.
-        objective: summed Huber loss of log L with ``delta``.
-        delta: of the objective.
-        num_points: points it was fitted to.
+        objective: summed Huber loss of log L.
         at_bound: exponents that stopped at a bound: limits of the search, not measurements.
     """
 
@@ -58,9 +50,7 @@ class JointLaw:
     B: float
     alpha: float
     beta: float
-    objective: float
-    delta: float
-    num_points: int
+    objective: float = 0.0
     at_bound: tuple[str, ...] = ()
 
     def __call__(self, num_params: ArrayLike, num_samples: ArrayLike) -> Floats:
@@ -74,154 +64,143 @@ class JointLaw:
         return f"{self.E:.3g} + {self.A:.3g}·N^−{self.alpha:.3g} + {self.B:.3g}·D^−{self.beta:.3g}"
 
 
-@dataclass(frozen=True)
-class JointBootstrap:
-    """Intervals of a joint law from cells drawn with replacement.
-
-    Args:
-        law: the fit to all points.
-        low: lower end of each parameter's percentile interval, by name.
-        high: upper end.
-        level: of the intervals.
-        samples: E, A, B, alpha, beta of every replicate that could be fitted, `(replicates, 5)`.
-        num_dropped: replicates that drew too few different cells to be fitted.
-    """
-
-    law: JointLaw
-    low: dict[str, float]
-    high: dict[str, float]
-    level: float
-    samples: Floats
-    num_dropped: int
-
-
 def fit_joint_law(
     num_params: ArrayLike,
     num_samples: ArrayLike,
     loss: ArrayLike,
     *,
-    method: str = "huber",
     delta: float = 1e-3,
     alpha_bounds: Bounds = (0.0, 1.5),
     beta_bounds: Bounds = (0.0, 1.5),
 ) -> JointLaw:
     """Fit the five parameters to points; several seeds of one cell (N, D) are several points.
 
-    ``variable_projection``: least squares of relative residuals. For fixed (α, β) the law is linear in (E, A, B) ≥ 0,
-    solved by nonnegative least squares; (α, β) is searched on a 31 × 31 grid and refined by Nelder–Mead.
+    The loss is Σ Huber_δ(log L − log-sum-exp of the three terms), summed, minimized by L-BFGS with analytic gradient
+    from a grid of 48 starts and from the variable projection; bounded Gauss–Newton steps finish the best.
 
-    ``huber``: Σ Huber_δ(log L − log-sum-exp of the three terms), summed, by L-BFGS with analytic gradient from a grid
-    of 48 starts and from the variable projection; bounded Gauss–Newton steps finish the best.
+    Variable projection is least squares of relative residuals: for fixed (α, β) the law is linear in (E, A, B) ≥ 0,
+    solved by nonnegative least squares; (α, β) is searched on a 31 × 31 grid and refined by Nelder–Mead.
 
     Args:
         num_params: N, `(points,)`.
         num_samples: D, `(points,)`.
         loss: L, `(points,)`.
-        method: ``huber`` or ``variable_projection``.
         delta: log residual from which a point counts as an outlier.
         alpha_bounds: of α.
         beta_bounds: of β.
 
     Raises:
-        ConfigError: if the method, delta or a bound is not valid.
+        ConfigError: if delta or a bound is not valid.
         DataError: if a number is NaN or not positive, or there are fewer than 7 cells, 3 different N and 3 different D.
     """
     n, d, y = check_points(num_params=num_params, num_samples=num_samples, loss=loss)
     check_settings(delta, alpha_bounds, beta_bounds)
-    if method not in _METHODS:
-        raise ConfigError(f"Method {suggest(method, _METHODS)}")
     if (reason := _too_few(n, d)) is not None:
         raise DataError(f"A law of parameters and samples {reason}. Measure more cells, or fit one variable.")
     fit = _JointFit(n, d, y, delta, alpha_bounds, beta_bounds)
-    return fit.law(fit.projected(31) if method == "variable_projection" else fit.robust(fit.grid_starts()))
+    return fit.law(fit.robust(fit.grid_starts()))
 
 
 def bootstrap_joint_law(
     num_params: ArrayLike,
     num_samples: ArrayLike,
     loss: ArrayLike,
+    law: JointLaw,
     *,
     num_replicates: int = 200,
-    level: float = 0.9,
     seed: int = 0,
-    delta: float = 1e-3,
-    alpha_bounds: Bounds = (0.0, 1.5),
-    beta_bounds: Bounds = (0.0, 1.5),
-) -> JointBootstrap:
-    """Return percentile intervals of a Huber fit, from cells drawn with replacement.
+) -> Floats:
+    """Return the parameters that other draws of cells would have given, `(replicates, 5)` in the order of `PARAMETERS`.
 
-    A cell (N, D) is drawn with all its seeds: they share the law's misfit, so drawing single points would make the
-    intervals too narrow. A replicate is searched from its own variable projection and from the fit to all points only.
+    Cells (N, D) are drawn with replacement, each with all its seeds: they share the law's misfit, so drawing single
+    points would make intervals too narrow. A replicate is searched from its own variable projection and from `law`
+    only; one that drew too few different cells is left out.
 
     Args:
         num_params: as in `fit_joint_law`.
         num_samples: as in `fit_joint_law`.
         loss: as in `fit_joint_law`.
+        law: the fit to all points.
         num_replicates: at least 2.
-        level: of the intervals, in (0, 1).
         seed: of the draws.
-        delta: as in `fit_joint_law`.
-        alpha_bounds: as in `fit_joint_law`.
-        beta_bounds: as in `fit_joint_law`.
 
     Raises:
-        DataError: as in `fit_joint_law`, or if fewer than two replicates could be fitted.
+        ConfigError: if there is to be fewer than two replicates.
+        DataError: if a number is not positive, or fewer than two replicates could be fitted.
     """
-    if num_replicates < 2 or not 0 < level < 1:
-        raise ConfigError(f"num_replicates = {num_replicates}, level = {level}: give at least 2 and a level in (0, 1).")
+    if num_replicates < 2:
+        raise ConfigError(f"num_replicates = {num_replicates}: give at least 2.")
     n, d, y = check_points(num_params=num_params, num_samples=num_samples, loss=loss)
-    law = fit_joint_law(n, d, y, delta=delta, alpha_bounds=alpha_bounds, beta_bounds=beta_bounds)
     cells, cell_of = np.unique(np.stack([n, d]), axis=1, return_inverse=True)
     members = [np.flatnonzero(cell_of.ravel() == k) for k in range(cells.shape[1])]
     random = np.random.default_rng(seed)
-    samples, num_dropped = [], 0
+    samples = []
     for _ in range(num_replicates):
         drawn = np.concatenate([members[k] for k in random.integers(len(members), size=len(members))])
-        if _too_few(n[drawn], d[drawn]) is not None:
-            num_dropped += 1
-            continue
-        fit = _JointFit(n[drawn], d[drawn], y[drawn], delta, alpha_bounds, beta_bounds)
-        one = fit.law(fit.robust([fit.projected(13), fit.centered(law)], num_finished=1))
-        samples.append([getattr(one, name) for name in _PARAMETERS])
+        if _too_few(n[drawn], d[drawn]) is None:
+            fit = _JointFit(n[drawn], d[drawn], y[drawn])
+            one = fit.law(fit.robust([fit.projected(13), fit.centered(law)], num_finished=1))
+            samples.append([getattr(one, name) for name in PARAMETERS])
     if len(samples) < 2:
         raise DataError(f"Only {len(samples)} of {num_replicates} replicates drew enough cells. Measure more cells.")
-    table = np.array(samples)
-    low, high = np.quantile(table, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    by_name = [dict(zip(_PARAMETERS, map(float, ends), strict=True)) for ends in (low, high)]
-    return JointBootstrap(law, by_name[0], by_name[1], level, table, num_dropped)
+    return np.array(samples)
 
 
-def held_out_error(
-    num_params: ArrayLike,
-    num_samples: ArrayLike,
-    loss: ArrayLike,
-    *,
-    hold_out: str = "cell",
-    method: str = "huber",
-    delta: float = 1e-3,
-) -> float:
-    """Return the root mean square of log(predicted / observed) over held-out cells, fitted to the others.
+def held_out_error(num_params: ArrayLike, num_samples: ArrayLike, loss: ArrayLike) -> float:
+    """Return abs(log(predicted / observed)) at the cell of largest N·D, by the law fitted to the others.
+
+    What is observed is the geometric mean of the cell's seeds.
 
     Args:
         num_params: as in `fit_joint_law`.
         num_samples: as in `fit_joint_law`.
         loss: as in `fit_joint_law`.
-        hold_out: ``cell``, the one of largest N·D, or ``edge``, all of largest N or largest D, which asks more.
-        method: as in `fit_joint_law`.
-        delta: as in `fit_joint_law`.
 
     Raises:
         DataError: as in `fit_joint_law`, for the cells that remain.
     """
     n, d, y = check_points(num_params=num_params, num_samples=num_samples, loss=loss)
-    if hold_out not in ("cell", "edge"):
-        raise ConfigError(f"hold_out {suggest(hold_out, ('cell', 'edge'))}")
     largest = int(np.argmax(n * d))
-    out = (n == n[largest]) & (d == d[largest]) if hold_out == "cell" else (n == n.max()) | (d == d.max())
-    law = fit_joint_law(n[~out], d[~out], y[~out], method=method, delta=delta)
-    cells, cell_of = np.unique(np.stack([n, d])[:, out], axis=1, return_inverse=True)
-    observed = np.array([np.log(y[out][cell_of.ravel() == k]).mean() for k in range(cells.shape[1])])
-    return float(np.sqrt(np.mean((np.log(law(*cells)) - observed) ** 2)))
+    out = (n == n[largest]) & (d == d[largest])
+    law = fit_joint_law(n[~out], d[~out], y[~out])
+    return float(np.abs(np.log(law(n[largest], d[largest])) - np.log(y[out]).mean()))
+
+
+def measured_frontier(
+    law: JointLaw, flops: ArrayLike, num_params: ArrayLike, flops_per_sample: ArrayLike
+) -> tuple[FrontierPoint, ...]:
+    """Return for each budget the N and D of lowest L: D = C / c(N), with c interpolated log-log between measured sizes.
+
+    N is searched on 1001 sizes between the smallest and the largest measured one, never beyond; a best N at the edge
+    is told, since the true one may lie outside.
+
+    Args:
+        law: a fitted law.
+        flops: budgets C, `(budgets,)`.
+        num_params: measured sizes, `(sizes,)`, at least two different ones.
+        flops_per_sample: training operations of one sample at those sizes, `(sizes,)`.
+
+    Raises:
+        DataError: if a number is not positive or a size comes twice.
+    """
+    (budgets,) = check_points(flops=flops)
+    sizes, costs = check_points(num_params=num_params, flops_per_sample=flops_per_sample)
+    if len(sizes) < 2 or len(np.unique(sizes)) < len(sizes):
+        raise DataError(f"Give the cost of at least two sizes, each once; got sizes {sizes.tolist()}.")
+    order = np.argsort(sizes)
+    n = np.geomspace(sizes.min(), sizes.max(), 1001)
+    d = budgets[:, None] / np.exp(np.interp(np.log(n), np.log(sizes[order]), np.log(costs[order])))
+    losses = law(n, d)
+    return tuple(
+        FrontierPoint(
+            flops=float(budget),
+            num_params=float(n[best]),
+            num_samples=float(d[row, best]),
+            error=float(losses[row, best]),
+            at_edge=best in (0, len(n) - 1),
+        )
+        for row, (budget, best) in enumerate(zip(budgets, losses.argmin(axis=1).tolist(), strict=True))
+    )
 
 
 def _too_few(n: Floats, d: Floats) -> str | None:
@@ -244,7 +223,13 @@ class _JointFit:
     """Searches for θ = (log E, log A, log B, α, β) in centered units: log N, log D and log L less their means."""
 
     def __init__(
-        self, n: Floats, d: Floats, y: Floats, delta: float, alpha_bounds: Bounds, beta_bounds: Bounds
+        self,
+        n: Floats,
+        d: Floats,
+        y: Floats,
+        delta: float = 1e-3,
+        alpha_bounds: Bounds = (0.0, 1.5),
+        beta_bounds: Bounds = (0.0, 1.5),
     ) -> None:
         self.centers = np.array([np.log(n).mean(), np.log(d).mean()])
         self.n, self.d = np.log(n) - self.centers[0], np.log(d) - self.centers[1]
@@ -259,9 +244,8 @@ class _JointFit:
         terms[1:] *= np.exp(theta[3:] * self.centers)
         ends = zip(("alpha", "beta"), theta[3:], self.bounds[3:], strict=True)
         at_bound = tuple(name for name, value, (low, high) in ends if min(value - low, high - value) <= 1e-6)
-        objective = huber(self.residuals(theta), self.delta)
-        parameters = dict(zip(_PARAMETERS, map(float, [*terms, *theta[3:]]), strict=True))
-        return JointLaw(**parameters, objective=objective, delta=self.delta, num_points=len(self.v), at_bound=at_bound)
+        parameters = dict(zip(PARAMETERS, map(float, [*terms, *theta[3:]]), strict=True))
+        return JointLaw(**parameters, objective=huber(self.residuals(theta), self.delta), at_bound=at_bound)
 
     def centered(self, law: JointLaw) -> Floats:
         """Return the θ of a law, brought within reach."""
@@ -305,35 +289,18 @@ class _JointFit:
 
     def robust(self, starts: list[Floats], num_finished: int = 4) -> Floats:
         """Return the lowest of rough searches from all starts, the best few searched on, by Gauss–Newton steps last."""
-        rough = sorted((self.descend(start, 1e-8) for start in starts), key=lambda end: end[0])
-        best = min((self.descend(theta, 1e-13) for _, theta in rough[:num_finished]), key=lambda end: end[0])[1]
-        candidates = [best, self.polish(best)]
+        rough = sorted((self.search(start, 1e-8) for start in starts), key=lambda end: end[0])
+        best = min((self.search(theta, 1e-13) for _, theta in rough[:num_finished]), key=lambda end: end[0])[1]
+        low, high = np.array(self.bounds).T
+        candidates = [best, descend(self.residuals, self.jacobian, best, (low, high), self.delta)]
         # E only ever approaches zero in logarithms; it is zero if that fits no worse.
         candidates += [np.array([-_REACH, *theta[1:]]) for theta in candidates]
         return min(reversed(candidates), key=lambda theta: huber(self.residuals(theta), self.delta))
 
-    def descend(self, start: Floats, tolerance: float) -> tuple[float, Floats]:
+    def search(self, start: Floats, tolerance: float) -> tuple[float, Floats]:
         options = {"maxiter": 1000, "maxfun": 2000, "maxcor": 20, "ftol": tolerance, "gtol": 1e-9}
         end = minimize(self.value_and_gradient, start, jac=True, method="L-BFGS-B", bounds=self.bounds, options=options)
         return float(end.fun), np.asarray(end.x)
-
-    def polish(self, start: Floats) -> Floats:
-        low, high = np.array(self.bounds).T
-        edge = 1e-9 * (high - low)
-        end = least_squares(
-            self.residuals,
-            np.clip(start, low + edge, high - edge),
-            jac=self.jacobian,
-            bounds=(low, high),
-            loss="huber",
-            f_scale=self.delta,
-            x_scale="jac",
-            ftol=1e-15,
-            xtol=1e-15,
-            gtol=1e-15,
-            max_nfev=200,
-        )
-        return np.asarray(end.x)
 
     def solve(self, alpha: float, beta: float) -> tuple[Floats, float]:
         """Return the best (E, A, B) ≥ 0 for fixed exponents and the norm of the relative residuals."""

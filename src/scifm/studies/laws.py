@@ -14,7 +14,7 @@ long before d and b + g long after; f is the width of the bend in log x. Letters
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +24,7 @@ from scipy.optimize import least_squares, nnls
 
 from scifm.errors import ConfigError, DataError, suggest
 
-__all__ = ["FORMS", "Law", "LawChoice", "choose_law", "fit_law", "why_not"]
+__all__ = ["FORMS", "Law", "LawChoice", "choose_law", "why_not"]
 
 Floats = NDArray[np.float64]
 
@@ -49,15 +49,13 @@ class Law:
         parameters: by name, in the units of x and y; see the module for the letters.
         objective: summed Huber loss of log y at the minimum.
         aicc: Akaike's information criterion with the small-sample correction; None where the points are too few for it.
-        num_points: points it was fitted to.
         at_bound: parameters that stopped at a bound: limits of the search, not measurements.
     """
 
     form: str
     parameters: dict[str, float]
-    objective: float
-    aicc: float | None
-    num_points: int
+    objective: float = 0.0
+    aicc: float | None = None
     at_bound: tuple[str, ...] = ()
 
     def __call__(self, x: ArrayLike) -> Floats:
@@ -99,18 +97,8 @@ class LawChoice:
 
     @property
     def law(self) -> Law:
-        """The chosen law: the one of `by_aicc`."""
-        return self.laws[self.by_aicc]
-
-    @property
-    def by_aicc(self) -> str:
-        """The form of lowest AICc; fewest parameters on a tie, and where no form has one."""
-        return _lowest({form: law.aicc for form, law in self.laws.items()}) or next(iter(self.laws))
-
-
-def _lowest(values: dict[str, float | None]) -> str | None:
-    known = {name: value for name, value in values.items() if value is not None}
-    return min(known, key=lambda name: known[name]) if known else None
+        """The law of lowest AICc; that of fewest parameters on a tie, and where no form has one."""
+        return min(self.laws.values(), key=lambda law: np.inf if law.aicc is None else law.aicc)
 
 
 def why_not(x: ArrayLike, form: str) -> str | None:
@@ -125,41 +113,6 @@ def why_not(x: ArrayLike, form: str) -> str | None:
     return None if num_x >= needed else f"a {form} needs {needed} different x, there are {num_x}"
 
 
-def fit_law(
-    x: ArrayLike,
-    y: ArrayLike,
-    form: str = "power law with floor",
-    *,
-    delta: float = 0.1,
-    exponent_bounds: tuple[float, float] = (0.0, 1.5),
-) -> Law:
-    """Fit one form to points; several y at one x (seeds) are several points.
-
-    The loss is Σ Huber_δ(log y − log ŷ), summed. For fixed exponents and break the law is linear in its floor and
-    amplitude, which are ≥ 0: a grid of those, each solved by nonnegative least squares of relative residuals (variable
-    projection), gives the starts; bounded Gauss–Newton steps in log space refine the best. The break stays between the
-    second smallest and the second largest x, because it cannot be seen before it begins; ``exponent_change`` lies in
-    [−1.5, 10], ``break_width`` in [0.01, 2].
-
-    Args:
-        x: samples, parameters or operations, `(points,)`, positive.
-        y: errors, `(points,)`, positive.
-        form: one of `FORMS`.
-        delta: log residual from which a point counts as an outlier. AICc is only that of a normal error if it is well
-            above the scatter of seeds.
-        exponent_bounds: of ``exponent``.
-
-    Raises:
-        ConfigError: if the form, delta or a bound is not valid.
-        DataError: if a number is NaN, not positive, or there are too few different x.
-    """
-    x, y = check_points(x=x, error=y)
-    if (reason := why_not(x, form)) is not None:
-        raise DataError(f"Too few points: {reason}. Measure more, or fit a form with fewer parameters.")
-    check_settings(delta, exponent_bounds)
-    return _Fit(x, y, delta, exponent_bounds).law(form)
-
-
 def choose_law(
     x: ArrayLike,
     y: ArrayLike,
@@ -170,20 +123,27 @@ def choose_law(
 ) -> LawChoice:
     """Fit all forms that the points can bear; compare them by AICc and by the error at the held-out largest x.
 
+    Several y at one x (seeds) are several points. The loss is Σ Huber_δ(log y − log ŷ), summed. For fixed exponents and
+    break the law is linear in its floor and amplitude, which are ≥ 0: a grid of those, each solved by nonnegative least
+    squares of relative residuals (variable projection), gives the starts; bounded Gauss–Newton steps in log space
+    refine the best. The break stays between the second smallest and the second largest x, because it cannot be seen
+    before it begins; ``exponent_change`` lies in [−1.5, 10], ``break_width`` in [0.01, 2].
+
     Args:
-        x: as in `fit_law`.
-        y: as in `fit_law`.
+        x: samples, parameters or operations, `(points,)`, positive.
+        y: errors, `(points,)`, positive.
         forms: those to try, fewest parameters first.
-        delta: as in `fit_law`.
-        exponent_bounds: as in `fit_law`.
+        delta: log residual from which a point counts as an outlier. AICc is only that of a normal error if it is well
+            above the scatter of seeds.
+        exponent_bounds: of ``exponent``.
 
     Raises:
-        DataError: as in `fit_law`, where not one form can be offered.
+        ConfigError: if a form, delta or a bound is not valid.
+        DataError: if a number is NaN or not positive, or where not one form can be offered.
     """
     x, y = check_points(x=x, error=y)
     check_settings(delta, exponent_bounds)
-    told = {form: why_not(x, form) for form in forms}
-    reasons = {form: reason for form, reason in told.items() if reason is not None}
+    reasons = {form: reason for form in forms if (reason := why_not(x, form)) is not None}
     offered = [form for form in forms if form not in reasons]
     if not offered:
         raise DataError(f"No scaling law can be fitted: {'; '.join(reasons.values())}. Measure more.")
@@ -191,10 +151,10 @@ def choose_law(
     inner = x < x.max()
     rest = _Fit(x[inner], y[inner], delta, exponent_bounds)
     last = float(np.log(y[~inner]).mean())
-    errors: dict[str, float | None] = dict.fromkeys(offered)
-    for form in offered:
-        if why_not(x[inner], form) is None:
-            errors[form] = abs(float(np.log(rest.law(form)(x.max()))) - last)
+    errors = {
+        form: abs(float(np.log(rest.law(form)(x.max()))) - last) if why_not(x[inner], form) is None else None
+        for form in offered
+    }
     return LawChoice({form: whole.law(form) for form in offered}, errors, reasons)
 
 
@@ -233,6 +193,32 @@ def huber(residuals: Floats, delta: float) -> float:
     return float(special.huber(delta, residuals).sum())
 
 
+def descend(
+    residuals: Callable[[Floats], Floats],
+    jacobian: Callable[[Floats], Floats],
+    start: Floats,
+    bounds: tuple[Floats, Floats],
+    delta: float,
+) -> Floats:
+    """Return where bounded Gauss–Newton steps on the summed Huber loss of some residuals end."""
+    low, high = bounds
+    edge = 1e-9 * (high - low)
+    end = least_squares(
+        residuals,
+        np.clip(start, low + edge, high - edge),
+        jac=jacobian,
+        bounds=bounds,
+        loss="huber",  # scipy's is summed, with the delta of f_scale
+        f_scale=delta,
+        x_scale="jac",
+        ftol=1e-15,
+        xtol=1e-15,
+        gtol=1e-15,
+        max_nfev=200,
+    )
+    return np.asarray(end.x)
+
+
 def _power_part(theta: Floats, u: Floats) -> tuple[Floats, Floats, Floats]:
     """Return a x^−b (1 + (x/d)^(1/f))^(−g f), its bend log(1 + (x/d)^(1/f)) and (log x − log d)/f, at u = log x."""
     log_amplitude, exponent, _, change, log_break, log_width = theta
@@ -257,27 +243,23 @@ class _Fit:
         places = np.unique(self.u)
         rows += [(places[1], places[-2]), (np.log(_WIDTH_BOUNDS[0]), np.log(_WIDTH_BOUNDS[1]))]
         self.low, self.high = np.array(rows, dtype=np.float64).T
-        self.found: dict[str, Floats] = {}
+        self.known: dict[str, Floats] = {}  # the best θ by form
 
     def law(self, form: str) -> Law:
         """Fit one form and put it into the units of the points."""
-        num_free = FORMS[form]
-        theta = self.best(form)
-        names = [
-            name
-            for name, value, low, high in zip(_NAMES, theta, self.low, self.high, strict=True)
-            if min(value - low, high - value) <= 1e-6 * (high - low) and not (name == "floor" and value == 0)
-        ]
+        num_free, theta = FORMS[form], self.best(form)
+        at_end = np.minimum(theta - self.low, self.high - theta) <= 1e-6 * (self.high - self.low)
+        at_end[2] &= theta[2] != 0  # no floor is an answer
         values = theta.copy()
         values[0] += self.scale + values[1] * self.center
         # The bend was measured from the center too, so only its place moves.
         values[2] *= np.exp(self.scale)
         values[4] += self.center
         values[[0, 4, 5]] = np.exp(values[[0, 4, 5]])
-        parameters = {name: float(value) for name, value in zip(_NAMES[:num_free], values, strict=False)}
+        parameters = dict(zip(_NAMES[:num_free], values.tolist(), strict=False))
         objective = self.objective(theta)
-        at_bound = tuple(name for name in names if name in parameters)
-        return Law(form, parameters, objective, self.aicc(objective, num_free), len(self.u), at_bound)
+        at_bound = tuple(name for name, stopped in zip(parameters, at_end, strict=False) if stopped)
+        return Law(form, parameters, objective, self.aicc(objective, num_free), at_bound)
 
     def aicc(self, objective: float, num_free: int) -> float | None:
         """AICc of normal log residuals, the variance counted as a parameter; twice the objective is the sum of squares.
@@ -314,34 +296,26 @@ class _Fit:
 
     def best(self, form: str) -> Floats:
         """Return θ of lowest objective; a smaller form's answer is a start of the larger one."""
-        if form not in self.found:
+        if form not in self.known:
             smaller = [name for name in FORMS if FORMS[name] < FORMS[form]]
             starts = [self.best(smaller[-1])] if smaller else []
             starts += self.starts(FORMS[form])
             ends = [self.refine(start, FORMS[form]) for start in starts] + starts[:1]
-            self.found[form] = min(ends, key=self.objective)
-        return self.found[form]
+            self.known[form] = min(ends, key=self.objective)
+        return self.known[form]
 
     def refine(self, start: Floats, num_free: int) -> Floats:
-        low, high = self.low[:num_free], self.high[:num_free]
-
         def whole(free: Floats) -> Floats:
             return np.concatenate([free, start[num_free:]])
 
-        result = least_squares(
+        end = descend(
             lambda free: self.residuals(whole(free)),
-            np.clip(start[:num_free], low + 1e-9 * (high - low), high - 1e-9 * (high - low)),
-            jac=lambda free: self.jacobian(whole(free))[:, :num_free],
-            bounds=(low, high),
-            loss="huber",  # scipy's is summed, with the delta of f_scale
-            f_scale=self.delta,
-            x_scale="jac",
-            ftol=1e-15,
-            xtol=1e-15,
-            gtol=1e-15,
-            max_nfev=200,
+            lambda free: self.jacobian(whole(free))[:, :num_free],
+            start[:num_free],
+            (self.low[:num_free], self.high[:num_free]),
+            self.delta,
         )
-        theta = whole(result.x)
+        theta = whole(end)
         # The search stays inside its bounds, so a floor of zero is only ever approached.
         without = np.where(np.arange(6) == 2, 0.0, theta)
         return without if self.objective(without) <= self.objective(theta) else theta

@@ -18,15 +18,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logsumexp, ndtr, ndtri
 
 from scifm.errors import ConfigError, DataError
+from scifm.findings.plan import SamplesNeeded
+from scifm.studies.statistics import check_level
 
-__all__ = ["FEW_SHOT", "FROM_SCRATCH", "REFERENCE_SAMPLES", "Curve", "CurveDraws", "Need", "Prior"]
+__all__ = ["FEW_SHOT", "FROM_SCRATCH", "REFERENCE_SAMPLES", "Curve", "CurveDraws", "Prior"]
 
 Floats = NDArray[np.float64]
 
@@ -34,7 +35,7 @@ REFERENCE_SAMPLES = 16
 SLOPE_RANGE = (0.05, 1.5)
 _NUM_DRAWS = (2**13, 2**17)  # prior draws; the second number is used where too few of the first carry weight
 _MIN_EFFECTIVE_DRAWS = 200
-_NUM_KEPT = 4000  # posterior draws handed on
+_NUM_RESAMPLED = 4000  # posterior draws handed on
 _PRIOR_CURVES = 4.0  # how many curves the starting prior is worth when a prior is estimated from curves
 _NUM_ROUNDS = 5  # of that estimation; each contents itself with the first number of draws
 
@@ -73,31 +74,6 @@ class Curve:
     def spans(self) -> bool:
         """Whether training was tried on two different numbers of samples or more."""
         return len(set(self.num_samples) - {0}) > 1
-
-
-@dataclass(frozen=True)
-class Need:
-    """How many samples a target error needs; `math.inf` where it is not reached at any number.
-
-    Args:
-        median: half of the possible curves need fewer.
-        low: lower end of the central interval.
-        high: its upper end.
-        level: probability of the interval.
-        reachable: probability that the target is reached at any number of samples.
-    """
-
-    median: float
-    low: float
-    high: float
-    level: float
-    reachable: float
-
-    def to_dict(self) -> dict[str, float | None]:
-        """Return the numbers for JSON; infinite ones are None."""
-        entries = {"median": self.median, "low": self.low, "high": self.high}
-        finite = {name: value if math.isfinite(value) else None for name, value in entries.items()}
-        return {**finite, "level": self.level, "reachable": self.reachable}
 
 
 @dataclass(frozen=True)
@@ -155,14 +131,11 @@ class Prior:
             raise ConfigError(f"group_noise must be a standard deviation, 0 or more; got {group_noise}.")
         if 0 in curve.num_samples and self.head_start is None:
             raise ConfigError("A curve from scratch has no zero-shot error; give a prior with head_start, or no error.")
-        draws = self._explain(curve, _NUM_DRAWS[0], group_noise=group_noise, seed=seed)
-        if draws.effective >= _MIN_EFFECTIVE_DRAWS:
-            return draws
-        return self._explain(curve, _NUM_DRAWS[1], group_noise=group_noise, seed=seed)
-
-    def _explain(self, curve: Curve, num_draws: int, *, group_noise: float = 0.0, seed: int) -> CurveDraws:
-        random = np.random.default_rng(seed)
-        return _Posterior(self, self._shapes(num_draws, random), curve, group_noise).resample(random)
+        few, many = _NUM_DRAWS
+        draws = self._explain(curve, few, group_noise=group_noise, seed=seed)
+        if draws.effective < _MIN_EFFECTIVE_DRAWS:
+            draws = self._explain(curve, many, group_noise=group_noise, seed=seed)
+        return draws
 
     def _shapes(self, num_draws: int, random: np.random.Generator) -> tuple[Floats, Floats, Floats, Floats]:
         """Draw slope, floor, head start and noise."""
@@ -175,6 +148,36 @@ class Prior:
         if self.head_start is not None:
             head_start = _lognormal(self.head_start, random, num_draws)
         return np.clip(slope, *SLOPE_RANGE), floor, head_start, _lognormal(self.noise, random, num_draws)
+
+    def _explain(self, curve: Curve, num_draws: int, *, group_noise: float = 0.0, seed: int) -> CurveDraws:
+        """Weigh draws by the likelihood of the points, log A integrated out, and draw from them by their weights.
+
+        The m points of a group have covariance σ² I + τ² 1 1ᵀ, whose inverse is (I − τ² 1 1ᵀ / (σ² + m τ²)) / σ².
+        """
+        random = np.random.default_rng(seed)
+        shapes = self._shapes(num_draws, random)
+        slope, floor, h, noise = (array[:, None] for array in shapes)
+        counts = np.array(curve.num_samples, dtype=np.float64)
+        learnable = ((counts + h) / (REFERENCE_SAMPLES + h)) ** -slope
+        residuals = np.log(np.array(curve.errors)) - np.log(floor + learnable)
+        groups = np.array(curve.groups or [0] * len(curve.errors))
+        member = (groups[:, None] == np.unique(groups)).astype(np.float64)  # (point, group)
+        sizes, sums = member.sum(axis=0), residuals @ member
+        variance, shared = noise**2, noise**2 + group_noise**2 * sizes  # (draw, 1), (draw, group)
+        center, spread = math.log(self.level[0]), self.level[1]
+        precision = 1 / spread**2 + (sizes / shared).sum(axis=1)
+        mean = (center / spread**2 + (sums / shared).sum(axis=1)) / precision  # of log A in each draw
+        squares = (residuals**2 / variance).sum(axis=1) - (group_noise**2 * sums**2 / (variance * shared)).sum(axis=1)
+        misfit = squares + (center / spread) ** 2 - precision * mean**2
+        volume = ((sizes - 1) * np.log(variance) + np.log(shared)).sum(axis=1) + np.log(precision)
+        logs = -0.5 * (misfit + volume)
+        weights = np.exp(logs - logsumexp(logs))
+        steps = (np.arange(_NUM_RESAMPLED) + random.random()) / _NUM_RESAMPLED
+        chosen = np.minimum(np.searchsorted(np.cumsum(weights), steps), len(weights) - 1)
+        level = mean[chosen] + precision[chosen] ** -0.5 * random.standard_normal(_NUM_RESAMPLED)
+        deviate = random.standard_normal(_NUM_RESAMPLED)
+        slope, floor, h, noise = (array[chosen] for array in shapes)
+        return CurveDraws(slope, floor, h, noise, level, deviate, float(1 / (weights**2).sum()))
 
     @classmethod
     def from_curves(cls, curves: Iterable[Curve], *, start: Prior | None = None, seed: int = 0) -> Prior:
@@ -205,11 +208,6 @@ class Prior:
             prior = _next_prior([prior._explain(curve, _NUM_DRAWS[0], seed=seed) for curve in useful], start, seed)
         return prior
 
-    def to_dict(self) -> dict[str, Any]:
-        pairs = {name: list(getattr(self, name)) for name in ("slope", "floor", "noise", "level")}
-        head_start = None if self.head_start is None else list(self.head_start)
-        return {**pairs, "no_floor": self.no_floor, "head_start": head_start}
-
 
 FROM_SCRATCH = Prior()
 FEW_SHOT = Prior(slope=(0.5, 0.35), level=(0.03, 1.5), head_start=(16.0, 1.5))
@@ -239,11 +237,8 @@ class CurveDraws:
 
     def errors(self, num_samples: float) -> Floats:
         """Return the error of the next training on `num_samples`, its noise included."""
-        return np.exp(self.level + self.noise * self.deviate) * (self.floor + self._learnable(num_samples))
-
-    def _learnable(self, num_samples: float) -> Floats:
-        h = self.head_start
-        return ((num_samples + h) / (REFERENCE_SAMPLES + h)) ** -self.slope
+        learnable = ((num_samples + self.head_start) / (REFERENCE_SAMPLES + self.head_start)) ** -self.slope
+        return np.exp(self.level + self.noise * self.deviate) * (self.floor + learnable)
 
     def needed(self, target: float) -> Floats:
         """Return the number of samples at which the next training reaches `target`; infinite below the floor.
@@ -260,73 +255,28 @@ class CurveDraws:
             count = (REFERENCE_SAMPLES + h) * np.where(reached, share, 1.0) ** (-1 / self.slope) - h
         return np.where(reached, np.maximum(count, 0.0), np.inf)
 
-    def need(self, target: float, *, level: float = 0.8) -> Need:
+    def need(self, target: float, *, level: float = 0.8) -> SamplesNeeded:
         """Return median and central interval of `needed`.
 
         Raises:
             ConfigError: if the target is not positive, or the level not strictly between 0 and 1.
         """
-        if not 0 < level < 1:
-            raise ConfigError(f"The level of an interval must lie strictly between 0 and 1; got {level}.")
+        check_level(level)
         draws = self.needed(target)
         shares = (0.5, (1 - level) / 2, (1 + level) / 2)
         # a quantile that is one of the draws: between a finite and an infinite one nothing can be interpolated
         median, low, high = (float(np.quantile(draws, share, method="inverted_cdf")) for share in shares)
-        return Need(median, low, high, level, float(np.isfinite(draws).mean()))
+        reachable = float(np.isfinite(draws).mean())
+        return SamplesNeeded(median=median, low=low, high=high, level=level, reachable=reachable)
 
 
 def _lognormal(pair: tuple[float, float], random: np.random.Generator, num_draws: int) -> Floats:
     return np.exp(math.log(pair[0]) + pair[1] * random.standard_normal(num_draws))
 
 
-class _Posterior:
-    """Prior draws with the weights that the points give them; log A is normal in each.
-
-    The m points of a group have covariance σ² I + τ² 1 1ᵀ, whose inverse is (I − τ² 1 1ᵀ / (σ² + m τ²)) / σ².
-    """
-
-    def __init__(self, prior: Prior, shapes: tuple[Floats, ...], curve: Curve, group_noise: float) -> None:
-        self.shapes = shapes
-        slope, floor, h, noise = (array[:, None] for array in shapes)
-        counts = np.array(curve.num_samples, dtype=np.float64)
-        learnable = ((counts + h) / (REFERENCE_SAMPLES + h)) ** -slope
-        residuals = np.log(np.array(curve.errors)) - np.log(floor + learnable)
-        member = _membership(curve)
-        sizes = member.sum(axis=0)
-        variance, shared = noise**2, noise**2 + group_noise**2 * sizes  # (draw, 1), (draw, group)
-        sums = residuals @ member
-        center, spread = math.log(prior.level[0]), prior.level[1]
-        precision = 1 / spread**2 + (sizes / shared).sum(axis=1)
-        self.mean = (center / spread**2 + (sums / shared).sum(axis=1)) / precision
-        self.deviation = precision**-0.5
-        squares = (residuals**2 / variance).sum(axis=1) - (group_noise**2 * sums**2 / (variance * shared)).sum(axis=1)
-        misfit = squares + (center / spread) ** 2 - precision * self.mean**2
-        volume = ((sizes - 1) * np.log(variance) + np.log(shared)).sum(axis=1) + np.log(precision)
-        weights = -0.5 * (misfit + volume)
-        self.weights = np.exp(weights - logsumexp(weights))
-
-    @property
-    def effective(self) -> float:
-        return float(1 / (self.weights**2).sum())
-
-    def resample(self, random: np.random.Generator) -> CurveDraws:
-        steps = (np.arange(_NUM_KEPT) + random.random()) / _NUM_KEPT
-        kept = np.minimum(np.searchsorted(np.cumsum(self.weights), steps), len(self.weights) - 1)
-        slope, floor, head_start, noise = (array[kept] for array in self.shapes)
-        level = self.mean[kept] + self.deviation[kept] * random.standard_normal(_NUM_KEPT)
-        deviate = random.standard_normal(_NUM_KEPT)
-        return CurveDraws(slope, floor, head_start, noise, level, deviate, self.effective)
-
-
-def _membership(curve: Curve) -> Floats:
-    """Return ``(point, group)``, 1 where the point belongs to the group."""
-    groups = np.array(curve.groups or [0] * len(curve.errors))
-    return (groups[:, None] == np.unique(groups)).astype(np.float64)
-
-
 def _next_prior(explained: list[CurveDraws], start: Prior, seed: int) -> Prior:
     """Return the prior with the moments of all draws, those of `start` weighing as much as a few curves."""
-    parts = [start.draw(_NUM_KEPT, seed=seed), *explained]
+    parts = [start.draw(_NUM_RESAMPLED, seed=seed), *explained]
     weights = np.repeat([_PRIOR_CURVES, *([1.0] * len(explained))], [len(part.slope) for part in parts])
 
     def pooled(name: str) -> Floats:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from scifm.findings import plan as plans
 from scifm.findings.figure import Axis, Figure, Panel, Rule, Series
 from scifm.findings.finding import Finding
-from scifm.studies.learning_curves import CurveDraws, Need
+from scifm.findings.plan import Kind, Outlook, Point, SamplesNeeded, Verdict
+from scifm.studies.learning_curves import CurveDraws
 from scifm.wording import count_in_words, plural
 
-__all__ = ["Advice", "Outlook", "advise", "learning_curves_figure"]
+__all__ = ["advise", "learning_curves_figure"]
 
 _MIN_EFFECTIVE_DRAWS = 50.0
 _WIDE = 30.0  # an interval whose ends differ by more than this factor names no number
@@ -24,165 +22,120 @@ _SURE = 0.9
 _NUM_DRAWN = 40  # places at which a predicted curve is drawn
 
 
-@dataclass(frozen=True)
-class Outlook:
-    """Where one kind of training stands and what it needs; all None where it could not be measured.
+def advise(
+    outlooks: Mapping[Kind, Outlook],
+    draws: Mapping[Kind, CurveDraws],
+    target: float,
+    num_samples: int,
+    zero_shot: float,
+) -> tuple[Verdict, Finding]:
+    """Say what to do: in a word or three, and as a finding with the need it rests on.
 
     Args:
-        num_samples: the most samples it was trained on.
-        error: mean error then.
-        need: samples in all for the target.
-        draws: possible learning curves.
-    """
-
-    num_samples: int | None
-    error: float | None
-    need: Need | None
-    draws: CurveDraws | None
-
-    def told(self) -> plans.Outlook:
-        """Return what is known to be written down; the draws are left out."""
-        return plans.Outlook(
-            num_trained_samples=self.num_samples,
-            current_error=self.error,
-            need=None if self.need is None else plans.SamplesNeeded(**self.need.to_dict()),
-            effective_draws=None if self.draws is None else self.draws.effective,
-        )
-
-
-@dataclass(frozen=True)
-class Advice:
-    """A recommendation.
-
-    Args:
-        verdict: ``reached``, ``collect``, ``collect and ask again`` or ``cannot be told``.
-        said: the same in words, with the numbers.
-        need: what it rests on.
-        why: the reason, where no number can be said.
-    """
-
-    verdict: plans.Verdict
-    said: str
-    need: Need | None = None
-    why: str = ""
-
-    @property
-    def findings(self) -> tuple[Finding, ...]:
-        """The same as findings."""
-        good = {"reached": True, "cannot be told": False}.get(self.verdict)
-        numbers: dict[str, Any] = {}
-        if self.need is not None:
-            needed = self.need.to_dict()
-            numbers = {"statistic": needed["median"], "low": needed["low"], "high": needed["high"], "unit": "samples"}
-        return (Finding(name="samples needed", said=self.said, evidence=self.why, good=good, **numbers),)
-
-
-def advise(few_shot: Outlook, from_scratch: Outlook, target: float, num_samples: int, zero_shot: float) -> Advice:
-    """Say what to do.
-
-    Args:
-        few_shot: of fine-tuning.
-        from_scratch: of training from scratch.
+        outlooks: of fine-tuning and of training from scratch.
+        draws: possible learning curves of each; none where it could not be measured.
         target: error wanted.
         num_samples: samples there are.
         zero_shot: error of the pre-trained operator as it is.
     """
     if zero_shot <= target:
-        return Advice(
-            "reached",
-            f"The target is already reached: without any training the pre-trained operator's error on your "
-            f"{plural(num_samples, 'sample')} is {zero_shot:.3g}. No more samples are needed.",
-        )
-    for name, outlook in (("fine-tuned", few_shot), ("trained from scratch", from_scratch)):
-        if outlook.error is not None and outlook.error <= target:
-            return Advice(
-                "reached",
-                f"The target is already reached: {name} on {outlook.num_samples} of your samples, the error on those "
-                f"held out is {outlook.error:.3g}. No more samples are needed.",
-            )
-    best, name = (few_shot, "Fine-tuning")
-    worth = _worth(few_shot, from_scratch, target, num_samples)
-    if worth.probability is not None and worth.probability <= 1 - _SURE:
-        best, name = (from_scratch, "Training from scratch")
-    reason = _why_not(best, target, name)
-    if reason is not None:
-        return Advice("cannot be told", "How many samples are needed cannot be told.", why=reason)
-    assert best.need is not None
-    return _collect(best.need, name, num_samples, worth.told)
+        how = f"without any training the pre-trained operator's error on your {plural(num_samples, 'sample')}"
+        return _reached(f"{how} is {zero_shot:.3g}")
+    ways: dict[Kind, str] = {"few_shot": "fine-tuned", "from_scratch": "trained from scratch"}
+    for way, how in ways.items():
+        own = outlooks[way]
+        if own.current_error is not None and own.current_error <= target:
+            how = f"{how} on {own.num_trained_samples} of your samples, the error on those held out"
+            return _reached(f"{how} is {own.current_error:.3g}")
+    kind: Kind = "few_shot"
+    name = "Fine-tuning"
+    probability, worth = _worth(draws, outlooks["from_scratch"].need, target, num_samples)
+    if probability is not None and probability <= 1 - _SURE:
+        kind, name = "from_scratch", "Training from scratch"
+    need, why = outlooks[kind].need, _why_not(outlooks[kind], target, name)
+    if need is None or why:
+        return "cannot be told", _finding("How many samples are needed cannot be told.", why, good=False)
+    return _collect(need, name, num_samples, worth)
 
 
-def _why_not(outlook: Outlook, target: float, name: str) -> str | None:
-    if outlook.need is None or outlook.draws is None:
+def _reached(how: str) -> tuple[Verdict, Finding]:
+    return "reached", _finding(f"The target is already reached: {how}. No more samples are needed.", good=True)
+
+
+def _finding(said: str, why: str = "", need: SamplesNeeded | None = None, good: bool | None = None) -> Finding:
+    finding = Finding(name="samples needed", said=said, evidence=why, good=good)
+    if need is None:
+        return finding
+    numbers = {"statistic": need.median, "low": need.low, "high": need.high, "unit": "samples"}
+    return finding.model_copy(update=numbers)
+
+
+def _why_not(outlook: Outlook, target: float, name: str) -> str:
+    """Return why no number can be said; empty where one can."""
+    if outlook.need is None or outlook.effective_draws is None:
         return f"{name} diverged at too many of the sizes tried. Give smaller learning rates."
-    if outlook.draws.effective < _MIN_EFFECTIVE_DRAWS:
+    if outlook.effective_draws < _MIN_EFFECTIVE_DRAWS:
         return (
             "The measured errors do not look like a learning curve as they are known (they jump, rise with more "
             "samples, or stay what they are). Look at the points in plan.json. If fine-tuning stays at the zero-shot "
-            "error, no training beat the pre-trained operator: give larger learning rates (--set "
-            "adapt.learning_rates=[1e-3,1e-2]). Else collect some more samples and ask again."
+            "error, no training beat the pre-trained operator: train longer, or at larger learning rates (--set "
+            "adapt.training.num_steps=1000, --set adapt.learning_rates=[1e-2,3e-2]). Else collect some more samples "
+            "and ask again."
         )
-    if math.isinf(outlook.need.median):
+    if outlook.need.median is None:
         return (
             f"{name} reaches {target:g} at no number of samples in {100 * (1 - outlook.need.reachable):.0f} % of the "
             "learning curves that agree with what was measured. A larger or longer trained operator, or one "
             "pre-trained nearer to your system, may help more than samples."
         )
-    return None
+    return ""
 
 
-def _collect(need: Need, name: str, num_samples: int, worth: str) -> Advice:
+def _collect(need: SamplesNeeded, name: str, num_samples: int, worth: str) -> tuple[Verdict, Finding]:
     median, low, high = (_further(count, num_samples) for count in (need.median, need.low, need.high))
     between = f"{100 * need.level:.0f} % interval {count_in_words(low)} to {count_in_words(high)}"
     if median < 1:
-        return Advice("collect", f"Nearly there: a few more samples should do ({between}). {worth}", need)
+        return "collect", _finding(f"Nearly there: a few more samples should do ({between}). {worth}", need=need)
     if high <= _WIDE * max(low, num_samples) and median <= _FAR * num_samples:
-        return Advice("collect", f"Collect about {count_in_words(median)} more samples ({between}). {worth}", need)
-    return Advice(
-        "collect and ask again",
+        return "collect", _finding(
+            f"Collect about {count_in_words(median)} more samples ({between}). {worth}", need=need
+        )
+    said = (
         f"{name} may need about {count_in_words(median)} more samples ({between}), too wide to plan by. Collect "
-        f"{count_in_words(max(low, num_samples))} more first, and ask again with them. {worth}",
-        need,
+        f"{count_in_words(max(low, num_samples))} more first, and ask again with them. {worth}"
     )
+    return "collect and ask again", _finding(said, need=need)
 
 
-def _further(needed: float, num_samples: int) -> float:
-    return max(0.0, math.ceil(needed) - num_samples) if math.isfinite(needed) else math.inf
+def _further(needed: float | None, num_samples: int) -> float:
+    return math.inf if needed is None else max(0.0, math.ceil(needed) - num_samples)
 
 
-@dataclass(frozen=True)
-class _Worth:
-    probability: float | None
-    told: str
-
-
-def _worth(few_shot: Outlook, from_scratch: Outlook, target: float, num_samples: int) -> _Worth:
-    """Say whether fine-tuning needs fewer samples than training from scratch, and how surely."""
-    if few_shot.draws is None or from_scratch.draws is None or from_scratch.need is None:
-        return _Worth(None, "Training from scratch could not be measured beside it.")
-    ours, theirs = few_shot.draws.needed(target), from_scratch.draws.needed(target)
+def _worth(
+    draws: Mapping[Kind, CurveDraws], scratch_need: SamplesNeeded | None, target: float, num_samples: int
+) -> tuple[float | None, str]:
+    """Return how probably fine-tuning needs fewer samples than training from scratch, and a sentence about it."""
+    if scratch_need is None or len(draws) < 2:
+        return None, "Training from scratch could not be measured beside it."
+    ours, theirs = draws["few_shot"].needed(target), draws["from_scratch"].needed(target)
     decided = ~(np.isinf(ours) & np.isinf(theirs))
     if not decided.any():
-        return _Worth(None, "Neither fine-tuning nor training from scratch seems to reach it.")
+        return None, "Neither fine-tuning nor training from scratch seems to reach it."
     probability = float((ours < theirs)[decided].mean())
-    median = from_scratch.need.median
-    if math.isfinite(median):
-        scratch = f"about {count_in_words(_further(median, num_samples))} more"
-    else:
-        scratch = "more than can be told, if it gets there at all"
+    scratch = "more than can be told, if it gets there at all"
+    if scratch_need.median is not None:
+        scratch = f"about {count_in_words(_further(scratch_need.median, num_samples))} more"
     if probability >= _SURE:
-        return _Worth(probability, f"Pre-training is worth it: from scratch it takes {scratch}.")
+        return probability, f"Pre-training is worth it: from scratch it takes {scratch}."
     if probability <= 1 - _SURE:
-        return _Worth(probability, f"Pre-training is not worth it here: train from scratch, which takes {scratch}.")
-    return _Worth(
-        probability,
-        f"Whether pre-training needs fewer samples is not sure (probability {probability:.2f}): from scratch it takes "
-        f"{scratch}.",
-    )
+        return probability, f"Pre-training is not worth it here: train from scratch, which takes {scratch}."
+    doubt = f"Whether pre-training needs fewer samples is not sure (probability {probability:.2f})"
+    return probability, f"{doubt}: from scratch it takes {scratch}."
 
 
 def learning_curves_figure(
-    points: Sequence[plans.Point],
-    outlooks: Mapping[plans.Kind, Outlook],
+    points: Sequence[Point],
+    draws: Mapping[Kind, CurveDraws],
     target: float,
     num_samples: int,
     level: float,
@@ -192,7 +145,7 @@ def learning_curves_figure(
 
     Args:
         points: the errors measured.
-        outlooks: possible curves, by kind.
+        draws: possible curves, by kind.
         target: error wanted.
         num_samples: samples there are.
         level: probability of the band.
@@ -201,7 +154,7 @@ def learning_curves_figure(
     measured = [point for point in points if point.relative_l2 is not None]
     if not measured:
         return None
-    names: dict[plans.Kind, str] = {"few_shot": "fine-tuned", "from_scratch": "from scratch"}
+    names: dict[Kind, str] = {"few_shot": "fine-tuned", "from_scratch": "from scratch"}
     counts = np.geomspace(min(point.num_samples for point in measured), _FAR * num_samples, _NUM_DRAWN)
     shares = (0.5, (1 - level) / 2, (1 + level) / 2)
     series = []
@@ -209,9 +162,8 @@ def learning_curves_figure(
         ours = [point for point in measured if point.kind == kind]
         x, y = tuple(float(p.num_samples) for p in ours), tuple(p.relative_l2 for p in ours)
         series.append(Series(label=f"{name}, measured", x=x, y=y, joined=False, place=place))
-        draws = outlooks[kind].draws
-        if draws is not None:
-            center, low, high = np.array([np.quantile(draws.errors(n), shares) for n in counts]).T.tolist()
+        if kind in draws:
+            center, low, high = np.array([np.quantile(draws[kind].errors(n), shares) for n in counts]).T.tolist()
             curve = {"x": counts.tolist(), "y": center, "low": low, "high": high}
             series.append(Series(label=f"{name}, predicted", **curve, marked=False, place=place))
     panel = Panel(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,11 +30,12 @@ from scifm.errors import ConfigError, DataError
 from scifm.evaluation.evaluate import Scores, evaluate
 from scifm.execution.graph import Graph, Job
 from scifm.fields.seeds import generator_for
-from scifm.findings.plan import Kind, Plan, Point
+from scifm.findings.plan import Kind, Outlook, Plan, Point
 from scifm.models.hub import ModelPlace, digest, find_model
 from scifm.runs import Run
-from scifm.studies.learning_curves import FEW_SHOT, FROM_SCRATCH, Curve, Prior
-from scifm.studies.plan_findings import Outlook, advise, learning_curves_figure
+from scifm.studies.learning_curves import FEW_SHOT, FROM_SCRATCH, Curve, CurveDraws, Prior
+from scifm.studies.plan_findings import advise, learning_curves_figure
+from scifm.studies.statistics import check_level
 from scifm.training.finetune import AdaptRecipe, finetune, from_scratch
 from scifm.training.loop import DivergedError, Observer, TrainingConfig
 from scifm.training.processes import require_alone
@@ -63,9 +64,11 @@ class PlanRecipe(Config):
     held_out: float = Field(0.25, gt=0, lt=1)
     seed: int = Field(0, ge=0)
     adapt: AdaptRecipe = AdaptRecipe(
-        learning_rates=(3e-4, 1e-3), training=TrainingConfig(num_steps=200, validate_every=100, checkpoint_every=100)
+        # so large that few steps beat a good operator: it is kept as it is where no candidate does
+        learning_rates=(1e-3, 3e-3, 1e-2),
+        training=TrainingConfig(num_steps=200, validate_every=100, checkpoint_every=100),
     )
-    scratch_learning_rates: tuple[float, ...] = (3e-3, 1e-2)
+    scratch_learning_rates: tuple[float, ...] = ()
 
     @model_validator(mode="after")
     def _equal_budgets(self) -> PlanRecipe:
@@ -138,98 +141,76 @@ def plan(
         StoreError: if the store cannot be read.
     """
     require_alone("A plan")
-    _check(target_error, level)
-    place = find_model(parent)
-    recipe = recipe or PlanRecipe()
-    few = _Few.read(store if isinstance(store, Store) else Store.open(store), recipe.adapt.stride)
-    each = few.errors(evaluate(place.folder, few.samples, rename=recipe.adapt.rename, record=False))
-    zero_shot = float(np.mean(each))
-    if not math.isfinite(zero_shot):
-        raise DataError(f"The pre-trained operator's error on the samples is {zero_shot}: look for NaN in its weights.")
-    folder = Path(out)
-    origin = StoreOrigin(few.store, few.samples.stride).describe()
-    del origin["store"]  # samples that were moved are the same ones; plan.json says where they lie
-    record = {"kind": "plan", **recipe.to_dict(), "about": _about(place, few), "origin": origin}
-    work = Run.claim(folder, record)
-    with work.locked():
-        work.set_status("running")
-        points: tuple[Point, ...] = ()
-        if zero_shot > target_error:  # else nothing is left to find out
-            points = _try_out(_graph(place, few, recipe, folder), few, recipe, make_executor, observe)
-        work.note_time()
-        settings: dict[str, Any] = {"zero_shot": each, "level": level}
-        outlooks = {kind: _outlook(kind, points, target_error, prior=priors[kind], **settings) for kind in KINDS}
-        advice = advise(outlooks["few_shot"], outlooks["from_scratch"], target_error, few.num_samples, zero_shot)
-        result = Plan(
-            target_error=target_error,
-            num_samples=few.num_samples,
-            zero_shot=zero_shot,
-            few_shot=outlooks["few_shot"].told(),
-            from_scratch=outlooks["from_scratch"].told(),
-            verdict=advice.verdict,
-            findings=advice.findings,
-            figure=learning_curves_figure(points, outlooks, target_error, few.num_samples, level, zero_shot),
-            points=points,
-            parent=str(place.path),
-            store=str(few.store.path),
-            level=level,
-            priors={kind: priors[kind].to_dict() for kind in KINDS},
-            seconds=work.seconds,
-        )
-        result.write(folder / "plan.json")
-        work.set_status("complete")
-    return result
-
-
-def _check(target_error: float, level: float) -> None:
     if not 0 < target_error < 1:
         raise ConfigError(
             f"The target error must lie strictly between 0 and 1; got {target_error}. It is a mean relative L2 error: "
             "0.02 is 2 %, and answering zero everywhere gives 1."
         )
-    if not 0 < level < 1:
-        raise ConfigError(f"The level of an interval must lie strictly between 0 and 1; got {level}.")
-
-
-def _about(place: ModelPlace, few: _Few) -> dict[str, str]:
-    """Return what a plan is of, beside its settings."""
-    parent = config_hash(place.run.config) if place.run is not None else digest(place.folder)
-    return {"parent": parent, "samples": few.store.content}
-
-
-def _ignore(**event: Any) -> None:
-    pass
-
-
-@dataclass(frozen=True)
-class _Few:
-    """The user's problems, of all splits one after the other; a trajectory is one."""
-
-    store: Store
-    samples: StoreSplit
-
-    @classmethod
-    def read(cls, store: Store, stride: int) -> _Few:
-        if store.num_problems < MIN_SAMPLES:
-            what = "trajectories, each one sample" if store.signature.evolves else "samples"
-            raise DataError(
-                f"A plan needs at least {MIN_SAMPLES} {what}, some to train on and some to score; the store "
-                f"'{store.path}' holds {store.num_problems}. Add some."
+    check_level(level)
+    place, recipe = find_model(parent), recipe or PlanRecipe()
+    store = store if isinstance(store, Store) else Store.open(store)
+    few = _samples(store, recipe)
+    each = _errors(few, evaluate(place.folder, few, rename=recipe.adapt.rename, record=False))
+    zero_shot, num_samples = float(np.mean(each)), few.num_trajectories
+    if not math.isfinite(zero_shot):
+        raise DataError(f"The pre-trained operator's error on the samples is {zero_shot}: look for NaN in its weights.")
+    work = Run.claim(out, _record(recipe, place, store))
+    with work.locked():
+        work.set_status("running")
+        points: tuple[Point, ...] = ()
+        if zero_shot > target_error:  # else nothing is left to find out
+            points = _try_out(
+                recipe, place, store, num_samples, work.path, make_executor, observe or (lambda **event: None)
             )
-        return cls(store, store.whole(stride=stride))
+        work.note_time()
+        draws = {kind: _curves_through(points, kind, each, priors[kind]) for kind in KINDS}
+        known = {kind: own for kind, own in draws.items() if own is not None}
+        outlooks = {kind: _outlook(points, kind, draws[kind], target_error, level) for kind in KINDS}
+        verdict, finding = advise(outlooks, known, target_error, num_samples, zero_shot)
+        result = Plan(
+            target_error=target_error,
+            num_samples=num_samples,
+            zero_shot=zero_shot,
+            few_shot=outlooks["few_shot"],
+            from_scratch=outlooks["from_scratch"],
+            verdict=verdict,
+            findings=(finding,),
+            figure=learning_curves_figure(points, known, target_error, num_samples, level, zero_shot),
+            points=points,
+            parent=str(place.path),
+            store=str(store.path),
+            level=level,
+            priors={kind: asdict(priors[kind]) for kind in KINDS},
+            seconds=work.seconds,
+        )
+        result.write(work.path / "plan.json")
+        work.set_status("complete")
+    return result
 
-    @property
-    def num_samples(self) -> int:
-        return self.samples.num_trajectories
 
-    def errors(self, scores: Scores) -> tuple[float, ...]:
-        """Return one relative L2 error a problem, the mean over its windows, frames and channels."""
-        values = scores.values["relative_l2"].double()
-        return tuple(values.reshape(-1, self.samples.windows_per_trajectory * values[0].numel()).mean(dim=1).tolist())
+def _record(recipe: PlanRecipe, place: ModelPlace, store: Store) -> dict[str, Any]:
+    """Return what the plan's folder says of it: its settings, and of which operator and samples it is."""
+    parent = config_hash(place.run.config) if place.run is not None else digest(place.folder)
+    origin = StoreOrigin(store, recipe.adapt.stride).describe()
+    del origin["store"]  # samples that were moved are the same ones; plan.json says where they lie
+    return {"kind": "plan", **recipe.to_dict(), "about": {"parent": parent, "samples": store.content}, "origin": origin}
 
-    def pool(self, index: list[int]) -> DownstreamPool:
-        origin = {**StoreOrigin(self.store, self.samples.stride).describe(), "index": index}
-        return DownstreamPool(self.samples.chosen(index), origin, self.store.homogeneities)
+
+def _samples(store: Store, recipe: PlanRecipe) -> StoreSplit:
+    """Return the user's problems, of all splits one after the other; a trajectory is one."""
+    if store.num_problems < MIN_SAMPLES:
+        what = "trajectories, each one sample" if store.signature.evolves else "samples"
+        raise DataError(
+            f"A plan needs at least {MIN_SAMPLES} {what}, some to train on and some to score; the store "
+            f"'{store.path}' holds {store.num_problems}. Add some."
+        )
+    return store.whole(stride=recipe.adapt.stride)
+
+
+def _errors(samples: StoreSplit, scores: Scores) -> tuple[float, ...]:
+    """Return one relative L2 error a problem, the mean over its windows, frames and channels."""
+    values = scores.values["relative_l2"].double()
+    return tuple(values.reshape(-1, samples.windows_per_trajectory * values[0].numel()).mean(dim=1).tolist())
 
 
 def _train(kind: Kind, parent: Path, pool: DownstreamPool, settings: AdaptRecipe, out: Path) -> Run:
@@ -237,72 +218,61 @@ def _train(kind: Kind, parent: Path, pool: DownstreamPool, settings: AdaptRecipe
     return (finetune if kind == "few_shot" else from_scratch)(parent, pool, settings, out=out)
 
 
-@dataclass(frozen=True)
-class _Trial:
-    """One training: small enough to send to another process, which reads the samples itself."""
+def _carry_out(
+    trial: Point, recipe: PlanRecipe, parent: Path, place: Path, mapping: dict[str, Any] | None, folder: Path
+) -> dict[str, Any]:
+    """Train and score one operator; return the point, with its errors, as plain values.
 
-    kind: Kind
-    num_samples: int
-    repeat: int
-
-    @property
-    def name(self) -> str:
-        return f"{self.kind}@{self.num_samples}@repeat{self.repeat}"
-
-    def carry_out(
-        self, recipe: PlanRecipe, parent: Path, store: Path, mapping: dict[str, Any] | None, folder: Path
-    ) -> dict[str, Any]:
-        """Return a `Point` as plain values."""
-        few = _Few.read(open_store(store, mapping), recipe.adapt.stride)
-        rest, held_out = recipe.split(few.num_samples, self.repeat)
-        settings = recipe.settings(self.kind, self.num_samples, self.repeat)
-        point = Point(kind=self.kind, num_samples=self.num_samples, repeat=self.repeat, held_out=tuple(held_out))
-        try:
-            run = _train(self.kind, parent, few.pool(rest), settings, folder / "runs")
-        except DivergedError:
-            return point.model_dump()
-        origin = {
-            "task": f"{plural(len(held_out), 'sample')} held out of the plan",
-            "store": str(store),
-            "index": held_out,
-        }
-        samples = few.samples.chosen(held_out)
-        scores = evaluate(run, samples, record=run.scores_file("held-out"), origin=origin)
-        errors = few.errors(scores)
-        numbers: dict[str, Any] = {"run": run.path.relative_to(folder).as_posix()}
-        if all(map(math.isfinite, errors)):
-            numbers |= {"relative_l2": scores.mean(), "errors": errors}
-        return point.model_copy(update=numbers).model_dump()
-
-
-def _graph(place: ModelPlace, few: _Few, recipe: PlanRecipe, folder: Path) -> Graph:
-    trials = [
-        _Trial(kind, count, repeat)
-        for repeat in range(recipe.num_repeats)
-        for kind in KINDS
-        for count in recipe.counts(few.num_samples)
-    ]
-    about = (recipe, place.path, few.store.path, few.store.mapping, folder)
-    return Graph([Job(trial.name, partial(trial.carry_out, *about)) for trial in trials], folder / "jobs")
+    Any process can: it reads the samples itself.
+    """
+    store = open_store(place, mapping)
+    samples = _samples(store, recipe)
+    rest, held_out = recipe.split(samples.num_trajectories, trial.repeat)
+    origin = {**StoreOrigin(store, samples.stride).describe(), "index": rest}
+    pool = DownstreamPool(samples.chosen(rest), origin, store.homogeneities)
+    numbers: dict[str, Any] = {"held_out": tuple(held_out)}
+    try:
+        settings = recipe.settings(trial.kind, trial.num_samples, trial.repeat)
+        run = _train(trial.kind, parent, pool, settings, folder / "runs")
+    except DivergedError:
+        return trial.model_copy(update=numbers).model_dump()
+    task = f"{plural(len(held_out), 'sample')} held out of the plan"
+    origin = {"task": task, "store": str(place), "index": held_out}
+    scores = evaluate(run, samples.chosen(held_out), record=run.scores_file("held-out"), origin=origin)
+    errors = _errors(samples, scores)
+    numbers["run"] = run.path.relative_to(folder).as_posix()
+    if all(map(math.isfinite, errors)):
+        numbers |= {"relative_l2": scores.mean(), "errors": errors}
+    return trial.model_copy(update=numbers).model_dump()
 
 
 def _try_out(
-    graph: Graph,
-    few: _Few,
     recipe: PlanRecipe,
+    place: ModelPlace,
+    store: Store,
+    num_samples: int,
+    folder: Path,
     make_executor: Callable[[], Executor] | None,
-    observe: Observer | None,
+    observe: Observer,
 ) -> tuple[Point, ...]:
     """Carry out what is not done yet; return the points by kind, number of samples and repeat."""
-    tell = observe if observe is not None else _ignore
-    name = f"{plural(len(graph.jobs), 'training')} on parts of {plural(few.num_samples, 'sample')}"
-    tell(event="stage", name=name, num_steps=len(graph.jobs), stage=1, num_stages=1)
+    trials = [
+        Point(kind=kind, num_samples=count, repeat=repeat)
+        for repeat in range(recipe.num_repeats)
+        for kind in KINDS
+        for count in recipe.counts(num_samples)
+    ]
+    about = (recipe, place.path, store.path, store.mapping, folder)
+    jobs = [Job(f"{t.kind}@{t.num_samples}@repeat{t.repeat}", partial(_carry_out, t, *about)) for t in trials]
+    graph = Graph(jobs, folder / "jobs")
+    name = f"{plural(len(jobs), 'training')} on parts of {plural(num_samples, 'sample')}"
+    observe(event="stage", name=name, num_steps=len(jobs), stage=1, num_stages=1)
 
     def finished(result: dict[str, Any]) -> None:
-        tell(event="step")
+        observe(event="step")
         if result["relative_l2"] is not None:
             what = {"kind": result["kind"], "num_samples": result["num_samples"]}
-            tell(event="scored", relative_l2=result["relative_l2"], seed=recipe.seed + result["repeat"], **what)
+            observe(event="scored", relative_l2=result["relative_l2"], seed=recipe.seed + result["repeat"], **what)
 
     before = graph.finished()
     for result in before.values():
@@ -312,30 +282,39 @@ def _try_out(
     return tuple(sorted(points, key=lambda p: (KINDS.index(p.kind), p.num_samples, p.repeat)))
 
 
-def _outlook(
-    kind: Kind, points: tuple[Point, ...], target: float, *, zero_shot: Sequence[float], prior: Prior, level: float
-) -> Outlook:
-    """Extrapolate the points of one kind; those of a repeat were scored on the same samples, hard or easy ones.
+def _measured(points: Sequence[Point], kind: Kind) -> list[tuple[int, float, Point]]:
+    return [(p.num_samples, p.relative_l2, p) for p in points if p.kind == kind and p.relative_l2 is not None]
 
-    `zero_shot` are the errors of the operator as it is, sample by sample: a point at no cost for every repeat.
+
+def _curves_through(points: Sequence[Point], kind: Kind, zero_shot: Sequence[float], prior: Prior) -> CurveDraws | None:
+    """Return the curves that agree with the points of one kind; None where these do not span two numbers of samples.
+
+    `zero_shot` are the errors of the operator as it is, sample by sample: a point at no cost for every repeat. Points
+    of a repeat were scored on the same samples, hard or easy ones.
     """
-    ours = [(p.num_samples, p.relative_l2, p) for p in points if p.kind == kind and p.relative_l2 is not None]
-    largest = max((count for count, *_ in ours), default=0)
-    if len({count for count, *_ in ours}) < 2:
-        return Outlook(None, None, None, None)
+    ours = _measured(points, kind)
+    counts = {count for count, *_ in ours}
+    if len(counts) < 2:
+        return None
     curve = [(count, error, p.repeat) for count, error, p in ours]
     if prior.head_start is not None:
         held_out = {p.repeat: p.held_out for *_, p in ours}
         curve += [(0, float(np.mean([zero_shot[i] for i in some])), r) for r, some in held_out.items()]
-    counts, errors, repeats = zip(*curve, strict=True)
-    draws = prior.condition(
-        Curve(counts, errors, repeats), group_noise=_group_noise([p for count, _, p in ours if count == largest])
+    largest = [p.errors for count, _, p in ours if count == max(counts)]
+    errors = np.concatenate(largest)
+    # how far, in log, a mean over one repeat's held-out samples lies from the mean over all there could be
+    group_noise = float(errors.std(ddof=1) / errors.mean() / math.sqrt(len(largest[0])))
+    return prior.condition(Curve(*zip(*curve, strict=True)), group_noise=group_noise)
+
+
+def _outlook(points: Sequence[Point], kind: Kind, draws: CurveDraws | None, target: float, level: float) -> Outlook:
+    if draws is None:
+        return Outlook()
+    ours = _measured(points, kind)
+    largest = max(count for count, *_ in ours)
+    return Outlook(
+        num_trained_samples=largest,
+        current_error=float(np.mean([error for count, error, _ in ours if count == largest])),
+        need=draws.need(target, level=level),
+        effective_draws=draws.effective,
     )
-    current = float(np.mean([error for count, error, _ in ours if count == largest]))
-    return Outlook(largest, current, draws.need(target, level=level), draws)
-
-
-def _group_noise(points: list[Point]) -> float:
-    """Return how far, in log, a mean over one repeat's held-out samples lies from the mean over all there could be."""
-    errors = np.concatenate([point.errors for point in points])
-    return float(errors.std(ddof=1) / errors.mean() / math.sqrt(len(points[0].errors)))

@@ -6,13 +6,15 @@ number of samples and with each seed; training from scratch on as many samples s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from scifm.config import Config, read_recipe
+from scifm.config import Config, read_recipe, refuse_idle
 from scifm.data.origin import Origin
 from scifm.data.origin_config import DataConfig, MixtureConfig, SystemConfig
 from scifm.data.origins import MixtureOrigin, StoreOrigin, resolve_origin
@@ -22,21 +24,77 @@ from scifm.fields.grid import Grid
 from scifm.models.operator import OperatorConfig
 from scifm.models.registry import NamedNetwork, settings_of_size
 from scifm.models.sizes import SIZES
-from scifm.studies.budgets import AdaptConfig
-from scifm.studies.idle_settings import refuse_idle_settings
+from scifm.training.adapt_recipe import AdaptRecipe, refuse_without_trials
 from scifm.training.loop import TrainingConfig
+from scifm.training.methods import FinetuneMethod
 from scifm.training.pretrain import PretrainRecipe
-from scifm.training.recipe import ModelConfig
+from scifm.training.recipe import ModelConfig, refuse_beside_candidates
 
 __all__ = ["AdaptConfig", "ConvergenceConfig", "ScalingConfig", "SourceConfig", "StudyRecipe", "TargetConfig"]
 
 Counts = tuple[int, ...]
 
 
+_PASSED_ON = ("try_zero_shot", "refit_coefficients", "trial_budget", "held_out", "min_scored")  # to every adaptation
+
+
 def _named(name: str) -> str:
     if not name or any(sign in name for sign in "/\\ @+") or name.startswith("."):
         raise ValueError(f"'{name}' must be a name that can be part of a file's: no slash, blank, + or @, no dot first")
     return name
+
+
+class AdaptConfig(Config):
+    """How every adaptation trains; fine-tuning and training from scratch get the same budget.
+
+    Args:
+        learning_rates: candidates when fine-tuning.
+        scratch_learning_rates: candidates from scratch, as many.
+        try_zero_shot: whether fine-tuning may keep the pre-trained weights, see `AdaptRecipe`; costs no training.
+        refit_coefficients: whether fine-tuning may fit the constants of coefficients anew, see `AdaptRecipe`.
+        trial_budget: steps of all trials of one adaptation, see `AdaptRecipe`: the same for both, whatever is tried.
+        held_out: share of the samples that scores the candidates.
+        min_scored: samples that score them at least, see `AdaptRecipe`.
+        epochs: at least this many rounds over the samples.
+        method: which weights fine-tuning trains, see `FinetuneMethod`; from scratch all do.
+        training: how each trains; ``num_steps`` is the least number of steps.
+    """
+
+    learning_rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2)
+    scratch_learning_rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2)
+    try_zero_shot: bool = True
+    refit_coefficients: Literal["never", "try", "always"] = "try"
+    trial_budget: float = Field(2.0, gt=0, allow_inf_nan=False)
+    held_out: float = Field(0.2, gt=0, lt=1)
+    min_scored: int = Field(16, ge=1)
+    epochs: int = Field(0, ge=0)
+    method: FinetuneMethod = FinetuneMethod()
+    training: TrainingConfig = TrainingConfig(num_steps=200, checkpoint_every=200)
+
+    @model_validator(mode="after")
+    def _equal_budgets(self) -> AdaptConfig:
+        if len(self.learning_rates) != len(self.scratch_learning_rates) or not self.learning_rates:
+            raise ValueError("give as many scratch_learning_rates as learning_rates, at least one: an equal budget")
+        refuse_beside_candidates(self.training)
+        if len(self.learning_rates) == 1:
+            refuse_without_trials(self)
+        return self
+
+    def recipe(
+        self, kind: Literal["few_shot", "from_scratch"], num_samples: int, seed: int, *, windows: int = 1
+    ) -> AdaptRecipe:
+        """Return the settings of one adaptation to `num_samples` problems of so many windows each."""
+        distinct = num_samples * windows
+        rounds = math.ceil(self.epochs * distinct / min(self.training.batch_size, distinct))
+        steps = max(self.training.num_steps, rounds)
+        return AdaptRecipe(
+            num_samples=num_samples,
+            seed=seed,
+            learning_rates=self.learning_rates if kind == "few_shot" else self.scratch_learning_rates,
+            **{name: getattr(self, name) for name in _PASSED_ON},
+            method=self.method if kind == "few_shot" else FinetuneMethod(),
+            training=self.training.model_copy(update={"num_steps": steps}),
+        )
 
 
 class SourceConfig(Config):
@@ -183,11 +241,8 @@ class StudyRecipe(Config):
             ConfigError: if it is missing, malformed, holds unknown keys or does not add up.
         """
         result = read_recipe(cls, recipe, "study", overrides=overrides)
-        try:
+        with _about("the recipe" if isinstance(recipe, Mapping) else f"recipe '{recipe}'"):
             result.check()
-        except ConfigError as error:
-            source = "the recipe" if isinstance(recipe, Mapping) else f"recipe '{recipe}'"
-            raise ConfigError(f"{source}: {error}") from error
         return result
 
     @model_validator(mode="after")
@@ -218,9 +273,11 @@ class StudyRecipe(Config):
             if twice is not None:
                 raise ConfigError(f"{kind} '{twice}' is there twice; give each its own name.")
         for target in self.targets:
-            self._of(f"target '{target.name}'", lambda target=target: self._check_target(target))
+            with _about(f"target '{target.name}'"):
+                self._check_target(target)
         for source in self.sources:
-            self._of(f"source '{source.name}'", lambda source=source: self._check_source(source))
+            with _about(f"source '{source.name}'"):
+                self._check_source(source)
             if not self.targets_of(source):
                 raise ConfigError(f"source '{source.name}' knows the names of none of the targets.")
         for size in self.all_sizes:
@@ -229,11 +286,10 @@ class StudyRecipe(Config):
             self.source(self.scaling.source)
         if self.convergence is not None:
             self._check_convergence(self.convergence)
-        refuse_idle_settings(self)
+        self._refuse_idle()
         for source in self.sources:  # what a single pre-training refuses
-            self._of(
-                f"source '{source.name}'", lambda source=source: self.pretraining(source, self.sizes[0], 0).check()
-            )
+            with _about(f"source '{source.name}'"):
+                self.pretraining(source, self.sizes[0], 0).check()
 
     def _check_convergence(self, convergence: ConvergenceConfig) -> None:
         names = [target.name for target in self.targets]
@@ -267,12 +323,30 @@ class StudyRecipe(Config):
                 counts += [count for kind in self.counts_of(source) for count in kind]
         return max(counts)
 
-    @staticmethod
-    def _of(what: str, build: Any) -> None:
-        try:
-            build()
-        except ConfigError as error:
-            raise ConfigError(f"{what}: {error}") from error
+    def _refuse_idle(self) -> None:
+        """Refuse settings that nothing in this study asks for: nothing a user says is passed over in silence."""
+        drawn = [source for source in self.sources if source.store is None]
+        tasks = [target for target in self.targets if target.store is None]
+        if not drawn:
+            why = "no source draws samples: each has a store"
+            refuse_idle(self.data, ("num_samples", "stream_blocks"), why, prefix="data.")
+        if not tasks:
+            refuse_idle(self, ("pool_size",), "no task draws samples: each has a store")
+        if not drawn and not tasks:
+            refuse_idle(self.data, ("num_points", "extent"), "every store has its own grid", prefix="data.")
+        origins = [*map(self.origin, self.sources), *map(self.origin, self.targets)]
+        if not any(origin.signature.evolves for origin in origins):
+            refuse_idle(self.data, ("stride",), "no store here holds trajectories", prefix="data.")
+        if not self.can_be_drawn:
+            refuse_idle(self, ("num_examples",), "only fields of two dimensions with a forcing are drawn")
+        for source in drawn:
+            if len(source.systems) == 1:
+                why = f"it weighs the systems of a mixture, and source '{source.name}' has one"
+                refuse_idle(source.systems[0], ("weight", "loss_weight"), why)
+        for table, training in (("training", self.training), ("adapt.training", self.adapt.training)):
+            why = "a study drops the saved states of a run that is complete"
+            refuse_idle(training, ("keep_every",), why, prefix=f"{table}.")
+            refuse_idle(training, ("strategy",), "one process carries out a run of a study", prefix=f"{table}.")
 
     @property
     def all_sizes(self) -> list[str]:
@@ -287,14 +361,14 @@ class StudyRecipe(Config):
 
     def scratches(self, target: TargetConfig) -> list[tuple[str, int]]:
         """Return the sizes and numbers of samples to train from scratch on a target: what its sources are held to."""
-        found = [
+        beside = [
             (size, count)
             for source in self.sources
             if target in self.targets_of(source)
             for size in self.sizes_of(source)
             for count in self.counts_of(source)[1]
         ]
-        return list(dict.fromkeys(found))
+        return list(dict.fromkeys(beside))
 
     def counts_of(self, source: SourceConfig) -> tuple[Counts, Counts]:
         """Return the numbers of samples to fine-tune a source on, and those to train from scratch on beside it."""
@@ -357,10 +431,10 @@ class StudyRecipe(Config):
         Raises:
             ConfigError: if there is none.
         """
-        found = {source.name: source for source in self.sources}
-        if name not in found:
-            raise ConfigError(f"Source {suggest(name, found)}")
-        return found[name]
+        named = {source.name: source for source in self.sources}
+        if name not in named:
+            raise ConfigError(f"Source {suggest(name, named)}")
+        return named[name]
 
     def targets_of(self, source: SourceConfig) -> list[TargetConfig]:
         """Return the targets a source is moved to.
@@ -368,19 +442,19 @@ class StudyRecipe(Config):
         Raises:
             ConfigError: if it names one that is not there, or whose names it does not know.
         """
-        found = {target.name: target for target in self.targets}
-        names = self.origin(source).signature
-        missing = {t.name: names.missing_from(self.origin(t).signature) for t in self.targets}
+        named = {target.name: target for target in self.targets}
+        signature = self.origin(source).signature
+        missing = {name: signature.missing_from(self.origin(target).signature) for name, target in named.items()}
         if source.targets is None:
-            return [target for name, target in found.items() if not missing[name]]
+            return [target for name, target in named.items() if not missing[name]]
         for name in source.targets:
-            if name not in found:
-                raise ConfigError(f"source '{source.name}': target {suggest(name, found)}")
+            if name not in named:
+                raise ConfigError(f"source '{source.name}': target {suggest(name, named)}")
             if missing[name]:
                 raise ConfigError(
                     f"source '{source.name}' cannot be moved to '{name}': it does not know {', '.join(missing[name])}."
                 )
-        return [found[name] for name in source.targets]
+        return [named[name] for name in source.targets]
 
     def pretraining(self, source: SourceConfig, size: str, seed: int, num_steps: int | None = None) -> PretrainRecipe:
         """Return the recipe of one pre-training."""
@@ -410,3 +484,12 @@ class StudyRecipe(Config):
         named = [source.store for source in self.sources] + [target.store for target in self.targets]
         named += [entry.store for source in self.sources for entry in source.systems]
         return {"contents": {place: Store.open(place).content for place in named if place is not None}}
+
+
+@contextmanager
+def _about(what: str) -> Iterator[None]:
+    """Say of what an error is."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"{what}: {error}") from error

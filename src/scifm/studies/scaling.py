@@ -1,33 +1,49 @@
-"""Does more still help? Verdicts on one axis of scaling, from measured errors and their seeds.
+"""Does more still help? Laws and verdicts along each axis of scale, and of size and samples together.
 
-Three questions are put to the points: does the error still fall from one doubling to the next, beyond the scatter of
-seeds; which law describes them, one with a floor or one without; and would the next doubling gain more than seeds
-scatter. Where the answers disagree, or there are too few points or seeds to ask, the verdict is "cannot tell".
+Three questions are put to the points of an axis: does the error still fall from one doubling to the next, beyond the
+scatter of seeds; which law describes them, one with a floor or one without; and would the next doubling gain more than
+seeds scatter. Where the answers disagree, or there are too few points or seeds to ask, the verdict is "cannot tell".
+
+A cell is a size of network with a number of samples seen in pre-training; its errors are those in distribution, of
+every seed, averaged over the systems of the source.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from scifm.errors import ConfigError, DataError, suggest
+from scifm.errors import ConfigError, DataError
+from scifm.findings.study import FrontierPoint, JointScaling, Parameter, Scaling, ScalingAxis, ScalingPoint
 from scifm.findings.study import Law as DrawnLaw
-from scifm.findings.study import ScalingAxis, ScalingPoint
-from scifm.studies.laws import FORMS, Law, LawChoice, choose_law, why_not
+from scifm.studies.joint_laws import (
+    PARAMETERS,
+    JointLaw,
+    bootstrap_joint_law,
+    fit_joint_law,
+    held_out_error,
+    measured_frontier,
+)
+from scifm.studies.laws import FORMS, Law, choose_law, why_not
+from scifm.studies.recipe import StudyRecipe
+from scifm.studies.table import Row
 
-__all__ = ["AXES", "Saturation", "Slope", "local_slopes", "saturation", "scaling_axis"]
+__all__ = ["Cell", "Saturation", "Slope", "cells_of", "saturation", "scaling_axis", "scaling_findings"]
 
 Floats = NDArray[np.float64]
-
-AXES = ("samples", "size", "compute")
+Points = list[tuple[float, Floats]]  # x, and the logarithms of its seeds' errors
 
 # Below this share of the median early slope a doubling counts as flat.
 _FLAT_SHARE = 0.1
 # Slopes are taken between x at least this factor apart: sizes are seldom doubled exactly.
 _APART = 1.5
+_LEVEL = 0.9  # of intervals
+_NUM_BUDGETS = 5
 
 
 @dataclass(frozen=True)
@@ -60,7 +76,7 @@ class Saturation:
         early_slope: median slope before the last two (of two, the first); None where there are fewer than two.
         gain: share of the error that the law predicts the next doubling to take away; None without a law.
         spread: scatter of seeds as a share of the error, one standard deviation; None without two seeds.
-        choice: the laws compared; None where not one could be fitted.
+        law: that the points ask for; None where not one could be fitted.
     """
 
     verdict: str
@@ -69,47 +85,7 @@ class Saturation:
     early_slope: float | None
     gain: float | None
     spread: float | None
-    choice: LawChoice | None
-
-
-def local_slopes(
-    x: ArrayLike, values: Sequence[ArrayLike], *, level: float = 0.9, num_bootstrap: int = 2000, seed: int = 0
-) -> tuple[Slope, ...]:
-    """Return the slopes between successive doublings, with intervals from seeds drawn with replacement.
-
-    x closer than a factor 1.5 to the next larger one are left out. Seeds are drawn at each x by itself, and their
-    deviations from the mean of logarithms are widened by √(n/(n−1)), because n drawn ones scatter too little.
-
-    Args:
-        x: `(points,)`, positive.
-        values: errors of all seeds, one list an x; numbers of seeds may differ.
-        level: of the intervals.
-        num_bootstrap: draws.
-        seed: of the draws.
-
-    Raises:
-        ConfigError: if level or num_bootstrap is not valid.
-        DataError: if a number is NaN or not positive, lists do not match, or an x comes twice.
-    """
-    if not 0 < level < 1 or num_bootstrap < 1:
-        raise ConfigError(
-            f"level = {level}, num_bootstrap = {num_bootstrap}: give a level in (0, 1) and one draw or more."
-        )
-    kept = _apart(_check(x, values))
-    random = np.random.default_rng(seed)
-    means = [float(logs.mean()) for _, logs in kept]
-    drawn = [_drawn_means(logs, num_bootstrap, random) for _, logs in kept]
-    slopes = []
-    for k in range(len(kept) - 1):
-        start, end = kept[k][0], kept[k + 1][0]
-        doublings = np.log(end / start)
-        before, after = drawn[k], drawn[k + 1]
-        low = high = None
-        if before is not None and after is not None:
-            ends = np.quantile((before - after) / doublings, [(1 - level) / 2, (1 + level) / 2])
-            low, high = float(ends[0]), float(ends[1])
-        slopes.append(Slope(start, end, float((means[k] - means[k + 1]) / doublings), low, high))
-    return tuple(slopes)
+    law: Law | None
 
 
 def saturation(
@@ -128,51 +104,47 @@ def saturation(
     needed, three x to see it fall and four to see it stop.
 
     Args:
-        x: samples, parameters or operations, `(points,)`.
+        x: samples, parameters or operations, `(points,)`; one closer than a factor 1.5 to the next larger one is left
+            out of the slopes.
         values_by_seed: errors of all seeds, one list an x; numbers of seeds may differ.
         level: of the intervals.
         num_bootstrap: draws of seeds.
         seed: of the draws.
 
     Raises:
-        ConfigError: as in `local_slopes`.
-        DataError: as in `local_slopes`.
+        ConfigError: if level or num_bootstrap is not valid.
+        DataError: if a number is NaN or not positive, lists do not match, or an x comes twice.
     """
+    if not 0 < level < 1 or num_bootstrap < 1:
+        raise ConfigError(
+            f"level = {level}, num_bootstrap = {num_bootstrap}: give a level in (0, 1) and one draw or more."
+        )
     points = _check(x, values_by_seed)
-    slopes = local_slopes(x, values_by_seed, level=level, num_bootstrap=num_bootstrap, seed=seed)
-    early = _early(slopes)
-    choice = _choice(points)
-    gain = None if choice is None else _gain(choice.law, points[-1][0])
-    spread = _spread(points)
-    trend = _trend(slopes, early)
-    result = Saturation(_verdict(trend, gain, spread), "", slopes, early, gain, spread, choice)
+    slopes = _slopes(points, level, num_bootstrap, seed)
+    early = float(np.median([slope.value for slope in (slopes[:-2] or slopes[:1])])) if len(slopes) > 1 else None
+    law, largest = _law(points), points[-1][0]
+    gain = None if law is None else float(1 - law(2 * largest) / law(largest))
+    spread, trend = _spread(points), _trend(slopes, early)
+    result = Saturation(_verdict(trend, gain, spread), "", slopes, early, gain, spread, law)
     return replace(result, told=_tell(result, trend, level))
 
 
-def scaling_axis(
-    axis: str, label: str, points: Sequence[ScalingPoint], *, level: float = 0.9, seed: int = 0
-) -> ScalingAxis:
+def scaling_axis(axis: str, label: str, points: Sequence[ScalingPoint]) -> ScalingAxis:
     """Return what is told of one axis: its points by x, the law (50 points of it to twice the largest x), the verdict.
 
     Args:
-        axis: one of `AXES`.
+        axis: ``samples``, ``size`` or ``compute``.
         label: what x counts, to be read by people.
         points: in any order.
-        level: of the intervals behind the verdict.
-        seed: of the draws behind it.
 
     Raises:
-        ConfigError: if the axis is unknown.
         DataError: as in `saturation`, or if there are no points.
     """
-    if axis not in AXES:
-        raise ConfigError(f"Axis {suggest(axis, AXES)}")
     ordered = sorted(points, key=lambda point: point.x)
     x, values = [point.x for point in ordered], [np.array(point.values, dtype=np.float64) for point in ordered]
-    result = saturation(x, values, level=level, seed=seed)
-    drawn = None
-    if result.choice is not None:
-        grid, law = np.geomspace(x[0], 2 * x[-1], 50), result.choice.law
+    result, drawn = saturation(x, values, level=_LEVEL), None
+    if result.law is not None:
+        law, grid = result.law, np.geomspace(x[0], 2 * x[-1], 50)
         drawn = DrawnLaw(form=law.form, text=law.text, grid_x=tuple(grid.tolist()), grid_y=tuple(law(grid).tolist()))
     return ScalingAxis(
         axis=axis, label=label, points=tuple(ordered), law=drawn, verdict=result.verdict, told=result.told
@@ -180,8 +152,6 @@ def scaling_axis(
 
 
 # --- points -----------------------------------------------------------------------------------------------------------
-
-Points = list[tuple[float, Floats]]
 
 
 def _check(x: ArrayLike, values: Sequence[ArrayLike]) -> Points:
@@ -200,12 +170,28 @@ def _check(x: ArrayLike, values: Sequence[ArrayLike]) -> Points:
     return [(float(places[k]), np.log(rows[k])) for k in np.argsort(places)]
 
 
-def _apart(points: Points) -> Points:
-    kept = [points[-1]]
-    for point in reversed(points[:-1]):
-        if kept[-1][0] / point[0] >= _APART:
-            kept.append(point)
-    return kept[::-1]
+def _slopes(points: Points, level: float, num_bootstrap: int, seed: int) -> tuple[Slope, ...]:
+    """Return the slopes between successive doublings, with intervals from seeds drawn with replacement.
+
+    Seeds are drawn at each x by itself, and their deviations from the mean of logarithms are widened by √(n/(n−1)),
+    because n drawn ones scatter too little.
+    """
+    *rest, last = points
+    apart = [last]
+    for point in reversed(rest):
+        if apart[-1][0] / point[0] >= _APART:
+            apart.append(point)
+    random = np.random.default_rng(seed)
+    drawn_from = [(place, logs, _drawn_means(logs, num_bootstrap, random)) for place, logs in reversed(apart)]
+    slopes = []
+    for (start, before, drawn), (end, after, drawn_after) in pairwise(drawn_from):
+        doublings = np.log(end / start)
+        low = high = None
+        if drawn is not None and drawn_after is not None:
+            ends = np.quantile((drawn - drawn_after) / doublings, [(1 - level) / 2, (1 + level) / 2])
+            low, high = map(float, ends)
+        slopes.append(Slope(start, end, float((before.mean() - after.mean()) / doublings), low, high))
+    return tuple(slopes)
 
 
 def _drawn_means(logs: Floats, num_draws: int, random: np.random.Generator) -> Floats | None:
@@ -220,29 +206,11 @@ def _drawn_means(logs: Floats, num_draws: int, random: np.random.Generator) -> F
 # --- evidence ---------------------------------------------------------------------------------------------------------
 
 
-def _early(slopes: Sequence[Slope]) -> float | None:
-    """The median slope before the last two; of two slopes the first; None of fewer."""
-    if len(slopes) < 2:
-        return None
-    return float(np.median([slope.value for slope in (slopes[:-2] or slopes[:1])]))
-
-
-def _steepest(slopes: Sequence[Slope]) -> float | None:
-    """The largest slope that is clearly positive."""
-    return max(
-        (slope.value for slope in slopes if slope.value > 0 and (slope.low is None or slope.low > 0)), default=None
-    )
-
-
-def _choice(points: Points) -> LawChoice | None:
+def _law(points: Points) -> Law | None:
     x = np.concatenate([np.full(len(logs), place) for place, logs in points])
     if all(why_not(x, form) is not None for form in FORMS):
         return None
-    return choose_law(x, np.exp(np.concatenate([logs for _, logs in points])))
-
-
-def _gain(law: Law, largest: float) -> float:
-    return float(1 - law(2 * largest) / law(largest))
+    return choose_law(x, np.exp(np.concatenate([logs for _, logs in points]))).law
 
 
 def _spread(points: Points) -> float | None:
@@ -266,14 +234,15 @@ def _trend(slopes: Sequence[Slope], early: float | None) -> str:
         return "a verdict needs errors at three x a doubling apart, at least"
     if any(slope.low is None for slope in slopes[-2:]):
         return "the last x have one seed only, so a change cannot be told from scatter"
-    last, steepest = slopes[-1], _steepest(slopes[:-2])
+    last = slopes[-1]
     assert last.low is not None
     # Only a positive early slope sets a mark: a plateau may come before the fall.
     if last.low > 0 and last.value >= _FLAT_SHARE * early:
         return "falling"
-    if steepest is None:
+    clear = [slope.value for slope in slopes[:-2] if slope.value > 0 and (slope.low is None or slope.low > 0)]
+    if not clear:
         return "the error did not clearly fall before, so there is nothing to compare with"
-    if all(_flat(slope, early, steepest) for slope in slopes[-2:]):
+    if all(_flat(slope, early, max(clear)) for slope in slopes[-2:]):
         return "flat"
     return "the last doublings are neither clearly flat nor clearly falling"
 
@@ -301,23 +270,19 @@ def _tell(result: Saturation, trend: str, level: float) -> str:
     parts = []
     if result.verdict == "cannot tell":
         parts.append(_DISAGREE.get(trend, trend))
-    if result.slopes:
-        parts.append(_tell_last(result.slopes[-1], level))
+    for slope in result.slopes[-1:]:
+        between = f"from {slope.start:,.6g} to {slope.end:,.6g} the error changed by {_change(slope.value)} a doubling"
+        if slope.low is not None and slope.high is not None:
+            between += f" ({100 * level:.0f} % interval {_change(slope.high)} to {_change(slope.low)})"
+        parts.append(between)
     if result.early_slope is not None:
         parts.append(f"earlier doublings changed it by {_change(result.early_slope)} (median)")
-    if result.gain is not None and result.choice is not None:
-        parts.append(f"the next one is predicted to change it by {_change_of(result.gain)} ({result.choice.law.form})")
+    if result.gain is not None and result.law is not None:
+        parts.append(f"the next one is predicted to change it by {_change_of(result.gain)} ({result.law.form})")
     if result.spread is not None:
         parts.append(f"seeds scatter by {_percent(result.spread)}")
     text = "; ".join(parts)
     return f"{text[:1].upper()}{text[1:]}."
-
-
-def _tell_last(slope: Slope, level: float) -> str:
-    told = f"from {slope.start:,.6g} to {slope.end:,.6g} the error changed by {_change(slope.value)} a doubling"
-    if slope.low is None or slope.high is None:
-        return told
-    return f"{told} ({100 * level:.0f} % interval {_change(slope.high)} to {_change(slope.low)})"
 
 
 def _change(slope: float) -> str:
@@ -331,3 +296,135 @@ def _change_of(gain: float) -> str:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.2g} %".replace("-", "−")
+
+
+# --- cells ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Pre-trainings of one size on one number of samples.
+
+    Args:
+        size: name of the size.
+        num_params: N.
+        num_samples: D.
+        flops: of one of them; None where they cannot be counted.
+        errors: relative L2 in distribution, one a seed.
+    """
+
+    size: str
+    num_params: int
+    num_samples: int
+    flops: float | None
+    errors: tuple[float, ...]
+
+
+def cells_of(rows: Sequence[Row], source: str) -> list[Cell]:
+    """Return the cells of a source, by size and then samples; pre-trainings of other lengths are ``source+steps``."""
+    found: dict[tuple[int, int, str], dict[int, list[Row]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        if row.kind == "in_distribution" and row.source.partition("+")[0] == source:
+            found[row.num_params, row.num_pretrain_samples, row.size][row.seed].append(row)
+    return [
+        Cell(
+            size,
+            num_params,
+            num_samples,
+            next(iter(seeds.values()))[0].flops,
+            tuple(float(np.mean([row.relative_l2 for row in of_seed])) for of_seed in seeds.values()),
+        )
+        for (num_params, num_samples, size), seeds in sorted(found.items())
+    ]
+
+
+def scaling_findings(recipe: StudyRecipe, rows: Sequence[Row]) -> Scaling:
+    """Return laws along the axes, the joint law and its frontier; empty if the recipe does not ask for them.
+
+    Raises:
+        DataError: if an error is not positive.
+    """
+    if recipe.scaling is None:
+        return Scaling()
+    cells = cells_of(rows, recipe.scaling.source)
+    longest = max(cell.num_samples for cell in cells)
+    main = recipe.sizes[0] if recipe.sizes[0] in recipe.scaling.sizes else recipe.scaling.sizes[0]
+    axes: list[tuple[str, str, list[tuple[float, Cell]]]] = [
+        (
+            "samples",
+            f"samples seen in pre-training, size {main}",
+            [(float(cell.num_samples), cell) for cell in cells if cell.size == main],
+        ),
+        (
+            "size",
+            f"weights, {longest:,} samples seen",
+            [(float(cell.num_params), cell) for cell in cells if cell.num_samples == longest],
+        ),
+        ("compute", "floating-point operations of pre-training, the best of every size", _envelope(cells)),
+    ]
+    judged = [
+        scaling_axis(axis, label, [ScalingPoint(x=x, values=cell.errors) for x, cell in points])
+        for axis, label, points in axes
+        if points
+    ]
+    return Scaling(axes=tuple(judged), joint=_joint(cells))
+
+
+def _envelope(cells: list[Cell]) -> list[tuple[float, Cell]]:
+    """Return the cells that no cheaper one is better than, by cost; none where a cost is not known."""
+    best: list[tuple[float, Cell]] = []
+    lowest = np.inf
+    costs = _costs(cells)
+    for flops, cell in sorted(zip(costs, cells, strict=bool(costs)), key=lambda x: (x[0], np.median(x[1].errors))):
+        error = float(np.median(cell.errors))
+        if error < lowest:
+            lowest = error
+            best.append((flops, cell))
+    return best
+
+
+def _costs(cells: list[Cell]) -> list[float]:
+    """Return the operations of every cell, or nothing if one of them is not known."""
+    known = [cell.flops for cell in cells if cell.flops is not None]
+    return known if len(known) == len(cells) else []
+
+
+def _joint(cells: list[Cell]) -> JointScaling:
+    points = [(cell.num_params, cell.num_samples, error) for cell in cells for error in cell.errors]
+    n, d, y = (np.array(column, dtype=float) for column in zip(*points, strict=True))
+    try:
+        law = fit_joint_law(n, d, y)
+        samples = bootstrap_joint_law(n, d, y, law)
+    except DataError as error:
+        return JointScaling(told=f"No law of size and samples together: {error}")
+    ends = np.quantile(samples, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2], axis=0).T.tolist()
+    parameters = {
+        name: Parameter(value=getattr(law, name), low=low, high=high)
+        for name, (low, high) in zip(PARAMETERS, ends, strict=True)
+    }
+    shown = [(name, parameters[name]) for name in ("E", "alpha", "beta")]
+    intervals = ", ".join(f"{name} {own.low:.3g} to {own.high:.3g}" for name, own in shown)
+    told = f"{law.text}, fitted to {len(cells)} cells; {100 * _LEVEL:.0f} % intervals from cells drawn again: "
+    told += f"{intervals}."
+    try:
+        missed = held_out_error(n, d, y)
+        told += f" Fitted without the largest cell it misses that by {100 * np.expm1(missed):.0f} %."
+    except DataError:
+        missed = None
+        told += " There are too few cells to hold the largest out."
+    if not _costs(cells):
+        told += " Operations of this kind of operator cannot be counted, so nothing is said about compute."
+    if law.at_bound:
+        told += f" {', '.join(law.at_bound)} stopped at a bound of the search: not measured."
+    frontier = _frontier(cells, law)
+    return JointScaling(text=law.text, told=told, parameters=parameters, held_out_error=missed, frontier=frontier)
+
+
+def _frontier(cells: list[Cell], law: JointLaw) -> tuple[FrontierPoint, ...]:
+    """Return the best split of some budgets between the cheapest and the dearest cell; none where costs are unknown."""
+    costs = _costs(cells)
+    per_sample = {cell.num_params: flops / cell.num_samples for flops, cell in zip(costs, cells, strict=bool(costs))}
+    if len(per_sample) < 2:  # of one size only there is nothing to split
+        return ()
+    budgets = np.geomspace(min(costs), max(costs), _NUM_BUDGETS)
+    return measured_frontier(law, budgets, list(per_sample), list(per_sample.values()))

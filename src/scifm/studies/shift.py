@@ -28,7 +28,7 @@ from scifm.fields.spectral import wavenumbers
 from scifm.systems.knobs import Knob
 from scifm.systems.system import System
 
-__all__ = ["SHIFT_MEASURES", "Population", "ShiftMeasure", "measure_shift", "population"]
+__all__ = ["SHIFT_MEASURES", "Population", "measure_shift", "population"]
 
 _BANDS = ((1, 1), (2, 2), (3, 4), (5, 8), (9, 12))  # first and last shell of each
 _MOMENTS = (2, 4)  # real fields have the same energy at θ and θ + π: odd moments are zero
@@ -74,40 +74,21 @@ def population(origin: Origin, samples: Batch) -> Population:
 Parts = Sequence[Population]
 
 
-@dataclass(frozen=True)
-class ShiftMeasure:
-    """One way to tell how far a task lies from the pre-training.
+def measure_shift(pretrain: Population | Parts, downstream: Population) -> dict[str, float | None]:
+    """Return every measure of `SHIFT_MEASURES` by name: 0 for the same samples, None where one says nothing of a pair.
 
     Args:
-        name: its key in `SHIFT_MEASURES`.
-        label: for axes and tables.
-        distance: from (the populations pre-trained on, the task's) to a number ≥ 0, or None where it has no meaning.
+        pretrain: what was pre-trained on; several populations for a mixture, in the mixture's proportions.
+        downstream: the task.
+
+    Raises:
+        DataError: if there is no population, or a grid is too coarse.
+        SignatureError: if a grid is not periodic.
     """
-
-    name: str
-    label: str
-    distance: Callable[[Parts, Population], float | None]
-
-    def __call__(self, pretrain: Population | Parts, downstream: Population) -> float | None:
-        """Return the distance; 0 for the same samples, None where the measure says nothing about this pair.
-
-        Args:
-            pretrain: what was pre-trained on; several populations for a mixture, in the mixture's proportions.
-            downstream: the task.
-
-        Raises:
-            DataError: if there is no population, or a grid is too coarse.
-            SignatureError: if a grid is not periodic.
-        """
-        parts = [pretrain] if isinstance(pretrain, Population) else list(pretrain)
-        if not parts:
-            raise DataError("Nothing to measure a shift from: give at least one population of the pre-training.")
-        return self.distance(parts, downstream)
-
-
-def measure_shift(pretrain: Population | Parts, downstream: Population) -> dict[str, float | None]:
-    """Return every measure of `SHIFT_MEASURES` by name; arguments and errors as for a single `ShiftMeasure`."""
-    return {name: measure(pretrain, downstream) for name, measure in SHIFT_MEASURES.items()}
+    parts = [pretrain] if isinstance(pretrain, Population) else list(pretrain)
+    if not parts:
+        raise DataError("Nothing to measure a shift from: give at least one population of the pre-training.")
+    return {name: distance(parts, downstream) for name, (_, distance) in SHIFT_MEASURES.items()}
 
 
 # --- knobs and coefficients -------------------------------------------------------------------------------------------
@@ -169,14 +150,11 @@ def _coefficients(pretrain: Parts, downstream: Population) -> float:
 def _gauged_coefficients(part: Population, names: Sequence[str]) -> Tensor:
     """Return named coefficients as a homogeneous normalization shows them; an absent one is 0, as operators take it."""
     samples = part.samples
-    absent = torch.zeros(samples.num_samples, dtype=torch.float64)
-    columns = [
-        samples.coefficient(n).to("cpu", torch.float64) / _size(part, n)
-        if n in samples.signature.coefficients
-        else absent
-        for n in names
-    ]
-    return torch.stack(columns, 1)
+    gauged = torch.zeros(samples.num_samples, len(names), dtype=torch.float64)
+    for column, name in enumerate(names):
+        if name in samples.signature.coefficients:
+            gauged[:, column] = samples.coefficient(name).to("cpu", torch.float64) / _size(part, name)
+    return gauged
 
 
 def _size(part: Population, name: str) -> Tensor:
@@ -195,14 +173,10 @@ def _spectra(pretrain: Parts, downstream: Population) -> float:
     shells = [(n, n) for n in range(1, _last_shell(*pretrain, downstream) + 1)]
 
     def mean_log(parts: Parts) -> Tensor:
-        return torch.cat([_log_ratio(part, shells) for part in parts]).mean(0)
+        energies = [[_moments(part, names, shells)[0].log() for names in _roles(part)] for part in parts]
+        return torch.cat([solution - forcing for solution, forcing in energies]).mean(0)
 
     return float((mean_log(pretrain) - mean_log([downstream])).square().mean().sqrt())
-
-
-def _log_ratio(part: Population, bands: Sequence[tuple[int, int]]) -> Tensor:
-    solution, forcing = (_moments(part, names, bands)[0] for names in _roles(part))
-    return solution.log() - forcing.log()
 
 
 def _fields(pretrain: Parts, downstream: Population) -> float:
@@ -305,14 +279,12 @@ def _last_shell(*parts: Population) -> int:
     return min(last, _BANDS[-1][1])
 
 
-SHIFT_MEASURES: dict[str, ShiftMeasure] = {
-    measure.name: measure
-    for measure in (
-        ShiftMeasure("knobs", "distance of knobs from the pre-training range", _knobs),
-        ShiftMeasure("coefficients", "distance of coefficients", _coefficients),
-        ShiftMeasure("spectra", "distance of spectra", _spectra),
-        ShiftMeasure("fields", "distance of solutions", _fields),
-        ShiftMeasure("responses", "distance of responses", _responses),
-        ShiftMeasure("novelty", "novelty of responses", _novelty),
-    )
+SHIFT_MEASURES: dict[str, tuple[str, Callable[[Parts, Population], float | None]]] = {
+    "knobs": ("distance of knobs from the pre-training range", _knobs),
+    "coefficients": ("distance of coefficients", _coefficients),
+    "spectra": ("distance of spectra", _spectra),
+    "fields": ("distance of solutions", _fields),
+    "responses": ("distance of responses", _responses),
+    "novelty": ("novelty of responses", _novelty),
 }
+"""By name: what axes and tables call it, and the distance of a task from the populations pre-trained on."""

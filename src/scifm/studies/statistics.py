@@ -9,7 +9,6 @@ few seeds deserve. See docs/concepts/transfer-scores.md.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -24,7 +23,6 @@ __all__ = [
     "Estimate",
     "RankCorrelation",
     "check_level",
-    "finite_or_none",
     "geometric_mean",
     "log_interval",
     "median_estimate",
@@ -65,11 +63,6 @@ def check_level(level: float) -> None:
     """
     if not 0 < level < 1:
         raise ConfigError(f"The level of an interval must lie strictly between 0 and 1, such as 0.9; got {level}.")
-
-
-def finite_or_none(value: float | None) -> float | None:
-    """Return a plain float, or None where the number is missing, NaN or infinite: JSON knows neither."""
-    return float(value) if value is not None and math.isfinite(value) else None
 
 
 def geometric_mean(values: ArrayLike) -> float:
@@ -180,24 +173,22 @@ def rank_correlation(x: Sequence[float], y: Sequence[float]) -> RankCorrelation:
         ρ and p are NaN for fewer than 3 pairs and where x or y is constant.
     """
     pairs = np.array([(a, b) for a, b in zip(x, y, strict=True) if math.isfinite(a) and math.isfinite(b)])
-    if len(pairs) < _MIN_TASKS or (pairs == pairs[0]).all(axis=0).any():
-        return RankCorrelation(math.nan, math.nan, len(pairs))
+    num_pairs = len(pairs)
+    if num_pairs < _MIN_TASKS or (pairs == pairs[0]).all(axis=0).any():
+        return RankCorrelation(math.nan, math.nan, num_pairs)
     from scipy import stats  # half a second to import, which every worker of a study would pay
 
-    told = stats.spearmanr(pairs[:, 0], pairs[:, 1])
-    rho, p_value = float(told.statistic), max(float(told.pvalue), 2 / math.factorial(len(pairs)))
-    if len(pairs) <= _MAX_EXACT_TASKS:
-        p_value = _exact_p_value(pairs)
-    return RankCorrelation(rho, p_value, len(pairs))
+    rho, p_value = stats.spearmanr(pairs)
+    if num_pairs > _MAX_EXACT_TASKS:
+        return RankCorrelation(float(rho), max(float(p_value), 2 / math.factorial(num_pairs)), num_pairs)
+    first, second = (ranks - ranks.mean() for ranks in stats.rankdata(pairs, axis=0).T)
 
+    def strength(order: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
+        return np.abs((order * second).sum(axis=axis))
 
-def _exact_p_value(pairs: NDArray[np.float64]) -> float:
-    """Return the share of all orders whose |ρ| is at least as large."""
-    from scipy import stats
-
-    x, y = (ranks - ranks.mean() for ranks in stats.rankdata(pairs, axis=0).T)
-    orders = np.array(list(itertools.permutations(y))) @ x
-    return float((np.abs(orders) >= abs(x @ y) - 1e-9).mean())  # ranks are halves: 1e-9 is round-off only
+    every_order = {"permutation_type": "pairings", "n_resamples": np.inf, "alternative": "greater"}
+    test = stats.permutation_test((first,), strength, vectorized=True, **every_order)
+    return RankCorrelation(float(rho), float(test.pvalue), num_pairs)
 
 
 def _logs(values: ArrayLike) -> NDArray[np.float64]:

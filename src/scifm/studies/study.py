@@ -32,12 +32,9 @@ from scifm.data.stream import Epochs
 from scifm.errors import ConfigError, RunError
 from scifm.execution.graph import Graph, Job
 from scifm.execution.workers import threads_of_a_worker
-from scifm.fields.batch import Batch
-from scifm.models.operator import Operator
 from scifm.runs import Run
 from scifm.studies.analysis import conclude
-from scifm.studies.examples import write_examples
-from scifm.studies.jobs import Adaptation, Pretraining
+from scifm.studies.jobs import Adaptation, Pretraining, Task, write_examples
 from scifm.studies.recipe import StudyRecipe
 from scifm.studies.table import KINDS, Row, write_table
 from scifm.training.loop import Observer, train
@@ -60,7 +57,7 @@ class Plan:
 
     recipe: StudyRecipe
     folder: Path
-    tasks: dict[str, Pretraining | Adaptation]
+    tasks: dict[str, Task]
     graph: Graph
 
     @property
@@ -76,27 +73,19 @@ class Plan:
         """
         return Run.claim(self.folder, self.record, completed=_completed)
 
-    def require_own(self) -> None:
-        """Check that the folder holds nothing, or this study.
-
-        Raises:
-            RunError: if it holds another.
-        """
-        Run(self.folder).is_claimed(self.record, completed=_completed)
-
     def finished(self) -> dict[str, Any]:
         """Return the results on disk whose run folders are there and whole.
 
         Raises:
             RunError: if the folder holds another study, or a result cannot be read or is none.
         """
-        self.require_own()
-        found = self.graph.finished()
-        for name, result in found.items():
+        Run(self.folder).is_claimed(self.record, completed=_completed)  # refuses a folder of another study
+        results = self.graph.finished()
+        for name, result in results.items():
             if not isinstance(result, dict) or not {"run", "rows"} <= set(result):
                 file = self.graph.result_file(name)
                 raise RunError(f"'{file}' is not the result of a job. Delete it to have that job looked at again.")
-        return {name: result for name, result in found.items() if Run(self.folder / result["run"]).is_complete}
+        return {name: result for name, result in results.items() if Run(self.folder / result["run"]).is_complete}
 
 
 @dataclass(frozen=True)
@@ -137,7 +126,7 @@ def plan_jobs(recipe: StudyRecipe, folder: Path) -> Plan:
     return Plan(recipe, folder, {task.name: task for task in tasks}, Graph(jobs, folder / "jobs"))
 
 
-def _moves(recipe: StudyRecipe) -> Iterator[Pretraining | Adaptation]:
+def _moves(recipe: StudyRecipe) -> Iterator[Task]:
     """Yield every pre-training and what is fine-tuned from it; seeds of the latter take those of parents in turn."""
     for source in recipe.sources:
         parents = source.seeds or recipe.seeds
@@ -172,39 +161,33 @@ def estimate(plan: Plan, *, num_workers: int) -> Estimate:
     """Measure a few steps of every size and add up what is left to do."""
     finished = plan.finished()
     left = [(task.size, task.effort(plan.recipe)) for name, task in plan.tasks.items() if name not in finished]
-    sizes = {size for size, _ in left}
     threads = torch.get_num_threads()
     torch.set_num_threads(threads_of_a_worker(num_workers))
     try:
-        seconds = {size: _seconds_a_sample(plan.recipe, size) for size in sizes}
+        measured = {size: _measured(plan.recipe, size) for size in {size for size, _ in left}}
     finally:
         torch.set_num_threads(threads)
-    num_bytes = {size: 4 * _example(plan.recipe, size)[0].num_params for size in sizes}
-    states = 3 * num_workers * max(num_bytes.values(), default=0)  # weights and two moments, while a run trains
+    # weights and two moments, while a run trains
+    states = 3 * num_workers * max((num_bytes for _, num_bytes in measured.values()), default=0)
     return Estimate(
         num_jobs=len(plan.tasks),
         num_finished=len(finished),
-        seconds=sum(e.num_steps * e.batch_size * seconds[size] for size, e in left) / num_workers,
-        disk_bytes=sum(num_bytes[size] * e.keeps_weights for size, e in left) + states,
+        seconds=sum(e.num_steps * e.batch_size * measured[size][0] for size, e in left) / num_workers,
+        disk_bytes=sum(measured[size][1] * e.keeps_weights for size, e in left) + states,
     )
 
 
-def _example(recipe: StudyRecipe, size: str) -> tuple[Operator, Batch]:
-    """Return a fresh operator of a size for the first source, and some of its samples."""
-    source = recipe.sources[0]
-    origin = recipe.origins(source)[0]
+def _measured(recipe: StudyRecipe, size: str) -> tuple[float, int]:
+    """Return the seconds a sample takes in training an operator of a size, and the bytes of its weights."""
+    origin = recipe.origins(recipe.sources[0])[0]
     batch = origin.draw(32, "study", "estimate")
     normalization = fit_normalization(batch, origin.homogeneities, kind=recipe.normalization)
-    return build_operator(origin.signature, recipe.network(size), normalization, seed=0), batch
-
-
-def _seconds_a_sample(recipe: StudyRecipe, size: str) -> float:
-    operator, batch = _example(recipe, size)
+    operator = build_operator(origin.signature, recipe.network(size), normalization, seed=0)
     config = recipe.training.model_copy(update={"num_steps": 4})
     source = Epochs(batch, batch_size=len(batch), seed=0)
     train(operator, source, config=config)  # memory comes in, kernels are compiled
     position = train(operator, source, config=config)
-    return position.seconds / (4 * len(batch))
+    return position.seconds / (4 * len(batch)), 4 * operator.num_params
 
 
 def study(
@@ -234,7 +217,7 @@ def study(
     folder = Path(out)
     plan = plan_jobs(recipe, folder)
     run = plan.claim()
-    tell = observe if observe is not None else _ignore
+    tell = observe or (lambda **event: None)
     with run.locked():
         run.set_status("running")
         started = time.perf_counter()
@@ -263,10 +246,6 @@ def _completed(record: dict[str, Any]) -> dict[str, Any]:
         recipe = build_config(StudyRecipe, {key: value for key, value in record.items() if key not in RECORDED})
         return recipe.to_dict() | {key: record[key] for key in RECORDED if key in record}
     return record
-
-
-def _ignore(**event: Any) -> None:
-    pass
 
 
 def rows_of(plan: Plan, results: dict[str, Any]) -> list[Row]:

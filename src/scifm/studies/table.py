@@ -1,22 +1,32 @@
-"""The table of a study: a row for each operator scored on a task, tidy, on disk as Parquet."""
+"""The table of a study: a row for each operator scored on a task, on disk as Parquet and grouped for comparison."""
 
 from __future__ import annotations
 
 import io
 import typing
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import ArrayLike, NDArray
 
-from scifm.errors import RunError
+from scifm.errors import DataError, RunError, suggest
+from scifm.findings.study import Size, Source, Target
 from scifm.runs import write_atomically
+from scifm.studies.statistics import Estimate, check_level, median_estimate, paired_ratio, relative_spread
 
-__all__ = ["KINDS", "Row", "read_table", "write_table"]
+__all__ = ["KINDS", "CurveKey", "Points", "Row", "ScoredTable", "SeedRows", "read_table", "write_table"]
 
 KINDS = ("in_distribution", "zero_shot", "few_shot", "from_scratch", "from_scratch_converged")
+_ORDER = ("few_shot", "from_scratch", "from_scratch_converged", "zero_shot", "in_distribution")  # of curves
+_SCRATCH = ("from_scratch", "from_scratch_converged")
+# Mean of the errors by sample against the error of the row: float32 and the order of summation allow this much.
+_SAME_MEAN = 1e-3
 
 
 @dataclass(frozen=True)
@@ -105,3 +115,169 @@ def read_table(path: str | Path) -> list[Row]:
             f"The table '{path}' cannot be read ({type(error).__name__}: {error}). Run the study again: what is "
             "complete is not repeated, the table is written anew."
         ) from error
+
+
+SeedRows = tuple[Row, ...]
+"""Runs that differ in the seed only, in its order."""
+
+Points = dict[int, SeedRows]
+"""The runs at each number of samples, fewest first."""
+
+
+class CurveKey(NamedTuple):
+    """What the points of one learning curve share."""
+
+    kind: str
+    source: str
+    target: str
+    size: str
+    method: str
+
+    @property
+    def where(self) -> dict[str, str]:
+        """All but the kind, by name."""
+        return {"source": self.source, "target": self.target, "size": self.size, "method": self.method}
+
+
+class ScoredTable:
+    """A study's rows, checked, by curve and number of samples.
+
+    Args:
+        rows: of the study, in any order.
+        targets: in the order of the recipe.
+        sources: of the rows.
+        sizes: of the rows.
+        level: of every interval.
+        sample_errors: the errors of a row's run on the test samples ``(sample,)``, always in one order. Given, the
+            intervals of errors and of ratios also cover the draw of the test samples.
+
+    Attributes:
+        curves: for each `CurveKey` its points.
+
+    Raises:
+        DataError: if there are no rows, a row comes twice, names something not listed, has an unknown kind, a negative
+            error, or fewer than one sample where it was trained on some.
+        ConfigError: if `level` is not between 0 and 1.
+    """
+
+    def __init__(
+        self,
+        rows: Iterable[Row],
+        *,
+        targets: Sequence[Target],
+        sources: Sequence[Source],
+        sizes: Sequence[Size],
+        level: float = 0.9,
+        sample_errors: Callable[[Row], ArrayLike] | None = None,
+    ) -> None:
+        check_level(level)
+        self.rows = tuple(rows)
+        self.targets, self.sources, self.sizes, self.level = tuple(targets), tuple(sources), tuple(sizes), level
+        self._sample_errors = sample_errors
+        if not self.rows:
+            raise DataError("The table of the study has no rows: nothing can be analyzed. Run the study first.")
+        self._names = [[entry.name for entry in listed] for listed in (self.sources, self.targets, self.sizes)]
+        for row in self.rows:
+            self._check(row)
+        self.curves = self._group()
+        self._compared = self._to_compare_with()
+
+    @property
+    def num_seeds(self) -> int:
+        """Seeds of the runs that were trained on downstream samples, or of all where there are none."""
+        return len({row.seed for row in self.rows if row.num_samples} or {row.seed for row in self.rows})
+
+    def of_kind(self, kind: str) -> list[tuple[CurveKey, Points]]:
+        """Return the curves of one kind, in the order of the recipe."""
+        return [(key, points) for key, points in self.curves.items() if key.kind == kind]
+
+    def scratch(self, target: str, size: str) -> Points:
+        """Return the runs from scratch; none is an empty dict."""
+        return self._compared.get(("from_scratch", "", target, size), {})
+
+    def zero_shot(self, source: str, target: str, size: str) -> SeedRows:
+        """Return the zero-shot runs; none is an empty tuple."""
+        return self._compared.get(("zero_shot", source, target, size), {}).get(0, ())
+
+    def error(self, rows: SeedRows) -> Estimate:
+        """Return the median error over seeds with its interval; NaN for no rows."""
+        return median_estimate([row.relative_l2 for row in rows], self.level, spread=self._spread(rows))
+
+    def ratio(self, above: SeedRows, below: SeedRows) -> Estimate:
+        """Return error over error, paired by seed; seeds that one side lacks have no pair and are left out."""
+        seeds = {row.seed for row in above} & {row.seed for row in below}
+        pairs = [tuple(row for row in rows if row.seed in seeds) for rows in (above, below)]
+        up, down = map(self._spread, pairs)
+        if up is not None and down is not None and up.shape != down.shape:
+            raise DataError(f"Runs {above[0].run} and {below[0].run} were scored on unequal numbers of samples.")
+        numerator, denominator = ([row.relative_l2 for row in rows] for rows in pairs)
+        spread = None if up is None or down is None else up - down
+        return paired_ratio(numerator, denominator, self.level, spread=spread)
+
+    def _spread(self, rows: SeedRows) -> NDArray[np.float64] | None:
+        if self._sample_errors is None or not rows:
+            return None
+        errors = [np.asarray(self._sample_errors(row), dtype=np.float64) for row in rows]
+        for row, values in zip(rows, errors, strict=True):
+            if values.ndim != 1 or values.size < 2 or values.shape != errors[0].shape:
+                raise DataError(f"Run {row.run}: errors by sample must be (sample,), as many in each run, two or more.")
+            if not np.isclose(values.mean(), row.relative_l2, rtol=_SAME_MEAN, atol=0, equal_nan=True):
+                raise DataError(
+                    f"Run {row.run}: the mean of its errors by sample is {values.mean():.4g}, the table says "
+                    f"{row.relative_l2:.4g}. Both must come from one scoring; score the run again."
+                )
+        return relative_spread(np.stack(errors))
+
+    def _check(self, row: Row) -> None:
+        sources, targets, sizes = self._names
+        known: dict[str, tuple[str, Sequence[str]]] = {"kind": (row.kind, KINDS), "size": (row.size, sizes)}
+        if row.kind not in _SCRATCH:
+            known["source"] = (row.source, sources)
+        if row.kind != "in_distribution":  # those are scored where they were pre-trained, which need not be a target
+            known["target"] = (row.target, targets)
+        for what, (given, allowed) in known.items():
+            if given not in allowed:
+                raise DataError(f"Run {row.run}: its {what} is not one of the study. {suggest(given, allowed)}")
+        trained = row.kind in ("few_shot", *_SCRATCH)
+        if row.relative_l2 < 0 or (row.num_samples < 1) is trained:
+            raise DataError(
+                f"Run {row.run} ({row.kind}): an error of {row.relative_l2} on {row.num_samples} samples cannot be. "
+                "Errors are 0 or more; zero_shot and in_distribution use 0 samples, the others at least 1."
+            )
+
+    def _group(self) -> dict[CurveKey, Points]:
+        seen: dict[tuple[CurveKey, int, int], Row] = {}
+        for row in self.rows:
+            key = CurveKey(row.kind, row.source, row.target, row.size, row.method)
+            twin = seen.get((key, row.num_samples, row.seed))
+            if twin is not None:
+                raise DataError(
+                    f"The table holds one run twice ({', '.join(filter(None, key))}, {row.num_samples} samples, seed "
+                    f"{row.seed}): {twin.run} and {row.run}. Keep one; two pre-trainings need names of their own."
+                )
+            seen[key, row.num_samples, row.seed] = row
+        curves: dict[CurveKey, Points] = defaultdict(dict)
+        for key, count, seed in sorted(seen, key=self._place):
+            curves[key][count] = (*curves[key].get(count, ()), seen[key, count, seed])
+        return dict(curves)
+
+    def _place(self, run: tuple[CurveKey, int, int]) -> tuple[Any, ...]:
+        key, count, seed = run
+        named = zip((key.source, key.target, key.size), self._names, strict=True)
+        places = (names.index(name) if name in names else len(names) for name, names in named)
+        return (_ORDER.index(key.kind), *places, key.target, key.method, count, seed)
+
+    def _to_compare_with(self) -> dict[tuple[str, str, str, str], Points]:
+        """Index the curves of the kinds that others are compared with: there must be one for each place."""
+        found: dict[tuple[str, str, str, str], CurveKey] = {}
+        for key in self.curves:
+            if key.kind in ("from_scratch", "zero_shot"):
+                source = key.source if key.kind == "zero_shot" else ""
+                twin = found.setdefault((key.kind, source, key.target, key.size), key)
+                if twin is not key:
+                    raise DataError(
+                        f"{key.kind} on {key.target} comes with the methods (or sources) "
+                        f"{twin.method or twin.source!r} and {key.method or key.source!r}; there must be one to "
+                        "compare with."
+                    )
+        return {place: self.curves[key] for place, key in found.items()}

@@ -10,7 +10,7 @@ from typing import Any
 
 from scifm.findings.finding import Finding
 from scifm.findings.study import Analysis, ErrorCurve, Gain, Mixing, Need, ShiftMeasure
-from scifm.studies.statistics import finite_or_none, geometric_mean
+from scifm.studies.statistics import geometric_mean
 from scifm.studies.transfer_scores import by_params, is_ahead
 from scifm.wording import plural, span
 
@@ -53,10 +53,6 @@ def _known(value: float | None) -> float:
     return value
 
 
-def _level(analysis: Analysis) -> float:
-    return _known(analysis.level)
-
-
 def _broken(analysis: Analysis) -> Finding | None:
     points = [point for curve in analysis.curves for point in curve.points]
     runs = [pair for point in points for pair in zip(point.values, point.runs, strict=True)]
@@ -77,7 +73,7 @@ def _worth(analysis: Analysis) -> Finding:
     if not known:
         return _say(f"Whether pre-training is worth it could not be measured: {_why_no_gain(analysis)}.", "No gains.")
     evidence = f"Gains on as many samples, error from scratch over fine-tuned: {_range(analysis, known)}."
-    numbers: dict[str, Any] = {"statistic": finite_or_none(geometric_mean([_known(g.gain) for g in known])), **_GAIN}
+    numbers: dict[str, Any] = {"statistic": geometric_mean([_known(g.gain) for g in known]), **_GAIN}
     judged = [g for g in known if g.high is not None]
     if not judged:
         ahead = sum(_known(g.gain) > 1 for g in known)
@@ -113,10 +109,14 @@ def _why_no_gain(analysis: Analysis) -> str:
 
 
 def _saved(analysis: Analysis) -> Finding:
-    chosen = _headline(analysis)
-    known = sorted((n for n in chosen if n.ratio is not None), key=_by_ratio)
+    chosen, bounds = _headline(analysis), ("more than", None, "at most")
+    known = sorted(
+        (need for need in chosen if need.ratio is not None),
+        key=lambda need: (_known(need.ratio), bounds.index(need.bound)),
+    )
     if not known:
-        why = "the errors are not finite" if chosen else _why_no_needs(analysis)
+        both = {"few_shot", "from_scratch"} <= {curve.kind for curve in analysis.curves}
+        why = "the errors are not finite" if chosen else "no target has both" if both else _why_no_gain(analysis)
         return _say(f"How many samples pre-training saves could not be measured: {why}.", "No needs.")
     worst, best = known[0], known[-1]
     to_match = f"To match training from scratch on {plural(best.reference_samples, 'sample')}, fine-tuning needs "
@@ -141,11 +141,6 @@ def _headline(analysis: Analysis) -> list[Need]:
     return [need for need in whole if need.size in sizes[-1:]]
 
 
-def _why_no_needs(analysis: Analysis) -> str:
-    kinds = {curve.kind for curve in analysis.curves}
-    return _why_no_gain(analysis) if not {"few_shot", "from_scratch"} <= kinds else "no target has both"
-
-
 def _saved_evidence(analysis: Analysis, known: list[Need], chosen: list[Need]) -> str:
     parts = [f"Ratios of samples, {plural(len(known), 'pair')} of source and target, size {known[0].size}"]
     for need in (known[-1], known[0])[: len(known)]:
@@ -153,18 +148,11 @@ def _saved_evidence(analysis: Analysis, known: list[Need], chosen: list[Need]) -
         bound = f", a bound: {need.bound} {need.needed:,.0f}" if need.bound else within
         parts.append(f"{_place(need)}: {plural(round(_known(need.needed)), 'sample')}{bound}")
     unknown = f"{len(chosen) - len(known)} could not be computed" if len(known) < len(chosen) else ""
-    medians = {(c.source, c.target, c.size): c.points[0].median for c in _curves(analysis, "zero_shot")}
-    there = [n for n in known if _at_most(medians.get((n.source, n.target, n.size)), n.reference_error)]
+    zero_shot = {(c.source, c.target, c.size): c.points[0].median for c in _curves(analysis, "zero_shot")}
+    beside = [(n, zero_shot.get((n.source, n.target, n.size)), n.reference_error) for n in known]
+    there = [n for n, error, wanted in beside if error is not None and wanted is not None and error <= wanted]
     zero = f"zero-shot alone already reaches it for {', '.join(map(_place, there))}" if there else ""
     return "; ".join(filter(None, [*parts, zero, unknown])) + "."
-
-
-def _at_most(error: float | None, wanted: float | None) -> bool:
-    return error is not None and wanted is not None and error <= wanted
-
-
-def _by_ratio(need: Need) -> tuple[float, int]:
-    return _known(need.ratio), ("more than", None, "at most").index(need.bound)
 
 
 def _times_fewer(need: Need) -> str:
@@ -206,7 +194,9 @@ def _limits(analysis: Analysis) -> Finding:
 def _hurts(analysis: Analysis, known: list[Gain]) -> Finding:
     negative = [g for g in known if g.negative]
     judged = sum(g.negative is not None for g in known)
-    chance = f"Of comparisons between equals, about {50 * (1 - _level(analysis)):.2g} % would be called so by chance."
+    chance = (
+        f"Of comparisons between equals, about {50 * (1 - _known(analysis.level)):.2g} % would be called so by chance."
+    )
     least = min(negative or known, key=lambda g: _known(g.gain))
     numbers: dict[str, Any] = {"statistic": least.gain, "low": least.low, "high": least.high, **_GAIN}
     if negative:
@@ -254,6 +244,7 @@ def _by_size(analysis: Analysis) -> Finding | None:
     up = sum(_known(large.low) > _known(small.high) for small, large in judged)
     down = sum(_known(large.high) < _known(small.low) for small, large in judged)
     steps = [after > before for before, after in pairwise(means)]
+    at_every = {True: "at every step", False: "though not at every step"}
     how = f"from {_number(means[0])} to {_number(means[-1])} over a factor of "
     how += f"{_number(sizes[-1].num_params / sizes[0].num_params)} in weights"
     over = (
@@ -265,15 +256,11 @@ def _by_size(analysis: Analysis) -> Finding | None:
     said, good = f"The gain does not clearly depend on size: it goes {how}, mostly within the intervals.", None
     if 2 * up > len(shared):
         where = "" if len(shared) > 1 else ", in the one comparison that has all sizes"
-        said, good = f"The gain grows with size{where}: {how}, {_steps(all(steps))}.", True
+        said, good = f"The gain grows with size{where}: {how}, {at_every[all(steps)]}.", True
     elif 2 * down > len(shared):
-        said, good = f"The gain shrinks with size: {how}, {_steps(not any(steps))}.", False
-    growth = finite_or_none(means[-1] / means[0])
+        said, good = f"The gain shrinks with size: {how}, {at_every[not any(steps)]}.", False
+    growth = means[-1] / means[0]
     return _say(said, evidence, good, statistic=growth, threshold=1.0, unit="gain of the largest over the smallest")
-
-
-def _steps(monotone: bool) -> str:
-    return "at every step" if monotone else "though not at every step"
 
 
 def _by_shift(analysis: Analysis) -> Finding | None:
@@ -293,7 +280,7 @@ def _by_shift(analysis: Analysis) -> Finding | None:
     if len(known) > 1:
         evidence += f" The best of {len(known)} was judged by its p-value times {len(known)}."
     numbers: dict[str, Any] = {"statistic": order, "threshold": 0.0, "unit": "rank correlation"}
-    if _known(best.p_value) * len(known) >= 1 - _level(analysis):
+    if _known(best.p_value) * len(known) >= 1 - _known(analysis.level):
         return _say(f"Zero-shot errors do not clearly follow the shift: at best {how}.", evidence, **numbers)
     if order > 0:
         return _say(f"Stronger shifts give larger zero-shot errors: {how}.", evidence, True, **numbers)
@@ -314,7 +301,7 @@ def _by_mixture(analysis: Analysis) -> Finding | None:
     if not known:
         return _say("Mixture against specialist could not be measured: no pair shares samples and seeds.", "No pairs.")
     numbers: dict[str, Any] = {"threshold": 1.0, "unit": "error of mixtures over specialists"}
-    numbers["statistic"] = finite_or_none(geometric_mean([_known(m.ratio) for m in seen or unseen]))
+    numbers["statistic"] = geometric_mean([_known(m.ratio) for m in seen or unseen])
     without = f"mixtures that never saw the target's system against its specialist: {_spread(unseen)}" if unseen else ""
     if not seen:
         said = (
@@ -363,7 +350,7 @@ def _range(analysis: Analysis, gains: Sequence[Gain]) -> str:
 def _interval(analysis: Analysis, low: float | None, high: float | None, before: str = "") -> str:
     if low is None or high is None:
         return ", no interval"
-    return f" [{before}{100 * _level(analysis):.3g} %: {_number(low)} to {_number(high)}]"
+    return f" [{before}{100 * _known(analysis.level):.3g} %: {_number(low)} to {_number(high)}]"
 
 
 def _place(entry: Any) -> str:

@@ -7,8 +7,8 @@ Formulas, trivial cases and what the intervals cover: docs/concepts/transfer-sco
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import product
 
 import numpy as np
 
@@ -25,11 +25,9 @@ from scifm.findings.study import (
     ShiftMeasure,
     ShiftTask,
     Size,
-    Source,
-    Target,
 )
-from scifm.studies.scored_table import CurveKey, ScoredTable, SeedRows
-from scifm.studies.statistics import Estimate, finite_or_none, log_interval, rank_correlation
+from scifm.studies.statistics import log_interval, rank_correlation
+from scifm.studies.table import CurveKey, Points, ScoredTable, SeedRows
 
 __all__ = [
     "ShiftValues",
@@ -40,6 +38,7 @@ __all__ = [
     "first_reaching",
     "gains",
     "is_ahead",
+    "log_line",
     "mixing",
     "needs",
     "shift",
@@ -52,15 +51,15 @@ ShiftValues = Mapping[tuple[str, str], Mapping[str, float | None]]
 def curves(table: ScoredTable) -> list[ErrorCurve]:
     """Return the median error over seeds at each number of samples, with its interval, single values and runs."""
     return [
-        ErrorCurve(**key._asdict(), points=tuple(_point(table, count, rows) for count, rows in points.items()))
+        ErrorCurve(kind=key.kind, **key.where, points=tuple(_point(table, *each) for each in points.items()))
         for key, points in table.curves.items()
     ]
 
 
 def _point(table: ScoredTable, num_samples: int, rows: SeedRows) -> ErrorPoint:
-    values = tuple(finite_or_none(row.relative_l2) for row in rows)
-    runs = tuple(row.run for row in rows)
-    return ErrorPoint(num_samples=num_samples, **_interval(table.error(rows), "median"), values=values, runs=runs)
+    center, low, high = table.error(rows)
+    values, runs = zip(*((row.relative_l2, row.run) for row in rows), strict=True)
+    return ErrorPoint(num_samples=num_samples, median=center, low=low, high=high, values=values, runs=runs)
 
 
 def gains(table: ScoredTable) -> list[Gain]:
@@ -69,14 +68,14 @@ def gains(table: ScoredTable) -> list[Gain]:
     Above 1: fine-tuning is better · 1: pre-training changes nothing · ``negative``: the whole interval lies below 1,
     pre-training hurts; None where there is no interval to say so.
     """
-    found = []
-    for key, points in table.few_shot():
+    measured = []
+    for key, points in table.of_kind("few_shot"):
         scratch = table.scratch(key.target, key.size)
         for count in sorted(points.keys() & scratch.keys()):
-            numbers = _interval(table.ratio(scratch[count], points[count]), "gain")
-            negative = None if numbers["high"] is None else numbers["high"] < 1
-            found.append(Gain(**_where(key), num_samples=count, **numbers, negative=negative))
-    return found
+            gain, low, high = table.ratio(scratch[count], points[count])
+            negative = None if math.isnan(high) else high < 1
+            measured.append(Gain(**key.where, num_samples=count, gain=gain, low=low, high=high, negative=negative))
+    return measured
 
 
 def converged(table: ScoredTable, most_steps: Callable[[int], int]) -> list[Converged]:
@@ -86,24 +85,27 @@ def converged(table: ScoredTable, most_steps: Callable[[int], int]) -> list[Conv
     fine-tuning has no larger error than the long training; None: it has a larger one on all. ``num_limited``: seeds
     that were still getting better when they reached `most_steps`, the longest training allowed on so many samples.
     """
-    found = []
-    for key, points in table.converged():
+    reached = []
+    for key, points in table.of_kind("from_scratch_converged"):
         scratch = table.scratch(key.target, key.size)
-        tuned = [(k, p) for k, p in table.few_shot() if (k.target, k.size) == (key.target, key.size)]
-        for curve, reached in tuned:
+        for curve, tuned in table.of_kind("few_shot"):
+            if (curve.target, curve.size) != (key.target, key.size):
+                continue
             for count, rows in points.items():
-                long = table.error(rows)
+                error, low, high = table.error(rows)
                 part = Converged(
-                    **_where(curve),
+                    **curve.where,
                     num_samples=count,
-                    **_interval(long, "error"),
-                    equal=_center(table, scratch.get(count)),
+                    error=error,
+                    low=low,
+                    high=high,
+                    equal=table.error(scratch.get(count, ())).center,
                     num_steps=tuple(row.num_steps for row in rows),
                     num_limited=sum(row.num_steps >= most_steps(count) for row in rows),
-                    fewest=min((n for n, r in reached.items() if table.error(r).center <= long.center), default=None),
+                    fewest=min((n for n, own in tuned.items() if table.error(own).center <= error), default=None),
                 )
-                found.append(part)
-    return found
+                reached.append(part)
+    return reached
 
 
 def first_reaching(counts: Sequence[int], errors: Sequence[float], wanted: float) -> tuple[float, str | None]:
@@ -122,20 +124,20 @@ def first_reaching(counts: Sequence[int], errors: Sequence[float], wanted: float
         ``"more than"`` when even that does not; or NaN and None when a NaN hides the answer.
     """
     lowest = np.minimum.accumulate(np.asarray(errors, dtype=np.float64))
-    if not lowest.size or not wanted > 0 or not math.isfinite(wanted):
+    if not lowest.size or not 0 < wanted < math.inf:
         return math.nan, None
-    for i, error in enumerate(lowest):
-        if math.isnan(error):
-            return math.nan, None
-        if error <= wanted:
-            if i == 0:
-                return float(counts[0]), "at most"
-            # An error of 0 has no logarithm, so there is no line to it.
-            return (_log_line(error, wanted, lowest[i - 1], counts[i], counts[i - 1]) if error > 0 else math.nan), None
-    return float(counts[-1]), "more than"
+    there = np.isnan(lowest) | (lowest <= wanted)
+    if not there.any():
+        return float(counts[-1]), "more than"
+    i = int(np.argmax(there))
+    if i == 0 and not math.isnan(lowest[0]):
+        return float(counts[0]), "at most"
+    if not lowest[i] > 0:  # an error of 0 has no logarithm, so there is no line to it
+        return math.nan, None
+    return log_line(lowest[i], wanted, lowest[i - 1], counts[i], counts[i - 1]), None
 
 
-def _log_line(x0: float, x: float, x1: float, y0: float, y1: float) -> float:
+def log_line(x0: float, x: float, x1: float, y0: float, y1: float) -> float:
     """Return y at x on the line through (x0, y0) and (x1, y1) in double logarithmic axes."""
     share = math.log(x / x0) / math.log(x1 / x0)
     return math.exp(math.log(y0) + share * math.log(y1 / y0))
@@ -155,52 +157,47 @@ def needs(table: ScoredTable, reference_samples: int | None = None) -> list[Need
     Raises:
         DataError: if nothing was trained from scratch on `reference_samples`.
     """
-    trained = {count for key, points in table.curves.items() if key.kind == "from_scratch" for count in points}
+    trained = {count for _, points in table.of_kind("from_scratch") for count in points}
     if reference_samples is not None and reference_samples not in trained:
         raise DataError(
             f"Nothing was trained from scratch on {reference_samples} samples; there are {sorted(trained)}."
         )
-    if not trained:
-        return []
-    reference = reference_samples or max(trained)
+    reference = reference_samples or max(trained, default=0)
     return [
         _need(table, key, points, reference)
-        for key, points in table.few_shot()
+        for key, points in table.of_kind("few_shot")
         if reference in table.scratch(key.target, key.size)
     ]
 
 
-def _need(table: ScoredTable, key: CurveKey, points: dict[int, SeedRows], reference: int) -> Need:
+def _need(table: ScoredTable, key: CurveKey, points: Points, reference: int) -> Need:
     scratch = table.scratch(key.target, key.size)[reference]
-    zero_shot = table.zero_shot(key.source, key.target, key.size)
     wanted = table.error(scratch).center
     needed, bound = first_reaching(list(points), [table.error(rows).center for rows in points.values()], wanted)
-    if zero_shot and table.error(zero_shot).center <= wanted:
+    if table.error(table.zero_shot(key.source, key.target, key.size)).center <= wanted:
         needed, bound = float(min(points)), "at most"
-    ratio = reference / needed
-    low, high = math.nan, math.nan
+    ratio, low, high = reference / needed, math.nan, math.nan
     if bound is None and math.isfinite(ratio):
         low, high = log_interval(_ratios_by_seed(points, scratch, reference), table.level)
     return Need(
-        **_where(key),
+        **key.where,
         reference_samples=reference,
-        reference_error=finite_or_none(wanted),
-        needed=finite_or_none(needed),
-        ratio=finite_or_none(ratio),
-        ratio_low=finite_or_none(min(low, ratio)),
-        ratio_high=finite_or_none(max(high, ratio)),
+        reference_error=wanted,
+        needed=needed,
+        ratio=ratio,
+        ratio_low=min(low, ratio),  # min(NaN, x) is NaN: an interval that is missing stays missing
+        ratio_high=max(high, ratio),
         bound=bound,
     )
 
 
-def _ratios_by_seed(points: dict[int, SeedRows], scratch: SeedRows, reference: int) -> list[float]:
+def _ratios_by_seed(points: Points, scratch: SeedRows, reference: int) -> list[float]:
     """Return the ratio of each seed that has the whole curve; NaN where it is only bounded."""
-    errors = {count: {row.seed: row.relative_l2 for row in rows} for count, rows in points.items()}
+    errors = [{row.seed: row.relative_l2 for row in rows} for rows in points.values()]
     ratios = []
     for row in scratch:
-        if all(row.seed in by_seed for by_seed in errors.values()):
-            curve = [by_seed[row.seed] for by_seed in errors.values()]
-            needed, bound = first_reaching(list(errors), curve, row.relative_l2)
+        if all(row.seed in by_seed for by_seed in errors):
+            needed, bound = first_reaching(list(points), [each[row.seed] for each in errors], row.relative_l2)
             ratios.append(math.nan if bound else reference / needed)
     return ratios
 
@@ -213,33 +210,34 @@ def crossovers(table: ScoredTable) -> list[Crossover]:
     the line in log gain over log samples from the number before.
     """
     measured = gains(table)
-    found = []
-    for key, _ in table.few_shot():
-        own = [g for g in measured if (g.source, g.target, g.size, g.method) == key[1:]]
-        found.append(Crossover(**_where(key), **_crossover([(g, g.gain) for g in own if g.gain is not None], len(own))))
-    return found
+    return [
+        _crossover(key, [gain for gain in measured if (gain.source, gain.target, gain.size, gain.method) == key[1:]])
+        for key, _ in table.of_kind("few_shot")
+    ]
 
 
-def _crossover(measured: list[tuple[Gain, float]], num_shared: int) -> dict[str, Any]:
+def _crossover(key: CurveKey, shared: list[Gain]) -> Crossover:
+    measured = [(gain, gain.gain) for gain in shared if gain.gain is not None]
     if not measured:
-        why = "their gains are not finite" if num_shared else "there is no number of samples both were trained on"
-        return {"told": f"fine-tuning and training from scratch cannot be compared: {why}"}
-    gap = "" if num_shared == len(measured) else f" ({num_shared - len(measured)} more could not be computed)"
+        why = "their gains are not finite" if shared else "there is no number of samples both were trained on"
+        return Crossover(**key.where, told=f"fine-tuning and training from scratch cannot be compared: {why}")
+    gap = "" if len(shared) == len(measured) else f" ({len(shared) - len(measured)} more could not be computed)"
     sure = "" if all(g.low is not None for g, _ in measured) else ", by the gain alone: no interval from one seed"
     first = next((i for i, (g, _) in enumerate(measured) if not is_ahead(g)), None)
     if first is None:
         last = f"{measured[-1][0].num_samples:,}"
-        return {"told": f"fine-tuning is ahead at every number of samples measured (up to {last}){gap}{sure}"}
+        told = f"fine-tuning is ahead at every number of samples measured (up to {last}){gap}{sure}"
+        return Crossover(**key.where, told=told)
     (here, gain), again = measured[first], [g.num_samples for g, _ in measured[first + 1 :] if is_ahead(g)]
     where, told = float(here.num_samples), f"fine-tuning is not clearly ahead any more at {here.num_samples:,}"
     if first == 0:
         told = f"fine-tuning is not clearly ahead even at the smallest number measured, {here.num_samples:,}"
     elif gain <= 1:
         before, gain_before = measured[first - 1]
-        where = _log_line(gain_before, 1.0, gain, before.num_samples, where)
+        where = log_line(gain_before, 1.0, gain, before.num_samples, where)
         told = f"the gain falls to 1 at about {where:,.0f}"
     told += f" samples; it is ahead again at {', '.join(f'{n:,}' for n in again)}" if again else " samples"
-    return {"num_samples": where, "told": told + gap + sure}
+    return Crossover(**key.where, num_samples=where, told=told + gap + sure)
 
 
 def is_ahead(gain: Gain) -> bool:
@@ -259,39 +257,31 @@ def mixing(table: ScoredTable, *, method: str = "all") -> list[Mixing]:
         table: the study's.
         method: of fine-tuning.
     """
-    return [
-        pair
-        for target in table.targets
-        for size in table.sizes
-        for specialist in table.sources
-        if specialist.systems == (target.system,)
-        for mixture in table.sources
-        if len(mixture.systems) > 1
-        for pair in _compare(table, target, size, specialist, mixture, method)
-    ]
-
-
-def _compare(
-    table: ScoredTable, target: Target, size: Size, specialist: Source, mixture: Source, method: str
-) -> Iterator[Mixing]:
-    ours, theirs = (
-        table.curves.get(CurveKey("few_shot", source.name, target.name, size.name, method), {})
-        for source in (specialist, mixture)
-    )
-    scratch = table.scratch(target.name, size.name)
-    for count in sorted(ours.keys() & theirs.keys()):
-        yield Mixing(
-            target=target.name,
-            size=size.name,
-            num_samples=count,
-            specialist=specialist.name,
-            mixture=mixture.name,
-            contains_system=target.system in mixture.systems,
-            specialist_error=_center(table, ours[count]),
-            mixture_error=_center(table, theirs[count]),
-            **_interval(table.ratio(theirs[count], ours[count]), "ratio"),
-            scratch_error=_center(table, scratch.get(count)),
-        )
+    few_shot = {key[1:4]: points for key, points in table.of_kind("few_shot") if key.method == method}
+    pairs = []
+    for target, size, specialist, mixture in product(table.targets, table.sizes, table.sources, table.sources):
+        if specialist.systems != (target.system,) or len(mixture.systems) < 2:
+            continue
+        ours, theirs = (few_shot.get((own.name, target.name, size.name), {}) for own in (specialist, mixture))
+        scratch = table.scratch(target.name, size.name)
+        for count in sorted(ours.keys() & theirs.keys()):
+            ratio, low, high = table.ratio(theirs[count], ours[count])
+            pair = Mixing(
+                target=target.name,
+                size=size.name,
+                num_samples=count,
+                specialist=specialist.name,
+                mixture=mixture.name,
+                contains_system=target.system in mixture.systems,
+                specialist_error=table.error(ours[count]).center,
+                mixture_error=table.error(theirs[count]).center,
+                ratio=ratio,
+                low=low,
+                high=high,
+                scratch_error=table.error(scratch.get(count, ())).center,
+            )
+            pairs.append(pair)
+    return pairs
 
 
 def shift(table: ScoredTable, values: ShiftValues | None = None, *, labels: Mapping[str, str] | None = None) -> Shift:
@@ -310,29 +300,25 @@ def shift(table: ScoredTable, values: ShiftValues | None = None, *, labels: Mapp
         DataError: if `values` names a source or target that the study lacks.
     """
     given = values or {}
-    _check_shift_values(table, given)
-    tasks = []
-    for key, points in table.curves.items():
-        if key.kind == "zero_shot":
-            own = {name: finite_or_none(x) for name, x in given.get((key.source, key.target), {}).items()}
-            place = {"source": key.source, "target": key.target, "size": key.size}
-            tasks.append(ShiftTask(**place, zero_shot=_center(table, points[0]), values=own))
-    ranked = _of_fullest_size(table, tasks)
-    names = dict.fromkeys(name for by_name in given.values() for name in by_name)
-    measures = tuple(_correlate(table, ranked, name, (labels or {}).get(name, name)) for name in names)
-    return Shift(measures=measures, tasks=tuple(tasks))
-
-
-def _check_shift_values(table: ScoredTable, values: ShiftValues) -> None:
     sources, targets = {s.name for s in table.sources}, {t.name for t in table.targets}
-    unknown = [pair for pair in values if pair[0] not in sources or pair[1] not in targets]
+    unknown = [pair for pair in given if pair[0] not in sources or pair[1] not in targets]
     if unknown:
         raise DataError(f"Shift values are given for (source, target) {unknown[0]}, which the study does not have.")
-
-
-def _of_fullest_size(table: ScoredTable, tasks: list[ShiftTask]) -> list[ShiftTask]:
+    tasks = [
+        ShiftTask(
+            source=key.source,
+            target=key.target,
+            size=key.size,
+            zero_shot=table.error(points[0]).center,
+            values=given.get((key.source, key.target), {}),
+        )
+        for key, points in table.of_kind("zero_shot")
+    ]
     by_size = [[task for task in tasks if task.size == size.name] for size in by_params(table.sizes)]
-    return max(reversed(by_size), key=len, default=[])  # of equals the first, which is the largest size
+    ranked = max(reversed(by_size), key=len, default=[])  # of equals the first, which is the largest size
+    names = dict.fromkeys(name for by_name in given.values() for name in by_name)
+    measures = [_correlate(table, ranked, name, (labels or {}).get(name, name)) for name in names]
+    return Shift(measures=tuple(measures), tasks=tuple(tasks))
 
 
 def by_params(sizes: Iterable[Size]) -> list[Size]:
@@ -341,36 +327,19 @@ def by_params(sizes: Iterable[Size]) -> list[Size]:
 
 
 def _correlate(table: ScoredTable, tasks: list[ShiftTask], name: str, label: str) -> ShiftMeasure:
-    systems = {target.name: target.system for target in table.targets}
-    pooled = rank_correlation(*_columns(tasks, name))
+    system_of = {target.name: target.system for target in table.targets}
+    pairs = [(system_of[task.target], task.values.get(name), task.zero_shot) for task in tasks]
+    known = [(system, x, y) for system, x, y in pairs if x is not None and y is not None]
+    pooled = rank_correlation([x for _, x, _ in known], [y for *_, y in known])
     within = {
-        system: rank_correlation(*_columns([t for t in tasks if systems[t.target] == system], name)).rho
-        for system in dict.fromkeys(systems.values())
+        own: rank_correlation([x for system, x, _ in known if system == own], [y for s, _, y in known if s == own]).rho
+        for own in dict.fromkeys(system_of.values())
     }
     return ShiftMeasure(
         name=name,
         label=label,
-        rank_correlation=finite_or_none(pooled.rho),
+        rank_correlation=pooled.rho,
         num_tasks=pooled.num_pairs,
-        p_value=finite_or_none(pooled.p_value),
-        within={system: finite_or_none(rho) for system, rho in within.items()},
+        p_value=pooled.p_value,
+        within=within,
     )
-
-
-def _columns(tasks: list[ShiftTask], name: str) -> tuple[list[float], list[float]]:
-    pairs = [(task.values.get(name), task.zero_shot) for task in tasks]
-    known = [(x, y) for x, y in pairs if x is not None and y is not None]
-    return [x for x, _ in known], [y for _, y in known]
-
-
-def _where(key: CurveKey) -> dict[str, str]:
-    return {"source": key.source, "target": key.target, "size": key.size, "method": key.method}
-
-
-def _center(table: ScoredTable, rows: SeedRows | None) -> float | None:
-    return None if rows is None else finite_or_none(table.error(rows).center)
-
-
-def _interval(estimate: Estimate, center: str) -> dict[str, float | None]:
-    low, high = finite_or_none(estimate.low), finite_or_none(estimate.high)
-    return {center: finite_or_none(estimate.center), "low": low, "high": high}

@@ -12,8 +12,7 @@ from scifm.config import named_settings
 from scifm.data.asked import SampleRecipe
 from scifm.fields.samples import Samples
 from scifm.fields.seeds import generator_for
-from scifm.findings.files import record_findings
-from scifm.findings.finding import Finding
+from scifm.findings.finding import Finding, record_findings
 from scifm.models.hub import find_model, load_operator
 from scifm.models.operator import Operator
 from scifm.plugins import Catalog, fault_of_settings
