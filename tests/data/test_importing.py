@@ -11,8 +11,8 @@ import pytest
 from scifm.data import importing, writing
 from scifm.data.card import hash_file
 from scifm.data.formats import FORMATS
-from scifm.data.formats.contents import WHOLE, Contents
-from scifm.data.formats.format import Format
+from scifm.data.formats.format import Contents, Format
+from scifm.data.formats.kinds import WHOLE
 from scifm.data.formats.mapping import DataMapping, FieldMapping
 from scifm.data.importing import import_data, open_data
 from scifm.data.store import Store

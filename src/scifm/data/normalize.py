@@ -67,8 +67,7 @@ def refit_coefficients(normalization: Normalization, signature: Signature, batch
     knows. A coefficient the samples lack keeps its constants, and one that does not vary in them its scale.
 
     Args:
-        normalization: of an operator.
-        signature: of that operator.
+        normalization, signature: of an operator.
         batch: samples of the shifted system; names as the operator knows them.
 
     Raises:

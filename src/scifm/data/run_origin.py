@@ -8,9 +8,8 @@ from typing import Any
 
 from scifm.config import build_config
 from scifm.data.importing import open_store
-from scifm.data.origin import Origin
 from scifm.data.origin_config import DataConfig, MixtureConfig, SystemConfig
-from scifm.data.origins import Member, MixtureOrigin, StoreOrigin, SystemOrigin, resolve_origin
+from scifm.data.origins import Member, MixtureOrigin, Origin, StoreOrigin, SystemOrigin, resolve_origin
 from scifm.errors import RunError
 from scifm.fields.grid import Grid
 from scifm.runs import Run

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from scifm.config import config_hash
-from scifm.data.well import Reader
+from scifm.data.well import Reader, overlaps
 from scifm.errors import ConfigError, DataError, StoreError
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
@@ -34,8 +34,7 @@ class _ChosenRows(Reader):
         return len(self.rows)
 
     def read(self, name: str, rows: slice, frames: slice | None) -> np.ndarray:
-        blocks = [self.reader.read(name, slice(row, row + 1), frames) for row in self.rows[rows].tolist()]
-        return np.concatenate(blocks)
+        return self.reader.take(name, self.rows[rows], frames)
 
     def close(self) -> None:
         self.reader.close()
@@ -46,19 +45,16 @@ class _JoinedRows(Reader):
 
     def __init__(self, readers: Sequence[Reader]) -> None:
         self.readers = readers
-        self.starts = np.cumsum([0, *(reader.num_trajectories for reader in readers)]).tolist()
+        self.ends = np.cumsum([reader.num_trajectories for reader in readers])
 
     @property
     def num_trajectories(self) -> int:
-        return int(self.starts[-1])
+        return int(self.ends[-1])
 
     def read(self, name: str, rows: slice, frames: slice | None) -> np.ndarray:
-        blocks = [
-            reader.read(name, slice(max(rows.start, start) - start, min(rows.stop, stop) - start), frames)
-            for reader, (start, stop) in zip(self.readers, pairwise(self.starts), strict=True)
-            if rows.start < stop and start < rows.stop
-        ]
-        return np.concatenate(blocks)
+        return np.concatenate(
+            [self.readers[place].read(name, where, frames) for place, where in overlaps(rows, self.ends)]
+        )
 
     def close(self) -> None:
         for reader in self.readers:

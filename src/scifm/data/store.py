@@ -41,11 +41,7 @@ STATISTICS_NAME = "stats.yaml"
 
 
 def require_signature(store_signature: Signature, wanted: Signature) -> None:
-    """Check that a store offers every name that is wanted, in the same role.
-
-    Args:
-        store_signature: what the store offers; it may hold more.
-        wanted: what is needed, for example by an operator.
+    """Check that a store, which may hold more, offers every name that is wanted, in the same role.
 
     Raises:
         SignatureError: says what is missing.
@@ -198,9 +194,6 @@ class Store:
     def whole(self, *, stride: int = 1) -> StoreSplit:
         """Return the trajectories of all splits, one split after the other; nothing is read yet.
 
-        Args:
-            stride: as for `split`.
-
         Raises:
             ConfigError: if the stride does not fit.
         """
@@ -208,9 +201,6 @@ class Store:
 
     def to_xarray(self, split: str = "train") -> xarray.Dataset:
         """Return one split with names on its axes: trajectory, time if it evolves, then space; nothing is read yet.
-
-        Args:
-            split: ``train``, ``valid`` or ``test``.
 
         Raises:
             ConfigError: if the store has no such split.

@@ -17,8 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import ArrayLike, NDArray
 
-from scifm.data.origin import Origin
-from scifm.data.origins import StoreOrigin
+from scifm.data.origins import Origin, StoreOrigin
 from scifm.errors import RunError
 from scifm.fields.batch import Batch
 from scifm.findings.finding import Finding

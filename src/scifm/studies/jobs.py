@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from scifm.data.origin import DownstreamPool, Origin
+from scifm.data.origins import DownstreamPool, Origin
 from scifm.data.store import Store
 from scifm.evaluation.evaluate import evaluate
 from scifm.evaluation.origin import origin_of

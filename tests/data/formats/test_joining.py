@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import xarray
 
-from scifm.data.formats.find import find_format
+from scifm.data.formats import find_format
 from scifm.data.importing import open_data
 from scifm.errors import DataError, StoreError
 

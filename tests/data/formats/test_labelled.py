@@ -10,8 +10,7 @@ import pytest
 import xarray
 
 from hollow import sparse_array
-from scifm.data.formats import labelled
-from scifm.data.formats.find import find_format
+from scifm.data.formats import find_format, labelled
 from scifm.data.formats.labelled import Labelled
 from scifm.data.formats.mapping import DataMapping
 from scifm.data.importing import import_data, open_data

@@ -11,24 +11,20 @@ In a folder every file is one trajectory, in natural order. Names of ``.npy`` fi
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from scifm.data.formats.axis_names import axis_of_name
-from scifm.data.formats.contents import Contents, LazyArray, single_numbers
-from scifm.data.formats.draft import draft_mapping
-from scifm.data.formats.format import Format, opening
-from scifm.data.formats.hdf5 import open_hdf5
-from scifm.data.formats.hdf5_contents import hdf5_piece
+from scifm.data.formats.axes import axis_of_name
+from scifm.data.formats.format import Contents, Format, opening, single_numbers
+from scifm.data.formats.hdf5 import hdf5_piece, open_hdf5
 from scifm.data.formats.joining import join_pieces
-from scifm.data.formats.kinds import data_sets_under, kind_of, required
+from scifm.data.formats.kinds import data_sets_under, kind_of, required, split_words
 from scifm.data.formats.mapping import DataMapping
-from scifm.data.formats.members import split_words
-from scifm.data.formats.numpy_files import open_npy, open_npz, unpack
+from scifm.data.formats.numpy_files import Unpacked, open_npy, open_npz
 from scifm.data.formats.pieces import Piece
-from scifm.data.formats.zarr_files import zarr_piece
+from scifm.data.formats.proposal import Proposal
+from scifm.data.formats.zarr_files import OpenZarr, zarr_piece
 from scifm.data.well import OpenFiles
 from scifm.errors import StoreError
 
@@ -53,19 +49,19 @@ class Arrays(Format):
 
     def read(self, path: Path) -> Contents:
         files = required(path, _TITLES, "NumPy, HDF5 or Zarr")
-        pools = {"hdf5": OpenFiles(partial(open_hdf5, linked=False)), "npz": OpenFiles(unpack)}
         kinds = {str(kind_of(file)) for file in files}
         if len(kinds) > 1:
             raise StoreError(
                 f"'{path}' holds files of several kinds ({', '.join(sorted(kinds))}); give the folder or file of one."
             )
         kind = kinds.pop()
-        pool = pools.get(kind, OpenFiles())
+        openers = {"hdf5": partial(open_hdf5, linked=False), "npz": Unpacked, "zarr": OpenZarr}
+        pool = OpenFiles(openers[kind]) if kind in openers else OpenFiles()
         pieces = [_piece(file, kind, pool, alone=len(files) == 1) for file in files]
         return join_pieces(path, files, pieces, close=pool.close)
 
     def propose(self, contents: Contents) -> DataMapping:
-        return draft_mapping(contents, self.name).complete()
+        return Proposal(contents, self.name).complete()
 
 
 def _piece(path: Path, kind: str, pool: OpenFiles, *, alone: bool) -> Piece:
@@ -82,13 +78,14 @@ def _piece(path: Path, kind: str, pool: OpenFiles, *, alone: bool) -> Piece:
             arrays, remarks = open_npz(path, pool)
             numbers = single_numbers({name: array[()] for name, array in arrays.items() if array.shape == ()})
             arrays = {name: array for name, array in arrays.items() if name not in numbers}
-            piece = Piece(path, arrays, numbers=numbers, remarks=tuple(remarks))
+            piece = Piece(path, arrays, numbers=numbers, remarks=remarks)
         else:
-            piece = hdf5_piece(path, pool) if kind == "hdf5" else zarr_piece(path)
+            piece = hdf5_piece(path, pool) if kind == "hdf5" else zarr_piece(path, pool)
     if not piece.arrays and not piece.numbers:
         raise StoreError(" ".join([f"'{path}' holds no arrays of numbers.", *piece.remarks]))
-    named = _coordinates(piece.arrays)
-    return replace(piece, coordinates={**named, **piece.coordinates})
+    lines = {axis_of_name(name): name for name, array in piece.arrays.items() if len(array.shape) == 1}
+    named = {axis: name for axis, name in lines.items() if axis not in (None, "trajectory", "channel")}
+    return replace(piece, coordinates={**{str(axis): name for axis, name in named.items()}, **piece.coordinates})
 
 
 def _name_of_npy(path: Path) -> str:
@@ -98,10 +95,3 @@ def _name_of_npy(path: Path) -> str:
         if name:
             return name
     return "data"
-
-
-def _coordinates(arrays: Mapping[str, LazyArray]) -> dict[str, str]:
-    """Return the one-dimensional arrays that are called as axes are."""
-    named = {name: axis_of_name(name.rpartition("/")[2]) for name, array in arrays.items() if len(array.shape) == 1}
-    found = {axis: name for name, axis in named.items() if axis not in (None, "trajectory", "channel")}
-    return {axis: name for axis, name in found.items() if axis is not None}

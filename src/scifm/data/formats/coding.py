@@ -73,8 +73,7 @@ class Coding:
         """Return the coding of an array.
 
         Args:
-            dtype: type of the numbers as they lie in the file.
-            attributes: of the array.
+            dtype, attributes: of the array, as it lies in the file.
             declared: what the array itself declares to be read where nothing was written.
             default: what the format puts there if the array declares nothing that could be such a mark.
 

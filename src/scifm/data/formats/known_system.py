@@ -8,12 +8,12 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from scifm.data.formats.contents import Contents
+from scifm.data.formats.format import Contents
 from scifm.data.formats.mapping import DataMapping
 from scifm.data.formats.reader import MappedReader, frame_times, grid_of, trajectory_count
 from scifm.data.split import StoreSplit
 from scifm.errors import ConfigError, DataError
-from scifm.fields.batch import Batch, Signature
+from scifm.fields.batch import Signature
 from scifm.fields.seeds import generator_for
 from scifm.systems.catalog import find_system
 from scifm.systems.system import System
@@ -52,17 +52,18 @@ def known_system(contents: Contents, mapping: DataMapping) -> System | None:
 def doubt(contents: Contents, mapping: DataMapping, system: System) -> str | None:
     """Return by how much the first samples miss the equation of a system, or None where they solve it.
 
-    Args:
-        contents: the open file.
-        mapping: what is what, with the names of the system.
-        system: the system.
+    The mapping has the names of the system.
 
     Raises:
         SignatureError: if the system is not defined on such a grid.
         StoreError: if the samples cannot be read.
         DataError: if they hold something else than finite numbers.
     """
-    batch = _first_samples(contents, mapping).to(dtype=torch.float64)
+    part, arrays = next(iter(contents.parts.items()))
+    reader = MappedReader(contents, part, mapping, range(min(_NUM_SAMPLES, trajectory_count(arrays, mapping))))
+    dtype: torch.dtype = getattr(torch, mapping.dtype)
+    split = StoreSplit(reader, mapping.signature, grid_of(contents, mapping), "", dtype, frame_times(contents, mapping))
+    batch = split.some(_NUM_SAMPLES).to(dtype=torch.float64)
     solution = batch.require_targets()
     residual = system.residual(batch)
     forcing = _sizes(system.residual(batch.with_targets(torch.zeros_like(solution))))
@@ -76,16 +77,6 @@ def doubt(contents: Contents, mapping: DataMapping, system: System) -> str | Non
     first = int(wrong.nonzero()[0])
     share = (missed[first] / forcing[first]).item()
     return f"its sample {first} does not solve {system.equation} (residual {share:.2g} of the forcing)"
-
-
-def _first_samples(contents: Contents, mapping: DataMapping) -> Batch:
-    part, arrays = next(iter(contents.parts.items()))
-    rows = range(min(_NUM_SAMPLES, trajectory_count(arrays, mapping)))
-    reader = MappedReader(contents, part, mapping, rows)
-    dtype: torch.dtype = getattr(torch, mapping.dtype)
-    times = frame_times(contents, mapping)
-    split = StoreSplit(reader, mapping.signature, grid_of(contents, mapping), "", dtype, times)
-    return split.some(_NUM_SAMPLES)
 
 
 def _half_step(contents: Contents, mapping: DataMapping) -> float:

@@ -8,27 +8,21 @@ from typing import Any
 
 import numpy as np
 
-from scifm.data.formats.axis_points import same_points
-from scifm.data.formats.contents import NUMBERS, Contents, LazyArray, read_whole
-from scifm.data.formats.format import reading
+from scifm.data.formats.axes import same_points
+from scifm.data.formats.format import NUMBERS, Contents, LazyArray, read_whole, reading
+from scifm.data.formats.guess import MOST_LOST, loses_in_float32, lost_in_float32
 from scifm.data.formats.mapping import DataMapping, FieldMapping, TimeAxis
-from scifm.data.well import Reader
-from scifm.data.well_layout import require_finite
+from scifm.data.well import Reader, require_finite, runs
 from scifm.errors import ConfigError, DataError, suggest
 from scifm.fields.grid import Grid
 
-__all__ = ["MappedReader", "check_mapping", "frame_times", "grid_of", "trajectory_count"]
-
-_CONTIGUOUS = 1
+__all__ = ["MappedReader", "check_mapping", "frame_times", "grid_of", "tell_precision", "trajectory_count"]
 
 
 def _array(arrays: Mapping[str, LazyArray], name: str, what: str) -> LazyArray:
     if name not in arrays:
-        raise ConfigError(f"Array of {what}: {suggest(name, arrays)}")
-    return _real(arrays[name], name)
-
-
-def _real(array: LazyArray, name: str) -> LazyArray:
+        raise ConfigError(f"{what}: {suggest(name, arrays)}")
+    array = arrays[name]
     if np.dtype(array.dtype).kind not in NUMBERS:
         raise ConfigError(f"The array '{name}' is of type {array.dtype}; only arrays of real numbers can be used.")
     return array
@@ -62,7 +56,7 @@ def check_mapping(contents: Contents, mapping: DataMapping) -> None:
     for part, arrays in contents.parts.items():
         seen: dict[str, tuple[int, str]] = {}
         for name, entry in mapping.fields.items():
-            lengths = _lengths(_array(arrays, entry.array, f"field '{name}'"), entry, f"Field '{name}'")
+            lengths = _lengths(_array(arrays, entry.array, f"Array of field '{name}'"), entry, f"Field '{name}'")
             for axis in ("trajectory", "time", *mapping.space):
                 if axis not in lengths:
                     continue
@@ -99,7 +93,7 @@ def _coefficient(
         return np.full(count, contents.attributes[entry.array], dtype=np.float64)
     if entry.array not in arrays:
         raise ConfigError(f"Coefficient '{name}': {suggest(entry.array, [*arrays, *contents.attributes])}")
-    array = _real(arrays[entry.array], entry.array)
+    array = _array(arrays, entry.array, f"Coefficient '{name}'")
     if int(np.prod(array.shape, dtype=np.int64)) > 64 * max(count, 1):  # a field, not a table of numbers
         raise ConfigError(
             f"Coefficient '{name}': '{entry.array}' has shape {tuple(array.shape)}, not one number a trajectory."
@@ -135,7 +129,7 @@ def frame_times(contents: Contents, mapping: DataMapping) -> tuple[float, ...] |
     if isinstance(mapping.time, TimeAxis):
         times = mapping.time.start + mapping.time.interval * np.arange(num_frames)
     else:
-        array = _array(contents.arrays, mapping.time, "times")
+        array = _array(contents.arrays, mapping.time, "Array of times")
         if array.shape[-1:] != (num_frames,) and array.shape[-1:] != (num_frames + 1,):
             raise ConfigError(
                 f"The times '{mapping.time}' have shape {tuple(array.shape)} and there are {num_frames} frames."
@@ -151,12 +145,12 @@ def frame_times(contents: Contents, mapping: DataMapping) -> tuple[float, ...] |
                 )
             raise DataError(f"The times '{mapping.time}' differ between trajectories; resample them to common ones.")
         times = values[0, :num_frames]  # some writers store the end of the last interval too
-    kept = times[:: mapping.every]
-    if len(kept) < 2:
+    chosen = times[:: mapping.every]
+    if len(chosen) < 2:
         raise ConfigError(f"At least 2 frames are needed; {num_frames} are there and every {mapping.every}. is kept.")
-    if not (np.isfinite(kept).all() and (np.diff(kept) > 0).all()):
-        raise DataError(f"The times of the frames must be finite and increase; the first are {kept[:5].tolist()}.")
-    return tuple(float(t) for t in kept)
+    if not (np.isfinite(chosen).all() and (np.diff(chosen) > 0).all()):
+        raise DataError(f"The times of the frames must be finite and increase; the first are {chosen[:5].tolist()}.")
+    return tuple(float(t) for t in chosen)
 
 
 def grid_of(contents: Contents, mapping: DataMapping) -> Grid:
@@ -210,11 +204,7 @@ class MappedReader(Reader):
         return values
 
     def _read_field(self, entry: FieldMapping, rows: np.ndarray, frames: slice | None) -> np.ndarray:
-        starts = np.flatnonzero(np.diff(rows, prepend=rows[:1] - 2) != _CONTIGUOUS).tolist()
-        blocks = [
-            self._block(entry, slice(int(rows[start]), int(rows[stop - 1]) + 1), frames)
-            for start, stop in zip(starts, [*starts[1:], len(rows)], strict=True)
-        ]
+        blocks = [self._block(entry, run, frames) for run in runs(rows)]
         return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
 
     def _block(self, entry: FieldMapping, rows: slice, frames: slice | None) -> np.ndarray:
@@ -250,3 +240,26 @@ class MappedReader(Reader):
 
     def close(self) -> None:
         self.contents.close()
+
+
+def tell_precision(contents: Contents, mapping: DataMapping) -> list[str]:
+    """Return a sentence for each field or coefficient that is far from zero for how little it varies.
+
+    Raises:
+        StoreError: if the samples looked at cannot be read.
+        DataError: if a coefficient is no finite number.
+    """
+    exact = mapping.model_copy(update={"dtype": "float64"})
+    reader = MappedReader(contents, next(iter(contents.parts)), exact)
+    lost = {name: loses_in_float32(contents, own.array, own.axes) for name, own in mapping.fields.items()}
+    for name in mapping.coefficients:
+        share = lost_in_float32(reader.read(name, slice(0, reader.num_trajectories), None)[None])
+        lost[name] = share if share > MOST_LOST else 0.0
+    remedy = "float64 keeps it here" if mapping.dtype == "float64" else 'dtype = "float64" would keep it in the store'
+    return [
+        f"'{name}' lies far from zero for how little it varies: rounding to float32, in which networks compute, is "
+        f"{share:.2g} of its standard deviation; {remedy}. Subtract a constant from it, or train with "
+        'training.precision = "64-true".'
+        for name, share in lost.items()
+        if share
+    ]
