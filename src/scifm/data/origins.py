@@ -109,11 +109,7 @@ class Origin(abc.ABC):
         return 1
 
     def ranges(self, *, only_given: bool = False) -> dict[str, list[float]]:
-        """Return the ranges of its knobs as ``[low, high]``; none where they are unknown.
-
-        Args:
-            only_given: whether to leave out those that a recipe does not give itself.
-        """
+        """Return the ranges, ``[low, high]``, of its knobs or of those that a recipe gives; none where unknown."""
         return {}
 
     @abc.abstractmethod
@@ -121,8 +117,7 @@ class Origin(abc.ABC):
         """Return the batches to train on, step by step.
 
         Args:
-            batch_size: samples a step.
-            seed: which samples, and their order.
+            batch_size, seed: samples a step; which samples, and their order.
             num_samples: distinct ones, drawn once and gone over in epochs; None: fresh ones at every step. A store has
                 those it has.
             blocks: independent draws that a step is made of, see `Stream`.
@@ -149,20 +144,16 @@ class Origin(abc.ABC):
         return self.draw(num_samples, self.drawn_as, "valid", seed=seed, split="valid")
 
     def test(self, num_samples: int, task: str) -> Batch:
-        """Return the unseen samples that score the task called `task`: always the same ones.
+        """Return the unseen samples that score the task of that name: always the same ones.
 
-        Args:
-            num_samples: problems, fewer where a store has no more; trajectories come whole, with all their windows.
-            task: its name.
+        Of a store fewer where it has no more; trajectories come whole, with all their windows.
         """
         return self.draw(num_samples, "study", "test", task, split="test")
 
     def pool(self, num_samples: int, seed: int = 0) -> DownstreamPool:
-        """Return the problems that few-shot subsets are taken from.
+        """Return the problems that few-shot subsets are taken from: of a store all, of a system so many of a seed.
 
-        Args:
-            num_samples: how many, of a system; subsets nest only within pools of one size and seed. Of a store, all.
-            seed: which ones, of a system.
+        Subsets nest only within pools of one size and seed.
         """
         samples = self.draw(num_samples, "downstream", "pool", seed=seed)
         about = {**self.describe(), "num_samples": num_samples, "seed": seed}
@@ -187,12 +178,7 @@ class Origin(abc.ABC):
 
 @dataclass(frozen=True)
 class SystemOrigin(Origin):
-    """A system with its ranges, sampled on a grid.
-
-    Args:
-        config: what a recipe says of the system.
-        box: the grid.
-    """
+    """A system with the ranges that a recipe gives, sampled on a grid, the `box`."""
 
     config: SystemConfig
     box: Grid
@@ -252,9 +238,7 @@ class SystemOrigin(Origin):
 class StoreOrigin(Origin):
     """A store: its training split is trained on, its validation split scores on the way, its test split at the end.
 
-    Args:
-        store: opened.
-        stride: of trajectories, frames from input to target.
+    The stride counts, of trajectories, frames from input to target.
     """
 
     store: Store
@@ -314,11 +298,7 @@ class StoreOrigin(Origin):
         return DownstreamPool(split, about, self.homogeneities)
 
     def require(self, splits: dict[str, int]) -> None:
-        """Check that each split holds at least so many problems.
-
-        Raises:
-            ConfigError: if one is missing or smaller.
-        """
+        """Raise ConfigError unless each split holds at least so many problems."""
         for split, least in splits.items():
             held = self.store.splits.get(split, 0)
             if held < least:
@@ -342,13 +322,7 @@ class StoreOrigin(Origin):
 
 @dataclass(frozen=True)
 class Member:
-    """One origin of a mixture.
-
-    Args:
-        origin: a system or a store.
-        weight: its share of the samples, relative to the others'.
-        loss_weight: how much each of its samples counts in the loss.
-    """
+    """One origin of a mixture, its share of the samples, and how much each of its samples counts in the loss."""
 
     origin: SystemOrigin | StoreOrigin
     weight: float = 1.0
@@ -357,11 +331,7 @@ class Member:
 
 @dataclass(frozen=True)
 class MixtureOrigin(Origin):
-    """Several systems and stores together, over the union of their names, on one grid.
-
-    Args:
-        members: with their weights.
-    """
+    """Several systems and stores together, over the union of their names, on one grid."""
 
     members: tuple[Member, ...]
     kind = "mixture"
@@ -445,19 +415,11 @@ def resolve_origin(
     if [system is not None, bool(mixture), store is not None].count(True) != 1:
         raise ConfigError("Samples come from exactly one of these: a system, a mixture, or a store, the folder of one.")
     if store is not None:
-        return _stored(store, mapping, data.stride)
+        return StoreOrigin(open_store(store, mapping), data.stride)
     if system is not None:
         return SystemOrigin(system, data.grid(system.build().signature.num_spatial_dims))
-    return _mixed(mixture, data)
-
-
-def _stored(place: str, mapping: Any, stride: int) -> StoreOrigin:
-    return StoreOrigin(open_store(place, mapping), stride)
-
-
-def _mixed(mixture: Sequence[MixtureConfig], data: DataConfig) -> MixtureOrigin:
     stores = {
-        place: _stored(entry.store, entry.mapping, data.stride)
+        place: StoreOrigin(open_store(entry.store, entry.mapping), data.stride)
         for place, entry in enumerate(mixture)
         if entry.store is not None
     }

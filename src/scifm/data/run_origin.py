@@ -23,9 +23,8 @@ __all__ = ["RunOrigin"]
 class RunOrigin:
     """Where a run's samples came from, as its record says; no store is opened for it.
 
-    Args:
-        run: the run that says it: the one asked, or the nearest of those it was made of.
-        record: the table ``origin`` of its configuration.
+    The run is the one asked, or the nearest of those it was made of; the record is the table ``origin`` of its
+    configuration.
     """
 
     run: Run

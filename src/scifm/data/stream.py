@@ -41,12 +41,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Part:
-    """A contiguous part of every batch: what one process trains on, or one micro-batch of it.
-
-    Args:
-        number: which part, from 0.
-        count: parts in all.
-    """
+    """The contiguous part of every batch of that number, from 0: what one process trains on, or one micro-batch."""
 
     number: int
     count: int
@@ -109,12 +104,11 @@ class Stream:
     """Fresh samples of a system at every step; nothing is stored and no sample comes twice.
 
     Args:
-        system: what to sample.
-        grid: where.
+        system, grid: what to sample, and where.
         batch_size: samples a step.
         seed: another seed gives another stream.
-        dtype: precision of solver and samples.
-        device: where they are made. Another kind of device draws other samples.
+        dtype, device: precision of solver and samples, and where they are made. Another kind of device draws other
+            samples.
         blocks: independent draws a step. Of several, a process makes only those it trains on; of one, it draws the
             whole batch and drops the others' samples. Another number draws other samples.
 
@@ -136,18 +130,9 @@ class Stream:
         device: Any = None,
         blocks: int = 1,
     ) -> None:
-        self.blocks = _require_blocks(blocks, batch_size)
-        self.system = system
-        self.grid = grid
-        self.batch_size = _require_batch_size(batch_size)
-        self.seed = seed
-        self.dtype = dtype
-        self.device = device
-
-    @property
-    def signature(self) -> Signature:
-        """The names of every batch."""
-        return self.system.signature
+        self.blocks, self.batch_size = _require_blocks(blocks, batch_size), batch_size
+        self.system, self.signature, self.grid = system, system.signature, grid
+        self.seed, self.dtype, self.device = seed, dtype, device
 
     def batch(self, step: int, part: Part = WHOLE) -> Batch:
         """Return samples of `step`: a function of the seed and the step alone."""
@@ -188,31 +173,12 @@ class Epochs:
     ) -> None:
         if samples.num_samples < 1:
             raise DataError("There are no samples to go round; give at least one.")
-        self.samples = samples
+        self.samples, self.num_samples = samples, samples.num_samples
+        self.signature, self.grid, self.lead_times = samples.signature, samples.grid, samples.lead_times
         self.batch_size = min(_require_batch_size(batch_size), samples.num_samples)
         self.seed = seed
         self._order_names = order
         self._orders: dict[int, Tensor] = {}
-
-    @property
-    def signature(self) -> Signature:
-        """The names of every batch."""
-        return self.samples.signature
-
-    @property
-    def grid(self) -> Grid:
-        """The grid of every batch."""
-        return self.samples.grid
-
-    @property
-    def num_samples(self) -> int:
-        """Distinct samples."""
-        return self.samples.num_samples
-
-    @property
-    def lead_times(self) -> tuple[float, float] | None:
-        """Those of its samples."""
-        return self.samples.lead_times
 
     def _order(self, epoch: int) -> Tensor:
         if epoch not in self._orders:
@@ -238,9 +204,7 @@ class Epochs:
             StoreError: if a store cannot be read.
             DataError: if a store holds NaN.
         """
-        index = self.index(step)
-        index = index[part.of(len(index))]
-        return self.samples.batch(index)
+        return self.samples.batch(self.index(step)[part.of(self.batch_size)])
 
 
 def joined_signature(signatures: Sequence[Signature]) -> Signature:
@@ -314,10 +278,8 @@ class MixtureStream:
             )
         self.blocks = _require_blocks(blocks, batch_size)
         self.sources, self.loss_weights = tuple(sources), tuple(loss_weights)
-        self.grid = grid
-        self.batch_size = batch_size
-        self.seed = seed
         self.signature = joined_signature([source.signature for source in sources])
+        self.grid, self.batch_size, self.seed = grid, batch_size, seed
         parts = torch.tensor(weights, dtype=torch.float64)
         self._shares = parts / parts.sum()
         self._epochs = [self._rounds(place) for place in range(len(sources))]

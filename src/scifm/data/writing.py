@@ -45,7 +45,7 @@ class Chunk:
 
 
 class Making:
-    """A store while it is made: the files it will hold, and what decides their content.
+    """A store while it is made: the files it will hold, of at most `chunk_size` trajectories, and what decides them.
 
     Args:
         path: its folder.

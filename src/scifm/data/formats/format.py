@@ -39,7 +39,6 @@ __all__ = [
     "Repeated",
     "Reversed",
     "StoredArray",
-    "nothing_to_close",
     "opening",
     "read_whole",
     "reading",
@@ -80,10 +79,6 @@ class LazyArray(Protocol):
         ...
 
 
-def nothing_to_close() -> None:
-    """Close contents that hold nothing open."""
-
-
 @dataclass(frozen=True)
 class Contents:
     """The arrays of a file or folder.
@@ -108,7 +103,7 @@ class Contents:
     coordinates: Mapping[str, str] = field(default_factory=dict)
     periodic: Mapping[str, bool] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
-    close: Callable[[], None] = nothing_to_close
+    close: Callable[[], None] = OpenFiles().close
 
     @property
     def arrays(self) -> Mapping[str, LazyArray]:

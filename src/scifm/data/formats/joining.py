@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from scifm.data.formats.axes import axis_of_name
-from scifm.data.formats.format import Clipped, Concatenated, Contents, LazyArray, Repeated, nothing_to_close
+from scifm.data.formats.format import Clipped, Concatenated, Contents, LazyArray, Repeated
 from scifm.data.formats.kinds import group_by_split, natural
 from scifm.data.formats.mapping import SPACE
 from scifm.data.formats.pieces import Piece, by_group, join_arrays, shared_out
@@ -29,9 +29,7 @@ _SAME = 1e-6  # of an interval
 _NEW = -1  # in place of an axis: there is none yet
 
 
-def join_pieces(
-    path: Path, files: Sequence[Path], pieces: Sequence[Piece], *, close: Callable[[], None] = nothing_to_close
-) -> Contents:
+def join_pieces(path: Path, files: Sequence[Path], pieces: Sequence[Piece], *, close: Callable[[], None]) -> Contents:
     """Return the contents of a file or folder from what each of its files holds.
 
     Args:

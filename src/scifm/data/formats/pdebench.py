@@ -37,6 +37,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -52,12 +53,13 @@ from scifm.data.formats.format import (
     read_whole,
     single_numbers,
 )
-from scifm.data.formats.guess import Guess, periodicity
+from scifm.data.formats.guess import Guess
 from scifm.data.formats.hdf5 import Hdf5Array, holds_numbers, open_hdf5, sniff_hdf5
 from scifm.data.formats.joining import join_pieces
 from scifm.data.formats.kinds import WHOLE, data_sets_under, natural, required
-from scifm.data.formats.mapping import CoefficientMapping, DataMapping, FieldMapping
+from scifm.data.formats.mapping import DataMapping
 from scifm.data.formats.pieces import Piece
+from scifm.data.formats.proposal import Proposal
 from scifm.data.well import OpenFiles
 from scifm.errors import ConfigError, DataError, StoreError
 
@@ -85,7 +87,6 @@ _CONFIG_WALLS = re.compile(r"^\s*velocity_extrapolation:\s*['\"]?(\w+)", re.MULT
 _WALLS_IN_NAME = ("trans", "reflect")
 _NAMES = {"Vx": "velocity_x", "Vy": "velocity_y", "Vz": "velocity_z", "nu": "diffusivity", "tensor": "solution"}
 _VECTORS = ("velocity", "force")
-_SPLIT_FROM = 3  # trajectories
 
 
 class PDEBenchFormat(Format):
@@ -118,7 +119,7 @@ class PDEBenchFormat(Format):
         return contents
 
     def propose(self, contents: Contents) -> DataMapping:
-        return _Proposal(contents).mapping()
+        return _Proposal(contents).complete()
 
 
 # --- what a file holds ------------------------------------------------------------------------------------------------
@@ -267,137 +268,107 @@ def _constants(config: str) -> dict[str, float]:
 # --- what is proposed -------------------------------------------------------------------------------------------------
 
 
-class _Proposal:
-    """One proposal while it is made."""
+class _Proposal(Proposal):
+    """A proposal that knows PDEBench's names, roles, cells and constants."""
 
     def __init__(self, contents: Contents) -> None:
-        self.contents, self.arrays = contents, contents.arrays
-        layout = _layout_of(set(self.arrays))
+        layout = _layout_of(set(contents.arrays))
         assert layout is not None, "only files of a known layout are read"
         self.layout = layout
-        self.main = _ARRAYS[layout][-1] if layout == "darcy" else _ARRAYS[layout][0]
-        self.defects: list[str] = []
-        self._check_axes()
-        self.space = tuple(axis for axis in ("x", "y", "z") if axis in contents.axes[self.main])
+        self._check_axes(contents)
+        super().__init__(contents, PDEBenchFormat.name)
+        needed = [f"V{axis}" for axis in _SPACE if layout == "compressible" and axis in self._axes["density"]]
+        missing = [name for name in needed if name not in self.arrays]
+        if missing:
+            self.missing.append(f"A compressible flow lacks {', '.join(missing)}: map the arrays that are to be used.")
 
-    def _check_axes(self) -> None:
-        for name, axes in self.contents.axes.items():
-            shape = tuple(self.arrays[name].shape)
+    def _check_axes(self, contents: Contents) -> None:
+        for name, axes in contents.axes.items():
+            shape = tuple(contents.arrays[name].shape)
             if len(shape) != len(axes):
                 raise ConfigError(
-                    f"'{name}' of '{self.contents.path}' has shape {shape}, and {len(axes)} axes are usual: "
+                    f"'{name}' of '{contents.path}' has shape {shape}, and {len(axes)} axes are usual: "
                     f"({', '.join(axes)}). Give a mapping that names its axes, in array order."
                 )
             for axis, length in zip(axes, shape, strict=True):
                 if not length:
-                    raise DataError(f"'{name}' of '{self.contents.path}' is empty: its shape is {shape}.")
-                told = self._coordinate(axis)
-                known = self.arrays[told].shape[-1] if told is not None else length
+                    raise DataError(f"'{name}' of '{contents.path}' is empty: its shape is {shape}.")
+                line = _line_of(axis, contents)
+                known = contents.arrays[line].shape[-1] if line is not None else length
                 if known not in (length, length + 1):
                     raise ConfigError(
-                        f"'{name}' of '{self.contents.path}' has shape {shape}, usually ({', '.join(axes)}), but "
-                        f"'{told}' has {known} entries and the {axis} axis {length}. If its axes are in another order, "
-                        "give a mapping that names them."
+                        f"'{name}' of '{contents.path}' has shape {shape}, usually ({', '.join(axes)}), but '{line}' "
+                        f"has {known} entries and the {axis} axis {length}. If its axes are in another order, give a "
+                        "mapping that names them."
                     )
 
-    def _coordinate(self, axis: str) -> str | None:
-        return next((name for name in _COORDINATES.get(axis, ()) if name in self.arrays), None)
-
-    def mapping(self) -> DataMapping:
-        fields = self._fields()
-        time = None
-        if self.layout != "darcy":
-            time = self._coordinate("time")
-            if time is None:
-                raise ConfigError(
-                    f"'{self.contents.path}' tells no times: it has no 't-coordinate'. Give a mapping with "
-                    "time = { start = …, interval = … }."
-                )
-        extent: dict[str, float] = {}
-        periodic: dict[str, bool] = {}
-        repeated_end = []
-        for axis in self.space:
-            guess = periodicity(self.contents, self.main, self.contents.axes[self.main], axis)
-            periodic[axis] = guess.periodic
-            if axis not in self.contents.periodic:
-                self.defects.append(f"Whether {axis} wraps around is a guess from samples: {guess.reason}.")
-            if guess.repeated_end:
-                repeated_end.append(axis)
-            extent[axis] = self._extent(axis, guess)
-        by_trajectory = [name for name in self.arrays if name not in (*_ARRAYS[self.layout], *_LINES)]
-        coefficients = [*self.contents.attributes, *by_trajectory]
-        count = self.arrays[self.main].shape[0]
-        parted = {"train": 0.8, "valid": 0.1, "test": 0.1} if count >= _SPLIT_FROM else {"train": 1.0}
-        return DataMapping(
-            format=PDEBenchFormat.name,
-            fields=fields,
-            coefficients={name: CoefficientMapping(array=name) for name in coefficients},
-            time=time,
-            extent=extent,
-            periodic=periodic,
-            repeated_end=tuple(repeated_end),
-            splits=parted,
-            known_defects=tuple(self.defects),
-        )
-
-    def _fields(self) -> dict[str, FieldMapping]:
-        missing = [f"V{axis}" for axis in self.space if f"V{axis}" not in self.arrays]
-        if self.layout == "compressible" and missing:
-            raise ConfigError(
-                f"'{self.contents.path}' is compressible flow along {', '.join(self.space)} and lacks "
-                f"{', '.join(missing)}. Give a mapping of the arrays that are to be used."
-            )
-        fields = {}
-        for array in _ARRAYS[self.layout]:
-            if array not in self.contents.axes:
-                continue
-            axes = self.contents.axes[array]
-            role = {"nu": "input", "force": "input"}.get(array, "output" if self.layout == "darcy" else "state")
-            for name, channel in self._channels(array, axes):
-                entry = {"array": array, "axes": axes, "role": role, "channel": channel}
-                fields[name] = FieldMapping.model_validate(entry)
-        return fields
-
-    def _channels(self, array: str, axes: tuple[str, ...]) -> list[tuple[str, int | None]]:
-        """Return the names of the fields in an array, with their channels."""
+    def _names(self, array: str) -> list[tuple[str, dict[str, int]]]:
+        axes = self._axes[array]
         if "channel" not in axes:
-            return [(_NAMES.get(array, array), None)]
-        count = self.arrays[array].shape[axes.index("channel")]
-        if array in _VECTORS and count == len(self.space):
-            in_order = [axis for axis in axes if axis in self.space]  # that of the components
-            return [(f"{array}_{axis}", channel) for channel, axis in enumerate(in_order)]
-        single = "solution" if array == "data" else array
-        stem = "channel" if array == "data" else array
-        return [(single, 0)] if count == 1 else [(f"{stem}_{channel}", channel) for channel in range(count)]
+            return [(_NAMES.get(array, array), {})]
+        space, count = [axis for axis in axes if axis in _SPACE], self._length(array, "channel")
+        if array in _VECTORS and count == len(space):
+            return [(f"{array}_{axis}", {"channel": channel}) for channel, axis in enumerate(space)]
+        single, stem = ("solution", "channel") if array == "data" else (array, array)
+        several = [(f"{stem}_{channel}", {"channel": channel}) for channel in range(count)]
+        return [(single, {"channel": 0})] if count == 1 else several
+
+    def _ask_roles(self, fields: dict[str, dict[str, Any]]) -> None:
+        if self.layout == "darcy":  # the only steady one
+            fields[_NAMES["nu"]]["role"] = "input"
+        else:
+            super()._ask_roles(fields)
+
+    def _time(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        name = _line_of("time", self.contents)
+        if self.layout == "darcy":
+            return {}
+        if name is None:
+            self.missing.append(
+                "It tells no times, without a 't-coordinate': write time = { start = …, interval = … }."
+            )
+        return {"time": name}
+
+    def _precision(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        return {}  # float32, as it is published
+
+    def _coefficients(self) -> dict[str, Any]:
+        return {name: name for name in self.contents.attributes} | super()._coefficients()
 
     def _extent(self, axis: str, guess: Guess) -> float:
-        num_points = self.arrays[self.main].shape[self.contents.axes[self.main].index(axis)]
-        wraps = guess.periodic and not guess.repeated_end
-        name = self._coordinate(axis)
+        main = _ARRAYS[self.layout][0]
+        num_points, wraps = self._length(main, axis), guess.periodic and not guess.repeated_end
+        if axis not in self.contents.periodic:
+            self._defects.append(f"Whether {axis} wraps around is a guess from samples: {guess.reason}.")
+        name = _line_of(axis, self.contents)
         if name is None and self.layout == "incompressible":
-            self.defects.append(f"The length of {axis} is not in the file; a cell of its solver has length 1.")
-            if not guess.periodic:
-                self._tell_centers(axis)
+            self._defects.append(f"The length of {axis} is not in the file; a cell of its solver has length 1.")
+            self._tell_centers(axis, not guess.periodic)
             return float(num_points if wraps else max(num_points - 1, 1))
         if name is None:
-            raise ConfigError(
-                f"'{self.contents.path}' does not tell the length of {axis}: it has no '{_COORDINATES[axis][0]}'. Give "
-                f"a mapping with extent = {{ {axis} = … }}."
+            self.missing.append(
+                f"It does not tell the length of {axis} by a '{_COORDINATES[axis][0]}': write it under extent."
             )
+            return 1.0
         points, precision = read_whole(self.arrays[name]), self.arrays[name].dtype
         if not are_even(points, precision) or points[-1] < points[0]:
-            raise ConfigError(
-                f"The points of '{name}' in '{self.contents.path}' are not equally spaced and increasing, and grids "
-                "here are. Resample the data, or give a mapping to take the points as equally spaced."
+            self.missing.append(
+                f"The points of '{name}' are not equally spaced and increasing, and grids here are: resample the data, "
+                "or give a mapping to take the points as equally spaced."
             )
+            return 1.0
         spacing = float(points[-1] - points[0]) / (len(points) - 1)
         off_node = abs((points[0] / spacing) % 1 - 0.5) < 0.05
-        if not guess.periodic and (off_node or len(points) > num_points):
-            self._tell_centers(axis)
+        self._tell_centers(axis, not guess.periodic and (off_node or len(points) > num_points))
         return axis_length(points, num_points, precision, wraps=wraps)
 
-    def _tell_centers(self, axis: str) -> None:
-        self.defects.append(
-            f"Points along {axis} are centers of cells: the walls lie half a cell beyond the first and the last point, "
-            "and the extent runs from point to point."
-        )
+    def _tell_centers(self, axis: str, are_centers: bool) -> None:
+        if are_centers:
+            self._defects.append(
+                f"Points along {axis} are centers of cells: the walls lie half a cell beyond the first and the last "
+                "point, and the extent runs from point to point."
+            )
+
+
+def _line_of(axis: str, contents: Contents) -> str | None:
+    return next((name for name in _COORDINATES.get(axis, ()) if name in contents.arrays), None)

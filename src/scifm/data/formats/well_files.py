@@ -327,6 +327,7 @@ class _DataSet:
         self.first = self.files[0]
         dims = self.first.dims  # called here as there where these are x, y, z, else in array order
         self.axis_of = dict(zip(dims, dims if set(dims) <= {"x", "y", "z"} else _HOUSE_AXES[len(dims)], strict=True))
+        self.scalars = [name for name in self.first.scalars if all(name in file.scalars for file in self.files)]
         self.remarks: list[str] = []
 
     def contents(self, pool: OpenFiles) -> Contents:
@@ -340,14 +341,20 @@ class _DataSet:
         self.num_frames = self._common_frames()
         self.solution = self._solution_frame()
         self._remark()
-        fields = {key: self._axes(field) for key, field in self.first.fields.items()}
-        dimensions = {_DIMENSIONS + dim: (axis,) for dim, axis in self.axis_of.items()}
+        lines = {axis: _DIMENSIONS + dim for dim, axis in self.axis_of.items()}
+        shared: dict[str, LazyArray] = {lines[axis]: self.first.coordinates[dim] for dim, axis in self.axis_of.items()}
+        if self.solution is None:
+            told = [file.times.reshape(-1, file.num_frames)[:, : self.num_frames] for file in self.files]
+            times = np.unique(np.concatenate(told), axis=0)  # one line where all agree, else one for each that was told
+            shared[_TIME] = times[0] if len(times) == 1 else times
+            lines |= {"time": _TIME} if len(times) == 1 else {}
+        axes = {key: self._axes(field) for key, field in self.first.fields.items()}
         return Contents(
             path=self.path,
             files=tuple(file.path for file in self.files),
-            parts={part: self._arrays(files) for part, files in self.parts.items()},
-            axes={**fields, **dimensions},
-            coordinates=self._lines(),
+            parts={part: {**self._arrays(files), **shared} for part, files in self.parts.items()},
+            axes={**axes, **{_DIMENSIONS + dim: (axis,) for dim, axis in self.axis_of.items()}},
+            coordinates=lines,
             periodic={axis: "PERIODIC" in self.first.boundaries[dim] for dim, axis in self.axis_of.items()},
             remarks=tuple(self.remarks),
             close=pool.close,
@@ -412,28 +419,22 @@ class _DataSet:
         if first.grid_type != "cartesian":
             remarks.append(f"The grid is {first.grid_type}; it is treated as a box of its coordinates.")
         for dim in first.dims:
-            self._remark_axis(dim)
+            points, kinds = first.coordinates[dim], sorted(first.boundaries[dim])
+            if not kinds:
+                remarks.append(f"Nothing is told about the boundaries in {dim}; they are treated as walls.")
+            elif kinds != ["PERIODIC"]:
+                treated = "periodic" if "PERIODIC" in kinds else "walls"
+                remarks.append(f"The boundaries in {dim} are {' and '.join(kinds)}; they are treated as {treated}.")
+            if len(points) > 1 and not are_even(points):
+                remarks.append(f"Points on the axis {dim} are not evenly spaced; they are treated as if they were.")
         frames = sorted({file.num_frames for file in self.files})
         if len(frames) > 1:
             remarks.append(f"Files hold {frames[0]} to {frames[-1]} frames; the first {frames[0]} of each are read.")
         for name, reason in {n: r for file in self.files for n, r in file.left_out.items()}.items():
             remarks.append(f"{name} is left out: {reason}.")
-        partly = {n for file in self.files for n in file.scalars} - set(self._common_scalars())
+        partly = {n for file in self.files for n in file.scalars} - set(self.scalars)
         for name in sorted(partly):
             remarks.append(f"scalars/{name} is left out: not every file has it.")
-
-    def _remark_axis(self, dim: str) -> None:
-        points, kinds = self.first.coordinates[dim], sorted(self.first.boundaries[dim])
-        if not kinds:
-            self.remarks.append(f"Nothing is told about the boundaries in {dim}; they are treated as walls.")
-        elif kinds != ["PERIODIC"]:
-            treated = "periodic" if "PERIODIC" in kinds else "walls"
-            self.remarks.append(f"The boundaries in {dim} are {' and '.join(kinds)}; they are treated as {treated}.")
-        if len(points) > 1 and not are_even(points):
-            self.remarks.append(f"Points on the axis {dim} are not evenly spaced; they are treated as if they were.")
-
-    def _common_scalars(self) -> list[str]:
-        return [name for name in self.first.scalars if all(name in file.scalars for file in self.files)]
 
     def _axes(self, field: _Field) -> tuple[str, ...]:
         """Return the names of the axes an array has here, after `_seen`."""
@@ -462,21 +463,6 @@ class _DataSet:
         for key in self.first.fields:
             seen = [self._seen(file, file.fields[key]) for file in files]
             arrays[key] = seen[0] if len(seen) == 1 else Concatenated(seen)
-        for name in self._common_scalars():
-            arrays[f"scalars/{name}"] = np.concatenate([file.scalars[name] for file in files])
-        for dim, points in self.first.coordinates.items():
-            arrays[_DIMENSIONS + dim] = points
-        if self.solution is None:
-            arrays[_TIME] = self._times()
-        return arrays
-
-    def _lines(self) -> dict[str, str]:
-        """Return which array holds the points of which axis, and the times where these are one line."""
-        lines = {axis: _DIMENSIONS + dim for dim, axis in self.axis_of.items()}
-        return lines | ({"time": _TIME} if self.solution is None and self._times().ndim == 1 else {})
-
-    def _times(self) -> np.ndarray:
-        """Return the times of all files: one line where all agree, else one for each that was told."""
-        lines = [file.times.reshape(-1, file.num_frames)[:, : self.num_frames] for file in self.files]
-        times = np.unique(np.concatenate(lines), axis=0)
-        return times[0] if len(times) == 1 else times
+        return arrays | {
+            f"scalars/{name}": np.concatenate([file.scalars[name] for file in files]) for name in self.scalars
+        }
