@@ -8,7 +8,7 @@ from collections import namedtuple
 import numpy as np
 import pytest
 
-from scifm.data import importing, writing
+from scifm.data import importing
 from scifm.data.card import hash_file
 from scifm.data.formats import FORMATS
 from scifm.data.formats.format import Contents, Format
@@ -224,7 +224,7 @@ def test_a_folder_is_known_by_all_that_lies_in_it(tmp_path):
 def test_a_full_disk_is_noticed_before_and_while_writing(path, tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
     with monkeypatch.context() as patch:
-        patch.setattr(writing.shutil, "disk_usage", lambda _: usage(1, 1, 100))
+        patch.setattr("shutil.disk_usage", lambda _: usage(1, 1, 100))
         with pytest.raises(StoreError, match="Nothing was started"):
             import_data(path, tmp_path / "store")
     assert not list((tmp_path / "store").rglob("*.hdf5"))

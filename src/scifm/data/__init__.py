@@ -10,12 +10,11 @@ from scifm.data.card import Card
 from scifm.data.generate import generate
 from scifm.data.normalize import fit_normalization, refit_coefficients
 from scifm.data.origins import DownstreamPool, MixtureOrigin, Origin, StoreOrigin, SystemOrigin
-from scifm.data.split import StoreSplit
+from scifm.data.split import StoreSplit, TensorSamples
 from scifm.data.statistics import Statistics
 from scifm.data.store import Store, require_signature
 from scifm.data.stream import BatchSource, Epochs, Stream
 from scifm.data.subsets import cross_validation, nested_subsets, split_validation
-from scifm.data.torch_view import TensorSamples
 
 __all__ = [
     "BatchSource",

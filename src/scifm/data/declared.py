@@ -76,10 +76,10 @@ def check_hdf5(path: Path, file: h5py.File, *, linked: bool = True) -> None:
     Raises:
         StoreError: if something lies in another file, or an array declares more than is stored.
     """
-    for told, node in walk_hdf5(path, file):
+    for key, node in walk_hdf5(path, file):
         if not isinstance(node, h5py.Dataset) or node.shape is None:
             continue
-        name = str(told)
+        name = str(key)
         if node.is_virtual or node.external:
             if linked:
                 raise _elsewhere(path, name, "other files")

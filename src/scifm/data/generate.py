@@ -18,9 +18,8 @@ from typing import Any
 import torch
 
 from scifm.data.card import Card, Generation
-from scifm.data.store import Store
+from scifm.data.store import Chunk, Making, Store, reserved, write_part
 from scifm.data.well import encode_file, read_provenance, require_steady
-from scifm.data.writing import Chunk, Making, reserved, write_part
 from scifm.errors import ConfigError, StoreError, suggest
 from scifm.fields.grid import Grid
 from scifm.fields.seeds import generator_for

@@ -23,19 +23,18 @@ from scifm.data.card import Card, Source, hash_file
 from scifm.data.declared import size_of
 from scifm.data.formats import find_format, format_named
 from scifm.data.formats.format import Contents
-from scifm.data.formats.known_system import known_system
 from scifm.data.formats.mapping import DataMapping
 from scifm.data.formats.reader import (
     MappedReader,
     check_mapping,
     frame_times,
     grid_of,
+    known_system,
     tell_precision,
     trajectory_count,
 )
-from scifm.data.store import Store
+from scifm.data.store import Chunk, Making, Store, reserved
 from scifm.data.well import Layout, Reader
-from scifm.data.writing import Chunk, Making, reserved
 from scifm.errors import DataError, StoreError
 from scifm.fields.seeds import generator_for
 from scifm.runs import describe_environment

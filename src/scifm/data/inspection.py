@@ -347,8 +347,8 @@ class _Inspecting:
         along = [axis for axis, array in self.contents.coordinates.items() if array == name]
         if used:
             return used[0]
-        told = self.mapping.coefficients.values() if self.mapping else ()
-        if any(own.array == name and own.channel is None for own in told) and name in self.contents.arrays:
+        coefficients = self.mapping.coefficients.values() if self.mapping else ()
+        if any(own.array == name and own.channel is None for own in coefficients) and name in self.contents.arrays:
             return ("trajectory",) if len(self.contents.arrays[name].shape) == 1 else None
         return self.contents.axes.get(name) or (tuple(along) if along else None)
 

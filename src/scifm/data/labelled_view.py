@@ -38,8 +38,8 @@ class _ReaderArray(BackendArray):
         """Read a block; of each axis there is an integer, a slice, or a list of places."""
         places = [np.atleast_1d(np.arange(n)[k]) for n, k in zip(self.shape, key, strict=True)]
         read_by_place = 1 + self.evolves
-        if any(not len(found) for found in places):
-            values = np.empty([len(found) for found in places], self.dtype)
+        if any(not len(own) for own in places):
+            values = np.empty([len(own) for own in places], self.dtype)
         else:
             frames = runs(places[1]) if self.evolves else [None]
             with self.lock:
@@ -83,7 +83,7 @@ def _role(names: Signature, name: str) -> str:
 def _attributes(card: Card, grid: Grid, split: str) -> dict[str, str]:
     """Return what the card says, as texts, which every file format can keep."""
     periodic = [axis for axis, wraps in zip(grid.axis_names, grid.periodic, strict=True) if wraps]
-    told = {
+    texts = {
         "title": card.name,
         "split": split,
         "equation": card.equation,
@@ -91,4 +91,4 @@ def _attributes(card: Card, grid: Grid, split: str) -> dict[str, str]:
         "extent": ", ".join(f"{axis}: {length:g}" for axis, length in zip(grid.axis_names, grid.extent, strict=True)),
         "known_defects": "\n".join(card.known_defects),
     }
-    return {name: text for name, text in told.items() if text}
+    return {name: text for name, text in texts.items() if text}

@@ -126,14 +126,14 @@ def _keys(pieces: Sequence[Piece]) -> dict[tuple[tuple[int, int, str], ...], Pie
     after = re.sub(r"^\d+", "", _common_start([name[::-1] for name in names])[::-1])
     differ = [name[len(before) : max(len(before), len(name) - len(after))] for name in names]
     keys = [tuple((kind, number, "" if kind == 0 else text) for kind, number, text in natural(own)) for own in differ]
-    found = dict(zip(keys, pieces, strict=True))
-    if len(found) != len(pieces):
+    keyed = dict(zip(keys, pieces, strict=True))
+    if len(keyed) != len(pieces):
         twice = next(place for place, key in enumerate(keys) if keys.index(key) != place)
         raise DataError(
             f"'{pieces[keys.index(keys[twice])].place}' and '{pieces[twice].place}' have the same number. Give each "
             "file a number of its own, so that files of different variables can be paired."
         )
-    return found
+    return keyed
 
 
 def _common_start(names: Sequence[str]) -> str:
@@ -162,20 +162,20 @@ def _joined_in_time(pieces: Sequence[Piece]) -> list[Piece]:
     frame, frames follow each other as long as their times increase.
     """
     timed = [_with_own_time(piece) for piece in pieces]
-    if len(timed) == 1 or any(piece.times is None for piece in timed):
+    if len(timed) == 1 or any("time" not in piece.coordinates for piece in timed):
         return list(pieces)
     chains = _chains(timed)
-    ordered = _chains(sorted(timed, key=lambda piece: float(_times(piece)[0]) if _times(piece).size else np.inf))
+    ordered = _chains(sorted(timed, key=lambda piece: float(piece.times[0]) if piece.times.size else np.inf))
     if len(ordered) == 1:  # such as months called by their names
         chains = ordered
     longest = max(map(len, chains))
     if longest == 1:
         return list(pieces)
-    single = all(_times(piece).size == 1 for piece in timed)
+    single = all(piece.times.size == 1 for piece in timed)
     if single and {len(chain) for chain in chains} != {longest}:
         return list(pieces)  # numbers that go up and down are no times of one trajectory
     joined = [_joined(chain) for chain in chains]
-    counts = {_times(piece).size: piece for piece in joined}
+    counts = {piece.times.size: piece for piece in joined}
     if len(counts) > 1:
         (few, short), (most, long) = min(counts.items()), max(counts.items())
         raise DataError(
@@ -186,17 +186,10 @@ def _joined_in_time(pieces: Sequence[Piece]) -> list[Piece]:
     return joined
 
 
-def _times(piece: Piece) -> np.ndarray:
-    times = piece.times
-    assert times is not None, "only pieces with times are asked"
-    return times
-
-
 def _with_own_time(piece: Piece) -> Piece:
     """Return a piece with its times in memory, also where the only one is told as a number."""
-    times = piece.times
-    if times is not None:  # read once, and here
-        return replace(piece, arrays={**piece.arrays, piece.coordinates["time"]: times - piece.origin})
+    if "time" in piece.coordinates:  # read once, and here
+        return replace(piece, arrays={**piece.arrays, piece.coordinates["time"]: piece.times - piece.origin})
     name = next((name for name in piece.numbers if axis_of_name(name) == "time"), None)
     if name is None:
         return piece
@@ -211,7 +204,7 @@ def _with_own_time(piece: Piece) -> Piece:
 def _chains(pieces: Sequence[Piece]) -> list[list[Piece]]:
     chains: list[list[Piece]] = []
     for piece in pieces:
-        if chains and _follows(_times(chains[-1][-1]), _times(piece)):
+        if chains and _follows(chains[-1][-1].times, piece.times):
             chains[-1].append(piece)
         else:
             chains.append([piece])
@@ -231,14 +224,14 @@ def _joined(chain: Sequence[Piece]) -> Piece:
     """Return the pieces of one trajectory as one."""
     if len(chain) == 1:
         return chain[0]
-    first, name, lines = chain[0], chain[0].coordinates["time"], [_times(piece) for piece in chain]
+    first, name, lines = chain[0], chain[0].coordinates["time"], [piece.times for piece in chain]
     steps = [np.abs(np.diff(line)).max(initial=0.0) for line in lines]
     again = [False, *(a[-1] >= b[0] - _SAME * step for (a, b), step in zip(pairwise(lines), steps, strict=False))]
     times = np.concatenate([line[int(twice) :] for line, twice in zip(lines, again, strict=True)])
     along = {other: _time_axis(other, chain, lines) for other in first.arrays if other != name}
     constant = [other for other, axis in along.items() if axis is None]
-    found = [{n: a for n, a in piece.arrays.items() if n in constant} for piece in chain]
-    arrays = join_arrays([piece.place for piece in chain], found, shared=constant)
+    constants = [{n: a for n, a in piece.arrays.items() if n in constant} for piece in chain]
+    arrays = join_arrays([piece.place for piece in chain], constants, shared=constant)
     axes = {other: own for other, own in first.axes.items() if other != name}
     for other, axis in along.items():
         if axis is None:
@@ -271,8 +264,8 @@ def _time_axis(name: str, chain: Sequence[Piece], lines: Sequence[np.ndarray]) -
     first = chain[0]
     if name in first.coordinates.values() or not all(name in piece.arrays for piece in chain):
         return None
-    told = any("time" in axes for axes in first.axes.values())
-    new = None if told or any(line.size > 1 for line in lines) else _NEW
+    named = any("time" in axes for axes in first.axes.values())
+    new = None if named or any(line.size > 1 for line in lines) else _NEW
     if name in first.axes:
         return first.axes[name].index("time") if "time" in first.axes[name] else new
     counts, shapes = [line.size for line in lines], [tuple(piece.arrays[name].shape) for piece in chain]
@@ -320,15 +313,15 @@ def _as_trajectories(pieces: Sequence[Piece], varying: Sequence[str]) -> Piece:
                 f"Trajectories of '{name}' do not lie along its first axis, {first.axes[name]}, and there are "
                 f"several files in '{first.place.parent}'. Give one file, or bring that axis to the front."
             )
-    found = [{**piece.arrays, **{name: np.asarray(piece.numbers[name]) for name in varying}} for piece in pieces]
+    held = [{**piece.arrays, **{name: np.asarray(piece.numbers[name]) for name in varying}} for piece in pieces]
     if counted:  # what is told for all trajectories of a file is repeated for each
         name = min(counted)
-        counts = [int(own[name].shape[0]) if name in own else 0 for own in found]
-        found = [
+        counts = [int(own[name].shape[0]) if name in own else 0 for own in held]
+        held = [
             {n: a if n in counted or n in shared else Repeated(a, 0, count) for n, a in own.items()}
-            for own, count in zip(found, counts, strict=True)
+            for own, count in zip(held, counts, strict=True)
         ]
-    joined = join_arrays(places, found, along_first=set(found[0]) - shared if counted else (), shared=shared)
+    joined = join_arrays(places, held, along_first=set(held[0]) - shared if counted else (), shared=shared)
     axes = {
         name: own
         for name, array in joined.items()

@@ -158,10 +158,10 @@ def data_sets_under(path: Path, kinds: Collection[str]) -> tuple[Path, ...]:
 
 def required(path: Path, kinds: Collection[str], title: str) -> tuple[Path, ...]:
     """Return what `data_sets_under` finds; raise StoreError, which says what was looked for, if that is nothing."""
-    found = data_sets_under(path, kinds)
-    if not found:
+    files = data_sets_under(path, kinds)
+    if not files:
         raise StoreError(f"'{path}' is or holds no {title}. Leave out format to have it looked up.")
-    return found
+    return files
 
 
 def split_words(text: str) -> tuple[set[str], str]:

@@ -182,8 +182,10 @@ def _groups_in(path: Path) -> list[str]:
     if not is_hdf5(path):
         return []
     with open_hdf5(path) as file:
-        found = {str(name).rpartition("/")[0] for name, node in walk_hdf5(path, file) if isinstance(node, h5py.Dataset)}
-    return sorted(found - {""}, key=natural)
+        groups = {
+            str(name).rpartition("/")[0] for name, node in walk_hdf5(path, file) if isinstance(node, h5py.Dataset)
+        }
+    return sorted(groups - {""}, key=natural)
 
 
 # --- what a data set holds --------------------------------------------------------------------------------------------

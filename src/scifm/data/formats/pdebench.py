@@ -254,15 +254,15 @@ def _config(node: h5py.File | h5py.Group) -> str:
 
 def _constants(config: str) -> dict[str, float]:
     """Return the constants of the equation that a text of settings tells."""
-    found = {}
+    constants = {}
     for name, text in _CONFIG_LINE.findall(config):
         try:
             value = float(text)
         except ValueError:  # a word such as 'e': not a number, so nothing is told
             continue
         if math.isfinite(value):
-            found[name] = value
-    return found
+            constants[name] = value
+    return constants
 
 
 # --- what is proposed -------------------------------------------------------------------------------------------------

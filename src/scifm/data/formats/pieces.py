@@ -57,11 +57,9 @@ class Piece:
         return frozenset(self.arrays) - frozenset(self.coordinates.values())
 
     @property
-    def times(self) -> np.ndarray | None:
-        """Times of its frames, comparable with those of other pieces; None where there are none."""
-        name = self.coordinates.get("time")
-        if name is None:
-            return None
+    def times(self) -> np.ndarray:
+        """Times of its frames, comparable with those of other pieces, where the coordinates name some."""
+        name = self.coordinates["time"]
         with reading(self.place, name):
             return read_whole(self.arrays[name]) + self.origin
 
@@ -107,18 +105,18 @@ class Piece:
         Raises:
             StoreError: if such a coordinate cannot be read.
         """
-        found = _lines(self)
-        if not found:
+        lines = _lines(self)
+        if not lines:
             return self
-        rest = self.chosen({name: name for name in (*self.arrays, *self.numbers) if name not in found})
+        rest = self.chosen({name: name for name in (*self.arrays, *self.numbers) if name not in lines})
         along: dict[tuple[int, ...], dict[int, str]] = {}
-        for name, (axis, place, line) in found.items():
+        for name, (axis, place, line) in lines.items():
             along.setdefault(tuple(self.arrays[name].shape), {})[place] = axis
             if axis not in rest.coordinates:
                 rest.arrays[name], rest.coordinates[axis] = line, name
         whole = {shape: tuple(own[i] for i in sorted(own)) for shape, own in along.items() if len(own) == len(shape)}
         meshes = {shape: names for shape, names in whole.items() if len(set(names)) == len(names)}
-        remark = f"{', '.join(found)} tell every grid point of a rectangular grid; its lines are used."
+        remark = f"{', '.join(lines)} tell every grid point of a rectangular grid; its lines are used."
         return replace(rest, meshes={**self.meshes, **meshes}, remarks=[*self.remarks, remark])
 
     def with_axes_of_meshes(self) -> Piece:
@@ -139,7 +137,7 @@ class Piece:
 
 def _lines(piece: Piece) -> dict[str, tuple[str, int, np.ndarray]]:
     """Return axis of space or time, axis of the array, and line, by name of the mesh."""
-    found = {}
+    lines = {}
     for name, array in piece.arrays.items():
         axis = axis_of_name(name) if "trajectory" not in piece.axes.get(name, ()) else None
         if axis not in (*SPACE, "time") or not 2 <= len(array.shape) <= 4 or math.prod(array.shape) > MOST_NUMBERS:
@@ -147,8 +145,8 @@ def _lines(piece: Piece) -> dict[str, tuple[str, int, np.ndarray]]:
         with reading(piece.place, name):
             line = _line(read_whole(array))
         if line is not None:
-            found[name] = (axis, *line)
-    return found
+            lines[name] = (axis, *line)
+    return lines
 
 
 def _line(values: np.ndarray) -> tuple[int, np.ndarray] | None:
@@ -183,12 +181,12 @@ def _axes_by_mesh(piece: Piece, shape: tuple[int, ...]) -> tuple[str, ...] | Non
 
 def _groups(names: Iterable[str]) -> dict[str, dict[str, str]]:
     """Return the names in each group at the top by their full ones; an array called by a number is a group of one."""
-    found: dict[str, dict[str, str]] = {}
+    groups: dict[str, dict[str, str]] = {}
     for name in names:
         group, _, rest = name.partition("/")
         if rest or group.isdecimal():
-            found.setdefault(group, {})[name] = rest or _SAMPLE
-    return found
+            groups.setdefault(group, {})[name] = rest or _SAMPLE
+    return groups
 
 
 def _simulations(groups: Mapping[str, Mapping[str, str]]) -> list[str]:

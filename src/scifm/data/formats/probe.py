@@ -41,17 +41,17 @@ class _Probe:
         self.lock = threading.Lock()
         self.process: subprocess.Popen[bytes] | None = None
         self.owner = 0  # a forked process has no probe: the one it inherited is its parent's
-        self.told: dict[tuple[str, int, int], str | None] = {}
+        self.verdicts: dict[tuple[str, int, int], str | None] = {}
         atexit.register(self.dismiss)
 
     def look(self, path: Path) -> str | None:
         """Return what is wrong with a file, or None."""
-        told = path.stat()
-        key = (str(path.resolve()), told.st_size, told.st_mtime_ns)
+        stat = path.stat()
+        key = (str(path.resolve()), stat.st_size, stat.st_mtime_ns)
         with self.lock:
-            if key not in self.told:
-                self.told[key] = self._ask(key[0])
-            return self.told[key]
+            if key not in self.verdicts:
+                self.verdicts[key] = self._ask(key[0])
+            return self.verdicts[key]
 
     def _ask(self, name: str) -> str | None:
         """Ask once; who ended the process, if it is a new one, is the file and nobody else."""

@@ -69,7 +69,7 @@ def guess_axes(shape: tuple[int, ...], lengths: Mapping[str, int]) -> tuple[tupl
     They follow if every axis has the length of exactly one coordinate, but for at most one, which is the trajectories.
     """
     fitting = [[axis for axis, length in lengths.items() if length == n] for n in shape]
-    names = [found[0] if len(found) == 1 else None for found in fitting]
+    names = [own[0] if len(own) == 1 else None for own in fitting]
     if None in names and "trajectory" not in names and names.count(None) == 1 and not fitting[names.index(None)]:
         names[names.index(None)] = "trajectory"
     if None not in names and len(set(names)) == len(names) and set(names) & set(SPACE):
@@ -144,8 +144,8 @@ class Proposal:
         others = {name: tuple(array.shape) for name, array in self.arrays.items() if name not in lines.values()}
         for name, shape in others.items():
             if name in self.contents.axes:
-                told = zip(self.contents.axes[name], shape, strict=True)
-                axes[name] = tuple("-" if (axis, n) == ("time", 1) else axis for axis, n in told)
+                named = zip(self.contents.axes[name], shape, strict=True)
+                axes[name] = tuple("-" if (axis, n) == ("time", 1) else axis for axis, n in named)
             elif len(shape) > 1:
                 axes[name], follows = guess_axes(shape, lengths)
                 if not follows:
@@ -232,7 +232,7 @@ class Proposal:
         return {"time": {"start": 0.0, "interval": 1.0}}
 
     def _box(self, fields: Mapping[str, Any], space: list[str]) -> dict[str, Any]:
-        extent, periodic, repeated, told = {}, {}, [], []
+        extent, periodic, repeated, reasons = {}, {}, [], []
         for axis in space[::-1]:
             arrays = [e["array"] for e in fields.values() if set(e["axes"]) <= set(AXES)]
             arrays = [array for array in dict.fromkeys(arrays) if self._axes[array].count(axis) == 1]
@@ -246,9 +246,9 @@ class Proposal:
                 repeated.append(axis)
             if not guess.sure:
                 self._defects.append(f"Whether {axis} wraps around is not known; walls were assumed.")
-            told.append(f"{axis} {guess.reason}")
+            reasons.append(f"{axis} {guess.reason}")
             extent[axis] = self._extent(axis, guess)
-        self.notes["periodic"] = "\n".join(told)
+        self.notes["periodic"] = "\n".join(reasons)
         if not space and fields:
             self.notes["extent"] = "for each axis of space, such as x = 1.0, y = 1.0"
             self.notes["periodic"] = "for each axis of space, such as x = true, y = true"
@@ -285,14 +285,16 @@ class Proposal:
         return axis_length(points, len(points), self.arrays[name].dtype, wraps=wraps)
 
     def _coefficients(self) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+        coefficients: dict[str, Any] = {}
         for name, axes in self._axes.items():
             short = self._short(name)
             if axes == ("trajectory",):
-                found[short] = name
+                coefficients[short] = name
             elif axes == ("trajectory", "channel") and self._length(name, "channel") <= _MAX_CHANNELS:
-                found |= {f"{short}_{i}": {"array": name, "channel": i} for i in range(self._length(name, "channel"))}
-        return found
+                coefficients |= {
+                    f"{short}_{i}": {"array": name, "channel": i} for i in range(self._length(name, "channel"))
+                }
+        return coefficients
 
     def _shares(self, fields: Mapping[str, Any]) -> dict[str, float]:
         """Return the usual shares, or all for training where there are too few trajectories to part."""

@@ -31,9 +31,9 @@ from scifm.data.formats.format import Contents, Format, opening
 from scifm.data.formats.hdf5 import Hdf5Array, holds_numbers, open_hdf5, sniff_hdf5
 from scifm.data.formats.joining import join_pieces
 from scifm.data.formats.kinds import data_sets_under, required
-from scifm.data.formats.known_system import doubt
 from scifm.data.formats.mapping import CoefficientMapping, DataMapping, FieldMapping
 from scifm.data.formats.pieces import Piece
+from scifm.data.formats.reader import doubt
 from scifm.data.well import OpenFiles
 from scifm.errors import DataError, StoreError
 from scifm.systems.advection_diffusion import AdvectionDiffusion
@@ -106,8 +106,8 @@ class TransferFormat(Format):
                 reason = str(error).rstrip(".")
             if reason is None:
                 return named
-        told = f"What the columns of 'tensor' mean is not known: {reason}."
-        return plain.model_copy(update={"known_defects": (told,)})
+        defect = f"What the columns of 'tensor' mean is not known: {reason}."
+        return plain.model_copy(update={"known_defects": (defect,)})
 
     def _mapping(self, coefficients: Sequence[str], *, system: str | None = None, equation: str = "") -> DataMapping:
         return DataMapping(

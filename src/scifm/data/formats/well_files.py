@@ -225,7 +225,7 @@ class _WellFile:
                 if dim not in kinds:
                     raise self._wrong(f"'{node.name}' is of the axis '{dim}', which is none of {', '.join(self.dims)}")
                 kinds[dim].add(kind)
-        return {dim: frozenset(found) for dim, found in kinds.items()}
+        return {dim: frozenset(own) for dim, own in kinds.items()}
 
     def _members(self, file: h5py.File, group: str) -> dict[str, h5py.Dataset]:
         if group not in file:
@@ -256,8 +256,8 @@ class _WellFile:
         rest = shape[len(expected) :]
         flat = order == 2 and rest == (num_dims**2,)
         if shape[: len(expected)] != tuple(expected) or (len(rest) != order and not flat):
-            told = [*expected, *["components"] * order]
-            raise self._wrong(f"'{key}' has shape {shape}; by its attributes and dimensions it should be {told}")
+            meant = [*expected, *["components"] * order]
+            raise self._wrong(f"'{key}' has shape {shape}; by its attributes and dimensions it should be {meant}")
         array = Hdf5Array.of(self.pool, self.path, data)
         if order == 0:
             return {key: _Field(array, sample, time, varying)}
@@ -284,22 +284,22 @@ class _WellFile:
         return [(row, column) for row in places for column in places]
 
     def _scalars(self, file: h5py.File) -> dict[str, np.ndarray]:
-        found: dict[str, np.ndarray] = {}
+        scalars: dict[str, np.ndarray] = {}
         for name, data in self._members(file, "scalars").items():
             if data.dtype.kind not in NUMBERS:
                 self.left_out[f"scalars/{name}"] = f"it is of type {data.dtype}"
             elif bool(self._attribute(data, "time_varying")):
                 self.left_out[f"scalars/{name}"] = "it changes in time, and a coefficient is one number a trajectory"
             else:
-                found[name] = self._one_each(name, self._floats(data))
+                scalars[name] = self._one_each(name, self._floats(data))
         for name in _texts(file.attrs.get("simulation_parameters", ())):
             value = np.asarray(file.attrs.get(name, math.nan))
-            if name not in found and f"scalars/{name}" not in self.left_out and value.size == 1:
+            if name not in scalars and f"scalars/{name}" not in self.left_out and value.size == 1:
                 if value.dtype.kind in NUMBERS and math.isfinite(value.item()):
-                    found[name] = self._one_each(name, value.astype(np.float64).reshape(()))
+                    scalars[name] = self._one_each(name, value.astype(np.float64).reshape(()))
                 else:
                     self.left_out[name] = "it is not a number"
-        return found
+        return scalars
 
     def _one_each(self, name: str, values: np.ndarray) -> np.ndarray:
         if values.shape not in ((), (self.num_trajectories,)):
@@ -344,8 +344,8 @@ class _DataSet:
         lines = {axis: _DIMENSIONS + dim for dim, axis in self.axis_of.items()}
         shared: dict[str, LazyArray] = {lines[axis]: self.first.coordinates[dim] for dim, axis in self.axis_of.items()}
         if self.solution is None:
-            told = [file.times.reshape(-1, file.num_frames)[:, : self.num_frames] for file in self.files]
-            times = np.unique(np.concatenate(told), axis=0)  # one line where all agree, else one for each that was told
+            rows = [file.times.reshape(-1, file.num_frames)[:, : self.num_frames] for file in self.files]
+            times = np.unique(np.concatenate(rows), axis=0)  # one line where all agree, else one for each that was told
             shared[_TIME] = times[0] if len(times) == 1 else times
             lines |= {"time": _TIME} if len(times) == 1 else {}
         axes = {key: self._axes(field) for key, field in self.first.fields.items()}
@@ -371,8 +371,10 @@ class _DataSet:
         elif differing:
             problem = f"other fields, or fields of another form: {', '.join(differing)}"
         elif other.boundaries != first.boundaries:
-            told = (f"{dim}: {' and '.join(sorted(kinds)) or 'none told'}" for dim, kinds in other.boundaries.items())
-            problem = f"other boundaries ({', '.join(told)})"
+            kinds_there = (
+                f"{dim}: {' and '.join(sorted(kinds)) or 'none kinds_there'}" for dim, kinds in other.boundaries.items()
+            )
+            problem = f"other boundaries ({', '.join(kinds_there)})"
         for dim in first.dims if not problem else ():
             own, points = first.coordinates[dim], other.coordinates[dim]
             if not same_lines(own, points):
