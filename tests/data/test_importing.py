@@ -190,6 +190,17 @@ def test_an_interrupted_import_goes_on_where_it_stopped(path, tmp_path, monkeypa
 
 
 @pytest.mark.usefixtures("small_chunks")
+def test_a_damaged_copy_is_mended(path, tmp_path):
+    damaged = import_data(path, tmp_path / "store").path / "data/train/chunk-00001.hdf5"
+    damaged.write_bytes(damaged.read_bytes()[:-7])
+    seen = []
+    copied = import_data(path, tmp_path / "store", progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(10, 10)]  # one file, of three trajectories, was missing
+    copied.verify()
+    equal(open_data(path).split("train"), copied.split("train"))
+
+
+@pytest.mark.usefixtures("small_chunks")
 def test_another_store_is_never_overwritten(memory, path, tmp_path):
     import_data(path, tmp_path / "store")
     with pytest.raises(StoreError, match=r"made with other settings: .*mapping"):
