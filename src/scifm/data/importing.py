@@ -21,8 +21,9 @@ import torch
 from scifm.config import build_config
 from scifm.data.card import Card, Source, hash_file
 from scifm.data.declared import size_of
-from scifm.data.formats import find_format, format_named
-from scifm.data.formats.format import Contents
+from scifm.data.formats import FORMATS
+from scifm.data.formats.format import Contents, Format
+from scifm.data.formats.kinds import refuse_foreign
 from scifm.data.formats.mapping import DataMapping
 from scifm.data.formats.reader import (
     MappedReader,
@@ -35,16 +36,43 @@ from scifm.data.formats.reader import (
 )
 from scifm.data.store import Chunk, Making, Store, reserved
 from scifm.data.well import Layout, Reader
-from scifm.errors import DataError, StoreError
+from scifm.errors import ConfigError, DataError, StoreError, suggest
 from scifm.fields.seeds import generator_for
 from scifm.runs import describe_environment
 
-__all__ = ["import_data", "open_data", "open_store"]
+__all__ = ["find_format", "format_named", "import_data", "open_data", "open_store"]
 
 Progress = Callable[[int, int], None]
 _SPLITS = ("train", "valid", "test")
 _CHUNK_BYTES = 128 * 1024 * 1024  # of one file of the store
 _BLOCK_BYTES = 32 * 1024 * 1024  # in memory at a time
+
+
+def format_named(name: str) -> Format:
+    """Return the format of a name.
+
+    Raises:
+        ConfigError: if there is none.
+    """
+    if name not in FORMATS:
+        raise ConfigError(f"Format: {suggest(name, FORMATS)}")
+    return FORMATS[name]
+
+
+def find_format(path: Path) -> Format:
+    """Return the format of a file or folder.
+
+    Raises:
+        StoreError: if nothing is there, or no format knows it; says what is known, or that a file is damaged.
+    """
+    if not path.exists():
+        raise StoreError(f"There is nothing at '{path}'. Give a file, or a folder of files that belong together.")
+    for form in FORMATS.values():
+        if form.sniff(path) is not None:
+            return form
+    refuse_foreign(path)
+    known = "; ".join(f"{form.name}: {form.title}" for form in FORMATS.values())
+    raise StoreError(f"'{path}' is of no format that can be imported. Known are {known}.")
 
 
 def open_data(path: str | Path, mapping: DataMapping | None = None) -> Store:

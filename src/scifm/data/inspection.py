@@ -13,12 +13,12 @@ import numpy as np
 
 from scifm.config import apply_overrides, build_config, read_recipe
 from scifm.data.card import CARD_NAME
-from scifm.data.formats import FORMATS, find_format, format_named
+from scifm.data.formats import FORMATS
 from scifm.data.formats.format import Contents, Format, LazyArray, opening, reading
 from scifm.data.formats.kinds import WHOLE
 from scifm.data.formats.mapping import DataMapping, TimeAxis
 from scifm.data.formats.proposal import Proposal, mapping_toml
-from scifm.data.importing import open_data
+from scifm.data.importing import find_format, format_named, open_data
 from scifm.data.store import Store
 from scifm.errors import ConfigError, SciFMError, suggest
 from scifm.runs import Run

@@ -7,10 +7,9 @@ import h5py
 import numpy as np
 import pytest
 
-from scifm.data.formats import find_format
 from scifm.data.formats.format import single_numbers
 from scifm.data.formats.hdf5 import Hdf5Array, holds_numbers, open_hdf5, sniff_hdf5
-from scifm.data.importing import open_data
+from scifm.data.importing import find_format, open_data
 from scifm.data.well import OpenFiles
 from scifm.errors import SciFMError, StoreError
 

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 import xarray
 
-from scifm.data.formats import find_format
-from scifm.data.importing import open_data
+from scifm.data.importing import find_format, open_data
 from scifm.errors import DataError, StoreError
 
 FRAMES, NY, NX = 5, 12, 16
