@@ -10,10 +10,10 @@ import pytest
 import xarray
 
 from hollow import sparse_array
-from scifm.data.formats import find_format, labelled
+from scifm.data.formats import labelled
 from scifm.data.formats.labelled import Labelled
 from scifm.data.formats.mapping import DataMapping
-from scifm.data.importing import import_data, open_data
+from scifm.data.importing import find_format, import_data, open_data
 from scifm.errors import ConfigError, DataError, StoreError
 
 COUNT, FRAMES, NY, NX = 6, 4, 16, 24
