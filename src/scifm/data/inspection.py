@@ -145,7 +145,8 @@ def choose_mapping(path: Path, file: Path | None, overrides: Iterable[str]) -> D
 
 def _blocks(array: LazyArray) -> Iterator[tuple[slice, ...]]:
     """Yield indices of blocks that cover an array, each of bounded size."""
-    sizes, room = [], max(1, _BLOCK_BYTES // array.dtype.itemsize)
+    sizes: list[int] = []
+    room = max(1, _BLOCK_BYTES // array.dtype.itemsize)
     for length in array.shape[::-1]:
         sizes.append(max(1, min(length, room)))
         room //= sizes[-1]

@@ -6,6 +6,7 @@ read last; dask is not needed, and used where it is installed and ``.chunk()`` i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,7 @@ class _ReaderArray(BackendArray):
         if any(not len(own) for own in places):
             values = np.empty([len(own) for own in places], self.dtype)
         else:
-            frames = runs(places[1]) if self.evolves else [None]
+            frames: Sequence[slice | None] = runs(places[1]) if self.evolves else [None]
             with self.lock:
                 blocks = [self.reader.take(self.name, places[0], own) for own in frames]
             values = np.concatenate(blocks, int(self.evolves))

@@ -20,6 +20,7 @@ import shutil
 import tempfile
 import zipfile
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -70,7 +71,11 @@ class Arrays(Format):
                 f"'{path}' holds files of several kinds ({', '.join(sorted(kinds))}); give the folder or file of one."
             )
         kind = kinds.pop()
-        openers = {"hdf5": partial(open_hdf5, linked=False), "npz": _Unpacked, "zarr": OpenZarr}
+        openers: dict[str, Callable[[Any], Any]] = {
+            "hdf5": partial(open_hdf5, linked=False),
+            "npz": _Unpacked,
+            "zarr": OpenZarr,
+        }
         pool = OpenFiles(openers[kind]) if kind in openers else OpenFiles()
         pieces = [_piece(file, kind, pool, alone=len(files) == 1) for file in files]
         return join_pieces(path, files, pieces, close=pool.close)

@@ -171,7 +171,8 @@ class _Listing:
         self.scales: set[str] = set()  # names of arrays that are the points along an axis of others
 
     def of(self, file: h5py.File) -> Piece:
-        piece, nodes = self.piece, {}
+        piece = self.piece
+        nodes: dict[str, Any] = {}
         piece.numbers.update(single_numbers(file.attrs))
         for name, node in walk_hdf5(self.path, file):
             if not isinstance(name, bytes):

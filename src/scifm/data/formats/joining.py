@@ -313,7 +313,9 @@ def _as_trajectories(pieces: Sequence[Piece], varying: Sequence[str]) -> Piece:
                 f"Trajectories of '{name}' do not lie along its first axis, {first.axes[name]}, and there are "
                 f"several files in '{first.place.parent}'. Give one file, or bring that axis to the front."
             )
-    held = [{**piece.arrays, **{name: np.asarray(piece.numbers[name]) for name in varying}} for piece in pieces]
+    held: list[dict[str, LazyArray]] = [
+        {**piece.arrays, **{name: np.asarray(piece.numbers[name]) for name in varying}} for piece in pieces
+    ]
     if counted:  # what is told for all trajectories of a file is repeated for each
         name = min(counted)
         counts = [int(own[name].shape[0]) if name in own else 0 for own in held]

@@ -289,7 +289,7 @@ def join_arrays(
                     "where each tells its times and these follow each other, files of many trajectories where their "
                     "axes have names."
                 )
-        rows = parts if counted else [Repeated(part, 0, 1) for part in parts]
+        rows: Sequence[LazyArray] = parts if counted else [Repeated(part, 0, 1) for part in parts]
         joined[name] = first if name in shared else Concatenated(rows)
     return joined
 

@@ -139,7 +139,8 @@ class Proposal:
 
     def _named_axes(self) -> dict[str, tuple[str, ...]]:
         """Return the axes of the arrays that are no coordinates, as the file tells them or as guessed from lengths."""
-        lines, axes = self.contents.coordinates, {}
+        lines = self.contents.coordinates
+        axes: dict[str, tuple[str, ...]] = {}
         lengths = {axis: int(self.arrays[name].shape[0]) for axis, name in lines.items() if name in self.arrays}
         others = {name: tuple(array.shape) for name, array in self.arrays.items() if name not in lines.values()}
         for name, shape in others.items():

@@ -27,7 +27,7 @@ from pathlib import Path
 
 import h5py
 
-from scifm.data.formats.format import Contents, Format, opening
+from scifm.data.formats.format import Contents, Format, LazyArray, opening
 from scifm.data.formats.hdf5 import Hdf5Array, holds_numbers, open_hdf5, sniff_hdf5
 from scifm.data.formats.joining import join_pieces
 from scifm.data.formats.kinds import data_sets_under, required
@@ -80,8 +80,8 @@ class TransferFormat(Format):
                     "'scifm inspect'."
                 )
             held = {name: axes for name, axes in _ARRAYS.items() if name in file}
-            arrays = {name: Hdf5Array.of(pool, path, file[name]) for name in held}
-        return Piece(path, dict(arrays), held, periodic={"y": True, "x": True})
+            arrays: dict[str, LazyArray] = {name: Hdf5Array.of(pool, path, file[name]) for name in held}
+        return Piece(path, arrays, held, periodic={"y": True, "x": True})
 
     def propose(self, contents: Contents) -> DataMapping:
         shape = tuple(contents.arrays["fields"].shape)

@@ -265,7 +265,8 @@ class _WellFile:
             return {key: _Field(array, sample, time, varying, rest[0])}
         if rest != (num_dims, num_dims) and not flat:
             raise self._wrong(f"the tensor '{key}' has {rest} components on {num_dims} axes")
-        components, last = {}, len(array.shape) - 1
+        components: dict[str, _Field] = {}
+        last = len(array.shape) - 1
         for row, column in self._independent(key, data):
             if flat:
                 component = OneEntry(array, last, row * num_dims + column)
@@ -465,6 +466,6 @@ class _DataSet:
         for key in self.first.fields:
             seen = [self._seen(file, file.fields[key]) for file in files]
             arrays[key] = seen[0] if len(seen) == 1 else Concatenated(seen)
-        return arrays | {
-            f"scalars/{name}": np.concatenate([file.scalars[name] for file in files]) for name in self.scalars
-        }
+        for name in self.scalars:
+            arrays[f"scalars/{name}"] = np.concatenate([file.scalars[name] for file in files])
+        return arrays
