@@ -34,7 +34,7 @@ from scifm.data.generate import generate
 from scifm.data.importing import import_data, open_data
 from scifm.data.inspection import inspect_data
 from scifm.data.store import Store
-from scifm.data.well_layout import Layout
+from scifm.data.well import Layout
 from scifm.errors import SciFMError
 from scifm.fields.grid import Grid
 from scifm.models.foreign_files import read_state_dict

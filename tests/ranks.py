@@ -21,8 +21,7 @@ from safetensors.torch import load_file
 import networks
 import tiny
 from scifm.data.generate import generate
-from scifm.data.mixture import MixtureMember, MixtureStream
-from scifm.data.stream import BatchSource, Epochs, Stream
+from scifm.data.stream import BatchSource, Epochs, MixtureStream, Stream
 from scifm.errors import ConfigError
 from scifm.fields.batch import Batch
 from scifm.models.fno import FNO, FNOConfig
@@ -56,8 +55,8 @@ def settings(**changes: Any) -> TrainingConfig:
 
 def mixture(batch_size: int) -> MixtureStream:
     """Return batches of two systems whose samples count 1 and 3."""
-    members = [MixtureMember(Poisson()), MixtureMember(AdvectionDiffusion(), weight=2.0, loss_weight=3.0)]
-    return MixtureStream(members, tiny.GRID, batch_size=batch_size, seed=3)
+    systems, weights = [Poisson(), AdvectionDiffusion()], {"weights": [1.0, 2.0], "loss_weights": [1.0, 3.0]}
+    return MixtureStream(systems, tiny.GRID, **weights, batch_size=batch_size, seed=3)
 
 
 def fresh(signature: Any = Poisson.signature, kind: str = "fno") -> Operator:

@@ -11,9 +11,8 @@ import pytest
 
 from foreign_well import write_well_file
 from scifm.data.formats import FORMATS
-from scifm.data.formats.find import find_format
 from scifm.data.formats.mapping import DataMapping, FieldMapping, TimeAxis
-from scifm.data.importing import import_data, open_data
+from scifm.data.importing import find_format, import_data, open_data
 from scifm.data.store import Store
 from scifm.errors import ConfigError, DataError, StoreError
 

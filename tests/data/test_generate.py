@@ -125,7 +125,7 @@ class Dying(ThreadPoolExecutor):
     """Its second worker dies."""
 
     def submit(self, fn, /, *args, **kwargs):
-        if args[1].number == 1:
+        if args[0].number == 1:
             future = Future()
             future.set_exception(BrokenExecutor())
             return future

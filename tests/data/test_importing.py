@@ -8,11 +8,11 @@ from collections import namedtuple
 import numpy as np
 import pytest
 
-from scifm.data import importing, writing
+from scifm.data import importing
 from scifm.data.card import hash_file
 from scifm.data.formats import FORMATS
-from scifm.data.formats.contents import WHOLE, Contents
-from scifm.data.formats.format import Format
+from scifm.data.formats.format import Contents, Format
+from scifm.data.formats.kinds import WHOLE
 from scifm.data.formats.mapping import DataMapping, FieldMapping
 from scifm.data.importing import import_data, open_data
 from scifm.data.store import Store
@@ -190,6 +190,17 @@ def test_an_interrupted_import_goes_on_where_it_stopped(path, tmp_path, monkeypa
 
 
 @pytest.mark.usefixtures("small_chunks")
+def test_a_damaged_copy_is_mended(path, tmp_path):
+    damaged = import_data(path, tmp_path / "store").path / "data/train/chunk-00001.hdf5"
+    damaged.write_bytes(damaged.read_bytes()[:-7])
+    seen = []
+    copied = import_data(path, tmp_path / "store", progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(10, 10)]  # one file, of three trajectories, was missing
+    copied.verify()
+    equal(open_data(path).split("train"), copied.split("train"))
+
+
+@pytest.mark.usefixtures("small_chunks")
 def test_another_store_is_never_overwritten(memory, path, tmp_path):
     import_data(path, tmp_path / "store")
     with pytest.raises(StoreError, match=r"made with other settings: .*mapping"):
@@ -224,7 +235,7 @@ def test_a_folder_is_known_by_all_that_lies_in_it(tmp_path):
 def test_a_full_disk_is_noticed_before_and_while_writing(path, tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
     with monkeypatch.context() as patch:
-        patch.setattr(writing.shutil, "disk_usage", lambda _: usage(1, 1, 100))
+        patch.setattr("shutil.disk_usage", lambda _: usage(1, 1, 100))
         with pytest.raises(StoreError, match="Nothing was started"):
             import_data(path, tmp_path / "store")
     assert not list((tmp_path / "store").rglob("*.hdf5"))

@@ -5,10 +5,9 @@ import math
 import pytest
 import torch
 
-from scifm.data.mixture import MixtureMember, MixtureStream, _DrawnShare, joined_homogeneities, joined_signature
 from scifm.data.normalize import fit_normalization
 from scifm.data.origins import Member, MixtureOrigin, SystemOrigin
-from scifm.data.stream import Part
+from scifm.data.stream import MixtureStream, Part, joined_homogeneities, joined_signature
 from scifm.errors import ConfigError, SignatureError
 from scifm.fields.batch import Signature
 from scifm.fields.grid import Grid
@@ -21,8 +20,8 @@ SIGNATURES = [system.signature for system in SYSTEMS]
 
 
 def stream(*weights: float, batch_size: int = 8, **settings) -> MixtureStream:
-    members = [MixtureMember(system, weight) for system, weight in zip(SYSTEMS, weights, strict=False)]
-    return MixtureStream(members, GRID, batch_size=batch_size, seed=3, **settings)
+    settings = {"loss_weights": [1.0] * len(weights), "batch_size": batch_size, "seed": 3, **settings}
+    return MixtureStream(SYSTEMS[: len(weights)], GRID, weights=weights, **settings)
 
 
 def test_names_are_joined():
@@ -80,8 +79,7 @@ def test_samples_set_aside_are_of_every_system_alike_and_in_no_step():
 
 
 def test_weights_in_the_loss_come_with_the_samples():
-    members = [MixtureMember(SYSTEMS[0], loss_weight=2.0), MixtureMember(SYSTEMS[1])]
-    batch = MixtureStream(members, GRID, batch_size=4, seed=0).batch(0)
+    batch = stream(1, 1, loss_weights=[2.0, 1.0], batch_size=4).batch(0)
     assert batch.loss_weights.tolist() == [2.0, 2.0, 1.0, 1.0]
 
 
@@ -121,9 +119,11 @@ def test_a_system_of_a_mixture_is_measured_as_it_is_alone():
 
 def test_bad_mixtures_are_refused():
     with pytest.raises(ConfigError, match="at least one member"):
-        MixtureStream([], GRID, batch_size=4, seed=0)
+        stream()
     with pytest.raises(ConfigError, match="must be positive"):
-        MixtureMember(SYSTEMS[0], weight=0.0)
+        stream(1, 0)
+    with pytest.raises(ConfigError, match="must be positive"):
+        stream(1, loss_weights=[math.inf])
     with pytest.raises(ConfigError, match="batch_size"):
         stream(1, batch_size=0)
 
@@ -150,15 +150,15 @@ def test_samples_are_brought_into_a_larger_form_and_never_into_a_smaller_one():
 @pytest.mark.parametrize(("blocks", "count"), [(1, 3), (2, 2), (2, 4), (4, 2), (3, 4), (4, 3)])
 def test_parts_of_blocks_are_the_batch_and_draw_only_what_they_need(blocks, count, monkeypatch):
     source = stream(1, 2, batch_size=11, blocks=blocks)
-    whole, drawn, parts, draw = source.batch(5), [], [], _DrawnShare.batch
+    whole, drawn, parts, draw = source.batch(5), [], [], MixtureStream._samples
 
     for number in range(count):
 
-        def note(self, step, index, mine, block, number=number):
+        def note(self, step, place, index, mine, block, number=number):
             drawn.append((number, block))
-            return draw(self, step, index, mine, block)
+            return draw(self, step, place, index, mine, block)
 
-        monkeypatch.setattr(_DrawnShare, "batch", note)
+        monkeypatch.setattr(MixtureStream, "_samples", note)
         parts.append(source.batch(5, Part(number, count)))
     drawn = set(drawn)  # of every system
     assert len(drawn) == blocks * count // math.gcd(blocks, count), "a block is drawn that shares nothing"

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from scifm.data.formats.contents import WHOLE, Contents
+from scifm.data.formats.format import Contents
+from scifm.data.formats.kinds import WHOLE
 from scifm.data.formats.mapping import DataMapping
 from scifm.data.formats.reader import MappedReader
 from scifm.data.split import StoreSplit

@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from scifm.data.well import read_provenance
-from scifm.data.well_layout import describe_folder, encode_file
+from scifm.data.well import describe_folder, encode_file, read_provenance
 from scifm.errors import DataError, SignatureError, StoreError
 from scifm.fields.grid import Grid
 

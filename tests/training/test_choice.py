@@ -6,9 +6,9 @@ import pytest
 import torch
 
 import tiny
-from scifm.data.mixture import joined_homogeneities, joined_signature
 from scifm.data.normalize import fit_normalization, refit_coefficients
 from scifm.data.origins import SystemOrigin
+from scifm.data.stream import joined_homogeneities, joined_signature
 from scifm.errors import RunError
 from scifm.models.hub import load_operator
 from scifm.systems.helmholtz import Helmholtz

@@ -11,8 +11,7 @@ import torch
 
 import tiny
 from scifm.data.generate import generate
-from scifm.data.origin import DownstreamPool
-from scifm.data.origins import SystemOrigin
+from scifm.data.origins import DownstreamPool, SystemOrigin
 from scifm.errors import ConfigError, DataError, RunError, SignatureError
 from scifm.models.hub import load_operator
 from scifm.runs import Run

@@ -8,8 +8,7 @@ import torch
 
 import tiny
 from scifm.config import build_config, dump_toml, read_toml
-from scifm.data.origin import DownstreamPool
-from scifm.data.origins import SystemOrigin
+from scifm.data.origins import DownstreamPool, SystemOrigin
 from scifm.data.stream import Epochs
 from scifm.errors import ConfigError
 from scifm.models.hub import load_operator

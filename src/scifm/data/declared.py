@@ -31,18 +31,7 @@ def size_of(path: Path) -> int:
 
 
 def require_held(path: Path, name: str, shape: tuple[int, ...], itemsize: int, held: int) -> None:
-    """Check that an array is not larger than what is held can tell.
-
-    Args:
-        path: of the file, for messages.
-        name: of the array.
-        shape: that is declared.
-        itemsize: bytes of one number.
-        held: bytes that are stored.
-
-    Raises:
-        StoreError: if it is.
-    """
+    """Raise StoreError if an array declares more bytes than those that are `held`, compressed, can tell."""
     declared = math.prod(int(length) for length in shape) * itemsize  # Python integers: no overflow
     if declared > _FREE + _MOST_SAVED * held:
         raise StoreError(
@@ -52,11 +41,7 @@ def require_held(path: Path, name: str, shape: tuple[int, ...], itemsize: int, h
 
 
 def open_checked(path: Path, *, linked: bool = True) -> h5py.File:
-    """Open an HDF5 file for reading and check it; closed again when it is refused.
-
-    Args:
-        path: of the file.
-        linked: see `check_hdf5`.
+    """Open an HDF5 file for reading and check it, see `check_hdf5`; closed again when it is refused.
 
     Raises:
         StoreError: as `check_hdf5` does.
@@ -84,20 +69,17 @@ def _use_installed_filters() -> None:
 
 
 def check_hdf5(path: Path, file: h5py.File, *, linked: bool = True) -> None:
-    """Check an HDF5 file before its arrays are looked at.
+    """Check an HDF5 file, just opened, before its arrays are looked at.
 
-    Args:
-        path: of the file, for messages.
-        file: just opened.
-        linked: whether arrays whose numbers lie in other files are refused too; else the caller leaves them out.
+    Where arrays are not `linked`, the caller leaves out those whose numbers lie in other files; else they are refused.
 
     Raises:
         StoreError: if something lies in another file, or an array declares more than is stored.
     """
-    for told, node in walk_hdf5(path, file):
+    for key, node in walk_hdf5(path, file):
         if not isinstance(node, h5py.Dataset) or node.shape is None:
             continue
-        name = str(told)
+        name = str(key)
         if node.is_virtual or node.external:
             if linked:
                 raise _elsewhere(path, name, "other files")
@@ -125,10 +107,6 @@ def walk_hdf5(path: Path, file: h5py.File) -> Iterator[tuple[str | bytes, Any]]:
     """Yield name and node of every group and array, each once; a name that is no text comes as bytes.
 
     h5py's own ``visititems`` ends in a SystemError where a file is damaged, and passes over links to other files.
-
-    Args:
-        path: of the file, for messages.
-        file: an open file.
 
     Raises:
         StoreError: if a link leads to another file.

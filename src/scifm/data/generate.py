@@ -7,9 +7,9 @@ interrupted store, repairs a damaged one and returns a finished one as it is.
 
 from __future__ import annotations
 
-import json
+import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +17,9 @@ from typing import Any
 
 import torch
 
-from scifm.data.card import CARD_NAME, Card, Generation
-from scifm.data.store import Store
-from scifm.data.well import read_provenance
-from scifm.data.well_layout import encode_file, require_steady
-from scifm.data.writing import DTYPES, chunk_name, finish_store, refuse_other, require_space, reserved, write_part
+from scifm.data.card import Card, Generation
+from scifm.data.store import Chunk, Making, Store, reserved, write_part
+from scifm.data.well import encode_file, read_provenance, require_steady
 from scifm.errors import ConfigError, StoreError, suggest
 from scifm.fields.grid import Grid
 from scifm.fields.seeds import generator_for
@@ -32,68 +30,36 @@ __all__ = ["generate"]
 
 Progress = Callable[[int, int], None]
 
+_DTYPES = {torch.float32: "float32", torch.float64: "float64"}
 _SPLITS = ("train", "valid", "test")
 _HELD_OUT = 8  # one validation and one test sample for every 8 training samples, as in the reference study
 
 
 @dataclass(frozen=True)
-class _Chunk:
-    """One file to make."""
-
-    split: str
-    number: int
-    num_samples: int
-
-    @property
-    def name(self) -> str:
-        return chunk_name(self.split, self.number)
-
-
-@dataclass(frozen=True)
-class _Job:
-    """Everything that decides what a store will hold, and where it goes."""
+class _Draw:
+    """What decides the samples of a store; sent to the workers that draw them."""
 
     system: System
-    path: Path
     grid: Grid
-    splits: dict[str, int]
     seed: int
     dtype: torch.dtype
-    chunk_size: int
     device: torch.device
 
-    @property
-    def request(self) -> dict[str, Any]:
-        entries = {
-            "name": self.path.resolve().name,
-            "system": self.system.to_dict(),
-            "grid": self.grid.to_dict(),
-            "splits": self.splits,
-            "seed": self.seed,
-            "dtype": DTYPES[self.dtype],
-            "chunk_size": self.chunk_size,
-            "device": self.device.type,
-        }
-        return dict(json.loads(json.dumps(entries)))  # as it will be read back: lists, not tuples
-
-    def chunks(self) -> list[_Chunk]:
-        return [
-            _Chunk(split, number, min(self.chunk_size, count - number * self.chunk_size))
-            for split, count in self.splits.items()
-            for number in range(-(-count // self.chunk_size))
-        ]
-
-    def origin(self, chunk: _Chunk) -> dict[str, Any]:
-        """What decides the content of one chunk, as written into its file."""
-        return {**self.request, "split": chunk.split, "chunk": chunk.number}
-
-    def num_bytes(self, chunk: _Chunk) -> int:
+    def num_bytes(self, chunk: Chunk) -> int:
         """Estimated size of a chunk's file: HDF5 adds some 30 kB a file and some hundred bytes a sample."""
-        signature, num_points = self.system.signature, 1
-        for n in self.grid.num_points:
-            num_points *= n
-        numbers = num_points * (len(signature.inputs) + len(signature.outputs)) + len(signature.coefficients)
-        return 32 * 1024 + chunk.num_samples * (numbers * self.dtype.itemsize + 256)
+        signature = self.system.signature
+        fields = len(signature.inputs) + len(signature.outputs)
+        numbers = math.prod(self.grid.num_points) * fields + len(signature.coefficients)
+        return 32 * 1024 + len(chunk.rows) * (numbers * self.dtype.itemsize + 256)
+
+    def write(self, chunk: Chunk, path: Path, origin: Mapping[str, Any]) -> int:
+        """Draw the samples of one chunk and write its file; return how many they are."""
+        record, count = SamplingRecord(), len(chunk.rows)
+        generator = generator_for(self.seed, "store", chunk.split, chunk.number, device=self.device)
+        batch = self.system.sample(count, self.grid, generator, dtype=self.dtype, device=self.device, record=record)
+        provenance = {**origin, "drawn": record.drawn, "rejected": record.rejected}
+        write_part(path / chunk.name, encode_file(batch, name=origin["name"], provenance=provenance))
+        return count
 
 
 def generate(
@@ -138,16 +104,32 @@ def generate(
             full; finished files are kept.
     """
     require_steady(system.signature)
-    if dtype not in DTYPES:
+    if dtype not in _DTYPES:
         raise ConfigError(f"dtype must be torch.float32 or torch.float64; got {dtype}.")
     if chunk_size < 1:
         raise ConfigError(f"chunk_size must be at least 1; got {chunk_size}.")
-    splits, grid = _splits(num_samples), _grid(system, grid, num_points)
-    job = _Job(system, Path(path).expanduser(), grid, splits, seed, dtype, chunk_size, torch.device(device))
-    if not _is_finished(job):
-        with reserved(job.path):
-            _finish(job, *_make(job, _pending(job), make_executor, progress))
-    return Store.open(job.path)
+    grid, folder = _grid(system, grid, num_points), Path(path).expanduser()
+    draw = _Draw(system, grid, seed, dtype, torch.device(device))
+    request = {
+        "name": folder.resolve().name,
+        "system": system.to_dict(),
+        "grid": grid.to_dict(),
+        "splits": _splits(num_samples),
+        "seed": seed,
+        "dtype": _DTYPES[dtype],
+        "chunk_size": chunk_size,
+        "device": draw.device.type,
+    }
+    making = Making(folder, request, chunk_size)
+    if not making.is_finished():
+        with reserved(folder):
+            pending, start = making.pending(), time.perf_counter()
+            making.make(
+                pending, sum(map(draw.num_bytes, pending)), _made(draw, making, pending, make_executor), progress
+            )
+            num_generated = sum(len(chunk.rows) for chunk in pending)
+            making.finish(_card(draw, making, time.perf_counter() - start, num_generated))
+    return Store.open(folder)
 
 
 def _splits(num_samples: int | Mapping[str, int]) -> dict[str, int]:
@@ -173,97 +155,33 @@ def _grid(system: System, grid: Grid | None, num_points: int | None) -> Grid:
     return grid
 
 
-def _card(job: _Job) -> Card | None:
-    """Return the card that is there, if it is the one of this job."""
-    if not (job.path / CARD_NAME).is_file():
-        return None
-    card = Card.read(job.path)
-    refuse_other(str(job.path), card.request, job.request)
-    return card
-
-
-def _pending(job: _Job) -> list[_Chunk]:
-    """Return the chunks still to make.
-
-    Raises:
-        StoreError: if the folder holds anything else than a part of this very store.
-    """
-    card = _card(job)
-    chunks = {job.path / chunk.name: chunk for chunk in job.chunks()}
-    present = {file for pattern in ("*.hdf5", "*.h5") for file in (job.path / "data").glob(f"*/{pattern}")}
-    pending = []
-    for file, chunk in chunks.items():
-        entry = card.files.get(chunk.name) if card is not None else None
-        if file not in present or (entry is not None and file.stat().st_size != entry.num_bytes):
-            pending.append(chunk)
-        elif entry is None:
-            refuse_other(str(file), read_provenance(file), job.origin(chunk))
-    foreign = sorted(present - set(chunks))
-    if foreign:
-        raise StoreError(
-            f"'{foreign[0]}' is not part of the store to be made ({len(foreign)} such files). Nothing was overwritten. "
-            "Choose another folder, or move these files away."
-        )
-    return pending
-
-
-def _is_finished(job: _Job) -> bool:
-    """Tell whether nothing is left to do. Needs no right to write: a finished store may be shared and read-only."""
-    if _card(job) is None:
-        return False
-    try:
-        Store.open(job.path)
-    except StoreError:
-        return False
-    return True
-
-
-def _make(
-    job: _Job, pending: list[_Chunk], make_executor: Callable[[], Executor] | None, progress: Progress | None
-) -> tuple[float, int]:
-    """Make the missing chunks; return the seconds this took and the samples made."""
-    require_space(job.path, sum(map(job.num_bytes, pending)))
-    total = sum(job.splits.values())
-    done = total - sum(chunk.num_samples for chunk in pending)
-    start = time.perf_counter()
-    if progress is not None:
-        progress(done, total)
-    for num_samples in _made(job, pending, make_executor):
-        done += num_samples
-        if progress is not None:
-            progress(done, total)
-    return time.perf_counter() - start, sum(chunk.num_samples for chunk in pending)
-
-
-def _made(job: _Job, pending: list[_Chunk], make_executor: Callable[[], Executor] | None) -> Iterator[int]:
-    """Yield the number of samples of each chunk as it is done."""
+def _made(
+    draw: _Draw, making: Making, pending: Sequence[Chunk], make_executor: Callable[[], Executor] | None
+) -> Iterator[int]:
+    """Make the chunks; yield the number of samples of each as it is done, and before that none."""
+    yield 0
+    jobs = [(chunk, making.path, making.origin(chunk)) for chunk in pending]
     if make_executor is None or not pending:
-        yield from (_make_chunk(job, chunk) for chunk in pending)
+        yield from (draw.write(*job) for job in jobs)
         return
     with make_executor() as executor:
         try:
-            for future in as_completed([executor.submit(_make_chunk, job, chunk) for chunk in pending]):
+            for future in as_completed([executor.submit(draw.write, *job) for job in jobs]):
                 yield future.result()
         except BrokenExecutor as error:
             raise StoreError(
-                f"A process that samples into '{job.path}' died; is there enough memory for chunks of {job.chunk_size} "
-                "samples? What is finished is kept: give the same command again."
+                f"A process that samples into '{making.path}' died; is there enough memory for chunks of "
+                f"{making.request['chunk_size']} samples? What is finished is kept: give the same command again."
             ) from error
 
 
-def _make_chunk(job: _Job, chunk: _Chunk) -> int:
-    record = SamplingRecord()
-    generator = generator_for(job.seed, "store", chunk.split, chunk.number, device=job.device)
-    batch = job.system.sample(chunk.num_samples, job.grid, generator, dtype=job.dtype, device=job.device, record=record)
-    origin = {**job.origin(chunk), "drawn": record.drawn, "rejected": record.rejected}
-    write_part(job.path / chunk.name, encode_file(batch, name=job.request["name"], provenance=origin))
-    return chunk.num_samples
-
-
-def _finish(job: _Job, seconds: float, num_generated: int) -> None:
-    chunks, request = job.chunks(), job.request
-    origins = [read_provenance(job.path / chunk.name) for chunk in chunks]
+def _card(draw: _Draw, making: Making, seconds: float, num_generated: int) -> Card:
+    origins, request = [read_provenance(making.path / chunk.name) for chunk in making.chunks], dict(making.request)
     drawn, rejected = (sum(int(origin[key]) for origin in origins) for key in ("drawn", "rejected"))
+    defect = (
+        f"{rejected} of {drawn} drawn samples were rejected, so the stored ones are not distributed as the knobs alone "
+        "say; the system's page tells which are rejected."
+    )
     generation = Generation(
         **{key: request.pop(key) for key in ("system", "seed", "chunk_size", "device")},
         num_drawn=drawn,
@@ -272,23 +190,13 @@ def _finish(job: _Job, seconds: float, num_generated: int) -> None:
         seconds=seconds,
         num_generated=num_generated,
     )
-    card = Card(
+    return Card(
         **request,
-        equation=job.system.equation,
-        homogeneities=[h.to_dict() for h in job.system.homogeneities],
-        signature=job.system.signature.to_dict(),
+        equation=draw.system.equation,
+        homogeneities=[h.to_dict() for h in draw.system.homogeneities],
+        signature=draw.system.signature.to_dict(),
         generation=generation,
         environment=describe_environment(),
-        known_defects=_known_defects(drawn, rejected),
+        known_defects=[defect] if rejected else [],
         files={},
     )
-    finish_store(job.path, card, {chunk.name: chunk.num_samples for chunk in chunks})
-
-
-def _known_defects(drawn: int, rejected: int) -> list[str]:
-    if not rejected:
-        return []
-    return [
-        f"{rejected} of {drawn} drawn samples were rejected, so the stored ones are not distributed as the knobs alone "
-        "say; the system's page tells which are rejected."
-    ]

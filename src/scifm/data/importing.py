@@ -7,9 +7,9 @@ part.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,28 +19,60 @@ import numpy as np
 import torch
 
 from scifm.config import build_config
-from scifm.data.card import CARD_NAME, Card, Source, hash_file
+from scifm.data.card import Card, Source, hash_file
 from scifm.data.declared import size_of
-from scifm.data.formats.contents import Contents
-from scifm.data.formats.find import find_format, format_named
-from scifm.data.formats.known_system import known_system
+from scifm.data.formats import FORMATS
+from scifm.data.formats.format import Contents, Format
+from scifm.data.formats.kinds import refuse_foreign
 from scifm.data.formats.mapping import DataMapping
-from scifm.data.formats.precision import tell_precision
-from scifm.data.formats.reader import MappedReader, check_mapping, frame_times, grid_of, trajectory_count
-from scifm.data.store import Store
-from scifm.data.well import Reader, read_provenance
-from scifm.data.well_layout import Layout
-from scifm.data.writing import chunk_name, finish_store, refuse_other, require_space, reserved
-from scifm.errors import DataError, StoreError
+from scifm.data.formats.reader import (
+    MappedReader,
+    check_mapping,
+    frame_times,
+    grid_of,
+    known_system,
+    tell_precision,
+    trajectory_count,
+)
+from scifm.data.store import Chunk, Making, Store, reserved
+from scifm.data.well import Layout, Reader
+from scifm.errors import ConfigError, DataError, StoreError, suggest
 from scifm.fields.seeds import generator_for
 from scifm.runs import describe_environment
 
-__all__ = ["import_data", "open_data", "open_store"]
+__all__ = ["find_format", "format_named", "import_data", "open_data", "open_store"]
 
 Progress = Callable[[int, int], None]
 _SPLITS = ("train", "valid", "test")
 _CHUNK_BYTES = 128 * 1024 * 1024  # of one file of the store
 _BLOCK_BYTES = 32 * 1024 * 1024  # in memory at a time
+
+
+def format_named(name: str) -> Format:
+    """Return the format of a name.
+
+    Raises:
+        ConfigError: if there is none.
+    """
+    if name not in FORMATS:
+        raise ConfigError(f"Format: {suggest(name, FORMATS)}")
+    return FORMATS[name]
+
+
+def find_format(path: Path) -> Format:
+    """Return the format of a file or folder.
+
+    Raises:
+        StoreError: if nothing is there, or no format knows it; says what is known, or that a file is damaged.
+    """
+    if not path.exists():
+        raise StoreError(f"There is nothing at '{path}'. Give a file, or a folder of files that belong together.")
+    for form in FORMATS.values():
+        if form.sniff(path) is not None:
+            return form
+    refuse_foreign(path)
+    known = "; ".join(f"{form.name}: {form.title}" for form in FORMATS.values())
+    raise StoreError(f"'{path}' is of no format that can be imported. Known are {known}.")
 
 
 def open_data(path: str | Path, mapping: DataMapping | None = None) -> Store:
@@ -74,7 +106,7 @@ def open_data(path: str | Path, mapping: DataMapping | None = None) -> Store:
         dtype=mapping.dtype,
         source=Source(
             format=mapping.format,
-            files={_name_in(path, file): size_of(file) for file in contents.files},
+            files={str(file.relative_to(path.parent)): size_of(file) for file in contents.files},
             mapping=mapping.to_dict(),
         ),
         environment=describe_environment(),
@@ -104,30 +136,6 @@ def open_store(path: str | Path, mapping: Mapping[str, Any] | DataMapping | None
     return open_data(path, mapping)
 
 
-def _name_in(path: Path, file: Path) -> str:
-    return str(file.relative_to(path.parent))
-
-
-def _with_contents(card: Card, path: Path) -> Card:
-    """Return the card of what is to be copied with hashes of the files: content decides whether a store is of these."""
-    assert card.source is not None
-    hashes = {name: hash_file(path.parent / name) for name in card.source.files}
-    return card.model_copy(update={"source": card.source.model_copy(update={"contents": hashes})})
-
-
-def _refuse_changed(folder: Path, theirs: dict[str, Any], ours: Card) -> None:
-    """Raise StoreError if files of the same names held something else when the store was made."""
-    assert ours.source is not None
-    there = theirs.get("contents") or {}
-    changed = [name for name, own in ours.source.contents.items() if there.get(name) != own]
-    if changed and ours.source.files.keys() == theirs.get("files", {}).keys():
-        raise StoreError(
-            f"The store '{folder}' was made when '{changed[0]}' held something else, or before contents were noted; "
-            f"{len(changed)} of {len(ours.source.files)} files differ. Nothing was overwritten. Remove the store to "
-            "have it made anew, or choose another folder with --out."
-        )
-
-
 def _parts(contents: Contents, mapping: DataMapping) -> dict[str, tuple[str, np.ndarray]]:
     """Return for each split which part of the contents it lies in, and which trajectories of it."""
     counts = {part: trajectory_count(arrays, mapping) for part, arrays in contents.parts.items()}
@@ -148,11 +156,11 @@ def _parts(contents: Contents, mapping: DataMapping) -> dict[str, tuple[str, np.
 
 
 def _known_defects(contents: Contents, mapping: DataMapping) -> list[str]:
-    told = [*contents.remarks, *mapping.known_defects, *tell_precision(contents, mapping)]
+    defects = [*contents.remarks, *mapping.known_defects, *tell_precision(contents, mapping)]
     count = trajectory_count(contents.arrays, mapping)
     if len(contents.parts) == 1 and not mapping.splits.get("valid"):
         some = "The only trajectory is" if count == 1 else f"All {count} trajectories are"
-        told.append(
+        defects.append(
             f"{some} for training and none is held out: pre-training needs a split valid, and fine-tuning at least 2 "
             "trajectories. Trajectories are never parted: cut a long one along time into several and import those, or "
             "give more."
@@ -161,11 +169,11 @@ def _known_defects(contents: Contents, mapping: DataMapping) -> list[str]:
     if times is not None:
         steps = np.diff(times)
         if steps.max() > 1.001 * steps.min():
-            told.append(
+            defects.append(
                 f"Frames are not equally spaced: lead times run from {steps.min():g} to {steps.max():g}, and a model "
                 "of one step is not told which it is."
             )
-    return told
+    return defects
 
 
 def import_data(
@@ -186,105 +194,60 @@ def import_data(
         DataError: if a number is NaN or infinite; says the field and the trajectory.
     """
     source, folder = open_data(path, mapping), Path(out).expanduser()
-    card = _with_contents(source.card.model_copy(update={"name": folder.resolve().name}), Path(path).expanduser())
-    if (folder / CARD_NAME).is_file():
-        _refuse_changed(folder, Card.read(folder).request, card)
-        refuse_other(str(folder), Card.read(folder).request, card.request)
-        return Store.open(folder)
-    with reserved(folder):
-        _Copy(source, folder, card, progress).carry_out()
+    about = source.card.source
+    assert about is not None, "foreign data have a source"
+    hashes = {name: hash_file(Path(path).expanduser().parent / name) for name in about.files}  # content decides, too
+    about = about.model_copy(update={"contents": hashes})
+    card = source.card.model_copy(update={"name": folder.resolve().name, "source": about})
+    frame_bytes = math.prod(source.grid.num_points) * np.dtype(card.dtype).itemsize
+    outputs, num_frames = len(source.signature.outputs), 1 if card.times is None else len(card.times)
+    trajectory_bytes = frame_bytes * (outputs * num_frames + len(source.signature.fields) - outputs)
+    making = Making(folder, card.request, max(1, _CHUNK_BYTES // trajectory_bytes))
+    if not making.is_finished():
+        with reserved(folder):
+            pending = making.pending()
+            num_bytes = sum(len(chunk.rows) for chunk in pending) * trajectory_bytes
+            copied = (_copy(source, making, chunk, max(1, _BLOCK_BYTES // frame_bytes)) for chunk in pending)
+            making.make(pending, num_bytes, copied, progress)
+            making.finish(card)
     return Store.open(folder)
 
 
-@dataclass(frozen=True)
-class _Chunk:
-    """One file to write."""
+def _copy(source: Store, making: Making, chunk: Chunk, frames_at_once: int) -> int:
+    """Write one file, block by block; return how many trajectories it holds."""
+    target, card = making.path / chunk.name, source.card
+    aside = target.with_name(f".{target.name}.{os.getpid()}.part")
+    dtype = np.dtype(card.dtype)
+    layout = Layout(making.request["name"], source.signature, source.grid, len(chunk.rows), dtype, card.times)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with h5py.File(aside, "w") as file:
+            layout.create(file, making.origin(chunk))
+            _fill(file, layout, source.readers[chunk.split](), chunk.rows, frames_at_once)
+        with aside.open("rb") as handle:
+            os.fsync(handle.fileno())
+        aside.replace(target)
+    except (OSError, RuntimeError) as error:
+        if isinstance(error, StoreError):
+            raise
+        raise StoreError(
+            f"Cannot write '{target}': {getattr(error, 'strerror', None) or error}. Free some space or choose "
+            "another folder with --out; give the same command again to go on, what is finished is kept."
+        ) from error
+    finally:
+        aside.unlink(missing_ok=True)
+    return len(chunk.rows)
 
-    split: str
-    number: int
-    rows: range
 
-    @property
-    def name(self) -> str:
-        return chunk_name(self.split, self.number)
-
-
-class _Copy:
-    """One import."""
-
-    def __init__(self, source: Store, folder: Path, card: Card, progress: Progress | None) -> None:
-        self.source, self.folder, self.card, self.progress = source, folder, card, progress
-        self.signature, self.dtype = source.signature, np.dtype(card.dtype)
-        self.num_frames = len(card.times) if card.times is not None else 1
-        self.frame_bytes = int(np.prod(source.grid.num_points)) * self.dtype.itemsize
-        outputs, others = len(self.signature.outputs), len(self.signature.fields) - len(self.signature.outputs)
-        self.trajectory_bytes = self.frame_bytes * (outputs * self.num_frames + others)
-
-    def carry_out(self) -> None:
-        chunks = self._chunks()
-        pending = [chunk for chunk in chunks if not self._is_done(chunk)]
-        require_space(self.folder, sum(len(chunk.rows) for chunk in pending) * self.trajectory_bytes)
-        total = sum(len(chunk.rows) for chunk in chunks)
-        done = total - sum(len(chunk.rows) for chunk in pending)
-        for chunk in pending:
-            self._write(chunk)
-            done += len(chunk.rows)
-            if self.progress is not None:
-                self.progress(done, total)
-        finish_store(self.folder, self.card, {chunk.name: len(chunk.rows) for chunk in chunks})
-
-    def _chunks(self) -> list[_Chunk]:
-        size = max(1, _CHUNK_BYTES // self.trajectory_bytes)
-        return [
-            _Chunk(split, number, range(first, min(first + size, count)))
-            for split, count in self.card.splits.items()
-            for number, first in enumerate(range(0, count, size))
-        ]
-
-    def _origin(self, chunk: _Chunk) -> dict[str, Any]:
-        return {**self.card.request, "split": chunk.split, "chunk": chunk.number}
-
-    def _is_done(self, chunk: _Chunk) -> bool:
-        if not (self.folder / chunk.name).is_file():
-            return False
-        theirs = read_provenance(self.folder / chunk.name)
-        _refuse_changed(self.folder, theirs, self.card)
-        refuse_other(str(self.folder / chunk.name), theirs, self._origin(chunk))
-        return True
-
-    def _write(self, chunk: _Chunk) -> None:
-        target = self.folder / chunk.name
-        aside = target.with_name(f".{target.name}.{os.getpid()}.part")
-        layout = Layout(self.card.name, self.signature, self.source.grid, len(chunk.rows), self.dtype, self.card.times)
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with h5py.File(aside, "w") as file:
-                layout.create(file, self._origin(chunk))
-                self._fill(file, layout, chunk)
-            with aside.open("rb") as handle:
-                os.fsync(handle.fileno())
-            aside.replace(target)
-        except (OSError, RuntimeError) as error:
-            if isinstance(error, StoreError):
-                raise
-            raise StoreError(
-                f"Cannot write '{target}': {getattr(error, 'strerror', None) or error}. Free some space or choose "
-                "another folder with --out; give the same command again to go on, what is finished is kept."
-            ) from error
-        finally:
-            aside.unlink(missing_ok=True)
-
-    def _fill(self, file: h5py.File, layout: Layout, chunk: _Chunk) -> None:
-        reader = self.source.readers[chunk.split]()
-        for name in self.signature.coefficients:
-            layout.fill(file, name, reader.read(name, slice(chunk.rows.start, chunk.rows.stop), None))
-        frames_at_once = max(1, _BLOCK_BYTES // self.frame_bytes)
-        for row in chunk.rows:
-            place, rows = row - chunk.rows.start, slice(row, row + 1)
-            for name in self.signature.fields:
-                if self.card.times is None or name not in self.signature.outputs:
-                    layout.fill(file, name, reader.read(name, rows, None), first=place)
-                    continue
-                for frame in range(0, self.num_frames, frames_at_once):
-                    block = slice(frame, min(frame + frames_at_once, self.num_frames))
-                    layout.fill(file, name, reader.read(name, rows, block), first=place, frame=frame)
+def _fill(file: h5py.File, layout: Layout, reader: Reader, rows: range, frames_at_once: int) -> None:
+    names = layout.signature
+    for name in names.coefficients:
+        layout.fill(file, name, reader.read(name, slice(rows.start, rows.stop), None))
+    for place, row in enumerate(rows):
+        for name in names.fields:
+            if layout.times is None or name not in names.outputs:
+                layout.fill(file, name, reader.read(name, slice(row, row + 1), None), first=place)
+                continue
+            for frame in range(0, layout.num_frames, frames_at_once):
+                block = slice(frame, min(frame + frames_at_once, layout.num_frames))
+                layout.fill(file, name, reader.read(name, slice(row, row + 1), block), first=place, frame=frame)

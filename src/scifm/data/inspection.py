@@ -14,12 +14,11 @@ import numpy as np
 from scifm.config import apply_overrides, build_config, read_recipe
 from scifm.data.card import CARD_NAME
 from scifm.data.formats import FORMATS
-from scifm.data.formats.contents import WHOLE, Contents, LazyArray
-from scifm.data.formats.draft import Draft, draft_mapping, mapping_toml
-from scifm.data.formats.find import find_format, format_named
-from scifm.data.formats.format import Format, opening, reading
+from scifm.data.formats.format import Contents, Format, LazyArray, opening, reading
+from scifm.data.formats.kinds import WHOLE
 from scifm.data.formats.mapping import DataMapping, TimeAxis
-from scifm.data.importing import open_data
+from scifm.data.formats.proposal import Proposal, mapping_toml
+from scifm.data.importing import find_format, format_named, open_data
 from scifm.data.store import Store
 from scifm.errors import ConfigError, SciFMError, suggest
 from scifm.runs import Run
@@ -119,12 +118,7 @@ class Inspection:
 
 
 def choose_mapping(path: Path, file: Path | None, overrides: Iterable[str]) -> DataMapping | None:
-    """Return the mapping of a file of mappings, or the proposed one, with overrides; None where nothing was chosen.
-
-    Args:
-        path: the data.
-        file: TOML file of the mapping.
-        overrides: ``a.b=c`` assignments.
+    """Return the mapping of a TOML file or the proposed one, with ``a.b=c`` overrides; None: nothing was chosen.
 
     Raises:
         ConfigError: if the mapping is missing, not valid, or none can be proposed.
@@ -149,33 +143,24 @@ def choose_mapping(path: Path, file: Path | None, overrides: Iterable[str]) -> D
     return mapping
 
 
-def _blocks(shape: tuple[int, ...], itemsize: int) -> Iterator[tuple[slice, ...]]:
+def _blocks(array: LazyArray) -> Iterator[tuple[slice, ...]]:
     """Yield indices of blocks that cover an array, each of bounded size."""
-    sizes, room = [1] * len(shape), max(1, _BLOCK_BYTES // itemsize)
-    for axis in range(len(shape))[::-1]:
-        sizes[axis] = max(1, min(shape[axis], room))
-        room //= sizes[axis]
-    yield from product(
-        *(
-            [slice(start, min(start + size, length)) for start in range(0, length, size)]
-            for length, size in zip(shape, sizes, strict=True)
-        )
-    )
-
-
-def _count_blocks(shape: tuple[int, ...], itemsize: int) -> int:
-    return sum(1 for _ in _blocks(shape, itemsize))
+    sizes: list[int] = []
+    room = max(1, _BLOCK_BYTES // array.dtype.itemsize)
+    for length in array.shape[::-1]:
+        sizes.append(max(1, min(length, room)))
+        room //= sizes[-1]
+    steps = zip(array.shape, sizes[::-1], strict=True)
+    yield from product(*([slice(i, min(i + size, n)) for i in range(0, n, size)] for n, size in steps))
 
 
 def measure(array: LazyArray, observe: Callable[[], None] | None = None) -> dict[str, Any]:
     """Return range, mean and the number of NaN and infinities of an array, read in blocks of bounded memory.
 
-    Args:
-        array: any.
-        observe: called after each block.
+    `observe` is called after each block.
     """
     low, high, total, count, num_nan, num_infinite = math.inf, -math.inf, 0.0, 0, 0, 0
-    for index in _blocks(tuple(array.shape), array.dtype.itemsize):
+    for index in _blocks(array):
         values = np.asarray(array[index])
         finite = np.isfinite(values)
         good = values if finite.all() else values[finite]
@@ -235,7 +220,7 @@ def _own(path: Path) -> Inspection | None:
 
 def _describe_store(path: Path) -> Inspection:
     store = Store.open(path)
-    card, grid, names = store.card, store.grid, store.signature
+    card, grid = store.card, store.grid
     arrays = tuple(
         ArrayReport(
             "train", name, grid.num_points, card.dtype, grid.axis_names,
@@ -243,18 +228,22 @@ def _describe_store(path: Path) -> Inspection:
         )
         for name, own in store.statistics.fields.items()
     )  # fmt: skip
-    roles = dict.fromkeys(names.inputs, "input") | dict.fromkeys(names.outputs, "output")
-    if names.evolves:
-        roles |= dict.fromkeys(set(names.inputs) & set(names.outputs), "state")
     origin = "generated" if card.source is None else f"imported from {card.source.format}"
-    system = card.source.mapping.get("system") if card.source is not None else card.system_name
     return Inspection(
         path, "store", f"a finished store of this library, {origin}",
         f"Train on it: scifm pretrain RECIPE --store {path}", {},
         arrays=arrays,
-        outcome=Outcome(grid.to_dict(), grid.axis_names, roles, names.coefficients, card.times, store.splits, system),
+        outcome=_outcome(store),
         remarks=tuple(card.known_defects),
     )  # fmt: skip
+
+
+def _outcome(store: Store) -> Outcome:
+    card, grid, names = store.card, store.grid, store.signature
+    roles = dict.fromkeys(names.inputs, "input") | dict.fromkeys(names.outputs, "output")
+    roles |= dict.fromkeys(names.state, "state")
+    system = card.source.mapping.get("system") if card.source is not None else card.system_name
+    return Outcome(grid.to_dict(), grid.axis_names, roles, names.coefficients, card.times, store.splits, system)
 
 
 class _Inspecting:
@@ -270,12 +259,13 @@ class _Inspecting:
     def carry_out(self, read: bool, progress: Progress | None) -> Inspection:
         reasons = {name: form.sniff(self.path) for name, form in FORMATS.items()}
         told = reasons.pop(self.form.name)
-        draft = draft_mapping(self.contents, self.form.name)
-        text = self._choose(draft)
+        proposal = Proposal(self.contents, self.form.name)
+        text = self._choose(proposal)
         outcome = self._outcome()
         arrays = self._arrays(read, progress)
         self._refuse_gaps(arrays)
-        notes = draft.notes.get("periodic", "").splitlines() if outcome is None or not self.contents.periodic else []
+        known = self.mapping.known_defects if self.mapping is not None else proposal.entries.get("known_defects", ())
+        notes = proposal.notes.get("periodic", "").splitlines() if outcome is None or not self.contents.periodic else []
         return Inspection(
             self.path,
             self.form.name,
@@ -287,19 +277,19 @@ class _Inspecting:
             periodic=tuple(notes),
             outcome=outcome,
             missing=(*self.missing, *self.wrong),
-            remarks=tuple(dict.fromkeys([*self.contents.remarks, *self._defects(draft), *self.defects])),
+            remarks=tuple(dict.fromkeys([*self.contents.remarks, *known, *self.defects])),
             mapping=text,
         )
 
-    def _choose(self, draft: Draft) -> str:
+    def _choose(self, proposal: Proposal) -> str:
         """Settle which mapping is meant; return it, or as much as is known, as TOML."""
         if self.mapping is None:
             try:
                 self.mapping = self.form.propose(self.contents)
             except ConfigError as error:
-                self.missing += draft.missing or [str(error)]
-                return draft.toml
-        notes = self._notes(draft)
+                self.missing += proposal.missing or [str(error)]
+                return proposal.toml
+        notes = self._notes(proposal)
         entries = self.mapping.model_dump(mode="json", exclude_defaults=True, exclude_none=True)
         entries["coefficients"] = {
             name: next(iter(own.values())) if len(own) == 1 else own
@@ -311,16 +301,13 @@ class _Inspecting:
             entries["time"] = self.mapping.time.model_dump()
         return mapping_toml({"format": self.form.name, **entries, "fields": fields}, notes)
 
-    def _notes(self, draft: Draft) -> Mapping[str, str]:
-        """Return the remarks of the draft, or, if the mapping is another one, those that go with it too."""
+    def _notes(self, proposal: Proposal) -> Mapping[str, str]:
+        """Return the remarks of the proposal, or, if the mapping is another one, those that go with it too."""
         assert self.mapping is not None
-        if not draft.missing and draft.complete() == self.mapping:
-            return draft.notes
-        alike = draft.entries["periodic"] == self.mapping.periodic
-        return {"periodic": draft.notes["periodic"]} if alike else {}
-
-    def _defects(self, draft: Draft) -> Iterable[str]:
-        return self.mapping.known_defects if self.mapping is not None else draft.entries.get("known_defects", ())
+        if not proposal.missing and proposal.complete() == self.mapping:
+            return proposal.notes
+        alike = proposal.entries["periodic"] == self.mapping.periodic
+        return {"periodic": proposal.notes["periodic"]} if alike else {}
 
     def _outcome(self) -> Outcome | None:
         if self.mapping is None:
@@ -334,22 +321,12 @@ class _Inspecting:
             self.wrong.append(str(error))
             return None
         self.defects = store.card.known_defects
-        names = self.mapping.fields
-        return Outcome(
-            store.grid.to_dict(),
-            store.grid.axis_names,
-            {name: entry.role for name, entry in names.items()},
-            store.signature.coefficients,
-            store.card.times,
-            store.splits,
-            self.mapping.system,
-        )
+        return _outcome(store)
 
     def _arrays(self, read: bool, progress: Progress | None) -> tuple[ArrayReport, ...]:
         parts = self.contents.parts
         listed = [(part, name, array) for part, arrays in parts.items() for name, array in arrays.items()]
-        total = sum(_count_blocks(tuple(a.shape), a.dtype.itemsize) for _, _, a in listed) if read else 0
-        done = 0
+        total, done = sum(1 for _, _, array in listed for _ in _blocks(array)) if read else 0, 0
 
         def observe() -> None:
             nonlocal done
@@ -371,8 +348,8 @@ class _Inspecting:
         along = [axis for axis, array in self.contents.coordinates.items() if array == name]
         if used:
             return used[0]
-        told = self.mapping.coefficients.values() if self.mapping else ()
-        if any(own.array == name and own.channel is None for own in told) and name in self.contents.arrays:
+        coefficients = self.mapping.coefficients.values() if self.mapping else ()
+        if any(own.array == name and own.channel is None for own in coefficients) and name in self.contents.arrays:
             return ("trajectory",) if len(self.contents.arrays[name].shape) == 1 else None
         return self.contents.axes.get(name) or (tuple(along) if along else None)
 

@@ -6,8 +6,7 @@ read last; dask is not needed, and used where it is installed and ``.chunk()`` i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import pairwise
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,30 +16,15 @@ from xarray.backends.locks import SerializableLock
 from xarray.core import indexing
 
 from scifm.data.card import Card
-from scifm.data.well import Reader
+from scifm.data.well import Reader, runs
 from scifm.fields.batch import Signature
 from scifm.fields.grid import Grid
 
 __all__ = ["labelled_view"]
 
 
-def _runs(places: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Yield each range of places that follow each other, as where it starts and stops among them."""
-    starts = np.flatnonzero(np.diff(places, prepend=places[:1] - 2) != 1).tolist()
-    return pairwise([*starts, len(places)])
-
-
 class _ReaderArray(BackendArray):
-    """One coefficient or field of a split: trajectories, then times if it evolves, then space.
-
-    Args:
-        reader: where it lies.
-        name: its name there.
-        shape: its whole shape.
-        evolves: whether its second axis is time.
-        dtype: of what is given out.
-        lock: held while reading; the reader is not made for several threads.
-    """
+    """One coefficient or field of a split: trajectories, then times if it evolves, then space."""
 
     def __init__(
         self, reader: Reader, name: str, shape: tuple[int, ...], evolves: bool, dtype: np.dtype, lock: Any
@@ -55,38 +39,20 @@ class _ReaderArray(BackendArray):
         """Read a block; of each axis there is an integer, a slice, or a list of places."""
         places = [np.atleast_1d(np.arange(n)[k]) for n, k in zip(self.shape, key, strict=True)]
         read_by_place = 1 + self.evolves
-        if any(not len(found) for found in places):
-            values = np.empty([len(found) for found in places], self.dtype)
+        if any(not len(own) for own in places):
+            values = np.empty([len(own) for own in places], self.dtype)
         else:
+            frames: Sequence[slice | None] = runs(places[1]) if self.evolves else [None]
             with self.lock:
-                values = self._blocks(places[0], places[1] if self.evolves else None)
+                blocks = [self.reader.take(self.name, places[0], own) for own in frames]
+            values = np.concatenate(blocks, int(self.evolves))
             values = values[(slice(None),) * read_by_place + tuple(np.ix_(*places[read_by_place:]))]
         single = tuple(axis for axis, k in enumerate(key) if isinstance(k, int | np.integer))
         return values.astype(self.dtype, copy=False).squeeze(single)
 
-    def _blocks(self, rows: np.ndarray, frames: np.ndarray | None) -> np.ndarray:
-        parts = []
-        for start, stop in _runs(rows):
-            chosen = slice(int(rows[start]), int(rows[stop - 1]) + 1)
-            if frames is None:
-                parts.append(self.reader.read(self.name, chosen, None))
-                continue
-            pieces = [
-                self.reader.read(self.name, chosen, slice(int(frames[first]), int(frames[last - 1]) + 1))
-                for first, last in _runs(frames)
-            ]
-            parts.append(pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=1))
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
 
 def labelled_view(card: Card, reader: Reader, split: str) -> xarray.Dataset:
-    """Return one split with names on its axes.
-
-    Args:
-        card: of the store.
-        reader: of the split; the view closes it.
-        split: name of the split.
-    """
+    """Return one split of a store with names on its axes; the view closes the reader of that split."""
     names, grid = Signature.from_dict(card.signature), Grid.from_dict(card.grid)
     dtype, lock = np.dtype(card.dtype), SerializableLock()
     num_frames = None if card.times is None else len(card.times)
@@ -118,7 +84,7 @@ def _role(names: Signature, name: str) -> str:
 def _attributes(card: Card, grid: Grid, split: str) -> dict[str, str]:
     """Return what the card says, as texts, which every file format can keep."""
     periodic = [axis for axis, wraps in zip(grid.axis_names, grid.periodic, strict=True) if wraps]
-    told = {
+    texts = {
         "title": card.name,
         "split": split,
         "equation": card.equation,
@@ -126,4 +92,4 @@ def _attributes(card: Card, grid: Grid, split: str) -> dict[str, str]:
         "extent": ", ".join(f"{axis}: {length:g}" for axis, length in zip(grid.axis_names, grid.extent, strict=True)),
         "known_defects": "\n".join(card.known_defects),
     }
-    return {name: text for name, text in told.items() if text}
+    return {name: text for name, text in texts.items() if text}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
-from functools import reduce
 from typing import get_args
 
 from torch import Tensor
@@ -41,12 +40,8 @@ def fit_normalization(
         raise ConfigError(suggest(kind, get_args(NormalizationKind)))
     if kind == "joint" and not homogeneities:
         raise ConfigError("kind='joint' needs the homogeneities of a system; this data set declares none.")
-    chosen = {
-        "homogeneous": homogeneities,
-        "constant": (),
-        "joint": (_joined(homogeneities),) if homogeneities else (),
-    }[kind]
-    gauge_sizes = tuple(_median(h.size(batch)) for h in chosen)
+    chosen = {"homogeneous": homogeneities, "constant": (), "joint": homogeneities and (_joined(homogeneities),)}[kind]
+    gauge_sizes = tuple(_positive(_middle(h.size(batch)), "the gauge of a homogeneity") for h in chosen)
     names = batch.signature
     blank = Normalization.identity(
         num_inputs=len(names.inputs), num_coefficients=len(names.coefficients), num_outputs=len(names.outputs)
@@ -67,8 +62,7 @@ def refit_coefficients(normalization: Normalization, signature: Signature, batch
     knows. A coefficient the samples lack keeps its constants, and one that does not vary in them its scale.
 
     Args:
-        normalization: of an operator.
-        signature: of that operator.
+        normalization, signature: of an operator.
         batch: samples of the shifted system; names as the operator knows them.
 
     Raises:
@@ -120,7 +114,7 @@ def _fields(values: Tensor, names: tuple[str, ...]) -> list[tuple[Tensor, str]]:
 
 def _about_zero(values: Tensor, name: str) -> tuple[float, float]:
     """Return the shift and scale of a field whose zero means something."""
-    return 0.0, _size(_rms(values), name)
+    return 0.0, _size(float(values.square().mean().sqrt()), name)
 
 
 def _about_mean(values: Tensor, name: str) -> tuple[float, float]:
@@ -129,13 +123,8 @@ def _about_mean(values: Tensor, name: str) -> tuple[float, float]:
 
 def _joined(homogeneities: tuple[Homogeneity, ...]) -> Homogeneity:
     """Return the scaling under which all groups grow together; the first one's gauge stands for it."""
-
-    def join(a: Homogeneity, b: Homogeneity) -> Homogeneity:
-        names = dict.fromkeys([*dict(a.exponents), *dict(b.exponents)])
-        total = tuple((n, a.exponent(n) + b.exponent(n)) for n in names)
-        return replace(a, exponents=total)
-
-    return reduce(join, homogeneities)
+    names = dict.fromkeys(name for h in homogeneities for name in dict(h.exponents))
+    return replace(homogeneities[0], exponents=tuple((n, sum(h.exponent(n) for h in homogeneities)) for n in names))
 
 
 def _columns(values: Tensor, names: tuple[str, ...]) -> list[tuple[Tensor, str]]:
@@ -145,14 +134,6 @@ def _columns(values: Tensor, names: tuple[str, ...]) -> list[tuple[Tensor, str]]
 def _middle(values: Tensor) -> float:
     """Return the median; of an even number of values the mean of the two in the middle (torch's is the lower one)."""
     return float(values.quantile(0.5))
-
-
-def _median(sizes: Tensor) -> float:
-    return _positive(_middle(sizes), "the gauge of a homogeneity")
-
-
-def _rms(values: Tensor) -> float:
-    return float(values.square().mean().sqrt())
 
 
 def _spread(column: Tensor, name: str) -> float:

@@ -134,8 +134,8 @@ class DataConfig(Config):
             ConfigError: if there are settings of drawn samples that a store has no counterpart of.
         """
         tree = {**self.to_dict(), "store": store, **({} if mapping is None else {"mapping": mapping})}
-        kept = {name: value for name, value in tree.items() if name not in ("num_points", "extent")}
-        return build_config(DataConfig, kept, source="data of the recipe")
+        rest = {name: value for name, value in tree.items() if name not in ("num_points", "extent")}
+        return build_config(DataConfig, rest, source="data of the recipe")
 
     def grid(self, num_spatial_dims: int) -> Grid:
         """Return the periodic grid described here.

@@ -1,4 +1,4 @@
-"""Where samples come from: a system that is sampled, a store that is read, or a mixture of either.
+"""`Origin`: where samples come from, a system that is sampled, a store that is read, or a mixture of either.
 
 What a recipe says (`scifm.data.origin_config`) is resolved once into an `Origin`. Whoever trains, adapts, scores or
 compares asks it for names, for a grid and for samples, and nobody asks which of the three it is. A store is taken by
@@ -7,18 +7,25 @@ its samples alone, whatever made it: what hangs on knobs is then unknown, and is
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 from scifm.data.importing import open_store
-from scifm.data.mixture import MixtureMember, MixtureStream, joined_homogeneities, joined_signature, weighed
-from scifm.data.origin import DownstreamPool, Origin
 from scifm.data.origin_config import DataConfig, MixtureConfig, SystemConfig
 from scifm.data.split import StoreSplit
 from scifm.data.store import Store
-from scifm.data.stream import BatchSource, Epochs, Stream
+from scifm.data.stream import (
+    BatchSource,
+    Epochs,
+    MixtureStream,
+    Stream,
+    joined_homogeneities,
+    joined_signature,
+    weighed,
+)
 from scifm.errors import ConfigError
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
@@ -28,17 +35,150 @@ from scifm.fields.seeds import generator_for
 from scifm.systems.system import System
 from scifm.wording import span
 
-__all__ = ["Member", "MixtureOrigin", "StoreOrigin", "SystemOrigin", "resolve_origin"]
+__all__ = ["DownstreamPool", "Member", "MixtureOrigin", "Origin", "StoreOrigin", "SystemOrigin", "resolve_origin"]
+
+
+@dataclass(frozen=True)
+class DownstreamPool:
+    """Problems of the downstream task that few-shot subsets are taken from.
+
+    A problem is a sample of a steady system, or a whole trajectory of an evolving one: windows of one trajectory are
+    never on two sides of a comparison.
+
+    Args:
+        samples: the whole pool; subsets of a seed are nested prefixes of one permutation of its problems.
+        origin: where they came from, for the record.
+        homogeneities: exact scalings of the system, for fitting a normalization from scratch.
+    """
+
+    samples: Samples
+    origin: dict[str, Any]
+    homogeneities: tuple[Homogeneity, ...]
+
+    @property
+    def num_problems(self) -> int:
+        """How many there are to choose from."""
+        return self.samples.num_problems
+
+    @property
+    def stride(self) -> int:
+        """Frames from input to target; 1 where problems are steady."""
+        return int(self.origin.get("stride", 1))
+
+
+class Origin(abc.ABC):
+    """Where samples come from."""
+
+    kind: ClassVar[str]
+    stride: int = 1  # of trajectories, frames from input to target
+    drawn_as: ClassVar[str] = "pretrain"  # what the rule of seeds calls what fits and what scores
+
+    @property
+    @abc.abstractmethod
+    def name(self) -> str:
+        """What rows of a table call it: the system's name, or ``store:`` and the store's."""
+
+    @property
+    @abc.abstractmethod
+    def label(self) -> str:
+        """What figures call it, in words."""
+
+    @property
+    @abc.abstractmethod
+    def signature(self) -> Signature:
+        """The names of its fields and coefficients."""
+
+    @property
+    @abc.abstractmethod
+    def grid(self) -> Grid:
+        """Where its fields live."""
+
+    @property
+    @abc.abstractmethod
+    def homogeneities(self) -> tuple[Homogeneity, ...]:
+        """The exact scalings that are known of it."""
+
+    @property
+    def system(self) -> System | None:
+        """The one system that draws the samples, if it is known."""
+        return None
+
+    @property
+    def windows(self) -> int:
+        """How many samples a problem gives: more than one where it is a trajectory."""
+        return 1
+
+    def ranges(self, *, only_given: bool = False) -> dict[str, list[float]]:
+        """Return the ranges, ``[low, high]``, of its knobs or of those that a recipe gives; none where unknown."""
+        return {}
+
+    @abc.abstractmethod
+    def stream(self, batch_size: int, seed: int, *, num_samples: int | None = None, blocks: int = 1) -> BatchSource:
+        """Return the batches to train on, step by step.
+
+        Args:
+            batch_size, seed: samples a step; which samples, and their order.
+            num_samples: distinct ones, drawn once and gone over in epochs; None: fresh ones at every step. A store has
+                those it has.
+            blocks: independent draws that a step is made of, see `Stream`.
+        """
+
+    @abc.abstractmethod
+    def draw(self, num_samples: int, *names: int | str, seed: int = 0, split: str = "train") -> Batch:
+        """Return samples as training sees them; the same ones whoever asks with the same arguments.
+
+        Args:
+            num_samples: how many; of a store at most, of trajectories windows from all over; of a mixture as many of
+                each member, together no fewer.
+            names: what they are for, by which the rule of seeds tells draws of a system apart.
+            seed: of those draws.
+            split: of a store.
+        """
+
+    def fitting(self, num_samples: int, seed: int) -> Batch:
+        """Return the samples that the normalization of a pre-training is fitted on."""
+        return self.draw(num_samples, self.drawn_as, "normalization", seed=seed)
+
+    def validation(self, num_samples: int, seed: int) -> Batch:
+        """Return the samples that score a pre-training on its way."""
+        return self.draw(num_samples, self.drawn_as, "valid", seed=seed, split="valid")
+
+    def test(self, num_samples: int, task: str) -> Batch:
+        """Return the unseen samples that score the task of that name: always the same ones.
+
+        Of a store fewer where it has no more; trajectories come whole, with all their windows.
+        """
+        return self.draw(num_samples, "study", "test", task, split="test")
+
+    def pool(self, num_samples: int, seed: int = 0) -> DownstreamPool:
+        """Return the problems that few-shot subsets are taken from: of a store all, of a system so many of a seed.
+
+        Subsets nest only within pools of one size and seed.
+        """
+        samples = self.draw(num_samples, "downstream", "pool", seed=seed)
+        about = {**self.describe(), "num_samples": num_samples, "seed": seed}
+        return DownstreamPool(samples, about, self.homogeneities)
+
+    def unseen(self, num_samples: int, seed: int = 0) -> tuple[Samples, dict[str, Any]]:
+        """Return problems that no training draws, with what scores on them say of them.
+
+        Raises:
+            ConfigError: if fewer than one sample is asked for.
+        """
+        if num_samples < 1:
+            raise ConfigError(f"The number of samples must be at least 1; got {num_samples}.")
+        about = {key: value for key, value in self.describe().items() if key not in ("kind", "grid")}
+        about |= {"seed": seed, "num_samples": num_samples, **self.grid.to_dict()}
+        return self.draw(num_samples, "evaluate", seed=seed, split="test"), about
+
+    @abc.abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """Return all that tells these samples from others, in plain values: what a run's record says."""
 
 
 @dataclass(frozen=True)
 class SystemOrigin(Origin):
-    """A system with its ranges, sampled on a grid.
-
-    Args:
-        config: what a recipe says of the system.
-        box: the grid.
-    """
+    """A system with the ranges that a recipe gives, sampled on a grid, the `box`."""
 
     config: SystemConfig
     box: Grid
@@ -98,9 +238,7 @@ class SystemOrigin(Origin):
 class StoreOrigin(Origin):
     """A store: its training split is trained on, its validation split scores on the way, its test split at the end.
 
-    Args:
-        store: opened.
-        stride: of trajectories, frames from input to target.
+    The stride counts, of trajectories, frames from input to target.
     """
 
     store: Store
@@ -160,11 +298,7 @@ class StoreOrigin(Origin):
         return DownstreamPool(split, about, self.homogeneities)
 
     def require(self, splits: dict[str, int]) -> None:
-        """Check that each split holds at least so many problems.
-
-        Raises:
-            ConfigError: if one is missing or smaller.
-        """
+        """Raise ConfigError unless each split holds at least so many problems."""
         for split, least in splits.items():
             held = self.store.splits.get(split, 0)
             if held < least:
@@ -188,13 +322,7 @@ class StoreOrigin(Origin):
 
 @dataclass(frozen=True)
 class Member:
-    """One origin of a mixture.
-
-    Args:
-        origin: a system or a store.
-        weight: its share of the samples, relative to the others'.
-        loss_weight: how much each of its samples counts in the loss.
-    """
+    """One origin of a mixture, its share of the samples, and how much each of its samples counts in the loss."""
 
     origin: SystemOrigin | StoreOrigin
     weight: float = 1.0
@@ -203,11 +331,7 @@ class Member:
 
 @dataclass(frozen=True)
 class MixtureOrigin(Origin):
-    """Several systems and stores together, over the union of their names, on one grid.
-
-    Args:
-        members: with their weights.
-    """
+    """Several systems and stores together, over the union of their names, on one grid."""
 
     members: tuple[Member, ...]
     kind = "mixture"
@@ -239,15 +363,16 @@ class MixtureOrigin(Origin):
         return Epochs(self._fresh(num_samples, seed, 1).batch(0), batch_size=batch_size, seed=seed)
 
     def _fresh(self, batch_size: int, seed: int, blocks: int) -> MixtureStream:
-        members = [
-            MixtureMember(
-                member.origin.system if isinstance(member.origin, SystemOrigin) else member.origin.split("train"),
-                member.weight,
-                member.loss_weight,
-            )
-            for member in self.members
-        ]
-        return MixtureStream(members, self.grid, batch_size=batch_size, seed=seed, blocks=blocks)
+        origins = [member.origin for member in self.members]
+        return MixtureStream(
+            [origin.system if isinstance(origin, SystemOrigin) else origin.split("train") for origin in origins],
+            self.grid,
+            weights=[member.weight for member in self.members],
+            loss_weights=[member.loss_weight for member in self.members],
+            batch_size=batch_size,
+            seed=seed,
+            blocks=blocks,
+        )
 
     def draw(self, num_samples: int, *names: int | str, seed: int = 0, split: str = "train") -> Batch:
         signature, each = self.signature, -(-num_samples // len(self.members))
@@ -290,19 +415,11 @@ def resolve_origin(
     if [system is not None, bool(mixture), store is not None].count(True) != 1:
         raise ConfigError("Samples come from exactly one of these: a system, a mixture, or a store, the folder of one.")
     if store is not None:
-        return _stored(store, mapping, data.stride)
+        return StoreOrigin(open_store(store, mapping), data.stride)
     if system is not None:
         return SystemOrigin(system, data.grid(system.build().signature.num_spatial_dims))
-    return _mixed(mixture, data)
-
-
-def _stored(place: str, mapping: Any, stride: int) -> StoreOrigin:
-    return StoreOrigin(open_store(place, mapping), stride)
-
-
-def _mixed(mixture: Sequence[MixtureConfig], data: DataConfig) -> MixtureOrigin:
     stores = {
-        place: _stored(entry.store, entry.mapping, data.stride)
+        place: StoreOrigin(open_store(entry.store, entry.mapping), data.stride)
         for place, entry in enumerate(mixture)
         if entry.store is not None
     }

@@ -8,9 +8,8 @@ from typing import Any
 
 from scifm.config import build_config
 from scifm.data.importing import open_store
-from scifm.data.origin import Origin
 from scifm.data.origin_config import DataConfig, MixtureConfig, SystemConfig
-from scifm.data.origins import Member, MixtureOrigin, StoreOrigin, SystemOrigin, resolve_origin
+from scifm.data.origins import Member, MixtureOrigin, Origin, StoreOrigin, SystemOrigin, resolve_origin
 from scifm.errors import RunError
 from scifm.fields.grid import Grid
 from scifm.runs import Run
@@ -24,9 +23,8 @@ __all__ = ["RunOrigin"]
 class RunOrigin:
     """Where a run's samples came from, as its record says; no store is opened for it.
 
-    Args:
-        run: the run that says it: the one asked, or the nearest of those it was made of.
-        record: the table ``origin`` of its configuration.
+    The run is the one asked, or the nearest of those it was made of; the record is the table ``origin`` of its
+    configuration.
     """
 
     run: Run

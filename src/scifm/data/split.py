@@ -1,11 +1,16 @@
-"""`StoreSplit`: one split of a store, read sample by sample."""
+"""`StoreSplit`: one split of a store, read sample by sample; and samples as a plain PyTorch data set.
+
+    loader = DataLoader(TensorSamples(store.split("train")), batch_size=16, shuffle=True, num_workers=2)
+
+`Batch` objects come from a loader too: ``DataLoader(split, batch_size=16, collate_fn=Batch.concatenate)``.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -13,13 +18,15 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from scifm.config import config_hash
-from scifm.data.well import Reader
+from scifm.data.well import Reader, overlaps
 from scifm.errors import ConfigError, DataError, StoreError
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
+from scifm.fields.samples import Samples
 
-__all__ = ["StoreSplit"]
+__all__ = ["StoreSplit", "TensorSamples"]
 
+_FORMS = ("named", "xy")
 _IN_MEMORY_BYTES = 256 * 1024 * 1024  # a larger choice of problems is read as it is needed
 
 
@@ -34,8 +41,7 @@ class _ChosenRows(Reader):
         return len(self.rows)
 
     def read(self, name: str, rows: slice, frames: slice | None) -> np.ndarray:
-        blocks = [self.reader.read(name, slice(row, row + 1), frames) for row in self.rows[rows].tolist()]
-        return np.concatenate(blocks)
+        return self.reader.take(name, self.rows[rows], frames)
 
     def close(self) -> None:
         self.reader.close()
@@ -46,19 +52,16 @@ class _JoinedRows(Reader):
 
     def __init__(self, readers: Sequence[Reader]) -> None:
         self.readers = readers
-        self.starts = np.cumsum([0, *(reader.num_trajectories for reader in readers)]).tolist()
+        self.ends = np.cumsum([reader.num_trajectories for reader in readers])
 
     @property
     def num_trajectories(self) -> int:
-        return int(self.starts[-1])
+        return int(self.ends[-1])
 
     def read(self, name: str, rows: slice, frames: slice | None) -> np.ndarray:
-        blocks = [
-            reader.read(name, slice(max(rows.start, start) - start, min(rows.stop, stop) - start), frames)
-            for reader, (start, stop) in zip(self.readers, pairwise(self.starts), strict=True)
-            if rows.start < stop and start < rows.stop
-        ]
-        return np.concatenate(blocks)
+        return np.concatenate(
+            [self.readers[place].read(name, where, frames) for place, where in overlaps(rows, self.ends)]
+        )
 
     def close(self) -> None:
         for reader in self.readers:
@@ -286,3 +289,59 @@ class StoreSplit(Dataset):
     def close(self) -> None:
         """Close the files this process holds open; reading again opens them again."""
         self.reader.close()
+
+
+class TensorSamples(Dataset[dict[str, Tensor]]):
+    """Samples as dictionaries of tensors.
+
+    ``named`` gives ``inputs`` (channel, *space), ``coefficients`` (coefficient,), ``targets`` (channel, *space) and,
+    for evolving systems, ``lead_time`` (). ``xy`` gives what neuraloperator's networks and losses take: ``x``, the
+    inputs and behind them each coefficient as a channel that is constant in space, and ``y``, the targets; the lead
+    time is not in it. Numbers are as stored, not normalized.
+
+    Args:
+        samples: a split of a store, whose files each worker process opens for itself, or a batch in memory.
+        form: ``named`` or ``xy``.
+
+    Raises:
+        ConfigError: if the form is unknown.
+    """
+
+    def __init__(self, samples: Samples, *, form: Literal["named", "xy"] = "named") -> None:
+        if form not in _FORMS:
+            raise ConfigError(f"The form of items is one of {', '.join(_FORMS)}; got {form!r}.")
+        self.samples = samples
+        self.form = form
+
+    @property
+    def input_channels(self) -> tuple[str, ...]:
+        """Names of the channels of ``inputs``, or of ``x``."""
+        names = self.samples.signature
+        return names.inputs if self.form == "named" else (*names.inputs, *names.coefficients)
+
+    @property
+    def target_channels(self) -> tuple[str, ...]:
+        """Names of the channels of ``targets``, or of ``y``."""
+        return self.samples.signature.outputs
+
+    def __len__(self) -> int:
+        return self.samples.num_samples
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"Sample {index} of {len(self)} was asked for.")
+        return self.__getitems__([int(index)])[0]
+
+    def __getitems__(self, index: Sequence[int]) -> list[dict[str, Tensor]]:
+        """Return several samples, read together: what torch's loaders call."""
+        batch = self.samples.batch(list(index))
+        inputs, targets = batch.inputs[:, 0], batch.require_targets()[:, 0]
+        if self.form == "xy":
+            space = inputs.shape[2:]
+            constant = batch.coefficients.reshape(*batch.coefficients.shape, *(1 for _ in space)).expand(-1, -1, *space)
+            columns = {"x": torch.cat([inputs, constant], dim=1), "y": targets}
+        else:
+            columns = {"inputs": inputs, "coefficients": batch.coefficients, "targets": targets}
+            if batch.lead_time is not None:
+                columns["lead_time"] = batch.lead_time
+        return [{name: tensor[place] for name, tensor in columns.items()} for place in range(len(batch))]

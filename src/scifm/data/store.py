@@ -8,12 +8,16 @@
       <name>.yaml                      the folder as The Well's tools describe it
       data/{train,valid,test}/*.hdf5   samples in The Well's schema (`scifm.data.well`)
 
-Nothing is read before it is asked for, and no more than that.
+Nothing is read before it is asked for, and no more than that. A store is made by `Making`: the folder is held against
+others, every file is written whole, and the card comes last, so whatever happens before leaves an unfinished one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import json
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -23,29 +27,28 @@ import torch
 import yaml
 
 from scifm.config import config_hash
-from scifm.data.card import Card
+from scifm.data.card import CARD_NAME, Card, FileEntry, hash_file
 from scifm.data.split import StoreSplit
 from scifm.data.statistics import Statistics, samples_at_once, summarize
-from scifm.data.well import Reader, WellReader
-from scifm.errors import ConfigError, SignatureError, StoreError, suggest
+from scifm.data.well import Reader, WellReader, describe_folder, read_provenance
+from scifm.errors import ConfigError, RunError, SignatureError, StoreError, suggest
 from scifm.fields.batch import Signature
 from scifm.fields.grid import Grid
 from scifm.fields.homogeneity import Homogeneity
+from scifm.locks import exclusive
+from scifm.runs import write_atomically
 
 if TYPE_CHECKING:
     import xarray
 
-__all__ = ["STATISTICS_NAME", "Store", "require_signature"]
+__all__ = ["STATISTICS_NAME", "Chunk", "Making", "Store", "refuse_other", "require_signature", "reserved", "write_part"]
 
 STATISTICS_NAME = "stats.yaml"
+_SPARE_BYTES = 1024 * 1024  # card, statistics, headers
 
 
 def require_signature(store_signature: Signature, wanted: Signature) -> None:
-    """Check that a store offers every name that is wanted, in the same role.
-
-    Args:
-        store_signature: what the store offers; it may hold more.
-        wanted: what is needed, for example by an operator.
+    """Check that a store, which may hold more, offers every name that is wanted, in the same role.
 
     Raises:
         SignatureError: says what is missing.
@@ -198,9 +201,6 @@ class Store:
     def whole(self, *, stride: int = 1) -> StoreSplit:
         """Return the trajectories of all splits, one split after the other; nothing is read yet.
 
-        Args:
-            stride: as for `split`.
-
         Raises:
             ConfigError: if the stride does not fit.
         """
@@ -208,9 +208,6 @@ class Store:
 
     def to_xarray(self, split: str = "train") -> xarray.Dataset:
         """Return one split with names on its axes: trajectory, time if it evolves, then space; nothing is read yet.
-
-        Args:
-            split: ``train``, ``valid`` or ``test``.
 
         Raises:
             ConfigError: if the store has no such split.
@@ -226,3 +223,212 @@ class Store:
             StoreError: says which files differ.
         """
         self.card.check_hashes(self.path)
+
+
+# --- how a store is made ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """One data file of a store: which of a split, counted from 0, and which trajectories of it."""
+
+    split: str
+    number: int
+    rows: range
+
+    @property
+    def name(self) -> str:
+        """Where it lies in the folder of its store."""
+        return f"data/{self.split}/chunk-{self.number:05d}.hdf5"
+
+
+class Making:
+    """A store while it is made: the files it will hold, of at most `chunk_size` trajectories, and what decides them.
+
+    Args:
+        path: its folder.
+        request: `Card.request` of the card it will have.
+        chunk_size: trajectories a file.
+    """
+
+    def __init__(self, path: Path, request: Mapping[str, Any], chunk_size: int) -> None:
+        self.path = path
+        self.request: dict[str, Any] = json.loads(json.dumps(request))  # as it will be read back: lists, not tuples
+        self.chunks = [
+            Chunk(split, number, range(first, min(first + chunk_size, count)))
+            for split, count in self.request["splits"].items()
+            for number, first in enumerate(range(0, count, chunk_size))
+        ]
+
+    def origin(self, chunk: Chunk) -> dict[str, Any]:
+        """Return what decides the content of one file, as written into it."""
+        return {**self.request, "split": chunk.split, "chunk": chunk.number}
+
+    def is_finished(self) -> bool:
+        """Tell whether nothing is left to do. Needs no right to write: a finished store may be shared and read-only.
+
+        Raises:
+            StoreError: if there is a finished store of other settings.
+        """
+        if self._card() is None:
+            return False
+        try:
+            Store.open(self.path)
+        except StoreError:
+            return False
+        return True
+
+    def _card(self) -> Card | None:
+        """Return the card that is there, if it is of this store."""
+        if not (self.path / CARD_NAME).is_file():
+            return None
+        card = Card.read(self.path)
+        refuse_other(str(self.path), card.request, self.request)
+        return card
+
+    def pending(self) -> list[Chunk]:
+        """Return the files still to make.
+
+        Raises:
+            StoreError: if the folder holds anything else than a part of this very store.
+        """
+        card = self._card()
+        chunks = {self.path / chunk.name: chunk for chunk in self.chunks}
+        present = {file for pattern in ("*.hdf5", "*.h5") for file in (self.path / "data").glob(f"*/{pattern}")}
+        pending = []
+        for file, chunk in chunks.items():
+            entry = card.files.get(chunk.name) if card is not None else None
+            if file not in present or (entry is not None and file.stat().st_size != entry.num_bytes):
+                pending.append(chunk)
+            elif entry is None:
+                refuse_other(str(file), read_provenance(file), self.origin(chunk))
+        foreign = sorted(present - set(chunks))
+        if foreign:
+            raise StoreError(
+                f"'{foreign[0]}' is not part of the store to be made ({len(foreign)} such files). Nothing was "
+                "overwritten. Choose another folder, or move these files away."
+            )
+        return pending
+
+    def make(
+        self, pending: Sequence[Chunk], num_bytes: int, made: Iterable[int], progress: Callable[[int, int], None] | None
+    ) -> None:
+        """Make the missing files, if the disk has room for them.
+
+        Args:
+            pending: which are missing.
+            num_bytes: that they take together.
+            made: makes them while it is gone through, and gives the trajectories that were done each time.
+            progress: called with (trajectories done, trajectories in all).
+
+        Raises:
+            StoreError: if they do not fit on the disk, or one cannot be written.
+        """
+        needed, free = num_bytes + _SPARE_BYTES, shutil.disk_usage(self.path).free
+        if needed > free:
+            raise StoreError(
+                f"The store '{self.path}' needs {needed / 1e6:.0f} MB more and {free / 1e6:.0f} MB are free. Free some "
+                "space, choose another disk, or ask for fewer samples or points. Nothing was started."
+            )
+        total = sum(len(chunk.rows) for chunk in self.chunks)
+        done = total - sum(len(chunk.rows) for chunk in pending)
+        for count in made:
+            done += count
+            if progress is not None:
+                progress(done, total)
+
+    def finish(self, card: Card) -> None:
+        """Write statistics, description and, last, the card.
+
+        Args:
+            card: all but its ``files``.
+
+        Raises:
+            StoreError, DataError: if a file cannot be read back or written.
+        """
+        path, chunks = self.path, {chunk.name: len(chunk.rows) for chunk in self.chunks}
+        signature, grid = Signature.from_dict(card.signature), Grid.from_dict(card.grid)
+        split = Store.unfinished(path, card, chunks).split("train")
+        statistics = summarize(split.batches(samples_at_once(signature, grid))).to_dict()
+        split.close()
+        num_frames = len(card.times) if card.times is not None else None
+        description = describe_folder(card.name, signature, grid, list(chunks.values()), num_frames)
+        for file, entries in ((STATISTICS_NAME, statistics), (f"{card.name}.yaml", description)):
+            write_part(path / file, yaml.safe_dump(entries, sort_keys=False).encode())
+        names = {**chunks, STATISTICS_NAME: None, f"{card.name}.yaml": None}
+        files = {
+            file: FileEntry(num_bytes=(path / file).stat().st_size, sha256=hash_file(path / file), num_samples=count)
+            for file, count in names.items()
+        }
+        tree = card.model_copy(update={"files": files}).to_dict()
+        text = json.dumps(tree, indent=2, ensure_ascii=False, allow_nan=False)
+        write_part(path / CARD_NAME, (text + "\n").encode())
+
+
+def write_part(path: Path, content: bytes) -> None:
+    """Write one file of a store atomically.
+
+    Raises:
+        StoreError: if it cannot be written.
+    """
+    try:
+        write_atomically(path, content)
+    except RunError as error:
+        raise StoreError(f"{error} Then run the same command again: what is finished is kept.") from error
+
+
+@contextmanager
+def reserved(path: Path) -> Iterator[None]:
+    """Hold the folder against a second writer, and clear away what a killed one left half written.
+
+    Its LOCK stays: were it removed, one process could hold the old file and another one the new.
+
+    Raises:
+        StoreError: if it is in use, or cannot be written.
+    """
+    with ExitStack() as held:
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            held.enter_context(exclusive(path))
+        except OSError as error:
+            raise StoreError(
+                f"Cannot write a store into '{path}': {error.strerror or error}. Choose a folder that you may write "
+                "to, with --out or path=."
+            ) from error
+        except RunError as error:
+            raise StoreError(str(error)) from error
+        for leftover in (*path.glob(".*.part"), *path.glob("data/*/.*.part")):
+            leftover.unlink(missing_ok=True)
+        yield
+
+
+def refuse_other(place: str, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
+    """Raise StoreError if what lies at `place` was made with other settings than ours, or of other files.
+
+    Says which settings differ, or which files held something else.
+    """
+    contents = theirs.get("contents") or {}
+    changed = [name for name, own in ours.get("contents", {}).items() if contents.get(name) != own]
+    if changed and set(ours["files"]) == set(theirs.get("files", ())):
+        raise StoreError(
+            f"'{place}' was made when '{changed[0]}' held something else, or before contents were noted; "
+            f"{len(changed)} of {len(ours['files'])} files differ. Nothing was overwritten. Remove the store to have "
+            "it made anew, or choose another folder with --out."
+        )
+    differing = [key for key in ours if theirs.get(key) != ours[key]]
+    if differing:
+        pairs = {key: _differing(theirs.get(key), ours[key]) for key in differing}
+        details = "; ".join(f"{key} is {there!r} there and {here!r} here" for key, (there, here) in pairs.items())
+        raise StoreError(
+            f"'{place}' belongs to a store made with other settings: {details}. Nothing was overwritten. Choose "
+            "another folder, remove the old store, or use its settings."
+        )
+
+
+def _differing(there: Any, here: Any) -> tuple[Any, Any]:
+    """Return two settings; of two tables only the entries that differ."""
+    if not (isinstance(there, Mapping) and isinstance(here, Mapping)):
+        return there, here
+    pairs = {key: _differing(there.get(key), here.get(key)) for key in {**there, **here}}
+    odd = {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
+    return {key: pair[0] for key, pair in odd.items()}, {key: pair[1] for key, pair in odd.items()}

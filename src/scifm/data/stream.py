@@ -1,35 +1,47 @@
 """Where a training loop gets its batches: by step number, so that resuming is asking for the next number.
 
-`Stream` makes fresh samples for every step and stores nothing. `Epochs` goes round a finite set. Both are pure
-functions of their arguments and the step: no position to save, nothing to rewind.
+`Stream` makes fresh samples for every step and stores nothing. `Epochs` goes round a finite set. `MixtureStream` does
+both for several systems and stores. All are pure functions of their arguments and the step: no position to save,
+nothing to rewind.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from itertools import pairwise
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from scifm.errors import ConfigError, DataError
+from scifm.data.split import StoreSplit
+from scifm.errors import ConfigError, DataError, SignatureError
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
+from scifm.fields.homogeneity import Homogeneity
 from scifm.fields.samples import Samples
 from scifm.fields.seeds import generator_for
 from scifm.systems.system import System
 
-__all__ = ["WHOLE", "BatchSource", "Epochs", "Part", "Stream", "require_batch_size", "require_blocks"]
+__all__ = [
+    "WHOLE",
+    "BatchSource",
+    "Epochs",
+    "MixtureStream",
+    "Part",
+    "Stream",
+    "joined_homogeneities",
+    "joined_signature",
+    "weighed",
+]
 
 
 @dataclass(frozen=True)
 class Part:
-    """A contiguous part of every batch: what one process trains on, or one micro-batch of it.
-
-    Args:
-        number: which part, from 0.
-        count: parts in all.
-    """
+    """The contiguous part of every batch of that number, from 0: what one process trains on, or one micro-batch."""
 
     number: int
     count: int
@@ -76,24 +88,14 @@ class BatchSource(Protocol):
         ...
 
 
-def require_batch_size(batch_size: int) -> int:
-    """Return `batch_size`.
-
-    Raises:
-        ConfigError: if it is not positive.
-    """
+def _require_batch_size(batch_size: int) -> int:
     if batch_size < 1:
         raise ConfigError(f"batch_size must be at least 1; got {batch_size}.")
     return batch_size
 
 
-def require_blocks(blocks: int, batch_size: int) -> int:
-    """Return `blocks`, the independent draws of a step.
-
-    Raises:
-        ConfigError: if there are fewer than one, or more than samples.
-    """
-    if not 1 <= blocks <= require_batch_size(batch_size):
+def _require_blocks(blocks: int, batch_size: int) -> int:
+    if not 1 <= blocks <= _require_batch_size(batch_size):
         raise ConfigError(f"A stream is drawn in 1 to batch_size = {batch_size} blocks a step; got {blocks}.")
     return blocks
 
@@ -102,12 +104,11 @@ class Stream:
     """Fresh samples of a system at every step; nothing is stored and no sample comes twice.
 
     Args:
-        system: what to sample.
-        grid: where.
+        system, grid: what to sample, and where.
         batch_size: samples a step.
         seed: another seed gives another stream.
-        dtype: precision of solver and samples.
-        device: where they are made. Another kind of device draws other samples.
+        dtype, device: precision of solver and samples, and where they are made. Another kind of device draws other
+            samples.
         blocks: independent draws a step. Of several, a process makes only those it trains on; of one, it draws the
             whole batch and drops the others' samples. Another number draws other samples.
 
@@ -129,18 +130,9 @@ class Stream:
         device: Any = None,
         blocks: int = 1,
     ) -> None:
-        self.blocks = require_blocks(blocks, batch_size)
-        self.system = system
-        self.grid = grid
-        self.batch_size = require_batch_size(batch_size)
-        self.seed = seed
-        self.dtype = dtype
-        self.device = device
-
-    @property
-    def signature(self) -> Signature:
-        """The names of every batch."""
-        return self.system.signature
+        self.blocks, self.batch_size = _require_blocks(blocks, batch_size), batch_size
+        self.system, self.signature, self.grid = system, system.signature, grid
+        self.seed, self.dtype, self.device = seed, dtype, device
 
     def batch(self, step: int, part: Part = WHOLE) -> Batch:
         """Return samples of `step`: a function of the seed and the step alone."""
@@ -181,37 +173,18 @@ class Epochs:
     ) -> None:
         if samples.num_samples < 1:
             raise DataError("There are no samples to go round; give at least one.")
-        self.samples = samples
-        self.batch_size = min(require_batch_size(batch_size), samples.num_samples)
+        self.samples, self.num_samples = samples, samples.num_samples
+        self.signature, self.grid, self.lead_times = samples.signature, samples.grid, samples.lead_times
+        self.batch_size = min(_require_batch_size(batch_size), samples.num_samples)
         self.seed = seed
         self._order_names = order
         self._orders: dict[int, Tensor] = {}
 
-    @property
-    def signature(self) -> Signature:
-        """The names of every batch."""
-        return self.samples.signature
-
-    @property
-    def grid(self) -> Grid:
-        """The grid of every batch."""
-        return self.samples.grid
-
-    @property
-    def num_samples(self) -> int:
-        """Distinct samples."""
-        return self.samples.num_samples
-
-    @property
-    def lead_times(self) -> tuple[float, float] | None:
-        """Those of its samples."""
-        return self.samples.lead_times
-
     def _order(self, epoch: int) -> Tensor:
         if epoch not in self._orders:
             generator = generator_for(self.seed, *self._order_names, epoch)
-            kept = {e: order for e, order in self._orders.items() if e == epoch - 1}
-            self._orders = {**kept, epoch: torch.randperm(self.num_samples, generator=generator)}
+            before = {e: order for e, order in self._orders.items() if e == epoch - 1}
+            self._orders = {**before, epoch: torch.randperm(self.num_samples, generator=generator)}
         return self._orders[epoch]
 
     def index(self, step: int) -> Tensor:
@@ -231,6 +204,148 @@ class Epochs:
             StoreError: if a store cannot be read.
             DataError: if a store holds NaN.
         """
-        index = self.index(step)
-        index = index[part.of(len(index))]
-        return self.samples.batch(index)
+        return self.samples.batch(self.index(step)[part.of(self.batch_size)])
+
+
+def joined_signature(signatures: Sequence[Signature]) -> Signature:
+    """Return the union of the members' names.
+
+    Raises:
+        SignatureError: if they differ in dimension or in being steady.
+    """
+    return reduce(Signature.union, signatures)
+
+
+def joined_homogeneities(members: Sequence[tuple[Homogeneity, ...]]) -> tuple[Homogeneity, ...]:
+    """Return the scalings that hold for every member of a mixture.
+
+    The first of each member are told as one, then the second, and so on, as far as every member declares some: what
+    one of them does not declare would change its solutions.
+
+    Raises:
+        SignatureError: if two members scale one quantity differently.
+    """
+    return tuple(Homogeneity.joined(scalings) for scalings in zip(*members, strict=False))
+
+
+def weighed(batch: Batch, signature: Signature, loss_weight: float) -> Batch:
+    """Return the samples of a member as those of its mixture."""
+    weights: Tensor = batch.inputs.new_full((batch.num_samples,), loss_weight)
+    return replace(batch.aligned(signature), loss_weights=weights)
+
+
+class MixtureStream:
+    """Several systems and stores in one stream, over the union of their names; what one of them lacks is zero.
+
+    Of a system fresh samples are drawn at every step, those of a store come round after round. How many of a step come
+    from which member is drawn by systematic sampling: exact in the mean, and never more than one sample away from it in
+    any batch.
+
+    Args:
+        sources: the members, systems to sample and splits of stores.
+        grid: where.
+        weights: share of each in the samples, relative to the others'.
+        loss_weights: how much each of a member's samples counts in the loss.
+        batch_size: samples a step, of all members together.
+        seed: another seed gives another stream.
+        blocks: independent draws of every system a step, as for `Stream`: a process makes only those it trains on.
+
+    Raises:
+        ConfigError: if there is no member, a weight is not positive, batch_size is not positive, blocks are not from 1
+            to batch_size, or a store holds fewer samples than its share of a step.
+        SignatureError: if the members cannot be joined, or a store lives on another grid.
+    """
+
+    num_samples = None
+
+    def __init__(
+        self,
+        sources: Sequence[System | StoreSplit],
+        grid: Grid,
+        *,
+        weights: Sequence[float],
+        loss_weights: Sequence[float],
+        batch_size: int,
+        seed: int,
+        blocks: int = 1,
+    ) -> None:
+        if not sources:
+            raise ConfigError("A mixture needs at least one member, a system or a store.")
+        if not all(0 < weight < math.inf for weight in (*weights, *loss_weights)):
+            raise ConfigError(
+                f"The weights of a mixture must be positive; got weights {list(weights)}, loss weights "
+                f"{list(loss_weights)}."
+            )
+        self.blocks = _require_blocks(blocks, batch_size)
+        self.sources, self.loss_weights = tuple(sources), tuple(loss_weights)
+        self.signature = joined_signature([source.signature for source in sources])
+        self.grid, self.batch_size, self.seed = grid, batch_size, seed
+        parts = torch.tensor(weights, dtype=torch.float64)
+        self._shares = parts / parts.sum()
+        self._epochs = [self._rounds(place) for place in range(len(sources))]
+
+    def _rounds(self, place: int) -> Epochs | None:
+        """Return the rounds over a store, by the most samples that a step may hold of it; None for a system."""
+        source, most = self.sources[place], math.ceil(float(self._shares[place]) * self.batch_size)
+        if isinstance(source, System):
+            return None
+        if source.grid != self.grid:
+            raise SignatureError(
+                f"All members of a mixture live on one grid, here {self.grid}; those of '{source.system}' live on "
+                f"{source.grid}."
+            )
+        if source.num_samples < most:
+            raise ConfigError(
+                f"The store of '{source.system}' holds {source.num_samples} training samples, fewer than the {most} "
+                "that are its share of one step. Lower its weight or the batch size, or give a larger store."
+            )
+        return Epochs(source, batch_size=most, seed=self.seed, order=("mixture epoch", place))
+
+    @property
+    def lead_times(self) -> tuple[float, float] | None:
+        """The shortest and the longest of all members'."""
+        all_of_them = [source.lead_times for source in self.sources if isinstance(source, StoreSplit)]
+        ends = [times for times in all_of_them if times is not None]
+        return (min(low for low, _ in ends), max(high for _, high in ends)) if ends else None
+
+    def counts(self, step: int) -> list[int]:
+        """Return how many samples of each member the batch of `step` holds."""
+        offset = torch.rand((), generator=generator_for(self.seed, "mixture", step), dtype=torch.float64)
+        ends = (self._shares.cumsum(0) * self.batch_size + offset).floor().long()
+        ends[-1] = self.batch_size  # whatever rounding made of the sum of the shares
+        return torch.diff(ends, prepend=ends.new_zeros(1)).tolist()
+
+    def batch(self, step: int, part: Part = WHOLE) -> Batch:
+        """Return samples of `step`: a function of the seed and the step alone.
+
+        The samples of a step, member by member, are dealt out in turn to blocks and to parts, so that each holds its
+        share of every member. Only the blocks that share a sample with the part are drawn, and of a store only the
+        samples of the part are read.
+        """
+        counts, shared = self.counts(step), math.gcd(self.blocks, part.count)
+        ends = torch.tensor([0, *counts]).cumsum(0).tolist()
+        pieces = []
+        for block in range(part.number % shared, self.blocks, shared):
+            places = torch.arange(block, self.batch_size, self.blocks)
+            for place, (start, end) in enumerate(pairwise(ends)):
+                own = places[(start <= places) & (places < end)]
+                if len(own):
+                    mine = own % part.count == part.number
+                    samples = self._samples(step, place, own - start, mine, () if self.blocks == 1 else (block,))
+                    pieces.append(weighed(samples, self.signature, self.loss_weights[place]))
+        return Batch.concatenate(pieces)
+
+    def _samples(self, step: int, place: int, index: Tensor, mine: Tensor, block: tuple[int, ...]) -> Batch:
+        """Return those samples of a member in a step and block that are `mine`.
+
+        A block draws all its samples of a system and drops those of other processes. Of a store a step takes the first
+        of the most it may hold, so it needs not know how many the steps before it held, and no sample comes twice in a
+        round; one that a step of fewer samples passes over comes in another round, which has another order.
+        """
+        source, epochs = self.sources[place], self._epochs[place]
+        if epochs is not None:
+            # the remainder is for rounding alone, which may once in a long while count one sample more than the share
+            return epochs.samples.batch(epochs.index(step)[index[mine] % epochs.batch_size])
+        assert isinstance(source, System), "stores have rounds"
+        drawn = source.sample(len(index), self.grid, generator_for(self.seed, "mixture", step, place, *block))
+        return drawn if bool(mine.all()) else drawn.select(mine.nonzero().flatten())

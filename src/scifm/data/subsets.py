@@ -19,7 +19,7 @@ def _permutation(num_samples: int, purpose: str, seed: int) -> Tensor:
 
 
 def nested_subsets(num_available: int, counts: Iterable[int], seed: int) -> dict[int, Tensor]:
-    """Return, for each count, which samples to take: prefixes of one permutation.
+    """Return, for each count, which samples to take: prefixes of one permutation, int64 ``(count,)``.
 
     So a larger subset holds every smaller one, no sample comes twice, and the subset of a count depends neither on
     which other counts are asked for nor on their order.
@@ -28,9 +28,6 @@ def nested_subsets(num_available: int, counts: Iterable[int], seed: int) -> dict
         num_available: samples to choose from.
         counts: sizes wanted; 0 is allowed (zero-shot).
         seed: another seed gives other subsets.
-
-    Returns:
-        For each count an int64 tensor ``(count,)`` of indices below `num_available`.
 
     Raises:
         DataError: if a count is negative or larger than `num_available`.

@@ -1,4 +1,15 @@
-"""Reading the files of a store: The Well's HDF5 schema as `scifm.data.well_layout` writes it."""
+"""Files of a store in The Well's HDF5 schema, written and read: one file holds the trajectories of one chunk.
+
+How problems are told in a schema made for trajectories. Fields that evolve vary in time; inputs that do not are
+constant in time; coefficients are scalars that vary by trajectory. A **steady** problem has solutions of two frames:
+frame 0 is the blank state before anything is known and frame 1 is the solution, so The Well's own reader finds one
+input step and one output step. The blank frames are never allocated: they read as the fill value 0 and take no room.
+
+Every chunk of numbers is one frame of one field and carries a Fletcher-32 checksum, so damage is noticed when it is
+read. What The Well has no place for lies in the extra group ``provenance``, which its reader ignores.
+
+Reference: the schema's description, https://polymathic-ai.org/the_well/data_format/.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +17,11 @@ import abc
 import json
 import os
 import resource
+import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +29,249 @@ import h5py
 import numpy as np
 
 from scifm.data.declared import open_checked
-from scifm.data.well_layout import SOLUTION_FRAME, require_finite
-from scifm.errors import StoreError, cause_of
-from scifm.fields.batch import Signature
+from scifm.errors import DataError, SignatureError, StoreError, cause_of
+from scifm.fields.batch import Batch, Signature
+from scifm.fields.grid import Grid
+from scifm.wording import plural
 
-__all__ = ["OpenFiles", "Reader", "WellReader", "open_file", "read_provenance"]
+__all__ = [
+    "Layout",
+    "OpenFiles",
+    "Reader",
+    "WellReader",
+    "describe_folder",
+    "encode_file",
+    "open_file",
+    "overlaps",
+    "read_provenance",
+    "require_finite",
+    "require_steady",
+    "runs",
+]
 
+_SOLUTION_FRAME = 1
 _MOST_OPEN_FILES = 64
+_STEADY_FRAMES = 2
+_LOST_OF_TIME = 1e-3  # of an interval that may be lost to rounding before times are written in float64
+_MEMORY_STEP = 4 * 1024 * 1024  # how much the file image grows at a time, bytes
+
+
+def _numpy(tensor: Any) -> np.ndarray:
+    array: np.ndarray = tensor.detach().cpu().numpy()
+    return array
+
+
+def _names(names: Sequence[str]) -> np.ndarray:
+    return np.array(list(names), dtype=h5py.string_dtype())
+
+
+def _vary(node: Any, *, sample: bool, time: bool) -> None:
+    node.attrs["sample_varying"] = sample
+    node.attrs["time_varying"] = time
+
+
+def _boundary_type(periodic: bool) -> str:
+    return "PERIODIC" if periodic else "OPEN"  # a grid does not say more, and The Well reads OPEN where nothing is said
+
+
+def require_steady(signature: Signature) -> None:
+    """Raise SignatureError unless the signature is of a steady problem."""
+    if signature.evolves:
+        raise SignatureError(
+            f"Only steady problems are generated into stores; {signature.outputs} evolve in time. Use a stream, which "
+            "stores nothing, or import trajectories."
+        )
+
+
+def require_finite(values: np.ndarray, name: str, place: str, rows: Sequence[int] | np.ndarray | None = None) -> None:
+    """Raise DataError if `values`, ``(n, …)`` of the samples `rows`, hold NaN or infinity; says where."""
+    good = np.isfinite(values).reshape(len(values), -1).all(axis=1)
+    if good.all():
+        return
+    first = int(np.argmin(good))
+    sample = first if rows is None else int(rows[first])
+    more = int((~good).sum()) - 1
+    others = f", and in {plural(more, 'other')} of those read with it" if more else ""
+    raise DataError(
+        f"'{name}' holds NaN or infinity in sample {sample} of {place}{others}. Only finite numbers are allowed, and "
+        "what a file masks, declares invalid or never wrote is none: make the data again, or leave such samples out."
+    )
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What one file holds.
+
+    Args:
+        name: name of the data set.
+        signature: the names.
+        grid: where the fields live.
+        num_trajectories: in this file.
+        dtype: of every number.
+        times: physical times of the frames; None for steady problems.
+    """
+
+    name: str
+    signature: Signature
+    grid: Grid
+    num_trajectories: int
+    dtype: np.dtype
+    times: tuple[float, ...] | None = None
+
+    @property
+    def num_frames(self) -> int:
+        return _STEADY_FRAMES if self.times is None else len(self.times)
+
+    def create(self, file: h5py.File, provenance: Mapping[str, Any]) -> None:
+        """Make every group and data set, empty; `provenance` says, JSON-ready, where the samples came from."""
+        file.attrs["dataset_name"] = self.name
+        file.attrs["grid_type"] = "cartesian"
+        file.attrs["n_spatial_dims"] = self.grid.num_spatial_dims
+        file.attrs["n_trajectories"] = self.num_trajectories
+        # Parameters here would be one number a file; ours differ from sample to sample and stand in /scalars.
+        file.attrs["simulation_parameters"] = _names([])
+        self._write_dimensions(file)
+        self._write_boundaries(file)
+        self._create_scalars(file)
+        self._create_fields(file)
+        text = json.dumps(provenance, sort_keys=True, allow_nan=False)
+        file.create_group("provenance").create_dataset("json", data=np.bytes_(text.encode()))
+
+    def fill(self, file: h5py.File, name: str, values: np.ndarray, *, first: int = 0, frame: int = 0) -> None:
+        """Write a block of one coefficient or field.
+
+        Args:
+            file: what `create` made.
+            name: of the coefficient or field.
+            values: ``(n,)``, ``(n, *space)``, or ``(n, frames, *space)`` for a field that evolves.
+            first, frame: trajectory and frame the block begins with.
+
+        Raises:
+            DataError: if a number is NaN or infinite.
+        """
+        rows = range(first, first + len(values))
+        require_finite(values, name, "the batch to store", rows)
+        where = slice(first, first + len(values))
+        if name in self.signature.coefficients:
+            file["scalars"][name][where] = values
+        elif name not in self.signature.outputs:
+            file["t0_fields"][name][where] = values
+        elif self.times is None:
+            file["t0_fields"][name][where, _SOLUTION_FRAME] = values
+        else:
+            file["t0_fields"][name][where, frame : frame + values.shape[1]] = values
+
+    def _write_dimensions(self, file: h5py.File) -> None:
+        group = file.create_group("dimensions")
+        group.attrs["spatial_dims"] = _names(self.grid.axis_names)
+        times = np.arange(_STEADY_FRAMES) if self.times is None else np.asarray(self.times)
+        rounded = times.astype(self.dtype)
+        far = not np.allclose(np.diff(rounded), np.diff(times), rtol=_LOST_OF_TIME)  # such as seconds since 1970
+        _vary(group.create_dataset("time", data=times if far else rounded), sample=False, time=True)
+        for axis, points in zip(self.grid.axis_names, self.grid.coordinates(), strict=True):
+            data = group.create_dataset(axis, data=_numpy(points).astype(self.dtype))
+            _vary(data, sample=False, time=False)
+
+    def _write_boundaries(self, file: h5py.File) -> None:
+        grid, group = self.grid, file.create_group("boundary_conditions")
+        for axis, num_points, periodic in zip(grid.axis_names, grid.num_points, grid.periodic, strict=True):
+            kind = _boundary_type(periodic)
+            boundary = group.create_group(f"{axis}_{kind.lower()}")
+            boundary.attrs["associated_dims"] = _names([axis])
+            boundary.attrs["associated_fields"] = _names([])
+            boundary.attrs["bc_type"] = kind
+            _vary(boundary, sample=False, time=False)
+            mask = np.zeros(num_points, dtype=bool)
+            mask[[0, -1]] = True  # the reader looks at the two ends; all false would silently mean OPEN
+            boundary.create_dataset("mask", data=mask)
+
+    def _create_scalars(self, file: h5py.File) -> None:
+        group = file.create_group("scalars")
+        group.attrs["field_names"] = _names(self.signature.coefficients)
+        for name in self.signature.coefficients:
+            data = group.create_dataset(name, shape=(self.num_trajectories,), dtype=self.dtype)
+            _vary(data, sample=True, time=False)
+
+    def _create_fields(self, file: h5py.File) -> None:
+        group = file.create_group("t0_fields")
+        names, space = self.signature, self.grid.num_points
+        group.attrs["field_names"] = _names(names.fields)
+        for name in names.fields:
+            evolves = name in names.outputs
+            frames = (self.num_frames,) if evolves else ()
+            data = group.create_dataset(
+                name,
+                shape=(self.num_trajectories, *frames, *space),
+                dtype=self.dtype,
+                chunks=(1, *(1 for _ in frames), *space),
+                fillvalue=0,
+                fletcher32=True,
+            )
+            data.attrs["dim_varying"] = np.ones(len(space), dtype=bool)
+            _vary(data, sample=True, time=evolves)
+        for order in ("t1_fields", "t2_fields"):
+            file.create_group(order).attrs["field_names"] = _names([])
+
+
+def encode_file(batch: Batch, *, name: str, provenance: Mapping[str, Any]) -> bytes:
+    """Return the bytes of one HDF5 file that holds `batch`; the same batch always gives the same bytes.
+
+    The file is built in memory, so that writing it is one plain write which succeeds or fails as a whole.
+
+    Args:
+        batch: steady problems with targets.
+        name: of the data set.
+        provenance: JSON-ready values: where these samples came from.
+
+    Raises:
+        SignatureError: if the problems evolve in time, or have no targets.
+        DataError: if a number is NaN or infinite.
+    """
+    require_steady(batch.signature)
+    batch.require_targets()
+    names = batch.signature
+    layout = Layout(name, names, batch.grid, batch.num_samples, _numpy(batch.inputs).dtype)
+    with h5py.File(
+        f"image-{threading.get_ident()}", "w", driver="core", backing_store=False, block_size=_MEMORY_STEP
+    ) as file:
+        layout.create(file, provenance)
+        for coefficient in names.coefficients:
+            layout.fill(file, coefficient, _numpy(batch.coefficient(coefficient)))
+        for field in names.fields:
+            layout.fill(file, field, _numpy(batch.field(field)[:, 0]))
+        file.flush()
+        image: bytes = file.id.get_file_image()
+    return image
+
+
+def describe_folder(
+    name: str, signature: Signature, grid: Grid, num_trajectories: Sequence[int], num_frames: int | None = None
+) -> dict[str, Any]:
+    """Return the entries of The Well's ``<name>.yaml``, which describes a data set to its tools.
+
+    Args:
+        name, signature, grid: of the data set.
+        num_trajectories: for each file.
+        num_frames: of every trajectory; None for steady problems.
+    """
+    constant = [field for field in signature.inputs if field not in signature.outputs]
+    return {
+        "dataset_name": name,
+        "n_spatial_dims": grid.num_spatial_dims,
+        "spatial_resolution": list(grid.num_points),
+        "scalar_names": [],
+        "constant_scalar_names": list(signature.coefficients),
+        "field_names": {0: list(signature.outputs), 1: [], 2: []},
+        "constant_field_names": {0: constant, 1: [], 2: []},
+        "boundary_condition_types": sorted({_boundary_type(p) for p in grid.periodic}),
+        "n_files": len(num_trajectories),
+        "n_trajectories_per_file": list(num_trajectories),
+        "n_steps_per_trajectory": [num_frames or _STEADY_FRAMES] * len(num_trajectories),
+        "grid_type": "cartesian",
+    }
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
 
 
 class Reader(abc.ABC):
@@ -37,24 +287,43 @@ class Reader(abc.ABC):
 
     @abc.abstractmethod
     def read(self, name: str, rows: slice, frames: slice | None) -> np.ndarray:
-        """Return a block of one coefficient or field.
+        """Return a block of one coefficient or field: ``(rows,)``, ``(rows, *space)`` or ``(rows, frames, *space)``.
 
         Args:
             name: of the coefficient or field.
             rows: trajectories, a contiguous range.
             frames: frames of a field that evolves, a contiguous range; None for everything else.
 
-        Returns:
-            ``(rows,)``, ``(rows, *space)`` or ``(rows, frames, *space)``.
-
         Raises:
             StoreError: if a file is missing, truncated or damaged.
             DataError: if a number is NaN or infinite.
         """
 
+    def take(self, name: str, rows: np.ndarray, frames: slice | None) -> np.ndarray:
+        """Return what `read` does of trajectories in any order; those that follow each other are read together."""
+        blocks = [self.read(name, run, frames) for run in runs(rows)]
+        return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+
     @abc.abstractmethod
     def close(self) -> None:
         """Close what is open; reading again opens it again."""
+
+
+def runs(places: np.ndarray) -> list[slice]:
+    """Return the ranges of places that follow each other, in order; of no places an empty one."""
+    ends = [0, *(np.flatnonzero(np.diff(places) != 1) + 1).tolist(), len(places)]
+    return [slice(int(places[a]), int(places[b - 1]) + 1) for a, b in pairwise(ends) if a < b] or [slice(0, 0)]
+
+
+def overlaps(wanted: slice, ends: np.ndarray) -> list[tuple[int, slice]]:
+    """Return which parts of a row, ending at `ends`, a range touches, and where in each; an empty one touches one."""
+    first = min(int(np.searchsorted(ends, wanted.start, side="right")), len(ends) - 1)
+    last = min(max(first, int(np.searchsorted(ends, wanted.stop))), len(ends) - 1)
+    starts = [0, *ends.tolist()]
+    return [
+        (place, slice(max(wanted.start - starts[place], 0), min(wanted.stop, starts[place + 1]) - starts[place]))
+        for place in range(first, last + 1)
+    ]
 
 
 def open_file(path: Path) -> h5py.File:
@@ -106,8 +375,8 @@ class OpenFiles:
     """Files kept open between reads, by the process that reads: never carried over a fork or a pickle.
 
     Args:
-        opener: opens one file, given by its path or by what else tells it; a function of a module, so that it can be
-            sent to worker processes. What it returns has a method ``close``.
+        opener: opens one, given by its path or by what else tells it; a function of a module, for worker processes need
+            it. What it returns has a method ``close``.
     """
 
     def __init__(self, opener: Callable[[Any], Any] = open_file) -> None:
@@ -141,13 +410,9 @@ def _most_open_files() -> int:
 
 
 class WellReader(Reader):
-    """The files of one split of a store, told as one range of trajectories.
+    """The files of one split of a store, with the trajectories each holds, told as one range of trajectories.
 
     Safe to hand to worker processes: each opens the files for itself. Threads need one each.
-
-    Args:
-        files: data files in order, each with the number of trajectories it holds.
-        signature: names in the files.
     """
 
     def __init__(self, files: tuple[tuple[Path, int], ...], signature: Signature) -> None:
@@ -161,14 +426,9 @@ class WellReader(Reader):
         return int(self._ends[-1]) if len(self.files) else 0
 
     def read(self, name: str, rows: slice, frames: slice | None) -> np.ndarray:
-        parts: list[np.ndarray] = []
-        start = rows.start
-        while start < rows.stop or not parts:
-            place = min(int(np.searchsorted(self._ends, start, side="right")), len(self.files) - 1)
-            first = int(self._ends[place]) - self.files[place][1]
-            stop = min(rows.stop, int(self._ends[place]))
-            parts.append(self._read_file(self.files[place][0], name, slice(start - first, stop - first), frames))
-            start = stop
+        parts = [
+            self._read_file(self.files[place][0], name, where, frames) for place, where in overlaps(rows, self._ends)
+        ]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def _read_file(self, path: Path, name: str, rows: slice, frames: slice | None) -> np.ndarray:
@@ -177,7 +437,7 @@ class WellReader(Reader):
         if frames is not None:
             index = (rows, frames)
         elif name in self.signature.outputs:
-            index = (rows, SOLUTION_FRAME)
+            index = (rows, _SOLUTION_FRAME)
         try:
             group = "scalars" if name in self.signature.coefficients else "t0_fields"
             values: np.ndarray = file[group][name][index]

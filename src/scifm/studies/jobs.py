@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from scifm.data.origin import DownstreamPool, Origin
+from scifm.data.origins import DownstreamPool, Origin
 from scifm.data.store import Store
 from scifm.evaluation.evaluate import evaluate, origin_of
 from scifm.fields.batch import Batch

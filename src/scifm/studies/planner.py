@@ -22,8 +22,7 @@ from pydantic import Field, model_validator
 
 from scifm.config import Config, config_hash, refuse_idle
 from scifm.data.importing import open_store
-from scifm.data.origin import DownstreamPool
-from scifm.data.origins import StoreOrigin
+from scifm.data.origins import DownstreamPool, StoreOrigin
 from scifm.data.split import StoreSplit
 from scifm.data.store import Store
 from scifm.errors import ConfigError, DataError

@@ -15,9 +15,8 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from scifm.config import Config, read_recipe, refuse_idle
-from scifm.data.origin import Origin
 from scifm.data.origin_config import DataConfig, MixtureConfig, SystemConfig
-from scifm.data.origins import MixtureOrigin, StoreOrigin, resolve_origin
+from scifm.data.origins import MixtureOrigin, Origin, StoreOrigin, resolve_origin
 from scifm.data.store import Store
 from scifm.errors import ConfigError, suggest
 from scifm.fields.grid import Grid

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from scifm.data.origin import Origin
+from scifm.data.origins import Origin
 from scifm.errors import DataError, SignatureError
 from scifm.fields.batch import Batch
 from scifm.fields.grid import Grid

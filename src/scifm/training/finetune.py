@@ -15,8 +15,7 @@ from torch import Tensor
 
 from scifm.config import build_config, refuse_idle
 from scifm.data.normalize import fit_normalization, refit_coefficients
-from scifm.data.origin import DownstreamPool, Origin
-from scifm.data.origins import StoreOrigin, SystemOrigin
+from scifm.data.origins import DownstreamPool, Origin, StoreOrigin, SystemOrigin
 from scifm.data.run_origin import RunOrigin
 from scifm.data.store import Store
 from scifm.data.stream import Epochs

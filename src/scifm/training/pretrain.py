@@ -11,9 +11,8 @@ import torch
 
 from scifm.config import Config, read_recipe, refuse_idle
 from scifm.data.normalize import fit_normalization
-from scifm.data.origin import Origin
 from scifm.data.origin_config import DataConfig, MixtureConfig, SystemConfig
-from scifm.data.origins import StoreOrigin, resolve_origin
+from scifm.data.origins import Origin, StoreOrigin, resolve_origin
 from scifm.data.store import Store, require_signature
 from scifm.data.stream import BatchSource
 from scifm.errors import ConfigError

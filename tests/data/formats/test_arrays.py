@@ -11,9 +11,8 @@ import pytest
 
 from hollow import sparse_array
 from scifm.data.formats.arrays import Arrays
-from scifm.data.formats.find import find_format
 from scifm.data.formats.mapping import DataMapping
-from scifm.data.importing import import_data, open_data
+from scifm.data.importing import find_format, import_data, open_data
 from scifm.data.inspection import inspect_data
 from scifm.errors import ConfigError, DataError, StoreError
 

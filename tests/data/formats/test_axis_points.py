@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from scifm.data.formats.axis_points import are_even, axis_length, same_points
+from scifm.data.formats.axes import are_even, axis_length, same_points
 
 F4, F8 = np.dtype("f4"), np.dtype("f8")
 

@@ -37,7 +37,7 @@ def test_a_last_point_that_repeats_the_first_is_seen(seed):
     guess = guess_periodic(smooth("periodic", repeated=True, seed=seed), 1)
     assert guess.periodic
     assert guess.repeated_end
-    assert "repeats" in guess.told
+    assert "repeats" in guess.reason
 
 
 def test_any_axis_may_be_asked_about():
@@ -70,8 +70,8 @@ def test_what_cannot_be_told_is_walls_and_says_so(block, reason):
     guess = guess_periodic(block, 1)
     assert not guess.periodic
     assert not guess.sure
-    assert "unsure" in guess.told
-    assert reason in guess.told
+    assert "unsure" in guess.reason
+    assert reason in guess.reason
 
 
 def test_lines_with_nan_are_not_looked_at():

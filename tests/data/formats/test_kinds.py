@@ -13,9 +13,8 @@ import pytest
 import torch
 import xarray
 
-from scifm.data.formats.find import find_format
 from scifm.data.formats.kinds import data_sets_under, kind_of, natural
-from scifm.data.importing import open_data
+from scifm.data.importing import find_format, open_data
 from scifm.errors import StoreError
 
 

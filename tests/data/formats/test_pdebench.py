@@ -337,7 +337,7 @@ def test_seeds_of_different_shapes_are_refused(tmp_path):
     with h5py.File(path, "a") as file:
         del file["0002/data"]
         file["0002/data"] = numbered(FRAMES, X + 1, 1)
-    with pytest.raises(DataError, match="'/0002/data' has shape"):
+    with pytest.raises(DataError, match="'0002/data' has shape"):
         open_data(path)
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scifm.data.formats.contents import WHOLE, Concatenated, Contents, Stacked
+from scifm.data.formats.format import Concatenated, Contents, Repeated
+from scifm.data.formats.kinds import WHOLE
 from scifm.data.formats.mapping import DataMapping, FieldMapping
 from scifm.data.formats.reader import MappedReader, check_mapping, frame_times, grid_of
 from scifm.errors import ConfigError, DataError, StoreError
@@ -239,7 +240,7 @@ def test_joined_and_stacked_arrays_are_read_in_blocks():
     for start in range(6):
         for stop in range(start, 6):
             np.testing.assert_array_equal(joined[slice(start, stop), slice(1, 2)], whole[start:stop, 1:2])
-    stacked = Stacked([np.arange(3), np.arange(3, 6)])
+    stacked = Concatenated([Repeated(np.arange(3), 0, 1), Repeated(np.arange(3, 6), 0, 1)])
     assert stacked.shape == (2, 3)
     np.testing.assert_array_equal(stacked[slice(1, 2), slice(0, 2)], [[3, 4]])
-    assert Stacked([np.arange(3)])[slice(1, 1), slice(0, 2)].shape == (0, 2)
+    assert stacked[slice(1, 1), slice(0, 2)].shape == (0, 2)

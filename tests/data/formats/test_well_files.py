@@ -336,7 +336,7 @@ def damage(path: Path, how) -> Path:
         (lambda f: f["t0_fields/density"].attrs.pop("time_varying"), "lacks the attribute 'time_varying'"),
         (lambda f: f["t0_fields"].pop("density"), "lists density and does not hold it"),
         (lambda f: f["t0_fields/density"].attrs.modify("sample_varying", False), "should be"),
-        (lambda f: f["dimensions"].pop("x"), "cannot be read as The Well's HDF5"),
+        (lambda f: f["dimensions"].pop("x"), "cannot be read as HDF5 in The Well's schema"),
         (lambda f: f["scalars/heating"].attrs.modify("time_varying", False), "a number that does not change in time"),
         (lambda f: f["boundary_conditions/x_periodic"].attrs.modify("associated_dims", ["q"]), "'q'"),
     ],

@@ -73,8 +73,7 @@ class Coding:
         """Return the coding of an array.
 
         Args:
-            dtype: type of the numbers as they lie in the file.
-            attributes: of the array.
+            dtype, attributes: of the array, as it lies in the file.
             declared: what the array itself declares to be read where nothing was written.
             default: what the format puts there if the array declares nothing that could be such a mark.
 
@@ -82,12 +81,12 @@ class Coding:
             DataError: if ``scale_factor`` or ``add_offset`` is no number, so that nobody knows what is meant.
         """
         written = _signed_as_told(dtype, attributes.get("_Unsigned"))
-        scale, offset = (_factor(attributes, *told) for told in (("scale_factor", 1.0), ("add_offset", 0.0)))
+        scale, offset = (_factor(attributes, *setting) for setting in (("scale_factor", 1.0), ("add_offset", 0.0)))
         packed = (scale, offset) != (1.0, 0.0)
-        told = [value for key in ("_FillValue", "missing_value") for value in _numbers(attributes.get(key))]
+        marks = [value for key in ("_FillValue", "missing_value") for value in _numbers(attributes.get(key))]
         if "_FillValue" not in attributes:
-            told += _numbers(declared if declared is not None and (packed or declared != 0) else default)
-        missing = {value for given in told for value in _as_written(given, dtype, written)}
+            marks += _numbers(declared if declared is not None and (packed or declared != 0) else default)
+        missing = {value for given in marks for value in _as_written(given, dtype, written)}
         bounds, floating = _bounds(attributes)
         unpacked = floating and written.kind != "f"
         everything = (-np.inf, np.inf)
@@ -153,9 +152,9 @@ def _numbers(value: Any) -> list[float | int]:
     """Return the numbers an attribute tells; one that is a text of a number is one too, other texts tell none."""
     if value is None:
         return []
-    found = np.asarray(value)
-    if found.dtype.kind in "fiub":
-        numbers: list[float | int] = found.ravel().tolist()
+    array = np.asarray(value)
+    if array.dtype.kind in "fiub":
+        numbers: list[float | int] = array.ravel().tolist()
         return numbers
     try:
         return [float(text_of(value))]
@@ -166,13 +165,13 @@ def _numbers(value: Any) -> list[float | int]:
 def _factor(attributes: Mapping[str, Any], key: str, otherwise: float) -> float:
     if key not in attributes:
         return otherwise
-    told = _numbers(attributes[key])
-    if len(told) != 1 or not np.isfinite(told[0]):
+    numbers = _numbers(attributes[key])
+    if len(numbers) != 1 or not np.isfinite(numbers[0]):
         raise DataError(
             f"The attribute {key} is {attributes[key]!r}, not one finite number, so what the numbers of that array "
             "mean is not known. Mend the attribute, or write the numbers unpacked."
         )
-    return float(told[0])
+    return float(numbers[0])
 
 
 def _as_written(value: float | int, dtype: np.dtype, written: np.dtype) -> list[float | int]:
@@ -195,14 +194,14 @@ def _as_written(value: float | int, dtype: np.dtype, written: np.dtype) -> list[
 def _bounds(attributes: Mapping[str, Any]) -> tuple[tuple[float, float], bool]:
     """Return the smallest and largest valid number, and whether they are told as floating numbers."""
     low, high = -np.inf, np.inf
-    told = {key: _numbers(attributes.get(key)) for key in ("valid_min", "valid_max", "valid_range")}
-    if len(told["valid_range"]) == 2:
-        low, high = told["valid_range"]
-    if len(told["valid_min"]) == 1:
-        low = max(low, told["valid_min"][0])
-    if len(told["valid_max"]) == 1:
-        high = min(high, told["valid_max"][0])
-    return (float(low), float(high)), any(isinstance(value, float) for values in told.values() for value in values)
+    limits = {key: _numbers(attributes.get(key)) for key in ("valid_min", "valid_max", "valid_range")}
+    if len(limits["valid_range"]) == 2:
+        low, high = limits["valid_range"]
+    if len(limits["valid_min"]) == 1:
+        low = max(low, limits["valid_min"][0])
+    if len(limits["valid_max"]) == 1:
+        high = min(high, limits["valid_max"][0])
+    return (float(low), float(high)), any(isinstance(value, float) for values in limits.values() for value in values)
 
 
 def _outside(numbers: np.ndarray, bounds: tuple[float, float]) -> np.ndarray:

@@ -1,12 +1,22 @@
-"""Does an axis wrap around? Guessed from a few samples, where a file does not say."""
+"""What a few samples tell where a file does not: whether an axis wraps around, whether float32 holds what varies."""
 
 from __future__ import annotations
 
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["Guess", "guess_periodic"]
+from scifm.data.formats.format import Contents, LazyArray, reading
+from scifm.data.formats.mapping import SPACE
+
+__all__ = ["MOST_LOST", "Guess", "guess_periodic", "loses_in_float32", "lost_in_float32", "periodicity"]
+
+MOST_LOST = 1e-3
+"""Of the standard deviation along a line: what rounding to float32 may take away."""
+
+_SPREAD_SAMPLES = 3  # places looked at along trajectories and along time
+_LINES = 64  # looked at in each of these
 
 _MIN_POINTS = 8
 _ROUGH = 0.6  # jumps between neighbours, of the spread, above which one jump more proves nothing
@@ -20,15 +30,52 @@ class Guess(NamedTuple):
 
     Args:
         periodic: whether it wraps around.
-        told: how that was decided, a sentence.
+        reason: how that was decided, a sentence.
         repeated_end: whether the last point repeats the first.
         sure: False where the samples do not tell; then walls are assumed.
     """
 
     periodic: bool
-    told: str
+    reason: str
     repeated_end: bool = False
     sure: bool = True
+
+
+def _sample_lines(array: LazyArray, axes: tuple[str, ...], axis: str) -> np.ndarray:
+    """Return some lines along an axis, the axis last, from trajectories and frames far apart."""
+    places: list[list[slice]] = []
+    width = round(_LINES ** (1 / max(1, len(set(axes) & set(SPACE)) - 1)))  # of the block of lines, in its middle
+    for name, length in zip(axes, array.shape, strict=True):
+        if name == axis:
+            places.append([slice(0, length)])
+        elif name in SPACE:
+            first = max(0, (length - width) // 2)
+            places.append([slice(first, min(length, first + width))])
+        else:
+            chosen = sorted({round(i) for i in np.linspace(0, length - 1, _SPREAD_SAMPLES)})
+            places.append([slice(i, i + 1) for i in chosen])
+    blocks = []
+    for index in product(*places[::-1]):
+        block = np.moveaxis(np.asarray(array[index[::-1]], dtype=np.float64), axes.index(axis), -1)
+        blocks.append(block.reshape(-1, block.shape[-1]))
+    return np.concatenate(blocks)
+
+
+# --- does it wrap around? ---------------------------------------------------------------------------------------------
+
+
+def periodicity(contents: Contents, name: str, axes: tuple[str, ...], axis: str) -> Guess:
+    """Return whether an axis wraps around: what the file tells, or a guess from samples of the array `name`.
+
+    Raises:
+        StoreError: if these cannot be read.
+    """
+    if axis in contents.periodic:
+        wraps = contents.periodic[axis]
+        return Guess(wraps, f"{'periodic' if wraps else 'walls'}: the file says so")
+    with reading(contents.path, name):
+        lines = _sample_lines(contents.arrays[name], axes, axis)
+    return guess_periodic(lines, 1)
 
 
 def _rms(values: np.ndarray) -> float:
@@ -36,14 +83,10 @@ def _rms(values: np.ndarray) -> float:
 
 
 def guess_periodic(block: np.ndarray, axis: int) -> Guess:
-    """Guess whether an axis wraps around, from the jump and the bend where its ends would meet.
+    """Guess whether an axis of a block of samples wraps around, from jump and bend where its ends would meet.
 
     On a periodic axis the step from the last point to the first is one like all others. Walls give themselves away by
     a jump there, or, where both ends hold the same value, by a bend.
-
-    Args:
-        block: some samples, with the whole length of the axis.
-        axis: which one.
     """
     rows = np.moveaxis(np.asarray(block, dtype=np.float64), axis, -1)
     rows = rows.reshape(-1, rows.shape[-1])
@@ -89,3 +132,36 @@ def _judge_seam(rows: np.ndarray, usual_step: float, usual_bend: float) -> Guess
 
 def _unsure(reason: str) -> Guess:
     return Guess(False, f"unsure, walls assumed: {reason}", sure=False)
+
+
+# --- does float32 hold what varies? 101325.00 ± 0.02 has seven numbers left in it -------------------------------------
+
+
+def lost_in_float32(lines: np.ndarray) -> float:
+    """Return how far float32 rounds numbers, as a part of how much they vary along a line; 0 where nothing varies.
+
+    Of several lines, ``(lines, points)``, the one in the middle counts, by its standard deviation.
+    """
+    lines = np.asarray(lines, dtype=np.float64)
+    lines = lines[np.isfinite(lines).all(axis=-1)]
+    spread = lines.std(axis=-1)
+    varying = spread > np.finfo(np.float64).eps * np.abs(lines).max(axis=-1, initial=0.0)
+    if not varying.any():
+        return 0.0
+    rounding = float(np.finfo(np.float32).eps) / 2 * np.abs(lines).max(axis=-1)
+    return float(np.median(rounding[varying] / spread[varying]))
+
+
+def loses_in_float32(contents: Contents, name: str, axes: tuple[str, ...]) -> float:
+    """Return what `lost_in_float32` tells of an array, along the axis where it varies most; 0 if it is small.
+
+    Raises:
+        StoreError: if it cannot be read.
+    """
+    array = contents.arrays[name]
+    if np.can_cast(array.dtype, np.float32) or 0 in array.shape:
+        return 0.0
+    with reading(contents.path, name):
+        lost = [lost_in_float32(_sample_lines(array, axes, axis)) for axis in axes if axis in SPACE]
+    least = min((share for share in lost if share), default=0.0)
+    return least if least > MOST_LOST else 0.0

@@ -1,21 +1,37 @@
-"""Foreign HDF5 files: opened when they are read, by the process that reads."""
+"""Foreign HDF5: opened when it is read; and what a plain file holds: arrays, numbers, what labels and scales tell.
+
+MATLAB's files of version 7.3 are HDF5 with the axes in reverse: they are told here in MATLAB's own order, its vectors
+(1, n) and numbers (1, 1) as what they are.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import h5py
 import numpy as np
 
-from scifm.data.declared import open_checked
-from scifm.data.formats.coding import Coding
-from scifm.data.formats.contents import NUMBERS
-from scifm.data.formats.format import unreadable
-from scifm.data.formats.scout import require_sound
+from scifm.data.declared import open_checked, walk_hdf5
+from scifm.data.formats.axes import axis_of_name, seconds_of
+from scifm.data.formats.coding import Coding, text_of
+from scifm.data.formats.format import (
+    NUMBERS,
+    LazyArray,
+    OneEntry,
+    Reversed,
+    StoredArray,
+    opening,
+    read_whole,
+    single_numbers,
+)
+from scifm.data.formats.kinds import MATLAB_MARK, natural
+from scifm.data.formats.mapping import SPACE
+from scifm.data.formats.pieces import Piece
+from scifm.data.formats.probe import require_sound
 from scifm.data.well import OpenFiles
 from scifm.errors import StoreError
 
@@ -23,6 +39,7 @@ __all__ = [
     "NETCDF_ENDINGS",
     "Hdf5Array",
     "coding_of",
+    "hdf5_piece",
     "holds_numbers",
     "is_netcdf4",
     "open_hdf5",
@@ -33,50 +50,37 @@ __all__ = [
 NETCDF_ENDINGS = (".nc", ".nc4", ".cdf", ".netcdf")
 """How names of NetCDF files end."""
 
+_NO_NUMBERS = (b"char", b"cell", b"struct", b"function_handle")  # MATLAB's classes
+
 Answer = TypeVar("Answer")
 
 
-@dataclass(frozen=True)
-class Hdf5Array:
-    """A data set of an HDF5 file. Safe to hand to worker processes.
-
-    Args:
-        files: keeps files open between reads.
-        path: the file.
-        name: of the data set inside the file.
-        shape: length of each axis.
-        coding: how its numbers are written.
-    """
-
-    files: OpenFiles
-    path: Path
-    name: str
-    shape: tuple[int, ...]
-    coding: Coding
-
-    @property
-    def dtype(self) -> np.dtype:
-        """Type of the numbers."""
-        return self.coding.dtype
-
-    def __getitem__(self, index: Any) -> np.ndarray:
-        data = self.files.get(self.path)[self.name]
-        try:
-            written = data[index]
-        except OSError as error:
-            filters = missing_filters(data)
-            if not filters:
-                raise
-            raise StoreError(
-                f"'{self.name}' of '{self.path}' is compressed with {', '.join(filters)}, which HDF5 cannot read here. "
-                "pip install hdf5plugin brings the usual filters; or write the file anew with gzip: h5repack -f GZIP=4."
-            ) from error
-        return self.coding.decode(written)
+class Hdf5Array(StoredArray):
+    """A data set of an HDF5 file."""
 
     @classmethod
     def of(cls, files: OpenFiles, path: Path, data: h5py.Dataset) -> Hdf5Array:
         """Return the array of an open data set."""
-        return cls(files, path, str(data.name), tuple(data.shape), coding_of(data))
+        return cls(files, path, str(data.name).lstrip("/"), tuple(data.shape), coding_of(data))
+
+    def written(self, index: Any) -> Any:
+        data = self.files.get(self.source)[self.name]
+        try:
+            return data[index]
+        except OSError as error:
+            plan = data.id.get_create_plist()
+            filters = [plan.get_filter(place) for place in range(plan.get_nfilters())]
+            missing = [
+                f"the filter {name.decode(errors='replace') or 'without a name'} ({code})"
+                for code, _, _, name in filters
+                if not h5py.h5z.filter_avail(code)
+            ]
+            if not missing:
+                raise
+            raise StoreError(
+                f"'{self.name}' of '{self.path}' is compressed with {', '.join(missing)}, which HDF5 cannot read here. "
+                "pip install hdf5plugin brings the usual filters; or write the file anew with gzip: h5repack -f GZIP=4."
+            ) from error
 
 
 def coding_of(data: h5py.Dataset) -> Coding:
@@ -84,17 +88,6 @@ def coding_of(data: h5py.Dataset) -> Coding:
     plan = data.id.get_create_plist()
     declared = data.dtype.itemsize > 1 and plan.fill_value_defined() == h5py.h5d.FILL_VALUE_USER_DEFINED
     return Coding.of(data.dtype, data.attrs, declared=data.fillvalue.item() if declared else None)
-
-
-def missing_filters(data: h5py.Dataset) -> list[str]:
-    """Return the filters an open data set is compressed with that are not installed, by name and number."""
-    plan = data.id.get_create_plist()
-    filters = [plan.get_filter(place) for place in range(plan.get_nfilters())]
-    return [
-        f"the filter {name.decode(errors='replace') or 'without a name'} ({code})"
-        for code, _, _, name in filters
-        if not h5py.h5z.filter_avail(code)
-    ]
 
 
 def unwritten(data: h5py.Dataset) -> str | None:
@@ -117,20 +110,14 @@ def holds_numbers(node: object) -> bool:
 def open_hdf5(path: Path, *, linked: bool = True) -> h5py.File:
     """Open a foreign HDF5 file for reading.
 
-    Args:
-        path: of the file.
-        linked: whether arrays whose numbers lie in other files are refused; else the caller leaves them out.
+    Where arrays are not `linked`, the caller leaves out those whose numbers lie in other files; else they are refused.
 
     Raises:
         StoreError: if it is missing, truncated, not HDF5, leads to other files, or declares more than it holds.
     """
-    try:
+    with opening(path, "HDF5"):
         require_sound(path)
         return open_checked(path, linked=linked)
-    except StoreError:
-        raise
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
-        raise unreadable(path, "HDF5", error) from error
 
 
 def is_netcdf4(path: Path, file: h5py.File) -> bool:
@@ -146,7 +133,7 @@ def sniff_hdf5(files: Iterable[Path], look: Callable[[h5py.File], Answer | None]
 
     NetCDF 4 is not shown to it: that is HDF5 underneath, and may use any names.
     """
-    told: set[Answer] = set()
+    answers: set[Answer] = set()
     for path in files:
         try:
             require_sound(path)
@@ -156,5 +143,108 @@ def sniff_hdf5(files: Iterable[Path], look: Callable[[h5py.File], Answer | None]
             return None
         if answer is None:
             return None
-        told.add(answer)
-    return told or None
+        answers.add(answer)
+    return answers or None
+
+
+# --- plain HDF5 -------------------------------------------------------------------------------------------------------
+
+
+def hdf5_piece(path: Path, pool: OpenFiles) -> Piece:
+    """Return what an HDF5 file holds; nothing of its arrays is read yet.
+
+    Raises:
+        StoreError: if it is truncated, damaged, or leads to another file.
+    """
+    with path.open("rb") as handle:
+        matlab = handle.read(len(MATLAB_MARK)) == MATLAB_MARK
+    with open_hdf5(path, linked=False) as file:
+        return _Listing(path, pool, matlab).of(file)
+
+
+class _Listing:
+    """One file while it is listed."""
+
+    def __init__(self, path: Path, pool: OpenFiles, matlab: bool) -> None:
+        self.path, self.pool, self.matlab = path, pool, matlab
+        self.piece = Piece(path)
+        self.scales: set[str] = set()  # names of arrays that are the points along an axis of others
+
+    def of(self, file: h5py.File) -> Piece:
+        piece = self.piece
+        nodes: dict[str, Any] = {}
+        piece.numbers.update(single_numbers(file.attrs))
+        for name, node in walk_hdf5(self.path, file):
+            if not isinstance(name, bytes):
+                if not (self.matlab and name.startswith("#")):  # where MATLAB puts what lies in cells
+                    nodes[name] = node
+            elif isinstance(node, h5py.Dataset):  # bytes: what h5py gives where it cannot decode a name
+                remark = f"A data set of '{self.path.name}' has no readable name, {name!r}; it is left out."
+                piece.remarks.append(remark)
+        for name in sorted(nodes, key=natural):
+            self._list(name, nodes[name])
+        by_place = {h5py.h5o.get_info(node.id).addr: name for name, node in nodes.items()}
+        for name in list(piece.arrays) if not self.matlab else ():
+            self._read_dimensions(name, nodes[name], by_place)
+        for name in self.scales - set(piece.coordinates.values()):
+            del piece.arrays[name]
+        matlab = ["MATLAB writes its axes in reverse; they are told in MATLAB's order."] if self.matlab else []
+        return replace(piece, remarks=list(dict.fromkeys([*piece.remarks, *matlab])))
+
+    def _list(self, name: str, node: h5py.Group | h5py.Dataset) -> None:
+        piece, where = self.piece, f"'{name}' of '{self.path.name}'"
+        if isinstance(node, h5py.Group) or name.rpartition("/")[2].isdecimal():  # a simulation, told by a number
+            piece.numbers.update({f"{name}/{key}": value for key, value in single_numbers(node.attrs).items()})
+        if not isinstance(node, h5py.Dataset):
+            return
+        foreign = self.matlab and (node.attrs.get("MATLAB_class") in _NO_NUMBERS or "MATLAB_empty" in node.attrs)
+        if foreign or node.dtype.kind not in NUMBERS or node.shape is None:
+            piece.remarks.append(f"{where} holds {node.dtype}, not real numbers; it is left out.")
+        elif node.external is not None or node.is_virtual:
+            piece.remarks.append(f"{where} lies in other files, which are not read; it is left out.")
+        elif node.shape == () or (self.matlab and math.prod(node.shape) == 1):
+            piece.numbers.update(single_numbers({name: coding_of(node).decode(node[()])}))
+        else:
+            piece.arrays[name] = self._array(name, node)
+            gap = unwritten(node)
+            piece.remarks.extend([f"{where} {gap}."] if gap is not None else [])
+
+    def _array(self, name: str, node: h5py.Dataset) -> LazyArray:
+        array: LazyArray = Hdf5Array.of(self.pool, self.path, node)
+        if axis_of_name(name) == "time" and len(array.shape) == 1 and "units" in node.attrs:
+            calendar = text_of(node.attrs.get("calendar")) or "standard"
+            times, self.piece.origins[name], remark = seconds_of(
+                read_whole(array), text_of(node.attrs["units"]), calendar
+            )
+            self.piece.remarks.extend([remark] if remark is not None else [])
+            return times
+        if not self.matlab:
+            return array
+        if len(array.shape) == 2 and 1 in array.shape:
+            return OneEntry(array, array.shape.index(1), 0)
+        return Reversed(array)
+
+    def _read_dimensions(self, name: str, node: h5py.Dataset, by_place: dict[Any, str]) -> None:
+        """Take the axes of an array from labels and scales of its dimensions, and the points along them."""
+        piece = self.piece
+        if len(piece.arrays[name].shape) != len(node.dims):
+            return
+        dimensions = [self._dimension(dimension, by_place) for dimension in node.dims]
+        axes = []
+        for (words, scales), length in zip(dimensions, node.shape, strict=True):
+            axis = next((axis for axis in map(axis_of_name, words) if axis is not None), None)
+            axes.append(axis or ("-" if length == 1 else next(iter(words), "")))
+            if axis in (*SPACE, "time"):
+                lines = [scale for scale in scales if piece.arrays[scale].shape == (length,)]
+                self.scales |= set(lines)
+                if lines:
+                    piece.coordinates.setdefault(axis, lines[0])
+        if all(axes) and any(words for words, _ in dimensions):
+            piece.axes[name] = tuple(axes)
+
+    def _dimension(self, dimension: Any, by_place: dict[Any, str]) -> tuple[list[str], list[str]]:
+        """Return what a dimension is called, by its label and its scales, and which arrays these scales are."""
+        places = [by_place.get(h5py.h5o.get_info(scale.id).addr) for scale in dimension.values()]
+        scales = [name for name in places if name is not None and name in self.piece.arrays]
+        words = [dimension.label, *(name.rpartition("/")[2] for name in scales), *map(str, dimension.keys())]
+        return [word for word in words if word], scales

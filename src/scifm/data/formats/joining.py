@@ -1,4 +1,4 @@
-"""Pieces that belong together, told as one: by splits, by variables, in time, and as trajectories.
+"""What files and groups hold becomes the contents of a file or folder: splits, variables, parts in time, trajectories.
 
 What belongs together is told by names and numbers, never by position alone: files are in natural order (2 before 10),
 and files of different variables are paired by that in which the names of each differ.
@@ -7,27 +7,29 @@ and files of different variables are paired by that in which the names of each d
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
-from scifm.data.formats.contents import Contents, LazyArray, nothing_to_close
-from scifm.data.formats.draft import guess_axes
-from scifm.data.formats.kinds import natural
+import numpy as np
+
+from scifm.data.formats.axes import axis_of_name
+from scifm.data.formats.format import Clipped, Concatenated, Contents, LazyArray, Repeated
+from scifm.data.formats.kinds import group_by_split, natural
 from scifm.data.formats.mapping import SPACE
-from scifm.data.formats.members import NumberArray, group_by_split, join_arrays, joined_attributes
-from scifm.data.formats.meshes import with_lines_of_meshes
-from scifm.data.formats.pieces import Piece, by_group, first_to_last, shared_out
-from scifm.data.formats.time_pieces import joined_in_time
-from scifm.data.formats.views import Repeated
+from scifm.data.formats.pieces import Piece, by_group, join_arrays, shared_out
+from scifm.data.formats.proposal import guess_axes
 from scifm.errors import DataError, StoreError
 
 __all__ = ["join_pieces"]
 
+_GAP = 1.5  # times the longest interval in a piece, up to which the next one follows it
+_SAME = 1e-6  # of an interval
+_NEW = -1  # in place of an axis: there is none yet
 
-def join_pieces(
-    path: Path, files: Sequence[Path], pieces: Sequence[Piece], *, close: Callable[[], None] = nothing_to_close
-) -> Contents:
+
+def join_pieces(path: Path, files: Sequence[Path], pieces: Sequence[Piece], *, close: Callable[[], None]) -> Contents:
     """Return the contents of a file or folder from what each of its files holds.
 
     Args:
@@ -39,30 +41,33 @@ def join_pieces(
     Raises:
         DataError: if they do not belong together; says which two, and what differs.
     """
-    inner = [with_lines_of_meshes(own) for piece in pieces for own in by_group(piece)]
+    inner = [own.with_lines_of_meshes() for piece in pieces for own in by_group(piece)]
     by_place = {piece.place: piece for piece in inner}
     groups = group_by_split(path, list(by_place))
-    parts = {part: _by_variable([by_place[place] for place in own]) for part, own in groups.items()}
-    parts = {part: joined_in_time([piece.with_axes_of_meshes() for piece in own]) for part, own in parts.items()}
+    parts = {part: _by_variable([by_place[place] for place in places]) for part, places in groups.items()}
+    parts = {part: _joined_in_time([piece.with_axes_of_meshes() for piece in own]) for part, own in parts.items()}
     every = [piece for own in parts.values() for piece in own]
-    numbers, varying = joined_attributes({piece.place: piece.numbers for piece in every})
-    many = max(map(len, parts.values())) > 1
-    if many:
-        every = [_with_numbers(piece, {k: v[piece.place] for k, v in varying.items()}) for piece in every]
-    whole = {piece.place: piece for piece in every}
-    joined = {}
-    for part, own in parts.items():
-        members = [whole[piece.place] for piece in own]
-        joined[part] = _as_trajectories(members) if many else members[0]
-    first = next(iter(joined.values()))
+    everywhere = [name for name in every[0].numbers if all(name in piece.numbers for piece in every)]
+    alike = {n: every[0].numbers[n] for n in everywhere if len({piece.numbers[n] for piece in every}) == 1}
+    if max(map(len, parts.values())) > 1:
+        varying = [name for name in everywhere if name not in alike]
+        joined = {part: _as_trajectories(own, varying) for part, own in parts.items()}
+    else:
+        joined = {part: own[0] for part, own in parts.items()}
+    first_part, first = next(iter(joined.items()))
     if not first.content:
         raise StoreError(f"'{path}' holds no arrays of numbers, but for coordinates and single numbers.")
-    _require_alike(path, {part: piece.arrays for part, piece in joined.items()})
+    for part, piece in joined.items():
+        odd = sorted(first.arrays.keys() ^ piece.arrays.keys())
+        if odd:
+            raise DataError(
+                f"'{odd[0]}' of '{path}' is not in both {first_part} and {part}. All splits need the same arrays."
+            )
     return Contents(
         path,
         tuple(files),
         {part: piece.arrays for part, piece in joined.items()},
-        numbers,
+        alike,
         axes={name: axes for name, axes in first.axes.items() if name in first.arrays},
         coordinates=first.coordinates,
         periodic=first.periodic,
@@ -71,30 +76,17 @@ def join_pieces(
     )
 
 
-def _require_alike(path: Path, parts: Mapping[str, Mapping[str, LazyArray]]) -> None:
-    first, names = next(iter(parts.items()))
-    for part, arrays in parts.items():
-        odd = sorted(set(names) ^ set(arrays))
-        if odd:
-            raise DataError(
-                f"'{odd[0]}' of '{path}' is not in both {first} and {part}. All splits need the same arrays."
-            )
-
-
-def _with_numbers(piece: Piece, numbers: Mapping[str, float]) -> Piece:
-    """Return a piece in which numbers that differ from piece to piece are arrays."""
-    return replace(piece, arrays={**piece.arrays, **{name: NumberArray(value) for name, value in numbers.items()}})
+def _first_to_last(pieces: Sequence[Piece]) -> str:
+    """Return from which piece to which these go, in words."""
+    first, last = ("/".join(piece.place.parts[-2:]) for piece in (pieces[0], pieces[-1]))
+    return f"from '{first}' to '{last}'"
 
 
 # --- one variable a file ----------------------------------------------------------------------------------------------
 
 
 def _by_variable(pieces: Sequence[Piece]) -> list[Piece]:
-    """Return pieces with all arrays each, where every file holds one variable or the coordinates alone.
-
-    Raises:
-        DataError: if the files of one variable are others than those of another.
-    """
+    """Return pieces with all arrays each, where every file holds one variable or the coordinates alone."""
     kinds: dict[frozenset[str], list[Piece]] = {}
     for piece in pieces:
         kinds.setdefault(piece.content, []).append(piece)
@@ -102,34 +94,11 @@ def _by_variable(pieces: Sequence[Piece]) -> list[Piece]:
         return list(pieces)  # alike, or unlike in a way that joining will tell
     series = {content: own for content, own in kinds.items() if len(own) > 1 and content}
     alone = [piece for content, own in kinds.items() if content not in series for piece in own]
-    rows = _paired(list(series.values())) if series else [[]]
-    merged = rows[0][:1] and [_merged(row) for row in rows]
-    if not merged:
+    if not series:
         return [_merged(alone)]
+    merged = [_merged(row) for row in _paired(list(series.values()))]
     shares = [shared_out(piece, len(merged)) for piece in alone]
     return [_merged([own, *row]) for own, *row in zip(merged, *shares, strict=True)]
-
-
-def _keys(pieces: Sequence[Piece]) -> dict[tuple[tuple[int, int, str], ...], Piece]:
-    """Return pieces by that in which their names differ: the numbers of ``u_1``, ``u_02``, ``u_10``."""
-    names = [str(piece.place.with_suffix("")) for piece in pieces]
-    before = re.sub(r"\d+$", "", _common_start(names))
-    after = re.sub(r"^\d+", "", _common_start([name[::-1] for name in names])[::-1])
-    differ = [name[len(before) : max(len(before), len(name) - len(after))] for name in names]
-    keys = [tuple((kind, number, "" if kind == 0 else text) for kind, number, text in natural(own)) for own in differ]
-    found = dict(zip(keys, pieces, strict=True))
-    if len(found) != len(pieces):
-        twice = next(place for place, key in enumerate(keys) if keys.index(key) != place)
-        raise DataError(
-            f"'{pieces[keys.index(keys[twice])].place}' and '{pieces[twice].place}' have the same number. Give each "
-            "file a number of its own, so that files of different variables can be paired."
-        )
-    return found
-
-
-def _common_start(names: Sequence[str]) -> str:
-    first, last = min(names), max(names)
-    return first[: next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))]
 
 
 def _paired(series: Sequence[Sequence[Piece]]) -> list[list[Piece]]:
@@ -150,35 +119,191 @@ def _paired(series: Sequence[Sequence[Piece]]) -> list[list[Piece]]:
     return [[own[key] for own in keyed] for key in keyed[0]]
 
 
+def _keys(pieces: Sequence[Piece]) -> dict[tuple[tuple[int, int, str], ...], Piece]:
+    """Return pieces by that in which their names differ: the numbers of ``u_1``, ``u_02``, ``u_10``."""
+    names = [str(piece.place.with_suffix("")) for piece in pieces]
+    before = re.sub(r"\d+$", "", _common_start(names))
+    after = re.sub(r"^\d+", "", _common_start([name[::-1] for name in names])[::-1])
+    differ = [name[len(before) : max(len(before), len(name) - len(after))] for name in names]
+    keys = [tuple((kind, number, "" if kind == 0 else text) for kind, number, text in natural(own)) for own in differ]
+    keyed = dict(zip(keys, pieces, strict=True))
+    if len(keyed) != len(pieces):
+        twice = next(place for place, key in enumerate(keys) if keys.index(key) != place)
+        raise DataError(
+            f"'{pieces[keys.index(keys[twice])].place}' and '{pieces[twice].place}' have the same number. Give each "
+            "file a number of its own, so that files of different variables can be paired."
+        )
+    return keyed
+
+
+def _common_start(names: Sequence[str]) -> str:
+    first, last = min(names), max(names)
+    return first[: next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))]
+
+
 def _merged(pieces: Sequence[Piece]) -> Piece:
     """Return one piece with the arrays of several, which are of one problem."""
     first = pieces[0]
     for piece in pieces[1:]:
         shared = set(first.coordinates.values()) & set(piece.coordinates.values())
-        both = {name: (first.arrays[name], piece.arrays[name]) for name in shared}
-        differing = {name: pair for name, pair in both.items() if pair[0] is not pair[1]}
-        if differing:
-            found = [{name: pair[i] for name, pair in differing.items()} for i in (0, 1)]
-            join_arrays([first.place, piece.place], found, shared=differing)
-        first = replace(
-            first,
-            arrays={**first.arrays, **{n: a for n, a in piece.arrays.items() if n not in first.arrays}},
-            axes={**piece.axes, **first.axes},
-            coordinates={**piece.coordinates, **first.coordinates},
-            periodic={**piece.periodic, **first.periodic},
-            numbers={**piece.numbers, **first.numbers},
-            meshes={**piece.meshes, **first.meshes},
-            origins={**piece.origins, **first.origins},
-            remarks=tuple(dict.fromkeys((*first.remarks, *piece.remarks))),
-        )
+        lines = [{n: own.arrays[n] for n in shared if first.arrays[n] is not piece.arrays[n]} for own in (first, piece)]
+        join_arrays([first.place, piece.place], lines, shared=shared)
+        first |= piece
     return first
+
+
+# --- parts in time, such as the years of a record ---------------------------------------------------------------------
+
+
+def _joined_in_time(pieces: Sequence[Piece]) -> list[Piece]:
+    """Return one piece for each trajectory: those whose times follow each other are joined.
+
+    A piece follows another where it begins at most one and a half intervals after its end. Where every piece is one
+    frame, frames follow each other as long as their times increase.
+    """
+    timed = [_with_own_time(piece) for piece in pieces]
+    if len(timed) == 1 or any("time" not in piece.coordinates for piece in timed):
+        return list(pieces)
+    chains = _chains(timed)
+    ordered = _chains(sorted(timed, key=lambda piece: float(piece.times[0]) if piece.times.size else np.inf))
+    if len(ordered) == 1:  # such as months called by their names
+        chains = ordered
+    longest = max(map(len, chains))
+    if longest == 1:
+        return list(pieces)
+    single = all(piece.times.size == 1 for piece in timed)
+    if single and {len(chain) for chain in chains} != {longest}:
+        return list(pieces)  # numbers that go up and down are no times of one trajectory
+    joined = [_joined(chain) for chain in chains]
+    counts = {piece.times.size: piece for piece in joined}
+    if len(counts) > 1:
+        (few, short), (most, long) = min(counts.items()), max(counts.items())
+        raise DataError(
+            f"Pieces in time make a trajectory of {few} frames that begins with '{short.place}' and one of {most} that "
+            f"begins with '{long.place}'. Trajectories need the same times: import each from a folder of its own, or "
+            "add what is missing between them."
+        )
+    return joined
+
+
+def _with_own_time(piece: Piece) -> Piece:
+    """Return a piece with its times in memory, also where the only one is told as a number."""
+    if "time" in piece.coordinates:  # read once, and here
+        return replace(piece, arrays={**piece.arrays, piece.coordinates["time"]: piece.times - piece.origin})
+    name = next((name for name in piece.numbers if axis_of_name(name) == "time"), None)
+    if name is None:
+        return piece
+    return replace(
+        piece,
+        arrays={**piece.arrays, name: np.array([piece.numbers[name]])},
+        coordinates={**piece.coordinates, "time": name},
+        numbers={other: value for other, value in piece.numbers.items() if other != name},
+    )
+
+
+def _chains(pieces: Sequence[Piece]) -> list[list[Piece]]:
+    chains: list[list[Piece]] = []
+    for piece in pieces:
+        if chains and _follows(chains[-1][-1].times, piece.times):
+            chains[-1].append(piece)
+        else:
+            chains.append([piece])
+    return chains
+
+
+def _follows(before: np.ndarray, after: np.ndarray) -> bool:
+    if not before.size or not after.size:
+        return False
+    gap, steps = after[0] - before[-1], np.abs(np.concatenate([np.diff(before), np.diff(after)]))
+    if not steps.size:
+        return bool(gap > 0)
+    return bool(-_SAME * steps.max() <= gap <= _GAP * steps.max())
+
+
+def _joined(chain: Sequence[Piece]) -> Piece:
+    """Return the pieces of one trajectory as one."""
+    if len(chain) == 1:
+        return chain[0]
+    first, name, lines = chain[0], chain[0].coordinates["time"], [piece.times for piece in chain]
+    steps = [np.abs(np.diff(line)).max(initial=0.0) for line in lines]
+    again = [False, *(a[-1] >= b[0] - _SAME * step for (a, b), step in zip(pairwise(lines), steps, strict=False))]
+    times = np.concatenate([line[int(twice) :] for line, twice in zip(lines, again, strict=True)])
+    along = {other: _time_axis(other, chain, lines) for other in first.arrays if other != name}
+    constant = [other for other, axis in along.items() if axis is None]
+    constants = [{n: a for n, a in piece.arrays.items() if n in constant} for piece in chain]
+    arrays = join_arrays([piece.place for piece in chain], constants, shared=constant)
+    axes = {other: own for other, own in first.axes.items() if other != name}
+    for other, axis in along.items():
+        if axis is None:
+            continue
+        parts = [_frames(piece.arrays[other], axis, twice) for piece, twice in zip(chain, again, strict=True)]
+        _require_alike(other, chain, parts, max(axis, 0))
+        arrays[other] = Concatenated(parts, max(axis, 0))
+        if axis == _NEW and other in axes:
+            axes[other] = ("time", *axes[other])
+    differing = sorted(n for n in first.numbers if any(piece.numbers.get(n) != first.numbers[n] for piece in chain))
+    remarks = [f"{len(chain)} pieces that follow each other in time, {_first_to_last(chain)}, are one trajectory."]
+    if any(again):
+        remarks.append("Frames told twice, at the end of a piece and at the beginning of the next, are read once.")
+    if differing:
+        remarks.append(f"Left out, because they differ between the pieces of a trajectory: {', '.join(differing)}.")
+    return replace(
+        first,
+        arrays={**arrays, name: times - first.origin},
+        axes=axes,
+        numbers={n: value for n, value in first.numbers.items() if n not in differing},
+        remarks=[*first.remarks, *remarks],
+    )
+
+
+def _time_axis(name: str, chain: Sequence[Piece], lines: Sequence[np.ndarray]) -> int | None:
+    """Return which axis of an array is time: as told, else that of as many entries as there are times.
+
+    `_NEW` where every piece is one frame of it, None where it does not change in time.
+    """
+    first = chain[0]
+    if name in first.coordinates.values() or not all(name in piece.arrays for piece in chain):
+        return None
+    named = any("time" in axes for axes in first.axes.values())
+    new = None if named or any(line.size > 1 for line in lines) else _NEW
+    if name in first.axes:
+        return first.axes[name].index("time") if "time" in first.axes[name] else new
+    counts, shapes = [line.size for line in lines], [tuple(piece.arrays[name].shape) for piece in chain]
+    fitting = [axis for axis in range(min(map(len, shapes))) if [shape[axis] for shape in shapes] == counts]
+    if len(fitting) > 1:
+        raise DataError(
+            f"'{first.place}' and others follow each other in time, and which axis of '{name}', of shape {shapes[0]}, "
+            "is time cannot be told: several have as many entries as there are times. Join the files first."
+        )
+    return fitting[0] if fitting else new
+
+
+def _frames(array: LazyArray, axis: int, twice: bool) -> LazyArray:
+    """Return the frames of a piece, without the first where it was told before."""
+    if axis == _NEW:
+        return Repeated(array, 0, 1)
+    return Clipped(array, axis, 1, int(array.shape[axis]) - 1) if twice else array
+
+
+def _require_alike(name: str, chain: Sequence[Piece], parts: Sequence[LazyArray], axis: int) -> None:
+    shapes = [(*part.shape[:axis], *part.shape[axis + 1 :]) for part in parts]
+    odd = next((place for place, shape in enumerate(shapes) if shape != shapes[0]), None)
+    if odd is not None:
+        raise DataError(
+            f"'{name}' has shape {tuple(parts[0].shape)} in '{chain[0].place}' and {tuple(parts[odd].shape)} in "
+            f"'{chain[odd].place}', which follow each other in time. Pieces of one trajectory differ in the number of "
+            "frames only."
+        )
 
 
 # --- trajectories -----------------------------------------------------------------------------------------------------
 
 
-def _as_trajectories(pieces: Sequence[Piece]) -> Piece:
-    """Return many pieces as one: each a trajectory, or joined along the trajectories that they hold themselves."""
+def _as_trajectories(pieces: Sequence[Piece], varying: Sequence[str]) -> Piece:
+    """Return pieces as one: each a trajectory, or joined along the trajectories that they hold themselves.
+
+    The numbers that are `varying` differ from piece to piece, and so become arrays.
+    """
     first, places = pieces[0], [piece.place for piece in pieces]
     shared = set(first.coordinates.values())
     counted = {name for name, axes in first.axes.items() if "trajectory" in axes and name in first.arrays}
@@ -188,13 +313,26 @@ def _as_trajectories(pieces: Sequence[Piece]) -> Piece:
                 f"Trajectories of '{name}' do not lie along its first axis, {first.axes[name]}, and there are "
                 f"several files in '{first.place.parent}'. Give one file, or bring that axis to the front."
             )
-    found = [_counted(piece, counted, shared) if counted else dict(piece.arrays) for piece in pieces]
-    joined = join_arrays(places, found, along_first=set(found[0]) - shared if counted else (), shared=shared)
-    axes = {name: _axes_joined(first, name, tuple(array.shape), name in counted) for name, array in joined.items()}
-    told = f"{len(pieces)} files or groups, {first_to_last(pieces)}, are "
+    held: list[dict[str, LazyArray]] = [
+        {**piece.arrays, **{name: np.asarray(piece.numbers[name]) for name in varying}} for piece in pieces
+    ]
+    if counted:  # what is told for all trajectories of a file is repeated for each
+        name = min(counted)
+        counts = [int(own[name].shape[0]) if name in own else 0 for own in held]
+        held = [
+            {n: a if n in counted or n in shared else Repeated(a, 0, count) for n, a in own.items()}
+            for own, count in zip(held, counts, strict=True)
+        ]
+    joined = join_arrays(places, held, along_first=set(held[0]) - shared if counted else (), shared=shared)
+    axes = {
+        name: own
+        for name, array in joined.items()
+        if name not in shared and (own := _axes_joined(first, name, tuple(array.shape), name in counted))
+    }
+    remark = f"{len(pieces)} files or groups, {_first_to_last(pieces)}, are "
     alone = "one trajectory each, in the natural order of their names, unless a map says otherwise."
-    told += "joined along their trajectories." if counted else alone
-    return replace(first, arrays=joined, axes={n: a for n, a in axes.items() if a and n not in shared}, remarks=(told,))
+    remark += "joined along their trajectories." if counted else alone
+    return replace(first, arrays=joined, axes=axes, remarks=[remark])
 
 
 def _axes_joined(piece: Piece, name: str, shape: tuple[int, ...], counted: bool) -> tuple[str, ...]:
@@ -203,17 +341,11 @@ def _axes_joined(piece: Piece, name: str, shape: tuple[int, ...], counted: bool)
         return piece.axes[name] if counted else ("trajectory", *piece.axes[name])
     if len(shape) == 1:
         return ("trajectory",)
-    axes, follows = guess_axes(shape[1:], {a: piece.arrays[own].shape[0] for a, own in piece.coordinates.items()})
+    lengths = {axis: piece.arrays[own].shape[0] for axis, own in piece.coordinates.items()}
+    axes, follows = guess_axes(shape[1:], lengths)
     if follows and "trajectory" not in axes:
         return ("trajectory", *axes)
-    lengths = [piece.arrays[own].shape[0] for axis, own in piece.coordinates.items() if axis in SPACE]
-    if len(shape) == 2 and lengths and shape[1] not in lengths:  # a table of coefficients and no line of a field
+    points = [length for axis, length in lengths.items() if axis in SPACE]
+    if len(shape) == 2 and points and shape[1] not in points:  # a table of coefficients and no line of a field
         return ("trajectory", "channel")
     return ()
-
-
-def _counted(piece: Piece, counted: set[str], shared: set[str]) -> dict[str, LazyArray]:
-    """Return the arrays of a piece, those told for all its trajectories repeated for each."""
-    name = next(iter(sorted(counted & piece.arrays.keys())), None)
-    count = 0 if name is None else int(piece.arrays[name].shape[0])
-    return {n: a if n in counted or n in shared else Repeated(a, 0, count) for n, a in piece.arrays.items()}

@@ -1,4 +1,4 @@
-"""What a file is, by its first bytes; and which files lie in a folder, in their natural order.
+"""What a file is, by its first bytes; which files lie in a folder, in their natural order, and in which split each is.
 
 The name decides only where the bytes say nothing known: a file that was cut off or overwritten is then read as what it
 is called, and reading it says what is wrong.
@@ -8,15 +8,29 @@ from __future__ import annotations
 
 import re
 import zipfile
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from scifm.errors import StoreError
+from scifm.errors import DataError, StoreError
 
-__all__ = ["MATLAB_MARK", "data_sets_under", "is_hdf5", "kind_of", "natural", "refuse_foreign", "required"]
+__all__ = [
+    "MATLAB_MARK",
+    "WHOLE",
+    "data_sets_under",
+    "group_by_split",
+    "is_hdf5",
+    "kind_of",
+    "natural",
+    "refuse_foreign",
+    "required",
+    "split_words",
+]
 
 MATLAB_MARK = b"MATLAB 7.3 MAT-file"
 """How an HDF5 file begins that MATLAB wrote, before the HDF5 in it."""
+
+WHOLE = "all"
+"""Name of the only part of contents that are not split into training, validation and test data."""
 
 _HDF5_MARK = b"\x89HDF\r\n\x1a\n"
 _LEAST_BLOCK = 512  # bytes that may stand before the HDF5 in a file; else a power of two times as many
@@ -37,12 +51,20 @@ _FOREIGN = {
     **dict.fromkeys((b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"), "a Python pickle, " + _NEVER),
 }
 _TORCH = "a file of torch.save, " + _NEVER
+_SPLITS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("valid", "val", "validation"), "valid"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
 
 
 def natural(path: Path | str) -> tuple[tuple[int, int, str], ...]:
     """Return the key that sorts names as people number them: 2 before 10, and both before letters."""
     parts = re.findall(r"\d+|\D+", str(path))
     return tuple((0, int(part), part) if part.isdecimal() else (1, 0, part) for part in parts)
+
+
+# --- one file ---------------------------------------------------------------------------------------------------------
 
 
 def is_hdf5(path: Path) -> bool:
@@ -76,21 +98,21 @@ def _kind_of_bytes(path: Path) -> str | None:
     for beginning, kind in _BEGINNINGS.items():
         if start.startswith(beginning):
             return kind
-    if start.startswith(b"PK"):
-        return _kind_of_archive(path)
-    return "hdf5" if is_hdf5(path) else None
+    if not start.startswith(b"PK"):
+        return "hdf5" if is_hdf5(path) else None
+    members = _members(path)
+    if any(name.endswith(".npy") for name in members):
+        return "npz"
+    return "zarr" if set(members) & set(_ZARR_MARKS) else None
+
+
+def _kind_of_name(path: Path) -> str | None:
+    return "zarr" if path.name.lower().endswith(".zarr.zip") else _ENDINGS.get(path.suffix.lower())
 
 
 def _start(path: Path) -> bytes:
     with path.open("rb") as handle:
         return handle.read(16)
-
-
-def _kind_of_archive(path: Path) -> str | None:
-    members = _members(path)
-    if any(name.endswith(".npy") for name in members):
-        return "npz"
-    return "zarr" if set(members) & set(_ZARR_MARKS) else None
 
 
 def _members(path: Path) -> list[str]:
@@ -101,10 +123,24 @@ def _members(path: Path) -> list[str]:
         return []
 
 
-def _kind_of_name(path: Path) -> str | None:
-    if path.name.lower().endswith(".zarr.zip"):
-        return "zarr"
-    return _ENDINGS.get(path.suffix.lower())
+def _foreign(path: Path) -> str | None:
+    """Return what a file is that is known and not read here, and how to convert it; None for every other file."""
+    start = _start(path)
+    if start.startswith(b"PK"):
+        return _TORCH if any(name.endswith("data.pkl") for name in _members(path)) else None
+    return next((remedy for beginning, remedy in _FOREIGN.items() if start.startswith(beginning)), None)
+
+
+def refuse_foreign(path: Path) -> None:
+    """Raise StoreError if a file, or one in a folder, is of a kind that is known and not read here; says what to do."""
+    files = [path] if path.is_file() else sorted(filter(Path.is_file, path.iterdir()), key=natural)
+    for file in files:
+        remedy = _foreign(file)
+        if remedy is not None:
+            raise StoreError(f"'{file}' is {remedy}.")
+
+
+# --- many files -------------------------------------------------------------------------------------------------------
 
 
 def data_sets_under(path: Path, kinds: Collection[str]) -> tuple[Path, ...]:
@@ -121,29 +157,43 @@ def data_sets_under(path: Path, kinds: Collection[str]) -> tuple[Path, ...]:
 
 
 def required(path: Path, kinds: Collection[str], title: str) -> tuple[Path, ...]:
-    """Return what `data_sets_under` finds.
+    """Return what `data_sets_under` finds; raise StoreError, which says what was looked for, if that is nothing."""
+    files = data_sets_under(path, kinds)
+    if not files:
+        raise StoreError(f"'{path}' is or holds no {title}. Leave out format to have it looked up.")
+    return files
+
+
+def split_words(text: str) -> tuple[set[str], str]:
+    """Return which splits a name tells, and the name without these words: ``train_u`` tells train, and is ``u``."""
+    words = [word for word in re.split(r"[^A-Za-z0-9]+", text) if word]
+    splits = {_SPLITS[word.lower()] for word in words if word.lower() in _SPLITS}
+    return splits, "_".join(word for word in words if word.lower() not in _SPLITS) if splits else text
+
+
+def group_by_split(path: Path, places: Sequence[Path]) -> dict[str, list[Path]]:
+    """Return the places of each split; all under `WHOLE` where names of files and folders tell no split.
+
+    Args:
+        path: folder they were found in, or the only file.
+        places: what was found, in order.
 
     Raises:
-        StoreError: if that is nothing; says what was looked for.
+        DataError: if some are in a split and some are not, in two, or none is in train.
     """
-    found = data_sets_under(path, kinds)
-    if not found:
-        raise StoreError(f"'{path}' is or holds no {title}. Leave out format to have it looked up.")
-    return found
-
-
-def _foreign(path: Path) -> str | None:
-    """Return what a file is that is known and not read here, and how to convert it; None for every other file."""
-    start = _start(path)
-    if start.startswith(b"PK"):
-        return _TORCH if any(name.endswith("data.pkl") for name in _members(path)) else None
-    return next((told for beginning, told in _FOREIGN.items() if start.startswith(beginning)), None)
-
-
-def refuse_foreign(path: Path) -> None:
-    """Raise StoreError if a file, or one in a folder, is of a kind that is known and not read here; says what to do."""
-    files = [path] if path.is_file() else sorted(filter(Path.is_file, path.iterdir()), key=natural)
-    for file in files:
-        told = _foreign(file)
-        if told is not None:
-            raise StoreError(f"'{file}' is {told}.")
+    splits = {}
+    for place in places:
+        inner = place.relative_to(path) if place != path else Path(place.name)
+        splits[place] = set().union(*(split_words(part.partition(".")[0])[0] for part in inner.parts))
+    if len(places) == 1 or not any(splits.values()):
+        return {WHOLE: list(places)}
+    odd = next((place for place, own in splits.items() if len(own) != 1), None)
+    if odd is not None:
+        raise DataError(
+            f"'{odd}' belongs to no split or to several, while other files of '{path}' tell theirs by a folder or a "
+            "word in the name (train, valid or val, test). Name all so, or none; move away what does not belong."
+        )
+    groups = {split: [place for place in places if split in splits[place]] for split in ("train", "valid", "test")}
+    if not groups["train"]:
+        raise DataError(f"No file of '{path}' is for training: none has 'train' in its name or its folder.")
+    return {split: own for split, own in groups.items() if own}

@@ -32,23 +32,61 @@ References:
 
 from __future__ import annotations
 
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from scifm.data.formats.axis_points import are_even, axis_length
-from scifm.data.formats.contents import Contents, read_whole
-from scifm.data.formats.draft import periodicity
-from scifm.data.formats.format import Format, opening
-from scifm.data.formats.hdf5 import sniff_hdf5
-from scifm.data.formats.kinds import data_sets_under, required
-from scifm.data.formats.mapping import CoefficientMapping, DataMapping, FieldMapping
-from scifm.data.formats.pdebench_files import ARRAYS, COORDINATES, join_files, layout_of, layout_of_file
-from scifm.errors import ConfigError, DataError
+import h5py
+import numpy as np
+
+from scifm.data.formats.axes import are_even, axis_length
+from scifm.data.formats.format import (
+    Concatenated,
+    Contents,
+    Format,
+    LazyArray,
+    Repeated,
+    opening,
+    read_whole,
+    single_numbers,
+)
+from scifm.data.formats.guess import Guess
+from scifm.data.formats.hdf5 import Hdf5Array, holds_numbers, open_hdf5, sniff_hdf5
+from scifm.data.formats.joining import join_pieces
+from scifm.data.formats.kinds import WHOLE, data_sets_under, natural, required
+from scifm.data.formats.mapping import DataMapping
+from scifm.data.formats.pieces import Piece
+from scifm.data.formats.proposal import Proposal
+from scifm.data.well import OpenFiles
+from scifm.errors import ConfigError, DataError, StoreError
 
 __all__ = ["PDEBenchFormat"]
 
+_ARRAYS: Mapping[str, tuple[str, ...]] = {  # with axes of space, by layout; the first is there for certain
+    "incompressible": ("velocity", "particles", "force"),
+    "compressible": ("density", "pressure", "Vx", "Vy", "Vz"),
+    "darcy": ("nu", "tensor"),
+    "scalar": ("tensor",),
+    "groups": ("data",),
+}
+_COORDINATES: Mapping[str, tuple[str, ...]] = {
+    "x": ("x-coordinate", "x"),
+    "y": ("y-coordinate", "y"),
+    "z": ("z-coordinate", "z"),
+    "time": ("t-coordinate", "t"),
+}
+_LINES = tuple(name for names in _COORDINATES.values() for name in names)
+_SPACE = ("x", "y", "z")
+_NO_CONSTANTS = ("latestIndex",)
+_TOLD_IN_CONFIG = "NU|Du|Dv|k|D|por|rho_s|k_f|n_f|sol|gravity|dam_radius|inner_height"
+_CONFIG_LINE = re.compile(rf"^\s*({_TOLD_IN_CONFIG}):\s*['\"]?([-+.\deE]+)['\"]?\s*(?:#.*)?$", re.MULTILINE)
+_CONFIG_WALLS = re.compile(r"^\s*velocity_extrapolation:\s*['\"]?(\w+)", re.MULTILINE)
+_WALLS_IN_NAME = ("trans", "reflect")
 _NAMES = {"Vx": "velocity_x", "Vy": "velocity_y", "Vz": "velocity_z", "nu": "diffusivity", "tensor": "solution"}
 _VECTORS = ("velocity", "force")
-_SPLIT_FROM = 3  # trajectories
 
 
 class PDEBenchFormat(Format):
@@ -58,169 +96,279 @@ class PDEBenchFormat(Format):
     title = "PDEBench HDF5"
 
     def sniff(self, path: Path) -> str | None:
-        layouts = sniff_hdf5(data_sets_under(path, ("hdf5",)), layout_of_file)
+        layouts = sniff_hdf5(data_sets_under(path, ("hdf5",)), _layout_of_file)
         return f"its layout {', '.join(sorted(layouts))}" if layouts else None
 
     def read(self, path: Path) -> Contents:
-        files = required(path, ("hdf5",), "HDF5")
+        files, pool = required(path, ("hdf5",), "HDF5"), OpenFiles(open_hdf5)
         with opening(path, self.title):
-            return join_files(path, files)
+            pieces = [_piece(file, pool) for file in files]
+            first = pieces[0]
+            for piece in pieces:
+                if (piece.arrays.keys(), piece.axes) != (first.arrays.keys(), first.axes):
+                    raise DataError(
+                        f"'{first.place}' holds {', '.join(sorted(first.arrays))} and '{piece.place}' "
+                        f"{', '.join(sorted(piece.arrays))}, or with other axes. Import each kind from a folder of its "
+                        "own."
+                    )
+            contents = join_pieces(path, files, pieces, close=pool.close)
+        if any(piece.periodic != first.periodic for piece in pieces):
+            contents = replace(contents, periodic={})
+        if set(contents.parts) == {"train"}:  # the published files are all called so
+            contents = replace(contents, parts={WHOLE: contents.arrays})
+        return contents
 
     def propose(self, contents: Contents) -> DataMapping:
-        return _Proposal(contents).mapping()
+        return _Proposal(contents).complete()
 
 
-class _Proposal:
-    """One proposal while it is made."""
+# --- what a file holds ------------------------------------------------------------------------------------------------
+
+
+def _layout_of(names: set[str]) -> str | None:
+    """Return the layout whose arrays are among `names`, or None; groups by seed are told by ``data`` and ``t``."""
+    if {"velocity", "particles", "t"} <= names:
+        return "incompressible"
+    if {"density", "pressure", "Vx"} <= names:
+        return "compressible"
+    if {"tensor", "nu"} <= names:
+        return "darcy"
+    if {"tensor", "x-coordinate"} <= names:
+        return "scalar"
+    return "groups" if {"data", "t"} <= names else None
+
+
+def _layout_of_file(file: h5py.File) -> str | None:
+    layout = _layout_of({str(name) for name in file if holds_numbers(file.get(name))})
+    if layout not in (None, "groups"):
+        return layout
+    return "groups" if any(_is_seed(file, str(name)) for name in file) else None
+
+
+def _is_seed(file: h5py.File, name: str) -> bool:
+    return name.isdecimal() and all(holds_numbers(file.get(f"{name}/{part}")) for part in ("data", "grid/t"))
+
+
+def _piece(path: Path, pool: OpenFiles) -> Piece:
+    """Return what one file holds, constants of the equation as numbers; StoreError if it is of no layout."""
+    with open_hdf5(path) as file:
+        layout = _layout_of_file(file)
+        if layout is None:
+            held = ", ".join(sorted(map(str, file))[:8]) or "nothing"
+            raise StoreError(
+                f"'{path}' has none of PDEBench's five layouts; it holds {held}. "
+                "Leave out format to have it looked up, or look with 'scifm inspect'."
+            )
+        piece = _seeds(file, path, pool) if layout == "groups" else _flat(file, path, pool, layout)
+    for axis, names in _COORDINATES.items():
+        lines = [name for name in names if name in piece.arrays and len(piece.arrays[name].shape) == 1]
+        piece.coordinates.update({axis: lines[0]} if lines else {})
+        if axis == "time":  # told by trajectory: compared when they are used
+            piece.axes.update({n: ("trajectory", axis) for n in names if n in piece.arrays and n not in lines})
+    return piece
+
+
+def _flat(file: h5py.File, path: Path, pool: OpenFiles, layout: str) -> Piece:
+    """Return what a file holds with all trajectories in arrays of its root."""
+    arrays: dict[str, LazyArray] = {
+        name: Hdf5Array.of(pool, path, file[name])
+        for name in (*_ARRAYS[layout], *_LINES)
+        if holds_numbers(file.get(name))
+    }
+    config = _config(file)
+    numbers = {name: value for name, value in single_numbers(file.attrs).items() if name not in _NO_CONSTANTS}
+    axes = {name: _flat_axes(layout, name, len(arrays[name].shape)) for name in _ARRAYS[layout] if name in arrays}
+    walls = _walls(layout, path, config)
+    space = [axis for axis in _SPACE if axis in next(iter(axes.values()))]
+    periodic = {} if walls is None else dict.fromkeys(space, not walls)
+    return Piece(path, arrays, axes, periodic=periodic, numbers=numbers | _constants(config))
+
+
+def _flat_axes(layout: str, name: str, num_axes: int) -> tuple[str, ...]:
+    """Return the axes of an array; x comes first in space. Too few or too many axes are for `propose` to refuse."""
+    if layout == "darcy":
+        return ("trajectory", *(("-",) if name == "tensor" and num_axes > 3 else ()), "x", "y")
+    leading = ("trajectory",) if name == "force" else ("trajectory", "time")
+    last = ("channel",) if layout == "incompressible" else ()
+    num_space = min(max(num_axes - len(leading) - len(last), 1), len(_SPACE))
+    return (*leading, *_SPACE[:num_space], *last)
+
+
+def _walls(layout: str, path: Path, config: str) -> bool | None:
+    """Return False if the file says that all axes wrap around, True if none does, None if it does not say."""
+    if layout == "darcy":
+        return True
+    if layout == "incompressible":
+        setting = _CONFIG_WALLS.search(config)
+        return None if setting is None else setting.group(1).upper() != "PERIODIC"
+    words = re.split(r"[^A-Za-z0-9]+", path.stem)
+    if layout == "compressible" and "periodic" in words:
+        return False
+    return True if layout == "compressible" and set(words) & set(_WALLS_IN_NAME) else None
+
+
+def _seeds(file: h5py.File, path: Path, pool: OpenFiles) -> Piece:
+    """Return what a file holds with one group a trajectory."""
+    seeds = sorted((str(name) for name in file if _is_seed(file, str(name))), key=natural)
+    arrays: dict[str, LazyArray] = {}
+    for name, inner in (("data", "data"), ("t", "grid/t")):
+        own = [Hdf5Array.of(pool, path, file[f"{seed}/{inner}"]) for seed in seeds]
+        odd = next((array for array in own if array.shape != own[0].shape), None)
+        if odd is not None:
+            raise DataError(
+                f"In '{path}' the array '{odd.name}' has shape {odd.shape} and '{own[0].name}' {own[0].shape}; all "
+                "trajectories need the same shape. Put those of one shape into a file of their own."
+            )
+        arrays[name] = Concatenated([Repeated(array, 0, 1) for array in own])
+    first = file[f"{seeds[0]}/grid"]
+    arrays |= {axis: Hdf5Array.of(pool, path, first[axis]) for axis in _SPACE if holds_numbers(first.get(axis))}
+    constants = [_constants(_config(file[seed])) for seed in seeds]
+    axes = {"data": _seed_axes(arrays, constants[0])}
+    piece = Piece(path, arrays, axes, periodic={axis: False for axis in axes["data"] if axis in _SPACE})
+    for name in constants[0]:
+        if all(name in own for own in constants):
+            values = np.array([own[name] for own in constants])
+            if (values == values[0]).all():
+                piece.numbers[name] = float(values[0])
+            else:
+                piece.arrays[name], piece.axes[name] = values, ("trajectory",)
+    return piece
+
+
+def _seed_axes(arrays: Mapping[str, LazyArray], constants: Mapping[str, float]) -> tuple[str, ...]:
+    """Return the axes of ``data``. The diffusion–reaction generator stores y before x, the others x before y."""
+    shape = arrays["data"].shape
+    num_space = min(max(len(shape) - 3, 1), len(_SPACE))
+    space = _SPACE[:num_space]
+    if num_space == 2 and "x" in arrays and "y" in arrays:
+        num_x, num_y = arrays["x"].shape[0], arrays["y"].shape[0]
+        y_first = "Du" in constants if num_x == num_y else shape[2:4] == (num_y, num_x)
+        space = space[::-1] if y_first else space
+    return ("trajectory", "time", *space, "channel")
+
+
+def _config(node: h5py.File | h5py.Group) -> str:
+    text = node.attrs.get("config", "")
+    return text.decode(errors="replace") if isinstance(text, bytes) else str(text)
+
+
+def _constants(config: str) -> dict[str, float]:
+    """Return the constants of the equation that a text of settings tells."""
+    constants = {}
+    for name, text in _CONFIG_LINE.findall(config):
+        try:
+            value = float(text)
+        except ValueError:  # a word such as 'e': not a number, so nothing is told
+            continue
+        if math.isfinite(value):
+            constants[name] = value
+    return constants
+
+
+# --- what is proposed -------------------------------------------------------------------------------------------------
+
+
+class _Proposal(Proposal):
+    """A proposal that knows PDEBench's names, roles, cells and constants."""
 
     def __init__(self, contents: Contents) -> None:
-        self.contents, self.arrays = contents, contents.arrays
-        layout = layout_of(set(self.arrays))
+        layout = _layout_of(set(contents.arrays))
         assert layout is not None, "only files of a known layout are read"
         self.layout = layout
-        self.main = ARRAYS[layout][-1] if layout == "darcy" else ARRAYS[layout][0]
-        self.defects: list[str] = []
-        self._check_axes()
-        self.space = tuple(axis for axis in ("x", "y", "z") if axis in contents.axes[self.main])
+        self._check_axes(contents)
+        super().__init__(contents, PDEBenchFormat.name)
+        needed = [f"V{axis}" for axis in _SPACE if layout == "compressible" and axis in self._axes["density"]]
+        missing = [name for name in needed if name not in self.arrays]
+        if missing:
+            self.missing.append(f"A compressible flow lacks {', '.join(missing)}: map the arrays that are to be used.")
 
-    def _check_axes(self) -> None:
-        for name, axes in self.contents.axes.items():
-            shape = tuple(self.arrays[name].shape)
+    def _check_axes(self, contents: Contents) -> None:
+        for name, axes in contents.axes.items():
+            shape = tuple(contents.arrays[name].shape)
             if len(shape) != len(axes):
                 raise ConfigError(
-                    f"'{name}' of '{self.contents.path}' has shape {shape}, and {len(axes)} axes are usual: "
+                    f"'{name}' of '{contents.path}' has shape {shape}, and {len(axes)} axes are usual: "
                     f"({', '.join(axes)}). Give a mapping that names its axes, in array order."
                 )
             for axis, length in zip(axes, shape, strict=True):
                 if not length:
-                    raise DataError(f"'{name}' of '{self.contents.path}' is empty: its shape is {shape}.")
-                told = self._coordinate(axis)
-                known = self.arrays[told].shape[-1] if told is not None else length
+                    raise DataError(f"'{name}' of '{contents.path}' is empty: its shape is {shape}.")
+                line = _line_of(axis, contents)
+                known = contents.arrays[line].shape[-1] if line is not None else length
                 if known not in (length, length + 1):
                     raise ConfigError(
-                        f"'{name}' of '{self.contents.path}' has shape {shape}, usually ({', '.join(axes)}), but "
-                        f"'{told}' has {known} entries and the {axis} axis {length}. If its axes are in another order, "
-                        "give a mapping that names them."
+                        f"'{name}' of '{contents.path}' has shape {shape}, usually ({', '.join(axes)}), but '{line}' "
+                        f"has {known} entries and the {axis} axis {length}. If its axes are in another order, give a "
+                        "mapping that names them."
                     )
 
-    def _coordinate(self, axis: str) -> str | None:
-        return next((name for name in COORDINATES.get(axis, ()) if name in self.arrays), None)
-
-    def mapping(self) -> DataMapping:
-        fields = self._fields()
-        time = None
-        if self.layout != "darcy":
-            time = self._coordinate("time")
-            if time is None:
-                raise ConfigError(
-                    f"'{self.contents.path}' tells no times: it has no 't-coordinate'. Give a mapping with "
-                    "time = { start = …, interval = … }."
-                )
-        periodic, repeated_end = self._periodic()
-        extent = {axis: self._extent(axis, periodic[axis], axis in repeated_end) for axis in self.space}
-        count = self.arrays[self.main].shape[0]
-        coefficients = [*self.contents.attributes, *self._by_trajectory()]
-        parted = {"train": 0.8, "valid": 0.1, "test": 0.1} if count >= _SPLIT_FROM else {"train": 1.0}
-        return DataMapping(
-            format=PDEBenchFormat.name,
-            fields=fields,
-            coefficients={name: CoefficientMapping(array=name) for name in coefficients},
-            time=time,
-            extent=extent,
-            periodic=periodic,
-            repeated_end=repeated_end,
-            splits=parted,
-            known_defects=tuple(self.defects),
-        )
-
-    def _fields(self) -> dict[str, FieldMapping]:
-        if self.layout == "compressible":
-            self._require_velocities()
-        fields = {}
-        for array in ARRAYS[self.layout]:
-            if array not in self.contents.axes:
-                continue
-            axes = self.contents.axes[array]
-            role = {"nu": "input", "force": "input"}.get(array, "output" if self.layout == "darcy" else "state")
-            for name, channel in self._channels(array, axes):
-                fields[name] = FieldMapping.model_validate(
-                    {"array": array, "axes": axes, "role": role, "channel": channel}
-                )
-        return fields
-
-    def _require_velocities(self) -> None:
-        missing = [f"V{axis}" for axis in self.space if f"V{axis}" not in self.arrays]
-        if missing:
-            raise ConfigError(
-                f"'{self.contents.path}' is compressible flow along {', '.join(self.space)} and lacks "
-                f"{', '.join(missing)}. Give a mapping of the arrays that are to be used."
-            )
-
-    def _channels(self, array: str, axes: tuple[str, ...]) -> list[tuple[str, int | None]]:
-        """Return the names of the fields in an array, with their channels."""
+    def _names(self, array: str) -> list[tuple[str, dict[str, int]]]:
+        axes = self._axes[array]
         if "channel" not in axes:
-            return [(_NAMES.get(array, array), None)]
-        count = self.arrays[array].shape[axes.index("channel")]
-        if array in _VECTORS and count == len(self.space):
-            return [(f"{array}_{axis}", channel) for channel, axis in enumerate(self.space_order(array))]
-        single = "solution" if array == "data" else array
-        stem = "channel" if array == "data" else array
-        return [(single, 0)] if count == 1 else [(f"{stem}_{channel}", channel) for channel in range(count)]
+            return [(_NAMES.get(array, array), {})]
+        space, count = [axis for axis in axes if axis in _SPACE], self._length(array, "channel")
+        if array in _VECTORS and count == len(space):
+            return [(f"{array}_{axis}", {"channel": channel}) for channel, axis in enumerate(space)]
+        single, stem = ("solution", "channel") if array == "data" else (array, array)
+        several = [(f"{stem}_{channel}", {"channel": channel}) for channel in range(count)]
+        return [(single, {"channel": 0})] if count == 1 else several
 
-    def space_order(self, array: str) -> tuple[str, ...]:
-        """Return the axes of space in the order of an array, which is that of its components."""
-        return tuple(axis for axis in self.contents.axes[array] if axis in self.space)
+    def _ask_roles(self, fields: dict[str, dict[str, Any]]) -> None:
+        if self.layout == "darcy":  # the only steady one
+            fields[_NAMES["nu"]]["role"] = "input"
+        else:
+            super()._ask_roles(fields)
 
-    def _by_trajectory(self) -> list[str]:
-        known = {*ARRAYS[self.layout], *(name for names in COORDINATES.values() for name in names)}
-        return [name for name in self.arrays if name not in known]
+    def _time(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        name = _line_of("time", self.contents)
+        if self.layout == "darcy":
+            return {}
+        if name is None:
+            self.missing.append(
+                "It tells no times, without a 't-coordinate': write time = { start = …, interval = … }."
+            )
+        return {"time": name}
 
-    def _periodic(self) -> tuple[dict[str, bool], tuple[str, ...]]:
-        told = self.contents.periodic
-        periodic: dict[str, bool] = {axis: told[axis] for axis in self.space if axis in told}
-        repeated_end: list[str] = []
-        for axis in self.space:
-            if axis in periodic:
-                continue
-            guess = periodicity(self.contents, self.main, self.contents.axes[self.main], axis)
-            periodic[axis] = guess.periodic
-            self.defects.append(f"Whether {axis} wraps around is a guess from samples: {guess.told}.")
-            if guess.repeated_end:
-                repeated_end.append(axis)
-        return periodic, tuple(repeated_end)
+    def _precision(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        return {}  # float32, as it is published
 
-    def _extent(self, axis: str, periodic: bool, repeated_end: bool) -> float:
-        axes = self.contents.axes[self.main]
-        num_points = self.arrays[self.main].shape[axes.index(axis)]
-        wraps = periodic and not repeated_end
-        told = self._coordinate(axis)
-        if told is None and self.layout == "incompressible":
-            self.defects.append(f"The length of {axis} is not in the file; a cell of its solver has length 1.")
-            if not periodic:
-                self._tell_centers(axis)
+    def _coefficients(self) -> dict[str, Any]:
+        return {name: name for name in self.contents.attributes} | super()._coefficients()
+
+    def _extent(self, axis: str, guess: Guess) -> float:
+        main = _ARRAYS[self.layout][0]
+        num_points, wraps = self._length(main, axis), guess.periodic and not guess.repeated_end
+        if axis not in self.contents.periodic:
+            self._defects.append(f"Whether {axis} wraps around is a guess from samples: {guess.reason}.")
+        name = _line_of(axis, self.contents)
+        if name is None and self.layout == "incompressible":
+            self._defects.append(f"The length of {axis} is not in the file; a cell of its solver has length 1.")
+            self._tell_centers(axis, not guess.periodic)
             return float(num_points if wraps else max(num_points - 1, 1))
-        if told is None:
-            raise ConfigError(
-                f"'{self.contents.path}' does not tell the length of {axis}: it has no '{COORDINATES[axis][0]}'. Give "
-                f"a mapping with extent = {{ {axis} = … }}."
+        if name is None:
+            self.missing.append(
+                f"It does not tell the length of {axis} by a '{_COORDINATES[axis][0]}': write it under extent."
             )
-        return self._told_extent(axis, told, num_points, periodic=periodic, wraps=wraps)
-
-    def _told_extent(self, axis: str, told: str, num_points: int, *, periodic: bool, wraps: bool) -> float:
-        points = read_whole(self.arrays[told])
-        if not are_even(points, self.arrays[told].dtype) or points[-1] < points[0]:
-            raise ConfigError(
-                f"The points of '{told}' in '{self.contents.path}' are not equally spaced and increasing, and grids "
-                "here are. Resample the data, or give a mapping to take the points as equally spaced."
+            return 1.0
+        points, precision = read_whole(self.arrays[name]), self.arrays[name].dtype
+        if not are_even(points, precision) or points[-1] < points[0]:
+            self.missing.append(
+                f"The points of '{name}' are not equally spaced and increasing, and grids here are: resample the data, "
+                "or give a mapping to take the points as equally spaced."
             )
+            return 1.0
         spacing = float(points[-1] - points[0]) / (len(points) - 1)
         off_node = abs((points[0] / spacing) % 1 - 0.5) < 0.05
-        if not periodic and (off_node or len(points) > num_points):
-            self._tell_centers(axis)
-        return axis_length(points, num_points, self.arrays[told].dtype, wraps=wraps)
+        self._tell_centers(axis, not guess.periodic and (off_node or len(points) > num_points))
+        return axis_length(points, num_points, precision, wraps=wraps)
 
-    def _tell_centers(self, axis: str) -> None:
-        self.defects.append(
-            f"Points along {axis} are centers of cells: the walls lie half a cell beyond the first and the last point, "
-            "and the extent runs from point to point."
-        )
+    def _tell_centers(self, axis: str, are_centers: bool) -> None:
+        if are_centers:
+            self._defects.append(
+                f"Points along {axis} are centers of cells: the walls lie half a cell beyond the first and the last "
+                "point, and the extent runs from point to point."
+            )
+
+
+def _line_of(axis: str, contents: Contents) -> str | None:
+    return next((name for name in _COORDINATES.get(axis, ()) if name in contents.arrays), None)

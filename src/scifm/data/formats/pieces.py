@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
-from scifm.data.formats.contents import LazyArray, read_whole
-from scifm.data.formats.format import reading
-from scifm.data.formats.kinds import natural
-from scifm.data.formats.mapping import AXES
-from scifm.data.formats.members import split_words
-from scifm.data.formats.views import OneEntry
+from scifm.data.formats.axes import axis_of_name, same_points
+from scifm.data.formats.format import MOST_NUMBERS, Concatenated, LazyArray, OneEntry, Repeated, read_whole, reading
+from scifm.data.formats.kinds import natural, split_words
+from scifm.data.formats.mapping import AXES, SPACE
+from scifm.errors import DataError
 
-__all__ = ["Piece", "by_group", "shared_out"]
+__all__ = ["Piece", "by_group", "join_arrays", "same_lines", "shared_out"]
+
+Value = TypeVar("Value")
 
 _SAMPLE = "data"  # what the array is called of a sample that is an array and no group
+_SAME = 1e-6  # of the range: entries of a mesh that are one
 
 
 @dataclass(frozen=True)
@@ -33,19 +37,19 @@ class Piece:
         periodic: whether an axis wraps around, where the file tells it.
         numbers: single numbers by name.
         meshes: names of the axes of an array of this shape, where coordinates of every grid point tell it.
-        remarks: what a user should know.
         origins: what has to be added to an array of times to compare it with those of other pieces.
+        remarks: what a user should know.
     """
 
     place: Path
-    arrays: Mapping[str, LazyArray]
-    axes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    coordinates: Mapping[str, str] = field(default_factory=dict)
-    periodic: Mapping[str, bool] = field(default_factory=dict)
-    numbers: Mapping[str, float] = field(default_factory=dict)
-    meshes: Mapping[tuple[int, ...], tuple[str, ...]] = field(default_factory=dict)
-    remarks: tuple[str, ...] = ()
-    origins: Mapping[str, float] = field(default_factory=dict)
+    arrays: dict[str, LazyArray] = field(default_factory=dict)
+    axes: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    coordinates: dict[str, str] = field(default_factory=dict)
+    periodic: dict[str, bool] = field(default_factory=dict)
+    numbers: dict[str, float] = field(default_factory=dict)
+    meshes: dict[tuple[int, ...], tuple[str, ...]] = field(default_factory=dict)
+    origins: dict[str, float] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
 
     @property
     def content(self) -> frozenset[str]:
@@ -53,11 +57,9 @@ class Piece:
         return frozenset(self.arrays) - frozenset(self.coordinates.values())
 
     @property
-    def times(self) -> np.ndarray | None:
-        """Times of its frames, comparable with those of other pieces; None where there are none."""
-        name = self.coordinates.get("time")
-        if name is None:
-            return None
+    def times(self) -> np.ndarray:
+        """Times of its frames, comparable with those of other pieces, where the coordinates name some."""
+        name = self.coordinates["time"]
         with reading(self.place, name):
             return read_whole(self.arrays[name]) + self.origin
 
@@ -66,17 +68,97 @@ class Piece:
         """What has to be added to the times of its frames to compare them with those of other pieces."""
         return self.origins.get(self.coordinates.get("time", ""), 0.0)
 
+    def chosen(self, names: Mapping[str, str]) -> Piece:
+        """Return the piece with some of its arrays and numbers alone, under the names that are given for theirs."""
+
+        def take(entries: Mapping[str, Value]) -> dict[str, Value]:
+            return {new: entries[old] for old, new in names.items() if old in entries}
+
+        return replace(
+            self,
+            arrays=take(self.arrays),
+            axes=take(self.axes),
+            coordinates={axis: names[name] for axis, name in self.coordinates.items() if name in names},
+            numbers=take(self.numbers),
+            origins=take(self.origins),
+        )
+
+    def __or__(self, other: Piece) -> Piece:
+        """Return what both hold; where both say something, what this one says."""
+        return replace(
+            self,
+            arrays={**self.arrays, **{name: a for name, a in other.arrays.items() if name not in self.arrays}},
+            axes={**other.axes, **self.axes},
+            coordinates={**other.coordinates, **self.coordinates},
+            periodic={**other.periodic, **self.periodic},
+            numbers={**other.numbers, **self.numbers},
+            meshes={**other.meshes, **self.meshes},
+            origins={**other.origins, **self.origins},
+            remarks=list(dict.fromkeys((*self.remarks, *other.remarks))),
+        )
+
+    def with_lines_of_meshes(self) -> Piece:
+        """Return the piece with lines in place of ``X, Y = meshgrid(x, y)``, if the grid is rectangular.
+
+        They then also tell the order of the axes of arrays of their shape.
+
+        Raises:
+            StoreError: if such a coordinate cannot be read.
+        """
+        lines = _lines(self)
+        if not lines:
+            return self
+        rest = self.chosen({name: name for name in (*self.arrays, *self.numbers) if name not in lines})
+        along: dict[tuple[int, ...], dict[int, str]] = {}
+        for name, (axis, place, line) in lines.items():
+            along.setdefault(tuple(self.arrays[name].shape), {})[place] = axis
+            if axis not in rest.coordinates:
+                rest.arrays[name], rest.coordinates[axis] = line, name
+        whole = {shape: tuple(own[i] for i in sorted(own)) for shape, own in along.items() if len(own) == len(shape)}
+        meshes = {shape: names for shape, names in whole.items() if len(set(names)) == len(names)}
+        remark = f"{', '.join(lines)} tell every grid point of a rectangular grid; its lines are used."
+        return replace(rest, meshes={**self.meshes, **meshes}, remarks=[*self.remarks, remark])
+
     def with_axes_of_meshes(self) -> Piece:
         """Return the piece with the axes told that coordinates of every grid point tell."""
         axes = dict(self.axes)
         for name in sorted(self.content):
             known = axes.get(name, ())
-            told = _axes_by_mesh(self, tuple(self.arrays[name].shape)) if set(known) - set(AXES) or not known else None
-            if told is not None and all(
-                own in (axis, "") or own not in AXES for own, axis in zip(known, told, strict=False)
+            meant = _axes_by_mesh(self, tuple(self.arrays[name].shape)) if set(known) - set(AXES) or not known else None
+            if meant is not None and all(
+                own in (axis, "") or own not in AXES for own, axis in zip(known, meant, strict=False)
             ):
-                axes[name] = told
+                axes[name] = meant
         return replace(self, axes=axes)
+
+
+# --- coordinates of every grid point ----------------------------------------------------------------------------------
+
+
+def _lines(piece: Piece) -> dict[str, tuple[str, int, np.ndarray]]:
+    """Return axis of space or time, axis of the array, and line, by name of the mesh."""
+    lines = {}
+    for name, array in piece.arrays.items():
+        axis = axis_of_name(name) if "trajectory" not in piece.axes.get(name, ()) else None
+        if axis not in (*SPACE, "time") or not 2 <= len(array.shape) <= 4 or math.prod(array.shape) > MOST_NUMBERS:
+            continue
+        with reading(piece.place, name):
+            line = _line(read_whole(array))
+        if line is not None:
+            lines[name] = (axis, *line)
+    return lines
+
+
+def _line(values: np.ndarray) -> tuple[int, np.ndarray] | None:
+    """Return along which axis a mesh runs, and its line; None unless it runs along one, upward or downward."""
+    spread = float(np.ptp(values)) if values.size and np.isfinite(values).all() else 0.0
+    longer = [axis for axis, length in enumerate(values.shape) if length > 1]
+    varies = [axis for axis in longer if float(np.ptp(values, axis=axis).max()) > _SAME * spread]
+    if not spread or len(varies) != 1:
+        return None
+    line = np.moveaxis(values, varies[0], 0).reshape(values.shape[varies[0]], -1)[:, 0]
+    steps = np.diff(line)
+    return (varies[0], line) if (steps > 0).all() or (steps < 0).all() else None
 
 
 def _axes_by_mesh(piece: Piece, shape: tuple[int, ...]) -> tuple[str, ...] | None:
@@ -94,31 +176,34 @@ def _axes_by_mesh(piece: Piece, shape: tuple[int, ...]) -> tuple[str, ...] | Non
     return None
 
 
-def _template(name: str) -> str:
-    return re.sub(r"\d+", "#", name)
+# --- simulations in one file ------------------------------------------------------------------------------------------
 
 
-def _groups(names: Iterable[str]) -> dict[str, set[str]]:
-    """Return the names in each group at the top; an array called by a number alone is a group of one."""
-    found: dict[str, set[str]] = {}
+def _groups(names: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Return the names in each group at the top by their full ones; an array called by a number is a group of one."""
+    groups: dict[str, dict[str, str]] = {}
     for name in names:
         group, _, rest = name.partition("/")
         if rest or group.isdecimal():
-            found.setdefault(group, set()).add(rest or _SAMPLE)
-    return found
+            groups.setdefault(group, {})[name] = rest or _SAMPLE
+    return groups
 
 
-def _simulations(groups: Mapping[str, set[str]]) -> list[str]:
+def _simulations(groups: Mapping[str, Mapping[str, str]]) -> list[str]:
     """Return the groups that hold the same arrays and differ in a number, or are called as splits are."""
     clusters: dict[str, list[str]] = {}
     held: dict[str, set[str]] = {}
     for name, inside in groups.items():
-        splits = split_words(name)[0]
+        splits, names = split_words(name)[0], set(inside.values())
         if splits or re.search(r"\d", name):
             clusters.setdefault("split" if splits else _template(name), []).append(name)
-            held[name] = set(map(_template, inside)) if splits else inside  # splits hold other simulations each
+            held[name] = set(map(_template, names)) if splits else names  # splits hold other simulations each
     alike = [names for names in clusters.values() if len(names) > 1 and set.intersection(*(held[n] for n in names))]
     return sorted(alike[0], key=natural) if len(alike) == 1 else []
+
+
+def _template(name: str) -> str:
+    return re.sub(r"\d+", "#", name)
 
 
 def by_group(piece: Piece) -> list[Piece]:
@@ -129,66 +214,24 @@ def by_group(piece: Piece) -> list[Piece]:
     """
     groups = _groups(piece.arrays)
     chosen = _simulations(groups)
-    if not chosen and len(groups) == 1 and _simulations(_groups(next(iter(groups.values())))):
+    if not chosen and len(groups) == 1 and _simulations(_groups(next(iter(groups.values())).values())):
         chosen = list(groups)  # all simulations lie in it
     if not chosen:
         return [piece]
-    inside = {name: _Inside() for name in chosen}
-    for kind in ("arrays", "axes", "numbers", "origins"):
-        for name, value in getattr(piece, kind).items():
-            group, _, rest = name.partition("/")
-            if group in inside:
-                getattr(inside[group], kind)[rest or _SAMPLE] = value
-    beside = shared_out(_beside(piece, inside), len(chosen)) if len(chosen) > 1 else [_beside(piece, inside)]
-    rows = zip(inside.items(), beside, strict=True)
-    return [inner for (name, own), row in rows for inner in by_group(_inner(piece, name, own, row))]
-
-
-@dataclass
-class _Inside:
-    """What lies in a group, by the names there."""
-
-    arrays: dict[str, LazyArray] = field(default_factory=dict)
-    axes: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    numbers: dict[str, float] = field(default_factory=dict)
-    origins: dict[str, float] = field(default_factory=dict)
-
-
-def _beside(piece: Piece, groups: Collection[str]) -> Piece:
-    """Return what lies beside some groups."""
-    arrays = {name: array for name, array in piece.arrays.items() if name.partition("/")[0] not in groups}
-    return replace(
-        piece,
-        arrays=arrays,
-        axes={name: axes for name, axes in piece.axes.items() if name in arrays},
-        coordinates={axis: name for axis, name in piece.coordinates.items() if name in arrays},
-        numbers={name: value for name, value in piece.numbers.items() if name.partition("/")[0] not in groups},
-    )
-
-
-def _inner(piece: Piece, group: str, inside: _Inside, beside: Piece) -> Piece:
-    """Return what lies in a group, and what is given of what lies beside it."""
-    arrays = {**beside.arrays, **inside.arrays}
+    names, taken = (*piece.arrays, *piece.numbers), set(chosen)
+    inside, beside = _groups(names), piece.chosen({n: n for n in names if n.partition("/")[0] not in taken})
+    shares = shared_out(beside, len(chosen)) if len(chosen) > 1 else [beside]
     local = {axis: name.partition("/")[2] for axis, name in piece.coordinates.items()}
-    coordinates = {axis: name if name in arrays else piece.coordinates[axis] for axis, name in local.items()}
-    return replace(
-        piece,
-        place=piece.place / group,
-        arrays=arrays,
-        axes={**beside.axes, **inside.axes},
-        coordinates={axis: name for axis, name in coordinates.items() if name in arrays},
-        numbers={**beside.numbers, **inside.numbers},
-        origins={**beside.origins, **inside.origins},
-    )
+    pieces = []
+    for name, share in zip(chosen, shares, strict=True):
+        own = piece.chosen(inside[name]) | share
+        lines = {axis: line for axis, line in local.items() if line in own.arrays}
+        pieces += by_group(replace(own, place=piece.place / name, coordinates={**own.coordinates, **lines}))
+    return pieces
 
 
 def shared_out(piece: Piece, count: int) -> list[Piece]:
-    """Return what each of `count` trajectories gets of arrays told for all: its row of a table, else the whole.
-
-    Args:
-        piece: what is told for all.
-        count: how many trajectories there are, in their natural order.
-    """
+    """Return what each of `count` trajectories gets of arrays told for all: its row of a table, else the whole."""
     lines = set(piece.coordinates.values())
     tables = {
         name
@@ -205,7 +248,53 @@ def shared_out(piece: Piece, count: int) -> list[Piece]:
     return [replace(piece, arrays=row_of(place), axes=axes) for place in range(count)]
 
 
-def first_to_last(pieces: Sequence[Piece]) -> str:
-    """Return from which piece to which these go, in words."""
-    first, last = ("/".join(piece.place.parts[-2:]) for piece in (pieces[0], pieces[-1]))
-    return f"from '{first}' to '{last}'"
+# --- one array out of many --------------------------------------------------------------------------------------------
+
+
+def join_arrays(
+    places: Sequence[Path],
+    arrays: Sequence[Mapping[str, LazyArray]],
+    *,
+    along_first: Collection[str] = (),
+    shared: Collection[str] = (),
+) -> dict[str, LazyArray]:
+    """Return the arrays of several files as one array a name: each file a trajectory.
+
+    Args:
+        places: where they lie, for messages.
+        arrays: those of each file, by name.
+        along_first: names whose first axis already counts trajectories; these are joined along it.
+        shared: names of coordinates, which must be the same in all files; they are told once.
+
+    Raises:
+        DataError: if a name is missing in a file, or shapes or coordinates differ.
+    """
+    for name, first in arrays[0].items():
+        for place, own in zip(places, arrays, strict=True):
+            if name not in own:
+                raise DataError(f"'{name}' is in '{places[0]}' and not in '{place}'. They must be alike.")
+            if name in shared and not same_lines(first, own[name]):
+                raise DataError(
+                    f"The coordinate '{name}' differs between '{places[0]}' and '{place}'. All trajectories need the "
+                    "same grid and the same times: resample them to common ones."
+                )
+    joined: dict[str, LazyArray] = {}
+    for name, first in arrays[0].items():
+        parts, counted = [own[name] for own in arrays], int(name in along_first)
+        for place, part in zip(places, parts, strict=True):
+            if name not in shared and tuple(first.shape)[counted:] != tuple(part.shape)[counted:]:
+                raise DataError(
+                    f"'{name}' has shape {tuple(first.shape)} in '{places[0]}', {tuple(part.shape)} in '{place}'. Each "
+                    "is one trajectory, so shapes agree: cut or resample them. Pieces of one trajectory are joined "
+                    "where each tells its times and these follow each other, files of many trajectories where their "
+                    "axes have names."
+                )
+        rows: Sequence[LazyArray] = parts if counted else [Repeated(part, 0, 1) for part in parts]
+        joined[name] = first if name in shared else Concatenated(rows)
+    return joined
+
+
+def same_lines(ours: LazyArray, theirs: LazyArray) -> bool:
+    """Return whether two arrays of coordinates or times hold the same points."""
+    coarser = max((ours.dtype, theirs.dtype), key=lambda own: np.finfo(own).eps if own.kind == "f" else 0.0)
+    return same_points(read_whole(ours), read_whole(theirs), coarser)

@@ -1,4 +1,8 @@
-"""`MappedReader`: trajectories of a foreign file, in the house's order of axes."""
+"""`MappedReader`: trajectories of a foreign file, in the house's order of axes; and what is to be believed of them.
+
+Foreign data said to be of a known system are held against its names and its equation before that is believed. What is
+believed brings the system's exact scalings, so imported data are normalized as generated ones are.
+"""
 
 from __future__ import annotations
 
@@ -7,28 +11,41 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-from scifm.data.formats.axis_points import same_points
-from scifm.data.formats.contents import NUMBERS, Contents, LazyArray, read_whole
-from scifm.data.formats.format import reading
+from scifm.data.formats.axes import same_points
+from scifm.data.formats.format import NUMBERS, Contents, LazyArray, read_whole, reading
+from scifm.data.formats.guess import MOST_LOST, loses_in_float32, lost_in_float32
 from scifm.data.formats.mapping import DataMapping, FieldMapping, TimeAxis
-from scifm.data.well import Reader
-from scifm.data.well_layout import require_finite
+from scifm.data.split import StoreSplit
+from scifm.data.well import Reader, require_finite, runs
 from scifm.errors import ConfigError, DataError, suggest
+from scifm.fields.batch import Signature
 from scifm.fields.grid import Grid
+from scifm.fields.seeds import generator_for
+from scifm.systems.catalog import find_system
+from scifm.systems.system import System
 
-__all__ = ["MappedReader", "check_mapping", "frame_times", "grid_of", "trajectory_count"]
+__all__ = [
+    "MappedReader",
+    "check_mapping",
+    "doubt",
+    "frame_times",
+    "grid_of",
+    "known_system",
+    "tell_precision",
+    "trajectory_count",
+]
 
-_CONTIGUOUS = 1
+_NUM_SAMPLES = 4
+_SOLVES = 0.02  # residual over forcing; a wrong sign or scale leaves 0.5 and more
+_ROUNDING = 10  # times what rounding the solution once leaves, which grows with resolution; solvers round often
 
 
 def _array(arrays: Mapping[str, LazyArray], name: str, what: str) -> LazyArray:
     if name not in arrays:
-        raise ConfigError(f"Array of {what}: {suggest(name, arrays)}")
-    return _real(arrays[name], name)
-
-
-def _real(array: LazyArray, name: str) -> LazyArray:
+        raise ConfigError(f"{what}: {suggest(name, arrays)}")
+    array = arrays[name]
     if np.dtype(array.dtype).kind not in NUMBERS:
         raise ConfigError(f"The array '{name}' is of type {array.dtype}; only arrays of real numbers can be used.")
     return array
@@ -62,7 +79,7 @@ def check_mapping(contents: Contents, mapping: DataMapping) -> None:
     for part, arrays in contents.parts.items():
         seen: dict[str, tuple[int, str]] = {}
         for name, entry in mapping.fields.items():
-            lengths = _lengths(_array(arrays, entry.array, f"field '{name}'"), entry, f"Field '{name}'")
+            lengths = _lengths(_array(arrays, entry.array, f"Array of field '{name}'"), entry, f"Field '{name}'")
             for axis in ("trajectory", "time", *mapping.space):
                 if axis not in lengths:
                     continue
@@ -99,7 +116,7 @@ def _coefficient(
         return np.full(count, contents.attributes[entry.array], dtype=np.float64)
     if entry.array not in arrays:
         raise ConfigError(f"Coefficient '{name}': {suggest(entry.array, [*arrays, *contents.attributes])}")
-    array = _real(arrays[entry.array], entry.array)
+    array = _array(arrays, entry.array, f"Coefficient '{name}'")
     if int(np.prod(array.shape, dtype=np.int64)) > 64 * max(count, 1):  # a field, not a table of numbers
         raise ConfigError(
             f"Coefficient '{name}': '{entry.array}' has shape {tuple(array.shape)}, not one number a trajectory."
@@ -135,7 +152,7 @@ def frame_times(contents: Contents, mapping: DataMapping) -> tuple[float, ...] |
     if isinstance(mapping.time, TimeAxis):
         times = mapping.time.start + mapping.time.interval * np.arange(num_frames)
     else:
-        array = _array(contents.arrays, mapping.time, "times")
+        array = _array(contents.arrays, mapping.time, "Array of times")
         if array.shape[-1:] != (num_frames,) and array.shape[-1:] != (num_frames + 1,):
             raise ConfigError(
                 f"The times '{mapping.time}' have shape {tuple(array.shape)} and there are {num_frames} frames."
@@ -151,12 +168,12 @@ def frame_times(contents: Contents, mapping: DataMapping) -> tuple[float, ...] |
                 )
             raise DataError(f"The times '{mapping.time}' differ between trajectories; resample them to common ones.")
         times = values[0, :num_frames]  # some writers store the end of the last interval too
-    kept = times[:: mapping.every]
-    if len(kept) < 2:
+    chosen = times[:: mapping.every]
+    if len(chosen) < 2:
         raise ConfigError(f"At least 2 frames are needed; {num_frames} are there and every {mapping.every}. is kept.")
-    if not (np.isfinite(kept).all() and (np.diff(kept) > 0).all()):
-        raise DataError(f"The times of the frames must be finite and increase; the first are {kept[:5].tolist()}.")
-    return tuple(float(t) for t in kept)
+    if not (np.isfinite(chosen).all() and (np.diff(chosen) > 0).all()):
+        raise DataError(f"The times of the frames must be finite and increase; the first are {chosen[:5].tolist()}.")
+    return tuple(float(t) for t in chosen)
 
 
 def grid_of(contents: Contents, mapping: DataMapping) -> Grid:
@@ -203,19 +220,12 @@ class MappedReader(Reader):
         if name in self._coefficients:
             values = self._coefficients[name][chosen]
         else:
-            values = self._read_field(self.mapping.fields[name], chosen, frames)
+            blocks = [self._block(self.mapping.fields[name], run, frames) for run in runs(chosen)]
+            values = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
         with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and that is refused
             values = values.astype(self.mapping.dtype, copy=False)
         require_finite(values, name, f"'{self.place}'", chosen)
         return values
-
-    def _read_field(self, entry: FieldMapping, rows: np.ndarray, frames: slice | None) -> np.ndarray:
-        starts = np.flatnonzero(np.diff(rows, prepend=rows[:1] - 2) != _CONTIGUOUS).tolist()
-        blocks = [
-            self._block(entry, slice(int(rows[start]), int(rows[stop - 1]) + 1), frames)
-            for start, stop in zip(starts, [*starts[1:], len(rows)], strict=True)
-        ]
-        return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
 
     def _block(self, entry: FieldMapping, rows: slice, frames: slice | None) -> np.ndarray:
         array = self.arrays[entry.array]
@@ -250,3 +260,101 @@ class MappedReader(Reader):
 
     def close(self) -> None:
         self.contents.close()
+
+
+# --- what is believed -------------------------------------------------------------------------------------------------
+
+
+def tell_precision(contents: Contents, mapping: DataMapping) -> list[str]:
+    """Return a sentence for each field or coefficient that is far from zero for how little it varies.
+
+    Raises:
+        StoreError: if the samples looked at cannot be read.
+        DataError: if a coefficient is no finite number.
+    """
+    exact = mapping.model_copy(update={"dtype": "float64"})
+    reader = MappedReader(contents, next(iter(contents.parts)), exact)
+    lost = {name: loses_in_float32(contents, own.array, own.axes) for name, own in mapping.fields.items()}
+    for name in mapping.coefficients:
+        share = lost_in_float32(reader.read(name, slice(0, reader.num_trajectories), None)[None])
+        lost[name] = share if share > MOST_LOST else 0.0
+    remedy = "float64 keeps it here" if mapping.dtype == "float64" else 'dtype = "float64" would keep it in the store'
+    return [
+        f"'{name}' lies far from zero for how little it varies: rounding to float32, in which networks compute, is "
+        f"{share:.2g} of its standard deviation; {remedy}. Subtract a constant from it, or train with "
+        'training.precision = "64-true".'
+        for name, share in lost.items()
+        if share
+    ]
+
+
+def known_system(contents: Contents, mapping: DataMapping) -> System | None:
+    """Return the system that a mapping names, with its default options, or None where it names none.
+
+    Raises:
+        ConfigError: if there is no such system, or its names are not those of the mapping.
+        DataError: if the first samples do not solve its equation; says by how much.
+    """
+    if mapping.system is None:
+        return None
+    system = find_system(mapping.system)()
+    if mapping.signature != system.signature:
+        raise ConfigError(
+            f"The mapping says system = '{system.name}', which has {_names(system.signature)}; the mapping has "
+            f"{_names(mapping.signature)}. Use these names in this order, or leave out system."
+        )
+    reason = doubt(contents, mapping, system)
+    if reason is not None:
+        raise DataError(
+            f"'{contents.path}' is said to be of system '{system.name}', but {reason}. Look at signs, units, the "
+            "extent and the order of axes, or leave out system."
+        )
+    return system
+
+
+def doubt(contents: Contents, mapping: DataMapping, system: System) -> str | None:
+    """Return by how much the first samples miss the equation of a system, or None where they solve it.
+
+    The mapping has the names of the system.
+
+    Raises:
+        SignatureError: if the system is not defined on such a grid.
+        StoreError: if the samples cannot be read.
+        DataError: if they hold something else than finite numbers.
+    """
+    part, arrays = next(iter(contents.parts.items()))
+    reader = MappedReader(contents, part, mapping, range(min(_NUM_SAMPLES, trajectory_count(arrays, mapping))))
+    dtype: torch.dtype = getattr(torch, mapping.dtype)
+    split = StoreSplit(reader, mapping.signature, grid_of(contents, mapping), "", dtype, frame_times(contents, mapping))
+    batch = split.some(_NUM_SAMPLES).to(dtype=torch.float64)
+    solution = batch.require_targets()
+    residual = system.residual(batch)
+    forcing = _sizes(system.residual(batch.with_targets(torch.zeros_like(solution))))
+    noise = 2 * torch.rand(solution.shape, generator=generator_for(0, "rounding"), dtype=torch.float64) - 1
+    rounded = batch.with_targets(solution * (1 + _half_step(contents, mapping) * noise))
+    rounding = _sizes(system.residual(rounded) - residual)
+    missed = _sizes(residual)
+    wrong = ~(missed <= _SOLVES * forcing + _ROUNDING * rounding)
+    if not wrong.any():
+        return None
+    first = int(wrong.nonzero()[0])
+    share = (missed[first] / forcing[first]).item()
+    return f"its sample {first} does not solve {system.equation} (residual {share:.2g} of the forcing)"
+
+
+def _half_step(contents: Contents, mapping: DataMapping) -> float:
+    """Return by how much, of itself, a number of the solution may be off from rounding."""
+    types = [np.dtype(contents.arrays[entry.array].dtype) for entry in mapping.fields.values() if entry.role != "input"]
+    coarsest = min([np.dtype(mapping.dtype), *(own for own in types if own.kind == "f")], key=lambda own: own.itemsize)
+    return float(np.finfo(coarsest).eps) / 2
+
+
+def _sizes(values: torch.Tensor) -> torch.Tensor:
+    return values.flatten(1).norm(dim=1)
+
+
+def _names(signature: Signature) -> str:
+    kind = "evolving" if signature.evolves else "steady"
+    listed = {"inputs": signature.inputs, "coefficients": signature.coefficients, "outputs": signature.outputs}
+    named = ", ".join(f"{role} {', '.join(names) or 'none'}" for role, names in listed.items())
+    return f"{named} ({kind}, {signature.num_spatial_dims}D)"

@@ -27,13 +27,13 @@ from pathlib import Path
 
 import h5py
 
-from scifm.data.formats.contents import Contents, LazyArray
-from scifm.data.formats.format import Format, opening
+from scifm.data.formats.format import Contents, Format, LazyArray, opening
 from scifm.data.formats.hdf5 import Hdf5Array, holds_numbers, open_hdf5, sniff_hdf5
+from scifm.data.formats.joining import join_pieces
 from scifm.data.formats.kinds import data_sets_under, required
-from scifm.data.formats.known_system import doubt
 from scifm.data.formats.mapping import CoefficientMapping, DataMapping, FieldMapping
-from scifm.data.formats.members import group_by_split, join_arrays
+from scifm.data.formats.pieces import Piece
+from scifm.data.formats.reader import doubt
 from scifm.data.well import OpenFiles
 from scifm.errors import DataError, StoreError
 from scifm.systems.advection_diffusion import AdvectionDiffusion
@@ -43,8 +43,8 @@ from scifm.systems.system import System
 
 __all__ = ["TransferFormat"]
 
-_ARRAYS = frozenset({"fields", "tensor"})
 _AXES = ("trajectory", "channel", "y", "x")
+_ARRAYS = {"fields": _AXES, "tensor": ("trajectory", "channel")}
 _SYSTEMS: Mapping[int, type[System]] = {3: Poisson, 5: AdvectionDiffusion, 2: Helmholtz}
 _HELMHOLTZ_EQUATION = "-D lap u - w u = f on a periodic box"
 
@@ -67,23 +67,11 @@ class TransferFormat(Format):
         return "HDF5 with 'fields' (n, 2, ny, nx) and 'tensor'" if known else None
 
     def read(self, path: Path) -> Contents:
-        files, opened = required(path, ("hdf5",), "HDF5"), OpenFiles(open_hdf5)
+        files, pool = required(path, ("hdf5",), "HDF5"), OpenFiles(open_hdf5)
         with opening(path, self.title):
-            arrays = {file: self._arrays(opened, file) for file in files}
-        parts = {
-            part: join_arrays(own, [arrays[file] for file in own], along_first=_ARRAYS)
-            for part, own in group_by_split(path, files).items()
-        }
-        return Contents(
-            path=path,
-            files=files,
-            parts=parts,
-            axes={"fields": _AXES, "tensor": ("trajectory", "channel")},
-            periodic={"y": True, "x": True},
-            close=opened.close,
-        )
+            return join_pieces(path, files, [self._piece(file, pool) for file in files], close=pool.close)
 
-    def _arrays(self, opened: OpenFiles, path: Path) -> dict[str, LazyArray]:
+    def _piece(self, path: Path, pool: OpenFiles) -> Piece:
         with open_hdf5(path) as file:
             if not _is_ours(file):
                 raise StoreError(
@@ -91,10 +79,16 @@ class TransferFormat(Format):
                     "'tensor' of shape (n, columns). Leave out format to have it looked up, or look with "
                     "'scifm inspect'."
                 )
-            return {name: Hdf5Array.of(opened, path, file[name]) for name in sorted(_ARRAYS) if name in file}
+            held = {name: axes for name, axes in _ARRAYS.items() if name in file}
+            arrays: dict[str, LazyArray] = {name: Hdf5Array.of(pool, path, file[name]) for name in held}
+        return Piece(path, arrays, held, periodic={"y": True, "x": True})
 
     def propose(self, contents: Contents) -> DataMapping:
-        self._require_samples(contents)
+        shape = tuple(contents.arrays["fields"].shape)
+        if not shape[0] or min(shape[2:]) < 2:
+            raise DataError(
+                f"'{contents.path}' holds no samples, or fewer than 2 points along an axis: 'fields' has shape {shape}."
+            )
         table = contents.arrays.get("tensor")
         if table is None:
             return self._mapping([])
@@ -104,22 +98,16 @@ class TransferFormat(Format):
         if system is None:
             reason: str | None = "no system known here has so many coefficients"
         else:
-            named = self._mapping(system.signature.coefficients, system=system.name, equation=_equation(system))
+            equation = _HELMHOLTZ_EQUATION if isinstance(system, Helmholtz) else ""  # its own leaves a sign open
+            named = self._mapping(system.signature.coefficients, system=system.name, equation=equation)
             try:
                 reason = doubt(contents, named, system)
             except DataError as error:  # NaN: told here, and refused with its place when the samples are used
                 reason = str(error).rstrip(".")
             if reason is None:
                 return named
-        told = f"What the columns of 'tensor' mean is not known: {reason}."
-        return plain.model_copy(update={"known_defects": (told,)})
-
-    def _require_samples(self, contents: Contents) -> None:
-        shape = tuple(contents.arrays["fields"].shape)
-        if not shape[0] or min(shape[2:]) < 2:
-            raise DataError(
-                f"'{contents.path}' holds no samples, or fewer than 2 points along an axis: 'fields' has shape {shape}."
-            )
+        defect = f"What the columns of 'tensor' mean is not known: {reason}."
+        return plain.model_copy(update={"known_defects": (defect,)})
 
     def _mapping(self, coefficients: Sequence[str], *, system: str | None = None, equation: str = "") -> DataMapping:
         return DataMapping(
@@ -134,8 +122,3 @@ class TransferFormat(Format):
             system=system,
             equation=equation,
         )
-
-
-def _equation(system: System) -> str:
-    """Return the equation where the system's own sentence leaves a choice open, else nothing: the system's is used."""
-    return _HELMHOLTZ_EQUATION if isinstance(system, Helmholtz) else ""

@@ -2,61 +2,73 @@
 
 A data set is a folder with ``data/{train,valid,test}/*.hdf5``, a folder of split folders, a folder of files, or one
 file. Files of one split are told as one. Vectors have a channel axis; each component of a tensor is an array.
+
+Reference: https://polymathic-ai.org/the_well/data_format/.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
-from scifm.data.formats.axis_points import are_even, axis_length
-from scifm.data.formats.contents import Concatenated, Contents, LazyArray
-from scifm.data.formats.format import Format, opening
-from scifm.data.formats.hdf5 import open_hdf5, sniff_hdf5
-from scifm.data.formats.kinds import data_sets_under, required
+from scifm.data.formats.axes import are_even, axis_length, same_points
+from scifm.data.formats.format import (
+    MOST_NUMBERS,
+    NUMBERS,
+    Clipped,
+    Concatenated,
+    Contents,
+    Format,
+    LazyArray,
+    OneEntry,
+    Repeated,
+    opening,
+)
+from scifm.data.formats.hdf5 import Hdf5Array, coding_of, open_hdf5, sniff_hdf5
+from scifm.data.formats.kinds import data_sets_under, group_by_split, required
 from scifm.data.formats.mapping import DataMapping
-from scifm.data.formats.members import group_by_split, same_lines
-from scifm.data.formats.views import Clipped, Repeated
-from scifm.data.formats.well_schema import GROUPS, WellField, WellFile, read_well_file
+from scifm.data.formats.pieces import same_lines
 from scifm.data.well import OpenFiles
 from scifm.errors import ConfigError, StoreError
 
 __all__ = ["WellFormat"]
 
+_TITLE = "HDF5 in The Well's schema"
+_GROUPS = ("t0_fields", "t1_fields", "t2_fields")
 _HOUSE_AXES = {1: ("x",), 2: ("y", "x"), 3: ("z", "y", "x")}
 _DIMENSIONS = "dimensions/"
 _TIME = "dimensions/time"
-
-
-def _is_ours(file: h5py.File) -> bool | None:
-    """Return True for a file of the schema, else None."""
-    return ("spatial_dims" in file["dimensions"].attrs and "t0_fields" in file) or None
 
 
 class WellFormat(Format):
     """Data sets in The Well's schema."""
 
     name = "well"
-    title = "HDF5 in The Well's schema"
+    title = _TITLE
 
     def sniff(self, path: Path) -> str | None:
-        known = sniff_hdf5(data_sets_under(path, ("hdf5",))[:1], _is_ours)
+        known = sniff_hdf5(
+            data_sets_under(path, ("hdf5",))[:1],
+            lambda file: ("spatial_dims" in file["dimensions"].attrs and "t0_fields" in file) or None,
+        )
         return "groups dimensions and t0_fields of The Well's schema" if known else None
 
     def read(self, path: Path) -> Contents:
         paths, pool = group_by_split(path, required(path, ("hdf5",), "HDF5")), OpenFiles(open_hdf5)
-        parts = {part: [read_well_file(file, pool) for file in files] for part, files in paths.items()}
-        return _Joined(path, parts).contents(pool)
+        parts = {part: [_WellFile(file, pool) for file in files] for part, files in paths.items()}
+        return _DataSet(path, parts).contents(pool)
 
     def propose(self, contents: Contents) -> DataMapping:
         arrays, axes = contents.arrays, contents.axes
         dims = [name.removeprefix(_DIMENSIONS) for name in axes if name.startswith(_DIMENSIONS) and name != _TIME]
         fields: dict[str, dict[str, Any]] = {}
-        for key in (key for key in arrays if key.startswith(GROUPS)):
+        for key in (key for key in arrays if key.startswith(_GROUPS)):
             role = "state" if "time" in axes[key] else "output" if "-" in axes[key] else "input"
             for name, channel in _components(key, arrays[key], axes[key], dims):
                 place = name if name not in fields else f"{key.partition('_')[0]}_{name}"
@@ -67,23 +79,19 @@ class WellFormat(Format):
                 f"'{contents.path}' holds no fields that change in time, or none that are given, so what is asked for "
                 f"is not clear. Write a mapping with roles; there are {', '.join(fields) or 'no fields'}."
             )
-        coefficients = [key for key in arrays if key.startswith("scalars/")]
+        scalars = {key.removeprefix("scalars/"): key for key in arrays if key.startswith("scalars/")}
         precise = any(arrays[entry["array"]].dtype == np.float64 for entry in fields.values())
         return DataMapping.model_validate(
             {
                 "format": self.name,
                 "fields": fields,
-                "coefficients": {_free_name(key.removeprefix("scalars/"), fields): key for key in coefficients},
+                "coefficients": {n if n not in fields else f"{n}_scalar": key for n, key in scalars.items()},
                 "time": _TIME if evolves else None,
                 "extent": {axes[key][0]: _extent(key, contents) for key in (_DIMENSIONS + dim for dim in dims)},
                 "periodic": dict(contents.periodic),
                 "dtype": "float64" if precise else "float32",
             }
         )
-
-
-def _free_name(name: str, fields: Mapping[str, Any]) -> str:
-    return name if name not in fields else f"{name}_scalar"
 
 
 def _components(
@@ -108,44 +116,252 @@ def _extent(key: str, contents: Contents) -> float:
     return axis_length(points, len(points), points.dtype, wraps=contents.periodic[contents.axes[key][0]])
 
 
-class _Joined:
+# --- one file ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Field:
+    """One field, or one component of a tensor field.
+
+    Args:
+        array: the numbers, axes as in the file.
+        sample_varying: whether it has an axis of trajectories.
+        time_varying: whether it has an axis of time.
+        dim_varying: which axes of space it has.
+        num_components: length of its last axis for vectors; 0 for scalars.
+    """
+
+    array: LazyArray
+    sample_varying: bool
+    time_varying: bool
+    dim_varying: tuple[bool, ...]
+    num_components: int = 0
+
+    @property
+    def form(self) -> tuple[Any, ...]:
+        """What files that belong together must agree in."""
+        return self.time_varying, self.dim_varying, self.num_components
+
+
+class _WellFile:
+    """What one file tells; everything is read but the fields.
+
+    Attributes:
+        ours: whether this library wrote it.
+        grid_type: ``cartesian``, ``spherical``, …
+        num_trajectories: how many it holds.
+        dims: names of the axes of space, in array order.
+        coordinates: of each axis, as the file holds them.
+        times: ``(frames,)`` or ``(trajectories, frames)``.
+        boundaries: kinds of boundary by axis.
+        fields: by ``group/name``, or ``t2_fields/name/component``.
+        scalars: the coefficients, ``(trajectories,)``.
+        left_out: what cannot be used, with the reason.
+
+    Raises:
+        StoreError: if it cannot be read, or does not follow the schema; says in what.
+    """
+
+    def __init__(self, path: Path, pool: OpenFiles) -> None:
+        self.path, self.pool = path, pool
+        self.left_out: dict[str, str] = {}
+        with opening(path, _TITLE), open_hdf5(path) as file:
+            self.ours = "provenance/json" in file
+            self.grid_type = _texts(file.attrs.get("grid_type", "cartesian"))[0]
+            self.dims = _texts(file["dimensions"].attrs["spatial_dims"])
+            self.times = self._floats(file["dimensions/time"])
+            self.num_trajectories = int(self._attribute(file, "n_trajectories"))
+            if not 1 <= self.num_trajectories <= MOST_NUMBERS:
+                raise self._wrong(f"it tells n_trajectories = {self.num_trajectories}")
+            if not 1 <= len(self.dims) <= 3:
+                raise self._wrong(f"it has the axes of space {', '.join(self.dims)}; 1 to 3 can be used")
+            self.coordinates = {dim: self._coordinate(dim, file["dimensions"][dim]) for dim in self.dims}
+            if self.times.ndim not in (1, 2) or not self.times.size:
+                raise self._wrong(
+                    f"dimensions/time has shape {self.times.shape}, not (frames,) or (trajectories, frames)"
+                )
+            self.num_frames = int(self.times.shape[-1])
+            self.boundaries = self._boundaries(file)
+            self.fields = self._fields(file)
+            self.scalars = self._scalars(file)
+
+    def _wrong(self, what: str) -> StoreError:
+        return StoreError(
+            f"'{self.path}' does not follow The Well's schema: {what}. Mend the file, or import it as 'arrays' with a "
+            "mapping of your own."
+        )
+
+    def _attribute(self, node: Any, name: str) -> Any:
+        if name not in node.attrs:
+            raise self._wrong(f"'{node.name}' lacks the attribute '{name}'")
+        return node.attrs[name]
+
+    def _floats(self, data: h5py.Dataset) -> np.ndarray:
+        if math.prod(data.shape or ()) > MOST_NUMBERS:
+            raise self._wrong(f"'{data.name}' has shape {data.shape}, and a line of numbers was expected")
+        return np.asarray(coding_of(data).decode(data[()]), dtype=np.float64)
+
+    def _coordinate(self, dim: str, data: h5py.Dataset) -> np.ndarray:
+        points = coding_of(data).decode(data[()])
+        points = points if points.dtype.kind == "f" else points.astype(np.float64)
+        rows = points.reshape(-1, points.shape[-1]) if points.ndim else points
+        if points.ndim not in (1, 2) or not all(same_points(rows[0], row, points.dtype) for row in rows):
+            raise self._wrong(
+                f"dimensions/{dim} has shape {points.shape}; one line of points is needed, the same for all "
+                "trajectories and times"
+            )
+        first: np.ndarray = rows[0]
+        return first
+
+    def _boundaries(self, file: h5py.File) -> dict[str, frozenset[str]]:
+        kinds: dict[str, set[str]] = {dim: set() for dim in self.dims}
+        for node in file.get("boundary_conditions", {}).values():
+            kind = _texts(self._attribute(node, "bc_type"))[0].upper()
+            dims = _texts(self._attribute(node, "associated_dims"))
+            if len(dims) > 1:
+                self.left_out[node.name.lstrip("/")] = f"{kind} inside the box, which a grid cannot tell"
+                continue
+            for dim in dims:
+                if dim not in kinds:
+                    raise self._wrong(f"'{node.name}' is of the axis '{dim}', which is none of {', '.join(self.dims)}")
+                kinds[dim].add(kind)
+        return {dim: frozenset(own) for dim, own in kinds.items()}
+
+    def _members(self, file: h5py.File, group: str) -> dict[str, h5py.Dataset]:
+        if group not in file:
+            return {}
+        node = file[group]
+        names = _texts(node.attrs["field_names"]) if "field_names" in node.attrs else tuple(node)
+        missing = [name for name in names if name not in node]
+        if missing:
+            raise self._wrong(f"{group} lists {', '.join(missing)} and does not hold it")
+        return {name: node[name] for name in names}
+
+    def _fields(self, file: h5py.File) -> dict[str, _Field]:
+        fields: dict[str, _Field] = {}
+        for order, group in enumerate(_GROUPS):
+            for name, data in self._members(file, group).items():
+                if data.dtype.kind not in NUMBERS:
+                    self.left_out[f"{group}/{name}"] = f"its numbers are of type {data.dtype}"
+                    continue
+                fields |= self._field(f"{group}/{name}", data, order)
+        return fields
+
+    def _field(self, key: str, data: h5py.Dataset, order: int) -> dict[str, _Field]:
+        sample, time = (bool(self._attribute(data, f"{what}_varying")) for what in ("sample", "time"))
+        varying = tuple(bool(entry) for entry in np.atleast_1d(self._attribute(data, "dim_varying")))
+        expected = [self.num_trajectories] * sample + [self.num_frames] * time
+        expected += [len(self.coordinates[dim]) for dim, varies in zip(self.dims, varying, strict=True) if varies]
+        shape, num_dims = tuple(data.shape), len(self.dims)
+        rest = shape[len(expected) :]
+        flat = order == 2 and rest == (num_dims**2,)
+        if shape[: len(expected)] != tuple(expected) or (len(rest) != order and not flat):
+            meant = [*expected, *["components"] * order]
+            raise self._wrong(f"'{key}' has shape {shape}; by its attributes and dimensions it should be {meant}")
+        array = Hdf5Array.of(self.pool, self.path, data)
+        if order == 0:
+            return {key: _Field(array, sample, time, varying)}
+        if order == 1:
+            return {key: _Field(array, sample, time, varying, rest[0])}
+        if rest != (num_dims, num_dims) and not flat:
+            raise self._wrong(f"the tensor '{key}' has {rest} components on {num_dims} axes")
+        components: dict[str, _Field] = {}
+        last = len(array.shape) - 1
+        for row, column in self._independent(key, data):
+            if flat:
+                component = OneEntry(array, last, row * num_dims + column)
+            else:
+                component = OneEntry(OneEntry(array, last, column), last - 1, row)
+            components[f"{key}/{self.dims[row]}{self.dims[column]}"] = _Field(component, sample, time, varying)
+        return components
+
+    def _independent(self, key: str, data: h5py.Dataset) -> list[tuple[int, int]]:
+        """Return the components of a tensor that do not follow from others."""
+        places = range(len(self.dims))
+        for word, first in (("antisymmetric", 1), ("symmetric", 0)):
+            if bool(data.attrs.get(word, False)):
+                self.left_out[f"{key}, below its diagonal"] = f"it is {word}: these components say nothing new"
+                return [(row, column) for row in places for column in places if column >= row + first]
+        return [(row, column) for row in places for column in places]
+
+    def _scalars(self, file: h5py.File) -> dict[str, np.ndarray]:
+        scalars: dict[str, np.ndarray] = {}
+        for name, data in self._members(file, "scalars").items():
+            if data.dtype.kind not in NUMBERS:
+                self.left_out[f"scalars/{name}"] = f"it is of type {data.dtype}"
+            elif bool(self._attribute(data, "time_varying")):
+                self.left_out[f"scalars/{name}"] = "it changes in time, and a coefficient is one number a trajectory"
+            else:
+                scalars[name] = self._one_each(name, self._floats(data))
+        for name in _texts(file.attrs.get("simulation_parameters", ())):
+            value = np.asarray(file.attrs.get(name, math.nan))
+            if name not in scalars and f"scalars/{name}" not in self.left_out and value.size == 1:
+                if value.dtype.kind in NUMBERS and math.isfinite(value.item()):
+                    scalars[name] = self._one_each(name, value.astype(np.float64).reshape(()))
+                else:
+                    self.left_out[name] = "it is not a number"
+        return scalars
+
+    def _one_each(self, name: str, values: np.ndarray) -> np.ndarray:
+        if values.shape not in ((), (self.num_trajectories,)):
+            raise self._wrong(
+                f"'scalars/{name}' has shape {values.shape}; a number that does not change in time has () or "
+                f"({self.num_trajectories},), one a trajectory"
+            )
+        return np.broadcast_to(values, (self.num_trajectories,))
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    entries = np.atleast_1d(np.asarray(value, dtype=object)).ravel().tolist()
+    return tuple(entry.decode() if isinstance(entry, bytes) else str(entry) for entry in entries)
+
+
+# --- all files --------------------------------------------------------------------------------------------------------
+
+
+class _DataSet:
     """All files of a data set, held against each other."""
 
-    def __init__(self, path: Path, parts: Mapping[str, Sequence[WellFile]]) -> None:
+    def __init__(self, path: Path, parts: Mapping[str, Sequence[_WellFile]]) -> None:
         self.path, self.parts = path, parts
         self.files = [file for files in parts.values() for file in files]
         self.first = self.files[0]
-        self.axis_of = _house_axes(self.first.dims)
+        dims = self.first.dims  # called here as there where these are x, y, z, else in array order
+        self.axis_of = dict(zip(dims, dims if set(dims) <= {"x", "y", "z"} else _HOUSE_AXES[len(dims)], strict=True))
+        self.scalars = [name for name in self.first.scalars if all(name in file.scalars for file in self.files)]
         self.remarks: list[str] = []
 
     def contents(self, pool: OpenFiles) -> Contents:
-        self._refuse_ours()
-        for other in self.files[1:]:
-            self._compare(other)
-        self.num_frames = self._common_frames()
-        self.solution = self._solution_frame()
-        self._remark()
-        fields = {key: self._axes(field) for key, field in self.first.fields.items()}
-        dimensions = {_DIMENSIONS + dim: (axis,) for dim, axis in self.axis_of.items()}
-        return Contents(
-            path=self.path,
-            files=tuple(file.path for file in self.files),
-            parts={part: self._arrays(files) for part, files in self.parts.items()},
-            axes={**fields, **dimensions},
-            coordinates=self._coordinates(),
-            periodic={axis: "PERIODIC" in self.first.boundaries[dim] for dim, axis in self.axis_of.items()},
-            remarks=tuple(self.remarks),
-            close=pool.close,
-        )
-
-    def _refuse_ours(self) -> None:
         if self.first.ours:
             raise StoreError(
                 f"'{self.first.path}' is a file of a store made by SciFM, which needs no import: give the store's "
                 "folder wherever a store is asked for, for example as data.store."
             )
+        for other in self.files[1:]:
+            self._compare(other)
+        self.num_frames = self._common_frames()
+        self.solution = self._solution_frame()
+        self._remark()
+        lines = {axis: _DIMENSIONS + dim for dim, axis in self.axis_of.items()}
+        shared: dict[str, LazyArray] = {lines[axis]: self.first.coordinates[dim] for dim, axis in self.axis_of.items()}
+        if self.solution is None:
+            rows = [file.times.reshape(-1, file.num_frames)[:, : self.num_frames] for file in self.files]
+            times = np.unique(np.concatenate(rows), axis=0)  # one line where all agree, else one for each that was told
+            shared[_TIME] = times[0] if len(times) == 1 else times
+            lines |= {"time": _TIME} if len(times) == 1 else {}
+        axes = {key: self._axes(field) for key, field in self.first.fields.items()}
+        return Contents(
+            path=self.path,
+            files=tuple(file.path for file in self.files),
+            parts={part: {**self._arrays(files), **shared} for part, files in self.parts.items()},
+            axes={**axes, **{_DIMENSIONS + dim: (axis,) for dim, axis in self.axis_of.items()}},
+            coordinates=lines,
+            periodic={axis: "PERIODIC" in self.first.boundaries[dim] for dim, axis in self.axis_of.items()},
+            remarks=tuple(self.remarks),
+            close=pool.close,
+        )
 
-    def _compare(self, other: WellFile) -> None:
+    def _compare(self, other: _WellFile) -> None:
         """Raise StoreError where a file does not go with the first one."""
         first = self.first
         theirs, ours = ({key: field.form for key, field in file.fields.items()} for file in (other, first))
@@ -156,8 +372,10 @@ class _Joined:
         elif differing:
             problem = f"other fields, or fields of another form: {', '.join(differing)}"
         elif other.boundaries != first.boundaries:
-            told = (f"{dim}: {' and '.join(sorted(kinds)) or 'none told'}" for dim, kinds in other.boundaries.items())
-            problem = f"other boundaries ({', '.join(told)})"
+            kinds_there = (
+                f"{dim}: {' and '.join(sorted(kinds)) or 'none kinds_there'}" for dim, kinds in other.boundaries.items()
+            )
+            problem = f"other boundaries ({', '.join(kinds_there)})"
         for dim in first.dims if not problem else ():
             own, points = first.coordinates[dim], other.coordinates[dim]
             if not same_lines(own, points):
@@ -187,7 +405,7 @@ class _Joined:
         for field in moving:  # two frames, the first blank: how steady problems are told in a schema of trajectories
             time = int(field.sample_varying)
             first = [slice(0, 1)] * (time + 1) + [slice(0, n) for n in field.array.shape[time + 1 :]]
-            with opening(self.first.path, WellFormat.title):
+            with opening(self.first.path, _TITLE):
                 blank = not np.any(field.array[tuple(first)])
             if not blank:
                 return None
@@ -204,36 +422,30 @@ class _Joined:
         if first.grid_type != "cartesian":
             remarks.append(f"The grid is {first.grid_type}; it is treated as a box of its coordinates.")
         for dim in first.dims:
-            self._remark_axis(dim)
+            points, kinds = first.coordinates[dim], sorted(first.boundaries[dim])
+            if not kinds:
+                remarks.append(f"Nothing is told about the boundaries in {dim}; they are treated as walls.")
+            elif kinds != ["PERIODIC"]:
+                treated = "periodic" if "PERIODIC" in kinds else "walls"
+                remarks.append(f"The boundaries in {dim} are {' and '.join(kinds)}; they are treated as {treated}.")
+            if len(points) > 1 and not are_even(points):
+                remarks.append(f"Points on the axis {dim} are not evenly spaced; they are treated as if they were.")
         frames = sorted({file.num_frames for file in self.files})
         if len(frames) > 1:
             remarks.append(f"Files hold {frames[0]} to {frames[-1]} frames; the first {frames[0]} of each are read.")
         for name, reason in {n: r for file in self.files for n, r in file.left_out.items()}.items():
             remarks.append(f"{name} is left out: {reason}.")
-        partly = {n for file in self.files for n in file.scalars} - set(self._common_scalars())
+        partly = {n for file in self.files for n in file.scalars} - set(self.scalars)
         for name in sorted(partly):
             remarks.append(f"scalars/{name} is left out: not every file has it.")
 
-    def _remark_axis(self, dim: str) -> None:
-        points, kinds = self.first.coordinates[dim], sorted(self.first.boundaries[dim])
-        if not kinds:
-            self.remarks.append(f"Nothing is told about the boundaries in {dim}; they are treated as walls.")
-        elif kinds != ["PERIODIC"]:
-            treated = "periodic" if "PERIODIC" in kinds else "walls"
-            self.remarks.append(f"The boundaries in {dim} are {' and '.join(kinds)}; they are treated as {treated}.")
-        if len(points) > 1 and not are_even(points):
-            self.remarks.append(f"Points on the axis {dim} are not evenly spaced; they are treated as if they were.")
-
-    def _common_scalars(self) -> list[str]:
-        return [name for name in self.first.scalars if all(name in file.scalars for file in self.files)]
-
-    def _axes(self, field: WellField) -> tuple[str, ...]:
+    def _axes(self, field: _Field) -> tuple[str, ...]:
         """Return the names of the axes an array has here, after `_seen`."""
         rows = ("trajectory",) if field.sample_varying or len(self.files) > 1 else ()
         frames = () if not field.time_varying else ("time",) if self.solution is None else ("-",)
         return (*rows, *frames, *self.axis_of.values(), *(["channel"] if field.num_components else []))
 
-    def _seen(self, file: WellFile, field: WellField) -> LazyArray:
+    def _seen(self, file: _WellFile, field: _Field) -> LazyArray:
         """Return an array with every axis of space, trajectories where needed, and the frames that all files have."""
         array, axis = field.array, int(field.sample_varying)
         if field.time_varying:
@@ -248,34 +460,12 @@ class _Joined:
             array = Repeated(array, 0, file.num_trajectories)
         return array
 
-    def _arrays(self, files: Sequence[WellFile]) -> dict[str, LazyArray]:
+    def _arrays(self, files: Sequence[_WellFile]) -> dict[str, LazyArray]:
         """Return the arrays of one part."""
         arrays: dict[str, LazyArray] = {}
         for key in self.first.fields:
             seen = [self._seen(file, file.fields[key]) for file in files]
             arrays[key] = seen[0] if len(seen) == 1 else Concatenated(seen)
-        for name in self._common_scalars():
+        for name in self.scalars:
             arrays[f"scalars/{name}"] = np.concatenate([file.scalars[name] for file in files])
-        for dim, points in self.first.coordinates.items():
-            arrays[_DIMENSIONS + dim] = points
-        if self.solution is None:
-            arrays[_TIME] = self._times()
         return arrays
-
-    def _coordinates(self) -> dict[str, str]:
-        """Return which array holds the points of which axis, and the times where these are one line."""
-        told = {axis: _DIMENSIONS + dim for dim, axis in self.axis_of.items()}
-        return told | ({"time": _TIME} if self.solution is None and self._times().ndim == 1 else {})
-
-    def _times(self) -> np.ndarray:
-        """Return the times of all files: one line where all agree, else one for each that was told."""
-        lines = [file.times.reshape(-1, file.num_frames)[:, : self.num_frames] for file in self.files]
-        times = np.unique(np.concatenate(lines), axis=0)
-        return times[0] if len(times) == 1 else times
-
-
-def _house_axes(dims: Sequence[str]) -> dict[str, str]:
-    """Return what the axes of a file are called here: as there where these are x, y, z, else in array order."""
-    if set(dims) <= {"x", "y", "z"}:
-        return {dim: dim for dim in dims}
-    return dict(zip(dims, _HOUSE_AXES[len(dims)], strict=True))

@@ -10,7 +10,7 @@ from pathlib import Path
 import h5py
 import pytest
 
-from scifm.data.formats import scout
+from scifm.data.formats import probe
 from scifm.data.formats.hdf5 import open_hdf5
 from scifm.data.importing import open_data
 from scifm.data.inspection import inspect_data
@@ -18,9 +18,9 @@ from scifm.errors import StoreError
 
 
 @pytest.fixture
-def own_scout(monkeypatch):
-    own = scout._Scout()
-    monkeypatch.setattr(scout, "_scout", own)
+def own_probe(monkeypatch):
+    own = probe._Probe()
+    monkeypatch.setattr(probe, "_probe", own)
     yield own
     own.dismiss()
 
@@ -47,87 +47,87 @@ def endless(sound) -> Path:
     return path
 
 
-def test_one_scout_walks_sound_files_each_once(own_scout, sound, monkeypatch):
-    scout.require_sound(sound)
-    first = own_scout.process.pid
+def test_one_probe_walks_sound_files_each_once(own_probe, sound, monkeypatch):
+    probe.require_sound(sound)
+    first = own_probe.process.pid
     other = sound.with_name("other.h5")
     other.write_bytes(sound.read_bytes())
-    scout.require_sound(other)
-    assert own_scout.process.pid == first
-    monkeypatch.setattr(own_scout, "_ask", lambda name: "asked again")
-    scout.require_sound(sound)
+    probe.require_sound(other)
+    assert own_probe.process.pid == first
+    monkeypatch.setattr(own_probe, "_ask", lambda name: "asked again")
+    probe.require_sound(sound)
     other.write_bytes(sound.read_bytes() + b" ")
     with pytest.raises(StoreError, match="asked again"):
-        scout.require_sound(other)
+        probe.require_sound(other)
 
 
 @pytest.mark.parametrize("door", [open_hdf5, open_data, inspect_data])
-def test_a_file_that_hangs_the_library_is_refused_at_every_door(own_scout, endless, sound, door, monkeypatch):
-    monkeypatch.setattr(scout, "LONGEST", 1.0)
+def test_a_file_that_hangs_the_library_is_refused_at_every_door(own_probe, endless, sound, door, monkeypatch):
+    monkeypatch.setattr(probe, "LONGEST", 1.0)
     with pytest.raises(StoreError, match=r"endless.h5' cannot be read as HDF5.*does not come to an end"):
         door(endless)
-    scout.require_sound(sound)  # by a new one
+    probe.require_sound(sound)  # by a new one
 
 
-def test_a_scout_that_is_killed_by_somebody_else_is_no_fault_of_the_file(own_scout, sound):
-    own_scout._running()
-    os.kill(own_scout.process.pid, signal.SIGKILL)
-    own_scout.process.wait()
-    scout.require_sound(sound)
+def test_a_probe_that_is_killed_by_somebody_else_is_no_fault_of_the_file(own_probe, sound):
+    own_probe._running()
+    os.kill(own_probe.process.pid, signal.SIGKILL)
+    own_probe.process.wait()
+    probe.require_sound(sound)
 
 
-def test_a_file_that_ends_the_process_is_refused(own_scout, sound, monkeypatch):
+def test_a_file_that_ends_the_process_is_refused(own_probe, sound, monkeypatch):
     told = iter([b""])
-    monkeypatch.setattr(own_scout, "_answer", lambda name: next(told))
+    monkeypatch.setattr(own_probe, "_answer", lambda name: next(told))
     with pytest.raises(StoreError, match="reading it ends the process"):
-        scout.require_sound(sound)
+        probe.require_sound(sound)
 
 
-def test_memory_is_told_and_a_worn_scout_is_replaced(own_scout, sound, monkeypatch):
-    own_scout._running()
-    worn = own_scout.process.pid
-    monkeypatch.setattr(own_scout, "_answer", lambda name: b"%d %d\n" % (2**20, 2**26))
-    scout.require_sound(sound)
+def test_memory_is_told_and_a_worn_probe_is_replaced(own_probe, sound, monkeypatch):
+    own_probe._running()
+    worn = own_probe.process.pid
+    monkeypatch.setattr(own_probe, "_answer", lambda name: b"%d %d\n" % (2**20, 2**26))
+    probe.require_sound(sound)
     monkeypatch.undo()
-    monkeypatch.setattr(scout, "_scout", own_scout)
-    assert own_scout.process is None
-    monkeypatch.setattr(own_scout, "_answer", lambda name: b"%d %d\n" % (2**27, 2**27))
+    monkeypatch.setattr(probe, "_probe", own_probe)
+    assert own_probe.process is None
+    monkeypatch.setattr(own_probe, "_answer", lambda name: b"%d %d\n" % (2**27, 2**27))
     sound.write_bytes(sound.read_bytes() + b" ")
     with pytest.raises(StoreError, match="takes 128 MiB"):
-        scout.require_sound(sound)
-    assert worn != own_scout._running().pid
+        probe.require_sound(sound)
+    assert worn != own_probe._running().pid
 
 
-def test_what_is_no_hdf5_passes_for_others_to_tell(own_scout, tmp_path):
+def test_what_is_no_hdf5_passes_for_others_to_tell(own_probe, tmp_path):
     (tmp_path / "words.h5").write_text("no such file")
-    scout.require_sound(tmp_path / "words.h5")
+    probe.require_sound(tmp_path / "words.h5")
     with pytest.raises(FileNotFoundError):
-        scout.require_sound(tmp_path / "missing.h5")
+        probe.require_sound(tmp_path / "missing.h5")
 
 
-def test_where_no_process_starts_that_is_said(own_scout, sound, monkeypatch):
+def test_where_no_process_starts_that_is_said(own_probe, sound, monkeypatch):
     monkeypatch.setattr(sys, "executable", "/bin/true")
     with pytest.raises(StoreError, match="No process could be started"):
-        scout.require_sound(sound)
+        probe.require_sound(sound)
 
 
 def test_it_ends_with_its_process(sound):
-    code = f"from scifm.data.formats import scout; from pathlib import Path; scout.require_sound(Path({str(sound)!r}))"
-    code += "; print(scout._scout.process.pid)"
+    code = f"from scifm.data.formats import probe; from pathlib import Path; probe.require_sound(Path({str(sound)!r}))"
+    code += "; print(probe._probe.process.pid)"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not Path(f"/proc/{int(told.stdout)}").exists()
 
 
 def test_it_ends_though_it_hangs_and_its_process_is_gone(endless):
-    """The process that asked is killed while it waits; an alarm ends the scout."""
+    """The process that asked is killed while it waits; an alarm ends the probe."""
     code = f"""
 import os, signal, threading
 from pathlib import Path
-from scifm.data.formats import scout
-scout.LONGEST = 1.0
-print(scout._scout._running().pid, flush=True)
+from scifm.data.formats import probe
+probe.LONGEST = 1.0
+print(probe._probe._running().pid, flush=True)
 threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGKILL)).start()
-scout.require_sound(Path({str(endless)!r}))
+probe.require_sound(Path({str(endless)!r}))
 """
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert told.returncode == -signal.SIGKILL

@@ -1,4 +1,4 @@
-"""`Draft`: as much of a mapping as arrays and their axes tell, and what is missing in it.
+"""The mapping that arrays, their axes and their coordinates suggest, and what has to be told to complete it.
 
 Roles follow from axes where something evolves: what has a time axis is a state, what has none is given. In a steady
 problem nothing says what is given and what is asked for, so that has to be told.
@@ -9,23 +9,19 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from scifm.config import build_config
-from scifm.data.formats.axis_points import are_even, axis_length
-from scifm.data.formats.contents import Contents, read_whole
-from scifm.data.formats.format import reading
-from scifm.data.formats.guess import Guess, guess_periodic
+from scifm.data.formats.axes import are_even, axis_length
+from scifm.data.formats.format import Contents, read_whole, reading
+from scifm.data.formats.guess import Guess, loses_in_float32, periodicity
 from scifm.data.formats.mapping import AXES, SPACE, DataMapping
-from scifm.data.formats.precision import loses_in_float32, sample_lines
 from scifm.errors import ConfigError
 
-__all__ = ["Draft", "draft_mapping", "guess_axes", "mapping_toml", "periodicity"]
+__all__ = ["Proposal", "guess_axes", "mapping_toml"]
 
 _MAX_CHANNELS = 32
 _MAX_STEADY_AXES = 3  # more axes than that are guessed to be trajectories in time
@@ -34,73 +30,16 @@ _LONG = 100  # letters of a list, above which it is broken into lines
 _TRAILING = 60  # letters of a remark that stands behind its key, not above it
 
 
-@dataclass(frozen=True)
-class Draft:
-    """A mapping that may still lack something.
-
-    Args:
-        path: of the file.
-        entries: what `DataMapping` is built from.
-        missing: what has to be told by a user, a sentence each; empty where the mapping is complete.
-        notes: a remark by dotted key, for the TOML text.
-    """
-
-    path: Path
-    entries: dict[str, Any]
-    missing: tuple[str, ...]
-    notes: Mapping[str, str]
-
-    def complete(self) -> DataMapping:
-        """Return the mapping.
-
-        Raises:
-            ConfigError: if something is missing; says what, and how to tell it.
-        """
-        if self.missing:
-            raise ConfigError(
-                f"'{self.path}' does not say enough: {' '.join(self.missing)} Let 'scifm inspect {self.path} "
-                "--write-map map.toml' write what is known, complete it, and give it with --map map.toml."
-            )
-        return build_config(DataMapping, self.entries, source=f"the mapping of '{self.path}'")
-
-    @property
-    def toml(self) -> str:
-        """The mapping as TOML, with remarks."""
-        return mapping_toml(self.entries, self.notes, self.missing)
-
-
-def _key(text: str) -> str:
-    return text if re.fullmatch(r"[A-Za-z0-9_-]+", text) else json.dumps(text, ensure_ascii=False)
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{_key(k)} = {_value(v)}" for k, v in value.items()) + " }"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_value, value)) + "]"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False)
-    return repr(value)
-
-
-def _broken(value: Any) -> str:
-    """Return a value, a long list with one entry a line."""
-    text = _value(value)
-    if not isinstance(value, list | tuple) or len(text) <= _LONG:
-        return text
-    return "[\n" + "".join(f"    {_value(entry)},\n" for entry in value) + "]"
-
-
-def mapping_toml(entries: Mapping[str, Any], notes: Mapping[str, str], missing: tuple[str, ...] = ()) -> str:
+def mapping_toml(entries: Mapping[str, Any], notes: Mapping[str, str], missing: Sequence[str] = ()) -> str:
     """Return a mapping as TOML, with each remark beside its key, and what is missing on top."""
 
     def line(key: str, value: Any, place: str) -> str:
-        told, text = notes.get(place, "").splitlines(), f"{_key(key)} = {_broken(value)}"
-        if len(told) == 1 and len(told[0]) < _TRAILING:
-            return f"{text}  # {told[0]}"
-        return "\n".join([*(f"# {note}" for note in told), text])
+        remarks, text = notes.get(place, "").splitlines(), f"{_key(key)} = {_value(value)}"
+        if isinstance(value, list | tuple) and len(_value(value)) > _LONG:
+            text = f"{_key(key)} = [\n" + "".join(f"    {_value(entry)},\n" for entry in value) + "]"
+        if len(remarks) == 1 and len(remarks[0]) < _TRAILING:
+            return f"{text}  # {remarks[0]}"
+        return "\n".join([*(f"# {remark}" for remark in remarks), text])
 
     lines = [f"# TO DO: {text}" for text in missing]
     lines += [line(key, value, key) for key, value in entries.items() if key not in ("fields", "coefficients")]
@@ -113,13 +52,24 @@ def mapping_toml(entries: Mapping[str, Any], notes: Mapping[str, str], missing: 
     return "\n".join(lines) + "\n"
 
 
+def _key(text: str) -> str:
+    return text if re.fullmatch(r"[A-Za-z0-9_-]+", text) else json.dumps(text, ensure_ascii=False)
+
+
+def _value(value: Any) -> str:
+    """Return a value as TOML writes it, which but for tables and infinity is as JSON does."""
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{_key(k)} = {_value(v)}" for k, v in value.items()) + " }"
+    return repr(float(value)) if isinstance(value, float) else json.dumps(value, ensure_ascii=False)
+
+
 def guess_axes(shape: tuple[int, ...], lengths: Mapping[str, int]) -> tuple[tuple[str, ...], bool]:
     """Return the axes of an array nothing is said about, and whether they follow from the lengths of coordinates.
 
     They follow if every axis has the length of exactly one coordinate, but for at most one, which is the trajectories.
     """
     fitting = [[axis for axis, length in lengths.items() if length == n] for n in shape]
-    names = [found[0] if len(found) == 1 else None for found in fitting]
+    names = [own[0] if len(own) == 1 else None for own in fitting]
     if None in names and "trajectory" not in names and names.count(None) == 1 and not fitting[names.index(None)]:
         names[names.index(None)] = "trajectory"
     if None not in names and len(set(names)) == len(names) and set(names) & set(SPACE):
@@ -131,136 +81,134 @@ def guess_axes(shape: tuple[int, ...], lengths: Mapping[str, int]) -> tuple[tupl
     return ("-",) * (len(shape) - len(axes)) + axes[max(0, len(axes) - len(shape)) :], False
 
 
-def periodicity(contents: Contents, name: str, axes: tuple[str, ...], axis: str) -> Guess:
-    """Return whether an axis wraps around: what the file tells, or a guess from samples of the array `name`.
-
-    Raises:
-        StoreError: if these cannot be read.
-    """
-    if axis in contents.periodic:
-        told = contents.periodic[axis]
-        return Guess(told, f"{'periodic' if told else 'walls'}: the file says so")
-    with reading(contents.path, name):
-        lines = sample_lines(contents.arrays[name], axes, axis)
-    return guess_periodic(lines, 1)
-
-
-def draft_mapping(contents: Contents, name: str) -> Draft:
-    """Return the mapping that the arrays, their axes and their coordinates suggest.
+class Proposal:
+    """A mapping that may still lack something.
 
     Args:
         contents: the open file.
-        name: key of its format in ``FORMATS``.
+        form: key of its format in ``FORMATS``.
+
+    Attributes:
+        entries: what `DataMapping` is built from.
+        missing: what has to be told by a user, a sentence each; empty where the mapping is complete.
+        notes: a remark by dotted key, for the TOML text.
 
     Raises:
         StoreError: if samples, looked at to see which axes wrap around, cannot be read.
     """
-    return _Drafting(contents).draft(name)
 
-
-class _Drafting:
-    """One draft while it is made."""
-
-    def __init__(self, contents: Contents) -> None:
+    def __init__(self, contents: Contents, form: str) -> None:
         self.contents, self.arrays = contents, contents.arrays
         self.missing: list[str] = []
         self.notes: dict[str, str] = {}
-        self.defects: list[str] = []
-        self.axes: dict[str, tuple[str, ...]] = {}
-        self._name_axes()
-
-    def _name_axes(self) -> None:
-        coordinates = self.contents.coordinates
-        lengths = {axis: int(self.arrays[name].shape[0]) for axis, name in coordinates.items() if name in self.arrays}
-        for name, array in self.arrays.items():
-            if name in coordinates.values():
-                continue
-            if name in self.contents.axes:
-                named = zip(self.contents.axes[name], array.shape, strict=True)
-                self.axes[name] = tuple("-" if (axis, n) == ("time", 1) else axis for axis, n in named)
-            elif len(array.shape) > 1:
-                self.axes[name], follows = guess_axes(tuple(array.shape), lengths)
-                if not follows:
-                    self._ask_axes(name, tuple(array.shape))
-        count = next((self._length(n, "trajectory") for n, axes in self.axes.items() if "trajectory" in axes), 0)
-        for name, array in self.arrays.items():  # one number a trajectory
-            if name not in self.axes and name not in coordinates.values() and tuple(array.shape) == (count,):
-                self.axes[name] = ("trajectory",)
-
-    def _ask_axes(self, name: str, shape: tuple[int, ...]) -> None:
-        self.missing.append(f"Nothing says which axis of '{name}', of shape {shape}, is what.")
-        self.notes[f"fields.{name}.axes"] = f"guessed, in the order of the shape {shape}; check"
-
-    def _length(self, name: str, axis: str) -> int:
-        return int(self.arrays[name].shape[self.axes[name].index(axis)])
-
-    def draft(self, form: str) -> Draft:
+        self._defects: list[str] = []
+        self._odd_axes: dict[str, str] = {}  # by array, what a user should do about its axes
+        self._axes = self._named_axes()
         fields = self._fields()
-        entries: dict[str, Any] = {"format": form}
+        self.entries: dict[str, Any] = {"format": form}
         if not fields:
             self.missing.append(f"No array has an axis of space; there are {', '.join(self.arrays) or 'none at all'}.")
         space = fields[next(iter(fields))]["axes"] if fields else ()
-        entries |= self._time(fields) | self._box(fields, [axis for axis in SPACE if axis in space])
-        entries |= self._precision(fields)
-        if self.defects:
-            entries["known_defects"] = self.defects
+        self.entries |= self._time(fields) | self._box(fields, [axis for axis in SPACE if axis in space])
+        self.entries |= self._precision(fields)
+        if self._defects:
+            self.entries["known_defects"] = self._defects
         coefficients = self._coefficients()
-        if not self.contents.parts.keys() & {"train"}:
-            entries["splits"] = self._shares(fields)
-        entries |= {"fields": fields} | ({"coefficients": coefficients} if coefficients else {})
-        return Draft(self.contents.path, entries, tuple(self.missing), self.notes)
+        if "train" not in contents.parts:
+            self.entries["splits"] = self._shares(fields)
+        self.entries |= {"fields": fields} | ({"coefficients": coefficients} if coefficients else {})
+
+    def complete(self) -> DataMapping:
+        """Return the mapping.
+
+        Raises:
+            ConfigError: if something is missing; says what, and how to tell it.
+        """
+        path = self.contents.path
+        if self.missing:
+            raise ConfigError(
+                f"'{path}' does not say enough: {' '.join(self.missing)} Let 'scifm inspect {path} --write-map "
+                "map.toml' write what is known, complete it, and give it with --map map.toml."
+            )
+        return build_config(DataMapping, self.entries, source=f"the mapping of '{path}'")
+
+    @property
+    def toml(self) -> str:
+        """The mapping as TOML, with remarks."""
+        return mapping_toml(self.entries, self.notes, self.missing)
+
+    def _named_axes(self) -> dict[str, tuple[str, ...]]:
+        """Return the axes of the arrays that are no coordinates, as the file tells them or as guessed from lengths."""
+        lines = self.contents.coordinates
+        axes: dict[str, tuple[str, ...]] = {}
+        lengths = {axis: int(self.arrays[name].shape[0]) for axis, name in lines.items() if name in self.arrays}
+        others = {name: tuple(array.shape) for name, array in self.arrays.items() if name not in lines.values()}
+        for name, shape in others.items():
+            if name in self.contents.axes:
+                named = zip(self.contents.axes[name], shape, strict=True)
+                axes[name] = tuple("-" if (axis, n) == ("time", 1) else axis for axis, n in named)
+            elif len(shape) > 1:
+                axes[name], follows = guess_axes(shape, lengths)
+                if not follows:
+                    self.missing.append(f"Nothing says which axis of '{name}', of shape {shape}, is what.")
+                    self._odd_axes[name] = f"guessed, in the order of the shape {shape}; check"
+        counts = [others[name][own.index("trajectory")] for name, own in axes.items() if "trajectory" in own]
+        for name, shape in others.items():  # one number a trajectory
+            if name not in axes and shape == ((counts or [0])[0],):
+                axes[name] = ("trajectory",)
+        return axes
+
+    def _length(self, name: str, axis: str) -> int:
+        return int(self.arrays[name].shape[self._axes[name].index(axis)])
 
     def _fields(self) -> dict[str, dict[str, Any]]:
         """Return entries of the arrays with axes of space; ask for roles where nothing evolves."""
-        wanted = SPACE if any(set(axes) & set(SPACE) for axes in self.axes.values()) else self._unknown_axes()
-        spaces = {n: tuple(a for a in wanted if a in axes) for n, axes in self.axes.items() if set(axes) & set(wanted)}
+        wanted: tuple[str, ...] = SPACE
+        if not any(set(axes) & set(SPACE) for axes in self._axes.values()):  # then what nobody knows may be space
+            wanted = tuple(dict.fromkeys(axis for axes in self._axes.values() for axis in axes if axis not in AXES))
+        spaces = {n: tuple(a for a in wanted if a in axes) for n, axes in self._axes.items() if set(axes) & set(wanted)}
         if not spaces:
             return {}
-        evolving = [name for name in spaces if "time" in self.axes[name]]
+        evolving = [name for name in spaces if "time" in self._axes[name]]
         common = Counter(spaces[name] for name in evolving or spaces).most_common(1)[0][0]
         left_out = [name for name, space in spaces.items() if space != common]
         if left_out:
-            self.defects.append(f"Left out, because their axes of space are others: {', '.join(left_out)}.")
+            self._defects.append(f"Left out, because their axes of space are others: {', '.join(left_out)}.")
         chosen = [name for name in spaces if name not in left_out]
         fields: dict[str, dict[str, Any]] = {}
         for array in chosen:
             self._refuse_unknown(array)
             role = ("state" if array in evolving else "input") if evolving else "output"
-            entry = {"array": array, "axes": list(self.axes[array]), "role": role}
+            entry = {"array": array, "axes": list(self._axes[array]), "role": role}
             for name, channel in self._names(array):
                 fields[name] = entry | channel
-                for key in ("axes", "role"):
-                    if f"fields.{array}.{key}" in self.notes:
-                        self.notes[f"fields.{name}.{key}"] = self.notes[f"fields.{array}.{key}"]
+                if array in self._odd_axes:
+                    self.notes[f"fields.{name}.axes"] = self._odd_axes[array]
         if not evolving:
             self._ask_roles(fields)
         return fields
 
-    def _unknown_axes(self) -> tuple[str, ...]:
-        """Return what dimensions are called that may be axes of space."""
-        return tuple(dict.fromkeys(axis for axes in self.axes.values() for axis in axes if axis not in AXES))
-
     def _refuse_unknown(self, array: str) -> None:
-        axes = self.axes[array]
+        axes = self._axes[array]
         for axis, length in zip(axes, self.arrays[array].shape, strict=True):
             if axis not in AXES or (axis != "-" and axes.count(axis) > 1):
                 self.missing.append(
                     f"The dimension '{axis}' of '{array}', of length {length}, is none that is known by its name: say "
                     f"which of {', '.join(AXES[:-1])} it is."
                 )
-                self.notes[f"fields.{array}.axes"] = f"write an axis instead of '{axis}'"
+                self._odd_axes[array] = f"write an axis instead of '{axis}'"
 
     def _short(self, array: str) -> str:
         """Return the name without groups, or, where another array is called so too, with them."""
         short = array.rpartition("/")[2]
-        if [other.rpartition("/")[2] for other in self.axes].count(short) > 1:
+        if [other.rpartition("/")[2] for other in self._axes].count(short) > 1:
             return array.replace("/", "_").strip("_")
         return short
 
     def _names(self, array: str) -> list[tuple[str, dict[str, int]]]:
         """Return the name or, along a channel axis, the names of the fields in an array."""
         short = self._short(array)
-        if "channel" not in self.axes[array]:
+        if "channel" not in self._axes[array]:
             return [(short, {})]
         count = self._length(array, "channel")
         if count > _MAX_CHANNELS:
@@ -281,27 +229,27 @@ class _Drafting:
         if "time" in self.contents.coordinates:
             return {"time": self.contents.coordinates["time"]}
         self.notes["time"] = "not told by the file"
-        self.defects.append("The times of the frames are not known; an interval of 1 was assumed.")
+        self._defects.append("The times of the frames are not known; an interval of 1 was assumed.")
         return {"time": {"start": 0.0, "interval": 1.0}}
 
     def _box(self, fields: Mapping[str, Any], space: list[str]) -> dict[str, Any]:
-        extent, periodic, repeated, told = {}, {}, [], []
+        extent, periodic, repeated, reasons = {}, {}, [], []
         for axis in space[::-1]:
             arrays = [e["array"] for e in fields.values() if set(e["axes"]) <= set(AXES)]
-            arrays = [array for array in dict.fromkeys(arrays) if self.axes[array].count(axis) == 1]
+            arrays = [array for array in dict.fromkeys(arrays) if self._axes[array].count(axis) == 1]
             guess = Guess(False, "unsure, walls assumed: the axes are not known yet", sure=False)
             for array in arrays:  # the first that tells
-                guess = periodicity(self.contents, array, self.axes[array], axis)
+                guess = periodicity(self.contents, array, self._axes[array], axis)
                 if guess.sure:
                     break
             periodic[axis] = guess.periodic
             if guess.repeated_end:
                 repeated.append(axis)
             if not guess.sure:
-                self.defects.append(f"Whether {axis} wraps around is not known; walls were assumed.")
-            told.append(f"{axis} {guess.told}")
+                self._defects.append(f"Whether {axis} wraps around is not known; walls were assumed.")
+            reasons.append(f"{axis} {guess.reason}")
             extent[axis] = self._extent(axis, guess)
-        self.notes["periodic"] = "\n".join(told)
+        self.notes["periodic"] = "\n".join(reasons)
         if not space and fields:
             self.notes["extent"] = "for each axis of space, such as x = 1.0, y = 1.0"
             self.notes["periodic"] = "for each axis of space, such as x = true, y = true"
@@ -310,7 +258,7 @@ class _Drafting:
 
     def _precision(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """Return float64 where float32 would lose what varies."""
-        axes = {entry["array"]: self.axes[entry["array"]] for entry in fields.values()}
+        axes = {entry["array"]: self._axes[entry["array"]] for entry in fields.values()}
         known = {name: own for name, own in axes.items() if set(own) <= set(AXES)}
         lost = [name for name, own in known.items() if loses_in_float32(self.contents, name, own)]
         if lost:
@@ -321,7 +269,7 @@ class _Drafting:
         name = self.contents.coordinates.get(axis)
         if name is None:
             self.notes["extent"] = "not told by the file for all axes; 1 assumed"
-            self.defects.append(f"The length of {axis} is not known; 1 was assumed.")
+            self._defects.append(f"The length of {axis} is not known; 1 was assumed.")
             return 1.0
         with reading(self.contents.path, name):
             points = read_whole(self.arrays[name])
@@ -338,14 +286,16 @@ class _Drafting:
         return axis_length(points, len(points), self.arrays[name].dtype, wraps=wraps)
 
     def _coefficients(self) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for name, axes in self.axes.items():
+        coefficients: dict[str, Any] = {}
+        for name, axes in self._axes.items():
             short = self._short(name)
             if axes == ("trajectory",):
-                found[short] = name
+                coefficients[short] = name
             elif axes == ("trajectory", "channel") and self._length(name, "channel") <= _MAX_CHANNELS:
-                found |= {f"{short}_{i}": {"array": name, "channel": i} for i in range(self._length(name, "channel"))}
-        return found
+                coefficients |= {
+                    f"{short}_{i}": {"array": name, "channel": i} for i in range(self._length(name, "channel"))
+                }
+        return coefficients
 
     def _shares(self, fields: Mapping[str, Any]) -> dict[str, float]:
         """Return the usual shares, or all for training where there are too few trajectories to part."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from scifm.data.formats.precision import lost_in_float32
+from scifm.data.formats.guess import lost_in_float32
 from scifm.data.importing import import_data, open_data
 from scifm.data.inspection import inspect_data
 

@@ -1,8 +1,8 @@
 """Foreign HDF5 files are first walked by a process of its own: some damaged ones make the HDF5 library hang or crash.
 
-The scout opens a file, lists all it holds and reads every attribute, which is where damage does that. If it does not
+The probe opens a file, lists all it holds and reads every attribute, which is where damage does that. If it does not
 come to an end, dies, or takes much memory, the file is refused, and this process never opens it. What it merely cannot
-read it passes over: this process will meet the same and tell what it was. One scout serves a process for all its files;
+read it passes over: this process will meet the same and tell what it was. One probe serves a process for all its files;
 it starts in 0.2 s when it is first needed and ends with the process.
 """
 
@@ -29,29 +29,29 @@ __all__ = ["require_sound"]
 LONGEST = 8.0  # seconds without a sign of life
 _SIGN_EVERY = 100  # objects, between two signs of life
 MOST_GROWTH = 64 * 2**20  # bytes that what it tells of itself may take
-_WORN = 32 * 2**20  # bytes after which another scout goes on
+_WORN = 32 * 2**20  # bytes after which another probe goes on
 _SIGN = b"\n"
-_ADDRESS_SPACE = 4 * 2**30  # of the scout
+_ADDRESS_SPACE = 4 * 2**30  # of the probe
 
 
-class _Scout:
+class _Probe:
     """The process, seen from here; started when it is first asked."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.process: subprocess.Popen[bytes] | None = None
-        self.owner = 0  # a forked process has no scout: the one it inherited is its parent's
-        self.told: dict[tuple[str, int, int], str | None] = {}
+        self.owner = 0  # a forked process has no probe: the one it inherited is its parent's
+        self.verdicts: dict[tuple[str, int, int], str | None] = {}
         atexit.register(self.dismiss)
 
     def look(self, path: Path) -> str | None:
         """Return what is wrong with a file, or None."""
-        told = path.stat()
-        key = (str(path.resolve()), told.st_size, told.st_mtime_ns)
+        stat = path.stat()
+        key = (str(path.resolve()), stat.st_size, stat.st_mtime_ns)
         with self.lock:
-            if key not in self.told:
-                self.told[key] = self._ask(key[0])
-            return self.told[key]
+            if key not in self.verdicts:
+                self.verdicts[key] = self._ask(key[0])
+            return self.verdicts[key]
 
     def _ask(self, name: str) -> str | None:
         """Ask once; who ended the process, if it is a new one, is the file and nobody else."""
@@ -108,17 +108,17 @@ class _Scout:
         self.process = None
 
 
-_scout = _Scout()
+_probe = _Probe()
 
 
 def require_sound(path: Path) -> None:
-    """Let the scout walk a file.
+    """Let the probe walk a file.
 
     Raises:
         StoreError: if it did not come back; the file has to be left alone.
         OSError: if the file is not there.
     """
-    wrong = _scout.look(path)
+    wrong = _probe.look(path)
     if wrong is not None:
         raise StoreError(
             f"'{path}' cannot be read as HDF5: its list of contents is damaged ({wrong}). Copy it again, or write it "
@@ -176,7 +176,7 @@ def _serve() -> None:
 
 
 def _give_sign(longest: float) -> None:
-    """Say that it goes on; a scout that does not for long ends itself, in case nobody is there any more to end it."""
+    """Say that it goes on; a probe that does not for long ends itself, in case nobody is there any more to end it."""
     signal.alarm(2 * math.ceil(longest))
     print(flush=True)
 
