@@ -7,9 +7,9 @@ from torch import nn
 import tiny
 from scifm.data.stream import Epochs
 from scifm.errors import RunError
-from scifm.training.averages import MovingAverage
 from scifm.training.checkpoint import Checkpoint
 from scifm.training.loop import TrainingConfig, train, validation_error
+from scifm.training.weights import MovingAverage
 
 
 def test_it_is_the_sum_it_says():

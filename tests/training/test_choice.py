@@ -13,8 +13,7 @@ from scifm.errors import RunError
 from scifm.models.hub import load_operator
 from scifm.systems.helmholtz import Helmholtz
 from scifm.systems.poisson import Poisson
-from scifm.training.adapt_recipe import AdaptRecipe
-from scifm.training.choice import Candidate, Trial, choose, rounds
+from scifm.training.choice import AdaptRecipe, Candidate, Trial, choose, rounds
 from scifm.training.finetune import finetune, from_scratch
 from scifm.training.pretrain import pretrain
 

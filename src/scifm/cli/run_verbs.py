@@ -268,7 +268,7 @@ def finetune(
     Data with other fields or coefficients give the operator the channels it lacks; a table says which.
     """
     from scifm.data.store import Store
-    from scifm.training.adapt_recipe import AdaptRecipe
+    from scifm.training.choice import AdaptRecipe
 
     require_one_origin(system, store, of_system={"--knob": knob}, of_store={"--stride": stride})
     if scratch and (method != "all" or rank is not None or refit_coefficients is not None):
@@ -294,8 +294,7 @@ def finetune(
 
 def _adapt(parent: Path, target: System | Store, out: Path, settings: dict[str, Any], *, scratch: bool) -> Run:
     from scifm.config import build_config
-    from scifm.training.adapt_recipe import AdaptRecipe
-    from scifm.training.choice import Candidate
+    from scifm.training.choice import AdaptRecipe, Candidate
     from scifm.training.finetune import finetune, from_scratch
 
     recipe = build_config(AdaptRecipe, settings, source="the options of finetune")

@@ -8,10 +8,9 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from scifm.config import Config
-from scifm.training.adapt_recipe import AdaptRecipe, refuse_without_trials
+from scifm.training.choice import AdaptRecipe, refuse_beside_candidates, refuse_without_trials
 from scifm.training.loop import TrainingConfig
 from scifm.training.methods import FinetuneMethod
-from scifm.training.recipe import refuse_beside_candidates
 
 __all__ = ["AdaptConfig"]
 

@@ -25,8 +25,7 @@ from scifm.models.sizes import SIZES
 from scifm.studies.budgets import AdaptConfig
 from scifm.studies.idle_settings import refuse_idle_settings
 from scifm.training.loop import TrainingConfig
-from scifm.training.pretrain import PretrainRecipe
-from scifm.training.recipe import ModelConfig
+from scifm.training.pretrain import ModelConfig, PretrainRecipe
 
 __all__ = ["AdaptConfig", "ConvergenceConfig", "ScalingConfig", "SourceConfig", "StudyRecipe", "TargetConfig"]
 

@@ -32,7 +32,7 @@ from scifm.errors import RunError, cause_of
 from scifm.runs import require_space, write_atomically, write_json
 from scifm.training.optimizers import flattened_state, restored_state
 from scifm.training.processes import ALONE, World
-from scifm.training.sharing import placed_like, whole
+from scifm.training.weights import placed_like, whole
 
 __all__ = ["Checkpoint", "Position", "Restored"]
 
