@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from scifm.fields.grid import Grid
 from scifm.fields.resample import resample
-from scifm.models.parts.latent import band_limited_resize, resize_matrix
+from scifm.models.parts.grids import band_limited_resize, resize_matrix
 
 
 def band_limited(space: tuple[int, ...], top: int, seed: int) -> torch.Tensor:

@@ -19,9 +19,9 @@ from scifm.data.origins import MixtureOrigin, StoreOrigin, resolve_origin
 from scifm.data.store import Store
 from scifm.errors import ConfigError, suggest
 from scifm.fields.grid import Grid
+from scifm.models.fno import SIZES
 from scifm.models.operator import OperatorConfig
-from scifm.models.registry import NamedNetwork, settings_of_size
-from scifm.models.sizes import SIZES
+from scifm.models.registry import NamedNetwork
 from scifm.studies.budgets import AdaptConfig
 from scifm.studies.idle_settings import refuse_idle_settings
 from scifm.training.loop import TrainingConfig
@@ -348,7 +348,7 @@ class StudyRecipe(Config):
             return self.networks[size]
         if size not in SIZES:
             raise ConfigError(f"Size {suggest(size, [*self.networks, *SIZES])}")
-        return settings_of_size(size)
+        return ModelConfig(size=size).resolve()
 
     def source(self, name: str) -> SourceConfig:
         """Return the source of that name.

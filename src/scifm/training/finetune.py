@@ -337,7 +337,7 @@ class _Finetuning(_Adaptation):
         normalization = _fit(samples, self.pool.homogeneities, operator.normalization.kind)
         generator = generator_for(self.recipe.seed, "channels")
         operator, rows = with_channels(operator, signature, grid, normalization, generator=generator)
-        write_json(self.run.path / "channels.json", [row.to_dict() for row in rows])
+        write_json(self.run.path / "channels.json", rows)
         return operator
 
 

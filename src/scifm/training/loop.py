@@ -274,7 +274,8 @@ class _Loop:
         self.generators = [generator_for(seed, "training", world.rank, device=device) for device in drawing]
         shared = SharedLoss(operator, self.objective, world, config.strategy, recompute=config.recompute)
         self.shared, self.operator, groups = shared, shared.trained, shared.groups(groups, operator)
-        self.optimizer = config.optimizer.build(groups, config.learning_rate, config.weight_decay)
+        rates = {"learning_rate": config.learning_rate, "weight_decay": config.weight_decay}
+        self.optimizer = config.optimizer.build(groups, **rates)
         self.gradient = StepGradient(
             shared, source, fabric=self.fabric, dtype=self.dtype, micro_batches=config.micro_batches, seed=seed
         )

@@ -49,7 +49,7 @@ class OptimizerConfig(Config, abc.ABC):
         return 2
 
     @abc.abstractmethod
-    def build(self, groups: Groups, learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
+    def build(self, groups: Groups, *, learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
         """Return the optimizer of these weights and no others; every group of it has ``learning_rate_factor``.
 
         Raises:
@@ -66,7 +66,7 @@ class AdamW(OptimizerConfig):
 
     name: ClassVar[str] = "adamw"
 
-    def build(self, groups: Groups, learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
+    def build(self, groups: Groups, *, learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
         fused = not any(p.is_complex() for group in groups for p in group.parameters)  # torch fuses real weights only
         return torch.optim.AdamW(_entries(groups), lr=learning_rate, weight_decay=weight_decay, fused=fused)
 
@@ -76,7 +76,7 @@ class NAdam(OptimizerConfig):
 
     name: ClassVar[str] = "nadam"
 
-    def build(self, groups: Groups, learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
+    def build(self, groups: Groups, *, learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
         return torch.optim.NAdam(
             _entries(groups), lr=learning_rate, weight_decay=weight_decay, decoupled_weight_decay=True
         )
@@ -108,7 +108,7 @@ class LBFGS(OptimizerConfig):
     def num_moments(self) -> int:
         return 2 * self.history + 4
 
-    def build(self, groups: Groups, learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
+    def build(self, groups: Groups, *, learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
         if len(groups) != 1 or any(hasattr(p, "full_tensor") for p in groups[0].parameters):
             raise ConfigError(
                 "optimizer 'lbfgs' moves all weights alike and needs them whole: leave out a method with several "

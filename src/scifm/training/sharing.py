@@ -11,7 +11,7 @@ import copy
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from lightning_fabric import Fabric
@@ -108,8 +108,8 @@ class SharedLoss:
         if self.is_sharded:
             sharded: Any = self.trained  # a class of its own that FSDP made of the operator's
             sharded.set_requires_gradient_sync(is_last)
-        waits = isinstance(self.loss, DistributedDataParallel) and not is_last
-        with self.loss.no_sync() if waits else nullcontext(), warnings.catch_warnings():
+        waits = not is_last and isinstance(self.loss, DistributedDataParallel)
+        with cast(Any, self.loss).no_sync() if waits else nullcontext(), warnings.catch_warnings():
             if self.is_sharded:  # layers answer with views, and none writes into what it is given
                 warnings.filterwarnings("ignore", message="FSDP2-wrapped module")
             yield
@@ -192,5 +192,5 @@ class StepGradient:
         """Add `share` of the gradient of a piece, all of it where None; return its loss."""
         with self.fabric.autocast():
             loss: Tensor = self.shared.loss(batch, step, self.generator(step, part))
-        (loss if share is None else loss * share).backward()  # type: ignore[no-untyped-call]
+        (loss if share is None else loss * share).backward()
         return float(loss.detach())
