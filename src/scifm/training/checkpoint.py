@@ -21,7 +21,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from pydantic import TypeAdapter
@@ -30,7 +29,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from scifm.errors import RunError, cause_of
-from scifm.runs import require_space, write_atomically, write_json
+from scifm.runs import require_space, write_atomically
 from scifm.training.optimizers import flattened_state, restored_state
 from scifm.training.processes import ALONE, World
 from scifm.training.weights import placed_like, whole
@@ -90,7 +89,7 @@ class Checkpoint:
     """Saves and loads training state in a folder. Only one process may do so at a time: `Run.locked`.
 
     Args:
-        folder: the ``state`` folder of a run; a failure is recorded beside it.
+        folder: the ``state`` folder of a run.
         world: processes that train together. All must save and load; the first of them writes.
     """
 
@@ -183,26 +182,6 @@ class Checkpoint:
                 "beginning; the log and any finished model stay."
             )
         return Restored(Position(), {})
-
-    def record_failure(self, record: Mapping[str, Any], batch: Mapping[str, Tensor]) -> Path:
-        """Write ``failure.json``, and ``failure.safetensors`` if the batch is small enough to be given.
-
-        Args:
-            record: what was being done.
-            batch: its tensors by name; empty to leave them out.
-
-        Returns:
-            The record's file.
-
-        Raises:
-            RunError: if it cannot be written.
-        """
-        folder = self.folder.parent
-        if batch:
-            tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in batch.items()}
-            write_atomically(folder / "failure.safetensors", save(tensors))
-        write_json(folder / "failure.json", dict(record))
-        return folder / "failure.json"
 
     def _prune(self, position: Position, keep_every: int | None) -> None:
         files = self.files()

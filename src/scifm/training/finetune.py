@@ -35,7 +35,7 @@ from scifm.training.checkpoint import Checkpoint, Position
 from scifm.training.choice import AdaptRecipe, Candidate, Trial, choose
 from scifm.training.loop import DivergedError, Observer, sample_errors, train
 from scifm.training.methods import FinetuneMethod, finish, prepare
-from scifm.training.pretrain import ModelConfig, build_operator, recorded
+from scifm.training.pretrain import ModelConfig, build_operator, recording
 from scifm.training.processes import require_alone
 
 __all__ = ["AdaptRecipe", "finetune", "from_scratch"]
@@ -210,10 +210,12 @@ class _Adaptation(abc.ABC):
         num_steps = best.num_steps if best is not None and recipe.max_doublings else recipe.training.num_steps
         operator, seen = self.fresh(samples, candidate), sum(trial.samples_seen for trial in trials)
         if candidate.learning_rate:
-            source, checkpoint = self._source(samples), Checkpoint(run.path / "state")
-            position, num_trainable = recorded(
-                run, lambda note: self._train(operator, source, candidate, num_steps, note, checkpoint), self.observe
+            source, checkpoint, note = (
+                self._source(samples),
+                Checkpoint(run.path / "state"),
+                recording(run, self.observe),
             )
+            position, num_trainable = self._train(operator, source, candidate, num_steps, note, checkpoint)
             finish(operator)
             seen, outcome = seen + num_steps * source.batch_size, {}
         else:
@@ -237,11 +239,9 @@ class _Adaptation(abc.ABC):
         diverged = all(trial.errors is None for trial in trials[1:])
         why = "every learning rate diverged" if diverged else "nothing did clearly better on the held-out samples"
 
-        def say(note: Observer) -> None:
-            note(event="resumed", step=0)  # so that what an interrupted sitting said is not said twice
-            note(event="kept", step=0, relative_l2=trials[0].relative_l2, reason=why)
-
-        recorded(self.run, say, self.observe)
+        note = recording(self.run, self.observe)
+        note(event="resumed", step=0)  # so that what an interrupted sitting said is not said twice
+        note(event="kept", step=0, relative_l2=trials[0].relative_l2, reason=why)
         return f"the pre-trained weights: {why}"
 
     def _source(self, samples: Samples) -> Epochs:

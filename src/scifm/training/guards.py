@@ -12,11 +12,13 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from scifm.data.stream import BatchSource, Epochs
 from scifm.errors import RunError
 from scifm.fields.batch import Batch
+from scifm.runs import write_atomically, write_json
 from scifm.training.checkpoint import Checkpoint, Position
 from scifm.training.weights import bytes_of
 
@@ -78,7 +80,8 @@ def require_finite(
         learning_rate: of the step.
         batch: what the loss was taken on.
         source: where the batch came from.
-        checkpoint: where the failure is recorded, with the batch if it is small; None: it is only raised.
+        checkpoint: beside it ``failure.json`` is written, and ``failure.safetensors`` with the batch if that is small;
+            None: it is only raised.
 
     Raises:
         DivergedError: if one of them is NaN or infinite.
@@ -105,7 +108,11 @@ def require_finite(
             "not_finite_in_batch": spoiled,
             "batch": again,
         }
-        file = checkpoint.record_failure(record, tensors if bytes_of(tensors.values()) <= _LARGEST_BATCH else {})
+        file = checkpoint.folder.parent / "failure.json"
+        if bytes_of(tensors.values()) <= _LARGEST_BATCH:
+            tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+            write_atomically(file.with_suffix(".safetensors"), save(tensors))
+        write_json(file, record)
         last = next(iter(checkpoint.files()), None)
         recorded = f" The batch is told in '{file}'; "
         recorded += "no state was saved yet." if last is None else f"the state of step {last} is kept."

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import torch
 from pydantic import SerializeAsAny, ValidationInfo, field_validator, model_validator
@@ -24,13 +24,11 @@ from scifm.fields.seeds import DrawingFrom, generator_for, lent_to_torch
 from scifm.models.operator import Operator, OperatorConfig
 from scifm.models.registry import DEFAULT_KIND, operator_class, settings_of
 from scifm.runs import Run
-from scifm.training.checkpoint import Checkpoint, Position
+from scifm.training.checkpoint import Checkpoint
 from scifm.training.loop import Observer, TrainingConfig, silent, train
 from scifm.training.processes import World, run_together
 
-__all__ = ["ModelConfig", "PretrainRecipe", "build_operator", "pretrain", "recorded", "training_source"]
-
-T = TypeVar("T")
+__all__ = ["ModelConfig", "PretrainRecipe", "build_operator", "pretrain", "recording", "training_source"]
 
 
 class ModelConfig(Config):
@@ -227,29 +225,26 @@ def _train_run(run: Run, recipe: PretrainRecipe, origin: Origin, observe: Observ
     operator.lead_times = source.lead_times
     world.wait()  # every process has seen the status of before
 
-    def work(note: Observer) -> Position:
-        return train(
-            operator,
-            source,
-            config=recipe.training,
-            validation=validation,
-            checkpoint=Checkpoint(run.path / "state", world),
-            observe=note,
-            world=world,
-            seed=seed,
-        )
-
-    if not world.is_first:
-        work(silent)
-        return
-    run.set_status("running")
-    recorded(run, work, observe)
-    operator.save_pretrained(run.path / "model")
-    run.set_status("complete")
+    note = recording(run, observe) if world.is_first else silent
+    if world.is_first:
+        run.set_status("running")
+    train(
+        operator,
+        source,
+        config=recipe.training,
+        validation=validation,
+        checkpoint=Checkpoint(run.path / "state", world),
+        observe=note,
+        world=world,
+        seed=seed,
+    )
+    if world.is_first:
+        operator.save_pretrained(run.path / "model")
+        run.set_status("complete")
 
 
-def recorded(run: Run, work: Callable[[Observer], T], observe: Observer | None) -> T:
-    """Do some training with its events written to the run's log and passed on to `observe`; return its outcome.
+def recording(run: Run, observe: Observer | None) -> Observer:
+    """Return an observer of a training that writes events to the run's log and passes them on to `observe`.
 
     A resumed run first drops the log lines behind the state it resumes from, so that each occurs once.
     """
@@ -265,7 +260,7 @@ def recorded(run: Run, work: Callable[[Observer], T], observe: Observer | None) 
         if observe is not None:
             observe(**event)
 
-    return work(note)
+    return note
 
 
 def training_source(recipe: PretrainRecipe, origin: Origin | None = None) -> BatchSource:
