@@ -210,12 +210,9 @@ class _Adaptation(abc.ABC):
         num_steps = best.num_steps if best is not None and recipe.max_doublings else recipe.training.num_steps
         operator, seen = self.fresh(samples, candidate), sum(trial.samples_seen for trial in trials)
         if candidate.learning_rate:
-            source, checkpoint, note = (
-                self._source(samples),
-                Checkpoint(run.path / "state"),
-                recording(run, self.observe),
-            )
-            position, num_trainable = self._train(operator, source, candidate, num_steps, note, checkpoint)
+            source, observe = self._source(samples), recording(run, self.observe)
+            checkpoint = Checkpoint(run.path / "state")
+            position, num_trainable = self._train(operator, source, candidate, num_steps, observe, checkpoint)
             finish(operator)
             seen, outcome = seen + num_steps * source.batch_size, {}
         else:
@@ -238,7 +235,6 @@ class _Adaptation(abc.ABC):
         """Record that the operator stays as it is, the first of `trials`; return what the outcome says of it."""
         diverged = all(trial.errors is None for trial in trials[1:])
         why = "every learning rate diverged" if diverged else "nothing did clearly better on the held-out samples"
-
         note = recording(self.run, self.observe)
         note(event="resumed", step=0)  # so that what an interrupted sitting said is not said twice
         note(event="kept", step=0, relative_l2=trials[0].relative_l2, reason=why)
