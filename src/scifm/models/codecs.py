@@ -45,7 +45,7 @@ class Int8Codec:
         stored: dict[str, Tensor] = {}
         notes: dict[str, Any] = {}
         sizes = {name: tensor.numel() for name, tensor in tensors.items()}
-        room, wide = self.spared * sum(sizes.values()), set()
+        room, wide = self.spared * sum(sizes.values()), set[str]()
         for name in sorted(sizes, key=lambda name: (sizes[name], name)):  # the smallest, while their share lasts
             room -= sizes[name]
             if room < 0:
