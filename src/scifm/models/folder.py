@@ -297,7 +297,7 @@ def send_folder(
         address = api.create_repo(repo_id, private=private, exist_ok=True)
         if branch is not None:
             api.create_branch(repo_id, branch=branch, exist_ok=True)
-        what = {"folder_path": str(folder), "allow_patterns": list(FILES), "commit_message": message}
+        what: dict[str, Any] = {"folder_path": str(folder), "allow_patterns": list(FILES), "commit_message": message}
         api.upload_folder(repo_id=repo_id, revision=branch, **what)
     except Exception as error:
         raise _refusal(f"The model cannot be uploaded to '{repo_id}'", error) from error
