@@ -33,7 +33,7 @@ from scifm.fields.normalization import Encoded, Normalization
 from scifm.fields.seeds import DrawingFrom, generator_for
 from scifm.models.fno import FNO, FNOConfig
 from scifm.models.operator import Operator
-from scifm.models.parts.latent import band_limited_resize
+from scifm.models.parts.grids import band_limited_resize
 from scifm.systems import Helmholtz, Knob, Poisson
 from scifm.systems.system import System
 from scifm.training.loop import TrainingConfig, train, validation_error

@@ -26,7 +26,7 @@ from scifm.systems.poisson import Poisson
 from scifm.training.checkpoint import Position
 from scifm.training.guards import gradient_norm, note_loss, require_finite
 from scifm.training.optimizers import AdamW
-from scifm.training.parameter_groups import ParameterGroup
+from scifm.training.weights import ParameterGroup
 
 BATCH = 32
 

@@ -22,8 +22,8 @@ from scifm.models.fno import FNOConfig
 from scifm.systems.poisson import Poisson
 from scifm.training.loop import TrainingConfig, train, validation_error
 from scifm.training.optimizers import AdamW, NAdam, OptimizerConfig
-from scifm.training.parameter_groups import ParameterGroup
 from scifm.training.pretrain import build_operator
+from scifm.training.weights import ParameterGroup
 
 SYSTEM, GRID = Poisson(), Grid.square(32)
 RATES = (1e-3, 3e-3, 1e-2)

@@ -20,7 +20,7 @@ from recipes import BATCH_SIZE, GRID, SYSTEM, draw, fresh_operator
 from scifm.data.stream import Stream
 from scifm.fields.batch import Batch
 from scifm.models.operator import Operator
-from scifm.models.parts import kernels
+from scifm.models.parts import kernels, pointwise
 from scifm.objectives.supervised import RelativeL2
 from scifm.training.loop import TrainingConfig, train, validation_error
 
@@ -62,7 +62,8 @@ def _nowhere(tensor: Tensor) -> None:
 def in_precision(precision: str, run: Callable[[], object]) -> object:
     if precision != "float32, torch":
         return run()
-    with mock.patch.object(kernels, "native_for", _nowhere):  # a Mock would keep every tensor it is called with
+    # a Mock would keep every tensor it is called with
+    with mock.patch.object(kernels, "native_for", _nowhere), mock.patch.object(pointwise, "native_for", _nowhere):
         return run()
 
 

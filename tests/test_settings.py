@@ -34,8 +34,7 @@ from scifm.studies.study import plan_jobs
 from scifm.systems.poisson import Poisson
 from scifm.training.finetune import AdaptRecipe, finetune, from_scratch
 from scifm.training.loop import TrainingConfig
-from scifm.training.pretrain import PretrainRecipe, build_operator, pretrain, training_source
-from scifm.training.recipe import ModelConfig
+from scifm.training.pretrain import ModelConfig, PretrainRecipe, build_operator, pretrain, training_source
 
 EFFECT = None  # the setting changes what is done; a text: it is refused, and the refusal holds these words
 

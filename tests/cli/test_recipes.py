@@ -11,7 +11,7 @@ import tiny
 from calls import Said
 from scifm.cli.recipes import RECIPES, asked, setting_of_option, settings
 from scifm.config import dump_toml
-from scifm.training.adapt_recipe import AdaptRecipe
+from scifm.training.choice import AdaptRecipe
 
 
 def refused(said: Said, words: str) -> None:

@@ -21,8 +21,7 @@ from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
 from scifm.fields.normalization import Encoded
 from scifm.models import export
-from scifm.models.export import TOLERANCE, export_operator
-from scifm.models.export_formats import EXPORT_FORMATS
+from scifm.models.export import EXPORT_FORMATS, TOLERANCE, export_operator
 from scifm.models.fno import FNO, FNOConfig
 from scifm.models.hub import save_operator
 from scifm.models.operator import Operator, OperatorConfig

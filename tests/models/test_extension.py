@@ -8,7 +8,7 @@ import torch
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
 from scifm.models.fno import FNO, FNOConfig
-from scifm.models.parts.extension import extend_to_period, position_channels
+from scifm.models.parts.grids import extend_to_period, position_channels
 
 WALLS = Grid((16, 12), (1.0, 2.0), (False, True))
 

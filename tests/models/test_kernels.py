@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scifm.models.parts import kernels, native
+from scifm.models.parts import kernels, native, pointwise
 from scifm.models.parts.kernels import LayerEnd
 from scifm.models.parts.spectral import transform_matrices
 from scifm.models.parts.workspace import Workspace
@@ -29,7 +29,8 @@ def both(function):
 
     compiled = [t.clone() for t in flat(function())]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kernels, "native_for", lambda tensor: None)
+        for told_twice in (kernels, pointwise):
+            patch.setattr(told_twice, "native_for", lambda tensor: None)
         return compiled, flat(function())
 
 
@@ -122,7 +123,7 @@ def test_the_lift(points, batch, num_fields, width, seed):
     torch.manual_seed(seed)
     x, weight, bias = torch.randn(points, batch, num_fields), torch.randn(width, num_fields), torch.randn(batch, width)
     workspace = Workspace()
-    assert_same(lambda: kernels.lift_fields(x, weight, bias, workspace))
+    assert_same(lambda: pointwise.lift_fields(x, weight, bias, workspace))
 
 
 @settings(max_examples=40)
@@ -132,10 +133,10 @@ def test_the_projection_and_its_gradients(points, num_in, hidden, num_out, seed)
     x, first, first_bias = torch.randn(points, num_in), torch.randn(hidden, num_in), torch.randn(hidden)
     last, last_bias = torch.randn(num_out, hidden) / hidden**0.5, torch.randn(num_out)
     grad, workspace = torch.randn(points, num_out) / points**0.5, Workspace()
-    assert_same(lambda: kernels.projection(x, first, first_bias, last, last_bias))
+    assert_same(lambda: pointwise.projection(x, first, first_bias, last, last_bias))
     for needs_x in (True, False):
         args = (x, first, first_bias, last, grad, workspace)
-        assert_same(lambda args=args, needs_x=needs_x: kernels.projection_gradients(*args, needs_x=needs_x))
+        assert_same(lambda args=args, needs_x=needs_x: pointwise.projection_gradients(*args, needs_x=needs_x))
 
 
 def test_gelu_over_the_whole_line_of_numbers():

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scifm.models.parts.latent import band_limited_resize, resize_matrix
+from scifm.models.parts.grids import band_limited_resize, resize_matrix
 
 
 def band_limited(space: tuple[int, ...], top: int, seed: int) -> torch.Tensor:

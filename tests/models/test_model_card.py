@@ -1,18 +1,26 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+import yaml
 
 import tiny
+from scifm.models.folder import ModelCard
 from scifm.models.hub import save_operator
-from scifm.models.model_card import ModelCard
+
+
+def header(text: str) -> dict[str, Any]:
+    """What hubs read."""
+    return yaml.safe_load(text.split("---\n", 2)[1])
 
 
 def test_the_card_says_what_the_model_knows(tmp_path):
     operator = tiny.operator()
     card = {"title": "Poisson, small", "description": "Trained on little.\n", "license": "mit", "tags": ["poisson"]}
     save_operator(operator, tmp_path, card=card)
-    header, text = ModelCard.header(tmp_path / "README.md"), (tmp_path / "README.md").read_text()
-    assert header == {
+    text = (tmp_path / "README.md").read_text()
+    assert header(text) == {
         "library_name": "scifm",
         "license": "mit",
         "tags": ["scifm", "neural-operator", "fno", "poisson"],
@@ -28,7 +36,7 @@ def test_the_card_says_what_the_model_knows(tmp_path):
 
 def test_nobody_claims_a_license_that_was_not_given(tmp_path):
     save_operator(tiny.operator(), tmp_path)
-    assert ModelCard.header(tmp_path / "README.md")["license"] == "unknown"
+    assert header((tmp_path / "README.md").read_text())["license"] == "unknown"
 
 
 @pytest.mark.parametrize("name", ["a: b", "---", "ü", "'", "no"])
@@ -37,8 +45,6 @@ def test_names_with_marks_survive_the_header(name):
     from scifm.models.fno import FNO, FNOConfig
 
     operator = FNO(Signature((name,), (), ("u",)), FNOConfig(**tiny.NETWORK))
-    import yaml
-
-    text = ModelCard().text(operator.describe(), operator.num_params)
+    text = ModelCard().text(operator.kind, operator.signature, operator.num_params)
     (document,) = list(yaml.safe_load_all(text[: text.index("\n---\n\n#")]))
     assert document["inputs"] == [name]

@@ -25,8 +25,8 @@ from scifm.systems.poisson import Poisson
 from scifm.training.checkpoint import Checkpoint, Position
 from scifm.training.finetune import finetune, from_scratch
 from scifm.training.optimizers import AdamW
-from scifm.training.parameter_groups import ParameterGroup
 from scifm.training.pretrain import pretrain
+from scifm.training.weights import ParameterGroup
 
 CONV = f"{networks.__name__}:SmallConv"
 CHANNELS = {"channels_in": "{in_channels}", "channels_out": "{out_channels}"}

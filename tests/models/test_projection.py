@@ -7,13 +7,13 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from scifm.models.parts import kernels
-from scifm.models.parts.projection import Projection
+from scifm.models.parts import pointwise
+from scifm.models.parts.pointwise import Projection
 
 
 @pytest.fixture(params=[1 << 18, 35, 1], ids=["one slice", "uneven slices", "a point at a time"])
 def layer(request, monkeypatch) -> Projection:
-    monkeypatch.setattr(kernels, "_SLICE_ELEMENTS", request.param)
+    monkeypatch.setattr(pointwise, "_SLICE_ELEMENTS", request.param)
     torch.manual_seed(0)
     return Projection(3, 7, 2).double()
 

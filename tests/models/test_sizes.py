@@ -5,8 +5,7 @@ from itertools import pairwise
 import pytest
 
 from scifm.errors import ConfigError
-from scifm.models.fno import FNO, FNOConfig
-from scifm.models.sizes import SIZES
+from scifm.models.fno import FNO, SIZES, FNOConfig
 from scifm.systems.poisson import Poisson
 
 

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scifm.errors import ConfigError, SignatureError
-from scifm.models.parts.kernels import synthesize_axis
+from scifm.models.parts.kernels import analyze_axis, synthesize_axis
 from scifm.models.parts.spectral import (
     FourierLayer,
-    analyze,
+    analyze_lines,
     choose_engine,
     synthesize_lines,
     transform_matrices,
@@ -55,6 +55,13 @@ def layers(draw):
     space = tuple(2 * m + draw(st.integers(0, 5)) for m in modes)
     channels = (draw(st.integers(1, 4)), draw(st.integers(1, 4)))
     return modes, space, draw(st.integers(1, 3)), channels, draw(st.integers(0, 10_000))
+
+
+def analyzed(field: torch.Tensor, matrices, workspace: Workspace) -> torch.Tensor:
+    """The kept modes of ``(*space, rest)`` fields."""
+    *space, rest = field.shape
+    lines = analyze_axis(matrices.forward, field.reshape(-1, space[-1], rest), workspace)
+    return analyze_lines(lines, tuple(space), matrices.others, workspace)
 
 
 def answers(function, layer: FourierLayer, x: torch.Tensor, probe: torch.Tensor) -> list[torch.Tensor]:
@@ -133,7 +140,7 @@ def test_analysis_gives_the_fourier_coefficients():
     y, x = torch.meshgrid(*(torch.arange(n, dtype=torch.float64) / n for n in space), indexing="ij")
     wave = 3 * torch.cos(2 * math.pi * (2 * y + x) + 0.4)
     matrices = transform_matrices(space, modes, torch.float64, torch.device("cpu"))
-    kept = analyze(wave[..., None], matrices.forward, matrices.others, Workspace())
+    kept = analyzed(wave[..., None], matrices, Workspace())
     kept = torch.complex(*kept).view(6, 2)
     expected = torch.zeros(6, 2, dtype=torch.complex128)
     expected[2, 1] = 1.5 * torch.exp(torch.tensor(0.4j, dtype=torch.complex128))
@@ -146,7 +153,7 @@ def test_synthesis_undoes_analysis_below_the_cut():
     matrices = transform_matrices(space, modes, torch.float64, torch.device("cpu"))
     z, y, x = torch.meshgrid(*(2 * math.pi * torch.arange(n, dtype=torch.float64) / n for n in space), indexing="ij")
     field = (torch.cos(z - 2 * y + x + 0.3) + 0.5 * torch.sin(z) * torch.cos(2 * y) - 2)[..., None]
-    kept = analyze(field, matrices.forward, matrices.others, Workspace())
+    kept = analyzed(field, matrices, Workspace())
     lines = synthesize_lines(kept, space, matrices.others, Workspace())
     again = synthesize_axis(matrices.inverse, lines, torch.zeros(len(lines), space[-1], 1).double(), Workspace())
     torch.testing.assert_close(again.view_as(field), field, rtol=1e-12, atol=1e-12)

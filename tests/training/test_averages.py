@@ -7,15 +7,15 @@ from torch import nn
 import tiny
 from scifm.data.stream import Epochs
 from scifm.errors import RunError
-from scifm.training.averages import MovingAverage
 from scifm.training.checkpoint import Checkpoint
 from scifm.training.loop import TrainingConfig, train, validation_error
+from scifm.training.weights import MovingAverage
 
 
 def test_it_is_the_sum_it_says():
     """Against the definition, step by step; the first steps look back less far."""
     weight = nn.Parameter(torch.tensor([1.0, -2.0], dtype=torch.float64))
-    average = MovingAverage({"w": weight}, 0.8)
+    average = MovingAverage(nn.ParameterDict({"w": weight}), [weight], 0.8)
     expected = weight.detach().clone()
     for step in range(1, 60):
         with torch.no_grad():
@@ -34,7 +34,7 @@ def test_it_is_the_sum_it_says():
 
 def test_weights_come_back_after_an_error():
     weight = nn.Parameter(torch.ones(2))
-    average = MovingAverage({"w": weight}, 0.5)
+    average = MovingAverage(nn.ParameterDict({"w": weight}), [weight], 0.5)
     with torch.no_grad():
         weight.fill_(3.0)
     with pytest.raises(KeyError), average.in_place():
@@ -78,5 +78,5 @@ def test_averages_of_other_weights_are_refused(tmp_path):
 def test_only_weights_that_train_are_averaged():
     operator = tiny.operator()
     first = next(operator.parameters())
-    assert len(MovingAverage.of(operator, [first], 0.9).values) == 1
-    assert not MovingAverage.of(operator, [first], None).values
+    assert len(MovingAverage(operator, [first], 0.9).values) == 1
+    assert not MovingAverage(operator, [first], None).values

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
@@ -13,8 +14,7 @@ from scifm.errors import RunError
 from scifm.models.hub import load_operator
 from scifm.systems.helmholtz import Helmholtz
 from scifm.systems.poisson import Poisson
-from scifm.training.adapt_recipe import AdaptRecipe
-from scifm.training.choice import Candidate, Trial, choose, rounds
+from scifm.training.choice import AdaptRecipe, Candidate, Trial, choose, rounds
 from scifm.training.finetune import finetune, from_scratch
 from scifm.training.pretrain import pretrain
 
@@ -160,9 +160,10 @@ def test_not_to_train_is_left_for_what_is_better_beyond_doubt(gains, trains):
     assert (best.candidate != UNTRAINED) is trains
 
 
-def test_a_trial_goes_through_json():
-    for one in (trial(Candidate(1e-3, "refitted"), 0.1, 0.2), trial(Candidate(1.0)), trial(UNTRAINED, 0.3)):
-        assert Trial.from_dict(one.to_dict()) == one
+def test_a_trial_goes_through_json(tmp_path):
+    made = [trial(Candidate(1e-3, "refitted"), 0.1, 0.2), trial(Candidate(1.0)), trial(UNTRAINED, 0.3)]
+    (tmp_path / "trials.json").write_text(json.dumps([one.to_dict() for one in made]))
+    assert Trial.read_all(tmp_path / "trials.json") == made
     assert trial(Candidate(1.0)).to_dict()["relative_l2"] is None
     assert math.isinf(trial(Candidate(1.0)).relative_l2)
 

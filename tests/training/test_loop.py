@@ -16,8 +16,7 @@ from scifm.config import build_config
 from scifm.data.stream import Epochs
 from scifm.errors import ConfigError, RunError, StopRequested
 from scifm.training.checkpoint import Checkpoint
-from scifm.training.devices import product_precision
-from scifm.training.loop import DivergedError, TrainingConfig, train, validation_error
+from scifm.training.loop import DivergedError, TrainingConfig, product_precision, train, validation_error
 
 
 def config(**changes) -> TrainingConfig:

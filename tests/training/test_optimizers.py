@@ -13,8 +13,8 @@ from scifm.systems.poisson import Poisson
 from scifm.training.checkpoint import Checkpoint
 from scifm.training.loop import TrainingConfig, train, validation_error
 from scifm.training.optimizers import OPTIMIZERS, flattened_state, restored_state
-from scifm.training.parameter_groups import ParameterGroup
 from scifm.training.pretrain import PretrainRecipe
+from scifm.training.weights import ParameterGroup
 
 SAMPLES = tiny.batch(6, purpose="few")
 

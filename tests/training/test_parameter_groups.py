@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from scifm.training.optimizers import AdamW
-from scifm.training.parameter_groups import Anchors, ParameterGroup, bytes_of_gradients, bytes_of_optimizer
+from scifm.training.weights import Anchors, ParameterGroup, bytes_of_gradients, bytes_of_optimizer
 
 
 def parameter(*values: float) -> nn.Parameter:

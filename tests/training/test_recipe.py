@@ -11,8 +11,7 @@ from scifm.errors import ConfigError
 from scifm.models import OPERATORS
 from scifm.models.fno import FNOConfig
 from scifm.systems.poisson import Poisson
-from scifm.training.pretrain import PretrainRecipe
-from scifm.training.recipe import ModelConfig
+from scifm.training.pretrain import ModelConfig, PretrainRecipe
 
 
 def test_a_system_is_built_with_its_knobs_and_options():

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scifm.errors import ConfigError
-from scifm.training.schedules import SCHEDULES, learning_rate_factor
+from scifm.training.optimizers import SCHEDULES, learning_rate_factor
 
 
 def curve(schedule: str, num_steps: int = 100, warmup: float = 0.1) -> list[float]:

@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from scifm.errors import StopRequested
-from scifm.training.stopping import STOP_SIGNALS, stop_requests
+from scifm.training.processes import STOP_SIGNALS, stop_requests
 
 
 @pytest.mark.parametrize("number", STOP_SIGNALS)

@@ -12,7 +12,7 @@ from scifm.data.stream import Epochs
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
 from scifm.objectives.supervised import MeanSquaredError, RelativeL2
-from scifm.training.sharing import prepared
+from scifm.training.loop import prepared
 
 
 class Aligned:

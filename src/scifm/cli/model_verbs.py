@@ -143,8 +143,7 @@ def export(
 
     Fields and coefficients go in and come out in physical units, for any batch size.
     """
-    from scifm.models.export import TOLERANCE, export_operator
-    from scifm.models.export_formats import find_format
+    from scifm.models.export import TOLERANCE, export_operator, find_format
     from scifm.models.hub import find_model, load_operator
 
     find_format(to)

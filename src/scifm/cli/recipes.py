@@ -30,7 +30,7 @@ RECIPES = {
     "check": "scifm.trust.examine:CheckRecipe",
     "compress": "scifm.distillation.compress:CompressRecipe",
     "evaluate": "scifm.evaluation.evaluate:EvaluateRecipe",
-    "finetune": "scifm.training.adapt_recipe:AdaptRecipe",
+    "finetune": "scifm.training.choice:AdaptRecipe",
     "generate": "scifm.data.asked:GenerateRecipe",
     "plan": "scifm.studies.planner:PlanRecipe",
     "pretrain": "scifm.training.pretrain:PretrainRecipe",

@@ -6,7 +6,7 @@ model lies on disk, `surgery` and `adapters` how one is changed, `export` how it
 equation (models never import systems), a loss, an optimizer, data.
 """
 
-from scifm.models.fno import FNO, FNOConfig
+from scifm.models.fno import FNO, SIZES, FNOConfig
 from scifm.models.hub import load_operator, save_operator
 from scifm.models.module_operator import ModuleConfig, ModuleOperator
 from scifm.models.neuralop_fno import NeuralopFNO, NeuralopFNOConfig
@@ -14,7 +14,6 @@ from scifm.models.neuralop_weights import import_neuralop_weights
 from scifm.models.operator import Operator, OperatorConfig
 from scifm.models.reference_weights import import_reference_weights
 from scifm.models.registry import OPERATORS
-from scifm.models.sizes import SIZES
 
 __all__ = [
     "FNO",

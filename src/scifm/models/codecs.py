@@ -1,12 +1,11 @@
 """Codecs: how the tensors of a model are written smaller, and made again when it is loaded.
 
 A codec knows tensors and their names, and nothing of operators. ``config.json`` says by name which one wrote a model,
-with what it needs to read it. ``CODECS`` lists them.
+with what it needs to read it. ``CODECS`` lists them; another one has a name, `encode`, `decode` and `shapes` too.
 """
 
 from __future__ import annotations
 
-import abc
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -15,42 +14,12 @@ from torch import Tensor
 
 from scifm.errors import DataError, RunError, SignatureError, suggest
 
-__all__ = ["CODECS", "Codec", "Int8Codec", "decoded", "encoded", "shapes_of"]
+__all__ = ["CODECS", "Int8Codec", "decoded", "encoded", "shapes_of"]
 
 Shapes = Mapping[str, tuple[int, ...]]
 
 
-class Codec(abc.ABC):
-    """A way to write tensors.
-
-    Class variables:
-        name: its key in ``CODECS``, written into ``config.json``.
-    """
-
-    name: ClassVar[str]
-
-    @abc.abstractmethod
-    def encode(self, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return what is stored, and notes for JSON without which it cannot be read.
-
-        Raises:
-            DataError: if numbers are not finite.
-        """
-
-    @abc.abstractmethod
-    def decode(self, stored: Mapping[str, Tensor], notes: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Return the tensors again, under their names.
-
-        Raises:
-            SignatureError: if what is stored does not fit the notes.
-        """
-
-    @abc.abstractmethod
-    def shapes(self, stored: Shapes, notes: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-        """Return the shapes that `decode` gives, from those of what is stored: before a number is read."""
-
-
-class Int8Codec(Codec):
+class Int8Codec:
     """Every weight with two or more axes as an 8-bit integer times a scale, one scale for each place along one axis.
 
     w ≈ q·s with q from −127 to 127 and s at least max|w|/127 over all but that axis, so no weight is off by more than
@@ -63,14 +32,25 @@ class Int8Codec(Codec):
     made about as much of the error as all the rest.
     """
 
-    name = "int8"
+    name: ClassVar[str] = "int8"  # its key in ``CODECS``, written into ``config.json``
     suffix: ClassVar[str] = ".scale"
     spared: ClassVar[float] = 0.01
 
     def encode(self, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return what is stored, and notes for JSON without which it cannot be read.
+
+        Raises:
+            DataError: if numbers are not finite.
+        """
         stored: dict[str, Tensor] = {}
         notes: dict[str, Any] = {}
-        wide = self._smallest(tensors)
+        sizes = {name: tensor.numel() for name, tensor in tensors.items()}
+        room, wide = self.spared * sum(sizes.values()), set[str]()
+        for name in sorted(sizes, key=lambda name: (sizes[name], name)):  # the smallest, while their share lasts
+            room -= sizes[name]
+            if room < 0:
+                break
+            wide.add(name)
         for name, tensor in tensors.items():
             if not tensor.isfinite().all():
                 raise DataError(
@@ -84,18 +64,12 @@ class Int8Codec(Codec):
             notes[name] = {"axis": axis, "dtype": str(tensor.dtype).removeprefix("torch.")}
         return stored, {"weights": notes}
 
-    def _smallest(self, tensors: Mapping[str, Tensor]) -> set[str]:
-        """Return the names of the smallest tensors that together hold the share `spared` of all numbers."""
-        sizes = {name: tensor.numel() for name, tensor in tensors.items()}
-        room, chosen = self.spared * sum(sizes.values()), set()
-        for name in sorted(sizes, key=lambda name: (sizes[name], name)):
-            room -= sizes[name]
-            if room < 0:
-                break
-            chosen.add(name)
-        return chosen
-
     def decode(self, stored: Mapping[str, Tensor], notes: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Return the tensors again, under their names.
+
+        Raises:
+            SignatureError: if what is stored does not fit the notes.
+        """
         weights = notes["weights"]
         tensors = {}
         for name, tensor in stored.items():
@@ -103,19 +77,16 @@ class Int8Codec(Codec):
                 if name.removesuffix(self.suffix) not in weights:
                     tensors[name] = tensor
                 continue
-            dtype = _WIDE_BY_NAME[weights[name]["dtype"]]
-            scale = stored[name + self.suffix]
-            if (
-                tensor.dtype != torch.int8
-                or scale.dtype != dtype.to_real()
-                or not (scale.isfinite() & (scale > 0)).all()
-            ):
+            dtype, scale = _WIDE_BY_NAME[weights[name]["dtype"]], stored[name + self.suffix]
+            kinds = tensor.dtype, scale.dtype
+            if kinds != (torch.int8, dtype.to_real()) or not (scale.isfinite() & (scale > 0)).all():
                 raise SignatureError(f"the weight '{name}' is not stored as 8-bit integers with positive scales")
             real = tensor.to(scale.dtype) * scale
             tensors[name] = torch.view_as_complex(real) if dtype.is_complex else real
         return tensors
 
     def shapes(self, stored: Shapes, notes: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+        """Return the shapes that `decode` gives, from those of what is stored: before a number is read."""
         weights, shapes = notes["weights"], {}
         for name, shape in stored.items():
             if name in weights:
@@ -152,10 +123,10 @@ def _quantized(weight: Tensor, axes: range) -> tuple[int, Tensor, Tensor]:
     return axis, integers, scale
 
 
-CODECS: dict[str, Codec] = {codec.name: codec for codec in (Int8Codec(),)}
+CODECS: dict[str, Int8Codec] = {codec.name: codec for codec in (Int8Codec(),)}
 
 
-def _codec(name: str) -> Codec:
+def _codec(name: str) -> Int8Codec:
     if name not in CODECS:
         raise RunError(f"its weights are written by the codec {suggest(name, CODECS)} A newer SciFM may know it.")
     return CODECS[name]

@@ -13,9 +13,15 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import importlib
+import io
+import json
+import logging
 import statistics
 import time
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,17 +30,19 @@ import torch
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
-from scifm.errors import RunError
+from scifm.errors import ConfigError, RunError, suggest
 from scifm.fields.batch import Batch
 from scifm.fields.grid import Grid
 from scifm.fields.seeds import generator_for
-from scifm.models.export_formats import Answer, ExportFormat, exporting, find_format
 from scifm.models.operator import Operator
-from scifm.models.parts.latent import band_limited_resize
+from scifm.models.parts.grids import band_limited_resize
 from scifm.runs import write_atomically, write_json
 from scifm.wording import plural
 
-__all__ = ["TOLERANCE", "ExportCheck", "ExportedFile", "export_operator"]
+__all__ = ["EXPORT_FORMATS", "TOLERANCE", "ExportCheck", "ExportedFile", "export_operator", "find_format"]
+
+Answer = Callable[[Tensor, Tensor], Tensor]
+"""The function a file holds: inputs and coefficients to outputs."""
 
 TOLERANCE = 1e-4
 """Largest relative L2 difference between the file and the operator, of any output field of any sample."""
@@ -107,7 +115,9 @@ class _Program(nn.Module):
         operator, normalization = self.operator, self.operator.normalization
         weight = next(operator.parameters())
         generator = generator_for(0, "export", batch_size, *num_points)
-        numbers = {name: weight.new_tensor(values) for name, values in _centers(normalization.to_dict()).items()}
+        known = {"input_shift": [0.0] * len(operator.signature.inputs), **normalization.to_dict()}
+        names = ("input_shift", "input_scale", "coefficient_shift", "coefficient_scale")
+        numbers = {name: weight.new_tensor(known[name]) for name in names}
         shape = (batch_size, len(operator.signature.inputs), *(min(8, n) for n in num_points))
         fields = band_limited_resize(torch.randn(shape, generator=generator, dtype=weight.dtype), num_points)
         per_field = (-1, *(1,) * len(num_points))
@@ -123,12 +133,6 @@ class _Program(nn.Module):
         )
 
 
-def _centers(numbers: dict[str, Any]) -> dict[str, list[float]]:
-    scale = numbers["input_scale"]
-    kept = {name: numbers[name] for name in ("input_scale", "coefficient_shift", "coefficient_scale")}
-    return {"input_shift": numbers.get("input_shift", [0.0] * len(scale)), **kept}
-
-
 def export_operator(
     operator: Operator, folder: str | Path, *, to: str, grid: Grid, num_points: Sequence[tuple[int, ...]] = ()
 ) -> list[ExportedFile]:
@@ -138,7 +142,7 @@ def export_operator(
         operator: any; it is left as it is. The files hold its precision.
         folder: where they go: ``operator.onnx`` or ``operator.pt2``, with the numbers of points in the name where the
             program is tied to them.
-        to: a key of `scifm.models.export_formats.EXPORT_FORMATS`.
+        to: a key of `EXPORT_FORMATS`.
         grid: sides and ends of the box.
         num_points: grids the files must answer on, points per axis; that of `grid` when left out.
 
@@ -164,7 +168,7 @@ def export_operator(
             name = "x".join(map(str, takes)) if None not in takes else ""
             path = Path(folder) / f"operator{'-' if name else ''}{name}{form.suffix}"
             served = [waiting[0], *(points for points in waiting[1:] if _answers(traced, program, points))]
-            with exporting(f"A network of kind '{operator.kind}' cannot be written as {to}"):
+            with _exporting(f"A network of kind '{operator.kind}' cannot be written as {to}"):
                 content = form.write(traced, {**about, "num_points": list(takes), "min_points": list(fewest)})
             checks = _write_checked(path, content, form, program, served)
             files.append(ExportedFile(path, len(content), takes, fewest, checks))
@@ -206,7 +210,7 @@ def _traced(program: _Program, num_points: tuple[int, ...], points: Any) -> torc
     shapes = {"inputs": {0: batch, **space}, "coefficients": {0: batch}}
     example = program.samples(num_points, 3)  # matrices a network keeps are made here, and are constants of the program
     failure = f"A network of kind '{program.operator.kind}' cannot be exported"
-    with torch.inference_mode(False), torch.no_grad(), exporting(failure):
+    with torch.inference_mode(False), torch.no_grad(), _exporting(failure):
         example = (example[0].clone(), example[1].clone())  # no tensors of inference mode
         return torch.export.export(program, example, dynamic_shapes=shapes, strict=False)
 
@@ -236,7 +240,7 @@ def _write_checked(
     aside = path.with_name(f".unchecked-{path.name}")
     write_atomically(aside, content)
     try:
-        with exporting(f"The exported file '{path.name}' cannot be run"):
+        with _exporting(f"The exported file '{path.name}' cannot be run"):
             answer = form.load(aside)
             checks = tuple(_check(answer, program, points, size) for points in grids for size in _BATCH_SIZES)
         worst = max(checks, key=lambda check: check.difference)
@@ -272,3 +276,113 @@ def _timed(answer: Answer, samples: tuple[Tensor, Tensor]) -> tuple[Tensor, floa
         answer(*samples)
         times.append(time.perf_counter() - start)
     return result, statistics.median(times)
+
+
+# --- what an operator can be exported to: how each kind of file is written, and how it is run -------------------------
+
+
+@dataclass(frozen=True)
+class ExportFormat:
+    """One kind of file.
+
+    Args:
+        suffix: of its name.
+        write: gives the content from a traced program and what is to be told about it.
+        load: gives the function a file holds.
+        packages: what must be installed besides torch.
+    """
+
+    suffix: str
+    write: Callable[[torch.export.ExportedProgram, dict[str, Any]], bytes]
+    load: Callable[[Path], Answer]
+    packages: tuple[str, ...] = ()
+
+
+def find_format(to: str) -> ExportFormat:
+    """Return the format of this name.
+
+    Raises:
+        ConfigError: if there is none, or what it needs is not installed.
+    """
+    if to not in EXPORT_FORMATS:
+        raise ConfigError(f"Export format {suggest(to, EXPORT_FORMATS)}")
+    if not hasattr(torch.compiler, "is_exporting"):
+        raise ConfigError(f"Exporting needs torch 2.7 or later; this is {torch.__version__}. Install a later torch.")
+    for name in EXPORT_FORMATS[to].packages:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise ConfigError(
+                f"Exporting to {to} needs the package '{name}', which is not installed: pip install 'scifm[export]', "
+                "or export to torch-export."
+            ) from error
+    return EXPORT_FORMATS[to]
+
+
+@contextmanager
+def _exporting(failure: str) -> Iterator[None]:
+    """Keep exporters from talking, and turn their errors into a `RunError` that begins with `failure`."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except (RuntimeError, TypeError, ValueError, AssertionError) as error:
+        said = next((line for line in str(error).splitlines() if line.strip()), "")
+        raise RunError(
+            f"{failure} ({type(error).__name__}: {said}). Choose another format, or another network."
+        ) from error
+    finally:
+        logging.disable(before)
+
+
+def _write_torch_export(traced: torch.export.ExportedProgram, about: dict[str, Any]) -> bytes:
+    content = io.BytesIO()
+    torch.export.save(traced, content, extra_files={"scifm.json": json.dumps(about)})
+    return content.getvalue()
+
+
+def _load_torch_export(path: Path) -> Answer:
+    return torch.export.load(path).module()
+
+
+def _write_onnx(traced: torch.export.ExportedProgram, about: dict[str, Any]) -> bytes:
+    made = torch.onnx.export(
+        traced, dynamo=True, input_names=["inputs", "coefficients"], output_names=["outputs"], verbose=False
+    )
+    assert made is not None
+    model = made.model_proto
+    shape = model.graph.input[0].type.tensor_type.shape.dim
+    names = {dim.dim_param: name for dim, name in zip(shape, ["batch", "", *about["axes"]], strict=True)}
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param and dim.dim_param in names:
+                dim.dim_param = names[dim.dim_param]
+    for key, value in about.items():
+        model.metadata_props.add(key=key, value=json.dumps(value))
+    content: bytes = model.SerializeToString()
+    return content
+
+
+def _load_onnx(path: Path) -> Answer:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+
+    def answer(inputs: Tensor, coefficients: Tensor) -> Tensor:
+        fed = {"inputs": inputs.numpy(), "coefficients": coefficients.numpy()}
+        given = {entry.name for entry in session.get_inputs()}
+        return torch.from_numpy(session.run(None, {name: fed[name] for name in given})[0])
+
+    return answer
+
+
+EXPORT_FORMATS: dict[str, ExportFormat] = {
+    "onnx": ExportFormat(".onnx", _write_onnx, _load_onnx, ("onnx", "onnxscript", "onnxruntime")),
+    "torch-export": ExportFormat(".pt2", _write_torch_export, _load_torch_export),
+}
+"""What an operator can be exported to."""

@@ -22,10 +22,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+from pydantic import Field
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
+from scifm.config import Config
 from scifm.errors import ConfigError, RunError, SignatureError, cause_of
 from scifm.fields.batch import Signature
 from scifm.fields.normalization import Normalization
@@ -33,8 +36,8 @@ from scifm.models.codecs import decoded, encoded, shapes_of
 from scifm.runs import Run, write_atomically, write_json
 
 __all__ = [
-    "FILES", "ModelContent", "fetch_model", "holds_operator", "pretrained_folder", "reading", "send_folder",
-    "write_folder",
+    "FILES", "ModelCard", "ModelContent", "fetch_model", "holds_operator", "pretrained_folder", "reading",
+    "send_folder", "write_folder",
 ]  # fmt: skip
 
 FILES = ("config.json", "normalization.json", "model.safetensors", "README.md")
@@ -44,18 +47,83 @@ _LARGEST_JSON = 16 * 2**20
 _ID = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 
 
+_LOADING = """```python
+import scifm
+
+operator = scifm.load_operator("PATH")  # this folder
+operator = scifm.load_operator("hf:NAME/MODEL")  # from the hub
+answers = operator.predict(batch).require_targets()  # batch: a scifm.Batch with the names below
+```"""
+
+
+class ModelCard(Config):
+    """What only its maker can say about a model.
+
+    Args:
+        title: the heading.
+        description: what it was trained on and what it is good for, in Markdown.
+        license: an identifier the hub knows, such as ``mit``; ``unknown`` while nobody says.
+        tags: further words to be found by.
+    """
+
+    title: str = Field("A neural operator", min_length=1)
+    description: str = ""
+    license: str = Field("unknown", min_length=1)
+    tags: tuple[str, ...] = ()
+
+    def text(self, kind: str, signature: Signature, num_params: int, *, needs_module: bool = False) -> str:
+        """Return the README of an operator: a header that hubs read, and what a person wants to know first.
+
+        Args:
+            kind: of the operator.
+            signature: its names.
+            num_params: its weights.
+            needs_module: whether loading it needs the network as an object.
+        """
+        names = {"inputs": signature.inputs, "coefficients": signature.coefficients, "outputs": signature.outputs}
+        header: dict[str, Any] = {
+            "library_name": "scifm",
+            "license": self.license,
+            "tags": ["scifm", "neural-operator", kind, *self.tags],
+            **{name: list(value) for name, value in names.items()},
+            "num_spatial_dims": signature.num_spatial_dims,
+            "num_params": num_params,
+        }
+        parts = [f"---\n{yaml.safe_dump(header, sort_keys=False, allow_unicode=True)}---", f"# {self.title}"]
+        if self.description:
+            parts.append(self.description.strip())
+        rows = [f"| {name} | {', '.join(f'`{n}`' for n in value) or '–'} |" for name, value in names.items()]
+        time = "later in time than the input" if signature.evolves else "steady"
+        rows += [
+            f"| dimensions | {signature.num_spatial_dims} |",
+            f"| answer | {time} |",
+            f"| kind | `{kind}` |",
+            f"| weights | {num_params:,} |",
+        ]
+        table = "\n".join(["| | |", "|---|---|", *rows])
+        loading = _LOADING
+        if needs_module:
+            loading = (
+                loading.replace('")  #', '", module=network)  #') + "\n\n`network` is a fresh one of the same class."
+            )
+        parts += [f"## What it knows\n\n{table}", f"## How to load it\n\n{loading}"]
+        return "\n\n".join(parts) + "\n"
+
+
 @dataclass(frozen=True)
 class ModelContent:
     """What the files of a model say.
 
     Args:
         entries: of config.json.
+        signature: the names it knows.
         normalization: the numbers fitted on training data.
         shapes: of the weights, as their file declares them.
         tensors: reads the weights.
     """
 
     entries: dict[str, Any]
+    signature: Signature
     normalization: Normalization
     shapes: dict[str, tuple[int, ...]]
     tensors: Callable[[], dict[str, Tensor]]
@@ -64,11 +132,6 @@ class ModelContent:
     def kind(self) -> str:
         """The kind of the operator."""
         return str(self.entries["kind"])
-
-    @property
-    def signature(self) -> Signature:
-        """The names it knows."""
-        return Signature.from_dict(self.entries["signature"])
 
     @property
     def lead_times(self) -> tuple[float, float] | None:
@@ -99,14 +162,7 @@ class ModelContent:
 def write_folder(
     path: str | Path, entries: Mapping[str, Any], tensors: Mapping[str, Tensor], card: str, *, codec: str | None = None
 ) -> None:
-    """Write a model into the folder `path`, which is made when it is not there.
-
-    Args:
-        path: the folder.
-        entries: what the constructor is given, and the normalization.
-        tensors: the weights.
-        card: the text of the model card.
-        codec: how the weights are written, a name in ``scifm.models.codecs.CODECS``; as they are when left out.
+    """Write a model into the folder `path`, see `Operator.save_pretrained`; `entries` are those of `Operator.describe`.
 
     Raises:
         DataError: if a codec cannot write the weights, which are not finite.
@@ -134,14 +190,14 @@ def reading(path: Path) -> Iterator[ModelContent]:
         entries, numbers = _json(path / "config.json"), _json(path / "normalization.json")
         with safe_open(path / "model.safetensors", framework="pt") as handle:
             shapes = {name: tuple(handle.get_slice(name).get_shape()) for name in handle.keys()}  # noqa: SIM118
-            _require_numbers(entries["signature"], numbers)
-            codec = entries.get("codec")
+            codec, signature = entries.get("codec"), Signature.from_dict(entries["signature"])
+            _require_numbers(signature, numbers)
 
             def tensors() -> dict[str, Tensor]:
                 # copies: what lies in the file as it lies there goes when the file does, and may not be aligned
                 return decoded({name: handle.get_tensor(name).clone() for name in shapes}, codec)
 
-            yield ModelContent(entries, Normalization.from_dict(numbers), shapes_of(shapes, codec), tensors)
+            yield ModelContent(entries, signature, Normalization.from_dict(numbers), shapes_of(shapes, codec), tensors)
     except RunError as error:
         raise RunError(f"The model in '{path}' is not loaded: {error}") from error
     except FileNotFoundError as error:
@@ -164,11 +220,10 @@ def _json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def _require_numbers(signature: Mapping[str, Any], normalization: Mapping[str, Any]) -> None:
+def _require_numbers(signature: Signature, normalization: Mapping[str, Any]) -> None:
     """Check that the normalization has one number for each name."""
-    roles = {"input": "inputs", "coefficient": "coefficients", "output": "outputs"}
-    for entry in (f"{role}_{kind}" for role in roles for kind in ("shift", "scale")):
-        names = signature[roles[entry.partition("_")[0]]]
+    roles = {"input": signature.inputs, "coefficient": signature.coefficients, "output": signature.outputs}
+    for entry, names in ((f"{role}_{kind}", names) for role, names in roles.items() for kind in ("shift", "scale")):
         if len(normalization[entry]) != len(names):
             raise SignatureError(
                 f"'{entry}' in normalization.json has {len(normalization[entry])} numbers for {len(names)} names"
@@ -230,18 +285,7 @@ def fetch_model(repo_id: str, *, revision: str | None = None) -> Path:
 def send_folder(
     folder: str | Path, repo_id: str, *, private: bool, branch: str | None, token: str | None, message: str
 ) -> str:
-    """Upload the files of a model; the repository and the branch are made when they are not there.
-
-    Args:
-        folder: of the model.
-        repo_id: ``name/model``.
-        private: whether a new repository is hidden from others.
-        branch: of the repository; ``main`` where None.
-        token: of an account that may write; the one stored by ``hf auth login`` where None.
-        message: of the commit.
-
-    Returns:
-        The address of the model.
+    """Upload the files of a model, see `Operator.push_to_hub`; return its address.
 
     Raises:
         RunError: if the hub cannot be reached or refuses.
@@ -253,13 +297,8 @@ def send_folder(
         address = api.create_repo(repo_id, private=private, exist_ok=True)
         if branch is not None:
             api.create_branch(repo_id, branch=branch, exist_ok=True)
-        api.upload_folder(
-            repo_id=repo_id,
-            folder_path=str(folder),
-            revision=branch,
-            allow_patterns=list(FILES),
-            commit_message=message,
-        )
+        what: dict[str, Any] = {"folder_path": str(folder), "allow_patterns": list(FILES), "commit_message": message}
+        api.upload_folder(repo_id=repo_id, revision=branch, **what)
     except Exception as error:
         raise _refusal(f"The model cannot be uploaded to '{repo_id}'", error) from error
     return str(address)

@@ -63,18 +63,14 @@ def find_model(source: Run | str | Path) -> ModelPlace:
             inside = folder.absolute().name == "model" and (around / "config.toml").is_file()
             return ModelPlace(folder, Run(around) if inside else None)
         if not (folder / "config.toml").is_file():
-            raise _no_model(folder)
+            give = "Give the folder of a finished run or of a model, or hf:NAME/MODEL for one on the Hugging Face hub."
+            if not folder.is_dir():
+                raise RunError(f"There is no folder '{folder}', so it holds no model. {give}")
+            missing = next(folder / name for name in FILES[:3] if not (folder / name).is_file())
+            raise RunError(f"'{folder}' is not a run folder and holds no model: {missing} is missing. {give}")
         source = Run(folder)
     source.require_complete()
     return ModelPlace(source.path / "model", source)
-
-
-def _no_model(folder: Path) -> RunError:
-    give = "Give the folder of a finished run or of a model, or hf:NAME/MODEL for one on the Hugging Face hub."
-    if not folder.is_dir():
-        return RunError(f"There is no folder '{folder}', so it holds no model. {give}")
-    missing = next(folder / name for name in FILES[:3] if not (folder / name).is_file())
-    return RunError(f"'{folder}' is not a run folder and holds no model: {missing} is missing. {give}")
 
 
 def digest(path: str | Path) -> str:

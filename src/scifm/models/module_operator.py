@@ -97,14 +97,14 @@ def module_class(target: str, *, file: str | None = None) -> type[nn.Module]:
         raise ConfigError(f"target '{target}' does not name a class as package.module:ClassName.")
     require_importable(place, file=file)
     try:
-        found = getattr(importlib.import_module(place), name)
+        named = getattr(importlib.import_module(place), name)
     except (ImportError, AttributeError) as error:
         raise ConfigError(
             f"target '{target}' cannot be imported ({error}). Install the package it comes from, or correct the name."
         ) from error
-    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+    if not (isinstance(named, type) and issubclass(named, nn.Module)):
         raise ConfigError(f"target '{target}' is no class of networks: it must be a subclass of torch.nn.Module.")
-    return found
+    return named
 
 
 class ModuleOperator(Operator):
@@ -195,15 +195,15 @@ class ModuleOperator(Operator):
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """Return the weights as they are saved: complex ones as real pairs, a tensor shared by two names copied."""
-        found, seen = super().state_dict(*args, **kwargs), set()
-        found.pop("_metadata", None)  # neuraloperator puts its settings among its weights
-        for name, value in found.items():
+        state, seen = super().state_dict(*args, **kwargs), set()
+        state.pop("_metadata", None)  # neuraloperator puts its settings among its weights
+        for name, value in state.items():
             if isinstance(value, Tensor):
                 value = torch.view_as_real(value) if value.is_complex() else value
                 place = (value.device, value.data_ptr(), value.numel())
-                found[name] = value.clone() if place in seen else value
+                state[name] = value.clone() if place in seen else value
                 seen.add(place)
-        return found
+        return state
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Take weights as `state_dict` gives them."""

@@ -21,12 +21,11 @@ from scifm.models.operator import Operator, OperatorConfig, OuterMaps, Role
 from scifm.models.parts.centered_spectral import CenteredSpectral
 from scifm.wording import plural
 
-__all__ = ["NeuralopFNO", "NeuralopFNOConfig"]
+__all__ = ["ONLY", "NeuralopFNO", "NeuralopFNOConfig"]
 
 Skip = Literal["linear", "identity", "soft-gating", "none"]
 
-# settings of neuralop.models.FNO with one value we know
-_ONLY: dict[str, Any] = {
+ONLY: dict[str, Any] = {
     "domain_padding": None,
     "factorization": None,
     "resolution_scaling_factor": None,
@@ -37,6 +36,7 @@ _ONLY: dict[str, Any] = {
     "channel_mlp_dropout": 0,
     "fno_block_precision": "full",
 }
+"""Settings of ``neuralop.models.FNO`` with one value we know."""
 
 
 class NeuralopFNOConfig(OperatorConfig):
@@ -78,10 +78,10 @@ class NeuralopFNOConfig(OperatorConfig):
     def _what_we_know(cls, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
-        for name, only in _ONLY.items():
+        for name, only in ONLY.items():
             if value.get(name, only) not in (only, "none" if only is None else only):
                 raise ValueError(f"{name} = {value[name]!r} is not supported; only {only} is: leave it out")
-        return {name: "none" if given is None else given for name, given in value.items() if name not in _ONLY}
+        return {name: "none" if given is None else given for name, given in value.items() if name not in ONLY}
 
     @field_validator("n_modes")
     @classmethod

@@ -17,7 +17,7 @@ from scifm.config import build_config
 from scifm.errors import ConfigError, SignatureError
 from scifm.fields.batch import Signature
 from scifm.fields.normalization import Normalization
-from scifm.models.neuralop_fno import NeuralopFNO, NeuralopFNOConfig
+from scifm.models.neuralop_fno import ONLY, NeuralopFNO, NeuralopFNOConfig
 from scifm.models.parts.centered_spectral import kept_slices
 from scifm.wording import plural
 
@@ -25,9 +25,6 @@ __all__ = ["import_neuralop_weights", "neuralop_dims"]
 
 _PREFIX = re.compile(r"^(module\.|_orig_mod\.)+")
 _SPECTRAL = re.compile(r"fno_blocks\.convs\.(\d+)\.weight(\.tensor)?")
-# settings that change what is computed and cannot be seen in the weights
-_UNSEEN = ("max_n_modes", "domain_padding", "resolution_scaling_factor", "stabilizer", "complex_data", "separable",
-           "preactivation", "channel_mlp_dropout", "fno_block_precision", "factorization")  # fmt: skip
 _SKIPS = {"fno_skip": "fno_skips", "channel_mlp_skip": "channel_mlp_skips"}
 
 
@@ -87,11 +84,12 @@ def _recorded(metadata: Any) -> dict[str, Any]:
     if not isinstance(metadata, Mapping):
         return {}
     for name, only in (("non_linearity", "gelu"), ("conv_module", "SpectralConv")):
-        found = str(getattr(metadata.get(name), "__name__", only))
-        if found.rpartition(".")[2] != only:
-            raise SignatureError(f"{name} = {found} is not supported; only {only} is.")
-    told = (*_UNSEEN, "n_modes", "norm", "positional_embedding", *_SKIPS)
-    return {name: metadata[name] for name in told if name in metadata}
+        recorded = str(getattr(metadata.get(name), "__name__", only))
+        if recorded.rpartition(".")[2] != only:
+            raise SignatureError(f"{name} = {recorded} is not supported; only {only} is.")
+    # what changes the answers and cannot be seen in the weights, or not for sure
+    names = (*ONLY, "n_modes", "norm", "positional_embedding", *_SKIPS)
+    return {name: metadata[name] for name in names if name in metadata}
 
 
 def _config(state: Mapping[str, Tensor], signature: Signature, told: dict[str, Any]) -> NeuralopFNOConfig:

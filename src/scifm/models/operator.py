@@ -21,9 +21,8 @@ from scifm.errors import ConfigError, RunError, SignatureError
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
 from scifm.fields.normalization import Encoded, Normalization
-from scifm.models.folder import ModelContent, pretrained_folder, reading, send_folder, write_folder
-from scifm.models.model_card import ModelCard
-from scifm.models.parts.extension import extend_to_period, position_channels
+from scifm.models.folder import ModelCard, ModelContent, pretrained_folder, reading, send_folder, write_folder
+from scifm.models.parts.grids import extend_to_period, position_channels
 from scifm.wording import plural
 
 __all__ = ["Operator", "OperatorConfig", "OuterMaps", "Role"]
@@ -32,14 +31,6 @@ Role = Literal["input", "position", "coefficient", "output"]
 """What a channel is to a network."""
 
 _SAME_TIME = 1e-3  # times of one lead differ by what files round
-
-
-def _kind(signature: Signature) -> str:
-    return f"{'evolving' if signature.evolves else 'steady'} problems in {signature.num_spatial_dims} dimensions"
-
-
-def _span(low: float, high: float) -> str:
-    return f"{low:g}" if high <= low * (1 + _SAME_TIME) else f"{low:g} to {high:g}"
 
 
 @dataclass(frozen=True)
@@ -197,9 +188,13 @@ class Operator(nn.Module):
         if theirs == ours:
             return batch
         if (ours.num_spatial_dims, ours.evolves) != (theirs.num_spatial_dims, theirs.evolves):
+            answered, given = (
+                f"{'evolving' if names.evolves else 'steady'} problems in {names.num_spatial_dims} dimensions"
+                for names in (ours, theirs)
+            )
             raise SignatureError(
-                f"The operator answers {_kind(ours)} and the data are of {_kind(theirs)}. Use data of a matching "
-                "system, or fine-tune on some of them."
+                f"The operator answers {answered} and the data are of {given}. Use data of a matching system, or "
+                "fine-tune on some of them."
             )
         unknown = ours.missing_from(theirs)
         absent = tuple(name for name in ours.inputs if name not in theirs.inputs)
@@ -227,8 +222,12 @@ class Operator(nn.Module):
             return
         (low, high), (shortest, longest) = self.lead_times, asked
         if shortest < low * (1 - _SAME_TIME) or longest > high * (1 + _SAME_TIME):
+            trained_at, asked_for = (
+                f"{least:g}" if most <= least * (1 + _SAME_TIME) else f"{least:g} to {most:g}"
+                for least, most in (self.lead_times, asked)
+            )
             raise SignatureError(
-                f"The operator was trained at a lead time of {_span(low, high)}, and {_span(shortest, longest)} is "
+                f"The operator was trained at a lead time of {trained_at}, and {asked_for} is "
                 "asked for. Choose frames as far apart as those it was trained on (--set stride=…, or data.stride of a "
                 "recipe), or train an operator for this lead time."
             )
@@ -294,11 +293,7 @@ class Operator(nn.Module):
         }
 
     def save_pretrained(
-        self,
-        path: str | Path,
-        *,
-        card: ModelCard | Mapping[str, Any] | None = None,
-        codec: str | None = None,
+        self, path: str | Path, *, card: ModelCard | Mapping[str, Any] | None = None, codec: str | None = None
     ) -> None:
         """Write the folder `path` in the layout of the Hugging Face hub.
 
@@ -314,9 +309,8 @@ class Operator(nn.Module):
         """
         if not isinstance(card, ModelCard):
             card = build_config(ModelCard, card or {}, source="the model card")
-        entries = self.describe()
-        text = card.text(entries, self.num_params, needs_module=self.needs_module)
-        write_folder(path, entries, self.state_dict(), text, codec=codec)
+        text = card.text(self.kind, self.signature, self.num_params, needs_module=self.needs_module)
+        write_folder(path, self.describe(), self.state_dict(), text, codec=codec)
 
     @classmethod
     def rebuilt(cls, content: ModelContent, *, module: nn.Module | None = None) -> Self:
@@ -373,7 +367,7 @@ class Operator(nn.Module):
     def _of_kind(cls, kind: str) -> type[Self] | None:
         """Return this class or the one below it that is of a kind, if it has been imported."""
         below = (sub._of_kind(kind) for sub in cls.__subclasses__())
-        return cls if cls.config_class.kind == kind else next((found for found in below if found), None)
+        return cls if cls.config_class.kind == kind else next(filter(None, below), None)
 
     def push_to_hub(
         self,

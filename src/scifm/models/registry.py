@@ -16,7 +16,7 @@ from scifm.models.neuralop_fno import NeuralopFNO
 from scifm.models.operator import Operator, OperatorConfig
 from scifm.plugins import Catalog
 
-__all__ = ["DEFAULT_KIND", "OPERATORS", "NamedNetwork", "operator_class", "settings_of", "settings_of_size"]
+__all__ = ["DEFAULT_KIND", "OPERATORS", "NamedNetwork", "operator_class", "settings_of"]
 
 OPERATORS: dict[str, type[Operator]] = {"fno": FNO, "neuralop_fno": NeuralopFNO, "module": ModuleOperator}
 """Our own; `operator_class` knows those of plug-ins too."""
@@ -62,15 +62,6 @@ def settings_of(kind: str, network: Any) -> OperatorConfig:
             raise ConfigError(f"kind '{kind}' takes a {cls.__name__}; got a {type(network).__name__}")
         return network
     return build_inside(cls, network)
-
-
-def settings_of_size(size: str, kind: str = DEFAULT_KIND) -> OperatorConfig:
-    """Return the architecture of a named size.
-
-    Raises:
-        ConfigError: if there is no such kind, or it has no such size.
-    """
-    return operator_class(kind).config_class.of_size(size)
 
 
 def _with_kind(network: Any) -> Any:

@@ -8,11 +8,10 @@ physics was learned, is carried over untouched.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from typing import TypeVar
 
 import torch
-from torch import Tensor
 
 from scifm.errors import ConfigError, SignatureError, suggest
 from scifm.fields.batch import Signature
@@ -22,28 +21,10 @@ from scifm.fields.normalization import Normalization
 from scifm.fields.seeds import DrawingFrom
 from scifm.models.operator import Operator, OuterMaps, Role
 
-__all__ = ["ChannelRow", "fits", "renamed", "with_channels"]
+__all__ = ["fits", "renamed", "with_channels"]
 
 OperatorT = TypeVar("OperatorT", bound=Operator)
 Channel = tuple[Role, str]
-
-
-@dataclass(frozen=True)
-class ChannelRow:
-    """What became of one channel.
-
-    Args:
-        role: ``input``, ``coefficient``, ``position`` or ``output``.
-        name: of the field, coefficient or axis.
-        became: ``reused``, ``added`` with fresh weights, or ``dropped``.
-    """
-
-    role: Role
-    name: str
-    became: str
-
-    def to_dict(self) -> dict[str, str]:
-        return asdict(self)
 
 
 def fits(operator: Operator, signature: Signature, grid: Grid) -> bool:
@@ -97,7 +78,7 @@ def renamed(operator: OperatorT, names: Mapping[str, str]) -> OperatorT:
 
 def with_channels(
     operator: OperatorT, signature: Signature, grid: Grid, normalization: Normalization, *, generator: torch.Generator
-) -> tuple[OperatorT, list[ChannelRow]]:
+) -> tuple[OperatorT, list[dict[str, str]]]:
     """Return an operator for another signature that keeps every weight it can.
 
     Args:
@@ -108,7 +89,9 @@ def with_channels(
         generator: of the fresh weights.
 
     Returns:
-        The new operator, and what became of each channel, old and new.
+        The new operator, and what became of each channel, old and new: its ``role`` (``input``, ``coefficient``,
+        ``position`` or ``output``), its ``name``, and ``became``: ``reused``, ``added`` with fresh weights, or
+        ``dropped``.
 
     Raises:
         ConfigError: if the operator does not tell where its channels enter and leave.
@@ -137,8 +120,9 @@ def with_channels(
     before, after = _channels(theirs, ends), _channels(signature, fresh)
     _carry(ends, fresh, before, after, generator)
     old, new = [*before[0], *before[1]], [*after[0], *after[1]]
-    rows = [ChannelRow(*channel, "reused" if channel in old else "added") for channel in new]
-    return result, rows + [ChannelRow(*channel, "dropped") for channel in old if channel not in new]
+    became = {channel: "reused" if channel in old else "added" for channel in new}
+    became |= {channel: "dropped" for channel in old if channel not in new}
+    return result, [{"role": role, "name": name, "became": what} for (role, name), what in became.items()]
 
 
 def _channels(signature: Signature, ends: OuterMaps) -> tuple[list[Channel], list[Channel]]:
@@ -152,11 +136,6 @@ def _channels(signature: Signature, ends: OuterMaps) -> tuple[list[Channel], lis
     return columns, [("output", name) for name in signature.outputs]
 
 
-def _fresh(like: Tensor, fan_in: int, generator: torch.Generator) -> Tensor:
-    """Return numbers as a linear layer of this fan-in would begin with."""
-    return torch.empty_like(like).uniform_(-(fan_in**-0.5), fan_in**-0.5, generator=generator)
-
-
 @torch.no_grad()
 def _carry(
     old: OuterMaps,
@@ -165,12 +144,12 @@ def _carry(
     after: tuple[list[Channel], list[Channel]],
     generator: torch.Generator,
 ) -> None:
-    new.first.weight.copy_(_fresh(new.first.weight, len(after[0]), generator))
+    for layer, fan_in in ((new.first, len(after[0])), (new.last, new.last.in_features)):  # as linear layers begin
+        layer.weight.copy_(torch.empty_like(layer.weight).uniform_(-(fan_in**-0.5), fan_in**-0.5, generator=generator))
+    new.last.bias.zero_()
     for place, channel in enumerate(after[0]):
         if channel in before[0]:
             new.first.weight[:, place] = old.first.weight[:, before[0].index(channel)]
-    new.last.weight.copy_(_fresh(new.last.weight, new.last.in_features, generator))
-    new.last.bias.zero_()
     for place, channel in enumerate(after[1]):
         if channel in before[1]:
             new.last.weight[place] = old.last.weight[before[1].index(channel)]

@@ -110,8 +110,9 @@ class ObjectiveContract:
                 operator.wrong.add_(way, alpha=sign * 1e-5)
                 ends.append(self.objective(operator, batch, step=0, generator=generator_for(0, "objective")))
                 operator.wrong.sub_(way, alpha=sign * 1e-5)
-        told, seen = float((gradient * way).sum()), float(ends[0] - ends[1]) / 2e-5
-        _require(abs(told - seen) <= 1e-5 * abs(seen) + 1e-9, f"the gradient says {told:.8g}, differences {seen:.8g}")
+        claimed, seen = float((gradient * way).sum()), float(ends[0] - ends[1]) / 2e-5
+        near = abs(claimed - seen) <= 1e-5 * abs(seen) + 1e-9
+        _require(near, f"the gradient says {claimed:.8g}, differences {seen:.8g}")
 
     def test_it_is_finite_where_a_truth_vanishes(self) -> None:
         """Prepared by a look at the samples, it has a value and a gradient where a truth is zero."""

@@ -26,11 +26,9 @@ from scifm.models.hub import load_operator
 from scifm.runs import Run, write_atomically, write_json
 from scifm.studies.recipe import SourceConfig, StudyRecipe, TargetConfig
 from scifm.studies.table import Row
-from scifm.training.adapt_recipe import AdaptRecipe
-from scifm.training.choice import Candidate
+from scifm.training.choice import AdaptRecipe, Candidate
 from scifm.training.finetune import finetune, from_scratch
-from scifm.training.pretrain import PretrainRecipe, pretrain
-from scifm.training.recipe import ModelConfig
+from scifm.training.pretrain import ModelConfig, PretrainRecipe, pretrain
 
 __all__ = ["Adaptation", "Effort", "Pretraining", "Task", "draw_test", "example_jobs", "pool_of", "write_examples"]
 

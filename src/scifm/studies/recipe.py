@@ -20,14 +20,13 @@ from scifm.data.origins import MixtureOrigin, Origin, StoreOrigin, resolve_origi
 from scifm.data.store import Store
 from scifm.errors import ConfigError, suggest
 from scifm.fields.grid import Grid
+from scifm.models.fno import SIZES
 from scifm.models.operator import OperatorConfig
-from scifm.models.registry import NamedNetwork, settings_of_size
-from scifm.models.sizes import SIZES
-from scifm.training.adapt_recipe import AdaptRecipe, refuse_without_trials
+from scifm.models.registry import NamedNetwork
+from scifm.training.choice import AdaptRecipe, refuse_beside_candidates, refuse_without_trials
 from scifm.training.loop import TrainingConfig
 from scifm.training.methods import FinetuneMethod
-from scifm.training.pretrain import PretrainRecipe
-from scifm.training.recipe import ModelConfig, refuse_beside_candidates
+from scifm.training.pretrain import ModelConfig, PretrainRecipe
 
 __all__ = ["AdaptConfig", "ConvergenceConfig", "ScalingConfig", "SourceConfig", "StudyRecipe", "TargetConfig"]
 
@@ -422,7 +421,7 @@ class StudyRecipe(Config):
             return self.networks[size]
         if size not in SIZES:
             raise ConfigError(f"Size {suggest(size, [*self.networks, *SIZES])}")
-        return settings_of_size(size)
+        return ModelConfig(size=size).resolve()
 
     def source(self, name: str) -> SourceConfig:
         """Return the source of that name.

@@ -17,10 +17,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from pydantic import TypeAdapter
@@ -29,10 +29,10 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from scifm.errors import RunError, cause_of
-from scifm.runs import require_space, write_atomically, write_json
+from scifm.runs import require_space, write_atomically
 from scifm.training.optimizers import flattened_state, restored_state
 from scifm.training.processes import ALONE, World
-from scifm.training.sharing import placed_like, whole
+from scifm.training.weights import placed_like, whole
 
 __all__ = ["Checkpoint", "Position", "Restored"]
 
@@ -89,7 +89,7 @@ class Checkpoint:
     """Saves and loads training state in a folder. Only one process may do so at a time: `Run.locked`.
 
     Args:
-        folder: the ``state`` folder of a run; a failure is recorded beside it.
+        folder: the ``state`` folder of a run.
         world: processes that train together. All must save and load; the first of them writes.
     """
 
@@ -99,8 +99,8 @@ class Checkpoint:
 
     def files(self) -> dict[int, Path]:
         """Return the states on disk by step, the newest first."""
-        found = {int(m[1]): file for file in self.folder.glob("step-*") if (m := _NAME.fullmatch(file.name))}
-        return dict(sorted(found.items(), reverse=True))
+        states = {int(m[1]): file for file in self.folder.glob("step-*") if (m := _NAME.fullmatch(file.name))}
+        return dict(sorted(states.items(), reverse=True))
 
     def save(
         self,
@@ -127,13 +127,19 @@ class Checkpoint:
         Raises:
             RunError: if there is no room, or it cannot be written; the states before stay.
         """
-        beside = {"best": best, "average": average or {}}
-        found = [*_tensors(module, optimizer, beside), *_generators(generators, self.world)]
-        tensors = {name: whole(tensor.detach()).cpu().contiguous() for name, tensor in found}
+        named = [(f"weights/{name}", tensor) for name, tensor in module.state_dict().items()]
+        for name, parameter in module.named_parameters():
+            state = flattened_state(optimizer.state.get(parameter, {}))
+            named += [(f"optimizer/{key}/{name}", value) for key, value in state]
+        for kind, beside in (("best", best), ("average", average or {})):
+            named += [(f"{kind}/{name}", tensor) for name, tensor in beside.items()]
+        for each in generators:  # those of every process, (process, bytes)
+            named.append((f"generator/{each.device.type}", self.world.gather(each.get_state()[None])))
+        tensors = {name: whole(tensor.detach()).cpu().contiguous() for name, tensor in named}
         if not self.world.is_first:
             return
-        told = json.dumps(asdict(position))
-        content = save(tensors, metadata={"position": told, "sha256": _digest(told, tensors)})
+        message = json.dumps(asdict(position))
+        content = save(tensors, metadata={"position": message, "sha256": _digest(message, tensors)})
         require_space(self.folder, len(content))
         write_atomically(self.folder / f"step-{position.step:08d}.safetensors", content)
         self._prune(position, keep_every)
@@ -148,8 +154,9 @@ class Checkpoint:
         Raises:
             RunError: if no state is whole, or it belongs to another network.
         """
-        if self.world.is_first:
-            self._sweep()
+        if self.world.is_first:  # what killed processes were writing goes, and the record of an old failure
+            records = [self.folder.parent / name for name in ("failure.json", "failure.safetensors")]
+            _remove([*self.folder.glob(".*.part"), *records])
         self.world.wait()
         damaged: dict[str, str] = {}
         for step, file in self.files().items():
@@ -163,68 +170,29 @@ class Checkpoint:
                 continue
             _restore(module, optimizer, generators, tensors, file, self.world)
             self.world.wait()
-            for name in damaged if self.world.is_first else ():
-                _rename(self.folder / name, self.folder / f"{_SET_ASIDE}{name}")
+            if self.world.is_first:
+                for name in damaged:
+                    with _managing(self.folder / name, "rename"):
+                        (self.folder / name).replace(self.folder / f"{_SET_ASIDE}{name}")
             return Restored(position, _under("best/", tensors), _under("average/", tensors), damaged)
         if damaged:
-            told = "; ".join(f"{name}: {reason}" for name, reason in damaged.items())
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in damaged.items())
             raise RunError(
-                f"No training state in '{self.folder}' is whole ({told}). Delete that folder to train from the "
+                f"No training state in '{self.folder}' is whole ({reasons}). Delete that folder to train from the "
                 "beginning; the log and any finished model stay."
             )
         return Restored(Position(), {})
 
-    def record_failure(self, record: Mapping[str, Any], batch: Mapping[str, Tensor]) -> Path:
-        """Write ``failure.json``, and ``failure.safetensors`` if the batch is small enough to be given.
-
-        Args:
-            record: what was being done.
-            batch: its tensors by name; empty to leave them out.
-
-        Returns:
-            The record's file.
-
-        Raises:
-            RunError: if it cannot be written.
-        """
-        folder = self.folder.parent
-        if batch:
-            tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in batch.items()}
-            write_atomically(folder / "failure.safetensors", save(tensors))
-        write_json(folder / "failure.json", dict(record))
-        return folder / "failure.json"
-
     def _prune(self, position: Position, keep_every: int | None) -> None:
         files = self.files()
-        kept = {*list(files)[:_NEWEST_KEPT], position.best_step}
-        spare = [f for s, f in files.items() if s not in kept and not (keep_every and s % keep_every == 0)]
+        needed = {*list(files)[:_NEWEST_KEPT], position.best_step}
+        spare = [f for s, f in files.items() if s not in needed and not (keep_every and s % keep_every == 0)]
         aside = [f for f in self.folder.glob(f"{_SET_ASIDE}*") if f.name <= f"{_SET_ASIDE}step-{position.step:08d}~"]
         _remove([*spare, *aside])
-
-    def _sweep(self) -> None:
-        """Remove what killed processes were writing, nobody else writes here now, and the record of an old failure."""
-        records = [self.folder.parent / name for name in ("failure.json", "failure.safetensors")]
-        _remove([*self.folder.glob(".*.part"), *records])
-
-
-def _tensors(
-    module: nn.Module, optimizer: torch.optim.Optimizer, beside: Mapping[str, Mapping[str, Tensor]]
-) -> list[tuple[str, Tensor]]:
-    """Return all that makes a state, by name."""
-    found = [(f"weights/{name}", tensor) for name, tensor in module.state_dict().items()]
-    for name, parameter in module.named_parameters():
-        state = optimizer.state.get(parameter, {})
-        found += [(f"optimizer/{key}/{name}", value) for key, value in flattened_state(state)]
-    return found + [(f"{kind}/{name}", tensor) for kind, kept in beside.items() for name, tensor in kept.items()]
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-
-
-def _generators(generators: Sequence[torch.Generator], world: World) -> list[tuple[str, Tensor]]:
-    """Return the states of generators in every process, ``(process, bytes)``."""
-    return [(f"generator/{each.device.type}", world.gather(each.get_state()[None])) for each in generators]
 
 
 def _digest(position: str, tensors: Mapping[str, Tensor]) -> str:
@@ -242,10 +210,10 @@ def _read(file: Path, step: int) -> tuple[Position, dict[str, Tensor]]:
         metadata = handle.metadata() or {}
         # as copies: tensors of a mapped file can lie misaligned, and complex ones then end the process
         tensors: dict[str, Tensor] = {name: handle.get_tensor(name).clone() for name in handle.keys()}  # noqa: SIM118
-    told = metadata["position"]
-    if metadata["sha256"] != _digest(told, tensors):
+    message = metadata["position"]
+    if metadata["sha256"] != _digest(message, tensors):
         raise ValueError("its checksum does not match its content")
-    position = TypeAdapter(Position).validate_json(told)
+    position = TypeAdapter(Position).validate_json(message)
     if position.step != step:
         raise ValueError(f"it is the state of step {position.step}")
     return position, tensors
@@ -284,16 +252,15 @@ def _restore(
         ) from error
 
 
-def _rename(old: Path, new: Path) -> None:
+@contextmanager
+def _managing(file: Path, what: str) -> Iterator[None]:
     try:
-        old.replace(new)
+        yield
     except OSError as error:
-        raise RunError(f"Cannot rename '{old}': {error.strerror or error}. Is the folder writable?") from error
+        raise RunError(f"Cannot {what} '{file}': {error.strerror or error}. Is the folder writable?") from error
 
 
 def _remove(files: list[Path]) -> None:
     for file in files:
-        try:
+        with _managing(file, "remove"):
             file.unlink(missing_ok=True)
-        except OSError as error:
-            raise RunError(f"Cannot remove '{file}': {error.strerror or error}. Is the folder writable?") from error

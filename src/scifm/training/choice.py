@@ -1,4 +1,4 @@
-"""Choosing how to adapt, on samples set aside: learning rate, constants of the coefficients, or not to train at all.
+"""What an adaptation may choose from, and the choice, on samples set aside: learning rate, constants of coefficients.
 
 What trials may cost together is fixed, however many candidates there are. Where it does not suffice to train each to
 the end, half of it goes to short trainings of all, the other half to longer ones of two: the best with either
@@ -11,15 +11,24 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from pydantic import Field, field_validator, model_validator
+from torch import Tensor
 
+from scifm.config import Config, refuse_idle
+from scifm.data.subsets import cross_validation
 from scifm.errors import RunError
+from scifm.training.loop import TrainingConfig
+from scifm.training.methods import FinetuneMethod
 
-__all__ = ["Candidate", "Constants", "Trial", "choose", "rounds"]
+__all__ = [
+    "AdaptRecipe", "Candidate", "Constants", "Trial", "choose", "refuse_beside_candidates", "refuse_without_trials",
+    "rounds",
+]  # fmt: skip
 
 Constants = Literal["pretrained", "refitted"]
 _NUM_FINALISTS = 2
@@ -40,9 +49,7 @@ class Candidate:
     coefficients: Constants | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        return {"learning_rate": self.learning_rate} | (
-            {} if self.coefficients is None else {"coefficients": self.coefficients}
-        )
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -77,10 +84,9 @@ class Trial:
         return float(gains.mean()) > doubt
 
     def to_dict(self) -> dict[str, Any]:
-        mean = self.relative_l2 if self.errors is not None else None
         counts = {"num_steps": self.num_steps, "num_splits": self.num_splits, "samples_seen": self.samples_seen}
-        errors = list(self.errors) if self.errors is not None else None
-        return {**self.candidate.to_dict(), **counts, "relative_l2": mean, "errors": errors}
+        mean = self.relative_l2 if self.errors is not None else None
+        return {**self.candidate.to_dict(), **counts, "relative_l2": mean, "errors": self.errors}
 
     @classmethod
     def read_all(cls, file: Path) -> list[Trial]:
@@ -89,23 +95,18 @@ class Trial:
         Raises:
             RunError: if the file holds something else.
         """
+
+        def read(e: dict[str, Any]) -> Trial:
+            errors = None if e["errors"] is None else tuple(e["errors"])
+            candidate = Candidate(e["learning_rate"], e.get("coefficients"))
+            return cls(candidate, e["num_steps"], e["num_splits"], e["samples_seen"], errors)
+
         try:
-            return [cls.from_dict(e) for e in json.loads(file.read_text(encoding="utf-8"))] if file.is_file() else []
+            return list(map(read, json.loads(file.read_text(encoding="utf-8")))) if file.is_file() else []
         except (OSError, ValueError, LookupError, TypeError) as error:
             raise RunError(
                 f"'{file}' cannot be read as trials ({type(error).__name__}: {error}). Delete it to make them again."
             ) from error
-
-    @classmethod
-    def from_dict(cls, entries: dict[str, Any]) -> Trial:
-        errors = entries["errors"]
-        return cls(
-            Candidate(entries["learning_rate"], entries.get("coefficients")),
-            entries["num_steps"],
-            entries["num_splits"],
-            entries["samples_seen"],
-            None if errors is None else tuple(errors),
-        )
 
 
 def rounds(num_candidates: int, num_steps: int, budget: float) -> list[tuple[int, int]]:
@@ -184,3 +185,129 @@ def _longer(best: Trial, tried: Callable[[Candidate, int], Trial], num_steps: in
             break
         best = longer
     return best
+
+
+def refuse_beside_candidates(training: TrainingConfig) -> None:
+    """Refuse settings of a training that have no effect where candidates of learning rates are tried.
+
+    Raises:
+        ConfigError: names the first of them.
+    """
+    for name, why in (
+        ("learning_rate", "candidates stand in learning_rates"),
+        ("patience", "adapting trains on all samples and validates on none"),
+        ("validation_metric", "adapting trains on all samples and validates on none"),
+        ("strategy", "one process adapts"),
+    ):
+        refuse_idle(training, (name,), why, prefix="training.")
+
+
+def refuse_without_trials(config: Config, *more: str) -> None:
+    """Refuse settings of trials, those named in `more` among them, where a single learning rate leaves nothing to try.
+
+    Raises:
+        ConfigError: names the first of them.
+    """
+    refuse_idle(config, ("trial_budget", "held_out", "min_scored", *more), "it takes two learning rates or more to try")
+
+
+class AdaptRecipe(Config):
+    """How to adapt to downstream samples; the same settings serve fine-tuning and training from scratch.
+
+    With two learning rates or more, candidates are trained on part of the samples and scored on the rest; with one,
+    nothing is chosen.
+
+    Args:
+        num_samples: downstream samples used; of a store of trajectories, whole trajectories.
+        seed: which samples, their order, and first weights (from scratch).
+        learning_rates: candidates.
+        try_zero_shot: whether fine-tuning may keep the pre-trained weights as they are, when no candidate is clearly
+            better on the held-out samples. Only where candidates are scored at all; from scratch it is of no account.
+        refit_coefficients: whether the shift and scale of coefficients are fitted on the downstream samples
+            (``always``), stay those of pre-training (``never``), or are among what is chosen (``try``; where nothing is
+            chosen, they stay). From scratch everything is fitted, and it is of no account.
+        trial_budget: optimizer steps that all trials may take together, in units of ``training.num_steps``, whatever
+            the number of candidates; see `rounds`.
+        max_doublings: how often the number of steps may be doubled beyond ``training.num_steps``, as long as the
+            held-out error of the chosen candidate falls; 0: it is as given. Comes on top of the budget of trials.
+        held_out: share of the samples that scores the candidates.
+        min_scored: samples that score them at least. With few samples, several splits take turns, each with trials of
+            its own, until so many were held out or all of them were.
+        stride: of a store of trajectories, frames from input to target.
+        rename: new name → name the operator knows, for channels that are only called otherwise; from scratch it is of
+            no account.
+        method: what fine-tuning trains; from scratch all weights train, whatever is said here.
+        training: how each of them trains. Its learning_rate, patience and strategy are to be left out: rates are
+            candidates, all samples train and none validates (so validate_every is of no account), and one process
+            adapts.
+    """
+
+    num_samples: int = Field(64, ge=2)
+    seed: int = 0
+    learning_rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3, 1e-2)
+    try_zero_shot: bool = True
+    refit_coefficients: Literal["never", "try", "always"] = "try"
+    trial_budget: float = Field(2.0, gt=0, allow_inf_nan=False)
+    max_doublings: int = Field(0, ge=0, le=20)
+    held_out: float = Field(0.2, gt=0, lt=1)
+    min_scored: int = Field(16, ge=1)
+    stride: int = Field(1, ge=1)
+    rename: dict[str, str] = Field(default_factory=dict)
+    method: FinetuneMethod = FinetuneMethod()
+    training: TrainingConfig = TrainingConfig(num_steps=300, validate_every=100, checkpoint_every=100)
+
+    @model_validator(mode="after")
+    def _trials_are_made(self) -> AdaptRecipe:
+        if not self.chooses:
+            refuse_without_trials(self, "max_doublings")
+        return self
+
+    @field_validator("learning_rates")
+    @classmethod
+    def _some_candidates(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if not value or any(not 0 < rate < math.inf for rate in value):
+            raise ValueError("give at least one positive learning rate")
+        return value
+
+    @field_validator("training")
+    @classmethod
+    def _every_setting_counts(cls, value: TrainingConfig) -> TrainingConfig:
+        refuse_beside_candidates(value)
+        return value
+
+    @property
+    def chooses(self) -> bool:
+        """Whether candidates are scored on held-out samples."""
+        return len(self.learning_rates) > 1
+
+    def candidates(self, *, fits: bool, has_coefficients: bool = True) -> tuple[Candidate, ...]:
+        """Return the ways of fine-tuning to choose from; of equal scores the first is chosen.
+
+        Args:
+            fits: whether the operator knows the samples' channels. One that is given others has all constants fitted.
+            has_coefficients: whether the samples have any; else there is nothing to refit.
+        """
+        constants: tuple[Constants, ...] = ("pretrained", "refitted")
+        if not fits or (has_coefficients and self.refit_coefficients == "always"):
+            constants = ("refitted",)
+        elif not has_coefficients or self.refit_coefficients == "never":
+            constants = ("pretrained",)
+        if not self.chooses:
+            return (Candidate(self.learning_rates[0], constants[0]),)
+        untrained = (Candidate(0.0, "pretrained" if fits else "refitted"),) if self.try_zero_shot else ()
+        return (*untrained, *(Candidate(rate, which) for which in constants for rate in self.learning_rates))
+
+    @property
+    def splits(self) -> list[tuple[Tensor, Tensor]]:
+        """Which samples, of those used, trials train on and which score them, split by split."""
+        return cross_validation(self.num_samples, self.held_out, min_scored=self.min_scored, seed=self.seed)
+
+    def steps_of_trials(self, candidates: Iterable[Candidate]) -> int:
+        """Return the most optimizer steps that all trials of candidates take, over all splits."""
+        num_trained = sum(candidate.learning_rate > 0 for candidate in candidates)
+        if not self.chooses or not num_trained:
+            return 0
+        planned = rounds(num_trained, self.training.num_steps, self.trial_budget)
+        longest = 2**self.max_doublings * self.training.num_steps
+        doubled = 2 * longest - self.training.num_steps if self.max_doublings else 0
+        return len(self.splits) * (sum(count * steps for count, steps in planned) + doubled)

@@ -21,26 +21,26 @@ from scifm.data.store import Store
 from scifm.data.stream import Epochs
 from scifm.data.subsets import nested_subsets
 from scifm.errors import ConfigError, DataError
-from scifm.fields.grid import Grid
 from scifm.fields.homogeneity import Homogeneity
 from scifm.fields.normalization import Normalization, NormalizationKind
 from scifm.fields.samples import Samples
 from scifm.fields.seeds import generator_for
-from scifm.models.hub import digest, find_model, load_operator, save_operator
+from scifm.models.hub import digest, find_model, load_operator
 from scifm.models.operator import Operator
 from scifm.models.surgery import fits, renamed, with_channels
 from scifm.runs import Run, write_json
 from scifm.systems.system import System
-from scifm.training.adapt_recipe import AdaptRecipe
 from scifm.training.checkpoint import Checkpoint, Position
-from scifm.training.choice import Candidate, Trial, choose
-from scifm.training.loop import DivergedError, Observer, TrainingConfig, sample_errors, train
+from scifm.training.choice import AdaptRecipe, Candidate, Trial, choose
+from scifm.training.loop import DivergedError, Observer, sample_errors, train
 from scifm.training.methods import FinetuneMethod, finish, prepare
-from scifm.training.pretrain import build_operator, recorded
+from scifm.training.pretrain import ModelConfig, build_operator, recording
 from scifm.training.processes import require_alone
-from scifm.training.recipe import ModelConfig
 
 __all__ = ["AdaptRecipe", "finetune", "from_scratch"]
+
+Source = DownstreamPool | Origin | System | Store
+"""Where downstream samples are taken from."""
 
 _NUM_FITTED = 512  # samples of a large store that a normalization is fitted on
 _NUM_SCORED = 512  # and that score a learning rate
@@ -48,7 +48,7 @@ _NUM_SCORED = 512  # and that score a learning rate
 
 def finetune(
     parent: Run | str | Path,
-    pool: DownstreamPool | Origin | System | Store,
+    pool: Source,
     recipe: AdaptRecipe | None = None,
     *,
     out: str | Path = "runs",
@@ -83,12 +83,13 @@ def finetune(
     whole = _recipe("finetune", recipe, settings)
     place = find_model(parent)
     beginning = {"parent_config": place.run.config} if place.run else {"parent_model": digest(place.folder)}
-    return _Finetuning(whole, observe, place.path, place.folder, beginning).run_in(out, pool, place.run)
+    downstream = _pool(pool, whole, place.run)
+    return _Finetuning(whole, downstream, observe, beginning, place.folder).run_in(out, parent=place.path)
 
 
 def from_scratch(
     model: ModelConfig | Run | str | Path,
-    pool: DownstreamPool | Origin | System | Store,
+    pool: Source,
     recipe: AdaptRecipe | None = None,
     *,
     out: str | Path = "runs",
@@ -125,7 +126,8 @@ def from_scratch(
     of_finetuning = settings.keys() & {"method", "rename"}  # a whole recipe may serve both ways
     refuse_idle(whole, sorted(of_finetuning), "training from scratch starts from no operator and trains all weights")
     whole = whole.model_copy(update=nothing_to_keep)
-    return _FromScratch(whole, observe, model).run_in(out, pool, parent)
+    downstream = _pool(pool, whole, parent)
+    return _FromScratch(whole, downstream, observe, {"model": model.to_dict()}, model).run_in(out)
 
 
 def _recipe(kind: str, recipe: AdaptRecipe | None, settings: dict[str, Any]) -> AdaptRecipe:
@@ -133,9 +135,14 @@ def _recipe(kind: str, recipe: AdaptRecipe | None, settings: dict[str, Any]) -> 
     return build_config(AdaptRecipe, tree, source=f"settings of {kind}")
 
 
-def _pool(pool: DownstreamPool | Origin | System | Store, recipe: AdaptRecipe, model: Run | None) -> DownstreamPool:
+def _pool(pool: Source, recipe: AdaptRecipe, model: Run | None) -> DownstreamPool:
     if isinstance(pool, System):
-        pool = SystemOrigin.of(pool, _grid_of(model))
+        if model is None or (origin := RunOrigin.of(model)) is None:
+            raise ConfigError(
+                "Nothing says on which grid to sample the system: give a store, an origin (SystemOrigin.of(system, "
+                "grid)), or adapt a run instead of a model."
+            )
+        pool = SystemOrigin.of(pool, origin.grid)  # the grid a run was trained on last
     if isinstance(pool, Store):
         pool = StoreOrigin(pool, recipe.stride)
     if isinstance(pool, Origin):
@@ -145,51 +152,26 @@ def _pool(pool: DownstreamPool | Origin | System | Store, recipe: AdaptRecipe, m
     return pool
 
 
-def _grid_of(model: Run | None) -> Grid:
-    """Return the grid a run was trained on last."""
-    if model is None or (origin := RunOrigin.of(model)) is None:
-        raise ConfigError(
-            "Nothing says on which grid to sample the system: give a store, an origin (SystemOrigin.of(system, grid)), "
-            "or adapt a run instead of a model."
-        )
-    return origin.grid
-
-
 class _Adaptation(abc.ABC):
-    """Choose a learning rate, train with it, keep the outcome. Subclasses say what training starts from."""
+    """Choose a learning rate, train with it, keep the outcome. Subclasses say what training starts from.
+
+    Args:
+        recipe: how.
+        pool: downstream samples.
+        observe: called with every event.
+        beginning: what training starts from, for the record.
+        model: the same, for `fresh`.
+    """
 
     kind: ClassVar[str]
-    pool: DownstreamPool
-    index: Tensor
-    samples: Samples
     run: Run
+    index: Tensor  # of the pool's problems: those that are used
 
-    def __init__(self, recipe: AdaptRecipe, observe: Observer | None) -> None:
-        self.recipe, self.observe = recipe, observe
-
-    def run_in(self, out: str | Path, pool: DownstreamPool | Origin | System | Store, model: Run | None) -> Run:
-        """Do all that is not done yet in the run folder of these settings under `out`."""
-        recipe = self.recipe
-        self.pool = _pool(pool, recipe, model)
-        config = {"kind": self.kind, **recipe.to_dict(), "origin": self.pool.origin, **self.beginning()}
-        self.run = Run.prepare(out, f"{self.kind}-{recipe.num_samples}-seed{recipe.seed}", config, parent=self.parent)
-        with self.run.locked():
-            if not self.run.is_complete:
-                subset = nested_subsets(self.pool.num_problems, [recipe.num_samples], recipe.seed)
-                self.index = subset[recipe.num_samples]
-                self.samples = self.pool.samples.problems(self.index)
-                write_json(self.run.path / "subset.json", {"pool": self.pool.origin, "index": self.index.tolist()})
-                self.carry_out()
-        return self.run
-
-    @property
-    def parent(self) -> Path | None:
-        """The run that training starts from, if any."""
-        return None
-
-    @abc.abstractmethod
-    def beginning(self) -> dict[str, Any]:
-        """Return what training starts from, for the record."""
+    def __init__(
+        self, recipe: AdaptRecipe, pool: DownstreamPool, observe: Observer | None, beginning: dict[str, Any], model: Any
+    ) -> None:
+        self.recipe, self.pool, self.observe = recipe, pool, observe
+        self.beginning, self.model = beginning, model
 
     @abc.abstractmethod
     def candidates(self) -> tuple[Candidate, ...]:
@@ -199,67 +181,85 @@ class _Adaptation(abc.ABC):
     def fresh(self, samples: Samples, candidate: Candidate) -> Operator:
         """Return an operator to train on `samples`."""
 
-    def carry_out(self) -> None:
-        self.run.set_status("running")
+    def run_in(self, out: str | Path, *, parent: Path | None = None) -> Run:
+        """Do all that is not done yet in the run folder of these settings under `out`."""
+        recipe, origin = self.recipe, self.pool.origin
+        config = {"kind": self.kind, **recipe.to_dict(), "origin": origin, **self.beginning}
+        name = f"{self.kind}-{recipe.num_samples}-seed{recipe.seed}"
+        self.run = run = Run.prepare(out, name, config, parent=parent)
+        with run.locked():
+            if not run.is_complete:
+                subset = nested_subsets(self.pool.num_problems, [recipe.num_samples], recipe.seed)
+                self.index = subset[recipe.num_samples]
+                write_json(run.path / "subset.json", {"pool": origin, "index": self.index.tolist()})
+                run.set_status("running")
+                self._carry_out(self.pool.samples.problems(self.index))
+                run.set_status("complete")
+        return run
+
+    def _carry_out(self, samples: Samples) -> None:
+        run, recipe = self.run, self.recipe
         best, trials = self._chosen()
         candidate = best.candidate if best is not None else self.candidates()[0]
         if best is not None and best.errors is None:
             raise DivergedError(
-                f"Every learning rate of {list(self.recipe.learning_rates)} diverged on {self.recipe.num_samples} "
-                "samples. Give smaller ones in learning_rates."
+                f"Every learning rate of {list(recipe.learning_rates)} diverged on {recipe.num_samples} samples. "
+                "Give smaller ones in learning_rates."
             )
-        num_steps = best.num_steps if best is not None and self.recipe.max_doublings else self.recipe.training.num_steps
-        operator = self.fresh(self.samples, candidate)
-        outcome = self._train(operator, candidate, num_steps) if candidate.learning_rate else self._keep(trials)
-        save_operator(operator, self.run.path / "model")
+        num_steps = best.num_steps if best is not None and recipe.max_doublings else recipe.training.num_steps
+        operator, seen = self.fresh(samples, candidate), sum(trial.samples_seen for trial in trials)
+        if candidate.learning_rate:
+            source, observe = self._source(samples), recording(run, self.observe)
+            checkpoint = Checkpoint(run.path / "state")
+            position, num_trainable = self._train(operator, source, candidate, num_steps, observe, checkpoint)
+            finish(operator)
+            seen, outcome = seen + num_steps * source.batch_size, {}
+        else:
+            position, num_steps, num_trainable, outcome = Position(), 0, 0, {"kept": self._stay(trials)}
+        operator.save_pretrained(run.path / "model")
+        run.note_time()
         spent = {
             "num_trials": len({trial.candidate for trial in trials}) or 1,
             "trial_steps": sum(trial.num_steps * trial.num_splits for trial in trials),
-            "samples_seen": sum(trial.samples_seen for trial in trials) + outcome.pop("samples_seen"),
+            "samples_seen": seen,
+            "num_steps": num_steps,
+            "num_trainable": num_trainable,
+            "optimizer_bytes": position.optimizer_bytes or 0,
+            "gradient_bytes": position.gradient_bytes or 0,
+            "seconds": run.seconds,
         }
-        self.run.note_time()
-        outcome = {**candidate.to_dict(), **spent, **outcome, "seconds": self.run.seconds}
-        write_json(self.run.path / "outcome.json", outcome)
-        self.run.set_status("complete")
+        write_json(run.path / "outcome.json", {**candidate.to_dict(), **outcome, **spent})
 
-    def _keep(self, trials: list[Trial]) -> dict[str, Any]:
-        """Record that the operator stays as it is, the first of `trials`, and return what the outcome says of it."""
+    def _stay(self, trials: list[Trial]) -> str:
+        """Record that the operator stays as it is, the first of `trials`; return what the outcome says of it."""
         diverged = all(trial.errors is None for trial in trials[1:])
         why = "every learning rate diverged" if diverged else "nothing did clearly better on the held-out samples"
+        note = recording(self.run, self.observe)
+        note(event="resumed", step=0)  # so that what an interrupted sitting said is not said twice
+        note(event="kept", step=0, relative_l2=trials[0].relative_l2, reason=why)
+        return f"the pre-trained weights: {why}"
 
-        def say(note: Observer) -> Position:
-            note(event="resumed", step=0)  # so that what an interrupted sitting said is not said twice
-            note(event="kept", step=0, relative_l2=trials[0].relative_l2, reason=why)
-            return Position(optimizer_bytes=0, gradient_bytes=0)
+    def _source(self, samples: Samples) -> Epochs:
+        return Epochs(samples, batch_size=self.recipe.training.batch_size, seed=self.recipe.seed)
 
-        spent = _spent(recorded(self.run, say, self.observe), num_steps=0, batch_size=0, num_trainable=0)
-        return {"kept": f"the pre-trained weights: {why}", **spent}
-
-    def _train(self, operator: Operator, candidate: Candidate, num_steps: int) -> dict[str, Any]:
-        """Train on all samples, and return what the outcome says of it."""
-        groups = prepare(operator, self.recipe.method, seed=self.recipe.seed)
-        config = self._training(candidate, num_steps)
-        source = self._source(self.samples)
-        position = recorded(
-            self.run,
-            lambda note: train(
-                operator,
-                source,
-                config=config,
-                groups=groups,
-                checkpoint=Checkpoint(self.run.path / "state"),
-                observe=note,
-                seed=self.recipe.seed,
-            ),
-            self.observe,
+    def _train(
+        self,
+        operator: Operator,
+        source: Epochs,
+        candidate: Candidate,
+        num_steps: int,
+        observe: Observer,
+        checkpoint: Checkpoint | None = None,
+    ) -> tuple[Position, int]:
+        """Train as a candidate says; return where it ended, and how many weights trained."""
+        recipe = self.recipe
+        groups = prepare(operator, recipe.method, seed=recipe.seed)
+        settings = {"learning_rate": candidate.learning_rate, "num_steps": num_steps}
+        config = recipe.training.model_copy(update=settings)
+        position = train(
+            operator, source, config=config, groups=groups, checkpoint=checkpoint, observe=observe, seed=recipe.seed
         )
-        finish(operator)
-        return _spent(
-            position,
-            num_steps=config.num_steps,
-            batch_size=source.batch_size,
-            num_trainable=sum(group.num_params for group in groups),
-        )
+        return position, sum(group.num_params for group in groups)
 
     def _chosen(self) -> tuple[Trial | None, list[Trial]]:
         """Return the best trial and all of them, going on behind those an interrupted sitting made; None: no choice."""
@@ -285,68 +285,39 @@ class _Adaptation(abc.ABC):
         )
 
     def _try(self, candidate: Candidate, num_steps: int) -> Trial:
-        recipe, seen, num_splits = self.recipe, 0, len(self.recipe.splits)
+        """Train on what each split leaves and score what it holds out; a training that diverges ends the trial."""
         errors: list[float] = []
-        for left, held_out in recipe.splits:
-            scores, num_seen = self._try_on(left, held_out, candidate, num_steps)
-            seen += num_seen
-            if scores is None:
-                return Trial(candidate, num_steps, num_splits, seen, None)
-            errors += scores
-        return Trial(candidate, num_steps, num_splits, seen, tuple(errors))
-
-    def _try_on(
-        self, left: Tensor, held_out: Tensor, candidate: Candidate, num_steps: int
-    ) -> tuple[list[float] | None, int]:
-        """Return the errors of samples held out, None if training diverged, and how many samples training saw."""
-        part = self.pool.samples.problems(self.index[left])
-        operator, source = self.fresh(part, candidate), self._source(part)
+        seen, splits, problems = 0, self.recipe.splits, self.pool.samples.problems
 
         def pass_on(**event: Any) -> None:
             if self.observe is not None and event["event"] == "step":
                 self.observe(**event)
 
-        try:
-            if num_steps:
-                groups = prepare(operator, self.recipe.method, seed=self.recipe.seed)
-                config = self._training(candidate, num_steps)
-                train(operator, source, config=config, groups=groups, observe=pass_on, seed=self.recipe.seed)
-        except DivergedError:
-            return None, num_steps * source.batch_size
-        scored = self.pool.samples.problems(self.index[held_out]).in_memory(_NUM_SCORED)
-        errors = sample_errors(operator, scored)
-        return errors.tolist() if bool(errors.isfinite().all()) else None, num_steps * source.batch_size
-
-    def _training(self, candidate: Candidate, num_steps: int) -> TrainingConfig:
-        settings = {"learning_rate": candidate.learning_rate, "num_steps": num_steps}
-        return self.recipe.training.model_copy(update=settings)
-
-    def _source(self, samples: Samples) -> Epochs:
-        return Epochs(samples, batch_size=self.recipe.training.batch_size, seed=self.recipe.seed)
+        for left, held_out in splits:
+            part = problems(self.index[left])
+            operator, source = self.fresh(part, candidate), self._source(part)
+            seen += num_steps * source.batch_size
+            try:
+                if num_steps:
+                    self._train(operator, source, candidate, num_steps, pass_on)
+                scores = sample_errors(operator, problems(self.index[held_out]).in_memory(_NUM_SCORED))
+            except DivergedError:
+                return Trial(candidate, num_steps, len(splits), seen, None)
+            if not bool(scores.isfinite().all()):
+                return Trial(candidate, num_steps, len(splits), seen, None)
+            errors += scores.tolist()
+        return Trial(candidate, num_steps, len(splits), seen, tuple(errors))
 
 
 class _Finetuning(_Adaptation):
     kind = "finetune"
 
-    def __init__(
-        self, recipe: AdaptRecipe, observe: Observer | None, parent: Path, model: Path, beginning: dict[str, Any]
-    ) -> None:
-        super().__init__(recipe, observe)
-        self._parent, self.model, self._beginning = parent, model, beginning
-
-    @property
-    def parent(self) -> Path | None:
-        return self._parent
-
-    def beginning(self) -> dict[str, Any]:
-        return self._beginning
+    model: Path  # the folder of the pre-trained model
 
     def candidates(self) -> tuple[Candidate, ...]:
-        operator = renamed(load_operator(self.model), self.recipe.rename)
-        names = self.pool.samples.signature
-        return self.recipe.candidates(
-            fits=fits(operator, names, self.pool.samples.grid), has_coefficients=bool(names.coefficients)
-        )
+        samples, operator = self.pool.samples, renamed(load_operator(self.model), self.recipe.rename)
+        known = fits(operator, samples.signature, samples.grid)
+        return self.recipe.candidates(fits=known, has_coefficients=bool(samples.signature.coefficients))
 
     def fresh(self, samples: Samples, candidate: Candidate) -> Operator:
         operator = renamed(load_operator(self.model), self.recipe.rename)
@@ -361,19 +332,14 @@ class _Finetuning(_Adaptation):
         normalization = _fit(samples, self.pool.homogeneities, operator.normalization.kind)
         generator = generator_for(self.recipe.seed, "channels")
         operator, rows = with_channels(operator, signature, grid, normalization, generator=generator)
-        write_json(self.run.path / "channels.json", [row.to_dict() for row in rows])
+        write_json(self.run.path / "channels.json", rows)
         return operator
 
 
 class _FromScratch(_Adaptation):
     kind = "from_scratch"
 
-    def __init__(self, recipe: AdaptRecipe, observe: Observer | None, model: ModelConfig) -> None:
-        super().__init__(recipe, observe)
-        self.model = model
-
-    def beginning(self) -> dict[str, Any]:
-        return {"model": self.model.to_dict()}
+    model: ModelConfig
 
     def candidates(self) -> tuple[Candidate, ...]:
         return tuple(Candidate(rate) for rate in self.recipe.learning_rates)
@@ -387,11 +353,6 @@ class _FromScratch(_Adaptation):
         operator = build_operator(samples.signature, settings, normalization, seed=self.recipe.seed)
         operator.lead_times = samples.lead_times
         return operator
-
-
-def _spent(position: Position, *, num_steps: int, batch_size: int, num_trainable: int) -> dict[str, Any]:
-    sizes = {"optimizer_bytes": position.optimizer_bytes, "gradient_bytes": position.gradient_bytes}
-    return {"num_steps": num_steps, "samples_seen": num_steps * batch_size, "num_trainable": num_trainable, **sizes}
 
 
 def _fit(samples: Samples, homogeneities: tuple[Homogeneity, ...], kind: NormalizationKind) -> Normalization:

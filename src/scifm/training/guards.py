@@ -12,14 +12,17 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from scifm.data.stream import BatchSource, Epochs
 from scifm.errors import RunError
 from scifm.fields.batch import Batch
+from scifm.runs import write_atomically, write_json
 from scifm.training.checkpoint import Checkpoint, Position
+from scifm.training.weights import bytes_of
 
-__all__ = ["DivergedError", "gradient_norm", "note_loss", "require_finite", "tensors_of"]
+__all__ = ["DivergedError", "gradient_norm", "note_loss", "require_finite"]
 
 SPIKE_FACTOR = 4.0  # times the median of the losses before
 SPIKE_WINDOW = 50  # steps the median is taken over
@@ -58,18 +61,6 @@ def note_loss(position: Position, loss: float) -> float | None:
     return size
 
 
-def tensors_of(batch: Batch) -> dict[str, Tensor]:
-    """Return all numbers of a batch by name."""
-    named = {
-        "inputs": batch.inputs,
-        "coefficients": batch.coefficients,
-        "targets": batch.targets,
-        "lead_time": batch.lead_time,
-        "loss_weights": batch.loss_weights,
-    }
-    return {name: tensor for name, tensor in named.items() if tensor is not None}
-
-
 def require_finite(
     loss: float,
     norm: float,
@@ -89,44 +80,40 @@ def require_finite(
         learning_rate: of the step.
         batch: what the loss was taken on.
         source: where the batch came from.
-        checkpoint: where the failure is recorded, with the batch if it is small; None: it is only raised.
+        checkpoint: beside it ``failure.json`` is written, and ``failure.safetensors`` with the batch if that is small;
+            None: it is only raised.
 
     Raises:
         DivergedError: if one of them is NaN or infinite.
     """
     if math.isfinite(loss) and math.isfinite(norm):
         return
-    tensors = tensors_of(batch)
+    tensors = {name: value for name, value in vars(batch).items() if isinstance(value, Tensor)}
     spoiled = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
     what = f"The loss became {loss}" if not math.isfinite(loss) else f"The norm of the gradient became {norm}"
     hint = "Lower training.learning_rate or set training.gradient_clip; the batch itself is finite."
     if spoiled:
         hint = f"The batch itself holds NaN or infinity in its {' and '.join(spoiled)}: look at the data."
-    kept = ""
+    recorded = ""
     if checkpoint is not None:
-        size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+        # what it takes to make the batch again: the seed, and which samples where they are counted
+        again: dict[str, Any] = {"source": type(source).__name__, "step": step, "seed": getattr(source, "seed", None)}
+        if isinstance(source, Epochs):
+            again["samples"] = source.index(step).tolist()
         record = {
             "step": step,
-            "loss": _json_number(loss),
-            "gradient_norm": _json_number(norm),
+            "loss": loss if math.isfinite(loss) else str(loss),
+            "gradient_norm": norm if math.isfinite(norm) else str(norm),
             "learning_rate": learning_rate,
             "not_finite_in_batch": spoiled,
-            "batch": _identity(source, step),
+            "batch": again,
         }
-        file = checkpoint.record_failure(record, tensors if size <= _LARGEST_BATCH else {})
+        file = checkpoint.folder.parent / "failure.json"
+        if bytes_of(tensors.values()) <= _LARGEST_BATCH:
+            tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+            write_atomically(file.with_suffix(".safetensors"), save(tensors))
+        write_json(file, record)
         last = next(iter(checkpoint.files()), None)
-        kept = f" The batch is told in '{file}'; "
-        kept += "no state was saved yet." if last is None else f"the state of step {last} is kept."
-    raise DivergedError(f"{what} at step {step} with learning rate {learning_rate:.3g}. {hint}{kept}")
-
-
-def _json_number(value: float) -> float | str:
-    return value if math.isfinite(value) else str(value)
-
-
-def _identity(source: BatchSource, step: int) -> dict[str, Any]:
-    """Return what it takes to make the batch again: the seed, and which samples where they are counted."""
-    told: dict[str, Any] = {"source": type(source).__name__, "step": step, "seed": getattr(source, "seed", None)}
-    if isinstance(source, Epochs):
-        told["samples"] = source.index(step).tolist()
-    return told
+        recorded = f" The batch is told in '{file}'; "
+        recorded += "no state was saved yet." if last is None else f"the state of step {last} is kept."
+    raise DivergedError(f"{what} at step {step} with learning rate {learning_rate:.3g}. {hint}{recorded}")

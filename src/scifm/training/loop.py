@@ -1,46 +1,55 @@
 """The training loop: steps, schedule, validation, early stopping, and what is written. Nothing else.
 
-Fabric owns the device and the precision, `sharing` how several processes hold the operator. Batches come by step
-number (`scifm.data.stream`), the learning rate is a function of the step, so a run that stops anywhere goes on exactly
-where it was. A batch is that of all processes together: however many there are, a step is the same.
+Fabric owns the device and the precision, `sharing` the gradient of a step and how several processes hold the operator.
+Batches come by step number (`scifm.data.stream`), the learning rate is a function of the step, so a run that stops
+anywhere goes on exactly where it was. A batch is that of all processes together: however many there are, a step is the
+same.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal, Protocol
 
 import torch
 from lightning_fabric import Fabric
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
 
 from scifm.config import Config, refuse_idle
-from scifm.data.stream import WHOLE, BatchSource
+from scifm.data.stream import WHOLE, BatchSource, Epochs, Part
 from scifm.errors import suggest
 from scifm.evaluation.pointwise import METRICS
 from scifm.fields.batch import Batch
+from scifm.fields.norms import relative_l2, typical_sizes
 from scifm.fields.seeds import generator_for, lent_to_torch
 from scifm.models.operator import Operator
 from scifm.objectives.named import NamedObjective
+from scifm.objectives.objective import Objective
 from scifm.objectives.supervised import RelativeL2
-from scifm.training.averages import MovingAverage
 from scifm.training.checkpoint import Checkpoint, Position
-from scifm.training.devices import own_device, place, product_precision
-from scifm.training.gradient import StepGradient
 from scifm.training.guards import DivergedError, gradient_norm, note_loss, require_finite
 from scifm.training.memory import available_memory, measure_need, require_memory
-from scifm.training.optimizers import AdamW, NamedOptimizer, require_whole_set
-from scifm.training.parameter_groups import Anchors, ParameterGroup, bytes_of_gradients, bytes_of_optimizer
-from scifm.training.processes import ALONE, World
-from scifm.training.schedules import learning_rate_factor
-from scifm.training.sharing import SharedLoss, Strategy, prepared, whole
-from scifm.training.stopping import stop_requests
-from scifm.training.validation import sample_errors, validation_error, validation_errors
+from scifm.training.optimizers import AdamW, NamedOptimizer, learning_rate_factor, require_whole_set
+from scifm.training.processes import ALONE, World, stop_requests
+from scifm.training.sharing import SharedLoss, StepGradient, Strategy
+from scifm.training.weights import (
+    Anchors,
+    MovingAverage,
+    ParameterGroup,
+    bytes_of_gradients,
+    bytes_of_optimizer,
+    place,
+    whole,
+)  # fmt: skip
 
-__all__ = ["DivergedError", "Observer", "TrainingConfig", "sample_errors", "train", "validation_error"]
+__all__ = [
+    "DivergedError", "Observer", "TrainingConfig", "prepared", "product_precision", "sample_errors", "silent", "train",
+    "validation_error", "validation_errors",
+]  # fmt: skip
 
 
 class TrainingConfig(Config):
@@ -115,15 +124,63 @@ class TrainingConfig(Config):
     @model_serializer(mode="wrap")
     def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what came later and is at its default: a recipe of before finds its run folder again."""
-        told: dict[str, Any] = handler(self)
+        settings: dict[str, Any] = handler(self)
         later = {"optimizer": AdamW.name, "validation_metric": "relative_l2"}
-        return {name: value for name, value in told.items() if later.get(name, object()) != value}
+        return {name: value for name, value in settings.items() if later.get(name, object()) != value}
 
 
 class Observer(Protocol):
     """Told about every event; a run's `log` is one, a progress bar another."""
 
     def __call__(self, **event: Any) -> None: ...
+
+
+def silent(**event: Any) -> None:
+    """Be the observer that passes over everything."""
+
+
+# --- scores on held-out samples, defined also where the truth vanishes ------------------------------------------------
+
+
+def validation_errors(
+    operator: Operator, batch: Batch, metrics: Sequence[str], world: World = ALONE
+) -> dict[str, float]:
+    """Return means over samples, frames and channels by metric, each process scoring its part of the samples.
+
+    The relative L2 error is divided by the typical size over the batch where the truth vanishes.
+
+    Args:
+        operator: it answers as it is.
+        batch: all samples.
+        metrics: names in ``scifm.evaluation.METRICS``.
+        world: the processes that score together.
+    """
+    typical = typical_sizes(operator.align(batch).require_targets(), batch.grid)
+    part = batch.select(Part(world.rank, world.size).of(batch.num_samples)) if world.size > 1 else batch
+    answer, target = operator.predict(part).require_targets(), operator.align(part).require_targets()
+    means = {}
+    for name in dict.fromkeys(metrics):
+        if name == "relative_l2":
+            errors = relative_l2(answer, target, batch.grid, typical=typical)
+        else:
+            errors = METRICS[name](answer, target, batch.grid)
+        means[name] = float(world.gather(errors).mean())
+    return means
+
+
+def validation_error(operator: Operator, batch: Batch) -> float:
+    """Return the mean relative L2 error; see `validation_errors`."""
+    return validation_errors(operator, batch, ("relative_l2",))["relative_l2"]
+
+
+def sample_errors(operator: Operator, batch: Batch) -> Tensor:
+    """Return the relative L2 error of each sample, ``(batch,)``, the mean over frames and channels; see above."""
+    target, answer = operator.align(batch).require_targets(), operator.predict(batch).require_targets()
+    errors = relative_l2(answer, target, batch.grid, typical=typical_sizes(target, batch.grid))
+    return errors.flatten(1).mean(1)
+
+
+# --- training ---------------------------------------------------------------------------------------------------------
 
 
 def train(
@@ -164,12 +221,31 @@ def train(
             SIGUSR1 or SIGUSR2.
     """
     groups = groups if groups is not None else [ParameterGroup(tuple(operator.parameters()))]
-    observe = observe if observe is not None else _ignore
-    return _Loop(operator, source, config, groups, validation, checkpoint, observe, world, seed).run()
+    return _Loop(operator, source, config, groups, validation, checkpoint, observe or silent, world, seed).run()
 
 
-def _ignore(**event: Any) -> None:
-    pass
+def prepared(objective: Objective, source: BatchSource, operator: Operator) -> Objective:
+    """Return the objective for samples of a source, after the look at them that it asks for.
+
+    Raises:
+        StoreError, DataError: if the samples cannot be read.
+    """
+    if not objective.num_looked_at or not isinstance(source, Epochs):
+        return objective  # what is sampled without end is not looked at
+    samples = source.samples
+    looked_at = samples if isinstance(samples, Batch) else samples.some(objective.num_looked_at)
+    return objective.on(operator.align(looked_at))
+
+
+@contextmanager
+def product_precision(tf32: bool) -> Iterator[None]:
+    """Let GPUs multiply float32 matrices in TensorFloat-32, and put torch's global setting back afterwards."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if tf32 else before)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 class _Loop:
@@ -189,29 +265,22 @@ class _Loop:
         self.validation, self.checkpoint, self.observe = validation, checkpoint, observe
         self.objective = prepared(config.objective, source, operator)
         require_whole_set(config.optimizer, source)
-        self.fabric = Fabric(
-            accelerator=config.accelerator, devices=own_device(config.accelerator, world), precision=config.precision
-        )
+        on_own_gpu = config.accelerator != "cpu" and torch.cuda.is_available() and world.size > 1
+        devices: int | list[int] = [world.local_rank] if on_own_gpu else 1
+        self.fabric = Fabric(accelerator=config.accelerator, devices=devices, precision=config.precision)
         self.dtype = torch.float64 if config.precision == "64-true" else torch.float32
         place(operator, self.fabric.device, self.dtype)
-        devices = {"cpu", str(self.fabric.device)}
-        self.generators = [generator_for(seed, "training", world.rank, device=device) for device in sorted(devices)]
+        drawing = sorted({"cpu", str(self.fabric.device)})
+        self.generators = [generator_for(seed, "training", world.rank, device=device) for device in drawing]
         shared = SharedLoss(operator, self.objective, world, config.strategy, recompute=config.recompute)
         self.shared, self.operator, groups = shared, shared.trained, shared.groups(groups, operator)
-        optimizer = config.optimizer.build(groups, learning_rate=config.learning_rate, weight_decay=config.weight_decay)
-        self.module, self.optimizer = self.fabric.setup(shared, optimizer)
+        rates = {"learning_rate": config.learning_rate, "weight_decay": config.weight_decay}
+        self.optimizer = config.optimizer.build(groups, **rates)
         self.gradient = StepGradient(
-            self.module,
-            shared,
-            source,
-            fabric=self.fabric,
-            dtype=self.dtype,
-            world=world,
-            micro_batches=config.micro_batches,
-            seed=seed,
+            shared, source, fabric=self.fabric, dtype=self.dtype, micro_batches=config.micro_batches, seed=seed
         )
         self.trained = [parameter for group in groups for parameter in group.parameters]
-        self.average = MovingAverage.of(self.operator, self.trained, config.ema_decay)
+        self.average = MovingAverage(self.operator, self.trained, config.ema_decay)
         self.anchors = Anchors(groups)  # before a saved state is loaded: a resumed run is held where it first began
         self.position = Position()
         self.best: dict[str, Tensor] = {}
@@ -247,10 +316,10 @@ class _Loop:
     def _resume(self) -> None:
         damaged: dict[str, str] = {}
         if self.checkpoint is not None:
-            found = self.checkpoint.load(self.operator, self._bare_optimizer, self.generators)
-            self.position, self.best, damaged = found.position, found.best, found.damaged
+            restored = self.checkpoint.load(self.operator, self.optimizer, self.generators)
+            self.position, self.best, damaged = restored.position, restored.best, restored.damaged
             self.saved_step = self.position.step or None
-            self.average.restore(found.average)
+            self.average.restore(restored.average)
         self.observe(event="resumed", step=self.position.step)
         for name, reason in damaged.items():
             self.observe(event="damaged", step=self.position.step, file=name, reason=reason)
@@ -275,11 +344,6 @@ class _Loop:
         require_memory(need, available_memory(self.fabric.device), batch_size=batch.num_samples)
         self.observe(event="memory", step=1, **need.to_dict())  # told once, of the first step on
 
-    @property
-    def _bare_optimizer(self) -> torch.optim.Optimizer:
-        bare: torch.optim.Optimizer = self.optimizer.optimizer
-        return bare
-
     def _learning_rate(self) -> float:
         c = self.config
         factor = learning_rate_factor(c.schedule, self.position.step, c.num_steps, warmup_fraction=c.warmup_fraction)
@@ -289,15 +353,11 @@ class _Loop:
         """Return the norm of the gradient, which is computed once, for clipping and for the guard."""
         if self.config.gradient_clip is None:
             return whole(gradient_norm(self.trained))
-        norm = self.fabric.clip_gradients(
-            self.module, self.optimizer, max_norm=self.config.gradient_clip, error_if_nonfinite=False
-        )
-        assert norm is not None
-        return whole(norm)
+        return whole(clip_grad_norm_(self.trained, self.config.gradient_clip))
 
     def _step(self) -> None:
         started = time.perf_counter()
-        for group in self._bare_optimizer.param_groups:
+        for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate() * group["learning_rate_factor"]
         value, batch = self._evaluated()
         norm = self._gradient_norm()
@@ -313,7 +373,7 @@ class _Loop:
         self._move(value)
         self.anchors.pull(self._learning_rate())
         if self.position.optimizer_bytes is None:  # all there after the first step, and the same ever after
-            self.position.optimizer_bytes = bytes_of_optimizer(self._bare_optimizer)
+            self.position.optimizer_bytes = bytes_of_optimizer(self.optimizer)
             self.position.gradient_bytes = bytes_of_gradients(self.operator)
         self.position.loss_sum += value
         self.position.step += 1
@@ -343,13 +403,8 @@ class _Loop:
         self.observe(event="step", step=p.step)
         if p.step % c.log_every == 0 or last:
             since = c.log_every if p.step % c.log_every == 0 else p.step % c.log_every
-            self.observe(
-                event="train",
-                step=p.step,
-                loss=p.loss_sum / since,
-                learning_rate=self._learning_rate(),
-                seconds=p.seconds,
-            )
+            numbers = {"loss": p.loss_sum / since, "learning_rate": self._learning_rate(), "seconds": p.seconds}
+            self.observe(event="train", step=p.step, **numbers)
             p.loss_sum = 0.0
         is_best = False
         if self.validation is not None and (p.step % c.validate_every == 0 or last):
@@ -383,7 +438,7 @@ class _Loop:
         self.observe(event="saving", step=self.position.step)
         self.checkpoint.save(
             self.operator,
-            self._bare_optimizer,
+            self.optimizer,
             self.position,
             self.best,
             average=self.average.values,

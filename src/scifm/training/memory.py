@@ -24,6 +24,7 @@ from torch.utils._pytree import tree_leaves
 
 from scifm.errors import RunError
 from scifm.fields.batch import Batch
+from scifm.training.weights import bytes_of
 
 __all__ = ["MemoryNeed", "available_memory", "measure_need", "require_memory"]
 
@@ -84,10 +85,6 @@ class _Tally(TorchDispatchMode):
         self.live -= size
 
 
-def _bytes(tensors: Iterable[Tensor]) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-
-
 def _step_peak(module: nn.Module, loss_of: Callable[[Any, Batch], Tensor], batch: Batch) -> int:
     """Return the most that a step on `batch` holds."""
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
@@ -120,8 +117,8 @@ def measure_need(
         keeps_average: whether a moving average of the weights is kept.
         num_moments: numbers the optimizer keeps for every weight.
     """
-    trained = _bytes(parameter for parameter in module.parameters() if parameter.requires_grad)
-    weights = _bytes([*module.parameters(), *module.buffers()])
+    trained = bytes_of(parameter for parameter in module.parameters() if parameter.requires_grad)
+    weights = bytes_of([*module.parameters(), *module.buffers()])
     twin, few = copy.deepcopy(module), -(-batch.num_samples // 8)
     _step_peak(twin, loss_of, batch.select(slice(0, 1)))  # tables made on first use and kept belong to no step
     working = _step_peak(twin, loss_of, batch.select(slice(0, few)))

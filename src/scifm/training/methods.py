@@ -6,10 +6,8 @@ get no gradient and no optimizer state. `finish` turns it back into a plain oper
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-import torch
 from pydantic import Field, field_validator, model_validator
 from torch import nn
 
@@ -18,9 +16,19 @@ from scifm.errors import ConfigError, suggest
 from scifm.fields.seeds import generator_for
 from scifm.models.adapters import AffineAdapter, LowRankAdapter, attach_adapters, merge_adapters
 from scifm.models.operator import Operator
-from scifm.training.parameter_groups import ParameterGroup
+from scifm.training.weights import ParameterGroup
 
 __all__ = ["METHODS", "FinetuneMethod", "finish", "prepare"]
+
+METHODS: dict[str, tuple[str, ...]] = {
+    "all": ("lift", "spectral", "pointwise", "projection"),
+    "split": ("spectral", "pointwise"),
+    "frozen_spectral": ("lift", "pointwise", "projection"),
+    "projection": ("projection",),
+    "affine": ("lift", "pointwise", "projection"),
+    "low_rank": ("lift", "pointwise", "projection"),
+}
+"""The parts of an operator that a method trains at the learning rate of the loop; `prepare` does the rest."""
 
 # settings of one method alone: whose, and what it is when left out
 _OWN: dict[str, tuple[str, float]] = {"rank": ("low_rank", 4), "ends_factor": ("split", 10.0)}
@@ -69,51 +77,11 @@ class FinetuneMethod(Config):
         return value
 
 
-def _group(operator: Operator, *parts: str, factor: float = 1.0) -> ParameterGroup:
+def _group(operator: Operator, parts: tuple[str, ...], factor: float, l2_sp: float) -> ParameterGroup:
     """Return the weights of some parts, in the order the operator names them."""
     groups = operator.groups()
     chosen = {id(parameter) for part in parts for parameter in groups[part]}
-    return ParameterGroup(tuple(p for p in operator.parameters() if id(p) in chosen), factor)
-
-
-def _all(operator: Operator, method: FinetuneMethod, generator: torch.Generator) -> list[ParameterGroup]:
-    return [ParameterGroup(tuple(operator.parameters()))]
-
-
-def _split(operator: Operator, method: FinetuneMethod, generator: torch.Generator) -> list[ParameterGroup]:
-    assert method.ends_factor is not None
-    ends = _group(operator, "lift", "projection", factor=method.ends_factor)
-    return [_group(operator, "spectral", "pointwise"), ends]
-
-
-def _frozen_spectral(operator: Operator, method: FinetuneMethod, generator: torch.Generator) -> list[ParameterGroup]:
-    return [_group(operator, "lift", "pointwise", "projection")]
-
-
-def _projection(operator: Operator, method: FinetuneMethod, generator: torch.Generator) -> list[ParameterGroup]:
-    return [_group(operator, "projection")]
-
-
-def _affine(operator: Operator, method: FinetuneMethod, generator: torch.Generator) -> list[ParameterGroup]:
-    attach_adapters(operator, AffineAdapter)
-    return _frozen_spectral(operator, method, generator)
-
-
-def _low_rank(operator: Operator, method: FinetuneMethod, generator: torch.Generator) -> list[ParameterGroup]:
-    rank = method.rank
-    assert rank is not None
-    attach_adapters(operator, lambda weight: LowRankAdapter(weight, rank, generator=generator))
-    return _frozen_spectral(operator, method, generator)
-
-
-METHODS: dict[str, Callable[[Operator, FinetuneMethod, torch.Generator], list[ParameterGroup]]] = {
-    "all": _all,
-    "split": _split,
-    "frozen_spectral": _frozen_spectral,
-    "projection": _projection,
-    "affine": _affine,
-    "low_rank": _low_rank,
-}
+    return ParameterGroup(tuple(p for p in operator.parameters() if id(p) in chosen), factor, l2_sp)
 
 
 def prepare(operator: Operator, method: FinetuneMethod, *, seed: int) -> list[ParameterGroup]:
@@ -130,16 +98,26 @@ def prepare(operator: Operator, method: FinetuneMethod, *, seed: int) -> list[Pa
     Raises:
         ConfigError: if the method does not fit the operator.
     """
-    if method.method != "all" and not operator.groups():
+    name, rank = method.method, method.rank
+    if name == "all":
+        return [ParameterGroup(tuple(operator.requires_grad_(True).parameters()), l2_sp=method.l2_sp)]
+    if not operator.groups():
         raise ConfigError(
-            f"Method '{method.method}' trains some parts of an operator, and one of kind '{operator.kind}' does not "
-            "tell its parts. Use method 'all'."
+            f"Method '{name}' trains some parts of an operator, and one of kind '{operator.kind}' does not tell its "
+            "parts. Use method 'all'."
         )
-    groups = METHODS[method.method](operator, method, generator_for(seed, "adapters"))
+    if name == "affine":
+        attach_adapters(operator, AffineAdapter)
+    elif name == "low_rank" and rank is not None:
+        generator = generator_for(seed, "adapters")
+        attach_adapters(operator, lambda weight: LowRankAdapter(weight, rank, generator=generator))
+    groups = [_group(operator, METHODS[name], 1.0, method.l2_sp)]
+    if method.ends_factor is not None:
+        groups.append(_group(operator, ("lift", "projection"), method.ends_factor, method.l2_sp))
     trained = {id(parameter) for group in groups for parameter in group.parameters}
     for parameter in operator.parameters():
         parameter.requires_grad_(id(parameter) in trained)
-    return [ParameterGroup(group.parameters, group.learning_rate_factor, method.l2_sp) for group in groups]
+    return groups
 
 
 def finish(operator: nn.Module) -> None:

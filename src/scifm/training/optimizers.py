@@ -1,14 +1,15 @@
-"""Optimizers by name, with settings of their own.
+"""Optimizers by name, with settings of their own, and the schedules of the learning rate.
 
 A recipe writes them so::
 
-optimizer = "nadam"
-optimizer = { name = "lbfgs", iterations = 10 }
+    optimizer = "nadam"
+    optimizer = { name = "lbfgs", iterations = 10 }
 """
 
 from __future__ import annotations
 
 import abc
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
@@ -19,12 +20,14 @@ from torch import Tensor
 from scifm.config import Config, named_settings, told_by_name
 from scifm.data.stream import BatchSource, Epochs
 from scifm.errors import ConfigError, suggest
-from scifm.training.parameter_groups import ParameterGroup
+from scifm.training.weights import ParameterGroup
 
 __all__ = [
-    "LBFGS", "OPTIMIZERS", "AdamW", "NAdam", "NamedOptimizer", "OptimizerConfig", "flattened_state",
-    "require_whole_set", "restored_state",
+    "LBFGS", "OPTIMIZERS", "SCHEDULES", "AdamW", "NAdam", "NamedOptimizer", "OptimizerConfig", "flattened_state",
+    "learning_rate_factor", "require_whole_set", "restored_state",
 ]  # fmt: skip
+
+Groups = Sequence[ParameterGroup]
 
 
 class OptimizerConfig(Config, abc.ABC):
@@ -46,9 +49,7 @@ class OptimizerConfig(Config, abc.ABC):
         return 2
 
     @abc.abstractmethod
-    def build(
-        self, groups: Sequence[ParameterGroup], *, learning_rate: float, weight_decay: float
-    ) -> torch.optim.Optimizer:
+    def build(self, groups: Groups, *, learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
         """Return the optimizer of these weights and no others; every group of it has ``learning_rate_factor``.
 
         Raises:
@@ -56,7 +57,7 @@ class OptimizerConfig(Config, abc.ABC):
         """
 
 
-def _entries(groups: Sequence[ParameterGroup]) -> list[dict[str, Any]]:
+def _entries(groups: Groups) -> list[dict[str, Any]]:
     return [{"params": list(group.parameters), "learning_rate_factor": group.learning_rate_factor} for group in groups]
 
 
@@ -65,9 +66,7 @@ class AdamW(OptimizerConfig):
 
     name: ClassVar[str] = "adamw"
 
-    def build(
-        self, groups: Sequence[ParameterGroup], *, learning_rate: float, weight_decay: float
-    ) -> torch.optim.Optimizer:
+    def build(self, groups: Groups, *, learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
         fused = not any(p.is_complex() for group in groups for p in group.parameters)  # torch fuses real weights only
         return torch.optim.AdamW(_entries(groups), lr=learning_rate, weight_decay=weight_decay, fused=fused)
 
@@ -77,9 +76,7 @@ class NAdam(OptimizerConfig):
 
     name: ClassVar[str] = "nadam"
 
-    def build(
-        self, groups: Sequence[ParameterGroup], *, learning_rate: float, weight_decay: float
-    ) -> torch.optim.Optimizer:
+    def build(self, groups: Groups, *, learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
         return torch.optim.NAdam(
             _entries(groups), lr=learning_rate, weight_decay=weight_decay, decoupled_weight_decay=True
         )
@@ -111,9 +108,7 @@ class LBFGS(OptimizerConfig):
     def num_moments(self) -> int:
         return 2 * self.history + 4
 
-    def build(
-        self, groups: Sequence[ParameterGroup], *, learning_rate: float, weight_decay: float
-    ) -> torch.optim.Optimizer:
+    def build(self, groups: Groups, *, learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
         if len(groups) != 1 or any(hasattr(p, "full_tensor") for p in groups[0].parameters):
             raise ConfigError(
                 "optimizer 'lbfgs' moves all weights alike and needs them whole: leave out a method with several "
@@ -137,11 +132,11 @@ def _find(name: str) -> type[OptimizerConfig]:
     return OPTIMIZERS[name]
 
 
-def _read(value: Any) -> Any:
-    return named_settings(value, OptimizerConfig, _find)
-
-
-NamedOptimizer = Annotated[OptimizerConfig, BeforeValidator(_read), PlainSerializer(told_by_name)]
+NamedOptimizer = Annotated[
+    OptimizerConfig,
+    BeforeValidator(lambda value: named_settings(value, OptimizerConfig, _find)),
+    PlainSerializer(told_by_name),
+]
 """An optimizer, its name, or a table of its name and settings."""
 
 
@@ -156,6 +151,36 @@ def require_whole_set(optimizer: OptimizerConfig, source: BatchSource) -> None:
             f"optimizer '{optimizer.name}' compares its steps, so each must see all samples: set data.num_samples (or "
             "train on a store), and training.batch_size at least as large; micro_batches save memory."
         )
+
+
+# --- learning rates: pure functions of the step, so that resuming needs no state of theirs ----------------------------
+
+SCHEDULES = ("one_cycle", "cosine", "constant")
+
+
+def learning_rate_factor(schedule: str, step: int, num_steps: int, *, warmup_fraction: float) -> float:
+    """Return what the peak learning rate is multiplied by at `step`, counted from 0.
+
+    Args:
+        schedule: ``one_cycle`` rises and falls along cosines (1/25 → 1 → 0, Smith & Topin, arXiv:1708.07120);
+            ``cosine`` falls from 1 to 0 (Loshchilov & Hutter, arXiv:1608.03983) after a linear rise; ``constant`` stays
+            at 1.
+        step: from 0 to num_steps − 1.
+        num_steps: length of the whole run; the schedule ends where training ends.
+        warmup_fraction: share of the steps spent rising.
+
+    Raises:
+        ConfigError: if the schedule is unknown.
+    """
+    if schedule not in SCHEDULES:
+        raise ConfigError(suggest(schedule, SCHEDULES))
+    if schedule == "constant":
+        return 1.0
+    warmup = warmup_fraction * num_steps
+    if step < warmup:
+        risen = (step + 1) / (warmup + 1)
+        return risen if schedule == "cosine" else 1 / 25 + (1 - 1 / 25) * 0.5 * (1 - math.cos(math.pi * risen))
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(num_steps - warmup, 1)))
 
 
 # --- what an optimizer remembers, as tensors by name ------------------------------------------------------------------

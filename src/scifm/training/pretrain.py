@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
+from pydantic import SerializeAsAny, ValidationInfo, field_validator, model_validator
 
 from scifm.config import Config, read_recipe, refuse_idle
 from scifm.data.normalize import fit_normalization
@@ -19,16 +20,69 @@ from scifm.errors import ConfigError
 from scifm.fields.batch import Signature
 from scifm.fields.normalization import Normalization
 from scifm.fields.seeds import DrawingFrom, generator_for, lent_to_torch
-from scifm.models.hub import save_operator
 from scifm.models.operator import Operator, OperatorConfig
-from scifm.models.registry import operator_class
+from scifm.models.registry import DEFAULT_KIND, operator_class, settings_of
 from scifm.runs import Run
-from scifm.training.checkpoint import Checkpoint, Position
-from scifm.training.loop import Observer, TrainingConfig, train
+from scifm.training.checkpoint import Checkpoint
+from scifm.training.loop import Observer, TrainingConfig, silent, train
 from scifm.training.processes import World, run_together
-from scifm.training.recipe import ModelConfig
 
-__all__ = ["PretrainRecipe", "build_operator", "pretrain", "recorded", "training_source"]
+__all__ = ["ModelConfig", "PretrainRecipe", "build_operator", "pretrain", "recording", "training_source"]
+
+
+class ModelConfig(Config):
+    """The operator: one dial of size, or every setting.
+
+    Args:
+        kind: a name of ``scifm.models.OPERATORS``; taken from `network` where that is a configuration already.
+        size: a name of ``scifm.models.SIZES``, for a kind that has sizes.
+        network: settings of that kind, instead of `size`.
+        normalization: how numbers are brought to order one; see ``scifm.data.fit_normalization``.
+    """
+
+    kind: str = DEFAULT_KIND
+    size: str | None = None
+    network: SerializeAsAny[OperatorConfig] | None = None
+    normalization: Literal["homogeneous", "joint", "constant"] = "homogeneous"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _kind_of_settings(cls, value: Any) -> Any:
+        if isinstance(value, dict) and "kind" not in value and isinstance(value.get("network"), OperatorConfig):
+            return {**value, "kind": value["network"].kind}
+        return value
+
+    @field_validator("kind")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        operator_class(value)
+        return value
+
+    @field_validator("network", mode="before")
+    @classmethod
+    def _of_its_kind(cls, value: Any, info: ValidationInfo) -> Any:
+        if value is None or "kind" not in info.data:  # a kind nobody knows is told alone
+            return None
+        return settings_of(info.data["kind"], value)
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> ModelConfig:
+        has_sizes = bool(operator_class(self.kind).config_class.sizes)
+        if self.size is not None and not has_sizes:
+            raise ValueError(f"a '{self.kind}' comes in no sizes; say what it is in model.network")
+        if self.size is not None and self.network is not None:
+            raise ValueError("give either size or network, not both")
+        if self.network is None and not has_sizes:
+            raise ValueError(f"kind '{self.kind}' needs its settings: give [model.network]")
+        return self
+
+    def resolve(self) -> OperatorConfig:
+        """Return the complete architecture.
+
+        Raises:
+            ConfigError: if the size is unknown.
+        """
+        return self.network or operator_class(self.kind).config_class.of_size(self.size or "small")
 
 
 class PretrainRecipe(Config):
@@ -163,42 +217,33 @@ def pretrain(
 
 def _train_run(run: Run, recipe: PretrainRecipe, origin: Origin, observe: Observer | None, world: World) -> None:
     data, seed, source = recipe.data, recipe.seed, training_source(recipe, origin)
-    fitting, validation = (
-        origin.fitting(data.num_normalization_samples, seed),
-        origin.validation(data.num_validation_samples, seed),
-    )
+    fitting = origin.fitting(data.num_normalization_samples, seed)
+    validation = origin.validation(data.num_validation_samples, seed)
     normalization = fit_normalization(fitting, origin.homogeneities, kind=recipe.model.normalization)
     operator = build_operator(source.signature, recipe.model.resolve(), normalization, seed=seed)
     operator.lead_times = source.lead_times
     world.wait()  # every process has seen the status of before
 
-    def work(note: Observer) -> Position:
-        return train(
-            operator,
-            source,
-            config=recipe.training,
-            validation=validation,
-            checkpoint=Checkpoint(run.path / "state", world),
-            observe=note,
-            world=world,
-            seed=seed,
-        )
-
-    if not world.is_first:
-        work(_ignore)
-        return
-    run.set_status("running")
-    recorded(run, work, observe)
-    save_operator(operator, run.path / "model")
-    run.set_status("complete")
+    note = recording(run, observe) if world.is_first else silent
+    if world.is_first:
+        run.set_status("running")
+    train(
+        operator,
+        source,
+        config=recipe.training,
+        validation=validation,
+        checkpoint=Checkpoint(run.path / "state", world),
+        observe=note,
+        world=world,
+        seed=seed,
+    )
+    if world.is_first:
+        operator.save_pretrained(run.path / "model")
+        run.set_status("complete")
 
 
-def _ignore(**event: Any) -> None:
-    pass
-
-
-def recorded(run: Run, work: Callable[[Observer], Position], observe: Observer | None) -> Position:
-    """Do some training with its events written to the run's log and passed on to `observe`.
+def recording(run: Run, observe: Observer | None) -> Observer:
+    """Return an observer of a training that writes events to the run's log and passes them on to `observe`.
 
     A resumed run first drops the log lines behind the state it resumes from, so that each occurs once.
     """
@@ -214,7 +259,7 @@ def recorded(run: Run, work: Callable[[Observer], Position], observe: Observer |
         if observe is not None:
             observe(**event)
 
-    return work(note)
+    return note
 
 
 def training_source(recipe: PretrainRecipe, origin: Origin | None = None) -> BatchSource:

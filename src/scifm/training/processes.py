@@ -1,4 +1,4 @@
-"""Processes that train one operator together: who they are, what each holds, and sums over all of them.
+"""Processes that train one operator together: who they are, sums over all of them, and how they are asked to stop.
 
 They are started by ``torchrun``, ``srun`` or ``scifm pretrain --devices N`` and find each other by the variables those
 set. torch.distributed is used directly and not through Fabric's strategies: a resumed run has to be that of one process
@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterator, Mapping
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
@@ -23,7 +25,10 @@ from scifm.errors import ConfigError, RunError, StopRequested
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
 
-__all__ = ["ALONE", "World", "joined", "require_alone", "run_together", "world_from"]
+__all__ = ["ALONE", "STOP_SIGNALS", "World", "joined", "require_alone", "run_together", "stop_requests", "world_from"]
+
+# SIGUSR1 and SIGUSR2 are what `#SBATCH --signal` is commonly told to send; by default either would kill the process.
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 _TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 _LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")
@@ -159,7 +164,11 @@ def joined(world: World, accelerator: str) -> Iterator[World]:
         return
     backend = "nccl" if accelerator == "cuda" else "gloo"
     if backend == "nccl":
-        _require_gpu(world)
+        if world.local_rank >= (num_gpus := torch.cuda.device_count()):
+            raise ConfigError(
+                f"Process {world.local_rank} of this machine has no GPU of its own: there are {num_gpus}. Start at "
+                "most that many, or set training.accelerator=cpu."
+            )
         torch.cuda.set_device(world.local_rank)
     try:
         dist.init_process_group(backend, rank=world.rank, world_size=world.size)
@@ -172,8 +181,8 @@ def joined(world: World, accelerator: str) -> Iterator[World]:
         yield world
         dist.barrier()  # nobody leaves while another still listens to it
     except RuntimeError as error:
-        if not _is_loss_of_connection(error):
-            raise
+        if not isinstance(error, dist.DistError) and not any(words in str(error) for words in _LOST):
+            raise  # gloo raises plain RuntimeErrors
         raise RunError(
             f"Process {world.rank} of {world.size} lost the others ({' '.join(str(error).split())[-120:]}): one of "
             "them ended. Give the same command again to go on from the last saved state."
@@ -191,15 +200,33 @@ def _leave() -> None:
     gc.collect()  # wrappers of DDP, which hold the group too, lie in cycles
 
 
-def _require_gpu(world: World) -> None:
-    found = torch.cuda.device_count()
-    if world.local_rank >= found:
-        raise ConfigError(
-            f"Process {world.local_rank} of this machine has no GPU of its own: there are {found}. Start at most that "
-            "many, or set training.accelerator=cpu."
-        )
+@contextmanager
+def stop_requests() -> Iterator[Callable[[], KeyboardInterrupt | None]]:
+    """Turn the first signal to stop into a question asked between steps; a second Ctrl-C interrupts at once.
 
+    The question is answered with what to raise once everything is saved, None while nobody asked. A signal that is
+    ignored stays so: whoever put us in the background or behind nohup does not want it heard.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: None
+        return
+    asked: list[int] = []
 
-def _is_loss_of_connection(error: RuntimeError) -> bool:
-    told = str(error)  # gloo raises plain RuntimeErrors
-    return isinstance(error, dist.DistError) or any(words in told for words in _LOST)
+    def note(number: int, frame: Any) -> None:
+        if asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    def answer() -> KeyboardInterrupt | None:
+        if not asked:
+            return None
+        first = asked[0]
+        return KeyboardInterrupt() if first == signal.SIGINT else StopRequested(signal.Signals(first).name)
+
+    heard = [n for n in (signal.SIGINT, *STOP_SIGNALS) if signal.getsignal(n) is not signal.SIG_IGN]
+    previous = {number: signal.signal(number, note) for number in heard}
+    try:
+        yield answer
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

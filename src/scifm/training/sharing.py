@@ -1,4 +1,4 @@
-"""How several processes hold one operator: each a whole copy, or each a share of every weight.
+"""Loss and gradient of a step, and how several processes hold the operator: each a whole copy, or a share of it.
 
 ``ddp`` keeps a copy in every process and averages gradients. ``fsdp`` (PyTorch's second: `fully_shard`) keeps a share
 of every weight, gradient and moment, and puts a layer together only while it is used. Either way the weights afterwards
@@ -11,111 +11,54 @@ import copy
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from scifm.data.stream import BatchSource, Epochs
+from scifm.data.stream import WHOLE, BatchSource, Part
 from scifm.errors import ConfigError
 from scifm.fields.batch import Batch
+from scifm.fields.seeds import generator_for
 from scifm.models.operator import Operator
 from scifm.objectives.objective import Objective
-from scifm.training.parameter_groups import ParameterGroup
 from scifm.training.processes import World
+from scifm.training.weights import ParameterGroup, whole
 
-__all__ = ["Parcel", "SharedLoss", "Strategy", "Task", "placed_like", "prepared", "whole"]
+__all__ = ["SharedLoss", "StepGradient", "Strategy"]
 
 Strategy = Literal["ddp", "fsdp"]
 
 
-def whole(tensor: Tensor) -> Tensor:
-    """Return a tensor whose shares lie in several processes in one piece; all of them must ask."""
-    join = getattr(tensor, "full_tensor", None)  # a DTensor's, whose package costs half a second to import
-    return tensor if join is None else join()
-
-
-def placed_like(tensor: Tensor, like: Tensor) -> Tensor:
-    """Return a whole tensor, which every process has, laid out and placed as `like` is."""
-    tensor = tensor.to(like.device)
-    mesh = getattr(like, "device_mesh", None)
-    if mesh is None or not tensor.dim():
-        return tensor
-    from torch.distributed.tensor import distribute_tensor
-
-    return distribute_tensor(tensor, mesh, like.placements, src_data_rank=None)  # type: ignore[attr-defined]
-
-
-@dataclass(frozen=True)
-class Task:
-    """What a loss is asked for.
-
-    Args:
-        batch: the samples.
-        step: of the optimizer, from 0.
-        generator: what the objective may draw from.
-    """
-
-    batch: Batch
-    step: int
-    generator: torch.Generator
-
-
-class Parcel:
-    """Carries what is no tensor through wrappers that would otherwise take it apart to cast or to count."""
-
-    def __init__(self, content: Task | Tensor) -> None:
-        self.content = content
-
-
 class _Loss(nn.Module):
-    """The loss of an operator on a batch: what wrappers see is a module from a parcel to a scalar."""
+    """The loss of an operator on a batch as a module, which is what DDP takes."""
 
     def __init__(self, operator: Operator, objective: Objective) -> None:
         super().__init__()
         self.operator, self.objective = operator, objective
 
-    def forward(self, parcel: Parcel) -> Tensor:
-        task = parcel.content
-        assert isinstance(task, Task)
-        return self.objective(self.operator, task.batch, step=task.step, generator=task.generator)
-
-
-def prepared(objective: Objective, source: BatchSource, operator: Operator) -> Objective:
-    """Return the objective for samples of a source, after the look at them that it asks for.
-
-    Raises:
-        StoreError, DataError: if the samples cannot be read.
-    """
-    if not objective.num_looked_at or not isinstance(source, Epochs):
-        return objective  # what is sampled without end is not looked at
-    samples = source.samples
-    looked_at = samples if isinstance(samples, Batch) else samples.some(objective.num_looked_at)
-    return objective.on(operator.align(looked_at))
+    def forward(self, batch: Batch, step: int, generator: torch.Generator) -> Tensor:
+        return self.objective(self.operator, batch, step=step, generator=generator)
 
 
 def _shard(operator: Operator, world: World) -> None:
     from torch.distributed.fsdp import fully_shard
 
-    _require_real(operator)
-    mesh = world.mesh(next(operator.parameters()).device.type)
-    for stage in operator.stages():
-        fully_shard(stage, mesh=mesh)
-    fully_shard(operator, mesh=mesh)  # itself, since it also answers without a loss
-
-
-def _require_real(operator: Operator) -> None:
     odd = [name for name, parameter in operator.named_parameters() if parameter.is_complex()]
     if odd:
         raise ConfigError(
             f"training.strategy = 'fsdp' cannot share complex weights, such as '{odd[0]}'. Choose 'ddp', or a network "
             "with real weights."
         )
+    mesh = world.mesh(next(operator.parameters()).device.type)
+    for stage in operator.stages():
+        fully_shard(stage, mesh=mesh)
+    fully_shard(operator, mesh=mesh)  # itself, since it also answers without a loss
 
 
-class SharedLoss(nn.Module):
+class SharedLoss:
     """The loss as all processes compute it together; its gradient is that of the whole batch.
 
     Args:
@@ -132,7 +75,6 @@ class SharedLoss(nn.Module):
     def __init__(
         self, operator: Operator, objective: Objective, world: World, strategy: Strategy, *, recompute: bool
     ) -> None:
-        super().__init__()
         self.world = world
         self.is_sharded = world.size > 1 and strategy == "fsdp"
         self.trained = copy.deepcopy(operator) if self.is_sharded else operator
@@ -142,22 +84,12 @@ class SharedLoss(nn.Module):
                 f"'{operator.kind}' does not. Leave it out, or use a smaller batch or more micro_batches."
             )
         self.trained.recompute = recompute
-        loss: nn.Module = _Loss(self.trained, objective)
+        self.loss: nn.Module = _Loss(self.trained, objective)
         if self.is_sharded:
             _shard(self.trained, world)
         elif world.size > 1:
             idle = not operator.uses_all_weights
-            loss = DistributedDataParallel(loss, find_unused_parameters=idle, gradient_as_bucket_view=True)
-        self.loss = loss
-
-    def forward(self, parcel: Parcel) -> Parcel:
-        """Return the loss of this process's samples."""
-        if not self.is_sharded:
-            return Parcel(self.loss(parcel))
-        with warnings.catch_warnings():
-            # layers answer with views, and none writes into what it is given
-            warnings.filterwarnings("ignore", message="FSDP2-wrapped module")
-            return Parcel(self.loss(parcel))
+            self.loss = DistributedDataParallel(self.loss, find_unused_parameters=idle, gradient_as_bucket_view=True)
 
     def groups(self, given: Sequence[ParameterGroup], operator: Operator) -> list[ParameterGroup]:
         """Return the groups of `operator`'s weights as groups of those that train."""
@@ -173,14 +105,14 @@ class SharedLoss(nn.Module):
     @contextmanager
     def adding_up(self, is_last: bool) -> Iterator[None]:
         """Keep gradients to this process while more of them are to be added."""
-        if isinstance(self.loss, DistributedDataParallel):
-            with nullcontext() if is_last else self.loss.no_sync():
-                yield
-            return
         if self.is_sharded:
             sharded: Any = self.trained  # a class of its own that FSDP made of the operator's
             sharded.set_requires_gradient_sync(is_last)
-        yield
+        waits = not is_last and isinstance(self.loss, DistributedDataParallel)
+        with cast(Any, self.loss).no_sync() if waits else nullcontext(), warnings.catch_warnings():
+            if self.is_sharded:  # layers answer with views, and none writes into what it is given
+                warnings.filterwarnings("ignore", message="FSDP2-wrapped module")
+            yield
 
     @torch.no_grad()
     def give_back(self, operator: Operator) -> None:
@@ -188,3 +120,77 @@ class SharedLoss(nn.Module):
         self.trained.recompute = False
         if self.is_sharded:
             operator.load_state_dict({name: whole(value) for name, value in self.trained.state_dict().items()})
+
+
+def _weight(batch: Batch) -> float:
+    """Return how much the loss of a batch counts beside those of others."""
+    return float(batch.num_samples) if batch.loss_weights is None else float(batch.loss_weights.double().sum())
+
+
+class StepGradient:
+    """Computes loss and gradient of a step, a function of its number alone, as the pieces of all processes add up.
+
+    Args:
+        shared: the loss.
+        source: batches by step number.
+        fabric: owns device and precision.
+        dtype: of the batches.
+        micro_batches: pieces in which each process takes its share.
+        seed: of what the objective draws.
+    """
+
+    def __init__(
+        self,
+        shared: SharedLoss,
+        source: BatchSource,
+        *,
+        fabric: Fabric,
+        dtype: torch.dtype,
+        micro_batches: int,
+        seed: int,
+    ) -> None:
+        self.shared, self.source, self.fabric, self.dtype, self.seed = shared, source, fabric, dtype, seed
+        self.world = shared.world
+        self.pieces = Part(self.world.rank, self.world.size).split(micro_batches)
+
+    def batch(self, step: int, part: Part) -> Batch:
+        """Return a part of the batch of a step, on the device."""
+        batch = self.source.batch(step) if part == WHOLE else self.source.batch(step, part)
+        return batch.to(self.fabric.device, self.dtype)
+
+    def require_samples(self, step: int) -> None:
+        """Check that no piece of a step is empty; batches are of one size, and all processes are told alike.
+
+        Raises:
+            ConfigError: if one is.
+        """
+        pieces = self.pieces
+        if pieces != [WHOLE] and self.world.any(not all(self.batch(step, part).num_samples for part in pieces)):
+            raise ConfigError(
+                f"A step is divided among {self.world.size} processes in {len(pieces)} pieces each, and "
+                "has fewer samples than that. Raise training.batch_size (and have as many samples), or divide less."
+            )
+
+    def generator(self, step: int, part: Part) -> torch.Generator:
+        """Return what the objective draws from there: a function of numbers, so nothing of it is ever saved."""
+        return generator_for(self.seed, "objective", step, part.number, part.count, device=self.fabric.device)
+
+    def compute(self, step: int) -> tuple[float, Batch]:
+        """Add the gradient to those beside the weights; return the loss and the last piece it was taken on."""
+        batches = [self.batch(step, part) for part in self.pieces]
+        if len(batches) == 1 and self.world.size == 1:
+            return self._backward(step, self.pieces[0], batches[0], None), batches[0]
+        weights = [_weight(batch) for batch in batches]
+        every, value = self.world.total(sum(weights)), 0.0
+        for part, batch, weight in zip(self.pieces, batches, weights, strict=True):
+            with self.shared.adding_up(batch is batches[-1]):
+                # times the number of processes, since they average
+                value += self._backward(step, part, batch, weight * self.world.size / every) * weight / every
+        return self.world.total(value), batches[-1]
+
+    def _backward(self, step: int, part: Part, batch: Batch, share: float | None) -> float:
+        """Add `share` of the gradient of a piece, all of it where None; return its loss."""
+        with self.fabric.autocast():
+            loss: Tensor = self.shared.loss(batch, step, self.generator(step, part))
+        (loss if share is None else loss * share).backward()
+        return float(loss.detach())

@@ -14,7 +14,7 @@ from scifm.fields.grid import Grid
 from scifm.findings.figure import Axis, Figure, Panel, Rule, Series
 from scifm.findings.finding import Finding
 from scifm.models.operator import Operator
-from scifm.training.devices import place
+from scifm.training.weights import place
 from scifm.trust.check import Check, solved
 
 __all__ = ["ReceptiveField"]

@@ -15,8 +15,7 @@ from scifm.runs import Run
 from scifm.systems.knobs import Knob
 from scifm.systems.poisson import Poisson
 from scifm.training.finetune import finetune, from_scratch
-from scifm.training.pretrain import pretrain
-from scifm.training.recipe import ModelConfig
+from scifm.training.pretrain import ModelConfig, pretrain
 
 QUICK = {
     "num_samples": 4,

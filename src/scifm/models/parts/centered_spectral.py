@@ -18,6 +18,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from scifm.models.parts.spectral import mix_by_matrices
+
 __all__ = ["CenteredSpectral", "centered_matrices", "kept_slices"]
 
 
@@ -99,22 +101,8 @@ class CenteredSpectral(nn.Module):
 
     def forward(self, x: Float[Tensor, "*space batch in"]) -> Float[Tensor, "*space batch out"]:
         """Map ``(*space, batch, in)`` to ``(*space, batch, out)``."""
-        *space, batch, channels = x.shape
-        kept = kept_slices(space, self.modes)
-        weight = self.spectral_weight[(slice(None), *kept)].flatten(1, -3)
-        modes = tuple(part.stop - part.start for part in kept)
-        matrices = centered_matrices(tuple(space), modes, x.dtype, x.device)
-        spectrum = x.reshape(-1, space[-1], batch * channels)
-        for axis in range(len(space) - 1, -1, -1):
-            spectrum = matrices[axis][0] @ spectrum  # (points before, 2·modes, whatever stands behind)
-            if axis:
-                spectrum = spectrum.view(math.prod(space[: axis - 1]), 2 * space[axis - 1], -1)
-        real, imaginary = spectrum.view(2, -1, batch, channels)
-        first, second = weight.to(x.dtype)
-        mixed = torch.stack([real @ first - imaginary @ second, real @ second + imaginary @ first])
-        width = mixed.shape[-1]
-        lines, lead = mixed, 1
-        for axis, points in enumerate(space):
-            lines = matrices[axis][1] @ lines.view(lead, 2 * modes[axis], -1)
-            lead *= points
-        return lines.view(*space, batch, width) + self.bias
+        space = tuple(x.shape[:-2])
+        used = kept_slices(space, self.modes)
+        weight = self.spectral_weight[(slice(None), *used)].flatten(1, -3).to(x.dtype)
+        modes = tuple(part.stop - part.start for part in used)
+        return mix_by_matrices(x, weight, centered_matrices(space, modes, x.dtype, x.device)) + self.bias

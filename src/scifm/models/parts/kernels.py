@@ -1,4 +1,4 @@
-"""The heavy steps of the network, each told twice: through torch, and through ``kernels.c`` where that can be used.
+"""The heavy steps of a Fourier layer, each told twice: through torch, and through ``kernels.c`` where that can be used.
 
 Which one runs is decided by `native_for`: float32 on a CPU with AVX-512 goes to C, everything else to torch. Both give
 the same numbers to round-off (tested). Large results come from a `Workspace`.
@@ -8,31 +8,16 @@ Tensors handed to C must be contiguous; all that come here are, or are made so h
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional
 
 from scifm.models.parts.native import native_for
 from scifm.models.parts.workspace import Workspace
 
-__all__ = [
-    "ComplexAxis",
-    "LayerEnd",
-    "along",
-    "analyze_axis",
-    "lift_fields",
-    "mix",
-    "mix_gradients",
-    "projection",
-    "projection_gradients",
-    "synthesize_axis",
-]
-
-_SLICE_ELEMENTS = 1 << 18  # hidden numbers of the projection alive at a time: 1 MiB in float32
+__all__ = ["ComplexAxis", "LayerEnd", "along", "analyze_axis", "mix", "mix_gradients", "synthesize_axis"]
 
 
 def along(
@@ -236,71 +221,3 @@ class LayerEnd:
                 if self.residual:
                     grad_x += above
         return analyze_axis(last, grad.view(lines, points, -1), workspace), grad_x, grad_skip
-
-
-def lift_fields(
-    fields: Float[Tensor, "*space batch field"],
-    weight: Float[Tensor, "width field"],
-    bias: Float[Tensor, "batch width"],
-    workspace: Workspace,
-) -> Float[Tensor, "*space batch width"]:
-    """Return ``W f + b`` with a bias a sample."""
-    *space, batch, num_fields = fields.shape
-    out = workspace.empty((*space, batch, len(weight)), fields)
-    if native := native_for(fields):
-        sizes = (math.prod(space), batch, num_fields, len(weight))
-        native.call("lift", *sizes, fields, weight.T.contiguous(), bias.contiguous(), out)
-        return out
-    torch.mm(fields.view(-1, num_fields), weight.T, out=out.view(-1, len(weight)))
-    return out.add_(bias)
-
-
-def projection(
-    x: Float[Tensor, "points in"], first: Tensor, first_bias: Tensor, last: Tensor, last_bias: Tensor
-) -> Float[Tensor, "points out"]:
-    """Return ``W₂ gelu(W₁ x + b₁) + b₂``, the wide middle a slice at a time."""
-    out = x.new_empty(len(x), len(last))
-    if native := native_for(x):
-        tensors = (x, first.T.contiguous(), first_bias, last.contiguous(), last_bias, out)
-        native.call("projection", *x.shape, *last.T.shape, *tensors)
-        return out
-    for rows in _slices(len(x), len(first)):
-        hidden = torch.addmm(first_bias, x[rows], first.T)
-        torch.addmm(last_bias, functional.gelu(hidden), last.T, out=out[rows])
-    return out
-
-
-def projection_gradients(
-    x: Float[Tensor, "points in"],
-    first: Tensor,
-    first_bias: Tensor,
-    last: Tensor,
-    grad: Float[Tensor, "points out"],
-    workspace: Workspace,
-    *,
-    needs_x: bool = True,
-) -> tuple[Tensor | None, Tensor, Tensor, Tensor]:
-    """Return the gradients of `projection` with respect to x, first, first_bias and last; the middle is made again."""
-    grad_x = workspace.empty(x.shape, x) if needs_x else None
-    if native := native_for(x):
-        sizes = first.numel(), last.numel(), first_bias.numel()
-        sums = x.new_empty(sum(sizes))
-        tensors = (x, first.contiguous(), first.T.contiguous(), first_bias, last.contiguous(), grad, grad_x, sums)
-        native.call("projection_gradients", *x.shape, *last.T.shape, *tensors)
-        grad_first, grad_last, grad_bias = sums.split(sizes)
-        return grad_x, grad_first.view_as(first), grad_bias, grad_last.view_as(last)
-    grad_first, grad_bias, grad_last = torch.zeros_like(first), torch.zeros_like(first_bias), torch.zeros_like(last)
-    for rows in _slices(len(x), len(first)):
-        hidden = torch.addmm(first_bias, x[rows], first.T)
-        grad_last.addmm_(grad[rows].T, functional.gelu(hidden))
-        grad_hidden = torch.ops.aten.gelu_backward(grad[rows] @ last, hidden)
-        if grad_x is not None:
-            torch.mm(grad_hidden, first, out=grad_x[rows])
-        grad_first.addmm_(grad_hidden.T, x[rows])
-        grad_bias += grad_hidden.sum(0)
-    return grad_x, grad_first, grad_bias, grad_last
-
-
-def _slices(num_points: int, width: int) -> list[slice]:
-    size = max(1, _SLICE_ELEMENTS // width)
-    return [slice(start, start + size) for start in range(0, num_points, size)]

@@ -43,7 +43,8 @@ class Library:
         for name, parameters in re.findall(r"^void scifm_(\w+)\((.*?)\)", _SOURCE.read_text("utf-8"), re.M | re.S):
             function = library[f"scifm_{name}"]
             function.restype = None
-            function.argtypes = [_C_TYPES[parameter.rsplit(maxsplit=1)[0]] for parameter in _parameters(parameters)]
+            plain = re.sub(r"(?:const )?float \*", "float* ", parameters)  # pointers told as one type
+            function.argtypes = [_C_TYPES[parameter.strip().rsplit(maxsplit=1)[0]] for parameter in plain.split(",")]
             self._functions[name] = function
         self.call("set_tables", _gelu_tables())
 
@@ -78,11 +79,6 @@ def _gelu_tables() -> Tensor:
         table[:, :15] = np.polynomial.polynomial.polyfit(within, values.T, 5)
         table[0, 15] = 0.5
     return torch.tensor([*tables.ravel(), 1 / _INTERVAL], dtype=torch.float32)
-
-
-def _parameters(text: str) -> list[str]:
-    """Return C parameters with pointers told as one type: ``float* name``."""
-    return [re.sub(r"(?:const )?float \*", "float* ", part.strip()) for part in text.split(",")]
 
 
 def is_exporting() -> bool:

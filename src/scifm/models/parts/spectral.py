@@ -17,6 +17,7 @@ arXiv:2010.08895, eq. 4–5.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal, get_args
@@ -33,15 +34,9 @@ from scifm.models.parts.native import is_exporting, native_for
 from scifm.models.parts.workspace import Workspace
 
 __all__ = [
-    "Engine",
-    "FourierLayer",
-    "TransformMatrices",
-    "analyze",
-    "analyze_lines",
-    "choose_engine",
-    "synthesize_lines",
-    "transform_matrices",
-]
+    "Engine", "FourierLayer", "TransformMatrices", "analyze_lines", "choose_engine", "mix_by_matrices",
+    "synthesize_lines", "transform_matrices",
+]  # fmt: skip
 
 Engine = Literal["auto", "gemm", "fft", "plain"]
 
@@ -101,38 +96,26 @@ def transform_matrices(
     return TransformMatrices(settle(pair / math.prod(num_points)), settle(pair * weight), tuple(axes))
 
 
-def analyze(
-    fields: Float[Tensor, "*space rest"],
-    last: Float[Tensor, "kept n"],
-    others: tuple[ComplexAxis, ...],
-    workspace: Workspace,
-) -> Float[Tensor, "2 modes rest"]:
-    """Return the kept modes of real fields.
-
-    Works from the last axis to the first. Real and imaginary parts stand right behind the axis that comes next, so
-    every step is one matrix product on memory as it lies.
-
-    Args:
-        fields: ``(*space, rest)``, contiguous.
-        last: ``(2·modes, n)`` of the last spatial axis.
-        others: the other axes.
-        workspace: where large tensors come from.
-
-    Returns:
-        ``(2, modes in all, rest)``: real and imaginary parts.
-    """
-    *space, rest = fields.shape
-    lines = analyze_axis(last, fields.view(-1, space[-1], rest), workspace)
-    return analyze_lines(lines, tuple(space), others, workspace)
-
-
 def analyze_lines(
     lines: Float[Tensor, "lines kept rest"],
     space: tuple[int, ...],
     others: tuple[ComplexAxis, ...],
     workspace: Workspace,
 ) -> Float[Tensor, "2 modes rest"]:
-    """Do all steps of `analyze` but the first, the last axis'."""
+    """Return the kept modes of real fields whose last axis `analyze_axis` transformed already.
+
+    Works from the last axis to the first. Real and imaginary parts stand right behind the axis that comes next, so
+    every step is one matrix product on memory as it lies.
+
+    Args:
+        lines: ``(points of the other axes, 2·modes of the last axis, rest)``.
+        space: points per axis.
+        others: the other axes.
+        workspace: where large tensors come from.
+
+    Returns:
+        ``(2, modes in all, rest)``: real and imaginary parts.
+    """
     result = lines
     for index in range(len(others) - 1, -1, -1):
         lead = math.prod(space[:index])
@@ -143,17 +126,9 @@ def analyze_lines(
 def synthesize_lines(
     modes: Float[Tensor, "2 modes rest"], space: tuple[int, ...], others: tuple[ComplexAxis, ...], workspace: Workspace
 ) -> Float[Tensor, "lines kept rest"]:
-    """Undo all steps of `analyze` but the last axis', by the adjoint (same matrices).
+    """Undo `analyze_lines` by the adjoint (same matrices); arguments and result are its result and arguments.
 
-    Args:
-        modes: ``(2, modes in all, rest)``.
-        space: points per axis.
-        others: as in `analyze`.
-        workspace: where large tensors come from.
-
-    Returns:
-        ``(points of the other axes, 2·modes of the last axis, rest)``. The last step is `synthesize_axis`; with the
-        weighted matrix this is the inverse transform.
+    The last step is `synthesize_axis`; with the weighted matrix this is the inverse transform.
     """
     rest, result, lead = modes.shape[-1], modes, 1
     for n, axis in zip(space[:-1], others, strict=True):
@@ -176,8 +151,8 @@ class _GemmLayer(torch.autograd.Function):
     ) -> Tensor:
         *space, batch, channels = x.shape
         width = len(skip)
-        modes = analyze(x.view(*space, -1), matrices.forward, matrices.others, end.workspace)
-        modes = modes.view(2, -1, batch, channels)
+        lines = analyze_axis(matrices.forward, x.view(-1, space[-1], batch * channels), end.workspace)
+        modes = analyze_lines(lines, tuple(space), matrices.others, end.workspace).view(2, -1, batch, channels)
         mixed = mix(modes, weight, end.workspace)
         mixed[0, 0] += bias  # a constant over space is the real part of the mode of wavenumber zero
         lines = synthesize_lines(mixed.view(2, -1, batch * width), tuple(space), matrices.others, end.workspace)
@@ -229,19 +204,28 @@ def _fft_mixing(x: Tensor, weight: Tensor, modes: tuple[int, ...]) -> Tensor:
     return torch.fft.irfftn(full, s=tuple(space), dim=axes, norm="ortho")
 
 
-def _plain_mixing(x: Tensor, weight: Tensor, matrices: TransformMatrices) -> Tensor:
-    """Return the same as products that torch can differentiate again, and every format of exported programs knows."""
+def mix_by_matrices(x: Tensor, weight: Tensor, axes: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """Return the spectral half as products that torch differentiates again, and every format of programs knows.
+
+    Args:
+        x: ``(*space, batch, in)``.
+        weight: ``(2, modes in all, in, out)``.
+        axes: what analyzes and what synthesizes each axis; real and imaginary parts beside each other but for the
+            points of the last one.
+    """
     *space, batch, channels = x.shape
-    lines = matrices.forward @ x.reshape(-1, space[-1], batch * channels)
-    for index in range(len(matrices.others) - 1, -1, -1):
-        lines = matrices.others[index].whole @ lines.reshape(math.prod(space[:index]), 2 * space[index], -1)
+    lines = x.reshape(-1, space[-1], batch * channels)
+    for index in range(len(space) - 1, -1, -1):
+        lines = axes[index][0] @ lines  # (points before, 2·modes, whatever stands behind)
+        if index:
+            lines = lines.reshape(math.prod(space[: index - 1]), 2 * space[index - 1], -1)
     real, imaginary = lines.reshape(2, -1, batch, channels)
     mixed = torch.stack([real @ weight[0] - imaginary @ weight[1], real @ weight[1] + imaginary @ weight[0]])
     lines, lead = mixed.flatten(2), 1
-    for n, axis in zip(space[:-1], matrices.others, strict=True):
-        lines = axis.whole.T @ lines.reshape(lead, len(axis.whole), -1)
+    for n, (_, back) in zip(space, axes, strict=True):
+        lines = back @ lines.reshape(lead, back.shape[1], -1)
         lead *= n
-    return (matrices.inverse.T @ lines.reshape(lead, len(matrices.inverse), -1)).view(*space, batch, -1)
+    return lines.view(*space, batch, -1)
 
 
 def choose_engine(
@@ -331,7 +315,8 @@ class FourierLayer(nn.Module):
             engine = choose_engine(space, self.modes, folded=native_for(x) is not None)
         if engine != "gemm":
             if engine == "plain":
-                mixed = _plain_mixing(x, self.spectral_weight, matrices)
+                axes = [(axis.whole, axis.whole.T) for axis in matrices.others]
+                mixed = mix_by_matrices(x, self.spectral_weight, [*axes, (matrices.forward, matrices.inverse.T)])
             else:
                 wide = x if x.dtype in (torch.float32, torch.float64) else x.float()  # fast transforms know no bf16
                 mixed = _fft_mixing(wide, self.spectral_weight, self.modes).to(x.dtype)

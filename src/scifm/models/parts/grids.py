@@ -1,8 +1,12 @@
-"""Band-limited passage between the grid of the data and the coarser grid of the hidden layers.
+"""From the grid of the data to that of the network: resampled within its band, and made periodic where it has walls.
 
 Where solutions are smooth, hidden layers on n < N points a side do the same work (N/n)² times cheaper in two
 dimensions. The passage is one small matrix an axis, exact for every mode below half the smaller number of points; modes
 above are dropped on the way down and absent on the way up, so a network behind it answers with those modes at zero.
+
+A Fourier layer takes its axes as periodic; across the ends of an axis with walls it would see a jump. There the fields
+are given a smooth passage from their last value back to their first, a quarter of the axis long, and what a network
+answers on the passage is thrown away: domain padding, with the padding made continuous.
 """
 
 from __future__ import annotations
@@ -13,9 +17,10 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from scifm.fields.grid import Grid
 from scifm.models.parts.native import is_exporting
 
-__all__ = ["band_limited_resize", "resize_matrix"]
+__all__ = ["band_limited_resize", "extend_to_period", "position_channels", "resize_matrix"]
 
 
 @lru_cache(maxsize=64)
@@ -51,3 +56,29 @@ def band_limited_resize(fields: Tensor, num_points: tuple[int, ...]) -> Tensor:
             matrix = build(here, points, fields.dtype, fields.device)
             fields = (fields.transpose(axis, -1) @ matrix.T).transpose(axis, -1)
     return fields
+
+
+def extend_to_period(fields: Tensor, grid: Grid) -> Tensor:
+    """Return ``(..., *space)`` fields with every axis that has walls a quarter longer, and continuous as a period."""
+    first = fields.dim() - grid.num_spatial_dims
+    for axis, (points, periodic) in enumerate(zip(grid.num_points, grid.periodic, strict=True), start=first):
+        if not periodic:
+            fields = torch.cat([fields, _passage(fields, axis, -(-points // 4))], dim=axis)
+    return fields
+
+
+def _passage(fields: Tensor, axis: int, num_points: int) -> Tensor:
+    start, end = fields.narrow(axis, fields.shape[axis] - 1, 1), fields.narrow(axis, 0, 1)
+    way = torch.arange(1, num_points + 1, dtype=fields.dtype, device=fields.device) / (num_points + 1)
+    way = way.view(-1, *(1,) * (fields.dim() - 1 - axis))
+    return torch.lerp(start, end, way.square() * (3 - 2 * way))
+
+
+def position_channels(grid: Grid, like: Tensor) -> Tensor:
+    """Return ``(batch, time, axis, *space)``: −1 to 1 along an axis with walls, 0 along one that wraps around."""
+    dims = grid.num_spatial_dims
+    channels = []
+    for axis, (points, periodic) in enumerate(zip(grid.num_points, grid.periodic, strict=True)):
+        line = torch.linspace(-1, 1, points, dtype=like.dtype, device=like.device) * (not periodic)
+        channels.append(line.view(-1, *(1,) * (dims - 1 - axis)).expand(grid.num_points))
+    return torch.stack(channels).expand(*like.shape[:2], -1, *grid.num_points)
