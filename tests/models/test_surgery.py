@@ -53,7 +53,7 @@ def test_known_channels_keep_their_weights_and_new_ones_are_fresh():
     assert not torch.equal(new.projection[1].weight[0], old.projection[1].weight[1])
     for name, weight in old.layers.state_dict().items():
         assert torch.equal(new.layers.state_dict()[name], weight)
-    assert {(row.role, row.name): row.became for row in rows} == {
+    assert {(row["role"], row["name"]): row["became"] for row in rows} == {
         ("input", "h"): "added",
         ("input", "g"): "reused",
         ("coefficient", "b"): "reused",
@@ -91,7 +91,10 @@ def test_walls_add_channels_of_position():
     assert fits(old, OLD, tiny.GRID)
     assert not fits(old, OLD, WALLS)
     new, rows = operated(old, OLD, WALLS)
-    assert [(row.name, row.became) for row in rows if row.role == "position"] == [("y", "added"), ("x", "added")]
+    assert [(row["name"], row["became"]) for row in rows if row["role"] == "position"] == [
+        ("y", "added"),
+        ("x", "added"),
+    ]
     assert torch.equal(new.lift.weight[:, [0, 1, 4, 5]], old.lift.weight)
     assert fits(new, OLD, WALLS)
     assert fits(fno(position=False), OLD, WALLS)  # somebody said that positions are not wanted

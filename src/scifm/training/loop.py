@@ -221,7 +221,8 @@ def train(
             SIGUSR1 or SIGUSR2.
     """
     groups = groups if groups is not None else [ParameterGroup(tuple(operator.parameters()))]
-    return _Loop(operator, source, config, groups, validation, checkpoint, observe or silent, world, seed).run()
+    observe = observe if observe is not None else silent  # one that keeps a list of events is false while it is empty
+    return _Loop(operator, source, config, groups, validation, checkpoint, observe, world, seed).run()
 
 
 def prepared(objective: Objective, source: BatchSource, operator: Operator) -> Objective:
