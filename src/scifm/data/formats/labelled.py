@@ -239,8 +239,8 @@ class _Group:
             elif dims != (name,):
                 piece.arrays[name] = array
                 piece.axes[name] = tuple(kinds[dim] or dim for dim in dims)
-            elif kinds[name] in ("time", *SPACE):
-                self._coordinate(name, kinds[name], array, variable.attrs)
+            elif (axis := kinds[name]) in ("time", *SPACE):
+                self._coordinate(name, axis, array, variable.attrs)
         return self._without_curves(piece.with_lines_of_meshes())
 
     def _kind(self, dim: str) -> str | None:
