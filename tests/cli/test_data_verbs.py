@@ -125,9 +125,9 @@ def test_interrupted_it_goes_on(file, tmp_path):
     """Ctrl-C in a process of its own, slow enough to be met; the second call finishes the store."""
     slow = (
         "import sys, time; import scifm.data.importing as work; work._CHUNK_BYTES = 1\n"
-        "fill = work._Copy._fill\n"
+        "fill = work._fill\n"
         "def wait(*words): fill(*words); print('file', flush=True); time.sleep(0.4)\n"
-        "work._Copy._fill = wait\n"
+        "work._fill = wait\n"
         "from scifm.cli import main; sys.argv[0] = 'scifm'; main()\n"
     )
     command = [sys.executable, "-c", slow, "import", str(file), "--out", str(tmp_path / "store")]

@@ -269,7 +269,9 @@ def join_arrays(
     Raises:
         DataError: if a name is missing in a file, or shapes or coordinates differ.
     """
+    joined: dict[str, LazyArray] = {}
     for name, first in arrays[0].items():
+        counted = int(name in along_first)
         for place, own in zip(places, arrays, strict=True):
             if name not in own:
                 raise DataError(f"'{name}' is in '{places[0]}' and not in '{place}'. They must be alike.")
@@ -278,19 +280,19 @@ def join_arrays(
                     f"The coordinate '{name}' differs between '{places[0]}' and '{place}'. All trajectories need the "
                     "same grid and the same times: resample them to common ones."
                 )
-    joined: dict[str, LazyArray] = {}
-    for name, first in arrays[0].items():
-        parts, counted = [own[name] for own in arrays], int(name in along_first)
-        for place, part in zip(places, parts, strict=True):
-            if name not in shared and tuple(first.shape)[counted:] != tuple(part.shape)[counted:]:
+            if name not in shared and tuple(first.shape)[counted:] != tuple(own[name].shape)[counted:]:
                 raise DataError(
-                    f"'{name}' has shape {tuple(first.shape)} in '{places[0]}', {tuple(part.shape)} in '{place}'. Each "
-                    "is one trajectory, so shapes agree: cut or resample them. Pieces of one trajectory are joined "
-                    "where each tells its times and these follow each other, files of many trajectories where their "
-                    "axes have names."
+                    f"'{name}' has shape {tuple(first.shape)} in '{places[0]}', {tuple(own[name].shape)} in '{place}'. "
+                    "Each is one trajectory, so shapes agree: cut or resample them. Pieces of one trajectory are "
+                    "joined where each tells its times and these follow each other, files of many trajectories where "
+                    "their axes have names."
                 )
-        rows: Sequence[LazyArray] = parts if counted else [Repeated(part, 0, 1) for part in parts]
-        joined[name] = first if name in shared else Concatenated(rows)
+        if name in shared:
+            joined[name] = first
+        elif counted:
+            joined[name] = Concatenated([own[name] for own in arrays])
+        else:
+            joined[name] = Concatenated([Repeated(own[name], 0, 1) for own in arrays])
     return joined
 
 
