@@ -49,8 +49,8 @@ def errors(precision: str) -> dict[str, float]:
 def trained(precision: str, num_steps: int, seed: int) -> float:
     """Return the error after training."""
     operator = fresh_operator(seed=seed)
-    fabric_name = "bf16-mixed" if precision == "bf16-mixed" else "32-true"
-    config = TrainingConfig(num_steps=num_steps, precision=fabric_name, accelerator="cpu")
+    arithmetic = "bf16-mixed" if precision == "bf16-mixed" else "32-true"
+    config = TrainingConfig(num_steps=num_steps, precision=arithmetic, accelerator="cpu")
     train(operator, Stream(SYSTEM, GRID, batch_size=BATCH_SIZE, seed=seed), config=config)
     return validation_error(operator, draw("test", 256))
 

@@ -27,7 +27,7 @@ FORBIDDEN_ROOMS = {"utils", "util", "core", "common", "helpers", "helper", "lib"
 # Constructors of layers, which torch gives no generator: `DrawingFrom` does, in whatever builds an operator.
 DRAWS_FIRST_WEIGHTS = {"models/parts/centered_spectral.py"}
 SAYS_IT_ALL = {"to_dict", "from_dict"}
-LOADED_ON_USE = {"matplotlib", "pyarrow", "typer", "lightning_fabric", "jinja2", "huggingface_hub", "rich", "pandas"}
+LOADED_ON_USE = {"matplotlib", "pyarrow", "typer", "jinja2", "huggingface_hub", "rich", "pandas"}
 
 
 def name_of(file: Path) -> str:
@@ -137,7 +137,7 @@ house.__path__ = [{str(SOURCE)!r}]
 sys.modules["scifm"] = house
 for name in {modules!r}:
     importlib.import_module(name)
-print(json.dumps(sorted(m for m in sys.modules if m.split(".")[0] in ("torch", "lightning_fabric"))))
+print(json.dumps(sorted(m for m in sys.modules if m.split(".")[0] == "torch")))
 """
     assert run_python(code) == []
 

@@ -39,7 +39,7 @@ from scifm.locks import exclusive
 __all__ = ["Run", "describe_environment", "require_space", "write_atomically", "write_json"]
 
 _SPARE_BYTES = 64 * 1024  # what a log line and STATUS may take beside a large file
-_PACKAGES = ("scifm", "torch", "numpy", "scipy", "h5py", "lightning-fabric", "pydantic", "safetensors")
+_PACKAGES = ("scifm", "torch", "numpy", "scipy", "h5py", "pydantic", "safetensors")
 
 
 def _refusal(path: Path, error: OSError) -> RunError:

@@ -1,6 +1,6 @@
 """The training loop: steps, schedule, validation, early stopping, and what is written. Nothing else.
 
-Fabric owns the device and the precision, `sharing` the gradient of a step and how several processes hold the operator.
+`processes` says on which device, `sharing` has the gradient of a step and how several processes hold the operator.
 Batches come by step number (`scifm.data.stream`), the learning rate is a function of the step, so a run that stops
 anywhere goes on exactly where it was. A batch is that of all processes together: however many there are, a step is the
 same.
@@ -14,7 +14,6 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal, Protocol
 
 import torch
-from lightning_fabric import Fabric
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
@@ -34,14 +33,17 @@ from scifm.training.checkpoint import Checkpoint, Position
 from scifm.training.guards import DivergedError, gradient_norm, note_loss, require_finite
 from scifm.training.memory import available_memory, measure_need, require_memory
 from scifm.training.optimizers import AdamW, NamedOptimizer, learning_rate_factor, require_whole_set
-from scifm.training.processes import ALONE, World, stop_requests
+from scifm.training.processes import ALONE, World, device_for, stop_requests
 from scifm.training.sharing import SharedLoss, StepGradient, Strategy
 from scifm.training.weights import (
     Anchors,
     MovingAverage,
     ParameterGroup,
+    Precision,
     bytes_of_gradients,
     bytes_of_optimizer,
+    dtype_of,
+    in_precision,
     place,
     whole,
 )  # fmt: skip
@@ -75,7 +77,7 @@ class TrainingConfig(Config):
             one; absent: train to the end and keep the last weights.
         ema_decay: score, and end with, the exponential moving average of the weights, which keeps this share of itself
             at every step; absent: the weights themselves.
-        precision: ``32-true``, ``64-true`` or ``bf16-mixed`` (Fabric's names).
+        precision: ``32-true``, ``64-true`` or ``bf16-mixed``.
         tf32: on NVIDIA GPUs, multiply float32 matrices in TensorFloat-32 (10 bits of mantissa); no effect elsewhere.
         accelerator: ``auto``, ``cpu`` or ``cuda``.
         strategy: how several processes hold the operator: ``ddp``, a copy each, or ``fsdp``, a share each.
@@ -100,7 +102,7 @@ class TrainingConfig(Config):
     keep_every: int | None = Field(None, ge=1)
     patience: int | None = Field(None, ge=1)
     ema_decay: float | None = Field(None, gt=0, lt=1)
-    precision: Literal["32-true", "64-true", "bf16-mixed"] = "32-true"
+    precision: Precision = "32-true"
     tf32: bool = False
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
     strategy: Strategy = "ddp"
@@ -266,19 +268,21 @@ class _Loop:
         self.validation, self.checkpoint, self.observe = validation, checkpoint, observe
         self.objective = prepared(config.objective, source, operator)
         require_whole_set(config.optimizer, source)
-        on_own_gpu = config.accelerator != "cpu" and torch.cuda.is_available() and world.size > 1
-        devices: int | list[int] = [world.local_rank] if on_own_gpu else 1
-        self.fabric = Fabric(accelerator=config.accelerator, devices=devices, precision=config.precision)
-        self.dtype = torch.float64 if config.precision == "64-true" else torch.float32
-        place(operator, self.fabric.device, self.dtype)
-        drawing = sorted({"cpu", str(self.fabric.device)})
+        self.device, self.dtype = device_for(config.accelerator, world), dtype_of(config.precision)
+        place(operator, self.device, self.dtype)
+        drawing = sorted({"cpu", str(self.device)})
         self.generators = [generator_for(seed, "training", world.rank, device=device) for device in drawing]
         shared = SharedLoss(operator, self.objective, world, config.strategy, recompute=config.recompute)
         self.shared, self.operator, groups = shared, shared.trained, shared.groups(groups, operator)
         rates = {"learning_rate": config.learning_rate, "weight_decay": config.weight_decay}
         self.optimizer = config.optimizer.build(groups, **rates)
         self.gradient = StepGradient(
-            shared, source, fabric=self.fabric, dtype=self.dtype, micro_batches=config.micro_batches, seed=seed
+            shared,
+            source,
+            device=self.device,
+            precision=config.precision,
+            micro_batches=config.micro_batches,
+            seed=seed,
         )
         self.trained = [parameter for group in groups for parameter in group.parameters]
         self.average = MovingAverage(self.operator, self.trained, config.ema_decay)
@@ -290,7 +294,7 @@ class _Loop:
     def run(self) -> Position:
         self._resume()
         self.operator.train()
-        tf32 = self.config.tf32 and self.fabric.device.type == "cuda"
+        tf32 = self.config.tf32 and self.device.type == "cuda"
         with stop_requests() as stop_requested, product_precision(tf32):
             self.gradient.require_samples(self.position.step)
             if self.position.step == 0:
@@ -329,7 +333,7 @@ class _Loop:
         batch, generator = self.gradient.batch(0, self.gradient.pieces[0]), self.gradient.generator(0, WHOLE)
 
         def loss_of(operator: Operator, few: Batch) -> Tensor:
-            with self.fabric.autocast():
+            with in_precision(self.config.precision, self.device):
                 return self.objective(operator, few, step=0, generator=generator)
 
         with self._drawing([generator.clone_state() for generator in self.generators]):
@@ -342,7 +346,7 @@ class _Loop:
                 saves=self.checkpoint is not None,
                 num_moments=self.config.optimizer.num_moments,
             )
-        require_memory(need, available_memory(self.fabric.device), batch_size=batch.num_samples)
+        require_memory(need, available_memory(self.device), batch_size=batch.num_samples)
         self.observe(event="memory", step=1, **need.to_dict())  # told once, of the first step on
 
     def _learning_rate(self) -> float:

@@ -1,8 +1,8 @@
 """Processes that train one operator together: who they are, sums over all of them, and how they are asked to stop.
 
 They are started by ``torchrun``, ``srun`` or ``scifm pretrain --devices N`` and find each other by the variables those
-set. torch.distributed is used directly and not through Fabric's strategies: a resumed run has to be that of one process
-bit for bit, and FSDP2 has to be saved into one portable file by a rule of ours.
+set. torch.distributed is used directly: a resumed run has to be that of one process bit for bit, and FSDP2 has to be
+saved into one portable file by a rule of ours.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ from scifm.errors import ConfigError, RunError, StopRequested
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
 
-__all__ = ["ALONE", "STOP_SIGNALS", "World", "joined", "require_alone", "run_together", "stop_requests", "world_from"]
+__all__ = [
+    "ALONE", "STOP_SIGNALS", "World", "device_for", "joined", "require_alone", "run_together", "stop_requests",
+    "world_from",
+]  # fmt: skip
 
 # SIGUSR1 and SIGUSR2 are what `#SBATCH --signal` is commonly told to send; by default either would kill the process.
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
@@ -102,6 +105,23 @@ ALONE = World()
 
 def _device() -> torch.device:
     return torch.device("cuda") if dist.get_backend() == "nccl" else torch.device("cpu")
+
+
+def device_for(accelerator: str, world: World) -> torch.device:
+    """Return the device of this process: of the GPUs of a machine, each takes its own.
+
+    Args:
+        accelerator: ``cpu``, ``cuda``, or ``auto``: the best there is.
+        world: the processes.
+
+    Raises:
+        ConfigError: if a GPU is asked for and there is none.
+    """
+    if accelerator != "cpu" and torch.cuda.is_available():
+        return torch.device("cuda", world.local_rank if world.size > 1 else 0)
+    if accelerator == "cuda":
+        raise ConfigError("training.accelerator = 'cuda' needs a GPU that torch can use, and there is none here.")
+    return torch.device("mps" if accelerator == "auto" and torch.backends.mps.is_available() else "cpu")
 
 
 def run_together(accelerator: str) -> AbstractContextManager[World]:

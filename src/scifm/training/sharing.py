@@ -14,7 +14,6 @@ from contextlib import contextmanager, nullcontext
 from typing import Any, Literal, cast
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -25,7 +24,7 @@ from scifm.fields.seeds import generator_for
 from scifm.models.operator import Operator
 from scifm.objectives.objective import Objective
 from scifm.training.processes import World
-from scifm.training.weights import ParameterGroup, whole
+from scifm.training.weights import ParameterGroup, Precision, dtype_of, in_precision, whole
 
 __all__ = ["SharedLoss", "StepGradient", "Strategy"]
 
@@ -133,8 +132,8 @@ class StepGradient:
     Args:
         shared: the loss.
         source: batches by step number.
-        fabric: owns device and precision.
-        dtype: of the batches.
+        device: where it is computed.
+        precision: ``32-true``, ``64-true`` or ``bf16-mixed``.
         micro_batches: pieces in which each process takes its share.
         seed: of what the objective draws.
     """
@@ -144,19 +143,20 @@ class StepGradient:
         shared: SharedLoss,
         source: BatchSource,
         *,
-        fabric: Fabric,
-        dtype: torch.dtype,
+        device: torch.device,
+        precision: Precision,
         micro_batches: int,
         seed: int,
     ) -> None:
-        self.shared, self.source, self.fabric, self.dtype, self.seed = shared, source, fabric, dtype, seed
+        self.shared, self.source, self.seed = shared, source, seed
+        self.device, self.precision, self.dtype = device, precision, dtype_of(precision)
         self.world = shared.world
         self.pieces = Part(self.world.rank, self.world.size).split(micro_batches)
 
     def batch(self, step: int, part: Part) -> Batch:
         """Return a part of the batch of a step, on the device."""
         batch = self.source.batch(step) if part == WHOLE else self.source.batch(step, part)
-        return batch.to(self.fabric.device, self.dtype)
+        return batch.to(self.device, self.dtype)
 
     def require_samples(self, step: int) -> None:
         """Check that no piece of a step is empty; batches are of one size, and all processes are told alike.
@@ -173,7 +173,7 @@ class StepGradient:
 
     def generator(self, step: int, part: Part) -> torch.Generator:
         """Return what the objective draws from there: a function of numbers, so nothing of it is ever saved."""
-        return generator_for(self.seed, "objective", step, part.number, part.count, device=self.fabric.device)
+        return generator_for(self.seed, "objective", step, part.number, part.count, device=self.device)
 
     def compute(self, step: int) -> tuple[float, Batch]:
         """Add the gradient to those beside the weights; return the loss and the last piece it was taken on."""
@@ -190,7 +190,7 @@ class StepGradient:
 
     def _backward(self, step: int, part: Part, batch: Batch, share: float | None) -> float:
         """Add `share` of the gradient of a piece, all of it where None; return its loss."""
-        with self.fabric.autocast():
+        with in_precision(self.precision, self.device):
             loss: Tensor = self.shared.loss(batch, step, self.generator(step, part))
         (loss if share is None else loss * share).backward()
         return float(loss.detach())

@@ -1,10 +1,11 @@
-"""Weights beside the optimizer: which train alike, what holds them back, their average, where they lie, their size."""
+"""Weights beside the optimizer: which train alike, what holds them back, their average, where and how they lie."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +13,32 @@ from torch import Tensor, nn
 from scifm.errors import RunError
 
 __all__ = [
-    "Anchors", "MovingAverage", "ParameterGroup", "bytes_of", "bytes_of_gradients", "bytes_of_optimizer", "place",
-    "placed_like", "whole",
+    "Anchors", "MovingAverage", "ParameterGroup", "Precision", "bytes_of", "bytes_of_gradients", "bytes_of_optimizer",
+    "dtype_of", "in_precision", "place", "placed_like", "whole",
 ]  # fmt: skip
+
+
+Precision = Literal["32-true", "64-true", "bf16-mixed"]
+
+
+def dtype_of(precision: Precision) -> torch.dtype:
+    """Return what weights and batches are held in; ``bf16-mixed`` rounds only the arithmetic."""
+    return torch.float64 if precision == "64-true" else torch.float32
+
+
+@contextmanager
+def in_precision(precision: Precision, device: torch.device) -> Iterator[None]:
+    """Compute in a precision: what a network makes without a word on its dtype is of it too."""
+    if precision == "bf16-mixed":
+        with torch.autocast(device.type, dtype=torch.bfloat16):
+            yield
+        return
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64 if precision == "64-true" else before)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def whole(tensor: Tensor) -> Tensor:
