@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from scifm.data.formats import FORMATS
-from scifm.data.formats.contents import WHOLE, Contents
-from scifm.data.formats.format import Format, opening
+from scifm.data.formats.format import Contents, Format, opening
+from scifm.data.formats.kinds import WHOLE
 from scifm.data.formats.mapping import DataMapping, FieldMapping
 
 

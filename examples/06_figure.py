@@ -8,7 +8,7 @@ from pathlib import Path
 
 import scifm
 from scifm.findings import Axis, Figure, Finding, Panel, Series
-from scifm.findings.files import record_findings
+from scifm.findings.finding import record_findings
 from scifm.report import write_figure
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "poisson-tiny.toml"

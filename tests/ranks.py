@@ -199,6 +199,7 @@ class _Watched:
     def __init__(self, split: Any) -> None:
         self.split, self.read = split, []
         self.signature, self.grid, self.num_samples = split.signature, split.grid, split.num_samples
+        self.lead_times = split.lead_times
 
     def some(self, count: int) -> Batch:
         return self.split.some(count)

@@ -8,6 +8,7 @@ saved into one portable file by a rule of ours.
 from __future__ import annotations
 
 import gc
+import importlib
 import os
 import signal
 import threading
@@ -190,6 +191,8 @@ def joined(world: World, accelerator: str) -> Iterator[World]:
                 "most that many, or set training.accelerator=cpu."
             )
         torch.cuda.set_device(world.local_rank)
+    # Defaults of its functions are the group there is when it is first imported, as DDP does: then it is kept for ever.
+    importlib.import_module("torch.distributed.nn.functional")
     try:
         dist.init_process_group(backend, rank=world.rank, world_size=world.size)
     except (ValueError, dist.DistError) as error:

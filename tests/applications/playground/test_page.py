@@ -109,7 +109,7 @@ def assert_agrees(window: Window, playground: Any, values: dict[str, float], for
     """Compare the numbers shown with those of the Python interface, to the digits shown."""
     played = playground.systems[0]
     grid = playground.grid(window.page.input_value("#points"))
-    batch = played.pose(forcing, values, grid).batch
+    batch, _ = played.pose(forcing, values, grid)
     prediction = playground.operator.predict(batch).require_targets()
     reference = played.system.solve(batch).require_targets()
     assert window.number("relative-l2") == pytest.approx(rounded(float(relative_l2(prediction, reference))), rel=2e-4)
