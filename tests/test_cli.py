@@ -313,7 +313,7 @@ def test_a_store_of_another_signature_gives_new_channels(scifm, parent, stores, 
 
 
 def test_renaming_on_the_command_line(scifm, parent, stores):
-    refused(scifm("evaluate", parent, "--store", stores["poisson"], "--set", "rename=source"), "valid dictionary")
+    refused(scifm("evaluate", parent, "--store", stores["poisson"], "--set", "rename=source"), "rename.NAME")
     refused(
         scifm("evaluate", parent, "--store", stores["poisson"], "--set", "rename.a=forcin"), "Did you mean 'forcing'"
     )

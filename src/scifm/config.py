@@ -344,6 +344,8 @@ def _explain(cls: type[BaseModel], problem: Any, inside: tuple[int | str, ...] =
     message = str(problem["msg"]).removeprefix("Value error, ").rstrip(".")
     if problem["type"] == "missing":
         return f"'{key}' is missing and has no default."
+    if problem["type"] == "dict_type":
+        message = f"it is a table; write {key}.NAME = VALUE for each of its entries"
     return f"'{key}' = {problem['input']!r}: {message}." if key else f"{message}."
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 
@@ -41,7 +40,7 @@ def test_the_recipe_is_read_first_then_options_then_set(tmp_path):
         ("finetune", "--refit-coefficients", "refit_coefficients"),
         ("finetune", "--method", "method"),
         ("finetune", "--rank", "method.rank"),
-        ("finetune", "--rename", "rename"),
+        ("finetune", "--rename", "rename.NAME"),
         ("evaluate", "--split", "split"),
         ("evaluate", "--num-points", "num_points"),
         ("check", "--seed", "seed"),
@@ -78,8 +77,30 @@ def test_a_whole_verb_from_one_file(scifm, tmp_path):
     assert by_file == by_words
     refused(scifm("evaluate", run, "--recipe", tmp_path / "none.toml"), "No recipe at")
     refused(scifm("evaluate", run, "--recipe", recipe, "--set", "splitt=test"), "Did you mean 'split'?")
-    refused(scifm("evaluate", run, "--recipe", recipe, "--store", tmp_path), "either --system NAME")
+    refused(scifm("evaluate", run, "--recipe", recipe, "--store", tmp_path), "either a system (--system NAME")
     refused(scifm("finetune", run, "--recipe", recipe, "--set", "num_points=3"), "'num_points'")
+
+
+def test_a_system_named_again_keeps_what_its_file_says(tmp_path):
+    file = tmp_path / "shift.toml"
+    file.write_text(dump_toml({"system": {"name": "poisson", "knobs": {"anisotropy": [5, 10]}}}))
+    same = asked(file, None, "poisson", ["angle=0,1"])["system"]
+    assert same == {"name": "poisson", "knobs": {"anisotropy": [5, 10], "angle": [0.0, 1.0]}}
+    assert asked(file, None, "helmholtz")["system"] == {"name": "helmholtz"}
+
+
+def test_a_store_is_made_from_a_file_alone(scifm, tmp_path):
+    file = tmp_path / "store.toml"
+    shifted = {"name": "poisson", "knobs": {"anisotropy": [5, 10]}}
+    file.write_text(dump_toml({"system": shifted, "num_samples": {"train": 3}, "num_points": 16}))
+    made = json.loads(scifm("generate", "--recipe", file, "--out", tmp_path / "store", "--json").out)
+    assert made["splits"] == {"train": 3}
+    assert made["knobs"]["anisotropy"]["low"] == 5
+    refused(scifm("generate", "--out", tmp_path / "other"), "'system' is missing")
+    file.write_text(dump_toml({"system": {"name": "poisson", "knobs": 3}}))
+    words = ("generate", "--recipe", file, "--out", tmp_path / "other", "--set", "system.knobs.angle=[0, 1]")
+    refused(scifm(*words), "not a table")
+    refused(scifm(*words[:-2]), "it is a table; write system.knobs.NAME")
 
 
 def test_systems_are_completed():
@@ -98,4 +119,4 @@ def test_a_check_is_named_with_settings_of_its_own(scifm, tmp_path):
     (found,) = json.loads(scifm(*asked_for, "checks=[{name='shift_equivariance', num_samples=2}]").out)
     assert found["name"] == "shift_equivariance"
     refused(scifm(*asked_for, "checks=[{name='shift_equivariance', shifts=1}]"), "'shifts' is unknown")
-    assert not (Path(run) / "nothing").exists()
+    refused(scifm(*asked_for, "checks=[]"), "checks")

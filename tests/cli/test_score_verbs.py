@@ -100,6 +100,7 @@ def test_truths_that_vanish_are_named_and_left_out(scifm, parent, store, tmp_pat
     [
         (["--num-samples", "3"], "num_samples"),
         (["--set", "num_points=16", "--num-samples", 3], "num_samples, num_points"),
+        (["--set", "seed=1"], "seed"),
         (["--knob", "anisotropy=1,2"], "--knob"),
     ],
 )

@@ -58,7 +58,7 @@ def test_samples_come_from_a_store_or_another_system_too(scifm, parent, tmp_path
 def test_a_model_alone_says_what_it_needs_and_is_left_as_it_is(scifm, parent, tmp_path):
     model = shutil.copytree(parent / "model", tmp_path / "alone")
     names = sorted(model.iterdir())
-    refused(scifm("check", model), "give --system NAME")
+    refused(scifm("check", model), "give a system (--system NAME")
     assert scifm("check", model, *QUICK, "--system", "poisson", "--set", "num_points=16").status == 0
     assert sorted(model.iterdir()) == names
     refused(scifm("check", tmp_path / "nowhere"), "There is no folder")

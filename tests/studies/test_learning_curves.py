@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 import math
 
 import numpy as np
@@ -301,3 +302,9 @@ def test_a_prior_must_be_a_distribution():
         FROM_SCRATCH.condition(Curve((0, 4), (0.2, 0.1)))
     with pytest.raises(ConfigError, match="group_noise"):
         FROM_SCRATCH.condition(Curve((4,), (0.1,)), group_noise=math.nan)
+
+
+def test_a_need_for_json_holds_no_infinity():
+    need = SamplesNeeded(median=10.0, low=math.nan, high=math.inf, level=0.8, reachable=0.9)
+    told = json.loads(need.model_dump_json(), parse_constant=pytest.fail)
+    assert told == {"median": 10.0, "low": None, "high": None, "level": 0.8, "reachable": 0.9}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pkgutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_origin
 
 import typer
 
@@ -31,7 +31,7 @@ RECIPES = {
     "compress": "scifm.distillation.compress:CompressRecipe",
     "evaluate": "scifm.evaluation.evaluate:EvaluateRecipe",
     "finetune": "scifm.training.choice:AdaptRecipe",
-    "generate": "scifm.data.asked:GenerateRecipe",
+    "generate": "scifm.data.sample_recipe:GenerateRecipe",
     "plan": "scifm.studies.planner:PlanRecipe",
     "pretrain": "scifm.training.pretrain:PretrainRecipe",
     "study": "scifm.studies.recipe:StudyRecipe",
@@ -57,7 +57,7 @@ SystemName = Annotated[
     typer.Option("--system", help="System to sample; 'scifm systems' lists them.", autocompletion=_complete_systems),
 ]
 SystemArgument = Annotated[
-    str, typer.Argument(help="Name of a system; 'scifm systems' lists them.", autocompletion=_complete_systems)
+    str | None, typer.Argument(help="Name of a system; 'scifm systems' lists them.", autocompletion=_complete_systems)
 ]
 StoreFolder = Annotated[Path | None, typer.Option("--store", help="Folder of a store, instead of a system.")]
 Knobs = Annotated[
@@ -103,13 +103,19 @@ def asked(
     tree = read_toml(recipe) if recipe is not None else {}
     given = {name: value for name, value in options.items() if value is not None}
     tree |= {name: str(value) if isinstance(value, Path) else value for name, value in given.items()}
-    if system is not None:
-        tree["system"] = {"name": system, "knobs": _knob_ranges(knobs)}
-    elif knobs:
-        if not isinstance(tree.get("system"), Mapping):
+    named = tree.get("system")
+    if system is not None and not (isinstance(named, Mapping) and named.get("name") == system):
+        named = tree["system"] = {"name": system}  # of another system's table nothing is taken over
+    if knobs:
+        if not isinstance(named, Mapping):
             raise ConfigError("--knob would have no effect without --system: give it, or leave --knob out.")
-        tree["system"] = {**tree["system"], "knobs": {**tree["system"].get("knobs", {}), **_knob_ranges(knobs)}}
+        tree["system"] = {**named, "knobs": {**_table(named.get("knobs")), **_knob_ranges(knobs)}}
     return apply_overrides(tree, overrides or [])
+
+
+def _table(value: Any) -> Mapping[str, Any]:
+    """Return a table; in place of one that is missing, or is something else, an empty one."""
+    return value if isinstance(value, Mapping) else {}
 
 
 def settings(verb: str, tree: Mapping[str, Any]) -> Any:
@@ -140,4 +146,8 @@ def setting_of_option(verb: str, option: str) -> str | None:
     name = option.lstrip("-").replace("-", "_")
     cls = pkgutil.resolve_name(RECIPES[verb])
     places = [*places_of(cls, name), *places_of(cls, f"{name}s")]
-    return f"--set {min(places, key=lambda place: place.count('.'))}=…" if places else None
+    if not places:
+        return None
+    place = min(places, key=lambda place: place.count("."))
+    is_table = get_origin(cls.model_fields[place].annotation) is dict if place in cls.model_fields else False
+    return f"--set {place}{'.NAME' if is_table else ''}=…"

@@ -75,8 +75,8 @@ def _system_entries(listing: Listing) -> dict[str, Any]:
 
 @app.command()
 def generate(
-    system: SystemArgument,
     out: Annotated[Path, typer.Option("--out", help="Folder of the new store.")],
+    system: SystemArgument = None,
     num_samples: Annotated[
         int | None, typer.Option(help="Training samples, default 4096; validation and test get an eighth each.")
     ] = None,
@@ -200,7 +200,7 @@ def finetune(
 
 def _adapt(parent: Path, tree: dict[str, Any], out: Path, *, scratch: bool) -> Run:
     from scifm.config import build_config, refuse_idle
-    from scifm.data.asked import SourceRecipe
+    from scifm.data.sample_recipe import SourceRecipe
     from scifm.training.choice import Candidate
     from scifm.training.finetune import finetune, from_scratch
 

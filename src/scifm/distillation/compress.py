@@ -11,7 +11,7 @@ import torch
 from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError
 
 from scifm.config import named_settings
-from scifm.data.asked import SampleRecipe
+from scifm.data.sample_recipe import SampleRecipe
 from scifm.distillation import COMPRESSIONS
 from scifm.distillation.compression import Compression
 from scifm.errors import DataError, RunError

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,7 +21,7 @@ from pydantic import Field
 from torch import Tensor
 
 from scifm.config import config_hash
-from scifm.data.asked import SampleRecipe
+from scifm.data.sample_recipe import SampleRecipe
 from scifm.errors import ConfigError, DataError, SignatureError, suggest
 from scifm.evaluation.pointwise import METRICS, undefined_of
 from scifm.fields.grid import Grid
@@ -40,6 +40,8 @@ class EvaluateRecipe(SampleRecipe):
     Args:
         rename: new name → name the operator knows.
     """
+
+    idle_with_a_store: ClassVar[tuple[str, ...]] = ("num_samples", "num_points", "seed")  # nothing else is random
 
     rename: dict[str, str] = Field(default_factory=dict)
 

@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, SerializeAsAny
 
 from scifm.config import named_settings
-from scifm.data.asked import SampleRecipe
+from scifm.data.sample_recipe import SampleRecipe
 from scifm.fields.samples import Samples
 from scifm.fields.seeds import generator_for
 from scifm.findings.finding import Finding, record_findings
@@ -38,7 +38,9 @@ class CheckRecipe(SampleRecipe):
     """
 
     num_samples: int = Field(128, ge=1)
-    checks: tuple[_NamedCheck, ...] = Field(default_factory=lambda: tuple(check() for check in CHECKS.values()))
+    checks: tuple[_NamedCheck, ...] = Field(
+        default_factory=lambda: tuple(check() for check in CHECKS.values()), min_length=1
+    )
 
 
 def check_operator(

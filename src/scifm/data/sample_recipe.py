@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -42,7 +42,9 @@ class SourceRecipe(Config):
             StoreError: if it is not a store.
         """
         if (self.system is None) == (self.store is None):
-            raise ConfigError("Give either --system NAME (with --knob) or --store FOLDER: where the samples come from.")
+            raise ConfigError(
+                "Give either a system (--system NAME, with --knob) or a store (--store FOLDER) to take samples of."
+            )
         return Store.open(str(self.store)) if self.system is None else self.system.build()
 
     def refuse(self, *names: str, beside: str) -> None:
@@ -69,6 +71,8 @@ class SampleRecipe(SourceRecipe):
         seed: of those samples, and of all else that is random.
     """
 
+    idle_with_a_store: ClassVar[tuple[str, ...]] = ("num_samples", "num_points")
+
     split: str = "test"
     stride: int = Field(1, ge=1)
     num_samples: int = Field(512, ge=1)
@@ -84,7 +88,7 @@ class SampleRecipe(SourceRecipe):
         """
         source = self.source()
         if isinstance(source, Store):
-            self.refuse("num_samples", "num_points", beside="with a store")
+            self.refuse(*self.idle_with_a_store, beside="with a store")
             return StoreOrigin(source, self.stride).split(self.split), None
         self.refuse("split", "stride", beside="with a system")
         grid = Grid.square(self.num_points, num_spatial_dims=source.signature.num_spatial_dims)
@@ -107,9 +111,11 @@ class SampleRecipe(SourceRecipe):
         if origin is None:
             what = "is a model without its run, and" if trained is None else "is a run that"
             raise ConfigError(
-                f"'{run}' {what} does not say what it was trained on: give --system NAME (with --knob) or --store "
-                "FOLDER."
+                f"'{run}' {what} does not say what it was trained on: give a system (--system NAME, with --knob) or a "
+                "store (--store FOLDER)."
             )
+        if origin.kind == "store":
+            self.refuse("num_samples", beside="where a run was trained on a store, whose test split is taken")
         return origin.resolved().unseen(self.num_samples, self.seed)
 
 
