@@ -1,6 +1,7 @@
 # Everything starts here. On a fresh machine with Python >= 3.11 and make:
 #   make demo    install what is needed and run the transfer study; the page is runs/demo/report.html
 #   make test    install the tools too; style, types, import contracts, tests
+#   make test-all   the same with the tests that train, launch and kill for long
 # A second call installs nothing.
 
 PYTHON ?= python3
@@ -13,7 +14,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 RUNTIME := $(VENV)/.installed-runtime
 DEV := $(VENV)/.installed-dev
 
-.PHONY: help demo test lint types bench docs clean install install-dev lock
+.PHONY: help demo test test-all lint types bench docs clean install install-dev lock
 .DEFAULT_GOAL := help
 
 help: ## what can be made
@@ -22,8 +23,13 @@ help: ## what can be made
 demo: $(RUNTIME) ## pre-train, shift the physics, fine-tune, write runs/demo/
 	$(BIN)/scifm demo --out runs/demo
 
-test: lint types ## style, types, import contracts, tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal
+
+test: lint types ## style, types, import contracts, tests but the slow ones
+	$(PYTEST) -m "not slow"
+
+test-all: lint types ## the same with the slow tests: what trains, launches or kills for long
+	$(PYTEST)
 
 lint: $(DEV) ## ruff: rules and format
 	$(BIN)/ruff check .

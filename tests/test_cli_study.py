@@ -114,6 +114,7 @@ def workers_of(process: subprocess.Popen) -> list[int]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc to find worker processes")
+@pytest.mark.slow
 def test_killed_again_and_again_it_repeats_nothing_and_ends_in_the_same_table(recipe, undisturbed, tmp_path):
     folder = tmp_path / "killed"
     total = len(finished(undisturbed))

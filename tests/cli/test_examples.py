@@ -31,6 +31,7 @@ def words_of(line: str) -> list[str]:
     return [names[0] for names in found]
 
 
+@pytest.mark.slow
 def test_the_lines_work_one_after_the_other(scifm, tmp_path, monkeypatch, project_root):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "recipes").symlink_to(project_root / "recipes")

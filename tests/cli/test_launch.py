@@ -84,6 +84,7 @@ def test_the_command_line_without_its_devices():
     assert without_devices(["pretrain", "a.toml"]) == ["pretrain", "a.toml"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are found in /proc")
 def test_every_way_to_be_stopped_ends_where_one_never_stopped_ends(recipe, tmp_path):
     """SIGTERM, then Ctrl-C, then one of the processes killed, each time the same command; then to the end."""
@@ -155,7 +156,7 @@ def test_more_processes_than_a_machine_can_bear_are_refused(scifm, recipe):
 @pytest.mark.slow
 def test_torchrun_launches_it_unchanged(recipe, tmp_path):
     changes = ("--set", "training.num_steps=20", "--set", "training.strategy=fsdp")
-    torchrun = ("torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29533", "-m")
+    torchrun = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m")
     status, _, err = Launched("pretrain", recipe, "--out", tmp_path / "two", *changes, launcher=torchrun).ended()
     assert status == 0, err
     status, _, err = Launched("pretrain", recipe, "--out", tmp_path / "one", *changes).ended()
