@@ -15,9 +15,10 @@ NOTHING = None
 
 
 def curves(target: float, needs: list[float], *, effective: float = 1000.0) -> CurveDraws:
-    """Return curves that need the given numbers: error 1 / n without noise, or a floor above the target."""
+    """Return curves that need the given numbers: as 1 / n without noise, or a floor above the target."""
     floor = np.array([0.0 if math.isfinite(n) else 10.0 for n in needs])
-    level = np.log([target * (n if math.isfinite(n) else 16) / 16 for n in needs])
+    unexplained = target / math.sqrt(1 - target**2)
+    level = np.log([unexplained * (n if math.isfinite(n) else 16) / 16 for n in needs])
     zeros = np.zeros(len(needs))
     draws = CurveDraws(zeros + 1.0, floor, zeros, zeros, level, zeros, effective)
     assert draws.needed(target) == pytest.approx(needs)

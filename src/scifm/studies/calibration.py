@@ -185,8 +185,12 @@ def priors_from_table(rows: Iterable[Row], *, seed: int = 0) -> dict[Kind, Prior
 def _priors(curves: Sequence[StudyCurve], start: Mapping[Kind, Prior], seed: int) -> dict[Kind, Prior]:
     priors = {}
     for kind in KINDS:
-        ours = [c.curve for c in curves if c.kind == kind and c.curve.spans]
-        priors[kind] = Prior.from_curves(ours, start=start[kind], seed=seed) if ours else start[kind]
+        ours = [c for c in curves if c.kind == kind and c.curve.spans]
+        if ours:
+            systems = [c.system for c in ours]
+            priors[kind] = Prior.from_curves([c.curve for c in ours], families=systems, start=start[kind], seed=seed)
+        else:
+            priors[kind] = start[kind]
     return priors
 
 

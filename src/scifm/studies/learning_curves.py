@@ -1,27 +1,34 @@
 """How many samples does a target error need? A learning curve, extrapolated from a few points with its doubt.
 
-The curve is a power law with a floor and, after pre-training, a head start::
+The curve is a power law with a floor and, after pre-training, a head start, for the ratio u of what is unexplained to
+what is explained::
 
-    error(n) = A · [ φ + ((n + h) / (16 + h))^−b ] · exp(σ ε),    ε normal
+    u(n) = A · [ φ + ((n + h) / (16 + h))^−b ] · exp(σ ε),    ε normal
+    error(n) = u / √(1 + u²),    at most 1, the error of answering zero
 
-A is the error that samples can still remove at n = 16, φ A the floor, b the slope, h the samples that pre-training was
-worth (Hernandez et al. 2021, arXiv:2102.01293, count transferred data as more data of the task; a constant h is our
-simplification), σ the noise from one training to the next. Without a head start, h = 0.
+Small errors and u are the same. A is what samples can still remove at n = 16, φ A the floor, b the slope, h the samples
+that pre-training was worth (Hernandez et al. 2021, arXiv:2102.01293, count transferred data as more data of the task; a
+constant h is our simplification), σ the noise from one training to the next. Without a head start, h = 0.
 
 Two to four points at small n cannot fix four numbers: what is said about large n is mostly the prior's. So the answer
 is Bayesian. Draws of (b, φ, h, σ) come from the prior and are weighted by the likelihood of the points, with log A, in
 which the logarithm of the curve is linear, integrated out in closed form; log A is then drawn from what remains of it.
+
+Two kinds of points are bounds: they tell only that training does not get below. One whose weights stayed those of
+pre-training has the zero-shot error, however many samples there were; taken as measured, a few of them would prove a
+plateau without noise. And one with an error of 0.95 or more knows next to nothing, however far above it lies.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import logsumexp, ndtr, ndtri
+from scipy.special import log_ndtr, logsumexp, ndtr, ndtri
 
 from scifm.errors import ConfigError, DataError
 from scifm.findings.plan import SamplesNeeded
@@ -32,12 +39,14 @@ __all__ = ["FEW_SHOT", "FROM_SCRATCH", "REFERENCE_SAMPLES", "Curve", "CurveDraws
 Floats = NDArray[np.float64]
 
 REFERENCE_SAMPLES = 16
-SLOPE_RANGE = (0.05, 1.5)
+SLOPE_RANGE = (0.05, 2.5)
 _NUM_DRAWS = (2**13, 2**17)  # prior draws; the second number is used where too few of the first carry weight
 _MIN_EFFECTIVE_DRAWS = 200
 _NUM_RESAMPLED = 4000  # posterior draws handed on
-_PRIOR_CURVES = 4.0  # how many curves the starting prior is worth when a prior is estimated from curves
+_PRIOR_FAMILIES = 1.0  # how many families of curves the starting prior is worth when a prior is estimated from them
 _NUM_ROUNDS = 5  # of that estimation; each contents itself with the first number of draws
+_KNOWS_LITTLE = 0.95  # an error that explains a tenth of the solution's energy
+_SAME = 1e-5  # relative; the same weights scored in other batches
 
 
 @dataclass(frozen=True)
@@ -75,13 +84,24 @@ class Curve:
         """Whether training was tried on two different numbers of samples or more."""
         return len(set(self.num_samples) - {0}) > 1
 
+    @property
+    def bounds(self) -> tuple[bool, ...]:
+        """Which points tell only that the error of training is not below: see the module."""
+        groups = self.groups or (0,) * len(self.errors)
+        points = list(zip(self.num_samples, self.errors, groups, strict=True))
+        untrained = {group: error for count, error, group in points if count == 0}
+        return tuple(
+            error >= _KNOWS_LITTLE or (count > 0 and abs(error / untrained.get(group, math.inf) - 1) < _SAME)
+            for count, error, group in points
+        )
+
 
 @dataclass(frozen=True)
 class Prior:
     """What is believed about a learning curve before seeing it. Pairs are a center and a spread.
 
     Args:
-        slope: mean and standard deviation of b, a normal cut to 0.05 … 1.5.
+        slope: mean and standard deviation of b, a normal cut to 0.05 … 2.5.
         floor: median of φ and standard deviation of log φ, where there is a floor.
         no_floor: probability that there is none.
         noise: median of σ and standard deviation of log σ.
@@ -92,7 +112,7 @@ class Prior:
         ConfigError: if a center or a spread is not positive and finite, or `no_floor` is no probability.
     """
 
-    slope: tuple[float, float] = (0.6, 0.35)
+    slope: tuple[float, float] = (0.8, 0.6)
     floor: tuple[float, float] = (0.05, 1.5)
     no_floor: float = 0.2
     noise: tuple[float, float] = (0.1, 0.7)
@@ -157,38 +177,51 @@ class Prior:
         random = np.random.default_rng(seed)
         shapes = self._shapes(num_draws, random)
         slope, floor, h, noise = (array[:, None] for array in shapes)
-        counts = np.array(curve.num_samples, dtype=np.float64)
+        counts, errors = np.array(curve.num_samples, dtype=np.float64), np.array(curve.errors)
         learnable = ((counts + h) / (REFERENCE_SAMPLES + h)) ** -slope
-        residuals = np.log(np.array(curve.errors)) - np.log(floor + learnable)
-        groups = np.array(curve.groups or [0] * len(curve.errors))
+        residuals = np.log(_unexplained(errors)) - np.log(floor + learnable)
+        bounds = np.array(curve.bounds)
+        measured = residuals[:, ~bounds]
+        if measured.size:  # the logarithm of u is steeper than that of the error
+            group_noise *= float((1 / (1 - errors[~bounds] ** 2)).mean())
+        groups = np.array(curve.groups or [0] * len(errors))[~bounds]
         member = (groups[:, None] == np.unique(groups)).astype(np.float64)  # (point, group)
-        sizes, sums = member.sum(axis=0), residuals @ member
+        sizes, sums = member.sum(axis=0), measured @ member
         variance, shared = noise**2, noise**2 + group_noise**2 * sizes  # (draw, 1), (draw, group)
         center, spread = math.log(self.level[0]), self.level[1]
         precision = 1 / spread**2 + (sizes / shared).sum(axis=1)
         mean = (center / spread**2 + (sums / shared).sum(axis=1)) / precision  # of log A in each draw
-        squares = (residuals**2 / variance).sum(axis=1) - (group_noise**2 * sums**2 / (variance * shared)).sum(axis=1)
+        squares = (measured**2 / variance).sum(axis=1) - (group_noise**2 * sums**2 / (variance * shared)).sum(axis=1)
         misfit = squares + (center / spread) ** 2 - precision * mean**2
         volume = ((sizes - 1) * np.log(variance) + np.log(shared)).sum(axis=1) + np.log(precision)
-        logs = -0.5 * (misfit + volume)
+        level = mean + precision**-0.5 * random.standard_normal(num_draws)
+        not_below = log_ndtr((level[:, None] - residuals[:, bounds]) / np.hypot(noise, group_noise)).sum(axis=1)
+        logs = not_below - 0.5 * (misfit + volume)
         weights = np.exp(logs - logsumexp(logs))
         steps = (np.arange(_NUM_RESAMPLED) + random.random()) / _NUM_RESAMPLED
         chosen = np.minimum(np.searchsorted(np.cumsum(weights), steps), len(weights) - 1)
-        level = mean[chosen] + precision[chosen] ** -0.5 * random.standard_normal(_NUM_RESAMPLED)
         deviate = random.standard_normal(_NUM_RESAMPLED)
         slope, floor, h, noise = (array[chosen] for array in shapes)
-        return CurveDraws(slope, floor, h, noise, level, deviate, float(1 / (weights**2).sum()))
+        return CurveDraws(slope, floor, h, noise, level[chosen], deviate, float(1 / (weights**2).sum()))
 
     @classmethod
-    def from_curves(cls, curves: Iterable[Curve], *, start: Prior | None = None, seed: int = 0) -> Prior:
+    def from_curves(
+        cls,
+        curves: Iterable[Curve],
+        *,
+        families: Sequence[Hashable] | None = None,
+        start: Prior | None = None,
+        seed: int = 0,
+    ) -> Prior:
         """Estimate a prior from earlier learning curves: what others' curves looked like.
 
         Empirical Bayes by expectation maximization: every curve is explained under the present prior, the moments of
-        all explanations together are the next prior. `start` takes part like four more curves, so that a few curves
-        alike do not make the prior sure of itself.
+        all explanations together are the next prior. Every family of curves weighs the same, and `start` like one of
+        them: what many curves of one system tell of a new system is little more than what one of them tells.
 
         Args:
             curves: of other systems; each with at least two different counts, others are left out.
+            families: for each curve what it shares with others, such as its system; left out: each is one.
             start: where to begin, and what to be drawn to; `FEW_SHOT` if a curve has a zero-shot error, else
                 `FROM_SCRATCH`.
             seed: of the draws.
@@ -196,21 +229,25 @@ class Prior:
         Raises:
             DataError: if no curve has two different counts.
         """
-        useful = [curve for curve in curves if curve.spans]
+        given = list(curves)
+        named = zip(given, range(len(given)) if families is None else families, strict=True)
+        useful = [(curve, family) for curve, family in named if curve.spans]
         if not useful:
             raise DataError(
                 "A prior needs at least one learning curve with two different numbers of samples; got none."
             )
         if start is None:
-            start = FEW_SHOT if any(0 in curve.num_samples for curve in useful) else FROM_SCRATCH
-        prior = start
+            start = FEW_SHOT if any(0 in curve.num_samples for curve, _ in useful) else FROM_SCRATCH
+        members = Counter(family for _, family in useful)
+        weights, prior = [1 / members[family] for _, family in useful], start
         for _ in range(_NUM_ROUNDS):
-            prior = _next_prior([prior._explain(curve, _NUM_DRAWS[0], seed=seed) for curve in useful], start, seed)
+            explained = [prior._explain(curve, _NUM_DRAWS[0], seed=seed) for curve, _ in useful]
+            prior = _next_prior(explained, weights, start, seed)
         return prior
 
 
 FROM_SCRATCH = Prior()
-FEW_SHOT = Prior(slope=(0.5, 0.35), level=(0.03, 1.5), head_start=(16.0, 1.5))
+FEW_SHOT = Prior(level=(0.03, 1.5), head_start=(16.0, 1.5))
 
 
 @dataclass(frozen=True)
@@ -238,7 +275,8 @@ class CurveDraws:
     def errors(self, num_samples: float) -> Floats:
         """Return the error of the next training on `num_samples`, its noise included."""
         learnable = ((num_samples + self.head_start) / (REFERENCE_SAMPLES + self.head_start)) ** -self.slope
-        return np.exp(self.level + self.noise * self.deviate) * (self.floor + learnable)
+        unexplained = np.exp(self.level + self.noise * self.deviate) * (self.floor + learnable)
+        return unexplained / np.sqrt(1 + unexplained**2)
 
     def needed(self, target: float) -> Floats:
         """Return the number of samples at which the next training reaches `target`; infinite below the floor.
@@ -248,7 +286,8 @@ class CurveDraws:
         """
         if not 0 < target < math.inf:
             raise ConfigError(f"The target error must be positive and finite; got {target}.")
-        share = target / np.exp(self.level + self.noise * self.deviate) - self.floor
+        wanted = target / math.sqrt(1 - target**2) if target < 1 else math.inf
+        share = wanted / np.exp(self.level + self.noise * self.deviate) - self.floor
         reached = share > 0
         h = self.head_start
         with np.errstate(over="ignore"):  # so many samples that a float cannot hold them: infinite is right
@@ -270,14 +309,20 @@ class CurveDraws:
         return SamplesNeeded(median=median, low=low, high=high, level=level, reachable=reachable)
 
 
+def _unexplained(errors: Floats) -> Floats:
+    """Return the ratio of what is unexplained to what is explained; that of `_KNOWS_LITTLE` for errors above."""
+    some = np.minimum(errors, _KNOWS_LITTLE)
+    return some / np.sqrt(1 - some**2)
+
+
 def _lognormal(pair: tuple[float, float], random: np.random.Generator, num_draws: int) -> Floats:
     return np.exp(math.log(pair[0]) + pair[1] * random.standard_normal(num_draws))
 
 
-def _next_prior(explained: list[CurveDraws], start: Prior, seed: int) -> Prior:
-    """Return the prior with the moments of all draws, those of `start` weighing as much as a few curves."""
+def _next_prior(explained: list[CurveDraws], of_curves: list[float], start: Prior, seed: int) -> Prior:
+    """Return the prior with the moments of all draws, those of `start` weighing as much as a family of curves."""
     parts = [start.draw(_NUM_RESAMPLED, seed=seed), *explained]
-    weights = np.repeat([_PRIOR_CURVES, *([1.0] * len(explained))], [len(part.slope) for part in parts])
+    weights = np.repeat([_PRIOR_FAMILIES, *of_curves], [len(part.slope) for part in parts])
 
     def pooled(name: str) -> Floats:
         return np.concatenate([getattr(part, name) for part in parts])

@@ -230,7 +230,10 @@ def _hurts(analysis: Analysis, known: list[Gain]) -> Finding:
 def _by_size(analysis: Analysis) -> Finding | None:
     if len(analysis.sizes) < 2:
         return None
-    sizes = by_params(analysis.sizes)
+    compared = {g.size for g in _gains(analysis)}  # not those that only cells of a scaling law were trained with
+    sizes = [size for size in by_params(analysis.sizes) if size.name in compared]
+    if len(sizes) < 2:
+        return None
     cells: dict[tuple[Any, ...], dict[str, Gain]] = defaultdict(dict)
     for g in _gains(analysis):
         if _known(g.gain) > 0:
