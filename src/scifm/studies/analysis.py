@@ -9,6 +9,7 @@ import json
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache, partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -122,7 +123,7 @@ def conclude(recipe: StudyRecipe, folder: Path, rows: Sequence[Row], *, seconds:
         shift_values=_shift_values(recipe, tests),
         scaling=scaling_findings(recipe, rows),
         audits=tuple(_audits(recipe, folder, rows, tests)),
-        sample_errors=lambda row: _sample_errors(recipe, folder, row),
+        sample_errors=cache(partial(_sample_errors, recipe, folder)),
         most_steps=recipe.most_scratch_steps,
         seconds=seconds,
         seconds_by_part=_seconds_by_part(rows),
@@ -215,7 +216,7 @@ def _audits(recipe: StudyRecipe, folder: Path, rows: Sequence[Row], tests: dict[
             settings = recipe.pretraining(source, recipe.sizes_of(source)[0], seed)
             steps, task = settings.training.num_steps, f"{target.name} (source {source.name}, seed {seed})"
             batches = training_source(settings)
-            findings.append(audit_unseen(tests[target.name], batches, num_steps=steps, task=task, max_steps=16))
+            findings.append(audit_unseen(tests[target.name], batches, num_steps=steps, task=task))
         for origin in recipe.origins(source):
             findings += audit_knob_effects(origin.system, recipe.grid) if origin.system is not None else []
     return list(dict.fromkeys(findings))

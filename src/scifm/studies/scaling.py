@@ -314,10 +314,10 @@ class Cell:
 
 def cells_of(rows: Sequence[Row], source: str) -> list[Cell]:
     """Return the cells of a source, by size and then samples; pre-trainings of other lengths are ``source+steps``."""
-    found: dict[tuple[int, int, str], dict[int, list[Row]]] = defaultdict(lambda: defaultdict(list))
+    cells: dict[tuple[int, int, str], dict[int, list[Row]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
         if row.kind == "in_distribution" and row.source.partition("+")[0] == source:
-            found[row.num_params, row.num_pretrain_samples, row.size][row.seed].append(row)
+            cells[row.num_params, row.num_pretrain_samples, row.size][row.seed].append(row)
     return [
         Cell(
             size,
@@ -326,7 +326,7 @@ def cells_of(rows: Sequence[Row], source: str) -> list[Cell]:
             next(iter(seeds.values()))[0].flops,
             tuple(float(np.mean([row.relative_l2 for row in of_seed])) for of_seed in seeds.values()),
         )
-        for (num_params, num_samples, size), seeds in sorted(found.items())
+        for (num_params, num_samples, size), seeds in sorted(cells.items())
     ]
 
 
@@ -396,20 +396,20 @@ def _joint(cells: list[Cell]) -> JointScaling:
     }
     shown = [(name, parameters[name]) for name in ("E", "alpha", "beta")]
     intervals = ", ".join(f"{name} {own.low:.3g} to {own.high:.3g}" for name, own in shown)
-    told = f"{law.text}, fitted to {len(cells)} cells; {100 * LEVEL:.0f} % intervals from cells drawn again: "
-    told += f"{intervals}."
+    text = f"{law.text}, fitted to {len(cells)} cells; {100 * LEVEL:.0f} % intervals from cells drawn again: "
+    text += f"{intervals}."
     try:
         missed = held_out_error(n, d, y)
-        told += f" Fitted without the largest cell it misses that by {100 * np.expm1(missed):.0f} %."
+        text += f" Fitted without the largest cell it misses that by {100 * np.expm1(missed):.0f} %."
     except DataError:
         missed = None
-        told += " There are too few cells to hold the largest out."
+        text += " There are too few cells to hold the largest out."
     if not _costs(cells):
-        told += " Operations of this kind of operator cannot be counted, so nothing is said about compute."
+        text += " Operations of this kind of operator cannot be counted, so nothing is said about compute."
     if law.at_bound:
-        told += f" {', '.join(law.at_bound)} stopped at a bound of the search: not measured."
+        text += f" {', '.join(law.at_bound)} stopped at a bound of the search: not measured."
     frontier = _frontier(cells, law)
-    return JointScaling(text=law.text, told=told, parameters=parameters, held_out_error=missed, frontier=frontier)
+    return JointScaling(text=law.text, told=text, parameters=parameters, held_out_error=missed, frontier=frontier)
 
 
 def _frontier(cells: list[Cell], law: JointLaw) -> tuple[FrontierPoint, ...]:

@@ -265,15 +265,15 @@ class ScoredTable:
 
     def _to_compare_with(self) -> dict[tuple[str, str, str, str], Points]:
         """Index the curves of the kinds that others are compared with: there must be one for each place."""
-        found: dict[tuple[str, str, str, str], CurveKey] = {}
+        keys: dict[tuple[str, str, str, str], CurveKey] = {}
         for key in self.curves:
             if key.kind in ("from_scratch", "zero_shot"):
                 source = key.source if key.kind == "zero_shot" else ""
-                twin = found.setdefault((key.kind, source, key.target, key.size), key)
+                twin = keys.setdefault((key.kind, source, key.target, key.size), key)
                 if twin is not key:
                     raise DataError(
                         f"{key.kind} on {key.target} comes with the methods (or sources) "
                         f"{twin.method or twin.source!r} and {key.method or key.source!r}; there must be one to "
                         "compare with."
                     )
-        return {place: self.curves[key] for place, key in found.items()}
+        return {place: self.curves[key] for place, key in keys.items()}

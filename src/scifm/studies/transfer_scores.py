@@ -215,18 +215,18 @@ def _crossover(key: CurveKey, shared: list[Gain]) -> Crossover:
     first = next((i for i, (g, _) in enumerate(measured) if not is_ahead(g)), None)
     if first is None:
         last = f"{measured[-1][0].num_samples:,}"
-        told = f"fine-tuning is ahead at every number of samples measured (up to {last}){gap}{sure}"
-        return Crossover(**key.where, told=told)
+        text = f"fine-tuning is ahead at every number of samples measured (up to {last}){gap}{sure}"
+        return Crossover(**key.where, told=text)
     (here, gain), again = measured[first], [g.num_samples for g, _ in measured[first + 1 :] if is_ahead(g)]
-    where, told = float(here.num_samples), f"fine-tuning is not clearly ahead any more at {here.num_samples:,}"
+    where, text = float(here.num_samples), f"fine-tuning is not clearly ahead any more at {here.num_samples:,}"
     if first == 0:
-        told = f"fine-tuning is not clearly ahead even at the smallest number measured, {here.num_samples:,}"
+        text = f"fine-tuning is not clearly ahead even at the smallest number measured, {here.num_samples:,}"
     elif gain <= 1:
         before, gain_before = measured[first - 1]
         where = log_line(gain_before, 1.0, gain, before.num_samples, where)
-        told = f"the gain falls to 1 at about {where:,.0f}"
-    told += f" samples; it is ahead again at {', '.join(f'{n:,}' for n in again)}" if again else " samples"
-    return Crossover(**key.where, num_samples=where, told=told + gap + sure)
+        text = f"the gain falls to 1 at about {where:,.0f}"
+    text += f" samples; it is ahead again at {', '.join(f'{n:,}' for n in again)}" if again else " samples"
+    return Crossover(**key.where, num_samples=where, told=text + gap + sure)
 
 
 def is_ahead(gain: Gain) -> bool:
