@@ -3,8 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from scifm.errors import ConfigError, DataError
+from scifm.errors import DataError
 from scifm.findings.study import ScalingAxis, ScalingPoint
+from scifm.studies import scaling
 from scifm.studies.scaling import saturation, scaling_axis
 
 X = 1000 * 2.0 ** np.arange(7)
@@ -13,8 +14,8 @@ LONG = 1000 * 2.0 ** np.arange(10)
 SEEDS = np.array([-1.0, 0.0, 1.0])
 
 
-def local_slopes(x, values, **settings):
-    return saturation(x, values, **settings).slopes
+def local_slopes(x, values):
+    return saturation(x, values).slopes
 
 
 def seeds(y, scatter=0.02):
@@ -39,12 +40,13 @@ def test_intervals_shrink_with_scatter_and_hold_the_slope():
     assert (wide.high - wide.low) == pytest.approx(10 * (narrow.high - narrow.low), rel=1e-6)
 
 
-def test_the_interval_is_as_wide_as_it_should_be():
+def test_the_interval_is_as_wide_as_it_should_be(monkeypatch):
     """Twenty seeds: near that of a normal mean, ±1.645 s √(1/20 + 1/20)."""
     random = np.random.default_rng(0)
     logs = [random.standard_normal(20) for _ in range(2)]
     logs = [(row - row.mean()) / row.std(ddof=1) for row in logs]
-    (slope,) = local_slopes([1, np.e], [np.exp(row) for row in logs], num_bootstrap=20_000)
+    monkeypatch.setattr(scaling, "_NUM_DRAWS", 20_000)
+    (slope,) = local_slopes([1, np.e], [np.exp(row) for row in logs])
     assert slope.high == pytest.approx(1.645 * np.sqrt(0.1), rel=0.05)
     assert slope.low == pytest.approx(-1.645 * np.sqrt(0.1), rel=0.05)
 
@@ -109,10 +111,10 @@ def test_verdicts_are_seldom_wrong():
     """Over random seeds: never the opposite of the truth, and the truth more often than not."""
     random = np.random.default_rng(0)
     for y, truth in ((5 * LONG**-0.5, "not saturated"), (0.02 + 3e3 * LONG**-1.4, "saturated")):
-        noisy = [[v * np.exp(0.03 * random.standard_normal(3)) for v in y] for _ in range(6)]
-        verdicts = [saturation(LONG, values, num_bootstrap=500).verdict for values in noisy]
+        noisy = [[v * np.exp(0.03 * random.standard_normal(3)) for v in y] for _ in range(4)]
+        verdicts = [saturation(LONG, values).verdict for values in noisy]
         assert set(verdicts) <= {truth, "cannot tell"}
-        assert verdicts.count(truth) >= 3
+        assert verdicts.count(truth) >= 2
 
 
 def test_an_axis_of_the_analysis():
@@ -144,5 +146,3 @@ def test_what_is_wrong_is_told():
         saturation([1, 2], [[1.0], [np.nan]])
     with pytest.raises(DataError, match="comes twice"):
         saturation([1, 1], [[1.0], [1.0]])
-    with pytest.raises(ConfigError, match="level"):
-        saturation([1, 2], [[1.0], [1.0]], level=2)

@@ -48,8 +48,13 @@ def test_cells_hold_every_seed_once_and_average_the_systems_of_a_mixture():
     assert cells_of(twice, "pois") == []
 
 
-def test_the_law_behind_the_cells_is_found_and_told():
-    found = scaling_findings(recipe(), list(grid()))
+@pytest.fixture(scope="module")
+def known() -> Scaling:
+    return scaling_findings(recipe(), list(grid()))
+
+
+def test_the_law_behind_the_cells_is_found_and_told(known):
+    found = known
     axes = {axis.axis: axis for axis in found.axes}
     assert [point.x for point in axes["samples"].points] == [32 * s for s in STEPS]
     assert [point.x for point in axes["size"].points] == list(SIZES.values())
@@ -78,9 +83,9 @@ def test_nothing_is_said_where_nothing_was_asked():
     assert scaling_findings(StudyRecipe.read(tiny.graph_study(scaling=None)), list(grid())) == Scaling()
 
 
-def test_where_operations_cannot_be_counted_nothing_is_said_about_compute():
+def test_where_operations_cannot_be_counted_nothing_is_said_about_compute(known):
     unknown = [replace(row, flops=None) for row in grid()]
-    known, found = scaling_findings(recipe(), list(grid())), scaling_findings(recipe(), unknown)
+    found = scaling_findings(recipe(), unknown)
     assert [axis.axis for axis in known.axes] == ["samples", "size", "compute"]
     assert [axis.axis for axis in found.axes] == ["samples", "size"]
     assert known.joint.frontier

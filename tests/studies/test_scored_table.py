@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from scifm.errors import ConfigError, DataError
+from scifm.errors import DataError
 from scifm.studies.table import CurveKey, ScoredTable
 from study_table import NAMED, make_row, make_rows
 
@@ -43,11 +43,6 @@ def test_rows_come_in_the_order_of_recipe_samples_and_seeds():
 def test_bad_tables_are_refused_with_the_reason(rows, message):
     with pytest.raises(DataError, match=message):
         ScoredTable(rows, **NAMED)
-
-
-def test_a_level_in_percent_is_refused():
-    with pytest.raises(ConfigError, match=r"0\.9"):
-        ScoredTable(ROWS, **NAMED, level=90)
 
 
 def test_in_distribution_may_name_a_task_that_is_no_target():

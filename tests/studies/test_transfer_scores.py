@@ -170,14 +170,6 @@ def test_a_seed_that_is_only_bounded_takes_the_interval_away():
     assert (need.ratio_low, need.ratio_high) == (None, None)
 
 
-def test_needs_at_another_reference():
-    study = pair({16: [0.4], 64: [0.1]}, {64: [0.4], 256: [0.2]})
-    assert needs(study, 64)[0].needed == 16
-    assert needs(study)[0].reference_samples == 256
-    with pytest.raises(DataError, match="there are \\[64, 256\\]"):
-        needs(study, 128)
-
-
 def test_needs_without_scratch_are_none_and_with_nan_null():
     assert needs(table(make_rows("few_shot", {16: [0.1]}))) == []
     (need,) = needs(pair({16: [0.1, 0.1]}, {64: [math.nan, 0.1]}))
@@ -259,21 +251,21 @@ VALUES = {("poisson", t): {"spectra": v} for t, v in (("poisson-5-10", 1.0), ("p
 
 
 def test_shift_pooled_and_within():
-    told = shift(table(ZERO), VALUES | {("poisson", "helmholtz-1-5"): {"spectra": 1.5}}, labels={"spectra": "far"})
+    told = shift(table(ZERO), VALUES | {("poisson", "helmholtz-1-5"): {"spectra": 1.5}})
     assert told.tasks[1].model_dump() == {
         "source": "poisson", "target": "poisson-10-20", "size": "small", "zero_shot": 0.4, "values": {"spectra": 2.0},
     }  # fmt: skip
     (measure,) = told.measures
     # errors rank 1 2 3, values 1 3 2: 1 − 6·2/24 = 0.5; two orders of six reach |1|, four more |0.5|
     assert measure.model_dump() == {
-        "name": "spectra", "label": "far", "rank_correlation": pytest.approx(0.5), "num_tasks": 3,
+        "name": "spectra", "label": "distance of spectra", "rank_correlation": pytest.approx(0.5), "num_tasks": 3,
         "p_value": pytest.approx(1.0), "within": {"poisson": None, "helmholtz": None},
     }  # fmt: skip
 
 
 def test_shift_of_two_tasks_is_null():
     (measure,) = shift(table(ZERO), VALUES).measures
-    assert (measure.rank_correlation, measure.num_tasks, measure.label) == (None, 2, "spectra")
+    assert (measure.rank_correlation, measure.num_tasks, measure.label) == (None, 2, "distance of spectra")
 
 
 def test_shift_counts_a_task_once_however_many_sizes_saw_it():
@@ -328,7 +320,7 @@ def test_shift_is_correlated_over_the_size_that_has_most_tasks():
     errors = {"poisson-5-10": 0.1, "poisson-10-20": 0.2, "helmholtz-1-5": 0.4}
     rows = [make_row("zero_shot", e, source="mixture", target=t, size="small") for t, e in errors.items()]
     rows += [make_row("zero_shot", 0.9, source="mixture", target="poisson-5-10", size="large")]
-    values = {("mixture", t): {"far": e} for t, e in errors.items()}
+    values = {("mixture", t): {"novelty": e} for t, e in errors.items()}
     found = shift(ScoredTable(rows, **NAMED), values)
     assert found.measures[0].num_tasks == 3
     assert found.measures[0].rank_correlation == 1

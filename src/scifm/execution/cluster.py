@@ -168,8 +168,8 @@ class _ClusterExecutor(Executor):
         try:
             result = inner.result()
             outer.set_result(result if self._carry is None else _bring_back(self._carry, result))
-        except RunError as told:  # the disk here is full
-            outer.set_exception(told)
+        except RunError as full:  # the disk here
+            outer.set_exception(full)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         if cancel_futures:

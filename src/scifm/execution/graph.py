@@ -140,20 +140,16 @@ class Graph:
         return results
 
 
+@dataclass
 class _Sitting:
     """One attempt to do all jobs."""
 
-    def __init__(
-        self,
-        graph: Graph,
-        results: dict[str, Any],
-        on_start: Callable[[Job], None],
-        on_end: Callable[[Job, Any], None],
-    ) -> None:
-        self.graph, self.results = graph, results
-        self.on_start, self.on_end = on_start, on_end
-        self.failures: dict[str, str] = {}
-        self.deaths = 0
+    graph: Graph
+    results: dict[str, Any]
+    on_start: Callable[[Job], None]
+    on_end: Callable[[Job, Any], None]
+    failures: dict[str, str] = field(default_factory=dict)
+    deaths: int = 0
 
     def _ready(self, running: Sequence[str] = ()) -> list[Job]:
         busy = {*self.results, *self.failures, *running}
@@ -207,17 +203,14 @@ class _Sitting:
             if not futures:
                 return False
             done, _ = wait(futures, return_when=FIRST_COMPLETED)
-            settled = [self._settle(futures.pop(future), future) for future in done]  # every one of them
-            if not all(settled):
+            died = False
+            for future in done:  # every one of them
+                try:
+                    self._take(futures.pop(future), future.result)
+                except BrokenExecutor:  # a worker died, which ends every job of its pool
+                    died = True
+            if died:
                 return self._survived()
-
-    def _settle(self, job: Job, future: Future[Any]) -> bool:
-        """Take a result; False if there is none because a worker died, which ends every job of its pool."""
-        try:
-            self._take(job, future.result)
-        except BrokenExecutor:
-            return False
-        return True
 
     def _survived(self) -> bool:
         """Count a death; False after several without progress, when the jobs that are left are given up."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache, partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,8 @@ from scifm.studies.audits import (
 from scifm.studies.jobs import draw_test, pool_of
 from scifm.studies.recipe import SourceConfig, StudyRecipe, TargetConfig
 from scifm.studies.scaling import scaling_findings
-from scifm.studies.shift import SHIFT_MEASURES, measure_shift, population
+from scifm.studies.shift import Population, measure_shift
+from scifm.studies.statistics import LEVEL
 from scifm.studies.table import Row, ScoredTable
 from scifm.studies.transfer_findings import transfer_findings
 from scifm.studies.transfer_scores import ShiftValues, converged, crossovers, curves, gains, mixing, needs, shift
@@ -51,10 +53,7 @@ def analyze(
     targets: Sequence[Target],
     sources: Sequence[Source],
     sizes: Sequence[Size],
-    level: float = 0.9,
     shift_values: ShiftValues | None = None,
-    shift_labels: Mapping[str, str] | None = None,
-    reference_samples: int | None = None,
     sample_errors: Callable[[Row], ArrayLike] | None = None,
     most_steps: Callable[[int], int] = lambda num_samples: sys.maxsize,
     **parts: Any,
@@ -68,31 +67,27 @@ def analyze(
         targets: by system and then mildest shift first.
         sources: of the rows.
         sizes: of the rows.
-        level: of every interval.
         shift_values: for ``(source, target)`` the value of each measure of shift by name, larger for a stronger one.
-        shift_labels: what to call the measures of shift.
-        reference_samples: number from scratch that `needs` refers to; the largest by default.
         sample_errors: the errors of a row's run on the test samples, see `ScoredTable`.
         most_steps: the longest training from scratch that was allowed on a number of samples, see `converged`.
         parts: of the `Analysis` that do not come from rows: ``title``, ``scaling``, ``audits``, ….
 
     Raises:
         DataError: if there are no rows, a run comes twice, or names do not fit together.
-        ConfigError: if `level` is not between 0 and 1.
     """
-    table = ScoredTable(rows, targets=targets, sources=sources, sizes=sizes, level=level, sample_errors=sample_errors)
+    table = ScoredTable(rows, targets=targets, sources=sources, sizes=sizes, sample_errors=sample_errors)
     analysis = Analysis(
         num_seeds=table.num_seeds,
-        level=level,
+        level=LEVEL,
         targets=tuple(targets),
         sources=tuple(sources),
         sizes=tuple(sizes),
         curves=tuple(curves(table)),
         gains=tuple(gains(table)),
-        needs=tuple(needs(table, reference_samples)),
+        needs=tuple(needs(table)),
         converged=tuple(converged(table, most_steps)),
         crossovers=tuple(crossovers(table)),
-        shift=shift(table, shift_values, labels=shift_labels),
+        shift=shift(table, shift_values),
         mixing=tuple(mixing(table)),
         **parts,
     )
@@ -126,10 +121,9 @@ def conclude(recipe: StudyRecipe, folder: Path, rows: Sequence[Row], *, seconds:
         title=recipe.title,
         num_test_samples=recipe.num_test_samples,
         shift_values=_shift_values(recipe, tests),
-        shift_labels={name: label for name, (label, _) in SHIFT_MEASURES.items()},
         scaling=scaling_findings(recipe, rows),
         audits=tuple(_audits(recipe, folder, rows, tests)),
-        sample_errors=lambda row: _sample_errors(recipe, folder, row),
+        sample_errors=cache(partial(_sample_errors, recipe, folder)),
         most_steps=recipe.most_scratch_steps,
         seconds=seconds,
         seconds_by_part=_seconds_by_part(rows),
@@ -194,12 +188,13 @@ def _shift_values(recipe: StudyRecipe, tests: dict[str, Batch]) -> dict[tuple[st
     if recipe.grid.num_spatial_dims != 2:
         return values  # the measures know two dimensions; the verdict then says that shift was not measured
     for source in recipe.sources:
-        parts = [
-            population(origin, origin.draw(_NUM_SHIFT_SAMPLES, "study", "shift", source.name, place))
-            for place, origin in enumerate(recipe.origins(source))
-        ]
+        parts = []
+        for place, origin in enumerate(recipe.origins(source)):
+            drawn = origin.draw(_NUM_SHIFT_SAMPLES, "study", "shift", source.name, place)
+            parts.append(Population(origin.system, drawn, origin.homogeneities))
         for target in recipe.targets_of(source):
-            task = population(recipe.origin(target), tests[target.name])
+            origin = recipe.origin(target)
+            task = Population(origin.system, tests[target.name], origin.homogeneities)
             values[source.name, target.name] = measure_shift(parts, task)
     return values
 
@@ -221,7 +216,7 @@ def _audits(recipe: StudyRecipe, folder: Path, rows: Sequence[Row], tests: dict[
             settings = recipe.pretraining(source, recipe.sizes_of(source)[0], seed)
             steps, task = settings.training.num_steps, f"{target.name} (source {source.name}, seed {seed})"
             batches = training_source(settings)
-            findings.append(audit_unseen(tests[target.name], batches, num_steps=steps, task=task, max_steps=16))
+            findings.append(audit_unseen(tests[target.name], batches, num_steps=steps, task=task))
         for origin in recipe.origins(source):
             findings += audit_knob_effects(origin.system, recipe.grid) if origin.system is not None else []
     return list(dict.fromkeys(findings))

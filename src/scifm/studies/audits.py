@@ -53,9 +53,11 @@ def audit_subsets(
         f"seed {seed}: {fault}" for seed, by_count in subsets.items() for fault in _faults(by_count, num_available)
     ]
     counts = sorted({count for by_count in subsets.values() for count in by_count})
-    asked = f"{task}: subsets of {_listed(counts)} samples, seeds {_listed(subsets)}, from a pool of {num_available:,}"
+    subject = (
+        f"{task}: subsets of {_listed(counts)} samples, seeds {_listed(subsets)}, from a pool of {num_available:,}"
+    )
     ends = "; ".join(faults) if faults else "no sample comes twice in one, and each holds every smaller one of its seed"
-    return Finding(name="subsets distinct and nested", good=bool(subsets) and not faults, said=f"{asked}: {ends}.")
+    return Finding(name="subsets distinct and nested", good=bool(subsets) and not faults, said=f"{subject}: {ends}.")
 
 
 def _faults(by_count: Mapping[int, Tensor | Sequence[int]], num_available: int) -> list[str]:
@@ -113,9 +115,7 @@ def audit_disjoint(test: Batch, pool: Samples, *, task: str) -> Finding:
     return Finding(name="test disjoint", good=not shared, said=said)
 
 
-def audit_unseen(
-    test: Batch, source: BatchSource, *, num_steps: int, task: str, max_steps: int = 64, seed: int = 0
-) -> Finding:
+def audit_unseen(test: Batch, source: BatchSource, *, num_steps: int, task: str, max_steps: int = 16) -> Finding:
     """Ask whether any test sample was trained on in pre-training, comparing steps chosen at random when there are many.
 
     Args:
@@ -123,15 +123,15 @@ def audit_unseen(
         source: of the pre-training.
         num_steps: steps that were trained.
         task: what the test samples belong to.
-        max_steps: steps to compare; all when there are no more.
-        seed: which steps: the first `max_steps` of a permutation drawn for ``"audit", "steps"``.
+        max_steps: steps to compare, the first of a permutation drawn for ``"audit", "steps"``; all when there are no
+            more.
 
     Raises:
         DataError: as for `audit_disjoint`, or if there are no steps.
     """
     if num_steps < 1 or max_steps < 1:
         raise DataError(f"Give at least 1 step to compare; got num_steps={num_steps}, max_steps={max_steps}.")
-    chosen = torch.randperm(num_steps, generator=generator_for(seed, "audit", "steps"))[:max_steps].tolist()
+    chosen = torch.randperm(num_steps, generator=generator_for(0, "audit", "steps"))[:max_steps].tolist()
     seen: set[bytes] = set()
     num_compared = 0
     for step in sorted(chosen):
@@ -139,7 +139,7 @@ def audit_unseen(
         seen.update(sample_hashes(batch))
         num_compared += batch.num_samples
     shared, which = _shared(test, seen, task)
-    steps = "all of them" if len(chosen) == num_steps else f"drawn at random with seed {seed}"
+    steps = "all of them" if len(chosen) == num_steps else "drawn at random with seed 0"
     said = (
         f"{which} among {num_compared:,} samples of the pre-training, those of {len(chosen):,} of its {num_steps:,} "
         f"steps, {steps}."
@@ -165,35 +165,35 @@ def _shared(test: Batch, seen: set[bytes], task: str) -> tuple[int, str]:
 # --- knobs ------------------------------------------------------------------------------------------------------------
 
 
-def audit_knob_effects(system: System, grid: Grid, *, num_samples: int = 64, seed: int = 0) -> list[Finding]:
+def audit_knob_effects(system: System, grid: Grid, *, num_samples: int = 64) -> list[Finding]:
     """Ask of each knob whether it changes the solutions: turned with the same seed, so that all else stays as it was.
 
     A knob is tried at 5, 35 and 95 % of its range, an integer one at both ends. The change is ‖u − u_low‖/‖u_low‖ of
     each sample whose forcing is the same (one that was drawn again because it was rejected has another), averaged; the
     larger of the two counts, and below 1e-3 the knob fails. A stop at which the system can draw nothing, such as a
-    resonance, is left out and told. The ends themselves are left out because they are special
-    for angles: 0 and 2π are the same, and a flow straight along the grid cannot have every ratio.
+    resonance, is left out and told. The ends themselves are left out because they are special for angles: 0 and 2π are
+    the same, and a flow straight along the grid cannot have every ratio.
 
     Args:
         system: whose knobs.
         grid: where to sample.
         num_samples: samples at each setting.
-        seed: which samples.
     """
-    return [_effect(system, name, grid, num_samples, seed) for name in system.knobs]
+    return [_effect(system, name, grid, num_samples) for name in system.knobs]
 
 
-def _effect(system: System, name: str, grid: Grid, num_samples: int, seed: int) -> Finding:
-    knob, asked = system.knobs[name], f"effect of {name}"
+def _effect(system: System, name: str, grid: Grid, num_samples: int) -> Finding:
+    knob, question = system.knobs[name], f"effect of {name}"
     if knob.low == knob.high:
         said = f"{name} of {system.name} is fixed at {knob.low:g}: nothing to turn."
-        return Finding(name=asked, good=True, said=said)
+        return Finding(name=question, good=True, said=said)
     drawn, missing = [], []
     for part in (0.0, 1.0) if knob.integer else _STOPS:
         stop = knob.low + (knob.high - knob.low) * part
-        generator = generator_for(seed, "audit", "effect")
         try:
-            drawn.append((stop, system.where(**{name: stop}).sample(num_samples, grid, generator)))
+            drawn.append(
+                (stop, system.where(**{name: stop}).sample(num_samples, grid, generator_for(0, "audit", "effect")))
+            )
         except DataError:  # such as at a resonance
             missing.append(f"{stop:.4g}")
     unseen = f" No samples can be drawn at {' or '.join(missing)}." if missing else ""
@@ -201,13 +201,13 @@ def _effect(system: System, name: str, grid: Grid, num_samples: int, seed: int) 
     measured = [entry for entry in changes if entry[1]]
     if not measured:
         said = f"{name} of {system.name} could not be turned between samples with the same forcing.{unseen}"
-        return Finding(name=asked, good=False, said=said)
+        return Finding(name=question, good=False, said=said)
     change, count, stop = max(measured, key=lambda entry: (math.isnan(entry[0]), entry[0]))
     said = (
         f"turning {name} of {system.name} from {drawn[0][0]:.4g} to {stop:.4g} changes the solution by "
         f"{100 * change:.3g} % of its norm (mean over {plural(count, 'sample')} with the same forcing).{unseen}"
     )
-    return Finding(name=asked, good=change >= _NO_EFFECT, said=said)
+    return Finding(name=question, good=change >= _NO_EFFECT, said=said)
 
 
 def _change(first: Batch, other: Batch) -> tuple[float, int]:
@@ -233,11 +233,11 @@ def audit_knob_ranges(system: System, samples: Batch) -> list[Finding]:
 
 
 def _range(system: System, name: str, knob: Knob, values: Tensor | None) -> Finding:
-    asked = f"range of {name}"
+    question = f"range of {name}"
     declared = f"{knob.low:g} to {knob.high:g}{', whole' if knob.integer else ''}"
     if values is None:
         said = f"{name} of {system.name} cannot be measured from samples; declared is {declared}."
-        return Finding(name=asked, good=False, said=said)
+        return Finding(name=question, good=False, said=said)
     slack = _ROUNDING * max(abs(knob.low), abs(knob.high))
     fits = (values >= knob.low - slack) & (values <= knob.high + slack)
     if knob.integer:
@@ -248,4 +248,4 @@ def _range(system: System, name: str, knob: Knob, values: Tensor | None) -> Find
         f"{name} of {system.name} is {low:.4g} at least, {middle:.4g} in the median and {high:.4g} at most over "
         f"{plural(len(values), 'sample')}; declared is {declared}; {outside or 'none'} outside."
     )
-    return Finding(name=asked, good=not outside, said=said)
+    return Finding(name=question, good=not outside, said=said)

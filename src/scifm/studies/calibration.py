@@ -14,6 +14,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -219,19 +220,22 @@ def calibrate(
     curves = sorted(curves_of(rows), key=lambda c: c.system)
     systems = list(dict.fromkeys(c.system for c in curves))
 
+    @cache
+    def priors_without(hidden: frozenset[str]) -> dict[Kind, Prior]:
+        return _priors([c for c in curves if c.system not in hidden], start, seed)
+
     def cases_of(system: str, *hidden: str) -> list[Case]:
         """Predict the curves of one system with priors from all others but the `hidden` ones."""
-        priors = _priors([c for c in curves if c.system not in (system, *hidden)], start, seed)
+        priors = priors_without(frozenset({system, *hidden}))
         return [case for c in curves if c.system == system for case in _predict(c, priors[c.kind], few, level, seed)]
 
     def widened(wanted: float) -> float | None:
         """Return how often the truth is inside once `wanted` is replaced by what the other systems ask for."""
         inside: list[bool] = []
-        for asked, depths in judged:
-            wide = widened_level(depths, wanted)
-            if wide is None:
+        for ours, others in judged:
+            if (wide := widened_level(others, wanted)) is None:
                 return None
-            inside += [case.depth <= wide for case in asked]
+            inside += [depth <= wide for depth in ours]
         return float(np.mean(inside))
 
     by_system = {system: cases_of(system) for system in systems}
@@ -241,32 +245,27 @@ def calibrate(
             f"No prediction can be checked: it takes a curve with two numbers of samples up to few = {few} and a lower "
             "error beyond. Choose another 'few', or a study with more numbers of samples."
         )
-    judged: list[tuple[list[Case], list[float]]] = []  # what widens a system's intervals never saw that system
-    for system, ours in by_system.items():
+    judged: list[tuple[list[float], list[float]]] = []  # what widens a system's intervals never saw that system
+    for system, own in by_system.items():
         others = [case for name in systems if name != system for case in cases_of(name, system)]
-        for kind in KINDS:
-            if asked := _of(ours, kind):
-                judged.append((asked, [case.depth for case in _of(others, kind)]))
-    kinds = {str(kind): part for kind in KINDS if (part := _of(every, kind))}
+        judged += [(depths, _depths(others, kind)) for kind in KINDS if (depths := _depths(own, kind))]
+    kinds = {str(kind): depths for kind in KINDS if (depths := _depths(every, kind))}
+    all_depths = np.array([case.depth for case in every])
     return Calibration(
         level,
         few,
         tuple(every),
-        {name: _coverage(part, level) for name, part in ({"all": every} | kinds).items()},
+        {name: float((np.array(part) <= level).mean()) for name, part in ({"all": all_depths} | kinds).items()},
         tuple(levels),
-        tuple(_coverage(every, asked) for asked in levels),
+        tuple(float((all_depths <= wanted).mean()) for wanted in levels),
         tuple(map(widened, levels)),
-        {name: widened_level([case.depth for case in part], level) for name, part in kinds.items()},
+        {name: widened_level(depths, level) for name, depths in kinds.items()},
         _median_factor(every),
     )
 
 
-def _of(cases: Iterable[Case], kind: Kind) -> list[Case]:
-    return [case for case in cases if case.curve.kind == kind]
-
-
-def _coverage(cases: Sequence[Case], level: float) -> float:
-    return float(np.mean([case.depth <= level for case in cases]))
+def _depths(cases: Iterable[Case], kind: Kind) -> list[float]:
+    return [case.depth for case in cases if case.curve.kind == kind]
 
 
 def _predict(curve: StudyCurve, prior: Prior, few: int, level: float, seed: int) -> list[Case]:

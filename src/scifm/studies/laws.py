@@ -69,11 +69,11 @@ class Law:
         """The formula with its numbers, to be read by people: ``0.003 + 1.2·x^−0.61``."""
         p = self.parameters
         floor = f"{p['floor']:.3g} + " if p.get("floor") else ""
-        told = f"{floor}{p['amplitude']:.3g}·x^{_signed(-p['exponent'])}"
+        text = f"{floor}{p['amplitude']:.3g}·x^{_signed(-p['exponent'])}"
         if "break_at" in p:
             power = _signed(-p["exponent_change"] * p["break_width"])
-            told += f"·(1 + (x/{p['break_at']:.3g})^(1/{p['break_width']:.2g}))^{power}"
-        return told
+            text += f"·(1 + (x/{p['break_at']:.3g})^(1/{p['break_width']:.2g}))^{power}"
+        return text
 
 
 def _signed(value: float) -> str:
@@ -167,8 +167,8 @@ def check_points(**columns: ArrayLike) -> tuple[Floats, ...]:
     arrays = {name: np.asarray(values, dtype=np.float64) for name, values in columns.items()}
     shapes = {name: array.shape for name, array in arrays.items()}
     if len(set(shapes.values())) != 1 or any(len(shape) != 1 for shape in shapes.values()):
-        told = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
-        raise DataError(f"Points of a law are lists of equal length, one number each; got shapes {told}.")
+        given = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+        raise DataError(f"Points of a law are lists of equal length, one number each; got shapes {given}.")
     for name, array in arrays.items():
         bad = array[~(np.isfinite(array) & (array > 0))]
         if bad.size:

@@ -272,10 +272,16 @@ class StudyRecipe(Config):
                 raise ConfigError(f"{kind} '{twice}' is there twice; give each its own name.")
         for target in self.targets:
             with _about(f"target '{target.name}'"):
-                self._check_target(target)
+                origin = self.origin(target)
+                _ = origin.signature  # refuses wrong ranges
+                if isinstance(origin, StoreOrigin):
+                    origin.require({"train": self._largest_subset(target), "test": self.num_test_samples})
         for source in self.sources:
             with _about(f"source '{source.name}'"):
-                self._check_source(source)
+                _ = self.origin(source).signature  # refuses wrong ranges and systems that cannot be joined
+                for origin in self.origins(source):
+                    if isinstance(origin, StoreOrigin):
+                        origin.require({"train": 2, "valid": 1, "test": self.num_test_samples})
             if not self.targets_of(source):
                 raise ConfigError(f"source '{source.name}' knows the names of none of the targets.")
         for size in self.all_sizes:
@@ -299,18 +305,6 @@ class StudyRecipe(Config):
                 "convergence: whether an error still falls is told by held-out samples, which are scored only where "
                 "there is something to choose. Give two adapt.scratch_learning_rates or more."
             )
-
-    def _check_target(self, target: TargetConfig) -> None:
-        origin = self.origin(target)
-        _ = origin.signature  # refuses wrong ranges
-        if isinstance(origin, StoreOrigin):
-            origin.require({"train": self._largest_subset(target), "test": self.num_test_samples})
-
-    def _check_source(self, source: SourceConfig) -> None:
-        _ = self.origin(source).signature  # refuses wrong ranges and systems that cannot be joined
-        for origin in self.origins(source):
-            if isinstance(origin, StoreOrigin):
-                origin.require({"train": 2, "valid": 1, "test": self.num_test_samples})
 
     def _largest_subset(self, target: TargetConfig) -> int:
         counts = [2]

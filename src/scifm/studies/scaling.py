@@ -18,7 +18,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from scifm.errors import ConfigError, DataError
+from scifm.errors import DataError
 from scifm.findings.study import FrontierPoint, JointScaling, Parameter, Scaling, ScalingAxis, ScalingPoint
 from scifm.findings.study import Law as DrawnLaw
 from scifm.studies.joint_laws import (
@@ -29,8 +29,9 @@ from scifm.studies.joint_laws import (
     held_out_error,
     measured_frontier,
 )
-from scifm.studies.laws import FORMS, Law, choose_law, why_not
+from scifm.studies.laws import Law, choose_law, why_not
 from scifm.studies.recipe import StudyRecipe
+from scifm.studies.statistics import LEVEL
 from scifm.studies.table import Row
 
 __all__ = ["Cell", "Saturation", "Slope", "cells_of", "saturation", "scaling_axis", "scaling_findings"]
@@ -42,7 +43,8 @@ Points = list[tuple[float, Floats]]  # x, and the logarithms of its seeds' error
 _FLAT_SHARE = 0.1
 # Slopes are taken between x at least this factor apart: sizes are seldom doubled exactly.
 _APART = 1.5
-_LEVEL = 0.9  # of intervals
+_ENDS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
+_NUM_DRAWS = 2000  # of seeds
 _NUM_BUDGETS = 5
 
 
@@ -88,9 +90,7 @@ class Saturation:
     law: Law | None
 
 
-def saturation(
-    x: ArrayLike, values_by_seed: Sequence[ArrayLike], *, level: float = 0.9, num_bootstrap: int = 2000, seed: int = 0
-) -> Saturation:
+def saturation(x: ArrayLike, values_by_seed: Sequence[ArrayLike]) -> Saturation:
     """Tell whether the error has stopped falling.
 
     *Flat*: in each of the last two doublings the interval of the slope holds 0 or the slope is below 10 % of the median
@@ -107,26 +107,18 @@ def saturation(
         x: samples, parameters or operations, `(points,)`; one closer than a factor 1.5 to the next larger one is left
             out of the slopes.
         values_by_seed: errors of all seeds, one list an x; numbers of seeds may differ.
-        level: of the intervals.
-        num_bootstrap: draws of seeds.
-        seed: of the draws.
 
     Raises:
-        ConfigError: if level or num_bootstrap is not valid.
         DataError: if a number is NaN or not positive, lists do not match, or an x comes twice.
     """
-    if not 0 < level < 1 or num_bootstrap < 1:
-        raise ConfigError(
-            f"level = {level}, num_bootstrap = {num_bootstrap}: give a level in (0, 1) and one draw or more."
-        )
     points = _check(x, values_by_seed)
-    slopes = _slopes(points, level, num_bootstrap, seed)
+    slopes = _slopes(points)
     early = float(np.median([slope.value for slope in (slopes[:-2] or slopes[:1])])) if len(slopes) > 1 else None
     law, largest = _law(points), points[-1][0]
     gain = None if law is None else float(1 - law(2 * largest) / law(largest))
     spread, trend = _spread(points), _trend(slopes, early)
     result = Saturation(_verdict(trend, gain, spread), "", slopes, early, gain, spread, law)
-    return replace(result, told=_tell(result, trend, level))
+    return replace(result, told=_tell(result, trend))
 
 
 def scaling_axis(axis: str, label: str, points: Sequence[ScalingPoint]) -> ScalingAxis:
@@ -142,7 +134,7 @@ def scaling_axis(axis: str, label: str, points: Sequence[ScalingPoint]) -> Scali
     """
     ordered = sorted(points, key=lambda point: point.x)
     x, values = [point.x for point in ordered], [np.array(point.values, dtype=np.float64) for point in ordered]
-    result, drawn = saturation(x, values, level=_LEVEL), None
+    result, drawn = saturation(x, values), None
     if result.law is not None:
         law, grid = result.law, np.geomspace(x[0], 2 * x[-1], 50)
         drawn = DrawnLaw(form=law.form, text=law.text, grid_x=tuple(grid.tolist()), grid_y=tuple(law(grid).tolist()))
@@ -170,7 +162,7 @@ def _check(x: ArrayLike, values: Sequence[ArrayLike]) -> Points:
     return [(float(places[k]), np.log(rows[k])) for k in np.argsort(places)]
 
 
-def _slopes(points: Points, level: float, num_bootstrap: int, seed: int) -> tuple[Slope, ...]:
+def _slopes(points: Points) -> tuple[Slope, ...]:
     """Return the slopes between successive doublings, with intervals from seeds drawn with replacement.
 
     Seeds are drawn at each x by itself, and their deviations from the mean of logarithms are widened by √(n/(n−1)),
@@ -181,25 +173,25 @@ def _slopes(points: Points, level: float, num_bootstrap: int, seed: int) -> tupl
     for point in reversed(rest):
         if apart[-1][0] / point[0] >= _APART:
             apart.append(point)
-    random = np.random.default_rng(seed)
-    drawn_from = [(place, logs, _drawn_means(logs, num_bootstrap, random)) for place, logs in reversed(apart)]
+    random = np.random.default_rng(0)
+    drawn_from = [(place, logs, _drawn_means(logs, random)) for place, logs in reversed(apart)]
     slopes = []
     for (start, before, drawn), (end, after, drawn_after) in pairwise(drawn_from):
         doublings = np.log(end / start)
         low = high = None
         if drawn is not None and drawn_after is not None:
-            ends = np.quantile((drawn - drawn_after) / doublings, [(1 - level) / 2, (1 + level) / 2])
+            ends = np.quantile((drawn - drawn_after) / doublings, _ENDS)
             low, high = map(float, ends)
         slopes.append(Slope(start, end, float((before.mean() - after.mean()) / doublings), low, high))
     return tuple(slopes)
 
 
-def _drawn_means(logs: Floats, num_draws: int, random: np.random.Generator) -> Floats | None:
+def _drawn_means(logs: Floats, random: np.random.Generator) -> Floats | None:
     count = len(logs)
     if count < 2:
         return None
     deviations = (logs - logs.mean()) * np.sqrt(count / (count - 1))
-    drawn = deviations[random.integers(count, size=(num_draws, count))].mean(axis=1)
+    drawn = deviations[random.integers(count, size=(_NUM_DRAWS, count))].mean(axis=1)
     return np.asarray(logs.mean() + drawn)
 
 
@@ -208,7 +200,7 @@ def _drawn_means(logs: Floats, num_draws: int, random: np.random.Generator) -> F
 
 def _law(points: Points) -> Law | None:
     x = np.concatenate([np.full(len(logs), place) for place, logs in points])
-    if all(why_not(x, form) is not None for form in FORMS):
+    if why_not(x, "power law") is not None:  # the form that asks for least
         return None
     return choose_law(x, np.exp(np.concatenate([logs for _, logs in points]))).law
 
@@ -266,14 +258,14 @@ _DISAGREE = {
 }
 
 
-def _tell(result: Saturation, trend: str, level: float) -> str:
+def _tell(result: Saturation, trend: str) -> str:
     parts = []
     if result.verdict == "cannot tell":
         parts.append(_DISAGREE.get(trend, trend))
     for slope in result.slopes[-1:]:
         between = f"from {slope.start:,.6g} to {slope.end:,.6g} the error changed by {_change(slope.value)} a doubling"
         if slope.low is not None and slope.high is not None:
-            between += f" ({100 * level:.0f} % interval {_change(slope.high)} to {_change(slope.low)})"
+            between += f" ({100 * LEVEL:.0f} % interval {_change(slope.high)} to {_change(slope.low)})"
         parts.append(between)
     if result.early_slope is not None:
         parts.append(f"earlier doublings changed it by {_change(result.early_slope)} (median)")
@@ -322,10 +314,10 @@ class Cell:
 
 def cells_of(rows: Sequence[Row], source: str) -> list[Cell]:
     """Return the cells of a source, by size and then samples; pre-trainings of other lengths are ``source+steps``."""
-    found: dict[tuple[int, int, str], dict[int, list[Row]]] = defaultdict(lambda: defaultdict(list))
+    cells: dict[tuple[int, int, str], dict[int, list[Row]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
         if row.kind == "in_distribution" and row.source.partition("+")[0] == source:
-            found[row.num_params, row.num_pretrain_samples, row.size][row.seed].append(row)
+            cells[row.num_params, row.num_pretrain_samples, row.size][row.seed].append(row)
     return [
         Cell(
             size,
@@ -334,7 +326,7 @@ def cells_of(rows: Sequence[Row], source: str) -> list[Cell]:
             next(iter(seeds.values()))[0].flops,
             tuple(float(np.mean([row.relative_l2 for row in of_seed])) for of_seed in seeds.values()),
         )
-        for (num_params, num_samples, size), seeds in sorted(found.items())
+        for (num_params, num_samples, size), seeds in sorted(cells.items())
     ]
 
 
@@ -397,27 +389,27 @@ def _joint(cells: list[Cell]) -> JointScaling:
         samples = bootstrap_joint_law(n, d, y, law)
     except DataError as error:
         return JointScaling(told=f"No law of size and samples together: {error}")
-    ends = np.quantile(samples, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2], axis=0).T.tolist()
+    ends = np.quantile(samples, _ENDS, axis=0).T.tolist()
     parameters = {
         name: Parameter(value=getattr(law, name), low=low, high=high)
         for name, (low, high) in zip(PARAMETERS, ends, strict=True)
     }
     shown = [(name, parameters[name]) for name in ("E", "alpha", "beta")]
     intervals = ", ".join(f"{name} {own.low:.3g} to {own.high:.3g}" for name, own in shown)
-    told = f"{law.text}, fitted to {len(cells)} cells; {100 * _LEVEL:.0f} % intervals from cells drawn again: "
-    told += f"{intervals}."
+    text = f"{law.text}, fitted to {len(cells)} cells; {100 * LEVEL:.0f} % intervals from cells drawn again: "
+    text += f"{intervals}."
     try:
         missed = held_out_error(n, d, y)
-        told += f" Fitted without the largest cell it misses that by {100 * np.expm1(missed):.0f} %."
+        text += f" Fitted without the largest cell it misses that by {100 * np.expm1(missed):.0f} %."
     except DataError:
         missed = None
-        told += " There are too few cells to hold the largest out."
+        text += " There are too few cells to hold the largest out."
     if not _costs(cells):
-        told += " Operations of this kind of operator cannot be counted, so nothing is said about compute."
+        text += " Operations of this kind of operator cannot be counted, so nothing is said about compute."
     if law.at_bound:
-        told += f" {', '.join(law.at_bound)} stopped at a bound of the search: not measured."
+        text += f" {', '.join(law.at_bound)} stopped at a bound of the search: not measured."
     frontier = _frontier(cells, law)
-    return JointScaling(text=law.text, told=told, parameters=parameters, held_out_error=missed, frontier=frontier)
+    return JointScaling(text=law.text, told=text, parameters=parameters, held_out_error=missed, frontier=frontier)
 
 
 def _frontier(cells: list[Cell], law: JointLaw) -> tuple[FrontierPoint, ...]:

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from scifm.data.origins import Origin
 from scifm.errors import DataError, SignatureError
 from scifm.fields.batch import Batch
 from scifm.fields.grid import Grid
@@ -28,7 +27,7 @@ from scifm.fields.spectral import wavenumbers
 from scifm.systems.knobs import Knob
 from scifm.systems.system import System
 
-__all__ = ["SHIFT_MEASURES", "Population", "measure_shift", "population"]
+__all__ = ["SHIFT_MEASURES", "Population", "measure_shift"]
 
 _BANDS = ((1, 1), (2, 2), (3, 4), (5, 8), (9, 12))  # first and last shell of each
 _MOMENTS = (2, 4)  # real fields have the same energy at θ and θ + π: odd moments are zero
@@ -64,11 +63,6 @@ class Population:
             raise SignatureError(
                 f"Shifts are measured on fields of two dimensions; got {self.samples.grid.num_spatial_dims}."
             )
-
-
-def population(origin: Origin, samples: Batch) -> Population:
-    """Return samples of an origin in the form that shifts are measured on."""
-    return Population(origin.system, samples, origin.homogeneities)
 
 
 Parts = Sequence[Population]

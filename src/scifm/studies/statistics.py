@@ -20,6 +20,7 @@ from scipy.special import stdtrit
 from scifm.errors import ConfigError, DataError
 
 __all__ = [
+    "LEVEL",
     "Estimate",
     "RankCorrelation",
     "check_level",
@@ -30,6 +31,9 @@ __all__ = [
     "rank_correlation",
     "relative_spread",
 ]
+
+LEVEL = 0.9
+"""Of every interval of a study."""
 
 # Up to here all orders are tried (5,040 of them); beyond, the t approximation of the p-value is good.
 _MAX_EXACT_TASKS = 7

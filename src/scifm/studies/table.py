@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from scifm.errors import DataError, RunError, suggest
 from scifm.findings.study import Size, Source, Target
 from scifm.runs import write_atomically
-from scifm.studies.statistics import Estimate, check_level, median_estimate, paired_ratio, relative_spread
+from scifm.studies.statistics import LEVEL, Estimate, median_estimate, paired_ratio, relative_spread
 
 __all__ = ["KINDS", "CurveKey", "Points", "Row", "ScoredTable", "SeedRows", "read_table", "write_table"]
 
@@ -147,7 +147,6 @@ class ScoredTable:
         targets: in the order of the recipe.
         sources: of the rows.
         sizes: of the rows.
-        level: of every interval.
         sample_errors: the errors of a row's run on the test samples ``(sample,)``, always in one order. Given, the
             intervals of errors and of ratios also cover the draw of the test samples.
 
@@ -157,7 +156,6 @@ class ScoredTable:
     Raises:
         DataError: if there are no rows, a row comes twice, names something not listed, has an unknown kind, a negative
             error, or fewer than one sample where it was trained on some.
-        ConfigError: if `level` is not between 0 and 1.
     """
 
     def __init__(
@@ -167,12 +165,10 @@ class ScoredTable:
         targets: Sequence[Target],
         sources: Sequence[Source],
         sizes: Sequence[Size],
-        level: float = 0.9,
         sample_errors: Callable[[Row], ArrayLike] | None = None,
     ) -> None:
-        check_level(level)
         self.rows = tuple(rows)
-        self.targets, self.sources, self.sizes, self.level = tuple(targets), tuple(sources), tuple(sizes), level
+        self.targets, self.sources, self.sizes = tuple(targets), tuple(sources), tuple(sizes)
         self._sample_errors = sample_errors
         if not self.rows:
             raise DataError("The table of the study has no rows: nothing can be analyzed. Run the study first.")
@@ -201,7 +197,7 @@ class ScoredTable:
 
     def error(self, rows: SeedRows) -> Estimate:
         """Return the median error over seeds with its interval; NaN for no rows."""
-        return median_estimate([row.relative_l2 for row in rows], self.level, spread=self._spread(rows))
+        return median_estimate([row.relative_l2 for row in rows], LEVEL, spread=self._spread(rows))
 
     def ratio(self, above: SeedRows, below: SeedRows) -> Estimate:
         """Return error over error, paired by seed; seeds that one side lacks have no pair and are left out."""
@@ -212,7 +208,7 @@ class ScoredTable:
             raise DataError(f"Runs {above[0].run} and {below[0].run} were scored on unequal numbers of samples.")
         numerator, denominator = ([row.relative_l2 for row in rows] for rows in pairs)
         spread = None if up is None or down is None else up - down
-        return paired_ratio(numerator, denominator, self.level, spread=spread)
+        return paired_ratio(numerator, denominator, LEVEL, spread=spread)
 
     def _spread(self, rows: SeedRows) -> NDArray[np.float64] | None:
         if self._sample_errors is None or not rows:
@@ -269,15 +265,15 @@ class ScoredTable:
 
     def _to_compare_with(self) -> dict[tuple[str, str, str, str], Points]:
         """Index the curves of the kinds that others are compared with: there must be one for each place."""
-        found: dict[tuple[str, str, str, str], CurveKey] = {}
+        keys: dict[tuple[str, str, str, str], CurveKey] = {}
         for key in self.curves:
             if key.kind in ("from_scratch", "zero_shot"):
                 source = key.source if key.kind == "zero_shot" else ""
-                twin = found.setdefault((key.kind, source, key.target, key.size), key)
+                twin = keys.setdefault((key.kind, source, key.target, key.size), key)
                 if twin is not key:
                     raise DataError(
                         f"{key.kind} on {key.target} comes with the methods (or sources) "
                         f"{twin.method or twin.source!r} and {key.method or key.source!r}; there must be one to "
                         "compare with."
                     )
-        return {place: self.curves[key] for place, key in found.items()}
+        return {place: self.curves[key] for place, key in keys.items()}

@@ -40,8 +40,8 @@ def transfer_findings(analysis: Analysis) -> tuple[Finding, ...]:
         "errors and shift": _by_shift,
         "mixture and specialist": _by_mixture,
     }
-    found = {name: part(analysis) for name, part in parts.items()}
-    return tuple(finding.model_copy(update={"name": name}) for name, finding in found.items() if finding is not None)
+    answers = {name: part(analysis) for name, part in parts.items()}
+    return tuple(answer.model_copy(update={"name": name}) for name, answer in answers.items() if answer is not None)
 
 
 def _say(said: str, evidence: str, good: bool | None = None, **numbers: Any) -> Finding:
@@ -185,10 +185,10 @@ def _limits(analysis: Analysis) -> Finding:
     if not known:
         said = f"Where pre-training stops helping, or hurts, could not be measured: {_why_no_gain(analysis)}.{zero}"
         return _say(said, f"Zero-shot {errors}." if worse else "No gains.", False if worse else None)
-    found = _hurts(analysis, known)
-    evidence = f"{found.evidence} Zero-shot {errors}." if worse else found.evidence
-    good = None if worse and found.good else found.good
-    return found.model_copy(update={"said": found.said + zero, "evidence": evidence, "good": good})
+    finding = _hurts(analysis, known)
+    evidence = f"{finding.evidence} Zero-shot {errors}." if worse else finding.evidence
+    good = None if worse and finding.good else finding.good
+    return finding.model_copy(update={"said": finding.said + zero, "evidence": evidence, "good": good})
 
 
 def _hurts(analysis: Analysis, known: list[Gain]) -> Finding:

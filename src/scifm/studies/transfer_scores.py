@@ -26,7 +26,8 @@ from scifm.findings.study import (
     ShiftTask,
     Size,
 )
-from scifm.studies.statistics import log_interval, rank_correlation
+from scifm.studies.shift import SHIFT_MEASURES
+from scifm.studies.statistics import LEVEL, log_interval, rank_correlation
 from scifm.studies.table import CurveKey, Points, ScoredTable, SeedRows
 
 __all__ = [
@@ -143,26 +144,14 @@ def log_line(x0: float, x: float, x1: float, y0: float, y1: float) -> float:
     return math.exp(math.log(y0) + share * math.log(y1 / y0))
 
 
-def needs(table: ScoredTable, reference_samples: int | None = None) -> list[Need]:
-    """Return how many fine-tuning samples reach the error from scratch on `reference_samples`: how many times fewer.
+def needs(table: ScoredTable) -> list[Need]:
+    """Return how many fine-tuning samples reach the error from scratch on the most there are: how many times fewer.
 
     ``ratio = reference_samples / needed``. With the bound ``"at most"`` the true ratio is that or more, with
     ``"more than"`` less than that. Zero-shot reaching the error gives ``"at most"`` the smallest count. The interval is
     of the ratios seed by seed; None when one of them is only a bound, or unknown.
-
-    Args:
-        table: the study's.
-        reference_samples: one of the numbers trained on from scratch; the largest in the table by default.
-
-    Raises:
-        DataError: if nothing was trained from scratch on `reference_samples`.
     """
-    trained = {count for _, points in table.of_kind("from_scratch") for count in points}
-    if reference_samples is not None and reference_samples not in trained:
-        raise DataError(
-            f"Nothing was trained from scratch on {reference_samples} samples; there are {sorted(trained)}."
-        )
-    reference = reference_samples or max(trained, default=0)
+    reference = max((count for _, points in table.of_kind("from_scratch") for count in points), default=0)
     return [
         _need(table, key, points, reference)
         for key, points in table.of_kind("few_shot")
@@ -178,7 +167,7 @@ def _need(table: ScoredTable, key: CurveKey, points: Points, reference: int) -> 
         needed, bound = float(min(points)), "at most"
     ratio, low, high = reference / needed, math.nan, math.nan
     if bound is None and math.isfinite(ratio):
-        low, high = log_interval(_ratios_by_seed(points, scratch, reference), table.level)
+        low, high = log_interval(_ratios_by_seed(points, scratch, reference), LEVEL)
     return Need(
         **key.where,
         reference_samples=reference,
@@ -226,18 +215,18 @@ def _crossover(key: CurveKey, shared: list[Gain]) -> Crossover:
     first = next((i for i, (g, _) in enumerate(measured) if not is_ahead(g)), None)
     if first is None:
         last = f"{measured[-1][0].num_samples:,}"
-        told = f"fine-tuning is ahead at every number of samples measured (up to {last}){gap}{sure}"
-        return Crossover(**key.where, told=told)
+        text = f"fine-tuning is ahead at every number of samples measured (up to {last}){gap}{sure}"
+        return Crossover(**key.where, told=text)
     (here, gain), again = measured[first], [g.num_samples for g, _ in measured[first + 1 :] if is_ahead(g)]
-    where, told = float(here.num_samples), f"fine-tuning is not clearly ahead any more at {here.num_samples:,}"
+    where, text = float(here.num_samples), f"fine-tuning is not clearly ahead any more at {here.num_samples:,}"
     if first == 0:
-        told = f"fine-tuning is not clearly ahead even at the smallest number measured, {here.num_samples:,}"
+        text = f"fine-tuning is not clearly ahead even at the smallest number measured, {here.num_samples:,}"
     elif gain <= 1:
         before, gain_before = measured[first - 1]
         where = log_line(gain_before, 1.0, gain, before.num_samples, where)
-        told = f"the gain falls to 1 at about {where:,.0f}"
-    told += f" samples; it is ahead again at {', '.join(f'{n:,}' for n in again)}" if again else " samples"
-    return Crossover(**key.where, num_samples=where, told=told + gap + sure)
+        text = f"the gain falls to 1 at about {where:,.0f}"
+    text += f" samples; it is ahead again at {', '.join(f'{n:,}' for n in again)}" if again else " samples"
+    return Crossover(**key.where, num_samples=where, told=text + gap + sure)
 
 
 def is_ahead(gain: Gain) -> bool:
@@ -246,18 +235,14 @@ def is_ahead(gain: Gain) -> bool:
     return bound is not None and bound > 1
 
 
-def mixing(table: ScoredTable, *, method: str = "all") -> list[Mixing]:
+def mixing(table: ScoredTable) -> list[Mixing]:
     """Compare pre-training on several systems with pre-training on the target's own system alone.
 
-    Every such pair at every number of samples that both were fine-tuned on, of one size, paired by seed.
+    Every such pair at every number of samples that all weights of both were fine-tuned on, of one size, paired by seed.
     ``ratio = mixture error / specialist error``: below 1 the mixture is better. ``contains_system`` is False for a
     mixture that never saw the target's system.
-
-    Args:
-        table: the study's.
-        method: of fine-tuning.
     """
-    few_shot = {key[1:4]: points for key, points in table.of_kind("few_shot") if key.method == method}
+    few_shot = {key[1:4]: points for key, points in table.of_kind("few_shot") if key.method == "all"}
     pairs = []
     for target, size, specialist, mixture in product(table.targets, table.sizes, table.sources, table.sources):
         if specialist.systems != (target.system,) or len(mixture.systems) < 2:
@@ -284,7 +269,7 @@ def mixing(table: ScoredTable, *, method: str = "all") -> list[Mixing]:
     return pairs
 
 
-def shift(table: ScoredTable, values: ShiftValues | None = None, *, labels: Mapping[str, str] | None = None) -> Shift:
+def shift(table: ScoredTable, values: ShiftValues | None = None) -> Shift:
     """Set the zero-shot error of every task beside how far it was shifted, and rank-correlate the two.
 
     A task is a source and a target; correlated are the tasks of one size, the one with most tasks scored zero-shot (of
@@ -294,7 +279,6 @@ def shift(table: ScoredTable, values: ShiftValues | None = None, *, labels: Mapp
     Args:
         table: the study's.
         values: for ``(source, target)`` the value of each measure of shift by name, larger for a stronger shift.
-        labels: what to call the measures; their names by default.
 
     Raises:
         DataError: if `values` names a source or target that the study lacks.
@@ -317,7 +301,7 @@ def shift(table: ScoredTable, values: ShiftValues | None = None, *, labels: Mapp
     by_size = [[task for task in tasks if task.size == size.name] for size in by_params(table.sizes)]
     ranked = max(reversed(by_size), key=len, default=[])  # of equals the first, which is the largest size
     names = dict.fromkeys(name for by_name in given.values() for name in by_name)
-    measures = [_correlate(table, ranked, name, (labels or {}).get(name, name)) for name in names]
+    measures = [_correlate(table, ranked, name) for name in names]
     return Shift(measures=tuple(measures), tasks=tuple(tasks))
 
 
@@ -326,7 +310,7 @@ def by_params(sizes: Iterable[Size]) -> list[Size]:
     return sorted(sizes, key=lambda size: (size.num_params, size.name))
 
 
-def _correlate(table: ScoredTable, tasks: list[ShiftTask], name: str, label: str) -> ShiftMeasure:
+def _correlate(table: ScoredTable, tasks: list[ShiftTask], name: str) -> ShiftMeasure:
     system_of = {target.name: target.system for target in table.targets}
     pairs = [(system_of[task.target], task.values.get(name), task.zero_shot) for task in tasks]
     known = [(system, x, y) for system, x, y in pairs if x is not None and y is not None]
@@ -337,7 +321,7 @@ def _correlate(table: ScoredTable, tasks: list[ShiftTask], name: str, label: str
     }
     return ShiftMeasure(
         name=name,
-        label=label,
+        label=SHIFT_MEASURES[name][0],
         rank_correlation=pooled.rho,
         num_tasks=pooled.num_pairs,
         p_value=pooled.p_value,

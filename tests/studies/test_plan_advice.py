@@ -8,7 +8,7 @@ import pytest
 
 from scifm.findings.plan import Outlook
 from scifm.studies.learning_curves import CurveDraws
-from scifm.studies.plan_findings import advise
+from scifm.studies.planner import advise
 from scifm.wording import count_in_words
 
 NOTHING = None
