@@ -17,8 +17,7 @@ import tiny
 from plugin import LEARNERS, install_example
 from scifm.config import dump_toml
 from scifm.errors import ConfigError
-from scifm.models.hub import load_operator
-from scifm.models.registry import operator_class
+from scifm.models.registry import load_operator, operator_class
 from scifm.objectives.named import find_objective
 from scifm.plugins import installed_plugins
 

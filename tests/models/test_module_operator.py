@@ -19,8 +19,8 @@ from scifm.evaluation.evaluate import evaluate
 from scifm.fields.batch import Signature
 from scifm.fields.normalization import Normalization
 from scifm.models.flops import training_flops
-from scifm.models.hub import load_operator, save_operator
 from scifm.models.module_operator import ModuleConfig, ModuleOperator, module_class
+from scifm.models.registry import load_operator, save_operator
 from scifm.systems.poisson import Poisson
 from scifm.training.checkpoint import Checkpoint, Position
 from scifm.training.finetune import finetune, from_scratch

@@ -11,7 +11,7 @@ from scifm.data.normalize import fit_normalization, refit_coefficients
 from scifm.data.origins import SystemOrigin
 from scifm.data.stream import joined_homogeneities, joined_signature
 from scifm.errors import RunError
-from scifm.models.hub import load_operator
+from scifm.models.registry import load_operator
 from scifm.systems.helmholtz import Helmholtz
 from scifm.systems.poisson import Poisson
 from scifm.training.choice import AdaptRecipe, Candidate, Trial, choose, rounds

@@ -22,9 +22,9 @@ from scifm.fields.samples import Samples
 from scifm.fields.seeds import generator_for
 from scifm.findings.finding import Finding
 from scifm.findings.part import Part
-from scifm.models.folder import FILES
-from scifm.models.hub import digest, find_model, load_operator, save_operator
+from scifm.models.folder import FILES, digest, find_model
 from scifm.models.operator import Operator
+from scifm.models.registry import load_operator, save_operator
 from scifm.plugins import Catalog, fault_of_settings
 from scifm.runs import Run
 from scifm.wording import plural

@@ -26,8 +26,9 @@ from scifm.errors import ConfigError, DataError, SignatureError, suggest
 from scifm.evaluation.pointwise import METRICS, undefined_of
 from scifm.fields.grid import Grid
 from scifm.fields.samples import Samples
-from scifm.models.hub import find_model, load_operator
+from scifm.models.folder import find_model
 from scifm.models.operator import Operator
+from scifm.models.registry import load_operator
 from scifm.models.surgery import renamed
 from scifm.runs import Run, write_atomically
 

@@ -22,7 +22,7 @@ from scifm.evaluation.evaluate import evaluate, origin_of
 from scifm.fields.batch import Batch
 from scifm.models.flops import training_flops
 from scifm.models.folder import holds_operator
-from scifm.models.hub import load_operator
+from scifm.models.registry import load_operator
 from scifm.runs import Run, write_atomically, write_json
 from scifm.studies.recipe import SourceConfig, StudyRecipe, TargetConfig
 from scifm.studies.table import Row

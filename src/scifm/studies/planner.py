@@ -30,7 +30,7 @@ from scifm.evaluation.evaluate import Scores, evaluate
 from scifm.execution.graph import Graph, Job
 from scifm.fields.seeds import generator_for
 from scifm.findings.plan import Kind, Outlook, Plan, Point
-from scifm.models.hub import ModelPlace, digest, find_model
+from scifm.models.folder import ModelPlace, digest, find_model
 from scifm.runs import Run
 from scifm.studies.learning_curves import FEW_SHOT, FROM_SCRATCH, Curve, CurveDraws, Prior
 from scifm.studies.plan_findings import advise, learning_curves_figure

@@ -25,8 +25,9 @@ from scifm.fields.homogeneity import Homogeneity
 from scifm.fields.normalization import Normalization, NormalizationKind
 from scifm.fields.samples import Samples
 from scifm.fields.seeds import generator_for
-from scifm.models.hub import digest, find_model, load_operator
+from scifm.models.folder import digest, find_model
 from scifm.models.operator import Operator
+from scifm.models.registry import load_operator
 from scifm.models.surgery import fits, renamed, with_channels
 from scifm.runs import Run, write_json
 from scifm.systems.system import System

@@ -13,8 +13,9 @@ from scifm.data.sample_recipe import SampleRecipe
 from scifm.fields.samples import Samples
 from scifm.fields.seeds import generator_for
 from scifm.findings.finding import Finding, record_findings
-from scifm.models.hub import find_model, load_operator
+from scifm.models.folder import find_model
 from scifm.models.operator import Operator
+from scifm.models.registry import load_operator
 from scifm.plugins import Catalog, fault_of_settings
 from scifm.runs import Run
 from scifm.trust import CHECKS
