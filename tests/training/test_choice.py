@@ -22,7 +22,7 @@ UNTRAINED = Candidate(0.0, "pretrained")
 
 
 def trial(candidate: Candidate, *errors: float, steps: int = 1) -> Trial:
-    return Trial(candidate, steps, 1, steps, errors or None)
+    return Trial(**vars(candidate), num_steps=steps, num_splits=1, samples_seen=steps, errors=errors or None)
 
 
 # --- rounds -----------------------------------------------------------------------------------------------------------

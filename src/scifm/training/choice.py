@@ -8,18 +8,17 @@ With few samples, several splits take turns at being set aside.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
 from torch import Tensor
 
-from scifm.config import Config, refuse_idle
+from scifm.config import Config, Plain, refuse_idle
 from scifm.data.subsets import cross_validation
 from scifm.errors import RunError
 from scifm.training.loop import TrainingConfig
@@ -36,7 +35,7 @@ _WORTH_DOUBLING = 0.98  # times the error of before: an error above has stopped 
 
 
 @dataclass(frozen=True)
-class Candidate:
+class Candidate(Plain):
     """One way to adapt.
 
     Args:
@@ -49,26 +48,29 @@ class Candidate:
     coefficients: Constants | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        return {name: value for name, value in super().to_dict().items() if (name, value) != ("coefficients", None)}
 
 
-@dataclass(frozen=True)
-class Trial:
+@dataclass(frozen=True, kw_only=True)
+class Trial(Candidate):
     """How a candidate did on samples set aside.
 
     Args:
-        candidate: what was tried.
         num_steps: optimizer steps of its training on each split.
         num_splits: trainings, each on what another split leaves.
         samples_seen: samples that went through a step in all of them.
         errors: relative L2 error of every sample set aside; None if a training diverged.
     """
 
-    candidate: Candidate
     num_steps: int
     num_splits: int
     samples_seen: int
     errors: tuple[float, ...] | None
+
+    @property
+    def candidate(self) -> Candidate:
+        """What was tried."""
+        return Candidate(self.learning_rate, self.coefficients)
 
     @property
     def relative_l2(self) -> float:
@@ -84,9 +86,7 @@ class Trial:
         return float(gains.mean()) > doubt
 
     def to_dict(self) -> dict[str, Any]:
-        counts = {"num_steps": self.num_steps, "num_splits": self.num_splits, "samples_seen": self.samples_seen}
-        mean = self.relative_l2 if self.errors is not None else None
-        return {**self.candidate.to_dict(), **counts, "relative_l2": mean, "errors": self.errors}
+        return {**super().to_dict(), "relative_l2": self.relative_l2 if self.errors is not None else None}
 
     @classmethod
     def read_all(cls, file: Path) -> list[Trial]:
@@ -95,17 +95,12 @@ class Trial:
         Raises:
             RunError: if the file holds something else.
         """
-
-        def read(e: dict[str, Any]) -> Trial:
-            errors = None if e["errors"] is None else tuple(e["errors"])
-            candidate = Candidate(e["learning_rate"], e.get("coefficients"))
-            return cls(candidate, e["num_steps"], e["num_splits"], e["samples_seen"], errors)
-
         try:
-            return list(map(read, json.loads(file.read_text(encoding="utf-8")))) if file.is_file() else []
-        except (OSError, ValueError, LookupError, TypeError) as error:
+            return TypeAdapter(list[Trial]).validate_json(file.read_bytes()) if file.is_file() else []
+        except (OSError, ValidationError) as error:
             raise RunError(
-                f"'{file}' cannot be read as trials ({type(error).__name__}: {error}). Delete it to make them again."
+                f"'{file}' cannot be read as trials ({type(error).__name__}: {' '.join(str(error).split())[:200]}). "
+                "Delete it to make them again."
             ) from error
 
 

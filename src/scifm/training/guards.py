@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable
 from typing import Any
 
 import torch
 from safetensors.torch import save
-from torch import Tensor, nn
+from torch import Tensor
 
 from scifm.data.stream import BatchSource, Epochs
 from scifm.errors import RunError
@@ -22,7 +21,7 @@ from scifm.runs import write_atomically, write_json
 from scifm.training.checkpoint import Checkpoint, Position
 from scifm.training.weights import bytes_of
 
-__all__ = ["DivergedError", "gradient_norm", "note_loss", "require_finite"]
+__all__ = ["DivergedError", "note_loss", "require_finite"]
 
 SPIKE_FACTOR = 4.0  # times the median of the losses before
 SPIKE_WINDOW = 50  # steps the median is taken over
@@ -32,14 +31,6 @@ _LARGEST_BATCH = 64 * 2**20  # bytes of a batch that is kept with a failure
 
 class DivergedError(RunError):
     """The loss or a gradient became NaN or infinite."""
-
-
-def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
-    """Return the L2 norm of all gradients together, a scalar; finite only if every one of them is."""
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    if not gradients:
-        return torch.zeros(())
-    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
 
 
 def note_loss(position: Position, loss: float) -> float | None:

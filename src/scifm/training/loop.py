@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol
 import torch
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 from torch import Tensor
-from torch.nn.utils import clip_grad_norm_
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from scifm.config import Config, refuse_idle
 from scifm.data.stream import WHOLE, BatchSource, Epochs, Part
@@ -30,11 +30,11 @@ from scifm.objectives.named import NamedObjective
 from scifm.objectives.objective import Objective
 from scifm.objectives.supervised import RelativeL2
 from scifm.training.checkpoint import Checkpoint, Position
-from scifm.training.guards import DivergedError, gradient_norm, note_loss, require_finite
-from scifm.training.memory import available_memory, measure_need, require_memory
+from scifm.training.costs import available_memory, measure_need, require_memory
+from scifm.training.guards import DivergedError, note_loss, require_finite
 from scifm.training.optimizers import AdamW, NamedOptimizer, learning_rate_factor, require_whole_set
 from scifm.training.processes import ALONE, World, device_for, stop_requests
-from scifm.training.sharing import SharedLoss, StepGradient, Strategy
+from scifm.training.sharing import SharedGradient, Strategy
 from scifm.training.weights import (
     Anchors,
     MovingAverage,
@@ -50,7 +50,7 @@ from scifm.training.weights import (
 
 __all__ = [
     "DivergedError", "Observer", "TrainingConfig", "prepared", "product_precision", "sample_errors", "silent", "train",
-    "validation_error", "validation_errors",
+    "validation_errors",
 ]  # fmt: skip
 
 
@@ -170,11 +170,6 @@ def validation_errors(
     return means
 
 
-def validation_error(operator: Operator, batch: Batch) -> float:
-    """Return the mean relative L2 error; see `validation_errors`."""
-    return validation_errors(operator, batch, ("relative_l2",))["relative_l2"]
-
-
 def sample_errors(operator: Operator, batch: Batch) -> Tensor:
     """Return the relative L2 error of each sample, ``(batch,)``, the mean over frames and channels; see above."""
     target, answer = operator.align(batch).require_targets(), operator.predict(batch).require_targets()
@@ -272,18 +267,21 @@ class _Loop:
         place(operator, self.device, self.dtype)
         drawing = sorted({"cpu", str(self.device)})
         self.generators = [generator_for(seed, "training", world.rank, device=device) for device in drawing]
-        shared = SharedLoss(operator, self.objective, world, config.strategy, recompute=config.recompute)
-        self.shared, self.operator, groups = shared, shared.trained, shared.groups(groups, operator)
-        rates = {"learning_rate": config.learning_rate, "weight_decay": config.weight_decay}
-        self.optimizer = config.optimizer.build(groups, **rates)
-        self.gradient = StepGradient(
-            shared,
+        self.gradient = SharedGradient(
+            operator,
+            self.objective,
             source,
+            world,
+            strategy=config.strategy,
+            recompute=config.recompute,
             device=self.device,
             precision=config.precision,
             micro_batches=config.micro_batches,
             seed=seed,
         )
+        self.operator, groups = self.gradient.trained, self.gradient.groups(groups, operator)
+        rates = {"learning_rate": config.learning_rate, "weight_decay": config.weight_decay}
+        self.optimizer = config.optimizer.build(groups, **rates)
         self.trained = [parameter for group in groups for parameter in group.parameters]
         self.average = MovingAverage(self.operator, self.trained, config.ema_decay)
         self.anchors = Anchors(groups)  # before a saved state is loaded: a resumed run is held where it first began
@@ -308,7 +306,7 @@ class _Loop:
             if (request := self.world.stop_of_all(stop_requested())) is not None:
                 raise request
         self.average.put()
-        self.shared.give_back(self.whole)
+        self.gradient.give_back(self.whole)
         if self.best:
             self.whole.load_state_dict({name: whole(tensor) for name, tensor in self.best.items()})
         self.whole.eval()
@@ -356,9 +354,10 @@ class _Loop:
 
     def _gradient_norm(self) -> Tensor:
         """Return the norm of the gradient, which is computed once, for clipping and for the guard."""
-        if self.config.gradient_clip is None:
-            return whole(gradient_norm(self.trained))
-        return whole(clip_grad_norm_(self.trained, self.config.gradient_clip))
+        norm = get_total_norm([weight.grad for weight in self.trained if weight.grad is not None])
+        if self.config.gradient_clip is not None:
+            clip_grads_with_norm_(self.trained, self.config.gradient_clip, norm)
+        return whole(norm)
 
     def _step(self) -> None:
         started = time.perf_counter()

@@ -13,7 +13,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +27,7 @@ if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
 
 __all__ = [
-    "ALONE", "STOP_SIGNALS", "World", "device_for", "joined", "require_alone", "run_together", "stop_requests",
-    "world_from",
+    "ALONE", "STOP_SIGNALS", "World", "device_for", "joined", "require_alone", "stop_requests", "world_from",
 ]  # fmt: skip
 
 # SIGUSR1 and SIGUSR2 are what `#SBATCH --signal` is commonly told to send; by default either would kill the process.
@@ -125,12 +124,6 @@ def device_for(accelerator: str, world: World) -> torch.device:
     return torch.device("mps" if accelerator == "auto" and torch.backends.mps.is_available() else "cpu")
 
 
-def run_together(accelerator: str) -> AbstractContextManager[World]:
-    """Connect the processes that a launcher started, for training on `accelerator` (``auto``, ``cpu`` or ``cuda``)."""
-    on_gpu = accelerator != "cpu" and torch.cuda.is_available()
-    return joined(world_from(), "cuda" if on_gpu else "cpu")
-
-
 def world_from(environment: Mapping[str, str] = os.environ) -> World:
     """Return what torchrun or Slurm says of this process; one process alone if neither says anything.
 
@@ -174,7 +167,7 @@ def joined(world: World, accelerator: str) -> Iterator[World]:
 
     Args:
         world: from `world_from`.
-        accelerator: ``cuda`` connects GPUs by NCCL, everything else processors by gloo.
+        accelerator: ``cpu``, ``cuda`` or ``auto``: GPUs are connected by NCCL, everything else by gloo.
 
     Raises:
         ConfigError: if there is no rendezvous, or no GPU for this process.
@@ -183,7 +176,8 @@ def joined(world: World, accelerator: str) -> Iterator[World]:
     if world.size == 1 or dist.is_initialized():
         yield world
         return
-    backend = "nccl" if accelerator == "cuda" else "gloo"
+    on_gpu = accelerator == "cuda" or (accelerator == "auto" and torch.cuda.is_available())
+    backend = "nccl" if on_gpu else "gloo"
     if backend == "nccl":
         if world.local_rank >= (num_gpus := torch.cuda.device_count()):
             raise ConfigError(
