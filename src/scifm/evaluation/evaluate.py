@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
@@ -106,16 +107,9 @@ class Scores:
         Raises:
             RunError: if the file cannot be written.
         """
-        num_samples, num_frames, num_channels = next(iter(self.values.values())).shape
-        index = torch.cartesian_prod(
-            torch.arange(num_samples), torch.arange(num_frames), torch.arange(num_channels)
-        ).view(-1, 3)
-        columns: dict[str, pa.Array] = {
-            "sample": pa.array(index[:, 0].tolist(), pa.int64()),
-            "frame": pa.array(index[:, 1].tolist(), pa.int64()),
-            "channel": pa.array([self.channels[i] for i in index[:, 2].tolist()], pa.string()),
-        }
-        columns |= {name: pa.array(value.double().flatten().tolist()) for name, value in self.values.items()}
+        index = np.indices(next(iter(self.values.values())).shape).reshape(3, -1)
+        columns = {"sample": index[0], "frame": index[1], "channel": np.array(self.channels)[index[2]]}
+        columns |= {name: value.double().flatten().cpu().numpy() for name, value in self.values.items()}
         buffer = io.BytesIO()
         about = {"origin": dict(self.origin), "recorded": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
         places = {name: where.flatten().nonzero().flatten().tolist() for name, where in self.undefined.items()}

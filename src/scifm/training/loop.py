@@ -32,7 +32,7 @@ from scifm.objectives.supervised import RelativeL2
 from scifm.training.checkpoint import Checkpoint, Position
 from scifm.training.costs import available_memory, measure_need, require_memory
 from scifm.training.guards import DivergedError, note_loss, require_finite
-from scifm.training.optimizers import AdamW, NamedOptimizer, learning_rate_factor, require_whole_set
+from scifm.training.optimizers import AdamW, NamedOptimizer, Schedule, learning_rate_factor, require_whole_set
 from scifm.training.processes import ALONE, World, device_for, stop_requests
 from scifm.training.sharing import SharedGradient, Strategy
 from scifm.training.weights import (
@@ -89,7 +89,7 @@ class TrainingConfig(Config):
     batch_size: int = Field(32, ge=1)
     micro_batches: int = Field(1, ge=1)
     learning_rate: float = Field(3e-3, gt=0, allow_inf_nan=False)
-    schedule: Literal["one_cycle", "cosine", "constant"] = "one_cycle"
+    schedule: Schedule = "one_cycle"
     warmup_fraction: float = Field(0.1, ge=0, lt=1)
     weight_decay: float = Field(0.0, ge=0, allow_inf_nan=False)
     optimizer: NamedOptimizer = AdamW()

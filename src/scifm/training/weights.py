@@ -9,6 +9,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from scifm.errors import RunError
 
@@ -186,6 +187,4 @@ def bytes_of_gradients(module: nn.Module) -> int:
 
 def bytes_of_optimizer(optimizer: torch.optim.Optimizer) -> int:
     """Return the bytes of all tensors in the state of an optimizer: moments and step counters."""
-    every = (value for state in optimizer.state.values() for value in state.values())
-    parts = (part for value in every for part in (value if isinstance(value, list) else [value]))
-    return bytes_of(part for part in parts if isinstance(part, Tensor))
+    return bytes_of(part for part in tree_leaves([*optimizer.state.values()]) if isinstance(part, Tensor))
