@@ -24,8 +24,7 @@ from scifm.fields.seeds import generator_for
 from scifm.models.fno import FNO, FNOConfig
 from scifm.objectives.supervised import RelativeL2
 from scifm.systems.poisson import Poisson
-from scifm.training.checkpoint import Position
-from scifm.training.guards import note_loss, require_finite
+from scifm.training.checkpoint import Position, require_finite
 from scifm.training.optimizers import AdamW
 from scifm.training.weights import ParameterGroup
 
@@ -64,7 +63,7 @@ def main() -> None:
         if guarded:
             norm = float(get_total_norm([p.grad for p in trained if p.grad is not None]))
             require_finite(value, norm, step=turn, learning_rate=1e-3, batch=samples, source=source, checkpoint=None)
-            note_loss(position, value)
+            position.note_loss(value)
         optimizer.step()
         after = time.perf_counter()
         if turn >= 4:

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 from scifm.training.checkpoint import Position
-from scifm.training.guards import note_loss
 
 
 def spikes(losses: list[float], position: Position | None = None) -> dict[int, float]:
     """Return the size of each spike by the step it is told at."""
     position = position or Position()
-    return {step: size for step, loss in enumerate(losses) if (size := note_loss(position, loss)) is not None}
+    return {step: size for step, loss in enumerate(losses) if (size := position.note_loss(loss)) is not None}
 
 
 def test_a_spike_is_told_once_with_its_size():

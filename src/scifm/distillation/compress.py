@@ -161,12 +161,6 @@ def measure_answers(
     because then its own error is the larger one. The second: mean relative L2 error after over before, with a bootstrap
     interval over samples, good up to `MOST_GROWTH`.
 
-    Args:
-        before: the operator.
-        after: what it was compressed to.
-        samples: with targets.
-        generator: of the bootstrap.
-
     Raises:
         SignatureError: if the samples do not fit, or have no targets.
         DataError: if an answer is not finite, or the truth or the answers vanish in all samples.

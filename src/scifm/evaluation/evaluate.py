@@ -179,8 +179,6 @@ def persistence(samples: Samples, *, metrics: Iterable[str] = ("relative_l2",), 
 
     Args:
         samples: of an evolving system whose outputs are all state.
-        metrics: names in ``scifm.evaluation.METRICS``.
-        batch_size: samples read at a time.
 
     Raises:
         SignatureError: if some output is not a state.
@@ -236,11 +234,7 @@ def ratio_of_means(
     four samples there is no interval. NaN in gives NaN out, and others that are all zero give infinity or NaN.
 
     Args:
-        errors: of each sample.
-        others: of the same samples.
         generator: of the resampling, on the CPU.
-        level: probability of the interval.
-        num_resamples: how often samples are drawn anew, with replacement.
 
     Returns:
         The ratio, the lower and the upper end.

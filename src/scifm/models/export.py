@@ -57,8 +57,6 @@ class ExportCheck:
     """The file and the operator on the same random samples.
 
     Args:
-        num_points: points per axis.
-        batch_size: samples.
         difference: largest relative L2 difference of any output field of any sample.
         seconds_exported: median time of one answer for the whole batch by the file.
         seconds_original: the same by the operator, in the same process with as many threads.

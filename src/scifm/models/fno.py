@@ -99,13 +99,7 @@ class FNOConfig(OperatorConfig):
 
 
 class FNO(Operator):
-    """Fourier neural operator on boxes of one to three dimensions, periodic or extended to be so.
-
-    Args:
-        signature: fields and coefficients, by name; one frame in, one frame out.
-        config: architecture.
-        normalization: see `Operator`.
-    """
+    """Fourier neural operator on boxes of one to three dimensions, periodic or extended to be so; one frame to one."""
 
     config: FNOConfig
     config_class = FNOConfig

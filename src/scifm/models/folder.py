@@ -77,9 +77,6 @@ class ModelCard(Config):
         """Return the README of an operator: a header that hubs read, and what a person wants to know first.
 
         Args:
-            kind: of the operator.
-            signature: its names.
-            num_params: its weights.
             needs_module: whether loading it needs the network as an object.
         """
         names = {"inputs": signature.inputs, "coefficients": signature.coefficients, "outputs": signature.outputs}
@@ -117,9 +114,6 @@ class ModelContent:
     """What the files of a model say.
 
     Args:
-        entries: of config.json.
-        signature: the names it knows.
-        normalization: the numbers fitted on training data.
         shapes: of the weights, as their file declares them.
         tensors: reads the weights.
     """
@@ -323,10 +317,6 @@ def pretrained_folder(path_or_id: str | Path, *, revision: str | None = None) ->
 
 def fetch_model(repo_id: str, *, revision: str | None = None) -> Path:
     """Fetch the four files of a model from the Hugging Face hub; return the folder they lie in.
-
-    Args:
-        repo_id: ``name/model``.
-        revision: branch, tag or commit.
 
     Raises:
         RunError: if there is no such model, or the hub cannot be reached.

@@ -166,12 +166,7 @@ class _Block(nn.Module):
 
 
 class NeuralopFNO(Operator):
-    """The network of ``neuralop.models.FNO`` on grids of one to three dimensions.
-
-    Args:
-        signature: fields and coefficients, by name; one frame in, one frame out.
-        config: architecture.
-        normalization: see `Operator`.
+    """The network of ``neuralop.models.FNO`` on grids of one to three dimensions, one frame to one.
 
     Raises:
         ConfigError: if `config` has not as many axes as the signature.

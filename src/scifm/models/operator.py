@@ -317,7 +317,6 @@ class Operator(nn.Module):
         """Return the operator of this class that a folder holds.
 
         Args:
-            content: what its files say.
             module: the network itself, for one that was wrapped from an object.
 
         Raises:

@@ -116,11 +116,7 @@ def measure_need(
         module: its weights; those that need a gradient train. It is copied, and the copy measured, so that nothing of
             the measurement stays with it: neither buffers nor memory kept between steps. What it draws it draws from
             the generator that the caller lends it.
-        loss_of: the loss of a module on a batch.
         batch: the first batch, on the module's device.
-        keeps_best: whether a copy of the best weights is kept.
-        saves: whether states are saved.
-        keeps_average: whether a moving average of the weights is kept.
         num_moments: numbers the optimizer keeps for every weight.
     """
     trained = bytes_of(parameter for parameter in module.parameters() if parameter.requires_grad)
@@ -205,7 +201,6 @@ def training_flops(operator: Operator, batch: Batch) -> float | None:
     machine, which is what comparisons need. A product of complex matrices counts as one of real matrices.
 
     Args:
-        operator: any; it is left as it is.
         batch: at least one sample with targets, on the grid in question.
 
     Returns:

@@ -29,9 +29,8 @@ from scifm.models.operator import Operator
 from scifm.objectives.named import NamedObjective
 from scifm.objectives.objective import Objective
 from scifm.objectives.supervised import RelativeL2
-from scifm.training.checkpoint import Checkpoint, Position
+from scifm.training.checkpoint import Checkpoint, DivergedError, Position, require_finite
 from scifm.training.costs import available_memory, measure_need, require_memory
-from scifm.training.guards import DivergedError, note_loss, require_finite
 from scifm.training.optimizers import AdamW, NamedOptimizer, Schedule, learning_rate_factor, require_whole_set
 from scifm.training.processes import ALONE, World, device_for, stop_requests
 from scifm.training.sharing import SharedGradient, Strategy
@@ -152,10 +151,7 @@ def validation_errors(
     The relative L2 error is divided by the typical size over the batch where the truth vanishes.
 
     Args:
-        operator: it answers as it is.
-        batch: all samples.
         metrics: names in ``scifm.evaluation.METRICS``.
-        world: the processes that score together.
     """
     typical = typical_sizes(operator.align(batch).require_targets(), batch.grid)
     part = batch.select(Part(world.rank, world.size).of(batch.num_samples)) if world.size > 1 else batch
@@ -382,7 +378,7 @@ class _Loop:
         self.position.loss_sum += value
         self.position.step += 1
         self.average.follow(self.position.step)
-        spike = note_loss(self.position, value)
+        spike = self.position.note_loss(value)
         self.position.seconds += time.perf_counter() - started
         if spike is not None:
             self.observe(event="spike", step=self.position.step, loss=value, times_median=spike)

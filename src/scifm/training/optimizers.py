@@ -167,7 +167,6 @@ def learning_rate_factor(schedule: Schedule, step: int, num_steps: int, *, warmu
             at 1.
         step: from 0 to num_steps − 1.
         num_steps: length of the whole run; the schedule ends where training ends.
-        warmup_fraction: share of the steps spent rising.
     """
     if schedule == "constant":
         return 1.0

@@ -266,7 +266,6 @@ def training_source(recipe: PretrainRecipe, origin: Origin | None = None) -> Bat
     """Return the batches a recipe trains on, step by step.
 
     Args:
-        recipe: the recipe.
         origin: where samples come from; what the recipe says when left out.
 
     Raises:

@@ -112,7 +112,6 @@ def device_for(accelerator: str, world: World) -> torch.device:
 
     Args:
         accelerator: ``cpu``, ``cuda``, or ``auto``: the best there is.
-        world: the processes.
 
     Raises:
         ConfigError: if a GPU is asked for and there is none.

@@ -64,12 +64,8 @@ class SharedGradient:
     Args:
         operator: already on its device and in its precision; the same in every process.
         objective: a mean over samples.
-        source: batches by step number.
-        world: the processes.
         strategy: how they share; of no account for one alone.
         recompute: compute the inside of stages again in the backward pass instead of keeping it.
-        device: where it is computed.
-        precision: ``32-true``, ``64-true`` or ``bf16-mixed``.
         micro_batches: pieces in which each process takes its share.
         seed: of what the objective draws.
 

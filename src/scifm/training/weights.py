@@ -72,7 +72,6 @@ class ParameterGroup:
     """Weights that train alike.
 
     Args:
-        parameters: the weights.
         learning_rate_factor: times the learning rate of the loop, at every step.
         l2_sp: weight λ of a penalty λ‖w − w₀‖² on the distance from where they started; see `Anchors`. 0: none.
     """
@@ -123,8 +122,6 @@ class MovingAverage:
     weights (FSDP) are averaged as shares.
 
     Args:
-        module: whose weights are followed.
-        trained: those of them that train.
         decay: between 0 and 1; 1/(1 − decay) is about the number of steps it looks back. None: nothing is followed.
     """
 

@@ -109,9 +109,6 @@ def analyze_lines(
 
     Args:
         lines: ``(points of the other axes, 2·modes of the last axis, rest)``.
-        space: points per axis.
-        others: the other axes.
-        workspace: where large tensors come from.
 
     Returns:
         ``(2, modes in all, rest)``: real and imaginary parts.
@@ -239,8 +236,6 @@ def choose_engine(
     both: over its shapes the compiled engine's choice was never slower than the other, torch's at worst 1.4 times.
 
     Args:
-        num_points: points per axis.
-        modes: modes kept per axis.
         folded: whether the compiled kernels run, which fold points and modes in pairs: half the products along the last
             axis, a quarter along the others.
     """
@@ -261,11 +256,7 @@ class FourierLayer(nn.Module):
     """``x ↦ F⁻¹(R·F x) + W x + b``, then GELU and the input added where asked, on ``(*space, batch, channel)``.
 
     Args:
-        in_channels: channels of the input.
-        out_channels: channels of the output.
-        modes: modes kept per axis (see the head of this file).
         engine: ``auto`` picks by `choose_engine`.
-        activation: whether GELU follows.
         residual: whether the input is added at the end; needs as many channels out as in.
         workspace: where large tensors come from; its own when left out, best shared by the layers of a network.
 
