@@ -260,9 +260,7 @@ class Run:
         try:
             return json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
-            raise RunError(
-                f"'{file}' cannot be read ({error}). Delete the folder '{self.path}' to make it anew."
-            ) from error
+            raise _unreadable(file, error, f"Delete the folder '{self.path}' to make it anew.") from error
 
     @property
     def is_own(self) -> bool:

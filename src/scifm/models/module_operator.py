@@ -300,18 +300,12 @@ class ModuleOperator(Operator):
         except ConfigError as error:
             raise RunError(str(error)) from error
         tensors = content.tensors()
-        operator.take_precision(tensors)
+        for name, value in operator._own_tensors():  # its precision is that of the file, so that nothing is rounded
+            if name in tensors:
+                dtype = tensors[name].dtype
+                value.data = value.data.to(dtype.to_complex() if value.is_complex() else dtype)
         operator.load_state_dict(tensors)  # into the tensors that are there, so that tied weights stay tied
         return cast(Self, operator)
-
-    @torch.no_grad()
-    def take_precision(self, state_dict: Mapping[str, Tensor]) -> None:
-        """Give every weight the precision of its namesake, so that nothing is rounded when it is loaded."""
-        for name, value in self._own_tensors():
-            dtype = state_dict[name].dtype if name in state_dict else value.dtype
-            dtype = dtype.to_complex() if value.is_complex() else dtype
-            if dtype != value.dtype:
-                value.data = value.data.to(dtype)
 
     def _own_tensors(self) -> list[tuple[str, Tensor]]:
         named = [*self.named_parameters(remove_duplicate=False), *self.named_buffers(remove_duplicate=False)]
