@@ -52,8 +52,8 @@ class Owner:
     @classmethod
     def read(cls, text: str) -> Owner | None:
         """Return the owner that a LOCK names; None when it names nobody."""
-        found = re.fullmatch(r"process (\d{1,10}) on (\S+) since (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)", text.strip())
-        return cls(int(found[1]), found[2], found[3]) if found else None
+        match = re.fullmatch(r"process (\d{1,10}) on (\S+) since (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)", text.strip())
+        return cls(int(match[1]), match[2], match[3]) if match else None
 
     def __str__(self) -> str:
         return f"process {self.process} on {self.host} since {self.since}"
@@ -148,13 +148,13 @@ def _owner_in(handle: TextIO) -> Owner | None:
 
 
 def _in_use(folder: Path, owner: Owner | None) -> RunError:
-    told = f"The folder '{folder}' is in use by another process ({owner or 'unknown'})."
+    message = f"The folder '{folder}' is in use by another process ({owner or 'unknown'})."
     if owner is not None and owner.is_here and not owner.is_alive:
         return RunError(
-            f"{told} That process is gone, but one it started still holds the folder: 'fuser {folder / 'LOCK'}' "
+            f"{message} That process is gone, but one it started still holds the folder: 'fuser {folder / 'LOCK'}' "
             "names it. Stop it, or choose another folder with --out."
         )
-    return RunError(f"{told} Wait for it, stop it, or choose another folder with --out.")
+    return RunError(f"{message} Wait for it, stop it, or choose another folder with --out.")
 
 
 def _write(handle: TextIO, text: str, file: Path) -> None:

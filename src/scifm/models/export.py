@@ -88,8 +88,8 @@ class ExportedFile(Plain):
     checks: tuple[ExportCheck, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        told = super().to_dict()
-        return {"file": Path(told.pop("path")).name, **told}
+        entries = super().to_dict()
+        return {"file": Path(entries.pop("path")).name, **entries}
 
 
 class _Program(nn.Module):
@@ -318,9 +318,9 @@ def _exporting(failure: str) -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     except (RuntimeError, TypeError, ValueError, AssertionError) as error:
-        said = next((line for line in str(error).splitlines() if line.strip()), "")
+        message = next((line for line in str(error).splitlines() if line.strip()), "")
         raise RunError(
-            f"{failure} ({type(error).__name__}: {said}). Choose another format, or another network."
+            f"{failure} ({type(error).__name__}: {message}). Choose another format, or another network."
         ) from error
     finally:
         logging.disable(before)

@@ -226,17 +226,17 @@ def stop_requests() -> Iterator[Callable[[], KeyboardInterrupt | None]]:
     if threading.current_thread() is not threading.main_thread():
         yield lambda: None
         return
-    asked: list[int] = []
+    requests: list[int] = []
 
     def note(number: int, frame: Any) -> None:
-        if asked and number == signal.SIGINT:
+        if requests and number == signal.SIGINT:
             raise KeyboardInterrupt
-        asked.append(number)
+        requests.append(number)
 
     def answer() -> KeyboardInterrupt | None:
-        if not asked:
+        if not requests:
             return None
-        first = asked[0]
+        first = requests[0]
         return KeyboardInterrupt() if first == signal.SIGINT else StopRequested(signal.Signals(first).name)
 
     heard = [n for n in (signal.SIGINT, *STOP_SIGNALS) if signal.getsignal(n) is not signal.SIG_IGN]

@@ -70,7 +70,7 @@ def check_operator(
         SignatureError: if the samples do not fit the operator.
         RunError: if there is no readable operator, or the findings cannot be written.
     """
-    asked = [
+    questions = [
         _CATALOG.find(check)() if isinstance(check, str) else check for check in (CHECKS if checks is None else checks)
     ]
     run = None
@@ -78,7 +78,7 @@ def check_operator(
         model = find_model(operator)
         run, operator = model.run, load_operator(model.folder)
     batch = samples.in_memory(_FROM_A_STORE)
-    findings = [check(operator, batch, generator=generator_for(seed, "trust", check.name)) for check in asked]
+    findings = [check(operator, batch, generator=generator_for(seed, "trust", check.name)) for check in questions]
     if record and run is not None and run.is_own:
         record_findings(run.path / "findings.json", findings)
     return findings

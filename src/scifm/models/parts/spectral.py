@@ -190,14 +190,14 @@ def _fft_mixing(x: Tensor, weight: Tensor, modes: tuple[int, ...]) -> Tensor:
         for m, n in zip(modes[:-1], space[:-1], strict=True)
     ]
     columns = torch.arange(modes[-1], device=x.device)
-    kept = torch.meshgrid(*rows, columns, indexing="ij")
+    low_modes = torch.meshgrid(*rows, columns, indexing="ij")
     spectrum = torch.fft.rfftn(x, dim=axes, norm="ortho")
-    low = spectrum[kept]
+    low = spectrum[low_modes]
     mixed = torch.einsum(
         "...bi,...io->...bo", low, torch.complex(weight[0], weight[1]).view(*low.shape[:-2], *weight.shape[-2:])
     )
     full = spectrum.new_zeros(*spectrum.shape[:-1], weight.shape[-1])
-    full = full.index_put(kept, mixed)
+    full = full.index_put(low_modes, mixed)
     return torch.fft.irfftn(full, s=tuple(space), dim=axes, norm="ortho")
 
 
