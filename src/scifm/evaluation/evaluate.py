@@ -167,7 +167,9 @@ def evaluate(
     if not isinstance(record, bool):
         file = Path(record)
     elif record and run is not None and run.is_own:
-        file = run.scores_file(_name_of(about), {**_identity_of(about), "metrics": list(scores.values)})
+        # a store that was moved is the same one, by its content
+        which = {key: value for key, value in about.items() if key != "store" or "content" not in about}
+        file = run.scores_file(_name_of(about), {**which, "metrics": list(scores.values)})
     else:
         return scores
     scores.write(file)
@@ -260,11 +262,6 @@ def origin_of(samples: Samples) -> dict[str, Any]:
     each coefficient and a hash of its numbers.
     """
     return {**samples.describe(), "num_samples": samples.num_samples, "num_points": list(samples.grid.num_points)}
-
-
-def _identity_of(origin: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what makes samples others: a store that was moved is the same one, by its content."""
-    return {key: value for key, value in origin.items() if key != "store" or "content" not in origin}
 
 
 def _name_of(origin: Mapping[str, Any]) -> str:

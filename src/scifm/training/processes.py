@@ -62,7 +62,7 @@ class World:
         """Return the sum of a number over all processes, in float64."""
         if self.size == 1:
             return value
-        tensor = torch.tensor(value, dtype=torch.float64, device=_device())
+        tensor = torch.tensor(value, dtype=torch.float64, device="cuda" if dist.get_backend() == "nccl" else "cpu")
         dist.all_reduce(tensor)
         return float(tensor)
 
@@ -101,10 +101,6 @@ class World:
 
 
 ALONE = World()
-
-
-def _device() -> torch.device:
-    return torch.device("cuda") if dist.get_backend() == "nccl" else torch.device("cpu")
 
 
 def device_for(accelerator: str, world: World) -> torch.device:
