@@ -88,5 +88,5 @@ def test_classes_are_found_and_faults_told(installed, monkeypatch):
     with pytest.raises(ConfigError, match="its config_class is 'other'"):
         operator_class("convnet")
     monkeypatch.setattr(learners, "WithDifferences", torch.nn.Linear)
-    with pytest.raises(ConfigError, match=r"no subclass of scifm\.objectives\.Objective"):
+    with pytest.raises(ConfigError, match=r"no subclass of scifm\.objectives\.objective\.Objective"):
         find_objective("with_differences")
