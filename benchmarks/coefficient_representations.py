@@ -36,7 +36,7 @@ from scifm.models.operator import Operator
 from scifm.models.parts.grids import band_limited_resize
 from scifm.systems import Helmholtz, Knob, Poisson
 from scifm.systems.system import System
-from scifm.training.loop import TrainingConfig, train, validation_error
+from scifm.training.loop import TrainingConfig, sample_errors, train
 
 GRID = Grid.square(64)
 NETWORK = FNOConfig(width=16, projection_width=32)
@@ -181,8 +181,8 @@ def errors_of(move: Move, name: str, seed: int, num_steps: int) -> dict[str, flo
     weights = {key: value.clone() for key, value in operator.state_dict().items()}
     few, test = form(draw(move.target, NUM_DOWNSTREAM, "few", seed)), form(draw(move.target, 256, "test"))
     found = {
-        "in distribution": validation_error(operator, form(draw(source, 256, "valid"))),
-        "zero-shot": validation_error(operator, test),
+        "in distribution": float(sample_errors(operator, form(draw(source, 256, "valid"))).mean()),
+        "zero-shot": float(sample_errors(operator, test).mean()),
     }
     kept = operator.normalization
     refitted = refit_coefficients(kept, operator.signature, few)
@@ -191,11 +191,11 @@ def errors_of(move: Move, name: str, seed: int, num_steps: int) -> dict[str, flo
             operator.load_state_dict(weights)
             operator.normalization = normalization
             train(operator, Epochs(few, batch_size=32, seed=seed), config=training(NUM_ADAPT_STEPS, rate))
-            found[f"{which}, {rate:g}"] = validation_error(operator, test)
+            found[f"{which}, {rate:g}"] = float(sample_errors(operator, test).mean())
     for rate in RATES:
         fresh = operator_for(few, move.target, **about)  # type: ignore[arg-type]
         train(fresh, Epochs(few, batch_size=32, seed=seed), config=training(NUM_ADAPT_STEPS, rate))
-        found[f"from scratch, {rate:g}"] = validation_error(fresh, test)
+        found[f"from scratch, {rate:g}"] = float(sample_errors(fresh, test).mean())
     return found
 
 

@@ -37,9 +37,8 @@ from scifm.data.store import Store
 from scifm.data.well import Layout
 from scifm.errors import SciFMError
 from scifm.fields.grid import Grid
-from scifm.models.foreign_files import read_state_dict
-from scifm.models.hub import load_operator, save_operator
-from scifm.models.reference_weights import import_reference_weights
+from scifm.models.foreign_files import import_reference_weights, read_state_dict
+from scifm.models.registry import load_operator, save_operator
 from scifm.runs import Run
 from scifm.studies.recipe import StudyRecipe
 from scifm.systems.poisson import Poisson

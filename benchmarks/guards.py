@@ -15,6 +15,7 @@ import statistics
 import time
 
 import torch
+from torch.nn.utils import get_total_norm
 
 from harness import Row, argument_parser, publish
 from scifm.data.stream import Epochs
@@ -23,8 +24,7 @@ from scifm.fields.seeds import generator_for
 from scifm.models.fno import FNO, FNOConfig
 from scifm.objectives.supervised import RelativeL2
 from scifm.systems.poisson import Poisson
-from scifm.training.checkpoint import Position
-from scifm.training.guards import gradient_norm, note_loss, require_finite
+from scifm.training.checkpoint import Position, require_finite
 from scifm.training.optimizers import AdamW
 from scifm.training.weights import ParameterGroup
 
@@ -61,9 +61,9 @@ def main() -> None:
         value = float(loss.detach())
         before = time.perf_counter()
         if guarded:
-            norm = float(gradient_norm(trained))
+            norm = float(get_total_norm([p.grad for p in trained if p.grad is not None]))
             require_finite(value, norm, step=turn, learning_rate=1e-3, batch=samples, source=source, checkpoint=None)
-            note_loss(position, value)
+            position.note_loss(value)
         optimizer.step()
         after = time.perf_counter()
         if turn >= 4:

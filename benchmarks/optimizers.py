@@ -20,7 +20,7 @@ from scifm.fields.grid import Grid
 from scifm.fields.seeds import generator_for
 from scifm.models.fno import FNOConfig
 from scifm.systems.poisson import Poisson
-from scifm.training.loop import TrainingConfig, train, validation_error
+from scifm.training.loop import TrainingConfig, sample_errors, train
 from scifm.training.optimizers import AdamW, NAdam, OptimizerConfig
 from scifm.training.pretrain import build_operator
 from scifm.training.weights import ParameterGroup
@@ -46,7 +46,7 @@ def score(optimizer: OptimizerConfig, rate: float, num_steps: int, seed: int) ->
     operator = build_operator(SYSTEM.signature, FNOConfig.of_size("tiny"), normalization, seed=seed)
     config = TrainingConfig(num_steps=num_steps, batch_size=16, learning_rate=rate, optimizer=optimizer)
     train(operator, Stream(SYSTEM, GRID, batch_size=16, seed=seed), config=config, seed=seed)
-    return validation_error(operator, test)
+    return float(sample_errors(operator, test).mean())
 
 
 def main() -> None:

@@ -28,7 +28,7 @@ from scifm.models.fno import FNOConfig
 from scifm.models.operator import Operator
 from scifm.objectives.supervised import RelativeL2, SummedSquaredError
 from scifm.systems import Knob, Poisson
-from scifm.training.loop import validation_error
+from scifm.training.loop import sample_errors
 from scifm.training.optimizers import learning_rate_factor
 from scifm.training.pretrain import build_operator
 
@@ -175,7 +175,9 @@ def rows_of(name: str, candidate: Candidate, seconds: float, seeds: int) -> list
     test, best = draw("test", 256), float("inf")
     rows = [Row(name, "steps", num_steps, "steps")]
     for rate in candidate.learning_rates:
-        scores = [validation_error(learn(candidate, rate, num_steps, seed)[0], test) for seed in range(seeds)]
+        scores = [
+            float(sample_errors(learn(candidate, rate, num_steps, seed)[0], test).mean()) for seed in range(seeds)
+        ]
         rows.append(Row(name, f"learning rate {rate:g}: mean over seeds", statistics.mean(scores), "relative L2"))
         rows.append(Row(name, f"learning rate {rate:g}: range over seeds", max(scores) - min(scores), "relative L2"))
         best = min(best, statistics.mean(scores))

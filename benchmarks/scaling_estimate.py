@@ -22,11 +22,10 @@ import numpy as np
 from harness import put_into
 from scifm.data.stream import Stream
 from scifm.fields.grid import Grid
-from scifm.models.flops import training_flops
 from scifm.models.fno import FNO, FNOConfig
 from scifm.objectives.supervised import SummedSquaredError
 from scifm.systems.poisson import Poisson
-from scifm.training.memory import measure_need
+from scifm.training.costs import measure_need, training_flops
 
 STEP_TIMES = Path(__file__).parent / "results" / "step-2-cores.csv"
 ANCHOR, ANCHOR_WIDTH, ANCHOR_BATCH = "128x128, 32 modes, width 64, batch 4", 64, 4

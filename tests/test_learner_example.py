@@ -17,8 +17,7 @@ import tiny
 from plugin import LEARNERS, install_example
 from scifm.config import dump_toml
 from scifm.errors import ConfigError
-from scifm.models.hub import load_operator
-from scifm.models.registry import operator_class
+from scifm.models.registry import load_operator, operator_class
 from scifm.objectives.named import find_objective
 from scifm.plugins import installed_plugins
 
@@ -89,5 +88,5 @@ def test_classes_are_found_and_faults_told(installed, monkeypatch):
     with pytest.raises(ConfigError, match="its config_class is 'other'"):
         operator_class("convnet")
     monkeypatch.setattr(learners, "WithDifferences", torch.nn.Linear)
-    with pytest.raises(ConfigError, match=r"no subclass of scifm\.objectives\.Objective"):
+    with pytest.raises(ConfigError, match=r"no subclass of scifm\.objectives\.objective\.Objective"):
         find_objective("with_differences")

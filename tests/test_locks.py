@@ -9,7 +9,9 @@ import sys
 import time
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from scifm import locks
@@ -117,7 +119,8 @@ def test_what_names_nobody_names_nobody(text):
     ],
 )
 def test_mounts_say_how_far_locks_reach(monkeypatch, kind, options, expected):
-    table = f"/dev/a / ext4 rw 0 0\nserver:/x /data {kind} {options} 0 0\nserver:/y /database nfs rw,nolock 0 0\n"
-    monkeypatch.setattr(Path, "read_text", lambda self, **_: table)
+    mounts = [("/", "ext4", "rw"), ("/data", kind, options), ("/database", "nfs", "rw,nolock")]
+    table = [SimpleNamespace(mountpoint=place, fstype=form, opts=told) for place, form, told in mounts]
+    monkeypatch.setattr(psutil, "disk_partitions", lambda all: table)
     assert locks_reach_other_machines(Path("/data/runs/a")) is expected
     assert locks_reach_other_machines(Path("/home")) is True

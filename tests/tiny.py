@@ -14,8 +14,8 @@ from scifm.fields.grid import Grid
 from scifm.fields.normalization import Encoded
 from scifm.fields.seeds import DrawingFrom, generator_for
 from scifm.models.fno import FNOConfig
-from scifm.models.hub import save_operator
 from scifm.models.operator import Operator
+from scifm.models.registry import save_operator
 from scifm.runs import Run
 from scifm.systems.poisson import Poisson
 from scifm.training.pretrain import PretrainRecipe, build_operator

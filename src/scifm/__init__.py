@@ -46,7 +46,7 @@ _HOMES = {
     "finetune": "scifm.training.finetune",
     "from_scratch": "scifm.training.finetune",
     "generate": "scifm.data.generate",
-    "load_operator": "scifm.models.hub",
+    "load_operator": "scifm.models.registry",
     "page": "scifm.report.page",
     "pretrain": "scifm.training.pretrain",
     "study": "scifm.studies.study",

@@ -24,7 +24,7 @@ import psutil
 
 from scifm.errors import RunError
 
-__all__ = ["Owner", "exclusive", "locks_reach_other_machines"]
+__all__ = ["Owner", "exclusive", "locks_reach_other_machines", "unwritable"]
 
 _TIME = "%Y-%m-%d %H:%M:%S"
 _SLACK = 2.0  # seconds: the name is written in whole ones
@@ -52,8 +52,8 @@ class Owner:
     @classmethod
     def read(cls, text: str) -> Owner | None:
         """Return the owner that a LOCK names; None when it names nobody."""
-        found = re.fullmatch(r"process (\d{1,10}) on (\S+) since (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)", text.strip())
-        return cls(int(found[1]), found[2], found[3]) if found else None
+        match = re.fullmatch(r"process (\d{1,10}) on (\S+) since (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)", text.strip())
+        return cls(int(match[1]), match[2], match[3]) if match else None
 
     def __str__(self) -> str:
         return f"process {self.process} on {self.host} since {self.since}"
@@ -81,22 +81,14 @@ def locks_reach_other_machines(path: Path) -> bool:
 
     False for Lustre mounted with ``localflock`` and NFS with ``local_lock=flock`` or ``all`` (or ``nolock``).
     """
+    place = path.resolve()
     try:
-        lines = Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()
+        above = [mount for mount in psutil.disk_partitions(all=True) if place.is_relative_to(mount.mountpoint)]
     except OSError:
-        return True  # not Linux: nothing known against it
-    place = str(path.resolve())
-    mounts = [line.split() for line in lines]
-    above = [m for m in mounts if len(m) > 3 and _is_within(place, m[1].replace("\\040", " "))]
-    if not above:
-        return True
-    _, _, kind, options, *_ = max(above, key=lambda mount: len(mount[1]))
+        return True  # nothing is told of mounts here, and nothing known against it
     local = {"localflock", "nolock", "local_lock=flock", "local_lock=all"}
-    return not (kind in {"lustre", "nfs", "nfs4"} and local & set(options.split(",")))
-
-
-def _is_within(place: str, mount: str) -> bool:
-    return place == mount or place.startswith(mount.rstrip("/") + "/")
+    mount = max(above, key=lambda mount: len(mount.mountpoint), default=None)
+    return mount is None or mount.fstype not in {"lustre", "nfs", "nfs4"} or not local & set(mount.opts.split(","))
 
 
 @contextmanager
@@ -112,7 +104,7 @@ def exclusive(folder: Path) -> Iterator[None]:
     try:
         handle = file.open("a+", encoding="utf-8")
     except OSError as error:
-        raise _unwritable(file, error) from error
+        raise unwritable(file, error) from error
     with handle:
         before = _take(handle, folder)
         _write(handle, f"{Owner.myself()}\n", file)
@@ -156,13 +148,13 @@ def _owner_in(handle: TextIO) -> Owner | None:
 
 
 def _in_use(folder: Path, owner: Owner | None) -> RunError:
-    told = f"The folder '{folder}' is in use by another process ({owner or 'unknown'})."
+    message = f"The folder '{folder}' is in use by another process ({owner or 'unknown'})."
     if owner is not None and owner.is_here and not owner.is_alive:
         return RunError(
-            f"{told} That process is gone, but one it started still holds the folder: 'fuser {folder / 'LOCK'}' "
+            f"{message} That process is gone, but one it started still holds the folder: 'fuser {folder / 'LOCK'}' "
             "names it. Stop it, or choose another folder with --out."
         )
-    return RunError(f"{told} Wait for it, stop it, or choose another folder with --out.")
+    return RunError(f"{message} Wait for it, stop it, or choose another folder with --out.")
 
 
 def _write(handle: TextIO, text: str, file: Path) -> None:
@@ -171,10 +163,11 @@ def _write(handle: TextIO, text: str, file: Path) -> None:
         os.ftruncate(handle.fileno(), 0)
         os.write(handle.fileno(), text.encode())
     except OSError as error:
-        raise _unwritable(file, error) from error
+        raise unwritable(file, error) from error
 
 
-def _unwritable(file: Path, error: OSError) -> RunError:
+def unwritable(file: Path, error: OSError) -> RunError:
+    """Return what a user is told of a file that cannot be written."""
     return RunError(
         f"Cannot write '{file}': {error.strerror or error}. Free some space or choose another folder with --out; what "
         "was stored before is untouched."

@@ -30,23 +30,16 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from scifm.config import config_hash, dump_toml, kind_of_record, other_record, read_toml
 from scifm.errors import RunError, StopRequested, cause_of
-from scifm.locks import exclusive
+from scifm.locks import exclusive, unwritable
 
 __all__ = ["Run", "describe_environment", "require_space", "write_atomically", "write_json"]
 
 _SPARE_BYTES = 64 * 1024  # what a log line and STATUS may take beside a large file
 _PACKAGES = ("scifm", "torch", "numpy", "scipy", "h5py", "pydantic", "safetensors")
-
-
-def _refusal(path: Path, error: OSError) -> RunError:
-    return RunError(
-        f"Cannot write '{path}': {error.strerror or error}. Free some space or choose another folder with --out; what "
-        "was stored before is untouched."
-    )
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -63,17 +56,12 @@ def write_atomically(path: Path, content: bytes) -> None:
             handle.flush()
             os.fsync(handle.fileno())
         aside.replace(path)
-    except OSError as error:
-        _discard(aside)
-        raise _refusal(path, error) from error
-    except BaseException:  # a signal that stops the program, wherever it is
-        _discard(aside)
+    except BaseException as error:  # a signal that stops the program too, wherever it is
+        with suppress(OSError):  # the folder itself is out of reach: the error on its way up says so
+            aside.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise unwritable(path, error) from error
         raise
-
-
-def _discard(path: Path) -> None:
-    with suppress(OSError):  # the folder itself is out of reach: the error on its way up says so
-        path.unlink(missing_ok=True)
 
 
 def require_space(folder: Path, num_bytes: int) -> None:
@@ -101,12 +89,10 @@ def write_json(path: Path, entries: Any) -> None:
 def _git_commit() -> str | None:
     here = Path(__file__).resolve().parent
     try:
-        found = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=5, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
+        command = ["git", "rev-parse", "HEAD"]
+        return subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
         return None
-    return found.stdout.strip() if found.returncode == 0 else None
 
 
 def _processor() -> str:
@@ -123,10 +109,8 @@ def describe_environment() -> dict[str, Any]:
     """Return versions, hardware, git commit and command line: enough to know where a number came from."""
     versions = {}
     for name in _PACKAGES:
-        try:
+        with suppress(metadata.PackageNotFoundError):
             versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
     return {
         "python": platform.python_version(),
         "versions": versions,
@@ -276,9 +260,7 @@ class Run:
         try:
             return json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
-            raise RunError(
-                f"'{file}' cannot be read ({error}). Delete the folder '{self.path}' to make it anew."
-            ) from error
+            raise _unreadable(file, error, f"Delete the folder '{self.path}' to make it anew.") from error
 
     @property
     def is_own(self) -> bool:
@@ -311,12 +293,26 @@ class Run:
         Raises:
             RunError: if it cannot be written.
         """
+        with self._log() as handle:
+            handle.write(json.dumps(event) + "\n")
+
+    def flush_log(self) -> None:
+        """Force metrics.jsonl to the disk: a state must never be more durable than the lines that led to it.
+
+        Raises:
+            RunError: if it cannot be written.
+        """
+        with self._log() as handle:
+            os.fsync(handle.fileno())
+
+    @contextmanager
+    def _log(self) -> Iterator[TextIO]:
         file = self.path / "metrics.jsonl"
         try:
             with file.open("a", encoding="utf-8") as handle:
-                handle.write(json.dumps(event) + "\n")
+                yield handle
         except OSError as error:
-            raise _refusal(file, error) from error
+            raise unwritable(file, error) from error
 
     def metrics(self) -> list[dict[str, Any]]:
         """Return every complete event of metrics.jsonl; a last line cut by a crash is left out.
@@ -333,23 +329,10 @@ class Run:
         except (OSError, ValueError, RecursionError) as error:
             raise _unreadable(file, error, "Remove the line that is no JSON, and go on.") from error
 
-    def flush_log(self) -> None:
-        """Force metrics.jsonl to the disk: a state must never be more durable than the lines that led to it.
-
-        Raises:
-            RunError: if it cannot be written.
-        """
-        file = self.path / "metrics.jsonl"
-        try:
-            with file.open("a", encoding="utf-8") as handle:
-                os.fsync(handle.fileno())
-        except OSError as error:
-            raise _refusal(file, error) from error
-
     def rewind(self, step: int) -> None:
         """Drop events after `step`, so that each appears once when the steps are taken again; 0 drops all of them."""
-        kept = [event for event in self.metrics() if step and event.get("step", 0) <= step]
-        text = "".join(json.dumps(event) + "\n" for event in kept)
+        before = [event for event in self.metrics() if step and event.get("step", 0) <= step]
+        text = "".join(json.dumps(event) + "\n" for event in before)
         write_atomically(self.path / "metrics.jsonl", text.encode())
 
     def _sittings(self) -> list[dict[str, Any]]:
@@ -398,8 +381,8 @@ class Run:
             try:
                 yield
             except KeyboardInterrupt as stop:
-                told = f"{stop}; " if isinstance(stop, StopRequested) else ""
-                self._note_end(f"interrupted: {told}run the same command again to resume")
+                who = f"{stop}; " if isinstance(stop, StopRequested) else ""
+                self._note_end(f"interrupted: {who}run the same command again to resume")
                 raise
             except Exception as error:
                 self._note_end(f"failed: {error}".replace("\n", " "))

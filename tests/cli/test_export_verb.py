@@ -12,7 +12,7 @@ from scifm.data.normalize import fit_normalization
 from scifm.fields.grid import Grid
 from scifm.fields.seeds import generator_for
 from scifm.models.fno import FNOConfig
-from scifm.models.hub import save_operator
+from scifm.models.registry import save_operator
 from scifm.runs import Run
 from scifm.systems.advection_diffusion import AdvectionDiffusion
 from scifm.training.pretrain import build_operator

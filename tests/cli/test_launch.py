@@ -14,7 +14,7 @@ import torch
 import tiny
 from scifm.cli.launch import without_devices
 from scifm.config import dump_toml
-from scifm.models.hub import load_operator
+from scifm.models.registry import load_operator
 from scifm.runs import Run
 
 TRAINING = {"num_steps": 600, "batch_size": 5, "precision": "64-true", "checkpoint_every": 100, "validate_every": 200}

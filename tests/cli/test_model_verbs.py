@@ -12,7 +12,7 @@ import tiny
 from reference_network import ReferenceModule, write_checkpoint
 from scifm.data.generate import generate
 from scifm.models.folder import FILES
-from scifm.models.hub import load_operator
+from scifm.models.registry import load_operator
 from scifm.systems.poisson import Poisson
 
 NAMES = ("--inputs", "forcing", "--coefficients", "k11, k22,k12", "--outputs", "solution")

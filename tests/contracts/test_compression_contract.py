@@ -11,9 +11,9 @@ import networks
 import tiny
 from scifm.distillation import COMPRESSIONS
 from scifm.errors import DataError
-from scifm.models.hub import load_operator, save_operator
 from scifm.models.module_operator import ModuleConfig, ModuleOperator
 from scifm.models.operator import Operator
+from scifm.models.registry import load_operator, save_operator
 from scifm.systems.poisson import Poisson
 
 every_compression = pytest.mark.parametrize("name", COMPRESSIONS)

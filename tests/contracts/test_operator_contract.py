@@ -14,10 +14,10 @@ from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
 from scifm.models import OPERATORS
 from scifm.models.fno import FNOConfig
-from scifm.models.hub import load_operator, save_operator
 from scifm.models.module_operator import ModuleConfig
 from scifm.models.neuralop_fno import NeuralopFNOConfig
 from scifm.models.operator import Operator
+from scifm.models.registry import load_operator, save_operator
 
 SIGNATURE = Signature(("f",), ("a", "b"), ("u", "v"))
 SMALL: dict[str, Callable[[], Operator]] = {

@@ -10,7 +10,7 @@ import tiny
 from scifm.data.run_origin import RunOrigin
 from scifm.data.split import StoreSplit
 from scifm.errors import StoreError
-from scifm.models.hub import load_operator
+from scifm.models.registry import load_operator
 from scifm.systems.poisson import Poisson
 from scifm.training.finetune import finetune
 from scifm.training.pretrain import pretrain

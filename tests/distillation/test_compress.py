@@ -13,8 +13,8 @@ from scifm.distillation.compress import CompressionRecord, compress, measure_ans
 from scifm.errors import ConfigError, DataError, RunError, SignatureError
 from scifm.evaluation.evaluate import evaluate
 from scifm.fields.seeds import generator_for
-from scifm.models.hub import load_operator
 from scifm.models.module_operator import ModuleOperator
+from scifm.models.registry import load_operator
 from scifm.systems.helmholtz import Helmholtz
 from scifm.systems.poisson import Poisson
 

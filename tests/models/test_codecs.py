@@ -11,11 +11,12 @@ from safetensors.torch import load_file, save_file
 import networks
 import tiny
 from scifm.errors import DataError, RunError
-from scifm.models.codecs import CODECS, Int8Codec, decoded, encoded, shapes_of
-from scifm.models.hub import load_operator, save_operator
+from scifm.models.codecs import CODECS, Int8Codec
 from scifm.models.module_operator import ModuleConfig, ModuleOperator
+from scifm.models.registry import load_operator, save_operator
 from scifm.systems.poisson import Poisson
 
+INT8 = Int8Codec()
 every_codec = pytest.mark.parametrize("name", CODECS)
 
 
@@ -49,12 +50,12 @@ def tensors(seed: int = 0) -> dict[str, torch.Tensor]:
 @every_codec
 def test_names_shapes_and_precision_come_back(name):
     given = tensors()
-    stored, entry = encoded(given, name)
+    stored, entry = CODECS[name].encode(given)
     json.dumps(entry, allow_nan=False)
-    assert shapes_of({n: tuple(t.shape) for n, t in stored.items()}, entry) == {
+    assert CODECS[name].shapes({n: tuple(t.shape) for n, t in stored.items()}, entry) == {
         n: tuple(t.shape) for n, t in given.items()
     }
-    again = decoded(stored, entry)
+    again = CODECS[entry["name"]].decode(stored, entry)
     assert {n: (t.shape, t.dtype) for n, t in again.items()} == {n: (t.shape, t.dtype) for n, t in given.items()}
     assert all(tensor.isfinite().all() for tensor in again.values())
 
@@ -63,8 +64,8 @@ def test_names_shapes_and_precision_come_back(name):
 def test_it_is_idempotent_and_zero_stays_zero(name):
     for seed in range(20):
         given = tensors(seed)
-        again = decoded(*encoded(given, name))
-        twice = decoded(*encoded(again, name))
+        again = CODECS[name].decode(*CODECS[name].encode(given))
+        twice = CODECS[name].decode(*CODECS[name].encode(again))
         for key, tensor in again.items():
             assert torch.equal(tensor, twice[key]), key
             assert (tensor[given[key] == 0] == 0).all(), key
@@ -77,14 +78,14 @@ def test_what_is_not_finite_is_refused(name, bad, where):
     given = tensors()
     given[where].view(-1)[1] = bad
     with pytest.raises(DataError, match=f"'{where}'"):
-        encoded(given, name)
+        CODECS[name].encode(given)
 
 
 def test_no_weight_is_off_by_more_than_half_a_step_of_its_scale():
     for seed in range(20):
         given = tensors(seed)
-        stored, entry = encoded(given, "int8")
-        again = decoded(stored, entry)
+        stored, entry = INT8.encode(given)
+        again = CODECS[entry["name"]].decode(stored, entry)
         assert set(entry["weights"]) == {
             "weight", "spread", "empty_row", "all_zero", "tiny", "huge", "double", "complex", "complex_double"
         }  # fmt: skip
@@ -97,7 +98,7 @@ def test_no_weight_is_off_by_more_than_half_a_step_of_its_scale():
 
 
 def test_scales_run_along_the_axis_that_suits_the_weight():
-    stored, entry = encoded(tensors(), "int8")
+    stored, entry = INT8.encode(tensors())
     assert entry["weights"]["spread"]["axis"] == 1
     assert stored["spread.scale"].shape == (1, 40, 1)
     assert stored["complex.scale"].dtype == torch.float32
@@ -112,7 +113,7 @@ def saved(tmp_path):
 def test_a_model_is_saved_by_a_codec_and_loaded_without_being_told(saved):
     operator, again = tiny.operator(), load_operator(saved)
     given = {name: tensor.contiguous() for name, tensor in operator.state_dict().items()}
-    expected = decoded(*encoded(given, "int8"))
+    expected = INT8.decode(*INT8.encode(given))
     assert all(torch.equal(tensor, expected[name]) for name, tensor in again.state_dict().items())
     assert again.describe() == operator.describe()
     save_operator(again, saved / "again", codec="int8")
@@ -168,6 +169,6 @@ def test_the_smallest_weights_stay_wide():
         "skip": torch.randn(2, 5),
         "more": torch.randn(3, 5),
     }
-    stored, entry = encoded(given, "int8")
+    stored, entry = INT8.encode(given)
     assert set(entry["weights"]) == {"large", "more"}, "20 of 2,035 numbers are the smallest hundredth"
     assert torch.equal(stored["lift"], given["lift"])

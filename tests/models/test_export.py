@@ -23,8 +23,8 @@ from scifm.fields.normalization import Encoded
 from scifm.models import export
 from scifm.models.export import EXPORT_FORMATS, TOLERANCE, export_operator
 from scifm.models.fno import FNO, FNOConfig
-from scifm.models.hub import save_operator
 from scifm.models.operator import Operator, OperatorConfig
+from scifm.models.registry import save_operator
 from scifm.systems.advection_diffusion import AdvectionDiffusion
 from scifm.systems.poisson import Poisson
 

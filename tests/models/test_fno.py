@@ -14,7 +14,7 @@ from scifm.errors import ConfigError, SignatureError
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
 from scifm.models.fno import FNO, FNOConfig
-from scifm.models.reference_weights import import_reference_weights
+from scifm.models.foreign_files import import_reference_weights
 
 SIGNATURE = Signature(("forcing",), ("kxx", "kyy", "kxy"), ("solution",))
 CONFIGS = {

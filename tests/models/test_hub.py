@@ -14,9 +14,9 @@ import tiny
 from scifm.data.normalize import fit_normalization
 from scifm.errors import ConfigError, RunError
 from scifm.models.fno import FNO, FNOConfig
-from scifm.models.folder import FILES, holds_operator
-from scifm.models.hub import ModelPlace, digest, find_model, load_operator, save_operator
+from scifm.models.folder import FILES, ModelPlace, digest, find_model, holds_operator
 from scifm.models.operator import Operator
+from scifm.models.registry import load_operator, save_operator
 from scifm.systems.advection_diffusion import AdvectionDiffusion
 from scifm.systems.poisson import Poisson
 

@@ -8,7 +8,7 @@ import pytest
 
 import tiny  # noqa: F401  known by this name
 from scifm.errors import ConfigError
-from scifm.models.imports import VARIABLE, import_own, require_importable
+from scifm.models.module_operator import VARIABLE, import_own, require_importable
 
 
 @pytest.fixture(autouse=True)
@@ -30,9 +30,8 @@ def test_a_file_is_imported_with_those_beside_it_and_is_known_to_processes_that_
     assert sys.modules["own_net"].number == 7
     require_importable("own_net")
     assert os.environ[VARIABLE] == str(file)
-    code = (
-        "from scifm.models.imports import require_importable as r; r('own_net'); import own_net; print(own_net.number)"
-    )
+    code = "from scifm.models.module_operator import require_importable; require_importable('own_net')"
+    code += "; import own_net; print(own_net.number)"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd="/", check=True)
     assert told.stdout == "7\n"
 

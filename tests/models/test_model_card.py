@@ -7,7 +7,7 @@ import yaml
 
 import tiny
 from scifm.models.folder import ModelCard
-from scifm.models.hub import save_operator
+from scifm.models.registry import save_operator
 
 
 def header(text: str) -> dict[str, Any]:

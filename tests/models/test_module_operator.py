@@ -18,11 +18,11 @@ from scifm.errors import ConfigError, RunError, SignatureError
 from scifm.evaluation.evaluate import evaluate
 from scifm.fields.batch import Signature
 from scifm.fields.normalization import Normalization
-from scifm.models.flops import training_flops
-from scifm.models.hub import load_operator, save_operator
 from scifm.models.module_operator import ModuleConfig, ModuleOperator, module_class
+from scifm.models.registry import load_operator, save_operator
 from scifm.systems.poisson import Poisson
 from scifm.training.checkpoint import Checkpoint, Position
+from scifm.training.costs import training_flops
 from scifm.training.finetune import finetune, from_scratch
 from scifm.training.optimizers import AdamW
 from scifm.training.pretrain import pretrain

@@ -14,9 +14,9 @@ from scifm.config import build_config
 from scifm.errors import ConfigError, SignatureError
 from scifm.fields.batch import Batch
 from scifm.fields.grid import Grid
-from scifm.models.hub import load_operator, save_operator
+from scifm.models.foreign_files import import_neuralop_weights
 from scifm.models.neuralop_fno import NeuralopFNO, NeuralopFNOConfig
-from scifm.models.neuralop_weights import import_neuralop_weights
+from scifm.models.registry import load_operator, save_operator
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
 

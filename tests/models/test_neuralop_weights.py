@@ -9,7 +9,7 @@ import tiny
 from neuralop_networks import answer_of, distance, neuralop, question, signature, theirs
 from scifm.errors import SignatureError
 from scifm.fields.batch import Signature
-from scifm.models.neuralop_weights import import_neuralop_weights, neuralop_dims
+from scifm.models.foreign_files import import_neuralop_weights, neuralop_dims
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
 

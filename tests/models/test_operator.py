@@ -135,6 +135,17 @@ def test_predict_answers_in_pieces_without_gradients(operator):
     torch.testing.assert_close(pieces, operator(batch).require_targets())
 
 
+def test_predict_leaves_every_part_in_its_mode_whatever_happens(operator, monkeypatch):
+    operator.train()
+    frozen = next(iter(operator.children())).eval()
+    operator.predict(problems(num_samples=2))
+    monkeypatch.setattr(operator, "network", lambda encoded: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        operator.predict(problems(num_samples=2))
+    assert operator.training
+    assert not frozen.training
+
+
 def test_predict_works_in_the_precision_of_the_weights(operator):
     batch = problems()
     answer = operator.double().predict(batch)

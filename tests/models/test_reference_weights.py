@@ -11,8 +11,7 @@ import tiny
 from reference_network import ReferenceModule, write_checkpoint
 from scifm.errors import SignatureError
 from scifm.fields.batch import Signature
-from scifm.models.foreign_files import read_state_dict
-from scifm.models.reference_weights import import_reference_weights
+from scifm.models.foreign_files import import_reference_weights, read_state_dict
 
 SIGNATURE = Signature(("forcing",), ("k11", "k22", "k12"), ("solution",))
 

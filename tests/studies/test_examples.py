@@ -10,7 +10,7 @@ import pytest
 import tiny
 from scifm.config import read_toml
 from scifm.errors import ConfigError
-from scifm.models.hub import load_operator
+from scifm.models.registry import load_operator
 from scifm.studies.demo import DEMO
 from scifm.studies.jobs import draw_test
 from scifm.studies.recipe import StudyRecipe

@@ -11,7 +11,7 @@ from scifm.data.normalize import fit_normalization, refit_coefficients
 from scifm.data.origins import SystemOrigin
 from scifm.data.stream import joined_homogeneities, joined_signature
 from scifm.errors import RunError
-from scifm.models.hub import load_operator
+from scifm.models.registry import load_operator
 from scifm.systems.helmholtz import Helmholtz
 from scifm.systems.poisson import Poisson
 from scifm.training.choice import AdaptRecipe, Candidate, Trial, choose, rounds
@@ -22,7 +22,7 @@ UNTRAINED = Candidate(0.0, "pretrained")
 
 
 def trial(candidate: Candidate, *errors: float, steps: int = 1) -> Trial:
-    return Trial(candidate, steps, 1, steps, errors or None)
+    return Trial(**vars(candidate), num_steps=steps, num_splits=1, samples_seen=steps, errors=errors or None)
 
 
 # --- rounds -----------------------------------------------------------------------------------------------------------
@@ -243,7 +243,7 @@ def test_fine_tuning_can_choose_to_refit_and_says_so(tmp_path):
     settings = {
         "num_samples": 16,
         "learning_rates": (1e-3, 1e-2),
-        "training": {"num_steps": 40, "batch_size": 8, "checkpoint_every": 100},
+        "training": {"num_steps": 16, "batch_size": 8, "checkpoint_every": 100},
     }
     forced = finetune(parent, far, out=tmp_path, refit_coefficients="always", **settings)
     before, after = (load_operator(run.path / "model").normalization for run in (parent, forced))
@@ -254,7 +254,7 @@ def test_fine_tuning_can_choose_to_refit_and_says_so(tmp_path):
     outcome, trials = chosen.read_json("outcome.json"), chosen.read_json("trials.json")
     assert {t["coefficients"] for t in trials} == {"pretrained", "refitted"}
     assert outcome["num_trials"] == 5
-    assert outcome["trial_steps"] == sum(t["num_steps"] * t["num_splits"] for t in trials) == 5 * (4 * 10 + 2 * 20)
+    assert outcome["trial_steps"] == sum(t["num_steps"] * t["num_splits"] for t in trials) == 5 * (4 * 4 + 2 * 8)
     last = [t for t in trials if t["num_steps"] == max(t["num_steps"] for t in trials)]
     assert outcome["coefficients"] == min(last, key=lambda t: t["relative_l2"])["coefficients"]
     scratch = from_scratch(parent, far, out=tmp_path, **settings).read_json("outcome.json")

@@ -13,7 +13,7 @@ import tiny
 from scifm.data.generate import generate
 from scifm.data.origins import DownstreamPool, SystemOrigin
 from scifm.errors import ConfigError, DataError, RunError, SignatureError
-from scifm.models.hub import load_operator
+from scifm.models.registry import load_operator
 from scifm.runs import Run
 from scifm.systems.helmholtz import Helmholtz
 from scifm.systems.poisson import Poisson

@@ -1,35 +1,12 @@
 from __future__ import annotations
 
-import math
-
-import pytest
-import torch
-from torch import nn
-
 from scifm.training.checkpoint import Position
-from scifm.training.guards import gradient_norm, note_loss
 
 
 def spikes(losses: list[float], position: Position | None = None) -> dict[int, float]:
     """Return the size of each spike by the step it is told at."""
     position = position or Position()
-    return {step: size for step, loss in enumerate(losses) if (size := note_loss(position, loss)) is not None}
-
-
-def test_the_norm_is_that_of_all_gradients_together():
-    module = nn.Linear(3, 2)
-    assert float(gradient_norm(module.parameters())) == 0
-    module(torch.ones(1, 3)).square().sum().backward()
-    expected = torch.cat([p.grad.flatten() for p in module.parameters()]).norm()
-    assert float(gradient_norm(module.parameters())) == pytest.approx(float(expected))
-
-
-@pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_one_bad_number_makes_the_norm_not_finite(bad):
-    module = nn.Linear(30, 20)
-    module(torch.ones(1, 30)).sum().backward()
-    module.weight.grad[7, 11] = bad
-    assert not math.isfinite(float(gradient_norm(module.parameters())))
+    return {step: size for step, loss in enumerate(losses) if (size := position.note_loss(loss)) is not None}
 
 
 def test_a_spike_is_told_once_with_its_size():

@@ -14,7 +14,7 @@ from scifm.data.formats.mapping import DataMapping
 from scifm.data.importing import import_data
 from scifm.errors import RunError, SignatureError
 from scifm.evaluation.evaluate import evaluate
-from scifm.models.hub import load_operator
+from scifm.models.registry import load_operator
 from scifm.training.finetune import finetune, from_scratch
 from scifm.training.pretrain import pretrain
 

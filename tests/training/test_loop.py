@@ -16,7 +16,7 @@ from scifm.config import build_config
 from scifm.data.stream import Epochs
 from scifm.errors import ConfigError, RunError, StopRequested
 from scifm.training.checkpoint import Checkpoint
-from scifm.training.loop import DivergedError, TrainingConfig, product_precision, train, validation_error
+from scifm.training.loop import DivergedError, TrainingConfig, product_precision, sample_errors, train
 
 
 def config(**changes) -> TrainingConfig:
@@ -53,10 +53,10 @@ def test_training_lowers_the_error(objective):
     scale = samples.require_targets().std()
     samples = samples.with_targets(samples.require_targets() / scale)
     operator = tiny.operator()
-    before = validation_error(operator, samples)
+    before = float(sample_errors(operator, samples).mean())
     settings = config(num_steps=60, objective=objective, learning_rate=3e-2)
     train(operator, Epochs(samples, batch_size=4, seed=0), config=settings)
-    assert validation_error(operator, samples) < 0.5 * before
+    assert float(sample_errors(operator, samples).mean()) < 0.5 * before
     assert not operator.training
 
 
@@ -147,7 +147,7 @@ def test_early_stopping_returns_the_weights_that_were_best():
     best = tiny.operator()
     train(best, train_source, config=settings.model_copy(update={"num_steps": 2}))
     assert same(weights(stopped), weights(best))
-    assert validation_error(stopped, samples) == pytest.approx(position.best_score)
+    assert float(sample_errors(stopped, samples).mean()) == pytest.approx(position.best_score)
 
 
 def test_without_patience_the_last_weights_are_kept():
@@ -157,7 +157,7 @@ def test_without_patience_the_last_weights_are_kept():
     settings = config(num_steps=10, validate_every=2, schedule="constant")
     position = train(operator, Epochs(upside_down, batch_size=4, seed=0), config=settings, validation=samples)
     assert position.step == 10
-    assert validation_error(operator, samples) > position.best_score
+    assert float(sample_errors(operator, samples).mean()) > position.best_score
 
 
 # --- interruption -----------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from torch import nn
 
 import tiny
 from scifm.errors import RunError
-from scifm.training.memory import MemoryNeed, _left_in_groups, available_memory, measure_need, require_memory
+from scifm.training.costs import MemoryNeed, _left_in_groups, available_memory, measure_need, require_memory
 
 MB = 10**6
 
@@ -40,7 +40,7 @@ def test_it_grows_with_the_batch_as_the_activations_do():
 
 def test_the_extrapolated_peak_is_the_measured_one():
     """Four and eight samples foretell 32."""
-    from scifm.training.memory import _step_peak
+    from scifm.training.costs import _step_peak
 
     operator = tiny.operator()
 

@@ -11,8 +11,8 @@ from scifm.config import build_config, dump_toml, read_toml
 from scifm.data.origins import DownstreamPool, SystemOrigin
 from scifm.data.stream import Epochs
 from scifm.errors import ConfigError
-from scifm.models.hub import load_operator
 from scifm.models.operator import Operator, OperatorConfig
+from scifm.models.registry import load_operator
 from scifm.runs import Run
 from scifm.systems.poisson import Poisson
 from scifm.training.finetune import AdaptRecipe, finetune, from_scratch

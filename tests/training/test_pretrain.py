@@ -16,7 +16,7 @@ from scifm.data.generate import generate
 from scifm.data.importing import import_data
 from scifm.data.run_origin import RunOrigin
 from scifm.errors import ConfigError, DataError, RunError, SignatureError
-from scifm.models.hub import load_operator
+from scifm.models.registry import load_operator
 from scifm.runs import Run
 from scifm.systems.poisson import Poisson
 from scifm.training.loop import DivergedError

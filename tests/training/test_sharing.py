@@ -10,7 +10,7 @@ import ranks
 import tiny
 from scifm.objectives.supervised import MeanSquaredError
 from scifm.training.processes import ALONE, World
-from scifm.training.sharing import SharedLoss
+from scifm.training.sharing import SharedGradient
 
 NAMES = ["ddp", "fsdp", "unequal_ddp", "unequal_fsdp", "kinds", "stop_and_go_on", "dropout"]
 
@@ -137,7 +137,9 @@ def test_every_process_draws_for_itself_and_goes_on_where_it_drew(one, two):
 def test_layers_computed_again_give_the_same_gradient():
     def gradients(*, recompute: bool) -> list[torch.Tensor]:
         torch.manual_seed(0)
-        shared = SharedLoss(operator := ranks.fresh(), MeanSquaredError(), ALONE, "ddp", recompute=recompute)
+        shared = SharedGradient(
+            operator := ranks.fresh(), MeanSquaredError(), ranks.mixture(4), ALONE, recompute=recompute
+        )
         operator.train()
         shared.loss.operator(tiny.batch()).require_targets().square().mean().backward()
         shared.give_back(operator)
@@ -157,6 +159,6 @@ def test_layers_computed_again_in_training():
 
 def test_one_process_shares_with_nobody():
     operator = ranks.fresh()
-    shared = SharedLoss(operator, MeanSquaredError(), World(), "fsdp", recompute=False)
+    shared = SharedGradient(operator, MeanSquaredError(), ranks.mixture(4), World(), strategy="fsdp")
     assert shared.trained is operator
     assert not shared.is_sharded

@@ -10,7 +10,7 @@ import pytest
 import tiny
 from scifm.errors import ConfigError, RunError, SignatureError
 from scifm.findings.finding import Finding, read_findings, record_findings
-from scifm.models.hub import load_operator
+from scifm.models.registry import load_operator
 from scifm.systems.helmholtz import Helmholtz
 from scifm.trust import CHECKS
 from scifm.trust.examine import check_operator

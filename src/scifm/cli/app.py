@@ -126,7 +126,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON i
 
 def _import(places: list[str] | None) -> list[str] | None:
     if places:
-        from scifm.models.imports import import_own
+        from scifm.models.module_operator import import_own
 
         import_own(places)
     return places

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from scifm.fields.grid import Grid
     from scifm.fields.normalization import Normalization
     from scifm.models.export import ExportedFile
-    from scifm.models.hub import ModelPlace
+    from scifm.models.folder import ModelPlace
     from scifm.models.operator import Operator
 
 __all__ = ["export", "import_model", "play", "push"]
@@ -67,10 +67,13 @@ def import_model(
     """Turn someone else's weights into a model of ours, for finetune, evaluate and push."""
     from scifm.fields.batch import Signature
     from scifm.models.folder import holds_operator
-    from scifm.models.foreign_files import read_state_dict
-    from scifm.models.hub import save_operator
-    from scifm.models.neuralop_weights import import_neuralop_weights, neuralop_dims
-    from scifm.models.reference_weights import import_reference_weights
+    from scifm.models.foreign_files import (
+        import_neuralop_weights,
+        import_reference_weights,
+        neuralop_dims,
+        read_state_dict,
+    )
+    from scifm.models.registry import save_operator
 
     if kind not in _FORMATS:
         raise ConfigError(f"--kind {suggest(kind, _FORMATS)}")
@@ -108,7 +111,7 @@ def push(
     as_json: AsJson = False,
 ) -> None:
     """Upload an operator to the Hugging Face hub. Log in first, with 'hf auth login'."""
-    from scifm.models.hub import load_operator
+    from scifm.models.registry import load_operator
 
     told = {"title": title, "description": description, "license": license}
     card = {name: value for name, value in told.items() if value is not None}
@@ -144,7 +147,8 @@ def export(
     Fields and coefficients go in and come out in physical units, for any batch size.
     """
     from scifm.models.export import TOLERANCE, export_operator, find_format
-    from scifm.models.hub import find_model, load_operator
+    from scifm.models.folder import find_model
+    from scifm.models.registry import load_operator
 
     find_format(to)
     place = find_model(run)

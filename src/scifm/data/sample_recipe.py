@@ -17,7 +17,7 @@ from scifm.data.store import Store
 from scifm.errors import ConfigError
 from scifm.fields.grid import Grid
 from scifm.fields.samples import Samples
-from scifm.models.hub import find_model
+from scifm.models.folder import find_model
 from scifm.systems.system import System
 
 __all__ = ["GenerateRecipe", "SampleRecipe", "SourceRecipe"]

@@ -22,9 +22,9 @@ from scifm.fields.samples import Samples
 from scifm.fields.seeds import generator_for
 from scifm.findings.finding import Finding
 from scifm.findings.part import Part
-from scifm.models.folder import FILES
-from scifm.models.hub import digest, find_model, load_operator, save_operator
+from scifm.models.folder import FILES, digest, find_model
 from scifm.models.operator import Operator
+from scifm.models.registry import load_operator, save_operator
 from scifm.plugins import Catalog, fault_of_settings
 from scifm.runs import Run
 from scifm.wording import plural
@@ -160,12 +160,6 @@ def measure_answers(
     The first finding: mean over samples of ‖N'(f) − N(f)‖₂/‖N(f)‖₂, good below the mean error of the operator before,
     because then its own error is the larger one. The second: mean relative L2 error after over before, with a bootstrap
     interval over samples, good up to `MOST_GROWTH`.
-
-    Args:
-        before: the operator.
-        after: what it was compressed to.
-        samples: with targets.
-        generator: of the bootstrap.
 
     Raises:
         SignatureError: if the samples do not fit, or have no targets.

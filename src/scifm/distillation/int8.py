@@ -6,7 +6,7 @@ import copy
 from typing import ClassVar
 
 from scifm.distillation.compression import Compression
-from scifm.models.codecs import decoded, encoded
+from scifm.models.codecs import find_codec
 from scifm.models.operator import Operator
 
 __all__ = ["Int8"]
@@ -21,5 +21,6 @@ class Int8(Compression):
     def compress(self, operator: Operator) -> Operator:
         smaller = copy.deepcopy(operator)
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in operator.state_dict().items()}
-        smaller.load_state_dict(decoded(*encoded(tensors, "int8")))
+        codec = find_codec("int8")
+        smaller.load_state_dict(codec.decode(*codec.encode(tensors)))
         return smaller

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
@@ -26,8 +27,9 @@ from scifm.errors import ConfigError, DataError, SignatureError, suggest
 from scifm.evaluation.pointwise import METRICS, undefined_of
 from scifm.fields.grid import Grid
 from scifm.fields.samples import Samples
-from scifm.models.hub import find_model, load_operator
+from scifm.models.folder import find_model
 from scifm.models.operator import Operator
+from scifm.models.registry import load_operator
 from scifm.models.surgery import renamed
 from scifm.runs import Run, write_atomically
 
@@ -105,16 +107,9 @@ class Scores:
         Raises:
             RunError: if the file cannot be written.
         """
-        num_samples, num_frames, num_channels = next(iter(self.values.values())).shape
-        index = torch.cartesian_prod(
-            torch.arange(num_samples), torch.arange(num_frames), torch.arange(num_channels)
-        ).view(-1, 3)
-        columns: dict[str, pa.Array] = {
-            "sample": pa.array(index[:, 0].tolist(), pa.int64()),
-            "frame": pa.array(index[:, 1].tolist(), pa.int64()),
-            "channel": pa.array([self.channels[i] for i in index[:, 2].tolist()], pa.string()),
-        }
-        columns |= {name: pa.array(value.double().flatten().tolist()) for name, value in self.values.items()}
+        index = np.indices(next(iter(self.values.values())).shape).reshape(3, -1)
+        columns = {"sample": index[0], "frame": index[1], "channel": np.array(self.channels)[index[2]]}
+        columns |= {name: value.double().flatten().cpu().numpy() for name, value in self.values.items()}
         buffer = io.BytesIO()
         about = {"origin": dict(self.origin), "recorded": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
         places = {name: where.flatten().nonzero().flatten().tolist() for name, where in self.undefined.items()}
@@ -172,7 +167,9 @@ def evaluate(
     if not isinstance(record, bool):
         file = Path(record)
     elif record and run is not None and run.is_own:
-        file = run.scores_file(_name_of(about), {**_identity_of(about), "metrics": list(scores.values)})
+        # a store that was moved is the same one, by its content
+        which = {key: value for key, value in about.items() if key != "store" or "content" not in about}
+        file = run.scores_file(_name_of(about), {**which, "metrics": list(scores.values)})
     else:
         return scores
     scores.write(file)
@@ -184,8 +181,6 @@ def persistence(samples: Samples, *, metrics: Iterable[str] = ("relative_l2",), 
 
     Args:
         samples: of an evolving system whose outputs are all state.
-        metrics: names in ``scifm.evaluation.METRICS``.
-        batch_size: samples read at a time.
 
     Raises:
         SignatureError: if some output is not a state.
@@ -241,11 +236,7 @@ def ratio_of_means(
     four samples there is no interval. NaN in gives NaN out, and others that are all zero give infinity or NaN.
 
     Args:
-        errors: of each sample.
-        others: of the same samples.
         generator: of the resampling, on the CPU.
-        level: probability of the interval.
-        num_resamples: how often samples are drawn anew, with replacement.
 
     Returns:
         The ratio, the lower and the upper end.
@@ -271,11 +262,6 @@ def origin_of(samples: Samples) -> dict[str, Any]:
     each coefficient and a hash of its numbers.
     """
     return {**samples.describe(), "num_samples": samples.num_samples, "num_points": list(samples.grid.num_points)}
-
-
-def _identity_of(origin: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what makes samples others: a store that was moved is the same one, by its content."""
-    return {key: value for key, value in origin.items() if key != "store" or "content" not in origin}
 
 
 def _name_of(origin: Mapping[str, Any]) -> str:

@@ -1,19 +1,17 @@
 """Learned operators: the interface, Fourier neural operators, anyone's networks, and how they are kept.
 
 An operator is a class in a file here and a line in ``OPERATORS`` (`registry`), or an entry point ``scifm.operators`` of
-another package; it says itself what it can (`operator`). ``parts/`` holds layers and kernels, `folder` and `hub` how a
-model lies on disk, `surgery` and `adapters` how one is changed, `export` how it leaves. What may not live here: an
-equation (models never import systems), a loss, an optimizer, data.
+another package; it says itself what it can (`operator`). ``parts/`` holds layers and kernels, `folder` how a model lies
+on disk, `foreign_files` how other people's weights come in, `surgery` how one is changed, `export` how it leaves. What
+may not live here: an equation (models never import systems), a loss, an optimizer, data.
 """
 
 from scifm.models.fno import FNO, SIZES, FNOConfig
-from scifm.models.hub import load_operator, save_operator
+from scifm.models.foreign_files import import_neuralop_weights, import_reference_weights
 from scifm.models.module_operator import ModuleConfig, ModuleOperator
 from scifm.models.neuralop_fno import NeuralopFNO, NeuralopFNOConfig
-from scifm.models.neuralop_weights import import_neuralop_weights
 from scifm.models.operator import Operator, OperatorConfig
-from scifm.models.reference_weights import import_reference_weights
-from scifm.models.registry import OPERATORS
+from scifm.models.registry import OPERATORS, load_operator, save_operator
 
 __all__ = [
     "FNO",

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from scifm.errors import DataError, RunError, SignatureError, suggest
 
-__all__ = ["CODECS", "Int8Codec", "decoded", "encoded", "shapes_of"]
+__all__ = ["CODECS", "Int8Codec", "find_codec"]
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -37,7 +37,7 @@ class Int8Codec:
     spared: ClassVar[float] = 0.01
 
     def encode(self, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return what is stored, and notes for JSON without which it cannot be read.
+        """Return what is stored, and the entry of ``config.json`` without which it cannot be read.
 
         Raises:
             DataError: if numbers are not finite.
@@ -62,7 +62,7 @@ class Int8Codec:
             real = torch.view_as_real(tensor) if tensor.is_complex() else tensor
             axis, stored[name], stored[name + self.suffix] = _quantized(real, range(tensor.dim()))
             notes[name] = {"axis": axis, "dtype": str(tensor.dtype).removeprefix("torch.")}
-        return stored, {"weights": notes}
+        return stored, {"name": self.name, "weights": notes}
 
     def decode(self, stored: Mapping[str, Tensor], notes: Mapping[str, Any]) -> dict[str, Tensor]:
         """Return the tensors again, under their names.
@@ -126,33 +126,12 @@ def _quantized(weight: Tensor, axes: range) -> tuple[int, Tensor, Tensor]:
 CODECS: dict[str, Int8Codec] = {codec.name: codec for codec in (Int8Codec(),)}
 
 
-def _codec(name: str) -> Int8Codec:
+def find_codec(name: str) -> Int8Codec:
+    """Return the codec of a name.
+
+    Raises:
+        RunError: if there is none.
+    """
     if name not in CODECS:
         raise RunError(f"its weights are written by the codec {suggest(name, CODECS)} A newer SciFM may know it.")
     return CODECS[name]
-
-
-def encoded(tensors: Mapping[str, Tensor], codec: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return tensors as the codec of a name stores them, and the entry of ``config.json`` that says so.
-
-    Raises:
-        RunError: if there is no such codec.
-        DataError: if numbers are not finite.
-    """
-    stored, notes = _codec(codec).encode(tensors)
-    return stored, {"name": codec, **notes}
-
-
-def decoded(stored: Mapping[str, Tensor], entry: Mapping[str, Any] | None) -> dict[str, Tensor]:
-    """Return tensors again; `entry` is what `encoded` gave, None for tensors stored as they are.
-
-    Raises:
-        RunError: if there is no such codec.
-        SignatureError: if what is stored does not fit the entry.
-    """
-    return dict(stored) if entry is None else _codec(str(entry["name"])).decode(stored, entry)
-
-
-def shapes_of(stored: Shapes, entry: Mapping[str, Any] | None) -> dict[str, tuple[int, ...]]:
-    """Return the shapes that `decoded` gives; raises what it does."""
-    return dict(stored) if entry is None else _codec(str(entry["name"])).shapes(stored, entry)

@@ -22,7 +22,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ import torch
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
+from scifm.config import Plain
 from scifm.errors import ConfigError, RunError, suggest
 from scifm.fields.batch import Batch
 from scifm.fields.grid import Grid
@@ -56,8 +57,6 @@ class ExportCheck:
     """The file and the operator on the same random samples.
 
     Args:
-        num_points: points per axis.
-        batch_size: samples.
         difference: largest relative L2 difference of any output field of any sample.
         seconds_exported: median time of one answer for the whole batch by the file.
         seconds_original: the same by the operator, in the same process with as many threads.
@@ -71,7 +70,7 @@ class ExportCheck:
 
 
 @dataclass(frozen=True)
-class ExportedFile:
+class ExportedFile(Plain):
     """A file that was written and checked.
 
     Args:
@@ -89,13 +88,8 @@ class ExportedFile:
     checks: tuple[ExportCheck, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        return {
-            "file": self.path.name,
-            "num_bytes": self.num_bytes,
-            "num_points": list(self.num_points),
-            "min_points": list(self.min_points),
-            "checks": [asdict(check) for check in self.checks],
-        }
+        entries = super().to_dict()
+        return {"file": Path(entries.pop("path")).name, **entries}
 
 
 class _Program(nn.Module):
@@ -163,7 +157,10 @@ def export_operator(
         for points in waiting:
             program.samples(points, 1)  # a grid the operator refuses is refused before anything is written
         while waiting:
-            traced = _trace(program, waiting[0])
+            try:
+                traced = _traced(program, waiting[0], torch.export.Dim.AUTO)
+            except RunError:  # numbers of points cannot be free
+                traced = _traced(program, waiting[0], torch.export.Dim.STATIC)
             takes, fewest = _takes(traced)
             name = "x".join(map(str, takes)) if None not in takes else ""
             path = Path(folder) / f"operator{'-' if name else ''}{name}{form.suffix}"
@@ -194,14 +191,6 @@ def _about(program: _Program) -> dict[str, Any]:
         "dtype": str(next(operator.parameters()).dtype).removeprefix("torch."),
         "weights_sha256": hashlib.sha256(save_tensors(state)).hexdigest(),  # that of a run's model.safetensors
     }
-
-
-def _trace(program: _Program, num_points: tuple[int, ...]) -> torch.export.ExportedProgram:
-    """Return the program with numbers of points free where that can be, else for one grid."""
-    try:
-        return _traced(program, num_points, torch.export.Dim.AUTO)
-    except RunError:
-        return _traced(program, num_points, torch.export.Dim.STATIC)
 
 
 def _traced(program: _Program, num_points: tuple[int, ...], points: Any) -> torch.export.ExportedProgram:
@@ -329,9 +318,9 @@ def _exporting(failure: str) -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     except (RuntimeError, TypeError, ValueError, AssertionError) as error:
-        said = next((line for line in str(error).splitlines() if line.strip()), "")
+        message = next((line for line in str(error).splitlines() if line.strip()), "")
         raise RunError(
-            f"{failure} ({type(error).__name__}: {said}). Choose another format, or another network."
+            f"{failure} ({type(error).__name__}: {message}). Choose another format, or another network."
         ) from error
     finally:
         logging.disable(before)
@@ -341,10 +330,6 @@ def _write_torch_export(traced: torch.export.ExportedProgram, about: dict[str, A
     content = io.BytesIO()
     torch.export.save(traced, content, extra_files={"scifm.json": json.dumps(about)})
     return content.getvalue()
-
-
-def _load_torch_export(path: Path) -> Answer:
-    return torch.export.load(path).module()
 
 
 def _write_onnx(traced: torch.export.ExportedProgram, about: dict[str, Any]) -> bytes:
@@ -383,6 +368,6 @@ def _load_onnx(path: Path) -> Answer:
 
 EXPORT_FORMATS: dict[str, ExportFormat] = {
     "onnx": ExportFormat(".onnx", _write_onnx, _load_onnx, ("onnx", "onnxscript", "onnxruntime")),
-    "torch-export": ExportFormat(".pt2", _write_torch_export, _load_torch_export),
+    "torch-export": ExportFormat(".pt2", _write_torch_export, lambda path: torch.export.load(path).module()),
 }
 """What an operator can be exported to."""

@@ -99,16 +99,11 @@ class FNOConfig(OperatorConfig):
 
 
 class FNO(Operator):
-    """Fourier neural operator on boxes of one to three dimensions, periodic or extended to be so.
-
-    Args:
-        signature: fields and coefficients, by name; one frame in, one frame out.
-        config: architecture.
-        normalization: see `Operator`.
-    """
+    """Fourier neural operator on boxes of one to three dimensions, periodic or extended to be so; one frame to one."""
 
     config: FNOConfig
     config_class = FNOConfig
+    parts = {"lift": "lift", "layers": "inner", "projection": "projection"}  # noqa: RUF012
     uses_global_generator = False
     uses_all_weights = True
     can_recompute = True
@@ -141,17 +136,6 @@ class FNO(Operator):
 
     def stages(self) -> list[nn.Module]:
         return list(self.layers)
-
-    def groups(self) -> dict[str, list[nn.Parameter]]:
-        names = dict(self.layers.named_parameters())
-        # the second where an adapter stands before the weight
-        spectral = [name for name in names if name.endswith(("spectral_weight", "spectral_weight.original"))]
-        return {
-            "lift": list(self.lift.parameters()),
-            "spectral": [names[name] for name in spectral],
-            "pointwise": [parameter for name, parameter in names.items() if name not in spectral],
-            "projection": list(self.projection.parameters()),
-        }
 
     def outer_maps(self) -> OuterMaps:
         last = self.projection[-1]

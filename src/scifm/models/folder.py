@@ -13,6 +13,7 @@ before a tensor is read. What operator the numbers belong to is not known here.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -32,12 +33,12 @@ from scifm.config import Config
 from scifm.errors import ConfigError, RunError, SignatureError, cause_of
 from scifm.fields.batch import Signature
 from scifm.fields.normalization import Normalization
-from scifm.models.codecs import decoded, encoded, shapes_of
+from scifm.models.codecs import find_codec
 from scifm.runs import Run, write_atomically, write_json
 
 __all__ = [
-    "FILES", "ModelCard", "ModelContent", "fetch_model", "holds_operator", "pretrained_folder", "reading",
-    "send_folder", "write_folder",
+    "FILES", "ModelCard", "ModelContent", "ModelPlace", "digest", "fetch_model", "find_model", "holds_operator",
+    "pretrained_folder", "reading", "send_folder", "write_folder",
 ]  # fmt: skip
 
 FILES = ("config.json", "normalization.json", "model.safetensors", "README.md")
@@ -45,6 +46,7 @@ FILES = ("config.json", "normalization.json", "model.safetensors", "README.md")
 
 _LARGEST_JSON = 16 * 2**20
 _ID = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
+_ON_HUB = re.compile(r"hf:/{0,2}([\w.-]+/[\w.-]+?)(?:@([\w./-]+))?", re.ASCII)  # a Path makes one / of two
 
 
 _LOADING = """```python
@@ -75,9 +77,6 @@ class ModelCard(Config):
         """Return the README of an operator: a header that hubs read, and what a person wants to know first.
 
         Args:
-            kind: of the operator.
-            signature: its names.
-            num_params: its weights.
             needs_module: whether loading it needs the network as an object.
         """
         names = {"inputs": signature.inputs, "coefficients": signature.coefficients, "outputs": signature.outputs}
@@ -115,9 +114,6 @@ class ModelContent:
     """What the files of a model say.
 
     Args:
-        entries: of config.json.
-        signature: the names it knows.
-        normalization: the numbers fitted on training data.
         shapes: of the weights, as their file declares them.
         tensors: reads the weights.
     """
@@ -172,7 +168,7 @@ def write_folder(
     normalization = entries.pop("normalization")
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     if codec is not None:
-        tensors, entries["codec"] = encoded(tensors, codec)
+        tensors, entries["codec"] = find_codec(codec).encode(tensors)
     write_atomically(path / "model.safetensors", save_tensors(dict(tensors)))  # first: it is what a full disk refuses
     write_json(path / "config.json", entries)
     write_json(path / "normalization.json", normalization)
@@ -190,14 +186,17 @@ def reading(path: Path) -> Iterator[ModelContent]:
         entries, numbers = _json(path / "config.json"), _json(path / "normalization.json")
         with safe_open(path / "model.safetensors", framework="pt") as handle:
             shapes = {name: tuple(handle.get_slice(name).get_shape()) for name in handle.keys()}  # noqa: SIM118
-            codec, signature = entries.get("codec"), Signature.from_dict(entries["signature"])
+            notes, signature = entries.get("codec"), Signature.from_dict(entries["signature"])
+            codec = None if notes is None else find_codec(str(notes["name"]))
             _require_numbers(signature, numbers)
 
             def tensors() -> dict[str, Tensor]:
                 # copies: what lies in the file as it lies there goes when the file does, and may not be aligned
-                return decoded({name: handle.get_tensor(name).clone() for name in shapes}, codec)
+                stored = {name: handle.get_tensor(name).clone() for name in handle.keys()}  # noqa: SIM118
+                return stored if codec is None else codec.decode(stored, notes)
 
-            yield ModelContent(entries, signature, Normalization.from_dict(numbers), shapes_of(shapes, codec), tensors)
+            wide = shapes if codec is None else codec.shapes(shapes, notes)
+            yield ModelContent(entries, signature, Normalization.from_dict(numbers), wide, tensors)
     except RunError as error:
         raise RunError(f"The model in '{path}' is not loaded: {error}") from error
     except FileNotFoundError as error:
@@ -240,6 +239,62 @@ def holds_operator(path: str | Path) -> bool:
     return all((Path(path) / name).is_file() for name in FILES[:3])
 
 
+@dataclass(frozen=True)
+class ModelPlace:
+    """Where a model lies.
+
+    Args:
+        folder: of its files.
+        run: the run it is of; None for a model alone.
+    """
+
+    folder: Path
+    run: Run | None
+
+    @property
+    def path(self) -> Path:
+        """The folder a user knows it by: that of the run, else of the model."""
+        return self.folder if self.run is None else self.run.path
+
+
+def find_model(source: Run | str | Path) -> ModelPlace:
+    """Find the model that is meant: every verb and function that takes one takes all of these.
+
+    Args:
+        source: a complete run or its folder; the folder of a model; or ``hf:name/model``, where wanted with
+            ``@revision``, whose files are fetched from the Hugging Face hub.
+
+    Raises:
+        RunError: if there is none, the run is not complete, or the hub cannot be reached.
+    """
+    if not isinstance(source, Run):
+        if on_hub := _ON_HUB.fullmatch(str(source)):
+            return ModelPlace(fetch_model(on_hub[1], revision=on_hub[2]), None)
+        folder = Path(source)
+        if holds_operator(folder):
+            around = folder.absolute().parent
+            inside = folder.absolute().name == "model" and (around / "config.toml").is_file()
+            return ModelPlace(folder, Run(around) if inside else None)
+        if not (folder / "config.toml").is_file():
+            give = "Give the folder of a finished run or of a model, or hf:NAME/MODEL for one on the Hugging Face hub."
+            if not folder.is_dir():
+                raise RunError(f"There is no folder '{folder}', so it holds no model. {give}")
+            missing = next(folder / name for name in FILES[:3] if not (folder / name).is_file())
+            raise RunError(f"'{folder}' is not a run folder and holds no model: {missing} is missing. {give}")
+        source = Run(folder)
+    source.require_complete()
+    return ModelPlace(source.path / "model", source)
+
+
+def digest(path: str | Path) -> str:
+    """Return the SHA-256 of a model: two with the same one answer alike."""
+    parts = []
+    for name in FILES[:3]:
+        with (Path(path) / name).open("rb") as handle:
+            parts.append(hashlib.file_digest(handle, "sha256").hexdigest())
+    return hashlib.sha256("".join(parts).encode()).hexdigest()
+
+
 def pretrained_folder(path_or_id: str | Path, *, revision: str | None = None) -> Path:
     """Return the folder of a model: one that is here, of a model or of a finished run, or else fetched from the hub.
 
@@ -251,14 +306,10 @@ def pretrained_folder(path_or_id: str | Path, *, revision: str | None = None) ->
         ConfigError: if a revision is asked of a folder.
         RunError: if there is no such model, or the hub cannot be reached.
     """
-    path = Path(path_or_id)
-    if path.is_dir():
+    if Path(path_or_id).is_dir():
         if revision is not None:
-            raise ConfigError(f"'{path}' is a folder, and a folder has no revision '{revision}': leave it out.")
-        if holds_operator(path) or not (path / "config.toml").is_file():
-            return path
-        Run(path).require_complete()
-        return path / "model"
+            raise ConfigError(f"'{path_or_id}' is a folder, and a folder has no revision '{revision}': leave it out.")
+        return find_model(path_or_id).folder
     if isinstance(path_or_id, Path) or not _ID.fullmatch(path_or_id) or path_or_id.startswith("."):
         raise RunError(f"There is no folder '{path_or_id}', and it is no id of the hub, which reads name/model.")
     return fetch_model(path_or_id, revision=revision)
@@ -266,10 +317,6 @@ def pretrained_folder(path_or_id: str | Path, *, revision: str | None = None) ->
 
 def fetch_model(repo_id: str, *, revision: str | None = None) -> Path:
     """Fetch the four files of a model from the Hugging Face hub; return the folder they lie in.
-
-    Args:
-        repo_id: ``name/model``.
-        revision: branch, tag or commit.
 
     Raises:
         RunError: if there is no such model, or the hub cannot be reached.

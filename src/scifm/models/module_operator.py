@@ -13,13 +13,20 @@ Input fields come first among the channels, then one constant channel a coeffici
 
 Four words in braces stand for what a recipe cannot know or say: ``{in_channels}``, ``{out_channels}``,
 ``{num_spatial_dims}`` and ``{none}``, Python's None.
+
+A file from elsewhere can name a class; it cannot say where code lies that is then run. The user does, with ``--import``
+on the command line, which ends in `import_own`, or by importing the module in a program.
 """
 
 from __future__ import annotations
 
 import importlib
+import os
 import re
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Mapping
+from importlib import metadata
+from pathlib import Path
 from typing import Any, ClassVar, Self, cast
 
 import torch
@@ -32,12 +39,15 @@ from scifm.fields.batch import Signature
 from scifm.fields.normalization import Encoded, Normalization
 from scifm.fields.seeds import lent_to_torch
 from scifm.models.folder import ModelContent
-from scifm.models.imports import require_importable
 from scifm.models.operator import Operator, OperatorConfig
 
-__all__ = ["ModuleConfig", "ModuleOperator", "module_class"]
+__all__ = ["VARIABLE", "ModuleConfig", "ModuleOperator", "import_own", "module_class", "require_importable"]
 
-_TARGET = re.compile(r"[A-Za-z]\w*(\.[A-Za-z]\w*)*:[A-Za-z]\w*")
+VARIABLE = "SCIFM_IMPORT"
+"""Environment variable that holds what `import_own` was given, for processes that are started to share the work."""
+
+_NAME = re.compile(r"[A-Za-z]\w*(\.[A-Za-z]\w*)*")
+_TARGET = re.compile(rf"{_NAME.pattern}:[A-Za-z]\w*")
 
 
 class ModuleConfig(OperatorConfig):
@@ -84,10 +94,6 @@ def _holds_none(value: Any) -> bool:
 def module_class(target: str, *, file: str | None = None) -> type[nn.Module]:
     """Return the class that ``package.module:ClassName`` names; nothing but the import is done.
 
-    Args:
-        target: the name.
-        file: where it was said to lie.
-
     Raises:
         ConfigError: if it must not be imported (`require_importable`), cannot be, or is no subclass of
             ``torch.nn.Module``.
@@ -107,13 +113,70 @@ def module_class(target: str, *, file: str | None = None) -> type[nn.Module]:
     return named
 
 
+def import_own(places: Iterable[str]) -> None:
+    """Import modules, so that models may name classes of them; here and in every process started from here.
+
+    Args:
+        places: names of modules that Python finds, or paths of Python files.
+
+    Raises:
+        ConfigError: if one is missing or fails; it is code that you chose to run.
+    """
+    settled = [_import(place) for place in places]
+    before = os.environ.get(VARIABLE, "").split(os.pathsep)
+    os.environ[VARIABLE] = os.pathsep.join(dict.fromkeys(filter(None, [*before, *settled])))
+
+
+def _import(place: str) -> str:
+    """Import a module; return its name, or the whole path of its file."""
+    path = Path(place).expanduser().resolve() if place.endswith(".py") else None
+    if path is not None and not path.is_file():
+        raise ConfigError(f"There is no file '{place}' to import.")
+    name = path.stem if path is not None else place
+    if not _NAME.fullmatch(name):
+        raise ConfigError(f"'{place}' is neither the name of a module nor the path of a file NAME.py.")
+    if path is not None and str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))  # last, so that no file beside it comes before an installed package
+    try:
+        module = importlib.import_module(name)
+    except Exception as error:
+        raise ConfigError(f"'{place}' cannot be imported: {type(error).__name__}: {error}") from error
+    if path is None:
+        return name
+    if Path(str(module.__file__)).resolve() != path:
+        raise ConfigError(
+            f"'{place}' cannot be imported: Python already knows a '{name}', {module.__file__}. Rename it."
+        )
+    return str(path)
+
+
+def require_importable(place: str, *, file: str | None = None) -> None:
+    """Refuse to import what a recipe or a model names, unless it is known here; nothing is imported to find out.
+
+    Known are modules of installed packages, what this program has imported itself, and what `import_own` was given.
+
+    Raises:
+        ConfigError: if it belongs to Python itself, or is not known.
+    """
+    package = place.partition(".")[0]
+    if package in {*sys.stdlib_module_names, "__main__"}:
+        raise ConfigError(f"'{place}' is refused: '{package}' belongs to Python itself and holds no network.")
+    if place in sys.modules or package in metadata.packages_distributions():
+        return
+    import_own(filter(None, os.environ.get(VARIABLE, "").split(os.pathsep)))
+    if place not in sys.modules:
+        own = file or f"{place.replace('.', '/')}.py"
+        raise ConfigError(
+            f"'{place}' is no module of an installed package. Install its package; or, if it is code of your own that "
+            f"you trust, give --import {own}, or import it before in a program."
+        )
+
+
 class ModuleOperator(Operator):
     """A network of anyone's with names and units around it.
 
     Args:
-        signature: fields and coefficients, by name; one frame in, one frame out.
         config: which network; it must have a target unless `module` is given.
-        normalization: see `Operator`.
         module: the network itself, instead of a new one.
 
     Raises:
@@ -157,7 +220,6 @@ class ModuleOperator(Operator):
         Args:
             module: maps ``(batch, channel, *space)`` to ``(batch, channel, *space)``.
             signature: names of its channels: the inputs, then the coefficients; the outputs.
-            normalization: see `Operator`.
             target: name of its class, so that it can be loaded without being given again.
             arguments: what its constructor was given.
 
@@ -238,18 +300,12 @@ class ModuleOperator(Operator):
         except ConfigError as error:
             raise RunError(str(error)) from error
         tensors = content.tensors()
-        operator.take_precision(tensors)
+        for name, value in operator._own_tensors():  # its precision is that of the file, so that nothing is rounded
+            if name in tensors:
+                dtype = tensors[name].dtype
+                value.data = value.data.to(dtype.to_complex() if value.is_complex() else dtype)
         operator.load_state_dict(tensors)  # into the tensors that are there, so that tied weights stay tied
         return cast(Self, operator)
-
-    @torch.no_grad()
-    def take_precision(self, state_dict: Mapping[str, Tensor]) -> None:
-        """Give every weight the precision of its namesake, so that nothing is rounded when it is loaded."""
-        for name, value in self._own_tensors():
-            dtype = state_dict[name].dtype if name in state_dict else value.dtype
-            dtype = dtype.to_complex() if value.is_complex() else dtype
-            if dtype != value.dtype:
-                value.data = value.data.to(dtype)
 
     def _own_tensors(self) -> list[tuple[str, Tensor]]:
         named = [*self.named_parameters(remove_duplicate=False), *self.named_buffers(remove_duplicate=False)]

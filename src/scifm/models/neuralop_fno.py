@@ -166,12 +166,7 @@ class _Block(nn.Module):
 
 
 class NeuralopFNO(Operator):
-    """The network of ``neuralop.models.FNO`` on grids of one to three dimensions.
-
-    Args:
-        signature: fields and coefficients, by name; one frame in, one frame out.
-        config: architecture.
-        normalization: see `Operator`.
+    """The network of ``neuralop.models.FNO`` on grids of one to three dimensions, one frame to one.
 
     Raises:
         ConfigError: if `config` has not as many axes as the signature.
@@ -179,6 +174,7 @@ class NeuralopFNO(Operator):
 
     config: NeuralopFNOConfig
     config_class = NeuralopFNOConfig
+    parts = {"lifting": "lift", "blocks": "inner", "projection": "projection"}  # noqa: RUF012
     uses_global_generator = False
     uses_all_weights = True
     can_recompute = True
@@ -205,16 +201,6 @@ class NeuralopFNO(Operator):
     @property
     def _embeds(self) -> bool:
         return self.config.positional_embedding == "grid"
-
-    def groups(self) -> dict[str, list[nn.Parameter]]:
-        names = dict(self.named_parameters())
-        of = {"lift": "lifting.", "projection": "projection."}
-        groups = {part: [p for name, p in names.items() if name.startswith(start)] for part, start in of.items()}
-        spectral = ("spectral_weight", "spectral_weight.original")  # the second where an adapter stands before it
-        for part, is_spectral in (("spectral", True), ("pointwise", False)):
-            inside = {name: p for name, p in names.items() if name.startswith("blocks.")}
-            groups[part] = [p for name, p in inside.items() if name.endswith(spectral) is is_spectral]
-        return groups
 
     def outer_maps(self) -> OuterMaps:
         first = self.lifting[0] if isinstance(self.lifting, nn.Sequential) else self.lifting

@@ -114,6 +114,8 @@ class Operator(nn.Module):
     """Whether `network` calls its stages by `through`, so that `recompute` has an effect."""
     counted_in: ClassVar[torch.dtype | None] = None
     """The precision in which torch sees every product it makes; None: any."""
+    parts: ClassVar[Mapping[str, str]] = {}
+    """What part in `groups` each child plays: ``lift``, ``projection``, or ``inner``, both spectral and pointwise."""
     needs_module: bool = False
     """Whether loading it again needs the network as an object."""
 
@@ -164,9 +166,17 @@ class Operator(nn.Module):
     def groups(self) -> dict[str, list[nn.Parameter]]:
         """Return the weights by the part they play, each once, for fine-tuning that trains some of them.
 
-        Known parts are ``lift``, ``spectral``, ``pointwise`` and ``projection``. Empty where an operator has no such.
+        Known parts are ``lift``, ``spectral``, ``pointwise`` and ``projection``; those of children are told by `parts`.
+        Empty where an operator has no such.
         """
-        return {}
+        groups: dict[str, list[nn.Parameter]] = {}
+        for name, parameter in self.named_parameters():
+            part = self.parts.get(name.partition(".")[0])
+            if part == "inner":  # the second name where an adapter stands before the weight
+                part = "spectral" if name.endswith(("spectral_weight", "spectral_weight.original")) else "pointwise"
+            if part is not None:
+                groups.setdefault(part, []).append(parameter)
+        return groups
 
     def outer_maps(self) -> OuterMaps | None:
         """Return where channels enter and leave, so that it can be given others; None where that cannot be told."""
@@ -256,15 +266,18 @@ class Operator(nn.Module):
 
         The work is done on the device and in the precision of the weights; answers come back in those of the batch.
         """
-        weight = next(p for p in self.parameters() if p.is_floating_point())
-        was_training = self.training
-        self.eval()
         batch, parts = self.align(batch), []
-        for start in range(0, batch.num_samples, batch_size):
-            part = batch.select(slice(start, start + batch_size))
-            answer = self(part.to(weight.device, weight.dtype)).require_targets()
-            parts.append(part.with_targets(answer.to(part.inputs)))
-        self.train(was_training)
+        weight = next(p for p in self.parameters() if p.is_floating_point())
+        modes = [(module, module.training) for module in self.modules()]  # a part may be frozen by itself
+        self.eval()
+        try:
+            for start in range(0, batch.num_samples, batch_size):
+                part = batch.select(slice(start, start + batch_size))
+                answer = self(part.to(weight.device, weight.dtype)).require_targets()
+                parts.append(part.with_targets(answer.to(part.inputs)))
+        finally:
+            for module, training in modes:
+                module.training = training
         return Batch.concatenate(parts)
 
     @property
@@ -317,7 +330,6 @@ class Operator(nn.Module):
         """Return the operator of this class that a folder holds.
 
         Args:
-            content: what its files say.
             module: the network itself, for one that was wrapped from an object.
 
         Raises:

@@ -1,22 +1,28 @@
-"""Every kind of operator by name, ours and other packages', and how one is made from its settings."""
+"""Every kind of operator by name, ours and other packages': made from settings, written into a folder, and loaded."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, PlainSerializer
+from torch import nn
 
 from scifm.config import build_inside
 from scifm.errors import ConfigError
 from scifm.models.fno import FNO
+from scifm.models.folder import find_model, reading
 from scifm.models.module_operator import ModuleOperator
 from scifm.models.neuralop_fno import NeuralopFNO
 from scifm.models.operator import Operator, OperatorConfig
 from scifm.plugins import Catalog
+from scifm.runs import Run
 
-__all__ = ["DEFAULT_KIND", "OPERATORS", "NamedNetwork", "operator_class", "settings_of"]
+__all__ = [
+    "DEFAULT_KIND", "OPERATORS", "NamedNetwork", "load_operator", "operator_class", "save_operator", "settings_of",
+]  # fmt: skip
 
 OPERATORS: dict[str, type[Operator]] = {"fno": FNO, "neuralop_fno": NeuralopFNO, "module": ModuleOperator}
 """Our own; `operator_class` knows those of plug-ins too."""
@@ -77,3 +83,22 @@ def _told(settings: OperatorConfig) -> dict[str, Any]:
 
 NamedNetwork = Annotated[OperatorConfig, BeforeValidator(_with_kind), PlainSerializer(_told)]
 """A table of settings of any kind; its key ``kind`` says which, `DEFAULT_KIND` when left out."""
+
+
+def save_operator(operator: Operator, path: str | Path, **settings: Any) -> None:
+    """Write an operator into the folder `path`; settings are those of `Operator.save_pretrained`."""
+    operator.save_pretrained(path, **settings)
+
+
+def load_operator(path: Run | str | Path, *, module: nn.Module | None = None) -> Operator:
+    """Rebuild a saved operator of any kind, ours or a plug-in's.
+
+    Args:
+        path: a complete run, its folder, the folder of a model, or ``hf:name/model``; see `find_model`.
+        module: for one that was wrapped from an object: a network of the same class, whose weights are replaced.
+
+    Raises:
+        RunError: if the folder is missing, truncated, of another kind, or names something that must not be run.
+    """
+    with reading(find_model(path).folder) as content:
+        return operator_class(content.kind).rebuilt(content, module=module)

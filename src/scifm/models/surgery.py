@@ -79,14 +79,11 @@ def renamed(operator: OperatorT, names: Mapping[str, str]) -> OperatorT:
 def with_channels(
     operator: OperatorT, signature: Signature, grid: Grid, normalization: Normalization, *, generator: torch.Generator
 ) -> tuple[OperatorT, list[dict[str, str]]]:
-    """Return an operator for another signature that keeps every weight it can.
+    """Return an operator for another signature that keeps every weight it can; the given one is left as it is.
 
     Args:
-        operator: the trained one; left as it is.
-        signature: of the new data.
         grid: of the new data; walls add channels of position if there are none.
         normalization: fitted on the new data: units differ, and the hidden layers expect numbers of order one.
-        generator: of the fresh weights.
 
     Returns:
         The new operator, and what became of each channel, old and new: its ``role`` (``input``, ``coefficient``,

@@ -32,13 +32,7 @@ _SIGNATURE = Signature(("f", "g"), ("a",), ("u", "v"))
 
 
 class Nearly(Operator):
-    """Answers with the truth, wrong by a field that trains, smaller or larger from sample to sample.
-
-    Args:
-        signature: of the truth.
-        grid: of the truth.
-        size: of the first error.
-    """
+    """Answers with the truth, wrong by a field that trains, smaller or larger from sample to sample."""
 
     def __init__(self, signature: Signature, grid: Grid, *, size: float) -> None:
         super().__init__(signature, OperatorConfig())

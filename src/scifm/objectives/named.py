@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-import inspect
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BeforeValidator, PlainSerializer
 
 from scifm.config import named_settings, told_by_name
 from scifm.objectives import OBJECTIVES
 from scifm.objectives.objective import Objective
-from scifm.plugins import Catalog
+from scifm.plugins import Catalog, fault_of_settings
 
 __all__ = ["NamedObjective", "find_objective"]
 
 
-def _fault(offered: Any, name: str) -> str | None:
-    """Return what keeps an object from being the objective called `name`, or None."""
-    if not (isinstance(offered, type) and issubclass(offered, Objective)):
-        return f"it is {offered!r}, and no subclass of scifm.objectives.Objective"
-    if getattr(offered, "name", None) != name:
-        return f"it calls itself {getattr(offered, 'name', None)!r}; give the entry point and the class the same name"
-    if inspect.isabstract(offered):
-        return f"its class lacks {', '.join(sorted(offered.__abstractmethods__))}"
-    needed = [key for key, field in offered.model_fields.items() if field.is_required()]
-    return f"these of its settings have no default: {', '.join(needed)}" if needed else None
-
-
-_CATALOG: Catalog[Objective] = Catalog("scifm.objectives", "objective", OBJECTIVES, _fault)
+_CATALOG: Catalog[Objective] = Catalog("scifm.objectives", "objective", OBJECTIVES, fault_of_settings(Objective))
 
 
 def find_objective(name: str) -> type[Objective]:
@@ -39,9 +26,9 @@ def find_objective(name: str) -> type[Objective]:
     return _CATALOG.find(name)
 
 
-def _read(value: Any) -> Any:
-    return named_settings(value, Objective, find_objective)
-
-
-NamedObjective = Annotated[Objective, BeforeValidator(_read), PlainSerializer(told_by_name)]
+NamedObjective = Annotated[
+    Objective,
+    BeforeValidator(lambda value: named_settings(value, Objective, find_objective)),
+    PlainSerializer(told_by_name),
+]
 """An objective, its name, or a table of its name and settings."""

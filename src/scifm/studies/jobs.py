@@ -20,13 +20,13 @@ from scifm.data.origins import DownstreamPool, Origin
 from scifm.data.store import Store
 from scifm.evaluation.evaluate import evaluate, origin_of
 from scifm.fields.batch import Batch
-from scifm.models.flops import training_flops
 from scifm.models.folder import holds_operator
-from scifm.models.hub import load_operator
+from scifm.models.registry import load_operator
 from scifm.runs import Run, write_atomically, write_json
 from scifm.studies.recipe import SourceConfig, StudyRecipe, TargetConfig
 from scifm.studies.table import Row
 from scifm.training.choice import AdaptRecipe, Candidate
+from scifm.training.costs import training_flops
 from scifm.training.finetune import finetune, from_scratch
 from scifm.training.pretrain import ModelConfig, PretrainRecipe, pretrain
 

@@ -32,7 +32,7 @@ from scifm.fields.seeds import generator_for
 from scifm.findings.figure import Axis, Figure, Panel, Rule, Series
 from scifm.findings.finding import Finding
 from scifm.findings.plan import Kind, Outlook, Plan, Point, SamplesNeeded, Verdict
-from scifm.models.hub import ModelPlace, digest, find_model
+from scifm.models.folder import ModelPlace, digest, find_model
 from scifm.runs import Run
 from scifm.studies.learning_curves import FEW_SHOT, FROM_SCRATCH, Curve, CurveDraws, Prior
 from scifm.studies.statistics import check_level

@@ -23,7 +23,7 @@ from scifm.fields.grid import Grid
 from scifm.models.fno import SIZES
 from scifm.models.operator import OperatorConfig
 from scifm.models.registry import NamedNetwork
-from scifm.training.choice import AdaptRecipe, refuse_beside_candidates, refuse_without_trials
+from scifm.training.choice import AdaptRecipe, TrialSettings
 from scifm.training.loop import TrainingConfig
 from scifm.training.methods import FinetuneMethod
 from scifm.training.pretrain import ModelConfig, PretrainRecipe
@@ -42,40 +42,25 @@ def _named(name: str) -> str:
     return name
 
 
-class AdaptConfig(Config):
+class AdaptConfig(TrialSettings):
     """How every adaptation trains; fine-tuning and training from scratch get the same budget.
 
     Args:
         learning_rates: candidates when fine-tuning.
         scratch_learning_rates: candidates from scratch, as many.
-        try_zero_shot: whether fine-tuning may keep the pre-trained weights, see `AdaptRecipe`; costs no training.
-        refit_coefficients: whether fine-tuning may fit the constants of coefficients anew, see `AdaptRecipe`.
-        trial_budget: steps of all trials of one adaptation, see `AdaptRecipe`: the same for both, whatever is tried.
-        held_out: share of the samples that scores the candidates.
-        min_scored: samples that score them at least, see `AdaptRecipe`.
         epochs: at least this many rounds over the samples.
-        method: which weights fine-tuning trains, see `FinetuneMethod`; from scratch all do.
         training: how each trains; ``num_steps`` is the least number of steps.
     """
 
     learning_rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2)
     scratch_learning_rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2)
-    try_zero_shot: bool = True
-    refit_coefficients: Literal["never", "try", "always"] = "try"
-    trial_budget: float = Field(2.0, gt=0, allow_inf_nan=False)
-    held_out: float = Field(0.2, gt=0, lt=1)
-    min_scored: int = Field(16, ge=1)
     epochs: int = Field(0, ge=0)
-    method: FinetuneMethod = FinetuneMethod()
     training: TrainingConfig = TrainingConfig(num_steps=200, checkpoint_every=200)
 
     @model_validator(mode="after")
     def _equal_budgets(self) -> AdaptConfig:
         if len(self.learning_rates) != len(self.scratch_learning_rates) or not self.learning_rates:
             raise ValueError("give as many scratch_learning_rates as learning_rates, at least one: an equal budget")
-        refuse_beside_candidates(self.training)
-        if len(self.learning_rates) == 1:
-            refuse_without_trials(self)
         return self
 
     def recipe(

@@ -1,6 +1,6 @@
 """Pre-training, fine-tuning and training from scratch: recipes in, run folders out.
 
-`loop` owns the order of things; beside it stands what it asks: guards, memory, checkpoints, weights, processes,
+`loop` owns the order of things; beside it stands what it asks: costs, checkpoints, weights, processes,
 sharing (the gradient of a step), optimizers (a class and a line in ``OPTIMIZERS``). `pretrain` and `finetune` make runs
 of it, `choice` says how an adaptation is chosen. What may not live here: what a loss is (`objectives`), plots, studies
 of many runs.

@@ -10,17 +10,23 @@ A state is one file, written aside, flushed and renamed, so a crash at any momen
 of everything in it stands in its header and is checked when it is read: no second file has to agree with it. Kept are
 the newest two, the one with the best validation score so far, and every k-th step where that is asked for; older ones
 go only after the new one is in place.
+
+Before the weights move, the loss and the norm of the whole gradient are looked at: where one is not finite, the step
+and its batch are recorded beside the states. `benchmarks/guards.py` measures what that takes.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
+import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import TypeAdapter
@@ -28,17 +34,27 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from scifm.data.stream import BatchSource, Epochs
 from scifm.errors import RunError, cause_of
-from scifm.runs import require_space, write_atomically
+from scifm.fields.batch import Batch
+from scifm.runs import require_space, write_atomically, write_json
 from scifm.training.optimizers import flattened_state, restored_state
 from scifm.training.processes import ALONE, World
-from scifm.training.weights import placed_like, whole
+from scifm.training.weights import bytes_of, placed_like, whole
 
-__all__ = ["Checkpoint", "Position", "Restored"]
+__all__ = ["Checkpoint", "DivergedError", "Position", "Restored", "require_finite"]
 
 _NAME = re.compile(r"step-(\d{8,})\.safetensors")
 _SET_ASIDE = "damaged-"
-_NEWEST_KEPT = 2
+_NEWEST = 2  # states that stay
+_LARGEST_BATCH = 64 * 2**20  # bytes of a batch that is kept with a failure
+SPIKE_FACTOR = 4.0  # times the median of the losses before
+SPIKE_WINDOW = 50  # steps the median is taken over
+SPIKE_FEWEST = 20  # steps before anything is called a spike
+
+
+class DivergedError(RunError):
+    """The loss or a gradient became NaN or infinite."""
 
 
 @dataclass
@@ -66,6 +82,24 @@ class Position:
     gradient_bytes: int | None = None
     recent_losses: list[float] = field(default_factory=list)
     spiking: bool = False
+
+    def note_loss(self, loss: float) -> float | None:
+        """Remember the loss of a step; return its size, as a multiple of the usual, if a spike begins with it.
+
+        A loss is high when it is more than 4 times the median of the 50 before (at least 20). A spike is a row of high
+        losses: it is told once. The rule looks at losses alone, and they are part of the saved state, so a resumed run
+        tells the same spikes.
+        """
+        recent = self.recent_losses
+        size = None
+        was_high, self.spiking = self.spiking, False
+        if len(recent) >= SPIKE_FEWEST:
+            usual = statistics.median(recent)
+            self.spiking = loss > SPIKE_FACTOR * usual
+            if self.spiking and not was_high and usual > 0:
+                size = loss / usual
+        self.recent_losses = [*recent[1 - SPIKE_WINDOW :], loss]
+        return size
 
 
 @dataclass(frozen=True)
@@ -116,9 +150,6 @@ class Checkpoint:
         """Write everything, then let go of what need not be kept.
 
         Args:
-            module: its weights.
-            optimizer: its moments.
-            position: where training stands.
             best: the best weights so far, or nothing when they are not asked for.
             average: the moving average of weights, if there is one.
             generators: of what is drawn while training, in this process, one for each kind of device.
@@ -185,7 +216,7 @@ class Checkpoint:
 
     def _prune(self, position: Position, keep_every: int | None) -> None:
         files = self.files()
-        needed = {*list(files)[:_NEWEST_KEPT], position.best_step}
+        needed = {*list(files)[:_NEWEST], position.best_step}
         spare = [f for s, f in files.items() if s not in needed and not (keep_every and s % keep_every == 0)]
         aside = [f for f in self.folder.glob(f"{_SET_ASIDE}*") if f.name <= f"{_SET_ASIDE}step-{position.step:08d}~"]
         _remove([*spare, *aside])
@@ -264,3 +295,56 @@ def _remove(files: list[Path]) -> None:
     for file in files:
         with _managing(file, "remove"):
             file.unlink(missing_ok=True)
+
+
+def require_finite(
+    loss: float,
+    norm: float,
+    *,
+    step: int,
+    learning_rate: float,
+    batch: Batch,
+    source: BatchSource,
+    checkpoint: Checkpoint | None,
+) -> None:
+    """Check the loss and the gradient of a step before the weights move.
+
+    Args:
+        step: counted from 0, as `source` counts.
+        checkpoint: beside it ``failure.json`` is written, and ``failure.safetensors`` with the batch if that is small;
+            None: it is only raised.
+
+    Raises:
+        DivergedError: if one of them is NaN or infinite.
+    """
+    if math.isfinite(loss) and math.isfinite(norm):
+        return
+    tensors = {name: value for name, value in vars(batch).items() if isinstance(value, Tensor)}
+    spoiled = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
+    what = f"The loss became {loss}" if not math.isfinite(loss) else f"The norm of the gradient became {norm}"
+    hint = "Lower training.learning_rate or set training.gradient_clip; the batch itself is finite."
+    if spoiled:
+        hint = f"The batch itself holds NaN or infinity in its {' and '.join(spoiled)}: look at the data."
+    recorded = ""
+    if checkpoint is not None:
+        # what it takes to make the batch again: the seed, and which samples where they are counted
+        again: dict[str, Any] = {"source": type(source).__name__, "step": step, "seed": getattr(source, "seed", None)}
+        if isinstance(source, Epochs):
+            again["samples"] = source.index(step).tolist()
+        record = {
+            "step": step,
+            "loss": loss if math.isfinite(loss) else str(loss),
+            "gradient_norm": norm if math.isfinite(norm) else str(norm),
+            "learning_rate": learning_rate,
+            "not_finite_in_batch": spoiled,
+            "batch": again,
+        }
+        file = checkpoint.folder.parent / "failure.json"
+        if bytes_of(tensors.values()) <= _LARGEST_BATCH:
+            tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+            write_atomically(file.with_suffix(".safetensors"), save(tensors))
+        write_json(file, record)
+        last = next(iter(checkpoint.files()), None)
+        recorded = f" The batch is told in '{file}'; "
+        recorded += "no state was saved yet." if last is None else f"the state of step {last} is kept."
+    raise DivergedError(f"{what} at step {step} with learning rate {learning_rate:.3g}. {hint}{recorded}")

@@ -8,27 +8,23 @@ With few samples, several splits take turns at being set aside.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
 from torch import Tensor
 
-from scifm.config import Config, refuse_idle
+from scifm.config import Config, Plain, refuse_idle
 from scifm.data.subsets import cross_validation
 from scifm.errors import RunError
 from scifm.training.loop import TrainingConfig
 from scifm.training.methods import FinetuneMethod
 
-__all__ = [
-    "AdaptRecipe", "Candidate", "Constants", "Trial", "choose", "refuse_beside_candidates", "refuse_without_trials",
-    "rounds",
-]  # fmt: skip
+__all__ = ["AdaptRecipe", "Candidate", "Constants", "Trial", "TrialSettings", "choose", "rounds"]
 
 Constants = Literal["pretrained", "refitted"]
 _NUM_FINALISTS = 2
@@ -36,7 +32,7 @@ _WORTH_DOUBLING = 0.98  # times the error of before: an error above has stopped 
 
 
 @dataclass(frozen=True)
-class Candidate:
+class Candidate(Plain):
     """One way to adapt.
 
     Args:
@@ -49,26 +45,29 @@ class Candidate:
     coefficients: Constants | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        return {name: value for name, value in super().to_dict().items() if (name, value) != ("coefficients", None)}
 
 
-@dataclass(frozen=True)
-class Trial:
+@dataclass(frozen=True, kw_only=True)
+class Trial(Candidate):
     """How a candidate did on samples set aside.
 
     Args:
-        candidate: what was tried.
         num_steps: optimizer steps of its training on each split.
         num_splits: trainings, each on what another split leaves.
         samples_seen: samples that went through a step in all of them.
         errors: relative L2 error of every sample set aside; None if a training diverged.
     """
 
-    candidate: Candidate
     num_steps: int
     num_splits: int
     samples_seen: int
     errors: tuple[float, ...] | None
+
+    @property
+    def candidate(self) -> Candidate:
+        """What was tried."""
+        return Candidate(self.learning_rate, self.coefficients)
 
     @property
     def relative_l2(self) -> float:
@@ -84,9 +83,7 @@ class Trial:
         return float(gains.mean()) > doubt
 
     def to_dict(self) -> dict[str, Any]:
-        counts = {"num_steps": self.num_steps, "num_splits": self.num_splits, "samples_seen": self.samples_seen}
-        mean = self.relative_l2 if self.errors is not None else None
-        return {**self.candidate.to_dict(), **counts, "relative_l2": mean, "errors": self.errors}
+        return {**super().to_dict(), "relative_l2": self.relative_l2 if self.errors is not None else None}
 
     @classmethod
     def read_all(cls, file: Path) -> list[Trial]:
@@ -95,17 +92,12 @@ class Trial:
         Raises:
             RunError: if the file holds something else.
         """
-
-        def read(e: dict[str, Any]) -> Trial:
-            errors = None if e["errors"] is None else tuple(e["errors"])
-            candidate = Candidate(e["learning_rate"], e.get("coefficients"))
-            return cls(candidate, e["num_steps"], e["num_splits"], e["samples_seen"], errors)
-
         try:
-            return list(map(read, json.loads(file.read_text(encoding="utf-8")))) if file.is_file() else []
-        except (OSError, ValueError, LookupError, TypeError) as error:
+            return TypeAdapter(list[Trial]).validate_json(file.read_bytes()) if file.is_file() else []
+        except (OSError, ValidationError) as error:
             raise RunError(
-                f"'{file}' cannot be read as trials ({type(error).__name__}: {error}). Delete it to make them again."
+                f"'{file}' cannot be read as trials ({type(error).__name__}: {' '.join(str(error).split())[:200]}). "
+                "Delete it to make them again."
             ) from error
 
 
@@ -187,39 +179,21 @@ def _longer(best: Trial, tried: Callable[[Candidate, int], Trial], num_steps: in
     return best
 
 
-def refuse_beside_candidates(training: TrainingConfig) -> None:
-    """Refuse settings of a training that have no effect where candidates of learning rates are tried.
-
-    Raises:
-        ConfigError: names the first of them.
-    """
-    for name, why in (
-        ("learning_rate", "candidates stand in learning_rates"),
-        ("patience", "adapting trains on all samples and validates on none"),
-        ("validation_metric", "adapting trains on all samples and validates on none"),
-        ("strategy", "one process adapts"),
-    ):
-        refuse_idle(training, (name,), why, prefix="training.")
+_IDLE_IN_TRAINING = {
+    "learning_rate": "candidates stand in learning_rates",
+    "patience": "adapting trains on all samples and validates on none",
+    "validation_metric": "adapting trains on all samples and validates on none",
+    "strategy": "one process adapts",
+}
 
 
-def refuse_without_trials(config: Config, *more: str) -> None:
-    """Refuse settings of trials, those named in `more` among them, where a single learning rate leaves nothing to try.
-
-    Raises:
-        ConfigError: names the first of them.
-    """
-    refuse_idle(config, ("trial_budget", "held_out", "min_scored", *more), "it takes two learning rates or more to try")
-
-
-class AdaptRecipe(Config):
-    """How to adapt to downstream samples; the same settings serve fine-tuning and training from scratch.
+class TrialSettings(Config):
+    """What fine-tuning and training from scratch choose from, and what trials may cost.
 
     With two learning rates or more, candidates are trained on part of the samples and scored on the rest; with one,
     nothing is chosen.
 
     Args:
-        num_samples: downstream samples used; of a store of trajectories, whole trajectories.
-        seed: which samples, their order, and first weights (from scratch).
         learning_rates: candidates.
         try_zero_shot: whether fine-tuning may keep the pre-trained weights as they are, when no candidate is clearly
             better on the held-out samples. Only where candidates are scored at all; from scratch it is of no account.
@@ -228,39 +202,67 @@ class AdaptRecipe(Config):
             chosen, they stay). From scratch everything is fitted, and it is of no account.
         trial_budget: optimizer steps that all trials may take together, in units of ``training.num_steps``, whatever
             the number of candidates; see `rounds`.
-        max_doublings: how often the number of steps may be doubled beyond ``training.num_steps``, as long as the
-            held-out error of the chosen candidate falls; 0: it is as given. Comes on top of the budget of trials.
         held_out: share of the samples that scores the candidates.
         min_scored: samples that score them at least. With few samples, several splits take turns, each with trials of
             its own, until so many were held out or all of them were.
-        stride: of a store of trajectories, frames from input to target.
-        rename: new name → name the operator knows, for channels that are only called otherwise; from scratch it is of
-            no account.
         method: what fine-tuning trains; from scratch all weights train, whatever is said here.
         training: how each of them trains. Its learning_rate, patience and strategy are to be left out: rates are
             candidates, all samples train and none validates (so validate_every is of no account), and one process
             adapts.
     """
 
-    num_samples: int = Field(64, ge=2)
-    seed: int = 0
-    learning_rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3, 1e-2)
+    without_trials: ClassVar[tuple[str, ...]] = ("trial_budget", "held_out", "min_scored")
+
+    learning_rates: tuple[float, ...]
     try_zero_shot: bool = True
     refit_coefficients: Literal["never", "try", "always"] = "try"
     trial_budget: float = Field(2.0, gt=0, allow_inf_nan=False)
-    max_doublings: int = Field(0, ge=0, le=20)
     held_out: float = Field(0.2, gt=0, lt=1)
     min_scored: int = Field(16, ge=1)
-    stride: int = Field(1, ge=1)
-    rename: dict[str, str] = Field(default_factory=dict)
     method: FinetuneMethod = FinetuneMethod()
-    training: TrainingConfig = TrainingConfig(num_steps=300, validate_every=100, checkpoint_every=100)
+    training: TrainingConfig
 
     @model_validator(mode="after")
-    def _trials_are_made(self) -> AdaptRecipe:
+    def _trials_are_made(self) -> Self:
         if not self.chooses:
-            refuse_without_trials(self, "max_doublings")
+            refuse_idle(self, self.without_trials, "it takes two learning rates or more to try")
         return self
+
+    @field_validator("training")
+    @classmethod
+    def _every_setting_counts(cls, value: TrainingConfig) -> TrainingConfig:
+        for name, why in _IDLE_IN_TRAINING.items():
+            refuse_idle(value, (name,), why, prefix="training.")
+        return value
+
+    @property
+    def chooses(self) -> bool:
+        """Whether candidates are scored on held-out samples."""
+        return len(self.learning_rates) > 1
+
+
+class AdaptRecipe(TrialSettings):
+    """How to adapt to downstream samples; the same settings serve fine-tuning and training from scratch.
+
+    Args:
+        num_samples: downstream samples used; of a store of trajectories, whole trajectories.
+        seed: which samples, their order, and first weights (from scratch).
+        max_doublings: how often the number of steps may be doubled beyond ``training.num_steps``, as long as the
+            held-out error of the chosen candidate falls; 0: it is as given. Comes on top of the budget of trials.
+        stride: of a store of trajectories, frames from input to target.
+        rename: new name → name the operator knows, for channels that are only called otherwise; from scratch it is of
+            no account.
+    """
+
+    without_trials: ClassVar[tuple[str, ...]] = (*TrialSettings.without_trials, "max_doublings")
+
+    num_samples: int = Field(64, ge=2)
+    seed: int = 0
+    learning_rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3, 1e-2)
+    max_doublings: int = Field(0, ge=0, le=20)
+    stride: int = Field(1, ge=1)
+    rename: dict[str, str] = Field(default_factory=dict)
+    training: TrainingConfig = TrainingConfig(num_steps=300, validate_every=100, checkpoint_every=100)
 
     @field_validator("learning_rates")
     @classmethod
@@ -268,17 +270,6 @@ class AdaptRecipe(Config):
         if not value or any(not 0 < rate < math.inf for rate in value):
             raise ValueError("give at least one positive learning rate")
         return value
-
-    @field_validator("training")
-    @classmethod
-    def _every_setting_counts(cls, value: TrainingConfig) -> TrainingConfig:
-        refuse_beside_candidates(value)
-        return value
-
-    @property
-    def chooses(self) -> bool:
-        """Whether candidates are scored on held-out samples."""
-        return len(self.learning_rates) > 1
 
     def candidates(self, *, fits: bool, has_coefficients: bool = True) -> tuple[Candidate, ...]:
         """Return the ways of fine-tuning to choose from; of equal scores the first is chosen.

@@ -8,6 +8,7 @@ chooses whether the constants of the coefficients are fitted anew, besides the l
 from __future__ import annotations
 
 import abc
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,8 +26,9 @@ from scifm.fields.homogeneity import Homogeneity
 from scifm.fields.normalization import Normalization, NormalizationKind
 from scifm.fields.samples import Samples
 from scifm.fields.seeds import generator_for
-from scifm.models.hub import digest, find_model, load_operator
+from scifm.models.folder import digest, find_model
 from scifm.models.operator import Operator
+from scifm.models.registry import load_operator
 from scifm.models.surgery import fits, renamed, with_channels
 from scifm.runs import Run, write_json
 from scifm.systems.system import System
@@ -152,26 +154,20 @@ def _pool(pool: Source, recipe: AdaptRecipe, model: Run | None) -> DownstreamPoo
     return pool
 
 
+@dataclass(eq=False)
 class _Adaptation(abc.ABC):
-    """Choose a learning rate, train with it, keep the outcome. Subclasses say what training starts from.
+    """Choose a learning rate, train with it, keep the outcome. Subclasses say what training starts from."""
 
-    Args:
-        recipe: how.
-        pool: downstream samples.
-        observe: called with every event.
-        beginning: what training starts from, for the record.
-        model: the same, for `fresh`.
-    """
+    recipe: AdaptRecipe
+    pool: DownstreamPool
+    observe: Observer | None
+    beginning: dict[str, Any]  # what training starts from, for the record
+    model: Any  # the same, for `fresh`
 
     kind: ClassVar[str]
-    run: Run
-    index: Tensor  # of the pool's problems: those that are used
 
-    def __init__(
-        self, recipe: AdaptRecipe, pool: DownstreamPool, observe: Observer | None, beginning: dict[str, Any], model: Any
-    ) -> None:
-        self.recipe, self.pool, self.observe = recipe, pool, observe
-        self.beginning, self.model = beginning, model
+    run: Run = field(init=False)
+    index: Tensor = field(init=False)  # of the pool's problems: those that are used
 
     @abc.abstractmethod
     def candidates(self) -> tuple[Candidate, ...]:
@@ -289,6 +285,10 @@ class _Adaptation(abc.ABC):
         errors: list[float] = []
         seen, splits, problems = 0, self.recipe.splits, self.pool.samples.problems
 
+        def trial(errors: tuple[float, ...] | None) -> Trial:
+            counts: dict[str, Any] = {"num_steps": num_steps, "num_splits": len(splits), "samples_seen": seen}
+            return Trial(**vars(candidate), **counts, errors=errors)
+
         def pass_on(**event: Any) -> None:
             if self.observe is not None and event["event"] == "step":
                 self.observe(**event)
@@ -302,11 +302,11 @@ class _Adaptation(abc.ABC):
                     self._train(operator, source, candidate, num_steps, pass_on)
                 scores = sample_errors(operator, problems(self.index[held_out]).in_memory(_NUM_SCORED))
             except DivergedError:
-                return Trial(candidate, num_steps, len(splits), seen, None)
+                return trial(None)
             if not bool(scores.isfinite().all()):
-                return Trial(candidate, num_steps, len(splits), seen, None)
+                return trial(None)
             errors += scores.tolist()
-        return Trial(candidate, num_steps, len(splits), seen, tuple(errors))
+        return trial(tuple(errors))
 
 
 class _Finetuning(_Adaptation):

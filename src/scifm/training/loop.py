@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol
 import torch
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 from torch import Tensor
-from torch.nn.utils import clip_grad_norm_
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from scifm.config import Config, refuse_idle
 from scifm.data.stream import WHOLE, BatchSource, Epochs, Part
@@ -29,12 +29,11 @@ from scifm.models.operator import Operator
 from scifm.objectives.named import NamedObjective
 from scifm.objectives.objective import Objective
 from scifm.objectives.supervised import RelativeL2
-from scifm.training.checkpoint import Checkpoint, Position
-from scifm.training.guards import DivergedError, gradient_norm, note_loss, require_finite
-from scifm.training.memory import available_memory, measure_need, require_memory
-from scifm.training.optimizers import AdamW, NamedOptimizer, learning_rate_factor, require_whole_set
+from scifm.training.checkpoint import Checkpoint, DivergedError, Position, require_finite
+from scifm.training.costs import available_memory, measure_need, require_memory
+from scifm.training.optimizers import AdamW, NamedOptimizer, Schedule, learning_rate_factor, require_whole_set
 from scifm.training.processes import ALONE, World, device_for, stop_requests
-from scifm.training.sharing import SharedLoss, StepGradient, Strategy
+from scifm.training.sharing import SharedGradient, Strategy
 from scifm.training.weights import (
     Anchors,
     MovingAverage,
@@ -50,7 +49,7 @@ from scifm.training.weights import (
 
 __all__ = [
     "DivergedError", "Observer", "TrainingConfig", "prepared", "product_precision", "sample_errors", "silent", "train",
-    "validation_error", "validation_errors",
+    "validation_errors",
 ]  # fmt: skip
 
 
@@ -89,7 +88,7 @@ class TrainingConfig(Config):
     batch_size: int = Field(32, ge=1)
     micro_batches: int = Field(1, ge=1)
     learning_rate: float = Field(3e-3, gt=0, allow_inf_nan=False)
-    schedule: Literal["one_cycle", "cosine", "constant"] = "one_cycle"
+    schedule: Schedule = "one_cycle"
     warmup_fraction: float = Field(0.1, ge=0, lt=1)
     weight_decay: float = Field(0.0, ge=0, allow_inf_nan=False)
     optimizer: NamedOptimizer = AdamW()
@@ -152,10 +151,7 @@ def validation_errors(
     The relative L2 error is divided by the typical size over the batch where the truth vanishes.
 
     Args:
-        operator: it answers as it is.
-        batch: all samples.
         metrics: names in ``scifm.evaluation.METRICS``.
-        world: the processes that score together.
     """
     typical = typical_sizes(operator.align(batch).require_targets(), batch.grid)
     part = batch.select(Part(world.rank, world.size).of(batch.num_samples)) if world.size > 1 else batch
@@ -168,11 +164,6 @@ def validation_errors(
             errors = METRICS[name](answer, target, batch.grid)
         means[name] = float(world.gather(errors).mean())
     return means
-
-
-def validation_error(operator: Operator, batch: Batch) -> float:
-    """Return the mean relative L2 error; see `validation_errors`."""
-    return validation_errors(operator, batch, ("relative_l2",))["relative_l2"]
 
 
 def sample_errors(operator: Operator, batch: Batch) -> Tensor:
@@ -272,18 +263,21 @@ class _Loop:
         place(operator, self.device, self.dtype)
         drawing = sorted({"cpu", str(self.device)})
         self.generators = [generator_for(seed, "training", world.rank, device=device) for device in drawing]
-        shared = SharedLoss(operator, self.objective, world, config.strategy, recompute=config.recompute)
-        self.shared, self.operator, groups = shared, shared.trained, shared.groups(groups, operator)
-        rates = {"learning_rate": config.learning_rate, "weight_decay": config.weight_decay}
-        self.optimizer = config.optimizer.build(groups, **rates)
-        self.gradient = StepGradient(
-            shared,
+        self.gradient = SharedGradient(
+            operator,
+            self.objective,
             source,
+            world,
+            strategy=config.strategy,
+            recompute=config.recompute,
             device=self.device,
             precision=config.precision,
             micro_batches=config.micro_batches,
             seed=seed,
         )
+        self.operator, groups = self.gradient.trained, self.gradient.groups(groups, operator)
+        rates = {"learning_rate": config.learning_rate, "weight_decay": config.weight_decay}
+        self.optimizer = config.optimizer.build(groups, **rates)
         self.trained = [parameter for group in groups for parameter in group.parameters]
         self.average = MovingAverage(self.operator, self.trained, config.ema_decay)
         self.anchors = Anchors(groups)  # before a saved state is loaded: a resumed run is held where it first began
@@ -308,7 +302,7 @@ class _Loop:
             if (request := self.world.stop_of_all(stop_requested())) is not None:
                 raise request
         self.average.put()
-        self.shared.give_back(self.whole)
+        self.gradient.give_back(self.whole)
         if self.best:
             self.whole.load_state_dict({name: whole(tensor) for name, tensor in self.best.items()})
         self.whole.eval()
@@ -356,9 +350,10 @@ class _Loop:
 
     def _gradient_norm(self) -> Tensor:
         """Return the norm of the gradient, which is computed once, for clipping and for the guard."""
-        if self.config.gradient_clip is None:
-            return whole(gradient_norm(self.trained))
-        return whole(clip_grad_norm_(self.trained, self.config.gradient_clip))
+        norm = get_total_norm([weight.grad for weight in self.trained if weight.grad is not None])
+        if self.config.gradient_clip is not None:
+            clip_grads_with_norm_(self.trained, self.config.gradient_clip, norm)
+        return whole(norm)
 
     def _step(self) -> None:
         started = time.perf_counter()
@@ -383,7 +378,7 @@ class _Loop:
         self.position.loss_sum += value
         self.position.step += 1
         self.average.follow(self.position.step)
-        spike = note_loss(self.position, value)
+        spike = self.position.note_loss(value)
         self.position.seconds += time.perf_counter() - started
         if spike is not None:
             self.observe(event="spike", step=self.position.step, loss=value, times_median=spike)

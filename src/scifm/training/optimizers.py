@@ -11,7 +11,7 @@ from __future__ import annotations
 import abc
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import BeforeValidator, Field, PlainSerializer
@@ -23,7 +23,7 @@ from scifm.errors import ConfigError, suggest
 from scifm.training.weights import ParameterGroup
 
 __all__ = [
-    "LBFGS", "OPTIMIZERS", "SCHEDULES", "AdamW", "NAdam", "NamedOptimizer", "OptimizerConfig", "flattened_state",
+    "LBFGS", "OPTIMIZERS", "AdamW", "NAdam", "NamedOptimizer", "OptimizerConfig", "Schedule", "flattened_state",
     "learning_rate_factor", "require_whole_set", "restored_state",
 ]  # fmt: skip
 
@@ -155,10 +155,10 @@ def require_whole_set(optimizer: OptimizerConfig, source: BatchSource) -> None:
 
 # --- learning rates: pure functions of the step, so that resuming needs no state of theirs ----------------------------
 
-SCHEDULES = ("one_cycle", "cosine", "constant")
+Schedule = Literal["one_cycle", "cosine", "constant"]
 
 
-def learning_rate_factor(schedule: str, step: int, num_steps: int, *, warmup_fraction: float) -> float:
+def learning_rate_factor(schedule: Schedule, step: int, num_steps: int, *, warmup_fraction: float) -> float:
     """Return what the peak learning rate is multiplied by at `step`, counted from 0.
 
     Args:
@@ -167,13 +167,7 @@ def learning_rate_factor(schedule: str, step: int, num_steps: int, *, warmup_fra
             at 1.
         step: from 0 to num_steps − 1.
         num_steps: length of the whole run; the schedule ends where training ends.
-        warmup_fraction: share of the steps spent rising.
-
-    Raises:
-        ConfigError: if the schedule is unknown.
     """
-    if schedule not in SCHEDULES:
-        raise ConfigError(suggest(schedule, SCHEDULES))
     if schedule == "constant":
         return 1.0
     warmup = warmup_fraction * num_steps

@@ -25,7 +25,7 @@ from scifm.models.registry import DEFAULT_KIND, operator_class, settings_of
 from scifm.runs import Run
 from scifm.training.checkpoint import Checkpoint
 from scifm.training.loop import Observer, TrainingConfig, silent, train
-from scifm.training.processes import World, run_together
+from scifm.training.processes import World, joined, world_from
 
 __all__ = ["ModelConfig", "PretrainRecipe", "build_operator", "pretrain", "recording", "training_source"]
 
@@ -203,7 +203,7 @@ def pretrain(
     recipe = recipe.model_copy(update={"model": model})
     # what the samples are enters the name of the folder: other data at the same place are another run
     record = {"kind": "pretrain", **recipe.to_dict(), "origin": origin.describe()}
-    with run_together(recipe.training.accelerator) as world:
+    with joined(world_from(), recipe.training.accelerator) as world:
         run = Run.prepare(out, recipe.name, record) if world.is_first else None
         world.wait()
         run = run or Run.find(out, recipe.name, record)
@@ -266,7 +266,6 @@ def training_source(recipe: PretrainRecipe, origin: Origin | None = None) -> Bat
     """Return the batches a recipe trains on, step by step.
 
     Args:
-        recipe: the recipe.
         origin: where samples come from; what the recipe says when left out.
 
     Raises:

@@ -13,7 +13,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +27,7 @@ if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
 
 __all__ = [
-    "ALONE", "STOP_SIGNALS", "World", "device_for", "joined", "require_alone", "run_together", "stop_requests",
-    "world_from",
+    "ALONE", "STOP_SIGNALS", "World", "device_for", "joined", "require_alone", "stop_requests", "world_from",
 ]  # fmt: skip
 
 # SIGUSR1 and SIGUSR2 are what `#SBATCH --signal` is commonly told to send; by default either would kill the process.
@@ -63,7 +62,7 @@ class World:
         """Return the sum of a number over all processes, in float64."""
         if self.size == 1:
             return value
-        tensor = torch.tensor(value, dtype=torch.float64, device=_device())
+        tensor = torch.tensor(value, dtype=torch.float64, device="cuda" if dist.get_backend() == "nccl" else "cpu")
         dist.all_reduce(tensor)
         return float(tensor)
 
@@ -104,16 +103,11 @@ class World:
 ALONE = World()
 
 
-def _device() -> torch.device:
-    return torch.device("cuda") if dist.get_backend() == "nccl" else torch.device("cpu")
-
-
 def device_for(accelerator: str, world: World) -> torch.device:
     """Return the device of this process: of the GPUs of a machine, each takes its own.
 
     Args:
         accelerator: ``cpu``, ``cuda``, or ``auto``: the best there is.
-        world: the processes.
 
     Raises:
         ConfigError: if a GPU is asked for and there is none.
@@ -123,12 +117,6 @@ def device_for(accelerator: str, world: World) -> torch.device:
     if accelerator == "cuda":
         raise ConfigError("training.accelerator = 'cuda' needs a GPU that torch can use, and there is none here.")
     return torch.device("mps" if accelerator == "auto" and torch.backends.mps.is_available() else "cpu")
-
-
-def run_together(accelerator: str) -> AbstractContextManager[World]:
-    """Connect the processes that a launcher started, for training on `accelerator` (``auto``, ``cpu`` or ``cuda``)."""
-    on_gpu = accelerator != "cpu" and torch.cuda.is_available()
-    return joined(world_from(), "cuda" if on_gpu else "cpu")
 
 
 def world_from(environment: Mapping[str, str] = os.environ) -> World:
@@ -174,7 +162,7 @@ def joined(world: World, accelerator: str) -> Iterator[World]:
 
     Args:
         world: from `world_from`.
-        accelerator: ``cuda`` connects GPUs by NCCL, everything else processors by gloo.
+        accelerator: ``cpu``, ``cuda`` or ``auto``: GPUs are connected by NCCL, everything else by gloo.
 
     Raises:
         ConfigError: if there is no rendezvous, or no GPU for this process.
@@ -183,7 +171,8 @@ def joined(world: World, accelerator: str) -> Iterator[World]:
     if world.size == 1 or dist.is_initialized():
         yield world
         return
-    backend = "nccl" if accelerator == "cuda" else "gloo"
+    on_gpu = accelerator == "cuda" or (accelerator == "auto" and torch.cuda.is_available())
+    backend = "nccl" if on_gpu else "gloo"
     if backend == "nccl":
         if world.local_rank >= (num_gpus := torch.cuda.device_count()):
             raise ConfigError(
@@ -233,17 +222,17 @@ def stop_requests() -> Iterator[Callable[[], KeyboardInterrupt | None]]:
     if threading.current_thread() is not threading.main_thread():
         yield lambda: None
         return
-    asked: list[int] = []
+    requests: list[int] = []
 
     def note(number: int, frame: Any) -> None:
-        if asked and number == signal.SIGINT:
+        if requests and number == signal.SIGINT:
             raise KeyboardInterrupt
-        asked.append(number)
+        requests.append(number)
 
     def answer() -> KeyboardInterrupt | None:
-        if not asked:
+        if not requests:
             return None
-        first = asked[0]
+        first = requests[0]
         return KeyboardInterrupt() if first == signal.SIGINT else StopRequested(signal.Signals(first).name)
 
     heard = [n for n in (signal.SIGINT, *STOP_SIGNALS) if signal.getsignal(n) is not signal.SIG_IGN]

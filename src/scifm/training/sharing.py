@@ -26,9 +26,10 @@ from scifm.objectives.objective import Objective
 from scifm.training.processes import World
 from scifm.training.weights import ParameterGroup, Precision, dtype_of, in_precision, whole
 
-__all__ = ["SharedLoss", "StepGradient", "Strategy"]
+__all__ = ["SharedGradient", "Strategy"]
 
 Strategy = Literal["ddp", "fsdp"]
+_CPU = torch.device("cpu")
 
 
 class _Loss(nn.Module):
@@ -57,24 +58,38 @@ def _shard(operator: Operator, world: World) -> None:
     fully_shard(operator, mesh=mesh)  # itself, since it also answers without a loss
 
 
-class SharedLoss:
-    """The loss as all processes compute it together; its gradient is that of the whole batch.
+class SharedGradient:
+    """Loss and gradient of a step, a function of its number alone, as all processes compute them together.
 
     Args:
         operator: already on its device and in its precision; the same in every process.
         objective: a mean over samples.
-        world: the processes.
         strategy: how they share; of no account for one alone.
         recompute: compute the inside of stages again in the backward pass instead of keeping it.
+        micro_batches: pieces in which each process takes its share.
+        seed: of what the objective draws.
 
     Raises:
         ConfigError: if the operator cannot do what is asked.
     """
 
     def __init__(
-        self, operator: Operator, objective: Objective, world: World, strategy: Strategy, *, recompute: bool
+        self,
+        operator: Operator,
+        objective: Objective,
+        source: BatchSource,
+        world: World,
+        *,
+        strategy: Strategy = "ddp",
+        recompute: bool = False,
+        device: torch.device = _CPU,
+        precision: Precision = "32-true",
+        micro_batches: int = 1,
+        seed: int = 0,
     ) -> None:
-        self.world = world
+        self.source, self.world, self.seed = source, world, seed
+        self.device, self.precision, self.dtype = device, precision, dtype_of(precision)
+        self.pieces = Part(world.rank, world.size).split(micro_batches)
         self.is_sharded = world.size > 1 and strategy == "fsdp"
         self.trained = copy.deepcopy(operator) if self.is_sharded else operator
         if recompute and not operator.can_recompute:
@@ -102,7 +117,7 @@ class SharedLoss:
         ]
 
     @contextmanager
-    def adding_up(self, is_last: bool) -> Iterator[None]:
+    def _adding_up(self, is_last: bool) -> Iterator[None]:
         """Keep gradients to this process while more of them are to be added."""
         if self.is_sharded:
             sharded: Any = self.trained  # a class of its own that FSDP made of the operator's
@@ -119,39 +134,6 @@ class SharedLoss:
         self.trained.recompute = False
         if self.is_sharded:
             operator.load_state_dict({name: whole(value) for name, value in self.trained.state_dict().items()})
-
-
-def _weight(batch: Batch) -> float:
-    """Return how much the loss of a batch counts beside those of others."""
-    return float(batch.num_samples) if batch.loss_weights is None else float(batch.loss_weights.double().sum())
-
-
-class StepGradient:
-    """Computes loss and gradient of a step, a function of its number alone, as the pieces of all processes add up.
-
-    Args:
-        shared: the loss.
-        source: batches by step number.
-        device: where it is computed.
-        precision: ``32-true``, ``64-true`` or ``bf16-mixed``.
-        micro_batches: pieces in which each process takes its share.
-        seed: of what the objective draws.
-    """
-
-    def __init__(
-        self,
-        shared: SharedLoss,
-        source: BatchSource,
-        *,
-        device: torch.device,
-        precision: Precision,
-        micro_batches: int,
-        seed: int,
-    ) -> None:
-        self.shared, self.source, self.seed = shared, source, seed
-        self.device, self.precision, self.dtype = device, precision, dtype_of(precision)
-        self.world = shared.world
-        self.pieces = Part(self.world.rank, self.world.size).split(micro_batches)
 
     def batch(self, step: int, part: Part) -> Batch:
         """Return a part of the batch of a step, on the device."""
@@ -180,10 +162,10 @@ class StepGradient:
         batches = [self.batch(step, part) for part in self.pieces]
         if len(batches) == 1 and self.world.size == 1:
             return self._backward(step, self.pieces[0], batches[0], None), batches[0]
-        weights = [_weight(batch) for batch in batches]
+        weights = [float(b.num_samples if b.loss_weights is None else b.loss_weights.double().sum()) for b in batches]
         every, value = self.world.total(sum(weights)), 0.0
         for part, batch, weight in zip(self.pieces, batches, weights, strict=True):
-            with self.shared.adding_up(batch is batches[-1]):
+            with self._adding_up(batch is batches[-1]):
                 # times the number of processes, since they average
                 value += self._backward(step, part, batch, weight * self.world.size / every) * weight / every
         return self.world.total(value), batches[-1]
@@ -191,6 +173,6 @@ class StepGradient:
     def _backward(self, step: int, part: Part, batch: Batch, share: float | None) -> float:
         """Add `share` of the gradient of a piece, all of it where None; return its loss."""
         with in_precision(self.precision, self.device):
-            loss: Tensor = self.shared.loss(batch, step, self.generator(step, part))
+            loss: Tensor = self.loss(batch, step, self.generator(step, part))
         (loss if share is None else loss * share).backward()
         return float(loss.detach())

@@ -9,6 +9,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from scifm.errors import RunError
 
@@ -71,7 +72,6 @@ class ParameterGroup:
     """Weights that train alike.
 
     Args:
-        parameters: the weights.
         learning_rate_factor: times the learning rate of the loop, at every step.
         l2_sp: weight λ of a penalty λ‖w − w₀‖² on the distance from where they started; see `Anchors`. 0: none.
     """
@@ -122,8 +122,6 @@ class MovingAverage:
     weights (FSDP) are averaged as shares.
 
     Args:
-        module: whose weights are followed.
-        trained: those of them that train.
         decay: between 0 and 1; 1/(1 − decay) is about the number of steps it looks back. None: nothing is followed.
     """
 
@@ -186,6 +184,4 @@ def bytes_of_gradients(module: nn.Module) -> int:
 
 def bytes_of_optimizer(optimizer: torch.optim.Optimizer) -> int:
     """Return the bytes of all tensors in the state of an optimizer: moments and step counters."""
-    every = (value for state in optimizer.state.values() for value in state.values())
-    parts = (part for value in every for part in (value if isinstance(value, list) else [value]))
-    return bytes_of(part for part in parts if isinstance(part, Tensor))
+    return bytes_of(part for part in tree_leaves([*optimizer.state.values()]) if isinstance(part, Tensor))

@@ -58,8 +58,8 @@ class Check(Config, abc.ABC):
         if not samples.num_samples:
             raise SignatureError(f"The check '{self.name}' needs at least one sample; got none.")
         samples = operator.align(samples)
-        asked = copy.deepcopy(operator).eval()
-        answers = asked.predict(samples).require_targets()
+        twin = copy.deepcopy(operator).eval()
+        answers = twin.predict(samples).require_targets()
         broken = int((~answers.isfinite()).flatten(1).any(1).sum())
         if broken:
             return Finding(
@@ -69,7 +69,7 @@ class Check(Config, abc.ABC):
                 good=False,
             )
         few = samples if self.num_samples is None else samples.select(slice(0, self.num_samples))
-        return self.ask(asked, few, generator).model_copy(update={"name": self.name})
+        return self.ask(twin, few, generator).model_copy(update={"name": self.name})
 
     @abc.abstractmethod
     def ask(self, operator: Operator, samples: Batch, generator: torch.Generator) -> Finding:

@@ -59,17 +59,17 @@ class CheckContract:
 
     def test_it_passes_what_is_good(self) -> None:
         """A known-good operator is good news, with a number on the right side of a threshold told in words."""
-        found = self.ask(self.good())
-        _require(found.good is True, f"a good operator is not told to be good: {found.said} {found.evidence}")
-        _require(found.statistic is not None and found.threshold is not None, "there is no statistic or threshold")
-        _require(bool(found.said and found.evidence), "a finding says something and its evidence")
-        _require(found.name == self.check.name, f"the finding is called '{found.name}', not '{self.check.name}'")
+        finding = self.ask(self.good())
+        _require(finding.good is True, f"a good operator is not told to be good: {finding.said} {finding.evidence}")
+        _require(finding.statistic is not None and finding.threshold is not None, "there is no statistic or threshold")
+        _require(bool(finding.said and finding.evidence), "a finding says something and its evidence")
+        _require(finding.name == self.check.name, f"the finding is called '{finding.name}', not '{self.check.name}'")
 
     def test_it_fails_what_is_bad(self) -> None:
         """A known-bad operator is bad news."""
         for operator in self.bad():
-            found = self.ask(operator)
-            _require(found.good is False, f"a bad operator is not told to be bad: {found.said} {found.evidence}")
+            finding = self.ask(operator)
+            _require(finding.good is False, f"a bad operator is not told to be bad: {finding.said} {finding.evidence}")
 
     def test_the_same_seed_gives_the_same_finding(self) -> None:
         """Findings hang on the operator, the samples and the generator, and on nothing else."""
@@ -98,8 +98,8 @@ class CheckContract:
         with torch.no_grad():
             for weight in operator.parameters():
                 weight.fill_(float("nan"))
-        found = self.ask(operator)
-        _require(found.good is False, f"an operator of NaNs is not told to be bad: {found.said}")
+        finding = self.ask(operator)
+        _require(finding.good is False, f"an operator of NaNs is not told to be bad: {finding.said}")
 
     def test_its_settings_can_be_written_down(self) -> None:
         """Settings make the check again, and say what it is."""

@@ -13,8 +13,9 @@ from scifm.data.sample_recipe import SampleRecipe
 from scifm.fields.samples import Samples
 from scifm.fields.seeds import generator_for
 from scifm.findings.finding import Finding, record_findings
-from scifm.models.hub import find_model, load_operator
+from scifm.models.folder import find_model
 from scifm.models.operator import Operator
+from scifm.models.registry import load_operator
 from scifm.plugins import Catalog, fault_of_settings
 from scifm.runs import Run
 from scifm.trust import CHECKS
@@ -69,7 +70,7 @@ def check_operator(
         SignatureError: if the samples do not fit the operator.
         RunError: if there is no readable operator, or the findings cannot be written.
     """
-    asked = [
+    questions = [
         _CATALOG.find(check)() if isinstance(check, str) else check for check in (CHECKS if checks is None else checks)
     ]
     run = None
@@ -77,7 +78,7 @@ def check_operator(
         model = find_model(operator)
         run, operator = model.run, load_operator(model.folder)
     batch = samples.in_memory(_FROM_A_STORE)
-    findings = [check(operator, batch, generator=generator_for(seed, "trust", check.name)) for check in asked]
+    findings = [check(operator, batch, generator=generator_for(seed, "trust", check.name)) for check in questions]
     if record and run is not None and run.is_own:
         record_findings(run.path / "findings.json", findings)
     return findings

@@ -68,7 +68,7 @@ class ReceptiveField(Check):
         local = (
             "local: the answer changes near the point alone" if changes.any() else "none: the answer does not change"
         )
-        said = "One point of the input reaches far." if good else f"The reach of one point of the input is {local}."
+        answer = "One point of the input reaches far." if good else f"The reach of one point of the input is {local}."
         level = self.level**samples.grid.num_spatial_dims
         evidence = (
             f"At {share:.2f} of the grid the answer changes by more than {level:g} of its largest change when the "
@@ -77,7 +77,7 @@ class ReceptiveField(Check):
         if not good and samples.signature.evolves:
             evidence += " Over a short time a local answer may be right, so this is no verdict."
         return Finding(
-            said=said,
+            said=answer,
             evidence=evidence,
             good=None if not good and samples.signature.evolves else good,
             statistic=share,

@@ -71,14 +71,14 @@ class ShiftEquivariance(Check):
         good: bool | None = defects[worst] <= shifts[worst][1]
         numbers = ", ".join(f"{name} {defects[name]:.2g} (allowed {most:g})" for name, (_, most) in shifts.items())
         evidence = f"Relative L2 defect over {plural(samples.num_samples, 'sample')}: {numbers}."
-        said = "The answer moves with the input." if good else f"The answer does not move with the input by {worst}."
+        words = "The answer moves with the input." if good else f"The answer does not move with the input by {worst}."
         if not good:
             invariant = _invariant(samples, shifts[worst][0])
             good = False if invariant else None
             if invariant is None:
                 evidence += " Whether the equation is the same everywhere is not known, so this is no verdict."
             elif not invariant:
-                said += " Neither does the equation."
+                words += " Neither does the equation."
         x = tuple(range(len(shifts)))
         series = (
             Series(label="defect", x=x, y=tuple(defect or None for defect in defects.values()), joined=False),
@@ -86,7 +86,7 @@ class ShiftEquivariance(Check):
         )
         axes = Axis(label="shift", categories=tuple(shifts)), Axis(label="relative L2 defect", scale="log")
         return Finding(
-            said=said,
+            said=words,
             evidence=evidence,
             good=good,
             statistic=defects[worst],

@@ -14,8 +14,9 @@ from scifm.data.run_origin import RunOrigin
 from scifm.errors import ConfigError, RunError, SignatureError, StoreError, suggest
 from scifm.fields.grid import Grid
 from scifm.fields.seeds import generator_for
-from scifm.models.hub import find_model, load_operator
+from scifm.models.folder import find_model
 from scifm.models.operator import Operator
+from scifm.models.registry import load_operator
 from scifm.runs import Run
 from scifm.systems.system import System
 from scifm.wording import plural

@@ -48,10 +48,7 @@ def centered_matrices(
     """Build (once) what analyzes and what synthesizes each axis of a grid.
 
     Args:
-        num_points: points per axis.
         modes: modes kept per axis, no more than the grid has.
-        dtype: of the matrices; they are made in float64.
-        device: of the matrices.
 
     Returns:
         For the last axis ``(2·k, n)`` and ``(n, 2·k)``; for others ``(2·k, n·2)`` and ``(n·2, 2·k)``, where the factor
@@ -82,8 +79,6 @@ class CenteredSpectral(nn.Module):
     """``x ↦ F⁻¹(R·F x) + b`` on ``(*space, batch, channel)``, with the modes of neuraloperator's ``SpectralConv``.
 
     Args:
-        in_channels: channels of the input.
-        out_channels: channels of the output.
         modes: kept per axis: all of them for an axis but the last, the non-negative ones for the last.
 
     Attributes:

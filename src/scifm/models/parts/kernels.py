@@ -151,13 +151,7 @@ def mix_gradients(
 
 @dataclass(frozen=True)
 class LayerEnd:
-    """The end of a Fourier layer: ``x W + last^T modes``, then GELU, then plus x; and the start of its gradient.
-
-    Args:
-        activation: whether GELU follows.
-        residual: whether the input is added at the end.
-        workspace: where large tensors come from.
-    """
+    """The end of a Fourier layer: ``x W + last^T modes``, then GELU, then plus x; and the start of its gradient."""
 
     activation: bool
     residual: bool

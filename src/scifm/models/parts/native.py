@@ -113,8 +113,8 @@ def library() -> Library | None:
     try:
         return Library(_compiled(compiler))
     except (OSError, subprocess.SubprocessError) as error:
-        said = getattr(error, "stderr", None) or str(error)
-        _warn(f"{compiler} did not give a usable library: {said.strip().splitlines()[-1]}")
+        message = getattr(error, "stderr", None) or str(error)
+        _warn(f"{compiler} did not give a usable library: {message.strip().splitlines()[-1]}")
         return None
 
 

@@ -63,10 +63,6 @@ class Lift(nn.Linear):
     """One linear map of fields and coefficients, side by side, to `width` channels.
 
     Args:
-        num_fields: input fields.
-        num_coefficients: constants a sample.
-        width: channels out.
-        workspace: where large tensors come from.
         plain: whether torch's own operations do it, which have derivatives of every order.
     """
 
@@ -165,10 +161,6 @@ class Projection(nn.ModuleList):
     """``x ↦ W₂ gelu(W₁ x + b₁) + b₂`` on the last axis.
 
     Args:
-        channels: of the input.
-        width: channels between the two maps.
-        out_channels: channels of the output.
-        workspace: where large tensors come from; its own when left out.
         plain: whether torch's own operations do it, which have derivatives of every order.
     """
 

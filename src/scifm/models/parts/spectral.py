@@ -109,9 +109,6 @@ def analyze_lines(
 
     Args:
         lines: ``(points of the other axes, 2·modes of the last axis, rest)``.
-        space: points per axis.
-        others: the other axes.
-        workspace: where large tensors come from.
 
     Returns:
         ``(2, modes in all, rest)``: real and imaginary parts.
@@ -193,14 +190,14 @@ def _fft_mixing(x: Tensor, weight: Tensor, modes: tuple[int, ...]) -> Tensor:
         for m, n in zip(modes[:-1], space[:-1], strict=True)
     ]
     columns = torch.arange(modes[-1], device=x.device)
-    kept = torch.meshgrid(*rows, columns, indexing="ij")
+    low_modes = torch.meshgrid(*rows, columns, indexing="ij")
     spectrum = torch.fft.rfftn(x, dim=axes, norm="ortho")
-    low = spectrum[kept]
+    low = spectrum[low_modes]
     mixed = torch.einsum(
         "...bi,...io->...bo", low, torch.complex(weight[0], weight[1]).view(*low.shape[:-2], *weight.shape[-2:])
     )
     full = spectrum.new_zeros(*spectrum.shape[:-1], weight.shape[-1])
-    full = full.index_put(kept, mixed)
+    full = full.index_put(low_modes, mixed)
     return torch.fft.irfftn(full, s=tuple(space), dim=axes, norm="ortho")
 
 
@@ -239,8 +236,6 @@ def choose_engine(
     both: over its shapes the compiled engine's choice was never slower than the other, torch's at worst 1.4 times.
 
     Args:
-        num_points: points per axis.
-        modes: modes kept per axis.
         folded: whether the compiled kernels run, which fold points and modes in pairs: half the products along the last
             axis, a quarter along the others.
     """
@@ -261,11 +256,7 @@ class FourierLayer(nn.Module):
     """``x ↦ F⁻¹(R·F x) + W x + b``, then GELU and the input added where asked, on ``(*space, batch, channel)``.
 
     Args:
-        in_channels: channels of the input.
-        out_channels: channels of the output.
-        modes: modes kept per axis (see the head of this file).
         engine: ``auto`` picks by `choose_engine`.
-        activation: whether GELU follows.
         residual: whether the input is added at the end; needs as many channels out as in.
         workspace: where large tensors come from; its own when left out, best shared by the layers of a network.
 

@@ -19,16 +19,7 @@ from torch import Tensor
 __all__ = ["Workspace"]
 
 _SMALLEST = 1 << 18  # bytes: below, the C library keeps freed memory by itself
-
-
 _CACHE_LINE = 64
-
-
-def _aligned(size: int) -> np.ndarray:
-    """Return `size` bytes that start at a cache line; NumPy asks for huge pages where torch does not."""
-    memory = np.empty(size + _CACHE_LINE, np.uint8)
-    start = -memory.ctypes.data % _CACHE_LINE
-    return memory[start : start + size]
 
 
 class Workspace:
@@ -50,7 +41,9 @@ class Workspace:
         try:
             block = free.pop()
         except IndexError:
-            block = _aligned(size)
+            memory = np.empty(size + _CACHE_LINE, np.uint8)  # NumPy asks for huge pages where torch does not
+            start = -memory.ctypes.data % _CACHE_LINE
+            block = memory[start : start + size]
         loan = block[:]  # torch holds this view as long as any tensor uses the memory
         weakref.finalize(loan, free.append, block).atexit = False
         return torch.from_numpy(loan).view(like.dtype).view(shape)

@@ -3,9 +3,9 @@ from __future__ import annotations
 import torch
 
 import tiny
-from scifm.models.flops import product_counter, training_flops
 from scifm.models.parts.kernels import mix
 from scifm.models.parts.workspace import Workspace
+from scifm.training.costs import product_counter, training_flops
 
 
 def test_the_count_does_not_depend_on_samples_or_precision_and_changes_nothing():

@@ -1,4 +1,4 @@
-"""What training will need in memory, told before it starts.
+"""What training will need in memory, told before it starts, and the operations of a step, counted.
 
 Weights, gradients and moments are counted. What a step holds besides (activations, their gradients) is measured on an
 eighth and on a quarter of a batch, forward and backward, by adding up every tensor that comes to life; the difference
@@ -10,9 +10,10 @@ CPU, the process grew by 1.1 to 1.7 times as much.
 from __future__ import annotations
 
 import copy
+import re
 import weakref
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +22,21 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
 
+from scifm.config import Plain
 from scifm.errors import RunError
 from scifm.fields.batch import Batch
+from scifm.models.operator import Operator
 from scifm.training.weights import bytes_of
 
-__all__ = ["MemoryNeed", "available_memory", "measure_need", "require_memory"]
+__all__ = [
+    "MemoryNeed", "available_memory", "measure_need", "product_counter", "require_memory", "training_flops",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
-class MemoryNeed:
+class MemoryNeed(Plain):
     """Bytes, beside what is in memory already.
 
     Args:
@@ -53,7 +59,7 @@ class MemoryNeed:
         return self.optimizer + self.best + max(self.working, self.saving)
 
     def to_dict(self) -> dict[str, int]:
-        return {**asdict(self), "total": self.total}
+        return {**super().to_dict(), "total": self.total}
 
 
 class _Tally(TorchDispatchMode):
@@ -110,11 +116,7 @@ def measure_need(
         module: its weights; those that need a gradient train. It is copied, and the copy measured, so that nothing of
             the measurement stays with it: neither buffers nor memory kept between steps. What it draws it draws from
             the generator that the caller lends it.
-        loss_of: the loss of a module on a batch.
         batch: the first batch, on the module's device.
-        keeps_best: whether a copy of the best weights is kept.
-        saves: whether states are saved.
-        keeps_average: whether a moving average of the weights is kept.
         num_moments: numbers the optimizer keeps for every weight.
     """
     trained = bytes_of(parameter for parameter in module.parameters() if parameter.requires_grad)
@@ -132,21 +134,11 @@ def measure_need(
     return MemoryNeed(weights, num_moments * trained, best, working, saving)
 
 
-def _first_number(file: Path) -> int | None:
+def _text(file: Path) -> str:
     try:
-        text = file.read_text(encoding="ascii").strip()
+        return file.read_text(encoding="utf-8").strip()
     except OSError:
-        return None
-    return int(text) if text.isdigit() else None  # "max": no limit
-
-
-def _reclaimable(folder: Path) -> int:
-    """Return the cached files that count as used but give way."""
-    try:
-        lines = (folder / "memory.stat").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) for line in lines if line.split()[0] in {"inactive_file"}), 0)
+        return ""
 
 
 def _left_in_groups(root: Path, memberships: str) -> list[int]:
@@ -154,16 +146,18 @@ def _left_in_groups(root: Path, memberships: str) -> list[int]:
     left = []
     for line in memberships.splitlines():
         number, controllers, path = line.split(":", 2)
-        is_second = number == "0" and not controllers
-        if not is_second and "memory" not in controllers.split(","):
+        if number == "0" and not controllers:
+            base, names = root, ("memory.max", "memory.current")
+        elif "memory" in controllers.split(","):
+            base, names = root / "memory", ("memory.limit_in_bytes", "memory.usage_in_bytes")
+        else:
             continue
-        base = root if is_second else root / "memory"
-        names = ("memory.max", "memory.current") if is_second else ("memory.limit_in_bytes", "memory.usage_in_bytes")
         folder = base / path.strip("/")
         for place in (folder, *folder.parents):
-            limit, used = (_first_number(place / name) for name in names)
-            if limit is not None and used is not None:
-                left.append(limit - used + _reclaimable(place))
+            limit, used = (_text(place / name) for name in names)
+            if limit.isdigit() and used.isdigit():  # else "max": no limit
+                cached = re.search(r"^inactive_file (\d+)", _text(place / "memory.stat"), re.M)  # used, but gives way
+                left.append(int(limit) - int(used) + (int(cached[1]) if cached else 0))
             if place == base:
                 break
     return left
@@ -175,11 +169,7 @@ def available_memory(device: torch.device, *, groups: Path = Path("/sys/fs/cgrou
         free, _ = torch.cuda.mem_get_info(device)
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     available = int(psutil.virtual_memory().available)
-    try:
-        memberships = Path("/proc/self/cgroup").read_text(encoding="utf-8")
-    except OSError:
-        return available  # not Linux
-    return max(0, min([available, *_left_in_groups(groups, memberships)]))
+    return max(0, min([available, *_left_in_groups(groups, _text(Path("/proc/self/cgroup")))]))  # Linux alone has it
 
 
 def require_memory(need: MemoryNeed, available: int, *, batch_size: int) -> None:
@@ -201,3 +191,44 @@ def require_memory(need: MemoryNeed, available: int, *, batch_size: int) -> None
         f"{need.optimizer / 1e9:.2f} GB, a step of {batch_size} samples {need.working / 1e9:.2f} GB, saving the state "
         f"{need.saving / 1e9:.2f} GB. {advice}."
     )
+
+
+def training_flops(operator: Operator, batch: Batch) -> float | None:
+    """Return the floating-point operations of one sample's forward and backward pass.
+
+    Matrix products as torch does them, an addition and a multiplication counted as two; element-wise steps and Fourier
+    transforms are left out. On a CPU whose kernels fold pairs of points fewer are done; the count is the same on every
+    machine, which is what comparisons need. A product of complex matrices counts as one of real matrices.
+
+    Args:
+        batch: at least one sample with targets, on the grid in question.
+
+    Returns:
+        The count; None where torch sees no matrix product, as in a network that does all its work another way.
+    """
+    one, network = batch.select(slice(0, 1)), copy.deepcopy(operator)
+    dtype = operator.counted_in or next(p.dtype for p in network.parameters() if p.is_floating_point())
+    if operator.counted_in is not None:
+        network = network.to(dtype)
+    one = one.to(dtype=dtype)
+    counter = product_counter()
+    with torch.inference_mode(False), torch.enable_grad(), counter:
+        network(one).require_targets().square().sum().backward()
+    return float(counter.get_total_flops()) or None
+
+
+def product_counter() -> FlopCounterMode:
+    """Return a context that counts the matrix products torch does inside it, those added in place included."""
+    return FlopCounterMode(display=False, custom_mapping={torch.ops.aten.baddbmm_: _product})
+
+
+def _product(
+    onto: torch.Size,
+    first: torch.Size,
+    second: torch.Size,
+    *others: object,
+    out_shape: object = None,
+    **settings: object,
+) -> int:
+    batch, rows, depth = first
+    return 2 * batch * rows * depth * second[2]

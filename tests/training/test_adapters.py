@@ -7,8 +7,8 @@ from torch import nn
 import tiny
 from scifm.errors import ConfigError
 from scifm.fields.seeds import generator_for
-from scifm.models.adapters import AffineAdapter, LowRankAdapter, attach_adapters, merge_adapters
-from scifm.models.hub import load_operator, save_operator
+from scifm.models.registry import load_operator, save_operator
+from scifm.training.methods import AffineAdapter, LowRankAdapter, attach_adapters, finish
 
 
 def low_rank(weight: torch.Tensor, rank: int = 2) -> LowRankAdapter:
@@ -45,7 +45,7 @@ def test_merged_it_is_a_plain_operator_that_answers_the_same_and_can_be_saved(ma
     attach_adapters(operator, make)
     stir(operator)
     adapted = operator.predict(batch).require_targets()
-    merge_adapters(operator)
+    finish(operator)
     assert {name: t.shape for name, t in operator.state_dict().items()} == plain
     assert type(operator.layers[0]) is kind
     assert torch.equal(operator.predict(batch).require_targets(), adapted)
@@ -56,7 +56,7 @@ def test_merged_it_is_a_plain_operator_that_answers_the_same_and_can_be_saved(ma
 def test_merging_what_has_no_adapter_changes_nothing():
     operator = tiny.operator()
     before = {name: tensor.clone() for name, tensor in operator.state_dict().items()}
-    merge_adapters(operator)
+    finish(operator)
     assert all(torch.equal(before[name], tensor) for name, tensor in operator.state_dict().items())
 
 
