@@ -207,7 +207,7 @@ def test_coordinates_alone_are_nothing(tmp_path):
 MANY = """
 import resource, sys
 from pathlib import Path
-from scifm.data.formats import labelled
+from scifm.data.formats import arrays
 from scifm.data.importing import open_data
 import torch, xarray, h5netcdf, scipy.io
 resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))

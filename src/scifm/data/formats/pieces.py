@@ -17,7 +17,7 @@ from scifm.data.formats.kinds import natural, split_words
 from scifm.data.formats.mapping import AXES, SPACE
 from scifm.errors import DataError
 
-__all__ = ["Piece", "by_group", "join_arrays", "same_lines", "shared_out"]
+__all__ = ["Piece", "by_group", "join_arrays", "lines_of_meshes", "same_lines", "shared_out"]
 
 Value = TypeVar("Value")
 
@@ -105,7 +105,7 @@ class Piece:
         Raises:
             StoreError: if such a coordinate cannot be read.
         """
-        lines = _lines(self)
+        lines = lines_of_meshes(self)
         if not lines:
             return self
         rest = self.chosen({name: name for name in (*self.arrays, *self.numbers) if name not in lines})
@@ -135,7 +135,7 @@ class Piece:
 # --- coordinates of every grid point ----------------------------------------------------------------------------------
 
 
-def _lines(piece: Piece) -> dict[str, tuple[str, int, np.ndarray]]:
+def lines_of_meshes(piece: Piece) -> dict[str, tuple[str, int, np.ndarray]]:
     """Return axis of space or time, axis of the array, and line, by name of the mesh."""
     lines = {}
     for name, array in piece.arrays.items():
