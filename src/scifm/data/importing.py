@@ -34,6 +34,7 @@ from scifm.data.formats.reader import (
     tell_precision,
     trajectory_count,
 )
+from scifm.data.split import ChosenRows
 from scifm.data.store import Chunk, Making, Store, reserved
 from scifm.data.well import Layout, Reader
 from scifm.errors import ConfigError, DataError, StoreError, suggest
@@ -114,9 +115,13 @@ def open_data(path: str | Path, mapping: DataMapping | None = None) -> Store:
         files={},
     )
     readers: dict[str, Callable[[], Reader]] = {
-        split: partial(MappedReader, contents, part, mapping, rows) for split, (part, rows) in parts.items()
+        split: partial(_reader_of, contents, part, mapping, rows) for split, (part, rows) in parts.items()
     }
     return Store(path, card, readers)
+
+
+def _reader_of(contents: Contents, part: str, mapping: DataMapping, rows: np.ndarray) -> Reader:
+    return ChosenRows(MappedReader(contents, part, mapping), rows)
 
 
 def open_store(path: str | Path, mapping: Mapping[str, Any] | DataMapping | None = None) -> Store:

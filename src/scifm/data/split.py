@@ -24,13 +24,13 @@ from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
 from scifm.fields.samples import Samples
 
-__all__ = ["StoreSplit", "TensorSamples"]
+__all__ = ["ChosenRows", "StoreSplit", "TensorSamples"]
 
 _FORMS = ("named", "xy")
 _IN_MEMORY_BYTES = 256 * 1024 * 1024  # a larger choice of problems is read as it is needed
 
 
-class _ChosenRows(Reader):
+class ChosenRows(Reader):
     """Some trajectories of a reader, in any order."""
 
     def __init__(self, reader: Reader, rows: np.ndarray) -> None:
@@ -200,7 +200,7 @@ class StoreSplit(Dataset):
         """
         rows = self._within(np.asarray(index), self.num_trajectories, "Trajectories")
         origin = {**self.origin, "chosen": config_hash({"rows": rows.tolist(), "of": self.origin.get("chosen", "")})}
-        return replace(self, reader=_ChosenRows(self.reader, rows), origin=origin)
+        return replace(self, reader=ChosenRows(self.reader, rows), origin=origin)
 
     @classmethod
     def joined(cls, splits: Sequence[StoreSplit]) -> StoreSplit:

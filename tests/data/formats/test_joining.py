@@ -198,6 +198,15 @@ def test_files_of_many_trajectories_take_their_numbers_and_constant_fields_along
     assert all_speeds(store) == [2, 2, 10, 10, 10]
 
 
+def test_splits_of_other_points_are_refused(tmp_path):
+    """The points and times of the first split were taken for those of all."""
+    for split, scale in (("train", 1.0), ("valid", 1.0), ("test", 2.0)):
+        for i in range(3):
+            np.savez(tmp_path / f"{split}_{i}.npz", u=wave(i), x=X, y=Y, t=T * scale)
+    with pytest.raises(DataError, match=r"coordinate 't' differs between .*train_0.* and .*test_0"):
+        open_data(tmp_path)
+
+
 def test_coordinates_alone_are_nothing(tmp_path):
     np.savez(tmp_path / "a.npz", x=X, t=T, nu=0.1)
     with pytest.raises(StoreError, match="holds no arrays of numbers, but for coordinates"):

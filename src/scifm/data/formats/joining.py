@@ -18,7 +18,7 @@ from scifm.data.formats.axes import axis_of_name
 from scifm.data.formats.format import Clipped, Concatenated, Contents, LazyArray, Repeated
 from scifm.data.formats.kinds import group_by_split, natural
 from scifm.data.formats.mapping import SPACE
-from scifm.data.formats.pieces import Piece, by_group, join_arrays, shared_out
+from scifm.data.formats.pieces import Piece, by_group, join_arrays, require_same, shared_out
 from scifm.data.formats.proposal import guess_axes
 from scifm.errors import DataError, StoreError
 
@@ -47,6 +47,8 @@ def join_pieces(path: Path, files: Sequence[Path], pieces: Sequence[Piece], *, c
     parts = {part: _by_variable([by_place[place] for place in places]) for part, places in groups.items()}
     parts = {part: _joined_in_time([piece.with_axes_of_meshes() for piece in own]) for part, own in parts.items()}
     every = [piece for own in parts.values() for piece in own]
+    lines = set(every[0].coordinates.values())
+    require_same([piece for piece in every if lines <= piece.arrays.keys()], sorted(lines))  # also between splits
     everywhere = [name for name in every[0].numbers if all(name in piece.numbers for piece in every)]
     alike = {n: every[0].numbers[n] for n in everywhere if len({piece.numbers[n] for piece in every}) == 1}
     if max(map(len, parts.values())) > 1:
@@ -145,9 +147,7 @@ def _merged(pieces: Sequence[Piece]) -> Piece:
     """Return one piece with the arrays of several, which are of one problem."""
     first = pieces[0]
     for piece in pieces[1:]:
-        shared = set(first.coordinates.values()) & set(piece.coordinates.values())
-        lines = [{n: own.arrays[n] for n in shared if first.arrays[n] is not piece.arrays[n]} for own in (first, piece)]
-        join_arrays([first.place, piece.place], lines, shared=shared)
+        require_same([first, piece], set(first.coordinates.values()) & set(piece.coordinates.values()))
         first |= piece
     return first
 
@@ -230,8 +230,8 @@ def _joined(chain: Sequence[Piece]) -> Piece:
     times = np.concatenate([line[int(twice) :] for line, twice in zip(lines, again, strict=True)])
     along = {other: _time_axis(other, chain, lines) for other in first.arrays if other != name}
     constant = [other for other, axis in along.items() if axis is None]
-    constants = [{n: a for n, a in piece.arrays.items() if n in constant} for piece in chain]
-    arrays = join_arrays([piece.place for piece in chain], constants, shared=constant)
+    require_same(chain, constant)
+    arrays = {other: first.arrays[other] for other in constant}
     axes = {other: own for other, own in first.axes.items() if other != name}
     for other, axis in along.items():
         if axis is None:
@@ -304,8 +304,7 @@ def _as_trajectories(pieces: Sequence[Piece], varying: Sequence[str]) -> Piece:
 
     The numbers that are `varying` differ from piece to piece, and so become arrays.
     """
-    first, places = pieces[0], [piece.place for piece in pieces]
-    shared = set(first.coordinates.values())
+    first, lines = pieces[0], set(pieces[0].coordinates.values())
     counted = {name for name, axes in first.axes.items() if "trajectory" in axes and name in first.arrays}
     for name in counted:
         if first.axes[name][0] != "trajectory":
@@ -313,22 +312,23 @@ def _as_trajectories(pieces: Sequence[Piece], varying: Sequence[str]) -> Piece:
                 f"Trajectories of '{name}' do not lie along its first axis, {first.axes[name]}, and there are "
                 f"several files in '{first.place.parent}'. Give one file, or bring that axis to the front."
             )
-    held: list[dict[str, LazyArray]] = [
-        {**piece.arrays, **{name: np.asarray(piece.numbers[name]) for name in varying}} for piece in pieces
+    held = [
+        replace(piece, arrays=piece.arrays | {name: np.asarray(piece.numbers[name]) for name in varying})
+        for piece in pieces
     ]
     if counted:  # what is told for all trajectories of a file is repeated for each
-        name = min(counted)
-        counts = [int(own[name].shape[0]) if name in own else 0 for own in held]
-        held = [
-            {n: a if n in counted or n in shared else Repeated(a, 0, count) for n, a in own.items()}
-            for own, count in zip(held, counts, strict=True)
-        ]
-    joined = join_arrays(places, held, along_first=set(held[0]) - shared if counted else (), shared=shared)
+        for place, piece in enumerate(held):
+            count = max((int(piece.arrays[name].shape[0]) for name in counted if name in piece.arrays), default=0)
+            told_once = {n: Repeated(a, 0, count) for n, a in piece.arrays.items() if n not in counted | lines}
+            held[place] = replace(piece, arrays=piece.arrays | told_once)
+    names = [name for name in held[0].arrays if name not in lines]
+    joined = join_arrays(held, names, along_first=names if counted else ())
     axes = {
         name: own
         for name, array in joined.items()
-        if name not in shared and (own := _axes_joined(first, name, tuple(array.shape), name in counted))
+        if (own := _axes_joined(first, name, tuple(array.shape), name in counted))
     }
+    joined |= {name: first.arrays[name] for name in lines}
     remark = f"{len(pieces)} files or groups, {_first_to_last(pieces)}, are "
     alone = "one trajectory each, in the natural order of their names, unless a map says otherwise."
     remark += "joined along their trajectories." if counted else alone

@@ -58,7 +58,7 @@ from scifm.data.formats.hdf5 import Hdf5Array, holds_numbers, open_hdf5, sniff_h
 from scifm.data.formats.joining import join_pieces
 from scifm.data.formats.kinds import WHOLE, data_sets_under, natural, required
 from scifm.data.formats.mapping import DataMapping
-from scifm.data.formats.pieces import Piece, join_arrays
+from scifm.data.formats.pieces import Piece
 from scifm.data.formats.proposal import Proposal
 from scifm.data.well import OpenFiles
 from scifm.errors import ConfigError, DataError, StoreError
@@ -111,9 +111,6 @@ class PDEBenchFormat(Format):
                         f"{', '.join(sorted(piece.arrays))}, or with other axes. Import each kind from a folder of its "
                         "own."
                     )
-            shared = set(first.coordinates.values())
-            lines = [{name: piece.arrays[name] for name in shared} for piece in pieces]
-            join_arrays(files, lines, shared=shared)  # points and times before shapes, for these follow from them
             contents = join_pieces(path, files, pieces, close=pool.close)
         if any(piece.periodic != first.periodic for piece in pieces):
             contents = replace(contents, periodic={})
