@@ -148,12 +148,10 @@ class Card(Config):
     @property
     def request(self) -> dict[str, Any]:
         """What was asked for: two stores with the same request hold the same samples."""
-        asked: dict[str, Any] = {key: getattr(self, key) for key in ("name", "grid", "splits", "dtype")}
+        settings: dict[str, Any] = {key: getattr(self, key) for key in ("name", "grid", "splits", "dtype")}
         if self.generation is not None:
-            asked |= {key: getattr(self.generation, key) for key in ("system", "seed", "chunk_size", "device")}
-        if self.source is not None:
-            asked |= self.source.to_dict()
-        return asked
+            settings |= {key: getattr(self.generation, key) for key in ("system", "seed", "chunk_size", "device")}
+        return settings | (self.source.to_dict() if self.source is not None else {})
 
     @property
     def system_name(self) -> str:

@@ -108,7 +108,12 @@ def generate(
         raise ConfigError(f"dtype must be torch.float32 or torch.float64; got {dtype}.")
     if chunk_size < 1:
         raise ConfigError(f"chunk_size must be at least 1; got {chunk_size}.")
-    grid, folder = _grid(system, grid, num_points), Path(path).expanduser()
+    if (grid is None) == (num_points is None):
+        raise ConfigError("Give either grid= or num_points=, and not both.")
+    if num_points is not None:
+        grid = Grid.square(num_points, num_spatial_dims=system.signature.num_spatial_dims)
+    assert grid is not None
+    folder = Path(path).expanduser()
     draw = _Draw(system, grid, seed, dtype, torch.device(device))
     request = {
         "name": folder.resolve().name,
@@ -124,9 +129,8 @@ def generate(
     if not making.is_finished():
         with reserved(folder):
             pending, start = making.pending(), time.perf_counter()
-            making.make(
-                pending, sum(map(draw.num_bytes, pending)), _made(draw, making, pending, make_executor), progress
-            )
+            made, num_bytes = _made(draw, making, pending, make_executor), sum(map(draw.num_bytes, pending))
+            making.make(pending, num_bytes, made, progress)
             num_generated = sum(len(chunk.rows) for chunk in pending)
             making.finish(_card(draw, making, time.perf_counter() - start, num_generated))
     return Store.open(folder)
@@ -139,20 +143,10 @@ def _splits(num_samples: int | Mapping[str, int]) -> dict[str, int]:
                 raise ConfigError(f"Split: {suggest(name, _SPLITS)}")
         wanted = {name: num_samples[name] for name in _SPLITS if name in num_samples}
     else:
-        held_out = max(1, num_samples // _HELD_OUT)
-        wanted = {"train": num_samples, "valid": held_out, "test": held_out}
+        wanted = {"train": num_samples, **dict.fromkeys(("valid", "test"), max(1, num_samples // _HELD_OUT))}
     if wanted.get("train", 0) < 1 or min(wanted.values()) < 0:
         raise ConfigError(f"A store needs at least 1 training sample and no negative number; got {wanted}.")
     return {name: count for name, count in wanted.items() if count}
-
-
-def _grid(system: System, grid: Grid | None, num_points: int | None) -> Grid:
-    if (grid is None) == (num_points is None):
-        raise ConfigError("Give either grid= or num_points=, and not both.")
-    if grid is None:
-        assert num_points is not None
-        return Grid.square(num_points, num_spatial_dims=system.signature.num_spatial_dims)
-    return grid
 
 
 def _made(

@@ -13,7 +13,7 @@ trajectories of ``u``; ``train_u.npy`` is the array ``u`` of the training split.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ from scifm.errors import StoreError
 
 __all__ = ["Arrays", "Labelled"]
 
+_PLAIN = ("npy", "npz", "hdf5", "zarr")
 _TITLES = {"npy": "a NumPy array", "npz": "a NumPy archive", "hdf5": "HDF5", "zarr": "Zarr", "netcdf": "NetCDF"}
 _OPENERS = {"hdf5": open_unlinked, "zarr": OpenZarr, "netcdf": OpenClassic}
 _NODES = {"npz": npz_nodes, "hdf5": hdf5_nodes, "zarr": zarr_nodes, "netcdf": classic_nodes}
@@ -47,21 +48,18 @@ class Arrays(Format):
 
     name = "arrays"
     title = "NumPy arrays (.npy, .npz), plain HDF5 (.h5, .hdf5, MATLAB 7.3) or plain Zarr"
-    kinds: Collection[str] = ("npy", "npz", "hdf5", "zarr")
 
     def sniff(self, path: Path) -> str | None:
-        files = data_sets_under(path, self.kinds)
-        if not files:
-            return None
-        kinds = sorted({str(kind_of(file)) for file in files})
-        return f"{len(files)} file{'s' * (len(files) > 1)} of plain arrays ({', '.join(kinds)})"
+        files = data_sets_under(path, _PLAIN)
+        kinds = ", ".join(sorted({str(kind_of(file)) for file in files}))
+        return f"{len(files)} file{'s' * (len(files) > 1)} of plain arrays ({kinds})" if files else None
 
     def read(self, path: Path) -> Contents:
-        files = required(path, self.kinds, "NumPy, HDF5 or Zarr")
-        kinds = {str(kind_of(file)) for file in files}
+        files = required(path, _PLAIN, "NumPy, HDF5 or Zarr")
+        kinds = sorted({str(kind_of(file)) for file in files})
         if len(kinds) > 1:
             raise StoreError(
-                f"'{path}' holds files of several kinds ({', '.join(sorted(kinds))}); give the folder or file of one."
+                f"'{path}' holds files of several kinds ({', '.join(kinds)}); give the folder or file of one."
             )
         return _contents(path, files)
 
@@ -69,7 +67,7 @@ class Arrays(Format):
         return Proposal(contents, self.name).complete()
 
 
-class Labelled(Format):
+class Labelled(Arrays):
     """NetCDF and Zarr whose dimensions have names."""
 
     name = "xarray"
@@ -77,10 +75,8 @@ class Labelled(Format):
 
     def sniff(self, path: Path) -> str | None:
         members = _labelled_under(path)
-        if not members:
-            return None
-        kinds = sorted({"Zarr" if kind_of(member) == "zarr" else "NetCDF" for member in members})
-        return f"{len(members)} {' and '.join(kinds)} data set{'s' * (len(members) > 1)}"
+        kinds = " and ".join(sorted({"Zarr" if kind_of(member) == "zarr" else "NetCDF" for member in members}))
+        return f"{len(members)} {kinds} data set{'s' * (len(members) > 1)}" if members else None
 
     def read(self, path: Path) -> Contents:
         members = _labelled_under(path)
@@ -89,9 +85,6 @@ class Labelled(Format):
                 f"'{path}' is or holds neither NetCDF ({', '.join(NETCDF_ENDINGS)}) nor Zarr whose axes have names."
             )
         return _contents(path, members)
-
-    def propose(self, contents: Contents) -> DataMapping:
-        return Proposal(contents, self.name).complete()
 
 
 def _labelled_under(path: Path) -> list[Path]:

@@ -95,8 +95,7 @@ def guess_periodic(block: np.ndarray, axis: int) -> Guess:
         return _unsure("no line without NaN or infinity was found in the samples looked at")
     if rows.shape[1] < _MIN_POINTS:
         return _unsure(f"{rows.shape[1]} points are too few to see it")
-    spread = _rms(rows - rows.mean())
-    steps = np.diff(rows, axis=1)
+    spread, steps = _rms(rows - rows.mean()), np.diff(rows, axis=1)
     usual_step = _rms(steps)
     usual_bend = max(_rms(np.diff(steps, axis=1)), 1e-9 * usual_step)  # straight lines do not bend at all
     if usual_step <= 1e-12 * max(abs(float(rows.mean())), spread, 1e-300):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -86,17 +86,9 @@ class Piece:
 
     def __or__(self, other: Piece) -> Piece:
         """Return what both hold; where both say something, what this one says."""
-        return replace(
-            self,
-            arrays={**self.arrays, **{name: a for name, a in other.arrays.items() if name not in self.arrays}},
-            axes={**other.axes, **self.axes},
-            coordinates={**other.coordinates, **self.coordinates},
-            periodic={**other.periodic, **self.periodic},
-            numbers={**other.numbers, **self.numbers},
-            meshes={**other.meshes, **self.meshes},
-            origins={**other.origins, **self.origins},
-            remarks=list(dict.fromkeys((*self.remarks, *other.remarks))),
-        )
+        pairs = {own.name: (getattr(self, own.name), getattr(other, own.name)) for own in fields(self)}
+        both = {name: {**ours, **theirs, **ours} for name, (ours, theirs) in pairs.items() if isinstance(ours, dict)}
+        return replace(self, **both, remarks=list(dict.fromkeys((*self.remarks, *other.remarks))))
 
     def with_lines_of_meshes(self) -> Piece:
         """Return the piece with lines in place of ``X, Y = meshgrid(x, y)``, if the grid is rectangular.
