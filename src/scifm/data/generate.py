@@ -187,8 +187,8 @@ def _card(draw: _Draw, making: Making, seconds: float, num_generated: int) -> Ca
     return Card(
         **request,
         equation=draw.system.equation,
-        homogeneities=[h.to_dict() for h in draw.system.homogeneities],
-        signature=draw.system.signature.to_dict(),
+        homogeneities=draw.system.homogeneities,
+        signature=draw.system.signature,
         generation=generation,
         environment=describe_environment(),
         known_defects=[defect] if rejected else [],

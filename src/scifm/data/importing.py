@@ -95,13 +95,12 @@ def open_data(path: str | Path, mapping: DataMapping | None = None) -> Store:
     check_mapping(contents, mapping)
     system = known_system(contents, mapping)
     parts = _parts(contents, mapping)
-    signature, grid = mapping.signature, grid_of(contents, mapping)
     card = Card(
         name=path.resolve().stem,
         equation=mapping.equation or (system.equation if system is not None else ""),
-        homogeneities=[scaling.to_dict() for scaling in system.homogeneities] if system is not None else [],
-        grid=grid.to_dict(),
-        signature=signature.to_dict(),
+        homogeneities=system.homogeneities if system is not None else (),
+        grid=grid_of(contents, mapping),
+        signature=mapping.signature,
         splits={split: len(rows) for split, (_, rows) in parts.items()},
         times=frame_times(contents, mapping),
         dtype=mapping.dtype,

@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -109,19 +109,19 @@ class Store:
     @classmethod
     def unfinished(cls, folder: Path, card: Card, chunks: Mapping[str, int]) -> Store:
         """Return a store whose card is not written yet: its data files with the trajectories each holds."""
-        signature = Signature.from_dict(card.signature)
-        Grid.from_dict(card.grid)
         files = {
             split: tuple((folder / name, chunks[name]) for name in sorted(chunks) if name.startswith(f"data/{split}/"))
             for split in card.splits
         }
-        readers = {split: partial(WellReader, own, signature) for split, own in files.items()}
+        readers = {split: partial(WellReader, own, card.signature) for split, own in files.items()}
         return cls(folder, card, readers)
 
     @cached_property
     def statistics(self) -> Statistics:
         """Statistics of the training split; of a foreign file they are gathered when they are first asked for."""
-        return summarize(self.split("train").batches(samples_at_once(self.signature, self.grid)))
+        split = self.split("train")
+        with closing(split):
+            return summarize(split.batches(samples_at_once(self.signature, self.grid)))
 
     @property
     def name(self) -> str:
@@ -131,17 +131,17 @@ class Store:
     @property
     def signature(self) -> Signature:
         """The names of every batch."""
-        return Signature.from_dict(self.card.signature)
+        return self.card.signature
 
     @property
     def grid(self) -> Grid:
         """The grid of every batch."""
-        return Grid.from_dict(self.card.grid)
+        return self.card.grid
 
     @property
     def homogeneities(self) -> tuple[Homogeneity, ...]:
         """The exact scalings of the system the samples are of; none where none is known."""
-        return tuple(Homogeneity.from_dict(entries) for entries in self.card.homogeneities)
+        return self.card.homogeneities
 
     @property
     def content(self) -> str:
@@ -347,12 +347,9 @@ class Making:
             StoreError, DataError: if a file cannot be read back or written.
         """
         path, chunks = self.path, {chunk.name: len(chunk.rows) for chunk in self.chunks}
-        signature, grid = Signature.from_dict(card.signature), Grid.from_dict(card.grid)
-        split = Store.unfinished(path, card, chunks).split("train")
-        statistics = summarize(split.batches(samples_at_once(signature, grid))).to_dict()
-        split.close()
+        statistics = Store.unfinished(path, card, chunks).statistics.to_dict()
         num_frames = len(card.times) if card.times is not None else None
-        description = describe_folder(card.name, signature, grid, list(chunks.values()), num_frames)
+        description = describe_folder(card.name, card.signature, card.grid, list(chunks.values()), num_frames)
         for file, entries in ((STATISTICS_NAME, statistics), (f"{card.name}.yaml", description)):
             write_part(path / file, yaml.safe_dump(entries, sort_keys=False).encode())
         names = {**chunks, STATISTICS_NAME: None, f"{card.name}.yaml": None}
