@@ -8,17 +8,17 @@ interrupted store, repairs a damaged one and returns a finished one as it is.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, as_completed
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from scifm.data.card import Card, Generation
-from scifm.data.store import Chunk, Making, Store, reserved, write_part
+from scifm.data.store import Chunk, Making, Store, write_part
 from scifm.data.well import encode_file, read_provenance, require_steady
 from scifm.errors import ConfigError, StoreError, suggest
 from scifm.fields.grid import Grid
@@ -126,14 +126,8 @@ def generate(
         "device": draw.device.type,
     }
     making = Making(folder, request, chunk_size)
-    if not making.is_finished():
-        with reserved(folder):
-            pending, start = making.pending(), time.perf_counter()
-            made, num_bytes = _made(draw, making, pending, make_executor), sum(map(draw.num_bytes, pending))
-            making.make(pending, num_bytes, made, progress)
-            num_generated = sum(len(chunk.rows) for chunk in pending)
-            making.finish(_card(draw, making, time.perf_counter() - start, num_generated))
-    return Store.open(folder)
+    make, card = partial(_made, draw, making, make_executor), partial(_card, draw, making)
+    return making.carry_out(make, draw.num_bytes, card, progress)
 
 
 def _splits(num_samples: int | Mapping[str, int]) -> dict[str, int]:
@@ -150,7 +144,7 @@ def _splits(num_samples: int | Mapping[str, int]) -> dict[str, int]:
 
 
 def _made(
-    draw: _Draw, making: Making, pending: Sequence[Chunk], make_executor: Callable[[], Executor] | None
+    draw: _Draw, making: Making, make_executor: Callable[[], Executor] | None, pending: Sequence[Chunk]
 ) -> Iterator[int]:
     """Make the chunks; yield the number of samples of each as it is done, and before that none."""
     yield 0

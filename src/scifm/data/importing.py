@@ -35,7 +35,7 @@ from scifm.data.formats.reader import (
     trajectory_count,
 )
 from scifm.data.split import ChosenRows
-from scifm.data.store import Chunk, Making, Store, reserved
+from scifm.data.store import Chunk, Making, Store
 from scifm.data.well import Layout, Reader
 from scifm.errors import ConfigError, DataError, StoreError, suggest
 from scifm.fields.seeds import generator_for
@@ -207,14 +207,12 @@ def import_data(
     outputs, num_frames = len(source.signature.outputs), 1 if card.times is None else len(card.times)
     trajectory_bytes = frame_bytes * (outputs * num_frames + len(source.signature.fields) - outputs)
     making = Making(folder, card.request, max(1, _CHUNK_BYTES // trajectory_bytes))
-    if not making.is_finished():
-        with reserved(folder):
-            pending = making.pending()
-            num_bytes = sum(len(chunk.rows) for chunk in pending) * trajectory_bytes
-            copied = (_copy(source, making, chunk, max(1, _BLOCK_BYTES // frame_bytes)) for chunk in pending)
-            making.make(pending, num_bytes, copied, progress)
-            making.finish(card)
-    return Store.open(folder)
+    return making.carry_out(
+        lambda pending: (_copy(source, making, chunk, max(1, _BLOCK_BYTES // frame_bytes)) for chunk in pending),
+        lambda chunk: len(chunk.rows) * trajectory_bytes,
+        lambda *_: card,
+        progress,
+    )
 
 
 def _copy(source: Store, making: Making, chunk: Chunk, frames_at_once: int) -> int:
