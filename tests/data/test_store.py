@@ -112,7 +112,7 @@ def test_few_files_are_open_at_a_time(toy_store, monkeypatch, toy):
     monkeypatch.setattr("scifm.data.well._MOST_OPEN_FILES", 1)
     split = toy_store.split("train")
     assert toy.same(split.batch([10, 0, 5]), split.load().select([10, 0, 5]))
-    assert len(split.reader._open._files) == 1
+    assert len(split.reader.readers[0]._files._files) == 1
 
 
 def test_float64_stays_float64(tmp_path, toy):

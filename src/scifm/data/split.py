@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from scifm.config import config_hash
-from scifm.data.well import Reader, overlaps
+from scifm.data.well import JoinedRows, Reader
 from scifm.errors import ConfigError, DataError, StoreError
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
@@ -45,27 +45,6 @@ class ChosenRows(Reader):
 
     def close(self) -> None:
         self.reader.close()
-
-
-class _JoinedRows(Reader):
-    """The trajectories of several readers, one reader after the other."""
-
-    def __init__(self, readers: Sequence[Reader]) -> None:
-        self.readers = readers
-        self.ends = np.cumsum([reader.num_trajectories for reader in readers])
-
-    @property
-    def num_trajectories(self) -> int:
-        return int(self.ends[-1])
-
-    def read(self, name: str, rows: slice, frames: slice | None) -> np.ndarray:
-        return np.concatenate(
-            [self.readers[place].read(name, where, frames) for place, where in overlaps(rows, self.ends)]
-        )
-
-    def close(self) -> None:
-        for reader in self.readers:
-            reader.close()
 
 
 @dataclass(frozen=True)
@@ -205,7 +184,7 @@ class StoreSplit(Dataset):
     @classmethod
     def joined(cls, splits: Sequence[StoreSplit]) -> StoreSplit:
         """Return all trajectories of several splits of one store, one split after the other; nothing is read yet."""
-        return replace(splits[0], reader=_JoinedRows([split.reader for split in splits]))
+        return replace(splits[0], reader=JoinedRows([split.reader for split in splits]))
 
     def batch(self, index: slice | Sequence[int] | Tensor) -> Batch:
         """Read some samples, in the order of `index`; one asked for twice comes twice.

@@ -31,7 +31,7 @@ from scifm.config import config_hash
 from scifm.data.card import CARD_NAME, Card, FileEntry, hash_file
 from scifm.data.split import StoreSplit
 from scifm.data.statistics import Statistics, samples_at_once, summarize
-from scifm.data.well import Reader, WellReader, describe_folder, read_provenance
+from scifm.data.well import JoinedRows, OpenFiles, Reader, WellReader, describe_folder, read_provenance
 from scifm.errors import ConfigError, RunError, SignatureError, StoreError, suggest
 from scifm.fields.batch import Signature
 from scifm.fields.grid import Grid
@@ -111,11 +111,10 @@ class Store:
     def unfinished(cls, folder: Path, card: Card, chunks: Mapping[str, int]) -> Store:
         """Return a store whose card is not written yet: its data files with the trajectories each holds."""
         files = {
-            split: tuple((folder / name, chunks[name]) for name in sorted(chunks) if name.startswith(f"data/{split}/"))
+            split: [(folder / name, chunks[name]) for name in sorted(chunks) if name.startswith(f"data/{split}/")]
             for split in card.splits
         }
-        readers = {split: partial(WellReader, own, card.signature) for split, own in files.items()}
-        return cls(folder, card, readers)
+        return cls(folder, card, {split: partial(_reader_of, own, card.signature) for split, own in files.items()})
 
     @cached_property
     def statistics(self) -> Statistics:
@@ -224,6 +223,11 @@ class Store:
             StoreError: says which files differ.
         """
         self.card.check_hashes(self.path)
+
+
+def _reader_of(files: Sequence[tuple[Path, int]], signature: Signature) -> Reader:
+    opened = OpenFiles()
+    return JoinedRows([WellReader(path, count, signature, opened) for path, count in files])
 
 
 # --- how a store is made ----------------------------------------------------------------------------------------------

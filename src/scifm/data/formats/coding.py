@@ -80,7 +80,7 @@ class Coding:
         Raises:
             DataError: if ``scale_factor`` or ``add_offset`` is no number, so that nobody knows what is meant.
         """
-        written = _signed_as_told(dtype, attributes.get("_Unsigned"))
+        written = _signed(dtype, attributes.get("_Unsigned"))
         scale, offset = (_factor(attributes, *setting) for setting in (("scale_factor", 1.0), ("add_offset", 0.0)))
         packed = (scale, offset) != (1.0, 0.0)
         marks = [value for key in ("_FillValue", "missing_value") for value in _numbers(attributes.get(key))]
@@ -124,8 +124,8 @@ class Coding:
         return numbers
 
 
-def _signed_as_told(dtype: np.dtype, told: Any) -> np.dtype:
-    word = text_of(told).lower()
+def _signed(dtype: np.dtype, unsigned: Any) -> np.dtype:
+    word = text_of(unsigned).lower()
     if word in ("true", "false") and dtype.kind in "iu":
         return np.dtype(f"{'u' if word == 'true' else 'i'}{dtype.itemsize}").newbyteorder(dtype.byteorder)
     return dtype

@@ -180,23 +180,23 @@ def _node(
     where, own = f"'{name}' of '{path.name}'", name.replace(_OF_A_DIMENSION, "")
     by_number = name.rpartition("/")[2].isdecimal()  # a simulation
     numbers = single_numbers(node.attrs) if isinstance(node, h5py.Group) or by_number else {}
-    told = Node(own, numbers=numbers, texts=texts_of(node.attrs))
+    bare = Node(own, numbers=numbers, texts=texts_of(node.attrs))
     if not isinstance(node, h5py.Dataset) or text_of(node.attrs.get("NAME")).startswith(_NO_VARIABLE):
-        return told
+        return bare
     foreign = matlab and (node.attrs.get("MATLAB_class") in _NO_NUMBERS or "MATLAB_empty" in node.attrs)
     if foreign or node.dtype.kind not in NUMBERS or node.shape is None:
-        return replace(told, remarks=(f"{where} holds {node.dtype}, not real numbers; it is left out.",))
+        return replace(bare, remarks=(f"{where} holds {node.dtype}, not real numbers; it is left out.",))
     if node.external is not None or node.is_virtual:
-        return replace(told, remarks=(f"{where} lies in other files, which are not read; it is left out.",))
+        return replace(bare, remarks=(f"{where} lies in other files, which are not read; it is left out.",))
     if node.shape == () or (matlab and math.prod(node.shape) == 1):
-        return replace(told, array=np.asarray(coding_of(node, netcdf=netcdf).decode(node[()])).reshape(()))
+        return replace(bare, array=np.asarray(coding_of(node, netcdf=netcdf).decode(node[()])).reshape(()))
     gap = unwritten(node, netcdf=netcdf)
     array: LazyArray = Hdf5Array.of(pool, path, node, netcdf=netcdf)
     if matlab:
         vector = len(array.shape) == 2 and 1 in array.shape
         array = OneEntry(array, array.shape.index(1), 0) if vector else Reversed(array)
     dimensions = None if matlab else _dimensions(node, names, netcdf)
-    return replace(told, array=array, dimensions=dimensions, remarks=(f"{where} {gap}.",) if gap is not None else ())
+    return replace(bare, array=array, dimensions=dimensions, remarks=(f"{where} {gap}.",) if gap is not None else ())
 
 
 def _dimensions(node: h5py.Dataset, names: Mapping[Any, str], netcdf: bool) -> tuple[Dimension, ...] | None:

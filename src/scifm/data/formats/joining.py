@@ -112,7 +112,7 @@ def _paired(series: Sequence[Sequence[Piece]]) -> list[list[Piece]]:
         odd = next(iter(own.keys() ^ keyed[0].keys()), None)
         if odd is not None:
             lone = (keyed[0] | own)[odd]
-            names = [", ".join(sorted(next(iter(found.values())).content)) for found in (keyed[0], own)]
+            names = [", ".join(sorted(next(iter(each.values())).content)) for each in (keyed[0], own)]
             raise DataError(
                 f"'{lone.place}' has no partner: files of {names[0]} and of {names[1]} belong together by the number "
                 "in their names, and each number has to be there for both. Add the file, or move away what does not "

@@ -150,7 +150,7 @@ def data_sets_under(path: Path, kinds: Collection[str]) -> tuple[Path, ...]:
         return (path,) if kind in kinds else ()
     inner = (child for child in path.iterdir() if not child.name.startswith("."))
     chosen = sorted((child for child in inner if not (child.is_symlink() and child.is_dir())), key=natural)
-    return tuple(found for child in chosen for found in data_sets_under(child, kinds))
+    return tuple(member for child in chosen for member in data_sets_under(child, kinds))
 
 
 def required(path: Path, kinds: Collection[str], title: str) -> tuple[Path, ...]:

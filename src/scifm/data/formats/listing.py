@@ -141,12 +141,12 @@ def _read_line(piece: Piece, node: Node, axis: str) -> None:
 
 def _drop_curves(piece: Piece, nodes: Mapping[str, Node]) -> None:
     """Drop what is said to be a coordinate, varies along several axes and is no line of a rectangular grid."""
-    said = {
+    named = {
         f"{name.rpartition('/')[0] if node.array is not None else name}/{word}".lstrip("/")
         for name, node in nodes.items()
         for word in node.texts.get("coordinates", "").split()
     }
-    candidates = [name for name in piece.arrays if name in said and len(piece.arrays[name].shape) > 1]
+    candidates = [name for name in piece.arrays if name in named and len(piece.arrays[name].shape) > 1]
     lines = lines_of_meshes(piece) if candidates else {}
     for name in candidates:
         if name not in lines:
