@@ -29,7 +29,9 @@ _SAME = 1e-6  # of an interval
 _NEW = -1  # in place of an axis: there is none yet
 
 
-def join_pieces(path: Path, files: Sequence[Path], pieces: Sequence[Piece], *, close: Callable[[], None]) -> Contents:
+def join_pieces(
+    path: Path, files: Sequence[Path], pieces: Sequence[Piece], *, close: Callable[[], None], by_schema: bool = False
+) -> Contents:
     """Return the contents of a file or folder from what each of its files holds.
 
     Args:
@@ -37,11 +39,12 @@ def join_pieces(path: Path, files: Sequence[Path], pieces: Sequence[Piece], *, c
         files: the data sets it was found in, in natural order.
         pieces: one a file.
         close: closes what is open.
+        by_schema: whether the names of groups are fixed: then none is a simulation, and no array a mesh.
 
     Raises:
         DataError: if they do not belong together; says which two, and what differs.
     """
-    inner = [own.with_lines_of_meshes() for piece in pieces for own in by_group(piece)]
+    inner = pieces if by_schema else [own.with_lines_of_meshes() for piece in pieces for own in by_group(piece)]
     by_place = {piece.place: piece for piece in inner}
     groups = group_by_split(path, list(by_place))
     parts = {part: _by_variable([by_place[place] for place in places]) for part, places in groups.items()}
