@@ -308,13 +308,10 @@ class MixtureStream:
         return Batch.concatenate(pieces)
 
     def _samples(self, step: int, place: int, index: Tensor, mine: Tensor, block: tuple[int, ...]) -> Batch:
-        """Return those samples of a member in a step and block that are `mine`.
-
-        A block draws all its samples of a system and drops those of other processes. Of a store a step takes the first
-        of the most it may hold, so it needs not know how many the steps before it held, and no sample comes twice in a
-        round; one that a step of fewer samples passes over comes in another round, which has another order.
-        """
+        """Return those samples of a member in a step and block that are `mine`."""
         source, epochs = self.sources[place], self._epochs[place]
+        # Of a store a step takes the first of the most it may hold, so it needs not know how many the steps before it
+        # held, and no sample comes twice in a round; one that is passed over comes in another round, in another order.
         if epochs is not None:
             # the remainder is for rounding alone, which may once in a long while count one sample more than the share
             return epochs.samples.batch(epochs.index(step)[index[mine] % epochs.batch_size])

@@ -260,10 +260,7 @@ def _joined(chain: Sequence[Piece]) -> Piece:
 
 
 def _time_axis(name: str, chain: Sequence[Piece], lines: Sequence[np.ndarray]) -> int | None:
-    """Return which axis of an array is time: as told, else that of as many entries as there are times.
-
-    `_NEW` where every piece is one frame of it, None where it does not change in time.
-    """
+    """Return which axis of an array is time; `_NEW` where every piece is one frame, None where it does not change."""
     first = chain[0]
     if name in first.coordinates.values() or not all(name in piece.arrays for piece in chain):
         return None
@@ -303,10 +300,7 @@ def _require_alike(name: str, chain: Sequence[Piece], parts: Sequence[LazyArray]
 
 
 def _as_trajectories(pieces: Sequence[Piece], varying: Sequence[str]) -> Piece:
-    """Return pieces as one: each a trajectory, or joined along the trajectories that they hold themselves.
-
-    The numbers that are `varying` differ from piece to piece, and so become arrays.
-    """
+    """Return pieces, each a trajectory or of several, as one; numbers that are `varying` become arrays."""
     first, lines = pieces[0], set(pieces[0].coordinates.values())
     counted = {name for name, axes in first.axes.items() if "trajectory" in axes and name in first.arrays}
     for name in counted:

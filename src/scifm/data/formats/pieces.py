@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -87,7 +87,9 @@ class Piece:
     def __or__(self, other: Piece) -> Piece:
         """Return what both hold; where both say something, what this one says."""
         pairs = {own.name: (getattr(self, own.name), getattr(other, own.name)) for own in fields(self)}
-        both = {name: {**ours, **theirs, **ours} for name, (ours, theirs) in pairs.items() if isinstance(ours, dict)}
+        both: dict[str, Any] = {
+            name: {**ours, **theirs, **ours} for name, (ours, theirs) in pairs.items() if isinstance(ours, dict)
+        }
         return replace(self, **both, remarks=list(dict.fromkeys((*self.remarks, *other.remarks))))
 
     def with_lines_of_meshes(self) -> Piece:

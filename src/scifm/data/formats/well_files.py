@@ -125,21 +125,13 @@ def _extent(axis: str, name: str, contents: Contents) -> float:
 
 @dataclass(frozen=True)
 class _Field:
-    """One field, or one component of a tensor field.
-
-    Args:
-        array: the numbers, axes as in the file.
-        sample_varying: whether it has an axis of trajectories.
-        time_varying: whether it has an axis of time.
-        dim_varying: which axes of space it has.
-        num_components: length of its last axis for vectors; 0 for scalars.
-    """
+    """One field, or one component of a tensor field, axes as in the file."""
 
     array: LazyArray
     sample_varying: bool
     time_varying: bool
     dim_varying: tuple[bool, ...]
-    num_components: int = 0
+    num_components: int = 0  # length of the last axis of a vector
 
     @property
     def form(self) -> tuple[Any, ...]:
@@ -148,32 +140,16 @@ class _Field:
 
 
 class _WellFile:
-    """What one file tells; everything is read but the fields.
-
-    Attributes:
-        ours: whether this library wrote it.
-        grid_type: ``cartesian``, ``spherical``, …
-        num_trajectories: how many it holds.
-        dims: names of the axes of space, in array order.
-        coordinates: of each axis, as the file holds them.
-        times: ``(frames,)`` or ``(trajectories, frames)``.
-        boundaries: kinds of boundary by axis.
-        fields: by ``group/name``, or ``t2_fields/name/component``.
-        scalars: the coefficients, ``(trajectories,)``.
-        left_out: what cannot be used, with the reason.
-
-    Raises:
-        StoreError: if it cannot be read, or does not follow the schema; says in what.
-    """
+    """What one file tells, everything read but the fields; StoreError says in what it does not follow the schema."""
 
     def __init__(self, path: Path, pool: OpenFiles) -> None:
         self.path, self.pool = path, pool
-        self.left_out: dict[str, str] = {}
+        self.left_out: dict[str, str] = {}  # what cannot be used, with the reason
         with opening(path, _TITLE), open_hdf5(path) as file:
             self.ours = "provenance/json" in file
             self.grid_type = _texts(file.attrs.get("grid_type", "cartesian"))[0]
-            self.dims = _texts(file["dimensions"].attrs["spatial_dims"])
-            self.times = self._floats(file["dimensions/time"])
+            self.dims = _texts(file["dimensions"].attrs["spatial_dims"])  # in array order
+            self.times = self._floats(file["dimensions/time"])  # (frames,) or (trajectories, frames)
             self.num_trajectories = int(self._attribute(file, "n_trajectories"))
             if not 1 <= self.num_trajectories <= MOST_NUMBERS:
                 raise self._wrong(f"it tells n_trajectories = {self.num_trajectories}")
@@ -186,8 +162,8 @@ class _WellFile:
                 )
             self.num_frames = int(self.times.shape[-1])
             self.boundaries = self._boundaries(file)
-            self.fields = self._fields(file)
-            self.scalars = self._scalars(file)
+            self.fields = self._fields(file)  # by group/name, or t2_fields/name/component
+            self.scalars = self._scalars(file)  # (trajectories,) each
 
     def _wrong(self, what: str) -> StoreError:
         return StoreError(
