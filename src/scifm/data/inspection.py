@@ -20,7 +20,7 @@ from scifm.data.formats.mapping import DataMapping, TimeAxis
 from scifm.data.formats.proposal import Proposal, mapping_toml
 from scifm.data.importing import find_format, format_named, open_data
 from scifm.data.store import Store
-from scifm.errors import ConfigError, SciFMError, suggest
+from scifm.errors import ConfigError, SciFMError
 from scifm.runs import Run
 
 __all__ = ["ArrayReport", "Inspection", "Outcome", "choose_mapping", "inspect_data", "measure"]
@@ -130,16 +130,15 @@ def choose_mapping(path: Path, file: Path | None, overrides: Iterable[str]) -> D
     if file is not None:
         if not file.is_file():
             raise ConfigError(f"No mapping at '{file}'. Let 'scifm inspect {path} --write-map {file}' write one.")
-        mapping, source = read_recipe(DataMapping, file, "import", overrides=overrides), f"'{file}'"
+        mapping = read_recipe(DataMapping, file, "import", overrides=overrides)
     else:
         form = find_format(path)
         with opening(path, form.title):
             contents = form.read(path)
-            tree, source = form.propose(contents).to_dict(), f"the mapping of '{path}'"
+            tree = form.propose(contents).to_dict()
             contents.close()
-        mapping = build_config(DataMapping, apply_overrides(tree, overrides), source=source)
-    if mapping.format not in FORMATS:
-        raise ConfigError(f"{source}: format {suggest(mapping.format, FORMATS)}")
+        mapping = build_config(DataMapping, apply_overrides(tree, overrides), source=f"the mapping of '{path}'")
+    format_named(mapping.format)
     return mapping
 
 

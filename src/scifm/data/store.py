@@ -190,13 +190,11 @@ class Store:
                 "trajectories held out: splits = { train = 0.8, valid = 0.1, test = 0.1 } in the map; of a single long "
                 "trajectory, cut it along time into several first."
             )
-        dtype: torch.dtype = getattr(torch, self.card.dtype)
-        card = self.card
+        card, dtype = self.card, getattr(torch, self.card.dtype)
         origin: dict[str, Any] = {"store": str(self.path), "content": self.content, "split": name}
-        if card.times is not None:
-            origin |= {"stride": stride}
+        origin |= {} if card.times is None else {"stride": stride}
         reader = self.readers[name]()
-        return StoreSplit(reader, self.signature, self.grid, card.system_name, dtype, card.times, stride, origin)
+        return StoreSplit(reader, card.signature, card.grid, card.system_name, dtype, card.times, stride, origin)
 
     def whole(self, *, stride: int = 1) -> StoreSplit:
         """Return the trajectories of all splits, one split after the other; nothing is read yet.

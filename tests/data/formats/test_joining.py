@@ -158,6 +158,21 @@ def test_groups_of_numbers_are_trajectories_and_attributes_their_coefficients(tm
     np.testing.assert_array_equal(batch.coefficient("table_0"), 2 * (batch.coefficient("speed") - 1))
 
 
+def test_groups_of_numbers_keep_their_own_scales(tmp_path):
+    """Those of all groups but the first were dropped, and the groups then were unlike."""
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for i in range(1, 5):
+            group = file.create_group(f"sim_{i}")
+            fill(group, i)
+            for place, (name, values) in enumerate((("t", T), ("y", Y), ("x", X))):
+                group[name] = values
+                group[name].make_scale(name)
+                group["u"].dims[place].attach_scale(group[name])
+    store = open_data(tmp_path / "a.h5")
+    assert (store.signature.outputs, store.card.times) == (("u",), tuple(T))
+    assert all_speeds(store) == [1, 2, 3, 4]
+
+
 def test_arrays_called_by_a_number_are_trajectories(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         for i in range(1, 12):

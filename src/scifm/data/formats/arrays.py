@@ -118,8 +118,10 @@ def _contents(path: Path, files: Sequence[Path]) -> Contents:
 
 
 def _open(source: Any) -> Any:
-    """Open a file, or what is packed in one, in whichever process reads it."""
-    return _OPENERS[str(kind_of(source))](source) if isinstance(source, Path) else Unpacked(source)
+    """Open a file, or what is packed in one, by the process that reads."""
+    if not isinstance(source, Path):
+        return Unpacked(source)
+    return _OPENERS.get(str(kind_of(source)), open_unlinked)(source)  # one that is gone by now says so itself
 
 
 def _piece(path: Path, pool: OpenFiles, *, alone: bool) -> Piece:

@@ -347,7 +347,6 @@ def _sizes(values: torch.Tensor) -> torch.Tensor:
 
 
 def _names(signature: Signature) -> str:
-    kind = "evolving" if signature.evolves else "steady"
-    listed = {"inputs": signature.inputs, "coefficients": signature.coefficients, "outputs": signature.outputs}
-    named = ", ".join(f"{role} {', '.join(names) or 'none'}" for role, names in listed.items())
-    return f"{named} ({kind}, {signature.num_spatial_dims}D)"
+    roles = ("inputs", "coefficients", "outputs")
+    named = ", ".join(f"{role} {', '.join(getattr(signature, role)) or 'none'}" for role in roles)
+    return f"{named} ({'evolving' if signature.evolves else 'steady'}, {signature.num_spatial_dims}D)"
