@@ -7,7 +7,7 @@ import torch
 
 from scifm.data.normalize import fit_normalization
 from scifm.data.origins import Member, MixtureOrigin, SystemOrigin
-from scifm.data.stream import MixtureStream, Part, joined_homogeneities, joined_signature
+from scifm.data.stream import MixtureStream, Part
 from scifm.errors import ConfigError, SignatureError
 from scifm.fields.batch import Signature
 from scifm.fields.grid import Grid
@@ -16,7 +16,6 @@ from scifm.systems import AdvectionDiffusion, Helmholtz, Poisson
 
 GRID = Grid.square(16)
 SYSTEMS = [Poisson(), AdvectionDiffusion(), Helmholtz()]
-SIGNATURES = [system.signature for system in SYSTEMS]
 
 
 def stream(*weights: float, batch_size: int = 8, **settings) -> MixtureStream:
@@ -24,8 +23,12 @@ def stream(*weights: float, batch_size: int = 8, **settings) -> MixtureStream:
     return MixtureStream(SYSTEMS[: len(weights)], GRID, weights=weights, **settings)
 
 
+def mixture(systems) -> MixtureOrigin:
+    return MixtureOrigin(tuple(Member(SystemOrigin.of(system, GRID)) for system in systems))
+
+
 def test_names_are_joined():
-    signature = joined_signature(SIGNATURES)
+    signature = mixture(SYSTEMS).signature
     assert signature.inputs == ("forcing",)
     assert signature.outputs == ("solution",)
     assert set(signature.coefficients) == {name for system in SYSTEMS for name in system.signature.coefficients}
@@ -107,10 +110,7 @@ def test_a_system_of_a_mixture_is_measured_as_it_is_alone():
     """What it lacks is zero and adds nothing; what it shares with another counts once."""
     for others in ([0, 1], [1, 0], [0, 1, 2], [2, 1, 0]):
         systems = [SYSTEMS[i] for i in others]
-        signature, joined = (
-            joined_signature([s.signature for s in systems]),
-            joined_homogeneities([s.homogeneities for s in systems]),
-        )
+        signature, joined = mixture(systems).signature, mixture(systems).homogeneities
         for system in systems:
             batch = system.sample(5, GRID, torch.Generator().manual_seed(0), dtype=torch.float64)
             for mine, ours in zip(system.homogeneities, joined, strict=True):
@@ -138,7 +138,7 @@ def test_scalings_that_contradict_each_other_are_not_joined():
 
 def test_samples_are_brought_into_a_larger_form_and_never_into_a_smaller_one():
     batch = SYSTEMS[0].sample(2, GRID)
-    larger = joined_signature(SIGNATURES)
+    larger = mixture(SYSTEMS).signature
     assert batch.aligned(larger).aligned(larger).signature == larger
     assert batch.aligned(batch.signature) is batch
     with pytest.raises(SignatureError, match="velocity_x, velocity_y would be lost"):

@@ -45,21 +45,29 @@ def test_splits_share_no_sample(toy_store):
     assert len(torch.unique(torch.cat(firsts))) == 19
 
 
+@pytest.fixture(scope="module")
+def train(toy_store):
+    """A split, opened once, and all of it in memory."""
+    split = toy_store.split("train")
+    yield split, split.load()
+    split.close()
+
+
 @given(index=st.lists(st.integers(-11, 10), max_size=20))
 @example(index=[])
 @example(index=[10, 0, 10, 3, 4, -1])
 @example(index=list(range(3, 9)))
-def test_any_index_gives_the_samples_in_that_order(toy_store, toy, index):
-    split = toy_store.split("train")
-    expected = split.load().select([i % 11 for i in index])
+def test_any_index_gives_the_samples_in_that_order(train, toy, index):
+    split, whole = train
+    expected = whole.select([i % 11 for i in index])
     assert toy.same(split.batch(index), expected)
     assert toy.same(split.batch(torch.tensor(index, dtype=torch.long)), expected)
 
 
 @given(index=st.slices(11))
-def test_any_slice_gives_what_it_gives_of_a_list(toy_store, toy, index):
-    split = toy_store.split("train")
-    assert toy.same(split.batch(index), split.load().select(list(range(11))[index]))
+def test_any_slice_gives_what_it_gives_of_a_list(train, toy, index):
+    split, whole = train
+    assert toy.same(split.batch(index), whole.select(list(range(11))[index]))
 
 
 def test_batches_go_through_everything_once(toy_store, toy):
@@ -112,7 +120,7 @@ def test_few_files_are_open_at_a_time(toy_store, monkeypatch, toy):
     monkeypatch.setattr("scifm.data.well._MOST_OPEN_FILES", 1)
     split = toy_store.split("train")
     assert toy.same(split.batch([10, 0, 5]), split.load().select([10, 0, 5]))
-    assert len(split.reader._open._files) == 1
+    assert len(split.reader.readers[0]._files._files) == 1
 
 
 def test_float64_stays_float64(tmp_path, toy):

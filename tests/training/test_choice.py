@@ -8,8 +8,7 @@ import torch
 
 import tiny
 from scifm.data.normalize import fit_normalization, refit_coefficients
-from scifm.data.origins import SystemOrigin
-from scifm.data.stream import joined_homogeneities, joined_signature
+from scifm.data.origins import Member, MixtureOrigin, SystemOrigin
 from scifm.errors import RunError
 from scifm.models.registry import load_operator
 from scifm.systems.helmholtz import Helmholtz
@@ -221,12 +220,13 @@ def test_refitted_coefficients_are_spread_about_zero_and_nothing_else_moves():
 
 def test_coefficients_the_samples_lack_keep_their_constants():
     systems = [Poisson(), Helmholtz()]
-    signature = joined_signature([system.signature for system in systems])
+    mixture = MixtureOrigin(tuple(Member(SystemOrigin.of(system, tiny.GRID)) for system in systems))
+    signature = mixture.signature
     parts = [
         s.sample(32, tiny.GRID, torch.Generator().manual_seed(i)).aligned(signature) for i, s in enumerate(systems)
     ]
     whole = type(parts[0]).concatenate(parts)
-    before = fit_normalization(whole, joined_homogeneities([s.homogeneities for s in systems]))
+    before = fit_normalization(whole, mixture.homogeneities)
     after = refit_coefficients(before, signature, Helmholtz().sample(8, tiny.GRID, torch.Generator().manual_seed(5)))
     for place, name in enumerate(signature.coefficients):
         if name.startswith("diffusion_"):

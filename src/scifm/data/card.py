@@ -9,12 +9,15 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, PlainSerializer, field_validator
 
 from scifm.config import Config, build_config
 from scifm.errors import ConfigError, StoreError
+from scifm.fields.batch import Signature
+from scifm.fields.grid import Grid
+from scifm.fields.homogeneity import Homogeneity
 
 __all__ = ["CARD_NAME", "Card", "FileEntry", "Generation", "Source", "hash_file"]
 
@@ -36,6 +39,13 @@ def hash_file(path: Path) -> str:
             return hashlib.file_digest(handle, "sha256").hexdigest()
     except OSError as error:
         raise StoreError(f"Cannot read '{path}': {error.strerror or error}.") from error
+
+
+_Scaling = Annotated[
+    Homogeneity,
+    BeforeValidator(lambda given: given if isinstance(given, Homogeneity) else Homogeneity.from_dict(given)),
+    PlainSerializer(Homogeneity.to_dict),
+]
 
 
 class FileEntry(Config):
@@ -107,9 +117,9 @@ class Card(Config):
     Args:
         name: name of the data set: its folder's name when it was made.
         equation: the equation, signs included; empty when nobody told.
-        homogeneities: ``Homogeneity.to_dict()`` of each exact scaling of the system; none where no system is known.
-        grid: ``Grid.to_dict()``.
-        signature: ``Signature.to_dict()``.
+        homogeneities: each exact scaling of the system; none where no system is known.
+        grid: where every field lives.
+        signature: the names of every batch.
         splits: number of trajectories by split; of a steady problem a trajectory is one sample.
         times: physical times of the stored frames; None for steady problems.
         dtype: precision of the stored numbers (of generated ones also of the solver that made them).
@@ -123,9 +133,9 @@ class Card(Config):
 
     name: str
     equation: str
-    homogeneities: list[dict[str, Any]]
-    grid: dict[str, Any]
-    signature: dict[str, Any]
+    homogeneities: tuple[_Scaling, ...]
+    grid: Grid
+    signature: Signature
     splits: dict[str, int]
     times: tuple[float, ...] | None = None
     dtype: Literal["float32", "float64"]
@@ -148,12 +158,11 @@ class Card(Config):
     @property
     def request(self) -> dict[str, Any]:
         """What was asked for: two stores with the same request hold the same samples."""
-        asked: dict[str, Any] = {key: getattr(self, key) for key in ("name", "grid", "splits", "dtype")}
+        settings: dict[str, Any] = {key: getattr(self, key) for key in ("name", "splits", "dtype")}
+        settings["grid"] = self.grid.to_dict()
         if self.generation is not None:
-            asked |= {key: getattr(self.generation, key) for key in ("system", "seed", "chunk_size", "device")}
-        if self.source is not None:
-            asked |= self.source.to_dict()
-        return asked
+            settings |= {key: getattr(self.generation, key) for key in ("system", "seed", "chunk_size", "device")}
+        return settings | (self.source.to_dict() if self.source is not None else {})
 
     @property
     def system_name(self) -> str:
@@ -182,7 +191,7 @@ class Card(Config):
             )
         try:
             return build_config(cls, json.loads(file.read_text(encoding="utf-8")), source=f"'{file}'")
-        except (OSError, ValueError, TypeError, RecursionError, ConfigError) as error:
+        except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError, ConfigError) as error:
             raise StoreError(
                 f"The card '{file}' is truncated or not a card of a store ({error}). Restore it from a copy, or remove "
                 "it and run the same 'scifm generate' or 'scifm import' again: finished data files are kept."

@@ -8,17 +8,17 @@ interrupted store, repairs a damaged one and returns a finished one as it is.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, as_completed
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from scifm.data.card import Card, Generation
-from scifm.data.store import Chunk, Making, Store, reserved, write_part
+from scifm.data.store import Chunk, Making, Store, write_part
 from scifm.data.well import encode_file, read_provenance, require_steady
 from scifm.errors import ConfigError, StoreError, suggest
 from scifm.fields.grid import Grid
@@ -108,7 +108,12 @@ def generate(
         raise ConfigError(f"dtype must be torch.float32 or torch.float64; got {dtype}.")
     if chunk_size < 1:
         raise ConfigError(f"chunk_size must be at least 1; got {chunk_size}.")
-    grid, folder = _grid(system, grid, num_points), Path(path).expanduser()
+    if (grid is None) == (num_points is None):
+        raise ConfigError("Give either grid= or num_points=, and not both.")
+    if num_points is not None:
+        grid = Grid.square(num_points, num_spatial_dims=system.signature.num_spatial_dims)
+    assert grid is not None
+    folder = Path(path).expanduser()
     draw = _Draw(system, grid, seed, dtype, torch.device(device))
     request = {
         "name": folder.resolve().name,
@@ -121,15 +126,8 @@ def generate(
         "device": draw.device.type,
     }
     making = Making(folder, request, chunk_size)
-    if not making.is_finished():
-        with reserved(folder):
-            pending, start = making.pending(), time.perf_counter()
-            making.make(
-                pending, sum(map(draw.num_bytes, pending)), _made(draw, making, pending, make_executor), progress
-            )
-            num_generated = sum(len(chunk.rows) for chunk in pending)
-            making.finish(_card(draw, making, time.perf_counter() - start, num_generated))
-    return Store.open(folder)
+    make, card = partial(_made, draw, making, make_executor), partial(_card, draw, making)
+    return making.carry_out(make, draw.num_bytes, card, progress)
 
 
 def _splits(num_samples: int | Mapping[str, int]) -> dict[str, int]:
@@ -139,24 +137,14 @@ def _splits(num_samples: int | Mapping[str, int]) -> dict[str, int]:
                 raise ConfigError(f"Split: {suggest(name, _SPLITS)}")
         wanted = {name: num_samples[name] for name in _SPLITS if name in num_samples}
     else:
-        held_out = max(1, num_samples // _HELD_OUT)
-        wanted = {"train": num_samples, "valid": held_out, "test": held_out}
+        wanted = {"train": num_samples, **dict.fromkeys(("valid", "test"), max(1, num_samples // _HELD_OUT))}
     if wanted.get("train", 0) < 1 or min(wanted.values()) < 0:
         raise ConfigError(f"A store needs at least 1 training sample and no negative number; got {wanted}.")
     return {name: count for name, count in wanted.items() if count}
 
 
-def _grid(system: System, grid: Grid | None, num_points: int | None) -> Grid:
-    if (grid is None) == (num_points is None):
-        raise ConfigError("Give either grid= or num_points=, and not both.")
-    if grid is None:
-        assert num_points is not None
-        return Grid.square(num_points, num_spatial_dims=system.signature.num_spatial_dims)
-    return grid
-
-
 def _made(
-    draw: _Draw, making: Making, pending: Sequence[Chunk], make_executor: Callable[[], Executor] | None
+    draw: _Draw, making: Making, make_executor: Callable[[], Executor] | None, pending: Sequence[Chunk]
 ) -> Iterator[int]:
     """Make the chunks; yield the number of samples of each as it is done, and before that none."""
     yield 0
@@ -193,8 +181,8 @@ def _card(draw: _Draw, making: Making, seconds: float, num_generated: int) -> Ca
     return Card(
         **request,
         equation=draw.system.equation,
-        homogeneities=[h.to_dict() for h in draw.system.homogeneities],
-        signature=draw.system.signature.to_dict(),
+        homogeneities=draw.system.homogeneities,
+        signature=draw.system.signature,
         generation=generation,
         environment=describe_environment(),
         known_defects=[defect] if rejected else [],

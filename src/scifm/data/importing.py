@@ -34,7 +34,8 @@ from scifm.data.formats.reader import (
     tell_precision,
     trajectory_count,
 )
-from scifm.data.store import Chunk, Making, Store, reserved
+from scifm.data.split import ChosenRows
+from scifm.data.store import Chunk, Making, Store
 from scifm.data.well import Layout, Reader
 from scifm.errors import ConfigError, DataError, StoreError, suggest
 from scifm.fields.seeds import generator_for
@@ -94,13 +95,12 @@ def open_data(path: str | Path, mapping: DataMapping | None = None) -> Store:
     check_mapping(contents, mapping)
     system = known_system(contents, mapping)
     parts = _parts(contents, mapping)
-    signature, grid = mapping.signature, grid_of(contents, mapping)
     card = Card(
         name=path.resolve().stem,
         equation=mapping.equation or (system.equation if system is not None else ""),
-        homogeneities=[scaling.to_dict() for scaling in system.homogeneities] if system is not None else [],
-        grid=grid.to_dict(),
-        signature=signature.to_dict(),
+        homogeneities=system.homogeneities if system is not None else (),
+        grid=grid_of(contents, mapping),
+        signature=mapping.signature,
         splits={split: len(rows) for split, (_, rows) in parts.items()},
         times=frame_times(contents, mapping),
         dtype=mapping.dtype,
@@ -114,9 +114,13 @@ def open_data(path: str | Path, mapping: DataMapping | None = None) -> Store:
         files={},
     )
     readers: dict[str, Callable[[], Reader]] = {
-        split: partial(MappedReader, contents, part, mapping, rows) for split, (part, rows) in parts.items()
+        split: partial(_reader_of, contents, part, mapping, rows) for split, (part, rows) in parts.items()
     }
     return Store(path, card, readers)
+
+
+def _reader_of(contents: Contents, part: str, mapping: DataMapping, rows: np.ndarray) -> Reader:
+    return ChosenRows(MappedReader(contents, part, mapping), rows)
 
 
 def open_store(path: str | Path, mapping: Mapping[str, Any] | DataMapping | None = None) -> Store:
@@ -203,14 +207,12 @@ def import_data(
     outputs, num_frames = len(source.signature.outputs), 1 if card.times is None else len(card.times)
     trajectory_bytes = frame_bytes * (outputs * num_frames + len(source.signature.fields) - outputs)
     making = Making(folder, card.request, max(1, _CHUNK_BYTES // trajectory_bytes))
-    if not making.is_finished():
-        with reserved(folder):
-            pending = making.pending()
-            num_bytes = sum(len(chunk.rows) for chunk in pending) * trajectory_bytes
-            copied = (_copy(source, making, chunk, max(1, _BLOCK_BYTES // frame_bytes)) for chunk in pending)
-            making.make(pending, num_bytes, copied, progress)
-            making.finish(card)
-    return Store.open(folder)
+    return making.carry_out(
+        lambda pending: (_copy(source, making, chunk, max(1, _BLOCK_BYTES // frame_bytes)) for chunk in pending),
+        lambda chunk: len(chunk.rows) * trajectory_bytes,
+        lambda *_: card,
+        progress,
+    )
 
 
 def _copy(source: Store, making: Making, chunk: Chunk, frames_at_once: int) -> int:

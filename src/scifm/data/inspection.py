@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from itertools import product
+from itertools import count, product
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from scifm.data.formats.mapping import DataMapping, TimeAxis
 from scifm.data.formats.proposal import Proposal, mapping_toml
 from scifm.data.importing import find_format, format_named, open_data
 from scifm.data.store import Store
-from scifm.errors import ConfigError, SciFMError, suggest
+from scifm.errors import ConfigError, SciFMError
 from scifm.runs import Run
 
 __all__ = ["ArrayReport", "Inspection", "Outcome", "choose_mapping", "inspect_data", "measure"]
@@ -130,16 +130,15 @@ def choose_mapping(path: Path, file: Path | None, overrides: Iterable[str]) -> D
     if file is not None:
         if not file.is_file():
             raise ConfigError(f"No mapping at '{file}'. Let 'scifm inspect {path} --write-map {file}' write one.")
-        mapping, source = read_recipe(DataMapping, file, "import", overrides=overrides), f"'{file}'"
+        mapping = read_recipe(DataMapping, file, "import", overrides=overrides)
     else:
         form = find_format(path)
         with opening(path, form.title):
             contents = form.read(path)
-            tree, source = form.propose(contents).to_dict(), f"the mapping of '{path}'"
+            tree = form.propose(contents).to_dict()
             contents.close()
-        mapping = build_config(DataMapping, apply_overrides(tree, overrides), source=source)
-    if mapping.format not in FORMATS:
-        raise ConfigError(f"{source}: format {suggest(mapping.format, FORMATS)}")
+        mapping = build_config(DataMapping, apply_overrides(tree, overrides), source=f"the mapping of '{path}'")
+    format_named(mapping.format)
     return mapping
 
 
@@ -154,25 +153,22 @@ def _blocks(array: LazyArray) -> Iterator[tuple[slice, ...]]:
     yield from product(*([slice(i, min(i + size, n)) for i in range(0, n, size)] for n, size in steps))
 
 
-def measure(array: LazyArray, observe: Callable[[], None] | None = None) -> dict[str, Any]:
+def measure(array: LazyArray, observe: Callable[[], None] = lambda: None) -> dict[str, Any]:
     """Return range, mean and the number of NaN and infinities of an array, read in blocks of bounded memory.
 
     `observe` is called after each block.
     """
-    low, high, total, count, num_nan, num_infinite = math.inf, -math.inf, 0.0, 0, 0, 0
+    low, high, total, num_finite, num_nan, size = math.inf, -math.inf, 0.0, 0, 0, 0
     for index in _blocks(array):
         values = np.asarray(array[index])
-        finite = np.isfinite(values)
-        good = values if finite.all() else values[finite]
-        num_nan += int(np.isnan(values).sum())
-        num_infinite += values.size - int(finite.sum()) - int(np.isnan(values).sum())
-        if good.size:
-            low, high = min(low, float(good.min())), max(high, float(good.max()))
-            total, count = total + float(good.sum(dtype=np.float64)), count + good.size
-        if observe is not None:
-            observe()
-    known = {"minimum": low, "maximum": high, "mean": total / count} if count else {}
-    return {**known, "num_nan": num_nan, "num_infinite": num_infinite}
+        finite = values[np.isfinite(values)]
+        size, num_finite, num_nan = size + values.size, num_finite + finite.size, num_nan + int(np.isnan(values).sum())
+        if finite.size:
+            low, high = min(low, float(finite.min())), max(high, float(finite.max()))
+            total += float(finite.sum(dtype=np.float64))
+        observe()
+    known = {"minimum": low, "maximum": high, "mean": total / num_finite} if num_finite else {}
+    return {**known, "num_nan": num_nan, "num_infinite": size - num_finite - num_nan}
 
 
 def inspect_data(
@@ -209,9 +205,8 @@ def _own(path: Path) -> Inspection | None:
     if (path / CARD_NAME).is_file():
         return _describe_store(path)
     if (path / "config.toml").is_file() and (path / "STATUS").is_file():
-        status = Run(path).status
-        told = f"a run folder, {status}"
-        return Inspection(path, "run", told, f"Score it on a store: scifm evaluate {path} --store STORE", {})
+        advice = f"Score it on a store: scifm evaluate {path} --store STORE"
+        return Inspection(path, "run", f"a run folder, {Run(path).status}", advice, {})
     if (path / "config.json").is_file() and (path / "model.safetensors").is_file():
         advice = f'Use it from Python: scifm.load_operator("{path}")'
         return Inspection(path, "model", "a model folder", advice, {})
@@ -326,39 +321,36 @@ class _Inspecting:
     def _arrays(self, read: bool, progress: Progress | None) -> tuple[ArrayReport, ...]:
         parts = self.contents.parts
         listed = [(part, name, array) for part, arrays in parts.items() for name, array in arrays.items()]
-        total, done = sum(1 for _, _, array in listed for _ in _blocks(array)) if read else 0, 0
+        total, done = sum(1 for _, _, array in listed for _ in _blocks(array)) if read else 0, count(1)
 
         def observe() -> None:
-            nonlocal done
-            done += 1
             if progress is not None:
-                progress(done, total)
+                progress(next(done), total)
 
         reports = []
         for part, name, array in listed:
-            axes = self._axes_of(name)
             with reading(self.path, name):
                 measured = measure(array, observe) if read else {}
+            axes = self._axes_of(name)
             reports.append(ArrayReport(part, name, tuple(array.shape), str(array.dtype), axes, **measured))
         return tuple(reports)
 
     def _axes_of(self, name: str) -> tuple[str, ...] | None:
         """Return an array's axes: as the mapping says, else as the file does."""
-        used = [entry.axes for entry in (self.mapping.fields if self.mapping else {}).values() if entry.array == name]
-        along = [axis for axis, array in self.contents.coordinates.items() if array == name]
-        if used:
-            return used[0]
-        coefficients = self.mapping.coefficients.values() if self.mapping else ()
-        if any(own.array == name and own.channel is None for own in coefficients) and name in self.contents.arrays:
-            return ("trajectory",) if len(self.contents.arrays[name].shape) == 1 else None
-        return self.contents.axes.get(name) or (tuple(along) if along else None)
+        along = tuple(axis for axis, array in self.contents.coordinates.items() if array == name)
+        if self.mapping is not None:
+            used = [entry.axes for entry in self.mapping.fields.values() if entry.array == name]
+            if used:
+                return used[0]
+            if any(own.array == name and own.channel is None for own in self.mapping.coefficients.values()):
+                return ("trajectory",) if len(self.contents.arrays[name].shape) == 1 else None
+        return self.contents.axes.get(name) or along or None
 
     def _refuse_gaps(self, arrays: tuple[ArrayReport, ...]) -> None:
         """Say which arrays that are meant to be fields hold something else than finite numbers."""
         wanted = {entry.array for entry in self.mapping.fields.values()} if self.mapping else {a.name for a in arrays}
         for report in arrays:
-            bad = (report.num_nan or 0) + (report.num_infinite or 0)
-            if bad and report.name in wanted:
+            if report.name in wanted and (report.num_nan or report.num_infinite):
                 where = "" if report.part == WHOLE else f" of {report.part}"
                 self.wrong.append(
                     f"'{report.name}'{where} holds {report.num_nan} NaN and {report.num_infinite} infinite numbers; "

@@ -53,7 +53,7 @@ class _ReaderArray(BackendArray):
 
 def labelled_view(card: Card, reader: Reader, split: str) -> xarray.Dataset:
     """Return one split of a store with names on its axes; the view closes the reader of that split."""
-    names, grid = Signature.from_dict(card.signature), Grid.from_dict(card.grid)
+    names, grid = card.signature, card.grid
     dtype, lock = np.dtype(card.dtype), SerializableLock()
     num_frames = None if card.times is None else len(card.times)
     variables: dict[str, xarray.Variable] = {}

@@ -10,22 +10,14 @@ from __future__ import annotations
 import abc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Any, ClassVar
 
 from scifm.data.importing import open_store
 from scifm.data.origin_config import DataConfig, MixtureConfig, SystemConfig
 from scifm.data.split import StoreSplit
 from scifm.data.store import Store
-from scifm.data.stream import (
-    BatchSource,
-    Epochs,
-    MixtureStream,
-    Stream,
-    joined_homogeneities,
-    joined_signature,
-    weighed,
-)
+from scifm.data.stream import BatchSource, Epochs, MixtureStream, Stream, weighed
 from scifm.errors import ConfigError
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
@@ -81,12 +73,12 @@ class Origin(abc.ABC):
     @property
     @abc.abstractmethod
     def label(self) -> str:
-        """What figures call it, in words."""
+        """What figures call it, in words: of a system with the ranges its recipe gives."""
 
     @property
     @abc.abstractmethod
     def signature(self) -> Signature:
-        """The names of its fields and coefficients."""
+        """The names of its fields and coefficients; of a mixture the union of its members' names."""
 
     @property
     @abc.abstractmethod
@@ -195,11 +187,8 @@ class SystemOrigin(Origin):
 
     @property
     def label(self) -> str:
-        """The system and the ranges its recipe gives, in words: ``Poisson, anisotropy 5 to 10``."""
-        ranges = [
-            f"{name.replace('_', ' ')} {span(f'{low:g}', f'{high:g}')}"
-            for name, (low, high) in self.ranges(only_given=True).items()
-        ]
+        given = self.ranges(only_given=True).items()
+        ranges = [f"{name.replace('_', ' ')} {span(f'{low:g}', f'{high:g}')}" for name, (low, high) in given]
         return ", ".join([self.name.replace("_", "–").capitalize(), *ranges])
 
     @cached_property
@@ -310,9 +299,8 @@ class StoreOrigin(Origin):
 
     def describe(self) -> dict[str, Any]:
         """Return its place and a hash of its content, so that other data at the same place are others."""
-        store = self.store
-        about: dict[str, Any] = {"kind": self.kind, "store": str(store.path), "content": store.content}
-        about |= {"grid": self.grid.to_dict()}
+        store, grid = self.store, self.grid.to_dict()
+        about: dict[str, Any] = {"kind": self.kind, "store": str(store.path), "content": store.content, "grid": grid}
         if store.card.generation is not None:
             about["system"] = store.card.generation.system
         if store.mapping is not None:
@@ -347,7 +335,7 @@ class MixtureOrigin(Origin):
 
     @property
     def signature(self) -> Signature:
-        return joined_signature([member.origin.signature for member in self.members])
+        return reduce(Signature.union, (member.origin.signature for member in self.members))
 
     @property
     def grid(self) -> Grid:
@@ -355,7 +343,13 @@ class MixtureOrigin(Origin):
 
     @property
     def homogeneities(self) -> tuple[Homogeneity, ...]:
-        return joined_homogeneities([member.origin.homogeneities for member in self.members])
+        """The scalings that hold for every member.
+
+        The first of each member are told as one, then the second, and so on, as far as every member declares some: what
+        one of them does not declare would change its solutions.
+        """
+        each = [member.origin.homogeneities for member in self.members]
+        return tuple(Homogeneity.joined(scalings) for scalings in zip(*each, strict=False))
 
     def stream(self, batch_size: int, seed: int, *, num_samples: int | None = None, blocks: int = 1) -> BatchSource:
         if num_samples is None:
@@ -382,10 +376,7 @@ class MixtureOrigin(Origin):
         )
 
     def describe(self) -> dict[str, Any]:
-        members = [
-            {**member.origin.describe(), "weight": member.weight, "loss_weight": member.loss_weight}
-            for member in self.members
-        ]
+        members = [m.origin.describe() | {"weight": m.weight, "loss_weight": m.loss_weight} for m in self.members]
         return {"kind": self.kind, "members": members, "grid": self.grid.to_dict()}
 
 
@@ -418,16 +409,20 @@ def resolve_origin(
         return StoreOrigin(open_store(store, mapping), data.stride)
     if system is not None:
         return SystemOrigin(system, data.grid(system.build().signature.num_spatial_dims))
-    stores = {
-        place: StoreOrigin(open_store(entry.store, entry.mapping), data.stride)
-        for place, entry in enumerate(mixture)
-        if entry.store is not None
-    }
-    drawn = [entry.build().signature for entry in mixture if entry.store is None]
-    signature = joined_signature([*(origin.signature for origin in stores.values()), *drawn])
-    grid = next((origin.grid for origin in stores.values()), None) or data.grid(signature.num_spatial_dims)
-    members = [
-        Member(stores.get(place) or SystemOrigin(entry, grid), entry.weight, entry.loss_weight)
-        for place, entry in enumerate(mixture)
+    sources = [
+        entry.build() if entry.store is None else StoreOrigin(open_store(entry.store, entry.mapping), data.stride)
+        for entry in mixture
     ]
-    return MixtureOrigin(tuple(members))
+    num_spatial_dims = reduce(Signature.union, (source.signature for source in sources)).num_spatial_dims
+    stored = (source.grid for source in sources if isinstance(source, StoreOrigin))
+    grid = next(stored, None) or data.grid(num_spatial_dims)
+    return MixtureOrigin(
+        tuple(
+            Member(
+                source if isinstance(source, StoreOrigin) else SystemOrigin(entry, grid),
+                entry.weight,
+                entry.loss_weight,
+            )
+            for source, entry in zip(sources, mixture, strict=True)
+        )
+    )

@@ -61,15 +61,11 @@ class RunOrigin:
             StoreError, DataError: if it is a store that cannot be read any more.
             ConfigError: if a system is not known here.
         """
-        grid = self.grid.to_dict()
         if self.kind != "mixture":
-            return _origin_of(self.record, grid)
-        weights = ("weight", "loss_weight")
+            return _origin_of(self.record, self.grid)
+        members = self.record["members"]
         return MixtureOrigin(
-            tuple(
-                Member(_origin_of(entry, grid), **{name: entry[name] for name in weights})
-                for entry in self.record["members"]
-            )
+            tuple(Member(_origin_of(own, self.grid), own["weight"], own["loss_weight"]) for own in members)
         )
 
     def systems(self) -> tuple[System, ...]:
@@ -82,11 +78,11 @@ class RunOrigin:
         return tuple(_system_of(entry) for entry in self.record.get("members", [self.record]))
 
 
-def _origin_of(record: Mapping[str, Any], grid: Mapping[str, Any]) -> SystemOrigin | StoreOrigin:
+def _origin_of(record: Mapping[str, Any], grid: Grid) -> SystemOrigin | StoreOrigin:
     if record["kind"] == "store":
         return StoreOrigin(open_store(record["store"], record.get("mapping")), int(record.get("stride", 1)))
     system = build_config(SystemConfig, record["system"], source="the record of a run")
-    return SystemOrigin(system, Grid.from_dict(dict(record.get("grid", grid))))
+    return SystemOrigin(system, Grid.from_dict(record["grid"]) if "grid" in record else grid)
 
 
 def _system_of(record: Mapping[str, Any]) -> System:

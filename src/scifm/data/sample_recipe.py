@@ -146,14 +146,5 @@ class GenerateRecipe(Config):
         Raises:
             ConfigError, SignatureError, DataError, StoreError: as `generate` does.
         """
-        return generate(
-            self.system.build(),
-            num_samples=self.num_samples,
-            path=path,
-            num_points=self.num_points,
-            seed=self.seed,
-            chunk_size=self.chunk_size,
-            dtype=getattr(torch, self.dtype),
-            device=self.device,
-            **more,
-        )
+        settings = {**dict(self), "system": self.system.build(), "dtype": getattr(torch, self.dtype)}
+        return generate(path=path, **settings, **more)

@@ -18,19 +18,19 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from scifm.config import config_hash
-from scifm.data.well import Reader, overlaps
+from scifm.data.well import JoinedRows, Reader
 from scifm.errors import ConfigError, DataError, StoreError
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
 from scifm.fields.samples import Samples
 
-__all__ = ["StoreSplit", "TensorSamples"]
+__all__ = ["ChosenRows", "StoreSplit", "TensorSamples"]
 
 _FORMS = ("named", "xy")
 _IN_MEMORY_BYTES = 256 * 1024 * 1024  # a larger choice of problems is read as it is needed
 
 
-class _ChosenRows(Reader):
+class ChosenRows(Reader):
     """Some trajectories of a reader, in any order."""
 
     def __init__(self, reader: Reader, rows: np.ndarray) -> None:
@@ -45,27 +45,6 @@ class _ChosenRows(Reader):
 
     def close(self) -> None:
         self.reader.close()
-
-
-class _JoinedRows(Reader):
-    """The trajectories of several readers, one reader after the other."""
-
-    def __init__(self, readers: Sequence[Reader]) -> None:
-        self.readers = readers
-        self.ends = np.cumsum([reader.num_trajectories for reader in readers])
-
-    @property
-    def num_trajectories(self) -> int:
-        return int(self.ends[-1])
-
-    def read(self, name: str, rows: slice, frames: slice | None) -> np.ndarray:
-        return np.concatenate(
-            [self.readers[place].read(name, where, frames) for place, where in overlaps(rows, self.ends)]
-        )
-
-    def close(self) -> None:
-        for reader in self.readers:
-            reader.close()
 
 
 @dataclass(frozen=True)
@@ -200,12 +179,12 @@ class StoreSplit(Dataset):
         """
         rows = self._within(np.asarray(index), self.num_trajectories, "Trajectories")
         origin = {**self.origin, "chosen": config_hash({"rows": rows.tolist(), "of": self.origin.get("chosen", "")})}
-        return replace(self, reader=_ChosenRows(self.reader, rows), origin=origin)
+        return replace(self, reader=ChosenRows(self.reader, rows), origin=origin)
 
     @classmethod
     def joined(cls, splits: Sequence[StoreSplit]) -> StoreSplit:
         """Return all trajectories of several splits of one store, one split after the other; nothing is read yet."""
-        return replace(splits[0], reader=_JoinedRows([split.reader for split in splits]))
+        return replace(splits[0], reader=JoinedRows([split.reader for split in splits]))
 
     def batch(self, index: slice | Sequence[int] | Tensor) -> Batch:
         """Read some samples, in the order of `index`; one asked for twice comes twice.

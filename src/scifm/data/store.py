@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -30,7 +31,7 @@ from scifm.config import config_hash
 from scifm.data.card import CARD_NAME, Card, FileEntry, hash_file
 from scifm.data.split import StoreSplit
 from scifm.data.statistics import Statistics, samples_at_once, summarize
-from scifm.data.well import Reader, WellReader, describe_folder, read_provenance
+from scifm.data.well import JoinedRows, OpenFiles, Reader, WellReader, describe_folder, read_provenance
 from scifm.errors import ConfigError, RunError, SignatureError, StoreError, suggest
 from scifm.fields.batch import Signature
 from scifm.fields.grid import Grid
@@ -41,9 +42,9 @@ from scifm.runs import write_atomically
 if TYPE_CHECKING:
     import xarray
 
-__all__ = ["STATISTICS_NAME", "Chunk", "Making", "Store", "refuse_other", "require_signature", "reserved", "write_part"]
+__all__ = ["Chunk", "Making", "Store", "require_signature", "write_part"]
 
-STATISTICS_NAME = "stats.yaml"
+_STATISTICS_NAME = "stats.yaml"
 _SPARE_BYTES = 1024 * 1024  # card, statistics, headers
 
 
@@ -97,31 +98,30 @@ class Store:
         card.check_sizes(folder)
         try:
             store = cls.unfinished(folder, card, {name: entry.num_samples or 0 for name, entry in card.files.items()})
-            statistics = yaml.safe_load((folder / STATISTICS_NAME).read_text(encoding="utf-8"))
+            statistics = yaml.safe_load((folder / _STATISTICS_NAME).read_text(encoding="utf-8"))
             vars(store)["statistics"] = Statistics.from_dict(statistics)
         except (OSError, AttributeError, KeyError, TypeError, ValueError, RecursionError, yaml.YAMLError) as error:
             raise StoreError(
-                f"The store '{folder}' cannot be understood: '{STATISTICS_NAME}' or the card does not hold what it "
-                f"should ({error!r}). Remove '{STATISTICS_NAME}' and run the same 'scifm generate' again."
+                f"The store '{folder}' cannot be understood: '{_STATISTICS_NAME}' or the card does not hold what it "
+                f"should ({error!r}). Remove '{_STATISTICS_NAME}' and run the same 'scifm generate' again."
             ) from error
         return store
 
     @classmethod
     def unfinished(cls, folder: Path, card: Card, chunks: Mapping[str, int]) -> Store:
         """Return a store whose card is not written yet: its data files with the trajectories each holds."""
-        signature = Signature.from_dict(card.signature)
-        Grid.from_dict(card.grid)
         files = {
-            split: tuple((folder / name, chunks[name]) for name in sorted(chunks) if name.startswith(f"data/{split}/"))
+            split: [(folder / name, chunks[name]) for name in sorted(chunks) if name.startswith(f"data/{split}/")]
             for split in card.splits
         }
-        readers = {split: partial(WellReader, own, signature) for split, own in files.items()}
-        return cls(folder, card, readers)
+        return cls(folder, card, {split: partial(_reader_of, own, card.signature) for split, own in files.items()})
 
     @cached_property
     def statistics(self) -> Statistics:
         """Statistics of the training split; of a foreign file they are gathered when they are first asked for."""
-        return summarize(self.split("train").batches(samples_at_once(self.signature, self.grid)))
+        split = self.split("train")
+        with closing(split):
+            return summarize(split.batches(samples_at_once(self.signature, self.grid)))
 
     @property
     def name(self) -> str:
@@ -131,17 +131,17 @@ class Store:
     @property
     def signature(self) -> Signature:
         """The names of every batch."""
-        return Signature.from_dict(self.card.signature)
+        return self.card.signature
 
     @property
     def grid(self) -> Grid:
         """The grid of every batch."""
-        return Grid.from_dict(self.card.grid)
+        return self.card.grid
 
     @property
     def homogeneities(self) -> tuple[Homogeneity, ...]:
         """The exact scalings of the system the samples are of; none where none is known."""
-        return tuple(Homogeneity.from_dict(entries) for entries in self.card.homogeneities)
+        return self.card.homogeneities
 
     @property
     def content(self) -> str:
@@ -190,13 +190,11 @@ class Store:
                 "trajectories held out: splits = { train = 0.8, valid = 0.1, test = 0.1 } in the map; of a single long "
                 "trajectory, cut it along time into several first."
             )
-        dtype: torch.dtype = getattr(torch, self.card.dtype)
-        card = self.card
+        card, dtype = self.card, getattr(torch, self.card.dtype)
         origin: dict[str, Any] = {"store": str(self.path), "content": self.content, "split": name}
-        if card.times is not None:
-            origin |= {"stride": stride}
+        origin |= {} if card.times is None else {"stride": stride}
         reader = self.readers[name]()
-        return StoreSplit(reader, self.signature, self.grid, card.system_name, dtype, card.times, stride, origin)
+        return StoreSplit(reader, card.signature, card.grid, card.system_name, dtype, card.times, stride, origin)
 
     def whole(self, *, stride: int = 1) -> StoreSplit:
         """Return the trajectories of all splits, one split after the other; nothing is read yet.
@@ -223,6 +221,11 @@ class Store:
             StoreError: says which files differ.
         """
         self.card.check_hashes(self.path)
+
+
+def _reader_of(files: Sequence[tuple[Path, int]], signature: Signature) -> Reader:
+    opened = OpenFiles()
+    return JoinedRows([WellReader(path, count, signature, opened) for path, count in files])
 
 
 # --- how a store is made ----------------------------------------------------------------------------------------------
@@ -264,12 +267,40 @@ class Making:
         """Return what decides the content of one file, as written into it."""
         return {**self.request, "split": chunk.split, "chunk": chunk.number}
 
-    def is_finished(self) -> bool:
-        """Tell whether nothing is left to do. Needs no right to write: a finished store may be shared and read-only.
+    def carry_out(
+        self,
+        make: Callable[[Sequence[Chunk]], Iterable[int]],
+        num_bytes: Callable[[Chunk], int],
+        card: Callable[[float, int], Card],
+        progress: Callable[[int, int], None] | None,
+    ) -> Store:
+        """Return the finished store: as it is, which needs no right to write, else after making what is missing.
+
+        Args:
+            make: makes files while it is gone through, and gives the trajectories that were done each time.
+            num_bytes: that a file takes.
+            card: makes the card, all but its ``files``, of the seconds it took and the trajectories that were made.
+            progress: called with (trajectories done, trajectories in all).
 
         Raises:
-            StoreError: if there is a finished store of other settings.
+            StoreError: if there is another store or anything else, the folder is in use, files do not fit on the disk,
+                or one cannot be written.
+            DataError: if a number is NaN or infinite, or too large for statistics.
         """
+        if not self._is_finished():
+            with _reserved(self.path):
+                pending, start = self._pending(), time.perf_counter()
+                self._require_room(sum(map(num_bytes, pending)))
+                num_made, total = sum(len(chunk.rows) for chunk in pending), sum(self.request["splits"].values())
+                done = total - num_made
+                for count in make(pending):
+                    done += count
+                    if progress is not None:
+                        progress(done, total)
+                self._finish(card(time.perf_counter() - start, num_made))
+        return Store.open(self.path)
+
+    def _is_finished(self) -> bool:
         if self._card() is None:
             return False
         try:
@@ -283,15 +314,11 @@ class Making:
         if not (self.path / CARD_NAME).is_file():
             return None
         card = Card.read(self.path)
-        refuse_other(str(self.path), card.request, self.request)
+        _refuse_other(str(self.path), card.request, self.request)
         return card
 
-    def pending(self) -> list[Chunk]:
-        """Return the files still to make.
-
-        Raises:
-            StoreError: if the folder holds anything else than a part of this very store.
-        """
+    def _pending(self) -> list[Chunk]:
+        """Return the files still to make; StoreError if the folder holds anything else than a part of this store."""
         card = self._card()
         chunks = {self.path / chunk.name: chunk for chunk in self.chunks}
         present = {file for pattern in ("*.hdf5", "*.h5") for file in (self.path / "data").glob(f"*/{pattern}")}
@@ -301,7 +328,7 @@ class Making:
             if file not in present or (entry is not None and file.stat().st_size != entry.num_bytes):
                 pending.append(chunk)
             elif entry is None:
-                refuse_other(str(file), read_provenance(file), self.origin(chunk))
+                _refuse_other(str(file), read_provenance(file), self.origin(chunk))
         foreign = sorted(present - set(chunks))
         if foreign:
             raise StoreError(
@@ -310,52 +337,23 @@ class Making:
             )
         return pending
 
-    def make(
-        self, pending: Sequence[Chunk], num_bytes: int, made: Iterable[int], progress: Callable[[int, int], None] | None
-    ) -> None:
-        """Make the missing files, if the disk has room for them.
-
-        Args:
-            pending: which are missing.
-            num_bytes: that they take together.
-            made: makes them while it is gone through, and gives the trajectories that were done each time.
-            progress: called with (trajectories done, trajectories in all).
-
-        Raises:
-            StoreError: if they do not fit on the disk, or one cannot be written.
-        """
+    def _require_room(self, num_bytes: int) -> None:
         needed, free = num_bytes + _SPARE_BYTES, shutil.disk_usage(self.path).free
         if needed > free:
             raise StoreError(
                 f"The store '{self.path}' needs {needed / 1e6:.0f} MB more and {free / 1e6:.0f} MB are free. Free some "
                 "space, choose another disk, or ask for fewer samples or points. Nothing was started."
             )
-        total = sum(len(chunk.rows) for chunk in self.chunks)
-        done = total - sum(len(chunk.rows) for chunk in pending)
-        for count in made:
-            done += count
-            if progress is not None:
-                progress(done, total)
 
-    def finish(self, card: Card) -> None:
-        """Write statistics, description and, last, the card.
-
-        Args:
-            card: all but its ``files``.
-
-        Raises:
-            StoreError, DataError: if a file cannot be read back or written.
-        """
+    def _finish(self, card: Card) -> None:
+        """Write statistics, description and, last, the card."""
         path, chunks = self.path, {chunk.name: len(chunk.rows) for chunk in self.chunks}
-        signature, grid = Signature.from_dict(card.signature), Grid.from_dict(card.grid)
-        split = Store.unfinished(path, card, chunks).split("train")
-        statistics = summarize(split.batches(samples_at_once(signature, grid))).to_dict()
-        split.close()
+        statistics = Store.unfinished(path, card, chunks).statistics.to_dict()
         num_frames = len(card.times) if card.times is not None else None
-        description = describe_folder(card.name, signature, grid, list(chunks.values()), num_frames)
-        for file, entries in ((STATISTICS_NAME, statistics), (f"{card.name}.yaml", description)):
+        description = describe_folder(card.name, card.signature, card.grid, list(chunks.values()), num_frames)
+        for file, entries in ((_STATISTICS_NAME, statistics), (f"{card.name}.yaml", description)):
             write_part(path / file, yaml.safe_dump(entries, sort_keys=False).encode())
-        names = {**chunks, STATISTICS_NAME: None, f"{card.name}.yaml": None}
+        names = {**chunks, _STATISTICS_NAME: None, f"{card.name}.yaml": None}
         files = {
             file: FileEntry(num_bytes=(path / file).stat().st_size, sha256=hash_file(path / file), num_samples=count)
             for file, count in names.items()
@@ -378,7 +376,7 @@ def write_part(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def reserved(path: Path) -> Iterator[None]:
+def _reserved(path: Path) -> Iterator[None]:
     """Hold the folder against a second writer, and clear away what a killed one left half written.
 
     Its LOCK stays: were it removed, one process could hold the old file and another one the new.
@@ -402,7 +400,7 @@ def reserved(path: Path) -> Iterator[None]:
         yield
 
 
-def refuse_other(place: str, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
+def _refuse_other(place: str, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
     """Raise StoreError if what lies at `place` was made with other settings than ours, or of other files.
 
     Says which settings differ, or which files held something else.

@@ -21,7 +21,6 @@ from scifm.data.split import StoreSplit
 from scifm.errors import ConfigError, DataError, SignatureError
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
-from scifm.fields.homogeneity import Homogeneity
 from scifm.fields.samples import Samples
 from scifm.fields.seeds import generator_for
 from scifm.systems.system import System
@@ -33,8 +32,6 @@ __all__ = [
     "MixtureStream",
     "Part",
     "Stream",
-    "joined_homogeneities",
-    "joined_signature",
     "weighed",
 ]
 
@@ -88,16 +85,11 @@ class BatchSource(Protocol):
         ...
 
 
-def _require_batch_size(batch_size: int) -> int:
+def _check(batch_size: int, blocks: int = 1) -> None:
     if batch_size < 1:
         raise ConfigError(f"batch_size must be at least 1; got {batch_size}.")
-    return batch_size
-
-
-def _require_blocks(blocks: int, batch_size: int) -> int:
-    if not 1 <= blocks <= _require_batch_size(batch_size):
+    if not 1 <= blocks <= batch_size:
         raise ConfigError(f"A stream is drawn in 1 to batch_size = {batch_size} blocks a step; got {blocks}.")
-    return blocks
 
 
 class Stream:
@@ -130,7 +122,8 @@ class Stream:
         device: Any = None,
         blocks: int = 1,
     ) -> None:
-        self.blocks, self.batch_size = _require_blocks(blocks, batch_size), batch_size
+        _check(batch_size, blocks)
+        self.blocks, self.batch_size = blocks, batch_size
         self.system, self.signature, self.grid = system, system.signature, grid
         self.seed, self.dtype, self.device = seed, dtype, device
 
@@ -171,13 +164,12 @@ class Epochs:
     def __init__(
         self, samples: Samples, *, batch_size: int, seed: int, order: tuple[int | str, ...] = ("epoch",)
     ) -> None:
+        _check(batch_size)
         if samples.num_samples < 1:
             raise DataError("There are no samples to go round; give at least one.")
         self.samples, self.num_samples = samples, samples.num_samples
         self.signature, self.grid, self.lead_times = samples.signature, samples.grid, samples.lead_times
-        self.batch_size = min(_require_batch_size(batch_size), samples.num_samples)
-        self.seed = seed
-        self._order_names = order
+        self.batch_size, self.seed, self._order_names = min(batch_size, samples.num_samples), seed, order
         self._orders: dict[int, Tensor] = {}
 
     def _order(self, epoch: int) -> Tensor:
@@ -205,27 +197,6 @@ class Epochs:
             DataError: if a store holds NaN.
         """
         return self.samples.batch(self.index(step)[part.of(self.batch_size)])
-
-
-def joined_signature(signatures: Sequence[Signature]) -> Signature:
-    """Return the union of the members' names.
-
-    Raises:
-        SignatureError: if they differ in dimension or in being steady.
-    """
-    return reduce(Signature.union, signatures)
-
-
-def joined_homogeneities(members: Sequence[tuple[Homogeneity, ...]]) -> tuple[Homogeneity, ...]:
-    """Return the scalings that hold for every member of a mixture.
-
-    The first of each member are told as one, then the second, and so on, as far as every member declares some: what
-    one of them does not declare would change its solutions.
-
-    Raises:
-        SignatureError: if two members scale one quantity differently.
-    """
-    return tuple(Homogeneity.joined(scalings) for scalings in zip(*members, strict=False))
 
 
 def weighed(batch: Batch, signature: Signature, loss_weight: float) -> Batch:
@@ -276,9 +247,10 @@ class MixtureStream:
                 f"The weights of a mixture must be positive; got weights {list(weights)}, loss weights "
                 f"{list(loss_weights)}."
             )
-        self.blocks = _require_blocks(blocks, batch_size)
+        _check(batch_size, blocks)
+        self.blocks = blocks
         self.sources, self.loss_weights = tuple(sources), tuple(loss_weights)
-        self.signature = joined_signature([source.signature for source in sources])
+        self.signature = reduce(Signature.union, (source.signature for source in sources))
         self.grid, self.batch_size, self.seed = grid, batch_size, seed
         parts = torch.tensor(weights, dtype=torch.float64)
         self._shares = parts / parts.sum()
@@ -304,9 +276,9 @@ class MixtureStream:
     @property
     def lead_times(self) -> tuple[float, float] | None:
         """The shortest and the longest of all members'."""
-        all_of_them = [source.lead_times for source in self.sources if isinstance(source, StoreSplit)]
-        ends = [times for times in all_of_them if times is not None]
-        return (min(low for low, _ in ends), max(high for _, high in ends)) if ends else None
+        splits = [source for source in self.sources if isinstance(source, StoreSplit)]
+        ends = [end for split in splits for end in split.lead_times or ()]
+        return (min(ends), max(ends)) if ends else None
 
     def counts(self, step: int) -> list[int]:
         """Return how many samples of each member the batch of `step` holds."""
@@ -336,13 +308,10 @@ class MixtureStream:
         return Batch.concatenate(pieces)
 
     def _samples(self, step: int, place: int, index: Tensor, mine: Tensor, block: tuple[int, ...]) -> Batch:
-        """Return those samples of a member in a step and block that are `mine`.
-
-        A block draws all its samples of a system and drops those of other processes. Of a store a step takes the first
-        of the most it may hold, so it needs not know how many the steps before it held, and no sample comes twice in a
-        round; one that a step of fewer samples passes over comes in another round, which has another order.
-        """
+        """Return those samples of a member in a step and block that are `mine`."""
         source, epochs = self.sources[place], self._epochs[place]
+        # Of a store a step takes the first of the most it may hold, so it needs not know how many the steps before it
+        # held, and no sample comes twice in a round; one that is passed over comes in another round, in another order.
         if epochs is not None:
             # the remainder is for rounding alone, which may once in a long while count one sample more than the share
             return epochs.samples.batch(epochs.index(step)[index[mine] % epochs.batch_size])

@@ -14,10 +14,6 @@ from scifm.wording import plural
 __all__ = ["cross_validation", "nested_subsets", "split_validation"]
 
 
-def _permutation(num_samples: int, purpose: str, seed: int) -> Tensor:
-    return torch.randperm(num_samples, generator=generator_for(seed, purpose))
-
-
 def nested_subsets(num_available: int, counts: Iterable[int], seed: int) -> dict[int, Tensor]:
     """Return, for each count, which samples to take: prefixes of one permutation, int64 ``(count,)``.
 
@@ -40,7 +36,7 @@ def nested_subsets(num_available: int, counts: Iterable[int], seed: int) -> dict
             f"A subset of {plural(counts[-1], 'sample')} was asked for; there are {num_available:,}. Ask for at "
             "most that many, or generate a store with more."
         )
-    order = _permutation(num_available, "subset", seed)
+    order = torch.randperm(num_available, generator=generator_for(seed, "subset"))
     return {count: order[:count].clone() for count in counts}
 
 
@@ -60,9 +56,7 @@ def split_validation(num_samples: int, held_out: float | int, *, seed: int) -> t
         DataError: if there are too few samples to have both parts.
         ConfigError: if `held_out` is neither a positive count nor a fraction strictly between 0 and 1.
     """
-    count = _num_held_out(num_samples, held_out)
-    order = _permutation(num_samples, "validation", seed)
-    return order[count:].clone(), order[:count].clone()
+    return cross_validation(num_samples, held_out, min_scored=1, seed=seed)[0]
 
 
 def cross_validation(
@@ -84,11 +78,10 @@ def cross_validation(
         DataError, ConfigError: as `split_validation`.
     """
     count = _num_held_out(num_samples, held_out)
-    order = _permutation(num_samples, "validation", seed)
+    order = torch.randperm(num_samples, generator=generator_for(seed, "validation"))
     num_splits = max(1, min(-(-min_scored // count), num_samples // count))
-    parts = [order[place * count : (place + 1) * count] for place in range(num_splits)]
-    rest = [torch.cat([order[: place * count], order[(place + 1) * count :]]) for place in range(num_splits)]
-    return [(left, part.clone()) for left, part in zip(rest, parts, strict=True)]
+    starts = [place * count for place in range(num_splits)]
+    return [(torch.cat([order[:a], order[a + count :]]), order[a : a + count].clone()) for a in starts]
 
 
 def _num_held_out(num_samples: int, held_out: float | int) -> int:

@@ -35,6 +35,7 @@ from scifm.fields.grid import Grid
 from scifm.wording import plural
 
 __all__ = [
+    "JoinedRows",
     "Layout",
     "OpenFiles",
     "Reader",
@@ -409,30 +410,42 @@ def _most_open_files() -> int:
     return _MOST_OPEN_FILES if allowed == resource.RLIM_INFINITY else max(1, min(_MOST_OPEN_FILES, allowed // 8))
 
 
-class WellReader(Reader):
-    """The files of one split of a store, with the trajectories each holds, told as one range of trajectories.
+class JoinedRows(Reader):
+    """The trajectories of several readers, one reader after the other."""
 
-    Safe to hand to worker processes: each opens the files for itself. Threads need one each.
-    """
-
-    def __init__(self, files: tuple[tuple[Path, int], ...], signature: Signature) -> None:
-        self.files = files
-        self.signature = signature
-        self._ends = np.cumsum([count for _, count in files])
-        self._open = OpenFiles()
+    def __init__(self, readers: Sequence[Reader]) -> None:
+        self.readers = readers
+        self._ends = np.cumsum([reader.num_trajectories for reader in readers])
 
     @property
     def num_trajectories(self) -> int:
-        return int(self._ends[-1]) if len(self.files) else 0
+        return int(self._ends[-1]) if len(self.readers) else 0
 
     def read(self, name: str, rows: slice, frames: slice | None) -> np.ndarray:
-        parts = [
-            self._read_file(self.files[place][0], name, where, frames) for place, where in overlaps(rows, self._ends)
-        ]
+        touched = overlaps(rows, self._ends)
+        parts = [self.readers[place].read(name, where, frames) for place, where in touched]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
-    def _read_file(self, path: Path, name: str, rows: slice, frames: slice | None) -> np.ndarray:
-        file = self._open.get(path)
+    def close(self) -> None:
+        for reader in self.readers:
+            reader.close()
+
+
+class WellReader(Reader):
+    """One file of a store.
+
+    Safe to hand to worker processes: each opens the file for itself. Threads need one each.
+    """
+
+    def __init__(self, path: Path, num_trajectories: int, signature: Signature, files: OpenFiles) -> None:
+        self.path, self._count, self.signature, self._files = path, num_trajectories, signature, files
+
+    @property
+    def num_trajectories(self) -> int:
+        return self._count
+
+    def read(self, name: str, rows: slice, frames: slice | None) -> np.ndarray:
+        path, file = self.path, self._files.get(self.path)
         index: tuple[Any, ...] = (rows,)
         if frames is not None:
             index = (rows, frames)
@@ -451,4 +464,4 @@ class WellReader(Reader):
         return values
 
     def close(self) -> None:
-        self._open.close()
+        self._files.close()

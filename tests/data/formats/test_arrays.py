@@ -239,6 +239,15 @@ def test_what_lies_in_another_file_is_not_followed(tmp_path):
     assert "other files" in contents.remarks[0]
 
 
+def test_a_file_that_went_is_not_called_damaged(tmp_path):
+    write_hdf5(tmp_path / "a.h5")
+    split = open_data(tmp_path / "a.h5").split("train")
+    split.close()
+    (tmp_path / "a.h5").unlink()
+    with pytest.raises(StoreError, match="not there any more"):
+        split.batch([0])
+
+
 def test_it_knows_its_own(tmp_path, file):
     assert find_format(file).name == "arrays"
     (tmp_path / "notes.txt").write_text("hello")

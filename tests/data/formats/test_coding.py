@@ -8,10 +8,9 @@ import h5py
 import numpy as np
 import pytest
 
-from scifm.data.formats.arrays import Arrays
+from scifm.data.formats.arrays import Arrays, Labelled
 from scifm.data.formats.coding import Coding, netcdf_fill, text_of
 from scifm.data.formats.hdf5 import open_hdf5, unwritten
-from scifm.data.formats.labelled import Labelled
 from scifm.errors import DataError
 
 NAN = np.nan

@@ -158,6 +158,21 @@ def test_groups_of_numbers_are_trajectories_and_attributes_their_coefficients(tm
     np.testing.assert_array_equal(batch.coefficient("table_0"), 2 * (batch.coefficient("speed") - 1))
 
 
+def test_groups_of_numbers_keep_their_own_scales(tmp_path):
+    """Those of all groups but the first were dropped, and the groups then were unlike."""
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for i in range(1, 5):
+            group = file.create_group(f"sim_{i}")
+            fill(group, i)
+            for place, (name, values) in enumerate((("t", T), ("y", Y), ("x", X))):
+                group[name] = values
+                group[name].make_scale(name)
+                group["u"].dims[place].attach_scale(group[name])
+    store = open_data(tmp_path / "a.h5")
+    assert (store.signature.outputs, store.card.times) == (("u",), tuple(T))
+    assert all_speeds(store) == [1, 2, 3, 4]
+
+
 def test_arrays_called_by_a_number_are_trajectories(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         for i in range(1, 12):
@@ -198,6 +213,15 @@ def test_files_of_many_trajectories_take_their_numbers_and_constant_fields_along
     assert all_speeds(store) == [2, 2, 10, 10, 10]
 
 
+def test_splits_of_other_points_are_refused(tmp_path):
+    """The points and times of the first split were taken for those of all."""
+    for split, scale in (("train", 1.0), ("valid", 1.0), ("test", 2.0)):
+        for i in range(3):
+            np.savez(tmp_path / f"{split}_{i}.npz", u=wave(i), x=X, y=Y, t=T * scale)
+    with pytest.raises(DataError, match=r"coordinate 't' differs between .*train_0.* and .*test_0"):
+        open_data(tmp_path)
+
+
 def test_coordinates_alone_are_nothing(tmp_path):
     np.savez(tmp_path / "a.npz", x=X, t=T, nu=0.1)
     with pytest.raises(StoreError, match="holds no arrays of numbers, but for coordinates"):
@@ -207,7 +231,7 @@ def test_coordinates_alone_are_nothing(tmp_path):
 MANY = """
 import resource, sys
 from pathlib import Path
-from scifm.data.formats import labelled
+from scifm.data.formats import arrays
 from scifm.data.importing import open_data
 import torch, xarray, h5netcdf, scipy.io
 resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))

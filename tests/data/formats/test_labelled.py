@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 import tracemalloc
 from pathlib import Path
 
@@ -10,8 +11,8 @@ import pytest
 import xarray
 
 from hollow import sparse_array
-from scifm.data.formats import labelled
-from scifm.data.formats.labelled import Labelled
+from scifm.data.formats import arrays, zarr_files
+from scifm.data.formats.arrays import Labelled
 from scifm.data.formats.mapping import DataMapping
 from scifm.data.importing import find_format, import_data, open_data
 from scifm.errors import ConfigError, DataError, StoreError
@@ -308,12 +309,26 @@ def test_a_huge_file_is_opened_without_memory(tmp_path):
     assert peak < 20e6
 
 
-@pytest.mark.parametrize("name", ["four.nc", "a.zarr"])
-def test_a_missing_package_is_named(tmp_path, monkeypatch, name):
-    path = write(dataset(), tmp_path / name)
-    monkeypatch.setattr(labelled, "find_spec", lambda package: None)
+def test_a_missing_package_is_named(tmp_path, monkeypatch):
+    path = write(dataset(), tmp_path / "a.zarr")
+    for module in (arrays, zarr_files):
+        monkeypatch.setattr(module, "find_spec", lambda package: None)
     with pytest.raises(ConfigError, match=r"pip install 'scifm\[formats\]'"):
         open_data(path)
+
+
+def test_netcdf_needs_no_package_of_its_own(tmp_path, monkeypatch):
+    path = write(dataset(), tmp_path / "four.nc")
+    for package in ("h5netcdf", "netCDF4"):
+        monkeypatch.setitem(sys.modules, package, None)
+    assert open_data(path).signature.outputs == ("u",)
+
+
+def test_the_length_follows_from_points_of_float32(tmp_path):
+    """They were told in float64, and the length of an axis was then that of their rounding: 0.69999998."""
+    x = (np.arange(NX) * 0.1).astype(np.float32)
+    made = dataset().assign_coords(x=x)
+    assert open_data(write(made, tmp_path / "four.nc")).grid.extent == (1.0, 2.4)
 
 
 @pytest.mark.parametrize("name", ["four.nc", "two.zarr"])

@@ -11,6 +11,7 @@ from scifm.data.formats.format import Concatenated, Contents, Repeated
 from scifm.data.formats.kinds import WHOLE
 from scifm.data.formats.mapping import DataMapping, FieldMapping
 from scifm.data.formats.reader import MappedReader, check_mapping, frame_times, grid_of
+from scifm.data.split import ChosenRows
 from scifm.errors import ConfigError, DataError, StoreError
 
 LENGTHS = {"trajectory": 5, "time": 7, "z": 2, "y": 3, "x": 4, "channel": 6, "-": 1}
@@ -34,6 +35,10 @@ def mapping(fields, **changes):
         "periodic": dict.fromkeys(space, True),
     }
     return DataMapping(**{**settings, "fields": fields, **changes})
+
+
+def chosen(rows, held, plan):
+    return ChosenRows(MappedReader(held, WHOLE, plan), np.array(rows))
 
 
 def one(*axes, role="state", channel=None):
@@ -77,7 +82,7 @@ def test_three_dimensions_and_one():
 def test_rows_in_any_order_and_every_other_frame():
     array = numbered("trajectory", "time", "x")
     plan = mapping(one("trajectory", "time", "x"), every=3)
-    reader = MappedReader(contents(u=array), WHOLE, plan, rows=[4, 0, 1, 3])
+    reader = chosen([4, 0, 1, 3], contents(u=array), plan)
     assert reader.num_trajectories == 4
     block = reader.read("u", slice(0, 4), slice(1, 3))
     np.testing.assert_array_equal(block, array[[4, 0, 1, 3]][:, [3, 6]])
@@ -95,7 +100,7 @@ def test_a_repeated_end_is_left_out():
 def test_inputs_without_a_trajectory_axis_are_the_same_for_all():
     fields = one("trajectory", "time", "x") | {"mask": FieldMapping(array="mask", axes=("x",), role="input")}
     arrays = contents(u=numbered("trajectory", "time", "x"), mask=np.array([1.0, 2, 3, 4]))
-    block = MappedReader(arrays, WHOLE, mapping(fields), rows=[3, 1]).read("mask", slice(0, 2), None)
+    block = chosen([3, 1], arrays, mapping(fields)).read("mask", slice(0, 2), None)
     np.testing.assert_array_equal(block, [[1, 2, 3, 4], [1, 2, 3, 4]])
 
 
@@ -118,7 +123,7 @@ def test_coefficients_come_from_arrays_columns_attributes_and_numbers():
         g=np.array(9.75),
     )
     check_mapping(held, plan)
-    reader = MappedReader(held, WHOLE, plan, rows=[2, 4])
+    reader = chosen([2, 4], held, plan)
     values = {name: reader.read(name, slice(0, 2), None).tolist() for name in plan.coefficients}
     assert values == {
         "each": [2, 4],
@@ -216,7 +221,7 @@ def test_a_read_that_fails_and_a_number_that_is_none_say_where():
         MappedReader(contents(u=Damaged()), WHOLE, plan).read("u", slice(0, 1), slice(0, 1))
     array = numbered("trajectory", "time", "x")
     array[3, 2, 1] = np.inf
-    reader = MappedReader(contents(u=array), WHOLE, plan, rows=[0, 3])
+    reader = chosen([0, 3], contents(u=array), plan)
     with pytest.raises(DataError, match=r"'u' holds NaN or infinity in sample 3 of "):
         reader.read("u", slice(0, 2), slice(0, 7))
 

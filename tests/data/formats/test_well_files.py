@@ -349,7 +349,6 @@ def test_what_breaks_the_schema_is_named(file, how, message):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"dims": {"x": X * 2, "y": Y}}, "other points on the axis x"),
         ({"boundaries": {"x": "WALL", "y": "WALL"}}, "other boundaries"),
         ({"fields": {"density": (0, DENSITY, "st")}}, "other fields.*t0_fields/force"),
     ],
@@ -360,10 +359,19 @@ def test_files_that_do_not_go_together_are_refused(folder, changes, message):
         open_data(folder)
 
 
-def test_times_that_differ_are_refused(folder):
-    flow(folder / "data/test/e.h5", times=TIMES * 2)
-    with pytest.raises(DataError, match="differ between trajectories"):
+@pytest.mark.parametrize(
+    ("split", "changes", "line"),
+    [("train", {"dims": {"x": X * 2, "y": Y}}, "x"), ("test", {"times": TIMES * 2}, "time")],
+)
+def test_points_and_times_that_differ_are_refused(folder, split, changes, line):
+    flow(folder / f"data/{split}/e.h5", **changes)
+    with pytest.raises(DataError, match=rf"'dimensions/{line}' differs between .*e\.h5"):
         open_data(folder)
+
+
+def test_times_that_differ_within_a_file_are_refused(tmp_path):
+    with pytest.raises(DataError, match="differ between trajectories"):
+        open_data(flow(tmp_path / "a.h5", times=np.stack([TIMES, TIMES * 2])))
 
 
 def test_one_frame_does_not_go_with_many(folder):

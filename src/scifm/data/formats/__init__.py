@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from scifm.data.formats.arrays import Arrays
+from scifm.data.formats.arrays import Arrays, Labelled
 from scifm.data.formats.format import Format
-from scifm.data.formats.labelled import Labelled
 from scifm.data.formats.pdebench import PDEBenchFormat
 from scifm.data.formats.transfer import TransferFormat
 from scifm.data.formats.well_files import WellFormat

@@ -12,14 +12,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = [
-    "are_even",
-    "axis_length",
-    "axis_of_attributes",
-    "axis_of_name",
-    "same_points",
-    "seconds_of",
-]
+__all__ = ["are_even", "axis_length", "axis_of_attributes", "axis_of_name", "same_points", "seconds_of"]
 
 # --- names: as people write them, or by the climate and forecast conventions ------------------------------------------
 

@@ -80,26 +80,18 @@ class Coding:
         Raises:
             DataError: if ``scale_factor`` or ``add_offset`` is no number, so that nobody knows what is meant.
         """
-        written = _signed_as_told(dtype, attributes.get("_Unsigned"))
+        written = _signed(dtype, attributes.get("_Unsigned"))
         scale, offset = (_factor(attributes, *setting) for setting in (("scale_factor", 1.0), ("add_offset", 0.0)))
         packed = (scale, offset) != (1.0, 0.0)
         marks = [value for key in ("_FillValue", "missing_value") for value in _numbers(attributes.get(key))]
         if "_FillValue" not in attributes:
             marks += _numbers(declared if declared is not None and (packed or declared != 0) else default)
         missing = {value for given in marks for value in _as_written(given, dtype, written)}
-        bounds, floating = _bounds(attributes)
-        unpacked = floating and written.kind != "f"
-        everything = (-np.inf, np.inf)
         if written.kind not in "fiu":
             return cls(written)
-        return cls(
-            written,
-            tuple(sorted(missing)),
-            everything if unpacked else bounds,
-            bounds if unpacked else everything,
-            scale,
-            offset,
-        )
+        bounds, floating = _bounds(attributes)
+        whose = "range" if floating and written.kind != "f" else "written_range"
+        return cls(written, tuple(sorted(missing)), scale=scale, offset=offset, **{whose: bounds})
 
     @property
     def is_plain(self) -> bool:
@@ -110,9 +102,8 @@ class Coding:
     def dtype(self) -> np.dtype:
         """Type of the numbers that `decode` returns: float64 where something was written otherwise than it is meant."""
         packed = (self.scale, self.offset) != (1.0, 0.0)
-        if self.is_plain or (self.written.kind == "f" and not packed):
-            return self.written.newbyteorder("=")
-        return np.dtype(np.float64)
+        plain = self.is_plain or (self.written.kind == "f" and not packed)
+        return self.written.newbyteorder("=") if plain else np.dtype(np.float64)
 
     def decode(self, values: np.ndarray) -> np.ndarray:
         """Return the numbers that are meant by what is written, NaN where that is none."""
@@ -129,13 +120,12 @@ class Coding:
             numbers *= self.scale
         if self.offset != 0.0:
             numbers += self.offset
-        absent |= _outside(numbers, self.range)
-        numbers[absent] = np.nan
+        numbers[absent | _outside(numbers, self.range)] = np.nan
         return numbers
 
 
-def _signed_as_told(dtype: np.dtype, told: Any) -> np.dtype:
-    word = text_of(told).lower()
+def _signed(dtype: np.dtype, unsigned: Any) -> np.dtype:
+    word = text_of(unsigned).lower()
     if word in ("true", "false") and dtype.kind in "iu":
         return np.dtype(f"{'u' if word == 'true' else 'i'}{dtype.itemsize}").newbyteorder(dtype.byteorder)
     return dtype
@@ -193,15 +183,13 @@ def _as_written(value: float | int, dtype: np.dtype, written: np.dtype) -> list[
 
 def _bounds(attributes: Mapping[str, Any]) -> tuple[tuple[float, float], bool]:
     """Return the smallest and largest valid number, and whether they are told as floating numbers."""
-    low, high = -np.inf, np.inf
-    limits = {key: _numbers(attributes.get(key)) for key in ("valid_min", "valid_max", "valid_range")}
-    if len(limits["valid_range"]) == 2:
-        low, high = limits["valid_range"]
-    if len(limits["valid_min"]) == 1:
-        low = max(low, limits["valid_min"][0])
-    if len(limits["valid_max"]) == 1:
-        high = min(high, limits["valid_max"][0])
-    return (float(low), float(high)), any(isinstance(value, float) for values in limits.values() for value in values)
+    least, most, both = (_numbers(attributes.get(key)) for key in ("valid_min", "valid_max", "valid_range"))
+    low, high = both if len(both) == 2 else (-np.inf, np.inf)
+    if len(least) == 1:
+        low = max(low, least[0])
+    if len(most) == 1:
+        high = min(high, most[0])
+    return (float(low), float(high)), any(isinstance(value, float) for value in (*least, *most, *both))
 
 
 def _outside(numbers: np.ndarray, bounds: tuple[float, float]) -> np.ndarray:

@@ -35,6 +35,7 @@ __all__ = [
     "Contents",
     "Format",
     "LazyArray",
+    "MappedArray",
     "OneEntry",
     "Repeated",
     "Reversed",
@@ -117,12 +118,10 @@ class Format(abc.ABC):
     Class variables:
         name: key in ``FORMATS``.
         title: what it is, in a few words.
-        needs_map: whether a user has to write the mapping, because the files do not say enough.
     """
 
     name: str
     title: str
-    needs_map: bool = False
 
     @abc.abstractmethod
     def sniff(self, path: Path) -> str | None:
@@ -240,6 +239,13 @@ class StoredArray:
     def written(self, index: Any) -> Any:
         """Return the numbers of a block as they are written."""
         return self.files.get(self.source)[self.name][index]
+
+
+class MappedArray(StoredArray):
+    """One in memory that the file lends: copied, for that goes when the file is closed."""
+
+    def written(self, index: Any) -> Any:
+        return np.array(super().written(index))
 
 
 # --- views ------------------------------------------------------------------------------------------------------------

@@ -75,28 +75,26 @@ def periodicity(contents: Contents, name: str, axes: tuple[str, ...], axis: str)
         return Guess(wraps, f"{'periodic' if wraps else 'walls'}: the file says so")
     with reading(contents.path, name):
         lines = _sample_lines(contents.arrays[name], axes, axis)
-    return guess_periodic(lines, 1)
+    return guess_periodic(lines)
 
 
 def _rms(values: np.ndarray) -> float:
     return float(np.sqrt(np.mean(np.square(values))))
 
 
-def guess_periodic(block: np.ndarray, axis: int) -> Guess:
-    """Guess whether an axis of a block of samples wraps around, from jump and bend where its ends would meet.
+def guess_periodic(lines: np.ndarray) -> Guess:
+    """Guess whether an axis wraps around from lines along it, ``(lines, points)``: jump and bend where ends would meet.
 
     On a periodic axis the step from the last point to the first is one like all others. Walls give themselves away by
     a jump there, or, where both ends hold the same value, by a bend.
     """
-    rows = np.moveaxis(np.asarray(block, dtype=np.float64), axis, -1)
-    rows = rows.reshape(-1, rows.shape[-1])
+    rows = np.asarray(lines, dtype=np.float64)
     rows = rows[np.isfinite(rows).all(axis=1)]
     if not len(rows):
         return _unsure("no line without NaN or infinity was found in the samples looked at")
     if rows.shape[1] < _MIN_POINTS:
         return _unsure(f"{rows.shape[1]} points are too few to see it")
-    spread = _rms(rows - rows.mean())
-    steps = np.diff(rows, axis=1)
+    spread, steps = _rms(rows - rows.mean()), np.diff(rows, axis=1)
     usual_step = _rms(steps)
     usual_bend = max(_rms(np.diff(steps, axis=1)), 1e-9 * usual_step)  # straight lines do not bend at all
     if usual_step <= 1e-12 * max(abs(float(rows.mean())), spread, 1e-300):

@@ -1,13 +1,13 @@
-"""Foreign HDF5: opened when it is read; and what a plain file holds: arrays, numbers, what labels and scales tell.
+"""Foreign HDF5: opened when it is read; and what a file holds: arrays, numbers, what labels and scales tell.
 
-MATLAB's files of version 7.3 are HDF5 with the axes in reverse: they are told here in MATLAB's own order, its vectors
-(1, n) and numbers (1, 1) as what they are.
+NetCDF 4 is HDF5 whose dimensions are scales. MATLAB's files of version 7.3 are HDF5 with the axes in reverse: they are
+told here in MATLAB's own order, its vectors (1, n) and numbers (1, 1) as what they are.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,21 +16,10 @@ import h5py
 import numpy as np
 
 from scifm.data.declared import open_checked, walk_hdf5
-from scifm.data.formats.axes import axis_of_name, seconds_of
-from scifm.data.formats.coding import Coding, text_of
-from scifm.data.formats.format import (
-    NUMBERS,
-    LazyArray,
-    OneEntry,
-    Reversed,
-    StoredArray,
-    opening,
-    read_whole,
-    single_numbers,
-)
+from scifm.data.formats.coding import Coding, netcdf_fill, text_of
+from scifm.data.formats.format import NUMBERS, LazyArray, OneEntry, Reversed, StoredArray, opening, single_numbers
 from scifm.data.formats.kinds import MATLAB_MARK, natural
-from scifm.data.formats.mapping import SPACE
-from scifm.data.formats.pieces import Piece
+from scifm.data.formats.listing import Dimension, Node, texts_of
 from scifm.data.formats.probe import require_sound
 from scifm.data.well import OpenFiles
 from scifm.errors import StoreError
@@ -39,10 +28,11 @@ __all__ = [
     "NETCDF_ENDINGS",
     "Hdf5Array",
     "coding_of",
-    "hdf5_piece",
+    "hdf5_nodes",
     "holds_numbers",
     "is_netcdf4",
     "open_hdf5",
+    "open_unlinked",
     "sniff_hdf5",
     "unwritten",
 ]
@@ -50,6 +40,8 @@ __all__ = [
 NETCDF_ENDINGS = (".nc", ".nc4", ".cdf", ".netcdf")
 """How names of NetCDF files end."""
 
+_NO_VARIABLE = "This is a netCDF dimension but not a netCDF variable"
+_OF_A_DIMENSION = "_nc4_non_coord_"  # before the name of a variable that is called like a dimension of others
 _NO_NUMBERS = (b"char", b"cell", b"struct", b"function_handle")  # MATLAB's classes
 
 Answer = TypeVar("Answer")
@@ -59,9 +51,9 @@ class Hdf5Array(StoredArray):
     """A data set of an HDF5 file."""
 
     @classmethod
-    def of(cls, files: OpenFiles, path: Path, data: h5py.Dataset) -> Hdf5Array:
+    def of(cls, files: OpenFiles, path: Path, data: h5py.Dataset, *, netcdf: bool = False) -> Hdf5Array:
         """Return the array of an open data set."""
-        return cls(files, path, str(data.name).lstrip("/"), tuple(data.shape), coding_of(data))
+        return cls(files, path, str(data.name).lstrip("/"), tuple(data.shape), coding_of(data, netcdf=netcdf))
 
     def written(self, index: Any) -> Any:
         data = self.files.get(self.source)[self.name]
@@ -83,18 +75,19 @@ class Hdf5Array(StoredArray):
             ) from error
 
 
-def coding_of(data: h5py.Dataset) -> Coding:
-    """Return how the numbers of an open data set are written."""
+def coding_of(data: h5py.Dataset, *, netcdf: bool = False) -> Coding:
+    """Return how the numbers of an open data set are written, of one of NetCDF with what that puts where none is."""
     plan = data.id.get_create_plist()
     declared = data.dtype.itemsize > 1 and plan.fill_value_defined() == h5py.h5d.FILL_VALUE_USER_DEFINED
-    return Coding.of(data.dtype, data.attrs, declared=data.fillvalue.item() if declared else None)
+    default = netcdf_fill(data.dtype) if netcdf else None
+    return Coding.of(data.dtype, data.attrs, declared=data.fillvalue.item() if declared else None, default=default)
 
 
-def unwritten(data: h5py.Dataset) -> str | None:
+def unwritten(data: h5py.Dataset, *, netcdf: bool = False) -> str | None:
     """Return how much of an open data set was never written, and what is read there; None where all of it was."""
     if not data.size or data.id.get_space_status() == h5py.h5d.SPACE_STATUS_ALLOCATED:
         return None
-    meant = coding_of(data).decode(np.asarray(data.fillvalue))
+    meant = coding_of(data, netcdf=netcdf).decode(np.asarray(data.fillvalue))
     if data.chunks is None or not data.id.get_storage_size():
         return f"was never written; it reads as {meant}"
     count = math.prod(-(-length // chunk) for length, chunk in zip(data.shape, data.chunks, strict=True))
@@ -118,6 +111,11 @@ def open_hdf5(path: Path, *, linked: bool = True) -> h5py.File:
     with opening(path, "HDF5"):
         require_sound(path)
         return open_checked(path, linked=linked)
+
+
+def open_unlinked(path: Path) -> h5py.File:
+    """Open a foreign HDF5 file of which arrays that lie in other files are left out."""
+    return open_hdf5(path, linked=False)
 
 
 def is_netcdf4(path: Path, file: h5py.File) -> bool:
@@ -147,104 +145,69 @@ def sniff_hdf5(files: Iterable[Path], look: Callable[[h5py.File], Answer | None]
     return answers or None
 
 
-# --- plain HDF5 -------------------------------------------------------------------------------------------------------
+# --- what a file holds ------------------------------------------------------------------------------------------------
 
 
-def hdf5_piece(path: Path, pool: OpenFiles) -> Piece:
-    """Return what an HDF5 file holds; nothing of its arrays is read yet.
+def hdf5_nodes(path: Path, pool: OpenFiles) -> Iterator[Node]:
+    """Yield what an HDF5 file holds, nothing of its arrays read yet; `pool` opens it as `open_unlinked` does.
 
     Raises:
         StoreError: if it is truncated, damaged, or leads to another file.
     """
     with path.open("rb") as handle:
         matlab = handle.read(len(MATLAB_MARK)) == MATLAB_MARK
-    with open_hdf5(path, linked=False) as file:
-        return _Listing(path, pool, matlab).of(file)
-
-
-class _Listing:
-    """One file while it is listed."""
-
-    def __init__(self, path: Path, pool: OpenFiles, matlab: bool) -> None:
-        self.path, self.pool, self.matlab = path, pool, matlab
-        self.piece = Piece(path)
-        self.scales: set[str] = set()  # names of arrays that are the points along an axis of others
-
-    def of(self, file: h5py.File) -> Piece:
-        piece = self.piece
+    with open_unlinked(path) as file:
+        netcdf = is_netcdf4(path, file)
+        yield Node("", numbers=single_numbers(file.attrs), texts=texts_of(file.attrs))
         nodes: dict[str, Any] = {}
-        piece.numbers.update(single_numbers(file.attrs))
-        for name, node in walk_hdf5(self.path, file):
+        for name, node in walk_hdf5(path, file):
             if not isinstance(name, bytes):
-                if not (self.matlab and name.startswith("#")):  # where MATLAB puts what lies in cells
+                if not (matlab and name.startswith("#")):  # where MATLAB puts what lies in cells
                     nodes[name] = node
             elif isinstance(node, h5py.Dataset):  # bytes: what h5py gives where it cannot decode a name
-                remark = f"A data set of '{self.path.name}' has no readable name, {name!r}; it is left out."
-                piece.remarks.append(remark)
-        for name in sorted(nodes, key=natural):
-            self._list(name, nodes[name])
-        by_place = {h5py.h5o.get_info(node.id).addr: name for name, node in nodes.items()}
-        for name in list(piece.arrays) if not self.matlab else ():
-            self._read_dimensions(name, nodes[name], by_place)
-        for name in self.scales - set(piece.coordinates.values()):
-            del piece.arrays[name]
-        matlab = ["MATLAB writes its axes in reverse; they are told in MATLAB's order."] if self.matlab else []
-        return replace(piece, remarks=list(dict.fromkeys([*piece.remarks, *matlab])))
+                remark = f"A data set of '{path.name}' has no readable name, {name!r}; it is left out."
+                yield Node(repr(name), remarks=(remark,))
+        names = {h5py.h5o.get_info(node.id).addr: name.replace(_OF_A_DIMENSION, "") for name, node in nodes.items()}
+        for name in nodes if netcdf else sorted(nodes, key=natural):  # NetCDF's variables have an order
+            yield _node(path, pool, name, nodes[name], names, matlab=matlab, netcdf=netcdf)
+        if matlab:
+            yield Node("#", remarks=("MATLAB writes its axes in reverse; they are told in MATLAB's order.",))
 
-    def _list(self, name: str, node: h5py.Group | h5py.Dataset) -> None:
-        piece, where = self.piece, f"'{name}' of '{self.path.name}'"
-        if isinstance(node, h5py.Group) or name.rpartition("/")[2].isdecimal():  # a simulation, told by a number
-            piece.numbers.update({f"{name}/{key}": value for key, value in single_numbers(node.attrs).items()})
-        if not isinstance(node, h5py.Dataset):
-            return
-        foreign = self.matlab and (node.attrs.get("MATLAB_class") in _NO_NUMBERS or "MATLAB_empty" in node.attrs)
-        if foreign or node.dtype.kind not in NUMBERS or node.shape is None:
-            piece.remarks.append(f"{where} holds {node.dtype}, not real numbers; it is left out.")
-        elif node.external is not None or node.is_virtual:
-            piece.remarks.append(f"{where} lies in other files, which are not read; it is left out.")
-        elif node.shape == () or (self.matlab and math.prod(node.shape) == 1):
-            piece.numbers.update(single_numbers({name: coding_of(node).decode(node[()])}))
-        else:
-            piece.arrays[name] = self._array(name, node)
-            gap = unwritten(node)
-            piece.remarks.extend([f"{where} {gap}."] if gap is not None else [])
 
-    def _array(self, name: str, node: h5py.Dataset) -> LazyArray:
-        array: LazyArray = Hdf5Array.of(self.pool, self.path, node)
-        if axis_of_name(name) == "time" and len(array.shape) == 1 and "units" in node.attrs:
-            calendar = text_of(node.attrs.get("calendar")) or "standard"
-            times, self.piece.origins[name], remark = seconds_of(
-                read_whole(array), text_of(node.attrs["units"]), calendar
-            )
-            self.piece.remarks.extend([remark] if remark is not None else [])
-            return times
-        if not self.matlab:
-            return array
-        if len(array.shape) == 2 and 1 in array.shape:
-            return OneEntry(array, array.shape.index(1), 0)
-        return Reversed(array)
+def _node(
+    path: Path, pool: OpenFiles, name: str, node: Any, names: Mapping[Any, str], *, matlab: bool, netcdf: bool
+) -> Node:
+    where, own = f"'{name}' of '{path.name}'", name.replace(_OF_A_DIMENSION, "")
+    by_number = name.rpartition("/")[2].isdecimal()  # a simulation
+    numbers = single_numbers(node.attrs) if isinstance(node, h5py.Group) or by_number else {}
+    bare = Node(own, numbers=numbers, texts=texts_of(node.attrs))
+    if not isinstance(node, h5py.Dataset) or text_of(node.attrs.get("NAME")).startswith(_NO_VARIABLE):
+        return bare
+    foreign = matlab and (node.attrs.get("MATLAB_class") in _NO_NUMBERS or "MATLAB_empty" in node.attrs)
+    if foreign or node.dtype.kind not in NUMBERS or node.shape is None:
+        return replace(bare, remarks=(f"{where} holds {node.dtype}, not real numbers; it is left out.",))
+    if node.external is not None or node.is_virtual:
+        return replace(bare, remarks=(f"{where} lies in other files, which are not read; it is left out.",))
+    if node.shape == () or (matlab and math.prod(node.shape) == 1):
+        return replace(bare, array=np.asarray(coding_of(node, netcdf=netcdf).decode(node[()])).reshape(()))
+    gap = unwritten(node, netcdf=netcdf)
+    array: LazyArray = Hdf5Array.of(pool, path, node, netcdf=netcdf)
+    if matlab:
+        vector = len(array.shape) == 2 and 1 in array.shape
+        array = OneEntry(array, array.shape.index(1), 0) if vector else Reversed(array)
+    dimensions = None if matlab else _dimensions(node, names, netcdf)
+    return replace(bare, array=array, dimensions=dimensions, remarks=(f"{where} {gap}.",) if gap is not None else ())
 
-    def _read_dimensions(self, name: str, node: h5py.Dataset, by_place: dict[Any, str]) -> None:
-        """Take the axes of an array from labels and scales of its dimensions, and the points along them."""
-        piece = self.piece
-        if len(piece.arrays[name].shape) != len(node.dims):
-            return
-        dimensions = [self._dimension(dimension, by_place) for dimension in node.dims]
-        axes = []
-        for (words, scales), length in zip(dimensions, node.shape, strict=True):
-            axis = next((axis for axis in map(axis_of_name, words) if axis is not None), None)
-            axes.append(axis or ("-" if length == 1 else next(iter(words), "")))
-            if axis in (*SPACE, "time"):
-                lines = [scale for scale in scales if piece.arrays[scale].shape == (length,)]
-                self.scales |= set(lines)
-                if lines:
-                    piece.coordinates.setdefault(axis, lines[0])
-        if all(axes) and any(words for words, _ in dimensions):
-            piece.axes[name] = tuple(axes)
 
-    def _dimension(self, dimension: Any, by_place: dict[Any, str]) -> tuple[list[str], list[str]]:
-        """Return what a dimension is called, by its label and its scales, and which arrays these scales are."""
-        places = [by_place.get(h5py.h5o.get_info(scale.id).addr) for scale in dimension.values()]
-        scales = [name for name in places if name is not None and name in self.piece.arrays]
-        words = [dimension.label, *(name.rpartition("/")[2] for name in scales), *map(str, dimension.keys())]
-        return [word for word in words if word], scales
+def _dimensions(node: h5py.Dataset, names: Mapping[Any, str], netcdf: bool) -> tuple[Dimension, ...] | None:
+    """Return what labels and scales tell of the axes of an array; None where they tell nothing."""
+    if netcdf and node.is_scale and len(node.shape) == 1:
+        own = str(node.name).lstrip("/")
+        return (Dimension((own.rpartition("/")[2],), (own,)),)
+    dimensions = []
+    for dimension in node.dims:
+        places = [names.get(h5py.h5o.get_info(scale.id).addr) for scale in dimension.values()]
+        scales = tuple(name for name in places if name is not None)
+        words = (dimension.label, *(name.rpartition("/")[2] for name in scales), *map(str, dimension.keys()))
+        dimensions.append(Dimension(tuple(word for word in words if word), scales))
+    return tuple(dimensions) if any(dimension.words for dimension in dimensions) else None

@@ -18,7 +18,7 @@ from scifm.data.formats.axes import axis_of_name
 from scifm.data.formats.format import Clipped, Concatenated, Contents, LazyArray, Repeated
 from scifm.data.formats.kinds import group_by_split, natural
 from scifm.data.formats.mapping import SPACE
-from scifm.data.formats.pieces import Piece, by_group, join_arrays, shared_out
+from scifm.data.formats.pieces import Piece, by_group, join_arrays, require_same, shared_out
 from scifm.data.formats.proposal import guess_axes
 from scifm.errors import DataError, StoreError
 
@@ -29,7 +29,9 @@ _SAME = 1e-6  # of an interval
 _NEW = -1  # in place of an axis: there is none yet
 
 
-def join_pieces(path: Path, files: Sequence[Path], pieces: Sequence[Piece], *, close: Callable[[], None]) -> Contents:
+def join_pieces(
+    path: Path, files: Sequence[Path], pieces: Sequence[Piece], *, close: Callable[[], None], by_schema: bool = False
+) -> Contents:
     """Return the contents of a file or folder from what each of its files holds.
 
     Args:
@@ -37,16 +39,19 @@ def join_pieces(path: Path, files: Sequence[Path], pieces: Sequence[Piece], *, c
         files: the data sets it was found in, in natural order.
         pieces: one a file.
         close: closes what is open.
+        by_schema: whether the names of groups are fixed: then none is a simulation, and no array a mesh.
 
     Raises:
         DataError: if they do not belong together; says which two, and what differs.
     """
-    inner = [own.with_lines_of_meshes() for piece in pieces for own in by_group(piece)]
+    inner = pieces if by_schema else [own.with_lines_of_meshes() for piece in pieces for own in by_group(piece)]
     by_place = {piece.place: piece for piece in inner}
     groups = group_by_split(path, list(by_place))
     parts = {part: _by_variable([by_place[place] for place in places]) for part, places in groups.items()}
     parts = {part: _joined_in_time([piece.with_axes_of_meshes() for piece in own]) for part, own in parts.items()}
     every = [piece for own in parts.values() for piece in own]
+    lines = set(every[0].coordinates.values())
+    require_same([piece for piece in every if lines <= piece.arrays.keys()], sorted(lines))  # also between splits
     everywhere = [name for name in every[0].numbers if all(name in piece.numbers for piece in every)]
     alike = {n: every[0].numbers[n] for n in everywhere if len({piece.numbers[n] for piece in every}) == 1}
     if max(map(len, parts.values())) > 1:
@@ -110,7 +115,7 @@ def _paired(series: Sequence[Sequence[Piece]]) -> list[list[Piece]]:
         odd = next(iter(own.keys() ^ keyed[0].keys()), None)
         if odd is not None:
             lone = (keyed[0] | own)[odd]
-            names = [", ".join(sorted(next(iter(found.values())).content)) for found in (keyed[0], own)]
+            names = [", ".join(sorted(next(iter(each.values())).content)) for each in (keyed[0], own)]
             raise DataError(
                 f"'{lone.place}' has no partner: files of {names[0]} and of {names[1]} belong together by the number "
                 "in their names, and each number has to be there for both. Add the file, or move away what does not "
@@ -145,9 +150,7 @@ def _merged(pieces: Sequence[Piece]) -> Piece:
     """Return one piece with the arrays of several, which are of one problem."""
     first = pieces[0]
     for piece in pieces[1:]:
-        shared = set(first.coordinates.values()) & set(piece.coordinates.values())
-        lines = [{n: own.arrays[n] for n in shared if first.arrays[n] is not piece.arrays[n]} for own in (first, piece)]
-        join_arrays([first.place, piece.place], lines, shared=shared)
+        require_same([first, piece], set(first.coordinates.values()) & set(piece.coordinates.values()))
         first |= piece
     return first
 
@@ -230,8 +233,8 @@ def _joined(chain: Sequence[Piece]) -> Piece:
     times = np.concatenate([line[int(twice) :] for line, twice in zip(lines, again, strict=True)])
     along = {other: _time_axis(other, chain, lines) for other in first.arrays if other != name}
     constant = [other for other, axis in along.items() if axis is None]
-    constants = [{n: a for n, a in piece.arrays.items() if n in constant} for piece in chain]
-    arrays = join_arrays([piece.place for piece in chain], constants, shared=constant)
+    require_same(chain, constant)
+    arrays = {other: first.arrays[other] for other in constant}
     axes = {other: own for other, own in first.axes.items() if other != name}
     for other, axis in along.items():
         if axis is None:
@@ -257,10 +260,7 @@ def _joined(chain: Sequence[Piece]) -> Piece:
 
 
 def _time_axis(name: str, chain: Sequence[Piece], lines: Sequence[np.ndarray]) -> int | None:
-    """Return which axis of an array is time: as told, else that of as many entries as there are times.
-
-    `_NEW` where every piece is one frame of it, None where it does not change in time.
-    """
+    """Return which axis of an array is time; `_NEW` where every piece is one frame, None where it does not change."""
     first = chain[0]
     if name in first.coordinates.values() or not all(name in piece.arrays for piece in chain):
         return None
@@ -300,12 +300,8 @@ def _require_alike(name: str, chain: Sequence[Piece], parts: Sequence[LazyArray]
 
 
 def _as_trajectories(pieces: Sequence[Piece], varying: Sequence[str]) -> Piece:
-    """Return pieces as one: each a trajectory, or joined along the trajectories that they hold themselves.
-
-    The numbers that are `varying` differ from piece to piece, and so become arrays.
-    """
-    first, places = pieces[0], [piece.place for piece in pieces]
-    shared = set(first.coordinates.values())
+    """Return pieces, each a trajectory or of several, as one; numbers that are `varying` become arrays."""
+    first, lines = pieces[0], set(pieces[0].coordinates.values())
     counted = {name for name, axes in first.axes.items() if "trajectory" in axes and name in first.arrays}
     for name in counted:
         if first.axes[name][0] != "trajectory":
@@ -313,22 +309,23 @@ def _as_trajectories(pieces: Sequence[Piece], varying: Sequence[str]) -> Piece:
                 f"Trajectories of '{name}' do not lie along its first axis, {first.axes[name]}, and there are "
                 f"several files in '{first.place.parent}'. Give one file, or bring that axis to the front."
             )
-    held: list[dict[str, LazyArray]] = [
-        {**piece.arrays, **{name: np.asarray(piece.numbers[name]) for name in varying}} for piece in pieces
+    held = [
+        replace(piece, arrays=piece.arrays | {name: np.asarray(piece.numbers[name]) for name in varying})
+        for piece in pieces
     ]
     if counted:  # what is told for all trajectories of a file is repeated for each
-        name = min(counted)
-        counts = [int(own[name].shape[0]) if name in own else 0 for own in held]
-        held = [
-            {n: a if n in counted or n in shared else Repeated(a, 0, count) for n, a in own.items()}
-            for own, count in zip(held, counts, strict=True)
-        ]
-    joined = join_arrays(places, held, along_first=set(held[0]) - shared if counted else (), shared=shared)
+        for place, piece in enumerate(held):
+            count = max((int(piece.arrays[name].shape[0]) for name in counted if name in piece.arrays), default=0)
+            told_once = {n: Repeated(a, 0, count) for n, a in piece.arrays.items() if n not in counted | lines}
+            held[place] = replace(piece, arrays=piece.arrays | told_once)
+    names = [name for name in held[0].arrays if name not in lines]
+    joined = join_arrays(held, names, along_first=names if counted else ())
     axes = {
         name: own
         for name, array in joined.items()
-        if name not in shared and (own := _axes_joined(first, name, tuple(array.shape), name in counted))
+        if (own := _axes_joined(first, name, tuple(array.shape), name in counted))
     }
+    joined |= {name: first.arrays[name] for name in lines}
     remark = f"{len(pieces)} files or groups, {_first_to_last(pieces)}, are "
     alone = "one trajectory each, in the natural order of their names, unless a map says otherwise."
     remark += "joined along their trajectories." if counted else alone

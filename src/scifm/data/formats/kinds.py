@@ -18,7 +18,6 @@ __all__ = [
     "WHOLE",
     "data_sets_under",
     "group_by_split",
-    "is_hdf5",
     "kind_of",
     "natural",
     "refuse_foreign",
@@ -67,7 +66,7 @@ def natural(path: Path | str) -> tuple[tuple[int, int, str], ...]:
 # --- one file ---------------------------------------------------------------------------------------------------------
 
 
-def is_hdf5(path: Path) -> bool:
+def _is_hdf5(path: Path) -> bool:
     """Return whether the bytes of a file are HDF5's, at its beginning or after a block of its writer."""
     size = path.stat().st_size
     with path.open("rb") as handle:
@@ -95,11 +94,9 @@ def kind_of(path: Path) -> str | None:
 
 def _kind_of_bytes(path: Path) -> str | None:
     start = _start(path)
-    for beginning, kind in _BEGINNINGS.items():
-        if start.startswith(beginning):
-            return kind
-    if not start.startswith(b"PK"):
-        return "hdf5" if is_hdf5(path) else None
+    known = next((kind for beginning, kind in _BEGINNINGS.items() if start.startswith(beginning)), None)
+    if known is not None or not start.startswith(b"PK"):
+        return known or ("hdf5" if _is_hdf5(path) else None)
     members = _members(path)
     if any(name.endswith(".npy") for name in members):
         return "npz"
@@ -153,7 +150,7 @@ def data_sets_under(path: Path, kinds: Collection[str]) -> tuple[Path, ...]:
         return (path,) if kind in kinds else ()
     inner = (child for child in path.iterdir() if not child.name.startswith("."))
     chosen = sorted((child for child in inner if not (child.is_symlink() and child.is_dir())), key=natural)
-    return tuple(found for child in chosen for found in data_sets_under(child, kinds))
+    return tuple(member for child in chosen for member in data_sets_under(child, kinds))
 
 
 def required(path: Path, kinds: Collection[str], title: str) -> tuple[Path, ...]:

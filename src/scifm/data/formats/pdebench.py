@@ -58,7 +58,7 @@ from scifm.data.formats.hdf5 import Hdf5Array, holds_numbers, open_hdf5, sniff_h
 from scifm.data.formats.joining import join_pieces
 from scifm.data.formats.kinds import WHOLE, data_sets_under, natural, required
 from scifm.data.formats.mapping import DataMapping
-from scifm.data.formats.pieces import Piece, join_arrays
+from scifm.data.formats.pieces import Piece
 from scifm.data.formats.proposal import Proposal
 from scifm.data.well import OpenFiles
 from scifm.errors import ConfigError, DataError, StoreError
@@ -82,7 +82,8 @@ _LINES = tuple(name for names in _COORDINATES.values() for name in names)
 _SPACE = ("x", "y", "z")
 _NO_CONSTANTS = ("latestIndex",)
 _TOLD_IN_CONFIG = "NU|Du|Dv|k|D|por|rho_s|k_f|n_f|sol|gravity|dam_radius|inner_height"
-_CONFIG_LINE = re.compile(rf"^\s*({_TOLD_IN_CONFIG}):\s*['\"]?([-+.\deE]+)['\"]?\s*(?:#.*)?$", re.MULTILINE)
+_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+_CONFIG_LINE = re.compile(rf"^\s*({_TOLD_IN_CONFIG}):\s*['\"]?({_NUMBER})['\"]?\s*(?:#.*)?$", re.MULTILINE)
 _CONFIG_WALLS = re.compile(r"^\s*velocity_extrapolation:\s*['\"]?(\w+)", re.MULTILINE)
 _WALLS_IN_NAME = ("trans", "reflect")
 _NAMES = {"Vx": "velocity_x", "Vy": "velocity_y", "Vz": "velocity_z", "nu": "diffusivity", "tensor": "solution"}
@@ -111,9 +112,6 @@ class PDEBenchFormat(Format):
                         f"{', '.join(sorted(piece.arrays))}, or with other axes. Import each kind from a folder of its "
                         "own."
                     )
-            shared = set(first.coordinates.values())
-            lines = [{name: piece.arrays[name] for name in shared} for piece in pieces]
-            join_arrays(files, lines, shared=shared)  # points and times before shapes, for these follow from them
             contents = join_pieces(path, files, pieces, close=pool.close)
         if any(piece.periodic != first.periodic for piece in pieces):
             contents = replace(contents, periodic={})
@@ -257,15 +255,8 @@ def _config(node: h5py.File | h5py.Group) -> str:
 
 def _constants(config: str) -> dict[str, float]:
     """Return the constants of the equation that a text of settings tells."""
-    constants = {}
-    for name, text in _CONFIG_LINE.findall(config):
-        try:
-            value = float(text)
-        except ValueError:  # a word such as 'e': not a number, so nothing is told
-            continue
-        if math.isfinite(value):
-            constants[name] = value
-    return constants
+    numbers = {name: float(text) for name, text in _CONFIG_LINE.findall(config)}
+    return {name: value for name, value in numbers.items() if math.isfinite(value)}
 
 
 # --- what is proposed -------------------------------------------------------------------------------------------------
@@ -275,12 +266,10 @@ class _Proposal(Proposal):
     """A proposal that knows PDEBench's names, roles, cells and constants."""
 
     def __init__(self, contents: Contents) -> None:
-        layout = _layout_of(set(contents.arrays))
-        assert layout is not None, "only files of a known layout are read"
-        self.layout = layout
+        self.layout = str(_layout_of(set(contents.arrays)))
         self._check_axes(contents)
         super().__init__(contents, PDEBenchFormat.name)
-        needed = [f"V{axis}" for axis in _SPACE if layout == "compressible" and axis in self._axes["density"]]
+        needed = [f"V{axis}" for axis in _SPACE if self.layout == "compressible" and axis in self._axes["density"]]
         missing = [name for name in needed if name not in self.arrays]
         if missing:
             self.missing.append(f"A compressible flow lacks {', '.join(missing)}: map the arrays that are to be used.")

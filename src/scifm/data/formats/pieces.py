@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -17,9 +17,10 @@ from scifm.data.formats.kinds import natural, split_words
 from scifm.data.formats.mapping import AXES, SPACE
 from scifm.errors import DataError
 
-__all__ = ["Piece", "by_group", "join_arrays", "same_lines", "shared_out"]
+__all__ = ["Piece", "by_group", "join_arrays", "lines_of_meshes", "require_same", "same_lines", "shared_out"]
 
 Value = TypeVar("Value")
+Arrays = dict[str, LazyArray]
 
 _SAMPLE = "data"  # what the array is called of a sample that is an array and no group
 _SAME = 1e-6  # of the range: entries of a mesh that are one
@@ -85,17 +86,11 @@ class Piece:
 
     def __or__(self, other: Piece) -> Piece:
         """Return what both hold; where both say something, what this one says."""
-        return replace(
-            self,
-            arrays={**self.arrays, **{name: a for name, a in other.arrays.items() if name not in self.arrays}},
-            axes={**other.axes, **self.axes},
-            coordinates={**other.coordinates, **self.coordinates},
-            periodic={**other.periodic, **self.periodic},
-            numbers={**other.numbers, **self.numbers},
-            meshes={**other.meshes, **self.meshes},
-            origins={**other.origins, **self.origins},
-            remarks=list(dict.fromkeys((*self.remarks, *other.remarks))),
-        )
+        pairs = {own.name: (getattr(self, own.name), getattr(other, own.name)) for own in fields(self)}
+        both: dict[str, Any] = {
+            name: {**ours, **theirs, **ours} for name, (ours, theirs) in pairs.items() if isinstance(ours, dict)
+        }
+        return replace(self, **both, remarks=list(dict.fromkeys((*self.remarks, *other.remarks))))
 
     def with_lines_of_meshes(self) -> Piece:
         """Return the piece with lines in place of ``X, Y = meshgrid(x, y)``, if the grid is rectangular.
@@ -105,7 +100,7 @@ class Piece:
         Raises:
             StoreError: if such a coordinate cannot be read.
         """
-        lines = _lines(self)
+        lines = lines_of_meshes(self)
         if not lines:
             return self
         rest = self.chosen({name: name for name in (*self.arrays, *self.numbers) if name not in lines})
@@ -135,7 +130,7 @@ class Piece:
 # --- coordinates of every grid point ----------------------------------------------------------------------------------
 
 
-def _lines(piece: Piece) -> dict[str, tuple[str, int, np.ndarray]]:
+def lines_of_meshes(piece: Piece) -> dict[str, tuple[str, int, np.ndarray]]:
     """Return axis of space or time, axis of the array, and line, by name of the mesh."""
     lines = {}
     for name, array in piece.arrays.items():
@@ -251,49 +246,52 @@ def shared_out(piece: Piece, count: int) -> list[Piece]:
 # --- one array out of many --------------------------------------------------------------------------------------------
 
 
-def join_arrays(
-    places: Sequence[Path],
-    arrays: Sequence[Mapping[str, LazyArray]],
-    *,
-    along_first: Collection[str] = (),
-    shared: Collection[str] = (),
-) -> dict[str, LazyArray]:
-    """Return the arrays of several files as one array a name: each file a trajectory.
+def join_arrays(pieces: Sequence[Piece], names: Iterable[str], *, along_first: Collection[str] = ()) -> Arrays:
+    """Return the arrays called `names` of several pieces as one array a name, each piece a trajectory.
 
     Args:
-        places: where they lie, for messages.
-        arrays: those of each file, by name.
+        pieces: alike in what they hold.
+        names: of the arrays.
         along_first: names whose first axis already counts trajectories; these are joined along it.
-        shared: names of coordinates, which must be the same in all files; they are told once.
 
     Raises:
-        DataError: if a name is missing in a file, or shapes or coordinates differ.
+        DataError: if a name is missing in a piece, or shapes differ.
     """
-    joined: dict[str, LazyArray] = {}
-    for name, first in arrays[0].items():
+    joined: Arrays = {}
+    for name in names:
         counted = int(name in along_first)
-        for place, own in zip(places, arrays, strict=True):
-            if name not in own:
-                raise DataError(f"'{name}' is in '{places[0]}' and not in '{place}'. They must be alike.")
-            if name in shared and not same_lines(first, own[name]):
+        arrays = [_own(name, piece, pieces[0]) for piece in pieces]
+        shape = tuple(arrays[0].shape)
+        for piece, array in zip(pieces, arrays, strict=True):
+            if tuple(array.shape)[counted:] != shape[counted:]:
                 raise DataError(
-                    f"The coordinate '{name}' differs between '{places[0]}' and '{place}'. All trajectories need the "
-                    "same grid and the same times: resample them to common ones."
-                )
-            if name not in shared and tuple(first.shape)[counted:] != tuple(own[name].shape)[counted:]:
-                raise DataError(
-                    f"'{name}' has shape {tuple(first.shape)} in '{places[0]}', {tuple(own[name].shape)} in '{place}'. "
+                    f"'{name}' has shape {shape} in '{pieces[0].place}', {tuple(array.shape)} in '{piece.place}'. "
                     "Each is one trajectory, so shapes agree: cut or resample them. Pieces of one trajectory are "
                     "joined where each tells its times and these follow each other, files of many trajectories where "
                     "their axes have names."
                 )
-        if name in shared:
-            joined[name] = first
-        elif counted:
-            joined[name] = Concatenated([own[name] for own in arrays])
-        else:
-            joined[name] = Concatenated([Repeated(own[name], 0, 1) for own in arrays])
+        joined[name] = Concatenated(arrays if counted else [Repeated(array, 0, 1) for array in arrays])
     return joined
+
+
+def require_same(pieces: Sequence[Piece], names: Iterable[str]) -> None:
+    """Raise DataError unless arrays called `names`, such as coordinates, hold the same in all pieces."""
+    first = pieces[0]
+    for name in names:
+        for piece in pieces[1:]:
+            array = _own(name, piece, first)
+            if first.arrays[name] is not array and not same_lines(first.arrays[name], array):
+                raise DataError(
+                    f"The coordinate '{name}' differs between '{first.place}' ({math.prod(first.arrays[name].shape)} "
+                    f"points) and '{piece.place}' ({math.prod(array.shape)}). All trajectories need the same grid and "
+                    "the same times: cut or resample them to common ones."
+                )
+
+
+def _own(name: str, piece: Piece, first: Piece) -> LazyArray:
+    if name not in piece.arrays:
+        raise DataError(f"'{name}' is in '{first.place}' and not in '{piece.place}'. They must be alike.")
+    return piece.arrays[name]
 
 
 def same_lines(ours: LazyArray, theirs: LazyArray) -> bool:

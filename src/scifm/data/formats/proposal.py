@@ -201,9 +201,8 @@ class Proposal:
     def _short(self, array: str) -> str:
         """Return the name without groups, or, where another array is called so too, with them."""
         short = array.rpartition("/")[2]
-        if [other.rpartition("/")[2] for other in self._axes].count(short) > 1:
-            return array.replace("/", "_").strip("_")
-        return short
+        is_unique = [other.rpartition("/")[2] for other in self._axes].count(short) <= 1
+        return short if is_unique else array.replace("/", "_").strip("_")
 
     def _names(self, array: str) -> list[tuple[str, dict[str, int]]]:
         """Return the name or, along a channel axis, the names of the fields in an array."""
@@ -291,10 +290,8 @@ class Proposal:
             short = self._short(name)
             if axes == ("trajectory",):
                 coefficients[short] = name
-            elif axes == ("trajectory", "channel") and self._length(name, "channel") <= _MAX_CHANNELS:
-                coefficients |= {
-                    f"{short}_{i}": {"array": name, "channel": i} for i in range(self._length(name, "channel"))
-                }
+            elif axes == ("trajectory", "channel") and (count := self._length(name, "channel")) <= _MAX_CHANNELS:
+                coefficients |= {f"{short}_{i}": {"array": name, "channel": i} for i in range(count)}
         return coefficients
 
     def _shares(self, fields: Mapping[str, Any]) -> dict[str, float]:

@@ -6,7 +6,7 @@ believed brings the system's exact scalings, so imported data are normalized as 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,8 @@ from scifm.data.formats.axes import same_points
 from scifm.data.formats.format import NUMBERS, Contents, LazyArray, read_whole, reading
 from scifm.data.formats.guess import MOST_LOST, loses_in_float32, lost_in_float32
 from scifm.data.formats.mapping import DataMapping, FieldMapping, TimeAxis
-from scifm.data.split import StoreSplit
-from scifm.data.well import Reader, require_finite, runs
+from scifm.data.split import ChosenRows, StoreSplit
+from scifm.data.well import Reader, require_finite
 from scifm.errors import ConfigError, DataError, suggest
 from scifm.fields.batch import Signature
 from scifm.fields.grid import Grid
@@ -196,35 +196,27 @@ class MappedReader(Reader):
         contents: the open file.
         part: which of its parts.
         mapping: what is what; see `check_mapping`.
-        rows: which trajectories, in which order; all when left out.
     """
 
-    def __init__(
-        self, contents: Contents, part: str, mapping: DataMapping, rows: Sequence[int] | np.ndarray | None = None
-    ) -> None:
+    def __init__(self, contents: Contents, part: str, mapping: DataMapping) -> None:
         self.contents, self.mapping = contents, mapping
         self.arrays = contents.parts[part]
         self.place = contents.path if len(contents.parts) == 1 else Path(contents.path, part)
-        count = trajectory_count(self.arrays, mapping)
-        self.rows = np.arange(count) if rows is None else np.asarray(rows, dtype=np.int64)
+        self._count = trajectory_count(self.arrays, mapping)
         self._coefficients = {
-            name: _coefficient(contents, self.arrays, mapping, name, count) for name in mapping.coefficients
+            name: _coefficient(contents, self.arrays, mapping, name, self._count) for name in mapping.coefficients
         }
 
     @property
     def num_trajectories(self) -> int:
-        return len(self.rows)
+        return self._count
 
     def read(self, name: str, rows: slice, frames: slice | None) -> np.ndarray:
-        chosen = self.rows[rows]
-        if name in self._coefficients:
-            values = self._coefficients[name][chosen]
-        else:
-            blocks = [self._block(self.mapping.fields[name], run, frames) for run in runs(chosen)]
-            values = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+        fixed = self._coefficients.get(name)
+        values = fixed[rows] if fixed is not None else self._block(self.mapping.fields[name], rows, frames)
         with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and that is refused
             values = values.astype(self.mapping.dtype, copy=False)
-        require_finite(values, name, f"'{self.place}'", chosen)
+        require_finite(values, name, f"'{self.place}'", range(rows.start, rows.stop))
         return values
 
     def _block(self, entry: FieldMapping, rows: slice, frames: slice | None) -> np.ndarray:
@@ -323,7 +315,8 @@ def doubt(contents: Contents, mapping: DataMapping, system: System) -> str | Non
         DataError: if they hold something else than finite numbers.
     """
     part, arrays = next(iter(contents.parts.items()))
-    reader = MappedReader(contents, part, mapping, range(min(_NUM_SAMPLES, trajectory_count(arrays, mapping))))
+    count = min(_NUM_SAMPLES, trajectory_count(arrays, mapping))
+    reader = ChosenRows(MappedReader(contents, part, mapping), np.arange(count))
     dtype: torch.dtype = getattr(torch, mapping.dtype)
     split = StoreSplit(reader, mapping.signature, grid_of(contents, mapping), "", dtype, frame_times(contents, mapping))
     batch = split.some(_NUM_SAMPLES).to(dtype=torch.float64)
@@ -354,7 +347,6 @@ def _sizes(values: torch.Tensor) -> torch.Tensor:
 
 
 def _names(signature: Signature) -> str:
-    kind = "evolving" if signature.evolves else "steady"
-    listed = {"inputs": signature.inputs, "coefficients": signature.coefficients, "outputs": signature.outputs}
-    named = ", ".join(f"{role} {', '.join(names) or 'none'}" for role, names in listed.items())
-    return f"{named} ({kind}, {signature.num_spatial_dims}D)"
+    roles = ("inputs", "coefficients", "outputs")
+    named = ", ".join(f"{role} {', '.join(getattr(signature, role)) or 'none'}" for role in roles)
+    return f"{named} ({'evolving' if signature.evolves else 'steady'}, {signature.num_spatial_dims}D)"

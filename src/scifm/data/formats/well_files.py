@@ -9,8 +9,8 @@ Reference: https://polymathic-ai.org/the_well/data_format/.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,6 @@ from scifm.data.formats.format import (
     MOST_NUMBERS,
     NUMBERS,
     Clipped,
-    Concatenated,
     Contents,
     Format,
     LazyArray,
@@ -31,9 +30,10 @@ from scifm.data.formats.format import (
     opening,
 )
 from scifm.data.formats.hdf5 import Hdf5Array, coding_of, open_hdf5, sniff_hdf5
-from scifm.data.formats.kinds import data_sets_under, group_by_split, required
+from scifm.data.formats.joining import join_pieces
+from scifm.data.formats.kinds import data_sets_under, required
 from scifm.data.formats.mapping import DataMapping
-from scifm.data.formats.pieces import same_lines
+from scifm.data.formats.pieces import Piece
 from scifm.data.well import OpenFiles
 from scifm.errors import ConfigError, StoreError
 
@@ -60,13 +60,17 @@ class WellFormat(Format):
         return "groups dimensions and t0_fields of The Well's schema" if known else None
 
     def read(self, path: Path) -> Contents:
-        paths, pool = group_by_split(path, required(path, ("hdf5",), "HDF5")), OpenFiles(open_hdf5)
-        parts = {part: [_WellFile(file, pool) for file in files] for part, files in paths.items()}
-        return _DataSet(path, parts).contents(pool)
+        paths, pool = required(path, ("hdf5",), "HDF5"), OpenFiles(open_hdf5)
+        whole = _DataSet([_WellFile(file, pool) for file in paths])
+        contents = join_pieces(
+            path, paths, [whole.piece(file) for file in whole.files], close=pool.close, by_schema=True
+        )
+        return replace(contents, remarks=(*whole.remarks, *contents.remarks))
 
     def propose(self, contents: Contents) -> DataMapping:
         arrays, axes = contents.arrays, contents.axes
-        dims = [name.removeprefix(_DIMENSIONS) for name in axes if name.startswith(_DIMENSIONS) and name != _TIME]
+        lines = {axis: name for axis, name in contents.coordinates.items() if axis != "time"}
+        dims = [name.removeprefix(_DIMENSIONS) for name in lines.values()]
         fields: dict[str, dict[str, Any]] = {}
         for key in (key for key in arrays if key.startswith(_GROUPS)):
             role = "state" if "time" in axes[key] else "output" if "-" in axes[key] else "input"
@@ -87,7 +91,7 @@ class WellFormat(Format):
                 "fields": fields,
                 "coefficients": {n if n not in fields else f"{n}_scalar": key for n, key in scalars.items()},
                 "time": _TIME if evolves else None,
-                "extent": {axes[key][0]: _extent(key, contents) for key in (_DIMENSIONS + dim for dim in dims)},
+                "extent": {axis: _extent(axis, name, contents) for axis, name in lines.items()},
                 "periodic": dict(contents.periodic),
                 "dtype": "float64" if precise else "float32",
             }
@@ -108,12 +112,12 @@ def _components(
         yield f"{name}_{ending}", place
 
 
-def _extent(key: str, contents: Contents) -> float:
+def _extent(axis: str, name: str, contents: Contents) -> float:
     """Return the length of an axis; on a periodic one from the first point to where it comes again."""
-    points = np.asarray(contents.arrays[key])
+    points = np.asarray(contents.arrays[name])
     if len(points) < 2:
         return 0.0  # refused when the grid is made
-    return axis_length(points, len(points), points.dtype, wraps=contents.periodic[contents.axes[key][0]])
+    return axis_length(points, len(points), points.dtype, wraps=contents.periodic[axis])
 
 
 # --- one file ---------------------------------------------------------------------------------------------------------
@@ -121,21 +125,13 @@ def _extent(key: str, contents: Contents) -> float:
 
 @dataclass(frozen=True)
 class _Field:
-    """One field, or one component of a tensor field.
-
-    Args:
-        array: the numbers, axes as in the file.
-        sample_varying: whether it has an axis of trajectories.
-        time_varying: whether it has an axis of time.
-        dim_varying: which axes of space it has.
-        num_components: length of its last axis for vectors; 0 for scalars.
-    """
+    """One field, or one component of a tensor field, axes as in the file."""
 
     array: LazyArray
     sample_varying: bool
     time_varying: bool
     dim_varying: tuple[bool, ...]
-    num_components: int = 0
+    num_components: int = 0  # length of the last axis of a vector
 
     @property
     def form(self) -> tuple[Any, ...]:
@@ -144,32 +140,16 @@ class _Field:
 
 
 class _WellFile:
-    """What one file tells; everything is read but the fields.
-
-    Attributes:
-        ours: whether this library wrote it.
-        grid_type: ``cartesian``, ``spherical``, …
-        num_trajectories: how many it holds.
-        dims: names of the axes of space, in array order.
-        coordinates: of each axis, as the file holds them.
-        times: ``(frames,)`` or ``(trajectories, frames)``.
-        boundaries: kinds of boundary by axis.
-        fields: by ``group/name``, or ``t2_fields/name/component``.
-        scalars: the coefficients, ``(trajectories,)``.
-        left_out: what cannot be used, with the reason.
-
-    Raises:
-        StoreError: if it cannot be read, or does not follow the schema; says in what.
-    """
+    """What one file tells, everything read but the fields; StoreError says in what it does not follow the schema."""
 
     def __init__(self, path: Path, pool: OpenFiles) -> None:
         self.path, self.pool = path, pool
-        self.left_out: dict[str, str] = {}
+        self.left_out: dict[str, str] = {}  # what cannot be used, with the reason
         with opening(path, _TITLE), open_hdf5(path) as file:
             self.ours = "provenance/json" in file
             self.grid_type = _texts(file.attrs.get("grid_type", "cartesian"))[0]
-            self.dims = _texts(file["dimensions"].attrs["spatial_dims"])
-            self.times = self._floats(file["dimensions/time"])
+            self.dims = _texts(file["dimensions"].attrs["spatial_dims"])  # in array order
+            self.times = self._floats(file["dimensions/time"])  # (frames,) or (trajectories, frames)
             self.num_trajectories = int(self._attribute(file, "n_trajectories"))
             if not 1 <= self.num_trajectories <= MOST_NUMBERS:
                 raise self._wrong(f"it tells n_trajectories = {self.num_trajectories}")
@@ -182,8 +162,8 @@ class _WellFile:
                 )
             self.num_frames = int(self.times.shape[-1])
             self.boundaries = self._boundaries(file)
-            self.fields = self._fields(file)
-            self.scalars = self._scalars(file)
+            self.fields = self._fields(file)  # by group/name, or t2_fields/name/component
+            self.scalars = self._scalars(file)  # (trajectories,) each
 
     def _wrong(self, what: str) -> StoreError:
         return StoreError(
@@ -322,44 +302,40 @@ def _texts(value: Any) -> tuple[str, ...]:
 class _DataSet:
     """All files of a data set, held against each other."""
 
-    def __init__(self, path: Path, parts: Mapping[str, Sequence[_WellFile]]) -> None:
-        self.path, self.parts = path, parts
-        self.files = [file for files in parts.values() for file in files]
-        self.first = self.files[0]
-        dims = self.first.dims  # called here as there where these are x, y, z, else in array order
-        self.axis_of = dict(zip(dims, dims if set(dims) <= {"x", "y", "z"} else _HOUSE_AXES[len(dims)], strict=True))
-        self.scalars = [name for name in self.first.scalars if all(name in file.scalars for file in self.files)]
-        self.remarks: list[str] = []
-
-    def contents(self, pool: OpenFiles) -> Contents:
+    def __init__(self, files: Sequence[_WellFile]) -> None:
+        self.files, self.first = files, files[0]
         if self.first.ours:
             raise StoreError(
                 f"'{self.first.path}' is a file of a store made by SciFM, which needs no import: give the store's "
                 "folder wherever a store is asked for, for example as data.store."
             )
-        for other in self.files[1:]:
+        for other in files[1:]:
             self._compare(other)
+        dims = self.first.dims  # called here as there where these are x, y, z, else in array order
+        self.axis_of = dict(zip(dims, dims if set(dims) <= {"x", "y", "z"} else _HOUSE_AXES[len(dims)], strict=True))
+        self.scalars = [name for name in self.first.scalars if all(name in file.scalars for file in files)]
+        self.remarks: list[str] = []
         self.num_frames = self._common_frames()
         self.solution = self._solution_frame()
         self._remark()
-        lines = {axis: _DIMENSIONS + dim for dim, axis in self.axis_of.items()}
-        shared: dict[str, LazyArray] = {lines[axis]: self.first.coordinates[dim] for dim, axis in self.axis_of.items()}
-        if self.solution is None:
-            rows = [file.times.reshape(-1, file.num_frames)[:, : self.num_frames] for file in self.files]
-            times = np.unique(np.concatenate(rows), axis=0)  # one line where all agree, else one for each that was told
-            shared[_TIME] = times[0] if len(times) == 1 else times
-            lines |= {"time": _TIME} if len(times) == 1 else {}
+
+    def piece(self, file: _WellFile) -> Piece:
+        """Return what one file holds, with every axis of space, and the frames that all files have."""
+        arrays: dict[str, LazyArray] = {key: self._seen(file, file.fields[key]) for key in self.first.fields}
+        arrays |= {f"scalars/{name}": file.scalars[name] for name in self.scalars}
         axes = {key: self._axes(field) for key, field in self.first.fields.items()}
-        return Contents(
-            path=self.path,
-            files=tuple(file.path for file in self.files),
-            parts={part: {**self._arrays(files), **shared} for part, files in self.parts.items()},
-            axes={**axes, **{_DIMENSIONS + dim: (axis,) for dim, axis in self.axis_of.items()}},
-            coordinates=lines,
-            periodic={axis: "PERIODIC" in self.first.boundaries[dim] for dim, axis in self.axis_of.items()},
-            remarks=tuple(self.remarks),
-            close=pool.close,
-        )
+        axes |= {f"scalars/{name}": ("trajectory",) for name in self.scalars}
+        lines = {axis: _DIMENSIONS + dim for dim, axis in self.axis_of.items()}
+        arrays |= {lines[axis]: file.coordinates[dim] for dim, axis in self.axis_of.items()}
+        if self.solution is None:
+            rows = [own.times.reshape(-1, own.num_frames)[:, : self.num_frames] for own in (file, *self.files)]
+            if all((own == own[0]).all() for own in rows):
+                arrays[_TIME], lines["time"] = rows[0][0], _TIME
+            else:  # told by trajectory: compared when they are used
+                arrays[_TIME] = np.broadcast_to(rows[0], (file.num_trajectories, self.num_frames))
+                axes[_TIME] = ("trajectory", "time")
+        periodic = {axis: "PERIODIC" in self.first.boundaries[dim] for dim, axis in self.axis_of.items()}
+        return Piece(file.path, arrays, axes, lines, periodic)
 
     def _compare(self, other: _WellFile) -> None:
         """Raise StoreError where a file does not go with the first one."""
@@ -372,14 +348,8 @@ class _DataSet:
         elif differing:
             problem = f"other fields, or fields of another form: {', '.join(differing)}"
         elif other.boundaries != first.boundaries:
-            kinds_there = (
-                f"{dim}: {' and '.join(sorted(kinds)) or 'none kinds_there'}" for dim, kinds in other.boundaries.items()
-            )
-            problem = f"other boundaries ({', '.join(kinds_there)})"
-        for dim in first.dims if not problem else ():
-            own, points = first.coordinates[dim], other.coordinates[dim]
-            if not same_lines(own, points):
-                problem = f"other points on the axis {dim} ({len(points)} there, {len(own)} here)"
+            kinds = (f"{dim}: {' and '.join(sorted(own)) or 'none told'}" for dim, own in other.boundaries.items())
+            problem = f"other boundaries ({', '.join(kinds)})"
         if problem:
             raise StoreError(
                 f"'{other.path}' does not go with '{first.path}': it has {problem}. Import such files one by one."
@@ -446,7 +416,7 @@ class _DataSet:
         return (*rows, *frames, *self.axis_of.values(), *(["channel"] if field.num_components else []))
 
     def _seen(self, file: _WellFile, field: _Field) -> LazyArray:
-        """Return an array with every axis of space, trajectories where needed, and the frames that all files have."""
+        """Return an array as `piece` has it."""
         array, axis = field.array, int(field.sample_varying)
         if field.time_varying:
             start, length = (0, self.num_frames) if self.solution is None else (self.solution, 1)
@@ -459,13 +429,3 @@ class _DataSet:
         if len(self.files) > 1 and not field.sample_varying:
             array = Repeated(array, 0, file.num_trajectories)
         return array
-
-    def _arrays(self, files: Sequence[_WellFile]) -> dict[str, LazyArray]:
-        """Return the arrays of one part."""
-        arrays: dict[str, LazyArray] = {}
-        for key in self.first.fields:
-            seen = [self._seen(file, file.fields[key]) for file in files]
-            arrays[key] = seen[0] if len(seen) == 1 else Concatenated(seen)
-        for name in self.scalars:
-            arrays[f"scalars/{name}"] = np.concatenate([file.scalars[name] for file in files])
-        return arrays

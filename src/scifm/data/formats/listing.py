@@ -1,0 +1,156 @@
+"""`Node`: one array or group as it stands in a file, of whatever kind; and what all nodes of a file tell together.
+
+Which axis is what, names of dimensions say, else labels and scales, else what the climate and forecast conventions say
+about a coordinate. Points along an axis are a dimension's own array, a scale, or, where nothing names dimensions, a
+line that is called like an axis. Times are told in seconds where the file tells their unit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from scifm.data.formats.axes import axis_of_attributes, axis_of_name, seconds_of
+from scifm.data.formats.coding import text_of
+from scifm.data.formats.format import MOST_NUMBERS, NUMBERS, LazyArray, read_whole, single_numbers
+from scifm.data.formats.mapping import SPACE
+from scifm.data.formats.pieces import Piece, lines_of_meshes
+
+__all__ = ["Dimension", "Node", "piece_of", "texts_of"]
+
+_TOLD_IN_WORDS = ("axis", "bounds", "calendar", "coordinates", "standard_name", "units")
+_LINED = (*SPACE, "time")  # axes whose points matter
+_CIRCLE = 360.0  # degrees
+
+
+class Dimension(NamedTuple):
+    """What an axis of an array is called, the surest word first, and names of the arrays that are points along it."""
+
+    words: tuple[str, ...]
+    lines: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Node:
+    """One array, or a group of them.
+
+    Args:
+        name: with the groups it lies in, ``group/u``; empty for the file itself.
+        array: its numbers; None of a group, and of what cannot be used.
+        numbers: single numbers that its attributes tell.
+        texts: what its attributes say in words, see `texts_of`.
+        dimensions: of its axes, in array order; None where nothing tells them.
+        remarks: what a user should know of it.
+    """
+
+    name: str
+    array: LazyArray | None = None
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    texts: Mapping[str, str] = field(default_factory=dict)
+    dimensions: tuple[Dimension, ...] | None = None
+    remarks: tuple[str, ...] = ()
+
+
+def texts_of(attributes: Mapping[str, Any]) -> dict[str, str]:
+    """Return what attributes say about axes, in words."""
+    return {key: text_of(attributes[key]) for key in _TOLD_IN_WORDS if key in attributes}
+
+
+def piece_of(path: Path, nodes: Iterable[Node]) -> Piece:
+    """Return what a file holds; nothing is read of its arrays but coordinates.
+
+    Raises:
+        StoreError: if these cannot be read.
+    """
+    piece, by_name = Piece(path), {node.name: node for node in nodes}
+    corners = {node.texts["bounds"] for node in by_name.values() if "bounds" in node.texts}
+    for name, node in by_name.items():
+        piece.numbers.update({f"{name}/{key}".lstrip("/"): value for key, value in node.numbers.items()})
+        piece.remarks.extend(node.remarks)
+        if node.array is None or _base(name) in corners:
+            continue
+        if node.array.dtype.kind not in NUMBERS:
+            remark = f"'{name}' of '{path.name}' holds {node.array.dtype}, not real numbers; it is left out."
+            piece.remarks.append(remark)
+        elif node.array.shape == ():
+            piece.numbers.update(single_numbers({name: node.array[()]}))
+        else:
+            piece.arrays[name] = node.array
+    for name, axis in _find_axes(piece, by_name).items():
+        _read_line(piece, by_name[name], axis)
+    _drop_curves(piece, by_name)
+    return piece
+
+
+def _base(name: str) -> str:
+    return name.rpartition("/")[2]
+
+
+def _find_axes(piece: Piece, nodes: Mapping[str, Node]) -> dict[str, str]:
+    """Fill in axes and coordinates; return the axis of each array that is a line of points."""
+    along: dict[str, str] = {}  # as dimensions say
+    called: dict[str, str] = {}  # by name alone
+    unknown = []  # a dimension's own array, and nobody knows what axis that is
+    for name, array in piece.arrays.items():
+        axes, dimensions = [], nodes[name].dimensions
+        for dimension, length in zip(dimensions or (), array.shape, strict=dimensions is not None):
+            lines = [line for line in dimension.lines if line in piece.arrays]
+            axis = next(filter(None, map(axis_of_name, dimension.words)), None)
+            axis = axis or next(filter(None, (axis_of_attributes(nodes[line].texts) for line in lines)), None)
+            axes.append(axis or ("-" if length == 1 else next(iter(dimension.words), "")))
+            if axis in _LINED:
+                along |= {line: axis for line in lines if piece.arrays[line].shape == (length,)}
+            elif name in lines:
+                unknown.append(name)
+        if all(axes) and any(dimension.words for dimension in dimensions or ()):
+            piece.axes[name] = tuple(axes)
+        elif dimensions is None and len(array.shape) == 1 and (axis := axis_of_name(name)) in _LINED:
+            called[name] = axis
+    piece.coordinates.update({axis: name for name, axis in called.items()})
+    piece.coordinates.update({axis: name for name, axis in reversed(along.items())})  # the first is the surest
+    lost = [name for name, axis in along.items() if _base(name) != _base(piece.coordinates[axis])]
+    for name in (*unknown, *lost):
+        del piece.arrays[name]
+    for name in (*unknown, *along):
+        piece.axes.pop(name, None)
+    return {name: axis for name, axis in (called | along).items() if name in piece.arrays}
+
+
+def _read_line(piece: Piece, node: Node, axis: str) -> None:
+    """Tell times in seconds, and what else the points along an axis say."""
+    name, array, units = node.name, piece.arrays[node.name], node.texts.get("units", "")
+    if (node.dimensions is None and not units) or not 0 < array.shape[0] <= MOST_NUMBERS:
+        return
+    if axis == "time":
+        if units:
+            calendar = node.texts.get("calendar", "standard")
+            piece.arrays[name], piece.origins[name], remark = seconds_of(read_whole(array), units, calendar)
+            piece.remarks.extend([remark] if remark is not None else [])
+        return
+    points = read_whole(array)
+    step = (points[-1] - points[0]) / max(len(points) - 1, 1)
+    if step < 0:
+        piece.remarks.append(f"{name} runs downward, from {points[0]:g} to {points[-1]:g}; the order is kept.")
+    if units.lower().startswith("degree") and axis == "x" and np.isclose(abs(step) * len(points), _CIRCLE):
+        piece.periodic["x"] = True
+
+
+def _drop_curves(piece: Piece, nodes: Mapping[str, Node]) -> None:
+    """Drop what is said to be a coordinate, varies along several axes and is no line of a rectangular grid."""
+    named = {
+        f"{name.rpartition('/')[0] if node.array is not None else name}/{word}".lstrip("/")
+        for name, node in nodes.items()
+        for word in node.texts.get("coordinates", "").split()
+    }
+    candidates = [name for name in piece.arrays if name in named and len(piece.arrays[name].shape) > 1]
+    lines = lines_of_meshes(piece) if candidates else {}
+    for name in candidates:
+        if name not in lines:
+            remark = f"The coordinate '{name}' varies along several axes; the grid is taken as rectangular."
+            piece.remarks.append(remark)
+            del piece.arrays[name]
+            piece.axes.pop(name, None)
