@@ -10,7 +10,8 @@ import hashlib
 import json
 import math
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -93,13 +94,9 @@ class Plain:
         return made
 
 
-_ADAPTERS: dict[type, TypeAdapter[Any]] = {}
-
-
+@cache
 def _adapter(cls: type) -> TypeAdapter[Any]:
-    if cls not in _ADAPTERS:
-        _ADAPTERS[cls] = TypeAdapter(cls)  # takes a millisecond to make
-    return _ADAPTERS[cls]
+    return TypeAdapter(cls)  # takes a millisecond to make
 
 
 def refuse_idle(config: Config, names: Iterable[str], why: str, *, prefix: str = "") -> None:
@@ -235,15 +232,18 @@ def apply_overrides(tree: Mapping[str, Any], overrides: Iterable[str]) -> dict[s
     return result
 
 
+def _tables_of(field: Any) -> Iterator[type[BaseModel]]:
+    """Yield the classes that a table given to a field may become."""
+    for candidate in (field.annotation, *getattr(field.annotation, "__args__", ())):
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            yield candidate
+
+
 def _field_names(cls: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
     """Return the keys allowed in the table that holds the last part of `location`."""
     for part in location[:-1]:
         field = cls.model_fields.get(str(part))
-        if field is None:
-            continue
-        annotation: Any = field.annotation
-        candidates = [annotation, *getattr(annotation, "__args__", ())]
-        cls = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), cls)
+        cls = cls if field is None else next(_tables_of(field), cls)
     return list(cls.model_fields)
 
 
@@ -251,10 +251,8 @@ def places_of(cls: type[BaseModel], name: str, prefix: str = "") -> list[str]:
     """Return where a key stands in a configuration, by its whole path: a setting may be looked for in another table."""
     places = [f"{prefix}{name}"] if name in cls.model_fields else []
     for own, field in cls.model_fields.items():
-        annotation: Any = field.annotation
-        for candidate in (annotation, *getattr(annotation, "__args__", ())):
-            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-                places += places_of(candidate, name, f"{prefix}{own}.")
+        for table in _tables_of(field):
+            places += places_of(table, name, f"{prefix}{own}.")
     return places
 
 
