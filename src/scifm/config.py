@@ -76,7 +76,7 @@ class Plain:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields by name."""
-        return dict(_adapter(type(self)).dump_python(self, mode="json"))
+        return dict(self._adapter().dump_python(self, mode="json"))
 
     @classmethod
     def from_dict(cls, entries: Mapping[str, Any]) -> Self:
@@ -86,17 +86,17 @@ class Plain:
             ConfigError: if a field is missing or of another type; or what the class itself raises.
         """
         try:
-            made: Self = _adapter(cls).validate_python(dict(entries))
+            made: Self = cls._adapter().validate_python(dict(entries))
         except ValidationError as error:
             own = [problem["ctx"]["error"] for problem in error.errors() if problem["type"] == "value_error"]
             told = "; ".join(_explain(Config, problem) for problem in error.errors())
             raise own[0] if own else ConfigError(f"{cls.__name__}: {told}") from error
         return made
 
-
-@cache
-def _adapter(cls: type) -> TypeAdapter[Any]:
-    return TypeAdapter(cls)  # takes a millisecond to make
+    @classmethod
+    @cache
+    def _adapter(cls) -> TypeAdapter[Any]:
+        return TypeAdapter(cls)  # takes a millisecond to make
 
 
 def refuse_idle(config: Config, names: Iterable[str], why: str, *, prefix: str = "") -> None:

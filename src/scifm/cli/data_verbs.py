@@ -12,13 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from scifm.cli.app import AsJson, app, console, print_json, print_rows
-from scifm.cli.progress import progress_bars
+from scifm.cli.progress import counting, progress_bars
 from scifm.cli.recipes import Overrides
 from scifm.errors import ConfigError
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
-
     from scifm.data.inspection import ArrayReport, Inspection, Outcome
     from scifm.data.store import Store
 
@@ -30,18 +28,6 @@ Data = Annotated[Path, typer.Argument(help="A file, or a folder of files that be
 MapFile = Annotated[
     Path | None, typer.Option("--map", help="TOML file that says which array is which field; else as proposed.")
 ]
-
-
-def _bar(progress: Progress, name: str) -> Any:
-    """Return what moves a bar; there is none before something is done, so a refusal stands alone."""
-    tasks: list[TaskID] = []
-
-    def move(done: int, total: int) -> None:
-        if not tasks:
-            tasks.append(progress.add_task(name, total=total, note=""))
-        progress.update(tasks[0], completed=done)
-
-    return move
 
 
 @app.command()
@@ -61,7 +47,7 @@ def inspect(
         raise ConfigError(f"'{write_map}' exists and is not overwritten; remove it or give --write-map another name.")
     mapping = choose_mapping(path, map_file, [])
     with nullcontext() if quick else progress_bars(console) as progress:
-        bar = _bar(progress, "reading") if progress is not None else None
+        bar = counting(progress, "reading") if progress is not None else None
         found = inspect_data(path, mapping, read=not quick, progress=bar)
     if write_map is not None:
         _write(write_map, found)
@@ -182,7 +168,7 @@ def import_files(
 
     mapping = choose_mapping(path, map_file, overrides or [])
     with progress_bars(console) as progress:
-        store = import_data(path, out, mapping, progress=_bar(progress, "copying trajectories"))
+        store = import_data(path, out, mapping, progress=counting(progress, "copying trajectories"))
     if as_json:
         print_json(_summary(store))
         return

@@ -230,7 +230,7 @@ def play(
 
     if system is None and (knob or num_points):
         raise ConfigError("--knob and --num-points are for --system, which was not given: the run tells its own.")
-    named = asked(None, None, system, knob).get("system")
+    named = asked(system=system, knobs=knob).get("system")
     chosen = None if named is None else system_from_dict(named)
     grid = None
     if chosen is not None and num_points is not None:
