@@ -78,7 +78,7 @@ _LEVELS = {
 
 def _trained_series(study: Study, target: Target) -> list[Series]:
     """Return every way that is drawn for a task."""
-    main, found = study.main_source(target), []
+    main, found = study.main_sources[target.name], []
     for label, kind, method, place in _ways(study):
         for curve in study.curves((kind,), target=target.name, size=study.main_size, method=method):
             if kind == "few_shot" and (main is None or curve.source != main):
@@ -98,7 +98,7 @@ def _level_rules(study: Study, target: Target) -> list[Rule]:
     for kind, rule in _LEVELS.items():
         point = study.level_of(kind, target)
         if point is not None and drawable(point.median):
-            source, size = study.main_source(target) or "", study.main_size or ""
+            source, size = study.main_sources[target.name] or "", study.main_size or ""
             told = _about_point(study, rule.label, target, source, size, point)
             found.append(rule.model_copy(update={"at": point.median, "told": told}))
     return found
@@ -176,7 +176,7 @@ def _against_size(
     for size, entry in sorted(own, key=lambda entry: params[entry[0]]):
         value = entry.gain if isinstance(entry, Gain) else entry.median
         lines = [f"{label or 'gain'} on {count_words(count)}", f"task: {study.target_label(target.name)}"]
-        lines += [] if scratch else [f"source: {study.source_label(study.main_source(target) or '')}"]
+        lines += [] if scratch else [f"source: {study.source_label(study.main_sources[target.name] or '')}"]
         lines.append(f"size: {size}, {count_text(params[size])} parameters")
         number = f"median error {number_text(value)}" if label else f"{value or math.nan:.2f}×"
         lines += [number + _span(entry.low, entry.high), *([] if isinstance(entry, Gain) else _seeds(entry))]
@@ -195,7 +195,7 @@ def size_figure(study: Study) -> Figure | None:
     panels = []
     for group in study.groups:
         for target, title in zip(group.targets, group.short_labels, strict=True):
-            source, errors = study.main_source(target), []
+            source, errors = study.main_sources[target.name], []
             wanted = {"few_shot": {"source": source, "method": study.main_method}, "from_scratch": {}}
             for label, kind in (("fine-tuned", "few_shot"), ("from scratch", "from_scratch")):
                 curves = study.curves((kind,), target=target.name, **wanted[kind]) if source or not wanted[kind] else []
@@ -452,7 +452,7 @@ def _adaptations(study: Study) -> Figure | None:
     tasks: dict[str, dict[str, Sequence[tuple[int, Curve]]]] = {}
     for target in study.analysis.targets[:_MOST_HISTORIES]:
         wanted = {"target": (target.name,), "size": (study.main_size,)}
-        tuned = _runs(study, kind=("few_shot",), source=(study.main_source(target),), **wanted)
+        tuned = _runs(study, kind=("few_shot",), source=(study.main_sources[target.name],), **wanted)
         ways = {"few_shot": tuned, "from_scratch": _runs(study, kind=("from_scratch",), **wanted)}
         tasks[study.target_label(target.name)] = {
             KIND_NAMES[way]: [(int(row["num_samples"]), study.curve(row["run"])) for row in rows]

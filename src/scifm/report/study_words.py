@@ -82,7 +82,7 @@ class TaskErrors:
     @classmethod
     def of(cls, study: Study, target: Target) -> TaskErrors:
         """Return those of a task; what is not finite or not positive is left out."""
-        source, size = study.main_source(target), study.main_size
+        source, size = study.main_sources[target.name], study.main_size
 
         def medians(kind: str, method: str | None, source: str | None) -> dict[int, float]:
             curves = study.curves((kind,), target=target.name, size=size, source=source, method=method)
@@ -202,7 +202,7 @@ def _error_remarks(study: Study) -> list[str]:
     foreign = [
         f"{study.target_label(target.name)} from {study.source_label(name)}"
         for target in study.analysis.targets
-        if (name := study.main_source(target)) is not None and study.source(name).systems != (target.system,)
+        if (name := study.main_sources[target.name]) is not None and study.source(name).systems != (target.system,)
     ]
     if foreign:
         said.append(
