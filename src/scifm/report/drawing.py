@@ -17,7 +17,6 @@ from pathlib import Path
 from markupsafe import Markup
 
 from scifm.findings.figure import Axis, Figure, Panel, Rule, Series
-from scifm.report.files import stored_text
 from scifm.report.svg import (
     MARKS,
     TITLE_SIZE,
@@ -94,25 +93,16 @@ def draw(figure: Figure) -> Drawn:
         groups = [list(panels) for _, panels in groupby(figure.panels, key=lambda panel: panel.group)]
     else:
         groups = [[panel] for panel in figure.panels]
-    columns = max(_columns(panels) for panels in groups)
+    # side by side at most four, lines about equally full; of categories all
+    lines = (1 if panels[0].y.categories else math.ceil(len(panels) / _MOST_COLUMNS) for panels in groups)
+    columns = max(math.ceil(len(panels) / rows) for panels, rows in zip(groups, lines, strict=True))
     kind = "many" if columns > 1 else "single" if len(groups) == 1 or figure.shared else "pair"
     sheets = [_Sheet(looks, panels, columns, kind) for panels in groups]
     return Drawn(tuple(sheet.block() for sheet in sheets), looks.keys(), figure.caption, kind)
 
 
-def _columns(panels: Sequence[Panel]) -> int:
-    """Return how many panels stand side by side: at most four, lines about equally full; of categories all."""
-    if panels[0].y.categories:
-        return len(panels)
-    return math.ceil(len(panels) / math.ceil(len(panels) / _MOST_COLUMNS))
-
-
 def write_figure(figure: Figure, path: str | Path) -> Path:
     """Write a figure as SVG, in the look of the pages and with their colors, light or dark as the reader has it.
-
-    Args:
-        figure: what to draw.
-        path: the file, ``.svg``.
 
     Raises:
         RunError: if it cannot be written.
@@ -132,7 +122,10 @@ def write_figure(figure: Figure, path: str | Path) -> Path:
             parts.append(element("text", block.heading, x=half * place + 8, y=top + 14, class_="title"))
             parts.append(_placed(block.picture, half * place + 8, top + 22, height=block.height))
         top += 26 + max(block.height for block in row)
-    colors = Markup(stored_text("style.css") + "svg { font-family: sans-serif; background: var(--paper); }")
+    colors = Markup(
+        Path(__file__).with_name("style.css").read_text(encoding="utf-8")
+        + "svg { font-family: sans-serif; background: var(--paper); }"
+    )
     text = str(svg(width, top, figure.caption, element("style", colors), *parts))
     target = Path(path)
     write_atomically(target, text.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1).encode())
@@ -140,7 +133,6 @@ def write_figure(figure: Figure, path: str | Path) -> Path:
 
 
 def _placed(picture: Markup, x: float, y: float, *, height: float | None = None) -> Markup:
-    """Return an SVG at a place within another one."""
     high = "" if height is None else f' height="{height:g}"'
     return Markup(str(picture).replace("<svg ", f'<svg x="{x:g}" y="{y:g}"{high} ', 1))  # escaped where it was made
 
@@ -376,13 +368,13 @@ def _fitting_ticks(axis: Axis, frame: Frame, crossed: Sequence[float]) -> list[f
 
 
 def _category_names(axis: Axis, frame: Frame) -> list[Markup]:
-    room, x, found = abs(frame.y(1.0) - frame.y(0.0)), frame.left - 12, []
+    room, x, names = abs(frame.y(1.0) - frame.y(0.0)), frame.left - 12, []
     for place, name in enumerate(axis.categories):
         lines = wrapped(name, frame.left - 18, lines=2 if room > 25 else 1)
         first = frame.y(float(place)) + 4 - 7 * (len(lines) - 1)
         rows = [element("text", line, x=x, y=first + 14 * i, class_="tick end") for i, line in enumerate(lines)]
-        found.append(element("g", element("title", name), *rows))
-    return found
+        names.append(element("g", element("title", name), *rows))
+    return names
 
 
 def _notes(panel: Panel, frame: Frame) -> list[Markup]:

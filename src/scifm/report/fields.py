@@ -21,7 +21,7 @@ from matplotlib import colormaps
 from matplotlib.image import imsave
 from numpy.typing import NDArray
 
-from scifm.report.files import AGAIN, unreadable
+from scifm.report.records import AGAIN, unreadable
 from scifm.report.svg import Scale, element, fitted_ticks, join, svg, wrapped
 from scifm.wording import KIND_NAMES, number_text
 

@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -15,7 +16,6 @@ from markupsafe import Markup
 from scifm.findings.figure import Figure
 from scifm.findings.finding import Finding
 from scifm.report.drawing import Drawn, draw
-from scifm.report.files import stored_text
 from scifm.wording import MISSING, count_text, duration_text, number_text
 
 __all__ = [
@@ -23,7 +23,6 @@ __all__ = [
     "Cell",
     "Columns",
     "Numbered",
-    "Picture",
     "Table",
     "Tile",
     "environment_entries",
@@ -100,14 +99,6 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A drawing that is no `Figure`, and what stands under it."""
-
-    drawing: Markup
-    caption: str
-
-
-@dataclass(frozen=True)
 class Tile:
     """A key figure."""
 
@@ -141,10 +132,10 @@ def _environment() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        loader=jinja2.FunctionLoader(stored_text),
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
     )
     environment.filters |= {"number": number_text, "count": count_text, "duration": duration_text}
-    script = stored_text("page.js")
+    script = Path(__file__).with_name("page.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     # the page admits the script with this hash, and no other
     environment.globals |= {"script": Markup(script), "script_hash": f"sha256-{digest}"}

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from scifm.findings.finding import Finding
 from scifm.findings.plan import Kind, Plan
-from scifm.report.files import read_model, read_object, read_text
 from scifm.report.parts import DASH, Cell, Numbered, Table, Tile, environment_entries, render
+from scifm.report.records import read_model, read_object, read_text
 from scifm.wording import KIND_NAMES, count_in_words, count_text, duration_text, number_text, plural
 
 __all__ = ["render_plan"]

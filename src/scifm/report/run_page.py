@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 
 from scifm.findings.figure import Axis, Figure, Panel, Series
-from scifm.report.parts import Numbered, Table, Tile, environment_entries, render
+from scifm.report.parts import Cell, Numbered, Table, Tile, environment_entries, render
 from scifm.report.records import MODEL_ALONE, Curve, RunRecord, ScoreSet, read_run
 from scifm.wording import count_text, duration_text, number_text, plural
 
@@ -188,27 +188,12 @@ def distribution_figure(errors: Mapping[str, Sequence[float]], caption: str) -> 
 
 def score_table(sets: Sequence[ScoreSet]) -> Table:
     """Return mean, median, 90th percentile and maximum of the relative L2 error, a row a set of samples and channel."""
-
-    def quantile(share: float) -> Callable[[tuple[str, str, Sequence[float]]], str]:
-        return lambda row: number_text(float(np.quantile(row[2], share)) if np.isfinite(row[2]).all() else math.nan)
-
-    rows = [
-        (f"{place}: {scores.text}", channel, values)
-        for place, scores in enumerate(sets, start=1)
-        for channel, values in scores.errors.items()
-    ]
-    return Table.of(
-        "scores-by-channel",
-        "Relative L2 error by channel, over the samples of each set; the latest set comes first.",
-        rows,
-        {
-            "scored on": lambda row: row[0],
-            "channel": lambda row: row[1],
-            "samples": lambda row: count_text(len(row[2])),
-            "mean": lambda row: number_text(sum(row[2]) / len(row[2])),
-            "median": quantile(0.5),
-            "90th percentile": quantile(0.9),
-            "largest": quantile(1.0),
-        },
-        wordy=("scored on", "channel"),
-    )
+    rows = []
+    for place, scores in enumerate(sets, start=1):
+        for channel, values in scores.errors.items():
+            spread = np.quantile(values, (0.5, 0.9, 1.0)) if np.isfinite(values).all() else np.full(3, math.nan)
+            numbers = (number_text(float(number)) for number in (sum(values) / len(values), *spread))
+            rows.append(tuple(map(Cell, (f"{place}: {scores.text}", channel, count_text(len(values)), *numbers))))
+    caption = "Relative L2 error by channel, over the samples of each set; the latest set comes first."
+    headers = ("scored on", "channel", "samples", "mean", "median", "90th percentile", "largest")
+    return Table("scores-by-channel", caption, headers, tuple(rows), wordy=headers[:2])

@@ -16,8 +16,16 @@ from typing import Any
 
 from scifm.findings.study import Analysis, ErrorCurve, ErrorPoint, Gain, Size, Source, Target
 from scifm.report.fields import Examples, read_examples
-from scifm.report.files import AGAIN, read_model, read_object, read_rows, read_text, unreadable
-from scifm.report.records import Curve, read_curve
+from scifm.report.records import (
+    AGAIN,
+    Curve,
+    read_curve,
+    read_model,
+    read_object,
+    read_rows,
+    read_text,
+    unreadable,
+)
 from scifm.wording import number_text, plural
 
 __all__ = ["Study", "TaskGroup", "count_words", "drawable", "interval_text", "read_study"]

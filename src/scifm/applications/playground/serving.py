@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from scifm.applications.playground.answers import answer, field_from_bytes, field_to_bytes
+from scifm.applications.playground.problems import field_from_bytes, field_to_bytes
 from scifm.applications.playground.trained import Playground
 from scifm.errors import ConfigError, DataError, SciFMError
 from scifm.fields.grid import Grid
@@ -142,7 +142,7 @@ class _Service:
         content = await _field_sent(request, grid)
 
         def work() -> bytes:
-            return answer(self.playground, played, grid, values, field_from_bytes(content, grid)).to_bytes()
+            return played.answer(self.playground.operator, field_from_bytes(content, grid), values, grid).to_bytes()
 
         return await self._bytes(work)
 
