@@ -109,10 +109,9 @@ class _Verbs(TyperGroup):
                 raise
             raise ConfigError(f"{option} is a setting of '{verb}', not an option: write {setting}.") from error
         except KeyboardInterrupt as error:
-            asked = isinstance(error, StopRequested)
-            told = f" by {error}" if asked else ""
-            console.print(f"scifm: interrupted{told}; give the same command again to go on.", highlight=False)
-            raise typer.Exit(StopRequested.EXIT_STATUS if asked else 130) from error
+            by = f" by {error}" if isinstance(error, StopRequested) else ""
+            console.print(f"scifm: interrupted{by}; give the same command again to go on.", highlight=False)
+            raise typer.Exit(StopRequested.EXIT_STATUS if by else 130) from error
 
 
 app = typer.Typer(
@@ -198,12 +197,8 @@ def executor_maker(
 ) -> Callable[[], Executor] | None:
     """Return what makes the executor that was asked for; None for this process alone.
 
-    Args:
-        workers: processes on this machine.
-        scheduler: address of a Dask scheduler, or ``local``.
-        threads: of each job.
-        resource: ``NAME=N`` each.
-        carry: folder that run folders lie in, where workers do not see this file system.
+    Each job takes `threads` and each `resource`, ``NAME=N``; run folders lie in `carry` where workers do not see this
+    file system. A `scheduler` is the address of a Dask scheduler, or ``local``.
 
     Raises:
         ConfigError: if an option is malformed or does not belong.

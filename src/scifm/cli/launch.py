@@ -28,12 +28,12 @@ _ENDS_ALL = (_INTERRUPTED, StopRequested.EXIT_STATUS)  # of processes that agree
 
 def without_devices(arguments: list[str]) -> list[str]:
     """Return a command line without its ``--devices N``."""
-    kept, skip = [], False
+    words, skip = [], False
     for word in arguments:
         if not (skip or word == "--devices" or word.startswith("--devices=")):
-            kept.append(word)
+            words.append(word)
         skip = word == "--devices"
-    return kept
+    return words
 
 
 def _free_port() -> int:
@@ -43,13 +43,9 @@ def _free_port() -> int:
 
 
 def launch(num_processes: int, arguments: list[str]) -> None:
-    """Run ``scifm arguments`` in several processes, pass signals on to them, and end as they end.
+    """Run ``scifm arguments``, without ``--devices``, in several processes, pass signals on, and end as they end.
 
     The first process speaks; what another one said is shown if it was the first to fail.
-
-    Args:
-        num_processes: how many.
-        arguments: without ``--devices``.
 
     Raises:
         ConfigError: if this process was itself started by a launcher, or so many would only be in each other's way.

@@ -123,12 +123,7 @@ def asked(
 ) -> dict[str, Any]:
     """Return all that was asked as one tree: the recipe, then options that were given, then ``--set``.
 
-    Args:
-        recipe: TOML file.
-        overrides: what was given to ``--set``.
-        system: what was given to ``--system``.
-        knobs: what was given to ``--knob``.
-        **options: setting → what an option of that name was given; None: it was not.
+    Every option is what was given to it, None if nothing was; `options` are those called like a setting.
 
     Raises:
         ConfigError: if the file cannot be read, or something is malformed.

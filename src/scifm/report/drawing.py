@@ -67,18 +67,13 @@ class Block:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A figure as SVG: blocks under one key.
-
-    Args:
-        kind: ``many`` panels across the page, a ``single`` one, or blocks set in a ``pair`` beside each other.
-        name: of its place on a page.
-    """
+    """A figure as SVG: blocks under one key."""
 
     blocks: tuple[Block, ...]
     keys: tuple[Key, ...]
     caption: str
-    kind: str
-    name: str = ""
+    kind: str  # ``many`` panels across the page, a ``single`` one, or blocks set in a ``pair`` beside each other
+    name: str = ""  # of its place on a page
 
 
 def draw(figure: Figure) -> Drawn:
@@ -185,7 +180,7 @@ class _Looks:
 
     def keys(self) -> tuple[Key, ...]:
         """Return the key: labels by color, then variants by mark."""
-        found = []
+        keys = []
         by_shape = self.figure.variants_by == "shape"
         for label in self.labels:
             item = next(item for item in self.items if item.label == label)
@@ -194,13 +189,13 @@ class _Looks:
                 shape = self.shape(item) if item.marked and not (item.variant and by_shape) else ""
                 line = line if item.joined and not (item.line == "faint" and shape) else ""
                 hollow = item.hollow and by_shape
-            found.append(Key(_slug(label), _key_picture(self.tone(item), shape, line, hollow=hollow), label))
+            keys.append(Key(_slug(label), _key_picture(self.tone(item), shape, line, hollow=hollow), label))
         for variant in self.variants:
             own = next(item for item in self.items if isinstance(item, Series) and item.variant == variant)
             shape = self.shape(own) if by_shape else "circle"
             picture = _key_picture("tone-ink", shape, hollow=own.hollow and not by_shape)
-            found.append(Key(_slug(variant), picture, variant))
-        return tuple(found)
+            keys.append(Key(_slug(variant), picture, variant))
+        return tuple(keys)
 
 
 def _key_picture(tone: str, shape: str, line: str = "", *, hollow: bool = False) -> Markup:
@@ -407,17 +402,17 @@ def _dots(series: Series, panel: Panel, frame: Frame) -> list[_Dot | None]:
     def placed(values: Sequence[float | None]) -> list[float]:
         return [scale(value) for value in values if value is not None and _fits(value, axis)]
 
-    found: list[_Dot | None] = []
+    dots: list[_Dot | None] = []
     for i, (x, y) in enumerate(zip(series.x, series.y, strict=True)):
         if x is None or y is None or not (_fits(x, panel.x) and _fits(y, panel.y)):
-            found.append(None)
+            dots.append(None)
             continue
         ends = placed([series.low[i], series.high[i]]) if series.low and series.high else []
         singles = tuple(placed(series.singles[i])) if series.singles else ()
         told, note = (texts[i] if texts else "" for texts in (series.told, series.notes))
         both = (ends[0], ends[1]) if len(ends) == 2 else None
-        found.append(_Dot(frame.x(x), frame.y(y), both, singles, told, note))
-    return found
+        dots.append(_Dot(frame.x(x), frame.y(y), both, singles, told, note))
+    return dots
 
 
 def _intervals(dots: Sequence[_Dot], *, bands: bool, sideways: bool) -> Iterator[Markup]:

@@ -34,21 +34,13 @@ DASH = "–"
 
 @dataclass(frozen=True)
 class Cell:
-    """What stands in one place of a table.
-
-    Args:
-        text: the words.
-        small: in smaller type after it, such as an interval.
-        bad: marked by a sign and color.
-        strong: emphasized.
-        share: length of a bar in place of the text, in percent.
-    """
+    """What stands in one place of a table."""
 
     text: str
-    small: str = ""
-    bad: bool = False
+    small: str = ""  # in smaller type after the text, such as an interval
+    bad: bool = False  # marked by a sign and color
     strong: bool = False
-    share: float | None = None
+    share: float | None = None  # length of a bar in place of the text, in percent
 
 
 Columns = Mapping[str, Callable[[Any], Cell | str]]
@@ -76,16 +68,7 @@ class Table:
         wordy: tuple[str, ...] = (),
         once: tuple[str, ...] = (),
     ) -> Table:
-        """Return a table with a row an entry.
-
-        Args:
-            name: its place on the page.
-            caption: what stands above it.
-            entries: what the rows are of.
-            columns: what stands in the rows.
-            wordy: columns that are set as prose.
-            once: columns that are told in the caption instead, where all rows, two or more, say the same.
-        """
+        """Return a table with a row an entry, of columns that are told `once` in its caption where all rows agree."""
         entries = list(entries)
         made = {
             header: [cell if isinstance(cell, Cell) else Cell(cell) for cell in map(make, entries)]

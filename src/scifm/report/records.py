@@ -58,11 +58,7 @@ def unreadable(path: Path, why: object, *, remedy: str) -> RunError:
 
 
 def read_text(path: Path) -> str | None:
-    """Return the text of a file, None where there is no file.
-
-    Raises:
-        RunError: if it cannot be read.
-    """
+    """Return the text of a file, None where there is no file; a `RunError` says that it cannot be read."""
     if not path.is_file():
         return None
     try:
@@ -72,11 +68,7 @@ def read_text(path: Path) -> str | None:
 
 
 def read_object(path: Path, *, remedy: str = AGAIN) -> dict[str, Any] | None:
-    """Return the JSON object of a file, None where there is no file.
-
-    Raises:
-        RunError: if it cannot be read, is not JSON, or is no object.
-    """
+    """Return the JSON object of a file, None where there is no file; a `RunError` says that it is none."""
     text = read_text(path)
     if text is None:
         return None
@@ -90,11 +82,7 @@ def read_object(path: Path, *, remedy: str = AGAIN) -> dict[str, Any] | None:
 
 
 def read_model(path: Path, model: type[Model], *, remedy: str) -> Model:
-    """Return the JSON object of a file as a model; what is null there takes its default.
-
-    Raises:
-        RunError: if it cannot be read, or an entry is missing or not as expected.
-    """
+    """Return the JSON object of a file as a model, nulls as defaults; a `RunError` names what is not as expected."""
     tree = read_object(path, remedy=remedy) or {}
     try:
         return model.model_validate({name: value for name, value in tree.items() if value is not None})
@@ -105,11 +93,7 @@ def read_model(path: Path, model: type[Model], *, remedy: str) -> Model:
 
 
 def read_rows(path: Path, required: tuple[str, ...]) -> list[dict[str, Any]] | None:
-    """Return the rows of a Parquet file, None where there is no file.
-
-    Raises:
-        RunError: if it cannot be read, or lacks a required column.
-    """
+    """Return the rows of a Parquet file, None where there is none; a `RunError` names a column that it lacks."""
     if not path.is_file():
         return None
     try:
@@ -139,27 +123,20 @@ class Curve:
 
 @dataclass(frozen=True)
 class ScoreSet:
-    """Scores on one choice of samples.
-
-    Args:
-        file: where they stand.
-        origin: what it says of the samples; None: it was written before scores said that.
-        recorded: when, as ISO 8601; empty when unknown.
-        num_samples: how many were scored.
-        errors: relative L2 error of every sample and frame, by channel; empty where it was not asked for.
-        means: of every metric, over the samples, frames and channels in which it is defined.
-        text: what they are of, in words.
-        undefined: by metric, in how many samples, frames and channels the truth leaves it undefined.
-    """
+    """Scores on one choice of samples, in one file."""
 
     file: Path
     origin: Mapping[str, Any] | None
-    recorded: str
+    """What the file says of the samples; None: it was written before scores said that."""
+    recorded: str  # as ISO 8601; empty when unknown
     num_samples: int
     errors: Mapping[str, tuple[float, ...]]
+    """By channel the relative L2 error of every sample and frame; empty where it was not asked for."""
     means: Mapping[str, float]
-    text: str
+    """Of every metric, over the samples, frames and channels in which it is defined."""
+    text: str  # what they are of, in words
     undefined: Mapping[str, int] = field(default_factory=dict)
+    """By metric, in how many samples, frames and channels the truth leaves it undefined."""
 
     def to_dict(self) -> dict[str, Any]:
         means = {name: mean if math.isfinite(mean) else None for name, mean in self.means.items()}

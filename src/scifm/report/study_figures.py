@@ -78,7 +78,7 @@ _LEVELS = {
 
 def _trained_series(study: Study, target: Target) -> list[Series]:
     """Return every way that is drawn for a task."""
-    main, found = study.main_sources[target.name], []
+    main, drawn = study.main_sources[target.name], []
     for label, kind, method, place in _ways(study):
         for curve in study.curves((kind,), target=target.name, size=study.main_size, method=method):
             if kind == "few_shot" and (main is None or curve.source != main):
@@ -89,19 +89,19 @@ def _trained_series(study: Study, target: Target) -> list[Series]:
                 told = _about_point(study, head, target, curve.source, curve.size, p)
                 points.append(_placed(p.num_samples, p.median, p) | {"singles": p.values, "told": told})
             line = "dashed" if place > _SCRATCH else "solid"
-            found.append(Series.of(points, label=label, line=line, place=place))
-    return found
+            drawn.append(Series.of(points, label=label, line=line, place=place))
+    return drawn
 
 
 def _level_rules(study: Study, target: Target) -> list[Rule]:
-    found = []
+    rules = []
     for kind, rule in _LEVELS.items():
         point = study.level_of(kind, target)
         if point is not None and drawable(point.median):
             source, size = study.main_sources[target.name] or "", study.main_size or ""
             told = _about_point(study, rule.label, target, source, size, point)
-            found.append(rule.model_copy(update={"at": point.median, "told": told}))
-    return found
+            rules.append(rule.model_copy(update={"at": point.median, "told": told}))
+    return rules
 
 
 def undrawn_points(study: Study) -> int:
@@ -167,11 +167,11 @@ def _fixed_counts(study: Study) -> list[int]:
 
 
 def _against_size(
-    study: Study, target: Target, label: str, count: int, found: Sequence[tuple[str, ErrorPoint | Gain]]
+    study: Study, target: Target, label: str, count: int, entries: Sequence[tuple[str, ErrorPoint | Gain]]
 ) -> list[Series]:
     """Return one series over sizes, errors of a way or gains, on one number of samples; none without any."""
     params, scratch = {size.name: size.num_params for size in study.sizes}, label == "from scratch"
-    own = [entry for entry in found if entry[1].num_samples == count]
+    own = [entry for entry in entries if entry[1].num_samples == count]
     points = []
     for size, entry in sorted(own, key=lambda entry: params[entry[0]]):
         value = entry.gain if isinstance(entry, Gain) else entry.median
@@ -398,11 +398,8 @@ def adaptation_figure(
 ) -> Figure | None:
     """Return the histories of adaptations, two panels a task on one logarithmic scale, by number of samples.
 
-    Validation errors are drawn where every one of them logged some, else training losses.
-
-    Args:
-        tasks: by task and way, number of samples and history of each run.
-        num_left_out: how many tasks more there are.
+    Validation errors are drawn where every one of them logged some, else training losses. `tasks` holds, by task and
+    way, number of samples and history of each run; `num_left_out` tasks more there are.
     """
     every = [run for ways in tasks.values() for runs in ways.values() for run in runs]
     validated = bool(every) and all(len(curve.errors) > 1 for _, curve in every)
@@ -437,14 +434,14 @@ def _runs(study: Study, **wanted: Any) -> list[Mapping[str, Any]]:
 
 def _pretraining(study: Study) -> Figure | None:
     """Return the histories of the pre-trainings of the main size, the first seed of each source."""
-    found: dict[str, Curve] = {}
+    curves: dict[str, Curve] = {}
     for row in _runs(study, kind=("zero_shot", "in_distribution"), size=(study.main_size,)):
         label = study.source(row["source"]).label or row["source"]
-        if label not in found and len(found) < _MOST_HISTORIES:
-            found[label] = study.curve(row["run"])
-    which = "; ".join(found) if len(found) == 1 else f"the first seed of {plural(len(found), 'source')}"
+        if label not in curves and len(curves) < _MOST_HISTORIES:
+            curves[label] = study.curve(row["run"])
+    which = "; ".join(curves) if len(curves) == 1 else f"the first seed of {plural(len(curves), 'source')}"
     caption = f"Pre-training ({which}): loss and validation error against the optimizer step, both logarithmic."
-    return training_figure(found, caption)
+    return training_figure(curves, caption)
 
 
 def _adaptations(study: Study) -> Figure | None:

@@ -44,23 +44,14 @@ _NUM_STEPS = 100  # at least, where the knob is no whole number
 
 @dataclass(frozen=True)
 class Dial:
-    """One knob as a slider.
-
-    Args:
-        name: of the knob.
-        trained: the range it was drawn from in training.
-        low: where the slider begins.
-        high: where it ends.
-        step: what one press of an arrow key adds, on the linear scale.
-        start: where it stands at first, inside the trained range.
-    """
+    """One knob as a slider."""
 
     name: str
-    trained: Knob
+    trained: Knob  # the range it was drawn from in training
     low: float
     high: float
-    step: float
-    start: float
+    step: float  # what one press of an arrow key adds, on the linear scale
+    start: float  # where it stands at first, inside the trained range
 
     @classmethod
     def of(cls, system: System, name: str) -> Dial:
@@ -110,8 +101,8 @@ class Dial:
 
     def to_dict(self) -> dict[str, Any]:
         knob = self.trained
-        told = {"unit": self.unit, "trained": [knob.low, knob.high], "scale": knob.scale, "integer": knob.integer}
-        return {**vars(self), **told}
+        about = {"unit": self.unit, "trained": [knob.low, knob.high], "scale": knob.scale, "integer": knob.integer}
+        return {**vars(self), **about}
 
 
 def _bounds(knob: Knob, *, turns: bool) -> tuple[float, float]:
@@ -139,29 +130,17 @@ def _round_step(step: float) -> float:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the page shows of one problem.
-
-    Args:
-        prediction: ``(ny, nx)`` float64.
-        reference: ``(ny, nx)`` float64, solved in float64.
-        relative_l2: ‖prediction − reference‖₂ / ‖reference‖₂.
-        max_error: max |prediction − reference|.
-        network_seconds: of `Operator.predict` alone.
-        solver_seconds: of `System.solve` alone.
-        removed_mean: what was taken away from the forcing.
-        trained: for each knob, whether training can have met its value.
-        notes: sentences on what is special about this problem.
-    """
+    """What the page shows of one problem."""
 
     prediction: Float[Tensor, "y x"]
-    reference: Float[Tensor, "y x"]
-    relative_l2: float
+    reference: Float[Tensor, "y x"]  # solved in float64
+    relative_l2: float  # ‖prediction − reference‖₂ / ‖reference‖₂
     max_error: float
-    network_seconds: float
-    solver_seconds: float
-    removed_mean: float
-    trained: Mapping[str, bool]
-    notes: tuple[str, ...]
+    network_seconds: float  # of `Operator.predict` alone
+    solver_seconds: float  # of `System.solve` alone
+    removed_mean: float  # what was taken away from the forcing
+    trained: Mapping[str, bool]  # for each knob, whether training can have met its value
+    notes: tuple[str, ...]  # sentences on what is special about this problem
 
     def to_bytes(self) -> bytes:
         """Return the form on the wire; an error that is not finite is null."""
