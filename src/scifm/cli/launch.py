@@ -36,12 +36,6 @@ def without_devices(arguments: list[str]) -> list[str]:
     return words
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def launch(num_processes: int, arguments: list[str]) -> None:
     """Run ``scifm arguments``, without ``--devices``, in several processes, pass signals on, and end as they end.
 
@@ -95,8 +89,11 @@ class _Family:
         return 1
 
     def _start(self) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = str(probe.getsockname()[1])
         threads = str(max(1, (os.cpu_count() or 1) // self.size))
-        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(self.size)}
+        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(self.size)}
         command = [sys.executable, "-m", "scifm", *self.arguments]
         for rank in range(self.size):
             own = {"RANK": str(rank), "LOCAL_RANK": str(rank)}

@@ -59,7 +59,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -134,10 +134,6 @@ class Helmholtz(PeriodicElliptic):
     def symbol_basis(self, wave_y: Tensor, wave_x: Tensor) -> tuple[Tensor, Tensor | None]:
         square = wave_x * wave_x + wave_y * wave_y
         return torch.stack([square, torch.full_like(square, _SIGNS[self.sign])]), None
-
-    def draw(self, num_samples: int, generator: torch.Generator | None, device: Any) -> dict[str, Tensor]:
-        shift = self.wavenumber_shift.draw(num_samples, generator, dtype=torch.float64, device=device)
-        return {"wavenumber_shift": shift}
 
     def coefficients_for(self, drawn: dict[str, Tensor], spectrum: Spectrum, grid: Grid) -> Tensor:
         shift = drawn["wavenumber_shift"]

@@ -1,7 +1,7 @@
 """What the three equations of the reference paper share: linear, steady, constant coefficients, periodic box.
 
-A subclass gives its symbol (`symbol_basis`), its coefficients (`draw` and `coefficients_for`) and, where it must, a
-rule for throwing samples away (`acceptable`). Sampling, solving, residuals and balances follow from these.
+A subclass gives its symbol (`symbol_basis`), its coefficients (`coefficients_for`) and, where it must, a rule for
+throwing samples away (`acceptable`). Sampling, solving, residuals and balances follow from these.
 
 Precision. `solve` and `sample` form the symbol in float64; all else runs in the precision of the batch. In float32 a
 solution then differs from the float64 solution of the same problem by at most 4e-7 of its norm
@@ -102,12 +102,15 @@ class PeriodicElliptic(System):
         """Return even and odd part of the symbol for a unit of each coefficient; see `solvers.elliptic.SymbolBasis`."""
 
     @abc.abstractmethod
-    def draw(self, num_samples: int, generator: torch.Generator | None, device: Any) -> dict[str, Tensor]:
-        """Return what is drawn for each sample beside the forcing, ``(num_samples,)`` float64 each."""
-
-    @abc.abstractmethod
     def coefficients_for(self, drawn: dict[str, Tensor], spectrum: Spectrum, grid: Grid) -> Tensor:
         """Return ``(batch, num_coefficients)`` float64 in the order of the signature."""
+
+    def draw(self, num_samples: int, generator: torch.Generator | None, device: Any) -> dict[str, Tensor]:
+        """Return what is drawn for each sample beside the forcing, ``(num_samples,)`` float64 each: its knobs."""
+        return {
+            name: knob.draw(num_samples, generator, dtype=torch.float64, device=device)
+            for name, knob in self.knobs.items()
+        }
 
     def acceptable(self, coefficients: Tensor, solution: Tensor, grid: Grid) -> Tensor | None:
         """Return which samples are kept, ``(batch,)`` of bool, or None when all are."""
