@@ -89,8 +89,8 @@ class Plain:
             made: Self = cls._adapter().validate_python(dict(entries))
         except ValidationError as error:
             own = [problem["ctx"]["error"] for problem in error.errors() if problem["type"] == "value_error"]
-            told = "; ".join(_explain(Config, problem) for problem in error.errors())
-            raise own[0] if own else ConfigError(f"{cls.__name__}: {told}") from error
+            problems = "; ".join(_explain(Config, problem) for problem in error.errors())
+            raise own[0] if own else ConfigError(f"{cls.__name__}: {problems}") from error
         return made
 
     @classmethod
@@ -162,9 +162,9 @@ def read_recipe(
         )
     if not _KINDS[verb][1] & set(tree):
         for other, (title, marks) in _KINDS.items():
-            if found := sorted(marks & set(tree)):
+            if own := sorted(marks & set(tree)):
                 raise ConfigError(
-                    f"{source} is {title} (it has '{found[0]}'): use 'scifm {other}'. 'scifm {verb}' takes "
+                    f"{source} is {title} (it has '{own[0]}'): use 'scifm {other}'. 'scifm {verb}' takes "
                     f"{_KINDS[verb][0]}."
                 )
     return build_config(cls, apply_overrides(tree, overrides), source=source)
@@ -333,12 +333,12 @@ def _explain(cls: type[BaseModel], problem: Any, inside: tuple[int | str, ...] =
     if problem["type"] == "extra_forbidden":
         prefix, _, name = key.rpartition(".")
         there = [place for place in places_of(cls, name) if place != ".".join(map(str, location))]
-        told = f"in [{prefix}] " if prefix else "key "
+        place = f"in [{prefix}] " if prefix else "key "
         allowed = _field_names(cls, location)
         if there and not inside:
             known = " or ".join(f"'{place}'" for place in there)
-            return f"{told}'{name}' is unknown. Did you mean {known}? Allowed here: {', '.join(sorted(allowed))}."
-        return told + suggest(name, allowed)
+            return f"{place}'{name}' is unknown. Did you mean {known}? Allowed here: {', '.join(sorted(allowed))}."
+        return place + suggest(name, allowed)
     message = str(problem["msg"]).removeprefix("Value error, ").rstrip(".")
     if problem["type"] == "missing":
         return f"'{key}' is missing and has no default."

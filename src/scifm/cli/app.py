@@ -126,8 +126,8 @@ app = typer.Typer(
 )
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
+def _print_version(wanted: bool) -> None:
+    if wanted:
         from importlib.metadata import version
 
         typer.echo(f"scifm {version('scifm')} · torch {version('torch')} · Python {platform.python_version()}")

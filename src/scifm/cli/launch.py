@@ -51,17 +51,17 @@ def launch(num_processes: int, arguments: list[str]) -> None:
     if num_processes > most:
         raise ConfigError(f"--devices starts processes of this machine: at most {most}; got {num_processes}.")
     with ExitStack() as stack:
-        said = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(num_processes - 1)]
-        raise typer.Exit(_Family(num_processes, arguments, said).run())
+        outputs = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(num_processes - 1)]
+        raise typer.Exit(_Family(num_processes, arguments, outputs).run())
 
 
 class _Family:
     """The processes, from their start to their end."""
 
-    def __init__(self, size: int, arguments: list[str], said: Sequence[IO[bytes]]) -> None:
-        self.size, self.arguments, self.said = size, arguments, said
+    def __init__(self, size: int, arguments: list[str], outputs: Sequence[IO[bytes]]) -> None:
+        self.size, self.arguments, self.outputs = size, arguments, outputs
         self.processes: list[subprocess.Popen[bytes]] = []
-        self.asked: set[int] = set()
+        self.signals: set[int] = set()
         self.failed: int | None = None  # the first that did
 
     def run(self) -> int:
@@ -75,11 +75,11 @@ class _Family:
         if self.failed is None:
             return 0
         status = int(self.processes[self.failed].returncode)
-        if -status in self.asked:  # it had not yet begun to listen
+        if -status in self.signals:  # it had not yet begun to listen
             return StopRequested.EXIT_STATUS
         if self.failed and status not in _ENDS_ALL:
-            self.said[self.failed - 1].seek(0)
-            sys.stderr.write(self.said[self.failed - 1].read().decode(errors="replace"))
+            self.outputs[self.failed - 1].seek(0)
+            sys.stderr.write(self.outputs[self.failed - 1].read().decode(errors="replace"))
         if status > 0:
             return status
         console.print(
@@ -98,11 +98,11 @@ class _Family:
         for rank in range(self.size):
             own = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
             environment = {"OMP_NUM_THREADS": threads, **os.environ, **meeting, **own}
-            stderr = self.said[rank - 1] if rank else None
+            stderr = self.outputs[rank - 1] if rank else None
             self.processes.append(subprocess.Popen(command, env=environment, stderr=stderr))
 
     def _pass_on(self, number: int, frame: Any) -> None:
-        self.asked.add(number)
+        self.signals.add(number)
         for process in self.processes:
             process.send_signal(number)
 

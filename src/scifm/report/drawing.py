@@ -391,7 +391,7 @@ class _Dot:
     y: float
     ends: tuple[float, float] | None
     singles: tuple[float, ...]
-    told: str
+    text: str
     note: str
 
 
@@ -409,9 +409,9 @@ def _dots(series: Series, panel: Panel, frame: Frame) -> list[_Dot | None]:
             continue
         ends = placed([series.low[i], series.high[i]]) if series.low and series.high else []
         singles = tuple(placed(series.singles[i])) if series.singles else ()
-        told, note = (texts[i] if texts else "" for texts in (series.told, series.notes))
+        text, note = (texts[i] if texts else "" for texts in (series.told, series.notes))
         both = (ends[0], ends[1]) if len(ends) == 2 else None
-        dots.append(_Dot(frame.x(x), frame.y(y), both, singles, told, note))
+        dots.append(_Dot(frame.x(x), frame.y(y), both, singles, text, note))
     return dots
 
 
@@ -441,17 +441,17 @@ def _series(looks: _Looks, series: Series, panel: Panel, frame: Frame) -> Markup
         for dot in stretch if series.marked or len(stretch) == 1 else ():
             drawn = mark(shape, dot.x, dot.y, hollow=series.hollow)
             hit = element("circle", cx=dot.x, cy=dot.y, r=9, class_="hit")
-            parts.append(_point(dot.told, drawn, hit))
+            parts.append(_point(dot.text, drawn, hit))
     inner = element("g", *parts, data_series=_slug(series.variant)) if series.variant else join(parts)
     return element("g", inner, class_=looks.tone(series), data_series=_slug(series.label) if series.label else None)
 
 
-def _point(told: str, drawn: Markup, hit: Markup) -> Markup:
+def _point(text: str, drawn: Markup, hit: Markup) -> Markup:
     """Return something the reader can point at, where something is told of it, one line a fact.
 
     Without scripts that is the browser's own tooltip; the page's script turns it into its own and adds the keyboard.
     """
-    return element("g", element("title", told), drawn, hit, class_="point") if told else drawn
+    return element("g", element("title", text), drawn, hit, class_="point") if text else drawn
 
 
 def _rule(looks: _Looks, rule: Rule, frame: Frame) -> Markup:

@@ -294,8 +294,8 @@ def origin_text(origin: Mapping[str, Any] | None) -> str:
 
 
 def _ranges(ranges: Mapping[str, Any]) -> list[str]:
-    told = []
+    texts = []
     for name, bounds in ranges.items():
         low, high = (bounds["low"], bounds["high"]) if isinstance(bounds, Mapping) else bounds
-        told.append(f"{name} {span(f'{low:g}', f'{high:g}')}")
-    return told
+        texts.append(f"{name} {span(f'{low:g}', f'{high:g}')}")
+    return texts

@@ -89,9 +89,9 @@ def run_headline(record: RunRecord) -> str:
     scored = next((scores for scores in record.score_sets if scores.errors), None)
     if scored is not None:
         means = {channel: sum(values) / len(values) for channel, values in scored.errors.items()}
-        told = ", ".join(f"{number_text(mean, digits=2)} ({channel})" for channel, mean in means.items())
+        errors = ", ".join(f"{number_text(mean, digits=2)} ({channel})" for channel, mean in means.items())
         over = f"mean over {plural(scored.num_samples, 'sample')}"
-        return f"{name} reaches a relative L2 error of {told}, {over}: {scored.text}."
+        return f"{name} reaches a relative L2 error of {errors}, {over}: {scored.text}."
     if record.curve.errors:
         step = count_text(record.curve.valid_steps[-1])
         error = number_text(record.curve.errors[-1], digits=2)
@@ -105,14 +105,14 @@ def run_headline(record: RunRecord) -> str:
 
 def run_remarks(record: RunRecord) -> list[str]:
     """Return what must be said beside the headline of a run: that it is not complete, or that nothing was trained."""
-    said = []
+    sentences = []
     if len(record.score_sets) > 1:
-        said.append(f"It was scored on {len(record.score_sets)} sets of samples; the headline tells the latest.")
+        sentences.append(f"It was scored on {len(record.score_sets)} sets of samples; the headline tells the latest.")
     if record.status not in ("complete", MODEL_ALONE):
-        said.append(f"The run is not complete; its status: {record.status}.")
+        sentences.append(f"The run is not complete; its status: {record.status}.")
     if record.kept is not None:
-        said.append(f"Nothing was trained. Fine-tuning kept {record.kept}.")
-    return said
+        sentences.append(f"Nothing was trained. Fine-tuning kept {record.kept}.")
+    return sentences
 
 
 # --- figures and tables -----------------------------------------------------------------------------------------------
@@ -124,9 +124,9 @@ def history(
     """Return a history, every so many points of it where it has many."""
     window = max(1, math.ceil(len(steps) / _MOST_POINTS))
     chosen = range(window // 2, len(steps), window)
-    told = tuple(f"step {count_text(steps[i])}: {number_text(values[i])}" for i in chosen) if marked else ()
+    texts = tuple(f"step {count_text(steps[i])}: {number_text(values[i])}" for i in chosen) if marked else ()
     x, y = tuple(steps[i] for i in chosen), tuple(values[i] for i in chosen)
-    return Series(label=label, x=x, y=y, told=told, marked=marked, place=place)
+    return Series(label=label, x=x, y=y, told=texts, marked=marked, place=place)
 
 
 def _smoothed(curve: Curve, label: str) -> list[Series]:

@@ -86,8 +86,8 @@ def _trained_series(study: Study, target: Target) -> list[Series]:
             points = []
             for p in sorted((p for p in curve.points if p.num_samples > 0), key=lambda p: p.num_samples):
                 head = f"{label} on {count_words(p.num_samples)}"
-                told = _about_point(study, head, target, curve.source, curve.size, p)
-                points.append(_placed(p.num_samples, p.median, p) | {"singles": p.values, "told": told})
+                about = _about_point(study, head, target, curve.source, curve.size, p)
+                points.append(_placed(p.num_samples, p.median, p) | {"singles": p.values, "told": about})
             line = "dashed" if place > _SCRATCH else "solid"
             drawn.append(Series.of(points, label=label, line=line, place=place))
     return drawn
@@ -99,8 +99,8 @@ def _level_rules(study: Study, target: Target) -> list[Rule]:
         point = study.level_of(kind, target)
         if point is not None and drawable(point.median):
             source, size = study.main_sources[target.name] or "", study.main_size or ""
-            told = _about_point(study, rule.label, target, source, size, point)
-            rules.append(rule.model_copy(update={"at": point.median, "told": told}))
+            about = _about_point(study, rule.label, target, source, size, point)
+            rules.append(rule.model_copy(update={"at": point.median, "told": about}))
     return rules
 
 
@@ -268,8 +268,8 @@ def shift_figure(study: Study) -> Figure | None:
             points = []
             own = [task for task in tasks if task.target in order and task.source == source]
             for task in sorted(own, key=lambda task: order.index(task.target)):
-                told, note = _about_task(study, task, measure), "" if mixture else str(order.index(task.target) + 1)
-                points.append({"x": _value(task, measure), "y": task.zero_shot, "told": told, "notes": note})
+                about, note = _about_task(study, task, measure), "" if mixture else str(order.index(task.target) + 1)
+                points.append({"x": _value(task, measure), "y": task.zero_shot, "told": about, "notes": note})
             looks = {"variant": words[mixture] if several else "", "line": "faint", "hollow": mixture}
             series += [Series.of(points, label=group.label, **looks)] if points else []
     series.sort(key=lambda one: one.hollow)

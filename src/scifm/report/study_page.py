@@ -191,25 +191,25 @@ def _headline_without_pair(errors: TaskErrors) -> str:
 
 def remarks(errors: TaskErrors) -> list[str]:
     """Return what must be said beside the headline: the two landmarks, where fine-tuning hurts, what may be chance."""
-    said = []
+    sentences = []
     if errors.zero_shot is not None and errors.in_distribution is not None:
-        said.append(
+        sentences.append(
             f"With no downstream sample (zero-shot) the error is {_short(errors.zero_shot)}; on the system it was "
             f"pre-trained on it is {_short(errors.in_distribution)}."
         )
     hurt = {n: 1 / gain.gain for n, gain in errors.gains.items() if gain.gain and gain.gain < 1 and n != errors.count}
     if hurt:
         counts = ", ".join(f"{count_text(n)} ({factor_text(more)} times higher)" for n, more in hurt.items())
-        said.append(f"Fine-tuning is worse than training from scratch on {counts}.")
+        sentences.append(f"Fine-tuning is worse than training from scratch on {counts}.")
     level = errors.zero_shot
     worse = [count_text(n) for n, error in errors.tuned.items() if level is not None and error > level]
     if worse:
-        said.append(f"Fine-tuning on {', '.join(worse)} samples is worse than not adapting at all.")
+        sentences.append(f"Fine-tuning on {', '.join(worse)} samples is worse than not adapting at all.")
     unsure = [n for n, g in errors.gains.items() if g.low is not None and g.high is not None and g.low <= 1 <= g.high]
     if unsure:
         counts = ", ".join(map(count_text, unsure))
-        said.append(f"On {counts} samples the interval of the gain holds 1: the difference there may be chance.")
-    return said
+        sentences.append(f"On {counts} samples the interval of the gain holds 1: the difference there may be chance.")
+    return sentences
 
 
 def _tiles(study: Study, errors: TaskErrors) -> list[Tile]:
@@ -238,22 +238,22 @@ def _tiles(study: Study, errors: TaskErrors) -> list[Tile]:
 
 def _error_remarks(study: Study) -> list[str]:
     """Return what must be said beside the errors: what is missing, shown otherwise, or could not be drawn."""
-    said = []
+    sentences = []
     if not study.curves(("from_scratch",)):
-        said.append("No model was trained from scratch, so nothing here says what pre-training is worth.")
+        sentences.append("No model was trained from scratch, so nothing here says what pre-training is worth.")
     foreign = [
         f"{study.target_label(target.name)} from {study.source_label(name)}"
         for target in study.analysis.targets
         if (name := study.main_sources[target.name]) is not None and study.source(name).systems != (target.system,)
     ]
     if foreign:
-        said.append(
+        sentences.append(
             f"Without a pre-training on their own system alone, these tasks are shown otherwise: {'; '.join(foreign)}."
         )
     lost = undrawn_points(study)
     if lost:
-        said.append(f"{plural(lost, 'point has', 'points have')} no finite error; a line breaks there.")
-    return said
+        sentences.append(f"{plural(lost, 'point has', 'points have')} no finite error; a line breaks there.")
+    return sentences
 
 
 def _shift_sentence(study: Study) -> str:
@@ -265,9 +265,9 @@ def _shift_sentence(study: Study) -> str:
     name, words = measure.label or measure.name, correlation_words(measure)
     if measure.rank_correlation is None:
         return f"Shown is {name}; {words}."
-    said = f"By {name} and by zero-shot error the tasks stand in {words}{counted}"
+    sentence = f"By {name} and by zero-shot error the tasks stand in {words}{counted}"
     others = len(study.analysis.shift.measures) > 1
-    return f"{said}; of the measures tried it orders them best." if others else f"{said}."
+    return f"{sentence}; of the measures tried it orders them best." if others else f"{sentence}."
 
 
 # --- budgets ----------------------------------------------------------------------------------------------------------
@@ -275,13 +275,13 @@ def _shift_sentence(study: Study) -> str:
 
 def _spent(rows: Iterable[Mapping[str, Any]], name: str) -> list[tuple[set[int], set[int]]]:
     """Return what fine-tuning and training from scratch spent, wherever both had as many samples of a task and size."""
-    found: dict[tuple[Any, ...], dict[str, set[int]]] = {}
+    spent: dict[tuple[Any, ...], dict[str, set[int]]] = {}
     for row in rows:
-        own = found.setdefault((row["target"], row["size"], row["num_samples"]), {}).setdefault(row["kind"], set())
+        own = spent.setdefault((row["target"], row["size"], row["num_samples"]), {}).setdefault(row["kind"], set())
         value = row.get(name)
         if value is not None and not (isinstance(value, float) and math.isnan(value)):
             own.add(int(value))
-    return [(own["few_shot"], own["from_scratch"]) for own in found.values() if len(own) == len(_WAYS)]
+    return [(own["few_shot"], own["from_scratch"]) for own in spent.values() if len(own) == len(_WAYS)]
 
 
 def budget_sentence(rows: Sequence[Mapping[str, Any]], *, tried_zero_shot: bool = False) -> str:
@@ -299,24 +299,24 @@ def budget_sentence(rows: Sequence[Mapping[str, Any]], *, tried_zero_shot: bool 
         steps = [(tuned - {0}, scratch) for tuned, scratch in pairs["num_steps"] if tuned != {0}]
         pairs["num_steps"] = steps or pairs["num_steps"]
     each = "each model trained" if tried_zero_shot else "each model"
-    said = []
+    sentences = []
     for name, noun in _SPENT.items():
         tuned, scratch = (set().union(*side) for side in zip(*pairs[name], strict=True))
         listed = [" or ".join(map(count_text, sorted(values))) for values in (tuned, scratch)]
         if not tuned or not scratch:
-            said.append(f"{noun}: {MISSING}")
+            sentences.append(f"{noun}: {MISSING}")
         elif all(one == other for one, other in pairs[name]) and len(tuned) == 1:
-            said.append(f"{noun}: {listed[0]} for {each}, both ways")
+            sentences.append(f"{noun}: {listed[0]} for {each}, both ways")
         elif all(one == other for one, other in pairs[name]):
-            said.append(f"{noun}: {listed[0]} by the number of samples, the same both ways")
+            sentences.append(f"{noun}: {listed[0]} by the number of samples, the same both ways")
         else:
-            said.append(f"{noun}: {listed[0]} fine-tuning, {listed[1]} from scratch")
+            sentences.append(f"{noun}: {listed[0]} fine-tuning, {listed[1]} from scratch")
     same = all(one == other and one for pair in pairs.values() for one, other in pair)
     verdict = "The budgets are equal" if same else "The budgets are not shown to be equal"
     if not tried_zero_shot:
-        return f"{verdict}: {'; '.join(said)}."
+        return f"{verdict}: {'; '.join(sentences)}."
     counts = {row["num_samples"] for row in adapted if row["kind"] == "few_shot" and row.get("learning_rate") == 0}
     where = ", ".join(map(count_text, sorted(counts)))
     did = f"it did, for one seed or more, on {where} samples" if counts else "it never did"
-    kept = f"Fine-tuning could also keep the pre-trained weights, at no step: {did}."
-    return f"{verdict}: {'; '.join(said)}. {kept}"
+    unchanged = f"Fine-tuning could also keep the pre-trained weights, at no step: {did}."
+    return f"{verdict}: {'; '.join(sentences)}. {unchanged}"

@@ -143,12 +143,12 @@ class Helmholtz(PeriodicElliptic):
         return self.diffusivity * wave**2 >= 4 * self.wavenumber_shift.high
 
     def acceptable(self, coefficients: Tensor, solution: Tensor, grid: Grid) -> Tensor | None:
-        kept = torch.ones(len(solution), dtype=torch.bool, device=solution.device)
+        accepted = torch.ones(len(solution), dtype=torch.bool, device=solution.device)
         if self.max_solution < math.inf:
-            kept &= (solution.amax((1, 2)) <= self.max_solution) & (solution.amin((1, 2)) >= -self.max_solution)
+            accepted &= (solution.amax((1, 2)) <= self.max_solution) & (solution.amin((1, 2)) >= -self.max_solution)
         if self.sign == "code":
-            kept &= ~self._resonant(coefficients.to(torch.float64), grid)
-        return kept
+            accepted &= ~self._resonant(coefficients.to(torch.float64), grid)
+        return accepted
 
     def _resonant(self, coefficients: Tensor, grid: Grid) -> Tensor:
         diffusivity, shift = coefficients.T[:, :, None]

@@ -234,14 +234,14 @@ class PeriodicElliptic(System):
             amplitudes = self.forcing.draw_amplitudes(sparsities, generator)
             drawn = self.draw(len(sparsities), generator, home)
             target = made if pending is None else tuple(t.new_empty(len(sparsities), *t.shape[1:]) for t in made)
-            kept = self._make(amplitudes, drawn, grid, target)
+            accepted = self._make(amplitudes, drawn, grid, target)
             if pending is not None:
                 for whole, part in zip(made, target, strict=True):
                     whole[pending] = part
             record.drawn += len(sparsities)
-            if kept is None or bool(kept.all()):
+            if accepted is None or bool(accepted.all()):
                 return
-            bad = (~kept).nonzero().squeeze(1)
+            bad = (~accepted).nonzero().squeeze(1)
             record.rejected += len(bad)
             pending = bad if pending is None else pending[bad]
             sparsities = sparsities[bad.to(home)]
@@ -266,7 +266,7 @@ class PeriodicElliptic(System):
             modes = None
         budget = _CHUNK_POINTS.get(device.type, _CHUNK_POINTS_ELSEWHERE)
         chunk = max(1, budget // (grid.num_points[0] * grid.num_points[1]))
-        kept = []
+        accepted = []
         for start in range(0, len(amplitudes), chunk):
             rows = slice(start, start + chunk)
             part = {name: values[rows] for name, values in drawn.items()}
@@ -276,8 +276,8 @@ class PeriodicElliptic(System):
                 self._solve_on_grid(part, grid, out)
             else:
                 self._solve_in_modes(modes, scaled, part, grid, out)
-            kept.append(self.acceptable(out[1], out[2], grid))
-        return None if kept[0] is None else torch.cat([mask for mask in kept if mask is not None])
+            accepted.append(self.acceptable(out[1], out[2], grid))
+        return None if accepted[0] is None else torch.cat([mask for mask in accepted if mask is not None])
 
     def _write_forcing(self, amplitudes: Tensor, grid: Grid, out: Tensor) -> Tensor:
         """Write f and return the amplitudes that it has after scaling to maximum 1."""
