@@ -10,7 +10,8 @@ import hashlib
 import json
 import math
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -75,7 +76,7 @@ class Plain:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields by name."""
-        return dict(_adapter(type(self)).dump_python(self, mode="json"))
+        return dict(self._adapter().dump_python(self, mode="json"))
 
     @classmethod
     def from_dict(cls, entries: Mapping[str, Any]) -> Self:
@@ -85,21 +86,17 @@ class Plain:
             ConfigError: if a field is missing or of another type; or what the class itself raises.
         """
         try:
-            made: Self = _adapter(cls).validate_python(dict(entries))
+            made: Self = cls._adapter().validate_python(dict(entries))
         except ValidationError as error:
             own = [problem["ctx"]["error"] for problem in error.errors() if problem["type"] == "value_error"]
-            told = "; ".join(_explain(Config, problem) for problem in error.errors())
-            raise own[0] if own else ConfigError(f"{cls.__name__}: {told}") from error
+            problems = "; ".join(_explain(Config, problem) for problem in error.errors())
+            raise own[0] if own else ConfigError(f"{cls.__name__}: {problems}") from error
         return made
 
-
-_ADAPTERS: dict[type, TypeAdapter[Any]] = {}
-
-
-def _adapter(cls: type) -> TypeAdapter[Any]:
-    if cls not in _ADAPTERS:
-        _ADAPTERS[cls] = TypeAdapter(cls)  # takes a millisecond to make
-    return _ADAPTERS[cls]
+    @classmethod
+    @cache
+    def _adapter(cls) -> TypeAdapter[Any]:
+        return TypeAdapter(cls)  # takes a millisecond to make
 
 
 def refuse_idle(config: Config, names: Iterable[str], why: str, *, prefix: str = "") -> None:
@@ -165,9 +162,9 @@ def read_recipe(
         )
     if not _KINDS[verb][1] & set(tree):
         for other, (title, marks) in _KINDS.items():
-            if found := sorted(marks & set(tree)):
+            if own := sorted(marks & set(tree)):
                 raise ConfigError(
-                    f"{source} is {title} (it has '{found[0]}'): use 'scifm {other}'. 'scifm {verb}' takes "
+                    f"{source} is {title} (it has '{own[0]}'): use 'scifm {other}'. 'scifm {verb}' takes "
                     f"{_KINDS[verb][0]}."
                 )
     return build_config(cls, apply_overrides(tree, overrides), source=source)
@@ -235,15 +232,18 @@ def apply_overrides(tree: Mapping[str, Any], overrides: Iterable[str]) -> dict[s
     return result
 
 
+def _tables_of(field: Any) -> Iterator[type[BaseModel]]:
+    """Yield the classes that a table given to a field may become."""
+    for candidate in (field.annotation, *getattr(field.annotation, "__args__", ())):
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            yield candidate
+
+
 def _field_names(cls: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
     """Return the keys allowed in the table that holds the last part of `location`."""
     for part in location[:-1]:
         field = cls.model_fields.get(str(part))
-        if field is None:
-            continue
-        annotation: Any = field.annotation
-        candidates = [annotation, *getattr(annotation, "__args__", ())]
-        cls = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), cls)
+        cls = cls if field is None else next(_tables_of(field), cls)
     return list(cls.model_fields)
 
 
@@ -251,10 +251,8 @@ def places_of(cls: type[BaseModel], name: str, prefix: str = "") -> list[str]:
     """Return where a key stands in a configuration, by its whole path: a setting may be looked for in another table."""
     places = [f"{prefix}{name}"] if name in cls.model_fields else []
     for own, field in cls.model_fields.items():
-        annotation: Any = field.annotation
-        for candidate in (annotation, *getattr(annotation, "__args__", ())):
-            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-                places += places_of(candidate, name, f"{prefix}{own}.")
+        for table in _tables_of(field):
+            places += places_of(table, name, f"{prefix}{own}.")
     return places
 
 
@@ -335,12 +333,12 @@ def _explain(cls: type[BaseModel], problem: Any, inside: tuple[int | str, ...] =
     if problem["type"] == "extra_forbidden":
         prefix, _, name = key.rpartition(".")
         there = [place for place in places_of(cls, name) if place != ".".join(map(str, location))]
-        told = f"in [{prefix}] " if prefix else "key "
+        place = f"in [{prefix}] " if prefix else "key "
         allowed = _field_names(cls, location)
         if there and not inside:
             known = " or ".join(f"'{place}'" for place in there)
-            return f"{told}'{name}' is unknown. Did you mean {known}? Allowed here: {', '.join(sorted(allowed))}."
-        return told + suggest(name, allowed)
+            return f"{place}'{name}' is unknown. Did you mean {known}? Allowed here: {', '.join(sorted(allowed))}."
+        return place + suggest(name, allowed)
     message = str(problem["msg"]).removeprefix("Value error, ").rstrip(".")
     if problem["type"] == "missing":
         return f"'{key}' is missing and has no default."

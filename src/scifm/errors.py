@@ -101,9 +101,9 @@ def cause_of(error: BaseException) -> str | None:
     """
     seen: BaseException | None = error
     while seen is not None:
-        told = _own_cause(seen)
-        if told is not None:
-            return told
+        cause = _own_cause(seen)
+        if cause is not None:
+            return cause
         seen = seen.__cause__
     return None
 
@@ -112,9 +112,9 @@ def _own_cause(error: BaseException) -> str | None:
     text = " ".join(str(error).split())
     if isinstance(error, ImportError):
         return f"a package that reads it is missing ({text}). pip install 'scifm[formats]' brings the usual ones."
-    told = next((cause for words, cause in _BY_WORDS.items() if re.search(words, text, re.IGNORECASE)), None)
-    if told is not None or not isinstance(error, OSError):
-        return told
+    cause = next((cause for words, cause in _BY_WORDS.items() if re.search(words, text, re.IGNORECASE)), None)
+    if cause is not None or not isinstance(error, OSError):
+        return cause
     number = _NUMBER_IN_TEXT.search(text)
     code = int(number.group(1)) if number else error.errno
     return _BY_NUMBER.get(code) if code is not None else None

@@ -19,34 +19,15 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.metadata import EntryPoint
 from typing import Any, Generic, TypeVar
 
 from scifm.errors import ConfigError, suggest
 
-__all__ = ["Catalog", "Listing", "Plugin", "fault_of_settings", "installed_plugins"]
+__all__ = ["Catalog", "Listing", "fault_of_settings", "installed_plugins"]
 
 T = TypeVar("T")
 _OURS = "scifm"
-
-
-@dataclass(frozen=True)
-class Plugin:
-    """Something that another package offers.
-
-    Args:
-        name: the entry point's name.
-        distribution: the package that is installed, with its version.
-        target: where the class is, ``module:Class``.
-        entry: the entry point itself.
-    """
-
-    name: str
-    distribution: str
-    target: str
-    entry: importlib.metadata.EntryPoint
-
-    def __str__(self) -> str:
-        return f"'{self.name}' of {self.distribution} ({self.target})"
 
 
 @dataclass(frozen=True)
@@ -88,64 +69,61 @@ class Catalog(Generic[T]):
         Raises:
             ConfigError: if there is none, two claim the name, or the plug-in is broken.
         """
-        if name in self.ours and name not in installed_plugins(self.group):
-            return self.ours[name]
         plugins = installed_plugins(self.group)
+        if name in self.ours and name not in plugins:
+            return self.ours[name]
         if name not in plugins:
             plugins = installed_plugins(self.group, again=True)  # it may have been installed since
         if name not in plugins:
             raise ConfigError(f"{self.noun.capitalize()} {suggest(name, [*self.ours, *plugins])}")
-        clash = self._clash(name, plugins[name])
-        if clash is not None:
-            raise ConfigError(clash)
-        return self._load(plugins[name][0])
+        return self._load(*plugins[name])
 
     def listings(self) -> list[Listing[T]]:
         """Return everything that is installed, ours first. Imports all plug-ins; a broken one has its fault."""
         listings = [Listing(name, _OURS, cls) for name, cls in self.ours.items()]
-        for name, plugins in sorted(installed_plugins(self.group, again=True).items()):
-            clash = self._clash(name, plugins)
-            listings += [self._listing(plugin, clash) for plugin in plugins]
+        for name, entries in sorted(installed_plugins(self.group, again=True).items()):
+            for i, entry in enumerate(entries):
+                try:
+                    offered, fault = self._load(entry, *entries[:i], *entries[i + 1 :]), None
+                except ConfigError as error:
+                    offered, fault = None, str(error)
+                listings.append(Listing(name, _package(entry), offered, fault))
         return listings
 
-    def _listing(self, plugin: Plugin, clash: str | None) -> Listing[T]:
-        if clash is not None:
-            return Listing(plugin.name, plugin.distribution, None, clash)
+    def _load(self, entry: EntryPoint, *rivals: EntryPoint) -> type[T]:
+        """Return what a plug-in offers. No plug-in silently replaces one of ours, or another plug-in's."""
+        if entry.name in self.ours:
+            ours = self.ours[entry.name]
+            raise ConfigError(
+                f"Two {self.noun}s are called '{entry.name}': SciFM's own ({ours.__module__}.{ours.__name__}) and the "
+                f"plug-in {_named(entry)}. A plug-in needs a name of its own: rename it, or uninstall "
+                f"{_package(entry)}."
+            )
+        if rivals:
+            claims = " and ".join(map(_named, (entry, *rivals)))
+            raise ConfigError(f"Two plug-ins offer one name as {self.noun}: {claims}. Uninstall one of them.")
         try:
-            return Listing(plugin.name, plugin.distribution, self._load(plugin))
-        except ConfigError as error:
-            return Listing(plugin.name, plugin.distribution, None, str(error))
-
-    def _load(self, plugin: Plugin) -> type[T]:
-        try:
-            offered = plugin.entry.load()
+            offered = entry.load()
         except (Exception, SystemExit) as error:
             raise ConfigError(
-                f"The plug-in {self.noun} {plugin} cannot be imported: {type(error).__name__}: {error}. "
-                f"Repair or uninstall {plugin.distribution}."
+                f"The plug-in {self.noun} {_named(entry)} cannot be imported: {type(error).__name__}: {error}. "
+                f"Repair or uninstall {_package(entry)}."
             ) from error
-        unusable = f"The plug-in {self.noun} {plugin} cannot be used"
         try:
-            fault = self.fault(offered, plugin.name)
+            if fault := self.fault(offered, entry.name):
+                raise ConfigError(fault)
         except ConfigError as error:
-            raise ConfigError(f"{unusable}: {error}.") from error
-        if fault is not None:
-            raise ConfigError(f"{unusable}: {fault}.")
+            raise ConfigError(f"The plug-in {self.noun} {_named(entry)} cannot be used: {error}.") from error
         return offered
 
-    def _clash(self, name: str, plugins: tuple[Plugin, ...]) -> str | None:
-        """Return why a name cannot be told, or None: no plug-in silently replaces one of ours or another plug-in's."""
-        if name in self.ours:
-            ours = self.ours[name]
-            return (
-                f"Two {self.noun}s are called '{name}': SciFM's own ({ours.__module__}.{ours.__name__}) and the "
-                f"plug-in {plugins[0]}. A plug-in needs a name of its own: rename it, or uninstall "
-                f"{plugins[0].distribution}."
-            )
-        if len(plugins) > 1:
-            claims = " and ".join(str(plugin) for plugin in plugins)
-            return f"Two plug-ins offer one name as {self.noun}: {claims}. Uninstall one of them."
-        return None
+
+def _package(entry: EntryPoint) -> str:
+    """Return the package a plug-in comes from, with its version."""
+    return "a package without a name" if entry.dist is None else f"{entry.dist.name} {entry.dist.version}"
+
+
+def _named(entry: EntryPoint) -> str:
+    return f"'{entry.name}' of {_package(entry)} ({entry.value})"
 
 
 def fault_of_settings(base: type[Any]) -> Callable[[Any, str], str | None]:
@@ -165,7 +143,7 @@ def fault_of_settings(base: type[Any]) -> Callable[[Any, str], str | None]:
     return fault
 
 
-def installed_plugins(group: str, *, again: bool = False) -> dict[str, tuple[Plugin, ...]]:
+def installed_plugins(group: str, *, again: bool = False) -> dict[str, tuple[EntryPoint, ...]]:
     """Return what is declared, by name; more than one plug-in of a name is a conflict. Nothing is imported.
 
     Args:
@@ -179,14 +157,9 @@ def installed_plugins(group: str, *, again: bool = False) -> dict[str, tuple[Plu
 
 
 @lru_cache(maxsize=12)
-def _declared(group: str, path: tuple[str, ...]) -> dict[str, tuple[Plugin, ...]]:
+def _declared(group: str, path: tuple[str, ...]) -> dict[str, tuple[EntryPoint, ...]]:
     """Look once for each search path: a look costs milliseconds, and a study asks for its systems hundreds of times."""
-    declared: dict[str, tuple[Plugin, ...]] = {}
+    declared: dict[str, tuple[EntryPoint, ...]] = {}
     for entry in importlib.metadata.entry_points(group=group):
-        home = getattr(entry, "dist", None)
-        distribution = "a package without a name" if home is None else f"{home.name} {home.version}"
-        declared[entry.name] = (
-            *declared.get(entry.name, ()),
-            Plugin(entry.name, distribution, entry.value, entry),
-        )
+        declared[entry.name] = (*declared.get(entry.name, ()), entry)
     return declared

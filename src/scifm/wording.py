@@ -113,14 +113,12 @@ def factor_text(value: float | None) -> str:
     return f"{value:.0f}" if value >= 9.95 else f"{value:.1f}" if value >= 0.995 else f"{value:#.2g}"
 
 
-def count_in_words(count: float) -> str:
-    """Return a number of samples to two digits; beyond a million no number is meant.
-
-    Args:
-        count: 0 or more, or infinite.
-    """
+def count_in_words(count: float | None) -> str:
+    """Return a number of samples to two digits; beyond a million no number is meant, None or infinity is no end."""
+    if count is None or math.isinf(count):
+        return "no end in sight"
     if count > 1e6:
-        return "over a million" if math.isfinite(count) else "no end in sight"
+        return "over a million"
     digits = max(0, len(str(int(count))) - 2)
     return f"{round(int(count), -digits):,}"
 

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import xarray
 
-from scifm.cli.app import _Verbs, app
-from scifm.cli.examples import EXAMPLES
+from scifm.cli.app import EXAMPLES, _Verbs, app
 
 ELSEWHERE = {"demo": "make demo", "play": "it serves until Ctrl-C", "study": "tests/test_cli_study.py, at other sizes"}
 WANTS_FILES = {"import-model", "push", "transfer"}  # weights of somebody else, an account on the hub, a recipe

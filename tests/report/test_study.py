@@ -38,11 +38,11 @@ def test_the_main_size_has_most_points_and_among_equals_is_the_largest():
 def test_the_main_source_is_the_specialist_with_most_samples_that_was_used():
     view = view_of([curve(source="mix"), curve(), curve(source="mix", target="h1")])
     first, second, third = view.analysis.targets
-    assert view.main_source(first) == "poisson"
-    assert view.main_source(second) == "mix"
-    assert view.main_source(third) is None
+    assert view.main_sources[first.name] == "poisson"
+    assert view.main_sources[second.name] == "mix"
+    assert view.main_sources[third.name] is None
     both = view_of([curve(), curve(source="poisson-more")])
-    assert both.main_source(both.analysis.targets[0]) == "poisson-more"
+    assert both.main_sources["p1"] == "poisson-more"
 
 
 def test_all_weights_is_the_main_method():

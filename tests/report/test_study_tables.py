@@ -6,7 +6,7 @@ import pytest
 
 from scifm.findings.study import Analysis, Need, ShiftMeasure
 from scifm.report.study import Study
-from scifm.report.study_tables import STUDY_TABLES, correlation_words, fewer_text, gain_table, need_table
+from scifm.report.study_tables import STUDY_TABLES, correlation_words, fewer_text
 
 WHO = {"source": "poisson", "target": "p1", "size": "small", "method": "all"}
 
@@ -45,7 +45,7 @@ def test_bounds_stand_before_what_is_needed_and_constant_columns_in_the_caption(
         WHO | {"reference_samples": 1024, "needed": 4.0, "ratio": 256.0, "bound": "at most"},
         WHO | {"reference_samples": 1024, "needed": 64.4, "ratio": 15.9, "target": "p2"},
     ]
-    table = need_table(view_of(needs=needs))
+    table = STUDY_TABLES["needs"](view_of(needs=needs))
     assert table.headers == ("task", "its error", "fine-tuning needs", "that is")
     assert [[cell.text for cell in row] for row in table.rows] == [
         ["p1", "not recorded", "at most 4", "at least 256 times fewer"],
@@ -60,7 +60,7 @@ def test_gains_are_laid_out_by_task_and_count_and_harm_is_marked():
         WHO | {"num_samples": 64, "gain": 0.8, "low": 0.7, "high": 0.9, "negative": True},
         WHO | {"num_samples": 64, "gain": None, "target": "p2"},
     ]
-    table = gain_table(view_of(gains=gains))
+    table = STUDY_TABLES["gains"](view_of(gains=gains))
     assert table.headers == ("task", "4", "64")
     first, second = table.rows
     assert [(c.text, c.small, c.bad) for c in first[1:]] == [("4.8×", "4.1–5.5", False), ("0.80×", "0.70–0.90", True)]

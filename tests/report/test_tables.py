@@ -14,7 +14,7 @@ from scifm.report.parts import Table
 from scifm.report.records import ScoreSet
 from scifm.report.run_page import score_table
 from scifm.report.study import Study
-from scifm.report.study_tables import parts_table, settings_table
+from scifm.report.study_tables import STUDY_TABLES, settings_table
 from scifm.wording import MISSING, count_text, duration_text, factor_text, number_text, plain_number, short_count
 
 
@@ -90,7 +90,7 @@ def test_settings_side_by_side():
 
 def test_parts_add_up():
     def table_of(**parts: float) -> Table:
-        return parts_table(Study(Analysis(targets=(), curves=(), seconds_by_part=parts)))
+        return STUDY_TABLES["parts"](Study(Analysis(targets=(), curves=(), seconds_by_part=parts)))
 
     table = table_of(pretrain=300.0, own_part=100.0)
     assert [row[0].text for row in table.rows] == ["pre-training", "own part"]

@@ -76,9 +76,6 @@ class ThinPlate(PeriodicElliptic):
         square = wave_x**2 + wave_y**2
         return torch.stack([square**2, torch.ones_like(square)]), None
 
-    def draw(self, num_samples, generator, device):
-        return {"rigidity": self.rigidity.draw(num_samples, generator, dtype=torch.float64, device=device)}
-
     def coefficients_for(self, drawn, spectrum, grid):
         return torch.stack([drawn["rigidity"], torch.full_like(drawn["rigidity"], self.bedding)], 1)
 

@@ -1,6 +1,6 @@
 """The porch: one verb a room. Parses, calls, prints; no science.
 
-A verb is a function in ``*_verbs`` and a line in `examples` that works as it stands; its settings come from a file,
+A verb is a function in ``*_verbs`` and a line of `EXAMPLES` that works as it stands; its settings come from a file,
 from options for what is asked every day, and from ``--set`` (`recipes`). A mistake of the user's gives one line and
 exit status 2; Ctrl-C gives exit status 130 after the state is saved; SIGTERM and the signals of schedulers give 75, by
 which a batch script knows to give the same command again. What may not live here: anything that Python could not do by

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import platform
+from collections.abc import Callable
+from concurrent.futures import Executor
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,26 +18,50 @@ from rich.table import Table
 from rich.text import Text
 from typer.core import TyperGroup
 
-from scifm.cli.examples import EXAMPLES
 from scifm.cli.recipes import setting_of_option
 from scifm.errors import ConfigError, StopRequested
 
 __all__ = [
+    "EXAMPLES",
     "NUM_WORKERS",
     "AsJson",
     "Imports",
     "Model",
     "OutRuns",
     "Scheduler",
-    "Seed",
     "Workers",
     "app",
     "console",
+    "executor_maker",
     "print_json",
     "print_rows",
     "print_table",
     "say",
 ]
+
+EXAMPLES: dict[str, str] = {
+    "demo": "scifm demo",
+    "systems": "scifm systems",
+    "generate": "scifm generate poisson --num-samples 512 --out stores/poisson",
+    "verify": "scifm verify stores/poisson",
+    "inspect": "scifm inspect stores/poisson",
+    "pretrain": "scifm pretrain recipes/poisson-small.toml --set training.num_steps=100",
+    "finetune": "scifm finetune runs/poisson-small-* --system poisson --num-samples 16",
+    "evaluate": "scifm evaluate runs/finetune-16-* --system poisson --knob anisotropy=5,10",
+    "scores": "scifm scores runs/finetune-16-*",
+    "check": "scifm check runs/poisson-small-*",
+    "compress": "scifm compress runs/poisson-small-* --to int8 --out models/small",
+    "report": "scifm report runs/finetune-16-*",
+    "play": "scifm play runs/poisson-small-*",
+    "export": "scifm export runs/finetune-16-* --to onnx",
+    "plan": "scifm plan runs/poisson-small-* --data stores/poisson --target-error 0.02",
+    "study": "scifm study recipes/transfer-tiny.toml --out runs/tiny",
+    "import": "scifm import measured.nc --out stores/measured",
+}
+"""One line for each verb that works as it stands in the project's folder; the help lists verbs in this order.
+
+Tests give them all, shortened, but those that take minutes or never end (demo, study, play).
+"""
 
 # What is printed is plain text, whoever wrote it: rich would take [play] for a style, and :x: for a picture.
 console = Console(stderr=True, markup=False, emoji=False)
@@ -82,10 +109,9 @@ class _Verbs(TyperGroup):
                 raise
             raise ConfigError(f"{option} is a setting of '{verb}', not an option: write {setting}.") from error
         except KeyboardInterrupt as error:
-            asked = isinstance(error, StopRequested)
-            told = f" by {error}" if asked else ""
-            console.print(f"scifm: interrupted{told}; give the same command again to go on.", highlight=False)
-            raise typer.Exit(StopRequested.EXIT_STATUS if asked else 130) from error
+            by = f" by {error}" if isinstance(error, StopRequested) else ""
+            console.print(f"scifm: interrupted{by}; give the same command again to go on.", highlight=False)
+            raise typer.Exit(StopRequested.EXIT_STATUS if by else 130) from error
 
 
 app = typer.Typer(
@@ -100,8 +126,8 @@ app = typer.Typer(
 )
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
+def _print_version(wanted: bool) -> None:
+    if wanted:
         from importlib.metadata import version
 
         typer.echo(f"scifm {version('scifm')} · torch {version('torch')} · Python {platform.python_version()}")
@@ -148,7 +174,6 @@ Scheduler = Annotated[
     str | None,
     typer.Option(help="Run on Dask: address of a scheduler, tcp://…, or 'local' for processes on this machine."),
 ]
-Seed = Annotated[int | None, typer.Option(help="Seed of every random number; default: 0.")]
 
 
 def print_rows(title: str, rows: list[tuple[str, str]]) -> None:
@@ -160,3 +185,37 @@ def print_rows(title: str, rows: list[tuple[str, str]]) -> None:
 def print_json(entries: Any) -> None:
     """Print as JSON; NaN is refused, since JSON has none."""
     typer.echo(json.dumps(entries, indent=2, allow_nan=False))
+
+
+def executor_maker(
+    workers: int,
+    scheduler: str | None,
+    *,
+    threads: int | None = None,
+    resource: list[str] | None = None,
+    carry: Path | None = None,
+) -> Callable[[], Executor] | None:
+    """Return what makes the executor that was asked for; None for this process alone.
+
+    Each job takes `threads` and each `resource`, ``NAME=N``; run folders lie in `carry` where workers do not see this
+    file system. A `scheduler` is the address of a Dask scheduler, or ``local``.
+
+    Raises:
+        ConfigError: if an option is malformed or does not belong.
+    """
+    if scheduler is None:
+        if threads is not None or resource or carry is not None:
+            raise ConfigError("--worker-threads, --resource and --no-shared-files belong to --scheduler; give it too.")
+        from scifm.execution.workers import worker_pool
+
+        return partial(worker_pool, workers) if workers > 1 else None
+    from scifm.execution.cluster import cluster_executor
+
+    takes = {}
+    for text in resource or []:
+        name, _, number = text.partition("=")
+        try:
+            takes[name.strip()] = float(number)
+        except ValueError as error:
+            raise ConfigError(f"The resource '{text}' is not of the form NAME=N, for example GPU=1.") from error
+    return partial(cluster_executor, scheduler, num_workers=workers, num_threads=threads, resources=takes, carry=carry)

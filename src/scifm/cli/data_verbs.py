@@ -12,13 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from scifm.cli.app import AsJson, app, console, print_json, print_rows
-from scifm.cli.progress import progress_bars
+from scifm.cli.progress import counting, progress_bars
 from scifm.cli.recipes import Overrides
 from scifm.errors import ConfigError
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
-
     from scifm.data.inspection import ArrayReport, Inspection, Outcome
     from scifm.data.store import Store
 
@@ -30,18 +28,6 @@ Data = Annotated[Path, typer.Argument(help="A file, or a folder of files that be
 MapFile = Annotated[
     Path | None, typer.Option("--map", help="TOML file that says which array is which field; else as proposed.")
 ]
-
-
-def _bar(progress: Progress, name: str) -> Any:
-    """Return what moves a bar; there is none before something is done, so a refusal stands alone."""
-    tasks: list[TaskID] = []
-
-    def move(done: int, total: int) -> None:
-        if not tasks:
-            tasks.append(progress.add_task(name, total=total, note=""))
-        progress.update(tasks[0], completed=done)
-
-    return move
 
 
 @app.command()
@@ -61,55 +47,55 @@ def inspect(
         raise ConfigError(f"'{write_map}' exists and is not overwritten; remove it or give --write-map another name.")
     mapping = choose_mapping(path, map_file, [])
     with nullcontext() if quick else progress_bars(console) as progress:
-        bar = _bar(progress, "reading") if progress is not None else None
-        found = inspect_data(path, mapping, read=not quick, progress=bar)
+        bar = counting(progress, "reading") if progress is not None else None
+        inspection = inspect_data(path, mapping, read=not quick, progress=bar)
     if write_map is not None:
-        _write(write_map, found)
+        _write(write_map, inspection)
     if as_json:
-        print_json(found.to_dict())
+        print_json(inspection.to_dict())
         return
-    _tell(found)
+    _print(inspection)
     if write_map is not None:
         typer.echo(f"\nThe mapping was written to {write_map}.")
-    elif found.mapping:
-        typer.echo(f"\nThe mapping, for --map:\n\n{found.mapping}", nl=False)
+    elif inspection.mapping:
+        typer.echo(f"\nThe mapping, for --map:\n\n{inspection.mapping}", nl=False)
 
 
-def _write(file: Path, found: Inspection) -> None:
-    if not found.mapping:
-        raise ConfigError(f"'{found.path}' is {found.told} and needs no mapping; leave out --write-map.")
+def _write(file: Path, inspection: Inspection) -> None:
+    if not inspection.mapping:
+        raise ConfigError(f"'{inspection.path}' is {inspection.told} and needs no mapping; leave out --write-map.")
     try:
-        file.write_text(found.mapping, encoding="utf-8")
+        file.write_text(inspection.mapping, encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"Cannot write the mapping '{file}': {error.strerror or error}.") from error
 
 
-def _tell(found: Inspection) -> None:
+def _print(inspection: Inspection) -> None:
     screen = Console(highlight=False, markup=False, emoji=False)
-    typer.echo(str(found.path))
-    rows = [("is", found.told)]
-    rows += [("also", f"{name}: {reason}") for name, reason in found.others.items()]
-    _tell_rows(screen, rows)
-    parts = dict.fromkeys(report.part for report in found.arrays)
+    typer.echo(str(inspection.path))
+    rows = [("is", inspection.told)]
+    rows += [("also", f"{name}: {reason}") for name, reason in inspection.others.items()]
+    _print_rows(screen, rows)
+    parts = dict.fromkeys(report.part for report in inspection.arrays)
     for part in parts:
-        arrays = [report for report in found.arrays if report.part == part]
+        arrays = [report for report in inspection.arrays if report.part == part]
         screen.print(_array_table(arrays, part if len(parts) > 1 else None, screen.width))
-    rows = [(name, f"{value:g}") for name, value in (found.attributes or {}).items()]
+    rows = [(name, f"{value:g}") for name, value in (inspection.attributes or {}).items()]
     if rows:
         screen.print("Single numbers", style="bold")
-        _tell_rows(screen, rows)
-    if found.outcome is not None:
-        screen.print("Store" if found.kind == "store" else "A store of it would have", style="bold")
-        _tell_rows(screen, _outcome_rows(found.outcome))
-    lists = {"Walls or periodic": found.periodic, "Missing": found.missing, "Beware": found.remarks}
+        _print_rows(screen, rows)
+    if inspection.outcome is not None:
+        screen.print("Store" if inspection.kind == "store" else "A store of it would have", style="bold")
+        _print_rows(screen, _outcome_rows(inspection.outcome))
+    lists = {"Walls or periodic": inspection.periodic, "Missing": inspection.missing, "Beware": inspection.remarks}
     for title, sentences in lists.items():
         if sentences:
             screen.print(title, style="bold red" if title == "Missing" else "bold")
-            _tell_rows(screen, [("-", sentence) for sentence in sentences])
-    typer.echo(found.advice)
+            _print_rows(screen, [("-", sentence) for sentence in sentences])
+    typer.echo(inspection.advice)
 
 
-def _tell_rows(screen: Console, rows: list[tuple[str, str]]) -> None:
+def _print_rows(screen: Console, rows: list[tuple[str, str]]) -> None:
     grid = Table.grid(padding=(0, 2, 0, 0))
     for name, value in rows:
         grid.add_row(Text(f"  {name}"), Text(value))
@@ -182,7 +168,7 @@ def import_files(
 
     mapping = choose_mapping(path, map_file, overrides or [])
     with progress_bars(console) as progress:
-        store = import_data(path, out, mapping, progress=_bar(progress, "copying trajectories"))
+        store = import_data(path, out, mapping, progress=counting(progress, "copying trajectories"))
     if as_json:
         print_json(_summary(store))
         return

@@ -28,28 +28,18 @@ _ENDS_ALL = (_INTERRUPTED, StopRequested.EXIT_STATUS)  # of processes that agree
 
 def without_devices(arguments: list[str]) -> list[str]:
     """Return a command line without its ``--devices N``."""
-    kept, skip = [], False
+    words, skip = [], False
     for word in arguments:
         if not (skip or word == "--devices" or word.startswith("--devices=")):
-            kept.append(word)
+            words.append(word)
         skip = word == "--devices"
-    return kept
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return words
 
 
 def launch(num_processes: int, arguments: list[str]) -> None:
-    """Run ``scifm arguments`` in several processes, pass signals on to them, and end as they end.
+    """Run ``scifm arguments``, without ``--devices``, in several processes, pass signals on, and end as they end.
 
     The first process speaks; what another one said is shown if it was the first to fail.
-
-    Args:
-        num_processes: how many.
-        arguments: without ``--devices``.
 
     Raises:
         ConfigError: if this process was itself started by a launcher, or so many would only be in each other's way.
@@ -61,17 +51,17 @@ def launch(num_processes: int, arguments: list[str]) -> None:
     if num_processes > most:
         raise ConfigError(f"--devices starts processes of this machine: at most {most}; got {num_processes}.")
     with ExitStack() as stack:
-        said = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(num_processes - 1)]
-        raise typer.Exit(_Family(num_processes, arguments, said).run())
+        outputs = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(num_processes - 1)]
+        raise typer.Exit(_Family(num_processes, arguments, outputs).run())
 
 
 class _Family:
     """The processes, from their start to their end."""
 
-    def __init__(self, size: int, arguments: list[str], said: Sequence[IO[bytes]]) -> None:
-        self.size, self.arguments, self.said = size, arguments, said
+    def __init__(self, size: int, arguments: list[str], outputs: Sequence[IO[bytes]]) -> None:
+        self.size, self.arguments, self.outputs = size, arguments, outputs
         self.processes: list[subprocess.Popen[bytes]] = []
-        self.asked: set[int] = set()
+        self.signals: set[int] = set()
         self.failed: int | None = None  # the first that did
 
     def run(self) -> int:
@@ -85,11 +75,11 @@ class _Family:
         if self.failed is None:
             return 0
         status = int(self.processes[self.failed].returncode)
-        if -status in self.asked:  # it had not yet begun to listen
+        if -status in self.signals:  # it had not yet begun to listen
             return StopRequested.EXIT_STATUS
         if self.failed and status not in _ENDS_ALL:
-            self.said[self.failed - 1].seek(0)
-            sys.stderr.write(self.said[self.failed - 1].read().decode(errors="replace"))
+            self.outputs[self.failed - 1].seek(0)
+            sys.stderr.write(self.outputs[self.failed - 1].read().decode(errors="replace"))
         if status > 0:
             return status
         console.print(
@@ -99,17 +89,20 @@ class _Family:
         return 1
 
     def _start(self) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = str(probe.getsockname()[1])
         threads = str(max(1, (os.cpu_count() or 1) // self.size))
-        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(self.size)}
+        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(self.size)}
         command = [sys.executable, "-m", "scifm", *self.arguments]
         for rank in range(self.size):
             own = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
             environment = {"OMP_NUM_THREADS": threads, **os.environ, **meeting, **own}
-            stderr = self.said[rank - 1] if rank else None
+            stderr = self.outputs[rank - 1] if rank else None
             self.processes.append(subprocess.Popen(command, env=environment, stderr=stderr))
 
     def _pass_on(self, number: int, frame: Any) -> None:
-        self.asked.add(number)
+        self.signals.add(number)
         for process in self.processes:
             process.send_signal(number)
 

@@ -41,12 +41,6 @@ def _normalization(path: Path | None) -> Normalization | None:
         raise RunError(f"The normalization '{path}' cannot be read ({type(error).__name__}: {error}).") from error
 
 
-def _settings(texts: list[str] | None) -> dict[str, object]:
-    from scifm.config import apply_overrides
-
-    return {name: None if value == "none" else value for name, value in apply_overrides({}, texts or []).items()}
-
-
 @app.command("import-model")
 def import_model(
     file: Annotated[Path, typer.Argument(help="Weights: .safetensors, or what torch.save wrote (.pt, .tar).")],
@@ -65,6 +59,7 @@ def import_model(
     as_json: AsJson = False,
 ) -> None:
     """Turn someone else's weights into a model of ours, for finetune, evaluate and push."""
+    from scifm.config import apply_overrides
     from scifm.fields.batch import Signature
     from scifm.models.folder import holds_operator
     from scifm.models.foreign_files import (
@@ -87,7 +82,9 @@ def import_model(
     numbers = _normalization(normalization)
     operator: Operator
     if kind == "neuralop":
-        operator = import_neuralop_weights(state, signature, normalization=numbers, **_settings(overrides))
+        given = apply_overrides({}, overrides or []).items()
+        how = {name: None if value == "none" else value for name, value in given}
+        operator = import_neuralop_weights(state, signature, normalization=numbers, **how)
     else:
         operator = import_reference_weights(state, signature, normalization=numbers)
     save_operator(operator, out)
@@ -113,8 +110,8 @@ def push(
     """Upload an operator to the Hugging Face hub. Log in first, with 'hf auth login'."""
     from scifm.models.registry import load_operator
 
-    told = {"title": title, "description": description, "license": license}
-    card = {name: value for name, value in told.items() if value is not None}
+    about = {"title": title, "description": description, "license": license}
+    card = {name: value for name, value in about.items() if value is not None}
     address = load_operator(model).push_to_hub(repo_id, private=private, branch=branch, card=card)
     if as_json:
         print_json({"address": address})
@@ -155,18 +152,15 @@ def export(
     operator = load_operator(place.folder)
     dims = operator.signature.num_spatial_dims
     grid = _grid_of(place, operator, num_points or [], extent)
-    asked = [(n,) * dims for n in num_points] if num_points else [grid.num_points, _finer(grid.num_points)]
+    finer = tuple(3 * n // 2 for n in grid.num_points)
+    sizes = [(n,) * dims for n in num_points] if num_points else [grid.num_points, finer]
     folder = out or (place.run.path / "export" if place.run is not None else Path(f"{run.name}-export"))
-    files = export_operator(operator, folder, to=to, grid=grid, num_points=asked)
+    files = export_operator(operator, folder, to=to, grid=grid, num_points=sizes)
     if as_json:
         print_json({"folder": str(folder), "format": to, "files": [file.to_dict() for file in files]})
         return
     _tell_files(files)
     print_rows("Export", [("checked", f"all within {TOLERANCE:g}"), ("described", str(folder / "export.json"))])
-
-
-def _finer(num_points: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(3 * n // 2 for n in num_points)
 
 
 def _grid_of(place: ModelPlace, operator: Operator, num_points: list[int], extent: float | None) -> Grid:
@@ -205,10 +199,10 @@ def _tell_files(files: list[ExportedFile]) -> None:
     typer.echo("Times: median of three answers for the whole batch, both in this process with as many threads.")
     for file in files:
         takes = ", ".join("any" if n is None else str(n) for n in file.num_points)
-        told = [("size", f"{file.num_bytes / 2**20:.2f} MiB"), ("points an axis", takes), ("batch", "any")]
+        rows = [("size", f"{file.num_bytes / 2**20:.2f} MiB"), ("points an axis", takes), ("batch", "any")]
         if None in file.num_points:
-            told.append(("at least", ", ".join(map(str, file.min_points))))
-        print_rows(str(file.path), told)
+            rows.append(("at least", ", ".join(map(str, file.min_points))))
+        print_rows(str(file.path), rows)
 
 
 @app.command()
@@ -234,19 +228,15 @@ def play(
 
     if system is None and (knob or num_points):
         raise ConfigError("--knob and --num-points are for --system, which was not given: the run tells its own.")
-    named = asked(None, None, system, knob).get("system")
+    named = asked(system=system, knobs=knob).get("system")
     chosen = None if named is None else system_from_dict(named)
     grid = None
     if chosen is not None and num_points is not None:
         grid = Grid.square(num_points, num_spatial_dims=chosen.signature.num_spatial_dims)
 
     if not is_loopback(host):
-        say(
-            "warning:",
-            "bold yellow",
-            f"others on the network can open the page on '{host}'; there is no password. The default, 127.0.0.1, is "
-            "this machine only.",
-        )
+        open_to_all = f"others on the network can open the page on '{host}'; there is no password. The default, "
+        say("warning:", "bold yellow", open_to_all + "127.0.0.1, is this machine only.")
 
     def announce(address: str) -> None:
         typer.echo(f"Playground of {run}: {address}  (Ctrl-C ends it)")

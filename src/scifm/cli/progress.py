@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 from rich.tree import Tree
 
 from scifm.wording import plural
 
-__all__ = ["ProgressBar", "StudyTree", "progress_bars"]
+__all__ = ["ProgressBar", "StudyTree", "counting", "progress_bars"]
 
 
 class ProgressBar:
@@ -60,10 +68,8 @@ class ProgressBar:
             score = f"held-out relative L2 {event['relative_l2']:.4f}"
             self.progress.console.print(f"the pre-trained weights are kept ({score}): {event['reason']}")
         elif kind == "scored":
-            samples = (
-                f" on {plural(event['num_samples'], 'sample')}, seed {event['seed']}" if event["num_samples"] else ""
-            )
-            name = event["kind"].replace("_", " ")
+            count, name = event["num_samples"], event["kind"].replace("_", " ")
+            samples = f" on {plural(count, 'sample')}, seed {event['seed']}" if count else ""
             self.progress.console.print(f"{name}{samples}: relative L2 {event['relative_l2']:.4f}")
 
 
@@ -82,6 +88,18 @@ def progress_bars(console: Console) -> Progress:
     counts = (MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     name, note = (TextColumn(text, markup=False) for text in ("{task.description}", "{task.fields[note]}"))
     return _Bars(name, BarColumn(), *counts, note, console=console)
+
+
+def counting(progress: Progress, name: str) -> Callable[[int, int], None]:
+    """Return what moves a bar, made when something is done: a refusal before that stands alone."""
+    tasks: list[TaskID] = []
+
+    def move(done: int, total: int) -> None:
+        if not tasks:
+            tasks.append(progress.add_task(name, total=total, note=""))
+        progress.update(tasks[0], completed=done)
+
+    return move
 
 
 class StudyTree:

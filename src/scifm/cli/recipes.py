@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, get_origin
 
@@ -14,16 +16,15 @@ from scifm.errors import ConfigError
 
 __all__ = [
     "RECIPES",
+    "SAMPLES",
     "Knobs",
-    "NumSamples",
     "Overrides",
-    "RecipeFile",
-    "StoreFolder",
-    "SystemArgument",
     "SystemName",
     "asked",
+    "complete_systems",
     "setting_of_option",
     "settings",
+    "told_by",
 ]
 
 RECIPES = {
@@ -39,32 +40,64 @@ RECIPES = {
 """Verb → where its settings are described; read when they are needed, since that loads torch."""
 
 
-def _complete_systems(incomplete: str) -> list[str]:
+def complete_systems(incomplete: str) -> list[str]:
+    """Return the systems whose names begin so, for shells."""
     from scifm.systems.catalog import list_systems
 
     return [listing.name for listing in list_systems() if listing.name.startswith(incomplete)]
 
 
-RecipeFile = Annotated[
-    Path | None, typer.Option("--recipe", help="TOML file of settings; what options and --set say goes before it.")
-]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="A.B=C", help="Set one setting; an unknown one lists all there are. Repeatable."),
 ]
 SystemName = Annotated[
     str | None,
-    typer.Option("--system", help="System to sample; 'scifm systems' lists them.", autocompletion=_complete_systems),
+    typer.Option("--system", help="System to sample; 'scifm systems' lists them.", autocompletion=complete_systems),
 ]
-SystemArgument = Annotated[
-    str | None, typer.Argument(help="Name of a system; 'scifm systems' lists them.", autocompletion=_complete_systems)
-]
-StoreFolder = Annotated[Path | None, typer.Option("--store", help="Folder of a store, instead of a system.")]
 Knobs = Annotated[
     list[str] | None,
     typer.Option("--knob", metavar="NAME=LOW,HIGH", help="Range of one knob, e.g. anisotropy=5,10; repeatable."),
 ]
-NumSamples = Annotated[int | None, typer.Option("--num-samples", help="Samples drawn of a system.")]
+SAMPLES = ("system", "knobs", "store", "num_samples")
+"""Everyday options by which the verbs that put a model to samples are told which."""
+
+_EVERYDAY: Mapping[str, Any] = {
+    "system": SystemName,
+    "knobs": Knobs,
+    "store": Annotated[Path | None, typer.Option("--store", help="Folder of a store, instead of a system.")],
+    "num_samples": Annotated[int | None, typer.Option("--num-samples", help="Samples drawn of a system.")],
+    "seed": Annotated[int | None, typer.Option(help="Seed of every random number; default: 0.")],
+    "recipe": Annotated[
+        Path | None, typer.Option("--recipe", help="TOML file of settings; what options and --set say goes before it.")
+    ],
+    "overrides": Overrides,
+}
+
+
+def told_by(*names: str, **own: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a verb, as its argument `tree`, all that options say of its settings (`asked`).
+
+    Args:
+        *names: options that mean the same everywhere, of `_EVERYDAY`; ``--recipe`` and ``--set`` come by themselves.
+        **own: setting → the option of this verb that says it.
+    """
+    options = {**own, **{name: _EVERYDAY[name] for name in (*names, "recipe", "overrides")}}
+
+    def decorated(verb: Callable[..., None]) -> Callable[..., None]:
+        @wraps(verb)
+        def call(**given: Any) -> None:
+            verb(tree=asked(**{name: given.pop(name) for name in options}), **given)
+
+        signature = inspect.signature(verb, eval_str=True)
+        taken = {name: parameter for name, parameter in signature.parameters.items() if name != "tree"}
+        for name, option in options.items():
+            taken[name] = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=option)
+        call.__signature__ = signature.replace(parameters=list(taken.values()))  # type: ignore[attr-defined]
+        call.__annotations__ = {name: parameter.annotation for name, parameter in taken.items()}
+        return call
+
+    return decorated
 
 
 def _knob_ranges(knobs: list[str] | None) -> dict[str, list[float]]:
@@ -82,20 +115,15 @@ def _knob_ranges(knobs: list[str] | None) -> dict[str, list[float]]:
 
 
 def asked(
-    recipe: Path | None,
-    overrides: list[str] | None,
+    recipe: Path | None = None,
+    overrides: list[str] | None = None,
     system: str | None = None,
     knobs: list[str] | None = None,
     **options: Any,
 ) -> dict[str, Any]:
     """Return all that was asked as one tree: the recipe, then options that were given, then ``--set``.
 
-    Args:
-        recipe: TOML file.
-        overrides: what was given to ``--set``.
-        system: what was given to ``--system``.
-        knobs: what was given to ``--knob``.
-        **options: setting → what an option of that name was given; None: it was not.
+    Every option is what was given to it, None if nothing was; `options` are those called like a setting.
 
     Raises:
         ConfigError: if the file cannot be read, or something is malformed.
@@ -109,13 +137,9 @@ def asked(
     if knobs:
         if not isinstance(named, Mapping):
             raise ConfigError("--knob would have no effect without --system: give it, or leave --knob out.")
-        tree["system"] = {**named, "knobs": {**_table(named.get("knobs")), **_knob_ranges(knobs)}}
+        before = named.get("knobs")
+        tree["system"] = {**named, "knobs": {**(before if isinstance(before, Mapping) else {}), **_knob_ranges(knobs)}}
     return apply_overrides(tree, overrides or [])
-
-
-def _table(value: Any) -> Mapping[str, Any]:
-    """Return a table; in place of one that is missing, or is something else, an empty one."""
-    return value if isinstance(value, Mapping) else {}
 
 
 def settings(verb: str, tree: Mapping[str, Any]) -> Any:

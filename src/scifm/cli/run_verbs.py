@@ -15,26 +15,33 @@ from scifm.cli.app import (
     Model,
     OutRuns,
     Scheduler,
-    Seed,
     Workers,
     app,
     console,
+    executor_maker,
     print_json,
     print_rows,
     print_table,
 )
-from scifm.cli.executors import executor_maker
-from scifm.cli.progress import ProgressBar, progress_bars
-from scifm.cli.recipes import Knobs, Overrides, RecipeFile, StoreFolder, SystemArgument, SystemName, asked
-from scifm.cli.recipes import settings as verb_settings
+from scifm.cli.progress import ProgressBar, counting, progress_bars
+from scifm.cli.recipes import Overrides, complete_systems, settings, told_by
 from scifm.wording import span
 
 if TYPE_CHECKING:
-    from scifm.data.store import Store
-    from scifm.plugins import Listing
     from scifm.runs import Run
 
 __all__ = ["finetune", "generate", "pretrain", "systems"]
+
+SystemArgument = Annotated[
+    str | None, typer.Argument(help="Name of a system; 'scifm systems' lists them.", autocompletion=complete_systems)
+]
+TrainingSamples = Annotated[
+    int | None, typer.Option(help="Training samples, default 4096; validation and test get an eighth each.")
+]
+Points = Annotated[int | None, typer.Option(help="Points a side of the grid; default: 64.")]
+DownstreamSamples = Annotated[
+    int | None, typer.Option(help="Downstream samples used, default 64; of trajectories, whole ones.")
+]
 
 
 @app.command()
@@ -44,7 +51,16 @@ def systems(as_json: AsJson = False) -> None:
 
     listings = list_systems()
     if as_json:
-        print_json({key: _system_entries(listing) for key, listing in zip(_keys(listings), listings, strict=True)})
+        entries: dict[str, Any] = {}
+        for listing in listings:
+            if listing.offered is not None:
+                about = {"equation": listing.offered.equation, "distribution": listing.distribution}
+                entries[listing.name] = {**about, **listing.offered().to_dict()}
+                continue
+            rivals = [other for other in listings if other.name == listing.name]
+            name = f"{listing.name} ({listing.distribution})" if len(rivals) > 1 else listing.name
+            entries[name] = {"distribution": listing.distribution, "broken": listing.fault}
+        print_json(entries)
         return
     table = Table("system", "equation", "knobs (default range)", "package", title="Systems")
     for listing in listings:
@@ -57,34 +73,11 @@ def systems(as_json: AsJson = False) -> None:
             typer.echo(f"broken: {listing.fault}")
 
 
-def _keys(listings: list[Listing]) -> list[str]:
-    """Return the names; a broken system that takes the name of another is told with its package."""
-    names = [listing.name for listing in listings]
-    return [
-        f"{name} ({listing.distribution})" if listing.fault is not None and names.count(name) > 1 else name
-        for name, listing in zip(names, listings, strict=True)
-    ]
-
-
-def _system_entries(listing: Listing) -> dict[str, Any]:
-    if listing.offered is None:
-        return {"distribution": listing.distribution, "broken": listing.fault}
-    about = {"equation": listing.offered.equation, "distribution": listing.distribution}
-    return {**about, **listing.offered().to_dict()}
-
-
 @app.command()
+@told_by("knobs", "seed", system=SystemArgument, num_samples=TrainingSamples, num_points=Points)
 def generate(
     out: Annotated[Path, typer.Option("--out", help="Folder of the new store.")],
-    system: SystemArgument = None,
-    num_samples: Annotated[
-        int | None, typer.Option(help="Training samples, default 4096; validation and test get an eighth each.")
-    ] = None,
-    num_points: Annotated[int | None, typer.Option(help="Points a side of the grid; default: 64.")] = None,
-    knob: Knobs = None,
-    seed: Seed = None,
-    recipe: RecipeFile = None,
-    overrides: Overrides = None,
+    tree: dict[str, Any],
     workers: Workers = 1,
     scheduler: Scheduler = None,
     as_json: AsJson = False,
@@ -93,33 +86,18 @@ def generate(
 
     An interrupted generation goes on where it stopped when the same command is given again.
     """
-    options = {"num_samples": num_samples, "num_points": num_points, "seed": seed}
-    settings = verb_settings("generate", asked(recipe, overrides, system, knob, **options))
+    recipe = settings("generate", tree)
     with progress_bars(console) as progress:
-        task = progress.add_task("sampling", total=None, note="")
-        store = settings.make(
-            out,
-            make_executor=executor_maker(workers, scheduler),
-            progress=lambda done, total: progress.update(task, completed=done, total=total),
-        )
+        make = executor_maker(workers, scheduler)
+        store = recipe.make(out, make_executor=make, progress=counting(progress, "sampling"))
     if as_json:
-        print_json(
-            {
-                "path": str(store.path),
-                "splits": store.splits,
-                "system": store.card.system_name,
-                "knobs": store.card.knobs,
-            }
-        )
-    else:
-        samples = ", ".join(f"{n} {split}" for split, n in store.splits.items())
-        print_rows(f"Store {store.path}", [("samples", samples), *_described(store)])
-
-
-def _described(store: Store) -> list[tuple[str, str]]:
-    rows = [("equation", store.card.equation), ("grid", " × ".join(map(str, store.grid.num_points)))]
+        about = {"system": store.card.system_name, "knobs": store.card.knobs}
+        print_json({"path": str(store.path), "splits": store.splits, **about})
+        return
+    rows = [("samples", ", ".join(f"{n} {split}" for split, n in store.splits.items()))]
+    rows += [("equation", store.card.equation), ("grid", " × ".join(map(str, store.grid.num_points)))]
     names = (*store.signature.inputs, *store.signature.outputs)
-    return rows + [(name, f"rms {store.statistics[name].rms:.4g}") for name in names]
+    print_rows(f"Store {store.path}", rows + [(name, f"rms {store.statistics[name].rms:.4g}") for name in names])
 
 
 @app.command()
@@ -147,14 +125,14 @@ def pretrain(
     from scifm.training.pretrain import pretrain as work
     from scifm.training.processes import world_from
 
-    settings = PretrainRecipe.read(recipe, overrides=overrides or [])
+    how = PretrainRecipe.read(recipe, overrides=overrides or [])
     if not world_from().is_first:
-        work(settings, store=Store.open(store) if store else None, out=out)
+        work(how, store=Store.open(store) if store else None, out=out)
         return
     with progress_bars(console) as progress:
         bar = ProgressBar(progress)
-        bar.begin("pre-training", settings.training.num_steps)
-        run = work(settings, store=Store.open(store) if store else None, out=out, observe=bar)
+        bar.begin("pre-training", how.training.num_steps)
+        run = work(how, store=Store.open(store) if store else None, out=out, observe=bar)
         bar.end()
     scores = [event["relative_l2"] for event in run.metrics() if event["event"] == "valid"]
     _print_run({"run": str(run.path), "validation_relative_l2": scores[-1] if scores else None}, as_json)
@@ -163,27 +141,17 @@ def pretrain(
 def _print_run(entries: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(entries)
-    else:
-        print_rows("Run", [(name.replace("_", " "), _shown(value)) for name, value in entries.items()])
-
-
-def _shown(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+        return
+    texts = {name: f"{value:.4g}" if isinstance(value, float) else str(value) for name, value in entries.items()}
+    print_rows("Run", [(name.replace("_", " "), text) for name, text in texts.items()])
 
 
 @app.command()
+@told_by("system", "knobs", "store", "seed", num_samples=DownstreamSamples)
 def finetune(
     parent: Annotated[Path, Model],
-    system: SystemName = None,
-    knob: Knobs = None,
-    store: StoreFolder = None,
-    num_samples: Annotated[
-        int | None, typer.Option(help="Downstream samples used, default 64; of trajectories, whole ones.")
-    ] = None,
+    tree: dict[str, Any],
     scratch: Annotated[bool, typer.Option("--from-scratch", help="Start from fresh weights, for comparison.")] = False,
-    seed: Seed = None,
-    recipe: RecipeFile = None,
-    overrides: Overrides = None,
     out: OutRuns = Path("runs"),
     imports: Imports = None,
     as_json: AsJson = False,
@@ -193,9 +161,16 @@ def finetune(
     How is a setting: --set training.num_steps=100, --set learning_rates=[1e-3], --set method.method=affine. Data with
     other fields or coefficients give the operator the channels it lacks; a table says which.
     """
-    options = {"store": store, "num_samples": num_samples, "seed": seed}
-    tree = asked(recipe, overrides, system, knob, **options)
-    _print_adapted(_adapt(parent, tree, out, scratch=scratch), as_json)
+    run = _adapt(parent, tree, out, scratch=scratch)
+    channels = run.read_json("channels.json") if (run.path / "channels.json").is_file() else []
+    outcome = {"run": str(run.path), **run.read_json("outcome.json")}
+    if channels and not as_json:
+        title = "Channels: what the pre-trained operator had and what it lacked"
+        table = Table("channel", "name", "became", title=title)
+        for row in channels:
+            table.add_row(row["role"], row["name"], row["became"])
+        print_table(table)
+    _print_run({**outcome, "channels": channels} if as_json else outcome, as_json)
 
 
 def _adapt(parent: Path, tree: dict[str, Any], out: Path, *, scratch: bool) -> Run:
@@ -206,7 +181,7 @@ def _adapt(parent: Path, tree: dict[str, Any], out: Path, *, scratch: bool) -> R
 
     named: dict[str, Any] = {name: tree.pop(name) for name in ("system", "store") if name in tree}
     target = build_config(SourceRecipe, named, source="settings of finetune").source()
-    recipe = verb_settings("finetune", tree)
+    recipe = settings("finetune", tree)
     if scratch:
         why = "--from-scratch trains all weights and fits all constants"
         refuse_idle(recipe, ("method", "refit_coefficients", "rename"), why)
@@ -219,18 +194,3 @@ def _adapt(parent: Path, tree: dict[str, Any], out: Path, *, scratch: bool) -> R
         run = work(parent, target, recipe, out=out, observe=bar)
         bar.end()
     return run
-
-
-def _print_adapted(run: Run, as_json: bool) -> None:
-    channels = run.read_json("channels.json") if (run.path / "channels.json").is_file() else []
-    outcome = {"run": str(run.path), **run.read_json("outcome.json")}
-    if channels and not as_json:
-        _print_channels(channels)
-    _print_run({**outcome, "channels": channels} if as_json else outcome, as_json)
-
-
-def _print_channels(channels: list[dict[str, str]]) -> None:
-    table = Table("channel", "name", "became", title="Channels: what the pre-trained operator had and what it lacked")
-    for row in channels:
-        table.add_row(row["role"], row["name"], row["became"])
-    print_table(table)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
 from scifm.cli.app import AsJson, Imports, Model, app, print_json, print_rows, print_table, say
-from scifm.cli.recipes import Knobs, NumSamples, Overrides, RecipeFile, StoreFolder, SystemName, asked, settings
+from scifm.cli.recipes import SAMPLES, settings, told_by
 from scifm.wording import plural
 
 if TYPE_CHECKING:
@@ -19,23 +19,23 @@ if TYPE_CHECKING:
 
     from scifm.evaluation.evaluate import Scores
     from scifm.findings.finding import Finding
-    from scifm.report.records import ScoreSet
 
 __all__ = ["check", "compress", "evaluate", "scores"]
 
 _MARKS = {True: "good", False: "bad", None: "–"}
 _MOST_NAMED = 8  # samples in a message
 
+OnlyChecks = Annotated[
+    list[str] | None, typer.Option("--only", help="Name of a check; repeatable. Default: all of them.")
+]
+To = Annotated[str | None, typer.Option("--to", help="How; default: int8.")]
+
 
 @app.command()
+@told_by(*SAMPLES)
 def evaluate(
     run: Annotated[Path, Model],
-    system: SystemName = None,
-    knob: Knobs = None,
-    store: StoreFolder = None,
-    num_samples: NumSamples = None,
-    recipe: RecipeFile = None,
-    overrides: Overrides = None,
+    tree: dict[str, Any],
     out: Annotated[
         Path | None,
         typer.Option("--out", help="Parquet file for every sample's errors; default: in RUN/scores if it is yours."),
@@ -51,11 +51,11 @@ def evaluate(
     from scifm.evaluation.evaluate import evaluate as work
     from scifm.evaluation.evaluate import persistence
 
-    asked_for = settings("evaluate", asked(recipe, overrides, system, knob, store=store, num_samples=num_samples))
-    samples, origin = asked_for.samples()
-    result = work(run, samples, rename=asked_for.rename, record=True if out is None else out, origin=origin)
+    how = settings("evaluate", tree)
+    samples, origin = how.samples()
+    result = work(run, samples, rename=how.rename, record=True if out is None else out, origin=origin)
     still = persistence(samples).defined() if samples.signature.state == samples.signature.outputs else None
-    _tell(run, result, still, as_json)
+    _print_scores(run, result, still, as_json)
 
 
 def _summary(errors: Tensor) -> dict[str, float | None]:
@@ -63,8 +63,8 @@ def _summary(errors: Tensor) -> dict[str, float | None]:
     if not errors.numel():
         return dict.fromkeys(("mean", "median", "p90"))
     errors = errors.double()
-    found = {"mean": errors.mean(), "median": errors.quantile(0.5), "p90": errors.quantile(0.9)}
-    return {name: float(value) if value.isfinite() else None for name, value in found.items()}
+    numbers = {"mean": errors.mean(), "median": errors.quantile(0.5), "p90": errors.quantile(0.9)}
+    return {name: float(value) if value.isfinite() else None for name, value in numbers.items()}
 
 
 def _number(value: float | None) -> str:
@@ -88,7 +88,7 @@ def _tell_undefined(result: Scores) -> None:
             )
 
 
-def _tell(run: Path, result: Scores, still: Tensor | None, as_json: bool) -> None:
+def _print_scores(run: Path, result: Scores, still: Tensor | None, as_json: bool) -> None:
     from scifm.report.records import origin_text
 
     numbers = {name: _summary(result.defined(name)) for name in result.values}
@@ -96,7 +96,7 @@ def _tell(run: Path, result: Scores, still: Tensor | None, as_json: bool) -> Non
     _tell_undefined(result)
     if as_json:
         baseline = {} if still is None else {"persistence": unchanged}
-        undefined = {name: found for name in result.values if (found := result.undefined_samples(name))}
+        undefined = {name: samples for name in result.values if (samples := result.undefined_samples(name))}
         about = {"origin": result.origin, "file": None if result.path is None else str(result.path)}
         print_json({"num_samples": result.num_samples, **numbers, **baseline, "undefined": undefined, **about})
         return
@@ -108,11 +108,8 @@ def _tell(run: Path, result: Scores, still: Tensor | None, as_json: bool) -> Non
     print_table(table)
     print_rows("Scored on", [("samples", origin_text(result.origin)), ("scores", str(result.path or "not recorded"))])
     if result.path is None:
-        say(
-            "note:",
-            "yellow",
-            f"'{run}' is no run folder of yours: nothing was written there; --out keeps the scores.",
-        )
+        nowhere = f"'{run}' is no run folder of yours: nothing was written there; --out keeps the scores."
+        say("note:", "yellow", nowhere)
 
 
 @app.command()
@@ -129,87 +126,62 @@ def scores(
     elif not sets:
         typer.echo(f"'{run}' holds no scores yet: 'scifm evaluate' records them.")
     else:
-        _list(sets)
-
-
-def _list(sets: tuple[ScoreSet, ...]) -> None:
-    table = Table("scored on", "samples", "relative L2", "file", title="Scores, the latest first")
-    for own in sets:
-        mean = f"{own.means['relative_l2']:.4g}" if "relative_l2" in own.means else ""
-        table.add_row(own.text, f"{own.num_samples:,}", mean, own.file.name)
-    print_table(table)
+        table = Table("scored on", "samples", "relative L2", "file", title="Scores, the latest first")
+        for own in sets:
+            mean = f"{own.means['relative_l2']:.4g}" if "relative_l2" in own.means else ""
+            table.add_row(own.text, f"{own.num_samples:,}", mean, own.file.name)
+        print_table(table)
 
 
 @app.command()
-def check(
-    run: Annotated[Path, Model],
-    only: Annotated[list[str] | None, typer.Option(help="Name of a check; repeatable. Default: all of them.")] = None,
-    system: SystemName = None,
-    knob: Knobs = None,
-    store: StoreFolder = None,
-    num_samples: NumSamples = None,
-    recipe: RecipeFile = None,
-    overrides: Overrides = None,
-    imports: Imports = None,
-    as_json: AsJson = False,
-) -> None:
+@told_by(*SAMPLES, checks=OnlyChecks)
+def check(run: Annotated[Path, Model], tree: dict[str, Any], imports: Imports = None, as_json: AsJson = False) -> None:
     """Question a trained operator: can it be right at all? What is found is kept in the run folder, if it is yours.
 
     It is asked about what it was trained on, unless a system or a store is given. Exit status 1: something is bad.
     """
     from scifm.trust.examine import check_operator
 
-    options = {"store": store, "num_samples": num_samples, "checks": only}
-    how = settings("check", asked(recipe, overrides, system, knob, **options))
+    how = settings("check", tree)
     findings = check_operator(run, how.samples_for(run)[0], how.checks, seed=how.seed)
-    _tell_findings("Checks", findings, as_json)
-    if any(found.good is False for found in findings):
+    _print_findings("Checks", findings, as_json)
+    if any(finding.good is False for finding in findings):
         raise typer.Exit(1)
 
 
 @app.command()
+@told_by(*SAMPLES, to=To)
 def compress(
     run: Annotated[Path, Model],
     out: Annotated[Path, typer.Option("--out", help="Folder of the new, smaller model.")],
-    to: Annotated[str | None, typer.Option("--to", help="How; default: int8.")] = None,
-    system: SystemName = None,
-    knob: Knobs = None,
-    store: StoreFolder = None,
-    num_samples: NumSamples = None,
-    recipe: RecipeFile = None,
-    overrides: Overrides = None,
+    tree: dict[str, Any],
     imports: Imports = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a model smaller, and measure what that changes; every verb that takes a model takes the new folder."""
     from scifm.distillation.compress import compress as work
 
-    options = {"store": store, "num_samples": num_samples, "to": to}
-    how = settings("compress", asked(recipe, overrides, system, knob, **options))
+    how = settings("compress", tree)
     samples, origin = how.samples_for(run)
     record = work(run, samples, out, to=how.to, seed=how.seed, origin=origin)
     if as_json:
         print_json({"path": str(out), **json.loads(record.model_dump_json())})
         return
-    _tell_findings(f"Compressed to {how.to.name}", record.findings, as_json)
+    _print_findings(f"Compressed to {how.to.name}", record.findings, as_json)
     print_rows(f"Model {out}", [("measured", str(out / "compression.json"))])
 
 
-def _tell_findings(title: str, findings: Sequence[Finding], as_json: bool) -> None:
+def _print_findings(title: str, findings: Sequence[Finding], as_json: bool) -> None:
     if as_json:
         print_json([finding.model_dump(mode="json") for finding in findings])
         return
-    width = max(len(found.name) for found in findings)
+    width = max(len(finding.name) for finding in findings)
     typer.echo(title)
-    for found in findings:
-        numbers = f"{_short(found.statistic)} {found.unit}" if found.statistic is not None else ""
-        if found.low is not None and found.high is not None:
-            numbers += f", 95 % interval {_short(found.low)} to {_short(found.high)}"
-        numbers += f"; threshold {_short(found.threshold)}" if found.threshold is not None else ""
-        first, *rest = (part for part in (found.said, found.evidence, numbers) if part)
-        typer.echo(f"  {_MARKS[found.good]:4}  {found.name:{width}}  {first}")
+    for finding in findings:
+        numbers = f"{finding.statistic:.3g} {finding.unit}" if finding.statistic is not None else ""
+        if finding.low is not None and finding.high is not None:
+            numbers += f", 95 % interval {finding.low:.3g} to {finding.high:.3g}"
+        numbers += f"; threshold {finding.threshold:.3g}" if finding.threshold is not None else ""
+        first, *rest = (part for part in (finding.said, finding.evidence, numbers) if part)
+        typer.echo(f"  {_MARKS[finding.good]:4}  {finding.name:{width}}  {first}")
         typer.echo("".join(f"  {'':4}  {'':{width}}  {part}\n" for part in rest), nl=False)
-
-
-def _short(value: float | None) -> str:
-    return "" if value is None else f"{value:.3g}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from concurrent.futures import Executor
 from pathlib import Path
@@ -20,17 +19,16 @@ from scifm.cli.app import (
     Workers,
     app,
     console,
+    executor_maker,
     print_json,
     print_rows,
     print_table,
 )
-from scifm.cli.executors import executor_maker
 from scifm.cli.progress import ProgressBar, StudyTree, progress_bars
-from scifm.cli.recipes import Overrides, RecipeFile, asked, settings
+from scifm.cli.recipes import Overrides, settings, told_by
 from scifm.wording import count_in_words, duration, plural
 
 if TYPE_CHECKING:
-    from scifm.findings.plan import Plan
     from scifm.findings.study import Analysis, ErrorCurve
     from scifm.studies.recipe import StudyRecipe
 
@@ -79,19 +77,19 @@ def study(
     from scifm.studies.recipe import StudyRecipe
     from scifm.studies.study import estimate, plan_jobs
 
-    settings = StudyRecipe.read(recipe, overrides=overrides or [])
+    what = StudyRecipe.read(recipe, overrides=overrides or [])
     folder = out or Path("runs") / recipe.stem
     make = executor_maker(
         workers, scheduler, threads=worker_threads, resource=resource, carry=folder if no_shared_files else None
     )
-    cost = estimate(plan_jobs(settings, folder), num_workers=workers)
-    message = f"{plural(cost.num_jobs, 'run')}, {cost.num_finished} of them done; the rest takes about "
-    message += (
+    cost = estimate(plan_jobs(what, folder), num_workers=workers)
+    message = (
+        f"{plural(cost.num_jobs, 'run')}, {cost.num_finished} of them done; the rest takes about "
         f"{duration(cost.seconds)} with {plural(workers, 'worker')}, and {cost.disk_bytes / 1e9:.2g} GB in '{folder}'."
     )
     console.print(message, highlight=False, soft_wrap=True)
     if not dry_run:
-        _carry_out(settings, folder, make, as_json)
+        _carry_out(what, folder, make, as_json)
 
 
 @app.command()
@@ -128,26 +126,26 @@ def _carry_out(recipe: StudyRecipe, folder: Path, make: Callable[[], Executor] |
     with StudyTree(console) as tree:
         work(recipe, out=folder, make_executor=make, observe=tree)
     written = page(folder)
-    found = Analysis.model_validate_json((folder / "analysis.json").read_bytes())
+    analysis = Analysis.model_validate_json((folder / "analysis.json").read_bytes())
     if as_json:
-        parts = found.model_dump(mode="json", include={"seconds", "verdict", "curves"}, exclude_none=True)
+        parts = analysis.model_dump(mode="json", include={"seconds", "verdict", "curves"}, exclude_none=True)
         print_json({"path": str(folder), "page": str(written), **parts})
         return
-    for finding in found.verdict:
+    for finding in analysis.verdict:
         typer.echo(f"{finding.said}\n    {finding.evidence}")
-    if len(found.targets) == 1:
-        for curve in found.curves:
+    if len(analysis.targets) == 1:
+        for curve in analysis.curves:
             if curve.kind == "few_shot":
-                _print_errors(found, curve)
+                _print_errors(analysis, curve)
     lines = [("folder", str(folder)), ("table", str(folder / "table.parquet")), ("page", str(written))]
-    print_rows("Study", [*lines, ("took", duration(found.seconds or 0.0))])
+    print_rows("Study", [*lines, ("took", duration(analysis.seconds or 0.0))])
 
 
-def _print_errors(found: Analysis, tuned: ErrorCurve) -> None:
+def _print_errors(analysis: Analysis, tuned: ErrorCurve) -> None:
     """Print the errors of one source on the only task, fine-tuned beside from scratch."""
 
     def medians(kind: str, source: str = "") -> dict[int, float | None]:
-        curves = [c for c in found.curves if (c.kind, c.source, c.size) == (kind, source, tuned.size)]
+        curves = [c for c in analysis.curves if (c.kind, c.source, c.size) == (kind, source, tuned.size)]
         return {point.num_samples: point.median for point in curves[0].points} if len(curves) == 1 else {}
 
     few_shot = {point.num_samples: point.median for point in tuned.points}
@@ -167,17 +165,17 @@ def _error(value: float | None) -> str:
 
 
 @app.command()
+@told_by()
 def plan(
     run: Annotated[Path, Model],
     data: Annotated[Path, typer.Option("--data", help="Store with your few samples; all its splits are used.")],
     target_error: Annotated[float, typer.Option(help="Mean relative L2 error wanted; 0.02 is 2 %.")],
+    tree: dict[str, Any],
     level: Annotated[float, typer.Option(help="Probability of the intervals.")] = 0.8,
     study: Annotated[
         Path | None, typer.Option(help="Folder of an earlier study: its learning curves say what to expect.")
     ] = None,
     out: Annotated[Path, typer.Option("--out", help="Folder of the plan.")] = Path("runs/plan"),
-    recipe: RecipeFile = None,
-    overrides: Overrides = None,
     workers: Workers = NUM_WORKERS,
     imports: Imports = None,
     as_json: AsJson = False,
@@ -191,26 +189,18 @@ def plan(
     from scifm.studies.planner import plan as work
     from scifm.studies.table import read_table
 
-    how: dict[str, Any] = {
-        "recipe": settings("plan", asked(recipe, overrides)),
-        "priors": PRIORS if study is None else priors_from_table(read_table(study / "table.parquet")),
-        "level": level,
-        "make_executor": executor_maker(workers, None),
-    }
+    how = settings("plan", tree)
+    priors = PRIORS if study is None else priors_from_table(read_table(study / "table.parquet"))
+    make = executor_maker(workers, None)
     with progress_bars(console) as progress:
         bar = ProgressBar(progress)
-        result = work(run, data, target_error, out=out, observe=bar, **how)
+        result = work(
+            run, data, target_error, out=out, observe=bar, recipe=how, priors=priors, level=level, make_executor=make
+        )
         bar.end()
     if as_json:
         print_json({"path": str(out), **result.model_dump(mode="json")})
-    else:
-        _tell_plan(result, out)
-
-
-def _tell_plan(result: Plan, folder: Path) -> None:
-    def words(count: float | None) -> str:
-        return count_in_words(math.inf if count is None else count)
-
+        return
     title = f"Samples needed in all for {result.target_error:g}; you have {result.num_samples}"
     table = Table("", "error now", "median", "interval", "reachable", title=title)
     for name, outlook in (("fine-tuned", result.few_shot), ("scratch", result.from_scratch)):
@@ -219,10 +209,9 @@ def _tell_plan(result: Plan, folder: Path) -> None:
             continue
         need = outlook.need
         now = f"{outlook.current_error:.4f} on {outlook.num_trained_samples}"
-        between = f"{words(need.low)} to {words(need.high)}"
-        table.add_row(name, now, words(need.median), between, f"{100 * need.reachable:.0f} %")
+        between = f"{count_in_words(need.low)} to {count_in_words(need.high)}"
+        table.add_row(name, now, count_in_words(need.median), between, f"{100 * need.reachable:.0f} %")
     print_table(table)
-    told = [("zero-shot error", f"{result.zero_shot:.4f}"), ("all numbers", str(folder / "plan.json"))]
-    print_rows(
-        "Plan", [*told, *(("advice", f"{finding.said} {finding.evidence}".strip()) for finding in result.findings)]
-    )
+    rows = [("zero-shot error", f"{result.zero_shot:.4f}"), ("all numbers", str(out / "plan.json"))]
+    rows += [("advice", f"{finding.said} {finding.evidence}".strip()) for finding in result.findings]
+    print_rows("Plan", rows)

@@ -14,7 +14,7 @@ by **name** through the signature, never by position.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -28,6 +28,14 @@ from scifm.fields.grid import Grid
 from scifm.wording import plural
 
 __all__ = ["Batch", "Signature"]
+
+_TENSORS = (
+    "inputs",
+    "coefficients",
+    "targets",
+    "lead_time",
+    "loss_weights",
+)  # of a batch; of the last three any is None
 
 
 @dataclass(frozen=True)
@@ -248,21 +256,17 @@ class Batch:
 
     def select(self, index: Tensor | Sequence[int] | slice) -> Batch:
         """Return some of the samples, in the order of `index`."""
-        if not isinstance(index, slice):
-            index = torch.as_tensor(index, dtype=torch.long, device=self.inputs.device)
-        pick = lambda t: None if t is None else t[index]  # noqa: E731
         systems = self.systems
-        if systems:
-            systems = systems[index] if isinstance(index, slice) else tuple(systems[i] for i in index.tolist())
-        return replace(
-            self,
-            inputs=self.inputs[index],
-            coefficients=self.coefficients[index],
-            targets=pick(self.targets),
-            lead_time=pick(self.lead_time),
-            loss_weights=pick(self.loss_weights),
-            systems=systems,
-        )
+        if isinstance(index, slice):
+            return replace(self, **self._each(lambda tensor: tensor[index]), systems=systems[index])
+        index = torch.as_tensor(index, dtype=torch.long, device=self.inputs.device)
+        systems = tuple(systems[i] for i in index.tolist()) if systems else ()
+        return replace(self, **self._each(lambda tensor: tensor[index]), systems=systems)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> dict[str, Any]:
+        """Return every tensor changed, by name; one that is not there stays None."""
+        tensors = ((name, getattr(self, name)) for name in _TENSORS)
+        return {name: None if tensor is None else change(tensor) for name, tensor in tensors}
 
     # --- as `scifm.fields.samples.Samples`, so that nobody asks whether samples lie in memory or on disk --------------
 
@@ -271,9 +275,7 @@ class Batch:
         """Drawn problems: every sample in memory counts as one."""
         return self.num_samples
 
-    def batch(self, index: Tensor | Sequence[int] | slice) -> Batch:
-        """Return some of the samples, as `select` does."""
-        return self.select(index)
+    batch = problems = select
 
     def some(self, count: int) -> Batch:
         """Return the first `count` samples, fewer where there are no more."""
@@ -287,10 +289,6 @@ class Batch:
         """Yield the samples whole, if there are any."""
         if self.num_samples:
             yield self
-
-    def problems(self, index: Tensor | Sequence[int]) -> Batch:
-        """Return some of the samples, as `select` does."""
-        return self.select(index)
 
     def describe(self) -> dict[str, Any]:
         """Return what a batch says of its samples: systems, the range of each coefficient, a hash of all numbers."""
@@ -306,15 +304,7 @@ class Batch:
 
     def to(self, device: Any = None, dtype: torch.dtype | None = None) -> Batch:
         """Return the batch on another device or in another precision."""
-        move = lambda t: None if t is None else t.to(device=device, dtype=dtype)  # noqa: E731
-        return replace(
-            self,
-            inputs=self.inputs.to(device=device, dtype=dtype),
-            coefficients=self.coefficients.to(device=device, dtype=dtype),
-            targets=move(self.targets),
-            lead_time=move(self.lead_time),
-            loss_weights=move(self.loss_weights),
-        )
+        return replace(self, **self._each(lambda tensor: tensor.to(device=device, dtype=dtype)))
 
     @staticmethod
     def concatenate(batches: Iterable[Batch]) -> Batch:
@@ -330,18 +320,10 @@ class Batch:
         if any(p.signature != first.signature or p.grid != first.grid for p in parts):
             raise SignatureError("Only batches of one signature on one grid can be concatenated.")
 
-        def join(tensors: list[Tensor | None]) -> Tensor | None:
-            present = [t for t in tensors if t is not None]
-            if len(present) not in (0, len(tensors)):
+        joined: dict[str, Any] = {}
+        for name in _TENSORS:
+            tensors = [tensor for part in parts if (tensor := getattr(part, name)) is not None]
+            if len(tensors) not in (0, len(parts)):
                 raise SignatureError("Some of the batches have targets, lead times or loss weights, and some have not.")
-            return torch.cat(present) if present else None
-
-        return replace(
-            first,
-            inputs=torch.cat([p.inputs for p in parts]),
-            coefficients=torch.cat([p.coefficients for p in parts]),
-            targets=join([p.targets for p in parts]),
-            lead_time=join([p.lead_time for p in parts]),
-            loss_weights=join([p.loss_weights for p in parts]),
-            systems=tuple(s for p in parts for s in p.systems),
-        )
+            joined[name] = torch.cat(tensors) if tensors else None
+        return replace(first, **joined, systems=tuple(name for part in parts for name in part.systems))

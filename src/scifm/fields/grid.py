@@ -77,6 +77,17 @@ class Grid(Plain):
             torch.arange(n, dtype=dtype, device=device) * h for n, h in zip(self.num_points, self.spacing, strict=True)
         )
 
+    def axes_of(self, field: Tensor) -> tuple[int, ...]:
+        """Return the axes of space of a field ``(..., *space)``, counted from its last.
+
+        Raises:
+            SignatureError: if the field does not live on this grid.
+        """
+        dims = self.num_spatial_dims
+        if tuple(field.shape[-dims:]) != self.num_points:
+            raise SignatureError(f"The field's last axes must be {self.num_points}; got shape {tuple(field.shape)}.")
+        return tuple(range(-dims, 0))
+
     def resized(self, num_points: tuple[int, ...]) -> Grid:
         """Return the same box with another number of points."""
         return Grid(tuple(num_points), self.extent, self.periodic)

@@ -26,8 +26,9 @@ from scifm.fields.homogeneity import Homogeneity
 __all__ = ["Encoded", "Normalization"]
 
 _NUMBERS = (
-    "input_shift", "input_scale", "coefficient_shift", "coefficient_scale", "output_shift", "output_scale",
-)  # fmt: skip
+    "gauge_sizes",
+    *(f"{role}_{part}" for role in ("input", "coefficient", "output") for part in ("shift", "scale")),
+)
 NormalizationKind = Literal["homogeneous", "joint", "constant"]
 
 
@@ -147,21 +148,12 @@ class Normalization:
         return result
 
     def to_dict(self) -> dict[str, Any]:
-        return {
-            "kind": self.kind,
-            "homogeneities": [h.to_dict() for h in self.homogeneities],
-            "gauge_sizes": list(self.gauge_sizes),
-            "input_shift": list(self.input_shift),
-            "input_scale": list(self.input_scale),
-            "coefficient_shift": list(self.coefficient_shift),
-            "coefficient_scale": list(self.coefficient_scale),
-            "output_shift": list(self.output_shift),
-            "output_scale": list(self.output_scale),
-        }
+        numbers = {name: list(getattr(self, name)) for name in _NUMBERS}
+        return {"kind": self.kind, "homogeneities": [h.to_dict() for h in self.homogeneities], **numbers}
 
     @classmethod
     def from_dict(cls, entries: dict[str, Any]) -> Normalization:
-        numbers = {key: tuple(float(v) for v in entries[key]) for key in ("gauge_sizes", *_NUMBERS)}
+        numbers = {key: tuple(float(v) for v in entries[key]) for key in _NUMBERS}
         return cls(tuple(Homogeneity.from_dict(h) for h in entries["homogeneities"]), kind=entries["kind"], **numbers)
 
     @classmethod

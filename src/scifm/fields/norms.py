@@ -16,7 +16,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from scifm.errors import SignatureError
 from scifm.fields.grid import Grid
 
 __all__ = [
@@ -27,20 +26,13 @@ VANISHES = 1e-6
 """Part of the typical size below which a target counts as zero."""
 
 
-def _require_space(field: Tensor, grid: Grid) -> tuple[int, ...]:
-    dims = grid.num_spatial_dims
-    if tuple(field.shape[-dims:]) != grid.num_points:
-        raise SignatureError(f"The field's last axes must be {grid.num_points}; got shape {tuple(field.shape)}.")
-    return tuple(range(-dims, 0))
-
-
 def integral(field: Float[Tensor, "..."], grid: Grid) -> Float[Tensor, "..."]:
     """Return ∫ field dx, shape ``(...)`` for a field ``(..., *space)``; unit: field × length**dims.
 
     Raises:
         SignatureError: if the last axes are not those of the grid.
     """
-    dims = _require_space(field, grid)
+    dims = grid.axes_of(field)
     weights = point_weights(grid, field)
     field = field if weights is None else field * weights
     return field.sum(dims) * math.prod(grid.spacing)

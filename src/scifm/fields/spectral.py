@@ -68,15 +68,11 @@ def wavenumbers(
 
 
 def _forward(field: Tensor, grid: Grid) -> Tensor:
-    dims = grid.num_spatial_dims
-    if tuple(field.shape[-dims:]) != grid.num_points:
-        raise SignatureError(f"The field's last axes must be {grid.num_points}; got shape {tuple(field.shape)}.")
-    return torch.fft.rfftn(field, dim=tuple(range(-dims, 0)))
+    return torch.fft.rfftn(field, dim=grid.axes_of(field))
 
 
 def _inverse(spectrum: Tensor, grid: Grid) -> Tensor:
-    dims = tuple(range(-grid.num_spatial_dims, 0))
-    return torch.fft.irfftn(spectrum, s=grid.num_points, dim=dims)
+    return torch.fft.irfftn(spectrum, s=grid.num_points, dim=tuple(range(-grid.num_spatial_dims, 0)))
 
 
 def gradient(field: Float[Tensor, "*shape"], grid: Grid) -> tuple[Float[Tensor, "*shape"], ...]:

@@ -17,7 +17,6 @@ from pathlib import Path
 from markupsafe import Markup
 
 from scifm.findings.figure import Axis, Figure, Panel, Rule, Series
-from scifm.report.files import stored_text
 from scifm.report.svg import (
     MARKS,
     TITLE_SIZE,
@@ -68,18 +67,13 @@ class Block:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A figure as SVG: blocks under one key.
-
-    Args:
-        kind: ``many`` panels across the page, a ``single`` one, or blocks set in a ``pair`` beside each other.
-        name: of its place on a page.
-    """
+    """A figure as SVG: blocks under one key."""
 
     blocks: tuple[Block, ...]
     keys: tuple[Key, ...]
     caption: str
-    kind: str
-    name: str = ""
+    kind: str  # ``many`` panels across the page, a ``single`` one, or blocks set in a ``pair`` beside each other
+    name: str = ""  # of its place on a page
 
 
 def draw(figure: Figure) -> Drawn:
@@ -94,25 +88,16 @@ def draw(figure: Figure) -> Drawn:
         groups = [list(panels) for _, panels in groupby(figure.panels, key=lambda panel: panel.group)]
     else:
         groups = [[panel] for panel in figure.panels]
-    columns = max(_columns(panels) for panels in groups)
+    # side by side at most four, lines about equally full; of categories all
+    lines = (1 if panels[0].y.categories else math.ceil(len(panels) / _MOST_COLUMNS) for panels in groups)
+    columns = max(math.ceil(len(panels) / rows) for panels, rows in zip(groups, lines, strict=True))
     kind = "many" if columns > 1 else "single" if len(groups) == 1 or figure.shared else "pair"
     sheets = [_Sheet(looks, panels, columns, kind) for panels in groups]
     return Drawn(tuple(sheet.block() for sheet in sheets), looks.keys(), figure.caption, kind)
 
 
-def _columns(panels: Sequence[Panel]) -> int:
-    """Return how many panels stand side by side: at most four, lines about equally full; of categories all."""
-    if panels[0].y.categories:
-        return len(panels)
-    return math.ceil(len(panels) / math.ceil(len(panels) / _MOST_COLUMNS))
-
-
 def write_figure(figure: Figure, path: str | Path) -> Path:
     """Write a figure as SVG, in the look of the pages and with their colors, light or dark as the reader has it.
-
-    Args:
-        figure: what to draw.
-        path: the file, ``.svg``.
 
     Raises:
         RunError: if it cannot be written.
@@ -132,7 +117,10 @@ def write_figure(figure: Figure, path: str | Path) -> Path:
             parts.append(element("text", block.heading, x=half * place + 8, y=top + 14, class_="title"))
             parts.append(_placed(block.picture, half * place + 8, top + 22, height=block.height))
         top += 26 + max(block.height for block in row)
-    colors = Markup(stored_text("style.css") + "svg { font-family: sans-serif; background: var(--paper); }")
+    colors = Markup(
+        Path(__file__).with_name("style.css").read_text(encoding="utf-8")
+        + "svg { font-family: sans-serif; background: var(--paper); }"
+    )
     text = str(svg(width, top, figure.caption, element("style", colors), *parts))
     target = Path(path)
     write_atomically(target, text.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1).encode())
@@ -140,7 +128,6 @@ def write_figure(figure: Figure, path: str | Path) -> Path:
 
 
 def _placed(picture: Markup, x: float, y: float, *, height: float | None = None) -> Markup:
-    """Return an SVG at a place within another one."""
     high = "" if height is None else f' height="{height:g}"'
     return Markup(str(picture).replace("<svg ", f'<svg x="{x:g}" y="{y:g}"{high} ', 1))  # escaped where it was made
 
@@ -193,7 +180,7 @@ class _Looks:
 
     def keys(self) -> tuple[Key, ...]:
         """Return the key: labels by color, then variants by mark."""
-        found = []
+        keys = []
         by_shape = self.figure.variants_by == "shape"
         for label in self.labels:
             item = next(item for item in self.items if item.label == label)
@@ -202,13 +189,13 @@ class _Looks:
                 shape = self.shape(item) if item.marked and not (item.variant and by_shape) else ""
                 line = line if item.joined and not (item.line == "faint" and shape) else ""
                 hollow = item.hollow and by_shape
-            found.append(Key(_slug(label), _key_picture(self.tone(item), shape, line, hollow=hollow), label))
+            keys.append(Key(_slug(label), _key_picture(self.tone(item), shape, line, hollow=hollow), label))
         for variant in self.variants:
             own = next(item for item in self.items if isinstance(item, Series) and item.variant == variant)
             shape = self.shape(own) if by_shape else "circle"
             picture = _key_picture("tone-ink", shape, hollow=own.hollow and not by_shape)
-            found.append(Key(_slug(variant), picture, variant))
-        return tuple(found)
+            keys.append(Key(_slug(variant), picture, variant))
+        return tuple(keys)
 
 
 def _key_picture(tone: str, shape: str, line: str = "", *, hollow: bool = False) -> Markup:
@@ -376,13 +363,13 @@ def _fitting_ticks(axis: Axis, frame: Frame, crossed: Sequence[float]) -> list[f
 
 
 def _category_names(axis: Axis, frame: Frame) -> list[Markup]:
-    room, x, found = abs(frame.y(1.0) - frame.y(0.0)), frame.left - 12, []
+    room, x, names = abs(frame.y(1.0) - frame.y(0.0)), frame.left - 12, []
     for place, name in enumerate(axis.categories):
         lines = wrapped(name, frame.left - 18, lines=2 if room > 25 else 1)
         first = frame.y(float(place)) + 4 - 7 * (len(lines) - 1)
         rows = [element("text", line, x=x, y=first + 14 * i, class_="tick end") for i, line in enumerate(lines)]
-        found.append(element("g", element("title", name), *rows))
-    return found
+        names.append(element("g", element("title", name), *rows))
+    return names
 
 
 def _notes(panel: Panel, frame: Frame) -> list[Markup]:
@@ -404,7 +391,7 @@ class _Dot:
     y: float
     ends: tuple[float, float] | None
     singles: tuple[float, ...]
-    told: str
+    text: str
     note: str
 
 
@@ -415,17 +402,17 @@ def _dots(series: Series, panel: Panel, frame: Frame) -> list[_Dot | None]:
     def placed(values: Sequence[float | None]) -> list[float]:
         return [scale(value) for value in values if value is not None and _fits(value, axis)]
 
-    found: list[_Dot | None] = []
+    dots: list[_Dot | None] = []
     for i, (x, y) in enumerate(zip(series.x, series.y, strict=True)):
         if x is None or y is None or not (_fits(x, panel.x) and _fits(y, panel.y)):
-            found.append(None)
+            dots.append(None)
             continue
         ends = placed([series.low[i], series.high[i]]) if series.low and series.high else []
         singles = tuple(placed(series.singles[i])) if series.singles else ()
-        told, note = (texts[i] if texts else "" for texts in (series.told, series.notes))
+        text, note = (texts[i] if texts else "" for texts in (series.told, series.notes))
         both = (ends[0], ends[1]) if len(ends) == 2 else None
-        found.append(_Dot(frame.x(x), frame.y(y), both, singles, told, note))
-    return found
+        dots.append(_Dot(frame.x(x), frame.y(y), both, singles, text, note))
+    return dots
 
 
 def _intervals(dots: Sequence[_Dot], *, bands: bool, sideways: bool) -> Iterator[Markup]:
@@ -454,17 +441,17 @@ def _series(looks: _Looks, series: Series, panel: Panel, frame: Frame) -> Markup
         for dot in stretch if series.marked or len(stretch) == 1 else ():
             drawn = mark(shape, dot.x, dot.y, hollow=series.hollow)
             hit = element("circle", cx=dot.x, cy=dot.y, r=9, class_="hit")
-            parts.append(_point(dot.told, drawn, hit))
+            parts.append(_point(dot.text, drawn, hit))
     inner = element("g", *parts, data_series=_slug(series.variant)) if series.variant else join(parts)
     return element("g", inner, class_=looks.tone(series), data_series=_slug(series.label) if series.label else None)
 
 
-def _point(told: str, drawn: Markup, hit: Markup) -> Markup:
+def _point(text: str, drawn: Markup, hit: Markup) -> Markup:
     """Return something the reader can point at, where something is told of it, one line a fact.
 
     Without scripts that is the browser's own tooltip; the page's script turns it into its own and adds the keyboard.
     """
-    return element("g", element("title", told), drawn, hit, class_="point") if told else drawn
+    return element("g", element("title", text), drawn, hit, class_="point") if text else drawn
 
 
 def _rule(looks: _Looks, rule: Rule, frame: Frame) -> Markup:

@@ -21,7 +21,7 @@ from matplotlib import colormaps
 from matplotlib.image import imsave
 from numpy.typing import NDArray
 
-from scifm.report.files import AGAIN, unreadable
+from scifm.report.records import AGAIN, unreadable
 from scifm.report.svg import Scale, element, fitted_ticks, join, svg, wrapped
 from scifm.wording import KIND_NAMES, number_text
 
@@ -191,15 +191,10 @@ def _corner(examples: Examples, index: int, y: float, bottom: float) -> list[Mar
 
 
 def field_drawing(examples: Examples, index: int, label: str) -> Markup:
-    """Return one example: forcing, truth and predictions above, prediction − truth below.
+    """Return one example: forcing, truth and predictions above, prediction − truth below; `label` is what is heard.
 
     Truth and all predictions share one color scale, all errors another one symmetric about zero; the forcing has its
     own. Every map has the shape of the domain.
-
-    Args:
-        examples: fields of shape (example, y, x).
-        index: which example.
-        label: what is heard in place of the picture.
 
     Raises:
         ValueError: if there is no such example.

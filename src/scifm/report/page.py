@@ -41,7 +41,8 @@ def page(path: str | Path, *, out: str | Path | None = None) -> Path:
     folder = Path(path)
     if holds_model(folder) and (folder.absolute().parent / "config.toml").is_file():
         folder = folder.parent if folder.name == "model" else folder.absolute().parent
-    target = Path(out) if out is not None else _default_file(folder)
+    beside = Path(f"{folder.resolve().name}.html") if holds_model(folder) else folder / "report.html"
+    target = Path(out) if out is not None else beside
     if target.is_dir():
         target = target / "report.html"
     render = next((make for marks, make in PAGES.items() if all((folder / name).is_file() for name in marks)), None)
@@ -50,10 +51,6 @@ def page(path: str | Path, *, out: str | Path | None = None) -> Path:
         raise _refusal(folder)
     write_atomically(target, render(folder).encode())
     return target
-
-
-def _default_file(folder: Path) -> Path:
-    return Path(f"{folder.resolve().name}.html") if holds_model(folder) else folder / "report.html"
 
 
 def _refusal(folder: Path) -> RunError:

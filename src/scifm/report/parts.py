@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -15,7 +16,6 @@ from markupsafe import Markup
 from scifm.findings.figure import Figure
 from scifm.findings.finding import Finding
 from scifm.report.drawing import Drawn, draw
-from scifm.report.files import stored_text
 from scifm.wording import MISSING, count_text, duration_text, number_text
 
 __all__ = [
@@ -23,7 +23,6 @@ __all__ = [
     "Cell",
     "Columns",
     "Numbered",
-    "Picture",
     "Table",
     "Tile",
     "environment_entries",
@@ -35,21 +34,13 @@ DASH = "–"
 
 @dataclass(frozen=True)
 class Cell:
-    """What stands in one place of a table.
-
-    Args:
-        text: the words.
-        small: in smaller type after it, such as an interval.
-        bad: marked by a sign and color.
-        strong: emphasized.
-        share: length of a bar in place of the text, in percent.
-    """
+    """What stands in one place of a table."""
 
     text: str
-    small: str = ""
-    bad: bool = False
+    small: str = ""  # in smaller type after the text, such as an interval
+    bad: bool = False  # marked by a sign and color
     strong: bool = False
-    share: float | None = None
+    share: float | None = None  # length of a bar in place of the text, in percent
 
 
 Columns = Mapping[str, Callable[[Any], Cell | str]]
@@ -77,16 +68,7 @@ class Table:
         wordy: tuple[str, ...] = (),
         once: tuple[str, ...] = (),
     ) -> Table:
-        """Return a table with a row an entry.
-
-        Args:
-            name: its place on the page.
-            caption: what stands above it.
-            entries: what the rows are of.
-            columns: what stands in the rows.
-            wordy: columns that are set as prose.
-            once: columns that are told in the caption instead, where all rows, two or more, say the same.
-        """
+        """Return a table with a row an entry, of columns that are told `once` in its caption where all rows agree."""
         entries = list(entries)
         made = {
             header: [cell if isinstance(cell, Cell) else Cell(cell) for cell in map(make, entries)]
@@ -97,14 +79,6 @@ class Table:
             caption += f" In all rows, {', '.join(f'{header}: {made[header][0].text}' for header in same)}."
         headers = tuple(header for header in columns if header not in same)
         return cls(name, caption, headers, tuple(zip(*(made[header] for header in headers), strict=True)), wordy)
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A drawing that is no `Figure`, and what stands under it."""
-
-    drawing: Markup
-    caption: str
 
 
 @dataclass(frozen=True)
@@ -141,10 +115,10 @@ def _environment() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        loader=jinja2.FunctionLoader(stored_text),
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
     )
     environment.filters |= {"number": number_text, "count": count_text, "duration": duration_text}
-    script = stored_text("page.js")
+    script = Path(__file__).with_name("page.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     # the page admits the script with this hash, and no other
     environment.globals |= {"script": Markup(script), "script_hash": f"sha256-{digest}"}

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 from scifm.findings.finding import Finding
 from scifm.findings.plan import Kind, Plan
-from scifm.report.files import read_model, read_object, read_text
 from scifm.report.parts import DASH, Cell, Numbered, Table, Tile, environment_entries, render
+from scifm.report.records import read_model, read_object, read_text
 from scifm.wording import KIND_NAMES, count_in_words, count_text, duration_text, number_text, plural
 
 __all__ = ["render_plan"]
@@ -43,10 +42,6 @@ def render_plan(folder: Path) -> str:
     )
 
 
-def _count(value: float | None) -> str:
-    return count_in_words(math.inf if value is None else value)
-
-
 def _tiles(plan: Plan) -> list[Tile]:
     tiles = [
         Tile("Error wanted", number_text(plan.target_error), "mean relative L2"),
@@ -56,8 +51,8 @@ def _tiles(plan: Plan) -> list[Tile]:
     for kind in _KINDS:
         own = plan.outlook(kind)
         if own.need is not None:
-            between = f"{own.need.level:.0%}: {_count(own.need.low)} to {_count(own.need.high)}"
-            tiles.append(Tile(f"Need, {KIND_NAMES[kind]}", _count(own.need.median), between))
+            between = f"{own.need.level:.0%}: {count_in_words(own.need.low)} to {count_in_words(own.need.high)}"
+            tiles.append(Tile(f"Need, {KIND_NAMES[kind]}", count_in_words(own.need.median), between))
     return [*tiles, Tile("Plan", duration_text(plan.seconds), plural(len(plan.points), "training"))]
 
 
@@ -76,8 +71,8 @@ def _need_table(plan: Plan) -> Table:
         if own.need is not None and own.current_error is not None:
             row = [
                 f"{number_text(own.current_error)} on {count_text(own.num_trained_samples)}",
-                _count(own.need.median),
-                f"{_count(own.need.low)} to {_count(own.need.high)}",
+                count_in_words(own.need.median),
+                f"{count_in_words(own.need.low)} to {count_in_words(own.need.high)}",
                 f"{100 * own.need.reachable:.0f} %",
                 DASH if own.effective_draws is None else f"{own.effective_draws:,.0f}",
             ]

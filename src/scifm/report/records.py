@@ -1,4 +1,4 @@
-"""What a run folder, or the folder of a model alone, says, read into plain values: curves, scores, findings.
+"""Files of a folder as plain values, and what those of a run or of a model alone say: curves, scores, findings.
 
 A part that is not there is ``None`` (the page then says "not recorded"); a part that is there and cannot be read is an
 error that names the file. Nothing is unpickled.
@@ -11,22 +11,104 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import BaseModel, ValidationError
 
+from scifm.errors import RunError, cause_of
 from scifm.findings.finding import Finding, read_findings
-from scifm.report.files import AGAIN, read_object, read_rows, read_text, unreadable
 from scifm.runs import Run
 from scifm.wording import span
 
-__all__ = ["MODEL_ALONE", "Curve", "RunRecord", "ScoreSet", "holds_model", "origin_text", "read_curve", "read_run"]
+__all__ = [
+    "AGAIN",
+    "MODEL_ALONE",
+    "Curve",
+    "RunRecord",
+    "ScoreSet",
+    "holds_model",
+    "origin_text",
+    "read_curve",
+    "read_model",
+    "read_object",
+    "read_rows",
+    "read_run",
+    "read_text",
+    "unreadable",
+]
 
+Model = TypeVar("Model", bound=BaseModel)
+
+AGAIN = "Run the command that wrote it again, or remove the file to report without it."
 _INDEX_COLUMNS = ("sample", "frame", "time", "lead_time", "channel")
 
 MODEL_ALONE = "a model, without the run it came from"
 """Status of a folder that holds a model and no run."""
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+def unreadable(path: Path, why: object, *, remedy: str) -> RunError:
+    """Return the error of a file that is there and cannot be read."""
+    cause = cause_of(why) if isinstance(why, BaseException) else None
+    return RunError(f"Cannot read '{path}': {cause or f'{why}. {remedy}'}")
+
+
+def read_text(path: Path) -> str | None:
+    """Return the text of a file, None where there is no file; a `RunError` says that it cannot be read."""
+    if not path.is_file():
+        return None
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise unreadable(path, error, remedy=AGAIN) from error
+
+
+def read_object(path: Path, *, remedy: str = AGAIN) -> dict[str, Any] | None:
+    """Return the JSON object of a file, None where there is no file; a `RunError` says that it is none."""
+    text = read_text(path)
+    if text is None:
+        return None
+    try:
+        tree = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise unreadable(path, f"it is not valid JSON ({error})", remedy=remedy) from error
+    if not isinstance(tree, dict):
+        raise unreadable(path, "it holds no JSON object", remedy=remedy)
+    return tree
+
+
+def read_model(path: Path, model: type[Model], *, remedy: str) -> Model:
+    """Return the JSON object of a file as a model, nulls as defaults; a `RunError` names what is not as expected."""
+    tree = read_object(path, remedy=remedy) or {}
+    try:
+        return model.model_validate({name: value for name, value in tree.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise unreadable(path, f"'{place}' is not as expected ({first['msg']})", remedy=remedy) from error
+
+
+def read_rows(path: Path, required: tuple[str, ...]) -> list[dict[str, Any]] | None:
+    """Return the rows of a Parquet file, None where there is none; a `RunError` names a column that it lacks."""
+    if not path.is_file():
+        return None
+    try:
+        rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
+        names = pq.read_schema(path).names
+    except (pa.ArrowException, OSError) as error:
+        raise unreadable(path, f"it is not a whole Parquet file ({error})", remedy=AGAIN) from error
+    missing = [name for name in required if name not in names]
+    if missing:
+        why = f"it has no column {', '.join(missing)} (it has: {', '.join(names)})"
+        raise unreadable(path, why, remedy=AGAIN)
+    return rows
+
+
+# --- a run ------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -41,27 +123,20 @@ class Curve:
 
 @dataclass(frozen=True)
 class ScoreSet:
-    """Scores on one choice of samples.
-
-    Args:
-        file: where they stand.
-        origin: what it says of the samples; None: it was written before scores said that.
-        recorded: when, as ISO 8601; empty when unknown.
-        num_samples: how many were scored.
-        errors: relative L2 error of every sample and frame, by channel; empty where it was not asked for.
-        means: of every metric, over the samples, frames and channels in which it is defined.
-        text: what they are of, in words.
-        undefined: by metric, in how many samples, frames and channels the truth leaves it undefined.
-    """
+    """Scores on one choice of samples, in one file."""
 
     file: Path
     origin: Mapping[str, Any] | None
-    recorded: str
+    """What the file says of the samples; None: it was written before scores said that."""
+    recorded: str  # as ISO 8601; empty when unknown
     num_samples: int
     errors: Mapping[str, tuple[float, ...]]
+    """By channel the relative L2 error of every sample and frame; empty where it was not asked for."""
     means: Mapping[str, float]
-    text: str
+    """Of every metric, over the samples, frames and channels in which it is defined."""
+    text: str  # what they are of, in words
     undefined: Mapping[str, int] = field(default_factory=dict)
+    """By metric, in how many samples, frames and channels the truth leaves it undefined."""
 
     def to_dict(self) -> dict[str, Any]:
         means = {name: mean if math.isfinite(mean) else None for name, mean in self.means.items()}
@@ -219,8 +294,8 @@ def origin_text(origin: Mapping[str, Any] | None) -> str:
 
 
 def _ranges(ranges: Mapping[str, Any]) -> list[str]:
-    told = []
+    texts = []
     for name, bounds in ranges.items():
         low, high = (bounds["low"], bounds["high"]) if isinstance(bounds, Mapping) else bounds
-        told.append(f"{name} {span(f'{low:g}', f'{high:g}')}")
-    return told
+        texts.append(f"{name} {span(f'{low:g}', f'{high:g}')}")
+    return texts

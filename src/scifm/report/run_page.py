@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 
 from scifm.findings.figure import Axis, Figure, Panel, Series
-from scifm.report.parts import Numbered, Table, Tile, environment_entries, render
+from scifm.report.parts import Cell, Numbered, Table, Tile, environment_entries, render
 from scifm.report.records import MODEL_ALONE, Curve, RunRecord, ScoreSet, read_run
 from scifm.wording import count_text, duration_text, number_text, plural
 
@@ -89,9 +89,9 @@ def run_headline(record: RunRecord) -> str:
     scored = next((scores for scores in record.score_sets if scores.errors), None)
     if scored is not None:
         means = {channel: sum(values) / len(values) for channel, values in scored.errors.items()}
-        told = ", ".join(f"{number_text(mean, digits=2)} ({channel})" for channel, mean in means.items())
+        errors = ", ".join(f"{number_text(mean, digits=2)} ({channel})" for channel, mean in means.items())
         over = f"mean over {plural(scored.num_samples, 'sample')}"
-        return f"{name} reaches a relative L2 error of {told}, {over}: {scored.text}."
+        return f"{name} reaches a relative L2 error of {errors}, {over}: {scored.text}."
     if record.curve.errors:
         step = count_text(record.curve.valid_steps[-1])
         error = number_text(record.curve.errors[-1], digits=2)
@@ -105,14 +105,14 @@ def run_headline(record: RunRecord) -> str:
 
 def run_remarks(record: RunRecord) -> list[str]:
     """Return what must be said beside the headline of a run: that it is not complete, or that nothing was trained."""
-    said = []
+    sentences = []
     if len(record.score_sets) > 1:
-        said.append(f"It was scored on {len(record.score_sets)} sets of samples; the headline tells the latest.")
+        sentences.append(f"It was scored on {len(record.score_sets)} sets of samples; the headline tells the latest.")
     if record.status not in ("complete", MODEL_ALONE):
-        said.append(f"The run is not complete; its status: {record.status}.")
+        sentences.append(f"The run is not complete; its status: {record.status}.")
     if record.kept is not None:
-        said.append(f"Nothing was trained. Fine-tuning kept {record.kept}.")
-    return said
+        sentences.append(f"Nothing was trained. Fine-tuning kept {record.kept}.")
+    return sentences
 
 
 # --- figures and tables -----------------------------------------------------------------------------------------------
@@ -124,9 +124,9 @@ def history(
     """Return a history, every so many points of it where it has many."""
     window = max(1, math.ceil(len(steps) / _MOST_POINTS))
     chosen = range(window // 2, len(steps), window)
-    told = tuple(f"step {count_text(steps[i])}: {number_text(values[i])}" for i in chosen) if marked else ()
+    texts = tuple(f"step {count_text(steps[i])}: {number_text(values[i])}" for i in chosen) if marked else ()
     x, y = tuple(steps[i] for i in chosen), tuple(values[i] for i in chosen)
-    return Series(label=label, x=x, y=y, told=told, marked=marked, place=place)
+    return Series(label=label, x=x, y=y, told=texts, marked=marked, place=place)
 
 
 def _smoothed(curve: Curve, label: str) -> list[Series]:
@@ -188,27 +188,12 @@ def distribution_figure(errors: Mapping[str, Sequence[float]], caption: str) -> 
 
 def score_table(sets: Sequence[ScoreSet]) -> Table:
     """Return mean, median, 90th percentile and maximum of the relative L2 error, a row a set of samples and channel."""
-
-    def quantile(share: float) -> Callable[[tuple[str, str, Sequence[float]]], str]:
-        return lambda row: number_text(float(np.quantile(row[2], share)) if np.isfinite(row[2]).all() else math.nan)
-
-    rows = [
-        (f"{place}: {scores.text}", channel, values)
-        for place, scores in enumerate(sets, start=1)
-        for channel, values in scores.errors.items()
-    ]
-    return Table.of(
-        "scores-by-channel",
-        "Relative L2 error by channel, over the samples of each set; the latest set comes first.",
-        rows,
-        {
-            "scored on": lambda row: row[0],
-            "channel": lambda row: row[1],
-            "samples": lambda row: count_text(len(row[2])),
-            "mean": lambda row: number_text(sum(row[2]) / len(row[2])),
-            "median": quantile(0.5),
-            "90th percentile": quantile(0.9),
-            "largest": quantile(1.0),
-        },
-        wordy=("scored on", "channel"),
-    )
+    rows = []
+    for place, scores in enumerate(sets, start=1):
+        for channel, values in scores.errors.items():
+            spread = np.quantile(values, (0.5, 0.9, 1.0)) if np.isfinite(values).all() else np.full(3, math.nan)
+            numbers = (number_text(float(number)) for number in (sum(values) / len(values), *spread))
+            rows.append(tuple(map(Cell, (f"{place}: {scores.text}", channel, count_text(len(values)), *numbers))))
+    caption = "Relative L2 error by channel, over the samples of each set; the latest set comes first."
+    headers = ("scored on", "channel", "samples", "mean", "median", "90th percentile", "largest")
+    return Table("scores-by-channel", caption, headers, tuple(rows), wordy=headers[:2])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import tomllib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -16,8 +16,16 @@ from typing import Any
 
 from scifm.findings.study import Analysis, ErrorCurve, ErrorPoint, Gain, Size, Source, Target
 from scifm.report.fields import Examples, read_examples
-from scifm.report.files import AGAIN, read_model, read_object, read_rows, read_text, unreadable
-from scifm.report.records import Curve, read_curve
+from scifm.report.records import (
+    AGAIN,
+    Curve,
+    read_curve,
+    read_model,
+    read_object,
+    read_rows,
+    read_text,
+    unreadable,
+)
 from scifm.wording import number_text, plural
 
 __all__ = ["Study", "TaskGroup", "count_words", "drawable", "interval_text", "read_study"]
@@ -115,16 +123,24 @@ class Study:
         count = source.num_pretrain_samples
         return f"{source.label or name} ({plural(count, 'sample')})" if count else source.label or name
 
-    def main_source(self, target: Target) -> str | None:
-        """Return the source a task is shown with: its own system alone, else the nearest to it; most samples first."""
+    @cached_property
+    def main_sources(self) -> Mapping[str, str | None]:
+        """By task the source it is shown with: its own system alone, else the nearest to it; most samples first."""
+        chosen = {}
+        for target in self.analysis.targets:
 
-        def fitness(source: Source) -> tuple[bool, bool, bool, int]:
-            own, single = target.system in source.systems, len(source.systems) == 1
-            return own and single, single, own, source.num_pretrain_samples or 0
+            def fitness(source: Source, system: str = target.system) -> tuple[bool, bool, bool, int]:
+                own, single = system in source.systems, len(source.systems) == 1
+                return own and single, single, own, source.num_pretrain_samples or 0
 
-        used = {c.source for c in self.curves(("few_shot", "zero_shot"), target=target.name, size=self.main_size)}
-        candidates = [source for source in self.analysis.sources if source.name in used]
-        return max(candidates, key=fitness).name if candidates else None
+            used = {c.source for c in self.curves(("few_shot", "zero_shot"), target=target.name, size=self.main_size)}
+            candidates = [source for source in self.analysis.sources if source.name in used]
+            chosen[target.name] = max(candidates, key=fitness).name if candidates else None
+        return chosen
+
+    def is_main(self, entry: Gain) -> bool:
+        """Whether an entry is of the main size and from the main source of its task."""
+        return entry.size == self.main_size and entry.source == self.main_sources[entry.target]
 
     def curves(self, kinds: Iterable[str], **wanted: str | None) -> list[ErrorCurve]:
         """Return the curves of some kinds, `wanted`: of a target, size, source or method; None admits every one."""
@@ -134,7 +150,7 @@ class Study:
 
     def gains(self, target: Target, size: str | None) -> list[Gain]:
         """Return the gains of a task from its main source by the main method, fewest samples first."""
-        wanted = (target.name, self.main_source(target), self.main_method)
+        wanted = (target.name, self.main_sources[target.name], self.main_method)
         own = [g for g in self.analysis.gains if (g.target, g.source, g.method) == wanted and size in (None, g.size)]
         return sorted(own, key=lambda gain: gain.num_samples)
 
@@ -143,27 +159,25 @@ class Study:
 
         In distribution belongs to the source: where it was not scored under the task's name, the source's only one.
         """
-        source = self.main_source(target)
+        source = self.main_sources[target.name]
         if source is None:
             return None
-        found = self.curves((kind,), size=self.main_size, source=source)
-        own = [curve for curve in found if curve.target == target.name]
-        chosen = own or (found if kind == "in_distribution" and len(found) == 1 else [])
-        return next((point for curve in chosen for point in curve.points), None)
+        curves = self.curves((kind,), size=self.main_size, source=source)
+        if kind != "in_distribution" or len(curves) != 1:
+            curves = [curve for curve in curves if curve.target == target.name]
+        return next((point for curve in curves for point in curve.points), None)
 
     @cached_property
     def groups(self) -> tuple[TaskGroup, ...]:
         """Tasks by system, in the order of the analysis."""
-        systems = dict.fromkeys(target.system for target in self.analysis.targets)
-        return tuple(_group(s, [t for t in self.analysis.targets if t.system == s]) for s in systems)
-
-
-def _group(system: str, targets: Sequence[Target]) -> TaskGroup:
-    labels = [target.label or target.name for target in targets]
-    heads = {label.partition(", ")[0] for label in labels}
-    if len(heads) == 1 and all(", " in label for label in labels):
-        return TaskGroup(heads.pop(), tuple(targets), tuple(label.partition(", ")[2] for label in labels))
-    return TaskGroup(system, tuple(targets), tuple(labels))
+        made = []
+        for system in dict.fromkeys(target.system for target in self.analysis.targets):
+            targets = tuple(target for target in self.analysis.targets if target.system == system)
+            labels = [(target.label or target.name).partition(", ") for target in targets]
+            shared = all(comma and head == labels[0][0] for head, comma, _ in labels)
+            short = tuple(rest if shared else "".join((head, comma, rest)) for head, comma, rest in labels)
+            made.append(TaskGroup(labels[0][0] if shared else system, targets, short))
+        return tuple(made)
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------

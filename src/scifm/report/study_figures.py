@@ -78,7 +78,7 @@ _LEVELS = {
 
 def _trained_series(study: Study, target: Target) -> list[Series]:
     """Return every way that is drawn for a task."""
-    main, found = study.main_source(target), []
+    main, drawn = study.main_sources[target.name], []
     for label, kind, method, place in _ways(study):
         for curve in study.curves((kind,), target=target.name, size=study.main_size, method=method):
             if kind == "few_shot" and (main is None or curve.source != main):
@@ -86,22 +86,22 @@ def _trained_series(study: Study, target: Target) -> list[Series]:
             points = []
             for p in sorted((p for p in curve.points if p.num_samples > 0), key=lambda p: p.num_samples):
                 head = f"{label} on {count_words(p.num_samples)}"
-                told = _about_point(study, head, target, curve.source, curve.size, p)
-                points.append(_placed(p.num_samples, p.median, p) | {"singles": p.values, "told": told})
+                about = _about_point(study, head, target, curve.source, curve.size, p)
+                points.append(_placed(p.num_samples, p.median, p) | {"singles": p.values, "told": about})
             line = "dashed" if place > _SCRATCH else "solid"
-            found.append(Series.of(points, label=label, line=line, place=place))
-    return found
+            drawn.append(Series.of(points, label=label, line=line, place=place))
+    return drawn
 
 
 def _level_rules(study: Study, target: Target) -> list[Rule]:
-    found = []
+    rules = []
     for kind, rule in _LEVELS.items():
         point = study.level_of(kind, target)
         if point is not None and drawable(point.median):
-            source, size = study.main_source(target) or "", study.main_size or ""
-            told = _about_point(study, rule.label, target, source, size, point)
-            found.append(rule.model_copy(update={"at": point.median, "told": told}))
-    return found
+            source, size = study.main_sources[target.name] or "", study.main_size or ""
+            about = _about_point(study, rule.label, target, source, size, point)
+            rules.append(rule.model_copy(update={"at": point.median, "told": about}))
+    return rules
 
 
 def undrawn_points(study: Study) -> int:
@@ -167,16 +167,16 @@ def _fixed_counts(study: Study) -> list[int]:
 
 
 def _against_size(
-    study: Study, target: Target, label: str, count: int, found: Sequence[tuple[str, ErrorPoint | Gain]]
+    study: Study, target: Target, label: str, count: int, entries: Sequence[tuple[str, ErrorPoint | Gain]]
 ) -> list[Series]:
     """Return one series over sizes, errors of a way or gains, on one number of samples; none without any."""
     params, scratch = {size.name: size.num_params for size in study.sizes}, label == "from scratch"
-    own = [entry for entry in found if entry[1].num_samples == count]
+    own = [entry for entry in entries if entry[1].num_samples == count]
     points = []
     for size, entry in sorted(own, key=lambda entry: params[entry[0]]):
         value = entry.gain if isinstance(entry, Gain) else entry.median
         lines = [f"{label or 'gain'} on {count_words(count)}", f"task: {study.target_label(target.name)}"]
-        lines += [] if scratch else [f"source: {study.source_label(study.main_source(target) or '')}"]
+        lines += [] if scratch else [f"source: {study.source_label(study.main_sources[target.name] or '')}"]
         lines.append(f"size: {size}, {count_text(params[size])} parameters")
         number = f"median error {number_text(value)}" if label else f"{value or math.nan:.2f}×"
         lines += [number + _span(entry.low, entry.high), *([] if isinstance(entry, Gain) else _seeds(entry))]
@@ -195,7 +195,7 @@ def size_figure(study: Study) -> Figure | None:
     panels = []
     for group in study.groups:
         for target, title in zip(group.targets, group.short_labels, strict=True):
-            source, errors = study.main_source(target), []
+            source, errors = study.main_sources[target.name], []
             wanted = {"few_shot": {"source": source, "method": study.main_method}, "from_scratch": {}}
             for label, kind in (("fine-tuned", "few_shot"), ("from scratch", "from_scratch")):
                 curves = study.curves((kind,), target=target.name, **wanted[kind]) if source or not wanted[kind] else []
@@ -268,8 +268,8 @@ def shift_figure(study: Study) -> Figure | None:
             points = []
             own = [task for task in tasks if task.target in order and task.source == source]
             for task in sorted(own, key=lambda task: order.index(task.target)):
-                told, note = _about_task(study, task, measure), "" if mixture else str(order.index(task.target) + 1)
-                points.append({"x": _value(task, measure), "y": task.zero_shot, "told": told, "notes": note})
+                about, note = _about_task(study, task, measure), "" if mixture else str(order.index(task.target) + 1)
+                points.append({"x": _value(task, measure), "y": task.zero_shot, "told": about, "notes": note})
             looks = {"variant": words[mixture] if several else "", "line": "faint", "hollow": mixture}
             series += [Series.of(points, label=group.label, **looks)] if points else []
     series.sort(key=lambda one: one.hollow)
@@ -398,11 +398,8 @@ def adaptation_figure(
 ) -> Figure | None:
     """Return the histories of adaptations, two panels a task on one logarithmic scale, by number of samples.
 
-    Validation errors are drawn where every one of them logged some, else training losses.
-
-    Args:
-        tasks: by task and way, number of samples and history of each run.
-        num_left_out: how many tasks more there are.
+    Validation errors are drawn where every one of them logged some, else training losses. `tasks` holds, by task and
+    way, number of samples and history of each run; `num_left_out` tasks more there are.
     """
     every = [run for ways in tasks.values() for runs in ways.values() for run in runs]
     validated = bool(every) and all(len(curve.errors) > 1 for _, curve in every)
@@ -437,14 +434,14 @@ def _runs(study: Study, **wanted: Any) -> list[Mapping[str, Any]]:
 
 def _pretraining(study: Study) -> Figure | None:
     """Return the histories of the pre-trainings of the main size, the first seed of each source."""
-    found: dict[str, Curve] = {}
+    curves: dict[str, Curve] = {}
     for row in _runs(study, kind=("zero_shot", "in_distribution"), size=(study.main_size,)):
         label = study.source(row["source"]).label or row["source"]
-        if label not in found and len(found) < _MOST_HISTORIES:
-            found[label] = study.curve(row["run"])
-    which = "; ".join(found) if len(found) == 1 else f"the first seed of {plural(len(found), 'source')}"
+        if label not in curves and len(curves) < _MOST_HISTORIES:
+            curves[label] = study.curve(row["run"])
+    which = "; ".join(curves) if len(curves) == 1 else f"the first seed of {plural(len(curves), 'source')}"
     caption = f"Pre-training ({which}): loss and validation error against the optimizer step, both logarithmic."
-    return training_figure(found, caption)
+    return training_figure(curves, caption)
 
 
 def _adaptations(study: Study) -> Figure | None:
@@ -452,7 +449,7 @@ def _adaptations(study: Study) -> Figure | None:
     tasks: dict[str, dict[str, Sequence[tuple[int, Curve]]]] = {}
     for target in study.analysis.targets[:_MOST_HISTORIES]:
         wanted = {"target": (target.name,), "size": (study.main_size,)}
-        tuned = _runs(study, kind=("few_shot",), source=(study.main_source(target),), **wanted)
+        tuned = _runs(study, kind=("few_shot",), source=(study.main_sources[target.name],), **wanted)
         ways = {"few_shot": tuned, "from_scratch": _runs(study, kind=("from_scratch",), **wanted)}
         tasks[study.target_label(target.name)] = {
             KIND_NAMES[way]: [(int(row["num_samples"]), study.curve(row["run"])) for row in rows]

@@ -13,28 +13,27 @@ from scifm.report.study import Study, count_words, drawable, interval_text
 from scifm.report.svg import formula
 from scifm.wording import KIND_NAMES, count_text, duration_text, factor_text, number_text
 
-__all__ = ["STUDY_TABLES", "correlation_words", "fewer_text", "gain_table", "need_table", "run_table", "settings_table"]
+__all__ = ["STUDY_TABLES", "correlation_words", "fewer_text", "run_table", "settings_table"]
 
 _WHO = ("task", "source", "size", "trained")
 _SAME = _WHO[1:]  # columns that are told once where all rows agree
 
 
-def error_table(study: Study) -> Table:
-    """Return the numbers of the first figure: a row a task and way, a column a number of samples."""
+def _errors(study: Study) -> Table:
     size = study.main_size
     curves = study.curves(("few_shot", "from_scratch"), size=size)
     counts = sorted({point.num_samples for curve in curves for point in curve.points})
     rows = []
     for target in study.analysis.targets:
-        source, zero = study.main_source(target), study.level_of("zero_shot", target)
+        source, zero = study.main_sources[target.name], study.level_of("zero_shot", target)
         own = {"target": target.name, "size": size}
         ways = {}
         for method in study.methods if source else ():
             name = "fine-tuned" if len(study.methods) == 1 else f"fine-tuned ({method})"
             ways[name] = study.curves(("few_shot",), source=source, method=method, **own)
         ways["from scratch"] = study.curves(("from_scratch",), **own)
-        for way, found in ways.items():
-            points = {point.num_samples: point for curve in found for point in curve.points}
+        for way, curves in ways.items():
+            points = {point.num_samples: point for curve in curves for point in curve.points}
             first = number_text(zero.median) if zero and way != "from scratch" else DASH
             cells = [Cell(study.target_label(target.name)), Cell(way), Cell(first)]
             for point in (points.get(count) for count in counts):
@@ -52,14 +51,8 @@ def _gain_cell(gain: Gain | None) -> Cell:
     return Cell(f"{factor_text(gain.gain)}×", interval_text(gain.low, gain.high, factor_text), bad=bool(gain.negative))
 
 
-def _main_gains(study: Study) -> list[Gain]:
-    chosen = {target.name: study.main_source(target) for target in study.analysis.targets}
-    return [g for g in study.analysis.gains if g.size == study.main_size and g.source == chosen[g.target]]
-
-
-def gain_table(study: Study) -> Table:
-    """Return gains of the main size from each task's main source: a row a task (and method), a column a count."""
-    gains, rows = _main_gains(study), []
+def _gains(study: Study) -> Table:
+    gains, rows = [gain for gain in study.analysis.gains if study.is_main(gain)], []
     counts = sorted({gain.num_samples for gain in gains})
     several = len({gain.method for gain in gains}) > 1
     for target in study.analysis.targets:
@@ -83,10 +76,8 @@ def _who(study: Study) -> Columns:
     }
 
 
-def gain_list(study: Study) -> Table:
-    """Return every gain the first table does not hold: other sizes, other sources."""
-    main = {id(gain) for gain in _main_gains(study)}
-    others = [gain for gain in study.analysis.gains if id(gain) not in main]
+def _other_gains(study: Study) -> Table:
+    others = [gain for gain in study.analysis.gains if not study.is_main(gain)]
     columns: Columns = {**_who(study), "samples": lambda gain: count_text(gain.num_samples), "gain": _gain_cell}
     caption = "Gains of other sizes and from other sources."
     return Table.of("other-gains", caption, others, columns, wordy=_WHO, once=_SAME)
@@ -121,16 +112,10 @@ def _needed_text(need: Need) -> str:
 
 def _by_main_first(study: Study, entries: Sequence[Any]) -> list[Any]:
     order = [target.name for target in study.analysis.targets]
-    chosen = {target.name: study.main_source(target) for target in study.analysis.targets}
-
-    def rank(entry: Any) -> tuple[bool, int, bool]:
-        return entry.size != study.main_size, order.index(entry.target), entry.source != chosen[entry.target]
-
-    return sorted(entries, key=rank)
+    return sorted(entries, key=lambda e: (e.size != study.main_size, order.index(e.target), not study.is_main(e)))
 
 
-def need_table(study: Study) -> Table:
-    """Return how many samples fine-tuning needs for what training from scratch reaches on many."""
+def _needs(study: Study) -> Table:
     columns: Columns = {
         **_who(study),
         "from scratch on": lambda need: count_text(need.reference_samples),
@@ -146,8 +131,7 @@ def need_table(study: Study) -> Table:
     return Table.of("needs", caption, needs, columns, wordy=_WHO, once=(*_SAME, "from scratch on"))
 
 
-def converged_table(study: Study) -> Table:
-    """Return what training from scratch reaches with its best budget, beside the equal one."""
+def _converged(study: Study) -> Table:
 
     def steps(entry: Converged) -> str:
         limited = f", {entry.num_limited} still falling" if entry.num_limited else ""
@@ -170,8 +154,7 @@ def converged_table(study: Study) -> Table:
     return Table.of("converged", caption, entries, columns, wordy=(*_WHO, "its steps"), once=_SAME)
 
 
-def crossover_table(study: Study) -> Table:
-    """Return from how many samples on training from scratch is as good."""
+def _crossovers(study: Study) -> Table:
 
     def place(entry: Crossover) -> str:
         return count_text(round(entry.num_samples or 0)) if drawable(entry.num_samples) else "none measured"
@@ -196,8 +179,7 @@ def correlation_words(measure: ShiftMeasure) -> str:
     return f"{order} (rank correlation {value:.2f})".replace("-", "−")
 
 
-def shift_table(study: Study) -> Table:
-    """Return every measure of the shift and what it foretells."""
+def _measures(study: Study) -> Table:
     columns: Columns = {
         "measure": lambda measure: measure.label or measure.name,
         "order of tasks by it and by zero-shot error": correlation_words,
@@ -207,8 +189,7 @@ def shift_table(study: Study) -> Table:
     return Table.of("measures", "Measures of the shift.", measures, columns, wordy=tuple(columns)[:2])
 
 
-def mixing_table(study: Study) -> Table:
-    """Return every comparison of a mixture with a specialist."""
+def _mixing(study: Study) -> Table:
 
     def ratio(entry: Mixing) -> Cell:
         return Cell(factor_text(entry.ratio), interval_text(entry.low, entry.high, factor_text))
@@ -227,8 +208,7 @@ def mixing_table(study: Study) -> Table:
     return Table.of("mixtures", caption, study.analysis.mixing, columns, wordy=wordy, once=("size",))
 
 
-def scaling_table(study: Study) -> Table:
-    """Return the fitted laws and their verdicts."""
+def _laws(study: Study) -> Table:
     columns: Columns = {
         "axis": lambda axis: axis.label or axis.axis,
         "form": lambda axis: axis.law.form if axis.law else "no law fitted",
@@ -240,8 +220,7 @@ def scaling_table(study: Study) -> Table:
     return Table.of("laws", "What was fitted, and the verdict.", axes, columns, wordy=tuple(columns))
 
 
-def frontier_table(study: Study) -> Table:
-    """Return the best split of budgets of pre-training between size and samples."""
+def _frontier(study: Study) -> Table:
     joint = study.analysis.scaling.joint
     columns: Columns = {
         "operations": lambda point: f"{point.flops:.2g}",
@@ -323,8 +302,7 @@ def settings_table(recipe: Mapping[str, Any]) -> Table | None:
     return Table("systems", caption, headers, tuple(rows), wordy=headers)
 
 
-def parts_table(study: Study) -> Table:
-    """Return where the time went, with its share of all parts as a bar."""
+def _parts(study: Study) -> Table:
     parts = study.analysis.seconds_by_part
     total, rows = sum(parts.values()), []
     for name, seconds in parts.items():
@@ -337,16 +315,16 @@ def parts_table(study: Study) -> Table:
 
 
 STUDY_TABLES: Mapping[str, Callable[[Study], Table]] = {
-    "errors": error_table,
-    "gains": gain_table,
-    "other_gains": gain_list,
-    "needs": need_table,
-    "converged": converged_table,
-    "crossovers": crossover_table,
-    "shift_measures": shift_table,
-    "mixing": mixing_table,
-    "laws": scaling_table,
-    "frontier": frontier_table,
-    "parts": parts_table,
+    "errors": _errors,
+    "gains": _gains,
+    "other_gains": _other_gains,
+    "needs": _needs,
+    "converged": _converged,
+    "crossovers": _crossovers,
+    "shift_measures": _measures,
+    "mixing": _mixing,
+    "laws": _laws,
+    "frontier": _frontier,
+    "parts": _parts,
 }
 """By the name the page gives it: what makes each table from the study; one without rows is left out."""

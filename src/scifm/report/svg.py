@@ -44,6 +44,7 @@ _SHAPES = {
     "cross": "M-1.6,-4.6h3.2v3h3v3.2h-3v3h-3.2v-3h-3v-3.2h3Z",
 }
 _POWER = re.compile(r"\^([−-]?[\d.]+)")
+_GAP = 8.0  # between labels beside one another
 _WIDE, _NARROW = frozenset("mwMW—@%"), frozenset("iljtfrI.,:;|!'()[] ")
 
 
@@ -56,13 +57,15 @@ def element(name: str, *children: object, **attributes: object) -> Markup:
 
     ``class_`` is class, any other ``_`` becomes ``-``, an attribute of None is left out.
     """
-    told = "".join(
+    written = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{escape(_attribute(value))}"'
         for key, value in attributes.items()
         if value is not None
     )
     inside = join(children)
-    return Markup(f"<{name}{told}>{inside}</{name}>" if inside else f"<{name}{told}/>")  # inside is escaped by join
+    return Markup(
+        f"<{name}{written}>{inside}</{name}>" if inside else f"<{name}{written}/>"
+    )  # inside is escaped by join
 
 
 def join(parts: Iterable[object]) -> Markup:
@@ -102,8 +105,8 @@ class Scale:
         Raises:
             ValueError: if there is no value.
         """
-        found = [math.log(value) if log else value for value in values]
-        low, high = min(found), max(found)
+        placed = [math.log(value) if log else value for value in values]
+        low, high = min(placed), max(placed)
         reach = high - low or (math.log(2) if log else abs(high) or 1.0)
         low, high = low - margin * reach, high + margin * reach
         return cls(math.exp(low), math.exp(high), start, end) if log else cls(low, high, start, end, log=False)
@@ -157,7 +160,12 @@ def wrapped(text: str, width: float, *, size: float = 12.0, lines: int = 2) -> l
     elif len(rows) > 1:  # as even as it goes: no last line of one digit
         narrower = (width * share / 20 for share in range(10, 20))
         rows = next(
-            (even for w in narrower if len(even := _filled(text, w, size)) == len(rows) and _fits(even, width, size)),
+            (
+                even
+                for narrow in narrower
+                if len(even := _filled(text, narrow, size)) == len(rows)
+                and all(text_width(row, size) <= width for row in even)
+            ),
             rows,
         )
     return [_shortened(row, width, size) for row in rows]
@@ -175,61 +183,38 @@ def _filled(text: str, width: float, size: float) -> list[str]:
     return rows
 
 
-def _fits(rows: Sequence[str], width: float, size: float) -> bool:
-    return all(text_width(row, size) <= width for row in rows)
-
-
 def _shortened(line: str, width: float, size: float) -> str:
     """Return a line with its middle cut out where it does not fit: the end tells tasks apart as often as the start."""
     if text_width(line, size) <= width:
         return line
-    for kept in range(len(line) - 1, 0, -1):
-        tail = kept * 2 // 5
-        cut = f"{line[: kept - tail].rstrip(' ,')}…{line[len(line) - tail :].lstrip()}"
+    for length in range(len(line) - 1, 0, -1):
+        tail = length * 2 // 5
+        cut = f"{line[: length - tail].rstrip(' ,')}…{line[len(line) - tail :].lstrip()}"
         if text_width(cut, size) <= width:
             return cut
     return "…"
 
 
-def spaced(values: Sequence[float], scale: Scale, labels: Sequence[str], *, gap: float = 8.0) -> list[float]:
+def spaced(values: Sequence[float], scale: Scale, labels: Sequence[str]) -> list[float]:
     """Return the values whose labels can stand beside one another; the first stays, and the last if it can."""
-    kept: list[int] = []
+    chosen: list[int] = []
     order = [0, len(values) - 1, *range(1, len(values) - 1)] if len(values) > 1 else list(range(len(values)))
     for i in order:
         room = (
-            abs(scale(values[i]) - scale(values[k])) - (text_width(labels[i]) + text_width(labels[k])) / 2 for k in kept
+            abs(scale(values[i]) - scale(values[k])) - (text_width(labels[i]) + text_width(labels[k])) / 2
+            for k in chosen
         )
-        if all(space >= gap for space in room):
-            kept.append(i)
-    return [values[i] for i in sorted(kept)]
+        if all(space >= _GAP for space in room):
+            chosen.append(i)
+    return [values[i] for i in sorted(chosen)]
 
 
-@dataclass(frozen=True)
 class Frame:
     """A rectangle with a horizontal and a vertical scale; x runs over [left, right], y over [bottom, top]."""
 
-    x: Scale
-    y: Scale
-
-    @property
-    def left(self) -> float:
-        """Left edge."""
-        return self.x.start
-
-    @property
-    def right(self) -> float:
-        """Right edge."""
-        return self.x.end
-
-    @property
-    def top(self) -> float:
-        """Upper edge."""
-        return self.y.end
-
-    @property
-    def bottom(self) -> float:
-        """Lower edge."""
-        return self.y.start
+    def __init__(self, x: Scale, y: Scale) -> None:
+        self.x, self.y = x, y
+        self.left, self.right, self.top, self.bottom = x.start, x.end, y.end, y.start
 
     def grid(self, axis: Literal["x", "y"], ticks: Sequence[float], labels: Sequence[str] | None = None) -> Markup:
         """Return lines across at `ticks` of an axis and, where given, their labels beneath or to the left."""
@@ -250,24 +235,17 @@ class Frame:
         points = f"M{_attribute(self.left)},{_attribute(self.top)}V{_attribute(self.bottom)}H{_attribute(self.right)}"
         return element("path", d=points, class_="edge")
 
-    def title(self, text: str, *, lines: int = 2, above: float = 9.0) -> Markup:
+    def title(self, text: str, *, above: float = 9.0) -> Markup:
         """Return a title above the panel, its last line next to the panel, cut where it does not fit."""
-        told = wrapped(text, self.right - self.left, size=TITLE_SIZE, lines=lines)
-        rows = [
-            element(
-                "text",
-                formula(line, "tspan"),
-                x=self.left,
-                y=self.top - above - 15 * (len(told) - 1 - i),
-                class_="title",
-            )
-            for i, line in enumerate(told)
-        ]
-        return element("g", element("title", text), *rows) if "…" in "".join(told) else join(rows)
+        lines, rows = wrapped(text, self.right - self.left, size=TITLE_SIZE), []
+        for i, line in enumerate(lines):
+            y = self.top - above - 15 * (len(lines) - 1 - i)
+            rows.append(element("text", formula(line, "tspan"), x=self.left, y=y, class_="title"))
+        return element("g", element("title", text), *rows) if "…" in "".join(lines) else join(rows)
 
-    def x_name(self, text: str, *, below: float = 34.0) -> Markup:
+    def x_name(self, text: str) -> Markup:
         """Return the name of the horizontal axis, centered beneath."""
-        return element("text", text, x=(self.left + self.right) / 2, y=self.bottom + below, class_="name mid")
+        return element("text", text, x=(self.left + self.right) / 2, y=self.bottom + 34, class_="name mid")
 
     def y_name(self, text: str, *, before: float) -> Markup:
         """Return the name of the vertical axis, upright, `before` the left edge."""
@@ -297,8 +275,8 @@ def mark(shape: str, x: float, y: float, *, hollow: bool = False) -> Markup:
 
 def path_through(points: Iterable[tuple[float, float]], *, style: str = "line") -> Markup:
     """Return a line through points (x, y)."""
-    told = "L".join(f"{_attribute(float(x))},{_attribute(float(y))}" for x, y in points)
-    return element("path", d="M" + told, class_=style)
+    places = "L".join(f"{_attribute(float(x))},{_attribute(float(y))}" for x, y in points)
+    return element("path", d="M" + places, class_=style)
 
 
 def band(points: Sequence[tuple[float, float, float]]) -> Markup:

@@ -66,7 +66,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -189,12 +189,6 @@ class AdvectionDiffusion(PeriodicElliptic):
 
     def symbol_basis(self, wave_y: Tensor, wave_x: Tensor) -> tuple[Tensor, Tensor | None]:
         return diffusion_basis(wave_y, wave_x), torch.stack([wave_x, wave_y])
-
-    def draw(self, num_samples: int, generator: torch.Generator | None, device: Any) -> dict[str, Tensor]:
-        return {
-            name: knob.draw(num_samples, generator, dtype=torch.float64, device=device)
-            for name, knob in self.knobs.items()
-        }
 
     def coefficients_for(self, drawn: dict[str, Tensor], spectrum: Spectrum, grid: Grid) -> Tensor:
         tensor, velocity = self.unscaled(drawn)

@@ -15,25 +15,200 @@ was found. A promise that cannot be tried on this machine raises ``unittest.Skip
 
 from __future__ import annotations
 
+import inspect
+import json
 import math
+import sys
 import unittest
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import FrozenInstanceError, is_dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from scifm.errors import ConfigError
 from scifm.fields.batch import Batch
+from scifm.fields.grid import Grid
 from scifm.fields.homogeneity import Homogeneity
 from scifm.fields.seeds import generator_for
-from scifm.systems.form_contract import NUM_TRIED, PARTS, FormContract, part_of, require, size_of
+from scifm.systems.catalog import find_system, system_from_dict
 from scifm.systems.knobs import Knob
-from scifm.systems.system import System
+from scifm.systems.system import SamplingRecord, System
 
 __all__ = ["SystemContract"]
 
+TEMPLATE = (
+    "Equation", "Sign convention", "Domain and boundary", "Fields", "Coefficients", "Knobs", "Dimensionless groups",
+    "Exact solution", "Solver and order", "Good values", "Where it breaks", "References",
+)  # fmt: skip
+"""The headings of a system's module, in this order."""
 
-class SystemContract(FormContract):
-    """All promises of a system; a subclass says which, as ``system = Mine()``. `FormContract` tells what can be set."""
+_POINTS = {1: ((66,), (64,), (47,)), 2: ((40, 66), (64, 64), (33, 47)), 3: ((12, 20, 18), (16, 16, 16), (15, 11, 17))}
+_EXTENTS = (1.3, 0.7, 1.9)
+NUM_TRIED = 6
+PARTS = ("inputs", "coefficients", "targets")
+
+
+class SystemContract:
+    """All promises of a system; a subclass says which, as ``system = Mine()``.
+
+    Attributes:
+        system: what is tried, with a range (low < high) for every knob.
+        grids: where it is tried; by default three periodic boxes of its dimension: unequal sides, equal sides, and odd
+            numbers of points. The first should have unequal sides.
+        tolerance: largest residual of its own solution over that of no solution (u = 0), in float64. A solver that is
+            exact on the grid keeps to the default; another states its own, 1e-3 at most.
+    """
+
+    system: System
+    grids: ClassVar[tuple[Grid, ...]] = ()
+    tolerance: ClassVar[float] = 1e-10
+
+    def boxes(self) -> tuple[Grid, ...]:
+        """Return the grids that are tried."""
+        if self.grids:
+            return self.grids
+        dims = self.system.signature.num_spatial_dims
+        sides = (_EXTENTS[-dims:], (1.0,) * dims, (1.0,) * dims)
+        return tuple(Grid(n, side, (True,) * dims) for n, side in zip(_POINTS[dims], sides, strict=True))
+
+    def sample(
+        self,
+        num: int = NUM_TRIED,
+        *,
+        of: System | None = None,
+        grid: Grid | None = None,
+        seed: int = 0,
+        dtype: torch.dtype = torch.float64,
+        record: SamplingRecord | None = None,
+    ) -> Batch:
+        """Return problems to try, on the first grid if none is given."""
+        drawn = generator_for(seed, "contract")
+        return (of or self.system).sample(num, grid or self.boxes()[0], drawn, dtype=dtype, record=record)
+
+    def missed(self, batch: Batch) -> Tensor:
+        """Return the residual of each sample over that of u = 0, ``(batch,)``: 0 for a solution, near 1 for none."""
+        residual = self.system.residual(batch)
+        targets = batch.require_targets()
+        require(residual.shape == targets.shape, f"a residual is {tuple(targets.shape)}; got {tuple(residual.shape)}")
+        nothing = size_of(self.system.residual(batch.with_targets(torch.zeros_like(targets))))
+        require((nothing > 0).all(), "the residual of u = 0 is zero, so nothing tells a solution from none")
+        return size_of(residual) / nothing
+
+    def test_it_is_a_frozen_dataclass_that_can_be_compared(self) -> None:
+        """A system never changes: it is a frozen dataclass, equal to its copy, and can be a key."""
+        system = self.system
+        require(
+            is_dataclass(system), f"{type(system).__name__} is no dataclass; write @dataclass(frozen=True) above it"
+        )
+        name = next(iter(system.knobs), "name")
+        try:
+            setattr(system, name, getattr(system, name))
+            raise AssertionError(f"'{name}' can be set on a finished system; write @dataclass(frozen=True)")
+        except FrozenInstanceError:
+            pass
+        require(system.where() == system, "a copy of the system is not equal to it")
+        try:
+            require(hash(system.where()) == hash(system), "equal systems have different hashes")
+        except TypeError as error:
+            raise AssertionError(f"it cannot be hashed ({error}); give options tuples, not lists") from error
+
+    def test_it_is_found_by_its_name(self) -> None:
+        """Recipes and the command line find the system by its name."""
+        try:
+            named: type[System] | str = find_system(self.system.name)
+        except ConfigError as error:
+            named = str(error)
+        require(
+            named is type(self.system),
+            f"'{self.system.name}' is not found as {type(self.system).__name__}: {named}; declare it in pyproject.toml "
+            'under [project.entry-points."scifm.systems"] and install the package: pip install -e .',
+        )
+
+    def test_samples_have_the_promised_form(self) -> None:
+        """Samples are finite, in the precision asked for, on the grid asked for, named, and every draw is counted."""
+        record = SamplingRecord()
+        batch = self.sample(dtype=torch.float32, record=record)
+        require(batch.signature == self.system.signature, f"samples have the signature {batch.signature}")
+        require(batch.grid == self.boxes()[0], f"samples live on {batch.grid}, not on the grid asked for")
+        require(batch.systems == (self.system.name,) * NUM_TRIED, f"samples say they come from {batch.systems}")
+        for name in PARTS:
+            part = part_of(batch, name)
+            require(part.dtype == torch.float32, f"{name} were asked for in float32; got {part.dtype}")
+            require(part.isfinite().all(), f"{name} hold NaN or infinity")
+            require(not part.requires_grad, f"{name} carry a gradient")
+        counted = record.drawn - record.rejected
+        require(counted == NUM_TRIED, f"the record counts {counted} samples of {NUM_TRIED}; add to record.drawn")
+
+    def test_unknown_knobs_are_refused_with_a_suggestion(self) -> None:
+        """A knob that does not exist is refused, and the nearest one named."""
+        name = next(iter(self.system.knobs))
+        try:
+            self.system.where(**{name + "s": [1, 2]})
+        except ConfigError as error:
+            require(f"Did you mean '{name}'" in str(error), f"the message does not suggest '{name}': {error}")
+            return
+        raise AssertionError(f"the unknown knob '{name}s' is taken")
+
+    def test_the_dictionary_form_is_plain_and_complete(self) -> None:
+        """`to_dict` survives JSON, and `system_from_dict` makes the same system from it."""
+        entries = self.system.to_dict()
+        require(set(entries) == {"name", "knobs", "options"}, f"the dictionary has the keys {sorted(entries)}")
+        again = system_from_dict(json.loads(json.dumps(entries)))
+        require(again == self.system, f"written and read again it is {again}")
+        require(hash(system_from_dict(entries)) == hash(self.system), "written and read again its hash differs")
+
+    def test_the_file_follows_the_physics_template(self) -> None:
+        """The docstring of its module has every heading of `TEMPLATE`, in order, and tells every name."""
+        text = inspect.getdoc(sys.modules[type(self.system).__module__]) or ""
+        lines = [line for line in text.splitlines() if line and not line[0].isspace()]
+        positions = []
+        for heading in TEMPLATE:
+            place = next((i for i, line in enumerate(lines) if line.startswith(heading)), None)
+            require(place is not None, f"the module's docstring has no heading '{heading}'")
+            positions.append(place or 0)
+        require(positions == sorted(positions), f"the headings stand in another order than {', '.join(TEMPLATE)}")
+        require(bool(text.partition("References")[2].strip(" :\n")), "no reference is given")
+        require(bool(self.system.equation) and "\n" not in self.system.equation, "the equation is not on one line")
+        signature = self.system.signature
+        for name in (*signature.inputs, *signature.outputs, *signature.coefficients, *self.system.knobs):
+            require(name in text, f"the module's docstring does not describe '{name}'")
+
+    def test_same_seed_same_bytes_and_other_seed_other_samples(self) -> None:
+        """One seed gives the same bytes each time; another seed, and each sample, is another problem."""
+        first, again, other = (self.sample(seed=seed, dtype=torch.float32) for seed in (0, 0, 1))
+        for name in PARTS:
+            require(_bytes(part_of(first, name)) == _bytes(part_of(again, name)), f"one seed gives two sets of {name}")
+        rows = [torch.cat([batch.inputs.flatten(1), batch.coefficients], 1) for batch in (first, other)]
+        problems = [{_bytes(row) for row in part} for part in rows]
+        require(not problems[0] & problems[1], "two seeds give some of the same problems")
+        require(all(len(seen) == NUM_TRIED for seen in problems), "some samples of one batch are the same problem")
+
+    def test_one_seed_is_one_set_of_problems_at_every_precision_and_resolution(self) -> None:
+        """One seed draws the same problems in float32 and float64, and on a grid twice as fine."""
+        coarse = self.sample()
+        grid = coarse.grid
+        twice = tuple(2 * n if wraps else 2 * n - 1 for n, wraps in zip(grid.num_points, grid.periodic, strict=True))
+        others = {
+            "in float32": (self.sample(dtype=torch.float32).to(dtype=torch.float64), 1, 1e-3),
+            "on a grid twice as fine": (self.sample(grid=grid.resized(twice)), 2, 0.1),
+        }
+        for how, (other, stride, most) in others.items():
+            for name in PARTS:
+                mine, theirs = part_of(coarse, name), part_of(other, name)
+                if name != "coefficients":
+                    theirs = theirs[(slice(None),) * 3 + (slice(None, None, stride),) * grid.num_spatial_dims]
+                off = float((size_of(mine - theirs) / size_of(mine).clamp(min=1e-300)).max())
+                require(off < most, f"{how} one seed gives other {name}: they differ by {off:.3g} of their size")
+
+    def test_the_global_generator_is_used_only_without_one(self) -> None:
+        """torch's own generator is used when none is given, and left alone when one is."""
+        before = torch.get_rng_state()
+        self.sample()
+        require(torch.equal(before, torch.get_rng_state()), "torch's global generator is used although one was given")
+        self.system.sample(1, self.boxes()[0])
+        require(not torch.equal(before, torch.get_rng_state()), "without a generator torch's global one must be used")
 
     # --- the equation -------------------------------------------------------------------------------------------------
 
@@ -59,29 +234,25 @@ class SystemContract(FormContract):
             "a shifted u": right.roll(1, -1),
             "a mirrored u": right.flip(-1),
         }
-        for told, wrong in wrongs.items():
+        for name, wrong in wrongs.items():
             left = float(self.missed(batch.with_targets(wrong)).min())
-            require(left > least, f"{told} passes as a solution: its residual is {left:.3g} of u = 0's")
+            require(left > least, f"{name} passes as a solution: its residual is {left:.3g} of u = 0's")
 
     def test_it_solves_the_problem_it_is_given(self) -> None:
         """`solve` uses the inputs and coefficients of the batch, every one of them, and so does `residual`."""
-        batch = self.sample()
-        signature = batch.signature
+        batch = self.sample()  # what solves it does not solve the others
         others: dict[str, Batch] = {}
-        for index, name in enumerate(signature.inputs):
-            fields_ = batch.inputs.clone()
-            fields_[:, :, index] = fields_[:, :, index].roll(1, 0)
-            others[f"input '{name}'"] = Batch(signature, batch.grid, fields_, batch.coefficients)
-        for index, name in enumerate(signature.coefficients):
+        for index, name in enumerate(batch.signature.inputs):
+            others[f"input '{name}'"] = _with_another_input(batch, index)
+        for index, name in enumerate(batch.signature.coefficients):
             numbers = batch.coefficients.clone()
             numbers[:, index] *= 1.01
-            others[f"coefficient '{name}'"] = Batch(signature, batch.grid, batch.inputs, numbers)
-        for told, other in others.items():
-            other = other.with_targets(batch.targets)  # what solved the old problem does not solve this one
+            others[f"coefficient '{name}'"] = replace(batch, coefficients=numbers)
+        for name, other in others.items():
             old = float(self.missed(other).max())
-            require(old > 10 * self.tolerance, f"`residual` does not see another {told}")
+            require(old > 10 * self.tolerance, f"`residual` does not see another {name}")
             new = float(self.missed(self.system.solve(other)).max())
-            require(new < self.tolerance, f"`solve` does not see another {told}: it leaves {new:.3g} of u = 0's")
+            require(new < self.tolerance, f"`solve` does not see another {name}: it leaves {new:.3g} of u = 0's")
 
     def test_the_forcing_is_the_right_hand_side(self) -> None:
         """The residual is left minus right: what is added to an input called ``forcing`` is taken from the residual."""
@@ -89,10 +260,8 @@ class SystemContract(FormContract):
         if "forcing" not in batch.signature.inputs or len(batch.signature.outputs) != 1:
             raise unittest.SkipTest("no input is called forcing, or there are several equations")
         index = batch.signature.inputs.index("forcing")
-        inputs = batch.inputs.clone()
-        inputs[:, :, index] = inputs[:, :, index].roll(1, 0)
-        added = (inputs - batch.inputs)[:, :, index : index + 1]
-        other = Batch(batch.signature, batch.grid, inputs, batch.coefficients, batch.targets)
+        other = _with_another_input(batch, index)
+        added = (other.inputs - batch.inputs)[:, :, index : index + 1]
         change = self.system.residual(other) - self.system.residual(batch)
         off = float((size_of(change + added) / size_of(added)).max())
         require(
@@ -115,20 +284,16 @@ class SystemContract(FormContract):
         batch = self.sample()
         balances = self.system.invariants(batch)
         require(bool(balances), "it names no balance; the work u·(Lu − f) always is one")
-        right, inputs = batch.require_targets(), batch.inputs
-        wrongs = [
-            batch.with_targets(1.1 * right + 0.1),
-            batch.with_targets(-right),
-            batch.with_targets(right.roll(1, 0)),
-        ]
-        wrongs.append(Batch(batch.signature, batch.grid, 1.1 * inputs + 0.1, batch.coefficients, right))
-        told = [self.system.invariants(wrong) for wrong in wrongs]
+        right = batch.require_targets()
+        wrongs = [batch.with_targets(wrong) for wrong in (1.1 * right + 0.1, -right, right.roll(1, 0))]
+        wrongs.append(replace(batch, inputs=1.1 * batch.inputs + 0.1))
+        others = [self.system.invariants(wrong) for wrong in wrongs]
         for name, value in balances.items():
             require(value.shape == (NUM_TRIED,), f"'{name}' is one number a sample; got {tuple(value.shape)}")
             require(value.dtype == torch.float64, f"'{name}' is computed in float64; got {value.dtype}")
             worst = float(value.abs().max())
             require(worst < 0.1 * self.tolerance, f"'{name}' is {worst:.3g} for solutions")
-            noticed = max(float(other[name].abs().min()) for other in told)
+            noticed = max(float(other[name].abs().min()) for other in others)
             require(noticed > 1e-3, f"'{name}' is at most {noticed:.3g} for wrong fields and wrong problems alike")
 
     def test_declared_homogeneities_are_exact(self) -> None:
@@ -147,17 +312,11 @@ class SystemContract(FormContract):
         """Solving and judging leave the batch that was given as it was."""
         batch = self.sample()
         before = {name: part_of(batch, name).clone() for name in PARTS}
-        asks: dict[str, Callable[[Batch], object]] = {
-            "solve": self.system.solve,
-            "residual": self.system.residual,
-            "invariants": self.system.invariants,
-            "measured_knobs": self.system.measured_knobs,
-        }
-        for told, ask in asks.items():
-            ask(batch)
+        for question in ("solve", "residual", "invariants", "measured_knobs"):
+            getattr(self.system, question)(batch)
             for name in PARTS:
                 same = torch.equal(before[name], part_of(batch, name))
-                require(same, f"`{told}` changes the batch's {name} in place")
+                require(same, f"`{question}` changes the batch's {name} in place")
 
     # --- knobs --------------------------------------------------------------------------------------------------------
 
@@ -172,9 +331,9 @@ class SystemContract(FormContract):
             for value in (knob.low, _inside(knob)):
                 fixed = self.system.where(**{name: [value, value]})
                 require(type(fixed) is type(self.system), f"fixing '{name}' gives {type(fixed).__name__}")
-                kept = fixed.knobs[name]
-                require(kept.low == kept.high == value, f"'{name}' fixed at {value:g} becomes {kept}")
-                require(kept.integer == knob.integer, f"'{name}' forgets whether it is whole when it is fixed")
+                became = fixed.knobs[name]
+                require(became.low == became.high == value, f"'{name}' fixed at {value:g} becomes {became}")
+                require(became.integer == knob.integer, f"'{name}' forgets whether it is whole when it is fixed")
                 problems.append(self.sample(of=fixed, grid=grid))
             for first, second in ((0, 1), (1, 2)):
                 pairs = [(part_of(problems[first], part), part_of(problems[second], part)) for part in PARTS]
@@ -221,19 +380,44 @@ class SystemContract(FormContract):
         require((self.missed(batch) < self.tolerance).all(), "what is solved on a GPU leaves a residual")
 
 
+def require(holds: bool | Tensor, message: str) -> None:
+    """Raise AssertionError with the message if a promise does not hold; unlike ``assert`` also under ``python -O``."""
+    if not bool(holds):
+        raise AssertionError(message)
+
+
+def part_of(batch: Batch, name: str) -> Tensor:
+    """Return inputs, coefficients or targets of a batch by name."""
+    return batch.require_targets() if name == "targets" else getattr(batch, name)
+
+
+def size_of(fields_: Tensor) -> Tensor:
+    """Return the norm of each sample, ``(batch,)``."""
+    return fields_.flatten(1).norm(dim=1)
+
+
+def _bytes(values: Tensor) -> bytes:
+    return values.contiguous().numpy().tobytes()
+
+
+def _with_another_input(batch: Batch, index: int) -> Batch:
+    """Return the batch with one input field taken from the next sample."""
+    inputs = batch.inputs.clone()
+    inputs[:, :, index] = inputs[:, :, index].roll(1, 0)
+    return replace(batch, inputs=inputs)
+
+
 def _scaled(batch: Batch, homogeneity: Homogeneity, factor: float) -> Batch:
     def factors(names: tuple[str, ...], num_dims: int) -> Tensor:
         values = [factor ** homogeneity.exponent(name) for name in names]
         return torch.tensor(values, dtype=torch.float64).view(-1, *(1,) * num_dims)
 
-    signature = batch.signature
-    dims = signature.num_spatial_dims
-    return Batch(
-        signature,
-        batch.grid,
-        batch.inputs * factors(signature.inputs, dims),
-        batch.coefficients * factors(signature.coefficients, 0),
-        batch.require_targets() * factors(signature.outputs, dims),
+    names, dims = batch.signature, batch.grid.num_spatial_dims
+    return replace(
+        batch,
+        inputs=batch.inputs * factors(names.inputs, dims),
+        coefficients=batch.coefficients * factors(names.coefficients, 0),
+        targets=batch.require_targets() * factors(names.outputs, dims),
     )
 
 

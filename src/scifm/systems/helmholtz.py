@@ -59,7 +59,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -135,10 +135,6 @@ class Helmholtz(PeriodicElliptic):
         square = wave_x * wave_x + wave_y * wave_y
         return torch.stack([square, torch.full_like(square, _SIGNS[self.sign])]), None
 
-    def draw(self, num_samples: int, generator: torch.Generator | None, device: Any) -> dict[str, Tensor]:
-        shift = self.wavenumber_shift.draw(num_samples, generator, dtype=torch.float64, device=device)
-        return {"wavenumber_shift": shift}
-
     def coefficients_for(self, drawn: dict[str, Tensor], spectrum: Spectrum, grid: Grid) -> Tensor:
         shift = drawn["wavenumber_shift"]
         return torch.stack([torch.full_like(shift, self.diffusivity), shift], 1)
@@ -147,12 +143,12 @@ class Helmholtz(PeriodicElliptic):
         return self.diffusivity * wave**2 >= 4 * self.wavenumber_shift.high
 
     def acceptable(self, coefficients: Tensor, solution: Tensor, grid: Grid) -> Tensor | None:
-        kept = torch.ones(len(solution), dtype=torch.bool, device=solution.device)
+        accepted = torch.ones(len(solution), dtype=torch.bool, device=solution.device)
         if self.max_solution < math.inf:
-            kept &= (solution.amax((1, 2)) <= self.max_solution) & (solution.amin((1, 2)) >= -self.max_solution)
+            accepted &= (solution.amax((1, 2)) <= self.max_solution) & (solution.amin((1, 2)) >= -self.max_solution)
         if self.sign == "code":
-            kept &= ~self._resonant(coefficients.to(torch.float64), grid)
-        return kept
+            accepted &= ~self._resonant(coefficients.to(torch.float64), grid)
+        return accepted
 
     def _resonant(self, coefficients: Tensor, grid: Grid) -> Tensor:
         diffusivity, shift = coefficients.T[:, :, None]

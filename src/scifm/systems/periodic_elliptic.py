@@ -1,7 +1,7 @@
 """What the three equations of the reference paper share: linear, steady, constant coefficients, periodic box.
 
-A subclass gives its symbol (`symbol_basis`), its coefficients (`draw` and `coefficients_for`) and, where it must, a
-rule for throwing samples away (`acceptable`). Sampling, solving, residuals and balances follow from these.
+A subclass gives its symbol (`symbol_basis`), its coefficients (`coefficients_for`) and, where it must, a rule for
+throwing samples away (`acceptable`). Sampling, solving, residuals and balances follow from these.
 
 Precision. `solve` and `sample` form the symbol in float64; all else runs in the precision of the batch. In float32 a
 solution then differs from the float64 solution of the same problem by at most 4e-7 of its norm
@@ -102,12 +102,15 @@ class PeriodicElliptic(System):
         """Return even and odd part of the symbol for a unit of each coefficient; see `solvers.elliptic.SymbolBasis`."""
 
     @abc.abstractmethod
-    def draw(self, num_samples: int, generator: torch.Generator | None, device: Any) -> dict[str, Tensor]:
-        """Return what is drawn for each sample beside the forcing, ``(num_samples,)`` float64 each."""
-
-    @abc.abstractmethod
     def coefficients_for(self, drawn: dict[str, Tensor], spectrum: Spectrum, grid: Grid) -> Tensor:
         """Return ``(batch, num_coefficients)`` float64 in the order of the signature."""
+
+    def draw(self, num_samples: int, generator: torch.Generator | None, device: Any) -> dict[str, Tensor]:
+        """Return what is drawn for each sample beside the forcing, ``(num_samples,)`` float64 each: its knobs."""
+        return {
+            name: knob.draw(num_samples, generator, dtype=torch.float64, device=device)
+            for name, knob in self.knobs.items()
+        }
 
     def acceptable(self, coefficients: Tensor, solution: Tensor, grid: Grid) -> Tensor | None:
         """Return which samples are kept, ``(batch,)`` of bool, or None when all are."""
@@ -231,14 +234,14 @@ class PeriodicElliptic(System):
             amplitudes = self.forcing.draw_amplitudes(sparsities, generator)
             drawn = self.draw(len(sparsities), generator, home)
             target = made if pending is None else tuple(t.new_empty(len(sparsities), *t.shape[1:]) for t in made)
-            kept = self._make(amplitudes, drawn, grid, target)
+            accepted = self._make(amplitudes, drawn, grid, target)
             if pending is not None:
                 for whole, part in zip(made, target, strict=True):
                     whole[pending] = part
             record.drawn += len(sparsities)
-            if kept is None or bool(kept.all()):
+            if accepted is None or bool(accepted.all()):
                 return
-            bad = (~kept).nonzero().squeeze(1)
+            bad = (~accepted).nonzero().squeeze(1)
             record.rejected += len(bad)
             pending = bad if pending is None else pending[bad]
             sparsities = sparsities[bad.to(home)]
@@ -263,7 +266,7 @@ class PeriodicElliptic(System):
             modes = None
         budget = _CHUNK_POINTS.get(device.type, _CHUNK_POINTS_ELSEWHERE)
         chunk = max(1, budget // (grid.num_points[0] * grid.num_points[1]))
-        kept = []
+        accepted = []
         for start in range(0, len(amplitudes), chunk):
             rows = slice(start, start + chunk)
             part = {name: values[rows] for name, values in drawn.items()}
@@ -273,8 +276,8 @@ class PeriodicElliptic(System):
                 self._solve_on_grid(part, grid, out)
             else:
                 self._solve_in_modes(modes, scaled, part, grid, out)
-            kept.append(self.acceptable(out[1], out[2], grid))
-        return None if kept[0] is None else torch.cat([mask for mask in kept if mask is not None])
+            accepted.append(self.acceptable(out[1], out[2], grid))
+        return None if accepted[0] is None else torch.cat([mask for mask in accepted if mask is not None])
 
     def _write_forcing(self, amplitudes: Tensor, grid: Grid, out: Tensor) -> Tensor:
         """Write f and return the amplitudes that it has after scaling to maximum 1."""

@@ -48,9 +48,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from scifm.errors import ConfigError
@@ -112,12 +111,6 @@ class Poisson(PeriodicElliptic):
 
     def symbol_basis(self, wave_y: Tensor, wave_x: Tensor) -> tuple[Tensor, Tensor | None]:
         return diffusion_basis(wave_y, wave_x), None
-
-    def draw(self, num_samples: int, generator: torch.Generator | None, device: Any) -> dict[str, Tensor]:
-        return {
-            name: knob.draw(num_samples, generator, dtype=torch.float64, device=device)
-            for name, knob in self.knobs.items()
-        }
 
     def coefficients_for(self, drawn: dict[str, Tensor], spectrum: Spectrum, grid: Grid) -> Tensor:
         return diffusion_tensor(drawn["anisotropy"], drawn["angle"], self.diffusivity)

@@ -25,20 +25,10 @@ __all__ = ["SamplingRecord", "System"]
 
 @dataclass
 class SamplingRecord:
-    """Counts what sampling threw away, because a rejection shifts the distribution that a card must describe.
+    """Counts what sampling threw away, because a rejection shifts the distribution that a card must describe."""
 
-    Args:
-        drawn: problems drawn, kept or not.
-        rejected: problems thrown away and drawn again.
-    """
-
-    drawn: int = 0
-    rejected: int = 0
-
-    @property
-    def rejection_rate(self) -> float:
-        """Rejected over drawn; 0 before anything was drawn."""
-        return self.rejected / self.drawn if self.drawn else 0.0
+    drawn: int = 0  # problems, rejected or not
+    rejected: int = 0  # thrown away and drawn again
 
 
 class System(abc.ABC):

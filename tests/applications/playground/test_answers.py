@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from scifm.applications.playground.answers import Answer, answer, field_from_bytes, field_to_bytes
+from scifm.applications.playground.problems import Answer, field_from_bytes, field_to_bytes
 from scifm.errors import DataError
 from scifm.evaluation.pointwise import max_error, relative_l2
 from scifm.fields.grid import Grid
@@ -22,7 +22,7 @@ def test_an_answer_is_that_of_the_python_interface(name, playgrounds):
     played = playground.systems[0]
     values = {dial.name: dial.high if dial.unit != "rad" else 1.0 for dial in played.dials}
     forcing = played.draw_forcing(GRID, 3)
-    made = answer(playground, played, GRID, values, forcing)
+    made = played.answer(playground.operator, forcing, values, GRID)
     batch, _ = played.pose(forcing, values, GRID)
     prediction, reference = playground.operator.predict(batch).targets, played.system.solve(batch).targets
     assert torch.equal(made.prediction, prediction[0, 0, 0])
@@ -40,7 +40,7 @@ def test_what_was_done_to_the_forcing_is_told(playgrounds):
     played = playground.systems[0]
     forcing = played.draw_forcing(GRID, 3)
     values = {"anisotropy": 2.0, "angle": 0.5}
-    plain, raised = (answer(playground, played, GRID, values, forcing + level) for level in (0, 0.125))
+    plain, raised = (played.answer(playground.operator, forcing + level, values, GRID) for level in (0, 0.125))
     assert plain.notes == ()
     assert "the mean, 0.125, was taken away" in raised.notes[0]
     assert raised.relative_l2 == pytest.approx(plain.relative_l2, rel=1e-4)
@@ -50,7 +50,7 @@ def test_a_problem_the_sampler_would_reject_is_told(playgrounds):
     playground = playgrounds["helmholtz"]
     played = playground.systems[0]
     forcing = 50 * played.draw_forcing(GRID, 3)
-    made = answer(playground, played, GRID, {"wavenumber_shift": 2.0}, forcing)
+    made = played.answer(playground.operator, forcing, {"wavenumber_shift": 2.0}, GRID)
     assert "throws a problem like this one away" in made.notes[0]
     assert f"{float(made.reference.abs().max()):.3g}" in made.notes[0]
 

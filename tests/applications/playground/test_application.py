@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from asgi import call
-from scifm.applications.playground.answers import field_to_bytes
+from scifm.applications.playground.problems import PlayedSystem, field_to_bytes
 from scifm.applications.playground.serving import HEADERS, create_application
 from scifm.errors import ConfigError
 from scifm.evaluation.pointwise import relative_l2
@@ -224,12 +224,10 @@ def test_numbers_that_are_none_and_nothing_to_solve(request_to):
 
 
 def test_a_defect_is_a_sentence_for_the_page_and_a_traceback_for_the_terminal(playgrounds, monkeypatch, body):
-    from scifm.applications.playground import serving
-
     def break_down(*_: object) -> None:
         raise RuntimeError("secret")
 
-    monkeypatch.setattr(serving, "answer", break_down)
+    monkeypatch.setattr(PlayedSystem, "answer", break_down)
     broken, raised = create_application(playgrounds["poisson"]), []
 
     async def observed(scope: dict, receive: object, send: object) -> None:

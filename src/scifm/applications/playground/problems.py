@@ -1,31 +1,40 @@
-"""Problems made by hand: a slider for each of a system's knobs; their values and a forcing become a batch.
+"""Problems made by hand, and their answers: sliders and a forcing become a batch, which network and solver both take.
 
-A slider goes from half the trained range's lower end to twice its upper one; network and solver both take the batch.
+A slider goes from half the trained range's lower end to twice its upper one. On the wire an answer is a 32-bit length,
+that many bytes of JSON, then two float32 fields (prediction, reference), all little-endian; the JSON is padded with
+blanks so that the fields start at a multiple of four.
 """
 
 from __future__ import annotations
 
+import json
 import math
+import struct
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from scifm.errors import ConfigError, DataError, RunError, suggest
+from scifm.evaluation.pointwise import max_error, relative_l2
 from scifm.fields.batch import Batch
 from scifm.fields.grid import Grid
 from scifm.fields.seeds import generator_for
 from scifm.fields.spectral import require_periodic
+from scifm.models.operator import Operator
 from scifm.systems.knobs import Knob
 from scifm.systems.periodic_elliptic import PeriodicElliptic, spectrum_on_grid
 from scifm.systems.system import System
 from scifm.wording import span
 
-__all__ = ["Dial", "PlayedSystem"]
+__all__ = ["Answer", "Dial", "PlayedSystem", "field_from_bytes", "field_to_bytes"]
 
+_LARGEST = 1e6  # of a forcing: far above any, far below where float32 overflows inside a network
 _ROUNDING = 1e-6  # a mean this small beside the forcing is float32 noise
 _NOTHING = 1e-12
 _UNITS = {"angle": "rad", "direction": "rad", "wavenumber_shift": "1/T"}  # as the systems' own pages give them
@@ -35,41 +44,30 @@ _NUM_STEPS = 100  # at least, where the knob is no whole number
 
 @dataclass(frozen=True)
 class Dial:
-    """One knob as a slider.
-
-    Args:
-        name: of the knob.
-        trained: the range it was drawn from in training.
-        low: where the slider begins.
-        high: where it ends.
-        step: what one press of an arrow key adds, on the linear scale.
-        start: where it stands at first, inside the trained range.
-    """
+    """One knob as a slider."""
 
     name: str
-    trained: Knob
+    trained: Knob  # the range it was drawn from in training
     low: float
     high: float
-    step: float
-    start: float
+    step: float  # what one press of an arrow key adds, on the linear scale
+    start: float  # where it stands at first, inside the trained range
 
     @classmethod
     def of(cls, system: System, name: str) -> Dial:
-        """Return the dial of a system's knob: from half the trained range's lower end to twice its upper one.
+        """Return the dial of a knob of a system whose knobs are the trained ranges.
 
         An end that the system refuses, such as an anisotropy below 1, stays at the trained range's. Angles go round
         once.
-
-        Args:
-            system: its knobs are the trained ranges.
-            name: of a knob.
         """
         knob = system.knobs[name]
         low, high = _bounds(knob, turns=_UNITS.get(name) == "rad")
         low = low if _accepts(system, name, low) else knob.low
         high = high if _accepts(system, name, high) else knob.high
         step = 1.0 if knob.integer else _round_step((high - low) / _NUM_STEPS)
-        return cls(name, knob, low, high, step, _start(knob, step))
+        middle = math.sqrt(knob.low * knob.high) if knob.scale == "log" else (knob.low + knob.high) / 2
+        start = round(round(middle / step) * step, 10)
+        return cls(name, knob, low, high, step, min(max(start, knob.low), knob.high))
 
     @property
     def unit(self) -> str:
@@ -103,8 +101,8 @@ class Dial:
 
     def to_dict(self) -> dict[str, Any]:
         knob = self.trained
-        told = {"unit": self.unit, "trained": [knob.low, knob.high], "scale": knob.scale, "integer": knob.integer}
-        return {**vars(self), **told}
+        about = {"unit": self.unit, "trained": [knob.low, knob.high], "scale": knob.scale, "integer": knob.integer}
+        return {**vars(self), **about}
 
 
 def _bounds(knob: Knob, *, turns: bool) -> tuple[float, float]:
@@ -130,20 +128,41 @@ def _round_step(step: float) -> float:
     return max(factor * power for factor in (1, 2, 5) if factor * power <= step * (1 + 1e-9))
 
 
-def _start(knob: Knob, step: float) -> float:
-    middle = math.sqrt(knob.low * knob.high) if knob.scale == "log" else (knob.low + knob.high) / 2
-    rounded = round(round(middle / step) * step, 10)
-    return min(max(rounded, knob.low), knob.high)
+@dataclass(frozen=True)
+class Answer:
+    """What the page shows of one problem."""
+
+    prediction: Float[Tensor, "y x"]
+    reference: Float[Tensor, "y x"]  # solved in float64
+    relative_l2: float  # ‖prediction − reference‖₂ / ‖reference‖₂
+    max_error: float
+    network_seconds: float  # of `Operator.predict` alone
+    solver_seconds: float  # of `System.solve` alone
+    removed_mean: float  # what was taken away from the forcing
+    trained: Mapping[str, bool]  # for each knob, whether training can have met its value
+    notes: tuple[str, ...]  # sentences on what is special about this problem
+
+    def to_bytes(self) -> bytes:
+        """Return the form on the wire; an error that is not finite is null."""
+        text = json.dumps(
+            {
+                "relative_l2": self.relative_l2 if math.isfinite(self.relative_l2) else None,
+                "max_error": self.max_error if math.isfinite(self.max_error) else None,
+                "network_ms": 1e3 * self.network_seconds,
+                "solver_ms": 1e3 * self.solver_seconds,
+                "removed_mean": self.removed_mean,
+                "trained": dict(self.trained),
+                "notes": self.notes,
+            },
+            allow_nan=False,
+        ).encode()
+        text += b" " * (-len(text) % 4)
+        return struct.pack("<I", len(text)) + text + field_to_bytes(self.prediction) + field_to_bytes(self.reference)
 
 
 @dataclass(frozen=True)
 class PlayedSystem:
-    """A system a run was trained on, with its dials.
-
-    Args:
-        system: its knobs are the trained ranges.
-        dials: one for each knob.
-    """
+    """A system whose knobs are the ranges a run was trained on, with a dial for each of them."""
 
     system: PeriodicElliptic
     dials: tuple[Dial, ...]
@@ -194,12 +213,8 @@ class PlayedSystem:
     def pose(self, forcing: Float[Tensor, "y x"], values: Mapping[str, float], grid: Grid) -> tuple[Batch, float]:
         """Return the problem with these knobs and this forcing, and what was taken away from the forcing.
 
-        Coefficients that depend on the forcing, as the velocity that meets a ratio does, are found for this one.
-
-        Args:
-            forcing: any field; where the equation needs a zero mean, its mean is taken away.
-            values: of all knobs.
-            grid: where the forcing lives.
+        Where the equation needs a zero mean, that of the forcing is taken away. Coefficients that depend on the
+        forcing, as the velocity that meets a ratio does, are found for this one.
 
         Raises:
             ConfigError: if the system does not allow a value.
@@ -231,6 +246,40 @@ class PlayedSystem:
         accepted = self.system.acceptable(solved.coefficients, solved.field("solution")[:, 0], solved.grid)
         return accepted is not None and not bool(accepted.all())
 
+    def answer(
+        self, operator: Operator, forcing: Float[Tensor, "y x"], values: Mapping[str, float], grid: Grid
+    ) -> Answer:
+        """Put the problem of `pose` to network and solver; raises what that does."""
+        batch, removed_mean = self.pose(forcing, values, grid)
+        begun = time.perf_counter()
+        predicted = operator.predict(batch)
+        between = time.perf_counter()
+        solved = self.system.solve(batch)
+        ended = time.perf_counter()
+        prediction, reference = predicted.require_targets(), solved.require_targets()
+        notes = []
+        if removed_mean:
+            notes.append(
+                f"This equation has solutions only for a forcing of zero mean: the mean, {removed_mean:.3g}, was "
+                "taken away from the whole forcing before network and solver saw it, as the sampler does in training."
+            )
+        if self.is_rejected(solved):
+            notes.append(
+                f"The sampler throws a problem like this one away (max |u| is {float(reference.abs().max()):.3g}: too "
+                "large, or near a resonance), so the network has met none in training."
+            )
+        return Answer(
+            prediction=prediction[0, 0, 0],
+            reference=reference[0, 0, 0],
+            relative_l2=float(relative_l2(prediction, reference, grid)),
+            max_error=float(max_error(prediction, reference, grid)),
+            network_seconds=between - begun,
+            solver_seconds=ended - between,
+            removed_mean=removed_mean,
+            trained={dial.name: dial.is_trained(values[dial.name]) for dial in self.dials},
+            notes=tuple(notes),
+        )
+
     def to_dict(self) -> dict[str, Any]:
         options = self.system.to_dict()["options"].items()
         plain = (f"{name.replace('_', ' ')} = {value}" for name, value in options if not isinstance(value, dict))
@@ -241,3 +290,23 @@ class PlayedSystem:
             "zero_mean": self.system.zero_mean,
             "knobs": [dial.to_dict() for dial in self.dials],
         }
+
+
+def field_to_bytes(field: Float[Tensor, "y x"]) -> bytes:
+    """Return a field as little-endian float32, row by row."""
+    return field.detach().cpu().numpy().astype("<f4").tobytes()
+
+
+def field_from_bytes(content: bytes, grid: Grid) -> Float[Tensor, "y x"]:
+    """Return the field that a browser sent.
+
+    Raises:
+        DataError: if it has not one float32 number for each point, or holds one that is not finite or huge.
+    """
+    expected = 4 * math.prod(grid.num_points)
+    if len(content) != expected:
+        raise DataError(f"A forcing on {grid.num_points} points has {expected} bytes of float32; got {len(content)}.")
+    values = np.frombuffer(content, dtype="<f4").reshape(grid.num_points).astype(np.float32)
+    if not (np.isfinite(values).all() and float(np.abs(values).max()) <= _LARGEST):
+        raise DataError(f"Every value of a forcing must be finite and at most {_LARGEST:g} in size.")
+    return torch.from_numpy(values)

@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from scifm.applications.playground.answers import answer, field_from_bytes, field_to_bytes
+from scifm.applications.playground.problems import field_from_bytes, field_to_bytes
 from scifm.applications.playground.trained import Playground
 from scifm.errors import ConfigError, DataError, SciFMError
 from scifm.fields.grid import Grid
@@ -52,18 +52,9 @@ HEADERS = {
 }
 """Sent with every response."""
 
-Receive = Callable[[], Awaitable[Any]]
-Send = Callable[[Any], Awaitable[None]]
-Application = Callable[[dict[str, Any], Receive, Send], Awaitable[None]]
-Endpoint = Callable[[Any], Awaitable[Any]]
-
 
 def _require_extra() -> None:
-    """Check that the packages of the extra are here.
-
-    Raises:
-        ConfigError: if not; says how to install them.
-    """
+    """Raise a `ConfigError` that says how to install the packages of the extra if they are not here."""
     try:
         import fastapi  # noqa: F401
         import uvicorn  # noqa: F401
@@ -142,7 +133,7 @@ class _Service:
         content = await _field_sent(request, grid)
 
         def work() -> bytes:
-            return answer(self.playground, played, grid, values, field_from_bytes(content, grid)).to_bytes()
+            return played.answer(self.playground.operator, field_from_bytes(content, grid), values, grid).to_bytes()
 
         return await self._bytes(work)
 
@@ -153,11 +144,11 @@ class _Service:
         return Response(made, media_type=_BINARY)
 
 
-def _with_headers(app: Application) -> Application:
+def _with_headers(app: Any) -> Any:
     """Return an application that sends `HEADERS` with every response, refusals included."""
     headers = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
 
-    async def guarded(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    async def guarded(scope: Any, receive: Any, send: Any) -> None:
         async def with_headers(message: Any) -> None:
             if message["type"] == "http.response.start":
                 message = {**message, "headers": [*message["headers"], *headers]}
@@ -202,7 +193,7 @@ async def _field_sent(request: Any, grid: Grid) -> bytes:
     return bytes(content)
 
 
-def _fixed(content: bytes, media_type: str) -> Endpoint:
+def _fixed(content: bytes, media_type: str) -> Callable[[Any], Awaitable[Any]]:
     async def respond(request: Any) -> Any:
         from starlette.responses import Response
 
@@ -321,17 +312,13 @@ def is_loopback(host: str) -> bool:
 
 
 def host_names(host: str) -> tuple[str, ...]:
-    """Return the names under which the page may be asked for: loopback, `host`, and for "any address" this machine's.
-
-    Args:
-        host: address to listen on.
-    """
+    """Return the names the page may be asked for by: loopback, `host`, and for "any address" this machine's."""
     names = ["127.0.0.1", "localhost", host]
     if host in _ANY:
         import psutil
 
         names += [socket.gethostname(), socket.getfqdn()]
-        names += [entry.address.partition("%")[0] for found in psutil.net_if_addrs().values() for entry in found]
+        names += [entry.address.partition("%")[0] for own in psutil.net_if_addrs().values() for entry in own]
     names += [f"[{name}]" for name in names if ":" in name]
     return tuple(dict.fromkeys(name.lower() for name in names))
 

@@ -60,50 +60,39 @@ def trained_on(run: Run) -> tuple[tuple[System, ...], Grid, str]:
 
 @dataclass(frozen=True)
 class Playground:
-    """A trained operator with the systems to put to it.
-
-    Args:
-        name: of the run.
-        told: one sentence on what it was trained on.
-        operator: it answers.
-        systems: what it was trained on.
-        grids: the grids offered, by number of points along the longer side.
-        trained_points: the key of the grid it was trained on.
-    """
+    """A trained operator with the systems to put to it."""
 
     name: str
-    told: str
+    told: str  # one sentence on what it was trained on
     operator: Operator
     systems: tuple[PlayedSystem, ...]
-    grids: Mapping[int, Grid]
-    trained_points: int
+    grids: Mapping[int, Grid]  # those offered, by number of points along the longer side
+    trained_points: int  # the key of the grid it was trained on
 
     @classmethod
     def open(cls, path: str | Path, *, system: System | None = None, grid: Grid | None = None) -> Playground:
         """Return the playground of a finished run or of a model.
 
-        Args:
-            path: folder of the run or of the model, or ``hf:name/model``.
-            system: to put to it instead of what it was trained on; a model alone does not tell that.
-            grid: of that system's problems; 64 points a side of length 1 when left out.
+        Without `system` it is asked about what it was trained on, which a model alone does not tell; `grid` is of that
+        system's problems, 64 points a side of length 1 when left out.
 
         Raises:
             RunError: if there is no finished run or model, or its system is not known or cannot be shown.
             ConfigError: if its configuration is not valid.
         """
         place = find_model(path)
-        asked: tuple[System, ...]
+        chosen: tuple[System, ...]
         if system is not None:
             own = grid or Grid.square(64, num_spatial_dims=system.signature.num_spatial_dims)
-            asked, how = (system,), "Asked about samples of"
+            chosen, how = (system,), "Asked about samples of"
         elif place.run is not None:
-            asked, own, how = trained_on(place.run)
+            chosen, own, how = trained_on(place.run)
         else:
             raise RunError(
                 f"'{place.folder}' is a model without its run, and does not say which system it was trained on. Give "
                 "one with --system, and --knob for its ranges."
             )
-        systems = tuple(map(PlayedSystem.of, asked))
+        systems = tuple(map(PlayedSystem.of, chosen))
         operator = load_operator(place.folder)
         longest = max(own.num_points)
         sizes = {n: tuple(max(2, round(m * n / longest)) for m in own.num_points) for n in {*_NUM_POINTS, longest}}
@@ -112,8 +101,8 @@ class Playground:
         if longest not in grids:
             raise RunError(f"The operator of '{place.path}' does not answer {systems[0].title} on {longest} points.")
         size = " × ".join(map(str, own.num_points))
-        told = f"{how} {'; '.join(system.title for system in systems)}; {size} points."
-        return cls(place.path.resolve().name, told, operator, systems, grids, longest)
+        sentence = f"{how} {'; '.join(system.title for system in systems)}; {size} points."
+        return cls(place.path.resolve().name, sentence, operator, systems, grids, longest)
 
     def system(self, text: str) -> PlayedSystem:
         """Return the system a browser asks for by its place in the list.

@@ -9,7 +9,7 @@ import pytest
 from scifm.findings.study import Gain
 from scifm.report.records import MODEL_ALONE, Curve, RunRecord
 from scifm.report.run_page import run_headline, run_remarks
-from scifm.report.study_words import TaskErrors, budget_sentence, headline, remarks
+from scifm.report.study_page import TaskErrors, budget_sentence, headline, remarks
 
 
 def errors(tuned: dict, scratch: dict, *, zero_shot: float | None = 0.08, spread: float = 0.1) -> TaskErrors:
