@@ -100,14 +100,16 @@ def test_worker_processes_read_what_we_read(toy_store, toy):
     assert toy.same(pickle.loads(pickle.dumps(split)).load(), here)
 
 
-def test_closing_leaves_no_file_open(toy_store):
+def test_closing_leaves_no_file_open(toy, tmp_path):
+    store = toy.make(tmp_path / "store")  # its own: files that another test left to the garbage collector count too
+
     def num_open():
         places = (os.path.join("/proc/self/fd", n) for n in os.listdir("/proc/self/fd"))
-        return sum(os.path.realpath(place).startswith(str(toy_store.path)) for place in places)
+        return sum(os.path.realpath(place).startswith(str(store.path)) for place in places)
 
     if not os.path.isdir("/proc/self/fd"):
         pytest.skip("no /proc")
-    split = toy_store.split("train")
+    split = store.split("train")
     before = num_open()
     split.load()
     assert num_open() == before + 3

@@ -127,7 +127,8 @@ def choose_law(
     break the law is linear in its floor and amplitude, which are ≥ 0: a grid of those, each solved by nonnegative least
     squares of relative residuals (variable projection), gives the starts; bounded Gauss–Newton steps in log space
     refine the best. The break stays between the second smallest and the second largest x, because it cannot be seen
-    before it begins; ``exponent_change`` lies in [−1.5, 10], ``break_width`` in [0.01, 2].
+    before it begins; ``exponent_change`` lies in [−1.5, 10], ``break_width`` in [0.01, 2], at least half of what
+    neighboring log x are apart (median).
 
     Args:
         x: samples, parameters or operations, `(points,)`, positive.
@@ -241,7 +242,9 @@ class _Fit:
         self.y = np.exp(self.v)
         rows = [(-50.0, 50.0), exponent_bounds, (0.0, self.y.max()), _CHANGE_BOUNDS]
         places = np.unique(self.u)
-        rows += [(places[1], places[-2]), (np.log(_WIDTH_BOUNDS[0]), np.log(_WIDTH_BOUNDS[1]))]
+        # narrower than half of what points are apart, a break is a jump that may be put between any two of them
+        narrowest = min(max(_WIDTH_BOUNDS[0], 0.5 * float(np.median(np.diff(places)))), 0.5 * _WIDTH_BOUNDS[1])
+        rows += [(places[1], places[-2]), (np.log(narrowest), np.log(_WIDTH_BOUNDS[1]))]
         self.low, self.high = np.array(rows, dtype=np.float64).T
         self.known: dict[str, Floats] = {}  # the best θ by form
 

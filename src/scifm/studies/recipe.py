@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -58,10 +58,10 @@ class AdaptConfig(TrialSettings):
     training: TrainingConfig = TrainingConfig(num_steps=200, checkpoint_every=200)
 
     @model_validator(mode="after")
-    def _equal_budgets(self) -> AdaptConfig:
+    def _trials_are_made(self) -> Self:  # in place of the one it goes on with: that one would speak of trials first
         if len(self.learning_rates) != len(self.scratch_learning_rates) or not self.learning_rates:
             raise ValueError("give as many scratch_learning_rates as learning_rates, at least one: an equal budget")
-        return self
+        return super()._trials_are_made()
 
     def recipe(
         self, kind: Literal["few_shot", "from_scratch"], num_samples: int, seed: int, *, windows: int = 1

@@ -232,14 +232,12 @@ def _by_size(analysis: Analysis) -> Finding | None:
         return None
     compared = {g.size for g in _gains(analysis)}  # not those that only cells of a scaling law were trained with
     sizes = [size for size in by_params(analysis.sizes) if size.name in compared]
-    if len(sizes) < 2:
-        return None
     cells: dict[tuple[Any, ...], dict[str, Gain]] = defaultdict(dict)
     for g in _gains(analysis):
         if _known(g.gain) > 0:
             cells[g.source, g.target, g.method, g.num_samples][g.size] = g
     shared = [cell for cell in cells.values() if len(cell) == len(sizes)]
-    if not shared:
+    if not shared or len(sizes) < 2:
         return _say("How the gain depends on size could not be measured: no comparison has all sizes.", "No gains.")
     means = [geometric_mean([_known(cell[size.name].gain) for cell in shared]) for size in sizes]
     ends = [(cell[sizes[0].name], cell[sizes[-1].name]) for cell in shared]

@@ -1,0 +1,87 @@
+"""Why did fine-tuning on 64 samples do worse than no fine-tuning, and what helps? One suspect at a time.
+
+Takes the pre-trained operators of a finished study and moves them to one of its tasks with the samples the study used.
+Every learning rate and number of steps is trained on all samples and scored on 256 that nothing else sees, so that no
+choice comes between; and of every training also the operators whose weights lie between those before and after
+(Wortsman et al. 2022, arXiv:2109.01903). Without a study there is nothing to do, and it says so.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from pathlib import Path
+
+import torch
+
+from harness import Row, argument_parser, publish
+from scifm.config import build_config
+from scifm.data.stream import Epochs
+from scifm.data.subsets import nested_subsets
+from scifm.models.registry import load_operator
+from scifm.runs import Run
+from scifm.studies.jobs import pool_of
+from scifm.studies.recipe import StudyRecipe
+from scifm.training.loop import TrainingConfig, sample_errors, train
+
+RATES, STEPS, SHARES = (1e-3, 3e-3, 1e-2), (25, 75, 200), (0.25, 0.5, 0.75, 1.0)
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argument_parser(__doc__ or "")
+    parser.add_argument("study", type=Path, nargs="?", default=Path("runs/transfer-workstation"))
+    parser.add_argument(
+        "--move", nargs=2, action="append", metavar=("SOURCE", "TARGET"), help="may be given repeatedly"
+    )
+    parser.add_argument("--size", default="w16")
+    parser.add_argument("--num-samples", type=int, default=64)
+    arguments = parser.parse_args()
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    if not (arguments.study / "table.parquet").is_file():
+        print(f"Skipped: no finished study in '{arguments.study}'. Make one with 'scifm study' and give its folder.")
+        return
+    config = {name: value for name, value in Run.open(arguments.study).config.items() if name != "kind"}
+    recipe = build_config(StudyRecipe, config, source="the study")
+    rows: list[Row] = []
+    for source, target in arguments.move or [("mixture", "advection-1-2")]:
+        rows += move(arguments.study, recipe, source, target, arguments.size, arguments.num_samples)
+    publish("Weights between pre-trained and fine-tuned", rows, arguments.json)
+
+
+def move(study: Path, recipe: StudyRecipe, source: str, target: str, size: str, num_samples: int) -> list[Row]:
+    """Return test errors of every way, by seed, and the medians of seeds."""
+    task = next(one for one in recipe.targets if one.name == target)
+    pool, test = pool_of(recipe, task), recipe.origin(task).test(256, "weights between")
+    errors: dict[str, list[float]] = defaultdict(list)
+    for seed in recipe.seeds:
+        (folder,) = study.glob(f"runs/{source}-{size}-seed{seed}-????????")
+        operator = load_operator(folder / "model")
+        before = {name: value.clone() for name, value in operator.state_dict().items()}
+        errors["zero-shot"].append(float(sample_errors(operator, test).mean()))
+        index = nested_subsets(pool.num_problems, [num_samples], seed)[num_samples]
+        samples = pool.samples.problems(index)
+        for rate in RATES:
+            for steps in STEPS:
+                operator.load_state_dict(before)
+                settings = {"num_steps": steps, "validate_every": steps, "checkpoint_every": steps, "log_every": steps}
+                config = TrainingConfig(learning_rate=rate, **settings)
+                train(operator, Epochs(samples, batch_size=32, seed=seed), config=config, seed=seed)
+                after = {name: value.clone() for name, value in operator.state_dict().items()}
+                for share in SHARES:
+                    between = {name: torch.lerp(before[name], after[name], share) for name in before}
+                    operator.load_state_dict(between)
+                    way = f"rate {rate:g}, {steps} steps, {share:g} of the way"
+                    errors[way].append(float(sample_errors(operator, test).mean()))
+    case = f"{source} to {target}, {size}, {num_samples} samples"
+    rows = [
+        Row(case, f"median of seeds, {way}", statistics.median(found), "relative L2") for way, found in errors.items()
+    ]
+    for seed, number in enumerate(recipe.seeds):
+        rows += [Row(case, f"seed {number}, {way}", found[seed], "relative L2") for way, found in errors.items()]
+    return rows
+
+
+if __name__ == "__main__":
+    main()
