@@ -166,13 +166,16 @@ def test_what_is_not_needed_is_not_kept(folder, rows, tmp_path):
 
 def test_an_interrupted_study_repeats_nothing_and_ends_in_the_same_table(folder, rows, tmp_path):
     begun: list[str] = []
+    noted: list[float] = []
 
     def stop_after(count: int):
         def observe(**event):
             if event["event"] == "started":
                 begun.append(event["job"].name)
-            if event["event"] == "finished" and len(list((tmp_path / "cut/jobs").iterdir())) >= count:
-                raise KeyboardInterrupt
+            if event["event"] == "finished":
+                noted.append(json.loads((tmp_path / "cut/sittings.json").read_text())[-1]["seconds"])
+                if len(list((tmp_path / "cut/jobs").iterdir())) >= count:
+                    raise KeyboardInterrupt
 
         return observe
 
@@ -182,6 +185,7 @@ def test_an_interrupted_study_repeats_nothing_and_ends_in_the_same_table(folder,
     assert Run(tmp_path / "cut").status.startswith("interrupted")
     study(RECIPE, out=tmp_path / "cut", observe=stop_after(1000))
     assert len(begun) == len(set(begun)) == len(plan_jobs(RECIPE, folder).tasks)
+    assert min(noted) > 0, "killed now, a sitting is not forgotten"
     same = read_table(tmp_path / "cut/table.parquet")
     assert [strip(row) for row in same] == [strip(row) for row in rows]
 

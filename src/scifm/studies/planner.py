@@ -165,7 +165,7 @@ def plan(
         points: tuple[Point, ...] = ()
         if zero_shot > target_error:  # else nothing is left to find out
             points = _try_out(
-                recipe, place, store, num_samples, work.path, make_executor, observe or (lambda **event: None)
+                recipe, place, store, num_samples, work, make_executor, observe or (lambda **event: None)
             )
         work.note_time()
         draws = {kind: _curves_through(points, kind, each, priors[kind]) for kind in KINDS}
@@ -256,7 +256,7 @@ def _try_out(
     place: ModelPlace,
     store: Store,
     num_samples: int,
-    folder: Path,
+    work: Run,
     make_executor: Callable[[], Executor] | None,
     observe: Observer,
 ) -> tuple[Point, ...]:
@@ -267,9 +267,9 @@ def _try_out(
         for kind in KINDS
         for count in recipe.counts(num_samples)
     ]
-    about = (recipe, place.path, store.path, store.mapping, folder)
+    about = (recipe, place.path, store.path, store.mapping, work.path)
     jobs = [Job(f"{t.kind}@{t.num_samples}@repeat{t.repeat}", partial(_carry_out, t, *about)) for t in trials]
-    graph = Graph(jobs, folder / "jobs")
+    graph = Graph(jobs, work.path / "jobs")
     name = f"{plural(len(jobs), 'training')} on parts of {plural(num_samples, 'sample')}"
     observe(event="stage", name=name, num_steps=len(jobs), stage=1, num_stages=1)
 
@@ -282,7 +282,12 @@ def _try_out(
     before = graph.finished()
     for result in before.values():
         finished(result)
-    results = graph.carry_out(make_executor, on_end=lambda job, result: finished(result), given=before)
+
+    def ended(job: Job, result: dict[str, Any]) -> None:
+        work.note_time()  # a sitting that is killed ends with what it noted last
+        finished(result)
+
+    results = graph.carry_out(make_executor, on_end=ended, given=before)
     points = (Point.model_validate(result) for result in results.values())
     return tuple(sorted(points, key=lambda p: (KINDS.index(p.kind), p.num_samples, p.repeat)))
 

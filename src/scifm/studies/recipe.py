@@ -61,7 +61,8 @@ class AdaptConfig(TrialSettings):
     def _trials_are_made(self) -> Self:  # in place of the one it goes on with: that one would speak of trials first
         if len(self.learning_rates) != len(self.scratch_learning_rates) or not self.learning_rates:
             raise ValueError("give as many scratch_learning_rates as learning_rates, at least one: an equal budget")
-        return super()._trials_are_made()
+        self.require_trials()
+        return self
 
     def recipe(
         self, kind: Literal["few_shot", "from_scratch"], num_samples: int, seed: int, *, windows: int = 1

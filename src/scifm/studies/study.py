@@ -218,6 +218,11 @@ def study(
     plan = plan_jobs(recipe, folder)
     run = plan.claim()
     tell = observe or (lambda **event: None)
+
+    def ended(job: Job, result: dict[str, Any]) -> None:
+        run.note_time()  # a sitting that is killed ends with what it noted last
+        tell(event="finished", job=job, result=result)
+
     with run.locked():
         run.set_status("running")
         started = time.perf_counter()
@@ -226,7 +231,7 @@ def study(
         results = plan.graph.carry_out(
             make_executor,
             on_start=lambda job: tell(event="started", job=job),
-            on_end=lambda job, result: tell(event="finished", job=job, result=result),
+            on_end=ended,
             given=finished,
         )
         rows = rows_of(plan, results)

@@ -224,9 +224,17 @@ class TrialSettings(Config):
 
     @model_validator(mode="after")
     def _trials_are_made(self) -> Self:
+        self.require_trials()
+        return self
+
+    def require_trials(self) -> None:
+        """Refuse settings of trials where a single learning rate leaves nothing to try.
+
+        Raises:
+            ConfigError: names the first of them.
+        """
         if not self.chooses:
             refuse_idle(self, self.without_trials, "it takes two learning rates or more to try")
-        return self
 
     @field_validator("training")
     @classmethod
