@@ -164,9 +164,7 @@ def plan(
         work.set_status("running")
         points: tuple[Point, ...] = ()
         if zero_shot > target_error:  # else nothing is left to find out
-            points = _try_out(
-                recipe, place, store, num_samples, work, make_executor, observe or (lambda **event: None)
-            )
+            points = _try_out(recipe, place, store, num_samples, work, make_executor, observe or (lambda **event: None))
         work.note_time()
         draws = {kind: _curves_through(points, kind, each, priors[kind]) for kind in KINDS}
         known = {kind: own for kind, own in draws.items() if own is not None}
