@@ -260,6 +260,7 @@ ADAPT: dict[str, tuple[Any, str | None, str | None]] = {  # refusals of fine-tun
     "max_doublings": (1, EFFECT, EFFECT),
     "held_out": (0.5, EFFECT, EFFECT),
     "min_scored": (1, EFFECT, EFFECT),
+    "interpolation": ((0.5,), EFFECT, "interpolation"),
     "stride": (2, "stride = 2", "stride = 2"),
     "rename": ({"forcing": "source"}, "source", "rename"),
     "method": ("projection", EFFECT, "method"),
@@ -448,6 +449,7 @@ STUDY: dict[str, Any] = {
     "adapt.trial_budget": 1.0,
     "adapt.held_out": 0.5,
     "adapt.min_scored": 2,
+    "adapt.interpolation": [0.5],
     "adapt.epochs": 9,
     "adapt.method": "affine",
 }

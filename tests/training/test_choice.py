@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from scifm.errors import RunError
 from scifm.models.registry import load_operator
 from scifm.systems.helmholtz import Helmholtz
 from scifm.systems.poisson import Poisson
+from scifm.systems.system import Knob
 from scifm.training.choice import AdaptRecipe, Candidate, Trial, choose, rounds
 from scifm.training.finetune import finetune, from_scratch
 from scifm.training.pretrain import pretrain
@@ -197,6 +199,51 @@ def test_few_samples_are_held_out_in_turns():
         assert sorted([*left.tolist(), *held_out.tolist()]) == list(range(16))
     scored = [place for _, held_out in AdaptRecipe(num_samples=16).splits for place in held_out.tolist()]
     assert len(scored) == len(set(scored)) == 15
+
+
+# --- weights between ------------------------------------------------------------------------------------------------
+
+
+def test_weights_between_are_between_and_the_best_share_is_chosen(tmp_path):
+    parent = pretrain(tiny.recipe(training={"num_steps": 40, "learning_rate": 1e-2}), out=tmp_path)
+    far = SystemOrigin.of(Poisson(anisotropy=Knob(5, 10)), tiny.GRID).pool(16, 0)
+    settings: dict[str, Any] = {
+        "num_samples": 16,
+        "training": {"num_steps": 16, "batch_size": 8, "checkpoint_every": 100},
+        "refit_coefficients": "never",
+    }
+    alone = {"learning_rates": (3e-2,), **settings}
+    whole = finetune(parent, far, out=tmp_path, **alone)
+    half = finetune(parent, far, out=tmp_path, interpolation=(0.5,), **alone)
+    zero, one, between = (dict(load_operator(run.path / "model").named_parameters()) for run in (parent, whole, half))
+    for name, weight in between.items():
+        torch.testing.assert_close(weight, (zero[name] + one[name]) / 2)
+    assert half.read_json("outcome.json")["interpolation"] == 0.5
+    assert "interpolation" not in whole.read_json("outcome.json")
+
+    several = {"learning_rates": (3e-2, 1e-1), "try_zero_shot": False, **settings}
+    by_share = {
+        share: finetune(parent, far, out=tmp_path, interpolation=(share,), **several).read_json("trials.json")
+        for share in (0.25, 0.5, 1.0)
+    }
+    chosen = finetune(parent, far, out=tmp_path, interpolation=(0.25, 0.5, 1.0), **several)
+    for place, trial in enumerate(chosen.read_json("trials.json")):
+        ways = {share: trials[place]["relative_l2"] for share, trials in by_share.items()}
+        assert trial["relative_l2"] == pytest.approx(min(ways.values()), rel=1e-5), "none costs a step"
+        assert ways[trial["interpolation"]] == min(ways.values())
+    best = min(chosen.read_json("trials.json"), key=lambda trial: trial["relative_l2"])
+    assert chosen.read_json("outcome.json").get("interpolation", 1.0) == best["interpolation"]
+
+
+@pytest.mark.parametrize("wrong", [(), (0.0,), (1.5,)])
+def test_a_share_of_the_way_is_above_nothing_and_at_most_all(wrong):
+    with pytest.raises(ValueError, match="above 0 and at most 1"):
+        AdaptRecipe(interpolation=wrong)
+
+
+def test_several_shares_take_held_out_samples():
+    with pytest.raises(ValueError, match="two learning rates or more"):
+        AdaptRecipe(interpolation=(0.5, 1.0), learning_rates=(1e-3,))
 
 
 # --- constants of coefficients ----------------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ __all__ = ["AdaptConfig", "ConvergenceConfig", "ScalingConfig", "SourceConfig", 
 Counts = tuple[int, ...]
 
 
-_PASSED_ON = ("try_zero_shot", "refit_coefficients", "trial_budget", "held_out", "min_scored")  # to every adaptation
+_PASSED_ON = ("try_zero_shot", "refit_coefficients", "trial_budget", "held_out", "min_scored", "interpolation")
 
 
 def _named(name: str) -> str:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from scifm.config import Config, Plain, refuse_idle
 from scifm.data.subsets import cross_validation
-from scifm.errors import RunError
+from scifm.errors import ConfigError, RunError
 from scifm.training.loop import TrainingConfig
 from scifm.training.methods import FinetuneMethod
 
@@ -56,6 +56,8 @@ class Trial(Candidate):
         num_steps: optimizer steps of its training on each split.
         num_splits: trainings, each on what another split leaves.
         samples_seen: samples that went through a step in all of them.
+        interpolation: how far its weights go from the pre-trained ones to those of training, the best on the samples
+            set aside of those that were tried.
         errors: relative L2 error of every sample set aside; None if a training diverged.
     """
 
@@ -63,6 +65,7 @@ class Trial(Candidate):
     num_splits: int
     samples_seen: int
     errors: tuple[float, ...] | None
+    interpolation: float = 1.0
 
     @property
     def candidate(self) -> Candidate:
@@ -205,6 +208,9 @@ class TrialSettings(Config):
         held_out: share of the samples that scores the candidates.
         min_scored: samples that score them at least. With few samples, several splits take turns, each with trials of
             its own, until so many were held out or all of them were.
+        interpolation: how far a fine-tuned operator's weights go from the pre-trained ones (0) to those of training
+            (1). Of several the best on the held-out samples is chosen; none costs a step (Wortsman et al. 2022,
+            arXiv:2109.01903). From scratch it is of no account.
         method: what fine-tuning trains; from scratch all weights train, whatever is said here.
         training: how each of them trains. Its learning_rate, patience and strategy are to be left out: rates are
             candidates, all samples train and none validates (so validate_every is of no account), and one process
@@ -219,6 +225,7 @@ class TrialSettings(Config):
     trial_budget: float = Field(2.0, gt=0, allow_inf_nan=False)
     held_out: float = Field(0.2, gt=0, lt=1)
     min_scored: int = Field(16, ge=1)
+    interpolation: tuple[float, ...] = (1.0,)
     method: FinetuneMethod = FinetuneMethod()
     training: TrainingConfig
 
@@ -235,12 +242,24 @@ class TrialSettings(Config):
         """
         if not self.chooses:
             refuse_idle(self, self.without_trials, "it takes two learning rates or more to try")
+            if len(self.interpolation) > 1:
+                raise ConfigError(
+                    f"interpolation = {list(self.interpolation)}: which is best is told by held-out samples, and it "
+                    "takes two learning rates or more to try. Give one, or more learning_rates."
+                )
 
     @field_validator("training")
     @classmethod
     def _every_setting_counts(cls, value: TrainingConfig) -> TrainingConfig:
         for name, why in _IDLE_IN_TRAINING.items():
             refuse_idle(value, (name,), why, prefix="training.")
+        return value
+
+    @field_validator("interpolation")
+    @classmethod
+    def _on_the_way(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if not value or any(not 0 < share <= 1 for share in value):
+            raise ValueError("give shares of the way from pre-trained to fine-tuned weights, above 0 and at most 1")
         return value
 
     @property

@@ -8,10 +8,12 @@ chooses whether the constants of the coefficients are fitted anew, besides the l
 from __future__ import annotations
 
 import abc
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from scifm.config import build_config, refuse_idle
@@ -123,9 +125,10 @@ def from_scratch(
         parent, operator = place.run, load_operator(place.folder)
         model = ModelConfig(network=operator.config, normalization=operator.normalization.kind)
     model = ModelConfig(network=model.resolve(), normalization=model.normalization)
-    nothing_to_keep = {"method": FinetuneMethod(), "try_zero_shot": False, "refit_coefficients": "never"}
+    nothing_to_keep: dict[str, Any] = {"method": FinetuneMethod(), "try_zero_shot": False, "interpolation": (1.0,)}
+    nothing_to_keep["refit_coefficients"] = "never"
     whole = _recipe("from_scratch", recipe, settings)
-    of_finetuning = settings.keys() & {"method", "rename"}  # a whole recipe may serve both ways
+    of_finetuning = settings.keys() & {"method", "rename", "interpolation"}  # a whole recipe may serve both ways
     refuse_idle(whole, sorted(of_finetuning), "training from scratch starts from no operator and trains all weights")
     whole = whole.model_copy(update=nothing_to_keep)
     downstream = _pool(pool, whole, parent)
@@ -207,9 +210,13 @@ class _Adaptation(abc.ABC):
         if candidate.learning_rate:
             source, observe = self._source(samples), recording(run, self.observe)
             checkpoint = Checkpoint(run.path / "state")
+            before = self._to_go_back_to(operator)
             position, num_trainable = self._train(operator, source, candidate, num_steps, observe, checkpoint)
             finish(operator)
-            seen, outcome = seen + num_steps * source.batch_size, {}
+            share = best.interpolation if best is not None else recipe.interpolation[0]
+            _interpolate(operator, before, share)
+            seen += num_steps * source.batch_size
+            outcome: dict[str, Any] = {} if share == 1 else {"interpolation": share}
         else:
             position, num_steps, num_trainable, outcome = Position(), 0, 0, {"kept": self._stay(trials)}
         operator.save_pretrained(run.path / "model")
@@ -237,6 +244,12 @@ class _Adaptation(abc.ABC):
 
     def _source(self, samples: Samples) -> Epochs:
         return Epochs(samples, batch_size=self.recipe.training.batch_size, seed=self.recipe.seed)
+
+    def _to_go_back_to(self, operator: Operator) -> dict[str, Tensor]:
+        """Return a copy of the weights before training, if they are to be gone back to."""
+        if min(self.recipe.interpolation) == 1:
+            return {}
+        return {name: weight.detach().clone() for name, weight in operator.named_parameters()}
 
     def _train(
         self,
@@ -282,12 +295,13 @@ class _Adaptation(abc.ABC):
 
     def _try(self, candidate: Candidate, num_steps: int) -> Trial:
         """Train on what each split leaves and score what it holds out; a training that diverges ends the trial."""
-        errors: list[float] = []
+        errors: dict[float, list[float]] = {share: [] for share in self.recipe.interpolation if num_steps} or {1.0: []}
         seen, splits, problems = 0, self.recipe.splits, self.pool.samples.problems
 
-        def trial(errors: tuple[float, ...] | None) -> Trial:
+        def trial(share: float, errors: list[float] | None) -> Trial:
             counts: dict[str, Any] = {"num_steps": num_steps, "num_splits": len(splits), "samples_seen": seen}
-            return Trial(**vars(candidate), **counts, errors=errors)
+            scores = None if errors is None else tuple(errors)
+            return Trial(**vars(candidate), **counts, errors=scores, interpolation=share)
 
         def pass_on(**event: Any) -> None:
             if self.observe is not None and event["event"] == "step":
@@ -297,16 +311,31 @@ class _Adaptation(abc.ABC):
             part = problems(self.index[left])
             operator, source = self.fresh(part, candidate), self._source(part)
             seen += num_steps * source.batch_size
+            unseen, before = problems(self.index[held_out]).in_memory(_NUM_SCORED), self._to_go_back_to(operator)
             try:
                 if num_steps:
                     self._train(operator, source, candidate, num_steps, pass_on)
-                scores = sample_errors(operator, problems(self.index[held_out]).in_memory(_NUM_SCORED))
+                    finish(operator)
+                reached = 1.0
+                for share in sorted(errors, reverse=True):  # each a share of the way that was left
+                    _interpolate(operator, before, share / reached)
+                    errors[share] += sample_errors(operator, unseen).tolist()
+                    reached = share
             except DivergedError:
-                return trial(None)
-            if not bool(scores.isfinite().all()):
-                return trial(None)
-            errors += scores.tolist()
-        return trial(tuple(errors))
+                return trial(1.0, None)
+        means = {share: math.fsum(scores) for share, scores in errors.items()}
+        if not all(map(math.isfinite, means.values())):
+            return trial(1.0, None)
+        share = min(means, key=lambda share: (means[share], -share))
+        return trial(share, errors[share])
+
+
+@torch.no_grad()
+def _interpolate(operator: Operator, before: dict[str, Tensor], share: float) -> None:
+    """Let weights go only a share of the way from those before training."""
+    if share < 1:
+        for name, weight in operator.named_parameters():
+            weight.copy_(torch.lerp(before[name], weight, share))
 
 
 class _Finetuning(_Adaptation):
