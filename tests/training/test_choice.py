@@ -231,7 +231,8 @@ def test_weights_between_are_between_and_the_best_share_is_chosen(tmp_path):
         ways = {share: trials[place]["relative_l2"] for share, trials in by_share.items()}
         assert trial["relative_l2"] == pytest.approx(min(ways.values()), rel=1e-5), "none costs a step"
         assert ways[trial["interpolation"]] == min(ways.values())
-    best = min(chosen.read_json("trials.json"), key=lambda trial: trial["relative_l2"])
+    best = min(chosen.read_json("trials.json"), key=lambda trial: trial["furthest"])
+    assert best["furthest"] == pytest.approx(min(trial["relative_l2"] for trial in by_share[1.0]), rel=1e-5)
     assert chosen.read_json("outcome.json").get("interpolation", 1.0) == best["interpolation"]
 
 

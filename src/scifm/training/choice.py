@@ -58,6 +58,9 @@ class Trial(Candidate):
         samples_seen: samples that went through a step in all of them.
         interpolation: how far its weights go from the pre-trained ones to those of training, the best on the samples
             set aside of those that were tried.
+        furthest: the mean error at the largest share of the way that was tried, by which candidates are ranked: a rate
+            that goes too far looks good where weights go back, and trials are shorter than what follows. None: the
+            same as `relative_l2`.
         errors: relative L2 error of every sample set aside; None if a training diverged.
     """
 
@@ -66,6 +69,12 @@ class Trial(Candidate):
     samples_seen: int
     errors: tuple[float, ...] | None
     interpolation: float = 1.0
+    furthest: float | None = None
+
+    @property
+    def rank(self) -> float:
+        """What candidates are ranked by, the lower the better."""
+        return self.relative_l2 if self.furthest is None or self.errors is None else self.furthest
 
     @property
     def candidate(self) -> Candidate:
@@ -150,7 +159,7 @@ def choose(
     left = [candidate for candidate in candidates if candidate.learning_rate > 0]
     ranked: list[Trial] = []
     for count, steps in rounds(len(left), num_steps, budget):
-        ranked = sorted((tried(candidate, steps) for candidate in left[:count]), key=lambda trial: trial.relative_l2)
+        ranked = sorted((tried(candidate, steps) for candidate in left[:count]), key=lambda trial: trial.rank)
         left = _in_turn([trial.candidate for trial in ranked if trial.errors is not None])
         if not left:
             break  # all diverged, and so they would in longer trials
@@ -209,8 +218,8 @@ class TrialSettings(Config):
         min_scored: samples that score them at least. With few samples, several splits take turns, each with trials of
             its own, until so many were held out or all of them were.
         interpolation: how far a fine-tuned operator's weights go from the pre-trained ones (0) to those of training
-            (1). Of several the best on the held-out samples is chosen; none costs a step (Wortsman et al. 2022,
-            arXiv:2109.01903). From scratch it is of no account.
+            (1). Of several the best on the held-out samples is taken for what was chosen; none costs a step (Wortsman
+            et al. 2022, arXiv:2109.01903). From scratch it is of no account.
         method: what fine-tuning trains; from scratch all weights train, whatever is said here.
         training: how each of them trains. Its learning_rate, patience and strategy are to be left out: rates are
             candidates, all samples train and none validates (so validate_every is of no account), and one process

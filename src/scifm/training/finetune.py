@@ -298,10 +298,10 @@ class _Adaptation(abc.ABC):
         errors: dict[float, list[float]] = {share: [] for share in self.recipe.interpolation if num_steps} or {1.0: []}
         seen, splits, problems = 0, self.recipe.splits, self.pool.samples.problems
 
-        def trial(share: float, errors: list[float] | None) -> Trial:
+        def trial(errors: list[float] | None, **of_shares: Any) -> Trial:
             counts: dict[str, Any] = {"num_steps": num_steps, "num_splits": len(splits), "samples_seen": seen}
             scores = None if errors is None else tuple(errors)
-            return Trial(**vars(candidate), **counts, errors=scores, interpolation=share)
+            return Trial(**vars(candidate), **counts, errors=scores, **of_shares)
 
         def pass_on(**event: Any) -> None:
             if self.observe is not None and event["event"] == "step":
@@ -322,12 +322,12 @@ class _Adaptation(abc.ABC):
                     errors[share] += sample_errors(operator, unseen).tolist()
                     reached = share
             except DivergedError:
-                return trial(1.0, None)
-        means = {share: math.fsum(scores) for share, scores in errors.items()}
+                return trial(None)
+        means = {share: math.fsum(scores) / len(scores) for share, scores in errors.items()}
         if not all(map(math.isfinite, means.values())):
-            return trial(1.0, None)
-        share = min(means, key=lambda share: (means[share], -share))
-        return trial(share, errors[share])
+            return trial(None)
+        best = min(means, key=lambda share: (means[share], -share))
+        return trial(errors[best], interpolation=best, furthest=means[max(means)])
 
 
 @torch.no_grad()
