@@ -228,7 +228,7 @@ def main() -> None:
             for seed, found in enumerate(by_seed):
                 case = f"{move.name}; {name}"
                 rows += [Row(case, f"seed {seed}, {way}", error, "relative L2") for way, error in found.items()]
-    publish("Forms of coefficients, moved beyond their range", rows, args.json)
+            publish("Forms of coefficients, moved beyond their range", rows, args.json)  # interrupted, it has these
 
 
 if __name__ == "__main__":
