@@ -284,7 +284,7 @@ def test_a_learning_rate_that_diverges_loses_the_trial_and_all_that_do_end_the_r
     run = finetune(parent, pool, out=tmp_path, **{**SETTINGS, "learning_rates": (1e30, 1e-3), "training": wild})
     assert run.read_json("trials.json")[0] == {
         "learning_rate": 1e30, "coefficients": "pretrained", "num_steps": 6, "num_splits": 1, "samples_seen": 24,
-        "relative_l2": None, "errors": None,
+        "relative_l2": None, "errors": None, "interpolation": 1.0, "furthest": None,
     }  # fmt: skip
     assert run.read_json("outcome.json")["learning_rate"] == 1e-3
     assert run.read_json("outcome.json")["num_trials"] == 2
