@@ -178,27 +178,17 @@ def test_bounds_are_rounded_so_that_they_stay_true():
     assert find(found, "at least 256 times fewer")
 
 
-def test_growth_seen_in_one_comparison_says_so():
+@pytest.mark.parametrize("others", [(), ("of a scaling law alone",)])
+def test_growth_seen_in_one_comparison_says_so(others):
     rows = [
         row
         for size, error in (("small", 0.05), ("large", 0.02))
         for row in make_rows("few_shot", {4: [error, error * 1.01]}, size=size)
         + make_rows("from_scratch", {4: [0.1, 0.101]}, size=size)
     ]
-    found = analyze(rows, title="t", num_test_samples=8, **NAMED)
+    sizes = [*SIZES, *(SIZES[0].model_copy(update={"name": name, "num_params": 1}) for name in others)]
+    found = analyze(rows, title="t", num_test_samples=8, **(NAMED | {"sizes": sizes}))
     assert find(found, "The gain grows with size, in the one comparison that has all sizes")
-
-
-def test_sizes_that_only_a_scaling_law_was_fitted_to_are_not_missed():
-    rows = [
-        row
-        for size, error in (("small", 0.05), ("large", 0.02))
-        for row in make_rows("few_shot", {4: [error, error * 1.01]}, size=size)
-        + make_rows("from_scratch", {4: [0.1, 0.101]}, size=size)
-    ]
-    between = SIZES[0].model_copy(update={"name": "between", "num_params": SIZES[0].num_params + 1})
-    found = analyze(rows, title="t", num_test_samples=8, **(NAMED | {"sizes": [*SIZES, between]}))
-    assert find(found, "The gain grows with size")
 
 
 def test_one_size_has_no_sentence_about_size():

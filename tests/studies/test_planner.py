@@ -154,6 +154,32 @@ def test_a_trial_that_is_done_is_not_done_again(made, folder, parent, few, tmp_p
     assert trained == ["few_shot"]
 
 
+def test_what_stayed_as_it_was_is_a_bound_on_every_split(parent, few, tmp_path, monkeypatch):
+    """Scored in other batches than the zero-shot error it equals, and still the same."""
+    curves = {}
+    condition = planner.Prior.condition
+
+    def noted(self, curve, **settings):
+        curves["few_shot" if 0 in curve.num_samples else "from_scratch"] = curve
+        return condition(self, curve, **settings)
+
+    monkeypatch.setattr(planner.Prior, "condition", noted)
+    idle = {"adapt": {"learning_rates": [1e-12, 2e-12]}, "scratch_learning_rates": [1e-2, 2e-2]}
+    recipe = build_config(
+        PlanRecipe, {**RECIPE.to_dict(), **idle, "adapt": {**RECIPE.adapt.to_dict(), **idle["adapt"]}}
+    )
+    made = plan(parent, few, 1e-3, out=tmp_path / "plan", recipe=recipe)
+    stayed, fresh = curves["few_shot"], curves["from_scratch"]
+    assert min(stayed.errors) < 0.95, "else all would be bounds whether they stayed or not"
+    assert stayed.bounds == tuple(count > 0 or error >= 0.95 for count, error in points_of(stayed))
+    assert fresh.bounds == tuple(error >= 0.95 for _, error in points_of(fresh))
+    assert made.few_shot.effective_draws > 200, "they contradict no prior"
+
+
+def points_of(curve) -> list[tuple[int, float]]:
+    return list(zip(curve.num_samples, curve.errors, strict=True))
+
+
 def test_progress_is_told(events):
     assert events[0]["event"] == "stage"
     assert events[0]["num_steps"] == 12

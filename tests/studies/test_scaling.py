@@ -107,14 +107,15 @@ def test_three_x_can_show_a_fall_but_no_end_of_it():
     assert saturation(X[:3], seeds([0.1, 0.02, 0.02])).verdict == "cannot tell"
 
 
-def test_verdicts_are_seldom_wrong():
+def test_verdicts_are_seldom_wrong(monkeypatch):
     """Over random seeds: never the opposite of the truth, and the truth more often than not."""
+    monkeypatch.setattr(scaling, "_NUM_DRAWS", 500)
     random = np.random.default_rng(0)
     for y, truth in ((5 * LONG**-0.5, "not saturated"), (0.02 + 3e3 * LONG**-1.4, "saturated")):
-        noisy = [[v * np.exp(0.03 * random.standard_normal(3)) for v in y] for _ in range(4)]
+        noisy = [[v * np.exp(0.03 * random.standard_normal(3)) for v in y] for _ in range(6)]
         verdicts = [saturation(LONG, values).verdict for values in noisy]
         assert set(verdicts) <= {truth, "cannot tell"}
-        assert verdicts.count(truth) >= 2
+        assert verdicts.count(truth) >= 3
 
 
 def test_an_axis_of_the_analysis():
