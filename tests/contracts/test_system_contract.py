@@ -10,12 +10,17 @@ import torch
 
 from scifm.systems.catalog import SYSTEMS
 from scifm.systems.contract import SystemContract
+from scifm.systems.evolving import Evolving
+from scifm.systems.evolving_contract import EvolvingContract
+
+STEADY = [name for name, system in SYSTEMS.items() if not issubclass(system, Evolving)]
+EVOLVING = [name for name, system in SYSTEMS.items() if issubclass(system, Evolving)]
 
 
 class TestOwnSystems(SystemContract):
     """The contract on each of ours, and what we promise of ours beyond it."""
 
-    @pytest.fixture(autouse=True, params=list(SYSTEMS))
+    @pytest.fixture(autouse=True, params=STEADY)
     def choose(self, request):
         self.system = SYSTEMS[request.param]()
 
@@ -54,3 +59,17 @@ class TestOwnSystems(SystemContract):
 
     def test_the_reference_paper_is_named(self):
         assert "arXiv:2306.00258" in inspect.getdoc(sys.modules[type(self.system).__module__])
+
+
+class TestOwnEvolvingSystems(EvolvingContract):
+    """The contract on each of ours that evolves."""
+
+    tolerance = 1e-5
+
+    @pytest.fixture(autouse=True, params=EVOLVING)
+    def choose(self, request):
+        self.system = SYSTEMS[request.param](num_frames=4)
+
+    @pytest.mark.gpu
+    def test_batches_are_made_on_the_device(self):
+        super().test_batches_are_made_on_the_device()

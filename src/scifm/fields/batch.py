@@ -6,9 +6,13 @@ Form of a batch (``S`` spatial axes, x last)::
     coefficients  (batch, coefficient)              constants of the equation, one number a sample
     targets       (batch, time, output field, *space), or None when only inputs are known
 
+    lead_time     (batch, time)                     of evolving systems: from the last input frame to each target frame
+
 Steady problems have one input frame and one target frame. Of an evolving system a **state** field stands in both roles
-under one name, earlier as input and later as target; what is an input only does not change in time. Channels are found
-by **name** through the signature, never by position.
+under one name, earlier as input and later as target; what is an input only does not change in time. Several input
+frames are its history, oldest first and as far apart as the first target is from the last of them; several target
+frames are a forecast. A whole trajectory is its first frame as input and all others as targets. Channels are found by
+**name** through the signature, never by position.
 """
 
 from __future__ import annotations
@@ -116,8 +120,8 @@ class Batch:
         coefficients: ``(batch, len(signature.coefficients))``.
         targets: ``(batch, time, len(signature.outputs), *grid.num_points)`` or None.
         systems: name of the system each sample came from, length ``batch``; empty when unknown.
-        lead_time: ``(batch,)`` physical time from the last input to the first target, positive; None for steady
-            problems, and where nobody says.
+        lead_time: ``(batch, time)`` physical time from the last input to each target, positive and increasing; without
+            targets, to each frame that is asked for. None for steady problems, and where nobody says.
         loss_weights: ``(batch,)`` how much each sample counts in a loss; None: all alike.
 
     Raises:
@@ -166,13 +170,22 @@ class Batch:
             raise SignatureError(
                 "A steady problem has no lead_time; give evolves=True in the signature, or leave it out."
             )
-        if tuple(self.lead_time.shape) != (self.num_samples,):
-            raise SignatureError(f"lead_time must have shape ({self.num_samples},); got {tuple(self.lead_time.shape)}.")
+        num_frames = self.lead_time.shape[-1] if self.targets is None else self.targets.shape[1]
+        if tuple(self.lead_time.shape) != (self.num_samples, num_frames):
+            raise SignatureError(
+                f"lead_time must have shape {(self.num_samples, num_frames)}, one time for each sample and target frame; "
+                f"got {tuple(self.lead_time.shape)}."
+            )
         # numbers that come from the host were looked at there: elsewhere it would stop the device at every birth
         if self.lead_time.device.type == "cpu":
-            bad = self.lead_time[~(torch.isfinite(self.lead_time) & (self.lead_time > 0))]
-            if len(bad):
-                raise SignatureError(f"A lead_time is positive and finite; got {float(bad[0]):g}.")
+            steps = self.lead_steps
+            assert steps is not None
+            bad = ~(torch.isfinite(steps) & (steps > 0))
+            if bad.any():
+                raise SignatureError(
+                    "A lead_time is positive and finite, and later for each frame than for the one before; got "
+                    f"{[float(f'{time:g}') for time in self.lead_time[bad.any(dim=1)][0]]}."
+                )
 
     def _check_fields(self, role: str, fields: Tensor, names: tuple[str, ...]) -> None:
         shape = tuple(fields.shape)
@@ -193,11 +206,26 @@ class Batch:
         return self.num_samples
 
     @property
-    def lead_times(self) -> tuple[float, float] | None:
-        """The shortest and the longest lead time; None where there is none."""
-        if self.lead_time is None or not self.num_samples:
+    def num_frames(self) -> int:
+        """Frames that are given as targets, or asked for."""
+        if self.targets is not None:
+            return self.targets.shape[1]
+        return 1 if self.lead_time is None else self.lead_time.shape[1]
+
+    @property
+    def lead_steps(self) -> Tensor | None:
+        """Physical time from each frame to the next, ``(batch, time)``, the first from the last input frame."""
+        if self.lead_time is None:
             return None
-        return float(self.lead_time.min()), float(self.lead_time.max())
+        return self.lead_time.diff(dim=1, prepend=self.lead_time.new_zeros(len(self.lead_time), 1))
+
+    @property
+    def lead_times(self) -> tuple[float, float] | None:
+        """The shortest and the longest time from one frame to the next; None where there is none."""
+        steps = self.lead_steps
+        if steps is None or not steps.numel():
+            return None
+        return float(steps.min()), float(steps.max())
 
     def field(self, name: str) -> Tensor:
         """Return one named field, the input where it is input and target, as ``(batch, time, *space)``."""

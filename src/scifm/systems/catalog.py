@@ -9,6 +9,7 @@ from typing import Any
 from scifm.errors import ConfigError, SciFMError, suggest
 from scifm.plugins import Catalog, Listing
 from scifm.systems.advection_diffusion import AdvectionDiffusion
+from scifm.systems.burgers import Burgers
 from scifm.systems.helmholtz import Helmholtz
 from scifm.systems.knobs import Knob
 from scifm.systems.poisson import Poisson
@@ -20,6 +21,7 @@ SYSTEMS: dict[str, type[System]] = {
     "poisson": Poisson,
     "advection_diffusion": AdvectionDiffusion,
     "helmholtz": Helmholtz,
+    "burgers": Burgers,
 }
 """Our own; `find_system` and `available_systems` know those of plug-ins too."""
 

@@ -57,13 +57,16 @@ class SystemContract:
         system: what is tried, with a range (low < high) for every knob.
         grids: where it is tried; by default three periodic boxes of its dimension: unequal sides, equal sides, and odd
             numbers of points. The first should have unequal sides.
-        tolerance: largest residual of its own solution over that of no solution (u = 0), in float64. A solver that is
-            exact on the grid keeps to the default; another states its own, 1e-3 at most.
+        tolerance: largest residual of its own solution over that of no solution, in float64; no solution is u = 0 or, of
+            what evolves, that nothing moves. A solver that is exact on the grid keeps to the default; another states its
+            own, 1e-3 at most.
+        scaling: the factor by which declared homogeneities are tried.
     """
 
     system: System
     grids: ClassVar[tuple[Grid, ...]] = ()
     tolerance: ClassVar[float] = 1e-10
+    scaling: ClassVar[float] = 3.7
 
     def boxes(self) -> tuple[Grid, ...]:
         """Return the grids that are tried."""
@@ -88,12 +91,12 @@ class SystemContract:
         return (of or self.system).sample(num, grid or self.boxes()[0], drawn, dtype=dtype, record=record)
 
     def missed(self, batch: Batch) -> Tensor:
-        """Return the residual of each sample over that of u = 0, ``(batch,)``: 0 for a solution, near 1 for none."""
+        """Return the residual of each sample over that of no solution, ``(batch,)``: 0 for a solution, near 1 for none."""
         residual = self.system.residual(batch)
         targets = batch.require_targets()
         require(residual.shape == targets.shape, f"a residual is {tuple(targets.shape)}; got {tuple(residual.shape)}")
-        nothing = size_of(self.system.residual(batch.with_targets(torch.zeros_like(targets))))
-        require((nothing > 0).all(), "the residual of u = 0 is zero, so nothing tells a solution from none")
+        nothing = size_of(self.system.residual(batch.with_targets(no_solution(batch))))
+        require((nothing > 0).all(), "the residual of no solution is zero, so nothing tells a solution from none")
         return size_of(residual) / nothing
 
     def test_it_is_a_frozen_dataclass_that_can_be_compared(self) -> None:
@@ -220,7 +223,8 @@ class SystemContract:
             for made, solved in (("sample", batch), ("solve", self.system.solve(batch.with_targets(None)))):
                 worst = float(self.missed(solved).max())
                 require(
-                    worst < self.tolerance, f"{grid}: the residual of what `{made}` gives is {worst:.3g} of u = 0's"
+                    worst < self.tolerance,
+                    f"{grid}: the residual of what `{made}` gives is {worst:.3g} of no solution's",
                 )
 
     def test_wrong_fields_do_not_pass(self) -> None:
@@ -236,7 +240,7 @@ class SystemContract:
         }
         for name, wrong in wrongs.items():
             left = float(self.missed(batch.with_targets(wrong)).min())
-            require(left > least, f"{name} passes as a solution: its residual is {left:.3g} of u = 0's")
+            require(left > least, f"{name} passes as a solution: its residual is {left:.3g} of no solution's")
 
     def test_it_solves_the_problem_it_is_given(self) -> None:
         """`solve` uses the inputs and coefficients of the batch, every one of them, and so does `residual`."""
@@ -252,7 +256,7 @@ class SystemContract:
             old = float(self.missed(other).max())
             require(old > 10 * self.tolerance, f"`residual` does not see another {name}")
             new = float(self.missed(self.system.solve(other)).max())
-            require(new < self.tolerance, f"`solve` does not see another {name}: it leaves {new:.3g} of u = 0's")
+            require(new < self.tolerance, f"`solve` does not see another {name}: it leaves {new:.3g} of no solution's")
 
     def test_the_forcing_is_the_right_hand_side(self) -> None:
         """The residual is left minus right: what is added to an input called ``forcing`` is taken from the residual."""
@@ -283,7 +287,9 @@ class SystemContract:
         """Every balance is zero for solutions, and notices a wrong field or a wrong problem."""
         batch = self.sample()
         balances = self.system.invariants(batch)
-        require(bool(balances), "it names no balance; the work u·(Lu − f) always is one")
+        require(
+            bool(balances) or self.system.signature.evolves, "it names no balance; the work u·(Lu − f) always is one"
+        )
         right = batch.require_targets()
         wrongs = [batch.with_targets(wrong) for wrong in (1.1 * right + 0.1, -right, right.roll(1, 0))]
         wrongs.append(replace(batch, inputs=1.1 * batch.inputs + 0.1))
@@ -301,12 +307,12 @@ class SystemContract:
         batch = self.sample()
         for homogeneity in self.system.homogeneities:
             require(isinstance(homogeneity, Homogeneity), f"{homogeneity!r} is no scifm.fields Homogeneity")
-            scaled = _scaled(batch, homogeneity, 3.7)
+            scaled = _scaled(batch, homogeneity, self.scaling)
             worst = float(self.missed(scaled).max())
-            require(worst < self.tolerance, f"{homogeneity} leaves a residual of {worst:.3g} of u = 0's")
+            require(worst < self.tolerance, f"{homogeneity} leaves a residual of {worst:.3g} of no solution's")
             grown = homogeneity.size(scaled) / homogeneity.size(batch)
-            exact = torch.allclose(grown, torch.full_like(grown, 3.7), rtol=1e-7, atol=0)
-            require(exact, f"{homogeneity}: its gauge grows by {grown.tolist()} instead of 3.7")
+            exact = torch.allclose(grown, torch.full_like(grown, self.scaling), rtol=1e-7, atol=0)
+            require(exact, f"{homogeneity}: its gauge grows by {grown.tolist()} instead of {self.scaling}")
 
     def test_asking_changes_nothing(self) -> None:
         """Solving and judging leave the batch that was given as it was."""
@@ -391,6 +397,13 @@ def part_of(batch: Batch, name: str) -> Tensor:
     return batch.require_targets() if name == "targets" else getattr(batch, name)
 
 
+def no_solution(batch: Batch) -> Tensor:
+    """Return targets that solve nothing: zero, or the last input frame of what evolves."""
+    names, targets = batch.signature, batch.require_targets()
+    still = [batch.field(name)[:, -1:] if name in names.state else 0 * batch.target(name) for name in names.outputs]
+    return torch.stack([field.expand(-1, targets.shape[1], *batch.grid.num_points) for field in still], dim=2)
+
+
 def size_of(fields_: Tensor) -> Tensor:
     """Return the norm of each sample, ``(batch,)``."""
     return fields_.flatten(1).norm(dim=1)
@@ -413,11 +426,13 @@ def _scaled(batch: Batch, homogeneity: Homogeneity, factor: float) -> Batch:
         return torch.tensor(values, dtype=torch.float64).view(-1, *(1,) * num_dims)
 
     names, dims = batch.signature, batch.grid.num_spatial_dims
+    time = factor ** homogeneity.exponent("lead_time")
     return replace(
         batch,
         inputs=batch.inputs * factors(names.inputs, dims),
         coefficients=batch.coefficients * factors(names.coefficients, 0),
         targets=batch.require_targets() * factors(names.outputs, dims),
+        lead_time=None if batch.lead_time is None else batch.lead_time * time,
     )
 
 

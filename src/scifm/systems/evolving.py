@@ -1,0 +1,275 @@
+"""`Evolving`: the interface of equations that march in time, ∂u/∂t = F(u).
+
+What a subclass gives is a problem at time 0 (`initial`), the march from a state to later times (`advance`), and the
+right-hand side F itself (`tendency`), written without the solver, so that each can be held against the other. Sampling,
+solving, residuals and balances follow.
+
+A sample is a whole trajectory: the state at time 0 as input, the states at `save_interval`, twice that, and so on as
+targets. Windows are cut from trajectories by who trains on them (`scifm.fields.window`).
+"""
+
+from __future__ import annotations
+
+import abc
+import math
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from scifm.errors import ConfigError, DataError, SignatureError
+from scifm.fields.batch import Batch
+from scifm.fields.grid import Grid
+from scifm.systems.system import SamplingRecord, System
+
+__all__ = ["Evolving"]
+
+_DRAW_BLOCK = 256  # problems drawn at once; fixed, so that drawn numbers depend on nothing but the seed
+
+
+class Evolving(System):
+    """An equation ∂u/∂t = F(u), with the options every such system has as dataclass fields.
+
+    Attributes:
+        save_interval: physical time between stored frames [T].
+        num_frames: frames of a trajectory, the first at time 0.
+    """
+
+    save_interval: float
+    num_frames: int
+
+    order: ClassVar[int]
+    """Observed order of the solver in time: what halving its step divides the error by, as a power of two."""
+
+    # --- what a system says -------------------------------------------------------------------------------------------
+
+    @abc.abstractmethod
+    def initial(
+        self, num_samples: int, grid: Grid, generator: torch.Generator | None, device: torch.device
+    ) -> tuple[Tensor, Tensor]:
+        """Draw problems at time 0.
+
+        Returns:
+            Input fields ``(num_samples, inputs, *space)`` and coefficients ``(num_samples, coefficients)``, float64. The
+            random numbers drawn are the same on every grid.
+        """
+
+    @abc.abstractmethod
+    def advance(
+        self, inputs: Tensor, coefficients: Tensor, grid: Grid, *, interval: float, num_frames: int, refine: int = 1
+    ) -> Tensor:
+        """Return the states at ``interval``, ``2 interval``, … after the one given.
+
+        Args:
+            inputs: ``(batch, inputs, *space)`` at time 0.
+            coefficients: ``(batch, coefficients)``.
+            grid: where.
+            interval: physical time between frames [T].
+            num_frames: frames to return.
+            refine: divides the solver's own step, to see its error.
+
+        Returns:
+            ``(batch, num_frames, outputs, *space)`` in the dtype and on the device of the inputs.
+
+        Raises:
+            DataError: if the numbers leave every bound.
+        """
+
+    @abc.abstractmethod
+    def tendency(self, inputs: Tensor, coefficients: Tensor, grid: Grid) -> Tensor:
+        """Return the right-hand side F, ``(batch, outputs, *space)``, of a state ``(batch, inputs, *space)``."""
+
+    @abc.abstractmethod
+    def quantities(self, state: Tensor, coefficients: Tensor, grid: Grid) -> dict[str, Tensor]:
+        """Return what an exact solution conserves, by name, dimensionless: over its own scale in the first frame.
+
+        The scale is one that does not vanish with the quantity, such as rms(u) for mean(u).
+
+        Args:
+            state: ``(batch, time, outputs, *space)``, the first frame at time 0.
+
+        Returns:
+            ``(batch, time)`` each. Empty where nothing is conserved.
+        """
+
+    # --- what follows -------------------------------------------------------------------------------------------------
+
+    @property
+    def times(self) -> tuple[float, ...]:
+        """Physical times of the frames of a trajectory [T]."""
+        return tuple(self.save_interval * frame for frame in range(self.num_frames))
+
+    def require_options(self) -> None:
+        """Check the options that every evolving system has.
+
+        Raises:
+            ConfigError: if a trajectory has fewer than two frames, or they do not follow each other.
+        """
+        if not 0 < self.save_interval < math.inf:
+            raise ConfigError(f"'{self.name}' needs a positive finite save_interval; got {self.save_interval}.")
+        if self.num_frames < 2:
+            raise ConfigError(f"A trajectory of '{self.name}' has at least 2 frames; got num_frames={self.num_frames}.")
+
+    @torch.no_grad()
+    def sample(
+        self,
+        num_samples: int,
+        grid: Grid,
+        generator: torch.Generator | None = None,
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: Any = None,
+        record: SamplingRecord | None = None,
+    ) -> Batch:
+        """Draw problems and solve them: trajectories, as `System.sample` says; targets have ``num_frames - 1`` frames.
+
+        Raises:
+            ConfigError: if `num_samples` or `dtype` is not allowed.
+            SignatureError: if the system is not defined on this grid.
+            DataError: if the solver's numbers leave every bound: its step is too long for the knobs.
+        """
+        self.require_grid(grid)
+        if num_samples < 1:
+            raise ConfigError(f"Ask for at least 1 sample; got {num_samples}.")
+        if dtype not in (torch.float32, torch.float64):
+            raise ConfigError(f"Samples are made in torch.float32 or torch.float64; got {dtype}. Convert afterwards.")
+        home = generator.device if generator is not None else torch.device("cpu" if device is None else device)
+        device = home if device is None else torch.device(device)
+        parts = []
+        for start in range(0, num_samples, _DRAW_BLOCK):
+            count = min(_DRAW_BLOCK, num_samples - start)
+            inputs, coefficients = self.initial(count, grid, generator, home)
+            inputs, coefficients = inputs.to(device, dtype), coefficients.to(device, dtype)
+            parts.append((inputs, coefficients, self._trajectories(inputs, coefficients, grid)))
+        if record is not None:
+            record.drawn += num_samples
+        inputs, coefficients, targets = (torch.cat(part) for part in zip(*parts, strict=True))
+        lead_time = torch.tensor(self.times[1:], dtype=dtype, device=device).expand(num_samples, -1)
+        systems = (self.name,) * num_samples
+        return Batch(self.signature, grid, inputs[:, None], coefficients, targets, systems, lead_time)
+
+    def _trajectories(self, inputs: Tensor, coefficients: Tensor, grid: Grid) -> Tensor:
+        return self.advance(inputs, coefficients, grid, interval=self.save_interval, num_frames=self.num_frames - 1)
+
+    @torch.no_grad()
+    def solve(self, batch: Batch) -> Batch:
+        """Return the batch with the frames at its lead times, marched from its last input frame.
+
+        Raises:
+            SignatureError: if the batch is not one of this system, or says no lead times.
+            DataError: if the solver's numbers leave every bound.
+        """
+        self.require_ours(batch)
+        return batch.with_targets(self._marched(batch))
+
+    def _marched(self, batch: Batch) -> Tensor:
+        steps = batch.lead_steps
+        assert steps is not None, "require_ours has looked"
+        coefficients = self._coefficients(batch)
+        state, made = self._inputs(batch), []
+        outputs = [self.signature.inputs.index(name) for name in self.signature.outputs]
+        frame = 0
+        while frame < batch.num_frames:
+            # equal steps that follow each other are marched in one go; samples whose steps differ, one after the other
+            same = 1
+            while frame + same < batch.num_frames and torch.allclose(
+                steps[:, frame + same], steps[:, frame], rtol=1e-6
+            ):
+                same += 1
+            part = state.new_empty(len(state), same, len(outputs), *batch.grid.num_points)
+            for interval in steps[:, frame].unique().tolist():
+                rows = steps[:, frame] == interval
+                part[rows] = self.advance(
+                    state[rows], coefficients[rows], batch.grid, interval=interval, num_frames=same
+                )
+            made.append(part)
+            state = state.index_copy(1, torch.tensor(outputs, device=state.device), part[:, -1])
+            frame += same
+        return torch.cat(made, dim=1)
+
+    def residual(self, batch: Batch) -> Float[Tensor, "batch time output *space"]:
+        """Return what the change from frame to frame misses of the solver's, over the time between them.
+
+        ``(targets − solved) / lead time``, ``(batch, time, outputs, *space)``; unit: the state's over time.
+        Differentiable with respect to the targets. How far the solver itself is from the equation is for
+        `tendency` to say.
+
+        Raises:
+            SignatureError: if the batch is not one of this system or has no targets.
+        """
+        self.require_ours(batch)
+        with torch.no_grad():
+            solved = self._marched(batch)
+        assert batch.lead_time is not None
+        time = batch.lead_time.view(*batch.lead_time.shape, *(1,) * (1 + batch.grid.num_spatial_dims))
+        names = batch.signature.outputs
+        order = [names.index(name) for name in self.signature.outputs]
+        return (batch.require_targets()[:, :, order] - solved) / time
+
+    @torch.no_grad()
+    def invariants(self, batch: Batch) -> dict[str, Float[Tensor, " batch"]]:
+        """Return by how much each of `quantities` drifts at most from the last input frame on, in float64."""
+        self.require_ours(batch)
+        batch = batch.to(dtype=torch.float64)
+        batch.require_targets()
+        outputs = [self.signature.inputs.index(name) for name in self.signature.outputs]
+        start = self._inputs(batch)[:, outputs].unsqueeze(1)
+        state = torch.cat([start, torch.stack([batch.target(name) for name in self.signature.outputs], dim=2)], dim=1)
+        drifts = {}
+        for name, values in self.quantities(state, self._coefficients(batch), batch.grid).items():
+            drifts[f"{name}_drift"] = (values[:, 1:] - values[:, :1]).abs().amax(1)
+        return drifts
+
+    def measured_knobs(self, batch: Batch) -> dict[str, Float[Tensor, " batch"]]:
+        """Return the knobs that are coefficients by the same name."""
+        names = batch.signature.coefficients
+        return {name: batch.coefficient(name) for name in self.knobs if name in names}
+
+    def require_ours(self, batch: Batch) -> None:
+        """Check that a batch is one of this system.
+
+        Raises:
+            SignatureError: says what it lacks.
+        """
+        absent = batch.signature.missing_from(self.signature)
+        if absent or set(batch.signature.outputs) != set(self.signature.outputs):
+            raise SignatureError(
+                f"'{self.name}' needs a batch with {self.signature}; the given one has {batch.signature}"
+                + (f" and lacks {', '.join(absent)}." if absent else ".")
+            )
+        if batch.lead_time is None:
+            raise SignatureError(
+                f"'{self.name}' evolves, and this batch does not say to which times: give lead_time, (batch, time)."
+            )
+        self.require_grid(batch.grid)
+
+    def require_grid(self, grid: Grid) -> None:
+        """Check that the system is defined on a grid.
+
+        Raises:
+            SignatureError: if it is not.
+        """
+        if grid.num_spatial_dims != self.signature.num_spatial_dims:
+            raise SignatureError(
+                f"'{self.name}' is written for {self.signature.num_spatial_dims} dimensions here; the grid has "
+                f"{grid.num_spatial_dims}."
+            )
+
+    def _inputs(self, batch: Batch) -> Tensor:
+        """Return the last input frame in the order of this system's names, ``(batch, inputs, *space)``."""
+        return torch.stack([batch.field(name)[:, -1] for name in self.signature.inputs], dim=1)
+
+    def _coefficients(self, batch: Batch) -> Tensor:
+        names = self.signature.coefficients
+        if not names:
+            return batch.coefficients[:, :0]
+        return torch.stack([batch.coefficient(name) for name in names], dim=1)
+
+    def require_finite(self, state: Tensor, grid: Grid) -> None:
+        """Raise DataError where the solver's numbers have left every bound, saying what to do."""
+        if not bool(torch.isfinite(state).all()):
+            raise DataError(
+                f"The solver of '{self.name}' left every bound on {grid.num_points} points: its step is too long for "
+                f"these knobs, {self.knobs}. Give more points, weaker knobs, or a shorter step (its option max_step)."
+            )
