@@ -173,7 +173,7 @@ class Batch:
         num_frames = self.lead_time.shape[-1] if self.targets is None else self.targets.shape[1]
         if tuple(self.lead_time.shape) != (self.num_samples, num_frames):
             raise SignatureError(
-                f"lead_time must have shape {(self.num_samples, num_frames)}, one time for each sample and target frame; "
+                f"lead_time must have shape {(self.num_samples, num_frames)}, a time for each sample and target frame; "
                 f"got {tuple(self.lead_time.shape)}."
             )
         # numbers that come from the host were looked at there: elsewhere it would stop the device at every birth

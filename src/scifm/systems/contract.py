@@ -57,9 +57,9 @@ class SystemContract:
         system: what is tried, with a range (low < high) for every knob.
         grids: where it is tried; by default three periodic boxes of its dimension: unequal sides, equal sides, and odd
             numbers of points. The first should have unequal sides.
-        tolerance: largest residual of its own solution over that of no solution, in float64; no solution is u = 0 or, of
-            what evolves, that nothing moves. A solver that is exact on the grid keeps to the default; another states its
-            own, 1e-3 at most.
+        tolerance: largest residual of its own solution over that of no solution, in float64; no solution is u = 0 or,
+            of what evolves, that nothing moves. A solver that is exact on the grid keeps to the default; another states
+            its own, 1e-3 at most.
         scaling: the factor by which declared homogeneities are tried.
     """
 
@@ -91,7 +91,7 @@ class SystemContract:
         return (of or self.system).sample(num, grid or self.boxes()[0], drawn, dtype=dtype, record=record)
 
     def missed(self, batch: Batch) -> Tensor:
-        """Return the residual of each sample over that of no solution, ``(batch,)``: 0 for a solution, near 1 for none."""
+        """Return the residual of each sample over that of no solution, ``(batch,)``: 0 for solutions, near 1 for none."""
         residual = self.system.residual(batch)
         targets = batch.require_targets()
         require(residual.shape == targets.shape, f"a residual is {tuple(targets.shape)}; got {tuple(residual.shape)}")

@@ -51,8 +51,8 @@ class Evolving(System):
         """Draw problems at time 0.
 
         Returns:
-            Input fields ``(num_samples, inputs, *space)`` and coefficients ``(num_samples, coefficients)``, float64. The
-            random numbers drawn are the same on every grid.
+            Input fields ``(num_samples, inputs, *space)`` and coefficients ``(num_samples, coefficients)``, in float64;
+            the random numbers drawn are the same on every grid.
         """
 
     @abc.abstractmethod

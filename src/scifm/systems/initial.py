@@ -86,7 +86,7 @@ class RandomWaves(Plain):
 
 @lru_cache(maxsize=16)
 def _half_space(max_wave: int, num_dims: int) -> Tensor:
-    """Return the whole-numbered vectors of length 1 to `max_wave`, one of each pair ±n, the last part never negative."""
+    """Return the whole-numbered vectors of length 1 to `max_wave`, one of each ±n, the last part never negative."""
     sides = range(-max_wave, max_wave + 1)
     vectors = (n for n in itertools.product(sides, repeat=num_dims) if 0 < sum(k * k for k in n) <= max_wave**2)
     return torch.tensor([n for n in vectors if n[::-1] > (0,) * num_dims])
