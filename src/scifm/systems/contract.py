@@ -91,7 +91,7 @@ class SystemContract:
         return (of or self.system).sample(num, grid or self.boxes()[0], drawn, dtype=dtype, record=record)
 
     def missed(self, batch: Batch) -> Tensor:
-        """Return the residual of each sample over that of no solution, ``(batch,)``: 0 for solutions, near 1 for none."""
+        """Return each sample's residual over that of no solution, ``(batch,)``: 0 for solutions, near 1 for none."""
         residual = self.system.residual(batch)
         targets = batch.require_targets()
         require(residual.shape == targets.shape, f"a residual is {tuple(targets.shape)}; got {tuple(residual.shape)}")

@@ -81,7 +81,7 @@ class SpectralBox:
 
 
 class PeriodicEvolution(Evolving):
-    """An evolving equation on a periodic box, in as many dimensions as an option `num_spatial_dims` says, if it has one.
+    """An evolving equation on a periodic box, in as many dimensions as an option `num_spatial_dims` says, if any.
 
     Attributes:
         max_step: longest step of the solver [T]; see `longest_step`.
