@@ -18,6 +18,7 @@ from harness import Row, alternate, argument_parser, medians, publish
 from scifm.fields.grid import Grid
 from scifm.fields.seeds import generator_for
 from scifm.systems.catalog import SYSTEMS
+from scifm.systems.evolving import Evolving
 
 WIDTH = 1 / 32
 CENTERS = 0.5 + (np.arange(12) - 5.5) * 2 * WIDTH
@@ -81,6 +82,8 @@ def main() -> None:
         torch.set_num_threads(options.threads)
     grid, loop, rows = Grid.square(options.num_points), NumpyLoop(options.num_points), []
     for name, system_type in SYSTEMS.items():
+        if issubclass(system_type, Evolving):
+            continue  # timed by trajectories.py
         system, generator = system_type(), generator_for(0, "benchmark", name)
         one: Callable[[], np.ndarray] = getattr(loop, name)
         seconds = medians(

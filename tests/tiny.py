@@ -17,6 +17,8 @@ from scifm.models.fno import FNOConfig
 from scifm.models.operator import Operator
 from scifm.models.registry import save_operator
 from scifm.runs import Run
+from scifm.systems.catalog import SYSTEMS
+from scifm.systems.evolving import Evolving
 from scifm.systems.poisson import Poisson
 from scifm.training.pretrain import PretrainRecipe, build_operator
 
@@ -25,6 +27,7 @@ __all__ = [
     "GRID",
     "NETWORK",
     "RECIPE",
+    "STEADY",
     "TRAINING",
     "batch",
     "dropping_operator",
@@ -35,6 +38,9 @@ __all__ = [
     "recipe",
     "steps_of",
 ]
+
+STEADY = {name: system for name, system in SYSTEMS.items() if not issubclass(system, Evolving)}
+"""Our systems that do not evolve; all are of two dimensions."""
 
 GRID = Grid.square(16)
 NETWORK: dict[str, Any] = {"width": 4, "modes": 3, "num_layers": 2, "projection_width": 8, "latent_points": 8}

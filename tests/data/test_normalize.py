@@ -6,26 +6,26 @@ import numpy as np
 import pytest
 import torch
 
+import tiny
 from scifm.data.normalize import fit_normalization
 from scifm.errors import ConfigError, DataError
 from scifm.fields.grid import Grid
 from scifm.fields.seeds import generator_for
-from scifm.systems import SYSTEMS
 
 GRID = Grid((12, 8), (1.0, 0.5), (True, True))
 
 
 def draw(name: str, num_samples: int = 10):
-    return SYSTEMS[name]().sample(num_samples, GRID, generator_for(0, "fit", name), dtype=torch.float64)
+    return tiny.STEADY[name]().sample(num_samples, GRID, generator_for(0, "fit", name), dtype=torch.float64)
 
 
 @pytest.mark.parametrize("num_samples", [9, 10])
-@pytest.mark.parametrize("name", SYSTEMS)
+@pytest.mark.parametrize("name", tiny.STEADY)
 def test_joint_is_the_rule_of_the_reference(name, num_samples):
     """Every channel over (‖f‖·hx·hy / its median); then each coefficient over the median of its magnitude."""
     batch = draw(name, num_samples)
-    normalization = fit_normalization(batch, SYSTEMS[name].homogeneities, kind="joint")
-    unseen = SYSTEMS[name]().sample(3, GRID, generator_for(1, "unseen"), dtype=torch.float64)
+    normalization = fit_normalization(batch, tiny.STEADY[name].homogeneities, kind="joint")
+    unseen = tiny.STEADY[name]().sample(3, GRID, generator_for(1, "unseen"), dtype=torch.float64)
     cell = GRID.spacing[0] * GRID.spacing[1]
 
     def norm(forcing: np.ndarray) -> np.ndarray:
@@ -44,10 +44,10 @@ def test_joint_is_the_rule_of_the_reference(name, num_samples):
     assert torch.equal(encoded.output_scale, torch.ones_like(encoded.output_scale)), "targets are not scaled"
 
 
-@pytest.mark.parametrize("name", SYSTEMS)
+@pytest.mark.parametrize("name", tiny.STEADY)
 def test_homogeneous_brings_every_training_sample_to_one_size(name):
     batch = draw(name)
-    system = SYSTEMS[name]()
+    system = tiny.STEADY[name]()
     normalization = fit_normalization(batch, system.homogeneities)
     assert normalization.kind == "homogeneous"
     encoded = normalization.encode(batch)
@@ -63,7 +63,7 @@ def test_homogeneous_brings_every_training_sample_to_one_size(name):
 @pytest.mark.parametrize("grid", [Grid.square(32), Grid((20, 36), (0.6, 2.0), (True, True))], ids=str)
 @pytest.mark.parametrize("ratio", [(0.05, 0.1), (1, 2), (2, 5), (10, 20)])
 def test_diffusion_and_velocity_stay_in_range_at_ratios_far_from_those_fitted_to(ratio, grid):
-    system = SYSTEMS["advection_diffusion"]()
+    system = tiny.STEADY["advection_diffusion"]()
     batch = system.sample(256, grid, generator_for(0))
     normalization = fit_normalization(batch, system.homogeneities)
     far = system.where(advection_diffusion_ratio=list(ratio)).sample(256, grid, generator_for(1))
@@ -73,7 +73,7 @@ def test_diffusion_and_velocity_stay_in_range_at_ratios_far_from_those_fitted_to
 
 def test_constant_is_the_same_for_all_samples():
     batch = draw("poisson")
-    normalization = fit_normalization(batch, SYSTEMS["poisson"].homogeneities, kind="constant")
+    normalization = fit_normalization(batch, tiny.STEADY["poisson"].homogeneities, kind="constant")
     assert normalization.homogeneities == ()
     assert normalization.input_scale[0] == pytest.approx(float(batch.inputs.square().mean().sqrt()))
     assert normalization.output_scale[0] == pytest.approx(float(batch.require_targets().square().mean().sqrt()))
@@ -95,7 +95,7 @@ def test_unknown_kind_names_the_nearest():
 
 def test_joint_keeps_the_parts_of_the_gauge_it_takes():
     batch = draw("advection_diffusion")
-    operator = SYSTEMS["advection_diffusion"].homogeneities[1]
+    operator = tiny.STEADY["advection_diffusion"].homogeneities[1]
     (joint,) = fit_normalization(batch, (operator,), kind="joint").homogeneities
     assert joint == operator
 
@@ -114,7 +114,7 @@ FITTED += [(kind, part) for kind in ("homogeneous", "joint", "constant") for par
 def test_numbers_that_cannot_be_fitted_are_refused(kind, part, value):
     batch = draw("poisson")
     batch = replace(batch, **{part: torch.full_like(getattr(batch, part), value)})
-    homogeneities = SYSTEMS["poisson"].homogeneities
+    homogeneities = tiny.STEADY["poisson"].homogeneities
     gauged = {"homogeneous": ("inputs", "coefficients"), "joint": ("inputs",), "constant": ()}[kind]
     if value == 0 and part not in gauged:
         with pytest.warns(UserWarning, match="never changes"):

@@ -19,6 +19,7 @@ from scifm.data.stream import Part
 from scifm.errors import ConfigError, RunError, SignatureError
 from scifm.fields.batch import Batch
 from scifm.fields.samples import Samples
+from scifm.fields.window import Window
 from scifm.runs import Run
 from scifm.systems.poisson import Poisson
 from scifm.training.finetune import finetune, from_scratch
@@ -114,7 +115,7 @@ def marks_of(stores: dict[str, Store]) -> dict[str, list[float]]:
     drawn = SystemOrigin(SystemConfig(**SYSTEM), tiny.GRID)
     others = {
         "of a system": drawn,
-        **{f"of a store, {k}": StoreOrigin(s, 1 + (k == "evolving")) for k, s in stores.items()},
+        **{f"of a store, {k}": StoreOrigin(s, Window(stride=1 + (k == "evolving"))) for k, s in stores.items()},
     }
     for name, origin in others.items():
         pool = origin.pool(9).samples.in_memory(1000)
@@ -171,7 +172,7 @@ def test_a_mixture_of_stores_of_trajectories(stores):
     origin = mixed(stores, stored, stored, stride=2)
     stream = origin.stream(4, 0)
     assert stream.lead_times == origin.members[0].origin.split("train").lead_times
-    assert stream.batch(0).lead_time.shape == (4,)
+    assert stream.batch(0).lead_time.shape == (4, 1)
 
 
 def test_mixtures_that_cannot_be(stores, tmp_path):

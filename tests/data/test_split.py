@@ -15,6 +15,7 @@ from scifm.data.formats.reader import MappedReader
 from scifm.data.split import StoreSplit
 from scifm.errors import ConfigError, DataError
 from scifm.fields.grid import Grid
+from scifm.fields.window import Window
 
 GRID = Grid((3, 4), (1.0, 2.0), (True, False))
 TIMES = (0.0, 0.5, 1.0, 2.0, 4.0)
@@ -40,7 +41,7 @@ def split(stride: int = 1) -> StoreSplit:
     )
     contents = Contents(Path("nowhere"), (), {WHOLE: arrays})
     reader = MappedReader(contents, WHOLE, mapping)
-    return StoreSplit(reader, mapping.signature, GRID, "toy", torch.float32, TIMES, stride)
+    return StoreSplit(reader, mapping.signature, GRID, "toy", torch.float32, TIMES, Window(stride=stride))
 
 
 def told(batch) -> list[tuple[float, float, float, float]]:
@@ -59,7 +60,7 @@ def test_windows_pair_a_frame_with_a_later_one(stride):
     assert told(batch) == expected
     assert batch.inputs.shape == (len(expected), 1, 2, 3, 4)
     lead = [TIMES[f + stride] - TIMES[f] for _ in range(6) for f in range(5 - stride)]
-    assert batch.lead_time.tolist() == lead
+    assert batch.lead_time.tolist() == [[time] for time in lead]
 
 
 def test_any_order_of_windows_comes_as_asked():
@@ -81,7 +82,7 @@ def test_some_are_spread_over_all_trajectories():
     assert split().some(1000).num_samples == 24
 
 
-@pytest.mark.parametrize("stride", [0, 5])
-def test_a_stride_must_leave_a_window(stride):
-    with pytest.raises(ConfigError, match="below the number of frames, 5"):
+@pytest.mark.parametrize(("stride", "message"), [(0, "stride counts frames and is at least 1"), (5, "spans 6 frames")])
+def test_a_stride_must_leave_a_window(stride, message):
+    with pytest.raises(ConfigError, match=message):
         split(stride)

@@ -128,8 +128,8 @@ def test_only_finite_numbers_are_stored(toy):
         encode_file(toy.System(broken_sample=2).sample(3, toy.grid), name="toy", provenance={})
 
 
-def test_evolving_problems_are_refused(toy):
-    with pytest.raises(SignatureError, match="steady"):
+def test_trajectories_that_say_no_times_are_refused(toy):
+    with pytest.raises(SignatureError, match="and no lead_time"):
         encode_file(toy.Evolving().sample(1, toy.grid), name="toy", provenance={})
 
 

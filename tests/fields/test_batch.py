@@ -39,12 +39,12 @@ def test_at_least_one_field_each_way(empty):
 @pytest.mark.parametrize(
     ("evolves", "given", "told"),
     [
-        (True, [0.5], r"shape \(2,\); got \(1,\)"),
-        (True, [[0.5], [0.5]], r"shape \(2,\); got \(2, 1\)"),
-        (True, [0.5, 0.0], "positive and finite; got 0"),
-        (True, [float("nan"), 0.5], "positive and finite; got nan"),
-        (True, [0.5, float("inf")], "positive and finite; got inf"),
-        (False, [0.5, 0.5], "steady problem has no lead_time"),
+        (True, [0.5, 0.5], r"shape \(2, 1\), a time for each sample and target frame; got \(2,\)"),
+        (True, [[0.5, 1.0], [0.5, 1.0]], r"shape \(2, 1\), a time for each sample and target frame; got \(2, 2\)"),
+        (True, [[0.5], [0.0]], r"later for each frame than for the one before; got \[0\.0\]"),
+        (True, [[float("nan")], [0.5]], r"positive and finite.*got \[nan\]"),
+        (True, [[0.5], [float("inf")]], r"positive and finite.*got \[inf\]"),
+        (False, [[0.5], [0.5]], "steady problem has no lead_time"),
     ],
 )
 def test_lead_times_are_checked_at_birth(evolves, given, told):
@@ -58,6 +58,17 @@ def test_lead_times_are_checked_at_birth(evolves, given, told):
 
 def test_lead_times_are_told_from_the_shortest_to_the_longest():
     signature, fields = Signature(("u",), (), ("u",), evolves=True), torch.zeros(3, 1, 1, 4, 4)
-    batch = Batch(signature, Grid.square(4), fields, torch.zeros(3, 0), lead_time=torch.tensor([0.5, 0.25, 1.0]))
-    assert batch.lead_times == (0.25, 1.0)
+    times = torch.tensor([[0.5], [0.25], [1.0]])
+    batch = Batch(signature, Grid.square(4), fields, torch.zeros(3, 0), lead_time=times)
+    assert (batch.num_frames, batch.lead_times) == (1, (0.25, 1.0))
     assert batch.select(slice(0, 0)).lead_times is None
+
+
+def test_of_a_forecast_the_steps_between_its_frames_are_told():
+    signature, fields = Signature(("u",), (), ("u",), evolves=True), torch.zeros(2, 1, 1, 4, 4)
+    times = torch.tensor([[0.5, 1.0, 2.0], [0.5, 1.25, 2.0]])
+    asked = Batch(signature, Grid.square(4), fields, torch.zeros(2, 0), lead_time=times)
+    assert (asked.num_frames, asked.lead_times) == (3, (0.5, 1.0))
+    assert asked.lead_steps.tolist() == [[0.5, 0.5, 1.0], [0.5, 0.75, 0.75]]
+    with pytest.raises(SignatureError, match="later for each frame than for the one before"):
+        Batch(signature, Grid.square(4), fields, torch.zeros(2, 0), lead_time=times.flip(1))

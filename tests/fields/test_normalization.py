@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import tiny
 from scifm.data.normalize import fit_normalization
 from scifm.errors import ConfigError
 from scifm.fields.batch import Batch, Signature
@@ -16,11 +17,11 @@ from scifm.fields.grid import Grid
 from scifm.fields.homogeneity import Homogeneity
 from scifm.fields.normalization import Normalization
 from scifm.fields.seeds import generator_for
-from scifm.systems import SYSTEMS
 
 GRID = Grid((12, 10), (1.0, 1.5), (True, True))
 SAMPLES = {
-    name: cls().sample(6, GRID, generator_for(0, "scaling", name), dtype=torch.float64) for name, cls in SYSTEMS.items()
+    name: cls().sample(6, GRID, generator_for(0, "scaling", name), dtype=torch.float64)
+    for name, cls in tiny.STEADY.items()
 }
 
 
@@ -40,11 +41,11 @@ def scaled(batch: Batch, homogeneity: Homogeneity, factors: torch.Tensor) -> Bat
 
 
 @pytest.mark.parametrize("kind", ["homogeneous", "joint"])
-@pytest.mark.parametrize("name", SYSTEMS)
+@pytest.mark.parametrize("name", tiny.STEADY)
 @settings(max_examples=15)
 @given(exponents=st.lists(st.floats(-3, 3), min_size=6, max_size=6), which=st.integers(0, 9))
 def test_a_scaled_problem_is_encoded_alike_and_its_answer_scales(name, kind, exponents, which):
-    system, batch = SYSTEMS[name], SAMPLES[name]
+    system, batch = tiny.STEADY[name], SAMPLES[name]
     normalization = fit_normalization(batch, system.homogeneities, kind=kind)
     groups = normalization.homogeneities
     homogeneity = groups[which % len(groups)]
@@ -56,10 +57,10 @@ def test_a_scaled_problem_is_encoded_alike_and_its_answer_scales(name, kind, exp
     torch.testing.assert_close(after.output_scale, before.output_scale * power.view(6, 1, -1, 1, 1), rtol=1e-12, atol=0)
 
 
-@pytest.mark.parametrize("name", SYSTEMS)
+@pytest.mark.parametrize("name", tiny.STEADY)
 def test_what_is_declared_is_true_of_the_equation(name):
     """A declared scaling must turn a solution into a solution, or the encoding above would be a lie."""
-    system, batch = SYSTEMS[name](), SAMPLES[name]
+    system, batch = tiny.STEADY[name](), SAMPLES[name]
     factors = torch.tensor([0.1, 0.5, 1.0, 2.0, 7.0, 30.0], dtype=torch.float64)
     for homogeneity in system.homogeneities:
         problem = scaled(batch, homogeneity, factors)
@@ -71,7 +72,7 @@ def test_what_is_declared_is_true_of_the_equation(name):
 @pytest.mark.parametrize("extent", [(1.0, 1.0), (0.7, 3.1)])
 def test_an_operator_in_other_units_is_the_same_to_the_network_bit_by_bit(extent, dtype):
     """K and v times s, u over s: powers of two leave no rounding to hide behind."""
-    system = SYSTEMS["advection_diffusion"]()
+    system = tiny.STEADY["advection_diffusion"]()
     batch = system.sample(6, Grid((12, 10), extent, (True, True)), generator_for(1), dtype=dtype)
     normalization = fit_normalization(batch, system.homogeneities)
     factors = 2.0 ** torch.tensor([-9, -4, -1, 0, 3, 8], dtype=dtype)
@@ -86,7 +87,7 @@ def test_an_operator_in_other_units_is_the_same_to_the_network_bit_by_bit(extent
 
 def test_lengths_in_other_units_are_the_same_to_the_network():
     """A box twice as long with 4 K and 2 v has the same waves: what is encoded differs by constants only."""
-    system, batch = SYSTEMS["advection_diffusion"](), SAMPLES["advection_diffusion"]
+    system, batch = tiny.STEADY["advection_diffusion"](), SAMPLES["advection_diffusion"]
     units = torch.tensor([4.0, 4.0, 4.0, 2.0, 2.0], dtype=torch.float64)
     grid = Grid(GRID.num_points, tuple(2 * side for side in GRID.extent), GRID.periodic)
     longer = replace(batch, grid=grid, coefficients=batch.coefficients * units)
@@ -161,7 +162,7 @@ def test_a_state_is_answered_as_its_change():
 
 def test_targets_play_no_part_in_encoding():
     batch = SAMPLES["poisson"]
-    normalization = fit_normalization(batch, SYSTEMS["poisson"].homogeneities)
+    normalization = fit_normalization(batch, tiny.STEADY["poisson"].homogeneities)
     with_targets, without = normalization.encode(batch), normalization.encode(batch.with_targets(None))
     for part in ("inputs", "coefficients", "output_scale"):
         assert torch.equal(getattr(with_targets, part), getattr(without, part))
@@ -178,14 +179,14 @@ def test_the_identity_changes_nothing():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_precision_of_the_batch_is_kept(dtype):
     batch = SAMPLES["helmholtz"].to(dtype=dtype)
-    encoded = fit_normalization(batch, SYSTEMS["helmholtz"].homogeneities).encode(batch)
+    encoded = fit_normalization(batch, tiny.STEADY["helmholtz"].homogeneities).encode(batch)
     assert encoded.inputs.dtype == encoded.coefficients.dtype == encoded.output_scale.dtype == dtype
 
 
-@pytest.mark.parametrize("name", SYSTEMS)
+@pytest.mark.parametrize("name", tiny.STEADY)
 @pytest.mark.parametrize("kind", ["homogeneous", "joint", "constant"])
 def test_goes_round_through_plain_values(kind, name):
-    normalization = fit_normalization(SAMPLES[name], SYSTEMS[name].homogeneities, kind=kind)
+    normalization = fit_normalization(SAMPLES[name], tiny.STEADY[name].homogeneities, kind=kind)
     assert Normalization.from_dict(normalization.to_dict()) == normalization
 
 
@@ -199,6 +200,6 @@ def test_a_divisor_must_be_positive_and_finite(bad):
 
 
 def test_every_homogeneity_needs_its_size():
-    homogeneity = SYSTEMS["poisson"].homogeneities[0]
+    homogeneity = tiny.STEADY["poisson"].homogeneities[0]
     with pytest.raises(ConfigError, match="one gauge size for each"):
         replace(ONE, homogeneities=(homogeneity,))

@@ -17,6 +17,7 @@ from scifm.config import build_config
 from scifm.data.store import Store
 from scifm.errors import ConfigError, DataError, SignatureError
 from scifm.evaluation.evaluate import evaluate
+from scifm.fields.window import Window
 from scifm.report.page import page
 from scifm.runs import Run
 from scifm.studies import analysis, jobs
@@ -76,7 +77,7 @@ def test_a_plan_counts_trajectories(planned, plan_folder, store):
 
 
 def test_a_plan_scores_every_window_of_what_it_holds_out(planned, plan_folder, store):
-    whole = store.whole(stride=STRIDE)
+    whole = store.whole(Window(stride=STRIDE))
     assert whole.num_samples == 16 * (evolving.NUM_FRAMES - STRIDE)
     for point in planned.points:
         scores = evaluate(plan_folder / point.run, whole.chosen(point.held_out))
@@ -174,7 +175,7 @@ def test_the_stride_of_a_study_counts_wherever_a_store_is_read(store):
     recipe = StudyRecipe.read(tree_of(store, data={**tree_of(store)["data"], "stride": 3}))
     origin = recipe.origin(recipe.targets[0])
     assert jobs.draw_test(recipe, "same", origin).num_samples == 3 * (evolving.NUM_FRAMES - 3)
-    assert jobs.pool_of(recipe, recipe.targets[0]).samples.stride == 3
+    assert jobs.pool_of(recipe, recipe.targets[0]).samples.window.stride == 3
     assert recipe.pretraining(recipe.sources[0], "toy", 0).data.stride == 3
     assert origin.windows == evolving.NUM_FRAMES - 3
 

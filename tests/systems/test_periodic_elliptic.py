@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+import tiny
 from scifm.errors import ConfigError, DataError, SignatureError
 from scifm.fields.batch import Batch
 from scifm.fields.grid import Grid
 from scifm.fields.seeds import generator_for
 from scifm.systems.advection_diffusion import AdvectionDiffusion
-from scifm.systems.catalog import SYSTEMS
 from scifm.systems.forcing import GaussianForcing
 from scifm.systems.helmholtz import Helmholtz
 from scifm.systems.poisson import Poisson
@@ -46,15 +46,15 @@ def reference_batch(name, path):
         prefix, shift = "helmholtz", arrays["helmholtz_omega"]
         coefficients = torch.stack([arrays["helmholtz_diffusion"].expand_as(shift), shift], 1)
     forcing, solution = (arrays[f"{prefix}_{part}"][:, None, None] for part in ("forcing", "solution"))
-    return Batch(SYSTEMS[name].signature, Grid.square(64), forcing, coefficients, solution)
+    return Batch(tiny.STEADY[name].signature, Grid.square(64), forcing, coefficients, solution)
 
 
 @pytest.mark.parametrize("path", [SMALL, WHOLE], ids=["small", "whole"])
-@pytest.mark.parametrize("name", SYSTEMS)
+@pytest.mark.parametrize("name", tiny.STEADY)
 def test_the_reference_arrays_are_reproduced(name, path):
     if not path.exists():
         pytest.skip(f"{path.name} is not beside this checkout; the small copy is tested")
-    batch, system = reference_batch(name, path), SYSTEMS[name]()
+    batch, system = reference_batch(name, path), tiny.STEADY[name]()
     assert relative(system.solve(batch.with_targets(None)).targets, batch.targets) < 1e-10
     assert relative(system.residual(batch) + batch.inputs, batch.inputs) < 1e-10
     assert relative(system.residual(batch.with_targets(-batch.targets)) + batch.inputs, batch.inputs) > 1

@@ -19,11 +19,12 @@ import torch
 
 from scifm.data.card import Card, Generation
 from scifm.data.store import Chunk, Making, Store, write_part
-from scifm.data.well import encode_file, read_provenance, require_steady
-from scifm.errors import ConfigError, StoreError, suggest
+from scifm.data.well import encode_file, read_provenance
+from scifm.errors import ConfigError, SignatureError, StoreError, suggest
 from scifm.fields.grid import Grid
 from scifm.fields.seeds import generator_for
 from scifm.runs import describe_environment
+from scifm.systems.evolving import Evolving
 from scifm.systems.system import SamplingRecord, System
 
 __all__ = ["generate"]
@@ -32,6 +33,8 @@ Progress = Callable[[int, int], None]
 
 _DTYPES = {torch.float32: "float32", torch.float64: "float64"}
 _SPLITS = ("train", "valid", "test")
+_CHUNK_SAMPLES = 1024
+_CHUNK_NUMBERS = 2**25  # of trajectories: 128 MiB in float32
 _HELD_OUT = 8  # one validation and one test sample for every 8 training samples, as in the reference study
 
 
@@ -45,12 +48,23 @@ class _Draw:
     dtype: torch.dtype
     device: torch.device
 
-    def num_bytes(self, chunk: Chunk) -> int:
-        """Estimated size of a chunk's file: HDF5 adds some 30 kB a file and some hundred bytes a sample."""
+    @property
+    def evolves(self) -> bool:
+        """Whether a sample is a trajectory."""
+        return isinstance(self.system, Evolving)
+
+    @property
+    def num_numbers(self) -> int:
+        """Numbers of one sample."""
         signature = self.system.signature
-        fields = len(signature.inputs) + len(signature.outputs)
-        numbers = math.prod(self.grid.num_points) * fields + len(signature.coefficients)
-        return 32 * 1024 + len(chunk.rows) * (numbers * self.dtype.itemsize + 256)
+        frames = self.system.num_frames if isinstance(self.system, Evolving) else 1
+        fields = len(set(signature.inputs) - set(signature.outputs)) + len(signature.outputs) * frames
+        return math.prod(self.grid.num_points) * fields + len(signature.coefficients)
+
+    def num_bytes(self, chunk: Chunk) -> int:
+        """Estimated size of a chunk's file: HDF5 adds some 30 kB a file and some hundred bytes a frame of a sample."""
+        frames = self.system.num_frames if isinstance(self.system, Evolving) else 1
+        return 32 * 1024 + len(chunk.rows) * (self.num_numbers * self.dtype.itemsize + 256 * frames)
 
     def write(self, chunk: Chunk, path: Path, origin: Mapping[str, Any]) -> int:
         """Draw the samples of one chunk and write its file; return how many they are."""
@@ -70,7 +84,7 @@ def generate(
     grid: Grid | None = None,
     num_points: int | None = None,
     seed: int = 0,
-    chunk_size: int = 1024,
+    chunk_size: int | None = None,
     dtype: torch.dtype = torch.float32,
     device: Any = "cpu",
     make_executor: Callable[[], Executor] | None = None,
@@ -80,13 +94,15 @@ def generate(
 
     Args:
         system: what to sample; its knobs are the ranges drawn from.
-        num_samples: training samples (validation and test then get an eighth each, at least one), or the exact number
-            by split, ``{"train": …, "valid": …, "test": …}``, of which valid and test may be left out.
+        num_samples: training samples, of an evolving system trajectories (validation and test then get an eighth each,
+            at least one), or the exact number by split, ``{"train": …, "valid": …, "test": …}``, of which valid and
+            test may be left out.
         path: folder of the store; its name becomes the name of the data set.
         grid: where the fields live.
         num_points: instead of `grid`: points a side of the periodic unit box.
         seed: seed of every draw.
-        chunk_size: samples a file. The draws depend on it. A chunk is held in memory about three times.
+        chunk_size: samples a file. The draws depend on it. A chunk is held in memory about three times. When left out,
+            1,024, of long or large trajectories fewer.
         dtype: torch.float32 or torch.float64, for solver and files.
         device: where to sample. The draws depend on its kind.
         make_executor: makes the executor that chunks are sampled and written on, each by one worker, which must see
@@ -98,15 +114,19 @@ def generate(
 
     Raises:
         ConfigError: if an argument is not allowed.
-        SignatureError: if the system evolves in time or does not live on this grid.
+        SignatureError: if the system does not live on this grid, or evolves and is no `Evolving`.
         DataError: if the system made a number that is NaN or infinite.
         StoreError: if the folder holds another store or foreign data, is in use, cannot be written, or the disk is
             full; finished files are kept.
     """
-    require_steady(system.signature)
+    if system.signature.evolves and not isinstance(system, Evolving):
+        raise SignatureError(
+            f"'{system.name}' says that {', '.join(system.signature.state)} evolve, and not how: to be stored as "
+            "trajectories it has to be a subclass of scifm.systems.evolving.Evolving."
+        )
     if dtype not in _DTYPES:
         raise ConfigError(f"dtype must be torch.float32 or torch.float64; got {dtype}.")
-    if chunk_size < 1:
+    if chunk_size is not None and chunk_size < 1:
         raise ConfigError(f"chunk_size must be at least 1; got {chunk_size}.")
     if (grid is None) == (num_points is None):
         raise ConfigError("Give either grid= or num_points=, and not both.")
@@ -115,6 +135,8 @@ def generate(
     assert grid is not None
     folder = Path(path).expanduser()
     draw = _Draw(system, grid, seed, dtype, torch.device(device))
+    if chunk_size is None:
+        chunk_size = min(_CHUNK_SAMPLES, max(1, _CHUNK_NUMBERS // draw.num_numbers)) if draw.evolves else _CHUNK_SAMPLES
     request = {
         "name": folder.resolve().name,
         "system": system.to_dict(),
@@ -181,6 +203,7 @@ def _card(draw: _Draw, making: Making, seconds: float, num_generated: int) -> Ca
     return Card(
         **request,
         equation=draw.system.equation,
+        times=draw.system.times if isinstance(draw.system, Evolving) else None,
         homogeneities=draw.system.homogeneities,
         signature=draw.system.signature,
         generation=generation,

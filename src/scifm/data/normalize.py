@@ -86,7 +86,7 @@ def refit_coefficients(normalization: Normalization, signature: Signature, batch
 def _fit_constants(gauge: Normalization, batch: Batch) -> Normalization:
     """Return `gauge` with shifts and scales for what varies after it."""
     names, encoded = batch.signature, gauge.encode(batch)
-    answers = batch.require_targets()
+    answers = batch.require_targets()[:, :1]  # later frames are answers to answers
     if encoded.output_offset is not None:
         answers = answers - encoded.output_offset
     # a scaling law has its zero where the physics has it; without one, a field varies about its own mean
@@ -105,6 +105,7 @@ def _fit_constants(gauge: Normalization, batch: Batch) -> Normalization:
         coefficient_scale=tuple(_spread(c, n) for c, n in columns),
         output_shift=tuple(shift for shift, _ in outputs),
         output_scale=tuple(scale for _, scale in outputs),
+        lead_time_scale=1.0 if encoded.lead_time is None else _positive(_middle(encoded.lead_time), "lead_time"),
     )
 
 

@@ -11,10 +11,13 @@ from scifm.config import Config, build_config, refuse_idle
 from scifm.data.formats.mapping import DataMapping
 from scifm.errors import ConfigError, SignatureError
 from scifm.fields.grid import Grid
+from scifm.fields.window import Window
 from scifm.systems.catalog import system_from_dict
 from scifm.systems.system import System
 
 __all__ = ["DataConfig", "MixtureConfig", "SystemConfig"]
+
+_FRAMES = ("history", "horizon", "stride")
 
 
 class SystemConfig(Config):
@@ -82,11 +85,14 @@ class DataConfig(Config):
         extent: length of the box, one number or one per axis (y, x); a store has its own grid.
         store: folder of a store to train on; absent: samples of the system.
         mapping: how foreign data at `store` are read where they lie; absent: it is a store of our own.
-        stride: of stores of trajectories, frames from input to target.
+        history: of trajectories, input frames of a sample.
+        horizon: of trajectories, target frames of a sample: with several the operator marches and learns from them all.
+        stride: of trajectories, frames from one frame of a sample to the next.
+        windows_per_trajectory: of fresh trajectories, how many samples of a step are taken from each one that is drawn.
         stream_blocks: independent draws that a step's fresh samples are made of; with several, each process that trains
             makes only its own. Another number draws other samples.
         num_samples: distinct samples to train on, drawn once and gone over in epochs; absent: fresh ones at every step.
-        num_validation_samples: samples that only score; of a store of trajectories that many windows, from all over.
+        num_validation_samples: samples that only score; of trajectories that many windows, from all over.
         num_normalization_samples: samples the normalization is fitted on; of trajectories windows, from all over.
     """
 
@@ -94,7 +100,10 @@ class DataConfig(Config):
     extent: float | tuple[float, ...] = 1.0
     store: str | None = None
     mapping: DataMapping | None = None
+    history: int = Field(1, ge=1)
+    horizon: int = Field(1, ge=1)
     stride: int = Field(1, ge=1)
+    windows_per_trajectory: int = Field(4, ge=1)
     stream_blocks: int = Field(1, ge=1)
     num_samples: int | None = Field(None, ge=1)
     num_validation_samples: int = Field(256, ge=1)
@@ -106,11 +115,17 @@ class DataConfig(Config):
             raise ValueError("num_samples draws from a system; a store is trained on whole, so give one of the two")
         return self
 
-    def check(self, *, mixes_stores: bool = False) -> None:
+    @property
+    def window(self) -> Window:
+        """Which frames of a trajectory make a sample."""
+        return Window(self.history, self.horizon, self.stride)
+
+    def check(self, *, mixes_stores: bool = False, evolves: bool = False) -> None:
         """Refuse what would have no effect.
 
         Args:
             mixes_stores: whether members of a mixture are stores.
+            evolves: whether a system is sampled that evolves in time.
 
         Raises:
             ConfigError: names the first such setting.
@@ -120,7 +135,8 @@ class DataConfig(Config):
             (stored or mixes_stores, ("num_points", "extent"), "a store has its own grid"),
             (stored, ("stream_blocks",), "a store is read and not drawn"),
             (not stored, ("mapping",), "it says how data.store is read, and there is none"),
-            (not (stored or mixes_stores), ("stride",), "it counts frames of a store of trajectories: there is none"),
+            (not (stored or mixes_stores or evolves), _FRAMES, "it counts frames of trajectories: there are none"),
+            (not evolves, ("windows_per_trajectory",), "no trajectories are drawn"),
             (self.num_samples is not None, ("stream_blocks",), "data.num_samples are drawn once"),
         ]
         for holds, names, why in idle:

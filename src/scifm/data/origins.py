@@ -9,21 +9,23 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, reduce
 from typing import Any, ClassVar
 
 from scifm.data.importing import open_store
 from scifm.data.origin_config import DataConfig, MixtureConfig, SystemConfig
-from scifm.data.split import StoreSplit
+from scifm.data.split import StoreSplit, windows_of
 from scifm.data.store import Store
-from scifm.data.stream import BatchSource, Epochs, MixtureStream, Stream, weighed
+from scifm.data.stream import BatchSource, Epochs, MixtureStream, Stream, drawn_samples, steps_of, weighed
 from scifm.errors import ConfigError
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
 from scifm.fields.homogeneity import Homogeneity
 from scifm.fields.samples import Samples
 from scifm.fields.seeds import generator_for
+from scifm.fields.window import NEXT_FRAME, Window
+from scifm.systems.evolving import Evolving
 from scifm.systems.system import System
 from scifm.wording import span
 
@@ -53,16 +55,16 @@ class DownstreamPool:
         return self.samples.num_problems
 
     @property
-    def stride(self) -> int:
-        """Frames from input to target; 1 where problems are steady."""
-        return int(self.origin.get("stride", 1))
+    def window(self) -> Window:
+        """Which frames of a trajectory make a sample."""
+        return Window.of(self.origin)
 
 
 class Origin(abc.ABC):
     """Where samples come from."""
 
     kind: ClassVar[str]
-    stride: int = 1  # of trajectories, frames from input to target
+    window: Window = NEXT_FRAME  # of trajectories, which frames make a sample
     drawn_as: ClassVar[str] = "pretrain"  # what the rule of seeds calls what fits and what scores
 
     @property
@@ -99,6 +101,15 @@ class Origin(abc.ABC):
     def windows(self) -> int:
         """How many samples a problem gives: more than one where it is a trajectory."""
         return 1
+
+    @property
+    def lead_times(self) -> tuple[float, float] | None:
+        """The shortest and the longest time from frame to frame; None of what is steady."""
+        return None
+
+    def framed(self, window: Window) -> Origin:
+        """Return the same origin with other windows of its trajectories."""
+        return replace(self, window=window)  # type: ignore[type-var]
 
     def ranges(self, *, only_given: bool = False) -> dict[str, list[float]]:
         """Return the ranges, ``[low, high]``, of its knobs or of those that a recipe gives; none where unknown."""
@@ -140,14 +151,15 @@ class Origin(abc.ABC):
 
         Of a store fewer where it has no more; trajectories come whole, with all their windows.
         """
-        return self.draw(num_samples, "study", "test", task, split="test")
+        samples = self.problems(num_samples, "study", "test", task, split="test")
+        return samples.in_memory(samples.num_samples)
 
     def pool(self, num_samples: int, seed: int = 0) -> DownstreamPool:
         """Return the problems that few-shot subsets are taken from: of a store all, of a system so many of a seed.
 
         Subsets nest only within pools of one size and seed.
         """
-        samples = self.draw(num_samples, "downstream", "pool", seed=seed)
+        samples = self.problems(num_samples, "downstream", "pool", seed=seed)
         about = {**self.describe(), "num_samples": num_samples, "seed": seed}
         return DownstreamPool(samples, about, self.homogeneities)
 
@@ -161,7 +173,11 @@ class Origin(abc.ABC):
             raise ConfigError(f"The number of samples must be at least 1; got {num_samples}.")
         about = {key: value for key, value in self.describe().items() if key not in ("kind", "grid")}
         about |= {"seed": seed, "num_samples": num_samples, **self.grid.to_dict()}
-        return self.draw(num_samples, "evaluate", seed=seed, split="test"), about
+        return self.problems(num_samples, "evaluate", seed=seed, split="test"), about
+
+    def problems(self, num_problems: int, *names: int | str, seed: int = 0, split: str = "train") -> Samples:
+        """Return whole problems, drawn as `draw` does: of what evolves trajectories, with all their windows."""
+        return self.draw(num_problems, *names, seed=seed, split=split)
 
     @abc.abstractmethod
     def describe(self) -> dict[str, Any]:
@@ -170,16 +186,21 @@ class Origin(abc.ABC):
 
 @dataclass(frozen=True)
 class SystemOrigin(Origin):
-    """A system with the ranges that a recipe gives, sampled on a grid, the `box`."""
+    """A system with the ranges that a recipe gives, sampled on a grid, the `box`.
+
+    Of one that evolves problems are trajectories, of which `window` and `per_trajectory` say how samples are taken.
+    """
 
     config: SystemConfig
     box: Grid
+    window: Window = NEXT_FRAME
+    per_trajectory: int = 4
     kind = "system"
 
     @classmethod
-    def of(cls, system: System, grid: Grid) -> SystemOrigin:
+    def of(cls, system: System, grid: Grid, window: Window | None = None) -> SystemOrigin:
         """Return the origin that samples a system on a grid."""
-        return cls(SystemConfig.of(system), grid)
+        return cls(SystemConfig.of(system), grid, window or NEXT_FRAME)
 
     @property
     def name(self) -> str:
@@ -207,31 +228,47 @@ class SystemOrigin(Origin):
     def homogeneities(self) -> tuple[Homogeneity, ...]:
         return self.system.homogeneities
 
+    def framed(self, window: Window) -> Origin:
+        """Return the same origin with other windows of its trajectories."""
+        return replace(self, window=window)
+
     def ranges(self, *, only_given: bool = False) -> dict[str, list[float]]:
         knobs = self.system.knobs
         return {name: [knobs[name].low, knobs[name].high] for name in (self.config.knobs if only_given else knobs)}
 
+    @property
+    def lead_times(self) -> tuple[float, float] | None:
+        return steps_of(self.system, self.window)
+
+    @property
+    def windows(self) -> int:
+        return self.window.fits(self.system.num_frames) if isinstance(self.system, Evolving) else 1
+
     def stream(self, batch_size: int, seed: int, *, num_samples: int | None = None, blocks: int = 1) -> BatchSource:
         if num_samples is None:
-            return Stream(self.system, self.grid, batch_size=batch_size, seed=seed, blocks=blocks)
-        return Epochs(self.draw(num_samples, "pretrain", "train", seed=seed), batch_size=batch_size, seed=seed)
+            taken: dict[str, Any] = {"window": self.window, "per_trajectory": self.per_trajectory}
+            return Stream(self.system, self.grid, batch_size=batch_size, seed=seed, blocks=blocks, **taken)
+        return Epochs(self.problems(num_samples, "pretrain", "train", seed=seed), batch_size=batch_size, seed=seed)
 
     def draw(self, num_samples: int, *names: int | str, seed: int = 0, split: str = "train") -> Batch:
-        return self.system.sample(num_samples, self.grid, generator_for(seed, *names))
+        taken: dict[str, Any] = {"window": self.window, "per_trajectory": self.per_trajectory}
+        return drawn_samples(self.system, num_samples, self.grid, generator_for(seed, *names), **taken)
+
+    def problems(self, num_problems: int, *names: int | str, seed: int = 0, split: str = "train") -> Samples:
+        drawn = self.system.sample(num_problems, self.grid, generator_for(seed, *names))
+        return windows_of(drawn, self.window) if self.signature.evolves else drawn
 
     def describe(self) -> dict[str, Any]:
-        return {"kind": self.kind, "system": SystemConfig.of(self.system).to_dict(), "grid": self.grid.to_dict()}
+        about = {"kind": self.kind, "system": SystemConfig.of(self.system).to_dict(), "grid": self.grid.to_dict()}
+        return {**about, **self.window.record()} if self.signature.evolves else about
 
 
 @dataclass(frozen=True)
 class StoreOrigin(Origin):
-    """A store: its training split is trained on, its validation split scores on the way, its test split at the end.
-
-    The stride counts, of trajectories, frames from input to target.
-    """
+    """A store: its training split is trained on, its validation split scores on the way, its test split at the end."""
 
     store: Store
-    stride: int = 1
+    window: Window = NEXT_FRAME
     kind = "store"
 
     @property
@@ -258,13 +295,17 @@ class StoreOrigin(Origin):
     def windows(self) -> int:
         return self.split("train").windows_per_trajectory
 
+    @property
+    def lead_times(self) -> tuple[float, float] | None:
+        return self.split("train").lead_times
+
     def split(self, name: str) -> StoreSplit:
-        """Return one of its splits with the stride asked for; nothing is read yet.
+        """Return one of its splits with the window asked for; nothing is read yet.
 
         Raises:
-            ConfigError: if there is no such split, or the stride does not fit.
+            ConfigError: if there is no such split, or the window does not fit.
         """
-        return self.store.split(name, stride=self.stride)
+        return self.store.split(name, self.window)
 
     def stream(self, batch_size: int, seed: int, *, num_samples: int | None = None, blocks: int = 1) -> BatchSource:
         return Epochs(self.split("train"), batch_size=batch_size, seed=seed)
@@ -305,7 +346,7 @@ class StoreOrigin(Origin):
             about["system"] = store.card.generation.system
         if store.mapping is not None:
             about["mapping"] = store.mapping
-        return {**about, "stride": self.stride} if self.signature.evolves else about
+        return {**about, **self.window.record()} if self.signature.evolves else about
 
 
 @dataclass(frozen=True)
@@ -324,6 +365,18 @@ class MixtureOrigin(Origin):
     members: tuple[Member, ...]
     kind = "mixture"
     drawn_as = "mixture"
+
+    @property
+    def window(self) -> Window:  # type: ignore[override]
+        return self.members[0].origin.window
+
+    @property
+    def lead_times(self) -> tuple[float, float] | None:
+        ends = [end for member in self.members for end in member.origin.lead_times or ()]
+        return (min(ends), max(ends)) if ends else None
+
+    def framed(self, window: Window) -> MixtureOrigin:
+        return MixtureOrigin(tuple(replace(m, origin=replace(m.origin, window=window)) for m in self.members))
 
     @property
     def name(self) -> str:
@@ -366,6 +419,7 @@ class MixtureOrigin(Origin):
             batch_size=batch_size,
             seed=seed,
             blocks=blocks,
+            window=self.window,
         )
 
     def draw(self, num_samples: int, *names: int | str, seed: int = 0, split: str = "train") -> Batch:
@@ -391,14 +445,14 @@ def resolve_origin(
     """Return the origin that a recipe names: a system, a mixture, or a store.
 
     Args:
-        data: grid and stride; its own store, where none of the others is given.
+        data: grid and window; its own store, where none of the others is given.
         system: a system.
         mixture: systems and stores.
         store: folder of a store.
         mapping: how foreign data at `store` are read.
 
     Raises:
-        ConfigError: if not exactly one of them is given, or a range or a stride is not valid.
+        ConfigError: if not exactly one of them is given, or a range or a window is not valid.
         StoreError, DataError: if a store cannot be read.
     """
     if store is None and data.store is not None:
@@ -406,11 +460,12 @@ def resolve_origin(
     if [system is not None, bool(mixture), store is not None].count(True) != 1:
         raise ConfigError("Samples come from exactly one of these: a system, a mixture, or a store, the folder of one.")
     if store is not None:
-        return StoreOrigin(open_store(store, mapping), data.stride)
+        return StoreOrigin(open_store(store, mapping), data.window)
     if system is not None:
-        return SystemOrigin(system, data.grid(system.build().signature.num_spatial_dims))
+        grid = data.grid(system.build().signature.num_spatial_dims)
+        return SystemOrigin(system, grid, data.window, data.windows_per_trajectory)
     sources = [
-        entry.build() if entry.store is None else StoreOrigin(open_store(entry.store, entry.mapping), data.stride)
+        entry.build() if entry.store is None else StoreOrigin(open_store(entry.store, entry.mapping), data.window)
         for entry in mixture
     ]
     num_spatial_dims = reduce(Signature.union, (source.signature for source in sources)).num_spatial_dims
@@ -419,7 +474,9 @@ def resolve_origin(
     return MixtureOrigin(
         tuple(
             Member(
-                source if isinstance(source, StoreOrigin) else SystemOrigin(entry, grid),
+                source
+                if isinstance(source, StoreOrigin)
+                else SystemOrigin(entry, grid, data.window, data.windows_per_trajectory),
                 entry.weight,
                 entry.loss_weight,
             )

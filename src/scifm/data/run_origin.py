@@ -12,6 +12,7 @@ from scifm.data.origin_config import DataConfig, MixtureConfig, SystemConfig
 from scifm.data.origins import Member, MixtureOrigin, Origin, StoreOrigin, SystemOrigin, resolve_origin
 from scifm.errors import RunError
 from scifm.fields.grid import Grid
+from scifm.fields.window import Window
 from scifm.runs import Run
 from scifm.systems.catalog import system_from_dict
 from scifm.systems.system import System
@@ -80,9 +81,10 @@ class RunOrigin:
 
 def _origin_of(record: Mapping[str, Any], grid: Grid) -> SystemOrigin | StoreOrigin:
     if record["kind"] == "store":
-        return StoreOrigin(open_store(record["store"], record.get("mapping")), int(record.get("stride", 1)))
+        return StoreOrigin(open_store(record["store"], record.get("mapping")), Window.of(record))
     system = build_config(SystemConfig, record["system"], source="the record of a run")
-    return SystemOrigin(system, Grid.from_dict(record["grid"]) if "grid" in record else grid)
+    grid = Grid.from_dict(record["grid"]) if "grid" in record else grid
+    return SystemOrigin(system, grid, Window.of(record))
 
 
 def _system_of(record: Mapping[str, Any]) -> System:
@@ -98,7 +100,7 @@ def _record_of_before(config: Mapping[str, Any], run: Run) -> dict[str, Any] | N
         return {"kind": "system", **{key: adapted[key] for key in ("system", "grid") if key in adapted}}
     if isinstance(adapted, Mapping) and "store" in adapted:
         store = open_store(adapted["store"], adapted.get("mapping"))
-        return StoreOrigin(store, int(adapted.get("stride", 1))).describe()
+        return StoreOrigin(store, Window.of(adapted)).describe()
     data = build_config(DataConfig, config.get("data", {}), source=f"data of {source}")
     system = config.get("system")
     named = None if system is None else build_config(SystemConfig, system, source=f"system of {source}")

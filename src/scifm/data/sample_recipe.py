@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -17,7 +18,8 @@ from scifm.data.store import Store
 from scifm.errors import ConfigError
 from scifm.fields.grid import Grid
 from scifm.fields.samples import Samples
-from scifm.models.folder import find_model
+from scifm.fields.window import Window
+from scifm.models.folder import find_model, history_of
 from scifm.systems.system import System
 
 __all__ = ["GenerateRecipe", "SampleRecipe", "SourceRecipe"]
@@ -65,8 +67,9 @@ class SampleRecipe(SourceRecipe):
         system: what is sampled afresh.
         store: folder of a store, instead.
         split: of the store.
-        stride: frames from input to target, in a store of trajectories.
-        num_samples: samples drawn of a system.
+        stride: of trajectories, frames from one frame of a sample to the next.
+        horizon: of trajectories, target frames of a sample: into how many steps the operator is asked to march.
+        num_samples: samples drawn of a system; of one that evolves, trajectories.
         num_points: points a side of their grid.
         seed: of those samples, and of all else that is random.
     """
@@ -75,24 +78,30 @@ class SampleRecipe(SourceRecipe):
 
     split: str = "test"
     stride: int = Field(1, ge=1)
+    horizon: int = Field(1, ge=1)
     num_samples: int = Field(512, ge=1)
     num_points: int = Field(64, ge=2)
     seed: int = 0
 
-    def samples(self) -> tuple[Samples, dict[str, Any] | None]:
+    def samples(self, history: int = 1) -> tuple[Samples, dict[str, Any] | None]:
         """Return the samples, and where they came from; None where they say it themselves.
+
+        Args:
+            history: input frames of a sample, of trajectories.
 
         Raises:
             ConfigError: if not exactly one of system and store is given, or a setting has no effect beside it.
             StoreError: if it is not a store.
         """
         source = self.source()
+        evolves = source.signature.evolves
+        window = Window(history if evolves else 1, self.horizon, self.stride)
         if isinstance(source, Store):
             self.refuse(*self.idle_with_a_store, beside="with a store")
-            return StoreOrigin(source, self.stride).split(self.split), None
-        self.refuse("split", "stride", beside="with a system")
+            return StoreOrigin(source, window).split(self.split), None
+        self.refuse("split", *(() if evolves else ("stride", "horizon")), beside="with a system")
         grid = Grid.square(self.num_points, num_spatial_dims=source.signature.num_spatial_dims)
-        return SystemOrigin.of(source, grid).unseen(self.num_samples, self.seed)
+        return SystemOrigin.of(source, grid, window).unseen(self.num_samples, self.seed)
 
     def samples_for(self, run: str | Path) -> tuple[Samples, dict[str, Any] | None]:
         """Return the samples; where neither system nor store is given, unseen ones of what a run was trained on.
@@ -103,10 +112,11 @@ class SampleRecipe(SourceRecipe):
         Raises:
             ConfigError: as for `samples`, or if the run does not say what it was trained on.
         """
+        place = find_model(run)
         if self.system is not None or self.store is not None:
-            return self.samples()
-        self.refuse("split", "stride", "num_points", beside="without a system or a store")
-        trained = find_model(run).run
+            return self.samples(history_of(place.folder))
+        self.refuse("split", "num_points", beside="without a system or a store")
+        trained = place.run
         origin = RunOrigin.of(trained) if trained is not None else None
         if origin is None:
             what = "is a model without its run, and" if trained is None else "is a run that"
@@ -116,7 +126,12 @@ class SampleRecipe(SourceRecipe):
             )
         if origin.kind == "store":
             self.refuse("num_samples", beside="where a run was trained on a store, whose test split is taken")
-        return origin.resolved().unseen(self.num_samples, self.seed)
+        known = origin.resolved()
+        if not known.signature.evolves:
+            self.refuse("stride", "horizon", beside="without a system or a store")
+            return known.unseen(self.num_samples, self.seed)
+        given = {name: getattr(self, name) for name in ("stride", "horizon") if name in self.model_fields_set}
+        return known.framed(replace(known.window, **given)).unseen(self.num_samples, self.seed)
 
 
 class GenerateRecipe(Config):
@@ -124,10 +139,11 @@ class GenerateRecipe(Config):
 
     Args:
         system: what is sampled.
-        num_samples: training samples; validation and test get an eighth each. Or exact numbers by split.
+        num_samples: training samples, of an evolving system trajectories; validation and test get an eighth each. Or
+            exact numbers by split.
         num_points: points a side of the periodic unit box.
         seed: of every draw.
-        chunk_size: samples a file; the draws depend on it.
+        chunk_size: samples a file; the draws depend on it. When left out 1,024, of large trajectories fewer.
         dtype: of solver and files.
         device: where to sample; the draws depend on its kind.
     """
@@ -136,7 +152,7 @@ class GenerateRecipe(Config):
     num_samples: int | dict[str, int] = 4096
     num_points: int = Field(64, ge=2)
     seed: int = 0
-    chunk_size: int = Field(1024, ge=1)
+    chunk_size: int | None = Field(None, ge=1)
     dtype: Literal["float32", "float64"] = "float32"
     device: str = "cpu"
 

@@ -19,14 +19,16 @@ from torch.utils.data import Dataset
 
 from scifm.config import config_hash
 from scifm.data.well import JoinedRows, Reader
-from scifm.errors import ConfigError, DataError, StoreError
+from scifm.errors import ConfigError, DataError, SignatureError, StoreError
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
 from scifm.fields.samples import Samples
+from scifm.fields.window import NEXT_FRAME, Window
 
-__all__ = ["ChosenRows", "StoreSplit", "TensorSamples"]
+__all__ = ["ChosenRows", "StoreSplit", "TensorSamples", "windows_of"]
 
 _FORMS = ("named", "xy")
+_EVEN = 1e-3  # of an interval, by which files round times
 _IN_MEMORY_BYTES = 256 * 1024 * 1024  # a larger choice of problems is read as it is needed
 
 
@@ -51,9 +53,9 @@ class ChosenRows(Reader):
 class StoreSplit(Dataset):
     """One split of a store, read as needed. Also a plain map-style torch `Dataset` of batches of one.
 
-    A sample of a steady problem is one trajectory. Of an evolving one it is a **window**: frame ``t`` as input and
-    frame ``t + stride`` as target, windows of one trajectory lying together. Threads need one split each; worker
-    processes may share one.
+    A sample of a steady problem is one trajectory. Of an evolving one it is a **window**: some frames as input and some
+    behind them as targets, windows of one trajectory lying together. Threads need one split each; worker processes may
+    share one.
 
     Args:
         reader: where the numbers lie.
@@ -62,8 +64,8 @@ class StoreSplit(Dataset):
         system: name of the system every sample came from.
         dtype: of every batch.
         times: physical times of the frames; None for steady problems.
-        stride: frames from input to target; 1 for steady problems.
-        origin: in plain values, which samples they are: store, hash of its content, split, stride.
+        window: which frames make a sample; `NEXT_FRAME` for steady problems.
+        origin: in plain values, which samples they are: store, hash of its content, split, window.
     """
 
     reader: Reader
@@ -72,18 +74,25 @@ class StoreSplit(Dataset):
     system: str
     dtype: torch.dtype
     times: tuple[float, ...] | None = None
-    stride: int = 1
+    window: Window = NEXT_FRAME
     origin: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
-        if self.times is None and self.stride != 1:
+        if self.times is None:
+            for name, frames in self.window.to_dict().items():
+                if frames != 1:
+                    raise ConfigError(
+                        f"The problems of this store are steady: a {name}, which counts frames, means nothing here. "
+                        f"Leave out {name} = {frames}."
+                    )
+            return
+        self.window.fits(len(self.times))
+        steps = np.diff(self.times)
+        if self.window.history + self.window.horizon > 2 and not np.allclose(steps, steps[0], rtol=_EVEN):
             raise ConfigError(
-                f"The problems of this store are steady: a stride, which counts frames, means nothing here. Leave out "
-                f"stride = {self.stride}."
-            )
-        if self.times is not None and not 1 <= self.stride < len(self.times):
-            raise ConfigError(
-                f"The stride must be at least 1 and below the number of frames, {len(self.times)}; got {self.stride}."
+                f"Frames of this store are unevenly spaced, {steps.min():g} to {steps.max():g} apart, so several input "
+                "frames or several targets do not mean the same in every sample. Use history = 1 and horizon = 1, or "
+                "interpolate the trajectories to even times first."
             )
 
     @property
@@ -99,7 +108,7 @@ class StoreSplit(Dataset):
     @property
     def windows_per_trajectory(self) -> int:
         """Samples each trajectory gives."""
-        return 1 if self.times is None else len(self.times) - self.stride
+        return 1 if self.times is None else self.window.fits(len(self.times))
 
     @property
     def num_samples(self) -> int:
@@ -111,7 +120,8 @@ class StoreSplit(Dataset):
         """The shortest and the longest physical time from input to target; None for steady problems."""
         if self.times is None:
             return None
-        gaps = np.asarray(self.times)[self.stride :] - np.asarray(self.times)[: -self.stride]
+        times, stride = np.asarray(self.times), self.window.stride
+        gaps = times[stride:] - times[:-stride]
         return float(gaps.min()), float(gaps.max())
 
     def __len__(self) -> int:
@@ -168,7 +178,8 @@ class StoreSplit(Dataset):
     def num_bytes(self) -> int:
         """Memory that all samples take when they are loaded."""
         names, points = self.signature, int(np.prod(self.grid.num_points))
-        numbers = points * (len(names.inputs) + len(names.outputs)) + len(names.coefficients)
+        frames = len(names.inputs) * self.window.history + len(names.outputs) * self.window.horizon
+        numbers = points * frames + len(names.coefficients)
         return self.num_samples * numbers * self.dtype.itemsize
 
     def chosen(self, index: Sequence[int] | Tensor) -> StoreSplit:
@@ -207,11 +218,12 @@ class StoreSplit(Dataset):
         inputs, coefficients, targets = (torch.from_numpy(array) for array in arrays)
         systems = (self.system,) * len(wanted)
         lead_time = None if self.times is None else self._lead_times(wanted)
-        return Batch(self.signature, self.grid, inputs[:, None], coefficients, targets[:, None], systems, lead_time)
+        return Batch(self.signature, self.grid, inputs, coefficients, targets, systems, lead_time)
 
     def _lead_times(self, windows: np.ndarray) -> Tensor:
-        times, frames = np.asarray(self.times), windows % self.windows_per_trajectory
-        return torch.from_numpy(times[frames + self.stride] - times[frames]).to(self.dtype)
+        times, first = np.asarray(self.times), windows % self.windows_per_trajectory
+        later = first[:, None] + np.asarray(self.window.targets)
+        return torch.from_numpy(times[later] - times[first + self.window.inputs[-1], None]).to(self.dtype)
 
     @staticmethod
     def _within(given: np.ndarray, count: int, what: str) -> np.ndarray:
@@ -224,8 +236,12 @@ class StoreSplit(Dataset):
     def _read(self, samples: np.ndarray) -> tuple[np.ndarray, ...]:
         """Read `samples`, which increase."""
         dtype = torch.empty(0, dtype=self.dtype).numpy().dtype
-        names, space = self.signature, self.grid.num_points
-        shapes = ((len(names.inputs), *space), (len(names.coefficients),), (len(names.outputs), *space))
+        names, space, window = self.signature, self.grid.num_points, self.window
+        shapes = (
+            (window.history, len(names.inputs), *space),
+            (len(names.coefficients),),
+            (window.horizon, len(names.outputs), *space),
+        )
         try:
             inputs, coefficients, targets = (np.empty((len(samples), *shape), dtype) for shape in shapes)
         except (MemoryError, ValueError) as error:
@@ -234,25 +250,27 @@ class StoreSplit(Dataset):
             ) from error
         for place, rows, frames in self._runs(samples):
             for i, name in enumerate(names.inputs):
-                inputs[place, i] = self._read_field(name, rows, frames)
+                for frame, later in enumerate(window.inputs):
+                    inputs[place, frame, i] = self._read_field(name, rows, frames, later)
             for i, name in enumerate(names.coefficients):
                 coefficients[place, i] = self.reader.read(name, rows, None)
-            later = None if frames is None else slice(frames.start + self.stride, frames.stop + self.stride)
             for i, name in enumerate(names.outputs):
-                targets[place, i] = self._read_field(name, rows, later)
+                for frame, later in enumerate(window.targets):
+                    targets[place, frame, i] = self._read_field(name, rows, frames, later)
         return inputs, coefficients, targets
 
-    def _read_field(self, name: str, rows: slice, frames: slice | None) -> np.ndarray:
+    def _read_field(self, name: str, rows: slice, frames: slice | None, later: int) -> np.ndarray:
+        """Read a field of some windows, `later` frames behind the first of each; without frames, of what is steady."""
         if frames is None or name not in self.signature.outputs:
             values = self.reader.read(name, rows, None)
         else:
-            values = self.reader.read(name, rows, frames)[0]
+            values = self.reader.read(name, rows, slice(frames.start + later, frames.stop + later))[0]
         if values.shape[1:] != self.grid.num_points:
             raise StoreError(f"'{name}' has {values.shape[1:]} points where the grid has {self.grid.num_points}.")
         return values
 
     def _runs(self, samples: np.ndarray) -> Iterator[tuple[slice, slice, slice | None]]:
-        """Yield pieces that can be read at once: where they go, which trajectories, which input frames of one."""
+        """Yield pieces that can be read at once: where they go, which trajectories, the first frame of each window."""
         # reading row by row is 30 times faster than HDF5's own list of points
         gaps = np.diff(samples, prepend=samples[:1] - 2) != 1
         if self.times is not None:
@@ -268,6 +286,54 @@ class StoreSplit(Dataset):
     def close(self) -> None:
         """Close the files this process holds open; reading again opens them again."""
         self.reader.close()
+
+
+class _Trajectories(Reader):
+    """Trajectories in memory: a batch of whole ones, read as if they lay on disk."""
+
+    def __init__(self, batch: Batch) -> None:
+        names = batch.signature
+        targets = batch.require_targets()
+        self._arrays = {name: batch.field(name)[:, -1] for name in names.inputs if name not in names.state}
+        self._arrays |= {
+            name: torch.cat([batch.field(name)[:, -1:], targets[:, :, place]], dim=1)
+            for place, name in enumerate(names.outputs)
+        }
+        self._arrays |= {name: batch.coefficient(name) for name in names.coefficients}
+        self._count = batch.num_samples
+
+    @property
+    def num_trajectories(self) -> int:
+        return self._count
+
+    def read(self, name: str, rows: slice, frames: slice | None) -> np.ndarray:
+        values = self._arrays[name][rows]
+        block: np.ndarray = (values if frames is None else values[:, frames]).numpy()
+        return block
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
+def windows_of(batch: Batch, window: Window) -> StoreSplit:
+    """Return the windows of whole trajectories in memory: the last input frame and all targets of each sample.
+
+    Args:
+        batch: of an evolving system; every field that is an output is a state, and all frames have the same times.
+        window: which frames make a sample.
+
+    Raises:
+        ConfigError: if the window is longer than a trajectory.
+        SignatureError: if the batch says no lead times, or has no targets.
+    """
+    if batch.lead_time is None:
+        raise SignatureError("Windows are cut from trajectories; this batch is steady, or does not say its lead_time.")
+    batch = batch.to("cpu")
+    assert batch.lead_time is not None
+    times = (0.0, *batch.lead_time[0].double().tolist())
+    system = batch.systems[0] if batch.systems else ""
+    reader = _Trajectories(batch)
+    return StoreSplit(reader, batch.signature, batch.grid, system, batch.inputs.dtype, times, window, batch.describe())
 
 
 class TensorSamples(Dataset[dict[str, Tensor]]):
@@ -322,5 +388,5 @@ class TensorSamples(Dataset[dict[str, Tensor]]):
         else:
             columns = {"inputs": inputs, "coefficients": batch.coefficients, "targets": targets}
             if batch.lead_time is not None:
-                columns["lead_time"] = batch.lead_time
+                columns["lead_time"] = batch.lead_time[:, 0]
         return [{name: tensor[place] for name, tensor in columns.items()} for place in range(len(batch))]

@@ -36,6 +36,7 @@ from scifm.errors import ConfigError, RunError, SignatureError, StoreError, sugg
 from scifm.fields.batch import Signature
 from scifm.fields.grid import Grid
 from scifm.fields.homogeneity import Homogeneity
+from scifm.fields.window import Window
 from scifm.locks import exclusive
 from scifm.runs import write_atomically
 
@@ -171,16 +172,18 @@ class Store:
         """Samples in all splits together; of trajectories, every window is one."""
         return sum(self.split(name).num_samples for name in self.card.splits)
 
-    def split(self, name: str, *, stride: int = 1) -> StoreSplit:
+    def split(self, name: str, window: Window | None = None, *, stride: int = 1) -> StoreSplit:
         """Return one split; nothing is read yet.
 
         Args:
             name: ``train``, ``valid`` or ``test``.
-            stride: frames from input to target, of evolving systems.
+            window: of evolving systems, which frames make a sample.
+            stride: where no window is given: one frame to one, so many frames later.
 
         Raises:
-            ConfigError: if the store has no such split, or the stride does not fit.
+            ConfigError: if the store has no such split, or the window does not fit.
         """
+        window = Window(stride=stride) if window is None else window
         if name not in self.card.splits:
             if name not in ("train", "valid", "test"):
                 raise ConfigError(f"Split of the store '{self.path}': {suggest(name, self.card.splits)}")
@@ -192,17 +195,17 @@ class Store:
             )
         card, dtype = self.card, getattr(torch, self.card.dtype)
         origin: dict[str, Any] = {"store": str(self.path), "content": self.content, "split": name}
-        origin |= {} if card.times is None else {"stride": stride}
+        origin |= {} if card.times is None else window.record()
         reader = self.readers[name]()
-        return StoreSplit(reader, card.signature, card.grid, card.system_name, dtype, card.times, stride, origin)
+        return StoreSplit(reader, card.signature, card.grid, card.system_name, dtype, card.times, window, origin)
 
-    def whole(self, *, stride: int = 1) -> StoreSplit:
+    def whole(self, window: Window | None = None) -> StoreSplit:
         """Return the trajectories of all splits, one split after the other; nothing is read yet.
 
         Raises:
-            ConfigError: if the stride does not fit.
+            ConfigError: if the window does not fit.
         """
-        return StoreSplit.joined([self.split(name, stride=stride) for name, count in self.splits.items() if count])
+        return StoreSplit.joined([self.split(name, window) for name, count in self.splits.items() if count])
 
     def to_xarray(self, split: str = "train") -> xarray.Dataset:
         """Return one split with names on its axes: trajectory, time if it evolves, then space; nothing is read yet.

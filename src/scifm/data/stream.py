@@ -17,12 +17,14 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from scifm.data.split import StoreSplit
+from scifm.data.split import StoreSplit, windows_of
 from scifm.errors import ConfigError, DataError, SignatureError
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
 from scifm.fields.samples import Samples
 from scifm.fields.seeds import generator_for
+from scifm.fields.window import NEXT_FRAME, Window
+from scifm.systems.evolving import Evolving
 from scifm.systems.system import System
 
 __all__ = [
@@ -32,6 +34,8 @@ __all__ = [
     "MixtureStream",
     "Part",
     "Stream",
+    "drawn_samples",
+    "steps_of",
     "weighed",
 ]
 
@@ -92,6 +96,34 @@ def _check(batch_size: int, blocks: int = 1) -> None:
         raise ConfigError(f"A stream is drawn in 1 to batch_size = {batch_size} blocks a step; got {blocks}.")
 
 
+def drawn_samples(
+    system: System,
+    num_samples: int,
+    grid: Grid,
+    generator: torch.Generator,
+    *,
+    window: Window,
+    per_trajectory: int,
+    dtype: torch.dtype = torch.float32,
+    device: Any = None,
+) -> Batch:
+    """Return fresh samples to train on: of an evolving system windows, so many of each trajectory that is drawn.
+
+    Raises:
+        ConfigError: if the window is longer than a trajectory; or what `System.sample` raises.
+    """
+    if not isinstance(system, Evolving):
+        return system.sample(num_samples, grid, generator, dtype=dtype, device=device)
+    per_trajectory = min(per_trajectory, window.fits(system.num_frames))
+    count = -(-num_samples // per_trajectory)
+    drawn = system.sample(count, grid, generator, dtype=dtype, device=device)
+    windows = windows_of(drawn, window)
+    places = torch.rand(count, windows.windows_per_trajectory, generator=generator, device=generator.device).argsort(1)
+    starts = torch.arange(count)[:, None] * windows.windows_per_trajectory
+    index = (starts + places[:, :per_trajectory].cpu()).T.flatten()  # one of each first
+    return windows.batch(index[:num_samples]).to(drawn.inputs.device)
+
+
 class Stream:
     """Fresh samples of a system at every step; nothing is stored and no sample comes twice.
 
@@ -103,13 +135,14 @@ class Stream:
             samples.
         blocks: independent draws a step. Of several, a process makes only those it trains on; of one, it draws the
             whole batch and drops the others' samples. Another number draws other samples.
+        window: of an evolving system, which frames of a trajectory make a sample.
+        per_trajectory: how many samples are taken of each trajectory that is drawn.
 
     Raises:
         ConfigError: if batch_size is not positive, or blocks are not from 1 to batch_size.
     """
 
     num_samples = None
-    lead_times = None  # what a system draws is steady
 
     def __init__(
         self,
@@ -121,11 +154,19 @@ class Stream:
         dtype: torch.dtype = torch.float32,
         device: Any = None,
         blocks: int = 1,
+        window: Window | None = None,
+        per_trajectory: int = 1,
     ) -> None:
         _check(batch_size, blocks)
         self.blocks, self.batch_size = blocks, batch_size
+        self.window, self.per_trajectory = window or NEXT_FRAME, per_trajectory
         self.system, self.signature, self.grid = system, system.signature, grid
         self.seed, self.dtype, self.device = seed, dtype, device
+
+    @property
+    def lead_times(self) -> tuple[float, float] | None:
+        """The time from frame to frame, of an evolving system."""
+        return steps_of(self.system, self.window)
 
     def batch(self, step: int, part: Part = WHOLE) -> Batch:
         """Return samples of `step`: a function of the seed and the step alone."""
@@ -141,7 +182,21 @@ class Stream:
         stream = ("stream", step) if self.blocks == 1 else ("stream", step, block.number)
         where = block.of(self.batch_size)
         generator = generator_for(self.seed, *stream, device=self.device)
-        return self.system.sample(where.stop - where.start, self.grid, generator, dtype=self.dtype, device=self.device)
+        return drawn_samples(
+            self.system,
+            where.stop - where.start,
+            self.grid,
+            generator,
+            window=self.window,
+            per_trajectory=self.per_trajectory,
+            dtype=self.dtype,
+            device=self.device,
+        )
+
+
+def steps_of(system: System, window: Window) -> tuple[float, float] | None:
+    """Return the shortest and longest time from frame to frame of a system's windows; None of what is steady."""
+    return (window.stride * system.save_interval,) * 2 if isinstance(system, Evolving) else None
 
 
 class Epochs:
@@ -220,6 +275,7 @@ class MixtureStream:
         batch_size: samples a step, of all members together.
         seed: another seed gives another stream.
         blocks: independent draws of every system a step, as for `Stream`: a process makes only those it trains on.
+        window, per_trajectory: as for `Stream`.
 
     Raises:
         ConfigError: if there is no member, a weight is not positive, batch_size is not positive, blocks are not from 1
@@ -239,6 +295,8 @@ class MixtureStream:
         batch_size: int,
         seed: int,
         blocks: int = 1,
+        window: Window | None = None,
+        per_trajectory: int = 1,
     ) -> None:
         if not sources:
             raise ConfigError("A mixture needs at least one member, a system or a store.")
@@ -248,7 +306,7 @@ class MixtureStream:
                 f"{list(loss_weights)}."
             )
         _check(batch_size, blocks)
-        self.blocks = blocks
+        self.blocks, self.window, self.per_trajectory = blocks, window or NEXT_FRAME, per_trajectory
         self.sources, self.loss_weights = tuple(sources), tuple(loss_weights)
         self.signature = reduce(Signature.union, (source.signature for source in sources))
         self.grid, self.batch_size, self.seed = grid, batch_size, seed
@@ -276,8 +334,11 @@ class MixtureStream:
     @property
     def lead_times(self) -> tuple[float, float] | None:
         """The shortest and the longest of all members'."""
-        splits = [source for source in self.sources if isinstance(source, StoreSplit)]
-        ends = [end for split in splits for end in split.lead_times or ()]
+        each = (
+            steps_of(source, self.window) if isinstance(source, System) else source.lead_times
+            for source in self.sources
+        )
+        ends = [end for range_ in each for end in range_ or ()]
         return (min(ends), max(ends)) if ends else None
 
     def counts(self, step: int) -> list[int]:
@@ -316,5 +377,8 @@ class MixtureStream:
             # the remainder is for rounding alone, which may once in a long while count one sample more than the share
             return epochs.samples.batch(epochs.index(step)[index[mine] % epochs.batch_size])
         assert isinstance(source, System), "stores have rounds"
-        drawn = source.sample(len(index), self.grid, generator_for(self.seed, "mixture", step, place, *block))
+        generator = generator_for(self.seed, "mixture", step, place, *block)
+        drawn = drawn_samples(
+            source, len(index), self.grid, generator, window=self.window, per_trajectory=self.per_trajectory
+        )
         return drawn if bool(mine.all()) else drawn.select(mine.nonzero().flatten())

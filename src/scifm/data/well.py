@@ -27,6 +27,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+import torch
 
 from scifm.data.declared import open_checked
 from scifm.errors import DataError, SignatureError, StoreError, cause_of
@@ -46,7 +47,6 @@ __all__ = [
     "overlaps",
     "read_provenance",
     "require_finite",
-    "require_steady",
     "runs",
 ]
 
@@ -75,22 +75,26 @@ def _boundary_type(periodic: bool) -> str:
     return "PERIODIC" if periodic else "OPEN"  # a grid does not say more, and The Well reads OPEN where nothing is said
 
 
-def require_steady(signature: Signature) -> None:
-    """Raise SignatureError unless the signature is of a steady problem."""
-    if signature.evolves:
-        raise SignatureError(
-            f"Only steady problems are generated into stores; {signature.outputs} evolve in time. Use a stream, which "
-            "stores nothing, or import trajectories."
-        )
+def require_finite(
+    values: np.ndarray,
+    name: str,
+    place: str,
+    rows: Sequence[int] | np.ndarray | None = None,
+    first_frame: int | None = None,
+) -> None:
+    """Raise DataError if `values`, ``(n, …)`` of the samples `rows`, hold NaN or infinity; says where.
 
-
-def require_finite(values: np.ndarray, name: str, place: str, rows: Sequence[int] | np.ndarray | None = None) -> None:
-    """Raise DataError if `values`, ``(n, …)`` of the samples `rows`, hold NaN or infinity; says where."""
+    Args:
+        first_frame: of a field that evolves, ``(n, frames, …)``, the number of its first frame here.
+    """
     good = np.isfinite(values).reshape(len(values), -1).all(axis=1)
     if good.all():
         return
     first = int(np.argmin(good))
-    sample = first if rows is None else int(rows[first])
+    sample = str(first if rows is None else int(rows[first]))
+    if first_frame is not None:
+        frames = np.isfinite(values[first]).reshape(values.shape[1], -1).all(axis=1)
+        sample += f", frame {first_frame + int(np.argmin(frames))},"
     more = int((~good).sum()) - 1
     others = f", and in {plural(more, 'other')} of those read with it" if more else ""
     raise DataError(
@@ -151,7 +155,8 @@ class Layout:
             DataError: if a number is NaN or infinite.
         """
         rows = range(first, first + len(values))
-        require_finite(values, name, "the batch to store", rows)
+        evolves = self.times is not None and name in self.signature.outputs
+        require_finite(values, name, "the batch to store", rows, frame if evolves else None)
         where = slice(first, first + len(values))
         if name in self.signature.coefficients:
             file["scalars"][name][where] = values
@@ -220,18 +225,17 @@ def encode_file(batch: Batch, *, name: str, provenance: Mapping[str, Any]) -> by
     The file is built in memory, so that writing it is one plain write which succeeds or fails as a whole.
 
     Args:
-        batch: steady problems with targets.
+        batch: problems with targets; of an evolving system whole trajectories, with the same times in all of them.
         name: of the data set.
         provenance: JSON-ready values: where these samples came from.
 
     Raises:
-        SignatureError: if the problems evolve in time, or have no targets.
+        SignatureError: if there are no targets; or trajectories have other times, no times, or a history.
         DataError: if a number is NaN or infinite.
     """
-    require_steady(batch.signature)
-    batch.require_targets()
-    names = batch.signature
-    layout = Layout(name, names, batch.grid, batch.num_samples, _numpy(batch.inputs).dtype)
+    names, targets = batch.signature, batch.require_targets()
+    times = _times_of(batch) if names.evolves else None
+    layout = Layout(name, names, batch.grid, batch.num_samples, _numpy(batch.inputs).dtype, times)
     with h5py.File(
         f"image-{threading.get_ident()}", "w", driver="core", backing_store=False, block_size=_MEMORY_STEP
     ) as file:
@@ -239,10 +243,29 @@ def encode_file(batch: Batch, *, name: str, provenance: Mapping[str, Any]) -> by
         for coefficient in names.coefficients:
             layout.fill(file, coefficient, _numpy(batch.coefficient(coefficient)))
         for field in names.fields:
-            layout.fill(file, field, _numpy(batch.field(field)[:, 0]))
+            first = batch.field(field)[:, 0]
+            if field not in names.state:
+                layout.fill(file, field, _numpy(first))
+                continue
+            layout.fill(file, field, _numpy(first[:, None]))
+            layout.fill(file, field, _numpy(targets[:, :, names.outputs.index(field)]), frame=1)
         file.flush()
         image: bytes = file.id.get_file_image()
     return image
+
+
+def _times_of(batch: Batch) -> tuple[float, ...]:
+    """Return the times of the frames of whole trajectories, the first at 0."""
+    lead = batch.lead_time
+    if batch.signature.state != batch.signature.outputs or lead is None or batch.inputs.shape[1] != 1:
+        raise SignatureError(
+            "A trajectory is stored as its first frame and all later ones with the lead_time of each, and every output "
+            f"is a state. This batch has {batch.inputs.shape[1]} input frames, outputs {batch.signature.outputs}, of "
+            f"which {batch.signature.state} are states, and {'no lead_time' if lead is None else 'a lead_time'}."
+        )
+    if not torch.equal(lead, lead[:1].expand_as(lead)):
+        raise SignatureError("Trajectories of one file have the same times; these have others in some samples.")
+    return (0.0, *lead[0].double().tolist())
 
 
 def describe_folder(
@@ -460,7 +483,8 @@ class WellReader(Reader):
                 raise TypeError(f"'{name}' holds {values.dtype}")
         except (KeyError, OSError, RuntimeError, ValueError, TypeError, IndexError) as error:
             raise _damaged(path, error) from error
-        require_finite(values, name, f"'{path}'", range(rows.start, rows.stop))
+        first = None if frames is None else frames.start
+        require_finite(values, name, f"'{path}'", range(rows.start, rows.stop), first)
         return values
 
     def close(self) -> None:

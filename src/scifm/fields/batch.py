@@ -177,7 +177,7 @@ class Batch:
                 f"got {tuple(self.lead_time.shape)}."
             )
         # numbers that come from the host were looked at there: elsewhere it would stop the device at every birth
-        if self.lead_time.device.type == "cpu":
+        if self.lead_time.device.type == "cpu" and not torch.compiler.is_exporting():
             steps = self.lead_steps
             assert steps is not None
             bad = ~(torch.isfinite(steps) & (steps > 0))

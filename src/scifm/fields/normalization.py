@@ -43,7 +43,8 @@ class Encoded:
         output_scale: ``(batch, 1, output, 1, …)``: the factor that makes an encoded answer physical.
         output_offset: what is added then, ``(batch, 1, output, *space)`` or with ones for axes along which it is
             constant; None: nothing.
-        lead_time: ``(batch,)`` physical time from input to answer; None for steady problems, and where nobody says.
+        lead_time: ``(batch,)`` time from the last input frame to the answer, in units of what the sample's scalings and
+            the training samples make of it; None for steady problems, and where nobody says.
     """
 
     inputs: Tensor
@@ -72,6 +73,7 @@ class Normalization:
         coefficient_scale: one divisor per coefficient.
         output_shift: one offset per output field, added after the multiplication.
         output_scale: one factor per output field.
+        lead_time_scale: the typical lead time.
         kind: how it was fitted, for the record.
     """
 
@@ -84,11 +86,13 @@ class Normalization:
     output_shift: tuple[float, ...]
     output_scale: tuple[float, ...]
     kind: NormalizationKind = "homogeneous"
+    lead_time_scale: float = 1.0
 
     def __post_init__(self) -> None:
         if len(self.homogeneities) != len(self.gauge_sizes):
             raise ConfigError("A normalization needs one gauge size for each homogeneity.")
-        divisors = (*self.gauge_sizes, *self.input_scale, *self.coefficient_scale, *self.output_scale)
+        scales = (self.input_scale, self.coefficient_scale, self.output_scale)
+        divisors = (*self.gauge_sizes, *(one for scale in scales for one in scale), self.lead_time_scale)
         if not all(0 < d < float("inf") for d in divisors):
             raise ConfigError(f"Every divisor of a normalization must be positive and finite; got {divisors}.")
 
@@ -113,8 +117,13 @@ class Normalization:
             grid=batch.grid,
             output_scale=self._channels(answer * self._row(self.output_scale, batch), batch),
             output_offset=self._output_offset(batch, answer),
-            lead_time=batch.lead_time,
+            lead_time=self._lead_time(factors, batch),
         )
+
+    def _lead_time(self, factors: list[Tensor], batch: Batch) -> Tensor | None:
+        if batch.lead_time is None:
+            return None
+        return batch.lead_time[:, 0] / (self._powers(factors, ("lead_time",), batch)[:, 0] * self.lead_time_scale)
 
     def _output_offset(self, batch: Batch, gauge: Tensor) -> Tensor | None:
         """Return where answers start from: the last input frame of a state field, and the shift."""
@@ -149,17 +158,20 @@ class Normalization:
 
     def to_dict(self) -> dict[str, Any]:
         numbers = {name: list(getattr(self, name)) for name in _NUMBERS}
-        return {"kind": self.kind, "homogeneities": [h.to_dict() for h in self.homogeneities], **numbers}
+        time = {"lead_time_scale": self.lead_time_scale} if self.lead_time_scale != 1 else {}
+        return {"kind": self.kind, "homogeneities": [h.to_dict() for h in self.homogeneities], **numbers, **time}
 
     @classmethod
     def from_dict(cls, entries: dict[str, Any]) -> Normalization:
-        numbers = {key: tuple(float(v) for v in entries[key]) for key in _NUMBERS}
-        return cls(tuple(Homogeneity.from_dict(h) for h in entries["homogeneities"]), kind=entries["kind"], **numbers)
+        numbers: dict[str, Any] = {key: tuple(float(v) for v in entries[key]) for key in _NUMBERS}
+        scalings = tuple(Homogeneity.from_dict(h) for h in entries["homogeneities"])
+        time = float(entries.get("lead_time_scale", 1.0))
+        return cls(scalings, kind=entries["kind"], **numbers, lead_time_scale=time)
 
     @classmethod
     def identity(cls, *, num_inputs: int, num_coefficients: int, num_outputs: int) -> Normalization:
         """Return the normalization that changes nothing."""
         counts = {"input": num_inputs, "coefficient": num_coefficients, "output": num_outputs}
-        shifts = {f"{role}_shift": (0.0,) * count for role, count in counts.items()}
-        scales = {f"{role}_scale": (1.0,) * count for role, count in counts.items()}
+        shifts: dict[str, Any] = {f"{role}_shift": (0.0,) * count for role, count in counts.items()}
+        scales: dict[str, Any] = {f"{role}_scale": (1.0,) * count for role, count in counts.items()}
         return cls((), (), **shifts, **scales, kind="constant")

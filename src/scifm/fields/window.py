@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from scifm.config import Plain
 from scifm.errors import ConfigError
 from scifm.wording import plural
 
-__all__ = ["Window"]
+__all__ = ["NEXT_FRAME", "Window"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,15 @@ class Window(Plain):
         for name in ("history", "horizon", "stride"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"The {name} counts frames and is at least 1; got {getattr(self, name)}.")
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> Window:
+        """Return the window that a record holds; what it does not say is 1."""
+        return cls(**{name: int(record[name]) for name in ("history", "horizon", "stride") if name in record})
+
+    def record(self) -> dict[str, int]:
+        """Return what records say of it: the stride always, and what is not one frame to one."""
+        return {"stride": self.stride, **{name: frames for name, frames in self.to_dict().items() if frames > 1}}
 
     @property
     def inputs(self) -> range:
@@ -60,3 +71,7 @@ class Window(Plain):
                 f"{plural(self.span, 'frame')}, and a trajectory has {num_frames}. Lower one of the three."
             )
         return num_frames - self.span + 1
+
+
+NEXT_FRAME = Window()
+"""One frame, and the one behind it."""

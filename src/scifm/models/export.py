@@ -31,11 +31,11 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from scifm.config import Plain
-from scifm.errors import ConfigError, RunError, suggest
+from scifm.errors import ConfigError, RunError, SignatureError, suggest
 from scifm.fields.batch import Batch
 from scifm.fields.grid import Grid
 from scifm.fields.seeds import generator_for
-from scifm.models.operator import Operator
+from scifm.models.operator import SAME_TIME, Operator
 from scifm.models.parts.grids import band_limited_resize
 from scifm.runs import write_atomically, write_json
 from scifm.wording import plural
@@ -101,7 +101,10 @@ class _Program(nn.Module):
 
     def forward(self, inputs: Tensor, coefficients: Tensor) -> Tensor:
         grid = self.grid.resized(tuple(inputs.shape[2:]))
-        batch = Batch(self.operator.signature, grid, inputs.unsqueeze(1), coefficients)
+        lead, frames = self.operator.lead_times, inputs.unsqueeze(1)
+        told = lead is not None and self.operator.sees_lead_time
+        time = coefficients.new_full((len(inputs), 1), lead[0]) if told and lead else None
+        batch = Batch(self.operator.signature, grid, frames, coefficients, lead_time=time)
         return self.operator(batch).require_targets()[:, 0]
 
     def samples(self, num_points: tuple[int, ...], batch_size: int) -> tuple[Tensor, Tensor]:
@@ -150,6 +153,13 @@ def export_operator(
             otherwise than the operator; that file is deleted.
     """
     form = find_format(to)
+    lead = operator.lead_times
+    if operator.history > 1 or (operator.sees_lead_time and (lead is None or lead[1] > lead[0] * (1 + SAME_TIME))):
+        raise SignatureError(
+            "An exported file takes one input frame and answers at one lead time; this operator takes "
+            f"{plural(operator.history, 'frame')} and was trained at {lead or 'no'} lead times. Load it with "
+            "scifm.load_operator instead."
+        )
     program = _Program(copy.deepcopy(operator).cpu().eval(), grid)
     about, files = _about(program), []
     with torch.inference_mode():

@@ -12,7 +12,7 @@ Two named settings of one class:
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from jaxtyping import Float
@@ -54,6 +54,11 @@ class FNOConfig(OperatorConfig):
         position: give the network one more input channel for each axis: where between its ends a point lies, −1 to 1,
             and 0 on an axis that wraps around. On a box with walls it cannot see them otherwise. When left out, it is
             settled by the first data: given where they have walls.
+        history: input frames of an evolving problem; when left out, as many as the first data have.
+        lead_time: tell the network how far ahead it looks, as one more coefficient; when left out, it is told where the
+            first data have several lead times, or one that a scaling of the system changes from sample to sample.
+        conditioning: where coefficients and lead time enter: only in the ``lift``, or in all ``layers``, behind each of
+            which they scale and shift every channel.
         spectral_init: standard deviation of the first spectral weights, in units of 1/√width; 0 means the reference's
             rule, uniform in [0, 1/width²).
     """
@@ -68,6 +73,9 @@ class FNOConfig(OperatorConfig):
     latent_points: int = Field(24, ge=0, le=16384)
     residual: bool = True
     position: bool | None = None
+    history: int | None = Field(None, ge=1, le=64)
+    lead_time: bool | None = None
+    conditioning: Literal["lift", "layers"] = "lift"
     engine: Engine = "auto"
     spectral_init: float = Field(0.125, ge=0)
 
@@ -80,10 +88,12 @@ class FNOConfig(OperatorConfig):
             )
         return self
 
-    def on(self, grid: Grid) -> FNOConfig:
-        if self.position is not None or all(grid.periodic):
-            return self
-        return self.model_copy(update={"position": True})
+    def on(self, grid: Grid, *, history: int | None = None, lead_time: bool | None = None) -> FNOConfig:
+        walls = None if all(grid.periodic) else True
+        settled = {"position": walls, "history": history, "lead_time": lead_time}
+        return self.model_copy(
+            update={name: value for name, value in settled.items() if value is not None and getattr(self, name) is None}
+        )
 
     @classmethod
     def of_size(cls, size: str) -> FNOConfig:
@@ -103,7 +113,7 @@ class FNO(Operator):
 
     config: FNOConfig
     config_class = FNOConfig
-    parts = {"lift": "lift", "layers": "inner", "projection": "projection"}  # noqa: RUF012
+    parts = {"lift": "lift", "layers": "inner", "modulations": "inner", "projection": "projection"}  # noqa: RUF012
     uses_global_generator = False
     uses_all_weights = True
     can_recompute = True
@@ -116,13 +126,18 @@ class FNO(Operator):
         c, plain = self.config, self.config.engine == "plain"
         modes, workspace = (c.modes,) * signature.num_spatial_dims, Workspace()
         shared: dict[str, Any] = {"engine": c.engine, "residual": c.residual, "workspace": workspace}
-        self.lift = Lift(self.num_channels, len(signature.coefficients), c.width, workspace=workspace, plain=plain)
+        self.lift = Lift(self.num_channels, self.num_coefficients, c.width, workspace=workspace, plain=plain)
         self.layers = nn.ModuleList(
             FourierLayer(c.width, c.width, modes, activation=index < c.num_layers - 1, **shared)
             for index in range(c.num_layers)
         )
         outputs = len(signature.outputs)
         self.projection = Projection(c.width, c.projection_width, outputs, workspace=workspace, plain=plain)
+        told = self.num_coefficients if c.conditioning == "layers" else 0
+        self.modulations = nn.ModuleList(nn.Linear(told, 2 * c.width) for _ in self.layers if told)
+        for modulation in self.modulations:  # at first every layer is what it is without
+            for weight in modulation.parameters():
+                nn.init.zeros_(weight)
         for layer in self.layers:
             weight = layer.get_parameter("spectral_weight")
             if c.spectral_init:
@@ -141,7 +156,9 @@ class FNO(Operator):
         last = self.projection[-1]
         assert isinstance(last, nn.Linear)
         positions: tuple[Role, ...] = ("position",) if self.num_positions else ()
-        return OuterMaps(self.lift, ("input", *positions, "coefficient"), last)
+        time: tuple[Role, ...] = ("lead_time",) if self.sees_lead_time else ()
+        conditioned = tuple(map_ for map_ in self.modulations if isinstance(map_, nn.Linear))
+        return OuterMaps(self.lift, ("input", *positions, "coefficient", *time), last, conditioned)
 
     def differentiable(self) -> Self:
         with torch.device("meta"):
@@ -157,8 +174,11 @@ class FNO(Operator):
         latent = (self.config.latent_points,) * len(space) if self.config.latent_points else space
         fields = band_limited_resize(encoded.inputs[:, 0], latent)
         hidden = self.lift(fields, encoded.coefficients)
-        for layer in self.layers:
+        for place, layer in enumerate(self.layers):
             hidden = self.through(layer, hidden)
+            if len(self.modulations):
+                scale, shift = self.modulations[place](encoded.coefficients).chunk(2, dim=-1)
+                hidden = torch.addcmul(shift + hidden, hidden, scale)
         answer = self.projection(hidden)
         answer = answer.permute(-2, -1, *range(len(space)))
         return band_limited_resize(answer, space).unsqueeze(1)

@@ -37,8 +37,8 @@ from scifm.models.codecs import find_codec
 from scifm.runs import Run, write_atomically, write_json
 
 __all__ = [
-    "FILES", "ModelCard", "ModelContent", "ModelPlace", "digest", "fetch_model", "find_model", "holds_operator",
-    "pretrained_folder", "reading", "send_folder", "write_folder",
+    "FILES", "ModelCard", "ModelContent", "ModelPlace", "digest", "fetch_model", "find_model", "history_of",
+    "holds_operator", "pretrained_folder", "reading", "send_folder", "write_folder",
 ]  # fmt: skip
 
 FILES = ("config.json", "normalization.json", "model.safetensors", "README.md")
@@ -143,6 +143,11 @@ class ModelContent:
             raise ConfigError(f"lead_times in config.json are positive, the shorter first; got {low:g} and {high:g}")
         return low, high
 
+    @property
+    def history(self) -> int:
+        """Input frames it takes."""
+        return int(self.entries["network"].get("history") or 1)
+
     def require_shapes(self, expected: Mapping[str, tuple[int, ...]]) -> None:
         """Check that the weights are those of an architecture.
 
@@ -173,6 +178,16 @@ def write_folder(
     write_json(path / "config.json", entries)
     write_json(path / "normalization.json", normalization)
     write_atomically(path / "README.md", card.encode())
+
+
+def history_of(path: Path) -> int:
+    """Return how many input frames the model in the folder `path` takes.
+
+    Raises:
+        RunError: if there is no readable one.
+    """
+    with reading(path) as content:
+        return content.history
 
 
 @contextmanager

@@ -7,7 +7,7 @@ An operator knows its own `Signature`, finds every channel by name, brings numbe
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -25,12 +25,12 @@ from scifm.models.folder import ModelCard, ModelContent, pretrained_folder, read
 from scifm.models.parts.grids import extend_to_period, position_channels
 from scifm.wording import plural
 
-__all__ = ["Operator", "OperatorConfig", "OuterMaps", "Role"]
+__all__ = ["SAME_TIME", "Operator", "OperatorConfig", "OuterMaps", "Role"]
 
-Role = Literal["input", "position", "coefficient", "output"]
+Role = Literal["input", "position", "coefficient", "lead_time", "output"]
 """What a channel is to a network."""
 
-_SAME_TIME = 1e-3  # times of one lead differ by what files round
+SAME_TIME = 1e-3  # times of one lead differ by what files round
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,13 @@ class OuterMaps:
         first: the first map; its columns are channels.
         columns: which, in their order: all of one role, then all of the next.
         last: the last map; its rows are the outputs.
+        conditioned: maps between them whose columns are the coefficients and, where it is seen, the lead time.
     """
 
     first: nn.Linear
     columns: tuple[Role, ...]
     last: nn.Linear
+    conditioned: tuple[nn.Linear, ...] = ()
 
 
 class OperatorConfig(Config):
@@ -68,8 +70,22 @@ class OperatorConfig(Config):
         """
         raise ConfigError(f"kind '{cls.kind}' comes in no sizes; got '{size}': say what it is in model.network")
 
-    def on(self, grid: Grid) -> Self:
-        """Return these settings with what they left to the first data settled for data on `grid`."""
+    def on(self, grid: Grid, *, history: int | None = None, lead_time: bool | None = None) -> Self:
+        """Return these settings with what they left to the first data settled.
+
+        Args:
+            grid: where the data live.
+            history: input frames of their samples; None: they do not evolve.
+            lead_time: whether the time from input to target differs between their samples.
+
+        Raises:
+            ConfigError: if such an operator cannot take that many frames.
+        """
+        if (history or 1) > 1:
+            raise ConfigError(
+                f"An operator of kind '{self.kind}' takes 1 input frame; got a history of {history}. Give history = 1, "
+                "or another kind of operator."
+            )
         return self
 
     def require_known(self) -> None:
@@ -102,8 +118,6 @@ class Operator(nn.Module):
 
     config_class: ClassVar[type[OperatorConfig]] = OperatorConfig
     """The class of its architecture settings."""
-    max_history: ClassVar[int] = 1
-    """How many input frames `network` takes at most."""
     needs_periodic: ClassVar[bool] = True
     """Whether `network` takes its axes as periodic; on a box with walls it is then given a periodic extension."""
     uses_global_generator: ClassVar[bool] = True
@@ -139,10 +153,12 @@ class Operator(nn.Module):
         return self.config.kind
 
     def network(self, encoded: Encoded) -> Tensor:
-        """Map what is encoded to ``(batch, time, output, *space)``.
+        """Map what is encoded to ``(batch, 1, output, *space)``, the frame at the lead time.
 
-        Channels of its inputs are the input fields and `num_positions` positions. On a box with walls the axes are
-        longer than the grid's where ``needs_periodic``.
+        Its inputs are one frame. Their channels are the input fields, of an operator with a history the states of the
+        frames before, the latest first, and `num_positions` positions. Coefficients of one that sees its lead time have
+        that as a last column: the logarithm of its ratio to the typical one. On a box with walls the axes are longer
+        than the grid's where ``needs_periodic``.
         """
         raise NotImplementedError(f"{type(self).__name__} does not say how it maps fields.")
 
@@ -194,7 +210,8 @@ class Operator(nn.Module):
                 lead time this operator was not trained at.
         """
         ours, theirs = self.signature, batch.signature
-        self.require_lead_times(batch.lead_times)
+        if not torch.compiler.is_exporting():  # which knows no numbers
+            self.require_lead_times(batch.lead_times)
         if theirs == ours:
             return batch
         if (ours.num_spatial_dims, ours.evolves) != (theirs.num_spatial_dims, theirs.evolves):
@@ -231,9 +248,9 @@ class Operator(nn.Module):
         if self.lead_times is None or asked is None:
             return
         (low, high), (shortest, longest) = self.lead_times, asked
-        if shortest < low * (1 - _SAME_TIME) or longest > high * (1 + _SAME_TIME):
+        if shortest < low * (1 - SAME_TIME) or longest > high * (1 + SAME_TIME):
             trained_at, asked_for = (
-                f"{least:g}" if most <= least * (1 + _SAME_TIME) else f"{least:g} to {most:g}"
+                f"{least:g}" if most <= least * (1 + SAME_TIME) else f"{least:g} to {most:g}"
                 for least, most in (self.lead_times, asked)
             )
             raise SignatureError(
@@ -243,22 +260,65 @@ class Operator(nn.Module):
             )
 
     def forward(self, batch: Batch) -> Batch:
-        """Return the same problems with this operator's answers as targets."""
+        """Return the same problems with this operator's answers as targets; several frames by `march`."""
         batch = self.align(batch)
-        if batch.inputs.shape[1] > self.max_history:
+        if batch.inputs.shape[1] != self.history:
             raise SignatureError(
-                f"An operator of kind '{self.kind}' takes {plural(self.max_history, 'input frame')}; got "
+                f"This operator of kind '{self.kind}' takes {plural(self.history, 'input frame')}; got "
                 f"{batch.inputs.shape[1]}."
             )
+        if batch.num_frames == 1:
+            return batch.with_targets(self._next_frame(batch))
+        return batch.with_targets(torch.cat(list(self.march(batch, batch.num_frames)), dim=1))
+
+    def march(self, batch: Batch, num_steps: int) -> Iterator[Tensor]:
+        """Yield frame after frame, ``(batch, 1, output, *space)``, each the answer to those before it.
+
+        Args:
+            batch: where it starts, aligned. Its lead times say how far each step reaches; after the last one, and where
+                there are none, steps are as long as the last that is known.
+            num_steps: frames to yield.
+
+        Raises:
+            SignatureError: if there is an output that is not a state, so that an answer is no next input.
+        """
+        names = self.signature
+        if num_steps > 1 and names.state != names.outputs:
+            raise SignatureError(
+                f"Only what is input and output can be marched; of the outputs {names.outputs} the states are "
+                f"{names.state or 'none'}."
+            )
+        steps, known = batch.lead_steps, batch.num_frames
+        state = [names.inputs.index(name) for name in names.state]
+        question = replace(batch, targets=None, lead_time=None if steps is None else steps[:, :1])
+        for step in range(num_steps):
+            if steps is not None and 0 < step < known:
+                question = replace(question, lead_time=steps[:, step : step + 1])
+            answer = self._next_frame(question)
+            yield answer
+            if step + 1 < num_steps:
+                following = question.inputs[:, -1:].clone()
+                following[:, :, state] = answer
+                question = replace(question, inputs=torch.cat([question.inputs[:, 1:], following], dim=1))
+
+    def _next_frame(self, batch: Batch) -> Tensor:
         encoded = self.normalization.encode(batch)
-        inputs = encoded.inputs
+        inputs, coefficients = encoded.inputs[:, -1:], encoded.coefficients
+        if self.history > 1:
+            state = [self.signature.inputs.index(name) for name in self.signature.state]
+            before = encoded.inputs[:, :-1, state].flip(1).flatten(1, 2)
+            inputs = torch.cat([inputs, before.unsqueeze(1)], dim=2)
         if self.num_positions:
             inputs = torch.cat([inputs, position_channels(batch.grid, inputs)], dim=2)
         if self.needs_periodic:
             inputs = extend_to_period(inputs, batch.grid)
-        answer = self.network(replace(encoded, inputs=inputs))
+        if self.sees_lead_time:
+            if encoded.lead_time is None:
+                raise SignatureError("This operator is told how far ahead it looks: give the batch a lead_time.")
+            coefficients = torch.cat([coefficients, encoded.lead_time.log()[:, None]], dim=1)
+        answer = self.network(replace(encoded, inputs=inputs, coefficients=coefficients))
         inside: tuple[Any, ...] = (..., *(slice(0, n) for n in batch.grid.num_points))
-        return batch.with_targets(encoded.decode(answer[inside]))
+        return encoded.decode(answer[inside])
 
     @torch.no_grad()  # not inference_mode: weights that lie in shares would be gathered into tensors of that mode
     def predict(self, batch: Batch, *, batch_size: int = 64) -> Batch:
@@ -281,9 +341,24 @@ class Operator(nn.Module):
         return Batch.concatenate(parts)
 
     @property
+    def history(self) -> int:
+        """How many input frames it takes."""
+        return getattr(self.config, "history", None) or 1
+
+    @property
+    def sees_lead_time(self) -> bool:
+        """Whether it is told how far ahead it looks."""
+        return bool(getattr(self.config, "lead_time", None))
+
+    @property
     def num_channels(self) -> int:
         """Channels of fields that `network` is given."""
-        return len(self.signature.inputs) + self.num_positions
+        return len(self.signature.inputs) + (self.history - 1) * len(self.signature.state) + self.num_positions
+
+    @property
+    def num_coefficients(self) -> int:
+        """Numbers that `network` is given beside the fields: coefficients, and the lead time where it is seen."""
+        return len(self.signature.coefficients) + self.sees_lead_time
 
     @property
     def num_positions(self) -> int:

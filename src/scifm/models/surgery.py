@@ -20,6 +20,7 @@ from scifm.fields.homogeneity import Homogeneity
 from scifm.fields.normalization import Normalization
 from scifm.fields.seeds import DrawingFrom
 from scifm.models.operator import Operator, OuterMaps, Role
+from scifm.wording import plural
 
 __all__ = ["fits", "renamed", "with_channels"]
 
@@ -111,10 +112,10 @@ def with_channels(
     result.lead_times = operator.lead_times
     fresh = result.outer_maps()
     assert fresh is not None
-    outer = {id(ends.first.weight), id(ends.last.weight), id(ends.last.bias)}
+    outer = {id(ends.first.weight), id(ends.last.weight), id(ends.last.bias), *(id(m.weight) for m in ends.conditioned)}
     inner = {name: p for name, p in operator.state_dict(keep_vars=True).items() if id(p) not in outer}
     result.load_state_dict(inner, strict=False)
-    before, after = _channels(theirs, ends), _channels(signature, fresh)
+    before, after = _channels(operator, ends), _channels(result, fresh)
     _carry(ends, fresh, before, after, generator)
     old, new = [*before[0], *before[1]], [*after[0], *after[1]]
     became = {channel: "reused" if channel in old else "added" for channel in new}
@@ -122,12 +123,17 @@ def with_channels(
     return result, [{"role": role, "name": name, "became": what} for (role, name), what in became.items()]
 
 
-def _channels(signature: Signature, ends: OuterMaps) -> tuple[list[Channel], list[Channel]]:
+def _channels(operator: Operator, ends: OuterMaps) -> tuple[list[Channel], list[Channel]]:
     """Return role and name of each column of the first map and of each row of the last, in order."""
+    signature = operator.signature
+    earlier = (
+        f"{name}, {plural(age, 'frame')} before" for age in range(1, operator.history) for name in signature.state
+    )
     names: dict[Role, tuple[str, ...]] = {
-        "input": signature.inputs,
+        "input": (*signature.inputs, *earlier),
         "position": ("z", "y", "x")[-signature.num_spatial_dims :],
         "coefficient": signature.coefficients,
+        "lead_time": ("lead_time",),
     }
     columns: list[Channel] = [(role, name) for role in ends.columns for name in names[role]]
     return columns, [("output", name) for name in signature.outputs]
@@ -147,6 +153,15 @@ def _carry(
     for place, channel in enumerate(after[0]):
         if channel in before[0]:
             new.first.weight[:, place] = old.first.weight[:, before[0].index(channel)]
+    conditions = [
+        [channel for channel in channels if channel[0] in ("coefficient", "lead_time")]
+        for channels in (before[0], after[0])
+    ]
+    for theirs, ours in zip(old.conditioned, new.conditioned, strict=True):
+        ours.weight.zero_()  # a condition nobody knew changes nothing at first
+        for place, channel in enumerate(conditions[1]):
+            if channel in conditions[0]:
+                ours.weight[:, place] = theirs.weight[:, conditions[0].index(channel)]
     for place, channel in enumerate(after[1]):
         if channel in before[1]:
             new.last.weight[place] = old.last.weight[before[1].index(channel)]

@@ -29,10 +29,11 @@ from scifm.errors import ConfigError, DataError
 from scifm.evaluation.evaluate import Scores, evaluate
 from scifm.execution.graph import Graph, Job
 from scifm.fields.seeds import generator_for
+from scifm.fields.window import Window
 from scifm.findings.figure import Axis, Figure, Panel, Rule, Series
 from scifm.findings.finding import Finding
 from scifm.findings.plan import Kind, Outlook, Plan, Point, SamplesNeeded, Verdict
-from scifm.models.folder import ModelPlace, digest, find_model
+from scifm.models.folder import ModelPlace, digest, find_model, history_of
 from scifm.runs import Run
 from scifm.studies.learning_curves import FEW_SHOT, FROM_SCRATCH, Curve, CurveDraws, Prior
 from scifm.studies.statistics import check_level
@@ -154,7 +155,7 @@ def plan(
     check_level(level)
     place, recipe = find_model(parent), recipe or PlanRecipe()
     store = store if isinstance(store, Store) else Store.open(store)
-    few = _samples(store, recipe)
+    few = _samples(store, _window(recipe, place.folder, store))
     each = _errors(few, evaluate(place.folder, few, rename=recipe.adapt.rename, record=False))
     zero_shot, num_samples = float(np.mean(each)), few.num_trajectories
     if not math.isfinite(zero_shot):
@@ -194,12 +195,17 @@ def plan(
 def _record(recipe: PlanRecipe, place: ModelPlace, store: Store) -> dict[str, Any]:
     """Return what the plan's folder says of it: its settings, and of which operator and samples it is."""
     parent = config_hash(place.run.config) if place.run is not None else digest(place.folder)
-    origin = StoreOrigin(store, recipe.adapt.stride).describe()
+    origin = StoreOrigin(store, _window(recipe, place.folder, store)).describe()
     del origin["store"]  # samples that were moved are the same ones; plan.json says where they lie
     return {"kind": "plan", **recipe.to_dict(), "about": {"parent": parent, "samples": store.content}, "origin": origin}
 
 
-def _samples(store: Store, recipe: PlanRecipe) -> StoreSplit:
+def _window(recipe: PlanRecipe, model: Path, store: Store) -> Window:
+    """Return which frames of the user's trajectories make a sample."""
+    return recipe.adapt.window(history_of(model)) if store.signature.evolves else Window(stride=recipe.adapt.stride)
+
+
+def _samples(store: Store, window: Window) -> StoreSplit:
     """Return the user's problems, of all splits one after the other; a trajectory is one."""
     if store.num_problems < _MIN_SAMPLES:
         what = "trajectories, each one sample" if store.signature.evolves else "samples"
@@ -207,7 +213,7 @@ def _samples(store: Store, recipe: PlanRecipe) -> StoreSplit:
             f"A plan needs at least {_MIN_SAMPLES} {what}, some to train on and some to score; the store "
             f"'{store.path}' holds {store.num_problems}. Add some."
         )
-    return store.whole(stride=recipe.adapt.stride)
+    return store.whole(window)
 
 
 def _errors(samples: StoreSplit, scores: Scores) -> tuple[float, ...]:
@@ -229,9 +235,9 @@ def _carry_out(
     Any process can: it reads the samples itself.
     """
     store = open_store(place, mapping)
-    samples = _samples(store, recipe)
+    samples = _samples(store, _window(recipe, find_model(parent).folder, store))
     rest, held_out = recipe.split(samples.num_trajectories, trial.repeat)
-    origin = {**StoreOrigin(store, samples.stride).describe(), "index": rest}
+    origin = {**StoreOrigin(store, samples.window).describe(), "index": rest}
     pool = DownstreamPool(samples.chosen(rest), origin, store.homogeneities)
     numbers: dict[str, Any] = {"held_out": tuple(held_out)}
     try:

@@ -20,6 +20,7 @@ from scifm.data.origins import MixtureOrigin, Origin, StoreOrigin, resolve_origi
 from scifm.data.store import Store
 from scifm.errors import ConfigError, suggest
 from scifm.fields.grid import Grid
+from scifm.fields.window import NEXT_FRAME
 from scifm.models.fno import SIZES
 from scifm.models.operator import OperatorConfig
 from scifm.models.registry import NamedNetwork
@@ -314,7 +315,7 @@ class StudyRecipe(Config):
             refuse_idle(self.data, ("num_points", "extent"), "every store has its own grid", prefix="data.")
         origins = [*map(self.origin, self.sources), *map(self.origin, self.targets)]
         if not any(origin.signature.evolves for origin in origins):
-            refuse_idle(self.data, ("stride",), "no store here holds trajectories", prefix="data.")
+            refuse_idle(self.data, ("history", "horizon", "stride"), "nothing here evolves in time", prefix="data.")
         if not self.can_be_drawn:
             refuse_idle(self, ("num_examples",), "only fields of two dimensions with a forcing are drawn")
         for source in drawn:
@@ -379,7 +380,7 @@ class StudyRecipe(Config):
         if entry.store is not None:
             store = Store.open(entry.store)
             # a study may hold steady stores beside evolving ones
-            return StoreOrigin(store, self.data.stride if store.signature.evolves else 1)
+            return StoreOrigin(store, self.data.window if store.signature.evolves else NEXT_FRAME)
         if isinstance(entry, TargetConfig):
             return resolve_origin(self.data, system=entry.system)
         if len(entry.systems) > 1 or entry.systems[0].store is not None:
@@ -454,7 +455,7 @@ class StudyRecipe(Config):
         idle = [*(("num_points", "extent") * stored), *(("num_samples", "stream_blocks") * (source.store is not None))]
         changes = {name: getattr(DataConfig(), name) for name in idle}
         if source.store is not None:
-            changes |= {"store": source.store, "stride": self.origin(source).stride}
+            changes |= {"store": source.store, **self.origin(source).window.to_dict()}
         return self.data.model_copy(update=changes)
 
     def contents(self) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from torch import Tensor
 from scifm.config import Config, Plain, refuse_idle
 from scifm.data.subsets import cross_validation
 from scifm.errors import ConfigError, RunError
+from scifm.fields.window import Window
 from scifm.training.loop import TrainingConfig
 from scifm.training.methods import FinetuneMethod
 
@@ -285,7 +286,8 @@ class AdaptRecipe(TrialSettings):
         seed: which samples, their order, and first weights (from scratch).
         max_doublings: how often the number of steps may be doubled beyond ``training.num_steps``, as long as the
             held-out error of the chosen candidate falls; 0: it is as given. Comes on top of the budget of trials.
-        stride: of a store of trajectories, frames from input to target.
+        stride: of trajectories, frames from one frame of a sample to the next.
+        horizon: of trajectories, target frames of a sample: with several the operator marches and learns from them all.
         rename: new name → name the operator knows, for channels that are only called otherwise; from scratch it is of
             no account.
     """
@@ -297,6 +299,7 @@ class AdaptRecipe(TrialSettings):
     learning_rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3, 1e-2)
     max_doublings: int = Field(0, ge=0, le=20)
     stride: int = Field(1, ge=1)
+    horizon: int = Field(1, ge=1)
     rename: dict[str, str] = Field(default_factory=dict)
     training: TrainingConfig = TrainingConfig(num_steps=300, validate_every=100, checkpoint_every=100)
 
@@ -323,6 +326,10 @@ class AdaptRecipe(TrialSettings):
             return (Candidate(self.learning_rates[0], constants[0]),)
         untrained = (Candidate(0.0, "pretrained" if fits else "refitted"),) if self.try_zero_shot else ()
         return (*untrained, *(Candidate(rate, which) for which in constants for rate in self.learning_rates))
+
+    def window(self, history: int) -> Window:
+        """Return which frames of a trajectory make a sample, for an operator that takes so many input frames."""
+        return Window(history, self.horizon, self.stride)
 
     @property
     def splits(self) -> list[tuple[Tensor, Tensor]]:

@@ -28,7 +28,8 @@ from scifm.fields.homogeneity import Homogeneity
 from scifm.fields.normalization import Normalization, NormalizationKind
 from scifm.fields.samples import Samples
 from scifm.fields.seeds import generator_for
-from scifm.models.folder import digest, find_model
+from scifm.fields.window import Window
+from scifm.models.folder import digest, find_model, history_of
 from scifm.models.operator import Operator
 from scifm.models.registry import load_operator
 from scifm.models.surgery import fits, renamed, with_channels
@@ -38,7 +39,7 @@ from scifm.training.checkpoint import Checkpoint, Position
 from scifm.training.choice import AdaptRecipe, Candidate, Trial, choose
 from scifm.training.loop import DivergedError, Observer, sample_errors, train
 from scifm.training.methods import FinetuneMethod, finish, prepare
-from scifm.training.pretrain import ModelConfig, build_operator, recording
+from scifm.training.pretrain import ModelConfig, build_operator, recording, settled
 from scifm.training.processes import require_alone
 
 __all__ = ["AdaptRecipe", "finetune", "from_scratch"]
@@ -87,7 +88,7 @@ def finetune(
     whole = _recipe("finetune", recipe, settings)
     place = find_model(parent)
     beginning = {"parent_config": place.run.config} if place.run else {"parent_model": digest(place.folder)}
-    downstream = _pool(pool, whole, place.run)
+    downstream = _pool(pool, whole, place.run, history_of(place.folder))
     return _Finetuning(whole, downstream, observe, beginning, place.folder).run_in(out, parent=place.path)
 
 
@@ -119,10 +120,11 @@ def from_scratch(
         ConfigError, DataError, RunError: as for `finetune`.
     """
     require_alone("Training from scratch")
-    parent = None
+    parent, history = None, 1
     if not isinstance(model, ModelConfig):
         place = find_model(model)
         parent, operator = place.run, load_operator(place.folder)
+        history = operator.history
         model = ModelConfig(network=operator.config, normalization=operator.normalization.kind)
     model = ModelConfig(network=model.resolve(), normalization=model.normalization)
     nothing_to_keep: dict[str, Any] = {"method": FinetuneMethod(), "try_zero_shot": False, "interpolation": (1.0,)}
@@ -131,7 +133,7 @@ def from_scratch(
     of_finetuning = settings.keys() & {"method", "rename", "interpolation"}  # a whole recipe may serve both ways
     refuse_idle(whole, sorted(of_finetuning), "training from scratch starts from no operator and trains all weights")
     whole = whole.model_copy(update=nothing_to_keep)
-    downstream = _pool(pool, whole, parent)
+    downstream = _pool(pool, whole, parent, history)
     return _FromScratch(whole, downstream, observe, {"model": model.to_dict()}, model).run_in(out)
 
 
@@ -140,20 +142,23 @@ def _recipe(kind: str, recipe: AdaptRecipe | None, settings: dict[str, Any]) -> 
     return build_config(AdaptRecipe, tree, source=f"settings of {kind}")
 
 
-def _pool(pool: Source, recipe: AdaptRecipe, model: Run | None) -> DownstreamPool:
+def _pool(pool: Source, recipe: AdaptRecipe, model: Run | None, history: int) -> DownstreamPool:
+    window = recipe.window(history)
     if isinstance(pool, System):
         if model is None or (origin := RunOrigin.of(model)) is None:
             raise ConfigError(
                 "Nothing says on which grid to sample the system: give a store, an origin (SystemOrigin.of(system, "
                 "grid)), or adapt a run instead of a model."
             )
-        pool = SystemOrigin.of(pool, origin.grid)  # the grid a run was trained on last
+        pool = SystemOrigin.of(pool, origin.grid, window)  # the grid a run was trained on last
     if isinstance(pool, Store):
-        pool = StoreOrigin(pool, recipe.stride)
+        pool = StoreOrigin(pool, window if pool.signature.evolves else Window(stride=recipe.stride))
     if isinstance(pool, Origin):
         pool = pool.pool(max(1024, recipe.num_samples), recipe.seed)
-    if recipe.stride not in (1, pool.stride):
-        raise ConfigError(f"stride = {recipe.stride} was asked for, and the samples have {pool.stride}.")
+    for name in ("stride", "horizon"):
+        asked, has = getattr(recipe, name), getattr(pool.window, name)
+        if asked not in (1, has):
+            raise ConfigError(f"{name} = {asked} was asked for, and the samples have {has}.")
     return pool
 
 
@@ -378,7 +383,14 @@ class _FromScratch(_Adaptation):
             normalization = _fit(samples, self.pool.homogeneities, self.model.normalization)
         except DataError as error:
             raise DataError(f"From scratch on {self.recipe.num_samples} samples: {error}") from error
-        settings = self.model.resolve().on(samples.grid)
+        settings = settled(
+            self.model.resolve(),
+            samples.signature,
+            samples.grid,
+            window=self.pool.window,
+            lead_times=samples.lead_times,
+            homogeneities=self.pool.homogeneities,
+        )
         operator = build_operator(samples.signature, settings, normalization, seed=self.recipe.seed)
         operator.lead_times = samples.lead_times
         return operator

@@ -18,9 +18,12 @@ from scifm.data.store import Store, require_signature
 from scifm.data.stream import BatchSource
 from scifm.errors import ConfigError
 from scifm.fields.batch import Signature
+from scifm.fields.grid import Grid
+from scifm.fields.homogeneity import Homogeneity
 from scifm.fields.normalization import Normalization
 from scifm.fields.seeds import DrawingFrom, generator_for, lent_to_torch
-from scifm.models.operator import Operator, OperatorConfig
+from scifm.fields.window import Window
+from scifm.models.operator import SAME_TIME, Operator, OperatorConfig
 from scifm.models.registry import DEFAULT_KIND, operator_class, settings_of
 from scifm.runs import Run
 from scifm.training.checkpoint import Checkpoint
@@ -117,7 +120,9 @@ class PretrainRecipe(Config):
                 "A recipe needs exactly one of these: a [system] to sample, a [[mixture]] table for each of several "
                 "systems and stores, or data.store, the folder of a store."
             )
-        self.data.check(mixes_stores=any(entry.store is not None for entry in self.mixture))
+        drawn = [entry for entry in (self.system, *self.mixture) if entry is not None and entry.name]
+        evolves = any(entry.build().signature.evolves for entry in drawn)
+        self.data.check(mixes_stores=any(entry.store is not None for entry in self.mixture), evolves=evolves)
         if self.data.stream_blocks > self.training.batch_size:
             raise ConfigError(
                 f"data.stream_blocks = {self.data.stream_blocks} is more than training.batch_size = "
@@ -144,6 +149,29 @@ class PretrainRecipe(Config):
             ConfigError: if it is missing, malformed, or holds unknown keys.
         """
         return read_recipe(cls, recipe, "pretrain", overrides=overrides)
+
+
+def settled(
+    network: OperatorConfig,
+    signature: Signature,
+    grid: Grid,
+    *,
+    window: Window,
+    lead_times: tuple[float, float] | None,
+    homogeneities: tuple[Homogeneity, ...],
+) -> OperatorConfig:
+    """Return an architecture with what it left to the first data settled: names, grid, window and times of these.
+
+    Raises:
+        ConfigError: if such an operator cannot take the data.
+    """
+    if not signature.evolves:
+        return network.on(grid)
+    differs = lead_times is not None and (
+        lead_times[1] > lead_times[0] * (1 + SAME_TIME)
+        or any(scaling.exponent("lead_time") for scaling in homogeneities)
+    )
+    return network.on(grid, history=window.history, lead_time=differs)
 
 
 def build_operator(
@@ -196,10 +224,18 @@ def pretrain(
         data = recipe.data.at(str(store.path), store.mapping)
         recipe = recipe.model_copy(update={"system": None, "mixture": (), "data": data})
     recipe.check()
-    origin = recipe.origin if store is None else StoreOrigin(store, recipe.data.stride)
+    origin = recipe.origin if store is None else StoreOrigin(store, recipe.data.window)
     network = recipe.model.resolve()
     network.require_known()
-    model = recipe.model.model_copy(update={"network": network.on(origin.grid), "size": None})
+    network = settled(
+        network,
+        origin.signature,
+        origin.grid,
+        window=origin.window,
+        lead_times=origin.lead_times,
+        homogeneities=origin.homogeneities,
+    )
+    model = recipe.model.model_copy(update={"network": network, "size": None})
     recipe = recipe.model_copy(update={"model": model})
     # what the samples are enters the name of the folder: other data at the same place are another run
     record = {"kind": "pretrain", **recipe.to_dict(), "origin": origin.describe()}

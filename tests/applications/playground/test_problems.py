@@ -5,11 +5,11 @@ import math
 import pytest
 import torch
 
+import tiny
 from scifm.applications.playground.problems import PlayedSystem
 from scifm.errors import ConfigError, DataError, RunError
 from scifm.fields.grid import Grid
 from scifm.systems.advection_diffusion import AdvectionDiffusion
-from scifm.systems.catalog import SYSTEMS
 from scifm.systems.helmholtz import Helmholtz
 from scifm.systems.poisson import Poisson
 
@@ -21,10 +21,10 @@ def wave() -> torch.Tensor:
     return torch.cos(2 * math.pi * y)[:, None] + torch.sin(2 * math.pi * (x / 1.5 - 2 * y[:, None]))
 
 
-@pytest.mark.parametrize("name", SYSTEMS)
+@pytest.mark.parametrize("name", tiny.STEADY)
 def test_a_problem_has_the_knobs_that_were_set(name):
     """Measured on the solution, for a forcing no sampler draws: so also the ratio is met for what is painted."""
-    played = PlayedSystem.of(SYSTEMS[name]())
+    played = PlayedSystem.of(tiny.STEADY[name]())
     values = {
         "anisotropy": 7.0,
         "angle": 2.0,
@@ -38,9 +38,9 @@ def test_a_problem_has_the_knobs_that_were_set(name):
     assert measured == pytest.approx(values, rel=1e-5)
 
 
-@pytest.mark.parametrize("name", SYSTEMS)
+@pytest.mark.parametrize("name", tiny.STEADY)
 def test_a_problem_of_the_sampler_is_posed_as_the_sampler_poses_it(name):
-    system = SYSTEMS[name]()
+    system = tiny.STEADY[name]()
     fixed = system.where(**{dial.name: dial.start for dial in PlayedSystem.of(system).dials})
     sample = fixed.sample(1, GRID, torch.Generator().manual_seed(3), dtype=torch.float64)
     played = PlayedSystem.of(system)

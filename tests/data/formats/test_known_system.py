@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+import tiny
 from scifm.config import build_config
 from scifm.data.formats.mapping import DataMapping
 from scifm.data.importing import import_data, open_data
@@ -14,7 +15,6 @@ from scifm.data.store import Store
 from scifm.errors import ConfigError, DataError, SignatureError
 from scifm.fields.grid import Grid
 from scifm.fields.seeds import generator_for
-from scifm.systems.catalog import SYSTEMS
 from scifm.systems.poisson import Poisson
 
 GRID = Grid((16, 24), (1.0, 2.0), (True, True))
@@ -48,10 +48,10 @@ def mapping_of(ours, **changes):
     return build_config(DataMapping, {**entries, **changes}, source="a test")
 
 
-@pytest.mark.parametrize("name", SYSTEMS)
+@pytest.mark.parametrize("name", tiny.STEADY)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_the_store_knows_what_a_generated_one_knows(name, dtype, tmp_path):
-    system = SYSTEMS[name]()
+    system = tiny.STEADY[name]()
     path = write(tmp_path / "a.npz", drawn(system))
     store = Store.open(import_data(path, tmp_path / "store", mapping_of(system, dtype=dtype)).path)
     assert store.homogeneities == system.homogeneities

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+import tiny
 from scifm.data.formats.transfer import TransferFormat
 from scifm.data.importing import import_data, open_data
 from scifm.errors import DataError, StoreError
 from scifm.fields.grid import Grid
-from scifm.systems.catalog import SYSTEMS
 
 SMALL = Path(__file__).parents[2] / "systems" / "data" / "elliptic_64_small.npz"
 
@@ -49,9 +49,9 @@ def write_system(path, name, copies=6):
     return write(path, repeated, np.concatenate([tensor] * copies))
 
 
-@pytest.mark.parametrize("name", SYSTEMS)
+@pytest.mark.parametrize("name", tiny.STEADY)
 def test_imported_samples_solve_the_equation_they_are_said_to(name, tmp_path):
-    system = SYSTEMS[name]()
+    system = tiny.STEADY[name]()
     store = import_data(write_system(tmp_path / "file.h5", name), tmp_path / "store")
     assert store.signature == system.signature
     assert store.grid == Grid.square(64)
@@ -67,7 +67,7 @@ def test_imported_samples_solve_the_equation_they_are_said_to(name, tmp_path):
     assert store.card.source.mapping["system"] == name
 
 
-@pytest.mark.parametrize("name", SYSTEMS)
+@pytest.mark.parametrize("name", tiny.STEADY)
 def test_every_number_lands_where_it_was(name, tmp_path):
     fields, tensor = tables()[name]
     store = open_data(write(tmp_path / "file.h5", np.concatenate([fields] * 3), np.concatenate([tensor] * 3)))

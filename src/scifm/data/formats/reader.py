@@ -216,7 +216,8 @@ class MappedReader(Reader):
         values = fixed[rows] if fixed is not None else self._block(self.mapping.fields[name], rows, frames)
         with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and that is refused
             values = values.astype(self.mapping.dtype, copy=False)
-        require_finite(values, name, f"'{self.place}'", range(rows.start, rows.stop))
+        place, first = f"'{self.place}'", None if frames is None else frames.start
+        require_finite(values, name, place, range(rows.start, rows.stop), first)
         return values
 
     def _block(self, entry: FieldMapping, rows: slice, frames: slice | None) -> np.ndarray:
