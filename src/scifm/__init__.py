@@ -24,6 +24,7 @@ _HOMES = {
     "AdaptRecipe": "scifm.training.finetune",
     "AdvectionDiffusion": "scifm.systems.advection_diffusion",
     "Batch": "scifm.fields.batch",
+    "Burgers": "scifm.systems.burgers",
     "FNO": "scifm.models.fno",
     "FNOConfig": "scifm.models.fno",
     "Grid": "scifm.fields.grid",
@@ -40,6 +41,7 @@ _HOMES = {
     "Stream": "scifm.data.stream",
     "StudyRecipe": "scifm.studies.recipe",
     "System": "scifm.systems.system",
+    "Window": "scifm.fields.window",
     "check_operator": "scifm.trust.examine",
     "compress": "scifm.distillation.compress",
     "evaluate": "scifm.evaluation.evaluate",
@@ -49,6 +51,7 @@ _HOMES = {
     "load_operator": "scifm.models.registry",
     "page": "scifm.report.page",
     "pretrain": "scifm.training.pretrain",
+    "rollout": "scifm.models.rollout",
     "study": "scifm.studies.study",
 }
 _ROOMS = (

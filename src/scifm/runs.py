@@ -6,7 +6,7 @@
       config.toml      resolved and complete        environment.json  versions, hardware, git commit, command
       metrics.jsonl    one line an event            model/            weights and how to rebuild the operator
       state/           what resume needs            scores/           errors of each sample, a file for each origin
-      parent           path of the run it was fine-tuned from
+      parent           path of the run it was fine-tuned from         forecasts/  how far ahead it could be trusted
       failure.json     step and batch whose loss or gradient was not finite (failure.safetensors: the batch)
       sittings.json    when it was worked on, for how long       findings.json   what checks of `trust` found
   STATUS           running | complete | interrupted: … | failed: reason            LOCK   who writes here now
@@ -281,6 +281,15 @@ class Run:
         if origin is not None:
             name = f"{re.sub(r'[^A-Za-z0-9_.+-]+', '-', name)[:60]}-{config_hash(origin)}"
         return self.path / "scores" / f"{name}.parquet"
+
+    def forecast_file(self, about: Mapping[str, Any]) -> Path:
+        """Return where a forecast is kept; one from elsewhere or of another length lies in another file."""
+        return self.path / "forecasts" / f"forecast-{config_hash(about)}.json"
+
+    @property
+    def forecast_files(self) -> list[Path]:
+        """Every file of forecasts, the latest first."""
+        return sorted(self.path.glob("forecasts/*.json"), key=lambda file: file.stat().st_mtime, reverse=True)
 
     @property
     def score_files(self) -> list[Path]:

@@ -49,6 +49,7 @@ EXAMPLES: dict[str, str] = {
     "finetune": "scifm finetune runs/poisson-small-* --system poisson --num-samples 16",
     "evaluate": "scifm evaluate runs/finetune-16-* --system poisson --knob anisotropy=5,10",
     "scores": "scifm scores runs/finetune-16-*",
+    "rollout": "scifm rollout runs/burgers-small-* --steps 40",
     "check": "scifm check runs/poisson-small-*",
     "compress": "scifm compress runs/poisson-small-* --to int8 --out models/small",
     "report": "scifm report runs/finetune-16-*",

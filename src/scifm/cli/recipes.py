@@ -35,6 +35,7 @@ RECIPES = {
     "generate": "scifm.data.sample_recipe:GenerateRecipe",
     "plan": "scifm.studies.planner:PlanRecipe",
     "pretrain": "scifm.training.pretrain:PretrainRecipe",
+    "rollout": "scifm.evaluation.rollouts:RolloutRecipe",
     "study": "scifm.studies.recipe:StudyRecipe",
 }
 """Verb → where its settings are described; read when they are needed, since that loads torch."""
@@ -105,11 +106,14 @@ def _knob_ranges(knobs: list[str] | None) -> dict[str, list[float]]:
     for text in knobs or []:
         name, equals, bounds = text.partition("=")
         try:
-            low, high = (float(part) for part in bounds.split(","))
+            numbers = [float(part) for part in bounds.split(",")]
+            low, high = numbers * (2 if len(numbers) == 1 else 1)
         except ValueError:
             equals = ""
         if not equals:
-            raise ConfigError(f"The knob '{text}' is not of the form NAME=LOW,HIGH, for example anisotropy=5,10.")
+            raise ConfigError(
+                f"The knob '{text}' is not of the form NAME=LOW,HIGH or NAME=VALUE, for example anisotropy=5,10."
+            )
         ranges[name.strip()] = [low, high]
     return ranges
 

@@ -36,8 +36,15 @@ SystemArgument = Annotated[
     str | None, typer.Argument(help="Name of a system; 'scifm systems' lists them.", autocompletion=complete_systems)
 ]
 TrainingSamples = Annotated[
-    int | None, typer.Option(help="Training samples, default 4096; validation and test get an eighth each.")
+    int | None,
+    typer.Option(
+        "--num-samples",
+        "--num-trajectories",
+        help="Training samples, of what evolves trajectories, default 4096; validation and test get an eighth each.",
+    ),
 ]
+Frames = Annotated[int | None, typer.Option(help="Frames of a trajectory, the first at time 0; of what evolves.")]
+Interval = Annotated[float | None, typer.Option(help="Physical time between frames; of what evolves.")]
 Points = Annotated[int | None, typer.Option(help="Points a side of the grid; default: 64.")]
 DownstreamSamples = Annotated[
     int | None, typer.Option(help="Downstream samples used, default 64; of trajectories, whole ones.")
@@ -74,7 +81,15 @@ def systems(as_json: AsJson = False) -> None:
 
 
 @app.command()
-@told_by("knobs", "seed", system=SystemArgument, num_samples=TrainingSamples, num_points=Points)
+@told_by(
+    "knobs",
+    "seed",
+    system=SystemArgument,
+    num_samples=TrainingSamples,
+    num_points=Points,
+    num_frames=Frames,
+    save_interval=Interval,
+)
 def generate(
     out: Annotated[Path, typer.Option("--out", help="Folder of the new store.")],
     tree: dict[str, Any],
@@ -96,7 +111,9 @@ def generate(
         return
     rows = [("samples", ", ".join(f"{n} {split}" for split, n in store.splits.items()))]
     rows += [("equation", store.card.equation), ("grid", " × ".join(map(str, store.grid.num_points)))]
-    names = (*store.signature.inputs, *store.signature.outputs)
+    if store.card.times is not None:
+        rows.append(("frames", f"{len(store.card.times)}, times 0 to {store.card.times[-1]:g}"))
+    names = store.signature.fields
     print_rows(f"Store {store.path}", rows + [(name, f"rms {store.statistics[name].rms:.4g}") for name in names])
 
 

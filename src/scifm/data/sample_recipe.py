@@ -20,6 +20,7 @@ from scifm.fields.grid import Grid
 from scifm.fields.samples import Samples
 from scifm.fields.window import Window
 from scifm.models.folder import find_model, history_of
+from scifm.systems.evolving import Evolving
 from scifm.systems.system import System
 
 __all__ = ["GenerateRecipe", "SampleRecipe", "SourceRecipe"]
@@ -142,6 +143,8 @@ class GenerateRecipe(Config):
         num_samples: training samples, of an evolving system trajectories; validation and test get an eighth each. Or
             exact numbers by split.
         num_points: points a side of the periodic unit box.
+        num_frames: of an evolving system, frames of a trajectory; as many as the system says when left out.
+        save_interval: of an evolving system, physical time between frames; the system's own when left out.
         seed: of every draw.
         chunk_size: samples a file; the draws depend on it. When left out 1,024, of large trajectories fewer.
         dtype: of solver and files.
@@ -151,6 +154,8 @@ class GenerateRecipe(Config):
     system: SystemConfig
     num_samples: int | dict[str, int] = 4096
     num_points: int = Field(64, ge=2)
+    num_frames: int | None = Field(None, ge=2)
+    save_interval: float | None = Field(None, gt=0, allow_inf_nan=False)
     seed: int = 0
     chunk_size: int | None = Field(None, ge=1)
     dtype: Literal["float32", "float64"] = "float32"
@@ -162,5 +167,11 @@ class GenerateRecipe(Config):
         Raises:
             ConfigError, SignatureError, DataError, StoreError: as `generate` does.
         """
-        settings = {**dict(self), "system": self.system.build(), "dtype": getattr(torch, self.dtype)}
+        system, settings = self.system.build(), {**dict(self), "dtype": getattr(torch, self.dtype)}
+        times = {name: value for name in ("num_frames", "save_interval") if (value := settings.pop(name)) is not None}
+        if times and not isinstance(system, Evolving):
+            raise ConfigError(
+                f"'{system.name}' is steady, so {' and '.join(times)} would have no effect: leave it out."
+            )
+        settings["system"] = replace(system, **times) if times else system  # type: ignore[type-var]
         return generate(path=path, **settings, **more)

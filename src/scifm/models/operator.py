@@ -259,8 +259,12 @@ class Operator(nn.Module):
                 "recipe), or train an operator for this lead time."
             )
 
-    def forward(self, batch: Batch) -> Batch:
-        """Return the same problems with this operator's answers as targets; several frames by `march`."""
+    def forward(self, batch: Batch, *, through: int | None = None) -> Batch:
+        """Return the same problems with this operator's answers as targets; several frames by `march`.
+
+        Args:
+            through: of several frames, how many steps gradients go back through at most; None: all.
+        """
         batch = self.align(batch)
         if batch.inputs.shape[1] != self.history:
             raise SignatureError(
@@ -269,15 +273,16 @@ class Operator(nn.Module):
             )
         if batch.num_frames == 1:
             return batch.with_targets(self._next_frame(batch))
-        return batch.with_targets(torch.cat(list(self.march(batch, batch.num_frames)), dim=1))
+        return batch.with_targets(torch.cat(list(self.march(batch, batch.num_frames, through=through)), dim=1))
 
-    def march(self, batch: Batch, num_steps: int) -> Iterator[Tensor]:
+    def march(self, batch: Batch, num_steps: int, *, through: int | None = None) -> Iterator[Tensor]:
         """Yield frame after frame, ``(batch, 1, output, *space)``, each the answer to those before it.
 
         Args:
             batch: where it starts, aligned. Its lead times say how far each step reaches; after the last one, and where
                 there are none, steps are as long as the last that is known.
             num_steps: frames to yield.
+            through: steps after which gradients stop, again and again; None: they go back to the start.
 
         Raises:
             SignatureError: if there is an output that is not a state, so that an answer is no next input.
@@ -299,7 +304,9 @@ class Operator(nn.Module):
             if step + 1 < num_steps:
                 following = question.inputs[:, -1:].clone()
                 following[:, :, state] = answer
-                question = replace(question, inputs=torch.cat([question.inputs[:, 1:], following], dim=1))
+                inputs = torch.cat([question.inputs[:, 1:], following], dim=1)
+                stops = through is not None and (step + 1) % through == 0
+                question = replace(question, inputs=inputs.detach() if stops else inputs)
 
     def _next_frame(self, batch: Batch) -> Tensor:
         encoded = self.normalization.encode(batch)

@@ -40,7 +40,7 @@ class Nearly(Operator):
         drawn = torch.randn(shape, generator=generator_for(0, "nearly"), dtype=torch.float64)
         self.wrong = nn.Parameter(size * drawn)
 
-    def forward(self, batch: Batch) -> Batch:
+    def forward(self, batch: Batch, *, through: int | None = None) -> Batch:
         each = 1 + batch.coefficients[:, :1].abs().view(-1, 1, 1, *(1,) * batch.grid.num_spatial_dims)
         return batch.with_targets(batch.require_targets() + each * self.wrong)
 

@@ -10,8 +10,10 @@ from statistics import median
 import numpy as np
 
 from scifm.findings.figure import Axis, Figure, Panel, Series
+from scifm.report.forecasts import forecast_figure, forecast_table, read_forecasts
 from scifm.report.parts import Cell, Numbered, Table, Tile, environment_entries, render
 from scifm.report.records import MODEL_ALONE, Curve, RunRecord, ScoreSet, read_run
+from scifm.runs import Run
 from scifm.wording import count_text, duration_text, number_text, plural
 
 __all__ = [
@@ -44,6 +46,7 @@ def render_run(folder: Path) -> str:
     }
     caption = "Share of the samples whose relative L2 error lies below a value, one line a channel"
     caption += " of each set of samples, numbered as in the table." if many else "."
+    forecasts = read_forecasts(Run(folder).forecast_files)
     history = "Training loss and validation error against the optimizer step, both logarithmic."
     return render(
         "run.html",
@@ -56,6 +59,8 @@ def render_run(folder: Path) -> str:
         score_sets=record.score_sets,
         score_table=score_table(record.score_sets),
         score_figure=numbered("scores", distribution_figure(errors, caption)),
+        forecast_figures=[numbered(f"forecast-{i}", forecast_figure(own)) for i, own in enumerate(forecasts)],
+        forecasts=forecast_table(forecasts),
         findings=numbered.findings(record.findings),
         training_figure=numbered("training", training_figure({"": record.curve}, history)),
         nothing_trained=record.kept is not None,

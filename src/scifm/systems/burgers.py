@@ -17,10 +17,10 @@ Coefficients (constant in space, one number a sample)
     viscosity   ν   [L²/T]
 
 Knobs
-    viscosity    [L²/T], 0.01–0.1, drawn on a log scale: on the unit box with u of size 1 the Reynolds number is 1/ν
+    viscosity    [L²/T], 0.01–0.05, drawn on a log scale: on the unit box with u of size 1 the Reynolds number is 1/ν
 
 Dimensionless groups
-    Reynolds number U L/ν: 10–100 for the default knobs. A shock of height 2U is about 4ν/U wide.
+    Reynolds number U L/ν: 10–50 for the default knobs. A shock of height 2U is about 4ν/U wide.
 
 Initial state
     Random waves (`systems.initial`), 1 to 3 along a side, each component with root mean square 0.5.
@@ -86,7 +86,7 @@ class Burgers(PeriodicEvolution):
         ConfigError: if the viscosity can be zero or below, or an option is out of its range.
     """
 
-    viscosity: Knob = Knob(0.01, 0.1, scale="log")
+    viscosity: Knob = Knob(0.01, 0.05, scale="log")
     initial_state: RandomWaves = field(default_factory=lambda: RandomWaves(max_wave=3, amplitude=0.5))
     num_spatial_dims: int = 1
     save_interval: float = 0.05

@@ -1,0 +1,110 @@
+"""A forecast as a file for others: NetCDF 4, a variable a state, named axes, times; written as the operator marches."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from scifm.errors import ConfigError, RunError, cause_of
+from scifm.fields.samples import Samples
+from scifm.models.operator import Operator
+from scifm.models.rollout import BOUND, rollout
+
+__all__ = ["require_netcdf", "write_forecast"]
+
+
+def require_netcdf() -> Any:
+    """Return the package that writes NetCDF.
+
+    Raises:
+        ConfigError: if it is not installed.
+    """
+    try:
+        import h5netcdf
+    except ImportError as error:
+        raise ConfigError("Writing NetCDF needs the package h5netcdf: pip install 'scifm[formats]'.") from error
+    return h5netcdf
+
+
+def write_forecast(
+    path: str | Path,
+    operator: Operator,
+    starts: Samples,
+    num_steps: int,
+    *,
+    bound: float = BOUND,
+    batch_size: int = 64,
+    attributes: dict[str, str] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Tensor:
+    """Let an operator march from each sample and write every frame as it comes: in the memory of one batch.
+
+    Axes are trajectory, time and those of space; ``time`` counts from the last input frame. Frames of a forecast that
+    left every bound are NaN; ``lost_at`` says at which step, 0 for none. Coefficients stand beside the fields.
+
+    Args:
+        path: the new file; one that is there is replaced once the new one is whole.
+        operator, num_steps, bound: see `scifm.models.rollout.rollout`.
+        starts: where it starts; equal steps in all samples.
+        batch_size: samples marched at a time.
+        attributes: texts for the file.
+        progress: called with (frames done, frames in all).
+
+    Returns:
+        ``lost_at``, ``(sample,)``.
+
+    Raises:
+        ConfigError: if h5netcdf is not installed.
+        RunError: if the file cannot be written.
+        SignatureError: if the samples do not fit the operator.
+    """
+    import torch
+
+    h5netcdf, path = require_netcdf(), Path(path)
+    half = path.with_name(f".{path.name}.part")
+    grid, names, count, lost = starts.grid, operator.signature, starts.num_samples, []
+    try:
+        with h5netcdf.File(half, "w") as file:
+            file.attrs.update(attributes or {})
+            sizes = dict(zip(grid.axis_names, grid.num_points, strict=True))
+            file.dimensions = {"trajectory": count, "time": num_steps, **sizes}
+            for axis, points in zip(grid.axis_names, grid.coordinates(), strict=True):
+                file.create_variable(axis, (axis,), float)[:] = points.numpy()
+            time = file.create_variable("time", ("time",), float)
+            time.attrs["long_name"] = "time since the last input frame"
+            fields = {
+                name: file.create_variable(
+                    name, ("trajectory", "time", *sizes), np.float32, fillvalue=np.float32("nan")
+                )
+                for name in names.outputs
+            }
+            numbers = {name: file.create_variable(name, ("trajectory",), float) for name in names.coefficients}
+            at = file.create_variable("lost_at", ("trajectory",), np.int64)
+            at.attrs["long_name"] = "step at which the forecast left every bound; 0: it did not"
+            for first in range(0, count, batch_size):
+                batch = operator.align(starts.batch(slice(first, min(first + batch_size, count))))
+                rows = slice(first, first + batch.num_samples)
+                for name, variable in numbers.items():
+                    variable[rows] = batch.coefficient(name).cpu().numpy()
+                march = rollout(operator, batch, num_steps, bound=bound)
+                for step, frame in enumerate(march):
+                    for name, variable in fields.items():
+                        variable[rows, step] = frame.target(name)[:, 0].float().cpu().numpy()
+                    time[step] = step + 1.0 if frame.lead_time is None else float(frame.lead_time[0, 0])
+                    if progress is not None:
+                        progress(first * num_steps + (step + 1) * batch.num_samples, count * num_steps)
+                at[rows] = march.lost_at.numpy()
+                lost.append(march.lost_at)
+        os.replace(half, path)
+    except OSError as error:
+        half.unlink(missing_ok=True)
+        raise RunError(f"Cannot write the forecast '{path}': {cause_of(error) or error}.") from error
+    except BaseException:
+        half.unlink(missing_ok=True)
+        raise
+    return torch.cat(lost)

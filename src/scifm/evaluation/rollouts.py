@@ -1,0 +1,179 @@
+"""`forecast`: march a run from the first frames of trajectories, judge it by lead time, and keep what was found."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from pydantic import Field
+
+from scifm.config import build_config
+from scifm.data.origins import Origin, StoreOrigin, SystemOrigin
+from scifm.data.run_origin import RunOrigin
+from scifm.data.sample_recipe import SampleRecipe
+from scifm.data.store import Store
+from scifm.errors import ConfigError, SignatureError
+from scifm.evaluation.forecast import Forecast, judge
+from scifm.evaluation.forecast_file import require_netcdf, write_forecast
+from scifm.fields.batch import Batch
+from scifm.fields.grid import Grid
+from scifm.fields.window import Window
+from scifm.models.folder import find_model
+from scifm.models.registry import load_operator
+from scifm.models.rollout import BOUND
+from scifm.runs import Run, write_json
+from scifm.systems.catalog import system_from_dict
+from scifm.systems.evolving import Evolving
+
+__all__ = ["RolloutRecipe", "Starts", "forecast", "starts_of"]
+
+_NUM_FITTED = 256  # pairs of frames that climatology and the linear model are made of
+
+
+class RolloutRecipe(SampleRecipe):
+    """How far an operator is asked to march, from where, and when it counts as lost.
+
+    Args:
+        num_samples: trajectories, drawn of a system or the first ones of a store.
+        steps: how many; of a store the truth goes only as far as its trajectories do.
+        bound: times its size at the start that a state may have before it counts as lost.
+    """
+
+    idle_with_a_store: ClassVar[tuple[str, ...]] = ("num_points",)
+
+    num_samples: int = Field(32, ge=1)
+    steps: int = Field(20, ge=1)
+    bound: float = Field(BOUND, gt=1, allow_inf_nan=False)
+
+    def origin(self, run: Run | None) -> Origin:
+        """Return where trajectories come from: what is given, else what the run was trained on.
+
+        Raises:
+            ConfigError: if nothing says it, or a setting has no effect.
+            StoreError: if a store cannot be read.
+        """
+        self.refuse("horizon", beside="beside steps")
+        if self.store is not None or self.system is not None:
+            source = self.source()
+            if isinstance(source, Store):
+                self.refuse(*self.idle_with_a_store, beside="with a store")
+                return StoreOrigin(source, Window(stride=self.stride))
+            self.refuse("split", beside="with a system")
+            grid = Grid.square(self.num_points, num_spatial_dims=source.signature.num_spatial_dims)
+            return SystemOrigin.of(source, grid, Window(stride=self.stride))
+        self.refuse("num_points", beside="without a system")
+        known = RunOrigin.of(run) if run is not None else None
+        if known is None:
+            raise ConfigError(
+                "Nothing says what to march from: give a system (--system NAME, with --knob) or a store "
+                "(--store FOLDER), or a run, which knows what it was trained on."
+            )
+        origin = known.resolved()
+        if "stride" in self.model_fields_set:
+            origin = origin.framed(replace(origin.window, stride=self.stride))
+        return origin
+
+
+@dataclass(frozen=True)
+class Starts:
+    """Where forecasts start, and the truth behind them.
+
+    Args:
+        samples: one window a trajectory: its first frames as input, as many targets as the truth has.
+        training: pairs of frames of training trajectories.
+        system: the system that made them; None: it is not known.
+        origin: what is said of them.
+    """
+
+    samples: Batch
+    training: Batch
+    system: Evolving | None
+    origin: dict[str, Any]
+
+
+def starts_of(origin: Origin, how: RolloutRecipe, history: int) -> Starts:
+    """Return the starts that a recipe asks for.
+
+    Raises:
+        ConfigError: if a trajectory is too short for one step.
+        SignatureError: if what the samples are of does not evolve, or is a mixture.
+    """
+    if not origin.signature.evolves:
+        raise SignatureError(
+            f"A rollout is of what evolves in time; {', '.join(origin.signature.outputs)} of {origin.name} does not."
+        )
+    stride = origin.window.stride
+    training = origin.framed(Window(stride=stride)).fitting(_NUM_FITTED, how.seed)
+    if isinstance(origin, StoreOrigin):
+        store = origin.store
+        assert store.card.times is not None, "what evolves has times"
+        reaches = (len(store.card.times) - 1) // stride - history + 1
+        window = Window(history, max(1, min(how.steps, reaches)), stride)
+        split = store.split(how.split, window)
+        split = split.chosen(range(min(how.num_samples, split.num_problems)))
+        about, made = dict(split.origin), store.card.generation
+        known = system_from_dict(dict(made.system)) if made is not None else None
+    elif isinstance(origin, SystemOrigin) and isinstance(origin.system, Evolving):
+        window = Window(history, how.steps, stride)
+        known = replace(origin.system, num_frames=window.span)  # type: ignore[type-var]
+        samples, about = SystemOrigin.of(known, origin.grid, window).unseen(how.num_samples, how.seed)
+        split = samples  # type: ignore[assignment]
+    else:
+        raise SignatureError("A rollout starts from one system or one store, not from a mixture: give one of them.")
+    each = split.num_samples // split.num_problems
+    first = split.batch(torch.arange(0, split.num_samples, each))
+    return Starts(first, training, known if isinstance(known, Evolving) else None, about)
+
+
+def forecast(
+    run: Run | str | Path,
+    how: RolloutRecipe | None = None,
+    *,
+    out: str | Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    **settings: Any,
+) -> tuple[Forecast, dict[str, Any]]:
+    """March a trained operator, judge it by lead time, and write what it answers.
+
+    Args:
+        run: a run, its folder, that of a model, or ``hf:name/model``. What is found is kept in the folder of a run of
+            one's own, in ``forecasts/``.
+        how: from where and how far; the defaults when left out.
+        out: NetCDF file for the frames; None: they are not kept.
+        progress: called with (frames done, frames in all) while `out` is written.
+        **settings: single settings of the recipe, such as ``steps=200``.
+
+    Returns:
+        What was found, and what is said of it in the file: ``origin``, ``file``, ``num_lost`` over all steps.
+
+    Raises:
+        ConfigError: if a setting is not valid, or h5netcdf is missing.
+        SignatureError: if the samples do not fit the operator, or do not evolve.
+        StoreError, DataError, RunError: if something cannot be read or written.
+    """
+    given = {} if how is None else {name: getattr(how, name) for name in how.model_fields_set}
+    how = build_config(RolloutRecipe, {**given, **settings}, source="settings of a forecast")
+    if out is not None:
+        require_netcdf()
+    place = find_model(run)
+    operator = load_operator(place.folder)
+    starts = starts_of(how.origin(place.run), how, operator.history)
+    found = judge(operator, starts.samples, training=starts.training, system=starts.system, bound=how.bound)
+    about: dict[str, Any] = {"origin": starts.origin, "steps": how.steps, "bound": how.bound}
+    lost = found.lost_at
+    if out is not None:
+        texts = {"title": f"forecast of {place.path}", "origin": json.dumps(starts.origin, sort_keys=True)}
+        lost = write_forecast(
+            out, operator, starts.samples, how.steps, bound=how.bound, attributes=texts, progress=progress
+        )
+        about["out"] = str(out)
+    about["num_lost"] = int((lost > 0).sum())
+    if place.run is not None and place.run.is_own:
+        file = place.run.forecast_file({key: value for key, value in about.items() if key != "out"})
+        write_json(file, {**about, **found.to_dict()})
+        about["file"] = str(file)
+    return found, about

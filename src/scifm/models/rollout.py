@@ -1,0 +1,110 @@
+"""`rollout`: an operator that marches, frame after frame, in the memory of one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from scifm.errors import ConfigError
+from scifm.fields.batch import Batch
+from scifm.models.operator import Operator
+
+__all__ = ["Rollout", "rollout"]
+
+BOUND = 100.0
+"""Times its size at the start that a state may have before it counts as lost."""
+
+
+class Rollout:
+    """The frames that an operator answers one after the other; go through it once.
+
+    A sample whose numbers leave the bound, or are NaN, is lost: it is NaN from that step on, and the others go on. When
+    all are lost the march ends.
+
+    Attributes:
+        lost_at: ``(batch,)`` int64, the step at which each sample was lost, counted from 1; 0: it was not.
+    """
+
+    def __init__(
+        self, operator: Operator, batch: Batch, num_steps: int, *, bound: float = BOUND, differentiable: bool = False
+    ) -> None:
+        if num_steps < 1:
+            raise ConfigError(f"A rollout has at least 1 step; got {num_steps}.")
+        if not bound > 1:
+            raise ConfigError(f"The bound is a multiple of the size at the start, above 1; got {bound:g}.")
+        self._operator, self._num_steps, self._bound = operator, num_steps, bound
+        self._batch, self._differentiable = operator.align(batch), differentiable
+        self.lost_at = torch.zeros(batch.num_samples, dtype=torch.int64)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield the problems with one frame as their target, and the time from the last input frame to it.
+
+        They lie on the device and in the precision of the batch that was given.
+        """
+        operator, batch = self._operator, self._batch
+        weight = next(p for p in operator.parameters() if p.is_floating_point())
+        start = batch.to(weight.device, weight.dtype)
+        largest = self._bound * self._sizes(start.inputs[:, -1:, self._state()]).clamp(min=1e-30)
+        times = self._times(batch)
+        modes = [(module, module.training) for module in operator.modules()]
+        operator.eval()
+        try:
+            with nullcontext() if self._differentiable else torch.no_grad():
+                for step, frame in enumerate(operator.march(start, self._num_steps), start=1):
+                    good = (self._sizes(frame) <= largest).all(dim=1)  # NaN is not
+                    lost = ~good.cpu() & (self.lost_at == 0)
+                    self.lost_at[lost] = step
+                    alive = (self.lost_at == 0).to(frame.device).view(-1, *(1,) * (frame.dim() - 1))
+                    shown = torch.where(alive, frame, torch.nan).to(batch.inputs)
+                    yield replace(batch, targets=shown, lead_time=None if times is None else times[:, step - 1 : step])
+                    if not (self.lost_at == 0).any():
+                        return
+        finally:
+            for module, training in modes:
+                module.training = training
+
+    def _state(self) -> list[int]:
+        names = self._operator.signature
+        return [names.inputs.index(name) if name in names.inputs else 0 for name in names.outputs]
+
+    @staticmethod
+    def _sizes(frames: Tensor) -> Tensor:
+        """Return the root mean square of each sample and channel, ``(batch, channel)``."""
+        return frames[:, 0].flatten(2).square().mean(-1).sqrt()
+
+    def _times(self, batch: Batch) -> Tensor | None:
+        """Return the time of every frame, ``(batch, steps)``; behind the last known one the steps are as long as it."""
+        steps = batch.lead_steps
+        if steps is None:
+            return None
+        known = steps[:, : self._num_steps]
+        rest = known[:, -1:].expand(-1, self._num_steps - known.shape[1])
+        return torch.cat([known, rest], dim=1).cumsum(1)
+
+
+def rollout(
+    operator: Operator, batch: Batch, num_steps: int, *, bound: float = BOUND, differentiable: bool = False
+) -> Rollout:
+    """Return the frames that an operator answers one after the other, each from those before it; nothing is kept.
+
+    Args:
+        operator: of an evolving problem all of whose outputs are states.
+        batch: where it starts: inputs, coefficients and, for what comes first, lead times. Targets play no part.
+        num_steps: frames.
+        bound: a state that is so many times larger than at the start is lost.
+        differentiable: keep the graph from each frame to those before it, which takes memory for all of them.
+
+    Raises:
+        ConfigError: if a number is not allowed.
+        SignatureError: if the batch does not fit the operator, or the operator cannot march.
+
+    Example::
+
+        for frame in scifm.rollout(operator, batch, 200):
+            frame.target("velocity"), frame.lead_time
+    """
+    return Rollout(operator, batch, num_steps, bound=bound, differentiable=differentiable)
