@@ -31,6 +31,7 @@ from scifm.studies.jobs import Pretraining, draw_test, example_jobs, pool_of
 from scifm.studies.planner import PlanRecipe
 from scifm.studies.recipe import StudyRecipe
 from scifm.studies.study import plan_jobs
+from scifm.systems.burgers import Burgers
 from scifm.systems.poisson import Poisson
 from scifm.training.finetune import AdaptRecipe, finetune, from_scratch
 from scifm.training.loop import TrainingConfig
@@ -102,7 +103,10 @@ DATA: dict[str, dict[str, tuple[Any, str | None]]] = {
         "extent": (2.0, EFFECT),
         "store": ("somewhere", "exactly one"),
         "mapping": (evolving.MAPPING.to_dict(), "data.mapping"),
+        "history": (2, "data.history"),
+        "horizon": (2, "data.horizon"),
         "stride": (2, "data.stride"),
+        "windows_per_trajectory": (2, "data.windows_per_trajectory"),
         "stream_blocks": (2, EFFECT),
         "num_samples": (6, EFFECT),
         "num_validation_samples": (7, EFFECT),
@@ -113,7 +117,10 @@ DATA: dict[str, dict[str, tuple[Any, str | None]]] = {
         "extent": (2.0, "data.extent"),
         "store": ("somewhere", "somewhere"),
         "mapping": (evolving.MAPPING.to_dict(), "heat"),  # in a store of our own the array is called otherwise
+        "history": (2, EFFECT),
+        "horizon": (2, EFFECT),
         "stride": (2, EFFECT),
+        "windows_per_trajectory": (2, "data.windows_per_trajectory"),
         "stream_blocks": (2, "data.stream_blocks"),
         "num_samples": (6, "num_samples"),
         "num_validation_samples": (7, EFFECT),
@@ -262,6 +269,7 @@ ADAPT: dict[str, tuple[Any, str | None, str | None]] = {  # refusals of fine-tun
     "min_scored": (1, EFFECT, EFFECT),
     "interpolation": ((0.5,), EFFECT, "interpolation"),
     "stride": (2, "stride = 2", "stride = 2"),
+    "horizon": (2, "horizon = 2", "horizon = 2"),
     "rename": ({"forcing": "source"}, "source", "rename"),
     "method": ("projection", EFFECT, "method"),
 }
@@ -334,6 +342,7 @@ FNO: dict[str, Any] = {
     "latent_points": 10,
     "residual": False,
     "position": True,
+    "conditioning": "layers",
     "spectral_init": 0.5,
 }
 NEURALOP: dict[str, Any] = {
@@ -349,7 +358,11 @@ NEURALOP: dict[str, Any] = {
     "channel_mlp_skip": "linear",
     "fno_skip": "soft-gating",
 }
-NO_NETWORK = {"engine": "how the same numbers are computed"}
+NO_NETWORK = {
+    "engine": "how the same numbers are computed",
+    "history": "for what evolves, see below",
+    "lead_time": "for what evolves, see below",
+}
 NETWORKS = {
     FNOConfig: (FNO, tiny.NETWORK),
     NeuralopFNOConfig: (NEURALOP, {"n_modes": [4, 4], "hidden_channels": 4, "n_layers": 1}),
@@ -361,6 +374,9 @@ SAME = Normalization.identity(
     num_coefficients=len(Poisson.signature.coefficients),
     num_outputs=len(Poisson.signature.outputs),
 )
+
+
+ONE_FIELD = Normalization.identity(num_inputs=1, num_coefficients=1, num_outputs=1)
 
 
 def built(config: Any) -> list[Any]:
@@ -375,6 +391,17 @@ def test_settings_of_networks(cls, name):
     table, basis = NETWORKS[cls]
     assert built(build_config(cls, {**basis, name: table[name]})) != built(build_config(cls, basis))
     assert set(table) == settings_of(cls) - set(NO_NETWORK)
+
+
+@pytest.mark.parametrize(("name", "value"), [("history", 2), ("lead_time", True)])
+def test_settings_of_networks_for_what_evolves(name, value):
+    config = build_config(FNOConfig, {**tiny.NETWORK, name: value})
+    with pytest.raises(ConfigError, match="are for what evolves"):
+        build_operator(Poisson.signature, config, SAME, seed=0)
+    signature = Burgers().signature
+    plain = build_operator(signature, build_config(FNOConfig, tiny.NETWORK), ONE_FIELD, seed=0)
+    told = build_operator(signature, config, ONE_FIELD, seed=0)
+    assert told.num_params == plain.num_params + tiny.NETWORK["width"]  # one more column of the first map
 
 
 MAPPING: dict[str, tuple[Any, str | None]] = {

@@ -139,6 +139,10 @@ class Operator(nn.Module):
         super().__init__()
         self.signature = signature
         self.config = config
+        if not signature.evolves and (self.history > 1 or self.sees_lead_time):
+            raise ConfigError(
+                f"history and lead_time are for what evolves; {', '.join(signature.outputs)} do not. Leave them out."
+            )
         self.lead_times: tuple[float, float] | None = None
         self.recompute = False
         self.normalization = normalization or Normalization.identity(

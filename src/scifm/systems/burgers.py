@@ -104,6 +104,7 @@ class Burgers(PeriodicEvolution):
 
     @property
     def signature(self) -> Signature:  # type: ignore[override]
+        """One velocity in one dimension, one for each axis in more."""
         names = ("velocity",) if self.num_spatial_dims == 1 else tuple(f"velocity_{axis}" for axis in "xyz")
         fields = names[: self.num_spatial_dims]
         return Signature(fields, ("viscosity",), fields, self.num_spatial_dims, evolves=True)
