@@ -45,7 +45,7 @@ def same(first: Run, second: Run) -> bool:
     return all(torch.equal(one, other) for one, other in pairs)
 
 
-class Stopped(Exception):
+class StopHereError(Exception):
     pass
 
 
@@ -71,9 +71,9 @@ def test_a_run_knows_its_window_and_its_lead_time(trained):
 def test_a_run_that_was_stopped_ends_as_if_it_never_was(trained, tmp_path):
     def stop(**event):
         if event["event"] == "step" and event["step"] == 5:
-            raise Stopped
+            raise StopHereError
 
-    with pytest.raises(Stopped):
+    with pytest.raises(StopHereError):
         pretrain(recipe(), out=tmp_path, observe=stop)
     assert same(pretrain(recipe(), out=tmp_path), trained)
 
