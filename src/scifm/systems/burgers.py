@@ -70,6 +70,7 @@ __all__ = ["Burgers"]
 _COURANT, _PEAK = 0.5, 4.0  # longest step, in crossings of a grid cell at the peak velocity; peak over root mean square
 
 
+# --8<-- [start:code]
 @dataclass(frozen=True)
 class Burgers(PeriodicEvolution):
     """∂u/∂t + u·∇u = ν Δu on a periodic box; the module has the full description.
@@ -153,3 +154,6 @@ class Burgers(PeriodicEvolution):
             return {}
         size = state[:, 0, 0].square().mean(-1).sqrt()
         return {"momentum": state[:, :, 0].mean(-1) / size[:, None]}
+
+
+# --8<-- [end:code]
