@@ -194,7 +194,8 @@ def persistence(samples: Samples, *, metrics: Iterable[str] = ("relative_l2",), 
     def answers() -> Iterator[tuple[Tensor, Tensor, Grid]]:
         for piece in samples.pieces(batch_size):
             still = torch.stack([piece.field(name)[:, -1:] for name in names.outputs], dim=2)
-            yield piece.require_targets(), still, piece.grid
+            truth = piece.require_targets()
+            yield truth, still.expand_as(truth), piece.grid
 
     return _scored(answers(), metrics, names.outputs)
 

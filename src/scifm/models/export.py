@@ -103,7 +103,7 @@ class _Program(nn.Module):
         grid = self.grid.resized(tuple(inputs.shape[2:]))
         lead, frames = self.operator.lead_times, inputs.unsqueeze(1)
         told = lead is not None and self.operator.sees_lead_time
-        time = coefficients.new_full((len(inputs), 1), lead[0]) if told and lead else None
+        time = coefficients.new_full((inputs.shape[0], 1), lead[0]) if told and lead else None
         batch = Batch(self.operator.signature, grid, frames, coefficients, lead_time=time)
         return self.operator(batch).require_targets()[:, 0]
 

@@ -177,7 +177,7 @@ class PlayedSystem:
         if not isinstance(system, PeriodicElliptic):
             raise RunError(
                 f"The playground shows steady systems that a forcing drives, in two dimensions; '{system.name}' is "
-                "none. Look at this run with 'scifm evaluate' and 'scifm report'."
+                "none. Look at this run with 'scifm evaluate', 'scifm rollout' and 'scifm report'."
             )
         return cls(system, tuple(Dial.of(system, name) for name in system.knobs))
 
