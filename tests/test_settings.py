@@ -106,6 +106,7 @@ DATA: dict[str, dict[str, tuple[Any, str | None]]] = {
         "history": (2, "data.history"),
         "horizon": (2, "data.horizon"),
         "stride": (2, "data.stride"),
+        "leads": (2, "data.leads"),
         "windows_per_trajectory": (2, "data.windows_per_trajectory"),
         "stream_blocks": (2, EFFECT),
         "num_samples": (6, EFFECT),
@@ -120,6 +121,7 @@ DATA: dict[str, dict[str, tuple[Any, str | None]]] = {
         "history": (2, EFFECT),
         "horizon": (2, EFFECT),
         "stride": (2, EFFECT),
+        "leads": (2, EFFECT),
         "windows_per_trajectory": (2, "data.windows_per_trajectory"),
         "stream_blocks": (2, "data.stream_blocks"),
         "num_samples": (6, "num_samples"),
@@ -270,6 +272,7 @@ ADAPT: dict[str, tuple[Any, str | None, str | None]] = {  # refusals of fine-tun
     "interpolation": ((0.5,), EFFECT, "interpolation"),
     "stride": (2, "stride = 2", "stride = 2"),
     "horizon": (2, "horizon = 2", "horizon = 2"),
+    "leads": (2, "leads = 2", "leads = 2"),
     "rename": ({"forcing": "source"}, "source", "rename"),
     "method": ("projection", EFFECT, "method"),
 }

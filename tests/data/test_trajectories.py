@@ -66,9 +66,31 @@ def test_windows_are_the_frames_they_say(drawn, window):
         row, first = divmod(place, windows.windows_per_trajectory)
         sample = windows[place]
         assert torch.equal(sample.inputs[0], frames[row, [first + k for k in window.inputs]])
-        assert torch.equal(sample.targets[0], frames[row, [first + k for k in window.targets]])
+        assert torch.equal(sample.targets[0], frames[row, [first + k for k in window.targets()]])
         steps = 0.125 * window.stride * torch.arange(1, window.horizon + 1, dtype=torch.float64)
         torch.testing.assert_close(sample.lead_time[0], steps)
+
+
+@pytest.mark.parametrize("window", [Window(leads=5), Window(2, 1, 1, 3), Window(1, 1, 2, 2)])
+def test_all_pairs_of_frames_are_samples(drawn, window):
+    frames = torch.cat([drawn.inputs, drawn.targets], dim=1)
+    windows = windows_of(drawn, window)
+    expected = [
+        (row, first, lead)
+        for row in range(3)
+        for lead in range(1, window.leads + 1)
+        for first in range(NUM_FRAMES - window.stride * (window.history - 1 + lead))
+    ]
+    assert windows.num_samples == len(expected)
+    whole = windows.load()
+    for place, (row, first, lead) in enumerate(expected):
+        last = first + (window.history - 1) * window.stride
+        assert torch.equal(whole.inputs[place, -1], frames[row, last])
+        assert torch.equal(whole.targets[place, 0], frames[row, last + lead * window.stride])
+        assert float(whole.lead_time[place, 0]) == pytest.approx(0.125 * window.stride * lead)
+    shuffled = torch.randperm(len(expected)).tolist()
+    assert torch.equal(windows.batch(shuffled).targets, whole.targets[shuffled])
+    assert windows.lead_times == pytest.approx((0.125 * window.stride, 0.125 * window.stride * window.leads))
 
 
 def test_windows_in_memory_and_on_disk_are_the_same(store):
@@ -97,7 +119,9 @@ def test_frames_unevenly_spaced_take_no_history(drawn):
     ("window", "message"),
     [
         ({"history": 0}, "history counts frames and is at least 1; got 0"),
-        ({"history": 5, "horizon": 2}, "history 5, horizon 2 and stride 1 spans 7 frames, and a trajectory has 6"),
+        ({"history": 5, "horizon": 2}, "history 5, horizon 2, stride 1 spans 7 frames, and a trajectory has 6"),
+        ({"leads": 6}, "stride 1, leads 6 spans 7 frames"),
+        ({"horizon": 2, "leads": 2}, "give leads = 2 or horizon = 2, not both"),
     ],
 )
 def test_windows_that_do_not_fit_are_refused(drawn, window, message):

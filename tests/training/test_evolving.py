@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +11,8 @@ import torch
 import tiny
 from scifm.data.generate import generate
 from scifm.data.origins import SystemOrigin
-from scifm.errors import ConfigError
+from scifm.errors import ConfigError, SignatureError
+from scifm.evaluation.evaluate import evaluate
 from scifm.fields.grid import Grid
 from scifm.fields.window import Window
 from scifm.models.registry import load_operator
@@ -92,6 +94,20 @@ def test_micro_batches_make_the_same_gradient(trained, tmp_path):
     parts = pretrain(recipe(training={"micro_batches": 2}), out=tmp_path)
     for name, weight in weights(parts).items():
         torch.testing.assert_close(weight, weights(trained)[name], rtol=1e-3, atol=1e-5)
+
+
+def test_several_lead_times_are_learned_together_and_asked_one_by_one(store, tmp_path):
+    run = pretrain(recipe(data={"horizon": 1, "leads": 3}), out=tmp_path)
+    operator = load_operator(run.path / "model")
+    assert operator.lead_times == pytest.approx((0.125, 0.375))
+    for stride in (1, 2):
+        samples = store.split("test", Window(2, 1, stride))
+        assert evaluate(run, samples, record=False).num_samples == samples.num_samples
+    with pytest.raises(SignatureError, match=r"trained at a lead time of 0\.125 to 0\.375, and 0\.5 is asked for"):
+        evaluate(run, store.split("test", Window(2, 1, 4)), record=False)
+    near, far = (store.split("test", Window(2, 1, stride)).batch([0]) for stride in (1, 2))
+    same_start = replace(far, inputs=near.inputs, targets=None)
+    assert not torch.allclose(operator.predict(near).targets, operator.predict(same_start).targets)
 
 
 def test_few_shot_counts_trajectories(trained, store, tmp_path):

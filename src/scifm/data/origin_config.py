@@ -17,7 +17,7 @@ from scifm.systems.system import System
 
 __all__ = ["DataConfig", "MixtureConfig", "SystemConfig"]
 
-_FRAMES = ("history", "horizon", "stride")
+_FRAMES = ("history", "horizon", "stride", "leads")
 
 
 class SystemConfig(Config):
@@ -88,6 +88,7 @@ class DataConfig(Config):
         history: of trajectories, input frames of a sample.
         horizon: of trajectories, target frames of a sample: with several the operator marches and learns from them all.
         stride: of trajectories, frames from one frame of a sample to the next.
+        leads: of trajectories and a single target, how many lead times: one stride, two, … each a sample of its own.
         windows_per_trajectory: of fresh trajectories, how many samples of a step are taken from each one that is drawn.
         stream_blocks: independent draws that a step's fresh samples are made of; with several, each process that trains
             makes only its own. Another number draws other samples.
@@ -103,6 +104,7 @@ class DataConfig(Config):
     history: int = Field(1, ge=1)
     horizon: int = Field(1, ge=1)
     stride: int = Field(1, ge=1)
+    leads: int = Field(1, ge=1)
     windows_per_trajectory: int = Field(4, ge=1)
     stream_blocks: int = Field(1, ge=1)
     num_samples: int | None = Field(None, ge=1)
@@ -118,7 +120,7 @@ class DataConfig(Config):
     @property
     def window(self) -> Window:
         """Which frames of a trajectory make a sample."""
-        return Window(self.history, self.horizon, self.stride)
+        return Window(self.history, self.horizon, self.stride, self.leads)
 
     def check(self, *, mixes_stores: bool = False, evolves: bool = False) -> None:
         """Refuse what would have no effect.

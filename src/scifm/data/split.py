@@ -120,9 +120,8 @@ class StoreSplit(Dataset):
         """The shortest and the longest physical time from input to target; None for steady problems."""
         if self.times is None:
             return None
-        times, stride = np.asarray(self.times), self.window.stride
-        gaps = times[stride:] - times[:-stride]
-        return float(gaps.min()), float(gaps.max())
+        times, stride, longest = np.asarray(self.times), self.window.stride, self.window.stride * self.window.leads
+        return float((times[stride:] - times[:-stride]).min()), float((times[longest:] - times[:-longest]).max())
 
     def __len__(self) -> int:
         return self.num_samples
@@ -221,9 +220,17 @@ class StoreSplit(Dataset):
         return Batch(self.signature, self.grid, inputs, coefficients, targets, systems, lead_time)
 
     def _lead_times(self, windows: np.ndarray) -> Tensor:
-        times, first = np.asarray(self.times), windows % self.windows_per_trajectory
-        later = first[:, None] + np.asarray(self.window.targets)
-        return torch.from_numpy(times[later] - times[first + self.window.inputs[-1], None]).to(self.dtype)
+        times, (lead, first) = np.asarray(self.times), self._places(windows)
+        later = np.asarray(self.window.targets()) + (lead * self.window.stride)[:, None]
+        gaps = times[first[:, None] + later] - times[first + self.window.inputs[-1], None]
+        return torch.from_numpy(gaps).to(self.dtype)
+
+    def _places(self, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return of each window which lead it has, counted from 0, and its first frame."""
+        assert self.times is not None
+        own, ends = samples % self.windows_per_trajectory, np.cumsum(self.window.counts(len(self.times)))
+        lead = np.searchsorted(ends, own, side="right")
+        return lead, own - np.concatenate([[0], ends])[lead]
 
     @staticmethod
     def _within(given: np.ndarray, count: int, what: str) -> np.ndarray:
@@ -248,14 +255,14 @@ class StoreSplit(Dataset):
             raise DataError(
                 f"{len(samples)} samples of {space} points do not fit into memory. Read fewer at once, with batches()."
             ) from error
-        for place, rows, frames in self._runs(samples):
+        for place, rows, frames, lead in self._runs(samples):
             for i, name in enumerate(names.inputs):
                 for frame, later in enumerate(window.inputs):
                     inputs[place, frame, i] = self._read_field(name, rows, frames, later)
             for i, name in enumerate(names.coefficients):
                 coefficients[place, i] = self.reader.read(name, rows, None)
             for i, name in enumerate(names.outputs):
-                for frame, later in enumerate(window.targets):
+                for frame, later in enumerate(window.targets(lead)):
                     targets[place, frame, i] = self._read_field(name, rows, frames, later)
         return inputs, coefficients, targets
 
@@ -269,19 +276,21 @@ class StoreSplit(Dataset):
             raise StoreError(f"'{name}' has {values.shape[1:]} points where the grid has {self.grid.num_points}.")
         return values
 
-    def _runs(self, samples: np.ndarray) -> Iterator[tuple[slice, slice, slice | None]]:
-        """Yield pieces that can be read at once: where they go, which trajectories, the first frame of each window."""
+    def _runs(self, samples: np.ndarray) -> Iterator[tuple[slice, slice, slice | None, int]]:
+        """Yield pieces to read at once: where they go, which trajectories, first frames of windows, and their lead."""
         # reading row by row is 30 times faster than HDF5's own list of points
         gaps = np.diff(samples, prepend=samples[:1] - 2) != 1
+        lead = first = np.zeros(0, np.int64)
         if self.times is not None:
-            gaps |= samples % self.windows_per_trajectory == 0
+            lead, first = self._places(samples)
+            gaps |= first == 0
         for start, stop in pairwise([*np.flatnonzero(gaps).tolist(), len(samples)]):
-            first, place = int(samples[start]), slice(start, stop)
+            place, number = slice(start, stop), int(samples[start])
             if self.times is None:
-                yield place, slice(first, first + stop - start), None
+                yield place, slice(number, number + stop - start), None, 1
             else:
-                row, frame = divmod(first, self.windows_per_trajectory)
-                yield place, slice(row, row + 1), slice(frame, frame + stop - start)
+                row, frame = number // self.windows_per_trajectory, int(first[start])
+                yield place, slice(row, row + 1), slice(frame, frame + stop - start), int(lead[start]) + 1
 
     def close(self) -> None:
         """Close the files this process holds open; reading again opens them again."""

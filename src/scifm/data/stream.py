@@ -196,7 +196,10 @@ class Stream:
 
 def steps_of(system: System, window: Window) -> tuple[float, float] | None:
     """Return the shortest and longest time from frame to frame of a system's windows; None of what is steady."""
-    return (window.stride * system.save_interval,) * 2 if isinstance(system, Evolving) else None
+    if not isinstance(system, Evolving):
+        return None
+    shortest = window.stride * system.save_interval
+    return shortest, window.leads * shortest
 
 
 class Epochs:

@@ -12,6 +12,8 @@ from scifm.wording import plural
 
 __all__ = ["NEXT_FRAME", "Window"]
 
+_NAMES = ("history", "horizon", "stride", "leads")
+
 
 @dataclass(frozen=True)
 class Window(Plain):
@@ -21,24 +23,32 @@ class Window(Plain):
         history: input frames.
         horizon: target frames: 1 asks for the next one, more for a forecast in that many steps.
         stride: stored frames from one frame of the sample to the next.
+        leads: of a single target, how many lead times there are: it stands one stride, two, … up to so many behind the
+            last input, each a sample of its own. So all pairs of frames can be learned from.
 
     Raises:
-        ConfigError: if one of them is below 1.
+        ConfigError: if one of them is below 1, or several leads are asked of several targets.
     """
 
     history: int = 1
     horizon: int = 1
     stride: int = 1
+    leads: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("history", "horizon", "stride"):
+        for name in _NAMES:
             if getattr(self, name) < 1:
                 raise ConfigError(f"The {name} counts frames and is at least 1; got {getattr(self, name)}.")
+        if self.leads > 1 and self.horizon > 1:
+            raise ConfigError(
+                f"Several lead times are of a single target: give leads = {self.leads} or horizon = {self.horizon}, "
+                "not both."
+            )
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> Window:
         """Return the window that a record holds; what it does not say is 1."""
-        return cls(**{name: int(record[name]) for name in ("history", "horizon", "stride") if name in record})
+        return cls(**{name: int(record[name]) for name in _NAMES if name in record})
 
     def record(self) -> dict[str, int]:
         """Return what records say of it: the stride always, and what is not one frame to one."""
@@ -49,28 +59,38 @@ class Window(Plain):
         """The input frames, counted from the first one."""
         return range(0, self.history * self.stride, self.stride)
 
-    @property
-    def targets(self) -> range:
-        """The target frames, counted likewise."""
-        return range(self.history * self.stride, (self.history + self.horizon) * self.stride, self.stride)
+    def targets(self, lead: int = 1) -> range:
+        """The target frames, counted likewise; of several leads that of one of them."""
+        first = (self.history - 1 + lead) * self.stride
+        return range(first, first + self.horizon * self.stride, self.stride)
+
+    def counts(self, num_frames: int) -> list[int]:
+        """Return how many windows of each lead a trajectory of so many frames has.
+
+        Raises:
+            ConfigError: if it has none of some lead.
+        """
+        spans = [self.targets(lead)[-1] + 1 for lead in range(1, self.leads + 1)]
+        if spans[-1] > num_frames:
+            told = ", ".join(f"{name} {frames}" for name, frames in self.to_dict().items() if name in self.record())
+            raise ConfigError(
+                f"A window of {told} spans {plural(spans[-1], 'frame')}, and a trajectory has {num_frames}. Lower one "
+                "of them."
+            )
+        return [num_frames - span + 1 for span in spans]
+
+    def fits(self, num_frames: int) -> int:
+        """Return how many windows such a trajectory has.
+
+        Raises:
+            ConfigError: if it has none of some lead.
+        """
+        return sum(self.counts(num_frames))
 
     @property
     def span(self) -> int:
-        """Frames from the first to the last, both counted."""
-        return (self.history + self.horizon - 1) * self.stride + 1
-
-    def fits(self, num_frames: int) -> int:
-        """Return how many windows a trajectory of so many frames has.
-
-        Raises:
-            ConfigError: if it has none.
-        """
-        if self.span > num_frames:
-            raise ConfigError(
-                f"A window of history {self.history}, horizon {self.horizon} and stride {self.stride} spans "
-                f"{plural(self.span, 'frame')}, and a trajectory has {num_frames}. Lower one of the three."
-            )
-        return num_frames - self.span + 1
+        """Frames from the first to the last of a window of the longest lead, both counted."""
+        return self.targets(self.leads)[-1] + 1
 
 
 NEXT_FRAME = Window()

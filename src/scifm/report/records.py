@@ -275,7 +275,7 @@ def origin_text(origin: Mapping[str, Any] | None) -> str:
         parts.append(f"task {about['task']}")
     if "store" in about:
         parts.append(f"store {about['store']}" + (f", split {about['split']}" if "split" in about else ""))
-        parts += [f"{name} {about[name]}" for name in ("stride", "history", "horizon") if name in about]
+        parts += [f"{name} {about[name]}" for name in ("stride", "history", "horizon", "leads") if name in about]
         parts += ["some of its trajectories"] if "chosen" in about else []
     elif "system" in about:
         system = about["system"]

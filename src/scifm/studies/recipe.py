@@ -315,7 +315,9 @@ class StudyRecipe(Config):
             refuse_idle(self.data, ("num_points", "extent"), "every store has its own grid", prefix="data.")
         origins = [*map(self.origin, self.sources), *map(self.origin, self.targets)]
         if not any(origin.signature.evolves for origin in origins):
-            refuse_idle(self.data, ("history", "horizon", "stride"), "nothing here evolves in time", prefix="data.")
+            refuse_idle(
+                self.data, ("history", "horizon", "stride", "leads"), "nothing here evolves in time", prefix="data."
+            )
         if not self.can_be_drawn:
             refuse_idle(self, ("num_examples",), "only fields of two dimensions with a forcing are drawn")
         for source in drawn:

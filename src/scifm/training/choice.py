@@ -288,6 +288,7 @@ class AdaptRecipe(TrialSettings):
             held-out error of the chosen candidate falls; 0: it is as given. Comes on top of the budget of trials.
         stride: of trajectories, frames from one frame of a sample to the next.
         horizon: of trajectories, target frames of a sample: with several the operator marches and learns from them all.
+        leads: of trajectories and a single target, how many lead times: one stride, two, … each a sample of its own.
         rename: new name → name the operator knows, for channels that are only called otherwise; from scratch it is of
             no account.
     """
@@ -300,6 +301,7 @@ class AdaptRecipe(TrialSettings):
     max_doublings: int = Field(0, ge=0, le=20)
     stride: int = Field(1, ge=1)
     horizon: int = Field(1, ge=1)
+    leads: int = Field(1, ge=1)
     rename: dict[str, str] = Field(default_factory=dict)
     training: TrainingConfig = TrainingConfig(num_steps=300, validate_every=100, checkpoint_every=100)
 
@@ -329,7 +331,7 @@ class AdaptRecipe(TrialSettings):
 
     def window(self, history: int) -> Window:
         """Return which frames of a trajectory make a sample, for an operator that takes so many input frames."""
-        return Window(history, self.horizon, self.stride)
+        return Window(history, self.horizon, self.stride, self.leads)
 
     @property
     def splits(self) -> list[tuple[Tensor, Tensor]]:

@@ -155,7 +155,7 @@ def _pool(pool: Source, recipe: AdaptRecipe, model: Run | None, history: int) ->
         pool = StoreOrigin(pool, window if pool.signature.evolves else Window(stride=recipe.stride))
     if isinstance(pool, Origin):
         pool = pool.pool(max(1024, recipe.num_samples), recipe.seed)
-    for name in ("stride", "horizon"):
+    for name in ("stride", "horizon", "leads"):
         asked, has = getattr(recipe, name), getattr(pool.window, name)
         if asked not in (1, has):
             raise ConfigError(f"{name} = {asked} was asked for, and the samples have {has}.")
