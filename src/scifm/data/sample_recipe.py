@@ -131,7 +131,7 @@ class SampleRecipe(SourceRecipe):
         if not known.signature.evolves:
             self.refuse("stride", "horizon", beside="without a system or a store")
             return known.unseen(self.num_samples, self.seed)
-        given = {name: getattr(self, name) for name in ("stride", "horizon") if name in self.model_fields_set}
+        given: dict[str, Any] = {n: getattr(self, n) for n in ("stride", "horizon") if n in self.model_fields_set}
         if self.horizon > 1:  # which asks for one lead after the other
             given["leads"] = 1
         return known.framed(replace(known.window, **given)).unseen(self.num_samples, self.seed)
