@@ -87,8 +87,8 @@ class Evolving(System):
         The scale is one that does not vanish with the quantity, such as rms(u) for mean(u).
 
         Args:
-            state: ``(batch, time, outputs, *space)``, the first frame at time 0; behind the outputs stand the inputs that
-                do not change in time, such as a medium, where there are any.
+            state: ``(batch, time, outputs, *space)``, the first frame at time 0; behind the outputs stand the inputs
+                that do not change in time, such as a medium, where there are any.
 
         Returns:
             ``(batch, time)`` each. Empty where nothing is conserved.

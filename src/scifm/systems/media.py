@@ -47,7 +47,7 @@ class RandomMedium(Plain):
 
     def draw(
         self, correlation_length: Float[Tensor, " batch"], grid: Grid, generator: torch.Generator | None = None
-    ) -> Float[Tensor, "batch *space"]:
+    ) -> Float[Tensor, " batch *space"]:
         """Return one field for each correlation length ℓ [L], in float64.
 
         Raises:
@@ -90,8 +90,8 @@ class Pulses(Plain):
 
         Σⱼ aⱼ exp(−|x − xⱼ|²/2w²),    aⱼ between amplitude/2 and amplitude, of either sign
 
-    with the images of each summed over. Each has a velocity too, in parts of the speed of the waves: of a random direction
-    and a size up to 1, at which in one dimension it moves that way as a whole.
+    with the images of each summed over. Each has a velocity too, in parts of the speed of the waves: of a random
+    direction and a size up to 1, at which in one dimension it moves that way as a whole.
 
     Args:
         num: how many.
@@ -117,7 +117,7 @@ class Pulses(Plain):
         generator: torch.Generator | None = None,
         *,
         margin: float = 0.0,
-    ) -> tuple[Float[Tensor, "batch *space"], Float[Tensor, "batch axis *space"]]:
+    ) -> tuple[Float[Tensor, " batch *space"], Float[Tensor, "batch axis *space"]]:
         """Return the pulses f and Σⱼ vⱼ fⱼ along each axis in array order, both in float64.
 
         Args:
