@@ -703,3 +703,106 @@ void scifm_projection_gradients(int threads, i64 rows, i64 ci, i64 hidden, i64 c
     }
     add_up(threads, all, sums, grads);
 }
+
+/* ---- convolutions of each channel by itself ----------------------------------------------------------------------- */
+
+/* A field (batch, nz, ny, nx, channels) and, longer by taps - 1 along each axis, the one it is summed from. */
+typedef struct {
+    i64 nz, ny, nx, kz, ky, kx, channels, high, wide;
+    __mmask16 mask;
+} Stencil;
+
+static Stencil stencil(i64 nz, i64 ny, i64 nx, i64 kz, i64 ky, i64 kx, i64 channels) {
+    return (Stencil){nz, ny, nx, kz, ky, kx, channels, ny + ky - 1, nx + kx - 1, 0};
+}
+
+/* The place of the first tap of a line of points. */
+static inline const float *corner(const Stencil *s, const float *x, i64 line) {
+    const i64 b = line / (s->nz * s->ny), z = line / s->ny % s->nz, y = line % s->ny;
+    return x + ((b * (s->nz + s->kz - 1) + z) * s->high + y) * s->wide * s->channels;
+}
+
+/* `count` points of a line, 16 channels at a time: the sums stay in registers. */
+static inline __attribute__((always_inline)) void sum_taps(const Stencil *s, const int count, const float *from,
+                                                           const float *tap, __m512 first, float *to) {
+    const i64 channels = s->channels;
+    __m512 sum[8];
+#pragma GCC unroll 8
+    for (int i = 0; i < count; i++) sum[i] = first;
+    for (i64 i = 0; i < s->kz; i++)
+        for (i64 j = 0; j < s->ky; j++) {
+            const float *x = from + (i * s->high + j) * s->wide * channels;
+            for (i64 k = 0; k < s->kx; k++, x += channels, tap += channels) {
+                const __m512 weight = _mm512_maskz_loadu_ps(s->mask, tap);
+#pragma GCC unroll 8
+                for (int p = 0; p < count; p++)
+                    sum[p] = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(s->mask, x + p * channels), weight, sum[p]);
+            }
+        }
+#pragma GCC unroll 8
+    for (int i = 0; i < count; i++) _mm512_mask_storeu_ps(to + i * channels, s->mask, sum[i]);
+}
+
+/* out (batch, nz, ny, nx, channels) = x * taps (kz, ky, kx, channels) + bias, which may be absent. */
+void scifm_depthwise(int threads, i64 batch, i64 nz, i64 ny, i64 nx, i64 kz, i64 ky, i64 kx, i64 channels,
+                     const float *x, const float *taps, const float *bias, float *out) {
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (i64 line = 0; line < batch * nz * ny; line++) {
+        Stencil s = stencil(nz, ny, nx, kz, ky, kx, channels);
+        for (i64 c = 0; c < channels; c += LANES) {
+            const float *from = corner(&s, x, line) + c;
+            float *to = out + line * nx * channels + c;
+            s.mask = lanes(channels - c);
+            const __m512 first = bias ? _mm512_maskz_loadu_ps(s.mask, bias + c) : _mm512_setzero_ps();
+            i64 i = 0;
+            for (; i + 8 <= nx; i += 8) sum_taps(&s, 8, from + i * channels, taps + c, first, to + i * channels);
+            for (; i + 4 <= nx; i += 4) sum_taps(&s, 4, from + i * channels, taps + c, first, to + i * channels);
+            for (; i < nx; i++) sum_taps(&s, 1, from + i * channels, taps + c, first, to + i * channels);
+        }
+    }
+}
+
+/* to[k] += sum over a line of points of x[i + k] grad[i], for `count` taps. */
+static inline __attribute__((always_inline)) void sum_points(const Stencil *s, const int count, const float *x,
+                                                             const float *grad, float *to) {
+    const i64 channels = s->channels;
+    __m512 sum[8];
+#pragma GCC unroll 8
+    for (int k = 0; k < count; k++) sum[k] = _mm512_maskz_loadu_ps(s->mask, to + k * channels);
+    for (i64 p = 0; p < s->nx; p++, x += channels, grad += channels) {
+        const __m512 g = _mm512_maskz_loadu_ps(s->mask, grad);
+#pragma GCC unroll 8
+        for (int k = 0; k < count; k++)
+            sum[k] = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(s->mask, x + k * channels), g, sum[k]);
+    }
+#pragma GCC unroll 8
+    for (int k = 0; k < count; k++) _mm512_mask_storeu_ps(to + k * channels, s->mask, sum[k]);
+}
+
+/* The gradient of scifm_depthwise with respect to its taps, (kz, ky, kx, channels). */
+void scifm_depthwise_gradient(int threads, i64 batch, i64 nz, i64 ny, i64 nx, i64 kz, i64 ky, i64 kx, i64 channels,
+                              const float *x, const float *grad, float *taps) {
+    const i64 all = kz * ky * kx * channels;
+    float *sums = zeros(threads * all);
+#pragma omp parallel num_threads(threads)
+    {
+        float *mine = sums + omp_get_thread_num() * all;
+        Stencil s = stencil(nz, ny, nx, kz, ky, kx, channels);
+#pragma omp for schedule(static)
+        for (i64 line = 0; line < batch * nz * ny; line++)
+            for (i64 c = 0; c < channels; c += LANES) {
+                const float *g = grad + line * nx * channels + c;
+                float *to = mine + c;
+                s.mask = lanes(channels - c);
+                for (i64 i = 0; i < kz; i++)
+                    for (i64 j = 0; j < ky; j++) {
+                        const float *row = corner(&s, x, line) + (i * s.high + j) * s.wide * channels + c;
+                        i64 k = 0;
+                        for (; k + 7 <= kx; k += 7, to += 7 * channels) sum_points(&s, 7, row + k * channels, g, to);
+                        for (; k + 5 <= kx; k += 5, to += 5 * channels) sum_points(&s, 5, row + k * channels, g, to);
+                        for (; k < kx; k++, to += channels) sum_points(&s, 1, row + k * channels, g, to);
+                    }
+            }
+    }
+    add_up(threads, all, sums, taps);
+}
