@@ -14,27 +14,29 @@ Channels stay last from end to end: norms and pointwise products are then plain 
 from __future__ import annotations
 
 import itertools
-import math
 from typing import Any, ClassVar, Self
 
 import torch
 from jaxtyping import Float
 from pydantic import Field, field_validator
 from torch import Tensor, nn
-from torch.nn import functional
 
 from scifm.errors import ConfigError, suggest
 from scifm.fields.batch import Signature
 from scifm.fields.grid import Grid
 from scifm.fields.normalization import Encoded, Normalization
 from scifm.models.operator import Operator, OperatorConfig, OuterMaps, Role
-from scifm.models.parts.depthwise import Depthwise, padded
+from scifm.models.parts.convnext import ConvNeXtBlock, channel_norm, per_sample
+from scifm.models.parts.depthwise import padded
 from scifm.models.parts.pointwise import Projection
 
 __all__ = ["UNET_SIZES", "UNet", "UNetConfig"]
 
 UNET_SIZES: dict[str, int] = {"tiny": 12, "small": 32, "base": 48, "large": 64, "huge": 128}
 """Width of the finest level by name; the deepest level, with 8 times as many channels, holds most weights."""
+
+
+_OF_BLOCKS = ("kernel_size", "expansion", "condition_width", "plain")
 
 
 class UNetConfig(OperatorConfig):
@@ -86,25 +88,6 @@ class UNetConfig(OperatorConfig):
         return cls(width=UNET_SIZES[size], projection_width=2 * UNET_SIZES[size])
 
 
-class _Block(nn.Module):
-    """x + W₂ gelu(W₁ (norm(conv x) · (1 + scale) + shift)), scale and shift from what coefficients became."""
-
-    def __init__(self, channels: int, num_axes: int, c: UNetConfig) -> None:
-        super().__init__()
-        self.conv = Depthwise(channels, c.kernel_size, num_axes, plain=c.plain)
-        self.modulation = nn.Linear(c.condition_width, 2 * channels)
-        self.first = nn.Linear(channels, c.expansion * channels)
-        self.last = nn.Linear(c.expansion * channels, channels)
-        nn.init.normal_(self.modulation.weight, std=0.1 / math.sqrt(c.condition_width))
-        nn.init.zeros_(self.modulation.bias)
-
-    def forward(self, x: Tensor, condition: Tensor, wraps: tuple[bool, ...]) -> Tensor:
-        hidden = _norm(self.conv(x, wraps))
-        scale, shift = _per_sample(self.modulation(condition), x).chunk(2, dim=-1)
-        hidden = torch.addcmul(shift, hidden, 1 + scale)
-        return x + self.last(functional.gelu(self.first(hidden)))
-
-
 class _Down(nn.Module):
     """Half the points along every axis, twice the channels."""
 
@@ -113,7 +96,7 @@ class _Down(nn.Module):
         self.map = nn.Linear(channels * 2**num_axes, 2 * channels)
 
     def forward(self, x: Tensor, wraps: tuple[bool, ...]) -> Tensor:
-        x = _norm(x)
+        x = channel_norm(x)
         for axis, wrap in enumerate(wraps, start=1):
             x = padded(x, axis, 0, x.shape[axis] % 2, wraps=wrap)
         dims, space = len(wraps), x.shape[1:-1]
@@ -133,7 +116,7 @@ class _Up(nn.Module):
     def forward(self, x: Tensor, space: tuple[int, ...]) -> Tensor:
         """Return what lies on `space`, at most one point less an axis."""
         dims, batch, halves = len(space), x.shape[0], x.shape[1:-1]
-        corners = self.map(_norm(x)).view(batch, *halves, *(2,) * dims, -1)
+        corners = self.map(channel_norm(x)).view(batch, *halves, *(2,) * dims, -1)
         order = itertools.chain.from_iterable((1 + axis, 1 + dims + axis) for axis in range(dims))
         fine = corners.permute(0, *order, 2 * dims + 1).reshape(batch, *(2 * n for n in halves), -1)
         inside: tuple[Any, ...] = (slice(None), *(slice(0, n) for n in space))
@@ -162,8 +145,10 @@ class UNet(Operator):
         c, dims = self.config, signature.num_spatial_dims
         widths = [c.width * 2**level for level in range(c.levels)]
 
+        shared: dict[str, Any] = {name: getattr(c, name) for name in _OF_BLOCKS}
+
         def blocks(width: int) -> nn.ModuleList:
-            return nn.ModuleList(_Block(width, dims, c) for _ in range(c.blocks))
+            return nn.ModuleList(ConvNeXtBlock(width, dims, **shared) for _ in range(c.blocks))
 
         self.lift = nn.Linear(self.num_channels + len(signature.coefficients), c.width)
         self.condition = nn.Sequential(
@@ -204,7 +189,7 @@ class UNet(Operator):
         fields = encoded.inputs[:, 0].movedim(1, -1)
         of_fields, of_constants = self.lift.weight.split([fields.shape[-1], encoded.coefficients.shape[1]], dim=1)
         constants = torch.addmm(self.lift.bias, encoded.coefficients, of_constants.T)
-        return fields @ of_fields.T + _per_sample(constants, fields), self.condition(constants)
+        return fields @ of_fields.T + per_sample(constants, fields), self.condition(constants)
 
     def network(self, encoded: Encoded) -> Float[Tensor, "batch 1 output *space"]:
         """Map encoded inputs to encoded answers; shapes as in `Operator.network`."""
@@ -222,19 +207,10 @@ class UNet(Operator):
             hidden = fine + self.ups[level](hidden, tuple(fine.shape[1:-1]))
             for block in _members(self.way_up[level]):
                 hidden = self.through(block, hidden, condition, wraps)
-        return self.projection(_norm(hidden)).movedim(-1, 1).unsqueeze(1)
+        return self.projection(channel_norm(hidden)).movedim(-1, 1).unsqueeze(1)
 
 
 def _members(blocks: nn.Module) -> nn.ModuleList:
     assert isinstance(blocks, nn.ModuleList)
     return blocks
 
-
-def _norm(x: Tensor) -> Tensor:
-    """Return every point's channels with mean zero and size one."""
-    return functional.layer_norm(x, (x.shape[-1],))
-
-
-def _per_sample(values: Tensor, like: Tensor) -> Tensor:
-    """Return ``(batch, channel)`` as it acts on ``(batch, *space, channel)``."""
-    return values.view(len(values), *(1,) * (like.dim() - 2), -1)
