@@ -3,10 +3,10 @@
 ``lift → levels of blocks, each on half the points of the one before and with twice its channels → the way back, joined
 at each level by what was there on the way down → projection``, all on ``(batch, *space, channel)``.
 
-A block is a convolution of each channel by itself, a norm over channels, the scale and the shift that coefficients give,
-and a pointwise network with a wide middle, around all of which its input is carried. Down goes what 2 points an axis hold
-together, by one product; up the same way back. Where an axis has an odd number of points, one more is added for the way
-down, as the boundary would have it, and taken off on the way back.
+A block is a convolution of each channel by itself, a norm over channels, the scale and the shift that coefficients
+give, and a pointwise network with a wide middle, around all of which its input is carried. Down goes what 2 points an
+axis hold together, by one product; up the same way back. Where an axis has an odd number of points, one more is added
+for the way down, as the boundary would have it, and taken off on the way back.
 
 Channels stay last from end to end: norms and pointwise products are then plain ones on rows that lie together.
 """
@@ -112,6 +112,8 @@ class _Up(nn.Module):
     def __init__(self, channels: int, num_axes: int) -> None:
         super().__init__()
         self.map = nn.Linear(2 * channels, channels * 2**num_axes)
+        for part in (self.map.weight, self.map.bias):  # the points that come of one are alike at first: no chequers
+            part.data.copy_(part.data[:channels].repeat(2**num_axes, *(1,) * (part.dim() - 1)))
 
     def forward(self, x: Tensor, space: tuple[int, ...]) -> Tensor:
         """Return what lies on `space`, at most one point less an axis."""
@@ -213,4 +215,3 @@ class UNet(Operator):
 def _members(blocks: nn.Module) -> nn.ModuleList:
     assert isinstance(blocks, nn.ModuleList)
     return blocks
-

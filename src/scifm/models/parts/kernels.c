@@ -779,10 +779,10 @@ static inline __attribute__((always_inline)) void sum_points(const Stencil *s, c
     for (int k = 0; k < count; k++) _mm512_mask_storeu_ps(to + k * channels, s->mask, sum[k]);
 }
 
-/* The gradient of scifm_depthwise with respect to its taps, (kz, ky, kx, channels). */
+/* The gradients of scifm_depthwise: of its taps, (kz, ky, kx, channels), and then of its bias. */
 void scifm_depthwise_gradient(int threads, i64 batch, i64 nz, i64 ny, i64 nx, i64 kz, i64 ky, i64 kx, i64 channels,
-                              const float *x, const float *grad, float *taps) {
-    const i64 all = kz * ky * kx * channels;
+                              const float *x, const float *grad, float *grads) {
+    const i64 all = (kz * ky * kx + 1) * channels;
     float *sums = zeros(threads * all);
 #pragma omp parallel num_threads(threads)
     {
@@ -802,9 +802,12 @@ void scifm_depthwise_gradient(int threads, i64 batch, i64 nz, i64 ny, i64 nx, i6
                         for (; k + 5 <= kx; k += 5, to += 5 * channels) sum_points(&s, 5, row + k * channels, g, to);
                         for (; k < kx; k++, to += channels) sum_points(&s, 1, row + k * channels, g, to);
                     }
+                __m512 sum = _mm512_maskz_loadu_ps(s.mask, to);
+                for (i64 i = 0; i < nx; i++) sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(s.mask, g + i * channels));
+                _mm512_mask_storeu_ps(to, s.mask, sum);
             }
     }
-    add_up(threads, all, sums, taps);
+    add_up(threads, all, sums, grads);
 }
 
 /* ---- the pointwise half of a ConvNeXt block ----------------------------------------------------------------------- */
