@@ -18,10 +18,12 @@ from scifm.models.module_operator import ModuleConfig
 from scifm.models.neuralop_fno import NeuralopFNOConfig
 from scifm.models.operator import Operator
 from scifm.models.registry import load_operator, save_operator
+from scifm.models.unet import UNetConfig
 
 SIGNATURE = Signature(("f",), ("a", "b"), ("u", "v"))
 SMALL: dict[str, Callable[[], Operator]] = {
     "fno": lambda: OPERATORS["fno"](SIGNATURE, FNOConfig(**tiny.NETWORK)),
+    "unet": lambda: OPERATORS["unet"](SIGNATURE, UNetConfig(width=4, levels=3, blocks=1, projection_width=8)),
     "neuralop_fno": lambda: OPERATORS["neuralop_fno"](
         SIGNATURE, NeuralopFNOConfig(n_modes=(6, 6), hidden_channels=4, n_layers=2)
     ),

@@ -1,4 +1,4 @@
-"""Learned operators: the interface, Fourier neural operators, anyone's networks, and how they are kept.
+"""Learned operators: the interface, Fourier neural operators, a U-Net, anyone's networks, and how they are kept.
 
 An operator is a class in a file here and a line in ``OPERATORS`` (`registry`), or an entry point ``scifm.operators`` of
 another package; it says itself what it can (`operator`). ``parts/`` holds layers and kernels, `folder` how a model lies
@@ -12,6 +12,7 @@ from scifm.models.module_operator import ModuleConfig, ModuleOperator
 from scifm.models.neuralop_fno import NeuralopFNO, NeuralopFNOConfig
 from scifm.models.operator import Operator, OperatorConfig
 from scifm.models.registry import OPERATORS, load_operator, save_operator
+from scifm.models.unet import UNet, UNetConfig
 
 __all__ = [
     "FNO",
@@ -24,6 +25,8 @@ __all__ = [
     "NeuralopFNOConfig",
     "Operator",
     "OperatorConfig",
+    "UNet",
+    "UNetConfig",
     "import_neuralop_weights",
     "import_reference_weights",
     "load_operator",

@@ -17,6 +17,7 @@ from scifm.models.folder import find_model, reading
 from scifm.models.module_operator import ModuleOperator
 from scifm.models.neuralop_fno import NeuralopFNO
 from scifm.models.operator import Operator, OperatorConfig
+from scifm.models.unet import UNet
 from scifm.plugins import Catalog
 from scifm.runs import Run
 
@@ -24,7 +25,12 @@ __all__ = [
     "DEFAULT_KIND", "OPERATORS", "NamedNetwork", "load_operator", "operator_class", "save_operator", "settings_of",
 ]  # fmt: skip
 
-OPERATORS: dict[str, type[Operator]] = {"fno": FNO, "neuralop_fno": NeuralopFNO, "module": ModuleOperator}
+OPERATORS: dict[str, type[Operator]] = {
+    "fno": FNO,
+    "unet": UNet,
+    "neuralop_fno": NeuralopFNO,
+    "module": ModuleOperator,
+}
 """Our own; `operator_class` knows those of plug-ins too."""
 
 DEFAULT_KIND = "fno"

@@ -5,6 +5,7 @@ A system is a file here and a line in ``SYSTEMS`` (`catalog`), or an entry point
 live here: a network (systems never import models), a file format, anything learned.
 """
 
+from scifm.systems.acoustic import Acoustic
 from scifm.systems.advection_diffusion import AdvectionDiffusion
 from scifm.systems.catalog import SYSTEMS, available_systems, find_system, system_from_dict
 from scifm.systems.forcing import GaussianForcing
@@ -15,6 +16,7 @@ from scifm.systems.system import SamplingRecord, System
 
 __all__ = [
     "SYSTEMS",
+    "Acoustic",
     "AdvectionDiffusion",
     "GaussianForcing",
     "Helmholtz",

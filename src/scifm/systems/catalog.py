@@ -8,6 +8,7 @@ from typing import Any
 
 from scifm.errors import ConfigError, SciFMError, suggest
 from scifm.plugins import Catalog, Listing
+from scifm.systems.acoustic import Acoustic
 from scifm.systems.advection_diffusion import AdvectionDiffusion
 from scifm.systems.burgers import Burgers
 from scifm.systems.helmholtz import Helmholtz
@@ -22,6 +23,7 @@ SYSTEMS: dict[str, type[System]] = {
     "advection_diffusion": AdvectionDiffusion,
     "helmholtz": Helmholtz,
     "burgers": Burgers,
+    "acoustic": Acoustic,
 }
 """Our own; `find_system` and `available_systems` know those of plug-ins too."""
 

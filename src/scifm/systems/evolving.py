@@ -87,7 +87,8 @@ class Evolving(System):
         The scale is one that does not vanish with the quantity, such as rms(u) for mean(u).
 
         Args:
-            state: ``(batch, time, outputs, *space)``, the first frame at time 0.
+            state: ``(batch, time, outputs, *space)``, the first frame at time 0; behind the outputs stand the inputs
+                that do not change in time, such as a medium, where there are any.
 
         Returns:
             ``(batch, time)`` each. Empty where nothing is conserved.
@@ -213,9 +214,15 @@ class Evolving(System):
         self.require_ours(batch)
         batch = batch.to(dtype=torch.float64)
         batch.require_targets()
-        outputs = [self.signature.inputs.index(name) for name in self.signature.outputs]
-        start = self._inputs(batch)[:, outputs].unsqueeze(1)
-        state = torch.cat([start, torch.stack([batch.target(name) for name in self.signature.outputs], dim=2)], dim=1)
+        names = self.signature
+        outputs = [names.inputs.index(name) for name in names.outputs]
+        constants = [place for place, name in enumerate(names.inputs) if name not in names.outputs]
+        inputs = self._inputs(batch).unsqueeze(1)
+        later = torch.stack([batch.target(name) for name in names.outputs], dim=2)
+        state = torch.cat([inputs[:, :, outputs], later], dim=1)
+        if constants:
+            still = inputs[:, :, constants].expand(-1, state.shape[1], -1, *batch.grid.num_points)
+            state = torch.cat([state, still], dim=2)
         drifts = {}
         for name, values in self.quantities(state, self._coefficients(batch), batch.grid).items():
             drifts[f"{name}_drift"] = (values[:, 1:] - values[:, :1]).abs().amax(1)

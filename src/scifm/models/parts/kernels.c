@@ -703,3 +703,269 @@ void scifm_projection_gradients(int threads, i64 rows, i64 ci, i64 hidden, i64 c
     }
     add_up(threads, all, sums, grads);
 }
+
+/* ---- convolutions of each channel by itself ----------------------------------------------------------------------- */
+
+/* A field (batch, nz, ny, nx, channels) and, longer by taps - 1 along each axis, the one it is summed from. */
+typedef struct {
+    i64 nz, ny, nx, kz, ky, kx, channels, high, wide;
+    __mmask16 mask;
+} Stencil;
+
+static Stencil stencil(i64 nz, i64 ny, i64 nx, i64 kz, i64 ky, i64 kx, i64 channels) {
+    return (Stencil){nz, ny, nx, kz, ky, kx, channels, ny + ky - 1, nx + kx - 1, 0};
+}
+
+/* The place of the first tap of a line of points. */
+static inline const float *corner(const Stencil *s, const float *x, i64 line) {
+    const i64 b = line / (s->nz * s->ny), z = line / s->ny % s->nz, y = line % s->ny;
+    return x + ((b * (s->nz + s->kz - 1) + z) * s->high + y) * s->wide * s->channels;
+}
+
+/* `count` points of a line, 16 channels at a time: the sums stay in registers. */
+static inline __attribute__((always_inline)) void sum_taps(const Stencil *s, const int count, const float *from,
+                                                           const float *tap, __m512 first, float *to) {
+    const i64 channels = s->channels;
+    __m512 sum[8];
+#pragma GCC unroll 8
+    for (int i = 0; i < count; i++) sum[i] = first;
+    for (i64 i = 0; i < s->kz; i++)
+        for (i64 j = 0; j < s->ky; j++) {
+            const float *x = from + (i * s->high + j) * s->wide * channels;
+            for (i64 k = 0; k < s->kx; k++, x += channels, tap += channels) {
+                const __m512 weight = _mm512_maskz_loadu_ps(s->mask, tap);
+#pragma GCC unroll 8
+                for (int p = 0; p < count; p++)
+                    sum[p] = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(s->mask, x + p * channels), weight, sum[p]);
+            }
+        }
+#pragma GCC unroll 8
+    for (int i = 0; i < count; i++) _mm512_mask_storeu_ps(to + i * channels, s->mask, sum[i]);
+}
+
+/* out (batch, nz, ny, nx, channels) = x * taps (kz, ky, kx, channels) + bias, which may be absent. */
+void scifm_depthwise(int threads, i64 batch, i64 nz, i64 ny, i64 nx, i64 kz, i64 ky, i64 kx, i64 channels,
+                     const float *x, const float *taps, const float *bias, float *out) {
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (i64 line = 0; line < batch * nz * ny; line++) {
+        Stencil s = stencil(nz, ny, nx, kz, ky, kx, channels);
+        for (i64 c = 0; c < channels; c += LANES) {
+            const float *from = corner(&s, x, line) + c;
+            float *to = out + line * nx * channels + c;
+            s.mask = lanes(channels - c);
+            const __m512 first = bias ? _mm512_maskz_loadu_ps(s.mask, bias + c) : _mm512_setzero_ps();
+            i64 i = 0;
+            for (; i + 8 <= nx; i += 8) sum_taps(&s, 8, from + i * channels, taps + c, first, to + i * channels);
+            for (; i + 4 <= nx; i += 4) sum_taps(&s, 4, from + i * channels, taps + c, first, to + i * channels);
+            for (; i < nx; i++) sum_taps(&s, 1, from + i * channels, taps + c, first, to + i * channels);
+        }
+    }
+}
+
+/* to[k] += sum over a line of points of x[i + k] grad[i], for `count` taps. */
+static inline __attribute__((always_inline)) void sum_points(const Stencil *s, const int count, const float *x,
+                                                             const float *grad, float *to) {
+    const i64 channels = s->channels;
+    __m512 sum[8];
+#pragma GCC unroll 8
+    for (int k = 0; k < count; k++) sum[k] = _mm512_maskz_loadu_ps(s->mask, to + k * channels);
+    for (i64 p = 0; p < s->nx; p++, x += channels, grad += channels) {
+        const __m512 g = _mm512_maskz_loadu_ps(s->mask, grad);
+#pragma GCC unroll 8
+        for (int k = 0; k < count; k++)
+            sum[k] = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(s->mask, x + k * channels), g, sum[k]);
+    }
+#pragma GCC unroll 8
+    for (int k = 0; k < count; k++) _mm512_mask_storeu_ps(to + k * channels, s->mask, sum[k]);
+}
+
+/* The gradients of scifm_depthwise: of its taps, (kz, ky, kx, channels), and then of its bias. */
+void scifm_depthwise_gradient(int threads, i64 batch, i64 nz, i64 ny, i64 nx, i64 kz, i64 ky, i64 kx, i64 channels,
+                              const float *x, const float *grad, float *grads) {
+    const i64 all = (kz * ky * kx + 1) * channels;
+    float *sums = zeros(threads * all);
+#pragma omp parallel num_threads(threads)
+    {
+        float *mine = sums + omp_get_thread_num() * all;
+        Stencil s = stencil(nz, ny, nx, kz, ky, kx, channels);
+#pragma omp for schedule(static)
+        for (i64 line = 0; line < batch * nz * ny; line++)
+            for (i64 c = 0; c < channels; c += LANES) {
+                const float *g = grad + line * nx * channels + c;
+                float *to = mine + c;
+                s.mask = lanes(channels - c);
+                for (i64 i = 0; i < kz; i++)
+                    for (i64 j = 0; j < ky; j++) {
+                        const float *row = corner(&s, x, line) + (i * s.high + j) * s.wide * channels + c;
+                        i64 k = 0;
+                        for (; k + 7 <= kx; k += 7, to += 7 * channels) sum_points(&s, 7, row + k * channels, g, to);
+                        for (; k + 5 <= kx; k += 5, to += 5 * channels) sum_points(&s, 5, row + k * channels, g, to);
+                        for (; k < kx; k++, to += channels) sum_points(&s, 1, row + k * channels, g, to);
+                    }
+                __m512 sum = _mm512_maskz_loadu_ps(s.mask, to);
+                for (i64 i = 0; i < nx; i++) sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(s.mask, g + i * channels));
+                _mm512_mask_storeu_ps(to, s.mask, sum);
+            }
+    }
+    add_up(threads, all, sums, grads);
+}
+
+/* ---- the pointwise half of a ConvNeXt block ----------------------------------------------------------------------- */
+
+/* normal = (x - mean) / size over the channels of each row, and h = normal * scale + shift; `sizes` gets 1 / size. */
+static void normalize(i64 rows, i64 channels, const float *x, const float *scale, const float *shift, float *normal,
+                      float *h, float *sizes) {
+    for (i64 i = 0; i < rows; i++, x += channels, normal += channels, h += channels) {
+        __m512 sum = _mm512_setzero_ps(), square = _mm512_setzero_ps();
+        for (i64 c = 0; c < channels; c += LANES)
+            sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(lanes(channels - c), x + c));
+        const float mean = _mm512_reduce_add_ps(sum) / (float)channels;
+        for (i64 c = 0; c < channels; c += LANES) {
+            const __mmask16 mask = lanes(channels - c);
+            const __m512 off = _mm512_maskz_sub_ps(mask, _mm512_maskz_loadu_ps(mask, x + c), _mm512_set1_ps(mean));
+            _mm512_mask_storeu_ps(normal + c, mask, off);
+            square = _mm512_fmadd_ps(off, off, square);
+        }
+        sizes[i] = 1 / sqrtf(_mm512_reduce_add_ps(square) / (float)channels + 1e-5f);
+        for (i64 c = 0; c < channels; c += LANES) {
+            const __mmask16 mask = lanes(channels - c);
+            const __m512 value = _mm512_mul_ps(_mm512_maskz_loadu_ps(mask, normal + c), _mm512_set1_ps(sizes[i]));
+            _mm512_mask_storeu_ps(normal + c, mask, value);
+            _mm512_mask_storeu_ps(h + c, mask, _mm512_fmadd_ps(value, _mm512_maskz_loadu_ps(mask, scale + c),
+                                                               _mm512_maskz_loadu_ps(mask, shift + c)));
+        }
+    }
+}
+
+/* Rows worked on at a time: the two wide middles and what goes with them stay in the second-level cache. */
+static inline i64 block_rows(i64 hidden) { return larger(1, PIECE / 2 / hidden / ROWS) * ROWS; }
+
+/* out (batch, rows, channels) = x + gelu((norm(y) scale + shift) first_t + first_bias) last_t + last_bias with scale and
+ * shift (batch, channels), first_t (channels, hidden), last_t (hidden, channels). */
+void scifm_pointwise_block(int threads, i64 batch, i64 rows, i64 channels, i64 hidden, const float *x, const float *y,
+                           const float *scale, const float *shift, const float *first_t, const float *first_bias,
+                           const float *last_t, const float *last_bias, float *out) {
+    const i64 size = smaller(rows, block_rows(hidden)), chunks = pieces(rows, size);
+#pragma omp parallel num_threads(threads)
+    {
+        float *block = scratch(DEPTH * COLUMNS), *middle = scratch(size * hidden), *sizes = scratch(size);
+        float *normal = scratch(size * channels), *h = scratch(size * channels);
+#pragma omp for schedule(static)
+        for (i64 item = 0; item < batch * chunks; item++) {
+            const i64 b = item / chunks, start = item % chunks * size, count = smaller(size, rows - start);
+            const i64 place = (b * rows + start) * channels;
+            normalize(count, channels, y + place, scale + b * channels, shift + b * channels, normal, h, sizes);
+            multiply(count, hidden, channels, h, channels, 1, first_t, hidden, middle, hidden, SET, block);
+            for (i64 j = 0; j < hidden; j += LANES) {
+                const __mmask16 mask = lanes(hidden - j);
+                const __m512 bias = _mm512_maskz_loadu_ps(mask, first_bias + j);
+                for (i64 i = 0; i < count; i++) {
+                    float *at = middle + i * hidden + j;
+                    _mm512_mask_storeu_ps(at, mask, gelu(_mm512_add_ps(_mm512_maskz_loadu_ps(mask, at), bias)));
+                }
+            }
+            for (i64 c = 0; c < channels; c += LANES) {
+                const __mmask16 mask = lanes(channels - c);
+                const __m512 bias = _mm512_maskz_loadu_ps(mask, last_bias + c);
+                for (i64 i = 0; i < count; i++) {
+                    const i64 at = place + i * channels + c;
+                    _mm512_mask_storeu_ps(out + at, mask, _mm512_add_ps(_mm512_maskz_loadu_ps(mask, x + at), bias));
+                }
+            }
+            multiply(count, channels, hidden, middle, hidden, 1, last_t, channels, out + place, channels, ADD, block);
+        }
+        free(block);
+        free(middle);
+        free(sizes);
+        free(normal);
+        free(h);
+    }
+}
+
+/* What h, the gradient of a row's h, is for the row itself; sums for scale and shift are added to. */
+static void normalize_gradient(i64 rows, i64 channels, const float *normal, const float *sizes, const float *scale,
+                               const float *h, float *grad, float *grad_scale, float *grad_shift) {
+    for (i64 i = 0; i < rows; i++, normal += channels, h += channels, grad += channels) {
+        __m512 sum = _mm512_setzero_ps(), along = _mm512_setzero_ps();
+        for (i64 c = 0; c < channels; c += LANES) {
+            const __mmask16 mask = lanes(channels - c);
+            const __m512 n = _mm512_maskz_loadu_ps(mask, normal + c), up = _mm512_maskz_loadu_ps(mask, h + c);
+            const __m512 of_n = _mm512_mul_ps(up, _mm512_maskz_loadu_ps(mask, scale + c));
+            sum = _mm512_add_ps(sum, of_n);
+            along = _mm512_fmadd_ps(of_n, n, along);
+            _mm512_mask_storeu_ps(grad_scale + c, mask, _mm512_fmadd_ps(up, n, _mm512_maskz_loadu_ps(mask, grad_scale + c)));
+            _mm512_mask_storeu_ps(grad_shift + c, mask, _mm512_add_ps(up, _mm512_maskz_loadu_ps(mask, grad_shift + c)));
+        }
+        const __m512 mean = _mm512_set1_ps(_mm512_reduce_add_ps(sum) / (float)channels);
+        const __m512 slope = _mm512_set1_ps(_mm512_reduce_add_ps(along) / (float)channels);
+        for (i64 c = 0; c < channels; c += LANES) {
+            const __mmask16 mask = lanes(channels - c);
+            const __m512 up = _mm512_maskz_loadu_ps(mask, h + c);
+            __m512 of_n = _mm512_fmsub_ps(up, _mm512_maskz_loadu_ps(mask, scale + c), mean);
+            of_n = _mm512_fnmadd_ps(_mm512_maskz_loadu_ps(mask, normal + c), slope, of_n);
+            _mm512_mask_storeu_ps(grad + c, mask, _mm512_mul_ps(of_n, _mm512_set1_ps(sizes[i])));
+        }
+    }
+}
+
+/* Gradients of scifm_pointwise_block, whose middle is made again: grad_y (batch, rows, channels), and one after the other
+ * in `grads` those of first (hidden, channels), last (channels, hidden), first_bias, last_bias, scale and shift. That of
+ * x is `grad` itself. `first_t` is the transpose of `first`. */
+void scifm_pointwise_block_gradients(int threads, i64 batch, i64 rows, i64 channels, i64 hidden, const float *y,
+                                     const float *scale, const float *shift, const float *first, const float *first_t,
+                                     const float *first_bias, const float *last, const float *grad, float *grad_y,
+                                     float *grads) {
+    const i64 size = smaller(rows, block_rows(2 * hidden)), chunks = pieces(rows, size);
+    const i64 all = 2 * hidden * channels + hidden + channels + 2 * batch * channels;
+    float *sums = zeros(threads * all);
+#pragma omp parallel num_threads(threads)
+    {
+        float *block = scratch(DEPTH * COLUMNS), *middle = scratch(size * hidden), *down = scratch(size * hidden);
+        float *normal = scratch(size * channels), *h = scratch(size * channels), *sizes = scratch(size);
+        float *of_first = sums + omp_get_thread_num() * all, *of_last = of_first + hidden * channels;
+        float *of_first_bias = of_last + hidden * channels, *of_last_bias = of_first_bias + hidden;
+        float *of_scale = of_last_bias + channels, *of_shift = of_scale + batch * channels;
+#pragma omp for schedule(static)
+        for (i64 item = 0; item < batch * chunks; item++) {
+            const i64 b = item / chunks, start = item % chunks * size, count = smaller(size, rows - start);
+            const i64 place = (b * rows + start) * channels;
+            const float *g = grad + place;
+            normalize(count, channels, y + place, scale + b * channels, shift + b * channels, normal, h, sizes);
+            multiply(count, hidden, channels, h, channels, 1, first_t, hidden, middle, hidden, SET, block);
+            multiply(count, hidden, channels, g, channels, 1, last, hidden, down, hidden, SET, block);
+            for (i64 j = 0; j < hidden; j += LANES) {
+                const __mmask16 mask = lanes(hidden - j);
+                const __m512 bias = _mm512_maskz_loadu_ps(mask, first_bias + j);
+                __m512 sum = _mm512_maskz_loadu_ps(mask, of_first_bias + j);
+                for (i64 i = 0; i < count; i++) {
+                    float *at = middle + i * hidden + j, *to = down + i * hidden + j;
+                    const __m512 value = _mm512_add_ps(_mm512_maskz_loadu_ps(mask, at), bias);
+                    const Place where = locate(value);
+                    const __m512 up = _mm512_mul_ps(_mm512_maskz_loadu_ps(mask, to), look_up(where, 1));
+                    _mm512_mask_storeu_ps(at, mask, _mm512_mul_ps(value, look_up(where, 0)));
+                    _mm512_mask_storeu_ps(to, mask, up);
+                    sum = _mm512_add_ps(sum, up);
+                }
+                _mm512_mask_storeu_ps(of_first_bias + j, mask, sum);
+            }
+            for (i64 c = 0; c < channels; c += LANES) {
+                const __mmask16 mask = lanes(channels - c);
+                __m512 sum = _mm512_maskz_loadu_ps(mask, of_last_bias + c);
+                for (i64 i = 0; i < count; i++) sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(mask, g + i * channels + c));
+                _mm512_mask_storeu_ps(of_last_bias + c, mask, sum);
+            }
+            multiply(channels, hidden, count, g, 1, channels, middle, hidden, of_last, hidden, ADD, block);
+            multiply(hidden, channels, count, down, 1, hidden, h, channels, of_first, channels, ADD, block);
+            multiply(count, channels, hidden, down, hidden, 1, first, channels, h, channels, SET, block);
+            normalize_gradient(count, channels, normal, sizes, scale + b * channels, h, grad_y + place,
+                               of_scale + b * channels, of_shift + b * channels);
+        }
+        free(block);
+        free(middle);
+        free(down);
+        free(normal);
+        free(h);
+        free(sizes);
+    }
+    add_up(threads, all, sums, grads);
+}
