@@ -55,7 +55,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from scifm.errors import ConfigError
 from scifm.fields.batch import Signature
 from scifm.fields.grid import Grid
 from scifm.fields.homogeneity import Homogeneity
@@ -97,9 +96,7 @@ class Burgers(PeriodicEvolution):
     equation: ClassVar[str] = "du/dt + (u . grad) u = viscosity * laplace(u) on a periodic box"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "viscosity", Knob.parse(self.viscosity))
-        if self.viscosity.low <= 0:
-            raise ConfigError(f"Knob 'viscosity' of 'burgers' needs low > 0; got low={self.viscosity.low:g}.")
+        self.read_knobs(positive=("viscosity",))
         self.require_options()
 
     @property

@@ -8,8 +8,10 @@ from typing import Any
 
 from scifm.errors import ConfigError, SciFMError, suggest
 from scifm.plugins import Catalog, Listing
+from scifm.systems.advection import Advection
 from scifm.systems.advection_diffusion import AdvectionDiffusion
 from scifm.systems.burgers import Burgers
+from scifm.systems.heat import Heat
 from scifm.systems.helmholtz import Helmholtz
 from scifm.systems.knobs import Knob
 from scifm.systems.poisson import Poisson
@@ -21,6 +23,8 @@ SYSTEMS: dict[str, type[System]] = {
     "poisson": Poisson,
     "advection_diffusion": AdvectionDiffusion,
     "helmholtz": Helmholtz,
+    "heat": Heat,
+    "advection": Advection,
     "burgers": Burgers,
 }
 """Our own; `find_system` and `available_systems` know those of plug-ins too."""

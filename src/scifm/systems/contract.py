@@ -44,7 +44,7 @@ TEMPLATE = (
 )  # fmt: skip
 """The headings of a system's module, in this order."""
 
-_POINTS = {1: ((66,), (64,), (47,)), 2: ((40, 66), (64, 64), (33, 47)), 3: ((12, 20, 18), (16, 16, 16), (15, 11, 17))}
+_POINTS = {1: ((130,), (128,), (95,)), 2: ((40, 66), (64, 64), (33, 47)), 3: ((12, 20, 18), (16, 16, 16), (15, 11, 17))}
 _EXTENTS = (1.3, 0.7, 1.9)
 NUM_TRIED = 6
 PARTS = ("inputs", "coefficients", "targets")

@@ -21,6 +21,7 @@ from torch import Tensor
 from scifm.errors import ConfigError, DataError, SignatureError
 from scifm.fields.batch import Batch
 from scifm.fields.grid import Grid
+from scifm.systems.knobs import Knob
 from scifm.systems.system import SamplingRecord, System
 
 __all__ = ["Evolving"]
@@ -99,6 +100,24 @@ class Evolving(System):
     def times(self) -> tuple[float, ...]:
         """Physical times of the frames of a trajectory [T]."""
         return tuple(self.save_interval * frame for frame in range(self.num_frames))
+
+    def read_knobs(self, *, positive: tuple[str, ...] = (), not_negative: tuple[str, ...] = ()) -> None:
+        """Bring every knob into its own form, whatever the caller wrote, and check how low it may go.
+
+        Args:
+            positive: knobs that are above zero.
+            not_negative: knobs that are zero or above.
+
+        Raises:
+            ConfigError: if a knob is none or goes lower than it may.
+        """
+        for entry in self._entries():
+            if isinstance(entry.default, Knob):
+                object.__setattr__(self, entry.name, Knob.parse(getattr(self, entry.name)))
+        for name in (*positive, *not_negative):
+            low, strict = getattr(self, name).low, name in positive
+            if low < 0 or (strict and low == 0):
+                raise ConfigError(f"Knob '{name}' of '{self.name}' needs low {'>' if strict else '>='} 0; got {low:g}.")
 
     def require_options(self) -> None:
         """Check the options that every evolving system has.

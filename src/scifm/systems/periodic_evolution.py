@@ -84,12 +84,13 @@ class PeriodicEvolution(Evolving):
     """An evolving equation on a periodic box, in as many dimensions as an option `num_spatial_dims` says, if any.
 
     Attributes:
-        max_step: longest step of the solver [T]; see `longest_step`.
+        max_step: longest step of the solver [T]; see `longest_step`. An option of those with a nonlinear term; the
+            others are exact at any step.
         keeps: the part of the highest wavenumber up to which modes are kept: 2/(degree + 1) for a nonlinear term that
-            is a polynomial of that degree.
+            is a polynomial of that degree; infinity where there is none, for all modes.
     """
 
-    max_step: float
+    max_step: float = math.inf
     keeps: ClassVar[float] = 2 / 3
     order: ClassVar[int] = 4
 
@@ -152,7 +153,8 @@ class PeriodicEvolution(Evolving):
 
     def require_options(self) -> None:
         super().require_options()
-        if not 0 < self.max_step < math.inf:
+        asked = any(entry.name == "max_step" for entry in self._entries())
+        if asked and not 0 < self.max_step < math.inf:
             raise ConfigError(f"'{self.name}' needs a positive finite max_step; got {self.max_step}.")
         dims = getattr(self, "num_spatial_dims", 1)
         if dims not in (1, 2, 3):
