@@ -61,7 +61,7 @@ from scifm.fields.homogeneity import Homogeneity
 from scifm.fields.spectral import gradient, laplacian
 from scifm.systems.initial import RandomWaves
 from scifm.systems.knobs import Knob
-from scifm.systems.periodic_evolution import PeriodicEvolution, SpectralBox, squared
+from scifm.systems.periodic_evolution import PeriodicEvolution, SpectralBox, carried_by_itself, squared
 from scifm.systems.solvers.etdrk import Nonlinear
 
 __all__ = ["Burgers"]
@@ -127,8 +127,7 @@ class Burgers(PeriodicEvolution):
 
     def nonlinear(self, box: SpectralBox, coefficients: Tensor, inputs: Tensor) -> Nonlinear:
         if self.num_spatial_dims == 1:
-            factor = -0.5 * box.derivative[0] * box.kept
-            return lambda spectrum: box.to_modes(box.to_grid(spectrum).square_()).mul_(factor)
+            return carried_by_itself(box)
         derivatives = torch.stack(torch.broadcast_tensors(*box.derivative[::-1]))  # along x, y, z as the velocities are
         minus = -box.kept
 

@@ -13,7 +13,9 @@ from scifm.systems.advection_diffusion import AdvectionDiffusion
 from scifm.systems.burgers import Burgers
 from scifm.systems.heat import Heat
 from scifm.systems.helmholtz import Helmholtz
+from scifm.systems.kdv import KortewegDeVries
 from scifm.systems.knobs import Knob
+from scifm.systems.kuramoto_sivashinsky import KuramotoSivashinsky
 from scifm.systems.poisson import Poisson
 from scifm.systems.system import System
 
@@ -26,6 +28,8 @@ SYSTEMS: dict[str, type[System]] = {
     "heat": Heat,
     "advection": Advection,
     "burgers": Burgers,
+    "kdv": KortewegDeVries,
+    "kuramoto_sivashinsky": KuramotoSivashinsky,
 }
 """Our own; `find_system` and `available_systems` know those of plug-ins too."""
 

@@ -26,7 +26,7 @@ from scifm.fields.spectral import require_periodic, wavenumbers
 from scifm.systems.evolving import Evolving
 from scifm.systems.solvers.etdrk import ETDRK, Nonlinear
 
-__all__ = ["PeriodicEvolution", "SpectralBox", "squared"]
+__all__ = ["PeriodicEvolution", "SpectralBox", "carried_by_itself", "squared"]
 
 _PIECE_POINTS = {"cpu": 2**16}  # grid points of the samples marched at once: few, to stay in the cache
 _PIECE_POINTS_ELSEWHERE = 2**24
@@ -169,3 +169,9 @@ def squared(waves: tuple[Tensor, ...]) -> Tensor:
     """Return |k|², ``modes``."""
     total: Any = sum(wave * wave for wave in waves)
     return total
+
+
+def carried_by_itself(box: SpectralBox) -> Nonlinear:
+    """Return −½ ∂(u²)/∂x in one dimension, two transforms."""
+    factor = -0.5 * box.derivative[0] * box.kept
+    return lambda spectrum: box.to_modes(box.to_grid(spectrum).square_()).mul_(factor)
