@@ -16,6 +16,7 @@ from scifm.systems.helmholtz import Helmholtz
 from scifm.systems.kdv import KortewegDeVries
 from scifm.systems.knobs import Knob
 from scifm.systems.kuramoto_sivashinsky import KuramotoSivashinsky
+from scifm.systems.navier_stokes import NavierStokes
 from scifm.systems.poisson import Poisson
 from scifm.systems.system import System
 
@@ -30,6 +31,7 @@ SYSTEMS: dict[str, type[System]] = {
     "burgers": Burgers,
     "kdv": KortewegDeVries,
     "kuramoto_sivashinsky": KuramotoSivashinsky,
+    "navier_stokes": NavierStokes,
 }
 """Our own; `find_system` and `available_systems` know those of plug-ins too."""
 

@@ -18,15 +18,15 @@ Coefficients (constant in space, one number a sample)
 
 Knobs
     antidiffusion   [L²/T], 0.0004–0.0006
-    viscosity       [L⁴/T], 1.5e-7–4e-7, drawn on a log scale
+    viscosity       [L⁴/T], 2.5e-7–6e-7, drawn on a log scale
 
 Dimensionless groups
-    ℓ √(μ/ν), the length ℓ of the box in the units in which μ = ν = 1, the form found in most papers: 32–63 on the unit
-    box. Waves with n < ℓ √(μ/ν)/2π periods grow: 5–10 of them. Below about 12 nothing is chaotic. The unit of time is
-    ν/μ², 0.4–2.5; fastest growth at the rate μ²/4ν.
+    ℓ √(μ/ν), the length ℓ of the box in the units in which μ = ν = 1, the form found in most papers: 26–49 on the unit
+    box. Waves with n < ℓ √(μ/ν)/2π periods grow: 4–7 of them. Below about 12 nothing is chaotic. The unit of time is
+    ν/μ², 0.7–3.8; fastest growth at the rate μ²/4ν.
 
 Initial state
-    Random waves (`systems.initial`), 1 to 8 along the side, root mean square 0.02, near the size on the attractor,
+    Random waves (`systems.initial`), 1 to 5 along the side, root mean square 0.02, near the size on the attractor,
     which is 1.3 √(μ³/ν).
 
 Exact solution
@@ -93,8 +93,8 @@ class KuramotoSivashinsky(PeriodicEvolution):
     """
 
     antidiffusion: Knob = Knob(0.0004, 0.0006)
-    viscosity: Knob = Knob(1.5e-7, 4e-7, scale="log")
-    initial_state: RandomWaves = field(default_factory=lambda: RandomWaves(max_wave=8, amplitude=0.02))
+    viscosity: Knob = Knob(2.5e-7, 6e-7, scale="log")
+    initial_state: RandomWaves = field(default_factory=lambda: RandomWaves(max_wave=5, amplitude=0.02))
     spin_up: float = 0.0
     save_interval: float = 1.0
     num_frames: int = 51
