@@ -69,7 +69,7 @@ class TestOwnEvolvingSystems(EvolvingContract):
 
     @pytest.fixture(autouse=True, params=EVOLVING)
     def choose(self, request):
-        self.system = SYSTEMS[request.param](num_frames=4)
+        self.system = SYSTEMS[request.param](num_frames=3)
         self.order_refined = STIFF.get(request.param, 1)
 
     @pytest.mark.gpu

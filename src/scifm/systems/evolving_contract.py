@@ -12,6 +12,7 @@ In a test file of your own package::
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
@@ -19,8 +20,9 @@ from torch import Tensor
 
 from scifm.fields.grid import Grid
 from scifm.fields.seeds import generator_for
-from scifm.systems.contract import SystemContract, require, size_of
+from scifm.systems.contract import SystemContract, require, size_of, twice_as_fine
 from scifm.systems.evolving import Evolving
+from scifm.systems.system import System
 
 __all__ = ["EvolvingContract"]
 
@@ -46,9 +48,15 @@ class EvolvingContract(SystemContract):
     tendency_tolerance: ClassVar[float] = 1e-3
     short: ClassVar[float] = 1e-4
 
-    def problem(self, num: int = 3) -> tuple[Tensor, Tensor, Grid]:
-        """Return developed states ``(num, inputs, *space)``, coefficients and the grid."""
+    def quick(self, system: System) -> System:
+        """Return the system with trajectories of two frames and next to no time between them."""
+        time = self.short * self.system.save_interval
+        return replace(system, save_interval=time, num_frames=2)  # type: ignore[type-var]
+
+    def problem(self, num: int = 3, *, fine: bool = False) -> tuple[Tensor, Tensor, Grid]:
+        """Return developed states ``(num, inputs, *space)``, coefficients and the grid, the first or twice as fine."""
         grid, system = self.boxes()[0], self.system
+        grid = twice_as_fine(grid) if fine else grid
         device = torch.device("cpu")
         inputs, coefficients = system.initial(num, grid, generator_for(0, "contract"), device)
         frames = system.advance(inputs, coefficients, grid, interval=system.save_interval, num_frames=1)
@@ -66,8 +74,11 @@ class EvolvingContract(SystemContract):
         require(torch.allclose(batch.lead_time, steps), f"frames are at {batch.lead_time[0].tolist()}")
 
     def test_the_march_follows_the_equation(self) -> None:
-        """The rate at which the state changes is the right-hand side, which is written without the solver."""
-        inputs, coefficients, grid = self.problem()
+        """The rate at which the state changes is the right-hand side, which is written without the solver.
+
+        On a grid twice as fine as the first, as fine as those in use: the two may differ in what a grid cannot hold.
+        """
+        inputs, coefficients, grid = self.problem(fine=True)
         system, time = self.system, self.short * self.system.save_interval
         frames = system.advance(inputs, coefficients, grid, interval=time, num_frames=4)
         outputs = [system.signature.inputs.index(name) for name in system.signature.outputs]
