@@ -6,22 +6,46 @@ live here: a network (systems never import models), a file format, anything lear
 """
 
 from scifm.systems.acoustic import Acoustic
+from scifm.systems.advection import Advection
 from scifm.systems.advection_diffusion import AdvectionDiffusion
+from scifm.systems.allen_cahn import AllenCahn
+from scifm.systems.burgers import Burgers
 from scifm.systems.catalog import SYSTEMS, available_systems, find_system, system_from_dict
+from scifm.systems.evolving import Evolving
+from scifm.systems.fisher_kpp import FisherKPP
+from scifm.systems.fitzhugh_nagumo import FitzHughNagumo
 from scifm.systems.forcing import GaussianForcing
+from scifm.systems.gray_scott import GrayScott
+from scifm.systems.heat import Heat
 from scifm.systems.helmholtz import Helmholtz
+from scifm.systems.initial import RandomWaves
+from scifm.systems.kdv import KortewegDeVries
 from scifm.systems.knobs import Knob
+from scifm.systems.kuramoto_sivashinsky import KuramotoSivashinsky
+from scifm.systems.navier_stokes import NavierStokes
 from scifm.systems.poisson import Poisson
 from scifm.systems.system import SamplingRecord, System
 
 __all__ = [
     "SYSTEMS",
     "Acoustic",
+    "Advection",
     "AdvectionDiffusion",
+    "AllenCahn",
+    "Burgers",
+    "Evolving",
+    "FisherKPP",
+    "FitzHughNagumo",
     "GaussianForcing",
+    "GrayScott",
+    "Heat",
     "Helmholtz",
     "Knob",
+    "KortewegDeVries",
+    "KuramotoSivashinsky",
+    "NavierStokes",
     "Poisson",
+    "RandomWaves",
     "SamplingRecord",
     "System",
     "available_systems",

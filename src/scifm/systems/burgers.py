@@ -55,14 +55,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from scifm.errors import ConfigError
 from scifm.fields.batch import Signature
 from scifm.fields.grid import Grid
 from scifm.fields.homogeneity import Homogeneity
 from scifm.fields.spectral import gradient, laplacian
 from scifm.systems.initial import RandomWaves
 from scifm.systems.knobs import Knob
-from scifm.systems.periodic_evolution import PeriodicEvolution, SpectralBox, squared
+from scifm.systems.periodic_evolution import PeriodicEvolution, SpectralBox, carried_by_itself, squared
 from scifm.systems.solvers.etdrk import Nonlinear
 
 __all__ = ["Burgers"]
@@ -98,9 +97,7 @@ class Burgers(PeriodicEvolution):
     equation: ClassVar[str] = "du/dt + (u . grad) u = viscosity * laplace(u) on a periodic box"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "viscosity", Knob.parse(self.viscosity))
-        if self.viscosity.low <= 0:
-            raise ConfigError(f"Knob 'viscosity' of 'burgers' needs low > 0; got low={self.viscosity.low:g}.")
+        self.read_knobs(positive=("viscosity",))
         self.require_options()
 
     @property
@@ -132,8 +129,7 @@ class Burgers(PeriodicEvolution):
 
     def nonlinear(self, box: SpectralBox, coefficients: Tensor, inputs: Tensor) -> Nonlinear:
         if self.num_spatial_dims == 1:
-            factor = -0.5 * box.derivative[0] * box.kept
-            return lambda spectrum: box.to_modes(box.to_grid(spectrum).square_()).mul_(factor)
+            return carried_by_itself(box)
         derivatives = torch.stack(torch.broadcast_tensors(*box.derivative[::-1]))  # along x, y, z as the velocities are
         minus = -box.kept
 

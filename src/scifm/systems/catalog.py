@@ -9,10 +9,19 @@ from typing import Any
 from scifm.errors import ConfigError, SciFMError, suggest
 from scifm.plugins import Catalog, Listing
 from scifm.systems.acoustic import Acoustic
+from scifm.systems.advection import Advection
 from scifm.systems.advection_diffusion import AdvectionDiffusion
+from scifm.systems.allen_cahn import AllenCahn
 from scifm.systems.burgers import Burgers
+from scifm.systems.fisher_kpp import FisherKPP
+from scifm.systems.fitzhugh_nagumo import FitzHughNagumo
+from scifm.systems.gray_scott import GrayScott
+from scifm.systems.heat import Heat
 from scifm.systems.helmholtz import Helmholtz
+from scifm.systems.kdv import KortewegDeVries
 from scifm.systems.knobs import Knob
+from scifm.systems.kuramoto_sivashinsky import KuramotoSivashinsky
+from scifm.systems.navier_stokes import NavierStokes
 from scifm.systems.poisson import Poisson
 from scifm.systems.system import System
 
@@ -22,8 +31,17 @@ SYSTEMS: dict[str, type[System]] = {
     "poisson": Poisson,
     "advection_diffusion": AdvectionDiffusion,
     "helmholtz": Helmholtz,
+    "heat": Heat,
+    "advection": Advection,
     "burgers": Burgers,
     "acoustic": Acoustic,
+    "kdv": KortewegDeVries,
+    "kuramoto_sivashinsky": KuramotoSivashinsky,
+    "navier_stokes": NavierStokes,
+    "allen_cahn": AllenCahn,
+    "fisher_kpp": FisherKPP,
+    "gray_scott": GrayScott,
+    "fitzhugh_nagumo": FitzHughNagumo,
 }
 """Our own; `find_system` and `available_systems` know those of plug-ins too."""
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from scifm.errors import ConfigError, DataError, SignatureError
 from scifm.fields.batch import Batch
 from scifm.fields.grid import Grid
+from scifm.systems.knobs import Knob
 from scifm.systems.system import SamplingRecord, System
 
 __all__ = ["Evolving"]
@@ -34,10 +35,12 @@ class Evolving(System):
     Attributes:
         save_interval: physical time between stored frames [T].
         num_frames: frames of a trajectory, the first at time 0.
+        spin_up: time marched before the first frame [T], so that it lies on the attractor; an option of some.
     """
 
     save_interval: float
     num_frames: int
+    spin_up: float = 0.0
 
     order: ClassVar[int]
     """Observed order of the solver in time: what halving its step divides the error by, as a power of two."""
@@ -101,6 +104,24 @@ class Evolving(System):
         """Physical times of the frames of a trajectory [T]."""
         return tuple(self.save_interval * frame for frame in range(self.num_frames))
 
+    def read_knobs(self, *, positive: tuple[str, ...] = (), not_negative: tuple[str, ...] = ()) -> None:
+        """Bring every knob into its own form, whatever the caller wrote, and check how low it may go.
+
+        Args:
+            positive: knobs that are above zero.
+            not_negative: knobs that are zero or above.
+
+        Raises:
+            ConfigError: if a knob is none or goes lower than it may.
+        """
+        for entry in self._entries():
+            if isinstance(entry.default, Knob):
+                object.__setattr__(self, entry.name, Knob.parse(getattr(self, entry.name)))
+        for name in (*positive, *not_negative):
+            low, strict = getattr(self, name).low, name in positive
+            if low < 0 or (strict and low == 0):
+                raise ConfigError(f"Knob '{name}' of '{self.name}' needs low {'>' if strict else '>='} 0; got {low:g}.")
+
     def require_options(self) -> None:
         """Check the options that every evolving system has.
 
@@ -109,6 +130,8 @@ class Evolving(System):
         """
         if not 0 < self.save_interval < math.inf:
             raise ConfigError(f"'{self.name}' needs a positive finite save_interval; got {self.save_interval}.")
+        if not 0 <= self.spin_up < math.inf:
+            raise ConfigError(f"'{self.name}' needs a finite spin_up, 0 or more; got {self.spin_up}.")
         if self.num_frames < 2:
             raise ConfigError(f"A trajectory of '{self.name}' has at least 2 frames; got num_frames={self.num_frames}.")
 
@@ -141,6 +164,8 @@ class Evolving(System):
         for start in range(0, num_samples, _DRAW_BLOCK):
             count = min(_DRAW_BLOCK, num_samples - start)
             inputs, coefficients = self.initial(count, grid, generator, home)
+            if self.spin_up:
+                inputs = self._spun_up(inputs, coefficients, grid)
             inputs, coefficients = inputs.to(device, dtype), coefficients.to(device, dtype)
             parts.append((inputs, coefficients, self._trajectories(inputs, coefficients, grid)))
         if record is not None:
@@ -149,6 +174,14 @@ class Evolving(System):
         lead_time = torch.tensor(self.times[1:], dtype=dtype, device=device).expand(num_samples, -1)
         systems = (self.name,) * num_samples
         return Batch(self.signature, grid, inputs[:, None], coefficients, targets, systems, lead_time)
+
+    def _spun_up(self, inputs: Tensor, coefficients: Tensor, grid: Grid) -> Tensor:
+        """Return the problems `spin_up` later, in the float64 they were drawn in, whatever the trajectories are."""
+        state = self.advance(inputs, coefficients, grid, interval=self.spin_up, num_frames=1)[:, 0]
+        inputs = inputs.clone()
+        for place, name in enumerate(self.signature.outputs):
+            inputs[:, self.signature.inputs.index(name)] = state[:, place]
+        return inputs
 
     def _trajectories(self, inputs: Tensor, coefficients: Tensor, grid: Grid) -> Tensor:
         return self.advance(inputs, coefficients, grid, interval=self.save_interval, num_frames=self.num_frames - 1)

@@ -26,7 +26,7 @@ from scifm.fields.spectral import require_periodic, wavenumbers
 from scifm.systems.evolving import Evolving
 from scifm.systems.solvers.etdrk import ETDRK, Nonlinear
 
-__all__ = ["PeriodicEvolution", "SpectralBox", "squared"]
+__all__ = ["PeriodicEvolution", "SpectralBox", "carried_by_itself", "squared"]
 
 _PIECE_POINTS = {"cpu": 2**16}  # grid points of the samples marched at once: few, to stay in the cache
 _PIECE_POINTS_ELSEWHERE = 2**24
@@ -84,12 +84,13 @@ class PeriodicEvolution(Evolving):
     """An evolving equation on a periodic box, in as many dimensions as an option `num_spatial_dims` says, if any.
 
     Attributes:
-        max_step: longest step of the solver [T]; see `longest_step`.
+        max_step: longest step of the solver [T]; see `longest_step`. An option of those with a nonlinear term; the
+            others are exact at any step.
         keeps: the part of the highest wavenumber up to which modes are kept: 2/(degree + 1) for a nonlinear term that
-            is a polynomial of that degree.
+            is a polynomial of that degree; infinity where there is none, for all modes.
     """
 
-    max_step: float
+    max_step: float = math.inf
     keeps: ClassVar[float] = 2 / 3
     order: ClassVar[int] = 4
 
@@ -152,7 +153,8 @@ class PeriodicEvolution(Evolving):
 
     def require_options(self) -> None:
         super().require_options()
-        if not 0 < self.max_step < math.inf:
+        asked = any(entry.name == "max_step" for entry in self._entries())
+        if asked and not 0 < self.max_step < math.inf:
             raise ConfigError(f"'{self.name}' needs a positive finite max_step; got {self.max_step}.")
         dims = getattr(self, "num_spatial_dims", 1)
         if dims not in (1, 2, 3):
@@ -167,3 +169,9 @@ def squared(waves: tuple[Tensor, ...]) -> Tensor:
     """Return |k|², ``modes``."""
     total: Any = sum(wave * wave for wave in waves)
     return total
+
+
+def carried_by_itself(box: SpectralBox) -> Nonlinear:
+    """Return −½ ∂(u²)/∂x in one dimension, two transforms."""
+    factor = -0.5 * box.derivative[0] * box.kept
+    return lambda spectrum: box.to_modes(box.to_grid(spectrum).square_()).mul_(factor)
