@@ -10,9 +10,11 @@ from scifm.errors import ConfigError, SciFMError, suggest
 from scifm.plugins import Catalog, Listing
 from scifm.systems.advection_diffusion import AdvectionDiffusion
 from scifm.systems.burgers import Burgers
+from scifm.systems.euler import Euler
 from scifm.systems.helmholtz import Helmholtz
 from scifm.systems.knobs import Knob
 from scifm.systems.poisson import Poisson
+from scifm.systems.shallow_water import ShallowWater
 from scifm.systems.system import System
 
 __all__ = ["SYSTEMS", "available_systems", "find_system", "list_systems", "system_from_dict"]
@@ -22,6 +24,8 @@ SYSTEMS: dict[str, type[System]] = {
     "advection_diffusion": AdvectionDiffusion,
     "helmholtz": Helmholtz,
     "burgers": Burgers,
+    "shallow_water": ShallowWater,
+    "euler": Euler,
 }
 """Our own; `find_system` and `available_systems` know those of plug-ins too."""
 
