@@ -10,6 +10,7 @@ from scifm.errors import ConfigError, SciFMError, suggest
 from scifm.plugins import Catalog, Listing
 from scifm.systems.advection_diffusion import AdvectionDiffusion
 from scifm.systems.burgers import Burgers
+from scifm.systems.compressible_navier_stokes import CompressibleNavierStokes
 from scifm.systems.euler import Euler
 from scifm.systems.helmholtz import Helmholtz
 from scifm.systems.knobs import Knob
@@ -26,6 +27,7 @@ SYSTEMS: dict[str, type[System]] = {
     "burgers": Burgers,
     "shallow_water": ShallowWater,
     "euler": Euler,
+    "compressible_navier_stokes": CompressibleNavierStokes,
 }
 """Our own; `find_system` and `available_systems` know those of plug-ins too."""
 
