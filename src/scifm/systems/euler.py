@@ -165,7 +165,7 @@ class Euler(FiniteVolumeSystem):
         return self.per_sample(coefficients, 0) * primitive[:, -1] / primitive[:, 0]
 
     def flux(self, before: Tensor, behind: Tensor, normal: int, coefficients: Tensor) -> Tensor:
-        return gas_flux(before, behind, normal, self.per_sample(coefficients, 0))
+        return gas_flux(before, behind, normal, coefficients[:, :1])
 
     def tendency(self, inputs: Tensor, coefficients: Tensor, grid: Grid) -> Tensor:
         density, pressure = inputs[:, 0], inputs[:, -1]

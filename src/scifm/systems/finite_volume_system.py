@@ -25,7 +25,7 @@ from torch import Tensor
 from scifm.errors import ConfigError, DataError
 from scifm.fields.grid import Grid
 from scifm.systems.evolving import Evolving
-from scifm.systems.solvers.finite_volume import NUM_GHOSTS, Ends, face_values, ssprk3, with_ghosts
+from scifm.systems.solvers.finite_volume import NUM_GHOSTS, Ends, differences, face_values, ssprk3, with_ghosts
 
 __all__ = ["FiniteVolumeSystem", "derivative"]
 
@@ -69,7 +69,7 @@ class FiniteVolumeSystem(Evolving):
 
     @abc.abstractmethod
     def flux(self, before: Tensor, behind: Tensor, normal: int, coefficients: Tensor) -> Tensor:
-        """Return what flows through faces, ``(batch, outputs, *faces)``, given the states on their two sides.
+        """Return what flows through faces, ``(batch, outputs, faces)``, given the states on their two sides.
 
         Args:
             before: outputs on the side of smaller coordinates.
@@ -120,8 +120,8 @@ class FiniteVolumeSystem(Evolving):
         """Return what flows in along one axis less what flows out, as `change`; a new tensor."""
         place, normal = axis - grid.num_spatial_dims, self.normal(axis)
         padded = with_ghosts(primitive, place, self.ends(grid, axis), normal)
-        before, behind = face_values(padded, place, self.positive)
-        return self.flux(before, behind, normal, coefficients).diff(dim=place).mul_(-1 / grid.spacing[axis])
+        flux = self.flux(*face_values(padded, place, self.positive), normal, coefficients)
+        return differences(flux, padded.shape, place).mul_(1 / grid.spacing[axis])
 
     @torch.no_grad()
     def advance(

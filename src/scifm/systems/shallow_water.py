@@ -75,7 +75,7 @@ from scifm.fields.homogeneity import Homogeneity
 from scifm.systems.finite_volume_system import FiniteVolumeSystem, derivative
 from scifm.systems.initial_cells import CellFields
 from scifm.systems.knobs import Knob
-from scifm.systems.solvers.finite_volume import face_values, with_ghosts
+from scifm.systems.solvers.finite_volume import differences, face_values, faces_of_cells, with_ghosts
 from scifm.systems.solvers.riemann_fluxes import water_flux
 
 __all__ = ["ShallowWater"]
@@ -171,34 +171,35 @@ class ShallowWater(FiniteVolumeSystem):
         return self.per_sample(coefficients, 0) * primitive[:, 0]
 
     def flux(self, before: Tensor, behind: Tensor, normal: int, coefficients: Tensor) -> Tensor:
-        return water_flux(before, behind, normal, self.per_sample(coefficients, 0))
+        return water_flux(before, behind, normal, coefficients[:, :1])
 
     def change_along(
         self, primitive: Tensor, still: Tensor, coefficients: Tensor, grid: Grid, axis: int
     ) -> Tensor:
-        place, normal, cells = axis - grid.num_spatial_dims, self.normal(axis), grid.num_points[axis]
-        half = 0.5 * self.per_sample(coefficients, 0)
+        place, normal = axis - grid.num_spatial_dims, self.normal(axis)
         padded = with_ghosts(torch.cat([primitive, still], dim=1), place, self.ends(grid, axis), normal)
-        depth = padded[:, 0].clone()
+        shape, apart = padded.shape, padded.stride(place)
+        least = padded[:, 0].flatten(1) * _LEAST
         padded[:, 0] += padded[:, -1]  # from here on the surface
         before, behind = face_values(padded, place)
         floor = torch.maximum(before[:, -1], behind[:, -1])
         surfaces, depths, lifted = [], [], []
-        for number, side in enumerate((before, behind)):
-            surface = side[:, 0].clone()
-            least = depth.narrow(place, number + 1, cells + 1) * _LEAST
+        for side, shift in ((before, apart), (behind, 2 * apart)):
+            surface, bottom = side[:, 0].clone(), side[:, -1]
+            under = least[:, shift : shift + surface.shape[1]]
             surfaces.append(surface)
-            depths.append(torch.maximum(surface - side[:, -1], least))
-            lifted.append(torch.maximum(surface - floor, least))
+            depths.append(torch.maximum(surface - bottom, under))
+            lifted.append(torch.maximum(surface - floor, under))
             side[:, 0] = lifted[-1]
         flux = self.flux(before[:, :-1], behind[:, :-1], normal, coefficients)
-        change = -flux.diff(dim=place)
+        change = differences(flux, shape, place)
         # Momentum: the flux less the push of still water on each side, and the slope of the surface. All of it vanishes
         # where water is at rest, and on a flat bottom the sum is the flux again.
+        half = 0.5 * coefficients[:, :1]
         ahead, back = (flux[:, normal] - half * water.square() for water in lifted)
-        low, high = (lambda face: face.narrow(place, 0, cells)), (lambda face: face.narrow(place, 1, cells))
+        low, high = (lambda face: faces_of_cells(face, shape, place)[0]), (lambda face: faces_of_cells(face, shape, place)[1])  # fmt: skip
         slope = (high(depths[0]) + low(depths[1])) * (high(surfaces[0]) - low(surfaces[1]))
-        change[:, normal] = low(back) - high(ahead) - half * slope
+        change[:, normal] = low(back) - high(ahead) - 0.5 * self.per_sample(coefficients, 0) * slope
         return change.mul_(1 / grid.spacing[axis])
 
     def tendency(self, inputs: Tensor, coefficients: Tensor, grid: Grid) -> Tensor:

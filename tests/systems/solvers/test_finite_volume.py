@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from scifm.systems.solvers.finite_volume import face_values, ssprk3, with_ghosts
+from scifm.systems.solvers.finite_volume import differences, face_values, faces_of_cells, ssprk3, with_ghosts
 from scifm.systems.solvers.riemann import gas_riemann, water_riemann
 from scifm.systems.solvers.riemann_fluxes import gas_flux, water_flux
 
@@ -21,6 +21,32 @@ def test_ghost_cells():
     assert fields[0, 1].tolist() == [6, 7, 8, 9, 10]
 
 
+def faces(fields, axis, ends, positive=()):
+    """Return the values on both sides of all faces across an axis, ``(…, n + 1, …)``."""
+    padded = with_ghosts(fields, axis, ends)
+    found = []
+    for side in face_values(padded, axis, positive):
+        first, second = faces_of_cells(side, padded.shape, axis)
+        found.append(torch.cat([first, second.narrow(axis, second.shape[axis] - 1, 1)], dim=axis))
+    return found
+
+
+def test_face_values_are_the_same_along_every_axis():
+    fields = torch.randn(2, 3, 6, 7, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for axis in (-3, -2):
+        for one, other in zip(
+            faces(fields, axis, "open"), faces(fields.transpose(axis, -1).contiguous(), -1, "open"), strict=True
+        ):
+            torch.testing.assert_close(one, other.transpose(axis, -1), rtol=1e-12, atol=1e-12)
+    before, _ = faces(fields, -2, "wall")
+    torch.testing.assert_close(before.narrow(-2, 0, 7) - before.narrow(-2, 1, 7), differences(*_flat(fields)))
+
+
+def _flat(fields):
+    padded = with_ghosts(fields, -2, "wall")
+    return face_values(padded, -2)[0], padded.shape, -2
+
+
 def test_face_values_of_a_smooth_field_are_of_third_order_at_crests_too():
     """From the means of cells; both sides of every face, the crests not left out."""
     errors = []
@@ -28,7 +54,7 @@ def test_face_values_of_a_smooth_field_are_of_third_order_at_crests_too():
         width = 2 * math.pi / num
         edges = torch.arange(num + 1, dtype=torch.float64) * width
         means = (edges[:-1].cos() - edges[1:].cos()) / width  # of sin
-        before, behind = face_values(with_ghosts(means.view(1, 1, -1), -1, "periodic"), -1)
+        before, behind = faces(means.view(1, 1, -1), -1, "periodic")
         errors.append(max(float((side[0, 0] - edges.sin()).abs().max()) for side in (before, behind)))
     orders = [math.log2(one / other) for one, other in zip(errors, errors[1:], strict=False)]
     assert min(orders) > 2.7, (errors, orders)
@@ -36,21 +62,18 @@ def test_face_values_of_a_smooth_field_are_of_third_order_at_crests_too():
 
 def test_face_values_do_not_overshoot_a_jump_and_scale_with_the_field():
     field = torch.tensor([0.0] * 20 + [1.0] * 20, dtype=torch.float64).view(1, 1, -1)
-    before, behind = face_values(with_ghosts(field, -1, "open"), -1)
+    before, behind = faces(field, -1, "open")
     for side in (before, behind):
         assert side.min() > -0.003
         assert side.max() < 1.003
     noise = torch.randn(2, 3, 8, 9, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    for scaled, plain in zip(
-        face_values(with_ghosts(7 * noise, -2, "periodic"), -2), face_values(with_ghosts(noise, -2, "periodic"), -2),
-        strict=True,
-    ):  # fmt: skip
+    for scaled, plain in zip(faces(7 * noise, -2, "periodic"), faces(noise, -2, "periodic"), strict=True):
         torch.testing.assert_close(scaled, 7 * plain, rtol=1e-12, atol=1e-12)
 
 
 def test_what_is_positive_stays_so_at_faces():
     field = torch.tensor([1.0, 1.0, 0.4, 1e-3, 0.5, 1.0, 1.0], dtype=torch.float64).view(1, 1, -1)
-    for side in face_values(with_ghosts(field, -1, "periodic"), -1, positive=(0,)):
+    for side in faces(field, -1, "periodic", positive=(0,)):
         assert side.min() >= 0.999e-4
 
 

@@ -21,13 +21,14 @@ References: van Leer, J. Comput. Phys. 32 (1979) 101, doi:10.1016/0021-9991(79)9
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-__all__ = ["NUM_GHOSTS", "Ends", "face_values", "ssprk3", "with_ghosts"]
+__all__ = ["NUM_GHOSTS", "Ends", "differences", "face_values", "faces_of_cells", "ssprk3", "with_ghosts"]
 
 Ends = Literal["periodic", "wall", "open"]
 """What lies beyond the ends of an axis: its other end, a mirror, or more of the same."""
@@ -62,34 +63,71 @@ def with_ghosts(fields: Tensor, axis: int, ends: Ends, mirrored: int | None = No
 
 
 def face_values(padded: Tensor, axis: int, positive: tuple[int, ...] = ()) -> tuple[Tensor, Tensor]:
-    """Return the values on both sides of every face, the ends of the axis among them.
+    """Return the values on both sides of every face across an axis, as runs of memory.
+
+    Neighbors along an axis are a fixed number of places apart in memory, so that all is done on whole runs, those few
+    places among them where a line of cells ends and the next begins; nobody looks at what comes of these. `differences`
+    finds the faces again.
 
     Args:
-        padded: ``(batch, channel, *space)`` with ghost cells along `axis`: n + 4 there.
+        padded: ``(batch, channel, *space)``, contiguous, with ghost cells along `axis`: n + 4 there.
         axis: counted from the last.
         positive: channels that must stay positive.
 
     Returns:
-        The values before and behind each face: n + 1 along `axis`.
+        The values before and behind the faces, ``(batch, channel, places)``: where place i of the padded space is a
+        cell, place i of these is the second face after it.
     """
-    cells = padded.shape[axis] - 2  # all but the outermost ghosts
-    steps = padded.diff(dim=axis)
-    before, behind = steps.narrow(axis, 0, cells), steps.narrow(axis, 1, cells)
-    squares = steps.square()
-    space = tuple(range(2, padded.dim()))
-    floor = squares.mean(dim=space, keepdim=True).mul_(_SMOOTH).add_(torch.finfo(padded.dtype).tiny)
-    below = squares.narrow(axis, 0, cells) + squares.narrow(axis, 1, cells)
-    smooth = (before * behind).mul_(2).add_(floor).div_(below.add_(floor)).clamp_(min=0)
-    center = padded.narrow(axis, 1, cells)
-    lean = (before + behind).mul_(smooth).mul_(0.25)
-    bend = torch.sub(behind, before, out=below).mul_(smooth).mul_(smooth).mul_(1 / 12).add_(center)
-    ahead, back = (bend + lean).narrow(axis, 0, cells - 1), bend.sub_(lean).narrow(axis, 1, cells - 1)
+    runs, apart, places = padded.flatten(2), padded.stride(axis), padded[0, 0].numel()
+    inner = places - 2 * apart
+    steps = torch.empty_like(runs)
+    torch.sub(runs[..., apart:], runs[..., :-apart], out=steps[..., :-apart])
+    steps.view(padded.shape).narrow(axis, padded.shape[axis] - 1, 1).zero_()  # from a line to the next
+    count = places * (padded.shape[axis] - 1) / padded.shape[axis]
+    floor = torch.linalg.vector_norm(steps, dim=2, keepdim=True).square_().mul_(_SMOOTH / count)
+    floor += torch.finfo(padded.dtype).tiny
+    before, behind = steps[..., :inner], steps[..., apart : apart + inner]
+
+    doubled = torch.addcmul(floor, steps, steps, value=2)
+    below = doubled[..., :inner] + doubled[..., apart : apart + inner]
+    smooth = torch.addcmul(0.5 * floor, before, behind).div_(below).clamp_(min=0)  # s/4
+    center = runs[..., apart : apart + inner]
+    lean = torch.add(before, behind).mul_(smooth)
+    bend = torch.sub(behind, before, out=below).mul_(smooth)
+    back = torch.addcmul(center, bend, smooth, value=4 / 3)
+    ahead = torch.add(back, lean, out=bend)
+    back -= lean
     for channel in positive:
         least = center[:, channel] * _LEAST
-        place = axis  # counted from the last, so it is the same without the axis of channels
-        torch.maximum(ahead[:, channel], least.narrow(place, 0, cells - 1), out=ahead[:, channel])
-        torch.maximum(back[:, channel], least.narrow(place, 1, cells - 1), out=back[:, channel])
-    return ahead, back
+        for side in (ahead, back):
+            torch.maximum(side[:, channel], least, out=side[:, channel])
+    return ahead[..., : inner - apart], back[..., apart:]
+
+
+def differences(faces: Tensor, shape: torch.Size, axis: int) -> Tensor:
+    """Return for every cell what `faces` hold before it less what they hold behind it.
+
+    Args:
+        faces: ``(batch, channel, places)`` of `face_values`, or ``(batch, places)``.
+        shape: of the padded fields these were made of.
+        axis: counted from the last.
+
+    Returns:
+        ``(batch, channel, *space)``, or ``(batch, *space)``, without ghosts.
+    """
+    first, second = faces_of_cells(faces, shape, axis)
+    return first - second
+
+
+def faces_of_cells(faces: Tensor, shape: torch.Size, axis: int) -> tuple[Tensor, Tensor]:
+    """Return what faces hold before and behind every cell, as `differences`; views."""
+    space = list(shape[2:])
+    strides = [math.prod(space[place + 1 :]) for place in range(len(space))]
+    space[axis] -= 2 * NUM_GHOSTS
+    size, stride = (*faces.shape[:-1], *space), (*faces.stride()[:-1], *strides)
+    start = faces.storage_offset()
+    first, second = (faces.as_strided(size, stride, start + more) for more in (0, strides[axis]))
+    return first, second
 
 
 def ssprk3(state: Tensor, step: Tensor, rate: Callable[[Tensor], Tensor], now: Tensor) -> None:
