@@ -66,7 +66,8 @@ class TestOwnSystems(SystemContract):
 # Finite volumes: small, for a step costs more than a spectral one; on grids this coarse they are off by this much in
 # space. Their own tests see that fall at second order.
 VOLUMES = {"shallow_water": 0.1, "euler": 0.1, "compressible_navier_stokes": 0.1}
-SMALL = tuple(Grid(shape, sides, (True, True)) for shape, sides in (((20, 30), (0.7, 1.1)), ((24, 24), (1, 1)), ((17, 21), (1, 1))))  # fmt: skip
+_SHAPES = (((20, 30), (0.7, 1.1)), ((24, 24), (1.0, 1.0)), ((17, 21), (1.0, 1.0)))
+SMALL = tuple(Grid(shape, sides, (True, True)) for shape, sides in _SHAPES)
 
 
 class TestOwnEvolvingSystems(EvolvingContract):

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import math
 
-import finite_volume_problems as problems
 import pytest
 import torch
 
+import finite_volume_problems as problems
 from scifm.errors import ConfigError
 from scifm.fields.grid import Grid
 from scifm.systems.compressible_navier_stokes import CompressibleNavierStokes

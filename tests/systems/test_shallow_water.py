@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import math
 
-import finite_volume_problems as problems
 import pytest
 import torch
 
+import finite_volume_problems as problems
 from scifm.errors import ConfigError, DataError, SignatureError
 from scifm.fields.grid import Grid
 from scifm.systems.catalog import system_from_dict
@@ -123,8 +123,9 @@ def test_one_dimension_is_two_that_do_not_change_across():
     inputs, numbers = problems.drawn(line, box(32))
     flat = torch.stack([inputs[:, 0], inputs[:, 1], 0 * inputs[:, 1], inputs[:, 2]], dim=1)
     grid = Grid((4, 32), (1.0, 1.9), (True, True))
+    flat = flat[:, :, None].expand(-1, -1, 4, -1).contiguous()
     one = line.advance(inputs, numbers, box(32), interval=0.01, num_frames=1, refine=4)
-    two = plane.advance(flat[:, :, None].expand(-1, -1, 4, -1).contiguous(), numbers, grid, interval=0.01, num_frames=1, refine=4)  # fmt: skip
+    two = plane.advance(flat, numbers, grid, interval=0.01, num_frames=1, refine=4)
     torch.testing.assert_close(two[:, :, [0, 1], 0], one, rtol=1e-6, atol=1e-6)
     assert two[:, :, 2].abs().max() == 0
 

@@ -22,7 +22,8 @@ Coefficients (constant in space, one number a sample)
 
 Knobs
     adiabatic_index   [1], 1.2–5/3
-    mach              [1], 0.1–0.5, drawn on a log scale: root mean square of each velocity at time 0 over the speed of sound
+    mach              [1], 0.1–0.5, drawn on a log scale: root mean square of each velocity at time 0 over the speed of
+                      sound
     contrast          [1], 0.05–0.2: logarithms of density and pressure over their means, times fields of unit size
 
 Dimensionless groups
@@ -107,7 +108,9 @@ class Euler(FiniteVolumeSystem):
     num_frames: int = 21
 
     name: ClassVar[str] = "euler"
-    equation: ClassVar[str] = "d(rho)/dt + div(rho u) = 0, d(rho u)/dt + div(rho u u) + grad p = 0, dE/dt + div((E + p) u) = 0"
+    equation: ClassVar[str] = (
+        "d(rho)/dt + div(rho u) = 0, d(rho u)/dt + div(rho u u) + grad p = 0, dE/dt + div((E + p) u) = 0"
+    )
     positive: ClassVar[tuple[int, ...]] = (0, -1)
 
     def __post_init__(self) -> None:

@@ -1,16 +1,16 @@
-"""What conservation laws that finite volumes march share: ∂U/∂t + Σ ∂F(U)/∂x = S on boxes that wrap, with walls or open.
+"""What conservation laws marched by finite volumes share: ∂U/∂t + Σ ∂F(U)/∂x = S on boxes that wrap, walled or open.
 
-The fields of such a system are primitive, as they are measured: a density (of water the depth), the velocities, and what
-else there is. What is conserved is marched. A subclass says how the two follow from each other, what flows through a
-face, and how fast waves are; values at faces, ghost cells and time steps are those of `solvers.finite_volume`.
+The fields of such a system are primitive, as they are measured: a density (of water the depth), the velocities, and
+what else there is. What is conserved is marched. A subclass says how the two follow from each other, what flows through
+a face, and how fast waves are; values at faces, ghost cells and time steps are those of `solvers.finite_volume`.
 
 Cells. Every point of the grid is the center of a cell that is as wide as points are apart. Along an axis that is not
 periodic the box therefore reaches half a cell beyond the first and the last point; there stands a wall, or an open end
 through which waves leave, as the option `boundary` says.
 
-Steps. Each sample has its own: between two frames it takes as many equal steps as its fastest wave crosses cells (summed
-over the axes), divided by `courant`; where waves have grown so much faster on the way that a step exceeded a whole
-cell, its march to that frame is repeated with more. So a trajectory hangs on nothing but its own state.
+Steps. Each sample has its own: between two frames it takes as many equal steps as its fastest wave crosses cells
+(summed over the axes), divided by `courant`; where waves have grown so much faster on the way that a step exceeded a
+whole cell, its march to that frame is repeated with more. So a trajectory hangs on nothing but its own state.
 """
 
 from __future__ import annotations
@@ -153,9 +153,7 @@ class FiniteVolumeSystem(Evolving):
         while len(todo):
             order = counts.argsort(descending=True, stable=True)
             todo, counts = todo[order], counts[order]
-            reached, fastest = self._march(
-                start[todo], still[todo], coefficients[todo], grid, interval, counts, refine
-            )
+            reached, fastest = self._march(start[todo], still[todo], coefficients[todo], grid, interval, counts, refine)
             state[todo] = reached
             late = fastest * interval > _LARGEST_COURANT * counts
             todo, counts = todo[late], self._num_steps(fastest[late], interval)

@@ -1,8 +1,8 @@
-"""Initial states in boxes with walls or open ends too: random waves, random blocks and a column, the same on every grid.
+"""Initial states in boxes with walls and open ends too: random waves, blocks and a column, the same on every grid.
 
-All are fields of unit size that a system scales by its knobs. They are drawn in float64 by numbers that do not depend on
-the grid, and live at the centers of its cells: along a periodic axis the points of the grid, along any other axis the
-box of n cells that its n points are the centers of, so that a wave can meet a wall as it should.
+All are fields of unit size that a system scales by its knobs. They are drawn in float64 by numbers that do not depend
+on the grid, and fill the box of its cells, of which its points are the centers; along an axis that is not periodic that
+box reaches half a cell beyond the first and the last point, so that a wave meets a wall as it should.
 """
 
 from __future__ import annotations
@@ -163,9 +163,7 @@ def _blocks(
     return (2 * chosen - 1).mul_(math.sqrt(3)).view(num_samples, num_channels, *grid.num_points)
 
 
-def _column(
-    num_samples: int, grid: Grid, generator: torch.Generator | None = None, *, device: Any = None
-) -> Tensor:
+def _column(num_samples: int, grid: Grid, generator: torch.Generator | None = None, *, device: Any = None) -> Tensor:
     """Return fields that are 1 inside a circle (sphere, interval) in the middle of the box and 0 outside.
 
     Its radius is uniform between 6 % and 14 % of the shortest side.

@@ -29,7 +29,8 @@ Knobs
 Dimensionless groups
     Froude number |u|/√(g h). Depth ratio of a dam break: exp(contrast).
 
-Initial state (option initial_state, see `systems.initial_cells`): surface = exp(contrast w), depth = surface − bottom, velocity = froude √g v
+Initial state (option initial_state, see `systems.initial_cells`)
+    surface = exp(contrast w), depth = surface − bottom, velocity = froude √g v.
     "waves": w and v are random waves, 1 or 2 along a side; "blocks": both constant in blocks, Riemann
     problems; "column": w is 1 in a circle in the middle and 0 outside, the radial dam break, and v random waves.
     PDEBench's radial dam break has depths 2 and 1, g = 1, radii 0.3–0.7 on a square of side 5 with open ends, up to
@@ -43,9 +44,9 @@ Conserved
     Mass, on boxes that wrap or have walls; on a flat bottom that wraps, momentum too.
 
 Solver and order
-    Finite volumes: MUSCL in surface and velocity, HLLC fluxes between depths over the higher of the two bottoms at a face
-    (hydrostatic reconstruction, which leaves rest at rest), Runge–Kutta of order 3. Order 2 in space where the state is
-    smooth, 1 (in the mean) where it has jumps.
+    Finite volumes: MUSCL in surface and velocity, HLLC fluxes between depths over the higher of the two bottoms at a
+    face (hydrostatic reconstruction, which leaves rest at rest), Runge–Kutta of order 3. Order 2 in space where the
+    state is smooth, 1 (in the mean) where it has jumps.
 
 Good values
     64 points a side; 21 frames, 0.05 apart on a box of side 1: waves steepen into bores at about time 0.3.
@@ -173,9 +174,7 @@ class ShallowWater(FiniteVolumeSystem):
     def flux(self, before: Tensor, behind: Tensor, normal: int, coefficients: Tensor) -> Tensor:
         return water_flux(before, behind, normal, coefficients[:, :1])
 
-    def change_along(
-        self, primitive: Tensor, still: Tensor, coefficients: Tensor, grid: Grid, axis: int
-    ) -> Tensor:
+    def change_along(self, primitive: Tensor, still: Tensor, coefficients: Tensor, grid: Grid, axis: int) -> Tensor:
         place, normal = axis - grid.num_spatial_dims, self.normal(axis)
         padded = with_ghosts(torch.cat([primitive, still], dim=1), place, self.ends(grid, axis), normal)
         shape, apart = padded.shape, padded.stride(place)
@@ -197,9 +196,17 @@ class ShallowWater(FiniteVolumeSystem):
         # where water is at rest, and on a flat bottom the sum is the flux again.
         half = 0.5 * coefficients[:, :1]
         ahead, back = (flux[:, normal] - half * water.square() for water in lifted)
-        low, high = (lambda face: faces_of_cells(face, shape, place)[0]), (lambda face: faces_of_cells(face, shape, place)[1])  # fmt: skip
-        slope = (high(depths[0]) + low(depths[1])) * (high(surfaces[0]) - low(surfaces[1]))
-        change[:, normal] = low(back) - high(ahead) - 0.5 * self.per_sample(coefficients, 0) * slope
+
+        def behind_cell(faces: Tensor) -> Tensor:
+            return faces_of_cells(faces, shape, place)[1]
+
+        def before_cell(faces: Tensor) -> Tensor:
+            return faces_of_cells(faces, shape, place)[0]
+
+        slope = behind_cell(surfaces[0]) - before_cell(surfaces[1])
+        slope *= behind_cell(depths[0]) + before_cell(depths[1])
+        pushed = before_cell(back) - behind_cell(ahead)
+        change[:, normal] = pushed.sub_(slope.mul_(0.5 * self.per_sample(coefficients, 0)))
         return change.mul_(1 / grid.spacing[axis])
 
     def tendency(self, inputs: Tensor, coefficients: Tensor, grid: Grid) -> Tensor:

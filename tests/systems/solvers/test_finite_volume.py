@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 
@@ -56,7 +57,7 @@ def test_face_values_of_a_smooth_field_are_of_third_order_at_crests_too():
         means = (edges[:-1].cos() - edges[1:].cos()) / width  # of sin
         before, behind = faces(means.view(1, 1, -1), -1, "periodic")
         errors.append(max(float((side[0, 0] - edges.sin()).abs().max()) for side in (before, behind)))
-    orders = [math.log2(one / other) for one, other in zip(errors, errors[1:], strict=False)]
+    orders = [math.log2(one / other) for one, other in pairwise(errors)]
     assert min(orders) > 2.7, (errors, orders)
 
 

@@ -15,8 +15,8 @@ Time. Shu and Osher's scheme of third order, three stages, each a convex combina
 
 Fields are ``(batch, channel, *space)``; every sample has its own step and nothing loops over samples.
 
-References: van Leer, J. Comput. Phys. 32 (1979) 101, doi:10.1016/0021-9991(79)90145-1; Shu and Osher, J. Comput. Phys. 77
-(1988) 439, doi:10.1016/0021-9991(88)90177-5; van Albada, van Leer and Roberts, Astron. Astrophys. 108 (1982) 76.
+References: van Leer, J. Comput. Phys. 32 (1979) 101, doi:10.1016/0021-9991(79)90145-1; Shu and Osher, J. Comput. Phys.
+77 (1988) 439, doi:10.1016/0021-9991(88)90177-5; van Albada, van Leer and Roberts, Astron. Astrophys. 108 (1982) 76.
 """
 
 from __future__ import annotations

@@ -121,7 +121,8 @@ def gas_riemann(left: Any, right: Any, ratio: Any, rays: Tensor) -> Tensor:
         fan_rho = rho * (fan_c / c) ** (2 / (gamma - 1))
         fan = torch.stack([fan_rho, sign * (ray + fan_c), p * (fan_c / c) ** (2 * gamma / (gamma - 1))], dim=-2)
         parts.append(_wave(ray, head, tail, (rho, sign * u, p), fan, (rho_m, sign * u_m, p_m)))
-    return torch.where((rays < middle.velocity[..., None])[..., None, :], *parts)
+    before, behind = parts
+    return torch.where((rays < middle.velocity[..., None])[..., None, :], before, behind)
 
 
 def water_middle(left: Any, right: Any, gravity: Any) -> Middle:
@@ -186,14 +187,16 @@ def water_riemann(left: Any, right: Any, gravity: Any, rays: Tensor) -> Tensor:
         fan_c = (2 * c + u - ray) / 3
         fan = torch.stack([fan_c.square() / g, sign * (ray + fan_c)], dim=-2)
         parts.append(_wave(ray, head, tail, (h, sign * u), fan, (h_m, sign * u_m)))
-    return torch.where((rays < middle.velocity[..., None])[..., None, :], *parts)
+    before, behind = parts
+    return torch.where((rays < middle.velocity[..., None])[..., None, :], before, behind)
 
 
 def _wave(
     ray: Tensor, head: Tensor, tail: Tensor, outside: tuple[Tensor, ...], fan: Tensor, inside: tuple[Tensor, ...]
 ) -> Tensor:
     """Return what a wave to the left leaves: the state before its head, its fan, the state behind its tail."""
-    before, behind = (torch.stack([part.expand_as(fan[..., 0, :]) for part in state], -2) for state in (outside, inside))
+    alike = fan[..., 0, :]
+    before, behind = (torch.stack([part.expand_as(alike) for part in state], -2) for state in (outside, inside))
     rest = torch.where((ray > tail).unsqueeze(-2), behind, fan)
     return torch.where((ray < head).unsqueeze(-2), before, rest)
 

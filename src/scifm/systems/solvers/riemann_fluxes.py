@@ -31,7 +31,7 @@ def gas_flux(before: Tensor, behind: Tensor, normal: int, ratio: Tensor) -> Tens
     speed_l, speed_r = before[:, normal], behind[:, normal]
     press_l, press_r = before[:, -1], behind[:, -1]
     sound_l, sound_r = ratio * press_l / before[:, 0], ratio * press_r / behind[:, 0]  # squared
-    slow, fast = _outer_speeds(before[:, 0], behind[:, 0], speed_l, speed_r, sound_l, sound_r, half=0.5)
+    slow, fast = _outer_speeds((before[:, 0], behind[:, 0]), (speed_l, speed_r), (sound_l, sound_r), gas=True)
     mass_l, mass_r = (slow - speed_l) * before[:, 0], (fast - speed_r) * behind[:, 0]
     middle = (press_r - press_l + speed_l * mass_l - speed_r * mass_r) / (mass_l - mass_r)
 
@@ -40,16 +40,17 @@ def gas_flux(before: Tensor, behind: Tensor, normal: int, ratio: Tensor) -> Tens
     density, speed, pressure = side[:, 0], side[:, normal], side[:, -1]
     outer, mass = torch.where(forward, slow, fast), torch.where(forward, mass_l, mass_r)
     reach = torch.where(forward, slow.clamp_(max=0), fast.clamp_(min=0))
-    squeezed = mass / (outer - middle)
+    squeezed = mass / outer.sub_(middle)
     momentum = density * speed
-    energy = pressure / (ratio - 1) + 0.5 * density * _squares(side)
-    between = squeezed * (energy / density + (middle - speed) * (middle + pressure / mass))
+    energy = torch.addcmul(pressure / (ratio - 1), density, _squares(side), value=0.5)
+    between = torch.addcmul(energy / density, middle - speed, middle + pressure / mass).mul_(squeezed)
 
-    flow = momentum + reach * (squeezed - density)
+    flow = torch.addcmul(momentum, reach, squeezed - density)
     flux = side * flow.unsqueeze(1)  # what is carried along: the velocities across
     flux[:, 0] = flow
-    flux[:, normal] = momentum * speed + pressure + reach * (squeezed * middle - momentum)
-    flux[:, -1] = (energy + pressure) * speed + reach * (between - energy)
+    carried = torch.addcmul(pressure, momentum, speed)
+    flux[:, normal] = carried.addcmul_(reach, squeezed.mul_(middle).sub_(momentum))
+    flux[:, -1] = between.sub_(energy).mul_(reach).addcmul_(energy.add_(pressure), speed)
     return flux
 
 
@@ -64,7 +65,9 @@ def water_flux(before: Tensor, behind: Tensor, normal: int, gravity: Tensor) -> 
     """
     depth_l, depth_r = before[:, 0], behind[:, 0]
     speed_l, speed_r = before[:, normal], behind[:, normal]
-    slow, fast = _outer_speeds(depth_l, depth_r, speed_l, speed_r, gravity * depth_l, gravity * depth_r, half=0.0)
+    slow, fast = _outer_speeds(
+        (depth_l, depth_r), (speed_l, speed_r), (gravity * depth_l, gravity * depth_r), gas=False
+    )
     mass_l, mass_r = (slow - speed_l) * depth_l, (fast - speed_r) * depth_r
     width, gained = fast - slow, mass_r - mass_l
     depth = gained / width
@@ -93,16 +96,19 @@ def _squares(state: Tensor) -> Tensor:
 
 
 def _outer_speeds(
-    weight_l: Tensor, weight_r: Tensor, speed_l: Tensor, speed_r: Tensor, sound_l: Tensor, sound_r: Tensor, *, half: float
+    weights: tuple[Tensor, Tensor], speeds: tuple[Tensor, Tensor], sounds: tuple[Tensor, Tensor], *, gas: bool
 ) -> tuple[Tensor, Tensor]:
-    """Return the speeds of the slowest and the fastest wave; those of sound are given squared."""
-    root_l, root_r = weight_l.sqrt(), weight_r.sqrt()
-    share = root_l / (root_l + root_r)
+    """Return the speeds of the slowest and the fastest wave, given both sides; speeds of sound are given squared."""
+    (speed_l, speed_r), (sound_l, sound_r) = speeds, sounds
+    root_l, root_r = weights[0].sqrt(), weights[1].sqrt()
+    share = root_l / root_r.add_(root_l)
     jump = speed_l - speed_r
     speed = torch.addcmul(speed_r, share, jump)
-    if half:  # of gases; Einfeldt's estimate, at least Roe's average for every γ up to 2
-        sound = sound_r + share * (sound_l - sound_r) + half * share * (1 - share) * jump.square()
+    if gas:  # Einfeldt's estimate, at least Roe's average for every γ up to 2
+        sound = torch.addcmul(sound_r, share, sound_l - sound_r)
+        sound.addcmul_(torch.addcmul(share, share, share, value=-1), jump.square_(), value=0.5)
     else:  # Roe's average of water
-        sound = 0.5 * (sound_l + sound_r)
+        sound = (sound_l + sound_r).mul_(0.5)
     sound.sqrt_()
-    return torch.minimum(speed_l - sound_l.sqrt(), speed - sound), torch.maximum(speed_r + sound_r.sqrt(), speed + sound)
+    slow = torch.minimum(speed_l - sound_l.sqrt(), speed - sound)
+    return slow, torch.maximum(speed_r + sound_r.sqrt(), speed.add_(sound))
