@@ -84,7 +84,7 @@ class CompressibleNavierStokes(Euler):
 
     Args:
         adiabatic_index: knob, γ.
-        mach: knob, size of the velocity at time 0 over the speed of sound.
+        mach: knob, root mean square of the velocity at time 0 over the speed of sound.
         contrast: knob, logarithm of density and pressure over their means.
         initial_state: the fields w and v: waves, blocks or a column.
         num_spatial_dims: 1, 2 or 3.
@@ -118,6 +118,7 @@ class CompressibleNavierStokes(Euler):
 
     @property
     def signature(self) -> Signature:  # type: ignore[override]
+        """Euler's fields, with the two viscosities among the coefficients."""
         state = super().signature.outputs
         names = ("adiabatic_index", "viscosity", "bulk_viscosity")
         return Signature(state, names, state, self.num_spatial_dims, evolves=True)

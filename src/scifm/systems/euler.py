@@ -22,15 +22,14 @@ Coefficients (constant in space, one number a sample)
 
 Knobs
     adiabatic_index   [1], 1.2–5/3
-    mach              [1], 0.1–0.5, drawn on a log scale: root mean square of each velocity at time 0 over the speed of
-                      sound
+    mach              [1], 0.1–0.5, drawn on a log scale: root mean square of |u| at time 0 over the speed of sound
     contrast          [1], 0.05–0.2: logarithms of density and pressure over their means, times fields of unit size
 
 Dimensionless groups
     Mach number |u|/c, c = √(γ p/ρ), and γ. At time 0 the mean density and the mean speed of sound are about 1.
 
 Initial state (option initial_state, see `systems.initial_cells`)
-    ρ = exp(contrast w₁), p = exp(contrast w₂)/γ, u = mach v. "waves": w and v are random waves, 1 or 2 along a side;
+    ρ = exp(contrast w₁), p = exp(contrast w₂)/γ, u = mach v/√dimensions. "waves": w and v are random waves, 1 or 2 along a side;
     "blocks": constant in blocks, Riemann problems where these meet; "column": w₁ = w₂ is 1 in a circle and 0 outside, a
     blast, and v random waves.
 
@@ -60,6 +59,7 @@ References:
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -84,7 +84,7 @@ class Euler(FiniteVolumeSystem):
 
     Args:
         adiabatic_index: knob, γ.
-        mach: knob, size of the velocity at time 0 over the speed of sound.
+        mach: knob, root mean square of the velocity at time 0 over the speed of sound.
         contrast: knob, logarithm of density and pressure over their means.
         initial_state: the fields w and v: waves, blocks or a column.
         num_spatial_dims: 1, 2 or 3.
@@ -126,6 +126,7 @@ class Euler(FiniteVolumeSystem):
 
     @property
     def signature(self) -> Signature:  # type: ignore[override]
+        """Density, velocities and pressure; what they are called depends on the number of dimensions."""
         velocities = tuple(f"velocity_{axis}" for axis in "xyz")[: self.num_spatial_dims]
         state = ("density", *(velocities if self.num_spatial_dims > 1 else ("velocity",)), "pressure")
         return Signature(state, ("adiabatic_index",), state, self.num_spatial_dims, evolves=True)
@@ -148,7 +149,8 @@ class Euler(FiniteVolumeSystem):
         index, mach, contrast = (values.view(-1, *(1,) * (1 + self.num_spatial_dims)) for values in drawn)
         shapes = self.initial_state.draw(num_samples, 2, grid, generator, device)
         density, pressure = (contrast * shapes[:, :1]).exp(), (contrast * shapes[:, 1:2]).exp() / index
-        return torch.cat([density, mach * shapes[:, 2:], pressure], dim=1), drawn[0][:, None]
+        velocity = mach / math.sqrt(self.num_spatial_dims) * shapes[:, 2:]
+        return torch.cat([density, velocity, pressure], dim=1), drawn[0][:, None]
 
     def conserved(self, primitive: Tensor, coefficients: Tensor) -> Tensor:
         state = primitive * primitive[:, :1]

@@ -23,14 +23,14 @@ Coefficients (constant in space, one number a sample)
 Knobs
     gravity    [L/T²], 0.5–2, drawn on a log scale; long waves on the mean depth 1 run at √g
     contrast   [1], 0.02–0.1: logarithm of the height of the surface over its mean, times fields of unit size
-    froude     [1], 0.05–0.2: root mean square of each velocity at time 0 over √g
+    froude     [1], 0.05–0.2: root mean square of |u| at time 0 over √g
     relief     [1], 0–0.1: root mean square of the bottom over the mean depth
 
 Dimensionless groups
     Froude number |u|/√(g h). Depth ratio of a dam break: exp(contrast).
 
 Initial state (option initial_state, see `systems.initial_cells`)
-    surface = exp(contrast w), depth = surface − bottom, velocity = froude √g v.
+    surface = exp(contrast w), depth = surface − bottom, u = froude √(g/dimensions) v.
     "waves": w and v are random waves, 1 or 2 along a side; "blocks": both constant in blocks, Riemann
     problems; "column": w is 1 in a circle in the middle and 0 outside, the radial dam break, and v random waves.
     PDEBench's radial dam break has depths 2 and 1, g = 1, radii 0.3–0.7 on a square of side 5 with open ends, up to
@@ -91,7 +91,7 @@ class ShallowWater(FiniteVolumeSystem):
     Args:
         gravity: knob, g [L/T²].
         contrast: knob, logarithm of surface over mean depth.
-        froude: knob, size of the velocity at time 0 over √g.
+        froude: knob, root mean square of the velocity at time 0 over √g.
         relief: knob, size of the bottom over the mean depth.
         initial_state: the fields w and v: waves, blocks or a column.
         num_spatial_dims: 1, 2 or 3.
@@ -130,6 +130,7 @@ class ShallowWater(FiniteVolumeSystem):
 
     @property
     def signature(self) -> Signature:  # type: ignore[override]
+        """Depth and velocities, which evolve, and the bottom, which does not."""
         velocities = tuple(f"velocity_{axis}" for axis in "xyz")[: self.num_spatial_dims]
         state = ("depth", *(velocities if self.num_spatial_dims > 1 else ("velocity",)))
         return Signature((*state, "bottom"), ("gravity",), state, self.num_spatial_dims, evolves=True)
@@ -160,7 +161,8 @@ class ShallowWater(FiniteVolumeSystem):
                 f"'shallow_water' does not know. Lower the knobs relief ({self.relief.high:g}) or contrast "
                 f"({self.contrast.high:g})."
             )
-        return torch.cat([depth, froude * gravity.sqrt() * shapes[:, 1:], bottom], dim=1), drawn[0][:, None]
+        velocity = froude * (gravity / dims).sqrt() * shapes[:, 1:]
+        return torch.cat([depth, velocity, bottom], dim=1), drawn[0][:, None]
 
     def conserved(self, primitive: Tensor, coefficients: Tensor) -> Tensor:
         return torch.cat([primitive[:, :1], primitive[:, 1:] * primitive[:, :1]], dim=1)
