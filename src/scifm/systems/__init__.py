@@ -11,6 +11,8 @@ from scifm.systems.advection_diffusion import AdvectionDiffusion
 from scifm.systems.allen_cahn import AllenCahn
 from scifm.systems.burgers import Burgers
 from scifm.systems.catalog import SYSTEMS, available_systems, find_system, system_from_dict
+from scifm.systems.compressible_navier_stokes import CompressibleNavierStokes
+from scifm.systems.euler import Euler
 from scifm.systems.evolving import Evolving
 from scifm.systems.fisher_kpp import FisherKPP
 from scifm.systems.fitzhugh_nagumo import FitzHughNagumo
@@ -19,11 +21,13 @@ from scifm.systems.gray_scott import GrayScott
 from scifm.systems.heat import Heat
 from scifm.systems.helmholtz import Helmholtz
 from scifm.systems.initial import RandomWaves
+from scifm.systems.initial_cells import CellFields
 from scifm.systems.kdv import KortewegDeVries
 from scifm.systems.knobs import Knob
 from scifm.systems.kuramoto_sivashinsky import KuramotoSivashinsky
 from scifm.systems.navier_stokes import NavierStokes
 from scifm.systems.poisson import Poisson
+from scifm.systems.shallow_water import ShallowWater
 from scifm.systems.system import SamplingRecord, System
 
 __all__ = [
@@ -33,6 +37,9 @@ __all__ = [
     "AdvectionDiffusion",
     "AllenCahn",
     "Burgers",
+    "CellFields",
+    "CompressibleNavierStokes",
+    "Euler",
     "Evolving",
     "FisherKPP",
     "FitzHughNagumo",
@@ -47,6 +54,7 @@ __all__ = [
     "Poisson",
     "RandomWaves",
     "SamplingRecord",
+    "ShallowWater",
     "System",
     "available_systems",
     "find_system",

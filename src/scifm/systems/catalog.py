@@ -13,6 +13,8 @@ from scifm.systems.advection import Advection
 from scifm.systems.advection_diffusion import AdvectionDiffusion
 from scifm.systems.allen_cahn import AllenCahn
 from scifm.systems.burgers import Burgers
+from scifm.systems.compressible_navier_stokes import CompressibleNavierStokes
+from scifm.systems.euler import Euler
 from scifm.systems.fisher_kpp import FisherKPP
 from scifm.systems.fitzhugh_nagumo import FitzHughNagumo
 from scifm.systems.gray_scott import GrayScott
@@ -23,6 +25,7 @@ from scifm.systems.knobs import Knob
 from scifm.systems.kuramoto_sivashinsky import KuramotoSivashinsky
 from scifm.systems.navier_stokes import NavierStokes
 from scifm.systems.poisson import Poisson
+from scifm.systems.shallow_water import ShallowWater
 from scifm.systems.system import System
 
 __all__ = ["SYSTEMS", "available_systems", "find_system", "list_systems", "system_from_dict"]
@@ -42,6 +45,9 @@ SYSTEMS: dict[str, type[System]] = {
     "fisher_kpp": FisherKPP,
     "gray_scott": GrayScott,
     "fitzhugh_nagumo": FitzHughNagumo,
+    "shallow_water": ShallowWater,
+    "euler": Euler,
+    "compressible_navier_stokes": CompressibleNavierStokes,
 }
 """Our own; `find_system` and `available_systems` know those of plug-ins too."""
 
