@@ -273,9 +273,14 @@ def _quantities(system: Evolving, states: Tensor, batch: Batch) -> dict[str, Ten
     """Return what a system conserves of states in the order of the batch's names."""
     ours = system.signature
     order = [batch.signature.outputs.index(name) for name in ours.outputs]
+    states = states[:, :, order]
+    constants = [batch.field(name)[:, -1:].double() for name in ours.inputs if name not in ours.outputs]
+    if constants:
+        still = torch.stack(constants, dim=2).expand(-1, states.shape[1], *(-1,) * (states.dim() - 2))
+        states = torch.cat([states, still], dim=2)
     coefficients = [batch.coefficient(name).double() for name in ours.coefficients]
     numbers = torch.stack(coefficients, 1) if coefficients else batch.coefficients[:, :0].double()
-    return system.quantities(states[:, :, order], numbers, batch.grid)
+    return system.quantities(states, numbers, batch.grid)
 
 
 def _judged(

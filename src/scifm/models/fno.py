@@ -21,7 +21,6 @@ from torch import Tensor, nn
 
 from scifm.errors import ConfigError, suggest
 from scifm.fields.batch import Signature
-from scifm.fields.grid import Grid
 from scifm.fields.normalization import Encoded, Normalization
 from scifm.models.operator import Operator, OperatorConfig, OuterMaps, Role
 from scifm.models.parts.grids import band_limited_resize
@@ -87,13 +86,6 @@ class FNOConfig(OperatorConfig):
                 f"{self.latent_points}"
             )
         return self
-
-    def on(self, grid: Grid, *, history: int | None = None, lead_time: bool | None = None) -> FNOConfig:
-        walls = None if all(grid.periodic) else True
-        settled = {"position": walls, "history": history, "lead_time": lead_time}
-        return self.model_copy(
-            update={name: value for name, value in settled.items() if value is not None and getattr(self, name) is None}
-        )
 
     @classmethod
     def of_size(cls, size: str) -> FNOConfig:

@@ -71,7 +71,9 @@ class OperatorConfig(Config):
         raise ConfigError(f"kind '{cls.kind}' comes in no sizes; got '{size}': say what it is in model.network")
 
     def on(self, grid: Grid, *, history: int | None = None, lead_time: bool | None = None) -> Self:
-        """Return these settings with what they left to the first data settled.
+        """Return these settings with what they left to the first data settled: those of these names that are None.
+
+        ``position`` is set where an axis has walls, ``history`` and ``lead_time`` as given.
 
         Args:
             grid: where the data live.
@@ -81,12 +83,16 @@ class OperatorConfig(Config):
         Raises:
             ConfigError: if such an operator cannot take that many frames.
         """
-        if (history or 1) > 1:
+        if (history or 1) > 1 and "history" not in type(self).model_fields:
             raise ConfigError(
                 f"An operator of kind '{self.kind}' takes 1 input frame; got a history of {history}. Give history = 1, "
                 "or another kind of operator."
             )
-        return self
+        settled = {"position": None if all(grid.periodic) else True, "history": history, "lead_time": lead_time}
+        update = {
+            name: value for name, value in settled.items() if value is not None and getattr(self, name, 0) is None
+        }
+        return self.model_copy(update=update)
 
     def require_known(self) -> None:
         """Check that what these settings name is there, before anything is spent on them.

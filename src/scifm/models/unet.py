@@ -23,7 +23,6 @@ from torch import Tensor, nn
 
 from scifm.errors import ConfigError, suggest
 from scifm.fields.batch import Signature
-from scifm.fields.grid import Grid
 from scifm.fields.normalization import Encoded, Normalization
 from scifm.models.operator import Operator, OperatorConfig, OuterMaps, Role
 from scifm.models.parts.convnext import ConvNeXtBlock, channel_norm, per_sample
@@ -53,6 +52,9 @@ class UNetConfig(OperatorConfig):
         position: give the network one more input channel for each axis: where between its ends a point lies, −1 to 1,
             and 0 on an axis that wraps around. When left out, it is settled by the first data: given where they have
             walls.
+        history: input frames of an evolving problem; when left out, as many as the first data have.
+        lead_time: tell every block how far ahead the answer lies; when left out, they are told where the first data have
+            several lead times, or one that a scaling of the system changes from sample to sample.
         plain: let torch's own operations do it all: derivatives of every order, for `torch.func`, at a lower speed.
     """
 
@@ -67,6 +69,8 @@ class UNetConfig(OperatorConfig):
     condition_width: int = Field(64, ge=1, le=8192)
     projection_width: int = Field(64, ge=1, le=8192)
     position: bool | None = None
+    history: int | None = Field(None, ge=1, le=64)
+    lead_time: bool | None = None
     plain: bool = False
 
     @field_validator("kernel_size")
@@ -75,11 +79,6 @@ class UNetConfig(OperatorConfig):
         if value % 2 == 0:
             raise ValueError(f"give an odd number of taps, such as {value + 1}")
         return value
-
-    def on(self, grid: Grid) -> UNetConfig:
-        if self.position is not None or all(grid.periodic):
-            return self
-        return self.model_copy(update={"position": True})
 
     @classmethod
     def of_size(cls, size: str) -> UNetConfig:
@@ -152,7 +151,7 @@ class UNet(Operator):
         def blocks(width: int) -> nn.ModuleList:
             return nn.ModuleList(ConvNeXtBlock(width, dims, **shared) for _ in range(c.blocks))
 
-        self.lift = nn.Linear(self.num_channels + len(signature.coefficients), c.width)
+        self.lift = nn.Linear(self.num_channels + self.num_coefficients, c.width)
         self.condition = nn.Sequential(
             nn.Linear(c.width, c.condition_width), nn.GELU(), nn.Linear(c.condition_width, c.condition_width), nn.GELU()
         )
@@ -173,7 +172,8 @@ class UNet(Operator):
         last = self.projection[-1]
         assert isinstance(last, nn.Linear)
         positions: tuple[Role, ...] = ("position",) if self.num_positions else ()
-        return OuterMaps(self.lift, ("input", *positions, "coefficient"), last)
+        time: tuple[Role, ...] = ("lead_time",) if self.sees_lead_time else ()
+        return OuterMaps(self.lift, ("input", *positions, "coefficient", *time), last)
 
     def differentiable(self) -> Self:
         with torch.device("meta"):

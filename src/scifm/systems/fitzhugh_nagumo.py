@@ -60,7 +60,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -133,7 +133,7 @@ class FitzHughNagumo(PeriodicEvolution):
 
     def nonlinear(self, box: SpectralBox, coefficients: Tensor, inputs: Tensor) -> Nonlinear:
         threshold = coefficients[:, 2] * math.prod(box.grid.num_points)
-        mean = (0,) * self.num_spatial_dims
+        mean: tuple[Any, ...] = (slice(None), 0, *(0,) * self.num_spatial_dims)
 
         def rest(spectrum: Tensor) -> Tensor:
             u = box.to_grid(spectrum[:, 0])
@@ -141,7 +141,7 @@ class FitzHughNagumo(PeriodicEvolution):
             torch.mul(box.to_modes(u.mul_(u.square())), -box.kept, out=made[:, 0])
             made[:, 0] -= spectrum[:, 1]
             made[:, 1] = spectrum[:, 0]
-            made[(slice(None), 0, *mean)] -= threshold
+            made[mean] -= threshold
             return made
 
         return rest

@@ -63,7 +63,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -142,13 +142,13 @@ class GrayScott(PeriodicEvolution):
 
     def nonlinear(self, box: SpectralBox, coefficients: Tensor, inputs: Tensor) -> Nonlinear:
         feed = coefficients[:, 0] * math.prod(box.grid.num_points)
-        mean = (0,) * self.num_spatial_dims
+        mean: tuple[Any, ...] = (slice(None), 0, *(0,) * self.num_spatial_dims)
 
         def rest(spectrum: Tensor) -> Tensor:
             substrate, catalyst = box.to_grid(spectrum).unbind(1)
             reacted = box.to_modes(substrate.mul_(catalyst.square_())).mul_(box.kept)
             made = torch.stack([-reacted, reacted], dim=1)
-            made[(slice(None), 0, *mean)] += feed
+            made[mean] += feed
             return made
 
         return rest
