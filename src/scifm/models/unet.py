@@ -53,8 +53,8 @@ class UNetConfig(OperatorConfig):
             and 0 on an axis that wraps around. When left out, it is settled by the first data: given where they have
             walls.
         history: input frames of an evolving problem; when left out, as many as the first data have.
-        lead_time: tell every block how far ahead the answer lies; when left out, they are told where the first data have
-            several lead times, or one that a scaling of the system changes from sample to sample.
+        lead_time: tell every block how far ahead the answer lies; when left out, they are told where the first data
+            have several lead times, or one that a scaling of the system changes from sample to sample.
         plain: let torch's own operations do it all: derivatives of every order, for `torch.func`, at a lower speed.
     """
 
