@@ -214,7 +214,8 @@ def test_surgery_keeps_what_lies_between():
 def test_every_weight_has_a_part():
     operator = unet()
     groups = operator.groups()
-    assert set(groups) == {"lift", "pointwise", "projection"}
+    assert set(groups) == {"lift", "spectral", "pointwise", "projection"}
+    assert all(any(p is conv for conv in groups["spectral"]) for p in operator.way_down[0][0].conv.parameters())
     assert sum(p.numel() for part in groups.values() for p in part) == operator.num_params
 
 

@@ -93,6 +93,9 @@ class _Down(nn.Module):
     def __init__(self, channels: int, num_axes: int) -> None:
         super().__init__()
         self.map = nn.Linear(channels * 2**num_axes, 2 * channels)
+        # the points that become one count alike at first: a mean, which moves with the field better than any other map
+        weight = self.map.weight.data
+        weight.copy_((weight[:, :channels] * 2 ** (-num_axes / 2)).repeat(1, 2**num_axes))
 
     def forward(self, x: Tensor, wraps: tuple[bool, ...]) -> Tensor:
         x = channel_norm(x)
@@ -167,6 +170,14 @@ class UNet(Operator):
 
     def stages(self) -> list[nn.Module]:
         return [stage for part in (self.way_down, self.way_up) for blocks in part for stage in _members(blocks)]
+
+    def groups(self) -> dict[str, list[nn.Parameter]]:
+        """As those of any operator; ``spectral`` are the convolutions, which do here what modes do there."""
+        groups = super().groups()
+        convolutions = [p for name, p in self.named_parameters() if ".conv." in name]
+        taken = {id(parameter) for parameter in convolutions}
+        groups["pointwise"] = [parameter for parameter in groups["pointwise"] if id(parameter) not in taken]
+        return {**groups, "spectral": convolutions}
 
     def outer_maps(self) -> OuterMaps:
         last = self.projection[-1]
