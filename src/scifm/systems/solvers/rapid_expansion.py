@@ -17,8 +17,9 @@ coefficients of its own. Every sample has its own R: no trajectory depends on th
 
 Why not the k-space leap-frog: it is exact only where c is what it takes for reference, and stable where that is the
 highest. Measured on 64² points of the unit box, c from 0.67 to 1.49, a pulse of width 0.05 that travels for one unit
-of time: 1700 of its steps leave an error of 1e-3 and 17 000 one of 1e-5. The march here costs what 800 of them cost
-in float32, with an error of 1e-5 that is all rounding, and what 1150 cost in float64, with one of 1e-13.
+of time, 20 frames: 1600 of its steps leave an error of 1.1e-3, which falls with the square of the step. The march here
+makes as many transforms as 800 of them in float32, with an error of 8e-6 that is all rounding, and as many as 1150 in
+float64, where one march of 20 frames and one of a single frame differ by 7e-14.
 
 Damping. A layer that absorbs keeps what each axis gave to the pressure apart, p = Σ pᵢ:
 
