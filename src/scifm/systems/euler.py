@@ -29,9 +29,9 @@ Dimensionless groups
     Mach number |u|/c, c = √(γ p/ρ), and γ. At time 0 the mean density and the mean speed of sound are about 1.
 
 Initial state (option initial_state, see `systems.initial_cells`)
-    ρ = exp(contrast w₁), p = exp(contrast w₂)/γ, u = mach v/√dimensions. "waves": w and v are random waves, 1 or 2 a
-    side; "blocks": constant in blocks, Riemann problems where these meet; "column": w₁ = w₂ is 1 in a circle and 0
-    outside, a blast, and v random waves.
+    ρ = exp(contrast w₁), p = exp(contrast w₂)/γ, u = mach v/√dimensions. "waves": w and v are random waves, 1
+    or 2 along a side; "blocks": constant in blocks, Riemann problems where these meet; "column": w₁ = w₂ is 1 in a
+    circle and 0 outside, a blast, and v random waves.
 
 Exact solution
     In one dimension that of the Riemann problem, Sod's among it: `solvers.riemann.gas_riemann`. In any: with u and p

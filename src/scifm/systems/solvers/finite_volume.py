@@ -9,6 +9,10 @@ smooth, 0 at jumps. ε is a tenth of the mean square of all differences of the f
 at smooth crests, which then are not clipped, and far below a jump. So the scheme is exactly homogeneous, and the rate
 of change is a smooth function of a smooth state.
 
+Positive quantities. Near a vacuum a density or a pressure changes by more than itself from cell to cell; there the
+whole state of the cell counts as constant (the scheme of first order, which with the fluxes of `riemann_fluxes` keeps
+them positive), and nowhere do they fall below a tenth of their cell's value at a face.
+
 Time. Shu and Osher's scheme of third order, three stages, each a convex combination of forward steps:
 
     u₁ = u + h L(u),    u₂ = ¾u + ¼(u₁ + h L(u₁)),    u' = ⅓u + ⅔(u₂ + h L(u₂))
@@ -36,6 +40,7 @@ Ends = Literal["periodic", "wall", "open"]
 NUM_GHOSTS = 2
 _SMOOTH = 0.1  # of the mean square of all differences: below it a difference counts as smooth
 _LEAST = 0.1  # what is positive keeps at least this part of its cell's value at a face
+_STEEP = 2.0  # where it changes by more than this times itself, its cell is taken as constant, with all that is in it
 
 
 def with_ghosts(fields: Tensor, axis: int, ends: Ends, mirrored: int | None = None) -> Tensor:
@@ -92,6 +97,9 @@ def face_values(padded: Tensor, axis: int, positive: tuple[int, ...] = ()) -> tu
     below = doubled[..., :inner] + doubled[..., apart : apart + inner]
     smooth = torch.addcmul(0.5 * floor, before, behind).div_(below).clamp_(min=0)  # s/4
     center = runs[..., apart : apart + inner]
+    for channel in positive:
+        steep = before[:, channel].abs().add_(behind[:, channel].abs()) > _STEEP * center[:, channel]
+        smooth.masked_fill_(steep.unsqueeze(1), 0)
     lean = torch.add(before, behind).mul_(smooth)
     bend = torch.sub(behind, before, out=below).mul_(smooth)
     back = torch.addcmul(center, bend, smooth, value=4 / 3)
