@@ -78,7 +78,6 @@ class ETDRK:
         self._view = torch.view_as_real if real else _as_it_is
         self._nonlinear, self._whole = nonlinear, stored(torch.exp(z))
         self._step: Callable[[Tensor], Tensor] = self._exact
-        self._memory: list[Tensor] = []
         if nonlinear is None:
             return
         phi1, phi2, phi3 = phi_functions(z)
@@ -94,12 +93,6 @@ class ETDRK:
     def __call__(self, spectrum: Tensor) -> Tensor:
         """Return the spectrum one step later; the given one stays as it is."""
         return self._step(spectrum)
-
-    def _kept_memory(self, spectrum: Tensor) -> list[Tensor]:
-        """Return three spectra to write into, the same at every step: new memory costs as much as a pass over it."""
-        if not self._memory or self._memory[0].shape != spectrum.shape:
-            self._memory = [torch.empty_like(spectrum) for _ in range(3)]
-        return self._memory
 
     def _exact(self, spectrum: Tensor) -> Tensor:
         out = torch.empty_like(spectrum)
@@ -121,9 +114,8 @@ class ETDRK:
     def _fourth_order(self, spectrum: Tensor) -> Tensor:
         u, first, (w1, w23, w4) = self._view(spectrum), self._into_half, self._weights
         now = self._asked(spectrum)
-        a, b, between = self._kept_memory(spectrum)
-        halfway = torch.mul(u, self._half, out=self._view(between))
-        out = torch.empty_like(spectrum)
+        halfway = u * self._half
+        a, b, out = (torch.empty_like(spectrum) for _ in range(3))
         view = self._view(out)
         torch.addcmul(halfway, first, now, out=self._view(a))
         at_a = self._asked(a)
