@@ -54,7 +54,8 @@ def test_shock_tubes_are_those_of_the_exact_solution(left, right, gamma, time, b
         errors.append((found - exact).abs().mean(1) / exact.abs().mean(1))
     assert (errors[0] < torch.tensor(bounds)).all(), errors
     assert ((errors[0] / errors[1]).log2() > 0.6).all(), errors
-    slack = torch.tensor([0.003, 0.03, 0.003]) * (exact.amax(1) - exact.amin(1))
+    slack = 0.003 * (exact.amax(1) - exact.amin(1))
+    slack[1] = 0.005 * (gamma * left[2] / left[0]) ** 0.5  # of velocities in parts of the speed of sound
     assert (found.amax(1) < exact.amax(1) + slack).all()
     assert (found.amin(1) > exact.amin(1) - slack).all()
 
