@@ -283,7 +283,8 @@ def test_knobs_out_of_order_in_a_recipe(scifm, recipe, tmp_path):
     ("knob", "words"),
     [
         ("anisotropy", "not of the form NAME=LOW,HIGH"),
-        ("anisotropy=1", "not of the form NAME=LOW,HIGH"),
+        ("anisotropy=", "not of the form NAME=LOW,HIGH"),
+        ("anisotropy=1,2,3", "not of the form NAME=LOW,HIGH"),
         ("anisotropy=1,b", "not of the form NAME=LOW,HIGH"),
         ("anisotropie=1,2", "Did you mean 'anisotropy'"),
         ("anisotropy=nan,2", "finite"),

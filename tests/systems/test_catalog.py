@@ -33,7 +33,7 @@ def test_a_recipe_may_say_little():
     ("entries", "message"),
     [
         ({"name": "poison"}, "Did you mean 'poisson'"),
-        ({}, "Allowed: advection_diffusion"),
+        ({}, "Allowed: acoustic"),
         ({"name": "poisson", "knob": {}}, "Did you mean 'knobs'"),
         ({"name": "poisson", "knobs": {"anisotropi": 1}}, "Did you mean 'anisotropy'"),
         ({"name": "poisson", "knobs": {"anisotropy": [5, 1]}}, "low <= high"),

@@ -71,9 +71,7 @@ class OperatorConfig(Config):
         raise ConfigError(f"kind '{cls.kind}' comes in no sizes; got '{size}': say what it is in model.network")
 
     def on(self, grid: Grid, *, history: int | None = None, lead_time: bool | None = None) -> Self:
-        """Return these settings with what they left to the first data settled: those of these names that are None.
-
-        ``position`` is set where an axis has walls, ``history`` and ``lead_time`` as given.
+        """Return these settings with what they left to the first data settled: ``position`` and these, if None.
 
         Args:
             grid: where the data live.
@@ -165,10 +163,9 @@ class Operator(nn.Module):
     def network(self, encoded: Encoded) -> Tensor:
         """Map what is encoded to ``(batch, 1, output, *space)``, the frame at the lead time.
 
-        Its inputs are one frame. Their channels are the input fields, of an operator with a history the states of the
-        frames before, the latest first, and `num_positions` positions. Coefficients of one that sees its lead time have
-        that as a last column: the logarithm of its ratio to the typical one. On a box with walls the axes are longer
-        than the grid's where ``needs_periodic``.
+        Channels of its inputs, one frame, are the input fields, the states of earlier frames of a history, the latest
+        first, and `num_positions` positions. A lead time it sees is the last coefficient: the logarithm of its ratio to
+        the typical one. On a box with walls the axes are longer than the grid's where ``needs_periodic``.
         """
         raise NotImplementedError(f"{type(self).__name__} does not say how it maps fields.")
 
@@ -289,8 +286,7 @@ class Operator(nn.Module):
         """Yield frame after frame, ``(batch, 1, output, *space)``, each the answer to those before it.
 
         Args:
-            batch: where it starts, aligned. Its lead times say how far each step reaches; after the last one, and where
-                there are none, steps are as long as the last that is known.
+            batch: where it starts, aligned. Its lead times say how far each step reaches; later ones are as the last.
             num_steps: frames to yield.
             through: steps after which gradients stop, again and again; None: they go back to the start.
 

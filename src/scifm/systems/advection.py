@@ -108,6 +108,7 @@ class Advection(PeriodicEvolution):
 
     @property
     def signature(self) -> Signature:  # type: ignore[override]
+        """The names, of as many dimensions as the option says."""
         velocity = _COMPONENTS[: self.num_spatial_dims]
         return Signature(("tracer",), velocity, ("tracer",), self.num_spatial_dims, evolves=True)
 

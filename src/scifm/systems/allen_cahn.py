@@ -107,6 +107,7 @@ class AllenCahn(PeriodicEvolution):
 
     @property
     def signature(self) -> Signature:  # type: ignore[override]
+        """The names, of as many dimensions as the option says."""
         return Signature(("phase",), ("diffusivity", "rate"), ("phase",), self.num_spatial_dims, evolves=True)
 
     def initial(

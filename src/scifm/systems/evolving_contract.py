@@ -12,6 +12,7 @@ In a test file of your own package::
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import ClassVar
 
@@ -42,6 +43,10 @@ class EvolvingContract(SystemContract):
     """
 
     system: Evolving
+    points: ClassVar[Mapping[int, tuple[tuple[int, ...], ...]]] = {
+        **SystemContract.points,
+        1: ((130,), (128,), (95,)),
+    }  # fronts are thin
     scaling: ClassVar[float] = 1.25  # the solver's step follows the knobs, not the state
     order_tolerance: ClassVar[float] = 0.2
     order_refined: ClassVar[int] = 1

@@ -108,6 +108,7 @@ class FisherKPP(PeriodicEvolution):
 
     @property
     def signature(self) -> Signature:  # type: ignore[override]
+        """The names, of as many dimensions as the option says."""
         return Signature(("density",), ("diffusivity", "rate"), ("density",), self.num_spatial_dims, evolves=True)
 
     def initial(

@@ -117,6 +117,7 @@ class FitzHughNagumo(PeriodicEvolution):
 
     @property
     def signature(self) -> Signature:  # type: ignore[override]
+        """The names, of as many dimensions as the option says."""
         fields = ("activator", "inhibitor")
         return Signature(fields, tuple(self.knobs), fields, self.num_spatial_dims, evolves=True)
 

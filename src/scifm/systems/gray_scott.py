@@ -124,6 +124,7 @@ class GrayScott(PeriodicEvolution):
 
     @property
     def signature(self) -> Signature:  # type: ignore[override]
+        """The names, of as many dimensions as the option says."""
         fields = ("substrate", "catalyst")
         return Signature(fields, tuple(self.knobs), fields, self.num_spatial_dims, evolves=True)
 

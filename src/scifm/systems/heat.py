@@ -95,6 +95,7 @@ class Heat(PeriodicEvolution):
 
     @property
     def signature(self) -> Signature:  # type: ignore[override]
+        """The names, of as many dimensions as the option says."""
         return Signature(("temperature",), ("diffusivity",), ("temperature",), self.num_spatial_dims, evolves=True)
 
     homogeneities: ClassVar[tuple[Homogeneity, ...]] = (

@@ -222,7 +222,7 @@ def test_a_read_that_fails_and_a_number_that_is_none_say_where():
     array = numbered("trajectory", "time", "x")
     array[3, 2, 1] = np.inf
     reader = chosen([0, 3], contents(u=array), plan)
-    with pytest.raises(DataError, match=r"'u' holds NaN or infinity in sample 3 of "):
+    with pytest.raises(DataError, match=r"'u' holds NaN or infinity in sample 3, frame [0-9], of "):
         reader.read("u", slice(0, 2), slice(0, 7))
 
 

@@ -92,7 +92,7 @@ def test_axes_are_turned_into_the_houses_order_and_components_found(file):
     np.testing.assert_array_equal(batch.field("force")[:, 0], [FORCE.T, FORCE.T])
     np.testing.assert_array_equal(batch.field("height")[:, 0], [np.tile(h[:, None], (1, NX)) for h in HEIGHT])
     np.testing.assert_array_equal(batch.coefficients, [[0.25, 1.0], [0.25, 2.0]])
-    np.testing.assert_array_equal(batch.lead_time, [0.25, 0.25])
+    np.testing.assert_array_equal(batch.lead_time, [[0.25], [0.25]])
 
 
 def test_grid_and_times(file):
