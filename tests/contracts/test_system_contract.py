@@ -18,6 +18,7 @@ from scifm.systems.evolving_contract import EvolvingContract
 STEADY = [name for name, system in SYSTEMS.items() if not issubclass(system, Evolving)]
 STIFF = {"kuramoto_sivashinsky": 16}  # divides their step until the solver's order shows
 EVOLVING = [name for name, system in SYSTEMS.items() if issubclass(system, Evolving)]
+SLOW = {"compressible_navier_stokes": pytest.mark.slow}  # its march is that of euler, and more of it
 
 
 class TestOwnSystems(SystemContract):
@@ -76,7 +77,7 @@ class TestOwnEvolvingSystems(EvolvingContract):
 
     tolerance = 1e-5
 
-    @pytest.fixture(autouse=True, params=EVOLVING)
+    @pytest.fixture(autouse=True, params=[pytest.param(name, marks=SLOW.get(name, ())) for name in EVOLVING])
     def choose(self, request):
         name = request.param
         self.system = SYSTEMS[name](num_frames=3)

@@ -15,6 +15,7 @@ from scifm.systems.evolving_contract import EvolvingContract
 THICK = {"viscosity": 0.05, "bulk_viscosity": 0.02}
 
 
+@pytest.mark.slow
 class TestBetweenWalls(EvolvingContract):
     """The contract where y runs between walls and x wraps."""
 
