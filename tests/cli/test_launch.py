@@ -32,7 +32,7 @@ class Launched:
 
     def ended(self) -> tuple[int, str, str]:
         try:
-            out, err = self.process.communicate(timeout=120)
+            out, err = self.process.communicate(timeout=270)  # of a hang; busy cores need minutes to load torch twice
         finally:
             self.process.kill()
         return self.process.returncode, out, err
