@@ -84,7 +84,7 @@ def test_momentum_is_kept_and_energy_falls():
 
 
 def test_what_cannot_be_is_refused():
-    with pytest.raises(ConfigError, match="'viscosity' of 'burgers' needs low > 0; got 0"):
+    with pytest.raises(ConfigError, match="'viscosity' of 'burgers' needs low > 0; got low=0"):
         Burgers(viscosity=0)
     grid = Grid.square(64, num_spatial_dims=1)
     wild = 1e3 * cole_hopf(grid, 0.0)

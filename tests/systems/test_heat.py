@@ -73,7 +73,7 @@ def test_the_shortest_wave_of_the_grid_falls_too():
 
 
 def test_what_cannot_be_is_refused():
-    with pytest.raises(ConfigError, match="'diffusivity' of 'heat' needs low > 0; got 0"):
+    with pytest.raises(ConfigError, match="'diffusivity' of 'heat' needs low > 0; got low=0"):
         Heat(diffusivity=[0, 1])
     with pytest.raises(ConfigError, match="1, 2 or 3 dimensions"):
         Heat(num_spatial_dims=4)

@@ -130,7 +130,7 @@ def test_energy_and_enstrophy_are_balanced_along_a_trajectory():
 def test_what_cannot_be_is_refused():
     with pytest.raises(ConfigError, match="'viscosity' of 'navier_stokes' needs low > 0"):
         NavierStokes(viscosity=0)
-    with pytest.raises(ConfigError, match="'force' of 'navier_stokes' needs low >= 0; got -1"):
+    with pytest.raises(ConfigError, match="'force' of 'navier_stokes' needs low >= 0; got low=-1"):
         NavierStokes(force=-1)
     with pytest.raises(ConfigError, match="1 wave or more; got force_waves=0"):
         NavierStokes(force_waves=0)

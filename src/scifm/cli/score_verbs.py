@@ -50,9 +50,10 @@ def evaluate(
     """
     from scifm.evaluation.evaluate import evaluate as work
     from scifm.evaluation.evaluate import persistence
+    from scifm.models.folder import find_model, history_of
 
     how = settings("evaluate", tree)
-    samples, origin = how.samples()
+    samples, origin = how.samples(history_of(find_model(run).folder))
     result = work(run, samples, rename=how.rename, record=True if out is None else out, origin=origin)
     still = persistence(samples).defined() if samples.signature.state == samples.signature.outputs else None
     _print_scores(run, result, still, as_json)

@@ -420,6 +420,7 @@ class MixtureOrigin(Origin):
             seed=seed,
             blocks=blocks,
             window=self.window,
+            per_trajectory=next((o.per_trajectory for o in origins if isinstance(o, SystemOrigin)), 1),
         )
 
     def draw(self, num_samples: int, *names: int | str, seed: int = 0, split: str = "train") -> Batch:

@@ -43,7 +43,7 @@ WINDOWS = ((1, 1), (6, 12), (13, 30))
 
 _CORRELATED = 0.8
 _MOST_MODES = 32  # of the linear model
-_SHARE = 0.9999  # of the variance that these keep
+_LEAST = 1e-5  # of the largest singular value: below it rounding of float32 is all there is
 
 
 def correlation(prediction: Tensor, target: Tensor) -> Float[Tensor, "batch time channel"]:
@@ -114,8 +114,7 @@ class LinearModel:
         self._mean = frames.mean(dim=(0, 1))
         centered = frames - self._mean
         _, values, modes = torch.linalg.svd(centered.flatten(0, 1), full_matrices=False)
-        kept = (values.square().cumsum(0) / values.square().sum()) < _SHARE
-        self._modes = modes[: min(int(kept.sum()) + 1, _MOST_MODES)]
+        self._modes = modes[: max(1, min(int((values > _LEAST * values[0]).sum()), _MOST_MODES))]
         now, then = (part.flatten(0, 1) @ self._modes.T for part in (centered[:, :-1], centered[:, 1:]))
         self._map = torch.linalg.lstsq(now, then).solution
 

@@ -325,7 +325,7 @@ class Batch:
         if len(values) and values.isfinite().all():
             ranges = {name: [float(f"{v:.6g}") for v in values[:, i].aminmax()] for i, name in enumerate(names)}
         content = hashlib.sha256()
-        for tensor in (self.inputs, self.coefficients, self.targets):
+        for tensor in (self.inputs, self.coefficients, self.targets, self.lead_time):
             if tensor is not None:
                 content.update(np.ascontiguousarray(tensor.detach().cpu().numpy()).data)
         return {"batch": content.hexdigest()[:16], "systems": sorted(set(self.systems)), "coefficients": ranges}

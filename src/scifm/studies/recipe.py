@@ -308,7 +308,7 @@ class StudyRecipe(Config):
         tasks = [target for target in self.targets if target.store is None]
         if not drawn:
             why = "no source draws samples: each has a store"
-            refuse_idle(self.data, ("num_samples", "stream_blocks"), why, prefix="data.")
+            refuse_idle(self.data, ("num_samples", "stream_blocks", "windows_per_trajectory"), why, prefix="data.")
         if not tasks:
             refuse_idle(self, ("pool_size",), "no task draws samples: each has a store")
         if not drawn and not tasks:
@@ -454,10 +454,15 @@ class StudyRecipe(Config):
     def _data_of(self, source: SourceConfig) -> DataConfig:
         """Return the settings for a source; of stores those of drawn samples are the other sources'."""
         stored = source.store is not None or any(entry.store is not None for entry in source.systems)
+        origin = self.origin(source)
+        evolves = origin.signature.evolves
+        drawn = any(entry.store is None for entry in source.systems)
         idle = [*(("num_points", "extent") * stored), *(("num_samples", "stream_blocks") * (source.store is not None))]
+        idle += [] if evolves else ["history", "horizon", "stride", "leads"]
+        idle += [] if evolves and drawn else ["windows_per_trajectory"]
         changes = {name: getattr(DataConfig(), name) for name in idle}
         if source.store is not None:
-            changes |= {"store": source.store, **self.origin(source).window.to_dict()}
+            changes["store"] = source.store
         return self.data.model_copy(update=changes)
 
     def contents(self) -> dict[str, Any]:

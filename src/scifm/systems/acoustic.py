@@ -128,12 +128,7 @@ class Acoustic(Evolving):
     order: ClassVar[int] = 2  # of the splitting of the layer; without it there is no error in time
 
     def __post_init__(self) -> None:
-        for name in ("mean_speed", "contrast", "correlation_length", "pulse_width"):
-            knob = Knob.parse(getattr(self, name))
-            object.__setattr__(self, name, knob)
-            if knob.low < 0 or (knob.low == 0 and name != "contrast"):
-                least = ">= 0" if name == "contrast" else "> 0"
-                raise ConfigError(f"Knob '{name}' of 'acoustic' needs low {least}; got low={knob.low:g}.")
+        self.read_knobs(positive=("mean_speed", "correlation_length", "pulse_width"), not_negative=("contrast",))
         if not 0 <= self.absorbing_layer < math.inf:
             raise ConfigError(
                 f"'acoustic' needs absorbing_layer >= 0, a thickness; got {self.absorbing_layer}. 0: a periodic box."

@@ -64,7 +64,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from scifm.errors import ConfigError
 from scifm.fields.batch import Signature
 from scifm.fields.grid import Grid
 from scifm.fields.homogeneity import Homogeneity
@@ -110,11 +109,7 @@ class CompressibleNavierStokes(Euler):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("viscosity", "bulk_viscosity"):
-            knob = Knob.parse(getattr(self, name))
-            object.__setattr__(self, name, knob)
-            if knob.low < 0:
-                raise ConfigError(f"Knob '{name}' of '{self.name}' needs low >= 0; got low={knob.low:g}.")
+        self.read_knobs(not_negative=("viscosity", "bulk_viscosity"))
 
     @property
     def signature(self) -> Signature:  # type: ignore[override]

@@ -114,14 +114,11 @@ class Euler(FiniteVolumeSystem):
     positive: ClassVar[tuple[int, ...]] = (0, -1)
 
     def __post_init__(self) -> None:
-        for name in ("adiabatic_index", "mach", "contrast"):
-            object.__setattr__(self, name, Knob.parse(getattr(self, name)))
+        self.read_knobs(not_negative=("mach",))
         if self.adiabatic_index.low <= 1:
             raise ConfigError(
                 f"Knob 'adiabatic_index' of '{self.name}' needs low > 1; got low={self.adiabatic_index.low:g}."
             )
-        if self.mach.low < 0:
-            raise ConfigError(f"Knob 'mach' of '{self.name}' needs low >= 0; got low={self.mach.low:g}.")
         self.require_options()
 
     @property

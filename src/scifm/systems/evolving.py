@@ -26,6 +26,7 @@ from scifm.systems.system import SamplingRecord, System
 
 __all__ = ["Evolving"]
 
+_SAME_STEP = 1e-5  # by which times in single precision differ
 _DRAW_BLOCK = 256  # problems drawn at once; fixed, so that drawn numbers depend on nothing but the seed
 
 
@@ -120,7 +121,18 @@ class Evolving(System):
         for name in (*positive, *not_negative):
             low, strict = getattr(self, name).low, name in positive
             if low < 0 or (strict and low == 0):
-                raise ConfigError(f"Knob '{name}' of '{self.name}' needs low {'>' if strict else '>='} 0; got {low:g}.")
+                raise ConfigError(
+                    f"Knob '{name}' of '{self.name}' needs low {'>' if strict else '>='} 0; got low={low:g}."
+                )
+
+    def draw_knobs(
+        self, num_samples: int, generator: torch.Generator | None, device: torch.device
+    ) -> Float[Tensor, "batch knob"]:
+        """Return a value of every knob for each sample, in the order in which they are declared, in float64."""
+        knobs = self.knobs.values()
+        return torch.stack(
+            [knob.draw(num_samples, generator, dtype=torch.float64, device=device) for knob in knobs], dim=1
+        )
 
     def require_options(self) -> None:
         """Check the options that every evolving system has.
@@ -208,7 +220,7 @@ class Evolving(System):
             # equal steps that follow each other are marched in one go; samples whose steps differ, one after the other
             same = 1
             while frame + same < batch.num_frames and torch.allclose(
-                steps[:, frame + same], steps[:, frame], rtol=1e-6
+                steps[:, frame + same], steps[:, frame], rtol=_SAME_STEP
             ):
                 same += 1
             part = state.new_empty(len(state), same, len(outputs), *batch.grid.num_points)

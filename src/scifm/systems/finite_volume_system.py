@@ -22,7 +22,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from scifm.errors import ConfigError, DataError
+from scifm.errors import ConfigError, DataError, SignatureError
 from scifm.fields.grid import Grid
 from scifm.systems.evolving import Evolving
 from scifm.systems.solvers.finite_volume import NUM_GHOSTS, Ends, differences, face_values, ssprk3, with_ghosts
@@ -223,7 +223,7 @@ class FiniteVolumeSystem(Evolving):
     def require_grid(self, grid: Grid) -> None:
         super().require_grid(grid)
         if min(grid.num_points) < NUM_GHOSTS:
-            raise ConfigError(f"'{self.name}' needs at least {NUM_GHOSTS} points an axis; got {grid.num_points}.")
+            raise SignatureError(f"'{self.name}' needs at least {NUM_GHOSTS} points an axis; got {grid.num_points}.")
 
     def require_finite(self, state: Tensor, grid: Grid) -> None:
         if not bool(torch.isfinite(state).all()):

@@ -114,9 +114,9 @@ class FisherKPP(PeriodicEvolution):
     def initial(
         self, num_samples: int, grid: Grid, generator: torch.Generator | None, device: torch.device
     ) -> tuple[Tensor, Tensor]:
-        drawn = [k.draw(num_samples, generator, dtype=torch.float64, device=device) for k in self.knobs.values()]
+        drawn = self.draw_knobs(num_samples, generator, device)
         waves = self.initial_state.draw(num_samples, 1, grid, generator, device=device)
-        return waves.square_(), torch.stack(drawn, dim=1)
+        return waves.square_(), drawn
 
     def longest_step(self, grid: Grid) -> float:
         return min(self.max_step, _STEP / self.rate.high)

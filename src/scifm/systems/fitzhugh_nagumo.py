@@ -124,8 +124,8 @@ class FitzHughNagumo(PeriodicEvolution):
     def initial(
         self, num_samples: int, grid: Grid, generator: torch.Generator | None, device: torch.device
     ) -> tuple[Tensor, Tensor]:
-        drawn = [k.draw(num_samples, generator, dtype=torch.float64, device=device) for k in self.knobs.values()]
-        return self.initial_state.draw(num_samples, 2, grid, generator, device=device), torch.stack(drawn, dim=1)
+        drawn = self.draw_knobs(num_samples, generator, device)
+        return self.initial_state.draw(num_samples, 2, grid, generator, device=device), drawn
 
     def symbol(self, waves: tuple[Tensor, ...], odd: tuple[Tensor, ...], coefficients: Tensor) -> Tensor:
         of_u, of_v = (self.per_sample(coefficients, i, len(waves)) for i in (0, 1))

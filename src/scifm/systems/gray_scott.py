@@ -131,10 +131,10 @@ class GrayScott(PeriodicEvolution):
     def initial(
         self, num_samples: int, grid: Grid, generator: torch.Generator | None, device: torch.device
     ) -> tuple[Tensor, Tensor]:
-        drawn = [k.draw(num_samples, generator, dtype=torch.float64, device=device) for k in self.knobs.values()]
+        drawn = self.draw_knobs(num_samples, generator, device)
         waves = self.initial_state.draw(num_samples, 1, grid, generator, device=device)
         catalyst = waves.square_()
-        return torch.cat([1 - catalyst, catalyst], dim=1), torch.stack(drawn, dim=1)
+        return torch.cat([1 - catalyst, catalyst], dim=1), drawn
 
     def symbol(self, waves: tuple[Tensor, ...], odd: tuple[Tensor, ...], coefficients: Tensor) -> Tensor:
         feed, kill, of_u, of_v = (self.per_sample(coefficients, i, len(waves)) for i in range(4))

@@ -136,8 +136,8 @@ class NavierStokes(PeriodicEvolution):
     def initial(
         self, num_samples: int, grid: Grid, generator: torch.Generator | None, device: torch.device
     ) -> tuple[Tensor, Tensor]:
-        drawn = [k.draw(num_samples, generator, dtype=torch.float64, device=device) for k in self.knobs.values()]
-        return self.initial_state.draw(num_samples, 1, grid, generator, device=device), torch.stack(drawn, dim=1)
+        drawn = self.draw_knobs(num_samples, generator, device)
+        return self.initial_state.draw(num_samples, 1, grid, generator, device=device), drawn
 
     def longest_step(self, grid: Grid) -> float:
         length = max(grid.extent) / (2 * math.pi)

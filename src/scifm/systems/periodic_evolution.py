@@ -30,6 +30,7 @@ __all__ = ["PeriodicEvolution", "SpectralBox", "carried_by_itself", "squared"]
 
 _PIECE_POINTS = {"cpu": 2**16}  # grid points of the samples marched at once: few, to stay in the cache
 _PIECE_POINTS_ELSEWHERE = 2**24
+_ROUNDED = 1e-5
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,8 @@ class PeriodicEvolution(Evolving):
         self, inputs: Tensor, coefficients: Tensor, grid: Grid, *, interval: float, num_frames: int, refine: int = 1
     ) -> Tensor:
         box = SpectralBox(grid, self.keeps, inputs.dtype, inputs.device)
-        num_steps = max(1, math.ceil(interval / self.longest_step(grid) - 1e-9)) * refine
+        # times in single precision are off by a few parts in 1e6, which must not cost a step
+        num_steps = max(1, math.ceil(interval / self.longest_step(grid) * (1 - _ROUNDED))) * refine
         names = self.signature
         outputs = [names.inputs.index(name) for name in names.outputs]
         points = _PIECE_POINTS.get(inputs.device.type, _PIECE_POINTS_ELSEWHERE)

@@ -69,7 +69,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from scifm.errors import ConfigError, DataError
+from scifm.errors import DataError
 from scifm.fields.batch import Signature
 from scifm.fields.grid import Grid
 from scifm.fields.homogeneity import Homogeneity
@@ -119,13 +119,7 @@ class ShallowWater(FiniteVolumeSystem):
     equation: ClassVar[str] = "dh/dt + div(h u) = 0, d(h u)/dt + div(h u u) + grad(g h^2/2) = -g h grad(bottom)"
 
     def __post_init__(self) -> None:
-        for name in ("gravity", "contrast", "froude", "relief"):
-            object.__setattr__(self, name, Knob.parse(getattr(self, name)))
-        if self.gravity.low <= 0:
-            raise ConfigError(f"Knob 'gravity' of 'shallow_water' needs low > 0; got low={self.gravity.low:g}.")
-        for name, knob in (("froude", self.froude), ("relief", self.relief)):
-            if knob.low < 0:
-                raise ConfigError(f"Knob '{name}' of 'shallow_water' needs low >= 0; got low={knob.low:g}.")
+        self.read_knobs(positive=("gravity",), not_negative=("froude", "relief"))
         self.require_options()
 
     @property
