@@ -268,3 +268,14 @@ def test_batches_and_splits_are_samples_alike(stores):
     assert (batch.in_memory(2).num_samples, split.in_memory(2).num_samples) == (24, 2)
     assert Path(split.describe()["store"]).name == "heat"
     assert "batch" in batch.describe()
+
+
+@pytest.mark.parametrize("each", [1, 3])
+def test_a_mixture_takes_as_many_windows_of_a_trajectory_as_it_is_told(each):
+    """The setting had no effect in a mixture: every window came from a trajectory of its own."""
+    data = DataConfig.model_validate({**DATA, "windows_per_trajectory": each})
+    entries = [{"name": "burgers"}, {"name": "kdv"}]
+    origin = resolve_origin(data, mixture=[MixtureConfig.model_validate(entry) for entry in entries])
+    drawn = origin.stream(12, seed=0).batch(0)
+    problems = {(name, *values) for name, values in zip(drawn.systems, drawn.coefficients.tolist(), strict=True)}
+    assert len(problems) == 12 // each

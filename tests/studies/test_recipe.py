@@ -141,3 +141,15 @@ def test_networks_of_any_kind_stand_beside_each_other_and_survive_the_record():
         tree["networks"]["theirs"] = wrong
         with pytest.raises(ConfigError, match=r"networks\.theirs"):
             StudyRecipe.read(tree)
+
+
+def test_steady_sources_stand_beside_those_that_evolve():
+    """What windows of trajectories are made of was asked of the steady system too, which has none."""
+    sources = [{"name": name, "systems": [{"name": name}]} for name in ("burgers", "poisson")]
+    targets = [{"name": "thin", "system": {"name": "burgers"}}, {"name": "near", "system": {"name": "poisson"}}]
+    data = {**tiny.graph_study()["data"], "history": 2, "windows_per_trajectory": 3}
+    tree = tiny.graph_study(data=data, targets=targets, sources=sources, scaling=None)
+    recipe = StudyRecipe.read(tree)
+    evolving, steady = (recipe.pretraining(source, "toy", 0).data for source in recipe.sources)
+    assert (evolving.history, evolving.windows_per_trajectory) == (2, 3)
+    assert (steady.history, steady.windows_per_trajectory) == (1, 4)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["rollout"]
 
 _MOST_ROWS = 12
+_NARROW = {"persistence": "persist-\nence", "climatology": "clima-\ntology", "correlation": "corre-\nlation"}
 Steps = Annotated[int | None, typer.Option("--steps", help="How many steps it marches; default: 20.")]
 
 
@@ -58,7 +59,7 @@ def _table(found: Forecast) -> Table:
     title = f"Relative L2 error by lead time, mean over {plural(len(found.lost_at), 'trajectory', 'trajectories')}"
     table = Table(title=title)
     for head in ("step", "time", "model", "10–90 %", *names, "correlation"):
-        table.add_column(head, overflow="fold")
+        table.add_column(_NARROW.get(head, head), no_wrap=True)
     each = max(1, math.ceil(found.num_steps / _MOST_ROWS))
     shown = [*range(0, found.num_steps - 1, each), found.num_steps - 1]
     curve, low, high = found.curve(), found.quantiles(0.1), found.quantiles(0.9)

@@ -37,7 +37,7 @@ def fit_normalization(
     What is zero in all samples is scaled by 1, and a warning names it.
     """
     if kind not in get_args(NormalizationKind):
-        raise ConfigError(suggest(kind, get_args(NormalizationKind)))
+        raise ConfigError(f"Normalization {suggest(kind, get_args(NormalizationKind))}")
     if kind == "joint" and not homogeneities:
         raise ConfigError("kind='joint' needs the homogeneities of a system; this data set declares none.")
     chosen = {"homogeneous": homogeneities, "constant": (), "joint": homogeneities and (_joined(homogeneities),)}[kind]

@@ -95,7 +95,7 @@ class Scores:
 
     def _metric(self, name: str) -> Tensor:
         if name not in self.values:
-            raise ConfigError(suggest(name, self.values))
+            raise ConfigError(f"Metric {suggest(name, self.values)}")
         return self.values[name]
 
     def write(self, path: str | Path) -> None:
@@ -210,7 +210,7 @@ def _scored(
     names = list(metrics)
     for name in names:
         if name not in METRICS:
-            raise ConfigError(suggest(name, METRICS))
+            raise ConfigError(f"Metric {suggest(name, METRICS)}")
     values: dict[str, list[Tensor]] = {name: [] for name in names}
     undefined: dict[str, list[Tensor]] = {name: [] for name in names}
     for target, answer, grid in answers:

@@ -10,7 +10,10 @@ from scifm.config import Plain
 from scifm.errors import ConfigError
 from scifm.wording import plural
 
-__all__ = ["NEXT_FRAME", "Window"]
+__all__ = ["NEXT_FRAME", "SAME_TIME", "Window", "is_one_time", "told_times"]
+
+SAME_TIME = 1e-3
+"""By which part times of one lead differ: what files round."""
 
 _NAMES = ("history", "horizon", "stride", "leads")
 
@@ -95,3 +98,13 @@ class Window(Plain):
 
 NEXT_FRAME = Window()
 """One frame, and the one behind it."""
+
+
+def is_one_time(lead_times: tuple[float, float]) -> bool:
+    """Return whether the shortest and the longest lead time are one."""
+    return lead_times[1] <= lead_times[0] * (1 + SAME_TIME)
+
+
+def told_times(lead_times: tuple[float, float]) -> str:
+    """Return ``0.5``, or ``0.5 to 2`` where they differ."""
+    return f"{lead_times[0]:g}" if is_one_time(lead_times) else f"{lead_times[0]:g} to {lead_times[1]:g}"

@@ -35,7 +35,8 @@ from scifm.errors import ConfigError, RunError, SignatureError, suggest
 from scifm.fields.batch import Batch
 from scifm.fields.grid import Grid
 from scifm.fields.seeds import generator_for
-from scifm.models.operator import SAME_TIME, Operator
+from scifm.fields.window import is_one_time, told_times
+from scifm.models.operator import Operator
 from scifm.models.parts.grids import band_limited_resize
 from scifm.runs import write_atomically, write_json
 from scifm.wording import plural
@@ -154,11 +155,11 @@ def export_operator(
     """
     form = find_format(to)
     lead = operator.lead_times
-    if operator.history > 1 or (operator.sees_lead_time and (lead is None or lead[1] > lead[0] * (1 + SAME_TIME))):
+    if operator.history > 1 or (operator.sees_lead_time and (lead is None or not is_one_time(lead))):
         raise SignatureError(
             "An exported file takes one input frame and answers at one lead time; this operator takes "
-            f"{plural(operator.history, 'frame')} and was trained at {lead or 'no'} lead times. Load it with "
-            "scifm.load_operator instead."
+            f"{plural(operator.history, 'frame')} and was trained at a lead time of "
+            f"{'none' if lead is None else told_times(lead)}. Load it with scifm.load_operator instead."
         )
     program = _Program(copy.deepcopy(operator).cpu().eval(), grid)
     about, files = _about(program), []

@@ -90,7 +90,7 @@ class FNOConfig(OperatorConfig):
     @classmethod
     def of_size(cls, size: str) -> FNOConfig:
         if size not in SIZES:
-            raise ConfigError(suggest(size, SIZES))
+            raise ConfigError(f"Size {suggest(size, SIZES)}")
         return cls(width=SIZES[size], projection_width=2 * SIZES[size])
 
     @classmethod

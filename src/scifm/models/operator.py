@@ -21,16 +21,15 @@ from scifm.errors import ConfigError, RunError, SignatureError
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
 from scifm.fields.normalization import Encoded, Normalization
+from scifm.fields.window import SAME_TIME, told_times
 from scifm.models.folder import ModelCard, ModelContent, pretrained_folder, reading, send_folder, write_folder
 from scifm.models.parts.grids import extend_to_period, position_channels
 from scifm.wording import plural
 
-__all__ = ["SAME_TIME", "Operator", "OperatorConfig", "OuterMaps", "Role"]
+__all__ = ["Operator", "OperatorConfig", "OuterMaps", "Role"]
 
 Role = Literal["input", "position", "coefficient", "lead_time", "output"]
 """What a channel is to a network."""
-
-SAME_TIME = 1e-3  # times of one lead differ by what files round
 
 
 @dataclass(frozen=True)
@@ -256,12 +255,8 @@ class Operator(nn.Module):
             return
         (low, high), (shortest, longest) = self.lead_times, asked
         if shortest < low * (1 - SAME_TIME) or longest > high * (1 + SAME_TIME):
-            trained_at, asked_for = (
-                f"{least:g}" if most <= least * (1 + SAME_TIME) else f"{least:g} to {most:g}"
-                for least, most in (self.lead_times, asked)
-            )
             raise SignatureError(
-                f"The operator was trained at a lead time of {trained_at}, and {asked_for} is "
+                f"The operator was trained at a lead time of {told_times(self.lead_times)}, and {told_times(asked)} is "
                 "asked for. Choose frames as far apart as those it was trained on (--set stride=…, or data.stride of a "
                 "recipe), or train an operator for this lead time."
             )

@@ -83,7 +83,7 @@ class UNetConfig(OperatorConfig):
     @classmethod
     def of_size(cls, size: str) -> UNetConfig:
         if size not in UNET_SIZES:
-            raise ConfigError(suggest(size, UNET_SIZES))
+            raise ConfigError(f"Size {suggest(size, UNET_SIZES)}")
         return cls(width=UNET_SIZES[size], projection_width=2 * UNET_SIZES[size])
 
 

@@ -28,7 +28,7 @@ from scifm.systems.solvers.etdrk import ETDRK, Nonlinear
 
 __all__ = ["PeriodicEvolution", "SpectralBox", "carried_by_itself", "squared"]
 
-_PIECE_POINTS = {"cpu": 2**16}  # grid points of the samples marched at once: few, to stay in the cache
+_PIECE_POINTS = {"cpu": 2**17}  # grid points of the samples marched at once: few, to stay in the cache
 _PIECE_POINTS_ELSEWHERE = 2**24
 _ROUNDED = 1e-5
 

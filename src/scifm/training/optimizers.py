@@ -128,7 +128,7 @@ OPTIMIZERS: dict[str, type[OptimizerConfig]] = {"adamw": AdamW, "nadam": NAdam, 
 
 def _find(name: str) -> type[OptimizerConfig]:
     if name not in OPTIMIZERS:
-        raise ConfigError(suggest(name, OPTIMIZERS))
+        raise ConfigError(f"Optimizer {suggest(name, OPTIMIZERS)}")
     return OPTIMIZERS[name]
 
 

@@ -16,14 +16,14 @@ from scifm.data.origin_config import DataConfig, MixtureConfig, SystemConfig
 from scifm.data.origins import Origin, StoreOrigin, resolve_origin
 from scifm.data.store import Store, require_signature
 from scifm.data.stream import BatchSource
-from scifm.errors import ConfigError
+from scifm.errors import ConfigError, suggest
 from scifm.fields.batch import Signature
 from scifm.fields.grid import Grid
 from scifm.fields.homogeneity import Homogeneity
 from scifm.fields.normalization import Normalization
 from scifm.fields.seeds import DrawingFrom, generator_for, lent_to_torch
-from scifm.fields.window import Window
-from scifm.models.operator import SAME_TIME, Operator, OperatorConfig
+from scifm.fields.window import Window, is_one_time
+from scifm.models.operator import Operator, OperatorConfig
 from scifm.models.registry import DEFAULT_KIND, operator_class, settings_of
 from scifm.runs import Run
 from scifm.training.checkpoint import Checkpoint
@@ -70,12 +70,14 @@ class ModelConfig(Config):
 
     @model_validator(mode="after")
     def _one_of_two(self) -> ModelConfig:
-        has_sizes = bool(operator_class(self.kind).config_class.sizes)
-        if self.size is not None and not has_sizes:
+        sizes = operator_class(self.kind).config_class.sizes
+        if self.size is not None and not sizes:
             raise ValueError(f"a '{self.kind}' comes in no sizes; say what it is in model.network")
+        if self.size is not None and self.size not in sizes:
+            raise ValueError(f"size {suggest(self.size, sizes)}")
         if self.size is not None and self.network is not None:
             raise ValueError("give either size or network, not both")
-        if self.network is None and not has_sizes:
+        if self.network is None and not sizes:
             raise ValueError(f"kind '{self.kind}' needs its settings: give [model.network]")
         return self
 
@@ -168,8 +170,7 @@ def settled(
     if not signature.evolves:
         return network.on(grid)
     differs = lead_times is not None and (
-        lead_times[1] > lead_times[0] * (1 + SAME_TIME)
-        or any(scaling.exponent("lead_time") for scaling in homogeneities)
+        not is_one_time(lead_times) or any(scaling.exponent("lead_time") for scaling in homogeneities)
     )
     return network.on(grid, history=window.history, lead_time=differs)
 
