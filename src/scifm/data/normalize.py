@@ -31,7 +31,8 @@ def fit_normalization(
             coefficients alone, as the reference paper does; ``constant`` uses one set of numbers for all samples.
 
     Raises:
-        ConfigError: if `kind` is unknown, or ``joint`` is asked of a system that declares nothing.
+        ConfigError: if `kind` is unknown, or ``joint`` is asked of a system that declares nothing, or of several with
+            different fields.
         DataError: if a size is NaN or infinite, or the gauge of a declared scaling vanishes.
 
     What is zero in all samples is scaled by 1, and a warning names it.
@@ -40,8 +41,10 @@ def fit_normalization(
         raise ConfigError(f"Normalization {suggest(kind, get_args(NormalizationKind))}")
     if kind == "joint" and not homogeneities:
         raise ConfigError("kind='joint' needs the homogeneities of a system; this data set declares none.")
+    if kind == "joint" and any(scaling.fields for scaling in homogeneities):
+        raise ConfigError("kind='joint' is for systems with the same fields; choose 'homogeneous' or 'constant'.")
     chosen = {"homogeneous": homogeneities, "constant": (), "joint": homogeneities and (_joined(homogeneities),)}[kind]
-    gauge_sizes = tuple(_positive(_middle(h.size(batch)), "the gauge of a homogeneity") for h in chosen)
+    gauge_sizes = tuple(_positive(_middle(_sizes(h, batch)), "the gauge of a homogeneity") for h in chosen)
     names = batch.signature
     blank = Normalization.identity(
         num_inputs=len(names.inputs), num_coefficients=len(names.coefficients), num_outputs=len(names.outputs)
@@ -91,10 +94,11 @@ def _fit_constants(gauge: Normalization, batch: Batch) -> Normalization:
         answers = answers - encoded.output_offset
     # a scaling law has its zero where the physics has it; without one, a field varies about its own mean
     field = _about_zero if gauge.homogeneities else _about_mean
-    inputs = [field(values, name) for values, name in _fields(encoded.inputs, names.inputs)]
+    given, asked = batch.has(names.inputs), batch.has(names.outputs)
+    inputs = [field(values, name) for values, name in _fields(encoded.inputs, names.inputs, given)]
     outputs = [
         (_about_zero if name in names.state else field)(values, name)
-        for values, name in _fields(answers / encoded.output_scale, names.outputs)
+        for values, name in _fields(answers / encoded.output_scale, names.outputs, asked)
     ]
     columns = _columns(encoded.coefficients, names.coefficients)
     return replace(
@@ -109,8 +113,24 @@ def _fit_constants(gauge: Normalization, batch: Batch) -> Normalization:
     )
 
 
-def _fields(values: Tensor, names: tuple[str, ...]) -> list[tuple[Tensor, str]]:
-    return [(values[:, :, i], name) for i, name in enumerate(names)]
+def _sizes(homogeneity: Homogeneity, batch: Batch) -> Tensor:
+    """Return the sizes of the samples that a scaling is of.
+
+    Raises:
+        DataError: if there is none.
+    """
+    sizes = homogeneity.size(batch)
+    if not homogeneity.fields:
+        return sizes
+    mine = batch.of_form(homogeneity.fields)
+    if not mine.any():
+        raise DataError(f"No sample has the fields {homogeneity.fields}. Raise data.num_normalization_samples.")
+    return sizes[mine]
+
+
+def _fields(values: Tensor, names: tuple[str, ...], present: Tensor | None) -> list[tuple[Tensor, str]]:
+    """Return each field ``(sample, time, *space)`` of the samples that have it."""
+    return [(values[:, :, i] if present is None else values[present[:, i], :, i], name) for i, name in enumerate(names)]
 
 
 def _about_zero(values: Tensor, name: str) -> tuple[float, float]:

@@ -21,7 +21,7 @@ from scifm.data.stream import BatchSource, Epochs, MixtureStream, Stream, drawn_
 from scifm.errors import ConfigError
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
-from scifm.fields.homogeneity import Homogeneity
+from scifm.fields.homogeneity import Homogeneity, scalings_of_all
 from scifm.fields.samples import Samples
 from scifm.fields.seeds import generator_for
 from scifm.fields.window import NEXT_FRAME, Window
@@ -396,13 +396,8 @@ class MixtureOrigin(Origin):
 
     @property
     def homogeneities(self) -> tuple[Homogeneity, ...]:
-        """The scalings that hold for every member.
-
-        The first of each member are told as one, then the second, and so on, as far as every member declares some: what
-        one of them does not declare would change its solutions.
-        """
-        each = [member.origin.homogeneities for member in self.members]
-        return tuple(Homogeneity.joined(scalings) for scalings in zip(*each, strict=False))
+        """The scalings of all members, each for those it holds for; see `scifm.fields.homogeneity.scalings_of_all`."""
+        return scalings_of_all([(member.origin.signature, member.origin.homogeneities) for member in self.members])
 
     def stream(self, batch_size: int, seed: int, *, num_samples: int | None = None, blocks: int = 1) -> BatchSource:
         if num_samples is None:

@@ -25,7 +25,7 @@ from scifm.config import config_hash
 from scifm.data.sample_recipe import SampleRecipe
 from scifm.errors import ConfigError, DataError, SignatureError, suggest
 from scifm.evaluation.pointwise import METRICS, undefined_of
-from scifm.fields.grid import Grid
+from scifm.fields.batch import Batch
 from scifm.fields.samples import Samples
 from scifm.models.folder import find_model
 from scifm.models.operator import Operator
@@ -58,6 +58,8 @@ class Scores:
         origin: in plain values, which samples they are of; see `origin_of`.
         path: the file they were recorded in; None where they were not.
         undefined: for each metric where the truth leaves it undefined, such as a relative error of what is zero.
+        present: ``(sample, channel)``: which fields each sample has; its other errors mean nothing and are left out
+            everywhere. None: all.
     """
 
     values: dict[str, Tensor]
@@ -65,6 +67,7 @@ class Scores:
     origin: Mapping[str, Any] = field(default_factory=dict)
     path: Path | None = None
     undefined: Mapping[str, Tensor] = field(default_factory=dict)
+    present: Tensor | None = None
 
     @property
     def num_samples(self) -> int:
@@ -72,11 +75,11 @@ class Scores:
 
     def mean(self, metric: str = "relative_l2") -> float:
         """Return the mean over samples, frames and channels: one number, NaN if any error is NaN."""
-        return float(self._metric(metric).double().mean())
+        return float(self._there(self._metric(metric)).double().mean())
 
     def quantile(self, level: float, metric: str = "relative_l2") -> float:
         """Return a quantile over samples, frames and channels; `level` from 0 to 1."""
-        return float(self._metric(metric).double().flatten().quantile(level))
+        return float(self._there(self._metric(metric)).double().quantile(level))
 
     def defined(self, metric: str = "relative_l2") -> Tensor:
         """Return the errors of a metric where the truth defines it, one after the other: those of `undefined` left out.
@@ -84,14 +87,20 @@ class Scores:
         Raises:
             ConfigError: if there is no such metric.
         """
-        values = self._metric(metric)
-        return values[~self.undefined[metric]] if metric in self.undefined else values.flatten()
+        values = self._there(self._metric(metric))
+        return values[~self._there(self.undefined[metric])] if metric in self.undefined else values
 
     def undefined_samples(self, metric: str) -> list[int]:
         """Return the samples whose truth leaves a metric undefined, in some frame and channel."""
         if metric not in self.undefined:
             return []
-        return [int(place) for place in self.undefined[metric].flatten(1).any(dim=1).nonzero().flatten()]
+        undefined = self.undefined[metric]
+        undefined = undefined if self.present is None else undefined & self.present[:, None]
+        return [int(place) for place in undefined.flatten(1).any(dim=1).nonzero().flatten()]
+
+    def _there(self, values: Tensor) -> Tensor:
+        """Return what ``(sample, time, channel)`` holds of the fields that are there, one after the other."""
+        return values.flatten() if self.present is None else values[self.present[:, None].expand_as(values)]
 
     def _metric(self, name: str) -> Tensor:
         if name not in self.values:
@@ -107,12 +116,13 @@ class Scores:
         Raises:
             RunError: if the file cannot be written.
         """
-        index = np.indices(next(iter(self.values.values())).shape).reshape(3, -1)
+        shape = next(iter(self.values.values())).shape
+        index = [self._there(torch.from_numpy(places)).numpy() for places in np.indices(shape)]
         columns = {"sample": index[0], "frame": index[1], "channel": np.array(self.channels)[index[2]]}
-        columns |= {name: value.double().flatten().cpu().numpy() for name, value in self.values.items()}
+        columns |= {name: self._there(value).double().cpu().numpy() for name, value in self.values.items()}
         buffer = io.BytesIO()
         about = {"origin": dict(self.origin), "recorded": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
-        places = {name: where.flatten().nonzero().flatten().tolist() for name, where in self.undefined.items()}
+        places = {name: self._there(where).nonzero().flatten().tolist() for name, where in self.undefined.items()}
         about |= {"undefined": {name: rows for name, rows in places.items() if rows}}
         pq.write_table(pa.table(columns, metadata={"scifm": json.dumps(about, allow_nan=False)}), buffer)
         write_atomically(Path(path), buffer.getvalue())
@@ -158,12 +168,14 @@ def evaluate(
         operator = renamed(operator, rename)
     about = {**(origin_of(samples) if origin is None else origin), **({"rename": dict(rename)} if rename else {})}
 
-    def answers() -> Iterator[tuple[Tensor, Tensor, Grid]]:
-        for piece in samples.pieces(batch_size):
-            target = operator.align(piece).require_targets()
-            yield target, operator.predict(piece, batch_size=batch_size).require_targets(), piece.grid
+    names = operator.signature.common(samples.signature)
 
-    scores = _scored(answers(), metrics, operator.signature.outputs, about)
+    def answers() -> Iterator[tuple[Batch, Tensor]]:
+        for piece in samples.pieces(batch_size):
+            answer = operator.predict(piece, batch_size=batch_size).without_absent(names)
+            yield operator.align(piece).without_absent(names), answer.require_targets()
+
+    scores = _scored(answers(), metrics, names.outputs, about)
     if not isinstance(record, bool):
         file = Path(record)
     elif record and run is not None and run.is_own:
@@ -191,36 +203,39 @@ def persistence(samples: Samples, *, metrics: Iterable[str] = ("relative_l2",), 
             f"Persistence is for outputs that were inputs before; of {names.outputs} only {names.state} were."
         )
 
-    def answers() -> Iterator[tuple[Tensor, Tensor, Grid]]:
+    def answers() -> Iterator[tuple[Batch, Tensor]]:
         for piece in samples.pieces(batch_size):
             still = torch.stack([piece.field(name)[:, -1:] for name in names.outputs], dim=2)
-            truth = piece.require_targets()
-            yield truth, still.expand_as(truth), piece.grid
+            yield piece, still.expand_as(piece.require_targets())
 
     return _scored(answers(), metrics, names.outputs)
 
 
 def _scored(
-    answers: Iterable[tuple[Tensor, Tensor, Grid]],
+    answers: Iterable[tuple[Batch, Tensor]],
     metrics: Iterable[str],
     channels: tuple[str, ...],
     origin: Mapping[str, Any] | None = None,
 ) -> Scores:
-    """Score answers, each with the truth before it and the grid behind it, that come piece by piece."""
+    """Score answers, each with the truth before it, that come piece by piece."""
     names = list(metrics)
     for name in names:
         if name not in METRICS:
             raise ConfigError(f"Metric {suggest(name, METRICS)}")
     values: dict[str, list[Tensor]] = {name: [] for name in names}
     undefined: dict[str, list[Tensor]] = {name: [] for name in names}
-    for target, answer, grid in answers:
+    present: list[Tensor] = []
+    for truth, answer in answers:
+        target, there = truth.require_targets(), truth.has(channels)
+        present.append(target.new_ones(target.shape[::2][:2], dtype=torch.bool) if there is None else there)
         for name in names:
-            values[name].append(METRICS[name](answer, target, grid))
+            values[name].append(METRICS[name](answer, target, truth.grid))
             undefined[name].append(undefined_of(name, target))
     if not names or not values[names[0]]:
         raise DataError("There is nothing to score: give at least one sample and one metric.")
     joined, places = ({name: torch.cat(parts) for name, parts in found.items()} for found in (values, undefined))
-    return Scores(joined, channels, origin or {}, undefined=places)
+    there = torch.cat(present)
+    return Scores(joined, channels, origin or {}, undefined=places, present=None if there.all() else there)
 
 
 def ratio_of_means(

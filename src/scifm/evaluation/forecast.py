@@ -16,7 +16,7 @@ A frame that left every bound is NaN from then on, and so are means over it: a l
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -238,13 +238,14 @@ def judge(
     names = samples.signature
     if names.state != names.outputs or not names.evolves:
         raise SignatureError(f"A forecast is of states; of the outputs {names.outputs} these are: {names.state}.")
-    learned = None if training is None else _frames(training.in_memory(512))
+    channels = operator.signature.common(names).outputs
+    learned = None if training is None else _frames(training.in_memory(512), channels)
     linear = None if learned is None or learned.shape[1] < 2 else LinearModel(learned)
     parts: dict[str, list[Tensor]] = {}
     times: tuple[float, ...] = ()
     for piece in samples.pieces(batch_size):
         for start in range(0, piece.num_samples, batch_size):
-            own = operator.align(piece.select(slice(start, start + batch_size)))
+            own = piece.select(slice(start, start + batch_size))
             found, times = _judged(operator, own, learned, linear, system, bound)
             for name, values in found.items():
                 parts.setdefault(name, []).append(values)
@@ -257,15 +258,12 @@ def judge(
     for name, values in named("baseline").items():
         baseline, _, metric = name.partition(":")
         baselines.setdefault(baseline, {})[metric] = values
-    return Forecast(
-        times, operator.signature.outputs, named("error"), baselines, named("drift"), named("own"), whole["lost_at"]
-    )
+    return Forecast(times, channels, named("error"), baselines, named("drift"), named("own"), whole["lost_at"])
 
 
-def _frames(batch: Batch) -> Tensor:
-    """Return the states of windows, inputs and targets one after the other, ``(batch, time, state, *space)``."""
-    state = [batch.signature.inputs.index(name) for name in batch.signature.outputs]
-    return torch.cat([batch.inputs[:, :, state], batch.require_targets()], dim=1)
+def _frames(batch: Batch, names: Sequence[str]) -> Tensor:
+    """Return the states of windows, inputs and targets one after the other, ``(batch, time, name, *space)``."""
+    return torch.stack([torch.cat([batch.field(name), batch.target(name)], dim=1) for name in names], dim=2)
 
 
 def _quantities(system: Evolving, states: Tensor, batch: Batch) -> dict[str, Tensor]:
@@ -290,9 +288,10 @@ def _judged(
     system: Evolving | None,
     bound: float,
 ) -> tuple[dict[str, Tensor], tuple[float, ...]]:
+    names, march = operator.signature.common(batch.signature), rollout(operator, batch, batch.num_frames, bound=bound)
+    frames = [frame.without_absent(names).require_targets() for frame in march]
+    batch = operator.align(batch).without_absent(names)
     truth, grid, num_steps = batch.require_targets(), batch.grid, batch.num_frames
-    march = rollout(operator, batch, num_steps, bound=bound)
-    frames = [frame.require_targets() for frame in march]
     missing = num_steps - len(frames)
     answer = torch.cat([*frames, *([torch.full_like(frames[0], torch.nan)] * missing)], dim=1)
     found = {
@@ -302,7 +301,7 @@ def _judged(
         "lost_at": march.lost_at,
     }
     found |= {f"error:spectral_{name}": values for name, values in spectral_error(answer, truth, grid).items()}
-    last = _frames(batch)[:, batch.inputs.shape[1] - 1]
+    last = torch.stack([batch.field(name)[:, -1] for name in batch.signature.outputs], dim=1)
     trivial = {"persistence": last.unsqueeze(1).expand_as(truth)}
     if learned is not None:
         trivial["climatology"] = learned.mean(dim=(0, 1)).to(truth).expand_as(truth)

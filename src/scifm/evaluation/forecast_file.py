@@ -67,7 +67,8 @@ def write_forecast(
 
     h5netcdf, path = require_netcdf(), Path(path)
     half = path.with_name(f".{path.name}.part")
-    grid, names, count, lost = starts.grid, operator.signature, starts.num_samples, []
+    grid, names = starts.grid, operator.signature.common(starts.signature)
+    count, lost = starts.num_samples, []
     try:
         with h5netcdf.File(half, "w") as file:
             file.attrs.update(attributes or {})

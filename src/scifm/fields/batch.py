@@ -7,6 +7,7 @@ Form of a batch (``S`` spatial axes, x last)::
     targets       (batch, time, output field, *space), or None when only inputs are known
 
     lead_time     (batch, time)                     of evolving systems: from the last input frame to each target frame
+    present       (batch, field)                    which fields each sample has, where those of several systems meet
 
 Steady problems have one input frame and one target frame. Of an evolving system a **state** field stands in both roles
 under one name, earlier as input and later as target; what is an input only does not change in time. Several input
@@ -39,7 +40,8 @@ _TENSORS = (
     "targets",
     "lead_time",
     "loss_weights",
-)  # of a batch; of the last three any is None
+    "present",
+)  # of a batch; of the last four any is None
 
 
 @dataclass(frozen=True)
@@ -87,15 +89,30 @@ class Signature(Plain):
         """Return the signature that holds every name of both, ours first.
 
         Raises:
-            SignatureError: if the two differ in dimension or in being steady.
+            SignatureError: if the two differ in dimension or in being steady, or a name is something else in each.
         """
         if (self.num_spatial_dims, self.evolves) != (other.num_spatial_dims, other.evolves):
             raise SignatureError(f"Cannot join {self} and {other}: dimension or time dependence differ.")
+        for name in (name for name in self.fields if name in other.fields):
+            roles = [(name in names.inputs, name in names.outputs) for names in (self, other)]
+            if roles[0] != roles[1]:
+                raise SignatureError(
+                    f"Cannot join {self} and {other}: '{name}' is given in one and asked for in the other. Rename it "
+                    "in one of them."
+                )
         merged: dict[str, Any] = {
             part: tuple(dict.fromkeys((*getattr(self, part), *getattr(other, part))))
             for part in ("inputs", "coefficients", "outputs")
         }
         return replace(self, **merged)
+
+    def common(self, other: Signature) -> Signature:
+        """Return this signature with the names alone that the other holds too."""
+        parts = ("inputs", "coefficients", "outputs")
+        names: dict[str, Any] = {
+            part: tuple(name for name in getattr(self, part) if name in getattr(other, part)) for part in parts
+        }
+        return replace(self, **names)
 
     def missing_from(self, other: Signature) -> tuple[str, ...]:
         """Return the names of `other` that this signature does not hold."""
@@ -107,6 +124,13 @@ def _position(name: str, names: tuple[str, ...]) -> int:
     if name not in names:
         raise SignatureError(suggest(name, names))
     return names.index(name)
+
+
+def _chosen(fields: Tensor, ours: tuple[str, ...], wanted: tuple[str, ...]) -> Tensor:
+    """Return the channels ``(batch, time, channel, *space)`` of the names that are wanted, zero where there is none."""
+    nothing = None if set(wanted) <= set(ours) else torch.zeros_like(fields[:, :, 0])
+    parts = [fields[:, :, ours.index(name)] if name in ours else nothing for name in wanted]
+    return torch.stack([part for part in parts if part is not None], dim=2)
 
 
 @dataclass(frozen=True)
@@ -123,6 +147,8 @@ class Batch:
         lead_time: ``(batch, time)`` physical time from the last input to each target, positive and increasing; without
             targets, to each frame that is asked for. None for steady problems, and where nobody says.
         loss_weights: ``(batch,)`` how much each sample counts in a loss; None: all alike.
+        present: ``(batch, len(signature.fields))`` bool: the fields that each sample has, in the order of
+            ``signature.fields``; what it has not is zero in inputs and targets and means nothing. None: it has all.
 
     Raises:
         SignatureError: if a shape does not follow from the signature and the grid, or lead times are not positive.
@@ -136,6 +162,7 @@ class Batch:
     systems: tuple[str, ...] = ()
     lead_time: Tensor | None = None
     loss_weights: Tensor | None = None
+    present: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.grid.num_spatial_dims != self.signature.num_spatial_dims:
@@ -157,6 +184,7 @@ class Batch:
                 f"loss_weights must have shape ({self.num_samples},); got {tuple(self.loss_weights.shape)}."
             )
         self._check_lead_time()
+        self._check_presence()
         if self.systems and len(self.systems) != self.num_samples:
             raise SignatureError(
                 f"systems must name every one of {plural(self.num_samples, 'sample')}; got "
@@ -186,6 +214,16 @@ class Batch:
                     "A lead_time is positive and finite, and later for each frame than for the one before; got "
                     f"{[float(f'{time:g}') for time in self.lead_time[bad.any(dim=1)][0]]}."
                 )
+
+    def _check_presence(self) -> None:
+        if self.present is None:
+            return
+        expected = (self.num_samples, len(self.signature.fields))
+        if tuple(self.present.shape) != expected or self.present.dtype != torch.bool:
+            raise SignatureError(
+                f"present must be bool of shape {expected}, a column for each of {self.signature.fields}; got "
+                f"{self.present.dtype} of shape {tuple(self.present.shape)}."
+            )
 
     def _check_fields(self, role: str, fields: Tensor, names: tuple[str, ...]) -> None:
         shape = tuple(fields.shape)
@@ -243,6 +281,29 @@ class Batch:
         """Return one named coefficient as ``(batch,)``."""
         return self.coefficients[:, _position(name, self.signature.coefficients)]
 
+    def has(self, names: Sequence[str]) -> Tensor | None:
+        """Return which of these fields each sample has, ``(batch, name)`` bool; None: all have all."""
+        if self.present is None:
+            return None
+        return self.present[:, [_position(name, self.signature.fields) for name in names]]
+
+    def of_form(self, fields: Sequence[str]) -> Tensor:
+        """Return which samples have just these fields, ``(batch,)`` bool."""
+        wanted = [name in fields for name in self.signature.fields]
+        if self.present is None:
+            return self.inputs.new_full((self.num_samples,), all(wanted), dtype=torch.bool)
+        return (self.present == self.present.new_tensor(wanted)).all(dim=1)
+
+    @property
+    def forms(self) -> tuple[tuple[str, ...], ...]:
+        """The sets of fields that samples have, each once, in the order in which they come; none where all have all."""
+        if self.present is None:
+            return ()
+        rows = dict.fromkeys(tuple(row) for row in self.present.tolist())
+        return tuple(
+            tuple(name for name, there in zip(self.signature.fields, row, strict=True) if there) for row in rows
+        )
+
     def require_targets(self) -> Tensor:
         """Return the targets, or say that there are none."""
         if self.targets is None:
@@ -254,33 +315,62 @@ class Batch:
         return replace(self, targets=targets)
 
     def aligned(self, signature: Signature) -> Batch:
-        """Return the samples in the order of names of another signature; a coefficient they lack becomes zero.
+        """Return the samples in the order of names of another signature.
+
+        A coefficient they lack becomes zero; so does a field, and `present` says that it is not there.
 
         Raises:
-            SignatureError: if they hold a name `signature` does not, or lack one of its fields.
+            SignatureError: if they hold a name `signature` does not.
         """
         ours = self.signature
         if ours == signature:
             return self
         unknown = signature.missing_from(ours)
-        absent = [name for name in signature.inputs if name not in ours.inputs]
-        absent += [name for name in signature.outputs if self.targets is not None and name not in ours.outputs]
-        if unknown or absent:
+        if unknown:
             raise SignatureError(
-                f"Cannot bring samples with {ours} into the form of {signature}: "
-                + (f"{', '.join(unknown)} would be lost." if unknown else f"{', '.join(absent)} would be missing.")
+                f"Cannot bring samples with {ours} into the form of {signature}: {', '.join(unknown)} would be lost."
             )
-        zero = self.coefficients.new_zeros(self.num_samples)
-        columns = [self.coefficient(name) if name in ours.coefficients else zero for name in signature.coefficients]
+        return self._in_form(signature)
+
+    def without_absent(self, signature: Signature) -> Batch:
+        """Return the samples with the names of a smaller signature alone: the rest is what they never had.
+
+        Raises:
+            SignatureError: if `signature` holds a name they lack.
+        """
+        missing = self.signature.missing_from(signature)
+        if missing:
+            raise SignatureError(f"These samples have no {', '.join(missing)}; they hold {self.signature}.")
+        if self.signature == signature:
+            return self
+        fewer = self._in_form(signature)
+        whole = fewer.present is not None and bool(fewer.present.all())
+        return replace(fewer, present=None) if whole else fewer
+
+    def _in_form(self, signature: Signature) -> Batch:
+        names = self.signature
+        nothing = self.coefficients.new_zeros(self.num_samples)
+        columns = [self.coefficient(name) if name in names.coefficients else nothing for name in signature.coefficients]
+        coefficients = torch.stack(columns, dim=1) if columns else self.coefficients[:, :0]
         return replace(
             self,
             signature=signature,
-            inputs=torch.stack([self.inputs[:, :, ours.inputs.index(name)] for name in signature.inputs], dim=2),
-            coefficients=torch.stack(columns, dim=1) if columns else self.coefficients,
-            targets=None
-            if self.targets is None
-            else torch.stack([self.target(name) for name in signature.outputs], dim=2),
+            inputs=_chosen(self.inputs, names.inputs, signature.inputs),
+            coefficients=coefficients,
+            targets=None if self.targets is None else _chosen(self.targets, names.outputs, signature.outputs),
+            present=self._present_in(signature),
         )
+
+    def _present_in(self, signature: Signature) -> Tensor | None:
+        names = self.signature.fields
+        if self.present is None and set(signature.fields) <= set(names):
+            return None
+        absent = torch.zeros(self.num_samples, dtype=torch.bool, device=self.inputs.device)
+        there = [
+            absent if name not in names else ~absent if self.present is None else self.present[:, names.index(name)]
+            for name in signature.fields
+        ]
+        return torch.stack(there, dim=1)
 
     def select(self, index: Tensor | Sequence[int] | slice) -> Batch:
         """Return some of the samples, in the order of `index`."""
@@ -325,14 +415,23 @@ class Batch:
         if len(values) and values.isfinite().all():
             ranges = {name: [float(f"{v:.6g}") for v in values[:, i].aminmax()] for i, name in enumerate(names)}
         content = hashlib.sha256()
-        for tensor in (self.inputs, self.coefficients, self.targets, self.lead_time):
+        for tensor in (self.inputs, self.coefficients, self.targets, self.lead_time, self.present):
             if tensor is not None:
                 content.update(np.ascontiguousarray(tensor.detach().cpu().numpy()).data)
         return {"batch": content.hexdigest()[:16], "systems": sorted(set(self.systems)), "coefficients": ranges}
 
     def to(self, device: Any = None, dtype: torch.dtype | None = None) -> Batch:
         """Return the batch on another device or in another precision."""
-        return replace(self, **self._each(lambda tensor: tensor.to(device=device, dtype=dtype)))
+        return replace(
+            self,
+            **self._each(lambda part: part.to(device=device, dtype=dtype if part.is_floating_point() else None)),
+        )
+
+    def _saying_what_is_there(self) -> Batch:
+        if self.present is not None:
+            return self
+        size = (self.num_samples, len(self.signature.fields))
+        return replace(self, present=torch.ones(size, dtype=torch.bool, device=self.inputs.device))
 
     @staticmethod
     def concatenate(batches: Iterable[Batch]) -> Batch:
@@ -348,6 +447,8 @@ class Batch:
         if any(p.signature != first.signature or p.grid != first.grid for p in parts):
             raise SignatureError("Only batches of one signature on one grid can be concatenated.")
 
+        if any(part.present is not None for part in parts):
+            parts = [part._saying_what_is_there() for part in parts]
         joined: dict[str, Any] = {}
         for name in _TENSORS:
             tensors = [tensor for part in parts if (tensor := getattr(part, name)) is not None]

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from scifm.errors import SignatureError, suggest
-from scifm.fields.batch import Batch
+from scifm.fields.batch import Batch, Signature
 
-__all__ = ["Homogeneity"]
+__all__ = ["Homogeneity", "scalings_of_all"]
 
 Measure = Literal["rms", "value", "geometric_mean", "transport", "sum"]
 _TAKES = {
@@ -42,6 +42,9 @@ class Homogeneity:
         parts: for ``sum``: the same scaling with other gauges: of the terms of one equation, or of several systems. In
             a mixture the coefficients a system lacks are zero, and so is the size of the others' parts.
 
+        fields: of a mixture of systems with different fields: it is of those samples that have just these; empty: of
+            all.
+
     Raises:
         SignatureError: if the measure is unknown, or a gauge does not fit it or does not scale with exponent 1.
 
@@ -53,6 +56,7 @@ class Homogeneity:
     gauge: tuple[str, ...]
     measure: Measure
     parts: tuple[Homogeneity, ...] = ()
+    fields: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         powers = dict(self.exponents)
@@ -107,19 +111,30 @@ class Homogeneity:
         return dict(self.exponents).get(name, 0.0)
 
     def size(self, batch: Batch) -> Tensor:
-        """Return the positive size of each sample's gauge, ``(batch,)``.
+        """Return the positive size of each sample's gauge, ``(batch,)``; of what it is not of, anything.
 
         Raises:
             SignatureError: if the batch lacks a name of the gauge, or its box has not the dimensions of the measure.
         """
+        return self._size(batch, batch.of_form(self.fields) if self.fields else None)
+
+    def factor(self, batch: Batch, gauge_size: float) -> Tensor:
+        """Return the s from a sample of size `gauge_size` to each, ``(batch,)``; 1 for those that it is not of."""
+        mine = batch.of_form(self.fields) if self.fields else None
+        ratio = self._size(batch, mine) / gauge_size
+        return ratio if mine is None else torch.where(mine, ratio, 1.0)
+
+    def _size(self, batch: Batch, mine: Tensor | None) -> Tensor:
         if self.measure == "rms":
-            return batch.field(self.gauge[0]).flatten(1).square().mean(1).sqrt()
+            square = batch.field(self.gauge[0]).flatten(1).square().mean(1)
+            # the root of zero has no derivative, and of what is passed over none is wanted
+            return (square if mine is None else torch.where(mine, square, 1.0)).sqrt()
         if self.measure == "value":
             return batch.coefficient(self.gauge[0])
         if self.measure == "transport":
             return self._transport(batch)
         if self.measure == "sum":
-            return torch.stack([part.size(batch) for part in self.parts]).sum(0)
+            return torch.stack([part._size(batch, mine) for part in self.parts]).sum(0)
         xx, yy, xy = (batch.coefficient(name) for name in self.gauge)
         return (xx * yy - xy.square()).sqrt()
 
@@ -136,11 +151,46 @@ class Homogeneity:
 
     def to_dict(self) -> dict[str, Any]:
         exponents = {name: float(power) for name, power in self.exponents}
-        entries = {"exponents": exponents, "gauge": list(self.gauge), "measure": self.measure}
-        return entries | ({"parts": [part.to_dict() for part in self.parts]} if self.parts else {})
+        entries: dict[str, Any] = {"exponents": exponents, "gauge": list(self.gauge), "measure": self.measure}
+        entries |= {"parts": [part.to_dict() for part in self.parts]} if self.parts else {}
+        return entries | ({"fields": list(self.fields)} if self.fields else {})
 
     @classmethod
     def from_dict(cls, entries: dict[str, Any]) -> Homogeneity:
         exponents = tuple((name, float(power)) for name, power in entries["exponents"].items())
         parts = tuple(cls.from_dict(part) for part in entries.get("parts", ()))
-        return cls(exponents, tuple(entries["gauge"]), entries["measure"], parts)
+        return cls(exponents, tuple(entries["gauge"]), entries["measure"], parts, tuple(entries.get("fields", ())))
+
+
+def scalings_of_all(members: Sequence[tuple[Signature, Sequence[Homogeneity]]]) -> tuple[Homogeneity, ...]:
+    """Return the scalings of a mixture, each of the samples it holds for.
+
+    Of systems with the same fields the first of each are told as one, then the second, and so on, as far as every one
+    of them declares some: what one of them does not declare would change its solutions. Systems with other fields have
+    their own.
+
+    Args:
+        members: names and scalings of each system.
+
+    Raises:
+        SignatureError: if two systems with the same fields scale one quantity differently.
+    """
+    alike: dict[frozenset[str], list[tuple[Signature, Sequence[Homogeneity]]]] = {}
+    for member in members:
+        alike.setdefault(frozenset(member[0].fields), []).append(member)
+    if len(alike) == 1:
+        return _joined(members)
+    return tuple(replace(one, fields=group[0][0].fields) for group in alike.values() for one in _joined(group))
+
+
+def _joined(members: Sequence[tuple[Signature, Sequence[Homogeneity]]]) -> tuple[Homogeneity, ...]:
+    """Return the scalings of systems with the same fields, as far as each leaves the quantities of the others alone."""
+    joined: list[Homogeneity] = []
+    for scalings in zip(*(own for _, own in members), strict=False):
+        one = Homogeneity.joined(scalings)
+        for (signature, _), own in zip(members, scalings, strict=True):
+            names = (*signature.fields, *signature.coefficients, "lead_time")
+            if any(own.exponent(name) != one.exponent(name) for name in names):
+                return tuple(joined)
+        joined.append(one)
+    return tuple(joined)

@@ -102,8 +102,11 @@ class Normalization:
         return any(scaling.depends_on_box for scaling in self.homogeneities)
 
     def encode(self, batch: Batch) -> Encoded:
-        """Return the batch in numbers of order one. Targets play no part, so nothing leaks from them."""
-        factors = [h.size(batch) / s for h, s in zip(self.homogeneities, self.gauge_sizes, strict=True)]
+        """Return the batch in numbers of order one. Targets play no part, so nothing leaks from them.
+
+        A field that a sample has not is zero, and so is the answer to it, whatever a network makes of it.
+        """
+        factors = [h.factor(batch, size) for h, size in zip(self.homogeneities, self.gauge_sizes, strict=True)]
         names = batch.signature
         gauge = self._powers(factors, names.inputs, batch)
         field = gauge * self._row(self.input_scale, batch)
@@ -111,12 +114,19 @@ class Normalization:
         answer = self._powers(factors, names.outputs, batch)
         shift, scale = self._row(self.coefficient_shift, batch), self._row(self.coefficient_scale, batch)
         offset = self._channels(gauge * self._row(self.input_shift, batch), batch) if any(self.input_shift) else 0.0
+        given, asked = batch.has(names.inputs), batch.has(names.outputs)
+        inputs = (batch.inputs - offset) / self._channels(field, batch)
+        output_scale = self._channels(answer * self._row(self.output_scale, batch), batch)
+        output_offset = self._output_offset(batch, answer)
+        if asked is not None:
+            output_scale = output_scale * self._channels(asked, batch)
+            output_offset = None if output_offset is None else output_offset * self._channels(asked, batch)
         return Encoded(
-            inputs=(batch.inputs - offset) / self._channels(field, batch),
+            inputs=inputs if given is None else inputs * self._channels(given, batch),
             coefficients=(batch.coefficients / coefficient - shift) / scale,
             grid=batch.grid,
-            output_scale=self._channels(answer * self._row(self.output_scale, batch), batch),
-            output_offset=self._output_offset(batch, answer),
+            output_scale=output_scale,
+            output_offset=output_offset,
             lead_time=self._lead_time(factors, batch),
         )
 

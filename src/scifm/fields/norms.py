@@ -96,13 +96,19 @@ def sizes_of(
 
 
 def typical_sizes(
-    targets: Float[Tensor, "batch time channel *space"], grid: Grid | None = None
+    targets: Float[Tensor, "batch time channel *space"], grid: Grid | None = None, present: Tensor | None = None
 ) -> Float[Tensor, " channel"]:
     """Return the root mean square over samples and frames of ‖target‖₂.
 
     Of a channel that is zero in all of them it is that of a field of ones: as if it were measured in its own unit.
+
+    Args:
+        targets: of any number of samples, frames and channels.
+        grid: where they live, as for `sizes_of`.
+        present: ``(batch, channel)`` bool: which channels count of each sample; None: all.
     """
-    size = sizes_of(targets, grid).double().square().mean(dim=(0, 1)).sqrt()
+    square = sizes_of(targets, grid).double().square().mean(dim=1)
+    size = (square.mean(0) if present is None else square.sum(0) / present.sum(0).clamp(min=1)).sqrt()
     return torch.where(size > 0, size, sizes_of(torch.ones_like(targets[:1, :1, :1], dtype=size.dtype), grid).view(()))
 
 
@@ -113,6 +119,11 @@ def relative_l2(
     *,
     typical: Tensor | None = None,
     vanishes: float = VANISHES,
+    present: Tensor | None = None,
 ) -> Float[Tensor, "batch time channel"]:
-    """Return ‖prediction − target‖₂ / ‖target‖₂ over space; arguments as of `sizes_of`."""
-    return sizes_of(prediction - target, grid) / sizes_of(target, grid, typical, vanishes=vanishes)
+    """Return ‖prediction − target‖₂ / ‖target‖₂ over space; arguments as of `sizes_of` and `typical_sizes`.
+
+    Of a channel that is not present it is the size of the answer, zero for an operator's.
+    """
+    size = sizes_of(target, grid, typical, vanishes=vanishes)
+    return sizes_of(prediction - target, grid) / (size if present is None else torch.where(present[:, None], size, 1.0))

@@ -10,7 +10,7 @@ from scifm.config import Plain
 from scifm.errors import ConfigError
 from scifm.wording import plural
 
-__all__ = ["NEXT_FRAME", "SAME_TIME", "Window", "is_one_time", "told_times"]
+__all__ = ["NEXT_FRAME", "SAME_TIME", "Window", "are_within", "is_one_time", "told_times"]
 
 SAME_TIME = 1e-3
 """By which part times of one lead differ: what files round."""
@@ -103,6 +103,11 @@ NEXT_FRAME = Window()
 def is_one_time(lead_times: tuple[float, float]) -> bool:
     """Return whether the shortest and the longest lead time are one."""
     return lead_times[1] <= lead_times[0] * (1 + SAME_TIME)
+
+
+def are_within(asked: tuple[float, float], trained: tuple[float, float]) -> bool:
+    """Return whether lead times that are asked for are among those of a training."""
+    return trained[0] * (1 - SAME_TIME) <= asked[0] and asked[1] <= trained[1] * (1 + SAME_TIME)
 
 
 def told_times(lead_times: tuple[float, float]) -> str:

@@ -157,7 +157,7 @@ class FNO(Operator):
             config = self.config.model_copy(update={"engine": "plain"})
             twin = type(self)(self.signature, config, normalization=self.normalization)
         twin.load_state_dict(self.state_dict(keep_vars=True), assign=True)
-        twin.lead_times = self.lead_times
+        twin.lead_times, twin.forms = self.lead_times, self.forms
         return twin.train(self.training)
 
     def network(self, encoded: Encoded) -> Float[Tensor, "batch 1 output *space"]:

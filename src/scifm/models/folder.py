@@ -144,6 +144,19 @@ class ModelContent:
         return low, high
 
     @property
+    def forms(self) -> tuple[tuple[str, ...], ...]:
+        """The sets of fields its training samples had, where they differed.
+
+        Raises:
+            ConfigError: if they are not lists of fields it knows.
+        """
+        forms = tuple(tuple(form) for form in self.entries.get("forms") or ())
+        odd = [name for form in forms for name in form if name not in self.signature.fields]
+        if odd:
+            raise ConfigError(f"forms in config.json hold fields of the signature; got {odd[0]!r}")
+        return forms
+
+    @property
     def history(self) -> int:
         """Input frames it takes."""
         return int(self.entries["network"].get("history") or 1)

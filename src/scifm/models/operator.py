@@ -7,7 +7,7 @@ An operator knows its own `Signature`, finds every channel by name, brings numbe
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -21,7 +21,7 @@ from scifm.errors import ConfigError, RunError, SignatureError
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
 from scifm.fields.normalization import Encoded, Normalization
-from scifm.fields.window import SAME_TIME, told_times
+from scifm.fields.window import are_within, told_times
 from scifm.models.folder import ModelCard, ModelContent, pretrained_folder, reading, send_folder, write_folder
 from scifm.models.parts.grids import extend_to_period, position_channels
 from scifm.wording import plural
@@ -116,6 +116,8 @@ class Operator(nn.Module):
         config: its architecture.
         lead_times: the shortest and the longest physical time from input to target it was trained at; None for steady
             problems, and where nobody said. It answers no other.
+        forms: the sets of fields its training samples had, where these differed; it answers samples of each. Empty:
+            all had all.
         recompute: compute the inside of `stages` again in the backward pass instead of keeping it.
     """
 
@@ -147,6 +149,7 @@ class Operator(nn.Module):
                 f"history and lead_time are for what evolves; {', '.join(signature.outputs)} do not. Leave them out."
             )
         self.lead_times: tuple[float, float] | None = None
+        self.forms: tuple[tuple[str, ...], ...] = ()
         self.recompute = False
         self.normalization = normalization or Normalization.identity(
             num_inputs=len(signature.inputs),
@@ -212,8 +215,8 @@ class Operator(nn.Module):
         """Return the batch in this operator's order of names; a coefficient the batch lacks becomes zero.
 
         Raises:
-            SignatureError: if the batch holds a name this operator does not know, lacks an input field, or asks for a
-                lead time this operator was not trained at.
+            SignatureError: if the batch holds a name this operator does not know, lacks a field other than its training
+                samples did, or asks for a lead time this operator was not trained at.
         """
         ours, theirs = self.signature, batch.signature
         if not torch.compiler.is_exporting():  # which knows no numbers
@@ -230,6 +233,8 @@ class Operator(nn.Module):
                 "fine-tune on some of them."
             )
         unknown = ours.missing_from(theirs)
+        if not unknown and self.knows_form(theirs.fields):
+            return batch.aligned(ours)
         absent = tuple(name for name in ours.inputs if name not in theirs.inputs)
         if unknown or absent:
             raise SignatureError(
@@ -242,19 +247,17 @@ class Operator(nn.Module):
             raise SignatureError(f"The operator answers {ours.outputs}; the data hold {theirs.outputs}.")
         return batch.aligned(ours)
 
-    def require_lead_times(self, asked: tuple[float, float] | None) -> None:
-        """Check that the operator was trained at these lead times.
+    def knows_form(self, fields: Iterable[str]) -> bool:
+        """Return whether some of its training samples had just these fields, while others had others."""
+        return set(fields) in map(set, self.forms)
 
-        Args:
-            asked: the shortest and the longest; None asks for nothing but what it was trained at.
+    def require_lead_times(self, asked: tuple[float, float] | None) -> None:
+        """Check that it was trained at lead times from the shortest to the longest that are asked for; None: any.
 
         Raises:
             SignatureError: if it was not.
         """
-        if self.lead_times is None or asked is None:
-            return
-        (low, high), (shortest, longest) = self.lead_times, asked
-        if shortest < low * (1 - SAME_TIME) or longest > high * (1 + SAME_TIME):
+        if self.lead_times is not None and asked is not None and not are_within(asked, self.lead_times):
             raise SignatureError(
                 f"The operator was trained at a lead time of {told_times(self.lead_times)}, and {told_times(asked)} is "
                 "asked for. Choose frames as far apart as those it was trained on (--set stride=…, or data.stride of a "
@@ -384,6 +387,7 @@ class Operator(nn.Module):
             "kind": self.kind,
             "signature": self.signature.to_dict(),
             **({"lead_times": list(self.lead_times)} if self.lead_times is not None else {}),
+            **({"forms": [list(form) for form in self.forms]} if self.forms else {}),
             "network": self.config.to_dict(),
             "normalization": self.normalization.to_dict(),
         }
@@ -420,7 +424,7 @@ class Operator(nn.Module):
         """
         config = build_config(cls.config_class, content.entries["network"], source="config.json")
         operator = cls._with_weights(config, content, module)
-        operator.lead_times = content.lead_times
+        operator.lead_times, operator.forms = content.lead_times, content.forms
         return operator
 
     @classmethod

@@ -31,6 +31,8 @@ Channel = tuple[Role, str]
 def fits(operator: Operator, signature: Signature, grid: Grid) -> bool:
     """Tell whether an operator takes such data as it is: it knows every name, and needs no other input field."""
     ours = operator.signature
+    if not ours.missing_from(signature) and operator.knows_form(signature.fields):
+        return operator.config.on(grid) == operator.config
     same_kind = (ours.num_spatial_dims, ours.evolves) == (signature.num_spatial_dims, signature.evolves)
     known = not ours.missing_from(signature) and set(ours.inputs) == set(signature.inputs)
     settled = operator.config.on(grid) == operator.config  # else it would be given positions

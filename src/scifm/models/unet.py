@@ -191,7 +191,7 @@ class UNet(Operator):
             config = self.config.model_copy(update={"plain": True})
             twin = type(self)(self.signature, config, normalization=self.normalization)
         twin.load_state_dict(self.state_dict(keep_vars=True), assign=True)
-        twin.lead_times = self.lead_times
+        twin.lead_times, twin.forms = self.lead_times, self.forms
         return twin.train(self.training)
 
     def _lifted(self, encoded: Encoded) -> tuple[Tensor, Tensor]:

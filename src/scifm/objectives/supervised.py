@@ -21,15 +21,32 @@ __all__ = ["MeanSquaredError", "RelativeL2", "SummedSquaredError", "Supervised",
 
 
 def _error(prediction: Batch, truth: Batch) -> Tensor:
-    return prediction.require_targets() - truth.require_targets()
+    """Return prediction − truth, zero in the channels that a sample has not."""
+    error, present = prediction.require_targets() - truth.require_targets(), truth.has(truth.signature.outputs)
+    if present is None:
+        return error
+    return torch.where(present.view(len(present), 1, -1, *(1,) * (error.dim() - 3)), error, 0.0)
 
 
 def mean_over_samples(losses: Tensor, truth: Batch) -> Tensor:
-    """Return the mean of losses ``(batch, …)`` over everything, samples weighed by the batch's weights."""
-    if truth.loss_weights is None:
+    """Return the mean of losses over everything that is there, samples weighed by the batch's weights.
+
+    Args:
+        losses: ``(batch, time, channel, …)``; or ``(batch, 1)`` where channels have been summed.
+        truth: what they are of.
+    """
+    present = truth.has(truth.signature.outputs)
+    if truth.loss_weights is None and present is None:
         return losses.mean()
+    if present is None or losses.dim() == 2:
+        each = losses.flatten(1).mean(1)
+    else:
+        channels = losses.transpose(1, 2).flatten(2).mean(2)  # (batch, channel)
+        each = torch.where(present, channels, 0.0).sum(1) / present.sum(1)
+    if truth.loss_weights is None:
+        return each.mean()
     weights = truth.loss_weights
-    return (losses.flatten(1).mean(1) * weights).sum() / weights.sum()
+    return (each * weights).sum() / weights.sum()
 
 
 class Supervised(Objective):
@@ -93,14 +110,18 @@ class RelativeL2(Supervised):
 
     def compare(self, prediction: Batch, truth: Batch) -> Tensor:
         pair = prediction.require_targets(), truth.require_targets()
-        return mean_over_samples(relative_l2(*pair, truth.grid, typical=self._typical, vanishes=self.vanishes), truth)
+        present = truth.has(truth.signature.outputs)
+        errors = relative_l2(*pair, truth.grid, typical=self._typical, vanishes=self.vanishes, present=present)
+        return mean_over_samples(errors, truth)
 
     def on(self, samples: Batch) -> Self:
         """Return this objective with the typical sizes of the samples; warns of channels that vanish in some."""
         targets = samples.require_targets()
         prepared = self.model_copy()
-        prepared._typical = typical = typical_sizes(targets, samples.grid)
+        present = samples.has(samples.signature.outputs)
+        prepared._typical = typical = typical_sizes(targets, samples.grid, present)
         vanished = (sizes_of(targets, samples.grid) <= self.vanishes * typical).any(dim=1)
+        vanished = vanished if present is None else vanished & present
         for name, count in zip(samples.signature.outputs, vanished.sum(dim=0).tolist(), strict=True):
             if count:
                 warnings.warn(

@@ -153,24 +153,36 @@ def validation_errors(
     Args:
         metrics: names in ``scifm.evaluation.METRICS``.
     """
-    typical = typical_sizes(operator.align(batch).require_targets(), batch.grid)
-    part = batch.select(Part(world.rank, world.size).of(batch.num_samples)) if world.size > 1 else batch
-    answer, target = operator.predict(part).require_targets(), operator.align(part).require_targets()
+    whole = operator.align(batch)
+    names = whole.signature.outputs
+    typical = typical_sizes(whole.require_targets(), batch.grid, whole.has(names))
+    part = whole.select(Part(world.rank, world.size).of(batch.num_samples)) if world.size > 1 else whole
+    answer, target, present = operator.predict(part).require_targets(), part.require_targets(), part.has(names)
     means = {}
     for name in dict.fromkeys(metrics):
         if name == "relative_l2":
             errors = relative_l2(answer, target, batch.grid, typical=typical)
         else:
             errors = METRICS[name](answer, target, batch.grid)
-        means[name] = float(world.gather(errors).mean())
+        means[name] = float(world.gather(mean_of_samples(errors, present)).mean())
     return means
+
+
+def mean_of_samples(errors: Tensor, present: Tensor | None) -> Tensor:
+    """Return the mean of errors ``(batch, time, channel)`` over frames and the channels that each sample has."""
+    if present is None:
+        return errors.flatten(1).mean(1)
+    there = present[:, None].expand_as(errors)
+    return torch.where(there, errors, 0.0).flatten(1).sum(1) / there.flatten(1).sum(1)
 
 
 def sample_errors(operator: Operator, batch: Batch) -> Tensor:
     """Return the relative L2 error of each sample, ``(batch,)``, the mean over frames and channels; see above."""
-    target, answer = operator.align(batch).require_targets(), operator.predict(batch).require_targets()
-    errors = relative_l2(answer, target, batch.grid, typical=typical_sizes(target, batch.grid))
-    return errors.flatten(1).mean(1)
+    batch = operator.align(batch)
+    target, present = batch.require_targets(), batch.has(batch.signature.outputs)
+    typical = typical_sizes(target, batch.grid, present)
+    errors = relative_l2(operator.predict(batch).require_targets(), target, batch.grid, typical=typical)
+    return mean_of_samples(errors, present)
 
 
 # --- training ---------------------------------------------------------------------------------------------------------

@@ -258,7 +258,7 @@ def _train_run(run: Run, recipe: PretrainRecipe, origin: Origin, observe: Observ
     validation = origin.validation(data.num_validation_samples, seed)
     normalization = fit_normalization(fitting, origin.homogeneities, kind=recipe.model.normalization)
     operator = build_operator(source.signature, recipe.model.resolve(), normalization, seed=seed)
-    operator.lead_times = source.lead_times
+    operator.lead_times, operator.forms = source.lead_times, fitting.forms
     world.wait()  # every process has seen the status of before
 
     note = recording(run, observe) if world.is_first else silent
