@@ -346,7 +346,7 @@ def test_nan_in_a_store(scifm, parent, store_recipe, stores, verb, tmp_path):
 
 def test_too_few_samples_to_split(scifm, parent, stores, tmp_path):
     words = ("finetune", parent, "--store", stores["poisson"], "--out", tmp_path / "runs")
-    refused(scifm(*words, "--num-samples", 1), "num_samples", "greater than or equal to 2")
+    refused(scifm(*words, "--num-samples", 0), "num_samples", "greater than or equal to 1")
     refused(scifm(*words, "--num-samples", 11), "11 samples", "there are 10")
 
 

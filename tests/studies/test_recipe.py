@@ -50,7 +50,7 @@ SOURCE, TARGET = tiny.graph_study()["sources"][0], tiny.graph_study()["targets"]
             "knows the names of none of the targets",
         ),
         (change(pool_size=5), "pool_size = 5 is smaller than the largest subset, 8"),
-        (change(few_shot=[1]), "at least 2"),
+        (change(few_shot=[0]), "at least 1"),
         (change(seeds=[]), "'seeds'"),
         (change(targets=[]), "'targets'"),
         (change(targets=[{**TARGET, "name": "a/b"}]), "no slash"),

@@ -210,9 +210,18 @@ def test_more_samples_than_there_are_is_refused(adapt, parent, pool, tmp_path):
 
 
 @both
-def test_too_few_samples_to_split_are_refused(adapt, parent, pool, tmp_path):
-    with pytest.raises(ConfigError, match=r"'num_samples' = 1.*greater than or equal to 2"):
-        adapt(parent, pool, out=tmp_path, **{**SETTINGS, "num_samples": 1})
+def test_no_samples_are_refused(adapt, parent, pool, tmp_path):
+    with pytest.raises(ConfigError, match=r"'num_samples' = 0.*greater than or equal to 1"):
+        adapt(parent, pool, out=tmp_path, **{**SETTINGS, "num_samples": 0})
+
+
+@both
+def test_one_sample_is_trained_on_at_the_first_rate_for_there_is_none_to_choose_by(adapt, parent, pool, tmp_path):
+    run = adapt(parent, pool, out=tmp_path, **{**SETTINGS, "num_samples": 1})
+    outcome = json.loads((run.path / "outcome.json").read_text())
+    assert outcome["learning_rate"] == SETTINGS["learning_rates"][0]
+    assert (outcome["num_trials"], outcome["trial_steps"]) == (1, 0)
+    assert not (run.path / "trials.json").exists()
 
 
 @both

@@ -235,10 +235,8 @@ class StudyRecipe(Config):
         counts = [*self.few_shot, *self.from_scratch]
         counts += self.convergence.num_samples if self.convergence is not None else ()
         counts += [n for source in self.sources for n in (*(source.few_shot or ()), *(source.from_scratch or ()))]
-        if any(n < 2 for n in counts):
-            raise ValueError(
-                f"numbers of samples must be at least 2, one to train on and one to choose by; got {counts}"
-            )
+        if any(n < 1 for n in counts):
+            raise ValueError(f"numbers of samples must be at least 1; got {counts}")
         draws = any(target.store is None for target in self.targets)  # the pool of a store is its training split
         if draws and counts and max(counts) > self.pool_size:
             raise ValueError(f"pool_size = {self.pool_size} is smaller than the largest subset, {max(counts)}")

@@ -250,7 +250,7 @@ class TrialSettings(Config):
         Raises:
             ConfigError: names the first of them.
         """
-        if not self.chooses:
+        if len(self.learning_rates) < 2:
             refuse_idle(self, self.without_trials, "it takes two learning rates or more to try")
             if len(self.interpolation) > 1:
                 raise ConfigError(
@@ -282,7 +282,8 @@ class AdaptRecipe(TrialSettings):
     """How to adapt to downstream samples; the same settings serve fine-tuning and training from scratch.
 
     Args:
-        num_samples: downstream samples used; of a store of trajectories, whole trajectories.
+        num_samples: downstream samples used; of a store of trajectories, whole trajectories. One leaves none to choose
+            by: the first learning rate is taken, and what else would be chosen is as if nothing were.
         seed: which samples, their order, and first weights (from scratch).
         max_doublings: how often the number of steps may be doubled beyond ``training.num_steps``, as long as the
             held-out error of the chosen candidate falls; 0: it is as given. Comes on top of the budget of trials.
@@ -295,7 +296,7 @@ class AdaptRecipe(TrialSettings):
 
     without_trials: ClassVar[tuple[str, ...]] = (*TrialSettings.without_trials, "max_doublings")
 
-    num_samples: int = Field(64, ge=2)
+    num_samples: int = Field(64, ge=1)
     seed: int = 0
     learning_rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3, 1e-2)
     max_doublings: int = Field(0, ge=0, le=20)
@@ -311,6 +312,11 @@ class AdaptRecipe(TrialSettings):
         if not value or any(not 0 < rate < math.inf for rate in value):
             raise ValueError("give at least one positive learning rate")
         return value
+
+    @property
+    def chooses(self) -> bool:
+        """Whether candidates are scored on held-out samples: several of them, and samples to hold out."""
+        return super().chooses and self.num_samples > 1
 
     def candidates(self, *, fits: bool, has_coefficients: bool = True) -> tuple[Candidate, ...]:
         """Return the ways of fine-tuning to choose from; of equal scores the first is chosen.
