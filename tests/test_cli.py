@@ -226,21 +226,23 @@ def test_a_study_of_one_task_prints_its_errors(scifm, study_recipe, tmp_path):
     assert f"{errors['from_scratch'] / errors['few_shot']:.1f}" in table.out
 
 
-def test_demo_at_toy_size(scifm, tmp_path):
+@pytest.mark.parametrize(("which", "size"), [("steady", "small"), ("evolving", "w24")])
+def test_demo_at_toy_size(scifm, tmp_path, which, size):
     """The demo is a study; overrides bring it down to seconds."""
     small = {
         "training": "{num_steps = 2}",
         "data": "{num_points = 16, num_validation_samples = 2, num_normalization_samples = 4}",
-        "networks.small": "{width = 4, modes = 3, latent_points = 8}",
+        f"networks.{size}": "{width = 4, modes = 3, latent_points = 8}",
         "adapt.training": "{num_steps = 2, batch_size = 4}",
         "few_shot": "[4]", "from_scratch": "[4]", "seeds": "[0]", "pool_size": 4, "num_test_samples": 4,
     }  # fmt: skip
     words = [word for key, value in small.items() for word in ("--set", f"{key}={value}")]
-    said = scifm("demo", "--out", tmp_path / "demo", "--workers", 1, "--json", *words)
+    said = scifm("demo", which, "--out", tmp_path / "demo", "--workers", 1, "--json", *words)
     assert said.status == 0, said.err
-    for name in ("analysis.json", "table.parquet", "examples.npz"):
+    for name in ("analysis.json", "table.parquet", *(["examples.npz"] if which == "steady" else [])):
         assert (tmp_path / "demo" / name).is_file()
     assert json.loads(said.out)["page"] == str(tmp_path / "demo" / "report.html")
+    refused(scifm("demo", "evolvin"), "Demo 'evolvin' is unknown. Did you mean 'evolving'?")
 
 
 def test_the_verb_that_went_says_which_to_give(scifm, study_recipe, tmp_path):

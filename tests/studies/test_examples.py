@@ -11,7 +11,7 @@ import tiny
 from scifm.config import read_toml
 from scifm.errors import ConfigError
 from scifm.models.registry import load_operator
-from scifm.studies.demo import DEMO
+from scifm.studies.demo import DEMOS
 from scifm.studies.jobs import draw_test
 from scifm.studies.recipe import StudyRecipe
 from scifm.studies.study import study
@@ -93,5 +93,7 @@ def test_there_are_recipes():
     assert len(RECIPES) >= 3
 
 
-def test_the_demo_is_written_out_as_a_recipe() -> None:
-    assert StudyRecipe.read(RECIPES[0].parent / "transfer-demo.toml") == StudyRecipe.read(DEMO)
+@pytest.mark.parametrize(("name", "file"), [("steady", "transfer-demo"), ("evolving", "transfer-demo-evolving")])
+def test_a_demo_is_written_out_as_a_recipe(name, file) -> None:
+    assert StudyRecipe.read(RECIPES[0].parent / f"{file}.toml") == StudyRecipe.read(DEMOS[name])
+    assert set(DEMOS) == {"steady", "evolving"}

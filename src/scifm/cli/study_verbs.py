@@ -94,19 +94,27 @@ def study(
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option("--out", help="Folder of the study.")] = Path("runs/demo"),
+    which: Annotated[str, typer.Argument(help="'steady' or 'evolving'.")] = "steady",
+    out: Annotated[Path | None, typer.Option("--out", help="Folder of the study; default: runs/demo.")] = None,
     overrides: Overrides = None,
     workers: Workers = NUM_WORKERS,
     as_json: AsJson = False,
 ) -> None:
-    """The whole path in one go: pre-train on Poisson, shift its anisotropy, fine-tune, compare, write the page.
+    """The whole path in one go: pre-train, shift the physics, fine-tune, compare, write the page.
 
-    It is the study of recipes/transfer-demo.toml: --set overrides any of its settings.
+    'steady' moves Poisson to stronger anisotropy, 'evolving' Burgers to thinner shocks (into runs/demo-evolving). They
+    are the studies of recipes/transfer-demo.toml and transfer-demo-evolving.toml: --set overrides any of the settings.
     """
-    from scifm.studies.demo import DEMO
+    from scifm.errors import ConfigError, suggest
+    from scifm.studies.demo import DEMOS
     from scifm.studies.recipe import StudyRecipe
 
-    _carry_out(StudyRecipe.read(DEMO, overrides=overrides or []), out, executor_maker(workers, None), as_json)
+    if which not in DEMOS:
+        raise ConfigError(f"Demo {suggest(which, DEMOS)}")
+    folder = out or Path("runs/demo" if which == "steady" else f"runs/demo-{which}")
+    _carry_out(
+        StudyRecipe.read(DEMOS[which], overrides=overrides or []), folder, executor_maker(workers, None), as_json
+    )
 
 
 @app.command(hidden=True, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
