@@ -10,7 +10,9 @@ import tiny
 from scifm.data.normalize import fit_normalization
 from scifm.errors import ConfigError, DataError
 from scifm.fields.grid import Grid
+from scifm.fields.normalization import Normalization
 from scifm.fields.seeds import generator_for
+from scifm.systems.burgers import Burgers
 
 GRID = Grid((12, 8), (1.0, 0.5), (True, True))
 
@@ -124,3 +126,32 @@ def test_numbers_that_cannot_be_fitted_are_refused(kind, part, value):
         return
     with pytest.raises(DataError, match="Cannot normalize"):
         fit_normalization(batch, homogeneities, kind=kind)
+
+
+def test_a_positive_coefficient_that_spans_magnitudes_counts_by_its_logarithm():
+    """A viscosity in units of each sample's velocity is heavy-tailed: by its value all small ones were one."""
+    system = Burgers(num_frames=2)
+    batch = system.sample(256, Grid.square(32, num_spatial_dims=1), generator_for(0, "spread"), dtype=torch.float64)
+    calm = torch.linspace(0, 4, 256, dtype=torch.float64).exp().view(-1, 1, 1, 1)
+    batch = replace(batch, inputs=batch.inputs / calm, targets=batch.targets / calm)
+    fitted = fit_normalization(batch, system.homogeneities)
+    assert fitted.coefficient_log == (True,)
+    column = fitted.encode(batch).coefficients[:, 0]
+    assert float(column.mean()) == pytest.approx(0, abs=1e-6)
+    assert float(column.std(correction=0)) == pytest.approx(1, rel=1e-6)
+    halves = [fitted.encode(replace(batch, coefficients=f * batch.coefficients)).coefficients[:, 0] for f in (0.5, 2)]
+    torch.testing.assert_close(column - halves[0], halves[1] - column)
+    assert Normalization.from_dict(fitted.to_dict()) == fitted
+    one = batch.select([0])
+    size = system.homogeneities[0].size(one) / fitted.gauge_sizes[0]
+    again = fitted.coefficients_of(fitted.encode(one).coefficients)
+    torch.testing.assert_close(again, one.coefficients / size.view(-1, 1))
+
+
+@pytest.mark.parametrize("values", [[-1.0, 1e3], [0.0, 1e3], [1.0, 5.0]])
+def test_others_count_by_their_value(values):
+    batch = draw("poisson", 10)
+    spread = torch.linspace(*values, 10, dtype=torch.float64)
+    changed = replace(batch, coefficients=torch.cat([spread[:, None], batch.coefficients[:, 1:]], dim=1))
+    assert fit_normalization(changed, kind="constant").coefficient_log == ()
+    assert "coefficient_log" not in fit_normalization(changed, kind="constant").to_dict()

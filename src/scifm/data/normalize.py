@@ -11,10 +11,11 @@ from torch import Tensor
 from scifm.errors import ConfigError, DataError, suggest
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.homogeneity import Homogeneity
-from scifm.fields.normalization import Normalization, NormalizationKind
+from scifm.fields.normalization import SMALLEST, Normalization, NormalizationKind
 
 __all__ = ["fit_normalization", "refit_coefficients"]
 
+_LOGARITHMIC = 10.0  # ratio of the 95th to the 5th percentile from which a positive coefficient counts by its logarithm
 _VARIES = 1e-6  # a smaller spread, relative to the largest value, is rounding
 
 
@@ -89,6 +90,10 @@ def refit_coefficients(normalization: Normalization, signature: Signature, batch
 def _fit_constants(gauge: Normalization, batch: Batch) -> Normalization:
     """Return `gauge` with shifts and scales for what varies after it."""
     names, encoded = batch.signature, gauge.encode(batch)
+    logarithmic = tuple(_spans_magnitudes(column) for column in encoded.coefficients.unbind(1))
+    if any(logarithmic):
+        gauge = replace(gauge, coefficient_log=logarithmic)
+        encoded = gauge.encode(batch)
     answers = batch.require_targets()[:, :1]  # later frames are answers to answers
     if encoded.output_offset is not None:
         answers = answers - encoded.output_offset
@@ -111,6 +116,14 @@ def _fit_constants(gauge: Normalization, batch: Batch) -> Normalization:
         output_scale=tuple(scale for _, scale in outputs),
         lead_time_scale=1.0 if encoded.lead_time is None else _positive(_middle(encoded.lead_time), "lead_time"),
     )
+
+
+def _spans_magnitudes(column: Tensor) -> bool:
+    """Return whether a coefficient is positive in all samples and differs by orders of magnitude between them."""
+    if not bool((column > SMALLEST).all()):
+        return False
+    low, high = column.double().quantile(column.new_tensor([0.05, 0.95]).double()).tolist()
+    return high > _LOGARITHMIC * low
 
 
 def _sizes(homogeneity: Homogeneity, batch: Batch) -> Tensor:

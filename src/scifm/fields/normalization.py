@@ -23,12 +23,14 @@ from scifm.fields.batch import Batch
 from scifm.fields.grid import Grid
 from scifm.fields.homogeneity import Homogeneity
 
-__all__ = ["Encoded", "Normalization"]
+__all__ = ["SMALLEST", "Encoded", "Normalization"]
 
 _NUMBERS = (
     "gauge_sizes",
     *(f"{role}_{part}" for role in ("input", "coefficient", "output") for part in ("shift", "scale")),
 )
+SMALLEST = 1e-12
+"""What a coefficient that is less counts as where its logarithm is taken: none of those it was fitted on was less."""
 NormalizationKind = Literal["homogeneous", "joint", "constant"]
 
 
@@ -74,6 +76,9 @@ class Normalization:
         output_shift: one offset per output field, added after the multiplication.
         output_scale: one factor per output field.
         lead_time_scale: the typical lead time.
+        coefficient_log: of each coefficient, whether its logarithm is shifted and scaled; none: of none. For those that
+            are positive and differ by orders of magnitude between samples: a viscosity in units of each sample's own
+            velocity does, and half of it is as far away as twice as much.
         kind: how it was fitted, for the record.
     """
 
@@ -87,6 +92,7 @@ class Normalization:
     output_scale: tuple[float, ...]
     kind: NormalizationKind = "homogeneous"
     lead_time_scale: float = 1.0
+    coefficient_log: tuple[bool, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.homogeneities) != len(self.gauge_sizes):
@@ -123,12 +129,25 @@ class Normalization:
             output_offset = None if output_offset is None else output_offset * self._channels(asked, batch)
         return Encoded(
             inputs=inputs if given is None else inputs * self._channels(given, batch),
-            coefficients=(batch.coefficients / coefficient - shift) / scale,
+            coefficients=(self._logarithms(batch.coefficients / coefficient) - shift) / scale,
             grid=batch.grid,
             output_scale=output_scale,
             output_offset=output_offset,
             lead_time=self._lead_time(factors, batch),
         )
+
+    def coefficients_of(self, encoded: Tensor) -> Tensor:
+        """Return the coefficients ``(batch, coefficient)`` that are encoded so, of samples of the gauge's size."""
+        values = encoded * encoded.new_tensor(self.coefficient_scale) + encoded.new_tensor(self.coefficient_shift)
+        if not any(self.coefficient_log):
+            return values
+        return torch.where(torch.tensor(self.coefficient_log, device=values.device), values.exp(), values)
+
+    def _logarithms(self, coefficients: Tensor) -> Tensor:
+        if not any(self.coefficient_log):
+            return coefficients
+        columns = zip(coefficients.unbind(1), self.coefficient_log, strict=True)
+        return torch.stack([column.clamp(min=SMALLEST).log() if log else column for column, log in columns], dim=1)
 
     def _lead_time(self, factors: list[Tensor], batch: Batch) -> Tensor | None:
         if batch.lead_time is None:
@@ -169,14 +188,16 @@ class Normalization:
     def to_dict(self) -> dict[str, Any]:
         numbers = {name: list(getattr(self, name)) for name in _NUMBERS}
         time = {"lead_time_scale": self.lead_time_scale} if self.lead_time_scale != 1 else {}
-        return {"kind": self.kind, "homogeneities": [h.to_dict() for h in self.homogeneities], **numbers, **time}
+        log = {"coefficient_log": list(self.coefficient_log)} if any(self.coefficient_log) else {}
+        return {"kind": self.kind, "homogeneities": [h.to_dict() for h in self.homogeneities], **numbers, **time, **log}
 
     @classmethod
     def from_dict(cls, entries: dict[str, Any]) -> Normalization:
         numbers: dict[str, Any] = {key: tuple(float(v) for v in entries[key]) for key in _NUMBERS}
         scalings = tuple(Homogeneity.from_dict(h) for h in entries["homogeneities"])
         time = float(entries.get("lead_time_scale", 1.0))
-        return cls(scalings, kind=entries["kind"], **numbers, lead_time_scale=time)
+        log = tuple(map(bool, entries.get("coefficient_log", ())))
+        return cls(scalings, kind=entries["kind"], **numbers, lead_time_scale=time, coefficient_log=log)
 
     @classmethod
     def identity(cls, *, num_inputs: int, num_coefficients: int, num_outputs: int) -> Normalization:

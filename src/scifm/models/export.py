@@ -114,7 +114,7 @@ class _Program(nn.Module):
         weight = next(operator.parameters())
         generator = generator_for(0, "export", batch_size, *num_points)
         known = {"input_shift": [0.0] * len(operator.signature.inputs), **normalization.to_dict()}
-        names = ("input_shift", "input_scale", "coefficient_shift", "coefficient_scale")
+        names = ("input_shift", "input_scale")
         numbers = {name: weight.new_tensor(known[name]) for name in names}
         shape = (batch_size, len(operator.signature.inputs), *(min(8, n) for n in num_points))
         fields = band_limited_resize(torch.randn(shape, generator=generator, dtype=weight.dtype), num_points)
@@ -122,7 +122,7 @@ class _Program(nn.Module):
         fields = numbers["input_shift"].view(per_field) + numbers["input_scale"].view(per_field) * fields
         drawn = 2 * torch.rand(batch_size, len(operator.signature.coefficients), generator=generator) - 1
         for spread in _SPREADS:
-            coefficients = numbers["coefficient_shift"] + spread * numbers["coefficient_scale"] * drawn.to(weight)
+            coefficients = normalization.coefficients_of(spread * drawn.to(weight))
             if bool(torch.isfinite(self(fields, coefficients)).all()):
                 return fields, coefficients
         raise RunError(
