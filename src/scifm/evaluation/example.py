@@ -6,6 +6,7 @@ import io
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -67,7 +68,8 @@ class ForecastExample:
             RunError: if it cannot be written.
         """
         content = io.BytesIO()
-        np.savez_compressed(content, **{name: np.asarray(value) for name, value in vars(self).items()})
+        arrays: dict[str, Any] = {name: np.asarray(value) for name, value in vars(self).items()}
+        np.savez_compressed(content, **arrays)
         write_atomically(path, content.getvalue())
 
 
@@ -92,7 +94,8 @@ def forecast_example(operator: Operator, found: Forecast, samples: Batch, *, bou
     start = operator.align(samples.select(slice(place, place + 1)))
     names, grid = operator.signature.outputs, start.grid
     channels = range(min(len(names), _MOST_CHANNELS))
-    cut, plane = (), ""
+    cut: tuple[int, ...] = ()
+    plane = ""
     if grid.num_spatial_dims == 3:
         middle = grid.num_points[0] // 2
         cut, plane = (middle,), f"z = {float(grid.coordinates()[0][middle]):.3g}"

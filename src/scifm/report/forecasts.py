@@ -93,7 +93,7 @@ def forecast_figure(record: ForecastRecord) -> Figure:
         Series(label=name, x=record.times, y=curves["relative_l2"], marked=False, line="dashed")
         for name, curves in record.baselines.items()
     ]
-    level = Rule(at=1.0, line="dotted")
+    level = Rule(at=1.0)
     bands = [
         Series(label=label, x=record.times, y=record.errors[name], marked=False, place=place)
         for place, (name, label) in enumerate(_BANDS.items(), start=3)  # solid where the baselines are dashed
@@ -118,7 +118,7 @@ def forecast_figure(record: ForecastRecord) -> Figure:
     caption = (
         f"How far ahead: means over {record.text}. Error: by time, the band from the 10th to the 90th percentile over "
         "trajectories, beside answers that need no network. Error by scale: of what each third of the "
-        "wavenumbers holds. The dotted line is the error of answering zero."
+        "wavenumbers holds. The line at 1 is the error of answering zero."
     )
     return Figure(caption=caption, panels=panels)
 
