@@ -224,7 +224,7 @@ def _maps(
     headings, first, last, beneath = [Markup("")], [_upright(frames.extent)], [_upright(frames.extent)], [Markup("")]
     shape = f"aspect-ratio: {frames.extent[1]:g} / {frames.extent[0]:g}"
     for kind, fields in shown.items():
-        identifier = f"strip-{name}-{kind}"
+        identifier = f"strip-{frames.channels.index(name)}-{kind}"
         strip = _strip(fields, limits[kind == "error"], _COLORS[kind])
         image = element("image", id=identifier, href=strip, width=wide, height=count * high, class_="map")
         looks = {"preserveAspectRatio": "none", "role": "img", "style": shape, "class_": "shot"}

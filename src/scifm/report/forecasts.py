@@ -156,7 +156,7 @@ def spectra_figure(record: ForecastRecord) -> Figure | None:
     caption = (
         f"Energy by wavenumber: the part of the mean square that waves of one length hold, mean over the same "
         f"{plural(record.num_samples, 'trajectory', 'trajectories')}, the band from the 10th to the 90th percentile. "
-        "The truth is dashed. What is below 1e-14 of the largest is rounding and not shown."
+        "The truth is dashed. What is below 10⁻¹⁴ of the largest is rounding and not shown."
     )
     return Figure(caption=caption, panels=tuple(panels), shared=("x", "y"))
 
