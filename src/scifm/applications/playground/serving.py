@@ -1,8 +1,9 @@
-"""The page and its server: a fixed set of files, the description of the run, forcings, answers. Nothing else is served.
+"""The page and its server: a fixed set of files, what the run is, forcings and answers, or states and marches.
 
-What a browser may send: a system and a resolution out of a list, numbers for the knobs, a seed, and one float32 field
-of a size known beforehand. No path, no address, nothing that is unpickled or run. A refusal is ``{"error": sentence}``;
-only a foreign Host header gets a plain line. The address is loopback unless asked otherwise, and checked first.
+What a browser may send: a system and a resolution out of a list, numbers for the knobs, a seed, a number of steps, and
+float32 fields of a size known beforehand. No path, no address, nothing that is unpickled or run. A refusal is
+``{"error": sentence}``; only a foreign Host header gets a plain line. The address is loopback unless asked otherwise,
+and checked first. Nothing else is served.
 """
 
 from __future__ import annotations
