@@ -211,8 +211,10 @@ def _palette(colors: str) -> NDArray[np.uint8]:
 def _strip(fields: Fields, limits: Limits, colors: str) -> str:
     """Return frames ``(frame, y, x)`` one beneath the other, y upwards in each, as the address of a picture."""
     shares = (fields[:, ::-1] - limits[0]) / (limits[1] - limits[0])
-    codes = np.where(np.isfinite(shares), 1 + np.round(254 * np.clip(np.nan_to_num(shares), 0, 1)), 0)
-    return _png(codes.astype(np.uint8).reshape(-1, fields.shape[-1]), _palette(colors))
+    known = np.isfinite(shares)
+    codes = np.zeros(shares.shape, np.uint8)
+    codes[known] = 1 + np.round(254 * np.clip(shares[known], 0, 1))
+    return _png(codes.reshape(-1, fields.shape[-1]), _palette(colors))
 
 
 def _maps(
