@@ -146,6 +146,7 @@ def test_a_lost_forecast_is_gray_and_said(tmp_path):
     _, prediction, error = pictures(film.channels[0][1])
     assert np.ptp(prediction[36:]) == np.ptp(error[36:]) == 0
     assert np.ptp(prediction[:36]) > 0.5
+    assert "gray: the forecast is lost" in film.caption
     assert film.labels[4] == "step 10 of 10, lead time 2.5, lost: it left every bound"
 
 

@@ -154,7 +154,8 @@ def film_of(frames: FilmFrames, num_samples: int) -> Film:
         f"{num_samples}, the one whose error is the median. "
     )
     caption += "Truth and prediction share one scale, the error has its own, symmetric about zero; both hold for all "
-    caption += "frames" + ("; gray: the forecast is lost. " if flat else ". ")
+    lost = flat and not bool(np.isfinite(frames.prediction).all())
+    caption += "frames" + ("; gray: the forecast is lost. " if lost else ". ")
     caption += "What lies beyond a scale is drawn at its end. " if clipped else ""
     caption += f"Of {grid} points the plane {frames.plane} is shown" if frames.plane else ""
     if frames.truth.shape[2:] != frames.num_points and not frames.plane:
