@@ -20,6 +20,7 @@ from scifm.fields.seeds import generator_for
 from scifm.fields.window import Window
 from scifm.models.fno import FNOConfig
 from scifm.models.operator import Operator
+from scifm.report.page import page
 from scifm.runs import Run
 from scifm.systems.burgers import Burgers
 from scifm.training.pretrain import pretrain
@@ -61,6 +62,14 @@ def test_a_perfect_forecast_has_no_error_and_drifts_as_the_truth():
     assert set(found.drifts) == {"momentum"}
     torch.testing.assert_close(found.drifts["momentum"], found.own_drifts["momentum"], rtol=0, atol=1e-12)
     assert found.windows() == {"1": pytest.approx(0.0, abs=1e-6)}
+    torch.testing.assert_close(found.spectra["model"], found.spectra["truth"], rtol=1e-6, atol=1e-14)
+    told = found.to_dict()
+    assert [(own["channel"], own["step"], own["time"]) for own in told["spectra"]] == [
+        ("velocity", 1, 0.125), ("velocity", 3, 0.375), ("velocity", 5, 0.625),
+    ]  # fmt: skip
+    for name, kept in (("drift_ranges", found.drifts), ("own_drift_ranges", found.own_drifts)):
+        low, high = (kept["momentum"].abs().quantile(level, dim=0).tolist() for level in (0.1, 0.9))
+        assert told[name]["momentum"] == {"low": pytest.approx(low), "high": pytest.approx(high)}
     json.dumps(found.to_dict(), allow_nan=False)
 
 
@@ -152,6 +161,12 @@ def test_the_forecast_of_a_run_is_kept(trained, store, tmp_path):
     assert kept["errors"]["relative_l2"] == pytest.approx(found.curve())
     assert kept["steps"] == 9
     assert about["file"].startswith(str(trained.path))
+    assert [own["step"] for own in kept["spectra"]] == [1, 2, 4]
+    assert len(kept["spectra"][0]["truth"]["mean"]) == 16
+    text = page(trained.path, out=tmp_path / "page.html").read_text()
+    assert "step 4 of 4, lead time 0.5, relative L2 error" in text
+    assert 'class="frames"' in text
+    assert "Energy by wavenumber" in text
     xarray = pytest.importorskip("xarray")
     with xarray.open_dataset(tmp_path / "frames.nc") as frames:
         assert dict(frames.sizes) == {"trajectory": 2, "time": 9, "x": 32}

@@ -218,7 +218,8 @@ def play(
 ) -> None:
     """Serve a local page where knobs are sliders and the forcing is painted: prediction, reference, error, time.
 
-    A model alone does not tell what it was trained on: give --system.
+    What evolves is marched from an initial state that is drawn and painted on. A model alone does not tell what it was
+    trained on: give --system.
 
     Prints the page's address; Ctrl-C ends it. Needs pip install 'scifm[play]'; works without internet.
     """

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from scifm.errors import DataError, SignatureError
 from scifm.evaluation.pointwise import relative_l2, vrmse
+from scifm.evaluation.spectra import energy_spectrum, mode_energy, shortest_wave
 from scifm.fields.batch import Batch
 from scifm.fields.grid import Grid
 from scifm.fields.samples import Samples
@@ -65,39 +66,16 @@ def spectral_error(prediction: Tensor, target: Tensor, grid: Grid) -> dict[str, 
         prediction, target: ``(batch, time, channel, *space)``.
         grid: where they live.
     """
-    dims = grid.num_spatial_dims
-    error, truth = (_even(fields, grid) for fields in (prediction - target, target))
-    axes = tuple(range(-dims, 0))
-    sizes = truth.shape[-dims:]
-    numbers = [torch.fft.fftfreq(n, 1 / n) if axis < dims - 1 else torch.fft.rfftfreq(n, 1 / n)
-               for axis, n in enumerate(sizes)]  # fmt: skip
-    halves = [1.0 if periodic else 0.5 for periodic in grid.periodic]  # a continued axis is twice as long
-    squares = [(number * half) ** 2 for number, half in zip(numbers, halves, strict=True)]
-    lengths = torch.stack(torch.meshgrid(*squares, indexing="ij")).sum(0).sqrt().to(truth.device)
-    doubled = torch.full((sizes[-1] // 2 + 1,), 2.0, device=truth.device, dtype=truth.dtype)
-    doubled[0] = 1.0
-    if sizes[-1] % 2 == 0:
-        doubled[-1] = 1.0
-    powers = [torch.fft.rfftn(fields, dim=axes).abs().square() * doubled for fields in (error, truth)]
-    shortest = min(n // 2 * half for n, half in zip(sizes, halves, strict=True))
-    ends = [shortest ** (part / len(BANDS)) for part in range(1, len(BANDS))]
+    lengths, error = mode_energy(prediction - target, grid)
+    _, truth = mode_energy(target, grid)
+    ends = [shortest_wave(grid) ** (part / len(BANDS)) for part in range(1, len(BANDS))]
     inner = [0.0, *ends, math.inf]
     errors = {}
     for name, (low, high) in zip(BANDS, pairwise(inner), strict=True):
         mask = ((lengths > low) & (lengths <= high)).to(truth.dtype)
-        own, whole = ((power * mask).flatten(3).sum(-1) for power in powers)
+        own, whole = ((energy * mask).flatten(3).sum(-1) for energy in (error, truth))
         errors[name] = (own / whole).sqrt()
     return errors
-
-
-def _even(fields: Tensor, grid: Grid) -> Tensor:
-    """Return fields continued evenly over axes with walls, which makes them periodic without a jump."""
-    for axis, periodic in enumerate(grid.periodic):
-        if not periodic:
-            place = fields.dim() - grid.num_spatial_dims + axis
-            inside = fields.narrow(place, 1, fields.shape[place] - 2)
-            fields = torch.cat([fields, inside.flip(place)], dim=place)
-    return fields
 
 
 class LinearModel:
@@ -138,6 +116,8 @@ class Forecast:
         drifts: by quantity, ``(sample, time)``: how far it is from its value at the start, over its scale.
         own_drifts: the same of the truth.
         lost_at: ``(sample,)`` the step at which each forecast left every bound; 0: it did not.
+        spectra: ``model`` and ``truth``, ``(sample, time, channel, shell)``: energy by wavenumber at the first, the
+            middle and the last step, `scifm.evaluation.spectra.energy_spectrum`.
     """
 
     times: tuple[float, ...]
@@ -147,6 +127,7 @@ class Forecast:
     drifts: Mapping[str, Tensor] = field(default_factory=dict)
     own_drifts: Mapping[str, Tensor] = field(default_factory=dict)
     lost_at: Tensor = field(default_factory=lambda: torch.zeros(0))
+    spectra: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def num_steps(self) -> int:
@@ -184,12 +165,21 @@ class Forecast:
             for first, last in reached
         }
 
+    def _spectra(self) -> list[dict[str, Any]]:
+        """Return an entry for each channel and step: mean, 10th and 90th percentile over samples of each shell."""
+        return [
+            {
+                "channel": channel,
+                "step": step,
+                "time": self.times[step - 1],
+                **{name: _spread(values[:, at, place]) for name, values in self.spectra.items()},
+            }
+            for place, channel in enumerate(self.channels if self.spectra else ())
+            for at, step in enumerate(_told_steps(self.num_steps))
+        ]
+
     def to_dict(self) -> dict[str, Any]:
         """Return what a report shows, in plain values; None where there is no number."""
-
-        def plain(values: list[float]) -> list[float | None]:
-            return [value if math.isfinite(value) else None for value in values]
-
         metrics = ("relative_l2", "vrmse")
         return {
             "times": list(self.times),
@@ -197,17 +187,38 @@ class Forecast:
             "num_samples": len(self.lost_at),
             "num_lost": int((self.lost_at > 0).sum()),
             "lost_at": self.lost_at.tolist(),
-            "errors": {name: plain(self.curve(name)) for name in self.errors},
-            "low": plain(self.quantiles(0.1)),
-            "high": plain(self.quantiles(0.9)),
-            "baselines": {name: {m: plain(self.baseline(name, m)) for m in metrics} for name in self.baselines},
-            "drifts": {name: plain(values.abs().double().mean(0).tolist()) for name, values in self.drifts.items()},
-            "own_drifts": {
-                name: plain(values.abs().double().mean(0).tolist()) for name, values in self.own_drifts.items()
-            },
+            "errors": {name: _plain(self.curve(name)) for name in self.errors},
+            "low": _plain(self.quantiles(0.1)),
+            "high": _plain(self.quantiles(0.9)),
+            "baselines": {name: {m: _plain(self.baseline(name, m)) for m in metrics} for name in self.baselines},
+            "drifts": {name: _plain(values.abs().double().mean(0)) for name, values in self.drifts.items()},
+            "own_drifts": {name: _plain(values.abs().double().mean(0)) for name, values in self.own_drifts.items()},
+            "drift_ranges": {name: _range(values.abs()) for name, values in self.drifts.items()},
+            "own_drift_ranges": {name: _range(values.abs()) for name, values in self.own_drifts.items()},
+            "spectra": self._spectra(),
             "windows": {name: value if math.isfinite(value) else None for name, value in self.windows().items()},
             "correlation_times": self.correlation_time(),
         }
+
+
+def _plain(values: Tensor | list[float]) -> list[float | None]:
+    numbers = values.tolist() if isinstance(values, Tensor) else values
+    return [value if math.isfinite(value) else None for value in numbers]
+
+
+def _range(values: Tensor) -> dict[str, list[float | None]]:
+    """Return the 10th and the 90th percentile over the first axis."""
+    low, high = (_plain(values.double().quantile(level, dim=0)) for level in (0.1, 0.9))
+    return {"low": low, "high": high}
+
+
+def _spread(values: Tensor) -> dict[str, list[float | None]]:
+    return {"mean": _plain(values.double().mean(0)), **_range(values)}
+
+
+def _told_steps(num_steps: int) -> list[int]:
+    """Return the first, the middle and the last step."""
+    return sorted({1, (num_steps + 1) // 2, num_steps})
 
 
 def judge(
@@ -258,7 +269,16 @@ def judge(
     for name, values in named("baseline").items():
         baseline, _, metric = name.partition(":")
         baselines.setdefault(baseline, {})[metric] = values
-    return Forecast(times, channels, named("error"), baselines, named("drift"), named("own"), whole["lost_at"])
+    return Forecast(
+        times,
+        channels,
+        named("error"),
+        baselines,
+        named("drift"),
+        named("own"),
+        whole["lost_at"],
+        named("spectrum"),
+    )
 
 
 def _frames(batch: Batch, names: Sequence[str]) -> Tensor:
@@ -301,6 +321,11 @@ def _judged(
         "lost_at": march.lost_at,
     }
     found |= {f"error:spectral_{name}": values for name, values in spectral_error(answer, truth, grid).items()}
+    places = [step - 1 for step in _told_steps(num_steps)]
+    found |= {
+        f"spectrum:{name}": energy_spectrum(states[:, places], grid)
+        for name, states in (("model", answer), ("truth", truth))
+    }
     last = torch.stack([batch.field(name)[:, -1] for name in batch.signature.outputs], dim=1)
     trivial = {"persistence": last.unsqueeze(1).expand_as(truth)}
     if learned is not None:

@@ -17,6 +17,7 @@ from scifm.data.run_origin import RunOrigin
 from scifm.data.sample_recipe import SampleRecipe
 from scifm.data.store import Store
 from scifm.errors import ConfigError, SignatureError
+from scifm.evaluation.example import forecast_example
 from scifm.evaluation.forecast import Forecast, judge
 from scifm.evaluation.forecast_file import require_netcdf, write_forecast
 from scifm.fields.batch import Batch
@@ -141,7 +142,7 @@ def forecast(
 
     Args:
         run: a run, its folder, that of a model, or ``hf:name/model``. What is found is kept in the folder of a run of
-            one's own, in ``forecasts/``.
+            one's own, in ``forecasts/``, with some frames of a typical trajectory beside it.
         how: from where and how far; the defaults when left out.
         out: NetCDF file for the frames; None: they are not kept.
         progress: called with (frames done, frames in all) while `out` is written.
@@ -174,6 +175,8 @@ def forecast(
     about["num_lost"] = int((lost > 0).sum())
     if place.run is not None and place.run.is_own:
         file = place.run.forecast_file({key: value for key, value in about.items() if key != "out"})
+        # before the record that it belongs to, so that no record is left with the frames of another
+        forecast_example(operator, found, starts.samples, bound=how.bound).write(file.with_suffix(".npz"))
         write_json(file, {**about, **found.to_dict()})
         about["file"] = str(file)
     return found, about

@@ -16,6 +16,7 @@ from markupsafe import Markup
 from scifm.findings.figure import Figure
 from scifm.findings.finding import Finding
 from scifm.report.drawing import Drawn, draw
+from scifm.report.films import Film
 from scifm.wording import MISSING, count_text, duration_text, number_text
 
 __all__ = [
@@ -103,6 +104,11 @@ class Numbered:
         self.count += 1
         return replace(draw(figure), name=f"figure-{name}", caption=f"Figure {self.count}. {figure.caption}")
 
+    def film(self, film: Film) -> Film:
+        """Give a film the next number."""
+        self.count += 1
+        return replace(film, caption=f"Figure {self.count}. {film.caption}")
+
     def findings(self, findings: Iterable[Finding]) -> list[tuple[Finding, Drawn | None]]:
         """Return findings with what is drawn of each."""
         return [(finding, self(f"finding-{i}", finding.figure)) for i, finding in enumerate(findings)]
@@ -118,7 +124,7 @@ def _environment() -> jinja2.Environment:
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
     )
     environment.filters |= {"number": number_text, "count": count_text, "duration": duration_text}
-    script = Path(__file__).with_name("page.js").read_text(encoding="utf-8")
+    script = "".join(Path(__file__).with_name(name).read_text(encoding="utf-8") for name in ("page.js", "film.js"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     # the page admits the script with this hash, and no other
     environment.globals |= {"script": Markup(script), "script_hash": f"sha256-{digest}"}

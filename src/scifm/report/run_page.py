@@ -10,7 +10,16 @@ from statistics import median
 import numpy as np
 
 from scifm.findings.figure import Axis, Figure, Panel, Series
-from scifm.report.forecasts import forecast_figure, forecast_table, read_forecasts
+from scifm.report.drawing import Drawn
+from scifm.report.films import Film, film_of, read_frames
+from scifm.report.forecasts import (
+    ForecastRecord,
+    drift_figure,
+    forecast_figure,
+    forecast_table,
+    read_forecasts,
+    spectra_figure,
+)
 from scifm.report.parts import Cell, Numbered, Table, Tile, environment_entries, render
 from scifm.report.records import MODEL_ALONE, Curve, RunRecord, ScoreSet, read_run
 from scifm.runs import Run
@@ -46,7 +55,8 @@ def render_run(folder: Path) -> str:
     }
     caption = "Share of the samples whose relative L2 error lies below a value, one line a channel"
     caption += " of each set of samples, numbered as in the table." if many else "."
-    forecasts = read_forecasts(Run(folder).forecast_files)
+    files = Run(folder).forecast_files
+    forecasts = read_forecasts(files)
     history = "Training loss and validation error against the optimizer step, both logarithmic."
     return render(
         "run.html",
@@ -59,7 +69,9 @@ def render_run(folder: Path) -> str:
         score_sets=record.score_sets,
         score_table=score_table(record.score_sets),
         score_figure=numbered("scores", distribution_figure(errors, caption)),
-        forecast_figures=[numbered(f"forecast-{i}", forecast_figure(own)) for i, own in enumerate(forecasts)],
+        forecast_parts=[
+            _forecast(numbered, file, own, i) for i, (file, own) in enumerate(zip(files, forecasts, strict=True))
+        ],
         forecasts=forecast_table(forecasts),
         findings=numbered.findings(record.findings),
         training_figure=numbered("training", training_figure({"": record.curve}, history)),
@@ -67,6 +79,16 @@ def render_run(folder: Path) -> str:
         environment=environment_entries(record.environment),
         recipe=record.recipe,
     )
+
+
+def _forecast(numbered: Numbered, file: Path, record: ForecastRecord, place: int) -> dict[str, Drawn | Film | None]:
+    """Return the figures of one forecast; frames are shown of the latest one, which keeps the page small."""
+    drawn: dict[str, Drawn | Film | None] = {"errors": numbered(f"forecast-{place}", forecast_figure(record))}
+    frames = read_frames(file.with_suffix(".npz")) if place == 0 else None
+    drawn["film"] = None if frames is None else numbered.film(film_of(frames, record.num_samples))
+    drawn["spectra"] = numbered(f"spectra-{place}", spectra_figure(record))
+    drawn["drifts"] = numbered(f"drift-{place}", drift_figure(record))
+    return drawn
 
 
 def _tiles(record: RunRecord) -> list[Tile]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -15,97 +13,12 @@ from scifm.evaluation.pointwise import max_error, relative_l2
 
 pytestmark = pytest.mark.browser
 
-_ARGUMENTS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-]  # fmt: skip
-PIXELS = """id => { const c = document.querySelector(`#picture-${id} canvas.field`);
-    return [c.width, c.height, ...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]; }"""
-
-
-class Window:
-    """A page that has its first answer."""
-
-    def __init__(self, page: Any, complaints: list[str]) -> None:
-        self.page = page
-        self.complaints = complaints
-
-    @property
-    def num_answers(self) -> int:
-        return int(self.page.evaluate("document.body.dataset.answers || 0"))
-
-    def after(self, act: Callable[[], Any]) -> None:
-        """Do something and wait until the page rests on a new answer."""
-        before = self.num_answers
-        act()
-        self.wait(lambda: self.num_answers > before)
-        self.wait(self._rests)
-
-    def _rests(self) -> bool:
-        count = self.num_answers
-        time.sleep(0.3)
-        return self.num_answers == count
-
-    def wait(self, reached: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 30
-        while not reached():
-            assert time.monotonic() < deadline, f"never came: {self.page.inner_text('#results')}"
-            time.sleep(0.02)
-
-    def text(self, selector: str) -> str:
-        return self.page.inner_text(selector)
-
-    def number(self, identifier: str) -> float:
-        return float(self.text(f"#{identifier}").replace("−", "-"))
-
-    def pixels(self, picture: str) -> list[int]:
-        return self.page.evaluate(PIXELS, picture)
-
-    def knob(self, name: str, kind: str) -> Any:
-        return self.page.locator(f'.knob[data-knob="{name}"] input[type={kind}]')
-
-
-@pytest.fixture(scope="module")
-def address_of(start_playing) -> Callable[[str], str]:
-    """Return a function that gives the address of the page of one system, served until the tests here are done."""
-    return cache(lambda name: start_playing(name)[1])
-
-
-@pytest.fixture
-def window(address_of, browser_path) -> Iterator[Callable[..., Window]]:
-    """Return a function that opens the page of a run; at the end nothing was complained of, nothing asked elsewhere."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    complaints: list[str] = []
-    asked: set[str] = set()
-    addresses: set[str] = set()
-    with playwright.sync_playwright() as engine:
-        browser = engine.chromium.launch(executable_path=browser_path, args=_ARGUMENTS)
-
-        def opened(name: str = "poisson", width: int = 1280, *, at: str | None = None, **settings: Any) -> Window:
-            address = at or address_of(name)
-            addresses.add(address)
-            page = browser.new_page(viewport={"width": width, "height": 900}, **settings)
-            page.on("request", lambda request: asked.add(request.url))
-            page.on("console", lambda message: complaints.append(message.text))
-            page.on("pageerror", lambda error: complaints.append(str(error)))
-            page.goto(address)
-            new = Window(page, complaints)
-            new.wait(lambda: new.num_answers > 0)
-            return new
-
-        yield opened
-        browser.close()
-    ours = "Multiple readback operations using getImageData"  # of `pixels`, not of the page
-    assert [text for text in complaints if ours not in text] == []
-    assert asked
-    assert all(url.startswith(tuple(addresses)) for url in asked)
-
 
 def rounded(value: float) -> float:
     return float(f"{value:.4g}")
 
 
-def assert_agrees(window: Window, playground: Any, values: dict[str, float], forcing: torch.Tensor) -> None:
+def assert_agrees(window: Any, playground: Any, values: dict[str, float], forcing: torch.Tensor) -> None:
     """Compare the numbers shown with those of the Python interface, to the digits shown."""
     played = playground.systems[0]
     grid = playground.grid(window.page.input_value("#points"))

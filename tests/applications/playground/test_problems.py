@@ -104,8 +104,8 @@ def test_values_must_name_every_knob_and_no_other():
 
 
 def test_another_kind_of_system_is_refused():
-    class Evolving:
-        name = "burgers"
+    class Stochastic:
+        name = "dice"
 
-    with pytest.raises(RunError, match="'burgers' is none"):
-        PlayedSystem.of(Evolving())
+    with pytest.raises(RunError, match="'dice' is neither"):
+        PlayedSystem.of(Stochastic())

@@ -1,5 +1,6 @@
-// The forcing: a drawn field or none, and dabs of a Gaussian brush on it. Dabs are kept in units of the box, so that
-// the same painting can be made on every grid; they wrap around, as the box does.
+// What is painted on, a forcing or an initial state of several fields: drawn fields or none, and dabs of a Gaussian brush
+// on them. Dabs are kept in units of the box, so that the same painting can be made on every grid; they wrap around where
+// the box does. A line has one row.
 
 const REACH = 4; // in widths of the brush
 const HEIGHT = 0.5;
@@ -8,6 +9,7 @@ export class Painting {
   constructor() {
     this.base = null;
     this.dabs = [];
+    this.periodic = [true, true];
     this.resize([2, 2], null);
   }
 
@@ -15,7 +17,8 @@ export class Painting {
   resize(numPoints, base) {
     this.numPoints = numPoints;
     this.base = base;
-    this.field = base ? base.slice() : new Float32Array(numPoints[0] * numPoints[1]);
+    this.size = numPoints[0] * numPoints[1];
+    this.field = base ? base.slice() : new Float32Array(this.size);
     for (const dab of this.dabs) this.#press(dab);
   }
 
@@ -24,33 +27,41 @@ export class Painting {
     this.resize(this.numPoints, null);
   }
 
-  // x, y and size as shares of the sides.
-  dab(x, y, size, sign) {
-    const dab = { x, y, size, height: sign * HEIGHT };
+  // One of the fields.
+  part(place) {
+    return this.field.subarray(place * this.size, (place + 1) * this.size);
+  }
+
+  // x, y and size as shares of the sides; `part` is the place of the field.
+  dab(x, y, { size, sign, height = HEIGHT, part = 0 }) {
+    const dab = { x, y, size, height: sign * height, part };
     this.dabs.push(dab);
     this.#press(dab);
   }
 
-  #press({ x, y, size, height }) {
+  #press({ x, y, size, height, part }) {
     const [ny, nx] = this.numPoints;
-    const profile = (center, n) => {
+    const profile = (center, n, wraps) => {
+      if (n === 1) return [1];
       const values = new Float64Array(n);
-      const reach = Math.ceil(REACH * size * n);
-      const middle = Math.round(center * n);
+      const cells = wraps ? n : n - 1; // walls are points of the grid, both
+      const reach = Math.ceil(REACH * size * cells);
+      const middle = Math.round(center * cells);
       for (let i = middle - reach; i <= middle + reach; i++)
-        values[((i % n) + n) % n] += Math.exp(-0.5 * ((i / n - center) / size) ** 2);
+        if (wraps || (i >= 0 && i < n)) values[((i % n) + n) % n] += Math.exp(-0.5 * ((i / cells - center) / size) ** 2);
       return values;
     };
-    const [rows, columns] = [profile(y, ny), profile(x, nx)];
+    const [rows, columns] = [profile(y, ny, this.periodic[0]), profile(x, nx, this.periodic[1])];
+    const field = this.part(part);
     for (let j = 0; j < ny; j++) {
       if (rows[j] === 0) continue;
       const strength = height * rows[j];
-      for (let i = 0; i < nx; i++) if (columns[i] !== 0) this.field[j * nx + i] += strength * columns[i];
+      for (let i = 0; i < nx; i++) if (columns[i] !== 0) field[j * nx + i] += strength * columns[i];
     }
   }
 }
 
-// Lets the pointer and the keys paint on a picture. `brush()` gives {size, sign}; `onPaint` is called after every stroke.
+// Lets the pointer and the keys paint on a picture. `brush()` gives {size, sign, …}; `onPaint` is called after every stroke.
 export function makePaintable(picture, painting, brush, onPaint) {
   const { canvas, stage } = picture;
   const cursor = document.createElement("div");
@@ -66,10 +77,12 @@ export function makePaintable(picture, painting, brush, onPaint) {
   function show() {
     const { size } = brush();
     const box = canvas.getBoundingClientRect();
+    const line = painting.numPoints[0] === 1; // a band over its whole height
+    cursor.classList.toggle("line", line);
     cursor.style.left = 100 * at.x + "%";
-    cursor.style.top = 100 * (1 - at.y) + "%";
+    cursor.style.top = line ? "50%" : 100 * (1 - at.y) + "%";
     cursor.style.width = 2 * size * box.width + "px";
-    cursor.style.height = 2 * size * box.height + "px";
+    cursor.style.height = (line ? box.height : 2 * size * box.height) + "px";
     cursor.hidden = false;
   }
 
@@ -80,8 +93,7 @@ export function makePaintable(picture, painting, brush, onPaint) {
   }
 
   function press(place) {
-    const { size, sign } = brush();
-    painting.dab(place.x, place.y, size, sign);
+    painting.dab(place.x, place.y, brush());
     last = place;
     onPaint();
   }

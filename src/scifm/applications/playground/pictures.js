@@ -23,7 +23,7 @@ export function limits(...fields) {
 }
 
 // About five values 1, 2 or 5 times a power of ten apart.
-function roundValues(low, high) {
+export function roundValues(low, high) {
   const rough = (high - low) / 5;
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map((factor) => factor * power).find((value) => value >= rough * (1 - 1e-9));

@@ -1,10 +1,10 @@
 // The page: what is asked of the server, and what it answered. One request is under way at a time; while it is, only the
 // newest state of the page waits, so that what is shown never lags behind by more than one answer.
+import { get, post, sentence, unpacked } from "./asking.js";
 import { makeDial, told } from "./dials.js";
 import { Painting, makePaintable } from "./painting.js";
 import { Picture, limits, loadColors } from "./pictures.js";
 
-const BINARY = "application/octet-stream";
 const by = (id) => document.getElementById(id);
 
 const painting = new Painting();
@@ -15,21 +15,8 @@ let busy = false;
 let waiting = false;
 let numAnswers = 0;
 
-async function refused(response) {
-  const type = response.headers.get("content-type") || "";
-  if (!type.startsWith("application/json")) return `The server answered ${response.status} ${response.statusText}.`;
-  return (await response.json()).error;
-}
-
-async function get(address) {
-  const response = await fetch(address);
-  if (!response.ok) throw new Error(await refused(response));
-  return response;
-}
-
 function complain(error) {
-  const lost = error instanceof TypeError; // what fetch throws when nobody is there
-  by("error").textContent = lost ? "The server does not answer: is 'scifm play' still running?" : error.message;
+  by("error").textContent = sentence(error);
   by("error").hidden = false;
   by("pictures").classList.add("stale");
   for (const id of ["relative-l2", "max-error", "network-ms", "solver-ms", "round-trip"]) by(id).textContent = "–";
@@ -85,14 +72,9 @@ async function ask() {
   const query = new URLSearchParams({ system: by("system").value, num_points: side });
   for (const dial of dials) query.set(dial.name, dial.value());
   const begun = performance.now();
-  const response = await fetch("/answer?" + query, { method: "POST", headers: { "content-type": BINARY }, body: painting.field });
-  if (!response.ok) throw new Error(await refused(response));
-  const content = await response.arrayBuffer();
-  const length = new DataView(content).getUint32(0, true);
-  const answer = JSON.parse(new TextDecoder().decode(new Uint8Array(content, 4, length)));
+  const [answer, numbers] = await unpacked(await post("/answer?" + query, painting.field));
   const size = numPoints[0] * numPoints[1];
-  const prediction = new Float32Array(content, 4 + length, size);
-  const reference = new Float32Array(content, 4 + length + 4 * size, size);
+  const [prediction, reference] = [numbers.subarray(0, size), numbers.subarray(size)];
   show(answer, prediction, reference, numPoints, performance.now() - begun);
 }
 

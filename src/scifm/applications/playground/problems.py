@@ -32,7 +32,7 @@ from scifm.systems.periodic_elliptic import PeriodicElliptic, spectrum_on_grid
 from scifm.systems.system import System
 from scifm.wording import span
 
-__all__ = ["Answer", "Dial", "PlayedSystem", "field_from_bytes", "field_to_bytes"]
+__all__ = ["Answer", "Dial", "Played", "PlayedSystem", "field_from_bytes", "field_to_bytes", "fields_from_bytes"]
 
 _LARGEST = 1e6  # of a forcing: far above any, far below where float32 overflows inside a network
 _ROUNDING = 1e-6  # a mean this small beside the forcing is float32 noise
@@ -161,25 +161,11 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class PlayedSystem:
+class Played:
     """A system whose knobs are the ranges a run was trained on, with a dial for each of them."""
 
-    system: PeriodicElliptic
     dials: tuple[Dial, ...]
-
-    @classmethod
-    def of(cls, system: System) -> PlayedSystem:
-        """Return a system to play with.
-
-        Raises:
-            RunError: if it is of a kind the page cannot show.
-        """
-        if not isinstance(system, PeriodicElliptic):
-            raise RunError(
-                f"The playground shows steady systems that a forcing drives, in two dimensions; '{system.name}' is "
-                "none. Look at this run with 'scifm evaluate', 'scifm rollout' and 'scifm report'."
-            )
-        return cls(system, tuple(Dial.of(system, name) for name in system.knobs))
+    system: System
 
     @property
     def title(self) -> str:
@@ -200,6 +186,37 @@ class PlayedSystem:
         if missing:
             raise ConfigError(f"A value is missing for {', '.join(missing)}.")
         return {dial.name: dial.value(given[dial.name]) for dial in self.dials}
+
+    def to_dict(self) -> dict[str, Any]:
+        options = self.system.to_dict()["options"].items()
+        plain = (f"{name.replace('_', ' ')} = {value}" for name, value in options if not isinstance(value, dict))
+        return {
+            "title": self.title,
+            "equation": self.system.equation,
+            "options": ", ".join(plain),
+            "knobs": [dial.to_dict() for dial in self.dials],
+        }
+
+
+@dataclass(frozen=True)
+class PlayedSystem(Played):
+    """A steady system that a forcing drives, with a dial for each knob."""
+
+    system: PeriodicElliptic
+
+    @classmethod
+    def of(cls, system: System) -> PlayedSystem:
+        """Return a system to play with.
+
+        Raises:
+            RunError: if it is of a kind the page cannot show.
+        """
+        if not isinstance(system, PeriodicElliptic):
+            raise RunError(
+                f"The playground shows steady systems that a forcing drives, in two dimensions, and systems that "
+                f"evolve; '{system.name}' is neither. Look at this run with 'scifm evaluate' and 'scifm report'."
+            )
+        return cls(tuple(Dial.of(system, name) for name in system.knobs), system)
 
     def draw_forcing(self, grid: Grid, seed: int) -> Float[Tensor, "y x"]:
         """Return a forcing as training draws them, float32; one seed means one forcing at every resolution.
@@ -281,32 +298,33 @@ class PlayedSystem:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        options = self.system.to_dict()["options"].items()
-        plain = (f"{name.replace('_', ' ')} = {value}" for name, value in options if not isinstance(value, dict))
-        return {
-            "title": self.title,
-            "equation": self.system.equation,
-            "options": ", ".join(plain),
-            "zero_mean": self.system.zero_mean,
-            "knobs": [dial.to_dict() for dial in self.dials],
-        }
+        return {**super().to_dict(), "zero_mean": self.system.zero_mean}
 
 
-def field_to_bytes(field: Float[Tensor, "y x"]) -> bytes:
-    """Return a field as little-endian float32, row by row."""
+def field_to_bytes(field: Float[Tensor, "*axes"]) -> bytes:
+    """Return fields as little-endian float32, row by row."""
     return field.detach().cpu().numpy().astype("<f4").tobytes()
 
 
 def field_from_bytes(content: bytes, grid: Grid) -> Float[Tensor, "y x"]:
-    """Return the field that a browser sent.
+    """Return the forcing that a browser sent.
 
     Raises:
         DataError: if it has not one float32 number for each point, or holds one that is not finite or huge.
     """
-    expected = 4 * math.prod(grid.num_points)
+    return fields_from_bytes(content, grid, 1, "forcing")[0]
+
+
+def fields_from_bytes(content: bytes, grid: Grid, num_fields: int, what: str) -> Tensor:
+    """Return the fields ``(field, *space)`` of a problem that a browser sent; `what` names them together.
+
+    Raises:
+        DataError: if there is not one float32 number for each point of each, or one is not finite or huge.
+    """
+    expected = 4 * num_fields * math.prod(grid.num_points)
     if len(content) != expected:
-        raise DataError(f"A forcing on {grid.num_points} points has {expected} bytes of float32; got {len(content)}.")
-    values = np.frombuffer(content, dtype="<f4").reshape(grid.num_points).astype(np.float32)
+        raise DataError(f"A {what} on {grid.num_points} points has {expected} bytes of float32; got {len(content)}.")
+    values = np.frombuffer(content, dtype="<f4").reshape(num_fields, *grid.num_points).astype(np.float32)
     if not (np.isfinite(values).all() and float(np.abs(values).max()) <= _LARGEST):
-        raise DataError(f"Every value of a forcing must be finite and at most {_LARGEST:g} in size.")
+        raise DataError(f"Every value of a {what} must be finite and at most {_LARGEST:g} in size.")
     return torch.from_numpy(values)

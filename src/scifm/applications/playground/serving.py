@@ -1,8 +1,9 @@
-"""The page and its server: a fixed set of files, the description of the run, forcings, answers. Nothing else is served.
+"""The page and its server: a fixed set of files, what the run is, forcings and answers, or states and marches.
 
-What a browser may send: a system and a resolution out of a list, numbers for the knobs, a seed, and one float32 field
-of a size known beforehand. No path, no address, nothing that is unpickled or run. A refusal is ``{"error": sentence}``;
-only a foreign Host header gets a plain line. The address is loopback unless asked otherwise, and checked first.
+What a browser may send: a system and a resolution out of a list, numbers for the knobs, a seed, a number of steps, and
+float32 fields of a size known beforehand. No path, no address, nothing that is unpickled or run. A refusal is
+``{"error": sentence}``; only a foreign Host header gets a plain line. The address is loopback unless asked otherwise,
+and checked first. Nothing else is served.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from scifm.applications.playground.problems import field_from_bytes, field_to_bytes
+from scifm.applications.playground.marching import PlayedEvolution
+from scifm.applications.playground.problems import PlayedSystem, field_from_bytes, field_to_bytes, fields_from_bytes
 from scifm.applications.playground.trained import Playground
 from scifm.errors import ConfigError, DataError, SciFMError
 from scifm.fields.grid import Grid
@@ -26,11 +28,9 @@ from scifm.systems.system import System
 
 __all__ = ["HEADERS", "create_application", "host_names", "is_loopback", "listen", "serve"]
 
-_FILES = {
-    "/": ("index.html", "text/html; charset=utf-8"),
-    "/playground.css": ("playground.css", "text/css; charset=utf-8"),
-    **{f"/{name}.js": (f"{name}.js", "text/javascript") for name in ("playground", "dials", "painting", "pictures")},
-}
+_SCRIPTS = ("asking", "dials", "painting", "pictures")
+_PAGES = {False: ("index.html", "playground", _SCRIPTS), True: ("march.html", "march", (*_SCRIPTS, "lines"))}
+"""Of steady systems and of those that evolve: the page, its script, and what that imports."""
 _ICON = (
     b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><rect width="16" height="16" rx="3" fill="#00598c"/>'
     b'<path d="M2 9c2-6 4-6 6-1s4 5 6-1" fill="none" stroke="#fff" stroke-width="1.8"/></svg>'
@@ -85,15 +85,20 @@ def create_application(playground: Playground, *, host_names: Sequence[str] = ("
 
     service = _Service(playground)
     room = importlib.resources.files("scifm.applications.playground")
+    page, script, parts = _PAGES[playground.marches]
+    files = {"/": (page, "text/html; charset=utf-8"), "/playground.css": ("playground.css", "text/css; charset=utf-8")}
+    files |= {f"/{name}.js": (f"{name}.js", "text/javascript") for name in (script, *parts)}
     routes: list[BaseRoute] = [
-        Route(path, _fixed((room / name).read_bytes(), kind)) for path, (name, kind) in _FILES.items()
+        Route(path, _fixed((room / name).read_bytes(), kind)) for path, (name, kind) in files.items()
     ]
     routes += [Route("/icon.svg", _fixed(_ICON, "image/svg+xml")), Route("/colors", _fixed(_colors(), _BINARY))]
     routes += [
         Route("/run", service.run),
-        Route("/forcing", service.forcing),
-        Route("/answer", service.answer, methods=["POST"]),
     ]
+    if playground.marches:
+        routes += [Route("/state", service.state), Route("/march", service.march, methods=["POST"])]
+    else:
+        routes += [Route("/forcing", service.forcing), Route("/answer", service.answer, methods=["POST"])]
     return FastAPI(
         title="SciFM playground",
         routes=routes,
@@ -121,6 +126,7 @@ class _Service:
     async def forcing(self, request: Any) -> Any:
         given = _parameters(request, ("system", "num_points", "seed"))
         played = self.playground.system(given["system"])
+        assert isinstance(played, PlayedSystem), "the route is of steady systems"
         grid = self.playground.grid(given["num_points"])
         seed = _seed(given["seed"])
         return await self._bytes(lambda: field_to_bytes(played.draw_forcing(grid, seed)))
@@ -128,14 +134,40 @@ class _Service:
     async def answer(self, request: Any) -> Any:
         given = _parameters(request, ("system", "num_points"), more=True)
         played = self.playground.system(given.pop("system"))
+        assert isinstance(played, PlayedSystem), "the route is of steady systems"
         grid = self.playground.grid(given.pop("num_points"))
         values = played.values(given)
-        content = await _field_sent(request, grid)
+        content = await _fields_sent(request, grid, 1, "forcing")
 
         def work() -> bytes:
             return played.answer(self.playground.operator, field_from_bytes(content, grid), values, grid).to_bytes()
 
         return await self._bytes(work)
+
+    async def state(self, request: Any) -> Any:
+        played, grid, given = self._evolution(request, "seed")
+        seed = _seed(given.pop("seed"))
+        values = played.values(given)
+        return await self._bytes(lambda: field_to_bytes(played.draw_state(grid, seed, values)))
+
+    async def march(self, request: Any) -> Any:
+        played, grid, given = self._evolution(request, "steps")
+        steps = _count(given.pop("steps"), "The number of steps")
+        values, count = played.values(given), len(played.system.signature.inputs)
+        content = await _fields_sent(request, grid, count, "state")
+
+        def work() -> bytes:
+            state = fields_from_bytes(content, grid, count, "state")
+            return played.march(self.playground.operator, state, values, grid, steps).to_bytes()
+
+        return await self._bytes(work)
+
+    def _evolution(self, request: Any, name: str) -> tuple[PlayedEvolution, Grid, dict[str, str]]:
+        """Return system, grid and the rest of the query, in which `name` stands."""
+        given = _parameters(request, ("system", "num_points", name), more=True)
+        played = self.playground.system(given.pop("system"))
+        assert isinstance(played, PlayedEvolution), "the route is of systems that evolve"
+        return played, self.playground.grid(given.pop("num_points")), given
 
     async def _bytes(self, work: Callable[[], bytes]) -> Any:
         from starlette.responses import Response
@@ -173,23 +205,27 @@ def _parameters(request: Any, names: Sequence[str], *, more: bool = False) -> di
 
 
 def _seed(text: str) -> int:
+    return _count(text, "A seed")
+
+
+def _count(text: str, what: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 15):  # what a browser's numbers hold exactly
-        raise ConfigError(f"A seed is a whole number of at most 15 digits; got '{text[:40]}'.")
+        raise ConfigError(f"{what} is a whole number of at most 15 digits; got '{text[:40]}'.")
     return int(text)
 
 
-async def _field_sent(request: Any, grid: Grid) -> bytes:
-    """Return the body if it says to be exactly as long as a field of this grid; nothing longer is ever held."""
-    expected = 4 * math.prod(grid.num_points)
+async def _fields_sent(request: Any, grid: Grid, num_fields: int, what: str) -> bytes:
+    """Return the body if it says to be exactly as long as so many fields; nothing longer is ever held."""
+    expected = 4 * num_fields * math.prod(grid.num_points)
     if request.headers.get("content-type") != _BINARY:  # also what a foreign page cannot send without asking first
-        raise DataError(f"A forcing is sent as {_BINARY}.")
+        raise DataError(f"A {what} is sent as {_BINARY}.")
     if request.headers.get("content-length") != str(expected):
-        raise DataError(f"A forcing on {grid.num_points} points is sent as {expected} bytes of float32.")
+        raise DataError(f"A {what} on {grid.num_points} points is sent as {expected} bytes of float32.")
     content = bytearray()
     async for part in request.stream():
         content += part
         if len(content) > expected:
-            raise DataError(f"A forcing on {grid.num_points} points has {expected} bytes; more were sent.")
+            raise DataError(f"A {what} on {grid.num_points} points has {expected} bytes; more were sent.")
     return bytes(content)
 
 

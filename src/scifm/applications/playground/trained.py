@@ -9,21 +9,24 @@ from typing import Any
 
 import torch
 
+from scifm.applications.playground.marching import PlayedEvolution
 from scifm.applications.playground.problems import PlayedSystem
 from scifm.data.run_origin import RunOrigin
-from scifm.errors import ConfigError, RunError, SignatureError, StoreError, suggest
+from scifm.errors import ConfigError, DataError, RunError, SignatureError, StoreError, suggest
 from scifm.fields.grid import Grid
 from scifm.fields.seeds import generator_for
 from scifm.models.folder import find_model
 from scifm.models.operator import Operator
 from scifm.models.registry import load_operator
 from scifm.runs import Run
+from scifm.systems.evolving import Evolving
 from scifm.systems.system import System
 from scifm.wording import plural
 
 __all__ = ["Playground", "trained_on"]
 
 _NUM_POINTS = (32, 64, 128, 256)  # points along the longer side that are offered beside those of the training
+_MARCHED_POINTS = {1: (64, 128, 256, 512), 2: (32, 64, 128)}  # the same where a solver marches, by dimension
 _KINDS = {"pretrain": "Trained", "finetune": "Fine-tuned", "from_scratch": "Trained from scratch"}
 _PRETRAINED_ON = {"system": "samples", "store": "a store", "mixture": "a mixture"}
 
@@ -65,7 +68,7 @@ class Playground:
     name: str
     told: str  # one sentence on what it was trained on
     operator: Operator
-    systems: tuple[PlayedSystem, ...]
+    systems: tuple[PlayedSystem, ...] | tuple[PlayedEvolution, ...]  # one operator knows one of the two kinds
     grids: Mapping[int, Grid]  # those offered, by number of points along the longer side
     trained_points: int  # the key of the grid it was trained on
 
@@ -92,10 +95,10 @@ class Playground:
                 f"'{place.folder}' is a model without its run, and does not say which system it was trained on. Give "
                 "one with --system, and --knob for its ranges."
             )
-        systems = tuple(map(PlayedSystem.of, chosen))
         operator = load_operator(place.folder)
+        systems, counts = _played(chosen, operator)
         longest = max(own.num_points)
-        sizes = {n: tuple(max(2, round(m * n / longest)) for m in own.num_points) for n in {*_NUM_POINTS, longest}}
+        sizes = {n: tuple(max(2, round(m * n / longest)) for m in own.num_points) for n in {*counts, longest}}
         offered = {n: own.resized(sizes[n]) for n in sorted(sizes)}
         grids = {n: grid for n, grid in offered.items() if _works(operator, systems, grid)}
         if longest not in grids:
@@ -104,7 +107,12 @@ class Playground:
         sentence = f"{how} {'; '.join(system.title for system in systems)}; {size} points."
         return cls(place.path.resolve().name, sentence, operator, systems, grids, longest)
 
-    def system(self, text: str) -> PlayedSystem:
+    @property
+    def marches(self) -> bool:
+        """Whether its systems evolve."""
+        return isinstance(self.systems[0], PlayedEvolution)
+
+    def system(self, text: str) -> PlayedSystem | PlayedEvolution:
         """Return the system a browser asks for by its place in the list.
 
         Raises:
@@ -127,23 +135,45 @@ class Playground:
         return by_name[text]
 
     def to_dict(self) -> dict[str, Any]:
+        grids = [{"longer_side": n, "num_points": list(grid.num_points)} for n, grid in self.grids.items()]
+        systems = [system.to_dict() for system in self.systems]
+        for played, entry in zip(self.systems, systems, strict=True):
+            if isinstance(played, PlayedEvolution):
+                entry["most_steps"] = {n: played.most_steps(grid) for n, grid in self.grids.items()}
+        first = next(iter(self.grids.values()))
         return {
             "name": self.name,
             "told": self.told,
             "num_params": self.operator.num_params,
-            "systems": [system.to_dict() for system in self.systems],
-            "grids": [{"longer_side": n, "num_points": list(grid.num_points)} for n, grid in self.grids.items()],
+            "systems": systems,
+            "grids": grids,
             "trained_points": self.trained_points,
-            "extent": list(next(iter(self.grids.values())).extent),
+            "extent": list(first.extent),
+            "periodic": list(first.periodic),
         }
 
 
-def _works(operator: Operator, systems: tuple[PlayedSystem, ...], grid: Grid) -> bool:
+def _played(
+    chosen: tuple[System, ...], operator: Operator
+) -> tuple[tuple[PlayedSystem, ...] | tuple[PlayedEvolution, ...], tuple[int, ...]]:
+    """Return the systems to play with, and the numbers of points to offer."""
+    if any(isinstance(system, Evolving) for system in chosen):
+        marched = tuple(PlayedEvolution.of(system, operator) for system in chosen)
+        return marched, _MARCHED_POINTS[marched[0].system.signature.num_spatial_dims]
+    return tuple(map(PlayedSystem.of, chosen)), _NUM_POINTS
+
+
+def _works(operator: Operator, systems: tuple[PlayedSystem, ...] | tuple[PlayedEvolution, ...], grid: Grid) -> bool:
     """Return whether all systems and the operator work on a grid; also makes what they keep for each grid."""
+    generator = generator_for(0, "playground")
     try:
         for played in systems:
-            sample = played.system.sample(1, grid, generator_for(0, "playground"), dtype=torch.float64)
-            operator.predict(played.system.solve(sample).with_targets(None))
-    except SignatureError:
+            if isinstance(played, PlayedEvolution):
+                state, _ = played.system.initial(1, grid, generator, torch.device("cpu"))
+                played.march(operator, state[0], {dial.name: dial.start for dial in played.dials}, grid, 1)
+            else:
+                sample = played.system.sample(1, grid, generator, dtype=torch.float64)
+                operator.predict(played.system.solve(sample).with_targets(None))
+    except (SignatureError, DataError):
         return False
     return True

@@ -1,0 +1,142 @@
+"""One forecast to look at: the frames of a typical trajectory, truth and prediction, small enough for a page."""
+
+from __future__ import annotations
+
+import io
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from scifm.evaluation.forecast import Forecast
+from scifm.fields.batch import Batch
+from scifm.models.operator import Operator
+from scifm.models.rollout import BOUND, rollout
+from scifm.runs import write_atomically
+
+__all__ = ["ForecastExample", "forecast_example", "typical_sample"]
+
+_MOST_FRAMES, _FEWEST_FRAMES = 24, 6
+_MOST_POINTS = {1: 256, 2: 96}  # a side of what is kept; finer fields are averaged over blocks
+_MOST_CHANNELS = 3
+_MOST_NUMBERS = 1_000_000  # of truth, prediction and error together: what a page can carry
+
+
+@dataclass(frozen=True)
+class ForecastExample:
+    """Frames of one trajectory, the first and the last step among them.
+
+    Args:
+        truth: ``(frame, channel, *space)`` float32, space of one or two axes: of three the middle plane is kept.
+        prediction: likewise; NaN from where the forecast is lost.
+        steps: of each frame, counted from 1.
+        times: of each frame, from the last input frame.
+        errors: relative L2 error of each frame on the whole grid, mean over channels; NaN where it is lost.
+        channels: names of the fields.
+        extent: side lengths of the axes kept.
+        x: places of the points along the last axis.
+        num_points: of the grid it was made on.
+        sample: its place among the trajectories that were judged, counted from 0.
+        num_steps: that were judged.
+        plane: where it was cut, such as ``z = 0.5``; empty: it was not.
+        left_out: channels that are not kept.
+    """
+
+    truth: NDArray[np.float32]
+    prediction: NDArray[np.float32]
+    steps: tuple[int, ...]
+    times: tuple[float, ...]
+    errors: tuple[float, ...]
+    channels: tuple[str, ...]
+    extent: tuple[float, ...]
+    x: tuple[float, ...]
+    num_points: tuple[int, ...]
+    sample: int
+    num_steps: int
+    plane: str = ""
+    left_out: tuple[str, ...] = ()
+
+    def write(self, path: Path) -> None:
+        """Write it as ``.npz`` that is read without unpickling.
+
+        Raises:
+            RunError: if it cannot be written.
+        """
+        content = io.BytesIO()
+        arrays: dict[str, Any] = {name: np.asarray(value) for name, value in vars(self).items()}
+        np.savez_compressed(content, **arrays)
+        write_atomically(path, content.getvalue())
+
+
+def typical_sample(found: Forecast) -> int:
+    """Return the trajectory whose error, mean over times and channels, is the median; lost ones count as the worst."""
+    errors = found.errors["relative_l2"].double().mean(dim=(1, 2))
+    order = torch.where(errors.isnan(), torch.inf, errors).argsort(stable=True)
+    return int(order[(len(order) - 1) // 2])
+
+
+def forecast_example(operator: Operator, found: Forecast, samples: Batch, *, bound: float = BOUND) -> ForecastExample:
+    """Return frames of the typical trajectory of a forecast, marched once more.
+
+    Args:
+        operator, samples, bound: those that were judged.
+        found: what was found.
+
+    Raises:
+        SignatureError: if the samples do not fit the operator.
+    """
+    place = typical_sample(found)
+    start = operator.align(samples.select(slice(place, place + 1)))
+    names, grid = operator.signature.outputs, start.grid
+    channels = range(min(len(names), _MOST_CHANNELS))
+    cut: tuple[int, ...] = ()
+    plane = ""
+    if grid.num_spatial_dims == 3:
+        middle = grid.num_points[0] // 2
+        cut, plane = (middle,), f"z = {float(grid.coordinates()[0][middle]):.3g}"
+    axes = range(len(cut), grid.num_spatial_dims)
+
+    def kept(frame: Tensor) -> NDArray[np.float32]:
+        """Return ``(channel, *space)`` of ``(1, 1, channel, *space)``."""
+        field = frame[0, 0, list(channels)].double()
+        return _averaged(field[:, cut[0]] if cut else field, _MOST_POINTS[len(axes)])
+
+    truth = start.require_targets()
+    each = math.prod(kept(truth[:, :1]).shape)
+    most = min(_MOST_FRAMES, max(_FEWEST_FRAMES, _MOST_NUMBERS // (3 * each)))
+    steps = sorted({int(step) for step in np.linspace(1, found.num_steps, min(most, found.num_steps)).round()})
+    made = {step: kept(truth[:, step - 1 : step]) for step in steps}
+    answers = {step: np.full_like(own, np.nan) for step, own in made.items()}
+    for step, frame in enumerate(rollout(operator, start, found.num_steps, bound=bound), start=1):
+        if step in answers:
+            answers[step] = kept(frame.require_targets())
+    return ForecastExample(
+        truth=np.stack([made[step] for step in steps]),
+        prediction=np.stack([answers[step] for step in steps]),
+        steps=tuple(steps),
+        times=tuple(found.times[step - 1] for step in steps),
+        errors=tuple(found.errors["relative_l2"][place].double().mean(1)[[step - 1 for step in steps]].tolist()),
+        channels=tuple(names[i] for i in channels),
+        extent=tuple(grid.extent[axis] for axis in axes),
+        x=tuple(_averaged(grid.coordinates()[-1][None], _MOST_POINTS[len(axes)])[0].tolist()),
+        num_points=grid.num_points,
+        sample=place,
+        num_steps=found.num_steps,
+        plane=plane,
+        left_out=names[len(channels) :],
+    )
+
+
+def _averaged(field: Tensor, most: int) -> NDArray[np.float32]:
+    """Return fields ``(channel, *space)`` averaged over blocks until no side has more than `most` points."""
+    for axis in range(1, field.dim()):
+        block = math.ceil(field.shape[axis] / most)
+        whole = field.shape[axis] // block
+        field = field.narrow(axis, 0, whole * block).unflatten(axis, (whole, block)).mean(axis + 1)
+    kept: NDArray[np.float32] = field.float().cpu().numpy()
+    return kept

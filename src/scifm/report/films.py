@@ -1,0 +1,342 @@
+"""Frames of a forecast on a page: truth, prediction and error side by side, moved by a slider.
+
+They come from the ``.npz`` beside a forecast's record, read without unpickling and checked against itself. Fields of a
+plane are pictures in one strip a field, of which a window shows one frame; fields of a line are curves. Without scripts
+the first and the last frame are shown. The page's script adds the slider.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import struct
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from markupsafe import Markup
+from matplotlib import colormaps
+from numpy.typing import NDArray
+
+from scifm.report.records import AGAIN, unreadable
+from scifm.report.svg import Frame, Scale, element, fitted_ticks, join, path_through, svg
+from scifm.wording import number_text, plain_number
+
+__all__ = ["Film", "FilmFrames", "film_of", "read_frames"]
+
+Fields = NDArray[np.floating]
+Limits = tuple[float, float]
+
+_ARRAYS = (
+    "truth",
+    "prediction",
+    "steps",
+    "times",
+    "errors",
+    "channels",
+    "extent",
+    "x",
+    "num_points",
+    "sample",
+    "num_steps",
+)
+_LARGEST = 4_000_000  # numbers of one array: far above what `scifm rollout` keeps
+_COLORS = {"truth": "viridis", "prediction": "viridis", "error": "RdBu_r"}
+_LINES = {"truth": ("tone-5", "line broad"), "prediction": ("tone-0", "line"), "error": ("tone-1", "line")}
+_NOT_FINITE = (153, 153, 153)
+_WIDE, _HIGH, _LEFT, _BELOW, _ABOVE = 460.0, 262.0, 60.0, 44.0, 26.0  # of a panel of curves
+_MORE = 0.5  # by which share of its own range the truth's scale is widened at most for what is predicted
+
+
+@dataclass(frozen=True)
+class FilmFrames:
+    """Frames of one trajectory; see `scifm.evaluation.example.ForecastExample`."""
+
+    truth: Fields  # (frame, channel, *space)
+    prediction: Fields
+    steps: tuple[int, ...]
+    times: tuple[float, ...]
+    errors: tuple[float, ...]
+    channels: tuple[str, ...]
+    extent: tuple[float, ...]
+    x: tuple[float, ...]
+    num_points: tuple[int, ...]
+    sample: int
+    num_steps: int
+    plane: str = ""
+    left_out: tuple[str, ...] = ()
+
+    def label(self, frame: int) -> str:
+        """Return in words when a frame is, and how far off."""
+        error = self.errors[frame]
+        off = f"relative L2 error {number_text(error)}" if math.isfinite(error) else "lost: it left every bound"
+        return f"step {self.steps[frame]} of {self.num_steps}, lead time {self.times[frame]:.4g}, {off}"
+
+
+@dataclass(frozen=True)
+class Film:
+    """Frames as they stand on a page."""
+
+    caption: str
+    channels: tuple[tuple[str, Markup, Markup, Markup], ...]
+    """Name, the frame that moves (at first the first one), the last frame, and the scales beneath both."""
+    labels: tuple[str, ...]
+
+    @property
+    def told(self) -> str:
+        """The labels for the page's script."""
+        return json.dumps(self.labels)
+
+
+def read_frames(path: Path) -> FilmFrames | None:
+    """Return the frames of a file, None where there is no file.
+
+    Raises:
+        RunError: if it cannot be read, or its arrays do not fit together.
+    """
+    if not path.is_file():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+    except (zipfile.BadZipFile, zlib.error, ValueError, OSError, EOFError, AttributeError) as error:
+        raise unreadable(path, f"it is not a whole .npz file ({error})", remedy=AGAIN) from error
+    if lost := [name for name in _ARRAYS if name not in arrays]:
+        raise unreadable(path, f"it has no array '{lost[0]}'", remedy=AGAIN)
+    shape, count = arrays["truth"].shape, len(np.atleast_1d(arrays["steps"]))
+    fits = (
+        len(shape) in (3, 4)
+        and arrays["prediction"].shape == shape
+        and shape[0] == count == arrays["times"].size == arrays["errors"].size
+        and shape[1] == arrays["channels"].size
+        and arrays["extent"].size == len(shape) - 2
+        and arrays["x"].size == shape[-1]
+        and 0 < math.prod(shape) <= _LARGEST
+        and all(np.issubdtype(arrays[name].dtype, np.floating) for name in ("truth", "prediction", "times", "errors"))
+        and bool(np.isfinite(arrays["truth"]).all() and np.all(arrays["extent"] > 0))
+    )
+    if not fits:
+        raise unreadable(path, "its arrays do not fit together", remedy=AGAIN)
+    return FilmFrames(
+        truth=arrays["truth"],
+        prediction=arrays["prediction"],
+        steps=tuple(map(int, arrays["steps"])),
+        times=tuple(map(float, arrays["times"])),
+        errors=tuple(map(float, arrays["errors"])),
+        channels=tuple(map(str, arrays["channels"])),
+        extent=tuple(map(float, arrays["extent"])),
+        x=tuple(map(float, arrays["x"])),
+        num_points=tuple(map(int, arrays["num_points"])),
+        sample=int(arrays["sample"]),
+        num_steps=int(arrays["num_steps"]),
+        plane=str(arrays.get("plane", "")),
+        left_out=tuple(map(str, arrays.get("left_out", ()))),
+    )
+
+
+def film_of(frames: FilmFrames, num_samples: int) -> Film:
+    """Return frames as a film; they are of one trajectory of `num_samples`."""
+    flat, parts, clipped = len(frames.extent) == 2, [], False
+    for place, name in enumerate(frames.channels):
+        truth, answer = (fields[:, place].astype(np.float64) for fields in (frames.truth, frames.prediction))
+        shared, reach, cut = _scales(truth, answer)
+        clipped |= cut
+        draw = _maps if flat else _curves
+        parts.append((name.replace("_", " "), *draw(frames, name, (truth, answer), (shared, reach))))
+    kept = " × ".join(map(str, frames.truth.shape[2:]))
+    grid = " × ".join(map(str, frames.num_points))
+    caption = (
+        f"Truth, prediction and error (prediction − truth) by lead time, of trajectory {frames.sample + 1} of "
+        f"{num_samples}, the one whose error is the median. "
+    )
+    caption += "Truth and prediction share one scale, the error has its own, symmetric about zero; both hold for all "
+    lost = flat and not bool(np.isfinite(frames.prediction).all())
+    caption += "frames" + ("; gray: the forecast is lost. " if lost else ". ")
+    caption += "What lies beyond a scale is drawn at its end. " if clipped else ""
+    caption += f"Of {grid} points the plane {frames.plane} is shown" if frames.plane else ""
+    if frames.truth.shape[2:] != frames.num_points and not frames.plane:
+        caption += f"The {grid} points are averaged to {kept}"
+    caption += ". " if not caption.endswith(". ") else ""
+    caption += f"Not shown: {', '.join(frames.left_out)}." if frames.left_out else ""
+    return Film(caption.strip(), tuple(parts), tuple(map(frames.label, range(len(frames.steps)))))
+
+
+def _scales(truth: Fields, answer: Fields) -> tuple[Limits, Limits, bool]:
+    """Return the range of truth and prediction, that of the error, and whether something lies beyond.
+
+    The range is the truth's, widened for the prediction by no more than `_MORE` of it: a forecast on its way to
+    infinity must not make everything else one color.
+    """
+    low, high = float(truth.min()), float(truth.max())
+    low, high = (low, high) if high > low else (low - 0.5, high + 0.5)
+    known = answer[np.isfinite(answer)]
+    error = np.abs(answer - truth)
+    largest = float(np.max(error[np.isfinite(error)], initial=0.0))
+    widest = _MORE * (high - low)
+    ends = (min(low, float(known.min())), max(high, float(known.max()))) if known.size else (low, high)
+    shared = (max(ends[0], low - widest), min(ends[1], high + widest))
+    reach = min(largest, shared[1] - shared[0]) or 1.0
+    return shared, (-reach, reach), shared != ends or largest > reach
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}".replace("-", "−")
+
+
+# --- fields of a plane: pictures --------------------------------------------------------------------------------------
+
+
+def _png(codes: NDArray[np.uint8], palette: NDArray[np.uint8]) -> str:
+    """Return rows of places in a palette as the address of a picture (PNG, color type 3)."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    head = struct.pack(">IIBBBBB", codes.shape[1], codes.shape[0], 8, 3, 0, 0, 0)
+    rows = np.pad(codes, ((0, 0), (1, 0)))  # every row begins with its filter: none
+    parts = (b"IHDR", head), (b"PLTE", palette.tobytes()), (b"IDAT", zlib.compress(rows.tobytes(), 9)), (b"IEND", b"")
+    content = b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
+    return "data:image/png;base64," + base64.b64encode(content).decode()
+
+
+def _palette(colors: str) -> NDArray[np.uint8]:
+    """Return what is not finite, then 255 colors."""
+    known = colormaps[colors](np.linspace(0, 1, 255), bytes=True)[:, :3]
+    return np.concatenate([np.array([_NOT_FINITE]), known]).astype(np.uint8)
+
+
+def _strip(fields: Fields, limits: Limits, colors: str) -> str:
+    """Return frames ``(frame, y, x)`` one beneath the other, y upwards in each, as the address of a picture."""
+    shares = (fields[:, ::-1] - limits[0]) / (limits[1] - limits[0])
+    known = np.isfinite(shares)
+    codes = np.zeros(shares.shape, np.uint8)
+    codes[known] = 1 + np.round(254 * np.clip(shares[known], 0, 1))
+    return _png(codes.reshape(-1, fields.shape[-1]), _palette(colors))
+
+
+def _maps(
+    frames: FilmFrames, name: str, pair: tuple[Fields, Fields], limits: tuple[Limits, Limits]
+) -> tuple[Markup, Markup, Markup]:
+    truth, answer = pair
+    count, high, wide = truth.shape
+    shown = {"truth": truth, "prediction": answer, "error": answer - truth}
+    headings, first, last, beneath = [Markup("")], [_upright(frames.extent)], [_upright(frames.extent)], [Markup("")]
+    shape = f"aspect-ratio: {frames.extent[1]:g} / {frames.extent[0]:g}"
+    for kind, fields in shown.items():
+        identifier = f"strip-{frames.channels.index(name)}-{kind}"
+        strip = _strip(fields, limits[kind == "error"], _COLORS[kind])
+        image = element("image", id=identifier, href=strip, width=wide, height=count * high, class_="map")
+        looks = {"preserveAspectRatio": "none", "role": "img", "style": shape, "class_": "shot"}
+        label = f"{name.replace('_', ' ')}, {kind}"
+        headings.append(element("span", kind))
+        first.append(element("svg", image, viewBox=f"0 0 {wide} {high}", aria_label=label, data_high=high, **looks))
+        again = element("use", href=f"#{identifier}")
+        place = f"0 {(count - 1) * high} {wide} {high}"
+        last.append(element("svg", again, viewBox=place, aria_label=f"{label}, last frame", **looks))
+        beneath.append(element("span", *(element("span", text) for text in ("0", "x", f"{frames.extent[1]:.3g}"))))
+
+    def row(kind: str, parts: Sequence[Markup]) -> Markup:
+        return element("div", *(part or Markup("<span></span>") for part in parts), class_=f"cells {kind}")
+
+    names, ends = row("names", headings), row("ends", beneath)
+    shared = fitted_ticks(Scale(*limits[0], 0.0, 1.0, log=False), 5)
+    ends_of_error = [sign * _round(limits[1][1]) for sign in (-1, 0, 1)]
+    bars = [Markup(""), _bar(limits[0], "viridis", "two", shared), _bar(limits[1], "RdBu_r", "one", ends_of_error)]
+    return join([names, row("shots", first), ends]), join([row("shots", last), ends]), row("bars", bars)
+
+
+def _upright(extent: Sequence[float]) -> Markup:
+    return element("span", *(element("span", text) for text in (f"{extent[0]:.3g}", "y", "0")), class_="upright")
+
+
+def _round(reach: float) -> float:
+    """Return the largest of …, 0.1, 0.2, 0.5, 1, 2, 5, … that is not above `reach`."""
+    power = 10.0 ** math.floor(math.log10(reach))
+    return max(factor * power for factor in (1, 2, 5) if factor * power <= reach * (1 + 1e-9))
+
+
+def _bar(limits: Limits, colors: str, size: str, ticks: Sequence[float]) -> Markup:
+    """Return a color bar with numbers beneath it."""
+    scale = Scale(*limits, 0.0, 100.0, log=False)
+    gradient = _png(np.arange(1, 256, dtype=np.uint8)[None], _palette(colors))
+    image = element("image", href=gradient, width=255, height=1, preserveAspectRatio="none")
+    picture = element("svg", image, viewBox="0 0 255 1", preserveAspectRatio="none", aria_hidden="true", class_="scale")
+    numbers = []
+    for tick in ticks:
+        at = scale(tick)
+        side = "first" if at < 10 else "last" if at > 90 else "mid"
+        numbers.append(element("span", _number(tick), style=f"left: {at:.1f}%", class_=side))
+    return element("span", picture, element("span", *numbers, class_="numbers"), class_=f"bar-of {size}")
+
+
+# --- fields of a line: curves -----------------------------------------------------------------------------------------
+
+
+def _curves(
+    frames: FilmFrames, name: str, pair: tuple[Fields, Fields], limits: tuple[Limits, Limits]
+) -> tuple[Markup, Markup, Markup]:
+    truth, answer = pair
+    label = name.replace("_", " ")
+
+    def panels(places: Sequence[int], extra: str) -> Markup:
+        both = [{"truth": truth[i], "prediction": answer[i]} for i in places]
+        off = [{"error": answer[i] - truth[i]} for i in places]
+        drawn = (
+            _panel(frames, (label, "truth and prediction"), extra, limits[0], both),
+            _panel(frames, ("error", "prediction − truth"), extra, limits[1], off),
+        )
+        return element("div", *drawn, class_="cells curves")
+
+    keys = [element("span", _key(kind), element("span", kind), class_="key-of") for kind in _LINES]
+    count = len(frames.steps)
+    return panels(range(count), ""), panels([count - 1], ", last frame"), element("p", *keys, class_="legend")
+
+
+def _key(kind: str) -> Markup:
+    tone, line = _LINES[kind]
+    drawn = element("line", x1=1, x2=29, y1=7, y2=7, class_=line)
+    return element("svg", drawn, viewBox="0 0 30 14", width=30, height=14, aria_hidden="true", class_=tone)
+
+
+def _panel(
+    frames: FilmFrames, names: tuple[str, str], extra: str, limits: Limits, moments: Sequence[Mapping[str, Fields]]
+) -> Markup:
+    """Return axes and, of every moment, its curves; the first one is shown."""
+    margin = 0.05 * (limits[1] - limits[0])
+    across = Scale(0.0, frames.extent[0], _LEFT, _WIDE - 14, log=False)
+    upwards = Scale(limits[0] - margin, limits[1] + margin, _HIGH - _BELOW, _ABOVE, log=False)
+    frame, ticks, places = Frame(across, upwards), fitted_ticks(upwards, 5), fitted_ticks(across, 6)
+    groups = []
+    for i, curves in enumerate(moments):
+        drawn = [_line(values, frames.x, frame, kind) for kind, values in curves.items()]
+        groups.append(element("g", *drawn, class_="frame" if i == 0 else "frame off"))
+    return svg(
+        _WIDE,
+        _HIGH,
+        f"{names[0]}: {names[1]}{extra}",
+        frame.grid("y", ticks, [_number(tick) for tick in ticks]),
+        frame.grid("x", places, [plain_number(place) for place in places]),
+        frame.edges(),
+        frame.title(names[1]),
+        frame.x_name("x"),
+        frame.y_name(names[0], before=50),
+        element("g", *groups, class_="frames"),
+    )
+
+
+def _line(values: Fields, x: Sequence[float], frame: Frame, kind: str) -> Markup:
+    """Return a curve, broken where it is not finite."""
+    tone, line = _LINES[kind]
+    low, high = frame.y.low, frame.y.high
+    parts, run = [], list[tuple[float, float]]()
+    for place, value in zip([*x, 0.0], [*values.tolist(), math.nan], strict=True):
+        if math.isfinite(value):
+            run.append((round(frame.x(place), 1), round(frame.y(min(max(value, low), high)), 1)))
+        elif run:
+            parts.append(path_through(run, style=line))
+            run = []
+    return element("g", *parts, class_=tone)
