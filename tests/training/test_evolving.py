@@ -140,3 +140,14 @@ def test_a_small_recipe_ships_and_reads(project_root):
     settings = PretrainRecipe.read(project_root / "recipes" / "burgers-small.toml")
     settings.check()
     assert settings.origin.signature.evolves
+
+
+def test_what_dies_out_in_a_stream_is_measured_by_the_usual_size(tmp_path):
+    """A catalyst that died out made the relative loss of fresh trajectories infinite at the first step."""
+    tree = recipe(data={"history": 1, "horizon": 1})
+    waves = {"max_wave": 3, "amplitude": 1e-12}
+    options = {"num_frames": 3, "save_interval": 150.0, "num_spatial_dims": 1, "initial_state": waves}
+    tree["system"] = {"name": "gray_scott", "options": options}
+    with pytest.warns(UserWarning, match="'catalyst' is zero"):
+        run = pretrain(tree, out=tmp_path)
+    assert run.is_complete

@@ -233,12 +233,14 @@ def train(
 def prepared(objective: Objective, source: BatchSource, operator: Operator) -> Objective:
     """Return the objective for samples of a source, after the look at them that it asks for.
 
+    Of what is sampled without end it sees the first batch.
+
     Raises:
         StoreError, DataError: if the samples cannot be read.
     """
-    if not objective.num_looked_at or not isinstance(source, Epochs):
-        return objective  # what is sampled without end is not looked at
-    samples = source.samples
+    if not objective.num_looked_at:
+        return objective
+    samples = source.samples if isinstance(source, Epochs) else source.batch(0)
     looked_at = samples if isinstance(samples, Batch) else samples.some(objective.num_looked_at)
     return objective.on(operator.align(looked_at))
 
