@@ -48,6 +48,16 @@ def exported(operator, tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def session(exported) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(exported / "onnx" / "operator.onnx")
+
+
+@pytest.fixture(scope="module")
+def program(exported) -> torch.nn.Module:
+    return torch.export.load(exported / "torch-export" / "operator.pt2").module()
+
+
 def samples(space: tuple[int, ...], batch_size: int) -> Batch:
     batch = Poisson().sample(batch_size, Grid.square(16), torch.Generator().manual_seed(7), dtype=torch.float32)
     white = torch.randn(batch_size, 1, 1, *space, generator=torch.Generator().manual_seed(8))
@@ -61,14 +71,12 @@ def difference(found: np.ndarray, wanted: torch.Tensor) -> float:
 # 8 is the number of points of the hidden layers: there nothing is resized, and the highest mode gets through.
 @pytest.mark.parametrize("space", [(16, 16), (21, 34), (8, 8), (8, 12), (6, 6)])
 @pytest.mark.parametrize("batch_size", [1, 5])
-def test_a_file_answers_on_any_grid_and_batch(operator, exported, space, batch_size):
+def test_a_file_answers_on_any_grid_and_batch(operator, session, program, space, batch_size):
     batch = samples(space, batch_size)
     wanted = operator.predict(batch).require_targets()[:, 0]
     inputs, coefficients = batch.inputs[:, 0], batch.coefficients
-    session = onnxruntime.InferenceSession(exported / "onnx" / "operator.onnx")
     found = session.run(None, {"inputs": inputs.numpy(), "coefficients": coefficients.numpy()})[0]
     assert difference(found, wanted) < 1e-5
-    program = torch.export.load(exported / "torch-export" / "operator.pt2").module()
     assert difference(program(inputs, coefficients).detach().numpy(), wanted) < 1e-5
 
 
@@ -87,10 +95,9 @@ def test_a_file_measures_transport_by_the_box_it_was_made_for(to, tmp_path):
     assert difference(found.detach().numpy(), operator.predict(elsewhere).require_targets()[:, 0]) > 1e-3
 
 
-def test_the_files_tell_what_they_are(operator, exported, tmp_path):
+def test_the_files_tell_what_they_are(operator, exported, session, tmp_path):
     save_operator(operator, tmp_path)
     weights = hashlib.sha256((tmp_path / "model.safetensors").read_bytes()).hexdigest()
-    session = onnxruntime.InferenceSession(exported / "onnx" / "operator.onnx")
     told = {key: json.loads(text) for key, text in session.get_modelmeta().custom_metadata_map.items()}
     extra = {"scifm.json": ""}
     torch.export.load(exported / "torch-export" / "operator.pt2", extra_files=extra)
