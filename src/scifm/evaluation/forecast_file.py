@@ -100,6 +100,8 @@ def write_forecast(
                         progress(first * num_steps + (step + 1) * batch.num_samples, count * num_steps)
                 at[rows] = march.lost_at.numpy()
                 lost.append(march.lost_at)
+        with half.open("rb") as file:
+            os.fsync(file.fileno())  # a full disk may say so only now
         os.replace(half, path)
     except OSError as error:
         half.unlink(missing_ok=True)
