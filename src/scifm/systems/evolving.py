@@ -322,6 +322,6 @@ class Evolving(System):
         """Raise DataError where the solver's numbers have left every bound, saying what to do."""
         if not bool(torch.isfinite(state).all()):
             raise DataError(
-                f"The solver of '{self.name}' left every bound on {grid.num_points} points: its step is too long for "
-                f"these knobs, {self.knobs}. Give more points, weaker knobs, or a shorter step (its option max_step)."
+                f"The solver of '{self.name}' left every bound on {grid.told_points}: its step is too long for "
+                f"these knobs, {self.told_knobs}. Give more points, weaker knobs, or a shorter step (its option max_step)."
             )
