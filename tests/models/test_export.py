@@ -16,16 +16,19 @@ import torch
 
 import tiny
 from scifm.data.normalize import fit_normalization
+from scifm.data.origins import SystemOrigin
 from scifm.errors import ConfigError, RunError, SignatureError
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
 from scifm.fields.normalization import Encoded
+from scifm.fields.window import Window
 from scifm.models import export
 from scifm.models.export import EXPORT_FORMATS, TOLERANCE, export_operator
 from scifm.models.fno import FNO, FNOConfig
 from scifm.models.operator import Operator, OperatorConfig
 from scifm.models.registry import save_operator
 from scifm.systems.advection_diffusion import AdvectionDiffusion
+from scifm.systems.burgers import Burgers
 from scifm.systems.poisson import Poisson
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "export.md"
@@ -93,6 +96,28 @@ def test_a_file_measures_transport_by_the_box_it_was_made_for(to, tmp_path):
     assert difference(found.detach().numpy(), wanted) < 1e-5
     elsewhere = replace(problems, grid=Grid(box.num_points, (1.0, 1.0), box.periodic))
     assert difference(found.detach().numpy(), operator.predict(elsewhere).require_targets()[:, 0]) > 1e-3
+
+
+@pytest.mark.parametrize("to", EXPORT_FORMATS)
+def test_an_operator_that_sees_its_lead_time_is_exported_with_it(to, tmp_path):
+    """Burgers at one lead time: its scaling needs the time, which no input of the file gives."""
+    origin = SystemOrigin.of(Burgers(num_frames=3), Grid.square(16, num_spatial_dims=1), Window())
+    windows = origin.fitting(8, 0)
+    normalization = fit_normalization(windows, origin.homogeneities)
+    torch.manual_seed(0)
+    network = FNOConfig(**tiny.NETWORK).on(origin.grid, history=1, lead_time=True)
+    operator = FNO(origin.signature, network, normalization=normalization)
+    assert operator.sees_lead_time
+    operator.lead_times = origin.lead_times
+    (file,) = export_operator(operator, tmp_path, to=to, grid=origin.grid)
+    answer = EXPORT_FORMATS[to].load(file.path)
+    for batch_size in (1, 2, 5):
+        batch = windows.select(slice(0, batch_size))
+        found = answer(batch.inputs[:, 0], batch.coefficients)
+        assert difference(found.detach().numpy(), operator.predict(batch).require_targets()[:, 0]) < 1e-5
+    sooner = replace(batch, lead_time=0.5 * batch.lead_time, targets=None)
+    operator.lead_times = (0.5 * origin.lead_times[0],) * 2
+    assert difference(found.detach().numpy(), operator.predict(sooner).require_targets()[:, 0]) > 1e-3
 
 
 def test_the_files_tell_what_they_are(operator, exported, session, tmp_path):

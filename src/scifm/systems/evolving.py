@@ -323,5 +323,6 @@ class Evolving(System):
         if not bool(torch.isfinite(state).all()):
             raise DataError(
                 f"The solver of '{self.name}' left every bound on {grid.told_points}: its step is too long for "
-                f"these knobs, {self.told_knobs}. Give more points, weaker knobs, or a shorter step (its option max_step)."
+                f"these knobs, {self.told_knobs}. Give more points, weaker knobs, or a shorter step (its option "
+                "max_step)."
             )

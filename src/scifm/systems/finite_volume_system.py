@@ -166,7 +166,8 @@ class FiniteVolumeSystem(Evolving):
         if bool((needed > _MOST_STEPS).any()):
             raise DataError(
                 f"'{self.name}' would take {float(needed.max()):.3g} steps from frame to frame, more than "
-                f"{_MOST_STEPS}: its waves are too fast for this grid. Look at the state and the knobs, {self.told_knobs}."
+                f"{_MOST_STEPS}: its waves are too fast for this grid. Look at the state and the knobs, "
+                f"{self.told_knobs}."
             )
         return needed.long()
 
