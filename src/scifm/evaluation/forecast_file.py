@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from scifm.errors import ConfigError, RunError
 from scifm.fields.samples import Samples
 from scifm.models.operator import Operator
 from scifm.models.rollout import BOUND, rollout
+from scifm.runs import require_space
 
 __all__ = ["require_netcdf", "write_forecast"]
 
@@ -60,13 +62,14 @@ def write_forecast(
 
     Raises:
         ConfigError: if h5netcdf is not installed.
-        RunError: if the file cannot be written.
+        RunError: if the file cannot be written, or the disk has no room for it.
         SignatureError: if the samples do not fit the operator.
     """
     import torch
 
     h5netcdf, path = require_netcdf(), Path(path)
     grid, names, count, lost = starts.grid, operator.signature, starts.num_samples, []
+    require_space(path.parent, 4 * count * num_steps * len(names.outputs) * math.prod(grid.num_points))
     try:
         with written(path) as half, h5netcdf.File(half, "w") as file:
             file.attrs.update(attributes or {})
