@@ -148,6 +148,18 @@ def test_a_time_step_beyond_stability(scifm, tmp_path):
     assert "max_step" in told
 
 
+@pytest.mark.parametrize("many", [10**12, 10**30])
+def test_more_frames_than_there_is_room_for(scifm, run, stores, tmp_path, many):
+    told = said_by(scifm, "rollout", run.path, "--system", "burgers", "--steps", many)
+    assert "32 trajectories of 1,000,000,000" in told
+    assert "Ask for fewer frames" in told
+    out = tmp_path / "forecast.nc"
+    assert "MB are needed" in said_by(
+        scifm, "rollout", run.path, "--store", stores["good"], "--steps", many, "--out", out
+    )
+    assert not list(tmp_path.iterdir())
+
+
 @contextmanager
 def small_disk(num_bytes: int) -> Iterator[None]:
     """Let no file of this process grow beyond a size: what a full disk does, from the file's side."""

@@ -68,6 +68,8 @@ def find_format(path: Path) -> Format:
     """
     if not path.exists():
         raise StoreError(f"There is nothing at '{path}'. Give a file, or a folder of files that belong together.")
+    if not (path.is_file() or path.is_dir()):
+        raise StoreError(f"'{path}' is neither a file nor a folder. Give one of them.")
     for form in FORMATS.values():
         if form.sniff(path) is not None:
             return form
