@@ -20,9 +20,9 @@ import json
 import math
 import sys
 import unittest
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import FrozenInstanceError, is_dataclass, replace
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -34,6 +34,7 @@ from scifm.fields.homogeneity import Homogeneity
 from scifm.fields.seeds import generator_for
 from scifm.systems.catalog import find_system, system_from_dict
 from scifm.systems.knobs import Knob
+from scifm.systems.made_once import once
 from scifm.systems.system import SamplingRecord, System
 
 __all__ = ["SystemContract"]
@@ -47,9 +48,6 @@ TEMPLATE = (
 _POINTS = {1: ((66,), (64,), (47,)), 2: ((40, 66), (64, 64), (33, 47)), 3: ((12, 20, 18), (16, 16, 16), (15, 11, 17))}
 _EXTENTS = (1.3, 0.7, 1.9)
 NUM_TRIED = 6
-_MOST_KEPT = 16
-_MADE: dict[tuple[object, ...], Any] = {}
-Made = TypeVar("Made")
 PARTS = ("inputs", "coefficients", "targets")
 
 
@@ -103,7 +101,8 @@ class SystemContract:
         """Return what `sample` returns, drawn and solved once for all promises that only look at it."""
         grid = grid or self.boxes()[0]
         batch = once(self, "sample", lambda: self.sample(grid=grid), grid)
-        return replace(batch, **{name: part_of(batch, name).clone() for name in PARTS})  # nobody spoils it for others
+        own: dict[str, Any] = {name: part_of(batch, name).clone() for name in PARTS}  # nobody spoils it for others
+        return replace(batch, **own)
 
     def quick(self, system: System) -> System:
         """Return a system with the same problems whose solutions cost less, where only coefficients are looked at."""
@@ -421,20 +420,6 @@ def require(holds: bool | Tensor, message: str) -> None:
     """Raise AssertionError with the message if a promise does not hold; unlike ``assert`` also under ``python -O``."""
     if not bool(holds):
         raise AssertionError(message)
-
-
-def once(contract: SystemContract, what: str, make: Callable[[], Made], *of: object) -> Made:
-    """Return what `make` gives, made once for all promises of one contract on one system, and `of` these."""
-    key = (type(contract), contract.system, what, *of)
-    try:
-        found = _MADE.get(key)
-    except TypeError:  # the system cannot be hashed: another promise says so
-        return make()
-    if found is None:
-        while len(_MADE) >= _MOST_KEPT:
-            _MADE.pop(next(iter(_MADE)))
-        found = _MADE[key] = make()
-    return found
 
 
 def part_of(batch: Batch, name: str) -> Tensor:

@@ -21,8 +21,9 @@ from torch import Tensor
 
 from scifm.fields.grid import Grid
 from scifm.fields.seeds import generator_for
-from scifm.systems.contract import SystemContract, once, require, size_of, twice_as_fine
+from scifm.systems.contract import SystemContract, require, size_of, twice_as_fine
 from scifm.systems.evolving import Evolving
+from scifm.systems.made_once import once
 from scifm.systems.system import System
 
 __all__ = ["EvolvingContract"]
