@@ -23,7 +23,8 @@ help: ## what can be made
 demo: $(RUNTIME) ## pre-train, shift the physics, fine-tune, write runs/demo/
 	$(BIN)/scifm demo --out runs/demo
 
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal
+# A shell in which Python writes no bytecode would have every process that a test starts compile all that it imports.
+PYTEST = PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal
 
 test: lint types ## style, types, import contracts, tests but the slow ones
 	$(PYTEST) -m "not slow"

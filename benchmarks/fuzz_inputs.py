@@ -36,11 +36,14 @@ from scifm.data.inspection import inspect_data
 from scifm.data.store import Store
 from scifm.data.well import Layout
 from scifm.errors import SciFMError
+from scifm.evaluation.rollouts import forecast
 from scifm.fields.grid import Grid
+from scifm.fields.window import Window
 from scifm.models.foreign_files import import_reference_weights, read_state_dict
 from scifm.models.registry import load_operator, save_operator
 from scifm.runs import Run
 from scifm.studies.recipe import StudyRecipe
+from scifm.systems.burgers import Burgers
 from scifm.systems.poisson import Poisson
 from scifm.training.checkpoint import Checkpoint, Position
 from scifm.training.finetune import AdaptRecipe
@@ -64,6 +67,11 @@ ADAPT: dict[str, Any] = {
     "training": ADAPTING,
     "method": {"method": "low_rank", "rank": 2},
 }
+EVOLVING: dict[str, Any] = {
+    **PRETRAIN,
+    "system": {"name": "burgers", "knobs": {"viscosity": [0.01, 0.05]}, "options": {"num_frames": 5}},
+    "data": {**PRETRAIN["data"], "history": 2, "horizon": 2, "stride": 1, "windows_per_trajectory": 2},
+}
 STUDY: dict[str, Any] = {
     "title": "tiny",
     "seeds": [0],
@@ -86,6 +94,7 @@ MAPPING: dict[str, Any] = {
 }
 RECIPES: dict[str, tuple[Any, dict[str, Any]]] = {
     "pretrain": (PretrainRecipe, PRETRAIN),
+    "evolving": (PretrainRecipe, EVOLVING),
     "adapt": (AdaptRecipe, ADAPT),
     "study": (StudyRecipe, STUDY),
     "mapping": (DataMapping, MAPPING),
@@ -106,6 +115,7 @@ class Examples:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.store, self.run, self.model = root / "store", root / "run", root / "model"
+        self.trajectories, self.forecaster = root / "trajectories", root / "forecaster"
         self.checkpoints, self.foreign, self.formats = root / "checkpoints", root / "foreign", root / "formats"
 
 
@@ -125,12 +135,28 @@ def make_examples(root: Path) -> Examples:
     save_operator(operator, run.path / "model")
     run.set_status("complete")
     run.path.rename(examples.run)
+    _make_forecaster(examples)
     _make_checkpoints(examples)
     _make_foreign(examples)
     for name, make in FORMAT_EXAMPLES.items():
         (examples.formats / name).mkdir(parents=True)
         make(examples.formats / name)
     return examples
+
+
+def _make_forecaster(examples: Examples) -> None:
+    """Write trajectories, and a run that takes two frames of them."""
+    system = Burgers(num_frames=5)
+    counts = {"train": 6, "valid": 3, "test": 3}
+    store = generate(system, num_samples=counts, num_points=16, path=examples.trajectories, seed=0)
+    recipe = PretrainRecipe.read(EVOLVING)
+    network = recipe.model.resolve().on(store.grid, history=2, lead_time=True)
+    operator = build_operator(system.signature, network, _normalization(store), seed=0)
+    operator.lead_times = (0.05, 0.05)
+    run = Run.prepare(examples.root, "forecaster", {**recipe.to_dict(), "origin": recipe.origin.describe()})
+    save_operator(operator, run.path / "model")
+    run.set_status("complete")
+    run.path.rename(examples.forecaster)
 
 
 def _normalization(store: Store) -> Any:
@@ -275,24 +301,25 @@ _MODEL_TEXTS = ("poisson", "helmholtz", "nothing", "0", "-1", "2", "1e999", "nan
                 "anisotropy=5,1", "anisotropy=nan,inf", "anisotropy=1", "☃", "\x00", "--", "-", "../..", "99999999999999",
                 "train", "onnx", "affine", "[red]", "name/model", "a,b,c", "tcp://", "{}", "reference", "neuralop")  # fmt: skip
 _VERBS = ("inspect", "import", "export", "import-model", "plan", "systems", "generate", "pretrain", "finetune", "evaluate",
-          "report", "study", "transfer", "demo", "push", "play", "scores", "verify", "check", "compress", "sytems", "")  # fmt: skip
+          "report", "rollout", "study", "transfer", "demo", "push", "play", "scores", "verify", "check", "compress", "sytems", "")  # fmt: skip
 _OPTIONS = ("--out", "--set", "--json", "--map", "--store", "--system", "--knob", "--num-samples", "--num-points", "--seed",
             "--split", "--rename", "--stride", "--to", "--kind", "--inputs", "--outputs", "--coefficients", "--level",
             "--target-error", "--data", "--study", "--method", "--rank", "--quick", "--write-map", "--dry-run",
             "--from-scratch", "--workers", "--normalization", "--unknown", "-h", "--devices", "--learning-rate", "--recipe",
-            "--only")  # fmt: skip
+            "--only", "--steps", "--num-frames", "--save-interval")  # fmt: skip
 
 
 def _command(examples: Examples, dice: random.Random, folder: Path) -> None:
     """Give a command line to the program; what it would take minutes for, a server or the network, only bad words."""
     verb = dice.choice(_VERBS)
-    files = [str(examples.store), str(examples.model), str(examples.run), str(folder / "missing"), str(folder),
+    files = [str(examples.store), str(examples.trajectories), str(examples.model), str(examples.run), str(examples.forecaster), str(folder / "missing"), str(folder),
              str(examples.foreign / "a.tar"), str(examples.formats / "arrays"), "/etc/hostname", "/dev/null"]  # fmt: skip
     recipe = folder / "recipe.toml"
-    recipe.write_text(dump_toml(PRETRAIN))
+    tree = dice.choice((PRETRAIN, EVOLVING))
+    recipe.write_text(dump_toml(tree))
     if dice.random() < 0.7:
         with contextlib.suppress(TypeError, RecursionError, ValueError):  # a tree that TOML cannot tell
-            recipe.write_text(dump_toml(spoil_tree(copy.deepcopy(PRETRAIN), dice)))
+            recipe.write_text(dump_toml(spoil_tree(copy.deepcopy(tree), dice)))
     words = [verb]
     patient = verb in ("push", "play", "demo", "study", "transfer", "plan")
     if patient:
@@ -309,6 +336,8 @@ def _command(examples: Examples, dice: random.Random, folder: Path) -> None:
         words += ["--set", f"training.num_steps={dice.choice(('1', '2', '-1', 'x'))}"]
         words += ["--num-samples", dice.choice(("4", "0", "-1"))]
         words += ["--set", f"learning_rates=[{dice.choice(('1e-3', 'nan', '-1'))}]"]
+    if verb == "rollout":
+        words += ["--store", dice.choice(files), "--steps", dice.choice(("3", "0", "x"))]
     if verb == "pretrain":
         words += ["--set", "training.num_steps=1"]
     if verb in ("generate", "import", "pretrain", "finetune", "export", "report", "import-model", "compress"):
@@ -343,7 +372,8 @@ def _run_command(words: list[str]) -> None:
 
 
 def _store(examples: Examples, dice: random.Random, folder: Path) -> None:
-    place = Path(shutil.copytree(examples.store, folder / "store"))
+    good = dice.choice((examples.store, examples.trajectories))
+    place = Path(shutil.copytree(good, folder / "store"))
     files = sorted(file for file in place.rglob("*") if file.is_file())
     way = dice.randrange(6)
     if way < 2:
@@ -380,13 +410,14 @@ def _store(examples: Examples, dice: random.Random, folder: Path) -> None:
             spoil_file(statistics, dice)
     else:
         _lead_out(place, dice)
-    changed = {
-        f.relative_to(place) for f in files if f.read_bytes() != (examples.store / f.relative_to(place)).read_bytes()
-    }
+    changed = {f.relative_to(place) for f in files if f.read_bytes() != (good / f.relative_to(place)).read_bytes()}
     store = Store.open(place)
     if any(not (place / name).resolve().is_relative_to(place.resolve()) for name in store.card.files):
         raise WrongAnswerError(f"files outside the store are taken for its own: {list(store.card.files)}")
+    window = Window(dice.choice((1, 2, 4)), dice.choice((1, 2)), dice.choice((1, 3)))
     for split in store.splits:
+        if store.signature.evolves and dice.random() < 0.5:
+            store.split(split, window).batch([0])
         for number, _ in enumerate(store.split(split).batches(4)):
             if number > 20:
                 break
@@ -398,6 +429,37 @@ def _store(examples: Examples, dice: random.Random, folder: Path) -> None:
         return
     if changed - {Path("card.json")} and Path("card.json") not in changed:
         raise WrongAnswerError(f"verify() did not notice that {changed} changed")
+
+
+_ROLLING = ("steps", "stride", "num_samples", "bound", "split", "seed", "store", "system", "horizon", "num_points", "x")
+
+
+def _rollout(examples: Examples, dice: random.Random, folder: Path) -> None:
+    """March from damaged trajectories or with a damaged operator, or as odd settings say."""
+    store = Path(shutil.copytree(examples.trajectories, folder / "store"))
+    run = Path(shutil.copytree(examples.forecaster, folder / "run"))
+    settings: dict[str, Any] = {"store": str(store), "steps": 3, "num_samples": 2}
+    way = dice.randrange(5)
+    if way == 0:
+        data = dice.choice(sorted((store / "data").rglob("*.hdf5")))
+        spoil_hdf5(data, dice)
+        card = json.loads((store / "card.json").read_text())
+        card["files"][data.relative_to(store).as_posix()]["num_bytes"] = data.stat().st_size
+        (store / "card.json").write_text(json.dumps(card))
+    elif way == 1:
+        spoil_json(dice.choice((run / "model" / "config.json", run / "model" / "normalization.json")), dice)
+    elif way == 2:
+        spoil_weights(run / "model" / "model.safetensors", dice)
+    else:
+        settings[dice.choice(_ROLLING)] = dice.choice(WEIRD)
+    out = folder / "forecast.nc" if dice.random() < 0.5 else None
+    forecast(run, out=out, **settings)
+    if list(folder.glob("*.part")) or list(folder.glob(".*")):
+        raise WrongAnswerError("half a file was left")
+    if out is not None:
+        with h5py.File(out) as file:
+            if not set(file) >= {"velocity", "time", "x", "lost_at"}:
+                raise WrongAnswerError(f"the forecast holds {sorted(file)}")
 
 
 def _lead_out(place: Path, dice: random.Random) -> None:
@@ -597,6 +659,7 @@ KINDS: dict[str, tuple[float, Door]] = {
     "recipe": (0.18, _recipe),
     "command": (0.14, _command),
     "store": (0.13, _store),
+    "rollout": (0.08, _rollout),
     "checkpoint": (0.08, _checkpoint),
     "run": (0.06, _run_folder),
     "model": (0.10, _model),

@@ -1,10 +1,11 @@
 """Which way of training keeps a forecast true for longest, and does it stay on the attractor for 500 steps?
 
 Each way trains the same network on the same trajectories of a chaotic system for the same wall time, from the same
-first weights; a march of m steps costs m times as much a step, so it takes fewer. Then each marches 500 steps from unseen
-states. Told are VRMSE over the first windows, the time until the correlation with the truth falls below 0.8, how many
-forecasts left every bound, and the energy of the last 100 steps over the solver's in three bands of the wavenumbers
-that the solver keeps, the resolved ones: a forecast that has parted from the truth should still look like it.
+first weights; a march of m steps costs m times as much a step, so it takes fewer. Then each marches 500 steps from
+unseen states. Told are VRMSE over the first windows, the time until the correlation with the truth falls below 0.8, how
+many forecasts left every bound, and the energy of the last 100 steps over the solver's in three bands of the
+wavenumbers that the solver keeps, the resolved ones: a forecast that has parted from the truth should still look like
+it.
 
 ``--also conditioning`` adds coefficients and lead time in every layer in place of the first map only.
 """

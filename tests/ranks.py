@@ -21,14 +21,18 @@ from safetensors.torch import load_file
 import networks
 import tiny
 from scifm.data.generate import generate
+from scifm.data.origins import SystemOrigin
 from scifm.data.stream import BatchSource, Epochs, MixtureStream, Stream
 from scifm.errors import ConfigError
 from scifm.fields.batch import Batch
+from scifm.fields.grid import Grid
+from scifm.fields.window import Window
 from scifm.models.fno import FNO, FNOConfig
 from scifm.models.module_operator import ModuleOperator
 from scifm.models.neuralop_fno import NeuralopFNO, NeuralopFNOConfig
 from scifm.models.operator import Operator
 from scifm.systems.advection_diffusion import AdvectionDiffusion
+from scifm.systems.burgers import Burgers
 from scifm.systems.poisson import Poisson
 from scifm.training.checkpoint import Checkpoint
 from scifm.training.loop import TrainingConfig, train
@@ -75,6 +79,7 @@ def trained(
     world: World,
     *,
     kind: str = "fno",
+    operator: Operator | None = None,
     source: BatchSource | None = None,
     folder: Path | None = None,
     stop_at: int | None = None,
@@ -83,7 +88,7 @@ def trained(
     """Train a small network; return its weights, its scores and what it logged."""
     config = settings(**changes)
     source = source or Stream(Poisson(), tiny.GRID, batch_size=config.batch_size, seed=1, dtype=torch.float64)
-    operator, events = fresh(source.signature, kind), []
+    operator, events = operator or fresh(source.signature, kind), []
     validation = source.batch(10_000) if not isinstance(source, Epochs) else None
 
     def observe(**event: Any) -> None:
@@ -140,6 +145,20 @@ def kinds(world: World, folder: Path) -> Result:
     found["complex ddp"] = trained(world, kind="complex", source=_plain(), num_steps=10)["weights"]
     if world.size > 1:
         found["complex fsdp"] = _refusal(lambda: trained(world, kind="complex", source=_plain(), strategy="fsdp"))
+    return found
+
+
+def evolving(world: World, folder: Path) -> Result:
+    """Two frames of Burgers in, marched by two steps, in unequal shares and pieces; both ways of sharing."""
+    origin = SystemOrigin.of(Burgers(num_frames=5), Grid.square(16, num_spatial_dims=1), Window(2, 2))
+    found = {}
+    for strategy in ("ddp", "fsdp"):
+        torch.manual_seed(0)
+        network = FNOConfig(**tiny.NETWORK).on(origin.grid, history=2, lead_time=True)
+        found[strategy] = trained(
+            world, operator=FNO(origin.signature, network), source=origin.stream(7, 1), batch_size=7, micro_batches=2,
+            num_steps=20, strategy=strategy,
+        )  # fmt: skip
     return found
 
 
@@ -238,7 +257,7 @@ def too_few(world: World, folder: Path) -> Result:
 
 CASES: dict[str, Callable[[World, Path], Result]] = {
     case.__name__: case
-    for case in (ddp, fsdp, unequal_ddp, unequal_fsdp, kinds, stop_and_go_on, dropout, store, sums, too_few)
+    for case in (ddp, fsdp, unequal_ddp, unequal_fsdp, kinds, evolving, stop_and_go_on, dropout, store, sums, too_few)
 }
 
 

@@ -14,6 +14,8 @@ import pytest
 
 import tiny
 from scifm.config import dump_toml
+from scifm.studies.recipe import StudyRecipe
+from scifm.studies.study import study
 from scifm.studies.table import read_table
 
 COMMAND = [sys.executable, "-m", "scifm", "study"]
@@ -28,9 +30,7 @@ def recipe(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def undisturbed(recipe, tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("undisturbed") / "study"
-    subprocess.run([*COMMAND, str(recipe), "--out", str(folder), "--workers", "1"], check=True, capture_output=True)
-    return folder
+    return study(StudyRecipe.read(recipe), out=tmp_path_factory.mktemp("undisturbed") / "study")
 
 
 def numbers(folder: Path) -> list[dict]:

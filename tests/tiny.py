@@ -24,6 +24,7 @@ from scifm.training.pretrain import PretrainRecipe, build_operator
 
 __all__ = [
     "ADAPTING",
+    "EVOLVING",
     "GRID",
     "NETWORK",
     "RECIPE",
@@ -62,6 +63,13 @@ RECIPE: dict[str, Any] = {
     "model": {"network": NETWORK},
     "training": TRAINING,
 }
+
+EVOLVING: dict[str, Any] = {
+    **RECIPE,
+    "system": {"name": "burgers", "options": {"num_frames": 5}},
+    "data": {**RECIPE["data"], "history": 2, "horizon": 2, "windows_per_trajectory": 2},
+}
+"""The same of what evolves: two frames in, marched by two steps."""
 
 
 def recipe(**changes: Any) -> dict[str, Any]:

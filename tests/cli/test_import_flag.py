@@ -44,7 +44,8 @@ def call(tmp_path):
     network = {"target": "own_network:Net", "file": "nets/own_network.py", "arguments": {"channels": "{in_channels}"}}
     (tmp_path / "own.toml").write_text(dump_toml(tiny.recipe(model={"kind": "module", "network": network})))
     processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["scifm.cli", "scifm.training.finetune", "scifm.training.pretrain"])
+    rooms = ["scifm.cli", "scifm.training.finetune", "scifm.training.pretrain"]
+    processes.set_forkserver_preload([*rooms, "torch._dynamo"])  # torch's optimizers want the last
 
     def command(*words: object) -> tuple[int, str]:
         said = tmp_path / "said"

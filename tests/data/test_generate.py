@@ -21,6 +21,7 @@ from scifm.data.generate import generate
 from scifm.data.store import Store
 from scifm.errors import ConfigError, DataError, SignatureError, StoreError
 from scifm.fields.grid import Grid
+from scifm.systems.burgers import Burgers
 from scifm.systems.poisson import Poisson
 
 
@@ -301,6 +302,31 @@ def test_a_disk_that_fills_up_keeps_what_is_finished(tmp_path, toy, toy_store, m
     monkeypatch.undo()
     toy.make(path)
     assert toy.content(path) == toy.content(toy_store.path)
+
+
+def test_a_disk_that_fills_up_among_trajectories_keeps_what_is_finished(tmp_path, monkeypatch):
+    def make(path: Path) -> Store:
+        return generate(Burgers(num_frames=3), num_samples=9, num_points=16, chunk_size=3, path=path)
+
+    calls, sync = [], os.fsync
+
+    def fsync(handle):
+        calls.append(handle)
+        if len(calls) > 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        sync(handle)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", fsync)
+        with pytest.raises(StoreError, match=r"Cannot write.*No space left.*again: what is finished is kept"):
+            make(tmp_path / "burgers")
+    kept = {file: file.stat().st_mtime_ns for file in (tmp_path / "burgers" / "data").rglob("*.hdf5")}
+    assert len(kept) == 2
+    assert not list((tmp_path / "burgers").rglob("*.part"))
+    whole, never = make(tmp_path / "burgers"), make(tmp_path / "never" / "burgers")
+    assert {file: file.stat().st_mtime_ns for file in kept} == kept, "what was stored is not made again"
+    for name in never.splits:
+        assert torch.equal(whole.split(name).load().require_targets(), never.split(name).load().require_targets())
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("mount") is None, reason="needs the right to mount")

@@ -16,16 +16,19 @@ import torch
 
 import tiny
 from scifm.data.normalize import fit_normalization
+from scifm.data.origins import SystemOrigin
 from scifm.errors import ConfigError, RunError, SignatureError
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
 from scifm.fields.normalization import Encoded
+from scifm.fields.window import Window
 from scifm.models import export
 from scifm.models.export import EXPORT_FORMATS, TOLERANCE, export_operator
 from scifm.models.fno import FNO, FNOConfig
 from scifm.models.operator import Operator, OperatorConfig
 from scifm.models.registry import save_operator
 from scifm.systems.advection_diffusion import AdvectionDiffusion
+from scifm.systems.burgers import Burgers
 from scifm.systems.poisson import Poisson
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "export.md"
@@ -48,6 +51,16 @@ def exported(operator, tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def session(exported) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(exported / "onnx" / "operator.onnx")
+
+
+@pytest.fixture(scope="module")
+def program(exported) -> torch.nn.Module:
+    return torch.export.load(exported / "torch-export" / "operator.pt2").module()
+
+
 def samples(space: tuple[int, ...], batch_size: int) -> Batch:
     batch = Poisson().sample(batch_size, Grid.square(16), torch.Generator().manual_seed(7), dtype=torch.float32)
     white = torch.randn(batch_size, 1, 1, *space, generator=torch.Generator().manual_seed(8))
@@ -61,14 +74,12 @@ def difference(found: np.ndarray, wanted: torch.Tensor) -> float:
 # 8 is the number of points of the hidden layers: there nothing is resized, and the highest mode gets through.
 @pytest.mark.parametrize("space", [(16, 16), (21, 34), (8, 8), (8, 12), (6, 6)])
 @pytest.mark.parametrize("batch_size", [1, 5])
-def test_a_file_answers_on_any_grid_and_batch(operator, exported, space, batch_size):
+def test_a_file_answers_on_any_grid_and_batch(operator, session, program, space, batch_size):
     batch = samples(space, batch_size)
     wanted = operator.predict(batch).require_targets()[:, 0]
     inputs, coefficients = batch.inputs[:, 0], batch.coefficients
-    session = onnxruntime.InferenceSession(exported / "onnx" / "operator.onnx")
     found = session.run(None, {"inputs": inputs.numpy(), "coefficients": coefficients.numpy()})[0]
     assert difference(found, wanted) < 1e-5
-    program = torch.export.load(exported / "torch-export" / "operator.pt2").module()
     assert difference(program(inputs, coefficients).detach().numpy(), wanted) < 1e-5
 
 
@@ -87,10 +98,31 @@ def test_a_file_measures_transport_by_the_box_it_was_made_for(to, tmp_path):
     assert difference(found.detach().numpy(), operator.predict(elsewhere).require_targets()[:, 0]) > 1e-3
 
 
-def test_the_files_tell_what_they_are(operator, exported, tmp_path):
+@pytest.mark.parametrize("to", EXPORT_FORMATS)
+def test_an_operator_that_sees_its_lead_time_is_exported_with_it(to, tmp_path):
+    """Burgers at one lead time: its scaling needs the time, which no input of the file gives."""
+    origin = SystemOrigin.of(Burgers(num_frames=3), Grid.square(16, num_spatial_dims=1), Window())
+    windows = origin.fitting(8, 0)
+    normalization = fit_normalization(windows, origin.homogeneities)
+    torch.manual_seed(0)
+    network = FNOConfig(**tiny.NETWORK).on(origin.grid, history=1, lead_time=True)
+    operator = FNO(origin.signature, network, normalization=normalization)
+    assert operator.sees_lead_time
+    operator.lead_times = origin.lead_times
+    (file,) = export_operator(operator, tmp_path, to=to, grid=origin.grid)
+    answer = EXPORT_FORMATS[to].load(file.path)
+    for batch_size in (1, 2, 5):
+        batch = windows.select(slice(0, batch_size))
+        found = answer(batch.inputs[:, 0], batch.coefficients)
+        assert difference(found.detach().numpy(), operator.predict(batch).require_targets()[:, 0]) < 1e-5
+    sooner = replace(batch, lead_time=0.5 * batch.lead_time, targets=None)
+    operator.lead_times = (0.5 * origin.lead_times[0],) * 2
+    assert difference(found.detach().numpy(), operator.predict(sooner).require_targets()[:, 0]) > 1e-3
+
+
+def test_the_files_tell_what_they_are(operator, exported, session, tmp_path):
     save_operator(operator, tmp_path)
     weights = hashlib.sha256((tmp_path / "model.safetensors").read_bytes()).hexdigest()
-    session = onnxruntime.InferenceSession(exported / "onnx" / "operator.onnx")
     told = {key: json.loads(text) for key, text in session.get_modelmeta().custom_metadata_map.items()}
     extra = {"scifm.json": ""}
     torch.export.load(exported / "torch-export" / "operator.pt2", extra_files=extra)

@@ -32,7 +32,7 @@ def examples(folder: Path) -> dict[str, np.ndarray]:
 
 
 def test_the_examples_are_answers_of_the_operators(tmp_path):
-    recipe = one_task(few_shot=[4, 8])
+    recipe = one_task(few_shot=[4, 8], seeds=[0], targets=tiny.graph_study()["targets"][:1])
     folder = study(recipe, out=tmp_path / "study")
     held = examples(folder)
     test = draw_test(recipe, "near", recipe.origin(recipe.targets[0])).select(slice(0, 2))
@@ -52,15 +52,17 @@ def test_the_examples_are_answers_of_the_operators(tmp_path):
 
 
 def test_weights_that_are_not_kept_answer_before_they_go(tmp_path):
-    folder = study(one_task(seeds=[0], keep_weights="pretrained"), out=tmp_path / "study")
+    targets = tiny.graph_study()["targets"][:1]
+    folder = study(one_task(seeds=[0], targets=targets, keep_weights="pretrained"), out=tmp_path / "study")
     assert {"zero_shot", "few_shot", "from_scratch"} <= set(examples(folder))
     for row in read_table(folder / "table.parquet"):
         assert (folder / row.run / "model").is_dir() == (row.num_samples == 0)
 
 
 def test_no_examples_where_none_are_asked_for_and_few_where_few_are(tmp_path):
-    assert not (study(one_task(seeds=[0], num_examples=0), out=tmp_path / "none") / "examples.npz").exists()
-    only_zero_shot = one_task(seeds=[0], few_shot=[], from_scratch=[], num_examples=3)
+    few = {"seeds": [0], "targets": tiny.graph_study()["targets"][:1]}
+    assert not (study(one_task(**few, num_examples=0), out=tmp_path / "none") / "examples.npz").exists()
+    only_zero_shot = one_task(**few, few_shot=[], from_scratch=[], num_examples=3)
     held = examples(study(only_zero_shot, out=tmp_path / "few"))
     assert len(held["truth"]) == len(held["zero_shot"]) == 3
     assert "few_shot" not in held

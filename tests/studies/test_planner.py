@@ -165,11 +165,11 @@ def test_what_stayed_as_it_was_is_a_bound_on_every_split(few, tmp_path, monkeypa
         return condition(self, curve, **settings)
 
     monkeypatch.setattr(planner.Prior, "condition", noted)
-    idle = {"adapt": {"learning_rates": [1e-12, 2e-12]}, "scratch_learning_rates": [1e-2, 2e-2]}
-    recipe = build_config(
-        PlanRecipe, {**RECIPE.to_dict(), **idle, "adapt": {**RECIPE.adapt.to_dict(), **idle["adapt"]}}
-    )
-    parent = pretrain(tiny.recipe(training={"num_steps": 80, "learning_rate": 1e-2}), out=tmp_path)
+    adapt = {**RECIPE.adapt.to_dict(), "learning_rates": [1e-12, 2e-12]}
+    idle = {"num_repeats": 1, "adapt": adapt, "scratch_learning_rates": [1e-2, 2e-2]}
+    recipe = build_config(PlanRecipe, {**RECIPE.to_dict(), **idle})
+    seldom = {"validate_every": 40, "checkpoint_every": 80}
+    parent = pretrain(tiny.recipe(training={"num_steps": 80, "learning_rate": 1e-2, **seldom}), out=tmp_path)
     made = plan(parent, few, 1e-3, out=tmp_path / "plan", recipe=recipe)
     stayed, fresh = curves["few_shot"], curves["from_scratch"]
     assert min(stayed.errors) < 0.95, "else all would be bounds whether they stayed or not"

@@ -137,6 +137,7 @@ class TestWithALayer(EvolvingContract):
     system = Acoustic(num_spatial_dims=1, absorbing_layer=0.2, num_frames=3)
     grids = (Grid((40,), (1.3,), (True,)), Grid((32,), (1.0,), (True,)), Grid((37,), (1.0,), (True,)))
     tolerance = 1e-3
+    num_tried = 3
 
 
 @pytest.mark.parametrize("width", [0.03, 0.05])

@@ -83,7 +83,9 @@ def test_it_knows_no_dimension_and_no_solver_of_ours(examples, known, num_spatia
         name = "anywhere"
         signature = Signature(("forcing",), ("length",), ("solution",), num_spatial_dims)
 
-    assert broken(known(Anywhere, examples[1].__module__)()) == {}
+    points = {1: ((66,), (64,), (47,)), 2: ((24, 40), (32, 32), (17, 27)), 3: ((10, 14, 12), (12, 12, 12), (9, 7, 11))}
+    system = known(Anywhere, examples[1].__module__)()
+    assert broken(system, points=points, num_tried=3) == {}
 
 
 def test_a_solver_that_is_not_exact_may_say_so(known):

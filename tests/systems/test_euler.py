@@ -24,6 +24,7 @@ class TestBetweenWalls(EvolvingContract):
     """The contract between walls on both axes, and in one dimension on a box that wraps."""
 
     tolerance = 1e-5
+    num_tried = 3
     tendency_tolerance = 0.12  # of the coarsest grid, in space; `test_it_is_of_second_order_in_space` sees it fall
 
     @pytest.fixture(autouse=True, params=[2, 1])

@@ -20,6 +20,7 @@ from scifm.training.finetune import finetune, from_scratch
 from scifm.training.pretrain import pretrain
 
 UNTRAINED = Candidate(0.0, "pretrained")
+LONG: dict[str, Any] = {"num_steps": 40, "learning_rate": 1e-2, "validate_every": 20, "checkpoint_every": 40}
 
 
 def trial(candidate: Candidate, *errors: float, steps: int = 1) -> Trial:
@@ -205,7 +206,7 @@ def test_few_samples_are_held_out_in_turns():
 
 
 def test_weights_between_are_between_and_the_best_share_is_chosen(tmp_path):
-    parent = pretrain(tiny.recipe(training={"num_steps": 40, "learning_rate": 1e-2}), out=tmp_path)
+    parent = pretrain(tiny.recipe(training=LONG), out=tmp_path)
     far = SystemOrigin.of(Poisson(anisotropy=Knob(5, 10)), tiny.GRID).pool(16, 0)
     settings: dict[str, Any] = {
         "num_samples": 16,
@@ -284,7 +285,7 @@ def test_coefficients_the_samples_lack_keep_their_constants():
 
 def test_fine_tuning_can_choose_to_refit_and_says_so(tmp_path):
     parent = pretrain(
-        {**tiny.recipe(training={"num_steps": 40, "learning_rate": 1e-2}), "system": {"name": "helmholtz"}},
+        {**tiny.recipe(training=LONG), "system": {"name": "helmholtz"}},
         out=tmp_path,
     )
     far = SystemOrigin.of(Helmholtz().where(wavenumber_shift=[30, 40]), tiny.GRID).pool(16, 0)

@@ -123,10 +123,12 @@ main()
 
 
 @pytest.mark.filterwarnings("ignore:.*was left by process")
-def test_kill_9_and_resume_equal_a_run_never_stopped(finished, tmp_path):
+@pytest.mark.parametrize("what", ["steady", "evolving"])
+def test_kill_9_and_resume_equal_a_run_never_stopped(what, request, tmp_path):
     """`scifm pretrain` dies by SIGKILL at step 8, its log cut inside a line; the last saved state is that of step 6."""
     recipe = tmp_path / "tiny.toml"
-    recipe.write_text(dump_toml(tiny.RECIPE))
+    recipe.write_text(dump_toml(tiny.RECIPE if what == "steady" else tiny.EVOLVING))
+    finished = request.getfixturevalue("finished") if what == "steady" else pretrain(recipe, out=tmp_path / "never")
     out = tmp_path / "runs"
     done = subprocess.run(
         [sys.executable, "-c", KILLED, "pretrain", str(recipe), "--out", str(out)],

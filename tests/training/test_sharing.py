@@ -12,7 +12,7 @@ from scifm.objectives.supervised import MeanSquaredError
 from scifm.training.processes import ALONE, World
 from scifm.training.sharing import SharedGradient
 
-NAMES = ["ddp", "fsdp", "unequal_ddp", "unequal_fsdp", "kinds", "stop_and_go_on", "dropout"]
+NAMES = ["ddp", "fsdp", "unequal_ddp", "unequal_fsdp", "kinds", "evolving", "stop_and_go_on", "dropout"]
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def two(folder) -> list[ranks.Result]:
 def one(tmp_path_factory) -> ranks.Result:
     """What one process finds in the cases that are compared."""
     place, threads = tmp_path_factory.mktemp("alone"), torch.get_num_threads()
-    found = {name: ranks.CASES[name](ALONE, place) for name in ("ddp", "unequal_ddp", "kinds", "dropout")}
+    found = {name: ranks.CASES[name](ALONE, place) for name in ("ddp", "unequal_ddp", "kinds", "evolving", "dropout")}
     assert torch.get_num_threads() == threads
     return found
 
@@ -71,6 +71,17 @@ def test_micro_batches_of_one_process_are_the_batch():
     whole = ranks.trained(ALONE, source=ranks.mixture(7), batch_size=7, num_steps=10)
     pieces = ranks.trained(ALONE, source=ranks.mixture(7), batch_size=7, num_steps=10, micro_batches=3)
     assert 0 < apart(pieces["weights"], whole["weights"]) < 1e-12
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_what_evolves_is_shared_as_well(one, two, strategy):
+    """A history of two frames, marched by two steps: 7 windows in 4 pieces."""
+    alone, shared = one["evolving"]["ddp"], two[0]["evolving"][strategy]
+    assert alone["losses"][-1] < 0.9 * alone["losses"][0], "it did learn"
+    assert 0 < apart(shared["weights"], alone["weights"]) < 1e-12
+    assert shared["losses"] == pytest.approx(alone["losses"], rel=1e-12)
+    assert shared["scores"] == pytest.approx(alone["scores"], rel=1e-12)
+    assert same(two[1]["evolving"][strategy]["weights"], shared["weights"])
 
 
 @pytest.mark.parametrize("kind", ["neuralop_fno", "module", "idle"])

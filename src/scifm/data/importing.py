@@ -8,7 +8,6 @@ part.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -34,6 +33,7 @@ from scifm.data.formats.reader import (
     tell_precision,
     trajectory_count,
 )
+from scifm.data.new_file import written
 from scifm.data.split import ChosenRows
 from scifm.data.store import Chunk, Making, Store
 from scifm.data.well import Layout, Reader
@@ -68,6 +68,8 @@ def find_format(path: Path) -> Format:
     """
     if not path.exists():
         raise StoreError(f"There is nothing at '{path}'. Give a file, or a folder of files that belong together.")
+    if not (path.is_file() or path.is_dir()):
+        raise StoreError(f"'{path}' is neither a file nor a folder. Give one of them.")
     for form in FORMATS.values():
         if form.sniff(path) is not None:
             return form
@@ -218,17 +220,13 @@ def import_data(
 def _copy(source: Store, making: Making, chunk: Chunk, frames_at_once: int) -> int:
     """Write one file, block by block; return how many trajectories it holds."""
     target, card = making.path / chunk.name, source.card
-    aside = target.with_name(f".{target.name}.{os.getpid()}.part")
     dtype = np.dtype(card.dtype)
     layout = Layout(making.request["name"], source.signature, source.grid, len(chunk.rows), dtype, card.times)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with h5py.File(aside, "w") as file:
+        with written(target) as half, h5py.File(half, "w") as file:
             layout.create(file, making.origin(chunk))
-            _fill(file, layout, source.readers[chunk.split](), chunk.rows, frames_at_once)
-        with aside.open("rb") as handle:
-            os.fsync(handle.fileno())
-        aside.replace(target)
+            _fill(file, layout, source.readers[chunk.split](), chunk.rows, frames_at_once, half.check)
     except (OSError, RuntimeError) as error:
         if isinstance(error, StoreError):
             raise
@@ -236,12 +234,12 @@ def _copy(source: Store, making: Making, chunk: Chunk, frames_at_once: int) -> i
             f"Cannot write '{target}': {getattr(error, 'strerror', None) or error}. Free some space or choose "
             "another folder with --out; give the same command again to go on, what is finished is kept."
         ) from error
-    finally:
-        aside.unlink(missing_ok=True)
     return len(chunk.rows)
 
 
-def _fill(file: h5py.File, layout: Layout, reader: Reader, rows: range, frames_at_once: int) -> None:
+def _fill(
+    file: h5py.File, layout: Layout, reader: Reader, rows: range, frames_at_once: int, check: Callable[[], None]
+) -> None:
     names = layout.signature
     for name in names.coefficients:
         layout.fill(file, name, reader.read(name, slice(rows.start, rows.stop), None))
@@ -253,3 +251,5 @@ def _fill(file: h5py.File, layout: Layout, reader: Reader, rows: range, frames_a
             for frame in range(0, layout.num_frames, frames_at_once):
                 block = slice(frame, min(frame + frames_at_once, layout.num_frames))
                 layout.fill(file, name, reader.read(name, slice(row, row + 1), block), first=place, frame=frame)
+                check()
+        check()

@@ -324,8 +324,8 @@ class MixtureStream:
             return None
         if source.grid != self.grid:
             raise SignatureError(
-                f"All members of a mixture live on one grid, here {self.grid}; those of '{source.system}' live on "
-                f"{source.grid}."
+                f"All members of a mixture live on one grid, here {self.grid.told}; those of '{source.system}' live on "
+                f"{source.grid.told}."
             )
         if source.num_samples < most:
             raise ConfigError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from scifm.errors import ConfigError, RunError, cause_of
+from scifm.data.new_file import written
+from scifm.errors import ConfigError, RunError
 from scifm.fields.samples import Samples
 from scifm.models.operator import Operator
 from scifm.models.rollout import BOUND, rollout
+from scifm.runs import require_space
 
 __all__ = ["require_netcdf", "write_forecast"]
 
@@ -60,17 +62,17 @@ def write_forecast(
 
     Raises:
         ConfigError: if h5netcdf is not installed.
-        RunError: if the file cannot be written.
+        RunError: if the file cannot be written, or the disk has no room for it.
         SignatureError: if the samples do not fit the operator.
     """
     import torch
 
     h5netcdf, path = require_netcdf(), Path(path)
-    half = path.with_name(f".{path.name}.part")
     grid, names = starts.grid, operator.signature.common(starts.signature)
     count, lost = starts.num_samples, []
+    require_space(path.parent, 4 * count * num_steps * len(names.outputs) * math.prod(grid.num_points))
     try:
-        with h5netcdf.File(half, "w") as file:
+        with written(path) as half, h5netcdf.File(half, "w") as file:
             file.attrs.update(attributes or {})
             sizes = dict(zip(grid.axis_names, grid.num_points, strict=True))
             file.dimensions = {"trajectory": count, "time": num_steps, **sizes}
@@ -97,15 +99,14 @@ def write_forecast(
                     for name, variable in fields.items():
                         variable[rows, step] = frame.target(name)[:, 0].float().cpu().numpy()
                     time[step] = step + 1.0 if frame.lead_time is None else float(frame.lead_time[0, 0])
+                    half.check()
                     if progress is not None:
                         progress(first * num_steps + (step + 1) * batch.num_samples, count * num_steps)
                 at[rows] = march.lost_at.numpy()
                 lost.append(march.lost_at)
-        os.replace(half, path)
     except OSError as error:
-        half.unlink(missing_ok=True)
-        raise RunError(f"Cannot write the forecast '{path}': {cause_of(error) or error}.") from error
-    except BaseException:
-        half.unlink(missing_ok=True)
-        raise
+        raise RunError(
+            f"Cannot write the forecast '{path}': {error.strerror or error}. Free some space, or choose another place "
+            "with --out; what was there before is untouched."
+        ) from error
     return torch.cat(lost)

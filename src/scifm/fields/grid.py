@@ -61,6 +61,18 @@ class Grid(Plain):
         return len(self.num_points)
 
     @property
+    def told_points(self) -> str:
+        """The points in words: ``40 × 66 points``."""
+        return " × ".join(map(str, self.num_points)) + " points"
+
+    @property
+    def told(self) -> str:
+        """The grid in words: ``40 × 66 points on a box of 1 × 1.3, periodic along x``."""
+        wraps = [name for name, wraps in zip(self.axis_names, self.periodic, strict=True) if wraps]
+        ends = "not periodic" if not wraps else "periodic along " + " and ".join(wraps)
+        return f"{self.told_points} on a box of {' × '.join(f'{side:g}' for side in self.extent)}, {ends}"
+
+    @property
     def axis_names(self) -> tuple[str, ...]:
         """Names in array order: ``("y", "x")`` in two dimensions."""
         return _AXIS_NAMES[self.num_spatial_dims]

@@ -111,5 +111,5 @@ def are_within(asked: tuple[float, float], trained: tuple[float, float]) -> bool
 
 
 def told_times(lead_times: tuple[float, float]) -> str:
-    """Return ``0.5``, or ``0.5 to 2`` where they differ."""
-    return f"{lead_times[0]:g}" if is_one_time(lead_times) else f"{lead_times[0]:g} to {lead_times[1]:g}"
+    """Return ``0.5``, or ``0.5 to 2`` where they differ; to five digits, for single precision holds hardly more."""
+    return f"{lead_times[0]:.5g}" if is_one_time(lead_times) else f"{lead_times[0]:.5g} to {lead_times[1]:.5g}"

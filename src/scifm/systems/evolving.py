@@ -14,6 +14,7 @@ import abc
 import math
 from typing import Any, ClassVar
 
+import psutil
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -23,6 +24,7 @@ from scifm.fields.batch import Batch
 from scifm.fields.grid import Grid
 from scifm.systems.knobs import Knob
 from scifm.systems.system import SamplingRecord, System
+from scifm.wording import plural
 
 __all__ = ["Evolving"]
 
@@ -163,7 +165,8 @@ class Evolving(System):
         Raises:
             ConfigError: if `num_samples` or `dtype` is not allowed.
             SignatureError: if the system is not defined on this grid.
-            DataError: if the solver's numbers leave every bound: its step is too long for the knobs.
+            DataError: if the solver's numbers leave every bound, for its step is too long for the knobs, or the
+                trajectories need more memory than there is.
         """
         self.require_grid(grid)
         if num_samples < 1:
@@ -172,6 +175,7 @@ class Evolving(System):
             raise ConfigError(f"Samples are made in torch.float32 or torch.float64; got {dtype}. Convert afterwards.")
         home = generator.device if generator is not None else torch.device("cpu" if device is None else device)
         device = home if device is None else torch.device(device)
+        self._require_room(num_samples, grid, dtype)
         parts = []
         for start in range(0, num_samples, _DRAW_BLOCK):
             count = min(_DRAW_BLOCK, num_samples - start)
@@ -186,6 +190,16 @@ class Evolving(System):
         lead_time = torch.tensor(self.times[1:], dtype=dtype, device=device).expand(num_samples, -1)
         systems = (self.name,) * num_samples
         return Batch(self.signature, grid, inputs[:, None], coefficients, targets, systems, lead_time)
+
+    def _require_room(self, num_samples: int, grid: Grid, dtype: torch.dtype) -> None:
+        frames = num_samples * self.num_frames * len(self.signature.outputs) * math.prod(grid.num_points)
+        needed, free = frames * dtype.itemsize, psutil.virtual_memory().available
+        if needed > free:
+            raise DataError(
+                f"{plural(num_samples, 'trajectory', 'trajectories')} of {self.num_frames:,} frames on "
+                f"{grid.told_points} take {needed / 1e9:.3g} GB of memory, and {free / 1e9:.3g} GB are free. Ask for "
+                "fewer frames, or for fewer trajectories at a time."
+            )
 
     def _spun_up(self, inputs: Tensor, coefficients: Tensor, grid: Grid) -> Tensor:
         """Return the problems `spin_up` later, in the float64 they were drawn in, whatever the trajectories are."""
@@ -322,6 +336,7 @@ class Evolving(System):
         """Raise DataError where the solver's numbers have left every bound, saying what to do."""
         if not bool(torch.isfinite(state).all()):
             raise DataError(
-                f"The solver of '{self.name}' left every bound on {grid.num_points} points: its step is too long for "
-                f"these knobs, {self.knobs}. Give more points, weaker knobs, or a shorter step (its option max_step)."
+                f"The solver of '{self.name}' left every bound on {grid.told_points}: its step is too long for "
+                f"these knobs, {self.told_knobs}. Give more points, weaker knobs, or a shorter step (its option "
+                "max_step)."
             )

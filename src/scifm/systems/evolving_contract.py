@@ -23,6 +23,7 @@ from scifm.fields.grid import Grid
 from scifm.fields.seeds import generator_for
 from scifm.systems.contract import SystemContract, require, size_of, twice_as_fine
 from scifm.systems.evolving import Evolving
+from scifm.systems.made_once import once
 from scifm.systems.system import System
 
 __all__ = ["EvolvingContract"]
@@ -59,7 +60,13 @@ class EvolvingContract(SystemContract):
         return replace(system, save_interval=time, num_frames=2)  # type: ignore[type-var]
 
     def problem(self, num: int = 3, *, fine: bool = False) -> tuple[Tensor, Tensor, Grid]:
-        """Return developed states ``(num, inputs, *space)``, coefficients and the grid, the first or twice as fine."""
+        """Return developed states ``(num, inputs, *space)``, coefficients and the grid, the first or twice as fine.
+
+        Made once for all promises; none of them changes it.
+        """
+        return once(self, "problem", lambda: self._problem(num, fine=fine), self.boxes()[0], num, fine)
+
+    def _problem(self, num: int, *, fine: bool) -> tuple[Tensor, Tensor, Grid]:
         grid, system = self.boxes()[0], self.system
         grid = twice_as_fine(grid) if fine else grid
         device = torch.device("cpu")
@@ -102,7 +109,7 @@ class EvolvingContract(SystemContract):
 
         def marched(refine: int) -> Tensor:
             return system.advance(
-                inputs, coefficients, grid, interval=system.save_interval, num_frames=2, refine=refine
+                inputs, coefficients, grid, interval=system.save_interval, num_frames=1, refine=refine
             )
 
         coarse, fine, finest = (marched(self.order_refined * refine) for refine in (1, 2, 4))

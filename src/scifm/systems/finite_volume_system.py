@@ -166,7 +166,8 @@ class FiniteVolumeSystem(Evolving):
         if bool((needed > _MOST_STEPS).any()):
             raise DataError(
                 f"'{self.name}' would take {float(needed.max()):.3g} steps from frame to frame, more than "
-                f"{_MOST_STEPS}: its waves are too fast for this grid. Look at the state and the knobs, {self.knobs}."
+                f"{_MOST_STEPS}: its waves are too fast for this grid. Look at the state and the knobs, "
+                f"{self.told_knobs}."
             )
         return needed.long()
 
@@ -229,8 +230,8 @@ class FiniteVolumeSystem(Evolving):
         if not bool(torch.isfinite(state).all()):
             names = ", ".join(self.signature.outputs[channel] for channel in self.positive)
             raise DataError(
-                f"The march of '{self.name}' left every bound on {grid.num_points} points: {names} must stay positive. "
-                f"Give weaker knobs than {self.knobs}, or a smaller courant than {self.courant}."
+                f"The march of '{self.name}' left every bound on {grid.told_points}: {names} must stay positive. "
+                f"Give weaker knobs than {self.told_knobs}, or a smaller courant than {self.courant}."
             )
 
 

@@ -247,7 +247,7 @@ class PeriodicElliptic(System):
             sparsities = sparsities[bad.to(home)]
         raise DataError(
             f"'{self.name}' rejected {len(sparsities)} of {len(made[0])} samples {_MAX_ROUNDS} times in a row with "
-            f"knobs {self.knobs}. Widen the knobs or relax the rule that rejects."
+            f"knobs {self.told_knobs}. Widen the knobs or relax the rule that rejects."
         )
 
     def _make(

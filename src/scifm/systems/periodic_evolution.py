@@ -31,6 +31,7 @@ __all__ = ["PeriodicEvolution", "SpectralBox", "carried_by_itself", "squared"]
 _PIECE_POINTS = {"cpu": 2**17}  # grid points of the samples marched at once: few, to stay in the cache
 _PIECE_POINTS_ELSEWHERE = 2**24
 _ROUNDED = 1e-5
+_CLEARED_AFTER = 50  # steps
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,20 @@ class SpectralBox:
     def to_grid(self, spectrum: Tensor) -> Tensor:
         """Return the fields ``(…, *space)`` of a half-spectrum."""
         return torch.fft.irfftn(spectrum, s=self.grid.num_points, dim=self._axes)
+
+    def cleared_(self, spectrum: Tensor) -> Tensor:
+        """Clear a half-spectrum, in place, of what belongs to no real field, and return it.
+
+        Where the last wavenumber is zero a half-spectrum holds both modes of a pair, and `to_grid` does not see by how
+        much they differ. Round-off makes them differ, no nonlinear term holds that back, and where the symbol is
+        positive it grows until it leaves every bound.
+        """
+        pairs = spectrum[..., 0]
+        other = pairs.conj()
+        for axis in self._axes[1:]:
+            other = other.flip(axis).roll(1, axis)
+        spectrum[..., 0] = 0.5 * (pairs + other)
+        return spectrum
 
     @property
     def _axes(self) -> tuple[int, ...]:
@@ -140,8 +155,11 @@ class PeriodicEvolution(Evolving):
             step = self._stepper(box, inputs[rows], coefficients[rows], interval / num_steps)
             spectrum = box.to_modes(inputs[rows][:, outputs]) * box.kept
             for frame in range(num_frames):
-                for _ in range(num_steps):
+                for number in range(num_steps):
                     spectrum = step(spectrum)
+                    if number % _CLEARED_AFTER == _CLEARED_AFTER - 1:
+                        spectrum = box.cleared_(spectrum)
+                spectrum = box.cleared_(spectrum)
                 made[rows, frame] = box.to_grid(spectrum)
         self.require_finite(made, grid)
         return made

@@ -19,6 +19,7 @@ from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
 from scifm.fields.homogeneity import Homogeneity
 from scifm.systems.knobs import Knob
+from scifm.wording import span
 
 __all__ = ["SamplingRecord", "System"]
 
@@ -51,6 +52,11 @@ class System(abc.ABC):
         """The ranges this system draws from, by name."""
         values = {entry.name: getattr(self, entry.name) for entry in self._entries()}
         return {name: value for name, value in values.items() if isinstance(value, Knob)}
+
+    @property
+    def told_knobs(self) -> str:
+        """The ranges in words: ``viscosity 0.01 to 0.1, force 2``."""
+        return ", ".join(f"{name} {span(f'{k.low:g}', f'{k.high:g}')}" for name, k in self.knobs.items())
 
     def where(self, **knobs: Any) -> Self:
         """Return the same system with some knobs replaced: how physics is shifted.

@@ -15,6 +15,7 @@ import xarray
 
 from scifm.data.formats.kinds import data_sets_under, kind_of, natural
 from scifm.data.importing import find_format, open_data
+from scifm.data.inspection import inspect_data
 from scifm.errors import StoreError
 
 
@@ -89,6 +90,12 @@ def test_a_known_kind_that_is_not_read_comes_with_its_remedy(tmp_path, write, to
     for place in (tmp_path / name, tmp_path):
         with pytest.raises(StoreError, match=told):
             find_format(place)
+
+
+def test_a_device_is_told_to_be_none_of_them():
+    for look in (open_data, inspect_data):
+        with pytest.raises(StoreError, match="'/dev/null' is neither a file nor a folder"):
+            look("/dev/null")
 
 
 def test_a_named_pipe_is_nothing(tmp_path):
