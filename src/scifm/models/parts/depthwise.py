@@ -84,13 +84,16 @@ class _Native(torch.autograd.Function):
         grad_x = None
         if ctx.needs_input_grad[0]:
             reach, framed, shape = weight.shape[-1] // 2, grad, list(grad.shape)
-            for axis, wrap in enumerate(wraps, start=1):
-                # a walled axis answers for its padding too, whose share goes to the ends
-                if wrap:
-                    framed = padded(framed, axis, reach, reach, wraps=True)
-                else:
-                    framed = functional.pad(framed, (0, 0) * (framed.dim() - 1 - axis) + (2 * reach,) * 2)
-                    shape[axis] += 2 * reach
+            if all(wraps):
+                framed = _framed(grad, weight, wraps)
+            else:
+                for axis, wrap in enumerate(wraps, start=1):
+                    # a walled axis answers for its padding too, whose share goes to the ends
+                    if wrap:
+                        framed = padded(framed, axis, reach, reach, wraps=True)
+                    else:
+                        framed = functional.pad(framed, (0, 0) * (framed.dim() - 1 - axis) + (2 * reach,) * 2)
+                        shape[axis] += 2 * reach
             turned = _taps(weight.flip(tuple(range(2, weight.dim()))))
             grad_x = _convolved(native, framed, turned, None, torch.Size(shape))
             for axis, wrap in enumerate(wraps, start=1):
@@ -101,10 +104,23 @@ class _Native(torch.autograd.Function):
 
 
 def _framed(x: Tensor, weight: Tensor, wraps: tuple[bool, ...]) -> Tensor:
-    reach = weight.shape[-1] // 2
-    for axis, wrap in enumerate(wraps, start=1):
-        x = padded(x, axis, reach, reach, wraps=wrap)
-    return x.contiguous()
+    """Return what `padded` makes of every axis, by half the taps at both ends, in one pass over memory."""
+    reach, dims = weight.shape[-1] // 2, len(wraps)
+    if any(reach > n for n in x.shape[1:-1]):
+        for axis, wrap in enumerate(wraps, start=1):
+            x = padded(x, axis, reach, reach, wraps=wrap)
+        return x.contiguous()
+    out = x.new_empty(x.shape[0], *(n + 2 * reach for n in x.shape[1:-1]), x.shape[-1])
+    inner = [out]  # with so many of the first axes without their ends
+    for axis in range(1, dims + 1):
+        inner.append(inner[-1].narrow(axis, reach, x.shape[axis]))
+    inner.pop().copy_(x)
+    for axis in reversed(range(1, dims + 1)):
+        part, n = inner.pop(), x.shape[axis]
+        start, end, count = (n, reach, reach) if wraps[axis - 1] else (reach, n + reach - 1, 1)
+        part.narrow(axis, 0, reach).copy_(part.narrow(axis, start, count))
+        part.narrow(axis, n + reach, reach).copy_(part.narrow(axis, end, count))
+    return out
 
 
 def _folded(grad: Tensor, axis: int, reach: int) -> Tensor:
