@@ -55,7 +55,7 @@ OURS = {"scifm FNO": "fno", "scifm U-Net": "unet"}
 THEIRS = {"the_well FNO": "fno", "the_well UNetConvNext": "unet_convnext", "the_well AViT": "avit"}
 BASELINES = ("persistence", "climatology", "linear")
 WINDOWS = ("1", "6–12", "13–30")
-VALIDATIONS = 10  # of ours, on the way
+VALIDATIONS = 4  # of ours, on the way
 LEARNING_RATE, WARM_UP = 1e-3, 0.1
 
 Clock = Callable[[], float]
