@@ -43,6 +43,7 @@ from scifm.systems.evolving import Evolving
 from scifm.systems.gray_scott import GrayScott
 from scifm.systems.navier_stokes import NavierStokes
 from scifm.systems.shallow_water import ShallowWater
+from scifm.wording import plural
 from well_peers import WELL_SIZES, Peer, Scales, alive, make_network, make_ready
 
 NUM_FRAMES = 32
@@ -294,8 +295,8 @@ def table_of(rows: list[Row], options: Namespace) -> str:
     """Return what the documentation shows."""
     found = {(row.case, row.metric): row.value for row in rows}
     lines = [
-        f"{options.minutes:g} minutes of training each, batch {options.batch_size}, {torch.get_num_threads()} threads, "
-        f"{options.trajectories} trajectories of {NUM_FRAMES} frames; VRMSE over unseen ones, the lowest in bold:",
+        f"{options.minutes:g} minutes of training each, batch {options.batch_size}, "
+        f"{plural(torch.get_num_threads(), 'thread')}, {options.trajectories} trajectories of {NUM_FRAMES} frames; VRMSE over unseen ones, the lowest in bold:",
         "",
         "| system | model | weights | steps | ms a step | step 1 | steps 6–12 | steps 13–30 |",
         "|---|---|---|---|---|---|---|---|",
@@ -305,7 +306,7 @@ def table_of(rows: list[Row], options: Namespace) -> str:
         for model in (*options.models, *BASELINES):
             case = f"{system}, {model}"
             cells = [system, model]
-            for metric, form in (("weights", ",.0f"), ("steps taken", ",.0f"), ("time of a step, median", ".3g")):
+            for metric, form in (("weights", ",.0f"), ("steps taken", ",.0f"), ("time of a step, median", ",.4g")):
                 value = found.get((case, metric))
                 cells.append("" if value is None else format(value, form))
             for window in WINDOWS:
