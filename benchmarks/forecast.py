@@ -68,7 +68,7 @@ def main() -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     if any(name in THEIRS for name in options.models):
-        make_ready(options.packages)
+        make_ready(options.packages, needs_fno="the_well FNO" in options.models)
     threads = torch.get_num_threads()
     clock: Clock = time.perf_counter if options.clock == "wall" else lambda: time.process_time() / threads
     rows: list[Row] = []
@@ -294,9 +294,10 @@ def lowest(system: str, rows: list[Row]) -> list[Row]:
 def table_of(rows: list[Row], options: Namespace) -> str:
     """Return what the documentation shows."""
     found = {(row.case, row.metric): row.value for row in rows}
+    threads = plural(torch.get_num_threads(), "thread")
     lines = [
-        f"{options.minutes:g} minutes of training each, batch {options.batch_size}, "
-        f"{plural(torch.get_num_threads(), 'thread')}, {options.trajectories} trajectories of {NUM_FRAMES} frames; VRMSE over unseen ones, the lowest in bold:",
+        f"{options.minutes:g} minutes of training each, batch {options.batch_size}, {threads}, {options.trajectories} "
+        f"trajectories of {NUM_FRAMES} frames; VRMSE over unseen ones, the lowest in bold:",
         "",
         "| system | model | weights | steps | ms a step | step 1 | steps 6–12 | steps 13–30 |",
         "|---|---|---|---|---|---|---|---|",

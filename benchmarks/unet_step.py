@@ -107,7 +107,7 @@ def table_of(rows: list[Row]) -> str:
     for case in dict.fromkeys(row.case for row in rows):
         for name in (*OURS, *THEIRS):
             cells = [case, name, f"{found[case, f'{name}: weights']:,.0f}"]
-            cells += [f"{found[case, f'{name}: {what}']:.3g}" for what in ("products of a step", "step")]
+            cells += [f"{found[case, f'{name}: {what}']:,.4g}" for what in ("products of a step", "step")]
             cells += [f"{found[case, f'{peer} over {name}']:.2f}" if name in OURS else "" for peer in THEIRS]
             lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -118,12 +118,12 @@ def main() -> None:
     parser = argument_parser(__doc__.splitlines()[0])
     parser.add_argument("--widths", type=int, nargs="+", default=[32])
     parser.add_argument("--repeats", type=int, default=9)
-    parser.add_argument("--packages", type=Path, metavar="PEERS", help="folder that has neuraloperator 0.3.0")
+    parser.add_argument("--packages", type=Path, metavar="PEERS", help="folder of packages to look into first")
     parser.add_argument("--docs", type=Path, metavar="PAGE", help="put the comparison into this page")
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
-    make_ready(options.packages)
+    make_ready(options.packages, needs_fno=False)
     rows = [row for width in options.widths for row in measure(width, options.repeats)]
     if options.docs:
         put_into(options.docs, "benchmarks/unet_step.py", table_of(rows))

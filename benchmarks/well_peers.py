@@ -57,11 +57,12 @@ class PeerConfig(OperatorConfig):
     answers_change: bool = True
 
 
-def make_ready(packages: Path | None) -> None:
+def make_ready(packages: Path | None, *, needs_fno: bool) -> None:
     """Let the package's models be imported; end with what is missing and how to get it.
 
     Args:
         packages: folder to look for packages in first, as ``pip install --target`` fills it; None: nowhere else.
+        needs_fno: whether the FNO is asked for, which fits one release of neuraloperator alone.
     """
     if packages is not None:
         if not packages.is_dir():
@@ -76,7 +77,8 @@ def make_ready(packages: Path | None) -> None:
         _stand_in("wandb", names=())
     try:
         importlib.import_module("the_well.benchmark.models")
-        make_network("fno", 1, 1, (16, 16), {"modes1": 4, "modes2": 4, "hidden_channels": 4})
+        if needs_fno:
+            make_network("fno", 1, 1, (16, 16), {"modes1": 4, "modes2": 4, "hidden_channels": 4})
     except (ImportError, TypeError) as error:
         _end(f"The wrappers do not fit the packages that are there ({error})")
 
