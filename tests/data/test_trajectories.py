@@ -105,6 +105,27 @@ def test_windows_in_memory_and_on_disk_are_the_same(store):
     )
 
 
+def test_trajectories_that_fit_are_read_once(store, monkeypatch):
+    window = Window(2, 1)
+    split, order = store.split("train", window), [7, 2, 11, 2, 0, 19]
+    kept = split.kept()
+    first, again = kept.batch(order), kept.batch(order)
+    asked = []
+    read = type(split.reader).read
+    monkeypatch.setattr(type(split.reader), "read", lambda self, *given: (asked.append(given), read(self, *given))[1])
+    third = kept.batch(order)
+    assert not asked
+    from_disk = split.batch(order)
+    assert asked
+    for part in ("inputs", "coefficients", "targets", "lead_time"):
+        for batch in (first, again, third):
+            assert torch.equal(getattr(batch, part), getattr(from_disk, part)), part
+    for part in ("inputs", "targets"):
+        assert torch.equal(getattr(kept.load(), part), getattr(split.load(), part))
+    monkeypatch.setattr("scifm.data.split._IN_MEMORY_BYTES", 100)
+    assert split.kept() is split
+
+
 def test_frames_unevenly_spaced_take_no_history(drawn):
     lead_time = drawn.lead_time.clone()
     lead_time[:, -1] += 0.5

@@ -14,10 +14,11 @@ from scifm.errors import ConfigError
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
 from scifm.models.parts.convnext import ConvNeXtBlock
-from scifm.models.parts.depthwise import Depthwise, padded
+from scifm.models.parts.depthwise import Depthwise, blurred, padded
 from scifm.models.parts.native import library
 from scifm.models.surgery import with_channels
 from scifm.models.unet import UNET_SIZES, UNet, UNetConfig
+from scifm.systems.initial import RandomWaves
 
 SMALL = {"width": 4, "levels": 3, "blocks": 1, "kernel_size": 3, "condition_width": 8, "projection_width": 8}
 SPACES = {1: (21,), 2: (12, 13), 3: (6, 5, 8)}
@@ -98,6 +99,35 @@ def test_a_periodic_box_has_no_first_point(num_axes):
     moved = replace(batch, inputs=batch.inputs.roll((4,) * num_axes, axes))
     answer, other = (operator.predict(part).require_targets() for part in (batch, moved))
     torch.testing.assert_close(other, answer.roll((4,) * num_axes, axes))
+
+
+def test_between_pairs_of_points_the_answer_nearly_moves_too():
+    """What comes up is no staircase, so that untrained networks miss a shift by one point by a small part alone."""
+    waves = RandomWaves(max_wave=5, slope=1.0)
+    for seed in range(3):
+        torch.manual_seed(seed)
+        operator = UNet(Signature(("f",), (), ("u",)), UNetConfig(width=16, projection_width=16))
+        inputs = waves.draw(2, 1, Grid.square(32), torch.Generator().manual_seed(seed)).float()[:, None]
+        batch = Batch(operator.signature, Grid.square(32), inputs, torch.zeros(2, 0))
+        moved = replace(batch, inputs=inputs.roll((1, 1), (-2, -1)))
+        answer, other = (operator.predict(part).require_targets() for part in (batch, moved))
+        varies = answer - answer.mean(dim=(-2, -1), keepdim=True)
+        assert (other - answer.roll((1, 1), (-2, -1))).norm() < 0.15 * varies.norm()
+
+
+@pytest.mark.parametrize("plain", [True, False])
+@pytest.mark.parametrize("wraps", [(True,), (False, True), (True, False, True)])
+def test_a_blur_is_a_quarter_a_half_and_a_quarter(wraps, plain):
+    x = torch.randn(2, *(6, 7, 4)[: len(wraps)], 5, requires_grad=True)
+    right = x
+    for axis, wrap in enumerate(wraps, start=1):
+        longer, n = padded(right, axis, 1, 1, wraps=wrap), right.shape[axis]
+        right = 0.5 * right + 0.25 * (longer.narrow(axis, 0, n) + longer.narrow(axis, 2, n))
+    answer = blurred(x, wraps, plain=plain)
+    torch.testing.assert_close(answer, right)
+    grad = torch.randn_like(x)
+    slopes = [torch.autograd.grad(value, x, grad)[0] for value in (answer, right)]
+    torch.testing.assert_close(*slopes)
 
 
 @pytest.mark.parametrize("num_axes", [1, 2, 3])

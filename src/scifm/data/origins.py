@@ -308,7 +308,7 @@ class StoreOrigin(Origin):
         return self.store.split(name, self.window)
 
     def stream(self, batch_size: int, seed: int, *, num_samples: int | None = None, blocks: int = 1) -> BatchSource:
-        return Epochs(self.split("train"), batch_size=batch_size, seed=seed)
+        return Epochs(self.split("train").kept(), batch_size=batch_size, seed=seed)
 
     def draw(self, num_samples: int, *names: int | str, seed: int = 0, split: str = "train") -> Batch:
         return self.split(split).some(num_samples)

@@ -25,7 +25,7 @@ from scifm.fields.grid import Grid
 from scifm.fields.samples import Samples
 from scifm.fields.window import NEXT_FRAME, Window
 
-__all__ = ["ChosenRows", "StoreSplit", "TensorSamples", "windows_of"]
+__all__ = ["ChosenRows", "KeptRows", "StoreSplit", "TensorSamples", "windows_of"]
 
 _FORMS = ("named", "xy")
 _EVEN = 1e-3  # of an interval, by which files round times
@@ -44,6 +44,38 @@ class ChosenRows(Reader):
 
     def read(self, name: str, rows: slice, frames: slice | None) -> np.ndarray:
         return self.reader.take(name, self.rows[rows], frames)
+
+    def close(self) -> None:
+        self.reader.close()
+
+
+class KeptRows(Reader):
+    """A reader of which every trajectory stays in memory, whole, once something of it was read by itself.
+
+    A training that goes through windows in random order asks the files for each frame by itself, which takes as long as
+    a step of a small network.
+
+    Args:
+        reader: where the numbers lie.
+        num_frames: of a trajectory; None for steady problems.
+    """
+
+    def __init__(self, reader: Reader, num_frames: int | None) -> None:
+        self.reader, self._frames = reader, None if num_frames is None else slice(0, num_frames)
+        self._kept: dict[tuple[str, int, bool], np.ndarray] = {}
+
+    @property
+    def num_trajectories(self) -> int:
+        return self.reader.num_trajectories
+
+    def read(self, name: str, rows: slice, frames: slice | None) -> np.ndarray:
+        if rows.stop - rows.start != 1:  # many together are read as fast as they are copied
+            return self.reader.read(name, rows, frames)
+        key = name, rows.start, frames is None
+        if key not in self._kept:
+            self._kept[key] = self.reader.read(name, rows, None if frames is None else self._frames)
+        whole = self._kept[key]
+        return whole if frames is None else whole[:, frames]
 
     def close(self) -> None:
         self.reader.close()
@@ -169,6 +201,12 @@ class StoreSplit(Dataset):
         chosen = self.chosen(index)
         return chosen.load() if chosen.num_bytes <= _IN_MEMORY_BYTES else chosen
 
+    def kept(self) -> StoreSplit:
+        """Return the same samples, whose trajectories stay in memory once they are read, if all of them fit well."""
+        if self.times is None or self.num_trajectories * self._bytes(1, len(self.times) - 1) > _IN_MEMORY_BYTES:
+            return self
+        return replace(self, reader=KeptRows(self.reader, len(self.times)))
+
     def describe(self) -> dict[str, Any]:
         """Return which samples these are: store, hash of its content, split, stride; else the system's name alone."""
         return dict(self.origin) or {"systems": [self.system]}
@@ -176,10 +214,13 @@ class StoreSplit(Dataset):
     @property
     def num_bytes(self) -> int:
         """Memory that all samples take when they are loaded."""
+        return self.num_samples * self._bytes(self.window.history, self.window.horizon)
+
+    def _bytes(self, history: int, horizon: int) -> int:
+        """Return the memory of so many frames of inputs and of outputs, and the coefficients."""
         names, points = self.signature, int(np.prod(self.grid.num_points))
-        frames = len(names.inputs) * self.window.history + len(names.outputs) * self.window.horizon
-        numbers = points * frames + len(names.coefficients)
-        return self.num_samples * numbers * self.dtype.itemsize
+        numbers = points * (len(names.inputs) * history + len(names.outputs) * horizon) + len(names.coefficients)
+        return numbers * self.dtype.itemsize
 
     def chosen(self, index: Sequence[int] | Tensor) -> StoreSplit:
         """Return the split of some trajectories, in the order of `index`; nothing is read yet.

@@ -5,7 +5,8 @@ at each level by what was there on the way down → projection``, all on ``(batc
 
 A block is a convolution of each channel by itself, a norm over channels, the scale and the shift that coefficients
 give, and a pointwise network with a wide middle, around all of which its input is carried. Down goes what 2 points an
-axis hold together, by one product; up the same way back. Where an axis has an odd number of points, one more is added
+axis hold together, by one product; up the same way back, and what comes up is blurred a little, so that it matters
+less where the pairs of points begin. Where an axis has an odd number of points, one more is added
 for the way down, as the boundary would have it, and taken off on the way back.
 
 Channels stay last from end to end: norms and pointwise products are then plain ones on rows that lie together.
@@ -26,7 +27,7 @@ from scifm.fields.batch import Signature
 from scifm.fields.normalization import Encoded, Normalization
 from scifm.models.operator import Operator, OperatorConfig, OuterMaps, Role
 from scifm.models.parts.convnext import ConvNeXtBlock, channel_norm, per_sample
-from scifm.models.parts.depthwise import padded
+from scifm.models.parts.depthwise import blurred, padded
 from scifm.models.parts.pointwise import Projection
 
 __all__ = ["UNET_SIZES", "UNet", "UNetConfig"]
@@ -111,20 +112,21 @@ class _Down(nn.Module):
 class _Up(nn.Module):
     """Twice the points along every axis, half the channels."""
 
-    def __init__(self, channels: int, num_axes: int) -> None:
+    def __init__(self, channels: int, num_axes: int, *, plain: bool) -> None:
         super().__init__()
+        self.plain = plain
         self.map = nn.Linear(2 * channels, channels * 2**num_axes)
         for part in (self.map.weight, self.map.bias):  # the points that come of one are alike at first: no chequers
             part.data.copy_(part.data[:channels].repeat(2**num_axes, *(1,) * (part.dim() - 1)))
 
-    def forward(self, x: Tensor, space: tuple[int, ...]) -> Tensor:
-        """Return what lies on `space`, at most one point less an axis."""
+    def forward(self, x: Tensor, space: tuple[int, ...], wraps: tuple[bool, ...]) -> Tensor:
+        """Return what lies on `space`, at most one point less an axis, without steps from pair to pair of points."""
         dims, batch, halves = len(space), x.shape[0], x.shape[1:-1]
         corners = self.map(channel_norm(x)).view(batch, *halves, *(2,) * dims, -1)
         order = itertools.chain.from_iterable((1 + axis, 1 + dims + axis) for axis in range(dims))
         fine = corners.permute(0, *order, 2 * dims + 1).reshape(batch, *(2 * n for n in halves), -1)
         inside: tuple[Any, ...] = (slice(None), *(slice(0, n) for n in space))
-        return fine[inside]
+        return blurred(fine[inside], wraps, plain=self.plain)
 
 
 class UNet(Operator):
@@ -160,7 +162,7 @@ class UNet(Operator):
         )
         self.way_down = nn.ModuleList(blocks(width) for width in widths)
         self.downs = nn.ModuleList(_Down(width, dims) for width in widths[:-1])
-        self.ups = nn.ModuleList(_Up(width, dims) for width in widths[:-1])
+        self.ups = nn.ModuleList(_Up(width, dims, plain=c.plain) for width in widths[:-1])
         self.way_up = nn.ModuleList(blocks(width) for width in widths[:-1])
         self.projection = Projection(c.width, c.projection_width, len(signature.outputs), plain=c.plain)
 
@@ -217,7 +219,7 @@ class UNet(Operator):
                 hidden = self.through(block, hidden, condition, wraps)
         for level in reversed(range(len(left))):
             fine = left.pop()
-            hidden = fine + self.ups[level](hidden, tuple(fine.shape[1:-1]))
+            hidden = fine + self.ups[level](hidden, tuple(fine.shape[1:-1]), wraps)
             for block in _members(self.way_up[level]):
                 hidden = self.through(block, hidden, condition, wraps)
         return self.projection(channel_norm(hidden)).movedim(-1, 1).unsqueeze(1)

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from scifm.models.parts.native import Library, is_exporting, native_for
 
-__all__ = ["Depthwise", "padded"]
+__all__ = ["Depthwise", "blurred", "padded"]
 
 
 def padded(x: Tensor, axis: int, before: int, after: int, *, wraps: bool) -> Tensor:
@@ -49,7 +49,7 @@ class Depthwise(nn.Module):
 
     def __init__(self, channels: int, kernel_size: int, num_axes: int, *, plain: bool = False) -> None:
         super().__init__()
-        self.plain, self.reach = plain, kernel_size // 2
+        self.plain = plain
         self.weight = nn.Parameter(torch.empty(channels, 1, *(kernel_size,) * num_axes))
         self.bias = nn.Parameter(torch.empty(channels))
         bound = kernel_size ** (-num_axes / 2)
@@ -58,14 +58,38 @@ class Depthwise(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch *space channel"], wraps: tuple[bool, ...]) -> Tensor:
         """Return the convolution; `wraps` tells of each axis whether its ends meet."""
-        native = None if self.plain or is_exporting() or torch.is_autocast_enabled(x.device.type) else native_for(x)
-        if native is not None:
-            answer: Tensor = _Native.apply(x.contiguous(), self.weight, self.bias, wraps, native)
-            return answer
-        for axis, wrap in enumerate(wraps, start=1):
-            x = padded(x, axis, self.reach, self.reach, wraps=wrap)
-        conv = (functional.conv1d, functional.conv2d, functional.conv3d)[len(wraps) - 1]
-        return conv(x.movedim(-1, 1), self.weight, self.bias, groups=len(self.bias)).movedim(1, -1)
+        return _depthwise(x, self.weight, self.bias, wraps, plain=self.plain)
+
+
+def blurred(
+    x: Float[Tensor, "batch *space channel"], wraps: tuple[bool, ...], *, plain: bool = False
+) -> Float[Tensor, "batch *space channel"]:
+    """Return half of every point and a quarter of each neighbour, along one axis after the other.
+
+    Of numbers that each fill two points this makes a line from one to the next, so that it matters little where the
+    pairs begin.
+
+    Args:
+        wraps: tells of each axis whether its ends meet.
+        plain: as of `Depthwise`.
+    """
+    line = x.new_tensor([0.25, 0.5, 0.25])
+    taps = line
+    for _ in wraps[1:]:
+        taps = taps.unsqueeze(-1) * line
+    weight = taps.expand(x.shape[-1], 1, *taps.shape)
+    return _depthwise(x, weight, x.new_zeros(x.shape[-1]), wraps, plain=plain)
+
+
+def _depthwise(x: Tensor, weight: Tensor, bias: Tensor, wraps: tuple[bool, ...], *, plain: bool) -> Tensor:
+    native = None if plain or is_exporting() or torch.is_autocast_enabled(x.device.type) else native_for(x)
+    if native is not None:
+        answer: Tensor = _Native.apply(x.contiguous(), weight, bias, wraps, native)
+        return answer
+    for axis, wrap in enumerate(wraps, start=1):
+        x = padded(x, axis, weight.shape[-1] // 2, weight.shape[-1] // 2, wraps=wrap)
+    conv = (functional.conv1d, functional.conv2d, functional.conv3d)[len(wraps) - 1]
+    return conv(x.movedim(-1, 1), weight, bias, groups=len(bias)).movedim(1, -1)
 
 
 class _Native(torch.autograd.Function):
@@ -84,27 +108,45 @@ class _Native(torch.autograd.Function):
         grad_x = None
         if ctx.needs_input_grad[0]:
             reach, framed, shape = weight.shape[-1] // 2, grad, list(grad.shape)
-            for axis, wrap in enumerate(wraps, start=1):
-                # a walled axis answers for its padding too, whose share goes to the ends
-                if wrap:
-                    framed = padded(framed, axis, reach, reach, wraps=True)
-                else:
-                    framed = functional.pad(framed, (0, 0) * (framed.dim() - 1 - axis) + (2 * reach,) * 2)
-                    shape[axis] += 2 * reach
+            if all(wraps):
+                framed = _framed(grad, weight, wraps)
+            else:
+                for axis, wrap in enumerate(wraps, start=1):
+                    # a walled axis answers for its padding too, whose share goes to the ends
+                    if wrap:
+                        framed = padded(framed, axis, reach, reach, wraps=True)
+                    else:
+                        framed = functional.pad(framed, (0, 0) * (framed.dim() - 1 - axis) + (2 * reach,) * 2)
+                        shape[axis] += 2 * reach
             turned = _taps(weight.flip(tuple(range(2, weight.dim()))))
             grad_x = _convolved(native, framed, turned, None, torch.Size(shape))
             for axis, wrap in enumerate(wraps, start=1):
                 grad_x = grad_x if wrap else _folded(grad_x, axis, reach)
+        if not ctx.needs_input_grad[1]:
+            return grad_x, None, None, None, None
         sums = x.new_empty(weight[0, 0].numel() + 1, weight.shape[0])
         native.call("depthwise_gradient", *_sizes(weight, grad.shape), x, grad, sums)
         return grad_x, sums[:-1].T.reshape(weight.shape), sums[-1], None, None
 
 
 def _framed(x: Tensor, weight: Tensor, wraps: tuple[bool, ...]) -> Tensor:
-    reach = weight.shape[-1] // 2
-    for axis, wrap in enumerate(wraps, start=1):
-        x = padded(x, axis, reach, reach, wraps=wrap)
-    return x.contiguous()
+    """Return what `padded` makes of every axis, by half the taps at both ends, in one pass over memory."""
+    reach, dims = weight.shape[-1] // 2, len(wraps)
+    if any(reach > n for n in x.shape[1:-1]):
+        for axis, wrap in enumerate(wraps, start=1):
+            x = padded(x, axis, reach, reach, wraps=wrap)
+        return x.contiguous()
+    out = x.new_empty(x.shape[0], *(n + 2 * reach for n in x.shape[1:-1]), x.shape[-1])
+    inner = [out]  # with so many of the first axes without their ends
+    for axis in range(1, dims + 1):
+        inner.append(inner[-1].narrow(axis, reach, x.shape[axis]))
+    inner.pop().copy_(x)
+    for axis in reversed(range(1, dims + 1)):
+        part, n = inner.pop(), x.shape[axis]
+        start, end, count = (n, reach, reach) if wraps[axis - 1] else (reach, n + reach - 1, 1)
+        part.narrow(axis, 0, reach).copy_(part.narrow(axis, start, count))
+        part.narrow(axis, n + reach, reach).copy_(part.narrow(axis, end, count))
+    return out
 
 
 def _folded(grad: Tensor, axis: int, reach: int) -> Tensor:
