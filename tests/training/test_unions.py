@@ -59,7 +59,9 @@ def with_rubbish(batch: Batch) -> Batch:
     for name, fields, there in (("inputs", batch.inputs, given), ("targets", batch.require_targets(), asked)):
         drawn = 3 * torch.randn(fields.shape, generator=noise)
         changed[name] = torch.where(there[:, None, :, None], fields, drawn)
-    return replace(batch, **changed)
+    known = batch.has(batch.signature.coefficients)
+    drawn = 3 * torch.randn(known.shape, generator=noise)
+    return replace(batch, **changed, coefficients=torch.where(known, batch.coefficients, drawn))
 
 
 @pytest.mark.parametrize("name", list(OBJECTIVES))
@@ -112,7 +114,9 @@ def test_fields_come_in_the_sizes_they_have_alone():
         both, single = joint.encode(fitting.select(mine.nonzero().flatten())), own.encode(alone)
         torch.testing.assert_close(both.inputs[:, :, place], single.inputs[:, :, 0])
         torch.testing.assert_close(both.output_scale[:, :, place], single.output_scale[:, :, 0])
+        torch.testing.assert_close(both.coefficients[:, place], single.coefficients[:, 0])
         assert float(both.inputs[:, :, 1 - place].abs().max()) == 0
+        assert float(both.coefficients[:, 1 - place].abs().max()) == 0
 
 
 def test_systems_with_the_same_fields_keep_the_scalings_they_share():

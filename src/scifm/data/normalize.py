@@ -90,7 +90,8 @@ def refit_coefficients(normalization: Normalization, signature: Signature, batch
 def _fit_constants(gauge: Normalization, batch: Batch) -> Normalization:
     """Return `gauge` with shifts and scales for what varies after it."""
     names, encoded = batch.signature, gauge.encode(batch)
-    logarithmic = tuple(_spans_magnitudes(column) for column in encoded.coefficients.unbind(1))
+    given, known, asked = (batch.has(part) for part in (names.inputs, names.coefficients, names.outputs))
+    logarithmic = tuple(_spans_magnitudes(c) for c, _ in _columns(encoded.coefficients, names.coefficients, known))
     if any(logarithmic):
         gauge = replace(gauge, coefficient_log=logarithmic)
         encoded = gauge.encode(batch)
@@ -99,13 +100,12 @@ def _fit_constants(gauge: Normalization, batch: Batch) -> Normalization:
         answers = answers - encoded.output_offset
     # a scaling law has its zero where the physics has it; without one, a field varies about its own mean
     field = _about_zero if gauge.homogeneities else _about_mean
-    given, asked = batch.has(names.inputs), batch.has(names.outputs)
     inputs = [field(values, name) for values, name in _fields(encoded.inputs, names.inputs, given)]
     outputs = [
         (_about_zero if name in names.state else field)(values, name)
         for values, name in _fields(answers / encoded.output_scale, names.outputs, asked)
     ]
-    columns = _columns(encoded.coefficients, names.coefficients)
+    columns = _columns(encoded.coefficients, names.coefficients, known)
     return replace(
         gauge,
         input_shift=tuple(shift for shift, _ in inputs),
@@ -161,8 +161,9 @@ def _joined(homogeneities: tuple[Homogeneity, ...]) -> Homogeneity:
     return replace(homogeneities[0], exponents=tuple((n, sum(h.exponent(n) for h in homogeneities)) for n in names))
 
 
-def _columns(values: Tensor, names: tuple[str, ...]) -> list[tuple[Tensor, str]]:
-    return [(values[:, i], name) for i, name in enumerate(names)]
+def _columns(values: Tensor, names: tuple[str, ...], present: Tensor | None = None) -> list[tuple[Tensor, str]]:
+    """Return each coefficient ``(sample,)`` of the samples that have it."""
+    return [(values[:, i] if present is None else values[present[:, i], i], name) for i, name in enumerate(names)]
 
 
 def _middle(values: Tensor) -> float:

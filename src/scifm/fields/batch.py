@@ -7,7 +7,7 @@ Form of a batch (``S`` spatial axes, x last)::
     targets       (batch, time, output field, *space), or None when only inputs are known
 
     lead_time     (batch, time)                     of evolving systems: from the last input frame to each target frame
-    present       (batch, field)                    which fields each sample has, where those of several systems meet
+    present       (batch, name)                     what each sample has, where several systems with other fields meet
 
 Steady problems have one input frame and one target frame. Of an evolving system a **state** field stands in both roles
 under one name, earlier as input and later as target; what is an input only does not change in time. Several input
@@ -85,6 +85,11 @@ class Signature(Plain):
         """Names of all fields, each once."""
         return tuple(dict.fromkeys((*self.inputs, *self.outputs)))
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all fields, and of the coefficients behind them, each once."""
+        return (*self.fields, *self.coefficients)
+
     def union(self, other: Signature) -> Signature:
         """Return the signature that holds every name of both, ours first.
 
@@ -147,8 +152,9 @@ class Batch:
         lead_time: ``(batch, time)`` physical time from the last input to each target, positive and increasing; without
             targets, to each frame that is asked for. None for steady problems, and where nobody says.
         loss_weights: ``(batch,)`` how much each sample counts in a loss; None: all alike.
-        present: ``(batch, len(signature.fields))`` bool: the fields that each sample has, in the order of
-            ``signature.fields``; what it has not is zero in inputs and targets and means nothing. None: it has all.
+        present: ``(batch, len(signature.names))`` bool: which fields and coefficients each sample has, in the order of
+            ``signature.names``; what it has not is zero and means nothing. None: all have all fields, and a coefficient
+            that is zero is just that.
 
     Raises:
         SignatureError: if a shape does not follow from the signature and the grid, or lead times are not positive.
@@ -218,10 +224,10 @@ class Batch:
     def _check_presence(self) -> None:
         if self.present is None:
             return
-        expected = (self.num_samples, len(self.signature.fields))
+        expected = (self.num_samples, len(self.signature.names))
         if tuple(self.present.shape) != expected or self.present.dtype != torch.bool:
             raise SignatureError(
-                f"present must be bool of shape {expected}, a column for each of {self.signature.fields}; got "
+                f"present must be bool of shape {expected}, a column for each of {self.signature.names}; got "
                 f"{self.present.dtype} of shape {tuple(self.present.shape)}."
             )
 
@@ -282,24 +288,26 @@ class Batch:
         return self.coefficients[:, _position(name, self.signature.coefficients)]
 
     def has(self, names: Sequence[str]) -> Tensor | None:
-        """Return which of these fields each sample has, ``(batch, name)`` bool; None: all have all."""
+        """Return which of these fields and coefficients each sample has, ``(batch, name)`` bool; None: all have all."""
         if self.present is None:
             return None
-        return self.present[:, [_position(name, self.signature.fields) for name in names]]
+        return self.present[:, [_position(name, self.signature.names) for name in names]]
 
     def of_form(self, fields: Sequence[str]) -> Tensor:
         """Return which samples have just these fields, ``(batch,)`` bool."""
         wanted = [name in fields for name in self.signature.fields]
-        if self.present is None:
+        there = self.has(self.signature.fields)
+        if there is None:
             return self.inputs.new_full((self.num_samples,), all(wanted), dtype=torch.bool)
-        return (self.present == self.present.new_tensor(wanted)).all(dim=1)
+        return (there == there.new_tensor(wanted)).all(dim=1)
 
     @property
     def forms(self) -> tuple[tuple[str, ...], ...]:
         """The sets of fields that samples have, each once, in the order in which they come; none where all have all."""
-        if self.present is None:
+        there = self.has(self.signature.fields)
+        if there is None:
             return ()
-        rows = dict.fromkeys(tuple(row) for row in self.present.tolist())
+        rows = dict.fromkeys(tuple(row) for row in there.tolist())
         return tuple(
             tuple(name for name, there in zip(self.signature.fields, row, strict=True) if there) for row in rows
         )
@@ -362,13 +370,13 @@ class Batch:
         )
 
     def _present_in(self, signature: Signature) -> Tensor | None:
-        names = self.signature.fields
+        names = self.signature.names
         if self.present is None and set(signature.fields) <= set(names):
             return None
         absent = torch.zeros(self.num_samples, dtype=torch.bool, device=self.inputs.device)
         there = [
             absent if name not in names else ~absent if self.present is None else self.present[:, names.index(name)]
-            for name in signature.fields
+            for name in signature.names
         ]
         return torch.stack(there, dim=1)
 
@@ -430,7 +438,7 @@ class Batch:
     def _saying_what_is_there(self) -> Batch:
         if self.present is not None:
             return self
-        size = (self.num_samples, len(self.signature.fields))
+        size = (self.num_samples, len(self.signature.names))
         return replace(self, present=torch.ones(size, dtype=torch.bool, device=self.inputs.device))
 
     @staticmethod

@@ -110,7 +110,8 @@ class Normalization:
     def encode(self, batch: Batch) -> Encoded:
         """Return the batch in numbers of order one. Targets play no part, so nothing leaks from them.
 
-        A field that a sample has not is zero, and so is the answer to it, whatever a network makes of it.
+        A field or a coefficient that a sample has not is zero, and so is the answer to it, whatever a network makes of
+        it.
         """
         factors = [h.factor(batch, size) for h, size in zip(self.homogeneities, self.gauge_sizes, strict=True)]
         names = batch.signature
@@ -120,7 +121,8 @@ class Normalization:
         answer = self._powers(factors, names.outputs, batch)
         shift, scale = self._row(self.coefficient_shift, batch), self._row(self.coefficient_scale, batch)
         offset = self._channels(gauge * self._row(self.input_shift, batch), batch) if any(self.input_shift) else 0.0
-        given, asked = batch.has(names.inputs), batch.has(names.outputs)
+        given, known, asked = (batch.has(part) for part in (names.inputs, names.coefficients, names.outputs))
+        coefficients = (self._logarithms(batch.coefficients / coefficient) - shift) / scale
         inputs = (batch.inputs - offset) / self._channels(field, batch)
         output_scale = self._channels(answer * self._row(self.output_scale, batch), batch)
         output_offset = self._output_offset(batch, answer)
@@ -129,7 +131,7 @@ class Normalization:
             output_offset = None if output_offset is None else output_offset * self._channels(asked, batch)
         return Encoded(
             inputs=inputs if given is None else inputs * self._channels(given, batch),
-            coefficients=(self._logarithms(batch.coefficients / coefficient) - shift) / scale,
+            coefficients=coefficients if known is None else coefficients * known,
             grid=batch.grid,
             output_scale=output_scale,
             output_offset=output_offset,
