@@ -494,7 +494,7 @@ def test_a_signal_saves_says_so_and_the_status_tells_which(recipe, tmp_path, num
     assert 0 <= int(states[-1].stem.removeprefix("step-")) - last < 2, "saved at the step it was stopped at"
 
 
-@pytest.mark.parametrize("devices", [1, 2])
+@pytest.mark.parametrize("devices", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_what_was_ignored_when_it_was_started_stays_so(recipe, tmp_path, devices):
     """As a script has it that puts the command in the background: Ctrl-C is for others, SIGTERM for this."""
     out = tmp_path / "runs"

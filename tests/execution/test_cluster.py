@@ -37,7 +37,9 @@ def here(tmp_path_factory) -> list[dict]:
     return table(study(RECIPE, out=tmp_path_factory.mktemp("here") / "study"))
 
 
-@pytest.mark.parametrize("shared", [True, False], ids=["shared files", "no shared files"])
+@pytest.mark.parametrize(
+    "shared", [pytest.param(True, marks=pytest.mark.slow), False], ids=["shared files", "no shared files"]
+)
 def test_dask_ends_in_the_same_table(here, tmp_path, shared):
     folder = tmp_path / "study"
     make = partial(cluster_executor, "local", num_workers=2, carry=None if shared else folder)

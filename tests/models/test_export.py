@@ -146,7 +146,7 @@ def test_the_files_tell_what_they_are(operator, exported, session, tmp_path):
     assert sorted(os.listdir(exported / "onnx")) == ["export.json", "operator.onnx"]
 
 
-@pytest.mark.parametrize("dims", [1, 3])
+@pytest.mark.parametrize("dims", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_other_dimensions_and_no_coefficients(dims, tmp_path):
     network = FNO(Signature(("a", "b"), (), ("u",), dims), FNOConfig(**{**tiny.NETWORK, "num_layers": 1}))
     grid = Grid.square(12, num_spatial_dims=dims)

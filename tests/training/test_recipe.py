@@ -55,8 +55,10 @@ def test_a_model_is_a_size_or_a_network_and_not_both():
     assert ModelConfig(network=network).resolve() == network
     with pytest.raises(ConfigError, match="either size or network, not both"):
         build_config(ModelConfig, {"size": "tiny", "network": {}})
-    with pytest.raises(ConfigError, match="Did you mean 'tiny'"):
-        ModelConfig(size="tinny").resolve()
+    with pytest.raises(ConfigError, match=r"size 'tinny' is unknown\. Did you mean 'tiny'"):
+        build_config(ModelConfig, {"size": "tinny"})
+    with pytest.raises(ConfigError, match=r"Size 'tinny' is unknown\. Did you mean 'tiny'"):
+        FNOConfig.of_size("tinny")
 
 
 def test_recipes_cannot_be_changed_by_accident():

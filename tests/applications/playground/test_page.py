@@ -71,7 +71,7 @@ def painted(playground: Any, x: float, y: float, size: float, height: float) -> 
     return height * along[0][:, None] * along[1]
 
 
-@pytest.mark.parametrize("name", ["poisson", "advection_diffusion", "helmholtz"])
+@pytest.mark.parametrize("name", ["poisson", "advection_diffusion", pytest.param("helmholtz", marks=pytest.mark.slow)])
 def test_painting_changes_the_answer_to_that_of_python(window, playgrounds, name):
     page, playground = window(name), playgrounds[name]
     values = {dial.name: dial.start for dial in playground.systems[0].dials}
