@@ -93,7 +93,7 @@ def test_a_batch_without_truth_is_refused():
 def test_what_counts_as_zero_is_a_setting():
     training, guess = answer([3.0, 4.0], [0.3, 0.4]), answer([3.0, 4.0], [0.0, 0.0])
     assert RelativeL2().on(training).compare(guess, training).item() == pytest.approx(0.5)
-    with pytest.warns(UserWarning, match="is zero in 1 of 2"):
+    with pytest.warns(UserWarning, match="below 0.5 of its usual size in 1 of 2"):
         prepared = RelativeL2(vanishes=0.5).on(training)
     assert prepared.compare(guess, training).item() == pytest.approx(0.5 * 0.5 / (25.25 / 2) ** 0.5)
 

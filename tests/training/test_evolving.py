@@ -148,6 +148,6 @@ def test_what_dies_out_in_a_stream_is_measured_by_the_usual_size(tmp_path):
     waves = {"max_wave": 3, "amplitude": 1e-12}
     options = {"num_frames": 3, "save_interval": 150.0, "num_spatial_dims": 1, "initial_state": waves}
     tree["system"] = {"name": "gray_scott", "options": options}
-    with pytest.warns(UserWarning, match="'catalyst' is zero"):
+    with pytest.warns(UserWarning, match="'catalyst' is below 0.01 of its usual size"):
         run = pretrain(tree, out=tmp_path)
     assert run.is_complete

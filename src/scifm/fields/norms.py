@@ -19,11 +19,19 @@ from torch import Tensor
 from scifm.fields.grid import Grid
 
 __all__ = [
-    "VANISHES", "integral", "l2_norm", "mean", "point_weights", "relative_l2", "rms", "sizes_of", "typical_sizes",
+    "DIES_OUT", "VANISHES", "integral", "l2_norm", "mean", "point_weights", "relative_l2", "rms", "sizes_of",
+    "typical_sizes", "vanishing_part",
 ]  # fmt: skip
 
 VANISHES = 1e-6
 """Part of the typical size below which a target counts as zero."""
+DIES_OUT = 1e-2
+"""The same of what evolves: a field may die out, and errors relative to its last trace would outweigh all others."""
+
+
+def vanishing_part(evolves: bool) -> float:
+    """Return the part of the typical size below which a target counts as zero while a model trains."""
+    return DIES_OUT if evolves else VANISHES
 
 
 def integral(field: Float[Tensor, "..."], grid: Grid) -> Float[Tensor, "..."]:

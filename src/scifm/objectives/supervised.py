@@ -13,7 +13,7 @@ from torch import Tensor
 
 from scifm.errors import SignatureError
 from scifm.fields.batch import Batch
-from scifm.fields.norms import VANISHES, relative_l2, sizes_of, typical_sizes
+from scifm.fields.norms import VANISHES, relative_l2, sizes_of, typical_sizes, vanishing_part
 from scifm.models.operator import Operator
 from scifm.objectives.objective import Objective
 
@@ -100,19 +100,24 @@ class RelativeL2(Supervised):
     no hidden ε.
 
     Args:
-        vanishes: part of the typical size below which a truth counts as zero.
+        vanishes: part of the typical size below which a truth counts as zero; absent: 1e-6, and 0.01 of what evolves,
+            which may die out.
     """
 
     name: ClassVar[str] = "relative_l2"
     num_looked_at: ClassVar[int] = 512
-    vanishes: float = Field(VANISHES, ge=0, lt=1)
+    vanishes: float | None = Field(None, ge=0, lt=1)
     _typical: Tensor | None = PrivateAttr(None)
 
     def compare(self, prediction: Batch, truth: Batch) -> Tensor:
         pair = prediction.require_targets(), truth.require_targets()
         present = truth.has(truth.signature.outputs)
-        errors = relative_l2(*pair, truth.grid, typical=self._typical, vanishes=self.vanishes, present=present)
+        vanishes = self._part(truth)
+        errors = relative_l2(*pair, truth.grid, typical=self._typical, vanishes=vanishes, present=present)
         return mean_over_samples(errors, truth)
+
+    def _part(self, samples: Batch) -> float:
+        return vanishing_part(samples.signature.evolves) if self.vanishes is None else self.vanishes
 
     def on(self, samples: Batch) -> Self:
         """Return this objective with the typical sizes of the samples; warns of channels that vanish in some."""
@@ -120,13 +125,15 @@ class RelativeL2(Supervised):
         prepared = self.model_copy()
         present = samples.has(samples.signature.outputs)
         prepared._typical = typical = typical_sizes(targets, samples.grid, present)
-        vanished = (sizes_of(targets, samples.grid) <= self.vanishes * typical).any(dim=1)
+        part = self._part(samples)
+        vanished = (sizes_of(targets, samples.grid) <= part * typical).any(dim=1)
         vanished = vanished if present is None else vanished & present
+        nothing = "zero" if part <= VANISHES else f"below {part:g} of its usual size"
         for name, count in zip(samples.signature.outputs, vanished.sum(dim=0).tolist(), strict=True):
             if count:
                 warnings.warn(
-                    f"The target '{name}' is zero in {count} of {len(vanished)} training samples that were looked at. "
-                    "A relative error is not defined there; it is divided by the typical size of the channel instead. "
+                    f"The target '{name}' is {nothing} in {count} of {len(vanished)} training samples that were looked "
+                    "at. A relative error means nothing there; it is divided by the typical size of the channel instead. "
                     'Leave those samples out, or choose training.objective = "mean_squared_error", if that is not '
                     "meant.",
                     stacklevel=2,

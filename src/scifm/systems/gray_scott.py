@@ -52,7 +52,7 @@ Good values
 
 Where it breaks
     In one to four of a hundred trajectories the catalyst dies out, to nothing that can be told from zero: errors
-    relative to it mean little. Train with ``objective = { name = "relative_l2", vanishes = 0.01 }``.
+    relative to it mean little.
     Spots of three grid spacings ring: √D_v below about 0.7 of a grid spacing. The diffusivities usual on grids of 256,
     D_u = 2e-5, D_v = 1e-5, need these 256 points a unit of length.
 

@@ -23,7 +23,7 @@ from scifm.data.stream import WHOLE, BatchSource, Epochs, Part
 from scifm.errors import suggest
 from scifm.evaluation.pointwise import METRICS
 from scifm.fields.batch import Batch
-from scifm.fields.norms import relative_l2, typical_sizes
+from scifm.fields.norms import relative_l2, typical_sizes, vanishing_part
 from scifm.fields.seeds import generator_for, lent_to_torch
 from scifm.models.operator import Operator
 from scifm.objectives.named import NamedObjective
@@ -161,7 +161,8 @@ def validation_errors(
     means = {}
     for name in dict.fromkeys(metrics):
         if name == "relative_l2":
-            errors = relative_l2(answer, target, batch.grid, typical=typical)
+            vanishes = vanishing_part(whole.signature.evolves)
+            errors = relative_l2(answer, target, batch.grid, typical=typical, vanishes=vanishes)
         else:
             errors = METRICS[name](answer, target, batch.grid)
         means[name] = float(world.gather(mean_of_samples(errors, present)).mean())
@@ -181,7 +182,8 @@ def sample_errors(operator: Operator, batch: Batch) -> Tensor:
     batch = operator.align(batch)
     target, present = batch.require_targets(), batch.has(batch.signature.outputs)
     typical = typical_sizes(target, batch.grid, present)
-    errors = relative_l2(operator.predict(batch).require_targets(), target, batch.grid, typical=typical)
+    answer, vanishes = operator.predict(batch).require_targets(), vanishing_part(batch.signature.evolves)
+    errors = relative_l2(answer, target, batch.grid, typical=typical, vanishes=vanishes)
     return mean_of_samples(errors, present)
 
 
