@@ -4,13 +4,12 @@ All learn from the same stores (Gray–Scott, Navier–Stokes, shallow water at 
 equal size, one after the other on the same threads, and are judged by the same code: VRMSE of one step and over steps
 6–12 and 13–30 from the first frames of unseen trajectories.
 
-Ours: ``scifm.pretrain(recipe, store=…)`` with nothing set but the batch and what the loss takes for zero (a truth below
-a hundredth of its channel's usual size: the catalyst of some Gray–Scott trajectories dies out, and errors relative to
-the last 1e-7 of it would outweigh all else), and as many steps as a short trial says go into the time, validation and
-saved states included. Theirs: a plain loop, mean squared error of normalized changes, Adam at 1e-3, a linear rise over
-a tenth of the time and a cosine to zero behind it, as their configurations say; `well_peers` tells what they are given
-and what they need. Their schedule follows the clock, so they use up their time exactly; ours may end sooner or later,
-which is told. ``--clock cpu`` counts the seconds that the processors gave, a thread, for a machine that others use too.
+Ours: ``scifm.pretrain(recipe, store=…)`` with nothing set but the batch, and as many steps as a short trial says go
+into the time, validation and saved states included. Theirs: a plain loop, mean squared error of normalized changes,
+Adam at 1e-3, a linear rise over a tenth of the time and a cosine to zero behind it, as their configurations say;
+`well_peers` tells what they are given and what they need. Their schedule follows the clock, so they use up their time
+exactly; ours may end sooner or later, which is told. ``--clock cpu`` counts the seconds that the processors gave, a
+thread, for a machine that others use too.
 
 Stores, runs and every model's numbers stay in ``--stores``: started again, only what is missing is done.
 """
@@ -57,7 +56,6 @@ OURS = {"scifm FNO": "fno", "scifm U-Net": "unet"}
 THEIRS = {"the_well FNO": "fno", "the_well UNetConvNext": "unet_convnext", "the_well AViT": "avit"}
 BASELINES = ("persistence", "climatology", "linear")
 WINDOWS = ("1", "6–12", "13–30")
-OBJECTIVE = {"name": "relative_l2", "vanishes": 0.01}  # of ours
 VALIDATIONS = 4  # of ours, on the way
 LEARNING_RATE, WARM_UP = 1e-3, 0.1
 
@@ -124,7 +122,6 @@ def result(system: str, model: str, store: scifm.Store, options: Namespace, cloc
     names = ["minutes", "clock", "batch_size", "seed"] + (["sizes", "answer"] if model in THEIRS else [])
     about = {name: getattr(options, name) for name in names}
     about |= {"threads": torch.get_num_threads(), "store": store.content}
-    about |= {"objective": OBJECTIVE} if model in OURS else {}
     file = options.stores / "results" / f"{system}-{model.replace(' ', '-')}.json"
     if file.exists():
         kept = json.loads(file.read_text("utf-8"))
@@ -175,7 +172,7 @@ def train_ours(
     """Pre-train a default network for the time; return it and what is told of its training."""
 
     def pretrained(num_steps: int, out: str | Path) -> tuple[scifm.Run, Watch]:
-        training: dict[str, Any] = {"num_steps": num_steps, "batch_size": options.batch_size, "objective": OBJECTIVE}
+        training: dict[str, Any] = {"num_steps": num_steps, "batch_size": options.batch_size}
         training["validate_every"] = training["checkpoint_every"] = math.ceil(num_steps / VALIDATIONS)
         recipe = {
             "name": f"{system}-{OURS[model]}",
