@@ -134,8 +134,8 @@ class RelativeL2(Supervised):
                 warnings.warn(
                     f"The target '{name}' is {nothing} in {count} of {len(vanished)} training samples that were looked "
                     "at. A relative error means nothing there; it is divided by the typical size of the channel "
-                    'instead. Leave those samples out, or choose training.objective = "mean_squared_error", if that is not '
-                    "meant.",
+                    "instead. Leave those samples out, or choose training.objective = 'mean_squared_error', if that is "
+                    "not meant.",
                     stacklevel=2,
                 )
         return prepared
