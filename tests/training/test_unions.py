@@ -13,11 +13,16 @@ import tiny
 from scifm.data.normalize import fit_normalization
 from scifm.data.origin_config import DataConfig, MixtureConfig
 from scifm.data.origins import MixtureOrigin, resolve_origin
+from scifm.data.split import windows_of
 from scifm.errors import ConfigError, SignatureError
 from scifm.evaluation.evaluate import evaluate
+from scifm.evaluation.example import forecast_example
+from scifm.evaluation.forecast import judge
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
+from scifm.fields.homogeneity import Homogeneity, scalings_of_all
 from scifm.fields.window import Window
+from scifm.models.export import export_operator
 from scifm.models.fno import FNO, FNOConfig
 from scifm.models.registry import load_operator
 from scifm.objectives import OBJECTIVES
@@ -119,13 +124,17 @@ def test_fields_come_in_the_sizes_they_have_alone():
         assert float(both.coefficients[:, 1 - place].abs().max()) == 0
 
 
-def test_systems_with_the_same_fields_keep_the_scalings_they_share():
-    """A scaling that changes the time of one system and not of the other is none of both."""
-    entries = [{"name": "advection"}, {"name": "advection", "knobs": {"speed": [1, 2]}}]
-    data = DataConfig.model_validate(DATA)
-    same = resolve_origin(data, mixture=[MixtureConfig.model_validate(entry) for entry in entries])
-    assert [one.fields for one in same.homogeneities] == [()] * len(same.homogeneities)
-    assert all(one.fields for one in origin().homogeneities)
+def test_scalings_are_shared_as_far_as_they_leave_each_other_alone():
+    """One that changes the time of a system and not of another with the same fields holds for neither in a mixture."""
+    names = Signature(("u",), ("a",), ("u",), 1, evolves=True)
+    larger = Homogeneity((("u", 1.0),), ("u",), "rms")
+    faster = Homogeneity((("a", 1.0), ("lead_time", -1.0)), ("a",), "value")
+    stiffer = Homogeneity((("a", 1.0),), ("a",), "value")
+    assert scalings_of_all([(names, (larger, faster)), (names, (larger, faster))]) == (larger, faster)
+    assert scalings_of_all([(names, (larger, faster)), (names, (larger, stiffer))]) == (larger,)
+    other = Signature(("v",), ("a",), ("v",), 1, evolves=True)
+    apart = scalings_of_all([(names, (larger, faster)), (other, (stiffer,))])
+    assert apart == (replace(larger, fields=("u",)), replace(faster, fields=("u",)), replace(stiffer, fields=("v",)))
 
 
 def test_kinds_that_cannot_be_are_refused():
@@ -189,14 +198,20 @@ def test_it_is_fine_tuned_on_one_of_them_as_it_is(run, tmp_path):
     assert json.loads((child.path / "model" / "config.json").read_text())["forms"] == [["velocity"], ["temperature"]]
 
 
-def test_trajectories_of_both_are_marched(run):
-    from scifm.evaluation.forecast import judge
-
+def test_trajectories_of_both_are_marched_and_shown(run):
+    """The frames for the page held the field of the other system too, all zero."""
+    network = load_operator(run.path / "model")
     for system in (BURGERS, HEAT):
-        samples = system.sample(3, GRID, torch.Generator().manual_seed(3))
-        from scifm.data.split import windows_of
-
-        windows = windows_of(samples, Window(2, 3))
-        found = judge(load_operator(run.path / "model"), windows.batch([0, 2]), training=windows.some(4))
+        windows = windows_of(system.sample(3, GRID, torch.Generator().manual_seed(3)), Window(2, 3))
+        samples = windows.batch([0, 2])
+        found = judge(network, samples, training=windows.some(4))
         assert found.channels == system.signature.outputs
         assert torch.isfinite(torch.tensor(found.curve())).all()
+        assert forecast_example(network, found, samples).channels == system.signature.outputs
+
+
+def test_it_is_not_exported_for_a_file_cannot_say_which_fields_a_sample_has(run, tmp_path):
+    """The file took every sample for one that has all fields, and answered otherwise than the operator."""
+    network = load_operator(run.path / "model")
+    with pytest.raises(SignatureError, match=r"trained on samples with \{velocity\} and \{temperature\}"):
+        export_operator(network, tmp_path, to="onnx", grid=GRID)

@@ -90,9 +90,9 @@ def forecast_example(operator: Operator, found: Forecast, samples: Batch, *, bou
     Raises:
         SignatureError: if the samples do not fit the operator.
     """
-    place = typical_sample(found)
-    start = operator.align(samples.select(slice(place, place + 1)))
-    names, grid = operator.signature.outputs, start.grid
+    place, signature = typical_sample(found), operator.signature.common(samples.signature)
+    start = operator.align(samples.select(slice(place, place + 1))).without_absent(signature)
+    names, grid = signature.outputs, start.grid
     channels = range(min(len(names), _MOST_CHANNELS))
     cut: tuple[int, ...] = ()
     plane = ""
@@ -114,7 +114,7 @@ def forecast_example(operator: Operator, found: Forecast, samples: Batch, *, bou
     answers = {step: np.full_like(own, np.nan) for step, own in made.items()}
     for step, frame in enumerate(rollout(operator, start, found.num_steps, bound=bound), start=1):
         if step in answers:
-            answers[step] = kept(frame.require_targets())
+            answers[step] = kept(frame.without_absent(signature).require_targets())
     return ForecastExample(
         truth=np.stack([made[step] for step in steps]),
         prediction=np.stack([answers[step] for step in steps]),

@@ -124,7 +124,10 @@ def starts_of(origin: Origin, how: RolloutRecipe, history: int) -> Starts:
         samples, about = SystemOrigin.of(known, origin.grid, window).unseen(how.num_samples, how.seed)
         split = samples  # type: ignore[assignment]
     else:
-        raise SignatureError("A rollout starts from one system or one store, not from a mixture: give one of them.")
+        raise SignatureError(
+            "A rollout starts from one system (--system NAME) or one store (--store FOLDER), not from a mixture: give "
+            "one of them."
+        )
     each = split.num_samples // split.num_problems
     first = split.batch(torch.arange(0, split.num_samples, each))
     return Starts(first, training, known if isinstance(known, Evolving) else None, about)

@@ -149,11 +149,18 @@ def export_operator(
 
     Raises:
         ConfigError: if the format is unknown, or what it needs is not installed.
-        SignatureError: if the operator cannot work on one of the grids.
+        SignatureError: if the operator cannot work on one of the grids, takes several frames or lead times, or was
+            trained on samples with different fields.
         RunError: if the operator cannot be written in this format, the folder cannot be written, or a file answers
             otherwise than the operator; that file is deleted.
     """
     form = find_format(to)
+    if operator.forms:
+        told = " and ".join(f"{{{', '.join(form)}}}" for form in operator.forms)
+        raise SignatureError(
+            f"An exported file cannot say which fields a sample has; this operator was trained on samples with {told}. "
+            "Load it with scifm.load_operator instead."
+        )
     lead = operator.lead_times
     if operator.history > 1 or (operator.sees_lead_time and (lead is None or not is_one_time(lead))):
         raise SignatureError(
