@@ -11,11 +11,12 @@ from torch import Tensor
 from scifm.errors import ConfigError, DataError, suggest
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.homogeneity import Homogeneity
-from scifm.fields.normalization import SMALLEST, Normalization, NormalizationKind
+from scifm.fields.normalization import Normalization, NormalizationKind
 
 __all__ = ["fit_normalization", "refit_coefficients"]
 
 _LOGARITHMIC = 10.0  # ratio of the 95th to the 5th percentile from which a positive coefficient counts by its logarithm
+_FLOOR = 1e-2  # part of the smallest one that was seen below which it is not told apart
 _VARIES = 1e-6  # a smaller spread, relative to the largest value, is rounding
 
 
@@ -91,9 +92,9 @@ def _fit_constants(gauge: Normalization, batch: Batch) -> Normalization:
     """Return `gauge` with shifts and scales for what varies after it."""
     names, encoded = batch.signature, gauge.encode(batch)
     given, known, asked = (batch.has(part) for part in (names.inputs, names.coefficients, names.outputs))
-    logarithmic = tuple(_spans_magnitudes(c) for c, _ in _columns(encoded.coefficients, names.coefficients, known))
-    if any(logarithmic):
-        gauge = replace(gauge, coefficient_log=logarithmic)
+    floors = tuple(_floor(c) for c, _ in _columns(encoded.coefficients, names.coefficients, known))
+    if any(floors):
+        gauge = replace(gauge, coefficient_floor=floors)
         encoded = gauge.encode(batch)
     answers = batch.require_targets()[:, :1]  # later frames are answers to answers
     if encoded.output_offset is not None:
@@ -118,12 +119,15 @@ def _fit_constants(gauge: Normalization, batch: Batch) -> Normalization:
     )
 
 
-def _spans_magnitudes(column: Tensor) -> bool:
-    """Return whether a coefficient is positive in all samples and differs by orders of magnitude between them."""
-    if not bool((column > SMALLEST).all()):
-        return False
+def _floor(column: Tensor) -> float:
+    """Return what the logarithm of a coefficient starts from; 0 for one that counts by its value.
+
+    It counts by its logarithm where it is positive in all samples and differs by orders of magnitude between them.
+    """
+    if not bool((column > 0).all()):
+        return 0.0
     low, high = column.double().quantile(column.new_tensor([0.05, 0.95]).double()).tolist()
-    return high > _LOGARITHMIC * low
+    return _FLOOR * float(column.min()) if high > _LOGARITHMIC * low else 0.0
 
 
 def _sizes(homogeneity: Homogeneity, batch: Batch) -> Tensor:

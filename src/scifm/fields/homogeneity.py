@@ -42,8 +42,8 @@ class Homogeneity:
         parts: for ``sum``: the same scaling with other gauges: of the terms of one equation, or of several systems. In
             a mixture the coefficients a system lacks are zero, and so is the size of the others' parts.
 
-        fields: of a mixture of systems with different fields: it is of those samples that have just these; empty: of
-            all.
+        fields: in a mixture of systems with different fields: it holds for the samples that have just these; empty:
+            for all.
 
     Raises:
         SignatureError: if the measure is unknown, or a gauge does not fit it or does not scale with exponent 1.
@@ -111,7 +111,7 @@ class Homogeneity:
         return dict(self.exponents).get(name, 0.0)
 
     def size(self, batch: Batch) -> Tensor:
-        """Return the positive size of each sample's gauge, ``(batch,)``; of what it is not of, anything.
+        """Return the positive size of each sample's gauge, ``(batch,)``; any number for samples it does not hold for.
 
         Raises:
             SignatureError: if the batch lacks a name of the gauge, or its box has not the dimensions of the measure.
@@ -119,7 +119,7 @@ class Homogeneity:
         return self._size(batch, batch.of_form(self.fields) if self.fields else None)
 
     def factor(self, batch: Batch, gauge_size: float) -> Tensor:
-        """Return the s from a sample of size `gauge_size` to each, ``(batch,)``; 1 for those that it is not of."""
+        """Return the s from a sample of size `gauge_size` to each, ``(batch,)``; 1 where it does not hold."""
         mine = batch.of_form(self.fields) if self.fields else None
         ratio = self._size(batch, mine) / gauge_size
         return ratio if mine is None else torch.where(mine, ratio, 1.0)
@@ -163,7 +163,7 @@ class Homogeneity:
 
 
 def scalings_of_all(members: Sequence[tuple[Signature, Sequence[Homogeneity]]]) -> tuple[Homogeneity, ...]:
-    """Return the scalings of a mixture, each of the samples it holds for.
+    """Return the scalings of a mixture, each with the fields of the samples it holds for.
 
     Of systems with the same fields the first of each are told as one, then the second, and so on, as far as every one
     of them declares some: what one of them does not declare would change its solutions. Systems with other fields have

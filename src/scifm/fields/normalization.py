@@ -23,14 +23,12 @@ from scifm.fields.batch import Batch
 from scifm.fields.grid import Grid
 from scifm.fields.homogeneity import Homogeneity
 
-__all__ = ["SMALLEST", "Encoded", "Normalization"]
+__all__ = ["Encoded", "Normalization"]
 
 _NUMBERS = (
     "gauge_sizes",
     *(f"{role}_{part}" for role in ("input", "coefficient", "output") for part in ("shift", "scale")),
 )
-SMALLEST = 1e-12
-"""What a coefficient that is less counts as where its logarithm is taken: none of those it was fitted on was less."""
 NormalizationKind = Literal["homogeneous", "joint", "constant"]
 
 
@@ -76,9 +74,10 @@ class Normalization:
         output_shift: one offset per output field, added after the multiplication.
         output_scale: one factor per output field.
         lead_time_scale: the typical lead time.
-        coefficient_log: of each coefficient, whether its logarithm is shifted and scaled; none: of none. For those that
-            are positive and differ by orders of magnitude between samples: a viscosity in units of each sample's own
-            velocity does, and half of it is as far away as twice as much.
+        coefficient_floor: one number per coefficient. Above zero its logarithm is shifted and scaled, and what is less
+            than that number counts as it: far below all it was fitted on. For those that are positive and differ by
+            orders of magnitude between samples: a viscosity in units of each sample's own velocity does, and half of it
+            is as far away as twice as much. Zero, or nothing at all: the coefficient counts by its value.
         kind: how it was fitted, for the record.
     """
 
@@ -92,7 +91,7 @@ class Normalization:
     output_scale: tuple[float, ...]
     kind: NormalizationKind = "homogeneous"
     lead_time_scale: float = 1.0
-    coefficient_log: tuple[bool, ...] = ()
+    coefficient_floor: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.homogeneities) != len(self.gauge_sizes):
@@ -141,15 +140,15 @@ class Normalization:
     def coefficients_of(self, encoded: Tensor) -> Tensor:
         """Return the coefficients ``(batch, coefficient)`` that are encoded so, of samples of the gauge's size."""
         values = encoded * encoded.new_tensor(self.coefficient_scale) + encoded.new_tensor(self.coefficient_shift)
-        if not any(self.coefficient_log):
+        if not any(self.coefficient_floor):
             return values
-        return torch.where(torch.tensor(self.coefficient_log, device=values.device), values.exp(), values)
+        return torch.where(values.new_tensor(self.coefficient_floor) > 0, values.exp(), values)
 
     def _logarithms(self, coefficients: Tensor) -> Tensor:
-        if not any(self.coefficient_log):
+        if not any(self.coefficient_floor):
             return coefficients
-        columns = zip(coefficients.unbind(1), self.coefficient_log, strict=True)
-        return torch.stack([column.clamp(min=SMALLEST).log() if log else column for column, log in columns], dim=1)
+        columns = zip(coefficients.unbind(1), self.coefficient_floor, strict=True)
+        return torch.stack([column.clamp(min=floor).log() if floor else column for column, floor in columns], dim=1)
 
     def _lead_time(self, factors: list[Tensor], batch: Batch) -> Tensor | None:
         if batch.lead_time is None:
@@ -190,16 +189,17 @@ class Normalization:
     def to_dict(self) -> dict[str, Any]:
         numbers = {name: list(getattr(self, name)) for name in _NUMBERS}
         time = {"lead_time_scale": self.lead_time_scale} if self.lead_time_scale != 1 else {}
-        log = {"coefficient_log": list(self.coefficient_log)} if any(self.coefficient_log) else {}
-        return {"kind": self.kind, "homogeneities": [h.to_dict() for h in self.homogeneities], **numbers, **time, **log}
+        floors = {"coefficient_floor": list(self.coefficient_floor)} if any(self.coefficient_floor) else {}
+        scalings = [h.to_dict() for h in self.homogeneities]
+        return {"kind": self.kind, "homogeneities": scalings, **numbers, **time, **floors}
 
     @classmethod
     def from_dict(cls, entries: dict[str, Any]) -> Normalization:
         numbers: dict[str, Any] = {key: tuple(float(v) for v in entries[key]) for key in _NUMBERS}
         scalings = tuple(Homogeneity.from_dict(h) for h in entries["homogeneities"])
         time = float(entries.get("lead_time_scale", 1.0))
-        log = tuple(map(bool, entries.get("coefficient_log", ())))
-        return cls(scalings, kind=entries["kind"], **numbers, lead_time_scale=time, coefficient_log=log)
+        floors = tuple(map(float, entries.get("coefficient_floor", ())))
+        return cls(scalings, kind=entries["kind"], **numbers, lead_time_scale=time, coefficient_floor=floors)
 
     @classmethod
     def identity(cls, *, num_inputs: int, num_coefficients: int, num_outputs: int) -> Normalization:
