@@ -210,7 +210,7 @@ class SystemOrigin(Origin):
     def label(self) -> str:
         given = self.ranges(only_given=True).items()
         ranges = [f"{name.replace('_', ' ')} {span(f'{low:g}', f'{high:g}')}" for name, (low, high) in given]
-        return ", ".join([self.name.replace("_", "–").capitalize(), *ranges])
+        return ", ".join([self.system.title, *ranges])
 
     @cached_property
     def system(self) -> System:

@@ -95,6 +95,7 @@ class AllenCahn(PeriodicEvolution):
     max_step: float = 0.025
 
     name: ClassVar[str] = "allen_cahn"
+    title: ClassVar[str] = "Allen–Cahn"
     equation: ClassVar[str] = "du/dt = diffusivity * laplace(u) + rate * (u - u^3) on a periodic box"
     keeps: ClassVar[float] = 1 / 2
     homogeneities: ClassVar[tuple[Homogeneity, ...]] = (

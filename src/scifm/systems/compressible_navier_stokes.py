@@ -102,6 +102,7 @@ class CompressibleNavierStokes(Euler):
     bulk_viscosity: Knob = Knob(0.001, 0.01, scale="log")
 
     name: ClassVar[str] = "compressible_navier_stokes"
+    title: ClassVar[str] = "Compressible Navier–Stokes"
     equation: ClassVar[str] = (
         "d(rho)/dt + div(rho u) = 0, d(rho u)/dt + div(rho u u) + grad p = div(stress), "
         "dE/dt + div((E + p) u) = div(stress u)"

@@ -175,7 +175,8 @@ class Evolving(System):
             raise ConfigError(f"Samples are made in torch.float32 or torch.float64; got {dtype}. Convert afterwards.")
         home = generator.device if generator is not None else torch.device("cpu" if device is None else device)
         device = home if device is None else torch.device(device)
-        self._require_room(num_samples, grid, dtype)
+        if device.type == "cpu":
+            self._require_room(num_samples, grid, dtype)
         parts = []
         for start in range(0, num_samples, _DRAW_BLOCK):
             count = min(_DRAW_BLOCK, num_samples - start)

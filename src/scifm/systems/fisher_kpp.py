@@ -97,6 +97,7 @@ class FisherKPP(PeriodicEvolution):
     max_step: float = 0.05
 
     name: ClassVar[str] = "fisher_kpp"
+    title: ClassVar[str] = "Fisher–KPP"
     equation: ClassVar[str] = "du/dt = diffusivity * laplace(u) + rate * u * (1 - u) on a periodic box"
     homogeneities: ClassVar[tuple[Homogeneity, ...]] = (
         Homogeneity((("diffusivity", 1.0), ("rate", 1.0), ("lead_time", -1.0)), ("rate",), "value"),

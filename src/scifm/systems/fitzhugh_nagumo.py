@@ -105,6 +105,7 @@ class FitzHughNagumo(PeriodicEvolution):
     max_step: float = 0.025
 
     name: ClassVar[str] = "fitzhugh_nagumo"
+    title: ClassVar[str] = "FitzHugh–Nagumo"
     equation: ClassVar[str] = (
         "du/dt = D_u laplace(u) + u - u^3 - threshold - v, dv/dt = D_v laplace(v) + u - v on a periodic box"
     )

@@ -114,6 +114,7 @@ class GrayScott(PeriodicEvolution):
     max_step: float = 1.25
 
     name: ClassVar[str] = "gray_scott"
+    title: ClassVar[str] = "Gray–Scott"
     equation: ClassVar[str] = (
         "du/dt = D_u laplace(u) - u v^2 + feed (1 - u), dv/dt = D_v laplace(v) + u v^2 - (feed + kill) v, periodic box"
     )

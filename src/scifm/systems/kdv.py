@@ -96,6 +96,7 @@ class KortewegDeVries(PeriodicEvolution):
     max_step: float = 0.005
 
     name: ClassVar[str] = "kdv"
+    title: ClassVar[str] = "Korteweg–de Vries"
     equation: ClassVar[str] = "du/dt + u du/dx + dispersion * d3u/dx3 = 0 on a periodic interval"
     signature: ClassVar[Signature] = Signature(("velocity",), ("dispersion",), ("velocity",), 1, evolves=True)
     homogeneities: ClassVar[tuple[Homogeneity, ...]] = (

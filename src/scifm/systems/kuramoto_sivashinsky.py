@@ -101,6 +101,7 @@ class KuramotoSivashinsky(PeriodicEvolution):
     max_step: float = 0.1
 
     name: ClassVar[str] = "kuramoto_sivashinsky"
+    title: ClassVar[str] = "Kuramoto–Sivashinsky"
     equation: ClassVar[str] = (
         "du/dt + u du/dx + antidiffusion * d2u/dx2 + viscosity * d4u/dx4 = 0 on a periodic interval"
     )

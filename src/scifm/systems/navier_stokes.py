@@ -109,6 +109,7 @@ class NavierStokes(PeriodicEvolution):
     max_step: float = 0.05
 
     name: ClassVar[str] = "navier_stokes"
+    title: ClassVar[str] = "Navier–Stokes"
     equation: ClassVar[str] = (
         "dw/dt + v . grad(w) = viscosity * laplace(w) - force * k cos(k y), w = curl(v), div(v) = 0, on a periodic box"
     )

@@ -26,9 +26,10 @@ from scifm.fields.spectral import require_periodic, wavenumbers
 from scifm.systems.evolving import Evolving
 from scifm.systems.solvers.etdrk import ETDRK, Nonlinear
 
-__all__ = ["PeriodicEvolution", "SpectralBox", "carried_by_itself", "squared"]
+__all__ = ["PIECE_POINTS", "PeriodicEvolution", "SpectralBox", "carried_by_itself", "squared"]
 
-_PIECE_POINTS = {"cpu": 2**17}  # grid points of the samples marched at once: few, to stay in the cache
+PIECE_POINTS = {"cpu": 2**17}
+"""Grid points of the samples marched at once, by the kind of device: few, to stay in the cache."""
 _PIECE_POINTS_ELSEWHERE = 2**24
 _ROUNDED = 1e-5
 _CLEARED_AFTER = 50  # steps
@@ -147,7 +148,7 @@ class PeriodicEvolution(Evolving):
         num_steps = max(1, math.ceil(interval / self.longest_step(grid) * (1 - _ROUNDED))) * refine
         names = self.signature
         outputs = [names.inputs.index(name) for name in names.outputs]
-        points = _PIECE_POINTS.get(inputs.device.type, _PIECE_POINTS_ELSEWHERE)
+        points = PIECE_POINTS.get(inputs.device.type, _PIECE_POINTS_ELSEWHERE)
         piece = max(1, points // (math.prod(grid.num_points) * len(outputs)))
         made = inputs.new_empty(len(inputs), num_frames, len(outputs), *grid.num_points)
         for start in range(0, len(inputs), piece):

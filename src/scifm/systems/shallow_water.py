@@ -116,6 +116,7 @@ class ShallowWater(FiniteVolumeSystem):
     num_frames: int = 21
 
     name: ClassVar[str] = "shallow_water"
+    title: ClassVar[str] = "Shallow water"
     equation: ClassVar[str] = "dh/dt + div(h u) = 0, d(h u)/dt + div(h u u) + grad(g h^2/2) = -g h grad(bottom)"
 
     def __post_init__(self) -> None:

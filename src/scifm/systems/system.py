@@ -37,15 +37,22 @@ class System(abc.ABC):
 
     Class variables:
         name: by which recipes and the command line ask for it.
+        title: its name as a person writes it; made of `name` where it is left out.
         equation: the equation on one line, with its signs.
         signature: names of fields and coefficients.
         homogeneities: exact scalings of the equation, applied in this order.
     """
 
     name: ClassVar[str]
+    title: ClassVar[str]
     equation: ClassVar[str]
     signature: ClassVar[Signature]
     homogeneities: ClassVar[tuple[Homogeneity, ...]]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "name" in vars(cls) and "title" not in vars(cls):
+            cls.title = cls.name.replace("_", "–").capitalize()
 
     @property
     def knobs(self) -> dict[str, Knob]:

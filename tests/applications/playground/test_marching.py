@@ -38,7 +38,7 @@ def test_an_evolving_run_is_told_with_what_a_march_may_cost(playgrounds):
     assert flow.marches
     assert not playgrounds["poisson"].marches
     assert flow.told.startswith(
-        "Trained on samples of Navier–stokes, viscosity 0.0005 to 0.005, force 0.1 to 0.2; 16 ×"
+        "Trained on samples of Navier–Stokes, viscosity 0.0005 to 0.005, force 0.1 to 0.2; 16 ×"
     )
     assert list(flow.grids) == [16, 32, 64, 128]
     assert list(playgrounds["burgers"].grids) == [64, 128, 256, 512]
