@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from scifm.errors import RunError
-from scifm.report.films import FilmFrames, film_of, read_frames
+from scifm.findings.frames import ForecastFrames
+from scifm.report.films import film_of, read_frames
 from scifm.report.forecasts import ForecastRecord, drift_figure, forecast_figure, spectra_figure
 from scifm.report.page import page
 
@@ -36,7 +37,7 @@ def arrays(*, count=5, channels=("height",), points=(12, 16), seed=0) -> dict:
     }
 
 
-def frames_of(tmp_path, **changes) -> FilmFrames:
+def frames_of(tmp_path, **changes) -> ForecastFrames:
     np.savez(tmp_path / "frames.npz", **changes)
     found = read_frames(tmp_path / "frames.npz")
     assert found is not None

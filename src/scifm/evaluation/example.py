@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import math
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,62 +11,16 @@ from torch import Tensor
 
 from scifm.evaluation.forecast import Forecast
 from scifm.fields.batch import Batch
+from scifm.findings.frames import ForecastFrames
 from scifm.models.operator import Operator
 from scifm.models.rollout import BOUND, rollout
-from scifm.runs import write_atomically
 
-__all__ = ["ForecastExample", "forecast_example", "typical_sample"]
+__all__ = ["forecast_example", "typical_sample"]
 
 _MOST_FRAMES, _FEWEST_FRAMES = 24, 6
 _MOST_POINTS = {1: 256, 2: 96}  # a side of what is kept; finer fields are averaged over blocks
 _MOST_CHANNELS = 3
 _MOST_NUMBERS = 1_000_000  # of truth, prediction and error together: what a page can carry
-
-
-@dataclass(frozen=True)
-class ForecastExample:
-    """Frames of one trajectory, the first and the last step among them.
-
-    Args:
-        truth: ``(frame, channel, *space)`` float32, space of one or two axes: of three the middle plane is kept.
-        prediction: likewise; NaN from where the forecast is lost.
-        steps: of each frame, counted from 1.
-        times: of each frame, from the last input frame.
-        errors: relative L2 error of each frame on the whole grid, mean over channels; NaN where it is lost.
-        channels: names of the fields.
-        extent: side lengths of the axes kept.
-        x: places of the points along the last axis.
-        num_points: of the grid it was made on.
-        sample: its place among the trajectories that were judged, counted from 0.
-        num_steps: that were judged.
-        plane: where it was cut, such as ``z = 0.5``; empty: it was not.
-        left_out: channels that are not kept.
-    """
-
-    truth: NDArray[np.float32]
-    prediction: NDArray[np.float32]
-    steps: tuple[int, ...]
-    times: tuple[float, ...]
-    errors: tuple[float, ...]
-    channels: tuple[str, ...]
-    extent: tuple[float, ...]
-    x: tuple[float, ...]
-    num_points: tuple[int, ...]
-    sample: int
-    num_steps: int
-    plane: str = ""
-    left_out: tuple[str, ...] = ()
-
-    def write(self, path: Path) -> None:
-        """Write it as ``.npz`` that is read without unpickling.
-
-        Raises:
-            RunError: if it cannot be written.
-        """
-        content = io.BytesIO()
-        arrays: dict[str, Any] = {name: np.asarray(value) for name, value in vars(self).items()}
-        np.savez_compressed(content, **arrays)
-        write_atomically(path, content.getvalue())
 
 
 def typical_sample(found: Forecast) -> int:
@@ -80,7 +30,7 @@ def typical_sample(found: Forecast) -> int:
     return int(order[(len(order) - 1) // 2])
 
 
-def forecast_example(operator: Operator, found: Forecast, samples: Batch, *, bound: float = BOUND) -> ForecastExample:
+def forecast_example(operator: Operator, found: Forecast, samples: Batch, *, bound: float = BOUND) -> ForecastFrames:
     """Return frames of the typical trajectory of a forecast, marched once more.
 
     Args:
@@ -115,7 +65,7 @@ def forecast_example(operator: Operator, found: Forecast, samples: Batch, *, bou
     for step, frame in enumerate(rollout(operator, start, found.num_steps, bound=bound), start=1):
         if step in answers:
             answers[step] = kept(frame.without_absent(signature).require_targets())
-    return ForecastExample(
+    return ForecastFrames(
         truth=np.stack([made[step] for step in steps]),
         prediction=np.stack([answers[step] for step in steps]),
         steps=tuple(steps),

@@ -225,7 +225,7 @@ class Operator(nn.Module):
             return batch
         if (ours.num_spatial_dims, ours.evolves) != (theirs.num_spatial_dims, theirs.evolves):
             answered, given = (
-                f"{'evolving' if names.evolves else 'steady'} problems in {names.num_spatial_dims} dimensions"
+                f"{'evolving' if names.evolves else 'steady'} problems in {plural(names.num_spatial_dims, 'dimension')}"
                 for names in (ours, theirs)
             )
             raise SignatureError(

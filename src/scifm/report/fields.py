@@ -9,8 +9,6 @@ from __future__ import annotations
 import base64
 import io
 import math
-import zipfile
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +19,7 @@ from matplotlib import colormaps
 from matplotlib.image import imsave
 from numpy.typing import NDArray
 
-from scifm.report.records import AGAIN, unreadable
+from scifm.report.records import AGAIN, read_arrays, unreadable
 from scifm.report.svg import Scale, element, fitted_ticks, join, svg, wrapped
 from scifm.wording import KIND_NAMES, number_text
 
@@ -82,15 +80,9 @@ def read_examples(path: Path) -> Examples | None:
     Raises:
         RunError: if it cannot be read, or its arrays do not fit together.
     """
-    if not path.is_file():
+    arrays = read_arrays(path, ("forcing", "truth"))
+    if arrays is None:
         return None
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-    except (zipfile.BadZipFile, zlib.error, ValueError, OSError, EOFError, AttributeError) as error:
-        raise unreadable(path, f"it is not a whole .npz file ({error})", remedy=AGAIN) from error
-    if lost := [name for name in ("forcing", "truth") if name not in arrays]:
-        raise unreadable(path, f"it has no array '{lost[0]}'", remedy=AGAIN)
     shape = arrays["truth"].shape
     for name in ("forcing", *_KINDS):
         if name in arrays and (len(shape) != 3 or arrays[name].shape != shape):

@@ -11,7 +11,6 @@ import base64
 import json
 import math
 import struct
-import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,11 +21,12 @@ from markupsafe import Markup
 from matplotlib import colormaps
 from numpy.typing import NDArray
 
-from scifm.report.records import AGAIN, unreadable
+from scifm.findings.frames import ForecastFrames
+from scifm.report.records import AGAIN, read_arrays, unreadable
 from scifm.report.svg import Frame, Scale, element, fitted_ticks, join, path_through, svg
-from scifm.wording import number_text, plain_number
+from scifm.wording import plain_number
 
-__all__ = ["Film", "FilmFrames", "film_of", "read_frames"]
+__all__ = ["Film", "film_of", "read_frames"]
 
 Fields = NDArray[np.floating]
 Limits = tuple[float, float]
@@ -53,31 +53,6 @@ _MORE = 0.5  # by which share of its own range the truth's scale is widened at m
 
 
 @dataclass(frozen=True)
-class FilmFrames:
-    """Frames of one trajectory; see `scifm.evaluation.example.ForecastExample`."""
-
-    truth: Fields  # (frame, channel, *space)
-    prediction: Fields
-    steps: tuple[int, ...]
-    times: tuple[float, ...]
-    errors: tuple[float, ...]
-    channels: tuple[str, ...]
-    extent: tuple[float, ...]
-    x: tuple[float, ...]
-    num_points: tuple[int, ...]
-    sample: int
-    num_steps: int
-    plane: str = ""
-    left_out: tuple[str, ...] = ()
-
-    def label(self, frame: int) -> str:
-        """Return in words when a frame is, and how far off."""
-        error = self.errors[frame]
-        off = f"relative L2 error {number_text(error)}" if math.isfinite(error) else "lost: it left every bound"
-        return f"step {self.steps[frame]} of {self.num_steps}, lead time {self.times[frame]:.4g}, {off}"
-
-
-@dataclass(frozen=True)
 class Film:
     """Frames as they stand on a page."""
 
@@ -92,21 +67,15 @@ class Film:
         return json.dumps(self.labels)
 
 
-def read_frames(path: Path) -> FilmFrames | None:
+def read_frames(path: Path) -> ForecastFrames | None:
     """Return the frames of a file, None where there is no file.
 
     Raises:
         RunError: if it cannot be read, or its arrays do not fit together.
     """
-    if not path.is_file():
+    arrays = read_arrays(path, _ARRAYS)
+    if arrays is None:
         return None
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-    except (zipfile.BadZipFile, zlib.error, ValueError, OSError, EOFError, AttributeError) as error:
-        raise unreadable(path, f"it is not a whole .npz file ({error})", remedy=AGAIN) from error
-    if lost := [name for name in _ARRAYS if name not in arrays]:
-        raise unreadable(path, f"it has no array '{lost[0]}'", remedy=AGAIN)
     shape, count = arrays["truth"].shape, len(np.atleast_1d(arrays["steps"]))
     fits = (
         len(shape) in (3, 4)
@@ -121,7 +90,7 @@ def read_frames(path: Path) -> FilmFrames | None:
     )
     if not fits:
         raise unreadable(path, "its arrays do not fit together", remedy=AGAIN)
-    return FilmFrames(
+    return ForecastFrames(
         truth=arrays["truth"],
         prediction=arrays["prediction"],
         steps=tuple(map(int, arrays["steps"])),
@@ -138,7 +107,7 @@ def read_frames(path: Path) -> FilmFrames | None:
     )
 
 
-def film_of(frames: FilmFrames, num_samples: int) -> Film:
+def film_of(frames: ForecastFrames, num_samples: int) -> Film:
     """Return frames as a film; they are of one trajectory of `num_samples`."""
     flat, parts, clipped = len(frames.extent) == 2, [], False
     for place, name in enumerate(frames.channels):
@@ -219,7 +188,7 @@ def _strip(fields: Fields, limits: Limits, colors: str) -> str:
 
 
 def _maps(
-    frames: FilmFrames, name: str, pair: tuple[Fields, Fields], limits: tuple[Limits, Limits]
+    frames: ForecastFrames, name: str, pair: tuple[Fields, Fields], limits: tuple[Limits, Limits]
 ) -> tuple[Markup, Markup, Markup]:
     truth, answer = pair
     count, high, wide = truth.shape
@@ -277,7 +246,7 @@ def _bar(limits: Limits, colors: str, size: str, ticks: Sequence[float]) -> Mark
 
 
 def _curves(
-    frames: FilmFrames, name: str, pair: tuple[Fields, Fields], limits: tuple[Limits, Limits]
+    frames: ForecastFrames, name: str, pair: tuple[Fields, Fields], limits: tuple[Limits, Limits]
 ) -> tuple[Markup, Markup, Markup]:
     truth, answer = pair
     label = name.replace("_", " ")
@@ -303,7 +272,7 @@ def _key(kind: str) -> Markup:
 
 
 def _panel(
-    frames: FilmFrames, names: tuple[str, str], extra: str, limits: Limits, moments: Sequence[Mapping[str, Fields]]
+    frames: ForecastFrames, names: tuple[str, str], extra: str, limits: Limits, moments: Sequence[Mapping[str, Fields]]
 ) -> Markup:
     """Return axes and, of every moment, its curves; the first one is shown."""
     margin = 0.05 * (limits[1] - limits[0])

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard, TypeVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
 from scifm.errors import RunError, cause_of
@@ -30,6 +34,7 @@ __all__ = [
     "ScoreSet",
     "holds_model",
     "origin_text",
+    "read_arrays",
     "read_curve",
     "read_model",
     "read_object",
@@ -55,6 +60,24 @@ def unreadable(path: Path, why: object, *, remedy: str) -> RunError:
     """Return the error of a file that is there and cannot be read."""
     cause = cause_of(why) if isinstance(why, BaseException) else None
     return RunError(f"Cannot read '{path}': {cause or f'{why}. {remedy}'}")
+
+
+def read_arrays(path: Path, needed: Iterable[str]) -> dict[str, NDArray[Any]] | None:
+    """Return the arrays of an ``.npz`` file by name, read without unpickling; None where there is no file.
+
+    Raises:
+        RunError: if it cannot be read, or lacks one that is needed.
+    """
+    if not path.is_file():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+    except (zipfile.BadZipFile, zlib.error, ValueError, OSError, EOFError, AttributeError) as error:
+        raise unreadable(path, f"it is not a whole .npz file ({error})", remedy=AGAIN) from error
+    if lost := [name for name in needed if name not in arrays]:
+        raise unreadable(path, f"it has no array '{lost[0]}'", remedy=AGAIN)
+    return arrays
 
 
 def read_text(path: Path) -> str | None:

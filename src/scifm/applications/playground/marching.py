@@ -7,9 +7,7 @@ four. What one request may cost is bounded: steps by `PlayedEvolution.most_steps
 
 from __future__ import annotations
 
-import json
 import math
-import struct
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -19,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from scifm.applications.playground.problems import Dial, Played, field_to_bytes
+from scifm.applications.playground.problems import Dial, Played, packed
 from scifm.errors import ConfigError, DataError, RunError
 from scifm.evaluation.pointwise import relative_l2
 from scifm.fields.batch import Batch
@@ -60,7 +58,7 @@ class March:
         def plain(values: tuple[float, ...]) -> list[float | None]:
             return [value if math.isfinite(value) else None for value in values]
 
-        text = json.dumps(
+        return packed(
             {
                 "times": self.times,
                 "errors": plain(self.errors),
@@ -70,10 +68,9 @@ class March:
                 "trained": dict(self.trained),
                 "notes": self.notes,
             },
-            allow_nan=False,
-        ).encode()
-        text += b" " * (-len(text) % 4)
-        return struct.pack("<I", len(text)) + text + field_to_bytes(self.prediction) + field_to_bytes(self.reference)
+            self.prediction,
+            self.reference,
+        )
 
 
 @dataclass(frozen=True)

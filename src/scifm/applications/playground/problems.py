@@ -32,7 +32,16 @@ from scifm.systems.periodic_elliptic import PeriodicElliptic, spectrum_on_grid
 from scifm.systems.system import System
 from scifm.wording import span
 
-__all__ = ["Answer", "Dial", "Played", "PlayedSystem", "field_from_bytes", "field_to_bytes", "fields_from_bytes"]
+__all__ = [
+    "Answer",
+    "Dial",
+    "Played",
+    "PlayedSystem",
+    "field_from_bytes",
+    "field_to_bytes",
+    "fields_from_bytes",
+    "packed",
+]
 
 _LARGEST = 1e6  # of a forcing: far above any, far below where float32 overflows inside a network
 _ROUNDING = 1e-6  # a mean this small beside the forcing is float32 noise
@@ -144,7 +153,7 @@ class Answer:
 
     def to_bytes(self) -> bytes:
         """Return the form on the wire; an error that is not finite is null."""
-        text = json.dumps(
+        return packed(
             {
                 "relative_l2": self.relative_l2 if math.isfinite(self.relative_l2) else None,
                 "max_error": self.max_error if math.isfinite(self.max_error) else None,
@@ -154,10 +163,9 @@ class Answer:
                 "trained": dict(self.trained),
                 "notes": self.notes,
             },
-            allow_nan=False,
-        ).encode()
-        text += b" " * (-len(text) % 4)
-        return struct.pack("<I", len(text)) + text + field_to_bytes(self.prediction) + field_to_bytes(self.reference)
+            self.prediction,
+            self.reference,
+        )
 
 
 @dataclass(frozen=True)
@@ -170,7 +178,7 @@ class Played:
     @property
     def title(self) -> str:
         """Its name as a person writes it, with the trained ranges."""
-        return ", ".join([self.system.name.replace("_", "–").capitalize(), *map(str, self.dials)])
+        return ", ".join([self.system.title, *map(str, self.dials)])
 
     def values(self, given: Mapping[str, str]) -> dict[str, float]:
         """Return the value of every knob out of what a browser sent, by name.
@@ -299,6 +307,13 @@ class PlayedSystem(Played):
 
     def to_dict(self) -> dict[str, Any]:
         return {**super().to_dict(), "zero_mean": self.system.zero_mean}
+
+
+def packed(told: Mapping[str, Any], *fields: Tensor) -> bytes:
+    """Return the form on the wire: a length, so many bytes of JSON, and the numbers of fields behind them."""
+    text = json.dumps(told, allow_nan=False).encode()
+    text += b" " * (-len(text) % 4)
+    return struct.pack("<I", len(text)) + text + b"".join(map(field_to_bytes, fields))
 
 
 def field_to_bytes(field: Float[Tensor, "*axes"]) -> bytes:
