@@ -30,7 +30,7 @@ from scifm.fields.seeds import generator_for
 from scifm.systems.burgers import Burgers
 from scifm.systems.kuramoto_sivashinsky import KuramotoSivashinsky
 from scifm.systems.navier_stokes import NavierStokes
-from scifm.systems.periodic_evolution import PeriodicEvolution
+from scifm.systems.periodic_evolution import PIECE_POINTS, PeriodicEvolution
 
 # system, points a side, samples, time between frames, frames, fields to the grid and back in one evaluation of N
 CASES: tuple[tuple[PeriodicEvolution, int, int, float, int, tuple[int, int]], ...] = (
@@ -96,7 +96,7 @@ def measure(case: tuple[Any, ...], peer: Peer | None, options: argparse.Namespac
     def ours() -> None:
         made["scifm"] = system.advance(start, coefficients, grid, interval=interval, num_frames=num_frames)
 
-    piece = max(1, 2**17 // num_points**grid.num_spatial_dims)
+    piece = max(1, PIECE_POINTS["cpu"] // num_points**grid.num_spatial_dims)
     contestants: dict[str, Callable[[], Any]] = {
         "scifm": ours,
         "transforms alone": transforms(start, piece, num_steps * num_frames, fields),
