@@ -45,7 +45,7 @@ def orders_in_space(system: FiniteVolumeSystem, grid: Grid) -> tuple[float, floa
 
 def broken_states(left: list[float], right: list[float], num: int) -> tuple[Tensor, Grid, Tensor]:
     """Return two states that meet in the middle of an axis of length 1 with open ends, the grid, and its x."""
-    grid = Grid((num,), (1 - 1 / num,), (False,))
+    grid = Grid((num,), (1 - 1 / num,), "open")
     x = (torch.arange(num, dtype=torch.float64) + 0.5) / num - 0.5
     sides = (torch.tensor(side, dtype=torch.float64)[:, None] for side in (left, right))
     return torch.where(x < 0, *sides)[None], grid, x

@@ -101,6 +101,7 @@ DATA: dict[str, dict[str, tuple[Any, str | None]]] = {
     "system": {
         "num_points": (20, EFFECT),
         "extent": (2.0, EFFECT),
+        "boundary": ("wall", "Spectral calculus needs a grid that is periodic"),
         "store": ("somewhere", "exactly one"),
         "mapping": (evolving.MAPPING.to_dict(), "data.mapping"),
         "history": (2, "data.history"),
@@ -116,6 +117,7 @@ DATA: dict[str, dict[str, tuple[Any, str | None]]] = {
     "store": {
         "num_points": (20, "data.num_points"),
         "extent": (2.0, "data.extent"),
+        "boundary": ("wall", "data.boundary"),
         "store": ("somewhere", "somewhere"),
         "mapping": (evolving.MAPPING.to_dict(), "heat"),  # in a store of our own the array is called otherwise
         "history": (2, EFFECT),
@@ -413,7 +415,7 @@ MAPPING: dict[str, tuple[Any, str | None]] = {
     "coefficients": ({"decay": "rate"}, EFFECT),
     "time": ({"interval": 0.2}, EFFECT),
     "extent": ({"y": 2.0, "x": 1.0}, EFFECT),
-    "periodic": ({"y": False, "x": True}, EFFECT),
+    "boundary": ({"y": "wall", "x": "periodic"}, EFFECT),
     "repeated_end": (["x"], EFFECT),
     "every": (2, EFFECT),
     "dtype": ("float64", EFFECT),

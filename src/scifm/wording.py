@@ -6,10 +6,12 @@ A number that was not recorded is "not recorded", one that is NaN or infinite is
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 __all__ = [
     "KIND_NAMES",
     "MISSING",
+    "box_text",
     "count_in_words",
     "count_text",
     "duration",
@@ -37,7 +39,25 @@ KIND_NAMES = {
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 _UNITS = (("s", 1.0, 90.0), ("min", 60.0, 5400.0), ("h", 3600.0, 172800.0), ("days", 86400.0, 31557600.0))
+_ENDS = {"periodic": "periodic", "wall": "with walls", "open": "open", "bounded": "not periodic"}
 _YEAR = 31557600.0
+
+
+def box_text(num_points: Sequence[int], extent: Sequence[float] = (), boundary: Sequence[str] = ()) -> str:
+    """Return a grid in words: ``40 × 66 points on a box of 1 × 1.3, periodic along x, open along y``.
+
+    Args:
+        num_points: per axis, x last.
+        extent: sides of the box; left out, the points alone are told.
+        boundary: what stands at the ends of each axis, as of `fields.grid.Boundary`.
+    """
+    parts = [" × ".join(map(str, num_points)) + " points"]
+    if extent:
+        parts[0] += f" on a box of {' × '.join(f'{side:g}' for side in extent)}"
+    for end, words in _ENDS.items():
+        axes = [axis for axis, own in zip("zyx"[-len(num_points) :], boundary, strict=False) if own == end]
+        parts += [f"{words} along {' and '.join(axes)}"] if axes else []
+    return ", ".join(parts)
 
 
 def plural(count: int, noun: str, many: str | None = None) -> str:

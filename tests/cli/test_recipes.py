@@ -10,6 +10,7 @@ import tiny
 from calls import Said
 from scifm.cli.recipes import RECIPES, asked, setting_of_option, settings
 from scifm.config import dump_toml
+from scifm.data.store import Store
 from scifm.training.choice import AdaptRecipe
 
 
@@ -101,6 +102,22 @@ def test_a_store_is_made_from_a_file_alone(scifm, tmp_path):
     words = ("generate", "--recipe", file, "--out", tmp_path / "other", "--set", "system.knobs.angle=[0, 1]")
     refused(scifm(*words), "not a table")
     refused(scifm(*words[:-2]), "it is a table; write system.knobs.NAME")
+
+
+def test_a_box_has_sides_and_ends_of_its_own(scifm, tmp_path):
+    words = ("generate", "shallow_water", "--num-samples", 1, "--num-points", 16, "--num-frames", 2)
+    box = ("--set", "num_points=[12, 16]", "--set", "extent=[1, 3]", "--set", "boundary=['periodic', 'wall']")
+    path = tmp_path / "store"
+    assert scifm(*words[:4], *words[6:], *box, "--out", path).status == 0
+    assert Store.open(path).grid.told == "12 × 16 points on a box of 1 × 3, periodic along y, with walls along x"
+    refused(scifm(*words, "--set", "boundary=walled", "--out", tmp_path / "other"), "'periodic', 'wall', 'open'")
+    told = "has to be told what stands at the ends of an axis"
+    refused(scifm(*words, "--set", "boundary=bounded", "--out", tmp_path / "other"), told)
+    told = "num_points, extent and boundary do not make a box of 2 axes"
+    refused(scifm(*words, "--set", "extent=[1, 2, 3]", "--out", tmp_path / "other"), told)
+    words = ("generate", "poisson", "--num-samples", 1, "--num-points", 16, "--set", "boundary=wall")
+    refused(scifm(*words, "--out", tmp_path / "other"), "periodic on every axis; got 16 × 16 points")
+    assert not (tmp_path / "other").exists()
 
 
 def test_systems_are_completed():

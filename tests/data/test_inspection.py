@@ -55,7 +55,7 @@ def test_it_says_what_a_file_holds_and_what_would_become_of_it(file):
     assert found.outcome.splits == {"train": 4, "valid": 1, "test": 1}
     assert found.outcome.times == (0.0, 0.5, 1.0, 1.5)
     assert found.outcome.coefficients == ("D",)
-    assert [told[:10] for told in found.periodic] == ["x periodic", "y walls: f"]
+    assert [told[:10] for told in found.boundary] == ["x periodic", "y bounded:"]
     json.dumps(found.to_dict(), allow_nan=False)
 
 
@@ -208,7 +208,7 @@ def test_remarks_of_a_guess_do_not_stand_beside_what_a_file_tells(tmp_path):
 
 def test_remarks_of_a_guess_do_not_stand_beside_a_mapping_that_says_otherwise(file):
     mapping = mapping_in(inspect_data(file).mapping)
-    other = mapping.model_copy(update={"periodic": {"x": False, "y": False}})
+    other = mapping.model_copy(update={"boundary": {"x": "bounded", "y": "bounded"}})
     assert "x periodic" in inspect_data(file, mapping).mapping
     assert "x periodic" not in inspect_data(file, other).mapping
 

@@ -61,8 +61,8 @@ def test_names_sizes_coordinates_and_what_the_card_says(evolving):
     np.testing.assert_array_equal(view.time, TIMES)
     np.testing.assert_allclose(view.x, DIMS["x"])
     np.testing.assert_allclose(view.y, DIMS["y"])
-    assert (view.attrs["split"], view.attrs["periodic"], view.attrs["extent"]) == ("train", "y", "y: 1, x: 1")
-    assert "WALL" in view.attrs["known_defects"]
+    assert (view.attrs["split"], view.attrs["extent"]) == ("train", "y: 1, x: 1")
+    assert view.attrs["boundary"] == "y: periodic, x: wall"
     assert [view[name].attrs["role"] for name in ("u", "mask", "speed")] == ["state", "input", "coefficient"]
     assert view.u.dtype == view.mask.dtype == view.speed.dtype == np.float32
 

@@ -22,7 +22,7 @@ from scifm.data.store import Store
 from scifm.fields.grid import Grid
 from well_rules import broken_rules
 
-OPEN, PERIODIC = 1.0, 2.0
+CODES = {"wall": 0.0, "open": 1.0, "periodic": 2.0}
 POINTS, EXTENT = (3, 4, 5), (0.5, 1.0, 2.0)
 SPLITS = ("train", "valid", "test")
 
@@ -63,7 +63,8 @@ def store(request, toy, tmp_path):
     evolves, num_dims, periodic = request.param
     if evolves:
         return evolving_store(tmp_path, num_dims, periodic)
-    grid = Grid(POINTS[-num_dims:], EXTENT[-num_dims:], periodic)
+    boundary = ["periodic" if wraps else "open" for wraps in periodic]
+    grid = Grid(POINTS[-num_dims:], EXTENT[-num_dims:], boundary)
     system = type("Toy", (toy.System,), {"signature": replace(toy.System.signature, num_spatial_dims=num_dims)})()
     return toy.make(tmp_path / "steady", system, grid=grid)
 
@@ -101,7 +102,7 @@ def test_every_number_arrives(store):
 
 def test_boundaries_points_and_times_arrive(store):
     item = reader(store, normalize_time_grid=False)[1]
-    expected = [[PERIODIC if periodic else OPEN] * 2 for periodic in store.grid.periodic]
+    expected = [[CODES[ends]] * 2 for ends in store.grid.boundary]
     assert item["boundary_conditions"].tolist() == expected
     points = torch.stack(torch.meshgrid(*store.grid.coordinates(dtype=torch.float32), indexing="ij"), -1)
     torch.testing.assert_close(item["space_grid"], points)

@@ -65,21 +65,22 @@ def test_coefficients_are_scalars_that_vary_by_sample(file):
         assert not scalar.attrs["time_varying"]
 
 
-@pytest.mark.parametrize("periodic", [True, False])
-def test_boundary_masks_are_true_at_both_ends(toy, tmp_path, periodic):
+@pytest.mark.parametrize(
+    ("boundary", "kind"), [("periodic", "PERIODIC"), ("wall", "WALL"), ("open", "OPEN"), ("bounded", "OPEN")]
+)
+def test_boundary_masks_are_true_at_both_ends(toy, tmp_path, boundary, kind):
     """The Well's reader looks at the ends only; an all-false mask silently means OPEN."""
-    grid = Grid((6, 4), (1.0, 1.0), (True, periodic))
+    grid = Grid((6, 4), 1.0, ("periodic", boundary))
     batch = toy.System().sample(2, grid)
     path = tmp_path / "file.hdf5"
     path.write_bytes(encode_file(batch, name="toy", provenance={}))
-    kind = "PERIODIC" if periodic else "OPEN"
     with h5py.File(path) as file:
         assert sorted(file["boundary_conditions"]) == sorted(["y_periodic", f"x_{kind.lower()}"])
-        boundary = file[f"boundary_conditions/x_{kind.lower()}"]
-        assert boundary.attrs["bc_type"] == kind
-        assert list(boundary.attrs["associated_dims"]) == ["x"]
-        assert booleans(boundary, "sample_varying", "time_varying")
-        mask = boundary["mask"][:]
+        node = file[f"boundary_conditions/x_{kind.lower()}"]
+        assert node.attrs["bc_type"] == kind
+        assert list(node.attrs["associated_dims"]) == ["x"]
+        assert booleans(node, "sample_varying", "time_varying")
+        mask = node["mask"][:]
         assert mask.shape == (4,)
         assert mask[0]
         assert mask[-1]

@@ -7,7 +7,7 @@ import torch
 
 import finite_volume_problems as problems
 from scifm.errors import ConfigError, DataError, SignatureError
-from scifm.fields.grid import Grid
+from scifm.fields.grid import Boundary, Grid
 from scifm.systems.catalog import system_from_dict
 from scifm.systems.evolving_contract import EvolvingContract
 from scifm.systems.initial_cells import CellFields
@@ -17,8 +17,8 @@ from scifm.systems.solvers.riemann import water_riemann
 FLAT = {"relief": 0.0}
 
 
-def box(*num_points: int, periodic: bool = True, sides: tuple[float, ...] = (0.7, 1.9)) -> Grid:
-    return Grid(num_points, sides[-len(num_points) :], (periodic,) * len(num_points))
+def box(*num_points: int, boundary: Boundary = "periodic", sides: tuple[float, ...] = (0.7, 1.9)) -> Grid:
+    return Grid(num_points, sides[-len(num_points) :], boundary)
 
 
 class TestBetweenWalls(EvolvingContract):
@@ -33,14 +33,14 @@ class TestBetweenWalls(EvolvingContract):
         interval = 0.02 if request.param == 2 else 0.05
         self.system = ShallowWater(num_frames=3, save_interval=interval, num_spatial_dims=request.param)
         shapes = [(20, 30), (24, 24), (17, 21)] if request.param == 2 else [(66,), (64,), (47,)]
-        walls = (True, False)[-request.param :]
+        walls = ("periodic", "wall")[-request.param :]
         self.grids = tuple(Grid(shape, (0.9, 1.3)[-request.param :], walls) for shape in shapes)
 
 
 @pytest.mark.parametrize(("low", "bounds"), [(1.0, (4.5e-3, 2.8e-2)), (0.05, (7e-3, 3.2e-2))])
 def test_the_dam_break_is_stokers(low, bounds):
     """In the mean, of first order; errors over the mean of the solution."""
-    system, errors = ShallowWater(num_spatial_dims=1, boundary="open"), []
+    system, errors = ShallowWater(num_spatial_dims=1), []
     for num in (128, 256):
         states, grid, x = problems.broken_states([2.0 if low == 1.0 else 1.0, 0.0], [low, 0.0], num)
         states = torch.cat([states, torch.zeros_like(states[:, :1])], dim=1)
@@ -51,9 +51,9 @@ def test_the_dam_break_is_stokers(low, bounds):
     assert ((errors[0] / errors[1]).log2() > 0.75).all(), errors
 
 
-@pytest.mark.parametrize("periodic", [True, False])
-def test_water_at_rest_over_any_bottom_stays_at_rest(periodic):
-    grid = box(16, 20, periodic=periodic)
+@pytest.mark.parametrize("boundary", ["periodic", "wall"])
+def test_water_at_rest_over_any_bottom_stays_at_rest(boundary):
+    grid = box(16, 20, boundary=boundary)
     system = ShallowWater(contrast=0.0, froude=0.0, relief=0.15)
     inputs, numbers = problems.drawn(system, grid)
     assert inputs[:, -1].std() > 0.1  # there is a bottom
@@ -63,10 +63,10 @@ def test_water_at_rest_over_any_bottom_stays_at_rest(periodic):
 
 
 @pytest.mark.parametrize("kind", ["waves", "blocks", "column"])
-@pytest.mark.parametrize("periodic", [True, False])
-def test_mass_is_conserved_to_round_off(kind, periodic):
+@pytest.mark.parametrize("boundary", ["periodic", "wall"])
+def test_mass_is_conserved_to_round_off(kind, boundary):
     system = ShallowWater(contrast=0.4, initial_state=CellFields(kind))
-    frames = problems.moved(system, box(20, 24, periodic=periodic), 0.2)
+    frames = problems.moved(system, box(20, 24, boundary=boundary), 0.2)
     mass = frames[:, :, 0].mean((-1, -2))
     torch.testing.assert_close(mass[:, 1], mass[:, 0], rtol=1e-14, atol=0)
     assert (frames[:, 1] - frames[:, 0]).abs().mean() > 0.01
@@ -78,11 +78,11 @@ def test_momentum_is_conserved_to_round_off_on_a_flat_bottom():
     torch.testing.assert_close(momentum[:, 1], momentum[:, 0], rtol=0, atol=1e-15)
 
 
-@pytest.mark.parametrize("periodic", [True, False])
+@pytest.mark.parametrize("boundary", ["periodic", "wall"])
 @pytest.mark.parametrize("dims", [1, 2])
-def test_it_is_of_second_order_in_space(periodic, dims):
+def test_it_is_of_second_order_in_space(boundary, dims):
     system = ShallowWater(num_spatial_dims=dims, relief=0.1)
-    grid = box(*(48, 40)[-dims:], periodic=periodic, sides=(1.0, 0.8))
+    grid = box(*(48, 40)[-dims:], boundary=boundary, sides=(1.0, 0.8))
     left, order = problems.orders_in_space(system, grid)
     assert left < 0.012
     assert order > 1.8
@@ -90,11 +90,10 @@ def test_it_is_of_second_order_in_space(periodic, dims):
 
 def test_a_dam_that_breaks_between_walls_comes_to_rest_level():
     """Waves run to and fro, mass stays, and no water leaves; through open ends it does."""
-    grid = Grid((32,), (1.0,), (False,))
+    column = CellFields("column")
+    system = ShallowWater(num_spatial_dims=1, contrast=0.5, froude=0.0, initial_state=column, **FLAT)
     for boundary, stays in (("wall", True), ("open", False)):
-        system = ShallowWater(
-            num_spatial_dims=1, boundary=boundary, contrast=0.5, froude=0.0, initial_state=CellFields("column"), **FLAT
-        )
+        grid = Grid((32,), boundary=boundary)
         inputs, numbers = problems.drawn(system, grid)
         mass = system.advance(inputs, numbers, grid, interval=1.0, num_frames=3)[:, :, 0].mean(-1)
         start = inputs[:, :1].mean(-1)
@@ -104,10 +103,8 @@ def test_a_dam_that_breaks_between_walls_comes_to_rest_level():
 
 def test_pdebenchs_radial_dam_break():
     """Depth 2 in a circle of radius 0.3 to 0.7, 1 elsewhere; round and symmetric, and its front where it should be."""
-    system = ShallowWater(
-        gravity=1.0, contrast=math.log(2), froude=0.0, relief=0.0, boundary="open", initial_state=CellFields("column")
-    )
-    grid = Grid((50, 50), (5.0, 5.0), (False, False))
+    system = ShallowWater(gravity=1.0, contrast=math.log(2), froude=0.0, relief=0.0, initial_state=CellFields("column"))
+    grid = Grid((50, 50), 5.0, "open")
     frames = problems.moved(system, grid, 1.0)
     assert frames[:, 0, 0].unique().tolist() == [1.0, 2.0]
     area = (frames[:, 0, 0] > 1.5).float().mean((-1, -2)) * 5.1**2
@@ -123,7 +120,7 @@ def test_one_dimension_is_two_that_do_not_change_across():
     line, plane = ShallowWater(num_spatial_dims=1), ShallowWater()
     inputs, numbers = problems.drawn(line, box(32))
     flat = torch.stack([inputs[:, 0], inputs[:, 1], 0 * inputs[:, 1], inputs[:, 2]], dim=1)
-    grid = Grid((4, 32), (1.0, 1.9), (True, True))
+    grid = Grid((4, 32), (1.0, 1.9), ("periodic", "periodic"))
     flat = flat[:, :, None].expand(-1, -1, 4, -1).contiguous()
     one = line.advance(inputs, numbers, box(32), interval=0.01, num_frames=1, refine=4)
     two = plane.advance(flat, numbers, grid, interval=0.01, num_frames=1, refine=4)
@@ -138,15 +135,12 @@ def test_single_precision_follows_double():
 
 
 def test_options_pass_through_a_recipe():
-    system = system_from_dict(
-        {"name": "shallow_water", "options": {"initial_state": {"kind": "column"}, "boundary": "open"}}
-    )
-    assert system == ShallowWater(initial_state=CellFields("column"), boundary="open")
+    system = system_from_dict({"name": "shallow_water", "options": {"initial_state": {"kind": "column"}}})
+    assert system == ShallowWater(initial_state=CellFields("column"))
 
 
 def test_what_cannot_be_is_refused():
     for wrong, match in (
-        ({"boundary": "closed"}, "'wall' or 'open'"),
         ({"courant": 2.0}, "courant <= 1"),
         ({"num_spatial_dims": 4}, "1, 2 or 3 dimensions"),
         ({"gravity": [0.0, 1.0]}, "low > 0"),
@@ -158,6 +152,8 @@ def test_what_cannot_be_is_refused():
         CellFields("colum")
     with pytest.raises(DataError, match="Lower the knobs relief"):
         problems.drawn(ShallowWater(relief=0.9), box(16, 16))
+    with pytest.raises(SignatureError, match=r"'wall' or 'open'\. The grid: .* not periodic along y"):
+        problems.drawn(ShallowWater(), Grid((16, 16), boundary=(False, True)))
     with pytest.raises(SignatureError, match="cannot hold 2 waves"):
         problems.drawn(ShallowWater(), box(16, 4))
 

@@ -87,7 +87,7 @@ def _print(inspection: Inspection) -> None:
     if inspection.outcome is not None:
         screen.print("Store" if inspection.kind == "store" else "A store of it would have", style="bold")
         _print_rows(screen, _outcome_rows(inspection.outcome))
-    lists = {"Walls or periodic": inspection.periodic, "Missing": inspection.missing, "Beware": inspection.remarks}
+    lists = {"Boundaries": inspection.boundary, "Missing": inspection.missing, "Beware": inspection.remarks}
     for title, sentences in lists.items():
         if sentences:
             screen.print(title, style="bold red" if title == "Missing" else "bold")
@@ -140,8 +140,8 @@ def _shape(report: ArrayReport) -> str:
 def _outcome_rows(outcome: Outcome) -> list[tuple[str, str]]:
     rows = [("system", outcome.system)] if outcome.system is not None else []
     grid = outcome.grid
-    for axis, points, extent, periodic in zip(outcome.axes, *(grid[k] for k in grid), strict=True):
-        rows.append((axis, f"{points} points over {extent:g}, {'periodic' if periodic else 'walls'}"))
+    for axis, points, extent, boundary in zip(outcome.axes, *(grid[k] for k in grid), strict=True):
+        rows.append((axis, f"{points} points over {extent:g}, {boundary}"))
     if outcome.times is not None:
         rows.append(("frames", f"{len(outcome.times)}, times {outcome.times[0]:g} to {outcome.times[-1]:g}"))
     for role in ("state", "input", "output"):
@@ -175,7 +175,7 @@ def import_files(
     rows = [("trajectories", ", ".join(f"{count} {split}" for split, count in store.splits.items()))]
     if store.card.times is not None:
         rows.append(("frames", f"{len(store.card.times)}, times {store.card.times[0]:g} to {store.card.times[-1]:g}"))
-    rows.append(("grid", " × ".join(map(str, store.grid.num_points))))
+    rows.append(("grid", store.grid.told))
     fields = store.statistics.fields.items()
     rows += [(name, f"rms {own.rms:.4g}, from {own.min:.4g} to {own.max:.4g}") for name, own in fields]
     print_rows(f"Store {store.path}", rows + [("beware", defect) for defect in store.card.known_defects])

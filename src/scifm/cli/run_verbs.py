@@ -110,7 +110,7 @@ def generate(
         print_json({"path": str(store.path), "splits": store.splits, **about})
         return
     rows = [("samples", ", ".join(f"{n} {split}" for split, n in store.splits.items()))]
-    rows += [("equation", store.card.equation), ("grid", " × ".join(map(str, store.grid.num_points)))]
+    rows += [("equation", store.card.equation), ("grid", store.grid.told)]
     if store.card.times is not None:
         rows.append(("frames", f"{len(store.card.times)}, times 0 to {store.card.times[-1]:g}"))
     names = store.signature.fields

@@ -133,6 +133,7 @@ def generate(
     if num_points is not None:
         grid = Grid.square(num_points, num_spatial_dims=system.signature.num_spatial_dims)
     assert grid is not None
+    system.require_grid(grid)
     folder = Path(path).expanduser()
     draw = _Draw(system, grid, seed, dtype, torch.device(device))
     if chunk_size is None:

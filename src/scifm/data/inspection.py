@@ -63,7 +63,7 @@ class Outcome:
     """What a store made by a mapping would be.
 
     Args:
-        grid: points, extents and which axes wrap around, ``Grid.to_dict()``.
+        grid: points, extents and boundaries, ``Grid.to_dict()``.
         axes: names of the grid's axes.
         fields: role by name.
         coefficients: names.
@@ -93,7 +93,7 @@ class Inspection:
         others: reason by name of the other formats that would read it too.
         arrays: what lies in it.
         attributes: single numbers of the file.
-        periodic: for each axis how it was decided whether it wraps around.
+        boundary: for each axis how it was decided what stands at its ends.
         outcome: what a store of it would be; None while something is missing.
         missing: what has to be told, or would be refused, a sentence each.
         remarks: what a user should know.
@@ -107,7 +107,7 @@ class Inspection:
     others: dict[str, str]
     arrays: tuple[ArrayReport, ...] = ()
     attributes: dict[str, float] | None = None
-    periodic: tuple[str, ...] = ()
+    boundary: tuple[str, ...] = ()
     outcome: Outcome | None = None
     missing: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
@@ -260,7 +260,7 @@ class _Inspecting:
         arrays = self._arrays(read, progress)
         self._refuse_gaps(arrays)
         known = self.mapping.known_defects if self.mapping is not None else proposal.entries.get("known_defects", ())
-        notes = proposal.notes.get("periodic", "").splitlines() if outcome is None or not self.contents.periodic else []
+        notes = proposal.notes.get("boundary", "").splitlines() if outcome is None or not self.contents.boundary else []
         return Inspection(
             self.path,
             self.form.name,
@@ -269,7 +269,7 @@ class _Inspecting:
             {name: reason for name, reason in reasons.items() if reason is not None},
             arrays=arrays,
             attributes=dict(self.contents.attributes),
-            periodic=tuple(notes),
+            boundary=tuple(notes),
             outcome=outcome,
             missing=(*self.missing, *self.wrong),
             remarks=tuple(dict.fromkeys([*self.contents.remarks, *known, *self.defects])),
@@ -301,8 +301,8 @@ class _Inspecting:
         assert self.mapping is not None
         if not proposal.missing and proposal.complete() == self.mapping:
             return proposal.notes
-        alike = proposal.entries["periodic"] == self.mapping.periodic
-        return {"periodic": proposal.notes["periodic"]} if alike else {}
+        alike = proposal.entries["boundary"] == self.mapping.boundary
+        return {"boundary": proposal.notes["boundary"]} if alike else {}
 
     def _outcome(self) -> Outcome | None:
         if self.mapping is None:

@@ -83,12 +83,11 @@ def _role(names: Signature, name: str) -> str:
 
 def _attributes(card: Card, grid: Grid, split: str) -> dict[str, str]:
     """Return what the card says, as texts, which every file format can keep."""
-    periodic = [axis for axis, wraps in zip(grid.axis_names, grid.periodic, strict=True) if wraps]
     texts = {
         "title": card.name,
         "split": split,
         "equation": card.equation,
-        "periodic": ", ".join(periodic) or "none",
+        "boundary": ", ".join(f"{axis}: {ends}" for axis, ends in zip(grid.axis_names, grid.boundary, strict=True)),
         "extent": ", ".join(f"{axis}: {length:g}" for axis, length in zip(grid.axis_names, grid.extent, strict=True)),
         "known_defects": "\n".join(card.known_defects),
     }

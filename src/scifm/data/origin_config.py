@@ -10,12 +10,13 @@ from pydantic import Field, model_validator
 from scifm.config import Config, build_config, refuse_idle
 from scifm.data.formats.mapping import DataMapping
 from scifm.errors import ConfigError, SignatureError
-from scifm.fields.grid import Grid
+from scifm.fields.grid import Boundary, Grid
 from scifm.fields.window import Window
 from scifm.systems.catalog import system_from_dict
 from scifm.systems.system import System
+from scifm.wording import plural
 
-__all__ = ["DataConfig", "MixtureConfig", "SystemConfig"]
+__all__ = ["BOX_SETTINGS", "BoxConfig", "DataConfig", "MixtureConfig", "SystemConfig"]
 
 _FRAMES = ("history", "horizon", "stride", "leads")
 
@@ -77,12 +78,44 @@ class MixtureConfig(SystemConfig):
         return self
 
 
-class DataConfig(Config):
+class BoxConfig(Config):
+    """The box that samples of a system are drawn on.
+
+    Args:
+        num_points: points a side, one number or one per axis (y, x).
+        extent: length of a side, one number or one per axis (y, x).
+        boundary: what stands at the ends of an axis, one word or one per axis (y, x): periodic, wall or open.
+    """
+
+    num_points: int | tuple[int, ...] = 64
+    extent: float | tuple[float, ...] = 1.0
+    boundary: Boundary | tuple[Boundary, ...] = "periodic"
+
+    def grid(self, num_spatial_dims: int) -> Grid:
+        """Return the grid.
+
+        Raises:
+            ConfigError: if the numbers do not fit the dimension.
+        """
+        points = (self.num_points,) * num_spatial_dims if isinstance(self.num_points, int) else self.num_points
+        try:
+            grid = Grid(points, self.extent, self.boundary)
+            if grid.num_spatial_dims != num_spatial_dims:
+                raise SignatureError(f"They are of {plural(grid.num_spatial_dims, 'axis', 'axes')}.")
+        except SignatureError as error:
+            box = f"a box of {plural(num_spatial_dims, 'axis', 'axes')}"
+            raise ConfigError(f"num_points, extent and boundary do not make {box}: {error}") from error
+        return grid
+
+
+BOX_SETTINGS = tuple(BoxConfig.model_fields)
+
+
+class DataConfig(BoxConfig):
     """Where samples live and how many are set aside.
 
     Args:
-        num_points: points a side, one number or one per axis (y, x); a store has its own grid.
-        extent: length of the box, one number or one per axis (y, x); a store has its own grid.
+        num_points, extent, boundary: of the box, as in `BoxConfig`; a store has its own.
         store: folder of a store to train on; absent: samples of the system.
         mapping: how foreign data at `store` are read where they lie; absent: it is a store of our own.
         history: of trajectories, input frames of a sample.
@@ -97,8 +130,6 @@ class DataConfig(Config):
         num_normalization_samples: samples the normalization is fitted on; of trajectories windows, from all over.
     """
 
-    num_points: int | tuple[int, ...] = 64
-    extent: float | tuple[float, ...] = 1.0
     store: str | None = None
     mapping: DataMapping | None = None
     history: int = Field(1, ge=1)
@@ -134,7 +165,7 @@ class DataConfig(Config):
         """
         stored = self.store is not None
         idle: list[tuple[bool, tuple[str, ...], str]] = [
-            (stored or mixes_stores, ("num_points", "extent"), "a store has its own grid"),
+            (stored or mixes_stores, BOX_SETTINGS, "a store has its own grid"),
             (stored, ("stream_blocks",), "a store is read and not drawn"),
             (not stored, ("mapping",), "it says how data.store is read, and there is none"),
             (not (stored or mixes_stores or evolves), _FRAMES, "it counts frames of trajectories: there are none"),
@@ -152,18 +183,5 @@ class DataConfig(Config):
             ConfigError: if there are settings of drawn samples that a store has no counterpart of.
         """
         tree = {**self.to_dict(), "store": store, **({} if mapping is None else {"mapping": mapping})}
-        rest = {name: value for name, value in tree.items() if name not in ("num_points", "extent")}
+        rest = {name: value for name, value in tree.items() if name not in BOX_SETTINGS}
         return build_config(DataConfig, rest, source="data of the recipe")
-
-    def grid(self, num_spatial_dims: int) -> Grid:
-        """Return the periodic grid described here.
-
-        Raises:
-            ConfigError: if the numbers do not fit the dimension.
-        """
-        points = (self.num_points,) * num_spatial_dims if isinstance(self.num_points, int) else self.num_points
-        extent = self.extent if isinstance(self.extent, tuple) else (self.extent,) * num_spatial_dims
-        try:
-            return Grid(points, extent, (True,) * num_spatial_dims)
-        except SignatureError as error:
-            raise ConfigError(f"data.num_points and data.extent: {error}") from error

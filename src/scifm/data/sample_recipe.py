@@ -9,14 +9,12 @@ from typing import Any, ClassVar, Literal
 import torch
 from pydantic import Field
 
-from scifm.config import Config
 from scifm.data.generate import generate
-from scifm.data.origin_config import SystemConfig
+from scifm.data.origin_config import BOX_SETTINGS, BoxConfig, SystemConfig
 from scifm.data.origins import StoreOrigin, SystemOrigin
 from scifm.data.run_origin import RunOrigin
 from scifm.data.store import Store
 from scifm.errors import ConfigError
-from scifm.fields.grid import Grid
 from scifm.fields.samples import Samples
 from scifm.fields.window import Window
 from scifm.models.folder import find_model, history_of
@@ -26,11 +24,12 @@ from scifm.systems.system import System
 __all__ = ["GenerateRecipe", "SampleRecipe", "SourceRecipe"]
 
 
-class SourceRecipe(Config):
-    """A system or a store.
+class SourceRecipe(BoxConfig):
+    """A system, on a box, or a store.
 
     Args:
         system: what is sampled.
+        num_points, extent, boundary: of its box, as in `BoxConfig`.
         store: folder of a store.
     """
 
@@ -71,17 +70,15 @@ class SampleRecipe(SourceRecipe):
         stride: of trajectories, frames from one frame of a sample to the next.
         horizon: of trajectories, target frames of a sample: into how many steps the operator is asked to march.
         num_samples: samples drawn of a system; of one that evolves, trajectories.
-        num_points: points a side of their grid.
         seed: of those samples, and of all else that is random.
     """
 
-    idle_with_a_store: ClassVar[tuple[str, ...]] = ("num_samples", "num_points")
+    idle_with_a_store: ClassVar[tuple[str, ...]] = ("num_samples", *BOX_SETTINGS)
 
     split: str = "test"
     stride: int = Field(1, ge=1)
     horizon: int = Field(1, ge=1)
     num_samples: int = Field(512, ge=1)
-    num_points: int = Field(64, ge=2)
     seed: int = 0
 
     def samples(self, history: int = 1) -> tuple[Samples, dict[str, Any] | None]:
@@ -101,7 +98,7 @@ class SampleRecipe(SourceRecipe):
             self.refuse(*self.idle_with_a_store, beside="with a store")
             return StoreOrigin(source, window).split(self.split), None
         self.refuse("split", *(() if evolves else ("stride", "horizon")), beside="with a system")
-        grid = Grid.square(self.num_points, num_spatial_dims=source.signature.num_spatial_dims)
+        grid = self.grid(source.signature.num_spatial_dims)
         return SystemOrigin.of(source, grid, window).unseen(self.num_samples, self.seed)
 
     def samples_for(self, run: str | Path) -> tuple[Samples, dict[str, Any] | None]:
@@ -116,7 +113,7 @@ class SampleRecipe(SourceRecipe):
         place = find_model(run)
         if self.system is not None or self.store is not None:
             return self.samples(history_of(place.folder))
-        self.refuse("split", "num_points", beside="without a system or a store")
+        self.refuse("split", *BOX_SETTINGS, beside="without a system or a store")
         trained = place.run
         origin = RunOrigin.of(trained) if trained is not None else None
         if origin is None:
@@ -137,14 +134,14 @@ class SampleRecipe(SourceRecipe):
         return known.framed(replace(known.window, **given)).unseen(self.num_samples, self.seed)
 
 
-class GenerateRecipe(Config):
+class GenerateRecipe(BoxConfig):
     """What `scifm.data.generate.generate` makes a store of.
 
     Args:
         system: what is sampled.
         num_samples: training samples, of an evolving system trajectories; validation and test get an eighth each. Or
             exact numbers by split.
-        num_points: points a side of the periodic unit box.
+        num_points, extent, boundary: of the box, as in `BoxConfig`.
         num_frames: of an evolving system, frames of a trajectory; as many as the system says when left out.
         save_interval: of an evolving system, physical time between frames; the system's own when left out.
         seed: of every draw.
@@ -155,7 +152,6 @@ class GenerateRecipe(Config):
 
     system: SystemConfig
     num_samples: int | dict[str, int] = 4096
-    num_points: int = Field(64, ge=2)
     num_frames: int | None = Field(None, ge=2)
     save_interval: float | None = Field(None, gt=0, allow_inf_nan=False)
     seed: int = 0
@@ -169,7 +165,9 @@ class GenerateRecipe(Config):
         Raises:
             ConfigError, SignatureError, DataError, StoreError: as `generate` does.
         """
-        system, settings = self.system.build(), {**dict(self), "dtype": getattr(torch, self.dtype)}
+        system = self.system.build()
+        settings = {name: value for name, value in self if name not in BOX_SETTINGS}
+        settings |= {"dtype": getattr(torch, self.dtype), "grid": self.grid(system.signature.num_spatial_dims)}
         times = {name: value for name in ("num_frames", "save_interval") if (value := settings.pop(name)) is not None}
         if times and not isinstance(system, Evolving):
             raise ConfigError(

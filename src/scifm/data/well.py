@@ -32,7 +32,7 @@ import torch
 from scifm.data.declared import open_checked
 from scifm.errors import DataError, SignatureError, StoreError, cause_of
 from scifm.fields.batch import Batch, Signature
-from scifm.fields.grid import Grid
+from scifm.fields.grid import Boundary, Grid
 from scifm.wording import plural
 
 __all__ = [
@@ -71,8 +71,12 @@ def _vary(node: Any, *, sample: bool, time: bool) -> None:
     node.attrs["time_varying"] = time
 
 
-def _boundary_type(periodic: bool) -> str:
-    return "PERIODIC" if periodic else "OPEN"  # a grid does not say more, and The Well reads OPEN where nothing is said
+_BOUNDARY_TYPES: dict[Boundary, str] = {
+    "periodic": "PERIODIC",
+    "wall": "WALL",
+    "open": "OPEN",
+    "bounded": "OPEN",  # as The Well reads it where nothing is said
+}
 
 
 def require_finite(
@@ -180,8 +184,8 @@ class Layout:
 
     def _write_boundaries(self, file: h5py.File) -> None:
         grid, group = self.grid, file.create_group("boundary_conditions")
-        for axis, num_points, periodic in zip(grid.axis_names, grid.num_points, grid.periodic, strict=True):
-            kind = _boundary_type(periodic)
+        for axis, num_points, ends in zip(grid.axis_names, grid.num_points, grid.boundary, strict=True):
+            kind = _BOUNDARY_TYPES[ends]
             boundary = group.create_group(f"{axis}_{kind.lower()}")
             boundary.attrs["associated_dims"] = _names([axis])
             boundary.attrs["associated_fields"] = _names([])
@@ -287,7 +291,7 @@ def describe_folder(
         "constant_scalar_names": list(signature.coefficients),
         "field_names": {0: list(signature.outputs), 1: [], 2: []},
         "constant_field_names": {0: constant, 1: [], 2: []},
-        "boundary_condition_types": sorted({_boundary_type(p) for p in grid.periodic}),
+        "boundary_condition_types": sorted({_BOUNDARY_TYPES[ends] for ends in grid.boundary}),
         "n_files": len(num_trajectories),
         "n_trajectories_per_file": list(num_trajectories),
         "n_steps_per_trajectory": [num_frames or _STEADY_FRAMES] * len(num_trajectories),

@@ -22,6 +22,7 @@ from pydantic import Field
 from torch import Tensor
 
 from scifm.config import config_hash
+from scifm.data.origin_config import BOX_SETTINGS
 from scifm.data.sample_recipe import SampleRecipe
 from scifm.errors import ConfigError, DataError, SignatureError, suggest
 from scifm.evaluation.pointwise import METRICS, undefined_of
@@ -43,7 +44,7 @@ class EvaluateRecipe(SampleRecipe):
         rename: new name → name the operator knows.
     """
 
-    idle_with_a_store: ClassVar[tuple[str, ...]] = ("num_samples", "num_points", "seed")  # nothing else is random
+    idle_with_a_store: ClassVar[tuple[str, ...]] = ("num_samples", *BOX_SETTINGS, "seed")  # nothing else is random
 
     rename: dict[str, str] = Field(default_factory=dict)
 

@@ -12,6 +12,7 @@ import torch
 from pydantic import Field
 
 from scifm.config import build_config
+from scifm.data.origin_config import BOX_SETTINGS
 from scifm.data.origins import Origin, StoreOrigin, SystemOrigin
 from scifm.data.run_origin import RunOrigin
 from scifm.data.sample_recipe import SampleRecipe
@@ -21,7 +22,6 @@ from scifm.evaluation.example import forecast_example
 from scifm.evaluation.forecast import Forecast, judge
 from scifm.evaluation.forecast_file import require_netcdf, write_forecast
 from scifm.fields.batch import Batch
-from scifm.fields.grid import Grid
 from scifm.fields.window import Window
 from scifm.models.folder import find_model
 from scifm.models.registry import load_operator
@@ -44,7 +44,7 @@ class RolloutRecipe(SampleRecipe):
         bound: times its size at the start that a state may have before it counts as lost.
     """
 
-    idle_with_a_store: ClassVar[tuple[str, ...]] = ("num_points",)
+    idle_with_a_store: ClassVar[tuple[str, ...]] = BOX_SETTINGS
 
     num_samples: int = Field(32, ge=1)
     steps: int = Field(20, ge=1)
@@ -64,9 +64,9 @@ class RolloutRecipe(SampleRecipe):
                 self.refuse(*self.idle_with_a_store, beside="with a store")
                 return StoreOrigin(source, Window(stride=self.stride))
             self.refuse("split", beside="with a system")
-            grid = Grid.square(self.num_points, num_spatial_dims=source.signature.num_spatial_dims)
+            grid = self.grid(source.signature.num_spatial_dims)
             return SystemOrigin.of(source, grid, Window(stride=self.stride))
-        self.refuse("num_points", beside="without a system")
+        self.refuse(*BOX_SETTINGS, beside="without a system")
         known = RunOrigin.of(run) if run is not None else None
         if known is None:
             raise ConfigError(

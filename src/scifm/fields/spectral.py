@@ -34,7 +34,7 @@ def require_periodic(grid: Grid) -> None:
         SignatureError: if an axis is not periodic.
     """
     if not all(grid.periodic):
-        raise SignatureError(f"Spectral calculus needs a grid that is periodic on every axis; got {grid.periodic}.")
+        raise SignatureError(f"Spectral calculus needs a grid that is periodic on every axis; got {grid.told}.")
 
 
 def wavenumbers(

@@ -24,7 +24,7 @@ from pydantic import BaseModel, ValidationError
 from scifm.errors import RunError, cause_of
 from scifm.findings.finding import Finding, read_findings
 from scifm.runs import Run
-from scifm.wording import span
+from scifm.wording import box_text, span
 
 __all__ = [
     "AGAIN",
@@ -310,10 +310,19 @@ def origin_text(origin: Mapping[str, Any] | None) -> str:
         parts += [f"samples of {', '.join(about['systems'])}" if about["systems"] else "samples"]
         parts += _ranges(about.get("coefficients", {}))
     if "num_points" in about:
-        parts.append(" × ".join(map(str, about["num_points"])) + " points")
+        parts.append(_box(about))
     if about.get("rename"):
         parts.append(", ".join(f"{new} for {old}" for new, old in about["rename"].items()))
     return ", ".join(parts)
+
+
+def _box(about: Mapping[str, Any]) -> str:
+    """Return the points, and of a box that is no periodic one of sides 1 what it is."""
+    if "extent" not in about:
+        return box_text(about["num_points"])
+    ends = about.get("boundary") or ["periodic" if wraps else "bounded" for wraps in about["periodic"]]
+    usual = all(side == 1 for side in about["extent"]) and set(ends) == {"periodic"}
+    return box_text(about["num_points"], *(() if usual else (about["extent"], ends)))
 
 
 def _ranges(ranges: Mapping[str, Any]) -> list[str]:

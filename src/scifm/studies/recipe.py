@@ -15,7 +15,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from scifm.config import Config, read_recipe, refuse_idle
-from scifm.data.origin_config import DataConfig, MixtureConfig, SystemConfig
+from scifm.data.origin_config import BOX_SETTINGS, DataConfig, MixtureConfig, SystemConfig
 from scifm.data.origins import MixtureOrigin, Origin, StoreOrigin, resolve_origin
 from scifm.data.store import Store
 from scifm.errors import ConfigError, suggest
@@ -310,7 +310,7 @@ class StudyRecipe(Config):
         if not tasks:
             refuse_idle(self, ("pool_size",), "no task draws samples: each has a store")
         if not drawn and not tasks:
-            refuse_idle(self.data, ("num_points", "extent"), "every store has its own grid", prefix="data.")
+            refuse_idle(self.data, BOX_SETTINGS, "every store has its own grid", prefix="data.")
         origins = [*map(self.origin, self.sources), *map(self.origin, self.targets)]
         if not any(origin.signature.evolves for origin in origins):
             refuse_idle(
@@ -455,7 +455,7 @@ class StudyRecipe(Config):
         origin = self.origin(source)
         evolves = origin.signature.evolves
         drawn = any(entry.store is None for entry in source.systems)
-        idle = [*(("num_points", "extent") * stored), *(("num_samples", "stream_blocks") * (source.store is not None))]
+        idle = [*(BOX_SETTINGS * stored), *(("num_samples", "stream_blocks") * (source.store is not None))]
         idle += [] if evolves else ["history", "horizon", "stride", "leads"]
         idle += [] if evolves and drawn else ["windows_per_trajectory"]
         changes = {name: getattr(DataConfig(), name) for name in idle}

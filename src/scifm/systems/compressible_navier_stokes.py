@@ -87,7 +87,6 @@ class CompressibleNavierStokes(Euler):
         contrast: knob, logarithm of density and pressure over their means.
         initial_state: the fields w and v: waves, blocks or a column.
         num_spatial_dims: 1, 2 or 3.
-        boundary: "wall" or "open", at the ends of axes that are not periodic.
         courant: cells that waves cross in a step of the solver.
         save_interval: time between frames [T].
         num_frames: frames of a trajectory, the first at time 0.
@@ -148,7 +147,7 @@ class CompressibleNavierStokes(Euler):
         dims = grid.num_spatial_dims
         velocities = primitive[:, 1:-1]
         for axis in range(dims):
-            velocities = with_ghosts(velocities, axis - dims, self.ends(grid, axis), self.normal(axis) - 1)
+            velocities = with_ghosts(velocities, axis - dims, grid.boundary[axis], self.normal(axis) - 1)
         shear, bulk = self.per_sample(coefficients, 1), self.per_sample(coefficients, 2)
         for axis in range(dims):
             flux = self._friction(velocities, shear, bulk - 2 / 3 * shear, grid, axis)
@@ -204,7 +203,7 @@ class CompressibleNavierStokes(Euler):
         def slope(field: Tensor, axis: int, component: int | None, *past: int) -> Tensor:
             """Differentiate what came of a velocity by derivatives along past axes; each turns odd and even."""
             odd = (axis == component) != bool(past.count(axis) % 2)
-            return derivative(field, grid, axis, self.ends(grid, axis), odd=odd)
+            return derivative(field, grid, axis, grid.boundary[axis], odd=odd)
 
         speeds = [inputs[:, self.normal(axis)] for axis in axes]
         first = [[slope(speeds[i], j, i) for j in axes] for i in axes]  # ∂u_i/∂x_j

@@ -10,7 +10,7 @@ Sign convention
 
 Domain and boundary
     A box with any sides in one to three dimensions (option num_spatial_dims); axes wrap, or end at walls or openly
-    (option boundary): see `systems.finite_volume_system` for where these stand.
+    (the boundary of the grid): see `systems.finite_volume_system` for where these stand.
 
 Fields (x runs along the last axis)
     density                             ρ         [M/L³]    (batch, time, [nz,] [ny,] nx)   positive
@@ -88,7 +88,6 @@ class Euler(FiniteVolumeSystem):
         contrast: knob, logarithm of density and pressure over their means.
         initial_state: the fields w and v: waves, blocks or a column.
         num_spatial_dims: 1, 2 or 3.
-        boundary: "wall" or "open", at the ends of axes that are not periodic.
         courant: cells that waves cross in a step of the solver.
         save_interval: time between frames [T].
         num_frames: frames of a trajectory, the first at time 0.
@@ -102,7 +101,6 @@ class Euler(FiniteVolumeSystem):
     contrast: Knob = Knob(0.05, 0.2)
     initial_state: CellFields = field(default_factory=CellFields)
     num_spatial_dims: int = 2
-    boundary: str = "wall"
     courant: float = 0.6
     save_interval: float = 0.05
     num_frames: int = 21
@@ -173,7 +171,7 @@ class Euler(FiniteVolumeSystem):
         density, pressure = inputs[:, 0], inputs[:, -1]
         rate = torch.zeros_like(inputs)
         for axis in range(grid.num_spatial_dims):
-            ends, normal = self.ends(grid, axis), self.normal(axis)
+            ends, normal = grid.boundary[axis], self.normal(axis)
             speed = inputs[:, normal]
             spread = derivative(speed, grid, axis, ends, odd=True)
             slope = derivative(pressure, grid, axis, ends)
@@ -185,7 +183,7 @@ class Euler(FiniteVolumeSystem):
         return rate
 
     def quantities(self, state: Tensor, coefficients: Tensor, grid: Grid) -> dict[str, Tensor]:
-        if self.boundary == "open" and not all(grid.periodic):
+        if "open" in grid.boundary:
             return {}
         frames = state.shape[1]
         conserved = self.conserved(state.flatten(0, 1), coefficients.repeat_interleave(frames, dim=0))

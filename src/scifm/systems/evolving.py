@@ -311,18 +311,6 @@ class Evolving(System):
             )
         self.require_grid(batch.grid)
 
-    def require_grid(self, grid: Grid) -> None:
-        """Check that the system is defined on a grid.
-
-        Raises:
-            SignatureError: if it is not.
-        """
-        if grid.num_spatial_dims != self.signature.num_spatial_dims:
-            raise SignatureError(
-                f"'{self.name}' is written for {self.signature.num_spatial_dims} dimensions here; the grid has "
-                f"{grid.num_spatial_dims}."
-            )
-
     def _inputs(self, batch: Batch) -> Tensor:
         """Return the last input frame in the order of this system's names, ``(batch, inputs, *space)``."""
         return torch.stack([batch.field(name)[:, -1] for name in self.signature.inputs], dim=1)

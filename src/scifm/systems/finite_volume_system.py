@@ -6,7 +6,7 @@ a face, and how fast waves are; values at faces, ghost cells and time steps are 
 
 Cells. Every point of the grid is the center of a cell that is as wide as points are apart. Along an axis that is not
 periodic the box therefore reaches half a cell beyond the first and the last point; there stands a wall, or an open end
-through which waves leave, as the option `boundary` says.
+through which waves leave, as the grid's `boundary` says.
 
 Steps. Each sample has its own: between two frames it takes as many equal steps as its fastest wave crosses cells
 (summed over the axes), divided by `courant`; where waves have grown so much faster on the way that a step exceeded a
@@ -23,9 +23,9 @@ import torch
 from torch import Tensor
 
 from scifm.errors import ConfigError, DataError, SignatureError
-from scifm.fields.grid import Grid
+from scifm.fields.grid import Boundary, Grid
 from scifm.systems.evolving import Evolving
-from scifm.systems.solvers.finite_volume import NUM_GHOSTS, Ends, differences, face_values, ssprk3, with_ghosts
+from scifm.systems.solvers.finite_volume import NUM_GHOSTS, differences, face_values, ssprk3, with_ghosts
 
 __all__ = ["FiniteVolumeSystem", "derivative"]
 
@@ -33,7 +33,6 @@ _PIECE_NUMBERS = {"cpu": 2**16}  # numbers of the state marched at once: few, to
 _PIECE_NUMBERS_ELSEWHERE = 2**25
 _LARGEST_COURANT = 1.0  # beyond it a march is repeated
 _MOST_STEPS = 10**6  # between two frames
-_BOUNDARIES = ("wall", "open")
 
 
 class FiniteVolumeSystem(Evolving):
@@ -41,13 +40,11 @@ class FiniteVolumeSystem(Evolving):
 
     Attributes:
         num_spatial_dims: option.
-        boundary: option, "wall" or "open": what stands at the ends of axes that are not periodic.
         courant: option, cells that waves cross in a step, summed over the axes; 1 at most.
         positive: channels that are positive wherever the equation means anything.
     """
 
     num_spatial_dims: int
-    boundary: str
     courant: float
 
     positive: ClassVar[tuple[int, ...]] = (0,)
@@ -79,12 +76,6 @@ class FiniteVolumeSystem(Evolving):
         """
 
     # --- what follows -------------------------------------------------------------------------------------------------
-
-    def ends(self, grid: Grid, axis: int) -> Ends:
-        """Return what lies beyond the ends of an axis."""
-        if grid.periodic[axis]:
-            return "periodic"
-        return "wall" if self.boundary == "wall" else "open"
 
     def normal(self, axis: int) -> int:
         """Return the channel of the velocity along an axis of the array: x, the last, comes first."""
@@ -119,7 +110,7 @@ class FiniteVolumeSystem(Evolving):
     def change_along(self, primitive: Tensor, still: Tensor, coefficients: Tensor, grid: Grid, axis: int) -> Tensor:
         """Return what flows in along one axis less what flows out, as `change`; a new tensor."""
         place, normal = axis - grid.num_spatial_dims, self.normal(axis)
-        padded = with_ghosts(primitive, place, self.ends(grid, axis), normal)
+        padded = with_ghosts(primitive, place, grid.boundary[axis], normal)
         flux = self.flux(*face_values(padded, place, self.positive), normal, coefficients)
         return differences(flux, padded.shape, place).mul_(1 / grid.spacing[axis])
 
@@ -211,11 +202,6 @@ class FiniteVolumeSystem(Evolving):
             raise ConfigError(
                 f"'{self.name}' has 1, 2 or 3 dimensions; got num_spatial_dims={self.num_spatial_dims!r}."
             )
-        if self.boundary not in _BOUNDARIES:
-            raise ConfigError(
-                f"The boundary of '{self.name}' is 'wall' or 'open' where an axis is not periodic; got "
-                f"{self.boundary!r}."
-            )
         if not 0 < self.courant <= _LARGEST_COURANT:
             raise ConfigError(
                 f"'{self.name}' needs 0 < courant <= 1, cells that waves cross in a step; got {self.courant}."
@@ -225,6 +211,11 @@ class FiniteVolumeSystem(Evolving):
         super().require_grid(grid)
         if min(grid.num_points) < NUM_GHOSTS:
             raise SignatureError(f"'{self.name}' needs at least {NUM_GHOSTS} points an axis; got {grid.num_points}.")
+        if "bounded" in grid.boundary:
+            raise SignatureError(
+                f"'{self.name}' has to be told what stands at the ends of an axis that is not periodic: 'wall' or "
+                f"'open'. The grid: {grid.told}."
+            )
 
     def require_finite(self, state: Tensor, grid: Grid) -> None:
         if not bool(torch.isfinite(state).all()):
@@ -235,7 +226,7 @@ class FiniteVolumeSystem(Evolving):
             )
 
 
-def derivative(field: Tensor, grid: Grid, axis: int, ends: Ends, *, odd: bool = False) -> Tensor:
+def derivative(field: Tensor, grid: Grid, axis: int, ends: Boundary, *, odd: bool = False) -> Tensor:
     """Return ∂field/∂x along an axis, ``(…, *space)``, written without the solver.
 
     Spectral where the axis wraps, and between walls too, about which a field is even or odd; where it is open, plain

@@ -200,15 +200,14 @@ class PeriodicElliptic(System):
                 f"'{self.name}' needs a batch with {self.signature}; the given one has {batch.signature}"
                 + (f" and lacks {', '.join(absent)}." if absent else ".")
             )
-        self._require_box(batch.grid)
+        self.require_grid(batch.grid)
 
-    def _require_box(self, grid: Grid) -> None:
-        if grid.num_spatial_dims != 2:
-            raise SignatureError(f"'{self.name}' is written for two dimensions; the grid has {grid.num_spatial_dims}.")
+    def require_grid(self, grid: Grid) -> None:
+        super().require_grid(grid)
         require_periodic(grid)
 
     def _require_samplable(self, num_samples: int, grid: Grid, dtype: torch.dtype) -> None:
-        self._require_box(grid)
+        self.require_grid(grid)
         if num_samples < 1:
             raise ConfigError(f"Ask for at least 1 sample; got {num_samples}.")
         if dtype not in (torch.float32, torch.float64):

@@ -95,7 +95,6 @@ class ShallowWater(FiniteVolumeSystem):
         relief: knob, size of the bottom over the mean depth.
         initial_state: the fields w and v: waves, blocks or a column.
         num_spatial_dims: 1, 2 or 3.
-        boundary: "wall" or "open", at the ends of axes that are not periodic.
         courant: cells that waves cross in a step of the solver.
         save_interval: time between frames [T].
         num_frames: frames of a trajectory, the first at time 0.
@@ -110,7 +109,6 @@ class ShallowWater(FiniteVolumeSystem):
     relief: Knob = Knob(0.0, 0.1)
     initial_state: CellFields = field(default_factory=CellFields)
     num_spatial_dims: int = 2
-    boundary: str = "wall"
     courant: float = 0.6
     save_interval: float = 0.05
     num_frames: int = 21
@@ -173,7 +171,7 @@ class ShallowWater(FiniteVolumeSystem):
 
     def change_along(self, primitive: Tensor, still: Tensor, coefficients: Tensor, grid: Grid, axis: int) -> Tensor:
         place, normal = axis - grid.num_spatial_dims, self.normal(axis)
-        padded = with_ghosts(torch.cat([primitive, still], dim=1), place, self.ends(grid, axis), normal)
+        padded = with_ghosts(torch.cat([primitive, still], dim=1), place, grid.boundary[axis], normal)
         shape, apart = padded.shape, padded.stride(place)
         least = padded[:, 0].flatten(1) * _LEAST
         padded[:, 0] += padded[:, -1]  # from here on the surface
@@ -211,7 +209,7 @@ class ShallowWater(FiniteVolumeSystem):
         gravity = self.per_sample(coefficients, 0)
         rate = torch.zeros_like(inputs[:, :-1])
         for axis in range(grid.num_spatial_dims):
-            ends, normal = self.ends(grid, axis), self.normal(axis)
+            ends, normal = grid.boundary[axis], self.normal(axis)
             speed = inputs[:, normal]
             rate[:, 0] -= derivative(depth * speed, grid, axis, ends, odd=True)
             rate[:, normal] -= gravity * derivative(depth + bottom, grid, axis, ends)
@@ -220,7 +218,7 @@ class ShallowWater(FiniteVolumeSystem):
         return rate
 
     def quantities(self, state: Tensor, coefficients: Tensor, grid: Grid) -> dict[str, Tensor]:
-        if self.boundary == "open" and not all(grid.periodic):
+        if "open" in grid.boundary:
             return {}
         mass = state[:, :, 0].flatten(2).mean(2)
         return {"mass": mass / state[:, :1, 0].flatten(2).square().mean(2).sqrt()}

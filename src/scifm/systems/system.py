@@ -14,12 +14,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from scifm.errors import ConfigError, suggest
+from scifm.errors import ConfigError, SignatureError, suggest
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
 from scifm.fields.homogeneity import Homogeneity
 from scifm.systems.knobs import Knob
-from scifm.wording import span
+from scifm.wording import plural, span
 
 __all__ = ["SamplingRecord", "System"]
 
@@ -160,6 +160,16 @@ class System(abc.ABC):
             SignatureError: if the batch is not one of this system or lacks the targets that are needed.
         """
         return {}
+
+    def require_grid(self, grid: Grid) -> None:
+        """Check that the system is defined on a grid.
+
+        Raises:
+            SignatureError: if it is not.
+        """
+        if grid.num_spatial_dims != self.signature.num_spatial_dims:
+            ours = plural(self.signature.num_spatial_dims, "dimension")
+            raise SignatureError(f"'{self.name}' is written for {ours} here; the grid has {grid.num_spatial_dims}.")
 
     def _entries(self) -> tuple[Any, ...]:
         return tuple(entry for entry in fields(self) if entry.init)  # type: ignore[arg-type]

@@ -51,7 +51,7 @@ def test_a_mapping_makes_a_signature():
         ({"fields": {"u": STATE | {"role": "both"}}}, "role"),
         ({"fields": {"u": STATE, "v": {"array": "v", "axes": ["time", "x"]}}}, "same axes of space"),
         ({"extent": {"x": 1.0}}, "extent must be given for exactly y, x"),
-        ({"periodic": {"x": True, "y": True, "z": True}}, "periodic must be given for exactly y, x"),
+        ({"periodic": {"x": True, "y": True, "z": True}}, "boundary must be given for exactly y, x"),
         ({"repeated_end": ["y"]}, "repeated_end names axes that are periodic"),
         ({"time": None}, "'time' is needed"),
         ({"fields": {"u": STATE | {"role": "output"}}}, "'time' is for fields of role 'state'"),

@@ -95,7 +95,7 @@ def test_scalar_in_one_dimension(tmp_path):
     same(import_data(path, tmp_path / "store", proposed(path)).split("train"), opened(path).split("train"))
 
 
-def test_darcy_is_steady_and_has_walls(tmp_path):
+def test_darcy_is_steady_and_bounded(tmp_path):
     arrays = {
         "nu": numbered(NUM, X, Y),
         "tensor": numbered(NUM, 1, X, Y, start=5000),
@@ -107,13 +107,19 @@ def test_darcy_is_steady_and_has_walls(tmp_path):
     assert not store.signature.evolves
     assert (store.signature.inputs, store.signature.outputs) == (("diffusivity",), ("solution",))
     assert store.grid.num_points == (Y, X)
-    assert store.grid.periodic == (False, False)
+    assert store.grid.boundary == ("bounded", "bounded")
     assert store.grid.extent == pytest.approx((3.0 * 9 / 10, 7 / 8))
     assert any("centers of cells" in line for line in store.card.known_defects)
     batch = store.split("train").load()
     assert batch.inputs[3, 0, 0, 7, 2] == 3 * X * Y + 2 * Y + 7  # [sample, …, y, x] of nu[sample, x, y]
     assert batch.targets[3, 0, 0, 7, 2] == 5000 + 3 * X * Y + 2 * Y + 7
     same(import_data(path, tmp_path / "store", proposed(path)).split("train"), store.split("train"))
+
+
+@pytest.mark.parametrize(("word", "boundary"), [("trans", "open"), ("reflect", "wall"), ("Rand_periodic", "periodic")])
+def test_the_published_name_tells_the_ends(word, boundary, tmp_path):
+    path = write(tmp_path / f"1D_CFD_Shock_{word}_Train.hdf5", flow(1), eta=0.1, zeta=0.2, M=1.0)
+    assert opened(path).grid.boundary == (boundary,)
 
 
 @pytest.mark.parametrize("num_space", [1, 2, 3])
@@ -162,7 +168,7 @@ def test_groups_by_seed(tmp_path):
     assert store.signature.outputs == ("solution",)
     assert set(store.signature.coefficients) == {"dam_radius", "gravity"}
     assert store.grid.num_points == (Y, X)
-    assert store.grid.periodic == (False, False)
+    assert store.grid.boundary == ("bounded", "bounded")
     assert store.grid.extent == pytest.approx((4.5, 35 / 8), rel=1e-5)
     assert store.card.times == pytest.approx((0, 0.01, 0.02))
     batch = store.split("train").load()
@@ -217,7 +223,7 @@ def test_incompressible_flow_in_several_files(tmp_path):
     assert store.signature.outputs == ("velocity_x", "velocity_y", "particles")
     assert store.signature.coefficients == ("NU",)
     assert store.grid.num_points == (Y, X)
-    assert store.grid.periodic == (False, False)
+    assert store.grid.boundary == ("wall", "wall")
     assert store.grid.extent == (Y - 1, X - 1)
     assert store.splits == {"train": 4}
     assert any("cell of its solver has length 1" in line for line in store.card.known_defects)

@@ -98,7 +98,7 @@ def test_axes_are_turned_into_the_houses_order_and_components_found(file):
 def test_grid_and_times(file):
     store = opened(file)
     assert store.grid.num_points == (NY, NX)
-    assert store.grid.periodic == (False, True)
+    assert store.grid.boundary == ("wall", "periodic")
     assert store.grid.extent == pytest.approx((2.0, 1.5))
     assert store.card.times == tuple(TIMES)
 
@@ -107,8 +107,7 @@ def test_what_cannot_be_used_is_told(file):
     told = " ".join(opened(file).card.known_defects)
     assert "scalars/heating is left out: it changes in time" in told
     assert "scalars/pumping is left out" in told
-    assert "boundaries in y are WALL; they are treated as walls" in told
-    assert "in x" not in told
+    assert "boundaries" not in told
 
 
 def test_a_copy_says_the_same(file, tmp_path):
@@ -278,10 +277,11 @@ def test_a_name_that_is_there_twice_is_told_apart(tmp_path):
 
 
 def test_uneven_points_and_mixed_boundaries_are_told(tmp_path):
-    path = flow(tmp_path / "a.h5", dims={"x": X, "y": np.array([0, 1, 2, 3, 5.0])}, boundaries={"x": "OPEN"})
-    told = " ".join(opened(path).card.known_defects)
+    dims, boundaries = {"x": X, "y": np.array([0, 1, 2, 3, 5.0])}, {"x": "OPEN"}
+    store = opened(flow(tmp_path / "a.h5", dims=dims, boundaries=boundaries))
+    assert store.grid.boundary[1] == "open"
+    told = " ".join(store.card.known_defects)
     assert "axis y are not evenly spaced" in told
-    assert "boundaries in x are OPEN; they are treated as walls" in told
 
 
 # --- what cannot be read

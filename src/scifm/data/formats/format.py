@@ -26,6 +26,7 @@ from scifm.data.formats.coding import Coding
 from scifm.data.formats.mapping import DataMapping
 from scifm.data.well import OpenFiles, overlaps
 from scifm.errors import DataError, SciFMError, StoreError, cause_of
+from scifm.fields.grid import Boundary
 
 __all__ = [
     "MOST_NUMBERS",
@@ -91,7 +92,7 @@ class Contents:
         attributes: single numbers by name, such as a viscosity told once for the whole file.
         axes: names of an array's axes where the file tells them; the file's own name for an axis of unknown meaning.
         coordinates: name of the array that holds the positions along an axis, or the times, where the file tells it.
-        periodic: whether an axis wraps around, where the file tells it.
+        boundary: what stands at the ends of an axis, where the file tells it.
         remarks: what a user should know about this file.
         close: closes what is open.
     """
@@ -102,7 +103,7 @@ class Contents:
     attributes: Mapping[str, float] = field(default_factory=dict)
     axes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     coordinates: Mapping[str, str] = field(default_factory=dict)
-    periodic: Mapping[str, bool] = field(default_factory=dict)
+    boundary: Mapping[str, Boundary] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
     close: Callable[[], None] = OpenFiles().close
 

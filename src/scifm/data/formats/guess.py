@@ -9,6 +9,7 @@ import numpy as np
 
 from scifm.data.formats.format import Contents, LazyArray, reading
 from scifm.data.formats.mapping import SPACE
+from scifm.fields.grid import Boundary
 
 __all__ = ["MOST_LOST", "Guess", "guess_periodic", "loses_in_float32", "lost_in_float32", "periodicity"]
 
@@ -29,16 +30,21 @@ class Guess(NamedTuple):
     """What was guessed about one axis.
 
     Args:
-        periodic: whether it wraps around.
+        boundary: what stands at its ends; no more is seen of one that does not wrap around than that it is bounded.
         reason: how that was decided, a sentence.
         repeated_end: whether the last point repeats the first.
-        sure: False where the samples do not tell; then walls are assumed.
+        sure: False where the samples do not tell; then it counts as bounded.
     """
 
-    periodic: bool
+    boundary: Boundary
     reason: str
     repeated_end: bool = False
     sure: bool = True
+
+    @property
+    def periodic(self) -> bool:
+        """Whether the axis wraps around."""
+        return self.boundary == "periodic"
 
 
 def _sample_lines(array: LazyArray, axes: tuple[str, ...], axis: str) -> np.ndarray:
@@ -65,14 +71,13 @@ def _sample_lines(array: LazyArray, axes: tuple[str, ...], axis: str) -> np.ndar
 
 
 def periodicity(contents: Contents, name: str, axes: tuple[str, ...], axis: str) -> Guess:
-    """Return whether an axis wraps around: what the file tells, or a guess from samples of the array `name`.
+    """Return what stands at the ends of an axis: what the file tells, or a guess from samples of the array `name`.
 
     Raises:
         StoreError: if these cannot be read.
     """
-    if axis in contents.periodic:
-        wraps = contents.periodic[axis]
-        return Guess(wraps, f"{'periodic' if wraps else 'walls'}: the file says so")
+    if axis in contents.boundary:
+        return Guess(contents.boundary[axis], f"{contents.boundary[axis]}: the file says so")
     with reading(contents.path, name):
         lines = _sample_lines(contents.arrays[name], axes, axis)
     return guess_periodic(lines)
@@ -112,8 +117,10 @@ def _judge_equal_ends(rows: np.ndarray, usual_bend: float) -> Guess:
     """Both ends hold the same value: one point told twice, or two walls at the same value."""
     bend = _rms(rows[:, -2] - 2 * rows[:, 0] + rows[:, 1]) / usual_bend
     if bend > _USUAL:
-        return Guess(False, f"walls: both ends hold the same value, and a bend {bend:.2g} times the usual one is there")
-    return Guess(True, f"periodic: the last point repeats the first, and the bend there is usual ({bend:.2g})", True)
+        reason = f"bounded: both ends hold the same value, and a bend {bend:.2g} times the usual one is there"
+        return Guess("bounded", reason)
+    reason = f"periodic: the last point repeats the first, and the bend there is usual ({bend:.2g})"
+    return Guess("periodic", reason, repeated_end=True)
 
 
 def _judge_seam(rows: np.ndarray, usual_step: float, usual_bend: float) -> Guess:
@@ -122,14 +129,14 @@ def _judge_seam(rows: np.ndarray, usual_step: float, usual_bend: float) -> Guess
     bend = _rms(bends) / usual_bend
     measured = f"from the last point to the first the jump is {jump:.2g} and the bend {bend:.2g} times the usual one"
     if jump <= _USUAL and bend <= _USUAL:
-        return Guess(True, f"periodic: {measured}")
+        return Guess("periodic", f"periodic: {measured}")
     if max(jump, bend) <= 2 * _USUAL:
         return _unsure(measured)
-    return Guess(False, f"walls: {measured}")
+    return Guess("bounded", f"bounded: {measured}")
 
 
 def _unsure(reason: str) -> Guess:
-    return Guess(False, f"unsure, walls assumed: {reason}", sure=False)
+    return Guess("bounded", f"unsure, taken as bounded: {reason}", sure=False)
 
 
 # --- does float32 hold what varies? 101325.00 ± 0.02 has seven numbers left in it -------------------------------------

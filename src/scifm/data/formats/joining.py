@@ -75,7 +75,7 @@ def join_pieces(
         alike,
         axes={name: axes for name, axes in first.axes.items() if name in first.arrays},
         coordinates=first.coordinates,
-        periodic=first.periodic,
+        boundary=first.boundary,
         remarks=tuple(dict.fromkeys(remark for piece in (*inner, *joined.values()) for remark in piece.remarks)),
         close=close,
     )

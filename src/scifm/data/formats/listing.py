@@ -136,7 +136,7 @@ def _read_line(piece: Piece, node: Node, axis: str) -> None:
     if step < 0:
         piece.remarks.append(f"{name} runs downward, from {points[0]:g} to {points[-1]:g}; the order is kept.")
     if units.lower().startswith("degree") and axis == "x" and np.isclose(abs(step) * len(points), _CIRCLE):
-        piece.periodic["x"] = True
+        piece.boundary["x"] = "periodic"
 
 
 def _drop_curves(piece: Piece, nodes: Mapping[str, Node]) -> None:

@@ -3,7 +3,7 @@
 In TOML::
 
     format = "arrays"
-    periodic = { x = true, y = true }
+    boundary = { x = "periodic", y = "wall" }
     extent = { x = 1.0, y = 1.0 }
     time = { start = 0.0, interval = 0.1 }      # or the name of an array; leave out for steady problems
 
@@ -19,13 +19,15 @@ In TOML::
 from __future__ import annotations
 
 import math
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from scifm.config import Config
 from scifm.errors import ConfigError, SignatureError
 from scifm.fields.batch import Signature
+from scifm.fields.grid import Boundary
 
 __all__ = ["AXES", "CoefficientMapping", "DataMapping", "FieldMapping", "TimeAxis"]
 
@@ -124,7 +126,8 @@ class DataMapping(Config):
         coefficients: by the name they shall have.
         time: name of the array of times, or equally spaced times; absent for steady problems.
         extent: length of each axis of space; with walls from the first point to the last, periodic one spacing more.
-        periodic: whether each axis of space wraps around.
+        boundary: what stands at the ends of each axis of space: periodic, wall, open, or bounded where nobody knows.
+            Formerly ``periodic``, true or false, which is still read.
         repeated_end: axes whose last point repeats the first; it is left out.
         every: keep every n-th frame.
         dtype: precision of the numbers in the store.
@@ -141,7 +144,7 @@ class DataMapping(Config):
     coefficients: dict[str, CoefficientMapping] = Field(default_factory=dict)
     time: str | TimeAxis | None = None
     extent: dict[str, float]
-    periodic: dict[str, bool]
+    boundary: dict[str, Boundary]
     repeated_end: tuple[str, ...] = ()
     every: int = Field(1, ge=1)
     dtype: Literal["float32", "float64"] = "float32"
@@ -151,16 +154,26 @@ class DataMapping(Config):
     equation: str = ""
     known_defects: tuple[str, ...] = ()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _as_before(cls, entries: Any) -> Any:
+        if not isinstance(entries, Mapping) or not isinstance(entries.get("periodic"), Mapping):
+            return entries
+        if "boundary" in entries:
+            raise ValueError("periodic was the name of boundary once: give boundary alone")
+        boundary = {axis: "periodic" if wraps else "bounded" for axis, wraps in entries["periodic"].items()}
+        return {**{name: entry for name, entry in entries.items() if name != "periodic"}, "boundary": boundary}
+
     @model_validator(mode="after")
     def _adds_up(self) -> DataMapping:
         spaces = {name: entry.space for name, entry in self.fields.items()}
         if len(set(spaces.values())) != 1:
             raise ValueError(f"all fields need the same axes of space; they have {spaces}")
-        for key in ("extent", "periodic"):
+        for key in ("extent", "boundary"):
             given = getattr(self, key)
             if set(given) != set(self.space):
                 raise ValueError(f"{key} must be given for exactly {', '.join(self.space)}; it is for {list(given)}")
-        if not set(self.repeated_end) <= {axis for axis in self.space if self.periodic[axis]}:
+        if not set(self.repeated_end) <= {axis for axis in self.space if self.boundary[axis] == "periodic"}:
             raise ValueError(f"repeated_end names axes that are periodic; got {list(self.repeated_end)}")
         self._check_times()
         shares = self.splits

@@ -62,6 +62,7 @@ from scifm.data.formats.pieces import Piece
 from scifm.data.formats.proposal import Proposal
 from scifm.data.well import OpenFiles
 from scifm.errors import ConfigError, DataError, StoreError
+from scifm.fields.grid import Boundary
 
 __all__ = ["PDEBenchFormat"]
 
@@ -84,8 +85,9 @@ _NO_CONSTANTS = ("latestIndex",)
 _TOLD_IN_CONFIG = "NU|Du|Dv|k|D|por|rho_s|k_f|n_f|sol|gravity|dam_radius|inner_height"
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _CONFIG_LINE = re.compile(rf"^\s*({_TOLD_IN_CONFIG}):\s*['\"]?({_NUMBER})['\"]?\s*(?:#.*)?$", re.MULTILINE)
-_CONFIG_WALLS = re.compile(r"^\s*velocity_extrapolation:\s*['\"]?(\w+)", re.MULTILINE)
-_WALLS_IN_NAME = ("trans", "reflect")
+_CONFIG_ENDS = re.compile(r"^\s*velocity_extrapolation:\s*['\"]?(\w+)", re.MULTILINE)
+_ENDS_IN_CONFIG: dict[str, Boundary] = {"PERIODIC": "periodic", "ZERO": "wall", "BOUNDARY": "open"}  # of the velocity
+_ENDS_IN_NAME: dict[str, Boundary] = {"periodic": "periodic", "trans": "open", "reflect": "wall"}
 _NAMES = {"Vx": "velocity_x", "Vy": "velocity_y", "Vz": "velocity_z", "nu": "diffusivity", "tensor": "solution"}
 _VECTORS = ("velocity", "force")
 
@@ -113,8 +115,8 @@ class PDEBenchFormat(Format):
                         "own."
                     )
             contents = join_pieces(path, files, pieces, close=pool.close)
-        if any(piece.periodic != first.periodic for piece in pieces):
-            contents = replace(contents, periodic={})
+        if any(piece.boundary != first.boundary for piece in pieces):
+            contents = replace(contents, boundary={})
         if set(contents.parts) == {"train"}:  # the published files are all called so
             contents = replace(contents, parts={WHOLE: contents.arrays})
         return contents
@@ -179,10 +181,10 @@ def _flat(file: h5py.File, path: Path, pool: OpenFiles, layout: str) -> Piece:
     config = _config(file)
     numbers = {name: value for name, value in single_numbers(file.attrs).items() if name not in _NO_CONSTANTS}
     axes = {name: _flat_axes(layout, name, len(arrays[name].shape)) for name in _ARRAYS[layout] if name in arrays}
-    walls = _walls(layout, path, config)
+    ends = _ends(layout, path, config)
     space = [axis for axis in _SPACE if axis in next(iter(axes.values()))]
-    periodic = {} if walls is None else dict.fromkeys(space, not walls)
-    return Piece(path, arrays, axes, periodic=periodic, numbers=numbers | _constants(config))
+    boundary = {} if ends is None else dict.fromkeys(space, ends)
+    return Piece(path, arrays, axes, boundary=boundary, numbers=numbers | _constants(config))
 
 
 def _flat_axes(layout: str, name: str, num_axes: int) -> tuple[str, ...]:
@@ -195,17 +197,15 @@ def _flat_axes(layout: str, name: str, num_axes: int) -> tuple[str, ...]:
     return (*leading, *_SPACE[:num_space], *last)
 
 
-def _walls(layout: str, path: Path, config: str) -> bool | None:
-    """Return False if the file says that all axes wrap around, True if none does, None if it does not say."""
+def _ends(layout: str, path: Path, config: str) -> Boundary | None:
+    """Return what the file says of the ends of all axes, None if it does not say."""
     if layout == "darcy":
-        return True
+        return "bounded"
     if layout == "incompressible":
-        setting = _CONFIG_WALLS.search(config)
-        return None if setting is None else setting.group(1).upper() != "PERIODIC"
-    words = re.split(r"[^A-Za-z0-9]+", path.stem)
-    if layout == "compressible" and "periodic" in words:
-        return False
-    return True if layout == "compressible" and set(words) & set(_WALLS_IN_NAME) else None
+        setting = _CONFIG_ENDS.search(config)
+        return None if setting is None else _ENDS_IN_CONFIG.get(setting.group(1).upper(), "bounded")
+    words = set(re.split(r"[^A-Za-z0-9]+", path.stem)) if layout == "compressible" else set()
+    return next((ends for word, ends in _ENDS_IN_NAME.items() if word in words), None)
 
 
 def _seeds(file: h5py.File, path: Path, pool: OpenFiles) -> Piece:
@@ -225,7 +225,7 @@ def _seeds(file: h5py.File, path: Path, pool: OpenFiles) -> Piece:
     arrays |= {axis: Hdf5Array.of(pool, path, first[axis]) for axis in _SPACE if holds_numbers(first.get(axis))}
     constants = [_constants(_config(file[seed])) for seed in seeds]
     axes = {"data": _seed_axes(arrays, constants[0])}
-    piece = Piece(path, arrays, axes, periodic={axis: False for axis in axes["data"] if axis in _SPACE})
+    piece = Piece(path, arrays, axes, boundary={axis: "bounded" for axis in axes["data"] if axis in _SPACE})
     for name in constants[0]:
         if all(name in own for own in constants):
             values = np.array([own[name] for own in constants])
@@ -330,7 +330,7 @@ class _Proposal(Proposal):
     def _extent(self, axis: str, guess: Guess) -> float:
         main = _ARRAYS[self.layout][0]
         num_points, wraps = self._length(main, axis), guess.periodic and not guess.repeated_end
-        if axis not in self.contents.periodic:
+        if axis not in self.contents.boundary:
             self._defects.append(f"Whether {axis} wraps around is a guess from samples: {guess.reason}.")
         name = _line_of(axis, self.contents)
         if name is None and self.layout == "incompressible":

@@ -16,6 +16,7 @@ from scifm.data.formats.format import MOST_NUMBERS, Concatenated, LazyArray, One
 from scifm.data.formats.kinds import natural, split_words
 from scifm.data.formats.mapping import AXES, SPACE
 from scifm.errors import DataError
+from scifm.fields.grid import Boundary
 
 __all__ = ["Piece", "by_group", "join_arrays", "lines_of_meshes", "require_same", "same_lines", "shared_out"]
 
@@ -35,7 +36,7 @@ class Piece:
         arrays: by name; what lies in groups as ``group/name``.
         axes: names of an array's axes where the file tells them.
         coordinates: name of the array that holds the points along an axis.
-        periodic: whether an axis wraps around, where the file tells it.
+        boundary: what stands at the ends of an axis, where the file tells it.
         numbers: single numbers by name.
         meshes: names of the axes of an array of this shape, where coordinates of every grid point tell it.
         origins: what has to be added to an array of times to compare it with those of other pieces.
@@ -46,7 +47,7 @@ class Piece:
     arrays: dict[str, LazyArray] = field(default_factory=dict)
     axes: dict[str, tuple[str, ...]] = field(default_factory=dict)
     coordinates: dict[str, str] = field(default_factory=dict)
-    periodic: dict[str, bool] = field(default_factory=dict)
+    boundary: dict[str, Boundary] = field(default_factory=dict)
     numbers: dict[str, float] = field(default_factory=dict)
     meshes: dict[tuple[int, ...], tuple[str, ...]] = field(default_factory=dict)
     origins: dict[str, float] = field(default_factory=dict)

@@ -232,27 +232,27 @@ class Proposal:
         return {"time": {"start": 0.0, "interval": 1.0}}
 
     def _box(self, fields: Mapping[str, Any], space: list[str]) -> dict[str, Any]:
-        extent, periodic, repeated, reasons = {}, {}, [], []
+        extent, boundary, repeated, reasons = {}, {}, [], []
         for axis in space[::-1]:
             arrays = [e["array"] for e in fields.values() if set(e["axes"]) <= set(AXES)]
             arrays = [array for array in dict.fromkeys(arrays) if self._axes[array].count(axis) == 1]
-            guess = Guess(False, "unsure, walls assumed: the axes are not known yet", sure=False)
+            guess = Guess("bounded", "unsure: the axes are not known yet", sure=False)
             for array in arrays:  # the first that tells
                 guess = periodicity(self.contents, array, self._axes[array], axis)
                 if guess.sure:
                     break
-            periodic[axis] = guess.periodic
+            boundary[axis] = guess.boundary
             if guess.repeated_end:
                 repeated.append(axis)
             if not guess.sure:
-                self._defects.append(f"Whether {axis} wraps around is not known; walls were assumed.")
+                self._defects.append(f"Whether {axis} wraps around is not known; it counts as bounded.")
             reasons.append(f"{axis} {guess.reason}")
             extent[axis] = self._extent(axis, guess)
-        self.notes["periodic"] = "\n".join(reasons)
+        self.notes["boundary"] = "\n".join(reasons)
         if not space and fields:
             self.notes["extent"] = "for each axis of space, such as x = 1.0, y = 1.0"
-            self.notes["periodic"] = "for each axis of space, such as x = true, y = true"
-        entries: dict[str, Any] = {"extent": extent, "periodic": periodic}
+            self.notes["boundary"] = 'for each axis of space, such as x = "periodic", y = "wall"'
+        entries: dict[str, Any] = {"extent": extent, "boundary": boundary}
         return entries | ({"repeated_end": repeated} if repeated else {})
 
     def _precision(self, fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -186,7 +186,7 @@ def grid_of(contents: Contents, mapping: DataMapping) -> Grid:
     lengths = _lengths(contents.arrays[entry.array], entry, "Fields")
     points = tuple(lengths[axis] - (axis in mapping.repeated_end) for axis in mapping.space)
     extent = tuple(float(mapping.extent[axis]) for axis in mapping.space)
-    return Grid(points, extent, tuple(mapping.periodic[axis] for axis in mapping.space))
+    return Grid(points, extent, [mapping.boundary[axis] for axis in mapping.space])
 
 
 class MappedReader(Reader):

@@ -81,7 +81,7 @@ class TransferFormat(Format):
                 )
             held = {name: axes for name, axes in _ARRAYS.items() if name in file}
             arrays: dict[str, LazyArray] = {name: Hdf5Array.of(pool, path, file[name]) for name in held}
-        return Piece(path, arrays, held, periodic={"y": True, "x": True})
+        return Piece(path, arrays, held, boundary={"y": "periodic", "x": "periodic"})
 
     def propose(self, contents: Contents) -> DataMapping:
         shape = tuple(contents.arrays["fields"].shape)
@@ -118,7 +118,7 @@ class TransferFormat(Format):
             },
             coefficients={name: CoefficientMapping(array="tensor", channel=i) for i, name in enumerate(coefficients)},
             extent={"y": 1.0, "x": 1.0},
-            periodic={"y": True, "x": True},
+            boundary={"y": "periodic", "x": "periodic"},
             system=system,
             equation=equation,
         )

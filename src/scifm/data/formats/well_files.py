@@ -9,7 +9,7 @@ Reference: https://polymathic-ai.org/the_well/data_format/.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from scifm.data.formats.mapping import DataMapping
 from scifm.data.formats.pieces import Piece
 from scifm.data.well import OpenFiles
 from scifm.errors import ConfigError, StoreError
+from scifm.fields.grid import Boundary
 
 __all__ = ["WellFormat"]
 
@@ -92,7 +93,7 @@ class WellFormat(Format):
                 "coefficients": {n if n not in fields else f"{n}_scalar": key for n, key in scalars.items()},
                 "time": _TIME if evolves else None,
                 "extent": {axis: _extent(axis, name, contents) for axis, name in lines.items()},
-                "periodic": dict(contents.periodic),
+                "boundary": dict(contents.boundary),
                 "dtype": "float64" if precise else "float32",
             }
         )
@@ -117,7 +118,7 @@ def _extent(axis: str, name: str, contents: Contents) -> float:
     points = np.asarray(contents.arrays[name])
     if len(points) < 2:
         return 0.0  # refused when the grid is made
-    return axis_length(points, len(points), points.dtype, wraps=contents.periodic[axis])
+    return axis_length(points, len(points), points.dtype, wraps=contents.boundary[axis] == "periodic")
 
 
 # --- one file ---------------------------------------------------------------------------------------------------------
@@ -291,6 +292,14 @@ class _WellFile:
         return np.broadcast_to(values, (self.num_trajectories,))
 
 
+def _boundary(kinds: Set[str]) -> Boundary:
+    """Return what stands at the ends of an axis of which a file tells these kinds."""
+    if "PERIODIC" in kinds:
+        return "periodic"
+    known: dict[Set[str], Boundary] = {frozenset({"WALL"}): "wall", frozenset({"OPEN"}): "open"}
+    return known.get(frozenset(kinds), "bounded")
+
+
 def _texts(value: Any) -> tuple[str, ...]:
     entries = np.atleast_1d(np.asarray(value, dtype=object)).ravel().tolist()
     return tuple(entry.decode() if isinstance(entry, bytes) else str(entry) for entry in entries)
@@ -334,8 +343,8 @@ class _DataSet:
             else:  # told by trajectory: compared when they are used
                 arrays[_TIME] = np.broadcast_to(rows[0], (file.num_trajectories, self.num_frames))
                 axes[_TIME] = ("trajectory", "time")
-        periodic = {axis: "PERIODIC" in self.first.boundaries[dim] for dim, axis in self.axis_of.items()}
-        return Piece(file.path, arrays, axes, lines, periodic)
+        boundary = {axis: _boundary(self.first.boundaries[dim]) for dim, axis in self.axis_of.items()}
+        return Piece(file.path, arrays, axes, lines, boundary)
 
     def _compare(self, other: _WellFile) -> None:
         """Raise StoreError where a file does not go with the first one."""
@@ -394,10 +403,10 @@ class _DataSet:
         for dim in first.dims:
             points, kinds = first.coordinates[dim], sorted(first.boundaries[dim])
             if not kinds:
-                remarks.append(f"Nothing is told about the boundaries in {dim}; they are treated as walls.")
-            elif kinds != ["PERIODIC"]:
-                treated = "periodic" if "PERIODIC" in kinds else "walls"
-                remarks.append(f"The boundaries in {dim} are {' and '.join(kinds)}; they are treated as {treated}.")
+                remarks.append(f"Nothing is told about the boundaries in {dim}, which counts as bounded.")
+            elif len(kinds) > 1:
+                treated = _boundary(first.boundaries[dim])
+                remarks.append(f"The boundaries in {dim} are {' and '.join(kinds)}; it counts as {treated}.")
             if len(points) > 1 and not are_even(points):
                 remarks.append(f"Points on the axis {dim} are not evenly spaced; they are treated as if they were.")
         frames = sorted({file.num_frames for file in self.files})

@@ -27,15 +27,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-__all__ = ["NUM_GHOSTS", "Ends", "differences", "face_values", "faces_of_cells", "ssprk3", "with_ghosts"]
+from scifm.fields.grid import Boundary
 
-Ends = Literal["periodic", "wall", "open"]
-"""What lies beyond the ends of an axis: its other end, a mirror, or more of the same."""
+__all__ = ["NUM_GHOSTS", "differences", "face_values", "faces_of_cells", "ssprk3", "with_ghosts"]
 
 NUM_GHOSTS = 2
 _SMOOTH = 0.1  # of the mean square of all differences: below it a difference counts as smooth
@@ -43,13 +41,13 @@ _LEAST = 0.1  # what is positive keeps at least this part of its cell's value at
 _STEEP = 2.0  # where it changes by more than this times itself, its cell is taken as constant, with all that is in it
 
 
-def with_ghosts(fields: Tensor, axis: int, ends: Ends, mirrored: int | None = None) -> Tensor:
+def with_ghosts(fields: Tensor, axis: int, ends: Boundary, mirrored: int | None = None) -> Tensor:
     """Return the fields with two more cells at both ends of an axis.
 
     Args:
         fields: ``(batch, channel, *space)``.
         axis: counted from the last.
-        ends: what lies there.
+        ends: what lies there: its other end, a mirror at a wall, else more of the same.
         mirrored: the channel whose sign a wall turns: the velocity along the axis.
     """
     count = fields.shape[axis]
