@@ -18,8 +18,8 @@ import numpy as np
 import xarray as xr
 from scipy.integrate import solve_ivp
 
-SIDE = 2.0  # length of the square
-TIMES = np.linspace(0, 5, 21)
+SIDE = 2.0  # length of the square, mm
+TIMES = np.linspace(0, 5, 21)  # s
 
 
 def trajectory(num_points: int, diffusivity: float, threshold: float, generator: np.random.Generator) -> np.ndarray:
@@ -53,10 +53,14 @@ def write(path: Path, num_trajectories: int, num_points: int, thresholds: tuple[
         {
             "activator": (dims, states[:, 0].astype(np.float32)),
             "inhibitor": (dims, states[:, 1].astype(np.float32)),
-            "diffusivity": ("trajectory", diffusivity),
+            "diffusivity": ("trajectory", diffusivity, {"units": "mm2 s-1"}),
             "threshold": ("trajectory", threshold),
         },
-        coords={"time": TIMES, "y": line, "x": line},
+        coords={
+            "time": ("time", TIMES, {"units": "s"}),
+            "y": ("y", line, {"units": "mm"}),
+            "x": ("x", line, {"units": "mm"}),
+        },
         attrs={"title": "FitzHugh-Nagumo on a periodic square"},
     ).to_netcdf(path)
 

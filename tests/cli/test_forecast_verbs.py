@@ -44,7 +44,7 @@ def test_it_marches_from_a_store_as_far_as_is_asked_and_keeps_what_it_found(scif
     assert Path(told["file"]).parent == run.path / "forecasts"
     with xarray.open_dataset(out) as kept:
         assert dict(kept.sizes) == {"trajectory": 3, "time": 6, "x": 16}
-        assert kept["time"].values == pytest.approx([0.05 * step for step in range(1, 7)])
+        assert kept["time"].values.tolist() == [0.05, 0.1, 0.15, 0.2, 0.25, 0.3]
     table = scifm("rollout", run.path, "--store", store, "--steps", 3)
     assert table.status == 0, table.err
     assert "drift of momentum" in table.out

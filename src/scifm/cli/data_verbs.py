@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -56,7 +57,7 @@ def inspect(
         return
     _print(inspection)
     if write_map is not None:
-        typer.echo(f"\nThe mapping was written to {write_map}.")
+        typer.echo(f"\nThe mapping was written to {write_map}; to import by it, add --map {write_map}.")
     elif inspection.mapping:
         typer.echo(f"\nThe mapping, for --map:\n\n{inspection.mapping}", nl=False)
 
@@ -141,14 +142,27 @@ def _outcome_rows(outcome: Outcome) -> list[tuple[str, str]]:
     rows = [("system", outcome.system)] if outcome.system is not None else []
     grid = outcome.grid
     for axis, points, extent, boundary in zip(outcome.axes, *(grid[k] for k in grid), strict=True):
-        rows.append((axis, f"{points} points over {extent:g}, {boundary}"))
+        length = _with_unit(f"{extent:g}", outcome.units.get(axis))
+        rows.append((axis, f"{points} points over {length}, {boundary}"))
     if outcome.times is not None:
-        rows.append(("frames", f"{len(outcome.times)}, times {outcome.times[0]:g} to {outcome.times[-1]:g}"))
+        rows.append(("frames", _frames_text(outcome.times, outcome.units)))
     for role in ("state", "input", "output"):
         names = [name for name, own in outcome.fields.items() if own == role]
-        rows += [(f"{role}s", ", ".join(names))] if names else []
-    rows += [("coefficients", ", ".join(outcome.coefficients))] if outcome.coefficients else []
+        rows += [(f"{role}s", _names_text(names, outcome.units))] if names else []
+    rows += [("coefficients", _names_text(outcome.coefficients, outcome.units))] if outcome.coefficients else []
     return [*rows, ("trajectories", ", ".join(f"{count} {split}" for split, count in outcome.splits.items()))]
+
+
+def _with_unit(text: str, unit: str | None) -> str:
+    return f"{text} {unit}" if unit else text
+
+
+def _names_text(names: Sequence[str], units: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} [{units[name]}]" if name in units else name for name in names)
+
+
+def _frames_text(times: Sequence[float], units: Mapping[str, str]) -> str:
+    return _with_unit(f"{len(times)}, times {times[0]:g} to {times[-1]:g}", units.get("time"))
 
 
 @app.command("import")
@@ -174,7 +188,7 @@ def import_files(
         return
     rows = [("trajectories", ", ".join(f"{count} {split}" for split, count in store.splits.items()))]
     if store.card.times is not None:
-        rows.append(("frames", f"{len(store.card.times)}, times {store.card.times[0]:g} to {store.card.times[-1]:g}"))
+        rows.append(("frames", _frames_text(store.card.times, store.card.units)))
     rows.append(("grid", store.grid.told))
     fields = store.statistics.fields.items()
     rows += [(name, f"rms {own.rms:.4g}, from {own.min:.4g} to {own.max:.4g}") for name, own in fields]

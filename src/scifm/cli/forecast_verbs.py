@@ -46,7 +46,7 @@ def rollout(
     if as_json:
         print_json({**about, **found.to_dict()})
         return
-    print_table(_table(found))
+    print_table(_table(found, about.get("time_unit", "")))
     _print_summary(found, about)
 
 
@@ -54,11 +54,11 @@ def _number(value: float | None) -> str:
     return "lost" if value is None or not math.isfinite(value) else f"{value:.3g}"
 
 
-def _table(found: Forecast) -> Table:
+def _table(found: Forecast, unit: str) -> Table:
     names = list(found.baselines)
     title = f"Relative L2 error by lead time, mean over {plural(len(found.lost_at), 'trajectory', 'trajectories')}"
     table = Table(title=title)
-    for head in ("step", "time", "model", "10–90 %", *names, "correlation"):
+    for head in ("step", f"time, {unit}" if unit else "time", "model", "10–90 %", *names, "correlation"):
         table.add_column(_NARROW.get(head, head), no_wrap=True)
     each = max(1, math.ceil(found.num_steps / _MOST_ROWS))
     shown = [*range(0, found.num_steps - 1, each), found.num_steps - 1]

@@ -122,6 +122,7 @@ class Card(Config):
         signature: the names of every batch.
         splits: number of trajectories by split; of a steady problem a trajectory is one sample.
         times: physical times of the stored frames; None for steady problems.
+        units: as files told them, by name of a field, a coefficient or an axis, and of ``time``; none are checked.
         dtype: precision of the stored numbers (of generated ones also of the solver that made them).
         generation: how a system made them; None for imported data.
         source: which files they were imported from; None for generated data.
@@ -138,6 +139,7 @@ class Card(Config):
     signature: Signature
     splits: dict[str, int]
     times: tuple[float, ...] | None = None
+    units: dict[str, str] = Field(default_factory=dict)
     dtype: Literal["float32", "float64"]
     generation: Generation | None = None
     source: Source | None = None

@@ -32,6 +32,7 @@ from scifm.data.formats.reader import (
     known_system,
     tell_precision,
     trajectory_count,
+    units_of,
 )
 from scifm.data.new_file import written
 from scifm.data.split import ChosenRows
@@ -105,6 +106,7 @@ def open_data(path: str | Path, mapping: DataMapping | None = None) -> Store:
         signature=mapping.signature,
         splits={split: len(rows) for split, (_, rows) in parts.items()},
         times=frame_times(contents, mapping),
+        units=units_of(contents, mapping),
         dtype=mapping.dtype,
         source=Source(
             format=mapping.format,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import count, product
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,7 @@ class Outcome:
         times: of the frames; None for steady problems.
         splits: trajectories by split.
         system: name of the system that made the samples or whose equation they solve; None where none is known.
+        units: of fields, coefficients, axes and ``time``, by name, where files tell them.
     """
 
     grid: dict[str, list[Any]]
@@ -79,6 +80,7 @@ class Outcome:
     times: tuple[float, ...] | None
     splits: dict[str, int]
     system: str | None = None
+    units: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -238,7 +240,8 @@ def _outcome(store: Store) -> Outcome:
     roles = dict.fromkeys(names.inputs, "input") | dict.fromkeys(names.outputs, "output")
     roles |= dict.fromkeys(names.state, "state")
     system = card.source.mapping.get("system") if card.source is not None else card.system_name
-    return Outcome(grid.to_dict(), grid.axis_names, roles, names.coefficients, card.times, store.splits, system)
+    told = card.times, store.splits, system, card.units
+    return Outcome(grid.to_dict(), grid.axis_names, roles, names.coefficients, *told)
 
 
 class _Inspecting:

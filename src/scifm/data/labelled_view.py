@@ -64,15 +64,17 @@ def labelled_view(card: Card, reader: Reader, split: str) -> xarray.Dataset:
         sizes |= dict(zip(grid.axis_names, grid.num_points, strict=True))
         array = _ReaderArray(reader, name, tuple(sizes[dim] for dim in dims), evolves, dtype, lock)
         lazy = indexing.CopyOnWriteArray(indexing.LazilyIndexedArray(array))  # type: ignore[arg-type]
-        variables[name] = xarray.Variable(dims, lazy, {"role": _role(names, name)})
-    coordinates: dict[str, Any] = {
-        axis: points.numpy() for axis, points in zip(grid.axis_names, grid.coordinates(), strict=True)
-    }
-    if card.times is not None:
-        coordinates["time"] = np.asarray(card.times)
+        variables[name] = xarray.Variable(dims, lazy, {"role": _role(names, name), **_unit(card, name)})
+    lines = {axis: points.numpy() for axis, points in zip(grid.axis_names, grid.coordinates(), strict=True)}
+    lines |= {"time": np.asarray(card.times)} if card.times is not None else {}
+    coordinates = {axis: xarray.Variable(axis, points, _unit(card, axis)) for axis, points in lines.items()}
     dataset = xarray.Dataset(variables, coordinates, _attributes(card, grid, split))
     dataset.set_close(reader.close)
     return dataset
+
+
+def _unit(card: Card, name: str) -> dict[str, str]:
+    return {"units": card.units[name]} if name in card.units else {}
 
 
 def _role(names: Signature, name: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ def write_forecast(
     bound: float = BOUND,
     batch_size: int = 64,
     attributes: dict[str, str] | None = None,
+    units: Mapping[str, str] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Tensor:
     """Let an operator march from each sample and write every frame as it comes: in the memory of one batch.
@@ -55,6 +56,7 @@ def write_forecast(
         starts: where it starts; equal steps in all samples.
         batch_size: samples marched at a time.
         attributes: texts for the file.
+        units: of a field, a coefficient, an axis, or ``time``, by name, where they are known.
         progress: called with (frames done, frames in all).
 
     Returns:
@@ -89,6 +91,9 @@ def write_forecast(
             numbers = {name: file.create_variable(name, ("trajectory",), float) for name in names.coefficients}
             at = file.create_variable("lost_at", ("trajectory",), np.int64)
             at.attrs["long_name"] = "step at which the forecast left every bound; 0: it did not"
+            for name, unit in (units or {}).items():
+                if name in file.variables:
+                    file.variables[name].attrs["units"] = unit
             for first in range(0, count, batch_size):
                 batch = operator.align(starts.batch(slice(first, min(first + batch_size, count))))
                 rows = slice(first, first + batch.num_samples)
@@ -98,7 +103,7 @@ def write_forecast(
                 for step, frame in enumerate(march):
                     for name, variable in fields.items():
                         variable[rows, step] = frame.target(name)[:, 0].float().cpu().numpy()
-                    time[step] = step + 1.0 if frame.lead_time is None else float(frame.lead_time[0, 0])
+                    time[step] = step + 1.0 if frame.lead_time is None else _decimal(float(frame.lead_time[0, 0]))
                     half.check()
                     if progress is not None:
                         progress(first * num_steps + (step + 1) * batch.num_samples, count * num_steps)
@@ -110,3 +115,8 @@ def write_forecast(
             "with --out; what was there before is untouched."
         ) from error
     return torch.cat(lost)
+
+
+def _decimal(time: float) -> float:
+    """Return the number that single precision means: 0.1, not 0.10000000149."""
+    return float(f"{time:.7g}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -88,12 +88,14 @@ class Starts:
         training: pairs of frames of training trajectories.
         system: the system that made them; None: it is not known.
         origin: what is said of them.
+        units: of fields, coefficients, axes and ``time``, as the card of a store has them.
     """
 
     samples: Batch
     training: Batch
     system: Evolving | None
     origin: dict[str, Any]
+    units: Mapping[str, str]
 
 
 def starts_of(origin: Origin, how: RolloutRecipe, history: int) -> Starts:
@@ -109,14 +111,16 @@ def starts_of(origin: Origin, how: RolloutRecipe, history: int) -> Starts:
         )
     stride = origin.window.stride
     training = origin.framed(Window(stride=stride)).fitting(_NUM_FITTED, how.seed)
+    units: Mapping[str, str] = {}
     if isinstance(origin, StoreOrigin):
         store = origin.store
         assert store.card.times is not None, "what evolves has times"
         reaches = (len(store.card.times) - 1) // stride - history + 1
         window = Window(history, max(1, min(how.steps, reaches)), stride)
         split = store.split(how.split, window)
-        split = split.chosen(range(min(how.num_samples, split.num_problems)))
-        about, made = dict(split.origin), store.card.generation
+        if how.num_samples < split.num_problems:
+            split = split.chosen(range(how.num_samples))
+        about, made, units = dict(split.origin), store.card.generation, store.card.units
         known = system_from_dict(dict(made.system)) if made is not None else None
     elif isinstance(origin, SystemOrigin) and isinstance(origin.system, Evolving):
         window = Window(history, how.steps, stride)
@@ -130,7 +134,7 @@ def starts_of(origin: Origin, how: RolloutRecipe, history: int) -> Starts:
         )
     each = split.num_samples // split.num_problems
     first = split.batch(torch.arange(0, split.num_samples, each))
-    return Starts(first, training, known if isinstance(known, Evolving) else None, about)
+    return Starts(first, training, known if isinstance(known, Evolving) else None, about, units)
 
 
 def forecast(
@@ -168,11 +172,19 @@ def forecast(
     starts = starts_of(how.origin(place.run), how, operator.history)
     found = judge(operator, starts.samples, training=starts.training, system=starts.system, bound=how.bound)
     about: dict[str, Any] = {"origin": starts.origin, "steps": how.steps, "bound": how.bound}
+    about |= {"time_unit": starts.units["time"]} if "time" in starts.units else {}
     lost = found.lost_at
     if out is not None:
         texts = {"title": f"forecast of {place.path}", "origin": json.dumps(starts.origin, sort_keys=True)}
         lost = write_forecast(
-            out, operator, starts.samples, how.steps, bound=how.bound, attributes=texts, progress=progress
+            out,
+            operator,
+            starts.samples,
+            how.steps,
+            bound=how.bound,
+            attributes=texts,
+            units=starts.units,
+            progress=progress,
         )
         about["out"] = str(out)
     about["num_lost"] = int((lost > 0).sum())

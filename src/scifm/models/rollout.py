@@ -78,12 +78,14 @@ class Rollout:
 
     def _times(self, batch: Batch) -> Tensor | None:
         """Return the time of every frame, ``(batch, steps)``; behind the last known one the steps are as long as it."""
-        steps = batch.lead_steps
-        if steps is None:
+        steps, times = batch.lead_steps, batch.lead_time
+        if steps is None or times is None:
             return None
-        known = steps[:, : self._num_steps]
-        rest = known[:, -1:].expand(-1, self._num_steps - known.shape[1])
-        return torch.cat([known, rest], dim=1).cumsum(1)
+        known, last = times[:, : self._num_steps].double(), steps[:, -1:].double()
+        each = known[:, -1:] / known.shape[1]  # of equal steps, with less rounding than the last one
+        each = torch.where(torch.isclose(each, last, rtol=1e-3), each, last)
+        ahead = torch.arange(1, self._num_steps - known.shape[1] + 1, device=times.device)
+        return torch.cat([known, known[:, -1:] + each * ahead], dim=1).to(times.dtype)
 
 
 def rollout(

@@ -55,6 +55,7 @@ class ForecastRecord(BaseModel):
     steps: int
     num_lost: int
     num_samples: int
+    time_unit: str = ""
     times: tuple[float, ...]
     errors: dict[str, tuple[Number, ...]]
     low: tuple[Number, ...]
@@ -73,6 +74,11 @@ class ForecastRecord(BaseModel):
         """What it starts from, in words."""
         return f"{plural(self.num_samples, 'trajectory', 'trajectories')} of {origin_text(self.origin)}"
 
+    @property
+    def time(self) -> Axis:
+        """The axis of times."""
+        return Axis(label=f"{_TIME}, {self.time_unit}" if self.time_unit else _TIME, low=0.0)
+
 
 def read_forecasts(files: Sequence[Path]) -> list[ForecastRecord]:
     """Return what files of forecasts say.
@@ -85,7 +91,7 @@ def read_forecasts(files: Sequence[Path]) -> list[ForecastRecord]:
 
 def forecast_figure(record: ForecastRecord) -> Figure:
     """Return error, and error by scale, against time."""
-    time, scale = Axis(label=_TIME, low=0.0), "log"
+    time, scale = record.time, "log"
     model = Series(
         label="model", x=record.times, y=record.errors["relative_l2"], low=record.low, high=record.high, marked=False
     )
@@ -182,7 +188,7 @@ def drift_figure(record: ForecastRecord) -> Figure | None:
             for label, means, spread, line in kinds
         )
         axis = Axis(label="drift, relative to its scale", scale="log")
-        panels.append(Panel(x=Axis(label=_TIME, low=0.0), y=axis, series=series, title=name.replace("_", " ")))
+        panels.append(Panel(x=record.time, y=axis, series=series, title=name.replace("_", " ")))
     caption = (
         "Drift: how far what the equation conserves has moved from its value at the start, mean over the "
         f"same {plural(record.num_samples, 'trajectory', 'trajectories')}, the band from the 10th to the 90th "

@@ -1,4 +1,3 @@
-"use strict";
 // Points say what they are under the pointer and under the arrow keys; keys of a legend switch their series off and on.
 // Without this script the page shows the same drawings, tables and the browser's own tooltips.
 (() => {

@@ -114,6 +114,9 @@ class Numbered:
         return [(finding, self(f"finding-{i}", finding.figure)) for i, finding in enumerate(findings)]
 
 
+_SCRIPTS = ("page", "player", "film")  # a module together; the playground asks for the player alone
+
+
 @cache
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
@@ -124,7 +127,7 @@ def _environment() -> jinja2.Environment:
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
     )
     environment.filters |= {"number": number_text, "count": count_text, "duration": duration_text}
-    script = "".join(Path(__file__).with_name(name).read_text(encoding="utf-8") for name in ("page.js", "film.js"))
+    script = "".join(Path(__file__).with_name(f"{name}.js").read_text(encoding="utf-8") for name in _SCRIPTS)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     # the page admits the script with this hash, and no other
     environment.globals |= {"script": Markup(script), "script_hash": f"sha256-{digest}"}

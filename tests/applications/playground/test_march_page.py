@@ -54,7 +54,7 @@ def test_what_is_painted_is_marched_when_it_is_asked_for(window, playgrounds):
     place = page.page.locator("#picture-state .field")
     box = place.bounding_box()
     place.click(position={"x": box["width"] / 2, "y": box["height"] / 2})
-    assert "painted (1 dab): not a state of the training" in page.text("#state-origin")
+    assert "painted (1 dab): not a state of the training" in page.text("#origin")
     assert "Changed since the last march" in page.text("#state-of-things")
     assert page.num_answers == before
     page.after(lambda: page.page.click("#march"))
@@ -84,7 +84,7 @@ def test_a_knob_waits_for_the_march_and_says_that_it_is_outside(window, playgrou
 def test_a_flat_state_is_refused_in_words_and_another_grid_is_marched_at_once(window):
     page = window("navier_stokes")
     page.page.click("#clear")
-    page.wait(lambda: "Flat: every field at its mean" in page.text("#state-origin"))
+    page.wait(lambda: "Flat: every field at its mean" in page.text("#origin"))
     page.page.wait_for_timeout(500)
     page.page.click("#march")
     page.wait(lambda: "same everywhere" in page.text("#error"))

@@ -210,18 +210,25 @@ def test_a_state_of_another_size_is_refused(request_to):
 
 def test_each_kind_of_page_has_its_own_files_and_no_others(request_to):
     for of, own, other in (
-        ("navier_stokes", ("/march.js", "/lines.js"), ("/playground.js", "/forcing", "/answer")),
-        ("poisson", ("/playground.js",), ("/march.js", "/state", "/march")),
+        ("navier_stokes", ("/march.js", "/lines.js", "/player.js"), ("/steady.js", "/forcing", "/answer")),
+        ("poisson", ("/steady.js",), ("/march.js", "/player.js", "/state", "/march")),
     ):
         assert [request_to("GET", address, of=of).status for address in own] == [200] * len(own)
         assert [request_to("GET", address, of=of).status for address in other] == [404] * len(other)
         page = request_to("GET", "/", of=of).content.decode()
-        script = request_to("GET", own[0], of=of).content.decode()
-        asked = set(re.findall(r'by\("([\w-]+)"\)', script))
+        identifiers = re.findall(r'id="([\w-]+)"', page)
+        assert len(set(identifiers)) == len(identifiers)
+        scripts, waiting = {}, [own[0]]
+        while waiting:  # what it imports, and what that does
+            address = waiting.pop()
+            response = request_to("GET", address, of=of)
+            assert response.status == 200, address
+            scripts[address] = response.content.decode()
+            waiting += {*re.findall(r'from "\.(/\w+\.js)"', scripts[address])} - scripts.keys()
+        assert {"/page.js", "/posing.js", "/pictures.js"} < scripts.keys()
+        asked = {name for script in scripts.values() for name in re.findall(r'(?:by|remark)\("([\w-]+)"', script)}
         assert len(asked) > 20
-        assert asked <= set(re.findall(r'id="([\w-]+)"', page))
-        imported = re.findall(r'from "\.(/\w+\.js)"', script)
-        assert [request_to("GET", address, of=of).status for address in imported] == [200] * len(imported)
+        assert asked <= set(identifiers)
 
 
 def test_a_playground_asked_about_another_system(runs):

@@ -88,7 +88,7 @@ def test_painting_changes_the_answer_to_that_of_python(window, playgrounds, name
     share = ((x - box["x"]) / box["width"], 1 - (y - box["y"]) / box["height"])
     first = painted(playground, *share, 0.05, 0.5)
     assert_agrees(page, playground, values, first)
-    assert "1 dab" in page.text("#forcing-origin")
+    assert "1 dab" in page.text("#origin")
     # And by the keyboard: twenty steps to the right, a sink.
     page.page.check("input[name=sign][value='-1']")
     canvas.focus()
@@ -110,7 +110,7 @@ def test_a_drag_paints_a_line_and_redraw_forgets_it(window, playgrounds):
         page.page.mouse.up()
 
     page.after(drag)
-    assert int(page.text("#forcing-origin").partition("(")[2].split()[0]) > 5
+    assert int(page.text("#origin").partition("(")[2].split()[0]) > 5
     assert "its mean" in page.text("#notes") or "zero mean" in page.text("#notes")
     page.after(lambda: page.page.click("#redraw"))
     assert page.page.input_value("#seed") == "1"

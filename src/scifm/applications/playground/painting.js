@@ -6,10 +6,10 @@ const REACH = 4; // in widths of the brush
 const HEIGHT = 0.5;
 
 export class Painting {
-  constructor() {
+  constructor(periodic = [true, true]) {
     this.base = null;
     this.dabs = [];
-    this.periodic = [true, true];
+    this.periodic = periodic;
     this.resize([2, 2], null);
   }
 
@@ -20,11 +20,6 @@ export class Painting {
     this.size = numPoints[0] * numPoints[1];
     this.field = base ? base.slice() : new Float32Array(this.size);
     for (const dab of this.dabs) this.#press(dab);
-  }
-
-  clear() {
-    this.dabs = [];
-    this.resize(this.numPoints, null);
   }
 
   // One of the fields.

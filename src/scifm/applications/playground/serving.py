@@ -28,13 +28,15 @@ from scifm.systems.system import System
 
 __all__ = ["HEADERS", "create_application", "host_names", "is_loopback", "listen", "serve"]
 
-_SCRIPTS = ("asking", "dials", "painting", "pictures")
-_PAGES = {False: ("index.html", "playground", _SCRIPTS), True: ("march.html", "march", (*_SCRIPTS, "lines"))}
-"""Of steady systems and of those that evolve: the page, its script, and what that imports."""
+_SCRIPTS = ("asking", "dials", "page", "painting", "pictures", "posing")
+_PAGES = {False: ("steady", _SCRIPTS), True: ("march", (*_SCRIPTS, "lines", "player"))}
+"""Of steady systems and of those that evolve: what page and script are called, and what the script imports."""
+_ELSEWHERE = {"player": "scifm.report"}  # the rooms whose scripts these are
 _ICON = (
     b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><rect width="16" height="16" rx="3" fill="#00598c"/>'
     b'<path d="M2 9c2-6 4-6 6-1s4 5 6-1" fill="none" stroke="#fff" stroke-width="1.8"/></svg>'
 )
+_ROOM = "scifm.applications.playground"
 _COLOR_MAPS = ("cividis", "viridis", "RdBu_r")  # forcing; prediction and reference; error: as on the report's pages
 _MOST_PARAMETERS = 32
 _BINARY = "application/octet-stream"
@@ -84,17 +86,14 @@ def create_application(playground: Playground, *, host_names: Sequence[str] = ("
     from starlette.routing import BaseRoute, Route
 
     service = _Service(playground)
-    room = importlib.resources.files("scifm.applications.playground")
-    page, script, parts = _PAGES[playground.marches]
-    files = {"/": (page, "text/html; charset=utf-8"), "/playground.css": ("playground.css", "text/css; charset=utf-8")}
-    files |= {f"/{name}.js": (f"{name}.js", "text/javascript") for name in (script, *parts)}
-    routes: list[BaseRoute] = [
-        Route(path, _fixed((room / name).read_bytes(), kind)) for path, (name, kind) in files.items()
-    ]
-    routes += [Route("/icon.svg", _fixed(_ICON, "image/svg+xml")), Route("/colors", _fixed(_colors(), _BINARY))]
-    routes += [
-        Route("/run", service.run),
-    ]
+    page, parts = _PAGES[playground.marches]
+    files = {"/": (_html(page), "text/html; charset=utf-8"), "/icon.svg": (_ICON, "image/svg+xml")}
+    files |= {"/playground.css": (_text("playground.css"), "text/css; charset=utf-8"), "/colors": (_colors(), _BINARY)}
+    files |= {
+        f"/{name}.js": (_text(f"{name}.js", _ELSEWHERE.get(name, _ROOM)), "text/javascript") for name in (page, *parts)
+    }
+    routes: list[BaseRoute] = [Route(path, _fixed(*content)) for path, content in files.items()]
+    routes += [Route("/run", service.run)]
     if playground.marches:
         routes += [Route("/state", service.state), Route("/march", service.march, methods=["POST"])]
     else:
@@ -227,6 +226,21 @@ async def _fields_sent(request: Any, grid: Grid, num_fields: int, what: str) -> 
         if len(content) > expected:
             raise DataError(f"A {what} on {grid.num_points} points has {expected} bytes; more were sent.")
     return bytes(content)
+
+
+def _text(name: str, room: str = _ROOM) -> bytes:
+    return (importlib.resources.files(room) / name).read_bytes()
+
+
+def _html(page: str) -> bytes:
+    """Return a page from its template, which says what it has besides or instead of ``page.html``."""
+    import jinja2
+
+    loader = jinja2.FunctionLoader(lambda name: _text(name).decode())
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, keep_trailing_newline=True, loader=loader
+    )
+    return environment.get_template(f"{page}.html").render().encode()
 
 
 def _fixed(content: bytes, media_type: str) -> Callable[[Any], Awaitable[Any]]:

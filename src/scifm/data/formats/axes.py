@@ -12,7 +12,15 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["are_even", "axis_length", "axis_of_attributes", "axis_of_name", "same_points", "seconds_of"]
+__all__ = [
+    "are_even",
+    "axis_length",
+    "axis_of_attributes",
+    "axis_of_name",
+    "same_points",
+    "seconds_of",
+    "unit_of_times",
+]
 
 # --- names: as people write them, or by the climate and forecast conventions ------------------------------------------
 
@@ -159,6 +167,12 @@ def seconds_of(values: np.ndarray, units: str, calendar: str) -> tuple[np.ndarra
     origin = 0.0 if start is None or not len(values) else start + float(values[0]) * factor
     remark = f"Times are in seconds since the first frame; the file tells '{word.strip()}'."
     return (values - values[:1]) * factor, origin, remark
+
+
+def unit_of_times(units: str) -> str:
+    """Return in what `seconds_of` gives times whose file tells these units: seconds, or what it cannot convert."""
+    word = units.partition(" since ")[0].strip()
+    return "s" if word.lower() in _SECONDS else word
 
 
 def _seconds_to(date: str, calendar: str) -> float | None:

@@ -93,6 +93,7 @@ class Contents:
         axes: names of an array's axes where the file tells them; the file's own name for an axis of unknown meaning.
         coordinates: name of the array that holds the positions along an axis, or the times, where the file tells it.
         boundary: what stands at the ends of an axis, where the file tells it.
+        units: of an array or a number, by name, where the file tells it.
         remarks: what a user should know about this file.
         close: closes what is open.
     """
@@ -104,6 +105,7 @@ class Contents:
     axes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     coordinates: Mapping[str, str] = field(default_factory=dict)
     boundary: Mapping[str, Boundary] = field(default_factory=dict)
+    units: Mapping[str, str] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
     close: Callable[[], None] = OpenFiles().close
 

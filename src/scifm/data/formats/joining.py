@@ -60,6 +60,10 @@ def join_pieces(
     else:
         joined = {part: own[0] for part, own in parts.items()}
     first_part, first = next(iter(joined.items()))
+    said = {name: {piece.units[name] for piece in every if name in piece.units} for name in first.units}
+    unlike = [f"{name} ({', '.join(sorted(own))})" for name, own in said.items() if len(own) > 1]
+    if unlike:
+        first.remarks.append(f"Units differ between files, numbers are taken as they are: {'; '.join(unlike)}.")
     if not first.content:
         raise StoreError(f"'{path}' holds no arrays of numbers, but for coordinates and single numbers.")
     for part, piece in joined.items():
@@ -76,6 +80,7 @@ def join_pieces(
         axes={name: axes for name, axes in first.axes.items() if name in first.arrays},
         coordinates=first.coordinates,
         boundary=first.boundary,
+        units={name: own.pop() for name, own in said.items() if len(own) == 1},
         remarks=tuple(dict.fromkeys(remark for piece in (*inner, *joined.values()) for remark in piece.remarks)),
         close=close,
     )

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from scifm.data.formats.axes import axis_of_attributes, axis_of_name, seconds_of
+from scifm.data.formats.axes import axis_of_attributes, axis_of_name, seconds_of, unit_of_times
 from scifm.data.formats.coding import text_of
 from scifm.data.formats.format import MOST_NUMBERS, NUMBERS, LazyArray, read_whole, single_numbers
 from scifm.data.formats.mapping import SPACE
@@ -80,6 +80,8 @@ def piece_of(path: Path, nodes: Iterable[Node]) -> Piece:
             piece.numbers.update(single_numbers({name: node.array[()]}))
         else:
             piece.arrays[name] = node.array
+        if node.texts.get("units"):
+            piece.units[name] = node.texts["units"]
     for name, axis in _find_axes(piece, by_name).items():
         _read_line(piece, by_name[name], axis)
     _drop_curves(piece, by_name)
@@ -129,6 +131,7 @@ def _read_line(piece: Piece, node: Node, axis: str) -> None:
         if units:
             calendar = node.texts.get("calendar", "standard")
             piece.arrays[name], piece.origins[name], remark = seconds_of(read_whole(array), units, calendar)
+            piece.units[name] = unit_of_times(units)
             piece.remarks.extend([remark] if remark is not None else [])
         return
     points = read_whole(array)

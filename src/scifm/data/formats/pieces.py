@@ -40,6 +40,7 @@ class Piece:
         numbers: single numbers by name.
         meshes: names of the axes of an array of this shape, where coordinates of every grid point tell it.
         origins: what has to be added to an array of times to compare it with those of other pieces.
+        units: of an array or a number, by name, where the file tells it.
         remarks: what a user should know.
     """
 
@@ -51,6 +52,7 @@ class Piece:
     numbers: dict[str, float] = field(default_factory=dict)
     meshes: dict[tuple[int, ...], tuple[str, ...]] = field(default_factory=dict)
     origins: dict[str, float] = field(default_factory=dict)
+    units: dict[str, str] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
 
     @property
@@ -83,6 +85,7 @@ class Piece:
             coordinates={axis: names[name] for axis, name in self.coordinates.items() if name in names},
             numbers=take(self.numbers),
             origins=take(self.origins),
+            units=take(self.units),
         )
 
     def __or__(self, other: Piece) -> Piece:

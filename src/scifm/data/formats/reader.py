@@ -6,6 +6,7 @@ believed brings the system's exact scalings, so imported data are normalized as 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -174,6 +175,25 @@ def frame_times(contents: Contents, mapping: DataMapping) -> tuple[float, ...] |
     if not (np.isfinite(chosen).all() and (np.diff(chosen) > 0).all()):
         raise DataError(f"The times of the frames must be finite and increase; the first are {chosen[:5].tolist()}.")
     return tuple(float(t) for t in chosen)
+
+
+def units_of(contents: Contents, mapping: DataMapping) -> dict[str, str]:
+    """Return the units that the file tells, by name of a field or a coefficient, of an axis of space, and of ``time``.
+
+    That of an axis is left out where the map gives it another length than the points have.
+    """
+    arrays = {name: entry.array for name, entry in mapping.fields.items()}
+    arrays |= {name: entry.array or "" for name, entry in mapping.coefficients.items()}
+    arrays |= {"time": mapping.time} if isinstance(mapping.time, str) else {}
+    for axis in mapping.space:
+        name = contents.coordinates.get(axis, "")
+        if name in contents.units:
+            points = read_whole(contents.arrays[name])
+            span, spacings = abs(float(points[-1] - points[0])), max(len(points) - 1, 1)
+            lengths = span, span * (spacings + 1) / spacings  # between walls, and of a periodic axis
+            if any(math.isclose(mapping.extent[axis], length, rel_tol=1e-3) for length in lengths):
+                arrays[axis] = name
+    return {name: contents.units[array] for name, array in arrays.items() if array in contents.units}
 
 
 def grid_of(contents: Contents, mapping: DataMapping) -> Grid:
