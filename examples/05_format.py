@@ -31,7 +31,7 @@ class LabFormat(Format):
         axes, fields = ("trajectory", "channel", "y", "x"), {}
         for channel, (name, role) in enumerate({"load": "input", "deflection": "output"}.items()):
             fields[name] = FieldMapping(array="pairs", axes=axes, role=role, channel=channel)
-        square = {"extent": {"x": 1.0, "y": 1.0}, "periodic": {"x": True, "y": True}}
+        square = {"extent": {"x": 1.0, "y": 1.0}, "boundary": {"x": "periodic", "y": "periodic"}}
         return DataMapping(format=self.name, fields=fields, **square)
 
 

@@ -22,7 +22,7 @@ MAPPING = DataMapping.model_validate(
         "coefficients": {"rate": "rate"},
         "time": {"interval": 0.1},
         "extent": {"y": 1.0, "x": 1.0},
-        "periodic": {"y": True, "x": True},
+        "boundary": {"y": "periodic", "x": "periodic"},
         "splits": {"train": 0.5, "valid": 0.25, "test": 0.25},
     }
 )

@@ -77,7 +77,7 @@ def make_arrays(folder: Path, broken: bool) -> tuple[Path, DataMapping | None]:
     path = folder / "flow.npz"
     np.savez(path, speed=_numbers(broken, NUM, 3, 8, 10))
     field = FieldMapping(array="speed", axes=("trajectory", "time", "y", "x"))
-    box = {"extent": {"x": 1.0, "y": 1.0}, "periodic": {"x": True, "y": True}}
+    box = {"extent": {"x": 1.0, "y": 1.0}, "boundary": {"x": "periodic", "y": "periodic"}}
     return path, DataMapping(format="arrays", fields={"u": field}, time=TimeAxis(), **box)
 
 

@@ -44,7 +44,7 @@ class Memory(Format):
             coefficients={"viscosity": "Nu"},
             time={"interval": 0.5},
             extent={"x": 2.0, "y": 1.0},
-            periodic={"x": True, "y": False},
+            boundary={"x": "periodic", "y": "wall"},
             equation="u_t = 0",
             known_defects=("a defect",),
         )

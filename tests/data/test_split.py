@@ -36,7 +36,7 @@ def split(stride: int = 1) -> StoreSplit:
             "coefficients": {"k": "k"},
             "time": {"interval": 1.0},
             "extent": {"y": 1.0, "x": 2.0},
-            "periodic": {"y": True, "x": False},
+            "boundary": {"y": "periodic", "x": "wall"},
         }
     )
     contents = Contents(Path("nowhere"), (), {WHOLE: arrays})

@@ -94,7 +94,7 @@ def test_a_file_measures_transport_by_the_box_it_was_made_for(to, tmp_path):
     wanted = operator.predict(problems).require_targets()[:, 0]
     found = EXPORT_FORMATS[to].load(file.path)(problems.inputs[:, 0], problems.coefficients)
     assert difference(found.detach().numpy(), wanted) < 1e-5
-    elsewhere = replace(problems, grid=Grid(box.num_points, (1.0, 1.0), box.periodic))
+    elsewhere = replace(problems, grid=Grid(box.num_points, (1.0, 1.0), box.boundary))
     assert difference(found.detach().numpy(), operator.predict(elsewhere).require_targets()[:, 0]) > 1e-3
 
 

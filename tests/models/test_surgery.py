@@ -21,7 +21,7 @@ from scifm.systems.poisson import Poisson
 
 OLD = Signature(("f", "g"), ("a", "b"), ("u", "v"))
 NEW = Signature(("h", "g"), ("b", "c"), ("w", "u"))
-WALLS = replace(tiny.GRID, periodic=(True, False))
+WALLS = replace(tiny.GRID, boundary=("periodic", "wall"))
 
 
 def fno(signature: Signature = OLD, **settings) -> FNO:

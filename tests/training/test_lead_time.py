@@ -35,7 +35,7 @@ def decaying(folder, *, interval: float = INTERVAL, num_frames: int = 5):
             "fields": {"u": {"array": "u", "axes": ("trajectory", "time", "y", "x")}},
             "time": {"interval": interval},
             "extent": {"y": 1.0, "x": 1.0},
-            "periodic": {"y": True, "x": True},
+            "boundary": {"y": "periodic", "x": "periodic"},
         }
     )
     return import_data(folder / "waves.npz", folder / "store", mapping=mapping)

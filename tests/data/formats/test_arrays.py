@@ -45,7 +45,7 @@ MAP = {
     "format": "arrays",
     "fields": {"a": {"array": "a", "axes": ["trajectory", "y", "x"], "role": "input"}},
     "extent": {"x": 1.0, "y": 1.0},
-    "periodic": {"x": True, "y": True},
+    "boundary": {"x": "periodic", "y": "periodic"},
 }
 
 

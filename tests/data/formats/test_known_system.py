@@ -43,7 +43,7 @@ def mapping_of(ours, **changes):
         "fields": {"forcing": field("f", "input"), "solution": field("u", "output")},
         "coefficients": {name: {"array": "table", "channel": place} for place, name in names},
         "extent": {"y": 1.0, "x": 2.0},
-        "periodic": {"y": True, "x": True},
+        "boundary": {"y": "periodic", "x": "periodic"},
     }
     return build_config(DataMapping, {**entries, **changes}, source="a test")
 
@@ -129,7 +129,7 @@ def test_names_have_to_be_those_of_the_system(tmp_path):
 def test_a_box_that_the_system_is_not_defined_on_is_refused(tmp_path):
     path = write(tmp_path / "a.npz", drawn(Poisson()))
     with pytest.raises(SignatureError, match="periodic"):
-        open_data(path, mapping_of(Poisson(), periodic={"y": True, "x": False}))
+        open_data(path, mapping_of(Poisson(), boundary={"y": "periodic", "x": "wall"}))
 
 
 def test_numbers_that_are_none_are_told_with_their_place(tmp_path):

@@ -220,7 +220,7 @@ def test_degrees_around_the_globe_wrap(tmp_path):
     made = dataset(x="lon", y="lat").assign_coords(lon=np.arange(NX) * 360 / NX, lat=np.linspace(80, -80, NY))
     made["lon"].attrs["units"] = "degrees_east"
     contents = Labelled().read(write(made, tmp_path / "four.nc"))
-    assert contents.periodic == {"x": True}
+    assert contents.boundary == {"x": "periodic"}
     assert any("lat runs downward" in remark for remark in contents.remarks)
     assert Labelled().propose(contents).extent == {"x": 360.0, "y": 160.0}
 
@@ -250,7 +250,7 @@ def test_steady_problems_need_roles(tmp_path):
             "u": {"array": "u", "axes": axes, "role": "output"},
         }
     }
-    mapping = DataMapping(format="xarray", extent={"x": 1, "y": 1}, periodic={"x": True, "y": False}, **roles)
+    mapping = DataMapping(format="xarray", extent={"x": 1, "y": 1}, boundary={"x": "periodic", "y": "wall"}, **roles)
     assert open_data(path, mapping).split("test").num_samples == 1
 
 

@@ -12,7 +12,7 @@ BASE = {
     "fields": {"u": STATE},
     "time": "t",
     "extent": {"x": 1.0, "y": 2.0},
-    "periodic": {"x": True, "y": False},
+    "boundary": {"x": "periodic", "y": "wall"},
 }
 
 
@@ -51,7 +51,7 @@ def test_a_mapping_makes_a_signature():
         ({"fields": {"u": STATE | {"role": "both"}}}, "role"),
         ({"fields": {"u": STATE, "v": {"array": "v", "axes": ["time", "x"]}}}, "same axes of space"),
         ({"extent": {"x": 1.0}}, "extent must be given for exactly y, x"),
-        ({"periodic": {"x": True, "y": True, "z": True}}, "boundary must be given for exactly y, x"),
+        ({"boundary": {"x": "periodic", "y": "periodic", "z": "periodic"}}, "boundary must be given for exactly y, x"),
         ({"repeated_end": ["y"]}, "repeated_end names axes that are periodic"),
         ({"time": None}, "'time' is needed"),
         ({"fields": {"u": STATE | {"role": "output"}}}, "'time' is for fields of role 'state'"),
@@ -75,8 +75,16 @@ def test_what_cannot_be_is_refused_in_one_line(changes, message):
     assert "\n" not in str(told.value)
 
 
+def test_maps_of_before_are_read():
+    tree = {name: entry for name, entry in build().to_dict().items() if name != "boundary"}
+    old = {**tree, "periodic": {"x": True, "y": False}}
+    assert DataMapping.model_validate(old).boundary == {"x": "periodic", "y": "bounded"}
+    with pytest.raises(ValueError, match="give boundary alone"):
+        DataMapping.model_validate({**old, "boundary": {"x": "periodic", "y": "wall"}})
+
+
 def test_nothing_given_or_nothing_asked_for_makes_no_signature():
     output = {"array": "u", "axes": ["x"], "role": "output"}
-    mapping = build(fields={"u": output}, time=None, extent={"x": 1}, periodic={"x": True})
+    mapping = build(fields={"u": output}, time=None, extent={"x": 1}, boundary={"x": "periodic"})
     with pytest.raises(ConfigError, match="what is given and what is asked for"):
         _ = mapping.signature

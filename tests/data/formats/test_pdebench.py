@@ -78,7 +78,7 @@ def same(first, second):
 
 def test_scalar_in_one_dimension(tmp_path):
     path = write(tmp_path / "1D_Advection_Sols_beta0.4.hdf5", scalar(), beta=0.4, note="words", broken=np.nan)
-    store = opened(path, periodic={"x": True}, extent={"x": 2.0})
+    store = opened(path, boundary={"x": "periodic"}, extent={"x": 2.0})
     assert store.signature.inputs == store.signature.outputs == ("solution",)
     assert store.signature.coefficients == ("beta",)
     assert store.card.times == (0.0, 0.5, 1.0)
