@@ -26,6 +26,7 @@ from scifm.errors import ConfigError, DataError, SignatureError
 from scifm.fields.grid import Grid
 from scifm.systems.evolving import Evolving
 from scifm.systems.solvers.finite_volume import NUM_GHOSTS, Ends, differences, face_values, ssprk3, with_ghosts
+from scifm.systems.solvers.volumes import Equation, march, volumes_for
 
 __all__ = ["FiniteVolumeSystem", "derivative"]
 
@@ -44,6 +45,8 @@ class FiniteVolumeSystem(Evolving):
         boundary: option, "wall" or "open": what stands at the ends of axes that are not periodic.
         courant: option, cells that waves cross in a step, summed over the axes; 1 at most.
         positive: channels that are positive wherever the equation means anything.
+        compiled: what `solvers.volumes` calls this equation, where it knows it. Not inherited: a subclass may be another
+            equation, and is marched by its own methods unless it says so itself.
     """
 
     num_spatial_dims: int
@@ -51,6 +54,7 @@ class FiniteVolumeSystem(Evolving):
     courant: float
 
     positive: ClassVar[tuple[int, ...]] = (0,)
+    compiled: ClassVar[Equation | None] = None
     order: ClassVar[int] = 3
 
     # --- what a system says -------------------------------------------------------------------------------------------
@@ -189,6 +193,10 @@ class FiniteVolumeSystem(Evolving):
         steps = (interval / (counts * refine)).to(state.dtype).view(-1, *(1,) * (state.dim() - 1))
         fastest = state.new_zeros(len(state))
         numbers = [count * refine for count in counts.tolist()]
+        equation: Equation | None = vars(type(self)).get("compiled")
+        if equation and (native := volumes_for(state)):
+            ends = [self.ends(grid, axis) for axis in range(grid.num_spatial_dims)]
+            return state, march(native, equation, state, still, coefficients, grid, ends, numbers, steps)
         active = len(numbers)
         for step in range(numbers[0]):
             while numbers[active - 1] <= step:

@@ -1,0 +1,587 @@
+/* One march of finite volumes, samples side by side: the scheme of `finite_volume`, the fluxes of `riemann_fluxes` and
+ * the friction of a gas, step after step without leaving this file. Compiled once with REAL=float, once with double.
+ *
+ * Along an axis the cells of a sample are worked on in blocks that stay in the first caches: so many whole lines of the
+ * last axis, or so many columns side by side of another, with their ghosts. In a block neighbors along the axis lie
+ * `apart` places apart, and all loops run over whole runs of places; of the few places where a line ends and the next
+ * begins nobody reads. Every loop is plain C that a compiler turns into vectors.
+ *
+ * Threads share out the samples, or the blocks of a sample where samples are few. Sums are taken block by block and
+ * added in order: results do not depend on the number of threads.
+ */
+#include <float.h>
+#include <math.h>
+#include <omp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <tgmath.h>
+
+typedef long long i64;
+typedef REAL real;
+
+enum { WATER = 0, GAS = 1, VISCOUS = 2 };          /* kinds of equations */
+enum { PERIODIC = 0, WALL = 1, OPEN = 2 };         /* kinds of ends */
+enum { GHOSTS = 2, MOST = 5, BLOCK = 1024, LANE = 64 / sizeof(real) };
+
+#define TINY ((real)(sizeof(real) == 4 ? FLT_MIN : DBL_MIN))
+#define SMOOTH ((real)0.1)  /* the numbers of `finite_volume` */
+#define LEAST ((real)0.1)
+#define STEEP ((real)2)
+#define HALF ((real)0.5)
+#define LOOP _Pragma("omp simd")
+#define INLINE static inline __attribute__((always_inline))
+
+/* Of two numbers; where one is none, neither is the answer, so that a march that has failed is seen. */
+INLINE real larger(real a, real b) { return (a > b) | (a != a) ? a : b; }
+INLINE real smaller(real a, real b) { return (a < b) | (a != a) ? a : b; }
+INLINE i64 least(i64 a, i64 b) { return a < b ? a : b; }
+INLINE i64 most(i64 a, i64 b) { return a > b ? a : b; }
+
+typedef struct {
+    int kind, dims, marched, fields; /* channels that evolve, and with those that stand still */
+    i64 cells, shape[3];
+    int ends[3];
+    real per_width[3];
+    int team; /* threads that work on one sample */
+} Problem;
+
+/* One axis, and how it is cut into blocks: `lines` of one column each, or one line of `columns`. */
+typedef struct {
+    int axis, normal, ends;
+    i64 outer, count, inner, lines, columns, across, blocks, places;
+    real per_width;
+} Cut;
+
+/* Of one thread: cells with ghosts, values before and behind faces, fluxes; each (fields, places). */
+typedef struct {
+    real *cell, *ahead, *back, *flux, *part;
+} Block;
+
+static Cut cut_of(const Problem *p, int axis) {
+    Cut c = {.axis = axis, .normal = p->dims - axis, .ends = p->ends[axis], .outer = 1, .inner = 1, .lines = 1,
+             .columns = 1, .count = p->shape[axis], .per_width = p->per_width[axis]};
+    for (int other = 0; other < axis; other++) c.outer *= p->shape[other];
+    for (int other = axis + 1; other < p->dims; other++) c.inner *= p->shape[other];
+    const i64 room = most(1, BLOCK / (c.count + 2 * GHOSTS));
+    if (c.inner == 1)
+        c.lines = least(c.outer, room);
+    else
+        c.columns = least(c.inner, most(LANE, room / LANE * LANE));
+    c.across = (c.inner + c.columns - 1) / c.columns;
+    c.blocks = (c.outer + c.lines - 1) / c.lines * c.across;
+    c.places = c.lines * (c.count + 2 * GHOSTS) * c.columns;
+    return c;
+}
+
+/* The block's first line and column, and how many of each it has. */
+INLINE void corner(const Cut *c, i64 block, i64 *line, i64 *column, i64 *lines, i64 *columns) {
+    *line = block / c->across * c->lines;
+    *column = block % c->across * c->columns;
+    *lines = least(c->lines, c->outer - *line);
+    *columns = least(c->columns, c->inner - *column);
+}
+
+/* Copy a block of one channel with its ghosts; `sign` is -1 where a wall turns it. */
+static void fill(const Cut *c, i64 block, const real *from, real sign, real *to) {
+    i64 line, column, lines, columns;
+    corner(c, block, &line, &column, &lines, &columns);
+    const i64 n = c->count, size = (size_t)columns * sizeof(real);
+    for (i64 l = 0; l < lines; l++) {
+        const real *source = from + (line + l) * n * c->inner + column;
+        real *target = to + l * (n + 2 * GHOSTS) * columns, *inside = target + GHOSTS * columns;
+        if (columns == c->inner)
+            memcpy(inside, source, (size_t)n * size);
+        else
+            for (i64 j = 0; j < n; j++) memcpy(inside + j * columns, source + j * c->inner, size);
+        for (int g = 1; g <= GHOSTS; g++) { /* the g-th cell beyond each end */
+            const i64 low = c->ends == PERIODIC ? n - g : c->ends == WALL ? g - 1 : 0;
+            const i64 high = c->ends == PERIODIC ? g - 1 : c->ends == WALL ? n - g : n - 1;
+            const real turn = c->ends == WALL ? sign : 1;
+            real *below = inside - g * columns, *above = inside + (n - 1 + g) * columns;
+            for (i64 k = 0; k < columns; k++) {
+                below[k] = turn * inside[low * columns + k];
+                above[k] = turn * inside[high * columns + k];
+            }
+        }
+    }
+}
+
+/* Of water the surface is carried to the faces, not the depth, a tenth of which is kept in `part`. */
+static void fill_all(const Problem *p, const Cut *c, i64 block, const real *fields, Block *b) {
+    for (int f = 0; f < p->fields; f++)
+        fill(c, block, fields + f * p->cells, f == c->normal ? -1 : 1, b->cell + f * c->places);
+    if (p->kind == WATER) {
+        const real *restrict bottom = b->cell + (p->fields - 1) * c->places;
+        LOOP for (i64 i = 0; i < c->places; i++) {
+            b->part[i] = LEAST * b->cell[i];
+            b->cell[i] += bottom[i];
+        }
+    }
+}
+
+static real squares_of_steps(i64 count, i64 apart, const real *cell) {
+    real sum = 0;
+    _Pragma("omp simd reduction(+:sum)") for (i64 i = 0; i < count; i++) {
+        const real step = cell[i + apart] - cell[i];
+        sum += step * step;
+    }
+    return sum;
+}
+
+/* A tenth of the mean square of all differences along the axis, of each channel: ε of `finite_volume`. */
+static void floors(const Problem *p, const Cut *c, const real *fields, Block *own, double *sums, real *floor) {
+#pragma omp parallel for num_threads(p->team) schedule(static)
+    for (i64 block = 0; block < c->blocks; block++) {
+        Block *b = own + omp_get_thread_num();
+        i64 line, column, lines, columns;
+        corner(c, block, &line, &column, &lines, &columns);
+        fill_all(p, c, block, fields, b);
+        for (int f = 0; f < p->fields; f++) {
+            double sum = 0;
+            for (i64 l = 0; l < lines; l++)
+                sum += squares_of_steps((c->count + 2 * GHOSTS - 1) * columns, columns,
+                                        b->cell + f * c->places + l * (c->count + 2 * GHOSTS) * columns);
+            sums[block * MOST + f] = sum;
+        }
+    }
+    const double count = (double)c->outer * (double)(c->count + 2 * GHOSTS - 1) * (double)c->inner;
+    for (int f = 0; f < p->fields; f++) {
+        double sum = 0;
+        for (i64 block = 0; block < c->blocks; block++) sum += sums[block * MOST + f];
+        floor[f] = (real)(sum * SMOOTH / count) + TINY;
+    }
+}
+
+/* 0 where a positive channel is too steep for anything but a constant, 1 elsewhere. */
+static void keep_level(i64 count, i64 apart, const real *one, const real *other, real *restrict keep) {
+    LOOP for (i64 i = 0; i < count; i++) {
+        const real a = fabs(one[i + apart] - one[i]) + fabs(one[i + 2 * apart] - one[i + apart]);
+        const real b = fabs(other[i + apart] - other[i]) + fabs(other[i + 2 * apart] - other[i + apart]);
+        keep[i] = (a > STEEP * one[i + apart]) | (b > STEEP * other[i + apart]) ? 0 : 1;
+    }
+}
+
+/* Carry a channel to the two faces of every cell; `keep` may be absent. */
+INLINE void to_faces(i64 count, i64 apart, const real *cell, real floor, const real *keep, const int positive,
+                     real *restrict ahead, real *restrict back) {
+    LOOP for (i64 i = 0; i < count; i++) {
+        const real center = cell[i + apart];
+        const real before = center - cell[i], behind = cell[i + 2 * apart] - center;
+        const real below = (floor + 2 * before * before) + (floor + 2 * behind * behind);
+        real smooth = (HALF * floor + before * behind) / below; /* s/4 */
+        smooth = smooth > 0 ? smooth : 0;
+        if (keep) smooth *= keep[i];
+        const real lean = (before + behind) * smooth;
+        const real middle = center + (behind - before) * smooth * smooth * (real)(4.0 / 3);
+        ahead[i] = positive ? larger(LEAST * center, middle + lean) : middle + lean;
+        back[i] = positive ? larger(LEAST * center, middle - lean) : middle - lean;
+    }
+}
+
+/* Channels of the two sides of faces, and what flows: density, the velocity along the axis, those across, pressure. */
+typedef struct {
+    const real *rho_l, *u_l, *p_l, *v_l, *w_l, *rho_r, *u_r, *p_r, *v_r, *w_r;
+    real *mass, *along, *energy, *across, *other;
+} Sides;
+
+INLINE void gas_flux(i64 count, Sides s, real ratio, const int across) {
+    const real of_pressure = 1 / (ratio - 1);
+    LOOP for (i64 i = 0; i < count; i++) {
+        const real rho_l = s.rho_l[i], u_l = s.u_l[i], p_l = s.p_l[i], rho_r = s.rho_r[i], u_r = s.u_r[i], p_r = s.p_r[i];
+        const real sound_l = ratio * p_l / rho_l, sound_r = ratio * p_r / rho_r; /* squared */
+        const real root_l = sqrt(rho_l), root_r = sqrt(rho_r), share = root_l / (root_l + root_r), jump = u_l - u_r;
+        const real mean = u_r + share * jump;
+        const real sound = sqrt(sound_r + share * (sound_l - sound_r) + HALF * (share - share * share) * jump * jump);
+        const real slow = smaller(u_l - sqrt(sound_l), mean - sound), fast = larger(u_r + sqrt(sound_r), mean + sound);
+        const real mass_l = (slow - u_l) * rho_l, mass_r = (fast - u_r) * rho_r;
+        const real middle = (p_r - p_l + u_l * mass_l - u_r * mass_r) / (mass_l - mass_r);
+        const int forward = middle >= 0;
+        const real rho = forward ? rho_l : rho_r, u = forward ? u_l : u_r, p = forward ? p_l : p_r;
+        const real outer = forward ? slow : fast, mass = forward ? mass_l : mass_r;
+        const real reach = forward ? smaller(0, slow) : larger(0, fast), inverse = 1 / (outer - middle);
+        const real v = across > 0 ? (forward ? s.v_l[i] : s.v_r[i]) : 0;
+        const real w = across > 1 ? (forward ? s.w_l[i] : s.w_r[i]) : 0;
+        const real energy = p * of_pressure + HALF * rho * (u * u + v * v + w * w), momentum = rho * u;
+        const real squeezed = mass * inverse;
+        const real between = ((outer - u) * energy + (middle - u) * (middle * mass + p)) * inverse;
+        const real flow = momentum + reach * (squeezed - rho);
+        s.mass[i] = flow;
+        s.along[i] = p + momentum * u + reach * (squeezed * middle - momentum);
+        s.energy[i] = (between - energy) * reach + (energy + p) * u;
+        if (across > 0) s.across[i] = v * flow;
+        if (across > 1) s.other[i] = w * flow;
+    }
+}
+
+/* `p_l`, `p_r` hold the bottom, and are overwritten by the depths at the faces; `along` and `energy` take the momentum
+ * that flows less the push of still water before and behind the face. */
+INLINE void water_flux(i64 count, Sides s, const real *under_l, const real *under_r, real gravity, real *depth_l,
+                       real *depth_r, const int across) {
+    LOOP for (i64 i = 0; i < count; i++) {
+        const real b_l = s.p_l[i], b_r = s.p_r[i], floor = larger(b_l, b_r), u_l = s.u_l[i], u_r = s.u_r[i];
+        const real h_l = larger(under_l[i], s.rho_l[i] - floor), h_r = larger(under_r[i], s.rho_r[i] - floor);
+        depth_l[i] = larger(under_l[i], s.rho_l[i] - b_l);
+        depth_r[i] = larger(under_r[i], s.rho_r[i] - b_r);
+        const real sound_l = gravity * h_l, sound_r = gravity * h_r; /* squared */
+        const real root_l = sqrt(h_l), root_r = sqrt(h_r), share = root_l / (root_l + root_r);
+        const real mean = u_r + share * (u_l - u_r), sound = sqrt(HALF * (sound_l + sound_r));
+        const real slow = smaller(u_l - sqrt(sound_l), mean - sound), fast = larger(u_r + sqrt(sound_r), mean + sound);
+        const real mass_l = (slow - u_l) * h_l, mass_r = (fast - u_r) * h_r;
+        const real inverse = 1 / (fast - slow), gained = mass_r - mass_l;
+        const int forward = (slow * mass_r - fast * mass_l) / gained >= 0;
+        const real push_l = HALF * sound_l * h_l, push_r = HALF * sound_r * h_r;
+        const real between = (u_r * mass_r - u_l * mass_l + push_l - push_r) * inverse;
+        const real h = forward ? h_l : h_r, u = forward ? u_l : u_r, push = forward ? push_l : push_r;
+        const real reach = forward ? smaller(0, slow) : larger(0, fast), momentum = h * u;
+        const real flow = momentum + reach * (gained * inverse - h);
+        const real along = momentum * u + push + reach * (between - momentum);
+        s.mass[i] = flow;
+        s.along[i] = along - push_l;
+        s.energy[i] = along - push_r;
+        if (across > 0) s.across[i] = (forward ? s.v_l[i] : s.v_r[i]) * flow;
+        if (across > 1) s.other[i] = (forward ? s.w_l[i] : s.w_r[i]) * flow;
+    }
+}
+
+/* What flows through all faces of a block, given its cells. Face i lies between places i + apart and i + 2 apart. */
+static void block_flux(const Problem *p, const Cut *c, i64 apart, i64 places, const real *coefficients,
+                       const real *floor, Block *b) {
+    const i64 inner = places - 2 * apart, faces = places - 3 * apart, size = c->places;
+    const int last = p->fields - 1, first = c->normal == 1 ? 2 : 1, second = c->normal == 3 ? 2 : 3;
+    const int gas = p->kind != WATER;
+    if (gas) keep_level(inner, apart, b->cell, b->cell + last * size, b->part);
+    for (int f = 0; f < p->fields; f++) {
+        real *ahead = b->ahead + f * size, *back = b->back + f * size;
+        const real *cell = b->cell + f * size;
+        if (!gas)
+            to_faces(inner, apart, cell, floor[f], NULL, 0, ahead, back);
+        else if (f == 0 || f == last)
+            to_faces(inner, apart, cell, floor[f], b->part, 1, ahead, back);
+        else
+            to_faces(inner, apart, cell, floor[f], b->part, 0, ahead, back);
+    }
+    const real *l = b->ahead, *r = b->back + apart;
+    const Sides s = {l, l + c->normal * size, l + last * size, l + first * size, l + second * size,
+                     r, r + c->normal * size, r + last * size, r + first * size, r + second * size,
+                     b->flux, b->flux + c->normal * size, b->flux + last * size, b->flux + first * size,
+                     b->flux + second * size};
+    if (gas) {
+        if (p->dims == 1) gas_flux(faces, s, coefficients[0], 0);
+        if (p->dims == 2) gas_flux(faces, s, coefficients[0], 1);
+        if (p->dims == 3) gas_flux(faces, s, coefficients[0], 2);
+    } else {
+        const real *under = b->part + apart;
+        real *depth_l = b->ahead + last * size, *depth_r = b->back + last * size + apart;
+        if (p->dims == 1) water_flux(faces, s, under, under + apart, coefficients[0], depth_l, depth_r, 0);
+        if (p->dims == 2) water_flux(faces, s, under, under + apart, coefficients[0], depth_l, depth_r, 1);
+        if (p->dims == 3) water_flux(faces, s, under, under + apart, coefficients[0], depth_l, depth_r, 2);
+    }
+}
+
+/* Add what flows into the cells of a block less what flows out. */
+static void gather(const Problem *p, const Cut *c, i64 block, const real *coefficients, const Block *b, real *change) {
+    i64 line, column, lines, columns;
+    corner(c, block, &line, &column, &lines, &columns);
+    const real scale = c->per_width, half = HALF * coefficients[0];
+    const i64 size = c->places;
+    const int whole = columns == c->inner, last = p->fields - 1; /* then all positions are one run */
+    const i64 rows = whole ? 1 : c->count, run = whole ? c->count * columns : columns;
+    for (int f = 0; f < p->marched; f++)
+        for (i64 l = 0; l < lines; l++)
+            for (i64 j = 0; j < rows; j++) {
+                const i64 right = (l * (c->count + 2 * GHOSTS) + j + 1) * columns, left = right - columns;
+                real *restrict to = change + f * p->cells + ((line + l) * c->count + j) * c->inner + column;
+                const real *flux = b->flux + f * size, *pushed = flux;
+                if (p->kind == WATER && f == c->normal) {
+                    pushed = b->flux + last * size;
+                    const real *own_l = b->ahead, *own_r = b->back, *deep = b->ahead + last * size;
+                    const real *deep_r = b->back + last * size;
+                    LOOP for (i64 k = 0; k < run; k++) {
+                        const i64 in = left + k, out = right + k;
+                        const real slope = (own_l[out] - own_r[out]) * (deep[out] + deep_r[out]);
+                        to[k] += (pushed[in] - flux[out] - half * slope) * scale;
+                    }
+                } else {
+                    LOOP for (i64 k = 0; k < run; k++) to[k] += (flux[left + k] - flux[right + k]) * scale;
+                }
+            }
+}
+
+static void change_along(const Problem *p, int axis, const real *fields, const real *coefficients, Block *own,
+                         double *sums, real *change) {
+    const Cut c = cut_of(p, axis);
+    real floor[MOST];
+    floors(p, &c, fields, own, sums, floor);
+#pragma omp parallel for num_threads(p->team) schedule(static)
+    for (i64 block = 0; block < c.blocks; block++) {
+        Block *b = own + omp_get_thread_num();
+        i64 line, column, lines, columns;
+        corner(&c, block, &line, &column, &lines, &columns);
+        fill_all(p, &c, block, fields, b);
+        block_flux(p, &c, columns, lines * (c.count + 2 * GHOSTS) * columns, coefficients, floor, b);
+        gather(p, &c, block, coefficients, b, change);
+    }
+}
+
+/* ---- friction --------------------------------------------------------------------------------------------------- */
+
+/* A sample with one ghost on all sides, its velocities and the stresses on faces across one axis with their work. */
+typedef struct {
+    i64 cells, stride[3];
+    real *velocities, *stresses;
+} Padded;
+
+/* Where a position beyond the ends of an axis is found; `turned` changes its sign at walls. */
+INLINE i64 found_at(i64 position, i64 count, int ends, int odd, real *turn) {
+    if (position >= 0 && position < count) return position;
+    if (ends == PERIODIC) return position < 0 ? position + count : position - count;
+    if (ends == WALL && odd) *turn = -*turn;
+    return position < 0 ? 0 : count - 1;
+}
+
+static void pad_velocities(const Problem *p, const real *fields, const Padded *pad) {
+    const int d = p->dims;
+    const i64 n = p->shape[d - 1], rows = d > 1 ? p->shape[d - 2] : 1, sheets = d > 2 ? p->shape[0] : 1;
+    for (int component = 0; component < d; component++) {
+        const real *from = fields + (component + 1) * p->cells;
+        real *to = pad->velocities + component * pad->cells;
+        for (i64 sheet = d > 2 ? -1 : 0; sheet < sheets + (d > 2); sheet++)
+            for (i64 row = d > 1 ? -1 : 0; row < rows + (d > 1); row++, to += n + 2) {
+                real turn = 1, first = 1, last = 1;
+                const i64 z = d > 2 ? found_at(sheet, sheets, p->ends[0], component == 2, &turn) : 0;
+                const i64 y = d > 1 ? found_at(row, rows, p->ends[d - 2], component == 1, &turn) : 0;
+                const real *line = from + (z * rows + y) * n;
+                LOOP for (i64 i = 0; i < n; i++) to[1 + i] = turn * line[i];
+                to[0] = turn * line[found_at(-1, n, p->ends[d - 1], component == 0, &first)];
+                to[n + 1] = turn * line[found_at(n, n, p->ends[d - 1], component == 0, &last)];
+                to[0] *= first;
+                to[n + 1] *= last;
+            }
+    }
+}
+
+/* The velocity along the axis is u, those across are v and w; places of theirs along their own axes lie b and c apart. */
+INLINE void stresses(const Problem *p, const Padded *pad, int axis, i64 start, i64 stop, real shear, real spread,
+                     const int across) {
+    const int d = p->dims, iu = d - axis - 1, iv = iu == 0 ? 1 : 0, iw = iu == 2 ? 1 : 2;
+    const i64 a = pad->stride[axis], b = across > 0 ? pad->stride[d - 1 - iv] : 0;
+    const i64 c = across > 1 ? pad->stride[d - 1 - iw] : 0;
+    const real along = p->per_width[axis], v_width = across > 0 ? p->per_width[d - 1 - iv] / 4 : 0;
+    const real w_width = across > 1 ? p->per_width[d - 1 - iw] / 4 : 0;
+    const real *u = pad->velocities + iu * pad->cells, *v = pad->velocities + iv * pad->cells;
+    const real *w = pad->velocities + iw * pad->cells;
+    real *on_u = pad->stresses + iu * pad->cells, *on_v = pad->stresses + iv * pad->cells;
+    real *on_w = pad->stresses + iw * pad->cells, *work = pad->stresses + d * pad->cells;
+#define ACROSS(f, s) (((f)[i + (s)] - (f)[i - (s)]) + ((f)[i + a + (s)] - (f)[i + a - (s)]))
+#pragma omp parallel for simd num_threads(p->team) schedule(static)
+    for (i64 i = start; i < stop; i++) {
+        const real slope = (u[i + a] - u[i]) * along;
+        real spreading = slope, sum = 0;
+        if (across > 0) {
+            const real stress = shear * ((v[i + a] - v[i]) * along + ACROSS(u, b) * v_width);
+            spreading += ACROSS(v, b) * v_width;
+            on_v[i] = stress;
+            sum += stress * (v[i] + v[i + a]);
+        }
+        if (across > 1) {
+            const real stress = shear * ((w[i + a] - w[i]) * along + ACROSS(u, c) * w_width);
+            spreading += ACROSS(w, c) * w_width;
+            on_w[i] = stress;
+            sum += stress * (w[i] + w[i + a]);
+        }
+        const real stress = 2 * shear * slope + spread * spreading;
+        on_u[i] = stress;
+        work[i] = HALF * (sum + stress * (u[i] + u[i + a]));
+    }
+#undef ACROSS
+}
+
+static void add_friction(const Problem *p, const Padded *pad, const real *fields, const real *coefficients,
+                         real *change) {
+    const int d = p->dims;
+    const i64 n = p->shape[d - 1], middle = d > 2 ? p->shape[1] : 1, rows = p->cells / n;
+    const real shear = coefficients[1], spread = coefficients[2] - (real)(2.0 / 3) * shear;
+    i64 inside = 0, end = 0; /* places of the first and the last cell */
+    for (int axis = 0; axis < d; axis++) {
+        inside += pad->stride[axis];
+        end += p->shape[axis] * pad->stride[axis];
+    }
+    pad_velocities(p, fields, pad);
+    for (int axis = 0; axis < d; axis++) {
+        const i64 a = pad->stride[axis], start = inside - a;
+        if (d == 1) stresses(p, pad, axis, start, end + 1, shear, spread, 0);
+        if (d == 2) stresses(p, pad, axis, start, end + 1, shear, spread, 1);
+        if (d == 3) stresses(p, pad, axis, start, end + 1, shear, spread, 2);
+        const real scale = p->per_width[axis];
+        for (int f = 0; f <= d; f++)
+#pragma omp parallel for num_threads(p->team) schedule(static)
+            for (i64 row = 0; row < rows; row++) {
+                const i64 at = d == 1   ? 0
+                               : d == 2 ? row * pad->stride[0]
+                                        : row / middle * pad->stride[0] + row % middle * pad->stride[1];
+                const real *flux = pad->stresses + f * pad->cells + inside + at;
+                real *restrict to = change + (f + 1) * p->cells + row * n;
+                LOOP for (i64 i = 0; i < n; i++) to[i] += (flux[i] - flux[i - a]) * scale;
+            }
+    }
+}
+
+/* ---- the march -------------------------------------------------------------------------------------------------- */
+
+INLINE void primitive(const Problem *p, const real *state, real ratio, real *fields, const int dims, const int gas) {
+    const i64 n = p->cells;
+#pragma omp parallel for simd num_threads(p->team) schedule(static)
+    for (i64 i = 0; i < n; i++) {
+        const real rho = state[i], inverse = 1 / rho;
+        real motion = 0;
+        fields[i] = rho;
+        _Pragma("GCC unroll 3") for (int d = 1; d <= dims; d++) {
+            const real momentum = state[d * n + i], speed = momentum * inverse;
+            fields[d * n + i] = speed;
+            motion += momentum * speed;
+        }
+        if (gas) fields[(dims + 1) * n + i] = (state[(dims + 1) * n + i] - HALF * motion) * (ratio - 1);
+    }
+}
+
+static void to_primitive(const Problem *p, const real *state, const real *coefficients, real *fields) {
+    const real ratio = coefficients[0];
+    if (p->kind == WATER) {
+        if (p->dims == 1) primitive(p, state, ratio, fields, 1, 0);
+        if (p->dims == 2) primitive(p, state, ratio, fields, 2, 0);
+        if (p->dims == 3) primitive(p, state, ratio, fields, 3, 0);
+    } else {
+        if (p->dims == 1) primitive(p, state, ratio, fields, 1, 1);
+        if (p->dims == 2) primitive(p, state, ratio, fields, 2, 1);
+        if (p->dims == 3) primitive(p, state, ratio, fields, 3, 1);
+    }
+}
+
+INLINE real rate_of(const Problem *p, const real *fields, const real *coefficients, const int dims) {
+    const i64 n = p->cells;
+    const real *last = fields + (dims + 1) * n, factor = coefficients[0];
+    const int gas = p->kind != WATER;
+    real total = 0, most = 0, sum = 0, thinnest = fields[0];
+    for (int axis = 0; axis < dims; axis++) total += p->per_width[axis];
+    _Pragma("omp simd reduction(max:most) reduction(+:sum) reduction(min:thinnest)") for (i64 i = 0; i < n; i++) {
+        real rate = sqrt(factor * (gas ? last[i] / fields[i] : fields[i])) * total;
+        _Pragma("GCC unroll 3") for (int d = 1; d <= dims; d++) rate += fabs(fields[d * n + i]) * p->per_width[dims - d];
+        most = rate > most ? rate : most;
+        thinnest = fields[i] < thinnest ? fields[i] : thinnest;
+        sum += rate; /* is no number where one of the rates is none */
+    }
+    if (sum != sum) return sum;
+    if (p->kind == VISCOUS) { /* see `compressible_navier_stokes` */
+        real squares = 0;
+        for (int axis = 0; axis < dims; axis++) squares += p->per_width[axis] * p->per_width[axis];
+        most += 2 * squares * ((real)(4.0 / 3) * coefficients[1] + coefficients[2]) / thinnest;
+    }
+    return most;
+}
+
+typedef struct {
+    real *fields, *stage, *change;
+    double *sums;
+    Block *own;
+    Padded pad;
+} Room;
+
+static void change(const Problem *p, Room *room, const real *coefficients) {
+    memset(room->change, 0, (size_t)(p->marched * p->cells) * sizeof(real));
+    for (int axis = 0; axis < p->dims; axis++)
+        change_along(p, axis, room->fields, coefficients, room->own, room->sums, room->change);
+    if (p->kind == VISCOUS) add_friction(p, &room->pad, room->fields, coefficients, room->change);
+}
+
+/* One step by Shu and Osher, as `ssprk3`; returns how fast the fastest wave was before it. */
+static real advance(const Problem *p, Room *room, const real *coefficients, real step, real *restrict state) {
+    const i64 n = p->marched * p->cells;
+    real *restrict stage = room->stage, *restrict rate = room->change;
+    to_primitive(p, state, coefficients, room->fields);
+    const real fastest = p->dims == 1   ? rate_of(p, room->fields, coefficients, 1)
+                         : p->dims == 2 ? rate_of(p, room->fields, coefficients, 2)
+                                        : rate_of(p, room->fields, coefficients, 3);
+    change(p, room, coefficients);
+    LOOP for (i64 i = 0; i < n; i++) stage[i] = state[i] + step * rate[i];
+    to_primitive(p, stage, coefficients, room->fields);
+    change(p, room, coefficients);
+    LOOP for (i64 i = 0; i < n; i++) stage[i] = (real)0.75 * state[i] + (real)0.25 * (stage[i] + step * rate[i]);
+    to_primitive(p, stage, coefficients, room->fields);
+    change(p, room, coefficients);
+    LOOP for (i64 i = 0; i < n; i++) { /* a third and two thirds do not add up to 1 in single precision */
+        const real third = stage[i] + step * rate[i];
+        state[i] = third - (third - state[i]) * (real)(1.0 / 3);
+    }
+    return fastest;
+}
+
+static real *numbers(i64 count) { return aligned_alloc(64, ((size_t)count * sizeof(real) + 127) / 64 * 64); }
+
+static Room room_for(const Problem *p) {
+    Room room = {.fields = numbers(p->fields * p->cells), .stage = numbers(p->marched * p->cells),
+                 .change = numbers(p->marched * p->cells), .own = malloc((size_t)p->team * sizeof(Block))};
+    i64 places = 0, blocks = 0;
+    for (int axis = 0; axis < p->dims; axis++) {
+        const Cut c = cut_of(p, axis);
+        places = most(places, c.places);
+        blocks = most(blocks, c.blocks);
+    }
+    places = (places + LANE - 1) / LANE * LANE;
+    room.sums = malloc((size_t)(blocks * MOST) * sizeof(double));
+    for (int t = 0; t < p->team; t++) {
+        real *start = numbers((4 * MOST + 1) * places);
+        memset(start, 0, (size_t)((4 * MOST + 1) * places) * sizeof(real));
+        room.own[t] = (Block){start, start + MOST * places, start + 2 * MOST * places, start + 3 * MOST * places,
+                              start + 4 * MOST * places};
+    }
+    room.pad.cells = 1;
+    for (int axis = p->dims - 1; axis >= 0; axis--) {
+        room.pad.stride[axis] = room.pad.cells;
+        room.pad.cells *= p->shape[axis] + 2;
+    }
+    const i64 padded = p->kind == VISCOUS ? room.pad.cells : 0;
+    room.pad.velocities = numbers(p->dims * padded);
+    room.pad.stresses = numbers((p->dims + 1) * padded);
+    return room;
+}
+
+static void leave(const Problem *p, Room *room) {
+    for (int t = 0; t < p->team; t++) free(room->own[t].cell);
+    free(room->own), free(room->sums), free(room->fields), free(room->stage), free(room->change);
+    free(room->pad.velocities), free(room->pad.stresses);
+}
+
+/* March every sample by its own number of steps, in place.
+ *
+ * box: points of each axis, then the kind of ends of each.   per_width: 1 over the distance of points.
+ * steps, step: how many, and how long, (samples).            coefficients: (samples, num_coefficients).
+ * still: what does not evolve, (samples, channels, cells).    state: what is conserved, (samples, channels, cells).
+ * fastest: takes the speed of the fastest wave, in cells a time, summed over the axes, (samples).
+ */
+void scifm_march(int threads, int kind, int dims, i64 samples, const i64 *box, const double *per_width,
+                 i64 num_coefficients, const i64 *steps, const REAL *step, const REAL *coefficients, const REAL *still,
+                 REAL *state, REAL *fastest) {
+    Problem p = {.kind = kind, .dims = dims, .marched = dims + (kind == WATER ? 1 : 2), .fields = dims + 2, .cells = 1};
+    for (int axis = 0; axis < dims; axis++) {
+        p.shape[axis] = box[axis];
+        p.ends[axis] = (int)box[dims + axis];
+        p.per_width[axis] = (real)per_width[axis];
+        p.cells *= box[axis];
+    }
+    const int side_by_side = (int)least(threads, samples);
+    p.team = threads / side_by_side;
+#pragma omp parallel num_threads(side_by_side)
+    {
+        Room room = room_for(&p);
+#pragma omp for schedule(dynamic)
+        for (i64 s = 0; s < samples; s++) {
+            const real *own = coefficients + s * num_coefficients;
+            real *now = state + s * p.marched * p.cells, most = 0;
+            if (kind == WATER)
+                memcpy(room.fields + p.marched * p.cells, still + s * p.cells, (size_t)p.cells * sizeof(real));
+            for (i64 i = 0; i < steps[s]; i++) most = larger(most, advance(&p, &room, own, step[s], now));
+            fastest[s] = most;
+        }
+        leave(&p, &room);
+    }
+}
