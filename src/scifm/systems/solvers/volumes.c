@@ -21,7 +21,10 @@ typedef REAL real;
 
 enum { WATER = 0, GAS = 1, VISCOUS = 2 };          /* kinds of equations */
 enum { PERIODIC = 0, WALL = 1, OPEN = 2 };         /* kinds of ends */
-enum { GHOSTS = 2, MOST = 5, BLOCK = 1024, LANE = 64 / sizeof(real) };
+#ifndef BLOCK
+#define BLOCK 1024
+#endif
+enum { GHOSTS = 2, MOST = 5, LANE = 64 / sizeof(real) };
 
 #define TINY ((real)(sizeof(real) == 4 ? FLT_MIN : DBL_MIN))
 #define SMOOTH ((real)0.1)  /* the numbers of `finite_volume` */
@@ -52,10 +55,18 @@ typedef struct {
     real per_width;
 } Cut;
 
-/* Of one thread: cells with ghosts, values before and behind faces, fluxes; each (fields, places). */
+/* Of a block: cells with ghosts, values before and behind faces, fluxes, (fields, places) each, and one thing more: of
+ * water the least depth at faces, of gases where nothing is too steep. Cells and `part` are kept for the whole axis. */
 typedef struct {
-    real *cell, *ahead, *back, *flux, *part;
+    real *cell, *part, *ahead, *back, *flux;
 } Block;
+
+/* What one sample is worked on in. */
+typedef struct {
+    real *fields, *stage, *change, *axis, *faces;
+    double *sums;
+    i64 places; /* of the largest block, in whole vectors */
+} Room;
 
 static Cut cut_of(const Problem *p, int axis) {
     Cut c = {.axis = axis, .normal = p->dims - axis, .ends = p->ends[axis], .outer = 1, .inner = 1, .lines = 1,
@@ -107,7 +118,7 @@ static void fill(const Cut *c, i64 block, const real *from, real sign, real *to)
 }
 
 /* Of water the surface is carried to the faces, not the depth, a tenth of which is kept in `part`. */
-static void fill_all(const Problem *p, const Cut *c, i64 block, const real *fields, Block *b) {
+static void fill_all(const Problem *p, const Cut *c, i64 block, const real *fields, const Block *b) {
     for (int f = 0; f < p->fields; f++)
         fill(c, block, fields + f * p->cells, f == c->normal ? -1 : 1, b->cell + f * c->places);
     if (p->kind == WATER) {
@@ -119,6 +130,13 @@ static void fill_all(const Problem *p, const Cut *c, i64 block, const real *fiel
     }
 }
 
+/* The block's places in the room, its faces in those of this thread. */
+static Block block_of(const Problem *p, const Cut *c, const Room *room, i64 block) {
+    real *cell = room->axis + block * (p->fields + 1) * c->places;
+    real *faces = room->faces + omp_get_thread_num() * 3 * MOST * room->places;
+    return (Block){cell, cell + p->fields * c->places, faces, faces + MOST * room->places, faces + 2 * MOST * room->places};
+}
+
 static real squares_of_steps(i64 count, i64 apart, const real *cell) {
     real sum = 0;
     _Pragma("omp simd reduction(+:sum)") for (i64 i = 0; i < count; i++) {
@@ -128,26 +146,26 @@ static real squares_of_steps(i64 count, i64 apart, const real *cell) {
     return sum;
 }
 
-/* A tenth of the mean square of all differences along the axis, of each channel: ε of `finite_volume`. */
-static void floors(const Problem *p, const Cut *c, const real *fields, Block *own, double *sums, real *floor) {
+/* Lay out the fields along an axis; `floor` takes a tenth of the mean square of all differences: ε of `finite_volume`. */
+static void fill_axis(const Problem *p, const Cut *c, const Room *room, real *floor) {
 #pragma omp parallel for num_threads(p->team) schedule(static)
     for (i64 block = 0; block < c->blocks; block++) {
-        Block *b = own + omp_get_thread_num();
+        const Block b = block_of(p, c, room, block);
         i64 line, column, lines, columns;
         corner(c, block, &line, &column, &lines, &columns);
-        fill_all(p, c, block, fields, b);
+        fill_all(p, c, block, room->fields, &b);
         for (int f = 0; f < p->fields; f++) {
             double sum = 0;
             for (i64 l = 0; l < lines; l++)
                 sum += squares_of_steps((c->count + 2 * GHOSTS - 1) * columns, columns,
-                                        b->cell + f * c->places + l * (c->count + 2 * GHOSTS) * columns);
-            sums[block * MOST + f] = sum;
+                                        b.cell + f * c->places + l * (c->count + 2 * GHOSTS) * columns);
+            room->sums[block * MOST + f] = sum;
         }
     }
     const double count = (double)c->outer * (double)(c->count + 2 * GHOSTS - 1) * (double)c->inner;
     for (int f = 0; f < p->fields; f++) {
         double sum = 0;
-        for (i64 block = 0; block < c->blocks; block++) sum += sums[block * MOST + f];
+        for (i64 block = 0; block < c->blocks; block++) sum += room->sums[block * MOST + f];
         floor[f] = (real)(sum * SMOOTH / count) + TINY;
     }
 }
@@ -217,6 +235,7 @@ INLINE void gas_flux(i64 count, Sides s, real ratio, const int across) {
  * that flows less the push of still water before and behind the face. */
 INLINE void water_flux(i64 count, Sides s, const real *under_l, const real *under_r, real gravity, real *depth_l,
                        real *depth_r, const int across) {
+    const real root = sqrt(gravity);
     LOOP for (i64 i = 0; i < count; i++) {
         const real b_l = s.p_l[i], b_r = s.p_r[i], floor = larger(b_l, b_r), u_l = s.u_l[i], u_r = s.u_r[i];
         const real h_l = larger(under_l[i], s.rho_l[i] - floor), h_r = larger(under_r[i], s.rho_r[i] - floor);
@@ -225,7 +244,7 @@ INLINE void water_flux(i64 count, Sides s, const real *under_l, const real *unde
         const real sound_l = gravity * h_l, sound_r = gravity * h_r; /* squared */
         const real root_l = sqrt(h_l), root_r = sqrt(h_r), share = root_l / (root_l + root_r);
         const real mean = u_r + share * (u_l - u_r), sound = sqrt(HALF * (sound_l + sound_r));
-        const real slow = smaller(u_l - sqrt(sound_l), mean - sound), fast = larger(u_r + sqrt(sound_r), mean + sound);
+        const real slow = smaller(u_l - root * root_l, mean - sound), fast = larger(u_r + root * root_r, mean + sound);
         const real mass_l = (slow - u_l) * h_l, mass_r = (fast - u_r) * h_r;
         const real inverse = 1 / (fast - slow), gained = mass_r - mass_l;
         const int forward = (slow * mass_r - fast * mass_l) / gained >= 0;
@@ -245,7 +264,7 @@ INLINE void water_flux(i64 count, Sides s, const real *under_l, const real *unde
 
 /* What flows through all faces of a block, given its cells. Face i lies between places i + apart and i + 2 apart. */
 static void block_flux(const Problem *p, const Cut *c, i64 apart, i64 places, const real *coefficients,
-                       const real *floor, Block *b) {
+                       const real *floor, const Block *b) {
     const i64 inner = places - 2 * apart, faces = places - 3 * apart, size = c->places;
     const int last = p->fields - 1, first = c->normal == 1 ? 2 : 1, second = c->normal == 3 ? 2 : 3;
     const int gas = p->kind != WATER;
@@ -307,19 +326,17 @@ static void gather(const Problem *p, const Cut *c, i64 block, const real *coeffi
             }
 }
 
-static void change_along(const Problem *p, int axis, const real *fields, const real *coefficients, Block *own,
-                         double *sums, real *change) {
+static void change_along(const Problem *p, int axis, const Room *room, const real *coefficients) {
     const Cut c = cut_of(p, axis);
     real floor[MOST];
-    floors(p, &c, fields, own, sums, floor);
+    fill_axis(p, &c, room, floor);
 #pragma omp parallel for num_threads(p->team) schedule(static)
     for (i64 block = 0; block < c.blocks; block++) {
-        Block *b = own + omp_get_thread_num();
+        const Block b = block_of(p, &c, room, block);
         i64 line, column, lines, columns;
         corner(&c, block, &line, &column, &lines, &columns);
-        fill_all(p, &c, block, fields, b);
-        block_flux(p, &c, columns, lines * (c.count + 2 * GHOSTS) * columns, coefficients, floor, b);
-        gather(p, &c, block, coefficients, b, change);
+        block_flux(p, &c, columns, lines * (c.count + 2 * GHOSTS) * columns, coefficients, floor, &b);
+        gather(p, &c, block, coefficients, &b, room->change);
     }
 }
 
@@ -373,8 +390,7 @@ INLINE void stresses(const Problem *p, const Padded *pad, int axis, i64 start, i
     real *on_u = pad->stresses + iu * pad->cells, *on_v = pad->stresses + iv * pad->cells;
     real *on_w = pad->stresses + iw * pad->cells, *work = pad->stresses + d * pad->cells;
 #define ACROSS(f, s) (((f)[i + (s)] - (f)[i - (s)]) + ((f)[i + a + (s)] - (f)[i + a - (s)]))
-#pragma omp parallel for simd num_threads(p->team) schedule(static)
-    for (i64 i = start; i < stop; i++) {
+    LOOP for (i64 i = start; i < stop; i++) {
         const real slope = (u[i + a] - u[i]) * along;
         real spreading = slope, sum = 0;
         if (across > 0) {
@@ -428,36 +444,55 @@ static void add_friction(const Problem *p, const Padded *pad, const real *fields
 
 /* ---- the march -------------------------------------------------------------------------------------------------- */
 
-INLINE void primitive(const Problem *p, const real *state, real ratio, real *fields, const int dims, const int gas) {
-    const i64 n = p->cells;
-#pragma omp parallel for simd num_threads(p->team) schedule(static)
-    for (i64 i = 0; i < n; i++) {
-        const real rho = state[i], inverse = 1 / rho;
-        real motion = 0;
-        fields[i] = rho;
-        _Pragma("GCC unroll 3") for (int d = 1; d <= dims; d++) {
-            const real momentum = state[d * n + i], speed = momentum * inverse;
-            fields[d * n + i] = speed;
-            motion += momentum * speed;
+/* One of the steps of Shu and Osher, in cells from `start` to `stop`, and the fields that follow: at 0 no step is taken;
+ * 1 and 2 make the stages between, 3 the new state. */
+INLINE void update(i64 start, i64 stop, i64 n, const int which, real step, const real *change, real *stage, real *state,
+                   real ratio, real *fields, const int dims, const int gas) {
+    LOOP for (i64 i = start; i < stop; i++) {
+        real now[MOST];
+        _Pragma("GCC unroll 5") for (int f = 0; f <= dims + gas; f++) {
+            const i64 at = f * n + i;
+            real value = state[at];
+            if (which == 1) value += step * change[at];
+            if (which == 2) value = (real)0.75 * value + (real)0.25 * (stage[at] + step * change[at]);
+            if (which == 3) { /* a third and two thirds do not add up to 1 in single precision */
+                const real third = stage[at] + step * change[at];
+                value = third - (third - value) * (real)(1.0 / 3);
+                state[at] = value;
+            } else if (which)
+                stage[at] = value;
+            now[f] = value;
         }
-        if (gas) fields[(dims + 1) * n + i] = (state[(dims + 1) * n + i] - HALF * motion) * (ratio - 1);
+        const real inverse = 1 / now[0];
+        real motion = 0;
+        fields[i] = now[0];
+        _Pragma("GCC unroll 3") for (int d = 1; d <= dims; d++) {
+            const real speed = now[d] * inverse;
+            fields[d * n + i] = speed;
+            motion += now[d] * speed;
+        }
+        if (gas) fields[(dims + 1) * n + i] = (now[dims + 1] - HALF * motion) * (ratio - 1);
     }
 }
 
-static void to_primitive(const Problem *p, const real *state, const real *coefficients, real *fields) {
-    const real ratio = coefficients[0];
-    if (p->kind == WATER) {
-        if (p->dims == 1) primitive(p, state, ratio, fields, 1, 0);
-        if (p->dims == 2) primitive(p, state, ratio, fields, 2, 0);
-        if (p->dims == 3) primitive(p, state, ratio, fields, 3, 0);
-    } else {
-        if (p->dims == 1) primitive(p, state, ratio, fields, 1, 1);
-        if (p->dims == 2) primitive(p, state, ratio, fields, 2, 1);
-        if (p->dims == 3) primitive(p, state, ratio, fields, 3, 1);
+#define UPDATE(w, d, g) update(start, stop, n, w, step, room->change, room->stage, state, ratio, room->fields, d, g)
+#define IN_DIMS(w, g) (p->dims == 1 ? UPDATE(w, 1, g) : p->dims == 2 ? UPDATE(w, 2, g) : UPDATE(w, 3, g))
+#define OF_KIND(w) (p->kind == WATER ? IN_DIMS(w, 0) : IN_DIMS(w, 1))
+
+static void take_step(const Problem *p, int which, const Room *room, real ratio, real step, real *state) {
+    const i64 n = p->cells;
+#pragma omp parallel num_threads(p->team)
+    {
+        const i64 start = n * omp_get_thread_num() / p->team, stop = n * (omp_get_thread_num() + 1) / p->team;
+        if (which == 0) OF_KIND(0);
+        if (which == 1) OF_KIND(1);
+        if (which == 2) OF_KIND(2);
+        if (which == 3) OF_KIND(3);
     }
 }
 
-INLINE real rate_of(const Problem *p, const real *fields, const real *coefficients, const int dims) {
+static real rate_of(const Problem *p, const real *fields, const real *coefficients) {
+    const int dims = p->dims;
     const i64 n = p->cells;
     const real *last = fields + (dims + 1) * n, factor = coefficients[0];
     const int gas = p->kind != WATER;
@@ -479,76 +514,44 @@ INLINE real rate_of(const Problem *p, const real *fields, const real *coefficien
     return most;
 }
 
-typedef struct {
-    real *fields, *stage, *change;
-    double *sums;
-    Block *own;
-    Padded pad;
-} Room;
-
-static void change(const Problem *p, Room *room, const real *coefficients) {
+static void change(const Problem *p, const Room *room, const Padded *pad, const real *coefficients) {
     memset(room->change, 0, (size_t)(p->marched * p->cells) * sizeof(real));
-    for (int axis = 0; axis < p->dims; axis++)
-        change_along(p, axis, room->fields, coefficients, room->own, room->sums, room->change);
-    if (p->kind == VISCOUS) add_friction(p, &room->pad, room->fields, coefficients, room->change);
-}
-
-/* One step by Shu and Osher, as `ssprk3`; returns how fast the fastest wave was before it. */
-static real advance(const Problem *p, Room *room, const real *coefficients, real step, real *restrict state) {
-    const i64 n = p->marched * p->cells;
-    real *restrict stage = room->stage, *restrict rate = room->change;
-    to_primitive(p, state, coefficients, room->fields);
-    const real fastest = p->dims == 1   ? rate_of(p, room->fields, coefficients, 1)
-                         : p->dims == 2 ? rate_of(p, room->fields, coefficients, 2)
-                                        : rate_of(p, room->fields, coefficients, 3);
-    change(p, room, coefficients);
-    LOOP for (i64 i = 0; i < n; i++) stage[i] = state[i] + step * rate[i];
-    to_primitive(p, stage, coefficients, room->fields);
-    change(p, room, coefficients);
-    LOOP for (i64 i = 0; i < n; i++) stage[i] = (real)0.75 * state[i] + (real)0.25 * (stage[i] + step * rate[i]);
-    to_primitive(p, stage, coefficients, room->fields);
-    change(p, room, coefficients);
-    LOOP for (i64 i = 0; i < n; i++) { /* a third and two thirds do not add up to 1 in single precision */
-        const real third = stage[i] + step * rate[i];
-        state[i] = third - (third - state[i]) * (real)(1.0 / 3);
-    }
-    return fastest;
+    for (int axis = 0; axis < p->dims; axis++) change_along(p, axis, room, coefficients);
+    if (p->kind == VISCOUS) add_friction(p, pad, room->fields, coefficients, room->change);
 }
 
 static real *numbers(i64 count) { return aligned_alloc(64, ((size_t)count * sizeof(real) + 127) / 64 * 64); }
 
 static Room room_for(const Problem *p) {
     Room room = {.fields = numbers(p->fields * p->cells), .stage = numbers(p->marched * p->cells),
-                 .change = numbers(p->marched * p->cells), .own = malloc((size_t)p->team * sizeof(Block))};
-    i64 places = 0, blocks = 0;
+                 .change = numbers(p->marched * p->cells)};
+    i64 blocks = 0, all = 0;
     for (int axis = 0; axis < p->dims; axis++) {
         const Cut c = cut_of(p, axis);
-        places = most(places, c.places);
+        room.places = most(room.places, (c.places + LANE - 1) / LANE * LANE);
         blocks = most(blocks, c.blocks);
+        all = most(all, c.blocks * c.places);
     }
-    places = (places + LANE - 1) / LANE * LANE;
     room.sums = malloc((size_t)(blocks * MOST) * sizeof(double));
-    for (int t = 0; t < p->team; t++) {
-        real *start = numbers((4 * MOST + 1) * places);
-        memset(start, 0, (size_t)((4 * MOST + 1) * places) * sizeof(real));
-        room.own[t] = (Block){start, start + MOST * places, start + 2 * MOST * places, start + 3 * MOST * places,
-                              start + 4 * MOST * places};
-    }
-    room.pad.cells = 1;
-    for (int axis = p->dims - 1; axis >= 0; axis--) {
-        room.pad.stride[axis] = room.pad.cells;
-        room.pad.cells *= p->shape[axis] + 2;
-    }
-    const i64 padded = p->kind == VISCOUS ? room.pad.cells : 0;
-    room.pad.velocities = numbers(p->dims * padded);
-    room.pad.stresses = numbers((p->dims + 1) * padded);
+    room.axis = numbers((p->fields + 1) * all);
+    room.faces = numbers(p->team * 3 * MOST * room.places);
     return room;
 }
 
-static void leave(const Problem *p, Room *room) {
-    for (int t = 0; t < p->team; t++) free(room->own[t].cell);
-    free(room->own), free(room->sums), free(room->fields), free(room->stage), free(room->change);
-    free(room->pad.velocities), free(room->pad.stresses);
+static Padded padded_for(const Problem *p) {
+    Padded pad = {.cells = 1};
+    for (int axis = p->dims - 1; axis >= 0; axis--) {
+        pad.stride[axis] = pad.cells;
+        pad.cells *= p->shape[axis] + 2;
+    }
+    pad.velocities = p->kind == VISCOUS ? numbers(p->dims * pad.cells) : NULL;
+    pad.stresses = p->kind == VISCOUS ? numbers((p->dims + 1) * pad.cells) : NULL;
+    return pad;
+}
+
+static void leave(const Room *room, const Padded *pad) {
+    free(room->fields), free(room->stage), free(room->change), free(room->axis), free(room->faces), free(room->sums);
+    free(pad->velocities), free(pad->stresses);
 }
 
 /* March every sample by its own number of steps, in place.
@@ -572,16 +575,24 @@ void scifm_march(int threads, int kind, int dims, i64 samples, const i64 *box, c
     p.team = threads / side_by_side;
 #pragma omp parallel num_threads(side_by_side)
     {
-        Room room = room_for(&p);
+        const Room room = room_for(&p);
+        const Padded pad = padded_for(&p);
 #pragma omp for schedule(dynamic)
         for (i64 s = 0; s < samples; s++) {
             const real *own = coefficients + s * num_coefficients;
             real *now = state + s * p.marched * p.cells, most = 0;
             if (kind == WATER)
                 memcpy(room.fields + p.marched * p.cells, still + s * p.cells, (size_t)p.cells * sizeof(real));
-            for (i64 i = 0; i < steps[s]; i++) most = larger(most, advance(&p, &room, own, step[s], now));
+            take_step(&p, 0, &room, own[0], 0, now);
+            for (i64 i = 0; i < steps[s]; i++) {
+                most = larger(rate_of(&p, room.fields, own), most);
+                for (int which = 1; which <= 3; which++) {
+                    change(&p, &room, &pad, own);
+                    take_step(&p, which, &room, own[0], step[s], now);
+                }
+            }
             fastest[s] = most;
         }
-        leave(&p, &room);
+        leave(&room, &pad);
     }
 }
