@@ -70,7 +70,7 @@ def load(source: Path, flags: tuple[str, ...]) -> Library | None:
     The caller keeps the answer, and so says a warning once.
 
     Args:
-        source: the C file.
+        source: the C file; files it includes lie beside it.
         flags: for the compiler, beside those that every file gets: optimization, OpenMP, a shared library.
     """
     if os.environ.get("SCIFM_NATIVE", "1") == "0" or sys.platform != "linux":
@@ -103,7 +103,9 @@ def _warn(reason: str) -> None:
 def _compiled(compiler: str, source: Path, flags: tuple[str, ...]) -> Path:
     """Return the shared library of this source and compiler, compiled now if it is not in the cache."""
     named = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True, timeout=60).stdout
-    key = hashlib.sha256("\0".join((source.read_text("utf-8"), *flags, named)).encode()).hexdigest()[:16]
+    text = source.read_text("utf-8")
+    parts = [source.with_name(name).read_text("utf-8") for name in re.findall(r'^#include "(.+)"', text, re.M)]
+    key = hashlib.sha256("\0".join((text, *parts, *flags, named)).encode()).hexdigest()[:16]
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "scifm"
     target = folder / f"{source.stem}-{key}.so"
     if target.exists():

@@ -31,6 +31,7 @@ from scifm.systems.solvers.volumes import Equation, march, volumes_for
 __all__ = ["FiniteVolumeSystem", "derivative"]
 
 _PIECE_NUMBERS = {"cpu": 2**16}  # numbers of the state marched at once: few, to stay in the cache
+_PIECE_NUMBERS_COMPILED = 2**20  # each sample stays there by itself; enough of them to share out to threads
 _PIECE_NUMBERS_ELSEWHERE = 2**25
 _LARGEST_COURANT = 1.0  # beyond it a march is repeated
 _MOST_STEPS = 10**6  # between two frames
@@ -135,6 +136,8 @@ class FiniteVolumeSystem(Evolving):
         outputs = [names.inputs.index(name) for name in names.outputs]
         rest = [names.inputs.index(name) for name in names.inputs if name not in names.outputs]
         numbers = _PIECE_NUMBERS.get(inputs.device.type, _PIECE_NUMBERS_ELSEWHERE)
+        if self._own_equation and volumes_for(inputs):
+            numbers = _PIECE_NUMBERS_COMPILED
         piece = max(1, numbers // (math.prod(grid.num_points) * len(outputs)))
         made = inputs.new_empty(len(inputs), num_frames, len(outputs), *grid.num_points)
         for start in range(0, len(inputs), piece):
@@ -146,6 +149,10 @@ class FiniteVolumeSystem(Evolving):
                 made[rows, frame] = self.primitive(state, numbers_of)
         self.require_finite(made, grid)
         return made
+
+    @property
+    def _own_equation(self) -> Equation | None:
+        return vars(type(self)).get("compiled")
 
     def _to_frame(
         self, start: Tensor, still: Tensor, coefficients: Tensor, grid: Grid, interval: float, refine: int
@@ -193,8 +200,7 @@ class FiniteVolumeSystem(Evolving):
         steps = (interval / (counts * refine)).to(state.dtype).view(-1, *(1,) * (state.dim() - 1))
         fastest = state.new_zeros(len(state))
         numbers = [count * refine for count in counts.tolist()]
-        equation: Equation | None = vars(type(self)).get("compiled")
-        if equation and (native := volumes_for(state)):
+        if (equation := self._own_equation) and (native := volumes_for(state)):
             ends = [self.ends(grid, axis) for axis in range(grid.num_spatial_dims)]
             return state, march(native, equation, state, still, coefficients, grid, ends, numbers, steps)
         active = len(numbers)
