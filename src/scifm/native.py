@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +89,7 @@ def load(source: Path, flags: tuple[str, ...]) -> Library | None:
         return None
 
 
-@lru_cache(maxsize=None)
+@cache
 def _warn(reason: str) -> None:
     warnings.warn(
         "Fast CPU kernels are off and torch does their work, several times slower: "

@@ -8,6 +8,9 @@ Cells. Every point of the grid is the center of a cell that is as wide as points
 periodic the box therefore reaches half a cell beyond the first and the last point; there stands a wall, or an open end
 through which waves leave, as the option `boundary` says.
 
+On a CPU with a C compiler the three systems of the house are marched by `solvers.volumes`, which gives the same numbers
+to round-off, many times faster; elsewhere, and in subclasses, by what stands here.
+
 Steps. Each sample has its own: between two frames it takes as many equal steps as its fastest wave crosses cells
 (summed over the axes), divided by `courant`; where waves have grown so much faster on the way that a step exceeded a
 whole cell, its march to that frame is repeated with more. So a trajectory hangs on nothing but its own state.
@@ -46,8 +49,8 @@ class FiniteVolumeSystem(Evolving):
         boundary: option, "wall" or "open": what stands at the ends of axes that are not periodic.
         courant: option, cells that waves cross in a step, summed over the axes; 1 at most.
         positive: channels that are positive wherever the equation means anything.
-        compiled: what `solvers.volumes` calls this equation, where it knows it. Not inherited: a subclass may be another
-            equation, and is marched by its own methods unless it says so itself.
+        compiled: what `solvers.volumes` calls this equation, where it knows it. Not inherited: a subclass may be
+            another equation, and is marched by its own methods unless it says so itself.
     """
 
     num_spatial_dims: int

@@ -1,4 +1,4 @@
-"""The compiled march gives what torch gives, for every equation, box and number of threads; a subclass keeps its own."""
+"""The compiled march gives what torch gives, for every equation, box and number of threads; subclasses keep theirs."""
 
 from __future__ import annotations
 

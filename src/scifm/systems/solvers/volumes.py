@@ -19,7 +19,7 @@ from scifm.fields.grid import Grid
 from scifm.native import Library, load
 from scifm.systems.solvers.finite_volume import Ends
 
-__all__ = ["Equation", "library", "march", "volumes_for"]
+__all__ = ["Equation", "library", "march", "vector_flags", "volumes_for"]
 
 Equation = Literal["water", "gas", "viscous gas"]
 """Equations that the C file knows: those of shallow water, Euler, and compressible Navier and Stokes."""
@@ -42,8 +42,12 @@ def volumes_for(tensor: Tensor) -> Library | None:
 @lru_cache(maxsize=2)
 def library(dtype: torch.dtype) -> Library | None:
     """Compile if needed and load; None where the system or the user says no."""
-    vectors = _VECTORS.get(torch.backends.cpu.get_cpu_capability(), ())
-    return load(_SOURCE, (f"-DREAL={_TYPES[dtype]}", "-fno-trapping-math", *vectors))
+    return load(_SOURCE, (f"-DREAL={_TYPES[dtype]}", "-fno-trapping-math", *vector_flags()))
+
+
+def vector_flags() -> tuple[str, ...]:
+    """Return what tells a compiler how wide the vectors of this processor are, as torch sees it."""
+    return _VECTORS.get(torch.backends.cpu.get_cpu_capability(), ())
 
 
 def march(
@@ -79,7 +83,5 @@ def march(
     fastest = state.new_empty(len(state))
     numbers = [part.to(state.dtype).contiguous() for part in (steps, coefficients, still)]
     sizes = (_EQUATIONS[equation], grid.num_spatial_dims, len(state))
-    library.call(
-        "march", *sizes, box, per_width, coefficients.shape[1], torch.tensor(counts), *numbers, state, fastest
-    )
+    library.call("march", *sizes, box, per_width, coefficients.shape[1], torch.tensor(counts), *numbers, state, fastest)
     return fastest

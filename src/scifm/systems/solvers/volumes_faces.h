@@ -96,7 +96,7 @@ INLINE void water_flux(i64 count, Sides s, const real *under_l, const real *unde
         const real slow = smaller(u_l - root * root_l, mean - sound), fast = larger(u_r + root * root_r, mean + sound);
         const real mass_l = (slow - u_l) * h_l, mass_r = (fast - u_r) * h_r;
         const real inverse = 1 / (fast - slow), gained = mass_r - mass_l;
-        const int forward = (slow * mass_r - fast * mass_l) / gained >= 0;
+        const int forward = slow * mass_r >= fast * mass_l; /* the middle wave's speed, times what is gained */
         const real push_l = HALF * sound_l * h_l, push_r = HALF * sound_r * h_r;
         const real between = (u_r * mass_r - u_l * mass_l + push_l - push_r) * inverse;
         const real h = forward ? h_l : h_r, u = forward ? u_l : u_r, push = forward ? push_l : push_r;
