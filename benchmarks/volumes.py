@@ -1,4 +1,4 @@
-"""How many trajectories a second do finite volumes make, compiled and through torch, and how near is the machine's limit?
+"""How many trajectories a second do finite volumes make, compiled and through torch, and how near is the limit?
 
 Both march the same problems in float32, in turns in one process; times are of the processor where one thread works (so
 that whoever else runs there disturbs less) and of the clock where more do. The limit counts the divisions and roots of
