@@ -23,6 +23,7 @@ import torch
 from counting import Case, Machine, floor_seconds, measure_machine, parts_of
 from harness import Row, argument_parser, hardware, publish, put_into
 from scifm.models.parts import native
+from scifm.native import Library
 from step import CASES, FULL_GRID, Ours
 
 
@@ -34,14 +35,14 @@ def measured_parts(case: Case, repeats: int) -> tuple[dict[str, float], float, f
     optimizer = torch.optim.Adam(network.parameters(), fused=True)
     turns: list[dict[str, float]] = []
     wholes, updates = [], []
-    original = native.Library.call
+    original = Library.call
 
-    def timed(self: native.Library, name: str, *arguments: object) -> None:
+    def timed(self: Library, name: str, *arguments: object) -> None:
         start = time.perf_counter()
         original(self, name, *arguments)
         turns[-1][name] += time.perf_counter() - start
 
-    with mock.patch.object(native.Library, "call", timed):
+    with mock.patch.object(Library, "call", timed):
         for _ in range(repeats + 2):
             turns.append(defaultdict(float))
             start = time.perf_counter()

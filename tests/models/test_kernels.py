@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import scifm.native
 from scifm.models.parts import kernels, native, pointwise
 from scifm.models.parts.kernels import LayerEnd
 from scifm.models.parts.spectral import transform_matrices
@@ -165,10 +166,13 @@ def test_a_call_with_a_forgotten_argument_is_refused():
 def fresh(monkeypatch, tmp_path):
     """Load anew, from an empty cache; the library of the process comes back afterwards."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    native.library.cache_clear()
+    cached = (native.library, scifm.native._warn)
+    for function in cached:
+        function.cache_clear()
     yield tmp_path
     monkeypatch.undo()
-    native.library.cache_clear()
+    for function in cached:
+        function.cache_clear()
 
 
 def test_it_is_compiled_once(fresh):
@@ -190,7 +194,7 @@ def test_the_user_may_turn_it_off(fresh, monkeypatch):
 
 
 def test_no_compiler_is_said_once(fresh, monkeypatch):
-    monkeypatch.setattr(native.shutil, "which", lambda name: None)
+    monkeypatch.setattr(scifm.native.shutil, "which", lambda name: None)
     with pytest.warns(RuntimeWarning, match=r"no C compiler was found.*SCIFM_NATIVE=0"):
         assert native.library() is None
     with warnings.catch_warnings():

@@ -71,6 +71,7 @@ from scifm.systems.euler import Euler
 from scifm.systems.finite_volume_system import derivative
 from scifm.systems.knobs import Knob
 from scifm.systems.solvers.finite_volume import NUM_GHOSTS, with_ghosts
+from scifm.systems.solvers.volumes import Equation
 
 __all__ = ["CompressibleNavierStokes"]
 
@@ -101,6 +102,7 @@ class CompressibleNavierStokes(Euler):
     bulk_viscosity: Knob = Knob(0.001, 0.01, scale="log")
 
     name: ClassVar[str] = "compressible_navier_stokes"
+    compiled: ClassVar[Equation | None] = "viscous gas"
     title: ClassVar[str] = "Compressible Navier–Stokes"
     equation: ClassVar[str] = (
         "d(rho)/dt + div(rho u) = 0, d(rho u)/dt + div(rho u u) + grad p = div(stress), "

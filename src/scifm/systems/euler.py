@@ -74,6 +74,7 @@ from scifm.systems.finite_volume_system import FiniteVolumeSystem, derivative
 from scifm.systems.initial_cells import CellFields
 from scifm.systems.knobs import Knob
 from scifm.systems.solvers.riemann_fluxes import gas_flux
+from scifm.systems.solvers.volumes import Equation
 
 __all__ = ["Euler"]
 
@@ -109,6 +110,7 @@ class Euler(FiniteVolumeSystem):
     equation: ClassVar[str] = (
         "d(rho)/dt + div(rho u) = 0, d(rho u)/dt + div(rho u u) + grad p = 0, dE/dt + div((E + p) u) = 0"
     )
+    compiled: ClassVar[Equation | None] = "gas"
     positive: ClassVar[tuple[int, ...]] = (0, -1)
 
     def __post_init__(self) -> None:

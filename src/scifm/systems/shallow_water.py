@@ -78,6 +78,7 @@ from scifm.systems.initial_cells import CellFields
 from scifm.systems.knobs import Knob
 from scifm.systems.solvers.finite_volume import differences, face_values, faces_of_cells, with_ghosts
 from scifm.systems.solvers.riemann_fluxes import water_flux
+from scifm.systems.solvers.volumes import Equation
 
 __all__ = ["ShallowWater"]
 
@@ -114,6 +115,7 @@ class ShallowWater(FiniteVolumeSystem):
     num_frames: int = 21
 
     name: ClassVar[str] = "shallow_water"
+    compiled: ClassVar[Equation | None] = "water"
     title: ClassVar[str] = "Shallow water"
     equation: ClassVar[str] = "dh/dt + div(h u) = 0, d(h u)/dt + div(h u u) + grad(g h^2/2) = -g h grad(bottom)"
 

@@ -20,7 +20,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from scifm.models.parts.depthwise import Depthwise
-from scifm.models.parts.native import Library, is_exporting, native_for
+from scifm.models.parts.native import is_exporting, native_for
+from scifm.native import Library
 
 __all__ = ["ConvNeXtBlock", "channel_norm", "per_sample"]
 

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from scifm.models.parts.native import Library, is_exporting, native_for
+from scifm.models.parts.native import is_exporting, native_for
+from scifm.native import Library
 
 __all__ = ["Depthwise", "blurred", "padded"]
 

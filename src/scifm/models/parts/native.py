@@ -1,64 +1,27 @@
-"""Compiles, loads and calls ``kernels.c``: the float32 products of a CPU with AVX-512.
+"""Loads ``kernels.c``: the float32 products of a CPU with AVX-512.
 
-The C file travels with the package and is compiled once a machine, in about a second, into the user's cache folder.
 Where it cannot be used, `kernels` in this room does the same through torch: a processor without AVX-512, another
-device, another precision, no C compiler (said once, as a warning), or ``SCIFM_NATIVE=0`` in the environment.
+device, another precision, or what `scifm.native` says.
 """
 
 from __future__ import annotations
 
-import ctypes
-import hashlib
 import math
-import os
-import re
-import shutil
-import subprocess
-import sys
-import tempfile
-import warnings
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from scipy import special
 from torch import Tensor
 
-__all__ = ["Library", "is_exporting", "library", "native_for"]
+from scifm.native import Library, load
+
+__all__ = ["is_exporting", "library", "native_for"]
 
 _SOURCE = Path(__file__).with_name("kernels.c")
 _INTERVAL = 0.375  # of |x|, for the tables of GELU: 15 of them reach 5.6, where the normal tail is 1e-8
-_C_TYPES: dict[str, Any] = {"int": ctypes.c_int, "i64": ctypes.c_longlong, "float*": ctypes.c_void_p}
-_FLAGS = ("-O3", "-mavx2", "-mfma", "-mavx512f", "-fno-math-errno", "-fopenmp", "-shared", "-fPIC")
-
-
-class Library:
-    """The compiled functions; a call takes tensors, integers and None in the order of the C arguments."""
-
-    def __init__(self, path: Path) -> None:
-        library = ctypes.CDLL(str(path))
-        self._functions: dict[str, Any] = {}
-        for name, parameters in re.findall(r"^void scifm_(\w+)\((.*?)\)", _SOURCE.read_text("utf-8"), re.M | re.S):
-            function = library[f"scifm_{name}"]
-            function.restype = None
-            plain = re.sub(r"(?:const )?float \*", "float* ", parameters)  # pointers told as one type
-            function.argtypes = [_C_TYPES[parameter.strip().rsplit(maxsplit=1)[0]] for parameter in plain.split(",")]
-            self._functions[name] = function
-        self.call("set_tables", _gelu_tables())
-
-    def call(self, name: str, *arguments: Tensor | int | None) -> None:
-        """Run ``scifm_<name>`` on as many threads as torch uses.
-
-        Raises:
-            TypeError: if the number of arguments is not that of the C function.
-            ctypes.ArgumentError: if one is of another kind.
-        """
-        function = self._functions[name]
-        if len(arguments) + 1 != len(function.argtypes):
-            raise TypeError(f"{name} takes {len(function.argtypes) - 1} arguments; got {len(arguments)}.")
-        function(torch.get_num_threads(), *(a.data_ptr() if isinstance(a, Tensor) else a for a in arguments))
+_FLAGS = ("-mavx2", "-mfma", "-mavx512f")
 
 
 def _gelu_tables() -> Tensor:
@@ -101,45 +64,9 @@ def native_for(tensor: Tensor) -> Library | None:
 @lru_cache(maxsize=1)
 def library() -> Library | None:
     """Compile if needed and load; None where the processor, the system or the user says no."""
-    wanted = os.environ.get("SCIFM_NATIVE", "1") != "0"
-    if not wanted or sys.platform != "linux" or torch.backends.cpu.get_cpu_capability() != "AVX512":
+    if torch.backends.cpu.get_cpu_capability() != "AVX512":
         return None
-    compiler = next(
-        (found for name in (os.environ.get("CC"), "cc", "gcc") if name and (found := shutil.which(name))), None
-    )
-    if compiler is None:
-        _warn("no C compiler was found (tried $CC, cc, gcc)")
-        return None
-    try:
-        return Library(_compiled(compiler))
-    except (OSError, subprocess.SubprocessError) as error:
-        message = getattr(error, "stderr", None) or str(error)
-        _warn(f"{compiler} did not give a usable library: {message.strip().splitlines()[-1]}")
-        return None
-
-
-def _warn(reason: str) -> None:
-    warnings.warn(
-        "The fast CPU kernels are off and torch does their work, two to three times slower: "
-        f"{reason.rstrip('.')}. Install gcc, let XDG_CACHE_HOME name a folder that can be written, or set "
-        "SCIFM_NATIVE=0 to be content with torch.",
-        RuntimeWarning,
-        stacklevel=3,
-    )
-
-
-def _compiled(compiler: str) -> Path:
-    """Return the shared library of this source and compiler, compiled now if it is not in the cache."""
-    named = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True, timeout=60).stdout
-    key = hashlib.sha256("\0".join((_SOURCE.read_text("utf-8"), *_FLAGS, named)).encode()).hexdigest()[:16]
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "scifm"
-    target = folder / f"kernels-{key}.so"
-    if target.exists():
-        return target
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with tempfile.TemporaryDirectory(dir=folder) as aside:  # others may be compiling too: the last rename wins
-        made = Path(aside) / target.name
-        command = [compiler, *_FLAGS, str(_SOURCE), "-o", str(made)]
-        subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
-        made.replace(target)
-    return target
+    found = load(_SOURCE, _FLAGS)
+    if found is not None:
+        found.call("set_tables", _gelu_tables())
+    return found

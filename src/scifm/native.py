@@ -1,0 +1,119 @@
+"""Compiles and loads C files of the package: plain functions that work where torch would take many passes over memory.
+
+A C file travels with the package and is compiled once a machine, in about a second, into the user's cache folder. Where
+that cannot be, its caller does the same through torch: no Linux, no C compiler (said once, as a warning), or
+``SCIFM_NATIVE=0`` in the environment.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import warnings
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["Library", "load"]
+
+_C_TYPES: dict[str, Any] = {"int": ctypes.c_int, "i64": ctypes.c_longlong}
+_FLAGS = ("-O3", "-fno-math-errno", "-fopenmp", "-shared", "-fPIC")
+
+
+class Library:
+    """The compiled functions; a call takes tensors, integers and None in the order of the C arguments.
+
+    Those that a caller may use are ``void scifm_NAME(int threads, …)``, of ``int``, ``i64`` and pointers.
+
+    Args:
+        path: the shared library.
+        source: its C file.
+    """
+
+    def __init__(self, path: Path, source: Path) -> None:
+        library = ctypes.CDLL(str(path))
+        self._functions: dict[str, Any] = {}
+        for name, parameters in re.findall(r"^void scifm_(\w+)\((.*?)\)", source.read_text("utf-8"), re.M | re.S):
+            function = library[f"scifm_{name}"]
+            function.restype = None
+            function.argtypes = [
+                ctypes.c_void_p if "*" in parameter else _C_TYPES[parameter.split()[0]]
+                for parameter in parameters.split(",")
+            ]
+            self._functions[name] = function
+
+    def call(self, name: str, *arguments: Tensor | int | None) -> None:
+        """Run ``scifm_<name>`` on as many threads as torch uses.
+
+        Raises:
+            TypeError: if the number of arguments is not that of the C function.
+            ctypes.ArgumentError: if one is of another kind.
+        """
+        function = self._functions[name]
+        if len(arguments) + 1 != len(function.argtypes):
+            raise TypeError(f"{name} takes {len(function.argtypes) - 1} arguments; got {len(arguments)}.")
+        function(torch.get_num_threads(), *(a.data_ptr() if isinstance(a, Tensor) else a for a in arguments))
+
+
+def load(source: Path, flags: tuple[str, ...]) -> Library | None:
+    """Compile if needed and load; None where the system, the compiler or the user says no.
+
+    The caller keeps the answer, and so says a warning once.
+
+    Args:
+        source: the C file; files it includes lie beside it.
+        flags: for the compiler, beside those that every file gets: optimization, OpenMP, a shared library.
+    """
+    if os.environ.get("SCIFM_NATIVE", "1") == "0" or sys.platform != "linux":
+        return None
+    compiler = next(
+        (found for name in (os.environ.get("CC"), "cc", "gcc") if name and (found := shutil.which(name))), None
+    )
+    if compiler is None:
+        _warn("no C compiler was found (tried $CC, cc, gcc)")
+        return None
+    try:
+        return Library(_compiled(compiler, source, (*_FLAGS, *flags)), source)
+    except (OSError, subprocess.SubprocessError) as error:
+        message = getattr(error, "stderr", None) or str(error)
+        _warn(f"{compiler} did not give a usable library: {message.strip().splitlines()[-1]}")
+        return None
+
+
+@cache
+def _warn(reason: str) -> None:
+    warnings.warn(
+        "Fast CPU kernels are off and torch does their work, several times slower: "
+        f"{reason.rstrip('.')}. Install gcc, let XDG_CACHE_HOME name a folder that can be written, or set "
+        "SCIFM_NATIVE=0 to be content with torch.",
+        RuntimeWarning,
+        stacklevel=4,
+    )
+
+
+def _compiled(compiler: str, source: Path, flags: tuple[str, ...]) -> Path:
+    """Return the shared library of this source and compiler, compiled now if it is not in the cache."""
+    named = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True, timeout=60).stdout
+    text = source.read_text("utf-8")
+    parts = [source.with_name(name).read_text("utf-8") for name in re.findall(r'^#include "(.+)"', text, re.M)]
+    key = hashlib.sha256("\0".join((text, *parts, *flags, named)).encode()).hexdigest()[:16]
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "scifm"
+    target = folder / f"{source.stem}-{key}.so"
+    if target.exists():
+        return target
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with tempfile.TemporaryDirectory(dir=folder) as aside:  # others may be compiling too: the last rename wins
+        made = Path(aside) / target.name
+        command = [compiler, *flags, str(source), "-o", str(made)]
+        subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
+        made.replace(target)
+    return target
