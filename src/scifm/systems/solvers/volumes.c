@@ -18,7 +18,6 @@
 
 /* Four times the least, so that no part of it is subnormal: with those a processor is slow. */
 #define TINY ((real)(4 * (sizeof(real) == 4 ? FLT_MIN : DBL_MIN)))
-
 enum { WATER = 0, GAS = 1, VISCOUS = 2 };          /* kinds of equations */
 enum { PERIODIC = 0, WALL = 1, OPEN = 2 };         /* kinds of ends */
 /* Channels are 5 at most. A block of 4608 places is as many cells with ghosts as 64 x 64 has: all of it, 20 numbers a
@@ -27,7 +26,6 @@ enum { GHOSTS = 2, MOST = 5, BLOCK = 4608, LANE = 64 / sizeof(real) };
 
 INLINE i64 least(i64 a, i64 b) { return a < b ? a : b; }
 INLINE i64 most(i64 a, i64 b) { return a > b ? a : b; }
-
 typedef struct {
     int kind, dims, marched, fields; /* channels that evolve, and with those that stand still */
     i64 cells, shape[3];
@@ -121,7 +119,7 @@ static void fill_all(const Problem *p, const Cut *c, i64 block, const real *fiel
 /* The block's places in the room, its faces in those of this thread. */
 static Block block_of(const Problem *p, const Cut *c, const Room *room, i64 block) {
     real *cell = room->axis + block * (p->fields + 1) * c->places;
-    real *faces = room->faces + omp_get_thread_num() * 3 * MOST * room->places;
+    real *faces = room->faces + (p->team > 1 ? omp_get_thread_num() : 0) * 3 * MOST * room->places;
     const i64 size = MOST * room->places;
     return (Block){cell, cell + p->fields * c->places, faces, faces + size, faces + 2 * size};
 }
@@ -135,22 +133,37 @@ static real squares_of_steps(i64 count, i64 apart, const real *cell) {
     return sum;
 }
 
+typedef void Work(const Problem *, const Cut *, const Room *, i64 block, const real *coefficients, const real *floor);
+
+/* Do a work on all blocks. Where samples run side by side no team is asked for: one inside another is slow to call. */
+static void for_blocks(const Problem *p, const Cut *c, const Room *room, Work *work, const real *coefficients,
+                       const real *floor) {
+    if (p->team == 1)
+        for (i64 block = 0; block < c->blocks; block++) work(p, c, room, block, coefficients, floor);
+    else
+#pragma omp parallel for num_threads(p->team) schedule(static)
+        for (i64 block = 0; block < c->blocks; block++) work(p, c, room, block, coefficients, floor);
+}
+
+static void lay_out(const Problem *p, const Cut *c, const Room *room, i64 block, const real *coefficients,
+                    const real *floor) {
+    (void)coefficients, (void)floor;
+    const Block b = block_of(p, c, room, block);
+    i64 line, column, lines, columns;
+    corner(c, block, &line, &column, &lines, &columns);
+    fill_all(p, c, block, room->fields, &b);
+    for (int f = 0; f < p->fields; f++) {
+        double sum = 0;
+        for (i64 l = 0; l < lines; l++)
+            sum += squares_of_steps((c->count + 2 * GHOSTS - 1) * columns, columns,
+                                    b.cell + f * c->places + l * (c->count + 2 * GHOSTS) * columns);
+        room->sums[block * MOST + f] = sum;
+    }
+}
+
 /* Lay out the fields along an axis; `floor` takes a tenth of the mean square of differences: ε of `finite_volume`. */
 static void fill_axis(const Problem *p, const Cut *c, const Room *room, real *floor) {
-#pragma omp parallel for num_threads(p->team) schedule(static)
-    for (i64 block = 0; block < c->blocks; block++) {
-        const Block b = block_of(p, c, room, block);
-        i64 line, column, lines, columns;
-        corner(c, block, &line, &column, &lines, &columns);
-        fill_all(p, c, block, room->fields, &b);
-        for (int f = 0; f < p->fields; f++) {
-            double sum = 0;
-            for (i64 l = 0; l < lines; l++)
-                sum += squares_of_steps((c->count + 2 * GHOSTS - 1) * columns, columns,
-                                        b.cell + f * c->places + l * (c->count + 2 * GHOSTS) * columns);
-            room->sums[block * MOST + f] = sum;
-        }
-    }
+    for_blocks(p, c, room, lay_out, NULL, NULL);
     const double count = (double)c->outer * (double)(c->count + 2 * GHOSTS - 1) * (double)c->inner;
     for (int f = 0; f < p->fields; f++) {
         double sum = 0;
@@ -169,12 +182,9 @@ static void block_flux(const Problem *p, const Cut *c, i64 apart, i64 places, co
     for (int f = 0; f < p->fields; f++) {
         real *ahead = b->ahead + f * size, *back = b->back + f * size;
         const real *cell = b->cell + f * size;
-        if (!gas)
-            to_faces(inner, apart, cell, floor[f], NULL, 0, ahead, back);
-        else if (f == 0 || f == last)
-            to_faces(inner, apart, cell, floor[f], b->part, 1, ahead, back);
-        else
-            to_faces(inner, apart, cell, floor[f], b->part, 0, ahead, back);
+        if (!gas) to_faces(inner, apart, cell, floor[f], NULL, 0, ahead, back);
+        else if (f == 0 || f == last) to_faces(inner, apart, cell, floor[f], b->part, 1, ahead, back);
+        else to_faces(inner, apart, cell, floor[f], b->part, 0, ahead, back);
     }
     const real *l = b->ahead, *r = b->back + apart;
     const Sides s = {l, l + c->normal * size, l + last * size, l + first * size, l + second * size,
@@ -223,18 +233,20 @@ static void gather(const Problem *p, const Cut *c, i64 block, const real *coeffi
             }
 }
 
+static void flow(const Problem *p, const Cut *c, const Room *room, i64 block, const real *coefficients,
+                 const real *floor) {
+    const Block b = block_of(p, c, room, block);
+    i64 line, column, lines, columns;
+    corner(c, block, &line, &column, &lines, &columns);
+    block_flux(p, c, columns, lines * (c->count + 2 * GHOSTS) * columns, coefficients, floor, &b);
+    gather(p, c, block, coefficients, &b, room->change);
+}
+
 static void change_along(const Problem *p, int axis, const Room *room, const real *coefficients) {
     const Cut c = cut_of(p, axis);
     real floor[MOST];
     fill_axis(p, &c, room, floor);
-#pragma omp parallel for num_threads(p->team) schedule(static)
-    for (i64 block = 0; block < c.blocks; block++) {
-        const Block b = block_of(p, &c, room, block);
-        i64 line, column, lines, columns;
-        corner(&c, block, &line, &column, &lines, &columns);
-        block_flux(p, &c, columns, lines * (c.count + 2 * GHOSTS) * columns, coefficients, floor, &b);
-        gather(p, &c, block, coefficients, &b, room->change);
-    }
+    for_blocks(p, &c, room, flow, coefficients, floor);
 }
 
 /* ---- friction --------------------------------------------------------------------------------------------------- */
@@ -327,11 +339,8 @@ static void add_friction(const Problem *p, const Padded *pad, const real *fields
         if (d == 3) stresses(p, pad, axis, start, end + 1, shear, spread, 2);
         const real scale = p->per_width[axis];
         for (int f = 0; f <= d; f++)
-#pragma omp parallel for num_threads(p->team) schedule(static)
             for (i64 row = 0; row < rows; row++) {
-                const i64 at = d == 1   ? 0
-                               : d == 2 ? row * pad->stride[0]
-                                        : row / middle * pad->stride[0] + row % middle * pad->stride[1];
+                const i64 at = d == 1 ? 0 : row / middle * pad->stride[0] + (d > 2 ? row % middle * pad->stride[1] : 0);
                 const real *flux = pad->stresses + f * pad->cells + inside + at;
                 real *restrict to = change + (f + 1) * p->cells + row * n;
                 LOOP for (i64 i = 0; i < n; i++) to[i] += (flux[i] - flux[i - a]) * scale;
@@ -341,11 +350,11 @@ static void add_friction(const Problem *p, const Padded *pad, const real *fields
 
 /* ---- the march -------------------------------------------------------------------------------------------------- */
 
-/* One of the steps of Shu and Osher, in cells from `start` to `stop`, and the fields that follow: 0 takes no step, 1 and
- * 2 make the stages between, 3 the new state. */
-INLINE void update(i64 start, i64 stop, i64 n, const int which, real step, const real *change, real *stage, real *state,
+/* One of the steps of Shu and Osher and the fields that follow: 0 takes no step, 1 and 2 make the stages between, 3 the
+ * new state. */
+INLINE void update(i64 n, const int which, real step, const real *change, real *stage, real *state,
                    real ratio, real *fields, const int dims, const int gas) {
-    LOOP for (i64 i = start; i < stop; i++) {
+    LOOP for (i64 i = 0; i < n; i++) {
         real now[MOST];
         _Pragma("GCC unroll 5") for (int f = 0; f <= dims + gas; f++) {
             const i64 at = f * n + i;
@@ -372,20 +381,13 @@ INLINE void update(i64 start, i64 stop, i64 n, const int which, real step, const
     }
 }
 
-#define UPDATE(w, d, g) update(start, stop, n, w, step, room->change, room->stage, state, ratio, room->fields, d, g)
+#define UPDATE(w, d, g) update(n, w, step, room->change, room->stage, state, ratio, room->fields, d, g)
 #define IN_DIMS(w, g) (p->dims == 1 ? UPDATE(w, 1, g) : p->dims == 2 ? UPDATE(w, 2, g) : UPDATE(w, 3, g))
 #define OF_KIND(w) (p->kind == WATER ? IN_DIMS(w, 0) : IN_DIMS(w, 1))
 
 static void take_step(const Problem *p, int which, const Room *room, real ratio, real step, real *state) {
     const i64 n = p->cells;
-#pragma omp parallel num_threads(p->team)
-    {
-        const i64 start = n * omp_get_thread_num() / p->team, stop = n * (omp_get_thread_num() + 1) / p->team;
-        if (which == 0) OF_KIND(0);
-        if (which == 1) OF_KIND(1);
-        if (which == 2) OF_KIND(2);
-        if (which == 3) OF_KIND(3);
-    }
+    which == 0 ? OF_KIND(0) : which == 1 ? OF_KIND(1) : which == 2 ? OF_KIND(2) : OF_KIND(3);
 }
 
 static real rate_of(const Problem *p, const real *fields, const real *coefficients) {
