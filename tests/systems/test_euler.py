@@ -33,8 +33,8 @@ class TestBetweenWalls(EvolvingContract):
         interval = 0.02 if request.param == 2 else 0.05
         self.system = Euler(num_frames=3, save_interval=interval, num_spatial_dims=request.param)
         shapes = [(20, 30), (24, 24), (17, 21)] if request.param == 2 else [(66,), (64,), (47,)]
-        wraps = (request.param == 1,) * request.param
-        self.grids = tuple(Grid(shape, (0.9, 1.3)[-request.param :], wraps) for shape in shapes)
+        ends = "periodic" if request.param == 1 else "wall"
+        self.grids = tuple(Grid(shape, (0.9, 1.3)[-request.param :], ends) for shape in shapes)
 
 
 @pytest.mark.parametrize(

@@ -126,6 +126,7 @@ class FiniteVolumeSystem(Evolving):
     def advance(
         self, inputs: Tensor, coefficients: Tensor, grid: Grid, *, interval: float, num_frames: int, refine: int = 1
     ) -> Tensor:
+        self.require_grid(grid)
         names = self.signature
         outputs = [names.inputs.index(name) for name in names.outputs]
         rest = [names.inputs.index(name) for name in names.inputs if name not in names.outputs]
