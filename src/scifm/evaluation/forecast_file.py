@@ -118,5 +118,6 @@ def write_forecast(
 
 
 def _decimal(time: float) -> float:
-    """Return the number that single precision means: 0.1, not 0.10000000149."""
-    return float(f"{time:.7g}")
+    """Return the number that single precision means: 0.1, not 0.10000000149; one it holds no better stays as it is."""
+    short = float(f"{time:.7g}")
+    return short if abs(short - time) <= np.finfo(np.float32).eps * abs(time) else time
