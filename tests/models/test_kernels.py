@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import scifm.native
+from compiled_anew import emptied
 from scifm.models.parts import kernels, native, pointwise
 from scifm.models.parts.kernels import LayerEnd
 from scifm.models.parts.spectral import transform_matrices
@@ -164,15 +165,8 @@ def test_a_call_with_a_forgotten_argument_is_refused():
 
 @pytest.fixture
 def fresh(monkeypatch, tmp_path):
-    """Load anew, from an empty cache; the library of the process comes back afterwards."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    cached = (native.library, scifm.native._warn)
-    for function in cached:
-        function.cache_clear()
-    yield tmp_path
-    monkeypatch.undo()
-    for function in cached:
-        function.cache_clear()
+    with emptied(monkeypatch, tmp_path, native.library) as folder:
+        yield folder
 
 
 def test_it_is_compiled_once(fresh):

@@ -185,7 +185,7 @@ class Euler(FiniteVolumeSystem):
         return rate
 
     def quantities(self, state: Tensor, coefficients: Tensor, grid: Grid) -> dict[str, Tensor]:
-        if "open" in grid.boundary:
+        if {"open", "bounded"} & set(grid.boundary):
             return {}
         frames = state.shape[1]
         conserved = self.conserved(state.flatten(0, 1), coefficients.repeat_interleave(frames, dim=0))

@@ -10,7 +10,7 @@ Sign convention
 
 Domain and boundary
     A box with any sides in one to three dimensions (option num_spatial_dims; the third for tests of the solver only);
-    axes wrap, or end at walls or openly (option boundary): see `systems.finite_volume_system` for where these stand.
+    axes wrap, or end at walls or openly (boundary of the grid): see `systems.finite_volume_system` for where.
 
 Fields (x runs along the last axis)
     depth                               h         [L]     (batch, time, [ny,] nx)   input and output, positive
@@ -220,7 +220,7 @@ class ShallowWater(FiniteVolumeSystem):
         return rate
 
     def quantities(self, state: Tensor, coefficients: Tensor, grid: Grid) -> dict[str, Tensor]:
-        if "open" in grid.boundary:
+        if {"open", "bounded"} & set(grid.boundary):
             return {}
         mass = state[:, :, 0].flatten(2).mean(2)
         return {"mass": mass / state[:, :1, 0].flatten(2).square().mean(2).sqrt()}

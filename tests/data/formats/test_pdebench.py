@@ -213,6 +213,15 @@ def incompressible(num=2, start=0):
     }
 
 
+@pytest.mark.parametrize(
+    ("setting", "boundary"), [("PERIODIC", "periodic"), ("ZERO", "wall"), ("BOUNDARY", "open"), ("ONE", "bounded")]
+)
+def test_settings_of_a_solver_tell_the_ends(setting, boundary, tmp_path):
+    config = f"NU: 0.01\nvelocity_extrapolation: {setting}\nDT: 0.1\n"
+    path = write(tmp_path / "ns_incom_inhom_2d_512-0.h5", incompressible(), config=config, latestIndex=FRAMES - 1)
+    assert opened(path).grid.boundary == (boundary, boundary)
+
+
 def test_incompressible_flow_in_several_files(tmp_path):
     config = "NU: 0.01 #(kinematic viscosity)\nvelocity_extrapolation: ZERO\nDT: 0.1\n"
     for number in range(2):

@@ -10,6 +10,7 @@ import torch
 
 import finite_volume_problems as problems
 import scifm.native
+from compiled_anew import emptied
 from scifm.errors import DataError
 from scifm.fields.grid import Grid
 from scifm.systems import finite_volume_system
@@ -121,15 +122,8 @@ def test_other_precisions_and_devices_go_through_torch():
 
 @pytest.fixture
 def fresh(monkeypatch, tmp_path):
-    """Load anew, from an empty cache; the libraries of the process come back afterwards."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    cached = (volumes.library, scifm.native._warn)
-    for function in cached:
-        function.cache_clear()
-    yield tmp_path
-    monkeypatch.undo()
-    for function in cached:
-        function.cache_clear()
+    with emptied(monkeypatch, tmp_path, volumes.library) as folder:
+        yield folder
 
 
 @needs_compiled
