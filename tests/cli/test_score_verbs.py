@@ -51,6 +51,18 @@ def test_scores_stand_side_by_side_and_say_what_they_are_of(scifm, parent, store
         assert f"{own['mean']['relative_l2']:.4g}" in table
 
 
+def test_a_run_alone_is_scored_on_what_it_was_trained_on(scifm, parent, tmp_path):
+    said = scifm("evaluate", parent, "--set", "num_samples=3", "--json")
+    assert said.status == 0, said.err
+    scores = json.loads(said.out)
+    assert scores["num_samples"] == 3
+    assert scores["origin"]["system"]["name"] == "poisson"
+    refused(scifm("evaluate", parent, "--set", "split=valid"), "split would have no effect")
+    refused(scifm("evaluate", parent, "--set", "stride=2"), "stride would have no effect")
+    model = shutil.copytree(parent / "model", tmp_path / "alone")
+    refused(scifm("evaluate", model), "is a model without its run, and does not say what it was trained on")
+
+
 def test_a_model_alone_is_scored_and_left_as_it_is(scifm, parent, store, tmp_path):
     model = tmp_path / "of-a-colleague"
     shutil.copytree(parent / "model", model)

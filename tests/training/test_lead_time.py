@@ -14,6 +14,7 @@ from scifm.data.formats.mapping import DataMapping
 from scifm.data.importing import import_data
 from scifm.errors import RunError, SignatureError
 from scifm.evaluation.evaluate import evaluate
+from scifm.fields.window import Pace
 from scifm.models.registry import load_operator
 from scifm.training.finetune import finetune, from_scratch
 from scifm.training.pretrain import pretrain
@@ -108,14 +109,46 @@ def test_a_record_that_makes_no_sense_is_told(trained, tmp_path, given):
         load_operator(tmp_path)
 
 
+def test_frames_are_taken_as_far_apart_as_the_model_knows(trained, waves, fine, tmp_path):
+    """A model of every second frame was refused on the very store it was trained on until ``stride=2`` was said."""
+    tuned = finetune(trained, fine, out=tmp_path, **TUNING)
+    assert load_operator(tuned.path / "model").lead_times == (0.5, 0.5)
+    assert tuned.config["origin"]["stride"] == 4
+    fresh = from_scratch(trained, fine, out=tmp_path, **TUNING)
+    assert load_operator(fresh.path / "model").lead_times == (0.5, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("knows", "neighbours", "stride"),
+    [
+        (None, (0.1, 0.1), 1),
+        ((0.5, 0.5), None, 1),
+        ((0.5, 0.5), (0.1, 0.1), 5),
+        ((0.5, 0.5), (0.5, 0.5), 1),
+        ((0.5, 0.5), (0.2, 0.2), 1),  # none fits: the operator refuses it, and says what it knows
+        ((0.5, 0.5), (1.0, 1.0), 1),
+        ((0.5, 1.5), (0.4, 0.4), 2),
+        ((0.3, 0.3), (0.1, 0.1), 3),  # 3 × 0.1 is more than 0.3 in floating point
+        ((0.5, 0.5), (0.2, 0.3), 1),  # unevenly spaced
+    ],
+)
+def test_a_pace_says_how_far_apart(knows, neighbours, stride):
+    assert Pace(lead_times=knows).stride(neighbours) == stride
+
+
 def test_the_command_line_says_so_in_one_line(scifm, trained, waves, tmp_path):
-    said = scifm("evaluate", trained.path, "--store", waves.path)
+    said = scifm("evaluate", trained.path, "--store", waves.path, "--set", "stride=1")
     assert said.status == 2
     assert "trained at a lead time of 0.5, and 0.25 is asked for" in said.err
-    assert scifm("evaluate", trained.path, "--store", waves.path, "--set", "stride=2").status == 0
+    for verb, *more in (("evaluate",), ("rollout", "--steps", "1")):
+        said = scifm(verb, trained.path, "--store", waves.path, *more, "--json")
+        assert said.status == 0
+        assert json.loads(said.out)["origin"]["stride"] == 2
     tuning = ("finetune", trained.path, "--store", waves.path, "--num-samples", 3, "--out", tmp_path)
-    said = scifm(*tuning, "--set", "training.num_steps=2", "--set", "learning_rates=[1e-3]")
+    tuning = (*tuning, "--set", "training.num_steps=2", "--set", "learning_rates=[1e-3]")
+    said = scifm(*tuning, "--set", "stride=1")
     assert said.status == 2
     assert "trained at a lead time of 0.5" in said.err
+    assert scifm(*tuning).status == 0
     assert scifm("export", trained.path, "--to", "torch-export", "--out", tmp_path / "export").status == 0
     assert json.loads((tmp_path / "export" / "export.json").read_text())["lead_times"] == [0.5, 0.5]

@@ -45,15 +45,15 @@ def evaluate(
 ) -> None:
     """Score a model on unseen samples; every sample's errors are kept in the run folder, with what they were scored on.
 
-    Which samples are settings: --set split=valid or --set stride=4 of a store, --set num_points=128 of a system.
-    Scores on other samples stand beside them. A model alone, or a run of somebody else's, is left as it is.
+    They are like those it was trained on unless a system or a store is given. Which ones are settings: --set
+    split=valid or --set stride=4 of a store, --set num_points=128 of a system. Scores on other samples stand beside
+    them. A model alone, or a run of somebody else's, is left as it is.
     """
     from scifm.evaluation.evaluate import evaluate as work
     from scifm.evaluation.evaluate import persistence
-    from scifm.models.folder import find_model, history_of
 
     how = settings("evaluate", tree)
-    samples, origin = how.samples(history_of(find_model(run).folder))
+    samples, origin = how.samples_for(run)
     result = work(run, samples, rename=how.rename, record=True if out is None else out, origin=origin)
     still = persistence(samples).defined() if samples.signature.state == samples.signature.outputs else None
     _print_scores(run, result, still, as_json)

@@ -24,7 +24,7 @@ from scifm.fields.grid import Grid
 from scifm.fields.homogeneity import Homogeneity, scalings_of_all
 from scifm.fields.samples import Samples
 from scifm.fields.seeds import generator_for
-from scifm.fields.window import NEXT_FRAME, Window
+from scifm.fields.window import NEXT_FRAME, Pace, Window
 from scifm.systems.evolving import Evolving
 from scifm.systems.system import System
 from scifm.wording import span
@@ -110,6 +110,18 @@ class Origin(abc.ABC):
     def framed(self, window: Window) -> Origin:
         """Return the same origin with other windows of its trajectories."""
         return replace(self, window=window)  # type: ignore[type-var]
+
+    def paced(self, pace: Pace, *, stride: int | None = None, horizon: int = 1, leads: int = 1) -> Origin:
+        """Return the same origin, its samples the frames of trajectories that an operator of a pace is given.
+
+        Args:
+            stride: frames from one frame of a sample to the next; None: as many as make a lead time that it knows.
+            horizon, leads: of a sample, as in `Window`.
+        """
+        if not self.signature.evolves:
+            return self.framed(Window(1, horizon, stride or 1, leads))
+        stride = stride or pace.stride(self.framed(NEXT_FRAME).lead_times)
+        return self.framed(Window(pace.history, horizon, stride, leads))
 
     def ranges(self, *, only_given: bool = False) -> dict[str, list[float]]:
         """Return the ranges, ``[low, high]``, of its knobs or of those that a recipe gives; none where unknown."""
@@ -297,7 +309,7 @@ class StoreOrigin(Origin):
 
     @property
     def lead_times(self) -> tuple[float, float] | None:
-        return self.split("train").lead_times
+        return self.split(next(iter(self.store.splits))).lead_times
 
     def split(self, name: str) -> StoreSplit:
         """Return one of its splits with the window asked for; nothing is read yet.

@@ -11,13 +11,12 @@ from pydantic import Field
 
 from scifm.data.generate import generate
 from scifm.data.origin_config import BOX_SETTINGS, BoxConfig, SystemConfig
-from scifm.data.origins import StoreOrigin, SystemOrigin
+from scifm.data.origins import Origin, StoreOrigin, SystemOrigin
 from scifm.data.run_origin import RunOrigin
 from scifm.data.store import Store
 from scifm.errors import ConfigError
 from scifm.fields.samples import Samples
-from scifm.fields.window import Window
-from scifm.models.folder import find_model, history_of
+from scifm.models.folder import ModelPlace, find_model, pace_of
 from scifm.systems.evolving import Evolving
 from scifm.systems.system import System
 
@@ -67,7 +66,8 @@ class SampleRecipe(SourceRecipe):
         system: what is sampled afresh.
         store: folder of a store, instead.
         split: of the store.
-        stride: of trajectories, frames from one frame of a sample to the next.
+        stride: of trajectories, frames from one frame of a sample to the next; absent: as many as make a lead time that
+            the operator was trained at, else one.
         horizon: of trajectories, target frames of a sample: into how many steps the operator is asked to march.
         num_samples: samples drawn of a system; of one that evolves, trajectories.
         seed: of those samples, and of all else that is random.
@@ -76,62 +76,69 @@ class SampleRecipe(SourceRecipe):
     idle_with_a_store: ClassVar[tuple[str, ...]] = ("num_samples", *BOX_SETTINGS)
 
     split: str = "test"
-    stride: int = Field(1, ge=1)
+    stride: int | None = Field(None, ge=1)
     horizon: int = Field(1, ge=1)
     num_samples: int = Field(512, ge=1)
     seed: int = 0
 
-    def samples(self, history: int = 1) -> tuple[Samples, dict[str, Any] | None]:
-        """Return the samples, and where they came from; None where they say it themselves.
+    def origin_for(self, place: ModelPlace) -> Origin:
+        """Return where samples come from: what is given, else what the run was trained on.
 
         Args:
-            history: input frames of a sample, of trajectories.
+            place: of the model that is asked about them; of trajectories it says which frames a sample has.
 
         Raises:
-            ConfigError: if not exactly one of system and store is given, or a setting has no effect beside it.
-            StoreError: if it is not a store.
+            ConfigError: if nothing says it, or a setting has no effect.
+            RunError: if there is no readable model.
+            StoreError: if a store cannot be read.
         """
+        given = self.system is not None or self.store is not None
+        origin = self._given() if given else self._trained_on(place)
+        if isinstance(origin, StoreOrigin):
+            stored = "with a store" if given else "where a run was trained on a store"
+            self.refuse(*self.idle_with_a_store, beside=stored)
+        else:
+            self.refuse("split", beside="with a system" if given else "where a run was not trained on a store")
+        if not origin.signature.evolves:
+            self.refuse("stride", "horizon", beside="with what does not evolve")
+            return origin
+        if given:
+            return origin.paced(pace_of(place.folder), stride=self.stride, horizon=self.horizon)
+        own: dict[str, Any] = {} if self.stride is None else {"stride": self.stride}
+        if "horizon" in self.model_fields_set:
+            own |= {"horizon": self.horizon, "leads": 1}  # it asks for one lead after the other
+        return origin.framed(replace(origin.window, **own))
+
+    def _given(self) -> StoreOrigin | SystemOrigin:
         source = self.source()
-        evolves = source.signature.evolves
-        window = Window(history if evolves else 1, self.horizon, self.stride)
         if isinstance(source, Store):
-            self.refuse(*self.idle_with_a_store, beside="with a store")
-            return StoreOrigin(source, window).split(self.split), None
-        self.refuse("split", *(() if evolves else ("stride", "horizon")), beside="with a system")
-        grid = self.grid(source.signature.num_spatial_dims)
-        return SystemOrigin.of(source, grid, window).unseen(self.num_samples, self.seed)
+            return StoreOrigin(source)
+        return SystemOrigin.of(source, self.grid(source.signature.num_spatial_dims))
+
+    def _trained_on(self, place: ModelPlace) -> Origin:
+        self.refuse(*BOX_SETTINGS, beside="without a system or a store")
+        recorded = RunOrigin.of(place.run) if place.run is not None else None
+        if recorded is None:
+            what = "is a model without its run, and" if place.run is None else "is a run that"
+            raise ConfigError(
+                f"'{place.path}' {what} does not say what it was trained on: give a system (--system NAME, with "
+                "--knob) or a store (--store FOLDER)."
+            )
+        return recorded.resolved()
 
     def samples_for(self, run: str | Path) -> tuple[Samples, dict[str, Any] | None]:
-        """Return the samples; where neither system nor store is given, unseen ones of what a run was trained on.
+        """Return the samples, and where they came from; None where they say it themselves.
 
         Args:
             run: the run, or model, that is asked about them.
 
         Raises:
-            ConfigError: as for `samples`, or if the run does not say what it was trained on.
+            ConfigError, RunError, StoreError: as for `origin_for`.
         """
-        place = find_model(run)
-        if self.system is not None or self.store is not None:
-            return self.samples(history_of(place.folder))
-        self.refuse("split", *BOX_SETTINGS, beside="without a system or a store")
-        trained = place.run
-        origin = RunOrigin.of(trained) if trained is not None else None
-        if origin is None:
-            what = "is a model without its run, and" if trained is None else "is a run that"
-            raise ConfigError(
-                f"'{run}' {what} does not say what it was trained on: give a system (--system NAME, with --knob) or a "
-                "store (--store FOLDER)."
-            )
-        if origin.kind == "store":
-            self.refuse("num_samples", beside="where a run was trained on a store, whose test split is taken")
-        known = origin.resolved()
-        if not known.signature.evolves:
-            self.refuse("stride", "horizon", beside="without a system or a store")
-            return known.unseen(self.num_samples, self.seed)
-        given: dict[str, Any] = {n: getattr(self, n) for n in ("stride", "horizon") if n in self.model_fields_set}
-        if self.horizon > 1:  # which asks for one lead after the other
-            given["leads"] = 1
-        return known.framed(replace(known.window, **given)).unseen(self.num_samples, self.seed)
+        origin = self.origin_for(find_model(run))
+        if isinstance(origin, StoreOrigin):
+            return origin.split(self.split), None
+        return origin.unseen(self.num_samples, self.seed)
 
 
 class GenerateRecipe(BoxConfig):

@@ -24,6 +24,7 @@ from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
 from scifm.fields.samples import Samples
 from scifm.fields.window import NEXT_FRAME, Window
+from scifm.wording import listing, plural
 
 __all__ = ["ChosenRows", "KeptRows", "StoreSplit", "TensorSamples", "windows_of"]
 
@@ -126,6 +127,14 @@ class StoreSplit(Dataset):
                 "frames or several targets do not mean the same in every sample. Use history = 1 and horizon = 1, or "
                 "interpolate the trajectories to even times first."
             )
+
+    def __repr__(self) -> str:
+        of = f" of {plural(self.num_trajectories, 'trajectory', 'trajectories')}" if self.times is not None else ""
+        window = "" if self.times is None else ", ".join(f"{k} {n}" for k, n in self.window.to_dict().items())
+        rows = [("from", str(self.origin.get("store", ""))), ("window", window)]
+        rows += [(role, ", ".join(getattr(self.signature, role))) for role in ("inputs", "coefficients", "outputs")]
+        head = f"Split {self.origin.get('split', '')}".strip()
+        return listing(f"{head}: {plural(self.num_samples, 'sample')}{of}", [*rows, ("grid", self.grid.told)])
 
     @property
     def num_trajectories(self) -> int:

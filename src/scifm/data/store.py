@@ -39,6 +39,7 @@ from scifm.fields.homogeneity import Homogeneity
 from scifm.fields.window import Window
 from scifm.locks import exclusive
 from scifm.runs import write_atomically
+from scifm.wording import listing, plural, span
 
 if TYPE_CHECKING:
     import xarray
@@ -116,6 +117,15 @@ class Store:
             for split in card.splits
         }
         return cls(folder, card, {split: partial(_reader_of, own, card.signature) for split, own in files.items()})
+
+    def __repr__(self) -> str:
+        names, times = self.signature, self.card.times
+        problems = "samples" if times is None else f"trajectories of {plural(len(times), 'frame')}"
+        splits = ", ".join(f"{count} {split}" for split, count in self.splits.items())
+        rows = [("equation", self.card.equation), (problems, splits)]
+        rows += [(role, ", ".join(getattr(names, role))) for role in ("inputs", "coefficients", "outputs")]
+        rows += [("times", "" if times is None else span(f"{times[0]:g}", f"{times[-1]:g}")), ("grid", self.grid.told)]
+        return listing(f"Store '{self.path}'", rows)
 
     @cached_property
     def statistics(self) -> Statistics:

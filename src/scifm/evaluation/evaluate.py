@@ -33,6 +33,7 @@ from scifm.models.operator import Operator
 from scifm.models.registry import load_operator
 from scifm.models.surgery import renamed
 from scifm.runs import Run, write_atomically
+from scifm.wording import listing, number_text, plural
 
 __all__ = ["EvaluateRecipe", "Scores", "evaluate", "origin_of", "persistence", "ratio_of_means"]
 
@@ -69,6 +70,11 @@ class Scores:
     path: Path | None = None
     undefined: Mapping[str, Tensor] = field(default_factory=dict)
     present: Tensor | None = None
+
+    def __repr__(self) -> str:
+        rows = [(f"{name}, mean", number_text(self.mean(name), digits=4)) for name in self.values]
+        kept = "" if self.path is None else str(self.path)
+        return listing(f"Scores: {plural(self.num_samples, 'sample')}", [*rows, ("kept in", kept)])
 
     @property
     def num_samples(self) -> int:

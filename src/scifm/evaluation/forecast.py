@@ -34,6 +34,7 @@ from scifm.fields.samples import Samples
 from scifm.models.operator import Operator
 from scifm.models.rollout import BOUND, rollout
 from scifm.systems.evolving import Evolving
+from scifm.wording import listing, number_text, plural
 
 __all__ = ["BANDS", "WINDOWS", "Forecast", "LinearModel", "correlation", "judge", "spectral_error"]
 
@@ -128,6 +129,11 @@ class Forecast:
     own_drifts: Mapping[str, Tensor] = field(default_factory=dict)
     lost_at: Tensor = field(default_factory=lambda: torch.zeros(0))
     spectra: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        head = f"Forecast: {plural(len(self.lost_at), 'sample')}, {plural(self.num_steps, 'step')}"
+        rows = [(f"VRMSE, step {name}", number_text(value)) for name, value in self.windows().items()]
+        return listing(head, [*rows, ("left every bound", str(int((self.lost_at > 0).sum())))])
 
     @property
     def num_steps(self) -> int:

@@ -14,16 +14,14 @@ from pydantic import Field
 from scifm.config import build_config
 from scifm.data.origin_config import BOX_SETTINGS
 from scifm.data.origins import Origin, StoreOrigin, SystemOrigin
-from scifm.data.run_origin import RunOrigin
 from scifm.data.sample_recipe import SampleRecipe
-from scifm.data.store import Store
-from scifm.errors import ConfigError, SignatureError
+from scifm.errors import SignatureError
 from scifm.evaluation.example import forecast_example
 from scifm.evaluation.forecast import Forecast, judge
 from scifm.evaluation.forecast_file import require_netcdf, write_forecast
 from scifm.fields.batch import Batch
 from scifm.fields.window import Window
-from scifm.models.folder import find_model
+from scifm.models.folder import ModelPlace, find_model
 from scifm.models.registry import load_operator
 from scifm.models.rollout import BOUND
 from scifm.runs import Run, write_json
@@ -50,33 +48,10 @@ class RolloutRecipe(SampleRecipe):
     steps: int = Field(20, ge=1)
     bound: float = Field(BOUND, gt=1, allow_inf_nan=False)
 
-    def origin(self, run: Run | None) -> Origin:
-        """Return where trajectories come from: what is given, else what the run was trained on.
-
-        Raises:
-            ConfigError: if nothing says it, or a setting has no effect.
-            StoreError: if a store cannot be read.
-        """
+    def origin_for(self, place: ModelPlace) -> Origin:
+        """Return where trajectories come from, as `SampleRecipe.origin_for` says."""
         self.refuse("horizon", beside="beside steps")
-        if self.store is not None or self.system is not None:
-            source = self.source()
-            if isinstance(source, Store):
-                self.refuse(*self.idle_with_a_store, beside="with a store")
-                return StoreOrigin(source, Window(stride=self.stride))
-            self.refuse("split", beside="with a system")
-            grid = self.grid(source.signature.num_spatial_dims)
-            return SystemOrigin.of(source, grid, Window(stride=self.stride))
-        self.refuse(*BOX_SETTINGS, beside="without a system")
-        known = RunOrigin.of(run) if run is not None else None
-        if known is None:
-            raise ConfigError(
-                "Nothing says what to march from: give a system (--system NAME, with --knob) or a store "
-                "(--store FOLDER), or a run, which knows what it was trained on."
-            )
-        origin = known.resolved()
-        if "stride" in self.model_fields_set:
-            origin = origin.framed(replace(origin.window, stride=self.stride))
-        return origin
+        return super().origin_for(place)
 
 
 @dataclass(frozen=True)
@@ -169,7 +144,7 @@ def forecast(
         require_netcdf()
     place = find_model(run)
     operator = load_operator(place.folder)
-    starts = starts_of(how.origin(place.run), how, operator.history)
+    starts = starts_of(how.origin_for(place), how, operator.history)
     found = judge(operator, starts.samples, training=starts.training, system=starts.system, bound=how.bound)
     about: dict[str, Any] = {"origin": starts.origin, "steps": how.steps, "bound": how.bound}
     about |= {"time_unit": starts.units["time"]} if "time" in starts.units else {}

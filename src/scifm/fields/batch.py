@@ -30,7 +30,8 @@ from torch import Tensor
 from scifm.config import Plain
 from scifm.errors import SignatureError, suggest
 from scifm.fields.grid import Grid
-from scifm.wording import plural
+from scifm.fields.window import told_times
+from scifm.wording import listing, plural
 
 __all__ = ["Batch", "Signature"]
 
@@ -42,6 +43,9 @@ _TENSORS = (
     "loss_weights",
     "present",
 )  # of a batch; of the last four any is None
+
+
+_ROLES = {"inputs": "inputs", "coefficients": "coefficients", "targets": "outputs"}
 
 
 @dataclass(frozen=True)
@@ -248,6 +252,16 @@ class Batch:
 
     def __len__(self) -> int:
         return self.num_samples
+
+    def __repr__(self) -> str:
+        names, times = self.signature, self.lead_times
+        parts = [(role, getattr(self, role), getattr(names, of)) for role, of in _ROLES.items()]
+        shown = [(role, tensor.shape, own) for role, tensor, own in parts if tensor is not None]
+        width = max(len(str(tuple(shape))) for _, shape, _ in shown)
+        rows = [(role, f"{tuple(shape)!s:{width}}  {', '.join(own)}") for role, shape, own in shown if own]
+        rows += [("lead time", "" if times is None else told_times(times)), ("grid", self.grid.told)]
+        kind = f"{str(self.inputs.dtype).removeprefix('torch.')} on {self.inputs.device}"
+        return listing(f"Batch: {plural(self.num_samples, 'sample')}, {kind}", rows)
 
     @property
     def num_frames(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,7 @@ from scifm.config import Plain
 from scifm.errors import ConfigError
 from scifm.wording import plural
 
-__all__ = ["NEXT_FRAME", "SAME_TIME", "Window", "are_within", "is_one_time", "told_times"]
+__all__ = ["NEXT_FRAME", "SAME_TIME", "Pace", "Window", "are_within", "is_one_time", "told_times"]
 
 SAME_TIME = 1e-3
 """By which part times of one lead differ: what files round."""
@@ -98,6 +99,33 @@ class Window(Plain):
 
 NEXT_FRAME = Window()
 """One frame, and the one behind it."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How an operator goes through time.
+
+    Args:
+        history: input frames it takes.
+        lead_times: the shortest and the longest physical time to a target that it was trained at; None: nobody says.
+    """
+
+    history: int = 1
+    lead_times: tuple[float, float] | None = None
+
+    def stride(self, neighbours: tuple[float, float] | None) -> int:
+        """Return how many stored frames apart samples are to be, so that it knows their lead time.
+
+        Args:
+            neighbours: the shortest and the longest time from one stored frame to the next; None: it is not known.
+
+        Returns:
+            The fewest frames; 1 where no number of them is a lead time of its training.
+        """
+        if self.lead_times is None or neighbours is None:
+            return 1
+        stride = max(1, math.ceil(self.lead_times[0] * (1 - SAME_TIME) / neighbours[0]))
+        return stride if are_within((neighbours[0] * stride, neighbours[1] * stride), self.lead_times) else 1
 
 
 def is_one_time(lead_times: tuple[float, float]) -> bool:

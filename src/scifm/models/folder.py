@@ -33,12 +33,13 @@ from scifm.config import Config
 from scifm.errors import ConfigError, RunError, SignatureError, cause_of
 from scifm.fields.batch import Signature
 from scifm.fields.normalization import Normalization
+from scifm.fields.window import Pace
 from scifm.models.codecs import find_codec
 from scifm.runs import Run, write_atomically, write_json
 
 __all__ = [
-    "FILES", "ModelCard", "ModelContent", "ModelPlace", "digest", "fetch_model", "find_model", "history_of",
-    "holds_operator", "pretrained_folder", "reading", "send_folder", "write_folder",
+    "FILES", "ModelCard", "ModelContent", "ModelPlace", "digest", "fetch_model", "find_model", "holds_operator",
+    "pace_of", "pretrained_folder", "reading", "send_folder", "write_folder",
 ]  # fmt: skip
 
 FILES = ("config.json", "normalization.json", "model.safetensors", "README.md")
@@ -157,9 +158,9 @@ class ModelContent:
         return forms
 
     @property
-    def history(self) -> int:
-        """Input frames it takes."""
-        return int(self.entries["network"].get("history") or 1)
+    def pace(self) -> Pace:
+        """The input frames it takes, and its lead times."""
+        return Pace(int(self.entries["network"].get("history") or 1), self.lead_times)
 
     def require_shapes(self, expected: Mapping[str, tuple[int, ...]]) -> None:
         """Check that the weights are those of an architecture.
@@ -193,14 +194,14 @@ def write_folder(
     write_atomically(path / "README.md", card.encode())
 
 
-def history_of(path: Path) -> int:
-    """Return how many input frames the model in the folder `path` takes.
+def pace_of(path: Path) -> Pace:
+    """Return how the model in the folder `path` goes through time.
 
     Raises:
         RunError: if there is no readable one.
     """
     with reading(path) as content:
-        return content.history
+        return content.pace
 
 
 @contextmanager

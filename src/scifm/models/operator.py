@@ -21,7 +21,7 @@ from scifm.errors import ConfigError, RunError, SignatureError
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
 from scifm.fields.normalization import Encoded, Normalization
-from scifm.fields.window import are_within, told_times
+from scifm.fields.window import Pace, are_within, told_times
 from scifm.models.folder import ModelCard, ModelContent, pretrained_folder, reading, send_folder, write_folder
 from scifm.models.parts.grids import extend_to_period, position_channels
 from scifm.wording import plural
@@ -250,6 +250,11 @@ class Operator(nn.Module):
     def knows_form(self, fields: Iterable[str]) -> bool:
         """Return whether some of its training samples had just these fields, while others had others."""
         return set(fields) in map(set, self.forms)
+
+    @property
+    def pace(self) -> Pace:
+        """How it goes through time: the input frames it takes, the lead times it was trained at."""
+        return Pace(self.history, self.lead_times)
 
     def require_lead_times(self, asked: tuple[float, float] | None) -> None:
         """Check that it was trained at lead times from the shortest to the longest that are asked for; None: any.

@@ -12,6 +12,7 @@ from torch import Tensor
 from scifm.errors import ConfigError
 from scifm.fields.batch import Batch
 from scifm.models.operator import Operator
+from scifm.wording import plural
 
 __all__ = ["Rollout", "rollout"]
 
@@ -39,6 +40,9 @@ class Rollout:
         self._operator, self._num_steps, self._bound = operator, num_steps, bound
         self._batch, self._differentiable = operator.align(batch), differentiable
         self.lost_at = torch.zeros(batch.num_samples, dtype=torch.int64)
+
+    def __repr__(self) -> str:
+        return f"<Rollout: {plural(self._batch.num_samples, 'sample')}, {plural(self._num_steps, 'step')}>"
 
     def __iter__(self) -> Iterator[Batch]:
         """Yield the problems with one frame as their target, and the time from the last input frame to it.

@@ -22,7 +22,7 @@ from pydantic import Field, model_validator
 
 from scifm.config import Config, config_hash, refuse_idle
 from scifm.data.importing import open_store
-from scifm.data.origins import DownstreamPool, StoreOrigin
+from scifm.data.origins import DownstreamPool, Origin, StoreOrigin
 from scifm.data.split import StoreSplit
 from scifm.data.store import Store
 from scifm.errors import ConfigError, DataError
@@ -33,7 +33,7 @@ from scifm.fields.window import Window
 from scifm.findings.figure import Axis, Figure, Panel, Rule, Series
 from scifm.findings.finding import Finding
 from scifm.findings.plan import Kind, Outlook, Plan, Point, SamplesNeeded, Verdict
-from scifm.models.folder import ModelPlace, digest, find_model, history_of
+from scifm.models.folder import ModelPlace, digest, find_model, pace_of
 from scifm.runs import Run
 from scifm.studies.learning_curves import FEW_SHOT, FROM_SCRATCH, Curve, CurveDraws, Prior
 from scifm.studies.statistics import check_level
@@ -155,7 +155,7 @@ def plan(
     check_level(level)
     place, recipe = find_model(parent), recipe or PlanRecipe()
     store = store if isinstance(store, Store) else Store.open(store)
-    few = _samples(store, _window(recipe, place.folder, store))
+    few = _samples(store, _origin(recipe, place.folder, store).window)
     each = _errors(few, evaluate(place.folder, few, rename=recipe.adapt.rename, record=False))
     zero_shot, num_samples = float(np.mean(each)), few.num_trajectories
     if not math.isfinite(zero_shot):
@@ -195,14 +195,14 @@ def plan(
 def _record(recipe: PlanRecipe, place: ModelPlace, store: Store) -> dict[str, Any]:
     """Return what the plan's folder says of it: its settings, and of which operator and samples it is."""
     parent = config_hash(place.run.config) if place.run is not None else digest(place.folder)
-    origin = StoreOrigin(store, _window(recipe, place.folder, store)).describe()
+    origin = _origin(recipe, place.folder, store).describe()
     del origin["store"]  # samples that were moved are the same ones; plan.json says where they lie
     return {"kind": "plan", **recipe.to_dict(), "about": {"parent": parent, "samples": store.content}, "origin": origin}
 
 
-def _window(recipe: PlanRecipe, model: Path, store: Store) -> Window:
-    """Return which frames of the user's trajectories make a sample."""
-    return recipe.adapt.window(history_of(model)) if store.signature.evolves else Window(stride=recipe.adapt.stride)
+def _origin(recipe: PlanRecipe, model: Path, store: Store) -> Origin:
+    """Return the user's store, with the frames of its trajectories that make a sample."""
+    return recipe.adapt.framed(StoreOrigin(store), pace_of(model))
 
 
 def _samples(store: Store, window: Window) -> StoreSplit:
@@ -235,7 +235,7 @@ def _carry_out(
     Any process can: it reads the samples itself.
     """
     store = open_store(place, mapping)
-    samples = _samples(store, _window(recipe, find_model(parent).folder, store))
+    samples = _samples(store, _origin(recipe, find_model(parent).folder, store).window)
     rest, held_out = recipe.split(samples.num_trajectories, trial.repeat)
     origin = {**StoreOrigin(store, samples.window).describe(), "index": rest}
     pool = DownstreamPool(samples.chosen(rest), origin, store.homogeneities)

@@ -19,9 +19,10 @@ from pydantic import Field, TypeAdapter, ValidationError, field_validator, model
 from torch import Tensor
 
 from scifm.config import Config, Plain, refuse_idle
+from scifm.data.origins import Origin
 from scifm.data.subsets import cross_validation
 from scifm.errors import ConfigError, RunError
-from scifm.fields.window import Window
+from scifm.fields.window import Pace
 from scifm.training.loop import TrainingConfig
 from scifm.training.methods import FinetuneMethod
 
@@ -287,7 +288,8 @@ class AdaptRecipe(TrialSettings):
         seed: which samples, their order, and first weights (from scratch).
         max_doublings: how often the number of steps may be doubled beyond ``training.num_steps``, as long as the
             held-out error of the chosen candidate falls; 0: it is as given. Comes on top of the budget of trials.
-        stride: of trajectories, frames from one frame of a sample to the next.
+        stride: of trajectories, frames from one frame of a sample to the next; absent: as many as make a lead time that
+            the operator was trained at, else one.
         horizon: of trajectories, target frames of a sample: with several the operator marches and learns from them all.
         leads: of trajectories and a single target, how many lead times: one stride, two, … each a sample of its own.
         rename: new name → name the operator knows, for channels that are only called otherwise; from scratch it is of
@@ -300,7 +302,7 @@ class AdaptRecipe(TrialSettings):
     seed: int = 0
     learning_rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3, 1e-2)
     max_doublings: int = Field(0, ge=0, le=20)
-    stride: int = Field(1, ge=1)
+    stride: int | None = Field(None, ge=1)
     horizon: int = Field(1, ge=1)
     leads: int = Field(1, ge=1)
     rename: dict[str, str] = Field(default_factory=dict)
@@ -335,9 +337,9 @@ class AdaptRecipe(TrialSettings):
         untrained = (Candidate(0.0, "pretrained" if fits else "refitted"),) if self.try_zero_shot else ()
         return (*untrained, *(Candidate(rate, which) for which in constants for rate in self.learning_rates))
 
-    def window(self, history: int) -> Window:
-        """Return which frames of a trajectory make a sample, for an operator that takes so many input frames."""
-        return Window(history, self.horizon, self.stride, self.leads)
+    def framed(self, origin: Origin, pace: Pace) -> Origin:
+        """Return an origin whose samples are the frames of trajectories that an operator of a pace is given."""
+        return origin.paced(pace, stride=self.stride, horizon=self.horizon, leads=self.leads)
 
     @property
     def splits(self) -> list[tuple[Tensor, Tensor]]:

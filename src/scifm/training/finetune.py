@@ -28,8 +28,8 @@ from scifm.fields.homogeneity import Homogeneity
 from scifm.fields.normalization import Normalization, NormalizationKind
 from scifm.fields.samples import Samples
 from scifm.fields.seeds import generator_for
-from scifm.fields.window import Window
-from scifm.models.folder import digest, find_model, history_of
+from scifm.fields.window import Pace
+from scifm.models.folder import digest, find_model, pace_of
 from scifm.models.operator import Operator
 from scifm.models.registry import load_operator
 from scifm.models.surgery import fits, renamed, with_channels
@@ -88,7 +88,7 @@ def finetune(
     whole = _recipe("finetune", recipe, settings)
     place = find_model(parent)
     beginning = {"parent_config": place.run.config} if place.run else {"parent_model": digest(place.folder)}
-    downstream = _pool(pool, whole, place.run, history_of(place.folder))
+    downstream = _pool(pool, whole, place.run, pace_of(place.folder))
     return _Finetuning(whole, downstream, observe, beginning, place.folder).run_in(out, parent=place.path)
 
 
@@ -120,11 +120,11 @@ def from_scratch(
         ConfigError, DataError, RunError: as for `finetune`.
     """
     require_alone("Training from scratch")
-    parent, history = None, 1
+    parent, pace = None, None
     if not isinstance(model, ModelConfig):
         place = find_model(model)
         parent, operator = place.run, load_operator(place.folder)
-        history = operator.history
+        pace = operator.pace
         model = ModelConfig(network=operator.config, normalization=operator.normalization.kind)
     model = ModelConfig(network=model.resolve(), normalization=model.normalization)
     nothing_to_keep: dict[str, Any] = {"method": FinetuneMethod(), "try_zero_shot": False, "interpolation": (1.0,)}
@@ -133,7 +133,8 @@ def from_scratch(
     of_finetuning = settings.keys() & {"method", "rename", "interpolation"}  # a whole recipe may serve both ways
     refuse_idle(whole, sorted(of_finetuning), "training from scratch starts from no operator and trains all weights")
     whole = whole.model_copy(update=nothing_to_keep)
-    downstream = _pool(pool, whole, parent, history)
+    pace = pace or Pace(getattr(model.network, "history", 1))
+    downstream = _pool(pool, whole, parent, pace)
     return _FromScratch(whole, downstream, observe, {"model": model.to_dict()}, model).run_in(out)
 
 
@@ -142,22 +143,20 @@ def _recipe(kind: str, recipe: AdaptRecipe | None, settings: dict[str, Any]) -> 
     return build_config(AdaptRecipe, tree, source=f"settings of {kind}")
 
 
-def _pool(pool: Source, recipe: AdaptRecipe, model: Run | None, history: int) -> DownstreamPool:
-    window = recipe.window(history)
+def _pool(pool: Source, recipe: AdaptRecipe, model: Run | None, pace: Pace) -> DownstreamPool:
     if isinstance(pool, System):
         if model is None or (origin := RunOrigin.of(model)) is None:
             raise ConfigError(
                 "Nothing says on which grid to sample the system: give a store, an origin (SystemOrigin.of(system, "
                 "grid)), or adapt a run instead of a model."
             )
-        pool = SystemOrigin.of(pool, origin.grid, window)  # the grid a run was trained on last
+        pool = recipe.framed(SystemOrigin.of(pool, origin.grid), pace)  # the grid a run was trained on last
     if isinstance(pool, Store):
-        pool = StoreOrigin(pool, window if pool.signature.evolves else Window(stride=recipe.stride))
+        pool = recipe.framed(StoreOrigin(pool), pace)
     if isinstance(pool, Origin):
         pool = pool.pool(max(1024, recipe.num_samples), recipe.seed)
-    for name in ("stride", "horizon", "leads"):
-        asked, has = getattr(recipe, name), getattr(pool.window, name)
-        if asked not in (1, has):
+    for name, asked in (("stride", recipe.stride or 1), ("horizon", recipe.horizon), ("leads", recipe.leads)):
+        if asked not in (1, has := getattr(pool.window, name)):
             raise ConfigError(f"{name} = {asked} was asked for, and the samples have {has}.")
     return pool
 
