@@ -11,6 +11,7 @@ import xarray
 import tiny
 from scifm.config import dump_toml
 from scifm.data.generate import generate
+from scifm.data.store import Store
 from scifm.runs import Run
 from scifm.systems.burgers import Burgers
 from scifm.training.pretrain import pretrain
@@ -45,6 +46,9 @@ def test_it_marches_from_a_store_as_far_as_is_asked_and_keeps_what_it_found(scif
     with xarray.open_dataset(out) as kept:
         assert dict(kept.sizes) == {"trajectory": 3, "time": 6, "x": 16}
         assert kept["time"].values.tolist() == [0.05, 0.1, 0.15, 0.2, 0.25, 0.3]
+    made = scifm("import", out, "--out", tmp_path / "again")
+    assert made.status == 0, made.err
+    assert Store.open(tmp_path / "again").signature == Store.open(store).signature, "the step it was lost at is no knob"
     table = scifm("rollout", run.path, "--store", store, "--steps", 3)
     assert table.status == 0, table.err
     assert "drift of momentum" in table.out

@@ -91,6 +91,8 @@ def write_forecast(
             numbers = {name: file.create_variable(name, ("trajectory",), float) for name in names.coefficients}
             at = file.create_variable("lost_at", ("trajectory",), np.int64)
             at.attrs["long_name"] = "step at which the forecast left every bound; 0: it did not"
+            for variable in fields.values():
+                variable.attrs["ancillary_variables"] = "lost_at"  # no coefficient, to who reads it as data
             for name, unit in (units or {}).items():
                 if name in file.variables:
                     file.variables[name].attrs["units"] = unit

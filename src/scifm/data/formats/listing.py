@@ -22,7 +22,7 @@ from scifm.data.formats.pieces import Piece, lines_of_meshes
 
 __all__ = ["Dimension", "Node", "piece_of", "texts_of"]
 
-_TOLD_IN_WORDS = ("axis", "bounds", "calendar", "coordinates", "standard_name", "units")
+_TOLD_IN_WORDS = ("ancillary_variables", "axis", "bounds", "calendar", "coordinates", "standard_name", "units")
 _LINED = (*SPACE, "time")  # axes whose points matter
 _CIRCLE = 360.0  # degrees
 
@@ -68,10 +68,14 @@ def piece_of(path: Path, nodes: Iterable[Node]) -> Piece:
     """
     piece, by_name = Piece(path), {node.name: node for node in nodes}
     corners = {node.texts["bounds"] for node in by_name.values() if "bounds" in node.texts}
+    aside = {word for node in by_name.values() for word in node.texts.get("ancillary_variables", "").split()}
     for name, node in by_name.items():
         piece.numbers.update({f"{name}/{key}".lstrip("/"): value for key, value in node.numbers.items()})
         piece.remarks.extend(node.remarks)
         if node.array is None or _base(name) in corners:
+            continue
+        if _base(name) in aside:
+            piece.remarks.append(f"'{name}' of '{path.name}' says how good other variables are; it is left out.")
             continue
         if node.array.dtype.kind not in NUMBERS:
             remark = f"'{name}' of '{path.name}' holds {node.array.dtype}, not real numbers; it is left out."
