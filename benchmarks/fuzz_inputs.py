@@ -37,6 +37,7 @@ from scifm.data.store import Store
 from scifm.data.well import Layout
 from scifm.errors import SciFMError
 from scifm.evaluation.rollouts import forecast
+from scifm.fields.domain import Domain
 from scifm.fields.grid import Grid
 from scifm.fields.window import Window
 from scifm.models.foreign_files import import_reference_weights, read_state_dict
@@ -152,7 +153,7 @@ def _make_forecaster(examples: Examples) -> None:
     recipe = PretrainRecipe.read(EVOLVING)
     network = recipe.model.resolve().on(store.grid, history=2, lead_time=True)
     operator = build_operator(system.signature, network, _normalization(store), seed=0)
-    operator.lead_times = (0.05, 0.05)
+    operator.domain = Domain((0.05, 0.05))
     run = Run.prepare(examples.root, "forecaster", {**recipe.to_dict(), "origin": recipe.origin.describe()})
     save_operator(operator, run.path / "model")
     run.set_status("complete")

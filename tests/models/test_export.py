@@ -19,6 +19,7 @@ from scifm.data.normalize import fit_normalization
 from scifm.data.origins import SystemOrigin
 from scifm.errors import ConfigError, RunError, SignatureError
 from scifm.fields.batch import Batch, Signature
+from scifm.fields.domain import Domain
 from scifm.fields.grid import Grid
 from scifm.fields.normalization import Encoded
 from scifm.fields.window import Window
@@ -108,7 +109,7 @@ def test_an_operator_that_sees_its_lead_time_is_exported_with_it(to, tmp_path):
     network = FNOConfig(**tiny.NETWORK).on(origin.grid, history=1, lead_time=True)
     operator = FNO(origin.signature, network, normalization=normalization)
     assert operator.sees_lead_time
-    operator.lead_times = origin.lead_times
+    operator.domain = Domain(origin.lead_times)
     (file,) = export_operator(operator, tmp_path, to=to, grid=origin.grid)
     answer = EXPORT_FORMATS[to].load(file.path)
     for batch_size in (1, 2, 5):
@@ -116,7 +117,7 @@ def test_an_operator_that_sees_its_lead_time_is_exported_with_it(to, tmp_path):
         found = answer(batch.inputs[:, 0], batch.coefficients)
         assert difference(found.detach().numpy(), operator.predict(batch).require_targets()[:, 0]) < 1e-5
     sooner = replace(batch, lead_time=0.5 * batch.lead_time, targets=None)
-    operator.lead_times = (0.5 * origin.lead_times[0],) * 2
+    operator.domain = Domain((0.5 * origin.lead_times[0],) * 2)
     assert difference(found.detach().numpy(), operator.predict(sooner).require_targets()[:, 0]) > 1e-3
 
 

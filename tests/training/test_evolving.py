@@ -65,7 +65,7 @@ def store(tmp_path_factory):
 def test_a_run_knows_its_window_and_its_lead_time(trained):
     operator = load_operator(trained.path / "model")
     assert (operator.history, operator.sees_lead_time) == (2, True)
-    assert operator.lead_times == pytest.approx((0.125, 0.125))
+    assert operator.domain.lead_times == pytest.approx((0.125, 0.125))
     assert Window.of(trained.config["origin"]) == Window(2, 2, 1)
     assert trained.config["model"]["network"]["history"] == 2
 
@@ -99,7 +99,7 @@ def test_micro_batches_make_the_same_gradient(trained, tmp_path):
 def test_several_lead_times_are_learned_together_and_asked_one_by_one(store, tmp_path):
     run = pretrain(recipe(data={"horizon": 1, "leads": 3}), out=tmp_path)
     operator = load_operator(run.path / "model")
-    assert operator.lead_times == pytest.approx((0.125, 0.375))
+    assert operator.domain.lead_times == pytest.approx((0.125, 0.375))
     for stride in (1, 2):
         samples = store.split("test", Window(2, 1, stride))
         assert evaluate(run, samples, record=False).num_samples == samples.num_samples

@@ -64,11 +64,11 @@ def trained(waves, tmp_path_factory):
 
 
 def test_it_is_recorded(trained):
-    assert json.loads((trained.path / "model" / "config.json").read_text())["lead_times"] == [0.5, 0.5]
-    assert load_operator(trained.path / "model").lead_times == (0.5, 0.5)
+    assert json.loads((trained.path / "model" / "config.json").read_text())["domain"]["lead_times"] == [0.5, 0.5]
+    assert load_operator(trained.path / "model").domain.lead_times == (0.5, 0.5)
     assert trained.config["data"]["stride"] == 2
     steady = tiny.operator()
-    assert "lead_times" not in steady.describe()
+    assert steady.describe()["domain"]["lead_times"] is None
 
 
 def test_frames_as_far_apart_are_answered_however_many_lie_between(trained, waves, fine):
@@ -88,9 +88,9 @@ def test_another_lead_time_is_refused(trained, waves, tmp_path, stride):
 
 def test_what_is_adapted_keeps_it_and_what_begins_anew_has_its_own(trained, waves, fine, tmp_path):
     tuned = finetune(trained, fine, out=tmp_path, stride=4, **TUNING)
-    assert load_operator(tuned.path / "model").lead_times == (0.5, 0.5)
+    assert load_operator(tuned.path / "model").domain.lead_times == (0.5, 0.5)
     fresh = from_scratch(trained, waves, out=tmp_path, stride=1, **TUNING)
-    assert load_operator(fresh.path / "model").lead_times == (0.25, 0.25)
+    assert load_operator(fresh.path / "model").domain.lead_times == (0.25, 0.25)
 
 
 def test_who_does_not_say_gets_the_answer_it_was_trained_for(trained, waves):
@@ -104,18 +104,24 @@ def test_a_record_that_makes_no_sense_is_told(trained, tmp_path, given):
     operator = load_operator(trained.path / "model")
     operator.save_pretrained(tmp_path)
     entries = json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps({**entries, "lead_times": given}))
+    (tmp_path / "config.json").write_text(json.dumps({**entries, "domain": {"lead_times": given}}))
     with pytest.raises(RunError):
         load_operator(tmp_path)
+    before = {name: entry for name, entry in entries.items() if name != "domain"}  # as it was written at first
+    (tmp_path / "config.json").write_text(json.dumps({**before, "lead_times": given}))
+    with pytest.raises(RunError):
+        load_operator(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({**before, "lead_times": [0.5, 0.5]}))
+    assert load_operator(tmp_path).domain.lead_times == (0.5, 0.5)
 
 
 def test_frames_are_taken_as_far_apart_as_the_model_knows(trained, waves, fine, tmp_path):
     """A model of every second frame was refused on the very store it was trained on until ``stride=2`` was said."""
     tuned = finetune(trained, fine, out=tmp_path, **TUNING)
-    assert load_operator(tuned.path / "model").lead_times == (0.5, 0.5)
+    assert load_operator(tuned.path / "model").domain.lead_times == (0.5, 0.5)
     assert tuned.config["origin"]["stride"] == 4
     fresh = from_scratch(trained, fine, out=tmp_path, **TUNING)
-    assert load_operator(fresh.path / "model").lead_times == (0.5, 0.5)
+    assert load_operator(fresh.path / "model").domain.lead_times == (0.5, 0.5)
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def operator(mixture: MixtureOrigin, **changes) -> FNO:
     fitting = mixture.fitting(32, 0)
     config = FNOConfig(**tiny.NETWORK, lead_time=True, **changes)
     made = FNO(mixture.signature, config, normalization=fit_normalization(fitting, mixture.homogeneities))
-    made.forms = fitting.forms
+    made.domain = replace(made.domain, forms=fitting.forms)
     return made
 
 
@@ -155,7 +155,7 @@ def run(tmp_path_factory) -> Run:
 
 def test_a_run_answers_each_system_alone(run, tmp_path):
     network = load_operator(run.path / "model")
-    assert network.forms == (("velocity",), ("temperature",))
+    assert network.domain.forms == (("velocity",), ("temperature",))
     for system in (BURGERS, HEAT):
         samples, _ = resolve_origin(
             DataConfig.model_validate({**DATA, "history": 2, "horizon": 2}),
@@ -194,8 +194,11 @@ def test_it_is_fine_tuned_on_one_of_them_as_it_is(run, tmp_path):
     tuning = {"num_samples": 3, "learning_rates": [1e-3], "training": {**tiny.ADAPTING, "num_steps": 2}}
     child = finetune(run, BURGERS.where(viscosity=[0.05, 0.1]), out=tmp_path, **tuning)
     assert not (child.path / "channels.json").exists()
-    assert load_operator(child.path / "model").forms == (("velocity",), ("temperature",))
-    assert json.loads((child.path / "model" / "config.json").read_text())["forms"] == [["velocity"], ["temperature"]]
+    assert load_operator(child.path / "model").domain.forms == (("velocity",), ("temperature",))
+    assert json.loads((child.path / "model" / "config.json").read_text())["domain"]["forms"] == [
+        ["velocity"],
+        ["temperature"],
+    ]
 
 
 def test_trajectories_of_both_are_marched_and_shown(run):

@@ -102,7 +102,7 @@ class _Program(nn.Module):
 
     def forward(self, inputs: Tensor, coefficients: Tensor) -> Tensor:
         grid = self.grid.resized(tuple(inputs.shape[2:]))
-        lead, frames = self.operator.lead_times, inputs.unsqueeze(1)
+        lead, frames = self.operator.domain.lead_times, inputs.unsqueeze(1)
         told = lead is not None and self.operator.sees_lead_time
         time = coefficients.new_full((inputs.shape[0], 1), lead[0]) if told and lead else None
         batch = Batch(self.operator.signature, grid, frames, coefficients, lead_time=time)
@@ -155,13 +155,13 @@ def export_operator(
             otherwise than the operator; that file is deleted.
     """
     form = find_format(to)
-    if operator.forms:
-        told = " and ".join(f"{{{', '.join(form)}}}" for form in operator.forms)
+    if operator.domain.forms:
+        told = " and ".join(f"{{{', '.join(form)}}}" for form in operator.domain.forms)
         raise SignatureError(
             f"An exported file cannot say which fields a sample has; this operator was trained on samples with {told}. "
             "Load it with scifm.load_operator instead."
         )
-    lead = operator.lead_times
+    lead = operator.domain.lead_times
     if operator.history > 1 or (operator.sees_lead_time and (lead is None or not is_one_time(lead))):
         raise SignatureError(
             "An exported file takes one input frame and answers at one lead time; this operator takes "
@@ -202,7 +202,7 @@ def _about(program: _Program) -> dict[str, Any]:
         "scifm": __version__,
         "kind": operator.kind,
         **operator.signature.to_dict(),
-        **({"lead_times": list(operator.lead_times)} if operator.lead_times is not None else {}),
+        **({"lead_times": list(lead)} if (lead := operator.domain.lead_times) is not None else {}),
         "axes": list(grid.axis_names),
         "extent": list(grid.extent),
         "periodic": list(grid.periodic),

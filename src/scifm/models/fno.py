@@ -109,6 +109,7 @@ class FNO(Operator):
     uses_global_generator = False
     uses_all_weights = True
     can_recompute = True
+    any_resolution = True
     counted_in = torch.float64  # the compiled kernels know float32 only
 
     def __init__(
@@ -157,7 +158,7 @@ class FNO(Operator):
             config = self.config.model_copy(update={"engine": "plain"})
             twin = type(self)(self.signature, config, normalization=self.normalization)
         twin.load_state_dict(self.state_dict(keep_vars=True), assign=True)
-        twin.lead_times, twin.forms = self.lead_times, self.forms
+        twin.domain = self.domain
         return twin.train(self.training)
 
     def network(self, encoded: Encoded) -> Float[Tensor, "batch 1 output *space"]:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -32,6 +31,7 @@ from torch import Tensor
 from scifm.config import Config
 from scifm.errors import ConfigError, RunError, SignatureError, cause_of
 from scifm.fields.batch import Signature
+from scifm.fields.domain import Domain
 from scifm.fields.normalization import Normalization
 from scifm.fields.window import Pace
 from scifm.models.codecs import find_codec
@@ -131,36 +131,23 @@ class ModelContent:
         return str(self.entries["kind"])
 
     @property
-    def lead_times(self) -> tuple[float, float] | None:
-        """The shortest and the longest it was trained at.
+    def domain(self) -> Domain:
+        """What it was trained on, as far as it was recorded.
 
         Raises:
-            ConfigError: if they are not times.
+            ConfigError: if that makes no sense.
         """
-        if self.entries.get("lead_times") is None:
-            return None
-        low, high = map(float, self.entries["lead_times"])
-        if not 0 < low <= high < math.inf:
-            raise ConfigError(f"lead_times in config.json are positive, the shorter first; got {low:g} and {high:g}")
-        return low, high
-
-    @property
-    def forms(self) -> tuple[tuple[str, ...], ...]:
-        """The sets of fields its training samples had, where they differed.
-
-        Raises:
-            ConfigError: if they are not lists of fields it knows.
-        """
-        forms = tuple(tuple(form) for form in self.entries.get("forms") or ())
-        odd = [name for form in forms for name in form if name not in self.signature.fields]
+        before = {name: self.entries[name] for name in ("lead_times", "forms") if self.entries.get(name)}
+        domain = Domain.from_dict(self.entries.get("domain") or before)
+        odd = [name for form in domain.forms for name in form if name not in self.signature.fields]
         if odd:
             raise ConfigError(f"forms in config.json hold fields of the signature; got {odd[0]!r}")
-        return forms
+        return domain
 
     @property
     def pace(self) -> Pace:
         """The input frames it takes, and its lead times."""
-        return Pace(int(self.entries["network"].get("history") or 1), self.lead_times)
+        return Pace(int(self.entries["network"].get("history") or 1), self.domain.lead_times)
 
     def require_shapes(self, expected: Mapping[str, tuple[int, ...]]) -> None:
         """Check that the weights are those of an architecture.

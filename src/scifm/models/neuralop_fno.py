@@ -178,6 +178,7 @@ class NeuralopFNO(Operator):
     uses_global_generator = False
     uses_all_weights = True
     can_recompute = True
+    any_resolution = True
     needs_periodic = False  # theirs takes any grid as it comes, and so must ours to be equal
 
     def __init__(

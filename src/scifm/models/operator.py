@@ -19,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 from scifm.config import Config, build_config
 from scifm.errors import ConfigError, RunError, SignatureError
 from scifm.fields.batch import Batch, Signature
+from scifm.fields.domain import Domain
 from scifm.fields.grid import Grid
 from scifm.fields.normalization import Encoded, Normalization
 from scifm.fields.window import Pace, are_within, told_times
@@ -114,10 +115,7 @@ class Operator(nn.Module):
 
     Attributes:
         config: its architecture.
-        lead_times: the shortest and the longest physical time from input to target it was trained at; None for steady
-            problems, and where nobody said. It answers no other.
-        forms: the sets of fields its training samples had, where these differed; it answers samples of each. Empty:
-            all had all.
+        domain: what it was trained on, as far as its answers hang on it.
         recompute: compute the inside of `stages` again in the backward pass instead of keeping it.
     """
 
@@ -129,6 +127,8 @@ class Operator(nn.Module):
     """Whether its code may draw from torch's global generator by other means than constructors of layers."""
     uses_all_weights: ClassVar[bool] = False
     """Whether its answer hangs on every weight, always; processes that train together look for idle ones where not."""
+    any_resolution: ClassVar[bool] = False
+    """Whether it answers on grids of other spacing than it was trained on, as one that takes fields for waves does."""
     can_recompute: ClassVar[bool] = False
     """Whether `network` calls its stages by `through`, so that `recompute` has an effect."""
     counted_in: ClassVar[torch.dtype | None] = None
@@ -148,8 +148,7 @@ class Operator(nn.Module):
             raise ConfigError(
                 f"history and lead_time are for what evolves; {', '.join(signature.outputs)} do not. Leave them out."
             )
-        self.lead_times: tuple[float, float] | None = None
-        self.forms: tuple[tuple[str, ...], ...] = ()
+        self.domain = Domain()
         self.recompute = False
         self.normalization = normalization or Normalization.identity(
             num_inputs=len(signature.inputs),
@@ -249,12 +248,17 @@ class Operator(nn.Module):
 
     def knows_form(self, fields: Iterable[str]) -> bool:
         """Return whether some of its training samples had just these fields, while others had others."""
-        return set(fields) in map(set, self.forms)
+        return set(fields) in map(set, self.domain.forms)
+
+    def outside(self, batch: Batch) -> list[str]:
+        """Return a sentence for each thing in which samples lie outside of what it was trained on; none: within."""
+        aligned = self.align(batch)
+        return self.domain.outside(aligned, self.normalization, any_resolution=self.any_resolution)
 
     @property
     def pace(self) -> Pace:
         """How it goes through time: the input frames it takes, the lead times it was trained at."""
-        return Pace(self.history, self.lead_times)
+        return Pace(self.history, self.domain.lead_times)
 
     def require_lead_times(self, asked: tuple[float, float] | None) -> None:
         """Check that it was trained at lead times from the shortest to the longest that are asked for; None: any.
@@ -262,9 +266,10 @@ class Operator(nn.Module):
         Raises:
             SignatureError: if it was not.
         """
-        if self.lead_times is not None and asked is not None and not are_within(asked, self.lead_times):
+        known = self.domain.lead_times
+        if known is not None and asked is not None and not are_within(asked, known):
             raise SignatureError(
-                f"The operator was trained at a lead time of {told_times(self.lead_times)}, and {told_times(asked)} is "
+                f"The operator was trained at a lead time of {told_times(known)}, and {told_times(asked)} is "
                 "asked for. Choose frames as far apart as those it was trained on (--set stride=…, or data.stride of a "
                 "recipe), or train an operator for this lead time."
             )
@@ -391,8 +396,7 @@ class Operator(nn.Module):
         return {
             "kind": self.kind,
             "signature": self.signature.to_dict(),
-            **({"lead_times": list(self.lead_times)} if self.lead_times is not None else {}),
-            **({"forms": [list(form) for form in self.forms]} if self.forms else {}),
+            "domain": self.domain.to_dict(),
             "network": self.config.to_dict(),
             "normalization": self.normalization.to_dict(),
         }
@@ -429,7 +433,7 @@ class Operator(nn.Module):
         """
         config = build_config(cls.config_class, content.entries["network"], source="config.json")
         operator = cls._with_weights(config, content, module)
-        operator.lead_times, operator.forms = content.lead_times, content.forms
+        operator.domain = content.domain
         return operator
 
     @classmethod

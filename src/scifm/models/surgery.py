@@ -111,7 +111,7 @@ def with_channels(
         )
     with DrawingFrom(torch.Generator()):  # first weights that are replaced below
         result = type(operator)(signature, operator.config.on(grid), normalization=normalization)
-    result.lead_times = operator.lead_times
+    result.domain = replace(operator.domain, forms=())
     fresh = result.outer_maps()
     assert fresh is not None
     outer = {id(ends.first.weight), id(ends.last.weight), id(ends.last.bias), *(id(m.weight) for m in ends.conditioned)}

@@ -24,6 +24,7 @@ from scifm.data.store import Store
 from scifm.data.stream import Epochs
 from scifm.data.subsets import nested_subsets
 from scifm.errors import ConfigError, DataError
+from scifm.fields.domain import Domain
 from scifm.fields.homogeneity import Homogeneity
 from scifm.fields.normalization import Normalization, NormalizationKind
 from scifm.fields.samples import Samples
@@ -355,16 +356,20 @@ class _Finetuning(_Adaptation):
     def fresh(self, samples: Samples, candidate: Candidate) -> Operator:
         operator = renamed(load_operator(self.model), self.recipe.rename)
         operator.require_lead_times(samples.lead_times)
-        operator.lead_times = operator.lead_times or samples.lead_times
+        known, few = operator.domain, samples.in_memory(_NUM_FITTED)
+        lead_times = known.lead_times or samples.lead_times
         signature, grid = samples.signature, samples.grid
         if fits(operator, signature, grid):
             if candidate.coefficients == "refitted":
-                few = samples.in_memory(_NUM_FITTED)
                 operator.normalization = refit_coefficients(operator.normalization, operator.signature, few)
+            if candidate.learning_rate:
+                numbers = operator.normalization
+                operator.domain = Domain.of(operator.align(few), numbers, lead_times=lead_times, forms=known.forms)
             return operator
         normalization = _fit(samples, self.pool.homogeneities, operator.normalization.kind)
         generator = generator_for(self.recipe.seed, "channels")
         operator, rows = with_channels(operator, signature, grid, normalization, generator=generator)
+        operator.domain = Domain.of(operator.align(few), normalization, lead_times=lead_times)
         write_json(self.run.path / "channels.json", rows)
         return operator
 
@@ -391,7 +396,8 @@ class _FromScratch(_Adaptation):
             homogeneities=self.pool.homogeneities,
         )
         operator = build_operator(samples.signature, settings, normalization, seed=self.recipe.seed)
-        operator.lead_times = samples.lead_times
+        few = samples.in_memory(_NUM_FITTED)
+        operator.domain = Domain.of(few, normalization, lead_times=samples.lead_times, forms=few.forms)
         return operator
 
 

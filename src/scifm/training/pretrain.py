@@ -18,6 +18,7 @@ from scifm.data.store import Store, require_signature
 from scifm.data.stream import BatchSource
 from scifm.errors import ConfigError, suggest
 from scifm.fields.batch import Signature
+from scifm.fields.domain import Domain
 from scifm.fields.grid import Grid
 from scifm.fields.homogeneity import Homogeneity
 from scifm.fields.normalization import Normalization
@@ -258,7 +259,7 @@ def _train_run(run: Run, recipe: PretrainRecipe, origin: Origin, observe: Observ
     validation = origin.validation(data.num_validation_samples, seed)
     normalization = fit_normalization(fitting, origin.homogeneities, kind=recipe.model.normalization)
     operator = build_operator(source.signature, recipe.model.resolve(), normalization, seed=seed)
-    operator.lead_times, operator.forms = source.lead_times, fitting.forms
+    operator.domain = Domain.of(fitting, normalization, lead_times=source.lead_times, forms=fitting.forms)
     world.wait()  # every process has seen the status of before
 
     note = recording(run, observe) if world.is_first else silent

@@ -92,7 +92,7 @@ class PlayedEvolution(Played):
                 f"The playground shows what evolves in one or two dimensions; '{system.name}' does in "
                 f"{system.signature.num_spatial_dims}. Look at this run with 'scifm rollout' and 'scifm report'."
             )
-        step = operator.lead_times[0] if operator.lead_times is not None else system.save_interval
+        step = operator.domain.lead_times[0] if operator.domain.lead_times is not None else system.save_interval
         return cls(tuple(Dial.of(system, name) for name in system.knobs), system, step)
 
     def most_steps(self, grid: Grid) -> int:
