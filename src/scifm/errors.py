@@ -14,6 +14,7 @@ from collections.abc import Iterable
 __all__ = [
     "ConfigError",
     "DataError",
+    "OutsideWarning",
     "RunError",
     "SciFMError",
     "SignatureError",
@@ -57,6 +58,10 @@ class SciFMError(Exception):
 
 class ConfigError(SciFMError, ValueError):
     """A recipe, an override or an argument is not valid."""
+
+
+class OutsideWarning(UserWarning):
+    """An operator is asked about samples that lie outside of what it was trained on."""
 
 
 class SignatureError(SciFMError, ValueError):

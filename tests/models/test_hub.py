@@ -73,7 +73,7 @@ def test_double_precision_weights_are_not_rounded(operator, saved):
 def test_the_layout_is_that_of_the_hub(operator, saved):
     assert set(os.listdir(saved)) == set(FILES)
     assert set(load_file(saved / "model.safetensors")) == set(operator.state_dict())
-    assert set(json.loads((saved / "config.json").read_text())) == {"kind", "signature", "network"}
+    assert set(json.loads((saved / "config.json").read_text())) == {"kind", "signature", "domain", "network"}
     assert json.loads((saved / "normalization.json").read_text()) == operator.normalization.to_dict()
 
 

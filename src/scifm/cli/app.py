@@ -50,6 +50,7 @@ EXAMPLES: dict[str, str] = {
     "evaluate": "scifm evaluate runs/finetune-16-* --system poisson --knob anisotropy=5,10",
     "scores": "scifm scores runs/finetune-16-*",
     "rollout": "scifm rollout runs/burgers-small-* --steps 40",
+    "predict": "scifm predict runs/poisson-small-* --input stores/poisson --out prediction.nc",
     "check": "scifm check runs/poisson-small-*",
     "compress": "scifm compress runs/poisson-small-* --to int8 --out models/small",
     "report": "scifm report runs/finetune-16-*",

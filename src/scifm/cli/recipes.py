@@ -34,6 +34,7 @@ RECIPES = {
     "finetune": "scifm.training.choice:AdaptRecipe",
     "generate": "scifm.data.sample_recipe:GenerateRecipe",
     "plan": "scifm.studies.planner:PlanRecipe",
+    "predict": "scifm.evaluation.predict_file:PredictRecipe",
     "pretrain": "scifm.training.pretrain:PretrainRecipe",
     "rollout": "scifm.evaluation.rollouts:RolloutRecipe",
     "study": "scifm.studies.recipe:StudyRecipe",

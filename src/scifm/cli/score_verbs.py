@@ -1,4 +1,4 @@
-"""Verbs that put a model to samples: ``evaluate``, ``scores``, ``check``, ``compress``."""
+"""Verbs that put a model to samples: ``evaluate``, ``scores``, ``predict``, ``check``, ``compress``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from scifm.evaluation.evaluate import Scores
     from scifm.findings.finding import Finding
 
-__all__ = ["check", "compress", "evaluate", "scores"]
+__all__ = ["check", "compress", "evaluate", "predict", "scores"]
 
 _MARKS = {True: "good", False: "bad", None: "–"}
 _MOST_NAMED = 8  # samples in a message
@@ -28,6 +28,7 @@ _MOST_NAMED = 8  # samples in a message
 OnlyChecks = Annotated[
     list[str] | None, typer.Option("--only", help="Name of a check; repeatable. Default: all of them.")
 ]
+Steps = Annotated[int | None, typer.Option("--steps", help="Of what evolves, steps to march; default: 1.")]
 To = Annotated[str | None, typer.Option("--to", help="How; default: int8.")]
 
 
@@ -132,6 +133,35 @@ def scores(
             mean = f"{own.means['relative_l2']:.4g}" if "relative_l2" in own.means else ""
             table.add_row(own.text, f"{own.num_samples:,}", mean, own.file.name)
         print_table(table)
+
+
+@app.command()
+@told_by(steps=Steps)
+def predict(
+    model: Annotated[Path, Model],
+    source: Annotated[Path, typer.Option("--input", help="File of arrays (NetCDF, Zarr, NumPy, HDF5), or a store.")],
+    out: Annotated[Path, typer.Option("--out", help="New file: NetCDF (.nc) or NumPy (.npz).")],
+    tree: dict[str, Any],
+    imports: Imports = None,
+    as_json: AsJson = False,
+) -> None:
+    """Answer the problems of a file of arrays, whose names are those of the model's inputs and coefficients.
+
+    What evolves is marched from its last frames. --set values.NAME=NUMBER gives what the file does not hold, and
+    --set rename.NAME=OTHER says what it is called there. What lies outside of the training is told; --set strict=true
+    refuses it.
+    """
+    from scifm.evaluation.predict_file import predict_file
+
+    made = predict_file(model, source, out, settings("predict", tree))
+    if as_json:
+        about = {"sizes": made.sizes, "fields": made.names, "outside": made.outside}
+        print_json({"path": str(made.path), **about})
+        return
+    sizes = ", ".join(f"{axis} {length}" for axis, length in made.sizes.items())
+    print_rows(f"Prediction {made.path}", [("fields", ", ".join(made.names)), ("sizes", sizes)])
+    if made.outside:
+        say("beware:", "yellow", f"outside of what the model was trained on: {'; '.join(made.outside)}.")
 
 
 @app.command()

@@ -167,7 +167,7 @@ def measure_answers(
     """
     names = before.signature.common(samples.signature)
     truth = before.align(samples).without_absent(names).require_targets()
-    old, new = (operator.predict(samples).without_absent(names).require_targets() for operator in (before, after))
+    old, new = (operator.answers(samples).without_absent(names).require_targets() for operator in (before, after))
     if not (old.isfinite().all() and new.isfinite().all()):
         raise DataError("The operator's answers to these samples are not finite, before or after: nothing to compare.")
     change = relative_l2(new, old, samples.grid)[~undefined_of("relative_l2", old)].double()

@@ -179,7 +179,7 @@ def evaluate(
 
     def answers() -> Iterator[tuple[Batch, Tensor]]:
         for piece in samples.pieces(batch_size):
-            answer = operator.predict(piece, batch_size=batch_size).without_absent(names)
+            answer = operator.answers(piece, batch_size=batch_size).without_absent(names)
             yield operator.align(piece).without_absent(names), answer.require_targets()
 
     scores = _scored(answers(), metrics, names.outputs, about)

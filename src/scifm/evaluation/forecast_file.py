@@ -17,7 +17,7 @@ from scifm.models.operator import Operator
 from scifm.models.rollout import BOUND, rollout
 from scifm.runs import require_space
 
-__all__ = ["require_netcdf", "write_forecast"]
+__all__ = ["decimal", "require_netcdf", "write_forecast"]
 
 
 def require_netcdf() -> Any:
@@ -105,7 +105,7 @@ def write_forecast(
                 for step, frame in enumerate(march):
                     for name, variable in fields.items():
                         variable[rows, step] = frame.target(name)[:, 0].float().cpu().numpy()
-                    time[step] = step + 1.0 if frame.lead_time is None else _decimal(float(frame.lead_time[0, 0]))
+                    time[step] = step + 1.0 if frame.lead_time is None else decimal(float(frame.lead_time[0, 0]))
                     half.check()
                     if progress is not None:
                         progress(first * num_steps + (step + 1) * batch.num_samples, count * num_steps)
@@ -119,7 +119,7 @@ def write_forecast(
     return torch.cat(lost)
 
 
-def _decimal(time: float) -> float:
+def decimal(time: float) -> float:
     """Return the number that single precision means: 0.1, not 0.10000000149; one it holds no better stays as it is."""
     short = float(f"{time:.7g}")
     return short if abs(short - time) <= np.finfo(np.float32).eps * abs(time) else time

@@ -17,7 +17,8 @@ from scifm.config import Plain
 from scifm.errors import ConfigError
 from scifm.fields.batch import Batch
 from scifm.fields.grid import Grid
-from scifm.fields.normalization import Encoded, Normalization
+from scifm.fields.normalization import Normalization
+from scifm.fields.window import told_times
 from scifm.wording import span
 
 __all__ = ["Domain", "Range"]
@@ -26,6 +27,7 @@ Range = tuple[float, float]
 """The lowest and the highest."""
 
 _SAME = 1e-3  # by which part two numbers differ that count as one
+_AT_ONCE = 256  # samples
 _ROUNDING = 1e-4  # of what a network is given, which is of order one
 
 
@@ -72,10 +74,17 @@ class Domain(Plain):
     ) -> Domain:
         """Return the domain of samples, or of enough of them, that an operator of a normalization was trained on."""
         seen: dict[str, dict[str, Range]] = {"coefficients": {}, "sizes": {}, "encoded": {}}
-        for name, kind, values, encoded in _numbers(samples, normalization.encode(samples)):
+        for name, kind, values, encoded in _numbers(samples, normalization):
             if len(values):
                 seen[kind][name], seen["encoded"][name] = _range(values), _range(encoded)
         return cls(lead_times, forms, samples.grid, samples.num_samples, **seen)
+
+    def told(self) -> list[tuple[str, str]]:
+        """Return in words what is known, by name."""
+        rows = [] if self.grid is None else [("box", self.grid.told)]
+        rows += [] if self.lead_times is None else [("time of a step", told_times(self.lead_times))]
+        rows += [(name, _told(ends)) for name, ends in self.coefficients.items()]
+        return rows + [(f"size of {name} (root mean square)", _told(ends)) for name, ends in self.sizes.items()]
 
     def outside(self, batch: Batch, normalization: Normalization, *, any_resolution: bool = True) -> list[str]:
         """Return a sentence for each thing in which samples lie outside; none: they lie within, as far as is known.
@@ -87,29 +96,25 @@ class Domain(Plain):
             normalization: the operator's.
             any_resolution: whether it may be asked on grids of other spacing.
         """
+        if not batch.num_samples:
+            return []
         found = [] if self.grid is None else self._of_box(self.grid, batch.grid, normalization, any_resolution)
-        for name, kind, values, encoded in _numbers(batch, normalization.encode(batch)):
+        for name, kind, values, encoded in _numbers(batch, normalization) if self.encoded else ():
             if name not in self.encoded or not len(values):
                 continue
-            low, high = self.encoded[name]
-            margin = max(3 / (self.num_samples + 1) * (high - low), _SAME * max(abs(low), abs(high)), _ROUNDING)
-            far = ~((encoded >= low - margin) & (encoded <= high + margin))
-            only, other = getattr(self, kind)[name]
-            if only == other:
-                far &= (values - only).abs() > _SAME * abs(only)
-            if far.any():
-                found.append(self._sentence(name, kind, values, far))
+            far = self._beyond(encoded, self.encoded[name], _ROUNDING)
+            trained = getattr(self, kind)[name]
+            itself = far & self._beyond(values, trained)
+            if itself.any() or (far.any() and trained[0] < trained[1]):
+                found.append(
+                    _sentence(name if kind == "coefficients" else f"the size of {name}", values, far, itself, trained)
+                )
         return found
 
-    def _sentence(self, name: str, kind: str, values: Tensor, far: Tensor) -> str:
-        low, high = getattr(self, kind)[name]
-        what = name if kind == "coefficients" else f"the size of {name}"
-        own, trained = _told(_range(values[far])), _told((low, high))
-        count = "" if len(far) == 1 else f" in {int(far.sum())} of {len(far)} samples"
-        where = f"{what} is {own}{count}"
-        if bool(((values[far] < low) | (values[far] > high)).any()):
-            return f"{where}; training had {trained}"
-        return f"{where}, which beside the size of the fields is beyond training, which had {trained}"
+    def _beyond(self, values: Tensor, seen: Range, rounding: float = 0.0) -> Tensor:
+        low, high = seen
+        margin = max(3 / (self.num_samples + 1) * (high - low), _SAME * max(abs(low), abs(high)), rounding)
+        return ~((values >= low - margin) & (values <= high + margin))
 
     @staticmethod
     def _of_box(trained: Grid, asked: Grid, normalization: Normalization, any_resolution: bool) -> list[str]:
@@ -128,20 +133,33 @@ class Domain(Plain):
         return found
 
 
-def _numbers(batch: Batch, encoded: Encoded) -> Iterator[tuple[str, str, Tensor, Tensor]]:
+def _sentence(what: str, values: Tensor, far: Tensor, itself: Tensor, trained: Range) -> str:
+    """Return what is said of numbers that lie `far` out, of which some do so by `itself` and not beside others only."""
+    which = itself if itself.any() else far
+    where = "" if len(far) == 1 else f" in {int(which.sum())} of {len(far)} samples"
+    why = "; training had" if itself.any() else ", which beside the size of the fields is beyond training, which had"
+    return f"{what} is {_told(_range(values[which]))}{where}{why} {_told(trained)}"
+
+
+def _numbers(batch: Batch, normalization: Normalization) -> Iterator[tuple[str, str, Tensor, Tensor]]:
     """Yield the numbers by name, of the samples that have it: what they are, and what a network is given."""
-    names, space = batch.signature, tuple(range(3, batch.inputs.dim()))
-    there = batch.has(names.names)
-    sizes, given_sizes = (
-        fields.double().square().mean(dim=(1, *space)).sqrt() for fields in (batch.inputs, encoded.inputs)
-    )
-    for kind, own, values, given in (
-        ("coefficients", names.coefficients, batch.coefficients, encoded.coefficients),
-        ("sizes", names.inputs, sizes, given_sizes),
-    ):
-        for place, name in enumerate(own):
-            rows = slice(None) if there is None else there[:, names.names.index(name)]
-            yield name, kind, values[rows, place].detach().double().cpu(), given[rows, place].detach().double().cpu()
+    pieces = [_of_piece(batch.select(slice(i, i + _AT_ONCE)), normalization) for i in range(0, len(batch), _AT_ONCE)]
+    names, there = batch.signature, batch.has(batch.signature.names)
+    kinds = ["coefficients"] * len(names.coefficients) + ["sizes"] * len(names.inputs)
+    values, given = (torch.cat(parts).detach().double().cpu() for parts in zip(*pieces, strict=True))
+    for place, (kind, name) in enumerate(zip(kinds, (*names.coefficients, *names.inputs), strict=True)):
+        rows = slice(None) if there is None else there[:, names.names.index(name)].cpu()
+        yield name, kind, values[rows, place], given[rows, place]
+
+
+def _of_piece(piece: Batch, normalization: Normalization) -> tuple[Tensor, Tensor]:
+    """Return the coefficients and the sizes of the input fields, ``(sample, number)``, as they are and as encoded."""
+    encoded, axes = normalization.encode(piece), (1, *range(3, piece.inputs.dim()))
+    count = piece.inputs[0, :, 0].numel() ** 0.5
+    sizes = (torch.linalg.vector_norm(fields, dim=axes) / count for fields in (piece.inputs, encoded.inputs))
+    both = zip((piece.coefficients, encoded.coefficients), sizes, strict=True)
+    values, given = (torch.cat(parts, dim=1) for parts in both)
+    return values, given
 
 
 def _range(values: Tensor) -> Range:

@@ -55,7 +55,7 @@ import scifm
 
 operator = scifm.load_operator("PATH")  # this folder
 operator = scifm.load_operator("hf:NAME/MODEL")  # from the hub
-answers = operator.predict(batch).require_targets()  # batch: a scifm.Batch with the names below
+answers = operator.predict({NAMES})  # arrays by name, (*space) or (sample, *space); or a scifm.Batch
 ```"""
 
 
@@ -74,10 +74,13 @@ class ModelCard(Config):
     license: str = Field("unknown", min_length=1)
     tags: tuple[str, ...] = ()
 
-    def text(self, kind: str, signature: Signature, num_params: int, *, needs_module: bool = False) -> str:
+    def text(
+        self, kind: str, signature: Signature, num_params: int, domain: Domain, *, needs_module: bool = False
+    ) -> str:
         """Return the README of an operator: a header that hubs read, and what a person wants to know first.
 
         Args:
+            domain: what it was trained on.
             needs_module: whether loading it needs the network as an object.
         """
         names = {"inputs": signature.inputs, "coefficients": signature.coefficients, "outputs": signature.outputs}
@@ -101,12 +104,19 @@ class ModelCard(Config):
             f"| weights | {num_params:,} |",
         ]
         table = "\n".join(["| | |", "|---|---|", *rows])
-        loading = _LOADING
+        arrays = ", ".join(f'"{name}": {name}' for name in (*signature.inputs, *signature.coefficients))
+        loading = _LOADING.replace("NAMES", arrays)
         if needs_module:
             loading = (
                 loading.replace('")  #', '", module=network)  #') + "\n\n`network` is a fresh one of the same class."
             )
-        parts += [f"## What it knows\n\n{table}", f"## How to load it\n\n{loading}"]
+        parts.append(f"## What it knows\n\n{table}")
+        ranges = [f"| {name} | {text} |" for name, text in domain.told()]
+        if ranges:
+            rows = ["| | |", "|---|---|", *ranges]
+            seen = "\n".join(rows)
+            parts.append(f"## What it was trained on\n\nBeyond these ranges nobody has seen it right.\n\n{seen}")
+        parts.append(f"## How to load it\n\n{loading}")
         return "\n\n".join(parts) + "\n"
 
 

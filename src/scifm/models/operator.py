@@ -7,97 +7,30 @@ An operator knows its own `Signature`, finds every channel by name, brings numbe
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self, overload
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from scifm.config import Config, build_config
-from scifm.errors import ConfigError, RunError, SignatureError
+from scifm.config import build_config
+from scifm.errors import ConfigError, OutsideWarning, RunError, SignatureError
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.domain import Domain
-from scifm.fields.grid import Grid
+from scifm.fields.grid import Boundary
 from scifm.fields.normalization import Encoded, Normalization
 from scifm.fields.window import Pace, are_within, told_times
+from scifm.models.architecture import OperatorConfig, OuterMaps, Role
+from scifm.models.arrays import Question
 from scifm.models.folder import ModelCard, ModelContent, pretrained_folder, reading, send_folder, write_folder
 from scifm.models.parts.grids import extend_to_period, position_channels
 from scifm.wording import plural
 
 __all__ = ["Operator", "OperatorConfig", "OuterMaps", "Role"]
-
-Role = Literal["input", "position", "coefficient", "lead_time", "output"]
-"""What a channel is to a network."""
-
-
-@dataclass(frozen=True)
-class OuterMaps:
-    """Where a network meets its channels; everything between them knows hidden channels only.
-
-    Args:
-        first: the first map; its columns are channels.
-        columns: which, in their order: all of one role, then all of the next.
-        last: the last map; its rows are the outputs.
-        conditioned: maps between them whose columns are the coefficients and, where it is seen, the lead time.
-    """
-
-    first: nn.Linear
-    columns: tuple[Role, ...]
-    last: nn.Linear
-    conditioned: tuple[nn.Linear, ...] = ()
-
-
-class OperatorConfig(Config):
-    """Base of the architecture settings that live beside each network.
-
-    Attributes:
-        kind: the name of the operators it describes, in ``scifm.models.OPERATORS`` or as an entry point.
-        sizes: the names that `of_size` knows; none where an architecture has no dial of size.
-    """
-
-    kind: ClassVar[str] = ""
-    sizes: ClassVar[tuple[str, ...]] = ()
-
-    @classmethod
-    def of_size(cls, size: str) -> Self:
-        """Return the architecture of a named size.
-
-        Raises:
-            ConfigError: if there is none of that name.
-        """
-        raise ConfigError(f"kind '{cls.kind}' comes in no sizes; got '{size}': say what it is in model.network")
-
-    def on(self, grid: Grid, *, history: int | None = None, lead_time: bool | None = None) -> Self:
-        """Return these settings with what they left to the first data settled: ``position`` and these, if None.
-
-        Args:
-            grid: where the data live.
-            history: input frames of their samples; None: they do not evolve.
-            lead_time: whether the time from input to target differs between their samples.
-
-        Raises:
-            ConfigError: if such an operator cannot take that many frames.
-        """
-        if (history or 1) > 1 and "history" not in type(self).model_fields:
-            raise ConfigError(
-                f"An operator of kind '{self.kind}' takes 1 input frame; got a history of {history}. Give history = 1, "
-                "or another kind of operator."
-            )
-        settled = {"position": None if all(grid.periodic) else True, "history": history, "lead_time": lead_time}
-        update = {
-            name: value for name, value in settled.items() if value is not None and getattr(self, name, 0) is None
-        }
-        return self.model_copy(update=update)
-
-    def require_known(self) -> None:
-        """Check that what these settings name is there, before anything is spent on them.
-
-        Raises:
-            ConfigError: if it is not.
-        """
 
 
 class Operator(nn.Module):
@@ -341,12 +274,68 @@ class Operator(nn.Module):
         inside: tuple[Any, ...] = (..., *(slice(0, n) for n in batch.grid.num_points))
         return encoded.decode(answer[inside])
 
-    @torch.no_grad()  # not inference_mode: weights that lie in shares would be gathered into tensors of that mode
-    def predict(self, batch: Batch, *, batch_size: int = 64) -> Batch:
-        """Answer any number of samples, `batch_size` at a time, without gradients.
+    @overload
+    def predict(self, problems: Batch, *, batch_size: int = 64, strict: bool = False) -> Batch: ...
 
-        The work is done on the device and in the precision of the weights; answers come back in those of the batch.
+    @overload
+    def predict(
+        self,
+        problems: Mapping[str, Any],
+        *,
+        batch_size: int = 64,
+        strict: bool = False,
+        extent: float | Sequence[float] | None = None,
+        boundary: Boundary | Sequence[Boundary] | None = None,
+        lead_time: float | None = None,
+        num_steps: int = 1,
+    ) -> dict[str, Any]: ...
+
+    def predict(
+        self, problems: Batch | Mapping[str, Any], *, batch_size: int = 64, strict: bool = False, **asked: Any
+    ) -> Batch | dict[str, Any]:
+        """Answer any number of samples, and say where they lie outside of what the operator was trained on.
+
+        The work is done on the device and in the precision of the weights; answers come back in those of the samples.
+
+        Args:
+            problems: a batch, or arrays by name as `Question.of` takes them: ``{"forcing": array, "viscosity": 0.01}``.
+            batch_size: samples answered at a time.
+            strict: refuse what lies outside instead of warning.
+            extent, boundary: of arrays, their box, as of `Grid`; that of the training when left out.
+            lead_time: of arrays, the physical time of a step; that of the training when left out.
+            num_steps: of arrays, how many steps to march.
+
+        Returns:
+            A batch with answers as its targets; of arrays the outputs by name, ``(sample, step, *space)`` without the
+            axes that were not asked for: tensors where a field was one, else NumPy's.
+
+        Raises:
+            ConfigError: if an argument is of arrays only.
+            DataError: if arrays hold NaN.
+            SignatureError: if names or shapes do not fit, or what was asked lies outside and `strict` is set.
         """
+        if isinstance(problems, Batch):
+            if asked:
+                raise ConfigError(f"A batch says itself what {', '.join(asked)} would: leave it out.")
+            self._require_inside(problems, strict)
+            return self.answers(problems, batch_size=batch_size)
+        about: dict[str, Any] = {"history": self.history, "sees_lead_time": self.sees_lead_time}
+        question = Question.of(problems, self.signature, self.domain, **about, **asked)
+        self._require_inside(question.batch, strict)
+        return question.answers(self.answers(question.batch, batch_size=batch_size))
+
+    def _require_inside(self, batch: Batch, strict: bool) -> None:
+        outside = self.outside(batch)
+        if not outside:
+            return
+        told = f"The operator is asked beyond what it was trained on: {'; '.join(outside)}."
+        if strict:
+            raise SignatureError(f"{told} Fine-tune it on some such samples, or ask without strict.")
+        warnings.warn(f"{told} Do not trust it there without samples to check by.", OutsideWarning, stacklevel=3)
+
+    @torch.no_grad()  # not inference_mode: weights that lie in shares would be gathered into tensors of that mode
+    def answers(self, batch: Batch, *, batch_size: int = 64) -> Batch:
+        """Answer any number of samples, as `predict` does, wherever they lie."""
         batch, parts = self.align(batch), []
         weight = next(p for p in self.parameters() if p.is_floating_point())
         modes = [(module, module.training) for module in self.modules()]  # a part may be frozen by itself
@@ -418,7 +407,7 @@ class Operator(nn.Module):
         """
         if not isinstance(card, ModelCard):
             card = build_config(ModelCard, card or {}, source="the model card")
-        text = card.text(self.kind, self.signature, self.num_params, needs_module=self.needs_module)
+        text = card.text(self.kind, self.signature, self.num_params, self.domain, needs_module=self.needs_module)
         write_folder(path, self.describe(), self.state_dict(), text, codec=codec)
 
     @classmethod

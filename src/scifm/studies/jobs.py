@@ -303,7 +303,7 @@ def _examples(recipe: StudyRecipe, jobs: dict[str, Task], models: dict[str, Path
     for kind, model in models.items():
         if holds_operator(model):  # of a study made before there were examples, weights may be gone
             operator = load_operator(model)
-            arrays[kind] = operator.predict(some).require_targets()[:, 0, 0].numpy()
+            arrays[kind] = operator.answers(some).require_targets()[:, 0, 0].numpy()
             arrays[f"sample_error_{kind}"] = evaluate(operator, some).values["relative_l2"][:, 0, 0].numpy()
     return arrays
 

@@ -157,7 +157,7 @@ def validation_errors(
     names = whole.signature.outputs
     typical = typical_sizes(whole.require_targets(), batch.grid, whole.has(names))
     part = whole.select(Part(world.rank, world.size).of(batch.num_samples)) if world.size > 1 else whole
-    answer, target, present = operator.predict(part).require_targets(), part.require_targets(), part.has(names)
+    answer, target, present = operator.answers(part).require_targets(), part.require_targets(), part.has(names)
     means = {}
     for name in dict.fromkeys(metrics):
         if name == "relative_l2":
@@ -182,7 +182,7 @@ def sample_errors(operator: Operator, batch: Batch) -> Tensor:
     batch = operator.align(batch)
     target, present = batch.require_targets(), batch.has(batch.signature.outputs)
     typical = typical_sizes(target, batch.grid, present)
-    answer, vanishes = operator.predict(batch).require_targets(), vanishing_part(batch.signature.evolves)
+    answer, vanishes = operator.answers(batch).require_targets(), vanishing_part(batch.signature.evolves)
     errors = relative_l2(answer, target, batch.grid, typical=typical, vanishes=vanishes)
     return mean_of_samples(errors, present)
 

@@ -59,7 +59,7 @@ class Check(Config, abc.ABC):
             raise SignatureError(f"The check '{self.name}' needs at least one sample; got none.")
         samples = operator.align(samples)
         twin = copy.deepcopy(operator).eval()
-        answers = twin.predict(samples).require_targets()
+        answers = twin.answers(samples).require_targets()
         broken = int((~answers.isfinite()).flatten(1).any(1).sum())
         if broken:
             return Finding(

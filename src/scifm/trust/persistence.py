@@ -39,7 +39,7 @@ class Persistence(Check):
 
     def ask(self, operator: Operator, samples: Batch, generator: torch.Generator) -> Finding:
         truth = samples.require_targets().double()
-        own = _errors(operator.predict(samples).require_targets(), truth, samples.grid)
+        own = _errors(operator.answers(samples).require_targets(), truth, samples.grid)
         trivial = {name: _errors(answer, truth, samples.grid) for name, answer in trivial_answers(samples).items()}
         counts = own.isfinite()  # the same samples for all: where the truth defines an error
         if not counts.any():

@@ -60,7 +60,7 @@ class ReceptiveField(Check):
         turned, points = _turned(samples)
         if not (turned.inputs != samples.inputs).any():
             return Finding(said="The inputs are zero everywhere: there is no point whose sign could be turned.")
-        before, after = (operator.predict(batch).require_targets() for batch in (samples, turned))
+        before, after = (operator.answers(batch).require_targets() for batch in (samples, turned))
         changes = _largest_one(_averaged(after - before, samples.grid))
         share = self._share(changes)
         least = self.least_share * self._share_of_solver(samples, turned)

@@ -57,14 +57,14 @@ class ShiftEquivariance(Check):
         grid = samples.grid
         if not any(grid.periodic):
             return Finding(said="The box has no periodic axis, so nothing can be rolled: this does not apply.")
-        answer = operator.predict(samples).require_targets()
+        answer = operator.answers(samples).require_targets()
         if not answer.flatten(1).any(1).all():
             return Finding(said="The operator answers zero, which moves with everything: this says nothing.")
         precision = next(p.dtype for p in operator.parameters() if p.is_floating_point())
         least = min(precision, samples.inputs.dtype, key=lambda dtype: -torch.finfo(dtype).eps)
         shifts = self._shifts(grid, _ROUND_OFF.get(least, self.aliasing))
         defects = {
-            name: _defect(operator.predict(_rolled(samples, shift)).require_targets(), answer, shift)
+            name: _defect(operator.answers(_rolled(samples, shift)).require_targets(), answer, shift)
             for name, (shift, _) in shifts.items()
         }
         worst = max(shifts, key=lambda name: defects[name] / shifts[name][1])

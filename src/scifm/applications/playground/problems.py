@@ -277,7 +277,7 @@ class PlayedSystem(Played):
         """Put the problem of `pose` to network and solver; raises what that does."""
         batch, removed_mean = self.pose(forcing, values, grid)
         begun = time.perf_counter()
-        predicted = operator.predict(batch)
+        predicted = operator.answers(batch)
         between = time.perf_counter()
         solved = self.system.solve(batch)
         ended = time.perf_counter()

@@ -173,7 +173,7 @@ def _works(operator: Operator, systems: tuple[PlayedSystem, ...] | tuple[PlayedE
                 played.march(operator, state[0], {dial.name: dial.start for dial in played.dials}, grid, 1)
             else:
                 sample = played.system.sample(1, grid, generator, dtype=torch.float64)
-                operator.predict(played.system.solve(sample).with_targets(None))
+                operator.answers(played.system.solve(sample).with_targets(None))
     except (SignatureError, DataError):
         return False
     return True

@@ -269,7 +269,7 @@ class _Proposal(Proposal):
         self.layout = str(_layout_of(set(contents.arrays)))
         self._check_axes(contents)
         super().__init__(contents, PDEBenchFormat.name)
-        needed = [f"V{axis}" for axis in _SPACE if self.layout == "compressible" and axis in self._axes["density"]]
+        needed = [f"V{axis}" for axis in _SPACE if self.layout == "compressible" and axis in self.axes["density"]]
         missing = [name for name in needed if name not in self.arrays]
         if missing:
             self.missing.append(f"A compressible flow lacks {', '.join(missing)}: map the arrays that are to be used.")
@@ -295,7 +295,7 @@ class _Proposal(Proposal):
                     )
 
     def _names(self, array: str) -> list[tuple[str, dict[str, int]]]:
-        axes = self._axes[array]
+        axes = self.axes[array]
         if "channel" not in axes:
             return [(_NAMES.get(array, array), {})]
         space, count = [axis for axis in axes if axis in _SPACE], self._length(array, "channel")

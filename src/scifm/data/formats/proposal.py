@@ -90,6 +90,7 @@ class Proposal:
 
     Attributes:
         entries: what `DataMapping` is built from.
+        axes: of each array that is no line of coordinates.
         missing: what has to be told by a user, a sentence each; empty where the mapping is complete.
         notes: a remark by dotted key, for the TOML text.
 
@@ -103,7 +104,7 @@ class Proposal:
         self.notes: dict[str, str] = {}
         self._defects: list[str] = []
         self._odd_axes: dict[str, str] = {}  # by array, what a user should do about its axes
-        self._axes = self._named_axes()
+        self.axes = self._named_axes()
         fields = self._fields()
         self.entries: dict[str, Any] = {"format": form}
         if not fields:
@@ -159,17 +160,17 @@ class Proposal:
         return axes
 
     def _length(self, name: str, axis: str) -> int:
-        return int(self.arrays[name].shape[self._axes[name].index(axis)])
+        return int(self.arrays[name].shape[self.axes[name].index(axis)])
 
     def _fields(self) -> dict[str, dict[str, Any]]:
         """Return entries of the arrays with axes of space; ask for roles where nothing evolves."""
         wanted: tuple[str, ...] = SPACE
-        if not any(set(axes) & set(SPACE) for axes in self._axes.values()):  # then what nobody knows may be space
-            wanted = tuple(dict.fromkeys(axis for axes in self._axes.values() for axis in axes if axis not in AXES))
-        spaces = {n: tuple(a for a in wanted if a in axes) for n, axes in self._axes.items() if set(axes) & set(wanted)}
+        if not any(set(axes) & set(SPACE) for axes in self.axes.values()):  # then what nobody knows may be space
+            wanted = tuple(dict.fromkeys(axis for axes in self.axes.values() for axis in axes if axis not in AXES))
+        spaces = {n: tuple(a for a in wanted if a in axes) for n, axes in self.axes.items() if set(axes) & set(wanted)}
         if not spaces:
             return {}
-        evolving = [name for name in spaces if "time" in self._axes[name]]
+        evolving = [name for name in spaces if "time" in self.axes[name]]
         common = Counter(spaces[name] for name in evolving or spaces).most_common(1)[0][0]
         left_out = [name for name, space in spaces.items() if space != common]
         if left_out:
@@ -179,7 +180,7 @@ class Proposal:
         for array in chosen:
             self._refuse_unknown(array)
             role = ("state" if array in evolving else "input") if evolving else "output"
-            entry = {"array": array, "axes": list(self._axes[array]), "role": role}
+            entry = {"array": array, "axes": list(self.axes[array]), "role": role}
             for name, channel in self._names(array):
                 fields[name] = entry | channel
                 if array in self._odd_axes:
@@ -189,7 +190,7 @@ class Proposal:
         return fields
 
     def _refuse_unknown(self, array: str) -> None:
-        axes = self._axes[array]
+        axes = self.axes[array]
         for axis, length in zip(axes, self.arrays[array].shape, strict=True):
             if axis not in AXES or (axis != "-" and axes.count(axis) > 1):
                 self.missing.append(
@@ -198,16 +199,16 @@ class Proposal:
                 )
                 self._odd_axes[array] = f"write an axis instead of '{axis}'"
 
-    def _short(self, array: str) -> str:
+    def short(self, array: str) -> str:
         """Return the name without groups, or, where another array is called so too, with them."""
         short = array.rpartition("/")[2]
-        is_unique = [other.rpartition("/")[2] for other in self._axes].count(short) <= 1
+        is_unique = [other.rpartition("/")[2] for other in self.axes].count(short) <= 1
         return short if is_unique else array.replace("/", "_").strip("_")
 
     def _names(self, array: str) -> list[tuple[str, dict[str, int]]]:
         """Return the name or, along a channel axis, the names of the fields in an array."""
-        short = self._short(array)
-        if "channel" not in self._axes[array]:
+        short = self.short(array)
+        if "channel" not in self.axes[array]:
             return [(short, {})]
         count = self._length(array, "channel")
         if count > _MAX_CHANNELS:
@@ -235,10 +236,10 @@ class Proposal:
         extent, boundary, repeated, reasons = {}, {}, [], []
         for axis in space[::-1]:
             arrays = [e["array"] for e in fields.values() if set(e["axes"]) <= set(AXES)]
-            arrays = [array for array in dict.fromkeys(arrays) if self._axes[array].count(axis) == 1]
+            arrays = [array for array in dict.fromkeys(arrays) if self.axes[array].count(axis) == 1]
             guess = Guess("bounded", "unsure: the axes are not known yet", sure=False)
             for array in arrays:  # the first that tells
-                guess = periodicity(self.contents, array, self._axes[array], axis)
+                guess = periodicity(self.contents, array, self.axes[array], axis)
                 if guess.sure:
                     break
             boundary[axis] = guess.boundary
@@ -257,7 +258,7 @@ class Proposal:
 
     def _precision(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """Return float64 where float32 would lose what varies."""
-        axes = {entry["array"]: self._axes[entry["array"]] for entry in fields.values()}
+        axes = {entry["array"]: self.axes[entry["array"]] for entry in fields.values()}
         known = {name: own for name, own in axes.items() if set(own) <= set(AXES)}
         lost = [name for name, own in known.items() if loses_in_float32(self.contents, name, own)]
         if lost:
@@ -286,8 +287,8 @@ class Proposal:
 
     def _coefficients(self) -> dict[str, Any]:
         coefficients: dict[str, Any] = {}
-        for name, axes in self._axes.items():
-            short = self._short(name)
+        for name, axes in self.axes.items():
+            short = self.short(name)
             if axes == ("trajectory",):
                 coefficients[short] = name
             elif axes == ("trajectory", "channel") and (count := self._length(name, "channel")) <= _MAX_CHANNELS:

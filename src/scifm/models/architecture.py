@@ -1,0 +1,84 @@
+"""What an architecture says of itself: its settings, and where its channels enter and leave."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Self
+
+from torch import nn
+
+from scifm.config import Config
+from scifm.errors import ConfigError
+from scifm.fields.grid import Grid
+
+__all__ = ["OperatorConfig", "OuterMaps", "Role"]
+
+Role = Literal["input", "position", "coefficient", "lead_time", "output"]
+"""What a channel is to a network."""
+
+
+@dataclass(frozen=True)
+class OuterMaps:
+    """Where a network meets its channels; everything between them knows hidden channels only.
+
+    Args:
+        first: the first map; its columns are channels.
+        columns: which, in their order: all of one role, then all of the next.
+        last: the last map; its rows are the outputs.
+        conditioned: maps between them whose columns are the coefficients and, where it is seen, the lead time.
+    """
+
+    first: nn.Linear
+    columns: tuple[Role, ...]
+    last: nn.Linear
+    conditioned: tuple[nn.Linear, ...] = ()
+
+
+class OperatorConfig(Config):
+    """Base of the architecture settings that live beside each network.
+
+    Attributes:
+        kind: the name of the operators it describes, in ``scifm.models.OPERATORS`` or as an entry point.
+        sizes: the names that `of_size` knows; none where an architecture has no dial of size.
+    """
+
+    kind: ClassVar[str] = ""
+    sizes: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def of_size(cls, size: str) -> Self:
+        """Return the architecture of a named size.
+
+        Raises:
+            ConfigError: if there is none of that name.
+        """
+        raise ConfigError(f"kind '{cls.kind}' comes in no sizes; got '{size}': say what it is in model.network")
+
+    def on(self, grid: Grid, *, history: int | None = None, lead_time: bool | None = None) -> Self:
+        """Return these settings with what they left to the first data settled: ``position`` and these, if None.
+
+        Args:
+            grid: where the data live.
+            history: input frames of their samples; None: they do not evolve.
+            lead_time: whether the time from input to target differs between their samples.
+
+        Raises:
+            ConfigError: if such an operator cannot take that many frames.
+        """
+        if (history or 1) > 1 and "history" not in type(self).model_fields:
+            raise ConfigError(
+                f"An operator of kind '{self.kind}' takes 1 input frame; got a history of {history}. Give history = 1, "
+                "or another kind of operator."
+            )
+        settled = {"position": None if all(grid.periodic) else True, "history": history, "lead_time": lead_time}
+        update = {
+            name: value for name, value in settled.items() if value is not None and getattr(self, name, 0) is None
+        }
+        return self.model_copy(update=update)
+
+    def require_known(self) -> None:
+        """Check that what these settings name is there, before anything is spent on them.
+
+        Raises:
+            ConfigError: if it is not.
+        """

@@ -1,0 +1,216 @@
+"""Arrays in, arrays out: what stands between arrays by name, as a user holds them, and a `Batch`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from scifm.errors import ConfigError, DataError, SignatureError, suggest
+from scifm.fields.batch import Batch, Signature
+from scifm.fields.domain import Domain, Range
+from scifm.fields.grid import Boundary, Grid
+from scifm.fields.window import is_one_time, told_times
+
+__all__ = ["Question"]
+
+_AXES = ("z", "y", "x")
+
+
+@dataclass(frozen=True)
+class _Given:
+    """One of the arrays.
+
+    Args:
+        values: of a field ``(sample, frame, *space)``, or ``(1, 1)`` where it is one number; of a coefficient
+            ``(sample,)``.
+        has_samples: whether it came with an axis of samples.
+        is_tensor: whether it came as a tensor.
+    """
+
+    values: Tensor
+    has_samples: bool
+    is_tensor: bool
+
+    @property
+    def space(self) -> tuple[int, ...]:
+        return tuple(self.values.shape[2:])
+
+    @classmethod
+    def field(cls, name: str, value: Any, num_frames: int, num_spatial_dims: int) -> _Given:
+        values, shape = _numbers(name, value), tuple(np.shape(value))
+        own = num_spatial_dims + (num_frames > 1)  # axes of one sample
+        if not shape:
+            return cls(values.reshape(1, 1), False, isinstance(value, Tensor))
+        if len(shape) == own + 2 and num_frames == 1 and shape[1] == 1:  # as batches have it
+            return cls(values, True, isinstance(value, Tensor))
+        if len(shape) not in (own, own + 1) or (num_frames > 1 and shape[-own] != num_frames):
+            axes = ", ".join(([str(num_frames)] if num_frames > 1 else []) + list(_AXES[-num_spatial_dims:]))
+            raise SignatureError(f"'{name}' must have shape ({axes}), or (sample, {axes}) of several; got {shape}.")
+        values = values if len(shape) > own else values[None]
+        return cls(values if num_frames > 1 else values.unsqueeze(1), len(shape) > own, isinstance(value, Tensor))
+
+    @classmethod
+    def coefficient(cls, name: str, value: Any) -> _Given:
+        values = _numbers(name, value)
+        if values.dim() > 1:
+            raise SignatureError(f"'{name}' must be a number, or of shape (sample,); got {tuple(values.shape)}.")
+        return cls(values.reshape(-1), values.dim() == 1, isinstance(value, Tensor))
+
+    def filled(self, num_samples: int, num_frames: int, space: tuple[int, ...]) -> Tensor:
+        """Return a field of so many samples and frames everywhere."""
+        values = self.values if self.space else self.values.reshape(1, 1, *(1,) * len(space))
+        return values.expand(num_samples, num_frames, *space)
+
+
+@dataclass(frozen=True)
+class Question:
+    """Problems that were given as arrays by name.
+
+    Args:
+        batch: the problems.
+        is_one: whether it is a single one, given without an axis of samples.
+        has_steps: whether several steps are asked for.
+        as_tensors: whether a field came as a tensor, and answers shall be tensors.
+    """
+
+    batch: Batch
+    is_one: bool
+    has_steps: bool
+    as_tensors: bool
+
+    @classmethod
+    def of(
+        cls,
+        arrays: Mapping[str, Any],
+        signature: Signature,
+        domain: Domain,
+        *,
+        history: int = 1,
+        sees_lead_time: bool = False,
+        extent: float | Sequence[float] | None = None,
+        boundary: Boundary | Sequence[Boundary] | None = None,
+        lead_time: float | None = None,
+        num_steps: int = 1,
+    ) -> Question:
+        """Return the problems that arrays pose to an operator.
+
+        Args:
+            arrays: by the names of `signature`. A field is ``(*space)`` or ``(sample, *space)``; the frames of a
+                history stand before the space of what evolves, the oldest first; a number is a field that is the same
+                everywhere. A coefficient is a number or ``(sample,)``. NumPy, torch, xarray, lists.
+            signature, domain: of the operator; its box and its time step are taken where none is given.
+            history, sees_lead_time: of the operator.
+            extent, boundary: of the box, as of `Grid`.
+            lead_time: physical time of each step.
+            num_steps: steps that are asked for.
+
+        Raises:
+            ConfigError: if time is told of what does not evolve, or is not told where it has to be.
+            DataError: if a number is NaN or infinite.
+            SignatureError: if a name is missing or unknown, or a shape does not fit.
+        """
+        _require_names(arrays, signature)
+        dims, states = signature.num_spatial_dims, signature.state
+        fields = {n: _Given.field(n, arrays[n], history if n in states else 1, dims) for n in signature.inputs}
+        numbers = {name: _Given.coefficient(name, arrays[name]) for name in signature.coefficients}
+        spaces = {name: own.space for name, own in fields.items() if own.space}
+        if len(set(spaces.values())) != 1:
+            told = ", ".join(f"'{name}' {shape}" for name, shape in spaces.items()) or "numbers only"
+            raise SignatureError(f"The fields must be arrays over the same points of space; got {told}.")
+        counts = {n: len(own.values) for n, own in (fields | numbers).items() if len(own.values) > 1}
+        if len(set(counts.values())) > 1:
+            told = ", ".join(f"'{name}' {count}" for name, count in counts.items())
+            raise SignatureError(f"The arrays must be of as many samples each, or of one; got {told}.")
+        count, space = max(counts.values(), default=1), next(iter(spaces.values()))
+        dtype = next(own.values.dtype for own in fields.values() if own.space)
+        inputs = torch.stack([own.filled(count, history, space).to(dtype) for own in fields.values()], dim=2)
+        columns = [own.values.expand(count).to(inputs) for own in numbers.values()]
+        time = _time(signature, domain.lead_times, lead_time, num_steps, sees_lead_time)
+        steps = None if time is None else time * torch.arange(1, num_steps + 1).to(inputs)
+        batch = Batch(
+            signature,
+            _grid(space, domain.grid, extent, boundary),
+            inputs,
+            torch.stack(columns, dim=1) if columns else inputs.new_zeros(count, 0),
+            lead_time=None if steps is None else steps.expand(count, num_steps),
+        )
+        is_one = not any(own.has_samples for own in (fields | numbers).values())
+        return cls(batch, is_one, num_steps > 1, any(own.is_tensor for own in fields.values()))
+
+    def answers(self, answered: Batch) -> dict[str, Any]:
+        """Return what was answered, by name: ``(sample, step, *space)`` without the axes that were not asked for."""
+        found = {}
+        for name in answered.signature.outputs:
+            field = answered.target(name)
+            field = field if self.has_steps else field[:, 0]
+            field = field[0] if self.is_one else field
+            found[name] = field if self.as_tensors else field.cpu().numpy()
+        return found
+
+
+def _grid(
+    space: tuple[int, ...],
+    trained: Grid | None,
+    extent: float | Sequence[float] | None,
+    boundary: Boundary | Sequence[Boundary] | None,
+) -> Grid:
+    known: dict[str, Any] = {} if trained is None else {"extent": trained.extent, "boundary": trained.boundary}
+    given = {"extent": extent, "boundary": boundary}
+    return Grid(space, **known | {name: value for name, value in given.items() if value is not None})
+
+
+def _time(
+    signature: Signature, trained: Range | None, asked: float | None, num_steps: int, is_told: bool
+) -> float | None:
+    """Return the time of a step: what is asked for, else that of the training; None of what does not evolve."""
+    if num_steps < 1:
+        raise ConfigError(f"num_steps counts steps and is at least 1; got {num_steps}.")
+    if not signature.evolves:
+        if asked is not None or num_steps > 1:
+            raise ConfigError("lead_time and num_steps are of what evolves; this operator answers what does not.")
+        return None
+    if asked is not None:
+        return asked
+    if is_told and (trained is None or not is_one_time(trained)):
+        told = "" if trained is None else f", {told_times(trained)} in training"
+        raise ConfigError(f"The operator is told how far ahead it looks{told}: say it by lead_time.")
+    return trained[0] if trained is not None else 1.0  # which it is not told
+
+
+def _require_names(arrays: Mapping[str, Any], signature: Signature) -> None:
+    wanted = (*signature.inputs, *signature.coefficients)
+    told = f"fields {', '.join(signature.inputs)}"
+    told += f" and coefficients {', '.join(signature.coefficients)}" if signature.coefficients else ""
+    for name in arrays:
+        if name not in wanted:
+            raise SignatureError(f"The operator is given {told}. {suggest(str(name), wanted)}")
+    missing = [name for name in wanted if name not in arrays]
+    if missing:
+        raise SignatureError(f"The operator is given {told}; missing: {', '.join(missing)}. A number serves for each.")
+
+
+def _numbers(name: str, value: Any) -> Tensor:
+    """Return what is given in the precision in which it is answered: double where it came so, else single."""
+    if not isinstance(value, Tensor):
+        try:
+            array = np.asarray(value)
+        except (TypeError, ValueError) as error:
+            raise SignatureError(f"'{name}' must be an array of numbers: {error}.") from error
+        if array.dtype.kind not in "fiub":
+            raise SignatureError(f"'{name}' must be an array of real numbers; got {array.dtype}.")
+        value = torch.from_numpy(np.array(array, dtype=np.float64 if array.dtype == np.float64 else np.float32))
+    if value.is_complex():
+        raise SignatureError(f"'{name}' must be an array of real numbers; got {value.dtype}.")
+    tensor = value.detach().to(torch.float64 if value.dtype == torch.float64 else torch.float32)
+    num_bad = int((~tensor.isfinite()).sum())
+    if num_bad:
+        raise DataError(
+            f"'{name}' is NaN or infinite at {num_bad:,} of {tensor.numel():,} places: nothing can be answered from "
+            "that. Fill them, or leave those samples out."
+        )
+    return tensor

@@ -1,0 +1,152 @@
+"""``scifm predict``: a file of arrays in, a file of answers out, with names, axes, times and units."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray
+
+import tiny
+from scifm.data.generate import generate
+from scifm.fields.seeds import generator_for
+from scifm.models.registry import load_operator
+from scifm.systems.burgers import Burgers
+from scifm.systems.poisson import Poisson
+from scifm.training.pretrain import pretrain
+
+SPACE = 16
+
+
+@pytest.fixture(scope="module")
+def steady(tmp_path_factory) -> Path:
+    return pretrain(tiny.recipe(training={"num_steps": 2}), out=tmp_path_factory.mktemp("steady")).path
+
+
+@pytest.fixture(scope="module")
+def moving(tmp_path_factory) -> Path:
+    return pretrain({**tiny.EVOLVING, "name": "moving"}, out=tmp_path_factory.mktemp("moving")).path
+
+
+@pytest.fixture
+def problem() -> dict[str, np.ndarray]:
+    """Three problems of Poisson, without a solution."""
+    batch = tiny.batch(3)
+    names = batch.signature
+    given = {name: batch.coefficient(name).numpy() for name in names.coefficients}
+    return given | {name: batch.field(name)[:, 0].numpy() for name in names.inputs}
+
+
+def netcdf(path: Path, problem: dict[str, np.ndarray], *, axes: tuple[str, ...] = ("sample", "y", "x")) -> Path:
+    points = np.arange(SPACE) / SPACE
+    variables = {
+        name: (axes if values.ndim > 1 else axes[:1], values, {"units": "W m-3"} if name == "forcing" else {})
+        for name, values in problem.items()
+    }
+    xarray.Dataset(variables, {"x": ("x", points, {"units": "m"}), "y": ("y", points)}).to_netcdf(path)
+    return path
+
+
+def test_a_file_of_inputs_is_answered_as_arrays_are(scifm, steady, problem, tmp_path):
+    out = tmp_path / "answer.nc"
+    said = scifm("predict", steady, "--input", netcdf(tmp_path / "in.nc", problem), "--out", out, "--json")
+    assert said.status == 0, said.err
+    assert json.loads(said.out)["sizes"] == {"trajectory": 3, "y": SPACE, "x": SPACE}
+    expected = load_operator(steady).predict(problem)["solution"]
+    with xarray.open_dataset(out) as answer:
+        np.testing.assert_allclose(answer["solution"], expected, rtol=1e-6)
+        assert answer["x"].attrs["units"] == "m"
+        assert answer["solution"].dims == ("trajectory", "y", "x")
+    np.savez(tmp_path / "in.npz", **problem, x=np.arange(SPACE) / SPACE)
+    assert scifm("predict", steady, "--input", tmp_path / "in.npz", "--out", tmp_path / "answer.npz").status == 0
+    with np.load(tmp_path / "answer.npz") as answer:
+        np.testing.assert_allclose(answer["solution"], expected, rtol=1e-6)
+
+
+def test_axes_may_stand_in_any_order_and_one_problem_needs_none_of_samples(scifm, steady, problem, tmp_path):
+    turned = {name: v.transpose(2, 0, 1) if v.ndim > 1 else v for name, v in problem.items()}
+    variables = {name: (("x", "sample", "y") if v.ndim > 1 else ("sample",), v) for name, v in turned.items()}
+    xarray.Dataset(variables).to_netcdf(tmp_path / "turned.nc")
+    one = {name: v[0] for name, v in problem.items()}
+    xarray.Dataset({name: (("y", "x") if v.ndim else (), v) for name, v in one.items()}).to_netcdf(tmp_path / "one.nc")
+    expected = load_operator(steady).predict(problem)["solution"]
+    for name, wanted in (("turned", expected), ("one", expected[0])):
+        said = scifm("predict", steady, "--input", tmp_path / f"{name}.nc", "--out", tmp_path / "out.nc")
+        assert said.status == 0, said.err
+        with xarray.open_dataset(tmp_path / "out.nc") as answer:
+            np.testing.assert_allclose(answer["solution"], wanted, rtol=1e-5, atol=1e-7)
+
+
+def test_what_evolves_is_marched_from_the_last_frames(scifm, moving, tmp_path):
+    counts = {"train": 1, "valid": 1, "test": 3}
+    store = generate(Burgers(num_frames=6), num_samples=counts, num_points=SPACE, path=tmp_path / "store")
+    out = tmp_path / "ahead.nc"
+    said = scifm("predict", moving, "--input", store.path, "--out", out, "--steps", 4)
+    assert said.status == 0, said.err
+    with store.to_xarray("test") as view:
+        given = {"velocity": view["velocity"].values[:, -2:], "viscosity": view["viscosity"].values}
+    expected = load_operator(moving).predict(given, num_steps=4)["velocity"]
+    with xarray.open_dataset(out) as answer:
+        assert answer["velocity"].dims == ("trajectory", "time", "x")
+        np.testing.assert_allclose(answer["time"], [0.3, 0.35, 0.4, 0.45])
+        np.testing.assert_allclose(answer["velocity"], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_number_serves_for_what_the_file_lacks_and_other_names_are_told(scifm, steady, problem, tmp_path):
+    renamed = {("f" if name == "forcing" else name): v for name, v in problem.items() if name != "diffusion_xy"}
+    file, out = netcdf(tmp_path / "in.nc", renamed), tmp_path / "out.nc"
+    told = ("--set", "rename.forcing=f", "--set", "values.diffusion_xy=0")
+    assert scifm("predict", steady, "--input", file, "--out", out, *told).status == 0
+    said = scifm("predict", steady, "--input", file, "--out", out, *told[2:])
+    assert said.status == 2
+    assert "'forcing' is unknown" in said.told
+    assert "--set rename.NAME" in said.told
+    said = scifm("predict", steady, "--input", file, "--out", out, *told[:2], "--set", "values.diffusion=0")
+    assert said.status == 2
+    assert "Did you mean 'diffusion_" in said.told
+
+
+def test_out_of_range_is_told_and_refused_where_asked(scifm, steady, tmp_path):
+    batch = Poisson(anisotropy=(15, 20)).sample(3, tiny.GRID, generator_for(0, "far"))
+    names = batch.signature
+    far = {name: batch.coefficient(name).numpy() for name in names.coefficients}
+    far |= {name: batch.field(name)[:, 0].numpy() for name in names.inputs}
+    file, out = netcdf(tmp_path / "far.nc", far), tmp_path / "out.nc"
+    said = scifm("predict", steady, "--input", file, "--out", out)
+    assert said.status == 0
+    assert "outside of what the model was trained on: diffusion" in said.err
+    with xarray.open_dataset(out) as answer:
+        assert "training had" in answer.attrs["outside_of_training"]
+    said = scifm("predict", steady, "--input", file, "--out", out, "--set", "split=train")
+    assert said.status == 2
+    assert "split = 'train' would have no effect" in said.told
+    out.unlink()
+    said = scifm("predict", steady, "--input", file, "--out", out, "--set", "strict=true")
+    assert said.status == 2
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("out", "axes", "words"),
+    [
+        ("answer.txt", ("sample", "y", "x"), "Predictions are written as .nc or .nc4 or .npz; got 'answer.txt'"),
+        ("answer.nc", ("sample", "a", "b"), "its axes are not known"),
+        ("answer.nc", ("time", "y", "x"), "have an axis of time, and the model answers what does not evolve"),
+    ],
+)
+def test_mistakes_are_told_in_a_sentence(scifm, steady, problem, tmp_path, out, axes, words):
+    fields = {name: values for name, values in problem.items() if values.ndim > 1}
+    xarray.Dataset({name: (axes, values) for name, values in fields.items()}).to_netcdf(tmp_path / "in.nc")
+    numbers = [("--set", f"values.{name}=1") for name in problem if name not in fields]
+    said = scifm("predict", steady, "--input", tmp_path / "in.nc", "--out", tmp_path / out, *sum(numbers, ()))
+    assert said.status == 2, said.err
+    assert words in said.told
+
+
+def test_a_nan_is_told(scifm, steady, problem, tmp_path):
+    problem["forcing"][1, 2, 3] = np.nan
+    said = scifm("predict", steady, "--input", netcdf(tmp_path / "in.nc", problem), "--out", tmp_path / "out.nc")
+    assert said.status == 2
+    assert "'forcing' is NaN or infinite at 1 of 768 places" in said.told
