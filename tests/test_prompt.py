@@ -11,8 +11,10 @@ from scifm.fields.window import Window
 from scifm.models.fno import FNO
 from scifm.models.registry import load_operator
 from scifm.models.rollout import rollout
+from scifm.runs import Run
 from scifm.systems.burgers import Burgers
 from scifm.training.pretrain import pretrain
+from tiny import finished_run
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +44,24 @@ def test_a_store_and_its_splits(store):
     assert "<Split train: 12 samples of 3 trajectories>" in repr(split)
     assert "horizon 2" in repr(split)
     assert max(map(len, (said, repr(split)))) < 600
+
+
+def test_notebooks_show_the_same_as_a_table(store):
+    shown = store._repr_html_()
+    assert shown.startswith("<table>")
+    assert "viscosity" in shown
+    assert "&lt;" not in shown
+    assert "du/dt" in Burgers()._repr_html_()
+    assert repr(Burgers()).startswith("Burgers(viscosity=Knob(")  # which makes one, as those of dataclasses do
+
+
+def test_a_run(operator, store, tmp_path):
+    run = Run(tmp_path / "nothing")
+    assert "unreadable" in repr(run)
+    made = finished_run(tmp_path / "runs")
+    assert repr(made).splitlines()[0] == f"<Run '{made.path}'>"
+    assert "complete" in repr(made)
+    assert "complete" in made._repr_html_()
 
 
 def test_samples(store):

@@ -33,8 +33,10 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from scifm.config import config_hash, dump_toml, kind_of_record, other_record, read_toml
-from scifm.errors import RunError, StopRequested, cause_of
+from scifm.errors import ConfigError, RunError, StopRequested, cause_of
 from scifm.locks import exclusive, unwritable
+from scifm.prompt import Shown
+from scifm.wording import duration
 
 __all__ = ["Run", "describe_environment", "require_space", "write_atomically", "write_json"]
 
@@ -135,11 +137,20 @@ def _unreadable(file: Path, error: Exception, remedy: str) -> RunError:
     return RunError(f"'{file}' cannot be read: {cause_of(error) or f'it is damaged ({error}). {remedy}'}")
 
 
-@dataclass(frozen=True)
-class Run:
+@dataclass(frozen=True, repr=False)
+class Run(Shown):
     """A run folder. Open one with `Run.open`, make or reopen one for writing with `Run.prepare`."""
 
     path: Path
+
+    def _shown(self) -> tuple[str, list[tuple[str, str]]]:
+        head = f"Run '{self.path}'"
+        try:
+            errors = [event["relative_l2"] for event in self.metrics() if "relative_l2" in event]
+            rows = [("kind", self.kind), ("status", self.status), ("wall time", duration(self.seconds))]
+            return head, [*rows, ("validation error", f"{errors[-1]:.4g}" if errors else "")]
+        except (RunError, ConfigError) as error:  # a prompt shows what it can
+            return head, [("unreadable", str(error))]
 
     @classmethod
     def prepare(cls, root: str | Path, name: str, config: Mapping[str, Any], *, parent: Path | None = None) -> Run:

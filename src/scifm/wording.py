@@ -6,7 +6,7 @@ A number that was not recorded is "not recorded", one that is NaN or infinite is
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 __all__ = [
     "KIND_NAMES",
@@ -63,13 +63,6 @@ def box_text(num_points: Sequence[int], extent: Sequence[float] = (), boundary: 
 def plural(count: int, noun: str, many: str | None = None) -> str:
     """Return a count with its noun: ``1 sample``, ``1,024 samples``; `many` is a plural that no s makes."""
     return f"{count:,} {noun if count == 1 else many or noun + 's'}"
-
-
-def listing(head: str, rows: Iterable[tuple[str, str]]) -> str:
-    """Return what a Python prompt shows of an object: ``<head>``, and under it a line for each row that has a text."""
-    told = [(name, text) for name, text in rows if text]
-    width = max((len(name) for name, _ in told), default=0)
-    return "\n".join([f"<{head}>", *(f"  {name:{width}}  {text}" for name, text in told)])
 
 
 def span(low: str, high: str) -> str:

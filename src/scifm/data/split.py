@@ -24,7 +24,8 @@ from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
 from scifm.fields.samples import Samples
 from scifm.fields.window import NEXT_FRAME, Window
-from scifm.wording import listing, plural
+from scifm.prompt import Shown
+from scifm.wording import plural
 
 __all__ = ["ChosenRows", "KeptRows", "StoreSplit", "TensorSamples", "windows_of"]
 
@@ -82,8 +83,8 @@ class KeptRows(Reader):
         self.reader.close()
 
 
-@dataclass(frozen=True)
-class StoreSplit(Dataset):
+@dataclass(frozen=True, repr=False)
+class StoreSplit(Shown, Dataset):
     """One split of a store, read as needed. Also a plain map-style torch `Dataset` of batches of one.
 
     A sample of a steady problem is one trajectory. Of an evolving one it is a **window**: some frames as input and some
@@ -128,13 +129,13 @@ class StoreSplit(Dataset):
                 "interpolate the trajectories to even times first."
             )
 
-    def __repr__(self) -> str:
+    def _shown(self) -> tuple[str, list[tuple[str, str]]]:
         of = f" of {plural(self.num_trajectories, 'trajectory', 'trajectories')}" if self.times is not None else ""
         window = "" if self.times is None else ", ".join(f"{k} {n}" for k, n in self.window.to_dict().items())
         rows = [("from", str(self.origin.get("store", ""))), ("window", window)]
         rows += [(role, ", ".join(getattr(self.signature, role))) for role in ("inputs", "coefficients", "outputs")]
         head = f"Split {self.origin.get('split', '')}".strip()
-        return listing(f"{head}: {plural(self.num_samples, 'sample')}{of}", [*rows, ("grid", self.grid.told)])
+        return f"{head}: {plural(self.num_samples, 'sample')}{of}", [*rows, ("grid", self.grid.told)]
 
     @property
     def num_trajectories(self) -> int:

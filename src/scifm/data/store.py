@@ -38,8 +38,9 @@ from scifm.fields.grid import Grid
 from scifm.fields.homogeneity import Homogeneity
 from scifm.fields.window import Window
 from scifm.locks import exclusive
+from scifm.prompt import Shown
 from scifm.runs import write_atomically
-from scifm.wording import listing, plural, span
+from scifm.wording import plural, span
 
 if TYPE_CHECKING:
     import xarray
@@ -74,8 +75,8 @@ def require_signature(store_signature: Signature, wanted: Signature) -> None:
         )
 
 
-@dataclass(frozen=True)
-class Store:
+@dataclass(frozen=True, repr=False)
+class Store(Shown):
     """A finished store. Open one with `Store.open`; `generate` and `import_data` make them.
 
     Args:
@@ -118,14 +119,14 @@ class Store:
         }
         return cls(folder, card, {split: partial(_reader_of, own, card.signature) for split, own in files.items()})
 
-    def __repr__(self) -> str:
+    def _shown(self) -> tuple[str, list[tuple[str, str]]]:
         names, times = self.signature, self.card.times
         problems = "samples" if times is None else f"trajectories of {plural(len(times), 'frame')}"
         splits = ", ".join(f"{count} {split}" for split, count in self.splits.items())
         rows = [("equation", self.card.equation), (problems, splits)]
         rows += [(role, ", ".join(getattr(names, role))) for role in ("inputs", "coefficients", "outputs")]
         rows += [("times", "" if times is None else span(f"{times[0]:g}", f"{times[-1]:g}")), ("grid", self.grid.told)]
-        return listing(f"Store '{self.path}'", rows)
+        return f"Store '{self.path}'", rows
 
     @cached_property
     def statistics(self) -> Statistics:

@@ -32,8 +32,9 @@ from scifm.models.folder import find_model
 from scifm.models.operator import Operator
 from scifm.models.registry import load_operator
 from scifm.models.surgery import renamed
+from scifm.prompt import Shown
 from scifm.runs import Run, write_atomically
-from scifm.wording import listing, number_text, plural
+from scifm.wording import number_text, plural
 
 __all__ = ["EvaluateRecipe", "Scores", "evaluate", "origin_of", "persistence", "ratio_of_means"]
 
@@ -50,8 +51,8 @@ class EvaluateRecipe(SampleRecipe):
     rename: dict[str, str] = Field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Scores:
+@dataclass(frozen=True, repr=False)
+class Scores(Shown):
     """Errors per sample, frame and channel.
 
     Args:
@@ -71,10 +72,10 @@ class Scores:
     undefined: Mapping[str, Tensor] = field(default_factory=dict)
     present: Tensor | None = None
 
-    def __repr__(self) -> str:
+    def _shown(self) -> tuple[str, list[tuple[str, str]]]:
         rows = [(f"{name}, mean", number_text(self.mean(name), digits=4)) for name in self.values]
         kept = "" if self.path is None else str(self.path)
-        return listing(f"Scores: {plural(self.num_samples, 'sample')}", [*rows, ("kept in", kept)])
+        return f"Scores: {plural(self.num_samples, 'sample')}", [*rows, ("kept in", kept)]
 
     @property
     def num_samples(self) -> int:

@@ -33,8 +33,9 @@ from scifm.fields.grid import Grid
 from scifm.fields.samples import Samples
 from scifm.models.operator import Operator
 from scifm.models.rollout import BOUND, rollout
+from scifm.prompt import Shown
 from scifm.systems.evolving import Evolving
-from scifm.wording import listing, number_text, plural
+from scifm.wording import number_text, plural
 
 __all__ = ["BANDS", "WINDOWS", "Forecast", "LinearModel", "correlation", "judge", "spectral_error"]
 
@@ -105,8 +106,8 @@ class LinearModel:
             yield (state @ self._modes + self._mean).view(frame.shape).to(frame.dtype)
 
 
-@dataclass(frozen=True)
-class Forecast:
+@dataclass(frozen=True, repr=False)
+class Forecast(Shown):
     """What `judge` found. Errors are ``(sample, time, channel)``, NaN where a forecast is lost.
 
     Args:
@@ -130,10 +131,10 @@ class Forecast:
     lost_at: Tensor = field(default_factory=lambda: torch.zeros(0))
     spectra: Mapping[str, Tensor] = field(default_factory=dict)
 
-    def __repr__(self) -> str:
+    def _shown(self) -> tuple[str, list[tuple[str, str]]]:
         head = f"Forecast: {plural(len(self.lost_at), 'sample')}, {plural(self.num_steps, 'step')}"
         rows = [(f"VRMSE, step {name}", number_text(value)) for name, value in self.windows().items()]
-        return listing(head, [*rows, ("left every bound", str(int((self.lost_at > 0).sum())))])
+        return head, [*rows, ("left every bound", str(int((self.lost_at > 0).sum())))]
 
     @property
     def num_steps(self) -> int:

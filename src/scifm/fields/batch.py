@@ -31,7 +31,8 @@ from scifm.config import Plain
 from scifm.errors import SignatureError, suggest
 from scifm.fields.grid import Grid
 from scifm.fields.window import told_times
-from scifm.wording import listing, plural
+from scifm.prompt import Shown
+from scifm.wording import plural
 
 __all__ = ["Batch", "Signature"]
 
@@ -142,8 +143,8 @@ def _chosen(fields: Tensor, ours: tuple[str, ...], wanted: tuple[str, ...]) -> T
     return torch.stack([part for part in parts if part is not None], dim=2)
 
 
-@dataclass(frozen=True)
-class Batch:
+@dataclass(frozen=True, repr=False)
+class Batch(Shown):
     """Samples of one signature on one grid; checks its own shapes at birth.
 
     Args:
@@ -253,7 +254,7 @@ class Batch:
     def __len__(self) -> int:
         return self.num_samples
 
-    def __repr__(self) -> str:
+    def _shown(self) -> tuple[str, list[tuple[str, str]]]:
         names, times = self.signature, self.lead_times
         parts = [(role, getattr(self, role), getattr(names, of)) for role, of in _ROLES.items()]
         shown = [(role, tensor.shape, own) for role, tensor, own in parts if tensor is not None]
@@ -261,7 +262,7 @@ class Batch:
         rows = [(role, f"{tuple(shape)!s:{width}}  {', '.join(own)}") for role, shape, own in shown if own]
         rows += [("lead time", "" if times is None else told_times(times)), ("grid", self.grid.told)]
         kind = f"{str(self.inputs.dtype).removeprefix('torch.')} on {self.inputs.device}"
-        return listing(f"Batch: {plural(self.num_samples, 'sample')}, {kind}", rows)
+        return f"Batch: {plural(self.num_samples, 'sample')}, {kind}", rows
 
     @property
     def num_frames(self) -> int:

@@ -18,6 +18,7 @@ from scifm.errors import ConfigError, SignatureError, suggest
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
 from scifm.fields.homogeneity import Homogeneity
+from scifm.prompt import Shown
 from scifm.systems.knobs import Knob
 from scifm.wording import plural, span
 
@@ -32,7 +33,7 @@ class SamplingRecord:
     rejected: int = 0  # thrown away and drawn again
 
 
-class System(abc.ABC):
+class System(Shown, abc.ABC):
     """One equation with its knobs. Subclasses are frozen dataclasses; their fields are knobs and options.
 
     Class variables:
@@ -53,6 +54,12 @@ class System(abc.ABC):
         super().__init_subclass__(**kwargs)
         if "name" in vars(cls) and "title" not in vars(cls):
             cls.title = cls.name.replace("_", "–").capitalize()
+
+    def _shown(self) -> tuple[str, list[tuple[str, str]]]:
+        options = {name: value for name, value in self.to_dict()["options"].items() if isinstance(value, int | float)}
+        rows = [("equation", self.equation), ("knobs", self.told_knobs)]
+        rows += [(role, ", ".join(getattr(self.signature, role))) for role in ("inputs", "coefficients", "outputs")]
+        return self.title, rows + [(name.replace("_", " "), f"{value:g}") for name, value in options.items()]
 
     @property
     def knobs(self) -> dict[str, Knob]:
