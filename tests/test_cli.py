@@ -428,8 +428,8 @@ def test_what_is_no_run(scifm, tmp_path):
 
 
 def test_exactly_one_source_of_samples(scifm, parent, stores):
+    refused(scifm("finetune", parent), "--system")
     for verb in ("finetune", "evaluate"):
-        refused(scifm(verb, parent), "--system")
         refused(scifm(verb, parent, "--system", "poisson", "--store", stores["poisson"]), "either")
 
 

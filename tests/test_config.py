@@ -5,7 +5,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field, field_validator
 
-from scifm.config import Config, apply_overrides, build_config, config_hash, dump_toml, read_toml
+from scifm.config import (
+    Config,
+    apply_overrides,
+    build_config,
+    config_hash,
+    dump_toml,
+    read_toml,
+    shipped_recipes,
+    verb_of,
+)
 from scifm.errors import ConfigError
 
 
@@ -207,3 +216,14 @@ def test_kinds_of_recipes_are_told_by_keys_that_only_they_have():
 def test_a_key_that_stands_in_another_table_is_named_with_its_table():
     with pytest.raises(ConfigError, match=r"'steps' is unknown. Did you mean 'inner.steps' or 'maybe.steps'\?"):
         build_config(Outer, {"name": "x", "steps": 3})
+
+
+def test_recipes_that_come_with_the_package_are_found_by_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert read_toml("poisson-tiny")["name"] == "poisson-tiny"
+    assert read_toml("paper/poisson") == read_toml(shipped_recipes()["paper/poisson"])
+    (tmp_path / "poisson-tiny").write_text('name = "mine"')
+    assert read_toml("poisson-tiny")["name"] == "mine", "a file that is there wins"
+    with pytest.raises(ConfigError, match=r"No recipe at 'poisson-tny'. Did you mean 'poisson-tiny'"):
+        read_toml("poisson-tny")
+    assert all(verb_of(read_toml(file)) for name, file in shipped_recipes().items() if name != "paper/sizes")

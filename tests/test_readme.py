@@ -14,7 +14,7 @@ README = Path(__file__).parents[1] / "README.md"
 SMALLER = {
     "num_samples=4096": "num_samples=16",
     "num_points=64": "num_points=16",
-    "recipes/poisson-small.toml": "tiny.toml",
+    'pretrain("poisson-small"': 'pretrain("tiny.toml"',
     "num_samples=64": 'num_samples=8, learning_rates=(1e-3,), training={"num_steps": 3}',
     "sample(512, scifm.Grid.square(64))": "sample(6, scifm.Grid.square(16))",
 }

@@ -7,7 +7,7 @@ training from scratch, and see by how much it helped::
 
     poisson = scifm.Poisson(anisotropy=scifm.Knob(1, 5))
     store = scifm.generate(poisson, num_samples=4096, num_points=64, seed=0, path="stores/poisson-1-5")
-    run = scifm.pretrain("recipes/poisson-small.toml", store=store)
+    run = scifm.pretrain("poisson-small", store=store)
     tuned = scifm.finetune(run, poisson.where(anisotropy=[5, 10]), num_samples=64)
     scores = scifm.evaluate(tuned, store.split("test"))
 """

@@ -11,6 +11,7 @@ import json
 import math
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -53,9 +54,12 @@ __all__ = [
     "read_recipe",
     "read_toml",
     "refuse_idle",
+    "shipped_recipes",
     "told_by_name",
+    "verb_of",
 ]
 
+_SHIPPED = Path(__file__).parent / "recipes"
 _DEEPEST = 50  # tables in tables; ours have six
 
 ConfigT = TypeVar("ConfigT", bound="Config")
@@ -119,17 +123,31 @@ def refuse_idle(config: Config, names: Iterable[str], why: str, *, prefix: str =
             raise ConfigError(f"{prefix}{name} = {given!r} would have no effect: {why}. Leave it out.")
 
 
+def shipped_recipes() -> dict[str, Path]:
+    """Return the recipes that come with the package, by the names under which they are found anywhere."""
+    return {
+        file.relative_to(_SHIPPED).with_suffix("").as_posix(): file
+        for file in sorted(_SHIPPED.rglob("*.toml"), key=lambda file: (len(file.parts), file))
+    }
+
+
 def read_toml(path: str | Path) -> dict[str, Any]:
-    """Read a recipe.
+    """Read a recipe: a file, or one that comes with the package, by its name.
 
     Raises:
         ConfigError: if the file is missing or is not TOML.
     """
     path = Path(path)
+    if not path.suffix and not path.exists():
+        path = shipped_recipes().get(path.as_posix(), path)
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ConfigError(f"No recipe at '{path}'. Give the path of a TOML file; examples lie in recipes/.") from error
+        close = get_close_matches(path.stem, shipped_recipes(), 1)
+        meant = f" Did you mean '{close[0]}', which comes with the package?" if close else ""
+        raise ConfigError(
+            f"No recipe at '{path}'.{meant} Give the path of a TOML file, or a name that 'scifm recipes' lists."
+        ) from error
     except OSError as error:
         raise ConfigError(f"Cannot read the recipe '{path}': {error.strerror}.") from error
     except (ValueError, RecursionError) as error:  # not TOML, not text, thousands of digits, thousands of brackets
@@ -168,6 +186,11 @@ def read_recipe(
                     f"{_KINDS[verb][0]}."
                 )
     return build_config(cls, apply_overrides(tree, overrides), source=source)
+
+
+def verb_of(tree: Mapping[str, Any]) -> str:
+    """Return the command that takes a recipe; empty where nothing tells."""
+    return next((verb for verb, (_, marks) in _KINDS.items() if marks & set(tree)), "")
 
 
 def kind_of_record(tree: Mapping[str, Any]) -> str:

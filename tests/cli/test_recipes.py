@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 
 import pytest
 
@@ -137,3 +138,15 @@ def test_a_check_is_named_with_settings_of_its_own(scifm, tmp_path):
     assert found["name"] == "shift_equivariance"
     refused(scifm(*asked_for, "checks=[{name='shift_equivariance', shifts=1}]"), "'shifts' is unknown")
     refused(scifm(*asked_for, "checks=[]"), "checks")
+
+
+def test_those_that_come_with_the_package_are_listed_and_printed(scifm):
+    listed = {row["name"]: row for row in json.loads(scifm("recipes", "--json").out)}
+    assert listed["poisson-small"]["verb"] == "pretrain"
+    assert listed["transfer-tiny"]["verb"] == "study"
+    assert all(row["title"] for row in listed.values())
+    assert "poisson-small" in scifm("recipes").out
+    assert tomllib.loads(scifm("recipes", "poisson-small").out)["name"] == "poisson-small"
+    said = scifm("recipes", "poisson")
+    assert said.status == 2
+    assert "'poisson' is unknown" in said.told

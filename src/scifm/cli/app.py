@@ -42,10 +42,11 @@ __all__ = [
 EXAMPLES: dict[str, str] = {
     "demo": "scifm demo",
     "systems": "scifm systems",
+    "recipes": "scifm recipes",
     "generate": "scifm generate poisson --num-samples 512 --out stores/poisson",
     "verify": "scifm verify stores/poisson",
     "inspect": "scifm inspect stores/poisson",
-    "pretrain": "scifm pretrain recipes/poisson-small.toml --set training.num_steps=100",
+    "pretrain": "scifm pretrain poisson-small --set training.num_steps=100",
     "finetune": "scifm finetune runs/poisson-small-* --system poisson --num-samples 16",
     "evaluate": "scifm evaluate runs/finetune-16-* --system poisson --knob anisotropy=5,10",
     "scores": "scifm scores runs/finetune-16-*",
@@ -57,7 +58,7 @@ EXAMPLES: dict[str, str] = {
     "play": "scifm play runs/poisson-small-*",
     "export": "scifm export runs/finetune-16-* --to onnx",
     "plan": "scifm plan runs/poisson-small-* --data stores/poisson --target-error 0.02",
-    "study": "scifm study recipes/transfer-tiny.toml --out runs/tiny",
+    "study": "scifm study transfer-tiny --out runs/tiny",
     "import": "scifm import measured.nc --out stores/measured",
 }
 """One line for each verb that works as it stands in the project's folder; the help lists verbs in this order.

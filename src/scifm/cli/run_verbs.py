@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,12 +27,13 @@ from scifm.cli.app import (
 )
 from scifm.cli.progress import ProgressBar, counting, progress_bars
 from scifm.cli.recipes import Overrides, complete_systems, settings, told_by
+from scifm.errors import ConfigError, suggest
 from scifm.wording import span
 
 if TYPE_CHECKING:
     from scifm.runs import Run
 
-__all__ = ["finetune", "generate", "pretrain", "systems"]
+__all__ = ["finetune", "generate", "pretrain", "recipes", "systems"]
 
 SystemArgument = Annotated[
     str | None, typer.Argument(help="Name of a system; 'scifm systems' lists them.", autocompletion=complete_systems)
@@ -81,6 +84,41 @@ def systems(as_json: AsJson = False) -> None:
 
 
 @app.command()
+def recipes(
+    name: Annotated[
+        str | None, typer.Argument(help="Print this one, to be changed: scifm recipes NAME > my.toml")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the recipes that come with the package, which pretrain and study find by name; or print one of them."""
+    from scifm.config import read_toml, shipped_recipes, verb_of
+
+    shipped = shipped_recipes()
+    if name is not None:
+        if name not in shipped:
+            raise ConfigError(f"Recipe {suggest(name, shipped)}")
+        typer.echo(shipped[name].read_text(encoding="utf-8"), nl=False)
+        return
+    rows = [
+        {"name": own, "verb": verb_of(read_toml(file)), "title": _first_sentence(file)} for own, file in shipped.items()
+    ]
+    if as_json:
+        print_json(rows)
+        return
+    table = Table("recipe", "for", "what", title="Recipes")
+    for row in rows:
+        table.add_row(row["name"], row["verb"], row["title"])
+    print_table(table)
+
+
+def _first_sentence(recipe: Path) -> str:
+    """Return what a recipe says of itself in the comment it begins with."""
+    lines = takewhile(lambda line: line.startswith("#"), recipe.read_text(encoding="utf-8").splitlines())
+    text = " ".join(line.lstrip("# ").strip() for line in lines)
+    return re.split(r"(?<=[a-z0-9)²])[.:](?: |$)", text, maxsplit=1)[0]
+
+
+@app.command()
 @told_by(
     "knobs",
     "seed",
@@ -119,7 +157,7 @@ def generate(
 
 @app.command()
 def pretrain(
-    recipe: Annotated[Path, typer.Argument(help="TOML file; complete ones lie in recipes/.")],
+    recipe: Annotated[Path, typer.Argument(help="TOML file, or a name that 'scifm recipes' lists.")],
     store: Annotated[Path | None, typer.Option(help="Store to train on, instead of what the recipe says.")] = None,
     out: OutRuns = Path("runs"),
     overrides: Overrides = None,

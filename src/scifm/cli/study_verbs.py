@@ -51,7 +51,7 @@ def report(
 
 @app.command()
 def study(
-    recipe: Annotated[Path, typer.Argument(help="TOML file of a study; see recipes/transfer-*.toml.")],
+    recipe: Annotated[Path, typer.Argument(help="TOML file of a study, or a name that 'scifm recipes' lists.")],
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder of the study; default: runs/NAME of the recipe.")
     ] = None,
@@ -103,7 +103,7 @@ def demo(
     """The whole path in one go: pre-train, shift the physics, fine-tune, compare, write the page.
 
     'steady' moves Poisson to stronger anisotropy, 'evolving' Burgers to thinner shocks (into runs/demo-evolving). They
-    are the studies of recipes/transfer-demo.toml and transfer-demo-evolving.toml: --set overrides any of the settings.
+    are the studies of the recipes transfer-demo and transfer-demo-evolving: --set overrides any of the settings.
     """
     from scifm.errors import ConfigError, suggest
     from scifm.studies.demo import DEMOS
