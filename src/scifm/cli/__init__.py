@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 # The verbs join the application when they are read.
-from scifm.cli import data_verbs, forecast_verbs, model_verbs, run_verbs, score_verbs, study_verbs  # noqa: F401
+from scifm.cli import data_verbs, doctor, forecast_verbs, model_verbs, run_verbs, score_verbs, study_verbs  # noqa: F401
 from scifm.cli.app import app, say
 from scifm.errors import SciFMError, StopRequested
 

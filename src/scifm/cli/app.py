@@ -60,6 +60,7 @@ EXAMPLES: dict[str, str] = {
     "plan": "scifm plan runs/poisson-small-* --data stores/poisson --target-error 0.02",
     "study": "scifm study transfer-tiny --out runs/tiny",
     "import": "scifm import measured.nc --out stores/measured",
+    "doctor": "scifm doctor",
 }
 """One line for each verb that works as it stands in the project's folder; the help lists verbs in this order.
 
