@@ -42,11 +42,15 @@ def report(
         Path | None,
         typer.Option("--out", help="File to write; default: report.html in the folder; of a model alone, MODEL.html."),
     ] = None,
+    figures: Annotated[
+        Path | None,
+        typer.Option("--figures", help="Folder for a paper: figures as PDF and SVG, tables as CSV and LaTeX."),
+    ] = None,
 ) -> None:
-    """Write one self-contained HTML page about a study, a plan, a run or a model."""
+    """Write one self-contained HTML page about a study, a plan, a run or a model; for a paper also its parts."""
     from scifm.report.page import page
 
-    typer.echo(str(page(path, out=out)))
+    typer.echo(str(page(path, out=out, figures=figures)))
 
 
 @app.command()

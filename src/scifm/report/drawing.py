@@ -36,7 +36,7 @@ from scifm.report.svg import (
 from scifm.runs import write_atomically
 from scifm.wording import count_text, plain_number, plural, short_count
 
-__all__ = ["Block", "Drawn", "Key", "draw", "write_figure"]
+__all__ = ["Block", "Drawn", "Key", "Looks", "draw", "stack", "write_figure", "written_numbers"]
 
 _WIDTH = 960.0  # of a full drawing, in CSS pixels
 _LEFT, _CATEGORIES, _GAP, _BETWEEN = 66.0, 236.0, 16.0, 14.0
@@ -74,6 +74,7 @@ class Drawn:
     caption: str
     kind: str  # ``many`` panels across the page, a ``single`` one, or blocks set in a ``pair`` beside each other
     name: str = ""  # of its place on a page
+    figure: Figure | None = None  # what was drawn
 
 
 def draw(figure: Figure) -> Drawn:
@@ -83,7 +84,7 @@ def draw(figure: Figure) -> Drawn:
     nothing are drawn each by itself. What has no place on an axis (absent, not finite, or not positive on a logarithmic
     one) is left out, and a line breaks there.
     """
-    looks = _Looks(figure)
+    looks = Looks(figure)
     if figure.shared or len(figure.panels) == 1:
         groups = [list(panels) for _, panels in groupby(figure.panels, key=lambda panel: panel.group)]
     else:
@@ -93,7 +94,7 @@ def draw(figure: Figure) -> Drawn:
     columns = max(math.ceil(len(panels) / rows) for panels, rows in zip(groups, lines, strict=True))
     kind = "many" if columns > 1 else "single" if len(groups) == 1 or figure.shared else "pair"
     sheets = [_Sheet(looks, panels, columns, kind) for panels in groups]
-    return Drawn(tuple(sheet.block() for sheet in sheets), looks.keys(), figure.caption, kind)
+    return Drawn(tuple(sheet.block() for sheet in sheets), looks.keys(), figure.caption, kind, figure=figure)
 
 
 def write_figure(figure: Figure, path: str | Path) -> Path:
@@ -135,18 +136,18 @@ def _placed(picture: Markup, x: float, y: float, *, height: float | None = None)
 # --- looks ------------------------------------------------------------------------------------------------------------
 
 
-def _stack(panel: Panel) -> list[Panel]:
+def stack(panel: Panel) -> list[Panel]:
     """Return a panel and those beneath it."""
-    return [panel] if panel.beneath is None else [panel, *_stack(panel.beneath)]
+    return [panel] if panel.beneath is None else [panel, *stack(panel.beneath)]
 
 
-class _Looks:
+class Looks:
     """How the series of a figure look, and the key that says so."""
 
     def __init__(self, figure: Figure) -> None:
         self.figure = figure
         self.items: list[Series | Rule] = []
-        for panel in (part for whole in figure.panels for part in _stack(whole)):
+        for panel in (part for whole in figure.panels for part in stack(whole)):
             self.items += [*panel.series, *panel.rules]
         self.labels = list(dict.fromkeys(item.label for item in self.items if item.label))
         placed = {item.label for item in self.items if item.place is not None}
@@ -232,10 +233,10 @@ def _values(panel: Panel, name: str) -> Iterator[float]:
 class _Sheet:
     """One SVG: where its panels stand, how large they are, which ranges they share."""
 
-    def __init__(self, looks: _Looks, panels: Sequence[Panel], columns: int, kind: str) -> None:
+    def __init__(self, looks: Looks, panels: Sequence[Panel], columns: int, kind: str) -> None:
         self.looks, self.panels, self.columns = looks, panels, columns
         self.shared = looks.figure.shared
-        first = _stack(panels[0])
+        first = stack(panels[0])
         names = [name for part in first for name in part.y.categories]
         self.left = min(_CATEGORIES, max([_LEFT, *(text_width(name) + 20 for name in names)]))
         self.gap = _GAP if "y" in self.shared else _LEFT
@@ -253,13 +254,13 @@ class _Sheet:
         below = 30.0 if self.x_name is not None else 46.0
         self.step = self.room + sum(self.heights) + _BETWEEN * (len(self.heights) - 1) + below
         self.ranges: dict[tuple[str, str], list[float]] = {}
-        for panel in (part for whole in panels for part in _stack(whole)):
+        for panel in (part for whole in panels for part in stack(whole)):
             for name, axis in (("x", panel.x), ("y", panel.y)):
                 self.ranges.setdefault((name, axis.label), []).extend(_values(panel, name))
 
     def _category_height(self, panel: Panel) -> float:
         """Return the height for as many lines as the fullest category has."""
-        series = [s for whole in self.panels for part in _stack(whole) if part.y == panel.y for s in part.series]
+        series = [s for whole in self.panels for part in stack(whole) if part.y == panel.y for s in part.series]
         places = {y for one in series for y in one.y if y is not None}
         lines = max((sum(round(y) == i for y in places) for i in range(len(panel.y.categories))), default=1)
         return len(panel.y.categories) * (_SLOT * max(1, lines) + 9.0)
@@ -288,7 +289,7 @@ class _Sheet:
         if self.x_name:
             parts.append(element("text", self.x_name, x=(self.left + right) / 2, y=bottom + 6, class_="name mid"))
         first = self.panels[0]
-        label = f"{', '.join(part.y.label or 'values' for part in _stack(first))} against {first.x.label}"
+        label = f"{', '.join(part.y.label or 'values' for part in stack(first))} against {first.x.label}"
         label = f"{first.group}: {label}" if first.group else label
         width = _WIDTH if self.columns > 1 else right + 24
         picture = svg(width, bottom + 16, f"{label}, {plural(len(self.panels), 'panel')}", *parts)
@@ -298,15 +299,16 @@ class _Sheet:
         left = self.left + (place % self.columns) * (self.wide + self.gap)
         top = self.room + (place // self.columns) * self.step
         first = place % self.columns == 0 or "y" not in self.shared
-        stack, parts = _stack(panel), []
-        for part, high in zip(stack, self.heights, strict=False):
+        parts: list[Markup] = []
+        whole = stack(panel)
+        for part, high in zip(whole, self.heights, strict=False):
             x, y = self._scale(part, "x", left, left + self.wide), self._scale(part, "y", top + high, top)
             if x is None or y is None:
                 empty = Frame(Scale(0, 1, left, left + self.wide, log=False), Scale(0, 1, top + 1, top, log=False))
                 text = element("text", "not recorded", x=left + self.wide / 2, y=top + high / 2, class_="name mid")
                 parts += [empty.title(panel.title), text] if part is panel else [text]
             else:
-                frame, last = Frame(x, y), part is stack[-1]
+                frame, last = Frame(x, y), part is whole[-1]
                 parts += _axes(part, frame, numbers=first, named=last)
                 if part is panel:
                     parts += _notes(panel, frame)
@@ -323,7 +325,7 @@ class _Sheet:
 # --- axes -------------------------------------------------------------------------------------------------------------
 
 
-def _written(values: Sequence[float], axis: Axis) -> list[str]:
+def written_numbers(values: Sequence[float], axis: Axis) -> list[str]:
     """Return numbers of an axis in one notation."""
     most = max(values, default=0.0)
     if axis.form == "count" and min(values, default=0.0) >= 0 and most < 1e12:
@@ -338,16 +340,16 @@ def _axes(panel: Panel, frame: Frame, *, numbers: bool, named: bool) -> list[Mar
         parts = [frame.grid("y", heights), *(_category_names(panel.y, frame) if numbers else [])]
     else:
         ticks = list(panel.y.ticks) or fitted_ticks(frame.y, 8 if high >= 300 else 6 if high >= 180 else 5)
-        parts = [frame.grid("y", ticks, _written(ticks, panel.y) if numbers else None)]
+        parts = [frame.grid("y", ticks, written_numbers(ticks, panel.y) if numbers else None)]
     if panel.x.categories:
         places = [float(i) for i in range(len(panel.x.categories))]
         names = [wrapped(name, wide / len(places), lines=1)[0] for name in panel.x.categories]
         return [*parts, frame.grid("x", places, names if named else None), frame.edges()]
     crossed = [rule.at for rule in panel.rules if rule.crosses == "x" and frame.x.holds(rule.at)]
     places = sorted(panel.x.ticks) or _fitting_ticks(panel.x, frame, crossed)
-    named_places = spaced(places, frame.x, _written(places, panel.x))
+    named_places = spaced(places, frame.x, written_numbers(places, panel.x))
     parts.append(frame.grid("x", [place for place in places if place not in named_places and panel.x.ticks]))
-    parts.append(frame.grid("x", named_places, _written(named_places, panel.x) if named else None))
+    parts.append(frame.grid("x", named_places, written_numbers(named_places, panel.x) if named else None))
     return [*parts, frame.edges()]
 
 
@@ -357,7 +359,7 @@ def _fitting_ticks(axis: Axis, frame: Frame, crossed: Sequence[float]) -> list[f
     for most in range(8, 1, -1):
         apart = [t for t in fitted_ticks(frame.x, most) if all(abs(frame.x(t) - frame.x(c)) > 24 for c in crossed)]
         places = sorted((*crossed, *apart))
-        if len(spaced(places, frame.x, _written(places, axis))) == len(places):
+        if len(spaced(places, frame.x, written_numbers(places, axis))) == len(places):
             break
     return places
 
@@ -427,7 +429,7 @@ def _intervals(dots: Sequence[_Dot], *, bands: bool, sideways: bool) -> Iterator
             yield element("line", **(across if sideways else upright), class_="bar")
 
 
-def _series(looks: _Looks, series: Series, panel: Panel, frame: Frame) -> Markup:
+def _series(looks: Looks, series: Series, panel: Panel, frame: Frame) -> Markup:
     dots, sideways, shape = _dots(series, panel, frame), bool(panel.y.categories), looks.shape(series)
     parts: list[Markup] = []
     for there, run in groupby(dots, key=lambda dot: dot is not None):
@@ -454,7 +456,7 @@ def _point(text: str, drawn: Markup, hit: Markup) -> Markup:
     return element("g", element("title", text), drawn, hit, class_="point") if text else drawn
 
 
-def _rule(looks: _Looks, rule: Rule, frame: Frame) -> Markup:
+def _rule(looks: Looks, rule: Rule, frame: Frame) -> Markup:
     scale = frame.y if rule.crosses == "y" else frame.x
     if not (rule.at > 0 or not scale.log) or not scale.holds(rule.at):
         return Markup("")
@@ -469,7 +471,7 @@ def _rule(looks: _Looks, rule: Rule, frame: Frame) -> Markup:
     return element("g", drawn, class_=looks.tone(rule), data_series=_slug(rule.label))
 
 
-def _content(looks: _Looks, panel: Panel, frame: Frame) -> list[Markup]:
+def _content(looks: Looks, panel: Panel, frame: Frame) -> list[Markup]:
     """Return rules, then series, the first one on top, and the notes of points where there is room beside them."""
     parts = [_rule(looks, rule, frame) for rule in panel.rules]
     parts += [_series(looks, series, panel, frame) for series in reversed(panel.series)]

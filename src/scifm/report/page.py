@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from scifm.errors import RunError
+from scifm.report.paper import write_paper
+from scifm.report.parts import Page
 from scifm.report.plan_page import render_plan
 from scifm.report.records import holds_model
 from scifm.report.run_page import render_run
@@ -14,7 +16,7 @@ from scifm.runs import write_atomically
 
 __all__ = ["PAGES", "page"]
 
-PAGES: Mapping[tuple[str, ...], Callable[[Path], str]] = {
+PAGES: Mapping[tuple[str, ...], Callable[[Path], Page]] = {
     ("analysis.json",): render_study,
     ("plan.json",): render_plan,
     ("config.json", "model.safetensors"): render_run,  # a model alone
@@ -23,7 +25,7 @@ PAGES: Mapping[tuple[str, ...], Callable[[Path], str]] = {
 """Which files mark a folder, and what makes its page of it; the first mark that fits is meant."""
 
 
-def page(path: str | Path, *, out: str | Path | None = None) -> Path:
+def page(path: str | Path, *, out: str | Path | None = None, figures: str | Path | None = None) -> Path:
     """Write the report of a folder: of a study, a plan, a run or a model.
 
     Args:
@@ -31,6 +33,7 @@ def page(path: str | Path, *, out: str | Path | None = None) -> Path:
             a model; ``model`` inside a run is that run.
         out: the file to write, or an existing folder to write ``report.html`` into; by default ``path/report.html``,
             for a model alone, in whose folder nothing is added, a file called like it where you are.
+        figures: a folder for a paper: every figure of the page as PDF and SVG, every table as CSV and LaTeX.
 
     Returns:
         The file written.
@@ -49,7 +52,10 @@ def page(path: str | Path, *, out: str | Path | None = None) -> Path:
     unfinished = (folder / "runs").is_dir() and render is render_run and not holds_model(folder)
     if render is None or unfinished:
         raise _refusal(folder)
-    write_atomically(target, render(folder).encode())
+    made = render(folder)
+    write_atomically(target, made.text.encode())
+    if figures is not None:
+        write_paper(made, figures)
     return target
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, is_dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ __all__ = [
     "Cell",
     "Columns",
     "Numbered",
+    "Page",
     "Table",
     "Tile",
     "environment_entries",
@@ -134,9 +135,37 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
-def render(name: str, **parts: Any) -> str:
+@dataclass(frozen=True)
+class Page:
+    """A page, and by name what it shows: its figures and its tables, in their order."""
+
+    text: str
+    figures: Mapping[str, Figure]
+    tables: Mapping[str, Table]
+
+
+def render(name: str, **parts: Any) -> Page:
     """Return a page from its template; everything put into it is escaped unless it is Markup already."""
-    return _environment().get_template(name).render(**parts)
+    shown = list(_shown(parts))
+    figures = {
+        own.name.removeprefix("figure-"): own.figure
+        for own in shown
+        if isinstance(own, Drawn) and own.figure is not None
+    }
+    tables = {own.name: own for own in shown if isinstance(own, Table) and own.rows}
+    return Page(_environment().get_template(name).render(**parts), figures, tables)
+
+
+def _shown(part: Any) -> Iterator[Drawn | Table]:
+    """Yield the figures and the tables in what a template is given."""
+    if isinstance(part, Drawn | Table):
+        yield part
+    elif isinstance(part, Mapping | list | tuple):
+        for inner in part.values() if isinstance(part, Mapping) else part:
+            yield from _shown(inner)
+    elif is_dataclass(part):
+        for inner in vars(part).values():
+            yield from _shown(inner)
 
 
 _ENVIRONMENT_NAMES = {

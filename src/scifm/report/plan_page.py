@@ -6,7 +6,7 @@ from pathlib import Path
 
 from scifm.findings.finding import Finding
 from scifm.findings.plan import Kind, Plan
-from scifm.report.parts import DASH, Cell, Numbered, Table, Tile, environment_entries, render
+from scifm.report.parts import DASH, Cell, Numbered, Page, Table, Tile, environment_entries, render
 from scifm.report.records import read_model, read_object, read_text
 from scifm.wording import KIND_NAMES, count_in_words, count_text, duration_text, number_text, plural
 
@@ -16,7 +16,7 @@ _REMEDY = "Give the command that made the plan again: what is complete is not re
 _KINDS: tuple[Kind, ...] = ("few_shot", "from_scratch")
 
 
-def render_plan(folder: Path) -> str:
+def render_plan(folder: Path) -> Page:
     """Return the page of a plan as HTML.
 
     Raises:

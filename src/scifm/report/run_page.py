@@ -20,7 +20,7 @@ from scifm.report.forecasts import (
     read_forecasts,
     spectra_figure,
 )
-from scifm.report.parts import Cell, Numbered, Table, Tile, environment_entries, render
+from scifm.report.parts import Cell, Numbered, Page, Table, Tile, environment_entries, render
 from scifm.report.records import MODEL_ALONE, Curve, RunRecord, ScoreSet, read_run
 from scifm.runs import Run
 from scifm.wording import count_text, duration_text, number_text, plural
@@ -40,7 +40,7 @@ STEP = Axis(label="optimizer step", form="count", low=0.0)
 _MOST_POINTS = 160  # of one line; more cannot be told apart and only make the page large
 
 
-def render_run(folder: Path) -> str:
+def render_run(folder: Path) -> Page:
     """Return the page of a run or of a model as HTML.
 
     Raises:

@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from scifm.findings.study import Gain, Target
 from scifm.report.fields import Examples, field_drawing
-from scifm.report.parts import Numbered, Tile, environment_entries, render
+from scifm.report.parts import Numbered, Page, Tile, environment_entries, render
 from scifm.report.study import Study, drawable, interval_text, read_study
 from scifm.report.study_figures import STUDY_FIGURES, best_measure, undrawn_points
 from scifm.report.study_tables import STUDY_TABLES, correlation_words, run_table, settings_table
@@ -29,7 +29,7 @@ _WAYS = ("few_shot", "from_scratch")
 _SPENT = {"num_steps": "optimizer steps", "trial_steps": "steps of all trials before"}
 
 
-def render_study(folder: Path) -> str:
+def render_study(folder: Path) -> Page:
     """Return the page of a study as HTML.
 
     Raises:
