@@ -150,6 +150,8 @@ class Looks:
         for panel in (part for whole in figure.panels for part in stack(whole)):
             self.items += [*panel.series, *panel.rules]
         self.labels = list(dict.fromkeys(item.label for item in self.items if item.label))
+        if figure.ordered:  # whichever of the steps the first panel lacks
+            self.labels.sort(key=_leading_number)
         placed = {item.label for item in self.items if item.place is not None}
         self.free = [label for label in self.labels if label not in placed]
         self.variants = list(dict.fromkeys(i.variant for i in self.items if isinstance(i, Series) and i.variant))
@@ -204,6 +206,11 @@ def _key_picture(tone: str, shape: str, line: str = "", *, hollow: bool = False)
     drawn = [element("line", x1=1, x2=29, y1=7, y2=7, class_=line)] if line else []
     drawn += [mark(shape, 15, 7, hollow=hollow)] if shape else []
     return element("svg", *drawn, viewBox="0 0 30 14", width=30, height=14, aria_hidden="true", class_=tone)
+
+
+def _leading_number(label: str) -> float:
+    found = re.match(r"[\d,.]*\d", label)
+    return float(found[0].replace(",", "")) if found else math.inf
 
 
 def _slug(label: str) -> str:

@@ -406,11 +406,10 @@ def adaptation_figure(
     if not any(curve.errors if validated else curve.losses for _, curve in every):
         return None
     y = Axis(label="relative L2 error, validation" if validated else "training loss", scale="log")
-    panels, counts = list[Panel](), sorted({count for count, _ in every})
+    panels = []
     for task, ways in tasks.items():
         for way, runs in ways.items():
-            # the key is in the order of the counts, whichever of them the first panel lacks
-            series = [] if panels else [history((), (), plural(count, "sample")) for count in counts]
+            series = []
             for count, curve in sorted(runs, key=lambda run: run[0]):
                 steps, values = (curve.valid_steps, curve.errors) if validated else (curve.train_steps, curve.losses)
                 series += [history(steps, values, plural(count, "sample"))] if steps else []
