@@ -12,6 +12,7 @@ import xarray
 
 import tiny
 from scifm.data.normalize import fit_normalization
+from scifm.distillation.compress import compress
 from scifm.errors import ConfigError, DataError, OutsideWarning, SignatureError
 from scifm.fields.batch import Signature
 from scifm.fields.domain import Domain
@@ -19,6 +20,7 @@ from scifm.fields.grid import Grid
 from scifm.fields.seeds import generator_for
 from scifm.models.fno import FNO, FNOConfig
 from scifm.models.registry import load_operator, save_operator
+from scifm.models.surgery import renamed
 from scifm.systems.burgers import Burgers
 from scifm.systems.poisson import Poisson
 
@@ -156,6 +158,16 @@ def test_out_of_range_is_said_with_numbers(tmp_path):
     assert re.fullmatch(r"diffusion_yy is 0\.\d+ to 0\.\d+ in \d of 8 samples; training had 0\.01 to 0\.04\d+", told)
     with pytest.warns(OutsideWarning, match=r"beyond what it was trained on: .*diffusion"):
         operator.predict(beyond)
+
+
+def test_what_it_was_trained_on_stays_with_it_when_it_is_renamed_or_made_smaller(tmp_path):
+    system, grid = Poisson(), Grid.square(16)
+    operator = trained(system, grid, tmp_path)
+    compress(tmp_path / "model", system.sample(4, grid, generator_for(1, "unseen")), tmp_path / "small")
+    assert load_operator(tmp_path / "small").domain == operator.domain
+    range_of_it = operator.domain.coefficients["diffusion_xx"]
+    assert renamed(operator, {"kappa": "diffusion_xx"}).domain.coefficients["kappa"] == range_of_it
+    assert set(operator.domain.encoded) == {*operator.signature.inputs, *operator.signature.coefficients}
 
 
 def test_what_a_scaling_covers_is_no_extrapolation(tmp_path):

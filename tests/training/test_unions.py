@@ -165,6 +165,13 @@ def test_a_run_answers_each_system_alone(run, tmp_path):
         assert scores.channels == system.signature.outputs
         assert torch.isfinite(scores.values["relative_l2"]).all()
         answer = network.predict(samples.batch([0, 2]))
+        some = samples.batch([0, 2])
+        arrays = {name: some.field(name) for name in some.signature.inputs}
+        arrays |= {name: some.coefficient(name) for name in some.signature.coefficients}
+        told = network.predict(arrays, num_steps=2)
+        assert set(told) == set(scores.channels)
+        for name, field in told.items():
+            torch.testing.assert_close(field, answer.target(name), rtol=1e-4, atol=1e-5)
         absent = [name for name in network.signature.outputs if name not in scores.channels]
         assert all(float(answer.target(name).abs().max()) == 0 for name in absent)
 

@@ -108,6 +108,11 @@ def predict_file(
         refuse_idle(how, ("split",), f"'{source}' is no store")
     place = find_model(model)
     operator = load_operator(place.folder)
+    if operator.domain.forms:
+        raise ConfigError(
+            f"'{place.path}' answers several systems, whose fields differ: give it the arrays of one of them in "
+            "Python, by operator.predict."
+        )
     named = _read(operator, source, how)
     question = _question(operator, named, how)
     outside = operator.outside(question.batch)

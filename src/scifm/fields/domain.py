@@ -7,15 +7,16 @@ forcing of a linear problem is nothing new to it, and a tenth of the viscosity i
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from scifm.config import Plain
 from scifm.errors import ConfigError
-from scifm.fields.batch import Batch
+from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
 from scifm.fields.normalization import Normalization
 from scifm.fields.window import told_times
@@ -26,6 +27,7 @@ __all__ = ["Domain", "Range"]
 Range = tuple[float, float]
 """The lowest and the highest."""
 
+_RANGES = ("coefficients", "sizes", "encoded")
 _SAME = 1e-3  # by which part two numbers differ that count as one
 _AT_ONCE = 256  # samples
 _ROUNDING = 1e-4  # of what a network is given, which is of order one
@@ -73,11 +75,30 @@ class Domain(Plain):
         forms: tuple[tuple[str, ...], ...] = (),
     ) -> Domain:
         """Return the domain of samples, or of enough of them, that an operator of a normalization was trained on."""
-        seen: dict[str, dict[str, Range]] = {"coefficients": {}, "sizes": {}, "encoded": {}}
+        seen: dict[str, dict[str, Range]] = {part: {} for part in _RANGES}
         for name, kind, values, encoded in _numbers(samples, normalization):
             if len(values):
                 seen[kind][name], seen["encoded"][name] = _range(values), _range(encoded)
         return cls(lead_times, forms, samples.grid, samples.num_samples, **seen)
+
+    def renamed(self, call: Callable[[str], str]) -> Domain:
+        """Return the same domain with other names for fields and coefficients."""
+        ranges: dict[str, Any] = {
+            part: {call(name): own for name, own in getattr(self, part).items()} for part in _RANGES
+        }
+        return replace(self, forms=tuple(tuple(map(call, form)) for form in self.forms), **ranges)
+
+    def form_of(self, inputs: Iterable[str], signature: Signature) -> Signature:
+        """Return the names of samples that have these input fields, where training samples differed in theirs.
+
+        Coefficients are left as they are: which of them a sample has is its own matter.
+        """
+        given = set(inputs)
+        for form in self.forms:
+            own = tuple(name for name in signature.inputs if name in form)
+            if set(own) == given:
+                return replace(signature, inputs=own, outputs=tuple(n for n in signature.outputs if n in form))
+        return signature
 
     def told(self) -> list[tuple[str, str]]:
         """Return in words what is known, by name."""

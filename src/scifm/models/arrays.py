@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -114,6 +114,9 @@ class Question:
             DataError: if a number is NaN or infinite.
             SignatureError: if a name is missing or unknown, or a shape does not fit.
         """
+        if domain.forms:  # one of several systems: its fields, and those coefficients that are given
+            signature = domain.form_of((name for name in signature.inputs if name in arrays), signature)
+            signature = replace(signature, coefficients=tuple(n for n in signature.coefficients if n in arrays))
         _require_names(arrays, signature)
         dims, states = signature.num_spatial_dims, signature.state
         fields = {n: _Given.field(n, arrays[n], history if n in states else 1, dims) for n in signature.inputs}

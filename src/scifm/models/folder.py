@@ -50,6 +50,7 @@ _ID = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 _ON_HUB = re.compile(r"hf:/{0,2}([\w.-]+/[\w.-]+?)(?:@([\w./-]+))?", re.ASCII)  # a Path makes one / of two
 
 
+_SEEN = "The ranges that were seen. What an exact scaling of the equation covers is answered beyond them too."
 _LOADING = """```python
 import scifm
 
@@ -115,7 +116,7 @@ class ModelCard(Config):
         if ranges:
             rows = ["| | |", "|---|---|", *ranges]
             seen = "\n".join(rows)
-            parts.append(f"## What it was trained on\n\nBeyond these ranges nobody has seen it right.\n\n{seen}")
+            parts.append(f"## What it was trained on\n\n{_SEEN}\n\n{seen}")
         parts.append(f"## How to load it\n\n{loading}")
         return "\n\n".join(parts) + "\n"
 

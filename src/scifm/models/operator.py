@@ -322,7 +322,8 @@ class Operator(nn.Module):
         about: dict[str, Any] = {"history": self.history, "sees_lead_time": self.sees_lead_time}
         question = Question.of(problems, self.signature, self.domain, **about, **asked)
         self._require_inside(question.batch, strict)
-        return question.answers(self.answers(question.batch, batch_size=batch_size))
+        answered = self.answers(question.batch, batch_size=batch_size)
+        return question.answers(answered.without_absent(question.batch.signature))
 
     def _require_inside(self, batch: Batch, strict: bool) -> None:
         outside = self.outside(batch)

@@ -74,6 +74,7 @@ def renamed(operator: OperatorT, names: Mapping[str, str]) -> OperatorT:
         operator.signature = replace(ours, inputs=inputs, coefficients=coefficients, outputs=outputs)
     except SignatureError as error:
         raise ConfigError(f"Renaming {dict(names)} gives one name to two channels: {error}") from error
+    operator.domain = operator.domain.renamed(call)
     scalings = tuple(map(rename, operator.normalization.homogeneities))
     operator.normalization = replace(operator.normalization, homogeneities=scalings)
     return operator
