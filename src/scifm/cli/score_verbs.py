@@ -107,6 +107,8 @@ def _print_scores(run: Path, result: Scores, still: Tensor | None, as_json: bool
         table.add_row(name, *map(_number, own.values()))
     if still is not None:
         table.add_row("relative_l2, if nothing changed", _number(unchanged), "", "")
+    elif "relative_l2" in numbers:
+        table.add_row("relative_l2, if the answer were zero", "1", "1", "1")
     print_table(table)
     print_rows("Scored on", [("samples", origin_text(result.origin)), ("scores", str(result.path or "not recorded"))])
     if result.path is None:

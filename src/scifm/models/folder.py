@@ -76,7 +76,13 @@ class ModelCard(Config):
     tags: tuple[str, ...] = ()
 
     def text(
-        self, kind: str, signature: Signature, num_params: int, domain: Domain, *, needs_module: bool = False
+        self,
+        kind: str,
+        signature: Signature,
+        num_params: int,
+        *,
+        domain: Domain | None = None,
+        needs_module: bool = False,
     ) -> str:
         """Return the README of an operator: a header that hubs read, and what a person wants to know first.
 
@@ -112,7 +118,7 @@ class ModelCard(Config):
                 loading.replace('")  #', '", module=network)  #') + "\n\n`network` is a fresh one of the same class."
             )
         parts.append(f"## What it knows\n\n{table}")
-        ranges = [f"| {name} | {text} |" for name, text in domain.told()]
+        ranges = [f"| {name} | {text} |" for name, text in (domain or Domain()).told()]
         if ranges:
             rows = ["| | |", "|---|---|", *ranges]
             seen = "\n".join(rows)

@@ -408,7 +408,8 @@ class Operator(nn.Module):
         """
         if not isinstance(card, ModelCard):
             card = build_config(ModelCard, card or {}, source="the model card")
-        text = card.text(self.kind, self.signature, self.num_params, self.domain, needs_module=self.needs_module)
+        about: dict[str, Any] = {"domain": self.domain, "needs_module": self.needs_module}
+        text = card.text(self.kind, self.signature, self.num_params, **about)
         write_folder(path, self.describe(), self.state_dict(), text, codec=codec)
 
     @classmethod
