@@ -7,15 +7,20 @@ many forecasts left every bound, and the energy of the last 100 steps over the s
 wavenumbers that the solver keeps, the resolved ones: a forecast that has parted from the truth should still look like
 it.
 
+Numbers stay in ``--stores``: started again, only what is missing is done. ``--clock cpu`` counts the seconds
+that the processors gave, a thread, for a machine that others use too.
+
 ``--also conditioning`` adds coefficients and lead time in every layer in place of the first map only.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import tempfile
 import time
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,13 +80,15 @@ def recipe(name: str, way: dict[str, Any], num_steps: int) -> dict[str, Any]:
     }
 
 
-def trained(name: str, way: dict[str, Any], store: Store, seconds: float, folder: Path) -> tuple[Operator, int]:
+def trained(
+    name: str, way: dict[str, Any], store: Store, seconds: float, folder: Path, clock: Callable[[], float]
+) -> tuple[Operator, int]:
     """Return an operator trained for about so long, its steps timed beforehand on two short runs."""
     taken, few = [], 12
     for steps in (few, 5 * few):
-        begin = time.perf_counter()
+        begin = clock()
         pretrain(recipe(name, way, steps), store=store, out=folder / "timing")
-        taken.append(time.perf_counter() - begin)
+        taken.append(clock() - begin)
     num_steps = max(few, round(seconds * 4 * few / (taken[1] - taken[0])))
     run = pretrain(recipe(name, way, num_steps), store=store, out=folder)
     return scifm.load_operator(run.path / "model"), num_steps
@@ -128,12 +135,15 @@ def main() -> None:
     parser = argument_parser(__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=4.0, help="training time of each way")
     parser.add_argument("--systems", nargs="+", default=list(SYSTEMS), choices=list(SYSTEMS))
-    parser.add_argument("--stores", type=Path, default=Path("stores/steadier"), help="where trajectories are kept")
+    parser.add_argument("--clock", choices=["wall", "cpu"], default="wall", help="cpu: seconds of processors, a thread")
+    parser.add_argument("--stores", type=Path, default=Path("stores/steadier"), help="where data and numbers are kept")
     parser.add_argument("--also", choices=["conditioning"])
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
-    rows, ways = [], {**WAYS, **(CONDITIONED if options.also else {})}
+    threads = torch.get_num_threads()
+    clock = time.perf_counter if options.clock == "wall" else lambda: time.process_time() / threads
+    rows, ways = list[Row](), {**WAYS, **(CONDITIONED if options.also else {})}
     for name in options.systems:
         about = SYSTEMS[name]
         system = system_from_dict({"name": name, "options": about["options"]})
@@ -143,12 +153,20 @@ def main() -> None:
         starts = long.sample(NUM_STARTS, grid, generator_for(1, "benchmark", name))
         store = generate(system, num_samples=COUNTS, num_points=about["num_points"], path=options.stores / name)
         for way, settings in ways.items():
-            with tempfile.TemporaryDirectory() as folder:
-                operator, num_steps = trained(name, settings, store, 60 * options.minutes, Path(folder))
-            case = f"{name} {' × '.join(map(str, grid.num_points))}, {way}"
-            rows.append(Row(case, "training steps", num_steps, "1"))
-            rows += [Row(case, *found) for found in judged(name, operator, starts, system) if math.isfinite(found[1])]
-            print(f"{case}: {num_steps} steps", flush=True)
+            about = {"minutes": options.minutes, "clock": options.clock, "threads": threads, "store": store.content}
+            file = options.stores / "results" / f"{name}-{way.replace(' ', '-').replace(',', '')}.json"
+            kept = json.loads(file.read_text("utf-8")) if file.exists() else {}
+            if kept.get("about") != about:
+                with tempfile.TemporaryDirectory() as folder:
+                    operator, num_steps = trained(name, settings, store, 60 * options.minutes, Path(folder), clock)
+                case = f"{name} {' × '.join(map(str, grid.num_points))}, {way}"
+                found = [("training steps", num_steps, "1"), *judged(name, operator, starts, system)]
+                made = [asdict(Row(case, *own)) for own in found if math.isfinite(own[1])]
+                kept = {"about": about, "rows": made}
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(json.dumps(kept, indent=1), encoding="utf-8")
+                print(f"{case}: {num_steps} steps", flush=True)
+            rows += [Row(**row) for row in kept["rows"]]
     publish("Ways of training a forecast, after equal time", rows, options.json)
 
 
