@@ -1,4 +1,4 @@
-"""The porch: one verb a room. Parses, calls, prints; no science.
+"""The command line: one verb a room. Parses, calls, prints; no science.
 
 A verb is a function in ``*_verbs`` and a line of `EXAMPLES` that works as it stands; its settings come from a file,
 from options for what is asked every day, and from ``--set`` (`recipes`). A mistake of the user's gives one line and
