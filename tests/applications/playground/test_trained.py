@@ -26,7 +26,8 @@ QUICK = {
 
 def test_a_pretrained_run(playgrounds):
     playground = playgrounds["poisson"]
-    assert playground.told == "Trained on samples of Poisson, anisotropy 1 to 5, angle 0 to 6.283 rad; 16 × 16 points."
+    told = "Trained on samples of Poisson, anisotropy 1 to 5, angle 0 to 6.283 rad; 16 × 16 points on a box of 1 × 1"
+    assert playground.told == f"{told}, periodic along y and x."
     assert list(playground.grids) == [16, 32, 64, 128, 256]
     assert playground.trained_points == 16
     assert json.loads(json.dumps(playground.to_dict()))["grids"][1] == {"longer_side": 32, "num_points": [32, 32]}

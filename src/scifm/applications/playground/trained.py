@@ -103,8 +103,7 @@ class Playground:
         grids = {n: grid for n, grid in offered.items() if _works(operator, systems, grid)}
         if longest not in grids:
             raise RunError(f"The operator of '{place.path}' does not answer {systems[0].title} on {longest} points.")
-        size = " × ".join(map(str, own.num_points))
-        sentence = f"{how} {'; '.join(system.title for system in systems)}; {size} points."
+        sentence = f"{how} {'; '.join(system.title for system in systems)}; {own.told}."
         return cls(place.path.resolve().name, sentence, operator, systems, grids, longest)
 
     @property
