@@ -145,7 +145,7 @@ def test_what_cannot_be_shown_is_told(playgrounds):
     operator = playgrounds["burgers"].operator
     with pytest.raises(RunError, match="'heat' does in 3"):
         PlayedEvolution.of(Heat(num_spatial_dims=3), operator)
-    assert PlayedEvolution.of(Burgers(save_interval=0.5), operator).interval == operator.lead_times[0]
+    assert PlayedEvolution.of(Burgers(save_interval=0.5), operator).interval == operator.domain.lead_times[0]
 
 
 def test_the_form_on_the_wire():
