@@ -144,7 +144,7 @@ def test_samples_are_brought_into_a_larger_form_and_never_into_a_smaller_one():
     with pytest.raises(SignatureError, match="velocity_x, velocity_y would be lost"):
         SYSTEMS[1].sample(2, GRID).aligned(batch.signature)
     warmer = batch.aligned(Signature(("forcing", "temperature"), larger.coefficients, ("solution",)))
-    assert warmer.domain.forms == (("forcing", "solution"),)
+    assert warmer.forms == (("forcing", "solution"),)
     assert float(warmer.field("temperature").abs().max()) == 0
     assert warmer.without_absent(batch.signature).present is None
 
