@@ -433,6 +433,14 @@ def test_exactly_one_source_of_samples(scifm, parent, stores):
         refused(scifm(verb, parent, "--system", "poisson", "--store", stores["poisson"]), "either")
 
 
+@pytest.mark.parametrize("verb", ["rollout", "pretrain", "report", "evaluate", "inspect", "scores", "verify"])
+def test_a_name_too_long_for_any_file_is_told(scifm, verb):
+    """Python's own ``exists`` raises there: found by the fuzzer with a new seed."""
+    said = scifm(verb, "a" * 400)
+    assert said.status == 2
+    assert "aaaa" in said.told
+
+
 def test_a_grid_too_coarse_for_the_operator(scifm, tmp_path, recipe):
     said = scifm("pretrain", recipe, "--out", tmp_path, "--set", "data.num_points=1")
     refused(said, "at least 2 points")

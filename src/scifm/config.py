@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
@@ -138,7 +139,7 @@ def read_toml(path: str | Path) -> dict[str, Any]:
         ConfigError: if the file is missing or is not TOML.
     """
     path = Path(path)
-    if not path.suffix and not path.exists():
+    if not path.suffix and not os.path.exists(path):
         path = shipped_recipes().get(path.as_posix(), path)
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))

@@ -207,7 +207,7 @@ class Run(Shown):
             RunError: if there is no run at `path`.
         """
         path = Path(path)
-        if not (path / "config.toml").is_file():
+        if not os.path.isfile(path / "config.toml"):
             raise RunError(
                 f"'{path}' is not a run folder: it holds no config.toml. Give the folder that 'scifm pretrain' printed."
             )

@@ -9,6 +9,7 @@ one call.
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import signal
@@ -72,4 +73,9 @@ def main() -> None:
         app(prog_name="scifm")  # however it was started: completion of shells goes by this name
     except SciFMError as error:
         say("scifm:", "bold red", " ".join(str(error).split()))
+        sys.exit(2)
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        say("scifm:", "bold red", f"No file can have so long a name: '{str(error.filename)[:60]}…'.")
         sys.exit(2)

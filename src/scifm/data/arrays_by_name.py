@@ -5,6 +5,7 @@ A store needs to know what is given and what is asked for; here only names count
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,7 +64,7 @@ class NamedArrays:
 
 def is_store(path: Path) -> bool:
     """Return whether a store of our own lies there."""
-    return (path / CARD_NAME).is_file()
+    return os.path.isfile(path / CARD_NAME)
 
 
 def read_named(path: Path, fields: Iterable[str], numbers: Iterable[str], *, split: str = "test") -> NamedArrays:

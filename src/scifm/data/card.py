@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
@@ -184,9 +185,9 @@ class Card(Config):
             StoreError: if there is no store, or its card is truncated, foreign, or of a newer format.
         """
         file = folder / CARD_NAME
-        if not folder.is_dir():
+        if not os.path.isdir(folder):
             raise StoreError(f"No store at '{folder}': there is no such folder. Make one with 'scifm generate'.")
-        if not file.is_file():
+        if not os.path.isfile(file):
             raise StoreError(
                 f"'{folder}' is not a finished store: it holds no {CARD_NAME}. If its generation was interrupted, run "
                 "the same 'scifm generate' again to finish it; otherwise give the folder that 'scifm generate' printed."

@@ -8,6 +8,7 @@ part.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -67,9 +68,9 @@ def find_format(path: Path) -> Format:
     Raises:
         StoreError: if nothing is there, or no format knows it; says what is known, or that a file is damaged.
     """
-    if not path.exists():
+    if not os.path.exists(path):
         raise StoreError(f"There is nothing at '{path}'. Give a file, or a folder of files that belong together.")
-    if not (path.is_file() or path.is_dir()):
+    if not (os.path.isfile(path) or os.path.isdir(path)):
         raise StoreError(f"'{path}' is neither a file nor a folder. Give one of them.")
     for form in FORMATS.values():
         if form.sniff(path) is not None:

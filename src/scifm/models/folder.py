@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -269,7 +270,7 @@ def _short(error: Exception, most: int = 600) -> str:
 
 def holds_operator(path: str | Path) -> bool:
     """Return whether a folder is a model itself, and not a run that holds one."""
-    return all((Path(path) / name).is_file() for name in FILES[:3])
+    return all(os.path.isfile(Path(path) / name) for name in FILES[:3])
 
 
 @dataclass(frozen=True)
@@ -306,13 +307,13 @@ def find_model(source: Run | str | Path) -> ModelPlace:
         folder = Path(source)
         if holds_operator(folder):
             around = folder.absolute().parent
-            inside = folder.absolute().name == "model" and (around / "config.toml").is_file()
+            inside = folder.absolute().name == "model" and os.path.isfile(around / "config.toml")
             return ModelPlace(folder, Run(around) if inside else None)
-        if not (folder / "config.toml").is_file():
+        if not os.path.isfile(folder / "config.toml"):
             give = "Give the folder of a finished run or of a model, or hf:NAME/MODEL for one on the Hugging Face hub."
-            if not folder.is_dir():
+            if not os.path.isdir(folder):
                 raise RunError(f"There is no folder '{folder}', so it holds no model. {give}")
-            missing = next(folder / name for name in FILES[:3] if not (folder / name).is_file())
+            missing = next(folder / name for name in FILES[:3] if not os.path.isfile(folder / name))
             raise RunError(f"'{folder}' is not a run folder and holds no model: {missing} is missing. {give}")
         source = Run(folder)
     source.require_complete()
