@@ -16,6 +16,7 @@ from scifm.errors import RunError, SignatureError
 from scifm.evaluation.evaluate import evaluate
 from scifm.fields.window import Pace
 from scifm.models.registry import load_operator
+from scifm.systems.poisson import Poisson
 from scifm.training.finetune import finetune, from_scratch
 from scifm.training.pretrain import pretrain
 
@@ -122,6 +123,18 @@ def test_frames_are_taken_as_far_apart_as_the_model_knows(trained, waves, fine, 
     assert tuned.config["origin"]["stride"] == 4
     fresh = from_scratch(trained, fine, out=tmp_path, **TUNING)
     assert load_operator(fresh.path / "model").domain.lead_times == (0.5, 0.5)
+
+
+def test_what_is_adapted_knows_the_ranges_of_its_own_samples(tmp_path):
+    parent, shifted = tiny.finished_run(tmp_path / "runs"), Poisson(anisotropy=(15, 20))
+    settings = {"num_samples": 6, "learning_rates": [1e-3], "training": {**tiny.ADAPTING, "num_steps": 2}}
+    for adapt in (finetune, from_scratch):
+        domain = load_operator(adapt(parent, shifted, out=tmp_path, **settings).path / "model").domain
+        assert domain.num_samples == 6
+        assert domain.grid == tiny.GRID
+        low, high = domain.coefficients["diffusion_xx"]
+        assert 0 < low < high
+        assert set(domain.encoded) == {*Poisson.signature.inputs, *Poisson.signature.coefficients}
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import abc
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -213,6 +213,9 @@ class _Adaptation(abc.ABC):
         num_steps = best.num_steps if best is not None and recipe.max_doublings else recipe.training.num_steps
         operator, seen = self.fresh(samples, candidate), sum(trial.samples_seen for trial in trials)
         if candidate.learning_rate:
+            known, few = operator.domain, operator.align(samples.in_memory(_NUM_FITTED))
+            times, forms = known.lead_times, known.forms or few.forms
+            operator.domain = Domain.of(few, operator.normalization, lead_times=times, forms=forms)
             source, observe = self._source(samples), recording(run, self.observe)
             checkpoint = Checkpoint(run.path / "state")
             before = self._to_go_back_to(operator)
@@ -356,20 +359,16 @@ class _Finetuning(_Adaptation):
     def fresh(self, samples: Samples, candidate: Candidate) -> Operator:
         operator = renamed(load_operator(self.model), self.recipe.rename)
         operator.require_lead_times(samples.lead_times)
-        known, few = operator.domain, samples.in_memory(_NUM_FITTED)
-        lead_times = known.lead_times or samples.lead_times
+        operator.domain = replace(operator.domain, lead_times=operator.domain.lead_times or samples.lead_times)
         signature, grid = samples.signature, samples.grid
         if fits(operator, signature, grid):
             if candidate.coefficients == "refitted":
+                few = samples.in_memory(_NUM_FITTED)
                 operator.normalization = refit_coefficients(operator.normalization, operator.signature, few)
-            if candidate.learning_rate:
-                numbers = operator.normalization
-                operator.domain = Domain.of(operator.align(few), numbers, lead_times=lead_times, forms=known.forms)
             return operator
         normalization = _fit(samples, self.pool.homogeneities, operator.normalization.kind)
         generator = generator_for(self.recipe.seed, "channels")
         operator, rows = with_channels(operator, signature, grid, normalization, generator=generator)
-        operator.domain = Domain.of(operator.align(few), normalization, lead_times=lead_times)
         write_json(self.run.path / "channels.json", rows)
         return operator
 
@@ -396,8 +395,7 @@ class _FromScratch(_Adaptation):
             homogeneities=self.pool.homogeneities,
         )
         operator = build_operator(samples.signature, settings, normalization, seed=self.recipe.seed)
-        few = samples.in_memory(_NUM_FITTED)
-        operator.domain = Domain.of(few, normalization, lead_times=samples.lead_times, forms=few.forms)
+        operator.domain = Domain(samples.lead_times)
         return operator
 
 
