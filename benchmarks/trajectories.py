@@ -102,7 +102,8 @@ def measure(case: tuple[Any, ...], peer: Peer | None, options: argparse.Namespac
         "transforms alone": transforms(start, piece, num_steps * num_frames, fields),
     }
     if peer is not None:
-        np.savez(folder / "given.npz", start=start.numpy(), coefficients=coefficients.numpy())
+        state = [system.signature.inputs.index(field) for field in system.signature.outputs]
+        np.savez(folder / "given.npz", start=start[:, state].numpy(), coefficients=coefficients.numpy())
         about = {"name": system.name, "num_points": num_points, "extent": grid.extent[0]}
         about |= {"step": interval / num_steps, "num_steps": num_steps, "num_frames": num_frames}
         peer.ask(case=about, inputs=str(folder / "given.npz"))

@@ -140,6 +140,20 @@ class TestWithALayer(EvolvingContract):
     num_tried = 3
 
 
+def test_the_layer_is_said_where_it_stands():
+    """A box with layers wraps, so that a network sees no ends: the damping along each axis is a field."""
+    grid = Grid((24, 30), (1.0, 1.5), (True, True))
+    batch = Acoustic(absorbing_layer=0.2, num_frames=2).sample(2, grid, generator_for(0, "a"))
+    assert batch.signature.inputs[-3:] == ("wave_speed", "damping_x", "damping_y")
+    along_x, along_y = (batch.field(name)[:, 0] for name in ("damping_x", "damping_y"))
+    assert torch.equal(along_x, along_x[:1, :1].expand_as(along_x))
+    assert torch.equal(along_y, along_y[:1, :, :1].expand_as(along_y))
+    assert along_x[0, 0].argmax() == along_y[0, :, 0].argmax() == 0
+    assert (along_x[0, 0, 5:26] == 0).all()
+    assert along_x[0, 0, 3] > 0
+    assert "damping_x" not in Acoustic(num_frames=2).signature.inputs
+
+
 @pytest.mark.parametrize("width", [0.03, 0.05])
 def test_the_layer_sends_back_one_part_in_ten_thousand(width):
     near, far = Grid((128,), (1.0,), (True,)), Grid((512,), (4.0,), (True,))
@@ -149,7 +163,8 @@ def test_the_layer_sends_back_one_part_in_ten_thousand(width):
     fields = pulse, 0.3 * pulse, torch.ones_like(x)
     open_field = marched(Acoustic(num_spatial_dims=1), far, *fields, time=0.1, num_frames=15)[:, 0, inside]
     system = Acoustic(num_spatial_dims=1, absorbing_layer=0.15, mean_speed=1.0)
-    boxed = marched(system, near, *(field[:128] for field in fields), time=0.1, num_frames=15)[:, 0, inside]
+    layer = system.initial(1, near, None, torch.device("cpu"))[0][0, -1]
+    boxed = marched(system, near, *(field[:128] for field in fields), layer, time=0.1, num_frames=15)[:, 0, inside]
     assert (boxed - open_field).abs().max() < 2e-4
 
 
@@ -163,7 +178,8 @@ def test_the_layer_takes_waves_from_every_side():
     zero, one = torch.zeros_like(x), torch.ones_like(x)
     open_field = marched(Acoustic(), far, pressure, zero, zero, one, time=0.2, num_frames=4)[:, 0]
     system = Acoustic(absorbing_layer=layer, mean_speed=1.0)
-    cut = [part[:points, :points] for part in (pressure, zero, zero, pressure / 2, one)]
+    layers = system.initial(1, near, None, torch.device("cpu"))[0][0, -2:]
+    cut = [*(part[:points, :points] for part in (pressure, zero, zero, pressure / 2, one)), *layers]
     boxed = marched(system, near, *cut, time=0.2, num_frames=4)[:, 0]
     inside = slice(math.ceil(layer * points), points - math.ceil(layer * points) + 1)
     right = open_field[:, inside, inside]
@@ -232,6 +248,12 @@ def test_what_cannot_be_marched_is_refused():
     inputs = batch.inputs.clone()
     inputs[1, 0, -1, 3, 4] = 0
     with pytest.raises(DataError, match="'wave_speed' is positive"):
+        system.solve(replace(batch, inputs=inputs))
+    system = Acoustic(num_frames=2, absorbing_layer=0.2)
+    batch = system.sample(2, grid, generator_for(0, "a"))
+    inputs = batch.inputs.clone()
+    inputs[1, 0, -1, 3, 4] = -1
+    with pytest.raises(DataError, match="'damping' is zero or positive"):
         system.solve(replace(batch, inputs=inputs))
     with pytest.raises(SignatureError, match="leave nothing of a box"):
         Acoustic(absorbing_layer=0.5).sample(1, grid)

@@ -13,7 +13,8 @@ from scifm.systems.navier_stokes import NavierStokes, velocity_of
 from scifm.systems.periodic_evolution import SpectralBox
 
 GRID = Grid((27, 32), (0.7, 1.9), (True, True))
-NUMBERS = torch.tensor([[0.002, 0.0], [0.003, 0.15]], dtype=torch.float64)
+VISCOSITY = torch.tensor([[0.002], [0.003]], dtype=torch.float64)
+FORCE = torch.tensor([0.0, 0.15], dtype=torch.float64)
 
 
 def places(grid=GRID):
@@ -21,12 +22,21 @@ def places(grid=GRID):
     return y[:, None], x[None, :]
 
 
-def march(state, numbers, interval, num_frames=1, grid=GRID, **options):
-    return NavierStokes(**options).advance(state, numbers, grid, interval=interval, num_frames=num_frames)
+def shear(force, waves=4, grid=GRID):
+    """Return the curl of the force χ sin(ky) along x, ``(batch, 1, ny, nx)``."""
+    y, x = places(grid)
+    k = waves * 2 * math.pi / grid.extent[0]
+    return force.view(-1, 1, 1, 1) * (-k * torch.cos(k * y) + 0 * x)
+
+
+def march(state, viscosity, interval, *, force=None, num_frames=1, grid=GRID):
+    forcing = torch.zeros_like(state) if force is None else force
+    inputs = torch.cat([state, forcing], dim=1)
+    return NavierStokes().advance(inputs, viscosity, grid, interval=interval, num_frames=num_frames)
 
 
 def waves(num=2, grid=GRID):
-    return NavierStokes().initial(num, grid, generator_for(0), torch.device("cpu"))[0]
+    return NavierStokes().initial(num, grid, generator_for(0), torch.device("cpu"))[0][:, :1]
 
 
 def test_taylor_and_greens_vortices_only_decay():
@@ -34,10 +44,9 @@ def test_taylor_and_greens_vortices_only_decay():
     y, x = places()
     k, m = 2 * 2 * math.pi / 1.9, 3 * 2 * math.pi / 0.7
     start = (5 * torch.cos(k * x + 0.3) * torch.cos(m * y - 1.0)).expand(2, 1, -1, -1)
-    numbers = NUMBERS * torch.tensor([1.0, 0.0], dtype=torch.float64)
-    made = march(start, numbers, 0.5, num_frames=2)
+    made = march(start, VISCOSITY, 0.5, num_frames=2)
     for frame in (0, 1):
-        fallen = torch.exp(-numbers[:, 0] * (k * k + m * m) * 0.5 * (frame + 1)).view(2, 1, 1, 1)
+        fallen = torch.exp(-VISCOSITY[:, 0] * (k * k + m * m) * 0.5 * (frame + 1)).view(2, 1, 1, 1)
         assert (made[:, frame] - start * fallen).abs().max() < 1e-10 * start.max()
 
 
@@ -48,7 +57,7 @@ def test_crossed_waves_of_one_length_only_decay():
     one = 2 * math.pi
     start = torch.cos(one * (3 * x + 4 * y)) + 2 * torch.sin(one * 5 * x) - torch.cos(one * (4 * x - 3 * y) + 0.7)
     start = start.expand(1, 1, -1, -1)
-    made = march(start, NUMBERS[:1], 0.2, grid=grid)
+    made = march(start, VISCOSITY[:1], 0.2, grid=grid)
     assert (made[:, 0] - start * math.exp(-0.002 * 25 * one**2 * 0.2)).abs().max() < 1e-10
 
 
@@ -57,11 +66,12 @@ def test_the_force_drives_a_shear_from_rest_to_its_steady_state():
     viscosity, push, k = 0.003, 0.15, 2 * 2 * math.pi / 0.7
     rest = torch.zeros(1, 1, *GRID.num_points, dtype=torch.float64)
     steady = -push / (viscosity * k) * torch.cos(k * y) + 0 * x
-    made = march(rest, NUMBERS[1:], 0.3, num_frames=2, force_waves=2)
+    force = shear(FORCE[1:], waves=2)
+    made = march(rest, VISCOSITY[1:], 0.3, force=force, num_frames=2)
     for frame in (0, 1):
         exact = steady * (1 - math.exp(-viscosity * k * k * 0.3 * (frame + 1)))
         assert (made[0, frame, 0] - exact).abs().max() < 1e-10 * steady.max()
-    still = march(steady.expand(1, 1, -1, -1), NUMBERS[1:], 0.3, force_waves=2)[:, 0]
+    still = march(steady.expand(1, 1, -1, -1), VISCOSITY[1:], 0.3, force=force)[:, 0]
     assert (still - steady).abs().max() < 1e-10 * steady.max()
     v_x, _ = velocity_of(steady, GRID)  # the force is χ sin(ky) along x, held by viscosity
     assert (v_x - push / (viscosity * k * k) * torch.sin(k * y)).abs().max() < 1e-12
@@ -87,8 +97,9 @@ def test_transport_changes_neither_energy_nor_enstrophy_nor_the_mean():
     state = torch.randn(3, 1, *GRID.num_points, generator=generator_for(0), dtype=torch.float64)
     spectrum = box.to_modes(state) * box.kept
     spectrum[..., 0, 0] = 0
-    numbers = torch.tensor([[0.001, 0.0]], dtype=torch.float64).expand(3, -1)
-    change = box.to_grid(NavierStokes().nonlinear(box, numbers, state)(spectrum))
+    viscosity = torch.full((3, 1), 0.001, dtype=torch.float64)
+    inputs = torch.cat([state, torch.zeros_like(state)], dim=1)
+    change = box.to_grid(NavierStokes().nonlinear(box, viscosity, inputs)(spectrum))
     kept = box.to_grid(spectrum)
     v_x, v_y = velocity_of(kept, GRID)
     w_x, w_y = velocity_of(change, GRID)
@@ -103,11 +114,11 @@ def test_transport_changes_neither_energy_nor_enstrophy_nor_the_mean():
 
 def test_energy_and_enstrophy_are_balanced_along_a_trajectory():
     """What viscosity takes and the force gives, added up by Simpson's rule over the frames, is what is missing."""
-    step, state = 0.01, waves()
-    frames = torch.cat([state[:, None], march(state, NUMBERS, step, num_frames=20)], dim=1)[:, :, 0]
+    step, state, viscosity = 0.01, waves(), VISCOSITY
+    made = march(state, viscosity, step, force=shear(FORCE), num_frames=20)
+    frames = torch.cat([state[:, None], made], dim=1)[:, :, 0]
     y, _ = places()
-    k = 4 * 2 * math.pi / 0.7
-    viscosity, push = NUMBERS[:, :1], NUMBERS[:, 1:]
+    k, push = 4 * 2 * math.pi / 0.7, FORCE[:, None]
     v_x, v_y = velocity_of(frames, GRID)
     slope_y, slope_x = gradient(frames, GRID)
 
@@ -125,6 +136,30 @@ def test_energy_and_enstrophy_are_balanced_along_a_trajectory():
         assert (change - (rate * weights).sum(1)).abs().max() < 1e-7 * have[name].max(), name
         assert change.abs().min() > 1e-3 * have[name].max()
     assert (frames.mean((2, 3)).abs() < 1e-14).all()
+
+
+def test_a_sample_says_where_its_force_acts():
+    """On a periodic box a network sees no position, so that a number for the force could not tell it."""
+    system = NavierStokes(force=0.15, num_frames=2)
+    batch = system.sample(2, GRID, generator_for(0), dtype=torch.float64)
+    forcing = batch.field("forcing")
+    assert (forcing[:, 0] - shear(FORCE[1:]).expand(2, -1, -1, -1)[:, 0]).abs().max() < 1e-13
+    assert batch.signature.outputs == ("vorticity",)
+    assert batch.signature.coefficients == ("viscosity",)
+    measured = system.measured_knobs(batch)
+    assert measured["force"].tolist() == pytest.approx([0.15, 0.15])
+    assert NavierStokes(force=0).sample(1, GRID).field("forcing").abs().max() == 0
+
+
+def test_any_force_may_be_given():
+    """The march takes the field as it is: here one that turns with the box and stands askew."""
+    y, x = places()
+    k, m = 3 * 2 * math.pi / 1.9, 2 * 2 * math.pi / 0.7
+    force = (0.4 * torch.cos(k * x + m * y)).expand(1, 1, -1, -1)
+    rest = torch.zeros_like(force)
+    made = march(rest, VISCOSITY[:1], 0.3, force=force)  # of one wavenumber, so transport is nothing
+    rate = 0.002 * (k * k + m * m)
+    assert (made[:, 0] - force * (1 - math.exp(-rate * 0.3)) / rate).abs().max() < 1e-12
 
 
 def test_what_cannot_be_is_refused():

@@ -10,8 +10,8 @@ Sign convention
 Domain and boundary
     A box with any sides, periodic, in one to three dimensions (option num_spatial_dims). With absorbing_layer > 0, a
     thickness [L], waves that reach the ends of any axis are damped there, so that the inside behaves as an open field:
-    σᵢ = c(x) a(xᵢ), a rising from 0 where the layer begins as the square of the way into it. Along one axis a wave that
-    goes through the layers on both sides keeps 1e-4 of its amplitude, whatever c is.
+    σᵢ = c(x) aᵢ(xᵢ), aᵢ rising from 0 where the layer begins as the square of the way into it. Along one axis a wave
+    that goes through the layers on both sides keeps 1e-4 of its amplitude, whatever c is.
 
 Fields (x runs along the last axis)
     pressure                            p         [L²/T²]  (batch, time, nx)            in one dimension
@@ -20,6 +20,8 @@ Fields (x runs along the last axis)
     pressure_x, pressure_y              p₁, …     [L²/T²]  the same; with an absorbing layer only: the first in two
                                                            dimensions, both in three; the rest of p is the last pᵢ
     wave_speed                          c         [L/T]    the same; does not change in time
+    damping_x, damping_y, damping_z     aᵢ        [1/L]    the same, damping in one dimension; with an absorbing layer
+                                                           only, which stands in the box: no number says where
 
 Coefficients (constant in space, one number a sample)
     none: the medium is a field
@@ -139,11 +141,13 @@ class Acoustic(Evolving):
 
     @property
     def signature(self) -> Signature:  # type: ignore[override]
-        """p, u along each axis, with a layer what of p belongs to all axes but the last, and c."""
-        names = ("velocity",) if self.num_spatial_dims == 1 else tuple(f"velocity_{axis}" for axis in "xyz")
-        apart = ("pressure_x", "pressure_y")[: self.num_spatial_dims - 1] if self.absorbing_layer else ()
-        state = ("pressure", *names[: self.num_spatial_dims], *apart)
-        return Signature((*state, "wave_speed"), (), state, self.num_spatial_dims, evolves=True)
+        """p, u along each axis, with a layer what of p belongs to all axes but the last, and c; with a layer aᵢ."""
+        dims, layer = self.num_spatial_dims, self.absorbing_layer > 0
+        ends = ("",) if dims == 1 else ("_x", "_y", "_z")[:dims]
+        apart = ("pressure_x", "pressure_y")[: dims - 1] if layer else ()
+        state = ("pressure", *(f"velocity{end}" for end in ends), *apart)
+        still = ("wave_speed", *(f"damping{end}" for end in ends if layer))
+        return Signature((*state, *still), (), state, dims, evolves=True)
 
     @property
     def homogeneities(self) -> tuple[Homogeneity, ...]:  # type: ignore[override]
@@ -166,13 +170,15 @@ class Acoustic(Evolving):
         pressure, dims = mean.view(shape) * bumps, grid.num_spatial_dims
         apart = [pressure / dims] * (dims - 1) if self.absorbing_layer else []
         fields = [pressure, *_irrotational(moving, grid).unbind(1)[::-1], *apart, speed]
+        if self.absorbing_layer:
+            fields += [damping.expand_as(speed) for damping in self._layer(grid, speed)[::-1]]
         return torch.stack(fields, dim=1), mean.new_empty(num_samples, 0)
 
     @torch.no_grad()
     def advance(
         self, inputs: Tensor, coefficients: Tensor, grid: Grid, *, interval: float, num_frames: int, refine: int = 1
     ) -> Tensor:
-        speed, layer = self._speed(inputs), self._layer(grid, inputs)
+        speed, layer = self._medium(inputs)
         num_steps = refine
         if layer is not None:
             step = _STEP * self.absorbing_layer / self.mean_speed.high
@@ -184,7 +190,7 @@ class Acoustic(Evolving):
         for start in range(0, len(inputs), piece):
             rows = slice(start, start + piece)
             here = speed[rows]
-            damping = None if layer is None else here.unsqueeze(1) * layer
+            damping = None if layer is None else here.unsqueeze(1) * layer[rows]
             march = WaveMarch(here, grid, interval, num_frames, damping=damping, num_steps=num_steps)
             made[rows] = march(inputs[rows][:, turned], num_frames)[:, :, turned]
         self.require_finite(made, grid)
@@ -193,12 +199,13 @@ class Acoustic(Evolving):
     def tendency(self, inputs: Tensor, coefficients: Tensor, grid: Grid) -> Tensor:
         dims, turned = grid.num_spatial_dims, self._in_array_order(grid.num_spatial_dims)
         pressure, *rest = inputs[:, turned].unbind(1)
-        velocity, others, square = rest[:dims], rest[dims:], inputs[:, -1].square()
-        layer = self._layer(grid, inputs)
+        velocity, others = rest[:dims], rest[dims:]
+        speed, layer = self._medium(inputs)
+        square = speed.square()
         if layer is None:
             rates = [-square * divergence(velocity, grid), *(-slope for slope in gradient(pressure, grid))]
             return torch.stack(rates, dim=1)[:, turned]
-        each = (inputs[:, -1].unsqueeze(1) * layer).unbind(1)
+        each = (speed.unsqueeze(1) * layer).unbind(1)
         parts = [pressure - torch.stack(others).sum(0) if others else pressure, *others]
         flows = [gradient(part, grid)[axis] for axis, part in enumerate(velocity)]
         given = [-square * flow - damping * part for flow, damping, part in zip(flows, each, parts, strict=True)]
@@ -243,26 +250,29 @@ class Acoustic(Evolving):
         apart = range(2 * dims - 1, dims, -1) if self.absorbing_layer else ()
         return [0, *range(dims, 0, -1), *apart]
 
-    def _layer(self, grid: Grid, like: Tensor) -> Tensor | None:
-        """Return σᵢ/c [1/L] on the grid, ``(axes, *space)`` in array order; None where nothing is damped."""
-        if not self.absorbing_layer:
-            return None
+    def _layer(self, grid: Grid, like: Tensor) -> list[Tensor]:
+        """Return aᵢ = σᵢ/c [1/L] of each axis in array order, ``space`` each with sides of 1 along other axes."""
         highest = -1.5 * math.log(_KEPT) / self.absorbing_layer  # for the square of the way, over two layers
         lines = []
         for axis, (points, side) in enumerate(zip(grid.coordinates(device=like.device), grid.extent, strict=True)):
             way = (1 - torch.minimum(points, side - points) / self.absorbing_layer).clamp(min=0)
-            line = (highest * way.square()).view(-1, *(1,) * (grid.num_spatial_dims - 1 - axis))
-            lines.append(line.expand(grid.num_points))
-        return torch.stack(lines).to(like.dtype)
+            lines.append((highest * way.square()).view(-1, *(1,) * (grid.num_spatial_dims - 1 - axis)))
+        return lines
 
-    def _speed(self, inputs: Tensor) -> Tensor:
-        speed = inputs[:, -1]
+    def _medium(self, inputs: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return c, ``(batch, *space)``, and aᵢ, ``(batch, axes, *space)`` in array order; None: nothing is damped."""
+        place = len(self.signature.outputs)
+        speed, layer = inputs[:, place], inputs[:, place + 1 :].flip(1)
         if not bool((speed > 0).all()) or not bool(torch.isfinite(speed).all()):
             raise DataError(
                 "A 'wave_speed' is positive and finite everywhere; the given one is not. Look at what was read in its "
                 "place, and fill points where it is missing."
             )
-        return speed
+        if not self.absorbing_layer:
+            return speed, None
+        if not bool((layer >= 0).all()):
+            raise DataError("A 'damping' is zero or positive everywhere; the given one is not.")
+        return speed, layer
 
 
 def _irrotational(velocity: Tensor, grid: Grid) -> Tensor:

@@ -12,6 +12,7 @@ In a test file of your own package::
 from __future__ import annotations
 
 import math
+import unittest
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import ClassVar
@@ -101,6 +102,20 @@ class EvolvingContract(SystemContract):
         require(right.shape == rate.shape, f"the tendency is {tuple(rate.shape)}; got {tuple(right.shape)}")
         off = float((size_of(rate - right) / size_of(right)).max())
         require(off < self.tendency_tolerance, f"the state changes otherwise than the right-hand side says: {off:.3g}")
+
+    def test_the_forcing_is_the_right_hand_side(self) -> None:
+        """What is added to an input called ``forcing`` is added to the rate at which the state changes."""
+        names = self.system.signature
+        if "forcing" not in names.inputs or len(names.outputs) != 1:
+            raise unittest.SkipTest("no input is called forcing, or there are several equations")
+        inputs, coefficients, grid = self.problem()
+        index = names.inputs.index("forcing")
+        other = inputs.clone()
+        other[:, index] = inputs[:, names.inputs.index(names.outputs[0])]
+        added = (other - inputs)[:, index : index + 1]
+        change = self.system.tendency(other, coefficients, grid) - self.system.tendency(inputs, coefficients, grid)
+        off = float((size_of(change - added) / size_of(added)).max())
+        require(off < 1e-8, f"with d added to the forcing the rate does not gain d: off {off:.3g}")
 
     def test_halving_the_step_shows_the_order(self) -> None:
         """The error in time falls as the order says when the solver's step is halved; or there is none."""

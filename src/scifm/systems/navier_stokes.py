@@ -1,26 +1,26 @@
 """Navier–Stokes in two dimensions: a flow that cannot be compressed, told by its vorticity, decaying or forced.
 
 Equation
-    ∂ω/∂t + v·∇ω = ν Δω − χ k_f cos(k_f y),    k_f = 2π n/L_y,
-    v = (∂ψ/∂y, −∂ψ/∂x),    −Δψ = ω,    mean v = 0
+    ∂ω/∂t + v·∇ω = ν Δω + f,    v = (∂ψ/∂y, −∂ψ/∂x),    −Δψ = ω,    mean v = 0
 
 Sign convention
-    ω = ∂v_y/∂x − ∂v_x/∂y: counterclockwise is positive. The force that drives the flow is χ sin(k_f y) along x, the
-    shear of Kolmogorov; χ = 0 lets it decay.
+    ω = ∂v_y/∂x − ∂v_x/∂y: counterclockwise is positive, and f is that of the force which drives the flow. As drawn it
+    is χ sin(k_f y) along x, k_f = 2π n/L_y, the shear of Kolmogorov: f = −χ k_f cos(k_f y). χ = 0 lets it decay.
 
 Domain and boundary
     A box with any sides, periodic, in two dimensions.
 
 Fields (x runs along the last axis)
-    vorticity   ω   [1/T]   (batch, time, ny, nx); `velocity_of` gives v
+    vorticity   ω   [1/T]    (batch, time, ny, nx); `velocity_of` gives v
+    forcing     f   [1/T²]   the same; input only, for it does not change. A field and not the number χ: where a force
+                             stands in a periodic box no number says
 
 Coefficients (constant in space, one number a sample)
     viscosity   ν   [L²/T]
-    force       χ   [L/T²]
 
 Knobs
     viscosity   [L²/T], 5e-4–5e-3, drawn on a log scale
-    force       [L/T²], 0.1–0.2; ``where(force=0)`` is a flow that decays
+    force       χ, [L/T²], 0.1–0.2; ``where(force=0)`` is a flow that decays
 
 Dimensionless groups
     Reynolds number √χ (L/2π)^{3/2}/ν: 4–57 on the unit box for the default knobs. With n = 4 the shear flow gives way
@@ -34,8 +34,8 @@ Exact solution
     which v·∇ω = 0; the steady shear ω = −χ/(ν k_f) cos(k_f y), where it is stable or not disturbed.
 
 Conserved
-    The mean of ω, which is zero. Without viscosity and force also energy ½⟨v²⟩ and enstrophy ½⟨ω²⟩; with them
-    d/dt ½⟨v²⟩ = −ν⟨ω²⟩ + χ⟨v_x sin k_f y⟩ and d/dt ½⟨ω²⟩ = −ν⟨|∇ω|²⟩ − χ k_f⟨ω cos k_f y⟩.
+    The mean of ω, which is zero, as that of f is. Without viscosity and force also energy ½⟨v²⟩ and enstrophy ½⟨ω²⟩;
+    with them d/dt ½⟨v²⟩ = −ν⟨ω²⟩ + ⟨ψf⟩ and d/dt ½⟨ω²⟩ = −ν⟨|∇ω|²⟩ + ⟨ωf⟩.
 
 Solver and order
     Exponential time differencing of order 4 with 2/3 dealiasing; spectral in space. The transport is written by
@@ -67,7 +67,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scifm.errors import ConfigError, SignatureError
-from scifm.fields.batch import Signature
+from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
 from scifm.fields.homogeneity import Homogeneity
 from scifm.fields.spectral import gradient, laplacian, wavenumbers
@@ -83,7 +83,7 @@ _COURANT, _PEAK = 0.5, 3.0  # longest step, in crossings of a cell at the peak v
 
 @dataclass(frozen=True)
 class NavierStokes(PeriodicEvolution):
-    """∂ω/∂t + v·∇ω = ν Δω − χ k_f cos(k_f y) on a periodic box; the module has the full description.
+    """∂ω/∂t + v·∇ω = ν Δω + f on a periodic box; the module has the full description.
 
     Args:
         viscosity: knob, ν [L²/T].
@@ -111,12 +111,14 @@ class NavierStokes(PeriodicEvolution):
     name: ClassVar[str] = "navier_stokes"
     title: ClassVar[str] = "Navier–Stokes"
     equation: ClassVar[str] = (
-        "dw/dt + v . grad(w) = viscosity * laplace(w) - force * k cos(k y), w = curl(v), div(v) = 0, on a periodic box"
+        "dw/dt + v . grad(w) = viscosity * laplace(w) + forcing, w = curl(v), div(v) = 0, on a periodic box"
     )
-    signature: ClassVar[Signature] = Signature(("vorticity",), ("viscosity", "force"), ("vorticity",), 2, evolves=True)
+    signature: ClassVar[Signature] = Signature(
+        ("vorticity", "forcing"), ("viscosity",), ("vorticity",), 2, evolves=True
+    )
     homogeneities: ClassVar[tuple[Homogeneity, ...]] = (
         Homogeneity(
-            (("vorticity", 1.0), ("viscosity", 1.0), ("force", 2.0), ("lead_time", -1.0)), ("vorticity",), "rms"
+            (("vorticity", 1.0), ("viscosity", 1.0), ("forcing", 2.0), ("lead_time", -1.0)), ("vorticity",), "rms"
         ),
     )
 
@@ -137,8 +139,17 @@ class NavierStokes(PeriodicEvolution):
     def initial(
         self, num_samples: int, grid: Grid, generator: torch.Generator | None, device: torch.device
     ) -> tuple[Tensor, Tensor]:
-        drawn = self.draw_knobs(num_samples, generator, device)
-        return self.initial_state.draw(num_samples, 1, grid, generator, device=device), drawn
+        viscosity, force = self.draw_knobs(num_samples, generator, device).unbind(1)
+        vorticity = self.initial_state.draw(num_samples, 1, grid, generator, device=device)
+        wave = self._force_wavenumber(grid)
+        shape = -wave * torch.cos(wave * grid.coordinates(device=device)[0])
+        forcing = (force[:, None, None, None] * shape[:, None]).expand_as(vorticity)
+        return torch.cat([vorticity, forcing], dim=1), viscosity[:, None]
+
+    def measured_knobs(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the viscosity and the force χ of the sine whose mean square `forcing` has."""
+        size = batch.field("forcing")[:, -1].flatten(1).square().mean(1).sqrt()
+        return {**super().measured_knobs(batch), "force": math.sqrt(2) * size / self._force_wavenumber(batch.grid)}
 
     def longest_step(self, grid: Grid) -> float:
         length = max(grid.extent) / (2 * math.pi)
@@ -154,8 +165,7 @@ class NavierStokes(PeriodicEvolution):
         # each factor twice, for the real and for the imaginary part, and of both products at once
         factors = torch.stack([(wave_x**2 - wave_y**2) * box.kept, wave_x * wave_y * box.kept])
         factors = torch.stack([factors, factors], dim=-1)
-        forced = bool((coefficients[:, 1] != 0).any())
-        push = self._push(box.grid, coefficients)
+        push = box.to_modes(inputs[:, 1:]) * box.kept if bool((inputs[:, 1] != 0).any()) else None
 
         def rest(spectrum: Tensor) -> Tensor:
             velocity = box.to_grid(spectrum * to_velocity)
@@ -166,30 +176,23 @@ class NavierStokes(PeriodicEvolution):
             products[:, 1].mul_(v_x.add_(v_y))
             flux = torch.view_as_real(box.to_modes(products)).mul_(factors)
             made = torch.view_as_complex(flux[:, :1] + flux[:, 1:])
-            if forced:
-                made[..., self.force_waves, 0] += push
-                made[..., -self.force_waves, 0] += push
-            return made
+            return made if push is None else made.add_(push)
 
         return rest
 
-    def _push(self, grid: Grid, coefficients: Tensor) -> Tensor:
-        """Return what the force adds to each of its two modes, ``(batch, 1)``: half the height of a cosine, times N."""
-        wave = 2 * math.pi * self.force_waves / grid.extent[0]
-        return coefficients[:, 1:2] * (-0.5 * wave * math.prod(grid.num_points))
-
     def tendency(self, inputs: Tensor, coefficients: Tensor, grid: Grid) -> Tensor:
-        v_x, v_y = velocity_of(inputs, grid)
-        slope_y, slope_x = gradient(inputs, grid)
-        viscosity, force = (self.per_sample(coefficients, i, 2) for i in (0, 1))
-        wave = 2 * math.pi * self.force_waves / grid.extent[0]
-        y = torch.arange(grid.num_points[0], dtype=inputs.dtype, device=inputs.device)[:, None] * grid.spacing[0]
-        push = -force * wave * torch.cos(wave * y)
-        return viscosity * laplacian(inputs, grid) - v_x * slope_x - v_y * slope_y + push
+        vorticity, forcing = inputs[:, :1], inputs[:, 1:]
+        v_x, v_y = velocity_of(vorticity, grid)
+        slope_y, slope_x = gradient(vorticity, grid)
+        spread = self.per_sample(coefficients, 0, 2) * laplacian(vorticity, grid)
+        return spread - v_x * slope_x - v_y * slope_y + forcing
 
     def quantities(self, state: Tensor, coefficients: Tensor, grid: Grid) -> dict[str, Tensor]:
         space = state[:, :, 0].flatten(2)
         return {"circulation": space.mean(-1) / space[:, :1].square().mean(-1).sqrt()}
+
+    def _force_wavenumber(self, grid: Grid) -> float:
+        return 2 * math.pi * self.force_waves / grid.extent[0]
 
 
 def velocity_of(

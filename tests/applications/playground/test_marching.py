@@ -43,7 +43,7 @@ def test_an_evolving_run_is_told_with_what_a_march_may_cost(playgrounds):
     assert list(flow.grids) == [16, 32, 64, 128]
     assert list(playgrounds["burgers"].grids) == [64, 128, 256, 512]
     (entry,) = json.loads(json.dumps(flow.to_dict()))["systems"]
-    assert (entry["inputs"], entry["outputs"], entry["interval"]) == (["vorticity"], ["vorticity"], 0.25)
+    assert (entry["inputs"], entry["outputs"], entry["interval"]) == (["vorticity", "forcing"], ["vorticity"], 0.25)
     assert entry["most_steps"] == {"16": 60, "32": 60, "64": 60, "128": 60}
     assert flow.systems[0].most_steps(Grid.square(512)) == 7
 
@@ -61,7 +61,7 @@ def test_network_and_solver_march_as_they_do_from_python(playgrounds):
     torch.testing.assert_close(made.prediction.float(), torch.cat(answered, dim=1)[0].detach(), rtol=1e-4, atol=1e-5)
     errors = relative_l2(made.prediction[None].double(), made.reference[None], grid)
     assert made.errors == pytest.approx(errors[0, :, 0].tolist())
-    still = relative_l2(batch.inputs.expand_as(solved.require_targets()), solved.require_targets(), grid)
+    still = relative_l2(batch.inputs[:, :, :1].expand_as(solved.require_targets()), solved.require_targets(), grid)
     assert made.still == pytest.approx(still[0, :, 0].tolist())
     assert made.times == pytest.approx((0.25, 0.5, 0.75, 1.0))
     assert made.trained == {"viscosity": True, "force": True}
@@ -91,7 +91,7 @@ def test_an_operator_of_two_frames_begins_with_what_the_solver_makes_of_the_firs
 def test_a_state_that_is_the_same_everywhere_is_refused(playgrounds):
     playground, played, grid, values = case(playgrounds, "navier_stokes")
     with pytest.raises(DataError, match="same everywhere: paint something"):
-        played.march(playground.operator, torch.full((1, 16, 16), 0.5), values, grid, 3)
+        played.march(playground.operator, torch.full((2, 16, 16), 0.5), values, grid, 3)
 
 
 @pytest.mark.parametrize("steps", [0, 61, 10**9])
@@ -197,7 +197,7 @@ def test_a_march_comes_back(request_to, playgrounds):
     ],
 )
 def test_what_cannot_be_asked(request_to, target, says):
-    body = bytes(4 * 16 * 16)
+    body = bytes(4 * 2 * 16 * 16)
     response = request_to("POST", target, body, of="navier_stokes", content_type=BINARY, content_length=str(len(body)))
     assert response.status == 400
     assert says in response.error
