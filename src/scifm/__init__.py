@@ -48,6 +48,7 @@ _HOMES = {
     "finetune": "scifm.training.finetune",
     "from_scratch": "scifm.training.finetune",
     "generate": "scifm.data.generate",
+    "list_models": "scifm.models.registry",
     "load_operator": "scifm.models.registry",
     "page": "scifm.report.page",
     "pretrain": "scifm.training.pretrain",

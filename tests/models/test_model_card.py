@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 import tiny
-from scifm.models.folder import ModelCard
+from scifm.models.card import ModelCard
 from scifm.models.registry import save_operator
 
 

@@ -43,6 +43,7 @@ EXAMPLES: dict[str, str] = {
     "demo": "scifm demo",
     "systems": "scifm systems",
     "recipes": "scifm recipes",
+    "models": "scifm models",
     "generate": "scifm generate poisson --num-samples 512 --out stores/poisson",
     "verify": "scifm verify stores/poisson",
     "inspect": "scifm inspect stores/poisson",
@@ -149,7 +150,7 @@ def _every_verb(
 
 NUM_WORKERS = min(os.cpu_count() or 1, 4)
 
-Model = typer.Argument(help="Folder of a finished run or of a model; or hf:NAME/MODEL, on the Hugging Face hub.")
+Model = typer.Argument(help="Folder of a run or a model; scifm/NAME, which 'scifm models' lists; or hf:NAME/MODEL.")
 OutRuns = Annotated[Path, typer.Option("--out", help="Folder that holds run folders.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON instead of a table.")]
 

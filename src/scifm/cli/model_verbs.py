@@ -1,4 +1,4 @@
-"""Verbs about one model: ``import-model``, ``export``, ``push``, ``play``."""
+"""Verbs about models: ``models``, ``import-model``, ``export``, ``push``, ``play``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from scifm.models.folder import ModelPlace
     from scifm.models.operator import Operator
 
-__all__ = ["export", "import_model", "play", "push"]
+__all__ = ["export", "import_model", "models", "play", "push"]
 
 _FORMATS = ("neuralop", "reference")
 
@@ -39,6 +39,34 @@ def _normalization(path: Path | None) -> Normalization | None:
         return Normalization.from_dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise RunError(f"The normalization '{path}' cannot be read ({type(error).__name__}: {error}).") from error
+
+
+@app.command()
+def models(
+    name: Annotated[str | None, typer.Argument(help="Print the page of this one, or of any other model.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the models that come with the package, ready to be asked and fine-tuned; or print the page of one."""
+    from scifm.models.folder import find_model
+    from scifm.models.registry import list_models
+
+    if name is not None:
+        page = find_model(name).folder / "README.md"
+        try:
+            typer.echo(page.read_text(encoding="utf-8"), nl=False)
+        except (OSError, UnicodeDecodeError) as error:
+            raise RunError(f"'{name}' has no page that can be read: {page} ({error}).") from error
+        return
+    listings = list_models()
+    if as_json:
+        print_json([own.to_dict() for own in listings])
+        return
+    table = Table("model", "trained on", "points", "weights", "MiB", "relative L2", title="Models that come with SciFM")
+    for own in listings:
+        missed = "" if own.relative_l2 is None else f"{own.relative_l2:.3g}"
+        size = f"{own.num_bytes / 2**20:.2f}"
+        table.add_row(own.name, own.samples.replace("; ", "\n"), own.points, f"{own.num_params:,}", size, missed)
+    print_table(table)
 
 
 @app.command("import-model")
@@ -170,10 +198,10 @@ def _grid_of(place: ModelPlace, operator: Operator, num_points: list[int], exten
 
     if any(n < 2 for n in num_points):
         raise ConfigError(f"--num-points must be at least 2; got {min(num_points)}.")
-    origin = RunOrigin.of(place.run) if place.run is not None else None
+    origin = RunOrigin.of_model(place)
     if origin is not None:
         if extent is not None:
-            raise ConfigError(f"The run '{origin.run.path}' tells its box: leave out --extent.")
+            raise ConfigError(f"'{place.path}' tells its box: leave out --extent.")
         return origin.grid
     if not num_points:
         raise ConfigError(f"'{place.path}' does not tell its grid: give --num-points, the points a side.")
@@ -218,8 +246,8 @@ def play(
 ) -> None:
     """Serve a local page where knobs are sliders and the forcing is painted: prediction, reference, error, time.
 
-    What evolves is marched from an initial state that is drawn and painted on. A model alone does not tell what it was
-    trained on: give --system.
+    What evolves is marched from an initial state that is drawn and painted on. 'scifm models' lists models to begin
+    with. Where a model does not tell what it was trained on, give --system.
 
     Prints the page's address; Ctrl-C ends it. Needs pip install 'scifm[play]'; works without internet.
     """

@@ -1,34 +1,38 @@
-"""What a run says of the samples it was trained on last; here alone runs of before are read."""
+"""What a run or a model says of the samples it was trained on last; here alone runs of before are read."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from scifm.config import build_config
 from scifm.data.importing import open_store
 from scifm.data.origin_config import DataConfig, MixtureConfig, SystemConfig
 from scifm.data.origins import Member, MixtureOrigin, Origin, StoreOrigin, SystemOrigin, resolve_origin
-from scifm.errors import RunError
+from scifm.errors import ConfigError, RunError, SciFMError
 from scifm.fields.grid import Grid
 from scifm.fields.window import Window
+from scifm.models.folder import ModelPlace, digest
+from scifm.models.provenance import Provenance
 from scifm.runs import Run
 from scifm.systems.catalog import system_from_dict
 from scifm.systems.system import System
 
-__all__ = ["RunOrigin"]
+__all__ = ["RunOrigin", "provenance_of"]
 
 
 @dataclass(frozen=True)
 class RunOrigin:
     """Where a run's samples came from, as its record says; no store is opened for it.
 
-    The run is the one asked, or the nearest of those it was made of; the record is the table ``origin`` of its
-    configuration.
+    The record is the table ``origin`` of a configuration, of the run that is asked or of the nearest of those it was
+    made of; or it lies beside a model that came without its run, and then says no places of stores.
     """
 
-    run: Run
     record: Mapping[str, Any]
 
     @classmethod
@@ -42,8 +46,24 @@ class RunOrigin:
         config = run.config
         record = config.get("origin") or _record_of_before(config, run)
         if record is not None:
-            return cls(run, record)
-        return cls.of(Run.open(run.parent)) if run.parent is not None else None
+            return cls(record)
+        if run.parent is None:
+            return None
+        return cls.of(Run.open(run.parent)) if (run.parent / "config.toml").is_file() else cls.of_model(run.parent)
+
+    @classmethod
+    def of_model(cls, model: ModelPlace | Path) -> RunOrigin | None:
+        """Return what is known of a model, by its run or by what lies beside its weights; None: nothing.
+
+        Raises:
+            ConfigError, StoreError: as for `of`.
+            RunError: if what lies beside the weights is damaged.
+        """
+        place = model if isinstance(model, ModelPlace) else ModelPlace(model, None)
+        if place.run is not None:
+            return cls.of(place.run)
+        record = place.provenance.origin
+        return cls(record) if record else None
 
     @property
     def kind(self) -> str:
@@ -54,6 +74,20 @@ class RunOrigin:
     def grid(self) -> Grid:
         """The grid of the samples."""
         return Grid.from_dict(self.record["grid"])
+
+    @property
+    def told(self) -> str:
+        """In words what was sampled: systems with the ranges of their knobs, or stores."""
+        return "; ".join(_told(entry) for entry in self.record.get("members", [self.record]))
+
+    @property
+    def units(self) -> dict[str, str]:
+        """Units by name, as stores told them; of one that is gone, none."""
+        units = dict[str, str]()
+        for entry in self.record.get("members", [self.record]):
+            with suppress(SciFMError):
+                units |= open_store(entry["store"], entry.get("mapping")).card.units if "store" in entry else {}
+        return units
 
     def resolved(self) -> Origin:
         """Return the origin itself, to draw more of it.
@@ -81,16 +115,60 @@ class RunOrigin:
 
 def _origin_of(record: Mapping[str, Any], grid: Grid) -> SystemOrigin | StoreOrigin:
     if record["kind"] == "store":
+        if "store" not in record:
+            name = record.get("store_name", "")
+            raise RunError(f"it was trained on the store '{name}', which did not come with it: give a store (--store).")
         return StoreOrigin(open_store(record["store"], record.get("mapping")), Window.of(record))
     system = build_config(SystemConfig, record["system"], source="the record of a run")
     grid = Grid.from_dict(record["grid"]) if "grid" in record else grid
     return SystemOrigin(system, grid, Window.of(record))
 
 
+def _told(record: Mapping[str, Any]) -> str:
+    if record["kind"] == "store":
+        return f"store {record['store_name'] if 'store_name' in record else Path(str(record['store'])).name}"
+    system = _system_of(record)
+    return f"{system.title}, {system.told_knobs}"
+
+
 def _system_of(record: Mapping[str, Any]) -> System:
     if "system" not in record:
-        raise RunError(f"the store '{record.get('store')}' was imported, and its card names no system.")
+        raise RunError(
+            f"the store '{record.get('store', record.get('store_name'))}' was imported, and its card names no system."
+        )
     return system_from_dict(record["system"])
+
+
+def provenance_of(run: Run) -> Provenance:
+    """Return where the model of a run comes from, as the run tells it.
+
+    Raises:
+        ConfigError, RunError, StoreError: if what the run says of itself cannot be read.
+    """
+    config, parent, origin = run.config, run.parent, RunOrigin.of(run)
+    training = config.get("training", {})
+    past: dict[str, Any] = {"made": run.kind, "recipe": str(config.get("name") or run.path.resolve().name)}
+    past |= {"num_steps": training.get("num_steps"), "num_samples": config.get("num_samples")}
+    past["version"] = metadata.version("scifm")
+    if origin is not None:
+        past |= {"samples": origin.told, "origin": _without_places(origin.record), "units": origin.units}
+        with suppress(RunError, ConfigError):  # of a store that no system of ours made
+            past["equations"] = {system.title: system.equation for system in origin.systems()}
+    if parent is not None:
+        past["parent"] = parent.name
+        with suppress(OSError):  # it is gone
+            past["parent_digest"] = digest(parent / "model" if (parent / "model").is_dir() else parent)
+    return Provenance(**past)
+
+
+def _without_places(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the record of an origin without paths, which say nothing elsewhere and are nobody's business there."""
+    kept = {key: value for key, value in record.items() if key not in ("store", "mapping")}
+    if "store" in record:
+        kept["store_name"] = Path(str(record["store"])).name
+    if "members" in record:
+        kept["members"] = [_without_places(member) for member in record["members"]]
+    return kept
 
 
 def _record_of_before(config: Mapping[str, Any], run: Run) -> dict[str, Any] | None:

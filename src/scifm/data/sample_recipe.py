@@ -117,7 +117,7 @@ class SampleRecipe(SourceRecipe):
 
     def _trained_on(self, place: ModelPlace) -> Origin:
         self.refuse(*BOX_SETTINGS, beside="without a system or a store")
-        recorded = RunOrigin.of(place.run) if place.run is not None else None
+        recorded = RunOrigin.of_model(place)
         if recorded is None:
             what = "is a model without its run, and" if place.run is None else "is a run that"
             raise ConfigError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -117,6 +118,9 @@ def compress(
     _require_free(out, digested, settings)
     batch = samples.in_memory(_FROM_A_STORE)
     smaller = way.compress(operator)
+    parent = Path(source).name
+    # what was scored is the larger one
+    smaller.provenance = replace(operator.provenance, scores=(), parent=parent, parent_digest=digested)
     changes = measure_answers(operator, smaller, batch, generator=generator_for(seed, "distillation", way.name))
     save_operator(smaller, out, codec=way.codec)
     after = (out / FILES[2]).stat().st_size

@@ -28,15 +28,18 @@ from scifm.errors import ConfigError, DataError, SignatureError, suggest
 from scifm.evaluation.pointwise import METRICS, undefined_of
 from scifm.fields.batch import Batch
 from scifm.fields.samples import Samples
+from scifm.models.card import ModelCard
 from scifm.models.folder import find_model
 from scifm.models.operator import Operator
+from scifm.models.provenance import Provenance, Scored
 from scifm.models.registry import load_operator
 from scifm.models.surgery import renamed
 from scifm.prompt import Shown
+from scifm.report.records import origin_text
 from scifm.runs import Run, write_atomically
 from scifm.wording import number_text, plural
 
-__all__ = ["EvaluateRecipe", "Scores", "evaluate", "origin_of", "persistence", "ratio_of_means"]
+__all__ = ["EvaluateRecipe", "Scores", "evaluate", "origin_of", "persistence", "ratio_of_means", "score_of"]
 
 
 class EvaluateRecipe(SampleRecipe):
@@ -168,10 +171,10 @@ def evaluate(
         SignatureError: if the samples do not fit the operator.
         RunError: if there is no readable operator in the run, or the scores cannot be written.
     """
-    run = None
+    run, folder = None, Path()
     if not isinstance(operator, Operator):
         place = find_model(operator)
-        run, operator = place.run, load_operator(place.folder)
+        run, folder, operator = place.run, place.folder, load_operator(place.folder)
     if rename:
         operator = renamed(operator, rename)
     about = {**(origin_of(samples) if origin is None else origin), **({"rename": dict(rename)} if rename else {})}
@@ -190,10 +193,29 @@ def evaluate(
         # a store that was moved is the same one, by its content
         which = {key: value for key, value in about.items() if key != "store" or "content" not in about}
         file = run.scores_file(_name_of(about), {**which, "metrics": list(scores.values)})
+        _tell_card(folder, operator, scores)
     else:
         return scores
     scores.write(file)
     return replace(scores, path=file)
+
+
+def score_of(scores: Scores) -> Scored:
+    """Return what the page of a model says of its scores: means, where the truth defines them."""
+    means = {name: float(values.mean()) for name in scores.values if (values := scores.defined(name)).numel()}
+    return Scored(origin_text(scores.origin), scores.num_samples, means, time.strftime("%Y-%m-%d"))
+
+
+def _tell_card(folder: Path, operator: Operator, scores: Scores) -> None:
+    """Add scores to what lies beside the weights of a run of one's own, and to its page where nobody wrote on it."""
+    if operator.provenance == Provenance():  # of before: it tells nothing, and so no errors alone
+        return
+    card, page = ModelCard(), folder / "README.md"
+    untouched = not page.is_file() or page.read_text(encoding="utf-8") == card.text_of(operator)
+    operator.provenance = operator.provenance.scored(score_of(scores))
+    operator.provenance.write(folder)
+    if untouched:
+        write_atomically(page, card.text_of(operator).encode())
 
 
 def persistence(samples: Samples, *, metrics: Iterable[str] = ("relative_l2",), batch_size: int = 64) -> Scores:

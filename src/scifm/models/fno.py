@@ -158,7 +158,7 @@ class FNO(Operator):
             config = self.config.model_copy(update={"engine": "plain"})
             twin = type(self)(self.signature, config, normalization=self.normalization)
         twin.load_state_dict(self.state_dict(keep_vars=True), assign=True)
-        twin.domain = self.domain
+        twin.domain, twin.provenance = self.domain, self.provenance
         return twin.train(self.training)
 
     def network(self, encoded: Encoded) -> Float[Tensor, "batch 1 output *space"]:

@@ -6,6 +6,7 @@
     normalization.json  numbers fitted on training data
     model.safetensors   the weights
     README.md           the model card
+    provenance.json     where it comes from; models of before have none
 
 Nothing is unpickled, and no memory is taken on the word of a file: `reading` tells what the weights' file declares
 before a tensor is read. What operator the numbers belong to is not known here.
@@ -23,109 +24,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-from pydantic import Field
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from scifm.config import Config
 from scifm.errors import ConfigError, RunError, SignatureError, cause_of
 from scifm.fields.batch import Signature
 from scifm.fields.domain import Domain
 from scifm.fields.normalization import Normalization
 from scifm.fields.window import Pace
 from scifm.models.codecs import find_codec
+from scifm.models.provenance import PROVENANCE, Provenance
+from scifm.models.shipped import shipped_model
 from scifm.runs import Run, write_atomically, write_json
 
 __all__ = [
-    "FILES", "ModelCard", "ModelContent", "ModelPlace", "digest", "fetch_model", "find_model", "holds_operator",
+    "FILES", "ModelContent", "ModelPlace", "digest", "fetch_model", "find_model", "holds_operator",
     "pace_of", "pretrained_folder", "reading", "send_folder", "write_folder",
 ]  # fmt: skip
 
-FILES = ("config.json", "normalization.json", "model.safetensors", "README.md")
+FILES = ("config.json", "normalization.json", "model.safetensors", "README.md", PROVENANCE)
 """The files of a model."""
 
 _LARGEST_JSON = 16 * 2**20
 _ID = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 _ON_HUB = re.compile(r"hf:/{0,2}([\w.-]+/[\w.-]+?)(?:@([\w./-]+))?", re.ASCII)  # a Path makes one / of two
-
-
-_SEEN = "The ranges that were seen. What an exact scaling of the equation covers is answered beyond them too."
-_LOADING = """```python
-import scifm
-
-operator = scifm.load_operator("PATH")  # this folder
-operator = scifm.load_operator("hf:NAME/MODEL")  # from the hub
-answers = operator.predict({NAMES})  # arrays by name, (*space) or (sample, *space); or a scifm.Batch
-```"""
-
-
-class ModelCard(Config):
-    """What only its maker can say about a model.
-
-    Args:
-        title: the heading.
-        description: what it was trained on and what it is good for, in Markdown.
-        license: an identifier the hub knows, such as ``mit``; ``unknown`` while nobody says.
-        tags: further words to be found by.
-    """
-
-    title: str = Field("A neural operator", min_length=1)
-    description: str = ""
-    license: str = Field("unknown", min_length=1)
-    tags: tuple[str, ...] = ()
-
-    def text(
-        self,
-        kind: str,
-        signature: Signature,
-        num_params: int,
-        *,
-        domain: Domain | None = None,
-        needs_module: bool = False,
-    ) -> str:
-        """Return the README of an operator: a header that hubs read, and what a person wants to know first.
-
-        Args:
-            domain: what it was trained on.
-            needs_module: whether loading it needs the network as an object.
-        """
-        names = {"inputs": signature.inputs, "coefficients": signature.coefficients, "outputs": signature.outputs}
-        header: dict[str, Any] = {
-            "library_name": "scifm",
-            "license": self.license,
-            "tags": ["scifm", "neural-operator", kind, *self.tags],
-            **{name: list(value) for name, value in names.items()},
-            "num_spatial_dims": signature.num_spatial_dims,
-            "num_params": num_params,
-        }
-        parts = [f"---\n{yaml.safe_dump(header, sort_keys=False, allow_unicode=True)}---", f"# {self.title}"]
-        if self.description:
-            parts.append(self.description.strip())
-        rows = [f"| {name} | {', '.join(f'`{n}`' for n in value) or '–'} |" for name, value in names.items()]
-        time = "later in time than the input" if signature.evolves else "steady"
-        rows += [
-            f"| dimensions | {signature.num_spatial_dims} |",
-            f"| answer | {time} |",
-            f"| kind | `{kind}` |",
-            f"| weights | {num_params:,} |",
-        ]
-        table = "\n".join(["| | |", "|---|---|", *rows])
-        arrays = ", ".join(f'"{name}": {name}' for name in (*signature.inputs, *signature.coefficients))
-        loading = _LOADING.replace("NAMES", arrays)
-        if needs_module:
-            loading = (
-                loading.replace('")  #', '", module=network)  #') + "\n\n`network` is a fresh one of the same class."
-            )
-        parts.append(f"## What it knows\n\n{table}")
-        ranges = [f"| {name} | {text} |" for name, text in (domain or Domain()).told()]
-        if ranges:
-            rows = ["| | |", "|---|---|", *ranges]
-            seen = "\n".join(rows)
-            parts.append(f"## What it was trained on\n\n{_SEEN}\n\n{seen}")
-        parts.append(f"## How to load it\n\n{loading}")
-        return "\n\n".join(parts) + "\n"
 
 
 @dataclass(frozen=True)
@@ -142,6 +65,7 @@ class ModelContent:
     normalization: Normalization
     shapes: dict[str, tuple[int, ...]]
     tensors: Callable[[], dict[str, Tensor]]
+    provenance: Provenance
 
     @property
     def kind(self) -> str:
@@ -180,7 +104,13 @@ class ModelContent:
 
 
 def write_folder(
-    path: str | Path, entries: Mapping[str, Any], tensors: Mapping[str, Tensor], card: str, *, codec: str | None = None
+    path: str | Path,
+    entries: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    card: str,
+    *,
+    provenance: Provenance,
+    codec: str | None = None,
 ) -> None:
     """Write a model into the folder `path`, see `Operator.save_pretrained`; `entries` are those of `Operator.describe`.
 
@@ -196,6 +126,7 @@ def write_folder(
     write_atomically(path / "model.safetensors", save_tensors(dict(tensors)))  # first: it is what a full disk refuses
     write_json(path / "config.json", entries)
     write_json(path / "normalization.json", normalization)
+    provenance.write(path)
     write_atomically(path / "README.md", card.encode())
 
 
@@ -230,7 +161,8 @@ def reading(path: Path) -> Iterator[ModelContent]:
                 return stored if codec is None else codec.decode(stored, notes)
 
             wide = shapes if codec is None else codec.shapes(shapes, notes)
-            yield ModelContent(entries, signature, Normalization.from_dict(numbers), wide, tensors)
+            past = Provenance.read(path)
+            yield ModelContent(entries, signature, Normalization.from_dict(numbers), wide, tensors, past)
     except RunError as error:
         raise RunError(f"The model in '{path}' is not loaded: {error}") from error
     except FileNotFoundError as error:
@@ -286,6 +218,11 @@ class ModelPlace:
     run: Run | None
 
     @property
+    def provenance(self) -> Provenance:
+        """What the model says of its past."""
+        return Provenance.read(self.folder)
+
+    @property
     def path(self) -> Path:
         """The folder a user knows it by: that of the run, else of the model."""
         return self.folder if self.run is None else self.run.path
@@ -295,8 +232,8 @@ def find_model(source: Run | str | Path) -> ModelPlace:
     """Find the model that is meant: every verb and function that takes one takes all of these.
 
     Args:
-        source: a complete run or its folder; the folder of a model; or ``hf:name/model``, where wanted with
-            ``@revision``, whose files are fetched from the Hugging Face hub.
+        source: a complete run or its folder; the folder of a model; ``scifm/name``, one that comes with the package;
+            or ``hf:name/model``, where wanted with ``@revision``, whose files are fetched from the Hugging Face hub.
 
     Raises:
         RunError: if there is none, the run is not complete, or the hub cannot be reached.
@@ -305,12 +242,17 @@ def find_model(source: Run | str | Path) -> ModelPlace:
         if on_hub := _ON_HUB.fullmatch(str(source)):
             return ModelPlace(fetch_model(on_hub[1], revision=on_hub[2]), None)
         folder = Path(source)
+        if (shipped := shipped_model(source)) is not None:
+            return ModelPlace(shipped, None)
         if holds_operator(folder):
             around = folder.absolute().parent
             inside = folder.absolute().name == "model" and os.path.isfile(around / "config.toml")
             return ModelPlace(folder, Run(around) if inside else None)
         if not os.path.isfile(folder / "config.toml"):
-            give = "Give the folder of a finished run or of a model, or hf:NAME/MODEL for one on the Hugging Face hub."
+            give = (
+                "Give the folder of a finished run or of a model, scifm/NAME for one that comes with SciFM ('scifm "
+                "models'), or hf:NAME/MODEL for one on the Hugging Face hub."
+            )
             if not os.path.isdir(folder):
                 raise RunError(f"There is no folder '{folder}', so it holds no model. {give}")
             missing = next(folder / name for name in FILES[:3] if not os.path.isfile(folder / name))

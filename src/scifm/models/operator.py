@@ -26,8 +26,10 @@ from scifm.fields.normalization import Encoded, Normalization
 from scifm.fields.window import Pace, are_within, told_times
 from scifm.models.architecture import OperatorConfig, OuterMaps, Role
 from scifm.models.arrays import Question
-from scifm.models.folder import ModelCard, ModelContent, pretrained_folder, reading, send_folder, write_folder
+from scifm.models.card import ModelCard
+from scifm.models.folder import ModelContent, pretrained_folder, reading, send_folder, write_folder
 from scifm.models.parts.grids import extend_to_period, position_channels
+from scifm.models.provenance import Provenance
 from scifm.wording import plural
 
 __all__ = ["Operator", "OperatorConfig", "OuterMaps", "Role"]
@@ -49,6 +51,7 @@ class Operator(nn.Module):
     Attributes:
         config: its architecture.
         domain: what it was trained on, as far as its answers hang on it.
+        provenance: where it comes from, for its card.
         recompute: compute the inside of `stages` again in the backward pass instead of keeping it.
     """
 
@@ -82,6 +85,7 @@ class Operator(nn.Module):
                 f"history and lead_time are for what evolves; {', '.join(signature.outputs)} do not. Leave them out."
             )
         self.domain = Domain()
+        self.provenance = Provenance()
         self.recompute = False
         self.normalization = normalization or Normalization.identity(
             num_inputs=len(signature.inputs),
@@ -406,11 +410,8 @@ class Operator(nn.Module):
             DataError: if a codec cannot write the weights, which are not finite.
             RunError: if the folder cannot be written; a file that was there before is whole.
         """
-        if not isinstance(card, ModelCard):
-            card = build_config(ModelCard, card or {}, source="the model card")
-        about: dict[str, Any] = {"domain": self.domain, "needs_module": self.needs_module}
-        text = card.text(self.kind, self.signature, self.num_params, **about)
-        write_folder(path, self.describe(), self.state_dict(), text, codec=codec)
+        text = ModelCard.of(card).text_of(self)
+        write_folder(path, self.describe(), self.state_dict(), text, provenance=self.provenance, codec=codec)
 
     @classmethod
     def rebuilt(cls, content: ModelContent, *, module: nn.Module | None = None) -> Self:
@@ -424,7 +425,7 @@ class Operator(nn.Module):
         """
         config = build_config(cls.config_class, content.entries["network"], source="config.json")
         operator = cls._with_weights(config, content, module)
-        operator.domain = content.domain
+        operator.domain, operator.provenance = content.domain, content.provenance
         return operator
 
     @classmethod

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, PlainSerializer
 from torch import nn
 
-from scifm.config import build_inside
+from scifm.config import Plain, build_inside
 from scifm.errors import ConfigError
 from scifm.models.fno import FNO
 from scifm.models.folder import find_model, reading
 from scifm.models.module_operator import ModuleOperator
 from scifm.models.neuralop_fno import NeuralopFNO
 from scifm.models.operator import Operator, OperatorConfig
+from scifm.models.shipped import shipped_models
 from scifm.models.unet import UNet
 from scifm.plugins import Catalog
 from scifm.runs import Run
 
 __all__ = [
-    "DEFAULT_KIND", "OPERATORS", "NamedNetwork", "load_operator", "operator_class", "save_operator", "settings_of",
+    "DEFAULT_KIND", "OPERATORS", "ModelListing", "NamedNetwork", "list_models", "load_operator", "operator_class",
+    "save_operator", "settings_of",
 ]  # fmt: skip
 
 OPERATORS: dict[str, type[Operator]] = {
@@ -91,6 +95,45 @@ NamedNetwork = Annotated[OperatorConfig, BeforeValidator(_with_kind), PlainSeria
 """A table of settings of any kind; its key ``kind`` says which, `DEFAULT_KIND` when left out."""
 
 
+@dataclass(frozen=True)
+class ModelListing(Plain):
+    """A model that comes with the package.
+
+    Args:
+        name: by which it is found: ``scifm/…``.
+        samples: what it was trained on, in words.
+        points: of the grid it was trained on.
+        num_params: weights.
+        num_bytes: of its files.
+        relative_l2: mean relative L2 error on samples it has not seen; None where it was not scored.
+    """
+
+    name: str
+    samples: str
+    points: str
+    num_params: int
+    num_bytes: int
+    relative_l2: float | None
+
+
+def list_models() -> list[ModelListing]:
+    """Return the models that come with the package.
+
+    Raises:
+        RunError: if one is damaged.
+    """
+    listings = []
+    for name, folder in shipped_models().items():
+        with reading(folder) as content:
+            past, grid = content.provenance, content.domain.grid
+            count = sum(math.prod(shape) for shape in content.shapes.values())
+            size = sum(file.stat().st_size for file in folder.iterdir())
+            error = past.scores[0].errors.get("relative_l2") if past.scores else None
+            points = "" if grid is None else grid.told_points
+        listings.append(ModelListing(name, past.samples, points, count, size, error))
+    return listings
+
+
 def save_operator(operator: Operator, path: str | Path, **settings: Any) -> None:
     """Write an operator into the folder `path`; settings are those of `Operator.save_pretrained`."""
     operator.save_pretrained(path, **settings)
@@ -100,7 +143,8 @@ def load_operator(path: Run | str | Path, *, module: nn.Module | None = None) ->
     """Rebuild a saved operator of any kind, ours or a plug-in's.
 
     Args:
-        path: a complete run, its folder, the folder of a model, or ``hf:name/model``; see `find_model`.
+        path: a complete run, its folder, the folder of a model, ``scifm/name`` of one that comes with the package, or
+            ``hf:name/model``; see `find_model`.
         module: for one that was wrapped from an object: a network of the same class, whose weights are replaced.
 
     Raises:

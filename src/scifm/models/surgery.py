@@ -112,7 +112,7 @@ def with_channels(
         )
     with DrawingFrom(torch.Generator()):  # first weights that are replaced below
         result = type(operator)(signature, operator.config.on(grid), normalization=normalization)
-    result.domain = replace(operator.domain, forms=())
+    result.domain, result.provenance = replace(operator.domain, forms=()), operator.provenance
     fresh = result.outer_maps()
     assert fresh is not None
     outer = {id(ends.first.weight), id(ends.last.weight), id(ends.last.bias), *(id(m.weight) for m in ends.conditioned)}

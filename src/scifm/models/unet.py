@@ -193,7 +193,7 @@ class UNet(Operator):
             config = self.config.model_copy(update={"plain": True})
             twin = type(self)(self.signature, config, normalization=self.normalization)
         twin.load_state_dict(self.state_dict(keep_vars=True), assign=True)
-        twin.domain = self.domain
+        twin.domain, twin.provenance = self.domain, self.provenance
         return twin.train(self.training)
 
     def _lifted(self, encoded: Encoded) -> tuple[Tensor, Tensor]:

@@ -19,7 +19,7 @@ from torch import Tensor
 from scifm.config import build_config, refuse_idle
 from scifm.data.normalize import fit_normalization, refit_coefficients
 from scifm.data.origins import DownstreamPool, Origin, StoreOrigin, SystemOrigin
-from scifm.data.run_origin import RunOrigin
+from scifm.data.run_origin import RunOrigin, provenance_of
 from scifm.data.store import Store
 from scifm.data.stream import Epochs
 from scifm.data.subsets import nested_subsets
@@ -30,7 +30,7 @@ from scifm.fields.normalization import Normalization, NormalizationKind
 from scifm.fields.samples import Samples
 from scifm.fields.seeds import generator_for
 from scifm.fields.window import Pace
-from scifm.models.folder import digest, find_model, pace_of
+from scifm.models.folder import ModelPlace, digest, find_model, pace_of
 from scifm.models.operator import Operator
 from scifm.models.registry import load_operator
 from scifm.models.surgery import fits, renamed, with_channels
@@ -89,7 +89,7 @@ def finetune(
     whole = _recipe("finetune", recipe, settings)
     place = find_model(parent)
     beginning = {"parent_config": place.run.config} if place.run else {"parent_model": digest(place.folder)}
-    downstream = _pool(pool, whole, place.run, pace_of(place.folder))
+    downstream = _pool(pool, whole, place, pace_of(place.folder))
     return _Finetuning(whole, downstream, observe, beginning, place.folder).run_in(out, parent=place.path)
 
 
@@ -121,10 +121,10 @@ def from_scratch(
         ConfigError, DataError, RunError: as for `finetune`.
     """
     require_alone("Training from scratch")
-    parent, pace = None, None
+    place, pace = None, None
     if not isinstance(model, ModelConfig):
         place = find_model(model)
-        parent, operator = place.run, load_operator(place.folder)
+        operator = load_operator(place.folder)
         pace = operator.pace
         model = ModelConfig(network=operator.config, normalization=operator.normalization.kind)
     model = ModelConfig(network=model.resolve(), normalization=model.normalization)
@@ -135,7 +135,7 @@ def from_scratch(
     refuse_idle(whole, sorted(of_finetuning), "training from scratch starts from no operator and trains all weights")
     whole = whole.model_copy(update=nothing_to_keep)
     pace = pace or Pace(getattr(model.network, "history", 1))
-    downstream = _pool(pool, whole, parent, pace)
+    downstream = _pool(pool, whole, place, pace)
     return _FromScratch(whole, downstream, observe, {"model": model.to_dict()}, model).run_in(out)
 
 
@@ -144,9 +144,9 @@ def _recipe(kind: str, recipe: AdaptRecipe | None, settings: dict[str, Any]) -> 
     return build_config(AdaptRecipe, tree, source=f"settings of {kind}")
 
 
-def _pool(pool: Source, recipe: AdaptRecipe, model: Run | None, pace: Pace) -> DownstreamPool:
+def _pool(pool: Source, recipe: AdaptRecipe, model: ModelPlace | None, pace: Pace) -> DownstreamPool:
     if isinstance(pool, System):
-        if model is None or (origin := RunOrigin.of(model)) is None:
+        if model is None or (origin := RunOrigin.of_model(model)) is None:
             raise ConfigError(
                 "Nothing says on which grid to sample the system: give a store, an origin (SystemOrigin.of(system, "
                 "grid)), or adapt a run instead of a model."
@@ -227,6 +227,7 @@ class _Adaptation(abc.ABC):
             outcome: dict[str, Any] = {} if share == 1 else {"interpolation": share}
         else:
             position, num_steps, num_trainable, outcome = Position(), 0, 0, {"kept": self._stay(trials)}
+        operator.provenance = provenance_of(run)
         operator.save_pretrained(run.path / "model")
         run.note_time()
         spent = {

@@ -14,6 +14,7 @@ from scifm.config import Config, read_recipe, refuse_idle
 from scifm.data.normalize import fit_normalization
 from scifm.data.origin_config import DataConfig, MixtureConfig, SystemConfig
 from scifm.data.origins import Origin, StoreOrigin, resolve_origin
+from scifm.data.run_origin import provenance_of
 from scifm.data.store import Store, require_signature
 from scifm.data.stream import BatchSource
 from scifm.errors import ConfigError, suggest
@@ -276,6 +277,7 @@ def _train_run(run: Run, recipe: PretrainRecipe, origin: Origin, observe: Observ
         seed=seed,
     )
     if world.is_first:
+        operator.provenance = provenance_of(run)
         operator.save_pretrained(run.path / "model")
         run.set_status("complete")
 

@@ -11,6 +11,7 @@ from scifm.config import dump_toml
 from scifm.data.generate import generate
 from scifm.data.store import Store
 from scifm.errors import ConfigError, RunError
+from scifm.models.folder import find_model
 from scifm.runs import Run
 from scifm.systems.knobs import Knob
 from scifm.systems.poisson import Poisson
@@ -37,7 +38,7 @@ def test_an_adapted_run_is_played_on_what_it_was_adapted_to(runs, tmp_path):
     shifted = Poisson(anisotropy=Knob(5, 10))
     tuned = finetune(runs["poisson"], shifted, out=tmp_path, **QUICK)
     assert Playground.open(tuned.path).told.startswith("Fine-tuned on 4 samples of Poisson, anisotropy 5 to 10,")
-    assert trained_on(tuned)[0] == (shifted,)
+    assert trained_on(find_model(tuned))[0] == (shifted,)
     fresh = from_scratch(runs["poisson"], shifted, out=tmp_path, **QUICK)
     assert Playground.open(fresh.path).told.startswith("Trained from scratch on 4 samples of Poisson, anisotropy 5 to")
 
@@ -61,7 +62,7 @@ def test_a_store_that_was_sampled_says_its_system(store, tmp_path):
     run = pretrain(tiny.recipe(training={"num_steps": 2}), store=store, out=tmp_path)
     assert "a store of Poisson, anisotropy 2 to 3," in Playground.open(run.path).told
     fresh = from_scratch(ModelConfig(network=tiny.NETWORK), store, out=tmp_path, **QUICK)
-    assert trained_on(fresh)[0] == trained_on(run)[0]
+    assert trained_on(find_model(fresh))[0] == trained_on(find_model(run))[0]
 
 
 def rewrite_card(store, **changes):

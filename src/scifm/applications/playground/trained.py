@@ -15,10 +15,9 @@ from scifm.data.run_origin import RunOrigin
 from scifm.errors import ConfigError, DataError, RunError, SignatureError, StoreError, suggest
 from scifm.fields.grid import Grid
 from scifm.fields.seeds import generator_for
-from scifm.models.folder import find_model
+from scifm.models.folder import ModelPlace, find_model
 from scifm.models.operator import Operator
 from scifm.models.registry import load_operator
-from scifm.runs import Run
 from scifm.systems.evolving import Evolving
 from scifm.systems.system import System
 from scifm.wording import plural
@@ -31,34 +30,37 @@ _KINDS = {"pretrain": "Trained", "finetune": "Fine-tuned", "from_scratch": "Trai
 _PRETRAINED_ON = {"system": "samples", "store": "a store", "mixture": "a mixture"}
 
 
-def trained_on(run: Run) -> tuple[tuple[System, ...], Grid, str]:
-    """Return the systems and the grid of a run's samples, and how it was trained, the beginning of a sentence.
+def trained_on(place: ModelPlace) -> tuple[tuple[System, ...], Grid, str]:
+    """Return the systems and the grid of a model's samples, and how it was trained, the beginning of a sentence.
 
-    Of an adapted run they are those of its downstream samples.
+    Of an adapted model they are those of its downstream samples.
 
     Raises:
-        RunError: if its samples came from a store without a system that SciFM can solve.
+        RunError: if its samples came from a store without a system that SciFM can solve, or nothing tells them.
         ConfigError: if the configuration is not one of a run.
     """
-    if run.kind not in (*_KINDS, ""):
+    run, past = place.run, place.provenance
+    kind = past.made if run is None else run.kind
+    if kind not in (*_KINDS, ""):
         raise RunError(
-            f"'{run.path}' is a run of kind '{run.kind}', which the playground does not know. Give the folder of a run "
+            f"'{place.path}' is a run of kind '{kind}', which the playground does not know. Give the folder of a run "
             "that 'scifm pretrain' or 'scifm finetune' printed."
         )
     try:
-        origin = RunOrigin.of(run)
+        origin = RunOrigin.of_model(place)
         if origin is None:
             raise RunError("it does not say which system it was trained on.")
         systems = origin.systems()
     except (StoreError, ConfigError, RunError) as error:
         raise RunError(
-            f"The system behind the run '{run.path}' is not known: {error} The playground needs a system that SciFM "
+            f"The system behind '{place.path}' is not known: {error} The playground needs a system that SciFM "
             "samples and solves: give a run trained on one, or on a store that 'scifm generate' made, or a system with "
-            "--system."
+            "--system, and --knob for its ranges."
         ) from error
-    if run.kind == "pretrain":
+    if kind == "pretrain":
         return systems, origin.grid, f"Trained on {_PRETRAINED_ON[origin.kind]} of"
-    return systems, origin.grid, f"{_KINDS[run.kind]} on {plural(run.config['num_samples'], 'sample')} of"
+    count = past.num_samples if run is None else run.config["num_samples"]
+    return systems, origin.grid, f"{_KINDS[kind]} on {plural(count or 0, 'sample')} of"
 
 
 @dataclass(frozen=True)
@@ -76,8 +78,8 @@ class Playground:
     def open(cls, path: str | Path, *, system: System | None = None, grid: Grid | None = None) -> Playground:
         """Return the playground of a finished run or of a model.
 
-        Without `system` it is asked about what it was trained on, which a model alone does not tell; `grid` is of that
-        system's problems, 64 points a side of length 1 when left out.
+        Without `system` it is asked about what it was trained on, which models of before do not tell; `grid` is of
+        that system's problems, 64 points a side of length 1 when left out.
 
         Raises:
             RunError: if there is no finished run or model, or its system is not known or cannot be shown.
@@ -88,13 +90,8 @@ class Playground:
         if system is not None:
             own = grid or Grid.square(64, num_spatial_dims=system.signature.num_spatial_dims)
             chosen, how = (system,), "Asked about samples of"
-        elif place.run is not None:
-            chosen, own, how = trained_on(place.run)
         else:
-            raise RunError(
-                f"'{place.folder}' is a model without its run, and does not say which system it was trained on. Give "
-                "one with --system, and --knob for its ranges."
-            )
+            chosen, own, how = trained_on(place)
         operator = load_operator(place.folder)
         systems, counts = _played(chosen, operator)
         longest = max(own.num_points)
