@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -51,13 +52,12 @@ def evaluate(
     them. A model alone, or a run of somebody else's, is left as it is.
     """
     from scifm.evaluation.evaluate import evaluate as work
-    from scifm.evaluation.evaluate import persistence
 
     how = settings("evaluate", tree)
     samples, origin = how.samples_for(run)
-    result = work(run, samples, rename=how.rename, record=True if out is None else out, origin=origin)
-    still = persistence(samples).defined() if samples.signature.state == samples.signature.outputs else None
-    _print_scores(run, result, still, as_json)
+    where = True if out is None else out
+    result = work(run, samples, rename=how.rename, record=where, origin=origin, beside=True)
+    _print_scores(run, result, as_json)
 
 
 def _summary(errors: Tensor) -> dict[str, float | None]:
@@ -90,14 +90,15 @@ def _tell_undefined(result: Scores) -> None:
             )
 
 
-def _print_scores(run: Path, result: Scores, still: Tensor | None, as_json: bool) -> None:
-    from scifm.report.records import origin_text
+def _print_scores(run: Path, result: Scores, as_json: bool) -> None:
+    from scifm.report.records import NOTHING_CHANGES, origin_text
 
     numbers = {name: _summary(result.defined(name)) for name in result.values}
-    unchanged = None if still is None else _summary(still)["mean"]
+    beside = {name: mean if math.isfinite(mean) else None for name, mean in result.beside.items()}
     _tell_undefined(result)
     if as_json:
-        baseline = {} if still is None else {"persistence": unchanged}
+        baseline: dict[str, Any] = {"beside": beside}
+        baseline |= {"persistence": beside[NOTHING_CHANGES]} if NOTHING_CHANGES in beside else {}
         undefined = {name: samples for name in result.values if (samples := result.undefined_samples(name))}
         about = {"origin": result.origin, "file": None if result.path is None else str(result.path)}
         print_json({"num_samples": result.num_samples, **numbers, **baseline, "undefined": undefined, **about})
@@ -105,10 +106,8 @@ def _print_scores(run: Path, result: Scores, still: Tensor | None, as_json: bool
     table = Table("metric", "mean", "median", "90 %", title=plural(result.num_samples, "sample"))
     for name, own in numbers.items():
         table.add_row(name, *map(_number, own.values()))
-    if still is not None:
-        table.add_row("relative_l2, if nothing changed", _number(unchanged), "", "")
-    elif "relative_l2" in numbers:
-        table.add_row("relative_l2, if the answer were zero", "1", "1", "1")
+    for name, mean in beside.items():
+        table.add_row(f"relative_l2, {name}", _number(mean), "", "")
     print_table(table)
     print_rows("Scored on", [("samples", origin_text(result.origin)), ("scores", str(result.path or "not recorded"))])
     if result.path is None:

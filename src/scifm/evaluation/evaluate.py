@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -24,7 +26,7 @@ from torch import Tensor
 from scifm.config import config_hash
 from scifm.data.origin_config import BOX_SETTINGS
 from scifm.data.sample_recipe import SampleRecipe
-from scifm.errors import ConfigError, DataError, SignatureError, suggest
+from scifm.errors import ConfigError, DataError, RunError, SignatureError, suggest
 from scifm.evaluation.pointwise import METRICS, undefined_of
 from scifm.fields.batch import Batch
 from scifm.fields.samples import Samples
@@ -35,7 +37,7 @@ from scifm.models.provenance import Provenance, Scored
 from scifm.models.registry import load_operator
 from scifm.models.surgery import renamed
 from scifm.prompt import Shown
-from scifm.report.records import origin_text
+from scifm.report.records import ALL_ZERO, BEFORE, NOTHING_CHANGES, origin_text
 from scifm.runs import Run, write_atomically
 from scifm.wording import number_text, plural
 
@@ -66,6 +68,7 @@ class Scores(Shown):
         undefined: for each metric where the truth leaves it undefined, such as a relative error of what is zero.
         present: ``(sample, channel)``: which fields each sample has; its other errors mean nothing and are left out
             everywhere. None: all.
+        beside: mean relative L2 errors of other answers to the same samples, by what they are; see `evaluate`.
     """
 
     values: dict[str, Tensor]
@@ -74,6 +77,7 @@ class Scores(Shown):
     path: Path | None = None
     undefined: Mapping[str, Tensor] = field(default_factory=dict)
     present: Tensor | None = None
+    beside: Mapping[str, float] = field(default_factory=dict)
 
     def _shown(self) -> tuple[str, list[tuple[str, str]]]:
         rows = [(f"{name}, mean", number_text(self.mean(name), digits=4)) for name in self.values]
@@ -132,9 +136,10 @@ class Scores(Shown):
         columns = {"sample": index[0], "frame": index[1], "channel": np.array(self.channels)[index[2]]}
         columns |= {name: self._there(value).double().cpu().numpy() for name, value in self.values.items()}
         buffer = io.BytesIO()
-        about = {"origin": dict(self.origin), "recorded": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
+        about: dict[str, Any] = {"origin": dict(self.origin), "recorded": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
         places = {name: self._there(where).nonzero().flatten().tolist() for name, where in self.undefined.items()}
         about |= {"undefined": {name: rows for name, rows in places.items() if rows}}
+        about |= {"beside": {name: mean for name, mean in self.beside.items() if math.isfinite(mean)}}
         pq.write_table(pa.table(columns, metadata={"scifm": json.dumps(about, allow_nan=False)}), buffer)
         write_atomically(Path(path), buffer.getvalue())
 
@@ -148,6 +153,7 @@ def evaluate(
     rename: Mapping[str, str] | None = None,
     record: bool | str | Path = True,
     origin: Mapping[str, Any] | None = None,
+    beside: bool = False,
 ) -> Scores:
     """Score an operator; the scores of a run of one's own are recorded in its folder, beside those on other samples.
 
@@ -161,6 +167,8 @@ def evaluate(
         record: True: in the folder of the run, where `operator` is a complete one and this user's; nothing is written
             for a model alone, or into anybody else's folder. A path: into this file. False: nowhere.
         origin: what the record says of the samples, where they do not say all themselves.
+        beside: score other answers too, and record their mean relative L2 error: of what evolves that nothing changes,
+            of what is steady that all is zero, and of a fine-tuned run the one it was made of, as it was.
 
     Returns:
         One error for each metric, sample, frame and channel.
@@ -187,6 +195,8 @@ def evaluate(
             yield operator.align(piece).without_absent(names), answer.require_targets()
 
     scores = _scored(answers(), metrics, names.outputs, about)
+    if beside:
+        scores = replace(scores, beside=_other_answers(samples, run, rename, batch_size))
     if not isinstance(record, bool):
         file = Path(record)
     elif record and run is not None and run.is_own:
@@ -198,6 +208,26 @@ def evaluate(
         return scores
     scores.write(file)
     return replace(scores, path=file)
+
+
+def _other_answers(
+    samples: Samples, run: Run | None, rename: Mapping[str, str] | None, batch_size: int
+) -> dict[str, float]:
+    """Return the mean relative L2 error of answers that need no training on these samples."""
+
+    def mean(scores: Scores) -> float:
+        return float(values.mean()) if (values := scores.defined()).numel() else math.nan
+
+    names, found = samples.signature, dict[str, float]()
+    if names.state == names.outputs:
+        found[NOTHING_CHANGES] = mean(persistence(samples, batch_size=batch_size))
+    elif not names.evolves:
+        found[ALL_ZERO] = 1.0  # by definition
+    with suppress(RunError, SignatureError, ConfigError):  # it is gone, or knows other fields
+        if run is not None and (parent := run.parent) is not None:
+            how: dict[str, Any] = {"metrics": ("relative_l2",), "batch_size": batch_size, "record": False}
+            found[BEFORE] = mean(evaluate(parent, samples, rename=rename, **how))
+    return found
 
 
 def score_of(scores: Scores) -> Scored:

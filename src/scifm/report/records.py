@@ -144,6 +144,10 @@ class Curve:
     errors: tuple[float, ...] = ()
 
 
+NOTHING_CHANGES, ALL_ZERO, BEFORE = "if nothing changed", "if the answer were zero", "before it was fine-tuned"
+"""Other answers to the samples that were scored."""
+
+
 @dataclass(frozen=True)
 class ScoreSet:
     """Scores on one choice of samples, in one file."""
@@ -160,11 +164,14 @@ class ScoreSet:
     text: str  # what they are of, in words
     undefined: Mapping[str, int] = field(default_factory=dict)
     """By metric, in how many samples, frames and channels the truth leaves it undefined."""
+    beside: Mapping[str, float] = field(default_factory=dict)
+    """Mean relative L2 errors of other answers to the same samples, by what they are."""
 
     def to_dict(self) -> dict[str, Any]:
         means = {name: mean if math.isfinite(mean) else None for name, mean in self.means.items()}
         about = {"file": str(self.file), "origin": self.origin, "text": self.text, "recorded": self.recorded}
-        return {**about, "num_samples": self.num_samples, "mean": means, "undefined": dict(self.undefined)}
+        beside = {"beside": dict(self.beside)} if self.beside else {}
+        return {**about, "num_samples": self.num_samples, "mean": means, "undefined": dict(self.undefined), **beside}
 
 
 @dataclass(frozen=True)
@@ -274,6 +281,7 @@ def _read_scores(file: Path) -> ScoreSet:
         means=means,
         text=about["text"],
         undefined={name: len(rows) for name, rows in undefined.items()},
+        beside=about["beside"],
     )
 
 
@@ -282,7 +290,8 @@ def _about(file: Path) -> dict[str, Any]:
     try:
         about = json.loads((pq.read_schema(file).metadata or {}).get(b"scifm", b"{}"))
         undefined = {str(name): {int(row) for row in rows} for name, rows in about.get("undefined", {}).items()}
-        return {**about, "text": origin_text(about.get("origin")), "undefined": undefined}
+        beside = {str(name): float(mean) for name, mean in about.get("beside", {}).items()}
+        return {**about, "text": origin_text(about.get("origin")), "undefined": undefined, "beside": beside}
     except (
         pa.ArrowException, OSError, AttributeError, KeyError, TypeError, ValueError, RecursionError,
     ) as error:  # fmt: skip

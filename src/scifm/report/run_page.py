@@ -21,7 +21,7 @@ from scifm.report.forecasts import (
     spectra_figure,
 )
 from scifm.report.parts import Cell, Numbered, Page, Table, Tile, environment_entries, render
-from scifm.report.records import MODEL_ALONE, Curve, RunRecord, ScoreSet, read_run
+from scifm.report.records import BEFORE, MODEL_ALONE, Curve, RunRecord, ScoreSet, read_run
 from scifm.runs import Run
 from scifm.wording import count_text, duration_text, number_text, plural
 
@@ -118,7 +118,9 @@ def run_headline(record: RunRecord) -> str:
         means = {channel: sum(values) / len(values) for channel, values in scored.errors.items()}
         errors = ", ".join(f"{number_text(mean, digits=2)} ({channel})" for channel, mean in means.items())
         over = f"mean over {plural(scored.num_samples, 'sample')}"
-        return f"{name} reaches a relative L2 error of {errors}, {over}: {scored.text}."
+        before = scored.beside.get(BEFORE)
+        moved = "" if before is None else f" Before it was fine-tuned that was {number_text(before, digits=2)}."
+        return f"{name} reaches a relative L2 error of {errors}, {over}: {scored.text}.{moved}"
     if record.curve.errors:
         step = count_text(record.curve.valid_steps[-1])
         error = number_text(record.curve.errors[-1], digits=2)
@@ -221,6 +223,12 @@ def score_table(sets: Sequence[ScoreSet]) -> Table:
             spread = np.quantile(values, (0.5, 0.9, 1.0)) if np.isfinite(values).all() else np.full(3, math.nan)
             numbers = (number_text(float(number)) for number in (sum(values) / len(values), *spread))
             rows.append(tuple(map(Cell, (f"{place}: {scores.text}", channel, count_text(len(values)), *numbers))))
-    caption = "Relative L2 error by channel, over the samples of each set; the latest set comes first."
+        for what, mean in scores.beside.items():
+            texts = (f"{place}: {what}", "all", count_text(scores.num_samples), number_text(mean), "", "", "")
+            rows.append(tuple(map(Cell, texts)))
+    caption = (
+        "Relative L2 error by channel, over the samples of each set; the latest set comes first, and below each what "
+        "other answers to it miss."
+    )
     headers = ("scored on", "channel", "samples", "mean", "median", "90th percentile", "largest")
     return Table("scores-by-channel", caption, headers, tuple(rows), wordy=headers[:2])
