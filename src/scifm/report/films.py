@@ -26,7 +26,7 @@ from scifm.report.records import AGAIN, read_arrays, unreadable
 from scifm.report.svg import Frame, Scale, element, fitted_ticks, join, path_through, svg
 from scifm.wording import plain_number
 
-__all__ = ["Film", "film_of", "read_frames"]
+__all__ = ["Film", "film_of", "frame_scales", "read_frames"]
 
 Fields = NDArray[np.floating]
 Limits = tuple[float, float]
@@ -112,7 +112,7 @@ def film_of(frames: ForecastFrames, num_samples: int) -> Film:
     flat, parts, clipped = len(frames.extent) == 2, [], False
     for place, name in enumerate(frames.channels):
         truth, answer = (fields[:, place].astype(np.float64) for fields in (frames.truth, frames.prediction))
-        shared, reach, cut = _scales(truth, answer)
+        shared, reach, cut = frame_scales(truth, answer)
         clipped |= cut
         draw = _maps if flat else _curves
         parts.append((name.replace("_", " "), *draw(frames, name, (truth, answer), (shared, reach))))
@@ -134,7 +134,7 @@ def film_of(frames: ForecastFrames, num_samples: int) -> Film:
     return Film(caption.strip(), tuple(parts), tuple(map(frames.label, range(len(frames.steps)))))
 
 
-def _scales(truth: Fields, answer: Fields) -> tuple[Limits, Limits, bool]:
+def frame_scales(truth: Fields, answer: Fields) -> tuple[Limits, Limits, bool]:
     """Return the range of truth and prediction, that of the error, and whether something lies beyond.
 
     The range is the truth's, widened for the prediction by no more than `_MORE` of it: a forecast on its way to

@@ -1,4 +1,4 @@
-"""Figures and tables for a paper: every figure of a page as PDF and SVG at column width, every table as CSV and LaTeX.
+"""Figures and tables for a paper: what a page shows, as PDF and SVG at column width, and every table as CSV and LaTeX.
 
 What is drawn is the page's own `Figure`; here matplotlib draws it, in the page's colors, marks and ticks on white. PDF
 holds its font; SVG holds text as outlines, so either stands alone.
@@ -20,6 +20,7 @@ import numpy as np
 from scifm.findings.figure import Axis, Figure, Panel, Rule, Series
 from scifm.report.drawing import Looks, stack, written_numbers
 from scifm.report.parts import Page, Table
+from scifm.report.plates import draw_plate
 from scifm.report.svg import MARKS, Scale, fitted_ticks, spaced, text_width, wrapped
 from scifm.runs import write_atomically
 
@@ -90,18 +91,27 @@ def write_paper(page: Page, folder: str | Path) -> list[Path]:
     place, files, captions = Path(folder), list[Path](), list[str]()
     for name, figure in page.figures.items():
         with rc_context(settings):
-            sheet = draw_sheet(figure)
-            for form in ("pdf", "svg"):
-                buffer = io.BytesIO()
-                sheet.savefig(buffer, format=form, metadata={"CreationDate" if form == "pdf" else "Date": None})
-                files.append(_written(place / f"{name}.{form}", buffer.getvalue()))
+            files += _drawn(place / name, draw_sheet(figure))
         captions.append(f"{name}: {figure.caption}")
+    for name, plate in page.plates.items():
+        with rc_context(settings):
+            files += _drawn(place / name, draw_plate(plate))
+        captions.append(f"{name}: {plate.caption}")
     for name, table in page.tables.items():
         files.append(_written(place / f"{name}.csv", _csv(table).encode()))
         files.append(_written(place / f"{name}.tex", _latex(table).encode()))
         captions.append(f"{name}: {table.caption}")
     if captions:
         files.append(_written(place / "captions.txt", ("\n\n".join(captions) + "\n").encode()))
+    return files
+
+
+def _drawn(place: Path, sheet: Sheet) -> list[Path]:
+    files = []
+    for form in ("pdf", "svg"):
+        buffer = io.BytesIO()
+        sheet.savefig(buffer, format=form, metadata={"CreationDate" if form == "pdf" else "Date": None})
+        files.append(_written(place.with_name(f"{place.name}.{form}"), buffer.getvalue()))
     return files
 
 

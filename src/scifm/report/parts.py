@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, is_dataclass, replace
+from dataclasses import dataclass, field, is_dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from scifm.findings.figure import Figure
 from scifm.findings.finding import Finding
 from scifm.report.drawing import Drawn, draw
 from scifm.report.films import Film
+from scifm.report.plates import Plate
 from scifm.wording import MISSING, count_text, duration_text, number_text
 
 __all__ = [
@@ -137,14 +138,15 @@ def _environment() -> jinja2.Environment:
 
 @dataclass(frozen=True)
 class Page:
-    """A page, and by name what it shows: its figures and its tables, in their order."""
+    """A page, and by name what it shows: its figures and its tables, in their order; fields as plates for a paper."""
 
     text: str
     figures: Mapping[str, Figure]
     tables: Mapping[str, Table]
+    plates: Mapping[str, Plate] = field(default_factory=dict)
 
 
-def render(name: str, **parts: Any) -> Page:
+def render(name: str, *, plates: Mapping[str, Plate] | None = None, **parts: Any) -> Page:
     """Return a page from its template; everything put into it is escaped unless it is Markup already."""
     shown = list(_shown(parts))
     figures = {
@@ -153,7 +155,7 @@ def render(name: str, **parts: Any) -> Page:
         if isinstance(own, Drawn) and own.figure is not None
     }
     tables = {own.name: own for own in shown if isinstance(own, Table) and own.rows}
-    return Page(_environment().get_template(name).render(**parts), figures, tables)
+    return Page(_environment().get_template(name).render(**parts), figures, tables, plates or {})
 
 
 def _shown(part: Any) -> Iterator[Drawn | Table]:

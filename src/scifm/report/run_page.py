@@ -21,6 +21,7 @@ from scifm.report.forecasts import (
     spectra_figure,
 )
 from scifm.report.parts import Cell, Numbered, Page, Table, Tile, environment_entries, render
+from scifm.report.plates import Plate, plates_of_frames
 from scifm.report.records import BEFORE, MODEL_ALONE, Curve, RunRecord, ScoreSet, read_run
 from scifm.runs import Run
 from scifm.wording import count_text, duration_text, number_text, plural
@@ -57,6 +58,7 @@ def render_run(folder: Path) -> Page:
     caption += " of each set of samples, numbered as in the table." if many else "."
     files = Run(folder).forecast_files
     forecasts = read_forecasts(files)
+    plates = dict[str, Plate]()
     history = "Training loss and validation error against the optimizer step, both logarithmic."
     return render(
         "run.html",
@@ -70,7 +72,8 @@ def render_run(folder: Path) -> Page:
         score_table=score_table(record.score_sets),
         score_figure=numbered("scores", distribution_figure(errors, caption)),
         forecast_parts=[
-            _forecast(numbered, file, own, i) for i, (file, own) in enumerate(zip(files, forecasts, strict=True))
+            _forecast(numbered, file, own, i, plates)
+            for i, (file, own) in enumerate(zip(files, forecasts, strict=True))
         ],
         forecasts=forecast_table(forecasts),
         findings=numbered.findings(record.findings),
@@ -78,14 +81,19 @@ def render_run(folder: Path) -> Page:
         nothing_trained=record.kept is not None,
         environment=environment_entries(record.environment),
         recipe=record.recipe,
+        plates=plates,
     )
 
 
-def _forecast(numbered: Numbered, file: Path, record: ForecastRecord, place: int) -> dict[str, Drawn | Film | None]:
+def _forecast(
+    numbered: Numbered, file: Path, record: ForecastRecord, place: int, plates: dict[str, Plate]
+) -> dict[str, Drawn | Film | None]:
     """Return the figures of one forecast; frames are shown of the latest one, which keeps the page small."""
     drawn: dict[str, Drawn | Film | None] = {"errors": numbered(f"forecast-{place}", forecast_figure(record))}
     frames = read_frames(file.with_suffix(".npz")) if place == 0 else None
-    drawn["film"] = None if frames is None else numbered.film(film_of(frames, record.num_samples))
+    film = None if frames is None else film_of(frames, record.num_samples)
+    drawn["film"] = None if film is None else numbered.film(film)
+    plates.update(plates_of_frames(frames, "" if film is None else film.caption))
     drawn["spectra"] = numbered(f"spectra-{place}", spectra_figure(record))
     drawn["drifts"] = numbered(f"drift-{place}", drift_figure(record))
     return drawn

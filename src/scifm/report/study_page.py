@@ -17,6 +17,7 @@ from markupsafe import Markup
 from scifm.findings.study import Gain, Target
 from scifm.report.fields import Examples, field_drawing
 from scifm.report.parts import Numbered, Page, Tile, environment_entries, render
+from scifm.report.plates import plates_of_examples
 from scifm.report.study import Study, drawable, interval_text, read_study
 from scifm.report.study_figures import STUDY_FIGURES, best_measure, undrawn_points
 from scifm.report.study_tables import STUDY_TABLES, correlation_words, run_table, settings_table
@@ -65,6 +66,7 @@ def render_study(folder: Path) -> Page:
         environment=environment_entries(study.environment),
         recipe=study.recipe,
         fields=_fields(study.examples),
+        plates=plates_of_examples(study.examples, _MOST_EXAMPLES),
         figures={name: numbered(name, make(study)) for name, make in STUDY_FIGURES.items()},
         runs=run_table(study.rows) if study.rows else None,
         **tables,
