@@ -11,9 +11,11 @@ import xarray
 
 import tiny
 from scifm.data.generate import generate
+from scifm.fields.grid import Grid
 from scifm.fields.seeds import generator_for
 from scifm.models.registry import load_operator
 from scifm.systems.burgers import Burgers
+from scifm.systems.catalog import SYSTEMS
 from scifm.systems.poisson import Poisson
 from scifm.training.pretrain import pretrain
 
@@ -28,6 +30,15 @@ def steady(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def moving(tmp_path_factory) -> Path:
     return pretrain({**tiny.EVOLVING, "name": "moving"}, out=tmp_path_factory.mktemp("moving")).path
+
+
+@pytest.fixture(scope="module")
+def union(tmp_path_factory) -> Path:
+    """Burgers and heat in one network, which have no field in common."""
+    both = [{"name": "burgers"}, {"name": "heat", "options": {"num_spatial_dims": 1}}]
+    tree = {**tiny.EVOLVING, "name": "union", "mixture": both, "data": {**tiny.EVOLVING["data"], "history": 1}}
+    del tree["system"]
+    return pretrain(tree, out=tmp_path_factory.mktemp("union")).path
 
 
 @pytest.fixture
@@ -150,3 +161,25 @@ def test_a_nan_is_told(scifm, steady, problem, tmp_path):
     said = scifm("predict", steady, "--input", netcdf(tmp_path / "in.nc", problem), "--out", tmp_path / "out.nc")
     assert said.status == 2
     assert "'forcing' is NaN or infinite at 1 of 768 places" in said.told
+
+
+@pytest.mark.parametrize(("name", "field"), [("burgers", "velocity"), ("heat", "temperature")])
+def test_of_several_systems_the_one_that_the_file_holds_is_answered(scifm, union, tmp_path, name, field):
+    options = {"num_frames": 3} | ({"num_spatial_dims": 1} if name == "heat" else {})
+    batch = SYSTEMS[name](**options).sample(3, Grid.square(16, num_spatial_dims=1), generator_for(0, "file"))
+    (number,) = batch.signature.coefficients
+    arrays = {field: batch.field(field)[:, 0].numpy(), number: batch.coefficient(number).numpy()}
+    np.savez(tmp_path / "in.npz", **arrays)
+    said = scifm("predict", union, "--input", tmp_path / "in.npz", "--out", tmp_path / "out.npz", "--steps", 2)
+    assert said.status == 0, said.err
+    with np.load(tmp_path / "out.npz") as answered:
+        assert field in answered
+        expected = load_operator(union).predict(arrays, num_steps=2)[field]
+        np.testing.assert_allclose(answered[field].squeeze(), expected, rtol=1e-5)
+
+
+def test_what_no_system_of_several_asks_for_is_told(scifm, union, tmp_path):
+    np.savez(tmp_path / "in.npz", pressure=np.ones((2, 16)))
+    said = scifm("predict", union, "--input", tmp_path / "in.npz", "--out", tmp_path / "out.npz")
+    assert said.status == 2
+    assert "The model is given" in said.err

@@ -22,7 +22,7 @@ from scifm.errors import DataError, SignatureError, suggest
 from scifm.fields.grid import Boundary
 from scifm.wording import plural
 
-__all__ = ["NamedArrays", "is_store", "read_named"]
+__all__ = ["NamedArrays", "is_store", "names_in", "read_named"]
 
 _SPACE = ("z", "y", "x")
 
@@ -92,6 +92,26 @@ def read_named(path: Path, fields: Iterable[str], numbers: Iterable[str], *, spl
         contents.close()
 
 
+def names_in(path: Path) -> frozenset[str]:
+    """Return the names by which `read_named` finds arrays of a file or a store.
+
+    Raises:
+        StoreError: if the file cannot be read.
+    """
+    if is_store(path):
+        return frozenset(Store.open(path).signature.names)
+    form = find_format(path)
+    contents = form.read(path)
+    try:
+        return frozenset(_by_name(contents, Proposal(contents, form.name)))
+    finally:
+        contents.close()
+
+
+def _by_name(contents: Contents, proposal: Proposal) -> dict[str, str]:
+    return {proposal.short(name): name for name in contents.arrays} | {name: name for name in contents.attributes}
+
+
 def _of_store(store: Store, fields: Iterable[str], numbers: Iterable[str], split: str) -> NamedArrays:
     names = store.signature
     for name in (*fields, *numbers):
@@ -111,7 +131,7 @@ def _of_store(store: Store, fields: Iterable[str], numbers: Iterable[str], split
 
 def _of_contents(contents: Contents, proposal: Proposal, fields: Iterable[str], numbers: Iterable[str]) -> NamedArrays:
     arrays, axes, units = contents.arrays, proposal.axes, dict[str, str]()
-    by_name = {proposal.short(name): name for name in arrays} | {name: name for name in contents.attributes}
+    by_name = _by_name(contents, proposal)
 
     def found(name: str) -> str:
         if name not in by_name:

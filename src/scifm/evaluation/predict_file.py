@@ -13,10 +13,10 @@ from pydantic import Field
 
 from scifm import __version__
 from scifm.config import Config, build_config, refuse_idle
-from scifm.data.arrays_by_name import NamedArrays, is_store, read_named
+from scifm.data.arrays_by_name import NamedArrays, is_store, names_in, read_named
 from scifm.errors import ConfigError, SignatureError, suggest
 from scifm.evaluation.forecast_file import decimal, require_netcdf
-from scifm.fields.batch import Batch
+from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Boundary
 from scifm.models.arrays import Question
 from scifm.models.folder import find_model
@@ -108,11 +108,6 @@ def predict_file(
         refuse_idle(how, ("split",), f"'{source}' is no store")
     place = find_model(model)
     operator = load_operator(place.folder)
-    if operator.domain.forms:
-        raise ConfigError(
-            f"'{place.path}' answers several systems, whose fields differ: give it the arrays of one of them in "
-            "Python, by operator.predict."
-        )
     named = _read(operator, source, how)
     question = _question(operator, named, how)
     outside = operator.outside(question.batch)
@@ -135,7 +130,7 @@ def predict_file(
 
 
 def _read(operator: Operator, source: Path, how: PredictRecipe) -> NamedArrays:
-    names = operator.signature
+    names = _asked_names(operator, source, how)
     refuse = [name for name in (*how.values, *how.rename) if name not in (*names.inputs, *names.coefficients)]
     if refuse:
         raise ConfigError(f"Values and renaming: {suggest(refuse[0], (*names.inputs, *names.coefficients))}")
@@ -158,6 +153,17 @@ def _read(operator: Operator, source: Path, how: PredictRecipe) -> NamedArrays:
         evolving=frozenset(back[own] for own in found.evolving),
         units={back.get(own, own): unit for own, unit in found.units.items()},
     )
+
+
+def _asked_names(operator: Operator, source: Path, how: PredictRecipe) -> Signature:
+    """Return the names that a file is asked for: of a model of several systems, whose fields differ, those it holds."""
+    names, domain = operator.signature, operator.domain
+    if not domain.forms:
+        return names
+    there = names_in(source)
+    held = [n for n in (*names.inputs, *names.coefficients) if n in how.values or how.rename.get(n, n) in there]
+    names = domain.form_of((name for name in names.inputs if name in held), names)
+    return replace(names, coefficients=tuple(name for name in names.coefficients if name in held))
 
 
 def _question(operator: Operator, named: NamedArrays, how: PredictRecipe) -> Question:
