@@ -66,6 +66,7 @@ def models(
         missed = "" if own.relative_l2 is None else f"{own.relative_l2:.3g}"
         size = f"{own.num_bytes / 2**20:.2f}"
         table.add_row(own.name, own.samples.replace("; ", "\n"), own.points, f"{own.num_params:,}", size, missed)
+    table.columns[0].no_wrap = True
     print_table(table)
 
 

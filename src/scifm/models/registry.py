@@ -129,7 +129,7 @@ def list_models() -> list[ModelListing]:
             count = sum(math.prod(shape) for shape in content.shapes.values())
             size = sum(file.stat().st_size for file in folder.iterdir())
             error = past.scores[0].errors.get("relative_l2") if past.scores else None
-            points = "" if grid is None else grid.told_points
+            points = "" if grid is None else " × ".join(map(str, grid.num_points))
         listings.append(ModelListing(name, past.samples, points, count, size, error))
     return listings
 
