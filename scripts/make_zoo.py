@@ -18,9 +18,9 @@ from scifm.config import shipped_recipes
 from scifm.data.run_origin import RunOrigin, provenance_of
 from scifm.distillation.compress import compress
 from scifm.evaluation.evaluate import evaluate, score_of
+from scifm.findings.provenance import Scored
 from scifm.models.folder import FILES
-from scifm.models.provenance import Scored
-from scifm.models.shipped import SHIPPED
+from scifm.shipped import SHIPPED
 from scifm.training.pretrain import pretrain
 
 NUM_SCORED = 512

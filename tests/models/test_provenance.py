@@ -13,8 +13,8 @@ from scifm.data.run_origin import RunOrigin
 from scifm.distillation.compress import compress
 from scifm.errors import RunError
 from scifm.evaluation.evaluate import evaluate
+from scifm.findings.provenance import PROVENANCE, Provenance, Scored
 from scifm.models.folder import digest, find_model
-from scifm.models.provenance import PROVENANCE, Provenance, Scored
 from scifm.models.registry import load_operator
 from scifm.systems.poisson import Poisson
 from scifm.training.finetune import finetune

@@ -8,14 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import scifm
+from scifm.applications.playground.trained import Playground
 from scifm.config import shipped_recipes
 from scifm.data.run_origin import RunOrigin
 from scifm.errors import RunError
 from scifm.evaluation.evaluate import evaluate
+from scifm.findings.provenance import Provenance
 from scifm.models.folder import FILES, find_model
-from scifm.models.provenance import Provenance
 from scifm.models.registry import list_models, load_operator
-from scifm.models.shipped import SHIPPED, shipped_models
+from scifm.shipped import SHIPPED, shipped_models
 from scifm.systems.poisson import Poisson
 from scifm.training.finetune import finetune
 
@@ -79,3 +81,18 @@ def test_one_is_fine_tuned(tmp_path):
     past = load_operator(tuned).provenance
     assert (past.made, past.parent) == ("finetune", "poisson-nano")
     assert tuned.parent == SHIPPED / "poisson-nano"
+
+
+def test_its_page_says_what_it_says(tmp_path):
+    text = scifm.page("scifm/poisson-nano", out=tmp_path / "page.html").read_text()
+    told = Provenance.read(SHIPPED / "poisson-nano").scores[0]
+    assert f"The model poisson-nano reaches a relative L2 error of {told.errors['relative_l2']:.2g}, as it says" in text
+    assert "Where the model comes from, as it says itself." in text
+    assert "zoo/poisson-nano" in text
+
+
+def test_it_is_played_on_what_it_was_trained_on():
+    pytest.importorskip("fastapi", reason="the extra 'play' is not installed")
+    playground = Playground.open("scifm/poisson-nano")
+    assert playground.told.startswith("Trained on samples of Poisson, anisotropy 1 to 5")
+    assert playground.trained_points == 64

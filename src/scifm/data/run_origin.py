@@ -16,8 +16,8 @@ from scifm.data.origins import Member, MixtureOrigin, Origin, StoreOrigin, Syste
 from scifm.errors import ConfigError, RunError, SciFMError
 from scifm.fields.grid import Grid
 from scifm.fields.window import Window
+from scifm.findings.provenance import Provenance
 from scifm.models.folder import ModelPlace, digest
-from scifm.models.provenance import Provenance
 from scifm.runs import Run
 from scifm.systems.catalog import system_from_dict
 from scifm.systems.system import System

@@ -30,10 +30,10 @@ from scifm.errors import ConfigError, DataError, RunError, SignatureError, sugge
 from scifm.evaluation.pointwise import METRICS, undefined_of
 from scifm.fields.batch import Batch
 from scifm.fields.samples import Samples
+from scifm.findings.provenance import Provenance, Scored
 from scifm.models.card import ModelCard
 from scifm.models.folder import find_model
 from scifm.models.operator import Operator
-from scifm.models.provenance import Provenance, Scored
 from scifm.models.registry import load_operator
 from scifm.models.surgery import renamed
 from scifm.prompt import Shown

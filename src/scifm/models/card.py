@@ -11,7 +11,7 @@ from pydantic import Field
 from scifm.config import Config, build_config
 from scifm.fields.batch import Signature
 from scifm.fields.domain import Domain, Range
-from scifm.models.provenance import Provenance, Scored
+from scifm.findings.provenance import Provenance, Scored
 
 if TYPE_CHECKING:
     from scifm.models.operator import Operator

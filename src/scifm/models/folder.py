@@ -33,10 +33,10 @@ from scifm.fields.batch import Signature
 from scifm.fields.domain import Domain
 from scifm.fields.normalization import Normalization
 from scifm.fields.window import Pace
+from scifm.findings.provenance import PROVENANCE, Provenance
 from scifm.models.codecs import find_codec
-from scifm.models.provenance import PROVENANCE, Provenance
-from scifm.models.shipped import shipped_model
 from scifm.runs import Run, write_atomically, write_json
+from scifm.shipped import shipped_model
 
 __all__ = [
     "FILES", "ModelContent", "ModelPlace", "digest", "fetch_model", "find_model", "holds_operator",

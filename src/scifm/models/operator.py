@@ -24,12 +24,12 @@ from scifm.fields.domain import Domain
 from scifm.fields.grid import Boundary
 from scifm.fields.normalization import Encoded, Normalization
 from scifm.fields.window import Pace, are_within, told_times
+from scifm.findings.provenance import Provenance
 from scifm.models.architecture import OperatorConfig, OuterMaps, Role
 from scifm.models.arrays import Question
 from scifm.models.card import ModelCard
 from scifm.models.folder import ModelContent, pretrained_folder, reading, send_folder, write_folder
 from scifm.models.parts.grids import extend_to_period, position_channels
-from scifm.models.provenance import Provenance
 from scifm.wording import plural
 
 __all__ = ["Operator", "OperatorConfig", "OuterMaps", "Role"]

@@ -19,10 +19,10 @@ from scifm.models.folder import find_model, reading
 from scifm.models.module_operator import ModuleOperator
 from scifm.models.neuralop_fno import NeuralopFNO
 from scifm.models.operator import Operator, OperatorConfig
-from scifm.models.shipped import shipped_models
 from scifm.models.unet import UNet
 from scifm.plugins import Catalog
 from scifm.runs import Run
+from scifm.shipped import shipped_models
 
 __all__ = [
     "DEFAULT_KIND", "OPERATORS", "ModelListing", "NamedNetwork", "list_models", "load_operator", "operator_class",

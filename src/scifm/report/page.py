@@ -13,6 +13,7 @@ from scifm.report.records import holds_model
 from scifm.report.run_page import render_run
 from scifm.report.study_page import render_study
 from scifm.runs import write_atomically
+from scifm.shipped import shipped_model
 
 __all__ = ["PAGES", "page"]
 
@@ -30,7 +31,7 @@ def page(path: str | Path, *, out: str | Path | None = None, figures: str | Path
 
     Args:
         path: a folder with ``analysis.json`` (a study), ``plan.json`` (a plan), ``config.toml`` (a run) or the files of
-            a model; ``model`` inside a run is that run.
+            a model; ``model`` inside a run is that run; or ``scifm/name``, a model that comes with the package.
         out: the file to write, or an existing folder to write ``report.html`` into; by default ``path/report.html``,
             for a model alone, in whose folder nothing is added, a file called like it where you are.
         figures: a folder for a paper: every figure of the page as PDF and SVG, every table as CSV and LaTeX.
@@ -41,7 +42,7 @@ def page(path: str | Path, *, out: str | Path | None = None, figures: str | Path
     Raises:
         RunError: if `path` is none of these, a file in it cannot be read, or the page cannot be written.
     """
-    folder = Path(path)
+    folder = shipped_model(path) or Path(path)
     if holds_model(folder) and (folder.absolute().parent / "config.toml").is_file():
         folder = folder.parent if folder.name == "model" else folder.absolute().parent
     beside = Path(f"{folder.resolve().name}.html") if holds_model(folder) else folder / "report.html"

@@ -23,6 +23,7 @@ from pydantic import BaseModel, ValidationError
 
 from scifm.errors import RunError, cause_of
 from scifm.findings.finding import Finding, read_findings
+from scifm.findings.provenance import Provenance
 from scifm.runs import Run
 from scifm.wording import box_text, span
 
@@ -192,6 +193,8 @@ class RunRecord:
     """What fine-tuning kept and why, where nothing was trained."""
     seconds: float | None = None
     """Wall time over all sittings; None for a run that did not note it."""
+    past: Provenance = field(default_factory=Provenance)
+    """Where its model says it comes from."""
 
 
 def read_curve(path: Path) -> Curve:
@@ -252,6 +255,7 @@ def read_run(path: Path) -> RunRecord:
         recipe=read_text(path / ("config.json" if alone else "config.toml")) or "",
         kept=kept,
         seconds=run.seconds or None,
+        past=Provenance.read(path if alone else path / "model"),
     )
 
 

@@ -10,6 +10,7 @@ from statistics import median
 import numpy as np
 
 from scifm.findings.figure import Axis, Figure, Panel, Series
+from scifm.findings.provenance import Provenance
 from scifm.report.drawing import Drawn
 from scifm.report.films import Film, film_of, read_frames
 from scifm.report.forecasts import (
@@ -81,6 +82,8 @@ def render_run(folder: Path) -> Page:
         nothing_trained=record.kept is not None,
         environment=environment_entries(record.environment),
         recipe=record.recipe,
+        past=past_table(record.past),
+        past_scores=past_scores_table(record.past) if record.status == MODEL_ALONE else None,
         plates=plates,
     )
 
@@ -135,6 +138,10 @@ def run_headline(record: RunRecord) -> str:
         return f"{name} has a validation relative L2 error of {error} at step {step}; it holds no test scores."
     if record.kept is not None:
         return f"{name} kept the pre-trained weights; it holds no test scores."
+    told = next((own for own in record.past.scores if "relative_l2" in own.errors), None)
+    if record.status == MODEL_ALONE and told is not None:
+        error, over = number_text(told.errors["relative_l2"], digits=2), plural(told.num_samples, "sample")
+        return f"{name} reaches a relative L2 error of {error}, as it says, mean over {over}: {told.samples}."
     if record.status == MODEL_ALONE:
         return f"{name} holds no scores: they stay with the run, or where 'scifm evaluate --out' put them."
     return f"{name} has recorded no error yet; 'scifm evaluate' records one."
@@ -221,6 +228,24 @@ def distribution_figure(errors: Mapping[str, Sequence[float]], caption: str) -> 
         series=tuple(series),
     )
     return Figure(caption=caption, panels=(panel,)) if series else None
+
+
+def past_table(past: Provenance) -> Table:
+    """Return where a model comes from, a row a thing that is known."""
+    rows = tuple((Cell(name), Cell(text.strip("`"))) for name, text in past.told())
+    headers = ("what", "as it says")
+    return Table("provenance", "Where the model comes from, as it says itself.", headers, rows, wordy=headers)
+
+
+def past_scores_table(past: Provenance) -> Table:
+    """Return what a model alone was scored on before it came here, a row a set of samples."""
+    metrics = list(dict.fromkeys(name for own in past.scores for name in own.errors))
+    rows = []
+    for own in past.scores:
+        numbers = (number_text(own.errors[name]) if name in own.errors else "" for name in metrics)
+        rows.append(tuple(map(Cell, (own.samples, count_text(own.num_samples), *numbers))))
+    headers = ("scored on", "samples", *(name.replace("_", " ") for name in metrics))
+    return Table("scores-it-says", "Mean errors, as the model says itself.", headers, tuple(rows), wordy=headers[:1])
 
 
 def score_table(sets: Sequence[ScoreSet]) -> Table:

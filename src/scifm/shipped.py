@@ -13,7 +13,7 @@ from scifm.errors import RunError, suggest
 
 __all__ = ["SHIPPED", "shipped_model", "shipped_models"]
 
-SHIPPED = Path(__file__).parent.parent / "zoo"
+SHIPPED = Path(__file__).parent / "zoo"
 """Where they lie."""
 
 _NAME = re.compile(r"scifm/([\w.-]+)", re.ASCII)
