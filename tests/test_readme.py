@@ -6,6 +6,8 @@ import html
 import re
 from pathlib import Path
 
+import numpy as np
+
 import tiny
 from scifm.config import dump_toml
 from scifm.wording import number_text
@@ -40,3 +42,13 @@ def test_the_ten_lines_end_in_a_page_with_the_error(tmp_path, monkeypatch):
     assert f"relative L2 error of {number_text(error, digits=2)} (solution), mean over 6 samples" in page
     assert "samples of poisson" in page
     assert "not recorded" not in page.partition('id="training"')[0]
+
+
+def test_the_answer_without_training_is_as_near_as_it_says():
+    (code,) = re.findall(r"## An answer, without training\n+```python\n(.*?)```", README.read_text(), re.DOTALL)
+    names: dict = {}
+    exec(compile(code, str(README), "exec"), names)
+    exact = names["asked"]["forcing"] / (36 * np.pi**2)
+    error = np.linalg.norm(names["answer"] - exact) / np.linalg.norm(exact)
+    (told,) = re.findall(r"off by ([\d.]+) %", code)
+    assert f"{100 * error:.1f}" == told
