@@ -347,6 +347,7 @@ FNO: dict[str, Any] = {
     "latent_points": 10,
     "residual": False,
     "position": True,
+    "mask_channels": True,
     "conditioning": "layers",
     "spectral_init": 0.5,
 }
@@ -421,6 +422,7 @@ MAPPING: dict[str, tuple[Any, str | None]] = {
     "dtype": ("float64", EFFECT),
     "splits": ({"train": 1.0}, EFFECT),
     "seed": (3, EFFECT),
+    "gaps": ("mask", EFFECT),
     "system": ("poisson", "poisson"),
     "equation": ("u_t = -r u", EFFECT),
     "known_defects": (["a wave and no more"], EFFECT),

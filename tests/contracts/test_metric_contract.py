@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from scifm.evaluation import METRICS
+from scifm.fields.grid import Grid
 
 every_metric = pytest.mark.parametrize("name", METRICS)
 
@@ -52,6 +53,26 @@ def test_it_grows_with_the_error(name):
     guess, target = pair()
     near, far = METRICS[name](guess, target), METRICS[name](target + 2 * (guess - target), target)
     torch.testing.assert_close(far, 2 * near)
+
+
+@every_metric
+@pytest.mark.parametrize("ends", [True, False])
+def test_what_stands_at_missing_points_counts_for_nothing(name, ends):
+    """A mask that hides nothing changes no digit, and of the points that are there it is what it is of these alone."""
+    guess, target = pair((6, 5))
+    grid = Grid((6, 5), (1.0, 1.0), ends)
+    metric, valid = METRICS[name], torch.rand(target.shape, generator=torch.Generator().manual_seed(3)) > 0.4
+    valid[0, 0, 0] = False
+    assert torch.equal(metric(guess, target, grid, valid=torch.ones_like(valid)), metric(guess, target, grid))
+    found = metric(guess, target, grid, valid=valid)
+    assert found.isnan().nonzero().tolist() == [[0, 0, 0]]
+    for number in (1e8, float("nan")):
+        spoiled = (torch.where(valid, field, number) for field in (guess, target))
+        torch.testing.assert_close(metric(*spoiled, grid, valid=valid), found, rtol=0, atol=0, equal_nan=True)
+    if ends:  # all points count alike
+        there = valid[2, 1, 0]
+        alone = (field[2, 1, 0][there].view(1, 1, 1, -1) for field in (guess, target))
+        torch.testing.assert_close(metric(*alone)[0, 0, 0], found[2, 1, 0])
 
 
 @every_metric

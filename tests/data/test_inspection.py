@@ -92,7 +92,10 @@ def test_gaps_are_counted_and_said_to_be_refused(tmp_path):
     broken[1, 2, 3, 4:7], broken[0, 0, 0, 0] = np.nan, np.inf
     np.savez(tmp_path / "a.npz", **arrays(u=broken))
     found = inspect_data(tmp_path / "a.npz")
-    assert "3 NaN and 1 infinite" in found.missing[0]
+    assert "holds 3 NaN of" in found.missing[0]
+    assert 'gaps = "mask"' in found.missing[0]
+    assert "holds 1 infinite numbers" in found.missing[1]
+    assert found.mapping.startswith("# TO DO: 'u' holds 3 NaN")
     assert found.outcome is not None
     json.dumps(found.to_dict(), allow_nan=False)
     assert inspect_data(tmp_path / "a.npz", read=False).missing == ()

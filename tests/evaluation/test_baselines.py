@@ -12,7 +12,7 @@ from scifm.errors import SignatureError
 from scifm.evaluation.evaluate import evaluate, persistence
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
-from scifm.fields.window import NEXT_FRAME
+from scifm.fields.window import Window
 from scifm.report.records import read_run
 from scifm.systems.burgers import Burgers
 from scifm.systems.poisson import Poisson
@@ -67,6 +67,6 @@ def test_a_parent_that_is_gone_is_left_out(runs, tmp_path):
 
 def test_what_evolves_stands_beside_nothing_changes(tmp_path):
     run = pretrain(tiny.EVOLVING, out=tmp_path)
-    samples = windows_of(Burgers(num_frames=4).sample(3, Grid.square(16, num_spatial_dims=1)), NEXT_FRAME)
+    samples = windows_of(Burgers(num_frames=4).sample(3, Grid.square(16, num_spatial_dims=1)), Window(history=2))
     found = evaluate(run, samples, beside=True)
     assert found.beside == {"if nothing changed": pytest.approx(persistence(samples).mean())}

@@ -91,4 +91,5 @@ def _print_summary(found: Forecast, about: dict[str, Any]) -> None:
     steps = plural(about["steps"], "step")
     rows.append(("left every bound", f"{about['num_lost']} of {len(found.lost_at)} in {steps}"))
     rows += [(name, str(about[key])) for name, key in (("frames", "out"), ("kept in", "file")) if key in about]
+    rows += [("beware", remark) for remark in found.remarks]
     print_rows("Forecast", rows)

@@ -12,7 +12,14 @@ import os
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, PlainSerializer, field_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+)
 
 from scifm.config import Config, build_config
 from scifm.errors import ConfigError, StoreError
@@ -129,6 +136,7 @@ class Card(Config):
         source: which files they were imported from; None for generated data.
         environment: versions, hardware, command.
         known_defects: what a user must know before trusting the data.
+        gaps: fields of which points are missing, and say so; see `scifm.fields.batch.Batch`.
         files: every other file of the store by its path inside the folder.
         format_version: of this card.
     """
@@ -147,6 +155,7 @@ class Card(Config):
     environment: dict[str, Any]
     known_defects: list[str]
     files: dict[str, FileEntry]
+    gaps: tuple[str, ...] = ()
     format_version: Literal[2] = 2
 
     @field_validator("files")
@@ -157,6 +166,12 @@ class Card(Config):
             if place.is_absolute() or ".." in place.parts or "\\" in name or "\0" in name or not place.parts:
                 raise ValueError(f"every file lies inside the folder of the store, and '{name[:80]}' does not")
         return value
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out gaps where there are none: versions of before read such a card too."""
+        entries: dict[str, Any] = handler(self)
+        return entries if self.gaps else {name: value for name, value in entries.items() if name != "gaps"}
 
     @property
     def request(self) -> dict[str, Any]:

@@ -42,12 +42,14 @@ from scifm.data.well import Layout, Reader
 from scifm.errors import ConfigError, DataError, StoreError, suggest
 from scifm.fields.seeds import generator_for
 from scifm.runs import describe_environment
+from scifm.wording import plural
 
 __all__ = ["find_format", "format_named", "import_data", "open_data", "open_store"]
 
 Progress = Callable[[int, int], None]
 _SPLITS = ("train", "valid", "test")
 _CHUNK_BYTES = 128 * 1024 * 1024  # of one file of the store
+_MOST_TOLD = 10  # trajectories that are named
 _BLOCK_BYTES = 32 * 1024 * 1024  # in memory at a time
 
 
@@ -98,7 +100,7 @@ def open_data(path: str | Path, mapping: DataMapping | None = None) -> Store:
     mapping = mapping if mapping is not None else form.propose(contents)
     check_mapping(contents, mapping)
     system = known_system(contents, mapping)
-    parts = _parts(contents, mapping)
+    parts, excluded = _parts(contents, mapping)
     card = Card(
         name=path.resolve().stem,
         equation=mapping.equation or (system.equation if system is not None else ""),
@@ -115,7 +117,8 @@ def open_data(path: str | Path, mapping: DataMapping | None = None) -> Store:
             mapping=mapping.to_dict(),
         ),
         environment=describe_environment(),
-        known_defects=_known_defects(contents, mapping),
+        known_defects=_known_defects(contents, mapping) + _gaps_told(mapping, excluded),
+        gaps=mapping.masked,
         files={},
     )
     readers: dict[str, Callable[[], Reader]] = {
@@ -145,12 +148,29 @@ def open_store(path: str | Path, mapping: Mapping[str, Any] | DataMapping | None
     return open_data(path, mapping)
 
 
-def _parts(contents: Contents, mapping: DataMapping) -> dict[str, tuple[str, np.ndarray]]:
-    """Return for each split which part of the contents it lies in, and which trajectories of it."""
-    counts = {part: trajectory_count(arrays, mapping) for part, arrays in contents.parts.items()}
-    if len(counts) > 1:
-        return {split: (split, np.arange(counts[split])) for split in _SPLITS if counts.get(split)}
-    (part, count), shares = next(iter(counts.items())), mapping.splits
+def _parts(contents: Contents, mapping: DataMapping) -> tuple[dict[str, tuple[str, np.ndarray]], dict[str, list[int]]]:
+    """Return for each split which part of the contents it lies in, and which trajectories of it.
+
+    And by part which trajectories are left out, because points of them are missing.
+    """
+    rows, excluded = dict[str, np.ndarray](), dict[str, list[int]]()
+    for part, arrays in contents.parts.items():
+        every = np.arange(trajectory_count(arrays, mapping))
+        rows[part] = every
+        if any(mapping.gap_rule(name).rule == "exclude" for name in mapping.fields):
+            reader = MappedReader(contents, part, mapping)
+            rows[part] = np.array([row for row in every.tolist() if reader.is_whole(row)], dtype=np.int64)
+            excluded[part] = sorted(set(every.tolist()) - set(rows[part].tolist()))
+            if len(every) and not len(rows[part]):
+                raise DataError(
+                    f"Every one of the {plural(len(every), 'trajectory', 'trajectories')} of '{contents.path}' has "
+                    'missing points, so gaps = "exclude" leaves none. Say gaps = "mask", gaps = { fill = 0.0 } or '
+                    'gaps = { fill = "interpolate" } in the map.'
+                )
+    if len(rows) > 1:
+        return {split: (split, rows[split]) for split in _SPLITS if split in rows and len(rows[split])}, excluded
+    (part, kept), shares = next(iter(rows.items())), mapping.splits
+    count = len(kept)
     held_out = {split: max(1, round(shares[split] * count)) for split in ("valid", "test") if shares.get(split)}
     num_train = count - sum(held_out.values())
     if num_train < 1:
@@ -160,8 +180,26 @@ def _parts(contents: Contents, mapping: DataMapping) -> dict[str, tuple[str, np.
         )
     order = torch.randperm(count, generator=generator_for(mapping.seed, "import")).numpy()
     ends = np.cumsum([0, *held_out.values(), num_train])
-    dealt = {split: np.sort(order[a:b]) for split, a, b in zip([*held_out, "train"], ends[:-1], ends[1:], strict=True)}
-    return {split: (part, dealt[split]) for split in _SPLITS if split in dealt}
+    dealt = {
+        split: kept[np.sort(order[a:b])] for split, a, b in zip([*held_out, "train"], ends[:-1], ends[1:], strict=True)
+    }
+    return {split: (part, dealt[split]) for split in _SPLITS if split in dealt}, excluded
+
+
+def _gaps_told(mapping: DataMapping, excluded: Mapping[str, list[int]]) -> list[str]:
+    """Return in sentences what became of missing points, for the card."""
+    told = []
+    for part, rows in excluded.items():
+        if rows:
+            which = ", ".join(map(str, rows[:_MOST_TOLD])) + (", …" if len(rows) > _MOST_TOLD else "")
+            where = "" if len(excluded) == 1 else f" of {part}"
+            told.append(f"Left out because points of them are missing: {len(rows)} trajectories{where} ({which}).")
+    by_rule = dict[str, list[str]]()
+    for name in mapping.fields:
+        rule = mapping.gap_rule(name)
+        if rule.rule in ("mask", "fill"):
+            by_rule.setdefault(rule.told, []).append(name)
+    return [*told, *(f"Missing points of {', '.join(names)} are {what}." for what, names in by_rule.items())]
 
 
 def _known_defects(contents: Contents, mapping: DataMapping) -> list[str]:
@@ -200,7 +238,8 @@ def import_data(
         StoreError: if the data are missing or damaged, or the folder holds something else, also what the files held
             before they were changed, is in use or cannot be written; finished files are kept.
         ConfigError: if the mapping does not fit the data.
-        DataError: if a number is NaN or infinite; says the field and the trajectory.
+        DataError: if a number is infinite, or missing where the mapping does not say what becomes of it; says the field
+            and the trajectory.
     """
     source, folder = open_data(path, mapping), Path(out).expanduser()
     about = source.card.source
@@ -215,16 +254,26 @@ def import_data(
     return making.carry_out(
         lambda pending: (_copy(source, making, chunk, max(1, _BLOCK_BYTES // frame_bytes)) for chunk in pending),
         lambda chunk: len(chunk.rows) * trajectory_bytes,
-        lambda *_: card,
+        lambda *_: card.model_copy(update={"gaps": _with_gaps(making, card.gaps)}),
         progress,
     )
+
+
+def _with_gaps(making: Making, masked: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the fields of which points are missing in some file: masks that hide nothing were never written."""
+    found = set[str]()
+    for chunk in making.chunks if masked else ():
+        with h5py.File(making.path / chunk.name, "r") as file:
+            found |= {name for name in masked if file["valid"][name].id.get_storage_size()}
+    return tuple(name for name in masked if name in found)
 
 
 def _copy(source: Store, making: Making, chunk: Chunk, frames_at_once: int) -> int:
     """Write one file, block by block; return how many trajectories it holds."""
     target, card = making.path / chunk.name, source.card
     dtype = np.dtype(card.dtype)
-    layout = Layout(making.request["name"], source.signature, source.grid, len(chunk.rows), dtype, card.times)
+    names = source.signature
+    layout = Layout(making.request["name"], names, source.grid, len(chunk.rows), dtype, card.times, card.gaps)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with written(target) as half, h5py.File(half, "w") as file:

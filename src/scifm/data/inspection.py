@@ -261,7 +261,9 @@ class _Inspecting:
         text = self._choose(proposal)
         outcome = self._outcome()
         arrays = self._arrays(read, progress)
+        before = len(self.missing)
         self._refuse_gaps(arrays)
+        text = "".join(f"# TO DO: {what}\n" for what in self.missing[before:]) + text
         known = self.mapping.known_defects if self.mapping is not None else proposal.entries.get("known_defects", ())
         notes = proposal.notes.get("boundary", "").splitlines() if outcome is None or not self.contents.boundary else []
         return Inspection(
@@ -353,11 +355,26 @@ class _Inspecting:
         """Say which arrays that are meant to be fields hold something else than finite numbers."""
         wanted = {entry.array for entry in self.mapping.fields.values()} if self.mapping else {a.name for a in arrays}
         for report in arrays:
-            if report.name in wanted and (report.num_nan or report.num_infinite):
-                where = "" if report.part == WHOLE else f" of {report.part}"
+            if report.name not in wanted or not (report.num_nan or report.num_infinite):
+                continue
+            where = "" if report.part == WHOLE else f" of {report.part}"
+            if report.num_infinite:
                 self.wrong.append(
-                    f"'{report.name}'{where} holds {report.num_nan} NaN and {report.num_infinite} infinite numbers; "
-                    "only finite ones are allowed: fill them, or leave those trajectories out."
+                    f"'{report.name}'{where} holds {report.num_infinite:,} infinite numbers; only finite ones are "
+                    "allowed: mend them, or leave those trajectories out."
+                )
+            if report.num_nan == math.prod(report.shape):
+                self.wrong.append(f"'{report.name}'{where} holds no number at all: leave it out, or write it again.")
+                continue
+            rules = {"refuse"}
+            if self.mapping is not None:
+                named = [name for name, entry in self.mapping.fields.items() if entry.array == report.name]
+                rules = {self.mapping.gap_rule(name).rule for name in named}
+            if report.num_nan and "refuse" in rules:
+                self.missing.append(
+                    f"'{report.name}'{where} holds {report.num_nan:,} NaN of {math.prod(report.shape):,} numbers: say "
+                    'what becomes of those points, gaps = "mask", gaps = "exclude", gaps = { fill = 0.0 } or gaps = { '
+                    'fill = "interpolate" }.'
                 )
 
     def _advice(self) -> str:

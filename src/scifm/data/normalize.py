@@ -6,6 +6,7 @@ import warnings
 from dataclasses import replace
 from typing import get_args
 
+import torch
 from torch import Tensor
 
 from scifm.errors import ConfigError, DataError, suggest
@@ -91,22 +92,23 @@ def refit_coefficients(normalization: Normalization, signature: Signature, batch
 def _fit_constants(gauge: Normalization, batch: Batch) -> Normalization:
     """Return `gauge` with shifts and scales for what varies after it."""
     names, encoded = batch.signature, gauge.encode(batch)
-    given, known, asked = (batch.has(part) for part in (names.inputs, names.coefficients, names.outputs))
-    floors = tuple(_floor(c) for c, _ in _columns(encoded.coefficients, names.coefficients, known))
+    given, told, asked = (batch.has(part) for part in (names.inputs, names.coefficients, names.outputs))
+    floors = tuple(_floor(c) for c, _ in _columns(encoded.coefficients, names.coefficients, told))
     if any(floors):
         gauge = replace(gauge, coefficient_floor=floors)
         encoded = gauge.encode(batch)
     answers = batch.require_targets()[:, :1]  # later frames are answers to answers
+    known, valid = batch.valid_inputs, _valid_changes(batch)
     if encoded.output_offset is not None:
         answers = answers - encoded.output_offset
     # a scaling law has its zero where the physics has it; without one, a field varies about its own mean
     field = _about_zero if gauge.homogeneities else _about_mean
-    inputs = [field(values, name) for values, name in _fields(encoded.inputs, names.inputs, given)]
+    inputs = [field(values, name) for values, name in _fields(encoded.inputs, names.inputs, given, known)]
     outputs = [
         (_about_zero if name in names.state else field)(values, name)
-        for values, name in _fields(answers / encoded.output_scale, names.outputs, asked)
+        for values, name in _fields(answers / encoded.output_scale, names.outputs, asked, valid)
     ]
-    columns = _columns(encoded.coefficients, names.coefficients, known)
+    columns = _columns(encoded.coefficients, names.coefficients, told)
     return replace(
         gauge,
         input_shift=tuple(shift for shift, _ in inputs),
@@ -145,9 +147,41 @@ def _sizes(homogeneity: Homogeneity, batch: Batch) -> Tensor:
     return sizes[mine]
 
 
-def _fields(values: Tensor, names: tuple[str, ...], present: Tensor | None) -> list[tuple[Tensor, str]]:
-    """Return each field ``(sample, time, *space)`` of the samples that have it."""
-    return [(values[:, :, i] if present is None else values[present[:, i], :, i], name) for i, name in enumerate(names)]
+def _valid_changes(batch: Batch) -> Tensor | None:
+    """Return where the answer to the first frame counts; of a state where it was known before, too: it is a change."""
+    names, known, valid = batch.signature, batch.valid_inputs, batch.valid_targets
+    if known is None and valid is None:
+        return None
+    whole = torch.ones_like(batch.require_targets()[:, 0], dtype=torch.bool)
+    columns = []
+    for place, name in enumerate(names.outputs):
+        own = whole[:, place] if valid is None else valid[:, 0, place]
+        before = known[:, -1, names.inputs.index(name)] if known is not None and name in names.state else own
+        columns.append(own & before)
+    return torch.stack(columns, dim=1).unsqueeze(1)
+
+
+def _fields(
+    values: Tensor, names: tuple[str, ...], present: Tensor | None, valid: Tensor | None
+) -> list[tuple[Tensor, str]]:
+    """Return each field ``(sample, time, *space)`` of the samples that have it; with missing points the others, a row.
+
+    Raises:
+        DataError: if no point of a field is left.
+    """
+    columns = []
+    for i, name in enumerate(names):
+        own = values[:, :, i] if present is None else values[present[:, i], :, i]
+        if valid is not None:
+            where = valid[:, :, i] if present is None else valid[present[:, i], :, i]
+            own = own if where.all() else own[where]
+            if not own.numel():
+                raise DataError(
+                    f"Every point of '{name}' is missing in the {len(values)} samples that the normalization is fitted "
+                    "on: leave the field out, or raise data.num_normalization_samples."
+                )
+        columns.append((own, name))
+    return columns
 
 
 def _about_zero(values: Tensor, name: str) -> tuple[float, float]:

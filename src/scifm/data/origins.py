@@ -20,6 +20,7 @@ from scifm.data.store import Store
 from scifm.data.stream import BatchSource, Epochs, MixtureStream, Stream, drawn_samples, steps_of, weighed
 from scifm.errors import ConfigError
 from scifm.fields.batch import Batch, Signature
+from scifm.fields.gaps import require_whole
 from scifm.fields.grid import Grid
 from scifm.fields.homogeneity import Homogeneity, scalings_of_all
 from scifm.fields.samples import Samples
@@ -340,7 +341,9 @@ class StoreOrigin(Origin):
         return DownstreamPool(split, about, self.homogeneities)
 
     def require(self, splits: dict[str, int]) -> None:
-        """Raise ConfigError unless each split holds at least so many problems."""
+        """Raise ConfigError unless each split holds at least so many problems, and no point of them is missing."""
+        remedy = "Train and score single runs on it, or fill the gaps (gaps = { fill = … } in the map)."
+        require_whole(self.store.card.gaps, "A study compares tables that count every point", remedy)
         for split, least in splits.items():
             held = self.store.splits.get(split, 0)
             if held < least:

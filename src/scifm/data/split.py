@@ -18,9 +18,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from scifm.config import config_hash
-from scifm.data.well import JoinedRows, Reader
+from scifm.data.well import JoinedRows, Reader, marked
 from scifm.errors import ConfigError, DataError, SignatureError, StoreError
 from scifm.fields.batch import Batch, Signature
+from scifm.fields.gaps import require_whole
 from scifm.fields.grid import Grid
 from scifm.fields.samples import Samples
 from scifm.fields.window import NEXT_FRAME, Window
@@ -100,6 +101,7 @@ class StoreSplit(Shown, Dataset):
         times: physical times of the frames; None for steady problems.
         window: which frames make a sample; `NEXT_FRAME` for steady problems.
         origin: in plain values, which samples they are: store, hash of its content, split, window.
+        gaps: names of the fields of which points may be missing, where the reader gives NaN.
     """
 
     reader: Reader
@@ -110,6 +112,7 @@ class StoreSplit(Shown, Dataset):
     times: tuple[float, ...] | None = None
     window: Window = NEXT_FRAME
     origin: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    gaps: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.times is None:
@@ -266,9 +269,26 @@ class StoreSplit(Shown, Dataset):
         if not np.array_equal(rows, wanted):
             arrays = tuple(array[places] for array in arrays)
         inputs, coefficients, targets = (torch.from_numpy(array) for array in arrays)
+        masks = {
+            f"valid_{role}": self._mask(fields, names)
+            for role, fields, names in (
+                ("inputs", inputs, self.signature.inputs),
+                ("targets", targets, self.signature.outputs),
+            )
+        }
         systems = (self.system,) * len(wanted)
         lead_time = None if self.times is None else self._lead_times(wanted)
-        return Batch(self.signature, self.grid, inputs, coefficients, targets, systems, lead_time)
+        return Batch(self.signature, self.grid, inputs, coefficients, targets, systems, lead_time, **masks)
+
+    def _mask(self, fields: Tensor, names: tuple[str, ...]) -> Tensor | None:
+        """Return where fields that were read have numbers, None where all have, and put zeros where they have none."""
+        if not set(names) & set(self.gaps):
+            return None
+        missing = fields.isnan()
+        if not missing.any():
+            return None
+        fields[missing] = 0.0
+        return ~missing
 
     def _lead_times(self, windows: np.ndarray) -> Tensor:
         times, (lead, first) = np.asarray(self.times), self._places(windows)
@@ -352,7 +372,7 @@ class _Trajectories(Reader):
     """Trajectories in memory: a batch of whole ones, read as if they lay on disk."""
 
     def __init__(self, batch: Batch) -> None:
-        names = batch.signature
+        names, batch = batch.signature, marked(batch)
         targets = batch.require_targets()
         self._arrays = {name: batch.field(name)[:, -1] for name in names.inputs if name not in names.state}
         self._arrays |= {
@@ -393,7 +413,8 @@ def windows_of(batch: Batch, window: Window) -> StoreSplit:
     times = (0.0, *batch.lead_time[0].double().tolist())
     system = batch.systems[0] if batch.systems else ""
     reader = _Trajectories(batch)
-    return StoreSplit(reader, batch.signature, batch.grid, system, batch.inputs.dtype, times, window, batch.describe())
+    about: dict[str, Any] = {"origin": batch.describe(), "gaps": batch.gaps}
+    return StoreSplit(reader, batch.signature, batch.grid, system, batch.inputs.dtype, times, window, **about)
 
 
 class TensorSamples(Dataset[dict[str, Tensor]]):
@@ -402,19 +423,22 @@ class TensorSamples(Dataset[dict[str, Tensor]]):
     ``named`` gives ``inputs`` (channel, *space), ``coefficients`` (coefficient,), ``targets`` (channel, *space) and,
     for evolving systems, ``lead_time`` (). ``xy`` gives what neuraloperator's networks and losses take: ``x``, the
     inputs and behind them each coefficient as a channel that is constant in space, and ``y``, the targets; the lead
-    time is not in it. Numbers are as stored, not normalized.
+    time is not in it. Numbers are as stored, not normalized. Where points may be missing, ``named`` has beside them, of
+    their shapes, ``valid_inputs`` and ``valid_targets``, bool; ``xy`` has no place for these.
 
     Args:
         samples: a split of a store, whose files each worker process opens for itself, or a batch in memory.
         form: ``named`` or ``xy``.
 
     Raises:
-        ConfigError: if the form is unknown.
+        ConfigError: if the form is unknown, or cannot say which points are missing.
     """
 
     def __init__(self, samples: Samples, *, form: Literal["named", "xy"] = "named") -> None:
         if form not in _FORMS:
             raise ConfigError(f"The form of items is one of {', '.join(_FORMS)}; got {form!r}.")
+        if form == "xy":
+            require_whole(samples.gaps, "The form 'xy' has no masks", "Take form='named'.")
         self.samples = samples
         self.form = form
 
@@ -449,4 +473,8 @@ class TensorSamples(Dataset[dict[str, Tensor]]):
             columns = {"inputs": inputs, "coefficients": batch.coefficients, "targets": targets}
             if batch.lead_time is not None:
                 columns["lead_time"] = batch.lead_time[:, 0]
+            if self.samples.gaps:  # the same keys in every item, as loaders need
+                for role, valid in (("inputs", batch.valid_inputs), ("targets", batch.valid_targets)):
+                    whole = torch.ones_like(columns[role], dtype=torch.bool)
+                    columns[f"valid_{role}"] = whole if valid is None else valid[:, 0]
         return [{name: tensor[place] for name, tensor in columns.items()} for place in range(len(batch))]

@@ -121,9 +121,14 @@ class _Gatherer:
         self.max = float("-inf")
         self.sizes = array("d")  # one buffer: a small tensor kept from each batch would pin large freed blocks
 
-    def add(self, values: Tensor) -> None:
-        """Add ``(batch, points)``."""
+    def add(self, values: Tensor, valid: Tensor | None = None) -> None:
+        """Add ``(batch, points)``, of which those count that are `valid`."""
         values = values.detach().to(dtype=torch.float64, device="cpu")
+        if valid is not None and not valid.all():
+            rows = [row[where] for row, where in zip(values, valid.cpu(), strict=True) if where.any()]
+            for row in rows:
+                self.add(row[None])
+            return
         count, mean = values.numel(), float(values.mean())
         difference = mean - self.mean
         total = self.count + count
@@ -155,7 +160,8 @@ def samples_at_once(signature: Signature, grid: Grid) -> int:
 def summarize(batches: Iterable[Batch]) -> Statistics:
     """Return the statistics of all samples of `batches`, which may come one by one from disk.
 
-    A state counts as it stands in the inputs: the last frame of a trajectory, which is only ever a target, is left out.
+    Points that are missing count for nothing. A state counts as it stands in the inputs: the last frame of a
+    trajectory, which is only ever a target, is left out.
 
     Raises:
         DataError: if there is no sample, or a number is so large that its square is none.
@@ -170,11 +176,17 @@ def summarize(batches: Iterable[Batch]) -> Statistics:
         if not batch.num_samples:
             continue
         num_samples += batch.num_samples
-        for role, name, values in _quantities(batch):
+        for role, name, values, valid in _quantities(batch):
+            values = values if valid is None else torch.where(valid, values, 0.0)
             _require_moderate(name, values)
-            gatherers[role].setdefault(name, _Gatherer()).add(values.flatten(1))
+            gatherers[role].setdefault(name, _Gatherer()).add(
+                values.flatten(1), None if valid is None else valid.flatten(1)
+            )
     if signature is None or not num_samples:
         raise DataError("Statistics need at least one sample; none was given.")
+    for name, gatherer in (pair for named in gatherers.values() for pair in named.items()):
+        if not gatherer.count:
+            raise DataError(f"Every point of '{name}' is missing in all samples for training: leave the field out.")
     fields, coefficients, changes = (
         {name: gatherer.summary() for name, gatherer in gatherers[role].items()} for role in gatherers
     )
@@ -191,10 +203,12 @@ def _require_moderate(name: str, values: Tensor) -> None:
         )
 
 
-def _quantities(batch: Batch) -> Iterator[tuple[str, str, Tensor]]:
+def _quantities(batch: Batch) -> Iterator[tuple[str, str, Tensor, Tensor | None]]:
     for name in batch.signature.fields:
-        yield "field", name, batch.field(name)
+        yield "field", name, batch.field(name), batch.valid(name)
     for name in batch.signature.coefficients:
-        yield "coefficient", name, batch.coefficient(name)[:, None]
+        yield "coefficient", name, batch.coefficient(name)[:, None], None
     for name in batch.signature.state:
-        yield "change", name, batch.target(name) - batch.field(name)
+        before, after = batch.valid(name), batch.valid_target(name)
+        both = after if before is None else before if after is None else before & after
+        yield "change", name, batch.target(name) - batch.field(name), both

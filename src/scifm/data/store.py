@@ -126,6 +126,7 @@ class Store(Shown):
         rows = [("equation", self.card.equation), (problems, splits)]
         rows += [(role, ", ".join(getattr(names, role))) for role in ("inputs", "coefficients", "outputs")]
         rows += [("times", "" if times is None else span(f"{times[0]:g}", f"{times[-1]:g}")), ("grid", self.grid.told)]
+        rows += [("missing points in", ", ".join(self.card.gaps))]
         return f"Store '{self.path}'", rows
 
     @cached_property
@@ -208,7 +209,8 @@ class Store(Shown):
         origin: dict[str, Any] = {"store": str(self.path), "content": self.content, "split": name}
         origin |= {} if card.times is None else window.record()
         reader = self.readers[name]()
-        return StoreSplit(reader, card.signature, card.grid, card.system_name, dtype, card.times, window, origin)
+        about: dict[str, Any] = {"origin": origin, "gaps": card.gaps}
+        return StoreSplit(reader, card.signature, card.grid, card.system_name, dtype, card.times, window, **about)
 
     def whole(self, window: Window | None = None) -> StoreSplit:
         """Return the trajectories of all splits, one split after the other; nothing is read yet.

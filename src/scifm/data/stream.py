@@ -84,6 +84,11 @@ class BatchSource(Protocol):
         """The shortest and the longest physical time from input to target; None for steady problems."""
         ...
 
+    @property
+    def gaps(self) -> tuple[str, ...]:
+        """Names of the fields of which points may be missing."""
+        ...
+
     def batch(self, step: int, part: Part = WHOLE) -> Batch:
         """Return a part of the batch of one optimizer step, counted from 0; the parts together are the batch."""
         ...
@@ -143,6 +148,7 @@ class Stream:
     """
 
     num_samples = None
+    gaps: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -227,6 +233,7 @@ class Epochs:
             raise DataError("There are no samples to go round; give at least one.")
         self.samples, self.num_samples = samples, samples.num_samples
         self.signature, self.grid, self.lead_times = samples.signature, samples.grid, samples.lead_times
+        self.gaps = samples.gaps
         self.batch_size, self.seed, self._order_names = min(batch_size, samples.num_samples), seed, order
         self._orders: dict[int, Tensor] = {}
 
@@ -343,6 +350,12 @@ class MixtureStream:
         )
         ends = [end for range_ in each for end in range_ or ()]
         return (min(ends), max(ends)) if ends else None
+
+    @property
+    def gaps(self) -> tuple[str, ...]:
+        """Those of all members' that are stores."""
+        each = (source.gaps for source in self.sources if not isinstance(source, System))
+        return tuple(dict.fromkeys(name for names in each for name in names))
 
     def counts(self, step: int) -> list[int]:
         """Return how many samples of each member the batch of `step` holds."""

@@ -6,7 +6,10 @@ frame 0 is the blank state before anything is known and frame 1 is the solution,
 input step and one output step. The blank frames are never allocated: they read as the fill value 0 and take no room.
 
 Every chunk of numbers is one frame of one field and carries a Fletcher-32 checksum, so damage is noticed when it is
-read. What The Well has no place for lies in the extra group ``provenance``, which its reader ignores.
+read. What The Well has no place for lies in the extra groups ``provenance`` and ``valid``, which its reader ignores.
+
+Where points may be missing, ``valid/NAME`` says of every number of a field whether it is one; what stands at the others
+is 0 in the file and NaN to who reads it here. As long as nothing is missing these masks take no room.
 
 Reference: the schema's description, https://polymathic-ai.org/the_well/data_format/.
 """
@@ -20,7 +23,7 @@ import resource
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -30,10 +33,10 @@ import numpy as np
 import torch
 
 from scifm.data.declared import open_checked
-from scifm.errors import DataError, SignatureError, StoreError, cause_of
+from scifm.data.missing import require_finite
+from scifm.errors import SignatureError, StoreError, cause_of
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Boundary, Grid
-from scifm.wording import plural
 
 __all__ = [
     "JoinedRows",
@@ -43,6 +46,7 @@ __all__ = [
     "WellReader",
     "describe_folder",
     "encode_file",
+    "marked",
     "open_file",
     "overlaps",
     "read_provenance",
@@ -79,34 +83,6 @@ _BOUNDARY_TYPES: dict[Boundary, str] = {
 }
 
 
-def require_finite(
-    values: np.ndarray,
-    name: str,
-    place: str,
-    rows: Sequence[int] | np.ndarray | None = None,
-    first_frame: int | None = None,
-) -> None:
-    """Raise DataError if `values`, ``(n, …)`` of the samples `rows`, hold NaN or infinity; says where.
-
-    Args:
-        first_frame: of a field that evolves, ``(n, frames, …)``, the number of its first frame here.
-    """
-    good = np.isfinite(values).reshape(len(values), -1).all(axis=1)
-    if good.all():
-        return
-    first = int(np.argmin(good))
-    sample = str(first if rows is None else int(rows[first]))
-    if first_frame is not None:
-        frames = np.isfinite(values[first]).reshape(values.shape[1], -1).all(axis=1)
-        sample += f", frame {first_frame + int(np.argmin(frames))},"
-    more = int((~good).sum()) - 1
-    others = f", and in {plural(more, 'other')} of those read with it" if more else ""
-    raise DataError(
-        f"'{name}' holds NaN or infinity in sample {sample} of {place}{others}. Only finite numbers are allowed, and "
-        "what a file masks, declares invalid or never wrote is none: make the data again, or leave such samples out."
-    )
-
-
 @dataclass(frozen=True)
 class Layout:
     """What one file holds.
@@ -118,6 +94,7 @@ class Layout:
         num_trajectories: in this file.
         dtype: of every number.
         times: physical times of the frames; None for steady problems.
+        gaps: fields of which points may be missing.
     """
 
     name: str
@@ -126,6 +103,7 @@ class Layout:
     num_trajectories: int
     dtype: np.dtype
     times: tuple[float, ...] | None = None
+    gaps: tuple[str, ...] = ()
 
     @property
     def num_frames(self) -> int:
@@ -152,16 +130,21 @@ class Layout:
         Args:
             file: what `create` made.
             name: of the coefficient or field.
-            values: ``(n,)``, ``(n, *space)``, or ``(n, frames, *space)`` for a field that evolves.
+            values: ``(n,)``, ``(n, *space)``, or ``(n, frames, *space)`` for a field that evolves; NaN where a point
+                is missing.
             first, frame: trajectory and frame the block begins with.
 
         Raises:
-            DataError: if a number is NaN or infinite.
+            DataError: if a number is infinite, or NaN in a field without gaps.
         """
         rows = range(first, first + len(values))
-        evolves = self.times is not None and name in self.signature.outputs
-        require_finite(values, name, "the batch to store", rows, frame if evolves else None)
+        evolves, gaps = self.times is not None and name in self.signature.outputs, name in self.gaps
+        require_finite(values, name, "the batch to store", rows, frame if evolves else None, gaps=gaps)
         where = slice(first, first + len(values))
+        if gaps and (missing := np.isnan(values)).any():
+            index = (where, slice(frame, frame + values.shape[1])) if evolves else (where,)
+            file["valid"][name][index] = ~missing
+            values = np.where(missing, values.dtype.type(0), values)
         if name in self.signature.coefficients:
             file["scalars"][name][where] = values
         elif name not in self.signature.outputs:
@@ -221,6 +204,12 @@ class Layout:
             _vary(data, sample=True, time=evolves)
         for order in ("t1_fields", "t2_fields"):
             file.create_group(order).attrs["field_names"] = _names([])
+        for name in self.gaps:
+            frames = (self.num_frames,) if self.times is not None and name in names.outputs else ()
+            shape = (self.num_trajectories, *frames, *space)
+            chunks = (1, *(1 for _ in frames), *space)
+            packed: dict[str, Any] = {"compression": "gzip", "compression_opts": 1, "fletcher32": True}
+            file.create_dataset(f"valid/{name}", shape, bool, chunks=chunks, fillvalue=True, **packed)
 
 
 def encode_file(batch: Batch, *, name: str, provenance: Mapping[str, Any]) -> bytes:
@@ -239,7 +228,8 @@ def encode_file(batch: Batch, *, name: str, provenance: Mapping[str, Any]) -> by
     """
     names, targets = batch.signature, batch.require_targets()
     times = _times_of(batch) if names.evolves else None
-    layout = Layout(name, names, batch.grid, batch.num_samples, _numpy(batch.inputs).dtype, times)
+    layout = Layout(name, names, batch.grid, batch.num_samples, _numpy(batch.inputs).dtype, times, batch.gaps)
+    batch = marked(batch)
     with h5py.File(
         f"image-{threading.get_ident()}", "w", driver="core", backing_store=False, block_size=_MEMORY_STEP
     ) as file:
@@ -256,6 +246,16 @@ def encode_file(batch: Batch, *, name: str, provenance: Mapping[str, Any]) -> by
         file.flush()
         image: bytes = file.id.get_file_image()
     return image
+
+
+def marked(batch: Batch) -> Batch:
+    """Return a batch with NaN at the points that are missing, and no masks: as readers give numbers."""
+    pairs = {"inputs": batch.valid_inputs, "targets": batch.valid_targets}
+    known = {role: valid for role, valid in pairs.items() if valid is not None}
+    fields: dict[str, Any] = {
+        role: torch.where(valid, getattr(batch, role), torch.nan) for role, valid in known.items()
+    }
+    return replace(batch, **fields, valid_inputs=None, valid_targets=None) if known else batch
 
 
 def _times_of(batch: Batch) -> tuple[float, ...]:
@@ -303,7 +303,7 @@ def describe_folder(
 
 
 class Reader(abc.ABC):
-    """Where the numbers of one split lie, read by position and never whole.
+    """Where the numbers of one split lie, read by position and never whole. A point of a field that is missing is NaN.
 
     A trajectory is one drawn problem; of a steady one only the solution is a frame.
     """
@@ -324,7 +324,7 @@ class Reader(abc.ABC):
 
         Raises:
             StoreError: if a file is missing, truncated or damaged.
-            DataError: if a number is NaN or infinite.
+            DataError: if a number is infinite, or NaN where no point may be missing.
         """
 
     def take(self, name: str, rows: np.ndarray, frames: slice | None) -> np.ndarray:
@@ -485,11 +485,15 @@ class WellReader(Reader):
                 raise IndexError(f"{len(values)} samples where {rows.stop - rows.start} should be")
             if values.dtype.kind != "f":
                 raise TypeError(f"'{name}' holds {values.dtype}")
+            masks = file.get("valid")
+            valid = masks[name][(rows,) if frames is None else (rows, frames)] if masks and name in masks else None
+            if valid is not None and (valid.shape != values.shape or valid.dtype != np.bool_):
+                raise TypeError(f"the mask of '{name}' is {valid.dtype} of shape {valid.shape}")
         except (KeyError, OSError, RuntimeError, ValueError, TypeError, IndexError) as error:
             raise _damaged(path, error) from error
         first = None if frames is None else frames.start
         require_finite(values, name, f"'{path}'", range(rows.start, rows.stop), first)
-        return values
+        return values if valid is None or valid.all() else np.where(valid, values, values.dtype.type(np.nan))
 
     def close(self) -> None:
         self._files.close()

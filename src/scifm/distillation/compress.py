@@ -170,13 +170,16 @@ def measure_answers(
         DataError: if an answer is not finite, or the truth or the answers vanish in all samples.
     """
     names = before.signature.common(samples.signature)
-    truth = before.align(samples).without_absent(names).require_targets()
+    known = before.align(samples).without_absent(names)
+    truth, valid = known.require_targets(), known.valid_targets
     old, new = (operator.answers(samples).without_absent(names).require_targets() for operator in (before, after))
+    old, new = (answer if valid is None else torch.where(valid, answer, 0.0) for answer in (old, new))
     if not (old.isfinite().all() and new.isfinite().all()):
         raise DataError("The operator's answers to these samples are not finite, before or after: nothing to compare.")
-    change = relative_l2(new, old, samples.grid)[~undefined_of("relative_l2", old)].double()
-    counts = ~undefined_of("relative_l2", truth)
-    errors = [relative_l2(answer, truth, samples.grid)[counts].double() for answer in (old, new)]
+    change = relative_l2(new, old, samples.grid, valid=valid)
+    change = change[~undefined_of("relative_l2", old, valid)].double()
+    counts = ~undefined_of("relative_l2", truth, valid)
+    errors = [relative_l2(answer, truth, samples.grid, valid=valid)[counts].double() for answer in (old, new)]
     if not len(change) or not counts.any():
         raise DataError("The truth or the answers are zero in all samples: there are no relative errors to compare.")
     own, changed = float(errors[0].mean()), float(change.mean())

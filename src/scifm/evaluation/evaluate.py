@@ -27,6 +27,7 @@ from scifm.config import config_hash
 from scifm.data.origin_config import BOX_SETTINGS
 from scifm.data.sample_recipe import SampleRecipe
 from scifm.errors import ConfigError, DataError, RunError, SignatureError, suggest
+from scifm.evaluation.baselines import last_states
 from scifm.evaluation.pointwise import METRICS, undefined_of
 from scifm.fields.batch import Batch
 from scifm.fields.samples import Samples
@@ -66,8 +67,8 @@ class Scores(Shown):
         origin: in plain values, which samples they are of; see `origin_of`.
         path: the file they were recorded in; None where they were not.
         undefined: for each metric where the truth leaves it undefined, such as a relative error of what is zero.
-        present: ``(sample, channel)``: which fields each sample has; its other errors mean nothing and are left out
-            everywhere. None: all.
+        present: ``(sample, time, channel)``: which fields each sample has, and in which frames a point of them counts;
+            its other errors mean nothing and are left out everywhere. None: all.
         beside: mean relative L2 errors of other answers to the same samples, by what they are; see `evaluate`.
     """
 
@@ -110,12 +111,12 @@ class Scores(Shown):
         if metric not in self.undefined:
             return []
         undefined = self.undefined[metric]
-        undefined = undefined if self.present is None else undefined & self.present[:, None]
+        undefined = undefined if self.present is None else undefined & self.present
         return [int(place) for place in undefined.flatten(1).any(dim=1).nonzero().flatten()]
 
     def _there(self, values: Tensor) -> Tensor:
         """Return what ``(sample, time, channel)`` holds of the fields that are there, one after the other."""
-        return values.flatten() if self.present is None else values[self.present[:, None].expand_as(values)]
+        return values.flatten() if self.present is None else values[self.present.expand_as(values)]
 
     def _metric(self, name: str) -> Tensor:
         if name not in self.values:
@@ -251,6 +252,8 @@ def _tell_card(folder: Path, operator: Operator, scores: Scores) -> None:
 def persistence(samples: Samples, *, metrics: Iterable[str] = ("relative_l2",), batch_size: int = 64) -> Scores:
     """Score the answer that nothing changes: each state field stays what it was in the last input frame.
 
+    A point that was missing in that frame is answered by the mean of the others of its field.
+
     Args:
         samples: of an evolving system whose outputs are all state.
 
@@ -265,8 +268,7 @@ def persistence(samples: Samples, *, metrics: Iterable[str] = ("relative_l2",), 
 
     def answers() -> Iterator[tuple[Batch, Tensor]]:
         for piece in samples.pieces(batch_size):
-            still = torch.stack([piece.field(name)[:, -1:] for name in names.outputs], dim=2)
-            yield piece, still.expand_as(piece.require_targets())
+            yield piece, last_states(piece).expand_as(piece.require_targets())
 
     return _scored(answers(), metrics, names.outputs)
 
@@ -286,11 +288,11 @@ def _scored(
     undefined: dict[str, list[Tensor]] = {name: [] for name in names}
     present: list[Tensor] = []
     for truth, answer in answers:
-        target, there = truth.require_targets(), truth.has(channels)
-        present.append(target.new_ones(target.shape[::2][:2], dtype=torch.bool) if there is None else there)
+        target, there, valid = truth.require_targets(), truth.counted(), truth.valid_targets
+        present.append(target.new_ones(target.shape[:3], dtype=torch.bool) if there is None else there)
         for name in names:
-            values[name].append(METRICS[name](answer, target, truth.grid))
-            undefined[name].append(undefined_of(name, target))
+            values[name].append(METRICS[name](answer, target, truth.grid, valid=valid))
+            undefined[name].append(undefined_of(name, target, valid))
     if not names or not values[names[0]]:
         raise DataError("There is nothing to score: give at least one sample and one metric.")
     joined, places = ({name: torch.cat(parts) for name, parts in found.items()} for found in (values, undefined))

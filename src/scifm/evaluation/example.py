@@ -25,7 +25,7 @@ _MOST_NUMBERS = 1_000_000  # of truth, prediction and error together: what a pag
 
 def typical_sample(found: Forecast) -> int:
     """Return the trajectory whose error, mean over times and channels, is the median; lost ones count as the worst."""
-    errors = found.errors["relative_l2"].double().mean(dim=(1, 2))
+    errors = found.sample_errors()
     order = torch.where(errors.isnan(), torch.inf, errors).argsort(stable=True)
     return int(order[(len(order) - 1) // 2])
 
@@ -51,26 +51,29 @@ def forecast_example(operator: Operator, found: Forecast, samples: Batch, *, bou
         cut, plane = (middle,), f"z = {float(grid.coordinates()[0][middle]):.3g}"
     axes = range(len(cut), grid.num_spatial_dims)
 
-    def kept(frame: Tensor) -> NDArray[np.float32]:
-        """Return ``(channel, *space)`` of ``(1, 1, channel, *space)``."""
-        field = frame[0, 0, list(channels)].double()
+    def kept(frame: Tensor, valid: Tensor | None) -> NDArray[np.float32]:
+        """Return ``(channel, *space)`` of ``(1, 1, channel, *space)``, NaN where points are missing."""
+        field = (frame if valid is None else torch.where(valid, frame, torch.nan))[0, 0, list(channels)].double()
         return _averaged(field[:, cut[0]] if cut else field, _MOST_POINTS[len(axes)])
 
-    truth = start.require_targets()
-    each = math.prod(kept(truth[:, :1]).shape)
+    truth, known = start.require_targets(), start.valid_targets
+    each = math.prod(kept(truth[:, :1], None).shape)
     most = min(_MOST_FRAMES, max(_FEWEST_FRAMES, _MOST_NUMBERS // (3 * each)))
     steps = sorted({int(step) for step in np.linspace(1, found.num_steps, min(most, found.num_steps)).round()})
-    made = {step: kept(truth[:, step - 1 : step]) for step in steps}
+    made = {
+        step: kept(truth[:, step - 1 : step], None if known is None else known[:, step - 1 : step]) for step in steps
+    }
     answers = {step: np.full_like(own, np.nan) for step, own in made.items()}
     for step, frame in enumerate(rollout(operator, start, found.num_steps, bound=bound), start=1):
         if step in answers:
-            answers[step] = kept(frame.without_absent(signature).require_targets())
+            own = frame.without_absent(signature)
+            answers[step] = kept(own.require_targets(), own.valid_targets)
     return ForecastFrames(
         truth=np.stack([made[step] for step in steps]),
         prediction=np.stack([answers[step] for step in steps]),
         steps=tuple(steps),
         times=tuple(found.times[step - 1] for step in steps),
-        errors=tuple(found.errors["relative_l2"][place].double().mean(1)[[step - 1 for step in steps]].tolist()),
+        errors=tuple(found.frame_errors()[place][[step - 1 for step in steps]].tolist()),
         channels=tuple(names[i] for i in channels),
         extent=tuple(grid.extent[axis] for axis in axes),
         x=tuple(_averaged(grid.coordinates()[-1][None], _MOST_POINTS[len(axes)])[0].tolist()),
@@ -83,10 +86,20 @@ def forecast_example(operator: Operator, found: Forecast, samples: Batch, *, bou
 
 
 def _averaged(field: Tensor, most: int) -> NDArray[np.float32]:
-    """Return fields ``(channel, *space)`` averaged over blocks until no side has more than `most` points."""
+    """Return fields ``(channel, *space)`` averaged over blocks until no side has more than `most` points.
+
+    Of a block with missing points, NaN, the others count; it is missing where all are.
+    """
+    known = (~field.isnan()).to(field.dtype)
+    whole = bool(known.all())
+    field = field if whole else torch.where(known > 0, field, 0.0)
     for axis in range(1, field.dim()):
-        block = math.ceil(field.shape[axis] / most)
-        whole = field.shape[axis] // block
-        field = field.narrow(axis, 0, whole * block).unflatten(axis, (whole, block)).mean(axis + 1)
-    kept: NDArray[np.float32] = field.float().cpu().numpy()
+        field, known = (_over_blocks(part, axis, most) for part in (field, known))
+    kept: NDArray[np.float32] = (field if whole else field / known).float().cpu().numpy()  # 0 / 0 is NaN
     return kept
+
+
+def _over_blocks(field: Tensor, axis: int, most: int) -> Tensor:
+    block = math.ceil(field.shape[axis] / most)
+    count = field.shape[axis] // block
+    return field.narrow(axis, 0, count * block).unflatten(axis, (count, block)).mean(axis + 1)

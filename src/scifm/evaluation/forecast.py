@@ -11,6 +11,9 @@
   training trajectories; **linear**, dynamic mode decomposition of them.
 
 A frame that left every bound is NaN from then on, and so are means over it: a lost forecast has no error.
+
+Where points are missing all of these count the others. Waves are not defined then, so errors by scale and spectra are
+left out, and so is what needs every point of every frame; `Forecast.remarks` says it.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scifm.errors import DataError, SignatureError
+from scifm.evaluation.baselines import last_states
 from scifm.evaluation.pointwise import relative_l2, vrmse
 from scifm.evaluation.spectra import energy_spectrum, mode_energy, shortest_wave
 from scifm.fields.batch import Batch
@@ -49,12 +53,18 @@ _MOST_MODES = 32  # of the linear model
 _LEAST = 1e-5  # of the largest singular value: below it rounding of float32 is all there is
 
 
-def correlation(prediction: Tensor, target: Tensor) -> Float[Tensor, "batch time channel"]:
+def correlation(prediction: Tensor, target: Tensor, valid: Tensor | None = None) -> Float[Tensor, "batch time channel"]:
     """Return the correlation over space of prediction and truth, each about its own mean.
 
-    Perfect 1 · no relation 0 · predicting a constant NaN. All points count alike.
+    Perfect 1 · no relation 0 · predicting a constant NaN. All points count alike; with `valid` those it names.
     """
-    p, t = (fields.flatten(3) - fields.flatten(3).mean(-1, keepdim=True) for fields in (prediction, target))
+    if valid is None or valid.all():
+        p, t = (fields.flatten(3) - fields.flatten(3).mean(-1, keepdim=True) for fields in (prediction, target))
+    else:
+        where = valid.flatten(3)
+        flat = [torch.where(where, fields.flatten(3), 0.0) for fields in (prediction, target)]
+        means = [fields.sum(-1, keepdim=True) / where.sum(-1, keepdim=True) for fields in flat]
+        p, t = (torch.where(where, fields - mean, 0.0) for fields, mean in zip(flat, means, strict=True))
     return (p * t).sum(-1) / (torch.linalg.vector_norm(p, dim=-1) * torch.linalg.vector_norm(t, dim=-1))
 
 
@@ -120,6 +130,8 @@ class Forecast(Shown):
         lost_at: ``(sample,)`` the step at which each forecast left every bound; 0: it did not.
         spectra: ``model`` and ``truth``, ``(sample, time, channel, shell)``: energy by wavenumber at the first, the
             middle and the last step, `scifm.evaluation.spectra.energy_spectrum`.
+        counted: ``(sample, time, channel)``: where a point of the truth counts; other errors are left out. None: all.
+        remarks: what was left out, and why, a sentence each.
     """
 
     times: tuple[float, ...]
@@ -130,6 +142,8 @@ class Forecast(Shown):
     own_drifts: Mapping[str, Tensor] = field(default_factory=dict)
     lost_at: Tensor = field(default_factory=lambda: torch.zeros(0))
     spectra: Mapping[str, Tensor] = field(default_factory=dict)
+    counted: Tensor | None = None
+    remarks: tuple[str, ...] = ()
 
     def _shown(self) -> tuple[str, list[tuple[str, str]]]:
         head = f"Forecast: {plural(len(self.lost_at), 'sample')}, {plural(self.num_steps, 'step')}"
@@ -141,36 +155,55 @@ class Forecast(Shown):
         """Frames that were judged."""
         return len(self.times)
 
+    def _mean(self, values: Tensor, *dims: int) -> Tensor:
+        """Return the mean over some axes of errors that count; NaN where none does."""
+        values = values.double()
+        if self.counted is None:
+            return values.mean(dim=dims)
+        return torch.where(self.counted, values, 0.0).sum(dim=dims) / self.counted.sum(dim=dims)
+
     def curve(self, metric: str = "relative_l2") -> list[float]:
         """Return the mean error over samples and channels at each time; NaN from where one forecast is lost."""
-        means: list[float] = self.errors[metric].double().mean(dim=(0, 2)).tolist()
+        means: list[float] = self._mean(self.errors[metric], 0, 2).tolist()
         return means
+
+    def sample_errors(self, metric: str = "relative_l2") -> Tensor:
+        """Return the error of each sample, ``(sample,)``, the mean over times and channels."""
+        return self._mean(self.errors[metric], 1, 2)
+
+    def frame_errors(self, metric: str = "relative_l2") -> Tensor:
+        """Return the error of each frame, ``(sample, time)``, the mean over channels."""
+        return self._mean(self.errors[metric], 2)
 
     def quantiles(self, level: float, metric: str = "relative_l2") -> list[float]:
         """Return a quantile over samples of the mean over channels, at each time."""
-        values = self.errors[metric].double().mean(2)
-        found: list[float] = values.quantile(level, dim=0).tolist()
-        return found
+        values = self.frame_errors(metric)
+        if self.counted is None:
+            found: list[float] = values.quantile(level, dim=0).tolist()
+            return found
+        columns = zip(values.unbind(1), self.counted.any(dim=2).unbind(1), strict=True)
+        return [float(own[some].quantile(level)) if some.any() else math.nan for own, some in columns]
 
     def baseline(self, name: str, metric: str = "relative_l2") -> list[float]:
         """Return the mean error of a baseline at each time."""
-        means: list[float] = self.baselines[name][metric].double().mean(dim=(0, 2)).tolist()
+        means: list[float] = self._mean(self.baselines[name][metric], 0, 2).tolist()
         return means
 
     def correlation_time(self) -> list[float | None]:
         """Return for each sample the last time up to which every channel correlates by 0.8; None: to the end."""
-        good = (self.errors["correlation"] >= _CORRELATED).all(dim=2)
+        good = self.errors["correlation"] >= _CORRELATED
+        good = (good if self.counted is None else good | ~self.counted).all(dim=2)
         steps = good.long().cumprod(dim=1).sum(1).tolist()
         return [None if count == self.num_steps else ([0.0, *self.times][count]) for count in steps]
 
     def windows(self) -> dict[str, float]:
         """Return the mean VRMSE over the steps of each of `WINDOWS` that the forecast reaches."""
-        values = self.errors["vrmse"].double()
         reached = [(first, last) for first, last in WINDOWS if last <= self.num_steps]
-        return {
-            str(first) if first == last else f"{first}–{last}": float(values[:, first - 1 : last].mean())
-            for first, last in reached
-        }
+        return {str(f) if f == t else f"{f}–{t}": self._of_window(slice(f - 1, t)) for f, t in reached}
+
+    def _of_window(self, steps: slice) -> float:
+        values = self.errors["vrmse"].double()[:, steps]
+        return float((values if self.counted is None else values[self.counted[:, steps]]).mean())
 
     def _spectra(self) -> list[dict[str, Any]]:
         """Return an entry for each channel and step: mean, 10th and 90th percentile over samples of each shell."""
@@ -205,7 +238,7 @@ class Forecast(Shown):
             "spectra": self._spectra(),
             "windows": {name: value if math.isfinite(value) else None for name, value in self.windows().items()},
             "correlation_times": self.correlation_time(),
-        }
+        } | ({"remarks": list(self.remarks)} if self.remarks else {})
 
 
 def _plain(values: Tensor | list[float]) -> list[float | None]:
@@ -257,14 +290,14 @@ def judge(
     if names.state != names.outputs or not names.evolves:
         raise SignatureError(f"A forecast is of states; of the outputs {names.outputs} these are: {names.state}.")
     channels = operator.signature.common(names).outputs
-    learned = None if training is None else _frames(training.in_memory(512), channels)
-    linear = None if learned is None or learned.shape[1] < 2 else LinearModel(learned)
+    learned = None if training is None else Learned.of(training.in_memory(512), channels)
+    gaps = tuple(name for name in channels if name in samples.gaps)
     parts: dict[str, list[Tensor]] = {}
     times: tuple[float, ...] = ()
     for piece in samples.pieces(batch_size):
         for start in range(0, piece.num_samples, batch_size):
             own = piece.select(slice(start, start + batch_size))
-            found, times = _judged(operator, own, learned, linear, system, bound)
+            found, times = _judged(operator, own, learned, None if gaps else system, bound, whole=not gaps)
             for name, values in found.items():
                 parts.setdefault(name, []).append(values)
     whole = {name: torch.cat(values) for name, values in parts.items()}
@@ -285,12 +318,60 @@ def judge(
         named("own"),
         whole["lost_at"],
         named("spectrum"),
+        None if whole["counted"].all() else whole["counted"],
+        _remarks(gaps, learned, system),
     )
 
 
-def _frames(batch: Batch, names: Sequence[str]) -> Tensor:
-    """Return the states of windows, inputs and targets one after the other, ``(batch, time, name, *space)``."""
-    return torch.stack([torch.cat([batch.field(name), batch.target(name)], dim=1) for name in names], dim=2)
+def _remarks(gaps: tuple[str, ...], learned: Learned | None, system: Evolving | None) -> tuple[str, ...]:
+    """Return in sentences what was left out."""
+    if not gaps:
+        return ()
+    names = ", ".join(gaps)
+    told = [
+        f"Points of {names} are missing: errors count the others. Waves are not defined without them, so there are no "
+        "errors by scale and no energy spectra."
+    ]
+    if learned is not None and learned.linear is None:
+        told.append("There is no linear model to compare with: it needs the same points in all frames of training.")
+    if system is not None:
+        told.append("There is no drift of what the equation conserves, a sum over every point.")
+    return tuple(told)
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What training frames tell without a network.
+
+    Args:
+        climatology: ``(channel, *space)``, the mean of all frames.
+        linear: the linear model; None where points are missing that are not the same in all frames.
+    """
+
+    climatology: Tensor
+    linear: LinearModel | None
+
+    @classmethod
+    def of(cls, batch: Batch, names: Sequence[str]) -> Learned:
+        """Return what windows of training trajectories tell."""
+        frames = torch.stack([torch.cat([batch.field(name), batch.target(name)], dim=1) for name in names], dim=2)
+        if not batch.gaps:
+            return cls(frames.mean(dim=(0, 1)), None if frames.shape[1] < 2 else LinearModel(frames))
+        valid = torch.stack([_known(batch, name) for name in names], dim=2)
+        frames, count = torch.where(valid, frames, 0.0), valid.sum(dim=(0, 1))
+        mean = frames.sum(dim=(0, 1)) / count.clamp(min=1)
+        usual = frames.transpose(0, 2).flatten(1).sum(1) / valid.transpose(0, 2).flatten(1).sum(1).clamp(min=1)
+        mean = torch.where(count > 0, mean, usual.view(-1, *(1,) * (mean.dim() - 1)))
+        same = bool(((count == 0) | (count == len(valid) * valid.shape[1])).all())
+        filled = torch.where(valid, frames, mean)
+        return cls(mean, LinearModel(filled) if same and frames.shape[1] > 1 else None)
+
+
+def _known(batch: Batch, name: str) -> Tensor:
+    """Return where a state has numbers in the frames of windows, inputs and targets one after the other."""
+    pairs = (batch.valid(name), batch.field(name)), (batch.valid_target(name), batch.target(name))
+    masks = [torch.ones_like(fields, dtype=torch.bool) if valid is None else valid for valid, fields in pairs]
+    return torch.cat(masks, dim=1)
 
 
 def _quantities(system: Evolving, states: Tensor, batch: Batch) -> dict[str, Tensor]:
@@ -310,10 +391,11 @@ def _quantities(system: Evolving, states: Tensor, batch: Batch) -> dict[str, Ten
 def _judged(
     operator: Operator,
     batch: Batch,
-    learned: Tensor | None,
-    linear: LinearModel | None,
+    learned: Learned | None,
     system: Evolving | None,
     bound: float,
+    *,
+    whole: bool,
 ) -> tuple[dict[str, Tensor], tuple[float, ...]]:
     names, march = operator.signature.common(batch.signature), rollout(operator, batch, batch.num_frames, bound=bound)
     frames = [frame.without_absent(names).require_targets() for frame in march]
@@ -321,32 +403,37 @@ def _judged(
     truth, grid, num_steps = batch.require_targets(), batch.grid, batch.num_frames
     missing = num_steps - len(frames)
     answer = torch.cat([*frames, *([torch.full_like(frames[0], torch.nan)] * missing)], dim=1)
+    valid, counted = batch.valid_targets, batch.counted()
     found = {
-        "error:relative_l2": relative_l2(answer, truth, grid),
-        "error:vrmse": vrmse(answer, truth, grid),
-        "error:correlation": correlation(answer, truth),
+        "error:relative_l2": relative_l2(answer, truth, grid, valid=valid),
+        "error:vrmse": vrmse(answer, truth, grid, valid=valid),
+        "error:correlation": correlation(answer, truth, valid),
         "lost_at": march.lost_at,
+        "counted": torch.ones_like(truth.flatten(3)[..., 0], dtype=torch.bool) if counted is None else counted,
     }
-    found |= {f"error:spectral_{name}": values for name, values in spectral_error(answer, truth, grid).items()}
-    places = [step - 1 for step in _told_steps(num_steps)]
-    found |= {
-        f"spectrum:{name}": energy_spectrum(states[:, places], grid)
-        for name, states in (("model", answer), ("truth", truth))
-    }
-    last = torch.stack([batch.field(name)[:, -1] for name in batch.signature.outputs], dim=1)
-    trivial = {"persistence": last.unsqueeze(1).expand_as(truth)}
+    if whole:
+        found |= {f"error:spectral_{name}": values for name, values in spectral_error(answer, truth, grid).items()}
+        places = [step - 1 for step in _told_steps(num_steps)]
+        found |= {
+            f"spectrum:{name}": energy_spectrum(states[:, places], grid)
+            for name, states in (("model", answer), ("truth", truth))
+        }
+    last = last_states(batch)
+    trivial = {"persistence": last.expand_as(truth)}
     if learned is not None:
-        trivial["climatology"] = learned.mean(dim=(0, 1)).to(truth).expand_as(truth)
-    if linear is not None:
-        trivial["linear"] = torch.stack(list(linear.march(last, num_steps)), dim=1)
+        trivial["climatology"] = learned.climatology.to(truth).expand_as(truth)
+    if learned is not None and learned.linear is not None:
+        known = batch.valid_inputs
+        state = [batch.signature.inputs.index(name) for name in batch.signature.outputs]
+        start = last if known is None else torch.where(known[:, -1:, state], last, learned.climatology.to(last))
+        trivial["linear"] = torch.stack(list(learned.linear.march(start[:, 0], num_steps)), dim=1)
     for name, values in trivial.items():
-        found[f"baseline:{name}:relative_l2"] = relative_l2(values, truth, grid)
-        found[f"baseline:{name}:vrmse"] = vrmse(values, truth, grid)
+        found[f"baseline:{name}:relative_l2"] = relative_l2(values, truth, grid, valid=valid)
+        found[f"baseline:{name}:vrmse"] = vrmse(values, truth, grid, valid=valid)
     if system is not None:
-        start = last.unsqueeze(1)
         for kind, states in (("drift", answer), ("own", truth)):
-            whole = torch.cat([start, states], dim=1).double()
-            for name, values in _quantities(system, whole, batch).items():
+            marched = torch.cat([last, states], dim=1).double()
+            for name, values in _quantities(system, marched, batch).items():
                 found[f"{kind}:{name}"] = values[:, 1:] - values[:, :1]
     times = batch.lead_time[0].tolist() if batch.lead_time is not None else range(1, num_steps + 1)
     return found, tuple(float(time) for time in times)

@@ -48,7 +48,8 @@ def write_forecast(
     """Let an operator march from each sample and write every frame as it comes: in the memory of one batch.
 
     Axes are trajectory, time and those of space; ``time`` counts from the last input frame. Frames of a forecast that
-    left every bound are NaN; ``lost_at`` says at which step, 0 for none. Coefficients stand beside the fields.
+    left every bound are NaN, ``lost_at`` says from which step on, 0 for none; and so is, in every frame, what was
+    missing in training, see `scifm.fields.gaps`. Coefficients stand beside the fields.
 
     Args:
         path: the new file; one that is there is replaced once the new one is whole.
@@ -104,7 +105,9 @@ def write_forecast(
                 march = rollout(operator, batch, num_steps, bound=bound)
                 for step, frame in enumerate(march):
                     for name, variable in fields.items():
-                        variable[rows, step] = frame.target(name)[:, 0].float().cpu().numpy()
+                        values, valid = frame.target(name)[:, 0], frame.valid_target(name)
+                        values = values if valid is None else torch.where(valid[:, 0], values, torch.nan)
+                        variable[rows, step] = values.float().cpu().numpy()
                     time[step] = step + 1.0 if frame.lead_time is None else decimal(float(frame.lead_time[0, 0]))
                     half.check()
                     if progress is not None:

@@ -3,6 +3,8 @@
 All take ``prediction`` and ``target`` of shape ``(batch, time, channel, *space)`` and the ``grid`` they live on, and
 reduce **space only**, returning ``(batch, time, channel)``. Means over space are integrals, as in `scifm.fields.norms`:
 where a box has walls, the points on them count half. Without a grid all points count alike, as on a periodic box.
+With ``valid``, bool of their shape, they are integrals over the points that count, whatever stands at the others, and
+NaN where none does.
 Reducing further is a separate act of the caller. NaN in gives NaN out; nothing is hidden by an ε, so a target that
 vanishes gives infinity or NaN.
 """
@@ -28,68 +30,107 @@ def _require_pair(prediction: Tensor, target: Tensor) -> None:
         )
 
 
-def _mean(fields: Tensor, grid: Grid | None) -> Tensor:
+def _needed(valid: Tensor | None) -> Tensor | None:
+    """Return a mask, or None for one that hides nothing: then numbers are those without it, to the last digit."""
+    return None if valid is None or bool(valid.all()) else valid
+
+
+def _mean(fields: Tensor, grid: Grid | None, valid: Tensor | None = None) -> Tensor:
     """Return the mean over space."""
     weights = None if grid is None else norms.point_weights(grid, fields)
+    if valid is not None:
+        weights = valid.to(fields) if weights is None else valid * weights
+        return (torch.where(valid, fields, 0.0) * weights).flatten(3).sum(-1) / weights.flatten(3).sum(-1)
     if weights is None:
         return fields.flatten(3).mean(-1)
     return (fields * weights).flatten(3).sum(-1) / weights.sum()
 
 
-def relative_l2(prediction: Tensor, target: Tensor, grid: Grid | None = None) -> Float[Tensor, "batch time channel"]:
+def _errors(prediction: Tensor, target: Tensor, valid: Tensor | None) -> Tensor:
+    """Return prediction − target, zero at points that are missing."""
+    error = prediction - target
+    return error if valid is None else torch.where(valid, error, 0.0)
+
+
+def relative_l2(
+    prediction: Tensor, target: Tensor, grid: Grid | None = None, *, valid: Tensor | None = None
+) -> Float[Tensor, "batch time channel"]:
     """‖e‖₂ / ‖y‖₂ over space.
 
     Perfect 0 · predicting the spatial mean std(y)/rms(y), at most 1 · predicting zero 1. On a uniform periodic grid
     this is also what others call nRMSE. Reference: Subramanian et al., arXiv:2306.00258.
     """
     _require_pair(prediction, target)
-    return norms.relative_l2(prediction, target, grid)
+    return norms.relative_l2(prediction, target, grid, valid=_needed(valid))
 
 
-def relative_l2_joint(prediction: Tensor, target: Tensor, grid: Grid | None = None) -> Float[Tensor, "batch time"]:
+def relative_l2_joint(
+    prediction: Tensor, target: Tensor, grid: Grid | None = None, *, valid: Tensor | None = None
+) -> Float[Tensor, "batch time"]:
     """‖e‖₂ / ‖y‖₂ over space and channels together; returns ``(batch, time)``.
 
     Only to compare with papers that pool channels: a channel of large mean hides the others. Perfect 0.
     """
     _require_pair(prediction, target)
-    weights = None if grid is None else norms.point_weights(grid, target)
+    weights, valid = None if grid is None else norms.point_weights(grid, target), _needed(valid)
     root = 1.0 if weights is None else weights.sqrt()
-    error, truth = ((fields * root).flatten(3) for fields in (prediction - target, target))
+    truth = target if valid is None else torch.where(valid, target, 0.0)
+    error, truth = ((fields * root).flatten(3) for fields in (_errors(prediction, target, valid), truth))
     return torch.linalg.vector_norm(error, dim=(-2, -1)) / torch.linalg.vector_norm(truth, dim=(-2, -1))
 
 
-def vrmse(prediction: Tensor, target: Tensor, grid: Grid | None = None) -> Float[Tensor, "batch time channel"]:
+def vrmse(
+    prediction: Tensor, target: Tensor, grid: Grid | None = None, *, valid: Tensor | None = None
+) -> Float[Tensor, "batch time channel"]:
     """rms(e) / std(y) over space, std with ddof 0.
 
     Perfect 0 · predicting the spatial mean 1. Reference: Ohana et al., The Well, arXiv:2412.00568 (without its ε; there
     points on walls count whole).
     """
     _require_pair(prediction, target)
-    if grid is None or all(grid.periodic):
+    valid = _needed(valid)
+    if valid is None and (grid is None or all(grid.periodic)):
         spread = target.flatten(3).var(-1, correction=0).sqrt()
     else:
         column = (*target.shape[:3], *(1,) * (target.dim() - 3))
-        moved = target - target.flatten(3)[..., 0].view(column)  # a constant field is exactly zero then
-        spread = _mean((moved - _mean(moved, grid).view(column)).square(), grid).sqrt()
-    return _mean((prediction - target).square(), grid).sqrt() / spread
+        first = target.flatten(3)[..., 0] if valid is None else _first(target, valid)
+        moved = _errors(target, first.view(column), valid)  # a constant field is exactly zero then
+        spread = _mean((moved - _mean(moved, grid, valid).view(column)).square(), grid, valid).sqrt()
+    return _mean(_errors(prediction, target, valid).square(), grid, valid).sqrt() / spread
 
 
-def rmse(prediction: Tensor, target: Tensor, grid: Grid | None = None) -> Float[Tensor, "batch time channel"]:
+def _first(fields: Tensor, valid: Tensor) -> Tensor:
+    """Return of each field the number at its first point that counts, ``(batch, time, channel)``."""
+    place = valid.flatten(3).int().argmax(-1, keepdim=True)
+    return fields.flatten(3).gather(-1, place)[..., 0]
+
+
+def rmse(
+    prediction: Tensor, target: Tensor, grid: Grid | None = None, *, valid: Tensor | None = None
+) -> Float[Tensor, "batch time channel"]:
     """rms(e) over space, in the field's unit. Perfect 0 · predicting the spatial mean std(y)."""
     _require_pair(prediction, target)
-    return _mean((prediction - target).square(), grid).sqrt()
+    valid = _needed(valid)
+    return _mean(_errors(prediction, target, valid).square(), grid, valid).sqrt()
 
 
-def mae(prediction: Tensor, target: Tensor, grid: Grid | None = None) -> Float[Tensor, "batch time channel"]:
+def mae(
+    prediction: Tensor, target: Tensor, grid: Grid | None = None, *, valid: Tensor | None = None
+) -> Float[Tensor, "batch time channel"]:
     """mean |e| over space, in the field's unit. Perfect 0."""
     _require_pair(prediction, target)
-    return _mean((prediction - target).abs(), grid)
+    valid = _needed(valid)
+    return _mean(_errors(prediction, target, valid).abs(), grid, valid)
 
 
-def max_error(prediction: Tensor, target: Tensor, grid: Grid | None = None) -> Float[Tensor, "batch time channel"]:
+def max_error(
+    prediction: Tensor, target: Tensor, grid: Grid | None = None, *, valid: Tensor | None = None
+) -> Float[Tensor, "batch time channel"]:
     """max |e| over space, in the field's unit. Perfect 0."""
     _require_pair(prediction, target)
-    return (prediction - target).flatten(3).abs().amax(-1)
+    valid = _needed(valid)
+    largest = _errors(prediction, target, valid).flatten(3).abs().amax(-1)
+    return largest if valid is None else torch.where(valid.flatten(3).any(-1), largest, torch.nan)
 
 
 METRICS = {
@@ -102,6 +143,7 @@ METRICS = {
 """Metrics by name: what a run is scored by, and training validates by."""
 
 
-def undefined_of(metric: str, target: Tensor) -> Tensor:
+def undefined_of(metric: str, target: Tensor, valid: Tensor | None = None) -> Tensor:
     """Return where a truth has no error by this metric: its own, which else is zero, is no number."""
-    return METRICS[metric](target, target).isnan() & target.isfinite().flatten(3).all(dim=-1)
+    known = target if valid is None else torch.where(valid, target, 0.0)
+    return METRICS[metric](target, target, valid=valid).isnan() & known.isfinite().flatten(3).all(dim=-1)

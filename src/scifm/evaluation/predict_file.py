@@ -85,13 +85,14 @@ def predict_file(
         model: a run, its folder, that of a model, or ``hf:name/model``.
         source: NetCDF, Zarr, NumPy (``.npz``), HDF5, MATLAB, or the folder of a store, whose arrays are called as the
             model's inputs and coefficients.
-        out: the new file: NetCDF (``.nc``) with axes, times, units and coordinates, or NumPy's ``.npz``.
+        out: the new file: NetCDF (``.nc``) with axes, times, units and coordinates, or NumPy's ``.npz``. Where points
+            were missing in training, answers are missing too: NaN, see `scifm.fields.gaps`.
         how: the defaults when left out.
         **settings: single settings, such as ``steps=20``.
 
     Raises:
         ConfigError: if a setting does not fit, or a package is missing.
-        DataError: if a number is NaN or infinite.
+        DataError: if a number is infinite, or NaN in a field of which no point was missing in training.
         RunError: if there is no model, or the file cannot be written.
         SignatureError: if names or axes do not fit, or samples lie outside and ``strict`` is set.
         StoreError: if the file cannot be read.
@@ -225,7 +226,8 @@ def _labelled(answered: Batch, is_one: bool, named: NamedArrays, about: Mapping[
     unit = {name: {"units": own} for name, own in named.units.items()}
     variables = {}
     for name in names.outputs:
-        values = answered.target(name).numpy()
+        values, valid = answered.target(name).numpy(), answered.valid_target(name)
+        values = values if valid is None else np.where(valid.numpy(), values, np.float32(np.nan))
         values = values if times else values[:, 0]
         variables[name] = xarray.Variable(
             (*samples, *times, *grid.axis_names), values[0] if is_one else values, unit.get(name)

@@ -8,6 +8,8 @@ Form of a batch (``S`` spatial axes, x last)::
 
     lead_time     (batch, time)                     of evolving systems: from the last input frame to each target frame
     present       (batch, name)                     what each sample has, where several systems with other fields meet
+    valid_inputs, valid_targets                     of the shape of inputs and targets: at which points numbers count,
+                                                    where some are missing (land, obstacles, clouds)
 
 Steady problems have one input frame and one target frame. Of an evolving system a **state** field stands in both roles
 under one name, earlier as input and later as target; what is an input only does not change in time. Several input
@@ -27,9 +29,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scifm.config import Plain
 from scifm.errors import SignatureError, suggest
 from scifm.fields.grid import Grid
+from scifm.fields.signature import Signature
 from scifm.fields.window import told_times
 from scifm.prompt import Shown
 from scifm.wording import plural
@@ -43,91 +45,12 @@ _TENSORS = (
     "lead_time",
     "loss_weights",
     "present",
-)  # of a batch; of the last four any is None
+    "valid_inputs",
+    "valid_targets",
+)  # of a batch; of the last six any is None
 
 
 _ROLES = {"inputs": "inputs", "coefficients": "coefficients", "targets": "outputs"}
-
-
-@dataclass(frozen=True)
-class Signature(Plain):
-    """What a system or a data set offers, by name.
-
-    Args:
-        inputs: names of the input fields.
-        coefficients: names of the scalar coefficients.
-        outputs: names of the output fields.
-        num_spatial_dims: 1, 2 or 3.
-        evolves: True when targets lie later in time than inputs; a name may then stand in inputs and in outputs.
-    """
-
-    inputs: tuple[str, ...]
-    coefficients: tuple[str, ...]
-    outputs: tuple[str, ...]
-    num_spatial_dims: int = 2
-    evolves: bool = False
-
-    def __post_init__(self) -> None:
-        if self.num_spatial_dims not in (1, 2, 3):
-            raise SignatureError(f"num_spatial_dims must be 1, 2 or 3; got {self.num_spatial_dims}.")
-        if not self.inputs or not self.outputs:
-            raise SignatureError(f"A signature needs at least one input and one output field; got {self}.")
-        answers = [name for name in self.outputs if name not in self.state]
-        names = [*self.inputs, *self.coefficients, *answers]
-        if len(set(names)) != len(names) or len(set(self.outputs)) != len(self.outputs):
-            raise SignatureError(
-                f"The names of a signature must differ from each other; got {names}. Only the state of an evolving "
-                "system is both input and output."
-            )
-
-    @property
-    def state(self) -> tuple[str, ...]:
-        """Names of the fields that evolve from input to output; none for steady problems."""
-        return tuple(name for name in self.outputs if self.evolves and name in self.inputs)
-
-    @property
-    def fields(self) -> tuple[str, ...]:
-        """Names of all fields, each once."""
-        return tuple(dict.fromkeys((*self.inputs, *self.outputs)))
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of all fields, and of the coefficients behind them, each once."""
-        return (*self.fields, *self.coefficients)
-
-    def union(self, other: Signature) -> Signature:
-        """Return the signature that holds every name of both, ours first.
-
-        Raises:
-            SignatureError: if the two differ in dimension or in being steady, or a name is something else in each.
-        """
-        if (self.num_spatial_dims, self.evolves) != (other.num_spatial_dims, other.evolves):
-            raise SignatureError(f"Cannot join {self} and {other}: dimension or time dependence differ.")
-        for name in (name for name in self.fields if name in other.fields):
-            roles = [(name in names.inputs, name in names.outputs) for names in (self, other)]
-            if roles[0] != roles[1]:
-                raise SignatureError(
-                    f"Cannot join {self} and {other}: '{name}' is given in one and asked for in the other. Rename it "
-                    "in one of them."
-                )
-        merged: dict[str, Any] = {
-            part: tuple(dict.fromkeys((*getattr(self, part), *getattr(other, part))))
-            for part in ("inputs", "coefficients", "outputs")
-        }
-        return replace(self, **merged)
-
-    def common(self, other: Signature) -> Signature:
-        """Return this signature with the names alone that the other holds too."""
-        parts = ("inputs", "coefficients", "outputs")
-        names: dict[str, Any] = {
-            part: tuple(name for name in getattr(self, part) if name in getattr(other, part)) for part in parts
-        }
-        return replace(self, **names)
-
-    def missing_from(self, other: Signature) -> tuple[str, ...]:
-        """Return the names of `other` that this signature does not hold."""
-        ours = {*self.inputs, *self.coefficients, *self.outputs}
-        return tuple(n for n in (*other.inputs, *other.coefficients, *other.outputs) if n not in ours)
 
 
 def _position(name: str, names: tuple[str, ...]) -> int:
@@ -160,6 +83,8 @@ class Batch(Shown):
         present: ``(batch, len(signature.names))`` bool: which fields and coefficients each sample has, in the order of
             ``signature.names``; what it has not is zero and means nothing. None: all have all fields, and a coefficient
             that is zero is just that.
+        valid_inputs, valid_targets: bool, of the shape of `inputs` and `targets`: at which points their numbers count;
+            what stands at the others means nothing, whatever it is. None: all count, and so it is kept where all do.
 
     Raises:
         SignatureError: if a shape does not follow from the signature and the grid, or lead times are not positive.
@@ -174,6 +99,8 @@ class Batch(Shown):
     lead_time: Tensor | None = None
     loss_weights: Tensor | None = None
     present: Tensor | None = None
+    valid_inputs: Tensor | None = None
+    valid_targets: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.grid.num_spatial_dims != self.signature.num_spatial_dims:
@@ -196,6 +123,8 @@ class Batch(Shown):
             )
         self._check_lead_time()
         self._check_presence()
+        for role in ("inputs", "targets"):
+            self._check_validity(f"valid_{role}", getattr(self, role))
         if self.systems and len(self.systems) != self.num_samples:
             raise SignatureError(
                 f"systems must name every one of {plural(self.num_samples, 'sample')}; got "
@@ -235,6 +164,17 @@ class Batch(Shown):
                 f"present must be bool of shape {expected}, a column for each of {self.signature.names}; got "
                 f"{self.present.dtype} of shape {tuple(self.present.shape)}."
             )
+
+    def _check_validity(self, name: str, fields: Tensor | None) -> None:
+        valid = getattr(self, name)
+        if valid is None:
+            return
+        if fields is None or valid.shape != fields.shape or valid.dtype != torch.bool:
+            expected = "None, as there are no targets" if fields is None else f"bool of shape {tuple(fields.shape)}"
+            raise SignatureError(f"{name} must be {expected}; got {valid.dtype} of shape {tuple(valid.shape)}.")
+        # a mask that hides nothing is none; elsewhere than on the host looking would stop the device at every birth
+        if valid.device.type == "cpu" and not torch.compiler.is_exporting() and bool(valid.all()):
+            object.__setattr__(self, name, None)
 
     def _check_fields(self, role: str, fields: Tensor, names: tuple[str, ...]) -> None:
         shape = tuple(fields.shape)
@@ -308,6 +248,41 @@ class Batch(Shown):
             return None
         return self.present[:, [_position(name, self.signature.names) for name in names]]
 
+    def valid(self, name: str) -> Tensor | None:
+        """Return at which points a field counts, of the shape of `field`; None: at all."""
+        if name in self.signature.inputs:
+            valid = self.valid_inputs
+            return None if valid is None else valid[:, :, self.signature.inputs.index(name)]
+        return self.valid_target(name)
+
+    def valid_target(self, name: str) -> Tensor | None:
+        """Return at which points a target counts, of the shape of `target`; None: at all."""
+        place = _position(name, self.signature.outputs)
+        return None if self.valid_targets is None else self.valid_targets[:, :, place]
+
+    def counted(self) -> Tensor | None:
+        """Return which targets have something that counts, ``(batch, time, output)`` bool; None: all have.
+
+        A field that a sample lacks does not, nor does a frame of one in which every point is missing.
+        """
+        there, valid = self.has(self.signature.outputs), self.valid_targets
+        if valid is None:
+            return None if there is None else there[:, None].expand(-1, self.num_frames, -1)
+        some = valid.flatten(3).any(dim=-1)
+        return some if there is None else some & there[:, None]
+
+    @property
+    def gaps(self) -> tuple[str, ...]:
+        """Names of the fields that have missing points."""
+        names, found = self.signature, set[str]()
+        for valid, own in ((self.valid_inputs, names.inputs), (self.valid_targets, names.outputs)):
+            if valid is not None:
+                missing = (~valid).transpose(1, 2).flatten(2).any(dim=2)
+                there = self.has(own)
+                missing = (missing if there is None else missing & there).any(dim=0)
+                found |= {name for name, has in zip(own, missing.tolist(), strict=True) if has}
+        return tuple(name for name in names.fields if name in found)
+
     def of_form(self, fields: Sequence[str]) -> Tensor:
         """Return which samples have just these fields, ``(batch,)`` bool."""
         wanted = [name in fields for name in self.signature.fields]
@@ -333,9 +308,9 @@ class Batch(Shown):
             raise SignatureError("This batch has no targets; give one with solutions, for example from a store.")
         return self.targets
 
-    def with_targets(self, targets: Tensor | None) -> Batch:
-        """Return the same problems with other (or no) targets: how an operator answers."""
-        return replace(self, targets=targets)
+    def with_targets(self, targets: Tensor | None, valid: Tensor | None = None) -> Batch:
+        """Return the same problems with other (or no) targets, and where they count: how an operator answers."""
+        return replace(self, targets=targets, valid_targets=valid)
 
     def aligned(self, signature: Signature) -> Batch:
         """Return the samples in the order of names of another signature.
@@ -381,8 +356,17 @@ class Batch(Shown):
             inputs=_chosen(self.inputs, names.inputs, signature.inputs),
             coefficients=coefficients,
             targets=None if self.targets is None else _chosen(self.targets, names.outputs, signature.outputs),
+            **self._valid_in(signature),
             present=self._present_in(signature),
         )
+
+    def _valid_in(self, signature: Signature) -> dict[str, Any]:
+        names = self.signature
+        masks = (("inputs", "inputs", self.valid_inputs), ("targets", "outputs", self.valid_targets))
+        return {
+            f"valid_{role}": None if valid is None else _chosen(valid, getattr(names, of), getattr(signature, of))
+            for role, of, valid in masks
+        }
 
     def _present_in(self, signature: Signature) -> Tensor | None:
         names = self.signature.names
@@ -438,7 +422,8 @@ class Batch(Shown):
         if len(values) and values.isfinite().all():
             ranges = {name: [float(f"{v:.6g}") for v in values[:, i].aminmax()] for i, name in enumerate(names)}
         content = hashlib.sha256()
-        for tensor in (self.inputs, self.coefficients, self.targets, self.lead_time, self.present):
+        masks = (self.present, self.valid_inputs, self.valid_targets)
+        for tensor in (self.inputs, self.coefficients, self.targets, self.lead_time, *masks):
             if tensor is not None:
                 content.update(np.ascontiguousarray(tensor.detach().cpu().numpy()).data)
         return {"batch": content.hexdigest()[:16], "systems": sorted(set(self.systems)), "coefficients": ranges}
@@ -455,6 +440,11 @@ class Batch(Shown):
             return self
         size = (self.num_samples, len(self.signature.names))
         return replace(self, present=torch.ones(size, dtype=torch.bool, device=self.inputs.device))
+
+    def _saying_where(self, name: str) -> Tensor | None:
+        """Return the mask of that name: of ones where there is none, None where there are no fields either."""
+        fields, valid = getattr(self, name.removeprefix("valid_")), getattr(self, name)
+        return torch.ones_like(fields, dtype=torch.bool) if valid is None and fields is not None else valid
 
     @staticmethod
     def concatenate(batches: Iterable[Batch]) -> Batch:
@@ -475,6 +465,8 @@ class Batch(Shown):
         joined: dict[str, Any] = {}
         for name in _TENSORS:
             tensors = [tensor for part in parts if (tensor := getattr(part, name)) is not None]
+            if tensors and name.startswith("valid_"):
+                tensors = [tensor for part in parts if (tensor := part._saying_where(name)) is not None]
             if len(tensors) not in (0, len(parts)):
                 raise SignatureError("Some of the batches have targets, lead times or loss weights, and some have not.")
             joined[name] = torch.cat(tensors) if tensors else None

@@ -17,6 +17,7 @@ from torch import Tensor
 from scifm.config import Plain
 from scifm.errors import ConfigError
 from scifm.fields.batch import Batch, Signature
+from scifm.fields.gaps import Gaps
 from scifm.fields.grid import Grid
 from scifm.fields.normalization import Normalization
 from scifm.fields.window import told_times
@@ -46,6 +47,7 @@ class Domain(Plain):
         coefficients: by name.
         sizes: by input field, the root mean square of a sample over space and frames.
         encoded: of both by name, as the network is given them.
+        gaps: where points of their fields were missing.
 
     Raises:
         ConfigError: if lead times are not positive and finite, the shorter first.
@@ -58,6 +60,7 @@ class Domain(Plain):
     coefficients: dict[str, Range] = field(default_factory=dict)
     sizes: dict[str, Range] = field(default_factory=dict)
     encoded: dict[str, Range] = field(default_factory=dict)
+    gaps: Gaps = field(default_factory=Gaps)
 
     def __post_init__(self) -> None:
         if self.lead_times is not None:
@@ -79,13 +82,14 @@ class Domain(Plain):
         for name, kind, values, encoded in _numbers(samples, normalization):
             if len(values):
                 seen[kind][name], seen["encoded"][name] = _range(values), _range(encoded)
-        return cls(lead_times, forms, samples.grid, samples.num_samples, **seen)
+        return cls(lead_times, forms, samples.grid, samples.num_samples, **seen, gaps=Gaps.of(samples))
 
     def renamed(self, call: Callable[[str], str]) -> Domain:
         """Return the same domain with other names for fields and coefficients."""
         ranges: dict[str, Any] = {
             part: {call(name): own for name, own in getattr(self, part).items()} for part in _RANGES
         }
+        ranges |= {"gaps": self.gaps.renamed(call)}
         return replace(self, forms=tuple(tuple(map(call, form)) for form in self.forms), **ranges)
 
     def form_of(self, inputs: Iterable[str], signature: Signature) -> Signature:
@@ -105,7 +109,8 @@ class Domain(Plain):
         rows = [] if self.grid is None else [("box", self.grid.told)]
         rows += [] if self.lead_times is None else [("time of a step", told_times(self.lead_times))]
         rows += [(name, _told(ends)) for name, ends in self.coefficients.items()]
-        return rows + [(f"size of {name} (root mean square)", _told(ends)) for name, ends in self.sizes.items()]
+        rows += [(f"size of {name} (root mean square)", _told(ends)) for name, ends in self.sizes.items()]
+        return rows + ([("missing points in", ", ".join(self.gaps.fields))] if self.gaps else [])
 
     def outside(self, batch: Batch, normalization: Normalization, *, any_resolution: bool = True) -> list[str]:
         """Return a sentence for each thing in which samples lie outside; none: they lie within, as far as is known.
@@ -120,6 +125,9 @@ class Domain(Plain):
         if not batch.num_samples:
             return []
         found = [] if self.grid is None else self._of_box(self.grid, batch.grid, normalization, any_resolution)
+        new = [name for name in batch.with_targets(None).gaps if name not in self.gaps.fields]
+        if new:
+            found.append(f"points of {', '.join(new)} are missing; in training none were")
         for name, kind, values, encoded in _numbers(batch, normalization) if self.encoded else ():
             if name not in self.encoded or not len(values):
                 continue
@@ -167,20 +175,27 @@ def _numbers(batch: Batch, normalization: Normalization) -> Iterator[tuple[str, 
     pieces = [_of_piece(batch.select(slice(i, i + _AT_ONCE)), normalization) for i in range(0, len(batch), _AT_ONCE)]
     names, there = batch.signature, batch.has(batch.signature.names)
     kinds = ["coefficients"] * len(names.coefficients) + ["sizes"] * len(names.inputs)
-    values, given = (torch.cat(parts).detach().double().cpu() for parts in zip(*pieces, strict=True))
+    values, given, some = (torch.cat(parts).detach().cpu() for parts in zip(*pieces, strict=True))
     for place, (kind, name) in enumerate(zip(kinds, (*names.coefficients, *names.inputs), strict=True)):
-        rows = slice(None) if there is None else there[:, names.names.index(name)].cpu()
-        yield name, kind, values[rows, place], given[rows, place]
+        rows = some[:, place] if there is None else some[:, place] & there[:, names.names.index(name)].cpu()
+        yield name, kind, values[rows, place].double(), given[rows, place].double()
 
 
-def _of_piece(piece: Batch, normalization: Normalization) -> tuple[Tensor, Tensor]:
-    """Return the coefficients and the sizes of the input fields, ``(sample, number)``, as they are and as encoded."""
-    encoded, axes = normalization.encode(piece), (1, *range(3, piece.inputs.dim()))
-    count = piece.inputs[0, :, 0].numel() ** 0.5
-    sizes = (torch.linalg.vector_norm(fields, dim=axes) / count for fields in (piece.inputs, encoded.inputs))
+def _of_piece(piece: Batch, normalization: Normalization) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the coefficients and the sizes of the input fields, ``(sample, number)``, as they are and as encoded.
+
+    Last comes whether there is such a number: a field of which all points are missing has no size.
+    """
+    encoded, axes, valid = normalization.encode(piece), (1, *range(3, piece.inputs.dim())), piece.valid_inputs
+    given, count = piece.inputs, torch.full_like(piece.inputs[:, 0].flatten(2)[:, :, 0], piece.inputs[0, :, 0].numel())
+    if valid is not None:
+        given, count = torch.where(valid, given, 0.0), valid.sum(axes).to(given)
+    root = piece.inputs[0, :, 0].numel() ** 0.5 if valid is None else count.clamp(min=1).sqrt()
+    sizes = (torch.linalg.vector_norm(fields, dim=axes) / root for fields in (given, encoded.inputs))
     both = zip((piece.coefficients, encoded.coefficients), sizes, strict=True)
-    values, given = (torch.cat(parts, dim=1) for parts in both)
-    return values, given
+    values, seen = (torch.cat(parts, dim=1) for parts in both)
+    known = torch.ones_like(piece.coefficients, dtype=torch.bool)
+    return values, seen, torch.cat([known, count > 0], dim=1)
 
 
 def _range(values: Tensor) -> Range:

@@ -126,7 +126,7 @@ class Homogeneity:
 
     def _size(self, batch: Batch, mine: Tensor | None) -> Tensor:
         if self.measure == "rms":
-            square = batch.field(self.gauge[0]).flatten(1).square().mean(1)
+            square = _mean_square(batch, self.gauge[0])
             # the root of zero has no derivative, and of what is passed over none is wanted
             return (square if mine is None else torch.where(mine, square, 1.0)).sqrt()
         if self.measure == "value":
@@ -160,6 +160,16 @@ class Homogeneity:
         exponents = tuple((name, float(power)) for name, power in entries["exponents"].items())
         parts = tuple(cls.from_dict(part) for part in entries.get("parts", ()))
         return cls(exponents, tuple(entries["gauge"]), entries["measure"], parts, tuple(entries.get("fields", ())))
+
+
+def _mean_square(batch: Batch, name: str) -> Tensor:
+    """Return the mean square of a field over the points that count, ``(batch,)``; 1 where none does."""
+    fields, valid = batch.field(name).flatten(1), batch.valid(name)
+    if valid is None:
+        return fields.square().mean(1)
+    valid = valid.flatten(1)
+    square, count = torch.where(valid, fields, 0.0).square().mean(1), valid.sum(1)
+    return torch.where(count > 0, square * (valid.shape[1] / count.clamp(min=1)), 1.0)
 
 
 def scalings_of_all(members: Sequence[tuple[Signature, Sequence[Homogeneity]]]) -> tuple[Homogeneity, ...]:

@@ -12,7 +12,7 @@ is the case ``kind="joint"``: one scaling under which forcing and coefficients g
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -110,7 +110,7 @@ class Normalization:
         """Return the batch in numbers of order one. Targets play no part, so nothing leaks from them.
 
         A field or a coefficient that a sample has not is zero, and so is the answer to it, whatever a network makes of
-        it.
+        it. Where points of an input are missing it is taken at its mean over the training samples, which is zero here.
         """
         factors = [h.factor(batch, size) for h, size in zip(self.homogeneities, self.gauge_sizes, strict=True)]
         names = batch.signature
@@ -120,6 +120,8 @@ class Normalization:
         answer = self._powers(factors, names.outputs, batch)
         shift, scale = self._row(self.coefficient_shift, batch), self._row(self.coefficient_scale, batch)
         offset = self._channels(gauge * self._row(self.input_shift, batch), batch) if any(self.input_shift) else 0.0
+        if batch.valid_inputs is not None:
+            batch = replace(batch, inputs=torch.where(batch.valid_inputs, batch.inputs, offset))
         given, known, asked = (batch.has(part) for part in (names.inputs, names.coefficients, names.outputs))
         coefficients = (self._logarithms(batch.coefficients / coefficient) - shift) / scale
         inputs = (batch.inputs - offset) / self._channels(field, batch)

@@ -46,6 +46,11 @@ class Samples(Protocol):
         """The shortest and the longest physical time from input to target; None for steady problems."""
         ...
 
+    @property
+    def gaps(self) -> tuple[str, ...]:
+        """Names of the fields of which points may be missing."""
+        ...
+
     def batch(self, index: slice | Sequence[int] | Tensor) -> Batch:
         """Return some samples, in the order of `index`."""
         ...

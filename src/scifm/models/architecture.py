@@ -13,7 +13,7 @@ from scifm.fields.grid import Grid
 
 __all__ = ["OperatorConfig", "OuterMaps", "Role"]
 
-Role = Literal["input", "position", "coefficient", "lead_time", "output"]
+Role = Literal["input", "mask", "position", "coefficient", "lead_time", "output"]
 """What a channel is to a network."""
 
 

@@ -30,19 +30,25 @@ class _Given:
             ``(sample,)``.
         has_samples: whether it came with an axis of samples.
         is_tensor: whether it came as a tensor.
+        valid: of a field with missing points, of the shape of `values`: where it has numbers.
     """
 
     values: Tensor
     has_samples: bool
     is_tensor: bool
+    valid: Tensor | None = None
 
     @property
     def space(self) -> tuple[int, ...]:
         return tuple(self.values.shape[2:])
 
     @classmethod
-    def field(cls, name: str, value: Any, num_frames: int, num_spatial_dims: int) -> _Given:
-        values, shape = _numbers(name, value), tuple(np.shape(value))
+    def field(cls, name: str, value: Any, num_frames: int, num_spatial_dims: int, *, gaps: bool) -> _Given:
+        """Return a field; with `gaps` NaN stands for a point that is missing."""
+        values, shape = _numbers(name, value, gaps=gaps and bool(np.shape(value))), tuple(np.shape(value))
+        if values.isnan().any():
+            given = cls.field(name, values.where(~values.isnan(), 0.0), num_frames, num_spatial_dims, gaps=False)
+            return replace(given, valid=~values.isnan().view(given.values.shape), is_tensor=isinstance(value, Tensor))
         own = num_spatial_dims + (num_frames > 1)  # axes of one sample
         if not shape:
             return cls(values.reshape(1, 1), False, isinstance(value, Tensor))
@@ -65,6 +71,11 @@ class _Given:
         """Return a field of so many samples and frames everywhere."""
         values = self.values if self.space else self.values.reshape(1, 1, *(1,) * len(space))
         return values.expand(num_samples, num_frames, *space)
+
+    def known(self, num_samples: int, num_frames: int, space: tuple[int, ...]) -> Tensor:
+        """Return where it has numbers, likewise."""
+        valid = torch.ones((1, 1, *space), dtype=torch.bool) if self.valid is None else self.valid
+        return valid.expand(num_samples, num_frames, *space)
 
 
 @dataclass(frozen=True)
@@ -102,7 +113,8 @@ class Question:
         Args:
             arrays: by the names of `signature`. A field is ``(*space)`` or ``(sample, *space)``; the frames of a
                 history stand before the space of what evolves, the oldest first; a number is a field that is the same
-                everywhere. A coefficient is a number or ``(sample,)``. NumPy, torch, xarray, lists.
+                everywhere; where a point is missing it is NaN. A coefficient is a number or ``(sample,)``. NumPy,
+                torch, xarray, lists.
             signature, domain: of the operator; its box and its time step are taken where none is given.
             history, sees_lead_time: of the operator.
             extent, boundary: of the box, as of `Grid`.
@@ -111,7 +123,7 @@ class Question:
 
         Raises:
             ConfigError: if time is told of what does not evolve, or is not told where it has to be.
-            DataError: if a number is NaN or infinite.
+            DataError: if a number is infinite, or NaN in a field of which no point was missing in training.
             SignatureError: if a name is missing or unknown, or a shape does not fit.
         """
         if domain.forms:  # one of several systems: its fields, and those coefficients that are given
@@ -119,7 +131,11 @@ class Question:
             signature = replace(signature, coefficients=tuple(n for n in signature.coefficients if n in arrays))
         _require_names(arrays, signature)
         dims, states = signature.num_spatial_dims, signature.state
-        fields = {n: _Given.field(n, arrays[n], history if n in states else 1, dims) for n in signature.inputs}
+        gaps = domain.gaps.fields
+        fields = {
+            name: _Given.field(name, arrays[name], history if name in states else 1, dims, gaps=name in gaps)
+            for name in signature.inputs
+        }
         numbers = {name: _Given.coefficient(name, arrays[name]) for name in signature.coefficients}
         spaces = {name: own.space for name, own in fields.items() if own.space}
         if len(set(spaces.values())) != 1:
@@ -133,6 +149,9 @@ class Question:
         dtype = next(own.values.dtype for own in fields.values() if own.space)
         inputs = torch.stack([own.filled(count, history, space).to(dtype) for own in fields.values()], dim=2)
         columns = [own.values.expand(count).to(inputs) for own in numbers.values()]
+        valid = None
+        if any(own.valid is not None for own in fields.values()):
+            valid = torch.stack([own.known(count, history, space) for own in fields.values()], dim=2).to(inputs.device)
         time = _time(signature, domain.lead_times, lead_time, num_steps, sees_lead_time)
         steps = None if time is None else time * torch.arange(1, num_steps + 1).to(inputs)
         batch = Batch(
@@ -141,15 +160,20 @@ class Question:
             inputs,
             torch.stack(columns, dim=1) if columns else inputs.new_zeros(count, 0),
             lead_time=None if steps is None else steps.expand(count, num_steps),
+            valid_inputs=valid,
         )
         is_one = not any(own.has_samples for own in (fields | numbers).values())
         return cls(batch, is_one, num_steps > 1, any(own.is_tensor for own in fields.values()))
 
     def answers(self, answered: Batch) -> dict[str, Any]:
-        """Return what was answered, by name: ``(sample, step, *space)`` without the axes that were not asked for."""
+        """Return what was answered, by name: ``(sample, step, *space)`` without the axes that were not asked for.
+
+        It is NaN where an answer means nothing.
+        """
         found = {}
         for name in answered.signature.outputs:
-            field = answered.target(name)
+            field, valid = answered.target(name), answered.valid_target(name)
+            field = field if valid is None else torch.where(valid, field, torch.nan)
             field = field if self.has_steps else field[:, 0]
             field = field[0] if self.is_one else field
             found[name] = field if self.as_tensors else field.cpu().numpy()
@@ -197,7 +221,7 @@ def _require_names(arrays: Mapping[str, Any], signature: Signature) -> None:
         raise SignatureError(f"The operator is given {told}; missing: {', '.join(missing)}. A number serves for each.")
 
 
-def _numbers(name: str, value: Any) -> Tensor:
+def _numbers(name: str, value: Any, *, gaps: bool = False) -> Tensor:
     """Return what is given in the precision in which it is answered: double where it came so, else single."""
     if not isinstance(value, Tensor):
         try:
@@ -210,10 +234,12 @@ def _numbers(name: str, value: Any) -> Tensor:
     if value.is_complex():
         raise SignatureError(f"'{name}' must be an array of real numbers; got {value.dtype}.")
     tensor = value.detach().to(torch.float64 if value.dtype == torch.float64 else torch.float32)
-    num_bad = int((~tensor.isfinite()).sum())
+    num_bad = int((tensor.isinf() if gaps else ~tensor.isfinite()).sum())
     if num_bad:
+        what = "infinite" if gaps else "NaN or infinite"
         raise DataError(
-            f"'{name}' is NaN or infinite at {num_bad:,} of {tensor.numel():,} places: nothing can be answered from "
-            "that. Fill them, or leave those samples out."
+            f"'{name}' is {what} at {num_bad:,} of {tensor.numel():,} places: nothing can be answered from that. Fill "
+            "them, or leave those samples out; a model that was trained on such a field with missing points (gaps = "
+            '"mask") takes NaN for these.'
         )
     return tensor

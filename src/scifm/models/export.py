@@ -150,7 +150,7 @@ def export_operator(
     Raises:
         ConfigError: if the format is unknown, or what it needs is not installed.
         SignatureError: if the operator cannot work on one of the grids, takes several frames or lead times, or was
-            trained on samples with different fields.
+            trained on samples with different fields or missing points.
         RunError: if the operator cannot be written in this format, the folder cannot be written, or a file answers
             otherwise than the operator; that file is deleted.
     """
@@ -160,6 +160,12 @@ def export_operator(
         raise SignatureError(
             f"An exported file cannot say which fields a sample has; this operator was trained on samples with {told}. "
             "Load it with scifm.load_operator instead."
+        )
+    if operator.domain.gaps or operator.num_masks:
+        raise SignatureError(
+            "An exported file takes numbers alone and cannot be told where points are missing; this operator was "
+            f"trained on samples with missing points of {', '.join(operator.domain.gaps.fields) or 'its fields'}. Load "
+            "it with scifm.load_operator instead."
         )
     lead = operator.domain.lead_times
     if operator.history > 1 or (operator.sees_lead_time and (lead is None or not is_one_time(lead))):

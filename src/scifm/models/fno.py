@@ -53,6 +53,8 @@ class FNOConfig(OperatorConfig):
         position: give the network one more input channel for each axis: where between its ends a point lies, −1 to 1,
             and 0 on an axis that wraps around. On a box with walls it cannot see them otherwise. When left out, it is
             settled by the first data: given where they have walls.
+        mask_channels: give the network, for each of its fields, one more channel that is 1 where a point counts and 0
+            where it is missing: for fields with gaps that move, or differ from sample to sample.
         history: input frames of an evolving problem; when left out, as many as the first data have.
         lead_time: tell the network how far ahead it looks, as one more coefficient; when left out, it is told where the
             first data have several lead times, or one that a scaling of the system changes from sample to sample.
@@ -72,6 +74,7 @@ class FNOConfig(OperatorConfig):
     latent_points: int = Field(24, ge=0, le=16384)
     residual: bool = True
     position: bool | None = None
+    mask_channels: bool | None = None
     history: int | None = Field(None, ge=1, le=64)
     lead_time: bool | None = None
     conditioning: Literal["lift", "layers"] = "lift"
@@ -148,7 +151,8 @@ class FNO(Operator):
     def outer_maps(self) -> OuterMaps:
         last = self.projection[-1]
         assert isinstance(last, nn.Linear)
-        positions: tuple[Role, ...] = ("position",) if self.num_positions else ()
+        positions: tuple[Role, ...] = ("mask",) if self.num_masks else ()
+        positions += ("position",) if self.num_positions else ()
         time: tuple[Role, ...] = ("lead_time",) if self.sees_lead_time else ()
         conditioned = tuple(map_ for map_ in self.modulations if isinstance(map_, nn.Linear))
         return OuterMaps(self.lift, ("input", *positions, "coefficient", *time), last, conditioned)

@@ -25,11 +25,13 @@ from scifm.fields.grid import Boundary
 from scifm.fields.normalization import Encoded, Normalization
 from scifm.fields.window import Pace, are_within, told_times
 from scifm.findings.provenance import Provenance
+from scifm.models.alignment import in_names_of
 from scifm.models.architecture import OperatorConfig, OuterMaps, Role
 from scifm.models.arrays import Question
 from scifm.models.card import ModelCard
 from scifm.models.folder import ModelContent, pretrained_folder, reading, send_folder, write_folder
-from scifm.models.parts.grids import extend_to_period, position_channels
+from scifm.models.parts.channels import following_validity, network_channels
+from scifm.models.parts.grids import extend_to_period
 from scifm.wording import plural
 
 __all__ = ["Operator", "OperatorConfig", "OuterMaps", "Role"]
@@ -102,8 +104,9 @@ class Operator(nn.Module):
         """Map what is encoded to ``(batch, 1, output, *space)``, the frame at the lead time.
 
         Channels of its inputs, one frame, are the input fields, the states of earlier frames of a history, the latest
-        first, and `num_positions` positions. A lead time it sees is the last coefficient: the logarithm of its ratio to
-        the typical one. On a box with walls the axes are longer than the grid's where ``needs_periodic``.
+        first, `num_masks` that tell where points of these are missing, and `num_positions` positions. A lead time it
+        sees is the last coefficient: the logarithm of its ratio to the typical one. On a box with walls the axes are
+        longer than the grid's where ``needs_periodic``.
         """
         raise NotImplementedError(f"{type(self).__name__} does not say how it maps fields.")
 
@@ -157,31 +160,7 @@ class Operator(nn.Module):
         ours, theirs = self.signature, batch.signature
         if not torch.compiler.is_exporting():  # which knows no numbers
             self.require_lead_times(batch.lead_times)
-        if theirs == ours:
-            return batch
-        if (ours.num_spatial_dims, ours.evolves) != (theirs.num_spatial_dims, theirs.evolves):
-            answered, given = (
-                f"{'evolving' if names.evolves else 'steady'} problems in {plural(names.num_spatial_dims, 'dimension')}"
-                for names in (ours, theirs)
-            )
-            raise SignatureError(
-                f"The operator answers {answered} and the data are of {given}. Use data of a matching system, or "
-                "fine-tune on some of them."
-            )
-        unknown = ours.missing_from(theirs)
-        if not unknown and self.knows_form(theirs.fields):
-            return batch.aligned(ours)
-        absent = tuple(name for name in ours.inputs if name not in theirs.inputs)
-        if unknown or absent:
-            raise SignatureError(
-                f"The operator knows inputs {ours.inputs}, coefficients {ours.coefficients}, outputs {ours.outputs}; "
-                + (f"the data also hold {unknown}" if unknown else f"the data lack {absent}")
-                + ". Without an example it cannot be asked about those: fine-tune on some samples, which gives the "
-                "operator the channels it lacks, or rename what is only called otherwise (--set rename.NEW=OLD)."
-            )
-        if batch.targets is not None and set(theirs.outputs) != set(ours.outputs):
-            raise SignatureError(f"The operator answers {ours.outputs}; the data hold {theirs.outputs}.")
-        return batch.aligned(ours)
+        return batch if theirs == ours else in_names_of(ours, batch, knows_form=self.knows_form(theirs.fields))
 
     def knows_form(self, fields: Iterable[str]) -> bool:
         """Return whether some of its training samples had just these fields, while others had others."""
@@ -214,6 +193,8 @@ class Operator(nn.Module):
     def forward(self, batch: Batch, *, through: int | None = None) -> Batch:
         """Return the same problems with this operator's answers as targets; several frames by `march`.
 
+        Where training samples had missing points, `valid_targets` says where an answer means something.
+
         Args:
             through: of several frames, how many steps gradients go back through at most; None: all.
         """
@@ -223,9 +204,11 @@ class Operator(nn.Module):
                 f"This operator of kind '{self.kind}' takes {plural(self.history, 'input frame')}; got "
                 f"{batch.inputs.shape[1]}."
             )
+        frames, answered = self.march(batch, batch.num_frames, through=through), self.domain.gaps.answered(batch)
         if batch.num_frames == 1:
-            return batch.with_targets(self._next_frame(batch))
-        return batch.with_targets(torch.cat(list(self.march(batch, batch.num_frames, through=through)), dim=1))
+            return batch.with_targets(self._next_frame(batch), answered)
+        answer = torch.cat(list(frames), dim=1)
+        return batch.with_targets(answer, None if answered is None else answered.expand_as(answer))
 
     def march(self, batch: Batch, num_steps: int, *, through: int | None = None) -> Iterator[Tensor]:
         """Yield frame after frame, ``(batch, 1, output, *space)``, each the answer to those before it.
@@ -246,7 +229,9 @@ class Operator(nn.Module):
             )
         steps, known = batch.lead_steps, batch.num_frames
         state = [names.inputs.index(name) for name in names.state]
-        question = replace(batch, targets=None, lead_time=None if steps is None else steps[:, :1])
+        answered = self.domain.gaps.answered(batch)
+        first = None if steps is None else steps[:, :1]
+        question = replace(batch, targets=None, valid_targets=None, lead_time=first)
         for step in range(num_steps):
             if steps is not None and 0 < step < known:
                 question = replace(question, lead_time=steps[:, step : step + 1])
@@ -257,17 +242,13 @@ class Operator(nn.Module):
                 following[:, :, state] = answer
                 inputs = torch.cat([question.inputs[:, 1:], following], dim=1)
                 stops = through is not None and (step + 1) % through == 0
-                question = replace(question, inputs=inputs.detach() if stops else inputs)
+                valid = following_validity(question, state, answered)
+                question = replace(question, inputs=inputs.detach() if stops else inputs, valid_inputs=valid)
 
     def _next_frame(self, batch: Batch) -> Tensor:
         encoded = self.normalization.encode(batch)
-        inputs, coefficients = encoded.inputs[:, -1:], encoded.coefficients
-        if self.history > 1:
-            state = [self.signature.inputs.index(name) for name in self.signature.state]
-            before = encoded.inputs[:, :-1, state].flip(1).flatten(1, 2)
-            inputs = torch.cat([inputs, before.unsqueeze(1)], dim=2)
-        if self.num_positions:
-            inputs = torch.cat([inputs, position_channels(batch.grid, inputs)], dim=2)
+        about = {"masks": self.num_masks > 0, "positions": self.num_positions > 0}
+        inputs, coefficients = network_channels(encoded.inputs, batch, **about), encoded.coefficients
         if self.needs_periodic:
             inputs = extend_to_period(inputs, batch.grid)
         if self.sees_lead_time:
@@ -348,8 +329,8 @@ class Operator(nn.Module):
         try:
             for start in range(0, batch.num_samples, batch_size):
                 part = batch.select(slice(start, start + batch_size))
-                answer = self(part.to(weight.device, weight.dtype)).require_targets()
-                parts.append(part.with_targets(answer.to(part.inputs)))
+                answer = self(part.to(weight.device, weight.dtype))
+                parts.append(part.with_targets(answer.targets.to(part.inputs), answer.valid_targets))
         finally:
             for module, training in modes:
                 module.training = training
@@ -368,7 +349,16 @@ class Operator(nn.Module):
     @property
     def num_channels(self) -> int:
         """Channels of fields that `network` is given."""
-        return len(self.signature.inputs) + (self.history - 1) * len(self.signature.state) + self.num_positions
+        return self._num_fields + self.num_masks + self.num_positions
+
+    @property
+    def _num_fields(self) -> int:
+        return len(self.signature.inputs) + (self.history - 1) * len(self.signature.state)
+
+    @property
+    def num_masks(self) -> int:
+        """How many of them tell where points of the fields are missing: one for each, or none."""
+        return self._num_fields if getattr(self.config, "mask_channels", None) else 0
 
     @property
     def num_coefficients(self) -> int:

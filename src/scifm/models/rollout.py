@@ -52,19 +52,23 @@ class Rollout:
         operator, batch = self._operator, self._batch
         weight = next(p for p in operator.parameters() if p.is_floating_point())
         start = batch.to(weight.device, weight.dtype)
-        largest = self._bound * self._sizes(start.inputs[:, -1:, self._state()]).clamp(min=1e-30)
+        known, answered = start.valid_inputs, operator.domain.gaps.answered(start)
+        known = None if known is None else known[:, -1:, self._state()]
+        largest = self._bound * self._sizes(start.inputs[:, -1:, self._state()], known).clamp(min=1e-30)
         times = self._times(batch)
         modes = [(module, module.training) for module in operator.modules()]
         operator.eval()
         try:
             with nullcontext() if self._differentiable else torch.no_grad():
                 for step, frame in enumerate(operator.march(start, self._num_steps), start=1):
-                    good = (self._sizes(frame) <= largest).all(dim=1)  # NaN is not
+                    good = (self._sizes(frame, answered) <= largest).all(dim=1)  # NaN is not
                     lost = ~good.cpu() & (self.lost_at == 0)
                     self.lost_at[lost] = step
                     alive = (self.lost_at == 0).to(frame.device).view(-1, *(1,) * (frame.dim() - 1))
                     shown = torch.where(alive, frame, torch.nan).to(batch.inputs)
-                    yield replace(batch, targets=shown, lead_time=None if times is None else times[:, step - 1 : step])
+                    lead_time = None if times is None else times[:, step - 1 : step]
+                    where = None if answered is None else answered.to(batch.inputs.device)
+                    yield replace(batch, targets=shown, lead_time=lead_time, valid_targets=where)
                     if not (self.lost_at == 0).any():
                         return
         finally:
@@ -76,9 +80,13 @@ class Rollout:
         return [names.inputs.index(name) if name in names.inputs else 0 for name in names.outputs]
 
     @staticmethod
-    def _sizes(frames: Tensor) -> Tensor:
-        """Return the root mean square of each sample and channel, ``(batch, channel)``."""
-        return frames[:, 0].flatten(2).square().mean(-1).sqrt()
+    def _sizes(frames: Tensor, valid: Tensor | None) -> Tensor:
+        """Return the root mean square of each sample and channel over the points that count, ``(batch, channel)``."""
+        fields = frames[:, 0].flatten(2)
+        if valid is None:
+            return fields.square().mean(-1).sqrt()
+        where = valid[:, 0].flatten(2)
+        return (torch.where(where, fields, 0.0).square().sum(-1) / where.sum(-1).clamp(min=1)).sqrt()
 
     def _times(self, batch: Batch) -> Tensor | None:
         """Return the time of every frame, ``(batch, steps)``; behind the last known one the steps are as long as it."""

@@ -90,9 +90,9 @@ def with_channels(
         normalization: fitted on the new data: units differ, and the hidden layers expect numbers of order one.
 
     Returns:
-        The new operator, and what became of each channel, old and new: its ``role`` (``input``, ``coefficient``,
-        ``position`` or ``output``), its ``name``, and ``became``: ``reused``, ``added`` with fresh weights, or
-        ``dropped``.
+        The new operator, and what became of each channel, old and new: its ``role`` (``input``, ``mask``,
+        ``coefficient``, ``position`` or ``output``), its ``name``, and ``became``: ``reused``, ``added`` with fresh
+        weights, or ``dropped``.
 
     Raises:
         ConfigError: if the operator does not tell where its channels enter and leave.
@@ -129,11 +129,12 @@ def with_channels(
 def _channels(operator: Operator, ends: OuterMaps) -> tuple[list[Channel], list[Channel]]:
     """Return role and name of each column of the first map and of each row of the last, in order."""
     signature = operator.signature
-    earlier = (
+    earlier = tuple(
         f"{name}, {plural(age, 'frame')} before" for age in range(1, operator.history) for name in signature.state
     )
     names: dict[Role, tuple[str, ...]] = {
         "input": (*signature.inputs, *earlier),
+        "mask": (*signature.inputs, *earlier),
         "position": ("z", "y", "x")[-signature.num_spatial_dims :],
         "coefficient": signature.coefficients,
         "lead_time": ("lead_time",),

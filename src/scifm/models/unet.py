@@ -53,6 +53,8 @@ class UNetConfig(OperatorConfig):
         position: give the network one more input channel for each axis: where between its ends a point lies, −1 to 1,
             and 0 on an axis that wraps around. When left out, it is settled by the first data: given where they have
             walls.
+        mask_channels: give the network, for each of its fields, one more channel that is 1 where a point counts and 0
+            where it is missing: for fields with gaps that move, or differ from sample to sample.
         history: input frames of an evolving problem; when left out, as many as the first data have.
         lead_time: tell every block how far ahead the answer lies; when left out, they are told where the first data
             have several lead times, or one that a scaling of the system changes from sample to sample.
@@ -70,6 +72,7 @@ class UNetConfig(OperatorConfig):
     condition_width: int = Field(64, ge=1, le=8192)
     projection_width: int = Field(64, ge=1, le=8192)
     position: bool | None = None
+    mask_channels: bool | None = None
     history: int | None = Field(None, ge=1, le=64)
     lead_time: bool | None = None
     plain: bool = False
@@ -184,7 +187,8 @@ class UNet(Operator):
     def outer_maps(self) -> OuterMaps:
         last = self.projection[-1]
         assert isinstance(last, nn.Linear)
-        positions: tuple[Role, ...] = ("position",) if self.num_positions else ()
+        positions: tuple[Role, ...] = ("mask",) if self.num_masks else ()
+        positions += ("position",) if self.num_positions else ()
         time: tuple[Role, ...] = ("lead_time",) if self.sees_lead_time else ()
         return OuterMaps(self.lift, ("input", *positions, "coefficient", *time), last)
 

@@ -14,7 +14,9 @@ with a sentence that says what was found.
 
 from __future__ import annotations
 
+import unittest
 import warnings
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
@@ -125,7 +127,9 @@ class ObjectiveContract:
 
     def test_micro_batches_add_up(self) -> None:
         """Two parts of a batch, weighed by their samples, have its loss and its gradient."""
-        batch = self.batch()
+        self._require_adding_up(self.batch())
+
+    def _require_adding_up(self, batch: Batch) -> None:
         value, gradient = self.loss(batch)
         parts = [batch.select(slice(0, 2)), batch.select(slice(2, None))]
         weights = [float(batch.num_samples if p.loss_weights is None else p.loss_weights.sum()) for p in parts]
@@ -135,6 +139,30 @@ class ObjectiveContract:
             added = sum((pair[index] * (w / total) for pair, w in zip(each, weights, strict=True)), torch.zeros(()))
             apart = float((added - whole).abs().max() / whole.abs().max())
             _require(apart < 1e-10, f"parts differ from the whole by {apart:.2g} of it: it is no mean over samples")
+
+    def test_numbers_at_missing_points_count_for_nothing(self) -> None:
+        """An objective that says so leaves them out: in loss and gradient, to the last bit."""
+        if not self.objective.leaves_out_gaps:
+            raise unittest.SkipTest("it counts every point, and training on samples with missing ones is refused")
+        batch = self.batch()
+        targets = batch.require_targets()
+        valid = torch.rand(targets.shape, generator=generator_for(0, "missing")) > 0.3
+        valid[1, 0, 0], valid[2] = False, False  # a frame of a channel, and a sample, without a number
+        found = []
+        for number in (0.0, 1e6, -3.0):
+            there = replace(batch, targets=torch.where(valid, targets, number), valid_targets=valid)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                prepared = self.objective.on(there)
+            found.append(self.loss(there, objective=prepared))
+            _require(bool(found[-1][0].isfinite()), f"with {number:g} at missing points it is {float(found[-1][0]):g}")
+        same = all(torch.equal(one, other) for pair in found[1:] for one, other in zip(found[0], pair, strict=True))
+        _require(same, "numbers at missing points change its loss or its gradient")
+        gradient = found[0][1]
+        _require(
+            bool((gradient[~valid.any(dim=0)[0]] == 0).all()), "it pulls at points that are missing in all samples"
+        )
+        self._require_adding_up(replace(batch, valid_targets=valid))
 
     def test_nan_in_gives_nan_out(self) -> None:
         """What is no number is not passed over."""

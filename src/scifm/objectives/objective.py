@@ -30,10 +30,13 @@ class Objective(Config, abc.ABC):
     Attributes:
         name: in ``scifm.objectives.OBJECTIVES``, or that of its entry point.
         num_looked_at: how many training samples it wants to see beforehand, see `on`; 0: none.
+        leaves_out_gaps: whether it counts targets only where `Batch.valid_targets` says that they count. One that does
+            not is refused for samples with missing points.
     """
 
     name: ClassVar[str]
     num_looked_at: ClassVar[int] = 0
+    leaves_out_gaps: ClassVar[bool] = False
 
     @abc.abstractmethod
     def __call__(self, operator: Operator, batch: Batch, *, step: int, generator: torch.Generator) -> Tensor:

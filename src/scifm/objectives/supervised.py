@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import warnings
 from dataclasses import replace
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from pydantic import Field, PrivateAttr
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from scifm.errors import SignatureError
 from scifm.fields.batch import Batch
-from scifm.fields.norms import VANISHES, relative_l2, sizes_of, typical_sizes, vanishing_part
+from scifm.fields.norms import VANISHES, relative_l2, sizes_of, typical_sizes, valid_share, vanishing_part
 from scifm.models.operator import Operator
 from scifm.objectives.objective import Objective
 
@@ -21,32 +21,49 @@ __all__ = ["MeanSquaredError", "RelativeL2", "SummedSquaredError", "Supervised",
 
 
 def _error(prediction: Batch, truth: Batch) -> Tensor:
-    """Return prediction − truth, zero in the channels that a sample has not."""
+    """Return prediction − truth, zero in the channels that a sample has not and at points that are missing."""
     error, present = prediction.require_targets() - truth.require_targets(), truth.has(truth.signature.outputs)
-    if present is None:
-        return error
-    return torch.where(present.view(len(present), 1, -1, *(1,) * (error.dim() - 3)), error, 0.0)
+    if present is not None:
+        error = torch.where(present.view(len(present), 1, -1, *(1,) * (error.dim() - 3)), error, 0.0)
+    return error if truth.valid_targets is None else torch.where(truth.valid_targets, error, 0.0)
 
 
 def mean_over_samples(losses: Tensor, truth: Batch) -> Tensor:
     """Return the mean of losses over everything that is there, samples weighed by the batch's weights.
 
+    A sample without a target that counts adds nothing, and stays one of those that are counted: so parts of a batch
+    add up to it.
+
     Args:
-        losses: ``(batch, time, channel, …)``; or ``(batch, 1)`` where channels have been summed.
+        losses: ``(batch, time, channel, …)``, zero at points that are missing; or ``(batch, 1)`` where channels have
+            been summed.
         truth: what they are of.
     """
-    present = truth.has(truth.signature.outputs)
-    if truth.loss_weights is None and present is None:
+    present, valid = truth.has(truth.signature.outputs), truth.valid_targets
+    if truth.loss_weights is None and present is None and valid is None:
         return losses.mean()
-    if present is None or losses.dim() == 2:
+    if losses.dim() == 2 or (present is None and valid is None):
         each = losses.flatten(1).mean(1)
+    elif valid is not None:
+        each = _mean_of_valid(losses, truth, valid)
     else:
+        assert present is not None
         channels = losses.transpose(1, 2).flatten(2).mean(2)  # (batch, channel)
         each = torch.where(present, channels, 0.0).sum(1) / present.sum(1)
     if truth.loss_weights is None:
         return each.mean()
     weights = truth.loss_weights
     return (each * weights).sum() / weights.sum()
+
+
+def _mean_of_valid(losses: Tensor, truth: Batch, valid: Tensor) -> Tensor:
+    """Return the mean of each sample over its frames and channels, each the mean over its points that count."""
+    counted = truth.counted()
+    assert counted is not None
+    if losses.dim() > 3:
+        count = valid.flatten(3).sum(-1).clamp(min=1)
+        losses = losses.flatten(3).mean(-1) * (valid[0, 0, 0].numel() / count)
+    return torch.where(counted, losses, 0.0).flatten(1).sum(1) / counted.flatten(1).sum(1).clamp(min=1)
 
 
 class Supervised(Objective):
@@ -80,7 +97,12 @@ class Supervised(Objective):
             )
         state = [names.inputs.index(name) for name in names.state]
         fields = inputs[:, :, state]
-        size = fields.flatten(3).square().mean(-1).sqrt().view(*fields.shape[:3], *(1,) * (fields.dim() - 3))
+        if batch.valid_inputs is None:
+            square = fields.flatten(3).square().mean(-1)
+        else:  # what stands at missing points is passed over when the inputs are encoded, and counts for nothing here
+            valid = batch.valid_inputs[:, :, state].flatten(3)
+            square = torch.where(valid, fields.flatten(3), 0.0).square().sum(-1) / valid.sum(-1).clamp(min=1)
+        size = square.sqrt().view(*fields.shape[:3], *(1,) * (fields.dim() - 3))
         drawn = torch.randn(fields.shape, generator=generator, dtype=fields.dtype, device=fields.device)
         changed = inputs.clone()
         changed[:, :, state] = fields + self.noise * size * drawn
@@ -105,15 +127,15 @@ class RelativeL2(Supervised):
     """
 
     name: ClassVar[str] = "relative_l2"
+    leaves_out_gaps: ClassVar[bool] = True
     num_looked_at: ClassVar[int] = 512
     vanishes: float | None = Field(None, ge=0, lt=1)
     _typical: Tensor | None = PrivateAttr(None)
 
     def compare(self, prediction: Batch, truth: Batch) -> Tensor:
         pair = prediction.require_targets(), truth.require_targets()
-        present = truth.has(truth.signature.outputs)
-        vanishes = self._part(truth)
-        errors = relative_l2(*pair, truth.grid, typical=self._typical, vanishes=vanishes, present=present)
+        about: dict[str, Any] = {"present": truth.counted(), "valid": truth.valid_targets}
+        errors = relative_l2(*pair, truth.grid, typical=self._typical, vanishes=self._part(truth), **about)
         return mean_over_samples(errors, truth)
 
     def _part(self, samples: Batch) -> float:
@@ -123,11 +145,12 @@ class RelativeL2(Supervised):
         """Return this objective with the typical sizes of the samples; warns of channels that vanish in some."""
         targets = samples.require_targets()
         prepared = self.model_copy()
-        present = samples.has(samples.signature.outputs)
-        prepared._typical = typical = typical_sizes(targets, samples.grid, present)
+        present, valid = samples.counted(), samples.valid_targets
+        prepared._typical = typical = typical_sizes(targets, samples.grid, present, valid)
         part = self._part(samples)
-        vanished = (sizes_of(targets, samples.grid) <= part * typical).any(dim=1)
-        vanished = vanished if present is None else vanished & present
+        least = typical if valid is None else typical * valid_share(valid, samples.grid, targets).sqrt()
+        vanished = sizes_of(targets, samples.grid, valid=valid) <= part * least
+        vanished = (vanished if present is None else vanished & present).any(dim=1)
         nothing = "zero" if part <= VANISHES else f"below {part:g} of its usual size"
         for name, count in zip(samples.signature.outputs, vanished.sum(dim=0).tolist(), strict=True):
             if count:
@@ -142,18 +165,23 @@ class RelativeL2(Supervised):
 
 
 class MeanSquaredError(Supervised):
-    """Mean of (prediction − truth)² over everything."""
+    """Mean of (prediction − truth)² over everything; of fields with missing points over the others, frame by frame."""
 
     name: ClassVar[str] = "mean_squared_error"
+    leaves_out_gaps: ClassVar[bool] = True
 
     def compare(self, prediction: Batch, truth: Batch) -> Tensor:
         return mean_over_samples(_error(prediction, truth).square(), truth)
 
 
 class SummedSquaredError(Supervised):
-    """Sum of (prediction − truth)² over space and channels, mean over samples: the reference paper's loss."""
+    """Sum of (prediction − truth)² over space and channels, mean over samples: the reference paper's loss.
+
+    Points that are missing add nothing to it.
+    """
 
     name: ClassVar[str] = "summed_squared_error"
+    leaves_out_gaps: ClassVar[bool] = True
 
     def compare(self, prediction: Batch, truth: Batch) -> Tensor:
         return mean_over_samples(_error(prediction, truth).square().flatten(1).sum(1, keepdim=True), truth)

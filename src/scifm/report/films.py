@@ -86,7 +86,8 @@ def read_frames(path: Path) -> ForecastFrames | None:
         and arrays["x"].size == shape[-1]
         and 0 < math.prod(shape) <= _LARGEST
         and all(np.issubdtype(arrays[name].dtype, np.floating) for name in ("truth", "prediction", "times", "errors"))
-        and bool(np.isfinite(arrays["truth"]).all() and np.all(arrays["extent"] > 0))
+        and bool(np.isfinite(arrays["truth"]).any() and np.all(arrays["extent"] > 0))
+        and not np.isinf(arrays["truth"]).any()
     )
     if not fits:
         raise unreadable(path, "its arrays do not fit together", remedy=AGAIN)
@@ -123,8 +124,11 @@ def film_of(frames: ForecastFrames, num_samples: int) -> Film:
         f"{num_samples}, the one whose error is the median. "
     )
     caption += "Truth and prediction share one scale, the error has its own, symmetric about zero; both hold for all "
-    lost = flat and not bool(np.isfinite(frames.prediction).all())
-    caption += "frames" + ("; gray: the forecast is lost. " if lost else ". ")
+    gaps = flat and bool(np.isnan(frames.truth).any())
+    gone = ~np.isfinite(frames.prediction.reshape(len(frames.steps), -1))
+    lost = flat and bool(gone.all(axis=1).any() if gaps else gone.any())
+    gray = [text for text, told in (("points are missing", gaps), ("the forecast is lost", lost)) if told]
+    caption += "frames" + (f"; gray: {' or '.join(gray)}. " if gray else ". ")
     caption += "What lies beyond a scale is drawn at its end. " if clipped else ""
     caption += f"Of {grid} points the plane {frames.plane} is shown" if frames.plane else ""
     if frames.truth.shape[2:] != frames.num_points and not frames.plane:
@@ -140,7 +144,9 @@ def frame_scales(truth: Fields, answer: Fields) -> tuple[Limits, Limits, bool]:
     The range is the truth's, widened for the prediction by no more than `_MORE` of it: a forecast on its way to
     infinity must not make everything else one color.
     """
-    low, high = float(truth.min()), float(truth.max())
+    there = truth[np.isfinite(truth)]  # in some channel a frame may hold no number
+    low, high = float(there.min(initial=np.inf)), float(there.max(initial=-np.inf))
+    low, high = (low, high) if high >= low else (0.0, 0.0)
     low, high = (low, high) if high > low else (low - 0.5, high + 0.5)
     known = answer[np.isfinite(answer)]
     error = np.abs(answer - truth)

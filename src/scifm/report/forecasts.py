@@ -68,6 +68,7 @@ class ForecastRecord(BaseModel):
     spectra: tuple[Spectra, ...] = ()
     windows: dict[str, Number] = {}
     correlation_times: tuple[Number, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
@@ -123,10 +124,11 @@ def forecast_figure(record: ForecastRecord) -> Figure:
     )
     caption = (
         f"How far ahead: means over {record.text}. Error: by time, the band from the 10th to the 90th percentile over "
-        "trajectories, beside answers that need no network. Error by scale: of what each third of the "
-        "wavenumbers holds. The line at 1 is the error of answering zero."
+        "trajectories, beside answers that need no network. "
     )
-    return Figure(caption=caption, panels=panels)
+    caption += "Error by scale: of what each third of the wavenumbers holds. " if bands else ""
+    caption += " ".join(["The line at 1 is the error of answering zero.", *record.remarks])
+    return Figure(caption=caption, panels=panels if bands else panels[:1])
 
 
 def spectra_figure(record: ForecastRecord) -> Figure | None:

@@ -28,6 +28,7 @@ from scifm.data.store import Store
 from scifm.errors import ConfigError, DataError
 from scifm.evaluation.evaluate import Scores, evaluate
 from scifm.execution.graph import Graph, Job
+from scifm.fields.gaps import require_whole
 from scifm.fields.seeds import generator_for
 from scifm.fields.window import Window
 from scifm.findings.figure import Axis, Figure, Panel, Rule, Series
@@ -155,6 +156,7 @@ def plan(
     check_level(level)
     place, recipe = find_model(parent), recipe or PlanRecipe()
     store = store if isinstance(store, Store) else Store.open(store)
+    require_whole(store.card.gaps, "A plan compares tables that count every point", "Fine-tune on the samples itself.")
     few = _samples(store, _origin(recipe, place.folder, store).window)
     each = _errors(few, evaluate(place.folder, few, rename=recipe.adapt.rename, record=False))
     zero_shot, num_samples = float(np.mean(each)), few.num_trajectories

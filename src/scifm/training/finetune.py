@@ -25,6 +25,7 @@ from scifm.data.stream import Epochs
 from scifm.data.subsets import nested_subsets
 from scifm.errors import ConfigError, DataError
 from scifm.fields.domain import Domain
+from scifm.fields.gaps import Gaps
 from scifm.fields.homogeneity import Homogeneity
 from scifm.fields.normalization import Normalization, NormalizationKind
 from scifm.fields.samples import Samples
@@ -319,6 +320,8 @@ class _Adaptation(abc.ABC):
         for left, held_out in splits:
             part = problems(self.index[left])
             operator, source = self.fresh(part, candidate), self._source(part)
+            gaps = Gaps.of(operator.align(part.in_memory(_NUM_FITTED))) if part.gaps else Gaps()
+            operator.domain = replace(operator.domain, gaps=gaps)
             seen += num_steps * source.batch_size
             unseen, before = problems(self.index[held_out]).in_memory(_NUM_SCORED), self._to_go_back_to(operator)
             try:

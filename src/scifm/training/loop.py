@@ -23,6 +23,7 @@ from scifm.data.stream import WHOLE, BatchSource, Epochs, Part
 from scifm.errors import suggest
 from scifm.evaluation.pointwise import METRICS
 from scifm.fields.batch import Batch
+from scifm.fields.gaps import require_whole
 from scifm.fields.norms import relative_l2, typical_sizes, vanishing_part
 from scifm.fields.seeds import generator_for, lent_to_torch
 from scifm.models.operator import Operator
@@ -154,36 +155,42 @@ def validation_errors(
         metrics: names in ``scifm.evaluation.METRICS``.
     """
     whole = operator.align(batch)
-    names = whole.signature.outputs
-    typical = typical_sizes(whole.require_targets(), batch.grid, whole.has(names))
+    typical = typical_sizes(whole.require_targets(), batch.grid, whole.counted(), whole.valid_targets)
     part = whole.select(Part(world.rank, world.size).of(batch.num_samples)) if world.size > 1 else whole
-    answer, target, present = operator.answers(part).require_targets(), part.require_targets(), part.has(names)
+    answer, target = operator.answers(part).require_targets(), part.require_targets()
+    present, valid = part.counted(), part.valid_targets
     means = {}
     for name in dict.fromkeys(metrics):
         if name == "relative_l2":
             vanishes = vanishing_part(whole.signature.evolves)
-            errors = relative_l2(answer, target, batch.grid, typical=typical, vanishes=vanishes)
+            about: dict[str, Any] = {"typical": typical, "vanishes": vanishes}
+            errors = relative_l2(answer, target, batch.grid, valid=valid, **about)
         else:
-            errors = METRICS[name](answer, target, batch.grid)
+            errors = METRICS[name](answer, target, batch.grid, valid=valid)
         means[name] = float(world.gather(mean_of_samples(errors, present)).mean())
     return means
 
 
 def mean_of_samples(errors: Tensor, present: Tensor | None) -> Tensor:
-    """Return the mean of errors ``(batch, time, channel)`` over frames and the channels that each sample has."""
+    """Return the mean of errors ``(batch, time, channel)`` over the frames and channels that count of each sample.
+
+    Of samples in which nothing counts there is none: they are left out.
+    """
     if present is None:
         return errors.flatten(1).mean(1)
-    there = present[:, None].expand_as(errors)
-    return torch.where(there, errors, 0.0).flatten(1).sum(1) / there.flatten(1).sum(1)
+    there, errors = present.flatten(1), torch.where(present, errors, 0.0).flatten(1)
+    some = there.any(dim=1)
+    there, errors = (there, errors) if some.all() else (there[some], errors[some])
+    return errors.sum(1) / there.sum(1)
 
 
 def sample_errors(operator: Operator, batch: Batch) -> Tensor:
     """Return the relative L2 error of each sample, ``(batch,)``, the mean over frames and channels; see above."""
     batch = operator.align(batch)
-    target, present = batch.require_targets(), batch.has(batch.signature.outputs)
-    typical = typical_sizes(target, batch.grid, present)
+    target, present, valid = batch.require_targets(), batch.counted(), batch.valid_targets
+    typical = typical_sizes(target, batch.grid, present, valid)
     answer, vanishes = operator.answers(batch).require_targets(), vanishing_part(batch.signature.evolves)
-    errors = relative_l2(answer, target, batch.grid, typical=typical, vanishes=vanishes)
+    errors = relative_l2(answer, target, batch.grid, typical=typical, vanishes=vanishes, valid=valid)
     return mean_of_samples(errors, present)
 
 
@@ -238,8 +245,15 @@ def prepared(objective: Objective, source: BatchSource, operator: Operator) -> O
     Of what is sampled without end it sees the first batch.
 
     Raises:
+        ConfigError: if points of the samples may be missing, and it would count them.
         StoreError, DataError: if the samples cannot be read.
     """
+    if not objective.leaves_out_gaps:
+        require_whole(
+            source.gaps,
+            f"The objective '{objective.name}' counts every point",
+            "Choose training.objective = 'relative_l2', or fill the gaps (gaps = { fill = … } in the map).",
+        )
     if not objective.num_looked_at:
         return objective
     samples = source.samples if isinstance(source, Epochs) else source.batch(0)

@@ -31,6 +31,8 @@ class Check(Config, abc.ABC):
     Class variables:
         name: by which the command line and ``CHECKS`` know it; also the name of its finding.
         question: what is asked, one sentence.
+        leaves_out_gaps: whether it counts only the points that are there; of samples with missing points others are not
+            asked, and say so.
 
     Args:
         num_samples: samples looked at, from the first on; None: all of them.
@@ -38,6 +40,7 @@ class Check(Config, abc.ABC):
 
     name: ClassVar[str]
     question: ClassVar[str]
+    leaves_out_gaps: ClassVar[bool] = False
 
     num_samples: int | None = Field(None, ge=1)
 
@@ -58,6 +61,12 @@ class Check(Config, abc.ABC):
         if not samples.num_samples:
             raise SignatureError(f"The check '{self.name}' needs at least one sample; got none.")
         samples = operator.align(samples)
+        if samples.gaps and not self.leaves_out_gaps:
+            return Finding(
+                name=self.name,
+                said="The question is not asked where points are missing: it counts every point.",
+                evidence=f"Points of {', '.join(samples.gaps)} are missing in {samples.num_samples} samples looked at.",
+            )
         twin = copy.deepcopy(operator).eval()
         answers = twin.answers(samples).require_targets()
         broken = int((~answers.isfinite()).flatten(1).any(1).sum())

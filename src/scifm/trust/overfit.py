@@ -40,6 +40,7 @@ class OverfitOneBatch(Check):
     """
 
     name: ClassVar[str] = "overfit_one_batch"
+    leaves_out_gaps: ClassVar[bool] = True
     question: ClassVar[str] = "Does a fresh operator of this architecture learn a few samples by heart?"
 
     num_samples: int | None = Field(4, ge=1)

@@ -7,10 +7,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from scifm.evaluation.baselines import last_states
 from scifm.evaluation.evaluate import ratio_of_means
 from scifm.evaluation.pointwise import relative_l2, undefined_of
 from scifm.fields.batch import Batch
-from scifm.fields.grid import Grid
 from scifm.findings.figure import Axis, Figure, Panel, Rule, Series
 from scifm.findings.finding import Finding
 from scifm.models.operator import Operator
@@ -35,12 +35,13 @@ class Persistence(Check):
     """
 
     name: ClassVar[str] = "persistence"
+    leaves_out_gaps: ClassVar[bool] = True
     question: ClassVar[str] = "Is the operator better than the best answer that needs no model?"
 
     def ask(self, operator: Operator, samples: Batch, generator: torch.Generator) -> Finding:
         truth = samples.require_targets().double()
-        own = _errors(operator.answers(samples).require_targets(), truth, samples.grid)
-        trivial = {name: _errors(answer, truth, samples.grid) for name, answer in trivial_answers(samples).items()}
+        own = _errors(operator.answers(samples).require_targets(), truth, samples)
+        trivial = {name: _errors(answer, truth, samples) for name, answer in trivial_answers(samples).items()}
         counts = own.isfinite()  # the same samples for all: where the truth defines an error
         if not counts.any():
             return Finding(said="The truth is zero in every sample: there is no relative error to compare.")
@@ -76,28 +77,44 @@ def trivial_answers(samples: Batch) -> dict[str, Tensor]:
     Raises:
         SignatureError: if the samples have no targets.
     """
-    truth, names = samples.require_targets().double(), samples.signature
-    answers = {"zero": torch.zeros_like(truth), "mean field": truth.mean(0, keepdim=True).expand_as(truth)}
+    truth, names, valid = samples.require_targets().double(), samples.signature, samples.valid_targets
+    if valid is None:
+        mean = truth.mean(0, keepdim=True)
+    else:
+        truth = torch.where(valid, truth, 0.0)
+        mean = truth.sum(0, keepdim=True) / valid.sum(0, keepdim=True).clamp(min=1)
+    answers = {"zero": torch.zeros_like(truth), "mean field": mean.expand_as(truth)}
     if names.outputs == names.state:
-        still = torch.stack([samples.field(name)[:, -1] for name in names.outputs], dim=1).double()
-        answers["last frame"] = still.unsqueeze(1).expand_as(truth)
+        answers["last frame"] = last_states(samples).double().expand_as(truth)
     elif not names.evolves and samples.inputs.shape == truth.shape:
-        answers["multiple of the input"] = _best_multiples(samples.inputs.double(), truth)
+        answers["multiple of the input"] = _best_multiples(samples, truth)
     return answers
 
 
-def _best_multiples(inputs: Tensor, truth: Tensor) -> Tensor:
-    """Return for each output the multiple of one input that is nearest to the truth over all samples together."""
+def _best_multiples(samples: Batch, truth: Tensor) -> Tensor:
+    """Return for each output the multiple of one input that is nearest to the truth over all samples together.
+
+    A point that is missing in an input or in the truth, where `truth` is zero, counts as zero.
+    """
+    inputs, known, valid = samples.inputs.double(), samples.valid_inputs, samples.valid_targets
+    inputs = inputs if known is None else torch.where(known, inputs, 0.0)
     x, y = (field.transpose(0, 2).flatten(1) for field in (inputs, truth))  # (channel, all the rest)
-    products, sizes = y @ x.T, x.square().sum(1)
+    products, sizes = y @ x.T, x.square().sum(1).expand(len(y), -1)
+    if valid is not None:
+        sizes = valid.transpose(0, 2).flatten(1).to(x) @ x.square().T  # where the truth is known
     factors = torch.where(sizes > 0, products / sizes, 0.0)  # (output, input)
     chosen = (factors * products).argmax(1)  # what it takes off the squared error
     return inputs[:, :, chosen] * factors.gather(1, chosen.view(-1, 1)).view(1, 1, -1, *(1,) * (inputs.dim() - 3))
 
 
-def _errors(answer: Tensor, truth: Tensor, grid: Grid) -> Tensor:
+def _errors(answer: Tensor, truth: Tensor, samples: Batch) -> Tensor:
     """Return the relative L2 error of each sample, the mean over frames and channels that have one; NaN for none."""
-    errors, undefined = relative_l2(answer.to(truth), truth, grid), undefined_of("relative_l2", truth)
+    grid, valid, counted = samples.grid, samples.valid_targets, samples.counted()
+    errors, undefined = (
+        relative_l2(answer.to(truth), truth, grid, valid=valid),
+        undefined_of("relative_l2", truth, valid),
+    )
+    undefined = undefined if counted is None else undefined | ~counted
     total = torch.where(undefined, 0.0, errors).flatten(1).sum(1)
     return total / (~undefined).flatten(1).sum(1)
 

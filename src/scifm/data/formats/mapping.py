@@ -14,6 +14,9 @@ In TOML::
 
     [coefficients]
     diffusivity = "D"                           # one number a trajectory; or a number for all of them
+
+Beside ``boundary`` may stand what becomes of missing points, ``gaps = "mask"``, and in the table of a field what
+becomes of its own; see `GapRule`.
 """
 
 from __future__ import annotations
@@ -22,17 +25,63 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_serializer, model_validator
 
 from scifm.config import Config
 from scifm.errors import ConfigError, SignatureError
 from scifm.fields.batch import Signature
 from scifm.fields.grid import Boundary
 
-__all__ = ["AXES", "CoefficientMapping", "DataMapping", "FieldMapping", "TimeAxis"]
+__all__ = ["AXES", "CoefficientMapping", "DataMapping", "FieldMapping", "GapRule", "TimeAxis"]
 
 SPACE = ("z", "y", "x")
 AXES = ("trajectory", "time", *SPACE, "channel", "-")
+
+
+class GapRule(Config):
+    """What becomes of points without a number: NaN, or what a file masks, declares to be none or never wrote.
+
+    In TOML and Python a word, or a table that says with what they are filled::
+
+        gaps = "mask"
+        gaps = { fill = 0.0 }
+        gaps = { fill = "interpolate" }
+
+    Args:
+        rule: ``refuse`` them, with their place; ``exclude`` the trajectories that have some; ``mask`` them: such points
+            count nowhere, in no loss, score or statistic; or ``fill`` them.
+        fill: a number, or ``interpolate``: every frame smoothly from its neighbours in space.
+    """
+
+    rule: Literal["refuse", "exclude", "mask", "fill"] = "refuse"
+    fill: float | Literal["interpolate"] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, value: object) -> object:
+        if isinstance(value, str):
+            return {"rule": value}
+        return {"rule": "fill", **value} if isinstance(value, Mapping) and "fill" in value else value
+
+    @model_validator(mode="after")
+    def _filled_with(self) -> GapRule:
+        if (self.rule == "fill") != (self.fill is not None):
+            raise ValueError('gaps are "refuse", "exclude", "mask", { fill = 0.0 } or { fill = "interpolate" }')
+        if isinstance(self.fill, float) and not math.isfinite(self.fill):
+            raise ValueError("what gaps are filled with must be a finite number")
+        return self
+
+    @model_serializer
+    def _as_given(self) -> str | dict[str, float | str]:
+        return self.rule if self.fill is None else {"fill": self.fill}
+
+    @property
+    def told(self) -> str:
+        """What becomes of them, the end of a sentence."""
+        fill = "interpolated from their neighbours" if self.fill == "interpolate" else f"filled with {self.fill}"
+        return {"refuse": "refused", "exclude": "left out with their trajectory", "fill": fill}.get(
+            self.rule, "marked: they count in no loss, score or statistic"
+        )
 
 
 class FieldMapping(Config):
@@ -44,12 +93,14 @@ class FieldMapping(Config):
             ``channel``, or ``-`` for an axis of length 1 that means nothing.
         role: ``state`` evolves and is input and output; ``input`` is given; ``output`` is asked for.
         channel: position on the channel axis, if there is one.
+        gaps: what becomes of its missing points; what the mapping says of all fields when left out.
     """
 
     array: str
     axes: tuple[str, ...]
     role: Literal["state", "input", "output"] = "state"
     channel: int | None = Field(None, ge=0)
+    gaps: GapRule | None = None
 
     @field_validator("axes")
     @classmethod
@@ -130,6 +181,7 @@ class DataMapping(Config):
             Formerly ``periodic``, true or false, which is still read.
         repeated_end: axes whose last point repeats the first; it is left out.
         every: keep every n-th frame.
+        gaps: what becomes of missing points of the fields that do not say it themselves; refused when left out.
         dtype: precision of the numbers in the store.
         splits: share of the trajectories by split, for files that are not split already.
         seed: of the order in which trajectories are dealt out to splits.
@@ -147,6 +199,7 @@ class DataMapping(Config):
     boundary: dict[str, Boundary]
     repeated_end: tuple[str, ...] = ()
     every: int = Field(1, ge=1)
+    gaps: GapRule | None = None
     dtype: Literal["float32", "float64"] = "float32"
     splits: dict[str, float] = Field(default_factory=lambda: {"train": 0.8, "valid": 0.1, "test": 0.1})
     seed: int = 0
@@ -176,6 +229,11 @@ class DataMapping(Config):
         if not set(self.repeated_end) <= {axis for axis in self.space if self.boundary[axis] == "periodic"}:
             raise ValueError(f"repeated_end names axes that are periodic; got {list(self.repeated_end)}")
         self._check_times()
+        if self.system is not None and self.masked:
+            raise ValueError(
+                f"system = '{self.system}' is believed where samples solve its equation, which cannot be seen where "
+                f"points of {', '.join(self.masked)} are masked: leave out system, or fill or exclude them"
+            )
         shares = self.splits
         known = set(shares) <= {"train", "valid", "test"} and shares.get("train", 0) > 0 and min(shares.values()) >= 0
         if not known or not math.isclose(sum(shares.values()), 1, abs_tol=1e-6):
@@ -195,6 +253,15 @@ class DataMapping(Config):
                 raise ValueError(f"'{name}' has a time axis, and an input does not change in time; make it a state")
             if entry.role != "input" and self.time is not None and "time" not in entry.axes:
                 raise ValueError(f"'{name}' evolves and has no time axis in {list(entry.axes)}")
+
+    def gap_rule(self, name: str) -> GapRule:
+        """Return what becomes of the missing points of a field."""
+        return self.fields[name].gaps or self.gaps or GapRule()
+
+    @property
+    def masked(self) -> tuple[str, ...]:
+        """Names of the fields of which points may be missing in samples."""
+        return tuple(name for name in self.fields if self.gap_rule(name).rule == "mask")
 
     @property
     def space(self) -> tuple[str, ...]:

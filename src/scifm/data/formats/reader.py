@@ -7,7 +7,8 @@ believed brings the system's exact scalings, so imported data are normalized as 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from scifm.data.formats.axes import same_points
 from scifm.data.formats.format import NUMBERS, Contents, LazyArray, read_whole, reading
 from scifm.data.formats.guess import MOST_LOST, loses_in_float32, lost_in_float32
 from scifm.data.formats.mapping import DataMapping, FieldMapping, TimeAxis
+from scifm.data.missing import interpolated, require_finite
 from scifm.data.split import ChosenRows, StoreSplit
-from scifm.data.well import Reader, require_finite
+from scifm.data.well import Reader
 from scifm.errors import ConfigError, DataError, suggest
 from scifm.fields.batch import Signature
 from scifm.fields.grid import Grid
@@ -40,6 +42,8 @@ __all__ = [
 
 _NUM_SAMPLES = 4
 _SOLVES = 0.02  # residual over forcing; a wrong sign or scale leaves 0.5 and more
+_FRAMES_AT_ONCE = 16  # looked through for missing points
+_MOST_COUNTED = 500_000_000  # numbers read to say how many are missing
 _ROUNDING = 10  # times what rounding the solution once leaves, which grows with resolution; solvers round often
 
 
@@ -237,8 +241,62 @@ class MappedReader(Reader):
         with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and that is refused
             values = values.astype(self.mapping.dtype, copy=False)
         place, first = f"'{self.place}'", None if frames is None else frames.start
-        require_finite(values, name, place, range(rows.start, rows.stop), first)
+        if fixed is not None:
+            require_finite(values, name, place, range(rows.start, rows.stop), first)
+            return values
+        rule = self.mapping.gap_rule(name)
+        gaps = bool(np.isnan(values).any())
+        if gaps and rule.rule == "fill":
+            values = self._filled(values, name, rows)
+        remedy = self._remedy(name) if gaps and rule.rule in ("refuse", "exclude") else ""
+        masked = rule.rule == "mask"
+        require_finite(values, name, place, range(rows.start, rows.stop), first, gaps=masked, remedy=remedy)
         return values
+
+    def _filled(self, values: np.ndarray, name: str, rows: slice) -> np.ndarray:
+        fill = self.mapping.gap_rule(name).fill
+        if fill != "interpolate":
+            return np.where(np.isnan(values), values.dtype.type(fill), values)
+        try:
+            return interpolated(values, [self.mapping.boundary[axis] == "periodic" for axis in self.mapping.space])
+        except DataError as error:
+            raise DataError(
+                f"'{name}' in trajectories {rows.start} to {rows.stop - 1} of '{self.place}': {error}. Say gaps = "
+                '"mask", gaps = "exclude" or gaps = { fill = 0.0 } in the map.'
+            ) from error
+
+    def _remedy(self, name: str) -> str:
+        """Return how many numbers of a field are missing, and what can be done."""
+        entry, rows = self.mapping.fields[name], range(self._count)
+        count = size = 0
+        for row in rows:
+            for block in self._blocks(name, row):
+                count, size = count + int(np.isnan(block).sum()), size + block.size
+                if size > _MOST_COUNTED:
+                    break
+        read = f"{size:,} numbers" if size <= _MOST_COUNTED else f"the first {size:,} numbers"
+        return (
+            f"Of {read} of the array '{entry.array}' {count:,} are missing: NaN, or what the file masks, declares to "
+            'be none or never wrote. Say in the map, or by --set, what becomes of them: gaps = "mask" leaves those '
+            'points out of every loss, score and statistic, gaps = "exclude" leaves out the trajectories that have '
+            'some, gaps = { fill = 0.0 } or { fill = "interpolate" } fills them.'
+        )
+
+    def _blocks(self, name: str, row: int) -> Iterator[np.ndarray]:
+        """Yield what the file holds of a field in one trajectory, few frames at a time; NaN where it holds nothing."""
+        entry, where = self.mapping.fields[name], slice(row, row + 1)
+        if "time" not in entry.axes:
+            yield self._block(entry, where, None)
+            return
+        length = self.arrays[entry.array].shape[entry.axes.index("time")]
+        count = -(-length // self.mapping.every)
+        for first in range(0, count, _FRAMES_AT_ONCE):
+            yield self._block(entry, where, slice(first, min(first + _FRAMES_AT_ONCE, count)))
+
+    def is_whole(self, row: int) -> bool:
+        """Return whether a trajectory has no missing point in the fields that exclude those that have some."""
+        names = [name for name in self.mapping.fields if self.mapping.gap_rule(name).rule == "exclude"]
+        return not any(np.isnan(block).any() for name in names for block in self._blocks(name, row))
 
     def _block(self, entry: FieldMapping, rows: slice, frames: slice | None) -> np.ndarray:
         array = self.arrays[entry.array]
@@ -335,9 +393,12 @@ def doubt(contents: Contents, mapping: DataMapping, system: System) -> str | Non
         StoreError: if the samples cannot be read.
         DataError: if they hold something else than finite numbers.
     """
-    part, arrays = next(iter(contents.parts.items()))
-    count = min(_NUM_SAMPLES, trajectory_count(arrays, mapping))
-    reader = ChosenRows(MappedReader(contents, part, mapping), np.arange(count))
+    part = next(iter(contents.parts))
+    mapped = MappedReader(contents, part, mapping)
+    rows = list(islice(filter(mapped.is_whole, range(mapped.num_trajectories)), _NUM_SAMPLES))
+    if not rows:
+        return "every trajectory has missing points"
+    reader = ChosenRows(mapped, np.array(rows))
     dtype: torch.dtype = getattr(torch, mapping.dtype)
     split = StoreSplit(reader, mapping.signature, grid_of(contents, mapping), "", dtype, frame_times(contents, mapping))
     batch = split.some(_NUM_SAMPLES).to(dtype=torch.float64)
