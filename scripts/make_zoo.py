@@ -44,14 +44,17 @@ def make(name: str, runs: str) -> None:
     run = pretrain(f"zoo/{name}", out=runs)
     origin = RunOrigin.of(run)
     assert origin is not None, "a training says its origin"
-    samples, about = origin.resolved().unseen(NUM_SCORED, SEED)
+    resolved = origin.resolved()
+    samples, about = resolved.unseen(NUM_SCORED, SEED)
     whole = score_of(evaluate(run, samples, origin=about, record=False))
     with tempfile.TemporaryDirectory() as scratch:
         packed = Path(scratch) / "packed"
         compress(run, samples, packed, origin=about)
         score = score_of(evaluate(packed, samples, origin=about))
+        alone = [member.origin.unseen(NUM_SCORED, SEED) for member in getattr(resolved, "members", ())]
+        parts = [score_of(evaluate(packed, some, origin=of)) for some, of in alone]
         operator = scifm.load_operator(packed)
-        operator.provenance = replace(provenance_of(run), scores=(score,), recipe=f"zoo/{name}")
+        operator.provenance = replace(provenance_of(run), scores=(score, *parts), recipe=f"zoo/{name}")
         shutil.rmtree(SHIPPED / name, ignore_errors=True)
         card = {"title": f"scifm/{name}", "description": described(whole), "license": LICENSE}
         operator.save_pretrained(SHIPPED / name, card=card, codec="int8")

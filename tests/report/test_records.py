@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from scifm.errors import RunError
-from scifm.report.records import read_run
+from scifm.report.records import origin_text, read_run
 from scifm.report.study import read_study
 
 
@@ -109,3 +109,10 @@ def test_findings_that_are_none_name_the_file(run_folder, wrong):
 def test_findings_are_read(run_folder):
     (run_folder / "findings.json").write_text(json.dumps([{"said": "It sees all.", "statistic": 0.98, "new": 1}]))
     assert read_run(run_folder).findings[0].statistic == 0.98
+
+
+def test_samples_of_a_mixture_say_its_members():
+    poisson = {"kind": "system", "system": {"name": "poisson", "knobs": {"anisotropy": {"low": 1.0, "high": 5.0}}}}
+    about = {"members": [poisson, {"kind": "store", "store": "stores/mine"}], "seed": 1, "num_points": [64, 64]}
+    expected = "mixture of poisson, anisotropy 1 to 5; store stores/mine, seed 1, 64 × 64 points"
+    assert origin_text(about) == expected

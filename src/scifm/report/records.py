@@ -317,6 +317,9 @@ def origin_text(origin: Mapping[str, Any] | None) -> str:
         system = about["system"]
         parts += [f"system {system['name']}", *_ranges(system.get("knobs", {}))]
         parts += [f"seed {about['seed']}"] if "seed" in about else []
+    elif "members" in about:
+        parts.append(f"mixture of {'; '.join(_member_text(member) for member in about['members'])}")
+        parts += [f"seed {about['seed']}"] if "seed" in about else []
     elif "label" in about:
         parts.append(str(about["label"]))
     elif "systems" in about:
@@ -327,6 +330,13 @@ def origin_text(origin: Mapping[str, Any] | None) -> str:
     if about.get("rename"):
         parts.append(", ".join(f"{new} for {old}" for new, old in about["rename"].items()))
     return ", ".join(parts)
+
+
+def _member_text(member: Mapping[str, Any]) -> str:
+    if "store" in member:
+        return f"store {member['store']}"
+    system = member["system"]
+    return ", ".join([str(system["name"]), *_ranges(system.get("knobs", {}))])
 
 
 def _box(about: Mapping[str, Any]) -> str:
