@@ -32,7 +32,15 @@ def test_every_example_has_a_test() -> None:
         "04_compress",
         "05_format",
         "06_figure",
+        "07_watch",
     }
+
+
+def test_watch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an observer is told is what the log holds; the recipe is a shorter one here."""
+    module = load("07_watch")
+    monkeypatch.setattr(module, "RECIPE", tiny.RECIPE)
+    assert [step for step, _ in module.main(tmp_path)] == [4, 8, 12]
 
 
 def test_reaction_diffusion() -> None:

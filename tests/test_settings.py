@@ -96,6 +96,7 @@ NO_TRAINING = {
     "accelerator": "another device computes the same",
     "strategy": "how several processes hold the weights; the results are the same",
     "recompute": "the same numbers from less memory",
+    "loggers": "who watches changes no result; what they are told is tested in training/test_loggers.py",
 }
 DATA: dict[str, dict[str, tuple[Any, str | None]]] = {
     "system": {

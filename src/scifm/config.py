@@ -75,6 +75,10 @@ class Config(BaseModel):
         """Return plain TOML-ready values; settings that are None are left out."""
         return self.model_dump(mode="json", exclude_none=True)
 
+    def to_record(self) -> dict[str, Any]:
+        """Return what of it a run is known by: `to_dict` without what only watches, such as loggers."""
+        return self.model_dump(mode="json", exclude_none=True, context={"record": True})
+
 
 class Plain:
     """Base of dataclasses that are written down, and read again, as plain values: numbers, words, lists and tables."""

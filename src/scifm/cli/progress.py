@@ -57,6 +57,12 @@ class ProgressBar:
             self.progress.console.print(
                 f"the saved state {event['file']} is damaged ({event['reason']}); going on from step {event['step']}"
             )
+        elif kind == "logger_failed":
+            self.progress.console.print(
+                f"step {event['step']}: the logger '{event['logger']}' failed ({event['reason']}) and is told nothing "
+                "more; training goes on, and metrics.jsonl is complete",
+                markup=False,
+            )
         elif kind == "spike":
             jump = f"the loss jumped to {event['loss']:.3g}, {event['times_median']:.1f} times its median"
             self.progress.console.print(f"step {event['step']}: {jump}")

@@ -39,6 +39,7 @@ from scifm.runs import Run
 from scifm.studies.learning_curves import FEW_SHOT, FROM_SCRATCH, Curve, CurveDraws, Prior
 from scifm.studies.statistics import check_level
 from scifm.training.finetune import AdaptRecipe, finetune, from_scratch
+from scifm.training.loggers import require_loggers
 from scifm.training.loop import DivergedError, Observer, TrainingConfig
 from scifm.training.processes import require_alone
 from scifm.wording import KIND_NAMES, count_in_words, plural
@@ -155,6 +156,7 @@ def plan(
         )
     check_level(level)
     place, recipe = find_model(parent), recipe or PlanRecipe()
+    require_loggers(recipe.adapt.training.loggers)
     store = store if isinstance(store, Store) else Store.open(store)
     require_whole(store.card.gaps, "A plan compares tables that count every point", "Fine-tune on the samples itself.")
     few = _samples(store, _origin(recipe, place.folder, store).window)
@@ -199,7 +201,12 @@ def _record(recipe: PlanRecipe, place: ModelPlace, store: Store) -> dict[str, An
     parent = config_hash(place.run.config) if place.run is not None else digest(place.folder)
     origin = _origin(recipe, place.folder, store).describe()
     del origin["store"]  # samples that were moved are the same ones; plan.json says where they lie
-    return {"kind": "plan", **recipe.to_dict(), "about": {"parent": parent, "samples": store.content}, "origin": origin}
+    return {
+        "kind": "plan",
+        **recipe.to_record(),
+        "about": {"parent": parent, "samples": store.content},
+        "origin": origin,
+    }
 
 
 def _origin(recipe: PlanRecipe, model: Path, store: Store) -> Origin:

@@ -37,6 +37,7 @@ from scifm.studies.analysis import conclude
 from scifm.studies.jobs import Adaptation, Pretraining, Task, write_examples
 from scifm.studies.recipe import StudyRecipe
 from scifm.studies.table import KINDS, Row, write_table
+from scifm.training.loggers import require_loggers
 from scifm.training.loop import Observer, train
 from scifm.training.pretrain import build_operator
 from scifm.training.processes import require_alone
@@ -63,7 +64,7 @@ class Plan:
     @property
     def record(self) -> dict[str, Any]:
         """The configuration of the study's folder."""
-        return {"kind": "study", **self.recipe.to_dict(), "origin": self.recipe.contents()}
+        return {"kind": "study", **self.recipe.to_record(), "origin": self.recipe.contents()}
 
     def claim(self) -> Run:
         """Return the folder of the study, a new one or one that holds this study.
@@ -183,7 +184,7 @@ def _measured(recipe: StudyRecipe, size: str) -> tuple[float, int]:
     batch = origin.draw(32, "study", "estimate")
     normalization = fit_normalization(batch, origin.homogeneities, kind=recipe.normalization)
     operator = build_operator(origin.signature, recipe.network(size), normalization, seed=0)
-    config = recipe.training.model_copy(update={"num_steps": 4})
+    config = recipe.training.model_copy(update={"num_steps": 4, "loggers": ()})
     source = Epochs(batch, batch_size=len(batch), seed=0)
     train(operator, source, config=config)  # memory comes in, kernels are compiled
     position = train(operator, source, config=config)
@@ -214,6 +215,7 @@ def study(
         KeyboardInterrupt: after Ctrl-C; what was finished is kept.
     """
     require_alone("A study")
+    require_loggers((*recipe.training.loggers, *recipe.adapt.training.loggers))
     folder = Path(out)
     plan = plan_jobs(recipe, folder)
     run = plan.claim()
@@ -249,7 +251,7 @@ def _completed(record: dict[str, Any]) -> dict[str, Any]:
     """Return the record of a folder with the settings that came after it was written, at their defaults."""
     with suppress(ConfigError):  # what cannot be read as a recipe of today is another's
         recipe = build_config(StudyRecipe, {key: value for key, value in record.items() if key not in RECORDED})
-        return recipe.to_dict() | {key: record[key] for key in RECORDED if key in record}
+        return recipe.to_record() | {key: record[key] for key in RECORDED if key in record}
     return record
 
 

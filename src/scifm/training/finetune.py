@@ -39,10 +39,12 @@ from scifm.runs import Run, write_json
 from scifm.systems.system import System
 from scifm.training.checkpoint import Checkpoint, Position
 from scifm.training.choice import AdaptRecipe, Candidate, Trial, choose
+from scifm.training.loggers import require_loggers
 from scifm.training.loop import DivergedError, Observer, sample_errors, train
 from scifm.training.methods import FinetuneMethod, finish, prepare
-from scifm.training.pretrain import ModelConfig, build_operator, recording, settled
+from scifm.training.pretrain import ModelConfig, build_operator, settled
 from scifm.training.processes import require_alone
+from scifm.training.recording import recording
 
 __all__ = ["AdaptRecipe", "finetune", "from_scratch"]
 
@@ -81,7 +83,8 @@ def finetune(
         The run folder, complete.
 
     Raises:
-        ConfigError: if a setting is not valid, or a launcher started several processes.
+        ConfigError: if a setting is not valid, a logger needs a package that is not installed, or a launcher started
+            several processes.
         DataError: if there are too few samples.
         RunError: if the parent is not complete, or the folder is in use or cannot be written.
         SignatureError: if the samples have another number of dimensions.
@@ -142,7 +145,9 @@ def from_scratch(
 
 def _recipe(kind: str, recipe: AdaptRecipe | None, settings: dict[str, Any]) -> AdaptRecipe:
     tree = {**(recipe.to_dict() if recipe is not None else {}), **settings}
-    return build_config(AdaptRecipe, tree, source=f"settings of {kind}")
+    whole = build_config(AdaptRecipe, tree, source=f"settings of {kind}")
+    require_loggers(whole.training.loggers)
+    return whole
 
 
 def _pool(pool: Source, recipe: AdaptRecipe, model: ModelPlace | None, pace: Pace) -> DownstreamPool:
@@ -189,7 +194,7 @@ class _Adaptation(abc.ABC):
     def run_in(self, out: str | Path, *, parent: Path | None = None) -> Run:
         """Do all that is not done yet in the run folder of these settings under `out`."""
         recipe, origin = self.recipe, self.pool.origin
-        config = {"kind": self.kind, **recipe.to_dict(), "origin": origin, **self.beginning}
+        config = {"kind": self.kind, **recipe.to_record(), "origin": origin, **self.beginning}
         name = f"{self.kind}-{recipe.num_samples}-seed{recipe.seed}"
         self.run = run = Run.prepare(out, name, config, parent=parent)
         with run.locked():
@@ -217,10 +222,10 @@ class _Adaptation(abc.ABC):
             known, few = operator.domain, operator.align(samples.in_memory(_NUM_FITTED))
             times, forms = known.lead_times, known.forms or few.forms
             operator.domain = Domain.of(few, operator.normalization, lead_times=times, forms=forms)
-            source, observe = self._source(samples), recording(run, self.observe)
-            checkpoint = Checkpoint(run.path / "state")
+            source, checkpoint = self._source(samples), Checkpoint(run.path / "state")
             before = self._to_go_back_to(operator)
-            position, num_trainable = self._train(operator, source, candidate, num_steps, observe, checkpoint)
+            with recording(run, self.observe, recipe.training.loggers) as note:
+                position, num_trainable = self._train(operator, source, candidate, num_steps, note, checkpoint)
             finish(operator)
             share = best.interpolation if best is not None else recipe.interpolation[0]
             _interpolate(operator, before, share)
@@ -247,9 +252,9 @@ class _Adaptation(abc.ABC):
         """Record that the operator stays as it is, the first of `trials`; return what the outcome says of it."""
         diverged = all(trial.errors is None for trial in trials[1:])
         why = "every learning rate diverged" if diverged else "nothing did clearly better on the held-out samples"
-        note = recording(self.run, self.observe)
-        note(event="resumed", step=0)  # so that what an interrupted sitting said is not said twice
-        note(event="kept", step=0, relative_l2=trials[0].relative_l2, reason=why)
+        with recording(self.run, self.observe, self.recipe.training.loggers) as note:
+            note(event="resumed", step=0)  # so that what an interrupted sitting said is not said twice
+            note(event="kept", step=0, relative_l2=trials[0].relative_l2, reason=why)
         return f"the pre-trained weights: {why}"
 
     def _source(self, samples: Samples) -> Epochs:
@@ -273,7 +278,7 @@ class _Adaptation(abc.ABC):
         """Train as a candidate says; return where it ended, and how many weights trained."""
         recipe = self.recipe
         groups = prepare(operator, recipe.method, seed=recipe.seed)
-        settings = {"learning_rate": candidate.learning_rate, "num_steps": num_steps}
+        settings = {"learning_rate": candidate.learning_rate, "num_steps": num_steps, "loggers": ()}
         config = recipe.training.model_copy(update=settings)
         position = train(
             operator, source, config=config, groups=groups, checkpoint=checkpoint, observe=observe, seed=recipe.seed

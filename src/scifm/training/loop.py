@@ -14,7 +14,14 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal, Protocol
 
 import torch
-from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
+from pydantic import (
+    Field,
+    SerializationInfo,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
@@ -32,6 +39,7 @@ from scifm.objectives.objective import Objective
 from scifm.objectives.supervised import RelativeL2
 from scifm.training.checkpoint import Checkpoint, DivergedError, Position, require_finite
 from scifm.training.costs import available_memory, measure_need, require_memory
+from scifm.training.loggers import NamedLoggers
 from scifm.training.optimizers import AdamW, NamedOptimizer, Schedule, learning_rate_factor, require_whole_set
 from scifm.training.processes import ALONE, World, device_for, stop_requests
 from scifm.training.sharing import SharedGradient, Strategy
@@ -83,6 +91,8 @@ class TrainingConfig(Config):
         strategy: how several processes hold the operator: ``ddp``, a copy each, or ``fsdp``, a share each.
         recompute: compute the inside of layers again in the backward pass instead of keeping it: less memory, more
             time.
+        loggers: names of ``scifm.training.LOGGERS``, or tables of their names and settings: who is told of every event
+            besides ``metrics.jsonl``. They change no result, and are no part of what a run is known by.
     """
 
     num_steps: int = Field(1000, ge=1)
@@ -107,6 +117,7 @@ class TrainingConfig(Config):
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
     strategy: Strategy = "ddp"
     recompute: bool = False
+    loggers: NamedLoggers = ()
 
     @model_validator(mode="after")
     def _every_setting_counts(self) -> TrainingConfig:
@@ -124,10 +135,11 @@ class TrainingConfig(Config):
         return value
 
     @model_serializer(mode="wrap")
-    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _as_before(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
         """Leave out what came later and is at its default: a recipe of before finds its run folder again."""
         settings: dict[str, Any] = handler(self)
-        later = {"optimizer": AdamW.name, "validation_metric": "relative_l2"}
+        later: dict[str, Any] = {"optimizer": AdamW.name, "validation_metric": "relative_l2"}
+        later["loggers"] = settings.get("loggers") if (info.context or {}).get("record") else []
         return {name: value for name, value in settings.items() if later.get(name, object()) != value}
 
 
@@ -230,10 +242,13 @@ def train(
     Raises:
         DivergedError: if the loss or a gradient becomes NaN or infinite; the weights stay as they were before that
             step, the last saved state is kept, and the batch is recorded beside it.
+        ConfigError: if `config` names loggers, which write beside a run's log: here is none.
         RunError: if there is not enough memory, the disk is full, or no saved state is whole.
         KeyboardInterrupt: after Ctrl-C, once the state is saved; `StopRequested`, which is one too, after SIGTERM,
             SIGUSR1 or SIGUSR2.
     """
+    why = "a training that is no run has no log for them to follow; give it an observer"
+    refuse_idle(config, ("loggers",), why, prefix="training.")
     groups = groups if groups is not None else [ParameterGroup(tuple(operator.parameters()))]
     observe = observe if observe is not None else silent  # one that keeps a list of events is false while it is empty
     return _Loop(operator, source, config, groups, validation, checkpoint, observe, world, seed).run()

@@ -29,10 +29,12 @@ from scifm.models.operator import Operator, OperatorConfig
 from scifm.models.registry import DEFAULT_KIND, operator_class, settings_of
 from scifm.runs import Run
 from scifm.training.checkpoint import Checkpoint
+from scifm.training.loggers import require_loggers
 from scifm.training.loop import Observer, TrainingConfig, silent, train
 from scifm.training.processes import World, joined, world_from
+from scifm.training.recording import recording
 
-__all__ = ["ModelConfig", "PretrainRecipe", "build_operator", "pretrain", "recording", "training_source"]
+__all__ = ["ModelConfig", "PretrainRecipe", "build_operator", "pretrain", "training_source"]
 
 
 class ModelConfig(Config):
@@ -214,7 +216,7 @@ def pretrain(
         train together and the first one writes.
 
     Raises:
-        ConfigError: if the recipe does not add up.
+        ConfigError: if the recipe does not add up, or a logger needs a package that is not installed.
         RunError: if the folder is in use or cannot be written.
         SignatureError: if the store lacks names of the recipe's system.
         StoreError, DataError: if the store cannot be read.
@@ -227,6 +229,7 @@ def pretrain(
         data = recipe.data.at(str(store.path), store.mapping)
         recipe = recipe.model_copy(update={"system": None, "mixture": (), "data": data})
     recipe.check()
+    require_loggers(recipe.training.loggers)
     origin = recipe.origin if store is None else StoreOrigin(store, recipe.data.window)
     network = recipe.model.resolve()
     network.require_known()
@@ -241,7 +244,7 @@ def pretrain(
     model = recipe.model.model_copy(update={"network": network, "size": None})
     recipe = recipe.model_copy(update={"model": model})
     # what the samples are enters the name of the folder: other data at the same place are another run
-    record = {"kind": "pretrain", **recipe.to_dict(), "origin": origin.describe()}
+    record = {"kind": "pretrain", **recipe.to_record(), "origin": origin.describe()}
     with joined(world_from(), recipe.training.accelerator) as world:
         run = Run.prepare(out, recipe.name, record) if world.is_first else None
         world.wait()
@@ -263,43 +266,24 @@ def _train_run(run: Run, recipe: PretrainRecipe, origin: Origin, observe: Observ
     operator.domain = Domain.of(fitting, normalization, lead_times=source.lead_times, forms=fitting.forms)
     world.wait()  # every process has seen the status of before
 
-    note = recording(run, observe) if world.is_first else silent
     if world.is_first:
         run.set_status("running")
-    train(
-        operator,
-        source,
-        config=recipe.training,
-        validation=validation,
-        checkpoint=Checkpoint(run.path / "state", world),
-        observe=note,
-        world=world,
-        seed=seed,
-    )
+    noting = recording(run, observe, recipe.training.loggers) if world.is_first else nullcontext(silent)
+    with noting as note:
+        train(
+            operator,
+            source,
+            config=recipe.training.model_copy(update={"loggers": ()}),
+            validation=validation,
+            checkpoint=Checkpoint(run.path / "state", world),
+            observe=note,
+            world=world,
+            seed=seed,
+        )
     if world.is_first:
         operator.provenance = provenance_of(run)
         operator.save_pretrained(run.path / "model")
         run.set_status("complete")
-
-
-def recording(run: Run, observe: Observer | None) -> Observer:
-    """Return an observer of a training that writes events to the run's log and passes them on to `observe`.
-
-    A resumed run first drops the log lines behind the state it resumes from, so that each occurs once.
-    """
-
-    def note(**event: Any) -> None:
-        if event["event"] == "resumed":
-            run.rewind(event["step"])
-        elif event["event"] == "saving":
-            run.flush_log()
-            run.note_time()
-        elif event["event"] != "step":
-            run.log(**event)
-        if observe is not None:
-            observe(**event)
-
-    return note
 
 
 def training_source(recipe: PretrainRecipe, origin: Origin | None = None) -> BatchSource:
