@@ -150,7 +150,20 @@ def _outcome_rows(outcome: Outcome) -> list[tuple[str, str]]:
         names = [name for name, own in outcome.fields.items() if own == role]
         rows += [(f"{role}s", _names_text(names, outcome.units))] if names else []
     rows += [("coefficients", _names_text(outcome.coefficients, outcome.units))] if outcome.coefficients else []
-    return [*rows, ("trajectories", ", ".join(f"{count} {split}" for split, count in outcome.splits.items()))]
+    rows.append(("trajectories", ", ".join(f"{count} {split}" for split, count in outcome.splits.items())))
+    return rows + _said_rows(outcome.labels or {})
+
+
+def _said_rows(labels: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what a file says in words of its axes and times, and what of it is used for nothing."""
+    rows = []
+    for axis, (first, spacing) in labels.get("lines", {}).items():
+        name = labels.get("called", {}).get(axis, axis)
+        rows.append((f"{axis} in the file", f"{name}, from {first:g} by {spacing:g}"))
+    if dates := labels.get("dates"):
+        calendar = f", calendar {dates['calendar']}" if dates["calendar"] else ""
+        rows.append(("first frame", f"{dates['first']:g} {dates['units']}{calendar}"))
+    return rows + ([("left out", ", ".join(labels["left_out"]))] if labels.get("left_out") else [])
 
 
 def _with_unit(text: str, unit: str | None) -> str:
@@ -190,6 +203,7 @@ def import_files(
     if store.card.times is not None:
         rows.append(("frames", _frames_text(store.card.times, store.card.units)))
     rows.append(("grid", store.grid.told))
+    rows += _said_rows(store.card.labels.to_dict() if store.card.labels is not None else {})
     fields = store.statistics.fields.items()
     rows += [(name, f"rms {own.rms:.4g}, from {own.min:.4g} to {own.max:.4g}") for name, own in fields]
     print_rows(f"Store {store.path}", rows + [("beware", defect) for defect in store.card.known_defects])

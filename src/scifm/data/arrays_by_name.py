@@ -16,7 +16,9 @@ from scifm.data.card import CARD_NAME
 from scifm.data.formats.axes import are_even, axis_length
 from scifm.data.formats.format import Contents, read_whole, reading
 from scifm.data.formats.proposal import Proposal
+from scifm.data.formats.reader import labels_along
 from scifm.data.importing import find_format
+from scifm.data.labels import Labels
 from scifm.data.store import Store
 from scifm.errors import DataError, SignatureError, suggest
 from scifm.fields.grid import Boundary
@@ -37,6 +39,7 @@ class NamedArrays:
         evolving: names of the fields that have an axis of time.
         coordinates: positions along the axes of space, and ``time``, where they are told.
         units: of all these by name, where they are told.
+        labels: what else a file says of them.
     """
 
     fields: Mapping[str, np.ndarray]
@@ -44,6 +47,7 @@ class NamedArrays:
     evolving: frozenset[str] = frozenset()
     coordinates: Mapping[str, np.ndarray] = field(default_factory=dict)
     units: Mapping[str, str] = field(default_factory=dict)
+    labels: Labels = field(default_factory=Labels)
 
     def extent(self, boundary: Sequence[Boundary]) -> tuple[float, ...] | None:
         """Return the lengths of the axes of space with these ends; None where the file does not tell all.
@@ -119,13 +123,16 @@ def _of_store(store: Store, fields: Iterable[str], numbers: Iterable[str], split
             raise SignatureError(f"The store '{store.path}': {suggest(name, names.names)}")
     with store.to_xarray(split) as view:
         evolving = frozenset(name for name in fields if "time" in view[name].dims)
-        lines = {str(axis): view[axis].values for axis in view.coords}
+        grid, times = store.grid, store.card.times
+        lines = {axis: points.numpy() for axis, points in zip(grid.axis_names, grid.coordinates(), strict=True)}
+        lines |= {} if times is None else {"time": np.asarray(times)}
         return NamedArrays(
             {name: view[name].values for name in fields},
             {name: view[name].values for name in numbers},
             evolving,
             lines,
             store.card.units,
+            store.card.labels or Labels(),
         )
 
 
@@ -157,7 +164,9 @@ def _of_contents(contents: Contents, proposal: Proposal, fields: Iterable[str], 
         if own in arrays:
             lines[axis] = read_whole(arrays[own])
             units |= {axis: contents.units[own]} if own in contents.units else {}
-    return NamedArrays(shaped, single, frozenset(evolving), lines, units)
+    arrays_of = {name: by_name[name] for name in (*shaped, *single)}
+    arrays_of |= {"time": contents.coordinates["time"]} if "time" in contents.coordinates else {}
+    return NamedArrays(shaped, single, frozenset(evolving), lines, units, labels_along(contents, _SPACE, arrays_of))
 
 
 def _read(contents: Contents, name: str) -> np.ndarray:

@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from scifm.config import Config, build_config
+from scifm.data.labels import Labels
 from scifm.errors import ConfigError, StoreError
 from scifm.fields.batch import Signature
 from scifm.fields.grid import Grid
@@ -131,6 +132,7 @@ class Card(Config):
         splits: number of trajectories by split; of a steady problem a trajectory is one sample.
         times: physical times of the stored frames; None for steady problems.
         units: as files told them, by name of a field, a coefficient or an axis, and of ``time``; none are checked.
+        labels: what else they say in words, and where their axes begin; None for generated data.
         dtype: precision of the stored numbers (of generated ones also of the solver that made them).
         generation: how a system made them; None for imported data.
         source: which files they were imported from; None for generated data.
@@ -149,6 +151,7 @@ class Card(Config):
     splits: dict[str, int]
     times: tuple[float, ...] | None = None
     units: dict[str, str] = Field(default_factory=dict)
+    labels: Labels | None = None
     dtype: Literal["float32", "float64"]
     generation: Generation | None = None
     source: Source | None = None

@@ -22,7 +22,7 @@ from scifm.config import build_config
 from scifm.data.card import Card, Source, hash_file
 from scifm.data.declared import size_of
 from scifm.data.formats import FORMATS
-from scifm.data.formats.format import Contents, Format
+from scifm.data.formats.format import Contents, Format, read_whole
 from scifm.data.formats.kinds import refuse_foreign
 from scifm.data.formats.mapping import DataMapping
 from scifm.data.formats.reader import (
@@ -31,6 +31,7 @@ from scifm.data.formats.reader import (
     frame_times,
     grid_of,
     known_system,
+    labels_of,
     tell_precision,
     trajectory_count,
     units_of,
@@ -50,6 +51,7 @@ Progress = Callable[[int, int], None]
 _SPLITS = ("train", "valid", "test")
 _CHUNK_BYTES = 128 * 1024 * 1024  # of one file of the store
 _MOST_TOLD = 10  # trajectories that are named
+_METRES_A_DEGREE = 6.371e6 * math.pi / 180  # along a great circle
 _BLOCK_BYTES = 32 * 1024 * 1024  # in memory at a time
 
 
@@ -110,6 +112,7 @@ def open_data(path: str | Path, mapping: DataMapping | None = None) -> Store:
         splits={split: len(rows) for split, (_, rows) in parts.items()},
         times=frame_times(contents, mapping),
         units=units_of(contents, mapping),
+        labels=labels_of(contents, mapping),
         dtype=mapping.dtype,
         source=Source(
             format=mapping.format,
@@ -212,6 +215,7 @@ def _known_defects(contents: Contents, mapping: DataMapping) -> list[str]:
             "trajectories. Trajectories are never parted: cut a long one along time into several and import those, or "
             "give more."
         )
+    defects += _tell_degrees(contents, mapping)
     times = frame_times(contents, mapping)
     if times is not None:
         steps = np.diff(times)
@@ -221,6 +225,24 @@ def _known_defects(contents: Contents, mapping: DataMapping) -> list[str]:
                 "of one step is not told which it is."
             )
     return defects
+
+
+def _tell_degrees(contents: Contents, mapping: DataMapping) -> list[str]:
+    """Say that lengths are degrees where they are, and about how many metres these would be."""
+    units = units_of(contents, mapping)
+    axes = [axis for axis in mapping.space if units.get(axis, "").lower().startswith("degree")]
+    if not axes:
+        return []
+    metres = {axis: _METRES_A_DEGREE * mapping.extent[axis] for axis in axes}
+    if "x" in metres and "y" in metres:
+        latitudes = read_whole(contents.arrays[contents.coordinates["y"]])
+        metres["x"] *= math.cos(math.radians(float(latitudes.min() + latitudes.max()) / 2))
+    told = ", ".join(f"{axis} = {length:.3g}" for axis, length in sorted(metres.items()))
+    return [
+        f"Lengths along {' and '.join(sorted(axes))} are degrees, as the file tells, and the grid is taken as flat: a "
+        "degree of longitude is as long as one of latitude only at the equator. For lengths in metres say so in a map "
+        f"or with --set: extent = {{ {told} }} at the middle latitude."
+    ]
 
 
 def import_data(

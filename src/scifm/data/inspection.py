@@ -71,6 +71,7 @@ class Outcome:
         splits: trajectories by split.
         system: name of the system that made the samples or whose equation they solve; None where none is known.
         units: of fields, coefficients, axes and ``time``, by name, where files tell them.
+        labels: what else they say in words, and where their axes begin; None: nothing.
     """
 
     grid: dict[str, list[Any]]
@@ -81,6 +82,7 @@ class Outcome:
     splits: dict[str, int]
     system: str | None = None
     units: dict[str, str] = field(default_factory=dict)
+    labels: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -240,7 +242,7 @@ def _outcome(store: Store) -> Outcome:
     roles = dict.fromkeys(names.inputs, "input") | dict.fromkeys(names.outputs, "output")
     roles |= dict.fromkeys(names.state, "state")
     system = card.source.mapping.get("system") if card.source is not None else card.system_name
-    told = card.times, store.splits, system, card.units
+    told = card.times, store.splits, system, card.units, card.labels.to_dict() if card.labels is not None else None
     return Outcome(grid.to_dict(), grid.axis_names, roles, names.coefficients, *told)
 
 

@@ -16,6 +16,7 @@ from xarray.backends.locks import SerializableLock
 from xarray.core import indexing
 
 from scifm.data.card import Card
+from scifm.data.labels import Labels
 from scifm.data.well import Reader, runs
 from scifm.fields.batch import Signature
 from scifm.fields.grid import Grid
@@ -64,17 +65,24 @@ def labelled_view(card: Card, reader: Reader, split: str) -> xarray.Dataset:
         sizes |= dict(zip(grid.axis_names, grid.num_points, strict=True))
         array = _ReaderArray(reader, name, tuple(sizes[dim] for dim in dims), evolves, dtype, lock)
         lazy = indexing.CopyOnWriteArray(indexing.LazilyIndexedArray(array))  # type: ignore[arg-type]
-        variables[name] = xarray.Variable(dims, lazy, {"role": _role(names, name), **_unit(card, name)})
-    lines = {axis: points.numpy() for axis, points in zip(grid.axis_names, grid.coordinates(), strict=True)}
-    lines |= {"time": np.asarray(card.times)} if card.times is not None else {}
-    coordinates = {axis: xarray.Variable(axis, points, _unit(card, axis)) for axis, points in lines.items()}
-    dataset = xarray.Dataset(variables, coordinates, _attributes(card, grid, split))
+        variables[name] = xarray.Variable(dims, lazy, {"role": _role(names, name), **_texts(card, name)})
+    labels = card.labels or Labels()
+    coordinates = {}
+    for axis, points in zip(grid.axis_names, grid.coordinates(), strict=True):
+        told = labels.points(axis, len(points))
+        coordinates[axis] = xarray.Variable(axis, points.numpy() if told is None else told, _texts(card, axis))
+    if card.times is not None:
+        times, dates = np.asarray(card.times), labels.dates
+        said = _texts(card, "time") | (dates.attributes if dates is not None else {})
+        coordinates["time"] = xarray.Variable("time", times if dates is None else dates.of(times), said)
+    dataset = xarray.Dataset(variables, coordinates, labels.attributes("") | _attributes(card, grid, split))
     dataset.set_close(reader.close)
     return dataset
 
 
-def _unit(card: Card, name: str) -> dict[str, str]:
-    return {"units": card.units[name]} if name in card.units else {}
+def _texts(card: Card, name: str) -> dict[str, str]:
+    own = card.labels.attributes(name) if card.labels is not None else {}
+    return ({"units": card.units[name]} if name in card.units else {}) | own
 
 
 def _role(names: Signature, name: str) -> str:

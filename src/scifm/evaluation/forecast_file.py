@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from scifm.data.labels import Labels
 from scifm.data.new_file import written
 from scifm.errors import ConfigError, RunError
 from scifm.fields.samples import Samples
@@ -43,6 +44,8 @@ def write_forecast(
     batch_size: int = 64,
     attributes: dict[str, str] | None = None,
     units: Mapping[str, str] | None = None,
+    labels: Labels | None = None,
+    start: float = 0.0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Tensor:
     """Let an operator march from each sample and write every frame as it comes: in the memory of one batch.
@@ -58,6 +61,8 @@ def write_forecast(
         batch_size: samples marched at a time.
         attributes: texts for the file.
         units: of a field, a coefficient, an axis, or ``time``, by name, where they are known.
+        labels: what files say in words of the same, where their axes begin and when their first frame is.
+        start: time of the last input frame, in seconds since that one; counts where `labels` have dates.
         progress: called with (frames done, frames in all).
 
     Returns:
@@ -70,22 +75,26 @@ def write_forecast(
     """
     import torch
 
-    h5netcdf, path = require_netcdf(), Path(path)
+    h5netcdf, path, labels = require_netcdf(), Path(path), labels or Labels()
     grid, names = starts.grid, operator.signature.common(starts.signature)
     count, lost = starts.num_samples, []
     require_space(path.parent, 4 * count * num_steps * len(names.outputs) * math.prod(grid.num_points))
     try:
         with written(path) as half, h5netcdf.File(half, "w") as file:
-            file.attrs.update(attributes or {})
-            sizes = dict(zip(grid.axis_names, grid.num_points, strict=True))
-            file.dimensions = {"trajectory": count, "time": num_steps, **sizes}
+            file.attrs.update(labels.attributes("") | (attributes or {}))
+            called = {axis: labels.name(axis) for axis in (*grid.axis_names, "time")}
+            sizes = {called[axis]: own for axis, own in zip(grid.axis_names, grid.num_points, strict=True)}
+            file.dimensions = {"trajectory": count, called["time"]: num_steps, **sizes}
             for axis, points in zip(grid.axis_names, grid.coordinates(), strict=True):
-                file.create_variable(axis, (axis,), float)[:] = points.numpy()
-            time = file.create_variable("time", ("time",), float)
-            time.attrs["long_name"] = "time since the last input frame"
+                told = labels.points(axis, len(points))
+                line = file.create_variable(called[axis], (called[axis],), float)
+                line[:] = points.numpy() if told is None else told
+            time = file.create_variable(called["time"], (called["time"],), float)
+            if labels.dates is None:
+                time.attrs["long_name"] = "time since the last input frame"
             fields = {
                 name: file.create_variable(
-                    name, ("trajectory", "time", *sizes), np.float32, fillvalue=np.float32("nan")
+                    name, ("trajectory", called["time"], *sizes), np.float32, fillvalue=np.float32("nan")
                 )
                 for name in names.outputs
             }
@@ -94,9 +103,7 @@ def write_forecast(
             at.attrs["long_name"] = "step at which the forecast left every bound; 0: it did not"
             for variable in fields.values():
                 variable.attrs["ancillary_variables"] = "lost_at"  # no coefficient, to who reads it as data
-            for name, unit in (units or {}).items():
-                if name in file.variables:
-                    file.variables[name].attrs["units"] = unit
+            _say(file, units or {}, labels, called)
             for first in range(0, count, batch_size):
                 batch = operator.align(starts.batch(slice(first, min(first + batch_size, count))))
                 rows = slice(first, first + batch.num_samples)
@@ -108,7 +115,8 @@ def write_forecast(
                         values, valid = frame.target(name)[:, 0], frame.valid_target(name)
                         values = values if valid is None else torch.where(valid[:, 0], values, torch.nan)
                         variable[rows, step] = values.float().cpu().numpy()
-                    time[step] = step + 1.0 if frame.lead_time is None else decimal(float(frame.lead_time[0, 0]))
+                    ahead = step + 1.0 if frame.lead_time is None else decimal(float(frame.lead_time[0, 0]))
+                    time[step] = ahead if labels.dates is None else labels.dates.of(np.array(start + ahead)).item()
                     half.check()
                     if progress is not None:
                         progress(first * num_steps + (step + 1) * batch.num_samples, count * num_steps)
@@ -120,6 +128,16 @@ def write_forecast(
             "with --out; what was there before is untouched."
         ) from error
     return torch.cat(lost)
+
+
+def _say(file: Any, units: Mapping[str, str], labels: Labels, called: Mapping[str, str]) -> None:
+    """Write units, and what else is said, to the variables that are there."""
+    for name in {**units, **labels.texts}:
+        if (own := called.get(name, name)) in file.variables:
+            said = ({"units": units[name]} if name in units else {}) | labels.attributes(name)
+            file.variables[own].attrs.update(said)
+    if labels.dates is not None:
+        file.variables[called["time"]].attrs.update(labels.dates.attributes)
 
 
 def decimal(time: float) -> float:

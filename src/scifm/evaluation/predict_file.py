@@ -153,6 +153,9 @@ def _read(operator: Operator, source: Path, how: PredictRecipe) -> NamedArrays:
         numbers={back[own]: values for own, values in found.numbers.items()},
         evolving=frozenset(back[own] for own in found.evolving),
         units={back.get(own, own): unit for own, unit in found.units.items()},
+        labels=found.labels.model_copy(
+            update={"texts": {back.get(own, own): texts for own, texts in found.labels.texts.items()}}
+        ),
     )
 
 
@@ -223,26 +226,33 @@ def _labelled(answered: Batch, is_one: bool, named: NamedArrays, about: Mapping[
     names, grid = answered.signature, answered.grid
     samples = () if is_one else ("trajectory",)
     times = ("time",) if names.evolves else ()
-    unit = {name: {"units": own} for name, own in named.units.items()}
+    labels = named.labels
+    said = {name: {"units": own} for name, own in named.units.items()}
+    said |= {name: said.get(name, {}) | own for name, own in labels.texts.items() if name}
     variables = {}
     for name in names.outputs:
         values, valid = answered.target(name).numpy(), answered.valid_target(name)
         values = values if valid is None else np.where(valid.numpy(), values, np.float32(np.nan))
         values = values if times else values[:, 0]
         variables[name] = xarray.Variable(
-            (*samples, *times, *grid.axis_names), values[0] if is_one else values, unit.get(name)
+            (*samples, *times, *grid.axis_names), values[0] if is_one else values, said.get(name)
         )
     for name in names.coefficients:
         values = answered.coefficient(name).numpy()
-        variables[name] = xarray.Variable(samples, values[0] if is_one else values, unit.get(name))
+        variables[name] = xarray.Variable(samples, values[0] if is_one else values, said.get(name))
     lines = {axis: points.numpy() for axis, points in zip(grid.axis_names, grid.coordinates(), strict=True)}
     lines |= {axis: own for axis, own in named.coordinates.items() if axis in lines}
-    coordinates = {axis: xarray.Variable(axis, points, unit.get(axis)) for axis, points in lines.items()}
+    lines |= {axis: own for axis in lines if (own := labels.points(axis, len(lines[axis]))) is not None}
+    coordinates = {axis: xarray.Variable(axis, points, said.get(axis)) for axis, points in lines.items()}
     if times:
         assert answered.lead_time is not None
         ahead = [decimal(float(time)) for time in answered.lead_time[0]]
         known = named.coordinates.get("time")
         told = {"long_name": "time since the last input frame"} if known is None else {}
         start = 0.0 if known is None else float(known[-1])
-        coordinates["time"] = xarray.Variable("time", start + np.array(ahead), told | unit.get("time", {}))
-    return xarray.Dataset(variables, coordinates, dict(about))
+        told, instants = told | said.get("time", {}), start + np.array(ahead)
+        if labels.dates is not None and known is not None:
+            told, instants = told | labels.dates.attributes, labels.dates.of(instants)
+        coordinates["time"] = xarray.Variable("time", instants, told)
+    dataset = xarray.Dataset(variables, coordinates, {**labels.attributes(""), **about})
+    return dataset.rename({axis: labels.name(axis) for axis in coordinates if labels.name(axis) not in variables})

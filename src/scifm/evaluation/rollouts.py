@@ -12,6 +12,7 @@ import torch
 from pydantic import Field
 
 from scifm.config import build_config
+from scifm.data.labels import Labels
 from scifm.data.origin_config import BOX_SETTINGS
 from scifm.data.origins import Origin, StoreOrigin, SystemOrigin
 from scifm.data.sample_recipe import SampleRecipe
@@ -64,6 +65,8 @@ class Starts:
         system: the system that made them; None: it is not known.
         origin: what is said of them.
         units: of fields, coefficients, axes and ``time``, as the card of a store has them.
+        labels: what else the card says of them; None: nothing.
+        start: physical time of the last frame given, as a store has it.
     """
 
     samples: Batch
@@ -71,6 +74,8 @@ class Starts:
     system: Evolving | None
     origin: dict[str, Any]
     units: Mapping[str, str]
+    labels: Labels | None = None
+    start: float = 0.0
 
 
 def starts_of(origin: Origin, how: RolloutRecipe, history: int) -> Starts:
@@ -87,6 +92,7 @@ def starts_of(origin: Origin, how: RolloutRecipe, history: int) -> Starts:
     stride = origin.window.stride
     training = origin.framed(Window(stride=stride)).fitting(_NUM_FITTED, how.seed)
     units: Mapping[str, str] = {}
+    labels, start = None, 0.0
     if isinstance(origin, StoreOrigin):
         store = origin.store
         assert store.card.times is not None, "what evolves has times"
@@ -97,6 +103,7 @@ def starts_of(origin: Origin, how: RolloutRecipe, history: int) -> Starts:
             split = split.chosen(range(how.num_samples))
         about, made, units = dict(split.origin), store.card.generation, store.card.units
         known = system_from_dict(dict(made.system)) if made is not None else None
+        labels, start = store.card.labels, store.card.times[(history - 1) * stride]
     elif isinstance(origin, SystemOrigin) and isinstance(origin.system, Evolving):
         window = Window(history, how.steps, stride)
         known = replace(origin.system, num_frames=window.span)  # type: ignore[type-var]
@@ -109,7 +116,7 @@ def starts_of(origin: Origin, how: RolloutRecipe, history: int) -> Starts:
         )
     each = split.num_samples // split.num_problems
     first = split.batch(torch.arange(0, split.num_samples, each))
-    return Starts(first, training, known if isinstance(known, Evolving) else None, about, units)
+    return Starts(first, training, known if isinstance(known, Evolving) else None, about, units, labels, start)
 
 
 def forecast(
@@ -159,6 +166,8 @@ def forecast(
             bound=how.bound,
             attributes=texts,
             units=starts.units,
+            labels=starts.labels,
+            start=starts.start,
             progress=progress,
         )
         about["out"] = str(out)

@@ -37,7 +37,8 @@ def test_they_stand_on_the_card_and_in_the_labelled_view(tmp_path):
     assert store.card.units == Card.read(store.path).units == kept
     assert store.card.times == tuple(1800.0 * step for step in range(FRAMES))
     with store.to_xarray("train") as view:
-        assert {name: view[name].attrs["units"] for name in kept} == kept
+        assert {name: view[name].attrs["units"] for name in kept} == {**kept, "time": TOLD["time"]}
+        assert view["time"].values.tolist() == [0.0, 0.5, 1.0, 1.5]  # as the file told them
         assert "units" not in view["y"].attrs
         view.to_netcdf(tmp_path / "again.nc", engine="h5netcdf")
     assert open_data(tmp_path / "again.nc").card.units == kept

@@ -17,7 +17,9 @@ __all__ = [
     "axis_length",
     "axis_of_attributes",
     "axis_of_name",
+    "is_on_globe",
     "same_points",
+    "seconds_in",
     "seconds_of",
     "unit_of_times",
 ]
@@ -68,6 +70,11 @@ def axis_of_attributes(attributes: Mapping[str, Any]) -> str | None:
     if " since " in units:
         return "time"
     return _STANDARD.get(str(attributes.get("standard_name", "")).lower())
+
+
+def is_on_globe(units: str) -> bool:
+    """Return whether points along an axis are longitudes or latitudes."""
+    return units.lower() in _EAST | _NORTH
 
 
 # --- points -----------------------------------------------------------------------------------------------------------
@@ -167,6 +174,11 @@ def seconds_of(values: np.ndarray, units: str, calendar: str) -> tuple[np.ndarra
     origin = 0.0 if start is None or not len(values) else start + float(values[0]) * factor
     remark = f"Times are in seconds since the first frame; the file tells '{word.strip()}'."
     return (values - values[:1]) * factor, origin, remark
+
+
+def seconds_in(units: str) -> float:
+    """Return the seconds in one of the units of times that `seconds_of` converts."""
+    return _SECONDS[units.lower().partition(" since ")[0].strip()]
 
 
 def unit_of_times(units: str) -> str:

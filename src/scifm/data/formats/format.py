@@ -24,6 +24,7 @@ import numpy as np
 
 from scifm.data.formats.coding import Coding
 from scifm.data.formats.mapping import DataMapping
+from scifm.data.labels import Dates
 from scifm.data.well import OpenFiles, overlaps
 from scifm.errors import DataError, SciFMError, StoreError, cause_of
 from scifm.fields.grid import Boundary
@@ -94,6 +95,8 @@ class Contents:
         coordinates: name of the array that holds the positions along an axis, or the times, where the file tells it.
         boundary: what stands at the ends of an axis, where the file tells it.
         units: of an array or a number, by name, where the file tells it.
+        texts: what attributes of an array say in words, by name; those of the file under an empty one.
+        dates: how the file tells times that are given in seconds here, by name of their array.
         remarks: what a user should know about this file.
         close: closes what is open.
     """
@@ -106,6 +109,8 @@ class Contents:
     coordinates: Mapping[str, str] = field(default_factory=dict)
     boundary: Mapping[str, Boundary] = field(default_factory=dict)
     units: Mapping[str, str] = field(default_factory=dict)
+    texts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    dates: Mapping[str, Dates] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
     close: Callable[[], None] = OpenFiles().close
 

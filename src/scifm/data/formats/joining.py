@@ -61,6 +61,10 @@ def join_pieces(
         joined = {part: own[0] for part, own in parts.items()}
     first_part, first = next(iter(joined.items()))
     said = {name: {piece.units[name] for piece in every if name in piece.units} for name in first.units}
+    texts = {
+        name: {key: text for key, text in own.items() if all(text == p.texts.get(name, {}).get(key) for p in every)}
+        for name, own in first.texts.items()
+    }
     unlike = [f"{name} ({', '.join(sorted(own))})" for name, own in said.items() if len(own) > 1]
     if unlike:
         first.remarks.append(f"Units differ between files, numbers are taken as they are: {'; '.join(unlike)}.")
@@ -80,6 +84,8 @@ def join_pieces(
         axes={name: axes for name, axes in first.axes.items() if name in first.arrays},
         coordinates=first.coordinates,
         boundary=first.boundary,
+        texts={name: own for name, own in texts.items() if own},
+        dates={name: own for name, own in first.dates.items() if all(piece.dates.get(name) == own for piece in every)},
         units={name: own.pop() for name, own in said.items() if len(own) == 1},
         remarks=tuple(dict.fromkeys(remark for piece in (*inner, *joined.values()) for remark in piece.remarks)),
         close=close,

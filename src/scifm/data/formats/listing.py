@@ -7,22 +7,34 @@ line that is called like an axis. Times are told in seconds where the file tells
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from scifm.data.formats.axes import axis_of_attributes, axis_of_name, seconds_of, unit_of_times
+from scifm.data.formats.axes import (
+    axis_of_attributes,
+    axis_of_name,
+    is_on_globe,
+    seconds_in,
+    seconds_of,
+    unit_of_times,
+)
 from scifm.data.formats.coding import text_of
 from scifm.data.formats.format import MOST_NUMBERS, NUMBERS, LazyArray, read_whole, single_numbers
 from scifm.data.formats.mapping import SPACE
 from scifm.data.formats.pieces import Piece, lines_of_meshes
+from scifm.data.labels import Dates
 
 __all__ = ["Dimension", "Node", "piece_of", "texts_of"]
 
-_TOLD_IN_WORDS = ("ancillary_variables", "axis", "bounds", "calendar", "coordinates", "standard_name", "units")
+_ABOUT_AXES = ("ancillary_variables", "axis", "bounds", "calendar", "coordinates", "grid_mapping", "units")
+_KEPT = (  # of arrays, and of the file: what a reader of the numbers may want to know
+    *("long_name", "standard_name", "cell_methods", "comment", "positive"),
+    *("title", "institution", "source", "history", "references", "license", "Conventions"),
+)
 _LINED = (*SPACE, "time")  # axes whose points matter
 _CIRCLE = 360.0  # degrees
 
@@ -56,8 +68,8 @@ class Node:
 
 
 def texts_of(attributes: Mapping[str, Any]) -> dict[str, str]:
-    """Return what attributes say about axes, in words."""
-    return {key: text_of(attributes[key]) for key in _TOLD_IN_WORDS if key in attributes}
+    """Return what attributes say in words, about axes and about what the numbers are."""
+    return {key: text_of(attributes[key]) for key in (*_ABOUT_AXES, *_KEPT) if key in attributes}
 
 
 def piece_of(path: Path, nodes: Iterable[Node]) -> Piece:
@@ -68,11 +80,17 @@ def piece_of(path: Path, nodes: Iterable[Node]) -> Piece:
     """
     piece, by_name = Piece(path), {node.name: node for node in nodes}
     corners = {node.texts["bounds"] for node in by_name.values() if "bounds" in node.texts}
+    projections = {word for node in by_name.values() for word in node.texts.get("grid_mapping", "").split()}
     aside = {word for node in by_name.values() for word in node.texts.get("ancillary_variables", "").split()}
     for name, node in by_name.items():
         piece.numbers.update({f"{name}/{key}".lstrip("/"): value for key, value in node.numbers.items()})
         piece.remarks.extend(node.remarks)
-        if node.array is None or _base(name) in corners:
+        if kept := {key: node.texts[key] for key in _KEPT if node.texts.get(key)}:
+            piece.texts[name] = kept
+        if node.array is None:
+            continue
+        if (why := _aside(_base(name), corners, projections)) is not None:
+            piece.remarks.append(f"'{name}' {why}; it is left out.")
             continue
         if _base(name) in aside:
             piece.remarks.append(f"'{name}' of '{path.name}' says how good other variables are; it is left out.")
@@ -90,6 +108,13 @@ def piece_of(path: Path, nodes: Iterable[Node]) -> Piece:
         _read_line(piece, by_name[name], axis)
     _drop_curves(piece, by_name)
     return piece
+
+
+def _aside(name: str, corners: Collection[str], projections: Collection[str]) -> str | None:
+    """Return what an array says about the grid that points do not, or None."""
+    if name in corners:
+        return "tells the ends of intervals"
+    return "tells how the grid lies on the globe" if name in projections else None
 
 
 def _base(name: str) -> str:
@@ -133,8 +158,15 @@ def _read_line(piece: Piece, node: Node, axis: str) -> None:
         return
     if axis == "time":
         if units:
-            calendar = node.texts.get("calendar", "standard")
-            piece.arrays[name], piece.origins[name], remark = seconds_of(read_whole(array), units, calendar)
+            calendar, told = node.texts.get("calendar", "standard"), read_whole(array)
+            piece.arrays[name], piece.origins[name], remark = seconds_of(told, units, calendar)
+            if remark is not None:
+                piece.dates[name] = Dates(
+                    units=units,
+                    calendar=node.texts.get("calendar", ""),
+                    first=float(told[0]),
+                    seconds=seconds_in(units),
+                )
             piece.units[name] = unit_of_times(units)
             piece.remarks.extend([remark] if remark is not None else [])
         return
@@ -144,6 +176,8 @@ def _read_line(piece: Piece, node: Node, axis: str) -> None:
         piece.remarks.append(f"{name} runs downward, from {points[0]:g} to {points[-1]:g}; the order is kept.")
     if units.lower().startswith("degree") and axis == "x" and np.isclose(abs(step) * len(points), _CIRCLE):
         piece.boundary["x"] = "periodic"
+    elif is_on_globe(units):  # a part of a circle wraps no more than a meridian does
+        piece.boundary[axis] = "bounded"
 
 
 def _drop_curves(piece: Piece, nodes: Mapping[str, Node]) -> None:

@@ -15,6 +15,7 @@ from scifm.data.formats.axes import axis_of_name, same_points
 from scifm.data.formats.format import MOST_NUMBERS, Concatenated, LazyArray, OneEntry, Repeated, read_whole, reading
 from scifm.data.formats.kinds import natural, split_words
 from scifm.data.formats.mapping import AXES, SPACE
+from scifm.data.labels import Dates
 from scifm.errors import DataError
 from scifm.fields.grid import Boundary
 
@@ -41,6 +42,8 @@ class Piece:
         meshes: names of the axes of an array of this shape, where coordinates of every grid point tell it.
         origins: what has to be added to an array of times to compare it with those of other pieces.
         units: of an array or a number, by name, where the file tells it.
+        texts: what attributes of an array say in words, by name; those of the file under an empty one.
+        dates: how the file tells times that are given in seconds here, by name of their array.
         remarks: what a user should know.
     """
 
@@ -53,6 +56,8 @@ class Piece:
     meshes: dict[tuple[int, ...], tuple[str, ...]] = field(default_factory=dict)
     origins: dict[str, float] = field(default_factory=dict)
     units: dict[str, str] = field(default_factory=dict)
+    texts: dict[str, dict[str, str]] = field(default_factory=dict)
+    dates: dict[str, Dates] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
 
     @property
@@ -86,6 +91,8 @@ class Piece:
             numbers=take(self.numbers),
             origins=take(self.origins),
             units=take(self.units),
+            texts={name: own for name, own in self.texts.items() if not name} | take(self.texts),
+            dates=take(self.dates),
         )
 
     def __or__(self, other: Piece) -> Piece:

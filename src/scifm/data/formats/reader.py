@@ -7,7 +7,7 @@ believed brings the system's exact scalings, so imported data are normalized as 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from scifm.data.formats.axes import same_points
+from scifm.data.formats.axes import are_even, same_points
 from scifm.data.formats.format import NUMBERS, Contents, LazyArray, read_whole, reading
 from scifm.data.formats.guess import MOST_LOST, loses_in_float32, lost_in_float32
 from scifm.data.formats.mapping import DataMapping, FieldMapping, TimeAxis
+from scifm.data.labels import Labels
 from scifm.data.missing import interpolated, require_finite
 from scifm.data.split import ChosenRows, StoreSplit
 from scifm.data.well import Reader
@@ -36,6 +37,8 @@ __all__ = [
     "frame_times",
     "grid_of",
     "known_system",
+    "labels_along",
+    "labels_of",
     "tell_precision",
     "trajectory_count",
 ]
@@ -198,6 +201,35 @@ def units_of(contents: Contents, mapping: DataMapping) -> dict[str, str]:
             if any(math.isclose(mapping.extent[axis], length, rel_tol=1e-3) for length in lengths):
                 arrays[axis] = name
     return {name: contents.units[array] for name, array in arrays.items() if array in contents.units}
+
+
+def labels_of(contents: Contents, mapping: DataMapping) -> Labels | None:
+    """Return what the file says in words of what a mapping takes, and where its axes begin; None: nothing."""
+    arrays = {name: entry.array for name, entry in mapping.fields.items()}
+    arrays |= {name: entry.array for name, entry in mapping.coefficients.items() if entry.array is not None}
+    arrays |= {"time": mapping.time} if isinstance(mapping.time, str) else {}
+    labels = labels_along(contents, mapping.space, arrays)
+    used = {*arrays.values(), *contents.coordinates.values()}
+    labels = labels.model_copy(update={"left_out": tuple(name for name in contents.arrays if name not in used)})
+    return labels if labels != Labels() else None
+
+
+def labels_along(contents: Contents, space: Sequence[str], arrays: Mapping[str, str]) -> Labels:
+    """Return what a file says of its axes, and of arrays by the names they shall have, ``time`` among them."""
+    along = {axis: contents.coordinates[axis] for axis in space if axis in contents.coordinates}
+    named = {"": "", **arrays}  # the file itself has no name
+    texts = {name: dict(contents.texts[array]) for name, array in named.items() if array in contents.texts}
+    lines, time = {}, arrays.get("time", "")
+    for axis, array in along.items():
+        if array in contents.arrays and are_even(points := read_whole(contents.arrays[array])):
+            lines[axis] = float(points[0]), float(points[-1] - points[0]) / (len(points) - 1)
+            unit = {"units": contents.units[array]} if array in contents.units else {}
+            if told := {**contents.texts.get(array, {}), **unit}:
+                texts[axis] = told
+    called = {axis: array for axis, array in along.items() if axis in lines}
+    called |= {"time": time}
+    plain = {axis: name for axis, name in called.items() if name.isidentifier() and name not in (axis, *arrays)}
+    return Labels(texts=texts, called=plain, lines=lines, dates=contents.dates.get(time))
 
 
 def grid_of(contents: Contents, mapping: DataMapping) -> Grid:
