@@ -33,6 +33,7 @@ class MeanIsZero(Check):
         return Finding(said=said, good=off <= self.most, statistic=off, threshold=self.most, unit="of its size")
 
 
+# --8<-- [start:asking]
 def main(folder: str | Path) -> dict[str, Finding]:
     """Train an operator in `folder`, put all checks to it; return what they find, by name."""
     run = scifm.pretrain(RECIPE, out=folder)
@@ -40,6 +41,8 @@ def main(folder: str | Path) -> dict[str, Finding]:
     findings = scifm.check_operator(run, samples, [*CHECKS, MeanIsZero()])
     return {found.name: found for found in findings}  # they lie in the run's folder too, as findings.json
 
+
+# --8<-- [end:asking]
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as scratch:

@@ -33,6 +33,7 @@ def test_every_example_has_a_test() -> None:
         "05_format",
         "06_figure",
         "07_watch",
+        "gallery",
     }
 
 
@@ -110,3 +111,28 @@ def test_figure(tmp_path: Path) -> None:
     for text in (page, drawing):
         assert text.count('class="point"') >= 64
         assert "relative L2 error" in text
+
+
+STILL, TRAINED = ("transfer", "steady", "spacetime"), ("evolving", "strip", "spectrum", "prediction", "lead_time")
+
+
+@pytest.mark.parametrize("name", [*STILL, *(pytest.param(name, marks=pytest.mark.slow) for name in TRAINED)])
+def test_gallery(name: str, tmp_path: Path) -> None:
+    gallery = load("gallery")
+    assert set(gallery.FIGURES) == {*STILL, *TRAINED}
+    (file,) = gallery.main(tmp_path, [name])
+    assert file.name in {path.name for path in (EXAMPLES.parent / "docs/images/gallery").iterdir()}
+    assert 2_000 < file.stat().st_size <= 60 * 1024
+    if name == "transfer":
+        drawing = file.read_text()
+        assert drawing.count('class="mark"') >= 3 * 8  # three tasks, four counts each way
+        assert "number of downstream samples" in drawing
+
+
+def test_the_gallery_shows_every_figure_with_its_code_and_is_light() -> None:
+    gallery, page = load("gallery"), (EXAMPLES.parent / "docs" / "gallery.md").read_text()
+    pictures = sorted((EXAMPLES.parent / "docs/images/gallery").iterdir())
+    assert {path.stem.replace("-", "_") for path in pictures} == set(gallery.FIGURES)
+    assert all(f"(images/gallery/{path.name})" in page for path in pictures)
+    assert all(f'"examples/gallery.py:{name}"' in page for name in gallery.FIGURES)
+    assert sum(path.stat().st_size for path in pictures) <= 300 * 1024

@@ -1,4 +1,4 @@
-"""A convolutional network for periodic boxes in two dimensions, and an objective that also looks at differences."""
+"""A convolutional network for periodic boxes in two dimensions, an objective that looks at differences, a check."""
 
 # --8<-- [start:operator]
 from itertools import pairwise
@@ -44,7 +44,7 @@ class ConvNet(Operator):
 # --8<-- [end:operator]
 
 # --8<-- [start:objective]
-from scifm.objectives.supervised import Supervised, mean_over_samples  # noqa: E402 - quoted apart from the operator
+from scifm.objectives.supervised import Supervised, mean_over_samples
 
 
 class WithDifferences(Supervised):
@@ -62,3 +62,30 @@ class WithDifferences(Supervised):
 
 
 # --8<-- [end:objective]
+
+# --8<-- [start:check]
+from scifm.findings.finding import Finding
+from scifm.trust.check import Check
+
+
+class MeanIsZero(Check):
+    """The largest |mean of an answer| over its root mean square; on a periodic box Poisson's equation has none."""
+
+    name: ClassVar[str] = "mean_is_zero"
+    question: ClassVar[str] = "Does the answer have the mean that the equation gives it?"
+    most: float = 0.05
+
+    def ask(self, operator, samples, generator):
+        answers = operator.answers(samples).require_targets().flatten(1).double()
+        off = float((answers.mean(1).abs() / answers.square().mean(1).sqrt()).max())
+        good = off <= self.most
+        return Finding(
+            said="The mean of the answer is zero." if good else "The answer has a mean that it should not have.",
+            evidence=f"The largest mean of {samples.num_samples} answers is {off:.2g} of the answer's size.",
+            good=good,
+            statistic=off,
+            threshold=self.most,
+        )
+
+
+# --8<-- [end:check]

@@ -13,7 +13,7 @@ Domain and boundary
     As `systems.euler`. Walls mirror: gas slides along them without friction.
 
 Fields (x runs along the last axis)
-    density                             ρ         [M/L³]    (batch, time, [nz,] [ny,] nx)   positive
+    density                             ρ         [M/L³]    (batch, time, *space)   positive
     velocity_x, velocity_y, velocity_z  u₁, u₂, … [L/T]     the same; velocity in one dimension
     pressure                            p         [M/L/T²]  the same, positive
 
