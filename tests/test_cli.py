@@ -232,7 +232,7 @@ def test_demo_at_toy_size(scifm, tmp_path, which, size):
     small = {
         "training": "{num_steps = 2}",
         "data": "{num_points = 16, num_validation_samples = 2, num_normalization_samples = 4}",
-        f"networks.{size}": "{width = 4, modes = 3, latent_points = 8}",
+        f"models.{size}.network": "{width = 4, modes = 3, latent_points = 8}",
         "adapt.training": "{num_steps = 2, batch_size = 4}",
         "few_shot": "[4]", "from_scratch": "[4]", "seeds": "[0]", "pool_size": 4, "num_test_samples": 4,
     }  # fmt: skip

@@ -52,6 +52,18 @@ def test_cost_first_then_progress_then_the_verdict(scifm, recipe, undisturbed, t
     assert not (tmp_path / "new").exists()
 
 
+def test_a_dry_run_says_which_share_of_the_steps_takes_equal_time(scifm, tmp_path):
+    models = {"toy": {"network": tiny.NETWORK}, "other": {"kind": "unet", "size": "tiny", "steps_factor": 0.5}}
+    tree = tiny.graph_study(models=models, sizes=list(models), scaling=None)
+    (tmp_path / "two.toml").write_text(dump_toml(tree))
+    said = scifm("study", tmp_path / "two.toml", "--out", tmp_path / "new", "--dry-run")
+    assert said.status == 0
+    lines = {line.split()[1]: line.split()[3::2] for line in said.out.splitlines() if line.startswith("│")}
+    (_, toy, now, equal), (_, other, share, other_equal) = lines["toy"], lines["other"]
+    assert (now, equal, share) == ("1", "1", "0.5")
+    assert float(other_equal) == pytest.approx(float(toy) / float(other), rel=0.06), "written with two digits"
+
+
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
@@ -155,7 +167,7 @@ def test_killed_again_and_again_it_repeats_nothing_and_ends_in_the_same_table(re
     ("verb", "name", "words"),
     [
         ("study", "poisson-tiny.toml", "is a pre-training recipe (it has 'model'): use 'scifm pretrain'"),
-        ("pretrain", "transfer-tiny.toml", "is the recipe of a study (it has 'networks'): use 'scifm study'"),
+        ("pretrain", "transfer-tiny.toml", "is the recipe of a study (it has 'models'): use 'scifm study'"),
     ],
 )
 def test_a_recipe_of_another_kind_is_told_as_such(scifm, project_root, tmp_path, verb, name, words):

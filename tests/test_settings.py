@@ -454,7 +454,7 @@ STUDY: dict[str, Any] = {
     "few_shot": [5],
     "from_scratch": [5],
     "sizes": ["toy", "toy-wide"],
-    "networks": {"toy": {**tiny.NETWORK, "width": 5}, "toy-wide": tiny.NETWORK},
+    "models": {"toy": {"network": {**tiny.NETWORK, "width": 5}}, "toy-wide": {"network": tiny.NETWORK}},
     "normalization": "joint",
     "data": {**tiny.RECIPE["data"], "num_points": 20},
     "training": {**tiny.TRAINING, "num_steps": 9},
@@ -501,7 +501,7 @@ def plan_of(tree: dict[str, Any]) -> list[Any]:
         found.append(digest_of(draw_test(recipe, target.name, recipe.origin(target))))
         found.append(digest_of(pool_of(recipe, target).samples))
     found.append([(kind, job.name, recipe.num_examples) for kind, job in example_jobs(recipe).items()])
-    return found + [str(recipe.network(size)) for size in recipe.all_sizes] + [recipe.normalization]
+    return found + [str(recipe.model(size)) for size in recipe.all_sizes] + [recipe.normalization]
 
 
 @pytest.mark.parametrize("path", STUDY)
@@ -553,7 +553,8 @@ def test_a_plan_chooses_counts_and_seeds_itself():
 
 
 def test_every_setting_of_plans_and_studies_is_entered():
-    from scifm.studies.recipe import AdaptConfig, ConvergenceConfig, ScalingConfig, SourceConfig
+    from scifm.studies.adapting import AdaptConfig
+    from scifm.studies.recipe import ConvergenceConfig, ScalingConfig, SourceConfig
 
     def entered(table: str) -> Iterator[str]:
         return (path.partition(".")[2] for path in STUDY if path.startswith(f"{table}."))

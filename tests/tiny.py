@@ -148,7 +148,7 @@ def graph_study(**changes: Any) -> dict[str, Any]:
         "few_shot": [4],
         "from_scratch": [4, 8],
         "sizes": ["toy"],
-        "networks": {"toy": NETWORK, "toy-wide": {**NETWORK, "width": 6}},
+        "models": {"toy": {"network": NETWORK}, "toy-wide": {"network": {**NETWORK, "width": 6}}},
         "data": RECIPE["data"],
         "training": {**TRAINING, "num_steps": 6},
         "adapt": {**FEW_CHOICES, "training": {**ADAPTING, "num_steps": 3}},

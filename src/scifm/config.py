@@ -27,7 +27,7 @@ _KINDS: dict[str, tuple[str, frozenset[str]]] = {  # by verb: what its recipe is
     "import": ("a mapping of foreign data", frozenset({"fields", "format"})),
     "plan": ("a recipe of plans", frozenset({"num_repeats"})),
     "pretrain": ("a pre-training recipe", frozenset({"system", "mixture", "model"})),
-    "study": ("the recipe of a study", frozenset({"sources", "targets", "networks", "scaling"})),
+    "study": ("the recipe of a study", frozenset({"sources", "targets", "models", "networks", "scaling"})),
 }
 FORMER_TRANSFER = (
     "'scifm transfer' went: 'scifm study' does the same and more. Write its recipe as one of a study, like "

@@ -51,7 +51,7 @@ def test_bounds_stand_before_what_is_needed_and_constant_columns_in_the_caption(
         ["p1", "not recorded", "at most 4", "at least 256 times fewer"],
         ["p2", "not recorded", "64", "16 times fewer"],
     ]
-    assert table.caption.endswith("source: poisson, size: small, trained: all, from scratch on: 1,024.")
+    assert table.caption.endswith("source: poisson, network: small, trained: all, from scratch on: 1,024.")
 
 
 def test_gains_are_laid_out_by_task_and_count_and_harm_is_marked():

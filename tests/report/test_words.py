@@ -105,6 +105,9 @@ def test_counts_that_only_one_way_has_are_not_compared():
 def test_budgets_that_grow_with_the_samples_are_equal_where_both_do():
     rows = [row(kind, n, steps) for kind in ("few_shot", "from_scratch") for n, steps in ((16, 300), (1024, 900))]
     assert "optimizer steps: 300 or 900 by the number of samples, the same both ways" in budget_sentence(rows)
+    ways = [(kind, size) for kind in ("few_shot", "from_scratch") for size in ("a", "b")]
+    networks = [{**row(kind, 16, {"a": 300, "b": 150}[size]), "size": size} for kind, size in ways]
+    assert "150 or 300 by network and number of samples, the same both ways" in budget_sentence(networks)
     crossed = [row("few_shot", 16, 300), row("from_scratch", 16, 900), row("few_shot", 64, 900)]
     assert "not shown to be equal" in budget_sentence([*crossed, row("from_scratch", 64, 300)])
 

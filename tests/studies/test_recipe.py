@@ -122,25 +122,87 @@ def test_the_choice_not_to_train_is_passed_on():
         assert adapt.recipe("from_scratch", 4, 0).trial_budget == 1.5, "an equal budget"
 
 
+THEIRS = {"kind": "neuralop_fno", "network": {"n_modes": [4, 4], "hidden_channels": 4}}
+
+
 def test_networks_of_any_kind_stand_beside_each_other_and_survive_the_record():
     tree = tiny.graph_study()
-    tree["networks"]["theirs"] = {"kind": "neuralop_fno", "n_modes": [4, 4], "hidden_channels": 4}
+    tree["models"]["theirs"] = THEIRS
     recipe = StudyRecipe.read(tree)
     assert StudyRecipe.read(tomllib.loads(dump_toml(recipe.to_dict()))) == recipe
-    assert recipe.to_dict()["networks"]["theirs"]["kind"] == "neuralop_fno"
-    assert "kind" not in recipe.to_dict()["networks"]["toy"]
+    assert recipe.to_dict()["models"]["theirs"]["kind"] == "neuralop_fno"
     model = recipe.pretraining(recipe.sources[0], "theirs", 0).model
-    assert (model.kind, model.resolve()) == ("neuralop_fno", recipe.network("theirs"))
-    tree["networks"]["theirs"]["hidden_chanels"] = 3
-    with pytest.raises(ConfigError, match=r"in \[networks.theirs\] 'hidden_chanels' .* Did you mean 'hidden_channels'"):
+    assert (model.kind, model.resolve()) == ("neuralop_fno", recipe.model("theirs").resolve())
+    tree["models"]["theirs"] = {**THEIRS, "network": {**THEIRS["network"], "hidden_chanels": 3}}
+    wanted = r"in \[models.theirs.network\] 'hidden_chanels' .* Did you mean 'hidden_channels'"
+    with pytest.raises(ConfigError, match=wanted):
         StudyRecipe.read(tree)
-    tree["networks"]["theirs"] = {"kind": "transformer"}
-    with pytest.raises(ConfigError, match=r"'networks.theirs' .* 'transformer' is unknown"):
+    tree["models"]["theirs"] = {"kind": "transformer"}
+    with pytest.raises(ConfigError, match=r"'models.theirs.kind' .* 'transformer' is unknown"):
         StudyRecipe.read(tree)
-    for wrong in ({"kind": ["fno"]}, 3, "tiny"):
-        tree["networks"]["theirs"] = wrong
-        with pytest.raises(ConfigError, match=r"networks\.theirs"):
+    for wrong in ({"kind": ["fno"]}, 3, "tiny", {"kind": "unet", "steps_factor": 0}, {"steps": 2}):
+        tree["models"]["theirs"] = wrong
+        with pytest.raises(ConfigError, match=r"models\.theirs"):
             StudyRecipe.read(tree)
+
+
+def test_a_recipe_of_before_says_its_networks_as_it_did():
+    """Settings and kind stood in one table, and sizes had to be named; the runs of such a study are found again."""
+    before, now = tiny.graph_study(), tiny.graph_study(models={**tiny.graph_study()["models"], "theirs": THEIRS})
+    del before["models"]
+    before["networks"] = {name: model["network"] for name, model in tiny.graph_study()["models"].items()}
+    before["networks"]["theirs"] = {"kind": "neuralop_fno", **THEIRS["network"]}
+    assert StudyRecipe.read(before) == StudyRecipe.read(now)
+    with pytest.raises(ConfigError, match="'theirs' is in models and in networks; say it once, in models"):
+        StudyRecipe.read({**before, "models": {"theirs": THEIRS}})
+    for wrong in (3, {"theirs": 3}):
+        with pytest.raises(ConfigError, match=r"networks|theirs"):
+            StudyRecipe.read({**before, "networks": wrong})
+    del before["sizes"]
+    assert StudyRecipe.read({**before, "scaling": None}).sizes == ("small",), "what it was where none were named"
+
+
+def test_every_model_is_compared_where_no_sizes_are_named():
+    tree = tiny.graph_study(models={"fno": {"size": "tiny"}, "unet": {"kind": "unet", "size": "tiny"}}, scaling=None)
+    del tree["sizes"]
+    assert StudyRecipe.read(tree).sizes == ("fno", "unet")
+    assert StudyRecipe.read({**tree, "sizes": ["unet"]}).all_sizes == ["unet"]
+
+
+def test_a_network_has_its_own_normalization_and_share_of_the_steps():
+    tree = tiny.graph_study(normalization="joint")
+    tree["models"]["toy"] |= {"normalization": "constant", "steps_factor": 0.5}
+    recipe = StudyRecipe.read(tree)
+    source = recipe.sources[0]
+    assert [recipe.model(size).normalization for size in ("toy", "toy-wide", "small")] == ["constant", "joint", "joint"]
+    steps = [recipe.pretraining(source, size, 0).training.num_steps for size in ("toy", "toy-wide")]
+    assert steps == [3, 6]
+    assert recipe.pretraining(source, "toy", 0, num_steps=4).training.num_steps == 4, "an axis of scaling is as it is"
+    for kind in ("few_shot", "from_scratch"):
+        own = [recipe.adapt.recipe(kind, 4, 0, model=recipe.model(size)) for size in ("toy", "toy-wide")]
+        assert [settings.training.num_steps for settings in own] == [2, 3]
+    idle = tiny.graph_study(normalization="joint", models={"toy": {**tree["models"]["toy"]}}, scaling=None)
+    with pytest.raises(ConfigError, match="normalization = 'joint' would have no effect"):
+        StudyRecipe.read(idle)
+
+
+def test_sizes_of_one_architecture_are_told_from_other_architectures():
+    small, wide = tiny.NETWORK, {**tiny.NETWORK, "width": 6, "modes": 4}
+    layers, own = {**wide, "conditioning": "layers"}, {"target": "networks:Shift"}
+    models = {
+        "a": {"network": small}, "b": {"network": wide}, "told": {"network": layers},
+        "u1": {"kind": "unet", "size": "tiny"}, "u2": {"kind": "unet", "size": "small"},
+        "mine": {"kind": "module", "network": own}, "joint": {"network": wide, "normalization": "joint"},
+    }  # fmt: skip
+    recipe = StudyRecipe.read(tiny.graph_study(models=models, sizes=list(models), scaling=None))
+    names = {"a": "a, b", "b": "a, b", "told": "told", "u1": "unet", "u2": "unet", "mine": "mine", "joint": "joint"}
+    assert recipe.architectures == names
+
+
+def test_a_network_whose_file_is_not_given_is_refused_before_anything_is_spent():
+    models = {"mine": {"kind": "module", "network": {"target": "nowhere_else:Net", "file": "nets/nowhere_else.py"}}}
+    with pytest.raises(ConfigError, match=r"network 'mine': .*give --import nets/nowhere_else.py"):
+        StudyRecipe.read(tiny.graph_study(models=models, sizes=["mine"], scaling=None))
 
 
 def test_steady_sources_stand_beside_those_that_evolve():

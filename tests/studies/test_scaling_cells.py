@@ -34,7 +34,7 @@ def grid(steps=STEPS, sizes=SIZES):
 def recipe(**scaling) -> StudyRecipe:
     tree = tiny.graph_study(
         sizes=["w2"],
-        networks=dict.fromkeys(SIZES, tiny.NETWORK),
+        models={size: {"network": tiny.NETWORK} for size in SIZES},
         scaling={"source": "poisson", "sizes": list(SIZES), "num_steps": list(STEPS), **scaling},
     )
     return StudyRecipe.read(tree)
@@ -61,7 +61,7 @@ def test_the_law_behind_the_cells_is_found_and_told(known):
     assert axes["samples"].verdict == "not saturated"
     compute = axes["compute"].points
     assert all(a.values > b.values for a, b in pairwise(compute))
-    joint = found.joint
+    joint = found.joints[0]
     assert joint.parameters["alpha"].value == pytest.approx(0.5, rel=1e-3)
     assert joint.parameters["beta"].value == pytest.approx(0.6, rel=1e-3)
     assert joint.held_out_error < 1e-3
@@ -74,9 +74,9 @@ def test_the_law_behind_the_cells_is_found_and_told(known):
 
 def test_too_few_cells_are_said_to_be_too_few():
     found = scaling_findings(recipe(), list(grid(steps=(375, 3000))))
-    assert found.joint.text is None
-    assert "together" in found.joint.told
-    assert found.joint.frontier == ()
+    assert found.joints[0].text is None
+    assert "together" in found.joints[0].told
+    assert found.joints[0].frontier == ()
 
 
 def test_nothing_is_said_where_nothing_was_asked():
@@ -88,7 +88,7 @@ def test_where_operations_cannot_be_counted_nothing_is_said_about_compute(known)
     found = scaling_findings(recipe(), unknown)
     assert [axis.axis for axis in known.axes] == ["samples", "size", "compute"]
     assert [axis.axis for axis in found.axes] == ["samples", "size"]
-    assert known.joint.frontier
-    assert found.joint.frontier == ()
-    assert "cannot be counted" in found.joint.told
-    assert found.joint.parameters == known.joint.parameters
+    assert known.joints[0].frontier
+    assert found.joints[0].frontier == ()
+    assert "cannot be counted" in found.joints[0].told
+    assert found.joints[0].parameters == known.joints[0].parameters

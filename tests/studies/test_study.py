@@ -12,6 +12,7 @@ import torch
 
 import networks
 import tiny
+from scifm.config import dump_toml, read_toml
 from scifm.errors import ConfigError, RunError
 from scifm.evaluation.evaluate import evaluate
 from scifm.report.page import page
@@ -251,9 +252,10 @@ def test_a_result_that_is_none_is_named(folder, tmp_path):
 def test_a_study_of_other_kinds_of_operators(tmp_path):
     """One of neuraloperator's architecture, and a user's network whose operations torch does not see."""
     tree = tiny.graph_study(seeds=[0], few_shot=[4], from_scratch=[4])
-    tree["networks"] = {
-        "theirs": {"kind": "neuralop_fno", "n_modes": [4, 4], "hidden_channels": 4, "n_layers": 2},
-        "users": {"kind": "module", "target": f"{networks.__name__}:Shift"},
+    theirs = {"n_modes": [4, 4], "hidden_channels": 4, "n_layers": 2}
+    tree["models"] = {
+        "theirs": {"kind": "neuralop_fno", "network": theirs},
+        "users": {"kind": "module", "network": {"target": f"{networks.__name__}:Shift"}},
     }
     tree["sources"] = [
         {"name": name, "systems": tree["sources"][0]["systems"], "sizes": [name]} for name in ("theirs", "users")
@@ -286,6 +288,19 @@ def test_a_folder_of_before_a_setting_came_is_gone_on_with(folder, tmp_path):
     study(RECIPE, out=copy, observe=lambda **event: begun.append(event["event"]))
     assert begun == ["planned", "concluding"]
     assert (copy / "examples.npz").is_file()
+
+
+def test_a_folder_of_before_networks_had_a_kind_and_a_normalization_is_gone_on_with(folder, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    record = read_toml(copy / "config.toml")
+    models = record.pop("models")
+    record["networks"] = {name: model["network"] for name, model in models.items()}
+    (copy / "config.toml").write_text(dump_toml(record))
+    begun = []
+    study(RECIPE, out=copy, observe=lambda **event: begun.append(event["event"]))
+    assert begun == ["planned", "concluding"], "no run is made again: each has the name it had"
+    assert read_table(copy / "table.parquet") == read_table(folder / "table.parquet")
 
 
 def test_the_test_samples_are_not_among_those_trained_on():

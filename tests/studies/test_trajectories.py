@@ -21,8 +21,9 @@ from scifm.fields.window import Window
 from scifm.report.page import page
 from scifm.runs import Run
 from scifm.studies import analysis, jobs
+from scifm.studies.adapting import AdaptConfig
 from scifm.studies.planner import PlanRecipe, plan
-from scifm.studies.recipe import AdaptConfig, StudyRecipe
+from scifm.studies.recipe import StudyRecipe
 from scifm.studies.study import plan_jobs, study
 from scifm.studies.table import read_table
 from scifm.training.pretrain import pretrain
@@ -127,7 +128,7 @@ def tree_of(store: Store, **changes):
         few_shot=[2],
         from_scratch=[2],
         normalization="constant",
-        networks={"toy": tiny.NETWORK},
+        models={"toy": {"network": tiny.NETWORK}},
         data={"num_validation_samples": 4, "num_normalization_samples": 8},
         adapt={"training": {**TRAINING, "batch_size": 5}, "epochs": 3},
         sources=[{"name": "stored", "store": str(store.path)}],

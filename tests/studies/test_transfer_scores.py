@@ -336,11 +336,11 @@ def test_the_best_budget_from_scratch_stands_beside_the_equal_one():
         replace(row, kind="from_scratch_converged", num_steps=steps, run=f"{row.run}-long")
         for row, steps in zip(make_rows("from_scratch", {1024: [0.11, 0.13]}), (400, 800), strict=True)
     ]
-    (found,) = converged(ScoredTable([*tuned, *equal, *long], **NAMED), lambda num_samples: 800)
+    (found,) = converged(ScoredTable([*tuned, *equal, *long], **NAMED), lambda size, num_samples: 800)
     assert (found.target, found.source, found.num_samples) == ("poisson-5-10", "poisson", 1024)
     assert found.error == pytest.approx(0.12, rel=0.01)
     assert found.equal == pytest.approx(0.2)
     assert (found.num_steps, found.num_limited, found.fewest) == ((400, 800), 1, 64)
     worse = make_rows("few_shot", {16: [0.3, 0.3]})
-    assert converged(ScoredTable([*worse, *equal, *long], **NAMED), lambda n: 801)[0].fewest is None
-    assert converged(ScoredTable([*worse, *equal], **NAMED), lambda n: 1) == []
+    assert converged(ScoredTable([*worse, *equal, *long], **NAMED), lambda size, n: 801)[0].fewest is None
+    assert converged(ScoredTable([*worse, *equal], **NAMED), lambda size, n: 1) == []

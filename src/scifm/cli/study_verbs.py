@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -31,6 +31,7 @@ from scifm.wording import count_in_words, duration, plural
 if TYPE_CHECKING:
     from scifm.findings.study import Analysis, ErrorCurve
     from scifm.studies.recipe import StudyRecipe
+    from scifm.studies.study import Pace
 
 __all__ = ["demo", "plan", "report", "study", "transfer"]
 
@@ -92,6 +93,8 @@ def study(
         f"{duration(cost.seconds)} with {plural(workers, 'worker')}, and {cost.disk_bytes / 1e9:.2g} GB in '{folder}'."
     )
     console.print(message, highlight=False, soft_wrap=True)
+    if dry_run and len(cost.paces) > 1:
+        _print_paces(cost.paces)
     if not dry_run:
         _carry_out(what, folder, make, as_json)
 
@@ -153,6 +156,17 @@ def _carry_out(recipe: StudyRecipe, folder: Path, make: Callable[[], Executor] |
     print_rows("Study", [*lines, ("took", duration(analysis.seconds or 0.0))])
 
 
+def _print_paces(paces: Mapping[str, Pace]) -> None:
+    """Print how fast each network trains here, and which steps_factor would take as long as the first."""
+    first = next(iter(paces.values()))
+    columns = ("network", "weights", "seconds a step", "steps_factor now", "for equal time")
+    table = Table(*columns, title="A few steps of each, measured here with nothing beside them")
+    for name, pace in paces.items():
+        equal = first.steps_factor * first.seconds / pace.seconds
+        table.add_row(name, f"{pace.num_params:,}", f"{pace.seconds:.3g}", f"{pace.steps_factor:.3g}", f"{equal:.2g}")
+    print_table(table)
+
+
 def _print_errors(analysis: Analysis, tuned: ErrorCurve) -> None:
     """Print the errors of one source on the only task, fine-tuned beside from scratch."""
 
@@ -196,13 +210,12 @@ def plan(
 
     Trains on parts of them, scores on the rest, and extrapolates. Asking again for another target costs no training.
     """
-    from scifm.studies.calibration import priors_from_table
+    from scifm.studies.calibration import priors_from_study
     from scifm.studies.planner import PRIORS
     from scifm.studies.planner import plan as work
-    from scifm.studies.table import read_table
 
     how = settings("plan", tree)
-    priors = PRIORS if study is None else priors_from_table(read_table(study / "table.parquet"))
+    priors = PRIORS if study is None else priors_from_study(study, run)
     make = executor_maker(workers, None)
     with progress_bars(console) as progress:
         bar = ProgressBar(progress)

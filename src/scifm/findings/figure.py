@@ -58,6 +58,8 @@ class Series(Part):
         line: how the line that joins them looks; a faint one stays behind.
         interval: how intervals are drawn.
         hollow: whether marks are not filled.
+        bar: width of a bar under each point, from the foot of the panel up to it, in units of the horizontal axis;
+            None: no bars.
         place: place in the palette, so that one thing looks alike in several figures; None: the next free one.
     """
 
@@ -75,6 +77,7 @@ class Series(Part):
     line: Line = "solid"
     interval: Literal["band", "bar"] = "band"
     hollow: bool = False
+    bar: float | None = Field(None, gt=0)
     place: int | None = Field(None, ge=0)
 
     @classmethod

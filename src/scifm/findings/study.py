@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from scifm.findings.finding import Finding
 from scifm.findings.part import Number, Part
@@ -35,6 +35,7 @@ __all__ = [
     "Size",
     "Source",
     "Target",
+    "Versus",
 ]
 
 
@@ -57,10 +58,22 @@ class Source(Part):
 
 
 class Size(Part):
-    """A size of the architecture."""
+    """A network under its name: a size of an architecture, or an architecture of its own.
+
+    Sizes of one `architecture` may be joined by a line; of studies made before there were several it is empty. Times
+    are wall time, medians over runs: `seconds_per_step` of pre-trainings, validation included. `steps_factor`: its
+    optimizer steps over those the study says.
+    """
 
     name: str
     num_params: int = Field(gt=0)
+    kind: str = ""
+    architecture: str = ""
+    normalization: str = ""
+    steps_factor: float = 1.0
+    seconds_per_step: Number = None
+    pretrain_seconds: Number = None
+    adapt_seconds: Number = None
 
 
 class ErrorPoint(Part):
@@ -155,9 +168,21 @@ class ShiftTask(Part):
     values: Mapping[str, Number] = Field(default_factory=dict)
 
 
-class Shift(Part):
-    """Measures of the shift against zero-shot errors."""
+class Versus(_OnTask):
+    """Error of the network `size` over that of `other`, of another architecture, the same way on as many samples."""
 
+    kind: Literal["zero_shot", "few_shot", "from_scratch"]
+    other: str
+    num_samples: int
+    ratio: Number = None
+    low: Number = None
+    high: Number = None
+
+
+class Shift(Part):
+    """Measures of the shift against zero-shot errors; `size`: the network whose tasks were ranked."""
+
+    size: str = ""
     measures: tuple[ShiftMeasure, ...] = ()
     tasks: tuple[ShiftTask, ...] = ()
 
@@ -196,9 +221,10 @@ class Law(Part):
 
 
 class ScalingAxis(Part):
-    """Error against one axis of scale: samples, size or compute."""
+    """Error against one axis of scale, samples, size or compute, of one architecture: empty where there is but one."""
 
     axis: str
+    architecture: str = ""
     label: str = ""
     points: tuple[ScalingPoint, ...] = ()
     law: Law | None = None
@@ -225,8 +251,9 @@ class Parameter(Part):
 
 
 class JointScaling(Part):
-    """The law of size and samples together, and how far it misses the largest cell when fitted without it."""
+    """The law of size and samples together of one architecture, and how far it misses the largest cell without it."""
 
+    architecture: str = ""
     text: str | None = None
     told: str = ""
     parameters: Mapping[str, Parameter] = Field(default_factory=dict)
@@ -238,7 +265,14 @@ class Scaling(Part):
     """Laws along each axis of scale, and of size and samples together."""
 
     axes: tuple[ScalingAxis, ...] = ()
-    joint: JointScaling | None = None
+    joints: tuple[JointScaling, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_joint(cls, parts: Any) -> Any:  # how studies of one architecture were written before there were several
+        if isinstance(parts, Mapping) and parts.get("joint") is not None:
+            return {**parts, "joints": [parts["joint"]]}
+        return parts
 
 
 class Analysis(Part):
@@ -257,6 +291,7 @@ class Analysis(Part):
     sizes: tuple[Size, ...] = ()
     curves: tuple[ErrorCurve, ...]
     gains: tuple[Gain, ...] = ()
+    versus: tuple[Versus, ...] = ()
     needs: tuple[Need, ...] = ()
     converged: tuple[Converged, ...] = ()
     crossovers: tuple[Crossover, ...] = ()
@@ -266,3 +301,13 @@ class Analysis(Part):
     audits: tuple[Finding, ...] = ()
     seconds: Number = None
     seconds_by_part: Mapping[str, float] = Field(default_factory=dict)
+
+    @property
+    def architectures(self) -> dict[str, tuple[Size, ...]]:
+        """The networks that were moved or trained on tasks, by architecture, each smallest first."""
+        used = {curve.size for curve in self.curves if curve.kind != "in_distribution"}
+        groups: dict[str, list[Size]] = {}
+        for size in self.sizes:
+            if size.name in used:
+                groups.setdefault(size.architecture, []).append(size)
+        return {name: tuple(sorted(own, key=lambda size: (size.num_params, size.name))) for name, own in groups.items()}

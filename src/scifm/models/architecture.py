@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Self
 
@@ -40,10 +41,13 @@ class OperatorConfig(Config):
     Attributes:
         kind: the name of the operators it describes, in ``scifm.models.OPERATORS`` or as an entry point.
         sizes: the names that `of_size` knows; none where an architecture has no dial of size.
+        sized_by: the settings in which networks of one architecture may differ: what makes them larger, and how they
+            compute; None: all.
     """
 
     kind: ClassVar[str] = ""
     sizes: ClassVar[tuple[str, ...]] = ()
+    sized_by: ClassVar[tuple[str, ...] | None] = None
 
     @classmethod
     def of_size(cls, size: str) -> Self:
@@ -53,6 +57,13 @@ class OperatorConfig(Config):
             ConfigError: if there is none of that name.
         """
         raise ConfigError(f"kind '{cls.kind}' comes in no sizes; got '{size}': say what it is in model.network")
+
+    def architecture(self) -> str:
+        """Return what networks that differ in size alone share, and no others: these may be joined by a line."""
+        if self.sized_by is None:
+            return self.kind
+        rest = {name: value for name, value in self.to_dict().items() if name not in self.sized_by}
+        return f"{self.kind} {json.dumps(rest, sort_keys=True)}" if rest else self.kind
 
     def on(self, grid: Grid, *, history: int | None = None, lead_time: bool | None = None) -> Self:
         """Return these settings with what they left to the first data settled: ``position`` and these, if None.

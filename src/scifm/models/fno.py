@@ -66,6 +66,9 @@ class FNOConfig(OperatorConfig):
 
     kind: ClassVar[str] = "fno"
     sizes: ClassVar[tuple[str, ...]] = tuple(SIZES)
+    sized_by: ClassVar[tuple[str, ...] | None] = (
+        "width", "modes", "num_layers", "projection_width", "latent_points", "engine",
+    )  # fmt: skip
 
     width: int = Field(32, ge=1, le=4096)
     modes: int = Field(12, ge=1, le=4096)

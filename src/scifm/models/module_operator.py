@@ -61,6 +61,7 @@ class ModuleConfig(OperatorConfig):
     """
 
     kind: ClassVar[str] = "module"
+    sized_by: ClassVar[tuple[str, ...] | None] = ("file", "arguments")
 
     target: str | None = None
     file: str | None = None

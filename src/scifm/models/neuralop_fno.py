@@ -60,6 +60,10 @@ class NeuralopFNOConfig(OperatorConfig):
     """
 
     kind: ClassVar[str] = "neuralop_fno"
+    sized_by: ClassVar[tuple[str, ...] | None] = (
+        "n_modes", "hidden_channels", "n_layers", "lifting_channel_ratio", "projection_channel_ratio",
+        "channel_mlp_expansion",
+    )  # fmt: skip
 
     n_modes: tuple[int, ...] = Field(min_length=1, max_length=3)
     hidden_channels: int = Field(ge=1, le=4096)

@@ -63,6 +63,9 @@ class UNetConfig(OperatorConfig):
 
     kind: ClassVar[str] = "unet"
     sizes: ClassVar[tuple[str, ...]] = tuple(UNET_SIZES)
+    sized_by: ClassVar[tuple[str, ...] | None] = (
+        "width", "levels", "blocks", "expansion", "condition_width", "projection_width", "plain",
+    )  # fmt: skip
 
     width: int = Field(32, ge=1, le=4096)
     levels: int = Field(4, ge=1, le=12)

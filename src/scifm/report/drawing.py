@@ -23,6 +23,7 @@ from scifm.report.svg import (
     Frame,
     Scale,
     band,
+    column,
     element,
     fitted_ticks,
     join,
@@ -445,6 +446,9 @@ def _series(looks: Looks, series: Series, panel: Panel, frame: Frame) -> Markup:
         parts += _intervals(stretch, bands=bands, sideways=sideways)
         if series.joined and len(stretch) > 1:
             parts.append(path_through(((dot.x, dot.y) for dot in stretch), style=looks.line(series)))
+        if series.bar is not None:
+            wide = frame.x(series.bar) - frame.x(0.0)
+            parts[:0] = [column(dot.x, dot.y, frame.bottom, wide) for dot in stretch]
         for dot in stretch:
             parts += [element("circle", cx=dot.x, cy=value, r=1.7, class_="one") for value in dot.singles]
         for dot in stretch if series.marked or len(stretch) == 1 else ():

@@ -238,6 +238,9 @@ def _draw_series(axes: Axes, looks: Looks, series: Series, panel: Panel) -> None
             axes.hlines(y, low, high, color=color, linewidth=1.1, alpha=0.75)
         else:
             axes.vlines(x, low, high, color=color, linewidth=1.1, alpha=0.75)
+    if series.bar is not None:
+        foot = panel.y.low if panel.y.low is not None else 0.0
+        axes.bar(x, y - foot, series.bar, bottom=foot, color=color, alpha=0.32, linewidth=0)
     for i, values in enumerate(series.singles):
         own = _numbers(values, panel.x if sideways else panel.y)
         here = np.full(len(own), y[i] if sideways else x[i])

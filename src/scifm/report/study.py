@@ -87,12 +87,16 @@ class Study:
 
     @cached_property
     def main_size(self) -> str | None:
-        """The size with most points of fine-tuning; among equals the largest."""
+        """The network with most points of fine-tuning; among equals the largest of the first architecture."""
         points = {size.name: 0 for size in self.analysis.sizes}
         for curve in self.analysis.curves:
             points[curve.size] = points.get(curve.size, 0) + len(curve.points) * (curve.kind == "few_shot")
-        order = {size.name: size.num_params for size in self.analysis.sizes}
-        return max(points, key=lambda name: (points[name], order.get(name, 0)), default=None)
+        kinds = list(self.analysis.architectures)
+        order = {
+            size.name: (-kinds.index(size.architecture) if size.architecture in kinds else 0, size.num_params)
+            for size in self.analysis.sizes
+        }
+        return max(points, key=lambda name: (points[name], order.get(name, (0, 0))), default=None)
 
     @cached_property
     def main_method(self) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from scifm.findings.figure import Axis, Figure, Note, Panel, Rule, Series
 from scifm.findings.study import ErrorPoint, Gain, Mixing, ScalingAxis, ShiftMeasure, ShiftTask, Target
+from scifm.report.architectures import architecture_figure, cost_figure
 from scifm.report.records import Curve
 from scifm.report.run_page import STEP, history, training_figure
 from scifm.report.study import Study, count_words, drawable, interval_text
@@ -142,7 +143,8 @@ def _error_caption(study: Study) -> str:
     of_level = f" of {100 * study.analysis.level:g}\N{NO-BREAK SPACE}%" if study.analysis.level else ""
     spread = f"bands are intervals{of_level} over seeds" if has_intervals else "no interval over seeds was recorded"
     size = next((size for size in study.sizes if size.name == study.main_size), None)
-    words = "" if size is None else f" Size: {size.name}, {short_count(size.num_params)} parameters."
+    what = "Network" if len(study.analysis.architectures) > 1 else "Size"
+    words = "" if size is None else f" {what}: {size.name}, {short_count(size.num_params)} parameters."
     gains = " The factor above a count is the gain, error from scratch over error fine-tuned."
     rows = "; in each row one system, from the mildest shift to the strongest, on one vertical axis"
     return (
@@ -156,34 +158,45 @@ def _error_caption(study: Study) -> str:
 
 
 def _fixed_counts(study: Study) -> list[int]:
-    """Return the fewest, a middle and the largest number of samples fine-tuned on at two sizes or more of a task."""
-    sizes: dict[tuple[str, int], set[str]] = {}
+    """Return the fewest, a middle and the largest number of samples fine-tuned on at two sizes of an architecture."""
+    architecture = {size.name: size.architecture for size in study.sizes}
+    sizes: dict[tuple[str, str, int], set[str]] = {}
     for curve in study.curves(("few_shot",), method=study.main_method):
         for point in curve.points:
             if drawable(point.median):
-                sizes.setdefault((curve.target, point.num_samples), set()).add(curve.size)
-    counts = sorted({count for (_, count), seen in sizes.items() if len(seen) > 1})
+                place = (architecture[curve.size], curve.target, point.num_samples)
+                sizes.setdefault(place, set()).add(curve.size)
+    counts = sorted({count for (*_, count), seen in sizes.items() if len(seen) > 1})
     return sorted({counts[0], counts[len(counts) // 2], counts[-1]}) if counts else []
 
 
-def _against_size(
-    study: Study, target: Target, label: str, count: int, entries: Sequence[tuple[str, ErrorPoint | Gain]]
-) -> list[Series]:
-    """Return one series over sizes, errors of a way or gains, on one number of samples; none without any."""
-    params, scratch = {size.name: size.num_params for size in study.sizes}, label == "from scratch"
-    own = [entry for entry in entries if entry[1].num_samples == count]
-    points = []
-    for size, entry in sorted(own, key=lambda entry: params[entry[0]]):
-        value = entry.gain if isinstance(entry, Gain) else entry.median
-        lines = [f"{label or 'gain'} on {count_words(count)}", f"task: {study.target_label(target.name)}"]
-        lines += [] if scratch else [f"source: {study.source_label(study.main_sources[target.name] or '')}"]
-        lines.append(f"size: {size}, {count_text(params[size])} parameters")
-        number = f"median error {number_text(value)}" if label else f"{value or math.nan:.2f}×"
-        lines += [number + _span(entry.low, entry.high), *([] if isinstance(entry, Gain) else _seeds(entry))]
-        points.append(_placed(params[size], value, entry) | {"told": "\n".join(lines)})
-    line, place = ("dashed", _SCRATCH) if scratch else ("solid", _TUNED)
-    looks = {"interval": "bar", "line": line, "hollow": scratch, "place": place}
-    return [Series.of(points, label=label, variant=count_words(count), **looks)] if points else []
+_Entries = Sequence[tuple[str, ErrorPoint | Gain]]
+
+
+def _against_size(study: Study, target: Target, label: str, count: int, entries: _Entries) -> list[Series]:
+    """Return a series over the sizes of each architecture, errors of a way or gains, on one number of samples."""
+    groups, own = study.analysis.architectures, [entry for entry in entries if entry[1].num_samples == count]
+    drawn = []
+    for place, (architecture, sizes) in enumerate(groups.items()):
+        params, scratch = {size.name: size.num_params for size in sizes}, label == "from scratch"
+        points = []
+        for size, entry in sorted((e for e in own if e[0] in params), key=lambda entry: params[entry[0]]):
+            value = entry.gain if isinstance(entry, Gain) else entry.median
+            lines = [f"{label or 'gain'} on {count_words(count)}", f"task: {study.target_label(target.name)}"]
+            lines += [] if scratch else [f"source: {study.source_label(study.main_sources[target.name] or '')}"]
+            lines.append(f"size: {size}, {count_text(params[size])} parameters")
+            number = f"median error {number_text(value)}" if label else f"{value or math.nan:.2f}×"
+            lines += [number + _span(entry.low, entry.high), *([] if isinstance(entry, Gain) else _seeds(entry))]
+            points.append(_placed(params[size], value, entry) | {"told": "\n".join(lines)})
+        line, tone = ("dashed", _SCRATCH) if scratch else ("solid", _TUNED)
+        looks: dict[str, Any] = {"interval": "bar", "line": line, "hollow": scratch, "place": tone}
+        if len(groups) > 1:  # a color each, and no line from one to another
+            looks["place"] = place
+            label_here = f"{architecture}, {label or 'fine-tuned'}"
+        else:
+            label_here = label
+        drawn += [Series.of(points, label=label_here, variant=count_words(count), **looks)] if points else []
+    return drawn
 
 
 def size_figure(study: Study) -> Figure | None:
@@ -213,6 +226,8 @@ def size_figure(study: Study) -> Figure | None:
         "Error (above) and gain (beneath) against the number of parameters, all axes logarithmic, at fixed numbers of "
         "downstream samples. At a gain of 1, the horizontal line, pre-training makes no difference. Bars are intervals."
     )
+    if len(study.analysis.architectures) > 1:
+        caption += " Lines join sizes of one architecture only; full marks are fine-tuned, hollow ones from scratch."
     return Figure(caption=caption, panels=tuple(drawn), shared=("x", "y")) if drawn else None
 
 
@@ -387,6 +402,8 @@ def scaling_figure(study: Study) -> Figure | None:
     """Return a panel an axis of scale: every seed as a point, the fitted law as a line, its text above."""
     panels = [panel for axis in study.analysis.scaling.axes if (panel := _scaling_panel(axis)) is not None]
     caption = "Error against an axis of scale, both logarithmic: every seed, and the law fitted to them."
+    if any(axis.architecture for axis in study.analysis.scaling.axes):
+        caption += " Each architecture has laws of its own; none is drawn through the points of two."
     return Figure(caption=caption, panels=tuple(panels)) if panels else None
 
 
@@ -459,6 +476,8 @@ def _adaptations(study: Study) -> Figure | None:
 
 
 STUDY_FIGURES: Mapping[str, Callable[[Study], Figure | None]] = {
+    "architectures": architecture_figure,
+    "cost": cost_figure,
     "error": error_figure,
     "size": size_figure,
     "shift": shift_figure,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +40,14 @@ def render_study(folder: Path) -> Page:
     analysis = study.analysis
     tables = {name: made if made.rows else None for name, make in STUDY_TABLES.items() for made in [make(study)]}
     alone = TaskErrors.of(study, analysis.targets[0]) if len(analysis.targets) == 1 else None
+    several = len(analysis.architectures) > 1
     adapt = study.settings.get("adapt")
     adapt = adapt if isinstance(adapt, Mapping) else {}
     return render(
         "study.html",
         title=analysis.title or folder.resolve().name,
         facts=_facts(study),
-        headline=headline(alone) if alone else None,
+        headline=f"{study.main_size}: {headline(alone)}" if alone and several else headline(alone) if alone else None,
         remarks=remarks(alone) if alone else [],
         tiles=_tiles(study, alone) if alone else [],
         verdict=analysis.verdict,
@@ -54,7 +55,8 @@ def render_study(folder: Path) -> Page:
         shift_sentence=_shift_sentence(study),
         audits=sorted(analysis.audits, key=lambda audit: bool(audit.good)),
         audit_sentence=_audit_sentence(study),
-        joint=analysis.scaling.joint,
+        joints=analysis.scaling.joints,
+        main=study.main_size if several else "",
         num_seeds=analysis.num_seeds,
         level=_level(study),
         num_params={size.name: size.num_params for size in study.sizes},
@@ -103,7 +105,10 @@ def _facts(study: Study) -> list[str]:
     analysis = study.analysis
     systems = {target.system for target in analysis.targets}
     facts = [plural(len(systems), "system"), plural(len(analysis.targets), "task")]
-    facts += [plural(len(analysis.sizes), "size")] if analysis.sizes else []
+    several = len(analysis.architectures) > 1
+    facts += [plural(len(analysis.architectures), "architecture")] if several else []
+    if not several or len(analysis.sizes) > len(analysis.architectures):
+        facts += [plural(len(analysis.sizes), "network" if several else "size")] if analysis.sizes else []
     facts += [plural(analysis.num_seeds, "seed")] if analysis.num_seeds is not None else []
     if analysis.num_test_samples is not None:
         facts.append(f"{plural(analysis.num_test_samples, 'test sample')} a task")
@@ -286,6 +291,15 @@ def _spent(rows: Iterable[Mapping[str, Any]], name: str) -> list[tuple[set[int],
     return [(own["few_shot"], own["from_scratch"]) for own in spent.values() if len(own) == len(_WAYS)]
 
 
+def _by_network(rows: Sequence[Mapping[str, Any]], name: str) -> bool:
+    """Return whether networks trained from scratch on as many samples of a task spent unequally."""
+    spent: dict[tuple[Any, ...], dict[str, set[Any]]] = {}
+    for row in rows:
+        if row["kind"] == "from_scratch":
+            spent.setdefault((row["target"], row["num_samples"]), {}).setdefault(row["size"], set()).add(row.get(name))
+    return any(one != other for by_size in spent.values() for one, other in pairwise(by_size.values()))
+
+
 def budget_sentence(rows: Sequence[Mapping[str, Any]], *, tried_zero_shot: bool = False) -> str:
     """Say whether both ways had the same optimizer steps, in trials and in the last training, by what was recorded.
 
@@ -310,7 +324,8 @@ def budget_sentence(rows: Sequence[Mapping[str, Any]], *, tried_zero_shot: bool 
         elif all(one == other for one, other in pairs[name]) and len(tuned) == 1:
             sentences.append(f"{noun}: {listed[0]} for {each}, both ways")
         elif all(one == other for one, other in pairs[name]):
-            sentences.append(f"{noun}: {listed[0]} by the number of samples, the same both ways")
+            by = "by network and number of samples" if _by_network(adapted, name) else "by the number of samples"
+            sentences.append(f"{noun}: {listed[0]} {by}, the same both ways")
         else:
             sentences.append(f"{noun}: {listed[0]} fine-tuning, {listed[1]} from scratch")
     same = all(one == other and one for pair in pairs.values() for one, other in pair)

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from scifm.findings.study import Converged, Crossover, Gain, Mixing, Need, ShiftMeasure
+from scifm.report.architectures import architecture_table, every_architecture_table
 from scifm.report.parts import DASH, Cell, Columns, Table
 from scifm.report.study import Study, count_words, drawable, interval_text
 from scifm.report.svg import formula
@@ -15,7 +16,7 @@ from scifm.wording import KIND_NAMES, count_text, duration_text, factor_text, nu
 
 __all__ = ["STUDY_TABLES", "correlation_words", "fewer_text", "run_table", "settings_table"]
 
-_WHO = ("task", "source", "size", "trained")
+_WHO = ("task", "source", "network", "trained")
 _SAME = _WHO[1:]  # columns that are told once where all rows agree
 
 
@@ -71,7 +72,7 @@ def _who(study: Study) -> Columns:
     return {
         "task": lambda entry: study.target_label(entry.target),
         "source": lambda entry: entry.source,
-        "size": lambda entry: entry.size,
+        "network": lambda entry: entry.size,
         "trained": lambda entry: entry.method or DASH,
     }
 
@@ -79,7 +80,7 @@ def _who(study: Study) -> Columns:
 def _other_gains(study: Study) -> Table:
     others = [gain for gain in study.analysis.gains if not study.is_main(gain)]
     columns: Columns = {**_who(study), "samples": lambda gain: count_text(gain.num_samples), "gain": _gain_cell}
-    caption = "Gains of other sizes and from other sources."
+    caption = "Gains of other networks and from other sources."
     return Table.of("other-gains", caption, others, columns, wordy=_WHO, once=_SAME)
 
 
@@ -197,15 +198,15 @@ def _mixing(study: Study) -> Table:
     columns: Columns = {
         "task": lambda entry: study.target_label(entry.target),
         "mixture": lambda entry: entry.mixture if entry.contains_system else f"{entry.mixture} (left out)",
-        "size": lambda entry: entry.size,
+        "network": lambda entry: entry.size,
         "samples": lambda entry: count_words(entry.num_samples),
         "ratio": ratio,
         "specialist error": lambda entry: number_text(entry.specialist_error),
         "mixture error": lambda entry: number_text(entry.mixture_error),
         "scratch error": lambda entry: number_text(entry.scratch_error),
     }
-    caption, wordy = "Every ratio, with the errors behind it.", ("task", "mixture", "size")
-    return Table.of("mixtures", caption, study.analysis.mixing, columns, wordy=wordy, once=("size",))
+    caption, wordy = "Every ratio, with the errors behind it.", ("task", "mixture", "network")
+    return Table.of("mixtures", caption, study.analysis.mixing, columns, wordy=wordy, once=("network",))
 
 
 def _laws(study: Study) -> Table:
@@ -221,21 +222,24 @@ def _laws(study: Study) -> Table:
 
 
 def _frontier(study: Study) -> Table:
-    joint = study.analysis.scaling.joint
+    joints = study.analysis.scaling.joints
+    which: Columns = {"architecture": lambda entry: entry[0].architecture} if len(joints) > 1 else {}
     columns: Columns = {
-        "operations": lambda point: f"{point.flops:.2g}",
-        "weights": lambda point: f"{point.num_params:.2g}" + " (edge of what was measured)" * point.at_edge,
-        "samples seen": lambda point: f"{point.num_samples:.2g}",
-        "error by the law": lambda point: f"{point.error:.2g}",
+        **which,
+        "operations": lambda entry: f"{entry[1].flops:.2g}",
+        "weights": lambda entry: f"{entry[1].num_params:.2g}" + " (edge of what was measured)" * entry[1].at_edge,
+        "samples seen": lambda entry: f"{entry[1].num_samples:.2g}",
+        "error by the law": lambda entry: f"{entry[1].error:.2g}",
     }
     caption = "How to spend a budget of pre-training, by the law of both."
-    return Table.of("frontier", caption, joint.frontier if joint else (), columns)
+    entries = [(joint, point) for joint in joints for point in joint.frontier]
+    return Table.of("frontier", caption, entries, columns, wordy=("architecture",))
 
 
 _RUN_COLUMNS = {
     "source": ("source", ""),
     "task": ("target", ""),
-    "size": ("size", ""),
+    "network": ("size", ""),
     "trained": ("method", ""),
     "samples": ("num_samples", ","),
     "seed": ("seed", ""),
@@ -315,6 +319,8 @@ def _parts(study: Study) -> Table:
 
 
 STUDY_TABLES: Mapping[str, Callable[[Study], Table]] = {
+    "architectures": architecture_table,
+    "architecture_errors": every_architecture_table,
     "errors": _errors,
     "gains": _gains,
     "other_gains": _other_gains,

@@ -19,6 +19,7 @@ __all__ = [
     "Frame",
     "Scale",
     "band",
+    "column",
     "element",
     "fitted_ticks",
     "formula",
@@ -271,6 +272,12 @@ def mark(shape: str, x: float, y: float, *, hollow: bool = False) -> Markup:
     """Return a mark of one of `MARKS`, filled or hollow."""
     place = f"translate({_attribute(x)} {_attribute(y)})"
     return element("path", d=_SHAPES[shape], transform=place, class_="mark hollow" if hollow else "mark")
+
+
+def column(x: float, top: float, foot: float, width: float) -> Markup:
+    """Return a bar that stands on its foot, none of it beneath."""
+    high = max(0.0, foot - top)
+    return element("rect", x=x - width / 2, y=foot - high, width=width, height=high, class_="column")
 
 
 def path_through(points: Iterable[tuple[float, float]], *, style: str = "line") -> Markup:

@@ -25,6 +25,7 @@ from scifm.fields.batch import Batch
 from scifm.findings.finding import Finding
 from scifm.findings.study import Analysis, Size, Source, Target
 from scifm.runs import Run
+from scifm.studies.architectures import versus
 from scifm.studies.audits import (
     audit_disjoint,
     audit_knob_effects,
@@ -55,7 +56,7 @@ def analyze(
     sizes: Sequence[Size],
     shift_values: ShiftValues | None = None,
     sample_errors: Callable[[Row], ArrayLike] | None = None,
-    most_steps: Callable[[int], int] = lambda num_samples: sys.maxsize,
+    most_steps: Callable[[str, int], int] = lambda size, num_samples: sys.maxsize,
     **parts: Any,
 ) -> Analysis:
     """Compute every score of transfer and say in words what they amount to.
@@ -66,10 +67,12 @@ def analyze(
         rows: of the study's table.
         targets: by system and then mildest shift first.
         sources: of the rows.
-        sizes: of the rows.
+        sizes: of the rows; those of one architecture follow each other, and the first architecture is the one that
+            others are compared with.
         shift_values: for ``(source, target)`` the value of each measure of shift by name, larger for a stronger one.
         sample_errors: the errors of a row's run on the test samples, see `ScoredTable`.
-        most_steps: the longest training from scratch that was allowed on a number of samples, see `converged`.
+        most_steps: the longest training from scratch that was allowed of a network on a number of samples, see
+            `converged`.
         parts: of the `Analysis` that do not come from rows: ``title``, ``scaling``, ``audits``, ….
 
     Raises:
@@ -84,6 +87,7 @@ def analyze(
         sizes=tuple(sizes),
         curves=tuple(curves(table)),
         gains=tuple(gains(table)),
+        versus=tuple(versus(table)),
         needs=tuple(needs(table)),
         converged=tuple(converged(table, most_steps)),
         crossovers=tuple(crossovers(table)),
@@ -147,15 +151,38 @@ def _sources(recipe: StudyRecipe, rows: Sequence[Row]) -> list[Source]:
 
 
 def _sizes(recipe: StudyRecipe, rows: Sequence[Row]) -> list[Size]:
-    """Return the sizes, smallest first, each with the weights of the smallest operator of that name.
+    """Return the networks by architecture, in the order of the recipe, and of each the smallest first.
 
-    Those of a mixture have a few more, for the names they know beyond one system's.
+    Each has the weights of the smallest operator of that name: those of a mixture have a few more, for the names they
+    know beyond one system's.
     """
-    params: dict[str, int] = {}
-    for row in rows:
-        params[row.size] = min(row.num_params, params.get(row.size, row.num_params))
-    names = sorted((size for size in recipe.all_sizes if size in params), key=lambda size: params[size])
-    return [Size(name=size, num_params=params[size]) for size in names]
+    architectures, order = recipe.architectures, list(dict.fromkeys(recipe.architectures.values()))
+    sizes = []
+    for name, architecture in architectures.items():
+        runs = {row.run: row for row in rows if row.size == name}
+        if not runs:
+            continue
+        model = recipe.model(name)
+        pretrained = [row for row in runs.values() if not row.num_samples]
+        sizes.append(
+            Size(
+                name=name,
+                num_params=min(row.num_params for row in runs.values()),
+                kind=model.kind,
+                architecture=architecture,
+                normalization=model.normalization,
+                steps_factor=model.steps_factor,
+                seconds_per_step=_median([row.seconds / row.num_steps for row in pretrained]),
+                pretrain_seconds=_median([row.seconds for row in pretrained if "+" not in row.source]),
+                adapt_seconds=_median([row.seconds for row in runs.values() if row.num_samples]),
+            )
+        )
+    return sorted(sizes, key=lambda size: (order.index(size.architecture), size.num_params))
+
+
+def _median(seconds: Sequence[float]) -> float | None:
+    known = [value for value in seconds if value > 0]  # early versions wrote 0 of pre-trainings
+    return float(np.median(known)) if known else None
 
 
 def _seconds_by_part(rows: Sequence[Row]) -> dict[str, float]:
@@ -213,7 +240,8 @@ def _audits(recipe: StudyRecipe, folder: Path, rows: Sequence[Row], tests: dict[
     for source in recipe.sources:
         shared = [target for target in recipe.targets_of(source) if _could_share(recipe, source, target)]
         for target, seed in product(shared, source.seeds or recipe.seeds):
-            settings = recipe.pretraining(source, recipe.sizes_of(source)[0], seed)
+            every = [recipe.pretraining(source, size, seed) for size in recipe.sizes_of(source)]
+            settings = max(every, key=lambda one: one.training.num_steps)  # all see the same samples, it the most
             steps, task = settings.training.num_steps, f"{target.name} (source {source.name}, seed {seed})"
             batches = training_source(settings)
             findings.append(audit_unseen(tests[target.name], batches, num_steps=steps, task=task))

@@ -15,15 +15,19 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from scifm.errors import DataError
+from scifm.errors import DataError, RunError
 from scifm.findings.plan import Kind, SamplesNeeded
+from scifm.findings.study import Analysis
+from scifm.models.folder import find_model, reading
+from scifm.runs import Run
 from scifm.studies.learning_curves import Curve, Prior
 from scifm.studies.planner import KINDS, PRIORS
-from scifm.studies.table import Row
+from scifm.studies.table import Row, read_table
 from scifm.studies.transfer_scores import log_line
 
 __all__ = [
@@ -33,6 +37,7 @@ __all__ = [
     "StudyCurve",
     "calibrate",
     "curves_of",
+    "priors_from_study",
     "priors_from_table",
     "widened_level",
 ]
@@ -181,6 +186,41 @@ def priors_from_table(rows: Iterable[Row], *, seed: int = 0) -> dict[Kind, Prior
     if not curves:
         raise DataError("The table holds no learning curve: one task with two different numbers of samples or more.")
     return _priors(curves, PRIORS, seed)
+
+
+def priors_from_study(folder: str | Path, parent: Run | str | Path) -> dict[Kind, Prior]:
+    """Return the priors that a study teaches about operators of the kind of `parent`.
+
+    Learning curves of other kinds of operators in it are left out. A study of before, which does not say of what kind
+    its networks are, is taken whole.
+
+    Args:
+        folder: of the study.
+        parent: the model that a plan is made for, see `find_model`.
+
+    Raises:
+        DataError: if none of its networks is of that kind.
+        RunError: if the study or the model cannot be read.
+    """
+    place = Path(folder)
+    rows, file = read_table(place / "table.parquet"), place / "analysis.json"
+    try:
+        sizes = Analysis.model_validate_json(file.read_bytes()).sizes if file.is_file() else ()
+    except (OSError, ValueError) as error:
+        raise RunError(
+            f"'{file}' cannot be read ({type(error).__name__}). Run the study again to make it anew."
+        ) from error
+    kinds = {size.name: size.kind for size in sizes if size.kind}
+    with reading(find_model(parent).folder) as content:
+        kind = content.kind
+    own = [row for row in rows if kinds.get(row.size, kind) == kind]
+    if not own:
+        there = ", ".join(sorted(set(kinds.values())))
+        raise DataError(
+            f"The study '{place}' has learning curves of other kinds of operators only ({there}); the model is of kind "
+            f"'{kind}'. Leave the study out, or give one of that kind."
+        )
+    return priors_from_table(own)
 
 
 def _priors(curves: Sequence[StudyCurve], start: Mapping[Kind, Prior], seed: int) -> dict[Kind, Prior]:

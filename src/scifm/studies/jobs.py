@@ -28,7 +28,7 @@ from scifm.studies.table import Row
 from scifm.training.choice import AdaptRecipe, Candidate
 from scifm.training.costs import training_flops
 from scifm.training.finetune import finetune, from_scratch
-from scifm.training.pretrain import ModelConfig, PretrainRecipe, pretrain
+from scifm.training.pretrain import PretrainRecipe, pretrain
 
 __all__ = ["Adaptation", "Effort", "Pretraining", "Task", "draw_test", "example_jobs", "pool_of", "write_examples"]
 
@@ -66,7 +66,7 @@ class Pretraining:
 
     Args:
         source: what to pre-train on.
-        size: name of the size.
+        size: name of the network.
         seed: of weights and samples.
         num_steps: for the laws of scaling another length; then the rows call the source ``name+steps``.
     """
@@ -143,7 +143,7 @@ class Adaptation:
     Args:
         source: the parent's; None from scratch.
         target: the task.
-        size: name of the size.
+        size: name of the network.
         num_samples: downstream samples; of a store of trajectories, whole ones.
         seed: which samples, and first weights from scratch.
         parent_seed: of the pre-training.
@@ -194,7 +194,8 @@ class Adaptation:
     def _settings(self, recipe: StudyRecipe) -> AdaptRecipe:
         kind: Literal["few_shot", "from_scratch"] = "few_shot" if self.source is not None else "from_scratch"
         windows = recipe.origin(self.target).windows
-        settings = recipe.adapt.recipe(kind, self.num_samples, self.seed, windows=windows)
+        model = recipe.model(self.size)
+        settings = recipe.adapt.recipe(kind, self.num_samples, self.seed, windows=windows, model=model)
         if not self.to_convergence:
             return settings
         assert recipe.convergence is not None
@@ -204,8 +205,7 @@ class Adaptation:
         """Return the run's folder, relative to the study's, and its row as a plain dictionary."""
         settings, pool, out = self._settings(recipe), pool_of(recipe, self.target), folder / "runs" / self.target.name
         if parent is None:
-            model = ModelConfig(network=recipe.network(self.size), normalization=recipe.normalization)
-            run = from_scratch(model, pool, settings, out=out)
+            run = from_scratch(recipe.model(self.size).plain(), pool, settings, out=out)
         else:
             run = finetune(folder / parent["run"], pool, settings, out=out)
         if (before := _result_of(run)) is not None:

@@ -6,11 +6,10 @@ number of samples and with each seed; training from scratch on as many samples s
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -22,64 +21,20 @@ from scifm.errors import ConfigError, suggest
 from scifm.fields.grid import Grid
 from scifm.fields.window import NEXT_FRAME
 from scifm.models.fno import SIZES
-from scifm.models.operator import OperatorConfig
-from scifm.models.registry import NamedNetwork
-from scifm.training.choice import AdaptRecipe, TrialSettings
+from scifm.studies.adapting import AdaptConfig
+from scifm.studies.networks import StudyModel, architecture_names, first_of_each, with_models
 from scifm.training.loop import TrainingConfig
-from scifm.training.methods import FinetuneMethod
-from scifm.training.pretrain import ModelConfig, PretrainRecipe
+from scifm.training.pretrain import PretrainRecipe
 
-__all__ = ["AdaptConfig", "ConvergenceConfig", "ScalingConfig", "SourceConfig", "StudyRecipe", "TargetConfig"]
+__all__ = ["ConvergenceConfig", "ScalingConfig", "SourceConfig", "StudyRecipe", "TargetConfig"]
 
 Counts = tuple[int, ...]
-
-
-_PASSED_ON = ("try_zero_shot", "refit_coefficients", "trial_budget", "held_out", "min_scored", "interpolation")
 
 
 def _named(name: str) -> str:
     if not name or any(sign in name for sign in "/\\ @+") or name.startswith("."):
         raise ValueError(f"'{name}' must be a name that can be part of a file's: no slash, blank, + or @, no dot first")
     return name
-
-
-class AdaptConfig(TrialSettings):
-    """How every adaptation trains; fine-tuning and training from scratch get the same budget.
-
-    Args:
-        learning_rates: candidates when fine-tuning.
-        scratch_learning_rates: candidates from scratch, as many.
-        epochs: at least this many rounds over the samples.
-        training: how each trains; ``num_steps`` is the least number of steps.
-    """
-
-    learning_rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2)
-    scratch_learning_rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2)
-    epochs: int = Field(0, ge=0)
-    training: TrainingConfig = TrainingConfig(num_steps=200, checkpoint_every=200)
-
-    @model_validator(mode="after")
-    def _trials_are_made(self) -> Self:  # in place of the one it goes on with: that one would speak of trials first
-        if len(self.learning_rates) != len(self.scratch_learning_rates) or not self.learning_rates:
-            raise ValueError("give as many scratch_learning_rates as learning_rates, at least one: an equal budget")
-        self.require_trials()
-        return self
-
-    def recipe(
-        self, kind: Literal["few_shot", "from_scratch"], num_samples: int, seed: int, *, windows: int = 1
-    ) -> AdaptRecipe:
-        """Return the settings of one adaptation to `num_samples` problems of so many windows each."""
-        distinct = num_samples * windows
-        rounds = math.ceil(self.epochs * distinct / min(self.training.batch_size, distinct))
-        steps = max(self.training.num_steps, rounds)
-        return AdaptRecipe(
-            num_samples=num_samples,
-            seed=seed,
-            learning_rates=self.learning_rates if kind == "few_shot" else self.scratch_learning_rates,
-            **{name: getattr(self, name) for name in _PASSED_ON},
-            method=self.method if kind == "few_shot" else FinetuneMethod(),
-            training=self.training.model_copy(update={"num_steps": steps}),
-        )
 
 
 class SourceConfig(Config):
@@ -89,12 +44,12 @@ class SourceConfig(Config):
         name: how tables and figures call it.
         systems: what it is pre-trained on; several are a mixture, of which some may be stores.
         store: folder of a store to pre-train on, instead of systems.
-        sizes: names of sizes, each pre-trained and moved; empty: those of the study.
+        sizes: names of networks, each pre-trained and moved; empty: those of the study.
         seeds: of separate pre-trainings; adaptations take them in turn. Empty: the study's.
         num_steps: optimizer steps; absent: the study's.
         targets: names of targets to move to; absent: all whose names it knows.
         few_shot: numbers of samples to fine-tune on; absent: the study's.
-        from_scratch: numbers of samples to train the same sizes from scratch on, on the same targets; absent: the
+        from_scratch: numbers of samples to train the same networks from scratch on, on the same targets; absent: the
             study's.
     """
 
@@ -142,10 +97,13 @@ class TargetConfig(Config):
 class ScalingConfig(Config):
     """Pre-trainings of several sizes and lengths, scored and not moved: for the laws of scaling.
 
+    Where the sizes are of several architectures, each has laws of its own.
+
     Args:
         source: name of the source whose systems are learned.
-        sizes: names of sizes.
-        num_steps: optimizer steps, each with a schedule of its own; times the batch size: the samples seen.
+        sizes: names of networks.
+        num_steps: optimizer steps, each with a schedule of its own; times the batch size: the samples seen. They are
+            the same for every network.
         seeds: of pre-training; empty: the study's.
     """
 
@@ -180,10 +138,11 @@ class StudyRecipe(Config):
         seeds: each repeats every adaptation with other samples and other first weights.
         few_shot: numbers of downstream samples to fine-tune on.
         from_scratch: numbers of downstream samples to train from scratch on.
-        sizes: names of sizes: every source that names none is pre-trained, moved and compared in each of them.
-        networks: architectures under names of one's own, to be used as sizes; of another kind than ``fno`` where the
-            table holds ``kind``. One that no size names is a definition and no more.
-        normalization: of every operator, see ``scifm.data.fit_normalization``.
+        sizes: names of networks, of `models` or sizes of our FNO: every source that names none is pre-trained, moved
+            and compared in each of them. Left out: all `models`, ``small`` where there are none.
+        models: networks under names of one's own, sizes and architectures alike: each says what ``[model]`` of a
+            pre-training does. One that no `sizes` name is a definition and no more.
+        normalization: of every network that does not say its own, see ``scifm.data.fit_normalization``.
         data: the grid, and how many samples are set aside in pre-training.
         training: how to pre-train.
         adapt: how to adapt.
@@ -204,7 +163,7 @@ class StudyRecipe(Config):
     few_shot: Counts = (4, 16, 64, 256)
     from_scratch: Counts = (16, 64, 256, 1024)
     sizes: tuple[str, ...] = Field(("small",), min_length=1)
-    networks: dict[str, NamedNetwork] = Field(default_factory=dict)
+    models: dict[str, StudyModel] = Field(default_factory=dict)
     normalization: Literal["homogeneous", "joint", "constant"] = "homogeneous"
     data: DataConfig = DataConfig()
     training: TrainingConfig = TrainingConfig(num_steps=3000)
@@ -229,6 +188,11 @@ class StudyRecipe(Config):
         with _about("the recipe" if isinstance(recipe, Mapping) else f"recipe '{recipe}'"):
             result.check()
         return result
+
+    @model_validator(mode="before")
+    @classmethod
+    def _every_network_by_name(cls, tree: Any) -> Any:
+        return with_models(tree) if isinstance(tree, Mapping) else tree
 
     @model_validator(mode="after")
     def _counts_fit(self) -> StudyRecipe:
@@ -270,7 +234,8 @@ class StudyRecipe(Config):
             if not self.targets_of(source):
                 raise ConfigError(f"source '{source.name}' knows the names of none of the targets.")
         for size in self.all_sizes:
-            self.network(size)
+            with _about(f"network '{size}'"):
+                self.model(size).resolve().require_known()
         if self.scaling is not None:
             self.source(self.scaling.source)
         if self.convergence is not None:
@@ -278,7 +243,7 @@ class StudyRecipe(Config):
         self._refuse_idle()
         for source in self.sources:  # what a single pre-training refuses
             with _about(f"source '{source.name}'"):
-                self.pretraining(source, self.sizes[0], 0).check()
+                self.pretraining(source, self.sizes_of(source)[0], 0).check()
 
     def _check_convergence(self, convergence: ConvergenceConfig) -> None:
         names = [target.name for target in self.targets]
@@ -322,6 +287,8 @@ class StudyRecipe(Config):
             if len(source.systems) == 1:
                 why = f"it weighs the systems of a mixture, and source '{source.name}' has one"
                 refuse_idle(source.systems[0], ("weight", "loss_weight"), why)
+        if not any(self.model(size).normalization == self.normalization for size in self.all_sizes):
+            refuse_idle(self, ("normalization",), "every network that is used says its own")
         for table, training in (("training", self.training), ("adapt.training", self.adapt.training)):
             why = "a study drops the saved states of a run that is complete"
             refuse_idle(training, ("keep_every",), why, prefix=f"{table}.")
@@ -329,17 +296,27 @@ class StudyRecipe(Config):
 
     @property
     def all_sizes(self) -> list[str]:
-        """Every size that is used, each once."""
+        """Every network that is used, by name, each once."""
         named = [size for source in self.sources for size in self.sizes_of(source)]
         named += self.scaling.sizes if self.scaling is not None else ()
         return list(dict.fromkeys(named))
 
+    @property
+    def architectures(self) -> dict[str, str]:
+        """For every network that is used the name of its architecture, see `architecture_names`."""
+        return architecture_names({size: self.model(size) for size in self.all_sizes})
+
+    @property
+    def converged_sizes(self) -> list[str]:
+        """The networks that are also trained from scratch as long as it helps: the study's first of each kind."""
+        return first_of_each(self.sizes, self.architectures) if self.convergence is not None else []
+
     def sizes_of(self, source: SourceConfig) -> tuple[str, ...]:
-        """Return the sizes a source is pre-trained in: its own, or every one of the study's."""
+        """Return the networks a source is pre-trained in: its own, or every one of the study's."""
         return source.sizes or self.sizes
 
     def scratches(self, target: TargetConfig) -> list[tuple[str, int]]:
-        """Return the sizes and numbers of samples to train from scratch on a target: what its sources are held to."""
+        """Return the networks and numbers of samples to train from scratch on a target: what sources are held to."""
         beside = [
             (size, count)
             for source in self.sources
@@ -360,10 +337,11 @@ class StudyRecipe(Config):
         signature = self.origin(self.targets[0]).signature
         return signature.num_spatial_dims == 2 and "forcing" in signature.inputs
 
-    def most_scratch_steps(self, num_samples: int) -> int:
-        """Return the optimizer steps that a training from scratch on so many samples may take at most."""
+    def most_scratch_steps(self, size: str, num_samples: int) -> int:
+        """Return the optimizer steps that a training of a network from scratch on so many samples may take at most."""
         doublings = self.convergence.max_doublings if self.convergence is not None else 0
-        return 2**doublings * self.adapt.recipe("from_scratch", num_samples, 0).training.num_steps
+        settings = self.adapt.recipe("from_scratch", num_samples, 0, model=self.model(size))
+        return 2**doublings * settings.training.num_steps
 
     @property
     def grid(self) -> Grid:
@@ -392,17 +370,17 @@ class StudyRecipe(Config):
         origin = self.origin(source)
         return tuple(member.origin for member in origin.members) if isinstance(origin, MixtureOrigin) else (origin,)
 
-    def network(self, size: str) -> OperatorConfig:
-        """Return the architecture of a named size.
+    def model(self, size: str) -> StudyModel:
+        """Return the network of that name.
 
         Raises:
             ConfigError: if there is none.
         """
-        if size in self.networks:
-            return self.networks[size]
+        if size in self.models:
+            return self.models[size]
         if size not in SIZES:
-            raise ConfigError(f"Size {suggest(size, [*self.networks, *SIZES])}")
-        return ModelConfig(size=size).resolve()
+            raise ConfigError(f"Size {suggest(size, [*self.models, *SIZES])}")
+        return StudyModel(size=size, normalization=self.normalization)
 
     def source(self, name: str) -> SourceConfig:
         """Return the source of that name.
@@ -437,7 +415,8 @@ class StudyRecipe(Config):
 
     def pretraining(self, source: SourceConfig, size: str, seed: int, num_steps: int | None = None) -> PretrainRecipe:
         """Return the recipe of one pre-training."""
-        steps = num_steps or source.num_steps or self.training.num_steps
+        model = self.model(size)
+        steps = num_steps or model.steps(source.num_steps or self.training.num_steps)
         mixed = len(source.systems) > 1 or any(entry.store is not None for entry in source.systems)
         return PretrainRecipe(
             name=f"{source.name}-{size}-seed{seed}" + ("" if num_steps is None else f"-{num_steps}steps"),
@@ -445,7 +424,7 @@ class StudyRecipe(Config):
             system=None if mixed or source.store else SystemConfig.of(source.systems[0].build()),
             mixture=source.systems if mixed else (),
             data=self._data_of(source),
-            model=ModelConfig(network=self.network(size), normalization=self.normalization),
+            model=model.plain(),
             training=self.training.model_copy(update={"num_steps": steps}),
         )
 

@@ -333,33 +333,49 @@ def cells_of(rows: Sequence[Row], source: str) -> list[Cell]:
 def scaling_findings(recipe: StudyRecipe, rows: Sequence[Row]) -> Scaling:
     """Return laws along the axes, the joint law and its frontier; empty if the recipe does not ask for them.
 
+    Of several architectures each has its own: a law over the weights of different networks has no meaning.
+
     Raises:
         DataError: if an error is not positive.
     """
     if recipe.scaling is None:
         return Scaling()
-    cells = cells_of(rows, recipe.scaling.source)
+    cells, architectures = cells_of(rows, recipe.scaling.source), recipe.architectures
+    asked = list(dict.fromkeys(architectures[size] for size in recipe.scaling.sizes))
+    axes, joints = [], []
+    for architecture in asked:
+        own = [cell for cell in cells if architectures[cell.size] == architecture]
+        name = architecture if len(asked) > 1 else ""
+        sizes = [size for size in recipe.scaling.sizes if architectures[size] == architecture]
+        main = recipe.sizes[0] if recipe.sizes[0] in sizes else sizes[0]
+        axes += [axis.model_copy(update={"architecture": name}) for axis in _axes(own, main, name)]
+        joints.append(_joint(own).model_copy(update={"architecture": name}))
+    return Scaling(axes=tuple(axes), joints=tuple(joints))
+
+
+def _axes(cells: list[Cell], main: str, architecture: str) -> list[ScalingAxis]:
+    """Return the axes of one architecture; where there are several, labels hold its name, and one size is no axis."""
     longest = max(cell.num_samples for cell in cells)
-    main = recipe.sizes[0] if recipe.sizes[0] in recipe.scaling.sizes else recipe.scaling.sizes[0]
+    behind = f", {architecture}" if architecture else ""
+    by_size = cells if not architecture or len({cell.size for cell in cells}) > 1 else []
     axes: list[tuple[str, str, list[tuple[float, Cell]]]] = [
         (
             "samples",
-            f"samples seen in pre-training, size {main}",
+            f"samples seen in pre-training, {main if main == architecture else f'size {main}{behind}'}",
             [(float(cell.num_samples), cell) for cell in cells if cell.size == main],
         ),
         (
             "size",
-            f"weights, {longest:,} samples seen",
-            [(float(cell.num_params), cell) for cell in cells if cell.num_samples == longest],
+            f"weights, {longest:,} samples seen{behind}",
+            [(float(cell.num_params), cell) for cell in by_size if cell.num_samples == longest],
         ),
-        ("compute", "floating-point operations of pre-training, the best of every size", _envelope(cells)),
+        ("compute", f"floating-point operations of pre-training, the best of every size{behind}", _envelope(cells)),
     ]
-    judged = [
+    return [
         scaling_axis(axis, label, [ScalingPoint(x=x, values=cell.errors) for x, cell in points])
         for axis, label, points in axes
         if points
     ]
-    return Scaling(axes=tuple(judged), joint=_joint(cells))
 
 
 def _envelope(cells: list[Cell]) -> list[tuple[float, Cell]]:

@@ -21,6 +21,7 @@ from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ from scifm.training.loop import Observer, train
 from scifm.training.pretrain import build_operator
 from scifm.training.processes import require_alone
 
-__all__ = ["Estimate", "Plan", "estimate", "plan_jobs", "rows_of", "study"]
+__all__ = ["Estimate", "Pace", "Plan", "estimate", "plan_jobs", "rows_of", "study"]
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,21 @@ class Plan:
 
 
 @dataclass(frozen=True)
+class Pace:
+    """How fast a network trains here.
+
+    Args:
+        num_params: its weights.
+        seconds: wall time of a step of pre-training.
+        steps_factor: what the recipe says of it.
+    """
+
+    num_params: int
+    seconds: float
+    steps_factor: float
+
+
+@dataclass(frozen=True)
 class Estimate:
     """What is still to be done.
 
@@ -98,12 +114,14 @@ class Estimate:
         num_finished: of these done already.
         seconds: wall time of the rest, from a few measured steps.
         disk_bytes: what the run folders of the rest will take.
+        paces: of every network that is still to be trained, in the order of the recipe.
     """
 
     num_jobs: int
     num_finished: int
     seconds: float
     disk_bytes: float
+    paces: dict[str, Pace]
 
 
 def plan_jobs(recipe: StudyRecipe, folder: Path) -> Plan:
@@ -145,8 +163,7 @@ def _scratches(recipe: StudyRecipe) -> Iterator[Adaptation]:
         for size, count in recipe.scratches(target):
             yield from (Adaptation(None, target, size, count, seed) for seed in recipe.seeds)
         if recipe.convergence is not None and target.name in recipe.convergence.targets:
-            size = recipe.sizes[0]
-            for count in recipe.convergence.num_samples:
+            for size, count in product(recipe.converged_sizes, recipe.convergence.num_samples):
                 yield from (Adaptation(None, target, size, count, seed, to_convergence=True) for seed in recipe.seeds)
 
 
@@ -159,36 +176,41 @@ def _scaling(recipe: StudyRecipe) -> Iterator[Pretraining]:
 
 
 def estimate(plan: Plan, *, num_workers: int) -> Estimate:
-    """Measure a few steps of every size and add up what is left to do."""
+    """Measure a few steps of every network and add up what is left to do."""
     finished = plan.finished()
     left = [(task.size, task.effort(plan.recipe)) for name, task in plan.tasks.items() if name not in finished]
     threads = torch.get_num_threads()
     torch.set_num_threads(threads_of_a_worker(num_workers))
     try:
-        measured = {size: _measured(plan.recipe, size) for size in {size for size, _ in left}}
+        measured = {size: _measured(plan.recipe, size) for size in dict.fromkeys(size for size, _ in left)}
     finally:
         torch.set_num_threads(threads)
     # weights and two moments, while a run trains
-    states = 3 * num_workers * max((num_bytes for _, num_bytes in measured.values()), default=0)
+    states = 12 * num_workers * max((num_params for _, num_params in measured.values()), default=0)
+    batch_size = plan.recipe.training.batch_size
     return Estimate(
         num_jobs=len(plan.tasks),
         num_finished=len(finished),
         seconds=sum(e.num_steps * e.batch_size * measured[size][0] for size, e in left) / num_workers,
-        disk_bytes=sum(measured[size][1] * e.keeps_weights for size, e in left) + states,
+        disk_bytes=sum(4 * measured[size][1] * e.keeps_weights for size, e in left) + states,
+        paces={
+            size: Pace(num_params, batch_size * seconds, plan.recipe.model(size).steps_factor)
+            for size, (seconds, num_params) in measured.items()
+        },
     )
 
 
 def _measured(recipe: StudyRecipe, size: str) -> tuple[float, int]:
-    """Return the seconds a sample takes in training an operator of a size, and the bytes of its weights."""
-    origin = recipe.origins(recipe.sources[0])[0]
+    """Return the seconds a sample takes in training a network, and how many weights it has."""
+    origin, model = recipe.origins(recipe.sources[0])[0], recipe.model(size)
     batch = origin.draw(32, "study", "estimate")
-    normalization = fit_normalization(batch, origin.homogeneities, kind=recipe.normalization)
-    operator = build_operator(origin.signature, recipe.network(size), normalization, seed=0)
+    normalization = fit_normalization(batch, origin.homogeneities, kind=model.normalization)
+    operator = build_operator(origin.signature, model.resolve(), normalization, seed=0)
     config = recipe.training.model_copy(update={"num_steps": 4, "loggers": ()})
     source = Epochs(batch, batch_size=len(batch), seed=0)
     train(operator, source, config=config)  # memory comes in, kernels are compiled
     position = train(operator, source, config=config)
-    return position.seconds / (4 * len(batch)), 4 * operator.num_params
+    return position.seconds / (4 * len(batch)), operator.num_params
 
 
 def study(

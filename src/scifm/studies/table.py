@@ -40,7 +40,7 @@ class Row:
         target: name of the task.
         system: the task's system.
         knobs: the task's ranges, JSON.
-        size: name of the architecture's size.
+        size: name of the network: a size of an architecture, or an architecture of its own.
         num_params: weights of the operator.
         num_pretrain_samples: distinct samples seen in pre-training; 0 from scratch.
         num_samples: downstream samples; 0 for the first two kinds.

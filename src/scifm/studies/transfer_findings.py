@@ -10,6 +10,7 @@ from typing import Any
 
 from scifm.findings.finding import Finding
 from scifm.findings.study import Analysis, ErrorCurve, Gain, Mixing, Need, ShiftMeasure
+from scifm.studies.architectures import of_each, side_by_side
 from scifm.studies.statistics import geometric_mean
 from scifm.studies.transfer_scores import by_params, is_ahead
 from scifm.wording import plural, span
@@ -26,13 +27,14 @@ def transfer_findings(analysis: Analysis) -> tuple[Finding, ...]:
 
     Is pre-training worth it · how many samples it saves · where it stops helping or hurts · how the gain depends on
     size (where there are several) · whether errors follow the shift (where zero-shot was scored) · mixtures against
-    specialists (where there are mixtures). A sentence before all of these tells of scores that are not finite.
+    specialists (where there are mixtures). A sentence before all of these tells of scores that are not finite. Of
+    several architectures each has these sentences for itself, behind one about how it stands beside the first.
 
     Args:
         analysis: all but its ``verdict``.
     """
+    broken = {"scores that are not finite": _broken}
     parts = {
-        "scores that are not finite": _broken,
         "worth of pre-training": _worth,
         "samples saved": _saved,
         "where pre-training stops helping": _limits,
@@ -40,8 +42,10 @@ def transfer_findings(analysis: Analysis) -> tuple[Finding, ...]:
         "errors and shift": _by_shift,
         "mixture and specialist": _by_mixture,
     }
-    answers = {name: part(analysis) for name, part in parts.items()}
-    return tuple(answer.model_copy(update={"name": name}) for name, answer in answers.items() if answer is not None)
+    several = len(analysis.architectures) > 1
+    answers = {name: part(analysis) for name, part in (broken if several else broken | parts).items()}
+    findings = [answer.model_copy(update={"name": name}) for name, answer in answers.items() if answer is not None]
+    return (*findings, *side_by_side(analysis), *of_each(analysis, parts)) if several else tuple(findings)
 
 
 def _say(said: str, evidence: str, good: bool | None = None, **numbers: Any) -> Finding:
@@ -142,7 +146,7 @@ def _headline(analysis: Analysis) -> list[Need]:
 
 
 def _saved_evidence(analysis: Analysis, known: list[Need], chosen: list[Need]) -> str:
-    parts = [f"Ratios of samples, {plural(len(known), 'pair')} of source and target, size {known[0].size}"]
+    parts = [f"Ratios of samples, {plural(len(known), 'pair')} of source and target, network {known[0].size}"]
     for need in (known[-1], known[0])[: len(known)]:
         within = _interval(analysis, need.ratio_low, need.ratio_high, f"ratio {_number(_known(need.ratio))}, ")
         bound = f", a bound: {need.bound} {need.needed:,.0f}" if need.bound else within

@@ -79,12 +79,13 @@ def gains(table: ScoredTable) -> list[Gain]:
     return measured
 
 
-def converged(table: ScoredTable, most_steps: Callable[[int], int]) -> list[Converged]:
+def converged(table: ScoredTable, most_steps: Callable[[str, int], int]) -> list[Converged]:
     """Return, source by source, what training from scratch reaches when it goes on as long as its held-out error falls.
 
     ``equal``: the error on as many samples with the budget of fine-tuning. ``fewest``: the fewest samples on which
     fine-tuning has no larger error than the long training; None: it has a larger one on all. ``num_limited``: seeds
-    that were still getting better when they reached `most_steps`, the longest training allowed on so many samples.
+    that were still getting better when they reached `most_steps`, the longest training allowed of a network on so many
+    samples.
     """
     reached = []
     for key, points in table.of_kind("from_scratch_converged"):
@@ -102,7 +103,7 @@ def converged(table: ScoredTable, most_steps: Callable[[int], int]) -> list[Conv
                     high=high,
                     equal=table.error(scratch.get(count, ())).center,
                     num_steps=tuple(row.num_steps for row in rows),
-                    num_limited=sum(row.num_steps >= most_steps(count) for row in rows),
+                    num_limited=sum(row.num_steps >= most_steps(key.size, count) for row in rows),
                     fewest=min((n for n, own in tuned.items() if table.error(own).center <= error), default=None),
                 )
                 reached.append(part)
@@ -272,9 +273,9 @@ def mixing(table: ScoredTable) -> list[Mixing]:
 def shift(table: ScoredTable, values: ShiftValues | None = None) -> Shift:
     """Set the zero-shot error of every task beside how far it was shifted, and rank-correlate the two.
 
-    A task is a source and a target; correlated are the tasks of one size, the one with most tasks scored zero-shot (of
-    equals the largest), since one shift seen by several sizes is not several shifts. Tasks without a value, or without
-    a finite error, cannot be ranked.
+    A task is a source and a target; correlated are the tasks of one network, the one with most tasks scored zero-shot
+    (of equals the largest of the first architecture), since one shift seen by several networks is not several shifts.
+    Tasks without a value, or without a finite error, cannot be ranked.
 
     Args:
         table: the study's.
@@ -298,11 +299,13 @@ def shift(table: ScoredTable, values: ShiftValues | None = None) -> Shift:
         )
         for key, points in table.of_kind("zero_shot")
     ]
-    by_size = [[task for task in tasks if task.size == size.name] for size in by_params(table.sizes)]
-    ranked = max(reversed(by_size), key=len, default=[])  # of equals the first, which is the largest size
+    order = list(dict.fromkeys(size.architecture for size in table.sizes))
+    smallest = sorted(by_params(table.sizes), key=lambda size: -order.index(size.architecture))
+    by_size = [[task for task in tasks if task.size == size.name] for size in reversed(smallest)]
+    ranked = max(by_size, key=len, default=[])  # of equals the first
     names = dict.fromkeys(name for by_name in given.values() for name in by_name)
     measures = [_correlate(table, ranked, name) for name in names]
-    return Shift(measures=tuple(measures), tasks=tuple(tasks))
+    return Shift(size=ranked[0].size if ranked else "", measures=tuple(measures), tasks=tuple(tasks))
 
 
 def by_params(sizes: Iterable[Size]) -> list[Size]:
