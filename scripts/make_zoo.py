@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import scifm
-from scifm.config import shipped_recipes
+from scifm.config import read_toml, shipped_recipes
 from scifm.data.run_origin import RunOrigin, provenance_of
 from scifm.distillation.compress import compress
 from scifm.evaluation.evaluate import evaluate, score_of
@@ -41,10 +41,11 @@ def main() -> None:
 
 def make(name: str, runs: str) -> None:
     """Train a model, and put it, packed and scored, into its folder."""
+    store = read_toml(f"zoo/{name}").get("data", {}).get("store")
+    if store is not None and not Path(store).is_dir():
+        raise SystemExit(f"Make the store '{store}' first, as the recipe says (scifm recipes zoo/{name}).")
     run = pretrain(f"zoo/{name}", out=runs)
-    origin = RunOrigin.of(run)
-    assert origin is not None, "a training says its origin"
-    resolved = origin.resolved()
+    resolved = RunOrigin(provenance_of(run).origin).resolved()  # of a store, more of what made it
     samples, about = resolved.unseen(NUM_SCORED, SEED)
     whole = score_of(evaluate(run, samples, origin=about, record=False))
     with tempfile.TemporaryDirectory() as scratch:

@@ -9,6 +9,7 @@ import pytest
 
 import tiny
 from scifm.data.generate import generate
+from scifm.data.origins import SystemOrigin
 from scifm.data.run_origin import RunOrigin
 from scifm.distillation.compress import compress
 from scifm.errors import RunError
@@ -97,8 +98,10 @@ def test_a_store_is_told_by_its_content_and_not_by_its_place(tmp_path):
     assert past.equations == {"Poisson": Poisson.equation}
     alone = RunOrigin.of_model(find_model(shutil.copytree(run.path / "model", tmp_path / "alone")))
     assert isinstance(alone.systems()[0], Poisson)
+    assert alone.resolved() == SystemOrigin.of(Poisson(), tiny.GRID)  # what made the store makes more
+    imported = RunOrigin({name: value for name, value in alone.record.items() if name != "system"})
     with pytest.raises(RunError, match="trained on the store 'mine', which did not come with it: give a store"):
-        alone.resolved()
+        imported.resolved()
 
 
 def test_the_example_of_the_card_runs_as_it_stands(run):

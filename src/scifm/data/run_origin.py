@@ -115,7 +115,10 @@ class RunOrigin:
 
 def _origin_of(record: Mapping[str, Any], grid: Grid) -> SystemOrigin | StoreOrigin:
     if record["kind"] == "store":
-        if "store" not in record:
+        if "store" not in record:  # it did not come with the model; where a system made it, that makes more
+            if "system" in record:
+                system = SystemConfig.of(_system_of(record))
+                return SystemOrigin(system, Grid.from_dict(record["grid"]), Window.of(record))
             name = record.get("store_name", "")
             raise RunError(f"it was trained on the store '{name}', which did not come with it: give a store (--store).")
         return StoreOrigin(open_store(record["store"], record.get("mapping")), Window.of(record))
