@@ -67,7 +67,7 @@ def main() -> None:
     options = parsed()
     if options.threads:
         torch.set_num_threads(options.threads)
-    if any(name in THEIRS for name in options.models):
+    if any(name in THEIRS for name in options.models) and not options.kept:
         make_ready(options.packages, needs_fno="the_well FNO" in options.models)
     threads = torch.get_num_threads()
     clock: Clock = time.perf_counter if options.clock == "wall" else lambda: time.process_time() / threads
@@ -76,7 +76,8 @@ def main() -> None:
         store, seconds = stored(system, options)
         rows.append(Row(f"{system}, the data", "trajectories to train on", store.splits["train"], "1"))
         rows.append(Row(f"{system}, the data", "time to make them", seconds, "s"))
-        results = {model: result(system, model, store, options, clock) for model in options.models}
+        told = [model for model in options.models if not options.kept or kept(system, model, store, options)]
+        results = {model: result(system, model, store, options, clock) for model in told}
         rows += {(row["case"], row["metric"]): Row(**row) for found in results.values() for row in found}.values()
         rows += lowest(system, rows)
         publish(f"Forecasts of {system} after {options.minutes:g} minutes", rows, options.json)
@@ -98,6 +99,7 @@ def parsed() -> Namespace:
     parser.add_argument("--sizes", choices=WELL_SIZES, default="class", help="of theirs: see well_peers.py")
     parser.add_argument("--answer", choices=["change", "frame"], default="change", help="what theirs are trained on")
     parser.add_argument("--packages", type=Path, metavar="PEERS", help="folder that has neuraloperator 0.3.0")
+    parser.add_argument("--kept", action="store_true", help="train nothing: tell the numbers that are kept")
     parser.add_argument("--docs", type=Path, metavar="PAGE", help="put the comparison into this page")
     return parser.parse_args()
 
@@ -117,17 +119,26 @@ def stored(system: str, options: Namespace) -> tuple[scifm.Store, float]:
     return store, store.card.generation.seconds
 
 
-def result(system: str, model: str, store: scifm.Store, options: Namespace, clock: Clock) -> list[dict[str, Any]]:
-    """Return the rows of one model: those kept from before, or after training it now."""
+def kept(system: str, model: str, store: scifm.Store, options: Namespace) -> list[dict[str, Any]] | None:
+    """Return the rows of one model that are kept from before; None: there are none of these settings."""
+    file, about = _place(system, model, store, options)
+    found = json.loads(file.read_text("utf-8")) if file.exists() else {}
+    rows: list[dict[str, Any]] | None = found.get("rows") if found.get("about") == about else None
+    return rows
+
+
+def _place(system: str, model: str, store: scifm.Store, options: Namespace) -> tuple[Path, dict[str, Any]]:
     names = ["minutes", "clock", "batch_size", "seed"] + (["sizes", "answer"] if model in THEIRS else [])
     about = {name: getattr(options, name) for name in names}
     about |= {"threads": torch.get_num_threads(), "store": store.content}
-    file = options.stores / "results" / f"{system}-{model.replace(' ', '-')}.json"
-    if file.exists():
-        kept = json.loads(file.read_text("utf-8"))
-        if kept["about"] == about:
-            rows: list[dict[str, Any]] = kept["rows"]
-            return rows
+    return options.stores / "results" / f"{system}-{model.replace(' ', '-')}.json", about
+
+
+def result(system: str, model: str, store: scifm.Store, options: Namespace, clock: Clock) -> list[dict[str, Any]]:
+    """Return the rows of one model: those kept from before, or after training it now."""
+    if (rows := kept(system, model, store, options)) is not None:
+        return rows
+    file, about = _place(system, model, store, options)
     train = train_ours if model in OURS else train_theirs
     operator, rows_of_training = train(system, model, store, options, clock)
     origin = StoreOrigin(store)
@@ -311,8 +322,8 @@ def table_of(rows: list[Row], options: Namespace) -> str:
                 value = found.get((case, metric))
                 cells.append("" if value is None else format(value, form))
             for window in WINDOWS:
-                value = found.get((case, f"VRMSE, steps {window}"), math.nan)
-                told = f"{value:.3g}" if math.isfinite(value) else "lost"
+                value = found.get((case, f"VRMSE, steps {window}"))
+                told = "not run" if value is None else f"{value:.3g}" if math.isfinite(value) else "lost"
                 cells.append(f"**{told}**" if value == best[window] else told)
             lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
