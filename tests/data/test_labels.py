@@ -17,6 +17,8 @@ from scifm.data.labels import Dates, Labels
 from scifm.data.store import Store
 from scifm.evaluation.predict_file import predict_file
 from scifm.evaluation.rollouts import forecast
+from scifm.models.registry import load_operator
+from scifm.report.page import page
 from scifm.runs import Run
 from scifm.training.pretrain import pretrain
 
@@ -158,6 +160,21 @@ def test_a_forecast_starts_behind_the_first_frame(run, store, tmp_path):
         check_coordinates(made)
         np.testing.assert_allclose(made["time"], HOURS[0] + [6, 12, 18])
         assert made["tas"].dims == ("trajectory", "time", "lat", "lon")
+
+
+def test_the_model_its_card_and_the_page_of_the_run_tell_them(run):
+    meant = {
+        "tas": "Air temperature [K]",
+        "y": "latitude [degrees_north] lat from 30 by 1.25 degrees_north",
+        "x": "longitude [degrees_east] lon from -20 by 2.5 degrees_east",
+        "time": f"time [s] first frame {HOURS[0]:g} hours since 2001-01-01 noleap",
+    }
+    assert load_operator(run).domain.meanings == meant
+    readme = (run.path / "model" / "README.md").read_text()
+    shown = page(run.path).read_text()
+    for name, text in meant.items():
+        assert f"| what {name} is | {text} |" in readme
+        assert text in shown
 
 
 def test_lines_that_run_downward_stay_so(tmp_path):

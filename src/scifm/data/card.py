@@ -186,6 +186,23 @@ class Card(Config):
         return settings | (self.source.to_dict() if self.source is not None else {})
 
     @property
+    def meanings(self) -> dict[str, str]:
+        """What files said the numbers are, in words, by name of a field, a coefficient, an axis or ``time``."""
+        labels, meanings = self.labels or Labels(), {}
+        for name in (*self.signature.names, *self.grid.axis_names, "time"):
+            texts, unit = labels.attributes(name), self.units.get(name, "")
+            words = [texts.get("long_name") or texts.get("standard_name", ""), f"[{unit}]" if unit else ""]
+            if name in labels.lines:
+                first, spacing = labels.lines[name]
+                words.append(f"{labels.name(name)} from {first:g} by {spacing:g} {texts.get('units', '')}".strip())
+            if name == "time" and labels.dates is not None:
+                dates = labels.dates
+                words.append(f"first frame {dates.first:g} {dates.units} {dates.calendar}".strip())
+            if any(words):
+                meanings[name] = " ".join(filter(None, words))
+        return meanings
+
+    @property
     def system_name(self) -> str:
         """What its samples are called: the system's name, or that of imported data."""
         return str(self.generation.system["name"]) if self.generation is not None else self.name

@@ -48,6 +48,7 @@ class Domain(Plain):
         sizes: by input field, the root mean square of a sample over space and frames.
         encoded: of both by name, as the network is given them.
         gaps: where points of their fields were missing.
+        meanings: what files said the numbers are, in words with units, by name of a field, a coefficient or an axis.
 
     Raises:
         ConfigError: if lead times are not positive and finite, the shorter first.
@@ -61,6 +62,7 @@ class Domain(Plain):
     sizes: dict[str, Range] = field(default_factory=dict)
     encoded: dict[str, Range] = field(default_factory=dict)
     gaps: Gaps = field(default_factory=Gaps)
+    meanings: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.lead_times is not None:
@@ -78,7 +80,7 @@ class Domain(Plain):
         forms: tuple[tuple[str, ...], ...] = (),
     ) -> Domain:
         """Return the domain of samples, or of enough of them, that an operator of a normalization was trained on."""
-        seen: dict[str, dict[str, Range]] = {part: {} for part in _RANGES}
+        seen: dict[str, Any] = {part: {} for part in _RANGES}
         for name, kind, values, encoded in _numbers(samples, normalization):
             if len(values):
                 seen[kind][name], seen["encoded"][name] = _range(values), _range(encoded)
@@ -87,7 +89,7 @@ class Domain(Plain):
     def renamed(self, call: Callable[[str], str]) -> Domain:
         """Return the same domain with other names for fields and coefficients."""
         ranges: dict[str, Any] = {
-            part: {call(name): own for name, own in getattr(self, part).items()} for part in _RANGES
+            part: {call(name): own for name, own in getattr(self, part).items()} for part in (*_RANGES, "meanings")
         }
         ranges |= {"gaps": self.gaps.renamed(call)}
         return replace(self, forms=tuple(tuple(map(call, form)) for form in self.forms), **ranges)
@@ -110,7 +112,8 @@ class Domain(Plain):
         rows += [] if self.lead_times is None else [("time of a step", told_times(self.lead_times))]
         rows += [(name, _told(ends)) for name, ends in self.coefficients.items()]
         rows += [(f"size of {name} (root mean square)", _told(ends)) for name, ends in self.sizes.items()]
-        return rows + ([("missing points in", ", ".join(self.gaps.fields))] if self.gaps else [])
+        rows += [("missing points in", ", ".join(self.gaps.fields))] if self.gaps else []
+        return rows + [(f"what {name} is", text) for name, text in self.meanings.items()]
 
     def outside(self, batch: Batch, normalization: Normalization, *, any_resolution: bool = True) -> list[str]:
         """Return a sentence for each thing in which samples lie outside; none: they lie within, as far as is known.

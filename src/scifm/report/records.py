@@ -189,6 +189,8 @@ class RunRecord:
     """What questions put to the operator found: ``findings.json``."""
     environment: Mapping[str, Any] | None
     recipe: str
+    meanings: Mapping[str, str] = field(default_factory=dict)
+    """What files said the numbers are, by name of a field, a coefficient or an axis: the model's ``config.json``."""
     kept: str | None = None
     """What fine-tuning kept and why, where nothing was trained."""
     seconds: float | None = None
@@ -253,10 +255,19 @@ def read_run(path: Path) -> RunRecord:
         findings=tuple(read_findings(findings)) if findings.is_file() else (),
         environment=read_object(path / "environment.json"),
         recipe=read_text(path / ("config.json" if alone else "config.toml")) or "",
+        meanings=_meanings(path / "config.json" if alone else path / "model" / "config.json"),
         kept=kept,
         seconds=run.seconds or None,
         past=Provenance.read(path if alone else path / "model"),
     )
+
+
+def _meanings(file: Path) -> dict[str, str]:
+    domain = (read_object(file) or {}).get("domain")
+    meanings = domain.get("meanings") if isinstance(domain, dict) else None
+    if not isinstance(meanings, dict):
+        return {}
+    return {str(name): str(text) for name, text in meanings.items()}
 
 
 # --- scores -----------------------------------------------------------------------------------------------------------

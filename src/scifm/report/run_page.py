@@ -79,6 +79,7 @@ def render_run(folder: Path) -> Page:
         forecasts=forecast_table(forecasts),
         findings=numbered.findings(record.findings),
         training_figure=numbered("training", training_figure({"": record.curve}, history)),
+        meanings=meaning_table(record.meanings),
         nothing_trained=record.kept is not None,
         environment=environment_entries(record.environment),
         recipe=record.recipe,
@@ -246,6 +247,13 @@ def past_scores_table(past: Provenance) -> Table:
         rows.append(tuple(map(Cell, (own.samples, count_text(own.num_samples), *numbers))))
     headers = ("scored on", "samples", *(name.replace("_", " ") for name in metrics))
     return Table("scores-it-says", "Mean errors, as the model says itself.", headers, tuple(rows), wordy=headers[:1])
+
+
+def meaning_table(meanings: Mapping[str, str]) -> Table:
+    """Return what files said the numbers are, a row a field, a coefficient or an axis."""
+    rows = tuple((Cell(name), Cell(text)) for name, text in meanings.items())
+    caption = "What the files said the numbers are; lengths and times are in these units."
+    return Table("meanings", caption, ("name", "what it is"), rows, wordy=("what it is",))
 
 
 def score_table(sets: Sequence[ScoreSet]) -> Table:

@@ -221,7 +221,8 @@ class _Adaptation(abc.ABC):
         if candidate.learning_rate:
             known, few = operator.domain, operator.align(samples.in_memory(_NUM_FITTED))
             times, forms = known.lead_times, known.forms or few.forms
-            operator.domain = Domain.of(few, operator.normalization, lead_times=times, forms=forms)
+            domain = Domain.of(few, operator.normalization, lead_times=times, forms=forms)
+            operator.domain = replace(domain, meanings=known.meanings)
             source, checkpoint = self._source(samples), Checkpoint(run.path / "state")
             before = self._to_go_back_to(operator)
             with recording(run, self.observe, recipe.training.loggers) as note:

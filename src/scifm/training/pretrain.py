@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -263,7 +264,9 @@ def _train_run(run: Run, recipe: PretrainRecipe, origin: Origin, observe: Observ
     validation = origin.validation(data.num_validation_samples, seed)
     normalization = fit_normalization(fitting, origin.homogeneities, kind=recipe.model.normalization)
     operator = build_operator(source.signature, recipe.model.resolve(), normalization, seed=seed)
-    operator.domain = Domain.of(fitting, normalization, lead_times=source.lead_times, forms=fitting.forms)
+    domain = Domain.of(fitting, normalization, lead_times=source.lead_times, forms=fitting.forms)
+    told = origin.store.card.meanings if isinstance(origin, StoreOrigin) else {}
+    operator.domain = replace(domain, meanings=told)
     world.wait()  # every process has seen the status of before
 
     if world.is_first:
