@@ -218,7 +218,7 @@ class _Watched:
     def __init__(self, split: Any) -> None:
         self.split, self.read = split, []
         self.signature, self.grid, self.num_samples = split.signature, split.grid, split.num_samples
-        self.lead_times = split.lead_times
+        self.lead_times, self.gaps = split.lead_times, split.gaps
 
     def some(self, count: int) -> Batch:
         return self.split.some(count)

@@ -81,7 +81,7 @@ def test_the_system_is_said_where_the_run_does_not(scifm, run, served):
 
 def test_a_model_alone_is_played_with_a_system(run, tmp_path):
     shutil.copytree(run / "model", tmp_path / "alone")
-    with pytest.raises(RunError, match="Give one with --system"):
+    with pytest.raises(RunError, match=r"does not say which system it was trained on.*or a system with --system"):
         Playground.open(tmp_path / "alone")
     assert Playground.open(tmp_path / "alone", system=Poisson()).trained_points == 64
     assert Playground.open(run / "model").trained_points == 16, "the run around it tells"

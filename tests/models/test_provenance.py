@@ -93,7 +93,8 @@ def test_a_store_is_told_by_its_content_and_not_by_its_place(tmp_path):
     text = (run.path / "model" / PROVENANCE).read_text()
     assert "secret" not in text
     past = Provenance.read(run.path / "model")
-    assert (past.samples, past.origin["store_name"]) == ("store mine", "mine")
+    assert past.samples.startswith("store mine of Poisson, anisotropy 1 to 5")
+    assert past.origin["store_name"] == "mine"
     assert past.origin["content"] == store.content
     assert past.equations == {"Poisson": Poisson.equation}
     alone = RunOrigin.of_model(find_model(shutil.copytree(run.path / "model", tmp_path / "alone")))

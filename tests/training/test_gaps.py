@@ -212,8 +212,8 @@ def test_from_a_file_with_land_to_a_prediction_with_land(sea, tmp_path, copied):
     out = predict_file(tuned, sea, tmp_path / "out.nc", steps=2).path
     with xarray.open_dataset(out, engine="h5netcdf") as answer, xarray.open_dataset(sea, engine="h5netcdf") as given:
         assert answer["sst"].attrs["units"] == "degC"
-        assert answer["y"].attrs["units"] == "degrees_north"
-        np.testing.assert_allclose(answer["y"], given["lat"])
+        assert answer["lat"].attrs["units"] == "degrees_north"
+        np.testing.assert_allclose(answer["lat"], given["lat"])
         assert (np.isnan(answer["sst"].values) == np.isnan(given["sst"].values[:, :2])).all()
     if copied:
         found, about = forecast(run, store=str(tmp_path / "store"), steps=3, out=tmp_path / "forecast.nc")

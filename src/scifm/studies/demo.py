@@ -33,7 +33,7 @@ _EVOLVING: dict[str, Any] = {
     "few_shot": [1, 4, 16],  # trajectories
     "from_scratch": [1, 4, 16, 64],
     "sizes": ["w24"],
-    "networks": {"w24": {"width": 24, "projection_width": 48, "latent_points": 64, "modes": 24}},
+    "models": {"w24": {"network": {"width": 24, "projection_width": 48, "latent_points": 64, "modes": 24}}},
     "pool_size": 64,
     "num_test_samples": 32,
     "data": {"num_points": 128, "num_validation_samples": 128},
