@@ -90,8 +90,10 @@ def test_what_was_scored_is_not_the_smaller_one(run, tmp_path):
 def test_a_store_is_told_by_its_content_and_not_by_its_place(tmp_path):
     store = generate(Poisson(), num_samples={"train": 8, "valid": 2}, num_points=16, path=tmp_path / "secret" / "mine")
     run = pretrain(tiny.recipe(training={"num_steps": 1}), store=store, out=tmp_path)
-    text = (run.path / "model" / PROVENANCE).read_text()
+    evaluate(run, store.split("valid"))
+    text = (run.path / "model" / PROVENANCE).read_text() + (run.path / "model" / "README.md").read_text()
     assert "secret" not in text
+    assert "store mine, split valid" in text
     past = Provenance.read(run.path / "model")
     assert past.samples.startswith("store mine of Poisson, anisotropy 1 to 5")
     assert past.origin["store_name"] == "mine"
@@ -135,6 +137,6 @@ def test_a_damaged_one_is_told(run, tmp_path, text):
 
 
 def test_it_comes_back_from_plain_values():
-    past = Provenance(made="finetune", scores=(Scored("some", 3, {"rmse": 0.1}),), units={"u": "m/s"})
+    past = Provenance(made="finetune", num_steps=3, scores=(Scored("some", 3, {"rmse": 0.1}),))
     assert Provenance.from_dict(json.loads(json.dumps(past.to_dict()))) == past
-    assert ("units", "u [m/s]") in past.told()
+    assert past.told() == [("how", "fine-tuned, 3 steps")]

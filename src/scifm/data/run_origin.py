@@ -13,7 +13,7 @@ from scifm.config import build_config
 from scifm.data.importing import open_store
 from scifm.data.origin_config import DataConfig, MixtureConfig, SystemConfig
 from scifm.data.origins import Member, MixtureOrigin, Origin, StoreOrigin, SystemOrigin, resolve_origin
-from scifm.errors import ConfigError, RunError, SciFMError
+from scifm.errors import ConfigError, RunError
 from scifm.fields.grid import Grid
 from scifm.fields.window import Window
 from scifm.findings.provenance import Provenance
@@ -79,15 +79,6 @@ class RunOrigin:
     def told(self) -> str:
         """In words what was sampled: systems with the ranges of their knobs, or stores."""
         return "; ".join(_told(entry) for entry in self.record.get("members", [self.record]))
-
-    @property
-    def units(self) -> dict[str, str]:
-        """Units by name, as stores told them; of one that is gone, none."""
-        units = dict[str, str]()
-        for entry in self.record.get("members", [self.record]):
-            with suppress(SciFMError):
-                units |= open_store(entry["store"], entry.get("mapping")).card.units if "store" in entry else {}
-        return units
 
     def resolved(self) -> Origin:
         """Return the origin itself, to draw more of it.
@@ -158,7 +149,7 @@ def provenance_of(run: Run) -> Provenance:
     past |= {"num_steps": training.get("num_steps"), "num_samples": config.get("num_samples")}
     past["version"] = metadata.version("scifm")
     if origin is not None:
-        past |= {"samples": origin.told, "origin": _without_places(origin.record), "units": origin.units}
+        past |= {"samples": origin.told, "origin": _without_places(origin.record)}
         with suppress(RunError, ConfigError):  # of a store that no system of ours made
             past["equations"] = {system.title: system.equation for system in origin.systems()}
     if parent is not None:

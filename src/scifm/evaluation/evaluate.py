@@ -234,7 +234,15 @@ def _other_answers(
 def score_of(scores: Scores) -> Scored:
     """Return what the page of a model says of its scores: means, where the truth defines them."""
     means = {name: float(values.mean()) for name in scores.values if (values := scores.defined(name)).numel()}
-    return Scored(origin_text(scores.origin), scores.num_samples, means, time.strftime("%Y-%m-%d"))
+    about = _without_place(scores.origin)
+    if "members" in about:
+        about["members"] = [_without_place(member) for member in about["members"]]
+    return Scored(origin_text(about), scores.num_samples, means, time.strftime("%Y-%m-%d"))
+
+
+def _without_place(origin: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an origin with the name of its store alone: where it lies is nobody's business elsewhere."""
+    return {**origin, **({"store": Path(str(origin["store"])).name} if "store" in origin else {})}
 
 
 def _tell_card(folder: Path, operator: Operator, scores: Scores) -> None:

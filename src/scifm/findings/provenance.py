@@ -51,7 +51,6 @@ class Provenance(Plain):
         samples: what it was trained on last, in words.
         origin: the same as a record, see `scifm.data.origins.Origin.describe`, without places on a disk.
         equations: of the systems among it, by title.
-        units: of fields, coefficients and axes, where the samples told them.
         parent: name of what it was fine-tuned from.
         parent_digest: SHA-256 of that model.
         version: of SciFM that trained it.
@@ -65,7 +64,6 @@ class Provenance(Plain):
     samples: str = ""
     origin: dict[str, Any] = field(default_factory=dict)
     equations: dict[str, str] = field(default_factory=dict)
-    units: dict[str, str] = field(default_factory=dict)
     parent: str = ""
     parent_digest: str = ""
     version: str = ""
@@ -108,8 +106,7 @@ class Provenance(Plain):
         counted = "" if self.num_samples is None else f"{self.num_samples:,}: "
         rows = [("samples", counted + self.samples if self.samples else "")]
         rows += [(f"equation of {title}", f"`{text}`") for title, text in self.equations.items()]
-        rows += [("data", f"SHA-256 {self.origin['content']}")] if "content" in self.origin else []
-        rows += [("units", ", ".join(f"{name} [{unit}]" for name, unit in self.units.items()))]
+        rows += [("data", f"content hash {self.origin['content']}")] if "content" in self.origin else []
         rows += [("how", ", ".join(filter(None, how))), ("recipe", self.recipe)]
         parent = f"{self.parent}, SHA-256 {self.parent_digest[:16]}…" if self.parent_digest else self.parent
         rows += [("made of", parent), ("by", f"SciFM {self.version}" if self.version else "")]
