@@ -121,10 +121,10 @@ def _origin_of(record: Mapping[str, Any], grid: Grid) -> SystemOrigin | StoreOri
 def _told(record: Mapping[str, Any]) -> str:
     if record["kind"] == "store":
         name = record["store_name"] if "store_name" in record else Path(str(record["store"])).name
-        if "system" not in record:
-            return f"store {name}"
-        made_of = _system_of(record)
-        return f"store {name} of {made_of.title}, {made_of.told_knobs}"
+        with suppress(RunError, ConfigError):  # nobody says what made it, or that is not known here
+            made_of = _system_of(record)
+            return f"store {name} of {made_of.title}, {made_of.told_knobs}"
+        return f"store {name}"
     system = _system_of(record)
     return f"{system.title}, {system.told_knobs}"
 
