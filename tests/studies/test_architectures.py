@@ -14,6 +14,7 @@ import networks
 import tiny
 from scifm.errors import DataError, RunError
 from scifm.findings.study import Analysis, JointScaling, Scaling, Size
+from scifm.models.registry import save_operator
 from scifm.report.page import page
 from scifm.studies.analysis import analyze
 from scifm.studies.architectures import versus
@@ -172,28 +173,24 @@ def test_a_document_of_before_with_one_joint_law_is_read():
     assert Scaling.model_validate_json(again.model_dump_json()) == again
 
 
-def test_a_plan_takes_what_to_expect_from_networks_of_its_own_kind(tmp_path, trained_run):
+def test_a_plan_takes_what_to_expect_from_networks_of_its_own_kind(tmp_path):
     """Curves of the FNO fall fast, those of the other hardly: what is expected of an FNO must not be their mean."""
+    save_operator(tiny.operator(), model := tmp_path / "model")
     steep = {n: [n**-1.2, 1.1 * n**-1.2] for n in (4, 16, 64, 256)}
     flat = {n: [n**-0.05, 1.1 * n**-0.05] for n in (4, 16, 64, 256)}
     own, others = (make_rows("from_scratch", e, size=s) for e, s in ((steep, "small"), (flat, "mine")))
     write_table([*own, *others], tmp_path / "table.parquet")
-    together = priors_from_study(tmp_path, trained_run)["from_scratch"].slope[0]
+    together = priors_from_study(tmp_path, model)["from_scratch"].slope[0]
     analyze([*own, *others], **{**NAMED, "sizes": [SIZES[0], SIZES[2]]}).write(tmp_path / "analysis.json")
-    alone = priors_from_study(tmp_path, trained_run)["from_scratch"].slope[0]
+    alone = priors_from_study(tmp_path, model)["from_scratch"].slope[0]
     assert alone > together + 0.1
     analyze(others, **{**NAMED, "sizes": [SIZES[2]]}).write(tmp_path / "analysis.json")
     write_table(others, tmp_path / "table.parquet")
     with pytest.raises(DataError, match=r"of other kinds of operators only \(module\); the model is of kind 'fno'"):
-        priors_from_study(tmp_path, trained_run)
+        priors_from_study(tmp_path, model)
     (tmp_path / "analysis.json").write_text("{")
     with pytest.raises(RunError, match=r"analysis.json' cannot be read"):
-        priors_from_study(tmp_path, trained_run)
-
-
-@pytest.fixture(scope="module")
-def trained_run(whole_study):
-    return next(path for path in sorted((whole_study / "runs").iterdir()) if path.name.startswith("poisson-toy-seed0"))
+        priors_from_study(tmp_path, model)
 
 
 # --- a whole study ----------------------------------------------------------------------------------------------------

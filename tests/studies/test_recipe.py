@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+import networks
 import tiny
 from scifm.config import dump_toml
 from scifm.errors import ConfigError
@@ -188,7 +189,7 @@ def test_a_network_has_its_own_normalization_and_share_of_the_steps():
 
 def test_sizes_of_one_architecture_are_told_from_other_architectures():
     small, wide = tiny.NETWORK, {**tiny.NETWORK, "width": 6, "modes": 4}
-    layers, own = {**wide, "conditioning": "layers"}, {"target": "networks:Shift"}
+    layers, own = {**wide, "conditioning": "layers"}, {"target": f"{networks.__name__}:Shift"}
     models = {
         "a": {"network": small}, "b": {"network": wide}, "told": {"network": layers},
         "u1": {"kind": "unet", "size": "tiny"}, "u2": {"kind": "unet", "size": "small"},

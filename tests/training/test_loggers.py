@@ -143,7 +143,9 @@ def test_all_four_hold_what_the_log_holds(tmp_path, offline):
 
 
 @pytest.mark.parametrize("name", LOGGERS)
-@pytest.mark.parametrize("stop", [2, 7])  # before the first state is due, and behind one
+@pytest.mark.parametrize(
+    "stop", [2, pytest.param(7, marks=pytest.mark.slow)]
+)  # before the first state is due, and behind one
 def test_a_resumed_run_tells_every_step_once(tmp_path, offline, name, stop):
     """SIGKILL: what came after the last state is told again, and nothing is there twice."""
     recipe = watched(name, checkpoint_every=100, validate_every=5)  # a state at the best validation, step 5
