@@ -10,6 +10,7 @@ import signal
 import struct
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -306,6 +307,42 @@ def test_a_logger_that_fails_says_so_once_and_training_goes_on(tmp_path, monkeyp
     assert abs(failed[0]["step"] - step) <= 1
     assert [event for event in seen if event["event"] == "logger_failed"] == failed
     assert tiny.steps_of(run.metrics(), "train") == [2, 4, 6, 8, 10, 12]
+    same(table_of(run), numbers_in(run))
+
+
+class Hanging(Logger):
+    """Never comes back from what it is told."""
+
+    name = "hanging"
+
+    def open(self, run: Run, *, step: int) -> Log:
+        return _HangingLog()
+
+
+class _HangingLog(Log):
+    def write(self, step, numbers):
+        threading.Event().wait()
+
+
+def test_a_logger_that_hangs_is_left_behind_and_the_process_ends(tmp_path):
+    code = f"""
+import json, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import test_loggers
+from scifm.training import recording
+from scifm.training.pretrain import pretrain
+recording._PATIENCE = 0.5
+test_loggers.LOGGERS["hanging"] = test_loggers.Hanging
+print(pretrain(json.loads(sys.argv[1]), out=sys.argv[2]).path)
+"""
+    command = [sys.executable, "-W", "ignore", "-c", code, json.dumps(watched("hanging", "csv")), str(tmp_path)]
+    variables = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200, env=variables)
+    assert done.returncode == 0, done.stderr
+    run = Run.open(done.stdout.strip())
+    assert run.is_complete
+    (failed,) = [event for event in run.metrics() if event["event"] == "logger_failed"]
+    assert (failed["logger"], failed["reason"]) == ("hanging", "no answer within 0.5 seconds")
     same(table_of(run), numbers_in(run))
 
 

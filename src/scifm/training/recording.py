@@ -1,7 +1,7 @@
 """What is written of a training while it goes: ``metrics.jsonl``, and the same to every logger that was asked for.
 
-The file comes first. A logger that fails is told nothing more, which is said once; the file is complete all the same,
-so a logger that is new in a later sitting, or was away, is told from it what it lacks.
+The file comes first. A logger that fails, or does not answer, is told nothing more, which is said once; the file is
+complete all the same, so a logger that is new in a later sitting, or was away, is told from it what it lacks.
 """
 
 from __future__ import annotations
@@ -9,13 +9,19 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from functools import partial
+from multiprocessing import TimeoutError as NoAnswer
+from multiprocessing.pool import ThreadPool
+from typing import Any, TypeVar
 
 from scifm.runs import Run
 from scifm.training.loggers import Log, Logger, numbers_of
 from scifm.training.loop import Observer
 
 __all__ = ["recording"]
+
+Answer = TypeVar("Answer")
+_PATIENCE = 120.0  # seconds that training waits for a logger: W&B itself gives up on its server after 90
 
 
 class _LoggerFailedError(Exception):
@@ -47,9 +53,9 @@ def recording(run: Run, observe: Observer | None, loggers: Sequence[Logger] = ()
     try:
         yield note
     except BaseException:
-        logs.each(lambda log: log.close(complete=False))
+        logs.close(complete=False)
         raise
-    logs.each(lambda log: log.close(complete=True))
+    logs.close(complete=True)
 
 
 class _Logs:
@@ -59,13 +65,14 @@ class _Logs:
         self.run, self.observe, self.loggers = run, observe, loggers
         self.step = 0
         self.logs: dict[str, Log] = {}
+        self.threads = {logger.name: ThreadPool(1) for logger in loggers}  # one that hangs is left hanging
 
     def open(self, step: int) -> None:
         """Open all where training goes on from `step`, and tell them what they lack of the steps before."""
         self.step = step
         for logger in self.loggers:
             with self._going_on_without(logger.name):
-                self.logs[logger.name] = logger.open(self.run, step=step)
+                self.logs[logger.name] = self._answer(logger.name, partial(logger.open, self.run, step=step))
         for event in self.run.metrics() if self.loggers else ():
             self.tell(event)
 
@@ -83,7 +90,16 @@ class _Logs:
         """Do the same to every logger; one that raises is told nothing more."""
         for name, log in list(self.logs.items()):
             with self._going_on_without(name):
-                act(log)
+                self._answer(name, partial(act, log))
+
+    def close(self, *, complete: bool) -> None:
+        """End the sitting of all."""
+        self.each(lambda log: log.close(complete=complete))
+        for thread in self.threads.values():
+            thread.close()
+
+    def _answer(self, name: str, ask: Callable[[], Answer]) -> Answer:
+        return self.threads[name].apply_async(ask).get(timeout=_PATIENCE)
 
     @contextmanager
     def _going_on_without(self, name: str) -> Iterator[None]:
@@ -109,6 +125,8 @@ def _blamed() -> Iterator[None]:
     """Turn whatever the packages of loggers raise into one error, so that nothing of ours is caught along with it."""
     try:
         yield
+    except NoAnswer as error:
+        raise _LoggerFailedError(f"no answer within {_PATIENCE:g} seconds") from error
     except Exception as error:
         text = " ".join(str(error).split())
         raise _LoggerFailedError(f"{type(error).__name__}: {text[:300]}") from error
