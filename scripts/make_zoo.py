@@ -2,7 +2,7 @@
 
     python scripts/make_zoo.py --runs runs/zoo [NAME …]
 
-Runs that are complete are not made again. About an hour and a half of one core in all.
+Runs that are complete are not made again.
 """
 
 from __future__ import annotations

@@ -49,7 +49,8 @@ def evaluate(
 
     They are like those it was trained on unless a system or a store is given. Which ones are settings: --set
     split=valid or --set stride=4 of a store, --set num_points=128 of a system. Scores on other samples stand beside
-    them. A model alone, or a run of somebody else's, is left as it is.
+    them, and beside both what answers miss that cost nothing: that nothing changes, that all is zero, the run as it was
+    before it was fine-tuned. A model alone, or a run of somebody else's, is left as it is.
     """
     from scifm.evaluation.evaluate import evaluate as work
 

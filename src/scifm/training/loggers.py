@@ -43,21 +43,21 @@ def numbers_of(event: Mapping[str, Any]) -> dict[str, float]:
     return {f"{event['event']}/{key}": value for key, value in numbers.items()}
 
 
-class Log:
+class Log(abc.ABC):
     """What a logger opened for one run. It may raise what it likes; training goes on without it."""
 
     def held(self, name: str) -> int:
         """Return the last step of which it has the number `name` from an earlier sitting; −1: of none."""
         return -1
 
+    @abc.abstractmethod
     def write(self, step: int, numbers: Mapping[str, float]) -> None:
         """Take the numbers of an event, by names such as ``train/loss``."""
-        raise NotImplementedError
 
-    def flush(self) -> None:
+    def flush(self) -> None:  # noqa: B027 - some have nothing to do
         """Bring to the disk what was taken: a state of the training is about to be saved."""
 
-    def close(self, *, complete: bool) -> None:
+    def close(self, *, complete: bool) -> None:  # noqa: B027
         """End this sitting; `complete`: training came to its end."""
 
 
