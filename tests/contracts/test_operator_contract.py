@@ -13,6 +13,7 @@ from scifm.errors import SignatureError
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
 from scifm.models import OPERATORS
+from scifm.models.axial_transformer import AxialTransformerConfig
 from scifm.models.fno import FNOConfig
 from scifm.models.module_operator import ModuleConfig
 from scifm.models.neuralop_fno import NeuralopFNOConfig
@@ -24,6 +25,9 @@ SIGNATURE = Signature(("f",), ("a", "b"), ("u", "v"))
 SMALL: dict[str, Callable[[], Operator]] = {
     "fno": lambda: OPERATORS["fno"](SIGNATURE, FNOConfig(**tiny.NETWORK)),
     "unet": lambda: OPERATORS["unet"](SIGNATURE, UNetConfig(width=4, levels=3, blocks=1, projection_width=8)),
+    "axial_transformer": lambda: OPERATORS["axial_transformer"](
+        SIGNATURE, AxialTransformerConfig(width=16, num_heads=2, num_blocks=2, patch=4, condition_width=8)
+    ),
     "neuralop_fno": lambda: OPERATORS["neuralop_fno"](
         SIGNATURE, NeuralopFNOConfig(n_modes=(6, 6), hidden_channels=4, n_layers=2)
     ),

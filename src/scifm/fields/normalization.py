@@ -45,6 +45,7 @@ class Encoded:
             constant; None: nothing.
         lead_time: ``(batch,)`` time from the last input frame to the answer, in units of what the sample's scalings and
             the training samples make of it; None for steady problems, and where nobody says.
+        present: ``(batch, input)`` bool: which input fields each sample has; None: all have all.
     """
 
     inputs: Tensor
@@ -53,6 +54,7 @@ class Encoded:
     output_scale: Tensor
     output_offset: Tensor | None = None
     lead_time: Tensor | None = None
+    present: Tensor | None = None
 
     def decode(self, answer: Tensor) -> Tensor:
         """Return an encoded answer ``(batch, 1, output, *space)`` in physical units."""
@@ -137,6 +139,7 @@ class Normalization:
             output_scale=output_scale,
             output_offset=output_offset,
             lead_time=self._lead_time(factors, batch),
+            present=given,
         )
 
     def coefficients_of(self, encoded: Tensor) -> Tensor:

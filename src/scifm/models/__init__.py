@@ -1,4 +1,4 @@
-"""Learned operators: the interface, Fourier neural operators, a U-Net, anyone's networks, and how they are kept.
+"""Learned operators: the interface, Fourier neural operators, a U-Net, a transformer, anyone's; how they are kept.
 
 An operator is a class in a file here and a line in ``OPERATORS`` (`registry`), or an entry point ``scifm.operators`` of
 another package; it says itself what it can (`operator`). ``parts/`` holds layers and kernels, `folder` how a model lies
@@ -6,6 +6,7 @@ on disk, `foreign_files` how other people's weights come in, `surgery` how one i
 may not live here: an equation (models never import systems), a loss, an optimizer, data.
 """
 
+from scifm.models.axial_transformer import AXIAL_SIZES, AxialTransformer, AxialTransformerConfig
 from scifm.models.fno import FNO, SIZES, FNOConfig
 from scifm.models.foreign_files import import_neuralop_weights, import_reference_weights
 from scifm.models.module_operator import ModuleConfig, ModuleOperator
@@ -15,9 +16,12 @@ from scifm.models.registry import OPERATORS, load_operator, save_operator
 from scifm.models.unet import UNet, UNetConfig
 
 __all__ = [
+    "AXIAL_SIZES",
     "FNO",
     "OPERATORS",
     "SIZES",
+    "AxialTransformer",
+    "AxialTransformerConfig",
     "FNOConfig",
     "ModuleConfig",
     "ModuleOperator",

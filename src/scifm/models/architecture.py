@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal, Protocol, Self
 
-from torch import nn
+from torch import Tensor, nn
 
 from scifm.config import Config
 from scifm.errors import ConfigError
@@ -18,6 +18,19 @@ Role = Literal["input", "mask", "position", "coefficient", "lead_time", "output"
 """What a channel is to a network."""
 
 
+class LastMap(Protocol):
+    """A map whose weights and biases have a row for each output."""
+
+    @property
+    def weight(self) -> Tensor: ...
+
+    @property
+    def bias(self) -> Tensor: ...
+
+    @property
+    def in_features(self) -> int: ...
+
+
 @dataclass(frozen=True)
 class OuterMaps:
     """Where a network meets its channels; everything between them knows hidden channels only.
@@ -27,12 +40,14 @@ class OuterMaps:
         columns: which, in their order: all of one role, then all of the next.
         last: the last map; its rows are the outputs.
         conditioned: maps between them whose columns are the coefficients and, where it is seen, the lead time.
+        spread: first weights of a column are drawn from −spread to spread; None: 1/√(columns), as in linear layers.
     """
 
     first: nn.Linear
     columns: tuple[Role, ...]
-    last: nn.Linear
+    last: LastMap
     conditioned: tuple[nn.Linear, ...] = ()
+    spread: float | None = None
 
 
 class OperatorConfig(Config):

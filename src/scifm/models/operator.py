@@ -61,6 +61,8 @@ class Operator(nn.Module):
     """The class of its architecture settings."""
     needs_periodic: ClassVar[bool] = True
     """Whether `network` takes its axes as periodic; on a box with walls it is then given a periodic extension."""
+    sees_frames: ClassVar[bool] = False
+    """Whether `network` is given the frames of a history one behind the other, and not as channels of one frame."""
     uses_global_generator: ClassVar[bool] = True
     """Whether its code may draw from torch's global generator by other means than constructors of layers."""
     uses_all_weights: ClassVar[bool] = False
@@ -104,9 +106,10 @@ class Operator(nn.Module):
         """Map what is encoded to ``(batch, 1, output, *space)``, the frame at the lead time.
 
         Channels of its inputs, one frame, are the input fields, the states of earlier frames of a history, the latest
-        first, `num_masks` that tell where points of these are missing, and `num_positions` positions. A lead time it
-        sees is the last coefficient: the logarithm of its ratio to the typical one. On a box with walls the axes are
-        longer than the grid's where ``needs_periodic``.
+        first, `num_masks` that tell where points of these are missing, and `num_positions` positions; where it
+        ``sees_frames``, all frames, the latest last, and no earlier states. A lead time it sees is the last
+        coefficient: the logarithm of its ratio to the typical one. On a box with walls the axes are longer than the
+        grid's where ``needs_periodic``.
         """
         raise NotImplementedError(f"{type(self).__name__} does not say how it maps fields.")
 
@@ -121,7 +124,7 @@ class Operator(nn.Module):
         ]
         return [stage for child in lists for stage in child] or children
 
-    def through(self, stage: nn.Module, *tensors: Tensor) -> Tensor:
+    def through(self, stage: nn.Module, *tensors: Any) -> Tensor:
         """Return what a stage answers, whose inside is computed again in the backward pass if that is asked for."""
         if self.recompute and self.training and torch.is_grad_enabled():
             return checkpoint(stage, *tensors, use_reentrant=False)
@@ -247,7 +250,7 @@ class Operator(nn.Module):
 
     def _next_frame(self, batch: Batch) -> Tensor:
         encoded = self.normalization.encode(batch)
-        about = {"masks": self.num_masks > 0, "positions": self.num_positions > 0}
+        about = {"masks": self.num_masks > 0, "positions": self.num_positions > 0, "frames": self.sees_frames}
         inputs, coefficients = network_channels(encoded.inputs, batch, **about), encoded.coefficients
         if self.needs_periodic:
             inputs = extend_to_period(inputs, batch.grid)
@@ -353,7 +356,8 @@ class Operator(nn.Module):
 
     @property
     def _num_fields(self) -> int:
-        return len(self.signature.inputs) + (self.history - 1) * len(self.signature.state)
+        earlier = 0 if self.sees_frames else self.history - 1
+        return len(self.signature.inputs) + earlier * len(self.signature.state)
 
     @property
     def num_masks(self) -> int:

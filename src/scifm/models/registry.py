@@ -14,6 +14,7 @@ from torch import nn
 
 from scifm.config import Plain, build_inside
 from scifm.errors import ConfigError
+from scifm.models.axial_transformer import AxialTransformer
 from scifm.models.fno import FNO
 from scifm.models.folder import find_model, reading
 from scifm.models.module_operator import ModuleOperator
@@ -32,6 +33,7 @@ __all__ = [
 OPERATORS: dict[str, type[Operator]] = {
     "fno": FNO,
     "unet": UNet,
+    "axial_transformer": AxialTransformer,
     "neuralop_fno": NeuralopFNO,
     "module": ModuleOperator,
 }

@@ -130,7 +130,9 @@ def _channels(operator: Operator, ends: OuterMaps) -> tuple[list[Channel], list[
     """Return role and name of each column of the first map and of each row of the last, in order."""
     signature = operator.signature
     earlier = tuple(
-        f"{name}, {plural(age, 'frame')} before" for age in range(1, operator.history) for name in signature.state
+        f"{name}, {plural(age, 'frame')} before"
+        for age in range(1, 1 if operator.sees_frames else operator.history)
+        for name in signature.state
     )
     names: dict[Role, tuple[str, ...]] = {
         "input": (*signature.inputs, *earlier),
@@ -151,8 +153,9 @@ def _carry(
     after: tuple[list[Channel], list[Channel]],
     generator: torch.Generator,
 ) -> None:
-    for layer, fan_in in ((new.first, len(after[0])), (new.last, new.last.in_features)):  # as linear layers begin
-        layer.weight.copy_(torch.empty_like(layer.weight).uniform_(-(fan_in**-0.5), fan_in**-0.5, generator=generator))
+    spreads = len(after[0]) ** -0.5 if new.spread is None else new.spread, new.last.in_features**-0.5
+    for weight, spread in zip((new.first.weight, new.last.weight), spreads, strict=True):  # as such layers begin
+        weight.copy_(torch.empty_like(weight).uniform_(-spread, spread, generator=generator))
     new.last.bias.zero_()
     for place, channel in enumerate(after[0]):
         if channel in before[0]:

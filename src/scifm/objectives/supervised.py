@@ -28,6 +28,18 @@ def _error(prediction: Batch, truth: Batch) -> Tensor:
     return error if truth.valid_targets is None else torch.where(truth.valid_targets, error, 0.0)
 
 
+def _moved(batch: Batch, generator: torch.Generator) -> Batch:
+    """Return the batch with all its fields moved around the axes that wrap, all samples by the same points."""
+    places = torch.rand(batch.grid.num_spatial_dims, generator=generator, device=generator.device).tolist()
+    shifts = [
+        int(place * points) if wraps else 0
+        for place, points, wraps in zip(places, batch.grid.num_points, batch.grid.periodic, strict=True)
+    ]
+    axes = tuple(range(-len(shifts), 0))
+    fields = {name: getattr(batch, name) for name in ("inputs", "targets", "valid_inputs", "valid_targets")}
+    return replace(batch, **{name: f.roll(shifts, axes) for name, f in fields.items() if f is not None})
+
+
 def mean_over_samples(losses: Tensor, truth: Batch) -> Tensor:
     """Return the mean of losses over everything that is there, samples weighed by the batch's weights.
 
@@ -75,13 +87,16 @@ class Supervised(Objective):
             Worrall and Welling, arXiv:2202.03376).
         noise: standard deviation of normal noise that is added to the state fields of the inputs, in parts of each
             sample's own root mean square; a little makes forecasts steadier.
+        jitter: move every batch, inputs and targets, by random whole points along each axis that wraps around. No place
+            there is special, but to a network that cuts fields into patches or halves its points some are.
     """
 
     through: int | None = Field(None, ge=1)
     noise: float = Field(0.0, ge=0, allow_inf_nan=False)
+    jitter: bool = False
 
     def __call__(self, operator: Operator, batch: Batch, *, step: int, generator: torch.Generator) -> Tensor:
-        truth = operator.align(batch)
+        truth = operator.align(_moved(batch, generator) if self.jitter else batch)
         asked = self._noisy(truth, generator) if self.noise else truth
         if self.through is None or truth.num_frames == 1:
             return self.compare(operator(asked), truth)

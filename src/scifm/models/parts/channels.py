@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -11,7 +14,7 @@ from scifm.models.parts.grids import position_channels
 __all__ = ["following_validity", "network_channels"]
 
 
-def network_channels(encoded: Tensor, batch: Batch, *, masks: bool, positions: bool) -> Tensor:
+def network_channels(encoded: Tensor, batch: Batch, *, masks: bool, positions: bool, frames: bool = False) -> Tensor:
     """Return ``(batch, 1, channel, *space)`` of encoded inputs ``(batch, time, input, *space)``.
 
     Args:
@@ -19,13 +22,17 @@ def network_channels(encoded: Tensor, batch: Batch, *, masks: bool, positions: b
         batch: what they are of.
         masks: put as many channels behind them, 1 where a point counts and 0 where it is missing.
         positions: put where a point lies behind these, a channel for each axis.
+        frames: leave every frame one, ``(batch, time, channel, *space)``.
     """
     names, valid = batch.signature, batch.valid_inputs
     state = [names.inputs.index(name) for name in names.state]
-    channels = [_with_history(encoded, state)]
+    put_together: Callable[[Tensor], Tensor] = (
+        (lambda fields: fields) if frames else partial(_with_history, state=state)
+    )
+    channels = [put_together(encoded)]
     if masks:
         known = torch.ones_like(encoded) if valid is None else valid.to(encoded)
-        channels.append(_with_history(known, state))
+        channels.append(put_together(known))
     if positions:
         channels.append(position_channels(batch.grid, channels[0]))
     return channels[0] if len(channels) == 1 else torch.cat(channels, dim=2)

@@ -1,0 +1,247 @@
+"""A space–time transformer: fields by name, patches, attention along time and along each axis of space.
+
+``embedding by name → patches → blocks (attention over time, over each axis, pointwise) → patches back → outputs by
+name``, in one to three dimensions, for steady problems, single frames and histories alike.
+
+After McCabe et al., "Multiple physics pretraining for spatiotemporal surrogate models" (arXiv:2310.02994): with the
+settings of `AxialTransformerConfig.published` it has their weights, one for one. What is done otherwise here: answers
+are increments (by the operator's normalization), coefficients and the lead time move every norm, relative positions on
+an axis that wraps around are circular, the vocabulary of fields is open, and norms take a token's channels
+(`parts/axial.py` says why), none standing between the stages of patches, so that what is small stays small.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import islice
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+from jaxtyping import Float
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torch.nn import functional
+
+from scifm.errors import ConfigError, suggest
+from scifm.fields.batch import Signature
+from scifm.fields.grid import Grid
+from scifm.fields.normalization import Encoded, Normalization
+from scifm.models.operator import Operator, OperatorConfig, OuterMaps, Role
+from scifm.models.parts.axial import AxialBlock, Modulations
+from scifm.models.parts.patches import FieldEmbedding, LastStage, PatchesIn, PatchesOut, Tiles, strides_of
+
+__all__ = ["AXIAL_SIZES", "AxialTransformer", "AxialTransformerConfig"]
+
+AXIAL_SIZES: dict[str, tuple[int, int, int]] = {
+    "nano": (96, 3, 6),
+    "tiny": (192, 3, 12),
+    "small": (384, 6, 12),
+    "base": (768, 12, 12),
+    "large": (1024, 16, 24),
+}
+"""Width, heads and blocks by name; all but the first are the published ones."""
+
+_LEAST = 1e-6  # of numbers of order one: a field smaller than that is not there
+_LEAST_CHANGE = 1e-2  # of the usual one: what rests is not kept from moving
+
+
+class AxialTransformerConfig(OperatorConfig):
+    """Architecture of an `AxialTransformer`.
+
+    Args:
+        width: numbers of a token.
+        num_heads: of attention, which share them.
+        num_blocks: one after the other.
+        patch: points that a token holds along each axis, a power of two.
+        tokens: how many tokens stand along the longest axis, on whatever grid: the first kernel, that of the last
+            step out too, is resampled to the stride this takes. Absent: `patch` is what it is on every grid.
+        condition_width: numbers that coefficients and lead time are made into before they move the norms.
+        layer_scale: of every block at first: how far it is from doing nothing. Published: 1e-6.
+        instance_norm: whether the states of each sample are brought to one size over its frames and points. ``rms``:
+            divided by their root mean square, and answers multiplied by that of the change between its frames (of one
+            frame: of the state), so that neither a small field nor a slow one is lost beside others. ``reversible``:
+            to mean zero and size one, and answers multiplied by that size; an answer then follows every scaling and
+            shift of a field, which is right only where the physics does. ``none``: what the normalization of the
+            operator makes of them, which knows the exact scalings.
+        position: give the network one more input channel for each axis: where between its ends a point lies, −1 to 1,
+            and 0 on an axis that wraps around. When left out, it is settled by the first data: given where they have
+            walls.
+        mask_channels: give the network, for each of its fields, one more channel that is 1 where a point counts and 0
+            where it is missing: for fields with gaps that move, or differ from sample to sample.
+        history: input frames of an evolving problem; when left out, as many as the first data have.
+        lead_time: tell every norm how far ahead the answer lies; when left out, they are told where the first data
+            have several lead times, or one that a scaling of the system changes from sample to sample.
+        plain: let torch's own operations do it all: derivatives of every order, for `torch.func`, at a lower speed.
+    """
+
+    kind: ClassVar[str] = "axial_transformer"
+    sizes: ClassVar[tuple[str, ...]] = tuple(AXIAL_SIZES)
+    sized_by: ClassVar[tuple[str, ...] | None] = ("width", "num_heads", "num_blocks", "condition_width", "plain")
+
+    width: int = Field(96, ge=4, le=16384)
+    num_heads: int = Field(3, ge=1, le=1024)
+    num_blocks: int = Field(6, ge=1, le=256)
+    patch: int = Field(8, ge=1, le=64)
+    tokens: int | None = Field(None, ge=1, le=4096)
+    condition_width: int = Field(64, ge=1, le=8192)
+    layer_scale: float = Field(0.1, gt=0, le=1)
+    instance_norm: Literal["none", "rms", "reversible"] = "none"
+    position: bool | None = None
+    mask_channels: bool | None = None
+    history: int | None = Field(None, ge=1, le=64)
+    lead_time: bool | None = None
+    plain: bool = False
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> AxialTransformerConfig:
+        if self.width % self.num_heads or self.width % 4:
+            raise ValueError(f"width must be a multiple of num_heads ({self.num_heads}) and of 4; got {self.width}")
+        if self.patch & (self.patch - 1):
+            raise ValueError(f"patch must be a power of two: 1, 2, 4, 8, 16, …; got {self.patch}")
+        return self
+
+    @classmethod
+    def of_size(cls, size: str) -> AxialTransformerConfig:
+        if size not in AXIAL_SIZES:
+            raise ConfigError(f"Size {suggest(size, AXIAL_SIZES)}")
+        width, num_heads, num_blocks = AXIAL_SIZES[size]
+        return cls(width=width, num_heads=num_heads, num_blocks=num_blocks)
+
+    @classmethod
+    def published(cls, size: str = "tiny") -> AxialTransformerConfig:
+        """Return the published layout of a size: patches of 16 points, 16 frames, reversible normalization."""
+        about = {"patch": 16, "history": 16, "instance_norm": "reversible", "layer_scale": 1e-6}
+        return cls.of_size(size).model_copy(update=about)
+
+
+class AxialTransformer(Operator):
+    """A space–time transformer on boxes of one to three dimensions, periodic or not, a history to one frame."""
+
+    config: AxialTransformerConfig
+    config_class = AxialTransformerConfig
+    parts = {  # noqa: RUF012
+        "embedding": "lift", "condition": "inner", "modulations": "inner", "patches_in": "inner", "blocks": "inner",
+        "patches_out": "inner", "last": "projection",
+    }  # fmt: skip
+    needs_periodic = False
+    sees_frames = True
+    uses_global_generator = False
+    uses_all_weights = True
+    can_recompute = True
+
+    def __init__(
+        self, signature: Signature, config: AxialTransformerConfig | None = None, *,
+        normalization: Normalization | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(signature, config or AxialTransformerConfig(), normalization=normalization)
+        c, dims, inner = self.config, signature.num_spatial_dims, self.config.width // 4
+        told, sees_time, strides = (
+            c.condition_width if self.num_coefficients else 0,
+            self.history > 1,
+            strides_of(c.patch),
+        )
+        self.embedding = FieldEmbedding(self.num_channels + self.num_coefficients, inner)
+        self.condition = (
+            nn.Sequential(nn.Linear(inner, told), nn.GELU(), nn.Linear(told, told), nn.GELU()) if told else None
+        )
+        each = AxialBlock.num_norms(sees_time=sees_time)
+        self._norms = (len(strides), *(each,) * c.num_blocks, len(strides) - 1)
+        between = [inner] * (len(strides) - 1)
+        self.modulations = Modulations([*between, c.width, *[c.width] * (each * c.num_blocks), *between], told)
+        self.patches_in = PatchesIn(inner, c.width, patch=c.patch, num_axes=dims)
+        about: dict[str, Any] = {"layer_scale": c.layer_scale, "sees_time": sees_time, "plain": c.plain}
+        self.blocks = nn.ModuleList(
+            AxialBlock(c.width, c.num_heads, last=place == c.num_blocks - 1, **about) for place in range(c.num_blocks)
+        )
+        self.patches_out = PatchesOut(inner, c.width, patch=c.patch, num_axes=dims)
+        comes = inner if between else c.width
+        self.last = LastStage(comes, len(signature.outputs), stride=strides[0], num_axes=dims)
+
+    @property
+    def num_positions(self) -> int:
+        return self.signature.num_spatial_dims if self.config.position else 0
+
+    def stages(self) -> list[nn.Module]:
+        return list(self.blocks)
+
+    def outer_maps(self) -> OuterMaps:
+        positions: tuple[Role, ...] = ("mask",) if self.num_masks else ()
+        positions += ("position",) if self.num_positions else ()
+        time: tuple[Role, ...] = ("lead_time",) if self.sees_lead_time else ()
+        return OuterMaps(self.embedding, ("input", *positions, "coefficient", *time), self.last, spread=1.0)
+
+    def differentiable(self) -> Self:
+        with torch.device("meta"):
+            config = self.config.model_copy(update={"plain": True})
+            twin = type(self)(self.signature, config, normalization=self.normalization)
+        twin.load_state_dict(self.state_dict(keep_vars=True), assign=True)
+        twin.domain, twin.provenance = self.domain, self.provenance
+        return twin.train(self.training)
+
+    def network(self, encoded: Encoded) -> Float[Tensor, "batch 1 output *space"]:
+        """Map encoded inputs to encoded answers; shapes as in `Operator.network`."""
+        grid, inputs = encoded.grid, encoded.inputs
+        inputs, sizes = self._sized(inputs)
+        fields, columns = inputs.shape[2], self.embedding.weight
+        of_fields, of_constants = columns.split([fields, columns.shape[1] - fields], dim=1)
+        constants = functional.linear(encoded.coefficients, of_constants, self.embedding.bias)
+        told = self.modulations(None if self.condition is None else self.condition(constants))
+        into, *of_blocks, out = zip(*(self._shared_out(part) for part in told), strict=True)
+        share = self._share(encoded)
+        first, patch = self._strides(grid)
+        tiles = Tiles(grid, patch)
+        tiled = tiles.put(inputs * share.view(-1, *(1,) * (inputs.dim() - 1)))
+        x = self.patches_in(tiled, of_fields, constants * share.view(-1, 1), *into, first=first)
+        for block, (scales, shifts) in zip(self.blocks, of_blocks, strict=True):
+            x = self.through(block, x, grid.periodic, *scales, *shifts)
+        answer = tiles.take(self.last(self.patches_out(x[:, -1], *out), stride=first)).unsqueeze(1)
+        return answer if sizes is None else answer * sizes
+
+    def _shared_out(self, parts: Sequence[Tensor]) -> list[list[Tensor]]:
+        """Return what the way in, each block and the way out take of the scales or shifts of all norms."""
+        rest = iter(parts)
+        return [list(islice(rest, count)) for count in self._norms]
+
+    def _share(self, encoded: Encoded) -> Tensor:
+        """Return 1/√(number of fields) of each sample, ``(batch,)``."""
+        inputs = encoded.inputs
+        if encoded.present is None:
+            return inputs.new_full((len(inputs),), len(self.signature.inputs) ** -0.5)
+        return encoded.present.sum(dim=1).clamp(min=1).to(inputs).rsqrt()
+
+    def _strides(self, grid: Grid) -> tuple[int, int]:
+        """Return the stride of the first stage on a grid, and of all together."""
+        first = strides_of(self.config.patch)[0]
+        rest = self.config.patch // first
+        if self.config.tokens is None:
+            return first, self.config.patch
+        first = max(1, math.ceil(max(grid.num_points) / (self.config.tokens * rest)))
+        return first, first * rest
+
+    def _sized(self, inputs: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return inputs whose states have one size, and what multiplies answers, ``(batch, 1, output, 1, …)``."""
+        how, names = self.config.instance_norm, self.signature
+        if how == "none" or not names.state:
+            return inputs, None
+        places = [names.inputs.index(name) for name in names.state]
+        states, rest = inputs[:, :, places], [1, *range(3, inputs.dim())]
+        centered = states - states.mean(rest, keepdim=True) if how == "reversible" else states
+        size = centered.square().mean(rest, keepdim=True).sqrt()
+        size = torch.where(size > _LEAST, size, 1.0)
+        sized = inputs.clone()
+        sized[:, :, places] = centered / size
+        if how == "rms" and inputs.shape[1] > 1:
+            units = [
+                self.normalization.input_scale[place] / self.normalization.output_scale[names.outputs.index(name)]
+                for name, place in zip(names.state, places, strict=True)
+            ]
+            change = states.diff(dim=1).square().mean(rest, keepdim=True).sqrt() * _on_channels(units, states)
+            size = (change.square() + _LEAST_CHANGE**2).sqrt()
+        factors = torch.ones_like(size[:, :, :1]).expand(-1, -1, len(names.outputs), *size.shape[3:]).clone()
+        factors[:, :, [names.outputs.index(name) for name in names.state]] = size
+        return sized, factors
+
+
+def _on_channels(values: list[float], fields: Tensor) -> Tensor:
+    return fields.new_tensor(values).view(1, 1, -1, *(1,) * (fields.dim() - 3))
