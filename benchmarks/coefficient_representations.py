@@ -36,7 +36,8 @@ from scifm.models.operator import Operator
 from scifm.models.parts.grids import band_limited_resize
 from scifm.systems import Helmholtz, Knob, Poisson
 from scifm.systems.system import System
-from scifm.training.loop import TrainingConfig, sample_errors, train
+from scifm.training.loop import TrainingConfig, train
+from scifm.training.validation import sample_errors
 
 GRID = Grid.square(64)
 NETWORK = FNOConfig(width=16, projection_width=32)

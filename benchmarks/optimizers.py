@@ -20,9 +20,10 @@ from scifm.fields.grid import Grid
 from scifm.fields.seeds import generator_for
 from scifm.models.fno import FNOConfig
 from scifm.systems.poisson import Poisson
-from scifm.training.loop import TrainingConfig, sample_errors, train
+from scifm.training.loop import TrainingConfig, train
 from scifm.training.optimizers import AdamW, NAdam, OptimizerConfig
 from scifm.training.pretrain import build_operator
+from scifm.training.validation import sample_errors
 from scifm.training.weights import ParameterGroup
 
 SYSTEM, GRID = Poisson(), Grid.square(32)

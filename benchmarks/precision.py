@@ -22,7 +22,8 @@ from scifm.fields.batch import Batch
 from scifm.models.operator import Operator
 from scifm.models.parts import kernels, pointwise
 from scifm.objectives.supervised import RelativeL2
-from scifm.training.loop import TrainingConfig, sample_errors, train
+from scifm.training.loop import TrainingConfig, train
+from scifm.training.validation import sample_errors
 
 PRECISIONS = ("float32", "float32, torch", "bf16-mixed")
 

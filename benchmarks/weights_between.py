@@ -26,7 +26,8 @@ from scifm.runs import Run
 from scifm.studies.jobs import draw_test, pool_of
 from scifm.studies.recipe import StudyRecipe
 from scifm.training.finetune import finetune
-from scifm.training.loop import TrainingConfig, sample_errors, train
+from scifm.training.loop import TrainingConfig, train
+from scifm.training.validation import sample_errors
 
 RATES, STEPS, SHARES = (1e-3, 3e-3, 1e-2), (25, 75, 200), (0.25, 0.5, 0.75, 1.0)
 

@@ -12,7 +12,7 @@ from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
 from scifm.fields.norms import l2_norm, typical_sizes
 from scifm.objectives.named import find_objective
-from scifm.objectives.supervised import MeanSquaredError, RelativeL2, SummedSquaredError
+from scifm.objectives.supervised import MeanSquaredError, RelativeChange, RelativeL2, SummedSquaredError
 from scifm.training.loop import TrainingConfig
 from scifm.training.pretrain import PretrainRecipe
 
@@ -144,3 +144,29 @@ def test_mistakes_are_one_line(given, told):
     with pytest.raises(ConfigError, match=told) as caught:
         build_config(PretrainRecipe, {"training": {"objective": given}})
     assert "\n" not in str(caught.value)
+
+
+def marched(*frames: list[float]) -> Batch:
+    """Return one trajectory of two points: the first frame is given, the others are asked for."""
+    fields = torch.tensor(frames, dtype=torch.float64).view(1, len(frames), 1, 2)
+    names = Signature(("u",), (), ("u",), num_spatial_dims=1, evolves=True)
+    return Batch(names, Grid((2,), (1.0,), (True,)), fields[:, :1], torch.zeros(1, 0), fields[:, 1:])
+
+
+def test_of_changes_by_hand():
+    """Changes of size 5 and 2, missed by 1 and by 3; that nothing changes is 1 whatever the sizes of the fields."""
+    truth = marched([100.0, 100.0], [103.0, 104.0], [103.0, 106.0])
+    guess = truth.with_targets(torch.tensor([[[[103.0, 105.0]], [[106.0, 106.0]]]], dtype=torch.float64))
+    assert RelativeChange().compare(guess, truth).item() == pytest.approx((1 / 5 + 3 / 2) / 2)
+    still = truth.with_targets(torch.tensor([[[[100.0, 100.0]], [[103.0, 104.0]]]], dtype=torch.float64))
+    assert RelativeChange().compare(still, truth).item() == pytest.approx(1.0)
+    prepared = RelativeChange().on(truth)
+    slow = marched([1.0, 1.0], [1.0, 1.1], [1.0, 1.1])
+    missed = slow.with_targets(slow.require_targets() + torch.tensor([0.0, 0.1]))
+    typical = (29 / 4) ** 0.5  # root mean square of all changes that were looked at: 3, 4, 0 and 2
+    assert prepared.compare(missed, slow).item() == pytest.approx(0.1 * 2**-0.5 / typical, rel=1e-6)
+
+
+def test_of_what_does_not_evolve_there_is_no_change():
+    with pytest.raises(SignatureError, match="u0, u1 have none"):
+        RelativeChange().compare(GUESS, TRUTH)

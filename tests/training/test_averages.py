@@ -8,7 +8,8 @@ import tiny
 from scifm.data.stream import Epochs
 from scifm.errors import RunError
 from scifm.training.checkpoint import Checkpoint
-from scifm.training.loop import TrainingConfig, sample_errors, train
+from scifm.training.loop import TrainingConfig, train
+from scifm.training.validation import sample_errors
 from scifm.training.weights import MovingAverage
 
 

@@ -33,8 +33,9 @@ from scifm.models.rollout import rollout
 from scifm.models.unet import UNetConfig
 from scifm.objectives.supervised import RelativeL2
 from scifm.training.finetune import finetune
-from scifm.training.loop import TrainingConfig, sample_errors, train, validation_errors
+from scifm.training.loop import TrainingConfig, train
 from scifm.training.pretrain import build_operator, pretrain
+from scifm.training.validation import sample_errors, validation_errors
 from scifm.trust.examine import check_operator
 
 GRID = Grid((12, 10), (1.0, 1.0), (False, True))

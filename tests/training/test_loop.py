@@ -16,7 +16,8 @@ from scifm.config import build_config
 from scifm.data.stream import Epochs
 from scifm.errors import ConfigError, RunError, StopRequested
 from scifm.training.checkpoint import Checkpoint
-from scifm.training.loop import DivergedError, TrainingConfig, product_precision, sample_errors, train
+from scifm.training.loop import DivergedError, TrainingConfig, product_precision, train
+from scifm.training.validation import sample_errors
 
 
 def config(**changes) -> TrainingConfig:

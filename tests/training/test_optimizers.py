@@ -11,9 +11,10 @@ from scifm.data.stream import Epochs, Stream
 from scifm.errors import ConfigError
 from scifm.systems.poisson import Poisson
 from scifm.training.checkpoint import Checkpoint
-from scifm.training.loop import TrainingConfig, sample_errors, train
+from scifm.training.loop import TrainingConfig, train
 from scifm.training.optimizers import OPTIMIZERS, flattened_state, restored_state
 from scifm.training.pretrain import PretrainRecipe
+from scifm.training.validation import sample_errors
 from scifm.training.weights import ParameterGroup
 
 SAMPLES = tiny.batch(6, purpose="few")

@@ -30,8 +30,8 @@ from scifm.runs import Run
 from scifm.systems.burgers import Burgers
 from scifm.systems.heat import Heat
 from scifm.training.finetune import finetune
-from scifm.training.loop import sample_errors, validation_errors
 from scifm.training.pretrain import pretrain
+from scifm.training.validation import sample_errors, validation_errors
 
 GRID = Grid.square(16, num_spatial_dims=1)
 BURGERS, HEAT = Burgers(num_frames=6), Heat(num_spatial_dims=1, num_frames=6)

@@ -69,7 +69,11 @@ class ProgressBar:
         elif kind == "train" and self.task is not None:
             self.progress.update(self.task, note=f"loss {event['loss']:.3g}")
         elif kind == "valid":
-            self.progress.console.print(f"step {event['step']}: validation relative L2 {event['relative_l2']:.4f}")
+            own = [f"{key.partition('/')[2]} {event[key]:.4f}" for key in event if key.startswith("relative_l2/")]
+            each = f" ({', '.join(own)})" if own else ""
+            self.progress.console.print(
+                f"step {event['step']}: validation relative L2 {event['relative_l2']:.4f}{each}", highlight=False
+            )
         elif kind == "kept":
             score = f"held-out relative L2 {event['relative_l2']:.4f}"
             self.progress.console.print(f"the pre-trained weights are kept ({score}): {event['reason']}")

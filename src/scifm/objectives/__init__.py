@@ -6,12 +6,21 @@ the tests of the contract; one of another package joins through the entry points
 """
 
 from scifm.objectives.objective import Objective
-from scifm.objectives.supervised import MeanSquaredError, RelativeL2, SummedSquaredError, Supervised
+from scifm.objectives.supervised import MeanSquaredError, RelativeChange, RelativeL2, SummedSquaredError, Supervised
 
 OBJECTIVES: dict[str, type[Objective]] = {
     "relative_l2": RelativeL2,
+    "relative_change": RelativeChange,
     "mean_squared_error": MeanSquaredError,
     "summed_squared_error": SummedSquaredError,
 }
 
-__all__ = ["OBJECTIVES", "MeanSquaredError", "Objective", "RelativeL2", "SummedSquaredError", "Supervised"]
+__all__ = [
+    "OBJECTIVES",
+    "MeanSquaredError",
+    "Objective",
+    "RelativeChange",
+    "RelativeL2",
+    "SummedSquaredError",
+    "Supervised",
+]

@@ -17,7 +17,7 @@ from scifm.fields.norms import VANISHES, relative_l2, sizes_of, typical_sizes, v
 from scifm.models.operator import Operator
 from scifm.objectives.objective import Objective
 
-__all__ = ["MeanSquaredError", "RelativeL2", "SummedSquaredError", "Supervised", "mean_over_samples"]
+__all__ = ["MeanSquaredError", "RelativeChange", "RelativeL2", "SummedSquaredError", "Supervised", "mean_over_samples"]
 
 
 def _error(prediction: Batch, truth: Batch) -> Tensor:
@@ -148,17 +148,23 @@ class RelativeL2(Supervised):
     _typical: Tensor | None = PrivateAttr(None)
 
     def compare(self, prediction: Batch, truth: Batch) -> Tensor:
-        pair = prediction.require_targets(), truth.require_targets()
+        start, answer, wanted = self._start(truth), prediction.require_targets(), truth.require_targets()
+        pair = (answer, wanted) if start is None else (answer - start, wanted - start)
         about: dict[str, Any] = {"present": truth.counted(), "valid": truth.valid_targets}
         errors = relative_l2(*pair, truth.grid, typical=self._typical, vanishes=self._part(truth), **about)
         return mean_over_samples(errors, truth)
+
+    def _start(self, truth: Batch) -> Tensor | None:
+        """Return what fields are measured from, ``(batch, time, output, *space)``; None: from zero."""
+        return None
 
     def _part(self, samples: Batch) -> float:
         return vanishing_part(samples.signature.evolves) if self.vanishes is None else self.vanishes
 
     def on(self, samples: Batch) -> Self:
         """Return this objective with the typical sizes of the samples; warns of channels that vanish in some."""
-        targets = samples.require_targets()
+        targets, start = samples.require_targets(), self._start(samples)
+        targets = targets if start is None else targets - start
         prepared = self.model_copy()
         present, valid = samples.counted(), samples.valid_targets
         prepared._typical = typical = typical_sizes(targets, samples.grid, present, valid)
@@ -177,6 +183,34 @@ class RelativeL2(Supervised):
                     stacklevel=2,
                 )
         return prepared
+
+
+class RelativeChange(RelativeL2):
+    """The same of changes: ‖prediction − truth‖₂ / ‖truth − the frame before‖₂, for problems that evolve.
+
+    The answer that nothing changes has the loss 1 in every system, slow or fast: systems of one mixture are balanced.
+
+    Args:
+        vanishes: part of the typical change below which a change counts as none; absent: 0.1.
+    """
+
+    name: ClassVar[str] = "relative_change"
+
+    def _start(self, truth: Batch) -> Tensor:
+        names, targets = truth.signature, truth.require_targets()
+        if not names.state:
+            raise SignatureError(
+                f"relative_change compares with the frame before, and {', '.join(names.outputs)} have none. Choose "
+                "training.objective = 'relative_l2'."
+            )
+        first = torch.zeros_like(targets[:, :1])
+        for place, name in enumerate(names.outputs):
+            if name in names.state:
+                first[:, 0, place] = truth.inputs[:, -1, names.inputs.index(name)]
+        return torch.cat([first, targets[:, :-1]], dim=1)
+
+    def _part(self, samples: Batch) -> float:
+        return 0.1 if self.vanishes is None else self.vanishes
 
 
 class MeanSquaredError(Supervised):

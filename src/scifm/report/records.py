@@ -135,14 +135,22 @@ def read_rows(path: Path, required: tuple[str, ...]) -> list[dict[str, Any]] | N
 # --- a run ------------------------------------------------------------------------------------------------------------
 
 
+_OF_SYSTEM = "relative_l2/"
+
+
 @dataclass(frozen=True)
 class Curve:
-    """What ``metrics.jsonl`` of one run says; losses and errors as logged."""
+    """What ``metrics.jsonl`` of one run says; losses and errors as logged.
+
+    Args:
+        systems: of training on several systems, the steps and the errors of each.
+    """
 
     train_steps: tuple[int, ...] = ()
     losses: tuple[float, ...] = ()
     valid_steps: tuple[int, ...] = ()
     errors: tuple[float, ...] = ()
+    systems: dict[str, tuple[tuple[int, ...], tuple[float, ...]]] = field(default_factory=dict)
 
 
 NOTHING_CHANGES, ALL_ZERO, BEFORE = "if nothing changed", "if the answer were zero", "before it was fine-tuned"
@@ -220,11 +228,14 @@ def read_curve(path: Path) -> Curve:
                 yield int(step), float(value)
 
     train, valid = list(pairs("train", "loss")), list(pairs("valid", "relative_l2"))
+    names = dict.fromkeys(name for entry in events for name in entry if name.startswith(_OF_SYSTEM))
+    by_system = {name.removeprefix(_OF_SYSTEM): tuple(zip(*pairs("valid", name), strict=True)) for name in names}
     return Curve(
         train_steps=tuple(step for step, _ in train),
         losses=tuple(loss for _, loss in train),
         valid_steps=tuple(step for step, _ in valid),
         errors=tuple(error for _, error in valid),
+        systems={name: (own[0], own[1]) for name, own in by_system.items() if own},
     )
 
 

@@ -190,6 +190,16 @@ def _smoothed(curve: Curve, label: str) -> list[Series]:
     return [history(steps, smooth, f"running median of {window}", place=0), logged]
 
 
+def _validation(curve: Curve, label: str, *, alone: bool) -> list[Series]:
+    """Return the error on held-out samples, and of one run that of each of its systems."""
+    if not curve.errors:
+        return []
+    if not (alone and curve.systems):
+        return [history(curve.valid_steps, curve.errors, label, marked=alone)]
+    own = [history(*points, name.replace("_", " ")) for name, points in curve.systems.items()]
+    return [*own, history(curve.valid_steps, curve.errors, "all samples").model_copy(update={"line": "dashed"})]
+
+
 def training_figure(curves: Mapping[str, Curve], caption: str) -> Figure | None:
     """Return training loss and validation error against the optimizer step, a line a run; one run needs no name."""
     alone = len(curves) == 1
@@ -198,7 +208,7 @@ def training_figure(curves: Mapping[str, Curve], caption: str) -> Figure | None:
     for name, curve in curves.items():
         label = "" if alone else name
         losses += _smoothed(curve, label) if curve.losses else []
-        errors += [history(curve.valid_steps, curve.errors, label, marked=alone)] if curve.errors else []
+        errors += _validation(curve, label, alone=alone)
     if not losses and not errors:
         return None
     lowest = min((e for c in curves.values() for e in c.errors if math.isfinite(e)), default=None)

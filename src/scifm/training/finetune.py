@@ -40,11 +40,12 @@ from scifm.systems.system import System
 from scifm.training.checkpoint import Checkpoint, Position
 from scifm.training.choice import AdaptRecipe, Candidate, Trial, choose
 from scifm.training.loggers import require_loggers
-from scifm.training.loop import DivergedError, Observer, sample_errors, train
+from scifm.training.loop import DivergedError, Observer, train
 from scifm.training.methods import FinetuneMethod, finish, prepare
 from scifm.training.pretrain import ModelConfig, build_operator, settled
 from scifm.training.processes import require_alone
 from scifm.training.recording import recording
+from scifm.training.validation import sample_errors
 
 __all__ = ["AdaptRecipe", "finetune", "from_scratch"]
 

@@ -26,12 +26,11 @@ from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from scifm.config import Config, refuse_idle
-from scifm.data.stream import WHOLE, BatchSource, Epochs, Part
+from scifm.data.stream import WHOLE, BatchSource, Epochs
 from scifm.errors import suggest
 from scifm.evaluation.pointwise import METRICS
 from scifm.fields.batch import Batch
 from scifm.fields.gaps import require_whole
-from scifm.fields.norms import relative_l2, typical_sizes, vanishing_part
 from scifm.fields.seeds import generator_for, lent_to_torch
 from scifm.models.operator import Operator
 from scifm.objectives.named import NamedObjective
@@ -43,6 +42,7 @@ from scifm.training.loggers import NamedLoggers
 from scifm.training.optimizers import AdamW, NamedOptimizer, Schedule, learning_rate_factor, require_whole_set
 from scifm.training.processes import ALONE, World, device_for, stop_requests
 from scifm.training.sharing import SharedGradient, Strategy
+from scifm.training.validation import validation_errors
 from scifm.training.weights import (
     Anchors,
     MovingAverage,
@@ -57,8 +57,7 @@ from scifm.training.weights import (
 )  # fmt: skip
 
 __all__ = [
-    "DivergedError", "Observer", "TrainingConfig", "prepared", "product_precision", "sample_errors", "silent", "train",
-    "validation_errors",
+    "DivergedError", "Observer", "TrainingConfig", "prepared", "product_precision", "silent", "train",
 ]  # fmt: skip
 
 
@@ -151,59 +150,6 @@ class Observer(Protocol):
 
 def silent(**event: Any) -> None:
     """Be the observer that passes over everything."""
-
-
-# --- scores on held-out samples, defined also where the truth vanishes ------------------------------------------------
-
-
-def validation_errors(
-    operator: Operator, batch: Batch, metrics: Sequence[str], world: World = ALONE
-) -> dict[str, float]:
-    """Return means over samples, frames and channels by metric, each process scoring its part of the samples.
-
-    The relative L2 error is divided by the typical size over the batch where the truth vanishes.
-
-    Args:
-        metrics: names in ``scifm.evaluation.METRICS``.
-    """
-    whole = operator.align(batch)
-    typical = typical_sizes(whole.require_targets(), batch.grid, whole.counted(), whole.valid_targets)
-    part = whole.select(Part(world.rank, world.size).of(batch.num_samples)) if world.size > 1 else whole
-    answer, target = operator.answers(part).require_targets(), part.require_targets()
-    present, valid = part.counted(), part.valid_targets
-    means = {}
-    for name in dict.fromkeys(metrics):
-        if name == "relative_l2":
-            vanishes = vanishing_part(whole.signature.evolves)
-            about: dict[str, Any] = {"typical": typical, "vanishes": vanishes}
-            errors = relative_l2(answer, target, batch.grid, valid=valid, **about)
-        else:
-            errors = METRICS[name](answer, target, batch.grid, valid=valid)
-        means[name] = float(world.gather(mean_of_samples(errors, present)).mean())
-    return means
-
-
-def mean_of_samples(errors: Tensor, present: Tensor | None) -> Tensor:
-    """Return the mean of errors ``(batch, time, channel)`` over the frames and channels that count of each sample.
-
-    Of samples in which nothing counts there is none: they are left out.
-    """
-    if present is None:
-        return errors.flatten(1).mean(1)
-    there, errors = present.flatten(1), torch.where(present, errors, 0.0).flatten(1)
-    some = there.any(dim=1)
-    there, errors = (there, errors) if some.all() else (there[some], errors[some])
-    return errors.sum(1) / there.sum(1)
-
-
-def sample_errors(operator: Operator, batch: Batch) -> Tensor:
-    """Return the relative L2 error of each sample, ``(batch,)``, the mean over frames and channels; see above."""
-    batch = operator.align(batch)
-    target, present, valid = batch.require_targets(), batch.counted(), batch.valid_targets
-    typical = typical_sizes(target, batch.grid, present, valid)
-    answer, vanishes = operator.answers(batch).require_targets(), vanishing_part(batch.signature.evolves)
-    errors = relative_l2(answer, target, batch.grid, typical=typical, vanishes=vanishes, valid=valid)
-    return mean_of_samples(errors, present)
 
 
 # --- training ---------------------------------------------------------------------------------------------------------

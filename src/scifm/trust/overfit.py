@@ -13,8 +13,9 @@ from scifm.fields.batch import Batch
 from scifm.findings.figure import Axis, Figure, Panel, Rule, Series
 from scifm.findings.finding import Finding
 from scifm.models.operator import Operator
-from scifm.training.loop import DivergedError, TrainingConfig, sample_errors, train
+from scifm.training.loop import DivergedError, TrainingConfig, train
 from scifm.training.pretrain import build_operator
+from scifm.training.validation import sample_errors
 from scifm.trust.check import Check
 
 __all__ = ["OverfitOneBatch"]
