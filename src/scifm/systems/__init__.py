@@ -25,6 +25,7 @@ from scifm.systems.initial_cells import CellFields
 from scifm.systems.kdv import KortewegDeVries
 from scifm.systems.knobs import Knob
 from scifm.systems.kuramoto_sivashinsky import KuramotoSivashinsky
+from scifm.systems.moving_textures import MovingTextures
 from scifm.systems.navier_stokes import NavierStokes
 from scifm.systems.poisson import Poisson
 from scifm.systems.shallow_water import ShallowWater
@@ -50,6 +51,7 @@ __all__ = [
     "Knob",
     "KortewegDeVries",
     "KuramotoSivashinsky",
+    "MovingTextures",
     "NavierStokes",
     "Poisson",
     "RandomWaves",

@@ -23,6 +23,7 @@ from scifm.systems.helmholtz import Helmholtz
 from scifm.systems.kdv import KortewegDeVries
 from scifm.systems.knobs import Knob
 from scifm.systems.kuramoto_sivashinsky import KuramotoSivashinsky
+from scifm.systems.moving_textures import MovingTextures
 from scifm.systems.navier_stokes import NavierStokes
 from scifm.systems.poisson import Poisson
 from scifm.systems.shallow_water import ShallowWater
@@ -48,6 +49,7 @@ SYSTEMS: dict[str, type[System]] = {
     "shallow_water": ShallowWater,
     "euler": Euler,
     "compressible_navier_stokes": CompressibleNavierStokes,
+    "moving_textures": MovingTextures,
 }
 """Our own; `find_system` and `available_systems` know those of plug-ins too."""
 
