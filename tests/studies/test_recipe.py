@@ -43,8 +43,8 @@ SOURCE, TARGET = tiny.graph_study()["sources"][0], tiny.graph_study()["targets"]
             "target 't': Knob 'anisotropy' of 'poisson' needs low >= 1",
         ),
         (
-            change(sources=[{**SOURCE, "targets": ["h"]}], targets=[{"name": "h", "system": {"name": "helmholtz"}}]),
-            "cannot be moved to 'h': it does not know diffusivity, wavenumber_shift",
+            change(sources=[{**SOURCE, "targets": ["k"]}], targets=[{"name": "k", "system": {"name": "kdv"}}]),
+            "source 'poisson' cannot be moved to 'k': it has 2 dimensions, 'k' has 1",
         ),
         (
             change(targets=[{"name": "h", "system": {"name": "helmholtz"}}]),

@@ -220,6 +220,8 @@ def _shift_values(recipe: StudyRecipe, tests: dict[str, Batch]) -> dict[tuple[st
             drawn = origin.draw(_NUM_SHIFT_SAMPLES, "study", "shift", source.name, place)
             parts.append(Population(origin.system, drawn, origin.homogeneities))
         for target in recipe.targets_of(source):
+            if not recipe.knows(source, target):
+                continue  # nothing to measure a shift of fields by that the source has not
             origin = recipe.origin(target)
             task = Population(origin.system, tests[target.name], origin.homogeneities)
             values[source.name, target.name] = measure_shift(parts, task)

@@ -127,7 +127,8 @@ class Pretraining:
         }
         tasks: list[tuple[str, Origin, str]]
         tasks = [(f"{self.source.name}+{o.name}", o, "in_distribution") for o in recipe.origins(self.source)]
-        tasks += [(target.name, recipe.origin(target), "zero_shot") for target in recipe.targets_of(self.source)]
+        asked = [target for target in recipe.targets_of(self.source) if recipe.knows(self.source, target)]
+        tasks += [(target.name, recipe.origin(target), "zero_shot") for target in asked]
         rows = []
         for task, origin, kind in tasks:
             test = draw_test(recipe, task, origin)
@@ -245,7 +246,8 @@ def example_jobs(recipe: StudyRecipe) -> dict[str, Task]:
     Their weights are kept until that is done. Empty where nothing is to be drawn, or cannot be.
     """
     target = recipe.targets[0]
-    source = next((source for source in recipe.sources if target in recipe.targets_of(source)), None)
+    movable = (s for s in recipe.sources if target in recipe.targets_of(s) and recipe.knows(s, target))
+    source = next(movable, None)
     if not recipe.num_examples or source is None or not recipe.can_be_drawn:
         return {}
     few_shot, scratch = recipe.counts_of(source)

@@ -21,10 +21,12 @@ from scifm.errors import ConfigError, suggest
 from scifm.fields.grid import Grid
 from scifm.fields.window import NEXT_FRAME
 from scifm.models.fno import SIZES
+from scifm.objectives.named import NamedObjective
 from scifm.studies.adapting import AdaptConfig
 from scifm.studies.networks import StudyModel, architecture_names, first_of_each, with_models
 from scifm.training.loop import TrainingConfig
 from scifm.training.pretrain import PretrainRecipe
+from scifm.wording import plural
 
 __all__ = ["ConvergenceConfig", "ScalingConfig", "SourceConfig", "StudyRecipe", "TargetConfig"]
 
@@ -47,7 +49,9 @@ class SourceConfig(Config):
         sizes: names of networks, each pre-trained and moved; empty: those of the study.
         seeds: of separate pre-trainings; adaptations take them in turn. Empty: the study's.
         num_steps: optimizer steps; absent: the study's.
-        targets: names of targets to move to; absent: all whose names it knows.
+        objective: what its pre-training makes small; absent: the study's.
+        targets: names of targets to move to; absent: all whose names it knows. One that is named may hold fields or
+            coefficients that it does not know: it is given channels for them, and is not asked without an example.
         few_shot: numbers of samples to fine-tune on; absent: the study's.
         from_scratch: numbers of samples to train the same networks from scratch on, on the same targets; absent: the
             study's.
@@ -59,6 +63,7 @@ class SourceConfig(Config):
     sizes: tuple[str, ...] = ()
     seeds: tuple[int, ...] = ()
     num_steps: int | None = Field(None, ge=1)
+    objective: NamedObjective | None = None
     targets: tuple[str, ...] | None = None
     few_shot: Counts | None = None
     from_scratch: Counts | None = None
@@ -232,7 +237,10 @@ class StudyRecipe(Config):
                     if isinstance(origin, StoreOrigin):
                         origin.require({"train": 2, "valid": 1, "test": self.num_test_samples})
             if not self.targets_of(source):
-                raise ConfigError(f"source '{source.name}' knows the names of none of the targets.")
+                raise ConfigError(
+                    f"source '{source.name}' knows the names of none of the targets. Name those it is to be moved to "
+                    "(targets = …): it is given the channels it lacks."
+                )
         for size in self.all_sizes:
             with _about(f"network '{size}'"):
                 self.model(size).resolve().require_known()
@@ -397,21 +405,34 @@ class StudyRecipe(Config):
         """Return the targets a source is moved to.
 
         Raises:
-            ConfigError: if it names one that is not there, or whose names it does not know.
+            ConfigError: if it names one that is not there, or of another number of dimensions.
         """
         named = {target.name: target for target in self.targets}
-        signature = self.origin(source).signature
-        missing = {name: signature.missing_from(self.origin(target).signature) for name, target in named.items()}
         if source.targets is None:
-            return [target for name, target in named.items() if not missing[name]]
+            return [target for target in self.targets if self.knows(source, target)]
+        ours = self.origin(source).signature
         for name in source.targets:
             if name not in named:
                 raise ConfigError(f"source '{source.name}': target {suggest(name, named)}")
-            if missing[name]:
+            theirs = self.origin(named[name]).signature
+            if ours.num_spatial_dims != theirs.num_spatial_dims:
                 raise ConfigError(
-                    f"source '{source.name}' cannot be moved to '{name}': it does not know {', '.join(missing[name])}."
+                    f"source '{source.name}' cannot be moved to '{name}': it has "
+                    f"{plural(ours.num_spatial_dims, 'dimension')}, '{name}' has {theirs.num_spatial_dims}."
                 )
         return [named[name] for name in source.targets]
+
+    def knows(self, source: SourceConfig, target: TargetConfig) -> bool:
+        """Return whether a source can be asked about a target as it is: it knows its names, and samples of such fields.
+
+        Raises:
+            ConfigError: if a range is not valid.
+        """
+        ours, theirs = self.origin(source).signature, self.origin(target).signature
+        alike = (ours.num_spatial_dims, ours.evolves) == (theirs.num_spatial_dims, theirs.evolves)
+        forms = [ours, *(origin.signature for origin in self.origins(source))]
+        known = any(set(theirs.fields) == set(form.fields) for form in forms)
+        return alike and known and not ours.missing_from(theirs)
 
     def pretraining(self, source: SourceConfig, size: str, seed: int, num_steps: int | None = None) -> PretrainRecipe:
         """Return the recipe of one pre-training."""
@@ -425,7 +446,9 @@ class StudyRecipe(Config):
             mixture=source.systems if mixed else (),
             data=self._data_of(source),
             model=model.plain(),
-            training=self.training.model_copy(update={"num_steps": steps}),
+            training=self.training.model_copy(
+                update={"num_steps": steps, "objective": source.objective or self.training.objective}
+            ),
         )
 
     def _data_of(self, source: SourceConfig) -> DataConfig:

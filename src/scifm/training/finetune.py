@@ -369,10 +369,10 @@ class _Finetuning(_Adaptation):
 
     def fresh(self, samples: Samples, candidate: Candidate) -> Operator:
         operator = renamed(load_operator(self.model), self.recipe.rename)
-        operator.require_lead_times(samples.lead_times)
-        operator.domain = replace(operator.domain, lead_times=operator.domain.lead_times or samples.lead_times)
         signature, grid = samples.signature, samples.grid
         if fits(operator, signature, grid):
+            operator.require_lead_times(samples.lead_times)
+            operator.domain = replace(operator.domain, lead_times=operator.domain.lead_times or samples.lead_times)
             if candidate.coefficients == "refitted":
                 few = samples.in_memory(_NUM_FITTED)
                 operator.normalization = refit_coefficients(operator.normalization, operator.signature, few)
@@ -380,6 +380,7 @@ class _Finetuning(_Adaptation):
         normalization = _fit(samples, self.pool.homogeneities, operator.normalization.kind)
         generator = generator_for(self.recipe.seed, "channels")
         operator, rows = with_channels(operator, signature, grid, normalization, generator=generator)
+        operator.domain = replace(operator.domain, lead_times=samples.lead_times)  # another problem has another clock
         write_json(self.run.path / "channels.json", rows)
         return operator
 
