@@ -111,6 +111,7 @@ DATA: dict[str, dict[str, tuple[Any, str | None]]] = {
         "leads": (2, "data.leads"),
         "windows_per_trajectory": (2, "data.windows_per_trajectory"),
         "stream_blocks": (2, EFFECT),
+        "temperature": (2.0, "data.temperature"),
         "num_samples": (6, EFFECT),
         "num_validation_samples": (7, EFFECT),
         "num_normalization_samples": (5, EFFECT),
@@ -127,6 +128,7 @@ DATA: dict[str, dict[str, tuple[Any, str | None]]] = {
         "leads": (2, EFFECT),
         "windows_per_trajectory": (2, "data.windows_per_trajectory"),
         "stream_blocks": (2, "data.stream_blocks"),
+        "temperature": (2.0, "data.temperature"),
         "num_samples": (6, "num_samples"),
         "num_validation_samples": (7, EFFECT),
         "num_normalization_samples": (5, EFFECT),
@@ -469,6 +471,7 @@ STUDY: dict[str, Any] = {
     **{f"source.{name}": value for name, value in (("name", "other"), ("sizes", ["toy-wide"]), ("seeds", [4]))},
     **{f"source.{name}": value for name, value in (("num_steps", 5), ("targets", ["far"]), ("few_shot", [6]))},
     "source.from_scratch": [6],
+    "source.objective": "mean_squared_error",
     "convergence": CONVERGENCE,
     "convergence.targets": ["far"],
     "convergence.num_samples": [6],
@@ -519,7 +522,8 @@ def test_settings_of_a_study(path):
 
 
 @pytest.mark.parametrize(
-    ("path", "value"), [("training.keep_every", 3), ("training.strategy", "fsdp"), ("data.stride", 2)]
+    ("path", "value"),
+    [("training.keep_every", 3), ("training.strategy", "fsdp"), ("data.stride", 2), ("data.temperature", 2.0)],
 )
 def test_settings_a_study_has_no_use_for(path, value):
     with pytest.raises(ConfigError, match=rf"{re.escape(path)} = .* would have no effect"):

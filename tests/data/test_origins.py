@@ -13,7 +13,8 @@ from scifm.config import read_toml
 from scifm.data.generate import generate
 from scifm.data.importing import import_data
 from scifm.data.origin_config import DataConfig, MixtureConfig, SystemConfig
-from scifm.data.origins import MixtureOrigin, StoreOrigin, SystemOrigin, resolve_origin
+from scifm.data.origins import MixtureOrigin, StoreOrigin, SystemOrigin
+from scifm.data.resolving import resolve_origin
 from scifm.data.store import Store
 from scifm.data.stream import Part
 from scifm.errors import ConfigError, RunError, SignatureError
@@ -173,6 +174,20 @@ def test_a_mixture_of_stores_of_trajectories(stores):
     stream = origin.stream(4, 0)
     assert stream.lead_times == origin.members[0].origin.split("train").lead_times
     assert stream.batch(0).lead_time.shape == (4, 1)
+
+
+def test_sizes_of_stores_weigh_in_as_the_temperature_says(stores, tmp_path):
+    """Of 12 and 3 samples: 4 to 1 by size, 2 to 1 at temperature 2, and the weights alone where nothing is said."""
+    small = generate(Poisson(), num_samples={"train": 3, "valid": 1}, num_points=16, path=tmp_path / "small")
+    entries = {"store": str(stores["steady"].path)}, {"store": str(small.path), "weight": 3.0}
+    for temperature, share in ((None, 1 / 3), (1.0, 4 / 3), (2.0, 2 / 3)):
+        first, second = mixed(stores, *entries, temperature=temperature).members
+        assert first.weight / second.weight == pytest.approx(share)
+    with pytest.raises(ConfigError, match="'poisson' is drawn and has no size"):
+        mixed(stores, SYSTEM, entries[0], temperature=1.0)
+    for tree in ({"system": SYSTEM}, {"mixture": [SYSTEM, SYSTEM]}):
+        with pytest.raises(ConfigError, match=r"data\.temperature = 2\.0 would have no effect"):
+            PretrainRecipe.read({**tree, "data": {"temperature": 2.0}}).check()
 
 
 def test_mixtures_that_cannot_be(stores, tmp_path):

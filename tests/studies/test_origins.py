@@ -10,7 +10,8 @@ import torch
 import tiny
 from scifm.data.generate import generate
 from scifm.data.origin_config import DataConfig, SystemConfig
-from scifm.data.origins import StoreOrigin, SystemOrigin, resolve_origin
+from scifm.data.origins import StoreOrigin, SystemOrigin
+from scifm.data.resolving import resolve_origin
 from scifm.data.store import Store
 from scifm.errors import ConfigError
 from scifm.evaluation.evaluate import evaluate

@@ -12,7 +12,8 @@ import torch
 import tiny
 from scifm.data.normalize import fit_normalization
 from scifm.data.origin_config import DataConfig, MixtureConfig
-from scifm.data.origins import MixtureOrigin, resolve_origin
+from scifm.data.origins import MixtureOrigin
+from scifm.data.resolving import resolve_origin
 from scifm.data.split import windows_of
 from scifm.errors import ConfigError, SignatureError
 from scifm.evaluation.evaluate import evaluate
@@ -142,6 +143,10 @@ def test_kinds_that_cannot_be_are_refused():
     with pytest.raises(ConfigError, match="kind='joint' is for systems with the same fields"):
         fit_normalization(mixture.fitting(8, 0), mixture.homogeneities, kind="joint")
     given = Signature(("velocity", "temperature"), (), ("temperature",), 1, evolves=True)
+    told = Signature(("u",), ("velocity",), ("u",), 1, evolves=True)
+    carried = Signature(("velocity",), (), ("velocity",), 1, evolves=True)
+    with pytest.raises(SignatureError, match="'velocity' is a field in one and a coefficient in the other"):
+        told.union(carried)
     with pytest.raises(SignatureError, match="'velocity' is given in one and asked for in the other"):
         BURGERS.signature.union(given)
 

@@ -125,6 +125,9 @@ class DataConfig(BoxConfig):
         windows_per_trajectory: of fresh trajectories, how many samples of a step are taken from each one that is drawn.
         stream_blocks: independent draws that a step's fresh samples are made of; with several, each process that trains
             makes only its own. Another number draws other samples.
+        temperature: of a mixture of stores, how their sizes weigh in: a store of n training samples has a share of
+            weight · n^(1/temperature), so that 1 shows all samples alike often, and more brings small stores nearer to
+            the large ones. Absent: weights alone.
         num_samples: distinct samples to train on, drawn once and gone over in epochs; absent: fresh ones at every step.
         num_validation_samples: samples that only score; of trajectories that many windows, from all over.
         num_normalization_samples: samples the normalization is fitted on; of trajectories windows, from all over.
@@ -138,6 +141,7 @@ class DataConfig(BoxConfig):
     leads: int = Field(1, ge=1)
     windows_per_trajectory: int = Field(4, ge=1)
     stream_blocks: int = Field(1, ge=1)
+    temperature: float | None = Field(None, gt=0, allow_inf_nan=False)
     num_samples: int | None = Field(None, ge=1)
     num_validation_samples: int = Field(256, ge=1)
     num_normalization_samples: int = Field(512, ge=2)
@@ -168,6 +172,7 @@ class DataConfig(BoxConfig):
             (stored or mixes_stores, BOX_SETTINGS, "a store has its own grid"),
             (stored, ("stream_blocks",), "a store is read and not drawn"),
             (not stored, ("mapping",), "it says how data.store is read, and there is none"),
+            (not mixes_stores, ("temperature",), "it weighs the stores of a mixture by their sizes"),
             (not (stored or mixes_stores or evolves), _FRAMES, "it counts frames of trajectories: there are none"),
             (not evolves, ("windows_per_trajectory",), "no trajectories are drawn"),
             (self.num_samples is not None, ("stream_blocks",), "data.num_samples are drawn once"),

@@ -8,13 +8,11 @@ its samples alone, whatever made it: what hangs on knobs is then unknown, and is
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, reduce
 from typing import Any, ClassVar
 
-from scifm.data.importing import open_store
-from scifm.data.origin_config import DataConfig, MixtureConfig, SystemConfig
+from scifm.data.origin_config import SystemConfig
 from scifm.data.split import StoreSplit, windows_of
 from scifm.data.store import Store
 from scifm.data.stream import BatchSource, Epochs, MixtureStream, Stream, drawn_samples, steps_of, weighed
@@ -30,7 +28,7 @@ from scifm.systems.evolving import Evolving
 from scifm.systems.system import System
 from scifm.wording import span
 
-__all__ = ["DownstreamPool", "Member", "MixtureOrigin", "Origin", "StoreOrigin", "SystemOrigin", "resolve_origin"]
+__all__ = ["DownstreamPool", "Member", "MixtureOrigin", "Origin", "StoreOrigin", "SystemOrigin"]
 
 
 @dataclass(frozen=True)
@@ -443,54 +441,3 @@ class MixtureOrigin(Origin):
     def describe(self) -> dict[str, Any]:
         members = [m.origin.describe() | {"weight": m.weight, "loss_weight": m.loss_weight} for m in self.members]
         return {"kind": self.kind, "members": members, "grid": self.grid.to_dict()}
-
-
-def resolve_origin(
-    data: DataConfig,
-    *,
-    system: SystemConfig | None = None,
-    mixture: Sequence[MixtureConfig] = (),
-    store: str | None = None,
-    mapping: Mapping[str, Any] | None = None,
-) -> Origin:
-    """Return the origin that a recipe names: a system, a mixture, or a store.
-
-    Args:
-        data: grid and window; its own store, where none of the others is given.
-        system: a system.
-        mixture: systems and stores.
-        store: folder of a store.
-        mapping: how foreign data at `store` are read.
-
-    Raises:
-        ConfigError: if not exactly one of them is given, or a range or a window is not valid.
-        StoreError, DataError: if a store cannot be read.
-    """
-    if store is None and data.store is not None:
-        store, mapping = data.store, None if data.mapping is None else data.mapping.to_dict()
-    if [system is not None, bool(mixture), store is not None].count(True) != 1:
-        raise ConfigError("Samples come from exactly one of these: a system, a mixture, or a store, the folder of one.")
-    if store is not None:
-        return StoreOrigin(open_store(store, mapping), data.window)
-    if system is not None:
-        grid = data.grid(system.build().signature.num_spatial_dims)
-        return SystemOrigin(system, grid, data.window, data.windows_per_trajectory)
-    sources = [
-        entry.build() if entry.store is None else StoreOrigin(open_store(entry.store, entry.mapping), data.window)
-        for entry in mixture
-    ]
-    num_spatial_dims = reduce(Signature.union, (source.signature for source in sources)).num_spatial_dims
-    stored = (source.grid for source in sources if isinstance(source, StoreOrigin))
-    grid = next(stored, None) or data.grid(num_spatial_dims)
-    return MixtureOrigin(
-        tuple(
-            Member(
-                source
-                if isinstance(source, StoreOrigin)
-                else SystemOrigin(entry, grid, data.window, data.windows_per_trajectory),
-                entry.weight,
-                entry.loss_weight,
-            )
-            for source, entry in zip(sources, mixture, strict=True)
-        )
-    )

@@ -12,7 +12,8 @@ from typing import Any
 from scifm.config import build_config
 from scifm.data.importing import open_store
 from scifm.data.origin_config import DataConfig, MixtureConfig, SystemConfig
-from scifm.data.origins import Member, MixtureOrigin, Origin, StoreOrigin, SystemOrigin, resolve_origin
+from scifm.data.origins import Member, MixtureOrigin, Origin, StoreOrigin, SystemOrigin
+from scifm.data.resolving import resolve_origin
 from scifm.errors import ConfigError, RunError
 from scifm.fields.grid import Grid
 from scifm.fields.window import Window

@@ -72,6 +72,12 @@ class Signature(Plain):
                     f"Cannot join {self} and {other}: '{name}' is given in one and asked for in the other. Rename it "
                     "in one of them."
                 )
+        for name in self.names:
+            if name in other.names and (name in self.fields) != (name in other.fields):
+                raise SignatureError(
+                    f"Cannot join {self} and {other}: '{name}' is a field in one and a coefficient in the other. "
+                    "Rename it in one of them."
+                )
         merged: dict[str, Any] = {
             part: tuple(dict.fromkeys((*getattr(self, part), *getattr(other, part))))
             for part in ("inputs", "coefficients", "outputs")

@@ -15,7 +15,8 @@ from pydantic import Field, field_validator, model_validator
 
 from scifm.config import Config, read_recipe, refuse_idle
 from scifm.data.origin_config import BOX_SETTINGS, DataConfig, MixtureConfig, SystemConfig
-from scifm.data.origins import MixtureOrigin, Origin, StoreOrigin, resolve_origin
+from scifm.data.origins import MixtureOrigin, Origin, StoreOrigin
+from scifm.data.resolving import resolve_origin
 from scifm.data.store import Store
 from scifm.errors import ConfigError, suggest
 from scifm.fields.grid import Grid
@@ -291,6 +292,9 @@ class StudyRecipe(Config):
             )
         if not self.can_be_drawn:
             refuse_idle(self, ("num_examples",), "only fields of two dimensions with a forcing are drawn")
+        if not any(entry.store is not None for source in drawn for entry in source.systems):
+            why = "it weighs the stores of a mixture by their sizes, and no source is one"
+            refuse_idle(self.data, ("temperature",), why, prefix="data.")
         for source in drawn:
             if len(source.systems) == 1:
                 why = f"it weighs the systems of a mixture, and source '{source.name}' has one"
@@ -460,6 +464,7 @@ class StudyRecipe(Config):
         idle = [*(BOX_SETTINGS * stored), *(("num_samples", "stream_blocks") * (source.store is not None))]
         idle += [] if evolves else ["history", "horizon", "stride", "leads"]
         idle += [] if evolves and drawn else ["windows_per_trajectory"]
+        idle += [] if any(entry.store is not None for entry in source.systems) else ["temperature"]
         changes = {name: getattr(DataConfig(), name) for name in idle}
         if source.store is not None:
             changes["store"] = source.store

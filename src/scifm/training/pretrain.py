@@ -14,7 +14,8 @@ from pydantic import SerializeAsAny, ValidationInfo, field_validator, model_vali
 from scifm.config import Config, read_recipe, refuse_idle
 from scifm.data.normalize import fit_normalization
 from scifm.data.origin_config import DataConfig, MixtureConfig, SystemConfig
-from scifm.data.origins import Origin, StoreOrigin, resolve_origin
+from scifm.data.origins import Origin, StoreOrigin
+from scifm.data.resolving import resolve_origin
 from scifm.data.run_origin import provenance_of
 from scifm.data.store import Store, require_signature
 from scifm.data.stream import BatchSource
