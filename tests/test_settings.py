@@ -523,7 +523,7 @@ def test_settings_of_a_study(path):
 
 @pytest.mark.parametrize(
     ("path", "value"),
-    [("training.keep_every", 3), ("training.strategy", "fsdp"), ("data.stride", 2), ("data.temperature", 2.0)],
+    [("training.keep_every", 3), ("training.strategy", "fsdp"), ("data.stride", 2)],
 )
 def test_settings_a_study_has_no_use_for(path, value):
     with pytest.raises(ConfigError, match=rf"{re.escape(path)} = .* would have no effect"):

@@ -57,6 +57,7 @@ SOURCE, TARGET = tiny.graph_study()["sources"][0], tiny.graph_study()["targets"]
         (change(targets=[{**TARGET, "name": "a/b"}]), "no slash"),
         (change(adapt={"learning_rates": [1e-3]}), "as many scratch_learning_rates"),
         (change(data={"store": "here"}), "leave data.store out"),
+        (change(sources=[SOURCE], data={"temperature": 2.0}), "data.temperature = 2.0 would have no effect"),
         (change(sedes=[1]), "Did you mean 'seeds'"),
     ],
 )
