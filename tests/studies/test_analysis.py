@@ -52,7 +52,7 @@ def test_the_document_has_its_parts_and_is_json(tmp_path):
     written = json.loads((tmp_path / "analysis.json").read_text())
     assert list(written) == [
         "title", "num_test_samples", "num_seeds", "level", "verdict", "targets", "sources", "sizes", "curves", "gains",
-        "versus", "needs", "converged", "crossovers", "shift", "mixing", "scaling", "audits", "seconds",
+        "versus", "needs", "worths", "converged", "crossovers", "shift", "mixing", "scaling", "audits", "seconds",
         "seconds_by_part",
     ]  # fmt: skip
     json.dumps(written, allow_nan=False)

@@ -127,6 +127,16 @@ class Need(_OnTask):
     bound: Literal["at most", "more than"] | None = None
 
 
+class Worth(_OnTask):
+    """On how many samples training from scratch is as good as fine-tuning on `num_samples`."""
+
+    num_samples: int
+    as_good_as: Number = None
+    low: Number = None
+    high: Number = None
+    bound: Literal["at most", "more than"] | None = None
+
+
 class Converged(_OnTask):
     """Error from scratch where training went on as long as its held-out error fell, beside that of the equal budget."""
 
@@ -293,6 +303,7 @@ class Analysis(Part):
     gains: tuple[Gain, ...] = ()
     versus: tuple[Versus, ...] = ()
     needs: tuple[Need, ...] = ()
+    worths: tuple[Worth, ...] = ()
     converged: tuple[Converged, ...] = ()
     crossovers: tuple[Crossover, ...] = ()
     shift: Shift = Shift()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from scifm.findings.study import Converged, Crossover, Gain, Mixing, Need, ShiftMeasure
+from scifm.findings.study import Converged, Crossover, Gain, Mixing, Need, ShiftMeasure, Worth
 from scifm.report.architectures import architecture_table, every_architecture_table
 from scifm.report.parts import DASH, Cell, Columns, Table
 from scifm.report.study import Study, count_words, drawable, interval_text
@@ -75,6 +76,36 @@ def _who(study: Study) -> Columns:
         "network": lambda entry: entry.size,
         "trained": lambda entry: entry.method or DASH,
     }
+
+
+def _worths(study: Study) -> Table:
+    """Lay sources side by side, where several are moved to one task."""
+    worths = [worth for worth in study.analysis.worths if worth.size == study.main_size]
+    sources: dict[str, set[str]] = defaultdict(set)
+    for worth in worths:
+        sources[worth.target].add(worth.source)
+    shown = [worth for worth in worths if len(sources[worth.target]) > 1]
+    counts = sorted({worth.num_samples for worth in shown})
+    rows = []
+    for key in dict.fromkeys((worth.target, worth.source, worth.method) for worth in shown):
+        own = {w.num_samples: w for w in shown if (w.target, w.source, w.method) == key}
+        name = key[1] if len(study.methods) == 1 else f"{key[1]} ({key[2]})"
+        cells = [Cell(study.target_label(key[0])), Cell(name)]
+        rows.append((*cells, *(_worth_cell(own.get(count)) for count in counts)))
+    caption = (
+        "What each pre-training is worth: the number of samples from scratch that are as good as so many after it, "
+        "with its interval; ≥ and ≤ where the curve from scratch does not reach so far."
+    )
+    headers = ("task", "pre-trained on", *map(count_text, counts))
+    return Table("worths", caption, headers, tuple(rows), wordy=headers[:2])
+
+
+def _worth_cell(worth: Worth | None) -> Cell:
+    if worth is None or worth.as_good_as is None:
+        return Cell(DASH if worth is None else "not known")
+    sign = {"more than": "≥ ", "at most": "≤ ", None: ""}[worth.bound]
+    interval = interval_text(worth.low, worth.high, partial(number_text, digits=2))
+    return Cell(f"{sign}{count_text(round(worth.as_good_as))}", interval)
 
 
 def _other_gains(study: Study) -> Table:
@@ -325,6 +356,7 @@ STUDY_TABLES: Mapping[str, Callable[[Study], Table]] = {
     "gains": _gains,
     "other_gains": _other_gains,
     "needs": _needs,
+    "worths": _worths,
     "converged": _converged,
     "crossovers": _crossovers,
     "shift_measures": _measures,

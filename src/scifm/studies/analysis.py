@@ -41,6 +41,7 @@ from scifm.studies.statistics import LEVEL
 from scifm.studies.table import Row, ScoredTable
 from scifm.studies.transfer_findings import transfer_findings
 from scifm.studies.transfer_scores import ShiftValues, converged, crossovers, curves, gains, mixing, needs, shift
+from scifm.studies.worth import worths
 from scifm.training.pretrain import training_source
 
 __all__ = ["analyze", "conclude"]
@@ -89,6 +90,7 @@ def analyze(
         gains=tuple(gains(table)),
         versus=tuple(versus(table)),
         needs=tuple(needs(table)),
+        worths=tuple(worths(table)),
         converged=tuple(converged(table, most_steps)),
         crossovers=tuple(crossovers(table)),
         shift=shift(table, shift_values),

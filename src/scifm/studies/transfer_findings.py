@@ -13,6 +13,7 @@ from scifm.findings.study import Analysis, ErrorCurve, Gain, Mixing, Need, Shift
 from scifm.studies.architectures import of_each, side_by_side
 from scifm.studies.statistics import geometric_mean
 from scifm.studies.transfer_scores import by_params, is_ahead
+from scifm.studies.worth import worth_of_sources
 from scifm.wording import plural, span
 
 __all__ = ["transfer_findings"]
@@ -25,10 +26,11 @@ _GAIN = {"threshold": 1.0, "unit": "error from scratch over fine-tuned"}
 def transfer_findings(analysis: Analysis) -> tuple[Finding, ...]:
     """Return the sentences on top of a report.
 
-    Is pre-training worth it · how many samples it saves · where it stops helping or hurts · how the gain depends on
-    size (where there are several) · whether errors follow the shift (where zero-shot was scored) · mixtures against
-    specialists (where there are mixtures). A sentence before all of these tells of scores that are not finite. Of
-    several architectures each has these sentences for itself, behind one about how it stands beside the first.
+    Is pre-training worth it · how many samples it saves · what each is worth (where several are moved to one task) ·
+    where it stops helping or hurts · how the gain depends on size (where there are several) · whether errors follow the
+    shift (where zero-shot was scored) · mixtures against specialists (where there are mixtures). A sentence before all
+    of these tells of scores that are not finite. Of several architectures each has these sentences for itself, behind
+    one about how it stands beside the first.
 
     Args:
         analysis: all but its ``verdict``.
@@ -37,6 +39,7 @@ def transfer_findings(analysis: Analysis) -> tuple[Finding, ...]:
     parts = {
         "worth of pre-training": _worth,
         "samples saved": _saved,
+        "worth of each pre-training": worth_of_sources,
         "where pre-training stops helping": _limits,
         "gain and size": _by_size,
         "errors and shift": _by_shift,
