@@ -138,6 +138,7 @@ DATA["mixture"] = DATA["system"]
 RECIPE: dict[str, tuple[Any, str | None]] = {
     "name": ("other", EFFECT),
     "seed": (5, EFFECT),
+    "held_out": (["poisson"], "held_out"),
     "system.name": ("helmholtz", EFFECT),
     "system.knobs": ({"anisotropy": [2, 3]}, EFFECT),
     "system.options": ({"zz": 1}, "zz"),

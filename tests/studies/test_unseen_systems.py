@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import tiny
+from scifm.data.generate import generate
 from scifm.errors import ConfigError
 from scifm.models.registry import load_operator
 from scifm.report.page import page
 from scifm.runs import Run
+from scifm.studies.audits import audit_held_out
 from scifm.studies.recipe import StudyRecipe
 from scifm.studies.study import study
 from scifm.studies.table import read_table
+from scifm.systems.heat import Heat
+from scifm.training.pretrain import pretrain
 
 TRAINING = {**tiny.ADAPTING, "num_steps": 3}
 FEW = {"num_frames": 4}
@@ -88,6 +93,29 @@ def test_each_source_has_an_objective_of_its_own(folder):
         if (path / "config.toml").is_file()
     }
     assert objectives == {"both": "relative_change", "alone": "relative_l2"}
+
+
+def test_an_audit_says_that_the_system_was_never_seen(folder):
+    audits = json.loads((folder / "analysis.json").read_text())["audits"]
+    said = {entry["said"]: entry["good"] for entry in audits if entry["name"] == "a system never seen"}
+    assert said == {
+        "unseen (source both): pre-trained on heat, moving_textures; the task's is fisher_kpp, which was not among "
+        "them.": True,
+        "unseen (source alone): pre-trained on heat; the task's is fisher_kpp, which was not among them.": True,
+    }
+    (seen,) = {audit_held_out(["heat"], ["heat"], source="a", target="b").good}
+    assert seen is False
+
+
+def test_what_is_held_out_is_not_trained_on(tmp_path):
+    tree = {"system": {"name": "heat"}, "held_out": ["heat"], "data": {"num_points": 16}}
+    with pytest.raises(ConfigError, match="held_out names 'heat', and the recipe trains on it"):
+        pretrain(tree, out=tmp_path)
+    store = generate(Heat(num_frames=3), num_samples={"train": 4, "valid": 1}, num_points=16, path=tmp_path / "held")
+    with pytest.raises(ConfigError, match="held_out names 'heat'"):
+        pretrain({"data": {"store": str(store.path)}, "held_out": ["heat"]}, out=tmp_path)
+    with pytest.raises(ConfigError, match="Did you mean 'heat'"):
+        pretrain({**tree, "held_out": ["heet"]}, out=tmp_path)
 
 
 def test_the_page_tells_of_both_tasks(folder):

@@ -97,6 +97,11 @@ class Origin(abc.ABC):
         return None
 
     @property
+    def systems(self) -> tuple[str, ...]:
+        """Names of the systems that are known to have made its samples, each once."""
+        return ()
+
+    @property
     def windows(self) -> int:
         """How many samples a problem gives: more than one where it is a trajectory."""
         return 1
@@ -248,6 +253,10 @@ class SystemOrigin(Origin):
         return {name: [knobs[name].low, knobs[name].high] for name in (self.config.knobs if only_given else knobs)}
 
     @property
+    def systems(self) -> tuple[str, ...]:
+        return (self.config.name,)
+
+    @property
     def lead_times(self) -> tuple[float, float] | None:
         return steps_of(self.system, self.window)
 
@@ -301,6 +310,11 @@ class StoreOrigin(Origin):
     @property
     def homogeneities(self) -> tuple[Homogeneity, ...]:
         return self.store.homogeneities
+
+    @property
+    def systems(self) -> tuple[str, ...]:
+        made = self.store.card.generation
+        return () if made is None else (str(made.system["name"]),)
 
     @property
     def windows(self) -> int:
@@ -390,6 +404,10 @@ class MixtureOrigin(Origin):
 
     def framed(self, window: Window) -> MixtureOrigin:
         return MixtureOrigin(tuple(replace(m, origin=replace(m.origin, window=window)) for m in self.members))
+
+    @property
+    def systems(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(name for member in self.members for name in member.origin.systems))
 
     @property
     def name(self) -> str:

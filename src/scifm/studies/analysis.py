@@ -28,6 +28,7 @@ from scifm.runs import Run
 from scifm.studies.architectures import versus
 from scifm.studies.audits import (
     audit_disjoint,
+    audit_held_out,
     audit_knob_effects,
     audit_knob_ranges,
     audit_subsets,
@@ -242,6 +243,11 @@ def _audits(recipe: StudyRecipe, folder: Path, rows: Sequence[Row], tests: dict[
         system = recipe.origin(target).system
         findings += audit_knob_ranges(system, test) if system is not None else []
     for source in recipe.sources:
+        seen = recipe.origin(source).systems
+        for target in recipe.targets_of(source):
+            if not recipe.knows(source, target):
+                systems = recipe.origin(target).systems
+                findings.append(audit_held_out(seen, systems, source=source.name, target=target.name))
         shared = [target for target in recipe.targets_of(source) if _could_share(recipe, source, target)]
         for target, seed in product(shared, source.seeds or recipe.seeds):
             every = [recipe.pretraining(source, size, seed) for size in recipe.sizes_of(source)]

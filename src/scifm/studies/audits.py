@@ -24,6 +24,7 @@ from scifm.wording import plural
 
 __all__ = [
     "audit_disjoint",
+    "audit_held_out",
     "audit_knob_effects",
     "audit_knob_ranges",
     "audit_subsets",
@@ -114,6 +115,22 @@ def audit_disjoint(test: Batch, pool: Samples, *, task: str) -> Finding:
     shared, which = _shared(test, seen, task)
     said = f"{which} among the {plural(pool.num_samples, 'sample')} of its pool."
     return Finding(name="test disjoint", good=not shared, said=said)
+
+
+def audit_held_out(seen: Sequence[str], task: Sequence[str], *, source: str, target: str) -> Finding:
+    """Ask whether a pre-training saw none of the systems of a task that it is moved to as to a new one.
+
+    Args:
+        seen: names of the systems that made what it was pre-trained on.
+        task: of those that made the task's samples.
+        source, target: what the two are called.
+    """
+    shared = [name for name in task if name in seen]
+    known = bool(seen) and bool(task)
+    said = f"{target} (source {source}): pre-trained on {', '.join(seen) or 'systems nobody knows'}; "
+    said += f"the task's is {', '.join(task) or 'not known'}"
+    ends = f", which was seen: {', '.join(shared)}." if shared else ", which was not among them." if known else "."
+    return Finding(name="a system never seen", good=not shared if known else None, said=said + ends)
 
 
 def audit_unseen(test: Batch, source: BatchSource, *, num_steps: int, task: str, max_steps: int = 16) -> Finding:
