@@ -10,9 +10,11 @@ import tiny
 from scifm.config import dump_toml
 from scifm.errors import ConfigError
 from scifm.studies.recipe import StudyRecipe
+from scifm.training.pretrain import PretrainRecipe
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
-STUDIES = sorted([*RECIPES.glob("transfer-*.toml"), *RECIPES.glob("paper/*.toml")])
+STUDIES = sorted(path for path in RECIPES.rglob("*.toml") if "[[sources]]" in path.read_text("utf-8"))
+PRETRAININGS = sorted({*RECIPES.rglob("*.toml")} - {*STUDIES})
 
 
 @pytest.mark.parametrize("path", [p for p in STUDIES if "demo" not in p.name], ids=lambda path: path.name)
@@ -20,6 +22,15 @@ def test_the_recipes_of_the_house_add_up(path):
     recipe = StudyRecipe.read(path)
     assert all(recipe.targets_of(source) for source in recipe.sources)
     recipe.grid  # noqa: B018 - is asked for
+
+
+@pytest.mark.parametrize("path", PRETRAININGS, ids=lambda path: path.name)
+def test_the_pretrainings_of_the_house_add_up(path):
+    recipe = PretrainRecipe.read(path)
+    recipe.check()
+    recipe.model.resolve().require_known()
+    if recipe.data.store is None:  # those of a store begin with the command that makes it
+        recipe.require_unseen(recipe.origin)
 
 
 def change(**changes):
