@@ -44,6 +44,7 @@ _HOMES = {
     "Window": "scifm.fields.window",
     "check_operator": "scifm.trust.examine",
     "compress": "scifm.distillation.compress",
+    "embed": "scifm.evaluation.embedding",
     "evaluate": "scifm.evaluation.evaluate",
     "finetune": "scifm.training.finetune",
     "from_scratch": "scifm.training.finetune",

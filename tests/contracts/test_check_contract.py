@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import networks
+import planted
 import tiny
 from scifm.models.module_operator import ModuleConfig, ModuleOperator
 from scifm.models.operator import Operator
@@ -45,11 +46,16 @@ PAIRS = {
     "overfit_one_batch": (able, [lambda: of_class(networks.Severed), lambda: of_class(networks.Idle)]),
     "persistence": (exact, [lambda: exact(gain=0.0), lambda: exact(gain=-1.0), tiny.operator]),
     "shift_equivariance": (exact, [lambda: exact(added=0.2), lambda: exact(added=1.0)]),
+    "probe": (planted.sees, [lambda: planted.sees(gain=0.0), planted.passes_on]),
 }
 """For each check how to make an operator that is good by it, and some that are bad."""
 
 QUICK = {"overfit_one_batch": {"num_samples": 2, "num_steps": 100, "learning_rate": 0.03}}
 """Settings that tell these operators apart in less time."""
+
+
+SAMPLES = {"probe": planted.samples}
+"""Samples that ask something of these operators; for the others those of Poisson do."""
 
 
 @pytest.fixture(scope="module", params=CHECKS)
@@ -61,7 +67,7 @@ def contract(request) -> CheckContract:
         check = CHECKS[request.param](**QUICK.get(request.param, {}))
 
         def samples(self):
-            return tiny.batch(8)
+            return SAMPLES.get(request.param, lambda: tiny.batch(8))()
 
         def good(self):
             return good()

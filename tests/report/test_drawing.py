@@ -9,8 +9,10 @@ from xml.etree import ElementTree
 import pytest
 from markupsafe import Markup
 
-from scifm.findings.figure import Axis, Figure, Note, Panel, Rule, Series
+from scifm.findings.figure import Axis, Cells, Figure, Note, Panel, Rule, Series
+from scifm.report.cells import DEEPEST, cell_text
 from scifm.report.drawing import draw, write_figure
+from scifm.report.paper import draw_sheet
 from scifm.report.svg import (
     MARKS,
     Frame,
@@ -195,6 +197,44 @@ def test_categories_take_a_line_each_and_intervals_run_along_the_other_axis():
     assert ">one</text>" in text
     bars = re.findall(r'<line x1="([\d.]+)" x2="([\d.]+)" y1="([\d.]+)" y2="([\d.]+)" class="bar"/>', text)
     assert [(a < b, c == d) for a, b, c, d in (map(float, bar) for bar in bars)] == [(True, True)] * 2
+
+
+def table_of(values, **told) -> Figure:
+    names = tuple(f"system {place}" for place in range(len(values)))
+    axes = Axis(label="", categories=tuple(map(str, range(len(values))))), Axis(label="", categories=names)
+    return Figure(caption="c", panels=(Panel(x=axes[0], y=axes[1], cells=Cells(values=values, **told)),))
+
+
+def test_a_table_of_numbers_is_told_by_shades_and_written_into_its_cells():
+    told = (("a & b", "c", "d"),) * 3
+    figure = table_of(((0.0, 0.5, 1.0), (2.0, -0.3, None), (-0.001, 0.25, 0.25)), told=told)
+    text = draw(figure).blocks[0].picture
+    opacities = [float(own) for own in re.findall(r'class="cell" fill-opacity="([\d.]+)"', text)]
+    assert opacities == pytest.approx([DEEPEST * share for share in (0, 0.5, 1, 1, 0, 0, 0.25, 0.25)])
+    places = [(float(x), float(y)) for x, y in re.findall(r'<rect x="([\d.]+)" y="([\d.]+)"[^>]*class="cell"', text)]
+    assert places[0][1] == places[2][1] < places[3][1]  # the first row stands above
+    assert places[0][0] == places[3][0] < places[1][0]
+    assert text.count("<title>a &amp; b</title>") == 3
+    assert [own for own in re.findall(r">([−\d.]+)</text>", text) if "." in own] == [
+        "0.00", "0.50", "1.00", "2.00", "−0.30", "0.00", "0.25", "0.25",
+    ]  # fmt: skip
+    assert cell_text(-0.004) == "0.00"
+    assert Figure.model_validate_json(figure.model_dump_json()) == figure
+    narrow = draw(table_of(((0.25,) * 40,) * 40)).blocks[0].picture  # no room for numbers
+    assert ("0.25" in narrow, narrow.count('class="cell"')) == (False, 1600)
+    drawn = [text.get_text() for text in draw_sheet(figure).axes[0].texts]
+    assert drawn == ["0.00", "0.50", "1.00", "2.00", "−0.30", "0.00", "0.25", "0.25"]
+
+
+def test_panels_beside_each_other_are_of_one_width_however_long_names_are():
+    long = Axis(label="", categories=("a very long name of a system", "b"))
+    left = Panel(x=Axis(label="x"), y=long, series=(Series(x=(1, 2), y=(0, 1)),), group="one")
+    right = Panel(x=Axis(label="x"), y=Axis(label="y"), series=(Series(x=(1, 2), y=(0, 1)),), group="two")
+    widths = [
+        re.search(r' width="([\d.]+)"', block.picture)[1]
+        for block in draw(Figure(caption="c", panels=(left, right))).blocks
+    ]
+    assert widths[0] == widths[1]
 
 
 def test_notes_stand_above_where_there_is_room():

@@ -53,7 +53,7 @@ def test_settings_of_ones_own_and_all_checks_by_default(run):
     (told,) = check_operator(run, tiny.batch(4), [OverfitOneBatch(num_steps=1)], record=False)
     assert told.good is False
     assert not (run.path / "findings.json").exists()
-    assert list(CHECKS) == ["receptive_field", "overfit_one_batch", "persistence", "shift_equivariance"]
+    assert list(CHECKS) == ["receptive_field", "overfit_one_batch", "persistence", "shift_equivariance", "probe"]
 
 
 def test_a_split_of_a_store_is_asked_too(run, tmp_path):

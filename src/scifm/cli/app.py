@@ -53,6 +53,7 @@ EXAMPLES: dict[str, str] = {
     "scores": "scifm scores runs/finetune-16-*",
     "rollout": "scifm rollout runs/burgers-small-* --steps 40",
     "predict": "scifm predict runs/poisson-small-* --input stores/poisson --out prediction.nc",
+    "embed": "scifm embed runs/poisson-small-* --out features.parquet",
     "check": "scifm check runs/poisson-small-*",
     "compress": "scifm compress runs/poisson-small-* --to int8 --out models/small",
     "report": "scifm report runs/finetune-16-*",

@@ -30,6 +30,7 @@ __all__ = [
 RECIPES = {
     "check": "scifm.trust.examine:CheckRecipe",
     "compress": "scifm.distillation.compress:CompressRecipe",
+    "embed": "scifm.evaluation.embedding:EmbedRecipe",
     "evaluate": "scifm.evaluation.evaluate:EvaluateRecipe",
     "finetune": "scifm.training.choice:AdaptRecipe",
     "generate": "scifm.data.sample_recipe:GenerateRecipe",

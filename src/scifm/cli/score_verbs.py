@@ -1,4 +1,4 @@
-"""Verbs that put a model to samples: ``evaluate``, ``scores``, ``predict``, ``check``, ``compress``."""
+"""Verbs that put a model to samples: ``evaluate``, ``scores``, ``predict``, ``embed``, ``check``, ``compress``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from scifm.evaluation.evaluate import Scores
     from scifm.findings.finding import Finding
 
-__all__ = ["check", "compress", "evaluate", "predict", "scores"]
+__all__ = ["check", "compress", "embed", "evaluate", "predict", "scores"]
 
 _MARKS = {True: "good", False: "bad", None: "–"}
 _MOST_NAMED = 8  # samples in a message
@@ -30,6 +30,12 @@ OnlyChecks = Annotated[
     list[str] | None, typer.Option("--only", help="Name of a check; repeatable. Default: all of them.")
 ]
 Steps = Annotated[int | None, typer.Option("--steps", help="Of what evolves, steps to march; default: 1.")]
+Beside = Annotated[
+    list[str] | None,
+    typer.Option("--beside", help="A further system, by name, or store, by folder, to compare with; repeatable."),
+]
+Split = Annotated[str | None, typer.Option("--split", help="Split of the store; default: test.")]
+Stage = Annotated[int | None, typer.Option("--stage", help="Stage of the network, from 0; default: its kind's own.")]
 To = Annotated[str | None, typer.Option("--to", help="How; default: int8.")]
 
 
@@ -164,6 +170,44 @@ def predict(
     print_rows(f"Prediction {made.path}", [("fields", ", ".join(made.names)), ("sizes", sizes)])
     if made.outside:
         say("beware:", "yellow", f"outside of what the model was trained on: {'; '.join(made.outside)}.")
+
+
+@app.command()
+@told_by(*SAMPLES, split=Split, beside=Beside, stage=Stage)
+def embed(
+    model: Annotated[Path, Model],
+    out: Annotated[Path, typer.Option("--out", help="New file: Parquet (.parquet), text (.csv) or NumPy (.npz).")],
+    tree: dict[str, Any],
+    figure: Annotated[
+        Path | None, typer.Option("--figure", help="SVG file that shows how alike the systems are to the model.")
+    ] = None,
+    imports: Imports = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the features of samples: what the network makes of each inside, as numbers, beside what is known of it.
+
+    Samples are like those it was trained on unless a system or a store is given; --beside adds others. Of several
+    systems it says how alike they are to the model; that is kept in the run folder, if it is yours, and on its page.
+    --set blind=true hides the coefficients from the network.
+    """
+    from scifm.evaluation.embedding import require_kind
+    from scifm.evaluation.similarity import compare
+
+    how = settings("embed", tree)
+    require_kind(out)
+    made = how.embedding(model)
+    found = compare(made, model, figure=figure)
+    made.write(out)
+    counts = ", ".join(f"{name} {count:,}" for name, count in made.counts.items())
+    if as_json:
+        about = {"path": str(out), "counts": made.counts, "features": list(made.names), "known": list(made.numbers)}
+        print_json({**about, "similarity": None if found is None else found.model_dump(mode="json")})
+        return
+    known = ", ".join(made.numbers) or "nothing"
+    rows = [("samples", counts), ("features", f"{len(made.names)} a sample, at stage {made.about['stage']}")]
+    print_rows(f"Features {out}", [*rows, ("known beside", known), *([("figure", str(figure))] if figure else [])])
+    if found is not None:
+        _print_findings("Systems", [found], as_json)
 
 
 @app.command()

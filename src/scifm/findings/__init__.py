@@ -4,8 +4,8 @@ Here live the models (`Finding`, a study's `Analysis`, the `Figure` that goes wi
 or draws: no torch, no plots. Whoever finds something returns one of these; whoever tells it takes one.
 """
 
-from scifm.findings.figure import Axis, Figure, Note, Panel, Rule, Series
+from scifm.findings.figure import Axis, Cells, Figure, Note, Panel, Rule, Series
 from scifm.findings.finding import Finding
 from scifm.findings.study import Analysis
 
-__all__ = ["Analysis", "Axis", "Figure", "Finding", "Note", "Panel", "Rule", "Series"]
+__all__ = ["Analysis", "Axis", "Cells", "Figure", "Finding", "Note", "Panel", "Rule", "Series"]

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from scifm.findings.part import Number, Part
 
-__all__ = ["Axis", "Figure", "Note", "Panel", "Rule", "Series"]
+__all__ = ["Axis", "Cells", "Figure", "Note", "Panel", "Rule", "Series"]
 
 Line = Literal["solid", "dashed", "dotted", "faint"]
 
@@ -107,6 +107,22 @@ class Rule(Part):
     place: int | None = Field(None, ge=0)
 
 
+class Cells(Part):
+    """A table of numbers between two axes of categories, each told by a shade and written into its cell.
+
+    Args:
+        values: row by row, one row a category of the vertical axis; None leaves a cell empty.
+        told: what is said of each where it is pointed at, as many as values or none.
+        low: the number that has no shade.
+        high: the number that has the full one.
+    """
+
+    values: tuple[tuple[Number, ...], ...]
+    told: tuple[tuple[str, ...], ...] = ()
+    low: float = 0.0
+    high: float = 1.0
+
+
 class Note(Part):
     """A few letters above a panel.
 
@@ -129,6 +145,7 @@ class Panel(Part):
         y: the vertical axis.
         series: what is drawn.
         rules: lines across.
+        cells: a table of numbers, where both axes have categories.
         title: stands above it; what follows a ``^`` is raised.
         notes: above it, each over a place of the horizontal axis.
         beneath: a lower panel on the same horizontal axis.
@@ -139,6 +156,7 @@ class Panel(Part):
     y: Axis
     series: tuple[Series, ...] = ()
     rules: tuple[Rule, ...] = ()
+    cells: Cells | None = None
     title: str = ""
     notes: tuple[Note, ...] = ()
     beneath: Panel | None = None

@@ -1,8 +1,10 @@
-"""What an architecture says of itself: its settings, and where its channels enter and leave."""
+"""What an architecture says of itself: its settings, where its channels enter and leave, how they lie between."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol, Self
 
@@ -12,7 +14,7 @@ from scifm.config import Config
 from scifm.errors import ConfigError
 from scifm.fields.grid import Grid
 
-__all__ = ["OperatorConfig", "OuterMaps", "Role"]
+__all__ = ["Hidden", "OperatorConfig", "OuterMaps", "Role", "evaluating"]
 
 Role = Literal["input", "mask", "position", "coefficient", "lead_time", "output"]
 """What a channel is to a network."""
@@ -48,6 +50,36 @@ class OuterMaps:
     last: LastMap
     conditioned: tuple[nn.Linear, ...] = ()
     spread: float | None = None
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """How hidden channels lie between the stages of a network, and where they say most of a sample.
+
+    Args:
+        stages: which it has, one behind the other.
+        axes: of what comes out of each, in their order; ``space`` stands for all axes of space, and of several
+            frames along ``time`` the last one counts.
+        stage: the place among `stages` where features are taken unless another one is asked for.
+        before: whether they are those that go into a stage; else those that come out of it.
+    """
+
+    stages: tuple[nn.Module, ...]
+    axes: tuple[Literal["batch", "time", "space", "channel"], ...]
+    stage: int = -1
+    before: bool = False
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Bring a network into eval mode, and each of its parts back into its own afterwards."""
+    modes = [(module, module.training) for module in network.modules()]  # a part may be frozen by itself
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 class OperatorConfig(Config):

@@ -27,6 +27,7 @@ from scifm.errors import ConfigError, suggest
 from scifm.fields.batch import Signature
 from scifm.fields.grid import Grid
 from scifm.fields.normalization import Encoded, Normalization
+from scifm.models.architecture import Hidden
 from scifm.models.operator import Operator, OperatorConfig, OuterMaps, Role
 from scifm.models.parts.axial import AxialBlock, Modulations
 from scifm.models.parts.patches import FieldEmbedding, LastStage, PatchesIn, PatchesOut, Tiles, strides_of
@@ -170,6 +171,9 @@ class AxialTransformer(Operator):
         positions += ("position",) if self.num_positions else ()
         time: tuple[Role, ...] = ("lead_time",) if self.sees_lead_time else ()
         return OuterMaps(self.embedding, ("input", *positions, "coefficient", *time), self.last, spread=1.0)
+
+    def hidden(self) -> Hidden:
+        return Hidden(tuple(self.stages()), ("batch", "time", "space", "channel"))
 
     def differentiable(self) -> Self:
         with torch.device("meta"):

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from scifm.errors import ConfigError, suggest
 from scifm.fields.batch import Signature
 from scifm.fields.normalization import Encoded, Normalization
+from scifm.models.architecture import Hidden
 from scifm.models.operator import Operator, OperatorConfig, OuterMaps, Role
 from scifm.models.parts.grids import band_limited_resize
 from scifm.models.parts.pointwise import Lift, Projection
@@ -159,6 +160,9 @@ class FNO(Operator):
         time: tuple[Role, ...] = ("lead_time",) if self.sees_lead_time else ()
         conditioned = tuple(map_ for map_ in self.modulations if isinstance(map_, nn.Linear))
         return OuterMaps(self.lift, ("input", *positions, "coefficient", *time), last, conditioned)
+
+    def hidden(self) -> Hidden:
+        return Hidden(tuple(self.stages()), ("space", "batch", "channel"))
 
     def differentiable(self) -> Self:
         with torch.device("meta"):

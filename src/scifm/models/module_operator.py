@@ -38,6 +38,7 @@ from scifm.errors import ConfigError, RunError, SignatureError
 from scifm.fields.batch import Signature
 from scifm.fields.normalization import Encoded, Normalization
 from scifm.fields.seeds import lent_to_torch
+from scifm.models.architecture import Hidden
 from scifm.models.folder import ModelContent
 from scifm.models.operator import Operator, OperatorConfig
 
@@ -236,6 +237,17 @@ class ModuleOperator(Operator):
         """Whether loading it again needs the network as an object: its settings do not say how to make one."""
         return self.config.target is None
 
+    def hidden(self) -> Hidden:
+        """Return the parts of the network, channels being its second axis as everywhere in PyTorch.
+
+        Of a stranger's network nobody knows which part is the way out; it is taken for the last one, and features for
+        what goes into it.
+        """
+        parts = _parts(self.module)
+        while len(parts) == 1 and _parts(parts[0]):
+            parts = _parts(parts[0])
+        return Hidden(tuple(parts), ("batch", "channel", "space"), before=True)
+
     def network(self, encoded: Encoded) -> Tensor:
         """Map encoded inputs to encoded answers; shapes as in `Operator.network`.
 
@@ -311,6 +323,12 @@ class ModuleOperator(Operator):
     def _own_tensors(self) -> list[tuple[str, Tensor]]:
         named = [*self.named_parameters(remove_duplicate=False), *self.named_buffers(remove_duplicate=False)]
         return [(name, value) for name, value in named if value is not None]
+
+
+def _parts(network: nn.Module) -> list[nn.Module]:
+    """Return the children of a network that have weights, the members of lists one by one."""
+    children = (own for child in network.children() for own in (child if isinstance(child, nn.ModuleList) else [child]))
+    return [child for child in children if any(True for _ in child.parameters())]
 
 
 def _construct(signature: Signature, config: ModuleConfig) -> nn.Module:

@@ -17,6 +17,7 @@ from torch.nn import functional
 from scifm.errors import ConfigError
 from scifm.fields.batch import Signature
 from scifm.fields.normalization import Encoded, Normalization
+from scifm.models.architecture import Hidden
 from scifm.models.operator import Operator, OperatorConfig, OuterMaps, Role
 from scifm.models.parts.centered_spectral import CenteredSpectral
 from scifm.wording import plural
@@ -214,6 +215,9 @@ class NeuralopFNO(Operator):
         assert isinstance(last, nn.Linear)
         positions: tuple[Role, ...] = ("position",) if self._embeds else ()
         return OuterMaps(first, ("input", "coefficient", *positions), last)
+
+    def hidden(self) -> Hidden:
+        return Hidden(tuple(self.stages()), ("space", "batch", "channel"))
 
     def network(self, encoded: Encoded) -> Float[Tensor, "batch 1 output *space"]:
         """Map encoded inputs to encoded answers; shapes as in `Operator.network`."""

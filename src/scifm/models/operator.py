@@ -26,7 +26,7 @@ from scifm.fields.normalization import Encoded, Normalization
 from scifm.fields.window import Pace, are_within, told_times
 from scifm.findings.provenance import Provenance
 from scifm.models.alignment import in_names_of
-from scifm.models.architecture import OperatorConfig, OuterMaps, Role
+from scifm.models.architecture import Hidden, OperatorConfig, OuterMaps, Role, evaluating
 from scifm.models.arrays import Question
 from scifm.models.card import ModelCard
 from scifm.models.folder import ModelContent, pretrained_folder, reading, send_folder, write_folder
@@ -47,7 +47,7 @@ class Operator(nn.Module):
 
     Subclasses implement `network`.
 
-    What an operator can do stands in class variables and in the methods `stages`, `groups`, `outer_maps` and
+    What an operator can do stands in class variables and in the methods `stages`, `groups`, `outer_maps`, `hidden` and
     `differentiable`; nobody asks of what class it is.
 
     Attributes:
@@ -147,6 +147,10 @@ class Operator(nn.Module):
 
     def outer_maps(self) -> OuterMaps | None:
         """Return where channels enter and leave, so that it can be given others; None where that cannot be told."""
+        return None
+
+    def hidden(self) -> Hidden | None:
+        """Return how channels lie between its stages, for `features.features_of`; None where that cannot be told."""
         return None
 
     def differentiable(self) -> Self:
@@ -327,16 +331,11 @@ class Operator(nn.Module):
         """Answer any number of samples, as `predict` does, wherever they lie."""
         batch, parts = self.align(batch), []
         weight = next(p for p in self.parameters() if p.is_floating_point())
-        modes = [(module, module.training) for module in self.modules()]  # a part may be frozen by itself
-        self.eval()
-        try:
+        with evaluating(self):
             for start in range(0, batch.num_samples, batch_size):
                 part = batch.select(slice(start, start + batch_size))
                 answer = self(part.to(weight.device, weight.dtype))
                 parts.append(part.with_targets(answer.targets.to(part.inputs), answer.valid_targets))
-        finally:
-            for module, training in modes:
-                module.training = training
         return Batch.concatenate(parts)
 
     @property

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from scifm.errors import ConfigError, suggest
 from scifm.fields.batch import Signature
 from scifm.fields.normalization import Encoded, Normalization
+from scifm.models.architecture import Hidden
 from scifm.models.operator import Operator, OperatorConfig, OuterMaps, Role
 from scifm.models.parts.convnext import ConvNeXtBlock, channel_norm, per_sample
 from scifm.models.parts.depthwise import blurred, padded
@@ -194,6 +195,11 @@ class UNet(Operator):
         positions += ("position",) if self.num_positions else ()
         time: tuple[Role, ...] = ("lead_time",) if self.sees_lead_time else ()
         return OuterMaps(self.lift, ("input", *positions, "coefficient", *time), last)
+
+    def hidden(self) -> Hidden:
+        """As of any operator; features are taken where it is deepest, behind the last block on the way down."""
+        deepest = self.config.levels * self.config.blocks - 1
+        return Hidden(tuple(self.stages()), ("batch", "space", "channel"), deepest)
 
     def differentiable(self) -> Self:
         with torch.device("meta"):

@@ -17,6 +17,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from scifm.findings.figure import Axis, Figure, Panel, Rule, Series
+from scifm.report.cells import draw_cells
 from scifm.report.svg import (
     MARKS,
     TITLE_SIZE,
@@ -41,8 +42,7 @@ __all__ = ["Block", "Drawn", "Key", "Looks", "draw", "stack", "write_figure", "w
 
 _WIDTH = 960.0  # of a full drawing, in CSS pixels
 _LEFT, _CATEGORIES, _GAP, _BETWEEN = 66.0, 236.0, 16.0, 14.0
-_SLOT = 17.0  # height of one line of a category
-_NOTE_ROOM = 17.0
+_SLOT, _NOTE_ROOM, _CELLS = 17.0, 17.0, 210.0  # heights: one line of a category, notes, a table of numbers at least
 _MOST_COLUMNS = 4
 _LARGEST = 1e300  # beyond, scales and ticks would overflow
 _NUM_TONES, _NUM_SHADES = 6, 6
@@ -249,7 +249,7 @@ class _Sheet:
         self.left = min(_CATEGORIES, max([_LEFT, *(text_width(name) + 20 for name in names)]))
         self.gap = _GAP if "y" in self.shared else _LEFT
         many = (440.0, 230.0) if columns == 2 else (340.0, 190.0 if len(first) == 1 else 150.0)
-        widest, upper = {"single": (630.0, 320.0), "pair": (382.0, 210.0), "many": many}[kind]
+        widest, upper = {"single": (630.0, 320.0), "pair": (382.0 + _LEFT - self.left, 210.0), "many": many}[kind]
         self.wide = min((_WIDTH - self.left - 10 - (columns - 1) * self.gap) / columns, widest)
         self.heights = [
             self._category_height(part) if part.y.categories else 110.0 if i else upper for i, part in enumerate(first)
@@ -271,7 +271,8 @@ class _Sheet:
         series = [s for whole in self.panels for part in stack(whole) if part.y == panel.y for s in part.series]
         places = {y for one in series for y in one.y if y is not None}
         lines = max((sum(round(y) == i for y in places) for i in range(len(panel.y.categories))), default=1)
-        return len(panel.y.categories) * (_SLOT * max(1, lines) + 9.0)
+        least = 0.0 if panel.cells is None else _CELLS
+        return max(least, len(panel.y.categories) * (_SLOT * max(1, lines) + 9.0))
 
     def _scale(self, panel: Panel, name: str, start: float, end: float) -> Scale | None:
         axis = panel.x if name == "x" else panel.y
@@ -483,8 +484,8 @@ def _rule(looks: Looks, rule: Rule, frame: Frame) -> Markup:
 
 
 def _content(looks: Looks, panel: Panel, frame: Frame) -> list[Markup]:
-    """Return rules, then series, the first one on top, and the notes of points where there is room beside them."""
-    parts = [_rule(looks, rule, frame) for rule in panel.rules]
+    """Return cells, rules, series, the first one on top, and the notes of points where there is room beside them."""
+    parts = [*draw_cells(panel, frame), *(_rule(looks, rule, frame) for rule in panel.rules)]
     parts += [_series(looks, series, panel, frame) for series in reversed(panel.series)]
     dots = [dot for series in panel.series for dot in _dots(series, panel, frame) if dot is not None]
     taken = [(dot.x - 6, dot.y - 6, dot.x + 6, dot.y + 6) for dot in dots]

@@ -6,7 +6,7 @@
   function show(point) {
     tip.textContent = point.getAttribute("aria-label");
     tip.hidden = false;
-    const at = point.querySelector(".mark, .line").getBoundingClientRect();
+    const at = point.querySelector(".mark, .line, .cell").getBoundingClientRect();
     const size = tip.getBoundingClientRect();
     const room = document.documentElement.clientWidth;
     const x = Math.max(8, Math.min(at.left + at.width / 2 - size.width / 2, room - size.width - 8));

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scifm.findings.figure import Axis, Figure, Panel, Rule, Series
+from scifm.report.cells import cell_text, shade
 from scifm.report.drawing import Looks, stack, written_numbers
 from scifm.report.parts import Page, Table
 from scifm.report.plates import draw_plate
@@ -198,6 +199,7 @@ def _draw_panel(axes: Axes, looks: Looks, panel: Panel, wide: float, *, named: b
     axes.set_axisbelow(True)
     for name, axis in (("x", panel.x), ("y", panel.y)):
         getattr(axes, f"set_{name}scale")(axis.scale)
+    _draw_cells(axes, panel)
     for rule in panel.rules:
         _draw_rule(axes, looks, rule)
     for series in reversed(panel.series):
@@ -217,6 +219,19 @@ def _draw_panel(axes: Axes, looks: Looks, panel: Panel, wide: float, *, named: b
         color = {True: "#00694d", False: "#a63f00", None: _SOFT}[note.good]
         over = axes.get_xaxis_transform()
         axes.text(note.at, 1.02, note.text, transform=over, ha="center", va="bottom", fontsize=6, color=color)
+
+
+def _draw_cells(axes: Axes, panel: Panel) -> None:
+    cells = panel.cells
+    if cells is None:
+        return
+    axes.grid(visible=False)
+    for row, values in enumerate(cells.values):
+        for column, value in enumerate(values):
+            if value is not None:
+                ends = [column - 0.48, column + 0.48], row - 0.46, row + 0.46
+                axes.fill_between(*ends, color=_TONES[0], alpha=shade(value, cells), linewidth=0)
+                axes.text(column, row, cell_text(value), ha="center", va="center", fontsize=6, color=_INK)
 
 
 def _draw_rule(axes: Axes, looks: Looks, rule: Rule) -> None:

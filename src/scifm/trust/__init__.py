@@ -11,6 +11,7 @@ What may not live here: what trains or scores a run (below), and what asks of ma
 from scifm.trust.check import Check
 from scifm.trust.overfit import OverfitOneBatch
 from scifm.trust.persistence import Persistence
+from scifm.trust.probe import Probe
 from scifm.trust.receptive_field import ReceptiveField
 from scifm.trust.shift_equivariance import ShiftEquivariance
 
@@ -19,6 +20,7 @@ CHECKS: dict[str, type[Check]] = {
     "overfit_one_batch": OverfitOneBatch,
     "persistence": Persistence,
     "shift_equivariance": ShiftEquivariance,
+    "probe": Probe,
 }
 """Every check by name, in the order in which they are asked."""
 
@@ -27,6 +29,7 @@ __all__ = [
     "Check",
     "OverfitOneBatch",
     "Persistence",
+    "Probe",
     "ReceptiveField",
     "ShiftEquivariance",
 ]
