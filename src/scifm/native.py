@@ -36,13 +36,14 @@ class Library:
 
     Args:
         path: the shared library.
-        source: its C file.
+        source: its C file; functions of files that it includes count too.
     """
 
     def __init__(self, path: Path, source: Path) -> None:
         library = ctypes.CDLL(str(path))
         self._functions: dict[str, Any] = {}
-        for name, parameters in re.findall(r"^void scifm_(\w+)\((.*?)\)", source.read_text("utf-8"), re.M | re.S):
+        text = "\n".join(_texts(source))
+        for name, parameters in re.findall(r"^void scifm_(\w+)\((.*?)\)", text, re.M | re.S):
             function = library[f"scifm_{name}"]
             function.restype = None
             function.argtypes = [
@@ -100,12 +101,16 @@ def _warn(reason: str) -> None:
     )
 
 
+def _texts(source: Path) -> list[str]:
+    """Return a C file and those it includes that lie beside it."""
+    text = source.read_text("utf-8")
+    return [text, *(source.with_name(name).read_text("utf-8") for name in re.findall(r'^#include "(.+)"', text, re.M))]
+
+
 def _compiled(compiler: str, source: Path, flags: tuple[str, ...]) -> Path:
     """Return the shared library of this source and compiler, compiled now if it is not in the cache."""
     named = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True, timeout=60).stdout
-    text = source.read_text("utf-8")
-    parts = [source.with_name(name).read_text("utf-8") for name in re.findall(r'^#include "(.+)"', text, re.M)]
-    key = hashlib.sha256("\0".join((text, *parts, *flags, named)).encode()).hexdigest()[:16]
+    key = hashlib.sha256("\0".join((*_texts(source), *flags, named)).encode()).hexdigest()[:16]
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "scifm"
     target = folder / f"{source.stem}-{key}.so"
     if target.exists():

@@ -12,14 +12,19 @@ from scifm.errors import ConfigError, SignatureError
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
 from scifm.models.axial_transformer import AXIAL_SIZES, AxialTransformer, AxialTransformerConfig
-from scifm.models.parts.axial import _Attention
+from scifm.models.parts.attention import MOST_TOKENS
+from scifm.models.parts.axial import AxialBlock, Modulations, _Attention
+from scifm.models.parts.native import library
 from scifm.models.parts.patches import Tiles, strides_of
-from scifm.models.parts.relative import NUM_BUCKETS, axis_bias, buckets
+from scifm.models.parts.relative import NUM_BUCKETS, axis_bias, buckets, lines_buckets
+from scifm.models.parts.stages import mapped
+from scifm.models.parts.workspace import Workspace
 from scifm.models.surgery import with_channels
 
 SMALL = {"width": 16, "num_heads": 2, "num_blocks": 2, "patch": 4, "condition_width": 8}
 SPACES = {1: (24,), 2: (16, 8), 3: (8, 4, 12)}
 EVOLVES = Signature(("u", "v", "f"), ("a",), ("u", "v"), 2, evolves=True)
+native = pytest.mark.skipif(library() is None, reason="no C compiler, or no processor with AVX-512")
 three = pytest.mark.parametrize("num_axes", [1, 2, 3])
 
 
@@ -273,3 +278,148 @@ def test_what_is_computed_again_is_the_same():
 def test_settings_that_do_not_fit_are_told(settings, told):
     with pytest.raises(ConfigError, match=told):
         build_config(AxialTransformerConfig, settings, source="model.network")
+
+
+def gradients(module: torch.nn.Module, answer, *inputs: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Return an answer and every gradient of it by name; the gradient that comes is the same in every precision."""
+    given = [part.clone().requires_grad_() for part in inputs]
+    found = answer(*given)
+    above = torch.randn(found.shape, generator=torch.Generator().manual_seed(5), dtype=torch.float64).to(found)
+    found.backward(above)
+    of_inputs = {f"input {place}": part.grad for place, part in enumerate(given)}
+    return {"answer": found.detach(), **of_inputs, **{name: p.grad for name, p in module.named_parameters()}}
+
+
+def assert_same_to_float32(found: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> None:
+    for name, value in right.items():
+        assert found[name].dtype == torch.float32
+        error = float((found[name] - value).abs().max() / value.abs().max().clamp(min=1e-2))  # some are zero
+        assert error < 1e-5, (name, error)
+
+
+def block_of(dtype: torch.dtype, *, plain: bool, seed: int = 2, **settings) -> AxialBlock:
+    block = AxialBlock(layer_scale=0.5, plain=plain, **settings)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for p in block.parameters():
+            p.copy_(0.3 * torch.randn(p.shape, generator=generator))
+    return block.to(dtype)
+
+
+@native
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize(
+    ("width", "num_heads", "space", "time", "last", "batch"),
+    [
+        (16, 2, (4, 4), 1, False, 3),
+        (192, 3, (4, 4), 1, False, 8),
+        (20, 1, (3, 5), 3, False, 2),
+        (24, 3, (7,), 2, True, 5),
+        (36, 3, (2, 3, 4), 1, False, 2),
+        (64, 2, (16, 16), 2, False, 1),
+        (40, 1, (5, 17), 20, True, 1),
+        (4, 1, (1,), 1, False, 1),
+    ],
+)
+def test_a_native_block_is_what_torch_makes_of_it(width, num_heads, space, time, last, batch, shared, threads):
+    generator = torch.Generator().manual_seed(4)
+    settings = {"channels": width, "num_heads": num_heads, "sees_time": time > 1, "last": last}
+    x = torch.randn(batch, time, *space, width, generator=generator)
+    norms = AxialBlock.num_norms(sees_time=time > 1) * width
+    told = torch.randn(1 if shared else batch, 2 * norms, generator=generator)
+    wraps = tuple(axis % 2 == 0 for axis in range(len(space)))
+    ours, right = block_of(torch.float32, plain=False, **settings), block_of(torch.float64, plain=True, **settings)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        assert ours._native(x) is not None
+        found = gradients(ours, lambda x, told: ours(x, wraps, told), x, told)
+    finally:
+        torch.set_num_threads(before)
+    assert_same_to_float32(found, gradients(right, lambda x, told: right(x, wraps, told), x.double(), told.double()))
+
+
+@native
+def test_what_native_blocks_are_not_for_goes_through_torch():
+    settings = {"channels": 8, "num_heads": 2, "sees_time": False, "last": False}
+    block = block_of(torch.float32, plain=False, **settings)
+    few, many = torch.zeros(1, 1, MOST_TOKENS, 8), torch.zeros(1, 1, MOST_TOKENS + 1, 8)
+    assert block._native(few) is not None
+    assert block._native(many) is None
+    assert block._native(few.double()) is None
+    assert block_of(torch.float32, plain=True, **settings)._native(few) is None
+    with torch.autocast("cpu"):
+        assert block._native(few) is None
+
+
+@native
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_broken_number_is_not_hidden(value):
+    block = block_of(torch.float32, plain=False, channels=8, num_heads=2, sees_time=False, last=False)
+    x, told = torch.randn(2, 1, 4, 4, 8), torch.ones(2, 48)
+    x[0, 0, 1, 1, 3] = value
+    answer = block(x, (True, True), told)
+    assert answer[0, 0, 1].isnan().any(-1).all()  # all on its lines hear it
+    assert answer[0, 0, :, 1].isnan().any(-1).all()
+    assert answer[1].isfinite().all()
+
+
+@native
+@pytest.mark.parametrize("active", [True, False])
+@pytest.mark.parametrize(
+    ("batch", "tokens", "num_in", "num_out"), [(3, (5, 7), 9, 21), (1, (300,), 64, 48), (2, (1,), 1, 1)]
+)
+def test_a_native_stage_is_what_torch_makes_of_it(batch, tokens, num_in, num_out, active):
+    generator = torch.Generator().manual_seed(6)
+    told = (batch if active else 1, num_out)
+    shapes = ((batch, *tokens, num_in), (num_in, num_out), told, told)
+    inputs = [torch.randn(shape, generator=generator) for shape in shapes]
+    nothing = torch.nn.Module()
+    workspaces = (Workspace(), None)
+    ours, right = (
+        gradients(nothing, lambda *given, w=w: mapped(*given, active=active, workspace=w), *parts)
+        for w, parts in zip(workspaces, (inputs, [part.double() for part in inputs]), strict=True)
+    )
+    assert_same_to_float32(ours, right)
+
+
+@pytest.mark.parametrize("condition_width", [0, 5])
+def test_scales_and_shifts_come_part_by_part(condition_width):
+    torch.manual_seed(0)
+    ours, right = (Modulations([3, 4], condition_width, workspace=w).double() for w in (Workspace(), None))
+    right.load_state_dict(ours.state_dict())
+    if not condition_width:
+        parts = ours(None)
+        assert [part.tolist() for part in parts] == [[[1.0] * n + [0.0] * n] for n in (3, 4)]
+        return
+    condition = torch.randn(2, 5, dtype=torch.float64)
+    one, other = (gradients(part, lambda c, part=part: torch.cat(part(c), 1), condition) for part in (ours, right))
+    for name, value in other.items():
+        torch.testing.assert_close(one[name], value)
+
+
+def test_buckets_of_lines_are_those_of_each_axis():
+    found = lines_buckets((2, 3), (True, False))
+    assert found.dtype == torch.int32
+    along = buckets(3, torch.device("cpu"), wraps=False)
+    for row in range(2):
+        here = slice(3 * row, 3 * row + 3)
+        assert torch.equal(found[1, here, here], along.T.int())  # keys before queries
+    assert set(found[1, :3, 3:].flatten().tolist()) == {-1}
+    assert int((found[0] >= 0).sum()) == 12
+
+
+@native
+@pytest.mark.parametrize("history", [1, 3])
+def test_a_whole_native_network_is_what_torch_makes_of_it(history):
+    operator = transformer(width=32, patch=8, history=history).float()
+    right = transformer(width=32, patch=8, history=history, plain=True)
+    right.load_state_dict(operator.state_dict())
+    batch = problems(operator, (32, 24), wraps=(True, False))
+    single = replace(batch, inputs=batch.inputs.float(), coefficients=batch.coefficients.float())
+    pairs = ((operator, single), (right, batch))
+    found, expected = (
+        gradients(one, lambda one=one, given=given: one(given).require_targets()) for one, given in pairs
+    )
+    assert_same_to_float32(found, expected)

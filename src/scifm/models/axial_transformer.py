@@ -13,8 +13,6 @@ an axis that wraps around are circular, the vocabulary of fields is open, and no
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from itertools import islice
 from typing import Any, ClassVar, Literal, Self
 
 import torch
@@ -31,6 +29,7 @@ from scifm.models.architecture import Hidden
 from scifm.models.operator import Operator, OperatorConfig, OuterMaps, Role
 from scifm.models.parts.axial import AxialBlock, Modulations
 from scifm.models.parts.patches import FieldEmbedding, LastStage, PatchesIn, PatchesOut, Tiles, strides_of
+from scifm.models.parts.workspace import Workspace
 
 __all__ = ["AXIAL_SIZES", "AxialTransformer", "AxialTransformerConfig"]
 
@@ -137,26 +136,25 @@ class AxialTransformer(Operator):
     ) -> None:  # fmt: skip
         super().__init__(signature, config or AxialTransformerConfig(), normalization=normalization)
         c, dims, inner = self.config, signature.num_spatial_dims, self.config.width // 4
-        told, sees_time, strides = (
-            c.condition_width if self.num_coefficients else 0,
-            self.history > 1,
-            strides_of(c.patch),
-        )
+        told = c.condition_width if self.num_coefficients else 0
+        sees_time, strides = self.history > 1, strides_of(c.patch)
         self.embedding = FieldEmbedding(self.num_channels + self.num_coefficients, inner)
         self.condition = (
             nn.Sequential(nn.Linear(inner, told), nn.GELU(), nn.Linear(told, told), nn.GELU()) if told else None
         )
-        each = AxialBlock.num_norms(sees_time=sees_time)
-        self._norms = (len(strides), *(each,) * c.num_blocks, len(strides) - 1)
-        between = [inner] * (len(strides) - 1)
-        self.modulations = Modulations([*between, c.width, *[c.width] * (each * c.num_blocks), *between], told)
-        self.patches_in = PatchesIn(inner, c.width, patch=c.patch, num_axes=dims)
+        workspace = Workspace()
+        patches: dict[str, Any] = {"patch": c.patch, "num_axes": dims, "workspace": None if c.plain else workspace}
+        self.patches_in = PatchesIn(inner, c.width, **patches)
         about: dict[str, Any] = {"layer_scale": c.layer_scale, "sees_time": sees_time, "plain": c.plain}
+        about["workspace"] = workspace
         self.blocks = nn.ModuleList(
             AxialBlock(c.width, c.num_heads, last=place == c.num_blocks - 1, **about) for place in range(c.num_blocks)
         )
-        self.patches_out = PatchesOut(inner, c.width, patch=c.patch, num_axes=dims)
-        comes = inner if between else c.width
+        self.patches_out = PatchesOut(inner, c.width, **patches)
+        of_block = c.width * AxialBlock.num_norms(sees_time=sees_time)
+        into, out = sum(self.patches_in.channels), sum(self.patches_out.channels)
+        self.modulations = Modulations([into, *[of_block] * c.num_blocks, out], told, workspace=patches["workspace"])
+        comes = inner if len(strides) > 1 else c.width
         self.last = LastStage(comes, len(signature.outputs), stride=strides[0], num_axes=dims)
 
     @property
@@ -190,22 +188,16 @@ class AxialTransformer(Operator):
         fields, columns = inputs.shape[2], self.embedding.weight
         of_fields, of_constants = columns.split([fields, columns.shape[1] - fields], dim=1)
         constants = functional.linear(encoded.coefficients, of_constants, self.embedding.bias)
-        told = self.modulations(None if self.condition is None else self.condition(constants))
-        into, *of_blocks, out = zip(*(self._shared_out(part) for part in told), strict=True)
+        into, *of_blocks, out = self.modulations(None if self.condition is None else self.condition(constants))
         share = self._share(encoded)
         first, patch = self._strides(grid)
         tiles = Tiles(grid, patch)
         tiled = tiles.put(inputs * share.view(-1, *(1,) * (inputs.dim() - 1)))
-        x = self.patches_in(tiled, of_fields, constants * share.view(-1, 1), *into, first=first)
-        for block, (scales, shifts) in zip(self.blocks, of_blocks, strict=True):
-            x = self.through(block, x, grid.periodic, *scales, *shifts)
-        answer = tiles.take(self.last(self.patches_out(x[:, -1], *out), stride=first)).unsqueeze(1)
+        x = self.patches_in(tiled, of_fields, constants * share.view(-1, 1), into, first=first)
+        for block, told in zip(self.blocks, of_blocks, strict=True):
+            x = self.through(block, x, grid.periodic, told)
+        answer = tiles.take(self.last(self.patches_out(x[:, -1], out), stride=first)).unsqueeze(1)
         return answer if sizes is None else answer * sizes
-
-    def _shared_out(self, parts: Sequence[Tensor]) -> list[list[Tensor]]:
-        """Return what the way in, each block and the way out take of the scales or shifts of all norms."""
-        rest = iter(parts)
-        return [list(islice(rest, count)) for count in self._norms]
 
     def _share(self, encoded: Encoded) -> Tensor:
         """Return 1/√(number of fields) of each sample, ``(batch,)``."""

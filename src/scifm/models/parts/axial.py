@@ -17,17 +17,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from scifm.models.parts.convnext import channel_norm, per_sample
-from scifm.models.parts.native import is_exporting
+from scifm.models.parts.attention import MOST_TOKENS, native_block
+from scifm.models.parts.convnext import channel_norm
+from scifm.models.parts.native import is_exporting, native_for
 from scifm.models.parts.relative import NUM_BUCKETS, axis_bias, lines_bias
+from scifm.models.parts.stages import modulated
+from scifm.models.parts.workspace import Workspace
+from scifm.native import Library
 
-__all__ = ["AxialBlock", "Modulations", "modulated"]
+__all__ = ["AxialBlock", "Modulations"]
 
 _AT_ONCE = 64  # tokens of a box up to which the CPU compares all with all, and keeps what lies on common lines
 
@@ -36,31 +42,47 @@ class Modulations(nn.Module):
     """Scale and shift of every norm of a network, moved by what is known of each sample: all of them in one product.
 
     Args:
-        channels: of each norm.
+        channels: of all norms of each part of the network.
         condition_width: numbers that tell of each sample; 0: none.
+        workspace: of the network; None: torch's own operations do it, which have derivatives of every order.
     """
 
-    def __init__(self, channels: Sequence[int], condition_width: int) -> None:
+    def __init__(self, channels: Sequence[int], condition_width: int, *, workspace: Workspace | None = None) -> None:
         super().__init__()
-        self.channels, total = tuple(channels), sum(channels)
-        self.weight, self.bias = nn.Parameter(torch.ones(total)), nn.Parameter(torch.zeros(total))
-        self.moved = nn.Linear(condition_width, 2 * total) if condition_width else None
+        self.sizes, self.workspace = tuple(2 * number for number in channels), workspace
+        base = [torch.tensor([1.0, 0.0]).repeat_interleave(number) for number in channels]
+        self.base = nn.Parameter(torch.cat(base))  # of each part the scales, then the shifts
+        self.moved = nn.Parameter(torch.empty(len(self.base), condition_width)) if condition_width else None
         if self.moved is not None:
-            nn.init.normal_(self.moved.weight, std=0.1 / math.sqrt(condition_width))
-            nn.init.zeros_(self.moved.bias)
+            nn.init.normal_(self.moved, std=0.1 / math.sqrt(condition_width))
 
-    def forward(self, condition: Float[Tensor, "batch number"] | None) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """Return scales and shifts, ``(batch, channel)`` of each norm, ``(1, channel)`` where nothing is known."""
-        scale, shift = self.weight[None], self.bias[None]
-        if self.moved is not None and condition is not None:
-            by, to = self.moved(condition).chunk(2, dim=1)
-            scale, shift = torch.addcmul(scale, scale, by), shift + to
-        return scale.split(self.channels, dim=1), shift.split(self.channels, dim=1)
+    def forward(self, condition: Float[Tensor, "batch number"] | None) -> tuple[Tensor, ...]:
+        """Return of each part the scales, then the shifts, ``(batch, 2 channel)``; of no condition ``(1, …)``."""
+        if self.moved is None or condition is None:
+            return self.base[None].split(self.sizes, dim=1)
+        own = self.workspace is None or is_exporting() or torch.is_autocast_enabled(condition.device.type)
+        if own or torch.compiler.is_compiling():
+            return functional.linear(condition, self.moved, self.base).split(self.sizes, dim=1)
+        told: Tensor = _Told.apply(condition, self.moved, self.base, self.workspace)
+        return told.split(self.sizes, dim=1)
 
 
-def modulated(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """Return ``(batch, …, channel)``, scaled and shifted by ``(batch, channel)``."""
-    return torch.addcmul(per_sample(shift, x), x, per_sample(scale, x))
+class _Told(torch.autograd.Function):
+    """A linear map whose weights are many beside its samples: their gradient is in memory that is used again."""
+
+    @staticmethod
+    def forward(ctx: Any, condition: Tensor, weight: Tensor, base: Tensor, workspace: Workspace) -> Tensor:
+        ctx.save_for_backward(condition, weight)
+        ctx.workspace = workspace
+        return torch.addmm(base, condition, weight.T)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        condition, weight = ctx.saved_tensors
+        of_weight = ctx.workspace.empty(weight.shape, weight)
+        torch.mm(grads[0].T, condition, out=of_weight)
+        return grads[0] @ weight, of_weight, grads[0].sum(0), None
 
 
 class _Attention(nn.Module):
@@ -126,13 +148,23 @@ class AxialBlock(nn.Module):
         sees_time: whether there is more than one frame.
         last: whether only the last frame is wanted of it, ``(batch, 1, *space, channel)``.
         plain: whether derivatives of every order are wanted.
+        workspace: of the network.
     """
 
     def __init__(
-        self, channels: int, num_heads: int, *, layer_scale: float, sees_time: bool, last: bool, plain: bool
+        self,
+        channels: int,
+        num_heads: int,
+        *,
+        layer_scale: float,
+        sees_time: bool,
+        last: bool,
+        plain: bool,
+        workspace: Workspace | None = None,
     ) -> None:
         super().__init__()
-        self.last = last
+        self.workspace = workspace or Workspace()
+        self.last, self.plain = last, plain
 
         def attention() -> nn.ModuleList:
             return nn.ModuleList([_Attention(channels, num_heads, plain=plain), nn.Linear(channels, channels)])
@@ -147,16 +179,24 @@ class AxialBlock(nn.Module):
         """Return how many scales and shifts a block takes."""
         return 5 if sees_time else 3
 
-    def forward(self, x: Tensor, wraps: tuple[bool, ...], *told: Float[Tensor, "batch channel"]) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        wraps: tuple[bool, ...],
+        told: Float[Tensor, "batch number"],
+    ) -> Tensor:
         """Return the block's answer.
 
         Args:
             x: tokens.
             wraps: of each axis of space, whether its ends meet.
-            told: the scales of its norms, then their shifts.
+            told: the scales of its norms, one after the other, then their shifts.
         """
-        num = len(told) // 2
-        norms = list(zip(told[:num], told[num:], strict=True))
+        native = self._native(x)
+        if native is not None:
+            return self._natively(native, x, wraps, told)
+        scales, shifts = (part.split(x.shape[-1], dim=1) for part in told.chunk(2, dim=1))
+        norms = list(zip(scales, shifts, strict=True))
         *over_time, over_space, pointwise = self.layer_scales.unbind(0)
         if self.over_time is not None:
             lines = x.flatten(2, -2).transpose(1, 2)  # (batch, token, time, channel)
@@ -167,6 +207,41 @@ class AxialBlock(nn.Module):
         x = torch.addcmul(x, over_space, _heard(self.over_space, x, norms[-3:-1], wraps))
         middle = self.second(functional.gelu(self.first(x)))
         return torch.addcmul(x, pointwise, modulated(channel_norm(middle), *norms[-1]))
+
+    def _native(self, x: Tensor) -> Library | None:
+        """Return the library where it can do the block."""
+        if self.plain or is_exporting() or torch.is_autocast_enabled(x.device.type):
+            return None
+        most = max(math.prod(x.shape[2:-1]), x.shape[1] if self.over_time is not None else 1)
+        return native_for(x) if most <= MOST_TOKENS else None
+
+    def _natively(self, native: Library, x: Tensor, wraps: tuple[bool, ...], told: Tensor) -> Tensor:
+        batch, time, *space, channels = x.shape
+        layer_scales: Tensor = self.layer_scales
+        if len(told) < batch:
+            told = told.expand(batch, -1)
+        if self.over_time is not None:
+            lines = x.flatten(2, -2).transpose(1, 2).contiguous()
+            norms = told.unflatten(1, (2, -1, channels))
+            told = norms[:, :, :2].flatten(1)
+            weights = *_weights(self.over_time), layer_scales[:1]
+            heard = native_block(native, lines, (time,), (False,), told, *weights, workspace=self.workspace)
+            x = heard.transpose(1, 2).reshape(x.shape)
+            told = norms[:, :, 2:].flatten(1)
+            layer_scales = layer_scales[1:]
+        if self.last:
+            x = x[:, -1:]
+        pointwise = self.first.weight, self.first.bias, self.second.weight, self.second.bias
+        weights = *_weights(self.over_space), layer_scales, *pointwise
+        return native_block(native, x.contiguous(), tuple(space), wraps, told, *weights, workspace=self.workspace)
+
+
+def _weights(parts: nn.ModuleList) -> tuple[Tensor, ...]:
+    attention, out = parts
+    assert isinstance(attention, _Attention)
+    assert isinstance(out, nn.Linear)
+    ours = attention.sizes, attention.offsets, attention.positions
+    return attention.all.weight, attention.all.bias, *ours, out.weight, out.bias
 
 
 def _heard(parts: nn.ModuleList, x: Tensor, norms: list[tuple[Tensor, Tensor]], wraps: tuple[bool, ...]) -> Tensor:

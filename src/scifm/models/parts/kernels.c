@@ -69,6 +69,7 @@ typedef struct {
     i64 a_row, a_col, b_row, c_row, k;
     __mmask16 first, second;
     int add, minus;
+    i64 ahead, stride; /* from a, where what the next tile needs of it begins; a line for each k, `stride` apart, is called */
 } Tile;
 
 static inline __attribute__((always_inline)) void multiply_tile(const Tile *t, const int rows, const int wide) {
@@ -79,8 +80,9 @@ static inline __attribute__((always_inline)) void multiply_tile(const Tile *t, c
         __builtin_prefetch(t->c + i * t->c_row, 1); /* while the sums are made, the place they go to comes */
         if (wide) __builtin_prefetch(t->c + i * t->c_row + LANES, 1);
     }
-    const float *a = t->a, *b = t->b;
-    for (i64 k = 0; k < t->k; k++, a += t->a_col, b += t->b_row) {
+    const float *a = t->a, *b = t->b, *ahead = t->a + t->ahead;
+    for (i64 k = 0; k < t->k; k++, a += t->a_col, b += t->b_row, ahead += t->stride) {
+        _mm_prefetch((const char *)ahead, _MM_HINT_T0);
         const __m512 b0 = _mm512_maskz_loadu_ps(t->first, b);
         const __m512 b1 = wide ? _mm512_maskz_loadu_ps(t->second, b + LANES) : b0;
 #pragma GCC unroll 12
@@ -124,7 +126,7 @@ static void multiply(i64 m, i64 n, i64 k, const float *a, i64 a_row, i64 a_col, 
     const int copies = m > ROWS && b_row > 2 * COLUMNS; /* rows far apart: cache lines would push each other out */
     for (i64 j = 0; j < n; j += COLUMNS) {
         Tile t = {.a_row = a_row, .a_col = a_col, .c_row = c_row, .first = lanes(n - j), .second = lanes(n - j - LANES),
-                  .minus = how >> 1};
+                  .minus = how >> 1, .ahead = ROWS * a_row, .stride = a_col == 1 ? LANES : a_col};
         for (i64 top = 0; top < k; top += DEPTH) {
             const float *from = b + top * b_row + j;
             t.k = smaller(DEPTH, k - top);
@@ -969,3 +971,7 @@ void scifm_pointwise_block_gradients(int threads, i64 batch, i64 rows, i64 chann
     }
     add_up(threads, all, sums, grads);
 }
+
+/* ---- attention along axes ----------------------------------------------------------------------------------------- */
+
+#include "attention.c"

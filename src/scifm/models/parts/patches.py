@@ -12,8 +12,9 @@ modulation, with its kernel resampled too).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -21,8 +22,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from scifm.fields.grid import Grid
-from scifm.models.parts.axial import modulated
 from scifm.models.parts.grids import band_limited_resize
+from scifm.models.parts.stages import mapped
+from scifm.models.parts.workspace import Workspace
 
 __all__ = ["FieldEmbedding", "LastStage", "PatchesIn", "PatchesOut", "Tiles", "strides_of"]
 
@@ -128,13 +130,23 @@ def _cut(space: tuple[int, ...], stride: int) -> tuple[int, ...]:
 class _Way(nn.Module):
     """Stages, one after the other."""
 
-    def __init__(self, stages: Iterable[_Stage]) -> None:
+    def __init__(self, stages: Iterable[_Stage], workspace: Workspace | None) -> None:
         super().__init__()
-        self.stages = nn.ModuleList(stages)
+        self.stages, self.workspace = nn.ModuleList(stages), workspace
 
     @property
     def _all(self) -> list[_Stage]:
         return [stage for stage in self.stages if isinstance(stage, _Stage)]
+
+    @property
+    def channels(self) -> list[int]:
+        """How many channels there are behind each stage, all of which have a scale and a shift."""
+        return [len(stage.weight) for stage in self._all]
+
+    def _apart(self, told: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Return scale and shift of each stage."""
+        parts = told.split(2 * self.channels, dim=1)
+        return parts[: len(parts) // 2], parts[len(parts) // 2 :]
 
 
 class PatchesIn(_Way):
@@ -145,23 +157,24 @@ class PatchesIn(_Way):
         channels: of a token.
         patch: points that a token holds along each axis, a power of two.
         num_axes: of space.
+        workspace: of the network; None: torch's own operations do it, which have derivatives of every order.
     """
 
-    def __init__(self, width: int, channels: int, *, patch: int, num_axes: int) -> None:
+    def __init__(
+        self, width: int, channels: int, *, patch: int, num_axes: int, workspace: Workspace | None = None
+    ) -> None:
         strides = strides_of(patch)
         outs = (*(width,) * (len(strides) - 1), channels)
-        super().__init__(
-            _Stage(width, out, stride=stride, num_axes=num_axes, inwards=True)
-            for out, stride in zip(outs, strides, strict=True)
-        )
+        about: dict[str, Any] = {"num_axes": num_axes, "inwards": True}
+        stages = [_Stage(width, out, stride=stride, **about) for out, stride in zip(outs, strides, strict=True)]
+        super().__init__(stages, workspace)
 
     def forward(
         self,
         fields: Float[Tensor, "batch time channel *space"],
         columns: Float[Tensor, "width channel"],
         constants: Float[Tensor, "batch width"],
-        scales: Sequence[Tensor],
-        shifts: Sequence[Tensor],
+        told: Float[Tensor, "sample norms"],
         *,
         first: int,
     ) -> Float[Tensor, "batch time *tokens number"]:
@@ -171,59 +184,64 @@ class PatchesIn(_Way):
             fields: whose numbers of points are multiples of the patch.
             columns: what embeds each channel.
             constants: what is added at every point.
-            scales, shifts: of the channels behind each stage, ``(batch, channel)``.
+            told: the scales of the channels behind each stage, one after the other, then their shifts.
             first: stride of the first stage.
         """
         stage, *others = self._all
+        (scale, *scales), (shift, *shifts) = self._apart(told)
         axes, batch, time = stage.num_axes, *fields.shape[:2]
         space = fields.shape[3:]
         cut = fields.reshape(batch, time, -1, *_cut(space, first))
         places, offsets = range(3, 3 + 2 * axes, 2), range(4, 4 + 2 * axes, 2)
         patches = cut.permute(0, 1, *places, 2, *offsets).reshape(batch, time, *(n // first for n in space), -1)
         kernel = stage.kernel(first).flatten(2)  # (out, width, offset)
-        ours = torch.einsum("owp,wc->ocp", kernel, columns).flatten(1)
-        everywhere = (constants @ kernel.sum(2).T).view(batch, *(1,) * (patches.dim() - 2), -1)
-        x = modulated(functional.linear(patches, ours) + everywhere, scales[0], shifts[0])
-        for stage, scale, shift in zip(others, scales[1:], shifts[1:], strict=True):
-            x = modulated(self._patched(functional.gelu(x), stage), scale, shift)
+        ours = torch.einsum("owp,wc->cpo", kernel, columns).flatten(0, 1)
+        shift = torch.addcmul(shift, constants @ kernel.sum(2).T, scale)  # what is added at every point
+        x = mapped(patches, ours, scale, shift, active=bool(others), workspace=self.workspace)
+        for stage, scale, shift in zip(others, scales, shifts, strict=True):
+            weight = stage.weight.movedim(0, -1).movedim(0, -2).flatten(0, -2)
+            active = stage is not others[-1]
+            x = mapped(self._patches(x, stage), weight, scale, shift, active=active, workspace=self.workspace)
         return x
 
     @staticmethod
-    def _patched(x: Tensor, stage: _Stage) -> Tensor:
+    def _patches(x: Tensor, stage: _Stage) -> Tensor:
         axes, space = stage.num_axes, x.shape[2:-1]
         cut = x.reshape(*x.shape[:2], *_cut(space, stage.stride), x.shape[-1])
         places, offsets = range(2, 2 + 2 * axes, 2), range(3, 3 + 2 * axes, 2)
         patches = cut.permute(0, 1, *places, *offsets, 2 + 2 * axes)
-        patches = patches.reshape(*x.shape[:2], *(n // stage.stride for n in space), -1)
-        return functional.linear(patches, stage.weight.movedim(1, -1).flatten(1))
+        return patches.reshape(*x.shape[:2], *(n // stage.stride for n in space), -1)
 
 
 class PatchesOut(_Way):
     """From tokens to channels at points: the stages of `PatchesIn` the other way, but for the last, see `LastStage`."""
 
-    def __init__(self, width: int, channels: int, *, patch: int, num_axes: int) -> None:
+    def __init__(
+        self, width: int, channels: int, *, patch: int, num_axes: int, workspace: Workspace | None = None
+    ) -> None:
         strides = strides_of(patch)[:0:-1]
         ins = (channels, *(width,) * len(strides))
-        super().__init__(
-            _Stage(num_in, width, stride=stride, num_axes=num_axes, inwards=False)
-            for num_in, stride in zip(ins, strides, strict=False)
-        )
+        about: dict[str, Any] = {"num_axes": num_axes, "inwards": False}
+        stages = [_Stage(num_in, width, stride=stride, **about) for num_in, stride in zip(ins, strides, strict=False)]
+        super().__init__(stages, workspace)
 
     def forward(
-        self, x: Float[Tensor, "batch *tokens number"], scales: Sequence[Tensor], shifts: Sequence[Tensor]
-    ) -> Tensor:
-        """Return ``(batch, *space, width)``, with as many points as the last stage needs."""
-        for stage, scale, shift in zip(self._all, scales, shifts, strict=True):
-            x = functional.gelu(modulated(self._spread(x, stage), scale, shift))
+        self, x: Float[Tensor, "batch *tokens number"], told: Float[Tensor, "sample norms"]
+    ) -> Float[Tensor, "batch *space width"]:
+        """Return as many points as the last stage needs; `told` as in `PatchesIn`."""
+        for stage, scale, shift in zip(self._all, *self._apart(told), strict=True):
+            offsets = stage.stride**stage.num_axes
+            weight = stage.weight.flatten(2).permute(1, 2, 0).flatten(1)  # (in, offset and out)
+            repeated = scale.repeat(1, offsets), shift.repeat(1, offsets)
+            x = self._spread(mapped(x, weight, *repeated, active=True, workspace=self.workspace), stage)
         return x
 
     @staticmethod
     def _spread(x: Tensor, stage: _Stage) -> Tensor:
         axes, space, stride = stage.num_axes, x.shape[1:-1], stage.stride
-        weight = stage.weight.permute(*range(2, 2 + axes), 0, 1)
-        spread = functional.linear(x, weight.flatten(0, -2)).unflatten(-1, (*(stride,) * axes, -1))
         order = (part for axis in range(axes) for part in (1 + axis, 1 + axes + axis))
-        return spread.permute(0, *order, 1 + 2 * axes).reshape(len(x), *(n * stride for n in space), -1)
+        spread = x.unflatten(-1, (*(stride,) * axes, -1)).permute(0, *order, 1 + 2 * axes)
+        return spread.reshape(len(x), *(n * stride for n in space), -1)
 
 
 class LastStage(nn.Module):

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from scifm.models.parts.native import is_exporting
 
-__all__ = ["NUM_BUCKETS", "axis_bias", "buckets", "lines_bias"]
+__all__ = ["NUM_BUCKETS", "axis_bias", "buckets", "lines_bias", "lines_buckets"]
 
 NUM_BUCKETS = 32
 _FARTHEST = 128  # a distance from which all share the last bucket
@@ -76,3 +76,14 @@ def lines_bias(table: Tensor, space: tuple[int, ...], wraps: tuple[bool, ...]) -
     """Return the same for all tokens of a box at once, ``(axis, head, token, token)``; −∞ off the axis's own lines."""
     found, apart = _lines(space, wraps, table.device)
     return table[found].permute(0, 3, 1, 2).masked_fill(apart[:, None], -torch.inf)
+
+
+@lru_cache(maxsize=128)
+@torch.inference_mode(False)
+def lines_buckets(space: tuple[int, ...], wraps: tuple[bool, ...]) -> Tensor:
+    """Return in which bucket each token of a box is found along each axis, ``(axis, of key, of query)``, as int32.
+
+    −1: they lie on no common line of that axis.
+    """
+    found, apart = _lines(space, wraps, torch.device("cpu"))
+    return found.masked_fill(apart, -1).transpose(1, 2).to(torch.int32).contiguous()

@@ -1,0 +1,693 @@
+/* A block of attention along axes and the pointwise network behind it, included by kernels.c; see axial.py.
+ *
+ *     x1 = x + g1 (W_out norm1(attention(W_all norm0(x))))        and, where there is a `hidden`,
+ *     y = x1 + g2 norm2(W_second gelu(W_first x1))
+ *
+ * A token's channels lie in a column: matrices are (channel, token). So a weight is a left factor as it lies, norms and
+ * softmaxes are sums over rows, 16 tokens a register, and no logit is turned but for two products of the way back. A
+ * group of items (boxes whose tokens hear each other), about 64 tokens, goes through the whole block by one thread; only
+ * gradients of weights are sums over all tokens, one product for each weight, its rows or columns dealt out.
+ *
+ * Kept are the results of products; norms, softmaxes and GELUs are made again on the way back.
+ */
+
+enum { BUCKETS = 2 * LANES }; /* of relative positions: two registers */
+
+typedef struct {
+    i64 items, size, tokens, each, channels, heads, axes, hidden, told; /* see scifm_axial_block */
+    const float *x, *scales, *shifts;                                   /* (items, tokens, channels); (sample, norm, channel) */
+    const int *buckets;                                                 /* (axis, key, query); -1: on no common line */
+    const float *all, *all_bias, *sizes, *offsets, *positions, *out, *out_bias, *layer_scales;
+    const float *first, *first_bias, *second, *second_bias;
+    float *kept; /* of each group rows: queries, keys, values; heard; said; x1; middle; answer */
+} Axial;
+
+/* A stride of at least n numbers that spreads rows over all sets of a cache. */
+static inline i64 spread(i64 n) { return (pieces(n, LANES) | 1) * LANES; }
+
+static inline i64 rows_kept(const Axial *s) { return 5 * s->channels + (s->hidden ? 2 * s->channels + s->hidden : 0); }
+
+/* ---- small tools -------------------------------------------------------------------------------------------------- */
+
+/* to (columns, rows) = from (rows, columns) turned, up to 16 of each; or, `past` the caches, whole rows of 16. */
+static inline __attribute__((always_inline)) void turn_square(i64 rows, i64 columns, const float *from, i64 from_row, float *to,
+                                                              i64 to_row, const int past) {
+    __m512 a[LANES], b[LANES];
+#pragma GCC unroll 16
+    for (int i = 0; i < LANES; i++) a[i] = _mm512_maskz_loadu_ps(i < rows ? lanes(columns) : 0, from + i * from_row);
+#pragma GCC unroll 8
+    for (int i = 0; i < LANES; i += 2) b[i] = _mm512_unpacklo_ps(a[i], a[i + 1]), b[i + 1] = _mm512_unpackhi_ps(a[i], a[i + 1]);
+#pragma GCC unroll 4
+    for (int i = 0; i < LANES; i += 4)
+#pragma GCC unroll 2
+        for (int j = 0; j < 2; j++) {
+            const __m512d one = _mm512_castps_pd(b[i + j]), other = _mm512_castps_pd(b[i + j + 2]);
+            a[i + 2 * j] = _mm512_castpd_ps(_mm512_unpacklo_pd(one, other));
+            a[i + 2 * j + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(one, other));
+        }
+#pragma GCC unroll 2
+    for (int i = 0; i < LANES; i += 8)
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; j++) {
+            b[i + j] = _mm512_shuffle_f32x4(a[i + j], a[i + j + 4], 0x88);
+            b[i + j + 4] = _mm512_shuffle_f32x4(a[i + j], a[i + j + 4], 0xdd);
+        }
+#pragma GCC unroll 8
+    for (int j = 0; j < 8; j++) {
+        a[j] = _mm512_shuffle_f32x4(b[j], b[j + 8], 0x88);
+        a[j + 8] = _mm512_shuffle_f32x4(b[j], b[j + 8], 0xdd);
+    }
+#pragma GCC unroll 16
+    for (int j = 0; j < LANES; j++)
+        if (j < columns) {
+            if (past) _mm512_stream_ps(to + j * to_row, a[j]);
+            else _mm512_mask_storeu_ps(to + j * to_row, lanes(rows), a[j]);
+        }
+}
+
+/* to (columns, rows) = from (rows, columns) turned. */
+static void turn(i64 rows, i64 columns, const float *from, i64 from_row, float *to, i64 to_row) {
+    for (i64 i = 0; i < rows; i += LANES)
+        for (i64 j = 0; j < columns; j += LANES)
+            turn_square(rows - i, columns - j, from + i * from_row + j, from_row, to + j * to_row + i, to_row, 0);
+}
+
+/* A factor of a weight's gradient: channels in panels (tokens of all groups, `wide`), a token's after the one before. */
+typedef struct {
+    i64 tokens, wide;
+    float *at;
+} Panels;
+
+enum { LEFT = 4 * ROWS, RIGHT = COLUMNS }; /* how wide panels of the two factors are */
+
+static inline float *in_panel(const Panels *p, i64 channel) { return p->at + channel / p->wide * p->tokens * p->wide + channel % p->wide; }
+
+/* Put rows of n tokens, the first of which is `start`. Past the caches: other threads read them, and had they still what
+ * was there before, each line would first have to be taken from them. */
+static void put(i64 channels, i64 n, const float *from, i64 row, const Panels *p, i64 start) {
+    for (i64 c = 0; c < channels; c += LANES)
+        for (i64 t = 0; t < n; t += LANES)
+            turn_square(channels - c, n - t, from + c * row + t, row, in_panel(p, c) + (start + t) * p->wide, p->wide, 1);
+    _mm_sfence();
+}
+
+/* exp(x) for x <= 0, to one unit of the last place (polynomial of Cephes). */
+static inline __m512 exponential(__m512 x) {
+    x = _mm512_max_ps(_mm512_set1_ps(-104.0f), x); /* in this order NaN stays */
+    const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504088896341f)), 0);
+    const __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(-2.12194440e-4f), _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375f), x));
+    const float numbers[5] = {1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f};
+    __m512 sum = _mm512_set1_ps(1.9875691500e-4f);
+#pragma GCC unroll 5
+    for (int i = 0; i < 5; i++) sum = _mm512_fmadd_ps(sum, r, _mm512_set1_ps(numbers[i]));
+    sum = _mm512_fmadd_ps(_mm512_mul_ps(r, r), sum, _mm512_add_ps(r, _mm512_set1_ps(1.0f)));
+    return _mm512_scalef_ps(sum, n);
+}
+
+/* to (m, n) = w (m, k) x (k, n) + bias (m). */
+static void linear(i64 m, i64 n, i64 k, const float *w, const float *bias, const float *x, i64 row, float *to, i64 to_row,
+                   float *block) {
+    for (i64 i = 0; i < m; i++)
+        for (i64 j = 0; j < n; j += LANES) _mm512_mask_storeu_ps(to + i * to_row + j, lanes(n - j), _mm512_set1_ps(bias[i]));
+    multiply(m, n, k, w, k, 1, x, row, to, to_row, ADD, block);
+}
+
+/* to = x + scale (channel) times y; rows lie apart. */
+static void add_scaled(i64 channels, i64 n, const float *x, i64 x_row, const float *scale, const float *y, i64 y_row,
+                       float *to, i64 to_row) {
+    for (i64 c = 0; c < channels; c++)
+        for (i64 j = 0; j < n; j += LANES) {
+            const __mmask16 mask = lanes(n - j);
+            const __m512 value = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(mask, y + c * y_row + j), _mm512_set1_ps(scale[c]),
+                                                 _mm512_maskz_loadu_ps(mask, x + c * x_row + j));
+            _mm512_mask_storeu_ps(to + c * to_row + j, mask, value);
+        }
+}
+
+/* ---- norms of a strip: the channels of up to 16 tokens ------------------------------------------------------------ */
+
+typedef struct {
+    const float *x; /* (channels, row) */
+    i64 channels, row;
+    __mmask16 mask;
+    __m512 mean, size; /* of each token; the size is the factor that brings it to one */
+} Strip;
+
+static inline __m512 load(const Strip *s, i64 c) { return _mm512_maskz_loadu_ps(s->mask, s->x + c * s->row); }
+
+static inline __m512 normal_of(const Strip *s, i64 c) { return _mm512_mul_ps(_mm512_sub_ps(load(s, c), s->mean), s->size); }
+
+static Strip strip(i64 channels, const float *x, i64 row, __mmask16 mask) {
+    Strip s = {x, channels, row, mask, _mm512_setzero_ps(), _mm512_setzero_ps()};
+    const __m512 share = _mm512_set1_ps(1.0f / (float)channels);
+    __m512 sums[4] = {s.mean, s.mean, s.mean, s.mean};
+    i64 c = 0;
+    for (; c + 4 <= channels; c += 4)
+#pragma GCC unroll 4
+        for (int i = 0; i < 4; i++) sums[i] = _mm512_add_ps(sums[i], load(&s, c + i));
+    for (; c < channels; c++) sums[0] = _mm512_add_ps(sums[0], load(&s, c));
+    s.mean = _mm512_mul_ps(_mm512_add_ps(_mm512_add_ps(sums[0], sums[1]), _mm512_add_ps(sums[2], sums[3])), share);
+    for (int i = 0; i < 4; i++) sums[i] = _mm512_setzero_ps();
+    for (c = 0; c + 4 <= channels; c += 4)
+#pragma GCC unroll 4
+        for (int i = 0; i < 4; i++) {
+            const __m512 off = _mm512_sub_ps(load(&s, c + i), s.mean);
+            sums[i] = _mm512_fmadd_ps(off, off, sums[i]);
+        }
+    for (; c < channels; c++) {
+        const __m512 off = _mm512_sub_ps(load(&s, c), s.mean);
+        sums[0] = _mm512_fmadd_ps(off, off, sums[0]);
+    }
+    const __m512 square = _mm512_add_ps(_mm512_add_ps(sums[0], sums[1]), _mm512_add_ps(sums[2], sums[3]));
+    const __m512 root = _mm512_sqrt_ps(_mm512_fmadd_ps(square, share, _mm512_set1_ps(1e-5f)));
+    s.size = _mm512_div_ps(_mm512_set1_ps(1.0f), root);
+    return s;
+}
+
+/* to = normal * scale + shift, of each channel. */
+static void write_norm(const Strip *s, const float *scale, const float *shift, float *to, i64 to_row) {
+    for (i64 c = 0; c < s->channels; c++)
+        _mm512_mask_storeu_ps(to + c * to_row, s->mask,
+                              _mm512_fmadd_ps(normal_of(s, c), _mm512_set1_ps(scale[c]), _mm512_set1_ps(shift[c])));
+}
+
+/* to = what `up`, the gradient of what write_norm makes, is for x; or that is added to it. */
+static void norm_gradient(const Strip *s, const float *scale, const float *up, i64 up_row, float *to, i64 to_row, int add) {
+    __m512 sums[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()}, along[2] = {sums[0], sums[0]};
+    for (i64 c = 0; c < s->channels; c++) {
+        const __m512 of_n = _mm512_mul_ps(_mm512_maskz_loadu_ps(s->mask, up + c * up_row), _mm512_set1_ps(scale[c]));
+        sums[c & 1] = _mm512_add_ps(sums[c & 1], of_n);
+        along[c & 1] = _mm512_fmadd_ps(of_n, normal_of(s, c), along[c & 1]);
+    }
+    const __m512 share = _mm512_set1_ps(1.0f / (float)s->channels);
+    const __m512 mean = _mm512_mul_ps(_mm512_add_ps(sums[0], sums[1]), share);
+    const __m512 slope = _mm512_mul_ps(_mm512_add_ps(along[0], along[1]), share);
+    for (i64 c = 0; c < s->channels; c++) {
+        const __m512 g = _mm512_maskz_loadu_ps(s->mask, up + c * up_row);
+        __m512 value = _mm512_fnmadd_ps(normal_of(s, c), slope, _mm512_fmsub_ps(g, _mm512_set1_ps(scale[c]), mean));
+        value = _mm512_mul_ps(value, s->size);
+        if (add) value = _mm512_add_ps(value, _mm512_maskz_loadu_ps(s->mask, to + c * to_row));
+        _mm512_mask_storeu_ps(to + c * to_row, s->mask, value);
+    }
+}
+
+typedef struct {
+    float *scale, *shift;
+} Told;
+
+/* Which scales and shifts a norm of a sample has, in one of two places with rows `row` apart. */
+static inline Told told(const Axial *s, const float *scales, const float *shifts, i64 row, i64 norm, i64 item) {
+    const i64 at = item / s->each * row + norm * s->channels;
+    return (Told){(float *)scales + at, (float *)shifts + at};
+}
+
+/* How many items from `item` on, of those before `end`, are the same sample's: their tokens share scales and shifts. */
+static inline i64 alike(const Axial *s, i64 item, i64 end) { return smaller(end, (item / s->each + 1) * s->each) - item; }
+
+static void norm_group(const Axial *s, i64 norm, i64 first, i64 count, const float *x, i64 row, float *to, i64 to_row) {
+    for (i64 item = 0, run; item < count; item += run) {
+        const Told by = told(s, s->scales, s->shifts, s->told, norm, first + item);
+        run = alike(s, first + item, first + count);
+        for (i64 t = item * s->tokens; t < (item + run) * s->tokens; t += LANES) {
+            const Strip here = strip(s->channels, x + t, row, lanes((item + run) * s->tokens - t));
+            write_norm(&here, by.scale, by.shift, to + t, to_row);
+        }
+    }
+}
+
+/* ---- what a thread works in --------------------------------------------------------------------------------------- */
+
+typedef struct {
+    i64 row, line;                                                  /* strides of a group's tokens, and of an item's */
+    float *block, *asks;                                            /* for products; sizes and offsets of queries over the root */
+    float *x, *up, *h, *wide, *down;                                /* (channel or hidden, row) */
+    float *queries, *keys, *of_queries, *of_keys;                   /* (number of a head, line) */
+    float *logits, *weights, *turned, *along, *shares;              /* (key, line), the last (key, LANES) */
+    float *of_places, *of_scales, *of_sizes, *of_offsets;           /* gradients: (axis, head, key, line); (c, LANES) */
+    float *memory;
+} Room;
+
+static Room room_for(const Axial *s) {
+    Room r = {.row = spread(s->size * s->tokens), .line = spread(s->tokens)};
+    const i64 number = s->channels / s->heads, wide = larger(s->hidden, 3 * s->channels) * r.row, narrow = s->channels * r.row;
+    const i64 box = number * r.line, square = s->tokens * r.line, scales = (s->hidden ? 2 : 1) * s->channels * LANES;
+    const struct { float **place; i64 numbers; } parts[] = {
+        {&r.block, DEPTH * COLUMNS}, {&r.asks, 2 * number}, {&r.x, narrow}, {&r.up, narrow}, {&r.h, narrow}, {&r.wide, wide},
+        {&r.down, wide}, {&r.queries, box}, {&r.keys, box}, {&r.of_queries, box}, {&r.of_keys, box}, {&r.logits, square},
+        {&r.weights, square}, {&r.turned, square}, {&r.along, square}, {&r.shares, s->tokens * LANES},
+        {&r.of_places, s->axes * s->heads * square}, {&r.of_scales, scales}, {&r.of_sizes, 2 * number * LANES},
+        {&r.of_offsets, 2 * number * LANES},
+    };
+    const i64 num = sizeof(parts) / sizeof(parts[0]);
+    i64 all = 0;
+    for (i64 i = 0; i < num; i++) all += pieces(parts[i].numbers, LANES) * LANES;
+    float *at = r.memory = scratch(all);
+    for (i64 i = 0; i < num; i++) *parts[i].place = at, at += pieces(parts[i].numbers, LANES) * LANES;
+    const float root = 1 / sqrtf((float)number);
+    for (i64 i = 0; i < number; i++) r.asks[i] = s->sizes[i] * root, r.asks[number + i] = s->offsets[i] * root;
+    return r;
+}
+
+/* ---- attention of one item and head ------------------------------------------------------------------------------- */
+
+/* A column of `qkv` is a token: queries, keys and values of all heads, `row` numbers between rows. */
+typedef struct {
+    const float *queries, *keys, *values;
+    i64 row, number, head;
+} Head;
+
+static Head head_of(const Axial *s, const float *qkv, i64 row, i64 head) {
+    const i64 number = s->channels / s->heads, size = s->channels * row;
+    const float *from = qkv + head * number * row;
+    return (Head){from, from + size, from + 2 * size, row, number, head};
+}
+
+/* Queries and keys of size one, and what each key says to each query: logits (key, query), without positions. */
+static void compare(const Axial *s, const Head *of, const Room *r) {
+    for (i64 t = 0; t < s->tokens; t += LANES) {
+        const __mmask16 mask = lanes(s->tokens - t);
+        const Strip asked = strip(of->number, of->queries + t, of->row, mask), offered = strip(of->number, of->keys + t, of->row, mask);
+        write_norm(&asked, r->asks, r->asks + of->number, r->queries + t, r->line);
+        write_norm(&offered, s->sizes + of->number, s->offsets + of->number, r->keys + t, r->line);
+    }
+    multiply(s->tokens, s->tokens, of->number, r->keys, 1, r->line, r->queries, r->line, r->logits, r->line, SET, r->block);
+}
+
+/* How much up to 16 queries from `t` on hear each key along an axis: shares (key, LANES), which add up to one. */
+static void hear(const Axial *s, const Head *of, i64 axis, i64 t, const Room *r) {
+    float table[BUCKETS];
+    for (i64 i = 0; i < BUCKETS; i++) table[i] = s->positions[i * s->heads + of->head];
+    const __m512 low = _mm512_loadu_ps(table), high = _mm512_loadu_ps(table + LANES), never = _mm512_set1_ps(-INFINITY);
+    const __mmask16 mask = lanes(s->tokens - t);
+    const int *buckets = s->buckets + axis * s->tokens * s->tokens + t;
+    __m512 top = never, sum = _mm512_setzero_ps();
+    for (i64 k = 0; k < s->tokens; k++) {
+        const __m512i bucket = _mm512_mask_loadu_epi32(_mm512_set1_epi32(-1), mask, buckets + k * s->tokens);
+        const __mmask16 on = _mm512_cmpge_epi32_mask(bucket, _mm512_setzero_si512());
+        const __m512 place = _mm512_permutex2var_ps(low, bucket, high);
+        const __m512 value = _mm512_mask_add_ps(never, on, place, _mm512_maskz_loadu_ps(on, r->logits + k * r->line + t));
+        top = _mm512_max_ps(value, top);
+        _mm512_storeu_ps(r->shares + k * LANES, value);
+    }
+    for (i64 k = 0; k < s->tokens; k++) {
+        const __m512 value = _mm512_loadu_ps(r->shares + k * LANES);
+        const __mmask16 on = _mm512_cmp_ps_mask(value, never, _CMP_NEQ_UQ);
+        __m512 share = _mm512_setzero_ps();
+        if (on) share = _mm512_maskz_mov_ps(on, exponential(_mm512_sub_ps(value, top)));
+        _mm512_storeu_ps(r->shares + k * LANES, share);
+        sum = _mm512_add_ps(sum, share);
+    }
+    const __m512 whole = _mm512_maskz_div_ps(mask, _mm512_set1_ps(1.0f), sum);
+    for (i64 k = 0; k < s->tokens; k++) {
+        float *at = r->shares + k * LANES;
+        _mm512_storeu_ps(at, _mm512_mul_ps(_mm512_loadu_ps(at), whole));
+    }
+}
+
+/* to (key, query) = or += times * from, of 16 queries. */
+static inline void gather(i64 tokens, const float *from, float times, float *to, i64 row, __mmask16 mask, int add) {
+    for (i64 k = 0; k < tokens; k++, from += LANES, to += row) {
+        const __m512 before = add ? _mm512_maskz_loadu_ps(mask, to) : _mm512_setzero_ps();
+        _mm512_mask_storeu_ps(to, mask, _mm512_fmadd_ps(_mm512_loadu_ps(from), _mm512_set1_ps(times), before));
+    }
+}
+
+static void attend(const Axial *s, const Head *of, const Room *r, float *heard, i64 heard_row) {
+    compare(s, of, r);
+    for (i64 t = 0; t < s->tokens; t += LANES)
+        for (i64 axis = 0; axis < s->axes; axis++) {
+            hear(s, of, axis, t, r);
+            gather(s->tokens, r->shares, 1.0f / (float)s->axes, r->weights + t, r->line, lanes(s->tokens - t), axis > 0);
+        }
+    multiply(of->number, s->tokens, s->tokens, of->values, of->row, 1, r->weights, r->line, heard, heard_row, SET, r->block);
+}
+
+/* What `of_heard` is for queries, keys and values; sums in the room are added to. */
+static void attend_gradient(const Axial *s, const Head *of, const Room *r, const float *of_heard, float *of_qkv) {
+    const i64 n = s->tokens, number = of->number, size = s->channels * r->row;
+    const __m512 part = _mm512_set1_ps(1.0f / (float)s->axes);
+    compare(s, of, r);
+    multiply(n, n, number, of->values, 1, of->row, of_heard, r->row, r->along, r->line, SET, r->block); /* for weights */
+    float *of_logits = r->turned; /* at first as they are */
+    for (i64 t = 0; t < n; t += LANES) {
+        const __mmask16 mask = lanes(n - t);
+        for (i64 axis = 0; axis < s->axes; axis++) {
+            hear(s, of, axis, t, r);
+            gather(n, r->shares, 1.0f / (float)s->axes, r->weights + t, r->line, mask, axis > 0);
+            __m512 mean = _mm512_setzero_ps();
+            for (i64 k = 0; k < n; k++)
+                mean = _mm512_fmadd_ps(_mm512_loadu_ps(r->shares + k * LANES),
+                                       _mm512_maskz_loadu_ps(mask, r->along + k * r->line + t), mean);
+            float *places = r->of_places + (axis * s->heads + of->head) * n * r->line + t;
+            for (i64 k = 0; k < n; k++) {
+                const __m512 off = _mm512_sub_ps(_mm512_maskz_loadu_ps(mask, r->along + k * r->line + t), mean);
+                const __m512 value = _mm512_mul_ps(_mm512_mul_ps(_mm512_loadu_ps(r->shares + k * LANES), part), off);
+                float *sum = places + k * r->line, *to = of_logits + k * r->line + t;
+                _mm512_mask_storeu_ps(sum, mask, _mm512_add_ps(_mm512_maskz_loadu_ps(mask, sum), value));
+                _mm512_mask_storeu_ps(to, mask, axis ? _mm512_add_ps(_mm512_maskz_loadu_ps(mask, to), value) : value);
+            }
+        }
+    }
+    multiply(number, n, n, r->keys, r->line, 1, of_logits, r->line, r->of_queries, r->line, SET, r->block);
+    turn(n, n, of_logits, r->line, r->along, r->line); /* (query, key) */
+    multiply(number, n, n, r->queries, r->line, 1, r->along, r->line, r->of_keys, r->line, SET, r->block);
+    turn(n, n, r->weights, r->line, r->along, r->line);
+    multiply(number, n, n, of_heard, r->row, 1, r->along, r->line, of_qkv + 2 * size, r->row, SET, r->block);
+    for (i64 t = 0; t < n; t += LANES)
+        for (i64 keys = 0; keys < 2; keys++) {
+            const Strip here = strip(number, (keys ? of->keys : of->queries) + t, of->row, lanes(n - t));
+            const float *up = (keys ? r->of_keys : r->of_queries) + t;
+            float *of_sizes = r->of_sizes + keys * number * LANES, *of_offsets = r->of_offsets + keys * number * LANES;
+            for (i64 c = 0; c < number; c++) {
+                const __m512 g = _mm512_maskz_loadu_ps(here.mask, up + c * r->line);
+                float *size_at = of_sizes + c * LANES, *offset_at = of_offsets + c * LANES;
+                _mm512_store_ps(size_at, _mm512_fmadd_ps(g, normal_of(&here, c), _mm512_load_ps(size_at)));
+                _mm512_store_ps(offset_at, _mm512_add_ps(g, _mm512_load_ps(offset_at)));
+            }
+            norm_gradient(&here, keys ? s->sizes + number : r->asks, up, r->line, of_qkv + keys * size + t, r->row, 0);
+        }
+}
+
+/* ---- the block ---------------------------------------------------------------------------------------------------- */
+
+/* Rows of a group that are kept. A group's lie together: rows that two threads share would be called to and fro. */
+typedef struct {
+    i64 row;
+    float *qkv, *heard, *said, *x1, *middle, *answer;
+} Kept;
+
+static Kept kept_at(const Axial *s, i64 first) {
+    const i64 row = spread(s->size * s->tokens), c = s->channels * row;
+    float *at = s->kept + first / s->size * rows_kept(s) * row;
+    return (Kept){row, at, at + 3 * c, at + 4 * c, at + 5 * c, at + 6 * c, at + 6 * c + s->hidden * row};
+}
+
+static void block_group(const Axial *s, i64 first, i64 count, float *out, const Room *r) {
+    const i64 c = s->channels, n = count * s->tokens, start = first * s->tokens;
+    const Kept k = kept_at(s, first);
+    turn(n, c, s->x + start * c, c, r->x, r->row);
+    norm_group(s, 0, first, count, r->x, r->row, r->h, r->row);
+    linear(3 * c, n, c, s->all, s->all_bias, r->h, r->row, k.qkv, k.row, r->block);
+    for (i64 item = 0; item < count; item++)
+        for (i64 head = 0; head < s->heads; head++) {
+            const Head of = head_of(s, k.qkv + item * s->tokens, k.row, head);
+            attend(s, &of, r, k.heard + head * of.number * k.row + item * s->tokens, k.row);
+        }
+    norm_group(s, 1, first, count, k.heard, k.row, r->h, r->row);
+    linear(c, n, c, s->out, s->out_bias, r->h, r->row, k.said, k.row, r->block);
+    if (!s->hidden) {
+        add_scaled(c, n, r->x, r->row, s->layer_scales, k.said, k.row, r->up, r->row);
+    } else {
+        add_scaled(c, n, r->x, r->row, s->layer_scales, k.said, k.row, k.x1, k.row);
+        linear(s->hidden, n, c, s->first, s->first_bias, k.x1, k.row, k.middle, k.row, r->block);
+        for (i64 i = 0; i < s->hidden; i++)
+            for (i64 j = 0; j < n; j += LANES) {
+                const __mmask16 mask = lanes(n - j);
+                _mm512_mask_storeu_ps(r->wide + i * r->row + j, mask, gelu(_mm512_maskz_loadu_ps(mask, k.middle + i * k.row + j)));
+            }
+        linear(c, n, s->hidden, s->second, s->second_bias, r->wide, r->row, k.answer, k.row, r->block);
+        norm_group(s, 2, first, count, k.answer, k.row, r->h, r->row);
+        add_scaled(c, n, k.x1, k.row, s->layer_scales + c, r->h, r->row, r->up, r->row);
+    }
+    turn(c, n, r->up, r->row, out + start * c, c);
+}
+
+/* out (items, tokens, channels) of x like it. `size` items are a group, and `each` items are one sample's, whose scales
+ * (norm, channel) and then shifts lie `told` numbers behind those of the one before. Without `hidden` there is no pointwise network.
+ * `kept` holds, for each group, 5 channels + (2 channels + hidden, where there is one) rows of an odd number of 16 numbers,
+ * at least size x tokens. */
+void scifm_axial_block(int threads, i64 items, i64 size, i64 tokens, i64 each, i64 channels, i64 heads, i64 axes, i64 hidden, i64 told,
+                       const float *x, const float *scales, const int *buckets, const float *all,
+                       const float *all_bias, const float *sizes, const float *offsets, const float *positions,
+                       const float *out_weight, const float *out_bias, const float *layer_scales, const float *first,
+                       const float *first_bias, const float *second, const float *second_bias, float *kept, float *out) {
+    const Axial s = {items, size, tokens, each, channels, heads, axes, hidden, told, x, scales, scales + (hidden ? 3 : 2) * channels, buckets, all, all_bias, sizes,
+                     offsets, positions, out_weight, out_bias, layer_scales, first, first_bias, second, second_bias, kept};
+    const i64 groups = pieces(items, size);
+#pragma omp parallel num_threads(threads)
+    {
+        const Room r = room_for(&s);
+#pragma omp for schedule(static)
+        for (i64 group = 0; group < groups; group++)
+            block_group(&s, group * size, smaller(size, items - group * size), out, &r);
+        free(r.memory);
+    }
+}
+
+/* ---- the way back ------------------------------------------------------------------------------------------------- */
+
+/* For each weight, what its gradient is a product of: gradients of what it made, and what it was given. */
+typedef struct {
+    Panels of_qkv, of_said, of_middle, of_answer, h0, h1, x1, active;
+} Back;
+
+static Back back_in(const Axial *s, float *at) {
+    const i64 tokens = s->items * s->tokens, c = s->channels, rest = s->hidden ? c : 0;
+    Back b;
+    const struct { Panels *panels; i64 channels, wide; } parts[] = {
+        {&b.of_qkv, 3 * c, LEFT}, {&b.of_said, c, LEFT}, {&b.of_middle, s->hidden, LEFT}, {&b.of_answer, rest, LEFT},
+        {&b.h0, c, RIGHT}, {&b.h1, c, RIGHT}, {&b.x1, rest, RIGHT}, {&b.active, s->hidden, RIGHT},
+    };
+    const i64 num = sizeof(parts) / sizeof(parts[0]);
+    for (i64 i = 0; i < num; i++) {
+        *parts[i].panels = (Panels){tokens, parts[i].wide, at};
+        at += pieces(parts[i].channels, parts[i].wide) * parts[i].wide * tokens;
+    }
+    return b;
+}
+
+/* What `up`, the gradient of a norm's result, is for x; sums for the norm's scales and shifts are added to. */
+static void norm_group_gradient(const Axial *s, i64 norm, i64 first, i64 count, const float *x, i64 row, const float *up,
+                                i64 up_row, float *to, i64 to_row, int add, float *scales, float *shifts) {
+    const i64 norms = s->hidden ? 3 : 2;
+    for (i64 item = 0, run; item < count; item += run) {
+        const Told by = told(s, s->scales, s->shifts, s->told, norm, first + item);
+        const Told sums = told(s, scales, shifts, 2 * norms * s->channels, norm, first + item);
+        run = alike(s, first + item, first + count);
+        for (i64 t = item * s->tokens; t < (item + run) * s->tokens; t += LANES) {
+            const Strip here = strip(s->channels, x + t, row, lanes((item + run) * s->tokens - t));
+            for (i64 c = 0; c < s->channels; c++) {
+                const __m512 g = _mm512_maskz_loadu_ps(here.mask, up + c * up_row + t);
+                sums.scale[c] += _mm512_reduce_add_ps(_mm512_mul_ps(g, normal_of(&here, c)));
+                sums.shift[c] += _mm512_reduce_add_ps(g);
+            }
+            norm_gradient(&here, by.scale, up + t, up_row, to + t, to_row, add);
+        }
+    }
+}
+
+/* to = scale (channel) times g, and sums (channel, LANES) += g y. */
+static void scale_gradient(i64 channels, i64 n, const float *g, i64 g_row, const float *scale, const float *y, i64 y_row,
+                           float *to, i64 to_row, float *sums) {
+    for (i64 c = 0; c < channels; c++) {
+        __m512 sum = _mm512_load_ps(sums + c * LANES);
+        for (i64 j = 0; j < n; j += LANES) {
+            const __mmask16 mask = lanes(n - j);
+            const __m512 value = _mm512_maskz_loadu_ps(mask, g + c * g_row + j);
+            sum = _mm512_fmadd_ps(value, _mm512_maskz_loadu_ps(mask, y + c * y_row + j), sum);
+            _mm512_mask_storeu_ps(to + c * to_row + j, mask, _mm512_mul_ps(value, _mm512_set1_ps(scale[c])));
+        }
+        _mm512_store_ps(sums + c * LANES, sum);
+    }
+}
+
+/* The pointwise network: g becomes the gradient of x1. */
+static void pointwise_gradient(const Axial *s, const Kept *k, const Back *b, i64 first, i64 count, float *g, const Room *r,
+                               float *scales, float *shifts) {
+    const i64 c = s->channels, n = count * s->tokens, start = first * s->tokens;
+    norm_group(s, 2, first, count, k->answer, k->row, r->h, r->row);
+    scale_gradient(c, n, g, r->row, s->layer_scales + c, r->h, r->row, r->up, r->row, r->of_scales + c * LANES);
+    norm_group_gradient(s, 2, first, count, k->answer, k->row, r->up, r->row, r->h, r->row, 0, scales, shifts);
+    put(c, n, r->h, r->row, &b->of_answer, start);
+    multiply(s->hidden, n, c, s->second, 1, s->hidden, r->h, r->row, r->down, r->row, SET, r->block);
+    for (i64 i = 0; i < s->hidden; i++)
+        for (i64 j = 0; j < n; j += LANES) {
+            const __mmask16 mask = lanes(n - j);
+            const __m512 value = _mm512_maskz_loadu_ps(mask, k->middle + i * k->row + j);
+            const Place where = locate(value);
+            float *down = r->down + i * r->row + j;
+            _mm512_mask_storeu_ps(down, mask, _mm512_mul_ps(_mm512_maskz_loadu_ps(mask, down), look_up(where, 1)));
+            _mm512_mask_storeu_ps(r->wide + i * r->row + j, mask, _mm512_mul_ps(value, look_up(where, 0)));
+        }
+    put(s->hidden, n, r->down, r->row, &b->of_middle, start);
+    put(s->hidden, n, r->wide, r->row, &b->active, start);
+    put(c, n, k->x1, k->row, &b->x1, start);
+    multiply(c, n, s->hidden, s->first, 1, c, r->down, r->row, g, r->row, ADD, r->block);
+}
+
+static void block_group_gradient(const Axial *s, const Back *b, i64 first, i64 count, const float *grad, float *of_x,
+                                 const Room *r, float *scales, float *shifts) {
+    const i64 c = s->channels, n = count * s->tokens, start = first * s->tokens;
+    const Kept k = kept_at(s, first);
+    float *g = r->x, *x = r->wide, *of_qkv = r->down;
+    turn(n, c, grad + start * c, c, g, r->row);
+    if (s->hidden) pointwise_gradient(s, &k, b, first, count, g, r, scales, shifts);
+    scale_gradient(c, n, g, r->row, s->layer_scales, k.said, k.row, r->up, r->row, r->of_scales);
+    put(c, n, r->up, r->row, &b->of_said, start);
+    norm_group(s, 1, first, count, k.heard, k.row, r->h, r->row);
+    put(c, n, r->h, r->row, &b->h1, start);
+    multiply(c, n, c, s->out, 1, c, r->up, r->row, r->h, r->row, SET, r->block);
+    norm_group_gradient(s, 1, first, count, k.heard, k.row, r->h, r->row, r->up, r->row, 0, scales, shifts);
+    for (i64 item = 0; item < count; item++)
+        for (i64 head = 0; head < s->heads; head++) {
+            const i64 at = item * s->tokens;
+            const Head of = head_of(s, k.qkv + at, k.row, head);
+            const i64 here = head * of.number * r->row + at;
+            attend_gradient(s, &of, r, r->up + here, of_qkv + here);
+        }
+    put(3 * c, n, of_qkv, r->row, &b->of_qkv, start);
+    turn(n, c, s->x + start * c, c, x, r->row);
+    norm_group(s, 0, first, count, x, r->row, r->h, r->row);
+    put(c, n, r->h, r->row, &b->h0, start);
+    multiply(c, n, 3 * c, s->all, 1, c, of_qkv, r->row, r->up, r->row, SET, r->block);
+    norm_group_gradient(s, 0, first, count, x, r->row, r->up, r->row, g, r->row, 1, scales, shifts);
+    turn(c, n, g, r->row, of_x + start * c, c);
+}
+
+/* One thread's share of the gradient of a weight (m, k), and then of its constant (m). */
+static void weight_gradient(i64 part, i64 parts, i64 m, i64 k, const Panels *up, const Panels *given, float *to, float *block) {
+    i64 top = 0, bottom = m, left = 0, right = k;
+    if (k > m) range(k, RIGHT, part, parts, &left, &right);
+    else range(m, ROWS, part, parts, &top, &bottom);
+    for (i64 j = left; j < right; j += RIGHT)
+        for (i64 i = top, count; i < bottom; i += count) {
+            count = smaller(bottom - i, LEFT - i % LEFT);
+            multiply(count, smaller(RIGHT, k - j), up->tokens, in_panel(up, i), 1, LEFT, in_panel(given, j), RIGHT, to + i * k + j, k,
+                     SET, block);
+        }
+    range(m, LANES, part, parts, &top, &bottom);
+    for (i64 i = top; i < bottom; i += LANES) {
+        const __mmask16 mask = lanes(m - i);
+        const float *from = in_panel(up, i);
+        __m512 sum = _mm512_setzero_ps();
+        for (i64 t = 0; t < up->tokens; t++) sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(mask, from + t * LEFT));
+        _mm512_mask_storeu_ps(to + m * k + i, mask, sum);
+    }
+}
+
+/* Add up what the lanes hold: layer scales, sizes, offsets and positions, one after the other. */
+static void add_lanes(const Axial *s, const Room *r, float *to) {
+    const i64 number = s->channels / s->heads, scales = (s->hidden ? 2 : 1) * s->channels;
+    const float root = 1 / sqrtf((float)number);
+    for (i64 i = 0; i < scales; i++) *to++ += _mm512_reduce_add_ps(_mm512_load_ps(r->of_scales + i * LANES));
+    for (i64 i = 0; i < 2 * number; i++) *to++ += _mm512_reduce_add_ps(_mm512_load_ps(r->of_sizes + i * LANES)) * (i < number ? root : 1);
+    for (i64 i = 0; i < 2 * number; i++) *to++ += _mm512_reduce_add_ps(_mm512_load_ps(r->of_offsets + i * LANES)) * (i < number ? root : 1);
+    for (i64 axis = 0; axis < s->axes; axis++)
+        for (i64 head = 0; head < s->heads; head++)
+            for (i64 k = 0; k < s->tokens; k++) {
+                const int *buckets = s->buckets + (axis * s->tokens + k) * s->tokens;
+                const float *from = r->of_places + ((axis * s->heads + head) * s->tokens + k) * r->line;
+                for (i64 q = 0; q < s->tokens; q++)
+                    if (buckets[q] >= 0) to[buckets[q] * s->heads + head] += from[q];
+            }
+}
+
+/* Gradients of scifm_axial_block: of x, and one after the other in `weights` those of all, all_bias, out, out_bias and,
+ * where there is a `hidden`, first, first_bias, second, second_bias; in `others` those of scales and shifts (sample,
+ * 2, norm, channel), layer scales, sizes, offsets and positions. `panels`, at a cache line, has room for the factors of
+ * weights' gradients: for each token 6 channels, or 10 channels + 2 hidden, each part rounded up to whole panels. */
+void scifm_axial_block_gradients(int threads, i64 items, i64 size, i64 tokens, i64 each, i64 channels, i64 heads, i64 axes, i64 hidden,
+                                 i64 told, const float *x, const float *scales, const int *buckets,
+                                 const float *all, const float *all_bias, const float *sizes, const float *offsets,
+                                 const float *positions, const float *out_weight, const float *out_bias,
+                                 const float *layer_scales, const float *first, const float *first_bias, const float *second,
+                                 const float *second_bias, float *kept, const float *grad, float *of_x, float *panels,
+                                 float *weights, float *others) {
+    const Axial s = {items, size, tokens, each, channels, heads, axes, hidden, told, x, scales, scales + (hidden ? 3 : 2) * channels, buckets, all, all_bias, sizes,
+                     offsets, positions, out_weight, out_bias, layer_scales, first, first_bias, second, second_bias, kept};
+    const i64 groups = pieces(items, size), c = channels, number = c / heads;
+    const i64 norms = hidden ? 3 : 2, of_told = 2 * items / each * norms * c;
+    const i64 all_others = of_told + (hidden ? 2 : 1) * c + 4 * number + BUCKETS * heads;
+    const Back b = back_in(&s, panels);
+    float *sums = zeros(threads * all_others);
+#pragma omp parallel num_threads(threads)
+    {
+        const i64 part = omp_get_thread_num(), parts = omp_get_num_threads();
+        const Room r = room_for(&s);
+        float *mine = sums + part * all_others, *at = weights;
+        memset(r.of_places, 0, (size_t)(axes * heads * tokens * r.line) * sizeof(float));
+        memset(r.of_scales, 0, (size_t)((hidden ? 2 : 1) * c * LANES) * sizeof(float));
+        memset(r.of_sizes, 0, (size_t)(2 * number * LANES) * sizeof(float));
+        memset(r.of_offsets, 0, (size_t)(2 * number * LANES) * sizeof(float));
+#pragma omp for schedule(static)
+        for (i64 group = 0; group < groups; group++)
+            block_group_gradient(&s, &b, group * size, smaller(size, items - group * size), grad, of_x, &r, mine, mine + norms * c);
+        add_lanes(&s, &r, mine + of_told);
+        const struct { i64 m, k; const Panels *up, *given; } products[4] = {
+            {3 * c, c, &b.of_qkv, &b.h0}, {c, c, &b.of_said, &b.h1}, {hidden, c, &b.of_middle, &b.x1}, {c, hidden, &b.of_answer, &b.active}};
+        for (i64 i = 0; i < (hidden ? 4 : 2); at += products[i].m * (products[i].k + 1), i++)
+            weight_gradient(part, parts, products[i].m, products[i].k, products[i].up, products[i].given, at, r.block);
+        free(r.memory);
+    }
+    add_up(threads, all_others, sums, others);
+}
+
+/* ---- a stage of patches -------------------------------------------------------------------------------------------- */
+
+/* Rows worked on at a time. */
+static inline i64 stage_rows(i64 rows, i64 k, i64 n) { return smaller(rows, larger(1, PIECE / 4 / larger(k, n) / ROWS) * ROWS); }
+
+/* made (batch, rows, n) = x (batch, rows, k) weight_t (k, n), and out = made scale (batch, n) + shift (batch, n), or gelu of
+ * that where `active`. */
+void scifm_stage(int threads, i64 batch, i64 rows, i64 k, i64 n, const float *x, const float *weight_t, const float *scale,
+                 const float *shift, i64 active, float *made, float *out) {
+    const i64 size = stage_rows(rows, k, n), chunks = pieces(rows, size);
+#pragma omp parallel num_threads(threads)
+    {
+        float *block = scratch(DEPTH * COLUMNS);
+#pragma omp for schedule(static)
+        for (i64 item = 0; item < batch * chunks; item++) {
+            const i64 b = item / chunks, start = item % chunks * size, count = smaller(size, rows - start), at = b * rows + start;
+            multiply(count, n, k, x + at * k, k, 1, weight_t, n, made + at * n, n, SET, block);
+            for (i64 j = 0; j < n; j += LANES) {
+                const __mmask16 mask = lanes(n - j);
+                const __m512 by = _mm512_maskz_loadu_ps(mask, scale + b * n + j), to = _mm512_maskz_loadu_ps(mask, shift + b * n + j);
+                for (i64 i = at; i < at + count; i++) {
+                    const __m512 value = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(mask, made + i * n + j), by, to);
+                    _mm512_mask_storeu_ps(out + i * n + j, mask, active ? gelu(value) : value);
+                }
+            }
+        }
+        free(block);
+    }
+}
+
+/* Gradients of scifm_stage: of_x, which may be absent, and one after the other in `grads` those of weight_t, scale, shift. */
+void scifm_stage_gradients(int threads, i64 batch, i64 rows, i64 k, i64 n, const float *x, const float *weight_t,
+                           const float *scale, const float *shift, i64 active, const float *made, const float *grad,
+                           float *of_x, float *grads) {
+    const i64 size = stage_rows(rows, k, n), chunks = pieces(rows, size), all = k * n + 2 * batch * n;
+    float *sums = zeros(threads * all), *weight = scratch(n * k);
+    if (of_x) turn(k, n, weight_t, n, weight, k);
+#pragma omp parallel num_threads(threads)
+    {
+        float *block = scratch(DEPTH * COLUMNS), *up = scratch(size * n);
+        float *of_weight = sums + omp_get_thread_num() * all, *of_scale = of_weight + k * n, *of_shift = of_scale + batch * n;
+#pragma omp for schedule(static)
+        for (i64 item = 0; item < batch * chunks; item++) {
+            const i64 b = item / chunks, start = item % chunks * size, count = smaller(size, rows - start), at = b * rows + start;
+            for (i64 j = 0; j < n; j += LANES) {
+                const __mmask16 mask = lanes(n - j);
+                const __m512 by = _mm512_maskz_loadu_ps(mask, scale + b * n + j), to = _mm512_maskz_loadu_ps(mask, shift + b * n + j);
+                __m512 along = _mm512_maskz_loadu_ps(mask, of_scale + b * n + j), sum = _mm512_maskz_loadu_ps(mask, of_shift + b * n + j);
+                for (i64 i = 0; i < count; i++) {
+                    const i64 here = (at + i) * n + j;
+                    const __m512 value = _mm512_maskz_loadu_ps(mask, made + here);
+                    __m512 g = _mm512_maskz_loadu_ps(mask, grad + here);
+                    if (active) g = _mm512_mul_ps(g, gelu_slope(_mm512_fmadd_ps(value, by, to)));
+                    along = _mm512_fmadd_ps(g, value, along);
+                    sum = _mm512_add_ps(sum, g);
+                    _mm512_mask_storeu_ps(up + i * n + j, mask, _mm512_mul_ps(g, by));
+                }
+                _mm512_mask_storeu_ps(of_scale + b * n + j, mask, along);
+                _mm512_mask_storeu_ps(of_shift + b * n + j, mask, sum);
+            }
+            multiply(k, n, count, x + at * k, 1, k, up, n, of_weight, n, ADD, block);
+            if (of_x) multiply(count, k, n, up, n, 1, weight, k, of_x + at * k, k, SET, block);
+        }
+        free(block);
+        free(up);
+    }
+    free(weight);
+    add_up(threads, all, sums, grads);
+}
