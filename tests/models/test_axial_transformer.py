@@ -212,6 +212,20 @@ def test_of_root_mean_squares_answers_follow_the_change_between_frames():
     assert 0 < float(moved.abs().max()) < 0.1  # what rests may still begin to move
 
 
+@pytest.mark.parametrize("instance_norm", ["rms", "reversible"])
+def test_a_field_that_is_not_there_has_no_size_and_leaves_every_gradient_finite(instance_norm):
+    operator = transformer(history=2, instance_norm=instance_norm)
+    batch = problems(operator)
+    nothing = batch.inputs.clone()
+    nothing[:, :, 1] = 0
+    nothing.requires_grad_()
+    there = torch.tensor([True, False, True, True]).expand(3, -1)
+    answer = operator(replace(batch, inputs=nothing, present=there)).require_targets()
+    answer[:, :, 0].square().sum().backward()
+    assert nothing.grad.isfinite().all()
+    assert all(p.grad.isfinite().all() for p in operator.parameters())
+
+
 def test_earlier_frames_matter_and_their_order_too():
     operator = transformer(history=3)
     batch = problems(operator)

@@ -203,7 +203,7 @@ class AxialTransformer(Operator):
         """Return 1/√(number of fields) of each sample, ``(batch,)``."""
         inputs = encoded.inputs
         if encoded.present is None:
-            return inputs.new_full((len(inputs),), len(self.signature.inputs) ** -0.5)
+            return inputs.new_full((inputs.shape[0],), len(self.signature.inputs) ** -0.5)
         return encoded.present.sum(dim=1).clamp(min=1).to(inputs).rsqrt()
 
     def _strides(self, grid: Grid) -> tuple[int, int]:
@@ -223,8 +223,8 @@ class AxialTransformer(Operator):
         places = [names.inputs.index(name) for name in names.state]
         states, rest = inputs[:, :, places], [1, *range(3, inputs.dim())]
         centered = states - states.mean(rest, keepdim=True) if how == "reversible" else states
-        size = centered.square().mean(rest, keepdim=True).sqrt()
-        size = torch.where(size > _LEAST, size, 1.0)
+        square = centered.square().mean(rest, keepdim=True)
+        size = torch.where(square > _LEAST**2, square, 1.0).sqrt()  # a root of zero would have no derivative
         sized = inputs.clone()
         sized[:, :, places] = centered / size
         if how == "rms" and inputs.shape[1] > 1:
@@ -232,8 +232,8 @@ class AxialTransformer(Operator):
                 self.normalization.input_scale[place] / self.normalization.output_scale[names.outputs.index(name)]
                 for name, place in zip(names.state, places, strict=True)
             ]
-            change = states.diff(dim=1).square().mean(rest, keepdim=True).sqrt() * _on_channels(units, states)
-            size = (change.square() + _LEAST_CHANGE**2).sqrt()
+            change = (states.diff(dim=1) * _on_channels(units, states)).square().mean(rest, keepdim=True)
+            size = (change + _LEAST_CHANGE**2).sqrt()
         factors = torch.ones_like(size[:, :, :1]).expand(-1, -1, len(names.outputs), *size.shape[3:]).clone()
         factors[:, :, [names.outputs.index(name) for name in names.state]] = size
         return sized, factors

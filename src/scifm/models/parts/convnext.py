@@ -35,7 +35,7 @@ def channel_norm(x: Tensor) -> Tensor:
 
 def per_sample(values: Float[Tensor, "batch channel"], like: Tensor) -> Tensor:
     """Return values as they act on ``(batch, *space, channel)``."""
-    return values.view(len(values), *(1,) * (like.dim() - 2), -1)
+    return values.view(values.shape[0], *(1,) * (like.dim() - 2), -1)
 
 
 class ConvNeXtBlock(nn.Module):

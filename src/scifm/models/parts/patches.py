@@ -241,7 +241,7 @@ class PatchesOut(_Way):
         axes, space, stride = stage.num_axes, x.shape[1:-1], stage.stride
         order = (part for axis in range(axes) for part in (1 + axis, 1 + axes + axis))
         spread = x.unflatten(-1, (*(stride,) * axes, -1)).permute(0, *order, 1 + 2 * axes)
-        return spread.reshape(len(x), *(n * stride for n in space), -1)
+        return spread.reshape(x.shape[0], *(n * stride for n in space), -1)
 
 
 class LastStage(nn.Module):
@@ -271,4 +271,4 @@ class LastStage(nn.Module):
         bias = self.bias.repeat_interleave(stride**axes)
         spread = functional.linear(x, rows, bias).unflatten(-1, (-1, *(stride,) * axes))
         order = (part for axis in range(axes) for part in (1 + axis, 2 + axes + axis))
-        return spread.permute(0, 1 + axes, *order).reshape(len(x), -1, *(n * stride for n in space))
+        return spread.permute(0, 1 + axes, *order).reshape(x.shape[0], -1, *(n * stride for n in space))

@@ -38,7 +38,9 @@ def _between(num: int, device: torch.device, *, wraps: bool) -> Tensor:
     places = torch.arange(num, device=device)
     distance = places[None, :] - places[:, None]
     if wraps:
-        distance = (distance + num // 2) % num - num // 2
+        half, whole = num // 2, places[-1] + 1  # a tensor: numbers of points may be symbols
+        distance = torch.where(distance < -half, distance + whole, distance)
+        distance = torch.where(distance >= whole - half, distance - whole, distance)
     return _buckets(distance)
 
 
