@@ -26,6 +26,7 @@ from scifm.data.origins import SystemOrigin
 from scifm.errors import ConfigError, SciFMError
 from scifm.fields.normalization import Normalization
 from scifm.models.fno import FNOConfig
+from scifm.models.neighbours import NeighbourCorrection, corrected
 from scifm.models.neuralop_fno import NeuralopFNOConfig
 from scifm.studies.jobs import Pretraining, draw_test, example_jobs, pool_of
 from scifm.studies.planner import PlanRecipe
@@ -339,6 +340,30 @@ def test_settings_of_trials_that_a_single_learning_rate_has_no_use_for(name):
 def test_every_setting_of_adapting_is_entered():
     assert set(ADAPT) | set(NO_ADAPT) | {"training"} == settings_of(AdaptRecipe)
     assert set(NO_ADAPT_TRAINING) | set(ADAPT_TRAINING) <= settings_of(TrainingConfig)
+
+
+# --- corrections by demonstrations ------------------------------------------------------------------------------------
+
+CORRECTION: dict[str, tuple[Any, str | None]] = {
+    "way": ("checked", EFFECT),
+    "neighbours": (3.0, EFFECT),
+    "passes": (3, EFFECT),
+    "drop": (0.5, EFFECT),
+    "cosine": (True, EFFECT),
+    "seed": (5, EFFECT),
+}
+NO_CORRECTION = {"memory": "how much at a time; the answers are the same"}
+
+
+@pytest.mark.parametrize("name", CORRECTION)
+def test_settings_of_a_correction(name):
+    def answers(changes: dict[str, Any]) -> str:
+        how = build_config(NeighbourCorrection, {"passes": 2, "neighbours": 2.0, **changes})
+        return digest_of(corrected(tiny.operator(), tiny.batch(3, purpose="shown"), how).predict(tiny.batch(2)))
+
+    value, refusal = CORRECTION[name]
+    check(answers, {}, {name: value}, refusal)
+    assert set(CORRECTION) | set(NO_CORRECTION) == settings_of(NeighbourCorrection)
 
 
 # --- networks and mappings --------------------------------------------------------------------------------------------

@@ -44,6 +44,7 @@ _HOMES = {
     "Window": "scifm.fields.window",
     "check_operator": "scifm.trust.examine",
     "compress": "scifm.distillation.compress",
+    "corrected": "scifm.models.neighbours",
     "embed": "scifm.evaluation.embedding",
     "evaluate": "scifm.evaluation.evaluate",
     "finetune": "scifm.training.finetune",

@@ -143,3 +143,60 @@ def test_no_text_of_a_verb_loses_its_brackets(scifm):
         for text in (verb.help, *(getattr(option, "help", None) for option in verb.params)):
             for mark in re.findall(r"\[[a-z]+\]", text or ""):
                 assert mark in told, f"{name}: {mark}"
+
+
+# --- demonstrations ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", [[], ["--set", "correction.way=checked"], ["--set", "correction.passes=2"]])
+def test_demonstrations_correct_answers_and_both_errors_are_told(scifm, parent, store, words):
+    plain = json.loads(scifm("evaluate", parent, "--store", store, "--json").out)
+    said = scifm("evaluate", parent, "--store", store, "--demonstrations", 4, *words, "--json")
+    assert said.status == 0, said.err
+    told = json.loads(said.out)
+    assert told["beside"]["without demonstrations"] == pytest.approx(plain["relative_l2"]["mean"], rel=1e-6)
+    assert told["relative_l2"]["mean"] != plain["relative_l2"]["mean"]
+    assert 0 < told["corrected"] <= 1
+    assert told["origin"]["demonstrations"]["count"] == 4
+    assert told["file"] != plain["file"]
+    shown = scifm("evaluate", parent, "--store", store, "--demonstrations", 4, *words).out
+    assert "relative_l2, without demonstrations" in shown
+    assert f"{told['corrected']:.1%} of all points" in shown
+    listed = json.loads(scifm("scores", parent, "--json").out)
+    assert [own["text"] for own in listed if "corrected by 4 demonstrations" in own["text"]]
+    page = Path(scifm("report", parent).out.strip()).read_text()
+    assert "corrected by 4 demonstrations" in html.unescape(page)
+    card = (parent / "model" / "README.md").read_text() if (parent / "model" / "README.md").is_file() else ""
+    assert "demonstrations" not in card, "the model alone does not do so well"
+
+
+def test_demonstrations_are_chosen_by_the_seed(scifm, parent, store):
+    told = []
+    for seed in range(4):
+        words = ["--demonstrations", 2, "--set", f"seed={seed}", "--json"]
+        told.append(json.loads(scifm("evaluate", parent, "--store", store, *words).out))
+    assert len({own["relative_l2"]["mean"] for own in told}) > 1
+    assert len({own["file"] for own in told}) == len({own["origin"]["demonstrations"]["batch"] for own in told})
+
+
+def test_demonstrations_that_make_it_worse_are_told(scifm, parent, store):
+    words = ["--demonstrations", 1, "--set", "correction.neighbours=200"]
+    said = scifm("evaluate", parent, "--store", store, *words, "--json")
+    told = json.loads(said.out)
+    worse = told["relative_l2"]["mean"] > told["beside"]["without demonstrations"]
+    assert ("made answers worse" in scifm("evaluate", parent, "--store", store, *words).err) == worse
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--demonstrations", 5], "5 demonstrations were asked for, each of a problem of its own; there are 4"),
+        (["--demonstrations", 2, "--set", "split=train"], "they would hold the answers"),
+        (["--set", "correction.way=checked"], "correction would have no effect without --demonstrations"),
+        (["--demonstrations", 2, "--set", "correction.cosine=true"], "here is one feature"),
+        (["--demonstrations", 2, "--set", "correction.drop=0.5"], "drop would have no effect without passes"),
+        (["--demonstrations", -1], "demonstrations"),
+    ],
+)
+def test_demonstrations_that_cannot_be_are_refused(scifm, parent, store, words, named):
+    refused(scifm("evaluate", parent, "--store", store, *words), named)

@@ -14,6 +14,7 @@ from scifm.evaluation.evaluate import Scores, evaluate
 from scifm.evaluation.pointwise import METRICS
 from scifm.fields.batch import Batch
 from scifm.fields.seeds import generator_for
+from scifm.models.neighbours import NeighbourCorrection, corrected
 from scifm.models.operator import Operator, OperatorConfig
 from scifm.report.page import page
 from scifm.report.records import read_run
@@ -178,3 +179,28 @@ def test_the_scores_of_some_metrics_do_not_replace_those_of_all(tmp_path):
     assert evaluate(run, batch, metrics=["rmse"]).path != evaluate(run, batch).path
     assert [set(own.means) >= {"rmse"} for own in read_run(run.path).score_sets] == [True, True]
     assert page(run.path).is_file()
+
+
+def test_answers_that_demonstrations_correct_are_scored_beside_the_operators_own(tmp_path):
+    batch = tiny.batch(5)
+    batch = batch.with_targets(torch.randn(batch.inputs.shape, generator=generator_for(0, "truth")))
+    shown, how = batch.select([0, 1]), NeighbourCorrection(neighbours=1)
+    scores = evaluate(Louder(), batch, demonstrations=shown, correction=how, beside=True)
+    assert scores.beside["without demonstrations"] == pytest.approx(evaluate(Louder(), batch).mean())
+    own = corrected(Louder(), shown, how)
+    assert torch.equal(scores.values["rmse"], evaluate(own, batch).values["rmse"])
+    assert scores.corrected == own.tally.share
+    assert evaluate(own, batch.select([0])).corrected == corrected_share(shown, how, batch.select([0]))
+    assert scores.origin["demonstrations"]["count"] == 2
+    assert evaluate(Louder(), batch).corrected is None
+    scores.write(tmp_path / "scores.parquet")
+    about = json.loads(pq.read_schema(tmp_path / "scores.parquet").metadata[b"scifm"])
+    assert about["corrected"] == scores.corrected
+    with pytest.raises(ConfigError, match="A correction is by demonstrations"):
+        evaluate(Louder(), batch, correction=how)
+
+
+def corrected_share(shown: Batch, how: NeighbourCorrection, batch: Batch) -> float:
+    own = corrected(Louder(), shown, how)
+    own.predict(batch)
+    return own.tally.share

@@ -36,11 +36,14 @@ Beside = Annotated[
 ]
 Split = Annotated[str | None, typer.Option("--split", help="Split of the store; default: test.")]
 Stage = Annotated[int | None, typer.Option("--stage", help="Stage of the network, from 0; default: its kind's own.")]
+Demonstrations = Annotated[
+    int | None, typer.Option("--demonstrations", help="Solved examples by which answers are corrected; default: none.")
+]
 To = Annotated[str | None, typer.Option("--to", help="How; default: int8.")]
 
 
 @app.command()
-@told_by(*SAMPLES)
+@told_by(*SAMPLES, demonstrations=Demonstrations)
 def evaluate(
     run: Annotated[Path, Model],
     tree: dict[str, Any],
@@ -57,13 +60,18 @@ def evaluate(
     split=valid or --set stride=4 of a store, --set num_points=128 of a system. Scores on other samples stand beside
     them, and beside both what answers miss that cost nothing: that nothing changes, that all is zero, the run as it was
     before it was fine-tuned. A model alone, or a run of somebody else's, is left as it is.
+
+    --demonstrations 16 corrects its answers by so many solved examples, without training: of the training split of the
+    store, or drawn of the system. --set correction.way=checked does so only as far as they say it helps.
     """
     from scifm.evaluation.evaluate import evaluate as work
 
     how = settings("evaluate", tree)
     samples, origin = how.samples_for(run)
     where = True if out is None else out
-    result = work(run, samples, rename=how.rename, record=where, origin=origin, beside=True)
+    shown = how.demonstrations_for(run)
+    by = {} if shown is None else {"demonstrations": shown, "correction": how.correction}
+    result = work(run, samples, rename=how.rename, record=where, origin=origin, beside=True, **by)
     _print_scores(run, result, as_json)
 
 
@@ -74,6 +82,10 @@ def _summary(errors: Tensor) -> dict[str, float | None]:
     errors = errors.double()
     numbers = {"mean": errors.mean(), "median": errors.quantile(0.5), "p90": errors.quantile(0.9)}
     return {name: float(value) if value.isfinite() else None for name, value in numbers.items()}
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def _number(value: float | None) -> str:
@@ -98,25 +110,36 @@ def _tell_undefined(result: Scores) -> None:
 
 
 def _print_scores(run: Path, result: Scores, as_json: bool) -> None:
-    from scifm.report.records import NOTHING_CHANGES, origin_text
+    from scifm.report.records import NOTHING_CHANGES, WITHOUT_DEMONSTRATIONS, origin_text
 
     numbers = {name: _summary(result.defined(name)) for name in result.values}
-    beside = {name: mean if math.isfinite(mean) else None for name, mean in result.beside.items()}
+    beside = {name: _finite(mean) for name, mean in result.beside.items()}
     _tell_undefined(result)
     if as_json:
         baseline: dict[str, Any] = {"beside": beside}
         baseline |= {"persistence": beside[NOTHING_CHANGES]} if NOTHING_CHANGES in beside else {}
         undefined = {name: samples for name in result.values if (samples := result.undefined_samples(name))}
         about = {"origin": result.origin, "file": None if result.path is None else str(result.path)}
-        print_json({"num_samples": result.num_samples, **numbers, **baseline, "undefined": undefined, **about})
+        share = {} if result.corrected is None else {"corrected": _finite(result.corrected)}
+        print_json({"num_samples": result.num_samples, **numbers, **baseline, **share, "undefined": undefined, **about})
         return
     table = Table("metric", "mean", "median", "90 %", title=plural(result.num_samples, "sample"))
     for name, own in numbers.items():
         table.add_row(name, *map(_number, own.values()))
-    for name, mean in beside.items():
-        table.add_row(f"relative_l2, {name}", _number(mean), "", "")
+    for other, mean in beside.items():
+        table.add_row(f"relative_l2, {other}", _number(mean), "", "")
     print_table(table)
-    print_rows("Scored on", [("samples", origin_text(result.origin)), ("scores", str(result.path or "not recorded"))])
+    rows = [("samples", origin_text(result.origin)), ("scores", str(result.path or "not recorded"))]
+    rows += [] if result.corrected is None else [("corrected", f"{result.corrected:.1%} of all points")]
+    print_rows("Scored on", rows)
+    before, after = beside.get(WITHOUT_DEMONSTRATIONS), numbers["relative_l2"]["mean"]
+    if before is not None and after is not None and after > before:
+        say(
+            "note:",
+            "yellow",
+            f"The demonstrations made answers worse, {_number(after)} instead of {_number(before)}: the operator does "
+            "not err everywhere alike. Fine-tune on such examples (scifm finetune), or leave them out.",
+        )
     if result.path is None:
         nowhere = f"'{run}' is no run folder of yours: nothing was written there; --out keeps the scores."
         say("note:", "yellow", nowhere)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -73,13 +73,16 @@ class SampleRecipe(SourceRecipe):
         seed: of those samples, and of all else that is random.
     """
 
-    idle_with_a_store: ClassVar[tuple[str, ...]] = ("num_samples", *BOX_SETTINGS)
-
     split: str = "test"
     stride: int | None = Field(None, ge=1)
     horizon: int = Field(1, ge=1)
     num_samples: int = Field(512, ge=1)
     seed: int = 0
+
+    @property
+    def idle_with_a_store(self) -> tuple[str, ...]:
+        """Settings that have no effect where samples are those of a store."""
+        return ("num_samples", *BOX_SETTINGS)
 
     def origin_for(self, place: ModelPlace) -> Origin:
         """Return where samples come from: what is given, else what the run was trained on.

@@ -13,18 +13,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from jaxtyping import Float
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from scifm.config import config_hash
-from scifm.data.origin_config import BOX_SETTINGS
+from scifm.data.demonstrations import demonstrations_of
+from scifm.data.origins import StoreOrigin
 from scifm.data.sample_recipe import SampleRecipe
 from scifm.errors import ConfigError, DataError, RunError, SignatureError, suggest
 from scifm.evaluation.baselines import last_states
@@ -34,11 +35,12 @@ from scifm.fields.samples import Samples
 from scifm.findings.provenance import Provenance, Scored
 from scifm.models.card import ModelCard
 from scifm.models.folder import find_model
+from scifm.models.neighbours import Corrected, NeighbourCorrection, Tally, corrected
 from scifm.models.operator import Operator
 from scifm.models.registry import load_operator
 from scifm.models.surgery import renamed
 from scifm.prompt import Shown
-from scifm.report.records import ALL_ZERO, BEFORE, NOTHING_CHANGES, origin_text
+from scifm.report.records import ALL_ZERO, BEFORE, NOTHING_CHANGES, WITHOUT_DEMONSTRATIONS, origin_text
 from scifm.runs import Run, write_atomically
 from scifm.wording import number_text, plural
 
@@ -50,11 +52,43 @@ class EvaluateRecipe(SampleRecipe):
 
     Args:
         rename: new name → name the operator knows.
+        demonstrations: how many solved examples correct its answers; 0: none.
+        correction: how they do; see `NeighbourCorrection`.
     """
 
-    idle_with_a_store: ClassVar[tuple[str, ...]] = ("num_samples", *BOX_SETTINGS, "seed")  # nothing else is random
-
     rename: dict[str, str] = Field(default_factory=dict)
+    demonstrations: int = Field(0, ge=0)
+    correction: NeighbourCorrection = NeighbourCorrection()
+
+    @model_validator(mode="after")
+    def _corrects(self) -> EvaluateRecipe:
+        if not self.demonstrations and self.correction != NeighbourCorrection():
+            raise ValueError("the settings of correction would have no effect without --demonstrations: give some")
+        return self
+
+    @property
+    def idle_with_a_store(self) -> tuple[str, ...]:
+        random = () if self.demonstrations else ("seed",)  # which choose demonstrations; nothing else is random
+        return (*super().idle_with_a_store, *random)
+
+    def demonstrations_for(self, run: str | Path) -> Batch | None:
+        """Return the solved examples that correct answers about `samples_for`, among which there are none of them.
+
+        Those of a store are of its training split, those of a system are drawn for this; of trajectories one step each.
+
+        Raises:
+            ConfigError: if there are not so many, they would meet the samples that are scored, or these are a mixture.
+            RunError, StoreError: as for `origin_for`.
+        """
+        if not self.demonstrations:
+            return None
+        origin = self.origin_for(find_model(run))
+        if isinstance(origin, StoreOrigin) and self.split == "train":
+            raise ConfigError(
+                "Demonstrations are taken from the training split of a store, which is scored here: they would hold "
+                "the answers. Score another split (--set split=test)."
+            )
+        return demonstrations_of(origin, self.demonstrations, seed=self.seed)
 
 
 @dataclass(frozen=True, repr=False)
@@ -70,6 +104,7 @@ class Scores(Shown):
         present: ``(sample, time, channel)``: which fields each sample has, and in which frames a point of them counts;
             its other errors mean nothing and are left out everywhere. None: all.
         beside: mean relative L2 errors of other answers to the same samples, by what they are; see `evaluate`.
+        corrected: which part of the points that were answered demonstrations changed; None where there were none.
     """
 
     values: dict[str, Tensor]
@@ -79,6 +114,7 @@ class Scores(Shown):
     undefined: Mapping[str, Tensor] = field(default_factory=dict)
     present: Tensor | None = None
     beside: Mapping[str, float] = field(default_factory=dict)
+    corrected: float | None = None
 
     def _shown(self) -> tuple[str, list[tuple[str, str]]]:
         rows = [(f"{name}, mean", number_text(self.mean(name), digits=4)) for name in self.values]
@@ -140,6 +176,7 @@ class Scores(Shown):
         about: dict[str, Any] = {"origin": dict(self.origin), "recorded": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
         places = {name: self._there(where).nonzero().flatten().tolist() for name, where in self.undefined.items()}
         about |= {"undefined": {name: rows for name, rows in places.items() if rows}}
+        about |= {} if self.corrected is None or not math.isfinite(self.corrected) else {"corrected": self.corrected}
         about |= {"beside": {name: mean for name, mean in self.beside.items() if math.isfinite(mean)}}
         pq.write_table(pa.table(columns, metadata={"scifm": json.dumps(about, allow_nan=False)}), buffer)
         write_atomically(Path(path), buffer.getvalue())
@@ -155,6 +192,8 @@ def evaluate(
     record: bool | str | Path = True,
     origin: Mapping[str, Any] | None = None,
     beside: bool = False,
+    demonstrations: Batch | None = None,
+    correction: NeighbourCorrection | None = None,
 ) -> Scores:
     """Score an operator; the scores of a run of one's own are recorded in its folder, beside those on other samples.
 
@@ -169,15 +208,19 @@ def evaluate(
             for a model alone, or into anybody else's folder. A path: into this file. False: nowhere.
         origin: what the record says of the samples, where they do not say all themselves.
         beside: score other answers too, and record their mean relative L2 error: of what evolves that nothing changes,
-            of what is steady that all is zero, and of a fine-tuned run the one it was made of, as it was.
+            of what is steady that all is zero, of a fine-tuned run the one it was made of, as it was, and of answers
+            that demonstrations correct the operator's own.
+        demonstrations: solved examples by which answers are corrected before they are scored, see
+            `scifm.models.neighbours.corrected`; None: answers are scored as they are.
+        correction: how; as published where it is left out.
 
     Returns:
         One error for each metric, sample, frame and channel.
 
     Raises:
-        ConfigError: if a metric or a name in `rename` is unknown.
+        ConfigError: if a metric or a name in `rename` is unknown, or there is a correction without demonstrations.
         DataError: if there are no samples.
-        SignatureError: if the samples do not fit the operator.
+        SignatureError: if samples or demonstrations do not fit the operator, or each other.
         RunError: if there is no readable operator in the run, or the scores cannot be written.
     """
     run, folder = None, Path()
@@ -188,6 +231,12 @@ def evaluate(
         operator = renamed(operator, rename)
     about = {**(origin_of(samples) if origin is None else origin), **({"rename": dict(rename)} if rename else {})}
 
+    own = operator
+    if demonstrations is not None:
+        operator = corrected(own, demonstrations, correction)
+        about["demonstrations"] = _told(demonstrations, operator.how)
+    elif correction is not None:
+        raise ConfigError("A correction is by demonstrations: give some, or leave it out.")
     names = operator.signature.common(samples.signature)
 
     def answers() -> Iterator[tuple[Batch, Tensor]]:
@@ -195,39 +244,56 @@ def evaluate(
             answer = operator.answers(piece, batch_size=batch_size).without_absent(names)
             yield operator.align(piece).without_absent(names), answer.require_targets()
 
+    before = replace(operator.tally) if isinstance(operator, Corrected) else Tally()
     scores = _scored(answers(), metrics, names.outputs, about)
+    if isinstance(operator, Corrected):
+        scores = replace(scores, corrected=operator.tally.since(before).share)
     if beside:
-        scores = replace(scores, beside=_other_answers(samples, run, rename, batch_size))
+        others = _other_answers(samples, run, rename, batch_size)
+        if demonstrations is not None:
+            how: dict[str, Any] = {"metrics": ("relative_l2",), "batch_size": batch_size, "record": False}
+            others = {WITHOUT_DEMONSTRATIONS: _mean_of(evaluate(own, samples, **how)), **others}
+        scores = replace(scores, beside=others)
     if not isinstance(record, bool):
         file = Path(record)
     elif record and run is not None and run.is_own:
         # a store that was moved is the same one, by its content
         which = {key: value for key, value in about.items() if key != "store" or "content" not in about}
         file = run.scores_file(_name_of(about), {**which, "metrics": list(scores.values)})
-        _tell_card(folder, operator, scores)
+        if demonstrations is None:
+            _tell_card(folder, operator, scores)
     else:
         return scores
     scores.write(file)
     return replace(scores, path=file)
 
 
+def _mean_of(scores: Scores) -> float:
+    """Return the mean relative L2 error where it is defined."""
+    return float(values.mean()) if (values := scores.defined()).numel() else math.nan
+
+
+def _told(demonstrations: Batch, how: NeighbourCorrection) -> dict[str, Any]:
+    """Return what scores say of demonstrations, all that tells them from others."""
+    used = how.to_dict()
+    idle = {"memory"} | (set() if how.passes else {"drop", "seed"})
+    told = {name: value for name, value in used.items() if name not in idle}
+    return {"count": demonstrations.num_samples, "batch": demonstrations.describe()["batch"], **told}
+
+
 def _other_answers(
     samples: Samples, run: Run | None, rename: Mapping[str, str] | None, batch_size: int
 ) -> dict[str, float]:
     """Return the mean relative L2 error of answers that need no training on these samples."""
-
-    def mean(scores: Scores) -> float:
-        return float(values.mean()) if (values := scores.defined()).numel() else math.nan
-
     names, found = samples.signature, dict[str, float]()
     if names.state == names.outputs:
-        found[NOTHING_CHANGES] = mean(persistence(samples, batch_size=batch_size))
+        found[NOTHING_CHANGES] = _mean_of(persistence(samples, batch_size=batch_size))
     elif not names.evolves:
         found[ALL_ZERO] = 1.0  # by definition
     with suppress(RunError, SignatureError, ConfigError):  # it is gone, or knows other fields
         if run is not None and (parent := run.parent) is not None:
             how: dict[str, Any] = {"metrics": ("relative_l2",), "batch_size": batch_size, "record": False}
-            found[BEFORE] = mean(evaluate(parent, samples, rename=rename, **how))
+            found[BEFORE] = _mean_of(evaluate(parent, samples, rename=rename, **how))
     return found
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -43,11 +43,13 @@ class RolloutRecipe(SampleRecipe):
         bound: times its size at the start that a state may have before it counts as lost.
     """
 
-    idle_with_a_store: ClassVar[tuple[str, ...]] = BOX_SETTINGS
-
     num_samples: int = Field(32, ge=1)
     steps: int = Field(20, ge=1)
     bound: float = Field(BOUND, gt=1, allow_inf_nan=False)
+
+    @property
+    def idle_with_a_store(self) -> tuple[str, ...]:
+        return BOX_SETTINGS
 
     def origin_for(self, place: ModelPlace) -> Origin:
         """Return where trajectories come from, as `SampleRecipe.origin_for` says."""

@@ -25,7 +25,7 @@ from scifm.errors import RunError, cause_of
 from scifm.findings.finding import Finding, read_findings
 from scifm.findings.provenance import Provenance
 from scifm.runs import Run
-from scifm.wording import box_text, span
+from scifm.wording import box_text, plural, span
 
 __all__ = [
     "AGAIN",
@@ -154,6 +154,7 @@ class Curve:
 
 
 NOTHING_CHANGES, ALL_ZERO, BEFORE = "if nothing changed", "if the answer were zero", "before it was fine-tuned"
+WITHOUT_DEMONSTRATIONS = "without demonstrations"
 """Other answers to the samples that were scored."""
 
 
@@ -349,6 +350,9 @@ def origin_text(origin: Mapping[str, Any] | None) -> str:
         parts += _ranges(about.get("coefficients", {}))
     if "num_points" in about:
         parts.append(_box(about))
+    if "demonstrations" in about:
+        shown = about["demonstrations"]
+        parts.append(f"corrected by {plural(int(shown['count']), 'demonstration')} ({shown['way']})")
     if about.get("rename"):
         parts.append(", ".join(f"{new} for {old}" for new, old in about["rename"].items()))
     return ", ".join(parts)
