@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import onnxruntime
 import pytest
 import torch
 
@@ -12,6 +13,7 @@ from scifm.errors import ConfigError, SignatureError
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
 from scifm.models.axial_transformer import AXIAL_SIZES, AxialTransformer, AxialTransformerConfig
+from scifm.models.export import export_operator
 from scifm.models.parts.attention import MOST_TOKENS
 from scifm.models.parts.axial import AxialBlock, Modulations, _Attention
 from scifm.models.parts.native import library
@@ -437,3 +439,16 @@ def test_a_whole_native_network_is_what_torch_makes_of_it(history):
         gradients(one, lambda one=one, given=given: one(given).require_targets()) for one, given in pairs
     )
     assert_same_to_float32(found, expected)
+
+
+@pytest.mark.parametrize("wraps", [True, False])
+def test_a_file_of_it_answers_on_grids_of_any_number_of_points(wraps, tmp_path):
+    operator = transformer(Signature(("f",), ("a",), ("u",)), num_blocks=1).float()
+    grid = Grid((16, 16), (1.0, 1.0), (wraps, wraps))
+    (file,) = export_operator(operator, tmp_path, to="onnx", grid=grid)
+    session = onnxruntime.InferenceSession(file.path)
+    for space in ((16, 16), (24, 13), (8, 20)):
+        batch = problems(operator, space, wraps=wraps).to(dtype=torch.float32)
+        given = {"inputs": batch.inputs[:, 0].numpy(), "coefficients": batch.coefficients.numpy()}
+        found = torch.from_numpy(session.run(None, given)[0])
+        torch.testing.assert_close(found, operator.answers(batch).require_targets()[:, 0], rtol=0, atol=1e-5)

@@ -20,7 +20,7 @@ from torch import Tensor
 from scifm.fields.grid import Grid
 from scifm.models.parts.native import is_exporting
 
-__all__ = ["band_limited_resize", "extend_to_period", "position_channels", "resize_matrix"]
+__all__ = ["are_equal", "band_limited_resize", "extend_to_period", "position_channels", "resize_matrix"]
 
 
 @lru_cache(maxsize=64)
@@ -43,6 +43,15 @@ def _matrix_in_a_program(num_from: int, num_to: int, dtype: torch.dtype, device:
     return torch.where(source[-1] == target[-1], (target[:, None] == source).to(dtype), matrix)
 
 
+def are_equal(one: int, other: int) -> bool:
+    """Return whether two numbers of points are equal; of symbols, whether they are so whatever these stand for."""
+    if not is_exporting():
+        return one == other
+    from torch.fx.experimental.symbolic_shapes import statically_known_true  # with sympy, which nobody else waits for
+
+    return bool(statically_known_true(one == other))
+
+
 def band_limited_resize(fields: Tensor, num_points: tuple[int, ...]) -> Tensor:
     """Return ``(..., *space)`` fields on `num_points` per axis, low modes kept exactly.
 
@@ -51,7 +60,7 @@ def band_limited_resize(fields: Tensor, num_points: tuple[int, ...]) -> Tensor:
     first = fields.dim() - len(num_points)
     for axis, points in enumerate(num_points, start=first):
         here = fields.shape[axis]
-        if isinstance(here, torch.SymInt) != isinstance(points, torch.SymInt) or here != points:
+        if not are_equal(here, points):
             build = _matrix_in_a_program if is_exporting() else resize_matrix
             matrix = build(here, points, fields.dtype, fields.device)
             fields = (fields.transpose(axis, -1) @ matrix.T).transpose(axis, -1)
@@ -63,7 +72,8 @@ def extend_to_period(fields: Tensor, grid: Grid) -> Tensor:
     first = fields.dim() - grid.num_spatial_dims
     for axis, (points, periodic) in enumerate(zip(grid.num_points, grid.periodic, strict=True), start=first):
         if not periodic:
-            fields = torch.cat([fields, _passage(fields, axis, -(-points // 4))], dim=axis)
+            # not -(-points // 4): ONNX divides negative numbers otherwise
+            fields = torch.cat([fields, _passage(fields, axis, (points + 3) // 4)], dim=axis)
     return fields
 
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from scifm.fields.grid import Grid
-from scifm.models.parts.grids import band_limited_resize
+from scifm.models.parts.grids import are_equal, band_limited_resize
 from scifm.models.parts.stages import mapped
 from scifm.models.parts.workspace import Workspace
 
@@ -56,9 +56,11 @@ class Tiles:
         for axis, (num, wraps) in enumerate(self._axes, start=first):
             if wraps:
                 fields = _resampled(fields, axis, first, self._whole(num))
-            elif (behind := self._whole(num) - num) > 0:
+            elif not are_equal(self._whole(num), num):
                 end = fields.narrow(axis, num - 1, 1)
-                fields = torch.cat([fields, *[end] * behind], dim=axis)
+                behind = [-1] * fields.dim()
+                behind[axis] = self._whole(num) - num
+                fields = torch.cat([fields, end.expand(behind)], dim=axis)
         return fields
 
     def take(self, fields: Tensor) -> Tensor:
@@ -73,7 +75,7 @@ class Tiles:
         return list(zip(self.grid.num_points, self.grid.periodic, strict=True))
 
     def _whole(self, num: int) -> int:
-        return -(-num // self.patch) * self.patch
+        return (num + self.patch - 1) // self.patch * self.patch  # ONNX divides negative numbers otherwise
 
 
 def _resampled(fields: Tensor, axis: int, first: int, num: int) -> Tensor:
