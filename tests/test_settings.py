@@ -278,6 +278,7 @@ ADAPT: dict[str, tuple[Any, str | None, str | None]] = {  # refusals of fine-tun
     "min_scored": (1, EFFECT, EFFECT),
     "interpolation": ((0.5,), EFFECT, "interpolation"),
     "stride": (2, "stride = 2", "stride = 2"),
+    "history": (2, "history = 2", "history = 2"),
     "horizon": (2, "horizon = 2", "horizon = 2"),
     "leads": (2, "leads = 2", "leads = 2"),
     "rename": ({"forcing": "source"}, "source", "rename"),

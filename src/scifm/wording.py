@@ -17,6 +17,7 @@ __all__ = [
     "duration",
     "duration_text",
     "factor_text",
+    "hidden_text",
     "number_text",
     "plain_number",
     "plural",
@@ -154,3 +155,11 @@ def short_count(value: float) -> str:
         if value >= scale:
             return f"{value / scale:.3g}\N{NO-BREAK SPACE}{unit}"
     return f"{value:g}"
+
+
+def hidden_text(ratio: float, patch: int = 1, blur: Sequence[float] | None = None) -> str:
+    """Return what is hidden of fields in words: ``60 % of the points hidden, blurred by 0 to 1 points``."""
+    parts = [f"{plain_number(100 * ratio)} % of the {'points' if patch == 1 else f'patches of {patch} points'} hidden"]
+    parts = parts if ratio else []
+    parts += [] if blur is None else [f"blurred by {span(*(plain_number(width) for width in blur))} points"]
+    return ", ".join(parts) or "nothing hidden"

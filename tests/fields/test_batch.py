@@ -6,6 +6,7 @@ import torch
 from scifm.errors import SignatureError
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
+from scifm.models.operator import Operator, OperatorConfig
 
 
 @pytest.mark.parametrize("dims", [0, 4, 2_000_000, -1])
@@ -29,11 +30,14 @@ def test_names_differ_except_for_the_state_of_what_evolves(names):
     assert (state.state, state.fields) == (("u",), ("u", "f"))
 
 
-@pytest.mark.parametrize("empty", ["inputs", "outputs"])
-def test_at_least_one_field_each_way(empty):
-    names = {"inputs": ("f",), "coefficients": (), "outputs": ("u",)}
-    with pytest.raises(SignatureError, match="at least one input and one output"):
-        Signature(**{**names, empty: ()})
+def test_something_is_given_and_an_operator_answers_something():
+    with pytest.raises(SignatureError, match="at least one input field"):
+        Signature((), (), ("u",))
+    alone = Signature(("f",), (), ())  # inputs whose solutions nobody knows
+    batch = Batch(alone, Grid((4, 4)), torch.zeros(2, 1, 1, 4, 4), torch.zeros(2, 0))
+    assert batch.with_targets(torch.zeros(2, 1, 0, 4, 4)).num_frames == 1
+    with pytest.raises(SignatureError, match="at least one output field"):
+        Operator(alone, OperatorConfig())
 
 
 @pytest.mark.parametrize(

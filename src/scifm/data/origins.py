@@ -179,8 +179,12 @@ class Origin(abc.ABC):
         about = {**self.describe(), "num_samples": num_samples, "seed": seed}
         return DownstreamPool(samples, about, self.homogeneities)
 
-    def unseen(self, num_samples: int, seed: int = 0) -> tuple[Samples, dict[str, Any]]:
+    def unseen(self, num_samples: int, seed: int = 0, split: str = "test") -> tuple[Samples, dict[str, Any]]:
         """Return problems that no training draws, with what scores on them say of them.
+
+        Args:
+            num_samples, seed: how many are drawn, and which.
+            split: of a store, which has those it has.
 
         Raises:
             ConfigError: if fewer than one sample is asked for.
@@ -189,7 +193,7 @@ class Origin(abc.ABC):
             raise ConfigError(f"The number of samples must be at least 1; got {num_samples}.")
         about = {key: value for key, value in self.describe().items() if key not in ("kind", "grid")}
         about |= {"seed": seed, "num_samples": num_samples, **self.grid.to_dict()}
-        return self.problems(num_samples, "evaluate", seed=seed, split="test"), about
+        return self.problems(num_samples, "evaluate", seed=seed, split=split), about
 
     def problems(self, num_problems: int, *names: int | str, seed: int = 0, split: str = "train") -> Samples:
         """Return whole problems, drawn as `draw` does: of what evolves trajectories, with all their windows."""
@@ -342,10 +346,10 @@ class StoreOrigin(Origin):
         split = self.split("test")
         return split.chosen(range(min(num_samples, split.num_problems))).load()
 
-    def unseen(self, num_samples: int, seed: int = 0) -> tuple[Samples, dict[str, Any]]:
-        """Return the whole test split: what a store holds is not drawn."""
-        split = self.split("test")
-        return split, dict(split.origin)
+    def unseen(self, num_samples: int, seed: int = 0, split: str = "test") -> tuple[Samples, dict[str, Any]]:
+        """Return a whole split: what a store holds is not drawn."""
+        held = self.split(split)
+        return held, dict(held.origin)
 
     def pool(self, num_samples: int, seed: int = 0) -> DownstreamPool:
         split = self.split("train")

@@ -13,9 +13,11 @@ from scifm.config import build_config
 from scifm.data.importing import open_store
 from scifm.data.origin_config import DataConfig, MixtureConfig, SystemConfig
 from scifm.data.origins import Member, MixtureOrigin, Origin, StoreOrigin, SystemOrigin
+from scifm.data.reconstruction import reconstructing
 from scifm.data.resolving import resolve_origin
 from scifm.errors import ConfigError, RunError
 from scifm.fields.grid import Grid
+from scifm.fields.hiding import Hiding
 from scifm.fields.window import Window
 from scifm.findings.provenance import Provenance
 from scifm.models.folder import ModelPlace, digest
@@ -23,7 +25,7 @@ from scifm.runs import Run
 from scifm.systems.catalog import system_from_dict
 from scifm.systems.system import System
 
-__all__ = ["RunOrigin", "provenance_of"]
+__all__ = ["RunOrigin", "hiding_of", "provenance_of"]
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,13 @@ class RunOrigin:
     @property
     def told(self) -> str:
         """In words what was sampled: systems with the ranges of their knobs, or stores."""
-        return "; ".join(_told(entry) for entry in self.record.get("members", [self.record]))
+        told = "; ".join(_told(entry) for entry in self.record.get("members", [self.record]))
+        return told if self.hiding is None else f"inputs of {told}, without solutions: {self.hiding.told}"
+
+    @property
+    def hiding(self) -> Hiding | None:
+        """What was hidden of input fields that were asked for themselves; None: solutions were learned."""
+        return Hiding.from_dict(self.record["hiding"]) if "hiding" in self.record else None
 
     def resolved(self) -> Origin:
         """Return the origin itself, to draw more of it.
@@ -88,6 +96,10 @@ class RunOrigin:
             StoreError, DataError: if it is a store that cannot be read any more.
             ConfigError: if a system is not known here.
         """
+        origin = self._solved()
+        return origin if self.hiding is None else reconstructing(origin, self.hiding)
+
+    def _solved(self) -> Origin:
         if self.kind != "mixture":
             return _origin_of(self.record, self.grid)
         members = self.record["members"]
@@ -103,6 +115,12 @@ class RunOrigin:
             ConfigError: if one of them is not known here.
         """
         return tuple(_system_of(entry) for entry in self.record.get("members", [self.record]))
+
+
+def hiding_of(model: ModelPlace) -> Hiding | None:
+    """Return what was hidden of the inputs that a model learned to reconstruct; None: it learned solutions."""
+    record = model.provenance.origin if model.run is None else model.run.config.get("origin")
+    return RunOrigin(record).hiding if record else None
 
 
 def _origin_of(record: Mapping[str, Any], grid: Grid) -> SystemOrigin | StoreOrigin:

@@ -12,7 +12,8 @@ from pydantic import Field
 from scifm.data.generate import generate
 from scifm.data.origin_config import BOX_SETTINGS, BoxConfig, SystemConfig
 from scifm.data.origins import Origin, StoreOrigin, SystemOrigin
-from scifm.data.run_origin import RunOrigin
+from scifm.data.reconstruction import reconstructing
+from scifm.data.run_origin import RunOrigin, hiding_of
 from scifm.data.store import Store
 from scifm.errors import ConfigError
 from scifm.fields.samples import Samples
@@ -87,6 +88,8 @@ class SampleRecipe(SourceRecipe):
     def origin_for(self, place: ModelPlace) -> Origin:
         """Return where samples come from: what is given, else what the run was trained on.
 
+        Of a run that learned without solutions they are whole inputs, with points hidden as it learned.
+
         Args:
             place: of the model that is asked about them; of trajectories it says which frames a sample has.
 
@@ -97,6 +100,8 @@ class SampleRecipe(SourceRecipe):
         """
         given = self.system is not None or self.store is not None
         origin = self._given() if given else self._trained_on(place)
+        if given and (hiding := hiding_of(place)) is not None:
+            origin = reconstructing(origin, hiding)
         if isinstance(origin, StoreOrigin):
             stored = "with a store" if given else "where a run was trained on a store"
             self.refuse(*self.idle_with_a_store, beside=stored)
@@ -140,7 +145,7 @@ class SampleRecipe(SourceRecipe):
         """
         origin = self.origin_for(find_model(run))
         if isinstance(origin, StoreOrigin):
-            return origin.split(self.split), None
+            return origin.unseen(self.num_samples, split=self.split)[0], None
         return origin.unseen(self.num_samples, self.seed)
 
 

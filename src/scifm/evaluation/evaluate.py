@@ -237,7 +237,11 @@ def evaluate(
         about["demonstrations"] = _told(demonstrations, operator.how)
     elif correction is not None:
         raise ConfigError("A correction is by demonstrations: give some, or leave it out.")
-    names = operator.signature.common(samples.signature)
+    try:
+        names = operator.signature.common(samples.signature)
+    except SignatureError:
+        operator.align(samples.some(1))  # which says in what they do not fit
+        raise
 
     def answers() -> Iterator[tuple[Batch, Tensor]]:
         for piece in samples.pieces(batch_size):

@@ -163,13 +163,13 @@ class Homogeneity:
 
 
 def _mean_square(batch: Batch, name: str) -> Tensor:
-    """Return the mean square of a field over the points that count, ``(batch,)``; 1 where none does."""
+    """Return the mean square of a field over the points that count, ``(batch,)``; 1 where all that is there is zero."""
     fields, valid = batch.field(name).flatten(1), batch.valid(name)
     if valid is None:
         return fields.square().mean(1)
     valid = valid.flatten(1)
     square, count = torch.where(valid, fields, 0.0).square().mean(1), valid.sum(1)
-    return torch.where(count > 0, square * (valid.shape[1] / count.clamp(min=1)), 1.0)
+    return torch.where(square > 0, square * (valid.shape[1] / count.clamp(min=1)), 1.0)
 
 
 def scalings_of_all(members: Sequence[tuple[Signature, Sequence[Homogeneity]]]) -> tuple[Homogeneity, ...]:

@@ -18,7 +18,7 @@ class Signature(Plain):
     Args:
         inputs: names of the input fields.
         coefficients: names of the scalar coefficients.
-        outputs: names of the output fields.
+        outputs: names of the output fields; none where only inputs are known, which no operator answers.
         num_spatial_dims: 1, 2 or 3.
         evolves: True when targets lie later in time than inputs; a name may then stand in inputs and in outputs.
     """
@@ -32,8 +32,8 @@ class Signature(Plain):
     def __post_init__(self) -> None:
         if self.num_spatial_dims not in (1, 2, 3):
             raise SignatureError(f"num_spatial_dims must be 1, 2 or 3; got {self.num_spatial_dims}.")
-        if not self.inputs or not self.outputs:
-            raise SignatureError(f"A signature needs at least one input and one output field; got {self}.")
+        if not self.inputs:
+            raise SignatureError(f"A signature needs at least one input field; got {self}.")
         answers = [name for name in self.outputs if name not in self.state]
         names = [*self.inputs, *self.coefficients, *answers]
         if len(set(names)) != len(names) or len(set(self.outputs)) != len(self.outputs):

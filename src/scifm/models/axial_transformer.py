@@ -173,6 +173,38 @@ class AxialTransformer(Operator):
     def hidden(self) -> Hidden:
         return Hidden(tuple(self.stages()), ("batch", "time", "space", "channel"))
 
+    def weights_for(self, other: Self) -> dict[str, Tensor]:
+        weights = super().weights_for(other)
+        if (self.history > 1) == (other.history > 1):
+            return weights
+        # attention over time has norms and a layer scale in each block, among those of all: the rest is put in place
+        taken = other.weights_for(other)
+        ours, theirs = self._norm_places(), other._norm_places()
+        common = [name for name in theirs if name in ours]
+        from_, to = (torch.cat([places[name] for name in common]) for places in (ours, theirs))
+        for name, halves in (("weight", 1), ("bias", 1), ("moved.weight", 2), ("moved.bias", 2)):
+            name = f"modulations.{name}"
+            if name in weights and name in taken:
+                rows = [whole.detach().chunk(halves) for whole in (weights[name], taken[name].clone())]
+                for old, new in zip(*rows, strict=True):
+                    new[to] = old[from_]
+                weights[name] = torch.cat(rows[1])
+        for name in (name for name in weights if name.endswith(".layer_scales")):
+            scales, old = taken[name].detach().clone(), weights[name].detach()
+            scales[-2:] = old[-2:]  # over space, and pointwise
+            weights[name] = scales
+        return weights
+
+    def _norm_places(self) -> dict[tuple[str, int, int], Tensor]:
+        """Return where each norm stands among the numbers of `modulations`, by part, block and place from the last."""
+        ends = torch.tensor(self.modulations.channels).cumsum(0).tolist()
+        ranges = iter(torch.arange(end - size, end) for end, size in zip(ends, self.modulations.channels, strict=True))
+        named = {}
+        for number, count in enumerate(self._norms):
+            for place in range(count):
+                named["norm", number, count - place] = next(ranges)
+        return named
+
     def differentiable(self) -> Self:
         with torch.device("meta"):
             config = self.config.model_copy(update={"plain": True})

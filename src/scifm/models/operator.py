@@ -82,6 +82,8 @@ class Operator(nn.Module):
         self, signature: Signature, config: OperatorConfig, *, normalization: Normalization | None = None
     ) -> None:
         super().__init__()
+        if not signature.outputs:
+            raise SignatureError(f"An operator answers something: it needs at least one output field; got {signature}.")
         self.signature = signature
         self.config = config
         if not signature.evolves and (self.history > 1 or self.sees_lead_time):
@@ -152,6 +154,10 @@ class Operator(nn.Module):
     def hidden(self) -> Hidden | None:
         """Return how channels lie between its stages, for `features.features_of`; None where that cannot be told."""
         return None
+
+    def weights_for(self, other: Self) -> dict[str, Tensor]:
+        """Return its weights by name, the very tensors, as one of its kind takes them that sees other frames."""
+        return self.state_dict(keep_vars=True)
 
     def differentiable(self) -> Self:
         """Return an operator with the same weights, shared, that has derivatives of every order."""

@@ -18,8 +18,8 @@ from scifm.fields.batch import Signature
 from scifm.fields.grid import Grid
 from scifm.fields.homogeneity import Homogeneity
 from scifm.fields.normalization import Normalization
-from scifm.fields.seeds import DrawingFrom
-from scifm.models.operator import Operator, OuterMaps, Role
+from scifm.fields.seeds import DrawingFrom, generator_for
+from scifm.models.operator import Operator, OperatorConfig, OuterMaps, Role
 from scifm.wording import plural
 
 __all__ = ["fits", "renamed", "with_channels"]
@@ -81,13 +81,22 @@ def renamed(operator: OperatorT, names: Mapping[str, str]) -> OperatorT:
 
 
 def with_channels(
-    operator: OperatorT, signature: Signature, grid: Grid, normalization: Normalization, *, generator: torch.Generator
+    operator: OperatorT,
+    signature: Signature,
+    grid: Grid,
+    normalization: Normalization,
+    *,
+    generator: torch.Generator,
+    config: OperatorConfig | None = None,
 ) -> tuple[OperatorT, list[dict[str, str]]]:
     """Return an operator for another signature that keeps every weight it can; the given one is left as it is.
 
     Args:
         grid: of the new data; walls add channels of position if there are none.
         normalization: fitted on the new data: units differ, and the hidden layers expect numbers of order one.
+        generator: of fresh weights.
+        config: its settings with what they left to the first data settled: by data that evolve, where it was trained on
+            what does not, a history and whether it is told how far ahead it looks; else `grid` alone settles them.
 
     Returns:
         The new operator, and what became of each channel, old and new: its ``role`` (``input``, ``mask``,
@@ -110,13 +119,15 @@ def with_channels(
             f"The operator was trained in {theirs.num_spatial_dims} dimensions and the data have "
             f"{signature.num_spatial_dims}: its Fourier modes do not carry over. Train from scratch."
         )
-    with DrawingFrom(torch.Generator()):  # first weights that are replaced below
-        result = type(operator)(signature, operator.config.on(grid), normalization=normalization)
+    config = config or operator.config.on(grid)
+    # all are replaced below but those of parts that the operator has not, such as attention over time
+    with DrawingFrom(generator_for(generator.initial_seed() % 2**63, "new parts")):
+        result = type(operator)(signature, config, normalization=normalization)
     result.domain, result.provenance = replace(operator.domain, forms=()), operator.provenance
     fresh = result.outer_maps()
     assert fresh is not None
     outer = {id(ends.first.weight), id(ends.last.weight), id(ends.last.bias), *(id(m.weight) for m in ends.conditioned)}
-    inner = {name: p for name, p in operator.state_dict(keep_vars=True).items() if id(p) not in outer}
+    inner = {name: p for name, p in operator.weights_for(result).items() if id(p) not in outer}
     result.load_state_dict(inner, strict=False)
     before, after = _channels(operator, ends), _channels(result, fresh)
     _carry(ends, fresh, before, after, generator)
@@ -164,8 +175,10 @@ def _carry(
         [channel for channel in channels if channel[0] in ("coefficient", "lead_time")]
         for channels in (before[0], after[0])
     ]
-    for theirs, ours in zip(old.conditioned, new.conditioned, strict=True):
+    for ours in new.conditioned:
         ours.weight.zero_()  # a condition nobody knew changes nothing at first
+    # none are known where nothing was told but the fields
+    for theirs, ours in zip(old.conditioned, new.conditioned, strict=bool(old.conditioned and new.conditioned)):
         for place, channel in enumerate(conditions[1]):
             if channel in conditions[0]:
                 ours.weight[:, place] = theirs.weight[:, conditions[0].index(channel)]

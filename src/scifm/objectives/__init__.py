@@ -5,6 +5,7 @@ neither optimizers nor where samples come from. A class in a file here and a lin
 the tests of the contract; one of another package joins through the entry points ``scifm.objectives``.
 """
 
+from scifm.objectives.masked import Masked
 from scifm.objectives.objective import Objective
 from scifm.objectives.supervised import MeanSquaredError, RelativeChange, RelativeL2, SummedSquaredError, Supervised
 
@@ -13,10 +14,12 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "relative_change": RelativeChange,
     "mean_squared_error": MeanSquaredError,
     "summed_squared_error": SummedSquaredError,
+    "masked": Masked,
 }
 
 __all__ = [
     "OBJECTIVES",
+    "Masked",
     "MeanSquaredError",
     "Objective",
     "RelativeChange",

@@ -17,6 +17,8 @@ from torch import Tensor
 
 from scifm.config import Config
 from scifm.fields.batch import Batch
+from scifm.fields.grid import Grid
+from scifm.fields.hiding import Hiding
 from scifm.models.operator import Operator
 
 __all__ = ["Objective"]
@@ -32,11 +34,19 @@ class Objective(Config, abc.ABC):
         num_looked_at: how many training samples it wants to see beforehand, see `on`; 0: none.
         leaves_out_gaps: whether it counts targets only where `Batch.valid_targets` says that they count. One that does
             not is refused for samples with missing points.
+        reconstructs: whether it learns the input fields themselves: pre-training then gives it samples whose targets
+            are these, as `scifm.fields.hiding` names them, and no solutions.
     """
 
     name: ClassVar[str]
     num_looked_at: ClassVar[int] = 0
     leaves_out_gaps: ClassVar[bool] = False
+    reconstructs: ClassVar[bool] = False
+
+    @property
+    def hiding(self) -> Hiding:
+        """Of one that reconstructs, what is hidden of samples that score; nothing where it does not say."""
+        return Hiding()
 
     @abc.abstractmethod
     def __call__(self, operator: Operator, batch: Batch, *, step: int, generator: torch.Generator) -> Tensor:
@@ -53,3 +63,10 @@ class Objective(Config, abc.ABC):
     def on(self, samples: Batch) -> Self:
         """Return this objective for training on samples like these, in the operator's order of names."""
         return self
+
+    def require_grid(self, grid: Grid) -> None:
+        """Check that it can be asked of samples on a grid, before anything is spent on it.
+
+        Raises:
+            ConfigError: if it cannot.
+        """

@@ -73,7 +73,7 @@ def _mean_of_valid(losses: Tensor, truth: Batch, valid: Tensor) -> Tensor:
     counted = truth.counted()
     assert counted is not None
     if losses.dim() > 3:
-        count = valid.flatten(3).sum(-1).clamp(min=1)
+        count = valid.flatten(3).sum(-1).clamp(min=1).to(losses)
         losses = losses.flatten(3).mean(-1) * (valid[0, 0, 0].numel() / count)
     return torch.where(counted, losses, 0.0).flatten(1).sum(1) / counted.flatten(1).sum(1).clamp(min=1)
 

@@ -25,7 +25,7 @@ from scifm.errors import RunError, cause_of
 from scifm.findings.finding import Finding, read_findings
 from scifm.findings.provenance import Provenance
 from scifm.runs import Run
-from scifm.wording import box_text, plural, span
+from scifm.wording import box_text, hidden_text, plural, span
 
 __all__ = [
     "AGAIN",
@@ -348,6 +348,8 @@ def origin_text(origin: Mapping[str, Any] | None) -> str:
     elif "systems" in about:
         parts += [f"samples of {', '.join(about['systems'])}" if about["systems"] else "samples"]
         parts += _ranges(about.get("coefficients", {}))
+    if "hiding" in about:
+        parts.append(hidden_text(**about["hiding"]))
     if "num_points" in about:
         parts.append(_box(about))
     if "demonstrations" in about:

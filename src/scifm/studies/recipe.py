@@ -16,6 +16,7 @@ from pydantic import Field, field_validator, model_validator
 from scifm.config import Config, read_recipe, refuse_idle
 from scifm.data.origin_config import BOX_SETTINGS, DataConfig, MixtureConfig, SystemConfig
 from scifm.data.origins import MixtureOrigin, Origin, StoreOrigin
+from scifm.data.reconstruction import reconstructing
 from scifm.data.resolving import resolve_origin
 from scifm.data.store import Store
 from scifm.errors import ConfigError, suggest
@@ -361,12 +362,20 @@ class StudyRecipe(Config):
         return self.data.grid(self.origin(self.targets[0]).signature.num_spatial_dims)
 
     def origin(self, entry: SourceConfig | TargetConfig) -> Origin:
-        """Return where the samples of a source or a target come from.
+        """Return where the samples of a source or a target come from: of a source as its objective wants them.
 
         Raises:
             ConfigError: if a range is not valid.
             StoreError, DataError: if a store cannot be read.
         """
+        origin = self._named(entry)
+        if isinstance(entry, TargetConfig):
+            return origin
+        objective = entry.objective or self.training.objective
+        return reconstructing(origin, objective.hiding) if objective.reconstructs else origin
+
+    def _named(self, entry: SourceConfig | TargetConfig) -> Origin:
+        """Return where samples come from, whatever is learned of them."""
         if entry.store is not None:
             store = Store.open(entry.store)
             # a study may hold steady stores beside evolving ones
@@ -458,12 +467,11 @@ class StudyRecipe(Config):
     def _data_of(self, source: SourceConfig) -> DataConfig:
         """Return the settings for a source; of stores those of drawn samples are the other sources'."""
         stored = source.store is not None or any(entry.store is not None for entry in source.systems)
-        origin = self.origin(source)
-        evolves = origin.signature.evolves
+        evolves, has_frames = self.origin(source).signature.evolves, self._named(source).signature.evolves
         drawn = any(entry.store is None for entry in source.systems)
         idle = [*(BOX_SETTINGS * stored), *(("num_samples", "stream_blocks") * (source.store is not None))]
         idle += [] if evolves else ["history", "horizon", "stride", "leads"]
-        idle += [] if evolves and drawn else ["windows_per_trajectory"]
+        idle += [] if has_frames and drawn else ["windows_per_trajectory"]
         idle += [] if any(entry.store is not None for entry in source.systems) else ["temperature"]
         changes = {name: getattr(DataConfig(), name) for name in idle}
         if source.store is not None:

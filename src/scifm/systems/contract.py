@@ -126,6 +126,15 @@ class SystemContract:
         require((nothing > 0).all(), "the residual of no solution is zero, so nothing tells a solution from none")
         return nothing
 
+    def test_inputs_drawn_alone_are_those_of_problems(self) -> None:
+        """`sample_inputs` draws the problems of `sample` without targets; where that rejects some, others like them."""
+        record, drawn = SamplingRecord(), generator_for(0, "contract")
+        whole = self.sample(record=record)
+        alone = self.system.sample_inputs(self.num_tried, self.boxes()[0], drawn, dtype=torch.float64)
+        pairs = [(part_of(alone, name), part_of(whole, name)) for name in ("inputs", "coefficients")]
+        same = all(a.shape == b.shape and (record.rejected > 0 or torch.equal(a, b)) for a, b in pairs)
+        require(alone.targets is None and same, "inputs drawn alone have targets, or are not those of samples")
+
     def test_it_is_a_frozen_dataclass_that_can_be_compared(self) -> None:
         """A system never changes: it is a frozen dataclass, equal to its copy, and can be a key."""
         system = self.system
@@ -429,8 +438,7 @@ def part_of(batch: Batch, name: str) -> Tensor:
 
 def twice_as_fine(grid: Grid) -> Grid:
     """Return the grid with a point more between each two."""
-    sides = zip(grid.num_points, grid.periodic, strict=True)
-    return grid.resized(tuple(2 * n if wraps else 2 * n - 1 for n, wraps in sides))
+    return grid.resized(tuple(2 * n - (not wraps) for n, wraps in zip(grid.num_points, grid.periodic, strict=True)))
 
 
 def no_solution(batch: Batch) -> Tensor:
@@ -451,8 +459,7 @@ def _bytes(values: Tensor) -> bytes:
 
 def _with_another_input(batch: Batch, index: int) -> Batch:
     """Return the batch with one input field taken from the next sample; of one that all samples share, twice it."""
-    inputs = batch.inputs.clone()
-    own = batch.inputs[:, :, index]
+    inputs, own = batch.inputs.clone(), batch.inputs[:, :, index]
     inputs[:, :, index] = 2 * own if bool((own == own[:1]).all()) else own.roll(1, 0)
     return replace(batch, inputs=inputs)
 
@@ -463,13 +470,12 @@ def _scaled(batch: Batch, homogeneity: Homogeneity, factor: float) -> Batch:
         return torch.tensor(values, dtype=torch.float64).view(-1, *(1,) * num_dims)
 
     names, dims = batch.signature, batch.grid.num_spatial_dims
-    time = factor ** homogeneity.exponent("lead_time")
     return replace(
         batch,
         inputs=batch.inputs * factors(names.inputs, dims),
         coefficients=batch.coefficients * factors(names.coefficients, 0),
         targets=batch.require_targets() * factors(names.outputs, dims),
-        lead_time=None if batch.lead_time is None else batch.lead_time * time,
+        lead_time=None if batch.lead_time is None else batch.lead_time * factor ** homogeneity.exponent("lead_time"),
     )
 
 
@@ -487,8 +493,7 @@ def _narrowed(system: System, part: float) -> Iterator[tuple[str, object]]:
         if knob.integer:
             yield name, knob
         elif knob.scale == "log":
-            ratio = knob.high / knob.low
-            low = knob.low * ratio ** (0.6 * part)
+            ratio, low = knob.high / knob.low, knob.low * (knob.high / knob.low) ** (0.6 * part)
             yield name, [low, min(low * ratio**0.4, knob.high)]
         else:
             low = knob.low + 0.6 * part * (knob.high - knob.low)

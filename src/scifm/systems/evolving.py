@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import abc
 import math
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import psutil
@@ -168,21 +169,11 @@ class Evolving(System):
             DataError: if the solver's numbers leave every bound, for its step is too long for the knobs, or the
                 trajectories need more memory than there is.
         """
-        self.require_grid(grid)
-        if num_samples < 1:
-            raise ConfigError(f"Ask for at least 1 sample; got {num_samples}.")
-        if dtype not in (torch.float32, torch.float64):
-            raise ConfigError(f"Samples are made in torch.float32 or torch.float64; got {dtype}. Convert afterwards.")
-        home = generator.device if generator is not None else torch.device("cpu" if device is None else device)
-        device = home if device is None else torch.device(device)
+        home, device = self._places(num_samples, grid, generator, dtype, device)
         if device.type == "cpu":
             self._require_room(num_samples, grid, dtype)
         parts = []
-        for start in range(0, num_samples, _DRAW_BLOCK):
-            count = min(_DRAW_BLOCK, num_samples - start)
-            inputs, coefficients = self.initial(count, grid, generator, home)
-            if self.spin_up:
-                inputs = self._spun_up(inputs, coefficients, grid)
+        for inputs, coefficients in self._drawn(num_samples, grid, generator, home):
             inputs, coefficients = inputs.to(device, dtype), coefficients.to(device, dtype)
             parts.append((inputs, coefficients, self._trajectories(inputs, coefficients, grid)))
         if record is not None:
@@ -191,6 +182,41 @@ class Evolving(System):
         lead_time = torch.tensor(self.times[1:], dtype=dtype, device=device).expand(num_samples, -1)
         systems = (self.name,) * num_samples
         return Batch(self.signature, grid, inputs[:, None], coefficients, targets, systems, lead_time)
+
+    @torch.no_grad()
+    def sample_inputs(
+        self,
+        num_samples: int,
+        grid: Grid,
+        generator: torch.Generator | None = None,
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: Any = None,
+    ) -> Batch:
+        home, device = self._places(num_samples, grid, generator, dtype, device)
+        parts = zip(*self._drawn(num_samples, grid, generator, home), strict=True)
+        inputs, coefficients = (torch.cat(part).to(device, dtype) for part in parts)
+        return Batch(self.signature, grid, inputs[:, None], coefficients, systems=(self.name,) * num_samples)
+
+    def _places(
+        self, num_samples: int, grid: Grid, generator: torch.Generator | None, dtype: torch.dtype, device: Any
+    ) -> tuple[torch.device, torch.device]:
+        """Return where numbers are drawn and where samples are made, of what may be asked for."""
+        self.require_grid(grid)
+        if num_samples < 1:
+            raise ConfigError(f"Ask for at least 1 sample; got {num_samples}.")
+        if dtype not in (torch.float32, torch.float64):
+            raise ConfigError(f"Samples are made in torch.float32 or torch.float64; got {dtype}. Convert afterwards.")
+        home = generator.device if generator is not None else torch.device("cpu" if device is None else device)
+        return home, home if device is None else torch.device(device)
+
+    def _drawn(
+        self, num_samples: int, grid: Grid, generator: torch.Generator | None, home: torch.device
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield problems at the time of their first frame, inputs and coefficients in float64, block by block."""
+        for start in range(0, num_samples, _DRAW_BLOCK):
+            inputs, coefficients = self.initial(min(_DRAW_BLOCK, num_samples - start), grid, generator, home)
+            yield (self._spun_up(inputs, coefficients, grid) if self.spin_up else inputs), coefficients
 
     def _require_room(self, num_samples: int, grid: Grid, dtype: torch.dtype) -> None:
         frames = num_samples * self.num_frames * len(self.signature.outputs) * math.prod(grid.num_points)

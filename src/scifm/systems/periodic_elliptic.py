@@ -131,21 +131,46 @@ class PeriodicElliptic(System):
         device: Any = None,
         record: SamplingRecord | None = None,
     ) -> Batch:
+        return self._sampled(num_samples, grid, generator, dtype, device, record or SamplingRecord(), solved=True)
+
+    @torch.no_grad()
+    def sample_inputs(
+        self,
+        num_samples: int,
+        grid: Grid,
+        generator: torch.Generator | None = None,
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: Any = None,
+    ) -> Batch:
+        return self._sampled(num_samples, grid, generator, dtype, device, SamplingRecord(), solved=False)
+
+    def _sampled(
+        self,
+        num_samples: int,
+        grid: Grid,
+        generator: torch.Generator | None,
+        dtype: torch.dtype,
+        device: Any,
+        record: SamplingRecord,
+        *,
+        solved: bool,
+    ) -> Batch:
         self._require_samplable(num_samples, grid, dtype)
         home = generator.device if generator is not None else torch.device("cpu" if device is None else device)
         device = home if device is None else torch.device(device)
-        fields = _empty((2, num_samples, 1, 1, *grid.num_points), dtype, device)
+        fields = _empty((2 if solved else 1, num_samples, 1, 1, *grid.num_points), dtype, device)
         coefficients = torch.empty(num_samples, len(self.signature.coefficients), dtype=dtype, device=device)
         for start in range(0, num_samples, _DRAW_BLOCK):
             rows = slice(start, min(start + _DRAW_BLOCK, num_samples))
-            made = (fields[0][rows, 0, 0], coefficients[rows], fields[1][rows, 0, 0])
-            self._fill(made, grid, generator, home, record if record is not None else SamplingRecord())
+            made = (fields[0][rows, 0, 0], coefficients[rows], *(each[rows, 0, 0] for each in fields[1:]))
+            self._fill(made, grid, generator, home, record)
         return Batch(
             signature=self.signature,
             grid=grid,
             inputs=fields[0],
             coefficients=coefficients,
-            targets=fields[1],
+            targets=fields[1] if solved else None,
             systems=(self.name,) * num_samples,
         )
 
@@ -220,13 +245,16 @@ class PeriodicElliptic(System):
 
     def _fill(
         self,
-        made: tuple[Tensor, Tensor, Tensor],
+        made: tuple[Tensor, ...],
         grid: Grid,
         generator: torch.Generator | None,
         home: torch.device,
         record: SamplingRecord,
     ) -> None:
-        """Write forcing, coefficients and solution of one block, drawing rejected samples again."""
+        """Write forcing, coefficients and solution of one block, drawing rejected samples again.
+
+        Of two tensors alone forcing and coefficients are written; without a solution nothing is rejected.
+        """
         sparsities = self.forcing.draw_sparsities(len(made[0]), generator, home)
         pending: Tensor | None = None
         for _ in range(_MAX_ROUNDS):
@@ -275,7 +303,7 @@ class PeriodicElliptic(System):
                 self._solve_on_grid(part, grid, out)
             else:
                 self._solve_in_modes(modes, scaled, part, grid, out)
-            accepted.append(self.acceptable(out[1], out[2], grid))
+            accepted.append(self.acceptable(out[1], out[2], grid) if len(out) == 3 else None)
         return None if accepted[0] is None else torch.cat([mask for mask in accepted if mask is not None])
 
     def _write_forcing(self, amplitudes: Tensor, grid: Grid, out: Tensor) -> Tensor:
@@ -294,25 +322,28 @@ class PeriodicElliptic(System):
         return scaled
 
     def _solve_on_grid(self, drawn: dict[str, Tensor], grid: Grid, out: tuple[Tensor, ...]) -> None:
-        forcing, coefficients, solution = out
+        forcing, coefficients, *solution = out
         spectrum = torch.fft.rfft2(forcing)
         if self.zero_mean:
             spectrum[:, 0, 0] = 0.0
 
         coefficients.copy_(self.coefficients_for(drawn, spectrum_on_grid(spectrum, grid), grid))
-        inverse = inverse_symbol(self.symbol_basis, coefficients.to(torch.float64), grid)
-        solution.copy_(torch.fft.irfft2(multiply(spectrum, inverse), s=grid.num_points))
+        if solution:
+            inverse = inverse_symbol(self.symbol_basis, coefficients.to(torch.float64), grid)
+            solution[0].copy_(torch.fft.irfft2(multiply(spectrum, inverse), s=grid.num_points))
 
     def _solve_in_modes(
         self, modes: LowModes, scaled: Tensor, drawn: dict[str, Tensor], grid: Grid, out: tuple[Tensor, ...]
     ) -> None:
-        _, coefficients, solution = out
+        _, coefficients, *solution = out
         waves = modes.analyze(scaled)
         spectrum = Spectrum(*modes.strong_waves, lambda: modes.strong_power(waves))
         coefficients.copy_(self.coefficients_for(drawn, spectrum, grid))
+        if not solution:
+            return
         exact = coefficients.to(torch.float64)
         real, imaginary = symbol(self.symbol_basis, exact, modes.wave_y, modes.wave_x)
         # Only forming the symbol can cancel, so float64 ends here.
         threshold = singular_threshold(self.symbol_basis, exact)[..., None].float()
         factor = divide(real.float(), None if imaginary is None else imaginary.float(), threshold)
-        modes.synthesize(modes.multiply(waves, factor), solution)
+        modes.synthesize(modes.multiply(waves, factor), solution[0])

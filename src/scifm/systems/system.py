@@ -130,6 +130,24 @@ class System(Shown, abc.ABC):
             DataError: if the knobs ask for problems that (almost) cannot be made.
         """
 
+    def sample_inputs(
+        self,
+        num_samples: int,
+        grid: Grid,
+        generator: torch.Generator | None = None,
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: Any = None,
+    ) -> Batch:
+        """Draw problems and leave them unsolved: a batch without targets, of what evolves the first frames.
+
+        They are those that `sample` draws where that rejects none; a rule that looks at solutions rejects nothing here.
+        Left to itself it samples and drops the solutions: a system that can do without solving overrides it. Arguments
+        and errors are those of `sample`.
+        """
+        drawn = self.sample(num_samples, grid, generator, dtype=dtype, device=device)
+        return replace(drawn, targets=None, valid_targets=None, lead_time=None)
+
     @abc.abstractmethod
     def solve(self, batch: Batch) -> Batch:
         """Return the batch with targets solved from its own inputs and coefficients.

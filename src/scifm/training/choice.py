@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -245,6 +245,15 @@ class TrialSettings(Config):
         self.require_trials()
         return self
 
+    @model_validator(mode="after")
+    def _solutions_are_learned(self) -> Self:
+        if self.training.objective.reconstructs:
+            raise ConfigError(
+                f"training.objective = '{self.training.objective.name}' learns inputs without solutions, and adapting "
+                "learns from solutions. Choose another here, and give this one to scifm pretrain."
+            )
+        return self
+
     def require_trials(self) -> None:
         """Refuse settings of trials where a single learning rate leaves nothing to try.
 
@@ -290,6 +299,8 @@ class AdaptRecipe(TrialSettings):
             held-out error of the chosen candidate falls; 0: it is as given. Comes on top of the budget of trials.
         stride: of trajectories, frames from one frame of a sample to the next; absent: as many as make a lead time that
             the operator was trained at, else one.
+        history: of trajectories, input frames of a sample; absent: as many as the operator takes. An operator that was
+            trained on single frames, or on what does not evolve, is made to take so many.
         horizon: of trajectories, target frames of a sample: with several the operator marches and learns from them all.
         leads: of trajectories and a single target, how many lead times: one stride, two, … each a sample of its own.
         rename: new name → name the operator knows, for channels that are only called otherwise; from scratch it is of
@@ -303,6 +314,7 @@ class AdaptRecipe(TrialSettings):
     learning_rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3, 1e-2)
     max_doublings: int = Field(0, ge=0, le=20)
     stride: int | None = Field(None, ge=1)
+    history: int | None = Field(None, ge=1)
     horizon: int = Field(1, ge=1)
     leads: int = Field(1, ge=1)
     rename: dict[str, str] = Field(default_factory=dict)
@@ -339,6 +351,7 @@ class AdaptRecipe(TrialSettings):
 
     def framed(self, origin: Origin, pace: Pace) -> Origin:
         """Return an origin whose samples are the frames of trajectories that an operator of a pace is given."""
+        pace = replace(pace, history=self.history or pace.history)
         return origin.paced(pace, stride=self.stride, horizon=self.horizon, leads=self.leads)
 
     @property

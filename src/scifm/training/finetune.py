@@ -32,7 +32,7 @@ from scifm.fields.samples import Samples
 from scifm.fields.seeds import generator_for
 from scifm.fields.window import Pace
 from scifm.models.folder import ModelPlace, digest, find_model, pace_of
-from scifm.models.operator import Operator
+from scifm.models.operator import Operator, OperatorConfig
 from scifm.models.registry import load_operator
 from scifm.models.surgery import fits, renamed, with_channels
 from scifm.runs import Run, write_json
@@ -42,10 +42,11 @@ from scifm.training.choice import AdaptRecipe, Candidate, Trial, choose
 from scifm.training.loggers import require_loggers
 from scifm.training.loop import DivergedError, Observer, train
 from scifm.training.methods import FinetuneMethod, finish, prepare
-from scifm.training.pretrain import ModelConfig, build_operator, settled
+from scifm.training.pretrain import ModelConfig, build_operator, require_solutions, settled
 from scifm.training.processes import require_alone
 from scifm.training.recording import recording
 from scifm.training.validation import sample_errors
+from scifm.wording import plural
 
 __all__ = ["AdaptRecipe", "finetune", "from_scratch"]
 
@@ -93,6 +94,8 @@ def finetune(
     require_alone("Fine-tuning")
     whole = _recipe("finetune", recipe, settings)
     place = find_model(parent)
+    if whole.history is not None:
+        _require_history(load_operator(place.folder).config, whole.history)
     beginning = {"parent_config": place.run.config} if place.run else {"parent_model": digest(place.folder)}
     downstream = _pool(pool, whole, place, pace_of(place.folder))
     return _Finetuning(whole, downstream, observe, beginning, place.folder).run_in(out, parent=place.path)
@@ -139,7 +142,10 @@ def from_scratch(
     of_finetuning = settings.keys() & {"method", "rename", "interpolation"}  # a whole recipe may serve both ways
     refuse_idle(whole, sorted(of_finetuning), "training from scratch starts from no operator and trains all weights")
     whole = whole.model_copy(update=nothing_to_keep)
-    pace = pace or Pace(getattr(model.network, "history", 1))
+    network = model.resolve()
+    if whole.history is not None:
+        _require_history(network, whole.history)
+    pace = pace or Pace(getattr(network, "history", None) or 1)
     downstream = _pool(pool, whole, place, pace)
     return _FromScratch(whole, downstream, observe, {"model": model.to_dict()}, model).run_in(out)
 
@@ -149,6 +155,15 @@ def _recipe(kind: str, recipe: AdaptRecipe | None, settings: dict[str, Any]) -> 
     whole = build_config(AdaptRecipe, tree, source=f"settings of {kind}")
     require_loggers(whole.training.loggers)
     return whole
+
+
+def _require_history(network: OperatorConfig, asked: int) -> None:
+    """Refuse input frames that an operator cannot take; one that never saw any that follow each other may take many."""
+    taken = getattr(network, "history", None)
+    if taken is not None and taken != asked:
+        raise ConfigError(
+            f"history = {asked} was asked for, and the operator takes {plural(taken, 'input frame')}. Leave it out."
+        )
 
 
 def _pool(pool: Source, recipe: AdaptRecipe, model: ModelPlace | None, pace: Pace) -> DownstreamPool:
@@ -162,8 +177,10 @@ def _pool(pool: Source, recipe: AdaptRecipe, model: ModelPlace | None, pace: Pac
     if isinstance(pool, Store):
         pool = recipe.framed(StoreOrigin(pool), pace)
     if isinstance(pool, Origin):
+        require_solutions(pool.signature, pool.name)
         pool = pool.pool(max(1024, recipe.num_samples), recipe.seed)
-    for name, asked in (("stride", recipe.stride or 1), ("horizon", recipe.horizon), ("leads", recipe.leads)):
+    frames = {"stride": recipe.stride or 1, "history": recipe.history or 1, "horizon": recipe.horizon}
+    for name, asked in (*frames.items(), ("leads", recipe.leads)):
         if asked not in (1, has := getattr(pool.window, name)):
             raise ConfigError(f"{name} = {asked} was asked for, and the samples have {has}.")
     return pool
@@ -378,8 +395,16 @@ class _Finetuning(_Adaptation):
                 operator.normalization = refit_coefficients(operator.normalization, operator.signature, few)
             return operator
         normalization = _fit(samples, self.pool.homogeneities, operator.normalization.kind)
+        config = settled(
+            operator.config,
+            signature,
+            grid,
+            window=self.pool.window,
+            lead_times=samples.lead_times,
+            homogeneities=self.pool.homogeneities,
+        )
         generator = generator_for(self.recipe.seed, "channels")
-        operator, rows = with_channels(operator, signature, grid, normalization, generator=generator)
+        operator, rows = with_channels(operator, signature, grid, normalization, config=config, generator=generator)
         operator.domain = replace(operator.domain, lead_times=samples.lead_times)  # another problem has another clock
         write_json(self.run.path / "channels.json", rows)
         return operator

@@ -15,6 +15,7 @@ from scifm.config import Config, read_recipe, refuse_idle
 from scifm.data.normalize import fit_normalization
 from scifm.data.origin_config import DataConfig, MixtureConfig, SystemConfig
 from scifm.data.origins import Origin, StoreOrigin
+from scifm.data.reconstruction import reconstructing
 from scifm.data.resolving import resolve_origin
 from scifm.data.run_origin import provenance_of
 from scifm.data.store import Store, require_signature
@@ -142,6 +143,9 @@ class PretrainRecipe(Config):
             )
         for name in self.held_out or ():
             find_system(name)
+        if self.training.objective.reconstructs:
+            why = f"training.objective = '{self.training.objective.name}' takes every frame by itself"
+            refuse_idle(self.data, ("history", "horizon", "stride", "leads"), why, prefix="data.")
         if len(self.mixture) == 1:
             refuse_idle(self.mixture[0], ("weight", "loss_weight"), "it weighs members of a mixture, and there is one")
 
@@ -162,7 +166,20 @@ class PretrainRecipe(Config):
             ConfigError: if a range is not valid.
             StoreError, DataError: if a store cannot be read.
         """
-        return resolve_origin(self.data, system=self.system, mixture=self.mixture)
+        return self.seen(resolve_origin(self.data, system=self.system, mixture=self.mixture))
+
+    def seen(self, origin: Origin) -> Origin:
+        """Return an origin as the objective wants its samples: with solutions, or the whole inputs alone.
+
+        Raises:
+            ConfigError: if the objective cannot be asked of samples on its grid, or there are no solutions to learn.
+        """
+        objective = self.training.objective
+        objective.require_grid(origin.grid)
+        if objective.reconstructs:
+            return reconstructing(origin, objective.hiding)
+        require_solutions(origin.signature, origin.name)
+        return origin
 
     @classmethod
     def read(cls, recipe: str | Path | Mapping[str, Any], *, overrides: Iterable[str] = ()) -> PretrainRecipe:
@@ -172,6 +189,19 @@ class PretrainRecipe(Config):
             ConfigError: if it is missing, malformed, or holds unknown keys.
         """
         return read_recipe(cls, recipe, "pretrain", overrides=overrides)
+
+
+def require_solutions(signature: Signature, name: str) -> None:
+    """Refuse samples that have nothing to answer.
+
+    Raises:
+        ConfigError: says what can be learned of them.
+    """
+    if not signature.outputs:
+        raise ConfigError(
+            f"The samples of {name} are inputs alone, {', '.join(signature.inputs)}, without solutions to learn. What "
+            "can be learned of them are the inputs themselves: training.objective = 'masked' of scifm pretrain."
+        )
 
 
 def settled(
@@ -240,14 +270,16 @@ def pretrain(
     """
     if not isinstance(recipe, PretrainRecipe):
         recipe = PretrainRecipe.read(recipe)
+    reconstructs = recipe.training.objective.reconstructs
     if store is not None:
         if recipe.system is not None:
-            require_signature(store.signature, recipe.system.build().signature)
+            wanted = recipe.system.build().signature
+            require_signature(store.signature, replace(wanted, outputs=()) if reconstructs else wanted)
         data = recipe.data.at(str(store.path), store.mapping)
         recipe = recipe.model_copy(update={"system": None, "mixture": (), "data": data})
     recipe.check()
     require_loggers(recipe.training.loggers)
-    origin = recipe.origin if store is None else StoreOrigin(store, recipe.data.window)
+    origin = recipe.origin if store is None else recipe.seen(StoreOrigin(store, recipe.data.window))
     recipe.require_unseen(origin)
     network = recipe.model.resolve()
     network.require_known()

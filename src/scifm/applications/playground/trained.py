@@ -50,6 +50,8 @@ def trained_on(place: ModelPlace) -> tuple[tuple[System, ...], Grid, str]:
         origin = RunOrigin.of_model(place)
         if origin is None:
             raise RunError("it does not say which system it was trained on.")
+        if origin.hiding is not None:
+            raise RunError("it learned to reconstruct inputs, and no solutions: fine-tune it on some first.")
         systems = origin.systems()
     except (StoreError, ConfigError, RunError) as error:
         raise RunError(
