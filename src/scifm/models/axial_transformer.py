@@ -177,33 +177,25 @@ class AxialTransformer(Operator):
         weights = super().weights_for(other)
         if (self.history > 1) == (other.history > 1):
             return weights
-        # attention over time has norms and a layer scale in each block, among those of all: the rest is put in place
-        taken = other.weights_for(other)
-        ours, theirs = self._norm_places(), other._norm_places()
-        common = [name for name in theirs if name in ours]
-        from_, to = (torch.cat([places[name] for name in common]) for places in (ours, theirs))
-        for name, halves in (("weight", 1), ("bias", 1), ("moved.weight", 2), ("moved.bias", 2)):
-            name = f"modulations.{name}"
+        # attention over time has norms and a layer scale in each block, in front of the others, which are put in place
+        taken, sizes = other.weights_for(other), (self.modulations.sizes, other.modulations.sizes)
+        for name in ("modulations.base", "modulations.moved"):
             if name in weights and name in taken:
-                rows = [whole.detach().chunk(halves) for whole in (weights[name], taken[name].clone())]
-                for old, new in zip(*rows, strict=True):
-                    new[to] = old[from_]
-                weights[name] = torch.cat(rows[1])
+                parts = [of[name].detach().split(size) for of, size in zip((weights, taken), sizes, strict=True)]
+                weights[name] = torch.cat([self._in_place_of(*each) for each in zip(*parts, strict=True)])
         for name in (name for name in weights if name.endswith(".layer_scales")):
-            scales, old = taken[name].detach().clone(), weights[name].detach()
-            scales[-2:] = old[-2:]  # over space, and pointwise
-            weights[name] = scales
+            weights[name] = torch.cat([taken[name].detach()[:-2], weights[name].detach()[-2:]])  # space, and pointwise
         return weights
 
-    def _norm_places(self) -> dict[tuple[str, int, int], Tensor]:
-        """Return where each norm stands among the numbers of `modulations`, by part, block and place from the last."""
-        ends = torch.tensor(self.modulations.channels).cumsum(0).tolist()
-        ranges = iter(torch.arange(end - size, end) for end, size in zip(ends, self.modulations.channels, strict=True))
-        named = {}
-        for number, count in enumerate(self._norms):
-            for place in range(count):
-                named["norm", number, count - place] = next(ranges)
-        return named
+    def _in_place_of(self, old: Tensor, new: Tensor) -> Tensor:
+        """Return what is told to the norms of a part, those of `old` in place of the last of `new` or of them alone."""
+        if old.shape == new.shape:
+            return old
+        ours, theirs = (part.unflatten(0, (2, -1, self.config.width)) for part in (old, new))  # scales and shifts, norm
+        shared = min(ours.shape[1], theirs.shape[1])
+        return torch.cat([theirs[:, : theirs.shape[1] - shared], ours[:, ours.shape[1] - shared :]], dim=1).flatten(
+            0, 2
+        )
 
     def differentiable(self) -> Self:
         with torch.device("meta"):
