@@ -192,7 +192,7 @@ def test_sizes_of_stores_weigh_in_as_the_temperature_says(stores, tmp_path):
 
 def test_mixtures_that_cannot_be(stores, tmp_path):
     steady, moving = ({"store": str(stores[name].path)} for name in ("steady", "evolving"))
-    with pytest.raises(SignatureError, match="dimension or time dependence"):
+    with pytest.raises(SignatureError, match="all steady or all evolving: cannot join"):
         mixed(stores, steady, moving)
     fine = generate(Poisson(), num_samples={"train": 4, "valid": 1}, num_points=20, path=tmp_path / "fine")
     with pytest.raises(SignatureError, match="live on one grid"):

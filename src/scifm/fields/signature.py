@@ -7,6 +7,7 @@ from typing import Any
 
 from scifm.config import Plain
 from scifm.errors import SignatureError
+from scifm.wording import plural
 
 __all__ = ["Signature"]
 
@@ -57,6 +58,11 @@ class Signature(Plain):
         """Names of all fields, and of the coefficients behind them, each once."""
         return (*self.fields, *self.coefficients)
 
+    @property
+    def _told(self) -> str:
+        kind = "evolving" if self.evolves else "steady"
+        return f"{kind} problems of {', '.join(self.fields)} in {plural(self.num_spatial_dims, 'dimension')}"
+
     def union(self, other: Signature) -> Signature:
         """Return the signature that holds every name of both, ours first.
 
@@ -64,19 +70,22 @@ class Signature(Plain):
             SignatureError: if the two differ in dimension or in being steady, or a name is something else in each.
         """
         if (self.num_spatial_dims, self.evolves) != (other.num_spatial_dims, other.evolves):
-            raise SignatureError(f"Cannot join {self} and {other}: dimension or time dependence differ.")
+            raise SignatureError(
+                "Problems in one mixture have one number of dimensions and are all steady or all evolving: cannot join "
+                f"{self._told} and {other._told}. Train on them apart."
+            )
         for name in (name for name in self.fields if name in other.fields):
             roles = [(name in names.inputs, name in names.outputs) for names in (self, other)]
             if roles[0] != roles[1]:
                 raise SignatureError(
-                    f"Cannot join {self} and {other}: '{name}' is given in one and asked for in the other. Rename it "
-                    "in one of them."
+                    f"Cannot join {self._told} and {other._told}: '{name}' is given in one and asked for in the other. "
+                    "Rename it in one of them."
                 )
         for name in self.names:
             if name in other.names and (name in self.fields) != (name in other.fields):
                 raise SignatureError(
-                    f"Cannot join {self} and {other}: '{name}' is a field in one and a coefficient in the other. "
-                    "Rename it in one of them."
+                    f"Cannot join {self._told} and {other._told}: '{name}' is a field in one and a coefficient in the "
+                    "other. Rename it in one of them."
                 )
         merged: dict[str, Any] = {
             part: tuple(dict.fromkeys((*getattr(self, part), *getattr(other, part))))

@@ -171,9 +171,10 @@ class Operator(nn.Module):
                 samples did, or asks for a lead time this operator was not trained at.
         """
         ours, theirs = self.signature, batch.signature
+        aligned = batch if theirs == ours else in_names_of(ours, batch, knows_form=self.knows_form(theirs.fields))
         if not torch.compiler.is_exporting():  # which knows no numbers
             self.require_lead_times(batch.lead_times)
-        return batch if theirs == ours else in_names_of(ours, batch, knows_form=self.knows_form(theirs.fields))
+        return aligned
 
     def knows_form(self, fields: Iterable[str]) -> bool:
         """Return whether some of its training samples had just these fields, while others had others."""
