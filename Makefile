@@ -7,7 +7,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 TEST_WORKERS ?= 2
-BENCHMARKS ?= $(filter-out benchmarks/transfer_results.py,$(shell grep -ls __main__ benchmarks/*.py))
+# those that can be run without being told anything and without other people's packages
+BENCHMARKS ?= $(shell grep -ls __main__ benchmarks/*.py | xargs grep -Ls -e required=True -e "^from well_peers")
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -39,7 +40,7 @@ lint: $(DEV) ## ruff: rules and format
 types: $(DEV) ## mypy on src/scifm
 	$(BIN)/mypy
 
-bench: $(RUNTIME) ## each benchmark; results as JSON in build/bench/
+bench: $(RUNTIME) ## each benchmark that needs no more; results as JSON in build/bench/
 	@mkdir -p build/bench
 	@set -e; for file in $(BENCHMARKS); do \
 		echo "== $$file"; $(BIN)/python $$file --json build/bench/$$(basename $$file .py).json; \
