@@ -7,9 +7,13 @@ import torch
 
 import evolving
 import tiny
+from scifm.config import build_config
 from scifm.data.run_origin import RunOrigin
+from scifm.data.sample_recipe import SampleRecipe
 from scifm.data.split import StoreSplit
 from scifm.errors import StoreError
+from scifm.fields.grid import Grid
+from scifm.models.folder import find_model
 from scifm.models.registry import load_operator
 from scifm.systems.poisson import Poisson
 from scifm.training.finetune import finetune
@@ -59,3 +63,15 @@ def test_of_a_store_its_test_split_is_taken(tmp_path):
     store.path.rename(tmp_path / "elsewhere")
     with pytest.raises(StoreError):
         unseen_samples(run, 3)
+
+
+def test_a_system_is_asked_about_on_the_grid_of_the_training_where_nothing_is_said(tmp_path):
+    run = pretrain(tiny.recipe(training={"num_steps": 1}), out=tmp_path)
+    place, trained = find_model(run), load_operator(run).domain.grid
+    assert trained.num_points != (64, 64)
+    poisson, burgers = {"system": {"name": "poisson"}}, {"system": {"name": "heat", "options": {"num_spatial_dims": 1}}}
+    grids = [
+        build_config(SampleRecipe, tree).origin_for(place).grid
+        for tree in (poisson, {**poisson, "num_points": 20}, {**poisson, "extent": 2.0}, burgers)
+    ]
+    assert grids == [trained, Grid.square(20), Grid.square(64, extent=2.0), Grid.square(64, num_spatial_dims=1)]

@@ -17,7 +17,7 @@ from scifm.data.run_origin import RunOrigin, hiding_of
 from scifm.data.store import Store
 from scifm.errors import ConfigError
 from scifm.fields.samples import Samples
-from scifm.models.folder import ModelPlace, find_model, pace_of
+from scifm.models.folder import ModelPlace, find_model, grid_of, pace_of
 from scifm.systems.evolving import Evolving
 from scifm.systems.system import System
 
@@ -64,7 +64,7 @@ class SampleRecipe(SourceRecipe):
     """Samples that an operator is asked about.
 
     Args:
-        system: what is sampled afresh.
+        system: what is sampled afresh, where nothing is said of the box on the grid of the operator's training.
         store: folder of a store, instead.
         split: of the store.
         stride: of trajectories, frames from one frame of a sample to the next; absent: as many as make a lead time that
@@ -99,7 +99,7 @@ class SampleRecipe(SourceRecipe):
             StoreError: if a store cannot be read.
         """
         given = self.system is not None or self.store is not None
-        origin = self._given() if given else self._trained_on(place)
+        origin = self._given(place) if given else self._trained_on(place)
         if given and (hiding := hiding_of(place)) is not None:
             origin = reconstructing(origin, hiding)
         if isinstance(origin, StoreOrigin):
@@ -117,11 +117,15 @@ class SampleRecipe(SourceRecipe):
             own |= {"horizon": self.horizon, "leads": 1}  # it asks for one lead after the other
         return origin.framed(replace(origin.window, **own))
 
-    def _given(self) -> StoreOrigin | SystemOrigin:
+    def _given(self, place: ModelPlace) -> StoreOrigin | SystemOrigin:
         source = self.source()
         if isinstance(source, Store):
             return StoreOrigin(source)
-        return SystemOrigin.of(source, self.grid(source.signature.num_spatial_dims))
+        dims, known = source.signature.num_spatial_dims, grid_of(place.folder)
+        said = self.model_fields_set & set(BOX_SETTINGS)
+        if said or known is None or known.num_spatial_dims != dims:
+            return SystemOrigin.of(source, self.grid(dims))
+        return SystemOrigin.of(source, known)
 
     def _trained_on(self, place: ModelPlace) -> Origin:
         self.refuse(*BOX_SETTINGS, beside="without a system or a store")

@@ -31,6 +31,7 @@ from torch import Tensor
 from scifm.errors import ConfigError, RunError, SignatureError, cause_of
 from scifm.fields.batch import Signature
 from scifm.fields.domain import Domain
+from scifm.fields.grid import Grid
 from scifm.fields.normalization import Normalization
 from scifm.fields.window import Pace
 from scifm.findings.provenance import PROVENANCE, Provenance
@@ -39,7 +40,7 @@ from scifm.runs import Run, write_atomically, write_json
 from scifm.shipped import shipped_model
 
 __all__ = [
-    "FILES", "ModelContent", "ModelPlace", "digest", "fetch_model", "find_model", "holds_operator",
+    "FILES", "ModelContent", "ModelPlace", "digest", "fetch_model", "find_model", "grid_of", "holds_operator",
     "pace_of", "pretrained_folder", "reading", "send_folder", "write_folder",
 ]  # fmt: skip
 
@@ -138,6 +139,16 @@ def pace_of(path: Path) -> Pace:
     """
     with reading(path) as content:
         return content.pace
+
+
+def grid_of(path: Path) -> Grid | None:
+    """Return the grid that the model in the folder `path` was trained on; None where that was not recorded.
+
+    Raises:
+        RunError: if there is no readable one.
+    """
+    with reading(path) as content:
+        return content.domain.grid
 
 
 @contextmanager
