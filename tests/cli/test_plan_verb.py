@@ -12,7 +12,7 @@ import tiny
 from scifm import cli
 from scifm.data.generate import generate
 from scifm.studies.table import write_table
-from scifm.systems.helmholtz import Helmholtz
+from scifm.systems.kdv import KortewegDeVries
 from scifm.systems.poisson import Poisson
 
 QUICK = [
@@ -93,8 +93,10 @@ def test_data_that_are_none(scifm, parent, few, tmp_path):
     small = generate(Poisson(), num_samples=counts, num_points=16, path=tmp_path / "small").path
     assert "at least 6 samples" in told(scifm("plan", parent, "--data", small, *words))
     counts = {"train": 5, "valid": 1, "test": 1}
-    other = generate(Helmholtz(), num_samples=counts, num_points=16, path=tmp_path / "other").path
-    assert "The operator knows" in told(scifm("plan", parent, "--data", other, *words))
+    other = generate(KortewegDeVries(num_frames=3), num_samples=counts, num_points=64, path=tmp_path / "other").path
+    assert "answers problems in 2 dimensions, and the samples have 1" in told(
+        scifm("plan", parent, "--data", other, *words)
+    )
     assert "num_repeat" in told(scifm("plan", parent, "--data", few, *words, "--set", "num_repeat=1"))
     (tmp_path / "wall").write_text("mine")
     blocked = tmp_path / "wall" / "plan"

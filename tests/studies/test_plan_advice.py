@@ -8,7 +8,7 @@ import pytest
 
 from scifm.findings.plan import Outlook
 from scifm.studies.learning_curves import CurveDraws
-from scifm.studies.planner import advise
+from scifm.studies.plan_advice import advise
 from scifm.wording import count_in_words
 
 NOTHING = None
@@ -38,12 +38,17 @@ class Advice(NamedTuple):
     evidence: str
 
 
-def told(few_shot, from_scratch, target: float, num_samples: int, zero_shot: float) -> Advice:
+def told(few_shot, from_scratch, target: float, num_samples: int, zero_shot: float | None) -> Advice:
     given = {"few_shot": few_shot, "from_scratch": from_scratch}
     outlooks = {kind: Outlook() if own is None else own[0] for kind, own in given.items()}
     draws = {kind: own[1] for kind, own in given.items() if own is not None}
     verdict, finding = advise(outlooks, draws, target, num_samples, zero_shot)
     return Advice(verdict, finding.said, finding.evidence)
+
+
+def test_what_cannot_be_asked_without_an_example_is_not_enough():
+    some = outlook(0.05, [89.5, 99.5, 119.5]), outlook(0.05, [899.5] * 3), 0.05, 16
+    assert told(*some, zero_shot=None) == told(*some, zero_shot=0.2)
 
 
 def test_zero_shot_may_be_enough():

@@ -21,10 +21,12 @@ from scifm.errors import ConfigError, DataError, RunError, SignatureError, Store
 from scifm.evaluation.evaluate import evaluate
 from scifm.fields.batch import Batch
 from scifm.findings.plan import Plan
+from scifm.report.page import page
 from scifm.runs import Run
 from scifm.studies import planner
 from scifm.studies.planner import PlanRecipe, plan
 from scifm.systems.helmholtz import Helmholtz
+from scifm.systems.kdv import KortewegDeVries
 from scifm.systems.poisson import Poisson
 from scifm.training.finetune import finetune
 from scifm.training.loop import DivergedError, TrainingConfig
@@ -299,12 +301,22 @@ def test_too_few_samples(parent, tmp_path):
         plan(parent, store, 0.1, out=tmp_path / "plan", recipe=RECIPE)
 
 
-def test_a_store_of_other_names(parent, tmp_path):
+def test_a_store_of_other_dimensions(parent, tmp_path):
     counts = {"train": 4, "valid": 2, "test": 2}
-    store = generate(Helmholtz(), num_samples=counts, num_points=16, path=tmp_path / "store")
-    with pytest.raises(SignatureError, match="The operator knows"):
+    store = generate(KortewegDeVries(num_frames=3), num_samples=counts, num_points=64, path=tmp_path / "store")
+    with pytest.raises(SignatureError, match="answers problems in 2 dimensions, and the samples have 1: give"):
         plan(parent, store, 0.1, out=tmp_path / "plan", recipe=RECIPE)
     assert not (tmp_path / "plan").exists()
+
+
+def test_a_store_of_other_names_is_planned_for_without_a_zero_shot_error(parent, tmp_path):
+    counts = {"train": 4, "valid": 2, "test": 2}
+    store = generate(Helmholtz(), num_samples=counts, num_points=16, path=tmp_path / "store")
+    settings = {"num_repeats": 1, "adapt": {"learning_rates": [1e-3], "training": {**tiny.ADAPTING, "num_steps": 2}}}
+    made = plan(parent, store, 0.1, out=tmp_path / "plan", recipe=build_config(PlanRecipe, settings))
+    assert made.zero_shot is None
+    assert {point.kind for point in made.points} == {"few_shot", "from_scratch"}
+    assert "it does not know the names" in page(tmp_path / "plan").read_text(encoding="utf-8")
 
 
 def test_a_store_that_cannot_be_read(parent, few, tmp_path):

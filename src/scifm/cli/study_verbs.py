@@ -237,6 +237,7 @@ def plan(
         between = f"{count_in_words(need.low)} to {count_in_words(need.high)}"
         table.add_row(name, now, count_in_words(need.median), between, f"{100 * need.reachable:.0f} %")
     print_table(table)
-    rows = [("zero-shot error", f"{result.zero_shot:.4f}"), ("all numbers", str(out / "plan.json"))]
+    zero_shot = "none: it does not know the names" if result.zero_shot is None else f"{result.zero_shot:.4f}"
+    rows = [("zero-shot error", zero_shot), ("all numbers", str(out / "plan.json"))]
     rows += [("advice", f"{finding.said} {finding.evidence}".strip()) for finding in result.findings]
     print_rows("Plan", rows)

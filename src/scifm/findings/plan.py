@@ -82,7 +82,7 @@ class Plan(Part):
     Args:
         target_error: mean relative L2 error wanted.
         num_samples: samples there are; of trajectories, whole ones.
-        zero_shot: error of the pre-trained operator as it is, on all of them.
+        zero_shot: error of the pre-trained operator as it is, on all of them; None where it does not know their names.
         few_shot: current error and need of samples, fine-tuned.
         from_scratch: the same without pre-training.
         verdict: what to do, in a word or three.
@@ -98,7 +98,7 @@ class Plan(Part):
 
     target_error: float
     num_samples: int
-    zero_shot: float
+    zero_shot: Number = None
     few_shot: Outlook = Outlook()
     from_scratch: Outlook = Outlook()
     verdict: Verdict

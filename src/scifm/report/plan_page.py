@@ -46,7 +46,9 @@ def _tiles(plan: Plan) -> list[Tile]:
     tiles = [
         Tile("Error wanted", number_text(plan.target_error), "mean relative L2"),
         Tile("Samples at hand", count_text(plan.num_samples)),
-        Tile("Zero-shot", number_text(plan.zero_shot), "no training at all"),
+        Tile("Zero-shot", DASH, "it does not know the names")
+        if plan.zero_shot is None
+        else Tile("Zero-shot", number_text(plan.zero_shot), "no training at all"),
     ]
     for kind in _KINDS:
         own = plan.outlook(kind)

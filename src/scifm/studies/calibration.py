@@ -26,7 +26,8 @@ from scifm.findings.study import Analysis
 from scifm.models.folder import find_model, reading
 from scifm.runs import Run
 from scifm.studies.learning_curves import Curve, Prior
-from scifm.studies.planner import KINDS, PRIORS
+from scifm.studies.plan_advice import KINDS
+from scifm.studies.planner import PRIORS
 from scifm.studies.table import Row, read_table
 from scifm.studies.transfer_scores import log_line
 

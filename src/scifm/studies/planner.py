@@ -25,36 +25,31 @@ from scifm.data.importing import open_store
 from scifm.data.origins import DownstreamPool, Origin, StoreOrigin
 from scifm.data.split import StoreSplit
 from scifm.data.store import Store
-from scifm.errors import ConfigError, DataError
+from scifm.errors import ConfigError, DataError, SignatureError
 from scifm.evaluation.evaluate import Scores, evaluate
 from scifm.execution.graph import Graph, Job
 from scifm.fields.gaps import require_whole
 from scifm.fields.seeds import generator_for
 from scifm.fields.window import Window
-from scifm.findings.figure import Axis, Figure, Panel, Rule, Series
-from scifm.findings.finding import Finding
-from scifm.findings.plan import Kind, Outlook, Plan, Point, SamplesNeeded, Verdict
+from scifm.findings.plan import Kind, Outlook, Plan, Point
 from scifm.models.folder import ModelPlace, digest, find_model, pace_of
+from scifm.models.registry import load_operator
+from scifm.models.surgery import fits, renamed
 from scifm.runs import Run
 from scifm.studies.learning_curves import FEW_SHOT, FROM_SCRATCH, Curve, CurveDraws, Prior
+from scifm.studies.plan_advice import KINDS, advise, plan_figure
 from scifm.studies.statistics import check_level
 from scifm.training.finetune import AdaptRecipe, finetune, from_scratch
 from scifm.training.loggers import require_loggers
 from scifm.training.loop import DivergedError, Observer, TrainingConfig
 from scifm.training.processes import require_alone
-from scifm.wording import KIND_NAMES, count_in_words, plural
+from scifm.wording import plural
 
-__all__ = ["KINDS", "PRIORS", "PlanRecipe", "advise", "plan"]
+__all__ = ["PRIORS", "PlanRecipe", "plan"]
 
-KINDS: tuple[Kind, ...] = ("few_shot", "from_scratch")
 PRIORS: Mapping[Kind, Prior] = {"few_shot": FEW_SHOT, "from_scratch": FROM_SCRATCH}
 _MIN_SAMPLES = 6
 _MIN_TRAINED = 2  # the fewest samples that can choose a learning rate: one to train on, one to score
-_MIN_EFFECTIVE_DRAWS = 50.0
-_WIDE = 30.0  # an interval whose ends differ by more than this factor names no number
-_FAR = 100.0  # times the samples at hand; beyond, two decades of extrapolation from less than one
-_SURE = 0.9
-_NUM_DRAWN = 40  # places at which a predicted curve is drawn
 
 
 class PlanRecipe(Config):
@@ -145,7 +140,7 @@ def plan(
         DataError: if there are fewer than 6 samples, or unusable ones.
         JobsFailedError: if trainings failed by other than diverging; the others are kept.
         RunError: if the parent is not complete, or the folder holds another plan, is in use, or cannot be written.
-        SignatureError: if the samples hold names the operator does not know.
+        SignatureError: if the samples have another number of dimensions.
         StoreError: if the store cannot be read.
     """
     require_alone("A plan")
@@ -160,15 +155,15 @@ def plan(
     store = store if isinstance(store, Store) else Store.open(store)
     require_whole(store.card.gaps, "A plan compares tables that count every point", "Fine-tune on the samples itself.")
     few = _samples(store, _origin(recipe, place.folder, store).window)
-    each = _errors(few, evaluate(place.folder, few, rename=recipe.adapt.rename, record=False))
-    zero_shot, num_samples = float(np.mean(each)), few.num_trajectories
-    if not math.isfinite(zero_shot):
+    each, num_samples = _zero_shot(place, few, recipe), few.num_trajectories
+    zero_shot = float(np.mean(each)) if each else None
+    if zero_shot is not None and not math.isfinite(zero_shot):
         raise DataError(f"The pre-trained operator's error on the samples is {zero_shot}: look for NaN in its weights.")
     work = Run.claim(out, _record(recipe, place, store))
     with work.locked():
         work.set_status("running")
         points: tuple[Point, ...] = ()
-        if zero_shot > target_error:  # else nothing is left to find out
+        if zero_shot is None or zero_shot > target_error:  # else nothing is left to find out
             points = _try_out(recipe, place, store, num_samples, work, make_executor, observe or (lambda **event: None))
         work.note_time()
         draws = {kind: _curves_through(points, kind, each, priors[kind]) for kind in KINDS}
@@ -183,7 +178,7 @@ def plan(
             from_scratch=outlooks["from_scratch"],
             verdict=verdict,
             findings=(finding,),
-            figure=_figure(points, known, target_error, num_samples, level, zero_shot),
+            figure=plan_figure(points, known, target_error, num_samples, level, zero_shot),
             points=points,
             parent=str(place.path),
             store=str(store.path),
@@ -223,6 +218,20 @@ def _samples(store: Store, window: Window) -> StoreSplit:
             f"'{store.path}' holds {store.num_problems}. Add some."
         )
     return store.whole(window)
+
+
+def _zero_shot(place: ModelPlace, few: StoreSplit, recipe: PlanRecipe) -> tuple[float, ...]:
+    """Return the errors of the operator as it is; none where it does not know the names: it is given channels first."""
+    operator = renamed(load_operator(place.folder), recipe.adapt.rename)
+    ours, theirs = operator.signature.num_spatial_dims, few.signature.num_spatial_dims
+    if ours != theirs:
+        raise SignatureError(
+            f"The operator answers problems in {plural(ours, 'dimension')}, and the samples have {theirs}: give "
+            "samples of as many, or an operator that was trained on such."
+        )
+    if not fits(operator, few.signature, few.grid):
+        return ()
+    return _errors(few, evaluate(place.folder, few, rename=recipe.adapt.rename, record=False))
 
 
 def _errors(samples: StoreSplit, scores: Scores) -> tuple[float, ...]:
@@ -312,15 +321,15 @@ def _measured(points: Sequence[Point], kind: Kind) -> list[tuple[int, float, Poi
 def _curves_through(points: Sequence[Point], kind: Kind, zero_shot: Sequence[float], prior: Prior) -> CurveDraws | None:
     """Return the curves that agree with the points of one kind; None where these do not span two numbers of samples.
 
-    `zero_shot` are the errors of the operator as it is, sample by sample: a point at no cost for every repeat. Points
-    of a repeat were scored on the same samples, hard or easy ones.
+    `zero_shot` are the errors of the operator as it is, sample by sample: a point at no cost for every repeat; none
+    where it cannot be asked. Points of a repeat were scored on the same samples, hard or easy ones.
     """
     ours = _measured(points, kind)
     counts = {count for count, *_ in ours}
     if len(counts) < 2:
         return None
     curve = [(count, error, p.repeat) for count, error, p in ours]
-    if prior.head_start is not None:
+    if prior.head_start is not None and zero_shot:
         held_out = {p.repeat: p.held_out for *_, p in ours}
         curve += [(0, float(np.mean([zero_shot[i] for i in some])), r) for r, some in held_out.items()]
     largest = [p.errors for count, _, p in ours if count == max(counts)]
@@ -341,157 +350,3 @@ def _outlook(points: Sequence[Point], kind: Kind, draws: CurveDraws | None, targ
         need=draws.need(target, level=level),
         effective_draws=draws.effective,
     )
-
-
-# --- what to do, in words and as a figure -------------------------------------------------------------------------
-
-
-def advise(
-    outlooks: Mapping[Kind, Outlook],
-    draws: Mapping[Kind, CurveDraws],
-    target: float,
-    num_samples: int,
-    zero_shot: float,
-) -> tuple[Verdict, Finding]:
-    """Say what to do: in a word or three, and as a finding with the need it rests on.
-
-    Args:
-        outlooks: of both kinds.
-        draws: possible learning curves of those kinds that could be measured.
-        target: error wanted.
-        num_samples: samples there are.
-        zero_shot: error of the pre-trained operator as it is.
-    """
-    if zero_shot <= target:
-        how = f"without any training the pre-trained operator's error on your {plural(num_samples, 'sample')}"
-        return _reached(f"{how} is {zero_shot:.3g}")
-    ways: dict[Kind, str] = {"few_shot": "fine-tuned", "from_scratch": "trained from scratch"}
-    for way, how in ways.items():
-        own = outlooks[way]
-        if own.current_error is not None and own.current_error <= target:
-            how = f"{how} on {own.num_trained_samples} of your samples, the error on those held out"
-            return _reached(f"{how} is {own.current_error:.3g}")
-    kind: Kind = "few_shot"
-    name = "Fine-tuning"
-    probability, worth = _worth(draws, outlooks["from_scratch"].need, target, num_samples)
-    if probability is not None and probability <= 1 - _SURE:
-        kind, name = "from_scratch", "Training from scratch"
-    need, why = outlooks[kind].need, _why_not(outlooks[kind], target, name)
-    if need is None or why:
-        return "cannot be told", _finding("How many samples are needed cannot be told.", why, good=False)
-    return _collect(need, name, num_samples, worth)
-
-
-def _reached(how: str) -> tuple[Verdict, Finding]:
-    return "reached", _finding(f"The target is already reached: {how}. No more samples are needed.", good=True)
-
-
-def _finding(said: str, why: str = "", need: SamplesNeeded | None = None, good: bool | None = None) -> Finding:
-    numbers: dict[str, Any] = {}
-    if need is not None:
-        numbers = {"statistic": need.median, "low": need.low, "high": need.high, "unit": "samples"}
-    return Finding(name="samples needed", said=said, evidence=why, good=good, **numbers)
-
-
-def _why_not(outlook: Outlook, target: float, name: str) -> str:
-    """Return why no number can be said; empty where one can."""
-    if outlook.need is None or outlook.effective_draws is None:
-        return f"{name} diverged at too many of the sizes tried. Give smaller learning rates."
-    if outlook.effective_draws < _MIN_EFFECTIVE_DRAWS:
-        return (
-            "The measured errors do not look like a learning curve as they are known (they jump, rise with more "
-            "samples, or stay what they are). Look at the points in plan.json. If fine-tuning stays at the zero-shot "
-            "error, no training beat the pre-trained operator: train longer, or at larger learning rates (--set "
-            "adapt.training.num_steps=1000, --set adapt.learning_rates=[1e-2,3e-2]). Else collect some more samples "
-            "and ask again."
-        )
-    if outlook.need.median is None:
-        return (
-            f"{name} reaches {target:g} at no number of samples in {100 * (1 - outlook.need.reachable):.0f} % of the "
-            "learning curves that agree with what was measured. A larger or longer trained operator, or one "
-            "pre-trained nearer to your system, may help more than samples."
-        )
-    return ""
-
-
-def _collect(need: SamplesNeeded, name: str, num_samples: int, worth: str) -> tuple[Verdict, Finding]:
-    median, low, high = (_further(count, num_samples) for count in (need.median, need.low, need.high))
-    between = f"{100 * need.level:.0f} % interval {count_in_words(low)} to {count_in_words(high)}"
-    if median < 1:
-        return "collect", _finding(f"Nearly there: a few more samples should do ({between}). {worth}", need=need)
-    if high <= _WIDE * max(low, num_samples) and median <= _FAR * num_samples:
-        return "collect", _finding(
-            f"Collect about {count_in_words(median)} more samples ({between}). {worth}", need=need
-        )
-    said = (
-        f"{name} may need about {count_in_words(median)} more samples ({between}), too wide to plan by. Collect "
-        f"{count_in_words(max(low, num_samples))} more first, and ask again with them. {worth}"
-    )
-    return "collect and ask again", _finding(said, need=need)
-
-
-def _further(needed: float | None, num_samples: int) -> float:
-    return math.inf if needed is None else max(0.0, math.ceil(needed) - num_samples)
-
-
-def _worth(
-    draws: Mapping[Kind, CurveDraws], scratch_need: SamplesNeeded | None, target: float, num_samples: int
-) -> tuple[float | None, str]:
-    """Return how probably fine-tuning needs fewer samples than training from scratch, and a sentence about it."""
-    if scratch_need is None or len(draws) < 2:
-        return None, "Training from scratch could not be measured beside it."
-    ours, theirs = draws["few_shot"].needed(target), draws["from_scratch"].needed(target)
-    decided = ~(np.isinf(ours) & np.isinf(theirs))
-    if not decided.any():
-        return None, "Neither fine-tuning nor training from scratch seems to reach it."
-    probability = float((ours < theirs)[decided].mean())
-    scratch = "more than can be told, if it gets there at all"
-    if scratch_need.median is not None:
-        scratch = f"about {count_in_words(_further(scratch_need.median, num_samples))} more"
-    if probability >= _SURE:
-        return probability, f"Pre-training is worth it: from scratch it takes {scratch}."
-    if probability <= 1 - _SURE:
-        return probability, f"Pre-training is not worth it here: train from scratch, which takes {scratch}."
-    doubt = f"Whether pre-training needs fewer samples is not sure (probability {probability:.2f})"
-    return probability, f"{doubt}: from scratch it takes {scratch}."
-
-
-def _figure(
-    points: Sequence[Point],
-    draws: Mapping[Kind, CurveDraws],
-    target: float,
-    num_samples: int,
-    level: float,
-    zero_shot: float,
-) -> Figure | None:
-    """Return the errors measured, those predicted for more samples and the target; None where none was measured."""
-    measured = [point for point in points if point.relative_l2 is not None]
-    if not measured:
-        return None
-    counts = np.geomspace(min(point.num_samples for point in measured), _FAR * num_samples, _NUM_DRAWN)
-    shares = (0.5, (1 - level) / 2, (1 + level) / 2)
-    series = []
-    for place, kind in enumerate(KINDS):
-        name = KIND_NAMES[kind]
-        ours = [point for point in measured if point.kind == kind]
-        x, y = tuple(float(p.num_samples) for p in ours), tuple(p.relative_l2 for p in ours)
-        series.append(Series(label=f"{name}, measured", x=x, y=y, joined=False, place=place))
-        if kind in draws:
-            center, low, high = np.array([np.quantile(draws[kind].errors(n), shares) for n in counts]).T.tolist()
-            curve = {"x": counts.tolist(), "y": center, "low": low, "high": high}
-            series.append(Series(label=f"{name}, predicted", **curve, marked=False, place=place))
-    panel = Panel(
-        x=Axis(label="number of samples trained on", scale="log", form="count"),
-        y=Axis(label="relative L2 error", scale="log"),
-        series=tuple(series),
-        rules=(
-            Rule(at=target, label=f"error wanted, {target:g}", place=3),
-            Rule(at=zero_shot, label="zero-shot (no sample)", line="dashed", place=2),
-            Rule(at=num_samples, crosses="x", label=plural(num_samples, "sample") + " at hand", line="dotted", place=4),
-        ),
-    )
-    caption = (
-        f"Errors on held-out samples, and those of the next training on more: median and {100 * level:.0f} % interval "
-        "of the learning curves that agree with what was measured."
-    )
-    return Figure(caption=caption, panels=(panel,))
