@@ -167,6 +167,12 @@ def test_of_changes_by_hand():
     assert prepared.compare(missed, slow).item() == pytest.approx(0.1 * 2**-0.5 / typical, rel=1e-6)
 
 
+def test_that_little_changes_now_and_then_is_nothing_to_be_told(recwarn):
+    samples = Batch.concatenate([marched([1.0, 1.0], [4.0, 5.0]), marched([1.0, 1.0], [1.0, 1.01])])
+    RelativeChange().on(samples)
+    assert not recwarn.list
+
+
 def test_of_what_does_not_evolve_there_is_no_change():
     with pytest.raises(SignatureError, match="u0, u1 have none"):
         RelativeChange().compare(GUESS, TRUTH)

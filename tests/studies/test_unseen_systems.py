@@ -118,10 +118,16 @@ def test_what_is_held_out_is_not_trained_on(tmp_path):
         pretrain({**tree, "held_out": ["heet"]}, out=tmp_path)
 
 
-def test_the_page_tells_of_both_tasks(folder):
+def test_the_page_sets_the_sources_side_by_side(folder):
+    worths = json.loads((folder / "analysis.json").read_text())["worths"]
+    assert {(worth["source"], worth["target"]) for worth in worths} == {
+        ("both", "unseen"), ("alone", "unseen"), ("both", "seen"),
+    }  # fmt: skip
     told = page(folder).read_text(encoding="utf-8")
-    assert "unseen" in told
-    assert "seen" in told
+    table = told.partition("What each pre-training is worth")[2].partition("</table>")[0]
+    assert {name for name in ("both", "alone") if f">{name}<" in table} == {"both", "alone"}
+    assert "Heat, diffusivity" not in table, "of one source there is nothing to set beside"
+    assert "Counted in samples from scratch: on unseen, 2 samples" in told
     assert "NaN" not in told
 
 

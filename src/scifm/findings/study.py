@@ -136,6 +136,11 @@ class Worth(_OnTask):
     high: Number = None
     bound: Literal["at most", "more than"] | None = None
 
+    @property
+    def sign(self) -> str:
+        """What stands before the number where it is a bound."""
+        return {"more than": "≥ ", "at most": "≤ ", None: ""}[self.bound]
+
 
 class Converged(_OnTask):
     """Error from scratch where training went on as long as its held-out error fell, beside that of the equal budget."""

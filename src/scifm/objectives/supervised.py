@@ -168,6 +168,8 @@ class RelativeL2(Supervised):
         prepared = self.model_copy()
         present, valid = samples.counted(), samples.valid_targets
         prepared._typical = typical = typical_sizes(targets, samples.grid, present, valid)
+        if start is not None:  # that little changes now and then is nothing to be told
+            return prepared
         part = self._part(samples)
         least = typical if valid is None else typical * valid_share(valid, samples.grid, targets).sqrt()
         vanished = sizes_of(targets, samples.grid, valid=valid) <= part * least
@@ -189,9 +191,11 @@ class RelativeChange(RelativeL2):
     """The same of changes: ‖prediction − truth‖₂ / ‖truth − the frame before‖₂, for problems that evolve.
 
     The answer that nothing changes has the loss 1 in every system, slow or fast: systems of one mixture are balanced.
+    Less than that has only what hardly changes beside others, see `vanishes`.
 
     Args:
-        vanishes: part of the typical change below which a change counts as none; absent: 0.1.
+        vanishes: part of the typical change of that field, over all systems that have it, below which errors are
+            divided by the typical change instead; absent: 0.1.
     """
 
     name: ClassVar[str] = "relative_change"

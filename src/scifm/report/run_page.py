@@ -196,8 +196,11 @@ def _validation(curve: Curve, label: str, *, alone: bool) -> list[Series]:
         return []
     if not (alone and curve.systems):
         return [history(curve.valid_steps, curve.errors, label, marked=alone)]
-    own = [history(*points, name.replace("_", " ")) for name, points in curve.systems.items()]
-    return [*own, history(curve.valid_steps, curve.errors, "all samples").model_copy(update={"line": "dashed"})]
+    of_all = history(
+        curve.valid_steps, curve.errors, "all samples", place=0
+    )  # in the color of the loss, which is theirs
+    own = enumerate(curve.systems.items(), start=1)
+    return [of_all, *(history(*points, name.replace("_", " "), place=place) for place, (name, points) in own)]
 
 
 def training_figure(curves: Mapping[str, Curve], caption: str) -> Figure | None:

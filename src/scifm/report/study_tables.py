@@ -103,9 +103,8 @@ def _worths(study: Study) -> Table:
 def _worth_cell(worth: Worth | None) -> Cell:
     if worth is None or worth.as_good_as is None:
         return Cell(DASH if worth is None else "not known")
-    sign = {"more than": "≥ ", "at most": "≤ ", None: ""}[worth.bound]
     interval = interval_text(worth.low, worth.high, partial(number_text, digits=2))
-    return Cell(f"{sign}{count_text(round(worth.as_good_as))}", interval)
+    return Cell(f"{worth.sign}{count_text(round(worth.as_good_as))}", interval)
 
 
 def _other_gains(study: Study) -> Table:

@@ -96,5 +96,5 @@ def worth_of_sources(analysis: Analysis) -> Finding | None:
 
 
 def _told(worth: Worth) -> str:
-    sign = {"more than": "≥ ", "at most": "≤ ", None: ""}[worth.bound]
-    return f"{sign}{worth.as_good_as:,.3g}" if (worth.as_good_as or 0) < 10 else f"{sign}{worth.as_good_as:,.0f}"
+    number = worth.as_good_as or math.nan
+    return f"{worth.sign}{number:,.3g}" if number < 10 else f"{worth.sign}{number:,.0f}"
