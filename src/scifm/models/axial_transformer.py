@@ -212,7 +212,7 @@ class AxialTransformer(Operator):
         fields, columns = inputs.shape[2], self.embedding.weight
         of_fields, of_constants = columns.split([fields, columns.shape[1] - fields], dim=1)
         constants = functional.linear(encoded.coefficients, of_constants, self.embedding.bias)
-        into, *of_blocks, out = self.modulations(None if self.condition is None else self.condition(constants))
+        into, *of_blocks, out = self.modulations(self.told(encoded, constants))
         share = self._share(encoded)
         first, patch = self._strides(grid)
         tiles = Tiles(grid, patch)
@@ -222,6 +222,15 @@ class AxialTransformer(Operator):
             x = self.through(block, x, grid.periodic, told)
         answer = tiles.take(self.last(self.patches_out(x[:, -1], out), stride=first)).unsqueeze(1)
         return answer if sizes is None else answer * sizes
+
+    def told(self, encoded: Encoded, constants: Tensor) -> Tensor | None:
+        """Return what moves the norms, ``(batch, condition_width)``; None: nothing does.
+
+        Args:
+            encoded: what is asked.
+            constants: its coefficients and lead time, embedded, ``(batch, width/4)``.
+        """
+        return None if self.condition is None else self.condition(constants)
 
     def _share(self, encoded: Encoded) -> Tensor:
         """Return 1/√(number of fields) of each sample, ``(batch,)``."""
