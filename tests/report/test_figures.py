@@ -20,7 +20,8 @@ from scifm.report.fields import Examples, field_drawing, scales
 from scifm.report.records import Curve
 from scifm.report.run_page import distribution_figure, training_figure
 from scifm.report.study import Study, read_study
-from scifm.report.study_figures import adaptation_figure, error_figure
+from scifm.report.study_errors import error_figure
+from scifm.report.study_figures import adaptation_figure
 
 
 def words(text: str) -> set[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from scifm.findings.study import Analysis
 from scifm.report.study import Study, drawable
+from scifm.report.study_errors import sources_figure
 
 
 def curve(kind="few_shot", source="poisson", target="p1", size="small", method="all", counts=(4, 16)) -> dict:
@@ -55,6 +56,25 @@ def test_tasks_are_grouped_and_what_their_labels_share_is_said_once():
     poisson, helmholtz = view_of([]).groups
     assert (poisson.label, poisson.short_labels) == ("Poisson", ("anisotropy 5 to 10", "anisotropy 10 to 20"))
     assert (helmholtz.label, helmholtz.short_labels) == ("helmholtz", ("h1",))
+
+
+def test_a_task_that_is_a_whole_system_is_headed_by_its_label():
+    (group,) = view_of([], targets=[{"name": "new", "system": "fisher_kpp", "label": "Fisher–KPP"}]).groups
+    assert (group.label, group.short_labels) == ("Fisher–KPP", ("",))
+
+
+def test_sources_stand_side_by_side_where_a_task_has_several():
+    assert sources_figure(view_of([curve(), curve(source="mix", target="h1")])) is None
+    scratch = curve("from_scratch", source="", method="")
+    figure = sources_figure(view_of([curve(source="mix"), curve(), curve(source="mix", target="h1"), scratch]))
+    (panel,) = figure.panels
+    assert (panel.group, panel.title) == ("Poisson", "anisotropy 5 to 10")
+    assert [(one.label, one.x, one.line) for one in panel.series] == [
+        ("mix", (4, 16), "solid"),
+        ("poisson", (4, 16), "solid"),
+        ("from scratch", (4, 16), "dashed"),
+    ]
+    assert len({one.place for one in panel.series}) == 3, "each has a color of its own"
 
 
 def test_in_distribution_belongs_to_the_source():

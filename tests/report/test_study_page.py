@@ -85,9 +85,11 @@ def test_the_page_holds_every_part(tmp_path, entries):
         "3 systems · 12 tasks · 4 sizes · 3 seeds · 256 test samples a task · intervals of 90\N{NO-BREAK SPACE}%"
         in text
     )
-    assert [text.count(f'id="figure-{n}"') for n in ("error", "size", "shift", "mixing", "scaling")] == [1] * 5
-    assert [f"Figure {n}." in text for n in range(1, 7)] == [True] * 5 + [False]
-    assert text.count('<svg viewBox="0 0 960') == 3 + 3 + 1
+    assert [text.count(f'id="figure-{n}"') for n in ("error", "sources", "size", "shift", "mixing", "scaling")] == [
+        1
+    ] * 6
+    assert [f"Figure {n}." in text for n in range(1, 8)] == [True] * 6 + [False]
+    assert text.count('<svg viewBox="0 0 960') == 3 + 3 + 3 + 1
     assert "Every run (1,620 rows)" in text
     assert "runs/finetune-poisson-poisson-5-10-medium-64-seed2" in text
     assert "almost the same order (rank correlation 0.93) over 12 tasks" in text
@@ -158,8 +160,8 @@ def test_parts_a_study_does_not_have_are_absent(tmp_path, entries):
     for part in ("curves", "gains", "needs", "crossovers"):
         small[part] = [entry for entry in small[part] if entry["size"] == "medium"]
     text = written(tmp_path / "study", small)
-    assert re.findall(r'id="figure-(\w+)"', text) == ["error"]
-    assert "Figure 2." not in text
+    assert re.findall(r'id="figure-(\w+)"', text) == ["error", "sources"]
+    assert "Figure 3." not in text
     for heading in ("Does a larger model help?", "Does a measure of", "One mixture for all", "Scaling laws"):
         assert f">{heading}" not in text
 

@@ -178,7 +178,8 @@ class Study:
         for system in dict.fromkeys(target.system for target in self.analysis.targets):
             targets = tuple(target for target in self.analysis.targets if target.system == system)
             labels = [(target.label or target.name).partition(", ") for target in targets]
-            shared = all(comma and head == labels[0][0] for head, comma, _ in labels)
+            alone = len(targets) == 1 and bool(targets[0].label) and not labels[0][1]
+            shared = alone or all(comma and head == labels[0][0] for head, comma, _ in labels)
             short = tuple(rest if shared else "".join((head, comma, rest)) for head, comma, rest in labels)
             made.append(TaskGroup(labels[0][0] if shared else system, targets, short))
         return tuple(made)

@@ -6,152 +6,25 @@ Each is a short function from the study to a `Figure`, None where there is nothi
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from scifm.findings.figure import Axis, Figure, Note, Panel, Rule, Series
+from scifm.findings.figure import Axis, Figure, Panel, Rule, Series
 from scifm.findings.study import ErrorPoint, Gain, Mixing, ScalingAxis, ShiftMeasure, ShiftTask, Target
 from scifm.report.architectures import architecture_figure, cost_figure
 from scifm.report.records import Curve
 from scifm.report.run_page import STEP, history, training_figure
-from scifm.report.study import Study, count_words, drawable, interval_text
-from scifm.wording import KIND_NAMES, count_text, factor_text, number_text, plain_number, plural, short_count
+from scifm.report.study import Study, count_words, drawable
+from scifm.report.study_errors import ERROR, SCRATCH, TUNED, error_figure, placed, seed_lines, sources_figure, span_text
+from scifm.wording import KIND_NAMES, count_text, number_text, plain_number, plural, short_count
 
 __all__ = [
     "STUDY_FIGURES",
     "adaptation_figure",
     "best_measure",
-    "error_figure",
-    "undrawn_points",
 ]
 
-_ERROR = Axis(label="relative L2 error", scale="log")
-_TUNED, _SCRATCH = 0, 1  # places in the palette
 _MOST_HISTORIES = 4  # tasks, and pre-trainings, whose histories are drawn: more only make the page long
-
-
-def _span(low: float | None, high: float | None, level: str = "") -> str:
-    """Return an interval in brackets, nothing where an end is not known."""
-    text = interval_text(low, high)
-    return text and f" ({level}{text})"
-
-
-def _placed(x: float | None, y: float | None, of: ErrorPoint | Gain | Mixing) -> dict[str, Any]:
-    """Return a point of a series with its interval."""
-    return {"x": x, "y": y, "low": of.low, "high": of.high}
-
-
-def _seeds(point: ErrorPoint) -> list[str]:
-    """Return lines that tell the seeds' values and the runs behind them."""
-    lines = [f"seeds: {', '.join(map(number_text, point.values))}"] if point.values else []
-    return [*lines, *(run for run in point.runs if run)]
-
-
-# --- error against number of samples ----------------------------------------------------------------------------------
-
-
-def _about_point(study: Study, head: str, target: Target, source: str, size: str, point: ErrorPoint) -> str:
-    level = f"{study.analysis.level:.0%} interval ".replace("%", " %") if study.analysis.level else "interval "
-    lines = [
-        head,
-        f"task: {study.target_label(target.name)}",
-        *([f"source: {study.source_label(source)}"] if source else []),
-        f"size: {size}",
-        f"median error {number_text(point.median)}{_span(point.low, point.high, level)}",
-    ]
-    return "\n".join([*lines, *_seeds(point)])
-
-
-def _ways(study: Study) -> Iterator[tuple[str, str, str | None, int]]:
-    """Yield (label, kind, method, place) of what is trained on downstream samples."""
-    others = [method for method in study.methods if method != study.main_method]
-    yield (f"fine-tuned ({study.main_method})" if others else "fine-tuned"), "few_shot", study.main_method, _TUNED
-    for i, method in enumerate(others):
-        yield f"fine-tuned ({method})", "few_shot", method, 3 + i % 3
-    yield "from scratch", "from_scratch", None, _SCRATCH
-
-
-_LEVELS = {
-    "zero_shot": Rule(at=1.0, label="zero-shot (no sample)", line="dashed", place=2),
-    "in_distribution": Rule(at=1.0, label="in distribution (its pre-training systems)", line="dotted", place=5),
-}
-
-
-def _trained_series(study: Study, target: Target) -> list[Series]:
-    """Return every way that is drawn for a task."""
-    main, drawn = study.main_sources[target.name], []
-    for label, kind, method, place in _ways(study):
-        for curve in study.curves((kind,), target=target.name, size=study.main_size, method=method):
-            if kind == "few_shot" and (main is None or curve.source != main):
-                continue
-            points = []
-            for p in sorted((p for p in curve.points if p.num_samples > 0), key=lambda p: p.num_samples):
-                head = f"{label} on {count_words(p.num_samples)}"
-                about = _about_point(study, head, target, curve.source, curve.size, p)
-                points.append(_placed(p.num_samples, p.median, p) | {"singles": p.values, "told": about})
-            line = "dashed" if place > _SCRATCH else "solid"
-            drawn.append(Series.of(points, label=label, line=line, place=place))
-    return drawn
-
-
-def _level_rules(study: Study, target: Target) -> list[Rule]:
-    rules = []
-    for kind, rule in _LEVELS.items():
-        point = study.level_of(kind, target)
-        if point is not None and drawable(point.median):
-            source, size = study.main_sources[target.name] or "", study.main_size or ""
-            about = _about_point(study, rule.label, target, source, size, point)
-            rules.append(rule.model_copy(update={"at": point.median, "told": about}))
-    return rules
-
-
-def undrawn_points(study: Study) -> int:
-    """Return how many points of the first figure have no finite positive median and so no place in it."""
-    series = [one for target in study.analysis.targets for one in _trained_series(study, target)]
-    return sum(not drawable(median) for one in series for median in one.y)
-
-
-def error_figure(study: Study) -> Figure | None:
-    """Return error against number of samples: a panel a task, mildest shift first, axes shared within a system."""
-    trained = {target.name: _trained_series(study, target) for target in study.analysis.targets}
-    shown = [series for own in trained.values() for series in own]
-    counts = sorted({x for s in shown for x, y in zip(s.x, s.y, strict=True) if x is not None and drawable(y)})
-    if not counts:
-        return None
-    margin = (counts[-1] / counts[0]) ** 0.09 if len(counts) > 1 else 1.5
-    low, high = counts[0] / margin, counts[-1] * margin
-    label = "number of downstream samples"
-    axis = Axis(label=label, scale="log", form="count", ticks=tuple(counts), low=low, high=high)
-    panels: list[Panel] = []
-    for group in study.groups:
-        own = []
-        for target, title in zip(group.targets, group.short_labels, strict=True):
-            rules, series = tuple(_level_rules(study, target)), tuple(trained[target.name])
-            notes = tuple(
-                Note(at=gain.num_samples, text=f"{factor_text(gain.gain)}×", good=(gain.gain or 0.0) >= 0.95)
-                for gain in study.gains(target, study.main_size)
-                if drawable(gain.gain)
-            )
-            own.append(Panel(x=axis, y=_ERROR, series=series, rules=rules, notes=notes, title=title, group=group.label))
-        if any(panel.rules or any(drawable(y) for one in panel.series for y in one.y) for panel in own):
-            panels += own
-    return Figure(caption=_error_caption(study), panels=tuple(panels), shared=("x", "y"))
-
-
-def _error_caption(study: Study) -> str:
-    has_intervals = any(p.low is not None for c in study.curves(("few_shot", "from_scratch")) for p in c.points)
-    of_level = f" of {100 * study.analysis.level:g}\N{NO-BREAK SPACE}%" if study.analysis.level else ""
-    spread = f"bands are intervals{of_level} over seeds" if has_intervals else "no interval over seeds was recorded"
-    size = next((size for size in study.sizes if size.name == study.main_size), None)
-    what = "Network" if len(study.analysis.architectures) > 1 else "Size"
-    words = "" if size is None else f" {what}: {size.name}, {short_count(size.num_params)} parameters."
-    gains = " The factor above a count is the gain, error from scratch over error fine-tuned."
-    rows = "; in each row one system, from the mildest shift to the strongest, on one vertical axis"
-    return (
-        "Mean relative L2 error on unseen samples against the number of samples of the task trained on, both axes "
-        f"logarithmic{rows if len(study.analysis.targets) > 1 else ''}. Points are medians over seeds, small dots "
-        f"single seeds, {spread}.{gains if study.analysis.gains else ''}{words}"
-    )
 
 
 # --- error and gain against size --------------------------------------------------------------------------------------
@@ -186,9 +59,12 @@ def _against_size(study: Study, target: Target, label: str, count: int, entries:
             lines += [] if scratch else [f"source: {study.source_label(study.main_sources[target.name] or '')}"]
             lines.append(f"size: {size}, {count_text(params[size])} parameters")
             number = f"median error {number_text(value)}" if label else f"{value or math.nan:.2f}×"
-            lines += [number + _span(entry.low, entry.high), *([] if isinstance(entry, Gain) else _seeds(entry))]
-            points.append(_placed(params[size], value, entry) | {"told": "\n".join(lines)})
-        line, tone = ("dashed", _SCRATCH) if scratch else ("solid", _TUNED)
+            lines += [
+                number + span_text(entry.low, entry.high),
+                *([] if isinstance(entry, Gain) else seed_lines(entry)),
+            ]
+            points.append(placed(params[size], value, entry) | {"told": "\n".join(lines)})
+        line, tone = ("dashed", SCRATCH) if scratch else ("solid", TUNED)
         looks: dict[str, Any] = {"interval": "bar", "line": line, "hollow": scratch, "place": tone}
         if len(groups) > 1:  # a color each, and no line from one to another
             looks["place"] = place
@@ -217,7 +93,7 @@ def size_figure(study: Study) -> Figure | None:
             known = [(g.size, g) for g in study.gains(target, None) if g.size in used and drawable(g.gain)]
             gains = [one for count in counts for one in _against_size(study, target, "", count, known)]
             beneath = Panel(x=x, y=y, series=tuple(gains), rules=(Rule(at=1.0),))
-            panels.append(Panel(x=x, y=_ERROR, series=tuple(errors), title=title, group=group.label, beneath=beneath))
+            panels.append(Panel(x=x, y=ERROR, series=tuple(errors), title=title, group=group.label, beneath=beneath))
     gained = any(panel.beneath.series for panel in panels if panel.beneath)
     drawn = [panel for panel in panels if any(len(series.x) > 1 for series in panel.series)]
     if not gained:
@@ -319,7 +195,7 @@ def _about_mixing(study: Study, entry: Mixing) -> str:
         f"mixture: {study.source_label(entry.mixture)}{left_out}",
         f"specialist: {study.source_label(entry.specialist)}",
         f"size: {entry.size}",
-        f"ratio {number_text(entry.ratio)}{_span(entry.low, entry.high)}",
+        f"ratio {number_text(entry.ratio)}{span_text(entry.low, entry.high)}",
         f"errors: mixture {number_text(entry.mixture_error)}, specialist {number_text(entry.specialist_error)}, "
         f"from scratch {number_text(entry.scratch_error)}",
     ]
@@ -353,7 +229,7 @@ def mixing_figure(study: Study) -> Figure | None:
         series = []
         for contains, label in _MIXTURES.items():
             points = [
-                _placed(e.ratio, heights[e.target, e.mixture], e) | {"told": _about_mixing(study, e)}
+                placed(e.ratio, heights[e.target, e.mixture], e) | {"told": _about_mixing(study, e)}
                 for e in entries
                 if e.num_samples == count and e.contains_system == contains
             ]
@@ -395,7 +271,7 @@ def _scaling_panel(axis: ScalingAxis) -> Panel | None:
     if law is not None and len(law.grid_x) > 1:
         series.append(Series(label="fitted law", x=law.grid_x, y=law.grid_y, marked=False, place=1))
     horizontal = Axis(label=name, scale="log", form="count")
-    return Panel(x=horizontal, y=_ERROR, series=tuple(series), title=law.text if law else "", group=name)
+    return Panel(x=horizontal, y=ERROR, series=tuple(series), title=law.text if law else "", group=name)
 
 
 def scaling_figure(study: Study) -> Figure | None:
@@ -479,6 +355,7 @@ STUDY_FIGURES: Mapping[str, Callable[[Study], Figure | None]] = {
     "architectures": architecture_figure,
     "cost": cost_figure,
     "error": error_figure,
+    "sources": sources_figure,
     "size": size_figure,
     "shift": shift_figure,
     "mixing": mixing_figure,

@@ -19,7 +19,8 @@ from scifm.report.fields import Examples, field_drawing
 from scifm.report.parts import Numbered, Page, Tile, environment_entries, render
 from scifm.report.plates import plates_of_examples
 from scifm.report.study import Study, drawable, interval_text, read_study
-from scifm.report.study_figures import STUDY_FIGURES, best_measure, undrawn_points
+from scifm.report.study_errors import undrawn_points
+from scifm.report.study_figures import STUDY_FIGURES, best_measure
 from scifm.report.study_tables import STUDY_TABLES, correlation_words, run_table, settings_table
 from scifm.wording import MISSING, count_text, duration_text, factor_text, number_text, plural
 
