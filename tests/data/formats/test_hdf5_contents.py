@@ -44,6 +44,26 @@ def test_labels_without_points_leave_keys_to_fill_in(tmp_path):
     assert "time = { start = 0.0, interval = 1.0 }" in inspect_data(tmp_path / "a.h5", read=False).mapping
 
 
+@pytest.mark.parametrize("key", ["NAME", "DIMENSION_LIST", "DIMENSION_LABELS"])
+def test_attributes_of_scales_need_not_have_the_form_they_should_have(tmp_path, key):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        data = file.create_dataset("b", data=WAVE)
+        for place, (name, values) in enumerate((("t", T), ("y", X), ("x", Y))):
+            file[name] = values
+            file[name].make_scale(name)
+            data.dims[place].label = name
+            data.dims[place].attach_scale(file[name])
+        damaged = file["x"] if key == "NAME" else data
+        kind = h5py.vlen_dtype(h5py.ref_dtype) if key == "DIMENSION_LIST" else h5py.string_dtype()
+        del damaged.attrs[key]
+        entries = np.empty(9, object)
+        entries[:] = [np.array([data.ref], h5py.ref_dtype)] * 9 if key == "DIMENSION_LIST" else ["long" * 50] * 9
+        damaged.attrs.create(key, entries, dtype=kind)  # HDF5's own functions write nine where they made room for three
+    store = open_data(tmp_path / "a.h5")
+    assert store.grid.num_points == (16, 12)
+    np.testing.assert_allclose(store.card.times, T)
+
+
 def write_matlab(path: Path, **arrays: np.ndarray) -> None:
     """Write as MATLAB does: a block of its own in front, axes in reverse, no axis alone."""
     with h5py.File(path, "w", userblock_size=512) as file:

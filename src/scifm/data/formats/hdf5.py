@@ -7,7 +7,7 @@ told here in MATLAB's own order, its vectors (1, n) and numbers (1, 1) as what t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -123,7 +123,7 @@ def is_netcdf4(path: Path, file: h5py.File) -> bool:
     if "_NCProperties" in file.attrs:
         return True
     nodes = (file.get(name) for name in file) if path.suffix.lower() in NETCDF_ENDINGS else ()
-    return any(isinstance(node, h5py.Dataset) and node.is_scale for node in nodes)
+    return any(isinstance(node, h5py.Dataset) and _is_scale(node) for node in nodes)
 
 
 def sniff_hdf5(files: Iterable[Path], look: Callable[[h5py.File], Answer | None]) -> set[Answer] | None:
@@ -201,13 +201,32 @@ def _node(
 
 def _dimensions(node: h5py.Dataset, names: Mapping[Any, str], netcdf: bool) -> tuple[Dimension, ...] | None:
     """Return what labels and scales tell of the axes of an array; None where they tell nothing."""
-    if netcdf and node.is_scale and len(node.shape) == 1:
+    if netcdf and _is_scale(node) and len(node.shape) == 1:
         own = str(node.name).lstrip("/")
         return (Dimension((own.rpartition("/")[2],), (own,)),)
     dimensions = []
-    for dimension in node.dims:
-        places = [names.get(h5py.h5o.get_info(scale.id).addr) for scale in dimension.values()]
-        scales = tuple(name for name in places if name is not None)
-        words = (dimension.label, *(name.rpartition("/")[2] for name in scales), *map(str, dimension.keys()))
-        dimensions.append(Dimension(tuple(word for word in words if word), scales))
+    for label, scales in zip(
+        _of_each_axis(node, "DIMENSION_LABELS"), _of_each_axis(node, "DIMENSION_LIST"), strict=True
+    ):
+        lines = [node.file[scale] for scale in np.ravel(scales) if isinstance(scale, h5py.Reference) and scale]
+        places = (names.get(h5py.h5o.get_info(line.id).addr) for line in lines)
+        known = tuple(name for name in places if name is not None)
+        told = (text_of(line.attrs.get("NAME")) for line in lines)
+        words = (text_of(label), *(name.rpartition("/")[2] for name in known), *told)
+        dimensions.append(Dimension(tuple(word for word in words if word), known))
     return tuple(dimensions) if any(dimension.words for dimension in dimensions) else None
+
+
+# HDF5's own functions for scales trust that attributes have the form they should have: in a damaged file they write
+# past the end of memory. h5py's for attributes do not.
+
+
+def _is_scale(node: h5py.Dataset) -> bool:
+    return text_of(node.attrs.get("CLASS")) == "DIMENSION_SCALE"
+
+
+def _of_each_axis(node: h5py.Dataset, key: str) -> Sequence[Any]:
+    """Return the entries of an attribute that has one for each axis; None for each where it is not so."""
+    entries = node.attrs.get(key)
+    fits = isinstance(entries, np.ndarray) and entries.shape == (len(node.shape),)
+    return list(entries) if fits else [None] * len(node.shape)
