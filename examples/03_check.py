@@ -10,11 +10,9 @@ import tempfile
 from pathlib import Path
 from typing import ClassVar
 
-import torch
-
 import scifm
 from scifm.findings import Finding
-from scifm.trust import CHECKS, Check
+from scifm.trust import CHECKS, Case, Check
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "poisson-tiny.toml"
 
@@ -24,10 +22,11 @@ class MeanIsZero(Check):
 
     name: ClassVar[str] = "mean_is_zero"
     question: ClassVar[str] = "Does the answer have the mean that the equation gives it?"
+    advice: ClassVar[str] = "Take the mean off the answer."
     most: float = 0.05  # a setting: MeanIsZero(most=0.01)
 
-    def ask(self, operator: scifm.Operator, samples: scifm.Batch, generator: torch.Generator) -> Finding:
-        answers = operator.predict(samples).require_targets().flatten(1)
+    def ask(self, case: Case) -> Finding:
+        answers = case.operator.answers(case.samples).require_targets().flatten(1)
         off = float((answers.mean(1).abs() / answers.square().mean(1).sqrt()).max())
         said = "The mean of the answer is zero." if off <= self.most else "The answer has a mean it should not have."
         return Finding(said=said, good=off <= self.most, statistic=off, threshold=self.most, unit="of its size")

@@ -29,9 +29,11 @@ def refused(said: Said, words: str) -> None:
 def test_a_run_is_asked_about_what_it_was_trained_on(scifm, parent):
     said = scifm("check", parent, *QUICK, "--num-samples", 4)
     assert said.status == 0, said.err
-    assert "good  receptive_field" in said.out
+    assert "good   receptive_field" in said.out
     stored = json.loads((parent / "findings.json").read_text())
     told = json.loads(scifm("check", parent, *QUICK, "--num-samples", 4, "--json").out)
+    for found in (*told, *stored):
+        assert found.pop("seconds") >= 0
     assert told == stored
     assert [found["name"] for found in told] == ["receptive_field", "shift_equivariance"]
 
@@ -41,6 +43,15 @@ def test_bad_news_is_told_by_the_exit_status(scifm, parent):
     assert said.status == 1
     assert "bad" in said.out
     assert "no better than a trivial answer" in said.out
+
+
+def test_advice_and_cost_are_told_and_the_budget_is_kept(scifm, parent):
+    said = scifm("check", parent, "--only", "persistence", "--num-samples", 8)
+    assert "→ Do not use it" in said.out
+    assert " s)" in said.out.replace("\N{NO-BREAK SPACE}", " ")
+    none = scifm("check", parent, *QUICK, "--budget", 1e-9)
+    assert (none.status, none.out.count("the budget was spent")) == (0, 2)
+    refused(scifm("check", parent, *QUICK, "--budget", 0), "greater than 0")
 
 
 def test_samples_come_from_a_store_or_another_system_too(scifm, parent, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+import exact as answers
 import networks
 import planted
 import tiny
@@ -46,6 +47,11 @@ PAIRS = {
     "overfit_one_batch": (able, [lambda: of_class(networks.Severed), lambda: of_class(networks.Idle)]),
     "persistence": (exact, [lambda: exact(gain=0.0), lambda: exact(gain=-1.0), tiny.operator]),
     "shift_equivariance": (exact, [lambda: exact(added=0.2), lambda: exact(added=1.0)]),
+    "shuffled_truths": (exact, [lambda: exact(gain=0.0), lambda: exact(gain=-1.0)]),
+    "scales": (exact, [lambda: exact(gain=-1.0), lambda: exact(gain=2.5)]),
+    "resolution": (answers.poisson, [lambda: answers.poisson(points=16)]),
+    "extrapolation": (answers.poisson, [lambda: answers.poisson(anisotropy=5)]),
+    "lead_times": (answers.forecaster, [lambda: answers.forecaster(0.0), lambda: answers.forecaster(kick=1e3)]),
     "probe": (planted.sees, [lambda: planted.sees(gain=0.0), planted.passes_on]),
 }
 """For each check how to make an operator that is good by it, and some that are bad."""
@@ -54,8 +60,11 @@ QUICK = {"overfit_one_batch": {"num_samples": 2, "num_steps": 100, "learning_rat
 """Settings that tell these operators apart in less time."""
 
 
-SAMPLES = {"probe": planted.samples}
+SAMPLES = {"probe": planted.samples, "lead_times": answers.windows}
 """Samples that ask something of these operators; for the others those of Poisson do."""
+
+ORIGINS = {"lead_times": answers.of_burgers}
+"""Where they come from; the others from Poisson's equation."""
 
 
 @pytest.fixture(scope="module", params=CHECKS)
@@ -68,6 +77,9 @@ def contract(request) -> CheckContract:
 
         def samples(self):
             return SAMPLES.get(request.param, lambda: tiny.batch(8))()
+
+        def origin(self):
+            return ORIGINS.get(request.param, answers.of_poisson)()
 
         def good(self):
             return good()

@@ -173,6 +173,26 @@ def test_findings_stand_on_the_page_of_a_run(run_folder):
     assert re.findall(r'<li class="(\w+)"><span class="sign"', text) == ["bad", "open"]
 
 
+def test_a_run_that_was_questioned_has_a_report_card(run_folder):
+    assert "Report card" not in read(page(run_folder))
+    asked = [
+        {"name": "one_thing", "said": "So it is.", "good": True, "statistic": 0.2, "threshold": 0.5, "seconds": 1.5},
+        {"name": "another", "said": "It is not.", "good": False, "statistic": 2, "advice": "Do <this>.", "seconds": 80},
+        {"name": "third", "said": "Hard to say.", "statistic": 7},
+        {"name": "fourth", "said": "Not asked."},
+    ]
+    (run_folder / "findings.json").write_text(json.dumps(asked))
+    text = read(page(run_folder))
+    card = text[text.index('id="card"') : text.index('id="scores"')]
+    lights = re.findall(r'class="light (\w+)"><span aria-hidden="true">.</span> ([\w ]+)<', card)
+    assert lights == [("good", "green"), ("bad", "red"), ("amber", "amber"), ("open", "not asked")]
+    assert "one thing" in card
+    assert "0.200; compared with 0.500." in card
+    assert "Do &lt;this&gt;." in card
+    assert "1.5 s" in card.replace("\N{NO-BREAK SPACE}", " ")
+    assert "1 min 20 s" in card.replace("\N{NO-BREAK SPACE}", " ")
+
+
 def test_a_run_that_failed_or_was_not_evaluated_says_so(run_folder):
     (run_folder / "scores.parquet").unlink()
     (run_folder / "STATUS").write_text("failed: the loss is not finite\n")

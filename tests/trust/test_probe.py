@@ -140,7 +140,7 @@ def test_features_that_know_less_than_the_inputs_are_no_bad_news():
 
 def test_where_the_inputs_know_nothing_nothing_is_told():
     told = ask(tiny.operator(), tiny.batch(60))
-    assert (told.good, told.threshold) == (None, 1.0)
+    assert (told.good, told.statistic, told.light) == (None, None, "none")
     assert "nothing can be told" in told.said
     assert {series.label for series in told.figure.panels[0].series} == {FEATURES, RAW, FRESH}
     assert set(told.figure.panels[0].y.categories) > {"anisotropy", "angle"}

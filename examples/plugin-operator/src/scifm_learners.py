@@ -73,15 +73,16 @@ class MeanIsZero(Check):
 
     name: ClassVar[str] = "mean_is_zero"
     question: ClassVar[str] = "Does the answer have the mean that the equation gives it?"
+    advice: ClassVar[str] = "Take the mean off the answer, or train with an objective that counts it."
     most: float = 0.05
 
-    def ask(self, operator, samples, generator):
-        answers = operator.answers(samples).require_targets().flatten(1).double()
+    def ask(self, case):
+        answers = case.operator.answers(case.samples).require_targets().flatten(1).double()
         off = float((answers.mean(1).abs() / answers.square().mean(1).sqrt()).max())
         good = off <= self.most
         return Finding(
             said="The mean of the answer is zero." if good else "The answer has a mean that it should not have.",
-            evidence=f"The largest mean of {samples.num_samples} answers is {off:.2g} of the answer's size.",
+            evidence=f"The largest mean of {case.samples.num_samples} answers is {off:.2g} of the answer's size.",
             good=good,
             statistic=off,
             threshold=self.most,

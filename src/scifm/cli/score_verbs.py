@@ -13,7 +13,7 @@ from rich.table import Table
 
 from scifm.cli.app import AsJson, Imports, Model, app, print_json, print_rows, print_table, say
 from scifm.cli.recipes import SAMPLES, settings, told_by
-from scifm.wording import plural
+from scifm.wording import duration_text, plural
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,11 +23,14 @@ if TYPE_CHECKING:
 
 __all__ = ["check", "compress", "embed", "evaluate", "predict", "scores"]
 
-_MARKS = {True: "good", False: "bad", None: "–"}
+_MARKS = {"green": "good", "red": "bad", "amber": "look", "none": "–"}
 _MOST_NAMED = 8  # samples in a message
 
 OnlyChecks = Annotated[
     list[str] | None, typer.Option("--only", help="Name of a check; repeatable. Default: all of them.")
+]
+Budget = Annotated[
+    float | None, typer.Option("--budget", help="Seconds that all checks together may take; default: 180.")
 ]
 Steps = Annotated[int | None, typer.Option("--steps", help="Of what evolves, steps to march; default: 1.")]
 Beside = Annotated[
@@ -234,16 +237,18 @@ def embed(
 
 
 @app.command()
-@told_by(*SAMPLES, checks=OnlyChecks)
+@told_by(*SAMPLES, checks=OnlyChecks, budget=Budget)
 def check(run: Annotated[Path, Model], tree: dict[str, Any], imports: Imports = None, as_json: AsJson = False) -> None:
     """Question a trained operator: can it be right at all? What is found is kept in the run folder, if it is yours.
 
     It is asked about what it was trained on, unless a system or a store is given. Exit status 1: something is bad.
     """
+    from scifm.models.folder import find_model
     from scifm.trust.examine import check_operator
 
     how = settings("check", tree)
-    findings = check_operator(run, how.samples_for(run)[0], how.checks, seed=how.seed)
+    about = {"origin": how.origin_for(find_model(run)), "budget": how.budget}
+    findings = check_operator(run, how.samples_for(run)[0], how.checks, seed=how.seed, **about)
     _print_findings("Checks", findings, as_json)
     if any(finding.good is False for finding in findings):
         raise typer.Exit(1)
@@ -282,6 +287,8 @@ def _print_findings(title: str, findings: Sequence[Finding], as_json: bool) -> N
         if finding.low is not None and finding.high is not None:
             numbers += f", 95 % interval {finding.low:.3g} to {finding.high:.3g}"
         numbers += f"; threshold {finding.threshold:.3g}" if finding.threshold is not None else ""
-        first, *rest = (part for part in (finding.said, finding.evidence, numbers) if part)
-        typer.echo(f"  {_MARKS[finding.good]:4}  {finding.name:{width}}  {first}")
-        typer.echo("".join(f"  {'':4}  {'':{width}}  {part}\n" for part in rest), nl=False)
+        advice = f"→ {finding.advice}" if finding.advice else ""
+        first, *rest = (part for part in (finding.said, finding.evidence, numbers, advice) if part)
+        cost = f"  ({duration_text(finding.seconds)})" if finding.seconds is not None else ""
+        typer.echo(f"  {_MARKS[finding.light]:5}  {finding.name:{width}}  {first}{cost}")
+        typer.echo("".join(f"  {'':5}  {'':{width}}  {part}\n" for part in rest), nl=False)

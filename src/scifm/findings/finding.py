@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Literal
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -32,6 +33,8 @@ class Finding(Part):
         threshold: what it was compared with.
         unit: of the three.
         figure: what can be drawn of it.
+        advice: what to do about it, a sentence.
+        seconds: what asking took.
     """
 
     said: str
@@ -44,7 +47,19 @@ class Finding(Part):
     threshold: Number = None
     unit: str = ""
     figure: Figure | None = None
+    advice: str = ""
+    seconds: Number = None
 
+    @property
+    def light(self) -> Light:
+        """``green`` and ``red`` as it is good or not; ``amber``: measured, without a verdict; ``none``: not asked."""
+        if self.good is None:
+            return "none" if self.statistic is None else "amber"
+        return "green" if self.good else "red"
+
+
+Light = Literal["green", "amber", "red", "none"]
+"""What a report card shows of a finding."""
 
 _LIST = TypeAdapter(list[Finding])
 

@@ -8,28 +8,45 @@ What may not live here: what trains or scores a run (below), and what asks of ma
 `distillation` is a sibling, and neither knows the other. Nothing here changes the operator that it asks.
 """
 
+from scifm.trust.case import Case
 from scifm.trust.check import Check
+from scifm.trust.extrapolation import Extrapolation
+from scifm.trust.lead_times import LeadTimes
 from scifm.trust.overfit import OverfitOneBatch
 from scifm.trust.persistence import Persistence
 from scifm.trust.probe import Probe
 from scifm.trust.receptive_field import ReceptiveField
+from scifm.trust.resolution import Resolution
+from scifm.trust.scales import Scales
 from scifm.trust.shift_equivariance import ShiftEquivariance
+from scifm.trust.shuffled_truths import ShuffledTruths
 
 CHECKS: dict[str, type[Check]] = {
     "receptive_field": ReceptiveField,
-    "overfit_one_batch": OverfitOneBatch,
     "persistence": Persistence,
+    "shuffled_truths": ShuffledTruths,
+    "scales": Scales,
     "shift_equivariance": ShiftEquivariance,
+    "resolution": Resolution,
+    "extrapolation": Extrapolation,
+    "lead_times": LeadTimes,
     "probe": Probe,
+    "overfit_one_batch": OverfitOneBatch,
 }
-"""Every check by name, in the order in which they are asked."""
+"""Every check by name, in the order in which they are asked: what trains comes last, where a budget may end."""
 
 __all__ = [
     "CHECKS",
+    "Case",
     "Check",
+    "Extrapolation",
+    "LeadTimes",
     "OverfitOneBatch",
     "Persistence",
     "Probe",
     "ReceptiveField",
+    "Resolution",
+    "Scales",
     "ShiftEquivariance",
+    "ShuffledTruths",
 ]

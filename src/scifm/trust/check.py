@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import abc
 import copy
+import math
+import time
 from typing import ClassVar
 
 import torch
@@ -11,11 +13,13 @@ from pydantic import Field
 from torch import Tensor
 
 from scifm.config import Config
+from scifm.data.origins import Origin
 from scifm.errors import SciFMError, SignatureError
 from scifm.fields.batch import Batch
 from scifm.findings.finding import Finding
 from scifm.models.operator import Operator
 from scifm.systems.catalog import find_system
+from scifm.trust.case import Case
 from scifm.wording import plural
 
 __all__ = ["Check", "solved"]
@@ -24,13 +28,14 @@ __all__ = ["Check", "solved"]
 class Check(Config, abc.ABC):
     """One question with its settings, which are the fields of the subclass.
 
-    A subclass says `name` and `question` and implements `ask`. What every check promises is done here, once: the
-    operator that is asked stays as it was, because a copy answers; samples are brought into its order of names, and no
-    more than asked for are looked at; an operator whose answers are not finite is no good news, whatever is asked.
+    A subclass says `name`, `question` and `advice` and implements `ask`. What every check promises is done here, once:
+    the operator that is asked stays as it was, because a copy answers; samples are brought into its order of names, and
+    no more than asked for are looked at; an operator whose answers are not finite is no good news, whatever is asked.
 
     Class variables:
         name: by which the command line and ``CHECKS`` know it; also the name of its finding.
         question: what is asked, one sentence.
+        advice: what to do where the answer is not good, one sentence.
         leaves_out_gaps: whether it counts only the points that are there; of samples with missing points others are not
             asked, and say so.
 
@@ -40,17 +45,28 @@ class Check(Config, abc.ABC):
 
     name: ClassVar[str]
     question: ClassVar[str]
+    advice: ClassVar[str] = ""
     leaves_out_gaps: ClassVar[bool] = False
 
     num_samples: int | None = Field(None, ge=1)
 
-    def __call__(self, operator: Operator, samples: Batch, *, generator: torch.Generator) -> Finding:
+    def __call__(
+        self,
+        operator: Operator,
+        samples: Batch,
+        *,
+        generator: torch.Generator,
+        origin: Origin | None = None,
+        seconds: float | None = None,
+    ) -> Finding:
         """Put the question.
 
         Args:
             operator: stays as it was: weights, mode and gradients.
             samples: problems it can be asked, in physical units; most checks need their solutions too.
             generator: source of every random number, on the CPU; the same state gives the same finding.
+            origin: where the samples come from, for checks that draw others like them; None: nobody says.
+            seconds: how long it may take; None: as long as it does. One that would take longer says so.
 
         Returns:
             The answer, its `name` that of this check; ``good`` is None where the question does not apply.
@@ -76,13 +92,17 @@ class Check(Config, abc.ABC):
                 said="The operator does not answer with finite numbers.",
                 evidence=f"In {broken} of {plural(samples.num_samples, 'sample')} an answer is NaN or infinite.",
                 good=False,
+                advice="Do not use it: look where the loss of its training broke, and at the sizes of its inputs.",
             )
-        few = samples if self.num_samples is None else samples.select(slice(0, self.num_samples))
-        return self.ask(twin, few, generator).model_copy(update={"name": self.name})
+        until = math.inf if seconds is None else time.monotonic() + seconds
+        case = Case(twin, samples, generator, origin, until).first(self.num_samples)
+        found = self.ask(case)
+        advice = found.advice or (self.advice if found.light in ("amber", "red") else "")
+        return found.model_copy(update={"name": self.name, "advice": advice})
 
     @abc.abstractmethod
-    def ask(self, operator: Operator, samples: Batch, generator: torch.Generator) -> Finding:
-        """Put the question to a copy of the operator, in eval mode, which may be changed; see `__call__`."""
+    def ask(self, case: Case) -> Finding:
+        """Put the question; see `__call__`."""
 
 
 def solved(samples: Batch) -> Tensor | None:

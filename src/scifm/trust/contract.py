@@ -22,6 +22,7 @@ from typing import ClassVar
 
 import torch
 
+from scifm.data.origins import Origin
 from scifm.fields.batch import Batch
 from scifm.fields.seeds import generator_for
 from scifm.findings.finding import Finding
@@ -53,9 +54,14 @@ class CheckContract:
         """Return operators that are known to be bad by this check."""
         raise NotImplementedError(f"{type(self).__name__} gives no bad operators.")
 
+    def origin(self) -> Origin | None:
+        """Return where the samples come from, for a check that draws others; None: nobody says."""
+        return None
+
     def ask(self, operator: Operator, seed: int = 0) -> Finding:
         """Return what the check finds."""
-        return self.check(operator, self.samples(), generator=generator_for(seed, "contract"))
+        generator = generator_for(seed, "contract")
+        return self.check(operator, self.samples(), generator=generator, origin=self.origin())
 
     def test_it_passes_what_is_good(self) -> None:
         """A known-good operator is good news, with a number on the right side of a threshold told in words."""
@@ -70,6 +76,7 @@ class CheckContract:
         for operator in self.bad():
             finding = self.ask(operator)
             _require(finding.good is False, f"a bad operator is not told to be bad: {finding.said} {finding.evidence}")
+            _require(bool(finding.advice), "what is bad comes with advice")
 
     def test_the_same_seed_gives_the_same_finding(self) -> None:
         """Findings hang on the operator, the samples and the generator, and on nothing else."""

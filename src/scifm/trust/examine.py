@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+import torch
 from pydantic import BeforeValidator, Field, SerializeAsAny
 
 from scifm.config import named_settings
+from scifm.data.origins import Origin
 from scifm.data.sample_recipe import SampleRecipe
+from scifm.fields.batch import Batch
 from scifm.fields.samples import Samples
 from scifm.fields.seeds import generator_for
 from scifm.findings.finding import Finding, record_findings
@@ -34,14 +38,22 @@ class CheckRecipe(SampleRecipe):
     """What an operator is questioned about.
 
     Args:
-        num_samples: samples drawn of a system.
+        num_samples: samples drawn of a system; of one that evolves trajectories, 32 where nothing is said.
         checks: names of checks, or tables of a name and settings; absent: all of them.
+        budget: seconds that all of them together may take; those that are left then are not asked, and say so.
     """
 
     num_samples: int = Field(128, ge=1)
     checks: tuple[_NamedCheck, ...] = Field(
         default_factory=lambda: tuple(check() for check in CHECKS.values()), min_length=1
     )
+    budget: float = Field(180.0, gt=0)
+
+    def samples_for(self, run: str | Path) -> tuple[Samples, dict[str, Any] | None]:
+        """Return the samples, and where they came from; see `SampleRecipe.samples_for`."""
+        origin = self.origin_for(find_model(run))
+        few = origin.signature.evolves and "num_samples" not in self.model_fields_set
+        return super(CheckRecipe, self.model_copy(update={"num_samples": 32}) if few else self).samples_for(run)
 
 
 def check_operator(
@@ -49,6 +61,8 @@ def check_operator(
     samples: Samples,
     checks: Iterable[Check | str] | None = None,
     *,
+    origin: Origin | None = None,
+    budget: float | None = None,
     seed: int = 0,
     record: bool = True,
 ) -> list[Finding]:
@@ -59,6 +73,9 @@ def check_operator(
             ``hf:name/model``.
         samples: a batch with targets, or a split of a store, of which 128 samples from all over are read.
         checks: which, by name or with settings of your own; all of ``CHECKS`` when left out, so none of a plug-in.
+        origin: where the samples come from, for checks that draw others like them, beyond their ranges or on other
+            grids; None: such checks do not apply.
+        budget: seconds that all of them together may take; None: as long as they do.
         seed: of what checks draw; each check has a stream of its own.
         record: whether to write at all. Nothing is written for a model alone, or into anybody else's folder.
 
@@ -78,7 +95,26 @@ def check_operator(
         model = find_model(operator)
         run, operator = model.run, load_operator(model.folder)
     batch = samples.in_memory(_FROM_A_STORE)
-    findings = [check(operator, batch, generator=generator_for(seed, "trust", check.name)) for check in questions]
+    began, findings = time.monotonic(), []
+    for check in questions:
+        left = None if budget is None else budget - (time.monotonic() - began)
+        findings.append(_asked(check, operator, batch, generator_for(seed, "trust", check.name), origin, left))
     if record and run is not None and run.is_own:
         record_findings(run.path / "findings.json", findings)
     return findings
+
+
+def _asked(
+    check: Check,
+    operator: Operator,
+    batch: Batch,
+    generator: torch.Generator,
+    origin: Origin | None,
+    left: float | None,
+) -> Finding:
+    """Return what a check finds, with what it took; where no seconds are left it is not asked."""
+    if left is not None and left <= 0:
+        return Finding(name=check.name, said="Not asked: the budget was spent before. Give more (--budget).")
+    start = time.monotonic()
+    found = check(operator, batch, generator=generator, origin=origin, seconds=left)
+    return found.model_copy(update={"seconds": round(time.monotonic() - start, 3)})

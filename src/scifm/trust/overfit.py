@@ -9,18 +9,22 @@ from pydantic import Field
 
 from scifm.data.stream import Epochs
 from scifm.errors import ConfigError
-from scifm.fields.batch import Batch
 from scifm.findings.figure import Axis, Figure, Panel, Rule, Series
 from scifm.findings.finding import Finding
 from scifm.models.operator import Operator
 from scifm.training.loop import DivergedError, TrainingConfig, train
 from scifm.training.pretrain import build_operator
 from scifm.training.validation import sample_errors
+from scifm.trust.case import Case
 from scifm.trust.check import Check
 
 __all__ = ["OverfitOneBatch"]
 
 _NO_GRADIENT = "does not require grad"
+
+
+class _OutOfTimeError(Exception):
+    """The budget is spent."""
 
 
 class OverfitOneBatch(Check):
@@ -43,15 +47,19 @@ class OverfitOneBatch(Check):
     name: ClassVar[str] = "overfit_one_batch"
     leaves_out_gaps: ClassVar[bool] = True
     question: ClassVar[str] = "Does a fresh operator of this architecture learn a few samples by heart?"
+    advice: ClassVar[str] = (
+        "Mend the training path before training longer: a frozen part, a wrong normalization, a learning rate far off."
+    )
 
     num_samples: int | None = Field(4, ge=1)
     num_steps: int = Field(200, ge=1)
     learning_rate: float = Field(1e-2, gt=0, allow_inf_nan=False)
     largest_error: float = Field(0.1, gt=0, allow_inf_nan=False)
 
-    def ask(self, operator: Operator, samples: Batch, generator: torch.Generator) -> Finding:
+    def ask(self, case: Case) -> Finding:
+        operator, samples = case.operator, case.samples
         samples.require_targets()
-        seed = int(torch.randint(2**31, (), generator=generator))
+        seed = int(torch.randint(2**31, (), generator=case.generator))
         try:
             fresh = build_operator(operator.signature, operator.config, operator.normalization, seed=seed)
         except ConfigError as reason:
@@ -62,6 +70,8 @@ class OverfitOneBatch(Check):
         def note(**event: Any) -> None:
             if event["event"] == "train":
                 curve.append((event["step"], event["loss"]))
+                if case.seconds_left <= 0:
+                    raise _OutOfTimeError
 
         try:
             train(
@@ -70,6 +80,9 @@ class OverfitOneBatch(Check):
                 config=self._training(operator, len(samples)),
                 observe=note,
             )
+        except _OutOfTimeError:
+            seen = f"After {curve[-1][0]} of {self.num_steps} steps its loss was {curve[-1][1]:.3g}."
+            return Finding(said="The budget was spent before a fresh operator was trained.", evidence=seen)
         except RuntimeError as problem:  # by which torch says that nothing has a gradient, and much else
             if not (isinstance(problem, DivergedError) or _NO_GRADIENT in str(problem)):
                 raise

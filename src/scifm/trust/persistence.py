@@ -13,11 +13,11 @@ from scifm.evaluation.pointwise import relative_l2, undefined_of
 from scifm.fields.batch import Batch
 from scifm.findings.figure import Axis, Figure, Panel, Rule, Series
 from scifm.findings.finding import Finding
-from scifm.models.operator import Operator
+from scifm.trust.case import Case
 from scifm.trust.check import Check
 from scifm.wording import plural
 
-__all__ = ["Persistence", "trivial_answers"]
+__all__ = ["Persistence", "errors_of", "trivial_answers"]
 
 
 class Persistence(Check):
@@ -37,11 +37,15 @@ class Persistence(Check):
     name: ClassVar[str] = "persistence"
     leaves_out_gaps: ClassVar[bool] = True
     question: ClassVar[str] = "Is the operator better than the best answer that needs no model?"
+    advice: ClassVar[str] = (
+        "Do not use it: train longer, on more samples, or look for targets that are not those of the inputs."
+    )
 
-    def ask(self, operator: Operator, samples: Batch, generator: torch.Generator) -> Finding:
+    def ask(self, case: Case) -> Finding:
+        operator, samples = case.operator, case.samples
         truth = samples.require_targets().double()
-        own = _errors(operator.answers(samples).require_targets(), truth, samples)
-        trivial = {name: _errors(answer, truth, samples) for name, answer in trivial_answers(samples).items()}
+        own = errors_of(operator.answers(samples).require_targets(), truth, samples)
+        trivial = {name: errors_of(answer, truth, samples) for name, answer in trivial_answers(samples).items()}
         counts = own.isfinite()  # the same samples for all: where the truth defines an error
         if not counts.any():
             return Finding(said="The truth is zero in every sample: there is no relative error to compare.")
@@ -50,7 +54,7 @@ class Persistence(Check):
         others, own = trivial[best][counts], own[counts]
         if means[best] == 0:
             return Finding(said=f"The trivial answer '{best}' is exact: these samples ask nothing.", good=False)
-        ratio, low, high = ratio_of_means(own, others, generator=generator)
+        ratio, low, high = ratio_of_means(own, others, generator=case.generator)
         good = False if ratio >= 1 else True if high is not None and high < 1 else None
         words = {
             True: f"The operator beats every trivial answer; the best of them is '{best}'.",
@@ -107,7 +111,7 @@ def _best_multiples(samples: Batch, truth: Tensor) -> Tensor:
     return inputs[:, :, chosen] * factors.gather(1, chosen.view(-1, 1)).view(1, 1, -1, *(1,) * (inputs.dim() - 3))
 
 
-def _errors(answer: Tensor, truth: Tensor, samples: Batch) -> Tensor:
+def errors_of(answer: Tensor, truth: Tensor, samples: Batch) -> Tensor:
     """Return the relative L2 error of each sample, the mean over frames and channels that have one; NaN for none."""
     grid, valid, counted = samples.grid, samples.valid_targets, samples.counted()
     errors, undefined = (

@@ -22,6 +22,7 @@ from scifm.models.features import features_of
 from scifm.models.operator import Operator
 from scifm.training.pretrain import build_operator
 from scifm.training.weights import place
+from scifm.trust.case import Case
 from scifm.trust.check import Check
 from scifm.trust.ridge import folds_of, held_out, varies
 from scifm.wording import plural
@@ -59,7 +60,8 @@ class Probe(Check):
 
     Threshold: 1. It is good news where the whole interval lies below and the features tell something (R² of 0.1, all
     numbers together). Else it is no verdict: an operator that is told a coefficient need not read it, and of a steady
-    problem the inputs may know nothing of it. Bad news are features that are the same for all samples.
+    problem the inputs may know nothing of it. Bad news are features that are the same for all samples. Where
+    neither the features nor the baselines tell anything (R² of all below 0.1), the question does not apply.
 
     Args:
         stage: behind which stage the features are taken; that of the kind when left out.
@@ -67,11 +69,15 @@ class Probe(Check):
 
     name: ClassVar[str] = "probe"
     question: ClassVar[str] = "With the coefficients hidden, do the features tell them better than the inputs do?"
+    advice: ClassVar[str] = (
+        "Look whether training converged; where a coefficient is given as a number this need not be bad."
+    )
 
     stage: int | None = Field(None)
 
-    def ask(self, operator: Operator, samples: Batch, generator: torch.Generator) -> Finding:
-        seed = int(torch.randint(2**31, (), generator=generator))
+    def ask(self, case: Case) -> Finding:
+        operator, samples = case.operator, case.samples
+        seed = int(torch.randint(2**31, (), generator=case.generator))
         asked = _asked(samples)
         if not asked:
             return Finding(
@@ -100,7 +106,7 @@ class Probe(Check):
                 good=False,
             )
         told = {name: _Told.of(name, values, columns, groups, seed) for name, values in asked.items()}
-        return _finding(told, groups, generator, operator.signature.coefficients)
+        return _finding(told, groups, case.generator, operator.signature.coefficients)
 
     def _fresh(self, operator: Operator, samples: Batch, seed: int) -> Tensor | None:
         """Return the features of the same architecture before any training; None where it cannot be built."""
@@ -225,16 +231,15 @@ def _finding(
         f"from {source}: {', '.join(_short(own.r2(source)) for own in told.values())}" for source in sources[1:]
     )
     asked = f"with {plural(len(hidden), 'coefficient')} hidden from it, " if hidden else ""
+    tellable = max(tells.values()) >= _TELLS
+    numbers = {"statistic": ratio, "low": low, "high": high, "threshold": 1.0} if tellable else {}
     return Finding(
         said=_words(tells, best, good=good, low=low, hides=bool(hidden)),
         evidence=f"R² {asked}on problems left out of the fit, from the features: {kept}; {beside}. "
         f"{plural(int(groups.max()) + 1, 'problem')}, {plural(len(groups), 'sample')}.",
         good=good,
-        statistic=ratio,
-        low=low,
-        high=high,
-        threshold=1.0,
-        unit="unexplained variance over that of the better baseline",
+        **numbers,
+        unit="unexplained variance over that of the better baseline" if numbers else "",
         figure=_figure(told, sources),
     )
 

@@ -13,8 +13,8 @@ from scifm.fields.batch import Batch
 from scifm.fields.grid import Grid
 from scifm.findings.figure import Axis, Figure, Panel, Rule, Series
 from scifm.findings.finding import Finding
-from scifm.models.operator import Operator
 from scifm.training.weights import place
+from scifm.trust.case import Case
 from scifm.trust.check import Check, solved
 
 __all__ = ["ReceptiveField"]
@@ -49,13 +49,16 @@ class ReceptiveField(Check):
 
     name: ClassVar[str] = "receptive_field"
     question: ClassVar[str] = "Does the answer everywhere hear of a change of the input at one point?"
+    advice: ClassVar[str] = (
+        "Look whether a spectral or attention layer has weights of zero or is passed over, and train again."
+    )
 
     level: float = Field(0.1, gt=0, lt=1)
     least_share: float = Field(0.6, gt=0, le=1)
     num_samples: int | None = Field(8, ge=1)
 
-    def ask(self, operator: Operator, samples: Batch, generator: torch.Generator) -> Finding:
-        samples = samples.to(dtype=torch.float64)
+    def ask(self, case: Case) -> Finding:
+        operator, samples = case.operator, case.samples.to(dtype=torch.float64)
         place(operator, next(operator.parameters()).device, torch.float64)
         turned, points = _turned(samples)
         if not (turned.inputs != samples.inputs).any():
@@ -74,10 +77,13 @@ class ReceptiveField(Check):
             f"At {share:.2f} of the grid the answer changes by more than {level:g} of its largest change when the "
             f"input does at one point; at least {least:.2f} are asked for."
         )
+        advice = ""
         if not good and samples.signature.evolves:
             evidence += " Over a short time a local answer may be right, so this is no verdict."
+            advice = "None, if nothing in the equation reaches further than that in one step."
         return Finding(
             said=answer,
+            advice=advice,
             evidence=evidence,
             good=None if not good and samples.signature.evolves else good,
             statistic=share,

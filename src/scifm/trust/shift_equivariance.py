@@ -13,7 +13,7 @@ from scifm.fields.batch import Batch
 from scifm.fields.grid import Grid
 from scifm.findings.figure import Axis, Figure, Panel, Series
 from scifm.findings.finding import Finding
-from scifm.models.operator import Operator
+from scifm.trust.case import Case
 from scifm.trust.check import Check, solved
 from scifm.wording import plural
 
@@ -49,11 +49,15 @@ class ShiftEquivariance(Check):
 
     name: ClassVar[str] = "shift_equivariance"
     question: ClassVar[str] = "Does the answer move with the input on a periodic box?"
+    advice: ClassVar[str] = (
+        "Look for what tells the network where it stands: positions given as inputs, padding, strides."
+    )
 
     aliasing: float = Field(0.05, gt=0, allow_inf_nan=False)
     num_samples: int | None = Field(16, ge=1)
 
-    def ask(self, operator: Operator, samples: Batch, generator: torch.Generator) -> Finding:
+    def ask(self, case: Case) -> Finding:
+        operator, samples = case.operator, case.samples
         grid = samples.grid
         if not any(grid.periodic):
             return Finding(said="The box has no periodic axis, so nothing can be rolled: this does not apply.")

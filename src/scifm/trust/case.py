@@ -1,0 +1,73 @@
+"""`Case`: what a check is given to find its answer by."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, replace
+
+import torch
+
+from scifm.data.origins import Origin, SystemOrigin
+from scifm.fields.batch import Batch
+from scifm.fields.grid import Grid
+from scifm.fields.window import Window
+from scifm.models.operator import Operator
+from scifm.systems.system import System
+
+__all__ = ["Case"]
+
+
+@dataclass(frozen=True)
+class Case:
+    """An operator, samples to ask it about, and where more of them come from.
+
+    Args:
+        operator: a copy, in eval mode, which may be changed.
+        samples: in the operator's order of names, in physical units.
+        generator: source of every random number, on the CPU.
+        origin: where the samples come from; None: nobody says.
+        until: of `time.monotonic`: what takes long ends then, and says so.
+    """
+
+    operator: Operator
+    samples: Batch
+    generator: torch.Generator
+    origin: Origin | None = None
+    until: float = math.inf
+
+    @property
+    def system(self) -> System | None:
+        """The system that draws such samples, with its ranges; None where it is not known."""
+        return None if self.origin is None else self.origin.system
+
+    @property
+    def seconds_left(self) -> float:
+        """How long the check may still take."""
+        return self.until - time.monotonic()
+
+    def first(self, num_samples: int | None) -> Case:
+        """Return the case with the first samples alone; None: all of them."""
+        if num_samples is None or num_samples >= self.samples.num_samples:
+            return self
+        return replace(self, samples=self.samples.select(slice(0, num_samples)))
+
+    def drawn(
+        self, num_samples: int, system: System, *, grid: Grid | None = None, window: Window | None = None
+    ) -> Batch:
+        """Draw further samples, with solutions, as the operator is asked about them.
+
+        Args:
+            num_samples: how many; the same ones for every system and grid.
+            system: what draws them: that of the case, with other ranges perhaps.
+            grid: where; that of the samples when left out.
+            window: of what evolves, which frames of a trajectory; as the samples have them when left out. One that
+                takes a whole trajectory is taken of every one that is drawn.
+
+        Raises:
+            SignatureError, DataError: as `System.sample` does.
+        """
+        window = window or (None if self.origin is None else self.origin.window)
+        origin = SystemOrigin.of(system, grid or self.samples.grid, window)
+        seed = self.generator.initial_seed() % 2**62
+        return self.operator.align(origin.draw(num_samples, "trust", seed=seed)).to(dtype=self.samples.inputs.dtype)

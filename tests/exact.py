@@ -1,0 +1,89 @@
+"""Operators that are the solver itself, as far as they are asked to be; and where what they are asked comes from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import networks
+import tiny
+from scifm.data.origins import Origin, SystemOrigin
+from scifm.data.split import windows_of
+from scifm.fields.batch import Batch
+from scifm.fields.grid import Grid
+from scifm.fields.normalization import Encoded
+from scifm.fields.seeds import generator_for
+from scifm.fields.window import Window
+from scifm.models.fno import FNOConfig
+from scifm.models.module_operator import ModuleOperator
+from scifm.models.operator import Operator
+from scifm.systems.burgers import Burgers
+from scifm.systems.poisson import Poisson
+
+__all__ = ["BURGERS", "forecaster", "of_burgers", "of_poisson", "poisson", "windows"]
+
+BURGERS = Burgers(num_frames=6, save_interval=0.125)
+LINE = Grid.square(32, num_spatial_dims=1)
+
+
+class _Kept(networks.ExactPoisson):
+    """The exact answer up to a number of points, or to an anisotropy; beyond them nothing."""
+
+    def __init__(self, most_points: float, most_anisotropy: float) -> None:
+        super().__init__()
+        self.most_points, self.most_anisotropy = most_points, most_anisotropy
+
+    def forward(self, x: Tensor) -> Tensor:
+        xx, yy, xy = (x[:, place, 0, 0] for place in (1, 2, 3))
+        middle, apart = (xx + yy) / 2, (((xx - yy) / 2).square() + xy.square()).sqrt()
+        kept = (middle + apart) / (middle - apart) <= self.most_anisotropy * (1 + 1e-4)
+        if x.shape[-1] > self.most_points:
+            kept = torch.zeros_like(kept)
+        return super().forward(x) * kept.view(-1, 1, 1, 1).to(x)
+
+
+class _Claims(ModuleOperator):
+    """A wrapped network that says that it answers on any grid."""
+
+    any_resolution = True
+
+
+def poisson(*, points: float = torch.inf, anisotropy: float = torch.inf, claims: bool = True) -> Operator:
+    """Return the solution of Poisson's equation as an operator, right up to so many points and so much anisotropy."""
+    return (_Claims if claims else ModuleOperator).wrap(_Kept(points, anisotropy), Poisson.signature)
+
+
+class _Solver(Operator):
+    needs_periodic = False
+
+    def __init__(self, factor: float, kick: float) -> None:
+        super().__init__(BURGERS.signature, FNOConfig(**tiny.NETWORK))
+        self.factor, self.kick = nn.Parameter(torch.tensor(factor)), nn.Parameter(torch.tensor(kick))
+
+    def network(self, encoded: Encoded) -> Tensor:
+        now = encoded.inputs[:, 0]
+        later = BURGERS.advance(now, encoded.coefficients, encoded.grid, interval=0.125, num_frames=1)
+        return self.factor * later - now.unsqueeze(1) + self.kick
+
+
+def forecaster(factor: float = 1.0, *, kick: float = 0.0) -> Operator:
+    """Return the solver of Burgers' equation as an operator: its answer times a factor, and something added to it."""
+    return _Solver(factor, kick)
+
+
+def windows(count: int = 8) -> Batch:
+    """Return pairs of frames of Burgers' equation, one of each trajectory."""
+    drawn = BURGERS.sample(count, LINE, generator_for(0, "exact"))
+    return windows_of(drawn, Window()).batch(torch.arange(0, 5 * count, 5))
+
+
+def of_poisson(**knobs: Any) -> Origin:
+    """Return where samples of `tiny.batch` come from."""
+    return SystemOrigin.of(Poisson().where(**knobs), tiny.GRID)
+
+
+def of_burgers() -> Origin:
+    """Return where `windows` come from."""
+    return SystemOrigin.of(BURGERS, LINE)
