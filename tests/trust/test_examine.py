@@ -10,6 +10,7 @@ import pytest
 import tiny
 from scifm.errors import ConfigError, RunError, SignatureError
 from scifm.findings.finding import Finding, read_findings, record_findings
+from scifm.findings.provenance import Provenance
 from scifm.models.registry import load_operator
 from scifm.systems.helmholtz import Helmholtz
 from scifm.trust import CHECKS
@@ -29,6 +30,23 @@ def test_findings_of_a_run_lie_in_its_folder(run):
     assert [found.name for found in findings] == QUICK
     assert read_findings(run.path / "findings.json") == findings
     json.loads((run.path / "findings.json").read_text(), parse_constant=pytest.fail)
+
+
+def test_what_was_found_stands_on_the_page_of_the_model_where_nobody_else_wrote(run):
+    operator = load_operator(run)
+    operator.provenance = Provenance(made="pretrain", recipe="tiny")
+    operator.save_pretrained(run.path / "model")
+    check_operator(run, tiny.batch(8), QUICK)
+    (again,) = check_operator(run, tiny.batch(5), ["persistence"])
+    page = (run.path / "model" / "README.md").read_text()
+    assert "## Can it be trusted" in page
+    assert page.count("| persistence | red |") == 1
+    assert again.said in page
+    assert again.measured in page
+    assert [check.name for check in load_operator(run).provenance.checks] == QUICK
+    (run.path / "model" / "README.md").write_text("My own words.")
+    check_operator(run, tiny.batch(4), ["persistence"])
+    assert (run.path / "model" / "README.md").read_text() == "My own words."
 
 
 def test_one_that_is_asked_again_replaces_its_own_finding_alone(run):

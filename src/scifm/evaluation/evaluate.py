@@ -33,7 +33,7 @@ from scifm.evaluation.pointwise import METRICS, undefined_of
 from scifm.fields.batch import Batch
 from scifm.fields.samples import Samples
 from scifm.findings.provenance import Provenance, Scored
-from scifm.models.card import ModelCard
+from scifm.models.card import tell_of
 from scifm.models.folder import find_model
 from scifm.models.neighbours import Corrected, NeighbourCorrection, Tally, corrected
 from scifm.models.operator import Operator
@@ -319,12 +319,7 @@ def _tell_card(folder: Path, operator: Operator, scores: Scores) -> None:
     """Add scores to what lies beside the weights of a run of one's own, and to its page where nobody wrote on it."""
     if operator.provenance == Provenance():  # of before: it tells nothing, and so no errors alone
         return
-    card, page = ModelCard(), folder / "README.md"
-    untouched = not page.is_file() or page.read_text(encoding="utf-8") == card.text_of(operator)
-    operator.provenance = operator.provenance.scored(score_of(scores))
-    operator.provenance.write(folder)
-    if untouched:
-        write_atomically(page, card.text_of(operator).encode())
+    tell_of(folder, operator, operator.provenance.scored(score_of(scores)))
 
 
 def persistence(samples: Samples, *, metrics: Iterable[str] = ("relative_l2",), batch_size: int = 64) -> Scores:

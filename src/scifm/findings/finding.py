@@ -51,6 +51,17 @@ class Finding(Part):
     seconds: Number = None
 
     @property
+    def measured(self) -> str:
+        """The number, its interval and its threshold, in words; empty where there is none."""
+        if self.statistic is None:
+            return ""
+        words = f"{self.statistic:.3g}"
+        if self.low is not None and self.high is not None:
+            words += f" ({self.low:.3g} to {self.high:.3g})"
+        words += f" {self.unit}" if self.unit else ""
+        return f"{words}; compared with {self.threshold:.3g}." if self.threshold is not None else f"{words}."
+
+    @property
     def light(self) -> Light:
         """``green`` and ``red`` as it is good or not; ``amber``: measured, without a verdict; ``none``: not asked."""
         if self.good is None:

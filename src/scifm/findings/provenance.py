@@ -6,6 +6,7 @@ It is no part of the operator: two with the same weights and another past answer
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from scifm.config import Plain
 from scifm.errors import ConfigError, RunError, cause_of
 from scifm.runs import write_json
 
-__all__ = ["PROVENANCE", "Provenance", "Scored"]
+__all__ = ["PROVENANCE", "Checked", "Provenance", "Scored"]
 
 PROVENANCE = "provenance.json"
 """The file of a model's folder that holds it; models of before have none."""
@@ -40,6 +41,25 @@ class Scored:
 
 
 @dataclass(frozen=True)
+class Checked:
+    """What one check found.
+
+    Args:
+        name: of the check.
+        light: ``green``, ``amber``, ``red``; ``none`` where it did not apply.
+        said: the answer, a sentence.
+        measured: the number it rests on and what that was compared with, in words; empty where there is none.
+        recorded: when.
+    """
+
+    name: str
+    light: str
+    said: str
+    measured: str = ""
+    recorded: str = ""
+
+
+@dataclass(frozen=True)
 class Provenance(Plain):
     """Where an operator comes from.
 
@@ -55,6 +75,7 @@ class Provenance(Plain):
         parent_digest: SHA-256 of that model.
         version: of SciFM that trained it.
         scores: what it was scored on, and how well it did.
+        checks: what it was asked, and what was found.
     """
 
     made: str = ""
@@ -68,6 +89,7 @@ class Provenance(Plain):
     parent_digest: str = ""
     version: str = ""
     scores: tuple[Scored, ...] = ()
+    checks: tuple[Checked, ...] = ()
 
     @classmethod
     def read(cls, folder: str | Path) -> Provenance:
@@ -99,8 +121,13 @@ class Provenance(Plain):
         """Return it with one more score, in place of an earlier one on the same samples."""
         return replace(self, scores=(*(own for own in self.scores if own.samples != score.samples), score))
 
+    def checked(self, checks: Iterable[Checked]) -> Provenance:
+        """Return it with what checks found, in place of what those of the same name found before."""
+        found = {check.name: check for check in (*self.checks, *checks)}
+        return replace(self, checks=tuple(found.values()))
+
     def told(self) -> list[tuple[str, str]]:
-        """Return in words what is known, by name; scores apart."""
+        """Return in words what is known, by name; scores and checks apart."""
         made = {"pretrain": "pre-trained", "finetune": "fine-tuned", "from_scratch": "trained from scratch"}
         how = [made.get(self.made, self.made), "" if self.num_steps is None else f"{self.num_steps:,} steps"]
         counted = "" if self.num_samples is None else f"{self.num_samples:,}: "

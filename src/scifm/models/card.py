@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -11,12 +12,13 @@ from pydantic import Field
 from scifm.config import Config, build_config
 from scifm.fields.batch import Signature
 from scifm.fields.domain import Domain, Range
-from scifm.findings.provenance import Provenance, Scored
+from scifm.findings.provenance import Checked, Provenance, Scored
+from scifm.runs import write_atomically
 
 if TYPE_CHECKING:
     from scifm.models.operator import Operator
 
-__all__ = ["ModelCard"]
+__all__ = ["ModelCard", "tell_of"]
 
 _SEEN = "The ranges that were seen. What an exact scaling of the equation covers is answered beyond them too."
 _LOADING = """```python
@@ -30,6 +32,7 @@ ASKED
 }
 answers = operator.predict(asked)  # by name, as arrays; it takes a scifm.Batch too
 ```"""
+_LIGHTS = "Green: passed. Red: failed. Amber: measured, without a verdict. What each asks: SciFM's page on trust."
 _NO_TITLE = "A neural operator"
 
 
@@ -108,6 +111,8 @@ class ModelCard(Config):
             parts.append(f"## Where it comes from\n\n{_table(past)}")
         if provenance.scores:
             parts.append(f"## How well it does\n\nMeans over samples.\n\n{_scores(provenance.scores)}")
+        if provenance.checks:
+            parts.append(f"## Can it be trusted\n\n{_LIGHTS}\n\n{_checks(provenance.checks)}")
         loading = _LOADING.replace("ASKED", _asked(signature, domain))
         if needs_module:
             loading = (
@@ -132,6 +137,15 @@ def _scores(scores: tuple[Scored, ...]) -> str:
     return "\n".join([head, *rows])
 
 
+def _checks(checks: tuple[Checked, ...]) -> str:
+    rows = ["| asked | light | found |", "|---|---|---|"]
+    for check in checks:
+        light, found = "not asked" if check.light == "none" else check.light, f"{check.said} {check.measured}".strip()
+        cells = (text.replace("|", "\\|") for text in (check.name.replace("_", " "), light, found))
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
 def _asked(signature: Signature, domain: Domain) -> str:
     """Return a question within the ranges that were seen, as far as these are known."""
 
@@ -143,3 +157,22 @@ def _asked(signature: Signature, domain: Domain) -> str:
     asked = [f'    "{name}": {middle(domain.sizes.get(name))} * draw({points}),' for name in names.inputs]
     asked += [f'    "{name}": {middle(domain.coefficients.get(name))},' for name in names.coefficients]
     return "\n".join(asked)
+
+
+def tell_of(folder: Path, operator: Operator, provenance: Provenance) -> None:
+    """Write what is new of an operator beside its weights, and on its page where nobody else wrote on that.
+
+    Args:
+        folder: of the model, one's own.
+        operator: as it lies there; it is given the new past.
+        provenance: its past, with what is new.
+
+    Raises:
+        RunError: if the folder cannot be written.
+    """
+    card, page = ModelCard(), folder / "README.md"
+    untouched = not page.is_file() or page.read_text(encoding="utf-8") == card.text_of(operator)
+    operator.provenance = provenance
+    provenance.write(folder)
+    if untouched:
+        write_atomically(page, card.text_of(operator).encode())

@@ -17,6 +17,8 @@ from scifm.fields.batch import Batch
 from scifm.fields.samples import Samples
 from scifm.fields.seeds import generator_for
 from scifm.findings.finding import Finding, record_findings
+from scifm.findings.provenance import Checked, Provenance
+from scifm.models.card import tell_of
 from scifm.models.folder import find_model
 from scifm.models.operator import Operator
 from scifm.models.registry import load_operator
@@ -90,18 +92,28 @@ def check_operator(
     questions = [
         _CATALOG.find(check)() if isinstance(check, str) else check for check in (CHECKS if checks is None else checks)
     ]
-    run = None
+    model = None
     if not isinstance(operator, Operator):
         model = find_model(operator)
-        run, operator = model.run, load_operator(model.folder)
+        operator = load_operator(model.folder)
     batch = samples.in_memory(_FROM_A_STORE)
     began, findings = time.monotonic(), []
     for check in questions:
         left = None if budget is None else budget - (time.monotonic() - began)
         findings.append(_asked(check, operator, batch, generator_for(seed, "trust", check.name), origin, left))
-    if record and run is not None and run.is_own:
-        record_findings(run.path / "findings.json", findings)
+    if record and model is not None and model.run is not None and model.run.is_own:
+        record_findings(model.run.path / "findings.json", findings)
+        _tell_card(model.folder, operator, findings)
     return findings
+
+
+def _tell_card(folder: Path, operator: Operator, findings: list[Finding]) -> None:
+    """Add what was found to what lies beside the weights of a run of one's own."""
+    if operator.provenance == Provenance() or not folder.is_dir():  # of before: it tells nothing
+        return
+    today = time.strftime("%Y-%m-%d")
+    checks = (Checked(found.name, found.light, found.said, found.measured, today) for found in findings)
+    tell_of(folder, operator, operator.provenance.checked(checks))
 
 
 def _asked(
