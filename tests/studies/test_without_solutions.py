@@ -12,7 +12,7 @@ from scifm.models.registry import load_operator
 from scifm.report.page import page
 from scifm.runs import Run
 from scifm.studies.recipe import StudyRecipe
-from scifm.studies.study import study
+from scifm.studies.study import estimate, plan_jobs, study
 from scifm.studies.table import read_table
 
 TRAINING = {**tiny.ADAPTING, "num_steps": 3}
@@ -42,6 +42,14 @@ def tree(**changes: Any) -> dict[str, Any]:
         ],
     }
     return {**entries, **changes}
+
+
+@pytest.mark.parametrize("first", ["solved", "masked"])
+def test_what_it_would_cost_is_measured_with_the_frames_that_the_first_source_has(tmp_path, first):
+    sources = sorted(tree()["sources"], key=lambda source: source["name"] != first)
+    found = estimate(plan_jobs(StudyRecipe.read(tree(sources=sources)), tmp_path / "study"), num_workers=1)
+    assert found.seconds > 0
+    assert found.num_finished == 0
 
 
 def test_its_encoder_of_single_frames_is_moved_to_forecasts_with_a_history(tmp_path):
