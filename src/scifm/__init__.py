@@ -55,6 +55,7 @@ _HOMES = {
     "page": "scifm.report.page",
     "pretrain": "scifm.training.pretrain",
     "rollout": "scifm.models.rollout",
+    "shown": "scifm.models.in_context",
     "study": "scifm.studies.study",
 }
 _ROOMS = (

@@ -187,6 +187,31 @@ def test_demonstrations_that_make_it_worse_are_told(scifm, parent, store):
     assert ("made answers worse" in scifm("evaluate", parent, "--store", store, *words).err) == worse
 
 
+def test_an_operator_that_learned_to_use_demonstrations_is_shown_them(scifm, store, parent, tmp_path):
+    network = {"width": 16, "num_heads": 2, "num_blocks": 1, "patch": 4, "condition_width": 8, "context_blocks": 1}
+    tree = {**tiny.RECIPE, "name": "learner", "model": {"kind": "in_context", "network": network}}
+    learner = tiny.finished_run(tmp_path / "learners", tree).path
+    plain = json.loads(scifm("evaluate", learner, "--store", store, "--json").out)
+    said = scifm("evaluate", learner, "--store", store, "--demonstrations", 4, "--json")
+    assert said.status == 0, said.err
+    told = json.loads(said.out)
+    assert told["origin"]["demonstrations"]["way"] == "learned"
+    assert "corrected" not in told
+    assert told["beside"]["without demonstrations"] == pytest.approx(plain["relative_l2"]["mean"], rel=1e-6)
+    assert told["relative_l2"]["mean"] != plain["relative_l2"]["mean"]
+    assert "shown 4 demonstrations (learned)" in scifm("scores", learner, "--json").out
+    words = ["--demonstrations", 4, "--set", "correction.way=checked"]
+    other = json.loads(scifm("evaluate", learner, "--store", store, *words, "--json").out)
+    assert other["corrected"] > 0
+    assert other["file"] != told["file"]
+    words = ["--demonstrations", 2, "--set", "correction.way=learned"]
+    refused(scifm("evaluate", parent, "--store", store, *words), "kind 'fno' did not learn to use demonstrations")
+    worse = scifm("evaluate", learner, "--store", store, "--demonstrations", 4).err
+    assert ("not of the physics that is asked about" in worse) == (
+        told["relative_l2"]["mean"] > plain["relative_l2"]["mean"]
+    )
+
+
 @pytest.mark.parametrize(
     ("words", "named"),
     [

@@ -19,6 +19,7 @@ from scifm.fields.seeds import generator_for
 from scifm.models.axial_transformer import AxialTransformer, AxialTransformerConfig
 from scifm.models.features import chosen_stage, feature_names, features_of, with_coefficients_hidden
 from scifm.models.fno import FNO, FNOConfig
+from scifm.models.in_context import InContext, InContextConfig
 from scifm.models.module_operator import ModuleOperator
 from scifm.models.neuralop_fno import NeuralopFNO, NeuralopFNOConfig
 from scifm.models.operator import Operator
@@ -45,6 +46,8 @@ def of_kind(kind: str, signature: Signature = Poisson.signature, *, history: int
         return UNet(signature, UNetConfig(width=4, levels=3, blocks=2, projection_width=8, **frames))
     if kind == "axial_transformer":
         return AxialTransformer(signature, AXIAL.model_copy(update=frames))
+    if kind == "in_context":
+        return InContext(signature, InContextConfig(**{**AXIAL.to_dict(), **frames}))
     if kind == "neuralop_fno":
         modes = (6,) * signature.num_spatial_dims
         return NeuralopFNO(signature, NeuralopFNOConfig(n_modes=modes, hidden_channels=4, n_layers=2))
@@ -52,7 +55,7 @@ def of_kind(kind: str, signature: Signature = Poisson.signature, *, history: int
     return ModuleOperator.wrap(networks.GlobalNet(channels, len(signature.outputs)), signature)
 
 
-KINDS = {"fno": 4, "unet": 16, "axial_transformer": 16, "neuralop_fno": 4, "module": 6}
+KINDS = {"fno": 4, "unet": 16, "axial_transformer": 16, "in_context": 16, "neuralop_fno": 4, "module": 6}
 """Channels that each has where its features are taken."""
 
 every_kind = pytest.mark.parametrize("kind", KINDS)

@@ -40,7 +40,7 @@ Beside = Annotated[
 Split = Annotated[str | None, typer.Option("--split", help="Split of the store; default: test.")]
 Stage = Annotated[int | None, typer.Option("--stage", help="Stage of the network, from 0; default: its kind's own.")]
 Demonstrations = Annotated[
-    int | None, typer.Option("--demonstrations", help="Solved examples by which answers are corrected; default: none.")
+    int | None, typer.Option("--demonstrations", help="Solved examples that help to answer; default: none.")
 ]
 To = Annotated[str | None, typer.Option("--to", help="How; default: int8.")]
 
@@ -65,7 +65,8 @@ def evaluate(
     before it was fine-tuned. A model alone, or a run of somebody else's, is left as it is.
 
     --demonstrations 16 corrects its answers by so many solved examples, without training: of the training split of the
-    store, or drawn of the system. --set correction.way=checked does so only as far as they say it helps.
+    store, or drawn of the system. --set correction.way=checked does so only as far as they say it helps. A model of
+    kind in_context is shown them instead, which it learned to use.
     """
     from scifm.evaluation.evaluate import evaluate as work
 
@@ -112,6 +113,13 @@ def _tell_undefined(result: Scores) -> None:
             )
 
 
+def _why(result: Scores) -> str:
+    """Say why demonstrations do not help."""
+    if result.corrected is not None:
+        return "the operator does not err everywhere alike"
+    return "they are not of the physics that is asked about, or of none that the operator has learned to tell"
+
+
 def _print_scores(run: Path, result: Scores, as_json: bool) -> None:
     from scifm.report.records import NOTHING_CHANGES, WITHOUT_DEMONSTRATIONS, origin_text
 
@@ -140,8 +148,8 @@ def _print_scores(run: Path, result: Scores, as_json: bool) -> None:
         say(
             "note:",
             "yellow",
-            f"The demonstrations made answers worse, {_number(after)} instead of {_number(before)}: the operator does "
-            "not err everywhere alike. Fine-tune on such examples (scifm finetune), or leave them out.",
+            f"The demonstrations made answers worse, {_number(after)} instead of {_number(before)}: {_why(result)}. "
+            "Fine-tune on such examples (scifm finetune), or leave them out.",
         )
     if result.path is None:
         nowhere = f"'{run}' is no run folder of yours: nothing was written there; --out keeps the scores."

@@ -123,6 +123,8 @@ class DataConfig(BoxConfig):
         stride: of trajectories, frames from one frame of a sample to the next.
         leads: of trajectories and a single target, how many lead times: one stride, two, … each a sample of its own.
         windows_per_trajectory: of fresh trajectories, how many samples of a step are taken from each one that is drawn.
+        same_knobs: how many problems to train on, one behind the other, share the knobs of their system, so that each
+            can be an example for the others of what is not told; absent: knobs are drawn for each.
         stream_blocks: independent draws that a step's fresh samples are made of; with several, each process that trains
             makes only its own. Another number draws other samples.
         temperature: of a mixture of stores, how their sizes weigh in: a store of n training samples has a share of
@@ -140,6 +142,7 @@ class DataConfig(BoxConfig):
     stride: int = Field(1, ge=1)
     leads: int = Field(1, ge=1)
     windows_per_trajectory: int = Field(4, ge=1)
+    same_knobs: int | None = Field(None, ge=2)
     stream_blocks: int = Field(1, ge=1)
     temperature: float | None = Field(None, gt=0, allow_inf_nan=False)
     num_samples: int | None = Field(None, ge=1)
@@ -171,6 +174,7 @@ class DataConfig(BoxConfig):
         idle: list[tuple[bool, tuple[str, ...], str]] = [
             (stored or mixes_stores, BOX_SETTINGS, "a store has its own grid"),
             (stored, ("stream_blocks",), "a store is read and not drawn"),
+            (stored or mixes_stores, ("same_knobs",), "nobody says which samples of a store share knobs"),
             (not stored, ("mapping",), "it says how data.store is read, and there is none"),
             (not mixes_stores, ("temperature",), "it weighs the stores of a mixture by their sizes"),
             (not (stored or mixes_stores or evolves), _FRAMES, "it counts frames of trajectories: there are none"),

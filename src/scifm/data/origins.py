@@ -12,10 +12,22 @@ from dataclasses import dataclass, replace
 from functools import cached_property, reduce
 from typing import Any, ClassVar
 
+import torch
+from torch import Tensor
+
 from scifm.data.origin_config import SystemConfig
 from scifm.data.split import StoreSplit, windows_of
 from scifm.data.store import Store
-from scifm.data.stream import BatchSource, Epochs, MixtureStream, Stream, drawn_samples, steps_of, weighed
+from scifm.data.stream import (
+    BatchSource,
+    Epochs,
+    MixtureStream,
+    Stream,
+    drawn_problems,
+    drawn_samples,
+    steps_of,
+    weighed,
+)
 from scifm.errors import ConfigError
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.gaps import require_whole
@@ -208,13 +220,15 @@ class Origin(abc.ABC):
 class SystemOrigin(Origin):
     """A system with the ranges that a recipe gives, sampled on a grid, the `box`.
 
-    Of one that evolves problems are trajectories, of which `window` and `per_trajectory` say how samples are taken.
+    Of one that evolves problems are trajectories, of which `window` and `per_trajectory` say how samples are taken. Of
+    those to train on `same_knobs` share their knobs, where it says so.
     """
 
     config: SystemConfig
     box: Grid
     window: Window = NEXT_FRAME
     per_trajectory: int = 4
+    same_knobs: int | None = None
     kind = "system"
 
     @classmethod
@@ -271,8 +285,15 @@ class SystemOrigin(Origin):
     def stream(self, batch_size: int, seed: int, *, num_samples: int | None = None, blocks: int = 1) -> BatchSource:
         if num_samples is None:
             taken: dict[str, Any] = {"window": self.window, "per_trajectory": self.per_trajectory}
+            taken |= {"same_knobs": self.same_knobs}
             return Stream(self.system, self.grid, batch_size=batch_size, seed=seed, blocks=blocks, **taken)
-        return Epochs(self.problems(num_samples, "pretrain", "train", seed=seed), batch_size=batch_size, seed=seed)
+        generator = generator_for(seed, "pretrain", "train")
+        drawn = drawn_problems(self.system, num_samples, self.grid, generator, same_knobs=self.same_knobs)
+        if not self.signature.evolves:
+            return Epochs(drawn, batch_size=batch_size, seed=seed)
+        samples = windows_of(drawn, self.window)
+        groups = None if drawn.group is None else _of_windows(drawn.group, samples.windows_per_trajectory, seed)
+        return Epochs(samples, batch_size=batch_size, seed=seed, groups=groups)
 
     def draw(self, num_samples: int, *names: int | str, seed: int = 0, split: str = "train") -> Batch:
         taken: dict[str, Any] = {"window": self.window, "per_trajectory": self.per_trajectory}
@@ -285,6 +306,13 @@ class SystemOrigin(Origin):
     def describe(self) -> dict[str, Any]:
         about = {"kind": self.kind, "system": SystemConfig.of(self.system).to_dict(), "grid": self.grid.to_dict()}
         return {**about, **self.window.record()} if self.signature.evolves else about
+
+
+def _of_windows(groups: Tensor, count: int, seed: int) -> Tensor:
+    """Return the groups of so many windows of each trajectory: in each there is one of a trajectory, at any time."""
+    first = torch.randint(count, (len(groups), 1), generator=generator_for(seed, "pretrain", "turns"))
+    turns = (first + torch.arange(count)) % count
+    return (groups.cpu()[:, None] + turns).flatten()
 
 
 @dataclass(frozen=True)
@@ -451,6 +479,7 @@ class MixtureOrigin(Origin):
             blocks=blocks,
             window=self.window,
             per_trajectory=next((o.per_trajectory for o in origins if isinstance(o, SystemOrigin)), 1),
+            same_knobs=next((o.same_knobs for o in origins if isinstance(o, SystemOrigin)), None),
         )
 
     def draw(self, num_samples: int, *names: int | str, seed: int = 0, split: str = "train") -> Batch:

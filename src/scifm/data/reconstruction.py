@@ -57,7 +57,8 @@ def _view(origin: Origin, hiding: Hiding) -> _WholeSystem | _WholeStore | _Whole
             members.append(replace(member, origin=own))
         return _WholeMixture(tuple(members), hiding)
     if isinstance(origin, SystemOrigin):
-        return _WholeSystem(origin.config, origin.box, per_trajectory=origin.per_trajectory, hiding=hiding)
+        taken: dict[str, Any] = {"per_trajectory": origin.per_trajectory, "same_knobs": origin.same_knobs}
+        return _WholeSystem(origin.config, origin.box, hiding=hiding, **taken)
     assert isinstance(origin, StoreOrigin), "an origin is one of three"
     return _WholeStore(origin.store, hiding=hiding)
 

@@ -44,7 +44,7 @@ def resolve_origin(
         return StoreOrigin(open_store(store, mapping), data.window)
     if system is not None:
         grid = data.grid(system.build().signature.num_spatial_dims)
-        return SystemOrigin(system, grid, data.window, data.windows_per_trajectory)
+        return SystemOrigin(system, grid, data.window, data.windows_per_trajectory, data.same_knobs)
     sources = [
         entry.build() if entry.store is None else StoreOrigin(open_store(entry.store, entry.mapping), data.window)
         for entry in mixture
@@ -55,7 +55,7 @@ def resolve_origin(
     origins = [
         source
         if isinstance(source, StoreOrigin)
-        else SystemOrigin(entry, grid, data.window, data.windows_per_trajectory)
+        else SystemOrigin(entry, grid, data.window, data.windows_per_trajectory, data.same_knobs)
         for source, entry in zip(sources, mixture, strict=True)
     ]
     shares = [entry.weight * _size(origin, data.temperature) for origin, entry in zip(origins, mixture, strict=True)]

@@ -34,6 +34,7 @@ __all__ = [
     "MixtureStream",
     "Part",
     "Stream",
+    "drawn_problems",
     "drawn_samples",
     "steps_of",
     "weighed",
@@ -109,24 +110,68 @@ def drawn_samples(
     *,
     window: Window,
     per_trajectory: int,
+    same_knobs: int | None = None,
     dtype: torch.dtype = torch.float32,
     device: Any = None,
 ) -> Batch:
     """Return fresh samples to train on: of an evolving system windows, so many of each trajectory that is drawn.
 
+    Args:
+        system, num_samples, grid, generator, dtype, device: as for `System.sample`.
+        window: which frames make a sample.
+        per_trajectory: how many samples are taken of each trajectory.
+        same_knobs: how many problems have the same knobs, see `drawn_problems`.
+
     Raises:
         ConfigError: if the window is longer than a trajectory; or what `System.sample` raises.
     """
+    about: dict[str, Any] = {"same_knobs": same_knobs, "dtype": dtype, "device": device}
     if not isinstance(system, Evolving):
-        return system.sample(num_samples, grid, generator, dtype=dtype, device=device)
+        return drawn_problems(system, num_samples, grid, generator, **about)
     per_trajectory = min(per_trajectory, window.fits(system.num_frames))
     count = -(-num_samples // per_trajectory)
-    drawn = system.sample(count, grid, generator, dtype=dtype, device=device)
+    drawn = drawn_problems(system, count, grid, generator, **about)
     windows = windows_of(drawn, window)
     places = torch.rand(count, windows.windows_per_trajectory, generator=generator, device=generator.device).argsort(1)
     starts = torch.arange(count)[:, None] * windows.windows_per_trajectory
-    index = (starts + places[:, :per_trajectory].cpu()).T.flatten()  # one of each first
-    return windows.batch(index[:num_samples]).to(drawn.inputs.device)
+    index = (starts + places[:, :per_trajectory].cpu()).T.flatten()[:num_samples]  # one of each first
+    samples = windows.batch(index).to(drawn.inputs.device)
+    if drawn.group is None:
+        return samples
+    turn = torch.arange(len(index)) // count  # each turn is a group of its own, with one window of a trajectory
+    return replace(samples, group=drawn.group[index // windows.windows_per_trajectory] + turn.to(drawn.group.device))
+
+
+def drawn_problems(
+    system: System,
+    num_problems: int,
+    grid: Grid,
+    generator: torch.Generator,
+    *,
+    same_knobs: int | None = None,
+    **about: Any,
+) -> Batch:
+    """Return problems of a system as `System.sample` draws them; or so many one behind the other with the same knobs.
+
+    Args:
+        system, num_problems, grid, generator: as for `System.sample`.
+        same_knobs: how many share them, which `Batch.group` then says by a number that is drawn for them; the last
+            ones may be fewer. None: knobs are drawn anew for each problem.
+        **about: further arguments of `System.sample`.
+    """
+    if same_knobs is None:
+        return system.sample(num_problems, grid, generator, **about)
+    sizes = [min(same_knobs, num_problems - start) for start in range(0, num_problems, same_knobs)]
+    knobs = {name: knob.draw(len(sizes), generator, dtype=torch.float64) for name, knob in system.knobs.items()}
+    numbers = torch.randint(2**62, (len(sizes),), generator=generator, device=generator.device)
+    drawn = Batch.concatenate(
+        system.where(**{name: float(values[place]) for name, values in knobs.items()}).sample(
+            size, grid, generator, **about
+        )
+        for place, size in enumerate(sizes)
+    )
+    counts = torch.tensor(sizes, device=numbers.device)
+    return replace(drawn, group=numbers.repeat_interleave(counts).to(drawn.inputs.device))
 
 
 class Stream:
@@ -142,6 +187,7 @@ class Stream:
             whole batch and drops the others' samples. Another number draws other samples.
         window: of an evolving system, which frames of a trajectory make a sample.
         per_trajectory: how many samples are taken of each trajectory that is drawn.
+        same_knobs: how many problems one behind the other have the same knobs; None: knobs are drawn for each.
 
     Raises:
         ConfigError: if batch_size is not positive, or blocks are not from 1 to batch_size.
@@ -162,9 +208,10 @@ class Stream:
         blocks: int = 1,
         window: Window | None = None,
         per_trajectory: int = 1,
+        same_knobs: int | None = None,
     ) -> None:
         _check(batch_size, blocks)
-        self.blocks, self.batch_size = blocks, batch_size
+        self.blocks, self.batch_size, self.same_knobs = blocks, batch_size, same_knobs
         self.window, self.per_trajectory = window or NEXT_FRAME, per_trajectory
         self.system, self.signature, self.grid = system, system.signature, grid
         self.seed, self.dtype, self.device = seed, dtype, device
@@ -195,6 +242,7 @@ class Stream:
             generator,
             window=self.window,
             per_trajectory=self.per_trajectory,
+            same_knobs=self.same_knobs,
             dtype=self.dtype,
             device=self.device,
         )
@@ -219,6 +267,8 @@ class Epochs:
         batch_size: samples a step.
         seed: another seed gives another order.
         order: what the orders are called in the rule of seeds.
+        groups: ``(num_samples,)`` whole numbers, which `Batch.group` will say: samples of one group stay together, and
+            groups are shuffled. None: as a batch in memory says itself, else samples are shuffled.
 
     Raises:
         ConfigError: if batch_size is not positive.
@@ -226,7 +276,13 @@ class Epochs:
     """
 
     def __init__(
-        self, samples: Samples, *, batch_size: int, seed: int, order: tuple[int | str, ...] = ("epoch",)
+        self,
+        samples: Samples,
+        *,
+        batch_size: int,
+        seed: int,
+        order: tuple[int | str, ...] = ("epoch",),
+        groups: Tensor | None = None,
     ) -> None:
         _check(batch_size)
         if samples.num_samples < 1:
@@ -236,13 +292,21 @@ class Epochs:
         self.gaps = samples.gaps
         self.batch_size, self.seed, self._order_names = min(batch_size, samples.num_samples), seed, order
         self._orders: dict[int, Tensor] = {}
+        groups = samples.group if groups is None and isinstance(samples, Batch) else groups
+        self.groups = None if groups is None else groups.cpu()
 
     def _order(self, epoch: int) -> Tensor:
         if epoch not in self._orders:
             generator = generator_for(self.seed, *self._order_names, epoch)
             before = {e: order for e, order in self._orders.items() if e == epoch - 1}
-            self._orders = {**before, epoch: torch.randperm(self.num_samples, generator=generator)}
+            self._orders = {**before, epoch: self._shuffled(generator)}
         return self._orders[epoch]
+
+    def _shuffled(self, generator: torch.Generator) -> Tensor:
+        if self.groups is None:
+            return torch.randperm(self.num_samples, generator=generator)
+        names, of = self.groups.unique(return_inverse=True)
+        return torch.randperm(len(names), generator=generator)[of].argsort(stable=True)
 
     def index(self, step: int) -> Tensor:
         """Return which samples the batch of `step` holds, ``(batch_size,)``: a function of seed and step alone."""
@@ -261,7 +325,9 @@ class Epochs:
             StoreError: if a store cannot be read.
             DataError: if a store holds NaN.
         """
-        return self.samples.batch(self.index(step)[part.of(self.batch_size)])
+        index = self.index(step)[part.of(self.batch_size)]
+        batch = self.samples.batch(index)
+        return batch if self.groups is None else replace(batch, group=self.groups[index].to(batch.inputs.device))
 
 
 def weighed(batch: Batch, signature: Signature, loss_weight: float) -> Batch:
@@ -285,7 +351,7 @@ class MixtureStream:
         batch_size: samples a step, of all members together.
         seed: another seed gives another stream.
         blocks: independent draws of every system a step, as for `Stream`: a process makes only those it trains on.
-        window, per_trajectory: as for `Stream`.
+        window, per_trajectory, same_knobs: as for `Stream`, of every member by itself.
 
     Raises:
         ConfigError: if there is no member, a weight is not positive, batch_size is not positive, blocks are not from 1
@@ -307,6 +373,7 @@ class MixtureStream:
         blocks: int = 1,
         window: Window | None = None,
         per_trajectory: int = 1,
+        same_knobs: int | None = None,
     ) -> None:
         if not sources:
             raise ConfigError("A mixture needs at least one member, a system or a store.")
@@ -317,6 +384,7 @@ class MixtureStream:
             )
         _check(batch_size, blocks)
         self.blocks, self.window, self.per_trajectory = blocks, window or NEXT_FRAME, per_trajectory
+        self.same_knobs = same_knobs
         self.sources, self.loss_weights = tuple(sources), tuple(loss_weights)
         self.signature = reduce(Signature.union, (source.signature for source in sources))
         self.grid, self.batch_size, self.seed = grid, batch_size, seed
@@ -394,7 +462,6 @@ class MixtureStream:
             return epochs.samples.batch(epochs.index(step)[index[mine] % epochs.batch_size])
         assert isinstance(source, System), "stores have rounds"
         generator = generator_for(self.seed, "mixture", step, place, *block)
-        drawn = drawn_samples(
-            source, len(index), self.grid, generator, window=self.window, per_trajectory=self.per_trajectory
-        )
+        taken: dict[str, Any] = {"per_trajectory": self.per_trajectory, "same_knobs": self.same_knobs}
+        drawn = drawn_samples(source, len(index), self.grid, generator, window=self.window, **taken)
         return drawn if bool(mine.all()) else drawn.select(mine.nonzero().flatten())

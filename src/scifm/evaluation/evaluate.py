@@ -35,7 +35,8 @@ from scifm.fields.samples import Samples
 from scifm.findings.provenance import Provenance, Scored
 from scifm.models.card import tell_of
 from scifm.models.folder import find_model
-from scifm.models.neighbours import Corrected, NeighbourCorrection, Tally, corrected
+from scifm.models.in_context import Prompted, helped
+from scifm.models.neighbours import Corrected, NeighbourCorrection, Tally
 from scifm.models.operator import Operator
 from scifm.models.registry import load_operator
 from scifm.models.surgery import renamed
@@ -52,8 +53,9 @@ class EvaluateRecipe(SampleRecipe):
 
     Args:
         rename: new name → name the operator knows.
-        demonstrations: how many solved examples correct its answers; 0: none.
-        correction: how they do; see `NeighbourCorrection`.
+        demonstrations: how many solved examples correct its answers, or are shown to it where it learned to use them;
+            0: none.
+        correction: how they correct; see `NeighbourCorrection`.
     """
 
     rename: dict[str, str] = Field(default_factory=dict)
@@ -209,10 +211,11 @@ def evaluate(
         origin: what the record says of the samples, where they do not say all themselves.
         beside: score other answers too, and record their mean relative L2 error: of what evolves that nothing changes,
             of what is steady that all is zero, of a fine-tuned run the one it was made of, as it was, and of answers
-            that demonstrations correct the operator's own.
-        demonstrations: solved examples by which answers are corrected before they are scored, see
-            `scifm.models.neighbours.corrected`; None: answers are scored as they are.
-        correction: how; as published where it is left out.
+            with the help of demonstrations the operator's own.
+        demonstrations: solved examples that an operator is shown which learned to use them, see
+            `scifm.models.in_context.shown`, and by which the answers of any other are corrected before they are scored,
+            see `scifm.models.neighbours.corrected`; None: answers are scored as they are.
+        correction: how they are corrected; as published where it is left out.
 
     Returns:
         One error for each metric, sample, frame and channel.
@@ -233,8 +236,8 @@ def evaluate(
 
     own = operator
     if demonstrations is not None:
-        operator = corrected(own, demonstrations, correction)
-        about["demonstrations"] = _told(demonstrations, operator.how)
+        operator = helper = helped(own, demonstrations, correction)
+        about["demonstrations"] = _told(helper)
     elif correction is not None:
         raise ConfigError("A correction is by demonstrations: give some, or leave it out.")
     try:
@@ -277,12 +280,17 @@ def _mean_of(scores: Scores) -> float:
     return float(values.mean()) if (values := scores.defined()).numel() else math.nan
 
 
-def _told(demonstrations: Batch, how: NeighbourCorrection) -> dict[str, Any]:
+def _told(helper: Prompted | Corrected) -> dict[str, Any]:
     """Return what scores say of demonstrations, all that tells them from others."""
+    shown = helper.demonstrations
+    about = {"count": shown.num_samples, "batch": shown.describe()["batch"]}
+    if isinstance(helper, Prompted):
+        return {**about, "way": "learned"}
+    how = helper.how
     used = how.to_dict()
     idle = {"memory"} | (set() if how.passes else {"drop", "seed"})
     told = {name: value for name, value in used.items() if name not in idle}
-    return {"count": demonstrations.num_samples, "batch": demonstrations.describe()["batch"], **told}
+    return {**about, **told}
 
 
 def _other_answers(

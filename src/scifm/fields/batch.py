@@ -47,7 +47,8 @@ _TENSORS = (
     "present",
     "valid_inputs",
     "valid_targets",
-)  # of a batch; of the last six any is None
+    "group",
+)  # of a batch; of the last seven any is None
 
 
 _ROLES = {"inputs": "inputs", "coefficients": "coefficients", "targets": "outputs"}
@@ -85,6 +86,8 @@ class Batch(Shown):
             that is zero is just that.
         valid_inputs, valid_targets: bool, of the shape of `inputs` and `targets`: at which points their numbers count;
             what stands at the others means nothing, whatever it is. None: all count, and so it is kept where all do.
+        group: ``(batch,)`` whole numbers, the same for samples of different problems that were drawn with the same
+            knobs, whether their coefficients are told or not. None: nobody says which were.
 
     Raises:
         SignatureError: if a shape does not follow from the signature and the grid, or lead times are not positive.
@@ -101,6 +104,7 @@ class Batch(Shown):
     present: Tensor | None = None
     valid_inputs: Tensor | None = None
     valid_targets: Tensor | None = None
+    group: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.grid.num_spatial_dims != self.signature.num_spatial_dims:
@@ -117,10 +121,10 @@ class Batch(Shown):
             )
         if self.targets is not None:
             self._check_fields("targets", self.targets, self.signature.outputs)
-        if self.loss_weights is not None and tuple(self.loss_weights.shape) != (self.num_samples,):
-            raise SignatureError(
-                f"loss_weights must have shape ({self.num_samples},); got {tuple(self.loss_weights.shape)}."
-            )
+        for name in ("loss_weights", "group"):
+            own = getattr(self, name)
+            if own is not None and tuple(own.shape) != (self.num_samples,):
+                raise SignatureError(f"{name} must have shape ({self.num_samples},); got {tuple(own.shape)}.")
         self._check_lead_time()
         self._check_presence()
         for role in ("inputs", "targets"):
@@ -468,6 +472,7 @@ class Batch(Shown):
             if tensors and name.startswith("valid_"):
                 tensors = [tensor for part in parts if (tensor := part._saying_where(name)) is not None]
             if len(tensors) not in (0, len(parts)):
-                raise SignatureError("Some of the batches have targets, lead times or loss weights, and some have not.")
+                what = "targets, lead times, loss weights or groups"
+                raise SignatureError(f"Some of the batches have {what}, and some have not.")
             joined[name] = torch.cat(tensors) if tensors else None
         return replace(first, **joined, systems=tuple(name for part in parts for name in part.systems))

@@ -94,6 +94,14 @@ class Domain(Plain):
         ranges |= {"gaps": self.gaps.renamed(call)}
         return replace(self, forms=tuple(tuple(map(call, form)) for form in self.forms), **ranges)
 
+    def without(self, names: Iterable[str]) -> Domain:
+        """Return the same domain without the ranges of some coefficients, about which nothing is then said."""
+        gone = set(names)
+        ranges: dict[str, Any] = {
+            part: {name: own for name, own in getattr(self, part).items() if name not in gone} for part in _RANGES
+        }
+        return replace(self, **ranges) if gone else self
+
     def form_of(self, inputs: Iterable[str], signature: Signature) -> Signature:
         """Return the names of samples that have these input fields, where training samples differed in theirs.
 

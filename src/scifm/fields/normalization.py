@@ -61,6 +61,12 @@ class Encoded:
         scaled = answer * self.output_scale
         return scaled if self.output_offset is None else scaled + self.output_offset
 
+    def encode(self, answer: Tensor) -> Tensor:
+        """Return the inverse of `decode`: zero in the channels that a sample has not."""
+        centered = answer if self.output_offset is None else answer - self.output_offset
+        there = self.output_scale != 0
+        return torch.where(there, centered / torch.where(there, self.output_scale, 1.0), 0.0)
+
 
 @dataclass(frozen=True)
 class Normalization:

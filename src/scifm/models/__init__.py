@@ -9,6 +9,7 @@ may not live here: an equation (models never import systems), a loss, an optimiz
 from scifm.models.axial_transformer import AXIAL_SIZES, AxialTransformer, AxialTransformerConfig
 from scifm.models.fno import FNO, SIZES, FNOConfig
 from scifm.models.foreign_files import import_neuralop_weights, import_reference_weights
+from scifm.models.in_context import InContext, InContextConfig
 from scifm.models.module_operator import ModuleConfig, ModuleOperator
 from scifm.models.neuralop_fno import NeuralopFNO, NeuralopFNOConfig
 from scifm.models.operator import Operator, OperatorConfig
@@ -23,6 +24,8 @@ __all__ = [
     "AxialTransformer",
     "AxialTransformerConfig",
     "FNOConfig",
+    "InContext",
+    "InContextConfig",
     "ModuleConfig",
     "ModuleOperator",
     "NeuralopFNO",

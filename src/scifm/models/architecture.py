@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol, Self
@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from scifm.config import Config
 from scifm.errors import ConfigError
+from scifm.fields.batch import Signature
 from scifm.fields.grid import Grid
+from scifm.fields.homogeneity import Homogeneity
 
 __all__ = ["Hidden", "OperatorConfig", "OuterMaps", "Role", "evaluating"]
 
@@ -43,6 +45,7 @@ class OuterMaps:
         last: the last map; its rows are the outputs.
         conditioned: maps between them whose columns are the coefficients and, where it is seen, the lead time.
         spread: first weights of a column are drawn from −spread to spread; None: 1/√(columns), as in linear layers.
+        shown: of one that is shown solved examples, the map whose columns are the outputs.
     """
 
     first: nn.Linear
@@ -50,6 +53,7 @@ class OuterMaps:
     last: LastMap
     conditioned: tuple[nn.Linear, ...] = ()
     spread: float | None = None
+    shown: nn.Linear | None = None
 
 
 @dataclass(frozen=True)
@@ -133,6 +137,25 @@ class OperatorConfig(Config):
             name: value for name, value in settled.items() if value is not None and getattr(self, name, 0) is None
         }
         return self.model_copy(update=update)
+
+    def scalings(self, declared: tuple[Homogeneity, ...]) -> tuple[Homogeneity, ...]:
+        """Return those of a system's exact scalings that its samples may be normalized by."""
+        return declared
+
+    def renamed(self, call: Callable[[str], str]) -> Self:
+        """Return these settings with other names for fields and coefficients."""
+        return self
+
+    def within(self, signature: Signature) -> Self:
+        """Return these settings without names of fields and coefficients that are not among these."""
+        return self
+
+    def require_names(self, signature: Signature) -> None:
+        """Check that names of fields and coefficients in these settings are those of the samples.
+
+        Raises:
+            ConfigError: if one is not.
+        """
 
     def require_known(self) -> None:
         """Check that what these settings name is there, before anything is spent on them.

@@ -136,7 +136,7 @@ class AxialTransformer(Operator):
     ) -> None:  # fmt: skip
         super().__init__(signature, config or AxialTransformerConfig(), normalization=normalization)
         c, dims, inner = self.config, signature.num_spatial_dims, self.config.width // 4
-        told = c.condition_width if self.num_coefficients else 0
+        told = self.told_width
         sees_time, strides = self.history > 1, strides_of(c.patch)
         self.embedding = FieldEmbedding(self.num_channels + self.num_coefficients, inner)
         self.condition = (
@@ -160,6 +160,11 @@ class AxialTransformer(Operator):
     @property
     def num_positions(self) -> int:
         return self.signature.num_spatial_dims if self.config.position else 0
+
+    @property
+    def told_width(self) -> int:
+        """How many numbers move the norms, those of `told`; 0: none do."""
+        return self.config.condition_width if self.num_coefficients else 0
 
     def stages(self) -> list[nn.Module]:
         return list(self.blocks)

@@ -17,10 +17,8 @@ so the order of demonstrations changes nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -29,11 +27,12 @@ from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn import functional
 
-from scifm.config import Config, build_config
-from scifm.errors import ConfigError, DataError, SignatureError
+from scifm.config import Config, build_config, refuse_idle
+from scifm.errors import ConfigError, DataError
 from scifm.fields.batch import Batch
 from scifm.fields.seeds import generator_for
-from scifm.fields.window import are_within, told_times
+from scifm.models.architecture import evaluating
+from scifm.models.demonstrated import Demonstrated
 from scifm.models.operator import Operator
 
 __all__ = ["Corrected", "NeighbourCorrection", "Tally", "corrected"]
@@ -50,7 +49,9 @@ class NeighbourCorrection(Config):
             better than on average over the sample (standard deviation over mean, at most its own mean). ``checked``:
             the mean error at its neighbours, in units of the size of each sample's own answer, is taken from it as far
             as demonstrations say it should be: by the part, 0 to 1, that would have been best for each of them
-            corrected by the others. Of one demonstration that part is 0.
+            corrected by the others. Of one demonstration that part is 0. ``learned``: they are shown to an operator
+            that learned to use them (`scifm.models.in_context`), and correct nothing. Absent: published; where nothing
+            else is set either, learned of such an operator.
         neighbours: of one demonstration; of J of them √J times as many are taken, of all together, rounded down.
         passes: features of a point are so many answers, each to inputs of which a random part is set to zero, the same
             part for all samples; 0: the answer itself.
@@ -60,7 +61,7 @@ class NeighbourCorrection(Config):
         seed: of what is set to zero.
     """
 
-    way: Literal["published", "checked"] = "published"
+    way: Literal["published", "checked", "learned"] | None = None
     neighbours: float = Field(20.0, ge=1, le=1e6)
     passes: int = Field(0, ge=0, le=1000)
     drop: float = Field(0.2, gt=0, lt=1)
@@ -70,6 +71,9 @@ class NeighbourCorrection(Config):
 
     @model_validator(mode="after")
     def _has_effect(self) -> NeighbourCorrection:
+        if self.way == "learned":
+            others = [name for name in type(self).model_fields if name != "way"]
+            refuse_idle(self, others, "an operator that learned to use demonstrations is shown them as they are")
         for name in ("drop", "seed") if not self.passes else ():
             if getattr(self, name) != type(self).model_fields[name].default:
                 raise ValueError(f"{name} would have no effect without passes: leave it out, or give passes")
@@ -187,25 +191,20 @@ class _Pool:
         return gaps.topk(count, dim=1, largest=False).indices  # NaN counts as larger than all
 
 
-class Corrected(Operator):
+class Corrected(Demonstrated):
     """An operator whose answers are corrected by demonstrations; see `corrected`.
 
-    It is asked as every operator is, and marches: each step is corrected before the next one. Gradients go through the
-    operator's own answers alone. It is no model of its own, and is not saved.
+    Of a march each step is corrected before the next one. Gradients go through the operator's own answers alone.
 
     Attributes:
-        operator: the one that is corrected.
         how: settings.
-        demonstrations: in the operator's order of names.
         tally: counts the points that were answered, and those of them that were changed.
     """
 
     def __init__(self, operator: Operator, demonstrations: Batch, how: NeighbourCorrection) -> None:
-        super().__init__(operator.signature, operator.config, normalization=operator.normalization)
-        self.operator, self.how, self.tally = operator, how, Tally()
-        self.domain, self.provenance = operator.domain, operator.provenance
-        self.demonstrations = operator.align(_required(demonstrations))
-        self._channels = _channels_of(self.demonstrations)
+        super().__init__(operator, demonstrations)
+        self.how = how = how if how.way else how.model_copy(update={"way": "published"})
+        self.tally = Tally()
         self._parts = torch.zeros(len(self._channels))
         if how.cosine and len(self._channels) * max(1, how.passes) == 1:
             raise ConfigError(
@@ -213,44 +212,6 @@ class Corrected(Operator):
                 "one sign would be as near as can be. Give passes, or leave cosine out."
             )
         self._pool = self._learned() if self.demonstrations.num_samples else None
-
-    def align(self, batch: Batch) -> Batch:
-        aligned, shown = self.operator.align(batch), self.demonstrations
-        if not shown.num_samples:
-            return aligned
-        systems = set(aligned.systems), set(shown.systems)
-        if all(systems) and not systems[0] <= systems[1]:
-            asked, given = (", ".join(sorted(names)) for names in systems)
-            raise SignatureError(
-                f"Demonstrations are of the system that is asked about, {asked}; these are of {given}."
-            )
-        if aligned.grid != shown.grid:
-            raise SignatureError(
-                f"Demonstrations lie on the grid that is asked about, {aligned.grid.told}; these lie on "
-                f"{shown.grid.told}. Take some that do, or bring both onto one grid first."
-            )
-        if _channels_of(aligned) != self._channels:
-            raise SignatureError(
-                "Demonstrations have the fields of the samples that are asked about; these have others: "
-                f"{', '.join(self.signature.outputs[i] for i in self._channels)}."
-            )
-        times = aligned.lead_times, shown.lead_times
-        if times[0] is not None and times[1] is not None and not are_within(times[0], times[1]):
-            raise SignatureError(
-                f"Demonstrations reach as far ahead as is asked, {told_times(times[0])}; these reach "
-                f"{told_times(times[1])}. Take frames that are as far apart."
-            )
-        return aligned
-
-    def outside(self, batch: Batch) -> list[str]:
-        return self.operator.outside(self.align(batch))
-
-    def save_pretrained(self, path: Any, **about: Any) -> NoReturn:
-        """Refuse: what is saved is the operator alone."""
-        raise ConfigError(
-            "A corrected operator is an operator and its demonstrations, and no model of its own: save its operator "
-            "(.operator), and correct that again where it is loaded."
-        )
 
     def _next_frame(self, batch: Batch) -> Tensor:
         own = self.operator._next_frame(batch)
@@ -275,7 +236,7 @@ class Corrected(Operator):
         shown = self.demonstrations
         own = self.operator.answers(shown.with_targets(None)).require_targets().to(weight)
         shown = shown.to(weight.device, weight.dtype)
-        with _answering(self.operator), torch.no_grad():
+        with evaluating(self.operator), torch.no_grad():
             features = self._features(shown, own)
         truth, said = (fields[:, :, self._channels] for fields in (shown.require_targets(), own))
         valid = said.isfinite()
@@ -356,51 +317,6 @@ class Corrected(Operator):
         return known if answered is None else known & answered[:, :, self._channels]
 
 
-@contextmanager
-def _answering(operator: Operator) -> Iterator[None]:
-    """Let a network answer as it does when it does not train."""
-    modes = [(module, module.training) for module in operator.modules()]
-    operator.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-
-
-def _required(demonstrations: Batch) -> Batch:
-    """Return demonstrations that can teach, or say why they cannot."""
-    if not demonstrations.num_samples:
-        return demonstrations
-    if demonstrations.targets is None:
-        raise SignatureError("Demonstrations are solved examples; these have no targets. Give a batch with solutions.")
-    if demonstrations.num_frames > 1:
-        raise SignatureError(
-            f"A demonstration is one step; these have {demonstrations.num_frames} target frames. Cut them into windows "
-            "of one step first: scifm.data.windows_of(batch, Window(history))."
-        )
-    for role in ("inputs", "targets"):
-        fields, valid = getattr(demonstrations, role), getattr(demonstrations, f"valid_{role}")
-        bad = ~(fields if valid is None else torch.where(valid, fields, 0.0)).isfinite().flatten(1).all(1)
-        if bad.any():
-            places = ", ".join(map(str, bad.nonzero().flatten()[:8].tolist()))
-            raise DataError(f"Demonstrations hold NaN or infinite {role} (sample {places}): leave these out.")
-    return demonstrations
-
-
-def _channels_of(batch: Batch) -> list[int]:
-    """Return which outputs samples have, all the same."""
-    there = batch.has(batch.signature.outputs)
-    if there is None or not len(there):
-        return list(range(len(batch.signature.outputs)))
-    if (there != there[:1]).any():
-        raise SignatureError(
-            "Demonstrations, and the samples they are for, are of one system; these are of a mixture of systems with "
-            "other fields. Take those of each system by themselves."
-        )
-    return [int(place) for place in there[0].nonzero().flatten()]
-
-
 def _rows(fields: Float[Tensor, "batch 1 channel *space"]) -> Float[Tensor, "point channel"]:
     return fields[:, 0].flatten(2).transpose(1, 2).flatten(0, 1)
 
@@ -432,7 +348,8 @@ def corrected(
         An operator: `predict`, `evaluate`, `rollout` and checks take it.
 
     Raises:
-        ConfigError: if a setting is not allowed, or has no effect here.
+        ConfigError: if a setting is not allowed, or has no effect here, or `way` is learned, which is that of
+            `scifm.models.in_context.shown`.
         SignatureError: if demonstrations have no targets, or several frames of them, or do not fit the operator. Asked
             about others later: if these are of another system, grid or lead time.
         DataError: if demonstrations hold NaN, or no point at which all outputs are known.
@@ -444,4 +361,7 @@ def corrected(
     """
     if how is not None and settings:
         raise ConfigError(f"Give settings of the correction as an object or by name, not both: {', '.join(settings)}.")
-    return Corrected(operator, demonstrations, how or build_config(NeighbourCorrection, settings, source="corrected"))
+    how = how or build_config(NeighbourCorrection, settings, source="corrected")
+    if how.way == "learned":
+        raise ConfigError("way = 'learned' corrects nothing: show the demonstrations to the operator (scifm.shown).")
+    return Corrected(operator, demonstrations, how)

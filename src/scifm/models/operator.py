@@ -90,9 +90,7 @@ class Operator(nn.Module):
             raise ConfigError(
                 f"history and lead_time are for what evolves; {', '.join(signature.outputs)} do not. Leave them out."
             )
-        self.domain = Domain()
-        self.provenance = Provenance()
-        self.recompute = False
+        self.domain, self.provenance, self.recompute = Domain(), Provenance(), False
         self.normalization = normalization or Normalization.identity(
             num_inputs=len(signature.inputs),
             num_coefficients=len(signature.coefficients),
@@ -182,8 +180,7 @@ class Operator(nn.Module):
 
     def outside(self, batch: Batch) -> list[str]:
         """Return a sentence for each thing in which samples lie outside of what it was trained on; none: within."""
-        aligned = self.align(batch)
-        return self.domain.outside(aligned, self.normalization, any_resolution=self.any_resolution)
+        return self.domain.outside(self.align(batch), self.normalization, any_resolution=self.any_resolution)
 
     @property
     def pace(self) -> Pace:
@@ -243,8 +240,7 @@ class Operator(nn.Module):
             )
         steps, known = batch.lead_steps, batch.num_frames
         state = [names.inputs.index(name) for name in names.state]
-        answered = self.domain.gaps.answered(batch)
-        first = None if steps is None else steps[:, :1]
+        first, answered = None if steps is None else steps[:, :1], self.domain.gaps.answered(batch)
         question = replace(batch, targets=None, valid_targets=None, lead_time=first)
         for step in range(num_steps):
             if steps is not None and 0 < step < known:
@@ -259,7 +255,8 @@ class Operator(nn.Module):
                 valid = following_validity(question, state, answered)
                 question = replace(question, inputs=inputs.detach() if stops else inputs, valid_inputs=valid)
 
-    def _next_frame(self, batch: Batch) -> Tensor:
+    def encoded(self, batch: Batch) -> Encoded:
+        """Return aligned samples as `network` is given them."""
         encoded = self.normalization.encode(batch)
         about = {"masks": self.num_masks > 0, "positions": self.num_positions > 0, "frames": self.sees_frames}
         inputs, coefficients = network_channels(encoded.inputs, batch, **about), encoded.coefficients
@@ -269,9 +266,12 @@ class Operator(nn.Module):
             if encoded.lead_time is None:
                 raise SignatureError("This operator is told how far ahead it looks: give the batch a lead_time.")
             coefficients = torch.cat([coefficients, encoded.lead_time.log()[:, None]], dim=1)
-        answer = self.network(replace(encoded, inputs=inputs, coefficients=coefficients))
+        return replace(encoded, inputs=inputs, coefficients=coefficients)
+
+    def _next_frame(self, batch: Batch) -> Tensor:
+        encoded = self.encoded(batch)
         inside: tuple[Any, ...] = (..., *(slice(0, n) for n in batch.grid.num_points))
-        return encoded.decode(answer[inside])
+        return encoded.decode(self.network(encoded)[inside])
 
     @overload
     def predict(self, problems: Batch, *, batch_size: int = 64, strict: bool = False) -> Batch: ...
@@ -325,8 +325,7 @@ class Operator(nn.Module):
         return question.answers(answered.without_absent(question.batch.signature))
 
     def _require_inside(self, batch: Batch, strict: bool) -> None:
-        outside = self.outside(batch)
-        if not outside:
+        if not (outside := self.outside(batch)):
             return
         told = f"The operator is asked beyond what it was trained on: {'; '.join(outside)}."
         if strict:

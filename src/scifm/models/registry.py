@@ -17,6 +17,7 @@ from scifm.errors import ConfigError
 from scifm.models.axial_transformer import AxialTransformer
 from scifm.models.fno import FNO
 from scifm.models.folder import find_model, reading
+from scifm.models.in_context import InContext
 from scifm.models.module_operator import ModuleOperator
 from scifm.models.neuralop_fno import NeuralopFNO
 from scifm.models.operator import Operator, OperatorConfig
@@ -34,6 +35,7 @@ OPERATORS: dict[str, type[Operator]] = {
     "fno": FNO,
     "unet": UNet,
     "axial_transformer": AxialTransformer,
+    "in_context": InContext,
     "neuralop_fno": NeuralopFNO,
     "module": ModuleOperator,
 }

@@ -74,7 +74,7 @@ def renamed(operator: OperatorT, names: Mapping[str, str]) -> OperatorT:
         operator.signature = replace(ours, inputs=inputs, coefficients=coefficients, outputs=outputs)
     except SignatureError as error:
         raise ConfigError(f"Renaming {dict(names)} gives one name to two channels: {error}") from error
-    operator.domain = operator.domain.renamed(call)
+    operator.domain, operator.config = operator.domain.renamed(call), operator.config.renamed(call)
     scalings = tuple(map(rename, operator.normalization.homogeneities))
     operator.normalization = replace(operator.normalization, homogeneities=scalings)
     return operator
@@ -119,7 +119,7 @@ def with_channels(
             f"The operator was trained in {theirs.num_spatial_dims} dimensions and the data have "
             f"{signature.num_spatial_dims}: its Fourier modes do not carry over. Train from scratch."
         )
-    config = config or operator.config.on(grid)
+    config = (config or operator.config.on(grid)).within(signature)
     # all are replaced below but those of parts that the operator has not, such as attention over time
     with DrawingFrom(generator_for(generator.initial_seed() % 2**63, "new parts")):
         result = type(operator)(signature, config, normalization=normalization)
@@ -127,6 +127,7 @@ def with_channels(
     fresh = result.outer_maps()
     assert fresh is not None
     outer = {id(ends.first.weight), id(ends.last.weight), id(ends.last.bias), *(id(m.weight) for m in ends.conditioned)}
+    outer |= set() if ends.shown is None else {id(ends.shown.weight)}
     inner = {name: p for name, p in operator.weights_for(result).items() if id(p) not in outer}
     result.load_state_dict(inner, strict=False)
     before, after = _channels(operator, ends), _channels(result, fresh)
@@ -186,3 +187,5 @@ def _carry(
         if channel in before[1]:
             new.last.weight[place] = old.last.weight[before[1].index(channel)]
             new.last.bias[place] = old.last.bias[before[1].index(channel)]
+            if new.shown is not None and old.shown is not None:
+                new.shown.weight[:, place] = old.shown.weight[:, before[1].index(channel)]

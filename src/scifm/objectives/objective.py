@@ -60,6 +60,18 @@ class Objective(Config, abc.ABC):
                 same one when the step is taken again.
         """
 
+    @property
+    def adds_up(self) -> bool:
+        """Whether parts of a batch add up to it; training in several is refused where not."""
+        return True
+
+    def require_operator(self, cls: type[Operator]) -> None:
+        """Check that it can be asked of operators of a class, before anything is spent on it.
+
+        Raises:
+            ConfigError: if it cannot.
+        """
+
     def on(self, samples: Batch) -> Self:
         """Return this objective for training on samples like these, in the operator's order of names."""
         return self

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import warnings
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, ClassVar, Self
 
@@ -16,6 +17,7 @@ from scifm.fields.batch import Batch
 from scifm.fields.norms import VANISHES, relative_l2, sizes_of, typical_sizes, valid_share, vanishing_part
 from scifm.models.operator import Operator
 from scifm.objectives.objective import Objective
+from scifm.objectives.showing import require_learning, showing
 
 __all__ = ["MeanSquaredError", "RelativeChange", "RelativeL2", "SummedSquaredError", "Supervised", "mean_over_samples"]
 
@@ -89,18 +91,32 @@ class Supervised(Objective):
             sample's own root mean square; a little makes forecasts steadier.
         jitter: move every batch, inputs and targets, by random whole points along each axis that wraps around. No place
             there is special, but to a network that cuts fields into patches or halves its points some are.
+        shows: how many others of its part of a batch each sample is shown at most, with their answers: a number drawn
+            anew for each, from 0. It is for operators that learn to use them, of kind ``in_context``; see
+            `scifm.objectives.showing`. Parts of a batch then do not add up to it, as they do not see each other, and
+            training with several is refused.
     """
 
     through: int | None = Field(None, ge=1)
     noise: float = Field(0.0, ge=0, allow_inf_nan=False)
     jitter: bool = False
+    shows: int = Field(0, ge=0)
+
+    @property
+    def adds_up(self) -> bool:
+        return not self.shows
+
+    def require_operator(self, cls: type[Operator]) -> None:
+        if self.shows:
+            require_learning(cls, self.shows)
 
     def __call__(self, operator: Operator, batch: Batch, *, step: int, generator: torch.Generator) -> Tensor:
         truth = operator.align(_moved(batch, generator) if self.jitter else batch)
         asked = self._noisy(truth, generator) if self.noise else truth
-        if self.through is None or truth.num_frames == 1:
-            return self.compare(operator(asked), truth)
-        return self.compare(operator(asked, through=self.through), truth)
+        with showing(operator, truth, self.shows, generator) if self.shows else nullcontext():
+            if self.through is None or truth.num_frames == 1:
+                return self.compare(operator(asked), truth)
+            return self.compare(operator(asked, through=self.through), truth)
 
     def _noisy(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Return the batch with noise on what evolves."""

@@ -354,7 +354,8 @@ def origin_text(origin: Mapping[str, Any] | None) -> str:
         parts.append(_box(about))
     if "demonstrations" in about:
         shown = about["demonstrations"]
-        parts.append(f"corrected by {plural(int(shown['count']), 'demonstration')} ({shown['way']})")
+        how = "shown" if shown["way"] == "learned" else "corrected by"
+        parts.append(f"{how} {plural(int(shown['count']), 'demonstration')} ({shown['way']})")
     if about.get("rename"):
         parts.append(", ".join(f"{new} for {old}" for new, old in about["rename"].items()))
     return ", ".join(parts)

@@ -204,7 +204,6 @@ def _measured(recipe: StudyRecipe, size: str) -> tuple[float, int]:
     """Return the seconds a sample takes in training a network, and how many weights it has."""
     origin, model = recipe.origins(recipe.sources[0])[0], recipe.model(size)
     batch = origin.draw(32, "study", "estimate")
-    normalization = fit_normalization(batch, origin.homogeneities, kind=model.normalization)
     network = settled(
         model.resolve(),
         origin.signature,
@@ -213,6 +212,7 @@ def _measured(recipe: StudyRecipe, size: str) -> tuple[float, int]:
         lead_times=origin.lead_times,
         homogeneities=origin.homogeneities,
     )
+    normalization = fit_normalization(batch, network.scalings(origin.homogeneities), kind=model.normalization)
     operator = build_operator(origin.signature, network, normalization, seed=0)
     config = recipe.training.model_copy(update={"num_steps": 4, "loggers": ()})
     source = Epochs(batch, batch_size=len(batch), seed=0)

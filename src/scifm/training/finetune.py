@@ -394,9 +394,10 @@ class _Finetuning(_Adaptation):
                 few = samples.in_memory(_NUM_FITTED)
                 operator.normalization = refit_coefficients(operator.normalization, operator.signature, few)
             return operator
-        normalization = _fit(samples, self.pool.homogeneities, operator.normalization.kind)
+        scalings = operator.config.scalings(self.pool.homogeneities)
+        normalization = _fit(samples, scalings, operator.normalization.kind)
         config = settled(
-            operator.config,
+            operator.config.within(signature),
             signature,
             grid,
             window=self.pool.window,
@@ -420,7 +421,8 @@ class _FromScratch(_Adaptation):
 
     def fresh(self, samples: Samples, candidate: Candidate) -> Operator:
         try:
-            normalization = _fit(samples, self.pool.homogeneities, self.model.normalization)
+            scalings = self.model.resolve().scalings(self.pool.homogeneities)
+            normalization = _fit(samples, scalings, self.model.normalization)
         except DataError as error:
             raise DataError(f"From scratch on {self.recipe.num_samples} samples: {error}") from error
         settings = settled(

@@ -136,6 +136,7 @@ class PretrainRecipe(Config):
         drawn = [entry for entry in (self.system, *self.mixture) if entry is not None and entry.name]
         evolves = any(entry.build().signature.evolves for entry in drawn)
         self.data.check(mixes_stores=any(entry.store is not None for entry in self.mixture), evolves=evolves)
+        self.training.objective.require_operator(operator_class(self.model.kind))
         if self.data.stream_blocks > self.training.batch_size:
             raise ConfigError(
                 f"data.stream_blocks = {self.data.stream_blocks} is more than training.batch_size = "
@@ -218,10 +219,12 @@ def settled(
     Raises:
         ConfigError: if such an operator cannot take the data.
     """
+    network.require_names(signature)
     if not signature.evolves:
         return network.on(grid)
+    scalings = network.scalings(homogeneities)
     differs = lead_times is not None and (
-        not is_one_time(lead_times) or any(scaling.exponent("lead_time") for scaling in homogeneities)
+        not is_one_time(lead_times) or any(scaling.exponent("lead_time") for scaling in scalings)
     )
     return network.on(grid, history=window.history, lead_time=differs)
 
@@ -311,7 +314,8 @@ def _train_run(run: Run, recipe: PretrainRecipe, origin: Origin, observe: Observ
     data, seed, source = recipe.data, recipe.seed, training_source(recipe, origin)
     fitting = origin.fitting(data.num_normalization_samples, seed)
     validation = origin.validation(data.num_validation_samples, seed)
-    normalization = fit_normalization(fitting, origin.homogeneities, kind=recipe.model.normalization)
+    scalings = recipe.model.resolve().scalings(origin.homogeneities)
+    normalization = fit_normalization(fitting, scalings, kind=recipe.model.normalization)
     operator = build_operator(source.signature, recipe.model.resolve(), normalization, seed=seed)
     domain = Domain.of(fitting, normalization, lead_times=source.lead_times, forms=fitting.forms)
     told = origin.store.card.meanings if isinstance(origin, StoreOrigin) else {}

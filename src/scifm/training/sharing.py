@@ -90,6 +90,11 @@ class SharedGradient:
         self.source, self.world, self.seed = source, world, seed
         self.device, self.precision, self.dtype = device, precision, dtype_of(precision)
         self.pieces = Part(world.rank, world.size).split(micro_batches)
+        if self.pieces != [WHOLE] and not objective.adds_up:
+            raise ConfigError(
+                f"The objective '{objective.name}' shows samples of a step to each other, and those of one process or "
+                "micro-batch do not see the others': train in one process, with training.micro_batches = 1."
+            )
         self.is_sharded = world.size > 1 and strategy == "fsdp"
         self.trained = copy.deepcopy(operator) if self.is_sharded else operator
         if recompute and not operator.can_recompute:

@@ -94,7 +94,8 @@ class FieldEmbedding(nn.Linear):
 
     def reset_parameters(self) -> None:
         nn.init.uniform_(self.weight, -1.0, 1.0)
-        nn.init.uniform_(self.bias, -1.0, 1.0)
+        if self.bias is not None:
+            nn.init.uniform_(self.bias, -1.0, 1.0)
 
 
 class _Stage(nn.Module):
