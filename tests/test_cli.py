@@ -93,6 +93,15 @@ def test_systems(scifm):
         assert word in table.out
     told = json.loads(scifm("systems", "--json").out)
     assert told["poisson"]["knobs"]["anisotropy"]["high"] == 5
+    assert (
+        "d(velocity)/dt = - advection(velocity, velocity) - dispersion derivative_xxx(velocity)"
+        in scifm("systems", "kdv").out
+    )
+    assert json.loads(scifm("systems", "kdv", "--json").out)["terms"][1]["coefficient"] == "dispersion"
+    assert "none declared" in scifm("systems", "euler").out
+    refused = scifm("systems", "kvd")
+    assert refused.status != 0
+    assert "Did you mean 'kdv'" in refused.err
 
 
 def test_generate(scifm, tmp_path):

@@ -367,3 +367,8 @@ def test_what_is_not_told_it_learns_to_read_from_examples(tmp_path):
     assert means[2] < 0.4 * means[0]
     assert means[2] <= means[1] < means[0]
     assert means[3] > 2 * means[2]  # examples of other physics are not worth as much
+
+
+def test_terms_would_tell_what_is_hidden():
+    with pytest.raises(ValueError, match="hides = \\['a'\\] and terms contradict each other"):
+        InContextConfig(hides=("a",), terms="beside")

@@ -55,10 +55,25 @@ DownstreamSamples = Annotated[
 
 
 @app.command()
-def systems(as_json: AsJson = False) -> None:
-    """List the systems that can be sampled, with their equations, knobs and the package they come from."""
-    from scifm.systems.catalog import list_systems
+def systems(
+    name: Annotated[
+        str | None,
+        typer.Argument(help="Tell this one whole, with the terms of its equation.", autocompletion=complete_systems),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the systems that can be sampled, with their equations, knobs and the package they come from; or tell one."""
+    from scifm.systems.catalog import find_system, list_systems
 
+    if name is not None:
+        system = find_system(name)()
+        if as_json:
+            terms = [term.to_dict() for term in system.terms]
+            print_json({"equation": system.equation, **system.to_dict(), "terms": terms})
+        else:
+            title, rows = system._shown()
+            print_rows(title, [row for row in rows if row[1]])
+        return
     listings = list_systems()
     if as_json:
         entries: dict[str, Any] = {}

@@ -19,6 +19,7 @@ from pydantic import Field
 from torch import Tensor
 
 from scifm.config import build_config
+from scifm.data.equations import told_of
 from scifm.data.origin_config import BOX_SETTINGS
 from scifm.data.origins import SystemOrigin
 from scifm.data.sample_recipe import SampleRecipe
@@ -234,6 +235,7 @@ def embed(
     numbers: list[dict[str, Tensor]] = []
     for name, source in sources.items():
         called = name or _name_of(source)
+        operator = told_of(operator, source.describe())
         for piece in source.pieces(batch_size):
             try:
                 features.append(features_of(operator, piece, stage=stage, blind=blind, batch_size=batch_size).cpu())

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from scifm.config import config_hash
 from scifm.data.demonstrations import demonstrations_of
+from scifm.data.equations import told_of
 from scifm.data.origins import StoreOrigin
 from scifm.data.sample_recipe import SampleRecipe
 from scifm.errors import ConfigError, DataError, RunError, SignatureError, suggest
@@ -233,7 +234,7 @@ def evaluate(
     if rename:
         operator = renamed(operator, rename)
     about = {**(origin_of(samples) if origin is None else origin), **({"rename": dict(rename)} if rename else {})}
-
+    operator = told_of(operator, {**samples.describe(), **about})
     own = operator
     if demonstrations is not None:
         operator = helper = helped(own, demonstrations, correction)

@@ -14,6 +14,7 @@ from pydantic import Field
 from scifm import __version__
 from scifm.config import Config, build_config, refuse_idle
 from scifm.data.arrays_by_name import NamedArrays, is_store, names_in, read_named
+from scifm.data.equations import told_of
 from scifm.errors import ConfigError, SignatureError, suggest
 from scifm.evaluation.forecast_file import decimal, require_netcdf
 from scifm.fields.batch import Batch, Signature
@@ -44,6 +45,7 @@ class PredictRecipe(Config):
         steps: of what evolves, how many it marches from the last frames of the file.
         lead_time: of what evolves, physical time of a step; that of the training when left out.
         extent, boundary: of the box; as the file tells and as in training when left out.
+        system: what the samples are of, by name, for a model that is told equations: one it knows, or one of ours.
         strict: refuse what lies outside of what the model was trained on.
         batch_size: samples answered at a time.
     """
@@ -55,6 +57,7 @@ class PredictRecipe(Config):
     lead_time: float | None = Field(None, gt=0, allow_inf_nan=False)
     extent: float | tuple[float, ...] | None = None
     boundary: Boundary | tuple[Boundary, ...] | None = None
+    system: str = ""
     strict: bool = False
     batch_size: int = Field(64, ge=1)
 
@@ -109,6 +112,7 @@ def predict_file(
         refuse_idle(how, ("split",), f"'{source}' is no store")
     place = find_model(model)
     operator = load_operator(place.folder)
+    operator = told_of(operator, {"systems": [how.system]})
     named = _read(operator, source, how)
     question = _question(operator, named, how)
     outside = operator.outside(question.batch)
@@ -192,6 +196,8 @@ def _question(operator: Operator, named: NamedArrays, how: PredictRecipe) -> Que
         operator.domain,
         history=operator.history,
         sees_lead_time=operator.sees_lead_time,
+        takes_terms=operator.config.wants_terms,
+        system=how.system,
         extent=how.extent if how.extent is not None else named.extent(ends),
         boundary=ends,
         lead_time=how.lead_time,

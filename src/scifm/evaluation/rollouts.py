@@ -12,6 +12,7 @@ import torch
 from pydantic import Field
 
 from scifm.config import build_config
+from scifm.data.equations import told_of
 from scifm.data.labels import Labels
 from scifm.data.origin_config import BOX_SETTINGS
 from scifm.data.origins import Origin, StoreOrigin, SystemOrigin
@@ -153,7 +154,9 @@ def forecast(
         require_netcdf()
     place = find_model(run)
     operator = load_operator(place.folder)
-    starts = starts_of(how.origin_for(place), how, operator.history)
+    origin = how.origin_for(place)
+    starts = starts_of(origin, how, operator.history)
+    operator = told_of(operator, origin.describe())
     found = judge(operator, starts.samples, training=starts.training, system=starts.system, bound=how.bound)
     about: dict[str, Any] = {"origin": starts.origin, "steps": how.steps, "bound": how.bound}
     about |= {"time_unit": starts.units["time"]} if "time" in starts.units else {}

@@ -12,6 +12,7 @@ is the case ``kind="joint"``: one scaling under which forcing and coefficients g
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -46,6 +47,9 @@ class Encoded:
         lead_time: ``(batch,)`` time from the last input frame to the answer, in units of what the sample's scalings and
             the training samples make of it; None for steady problems, and where nobody says.
         present: ``(batch, input)`` bool: which input fields each sample has; None: all have all.
+        strengths: ``(batch, coefficient)``: coefficients in units of what the sample's scalings make of them, and zero
+            where they are.
+        systems: what each sample is of, by name; empty where nobody says.
     """
 
     inputs: Tensor
@@ -55,6 +59,8 @@ class Encoded:
     output_offset: Tensor | None = None
     lead_time: Tensor | None = None
     present: Tensor | None = None
+    strengths: Tensor | None = None
+    systems: tuple[str, ...] = ()
 
     def decode(self, answer: Tensor) -> Tensor:
         """Return an encoded answer ``(batch, 1, output, *space)`` in physical units."""
@@ -131,7 +137,8 @@ class Normalization:
         if batch.valid_inputs is not None:
             batch = replace(batch, inputs=torch.where(batch.valid_inputs, batch.inputs, offset))
         given, known, asked = (batch.has(part) for part in (names.inputs, names.coefficients, names.outputs))
-        coefficients = (self._logarithms(batch.coefficients / coefficient) - shift) / scale
+        strengths = batch.coefficients / coefficient
+        coefficients = (self._logarithms(strengths) - shift) / scale
         inputs = (batch.inputs - offset) / self._channels(field, batch)
         output_scale = self._channels(answer * self._row(self.output_scale, batch), batch)
         output_offset = self._output_offset(batch, answer)
@@ -146,6 +153,8 @@ class Normalization:
             output_offset=output_offset,
             lead_time=self._lead_time(factors, batch),
             present=given,
+            strengths=strengths,
+            systems=batch.systems,
         )
 
     def coefficients_of(self, encoded: Tensor) -> Tensor:
@@ -154,6 +163,13 @@ class Normalization:
         if not any(self.coefficient_floor):
             return values
         return torch.where(values.new_tensor(self.coefficient_floor) > 0, values.exp(), values)
+
+    @property
+    def coefficient_sizes(self) -> tuple[float, ...]:
+        """The usual size of each coefficient, in units of what the scalings make of it."""
+        floors = self.coefficient_floor or (0.0,) * len(self.coefficient_shift)
+        columns = zip(self.coefficient_shift, self.coefficient_scale, floors, strict=True)
+        return tuple(math.exp(shift) if floor else math.hypot(shift, scale) for shift, scale, floor in columns)
 
     def _logarithms(self, coefficients: Tensor) -> Tensor:
         if not any(self.coefficient_floor):

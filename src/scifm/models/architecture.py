@@ -15,6 +15,7 @@ from scifm.errors import ConfigError
 from scifm.fields.batch import Signature
 from scifm.fields.grid import Grid
 from scifm.fields.homogeneity import Homogeneity
+from scifm.fields.term import Equations
 
 __all__ = ["Hidden", "OperatorConfig", "OuterMaps", "Role", "evaluating"]
 
@@ -156,6 +157,25 @@ class OperatorConfig(Config):
         Raises:
             ConfigError: if one is not.
         """
+
+    @property
+    def wants_terms(self) -> bool:
+        """Whether such an operator is told the terms of each sample's equation, see `knowing`."""
+        return False
+
+    @property
+    def equations_known(self) -> Equations:
+        """The terms of the systems that such an operator was told of, by their names."""
+        return {}
+
+    def knowing(self, equations: Equations, *, signature: Signature | None = None) -> Self:
+        """Return these settings with the terms of further systems; as they are where none are wanted.
+
+        Args:
+            equations: the terms of each system, by its name.
+            signature: of the operator, if it is another one: then systems with coefficients it lacks are forgotten.
+        """
+        return self
 
     def require_known(self) -> None:
         """Check that what these settings name is there, before anything is spent on them.

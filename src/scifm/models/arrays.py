@@ -103,10 +103,12 @@ class Question:
         *,
         history: int = 1,
         sees_lead_time: bool = False,
+        takes_terms: bool = False,
         extent: float | Sequence[float] | None = None,
         boundary: Boundary | Sequence[Boundary] | None = None,
         lead_time: float | None = None,
         num_steps: int = 1,
+        system: str = "",
     ) -> Question:
         """Return the problems that arrays pose to an operator.
 
@@ -116,16 +118,20 @@ class Question:
                 everywhere; where a point is missing it is NaN. A coefficient is a number or ``(sample,)``. NumPy,
                 torch, xarray, lists.
             signature, domain: of the operator; its box and its time step are taken where none is given.
-            history, sees_lead_time: of the operator.
+            history, sees_lead_time, takes_terms: of the operator.
             extent, boundary: of the box, as of `Grid`.
             lead_time: physical time of each step.
             num_steps: steps that are asked for.
+            system: what all of them are of, for an operator that is told equations; empty: nobody says.
 
         Raises:
-            ConfigError: if time is told of what does not evolve, or is not told where it has to be.
+            ConfigError: if time is told of what does not evolve, or is not told where it has to be; or a system of an
+                operator that is told no equations.
             DataError: if a number is infinite, or NaN in a field of which no point was missing in training.
             SignatureError: if a name is missing or unknown, or a shape does not fit.
         """
+        if system and not takes_terms:
+            raise ConfigError(f"system = '{system}' would have no effect: the operator is not told equations.")
         if domain.forms:  # one of several systems: its fields, and those coefficients that are given
             signature = domain.form_of((name for name in signature.inputs if name in arrays), signature)
             signature = replace(signature, coefficients=tuple(n for n in signature.coefficients if n in arrays))
@@ -161,6 +167,7 @@ class Question:
             torch.stack(columns, dim=1) if columns else inputs.new_zeros(count, 0),
             lead_time=None if steps is None else steps.expand(count, num_steps),
             valid_inputs=valid,
+            systems=(system,) * count if system else (),
         )
         is_one = not any(own.has_samples for own in (fields | numbers).values())
         return cls(batch, is_one, num_steps > 1, any(own.is_tensor for own in fields.values()))

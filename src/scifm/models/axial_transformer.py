@@ -17,18 +17,21 @@ from typing import Any, ClassVar, Literal, Self
 
 import torch
 from jaxtyping import Float
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
+from scifm.config import refuse_idle
 from scifm.errors import ConfigError, suggest
 from scifm.fields.batch import Signature
 from scifm.fields.grid import Grid
 from scifm.fields.normalization import Encoded, Normalization
+from scifm.fields.term import Equations, Term
 from scifm.models.architecture import Hidden
 from scifm.models.operator import Operator, OperatorConfig, OuterMaps, Role
 from scifm.models.parts.axial import AxialBlock, Modulations
 from scifm.models.parts.patches import FieldEmbedding, LastStage, PatchesIn, PatchesOut, Tiles, strides_of
+from scifm.models.parts.terms import TermTokens
 from scifm.models.parts.workspace import Workspace
 
 __all__ = ["AXIAL_SIZES", "AxialTransformer", "AxialTransformerConfig"]
@@ -72,12 +75,18 @@ class AxialTransformerConfig(OperatorConfig):
         history: input frames of an evolving problem; when left out, as many as the first data have.
         lead_time: tell every norm how far ahead the answer lies; when left out, they are told where the first data
             have several lead times, or one that a scaling of the system changes from sample to sample.
+        terms: tell every norm the terms of each sample's equation, a token each (`models/parts/terms.py`), ``beside``
+            the coefficients (or true), or ``instead`` of them: then what a coefficient is called counts for nothing.
+            Samples say which system they are of.
+        equations: the terms of each system, by name; when left out, those that the systems of the first data declare.
         plain: let torch's own operations do it all: derivatives of every order, for `torch.func`, at a lower speed.
     """
 
     kind: ClassVar[str] = "axial_transformer"
     sizes: ClassVar[tuple[str, ...]] = tuple(AXIAL_SIZES)
-    sized_by: ClassVar[tuple[str, ...] | None] = ("width", "num_heads", "num_blocks", "condition_width", "plain")
+    sized_by: ClassVar[tuple[str, ...] | None] = (
+        "width", "num_heads", "num_blocks", "condition_width", "plain", "equations",
+    )  # fmt: skip
 
     width: int = Field(96, ge=4, le=16384)
     num_heads: int = Field(3, ge=1, le=1024)
@@ -91,7 +100,14 @@ class AxialTransformerConfig(OperatorConfig):
     mask_channels: bool | None = None
     history: int | None = Field(None, ge=1, le=64)
     lead_time: bool | None = None
+    terms: Literal["beside", "instead"] | None = None
+    equations: dict[str, tuple[Term, ...]] | None = None
     plain: bool = False
+
+    @field_validator("terms", mode="before")
+    @classmethod
+    def _yes_or_no(cls, value: Any) -> Any:
+        return {True: "beside", False: None}[value] if isinstance(value, bool) else value
 
     @model_validator(mode="after")
     def _adds_up(self) -> AxialTransformerConfig:
@@ -99,7 +115,26 @@ class AxialTransformerConfig(OperatorConfig):
             raise ValueError(f"width must be a multiple of num_heads ({self.num_heads}) and of 4; got {self.width}")
         if self.patch & (self.patch - 1):
             raise ValueError(f"patch must be a power of two: 1, 2, 4, 8, 16, …; got {self.patch}")
+        if self.terms is None:
+            refuse_idle(self, ("equations",), "they are told where terms is 'beside' or 'instead'")
         return self
+
+    @property
+    def wants_terms(self) -> bool:
+        return self.terms is not None
+
+    @property
+    def equations_known(self) -> Equations:
+        return self.equations or {}
+
+    def knowing(self, equations: Equations, *, signature: Signature | None = None) -> Self:
+        if self.terms is None:
+            return self
+        whole = {**self.equations_known, **equations}
+        if signature is not None:
+            known = {None, *signature.coefficients}
+            whole = {name: own for name, own in whole.items() if all(term.coefficient in known for term in own)}
+        return self.model_copy(update={"equations": whole or None})
 
     @classmethod
     def of_size(cls, size: str) -> AxialTransformerConfig:
@@ -121,8 +156,8 @@ class AxialTransformer(Operator):
     config: AxialTransformerConfig
     config_class = AxialTransformerConfig
     parts = {  # noqa: RUF012
-        "embedding": "lift", "condition": "inner", "modulations": "inner", "patches_in": "inner", "blocks": "inner",
-        "patches_out": "inner", "last": "projection",
+        "embedding": "lift", "condition": "inner", "terms": "inner", "modulations": "inner", "patches_in": "inner",
+        "blocks": "inner", "patches_out": "inner", "last": "projection",
     }  # fmt: skip
     needs_periodic = False
     sees_frames = True
@@ -136,12 +171,15 @@ class AxialTransformer(Operator):
     ) -> None:  # fmt: skip
         super().__init__(signature, config or AxialTransformerConfig(), normalization=normalization)
         c, dims, inner = self.config, signature.num_spatial_dims, self.config.width // 4
-        told = self.told_width
+        told, constants = self.told_width, self.num_coefficients - self._num_hidden
         sees_time, strides = self.history > 1, strides_of(c.patch)
-        self.embedding = FieldEmbedding(self.num_channels + self.num_coefficients, inner)
+        self.embedding = FieldEmbedding(self.num_channels + constants, inner)
         self.condition = (
-            nn.Sequential(nn.Linear(inner, told), nn.GELU(), nn.Linear(told, told), nn.GELU()) if told else None
+            nn.Sequential(nn.Linear(inner, told), nn.GELU(), nn.Linear(told, told), nn.GELU())
+            if constants or (told and not c.terms)
+            else None
         )
+        self.terms = self._tokens(told) if c.terms else None
         workspace = Workspace()
         patches: dict[str, Any] = {"patch": c.patch, "num_axes": dims, "workspace": None if c.plain else workspace}
         self.patches_in = PatchesIn(inner, c.width, **patches)
@@ -164,7 +202,23 @@ class AxialTransformer(Operator):
     @property
     def told_width(self) -> int:
         """How many numbers move the norms, those of `told`; 0: none do."""
-        return self.config.condition_width if self.num_coefficients else 0
+        return self.config.condition_width if self.num_coefficients - self._num_hidden or self.config.terms else 0
+
+    @property
+    def _num_hidden(self) -> int:
+        """Coefficients that only terms tell of."""
+        return len(self.signature.coefficients) if self.config.terms == "instead" else 0
+
+    def _tokens(self, told: int) -> TermTokens:
+        equations = self.config.equations
+        if not equations:
+            raise ConfigError(
+                f"terms = '{self.config.terms}' wants the terms of every system, and there are none: train by a "
+                "recipe, whose systems declare theirs, or give equations, the terms by the name of a system."
+            )
+        about: dict[str, Any] = {"hidden": self.config.condition_width, "width": told}
+        about["sees_lead_time"] = self.sees_lead_time
+        return TermTokens(equations, self.signature, self.normalization, **about)
 
     def stages(self) -> list[nn.Module]:
         return list(self.blocks)
@@ -173,13 +227,16 @@ class AxialTransformer(Operator):
         positions: tuple[Role, ...] = ("mask",) if self.num_masks else ()
         positions += ("position",) if self.num_positions else ()
         time: tuple[Role, ...] = ("lead_time",) if self.sees_lead_time else ()
-        return OuterMaps(self.embedding, ("input", *positions, "coefficient", *time), self.last, spread=1.0)
+        constants: tuple[Role, ...] = () if self._num_hidden else ("coefficient",)
+        return OuterMaps(self.embedding, ("input", *positions, *constants, *time), self.last, spread=1.0)
 
     def hidden(self) -> Hidden:
         return Hidden(tuple(self.stages()), ("batch", "time", "space", "channel"))
 
     def weights_for(self, other: Self) -> dict[str, Tensor]:
         weights = super().weights_for(other)
+        if self.terms is not None and other.terms is not None:
+            weights |= {f"terms.{name}": table for name, table in self.terms.rows_in(other.terms).items()}
         if (self.history > 1) == (other.history > 1):
             return weights
         # attention over time has norms and a layer scale in each block, in front of the others, which are put in place
@@ -216,7 +273,7 @@ class AxialTransformer(Operator):
         inputs, sizes = self._sized(inputs)
         fields, columns = inputs.shape[2], self.embedding.weight
         of_fields, of_constants = columns.split([fields, columns.shape[1] - fields], dim=1)
-        constants = functional.linear(encoded.coefficients, of_constants, self.embedding.bias)
+        constants = functional.linear(encoded.coefficients[:, self._num_hidden :], of_constants, self.embedding.bias)
         into, *of_blocks, out = self.modulations(self.told(encoded, constants))
         share = self._share(encoded)
         first, patch = self._strides(grid)
@@ -229,13 +286,15 @@ class AxialTransformer(Operator):
         return answer if sizes is None else answer * sizes
 
     def told(self, encoded: Encoded, constants: Tensor) -> Tensor | None:
-        """Return what moves the norms, ``(batch, condition_width)``; None: nothing does.
+        """Return what moves the norms, ``(batch, condition_width)``: coefficients, terms, both; None: nothing does.
 
         Args:
             encoded: what is asked.
             constants: its coefficients and lead time, embedded, ``(batch, width/4)``.
         """
-        return None if self.condition is None else self.condition(constants)
+        parts = [] if self.condition is None else [self.condition(constants)]
+        parts += [] if self.terms is None else [self.terms(encoded)]
+        return sum(parts[1:], start=parts[0]) if parts else None
 
     def _share(self, encoded: Encoded) -> Tensor:
         """Return 1/√(number of fields) of each sample, ``(batch,)``."""

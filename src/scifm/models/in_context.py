@@ -18,7 +18,7 @@ from typing import ClassVar, Self, cast
 
 import torch
 from jaxtyping import Float
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -55,6 +55,15 @@ class InContextConfig(AxialTransformerConfig):
 
     context_blocks: int = Field(2, ge=1, le=256)
     hides: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _hides_them(self) -> InContextConfig:
+        if self.hides and self.terms:
+            raise ValueError(
+                f"hides = {list(self.hides)} and terms contradict each other: terms tell how strong each one is, and so "
+                "the coefficients. Leave one of them out"
+            )
+        return self
 
     def scalings(self, declared: tuple[Homogeneity, ...]) -> tuple[Homogeneity, ...]:
         return tuple(scaling for scaling in declared if not any(map(scaling.exponent, self.hides)))

@@ -287,6 +287,7 @@ class Operator(nn.Module):
         boundary: Boundary | Sequence[Boundary] | None = None,
         lead_time: float | None = None,
         num_steps: int = 1,
+        system: str = "",
     ) -> dict[str, Any]: ...
 
     def predict(
@@ -303,6 +304,7 @@ class Operator(nn.Module):
             extent, boundary: of arrays, their box, as of `Grid`; that of the training when left out.
             lead_time: of arrays, the physical time of a step; that of the training when left out.
             num_steps: of arrays, how many steps to march.
+            system: of arrays, which system they are of, by name, where the operator is told equations.
 
         Returns:
             A batch with answers as its targets; of arrays the outputs by name, ``(sample, step, *space)`` without the
@@ -319,6 +321,7 @@ class Operator(nn.Module):
             self._require_inside(problems, strict)
             return self.answers(problems, batch_size=batch_size)
         about: dict[str, Any] = {"history": self.history, "sees_lead_time": self.sees_lead_time}
+        about["takes_terms"] = self.config.wants_terms
         question = Question.of(problems, self.signature, self.domain, **about, **asked)
         self._require_inside(question.batch, strict)
         answered = self.answers(question.batch, batch_size=batch_size)
@@ -469,14 +472,9 @@ class Operator(nn.Module):
         return cls if cls.config_class.kind == kind else next(filter(None, below), None)
 
     def push_to_hub(
-        self,
-        repo_id: str,
-        *,
-        private: bool = False,
-        branch: str | None = None,
-        token: str | None = None,
+        self, repo_id: str, *, private: bool = False, branch: str | None = None, token: str | None = None,
         card: ModelCard | Mapping[str, Any] | None = None,
-    ) -> str:
+    ) -> str:  # fmt: skip
         """Upload to the Hugging Face hub; the repository and the branch are made when they are not there.
 
         Args:

@@ -19,6 +19,7 @@ from scifm.fields.grid import Grid
 from scifm.fields.homogeneity import Homogeneity
 from scifm.fields.normalization import Normalization
 from scifm.fields.seeds import DrawingFrom, generator_for
+from scifm.models.equations import called_anew
 from scifm.models.operator import Operator, OperatorConfig, OuterMaps, Role
 from scifm.wording import plural
 
@@ -74,6 +75,7 @@ def renamed(operator: OperatorT, names: Mapping[str, str]) -> OperatorT:
         operator.signature = replace(ours, inputs=inputs, coefficients=coefficients, outputs=outputs)
     except SignatureError as error:
         raise ConfigError(f"Renaming {dict(names)} gives one name to two channels: {error}") from error
+    called_anew(operator, call)
     operator.domain, operator.config = operator.domain.renamed(call), operator.config.renamed(call)
     scalings = tuple(map(rename, operator.normalization.homogeneities))
     operator.normalization = replace(operator.normalization, homogeneities=scalings)

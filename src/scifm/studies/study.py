@@ -211,6 +211,7 @@ def _measured(recipe: StudyRecipe, size: str) -> tuple[float, int]:
         window=origin.window,
         lead_times=origin.lead_times,
         homogeneities=origin.homogeneities,
+        origin=origin.describe(),
     )
     normalization = fit_normalization(batch, network.scalings(origin.homogeneities), kind=model.normalization)
     operator = build_operator(origin.signature, network, normalization, seed=0)

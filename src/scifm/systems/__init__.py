@@ -28,6 +28,7 @@ from scifm.systems.kuramoto_sivashinsky import KuramotoSivashinsky
 from scifm.systems.moving_textures import MovingTextures
 from scifm.systems.navier_stokes import NavierStokes
 from scifm.systems.poisson import Poisson
+from scifm.systems.scalar_evolution import ScalarEvolution
 from scifm.systems.shallow_water import ShallowWater
 from scifm.systems.system import SamplingRecord, System
 
@@ -56,6 +57,7 @@ __all__ = [
     "Poisson",
     "RandomWaves",
     "SamplingRecord",
+    "ScalarEvolution",
     "ShallowWater",
     "System",
     "available_systems",

@@ -60,6 +60,7 @@ from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
 from scifm.fields.homogeneity import Homogeneity
 from scifm.fields.spectral import gradient
+from scifm.fields.term import Term
 from scifm.systems.initial import RandomWaves
 from scifm.systems.knobs import Knob
 from scifm.systems.periodic_evolution import PeriodicEvolution
@@ -120,6 +121,14 @@ class Advection(PeriodicEvolution):
             return (linear,)
         powers = (("velocity_x", 1.0), ("velocity_y", 1.0), ("lead_time", -1.0))
         return (linear, Homogeneity(powers, ("velocity_x", "velocity_y"), "transport"))
+
+    @property
+    def terms(self) -> tuple[Term, ...]:  # type: ignore[override]
+        """A slope along each axis."""
+        return tuple(
+            Term(f"derivative_{axis}", ("tracer",), of="tracer", coefficient=name, factor=-1.0)
+            for axis, name in zip("xyz", self.signature.coefficients, strict=False)
+        )
 
     def initial(
         self, num_samples: int, grid: Grid, generator: torch.Generator | None, device: torch.device

@@ -78,6 +78,7 @@ from scifm.fields.homogeneity import Homogeneity
 from scifm.fields.norms import l2_norm
 from scifm.fields.seeds import generator_for
 from scifm.fields.spectral import diffusion_operator, gradient
+from scifm.fields.term import Term
 from scifm.systems.coefficients import (
     diffusion_basis,
     diffusion_tensor,
@@ -144,6 +145,15 @@ class AdvectionDiffusion(PeriodicElliptic):
                 Homogeneity(_OPERATOR_SCALING, gauge=_VELOCITY, measure="transport"),
             ),
         ),
+    )
+
+    terms: ClassVar[tuple[Term, ...]] = (
+        Term("derivative_xx", ("solution",), of="solution", coefficient="diffusion_xx"),
+        Term("derivative_yy", ("solution",), of="solution", coefficient="diffusion_yy"),
+        Term("derivative_xy", ("solution",), of="solution", coefficient="diffusion_xy", factor=2.0),
+        Term("derivative_x", ("solution",), of="solution", coefficient="velocity_x", factor=-1.0),
+        Term("derivative_y", ("solution",), of="solution", coefficient="velocity_y", factor=-1.0),
+        Term("value", ("forcing",), of="solution"),
     )
 
     def __post_init__(self) -> None:

@@ -59,6 +59,7 @@ from scifm.fields.batch import Signature
 from scifm.fields.grid import Grid
 from scifm.fields.homogeneity import Homogeneity
 from scifm.fields.spectral import laplacian
+from scifm.fields.term import Term
 from scifm.systems.initial import RandomWaves
 from scifm.systems.knobs import Knob
 from scifm.systems.periodic_evolution import PeriodicEvolution, SpectralBox, squared
@@ -100,6 +101,12 @@ class AllenCahn(PeriodicEvolution):
     keeps: ClassVar[float] = 1 / 2
     homogeneities: ClassVar[tuple[Homogeneity, ...]] = (
         Homogeneity((("diffusivity", 1.0), ("rate", 1.0), ("lead_time", -1.0)), ("rate",), "value"),
+    )
+
+    terms: ClassVar[tuple[Term, ...]] = (
+        Term("laplacian", ("phase",), of="phase", coefficient="diffusivity"),
+        Term("value", ("phase",), of="phase", coefficient="rate"),
+        Term("cube", ("phase",), of="phase", coefficient="rate", factor=-1.0),
     )
 
     def __post_init__(self) -> None:

@@ -59,6 +59,7 @@ from scifm.fields.batch import Signature
 from scifm.fields.grid import Grid
 from scifm.fields.homogeneity import Homogeneity
 from scifm.fields.spectral import gradient, laplacian
+from scifm.fields.term import Term
 from scifm.systems.initial import RandomWaves
 from scifm.systems.knobs import Knob
 from scifm.systems.periodic_evolution import PeriodicEvolution, SpectralBox, carried_by_itself, squared
@@ -113,6 +114,13 @@ class Burgers(PeriodicEvolution):
         fields = self.signature.outputs
         powers = (*((name, 1.0) for name in fields), ("viscosity", 1.0), ("lead_time", -1.0))
         return (Homogeneity(powers, gauge=fields[:1], measure="rms"),)
+
+    @property
+    def terms(self) -> tuple[Term, ...]:  # type: ignore[override]
+        """Each velocity is carried by all of them, and smoothed."""
+        fields = self.signature.outputs
+        carried = [Term("advection", (name, *fields), of=name, factor=-1.0) for name in fields]
+        return (*carried, *(Term("laplacian", (name,), of=name, coefficient="viscosity") for name in fields))
 
     def initial(
         self, num_samples: int, grid: Grid, generator: torch.Generator | None, device: torch.device

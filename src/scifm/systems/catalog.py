@@ -26,6 +26,7 @@ from scifm.systems.kuramoto_sivashinsky import KuramotoSivashinsky
 from scifm.systems.moving_textures import MovingTextures
 from scifm.systems.navier_stokes import NavierStokes
 from scifm.systems.poisson import Poisson
+from scifm.systems.scalar_evolution import ScalarEvolution
 from scifm.systems.shallow_water import ShallowWater
 from scifm.systems.system import System
 
@@ -41,6 +42,7 @@ SYSTEMS: dict[str, type[System]] = {
     "acoustic": Acoustic,
     "kdv": KortewegDeVries,
     "kuramoto_sivashinsky": KuramotoSivashinsky,
+    "scalar_evolution": ScalarEvolution,
     "navier_stokes": NavierStokes,
     "allen_cahn": AllenCahn,
     "fisher_kpp": FisherKPP,

@@ -36,6 +36,7 @@ from scifm.systems.catalog import find_system, system_from_dict
 from scifm.systems.knobs import Knob
 from scifm.systems.made_once import once
 from scifm.systems.system import SamplingRecord, System
+from scifm.systems.terms_contract import TermsContract
 
 __all__ = ["SystemContract"]
 
@@ -51,7 +52,7 @@ NUM_TRIED = 6
 PARTS = ("inputs", "coefficients", "targets")
 
 
-class SystemContract:
+class SystemContract(TermsContract):
     """All promises of a system; a subclass says which, as ``system = Mine()``.
 
     Attributes:
@@ -409,9 +410,8 @@ class SystemContract:
             fixed = self.quick(self.system.where(**{name: value}))
             measured = fixed.measured_knobs(self.sample(of=fixed, grid=self.boxes()[-1])).get(name)
             if measured is not None:
-                off = float((measured - value).abs().max())
-                scale = abs(value) or knob.high - knob.low
-                require(off < 1e-4 * scale, f"'{name}' fixed at {value:g} is off by {off:.3g}")
+                off = float((measured - value).abs().max()) / (abs(value) or knob.high - knob.low)
+                require(off < 1e-4, f"'{name}' fixed at {value:g} is off by {off:.3g}, relatively")
 
     # --- devices ------------------------------------------------------------------------------------------------------
 

@@ -61,6 +61,7 @@ from scifm.fields.batch import Signature
 from scifm.fields.grid import Grid
 from scifm.fields.homogeneity import Homogeneity
 from scifm.fields.spectral import laplacian
+from scifm.fields.term import Term
 from scifm.systems.initial import RandomWaves
 from scifm.systems.knobs import Knob
 from scifm.systems.periodic_evolution import PeriodicEvolution, SpectralBox, squared
@@ -101,6 +102,11 @@ class FisherKPP(PeriodicEvolution):
     equation: ClassVar[str] = "du/dt = diffusivity * laplace(u) + rate * u * (1 - u) on a periodic box"
     homogeneities: ClassVar[tuple[Homogeneity, ...]] = (
         Homogeneity((("diffusivity", 1.0), ("rate", 1.0), ("lead_time", -1.0)), ("rate",), "value"),
+    )
+    terms: ClassVar[tuple[Term, ...]] = (
+        Term("laplacian", ("density",), of="density", coefficient="diffusivity"),
+        Term("value", ("density",), of="density", coefficient="rate"),
+        Term("square", ("density",), of="density", coefficient="rate", factor=-1.0),
     )
 
     def __post_init__(self) -> None:

@@ -69,6 +69,7 @@ from scifm.fields.batch import Signature
 from scifm.fields.grid import Grid
 from scifm.fields.homogeneity import Homogeneity
 from scifm.fields.spectral import laplacian
+from scifm.fields.term import Term
 from scifm.systems.initial import RandomWaves
 from scifm.systems.knobs import Knob
 from scifm.systems.periodic_evolution import PeriodicEvolution, SpectralBox, squared
@@ -111,6 +112,16 @@ class FitzHughNagumo(PeriodicEvolution):
     )
     keeps: ClassVar[float] = 1 / 2
     homogeneities: ClassVar[tuple[Homogeneity, ...]] = ()
+    terms: ClassVar[tuple[Term, ...]] = (
+        Term("laplacian", ("activator",), of="activator", coefficient="activator_diffusivity"),
+        Term("value", ("activator",), of="activator"),
+        Term("cube", ("activator",), of="activator", factor=-1.0),
+        Term("one", (), of="activator", coefficient="threshold", factor=-1.0),
+        Term("value", ("inhibitor",), of="activator", factor=-1.0),
+        Term("laplacian", ("inhibitor",), of="inhibitor", coefficient="inhibitor_diffusivity"),
+        Term("value", ("activator",), of="inhibitor"),
+        Term("value", ("inhibitor",), of="inhibitor", factor=-1.0),
+    )
 
     def __post_init__(self) -> None:
         self.read_knobs(positive=("activator_diffusivity", "inhibitor_diffusivity"))

@@ -74,6 +74,7 @@ from scifm.fields.batch import Signature
 from scifm.fields.grid import Grid
 from scifm.fields.homogeneity import Homogeneity
 from scifm.fields.spectral import laplacian
+from scifm.fields.term import Term
 from scifm.systems.initial import RandomWaves
 from scifm.systems.knobs import Knob
 from scifm.systems.periodic_evolution import PeriodicEvolution, SpectralBox, squared
@@ -120,6 +121,16 @@ class GrayScott(PeriodicEvolution):
     )
     keeps: ClassVar[float] = 1 / 2
     homogeneities: ClassVar[tuple[Homogeneity, ...]] = ()
+    terms: ClassVar[tuple[Term, ...]] = (
+        Term("laplacian", ("substrate",), of="substrate", coefficient="substrate_diffusivity"),
+        Term("product", ("substrate", "catalyst", "catalyst"), of="substrate", factor=-1.0),
+        Term("one", (), of="substrate", coefficient="feed"),
+        Term("value", ("substrate",), of="substrate", coefficient="feed", factor=-1.0),
+        Term("laplacian", ("catalyst",), of="catalyst", coefficient="catalyst_diffusivity"),
+        Term("product", ("substrate", "catalyst", "catalyst"), of="catalyst"),
+        Term("value", ("catalyst",), of="catalyst", coefficient="feed", factor=-1.0),
+        Term("value", ("catalyst",), of="catalyst", coefficient="kill", factor=-1.0),
+    )
 
     def __post_init__(self) -> None:
         self.read_knobs(positive=("substrate_diffusivity", "catalyst_diffusivity"), not_negative=("feed", "kill"))

@@ -57,6 +57,7 @@ from scifm.fields.batch import Signature
 from scifm.fields.grid import Grid
 from scifm.fields.homogeneity import Homogeneity
 from scifm.fields.spectral import laplacian
+from scifm.fields.term import Term
 from scifm.systems.initial import RandomWaves
 from scifm.systems.knobs import Knob
 from scifm.systems.periodic_evolution import PeriodicEvolution, squared
@@ -98,6 +99,9 @@ class Heat(PeriodicEvolution):
         """The names, of as many dimensions as the option says."""
         return Signature(("temperature",), ("diffusivity",), ("temperature",), self.num_spatial_dims, evolves=True)
 
+    terms: ClassVar[tuple[Term, ...]] = (
+        Term("laplacian", ("temperature",), of="temperature", coefficient="diffusivity"),
+    )
     homogeneities: ClassVar[tuple[Homogeneity, ...]] = (
         Homogeneity((("temperature", 1.0),), ("temperature",), "rms"),
         Homogeneity((("diffusivity", 1.0), ("lead_time", -1.0)), ("diffusivity",), "value"),

@@ -69,6 +69,7 @@ from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
 from scifm.fields.homogeneity import Homogeneity
 from scifm.fields.spectral import wavenumbers
+from scifm.fields.term import Term
 from scifm.systems.forcing import GaussianForcing
 from scifm.systems.knobs import Knob
 from scifm.systems.periodic_elliptic import PeriodicElliptic, Spectrum
@@ -126,6 +127,15 @@ class Helmholtz(PeriodicElliptic):
             raise ConfigError(f"'{self.name}' needs a positive finite diffusivity; got {self.diffusivity}.")
         if not self.max_solution > 0:
             raise ConfigError(f"'{self.name}' needs max_solution > 0 (inf keeps all); got {self.max_solution}.")
+
+    @property
+    def terms(self) -> tuple[Term, ...]:  # type: ignore[override]
+        """As the option `sign` says."""
+        return (
+            Term("laplacian", ("solution",), of="solution", coefficient="diffusivity"),
+            Term("value", ("solution",), of="solution", coefficient="wavenumber_shift", factor=-_SIGNS[self.sign]),
+            Term("value", ("forcing",), of="solution"),
+        )
 
     def measured_knobs(self, batch: Batch) -> dict[str, Tensor]:
         self._require_ours(batch)

@@ -61,6 +61,7 @@ from scifm.fields.batch import Signature
 from scifm.fields.grid import Grid
 from scifm.fields.homogeneity import Homogeneity
 from scifm.fields.spectral import gradient
+from scifm.fields.term import Term
 from scifm.systems.initial import RandomWaves
 from scifm.systems.knobs import Knob
 from scifm.systems.periodic_evolution import PeriodicEvolution, SpectralBox, carried_by_itself
@@ -101,6 +102,10 @@ class KortewegDeVries(PeriodicEvolution):
     signature: ClassVar[Signature] = Signature(("velocity",), ("dispersion",), ("velocity",), 1, evolves=True)
     homogeneities: ClassVar[tuple[Homogeneity, ...]] = (
         Homogeneity((("velocity", 1.0), ("dispersion", 1.0), ("lead_time", -1.0)), ("velocity",), "rms"),
+    )
+    terms: ClassVar[tuple[Term, ...]] = (
+        Term("advection", ("velocity", "velocity"), of="velocity", factor=-1.0),
+        Term("derivative_xxx", ("velocity",), of="velocity", coefficient="dispersion", factor=-1.0),
     )
 
     def __post_init__(self) -> None:

@@ -65,6 +65,7 @@ from scifm.fields.batch import Signature
 from scifm.fields.grid import Grid
 from scifm.fields.homogeneity import Homogeneity
 from scifm.fields.spectral import gradient, laplacian
+from scifm.fields.term import Term
 from scifm.systems.initial import RandomWaves
 from scifm.systems.knobs import Knob
 from scifm.systems.periodic_evolution import PeriodicEvolution, SpectralBox, carried_by_itself
@@ -112,6 +113,11 @@ class KuramotoSivashinsky(PeriodicEvolution):
         Homogeneity(
             (("velocity", 1.0), ("antidiffusion", 1.0), ("viscosity", 1.0), ("lead_time", -1.0)), ("velocity",), "rms"
         ),
+    )
+    terms: ClassVar[tuple[Term, ...]] = (
+        Term("advection", ("velocity", "velocity"), of="velocity", factor=-1.0),
+        Term("laplacian", ("velocity",), of="velocity", coefficient="antidiffusion", factor=-1.0),
+        Term("bilaplacian", ("velocity",), of="velocity", coefficient="viscosity", factor=-1.0),
     )
 
     def __post_init__(self) -> None:

@@ -71,6 +71,7 @@ from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
 from scifm.fields.homogeneity import Homogeneity
 from scifm.fields.spectral import gradient, laplacian, wavenumbers
+from scifm.fields.term import Term
 from scifm.systems.initial import RandomWaves
 from scifm.systems.knobs import Knob
 from scifm.systems.periodic_evolution import PeriodicEvolution, SpectralBox, squared
@@ -120,6 +121,11 @@ class NavierStokes(PeriodicEvolution):
         Homogeneity(
             (("vorticity", 1.0), ("viscosity", 1.0), ("forcing", 2.0), ("lead_time", -1.0)), ("vorticity",), "rms"
         ),
+    )
+    terms: ClassVar[tuple[Term, ...]] = (
+        Term("vorticity_advection", ("vorticity",), of="vorticity", factor=-1.0),
+        Term("laplacian", ("vorticity",), of="vorticity", coefficient="viscosity"),
+        Term("value", ("forcing",), of="vorticity"),
     )
 
     def __post_init__(self) -> None:

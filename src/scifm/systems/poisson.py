@@ -56,6 +56,7 @@ from scifm.errors import ConfigError
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
 from scifm.fields.homogeneity import Homogeneity
+from scifm.fields.term import Term
 from scifm.systems.coefficients import diffusion_basis, diffusion_tensor, measured_diffusion, require_knob
 from scifm.systems.forcing import GaussianForcing
 from scifm.systems.knobs import Knob
@@ -96,6 +97,12 @@ class Poisson(PeriodicElliptic):
             gauge=("diffusion_xx", "diffusion_yy", "diffusion_xy"),
             measure="geometric_mean",
         ),
+    )
+    terms: ClassVar[tuple[Term, ...]] = (
+        Term("derivative_xx", ("solution",), of="solution", coefficient="diffusion_xx"),
+        Term("derivative_yy", ("solution",), of="solution", coefficient="diffusion_yy"),
+        Term("derivative_xy", ("solution",), of="solution", coefficient="diffusion_xy", factor=2.0),
+        Term("value", ("forcing",), of="solution"),
     )
 
     def __post_init__(self) -> None:

@@ -18,6 +18,7 @@ from scifm.errors import ConfigError, SignatureError, suggest
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
 from scifm.fields.homogeneity import Homogeneity
+from scifm.fields.term import Term, told_equation
 from scifm.prompt import Shown
 from scifm.systems.knobs import Knob
 from scifm.wording import plural, span
@@ -42,6 +43,7 @@ class System(Shown, abc.ABC):
         equation: the equation on one line, with its signs.
         signature: names of fields and coefficients.
         homogeneities: exact scalings of the equation, applied in this order.
+        terms: the terms of the equation, ∂u/∂t = Σ terms or 0 = Σ terms; none where they cannot be said so.
     """
 
     name: ClassVar[str]
@@ -49,6 +51,7 @@ class System(Shown, abc.ABC):
     equation: ClassVar[str]
     signature: ClassVar[Signature]
     homogeneities: ClassVar[tuple[Homogeneity, ...]]
+    terms: ClassVar[tuple[Term, ...]] = ()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -59,6 +62,8 @@ class System(Shown, abc.ABC):
         options = {name: value for name, value in self.to_dict()["options"].items() if isinstance(value, int | float)}
         rows = [("equation", self.equation), ("knobs", self.told_knobs)]
         rows += [(role, ", ".join(getattr(self.signature, role))) for role in ("inputs", "coefficients", "outputs")]
+        told = told_equation(self.terms, evolves=self.signature.evolves) or ["none declared"]
+        rows += [("terms" if place == 0 else "", line) for place, line in enumerate(told)]
         return self.title, rows + [(name.replace("_", " "), f"{value:g}") for name, value in options.items()]
 
     @property

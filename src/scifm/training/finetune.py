@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from scifm.config import build_config, refuse_idle
+from scifm.data.equations import equations_for
 from scifm.data.normalize import fit_normalization, refit_coefficients
 from scifm.data.origins import DownstreamPool, Origin, StoreOrigin, SystemOrigin
 from scifm.data.run_origin import RunOrigin, provenance_of
@@ -31,6 +32,7 @@ from scifm.fields.normalization import Normalization, NormalizationKind
 from scifm.fields.samples import Samples
 from scifm.fields.seeds import generator_for
 from scifm.fields.window import Pace
+from scifm.models.equations import taught
 from scifm.models.folder import ModelPlace, digest, find_model, pace_of
 from scifm.models.operator import Operator, OperatorConfig
 from scifm.models.registry import load_operator
@@ -389,6 +391,8 @@ class _Finetuning(_Adaptation):
         signature, grid = samples.signature, samples.grid
         if fits(operator, signature, grid):
             operator.require_lead_times(samples.lead_times)
+            generator = generator_for(self.recipe.seed, "terms")
+            taught(operator, equations_for(operator, self.pool.origin), generator=generator)
             operator.domain = replace(operator.domain, lead_times=operator.domain.lead_times or samples.lead_times)
             if candidate.coefficients == "refitted":
                 few = samples.in_memory(_NUM_FITTED)
@@ -403,6 +407,7 @@ class _Finetuning(_Adaptation):
             window=self.pool.window,
             lead_times=samples.lead_times,
             homogeneities=self.pool.homogeneities,
+            origin=self.pool.origin,
         )
         generator = generator_for(self.recipe.seed, "channels")
         operator, rows = with_channels(operator, signature, grid, normalization, config=config, generator=generator)
@@ -432,6 +437,7 @@ class _FromScratch(_Adaptation):
             window=self.pool.window,
             lead_times=samples.lead_times,
             homogeneities=self.pool.homogeneities,
+            origin=self.pool.origin,
         )
         operator = build_operator(samples.signature, settings, normalization, seed=self.recipe.seed)
         operator.domain = Domain(samples.lead_times)

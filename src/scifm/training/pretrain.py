@@ -12,6 +12,7 @@ import torch
 from pydantic import SerializeAsAny, ValidationInfo, field_validator, model_validator
 
 from scifm.config import Config, read_recipe, refuse_idle
+from scifm.data.equations import equations_of
 from scifm.data.normalize import fit_normalization
 from scifm.data.origin_config import DataConfig, MixtureConfig, SystemConfig
 from scifm.data.origins import Origin, StoreOrigin
@@ -213,13 +214,19 @@ def settled(
     window: Window,
     lead_times: tuple[float, float] | None,
     homogeneities: tuple[Homogeneity, ...],
+    origin: Mapping[str, Any],
 ) -> OperatorConfig:
     """Return an architecture with what it left to the first data settled: names, grid, window and times of these.
+
+    Args:
+        origin: what the data say of where they are from: their systems have the equations that terms are of.
 
     Raises:
         ConfigError: if such an operator cannot take the data.
     """
     network.require_names(signature)
+    if network.wants_terms:
+        network = network.knowing(equations_of(origin, known=network.equations_known), signature=signature)
     if not signature.evolves:
         return network.on(grid)
     scalings = network.scalings(homogeneities)
@@ -227,6 +234,21 @@ def settled(
         not is_one_time(lead_times) or any(scaling.exponent("lead_time") for scaling in scalings)
     )
     return network.on(grid, history=window.history, lead_time=differs)
+
+
+def require_same_terms(network: OperatorConfig, origin: Origin) -> None:
+    """Refuse equations that say other terms of a system than it says itself.
+
+    Raises:
+        ConfigError: names the system.
+    """
+    said = network.equations_known
+    declared = equations_of(origin.describe(), known=said) if said else {}
+    if odd := [name for name in said if declared.get(name, said[name]) != said[name]]:
+        raise ConfigError(
+            f"model.network.equations says other terms of '{odd[0]}' than the system itself, "
+            f"{' '.join(term.told for term in declared[odd[0]])}. Leave it out: they are taken from there."
+        )
 
 
 def build_operator(
@@ -286,6 +308,7 @@ def pretrain(
     recipe.require_unseen(origin)
     network = recipe.model.resolve()
     network.require_known()
+    require_same_terms(network, origin)
     network = settled(
         network,
         origin.signature,
@@ -293,6 +316,7 @@ def pretrain(
         window=origin.window,
         lead_times=origin.lead_times,
         homogeneities=origin.homogeneities,
+        origin=origin.describe(),
     )
     model = recipe.model.model_copy(update={"network": network, "size": None})
     recipe = recipe.model_copy(update={"model": model})

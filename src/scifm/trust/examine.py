@@ -11,6 +11,7 @@ import torch
 from pydantic import BeforeValidator, Field, SerializeAsAny
 
 from scifm.config import named_settings
+from scifm.data.equations import told_of
 from scifm.data.origins import Origin
 from scifm.data.sample_recipe import SampleRecipe
 from scifm.fields.batch import Batch
@@ -97,6 +98,7 @@ def check_operator(
         model = find_model(operator)
         operator = load_operator(model.folder)
     batch = samples.in_memory(_FROM_A_STORE)
+    operator = told_of(operator, {**samples.describe(), **batch.describe()})
     began, findings = time.monotonic(), []
     for check in questions:
         left = None if budget is None else budget - (time.monotonic() - began)

@@ -1,0 +1,117 @@
+"""The operators of terms, on fields whose derivatives are known by heart."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from scifm.errors import SignatureError
+from scifm.fields.grid import Grid
+from scifm.fields.term import Term
+from scifm.systems.advection import Advection
+from scifm.systems.burgers import Burgers
+from scifm.systems.contract import SystemContract
+from scifm.systems.gray_scott import GrayScott
+from scifm.systems.heat import Heat
+from scifm.systems.helmholtz import Helmholtz
+from scifm.systems.initial import RandomWaves
+from scifm.systems.system import System
+from scifm.systems.term_operators import is_known, right_hand_side
+
+GRID = Grid((20, 24), (2.0, 3.0), (True, True))
+Y, X = torch.meshgrid(torch.arange(20).double() * 0.1, torch.arange(24).double() * 0.125, indexing="ij")
+KY, KX = 2 * math.pi / 2.0, 2 * 2 * math.pi / 3.0
+U = torch.sin(KX * X) * torch.cos(KY * Y)
+V = torch.cos(KX * X) + 0.5
+SX, CX, SY, CY = torch.sin(KX * X), torch.cos(KX * X), torch.sin(KY * Y), torch.cos(KY * Y)
+SQUARE = KX**2 + KY**2
+
+
+@pytest.mark.parametrize(
+    ("operator", "fields", "expected"),
+    [
+        ("one", (), torch.ones_like(U)),
+        ("value", ("u",), U),
+        ("square", ("u",), U**2),
+        ("cube", ("u",), U**3),
+        ("product", ("u", "v", "v"), U * V * V),
+        ("derivative_x", ("u",), KX * CX * CY),
+        ("derivative_y", ("u",), -KY * SX * SY),
+        ("derivative_xx", ("u",), -(KX**2) * U),
+        ("derivative_xy", ("u",), -KX * KY * CX * SY),
+        ("derivative_xxx", ("u",), -(KX**3) * CX * CY),
+        ("derivative_yyxx", ("u",), KX**2 * KY**2 * U),
+        ("laplacian", ("u",), -SQUARE * U),
+        ("bilaplacian", ("u",), SQUARE**2 * U),
+        ("advection", ("u", "v", "u"), V * KX * CX * CY - U * KY * SX * SY),
+        # −Δψ = u: v = (∂ψ/∂y, −∂ψ/∂x) follows the lines of ψ, and so of u, which is a multiple of it
+        ("vorticity_advection", ("u",), torch.zeros_like(U)),
+    ],
+)
+def test_of_a_plane_wave(operator, fields, expected):
+    coefficient = torch.tensor([3.0], dtype=torch.float64)
+    term = Term(operator, fields, of="u", coefficient="a", factor=-0.5)
+    made = right_hand_side([term], {"u": U[None], "v": V[None]}, {"a": coefficient}, GRID)
+    assert (made["u"][0] + 1.5 * expected).abs().max() < 1e-9 * max(1.0, float(expected.abs().max()))
+
+
+def test_velocity_is_that_of_a_vorticity():
+    """Two waves: ω = sin kx·x + cos ky·y has v = (−sin(ky y)/ky, −cos(kx x)/kx)."""
+    vorticity = SX + CY
+    made = right_hand_side([Term("vorticity_advection", ("w",), of="w")], {"w": vorticity[None]}, {}, GRID)
+    v_x, v_y = -SY / KY, -CX / KX
+    expected = v_x * KX * CX + v_y * -KY * SY
+    assert (made["w"][0] - expected).abs().max() < 1e-9
+    assert expected.abs().max() > 0.1
+
+
+def test_terms_of_one_equation_add_up():
+    terms = [Term("value", ("u",), of="v"), Term("value", ("v",), of="v", factor=2.0), Term("one", (), of="u")]
+    made = right_hand_side(terms, {"u": U[None], "v": V[None]}, {}, GRID)
+    assert torch.equal(made["v"][0], U + 2 * V)
+    assert set(made) == {"u", "v"}
+
+
+def test_what_nobody_knows_is_told():
+    assert not is_known("derivative_")
+    assert not is_known("derivative_xw")
+    assert not is_known("radiation")
+    with pytest.raises(SignatureError, match=r"how to compute the operator 'radiation' of \+ radiation\(u\)"):
+        right_hand_side([Term("radiation", ("u",), of="u")], {"u": U[None]}, {}, GRID)
+
+
+@pytest.mark.parametrize(
+    "system",
+    [
+        Burgers(num_spatial_dims=2, num_frames=2),
+        Advection(num_spatial_dims=3, num_frames=2, initial_state=RandomWaves(max_wave=3)),
+        Heat(num_spatial_dims=3, num_frames=2, initial_state=RandomWaves(max_wave=3)),
+        GrayScott(num_spatial_dims=1, num_frames=2),
+        Helmholtz(sign="slides"),
+    ],
+    ids=lambda system: f"{system.name}-{system.signature.num_spatial_dims}",
+)
+def test_terms_follow_the_options_of_a_system(system: System):
+    contract = SystemContract()
+    contract.system = system
+    contract.test_terms_name_what_there_is()
+    contract.test_terms_are_the_equation()
+
+
+def test_a_wrong_term_is_found():
+    class Wrong(Heat):
+        terms = (Term("laplacian", ("temperature",), of="temperature", coefficient="diffusivity", factor=-1.0),)
+
+    contract = SystemContract()
+    contract.system = Wrong(num_spatial_dims=1, num_frames=2)
+    with pytest.raises(AssertionError, match="differs from the system's by 2"):
+        contract.test_terms_are_the_equation()
+
+    class Forgotten(Heat):
+        terms = (Term("laplacian", ("temperature",), of="temperature"),)
+
+    contract.system = Forgotten(num_spatial_dims=1, num_frames=2)
+    with pytest.raises(AssertionError, match="'diffusivity' of 'heat' stands in no term"):
+        contract.test_terms_name_what_there_is()
