@@ -60,8 +60,8 @@ class InContextConfig(AxialTransformerConfig):
     def _hides_them(self) -> InContextConfig:
         if self.hides and self.terms:
             raise ValueError(
-                f"hides = {list(self.hides)} and terms contradict each other: terms tell how strong each one is, and so "
-                "the coefficients. Leave one of them out"
+                f"hides = {list(self.hides)} and terms contradict each other: terms tell how strong each one is, and "
+                "so the coefficients. Leave one of them out"
             )
         return self
 
