@@ -40,7 +40,7 @@ from scifm.studies.recipe import StudyRecipe
 from scifm.studies.table import KINDS, Row, write_table
 from scifm.training.loggers import require_loggers
 from scifm.training.loop import Observer, train
-from scifm.training.pretrain import build_operator, settled
+from scifm.training.pretrain import build_operator, settled_on
 from scifm.training.processes import require_alone
 
 __all__ = ["Estimate", "Pace", "Plan", "estimate", "plan_jobs", "rows_of", "study"]
@@ -204,15 +204,7 @@ def _measured(recipe: StudyRecipe, size: str) -> tuple[float, int]:
     """Return the seconds a sample takes in training a network, and how many weights it has."""
     origin, model = recipe.origins(recipe.sources[0])[0], recipe.model(size)
     batch = origin.draw(32, "study", "estimate")
-    network = settled(
-        model.resolve(),
-        origin.signature,
-        origin.grid,
-        window=origin.window,
-        lead_times=origin.lead_times,
-        homogeneities=origin.homogeneities,
-        origin=origin.describe(),
-    )
+    network = settled_on(origin, model.resolve())
     normalization = fit_normalization(batch, network.scalings(origin.homogeneities), kind=model.normalization)
     operator = build_operator(origin.signature, network, normalization, seed=0)
     config = recipe.training.model_copy(update={"num_steps": 4, "loggers": ()})

@@ -251,6 +251,19 @@ def require_same_terms(network: OperatorConfig, origin: Origin) -> None:
         )
 
 
+def settled_on(origin: Origin, network: OperatorConfig) -> OperatorConfig:
+    """Return an architecture settled by the samples of an origin, see `settled`."""
+    return settled(
+        network,
+        origin.signature,
+        origin.grid,
+        window=origin.window,
+        lead_times=origin.lead_times,
+        homogeneities=origin.homogeneities,
+        origin=origin.describe(),
+    )
+
+
 def build_operator(
     signature: Signature, config: OperatorConfig, normalization: Normalization, *, seed: int
 ) -> Operator:
@@ -309,15 +322,7 @@ def pretrain(
     network = recipe.model.resolve()
     network.require_known()
     require_same_terms(network, origin)
-    network = settled(
-        network,
-        origin.signature,
-        origin.grid,
-        window=origin.window,
-        lead_times=origin.lead_times,
-        homogeneities=origin.homogeneities,
-        origin=origin.describe(),
-    )
+    network = settled_on(origin, network)
     model = recipe.model.model_copy(update={"network": network, "size": None})
     recipe = recipe.model_copy(update={"model": model})
     # what the samples are enters the name of the folder: other data at the same place are another run
