@@ -57,7 +57,7 @@ def test_the_code_is_some_twenty_lines():
 
 def test_its_own_tests_pass(python):
     said = python("-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull, EXAMPLE / "tests")
-    assert re.search(r"\d+ passed, 2 skipped", said) or re.search(r"\d+ passed in", said), said
+    assert re.search(r"\d+ passed(, \d+ skipped)? in", said), said  # a GPU, and terms, which these do not declare
 
 
 def test_it_is_listed_with_its_package(scifm_with_it):

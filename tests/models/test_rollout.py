@@ -41,6 +41,7 @@ def operator_for(window: Window, **network) -> Operator:
         window=window,
         lead_times=samples.lead_times,
         homogeneities=SYSTEM.homogeneities,
+        origin={},
     )
     normalization = fit_normalization(samples.load(), SYSTEM.homogeneities)
     return build_operator(SYSTEM.signature, config, normalization, seed=0).double()
