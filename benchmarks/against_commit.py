@@ -1,10 +1,10 @@
 """Is this code as fast as that of another commit? Both take turns, each in a process of its own.
 
-``git worktree add DIR COMMIT``, then ``python benchmarks/against_commit.py --other DIR/src``. Three things are timed
-that both must have under these names: drawing 1,024 samples of Poisson's equation at 64², a step of `scifm.pretrain`
-with the default network (batches of 32 at 64², sampling included), and the error that 300 such steps reach. Each turn
-is a fresh process of either code; told are medians over turns, of the processor time of its threads where ``--clock
-cpu``, and of the ratios of turns side by side.
+``git worktree add DIR COMMIT``, then ``python benchmarks/against_commit.py --other DIR/src``; what the other code needs
+and this one does not is found by ``PYTHONPATH``. Three things are timed that both must have under these names: drawing
+1,024 samples of Poisson's equation at 64², a step of `scifm.pretrain` with the default network (batches of 32 at 64²,
+sampling included), and the error that 300 such steps reach. Each turn is a fresh process of either code; told are
+medians over turns, of the processor time of its threads where ``--clock cpu``, and of the ratios of turns side by side.
 """
 
 from __future__ import annotations
@@ -83,7 +83,8 @@ def main() -> None:
 
 def measured(source: Path, threads: int, steps: int, clock: str) -> dict[str, float]:
     """Return what a process of its own measures of the code in a folder."""
-    environment = {**os.environ, "PYTHONPATH": str(source), "OMP_NUM_THREADS": str(threads)}
+    path = os.pathsep.join(filter(None, [str(source), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": str(threads)}
     command = [sys.executable, "-W", "ignore", "-c", CHILD, str(threads), str(steps), clock]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])

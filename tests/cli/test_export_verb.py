@@ -55,6 +55,7 @@ def test_bad_input(scifm, run, tmp_path):
     assert "give --num-points" in scifm("export", lost.path, "--to", "torch-export").told
 
 
+@pytest.mark.slow
 def test_the_box_is_asked_for_where_it_enters_and_is_that_of_the_last_training(scifm, tmp_path):
     system = AdvectionDiffusion()
     batch = system.sample(16, Grid.square(16, extent=3.0), generator_for(0, "box"))

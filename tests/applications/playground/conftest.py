@@ -130,30 +130,40 @@ def address_of(start_playing) -> Callable[[str], str]:
     return cache(lambda name: start_playing(name)[1])
 
 
-@pytest.fixture
-def window(address_of, browser_path) -> Iterator[Callable[..., Window]]:
-    """Return a function that opens the page of a run; at the end nothing was complained of, nothing asked elsewhere."""
+@pytest.fixture(scope="module")  # not longer: while it is open nobody else in the process can use an event loop
+def browser(browser_path) -> Iterator[Any]:
+    """Return a browser without a page."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with playwright.sync_playwright() as engine:
+        started = engine.chromium.launch(executable_path=browser_path, args=_ARGUMENTS)
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def window(address_of, browser) -> Iterator[Callable[..., Window]]:
+    """Return a function that opens the page of a run; at the end nothing was complained of, nothing asked elsewhere."""
     complaints: list[str] = []
     asked: set[str] = set()
     addresses: set[str] = set()
-    with playwright.sync_playwright() as engine:
-        browser = engine.chromium.launch(executable_path=browser_path, args=_ARGUMENTS)
+    pages: list[Any] = []
 
-        def opened(name: str = "poisson", width: int = 1280, *, at: str | None = None, **settings: Any) -> Window:
-            address = at or address_of(name)
-            addresses.add(address)
-            page = browser.new_page(viewport={"width": width, "height": 900}, **settings)
-            page.on("request", lambda request: asked.add(request.url))
-            page.on("console", lambda message: complaints.append(message.text))
-            page.on("pageerror", lambda error: complaints.append(str(error)))
-            page.goto(address)
-            new = Window(page, complaints)
-            new.wait(lambda: new.num_answers > 0)
-            return new
+    def opened(name: str = "poisson", width: int = 1280, *, at: str | None = None, **settings: Any) -> Window:
+        address = at or address_of(name)
+        addresses.add(address)
+        page = browser.new_page(viewport={"width": width, "height": 900}, **settings)  # in a context of its own
+        pages.append(page)
+        page.on("request", lambda request: asked.add(request.url))
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.goto(address)
+        new = Window(page, complaints)
+        new.wait(lambda: new.num_answers > 0)
+        return new
 
-        yield opened
-        browser.close()
+    yield opened
+    for page in pages:
+        page.close()
     ours = "Multiple readback operations using getImageData"  # of `pixels`, not of the page
     assert [text for text in complaints if ours not in text] == []
     assert asked

@@ -41,7 +41,9 @@ def both(system, grid, dtype=torch.float64, num_samples=3):
 @needs_compiled
 @pytest.mark.parametrize("system", SYSTEMS)
 @pytest.mark.parametrize("boundary", ["periodic", "wall", "open"])
-@pytest.mark.parametrize("num_points", [(40,), (16, 20), (33, 7), (70, 130), (8, 10, 9), (5, 6, 40)])
+@pytest.mark.parametrize(
+    "num_points", [(40,), (16, 20), (33, 7), (70, 130), (8, 10, 9), pytest.param((5, 6, 40), marks=pytest.mark.slow)]
+)
 def test_it_is_what_torch_does(system, boundary, num_points):
     """Blocks of water and gas with jumps; the largest box is cut into several blocks along both axes."""
     dims = len(num_points)
