@@ -98,6 +98,17 @@ def test_what_does_not_fit_is_refused(run):
     assert not (run.path / "findings.json").exists()
 
 
+def test_a_figure_whose_points_do_not_fit_each_other_is_damaged(tmp_path):
+    file = tmp_path / "findings.json"
+    series = {"x": [1, 2], "y": [1, 2, 3]}
+    panel = {"x": {"label": "a"}, "y": {"label": "b"}, "series": [series]}
+    for wrong in ({}, {"y": [1, 2], "told": ["one"]}, {"y": [1, 2], "low": [0.5]}):
+        own = panel | {"series": [series | wrong]}
+        file.write_text(json.dumps([{"said": "So.", "figure": {"caption": "c", "panels": [own]}}]))
+        with pytest.raises(RunError, match="cannot be read"):
+            read_findings(file)
+
+
 def test_damaged_findings_are_named(tmp_path):
     file = tmp_path / "findings.json"
     file.write_text("[{")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from scifm.findings.part import Number, Part
 
@@ -80,6 +80,14 @@ class Series(Part):
     bar: float | None = Field(None, gt=0)
     place: int | None = Field(None, ge=0)
 
+    @model_validator(mode="after")
+    def _as_many_of_each(self) -> Series:
+        for name in ("y", "low", "high", "singles", "told", "notes"):
+            own = getattr(self, name)
+            if len(own) != len(self.x) and (own or name == "y"):
+                raise ValueError(f"{len(self.x)} points have as many {name}; these are {len(own)}")
+        return self
+
     @classmethod
     def of(cls, points: Sequence[Mapping[str, Any]], **looks: Any) -> Series:
         """Return the series of points that each say their own `x`, `y`, `told` and so on, all the same entries."""
@@ -121,6 +129,13 @@ class Cells(Part):
     told: tuple[tuple[str, ...], ...] = ()
     low: float = 0.0
     high: float = 1.0
+
+    @model_validator(mode="after")
+    def _a_table(self) -> Cells:
+        widths = {len(row) for row in (*self.values, *self.told)}
+        if len(widths) > 1 or (self.told and len(self.told) != len(self.values)):
+            raise ValueError("the rows of a table, and of what is told of it, are alike in length")
+        return self
 
 
 class Note(Part):
