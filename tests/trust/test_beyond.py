@@ -21,6 +21,7 @@ from scifm.systems.poisson import Poisson
 from scifm.trust import CHECKS, Extrapolation, LeadTimes, OverfitOneBatch, Resolution, Scales, ShuffledTruths
 from scifm.trust.examine import CheckRecipe, check_operator
 from scifm.trust.extrapolation import _beyond
+from scifm.trust.shuffled_truths import _resized
 
 
 def ask(check, operator, batch, origin=None, **about):
@@ -62,11 +63,42 @@ def test_an_answer_of_another_size_still_belongs_to_its_question():
 
 
 def test_the_other_truth_is_brought_to_the_own_size():
-    batch = tiny.batch(2)
-    larger = replace(batch, targets=batch.targets * torch.tensor([1.0, 100.0]).view(2, 1, 1, 1, 1))
-    truth = larger.targets.double()
-    told = ask(ShuffledTruths(), ModuleOperator.wrap(networks.ExactPoisson(gain=0.0), Poisson.signature), larger)
-    assert "1 against the own truth, 1 against another one" in told.evidence, truth.shape
+    truth = torch.randn(3, 2, 2, 8, dtype=torch.float64)
+    others = 100 * truth.roll(1, 0)
+    brought = _resized(others, truth)
+    torch.testing.assert_close(brought.square().mean(3), truth.square().mean(3))
+    torch.testing.assert_close(
+        brought / brought.abs().amax(3, keepdim=True), others / others.abs().amax(3, keepdim=True)
+    )
+    assert not _resized(torch.zeros_like(truth), truth).any(), "what is nothing stays nothing"
+
+
+def test_the_other_truth_is_that_of_a_sample_far_away():
+    """Of trajectories that hardly change neighbours are as good as the own truth: they say nothing of looking."""
+    batch = tiny.batch(8)
+    pairs = torch.arange(8) // 2  # windows of one trajectory, side by side and equal
+    told = ask(ShuffledTruths(), exact.poisson(), batch.select(pairs))
+    assert (told.good, told.statistic < 1e-3) == (True, True)
+
+
+class Breaks(exact._Kept):
+    """Answers NaN where `exact` answers nothing."""
+
+    def forward(self, x):
+        answer = super().forward(x)
+        nothing = (answer == 0).flatten(1).all(1).view(-1, 1, 1, 1)
+        return torch.where(nothing, torch.nan, answer)
+
+
+def test_answers_that_are_no_numbers_are_bad_news_and_not_left_out():
+    batch, origin = tiny.batch(8), exact.of_poisson(anisotropy=[1, 5])
+    finer = ModuleOperator.wrap(Breaks(16, torch.inf), Poisson.signature)
+    told = ask(Resolution(), finer, batch, origin)
+    assert (told.good, "finite numbers" in told.said) == (False, True)
+    assert "16 × 16: 0; 32 × 32: 8" in told.evidence
+    beyond = ModuleOperator.wrap(Breaks(torch.inf, 5), Poisson.signature)
+    told = ask(Extrapolation(), beyond, batch, origin)
+    assert (told.good, told.said.endswith("anisotropy above 5.")) == (False, True)
 
 
 def test_who_does_not_claim_other_grids_is_told_without_a_verdict():
@@ -117,6 +149,7 @@ def test_steps_are_counted_until_the_first_that_cannot_be_used():
     assert "It does not conserve: momentum by" in drifting.evidence
     assert ask(LeadTimes(num_steps=2), exact.forecaster(), batch, origin).threshold == 2.0
     assert ask(LeadTimes(), tiny.operator(), tiny.batch(4)).light == "none", "a steady problem does not march"
+    assert ask(LeadTimes(), exact.forecaster(), batch).light == "none", "single steps are no trajectories"
 
 
 def test_a_light_follows_from_verdict_and_number():

@@ -7,6 +7,7 @@ shows them to one that learned to use them.
 
 from __future__ import annotations
 
+import abc
 from contextlib import AbstractContextManager
 from typing import Any, NoReturn
 
@@ -22,13 +23,14 @@ from scifm.models.operator import Operator
 __all__ = ["Demonstrated", "LearnsInContext"]
 
 
-class LearnsInContext:
+class LearnsInContext(abc.ABC):
     """What an operator promises that learns to use solved examples."""
 
+    @abc.abstractmethod
     def tokens(self, demonstrations: Batch) -> Float[Tensor, "demonstration number"]:
         """Return what is read from each of some solved examples, in the operator's order of names, one step each."""
-        raise NotImplementedError(f"{type(self).__name__} does not say what it reads from examples.")
 
+    @abc.abstractmethod
     def context(self, tokens: Tensor, shares: Float[Tensor, "question demonstration"]) -> Tensor:
         """Return what questions are told, ``(question, number)``.
 
@@ -36,15 +38,14 @@ class LearnsInContext:
             tokens: of demonstrations.
             shares: how much of each one every question is told: a row sums to 1, or is zero where nothing is shown.
         """
-        raise NotImplementedError(f"{type(self).__name__} does not say what it makes of examples.")
 
+    @abc.abstractmethod
     def told_by(self, context: Tensor | None) -> AbstractContextManager[None]:
         """Let it answer by what it is told; with None, or for a row that was shown nothing, by itself.
 
         Args:
             context: of `context`, a row for each sample that is asked about.
         """
-        raise NotImplementedError(f"{type(self).__name__} does not say how it is told.")
 
 
 class Demonstrated(Operator):

@@ -70,7 +70,13 @@ class Extrapolation(Check):
             except SciFMError:  # the equation has no problems there
                 continue
             mean = _mean_error(case.operator, batch)
-            if math.isfinite(mean):
+            if math.isinf(mean):
+                return Finding(
+                    said=f"Beyond its ranges it does not answer with finite numbers: {name} {told}.",
+                    evidence=f"Of {plural(count, 'problem')} some answers are NaN or infinite; within {within:.3g}.",
+                    good=False,
+                )
+            if not math.isnan(mean):
                 means[f"{name} {told}"] = mean
         if not means:
             return Finding(said="Beyond its ranges the system has no problems.")
@@ -111,10 +117,10 @@ def _beyond(knob: Knob, part: float) -> Iterator[tuple[str, Knob]]:
 
 
 def _mean_error(operator: Operator, batch: Batch) -> float:
-    """Return the mean relative L2 error over the samples that define one; NaN where none does, or an answer is NaN."""
+    """Return the mean relative L2 error over the samples that define one; NaN of none, infinite with a broken answer."""
     truth = batch.require_targets().double()
     errors = errors_of(operator.answers(batch).require_targets(), truth, batch)
-    defined = (truth.flatten(1) != 0).any(1)
+    defined = ~errors.isnan()
     return float(errors[defined].mean()) if defined.any() else math.nan
 
 
@@ -123,9 +129,10 @@ def _told(means: dict[str, float]) -> str:
 
 
 def _figure(means: dict[str, float], within: float) -> Figure:
+    all_ = (within, *(mean for mean in means.values() if mean > 0))
     series = Series(label="operator", x=tuple(means.values()), y=tuple(range(len(means))), joined=False)
     panel = Panel(
-        x=Axis(label="mean relative L2 error", scale="log"),
+        x=Axis(label="mean relative L2 error", scale="log", low=min(all_) / 3, high=3 * max(all_)),
         y=Axis(label="", categories=tuple(means)),
         series=(series,),
         rules=(Rule(at=within, crosses="x", label="within all ranges"),),

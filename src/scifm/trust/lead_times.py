@@ -58,6 +58,8 @@ class LeadTimes(Check):
             return Finding(said="What it answers does not evolve, so there is nothing to march.")
         try:
             truth, system = self._trajectories(case)
+            if case.origin is None and truth.num_frames == 1:
+                return Finding(said="These are single steps, and where their trajectories are is not known.")
             found = judge(case.operator, truth, system=system)
         except SciFMError as reason:
             return Finding(said="No trajectory could be marched.", evidence=str(reason))

@@ -11,7 +11,7 @@ from torch import Tensor
 from scifm.errors import SciFMError
 from scifm.evaluation.evaluate import ratio_of_means
 from scifm.fields.grid import Grid
-from scifm.findings.figure import Axis, Figure, Panel, Series
+from scifm.findings.figure import Axis, Figure, Panel, Rule, Series
 from scifm.findings.finding import Finding
 from scifm.trust.case import Case
 from scifm.trust.check import Check
@@ -64,7 +64,14 @@ class Resolution(Check):
                 return Finding(said="It does not answer on a finer grid.", evidence=str(reason))
         if 2 not in errors:
             return Finding(said="The budget was spent before a finer grid was reached.")
-        known = errors[1].isfinite() & errors[2].isfinite()
+        if any(own.isinf().any() for own in errors.values()):
+            return Finding(
+                said="On a finer grid it does not answer with finite numbers.",
+                evidence="; ".join(f"{_points(_finer(own, f))}: {int(e.isinf().sum())}" for f, e in errors.items())
+                + f" of {plural(count, 'answer')} are NaN or infinite.",
+                good=False,
+            )
+        known = ~errors[1].isnan() & ~errors[2].isnan()
         if not known.any():
             return Finding(said="The truth is zero in every sample: there is no relative error to compare.")
         ratio, low, high = ratio_of_means(errors[2][known], errors[1][known], generator=case.generator)
@@ -84,7 +91,7 @@ class Resolution(Check):
             high=high,
             threshold=self.most,
             unit="error on twice as many points over that on its own grid",
-            figure=_figure(own, means),
+            figure=_figure(own, means, self.most),
         )
 
 
@@ -100,13 +107,14 @@ def _points(grid: Grid) -> str:
     return " × ".join(map(str, grid.num_points))
 
 
-def _figure(own: Grid, means: dict[int, float]) -> Figure:
-    series = Series(
-        label="operator", x=tuple(own.num_points[-1] * f for f in means), y=tuple(m or None for m in means.values())
-    )
+def _figure(own: Grid, means: dict[int, float], most: float) -> Figure:
+    places, ends = tuple(own.num_points[-1] * factor for factor in means), (min(means.values()), max(means.values()))
+    series = Series(label="operator", x=places, y=tuple(mean or None for mean in means.values()))
+    about = {"low": ends[0] / 3, "high": 3 * ends[1]} if ends[0] > 0 else {}  # what hardly differs looks so
     panel = Panel(
-        x=Axis(label="points along x", scale="log", form="count", ticks=series.x),
-        y=Axis(label="mean relative L2 error", scale="log"),
+        x=Axis(label="points along x", scale="log", form="count", ticks=places),
+        y=Axis(label="mean relative L2 error", scale="log", **about),
         series=(series,),
+        rules=(Rule(at=most * means[1], label="most that is allowed"),) if means[1] > 0 else (),
     )
     return Figure(caption="Error of the same problems on finer grids; the leftmost is its own.", panels=(panel,))

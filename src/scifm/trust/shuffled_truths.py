@@ -20,7 +20,7 @@ __all__ = ["ShuffledTruths"]
 
 
 class ShuffledTruths(Check):
-    """Every answer is compared with its own truth, and with that of another sample, turned to its size.
+    """Every answer is compared with its own truth, and with that of a sample half of all away, brought to its size.
 
     Trained on labels that were shuffled, or on nothing, an operator answers the mean, and is as far from one truth as
     from another. A sign or a size alone is no sign of having looked either: the other truth is brought to the size of
@@ -46,8 +46,9 @@ class ShuffledTruths(Check):
         if samples.num_samples < 2:
             return Finding(said="Of one sample there is no other truth to compare with.")
         answer = case.operator.answers(samples).require_targets()
-        others = _resized(truth.roll(1, 0), truth)
-        own, other = errors_of(answer, truth, samples), errors_of(answer, others, _as_targets(samples, others))
+        away = samples.num_samples // 2  # windows of one trajectory stand side by side, and are alike
+        others = _resized(truth.roll(away, 0), truth)
+        own, other = errors_of(answer, truth, samples), errors_of(answer, others, _as_targets(samples, others, away))
         counts = own.isfinite() & other.isfinite()
         if not counts.any():
             return Finding(said="The truth is zero in every sample: there is no relative error to compare.")
@@ -79,6 +80,6 @@ def _resized(others: Tensor, truth: Tensor) -> Tensor:
     return torch.where(sizes[1] > 0, others * sizes[0] / sizes[1], others)
 
 
-def _as_targets(samples: Batch, targets: Tensor) -> Batch:
-    valid = None if samples.valid_targets is None else samples.valid_targets & samples.valid_targets.roll(1, 0)
+def _as_targets(samples: Batch, targets: Tensor, away: int) -> Batch:
+    valid = None if samples.valid_targets is None else samples.valid_targets & samples.valid_targets.roll(away, 0)
     return samples.with_targets(targets, valid)
