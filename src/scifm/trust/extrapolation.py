@@ -117,7 +117,7 @@ def _beyond(knob: Knob, part: float) -> Iterator[tuple[str, Knob]]:
 
 
 def _mean_error(operator: Operator, batch: Batch) -> float:
-    """Return the mean relative L2 error over the samples that define one; NaN of none, infinite with a broken answer."""
+    """Return the mean relative L2 error over samples that define one; NaN of none, infinite of a broken answer."""
     truth = batch.require_targets().double()
     errors = errors_of(operator.answers(batch).require_targets(), truth, batch)
     defined = ~errors.isnan()
