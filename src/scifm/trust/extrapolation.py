@@ -125,7 +125,7 @@ def _mean_error(operator: Operator, batch: Batch) -> float:
 
 
 def _told(means: dict[str, float]) -> str:
-    return ", ".join(f"{end} {mean:.3g}" for end, mean in means.items())
+    return ", ".join(f"{end}: {mean:.3g}" for end, mean in means.items())
 
 
 def _figure(means: dict[str, float], within: float) -> Figure:
@@ -135,6 +135,6 @@ def _figure(means: dict[str, float], within: float) -> Figure:
         x=Axis(label="mean relative L2 error", scale="log", low=min(all_) / 3, high=3 * max(all_)),
         y=Axis(label="", categories=tuple(means)),
         series=(series,),
-        rules=(Rule(at=within, crosses="x", label="within all ranges"),),
+        rules=(Rule(at=float(f"{within:.3g}"), crosses="x", label="within all ranges"),),
     )
     return Figure(caption="Error with one knob beyond an end of its range.", panels=(panel,))

@@ -78,7 +78,7 @@ class Resolution(Check):
         claims = case.operator.any_resolution
         good = (False if claims else None) if ratio > self.most else True
         means = {factor: float(values[known].mean()) for factor, values in errors.items()}
-        told = ", ".join(f"{_points(_finer(own, factor))} {mean:.3g}" for factor, mean in means.items())
+        told = ", ".join(f"{_points(_finer(own, factor))} points {mean:.3g}" for factor, mean in means.items())
         words = "It keeps its error on a finer grid." if good else "On a finer grid its error is another one."
         if not good and not claims:
             words += " It does not say that it answers there."
