@@ -313,8 +313,10 @@ _OPTIONS = ("--out", "--set", "--json", "--map", "--store", "--system", "--knob"
 def _command(examples: Examples, dice: random.Random, folder: Path) -> None:
     """Give a command line to the program; what it would take minutes for, a server or the network, only bad words."""
     verb = dice.choice(_VERBS)
-    files = [str(examples.store), str(examples.trajectories), str(examples.model), str(examples.run), str(examples.forecaster), str(folder / "missing"), str(folder),
-             str(examples.foreign / "a.tar"), str(examples.formats / "arrays"), "/etc/hostname", "/dev/null"]  # fmt: skip
+    # verbs write into runs, and no input may hang on those before it
+    runs = [str(shutil.copytree(run, folder / run.name)) for run in (examples.run, examples.forecaster)]
+    files = [str(examples.store), str(examples.trajectories), str(examples.model), *runs, str(folder / "missing"),
+             str(folder), str(examples.foreign / "a.tar"), str(examples.formats / "arrays"), "/etc/hostname", "/dev/null"]  # fmt: skip
     recipe = folder / "recipe.toml"
     tree = dice.choice((PRETRAIN, EVOLVING))
     recipe.write_text(dump_toml(tree))
