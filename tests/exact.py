@@ -16,13 +16,15 @@ from scifm.fields.grid import Grid
 from scifm.fields.normalization import Encoded
 from scifm.fields.seeds import generator_for
 from scifm.fields.window import Window
+from scifm.models.bands import calibrate
+from scifm.models.ensemble import Ensemble
 from scifm.models.fno import FNOConfig
 from scifm.models.module_operator import ModuleOperator
 from scifm.models.operator import Operator
 from scifm.systems.burgers import Burgers
 from scifm.systems.poisson import Poisson
 
-__all__ = ["BURGERS", "forecaster", "of_burgers", "of_poisson", "poisson", "windows"]
+__all__ = ["BURGERS", "calibrated", "doubting", "forecaster", "of_burgers", "of_poisson", "poisson", "windows"]
 
 BURGERS = Burgers(num_frames=6, save_interval=0.125)
 LINE = Grid.square(32, num_spatial_dims=1)
@@ -44,6 +46,21 @@ class _Kept(networks.ExactPoisson):
         return super().forward(x) * kept.view(-1, 1, 1, 1).to(x)
 
 
+class _Doubting(networks.ExactPoisson):
+    """The exact answer times a gain that grows with the anisotropy; members differ by another that may, or may not."""
+
+    def __init__(self, gain: float, apart: float, knows: float) -> None:
+        super().__init__()
+        self.off, self.apart, self.knows = gain - 1, apart, knows
+
+    def forward(self, x: Tensor) -> Tensor:
+        xx, yy, xy = (x[:, place, 0, 0] for place in (1, 2, 3))
+        middle, part = (xx + yy) / 2, (((xx - yy) / 2).square() + xy.square()).sqrt()
+        anisotropy = (middle + part) / (middle - part)
+        gain = 1 + self.off * anisotropy + self.apart * anisotropy**self.knows
+        return super().forward(x) * gain.view(-1, 1, 1, 1)
+
+
 class _Claims(ModuleOperator):
     """A wrapped network that says that it answers on any grid."""
 
@@ -53,6 +70,27 @@ class _Claims(ModuleOperator):
 def poisson(*, points: float = torch.inf, anisotropy: float = torch.inf, claims: bool = True) -> Operator:
     """Return the solution of Poisson's equation as an operator, right up to so many points and so much anisotropy."""
     return (_Claims if claims else ModuleOperator).wrap(_Kept(points, anisotropy), Poisson.signature)
+
+
+def doubting(*, gain: float = 1.1, apart: float = 0.1, knows: float = 1.0) -> Operator:
+    """Return three members that err by a share that grows with the anisotropy, and differ by one that grows with it.
+
+    Args:
+        gain: how wrong their mean is, one and a share.
+        apart: how far they lie from it, as such a share.
+        knows: power of the anisotropy by which they differ: 1 where they know how wrong they are.
+    """
+    members = [_Doubting(gain, place * apart, knows) for place in (-1, 0, 1)]
+    return Ensemble.of([ModuleOperator.wrap(member, Poisson.signature) for member in members])
+
+
+def calibrated(*, gain: float = 1.05) -> Operator:
+    """Return Poisson's solution times a gain, which says of itself that it was found to be 1.05."""
+    operator = ModuleOperator.wrap(networks.ExactPoisson(gain=1.05), Poisson.signature)
+    calibrate(operator, Poisson().sample(64, Grid.square(16), generator_for(0, "calibrated")))
+    other = ModuleOperator.wrap(networks.ExactPoisson(gain=gain), Poisson.signature)
+    other.calibration = operator.calibration
+    return other
 
 
 class _Solver(Operator):

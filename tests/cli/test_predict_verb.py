@@ -183,3 +183,102 @@ def test_what_no_system_of_several_asks_for_is_told(scifm, union, tmp_path):
     said = scifm("predict", union, "--input", tmp_path / "in.npz", "--out", tmp_path / "out.npz")
     assert said.status == 2
     assert "The model is given" in said.err
+
+
+@pytest.fixture
+def calibrated(steady, tmp_path) -> Path:
+    own = tmp_path / "own"
+    load_operator(steady).save_pretrained(own)
+    return own
+
+
+def test_a_calibrated_model_answers_with_bands(scifm, calibrated, problem, tmp_path):
+    source, out = netcdf(tmp_path / "in.nc", problem), tmp_path / "answer.nc"
+    asked = ("predict", calibrated, "--input", source, "--out", out, "--level", 0.8)
+    none = scifm(*asked)
+    assert (none.status, "scifm calibrate" in none.told) == (2, True)
+    assert not out.exists()
+    poisson = ("--system", "poisson", "--knob", "anisotropy=1,5", "--set", f"num_points={SPACE}", "--num-samples", 24)
+    said = scifm("calibrate", calibrated, *poisson, "--level", 0.8)
+    assert said.status == 0, said.err
+    assert "0.8 of bands hold the whole field" in said.out
+    assert "24: system poisson, anisotropy 1 to 5" in said.out
+    assert scifm(*asked).status == 0
+    with xarray.open_dataset(out) as answer:
+        assert {"solution", "solution_low", "solution_high", "p_value"} <= set(answer.variables)
+        assert answer["solution_low"].dims == answer["solution"].dims
+        assert (answer["solution_low"] < answer["solution_high"]).all()
+        assert answer["solution_low"].attrs["level"] == 0.8
+        assert answer["p_value"].dims == ("trajectory",)
+    found = json.loads(scifm("calibrate", calibrated, *poisson, "--json").out)
+    assert (found["num_samples"], found["share"], np.shape(found["half_widths"])) == (24, 1.0, (1, 1))
+
+
+def test_what_is_unlike_the_calibration_is_told(scifm, calibrated, problem, tmp_path):
+    poisson = (
+        "--system",
+        "poisson",
+        "--knob",
+        "anisotropy=1,1.01",
+        "--set",
+        f"num_points={SPACE}",
+        "--num-samples",
+        120,
+    )
+    assert scifm("calibrate", calibrated, *poisson).status == 0
+    strange = {**problem, "diffusion_xx": problem["diffusion_xx"] * 50}
+    source = netcdf(tmp_path / "in.nc", strange)
+    said = scifm("predict", calibrated, "--input", source, "--out", tmp_path / "a.nc", "--level", 0.8)
+    assert "3 of 3 samples (0, 1, 2) are unlike those that the model was calibrated on" in said.err
+    with xarray.open_dataset(tmp_path / "a.nc") as answer:
+        assert "are unlike" in answer.attrs["unlike_calibration"]
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (("--level", 1.5), "less than 1"),
+        (("--set", "unlike=0.1"), "no level is asked for"),
+        (("--level", 0.99), "needs at least 99 samples"),
+    ],
+)
+def test_a_band_that_cannot_be_promised_is_refused(scifm, calibrated, problem, tmp_path, more, words):
+    poisson = ("--system", "poisson", "--set", f"num_points={SPACE}", "--num-samples", 12, "--set", "level=0.5")
+    assert scifm("calibrate", calibrated, *poisson).status == 0
+    source = netcdf(tmp_path / "in.nc", problem)
+    said = scifm("predict", calibrated, "--input", source, "--out", tmp_path / "a.nc", *more)
+    assert (said.status, words in said.told) == (2, True), said.told
+
+
+def test_what_cannot_be_calibrated_is_refused(scifm, calibrated, tmp_path):
+    said = scifm("calibrate", "scifm/poisson-nano")
+    assert (said.status, "not yours to write into" in said.told) == (2, True)
+    said = scifm("calibrate", calibrated, "--system", "poisson", "--set", f"num_points={SPACE}", "--num-samples", 5)
+    assert (said.status, "needs at least 9 samples" in said.told) == (2, True), said.told
+    said = scifm("calibrate", calibrated, "--system", "heat", "--set", f"num_points={SPACE}")
+    assert said.status == 2
+    assert not (calibrated / "calibration.safetensors").exists()
+
+
+def test_a_store_calibrates_by_its_validation_split_and_forecasts_step_by_step(scifm, moving, tmp_path):
+    store = generate(
+        Burgers(num_frames=8),
+        grid=Grid((SPACE,)),
+        num_samples={"train": 8, "valid": 24, "test": 4},
+        path=tmp_path / "store",
+    )
+    load_operator(moving).save_pretrained(tmp_path / "own")
+    about = ("--set", "horizon=3", "--level", 0.8)
+    said = scifm("calibrate", tmp_path / "own", "--store", store.path, *about)
+    assert said.status == 0, said.err
+    assert "24: store" in said.out
+    assert "split valid" in said.out
+    assert "step 3" in said.out
+    out = tmp_path / "a.nc"
+    told = scifm("predict", tmp_path / "own", "--input", store.path, "--out", out, "--steps", 3, "--level", 0.8)
+    assert told.status == 0, told.err
+    with xarray.open_dataset(out) as answer:
+        width = (answer["velocity_high"] - answer["velocity_low"]).mean(("trajectory", "x"))
+        assert width.sizes == {"time": 3}
+    far = scifm("predict", tmp_path / "own", "--input", store.path, "--out", out, "--steps", 4, "--level", 0.8)
+    assert (far.status, "calibrated for 3 steps ahead" in far.told) == (2, True)

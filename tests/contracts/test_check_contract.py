@@ -52,6 +52,9 @@ PAIRS = {
     "resolution": (answers.poisson, [lambda: answers.poisson(points=16)]),
     "extrapolation": (answers.poisson, [lambda: answers.poisson(anisotropy=5)]),
     "lead_times": (answers.forecaster, [lambda: answers.forecaster(0.0), lambda: answers.forecaster(kick=1e3)]),
+    "coverage": (answers.calibrated, [lambda: answers.calibrated(gain=1.2), lambda: answers.calibrated(gain=-1.0)]),
+    "spread": (answers.doubting, [lambda: answers.doubting(apart=0.01), lambda: answers.doubting(gain=3.0)]),
+    "abstention": (answers.doubting, [lambda: answers.doubting(knows=-1.0), lambda: answers.doubting(knows=0.0)]),
     "probe": (planted.sees, [lambda: planted.sees(gain=0.0), planted.passes_on]),
 }
 """For each check how to make an operator that is good by it, and some that are bad."""

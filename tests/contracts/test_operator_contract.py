@@ -14,6 +14,7 @@ from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
 from scifm.models import OPERATORS
 from scifm.models.axial_transformer import AxialTransformerConfig
+from scifm.models.ensemble import EnsembleConfig
 from scifm.models.fno import FNOConfig
 from scifm.models.in_context import InContextConfig
 from scifm.models.module_operator import ModuleConfig
@@ -32,6 +33,9 @@ SMALL: dict[str, Callable[[], Operator]] = {
     "in_context": lambda: OPERATORS["in_context"](
         SIGNATURE,
         InContextConfig(width=16, num_heads=2, num_blocks=2, patch=4, condition_width=8, context_blocks=1),
+    ),
+    "ensemble": lambda: OPERATORS["ensemble"](
+        SIGNATURE, EnsembleConfig(member=FNOConfig(**tiny.NETWORK), num_members=2, num_heads=2)
     ),
     "neuralop_fno": lambda: OPERATORS["neuralop_fno"](
         SIGNATURE, NeuralopFNOConfig(n_modes=(6, 6), hidden_channels=4, n_layers=2)

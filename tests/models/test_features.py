@@ -17,6 +17,7 @@ from scifm.fields.grid import Grid
 from scifm.fields.normalization import Normalization
 from scifm.fields.seeds import generator_for
 from scifm.models.axial_transformer import AxialTransformer, AxialTransformerConfig
+from scifm.models.ensemble import Ensemble, EnsembleConfig
 from scifm.models.features import chosen_stage, feature_names, features_of, with_coefficients_hidden
 from scifm.models.fno import FNO, FNOConfig
 from scifm.models.in_context import InContext, InContextConfig
@@ -51,11 +52,14 @@ def of_kind(kind: str, signature: Signature = Poisson.signature, *, history: int
     if kind == "neuralop_fno":
         modes = (6,) * signature.num_spatial_dims
         return NeuralopFNO(signature, NeuralopFNOConfig(n_modes=modes, hidden_channels=4, n_layers=2))
+    if kind == "ensemble":
+        own = FNOConfig(**{**tiny.NETWORK, **frames})
+        return Ensemble(signature, EnsembleConfig(member=own, num_members=2, num_heads=2))
     channels = len(signature.inputs) + len(signature.coefficients)
     return ModuleOperator.wrap(networks.GlobalNet(channels, len(signature.outputs)), signature)
 
 
-KINDS = {"fno": 4, "unet": 16, "axial_transformer": 16, "in_context": 16, "neuralop_fno": 4, "module": 6}
+KINDS = {"fno": 4, "unet": 16, "axial_transformer": 16, "in_context": 16, "neuralop_fno": 4, "module": 6, "ensemble": 4}
 """Channels that each has where its features are taken."""
 
 every_kind = pytest.mark.parametrize("kind", KINDS)
@@ -218,5 +222,5 @@ def test_channels_that_lie_otherwise_than_said_are_refused():
         def forward(self, x):
             return self.last(self.first(x).mean((-2, -1)))[..., None, None].expand(-1, 1, *x.shape[-2:])
 
-    with pytest.raises(SignatureError, match=r"\(batch, channel, space, space\), with 2 samples; .* \(2, 3\)"):
+    with pytest.raises(SignatureError, match=r"\(batch, channel, space, space\); .* \(2, 3\)"):
         features_of(ModuleOperator.wrap(Flat(), Poisson.signature), tiny.batch(2))

@@ -20,7 +20,7 @@ from scifm.systems.knobs import Knob
 from scifm.systems.poisson import Poisson
 from scifm.trust import CHECKS, Extrapolation, LeadTimes, OverfitOneBatch, Resolution, Scales, ShuffledTruths
 from scifm.trust.examine import CheckRecipe, check_operator
-from scifm.trust.extrapolation import _beyond
+from scifm.trust.extrapolation import beyond_range
 from scifm.trust.shuffled_truths import _resized
 
 
@@ -114,14 +114,14 @@ def test_who_does_not_claim_other_grids_is_told_without_a_verdict():
 
 
 def test_beyond_the_ends_of_a_range_by_hand():
-    assert [(told, k.low, k.high) for told, k in _beyond(Knob(1, 5), 0.25)] == [
+    assert [(told, k.low, k.high) for told, k in beyond_range(Knob(1, 5), 0.25)] == [
         ("below 1", 0.0, 1.0),
         ("above 5", 5.0, 6.0),
     ]
-    low, high = (knob for _, knob in _beyond(Knob(0.01, 1.0, scale="log"), 0.5))
+    low, high = (knob for _, knob in beyond_range(Knob(0.01, 1.0, scale="log"), 0.5))
     assert (low.low, low.high, high.high) == (pytest.approx(1e-3), 0.01, pytest.approx(10.0))
-    assert [(k.low, k.high) for _, k in _beyond(Knob(1, 5, integer=True), 0.1)] == [(0, 0), (6, 6)]
-    assert list(_beyond(Knob(2, 2), 0.25)) == []
+    assert [(k.low, k.high) for _, k in beyond_range(Knob(1, 5, integer=True), 0.1)] == [(0, 0), (6, 6)]
+    assert list(beyond_range(Knob(2, 2), 0.25)) == []
 
 
 def test_the_worst_end_is_named_and_what_cannot_be_is_left_out():

@@ -52,6 +52,7 @@ EXAMPLES: dict[str, str] = {
     "evaluate": "scifm evaluate runs/finetune-16-* --system poisson --knob anisotropy=5,10",
     "scores": "scifm scores runs/finetune-16-*",
     "rollout": "scifm rollout runs/burgers-small-* --steps 40",
+    "calibrate": "scifm calibrate runs/poisson-small-*",
     "predict": "scifm predict runs/poisson-small-* --input stores/poisson --out prediction.nc",
     "embed": "scifm embed runs/poisson-small-* --out features.parquet",
     "check": "scifm check runs/poisson-small-*",

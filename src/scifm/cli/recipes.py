@@ -28,6 +28,7 @@ __all__ = [
 ]
 
 RECIPES = {
+    "calibrate": "scifm.evaluation.calibrate:CalibrateRecipe",
     "check": "scifm.trust.examine:CheckRecipe",
     "compress": "scifm.distillation.compress:CompressRecipe",
     "embed": "scifm.evaluation.embedding:EmbedRecipe",

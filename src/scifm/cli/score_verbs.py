@@ -1,4 +1,4 @@
-"""Verbs that put a model to samples: ``evaluate``, ``scores``, ``predict``, ``embed``, ``check``, ``compress``."""
+"""Verbs that put a model to samples: ``evaluate``, ``calibrate``, ``predict``, ``embed``, ``check``, ``compress``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from scifm.evaluation.evaluate import Scores
     from scifm.findings.finding import Finding
 
-__all__ = ["check", "compress", "embed", "evaluate", "predict", "scores"]
+__all__ = ["calibrate", "check", "compress", "embed", "evaluate", "predict", "scores"]
 
 _MARKS = {"green": "good", "red": "bad", "amber": "look", "none": "–"}
 _MOST_NAMED = 8  # samples in a message
@@ -33,6 +33,9 @@ Budget = Annotated[
     float | None, typer.Option("--budget", help="Seconds that all checks together may take; default: 180.")
 ]
 Steps = Annotated[int | None, typer.Option("--steps", help="Of what evolves, steps to march; default: 1.")]
+Level = Annotated[
+    float | None, typer.Option("--level", help="Probability that a band holds the truth, of a calibrated model: 0.9.")
+]
 Beside = Annotated[
     list[str] | None,
     typer.Option("--beside", help="A further system, by name, or store, by folder, to compare with; repeatable."),
@@ -178,7 +181,49 @@ def scores(
 
 
 @app.command()
-@told_by(steps=Steps)
+@told_by(*SAMPLES, level=Level)
+def calibrate(
+    run: Annotated[Path, Model], tree: dict[str, Any], imports: Imports = None, as_json: AsJson = False
+) -> None:
+    """Find how wide bands around a model's answers have to be to hold the truth, on samples it was not trained on.
+
+    They are like those it was trained on unless a system or a store is given (its validation split). What is found lies
+    beside the weights; 'scifm predict --level 0.9' then answers with bands, and tells which questions are unlike those
+    that it was calibrated on. Of what evolves, --set horizon=10 calibrates forecasts of ten steps, each for itself.
+    """
+    from scifm.evaluation.calibrate import calibrate_model
+    from scifm.models.folder import find_model
+    from scifm.models.registry import load_operator
+
+    made = calibrate_model(run, settings("calibrate", tree))
+    names, found = load_operator(find_model(run).folder).signature.outputs, made.calibration
+    if as_json:
+        about = {
+            "path": str(made.path),
+            "num_samples": found.num_samples,
+            "samples": found.samples,
+            "level": made.level,
+        }
+        about |= {"share": found.share, "fields": names, "half_widths": made.widths.tolist()}
+        print_json({**about, "relative_half_widths": made.relative_widths.tolist()})
+        return
+    part = "the whole field" if found.share == 1 else f"at least {found.share:.4g} of the field"
+    rows = [
+        ("samples", f"{found.num_samples:,}: {found.samples}"),
+        ("promise", f"{made.level:.4g} of bands hold {part}"),
+    ]
+    for step in sorted({0, found.num_frames - 1}):
+        title = f"step {step + 1}" if found.num_frames > 1 else "half width"
+        told = (
+            f"{name} ± {100 * float(width):.3g} %"
+            for name, width in zip(names, made.relative_widths[step], strict=True)
+        )
+        rows.append((title, ", ".join(told) + " of the size of the answer"))
+    print_rows("Calibrated", [*rows, ("kept", str(made.path))])
+
+
+@app.command()
+@told_by(steps=Steps, level=Level)
 def predict(
     model: Annotated[Path, Model],
     source: Annotated[Path, typer.Option("--input", help="File of arrays (NetCDF, Zarr, NumPy, HDF5), or a store.")],
@@ -189,7 +234,10 @@ def predict(
 ) -> None:
     """Answer the problems of a file of arrays, whose names are those of the model's inputs and coefficients.
 
-    What evolves is marched from its last frames. --set values.NAME=NUMBER gives what the file does not hold, and
+    What evolves is marched from its last frames. With --level 0.9, of a model that was calibrated, a band stands around
+    each answer, and what is unlike the samples of the calibration is told.
+
+    --set values.NAME=NUMBER gives what the file does not hold, and
     --set rename.NAME=OTHER says what it is called there. What lies outside of the training is told; --set strict=true
     refuses it.
     """
@@ -197,11 +245,13 @@ def predict(
 
     made = predict_file(model, source, out, settings("predict", tree))
     if as_json:
-        about = {"sizes": made.sizes, "fields": made.names, "outside": made.outside}
+        about = {"sizes": made.sizes, "fields": made.names, "outside": made.outside, "unlike": made.unlike}
         print_json({"path": str(made.path), **about})
         return
     sizes = ", ".join(f"{axis} {length}" for axis, length in made.sizes.items())
     print_rows(f"Prediction {made.path}", [("fields", ", ".join(made.names)), ("sizes", sizes)])
+    if made.unlike:
+        say("beware:", "yellow", made.unlike)
     if made.outside:
         say("beware:", "yellow", f"outside of what the model was trained on: {'; '.join(made.outside)}.")
 

@@ -121,6 +121,7 @@ def compress(
     parent = Path(source).name
     # what was scored is the larger one
     smaller.provenance = replace(operator.provenance, scores=(), parent=parent, parent_digest=digested)
+    smaller.calibration = None  # its answers are others
     changes = measure_answers(operator, smaller, batch, generator=generator_for(seed, "distillation", way.name))
     save_operator(smaller, out, codec=way.codec)
     after = (out / FILES[2]).stat().st_size

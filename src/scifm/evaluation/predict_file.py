@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
+from torch import Tensor
 
 from scifm import __version__
 from scifm.config import Config, build_config, refuse_idle
@@ -20,6 +21,7 @@ from scifm.evaluation.forecast_file import decimal, require_netcdf
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Boundary
 from scifm.models.arrays import Question
+from scifm.models.bands import Bands, bands
 from scifm.models.folder import find_model
 from scifm.models.operator import Operator
 from scifm.models.registry import load_operator
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["PredictRecipe", "Prediction", "predict_file"]
 
 Kind = Literal["netcdf", "npz"]
+_MOST_NAMED = 8  # samples in a message
 _KINDS: dict[str, Kind] = {".nc": "netcdf", ".nc4": "netcdf", ".npz": "npz"}
 
 
@@ -48,6 +51,9 @@ class PredictRecipe(Config):
         system: what the samples are of, by name, for a model that is told equations: one it knows, or one of ours.
         strict: refuse what lies outside of what the model was trained on.
         batch_size: samples answered at a time.
+        level: of a model that was calibrated, the probability of bands around the answers; absent: no bands.
+        unlike: share of the calibration's samples that lie as far from what the model knows, below which a sample is
+            told to be unlike them.
     """
 
     values: dict[str, float] = Field(default_factory=dict)
@@ -60,6 +66,14 @@ class PredictRecipe(Config):
     system: str = ""
     strict: bool = False
     batch_size: int = Field(64, ge=1)
+    level: float | None = Field(None, gt=0, lt=1)
+    unlike: float = Field(0.01, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _has_effect(self) -> PredictRecipe:
+        if self.level is None:
+            refuse_idle(self, ("unlike",), "no level is asked for, so no sample is compared with the calibration's")
+        return self
 
 
 @dataclass(frozen=True)
@@ -71,12 +85,14 @@ class Prediction:
         sizes: length of each axis, by name.
         names: of the fields in it.
         outside: a sentence for each thing in which the samples lie outside of what the model was trained on.
+        unlike: which samples are unlike those that the model was calibrated on, a sentence; empty: none, or not asked.
     """
 
     path: Path
     sizes: Mapping[str, int]
     names: tuple[str, ...]
     outside: tuple[str, ...]
+    unlike: str = ""
 
 
 def predict_file(
@@ -118,10 +134,24 @@ def predict_file(
     outside = operator.outside(question.batch)
     if outside and how.strict:
         raise SignatureError(f"'{source}' lies outside of what the model was trained on: {'; '.join(outside)}.")
-    answered = operator.answers(question.batch, batch_size=how.batch_size)
+    banded, unlike = None, ""
+    if how.level is None:
+        answered = operator.answers(question.batch, batch_size=how.batch_size)
+    else:
+        banded = bands(operator, question.batch, how.level, batch_size=how.batch_size)
+        answered, unlike = banded.answers, _unlike(banded, how.unlike)
     about = {"title": f"prediction of {place.path}", "source": str(source), "scifm": __version__}
     about |= {"outside_of_training": "; ".join(outside)} if outside else {}
+    about |= {"unlike_calibration": unlike} if unlike else {}
     dataset = _labelled(answered, question.is_one, named, about)
+    for end in ("low", "high") if banded is not None else ():
+        fields = _labelled(
+            answered.with_targets(getattr(banded, end), answered.valid_targets), question.is_one, named, {}
+        )
+        for name in answered.signature.outputs:
+            dataset[f"{name}_{end}"] = fields[name].assign_attrs(long_name=f"{end} end of the band", level=how.level)
+    if banded is not None and banded.p_values is not None:
+        dataset["p_value"] = _p_values(banded.p_values, question.is_one)
     if kind == "netcdf":
         content = bytes(dataset.to_netcdf(engine="h5netcdf"))
     else:
@@ -131,7 +161,30 @@ def predict_file(
         content = buffer.getvalue()
     write_atomically(out, content)
     sizes = {str(axis): length for axis, length in dataset.sizes.items()}
-    return Prediction(out, sizes, answered.signature.outputs, tuple(outside))
+    return Prediction(out, sizes, answered.signature.outputs, tuple(outside), unlike)
+
+
+def _unlike(banded: Bands, least: float) -> str:
+    """Return a sentence that says which samples are unlike those of the calibration; empty: none, or nobody knows."""
+    if banded.p_values is None:
+        return ""
+    places = (banded.p_values < least).nonzero().flatten().tolist()
+    if not places:
+        return ""
+    some = ", ".join(map(str, places[:_MOST_NAMED])) + (", …" if len(places) > _MOST_NAMED else "")
+    return (
+        f"{len(places)} of {plural(len(banded.p_values), 'sample')} ({some}) are unlike those that the model was "
+        f"calibrated on, of which less than {least:.3g} lie as far from what it knows: their bands promise nothing. "
+        "Solve them, or fine-tune on some such samples and calibrate again."
+    )
+
+
+def _p_values(values: Tensor, is_one: bool) -> xarray.Variable:
+    import xarray
+
+    said = {"long_name": "share of the samples of the calibration that lie as far from what the model knows"}
+    numbers = values.numpy()
+    return xarray.Variable((), numbers[0], said) if is_one else xarray.Variable("trajectory", numbers, said)
 
 
 def _read(operator: Operator, source: Path, how: PredictRecipe) -> NamedArrays:

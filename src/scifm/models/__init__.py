@@ -1,4 +1,4 @@
-"""Learned operators: the interface, Fourier neural operators, a U-Net, a transformer, anyone's; how they are kept.
+"""Learned operators: the interface, Fourier neural operators, a U-Net, a transformer, ensembles, anyone's.
 
 An operator is a class in a file here and a line in ``OPERATORS`` (`registry`), or an entry point ``scifm.operators`` of
 another package; it says itself what it can (`operator`). ``parts/`` holds layers and kernels, `folder` how a model lies
@@ -7,6 +7,7 @@ may not live here: an equation (models never import systems), a loss, an optimiz
 """
 
 from scifm.models.axial_transformer import AXIAL_SIZES, AxialTransformer, AxialTransformerConfig
+from scifm.models.ensemble import Ensemble, EnsembleConfig
 from scifm.models.fno import FNO, SIZES, FNOConfig
 from scifm.models.foreign_files import import_neuralop_weights, import_reference_weights
 from scifm.models.in_context import InContext, InContextConfig
@@ -23,6 +24,8 @@ __all__ = [
     "SIZES",
     "AxialTransformer",
     "AxialTransformerConfig",
+    "Ensemble",
+    "EnsembleConfig",
     "FNOConfig",
     "InContext",
     "InContextConfig",

@@ -15,6 +15,7 @@ from scifm.fields.batch import Batch, Signature
 from scifm.fields.domain import Domain, Range
 from scifm.fields.grid import Boundary, Grid
 from scifm.fields.window import is_one_time, told_times
+from scifm.models.bands import Bands
 
 __all__ = ["Question"]
 
@@ -184,6 +185,16 @@ class Question:
             field = field if self.has_steps else field[:, 0]
             field = field[0] if self.is_one else field
             found[name] = field if self.as_tensors else field.cpu().numpy()
+        return found
+
+    def between(self, banded: Bands) -> dict[str, Any]:
+        """Return what was answered, as `answers` does, with ``NAME_low`` and ``NAME_high`` around each."""
+        own = self.batch.signature
+        mean = banded.answers
+        found = self.answers(mean.without_absent(own))
+        for end in ("low", "high"):
+            fields = mean.with_targets(getattr(banded, end), mean.valid_targets).without_absent(own)
+            found |= {f"{name}_{end}": field for name, field in self.answers(fields).items()}
         return found
 
 

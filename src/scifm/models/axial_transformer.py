@@ -283,7 +283,10 @@ class AxialTransformer(Operator):
         for block, told in zip(self.blocks, of_blocks, strict=True):
             x = self.through(block, x, grid.periodic, told)
         answer = tiles.take(self.last(self.patches_out(x[:, -1], out), stride=first)).unsqueeze(1)
-        return answer if sizes is None else answer * sizes
+        if sizes is None:
+            return answer
+        heads = answer.unflatten(2, (-1, len(self.signature.outputs)))  # of an ensemble may be several
+        return (heads * sizes.unsqueeze(2)).flatten(2, 3)
 
     def told(self, encoded: Encoded, constants: Tensor) -> Tensor | None:
         """Return what moves the norms, ``(batch, condition_width)``: coefficients, terms, both; None: nothing does.

@@ -16,7 +16,7 @@ from scifm.findings.provenance import Checked, Provenance, Scored
 from scifm.runs import write_atomically
 
 if TYPE_CHECKING:
-    from scifm.models.operator import Operator
+    from scifm.models.stored import Stored
 
 __all__ = ["ModelCard", "tell_of"]
 
@@ -60,7 +60,7 @@ class ModelCard(Config):
         """
         return card if isinstance(card, ModelCard) else build_config(cls, card or {}, source="the model card")
 
-    def text_of(self, operator: Operator) -> str:
+    def text_of(self, operator: Stored) -> str:
         """Return the README of an operator, see `text`."""
         about: dict[str, Any] = {"domain": operator.domain, "provenance": operator.provenance}
         about["needs_module"] = operator.needs_module
@@ -159,7 +159,7 @@ def _asked(signature: Signature, domain: Domain) -> str:
     return "\n".join(asked)
 
 
-def tell_of(folder: Path, operator: Operator, provenance: Provenance) -> None:
+def tell_of(folder: Path, operator: Stored, provenance: Provenance) -> None:
     """Write what is new of an operator beside its weights, and on its page where nobody else wrote on that.
 
     Args:

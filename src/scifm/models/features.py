@@ -10,8 +10,10 @@ one, patches, the periodic extension of a box with walls; points that are missin
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float
@@ -21,10 +23,12 @@ from scifm.errors import ConfigError, SignatureError
 from scifm.fields.batch import Batch
 from scifm.fields.normalization import Normalization
 from scifm.models.architecture import Hidden, evaluating
-from scifm.models.operator import Operator
 from scifm.wording import plural
 
-__all__ = ["chosen_stage", "feature_names", "features_of", "with_coefficients_hidden"]
+if TYPE_CHECKING:
+    from scifm.models.operator import Operator
+
+__all__ = ["chosen_stage", "feature_names", "features_of", "has_features", "looking_inside", "with_coefficients_hidden"]
 
 
 @torch.no_grad()
@@ -51,38 +55,59 @@ def features_of(
         SignatureError: if the samples do not fit the operator, are none, or a stage answers in another form than the
             operator says.
     """
-    hidden = _hidden_of(operator)
-    module = hidden.stages[chosen_stage(operator, stage)]
+    chosen = chosen_stage(operator, stage)
     batch = operator.align(batch)
     if not batch.num_samples:
         raise SignatureError("Features are of at least one sample; got none.")
     first = None if batch.lead_time is None else batch.lead_time[:, :1]
     batch = replace(batch, targets=None, valid_targets=None, lead_time=first)
     batch = with_coefficients_hidden(batch, operator.normalization) if blind else batch
-    weight = next(p for p in operator.parameters() if p.is_floating_point())
-    seen: list[Any] = []
+    weight, parts = next(p for p in operator.parameters() if p.is_floating_point()), []
+    with evaluating(operator), looking_inside(operator, chosen) as features_now:
+        for start in range(0, batch.num_samples, batch_size):
+            part = batch.select(slice(start, start + batch_size))
+            operator(part.to(weight.device, weight.dtype))
+            parts.append(features_now(part).to(part.inputs))
+    return torch.cat(parts)
+
+
+@contextmanager
+def looking_inside(operator: Operator, stage: int | None = None) -> Iterator[Callable[[Batch], Tensor]]:
+    """Give a function that returns the features of the samples that were answered last, of their first step.
+
+    It is asked after every answer, with the samples; what follows then is another answer.
+
+    Args:
+        stage: as for `features_of`.
+    """
+    hidden, chosen = _hidden_of(operator), chosen_stage(operator, stage)
+    module, seen = hidden.stages[chosen], list[Tensor]()
 
     def look(_: nn.Module, taken: tuple[Any, ...], answered: Any = None) -> None:
-        channels = taken[0] if hidden.before else answered
-        seen[:] = [_summed_up(operator, channels, hidden, part)]  # at once: a kernel may use its memory again
+        if not seen:  # at once: a kernel may use its memory again
+            seen.append(_summed_up(operator, taken[0] if hidden.before else answered, hidden))
+
+    def features_now(samples: Batch) -> Tensor:
+        if not seen:
+            raise ConfigError(
+                f"The network of this operator of kind '{operator.kind}' does not use its part "
+                f"{type(module).__name__} that was asked for: choose another stage, {_choices(hidden)}."
+            )
+        features = seen.pop()
+        if len(features) != samples.num_samples:
+            raise SignatureError(
+                f"Hidden channels of this operator of kind '{operator.kind}' were to lie as "
+                f"({', '.join(hidden.axes)}), with {plural(samples.num_samples, 'sample')}; at this stage there are "
+                f"{len(features)}. Choose another stage, {_choices(hidden)}."
+            )
+        return features
 
     listen = module.register_forward_pre_hook if hidden.before else module.register_forward_hook
-    handle, parts = listen(look), []
+    handle = listen(look)
     try:
-        with evaluating(operator):
-            for start in range(0, batch.num_samples, batch_size):
-                part = batch.select(slice(start, start + batch_size))
-                seen.clear()
-                operator(part.to(weight.device, weight.dtype))
-                if not seen:
-                    raise ConfigError(
-                        f"The network of this operator of kind '{operator.kind}' does not use its part "
-                        f"{type(module).__name__} that was asked for: choose another stage, {_choices(hidden)}."
-                    )
-                parts += [seen[0].to(part.inputs)]
+        yield features_now
     finally:
         handle.remove()
-    return torch.cat(parts)
 
 
 def chosen_stage(operator: Operator, stage: int | None) -> int:
@@ -128,6 +153,12 @@ def with_coefficients_hidden(batch: Batch, normalization: Normalization) -> Batc
     return replace(batch, coefficients=typical.expand_as(batch.coefficients), present=there & known)
 
 
+def has_features(operator: Operator) -> bool:
+    """Return whether an operator says where its hidden channels are, and has some."""
+    hidden = operator.hidden()
+    return hidden is not None and bool(hidden.stages)
+
+
 def _hidden_of(operator: Operator) -> Hidden:
     hidden = operator.hidden()
     if hidden is None or not hidden.stages:
@@ -144,17 +175,15 @@ def _choices(hidden: Hidden) -> str:
     return f"0 to {last}, or −1 for the last" if last else "0, its only one"
 
 
-def _summed_up(operator: Operator, channels: Any, hidden: Hidden, batch: Batch) -> Tensor:
+def _summed_up(operator: Operator, channels: Any, hidden: Hidden) -> Tensor:
     """Return the mean and the root mean square over space of every channel, ``(batch, 2 · channel)``."""
-    dims = batch.grid.num_spatial_dims
+    dims = operator.signature.num_spatial_dims
     axes = [axis for name in hidden.axes for axis in [name] * (dims if name == "space" else 1)]
-    fits = isinstance(channels, Tensor) and channels.dim() == len(axes)
-    if not (fits and channels.shape[axes.index("batch")] == batch.num_samples):
+    if not (isinstance(channels, Tensor) and channels.dim() == len(axes)):
         got = tuple(channels.shape) if isinstance(channels, Tensor) else f"a {type(channels).__name__}"
         raise SignatureError(
-            f"Hidden channels of this operator of kind '{operator.kind}' were to lie as ({', '.join(axes)}), with "
-            f"{plural(batch.num_samples, 'sample')}; at this stage there is {got}. Choose another stage, "
-            f"{_choices(hidden)}."
+            f"Hidden channels of this operator of kind '{operator.kind}' were to lie as ({', '.join(axes)}); at this "
+            f"stage there is {got}. Choose another stage, {_choices(hidden)}."
         )
     if "time" in axes:
         channels = channels.select(axes.index("time"), -1)

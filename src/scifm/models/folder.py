@@ -7,6 +7,7 @@
     model.safetensors   the weights
     README.md           the model card
     provenance.json     where it comes from; models of before have none
+    calibration.safetensors  how wrong it was on samples it had not seen, where somebody looked
 
 Nothing is unpickled, and no memory is taken on the word of a file: `reading` tells what the weights' file declares
 before a tensor is read. What operator the numbers belong to is not known here.
@@ -35,6 +36,7 @@ from scifm.fields.grid import Grid
 from scifm.fields.normalization import Normalization
 from scifm.fields.window import Pace
 from scifm.findings.provenance import PROVENANCE, Provenance
+from scifm.models.calibration import CALIBRATION, Calibration
 from scifm.models.codecs import find_codec
 from scifm.runs import Run, write_atomically, write_json
 from scifm.shipped import shipped_model
@@ -44,7 +46,7 @@ __all__ = [
     "pace_of", "pretrained_folder", "reading", "send_folder", "write_folder",
 ]  # fmt: skip
 
-FILES = ("config.json", "normalization.json", "model.safetensors", "README.md", PROVENANCE)
+FILES = ("config.json", "normalization.json", "model.safetensors", "README.md", PROVENANCE, CALIBRATION)
 """The files of a model."""
 
 _LARGEST_JSON = 16 * 2**20
@@ -59,6 +61,7 @@ class ModelContent:
     Args:
         shapes: of the weights, as their file declares them.
         tensors: reads the weights.
+        calibration: of the operator they were, if it was calibrated.
     """
 
     entries: dict[str, Any]
@@ -67,6 +70,7 @@ class ModelContent:
     shapes: dict[str, tuple[int, ...]]
     tensors: Callable[[], dict[str, Tensor]]
     provenance: Provenance
+    calibration: Calibration | None = None
 
     @property
     def kind(self) -> str:
@@ -90,7 +94,9 @@ class ModelContent:
     @property
     def pace(self) -> Pace:
         """The input frames it takes, and its lead times."""
-        return Pace(int(self.entries["network"].get("history") or 1), self.domain.lead_times)
+        network = self.entries["network"]
+        own = network.get("member", network)  # of an ensemble, that of its members
+        return Pace(int(own.get("history") or 1), self.domain.lead_times)
 
     def require_shapes(self, expected: Mapping[str, tuple[int, ...]]) -> None:
         """Check that the weights are those of an architecture.
@@ -111,6 +117,7 @@ def write_folder(
     card: str,
     *,
     provenance: Provenance,
+    calibration: Calibration | None = None,
     codec: str | None = None,
 ) -> None:
     """Write a model into the folder `path`, see `Operator.save_pretrained`; `entries` are those of `Operator.describe`.
@@ -124,10 +131,14 @@ def write_folder(
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     if codec is not None:
         tensors, entries["codec"] = find_codec(codec).encode(tensors)
+    path.mkdir(parents=True, exist_ok=True)
+    (path / CALIBRATION).unlink(missing_ok=True)  # of other weights
     write_atomically(path / "model.safetensors", save_tensors(dict(tensors)))  # first: it is what a full disk refuses
     write_json(path / "config.json", entries)
     write_json(path / "normalization.json", normalization)
     provenance.write(path)
+    if calibration is not None:
+        calibration.write(path)
     write_atomically(path / "README.md", card.encode())
 
 
@@ -172,8 +183,8 @@ def reading(path: Path) -> Iterator[ModelContent]:
                 return stored if codec is None else codec.decode(stored, notes)
 
             wide = shapes if codec is None else codec.shapes(shapes, notes)
-            past = Provenance.read(path)
-            yield ModelContent(entries, signature, Normalization.from_dict(numbers), wide, tensors, past)
+            past, found = Provenance.read(path), Calibration.read(path)
+            yield ModelContent(entries, signature, Normalization.from_dict(numbers), wide, tensors, past, found)
     except RunError as error:
         raise RunError(f"The model in '{path}' is not loaded: {error}") from error
     except FileNotFoundError as error:

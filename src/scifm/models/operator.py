@@ -6,19 +6,17 @@ An operator knows its own `Signature`, finds every channel by name, brings numbe
 
 from __future__ import annotations
 
-import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, ClassVar, Self, overload
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from scifm.config import build_config
-from scifm.errors import ConfigError, OutsideWarning, RunError, SignatureError
+from scifm.errors import ConfigError, OutsideWarning, SignatureError
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.domain import Domain
 from scifm.fields.grid import Boundary
@@ -28,16 +26,16 @@ from scifm.findings.provenance import Provenance
 from scifm.models.alignment import in_names_of
 from scifm.models.architecture import Hidden, OperatorConfig, OuterMaps, Role, evaluating
 from scifm.models.arrays import Question
-from scifm.models.card import ModelCard
-from scifm.models.folder import ModelContent, pretrained_folder, reading, send_folder, write_folder
+from scifm.models.bands import bands
 from scifm.models.parts.channels import following_validity, network_channels
 from scifm.models.parts.grids import extend_to_period
+from scifm.models.stored import Stored
 from scifm.wording import plural
 
 __all__ = ["Operator", "OperatorConfig", "OuterMaps", "Role"]
 
 
-class Operator(nn.Module):
+class Operator(Stored):
     """A network with names and units around it.
 
     Args:
@@ -54,11 +52,10 @@ class Operator(nn.Module):
         config: its architecture.
         domain: what it was trained on, as far as its answers hang on it.
         provenance: where it comes from, for its card.
+        calibration: how wrong it was on samples it had not seen, see `scifm.models.bands`; None: nobody looked.
         recompute: compute the inside of `stages` again in the backward pass instead of keeping it.
     """
 
-    config_class: ClassVar[type[OperatorConfig]] = OperatorConfig
-    """The class of its architecture settings."""
     needs_periodic: ClassVar[bool] = True
     """Whether `network` takes its axes as periodic; on a box with walls it is then given a periodic extension."""
     sees_frames: ClassVar[bool] = False
@@ -75,32 +72,24 @@ class Operator(nn.Module):
     """The precision in which torch sees every product it makes; None: any."""
     parts: ClassVar[Mapping[str, str]] = {}
     """What part in `groups` each child plays: ``lift``, ``projection``, or ``inner``, both spectral and pointwise."""
-    needs_module: bool = False
-    """Whether loading it again needs the network as an object."""
 
     def __init__(
         self, signature: Signature, config: OperatorConfig, *, normalization: Normalization | None = None
     ) -> None:
-        super().__init__()
+        super().__init__(signature, config, normalization=normalization)
         if not signature.outputs:
             raise SignatureError(f"An operator answers something: it needs at least one output field; got {signature}.")
-        self.signature = signature
-        self.config = config
         if not signature.evolves and (self.history > 1 or self.sees_lead_time):
             raise ConfigError(
                 f"history and lead_time are for what evolves; {', '.join(signature.outputs)} do not. Leave them out."
             )
         self.domain, self.provenance, self.recompute = Domain(), Provenance(), False
+        self.calibration = None
         self.normalization = normalization or Normalization.identity(
             num_inputs=len(signature.inputs),
             num_coefficients=len(signature.coefficients),
             num_outputs=len(signature.outputs),
         )
-
-    @property
-    def kind(self) -> str:
-        """Its name in ``scifm.models.OPERATORS``, or that of its entry point."""
-        return self.config.kind
 
     def network(self, encoded: Encoded) -> Tensor:
         """Map what is encoded to ``(batch, 1, output, *space)``, the frame at the lead time.
@@ -221,6 +210,13 @@ class Operator(nn.Module):
         answer = torch.cat(list(frames), dim=1)
         return batch.with_targets(answer, None if answered is None else answered.expand_as(answer))
 
+    def each(self, batch: Batch, *, through: int | None = None) -> list[Batch]:
+        """Return what each of its members answers, as `forward` does; of one that is no ensemble, its own answer.
+
+        What is trained is trained on this: the mean of members may be right where none of them is.
+        """
+        return [self(batch, through=through)]
+
     def march(self, batch: Batch, num_steps: int, *, through: int | None = None) -> Iterator[Tensor]:
         """Yield frame after frame, ``(batch, 1, output, *space)``, each the answer to those before it.
 
@@ -288,6 +284,7 @@ class Operator(nn.Module):
         lead_time: float | None = None,
         num_steps: int = 1,
         system: str = "",
+        level: float | None = None,
     ) -> dict[str, Any]: ...
 
     def predict(
@@ -305,10 +302,13 @@ class Operator(nn.Module):
             lead_time: of arrays, the physical time of a step; that of the training when left out.
             num_steps: of arrays, how many steps to march.
             system: of arrays, which system they are of, by name, where the operator is told equations.
+            level: of arrays, the probability of bands around the answers, of an operator that was calibrated; of a
+                batch `scifm.bands` has them.
 
         Returns:
             A batch with answers as its targets; of arrays the outputs by name, ``(sample, step, *space)`` without the
-            axes that were not asked for: tensors where a field was one, else NumPy's.
+            axes that were not asked for: tensors where a field was one, else NumPy's; with `level` also
+            ``NAME_low`` and ``NAME_high``.
 
         Raises:
             ConfigError: if an argument is of arrays only.
@@ -322,8 +322,11 @@ class Operator(nn.Module):
             return self.answers(problems, batch_size=batch_size)
         about: dict[str, Any] = {"history": self.history, "sees_lead_time": self.sees_lead_time}
         about["takes_terms"] = self.config.wants_terms
+        level = asked.pop("level", None)
         question = Question.of(problems, self.signature, self.domain, **about, **asked)
         self._require_inside(question.batch, strict)
+        if level is not None:
+            return question.between(bands(self, question.batch, level, batch_size=batch_size))
         answered = self.answers(question.batch, batch_size=batch_size)
         return question.answers(answered.without_absent(question.batch.signature))
 
@@ -334,6 +337,26 @@ class Operator(nn.Module):
         if strict:
             raise SignatureError(f"{told} Fine-tune it on some such samples, or ask without strict.")
         warnings.warn(f"{told} Do not trust it there without samples to check by.", OutsideWarning, stacklevel=3)
+
+    @property
+    def num_members(self) -> int:
+        """How many answers it has to a question: more than one of an ensemble."""
+        return 1
+
+    @torch.no_grad()
+    def spread(self, batch: Batch, *, batch_size: int = 64) -> Float[Tensor, "member batch time output *space"]:
+        """Return what each of its members answers to any number of samples, wherever they lie, in physical units.
+
+        Of several frames every member marches by itself. Answers are asked for as in `answers`.
+        """
+        batch, parts = self.align(batch), []
+        weight = next(p for p in self.parameters() if p.is_floating_point())
+        with evaluating(self):
+            for start in range(0, batch.num_samples, batch_size):
+                part = batch.select(slice(start, start + batch_size))
+                answers = self.each(part.to(weight.device, weight.dtype))
+                parts.append(torch.stack([answer.require_targets().to(part.inputs) for answer in answers]))
+        return torch.cat(parts, dim=1)
 
     @torch.no_grad()  # not inference_mode: weights that lie in shares would be gathered into tensors of that mode
     def answers(self, batch: Batch, *, batch_size: int = 64) -> Batch:
@@ -381,117 +404,3 @@ class Operator(nn.Module):
     def num_positions(self) -> int:
         """How many of them tell where a point lies: one for each axis, or none."""
         return 0
-
-    @property
-    def num_params(self) -> int:
-        """Numbers that train; a complex weight is two."""
-        return sum(p.numel() * (2 if p.is_complex() else 1) for p in self.parameters())
-
-    def describe(self) -> dict[str, Any]:
-        """Return everything but the weights, ready for JSON."""
-        return {
-            "kind": self.kind,
-            "signature": self.signature.to_dict(),
-            "domain": self.domain.to_dict(),
-            "network": self.config.to_dict(),
-            "normalization": self.normalization.to_dict(),
-        }
-
-    def save_pretrained(
-        self, path: str | Path, *, card: ModelCard | Mapping[str, Any] | None = None, codec: str | None = None
-    ) -> None:
-        """Write the folder `path` in the layout of the Hugging Face hub.
-
-        Args:
-            path: the folder; made when it is not there.
-            card: what only you can say about it, see `ModelCard`.
-            codec: how its weights are written, a name in ``scifm.models.codecs.CODECS``; as they are when left out.
-
-        Raises:
-            ConfigError: if the card has settings it does not know.
-            DataError: if a codec cannot write the weights, which are not finite.
-            RunError: if the folder cannot be written; a file that was there before is whole.
-        """
-        text = ModelCard.of(card).text_of(self)
-        write_folder(path, self.describe(), self.state_dict(), text, provenance=self.provenance, codec=codec)
-
-    @classmethod
-    def rebuilt(cls, content: ModelContent, *, module: nn.Module | None = None) -> Self:
-        """Return the operator of this class that a folder holds.
-
-        Args:
-            module: the network itself, for one that was wrapped from an object.
-
-        Raises:
-            ConfigError, RunError, SignatureError: if the files do not fit each other.
-        """
-        config = build_config(cls.config_class, content.entries["network"], source="config.json")
-        operator = cls._with_weights(config, content, module)
-        operator.domain, operator.provenance = content.domain, content.provenance
-        return operator
-
-    @classmethod
-    def _with_weights(cls, config: OperatorConfig, content: ModelContent, module: nn.Module | None) -> Self:
-        if module is not None:
-            raise RunError(f"module= is for operators of kind 'module'; this one is of kind '{config.kind}'.")
-        with torch.device("meta"):  # no first weights, which would cost time
-            operator = cls(content.signature, config, normalization=content.normalization)
-        content.require_shapes({name: tuple(tensor.shape) for name, tensor in operator.state_dict().items()})
-        operator.load_state_dict(content.tensors(), assign=True)
-        return operator
-
-    @classmethod
-    def from_pretrained(
-        cls, path_or_id: str | Path, *, revision: str | None = None, module: nn.Module | None = None
-    ) -> Self:
-        """Load a folder, or a model of the Hugging Face hub by its id.
-
-        Args:
-            path_or_id: a folder, of a model or of a finished run, or ``name/model``; a folder that is there wins.
-            revision: branch, tag or commit on the hub.
-            module: the network itself, for one that was wrapped from an object.
-
-        Raises:
-            ConfigError: if a revision is asked of a folder.
-            RunError: if there is no such model, it is of another kind, the hub cannot be reached, or a file is missing
-                or damaged.
-        """
-        with reading(pretrained_folder(path_or_id, revision=revision)) as content:
-            mine = cls._of_kind(content.kind)
-            if mine is None:
-                raise RunError(
-                    f"it is of kind '{content.kind}', and no {cls.__name__}. Use scifm.load_operator, which knows "
-                    "every kind that is installed."
-                )
-            return mine.rebuilt(content, module=module)
-
-    @classmethod
-    def _of_kind(cls, kind: str) -> type[Self] | None:
-        """Return this class or the one below it that is of a kind, if it has been imported."""
-        below = (sub._of_kind(kind) for sub in cls.__subclasses__())
-        return cls if cls.config_class.kind == kind else next(filter(None, below), None)
-
-    def push_to_hub(
-        self, repo_id: str, *, private: bool = False, branch: str | None = None, token: str | None = None,
-        card: ModelCard | Mapping[str, Any] | None = None,
-    ) -> str:  # fmt: skip
-        """Upload to the Hugging Face hub; the repository and the branch are made when they are not there.
-
-        Args:
-            repo_id: ``name/model``.
-            private: whether a new repository is hidden from others.
-            branch: of the repository; ``main`` when left out.
-            token: of an account that may write; the one stored by ``hf auth login`` when left out.
-            card: what only you can say about it, see `ModelCard`.
-
-        Returns:
-            The address of the model.
-
-        Raises:
-            ConfigError: if the card has settings it does not know.
-            RunError: if the hub cannot be reached or refuses.
-        """
-        message = f"A {self.kind} operator with {self.num_params} weights"
-        with tempfile.TemporaryDirectory() as folder:
-            self.save_pretrained(folder, card=card)
-            return send_folder(folder, repo_id, private=private, branch=branch, token=token, message=message)

@@ -15,6 +15,7 @@ from torch import nn
 from scifm.config import Plain, build_inside
 from scifm.errors import ConfigError
 from scifm.models.axial_transformer import AxialTransformer
+from scifm.models.ensemble import Ensemble
 from scifm.models.fno import FNO
 from scifm.models.folder import find_model, reading
 from scifm.models.in_context import InContext
@@ -27,8 +28,8 @@ from scifm.runs import Run
 from scifm.shipped import shipped_models
 
 __all__ = [
-    "DEFAULT_KIND", "OPERATORS", "ModelListing", "NamedNetwork", "list_models", "load_operator", "operator_class",
-    "save_operator", "settings_of",
+    "DEFAULT_KIND", "OPERATORS", "ModelListing", "NamedNetwork", "list_models", "load_operator", "named_network",
+    "operator_class", "save_operator", "settings_of", "told_network",
 ]  # fmt: skip
 
 OPERATORS: dict[str, type[Operator]] = {
@@ -36,6 +37,7 @@ OPERATORS: dict[str, type[Operator]] = {
     "unet": UNet,
     "axial_transformer": AxialTransformer,
     "in_context": InContext,
+    "ensemble": Ensemble,
     "neuralop_fno": NeuralopFNO,
     "module": ModuleOperator,
 }
@@ -84,18 +86,20 @@ def settings_of(kind: str, network: Any) -> OperatorConfig:
     return build_inside(cls, network)
 
 
-def _with_kind(network: Any) -> Any:
+def named_network(network: Any) -> Any:
+    """Return settings of any kind, from a table of them that says its ``kind``; what is no table as it is."""
     if isinstance(network, Mapping):
         kind = str(network.get("kind", DEFAULT_KIND))
         return settings_of(kind, {name: value for name, value in network.items() if name != "kind"})
     return network
 
 
-def _told(settings: OperatorConfig) -> dict[str, Any]:
+def told_network(settings: OperatorConfig) -> dict[str, Any]:
+    """Return settings as the table that `named_network` takes."""
     return {**({} if settings.kind == DEFAULT_KIND else {"kind": settings.kind}), **settings.to_dict()}
 
 
-NamedNetwork = Annotated[OperatorConfig, BeforeValidator(_with_kind), PlainSerializer(_told)]
+NamedNetwork = Annotated[OperatorConfig, BeforeValidator(named_network), PlainSerializer(told_network)]
 """A table of settings of any kind; its key ``kind`` says which, `DEFAULT_KIND` when left out."""
 
 

@@ -12,9 +12,10 @@ import torch
 from pydantic import Field, PrivateAttr
 from torch import Tensor
 
-from scifm.errors import SignatureError
+from scifm.errors import ConfigError, SignatureError
 from scifm.fields.batch import Batch
 from scifm.fields.norms import VANISHES, relative_l2, sizes_of, typical_sizes, valid_share, vanishing_part
+from scifm.models.ensemble import Ensemble, apart
 from scifm.models.operator import Operator
 from scifm.objectives.objective import Objective
 from scifm.objectives.showing import require_learning, showing
@@ -101,6 +102,7 @@ class Supervised(Objective):
     noise: float = Field(0.0, ge=0, allow_inf_nan=False)
     jitter: bool = False
     shows: int = Field(0, ge=0)
+    diversity: float = Field(0.0, ge=0, allow_inf_nan=False)
 
     @property
     def adds_up(self) -> bool:
@@ -109,14 +111,22 @@ class Supervised(Objective):
     def require_operator(self, cls: type[Operator]) -> None:
         if self.shows:
             require_learning(cls, self.shows)
+        if self.diversity and not issubclass(cls, Ensemble):
+            raise ConfigError(
+                f"diversity = {self.diversity:g} of the objective pushes the heads of an ensemble apart; one of kind "
+                f"'{cls.config_class.kind or cls.__name__}' has none. Leave it out, or choose model.kind = 'ensemble' "
+                "with num_heads in its network."
+            )
 
     def __call__(self, operator: Operator, batch: Batch, *, step: int, generator: torch.Generator) -> Tensor:
         truth = operator.align(_moved(batch, generator) if self.jitter else batch)
         asked = self._noisy(truth, generator) if self.noise else truth
+        through = None if truth.num_frames == 1 else self.through
         with showing(operator, truth, self.shows, generator) if self.shows else nullcontext():
-            if self.through is None or truth.num_frames == 1:
-                return self.compare(operator(asked), truth)
-            return self.compare(operator(asked, through=self.through), truth)
+            answers = operator.each(asked, through=through)  # of an ensemble every member is trained
+        losses = [self.compare(answer, truth) for answer in answers]
+        loss = torch.stack(losses).mean() if len(losses) > 1 else losses[0]
+        return loss - self.diversity * apart(operator) if self.diversity else loss
 
     def _noisy(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Return the batch with noise on what evolves."""

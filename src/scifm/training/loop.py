@@ -278,6 +278,7 @@ class _Loop:
 
     def run(self) -> Position:
         self._resume()
+        self.operator.calibration = None  # of the weights before
         self.operator.train()
         tf32 = self.config.tf32 and self.device.type == "cuda"
         with stop_requests() as stop_requested, product_precision(tf32):

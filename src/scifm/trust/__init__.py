@@ -8,6 +8,7 @@ What may not live here: what trains or scores a run (below), and what asks of ma
 `distillation` is a sibling, and neither knows the other. Nothing here changes the operator that it asks.
 """
 
+from scifm.trust.abstention import Abstention
 from scifm.trust.case import Case
 from scifm.trust.check import Check
 from scifm.trust.extrapolation import Extrapolation
@@ -15,6 +16,7 @@ from scifm.trust.lead_times import LeadTimes
 from scifm.trust.overfit import OverfitOneBatch
 from scifm.trust.persistence import Persistence
 from scifm.trust.probe import Probe
+from scifm.trust.promises import Coverage, Spread
 from scifm.trust.receptive_field import ReceptiveField
 from scifm.trust.resolution import Resolution
 from scifm.trust.scales import Scales
@@ -30,6 +32,9 @@ CHECKS: dict[str, type[Check]] = {
     "resolution": Resolution,
     "extrapolation": Extrapolation,
     "lead_times": LeadTimes,
+    "coverage": Coverage,
+    "spread": Spread,
+    "abstention": Abstention,
     "probe": Probe,
     "overfit_one_batch": OverfitOneBatch,
 }
@@ -37,8 +42,10 @@ CHECKS: dict[str, type[Check]] = {
 
 __all__ = [
     "CHECKS",
+    "Abstention",
     "Case",
     "Check",
+    "Coverage",
     "Extrapolation",
     "LeadTimes",
     "OverfitOneBatch",
@@ -49,4 +56,5 @@ __all__ = [
     "Scales",
     "ShiftEquivariance",
     "ShuffledTruths",
+    "Spread",
 ]

@@ -19,7 +19,7 @@ from scifm.trust.check import Check
 from scifm.trust.persistence import errors_of
 from scifm.wording import plural
 
-__all__ = ["Extrapolation"]
+__all__ = ["Extrapolation", "beyond_range"]
 
 
 class Extrapolation(Check):
@@ -54,7 +54,9 @@ class Extrapolation(Check):
         system = case.system
         if system is None:
             return Finding(said="What draws the samples is not known, so none could be drawn beyond their ranges.")
-        ends = [(name, told, knob) for name, knob in system.knobs.items() for told, knob in _beyond(knob, self.beyond)]
+        ends = [
+            (name, told, knob) for name, knob in system.knobs.items() for told, knob in beyond_range(knob, self.beyond)
+        ]
         if not ends:
             return Finding(said="No knob of the system has a range, so there is no beyond.")
         count = min(self.num_samples or 32, max(4, case.samples.num_samples))
@@ -99,7 +101,7 @@ class Extrapolation(Check):
         )
 
 
-def _beyond(knob: Knob, part: float) -> Iterator[tuple[str, Knob]]:
+def beyond_range(knob: Knob, part: float) -> Iterator[tuple[str, Knob]]:
     """Yield what lies behind each end of a range, and what that is called."""
     low, high = knob.low, knob.high
     if low == high:

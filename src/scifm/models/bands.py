@@ -1,0 +1,189 @@
+"""Bands around answers that hold the truth as often as they say, and how unlike what it knows a question is.
+
+An operator is calibrated once, on samples with solutions that it was not trained on (`calibrate`); from then on `bands`
+answers with a band around every point. The guess that a band is so many times as wide as is, of an ensemble, how its
+members differ at that point, else the size of the answer. It is an ordinary split-conformal prediction, see
+`scifm.models.calibration`: where questions are of the kind it was calibrated on, the promise holds for any operator.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from scifm.errors import ConfigError, SignatureError
+from scifm.fields.batch import Batch
+from scifm.fields.norms import relative_l2
+from scifm.models.architecture import evaluating
+from scifm.models.calibration import Calibration, FeatureSpace
+from scifm.models.features import features_of, has_features, looking_inside
+
+if TYPE_CHECKING:
+    from scifm.models.operator import Operator
+
+__all__ = ["Bands", "bands", "calibrate"]
+
+_FLOOR = 0.1  # of the spread's own root mean square: nowhere do members agree by chance as well as that
+
+
+@dataclass(frozen=True)
+class Bands:
+    """Answers with a band around each.
+
+    Args:
+        answers: the samples with the answers as targets.
+        low, high: ends of the bands, ``(batch, time, output, *space)``, in physical units.
+        level: the probability with which a band holds its part of a field, for samples of the calibration's kind.
+        distances: ``(batch,)``: how far each sample lies from those of the calibration, inside the network; None where
+            it has no features.
+        p_values: ``(batch,)``: the share of the calibration's samples that lie as far, at least.
+    """
+
+    answers: Batch
+    low: Tensor
+    high: Tensor
+    level: float
+    distances: Tensor | None = None
+    p_values: Tensor | None = None
+
+
+def bands(operator: Operator, samples: Batch, level: float = 0.9, *, batch_size: int = 64) -> Bands:
+    """Answer any number of samples, each with a band around it, at the cost of answering.
+
+    Args:
+        operator: one that was calibrated.
+        samples: as many steps ahead as it was calibrated for, at most.
+        level: probability that a band holds.
+        batch_size: samples at a time.
+
+    Raises:
+        ConfigError: if the operator was not calibrated, or on too few samples for that level.
+        SignatureError: if samples do not fit, or reach further ahead than those it was calibrated on.
+    """
+    known = operator.calibration
+    if known is None:
+        raise ConfigError(
+            "The operator was not calibrated, so nobody knows how wide its bands have to be: calibrate it on samples "
+            "that it was not trained on ('scifm calibrate', or scifm.calibrate)."
+        )
+    widths = known.widths(level)
+    if samples.num_frames > known.num_frames:
+        raise SignatureError(
+            f"The operator was calibrated for {known.num_frames} steps ahead, and {samples.num_frames} are asked for. "
+            f"Ask for fewer, or calibrate it on trajectories of so many (--set horizon={samples.num_frames})."
+        )
+    answers, guess, features = _asked(operator, samples, batch_size, looks=known.space is not None)
+    frames, dims = samples.num_frames, samples.grid.num_spatial_dims
+    half = guess * widths[:frames].to(guess)[(None, ..., *(None,) * dims)]
+    mean = answers.require_targets()
+    distances, p_values = (None, None) if features is None else known.unlikeness(features)
+    return Bands(answers, mean - half, mean + half, level, distances, p_values)
+
+
+def calibrate(
+    operator: Operator,
+    samples: Batch,
+    *,
+    seen: Batch | None = None,
+    share: float = 1.0,
+    batch_size: int = 64,
+    about: str = "",
+) -> Calibration:
+    """Find how wide bands have to be, on samples that the operator was not trained on; they become its `calibration`.
+
+    Args:
+        operator: of any kind; what is found is kept where it is saved.
+        samples: with targets, one draw of the problems that it will be asked, in physical units: at least nine for a
+            level of 0.9. Of trajectories with several targets it marches, and each step has bands of its own.
+        seen: samples like those it was trained on, whose solutions are not looked at: what lies far from them, inside
+            the network, is told to be unlike them. When left out, the first half of `samples`, and only the rest is
+            compared with them.
+        share: of the points of a field that a band holds; 1: the whole field.
+        batch_size: samples at a time.
+        about: what the samples are, in words.
+
+    Returns:
+        What was found, which is ``operator.calibration`` from now on.
+
+    Raises:
+        ConfigError: if `share` is none.
+        SignatureError: if samples do not fit, are too few to tell anything, or have no targets.
+    """
+    if not 0 < share <= 1:
+        raise ConfigError(f"share is a part of the points of a field, above 0 and at most 1; got {share:g}.")
+    samples = operator.align(samples)
+    truth = samples.require_targets()
+    if samples.num_samples < 2:
+        raise SignatureError(f"An operator is calibrated on several samples, 100 for example; got {len(truth)}.")
+    looks = has_features(operator)
+    answers, guess, features = _asked(operator, samples, batch_size, looks=looks)
+    mean = answers.require_targets()
+    scores = _scores((mean - truth).double(), guess.double(), samples, share)
+    errors = relative_l2(mean.double(), truth.double(), samples.grid, vanishes=0.0, valid=samples.valid_targets)
+    absent = _absent(samples, scores)
+    scores, errors = scores.masked_fill(absent, torch.nan), errors.masked_fill(absent, torch.nan)
+    space = distances = None
+    if features is not None:
+        known = features[: len(features) // 2] if seen is None else features_of(operator, seen, batch_size=batch_size)
+        space = FeatureSpace.of(known)
+        distances = space.distances(features[len(features) // 2 :] if seen is None else features)
+    operator.calibration = Calibration(scores, errors, share, space, distances, about)
+    return operator.calibration
+
+
+@torch.no_grad()
+def _asked(operator: Operator, samples: Batch, batch_size: int, *, looks: bool) -> tuple[Batch, Tensor, Tensor | None]:
+    """Return answers, the guess of how wrong each point is, and features, at the cost of answering."""
+    samples = operator.align(samples)
+    weight = next(p for p in operator.parameters() if p.is_floating_point())
+    answers, guesses, features = list[Batch](), list[Tensor](), list[Tensor]()
+
+    def ask(part: Batch, features_now: Any) -> None:
+        each = operator.each(part.to(weight.device, weight.dtype))
+        members = torch.stack([one.require_targets().to(part.inputs) for one in each])
+        answers.append(part.with_targets(members.mean(0), each[0].valid_targets))
+        guesses.append(_guess(members, part.grid.num_spatial_dims))
+        if features_now is not None:
+            features.append(features_now(part).to(part.inputs))
+
+    with evaluating(operator):
+        parts = [samples.select(slice(i, i + batch_size)) for i in range(0, samples.num_samples, batch_size)]
+        if not looks:
+            for part in parts:
+                ask(part, None)
+        else:
+            with looking_inside(operator) as features_now:
+                for part in parts:
+                    ask(part, features_now)
+    return Batch.concatenate(answers), torch.cat(guesses), torch.cat(features) if looks else None
+
+
+def _guess(members: Tensor, dims: int) -> Tensor:
+    """Return the guess of how wrong an answer is at each point, of its shape: above zero where it is not zero."""
+    axes = tuple(range(-dims, 0))
+    if len(members) == 1:
+        size = members[0].square().mean(axes, keepdim=True).sqrt()
+        return size.expand_as(members[0])
+    variance = members.var(0, unbiased=True)
+    return (variance + _FLOOR**2 * variance.mean(axes, keepdim=True)).sqrt()
+
+
+def _scores(error: Tensor, guess: Tensor, samples: Batch, share: float) -> Tensor:
+    """Return how many times wider than the guess a band is that holds a share of the points."""
+    wide = torch.where(error == 0, 0.0, error.abs() / guess)
+    if samples.valid_targets is not None:
+        wide = torch.where(samples.valid_targets, wide, torch.nan)
+    wide = wide.flatten(3)
+    if share == 1:
+        return torch.where(wide.isnan(), -torch.inf, wide).amax(-1).masked_fill(wide.isnan().all(-1), torch.nan)
+    return wide.nanquantile(share, dim=-1, interpolation="higher")
+
+
+def _absent(samples: Batch, scores: Tensor) -> Tensor:
+    there = samples.has(samples.signature.outputs)
+    if there is None:
+        return torch.zeros_like(scores, dtype=torch.bool)
+    return ~there[:, None].to(scores.device).expand_as(scores)
