@@ -37,6 +37,22 @@ def without_waves() -> Operator:
     return operator
 
 
+def one_layer_without_waves() -> Operator:
+    """Return an operator that has lost the waves of one layer, and answers well enough to be believed."""
+    operator = tiny.operator()
+    with torch.no_grad():
+        operator.get_parameter("layers.1.spectral_weight").mul_(1e-12)
+    return operator
+
+
+def ruled() -> Operator:
+    """Return an operator with one weight so large that its layer is nothing else."""
+    operator = tiny.operator(width=12)
+    with torch.no_grad():
+        operator.get_parameter("layers.0.skip.weight")[3, 5] = 100.0
+    return operator
+
+
 def able() -> Operator:
     """Return a fresh FNO with modes enough for the samples."""
     return tiny.operator(width=8, modes=6, latent_points=12)
@@ -55,6 +71,7 @@ PAIRS = {
     "coverage": (answers.calibrated, [lambda: answers.calibrated(gain=1.2), lambda: answers.calibrated(gain=-1.0)]),
     "spread": (answers.doubting, [lambda: answers.doubting(apart=0.01), lambda: answers.doubting(gain=3.0)]),
     "abstention": (answers.doubting, [lambda: answers.doubting(knows=-1.0), lambda: answers.doubting(knows=0.0)]),
+    "weight_spectra": (tiny.operator, [without_waves, one_layer_without_waves, ruled]),
     "probe": (planted.sees, [lambda: planted.sees(gain=0.0), planted.passes_on]),
 }
 """For each check how to make an operator that is good by it, and some that are bad."""

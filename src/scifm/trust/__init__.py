@@ -22,6 +22,7 @@ from scifm.trust.resolution import Resolution
 from scifm.trust.scales import Scales
 from scifm.trust.shift_equivariance import ShiftEquivariance
 from scifm.trust.shuffled_truths import ShuffledTruths
+from scifm.trust.weight_spectra import WeightSpectra
 
 CHECKS: dict[str, type[Check]] = {
     "receptive_field": ReceptiveField,
@@ -35,6 +36,7 @@ CHECKS: dict[str, type[Check]] = {
     "coverage": Coverage,
     "spread": Spread,
     "abstention": Abstention,
+    "weight_spectra": WeightSpectra,
     "probe": Probe,
     "overfit_one_batch": OverfitOneBatch,
 }
@@ -57,4 +59,5 @@ __all__ = [
     "ShiftEquivariance",
     "ShuffledTruths",
     "Spread",
+    "WeightSpectra",
 ]

@@ -12,6 +12,7 @@ from scifm.data.origins import Origin, SystemOrigin
 from scifm.fields.batch import Batch
 from scifm.fields.grid import Grid
 from scifm.fields.window import Window
+from scifm.models.folder import ModelPlace
 from scifm.models.operator import Operator
 from scifm.systems.system import System
 
@@ -28,6 +29,7 @@ class Case:
         generator: source of every random number, on the CPU.
         origin: where the samples come from; None: nobody says.
         until: of `time.monotonic`: what takes long ends then, and says so.
+        place: where the operator lies, with its run if it has one; None: it came as an object.
     """
 
     operator: Operator
@@ -35,6 +37,7 @@ class Case:
     generator: torch.Generator
     origin: Origin | None = None
     until: float = math.inf
+    place: ModelPlace | None = None
 
     @property
     def system(self) -> System | None:

@@ -17,6 +17,7 @@ from scifm.data.origins import Origin
 from scifm.errors import SciFMError, SignatureError
 from scifm.fields.batch import Batch
 from scifm.findings.finding import Finding
+from scifm.models.folder import ModelPlace
 from scifm.models.operator import Operator
 from scifm.systems.catalog import find_system
 from scifm.trust.case import Case
@@ -58,6 +59,7 @@ class Check(Config, abc.ABC):
         generator: torch.Generator,
         origin: Origin | None = None,
         seconds: float | None = None,
+        place: ModelPlace | None = None,
     ) -> Finding:
         """Put the question.
 
@@ -67,6 +69,7 @@ class Check(Config, abc.ABC):
             generator: source of every random number, on the CPU; the same state gives the same finding.
             origin: where the samples come from, for checks that draw others like them; None: nobody says.
             seconds: how long it may take; None: as long as it does. One that would take longer says so.
+            place: where the operator lies, for checks that compare it with what its training began with.
 
         Returns:
             The answer, its `name` that of this check; ``good`` is None where the question does not apply.
@@ -95,7 +98,7 @@ class Check(Config, abc.ABC):
                 advice="Do not use it: look where the loss of its training broke, and at the sizes of its inputs.",
             )
         until = math.inf if seconds is None else time.monotonic() + seconds
-        case = Case(twin, samples, generator, origin, until).first(self.num_samples)
+        case = Case(twin, samples, generator, origin, until, place).first(self.num_samples)
         found = self.ask(case)
         advice = found.advice or (self.advice if found.light in ("amber", "red") else "")
         return found.model_copy(update={"name": self.name, "advice": advice})

@@ -20,7 +20,7 @@ from scifm.fields.seeds import generator_for
 from scifm.findings.finding import Finding, record_findings
 from scifm.findings.provenance import Checked, Provenance
 from scifm.models.card import tell_of
-from scifm.models.folder import find_model
+from scifm.models.folder import ModelPlace, find_model
 from scifm.models.operator import Operator
 from scifm.models.registry import load_operator
 from scifm.plugins import Catalog, fault_of_settings
@@ -102,7 +102,8 @@ def check_operator(
     began, findings = time.monotonic(), []
     for check in questions:
         left = None if budget is None else budget - (time.monotonic() - began)
-        findings.append(_asked(check, operator, batch, generator_for(seed, "trust", check.name), origin, left))
+        generator = generator_for(seed, "trust", check.name)
+        findings.append(_asked(check, operator, batch, left, generator=generator, origin=origin, place=model))
     if record and model is not None and model.run is not None and model.run.is_own:
         record_findings(model.run.path / "findings.json", findings)
         _tell_card(model.folder, operator, findings)
@@ -122,13 +123,15 @@ def _asked(
     check: Check,
     operator: Operator,
     batch: Batch,
+    left: float | None,
+    *,
     generator: torch.Generator,
     origin: Origin | None,
-    left: float | None,
+    place: ModelPlace | None,
 ) -> Finding:
     """Return what a check finds, with what it took; where no seconds are left it is not asked."""
     if left is not None and left <= 0:
         return Finding(name=check.name, said="Not asked: the budget was spent before. Give more (--budget).")
     start = time.monotonic()
-    found = check(operator, batch, generator=generator, origin=origin, seconds=left)
+    found = check(operator, batch, generator=generator, origin=origin, seconds=left, place=place)
     return found.model_copy(update={"seconds": round(time.monotonic() - start, 3)})

@@ -27,6 +27,7 @@ from torch.nn import functional
 
 from scifm.models.parts.attention import MOST_TOKENS, native_block
 from scifm.models.parts.convnext import channel_norm
+from scifm.models.parts.matrices import Matrices
 from scifm.models.parts.native import is_exporting, native_for
 from scifm.models.parts.relative import NUM_BUCKETS, axis_bias, lines_bias
 from scifm.models.parts.stages import modulated
@@ -55,6 +56,10 @@ class Modulations(nn.Module):
         self.moved = nn.Parameter(torch.empty(len(self.base), condition_width)) if condition_width else None
         if self.moved is not None:
             nn.init.normal_(self.moved, std=0.1 / math.sqrt(condition_width))
+
+    def matrices(self) -> Matrices | None:
+        """Return the one matrix of what moves them."""
+        return None if self.moved is None else Matrices("moved", self.moved.detach()[None])
 
     def forward(self, condition: Float[Tensor, "batch number"] | None) -> tuple[Tensor, ...]:
         """Return of each part the scales, then the shifts, ``(batch, 2 channel)``; of no condition ``(1, …)``."""

@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from scifm.models.parts.matrices import Matrices, wavenumbers_of
 from scifm.models.parts.spectral import mix_by_matrices
 
 __all__ = ["CenteredSpectral", "centered_matrices", "kept_slices"]
@@ -93,6 +94,12 @@ class CenteredSpectral(nn.Module):
         # neuraloperator draws complex numbers of this deviation, so each part has less
         self.spectral_weight = nn.Parameter(torch.randn(2, *modes, in_channels, out_channels) * (std / math.sqrt(2)))
         self.bias = nn.Parameter(std * torch.randn(out_channels))
+
+    def matrices(self) -> Matrices:
+        """Return one complex matrix a mode, ``(mode, in, out)``."""
+        real, imaginary = self.spectral_weight.detach().flatten(1, -3)
+        axes = [[k - m // 2 for k in range(m)] for m in self.modes[:-1]] + [[*range(self.modes[-1])]]
+        return Matrices("spectral_weight", torch.complex(real, imaginary), wavenumbers_of(axes))
 
     def forward(self, x: Float[Tensor, "*space batch in"]) -> Float[Tensor, "*space batch out"]:
         """Map ``(*space, batch, in)`` to ``(*space, batch, out)``."""

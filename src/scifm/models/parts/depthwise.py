@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from scifm.models.parts.matrices import Matrices
 from scifm.models.parts.native import is_exporting, native_for
 from scifm.native import Library
 
@@ -56,6 +57,10 @@ class Depthwise(nn.Module):
         bound = kernel_size ** (-num_axes / 2)
         nn.init.uniform_(self.weight, -bound, bound)
         nn.init.uniform_(self.bias, -bound, bound)
+
+    def matrices(self) -> Matrices:
+        """Return a single matrix with a row of taps for each channel: how many filters there are, unlike each other."""
+        return Matrices("weight", self.weight.detach().flatten(1)[None])
 
     def forward(self, x: Float[Tensor, "batch *space channel"], wraps: tuple[bool, ...]) -> Tensor:
         """Return the convolution; `wraps` tells of each axis whether its ends meet."""

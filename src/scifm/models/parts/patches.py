@@ -23,6 +23,7 @@ from torch.nn import functional
 
 from scifm.fields.grid import Grid
 from scifm.models.parts.grids import are_equal, band_limited_resize
+from scifm.models.parts.matrices import Matrices
 from scifm.models.parts.stages import mapped
 from scifm.models.parts.workspace import Workspace
 
@@ -114,6 +115,11 @@ class _Stage(nn.Module):
         self.weight = nn.Parameter(torch.empty(num_out, num_in, *(stride,) * num_axes))
         bound = math.sqrt(3 / (num_in * (stride**num_axes if inwards else 1)))
         nn.init.uniform_(self.weight, -bound, bound)
+
+    def matrices(self) -> Matrices:
+        """Return the one matrix between the channels of a patch and those of its points, which tiles make of it."""
+        weight = self.weight.detach()
+        return Matrices("weight", (weight if self.inwards else weight.transpose(0, 1)).flatten(1)[None])
 
     def kernel(self, stride: int) -> Tensor:
         """Return the weights for another stride: a patch sums to what it did, or is as high as it was."""
@@ -263,6 +269,10 @@ class LastStage(nn.Module):
         self.weight = nn.Parameter(torch.empty(num_outputs, in_features, *(stride,) * num_axes))
         self.bias = nn.Parameter(torch.zeros(num_outputs))
         nn.init.uniform_(self.weight, -(in_features**-0.5), in_features**-0.5)
+
+    def matrices(self) -> Matrices:
+        """Return the one matrix between the channels of a patch and the outputs at its points."""
+        return Matrices("weight", self.weight.detach().transpose(0, 1).flatten(1)[None])
 
     def forward(self, x: Float[Tensor, "batch *tokens number"], *, stride: int) -> Tensor:
         """Return ``(batch, output, *space)``."""

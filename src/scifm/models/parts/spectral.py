@@ -30,6 +30,7 @@ from torch.nn import functional
 
 from scifm.errors import ConfigError, SignatureError
 from scifm.models.parts.kernels import ComplexAxis, LayerEnd, analyze_axis, mix, mix_gradients, synthesize_axis
+from scifm.models.parts.matrices import Matrices, wavenumbers_of
 from scifm.models.parts.native import is_exporting, native_for
 from scifm.models.parts.workspace import Workspace
 
@@ -291,6 +292,12 @@ class FourierLayer(nn.Module):
         self.spectral_weight = nn.Parameter(torch.empty(2, num_modes, in_channels, out_channels))
         self.skip = nn.Linear(in_channels, out_channels)
         nn.init.normal_(self.spectral_weight, std=1 / math.sqrt(2 * in_channels))
+
+    def matrices(self) -> Matrices:
+        """Return one complex matrix a mode, ``(mode, in, out)``; the skip is a layer of its own."""
+        real, imaginary = self.spectral_weight.detach()
+        axes = [[*range(m), *range(-m, 0)] for m in self.modes[:-1]] + [[*range(self.modes[-1])]]
+        return Matrices("spectral_weight", torch.complex(real, imaginary), wavenumbers_of(axes))
 
     def forward(self, x: Float[Tensor, "*space batch in"]) -> Float[Tensor, "*space batch out"]:
         """Map ``(*space, batch, in)`` to ``(*space, batch, out)``.
