@@ -7,7 +7,7 @@ equal widths and steps, where neither size nor length of training can stand in f
 intervals, 95 %: over the 18 choices of width, steps and weight decay, whose seeds stay together, and within groups over
 their networks.
 
-A folder keeps what was trained (``--out``), so that it goes on where it stopped. About a quarter of an hour of a core.
+A folder keeps what was trained (``--out``), so that it goes on where it stopped. About ten minutes of a core.
 """
 
 from __future__ import annotations
