@@ -78,6 +78,12 @@ def test_check(tmp_path: Path) -> None:
         "shift_equivariance": True,
         "mean_is_zero": True,
         "probe": None,  # nothing can be told of these knobs
+        "shuffled_truths": True,
+        "scales": True,
+        "weight_spectra": True,
+        "resolution": None,  # nobody says where the samples are from
+        "extrapolation": None,
+        "lead_times": None,  # nothing evolves
     }
     assert findings["persistence"].statistic < 0.1
 
