@@ -71,6 +71,8 @@ class TestOwnSystems(SystemContract):
 # Finite volumes: small, for a step costs more than a spectral one; on grids this coarse they are off by this much in
 # space. Their own tests see that fall at second order.
 VOLUMES = {"shallow_water": 0.1, "euler": 0.1, "compressible_navier_stokes": 0.1}
+FRONTS = ("porous_medium", "stefan", "advected_step", "burgers_ramp")  # on intervals with ends; a step is thin
+LINES = tuple(Grid((num,), (side,), "open") for num, side in ((131, 1.3), (129, 1.0), (96, 1.0)))
 _SHAPES = (((20, 30), (0.7, 1.1)), ((24, 24), (1.0, 1.0)), ((17, 21), (1.0, 1.0)))
 SMALL = tuple(Grid(shape, sides, (True, True)) for shape, sides in _SHAPES)
 
@@ -95,6 +97,8 @@ class TestOwnEvolvingSystems(EvolvingContract):
         self.order_refined = STIFF.get(chosen, 1)
         if chosen in VOLUMES:
             self.grids, self.tendency_tolerance = SMALL, VOLUMES[chosen]
+        if chosen in FRONTS:
+            self.grids = LINES
 
     @pytest.mark.gpu
     def test_batches_are_made_on_the_device(self):

@@ -6,10 +6,12 @@ live here: a network (systems never import models), a file format, anything lear
 """
 
 from scifm.systems.acoustic import Acoustic
+from scifm.systems.advected_step import AdvectedStep
 from scifm.systems.advection import Advection
 from scifm.systems.advection_diffusion import AdvectionDiffusion
 from scifm.systems.allen_cahn import AllenCahn
 from scifm.systems.burgers import Burgers
+from scifm.systems.burgers_ramp import BurgersRamp
 from scifm.systems.catalog import SYSTEMS, available_systems, find_system, system_from_dict
 from scifm.systems.compressible_navier_stokes import CompressibleNavierStokes
 from scifm.systems.euler import Euler
@@ -28,17 +30,21 @@ from scifm.systems.kuramoto_sivashinsky import KuramotoSivashinsky
 from scifm.systems.moving_textures import MovingTextures
 from scifm.systems.navier_stokes import NavierStokes
 from scifm.systems.poisson import Poisson
+from scifm.systems.porous_medium import PorousMedium
 from scifm.systems.scalar_evolution import ScalarEvolution
 from scifm.systems.shallow_water import ShallowWater
+from scifm.systems.stefan import Stefan
 from scifm.systems.system import SamplingRecord, System
 
 __all__ = [
     "SYSTEMS",
     "Acoustic",
+    "AdvectedStep",
     "Advection",
     "AdvectionDiffusion",
     "AllenCahn",
     "Burgers",
+    "BurgersRamp",
     "CellFields",
     "CompressibleNavierStokes",
     "Euler",
@@ -55,10 +61,12 @@ __all__ = [
     "MovingTextures",
     "NavierStokes",
     "Poisson",
+    "PorousMedium",
     "RandomWaves",
     "SamplingRecord",
     "ScalarEvolution",
     "ShallowWater",
+    "Stefan",
     "System",
     "available_systems",
     "find_system",

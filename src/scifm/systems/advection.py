@@ -150,6 +150,9 @@ class Advection(PeriodicEvolution):
         slopes = gradient(inputs, grid)[::-1]  # along x, y, z
         return -torch.stack([self.per_sample(coefficients, i, dims) * slope for i, slope in enumerate(slopes)]).sum(0)
 
+    def kept(self, grid: Grid) -> tuple[str, ...]:
+        return self.signature.outputs
+
     def quantities(self, state: Tensor, coefficients: Tensor, grid: Grid) -> dict[str, Tensor]:
         space = state[:, :, 0].flatten(2)
         power = space.square().mean(-1)

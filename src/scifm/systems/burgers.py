@@ -153,6 +153,9 @@ class Burgers(PeriodicEvolution):
         viscosity = self.per_sample(coefficients, 0, grid.num_spatial_dims)
         return viscosity * laplacian(inputs, grid) - (slopes * inputs.unsqueeze(1)).sum(2)
 
+    def kept(self, grid: Grid) -> tuple[str, ...]:
+        return self.signature.outputs if self.num_spatial_dims == 1 else ()
+
     def quantities(self, state: Tensor, coefficients: Tensor, grid: Grid) -> dict[str, Tensor]:
         if self.num_spatial_dims > 1:
             return {}

@@ -9,10 +9,12 @@ from typing import Any
 from scifm.errors import ConfigError, SciFMError, suggest
 from scifm.plugins import Catalog, Listing
 from scifm.systems.acoustic import Acoustic
+from scifm.systems.advected_step import AdvectedStep
 from scifm.systems.advection import Advection
 from scifm.systems.advection_diffusion import AdvectionDiffusion
 from scifm.systems.allen_cahn import AllenCahn
 from scifm.systems.burgers import Burgers
+from scifm.systems.burgers_ramp import BurgersRamp
 from scifm.systems.compressible_navier_stokes import CompressibleNavierStokes
 from scifm.systems.euler import Euler
 from scifm.systems.fisher_kpp import FisherKPP
@@ -26,8 +28,10 @@ from scifm.systems.kuramoto_sivashinsky import KuramotoSivashinsky
 from scifm.systems.moving_textures import MovingTextures
 from scifm.systems.navier_stokes import NavierStokes
 from scifm.systems.poisson import Poisson
+from scifm.systems.porous_medium import PorousMedium
 from scifm.systems.scalar_evolution import ScalarEvolution
 from scifm.systems.shallow_water import ShallowWater
+from scifm.systems.stefan import Stefan
 from scifm.systems.system import System
 
 __all__ = ["SYSTEMS", "available_systems", "find_system", "list_systems", "system_from_dict"]
@@ -51,6 +55,10 @@ SYSTEMS: dict[str, type[System]] = {
     "shallow_water": ShallowWater,
     "euler": Euler,
     "compressible_navier_stokes": CompressibleNavierStokes,
+    "porous_medium": PorousMedium,
+    "stefan": Stefan,
+    "advected_step": AdvectedStep,
+    "burgers_ramp": BurgersRamp,
     "moving_textures": MovingTextures,
 }
 """Our own; `find_system` and `available_systems` know those of plug-ins too."""

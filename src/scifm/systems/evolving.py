@@ -23,6 +23,7 @@ from torch import Tensor
 from scifm.errors import ConfigError, DataError, SignatureError
 from scifm.fields.batch import Batch
 from scifm.fields.grid import Grid
+from scifm.fields.norms import integral
 from scifm.systems.knobs import Knob
 from scifm.systems.system import SamplingRecord, System
 from scifm.wording import plural
@@ -100,6 +101,10 @@ class Evolving(System):
         Returns:
             ``(batch, time)`` each. Empty where nothing is conserved.
         """
+
+    def kept(self, grid: Grid) -> tuple[str, ...]:
+        """Return the outputs whose integral over space stays what it is in the first frame; none: nobody says so."""
+        return ()
 
     # --- what follows -------------------------------------------------------------------------------------------------
 
@@ -313,6 +318,24 @@ class Evolving(System):
         for name, values in self.quantities(state, self._coefficients(batch), batch.grid).items():
             drifts[f"{name}_drift"] = (values[:, 1:] - values[:, :1]).abs().amax(1)
         return drifts
+
+    def budgets(self, batch: Batch) -> dict[str, Float[Tensor, "batch time"]]:
+        """Return what the integral of an output over space has to be at the lead times, by the name of the output.
+
+        Left to itself: of those that are `kept`, what it is in the last input frame. A system whose fields change by
+        what flows through the ends overrides it, where it knows that flow. The integral is that of
+        `scifm.fields.norms`; targets play no part.
+
+        Returns:
+            ``(batch, time)`` each, in float64; unit: that of the field times length**dims.
+
+        Raises:
+            SignatureError: if the batch is not one of this system.
+        """
+        self.require_ours(batch)
+        held = {name: integral(batch.field(name)[:, -1].double(), batch.grid) for name in self.kept(batch.grid)}
+        assert batch.lead_time is not None, "require_ours has looked"
+        return {name: start[:, None].expand(batch.lead_time.shape) for name, start in held.items()}
 
     def measured_knobs(self, batch: Batch) -> dict[str, Float[Tensor, " batch"]]:
         """Return the knobs that are coefficients by the same name."""

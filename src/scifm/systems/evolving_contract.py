@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from scifm.fields.grid import Grid
+from scifm.fields.norms import integral
 from scifm.fields.seeds import generator_for
 from scifm.systems.contract import SystemContract, require, size_of, twice_as_fine
 from scifm.systems.evolving import Evolving
@@ -85,6 +86,31 @@ class EvolvingContract(SystemContract):
         assert batch.lead_time is not None
         steps = torch.full_like(batch.lead_time, system.save_interval).cumsum(1)
         require(torch.allclose(batch.lead_time, steps), f"frames are at {batch.lead_time[0].tolist()}")
+
+    def test_budgets_are_met_by_solutions_and_not_by_others(self) -> None:
+        """What it says of the integral of an output at every frame holds for its solutions, and for no wrong field."""
+        batch = self.tried()
+        for name, values in self.system.budgets(batch).items():
+            require(name in batch.signature.outputs, f"'{name}' is no output, and has a budget")
+            require(values.dtype == torch.float64, f"the budget of '{name}' is in float64; got {values.dtype}")
+            field = batch.target(name)
+            require(values.shape == field.shape[:2], f"the budget of '{name}' is {tuple(values.shape)}")
+            size = integral(field.abs(), batch.grid)
+            off = float(((integral(field, batch.grid) - values).abs() / size).max())
+            require(off < 0.1 * self.tolerance, f"the solver misses the budget of '{name}' by {off:.3g} of its size")
+            other = float(
+                (
+                    (
+                        integral(
+                            1.01 * field + 0.01 * size.view(*size.shape, *(1,) * batch.grid.num_spatial_dims),
+                            batch.grid,
+                        )
+                        - values
+                    ).abs()
+                    / size
+                ).min()
+            )
+            require(other > 1e-4, f"a wrong field meets the budget of '{name}'")
 
     def test_the_march_follows_the_equation(self) -> None:
         """The rate at which the state changes is the right-hand side, which is written without the solver.

@@ -119,6 +119,9 @@ class Heat(PeriodicEvolution):
     def tendency(self, inputs: Tensor, coefficients: Tensor, grid: Grid) -> Tensor:
         return self.per_sample(coefficients, 0, grid.num_spatial_dims) * laplacian(inputs, grid)
 
+    def kept(self, grid: Grid) -> tuple[str, ...]:
+        return self.signature.outputs
+
     def quantities(self, state: Tensor, coefficients: Tensor, grid: Grid) -> dict[str, Tensor]:
         space = state[:, :, 0].flatten(2)
         return {"heat": space.mean(-1) / space[:, :1].square().mean(-1).sqrt()}

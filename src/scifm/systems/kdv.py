@@ -134,6 +134,9 @@ class KortewegDeVries(PeriodicEvolution):
             (third,) = gradient(third, grid)
         return -inputs * slope - self.per_sample(coefficients, 0, 1) * third
 
+    def kept(self, grid: Grid) -> tuple[str, ...]:
+        return self.signature.outputs
+
     def quantities(self, state: Tensor, coefficients: Tensor, grid: Grid) -> dict[str, Tensor]:
         u = state[:, :, 0]
         (slope,) = gradient(u, grid)

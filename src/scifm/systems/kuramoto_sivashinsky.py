@@ -146,6 +146,9 @@ class KuramotoSivashinsky(PeriodicEvolution):
         antidiffusion, viscosity = (self.per_sample(coefficients, i, 1) for i in (0, 1))
         return -inputs * slope - antidiffusion * bent - viscosity * laplacian(bent, grid)
 
+    def kept(self, grid: Grid) -> tuple[str, ...]:
+        return self.signature.outputs
+
     def quantities(self, state: Tensor, coefficients: Tensor, grid: Grid) -> dict[str, Tensor]:
         size = state[:, 0, 0].square().mean(-1).sqrt()
         return {"momentum": state[:, :, 0].mean(-1) / size[:, None]}

@@ -193,6 +193,9 @@ class NavierStokes(PeriodicEvolution):
         spread = self.per_sample(coefficients, 0, 2) * laplacian(vorticity, grid)
         return spread - v_x * slope_x - v_y * slope_y + forcing
 
+    def kept(self, grid: Grid) -> tuple[str, ...]:
+        return self.signature.outputs
+
     def quantities(self, state: Tensor, coefficients: Tensor, grid: Grid) -> dict[str, Tensor]:
         space = state[:, :, 0].flatten(2)
         return {"circulation": space.mean(-1) / space[:, :1].square().mean(-1).sqrt()}
