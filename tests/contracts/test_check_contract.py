@@ -72,6 +72,7 @@ PAIRS = {
     "spread": (answers.doubting, [lambda: answers.doubting(apart=0.01), lambda: answers.doubting(gain=3.0)]),
     "abstention": (answers.doubting, [lambda: answers.doubting(knows=-1.0), lambda: answers.doubting(knows=0.0)]),
     "weight_spectra": (tiny.operator, [without_waves, one_layer_without_waves, ruled]),
+    "conservation": (answers.forecaster, [lambda: answers.forecaster(kick=0.05), lambda: answers.forecaster(kick=1e3)]),
     "probe": (planted.sees, [lambda: planted.sees(gain=0.0), planted.passes_on]),
 }
 """For each check how to make an operator that is good by it, and some that are bad."""
@@ -80,10 +81,10 @@ QUICK = {"overfit_one_batch": {"num_samples": 2, "num_steps": 100, "learning_rat
 """Settings that tell these operators apart in less time."""
 
 
-SAMPLES = {"probe": planted.samples, "lead_times": answers.windows}
+SAMPLES = {"probe": planted.samples, "lead_times": answers.windows, "conservation": answers.windows}
 """Samples that ask something of these operators; for the others those of Poisson do."""
 
-ORIGINS = {"lead_times": answers.of_burgers}
+ORIGINS = {"lead_times": answers.of_burgers, "conservation": answers.of_burgers}
 """Where they come from; the others from Poisson's equation."""
 
 

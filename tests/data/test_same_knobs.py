@@ -18,6 +18,7 @@ from scifm.fields.window import Window
 from scifm.systems.burgers import Burgers
 from scifm.systems.catalog import SYSTEMS
 from scifm.systems.evolving import Evolving
+from scifm.systems.moving_front import MovingFront
 from scifm.systems.poisson import Poisson
 
 GRID, LINE = Grid.square(16), Grid((32,), (1.0,), (True,))
@@ -54,7 +55,7 @@ def test_so_many_one_behind_the_other_share_their_knobs():
 def test_every_system_can_hold_its_knobs(name):
     system = SYSTEMS[name]()
     dims = system.signature.num_spatial_dims
-    grid = Grid((20,) * dims, (1.0,) * dims, (True,) * dims)
+    grid = Grid((20,) * dims, (1.0,) * dims, "open" if isinstance(system, MovingFront) else "periodic")
     if isinstance(system, Evolving):
         system = type(system)(num_frames=2)
     drawn = drawn_problems(system, 4, grid, generator_for(2, "every"), same_knobs=2)

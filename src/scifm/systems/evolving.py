@@ -299,9 +299,17 @@ class Evolving(System):
         order = [names.index(name) for name in self.signature.outputs]
         return (batch.require_targets()[:, :, order] - solved) / time
 
-    @torch.no_grad()
     def invariants(self, batch: Batch) -> dict[str, Float[Tensor, " batch"]]:
         """Return by how much each of `quantities` drifts at most from the last input frame on, in float64."""
+        return {f"{name}_drift": values.abs().amax(1) for name, values in self.drifts(batch).items()}
+
+    @torch.no_grad()
+    def drifts(self, batch: Batch) -> dict[str, Float[Tensor, "batch time"]]:
+        """Return how far each of `quantities` is from its value in the last input frame, over its scale, in float64.
+
+        Raises:
+            SignatureError: if the batch is not one of this system or has no targets.
+        """
         self.require_ours(batch)
         batch = batch.to(dtype=torch.float64)
         batch.require_targets()
@@ -314,10 +322,8 @@ class Evolving(System):
         if constants:
             still = inputs[:, :, constants].expand(-1, state.shape[1], -1, *batch.grid.num_points)
             state = torch.cat([state, still], dim=2)
-        drifts = {}
-        for name, values in self.quantities(state, self._coefficients(batch), batch.grid).items():
-            drifts[f"{name}_drift"] = (values[:, 1:] - values[:, :1]).abs().amax(1)
-        return drifts
+        found = self.quantities(state, self._coefficients(batch), batch.grid)
+        return {name: values[:, 1:] - values[:, :1] for name, values in found.items()}
 
     def budgets(self, batch: Batch) -> dict[str, Float[Tensor, "batch time"]]:
         """Return what the integral of an output over space has to be at the lead times, by the name of the output.

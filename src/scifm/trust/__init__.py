@@ -11,6 +11,7 @@ What may not live here: what trains or scores a run (below), and what asks of ma
 from scifm.trust.abstention import Abstention
 from scifm.trust.case import Case
 from scifm.trust.check import Check
+from scifm.trust.conservation import Conservation
 from scifm.trust.extrapolation import Extrapolation
 from scifm.trust.lead_times import LeadTimes
 from scifm.trust.overfit import OverfitOneBatch
@@ -37,6 +38,7 @@ CHECKS: dict[str, type[Check]] = {
     "spread": Spread,
     "abstention": Abstention,
     "weight_spectra": WeightSpectra,
+    "conservation": Conservation,
     "probe": Probe,
     "overfit_one_batch": OverfitOneBatch,
 }
@@ -48,6 +50,7 @@ __all__ = [
     "Case",
     "Check",
     "Coverage",
+    "Conservation",
     "Extrapolation",
     "LeadTimes",
     "OverfitOneBatch",

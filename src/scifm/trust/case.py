@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from scifm.data.origins import Origin, SystemOrigin
+from scifm.data.origins import Origin, StoreOrigin, SystemOrigin
 from scifm.fields.batch import Batch
 from scifm.fields.grid import Grid
 from scifm.fields.window import Window
 from scifm.models.folder import ModelPlace
 from scifm.models.operator import Operator
+from scifm.systems.evolving import Evolving
 from scifm.systems.system import System
 
 __all__ = ["Case"]
@@ -74,3 +75,29 @@ class Case:
         origin = SystemOrigin.of(system, grid or self.samples.grid, window)
         seed = self.generator.initial_seed() % 2**62
         return self.operator.align(origin.draw(num_samples, "trust", seed=seed)).to(dtype=self.samples.inputs.dtype)
+
+    def trajectories(self, num_steps: int | None = None) -> tuple[Batch, Evolving | None]:
+        """Return unseen trajectories as windows, one each, and what made them where that is known.
+
+        Args:
+            num_steps: how many frames behind the first; None: as far as they go. As many as the samples of the case,
+                which themselves are returned where nobody says where they come from.
+
+        Raises:
+            SignatureError, DataError: as sampling and reading do.
+        """
+        origin, history, count = self.origin, self.operator.history, self.samples.num_samples
+        stride = 1 if origin is None else origin.window.stride
+        if isinstance(origin, SystemOrigin) and isinstance(origin.system, Evolving):
+            reaches = (origin.system.num_frames - 1) // stride - history + 1
+            window = Window(history, max(1, min(num_steps or reaches, reaches)), stride)
+            return self.drawn(count, origin.system, window=window), origin.system
+        if isinstance(origin, StoreOrigin):
+            times = origin.store.card.times
+            reaches = (len(times or ()) - 1) // stride - history + 1
+            window = Window(history, max(1, min(num_steps or reaches, reaches)), stride)
+            split = origin.store.split("test", window)
+            each = split.num_samples // split.num_problems
+            firsts = torch.arange(0, split.num_samples, each)[:count]
+            return self.operator.align(split.batch(firsts)), None
+        return self.samples, None

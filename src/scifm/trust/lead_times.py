@@ -5,17 +5,12 @@ from __future__ import annotations
 import math
 from typing import ClassVar
 
-import torch
 from pydantic import Field
 
-from scifm.data.origins import StoreOrigin, SystemOrigin
 from scifm.errors import SciFMError
 from scifm.evaluation.forecast import Forecast, judge
-from scifm.fields.batch import Batch
-from scifm.fields.window import Window
 from scifm.findings.figure import Axis, Figure, Panel, Rule, Series
 from scifm.findings.finding import Finding
-from scifm.systems.evolving import Evolving
 from scifm.trust.case import Case
 from scifm.trust.check import Check
 from scifm.wording import plural
@@ -57,7 +52,7 @@ class LeadTimes(Check):
         if not names.evolves or names.state != names.outputs:
             return Finding(said="What it answers does not evolve, so there is nothing to march.")
         try:
-            truth, system = self._trajectories(case)
+            truth, system = case.trajectories(self.num_steps)
             if case.origin is None and truth.num_frames == 1:
                 return Finding(said="These are single steps, and where their trajectories are is not known.")
             found = judge(case.operator, truth, system=system)
@@ -89,24 +84,6 @@ class LeadTimes(Check):
             advice="" if good else "Stop there, start anew from a known state, or train with unrolled steps or noise.",
             figure=_figure(found, self.most),
         )
-
-    def _trajectories(self, case: Case) -> tuple[Batch, Evolving | None]:
-        """Return whole trajectories as windows, one each, and what made them."""
-        origin, history, count = case.origin, case.operator.history, case.samples.num_samples
-        stride = 1 if origin is None else origin.window.stride
-        if isinstance(origin, SystemOrigin) and isinstance(origin.system, Evolving):
-            reaches = (origin.system.num_frames - 1) // stride - history + 1
-            window = Window(history, max(1, min(self.num_steps or reaches, reaches)), stride)
-            return case.drawn(count, origin.system, window=window), origin.system
-        if isinstance(origin, StoreOrigin):
-            times = origin.store.card.times
-            reaches = (len(times or ()) - 1) // stride - history + 1
-            window = Window(history, max(1, min(self.num_steps or reaches, reaches)), stride)
-            split = origin.store.split("test", window)
-            each = split.num_samples // split.num_problems
-            firsts = torch.arange(0, split.num_samples, each)[:count]
-            return case.operator.align(split.batch(firsts)), None
-        return case.samples, None
 
     def _usable(self, found: Forecast) -> int:
         """Return how many steps can be used."""
