@@ -37,7 +37,9 @@ from harness import Row, argument_parser, publish
 from scifm.fields.conserving import Diagonal, conserve, integral_weights, not_negative
 from scifm.fields.grid import Grid
 from scifm.fields.seeds import generator_for
+from scifm.findings.figure import Axis, Figure, Panel, Series
 from scifm.models.neural_process import AttentiveNeuralProcess, NeuralProcessConfig, PointAnswers
+from scifm.report.drawing import write_figure
 from scifm.systems.porous_medium import PorousMedium
 from scifm.systems.stefan import Stefan
 
@@ -99,7 +101,9 @@ def main() -> None:
         net = trained(name, options)
         for value in PROBLEMS[name].tested:
             rows += scored(name, value, net, options)
-    publish(rows, options.json)
+        if options.figure is not None and name == "stefan":
+            write_figure(profiles(net, options), options.figure)
+    publish("What hard conservation does to answers with a spread", rows, options.json)
 
 
 def parsed() -> Namespace:
@@ -113,6 +117,7 @@ def parsed() -> Namespace:
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--dropout", action="store_true", help="keep dropout on where it answers, as published")
+    parser.add_argument("--figure", type=Path, help="draw a profile of Stefan's problem, with its band, into this SVG")
     return parser.parse_args()
 
 
@@ -242,6 +247,29 @@ def scored(name: str, value: float, net: AttentiveNeuralProcess, options: Namesp
             if published is not None:
                 rows.append(Row(f"{case}, {way}", f"{metric}, published", published, "1"))
     return rows
+
+
+def profiles(net: AttentiveNeuralProcess, options: Namespace) -> Figure:
+    """Return one profile within the range of the training, as answered and as moved."""
+    problem, value = PROBLEMS["stefan"], 0.6
+    mean, scale, truth, row, mass = answers(problem, value, net, seed=options.seed, dropout=options.dropout)
+    x = tuple(torch.linspace(0, problem.length, POINTS, dtype=torch.float64).tolist())
+    shown = slice(0, POINTS // 2)
+    titles = {"ANP": "as answered", "HardC": "moved alike", "ProbConserv": "moved by the variance"}
+    panels = []
+    for way, (draws, spread) in corrected(problem, mean, scale, row, mass).items():
+        if way not in titles:
+            continue
+        middle = draws.mean(0)
+        width = 2 * (spread.mean(0) + (draws - middle).square().mean(0)).sqrt()
+        own, wide = middle[0][shown], width[0][shown]
+        low, high = tuple((own - wide).tolist()), tuple((own + wide).tolist())
+        told = Series(label="answer ± 2 σ", x=x[shown], y=tuple(own.tolist()), low=low, high=high, marked=False)
+        known = Series(label="truth", x=x[shown], y=tuple(truth[0][shown].tolist()), marked=False, line="dashed")
+        axes = {"x": Axis(label="x"), "y": Axis(label="temperature", low=-0.4, high=1.2)}
+        panels.append(Panel(title=titles[way], series=(told, known), **axes))
+    caption = "Stefan's problem, threshold 0.6, t = 0.05: one function told at 100 points, and what it holds known."
+    return Figure(caption=caption, panels=tuple(panels))
 
 
 if __name__ == "__main__":
