@@ -20,6 +20,7 @@ from scifm.fields.norms import integral
 from scifm.fields.seeds import generator_for
 from scifm.fields.window import Window
 from scifm.models.conserved import Conserved
+from scifm.models.ensemble import Ensemble
 from scifm.models.fno import FNOConfig
 from scifm.models.operator import Operator
 from scifm.models.rollout import rollout
@@ -98,6 +99,17 @@ def test_a_lagging_front_is_moved_where_members_differ_and_the_error_falls():
         errors[name] = float((operator.double()(batch).targets - batch.targets).square().mean())
     assert errors["variance"] < 0.6 * errors["mean"]
     assert 0.8 * errors["mean"] < errors["alike"] < errors["mean"]
+
+
+def test_an_ensemble_is_its_members():
+    members, batch = ensemble(0.1, 0.3, 0.6), trajectories()
+    apart = Conserved(members, STEFAN.budgets).double()
+    together = Conserved(Ensemble.of(members), STEFAN.budgets).double()
+    assert together.weigh == "variance"
+    torch.testing.assert_close(together.answers(batch).targets, apart.answers(batch).targets)
+    one = pairs()
+    for own, theirs in zip(together.said(one), apart.said(one), strict=True):
+        torch.testing.assert_close(own, theirs)
 
 
 def test_a_single_operator_moves_alike():

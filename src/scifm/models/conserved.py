@@ -40,7 +40,7 @@ class Conserved(Operator):
     of its own, and is not saved.
 
     Args:
-        operators: members of an ensemble, of one form; or one operator alone.
+        operators: several, of one form; or one alone, which may be an ensemble (`scifm.models.ensemble`).
         budgets: what is known, such as ``system.budgets``. An output that it does not name is left as it is, unless
             answers are moved as `members` vary together.
         weigh: by what an answer is moved. ``variance``: of the members at each point, each by itself, as published;
@@ -79,7 +79,7 @@ class Conserved(Operator):
         self.members = nn.ModuleList(members)
         self.domain, self.provenance = first.domain, first.provenance
         self.budgets, self.variance, self.not_negative = budgets, variance, tuple(not_negative)
-        self.weigh: Weighing = weigh or ("alike" if len(members) == 1 and variance is None else "variance")
+        self.weigh: Weighing = weigh or ("alike" if self._num_answers == 1 and variance is None else "variance")
         self._require_settings()
 
     def _require_settings(self) -> None:
@@ -87,7 +87,7 @@ class Conserved(Operator):
             raise ConfigError(f"Answers are weighed by variance, members or alike; got '{self.weigh}'.")
         if self.variance is not None and self.weigh != "variance":
             raise ConfigError(f"A variance has no effect where answers are weighed '{self.weigh}': leave it out.")
-        if len(self.members) == 1 and self.variance is None and self.weigh != "alike":
+        if self._num_answers == 1 and self.variance is None and self.weigh != "alike":
             raise ConfigError(
                 f"One operator alone says no spread to weigh by: give two or more, a variance, or weigh = 'alike'; got "
                 f"weigh = '{self.weigh}'."
@@ -130,7 +130,7 @@ class Conserved(Operator):
             ConfigError: if one operator alone says no variance.
             SignatureError, DataError: as when it is asked.
         """
-        if len(self.members) == 1 and self.variance is None:
+        if self._num_answers == 1 and self.variance is None:
             raise ConfigError("One operator alone says no variance: give several, or a variance.")
         batch = self.align(batch)
         if batch.num_frames != 1:
@@ -146,6 +146,10 @@ class Conserved(Operator):
     @property
     def _first(self) -> Operator:
         return cast(Operator, self.members[0])
+
+    @property
+    def _num_answers(self) -> int:
+        return sum(cast(Operator, member).num_members for member in self.members)
 
     def _next_frame(self, batch: Batch) -> Tensor:
         return self._following(batch, self._known(batch))
@@ -176,8 +180,8 @@ class Conserved(Operator):
 
     def _together(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return what members say on average and how each differs, ``(batch, [member,] 1, output, *space)``."""
-        said = [cast(Operator, member)._next_frame(cast(Operator, member).align(batch)) for member in self.members]
-        answers = torch.stack(said, dim=1)
+        asked = [cast(Operator, member).each(batch) for member in self.members]  # of an ensemble several
+        answers = torch.stack([one.require_targets() for each in asked for one in each], dim=1)
         mean = answers.mean(1)
         return mean, answers - mean.unsqueeze(1)
 
