@@ -102,7 +102,7 @@ class Conservation(Check):
         words = {
             True: "It keeps what the equation keeps.",
             False: f"It loses what the equation keeps: {name}.",
-            None: f"It keeps {name} roughly.",
+            None: f"It keeps this roughly: {name}.",
         }
         told = "; ".join(_told(name, kept) for name, kept in found.items())
         about = f"{plural(case.samples.num_samples, 'sample')}, {plural(num_marched, 'trajectory', 'trajectories')}"
