@@ -149,6 +149,8 @@ RECIPE: dict[str, tuple[Any, str | None]] = {
     "model.size": ("small", "size or network"),
     "model.network": ({**tiny.NETWORK, "width": 6}, EFFECT),
     "model.normalization": ("constant", EFFECT),
+    "model.num_members": (2, EFFECT),
+    "model.num_heads": (2, EFFECT),
 }
 MIXED: dict[str, tuple[Any, str | None]] = {
     "name": ("helmholtz", EFFECT),

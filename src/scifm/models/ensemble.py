@@ -34,7 +34,9 @@ from scifm.models.folder import ModelContent
 from scifm.models.operator import Operator
 from scifm.wording import plural
 
-__all__ = ["Ensemble", "EnsembleConfig", "apart", "widened"]
+__all__ = ["MOST_MEMBERS", "Ensemble", "EnsembleConfig", "apart", "widened"]
+
+MOST_MEMBERS = 256
 
 # The registry knows every kind, this one too; so it is asked when settings are there, and not when files are read.
 
@@ -64,8 +66,8 @@ class EnsembleConfig(OperatorConfig):
     sizes: ClassVar[tuple[str, ...]] = tuple(SIZES)
 
     member: Annotated[OperatorConfig, BeforeValidator(_settings), PlainSerializer(_told)] = FNOConfig()
-    num_members: int = Field(5, ge=1, le=256)
-    num_heads: int = Field(1, ge=1, le=256)
+    num_members: int = Field(5, ge=1, le=MOST_MEMBERS)
+    num_heads: int = Field(1, ge=1, le=MOST_MEMBERS)
 
     @model_validator(mode="after")
     def _are_several(self) -> EnsembleConfig:
@@ -376,8 +378,8 @@ def apart(operator: Operator) -> Tensor:
     weights = operator.head_weights() if isinstance(operator, Ensemble) else None
     if weights is None:
         raise ConfigError(
-            "diversity of the objective pushes the heads of a network apart, and each has one: give num_heads in the "
-            "settings of the network, 10 for example, or leave diversity out."
+            "diversity of the objective pushes the heads of a network apart, and each has one: give "
+            "model.num_heads, 10 for example, or leave diversity out."
         )
     # the mean over pairs of different heads is twice the variance with one less in its place
     return 2 * weights.var(dim=1, unbiased=True).sum(-1).mean()

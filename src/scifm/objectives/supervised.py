@@ -114,8 +114,8 @@ class Supervised(Objective):
         if self.diversity and not issubclass(cls, Ensemble):
             raise ConfigError(
                 f"diversity = {self.diversity:g} of the objective pushes the heads of an ensemble apart; one of kind "
-                f"'{cls.config_class.kind or cls.__name__}' has none. Leave it out, or choose model.kind = 'ensemble' "
-                "with num_heads in its network."
+                f"'{cls.config_class.kind or cls.__name__}' has none. Leave it out, or give model.num_heads, 10 "
+                "for example."
             )
 
     def __call__(self, operator: Operator, batch: Batch, *, step: int, generator: torch.Generator) -> Tensor:

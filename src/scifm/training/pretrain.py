@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import SerializeAsAny, ValidationInfo, field_validator, model_validator
+from pydantic import Field, SerializeAsAny, ValidationInfo, field_validator, model_validator
 
-from scifm.config import Config, read_recipe, refuse_idle
+from scifm.config import Config, build_config, read_recipe, refuse_idle
 from scifm.data.equations import equations_of
 from scifm.data.normalize import fit_normalization
 from scifm.data.origin_config import DataConfig, MixtureConfig, SystemConfig
@@ -29,6 +29,7 @@ from scifm.fields.homogeneity import Homogeneity
 from scifm.fields.normalization import Normalization
 from scifm.fields.seeds import DrawingFrom, generator_for, lent_to_torch
 from scifm.fields.window import Window, is_one_time
+from scifm.models.ensemble import MOST_MEMBERS, EnsembleConfig
 from scifm.models.operator import Operator, OperatorConfig
 from scifm.models.registry import DEFAULT_KIND, operator_class, settings_of
 from scifm.runs import Run
@@ -50,12 +51,15 @@ class ModelConfig(Config):
         size: a name of ``scifm.models.SIZES``, for a kind that has sizes.
         network: settings of that kind, instead of `size`.
         normalization: how numbers are brought to order one; see ``scifm.data.fit_normalization``.
+        num_members, num_heads: make an ensemble of so many such networks, each with so many heads; absent: one of one.
     """
 
     kind: str = DEFAULT_KIND
     size: str | None = None
     network: SerializeAsAny[OperatorConfig] | None = None
     normalization: Literal["homogeneous", "joint", "constant"] = "homogeneous"
+    num_members: int | None = Field(None, ge=1, le=MOST_MEMBERS)
+    num_heads: int | None = Field(None, ge=1, le=MOST_MEMBERS)
 
     @model_validator(mode="before")
     @classmethod
@@ -96,7 +100,16 @@ class ModelConfig(Config):
         Raises:
             ConfigError: if the size is unknown.
         """
-        return self.network or operator_class(self.kind).config_class.of_size(self.size or "small")
+        own = self.network or operator_class(self.kind).config_class.of_size(self.size or "small")
+        if self.num_members is None and self.num_heads is None:
+            return own
+        several = {"num_members": self.num_members or 1, "num_heads": self.num_heads or 1}
+        return build_config(EnsembleConfig, {"member": own, **several}, source="[model]")
+
+    def resolved(self, network: OperatorConfig) -> ModelConfig:
+        """Return the same with its complete architecture in place of what said it."""
+        about = {"kind": network.kind, "network": network, "size": None, "num_members": None, "num_heads": None}
+        return self.model_copy(update=about)
 
 
 class PretrainRecipe(Config):
@@ -137,7 +150,7 @@ class PretrainRecipe(Config):
         drawn = [entry for entry in (self.system, *self.mixture) if entry is not None and entry.name]
         evolves = any(entry.build().signature.evolves for entry in drawn)
         self.data.check(mixes_stores=any(entry.store is not None for entry in self.mixture), evolves=evolves)
-        self.training.objective.require_operator(operator_class(self.model.kind))
+        self.training.objective.require_operator(operator_class(self.model.resolve().kind))
         if self.data.stream_blocks > self.training.batch_size:
             raise ConfigError(
                 f"data.stream_blocks = {self.data.stream_blocks} is more than training.batch_size = "
@@ -323,8 +336,7 @@ def pretrain(
     network.require_known()
     require_same_terms(network, origin)
     network = settled_on(origin, network)
-    model = recipe.model.model_copy(update={"network": network, "size": None})
-    recipe = recipe.model_copy(update={"model": model})
+    recipe = recipe.model_copy(update={"model": recipe.model.resolved(network)})
     # what the samples are enters the name of the folder: other data at the same place are another run
     record = {"kind": "pretrain", **recipe.to_record(), "origin": origin.describe()}
     with joined(world_from(), recipe.training.accelerator) as world:
