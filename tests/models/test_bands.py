@@ -10,18 +10,23 @@ import torch
 
 import networks
 import tiny
+from scifm.data.stream import Epochs
+from scifm.distillation.compress import compress
 from scifm.errors import ConfigError, RunError, SignatureError
+from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
 from scifm.fields.seeds import generator_for
 from scifm.models.bands import bands, calibrate
 from scifm.models.calibration import CALIBRATION, Calibration, FeatureSpace
 from scifm.models.ensemble import Ensemble, EnsembleConfig
-from scifm.models.fno import FNOConfig
+from scifm.models.fno import FNO, FNOConfig
 from scifm.models.module_operator import ModuleOperator
 from scifm.models.registry import load_operator
 from scifm.systems.burgers import Burgers
 from scifm.systems.knobs import Knob
 from scifm.systems.poisson import Poisson
+from scifm.training.loop import TrainingConfig, train
+from scifm.training.pretrain import pretrain
 
 
 def drawn(count: int, stream: int, **knobs):
@@ -82,8 +87,6 @@ def test_each_step_of_a_forecast_has_a_band_of_its_own():
     torch.manual_seed(0)
     burgers = Burgers(num_frames=5, save_interval=0.05)
     samples = burgers.sample(24, Grid.square(16, num_spatial_dims=1), generator_for(0, "march"))
-    from scifm.models.fno import FNO
-
     operator = FNO(burgers.signature, FNOConfig(**tiny.NETWORK))
     known = calibrate(operator, samples)
     assert known.scores.shape == (24, 4, 1)
@@ -145,6 +148,33 @@ def test_what_cannot_be_calibrated_is_said():
     known = calibrate(plain, samples)  # it has no features, and bands all the same
     assert known.space is None
     assert bands(plain, samples, 0.5).p_values is None
+
+
+def test_a_field_that_no_sample_has_gets_no_band_and_hinders_no_other():
+    names = Signature(("f", "g"), (), ("u", "v"))
+    draw = torch.Generator().manual_seed(0)
+    fields = torch.randn(2, 12, 1, 2, 16, 16, generator=draw) * torch.tensor([1.0, 0.0]).view(2, 1, 1)
+    present = torch.tensor([True, False, True, False]).expand(12, -1)
+    samples = Batch(names, tiny.GRID, fields[0], torch.zeros(12, 0), fields[1], present=present)
+    torch.manual_seed(0)
+    operator = FNO(names, FNOConfig(**tiny.NETWORK))
+    known = calibrate(operator, samples)
+    assert known.widths(0.9)[0].isnan().tolist() == [False, True]
+    around = bands(operator, samples)
+    assert (around.low[:, :, 0] < around.high[:, :, 0]).all()
+    assert around.low[:, :, 1].isnan().all()
+
+
+def test_training_and_compression_take_it_away(tmp_path):
+    run = pretrain(tiny.recipe(training={"num_steps": 2}), out=tmp_path)
+    operator = load_operator(run)
+    calibrate(operator, drawn(12, 0))
+    operator.save_pretrained(run.path / "model")
+    assert load_operator(run).calibration is not None
+    compress(run, drawn(4, 2), tmp_path / "small", to="int8")
+    assert load_operator(tmp_path / "small").calibration is None
+    train(operator, Epochs(drawn(4, 3), batch_size=4, seed=0), config=TrainingConfig(**tiny.TRAINING))
+    assert operator.calibration is None
 
 
 def test_an_exact_answer_has_a_band_of_no_width():

@@ -95,6 +95,11 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
+def _plain(widths: Tensor) -> list[list[float | None]]:
+    """Return widths by step and field; None of a field that nothing was found of."""
+    return [[_finite(width) for width in step] for step in widths.tolist()]
+
+
 def _number(value: float | None) -> str:
     return "none" if value is None else f"{value:.4g}"
 
@@ -204,8 +209,8 @@ def calibrate(
             "samples": found.samples,
             "level": made.level,
         }
-        about |= {"share": found.share, "fields": names, "half_widths": made.widths.tolist()}
-        print_json({**about, "relative_half_widths": made.relative_widths.tolist()})
+        about |= {"share": found.share, "fields": names, "half_widths": _plain(made.widths)}
+        print_json({**about, "relative_half_widths": _plain(made.relative_widths)})
         return
     part = "the whole field" if found.share == 1 else f"at least {found.share:.4g} of the field"
     rows = [
@@ -214,10 +219,8 @@ def calibrate(
     ]
     for step in sorted({0, found.num_frames - 1}):
         title = f"step {step + 1}" if found.num_frames > 1 else "half width"
-        told = (
-            f"{name} ± {100 * float(width):.3g} %"
-            for name, width in zip(names, made.relative_widths[step], strict=True)
-        )
+        widths = zip(names, made.relative_widths[step].tolist(), strict=True)
+        told = (f"{name} ± {100 * width:.3g} %" for name, width in widths if not math.isnan(width))
         rows.append((title, ", ".join(told) + " of the size of the answer"))
     print_rows("Calibrated", [*rows, ("kept", str(made.path))])
 

@@ -105,6 +105,7 @@ def calibrate_model(model: str | Path, how: CalibrateRecipe | None = None) -> Ca
     found.write(place.folder)
     there = size > 0
     relative = torch.where(there, half / torch.where(there, size, 1.0), 0.0).sum(0) / there.sum(0).clamp(min=1)
+    relative = relative.masked_fill(widths.isnan(), torch.nan)
     return Calibrated(found, place.folder / CALIBRATION, how.level, widths, relative)
 
 

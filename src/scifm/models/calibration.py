@@ -92,6 +92,8 @@ class Calibration:
     def widths(self, level: float) -> Float[Tensor, "time output"]:
         """Return how many times wider than its guess a band is that holds with a probability of `level`.
 
+        NaN of a field that no sample of the calibration has.
+
         Raises:
             ConfigError: if `level` is no probability, or so few samples cannot promise it.
         """
@@ -103,6 +105,9 @@ class Calibration:
             for output in range(outputs):
                 own = self.scores[:, frame, output]
                 own = own[~own.isnan()].sort().values
+                if not len(own):  # a field that none of the samples has
+                    widths[frame, output] = torch.nan
+                    continue
                 place = math.ceil((len(own) + 1) * level - _ROUND_OFF)
                 if place > len(own):
                     least = math.ceil(level / (1 - level) - _ROUND_OFF)
