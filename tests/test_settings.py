@@ -25,6 +25,7 @@ from scifm.data.origin_config import DataConfig, MixtureConfig, SystemConfig
 from scifm.data.origins import SystemOrigin
 from scifm.errors import ConfigError, SciFMError
 from scifm.fields.normalization import Normalization
+from scifm.models.continuous import ContinuousConfig
 from scifm.models.fno import FNOConfig
 from scifm.models.neighbours import NeighbourCorrection, corrected
 from scifm.models.neuralop_fno import NeuralopFNOConfig
@@ -398,13 +399,23 @@ NEURALOP: dict[str, Any] = {
     "channel_mlp_skip": "linear",
     "fno_skip": "soft-gating",
 }
+CONTINUOUS: dict[str, Any] = {
+    **{name: FNO[name] for name in ("width", "modes", "num_layers", "projection_width", "latent_points", "position")},
+    "spectral_init": 0.5,
+    "scheme": "midpoint",
+    "num_steps": 5,
+    "basis": 3,
+    "between": "linear",
+}
 NO_NETWORK = {
+    "gradient": "the same answers; models/test_continuous.py has what training makes of it",
     "engine": "how the same numbers are computed",
     "history": "for what evolves, see below",
     "lead_time": "for what evolves, see below",
 }
 NETWORKS = {
     FNOConfig: (FNO, tiny.NETWORK),
+    ContinuousConfig: (CONTINUOUS, {**tiny.NETWORK, "num_steps": 4, "basis": 2}),
     NeuralopFNOConfig: (NEURALOP, {"n_modes": [4, 4], "hidden_channels": 4, "n_layers": 1}),
 }
 

@@ -14,6 +14,7 @@ from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
 from scifm.models import OPERATORS
 from scifm.models.axial_transformer import AxialTransformerConfig
+from scifm.models.continuous import ContinuousConfig
 from scifm.models.ensemble import EnsembleConfig
 from scifm.models.fno import FNOConfig
 from scifm.models.in_context import InContextConfig
@@ -36,6 +37,9 @@ SMALL: dict[str, Callable[[], Operator]] = {
     ),
     "ensemble": lambda: OPERATORS["ensemble"](
         SIGNATURE, EnsembleConfig(member=FNOConfig(**tiny.NETWORK), num_members=2, num_heads=2)
+    ),
+    "continuous": lambda: OPERATORS["continuous"](
+        SIGNATURE, ContinuousConfig(**tiny.NETWORK, num_steps=2, basis=2, scheme="midpoint")
     ),
     "neuralop_fno": lambda: OPERATORS["neuralop_fno"](
         SIGNATURE, NeuralopFNOConfig(n_modes=(6, 6), hidden_channels=4, n_layers=2)

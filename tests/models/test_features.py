@@ -17,6 +17,7 @@ from scifm.fields.grid import Grid
 from scifm.fields.normalization import Normalization
 from scifm.fields.seeds import generator_for
 from scifm.models.axial_transformer import AxialTransformer, AxialTransformerConfig
+from scifm.models.continuous import Continuous, ContinuousConfig
 from scifm.models.ensemble import Ensemble, EnsembleConfig
 from scifm.models.features import chosen_stage, feature_names, features_of, with_coefficients_hidden
 from scifm.models.fno import FNO, FNOConfig
@@ -49,6 +50,8 @@ def of_kind(kind: str, signature: Signature = Poisson.signature, *, history: int
         return AxialTransformer(signature, AXIAL.model_copy(update=frames))
     if kind == "in_context":
         return InContext(signature, InContextConfig(**{**AXIAL.to_dict(), **frames}))
+    if kind == "continuous":
+        return Continuous(signature, ContinuousConfig(**tiny.NETWORK))
     if kind == "neuralop_fno":
         modes = (6,) * signature.num_spatial_dims
         return NeuralopFNO(signature, NeuralopFNOConfig(n_modes=modes, hidden_channels=4, n_layers=2))
@@ -59,7 +62,16 @@ def of_kind(kind: str, signature: Signature = Poisson.signature, *, history: int
     return ModuleOperator.wrap(networks.GlobalNet(channels, len(signature.outputs)), signature)
 
 
-KINDS = {"fno": 4, "unet": 16, "axial_transformer": 16, "in_context": 16, "neuralop_fno": 4, "module": 6, "ensemble": 4}
+KINDS = {
+    "fno": 4,
+    "unet": 16,
+    "axial_transformer": 16,
+    "in_context": 16,
+    "continuous": 4,
+    "neuralop_fno": 4,
+    "module": 6,
+    "ensemble": 4,
+}
 """Channels that each has where its features are taken."""
 
 every_kind = pytest.mark.parametrize("kind", KINDS)

@@ -20,7 +20,7 @@ from scifm.fields.batch import Batch, Signature
 from scifm.fields.gaps import Gaps
 from scifm.fields.grid import Grid
 from scifm.fields.normalization import Normalization
-from scifm.fields.window import told_times
+from scifm.fields.window import are_within, told_times
 from scifm.wording import span
 
 __all__ = ["Domain", "Range"]
@@ -136,6 +136,9 @@ class Domain(Plain):
         if not batch.num_samples:
             return []
         found = [] if self.grid is None else self._of_box(self.grid, batch.grid, normalization, any_resolution)
+        asked, known = batch.lead_times, self.lead_times
+        if asked is not None and known is not None and not are_within(asked, known):
+            found.append(f"a step is {told_times(asked)} long; training had {told_times(known)}")
         new = [name for name in batch.with_targets(None).gaps if name not in self.gaps.fields]
         if new:
             found.append(f"points of {', '.join(new)} are missing; in training none were")

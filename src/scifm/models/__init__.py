@@ -7,6 +7,7 @@ may not live here: an equation (models never import systems), a loss, an optimiz
 """
 
 from scifm.models.axial_transformer import AXIAL_SIZES, AxialTransformer, AxialTransformerConfig
+from scifm.models.continuous import Continuous, ContinuousConfig
 from scifm.models.ensemble import Ensemble, EnsembleConfig
 from scifm.models.fno import FNO, SIZES, FNOConfig
 from scifm.models.foreign_files import import_neuralop_weights, import_reference_weights
@@ -24,6 +25,8 @@ __all__ = [
     "SIZES",
     "AxialTransformer",
     "AxialTransformerConfig",
+    "Continuous",
+    "ContinuousConfig",
     "Ensemble",
     "EnsembleConfig",
     "FNOConfig",

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol, Self
+from typing import ClassVar, Literal, Protocol, Self, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -17,7 +17,7 @@ from scifm.fields.grid import Grid
 from scifm.fields.homogeneity import Homogeneity
 from scifm.fields.term import Equations
 
-__all__ = ["Hidden", "OperatorConfig", "OuterMaps", "Role", "evaluating"]
+__all__ = ["Hidden", "OperatorConfig", "OuterMaps", "Role", "Stepped", "evaluating"]
 
 Role = Literal["input", "mask", "position", "coefficient", "lead_time", "output"]
 """What a channel is to a network."""
@@ -73,6 +73,26 @@ class Hidden:
     axes: tuple[Literal["batch", "time", "space", "channel"], ...]
     stage: int = -1
     before: bool = False
+
+
+@runtime_checkable
+class Stepped(Protocol):
+    """What an operator promises that follows a rate of change, in steps, to its answer."""
+
+    @property
+    def num_steps(self) -> int:
+        """Steps from the input to the answer."""
+
+    def stepped(self, *, scheme: str | None = None, num_steps: int | None = None) -> Self:
+        """Return an operator with the same weights, shared, that goes there by other steps.
+
+        Args:
+            scheme: of the steps; its own when left out.
+            num_steps: how many; as many as its own when left out.
+
+        Raises:
+            ConfigError: if it cannot go by such steps.
+        """
 
 
 @contextmanager

@@ -68,10 +68,14 @@ class Operator(Stored):
     """Whether it answers on grids of other spacing than it was trained on, as one that takes fields for waves does."""
     can_recompute: ClassVar[bool] = False
     """Whether `network` calls its stages by `through`, so that `recompute` has an effect."""
+    lead_time_is_coefficient: ClassVar[bool] = True
+    """Whether a lead time it sees is the last coefficient `network` is given; else it is in `Encoded` alone."""
     counted_in: ClassVar[torch.dtype | None] = None
     """The precision in which torch sees every product it makes; None: any."""
     parts: ClassVar[Mapping[str, str]] = {}
     """What part in `groups` each child plays: ``lift``, ``projection``, or ``inner``, both spectral and pointwise."""
+    any_lead_time: bool = False
+    """Whether it answers at lead times it was not trained at, as one does that learned a tendency."""
 
     def __init__(
         self, signature: Signature, config: OperatorConfig, *, normalization: Normalization | None = None
@@ -159,7 +163,7 @@ class Operator(Stored):
         """
         ours, theirs = self.signature, batch.signature
         aligned = batch if theirs == ours else in_names_of(ours, batch, knows_form=self.knows_form(theirs.fields))
-        if not torch.compiler.is_exporting():  # which knows no numbers
+        if not (torch.compiler.is_exporting() or self.any_lead_time):  # an export knows no numbers
             self.require_lead_times(batch.lead_times)
         return aligned
 
@@ -261,7 +265,8 @@ class Operator(Stored):
         if self.sees_lead_time:
             if encoded.lead_time is None:
                 raise SignatureError("This operator is told how far ahead it looks: give the batch a lead_time.")
-            coefficients = torch.cat([coefficients, encoded.lead_time.log()[:, None]], dim=1)
+            times = encoded.lead_time.log()[:, None] if self.lead_time_is_coefficient else coefficients[:, :0]
+            coefficients = torch.cat([coefficients, times], dim=1)
         return replace(encoded, inputs=inputs, coefficients=coefficients)
 
     def _next_frame(self, batch: Batch) -> Tensor:
@@ -398,7 +403,7 @@ class Operator(Stored):
     @property
     def num_coefficients(self) -> int:
         """Numbers that `network` is given beside the fields: coefficients, and the lead time where it is seen."""
-        return len(self.signature.coefficients) + self.sees_lead_time
+        return len(self.signature.coefficients) + (self.sees_lead_time and self.lead_time_is_coefficient)
 
     @property
     def num_positions(self) -> int:

@@ -15,6 +15,7 @@ from torch import nn
 from scifm.config import Plain, build_inside
 from scifm.errors import ConfigError
 from scifm.models.axial_transformer import AxialTransformer
+from scifm.models.continuous import Continuous
 from scifm.models.ensemble import Ensemble
 from scifm.models.fno import FNO
 from scifm.models.folder import find_model, reading
@@ -38,6 +39,7 @@ OPERATORS: dict[str, type[Operator]] = {
     "axial_transformer": AxialTransformer,
     "in_context": InContext,
     "ensemble": Ensemble,
+    "continuous": Continuous,
     "neuralop_fno": NeuralopFNO,
     "module": ModuleOperator,
 }
