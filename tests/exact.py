@@ -11,7 +11,7 @@ import networks
 import tiny
 from scifm.data.origins import Origin, SystemOrigin
 from scifm.data.split import windows_of
-from scifm.fields.batch import Batch
+from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
 from scifm.fields.normalization import Encoded
 from scifm.fields.seeds import generator_for
@@ -21,10 +21,15 @@ from scifm.models.ensemble import Ensemble
 from scifm.models.fno import FNOConfig
 from scifm.models.module_operator import ModuleOperator
 from scifm.models.operator import Operator
+from scifm.models.parts.ode import SCHEMES, solve
 from scifm.systems.burgers import Burgers
 from scifm.systems.poisson import Poisson
+from scifm.trust.convergence import learned_generator
 
-__all__ = ["BURGERS", "calibrated", "doubting", "forecaster", "of_burgers", "of_poisson", "poisson", "windows"]
+__all__ = [
+    "BURGERS", "Turning", "calibrated", "doubting", "forecaster", "in_stairs", "of_burgers", "of_poisson", "poisson",
+    "turning", "turns", "windows",
+]  # fmt: skip
 
 BURGERS = Burgers(num_frames=6, save_interval=0.125)
 LINE = Grid.square(32, num_spatial_dims=1)
@@ -104,6 +109,56 @@ class _Solver(Operator):
         now = encoded.inputs[:, 0]
         later = BURGERS.advance(now, encoded.coefficients, encoded.grid, interval=0.125, num_frames=1)
         return self.factor * later - now.unsqueeze(1) + self.kick
+
+
+OSCILLATORS = Signature(("place", "speed"), (), ("place", "speed"), 1, evolves=True)
+_TURN = torch.tensor([[0.0, 1.0], [-1.0, 0.0]], dtype=torch.float64)
+
+
+class Turning(Operator):
+    """An oscillator at every point, followed by a scheme: its equation, or what fits a step of the samples exactly."""
+
+    any_lead_time, needs_periodic = True, False
+
+    def __init__(self, scheme: str, generator: Tensor, num_steps: int = 1) -> None:
+        super().__init__(OSCILLATORS, FNOConfig(**tiny.NETWORK))
+        self.generator, self.scheme, self.num_steps = nn.Parameter(generator), scheme, num_steps
+
+    def stepped(self, *, scheme: str | None = None, num_steps: int | None = None) -> Turning:
+        return Turning(scheme or self.scheme, self.generator.data, num_steps or self.num_steps)
+
+    def _next_frame(self, batch: Batch) -> Tensor:
+        width = batch.lead_time[:, :1, None, None].to(batch.inputs)
+        about = {"scheme": SCHEMES[self.scheme], "num_steps": self.num_steps}
+        turn = self.generator.to(batch.inputs)
+        return solve(lambda u, _: torch.einsum("ij,btjx->btix", turn, u), batch.inputs, width, **about)
+
+
+def turning(scheme: str, *, time: float = 0.3, learned: bool = True) -> Turning:
+    """Return oscillators by a scheme, as one learns them that fits every step of a time, or as they are."""
+    return Turning(scheme, learned_generator(_TURN, time, scheme) if learned else _TURN)
+
+
+def turns(count: int = 8, time: float = 0.3) -> Batch:
+    """Return states of oscillators and those a time later."""
+    inputs = torch.randn(count, 1, 2, 4, generator=generator_for(0, "turns"), dtype=torch.float64)
+    later = torch.einsum("ij,btjx->btix", torch.linalg.matrix_exp(_TURN * time), inputs)
+    times = torch.full((count, 1), time, dtype=torch.float64)
+    empty, grid = inputs.new_zeros(count, 0), Grid.square(4, num_spatial_dims=1)
+    return Batch(OSCILLATORS, grid, inputs, empty, later, lead_time=times)
+
+
+class _Stairs(networks.ExactPoisson):
+    """The exact answer on every second point, said of the point behind it too."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        coarse = super().forward(x[..., ::2, ::2])
+        return coarse.repeat_interleave(2, -1).repeat_interleave(2, -2)
+
+
+def in_stairs() -> Operator:
+    """Return the solution of Poisson's equation where waves are made up that its own grid does not hold."""
+    return _Claims.wrap(_Stairs(), Poisson.signature)
 
 
 def forecaster(factor: float = 1.0, *, kick: float = 0.0) -> Operator:

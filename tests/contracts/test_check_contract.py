@@ -66,6 +66,7 @@ PAIRS = {
     "shuffled_truths": (exact, [lambda: exact(gain=0.0), lambda: exact(gain=-1.0)]),
     "scales": (exact, [lambda: exact(gain=-1.0), lambda: exact(gain=2.5)]),
     "resolution": (answers.poisson, [lambda: answers.poisson(points=16)]),
+    "bands": (answers.poisson, [lambda: answers.poisson(points=16), answers.in_stairs, lambda: exact(gain=0.0)]),
     "extrapolation": (answers.poisson, [lambda: answers.poisson(anisotropy=5)]),
     "lead_times": (answers.forecaster, [lambda: answers.forecaster(0.0), lambda: answers.forecaster(kick=1e3)]),
     "coverage": (answers.calibrated, [lambda: answers.calibrated(gain=1.2), lambda: answers.calibrated(gain=-1.0)]),
@@ -73,6 +74,7 @@ PAIRS = {
     "abstention": (answers.doubting, [lambda: answers.doubting(knows=-1.0), lambda: answers.doubting(knows=0.0)]),
     "weight_spectra": (tiny.operator, [without_waves, one_layer_without_waves, ruled]),
     "conservation": (answers.forecaster, [lambda: answers.forecaster(kick=0.05), lambda: answers.forecaster(kick=1e3)]),
+    "continuity": (lambda: answers.turning("rk4"), [lambda: answers.turning("euler")]),
     "probe": (planted.sees, [lambda: planted.sees(gain=0.0), planted.passes_on]),
 }
 """For each check how to make an operator that is good by it, and some that are bad."""
@@ -81,10 +83,15 @@ QUICK = {"overfit_one_batch": {"num_samples": 2, "num_steps": 100, "learning_rat
 """Settings that tell these operators apart in less time."""
 
 
-SAMPLES = {"probe": planted.samples, "lead_times": answers.windows, "conservation": answers.windows}
+SAMPLES = {
+    "probe": planted.samples,
+    "lead_times": answers.windows,
+    "conservation": answers.windows,
+    "continuity": answers.turns,
+}
 """Samples that ask something of these operators; for the others those of Poisson do."""
 
-ORIGINS = {"lead_times": answers.of_burgers, "conservation": answers.of_burgers}
+ORIGINS = {"lead_times": answers.of_burgers, "conservation": answers.of_burgers, "continuity": lambda: None}
 """Where they come from; the others from Poisson's equation."""
 
 

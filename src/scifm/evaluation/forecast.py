@@ -68,7 +68,9 @@ def correlation(prediction: Tensor, target: Tensor, valid: Tensor | None = None)
     return (p * t).sum(-1) / (torch.linalg.vector_norm(p, dim=-1) * torch.linalg.vector_norm(t, dim=-1))
 
 
-def spectral_error(prediction: Tensor, target: Tensor, grid: Grid) -> dict[str, Float[Tensor, "batch time channel"]]:
+def spectral_error(
+    prediction: Tensor, target: Tensor, grid: Grid, *, resolved: float | None = None, least_share: float = 0.0
+) -> dict[str, Float[Tensor, "batch time channel"]]:
     """Return the relative L2 error of what each of `BANDS` holds; the spatial mean is in none.
 
     Perfect 0 · predicting nothing 1. NaN where a band holds nothing of the truth. Waves are counted by |n|, n the
@@ -77,16 +79,22 @@ def spectral_error(prediction: Tensor, target: Tensor, grid: Grid) -> dict[str, 
     Args:
         prediction, target: ``(batch, time, channel, *space)``.
         grid: where they live.
+        resolved: of a coarser grid, the largest |n| that it holds, of `shortest_wave`. The bands are then thirds of
+            what that grid holds, and what only the finer one does is a fourth, ``beyond``.
+        least_share: of the energy outside of the mean; a band that holds less counts as if it held that, so that what
+            is made up where the truth has next to nothing is told beside the whole.
     """
     lengths, error = mode_energy(prediction - target, grid)
     _, truth = mode_energy(target, grid)
-    ends = [shortest_wave(grid) ** (part / len(BANDS)) for part in range(1, len(BANDS))]
-    inner = [0.0, *ends, math.inf]
+    longest = shortest_wave(grid) if resolved is None else resolved
+    ends = [longest ** (part / len(BANDS)) for part in range(1, len(BANDS))]
+    names, last = ((*BANDS, "beyond"), [longest]) if resolved is not None else (BANDS, [])
+    least = least_share * (truth * (lengths > 0)).flatten(3).sum(-1)
     errors = {}
-    for name, (low, high) in zip(BANDS, pairwise(inner), strict=True):
+    for name, (low, high) in zip(names, pairwise([0.0, *ends, *last, math.inf]), strict=True):
         mask = ((lengths > low) & (lengths <= high)).to(truth.dtype)
         own, whole = ((energy * mask).flatten(3).sum(-1) for energy in (error, truth))
-        errors[name] = (own / whole).sqrt()
+        errors[name] = (own / torch.maximum(whole, least)).sqrt()
     return errors
 
 

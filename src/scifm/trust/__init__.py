@@ -9,9 +9,11 @@ What may not live here: what trains or scores a run (below), and what asks of ma
 """
 
 from scifm.trust.abstention import Abstention
+from scifm.trust.bands import Bands
 from scifm.trust.case import Case
 from scifm.trust.check import Check
 from scifm.trust.conservation import Conservation
+from scifm.trust.continuity import Continuity
 from scifm.trust.extrapolation import Extrapolation
 from scifm.trust.lead_times import LeadTimes
 from scifm.trust.overfit import OverfitOneBatch
@@ -32,6 +34,7 @@ CHECKS: dict[str, type[Check]] = {
     "scales": Scales,
     "shift_equivariance": ShiftEquivariance,
     "resolution": Resolution,
+    "bands": Bands,
     "extrapolation": Extrapolation,
     "lead_times": LeadTimes,
     "coverage": Coverage,
@@ -39,6 +42,7 @@ CHECKS: dict[str, type[Check]] = {
     "abstention": Abstention,
     "weight_spectra": WeightSpectra,
     "conservation": Conservation,
+    "continuity": Continuity,
     "probe": Probe,
     "overfit_one_batch": OverfitOneBatch,
 }
@@ -47,9 +51,11 @@ CHECKS: dict[str, type[Check]] = {
 __all__ = [
     "CHECKS",
     "Abstention",
+    "Bands",
     "Case",
     "Check",
     "Conservation",
+    "Continuity",
     "Coverage",
     "Extrapolation",
     "LeadTimes",

@@ -18,7 +18,7 @@ from scifm.trust.check import Check
 from scifm.trust.persistence import errors_of
 from scifm.wording import plural
 
-__all__ = ["Resolution"]
+__all__ = ["Resolution", "finer"]
 
 
 class Resolution(Check):
@@ -56,7 +56,7 @@ class Resolution(Check):
             if errors and case.seconds_left <= 0:
                 break
             try:
-                batch = case.drawn(count, system, grid=_finer(own, factor))
+                batch = case.drawn(count, system, grid=finer(own, factor))
                 errors[factor] = errors_of(
                     case.operator.answers(batch).require_targets(), batch.require_targets().double(), batch
                 )
@@ -67,7 +67,7 @@ class Resolution(Check):
         if any(own.isinf().any() for own in errors.values()):
             return Finding(
                 said="On a finer grid it does not answer with finite numbers.",
-                evidence="; ".join(f"{_points(_finer(own, f))}: {int(e.isinf().sum())}" for f, e in errors.items())
+                evidence="; ".join(f"{_points(finer(own, f))}: {int(e.isinf().sum())}" for f, e in errors.items())
                 + f" of {plural(count, 'answer')} are NaN or infinite.",
                 good=False,
             )
@@ -78,7 +78,7 @@ class Resolution(Check):
         claims = case.operator.any_resolution
         good = (False if claims else None) if ratio > self.most else True
         means = {factor: float(values[known].mean()) for factor, values in errors.items()}
-        told = ", ".join(f"{_points(_finer(own, factor))} points {mean:.3g}" for factor, mean in means.items())
+        told = ", ".join(f"{_points(finer(own, factor))} points {mean:.3g}" for factor, mean in means.items())
         words = "It keeps its error on a finer grid." if good else "On a finer grid its error is another one."
         if not good and not claims:
             words += " It does not say that it answers there."
@@ -95,7 +95,7 @@ class Resolution(Check):
         )
 
 
-def _finer(grid: Grid, factor: int) -> Grid:
+def finer(grid: Grid, factor: int) -> Grid:
     """Return the grid with so many times the intervals along each axis: ends of walls stay ends."""
     points = (
         n * factor if wraps else (n - 1) * factor + 1 for n, wraps in zip(grid.num_points, grid.periodic, strict=True)
