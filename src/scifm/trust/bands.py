@@ -40,7 +40,7 @@ class Bands(Check):
     It needs to know what draws the samples.
 
     Args:
-        least_share: of the energy outside of the mean; 10⁻⁶ is a thousandth of the size of the field.
+        least_share: of the energy outside of the mean; 10⁻⁴ is a hundredth of the size of the field.
     """
 
     name: ClassVar[str] = "bands"
@@ -49,7 +49,7 @@ class Bands(Check):
         "Filter its answer above the last wavenumber that is right; take no derivatives of the rest."
     )
 
-    least_share: float = Field(1e-6, gt=0, lt=1)
+    least_share: float = Field(1e-4, gt=0, lt=1)
     num_samples: int | None = Field(16, ge=1)
 
     def ask(self, case: Case) -> Finding:

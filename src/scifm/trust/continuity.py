@@ -55,9 +55,7 @@ class Continuity(Check):
 
     name: ClassVar[str] = "continuity"
     question: ClassVar[str] = "Is what it learned a continuous operator, as right in finer steps as in its own?"
-    advice: ClassVar[str] = (
-        "Ask it in its own steps alone, or train it with a scheme of higher order or with more steps."
-    )
+    advice: ClassVar[str] = "Ask it in its own steps alone, or train it by a scheme of higher order or in more steps."
 
     most: float = Field(2.0, gt=1)
     least: float = Field(1e-3, gt=0, lt=1)
@@ -116,6 +114,9 @@ class Continuity(Check):
             high=high,
             threshold=self.most,
             unit=f"error in steps {finest} times as fine over that in its own",
+            advice=""
+            if isinstance(case.operator, Stepped) or good
+            else "Ask for a time at once, and not in parts of it.",
             figure=_figure(means, {name: float(values[known].mean()) for name, values in told.items()}, self.most),
         )
 
@@ -146,7 +147,7 @@ def _steps_of(case: Case) -> tuple[Case, Answers, dict[str, Callable[[], Tensor]
 
         return answer
 
-    others = {f"'{scheme}'": asked(_FACTORS[-1], scheme) for scheme in ("midpoint", "rk4")}
+    others = {scheme: asked(_FACTORS[-1], scheme) for scheme in ("midpoint", "rk4")}
     return case, {factor: asked(factor) for factor in (1, *_FACTORS)}, others
 
 
@@ -208,11 +209,16 @@ def _figure(means: dict[int, float], told: dict[str, float], most: float) -> Fig
 
     places = tuple(1 / factor for factor in means)
     series = [Series(label="its own scheme", x=places, y=tuple(map(height, means.values())))]
-    series += [Series(label=name, x=places[-1:], y=(height(value),), joined=False) for name, value in told.items()]
+    series += [
+        Series(label=f"{name}, finest steps", x=places[-1:], y=(height(value),), joined=False)
+        for name, value in told.items()
+    ]
+    shown = [value for value in (*means.values(), *told.values()) if height(value)]
+    ends = {"low": min(shown) / 3, "high": 3 * max(shown)} if shown else {}  # what hardly differs looks so
     rules = (Rule(at=most * means[1], label="most that is allowed"),) if means[1] > 0 else ()
     panel = Panel(
         x=Axis(label="step, over its own", scale="log", ticks=places[::-1]),
-        y=Axis(label="mean error", scale="log"),
+        y=Axis(label="mean error", scale="log", **ends),
         series=tuple(series),
         rules=rules,
     )
