@@ -66,7 +66,7 @@ PAIRS = {
     "shuffled_truths": (exact, [lambda: exact(gain=0.0), lambda: exact(gain=-1.0)]),
     "scales": (exact, [lambda: exact(gain=-1.0), lambda: exact(gain=2.5)]),
     "resolution": (answers.poisson, [lambda: answers.poisson(points=16)]),
-    "bands": (answers.poisson, [lambda: answers.poisson(points=16), answers.in_stairs, lambda: exact(gain=0.0)]),
+    "waves": (answers.poisson, [lambda: answers.poisson(points=16), answers.in_stairs, lambda: exact(gain=0.0)]),
     "extrapolation": (answers.poisson, [lambda: answers.poisson(anisotropy=5)]),
     "lead_times": (answers.forecaster, [lambda: answers.forecaster(0.0), lambda: answers.forecaster(kick=1e3)]),
     "coverage": (answers.calibrated, [lambda: answers.calibrated(gain=1.2), lambda: answers.calibrated(gain=-1.0)]),

@@ -16,8 +16,8 @@ from scifm.fields.seeds import generator_for
 from scifm.models.continuous import Continuous, ContinuousConfig
 from scifm.models.fno import FNO, FNOConfig
 from scifm.models.operator import Operator
-from scifm.trust.bands import Bands
 from scifm.trust.continuity import Continuity
+from scifm.trust.waves import Waves
 
 
 def ask(check, operator, batch, **about):
@@ -160,23 +160,23 @@ def test_an_answer_that_ends_where_its_grid_does_is_told_and_not_judged():
             return torch.fft.ifft2(torch.where(beyond, 0, spectrum)).real
 
     operator = type(exact.poisson()).wrap(Low(torch.inf, torch.inf), tiny.batch(1).signature)
-    told = ask(Bands(least_share=1e-14), operator, tiny.batch(4), origin=exact.of_poisson())
+    told = ask(Waves(least_share=1e-14), operator, tiny.batch(4), origin=exact.of_poisson())
     assert told.good is None
     assert told.statistic == pytest.approx(1, rel=1e-3)
     assert "shorter waves it does not answer" in told.said
 
 
 def test_bands_are_not_asked_of_what_nobody_can_draw():
-    told = ask(Bands(), exact.poisson(), tiny.batch(4))
+    told = ask(Waves(), exact.poisson(), tiny.batch(4))
     assert (told.good, told.statistic) == (None, None)
     assert "not known" in told.said
 
 
 def test_bands_of_what_evolves():
-    told = ask(Bands(), exact.forecaster(), exact.windows(4), origin=exact.of_burgers())
+    told = ask(Waves(), exact.forecaster(), exact.windows(4), origin=exact.of_burgers())
     assert told.good is True
     assert told.statistic < 0.1
-    kicked = ask(Bands(), exact.forecaster(factor=-1.0), exact.windows(4), origin=exact.of_burgers())
+    kicked = ask(Waves(), exact.forecaster(factor=-1.0), exact.windows(4), origin=exact.of_burgers())
     assert kicked.good is False
     assert "long waves" in kicked.said or "waves the answer" in kicked.said
 
@@ -184,6 +184,6 @@ def test_bands_of_what_evolves():
 def test_numbers_that_are_none_are_bad_on_a_finer_grid():
     operator = exact.poisson()
     operator.module.register_forward_hook(lambda module, given, out: out if out.shape[-1] < 17 else out * torch.nan)
-    told = ask(Bands(), operator, tiny.batch(4), origin=exact.of_poisson())
+    told = ask(Waves(), operator, tiny.batch(4), origin=exact.of_poisson())
     assert told.good is False
     assert "finite numbers" in told.said

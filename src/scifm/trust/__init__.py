@@ -9,7 +9,6 @@ What may not live here: what trains or scores a run (below), and what asks of ma
 """
 
 from scifm.trust.abstention import Abstention
-from scifm.trust.bands import Bands
 from scifm.trust.case import Case
 from scifm.trust.check import Check
 from scifm.trust.conservation import Conservation
@@ -25,6 +24,7 @@ from scifm.trust.resolution import Resolution
 from scifm.trust.scales import Scales
 from scifm.trust.shift_equivariance import ShiftEquivariance
 from scifm.trust.shuffled_truths import ShuffledTruths
+from scifm.trust.waves import Waves
 from scifm.trust.weight_spectra import WeightSpectra
 
 CHECKS: dict[str, type[Check]] = {
@@ -34,7 +34,7 @@ CHECKS: dict[str, type[Check]] = {
     "scales": Scales,
     "shift_equivariance": ShiftEquivariance,
     "resolution": Resolution,
-    "bands": Bands,
+    "waves": Waves,
     "extrapolation": Extrapolation,
     "lead_times": LeadTimes,
     "coverage": Coverage,
@@ -51,7 +51,6 @@ CHECKS: dict[str, type[Check]] = {
 __all__ = [
     "CHECKS",
     "Abstention",
-    "Bands",
     "Case",
     "Check",
     "Conservation",
@@ -68,5 +67,6 @@ __all__ = [
     "ShiftEquivariance",
     "ShuffledTruths",
     "Spread",
+    "Waves",
     "WeightSpectra",
 ]

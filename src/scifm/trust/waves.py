@@ -17,13 +17,13 @@ from scifm.trust.check import Check
 from scifm.trust.resolution import finer
 from scifm.wording import plural
 
-__all__ = ["Bands"]
+__all__ = ["Waves"]
 
 _NEARLY = 0.05
 _WORDS = {"low": "long waves", "middle": "middle waves", "high": "short waves", "beyond": "waves beyond its own grid"}
 
 
-class Bands(Check):
+class Waves(Check):
     """Problems are drawn, solved and answered on a grid with twice as many points; errors are told by wavenumber.
 
     The waves that the grid of the samples holds are cut into thirds, equal on a logarithmic scale; those that only the
@@ -43,7 +43,7 @@ class Bands(Check):
         least_share: of the energy outside of the mean; 10⁻⁴ is a hundredth of the size of the field.
     """
 
-    name: ClassVar[str] = "bands"
+    name: ClassVar[str] = "waves"
     question: ClassVar[str] = "Which waves of its answer are right on a finer grid, and does it make some up?"
     advice: ClassVar[str] = (
         "Filter its answer above the last wavenumber that is right; take no derivatives of the rest."
