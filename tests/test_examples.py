@@ -82,8 +82,14 @@ def test_check(tmp_path: Path) -> None:
         "scales": True,
         "weight_spectra": True,
         "resolution": None,  # nobody says where the samples are from
+        "waves": None,
         "extrapolation": None,
         "lead_times": None,  # nothing evolves
+        "conservation": None,
+        "continuity": None,
+        "coverage": None,  # nobody calibrated it
+        "spread": None,
+        "abstention": None,
     }
     assert findings["persistence"].statistic < 0.1
 

@@ -21,6 +21,7 @@ from scifm.fields.grid import Grid
 from scifm.fields.normalization import Normalization
 from scifm.models.architecture import Stepped
 from scifm.models.continuous import Continuous, ContinuousConfig
+from scifm.models.ensemble import Ensemble, EnsembleConfig
 from scifm.models.export import export_operator
 from scifm.models.fno import FNO, FNOConfig
 from scifm.models.registry import load_operator, save_operator
@@ -328,6 +329,21 @@ def test_what_it_cannot_do_is_refused_by_name():
 def test_settings_that_make_no_sense(settings, words):
     with pytest.raises(ConfigError, match=words):
         build_config(ContinuousConfig, settings, source="the network")
+
+
+def test_several_follow_their_own_ways_and_their_mean_is_the_answer():
+    members = [forced(num_steps=2), forced(num_steps=2)]
+    with torch.no_grad():
+        members[1].lift.weight.add_(0.1)
+    ensemble, batch = Ensemble.of(members), states()
+    own = torch.stack([member(batch).require_targets() for member in members])
+    torch.testing.assert_close(ensemble(batch).targets, own.mean(0))
+    torch.testing.assert_close(ensemble(batch, apart=True).targets, own.flatten(0, 1))
+    assert (own[0] - own[1]).abs().max() > 1e-3
+    assert ensemble.sees_lead_time
+    assert ensemble.any_lead_time
+    with pytest.raises(ConfigError, match="can be given no heads"):
+        Ensemble(FORCED, EnsembleConfig(member=ContinuousConfig(**SMALL), num_members=1, num_heads=3))
 
 
 def test_surgery_keeps_the_field():

@@ -153,6 +153,7 @@ class Continuous(Operator):
                 f"An operator of kind 'continuous' follows its own answers: every output of what evolves must be an "
                 f"input too; '{odd[0]}' is none. Leave it out, or take another kind of operator."
             )
+        self.answers_at_once = not signature.evolves
         self.any_lead_time = signature.evolves and self.config.basis == 1
         c, plain, workspace = self.config, self.config.engine == "plain", Workspace()
         shared: dict[str, Any] = {"engine": c.engine, "workspace": workspace}

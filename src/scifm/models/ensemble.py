@@ -171,6 +171,7 @@ class Ensemble(Operator):
             or (widened(cls(signature, config.member, normalization=numbers), config.num_heads) for numbers in own)
         )
         self._apart = False
+        self.answers_at_once, self.any_lead_time = self._first.answers_at_once, self._first.any_lead_time
 
     @classmethod
     def of(cls, operators: Sequence[Operator]) -> Ensemble:
@@ -229,6 +230,10 @@ class Ensemble(Operator):
     @property
     def num_positions(self) -> int:
         return self._first.num_positions
+
+    @property
+    def sees_lead_time(self) -> bool:
+        return self._first.sees_lead_time if "networks" in self._modules else super().sees_lead_time
 
     @property
     def num_members(self) -> int:
@@ -313,6 +318,9 @@ class Ensemble(Operator):
         inside: tuple[Any, ...] = (..., *(slice(0, n) for n in batch.grid.num_points))
         answers, encoded = [], None
         for network in self._networks():
+            if not network.answers_at_once:
+                answers.append(network._next_frame(batch))
+                continue
             if encoded is None or network.normalization != self._first.normalization:
                 encoded = network.encoded(batch)
             heads = self._by_head(network.network(encoded)[inside]).unbind(2)
@@ -331,7 +339,11 @@ class Ensemble(Operator):
         inside: tuple[Any, ...] = (..., *(slice(0, n) for n in batch.grid.num_points))
         for place, network in enumerate(self._networks()):
             first = place * heads * each
-            encoded = network.encoded(batch.select(slice(first, first + heads * each)))
+            mine = batch.select(slice(first, first + heads * each))
+            if not network.answers_at_once:
+                answers.append(network._next_frame(mine))
+                continue
+            encoded = network.encoded(mine)
             channels = self._by_head(network.network(encoded)[inside])
             own = torch.arange(heads, device=channels.device).repeat_interleave(each)
             chosen = channels[torch.arange(len(own), device=own.device), :, own]
@@ -394,6 +406,11 @@ def widened(operator: Operator, num_heads: int) -> Operator:
         raise ConfigError(
             f"An operator of kind '{operator.kind}' does not tell where its answers leave it, so it can be given no "
             f"heads. Give num_members = {plural(num_heads, 'network')} instead, or another kind of member."
+        )
+    if not operator.answers_at_once:
+        raise ConfigError(
+            f"An operator of kind '{operator.kind}' follows one answer on its way to the end of a step, so it can be "
+            f"given no heads. Give num_members = {plural(num_heads, 'network')} instead, or another kind of member."
         )
     last: Any = ends.last
     spread = last.in_features**-0.5

@@ -74,6 +74,8 @@ class Operator(Stored):
     """The precision in which torch sees every product it makes; None: any."""
     parts: ClassVar[Mapping[str, str]] = {}
     """What part in `groups` each child plays: ``lift``, ``projection``, or ``inner``, both spectral and pointwise."""
+    answers_at_once: bool = True
+    """Whether it asks `network` once for an answer; else it follows, stage by stage, what `network` says of each."""
     any_lead_time: bool = False
     """Whether it answers at lead times it was not trained at, as one does that learned a tendency."""
 
