@@ -95,7 +95,7 @@ def main() -> None:
     parser = argument_parser(__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, required=True, metavar="DIR", help="where runs are kept")
     parser.add_argument("--systems", nargs="+", choices=PHYSICS, default=list(PHYSICS))
-    parser.add_argument("--steps", type=int, default=3000, help="of each training")
+    parser.add_argument("--steps", type=int, default=1000, help="of each training")
     parser.add_argument("--num-points", type=int, default=32, help="a side")
     parser.add_argument("--questions", type=int, default=128, help="of each range; twice as many of the training's")
     parser.add_argument("--diversity", type=float, default=1e-3, help="how much heads are pushed apart")
