@@ -7,12 +7,15 @@ import pytest
 import torch
 
 import tiny
-from scifm.data.normalize import fit_normalization
+from scifm.data.normalize import fit_normalization, refit_coefficients
+from scifm.data.split import windows_of
 from scifm.errors import ConfigError, DataError
 from scifm.fields.grid import Grid
 from scifm.fields.normalization import Normalization
 from scifm.fields.seeds import generator_for
+from scifm.fields.window import Window
 from scifm.systems.burgers import Burgers
+from scifm.systems.compressible_navier_stokes import CompressibleNavierStokes
 
 GRID = Grid((12, 8), (1.0, 0.5), (True, True))
 
@@ -159,3 +162,32 @@ def test_others_count_by_their_value(values):
     changed = replace(batch, coefficients=torch.cat([spread[:, None], batch.coefficients[:, 1:]], dim=1))
     assert fit_normalization(changed, kind="constant").coefficient_floor == ()
     assert "coefficient_floor" not in fit_normalization(changed, kind="constant").to_dict()
+
+
+def test_what_one_trajectory_shares_is_divided_by_its_size_and_not_by_its_frames_wobble():
+    """Its viscosity in units of each frame's pressure varies by a percent: others were 100 of such percents away."""
+    gas = CompressibleNavierStokes(num_frames=9)
+    trajectories = gas.sample(5, Grid.square(16), generator_for(0, "one trajectory"))
+    windows = windows_of(trajectories, Window())
+    one, all_ = windows.batch(range(8)), windows.batch(range(40))
+    alone = fit_normalization(one, gas.homogeneities)
+    scaled = replace(alone, coefficient_shift=(0.0,) * 3, coefficient_scale=(1.0,) * 3).encode(one).coefficients
+    place = one.signature.coefficients.index("viscosity")
+    assert 1e-4 < scaled[:, place].std() / scaled[:, place].mean() < 0.1, "it does wobble"
+    assert alone.coefficient_scale[place] == pytest.approx(float(scaled[:, place].abs().max()))
+    assert alone.encode(all_).coefficients.abs().max() < 10
+    again = refit_coefficients(fit_normalization(all_, gas.homogeneities), one.signature, one)
+    assert again.encode(all_).coefficients.abs().max() < 10
+
+
+def test_a_fixed_coefficient_tells_samples_apart_where_their_sizes_differ():
+    """A viscosity that is one number is another one for slow flows than for fast ones."""
+    burgers = Burgers(num_frames=2)
+    batch = windows_of(burgers.sample(6, Grid((32,)), generator_for(0, "fixed")), Window()).batch(range(6))
+    fixed = replace(
+        batch,
+        coefficients=torch.full_like(batch.coefficients, 0.01),
+        inputs=batch.inputs * torch.logspace(-1, 0, 6).view(-1, 1, 1, 1),
+    )
+    normalization = fit_normalization(fixed, burgers.homogeneities)
+    assert normalization.encode(fixed).coefficients.std() == pytest.approx(1.0, rel=0.2)

@@ -19,6 +19,8 @@ __all__ = ["fit_normalization", "refit_coefficients"]
 _LOGARITHMIC = 10.0  # ratio of the 95th to the 5th percentile from which a positive coefficient counts by its logarithm
 _FLOOR = 1e-2  # part of the smallest one that was seen below which it is not told apart
 _VARIES = 1e-6  # a smaller spread, relative to the largest value, is rounding
+_TINY = 1e-300
+_SAYS = 0.1  # what a coefficient that is one number in all samples has to vary by, once scaled, to tell them apart
 
 
 def fit_normalization(
@@ -83,9 +85,8 @@ def refit_coefficients(normalization: Normalization, signature: Signature, batch
     for place, (column, name) in enumerate(_columns(bare.encode(whole).coefficients, signature.coefficients)):
         if name in batch.signature.coefficients:
             shifts[place] = float(column.mean())
-            deviation = float(column.std(correction=0))
-            varies = deviation > _VARIES * float(column.abs().max())
-            scales[place] = deviation if varies else scales[place]
+            own = whole.coefficients[:, place]
+            scales[place] = float(column.std(correction=0)) if _tells(column, own) else scales[place]
     return replace(normalization, coefficient_shift=tuple(shifts), coefficient_scale=tuple(scales))
 
 
@@ -109,12 +110,16 @@ def _fit_constants(gauge: Normalization, batch: Batch) -> Normalization:
         for values, name in _fields(answers / encoded.output_scale, names.outputs, asked, valid)
     ]
     columns = _columns(encoded.coefficients, names.coefficients, told)
+    values = _columns(batch.coefficients, names.coefficients, told)
     return replace(
         gauge,
         input_shift=tuple(shift for shift, _ in inputs),
         input_scale=tuple(scale for _, scale in inputs),
         coefficient_shift=tuple(float(c.mean()) for c, _ in columns),
-        coefficient_scale=tuple(_spread(c, n) for c, n in columns),
+        coefficient_scale=tuple(
+            _spread(c, n) if _tells(c, v) else _size(float(c.abs().max()), n)
+            for (c, n), (v, _) in zip(columns, values, strict=True)
+        ),
         output_shift=tuple(shift for shift, _ in outputs),
         output_scale=tuple(scale for _, scale in outputs),
         lead_time_scale=1.0 if encoded.lead_time is None else _positive(_middle(encoded.lead_time), "lead_time"),
@@ -207,6 +212,20 @@ def _columns(values: Tensor, names: tuple[str, ...], present: Tensor | None = No
 def _middle(values: Tensor) -> float:
     """Return the median; of an even number of values the mean of the two in the middle (torch's is the lower one)."""
     return float(values.quantile(0.5))
+
+
+def _tells(column: Tensor, values: Tensor) -> bool:
+    """Return whether a coefficient tells samples apart.
+
+    Frames of one trajectory share it; in units of the size of each frame it varies by what that size does, and a
+    sample with another value would lie hundreds of such spreads away.
+
+    Args:
+        column: the coefficient in units of the samples' scalings.
+        values: itself.
+    """
+    own, scaled = (float(v.double().std(correction=0)) / max(float(v.abs().max()), _TINY) for v in (values, column))
+    return scaled > (_VARIES if own > _VARIES else _SAYS)
 
 
 def _spread(column: Tensor, name: str) -> float:
