@@ -12,6 +12,7 @@ import torch
 
 import tiny
 from scifm.errors import ConfigError, RunError
+from scifm.models.calibration import CALIBRATION
 from scifm.models.folder import FILES
 from scifm.models.operator import Operator
 
@@ -40,7 +41,8 @@ class Hub:
         target = self.root / repo_id / (revision or "main")
         target.mkdir(parents=True)
         for name in allow_patterns:
-            shutil.copy(Path(folder_path) / name, target / name)
+            if (Path(folder_path) / name).exists():  # a pattern that nothing fits is no fault
+                shutil.copy(Path(folder_path) / name, target / name)
 
     def snapshot(self, repo_id: str, *, revision: str | None, allow_patterns: list[str], library_name: str) -> str:
         self.calls.append(("snapshot", repo_id, revision, tuple(allow_patterns)))
@@ -67,7 +69,7 @@ def test_what_is_pushed_comes_back(hub):
     assert hub.calls[1] == ("create_repo", "someone/poisson", True)
     assert hub.calls[2][3] == sorted(FILES)
     again = Operator.from_pretrained("someone/poisson")
-    assert hub.calls[-1] == ("snapshot", "someone/poisson", None, FILES)
+    assert hub.calls[-1] == ("snapshot", "someone/poisson", None, (*FILES, CALIBRATION))
     assert torch.equal(again(tiny.batch(2)).require_targets(), operator(tiny.batch(2)).require_targets())
 
 

@@ -202,6 +202,7 @@ class Continuous(Operator):
         return Hidden(tuple(self.stages()), ("space", "batch", "channel"))
 
     def stepped(self, *, scheme: str | None = None, num_steps: int | None = None) -> Self:
+        """Return an operator with the same weights, shared, that follows them by another scheme or in other steps."""
         asked = {"scheme": scheme, "num_steps": num_steps}
         return self._twin(**{name: value for name, value in asked.items() if value is not None})
 

@@ -46,8 +46,8 @@ __all__ = [
     "pace_of", "pretrained_folder", "reading", "send_folder", "write_folder",
 ]  # fmt: skip
 
-FILES = ("config.json", "normalization.json", "model.safetensors", "README.md", PROVENANCE, CALIBRATION)
-"""The files of a model."""
+FILES = ("config.json", "normalization.json", "model.safetensors", "README.md", PROVENANCE)
+"""The files of every model; one that was calibrated has `CALIBRATION` too."""
 
 _LARGEST_JSON = 16 * 2**20
 _ID = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
@@ -322,7 +322,8 @@ def fetch_model(repo_id: str, *, revision: str | None = None) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(repo_id, revision=revision, allow_patterns=list(FILES), library_name="scifm"))
+        wanted: dict[str, Any] = {"allow_patterns": [*FILES, CALIBRATION], "library_name": "scifm"}
+        return Path(snapshot_download(repo_id, revision=revision, **wanted))
     except Exception as error:
         raise _refusal(f"The model '{repo_id}' is no folder here and cannot be fetched from the hub", error) from error
 
@@ -342,7 +343,8 @@ def send_folder(
         address = api.create_repo(repo_id, private=private, exist_ok=True)
         if branch is not None:
             api.create_branch(repo_id, branch=branch, exist_ok=True)
-        what: dict[str, Any] = {"folder_path": str(folder), "allow_patterns": list(FILES), "commit_message": message}
+        what: dict[str, Any] = {"folder_path": str(folder), "allow_patterns": [*FILES, CALIBRATION]}
+        what["commit_message"] = message
         api.upload_folder(repo_id=repo_id, revision=branch, **what)
     except Exception as error:
         raise _refusal(f"The model cannot be uploaded to '{repo_id}'", error) from error

@@ -198,9 +198,11 @@ def _errors(answer: Tensor, samples: Batch) -> Tensor:
         if name in names.state:
             known[:, :, place] = samples.inputs[:, -1:, names.inputs.index(name)]
     size, off = l2_norm(truth - known, grid), l2_norm(answer.double() - truth, grid)
-    relative = torch.where(size > VANISHES * l2_norm(truth, grid), off / size, torch.nan).flatten(1)
+    moves = size > VANISHES * l2_norm(truth, grid)
+    relative = torch.where(moves, off / torch.where(moves, size, 1.0), 0.0).flatten(1).sum(1)
+    counted = moves.flatten(1).sum(1)  # none where nothing moves: the mean is then NaN
     broken = ~answer.isfinite().flatten(1).all(1)
-    return torch.where(broken, torch.inf, relative.nanmean(1))
+    return torch.where(broken, torch.inf, relative / counted)
 
 
 def _figure(means: dict[int, float], told: dict[str, float], most: float) -> Figure:
