@@ -214,7 +214,8 @@ def test_a_calibrated_model_answers_with_bands(scifm, calibrated, problem, tmp_p
     assert (found["num_samples"], found["share"], np.shape(found["half_widths"])) == (24, 1.0, (1, 1))
 
 
-def test_what_is_unlike_the_calibration_is_told(scifm, calibrated, problem, tmp_path):
+@pytest.mark.parametrize("count", [120, 12])
+def test_what_is_unlike_the_calibration_is_told(scifm, calibrated, problem, tmp_path, count):
     poisson = (
         "--system",
         "poisson",
@@ -223,7 +224,7 @@ def test_what_is_unlike_the_calibration_is_told(scifm, calibrated, problem, tmp_
         "--set",
         f"num_points={SPACE}",
         "--num-samples",
-        120,
+        count,
     )
     assert scifm("calibrate", calibrated, *poisson).status == 0
     strange = {**problem, "diffusion_xx": problem["diffusion_xx"] * 50}

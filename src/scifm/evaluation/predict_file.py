@@ -52,8 +52,8 @@ class PredictRecipe(Config):
         strict: refuse what lies outside of what the model was trained on.
         batch_size: samples answered at a time.
         level: of a model that was calibrated, the probability of bands around the answers; absent: no bands.
-        unlike: share of the calibration's samples that lie as far from what the model knows, below which a sample is
-            told to be unlike them.
+        unlike: share of the calibration's samples that lie as far from what the model knows, up to which a sample is
+            told to be unlike them; of n of them at least 1/(n + 1), which is farther than all.
     """
 
     values: dict[str, float] = Field(default_factory=dict)
@@ -168,13 +168,14 @@ def _unlike(banded: Bands, least: float) -> str:
     """Return a sentence that says which samples are unlike those of the calibration; empty: none, or nobody knows."""
     if banded.p_values is None:
         return ""
-    places = (banded.p_values < least).nonzero().flatten().tolist()
+    least = max(least, banded.least)  # of few samples none can lie farther than all and be told by less
+    places = (banded.p_values <= least * (1 + 1e-6)).nonzero().flatten().tolist()
     if not places:
         return ""
     some = ", ".join(map(str, places[:_MOST_NAMED])) + (", …" if len(places) > _MOST_NAMED else "")
     return (
         f"{len(places)} of {plural(len(banded.p_values), 'sample')} ({some}) are unlike those that the model was "
-        f"calibrated on, of which less than {least:.3g} lie as far from what it knows: their bands promise nothing. "
+        f"calibrated on, of which at most {least:.3g} lie as far from what it knows: their bands promise nothing. "
         "Solve them, or fine-tune on some such samples and calibrate again."
     )
 

@@ -40,6 +40,7 @@ class Bands:
         distances: ``(batch,)``: how far each sample lies from those of the calibration, inside the network; None where
             it has no features.
         p_values: ``(batch,)``: the share of the calibration's samples that lie as far, at least.
+        least: the smallest p-value there is: farther than all of them.
     """
 
     answers: Batch
@@ -48,6 +49,7 @@ class Bands:
     level: float
     distances: Tensor | None = None
     p_values: Tensor | None = None
+    least: float = 1.0
 
 
 def bands(operator: Operator, samples: Batch, level: float = 0.9, *, batch_size: int = 64) -> Bands:
@@ -80,7 +82,8 @@ def bands(operator: Operator, samples: Batch, level: float = 0.9, *, batch_size:
     half = guess * widths[:frames].to(guess)[(None, ..., *(None,) * dims)]
     mean = answers.require_targets()
     distances, p_values = (None, None) if features is None else known.unlikeness(features)
-    return Bands(answers, mean - half, mean + half, level, distances, p_values)
+    least = 1.0 if known.distances is None else 1 / (1 + len(known.distances))
+    return Bands(answers, mean - half, mean + half, level, distances, p_values, least)
 
 
 def calibrate(
