@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +13,7 @@ import networks
 import tiny
 from scifm.data.stream import Epochs
 from scifm.distillation.compress import compress
-from scifm.errors import ConfigError, RunError, SignatureError
+from scifm.errors import ConfigError, OutsideWarning, RunError, SignatureError
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
 from scifm.fields.seeds import generator_for
@@ -134,6 +135,18 @@ def test_arrays_by_name_come_with_their_bands():
     assert (found["solution_low"] < found["solution"]).all()
     above, below = found["solution_high"] - found["solution"], found["solution"] - found["solution_low"]
     np.testing.assert_allclose(above, below, rtol=1e-3)
+
+
+def test_arrays_that_are_unlike_the_calibration_are_warned_of():
+    operator, samples = tiny.operator(), drawn(40, 0, anisotropy=Knob(1, 1.01))
+    calibrate(operator, samples)
+    asked = {"forcing": samples.inputs[0, 0, 0].numpy()}
+    asked |= {name: float(samples.coefficient(name)[0]) for name in samples.signature.coefficients}
+    with pytest.warns(OutsideWarning, match=r"1 of 1 sample \(0\) are unlike"):
+        operator.predict({**asked, "diffusion_xx": 5.0}, level=0.8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        operator.predict(asked, level=0.8)
 
 
 def test_what_cannot_be_calibrated_is_said():

@@ -12,19 +12,18 @@ from torch import Tensor
 from scifm.data.equations import told_of
 from scifm.data.origins import StoreOrigin
 from scifm.data.sample_recipe import SampleRecipe
-from scifm.errors import ConfigError, RunError
+from scifm.errors import RunError
 from scifm.fields.batch import Batch
 from scifm.fields.samples import Samples
 from scifm.fields.seeds import generator_for
 from scifm.models.bands import bands, calibrate
 from scifm.models.calibration import CALIBRATION, Calibration
 from scifm.models.folder import find_model
-from scifm.models.operator import Operator
 from scifm.models.registry import load_operator
 from scifm.report.records import origin_text
 from scifm.shipped import shipped_model
 
-__all__ = ["CalibrateRecipe", "Calibrated", "calibrate_model", "covered"]
+__all__ = ["CalibrateRecipe", "Calibrated", "calibrate_model", "one_of_each"]
 
 _STREAM = "calibrate"
 
@@ -91,7 +90,7 @@ def calibrate_model(model: str | Path, how: CalibrateRecipe | None = None) -> Ca
         raise RunError(f"'{place.path}' is a run of somebody else, and nothing is written there. Copy its model first.")
     operator, origin = load_operator(place.folder), how.origin_for(place)
     drawn = origin.problems(how.num_samples, _STREAM, seed=how.seed, split=how.split)
-    samples = _one_of_each(drawn, origin.windows, how.seed)
+    samples = one_of_each(drawn, origin.windows, how.seed)
     operator = told_of(operator, samples.describe())
     seen = origin.draw(how.num_seen, _STREAM, "seen", seed=how.seed)
     about = origin_text(origin.describe() | ({"split": how.split} if isinstance(origin, StoreOrigin) else {}))
@@ -109,23 +108,8 @@ def calibrate_model(model: str | Path, how: CalibrateRecipe | None = None) -> Ca
     return Calibrated(found, place.folder / CALIBRATION, how.level, widths, relative)
 
 
-def _one_of_each(samples: Samples, windows: int, seed: int) -> Batch:
+def one_of_each(samples: Samples, windows: int, seed: int) -> Batch:
     """Return one window of every trajectory, at a time that is drawn: windows of one are alike, and count as one."""
     count = samples.num_samples // windows
     drawn = torch.randint(windows, (count,), generator=generator_for(seed, _STREAM, "windows"))
     return samples.batch(torch.arange(count) * windows + drawn)
-
-
-def covered(operator: Operator, samples: Batch, level: float) -> tuple[int, int]:
-    """Return in how many of the fields of samples the band holds its share, and how many fields there are.
-
-    Raises:
-        ConfigError, SignatureError: as `bands` does.
-    """
-    found = operator.calibration
-    if found is None:
-        raise ConfigError("The operator was not calibrated.")
-    banded, truth = bands(operator, samples, level), operator.align(samples).require_targets()
-    inside = ((truth >= banded.low) & (truth <= banded.high)).flatten(3).float().mean(-1)
-    holds = inside >= found.share
-    return int(holds.sum()), holds.numel()

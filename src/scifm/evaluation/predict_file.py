@@ -21,7 +21,7 @@ from scifm.evaluation.forecast_file import decimal, require_netcdf
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Boundary
 from scifm.models.arrays import Question
-from scifm.models.bands import Bands, bands
+from scifm.models.bands import bands
 from scifm.models.folder import find_model
 from scifm.models.operator import Operator
 from scifm.models.registry import load_operator
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 __all__ = ["PredictRecipe", "Prediction", "predict_file"]
 
 Kind = Literal["netcdf", "npz"]
-_MOST_NAMED = 8  # samples in a message
 _KINDS: dict[str, Kind] = {".nc": "netcdf", ".nc4": "netcdf", ".npz": "npz"}
 
 
@@ -139,7 +138,7 @@ def predict_file(
         answered = operator.answers(question.batch, batch_size=how.batch_size)
     else:
         banded = bands(operator, question.batch, how.level, batch_size=how.batch_size)
-        answered, unlike = banded.answers, _unlike(banded, how.unlike)
+        answered, unlike = banded.answers, banded.unlike(how.unlike)
     about = {"title": f"prediction of {place.path}", "source": str(source), "scifm": __version__}
     about |= {"outside_of_training": "; ".join(outside)} if outside else {}
     about |= {"unlike_calibration": unlike} if unlike else {}
@@ -162,22 +161,6 @@ def predict_file(
     write_atomically(out, content)
     sizes = {str(axis): length for axis, length in dataset.sizes.items()}
     return Prediction(out, sizes, answered.signature.outputs, tuple(outside), unlike)
-
-
-def _unlike(banded: Bands, least: float) -> str:
-    """Return a sentence that says which samples are unlike those of the calibration; empty: none, or nobody knows."""
-    if banded.p_values is None:
-        return ""
-    least = max(least, banded.least)  # of few samples none can lie farther than all and be told by less
-    places = (banded.p_values <= least * (1 + 1e-6)).nonzero().flatten().tolist()
-    if not places:
-        return ""
-    some = ", ".join(map(str, places[:_MOST_NAMED])) + (", …" if len(places) > _MOST_NAMED else "")
-    return (
-        f"{len(places)} of {plural(len(banded.p_values), 'sample')} ({some}) are unlike those that the model was "
-        f"calibrated on, of which at most {least:.3g} lie as far from what it knows: their bands promise nothing. "
-        "Solve them, or fine-tune on some such samples and calibrate again."
-    )
 
 
 def _p_values(values: Tensor, is_one: bool) -> xarray.Variable:

@@ -20,12 +20,14 @@ from scifm.fields.norms import relative_l2
 from scifm.models.architecture import evaluating
 from scifm.models.calibration import Calibration, FeatureSpace
 from scifm.models.features import features_of, has_features, looking_inside
+from scifm.wording import plural
 
 if TYPE_CHECKING:
     from scifm.models.operator import Operator
 
-__all__ = ["Bands", "bands", "calibrate"]
+__all__ = ["Bands", "bands", "calibrate", "scores_of"]
 
+_MOST_NAMED = 8  # samples in a message
 _FLOOR = 0.1  # of the spread's own root mean square: nowhere do members agree by chance as well as that
 
 
@@ -50,6 +52,25 @@ class Bands:
     distances: Tensor | None = None
     p_values: Tensor | None = None
     least: float = 1.0
+
+    def unlike(self, share: float = 0.01) -> str:
+        """Return a sentence that says which samples are unlike those of the calibration; empty: none, or nobody knows.
+
+        Args:
+            share: of the calibration's samples that lie as far, up to which a sample is unlike them.
+        """
+        if self.p_values is None:
+            return ""
+        share = max(share, self.least)  # of few samples none can be told by less than that it lies farther than all
+        places = (self.p_values <= share * (1 + 1e-6)).nonzero().flatten().tolist()
+        if not places:
+            return ""
+        some = ", ".join(map(str, places[:_MOST_NAMED])) + (", …" if len(places) > _MOST_NAMED else "")
+        return (
+            f"{len(places)} of {plural(len(self.p_values), 'sample')} ({some}) are unlike those that the model was "
+            f"calibrated on, of which at most {share:.3g} lie as far from what it knows: their bands promise nothing. "
+            "Solve them, or fine-tune on some such samples and calibrate again."
+        )
 
 
 def bands(operator: Operator, samples: Batch, level: float = 0.9, *, batch_size: int = 64) -> Bands:
@@ -124,10 +145,9 @@ def calibrate(
     looks = has_features(operator)
     answers, guess, features = _asked(operator, samples, batch_size, looks=looks)
     mean = answers.require_targets()
-    scores = _scores((mean - truth).double(), guess.double(), samples, share)
+    scores = _scores(mean, guess, samples, share)
     errors = relative_l2(mean.double(), truth.double(), samples.grid, vanishes=0.0, valid=samples.valid_targets)
-    absent = _absent(samples, scores)
-    scores, errors = scores.masked_fill(absent, torch.nan), errors.masked_fill(absent, torch.nan)
+    errors = errors.masked_fill(_absent(samples, errors), torch.nan)
     space = distances = None
     if features is not None:
         known = features[: len(features) // 2] if seen is None else features_of(operator, seen, batch_size=batch_size)
@@ -174,15 +194,28 @@ def _guess(members: Tensor, dims: int) -> Tensor:
     return (variance + _FLOOR**2 * variance.mean(axes, keepdim=True)).sqrt()
 
 
-def _scores(error: Tensor, guess: Tensor, samples: Batch, share: float) -> Tensor:
-    """Return how many times wider than the guess a band is that holds a share of the points."""
+def scores_of(operator: Operator, samples: Batch, share: float, *, batch_size: int = 64) -> Tensor:
+    """Return how many times wider than the guess a band has to be to hold a share of the points of each field.
+
+    Returns:
+        ``(sample, time, output)``; NaN where a sample has not the field, or none of its points counts.
+    """
+    samples = operator.align(samples)
+    answers, guess, _ = _asked(operator, samples, batch_size, looks=False)
+    return _scores(answers.require_targets(), guess, samples, share)
+
+
+def _scores(mean: Tensor, guess: Tensor, samples: Batch, share: float) -> Tensor:
+    error, guess = (mean - samples.require_targets()).double(), guess.double()
     wide = torch.where(error == 0, 0.0, error.abs() / guess)
     if samples.valid_targets is not None:
         wide = torch.where(samples.valid_targets, wide, torch.nan)
     wide = wide.flatten(3)
     if share == 1:
-        return torch.where(wide.isnan(), -torch.inf, wide).amax(-1).masked_fill(wide.isnan().all(-1), torch.nan)
-    return wide.nanquantile(share, dim=-1, interpolation="higher")
+        scores = torch.where(wide.isnan(), -torch.inf, wide).amax(-1).masked_fill(wide.isnan().all(-1), torch.nan)
+    else:
+        scores = wide.nanquantile(share, dim=-1, interpolation="higher")
+    return scores.masked_fill(_absent(samples, scores), torch.nan)
 
 
 def _absent(samples: Batch, scores: Tensor) -> Tensor:

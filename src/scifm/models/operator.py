@@ -333,7 +333,10 @@ class Operator(Stored):
         question = Question.of(problems, self.signature, self.domain, **about, **asked)
         self._require_inside(question.batch, strict)
         if level is not None:
-            return question.between(bands(self, question.batch, level, batch_size=batch_size))
+            banded = bands(self, question.batch, level, batch_size=batch_size)
+            if told := banded.unlike():
+                warnings.warn(told, OutsideWarning, stacklevel=2)
+            return question.between(banded)
         answered = self.answers(question.batch, batch_size=batch_size)
         return question.answers(answered.without_absent(question.batch.signature))
 

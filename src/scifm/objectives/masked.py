@@ -71,7 +71,8 @@ class Masked(Objective):
 
     def __call__(self, operator: Operator, batch: Batch, *, step: int, generator: torch.Generator) -> Tensor:
         asked = self.hiding.of(operator.align(batch), generator)
-        return self.compare(operator(asked), asked)
+        losses = [self.compare(answer, asked) for answer in operator.each(asked)]  # of an ensemble every member learns
+        return torch.stack(losses).mean() if len(losses) > 1 else losses[0]
 
     def compare(self, prediction: Batch, truth: Batch) -> Tensor:
         """Return the loss of an answer to samples as `Hiding.of` gives them."""

@@ -28,6 +28,7 @@ from scifm.wording import plural
 
 __all__ = ["Abstention"]
 
+_BROKEN = 1e12
 _SEEN = 256  # samples without solutions that tell where features lie; of trajectories a fourth
 
 
@@ -87,7 +88,7 @@ class Abstention(Check):
             return Finding(said="Beyond its ranges the system has no problems.")
         scores = torch.cat(self._said_of(case, batches))
         errors = torch.cat([_errors(case, batch) for batch in batches])  # (sample, frame)
-        errors = torch.where(errors.isinf(), torch.finfo(errors.dtype).max, errors)
+        errors = errors.clamp(max=_BROKEN)  # an answer that is no number comes last, and leaves sums finite
         known = ~errors.isnan().any(1)
         if known.sum() < 4:
             return Finding(said="The truth is zero in nearly every sample: there is no relative error to compare.")
@@ -188,5 +189,5 @@ def _figure(scores: Tensor, errors: Tensor) -> Figure:
 
 
 def _line(label: str, points: list[tuple[float, float]], line: Literal["solid", "dashed"]) -> Series:
-    values = tuple(risk if risk > 0 else None for _, risk in points)
+    values = tuple(risk if 0 < risk < _BROKEN else None for _, risk in points)
     return Series(label=label, x=tuple(share for share, _ in points), y=values, marked=False, line=line)

@@ -9,11 +9,12 @@ from pydantic import Field
 from scipy import stats
 
 from scifm.errors import SciFMError
-from scifm.evaluation.calibrate import covered
+from scifm.evaluation.calibrate import one_of_each
 from scifm.evaluation.uncertainty import crps_ensemble, spread_skill
 from scifm.fields.batch import Batch
 from scifm.findings.figure import Axis, Figure, Panel, Series
 from scifm.findings.finding import Finding
+from scifm.models.bands import scores_of
 from scifm.models.calibration import Calibration
 from scifm.trust.case import Case
 from scifm.trust.check import Check
@@ -26,7 +27,8 @@ class Coverage(Check):
     """Bands of a calibrated operator are put around answers to samples it has not seen, and those that hold counted.
 
     Statistic: the share of bands of the level `level` that hold their part of a field. Interval: exact binomial
-    (Clopper–Pearson), 95 %; fields of one sample count by themselves.
+    (Clopper–Pearson), 95 %; fields of one sample count by themselves,
+    windows of one trajectory as one of them.
 
     Threshold: the level. Bad where the whole interval lies below it: these samples are not of the kind that it was
     calibrated on, or the weights are not those that were calibrated.
@@ -43,14 +45,23 @@ class Coverage(Check):
     level: float = Field(0.9, gt=0, lt=1)
 
     def ask(self, case: Case) -> Finding:
-        operator = case.operator
-        if operator.calibration is None:
+        operator, known, samples = case.operator, case.operator.calibration, case.samples
+        if known is None:
             return Finding(said="It was not calibrated, and says nothing of its error ('scifm calibrate').")
+        if samples.num_frames > known.num_frames:
+            return Finding(said=f"It was calibrated for {plural(known.num_frames, 'step')}, and these are more.")
+        windows = 1 if case.origin is None else case.origin.windows
+        if samples.num_samples % windows == 0:  # those of one trajectory hold together
+            samples = one_of_each(samples, windows, case.generator.initial_seed() % 2**62)
+        scores = scores_of(operator, samples, known.share)
+        there = ~scores.isnan()
         try:
-            holding, count = covered(operator, case.samples, self.level)
-            curve = [(level, *covered(operator, case.samples, level)) for level in _levels(operator.calibration)]
+            curve = [_held(scores, there, known, level) for level in (self.level, *_levels(known))]
         except SciFMError as reason:
-            return Finding(said="It has no bands for these samples.", evidence=str(reason))
+            return Finding(said="It has no bands of that level.", evidence=str(reason))
+        holding, count = curve[0]
+        if not count:
+            return Finding(said="None of these samples has a field that it was calibrated on.")
         share = holding / count
         low, high = (float(end) for end in stats.binomtest(holding, count).proportion_ci(0.95))
         good = not high < self.level
@@ -64,8 +75,17 @@ class Coverage(Check):
             high=high,
             threshold=self.level,
             unit="share of bands that hold",
-            figure=_coverage_figure([(level, held / all_) for level, held, all_ in curve]),
+            figure=_coverage_figure(
+                [(level, held / count) for level, (held, _) in zip(_levels(known), curve[1:], strict=True)]
+            ),
         )
+
+
+def _held(scores: torch.Tensor, there: torch.Tensor, known: Calibration, level: float) -> tuple[int, int]:
+    """Return how many fields lie within bands of a level, and how many could."""
+    widths = known.widths(level)[: scores.shape[1]]
+    counted = there & ~widths.isnan()
+    return int(((scores <= widths) & counted).sum()), int(counted.sum())
 
 
 def _levels(calibration: Calibration) -> list[float]:
