@@ -64,7 +64,7 @@ def test_one_network_is_asked_by_its_features_and_marches_are_told_by_step():
     (panel,) = told.figure.panels
     labels = [line.label for line in panel.series]
     assert labels[0] == "step 1"
-    assert labels[-1] == "the best possible order"
+    assert labels[-1] == f"the best possible order of {labels[-2]}"
     assert len(labels) == 4
     own, best = panel.series[-2], panel.series[-1]
     assert all(mine >= ideal * (1 - 1e-9) for mine, ideal in zip(own.y, best.y, strict=True))

@@ -33,7 +33,8 @@ class CalibrateRecipe(SampleRecipe):
 
     Args:
         split: of a store; its validation split when left out, so that its test split can tell whether bands hold.
-        num_samples: samples drawn of a system; of what evolves trajectories, each of which counts as one.
+        num_samples: samples drawn of a system; of what evolves trajectories, each of which counts as one; of a
+            mixture that evolves windows, several of a trajectory.
         share: of the points of a field that a band holds; 1: the whole field.
         level: probability of the bands that are told; any other can be asked for afterwards.
         num_seen: further samples, without solutions, like those it was trained on: what lies far from them is told to

@@ -179,7 +179,7 @@ def _figure(scores: Tensor, errors: Tensor) -> Figure:
         lines.append(_line(told, points, "solid"))
         if step == steps[-1]:
             ideal = [(float(shares[i]), float(best[i])) for i in at.tolist()]
-            lines.append(_line("the best possible order", ideal, "dashed"))
+            lines.append(_line(f"the best possible order{f' of {told}' if frames > 1 else ''}", ideal, "dashed"))
     panel = Panel(
         x=Axis(label="share of questions answered, the surest first", low=0, high=1),
         y=Axis(label="mean relative L2 error of these", scale="log"),
