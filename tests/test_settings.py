@@ -152,6 +152,7 @@ RECIPE: dict[str, tuple[Any, str | None]] = {
     "model.normalization": ("constant", EFFECT),
     "model.num_members": (2, EFFECT),
     "model.num_heads": (2, EFFECT),
+    "model.dropout": (0.2, "num_heads"),
 }
 MIXED: dict[str, tuple[Any, str | None]] = {
     "name": ("helmholtz", EFFECT),

@@ -36,7 +36,12 @@ FOREIGN = {
     "target": f"{networks.__name__}:GlobalNet",
     "arguments": {"channels_in": "{in_channels}", "channels_out": "{out_channels}"},
 }
-SEVERAL = [{"num_members": 2}, {"num_members": 1, "num_heads": 3}, {"num_members": 2, "num_heads": 2}]
+SEVERAL = [
+    {"num_members": 2},
+    {"num_members": 1, "num_heads": 3},
+    {"num_members": 2, "num_heads": 2},
+    {"num_members": 2, "num_heads": 2, "dropout": 0.3},
+]
 EVOLVES = Signature(("u",), ("a",), ("u",), 1, evolves=True)
 
 
@@ -83,6 +88,46 @@ def test_heads_share_all_but_the_last_map_and_are_what_single_networks_with_thos
         torch.testing.assert_close(members[place], alone.answers(batch).targets, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("member", MEMBERS, ids=lambda own: own.kind)
+def test_with_dropout_heads_share_the_last_map_and_each_lacks_some_of_its_columns(member):
+    torch.manual_seed(0)
+    whole = Ensemble(Poisson.signature, EnsembleConfig(member=member, num_members=1, num_heads=4, dropout=0.5))
+    alone = type(whole.networks[0])(Poisson.signature, member)
+    assert whole.num_params == alone.num_params, "it costs one network"
+    last = whole.networks[0].outer_maps().last
+    shared, masks = last.parametrizations.weight.original, last.parametrizations.weight[0].mask
+    assert masks.unique().tolist() == [0.0, 1.0]
+    whole.eval()
+    members = whole.spread(tiny.batch(2))
+    for place in range(4):
+        rows = {name: own for name, own in whole.networks[0].state_dict().items() if "parametrizations" not in name}
+        name = next(key for key, own in alone.named_parameters() if own is alone.outer_maps().last.weight)
+        columns = 2.0 * masks[place].view(1, -1, *(1,) * (shared.dim() - 2))  # those that stay make up for the others
+        rows |= {name: shared * columns, name.removesuffix("weight") + "bias": last.parametrizations.bias.original}
+        alone.load_state_dict(rows)
+        torch.testing.assert_close(members[place], alone.answers(tiny.batch(2)).targets, rtol=1e-4, atol=1e-6)
+
+
+def test_what_is_dropped_is_drawn_at_each_step_of_training_and_fixed_when_asked():
+    whole, batch = ensemble(num_members=2, num_heads=3, dropout=0.4), tiny.batch(2)
+    weights = whole.networks[0].outer_maps().last
+    whole.train()
+    seen = []
+    draw = generator_for(0, "steps")
+    for _ in range(200):
+        whole.redraw(draw)
+        seen.append(weights.weight.detach().clone())
+    drawn = torch.stack(seen)
+    assert (drawn == 0).float().mean().item() == pytest.approx(0.4, abs=0.03)
+    torch.testing.assert_close(drawn.mean(0), weights.parametrizations.weight.original.repeat(3, 1), rtol=0.35, atol=0)
+    once = torch.stack([own.targets for own in whole.each(batch)])
+    assert torch.equal(once, torch.stack([own.targets for own in whole.each(batch)])), "until it is drawn again"
+    whole.redraw(draw)
+    assert not torch.equal(once, torch.stack([own.targets for own in whole.each(batch)]))
+    whole.eval()
+    assert torch.equal(whole.spread(batch), whole.spread(batch))
+
+
 @pytest.mark.parametrize("network", SEVERAL)
 def test_every_member_marches_by_itself(network):
     torch.manual_seed(0)
@@ -99,8 +144,24 @@ def test_every_member_marches_by_itself(network):
     assert (whole.answers(batch).targets - members.mean(0)).abs().max() > 1e-6, "the mean marches otherwise"
 
 
+@pytest.mark.parametrize("member", MEMBERS[:2], ids=lambda own: own.kind)
+@pytest.mark.parametrize("network", SEVERAL)
+def test_its_twin_with_derivatives_of_every_order_answers_the_same_with_the_same_weights(member, network):
+    torch.manual_seed(0)
+    whole, batch = Ensemble(Poisson.signature, EnsembleConfig(member=member, **network)).eval(), tiny.batch(2)
+    twin = whole.differentiable()
+    torch.testing.assert_close(twin.spread(batch), whole.spread(batch), rtol=1e-4, atol=1e-6)
+    assert [id(own) for own in twin.parameters()] == [id(own) for own in whole.parameters()]
+    loss = twin(batch).require_targets().square().mean()
+    weights = [own for own in twin.parameters() if own.requires_grad]
+    slope = torch.autograd.grad(loss, weights, create_graph=True)
+    curved = torch.autograd.grad(sum(own.square().sum() for own in slope), weights)
+    assert all(own.isfinite().all() for own in curved)
+
+
 def test_what_is_saved_comes_back(tmp_path):
-    for place, whole in enumerate((ensemble(num_members=2, num_heads=2), ensemble(num_members=3))):
+    for place, about in enumerate(SEVERAL):
+        whole = ensemble(**about)
         whole.save_pretrained(tmp_path / str(place))
         again = load_operator(tmp_path / str(place))
         assert again.config == whole.config
@@ -132,6 +193,8 @@ def test_what_cannot_be_one_is_said():
         Ensemble.of([alone, FNO(Signature(("f",), (), ("u",)), MEMBER)])
     with pytest.raises(ConfigError, match="at least two answers"):
         _config(num_members=1)
+    with pytest.raises(ConfigError, match=r"dropout = 0.2 is what heads differ in, and there is one; give num_heads"):
+        _config(dropout=0.2)
     with pytest.raises(ConfigError, match="no ensemble"):
         _config(member={"kind": "ensemble"})
     with pytest.raises(ConfigError, match="does not tell where its answers leave it"):
@@ -167,6 +230,8 @@ def test_the_loss_is_the_mean_over_members_and_diversity_pushes_heads_apart():
     assert apart(orthonormal).item() == pytest.approx(2.0), "of orthonormal heads"
     with pytest.raises(ConfigError, match="num_heads"):
         RelativeL2(diversity=0.5)(ensemble(num_members=2), batch, **about)
+    with pytest.raises(ConfigError, match="without dropout"):
+        RelativeL2(diversity=0.5)(ensemble(num_members=1, num_heads=3, dropout=0.5), batch, **about)
     with pytest.raises(ConfigError, match="kind 'fno' has none"):
         RelativeL2(diversity=0.5).require_operator(FNO)
 
@@ -181,6 +246,22 @@ def test_a_recipe_trains_one_and_goes_on_where_it_stopped(tmp_path):
     assert whole.num_members == 4
     first = whole.spread(tiny.batch(3))
     assert first.std(0).min() > 0
+
+
+def test_what_draws_while_it_trains_goes_on_bit_for_bit(tmp_path):
+    tree = tiny.recipe(name="dropped", model={"num_heads": 3, "dropout": 0.2})
+    tree["training"] |= {"num_steps": 6, "checkpoint_every": 3}
+    whole = load_operator(pretrain(tree, out=tmp_path / "whole"))
+
+    def stopped(**event):
+        if event["event"] == "step" and event["step"] == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(tree, out=tmp_path / "parts", observe=stopped)
+    again = load_operator(pretrain(tree, out=tmp_path / "parts"))
+    for name, weight in whole.state_dict().items():
+        assert torch.equal(weight, again.state_dict()[name]), name
 
 
 def test_the_posterior_of_a_linear_map_is_the_closed_form():

@@ -259,13 +259,8 @@ class AxialTransformer(Operator):
             0, 2
         )
 
-    def differentiable(self) -> Self:
-        with torch.device("meta"):
-            config = self.config.model_copy(update={"plain": True})
-            twin = type(self)(self.signature, config, normalization=self.normalization)
-        twin.load_state_dict(self.state_dict(keep_vars=True), assign=True)
-        twin.domain, twin.provenance = self.domain, self.provenance
-        return twin.train(self.training)
+    def plain_config(self) -> OperatorConfig:
+        return self.config.model_copy(update={"plain": True})
 
     def network(self, encoded: Encoded) -> Float[Tensor, "batch 1 output *space"]:
         """Map encoded inputs to encoded answers; shapes as in `Operator.network`."""

@@ -204,10 +204,11 @@ class Continuous(Operator):
     def stepped(self, *, scheme: str | None = None, num_steps: int | None = None) -> Self:
         """Return an operator with the same weights, shared, that follows them by another scheme or in other steps."""
         asked = {"scheme": scheme, "num_steps": num_steps}
-        return self._twin(**{name: value for name, value in asked.items() if value is not None})
+        said = {name: value for name, value in asked.items() if value is not None}
+        return self.with_config(self._changed(**said))
 
-    def differentiable(self) -> Self:
-        return self._twin(engine="plain")
+    def plain_config(self) -> ContinuousConfig:
+        return self._changed(engine="plain")
 
     def refined(self) -> Self:
         """Return an operator with twice as many pieces of weights, to be trained on from there; it has its own weights.
@@ -238,14 +239,6 @@ class Continuous(Operator):
 
     def _changed(self, **settings: Any) -> ContinuousConfig:
         return build_config(ContinuousConfig, {**self.config.to_dict(), **settings}, source="the operator asked for")
-
-    def _twin(self, **settings: Any) -> Self:
-        """Return an operator of other settings that shares the weights."""
-        with torch.device("meta"):
-            twin = type(self)(self.signature, self._changed(**settings), normalization=self.normalization)
-        twin.load_state_dict(self.state_dict(keep_vars=True), assign=True)
-        twin.domain, twin.provenance, twin.recompute = self.domain, self.provenance, self.recompute
-        return twin.train(self.training)
 
     # --- what it does -------------------------------------------------------------------------------------------------
 

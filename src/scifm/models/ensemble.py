@@ -3,7 +3,8 @@
 Where members disagree, none of them knows. Networks that were drawn and trained apart (Lakshminarayanan, Pritzel and
 Blundell, arXiv:1612.01474) cost as much as they are many. Heads are further rows of the last map of one network, which
 costs what one network costs; an objective can push them apart (`Supervised.diversity`; Mouli et al., arXiv:2403.10642),
-or they are drawn where the data leave the last map free (`scifm.models.laplace`).
+each can be kept from seeing some of the hidden channels (`scifm.models.heads`), or they are drawn where the data
+leave the last map free (`scifm.models.laplace`).
 
 Asked as every operator is, it answers the mean; `each` and `spread` have what its members answer. Forecasts march the
 mean, or every member by itself.
@@ -31,10 +32,10 @@ from scifm.models.architecture import Hidden, OperatorConfig
 from scifm.models.card import ModelCard
 from scifm.models.fno import SIZES, FNOConfig
 from scifm.models.folder import ModelContent
+from scifm.models.heads import dropping, redraw_masks, widened
 from scifm.models.operator import Operator
-from scifm.wording import plural
 
-__all__ = ["MOST_MEMBERS", "Ensemble", "EnsembleConfig", "apart", "widened"]
+__all__ = ["MOST_MEMBERS", "Ensemble", "EnsembleConfig", "apart"]
 
 MOST_MEMBERS = 256
 
@@ -60,6 +61,8 @@ class EnsembleConfig(OperatorConfig):
         member: settings of each network; the key ``kind`` says of which kind, ``fno`` when left out.
         num_members: networks, each with weights of its own.
         num_heads: answers of each network, which share all but the last map.
+        dropout: share of the hidden channels that each head does not see, others at every step of training; heads then
+            share the last map too. Absent: each has one of its own.
     """
 
     kind: ClassVar[str] = "ensemble"
@@ -68,6 +71,7 @@ class EnsembleConfig(OperatorConfig):
     member: Annotated[OperatorConfig, BeforeValidator(_settings), PlainSerializer(_told)] = FNOConfig()
     num_members: int = Field(5, ge=1, le=MOST_MEMBERS)
     num_heads: int = Field(1, ge=1, le=MOST_MEMBERS)
+    dropout: float | None = Field(None, gt=0, lt=1)
 
     @model_validator(mode="after")
     def _are_several(self) -> EnsembleConfig:
@@ -75,6 +79,10 @@ class EnsembleConfig(OperatorConfig):
             raise ValueError(
                 "an ensemble has at least two answers; got num_members = 1 and num_heads = 1. Give more of one of "
                 "them, or train the member alone"
+            )
+        if self.dropout is not None and self.num_heads < 2:
+            raise ValueError(
+                f"dropout = {self.dropout:g} is what heads differ in, and there is one; give num_heads, 10 for example"
             )
         if isinstance(self.member, EnsembleConfig):
             raise ValueError("a member of an ensemble is no ensemble; give num_members and num_heads")
@@ -167,8 +175,7 @@ class Ensemble(Operator):
         own = tuple(normalizations) or (self.normalization,) * config.num_members
         cls = operator_class(config.member.kind)
         self.networks = nn.ModuleList(
-            networks
-            or (widened(cls(signature, config.member, normalization=numbers), config.num_heads) for numbers in own)
+            networks or (self._headed(cls(signature, config.member, normalization=numbers)) for numbers in own)
         )
         self._apart = False
         self.answers_at_once, self.any_lead_time = self._first.answers_at_once, self._first.any_lead_time
@@ -253,18 +260,17 @@ class Ensemble(Operator):
         """As of its first network."""
         return self._first.hidden()
 
-    def differentiable(self) -> Self:
-        networks = [network.differentiable() for network in self._networks()]
-        with torch.device("meta"):
-            twin = type(self)(
-                self.signature,
-                self.config.model_copy(update={"member": networks[0].config}),
-                normalization=self.normalization,
-                normalizations=[network.normalization for network in networks],
-            )
-        twin.load_state_dict(self.state_dict(keep_vars=True), assign=True)
-        twin.domain, twin.provenance = self.domain, self.provenance
-        return twin.train(self.training)
+    def plain_config(self) -> EnsembleConfig:
+        return self.config.model_copy(update={"member": self._first.plain_config()})
+
+    def _fresh(self, config: OperatorConfig) -> Self:
+        assert isinstance(config, EnsembleConfig)
+        numbers = [network.normalization for network in self._networks()]
+        return type(self)(self.signature, config, normalization=self.normalization, normalizations=numbers)
+
+    def redraw(self, generator: torch.Generator) -> None:
+        """Draw which channels each head does not see in the coming step of training."""
+        redraw_masks(self, generator)
 
     def describe(self) -> dict[str, Any]:
         about = super().describe()
@@ -302,6 +308,10 @@ class Ensemble(Operator):
 
     def _networks(self) -> list[Operator]:
         return [network for network in self.networks if isinstance(network, Operator)]
+
+    def _headed(self, network: Operator) -> Operator:
+        heads, dropout = self.config.num_heads, self.config.dropout
+        return widened(network, heads) if dropout is None else dropping(network, heads, dropout)
 
     # --- answers ------------------------------------------------------------------------------------------------------
 
@@ -370,8 +380,8 @@ class Ensemble(Operator):
         return [stacked.select(slice(place * count, (place + 1) * count)) for place in range(self.num_members)]
 
     def head_weights(self) -> Float[Tensor, "network head number"] | None:
-        """Return the weights in which the heads of each network differ; None where networks have one each."""
-        if self.config.num_heads == 1:
+        """Return the weights in which the heads of each network differ; None where they have one each, or share it."""
+        if self.config.num_heads == 1 or self.config.dropout is not None:
             return None
         rows = []
         for network in self._networks():
@@ -390,34 +400,8 @@ def apart(operator: Operator) -> Tensor:
     weights = operator.head_weights() if isinstance(operator, Ensemble) else None
     if weights is None:
         raise ConfigError(
-            "diversity of the objective pushes the heads of a network apart, and each has one: give "
-            "model.num_heads, 10 for example, or leave diversity out."
+            "diversity of the objective pushes the last maps of a network apart, and here each has one: give "
+            "model.num_heads, 10 for example, without dropout; or leave diversity out."
         )
     # the mean over pairs of different heads is twice the variance with one less in its place
     return 2 * weights.var(dim=1, unbiased=True).sum(-1).mean()
-
-
-def widened(operator: Operator, num_heads: int) -> Operator:
-    """Give the last map of a fresh operator so many rows for each output; all of a head stand together."""
-    if num_heads == 1:
-        return operator
-    ends = operator.outer_maps()
-    if ends is None:
-        raise ConfigError(
-            f"An operator of kind '{operator.kind}' does not tell where its answers leave it, so it can be given no "
-            f"heads. Give num_members = {plural(num_heads, 'network')} instead, or another kind of member."
-        )
-    if not operator.answers_at_once:
-        raise ConfigError(
-            f"An operator of kind '{operator.kind}' follows one answer on its way to the end of a step, so it can be "
-            f"given no heads. Give num_members = {plural(num_heads, 'network')} instead, or another kind of member."
-        )
-    last: Any = ends.last
-    spread = last.in_features**-0.5
-    weight, bias = last.weight, last.bias
-    rows = weight.new_empty(num_heads * weight.shape[0], *weight.shape[1:])
-    last.weight = nn.Parameter(nn.init.uniform_(rows, -spread, spread))
-    last.bias = nn.Parameter(bias.detach().repeat(num_heads))
-    if isinstance(last, nn.Linear):
-        last.out_features = len(rows)
-    return operator

@@ -12,7 +12,7 @@ Two named settings of one class:
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -164,13 +164,8 @@ class FNO(Operator):
     def hidden(self) -> Hidden:
         return Hidden(tuple(self.stages()), ("space", "batch", "channel"))
 
-    def differentiable(self) -> Self:
-        with torch.device("meta"):
-            config = self.config.model_copy(update={"engine": "plain"})
-            twin = type(self)(self.signature, config, normalization=self.normalization)
-        twin.load_state_dict(self.state_dict(keep_vars=True), assign=True)
-        twin.domain, twin.provenance = self.domain, self.provenance
-        return twin.train(self.training)
+    def plain_config(self) -> OperatorConfig:
+        return self.config.model_copy(update={"engine": "plain"})
 
     def network(self, encoded: Encoded) -> Float[Tensor, "batch 1 output *space"]:
         """Map encoded inputs to encoded answers; shapes as in `Operator.network`."""

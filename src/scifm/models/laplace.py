@@ -23,7 +23,8 @@ from scifm.errors import ConfigError, SignatureError
 from scifm.fields.batch import Batch
 from scifm.fields.seeds import generator_for
 from scifm.models.architecture import evaluating
-from scifm.models.ensemble import Ensemble, EnsembleConfig, widened
+from scifm.models.ensemble import Ensemble, EnsembleConfig
+from scifm.models.heads import widened
 from scifm.models.operator import Operator
 
 __all__ = ["laplace"]

@@ -152,9 +152,28 @@ class Operator(Stored):
         """Return its weights by name, the very tensors, as one of its kind takes them that sees other frames."""
         return self.state_dict(keep_vars=True)
 
+    def plain_config(self) -> OperatorConfig:
+        """Return its settings with every part in torch's own operations; as they are, where they have no other."""
+        return self.config
+
     def differentiable(self) -> Self:
         """Return an operator with the same weights, shared, that has derivatives of every order."""
-        return self
+        plain = self.plain_config()
+        return self if plain == self.config else self.with_config(plain)
+
+    def with_config(self, config: OperatorConfig) -> Self:
+        """Return an operator with the same weights, shared, and other settings; they leave shapes as they are."""
+        with torch.device("meta"):
+            twin = self._fresh(config)
+        twin.load_state_dict(self.state_dict(keep_vars=True), assign=True)
+        twin.domain, twin.provenance, twin.recompute = self.domain, self.provenance, self.recompute
+        return twin.train(self.training)
+
+    def _fresh(self, config: OperatorConfig) -> Self:
+        return type(self)(self.signature, config, normalization=self.normalization)
+
+    def redraw(self, generator: torch.Generator) -> None:
+        """Draw anew what each step of training draws; nothing, where nothing is drawn."""
 
     def align(self, batch: Batch) -> Batch:
         """Return the batch in this operator's order of names; a coefficient the batch lacks becomes zero.

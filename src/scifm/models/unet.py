@@ -15,7 +15,7 @@ Channels stay last from end to end: norms and pointwise products are then plain 
 from __future__ import annotations
 
 import itertools
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -201,13 +201,8 @@ class UNet(Operator):
         deepest = self.config.levels * self.config.blocks - 1
         return Hidden(tuple(self.stages()), ("batch", "space", "channel"), deepest)
 
-    def differentiable(self) -> Self:
-        with torch.device("meta"):
-            config = self.config.model_copy(update={"plain": True})
-            twin = type(self)(self.signature, config, normalization=self.normalization)
-        twin.load_state_dict(self.state_dict(keep_vars=True), assign=True)
-        twin.domain, twin.provenance = self.domain, self.provenance
-        return twin.train(self.training)
+    def plain_config(self) -> OperatorConfig:
+        return self.config.model_copy(update={"plain": True})
 
     def _lifted(self, encoded: Encoded) -> tuple[Tensor, Tensor]:
         """Return the first hidden channels and what every block is told, ``(batch, condition_width)``.

@@ -320,6 +320,7 @@ class _Loop:
 
         def loss_of(operator: Operator, few: Batch) -> Tensor:
             with in_precision(self.config.precision, self.device):
+                operator.redraw(generator)
                 return self.objective(operator, few, step=0, generator=generator)
 
         with self._drawing([generator.clone_state() for generator in self.generators]):

@@ -52,6 +52,8 @@ class ModelConfig(Config):
         network: settings of that kind, instead of `size`.
         normalization: how numbers are brought to order one; see ``scifm.data.fit_normalization``.
         num_members, num_heads: make an ensemble of so many such networks, each with so many heads; absent: one of one.
+        dropout: share of the hidden channels that each of the heads does not see; absent: each has a last map of its
+            own instead.
     """
 
     kind: str = DEFAULT_KIND
@@ -60,6 +62,7 @@ class ModelConfig(Config):
     normalization: Literal["homogeneous", "joint", "constant"] = "homogeneous"
     num_members: int | None = Field(None, ge=1, le=MOST_MEMBERS)
     num_heads: int | None = Field(None, ge=1, le=MOST_MEMBERS)
+    dropout: float | None = Field(None, gt=0, lt=1)
 
     @model_validator(mode="before")
     @classmethod
@@ -101,15 +104,16 @@ class ModelConfig(Config):
             ConfigError: if the size is unknown.
         """
         own = self.network or operator_class(self.kind).config_class.of_size(self.size or "small")
-        if self.num_members is None and self.num_heads is None:
+        several = {"num_members": self.num_members, "num_heads": self.num_heads, "dropout": self.dropout}
+        if all(value is None for value in several.values()):
             return own
-        several = {"num_members": self.num_members or 1, "num_heads": self.num_heads or 1}
+        several |= {"num_members": self.num_members or 1, "num_heads": self.num_heads or 1}
         return build_config(EnsembleConfig, {"member": own, **several}, source="[model]")
 
     def resolved(self, network: OperatorConfig) -> ModelConfig:
         """Return the same with its complete architecture in place of what said it."""
-        about = {"kind": network.kind, "network": network, "size": None, "num_members": None, "num_heads": None}
-        return self.model_copy(update=about)
+        said = dict.fromkeys(("size", "num_members", "num_heads", "dropout"))
+        return self.model_copy(update={"kind": network.kind, "network": network, **said})
 
 
 class PretrainRecipe(Config):

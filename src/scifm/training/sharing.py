@@ -40,6 +40,7 @@ class _Loss(nn.Module):
         self.operator, self.objective = operator, objective
 
     def forward(self, batch: Batch, step: int, generator: torch.Generator) -> Tensor:
+        self.operator.redraw(generator)
         return self.objective(self.operator, batch, step=step, generator=generator)
 
 
