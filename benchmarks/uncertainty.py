@@ -1,11 +1,12 @@
 """Which answers are wrong? What operators say of their own error, beside it, as the physics leaves the training range.
 
 For Poisson, advection–diffusion and Helmholtz one network is trained, the same one with ten heads that are pushed apart
-(DiverseNO), and five of it. Questions are drawn from the training's range, and from bands of values beyond its ends.
+(DiverseNO), the same one with ten heads that share the last map and each lack a tenth of what it is given (Monte Carlo
+dropout), and five of it. Questions are drawn from the training's range, and from bands of values beyond its ends.
 
 * **distance** of a question from those of the training, inside the single network (`scifm.models.calibration`);
 * **Laplace**: ten heads drawn from the posterior of its last map (`scifm.models.laplace`);
-* **heads**, **members**: how much they differ, over the size of the answer;
+* **heads**, **dropout**, **members**: how much they differ, over the size of the answer;
 * **equation**: what is left of the equation when the answer is put in, over the size of the forcing; it needs to know
   the equation, which the others do not.
 
@@ -46,6 +47,12 @@ from scifm.training.pretrain import pretrain
 
 LEVEL = 0.9
 NETWORK = {"width": 16, "projection_width": 32}
+WAYS = ("distance", "equation", "Laplace", "dropout", "heads", "members")
+SEVERAL: dict[str, dict[str, Any]] = {
+    "members": {"num_members": 5},
+    "heads": {"num_members": 1, "num_heads": 10},
+    "dropout": {"num_members": 1, "num_heads": 10, "dropout": 0.1},
+}
 
 
 @dataclass(frozen=True)
@@ -130,11 +137,11 @@ def of_system(name: str, options: Namespace, seed: int) -> list[Row]:
         questions[told] = physics.system.where(**{physics.knob: knob}).sample(options.questions, grid, draw)
     many = within.sample(1536, grid, generator_for(seed, "uncertainty", "coverage"))
 
-    operators = {way: trained(name, way, options, seed) for way in ("single", "heads", "members")}
+    operators = {way: trained(name, way, options, seed) for way in ("single", "heads", "dropout", "members")}
     operators["Laplace"] = laplace(operators["single"], seen, num_heads=10, seed=seed)
     space = FeatureSpace.of(features_of(operators["single"], seen))
     rows = costs(name, operators, questions["within"], options)
-    for way in ("distance", "equation", "Laplace", "heads", "members"):
+    for way in WAYS:
         operator = operators["single" if way in ("distance", "equation") else way]
         errors, scores, ratios = {}, {}, {}
         for told, batch in questions.items():
@@ -163,8 +170,7 @@ def trained(name: str, way: str, options: Namespace, seed: int) -> Operator:
     model: dict[str, Any] = {"network": NETWORK}
     objective: Any = "relative_l2"
     if way != "single":
-        sizes = {"num_members": 5} if way == "members" else {"num_members": 1, "num_heads": 10}
-        model = {"kind": "ensemble", "network": {"member": NETWORK, **sizes}}
+        model = {"kind": "ensemble", "network": {"member": NETWORK, **SEVERAL[way]}}
     if way == "heads" and options.diversity:
         objective = {"name": "relative_l2", "diversity": options.diversity}
     knobs = {physics.knob: physics.trained.to_dict()}
@@ -256,7 +262,7 @@ def table_of(rows: list[Row], options: Namespace) -> str:
     ]
     for name in options.systems:
         far = list(PHYSICS[name].beyond)[-1]
-        for way in ("distance", "equation", "Laplace", "heads", "members"):
+        for way in WAYS:
             case = f"{name}, {way}"
             cost = found.get((case, "answering"))
 
