@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
 
 from scifm.errors import SignatureError
 from scifm.fields.grid import Grid
@@ -13,6 +14,9 @@ from scifm.fields.term import Term
 from scifm.systems.advection import Advection
 from scifm.systems.burgers import Burgers
 from scifm.systems.contract import SystemContract
+from scifm.systems.derivatives import DifferenceDerivatives, SpectralDerivatives
+from scifm.systems.evolving import Evolving
+from scifm.systems.evolving_contract import EvolvingContract
 from scifm.systems.gray_scott import GrayScott
 from scifm.systems.heat import Heat
 from scifm.systems.helmholtz import Helmholtz
@@ -27,6 +31,7 @@ U = torch.sin(KX * X) * torch.cos(KY * Y)
 V = torch.cos(KX * X) + 0.5
 SX, CX, SY, CY = torch.sin(KX * X), torch.cos(KX * X), torch.sin(KY * Y), torch.cos(KY * Y)
 SQUARE = KX**2 + KY**2
+BOTH = SpectralDerivatives({"u": U[None], "v": V[None]}, GRID)
 
 
 @pytest.mark.parametrize(
@@ -53,14 +58,16 @@ SQUARE = KX**2 + KY**2
 def test_of_a_plane_wave(operator, fields, expected):
     coefficient = torch.tensor([3.0], dtype=torch.float64)
     term = Term(operator, fields, of="u", coefficient="a", factor=-0.5)
-    made = right_hand_side([term], {"u": U[None], "v": V[None]}, {"a": coefficient}, GRID)
+    made = right_hand_side([term], BOTH, {"a": coefficient})
     assert (made["u"][0] + 1.5 * expected).abs().max() < 1e-9 * max(1.0, float(expected.abs().max()))
 
 
 def test_velocity_is_that_of_a_vorticity():
     """Two waves: ω = sin kx·x + cos ky·y has v = (−sin(ky y)/ky, −cos(kx x)/kx)."""
     vorticity = SX + CY
-    made = right_hand_side([Term("vorticity_advection", ("w",), of="w")], {"w": vorticity[None]}, {}, GRID)
+    made = right_hand_side(
+        [Term("vorticity_advection", ("w",), of="w")], SpectralDerivatives({"w": vorticity[None]}, GRID), {}
+    )
     v_x, v_y = -SY / KY, -CX / KX
     expected = v_x * KX * CX + v_y * -KY * SY
     assert (made["w"][0] - expected).abs().max() < 1e-9
@@ -69,7 +76,7 @@ def test_velocity_is_that_of_a_vorticity():
 
 def test_terms_of_one_equation_add_up():
     terms = [Term("value", ("u",), of="v"), Term("value", ("v",), of="v", factor=2.0), Term("one", (), of="u")]
-    made = right_hand_side(terms, {"u": U[None], "v": V[None]}, {}, GRID)
+    made = right_hand_side(terms, BOTH, {})
     assert torch.equal(made["v"][0], U + 2 * V)
     assert set(made) == {"u", "v"}
 
@@ -79,7 +86,33 @@ def test_what_nobody_knows_is_told():
     assert not is_known("derivative_xw")
     assert not is_known("radiation")
     with pytest.raises(SignatureError, match=r"how to compute the operator 'radiation' of \+ radiation\(u\)"):
-        right_hand_side([Term("radiation", ("u",), of="u")], {"u": U[None]}, {}, GRID)
+        right_hand_side([Term("radiation", ("u",), of="u")], BOTH, {})
+
+
+@pytest.mark.parametrize("boundary", ["periodic", "bounded"])
+@pytest.mark.parametrize("axes", ["x", "yy", "xxx", "xy", "xxyy"])
+def test_differences_come_nearer_by_the_square_of_the_spacing(axes, boundary):
+    def off(points: int) -> float:
+        grid = Grid((points, points), (2.0, 3.0), boundary)
+        y, x = torch.meshgrid(*grid.coordinates(), indexing="ij")
+        shift = math.pi / 2  # a derivative of a wave is the wave a quarter of a turn on
+        along_x, along_y = axes.count("x"), axes.count("y")
+
+        def wave(in_x: float, in_y: float) -> Tensor:
+            apart = torch.sin(KX * x + in_x) * torch.cos(KY * y + in_y)
+            return (apart + 0.3 * torch.cos(KX * x + KY * y + in_x + in_y))[None]
+
+        exact = KX**along_x * KY**along_y * wave(along_x * shift, along_y * shift)
+        return float((DifferenceDerivatives({"u": wave(0, 0)}, grid).along("u", axes) - exact).abs().max())
+
+    # at walls a difference of one-sided differences is of first order
+    assert off(64) / off(128) > (3.5 if boundary == "periodic" or axes in ("x", "yy") else 1.8)
+
+
+def test_what_needs_whole_fields_refuses_others():
+    fields = DifferenceDerivatives({"w": U[None]}, GRID)
+    with pytest.raises(SignatureError, match="needs whole fields on a periodic grid"):
+        right_hand_side([Term("vorticity_advection", ("w",), of="w")], fields, {})
 
 
 @pytest.mark.parametrize(
@@ -94,18 +127,32 @@ def test_what_nobody_knows_is_told():
     ids=lambda system: f"{system.name}-{system.signature.num_spatial_dims}",
 )
 def test_terms_follow_the_options_of_a_system(system: System):
-    contract = SystemContract()
+    contract = EvolvingContract() if isinstance(system, Evolving) else SystemContract()
     contract.system = system
     contract.test_terms_name_what_there_is()
-    contract.test_terms_are_the_equation()
+    if isinstance(contract, EvolvingContract):
+        contract.test_the_march_follows_the_equation()
+    else:
+        contract.test_terms_are_the_equation()
 
 
 def test_a_wrong_term_is_found():
     class Wrong(Heat):
         terms = (Term("laplacian", ("temperature",), of="temperature", coefficient="diffusivity", factor=-1.0),)
 
-    contract = SystemContract()
+    contract = EvolvingContract()
     contract.system = Wrong(num_spatial_dims=1, num_frames=2)
+    with pytest.raises(AssertionError, match="changes otherwise than the right-hand side says: 2"):
+        contract.test_the_march_follows_the_equation()
+
+    class Both(Heat):
+        terms = Wrong.terms
+
+        def tendency(self, inputs, coefficients, grid):
+            return Heat().tendency(inputs, coefficients, grid)
+
+    contract.system = Both(num_spatial_dims=1, num_frames=2)
+    contract.test_the_march_follows_the_equation()
     with pytest.raises(AssertionError, match="differs from the system's by 2"):
         contract.test_terms_are_the_equation()
 
@@ -115,3 +162,12 @@ def test_a_wrong_term_is_found():
     contract.system = Forgotten(num_spatial_dims=1, num_frames=2)
     with pytest.raises(AssertionError, match="'diffusivity' of 'heat' stands in no term"):
         contract.test_terms_name_what_there_is()
+
+
+def test_a_system_without_terms_and_tendency_says_so():
+    class Silent(Heat):
+        terms = ()
+
+    system, grid = Silent(num_spatial_dims=1), Grid((16,), 1.0)
+    with pytest.raises(SignatureError, match="no term, and no tendency of its own, how 'temperature' changes"):
+        system.tendency(torch.zeros(1, 1, 16), torch.ones(1, 1), grid)

@@ -59,7 +59,6 @@ from scifm.errors import ConfigError
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
 from scifm.fields.homogeneity import Homogeneity
-from scifm.fields.spectral import gradient
 from scifm.fields.term import Term
 from scifm.systems.initial import RandomWaves
 from scifm.systems.knobs import Knob
@@ -144,11 +143,6 @@ class Advection(PeriodicEvolution):
     def symbol(self, waves: tuple[Tensor, ...], odd: tuple[Tensor, ...], coefficients: Tensor) -> Tensor:
         along = [self.per_sample(coefficients, i, len(odd)) * wave for i, wave in enumerate(odd[::-1])]  # x, y, z
         return -1j * torch.stack(torch.broadcast_tensors(*along)).sum(0)
-
-    def tendency(self, inputs: Tensor, coefficients: Tensor, grid: Grid) -> Tensor:
-        dims = grid.num_spatial_dims
-        slopes = gradient(inputs, grid)[::-1]  # along x, y, z
-        return -torch.stack([self.per_sample(coefficients, i, dims) * slope for i, slope in enumerate(slopes)]).sum(0)
 
     def kept(self, grid: Grid) -> tuple[str, ...]:
         return self.signature.outputs

@@ -58,7 +58,6 @@ from torch import Tensor
 from scifm.fields.batch import Signature
 from scifm.fields.grid import Grid
 from scifm.fields.homogeneity import Homogeneity
-from scifm.fields.spectral import laplacian
 from scifm.fields.term import Term
 from scifm.systems.initial import RandomWaves
 from scifm.systems.knobs import Knob
@@ -139,10 +138,6 @@ class AllenCahn(PeriodicEvolution):
             return box.to_modes(phase.mul_(phase.square())).mul_(factor)
 
         return rest
-
-    def tendency(self, inputs: Tensor, coefficients: Tensor, grid: Grid) -> Tensor:
-        diffusivity, rate = (self.per_sample(coefficients, i, grid.num_spatial_dims) for i in (0, 1))
-        return diffusivity * laplacian(inputs, grid) + rate * (inputs - inputs**3)
 
     def quantities(self, state: Tensor, coefficients: Tensor, grid: Grid) -> dict[str, Tensor]:
         return {}

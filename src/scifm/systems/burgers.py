@@ -58,7 +58,6 @@ from torch import Tensor
 from scifm.fields.batch import Signature
 from scifm.fields.grid import Grid
 from scifm.fields.homogeneity import Homogeneity
-from scifm.fields.spectral import gradient, laplacian
 from scifm.fields.term import Term
 from scifm.systems.initial import RandomWaves
 from scifm.systems.knobs import Knob
@@ -147,11 +146,6 @@ class Burgers(PeriodicEvolution):
             return box.to_modes(slopes.mul_(velocity).sum(2)).mul_(minus)
 
         return carried
-
-    def tendency(self, inputs: Tensor, coefficients: Tensor, grid: Grid) -> Tensor:
-        slopes = torch.stack(gradient(inputs, grid)[::-1], dim=2)  # (batch, i, j, *space)
-        viscosity = self.per_sample(coefficients, 0, grid.num_spatial_dims)
-        return viscosity * laplacian(inputs, grid) - (slopes * inputs.unsqueeze(1)).sum(2)
 
     def kept(self, grid: Grid) -> tuple[str, ...]:
         return self.signature.outputs if self.num_spatial_dims == 1 else ()

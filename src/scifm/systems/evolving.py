@@ -1,8 +1,9 @@
 """`Evolving`: the interface of equations that march in time, ∂u/∂t = F(u).
 
 What a subclass gives is a problem at time 0 (`initial`), the march from a state to later times (`advance`), and the
-right-hand side F itself (`tendency`), written without the solver, so that each can be held against the other. Sampling,
-solving, residuals and balances follow.
+right-hand side F itself, written without the solver, so that each can be held against the other: by its `terms`, from
+which `tendency` is put together, or where no terms say it as `tendency`. Sampling, solving, residuals and balances
+follow.
 
 A sample is a whole trajectory: the state at time 0 as input, the states at `save_interval`, twice that, and so on as
 targets. Windows are cut from trajectories by who trains on them (`scifm.fields.window`).
@@ -24,8 +25,10 @@ from scifm.errors import ConfigError, DataError, SignatureError
 from scifm.fields.batch import Batch
 from scifm.fields.grid import Grid
 from scifm.fields.norms import integral
+from scifm.systems.derivatives import SpectralDerivatives
 from scifm.systems.knobs import Knob
 from scifm.systems.system import SamplingRecord, System
+from scifm.systems.term_operators import right_hand_side
 from scifm.wording import plural
 
 __all__ = ["Evolving"]
@@ -84,9 +87,25 @@ class Evolving(System):
             DataError: if the numbers leave every bound.
         """
 
-    @abc.abstractmethod
     def tendency(self, inputs: Tensor, coefficients: Tensor, grid: Grid) -> Tensor:
-        """Return the right-hand side F, ``(batch, outputs, *space)``, of a state ``(batch, inputs, *space)``."""
+        """Return the right-hand side F, ``(batch, outputs, *space)``, of a state ``(batch, inputs, *space)``.
+
+        Left to itself it is the sum of the system's `terms`, by derivatives of the waves on a periodic grid. A system
+        that declares none, or whose terms nobody can compute, overrides it.
+
+        Raises:
+            SignatureError: if it cannot be put together from terms on this grid.
+        """
+        names = self.signature
+        fields = SpectralDerivatives({name: inputs[:, place] for place, name in enumerate(names.inputs)}, grid)
+        numbers = {name: coefficients[:, place] for place, name in enumerate(names.coefficients)}
+        sums = right_hand_side(self.terms, fields, numbers)
+        silent = [name for name in names.outputs if name not in sums]
+        if silent:
+            raise SignatureError(
+                f"'{self.name}' says by no term, and no tendency of its own, how '{silent[0]}' changes."
+            )
+        return torch.stack([sums[name] for name in names.outputs], dim=1)
 
     @abc.abstractmethod
     def quantities(self, state: Tensor, coefficients: Tensor, grid: Grid) -> dict[str, Tensor]:

@@ -60,7 +60,6 @@ from torch import Tensor
 from scifm.fields.batch import Signature
 from scifm.fields.grid import Grid
 from scifm.fields.homogeneity import Homogeneity
-from scifm.fields.spectral import laplacian
 from scifm.fields.term import Term
 from scifm.systems.initial import RandomWaves
 from scifm.systems.knobs import Knob
@@ -135,10 +134,6 @@ class FisherKPP(PeriodicEvolution):
     def nonlinear(self, box: SpectralBox, coefficients: Tensor, inputs: Tensor) -> Nonlinear:
         factor = -self.per_sample(coefficients, 1, self.num_spatial_dims) * box.kept
         return lambda spectrum: box.to_modes(box.to_grid(spectrum).square_()).mul_(factor)
-
-    def tendency(self, inputs: Tensor, coefficients: Tensor, grid: Grid) -> Tensor:
-        diffusivity, rate = (self.per_sample(coefficients, i, grid.num_spatial_dims) for i in (0, 1))
-        return diffusivity * laplacian(inputs, grid) + rate * inputs * (1 - inputs)
 
     def quantities(self, state: Tensor, coefficients: Tensor, grid: Grid) -> dict[str, Tensor]:
         return {}

@@ -68,7 +68,6 @@ from torch import Tensor
 from scifm.fields.batch import Signature
 from scifm.fields.grid import Grid
 from scifm.fields.homogeneity import Homogeneity
-from scifm.fields.spectral import laplacian
 from scifm.fields.term import Term
 from scifm.systems.initial import RandomWaves
 from scifm.systems.knobs import Knob
@@ -158,13 +157,6 @@ class FitzHughNagumo(PeriodicEvolution):
             return made
 
         return rest
-
-    def tendency(self, inputs: Tensor, coefficients: Tensor, grid: Grid) -> Tensor:
-        of_u, of_v, threshold = (self.per_sample(coefficients, i, grid.num_spatial_dims) for i in range(3))
-        u, v = inputs[:, :1], inputs[:, 1:]
-        return torch.cat(
-            [of_u * laplacian(u, grid) + u - u**3 - threshold - v, of_v * laplacian(v, grid) + u - v], dim=1
-        )
 
     def quantities(self, state: Tensor, coefficients: Tensor, grid: Grid) -> dict[str, Tensor]:
         return {}

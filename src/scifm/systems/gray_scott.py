@@ -73,7 +73,6 @@ from torch import Tensor
 from scifm.fields.batch import Signature
 from scifm.fields.grid import Grid
 from scifm.fields.homogeneity import Homogeneity
-from scifm.fields.spectral import laplacian
 from scifm.fields.term import Term
 from scifm.systems.initial import RandomWaves
 from scifm.systems.knobs import Knob
@@ -167,18 +166,6 @@ class GrayScott(PeriodicEvolution):
             return made
 
         return rest
-
-    def tendency(self, inputs: Tensor, coefficients: Tensor, grid: Grid) -> Tensor:
-        feed, kill, of_u, of_v = (self.per_sample(coefficients, i, grid.num_spatial_dims) for i in range(4))
-        u, v = inputs[:, :1], inputs[:, 1:]
-        reacted = u * v * v
-        return torch.cat(
-            [
-                of_u * laplacian(u, grid) - reacted + feed * (1 - u),
-                of_v * laplacian(v, grid) + reacted - (feed + kill) * v,
-            ],
-            dim=1,
-        )
 
     def quantities(self, state: Tensor, coefficients: Tensor, grid: Grid) -> dict[str, Tensor]:
         return {}

@@ -56,7 +56,6 @@ from torch import Tensor
 from scifm.fields.batch import Signature
 from scifm.fields.grid import Grid
 from scifm.fields.homogeneity import Homogeneity
-from scifm.fields.spectral import laplacian
 from scifm.fields.term import Term
 from scifm.systems.initial import RandomWaves
 from scifm.systems.knobs import Knob
@@ -115,9 +114,6 @@ class Heat(PeriodicEvolution):
 
     def symbol(self, waves: tuple[Tensor, ...], odd: tuple[Tensor, ...], coefficients: Tensor) -> Tensor:
         return -self.per_sample(coefficients, 0, len(waves)) * squared(waves)
-
-    def tendency(self, inputs: Tensor, coefficients: Tensor, grid: Grid) -> Tensor:
-        return self.per_sample(coefficients, 0, grid.num_spatial_dims) * laplacian(inputs, grid)
 
     def kept(self, grid: Grid) -> tuple[str, ...]:
         return self.signature.outputs

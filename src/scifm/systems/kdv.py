@@ -127,13 +127,6 @@ class KortewegDeVries(PeriodicEvolution):
     def nonlinear(self, box: SpectralBox, coefficients: Tensor, inputs: Tensor) -> Nonlinear:
         return carried_by_itself(box)
 
-    def tendency(self, inputs: Tensor, coefficients: Tensor, grid: Grid) -> Tensor:
-        (slope,) = gradient(inputs, grid)
-        third = slope
-        for _ in range(2):
-            (third,) = gradient(third, grid)
-        return -inputs * slope - self.per_sample(coefficients, 0, 1) * third
-
     def kept(self, grid: Grid) -> tuple[str, ...]:
         return self.signature.outputs
 

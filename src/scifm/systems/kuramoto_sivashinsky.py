@@ -64,7 +64,6 @@ from torch import Tensor
 from scifm.fields.batch import Signature
 from scifm.fields.grid import Grid
 from scifm.fields.homogeneity import Homogeneity
-from scifm.fields.spectral import gradient, laplacian
 from scifm.fields.term import Term
 from scifm.systems.initial import RandomWaves
 from scifm.systems.knobs import Knob
@@ -139,12 +138,6 @@ class KuramotoSivashinsky(PeriodicEvolution):
 
     def nonlinear(self, box: SpectralBox, coefficients: Tensor, inputs: Tensor) -> Nonlinear:
         return carried_by_itself(box)
-
-    def tendency(self, inputs: Tensor, coefficients: Tensor, grid: Grid) -> Tensor:
-        (slope,) = gradient(inputs, grid)
-        bent = laplacian(inputs, grid)
-        antidiffusion, viscosity = (self.per_sample(coefficients, i, 1) for i in (0, 1))
-        return -inputs * slope - antidiffusion * bent - viscosity * laplacian(bent, grid)
 
     def kept(self, grid: Grid) -> tuple[str, ...]:
         return self.signature.outputs

@@ -70,7 +70,7 @@ from scifm.errors import ConfigError, SignatureError
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
 from scifm.fields.homogeneity import Homogeneity
-from scifm.fields.spectral import gradient, laplacian, wavenumbers
+from scifm.fields.spectral import wavenumbers
 from scifm.fields.term import Term
 from scifm.systems.initial import RandomWaves
 from scifm.systems.knobs import Knob
@@ -185,13 +185,6 @@ class NavierStokes(PeriodicEvolution):
             return made if push is None else made.add_(push)
 
         return rest
-
-    def tendency(self, inputs: Tensor, coefficients: Tensor, grid: Grid) -> Tensor:
-        vorticity, forcing = inputs[:, :1], inputs[:, 1:]
-        v_x, v_y = velocity_of(vorticity, grid)
-        slope_y, slope_x = gradient(vorticity, grid)
-        spread = self.per_sample(coefficients, 0, 2) * laplacian(vorticity, grid)
-        return spread - v_x * slope_x - v_y * slope_y + forcing
 
     def kept(self, grid: Grid) -> tuple[str, ...]:
         return self.signature.outputs

@@ -70,7 +70,6 @@ from scifm.errors import ConfigError
 from scifm.fields.batch import Signature
 from scifm.fields.grid import Grid
 from scifm.fields.homogeneity import Homogeneity
-from scifm.fields.spectral import gradient, laplacian
 from scifm.fields.term import Term
 from scifm.systems.initial import RandomWaves
 from scifm.systems.knobs import Knob
@@ -176,18 +175,6 @@ class ScalarEvolution(PeriodicEvolution):
             return box.to_modes(square) * carried + box.to_modes(square * u) * reacted
 
         return rest
-
-    def tendency(self, inputs: Tensor, coefficients: Tensor, grid: Grid) -> Tensor:
-        speed, steepening, diffusivity, dispersion, damping, rate = (
-            self.per_sample(coefficients, i, 1) for i in range(6)
-        )
-        (slope,) = gradient(inputs, grid)
-        bent = laplacian(inputs, grid)
-        third = slope
-        for _ in range(2):
-            (third,) = gradient(third, grid)
-        spread = diffusivity * bent - dispersion * third - damping * laplacian(bent, grid)
-        return spread - (speed + steepening * inputs) * slope + rate * (inputs - inputs**3)
 
     def quantities(self, state: Tensor, coefficients: Tensor, grid: Grid) -> dict[str, Tensor]:
         return {}

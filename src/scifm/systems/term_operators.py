@@ -1,4 +1,4 @@
-"""The operators that terms of equations name, on periodic boxes: so a declaration of terms is a claim to be checked.
+"""The operators that terms of equations name: an equation put together from its terms, whatever differentiates.
 
 =====================  =========================================================================================
 ``one``                1, of no field
@@ -24,92 +24,113 @@ import torch
 from torch import Tensor
 
 from scifm.errors import SignatureError
-from scifm.fields.grid import Grid
-from scifm.fields.spectral import gradient, laplacian, wavenumbers
+from scifm.fields.spectral import wavenumbers
 from scifm.fields.term import Term
+from scifm.systems.derivatives import Derivatives, SpectralDerivatives
 
 __all__ = ["TERM_OPERATORS", "is_known", "right_hand_side"]
 
 _DERIVATIVE = "derivative_"
-Applied = Callable[[Sequence[Tensor], Grid], Tensor]
+_LETTERS = "xyz"
+Applied = Callable[[Derivatives, Sequence[str]], Tensor]
 
 
-def _advection(fields: Sequence[Tensor], grid: Grid) -> Tensor:
-    carried, *velocity = fields
-    slopes = gradient(carried, grid)[::-1]  # along x, y, z
-    return torch.stack([v * slope for v, slope in zip(velocity, slopes, strict=True)]).sum(0)
+def _laplacian(fields: Derivatives, names: Sequence[str]) -> Tensor:
+    (name,) = names
+    return torch.stack([fields.along(name, 2 * letter) for letter in _LETTERS[: fields.num_spatial_dims]]).sum(0)
 
 
-def _vorticity_advection(fields: Sequence[Tensor], grid: Grid) -> Tensor:
-    (vorticity,) = fields
-    square = torch.stack(torch.broadcast_tensors(*(wave**2 for wave in wavenumbers(grid)))).sum(0)
+def _bilaplacian(fields: Derivatives, names: Sequence[str]) -> Tensor:
+    (name,), letters = names, _LETTERS[: fields.num_spatial_dims]
+    return torch.stack([fields.along(name, 2 * one + 2 * other) for one in letters for other in letters]).sum(0)
+
+
+def _advection(fields: Derivatives, names: Sequence[str]) -> Tensor:
+    carried, *velocity = names
+    pairs = zip(velocity, _LETTERS[: fields.num_spatial_dims], strict=True)
+    return torch.stack([fields.value(name) * fields.along(carried, letter) for name, letter in pairs]).sum(0)
+
+
+def _vorticity_advection(fields: Derivatives, names: Sequence[str]) -> Tensor:
+    (name,) = names
+    if not isinstance(fields, SpectralDerivatives):
+        raise SignatureError(
+            "The operator 'vorticity_advection' needs whole fields on a periodic grid: the velocity at a point hangs "
+            "on the vorticity everywhere."
+        )
+    spectrum = fields.spectrum(name)
+    dtype, device = spectrum.real.dtype, spectrum.device
+    full_y, full_x = wavenumbers(fields.grid, dtype=dtype, device=device)
+    wave_y, wave_x = wavenumbers(fields.grid, odd=True, dtype=dtype, device=device)
+    square = full_y**2 + full_x**2
     square[0, 0] = 1.0  # the mean, which has no velocity
-    stream = torch.fft.irfftn(torch.fft.rfftn(vorticity, dim=(-2, -1)) / square, s=grid.num_points, dim=(-2, -1))
-    along_y, along_x = gradient(stream, grid)  # −Δψ = ω, v = (∂ψ/∂y, −∂ψ/∂x)
-    return _advection([vorticity, along_y, -along_x], grid)
+    stream = spectrum / square  # −Δψ = ω, v = (∂ψ/∂y, −∂ψ/∂x)
+    v_x, v_y = fields.on_grid(1j * wave_y * stream), fields.on_grid(-1j * wave_x * stream)
+    return v_x * fields.along(name, "x") + v_y * fields.along(name, "y")
 
 
-def _on_one(act: Callable[[Tensor, Grid], Tensor]) -> Applied:
-    def applied(fields: Sequence[Tensor], grid: Grid) -> Tensor:
-        (field,) = fields
-        return act(field, grid)
+def _product(fields: Derivatives, names: Sequence[str]) -> Tensor:
+    first, *others = (fields.value(name) for name in names)
+    return math.prod(others, start=first)
+
+
+def _power(exponent: int) -> Applied:
+    def applied(fields: Derivatives, names: Sequence[str]) -> Tensor:
+        (name,) = names
+        return fields.value(name) ** exponent
 
     return applied
 
 
 def _derivative(axes: str) -> Applied:
-    def along(field: Tensor, grid: Grid) -> Tensor:
-        spectrum = torch.fft.rfftn(field, dim=grid.axes_of(field))
-        for axis, letter in enumerate("xyz"[: grid.num_spatial_dims][::-1]):
-            if order := axes.count(letter):
-                wave = wavenumbers(grid, odd=order % 2 == 1, dtype=field.dtype, device=field.device)[axis]
-                spectrum = spectrum * (1j * wave) ** order
-        return torch.fft.irfftn(spectrum, s=grid.num_points, dim=grid.axes_of(field))
+    def along(fields: Derivatives, names: Sequence[str]) -> Tensor:
+        (name,) = names
+        return fields.along(name, axes)
 
-    return _on_one(along)
+    return along
 
 
 TERM_OPERATORS: dict[str, Applied] = {
-    "one": lambda fields, grid: torch.ones(grid.num_points, dtype=torch.float64),
-    "value": _on_one(lambda field, grid: field),
-    "square": _on_one(lambda field, grid: field**2),
-    "cube": _on_one(lambda field, grid: field**3),
-    "product": lambda fields, grid: math.prod(fields[1:], start=fields[0]),
-    "laplacian": _on_one(laplacian),
-    "bilaplacian": _on_one(lambda field, grid: laplacian(laplacian(field, grid), grid)),
+    "one": lambda fields, names: torch.ones(()),
+    "value": _power(1),
+    "square": _power(2),
+    "cube": _power(3),
+    "product": _product,
+    "laplacian": _laplacian,
+    "bilaplacian": _bilaplacian,
     "advection": _advection,
     "vorticity_advection": _vorticity_advection,
 }
-"""What each does to fields ``(…, *space)`` on a periodic grid; derivatives by their letters are known beside these."""
+"""What each does to fields of these names; derivatives by their letters are known beside these."""
 
 
 def is_known(operator: str) -> bool:
     """Return whether an operator of this name can be computed here."""
     letters = operator.removeprefix(_DERIVATIVE)
-    return operator in TERM_OPERATORS or (letters != operator and bool(letters) and set(letters) <= set("xyz"))
+    return operator in TERM_OPERATORS or (letters != operator and bool(letters) and set(letters) <= set(_LETTERS))
 
 
 def right_hand_side(
-    terms: Sequence[Term], fields: Mapping[str, Tensor], coefficients: Mapping[str, Tensor], grid: Grid
+    terms: Sequence[Term], fields: Derivatives, coefficients: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """Return the sum of the terms of each equation, by the field it is of, ``(batch, …, *space)``.
+    """Return the sum of the terms of each equation, by the field it is of, ``(batch, …)``.
 
     Args:
         terms: of all equations.
-        fields: by name, ``(batch, …, *space)``.
+        fields: with their derivatives, ``(batch, …)`` each.
         coefficients: by name, ``(batch,)``.
-        grid: periodic.
 
     Raises:
-        SignatureError: if an operator is not known here, or the grid is not periodic.
+        SignatureError: if an operator is not known here, or needs more than derivatives at points.
     """
     sums: dict[str, Tensor] = {}
     for term in terms:
         if not is_known(term.operator):
             raise SignatureError(f"Nobody here knows how to compute the operator '{term.operator}' of {term.told}.")
         act = TERM_OPERATORS.get(term.operator) or _derivative(term.operator.removeprefix(_DERIVATIVE))
-        value = act([fields[name] for name in term.fields], grid).to(fields[term.of]) * term.factor
+        solved = fields.value(term.of)
+        value = act(fields, term.fields).to(solved) * term.factor
         if term.coefficient is not None:
-            value = value * coefficients[term.coefficient].view(-1, *(1,) * (fields[term.of].dim() - 1))
-        sums[term.of] = sums.get(term.of, torch.zeros_like(fields[term.of])) + value
+            value = value * coefficients[term.coefficient].to(solved).view(-1, *(1,) * (solved.dim() - 1))
+        sums[term.of] = sums.get(term.of, torch.zeros_like(solved)) + value
     return sums

@@ -14,6 +14,7 @@ from scifm.fields.batch import Batch
 from scifm.fields.grid import Grid
 from scifm.fields.spectral import wavenumbers
 from scifm.fields.term import require_terms
+from scifm.systems.derivatives import SpectralDerivatives
 from scifm.systems.evolving import Evolving
 from scifm.systems.system import System
 from scifm.systems.term_operators import is_known, right_hand_side
@@ -45,11 +46,14 @@ class TermsContract:
     def test_terms_are_the_equation(self) -> None:
         """Summed up, the terms are the right-hand side or, of a steady system, minus the residual of any field.
 
-        Of fields without the highest wave of an even number of points, whose mixed derivatives are a convention.
+        Of fields without the highest wave of an even number of points, whose mixed derivatives are a convention. A
+        right-hand side that is put together from them is held against the solver instead.
         """
         system, batch, terms = self.system, self.tried(), self.system.terms
         if not terms or not all(batch.grid.periodic) or not all(is_known(term.operator) for term in terms):
             raise unittest.SkipTest("it declares no terms that can be computed, which it may")
+        if isinstance(system, Evolving) and type(system).tendency is Evolving.tendency:
+            raise unittest.SkipTest("its right-hand side is their sum, which the solver is held against")
         names, grid = system.signature, batch.grid
         coefficients = {name: batch.coefficient(name) for name in names.coefficients}
         if isinstance(system, Evolving):
@@ -61,7 +65,7 @@ class TermsContract:
             batch = batch.with_targets(_without_highest(anything, grid))
             fields = {name: batch.field(name)[:, 0] for name in names.fields}
             own = -system.residual(batch)[:, 0]
-        sums = right_hand_side(terms, fields, coefficients, grid)
+        sums = right_hand_side(terms, SpectralDerivatives(fields, grid), coefficients)
         made = torch.stack([sums[name] for name in names.outputs], dim=1)
         off = float(((made - own).flatten(1).norm(dim=1) / own.flatten(1).norm(dim=1)).max())
         if not off < self.terms_tolerance:
