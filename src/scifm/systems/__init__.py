@@ -14,6 +14,7 @@ from scifm.systems.burgers import Burgers
 from scifm.systems.burgers_ramp import BurgersRamp
 from scifm.systems.catalog import SYSTEMS, available_systems, find_system, system_from_dict
 from scifm.systems.compressible_navier_stokes import CompressibleNavierStokes
+from scifm.systems.convection import Convection
 from scifm.systems.euler import Euler
 from scifm.systems.evolving import Evolving
 from scifm.systems.fisher_kpp import FisherKPP
@@ -31,6 +32,8 @@ from scifm.systems.moving_textures import MovingTextures
 from scifm.systems.navier_stokes import NavierStokes
 from scifm.systems.poisson import Poisson
 from scifm.systems.porous_medium import PorousMedium
+from scifm.systems.reaction import Reaction
+from scifm.systems.reaction_diffusion import ReactionDiffusion
 from scifm.systems.scalar_evolution import ScalarEvolution
 from scifm.systems.shallow_water import ShallowWater
 from scifm.systems.stefan import Stefan
@@ -47,6 +50,7 @@ __all__ = [
     "BurgersRamp",
     "CellFields",
     "CompressibleNavierStokes",
+    "Convection",
     "Euler",
     "Evolving",
     "FisherKPP",
@@ -63,6 +67,8 @@ __all__ = [
     "Poisson",
     "PorousMedium",
     "RandomWaves",
+    "Reaction",
+    "ReactionDiffusion",
     "SamplingRecord",
     "ScalarEvolution",
     "ShallowWater",

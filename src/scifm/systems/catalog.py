@@ -16,6 +16,7 @@ from scifm.systems.allen_cahn import AllenCahn
 from scifm.systems.burgers import Burgers
 from scifm.systems.burgers_ramp import BurgersRamp
 from scifm.systems.compressible_navier_stokes import CompressibleNavierStokes
+from scifm.systems.convection import Convection
 from scifm.systems.euler import Euler
 from scifm.systems.fisher_kpp import FisherKPP
 from scifm.systems.fitzhugh_nagumo import FitzHughNagumo
@@ -29,6 +30,8 @@ from scifm.systems.moving_textures import MovingTextures
 from scifm.systems.navier_stokes import NavierStokes
 from scifm.systems.poisson import Poisson
 from scifm.systems.porous_medium import PorousMedium
+from scifm.systems.reaction import Reaction
+from scifm.systems.reaction_diffusion import ReactionDiffusion
 from scifm.systems.scalar_evolution import ScalarEvolution
 from scifm.systems.shallow_water import ShallowWater
 from scifm.systems.stefan import Stefan
@@ -59,6 +62,9 @@ SYSTEMS: dict[str, type[System]] = {
     "stefan": Stefan,
     "advected_step": AdvectedStep,
     "burgers_ramp": BurgersRamp,
+    "convection": Convection,
+    "reaction": Reaction,
+    "reaction_diffusion": ReactionDiffusion,
     "moving_textures": MovingTextures,
 }
 """Our own; `find_system` and `available_systems` know those of plug-ins too."""

@@ -59,20 +59,15 @@ from torch import Tensor
 
 from scifm.fields.batch import Signature
 from scifm.fields.grid import Grid
-from scifm.fields.homogeneity import Homogeneity
-from scifm.fields.term import Term
 from scifm.systems.initial import RandomWaves
 from scifm.systems.knobs import Knob
-from scifm.systems.periodic_evolution import PeriodicEvolution, SpectralBox, squared
-from scifm.systems.solvers.etdrk import Nonlinear
+from scifm.systems.logistic_growth import LogisticGrowth
 
 __all__ = ["FisherKPP"]
 
-_STEP = 0.1  # longest step in the shortest time 1/r
-
 
 @dataclass(frozen=True)
-class FisherKPP(PeriodicEvolution):
+class FisherKPP(LogisticGrowth):
     """∂u/∂t = D Δu + r u (1 − u) on a periodic box; the module has the full description.
 
     Args:
@@ -99,14 +94,6 @@ class FisherKPP(PeriodicEvolution):
     name: ClassVar[str] = "fisher_kpp"
     title: ClassVar[str] = "Fisher–KPP"
     equation: ClassVar[str] = "du/dt = diffusivity * laplace(u) + rate * u * (1 - u) on a periodic box"
-    homogeneities: ClassVar[tuple[Homogeneity, ...]] = (
-        Homogeneity((("diffusivity", 1.0), ("rate", 1.0), ("lead_time", -1.0)), ("rate",), "value"),
-    )
-    terms: ClassVar[tuple[Term, ...]] = (
-        Term("laplacian", ("density",), of="density", coefficient="diffusivity"),
-        Term("value", ("density",), of="density", coefficient="rate"),
-        Term("square", ("density",), of="density", coefficient="rate", factor=-1.0),
-    )
 
     def __post_init__(self) -> None:
         self.read_knobs(positive=("diffusivity", "rate"))
@@ -123,17 +110,3 @@ class FisherKPP(PeriodicEvolution):
         drawn = self.draw_knobs(num_samples, generator, device)
         waves = self.initial_state.draw(num_samples, 1, grid, generator, device=device)
         return waves.square_(), drawn
-
-    def longest_step(self, grid: Grid) -> float:
-        return min(self.max_step, _STEP / self.rate.high)
-
-    def symbol(self, waves: tuple[Tensor, ...], odd: tuple[Tensor, ...], coefficients: Tensor) -> Tensor:
-        diffusivity, rate = (self.per_sample(coefficients, i, len(waves)) for i in (0, 1))
-        return rate - diffusivity * squared(waves)
-
-    def nonlinear(self, box: SpectralBox, coefficients: Tensor, inputs: Tensor) -> Nonlinear:
-        factor = -self.per_sample(coefficients, 1, self.num_spatial_dims) * box.kept
-        return lambda spectrum: box.to_modes(box.to_grid(spectrum).square_()).mul_(factor)
-
-    def quantities(self, state: Tensor, coefficients: Tensor, grid: Grid) -> dict[str, Tensor]:
-        return {}
