@@ -81,6 +81,7 @@ def test_check(tmp_path: Path) -> None:
         "shuffled_truths": True,
         "scales": True,
         "weight_spectra": True,
+        "curvature": True,
         "resolution": None,  # nobody says where the samples are from
         "waves": None,
         "extrapolation": None,

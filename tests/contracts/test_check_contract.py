@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+import descended
 import exact as answers
 import networks
 import planted
@@ -73,13 +74,17 @@ PAIRS = {
     "spread": (answers.doubting, [lambda: answers.doubting(apart=0.01), lambda: answers.doubting(gain=3.0)]),
     "abstention": (answers.doubting, [lambda: answers.doubting(knows=-1.0), lambda: answers.doubting(knows=0.0)]),
     "weight_spectra": (tiny.operator, [without_waves, one_layer_without_waves, ruled]),
+    "curvature": (descended.ended, [tiny.operator, lambda: descended.stopped(2), lambda: descended.stopped(5)]),
     "conservation": (answers.forecaster, [lambda: answers.forecaster(kick=0.05), lambda: answers.forecaster(kick=1e3)]),
     "continuity": (lambda: answers.turning("rk4"), [lambda: answers.turning("euler")]),
     "probe": (planted.sees, [lambda: planted.sees(gain=0.0), planted.passes_on]),
 }
 """For each check how to make an operator that is good by it, and some that are bad."""
 
-QUICK = {"overfit_one_batch": {"num_samples": 2, "num_steps": 100, "learning_rate": 0.03}}
+QUICK = {
+    "overfit_one_batch": {"num_samples": 2, "num_steps": 100, "learning_rate": 0.03},
+    "curvature": {"num_runs": 1, "num_steps": 25},
+}
 """Settings that tell these operators apart in less time."""
 
 

@@ -13,6 +13,7 @@ from scifm.trust.case import Case
 from scifm.trust.check import Check
 from scifm.trust.conservation import Conservation
 from scifm.trust.continuity import Continuity
+from scifm.trust.curvature import Curvature
 from scifm.trust.extrapolation import Extrapolation
 from scifm.trust.lead_times import LeadTimes
 from scifm.trust.overfit import OverfitOneBatch
@@ -41,6 +42,7 @@ CHECKS: dict[str, type[Check]] = {
     "spread": Spread,
     "abstention": Abstention,
     "weight_spectra": WeightSpectra,
+    "curvature": Curvature,
     "conservation": Conservation,
     "continuity": Continuity,
     "probe": Probe,
@@ -56,6 +58,7 @@ __all__ = [
     "Conservation",
     "Continuity",
     "Coverage",
+    "Curvature",
     "Extrapolation",
     "LeadTimes",
     "OverfitOneBatch",
