@@ -89,6 +89,15 @@ def test_torch_func_goes_through():
     torch.testing.assert_close(vmap(loss_of)(torch.stack([bias, 2 * bias]))[0], value)
 
 
+def test_what_is_frozen_stays_so():
+    operator = fno()
+    operator.lift.weight.requires_grad_(False)
+    plain = operator.differentiable()
+    assert plain.lift.weight is operator.lift.weight
+    assert not operator.lift.weight.requires_grad
+    assert operator.lift.bias.requires_grad
+
+
 def test_an_operator_that_has_them_already_gives_itself():
     class Plain(Operator):
         pass

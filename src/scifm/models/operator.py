@@ -165,7 +165,10 @@ class Operator(Stored):
         """Return an operator with the same weights, shared, and other settings; they leave shapes as they are."""
         with torch.device("meta"):
             twin = self._fresh(config)
+        trained = [weight.requires_grad for weight in self.parameters()]
         twin.load_state_dict(self.state_dict(keep_vars=True), assign=True)
+        for weight, trains in zip(twin.parameters(), trained, strict=True):
+            weight.requires_grad_(trains)  # torch has just asked the fresh ones, which all do
         twin.domain, twin.provenance, twin.recompute = self.domain, self.provenance, self.recompute
         return twin.train(self.training)
 
