@@ -8,7 +8,9 @@ makes it:
 * **alike**: all points moved alike, so that the interval holds what the system says (HardC);
 * **variance**: moved by their variance at each point (Operator-ProbConserv);
 * **members**: moved by their whole covariance;
-* **variance, not negative**: by their variance, and nowhere below zero.
+* **variance, not negative**, **falling**: by their variance, and nowhere below zero, or nowhere rising along x;
+* **members, falling**: by their whole covariance, and nowhere rising;
+* **soft penalty**: five others, trained alike but for the objective's `conserve`, on average.
 
 Told are the mean squared error over frames, that of the last one, and the mean over frames of the heat that is missed,
 over thresholds within the training and beyond it. Runs stay in ``--work``: started again it trains nothing twice.
@@ -24,6 +26,7 @@ import torch
 
 from harness import Row, argument_parser, publish
 from scifm.fields.batch import Batch
+from scifm.fields.bounded import AtLeast, Monotone
 from scifm.fields.grid import Grid
 from scifm.fields.norms import integral
 from scifm.fields.seeds import generator_for
@@ -40,7 +43,9 @@ WAYS: dict[str, dict[str, Any]] = {
     "alike": {"weigh": "alike"},
     "variance": {"weigh": "variance"},
     "members": {"weigh": "members"},
-    "variance, not negative": {"weigh": "variance", "not_negative": ("temperature",)},
+    "variance, not negative": {"weigh": "variance", "bounds": {"temperature": AtLeast(0.0)}},
+    "variance, falling": {"weigh": "variance", "bounds": {"temperature": Monotone(rising=False)}},
+    "members, falling": {"weigh": "members", "bounds": {"temperature": Monotone(rising=False)}},
 }
 
 
@@ -49,12 +54,14 @@ def main() -> None:
     options = parsed()
     torch.set_num_threads(options.threads or 1)
     members = [trained(seed, options) for seed in range(options.members)]
+    soft = {weight: [trained(seed, options, weight) for seed in range(options.members)] for weight in options.soft}
     rows = []
     for name, (low, high) in RANGES.items():
         system = Stefan(threshold=[low, high])
         drawn = system.sample(options.tested, Grid((options.points,), 1.0, "open"), generator_for(0, "tested", name))
         ways: dict[str, Operator] = {"mean": Conserved(members, lambda _: {})}
         ways |= {way: Conserved(members, system.budgets, **how) for way, how in WAYS.items()}
+        ways |= {f"soft penalty {weight:g}": Conserved(those, lambda _: {}) for weight, those in soft.items()}
         rows += [row for way, operator in ways.items() for row in scored(f"{name}, {way}", system, operator, drawn)]
         singles = [scored("", system, member, drawn) for member in members]
         for place, row in enumerate(singles[0]):
@@ -70,14 +77,15 @@ def parsed() -> Namespace:
     parser.add_argument("--members", type=int, default=5)
     parser.add_argument("--points", type=int, default=65)
     parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--soft", type=float, nargs="*", default=[1.0], help="weights of the soft penalty")
     parser.add_argument("--tested", type=int, default=32, help="trajectories")
     return parser.parse_args()
 
 
-def trained(seed: int, options: Namespace) -> Operator:
-    """Return one member."""
+def trained(seed: int, options: Namespace, soft: float = 0.0) -> Operator:
+    """Return one member, trained with a soft penalty on what it holds or without."""
     recipe = {
-        "name": f"stefan-{seed}",
+        "name": f"stefan-{seed}-soft-{soft:g}" if soft else f"stefan-{seed}",
         "seed": seed,
         "system": {"name": "stefan", "knobs": {"threshold": list(WITHIN)}},
         "data": {"num_points": options.points, "boundary": "open", "num_validation_samples": 32},
@@ -85,6 +93,7 @@ def trained(seed: int, options: Namespace) -> Operator:
         "training": {
             "num_steps": options.steps, "batch_size": 32, "learning_rate": 3e-3,
             "validate_every": options.steps, "checkpoint_every": options.steps, "accelerator": "cpu",
+            "objective": {"name": "relative_l2", "conserve": soft},
         },
     }  # fmt: skip
     return load_operator(pretrain(recipe, out=options.work))

@@ -19,7 +19,12 @@ from scifm.systems.evolving_contract import EvolvingContract
 STEADY = [name for name, system in SYSTEMS.items() if not issubclass(system, Evolving)]
 STIFF = {"kuramoto_sivashinsky": 16}  # divides their step until the solver's order shows
 EVOLVING = [name for name, system in SYSTEMS.items() if issubclass(system, Evolving)]
-SHORT = {"navier_stokes": 0.25, "allen_cahn": 0.25, "gray_scott": 0.25}  # parts of their time between frames
+SHORT = {
+    "navier_stokes": 0.25,
+    "incompressible_flow": 0.25,
+    "allen_cahn": 0.25,
+    "gray_scott": 0.25,
+}  # parts of their time between frames
 SHORT |= dict.fromkeys(("shallow_water", "euler", "compressible_navier_stokes"), 0.2)
 SLOW = {"compressible_navier_stokes": pytest.mark.slow}  # its march is that of euler, and more of it
 

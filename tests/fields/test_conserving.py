@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from scifm.errors import DataError, SignatureError
-from scifm.fields.conserving import Dense, Deviations, Diagonal, conserve, integral_weights, not_negative
+from scifm.fields.conserving import Dense, Deviations, Diagonal, conserve, integral_weights
 from scifm.fields.grid import Grid
 from scifm.fields.norms import integral
 from scifm.fields.seeds import generator_for
@@ -158,23 +158,23 @@ def test_a_spread_of_nothing_is_well_where_nothing_is_missed():
     assert torch.equal(found.mean, MEAN)
 
 
-def test_an_answer_that_is_nowhere_negative_keeps_its_quantity():
-    """Against many random answers that are as good, none is nearer; and against the clamped answer of the metric."""
-    mean, variance = drawn(3, 12), drawn(3, 12, seed=7).square() + 0.1
-    row = torch.full((1, 12), 1 / 12, dtype=torch.float64)
-    values = torch.tensor([[0.4], [0.1], [2.0]], dtype=torch.float64)
-    found = not_negative(mean, variance, row, values)
-    assert (found >= 0).all()
-    torch.testing.assert_close(seen(row, found), values, rtol=1e-12, atol=1e-12)
-    multiplier = (mean - found) / variance  # one number where it is free, no larger where it is at zero
-    for sample in range(3):
-        free = found[sample] > 0
-        own = multiplier[sample, free]
-        torch.testing.assert_close(own, own[:1].expand_as(own), rtol=1e-9, atol=1e-9)
-        assert (multiplier[sample, ~free] <= own[0] + 1e-9).all()
-    two = torch.cat([row, torch.linspace(0, 1, 12, dtype=torch.float64)[None]])
-    both = not_negative(mean, variance, two, torch.tensor([0.4, 2.0], dtype=torch.float64))
-    torch.testing.assert_close(seen(two, both), torch.tensor([[0.4, 2.0]] * 3, dtype=torch.float64))
-    assert (both >= 0).all()
-    with pytest.raises(DataError, match="nowhere below 0"):
-        not_negative(mean, variance, row, -values)
+def test_a_covariance_with_a_negative_eigenvalue_is_none():
+    """Its diagonal does not tell."""
+    matrix = torch.eye(12, dtype=torch.float64)
+    matrix[0, 1] = matrix[1, 0] = 2.0
+    with pytest.raises(DataError, match="no negative eigenvalues; the least of the one given is -1"):
+        conserve(MEAN, Dense(matrix), ROWS, VALUES)
+
+
+def test_members_are_not_moved_to_what_is_known_with_noise():
+    deviations = drawn(4, 5, 6, 12, seed=6)
+    found = conserve(MEAN, Deviations(deviations), ROWS, VALUES, noise=0.1)
+    with pytest.raises(DataError, match="each of them would need a draw"):
+        found.moved(deviations)
+
+
+def test_the_root_of_every_form_is_one():
+    deviations, variance = drawn(4, 5, 6, 12, seed=6), drawn(4, 5, 12, seed=5).square()
+    for form in (Diagonal(variance), Dense(SPREAD), Deviations(deviations), Deviations(deviations, variance)):
+        root = form.root()
+        torch.testing.assert_close(root @ root.mT, form.dense(), rtol=1e-10, atol=1e-10)

@@ -7,7 +7,15 @@ import torch
 
 from scifm.errors import SignatureError
 from scifm.fields.grid import Grid
-from scifm.fields.spectral import diffusion_operator, divergence, gradient, laplacian, wavenumbers
+from scifm.fields.spectral import (
+    diffusion_operator,
+    divergence,
+    gradient,
+    laplacian,
+    spread_of,
+    wavenumbers,
+    without_divergence,
+)
 
 BOXES = [
     Grid((16, 16), (1.0, 1.0), (True, True)),
@@ -92,3 +100,41 @@ def test_open_boxes_and_foreign_fields_are_refused():
         laplacian(torch.zeros(8, 9), BOXES[0].resized((8, 8)))
     with pytest.raises(SignatureError, match="2 components"):
         divergence([torch.zeros(16, 16)], BOXES[0])
+
+
+@pytest.mark.parametrize(
+    "grid", [Grid((12, 15), (0.7, 1.9), (True, True)), Grid((6, 5, 8), (1.0, 0.7, 1.3), (True,) * 3)]
+)
+def test_what_is_left_without_a_divergence_is_the_nearest_such_field(grid):
+    """It is orthogonal to what was taken, which is a gradient; again it changes nothing, and means stay."""
+    generator = torch.Generator().manual_seed(0)
+    shape = (2, *grid.num_points)
+    field = [torch.randn(shape, generator=generator, dtype=torch.float64) for _ in grid.num_points]
+    left = without_divergence(field, grid)
+    assert divergence(left, grid).abs().max() < 1e-12 * divergence(field, grid).abs().max()
+    again = without_divergence(left, grid)
+    for one, other, given in zip(left, again, field, strict=True):
+        assert (one - other).abs().max() < 1e-14
+        assert (one.mean(grid.axes_of(one)) - given.mean(grid.axes_of(given))).abs().max() < 1e-15
+    taken = [given - own for given, own in zip(field, left, strict=True)]
+    together = sum((one * other).sum() for one, other in zip(left, taken, strict=True))
+    assert abs(together) < 1e-11
+    assert sum(float(part.square().sum()) for part in taken) > 1
+    slope = gradient(torch.randn(shape, generator=generator, dtype=torch.float64), grid)
+    assert max(part.abs().max() for part in without_divergence(slope, grid)) < 1e-12 * slope[0].abs().max()
+
+
+def test_the_projection_holds_in_single_precision_and_has_gradients():
+    grid = Grid.square(64)
+    y, x = (2 * math.pi * axis for axis in torch.meshgrid(*grid.coordinates(), indexing="ij"))
+    field = (torch.sin(x + 2 * y) + torch.cos(3 * y) + 0.4, torch.cos(x) * torch.sin(y))  # along y, x
+    single = without_divergence([part.float() for part in field], grid)
+    assert {part.dtype for part in single} == {torch.float32}
+    assert spread_of([part.double() for part in single[::-1]], grid) < 1e-6 < 0.1 < spread_of(field[::-1], grid)
+    small = Grid((4, 5), (0.7, 1.9), (True, True))
+    given = torch.randn(2, 4, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda both: torch.stack(without_divergence(tuple(both), small)), given)
+    with pytest.raises(SignatureError, match="has 2 components here; got 1"):
+        without_divergence(field[:1], grid)
+    constant = [torch.ones(4, 5, dtype=torch.float64)] * 2
+    assert spread_of(constant, small) == 0

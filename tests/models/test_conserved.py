@@ -14,10 +14,12 @@ from scifm.data.split import windows_of
 from scifm.errors import ConfigError, DataError, SignatureError
 from scifm.evaluation.forecast import judge
 from scifm.fields.batch import Batch
+from scifm.fields.bounded import AtLeast, Monotone
 from scifm.fields.grid import Grid
 from scifm.fields.normalization import Encoded
 from scifm.fields.norms import integral
 from scifm.fields.seeds import generator_for
+from scifm.fields.spectral import spread_of
 from scifm.fields.window import Window
 from scifm.models.conserved import Conserved
 from scifm.models.ensemble import Ensemble
@@ -25,6 +27,7 @@ from scifm.models.fno import FNOConfig
 from scifm.models.operator import Operator
 from scifm.models.rollout import rollout
 from scifm.systems.euler import Euler
+from scifm.systems.incompressible_flow import IncompressibleFlow
 from scifm.systems.stefan import Stefan
 
 STEFAN = Stefan(num_frames=6)
@@ -147,12 +150,64 @@ def test_what_is_left_of_the_spread_is_said():
 def test_an_output_may_be_nowhere_negative():
     low = lambda batch, mean: torch.ones_like(mean)  # noqa: E731
     plain = Conserved(Late(-1.5), STEFAN.budgets, variance=low).double()
-    raised = Conserved(Late(-1.5), STEFAN.budgets, variance=low, not_negative=("temperature",)).double()
+    positive = {"temperature": AtLeast(0.0)}
+    raised = Conserved(Late(-1.5), STEFAN.budgets, variance=low, bounds=positive).double()
     assert plain(pairs()).targets.min() < -1e-3
     assert raised(pairs()).targets.min() >= 0
     assert off(raised, trajectories()).max() < 1e-12
-    free = Conserved(Late(-1.5), lambda _: {}, not_negative=("temperature",)).double()
+    free = Conserved(Late(-1.5), lambda _: {}, bounds=positive).double()
     assert torch.equal(free(pairs()).targets, Late(-1.5).double()(pairs()).targets.clamp(min=0))
+
+
+@pytest.mark.parametrize("weigh", ["variance", "members", "alike"])
+def test_an_output_may_rise_nowhere_and_keep_what_it_holds(weigh):
+    """However it is weighed, in a march too."""
+
+    class Ringing(Late):
+        def network(self, encoded: Encoded) -> Tensor:
+            places = torch.arange(encoded.grid.num_points[0], dtype=torch.float64)
+            return super().network(encoded) + 0.05 * self.late.detach() * torch.sin(2.1 * places).to(encoded.inputs)
+
+    members = [Ringing(late) for late in (0.1, 0.3, 0.6)]
+    falling = {"temperature": (Monotone(rising=False), AtLeast(0.0))}
+    plain, held = (
+        Conserved(members, STEFAN.budgets, weigh=weigh, bounds=bounds).double() for bounds in (None, falling)
+    )
+    frames = held(trajectories()).targets
+    assert frames.diff(dim=-1).max() < 1e-9 < 1e-3 < plain(trajectories()).targets.diff(dim=-1).max()
+    assert frames.min() > -1e-9
+    assert off(held, trajectories()).max() < 1e-9
+
+
+def flow() -> tuple[IncompressibleFlow, Batch]:
+    system = IncompressibleFlow(num_frames=3)
+    return system, system.sample(3, Grid.square(16), generator_for(0, "flow"), dtype=torch.float64)
+
+
+class Compressing(Operator):
+    """The velocity as it was, and something with a divergence and a mean."""
+
+    def __init__(self, size: float) -> None:
+        super().__init__(IncompressibleFlow.signature, FNOConfig(**tiny.NETWORK))
+        self.size = nn.Parameter(torch.tensor(size))
+
+    def network(self, encoded: Encoded) -> Tensor:
+        way = 2 * torch.pi * torch.linspace(0, 1, 17)[:16]
+        wrong = torch.stack([(1 + torch.sin(way)).expand(16, 16), torch.cos(way)[:, None].expand(16, 16)])
+        return (self.size * wrong.to(encoded.inputs)).expand(len(encoded.inputs), 1, 2, 16, 16)
+
+
+def test_a_velocity_without_divergence_stays_one():
+    system, batch = flow()
+    held = Conserved(Compressing(0.1), system.budgets, solenoidal=system.solenoidal).double()
+    plain = Conserved(Compressing(0.1), system.budgets).double()
+    spread = [spread_of([o(batch).target(name) for name in system.solenoidal], batch.grid) for o in (held, plain)]
+    assert spread[0].max() < 1e-13 < 1e-3 < spread[1].min()
+    for operator in (held, plain):
+        for name, values in system.budgets(batch).items():
+            assert (integral(operator(batch).target(name), batch.grid) - values).abs().max() < 1e-12
+    unheld = Conserved(Compressing(0.1), lambda _: {}, solenoidal=system.solenoidal).double()(batch)
+    assert integral(unheld.target("velocity_x"), batch.grid).abs().min() > 1e-3, "means are not its business"
 
 
 def test_a_forecast_is_judged_as_of_any_operator():
@@ -189,11 +244,31 @@ def test_it_hangs_on_no_precision_more_than_its_answers():
             ConfigError,
             "has no effect",
         ),
-        (lambda: Conserved(Late(0.1), STEFAN.budgets, not_negative=("heat",)), SignatureError, "heat is no output"),
+        (lambda: Conserved(Late(0.1), STEFAN.budgets, bounds={"heat": AtLeast()}), SignatureError, "heat is no output"),
         (
-            lambda: Conserved(ensemble(0.0, 1.0), STEFAN.budgets, weigh="members", not_negative=("temperature",)),
+            lambda: Conserved(Late(0.1), STEFAN.budgets, bounds={"temperature": AtLeast(2.0)})(pairs()),
+            DataError,
+            "No answer that meets these bounds",
+        ),
+        (
+            lambda: Conserved(Compressing(0.1), flow()[0].budgets, solenoidal=("velocity_x",)),
+            SignatureError,
+            "has 2 components here, along x, y; got velocity_x",
+        ),
+        (
+            lambda: Conserved(
+                Compressing(0.1),
+                flow()[0].budgets,
+                solenoidal=("velocity_x", "velocity_y"),
+                bounds={"velocity_x": AtLeast()},
+            ),
             ConfigError,
-            "not by members",
+            "velocity_x cannot both have bounds and be without divergence",
+        ),
+        (
+            lambda: Conserved(Late(0.1), STEFAN.budgets, solenoidal=("temperature",))(pairs()),
+            SignatureError,
+            "periodic on every axis",
         ),
         (lambda: Conserved([Late(0.1), exact.forecaster()], STEFAN.budgets), SignatureError, "answer together"),
         (lambda: Conserved(Late(0.1), STEFAN.budgets).said(pairs()), ConfigError, "says no variance"),

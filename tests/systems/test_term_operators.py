@@ -10,6 +10,7 @@ from torch import Tensor
 
 from scifm.errors import SignatureError
 from scifm.fields.grid import Grid
+from scifm.fields.spectral import divergence, gradient
 from scifm.fields.term import Term
 from scifm.systems.advection import Advection
 from scifm.systems.burgers import Burgers
@@ -107,6 +108,29 @@ def test_differences_come_nearer_by_the_square_of_the_spacing(axes, boundary):
 
     # at walls a difference of one-sided differences is of first order
     assert off(64) / off(128) > (3.5 if boundary == "periodic" or axes in ("x", "yy") else 1.8)
+
+
+def test_a_flow_without_divergence_carries_what_pressure_leaves():
+    """Two waves, v = (sin ky y, cos kx x): of v·∇v = (cos kx x · ky cos ky y, …) what is left has no divergence."""
+    v_x, v_y = SY[None], CX[None]
+    fields = SpectralDerivatives({"v_x": v_x, "v_y": v_y, "mean": 0 * v_x + 3.0}, GRID)
+    terms = [Term(f"solenoidal_advection_{along}", ("v_x", "v_y"), of=f"v_{along}") for along in "xy"]
+    made = right_hand_side(terms, fields, {})
+    carried = (v_y * KY * CY, -v_x * KX * SX)
+    taken = [one - other for one, other in zip(carried, (made["v_x"], made["v_y"]), strict=True)]
+    assert divergence((made["v_y"], made["v_x"]), GRID).abs().max() < 1e-12
+    curl = gradient(taken[1], GRID)[1] - gradient(taken[0], GRID)[0]
+    assert curl.abs().max() < 1e-11 < 0.1 < max(float(part.abs().max()) for part in taken)
+    part = right_hand_side(
+        [Term("solenoidal_x", ("v_x",), of="v_x"), Term("solenoidal_y", ("mean",), of="v_y")], fields, {}
+    )
+    assert (part["v_x"] - v_x).abs().max() < 1e-12, "it has no divergence"
+    assert part["v_y"].abs().max() < 1e-12, "and this is a mean"
+    with pytest.raises(SignatureError, match="'solenoidal_z' of 1 component has no meaning in 2 dimensions"):
+        right_hand_side([Term("solenoidal_z", ("v_x",), of="v_x")], fields, {})
+    points = DifferenceDerivatives({"v_x": v_x}, GRID)
+    with pytest.raises(SignatureError, match="'solenoidal_x' needs whole fields on a periodic grid"):
+        right_hand_side([Term("solenoidal_x", ("v_x",), of="v_x")], points, {})
 
 
 def test_what_needs_whole_fields_refuses_others():

@@ -21,6 +21,7 @@ from scifm.models.conserved import Conserved
 from scifm.models.fno import FNOConfig
 from scifm.models.operator import Operator
 from scifm.systems.allen_cahn import AllenCahn
+from scifm.systems.incompressible_flow import IncompressibleFlow
 from scifm.systems.stefan import Stefan
 from scifm.trust import Conservation
 from scifm.trust.contract import CheckContract
@@ -133,3 +134,48 @@ def test_where_it_does_not_apply():
 
     told = ask(Still(), windows_of(drawn, Window()).batch([0, 2, 4]))
     assert (told.light, "Nobody says" in told.said) == ("none", True)
+
+
+FLOW = IncompressibleFlow(num_frames=4)
+
+
+class Compressing(Operator):
+    """The flow's own march, and something with a divergence and no mean."""
+
+    def __init__(self, size: float = 0.0) -> None:
+        super().__init__(FLOW.signature, FNOConfig(**tiny.NETWORK))
+        self.size = nn.Parameter(torch.tensor(size))
+
+    def network(self, encoded: Encoded) -> Tensor:
+        now, grid = encoded.inputs[:, 0], encoded.grid
+        later = FLOW.advance(now, encoded.coefficients, grid, interval=FLOW.save_interval, num_frames=1)
+        wave = torch.sin(2 * torch.pi * torch.arange(16) / 16).expand(16, 16)
+        return later - now[:, None, :2] + self.size * torch.stack([wave, 0 * wave]).to(later)
+
+
+class TestOnAFlowWithoutDivergence(CheckContract):
+    check = Conservation(num_steps=3)
+
+    def samples(self):
+        drawn = FLOW.sample(6, Grid.square(16), generator_for(0, "flows"))
+        return windows_of(drawn, Window()).batch(torch.arange(0, 18, 3))
+
+    def origin(self):
+        return SystemOrigin.of(FLOW, Grid.square(16))
+
+    def good(self):
+        return Compressing()
+
+    def bad(self):
+        return [Compressing(0.05)]
+
+
+def test_a_divergence_is_told_beside_the_solvers_own():
+    samples = TestOnAFlowWithoutDivergence().samples()
+    told = ask(Compressing(0.05), samples, TestOnAFlowWithoutDivergence().origin())
+    assert told.good is False
+    assert "divergence of velocity_x, velocity_y" in told.said
+    assert "momentum_x" in told.evidence
+    held = ask(Conserved(Compressing(0.05), FLOW.budgets, solenoidal=FLOW.solenoidal), samples)
+    assert held.good is True
+    assert any(panel.title.startswith("divergence") for panel in held.figure.panels)

@@ -30,13 +30,12 @@ from scifm.fields.norms import point_weights
 from scifm.wording import plural
 
 __all__ = [
-    "Covariance", "Dense", "Deviations", "Diagonal", "Known", "conserve", "integral_weights", "not_negative",
+    "Covariance", "Dense", "Deviations", "Diagonal", "Known", "conserve", "integral_weights", "require_finite", "seen",
 ]  # fmt: skip
 
 _DEGENERATE = 1e-13  # of its largest: what a variance is that rounding has made
 _MET = 1e-9  # of the sizes added up: by how much a quantity may miss its value and count as met
-_SYMMETRIC = 1e-6  # of its largest: by how much a covariance may differ from its transpose
-_MOST_ROUNDS = 100  # of Newton's method for answers that are not negative
+_SYMMETRIC = 1e-6  # of its largest: by how much a covariance may differ from its transpose, or be negative
 
 
 class Covariance(abc.ABC):
@@ -54,6 +53,10 @@ class Covariance(abc.ABC):
     @abc.abstractmethod
     def dense(self) -> Float[Tensor, "... n n"]:
         """Return Σ itself."""
+
+    @abc.abstractmethod
+    def root(self) -> Float[Tensor, "... n r"]:
+        """Return R with R Rᵀ = Σ."""
 
     @abc.abstractmethod
     def double(self) -> Covariance:
@@ -80,8 +83,11 @@ class Diagonal(Covariance):
     def dense(self) -> Tensor:
         return torch.diag_embed(self.values)
 
+    def root(self) -> Tensor:
+        return torch.diag_embed(self.values.sqrt())
+
     def double(self) -> Diagonal:
-        _require_finite(self.values, "A variance")
+        require_finite(self.values, "A variance")
         if bool((self.values < 0).any()):
             raise DataError(f"A variance is zero or above; the least given is {float(self.values.min()):.3g}.")
         return Diagonal(self.values.double())
@@ -107,10 +113,14 @@ class Dense(Covariance):
     def dense(self) -> Tensor:
         return self.matrix
 
+    def root(self) -> Tensor:
+        sizes, ways = torch.linalg.eigh(self.matrix)
+        return ways * sizes.clamp(min=0).sqrt().unsqueeze(-2)
+
     def double(self) -> Dense:
         if self.matrix.dim() < 2 or self.matrix.shape[-1] != self.matrix.shape[-2]:
             raise SignatureError(f"A dense covariance is (…, n, n); got {tuple(self.matrix.shape)}.")
-        _require_finite(self.matrix, "A covariance")
+        require_finite(self.matrix, "A covariance")
         matrix = self.matrix.double()
         turned = matrix.transpose(-1, -2)
         largest = float(matrix.abs().max())
@@ -118,7 +128,11 @@ class Dense(Covariance):
             raise DataError("A covariance is symmetric; the one given differs from its transpose.")
         if bool((self.variance < 0).any()):
             raise DataError("A covariance has no negative variance on its diagonal; the one given has.")
-        return Dense((matrix + turned) / 2)
+        matrix = (matrix + turned) / 2
+        least = float(torch.linalg.eigvalsh(matrix).min())
+        if least < -_SYMMETRIC * largest:
+            raise DataError(f"A covariance has no negative eigenvalues; the least of the one given is {least:.3g}.")
+        return Dense(matrix)
 
 
 @dataclass(frozen=True)
@@ -147,13 +161,20 @@ class Deviations(Covariance):
         shared = self.values.transpose(-1, -2) @ self.values / (self.values.shape[-2] - 1)
         return shared if self.rest is None else shared + torch.diag_embed(self.rest)
 
+    def root(self) -> Tensor:
+        shared = self.values.transpose(-1, -2) / (self.values.shape[-2] - 1) ** 0.5
+        if self.rest is None:
+            return shared
+        own = torch.diag_embed(self.rest.sqrt()).expand(*shared.shape[:-2], -1, -1)
+        return torch.cat([shared, own], dim=-1)
+
     def double(self) -> Deviations:
         if self.values.dim() < 2 or self.values.shape[-2] < 2:
             raise SignatureError(
                 f"Deviations are (…, members, n) of two members or more; got {tuple(self.values.shape)}. One answer "
                 "alone has no spread."
             )
-        _require_finite(self.values, "A deviation")
+        require_finite(self.values, "A deviation")
         rest = None if self.rest is None else Diagonal(self.rest).double().values
         return Deviations(self.values.double(), rest)
 
@@ -193,7 +214,15 @@ class Known:
         return ((matrix + matrix.transpose(-1, -2)) / 2).to(self.mean.dtype)
 
     def moved(self, deviations: Float[Tensor, "... members n"]) -> Float[Tensor, "... members n"]:
-        """Return deviations of an ensemble as they are once what is known is exact: each without its own quantity."""
+        """Return deviations of an ensemble as they are once what is known is exact: each without its own quantity.
+
+        Raises:
+            DataError: if what is known has noise: members would then have to be moved by draws of it.
+        """
+        if bool((self.noise > 0).any()):
+            raise DataError(
+                "Members are moved to what is known exactly; with noise each of them would need a draw of it."
+            )
         seen = deviations.double() @ self.rows.transpose(-1, -2)
         return (deviations - seen @ self.gain.transpose(-1, -2)).to(self.mean.dtype)
 
@@ -238,7 +267,7 @@ def conserve(
             f"got rows {tuple(rows.shape)} and values {tuple(values.shape)}."
         )
     for what, given in (("The mean", mean), ("A row", rows), ("A value", values)):
-        _require_finite(given, what)
+        require_finite(given, what)
     prior = (Diagonal(torch.ones_like(mean)) if covariance is None else covariance).double()
     if prior.variance.shape[-1] != mean.shape[-1]:
         raise SignatureError(
@@ -248,11 +277,11 @@ def conserve(
     noise = torch.as_tensor(noise, dtype=torch.float64, device=mean.device)
     if not bool((noise.isfinite() & (noise >= 0)).all()):
         raise DataError("The noise of what is known is a variance, zero or above and finite.")
-    missed = _seen(rows, start) - values
+    missed = seen(rows, start) - values
     noise = noise.expand(missed.shape)
     gain = _gain(prior, rows, noise)
     moved = start - (gain @ missed.unsqueeze(-1)).squeeze(-1)
-    left = (_seen(rows, moved) - values).where(noise == 0, 0.0)
+    left = (seen(rows, moved) - values).where(noise == 0, 0.0)
     moved = moved - (gain @ left.unsqueeze(-1)).squeeze(-1)  # what rounding left
     _require_met(rows, moved, values, noise)
     return Known(moved.to(mean.dtype), prior, rows, gain, noise, missed)
@@ -273,13 +302,13 @@ def _gain(prior: Covariance, rows: Tensor, noise: Tensor) -> Tensor:
     return along @ (inverse / (size.unsqueeze(-1) * size.unsqueeze(-2)))
 
 
-def _seen(rows: Tensor, numbers: Tensor) -> Tensor:
-    """Return G μ, ``(…, k)``."""
+def seen(rows: Float[Tensor, "... k n"], numbers: Float[Tensor, "... n"]) -> Float[Tensor, "... k"]:
+    """Return G μ."""
     return (rows @ numbers.unsqueeze(-1)).squeeze(-1)
 
 
 def _require_met(rows: Tensor, numbers: Tensor, values: Tensor, noise: Tensor) -> None:
-    off = (_seen(rows, numbers) - values).abs()
+    off = (seen(rows, numbers) - values).abs()
     size = values.abs() + (rows.abs() @ numbers.abs().unsqueeze(-1)).squeeze(-1)
     unmet = (noise == 0) & (off > _MET * size)
     if not bool(unmet.any()):
@@ -292,73 +321,7 @@ def _require_met(rows: Tensor, numbers: Tensor, values: Tensor, noise: Tensor) -
     )
 
 
-def not_negative(
-    mean: Float[Tensor, "... n"],
-    variance: Float[Tensor, "... n"],
-    rows: Float[Tensor, "... k n"],
-    values: Float[Tensor, "... k"],
-    *,
-    least: float = 0.0,
-) -> Float[Tensor, "... n"]:
-    """Return the answer nearest to a mean that is nowhere below `least` and whose quantities are exact.
-
-    It minimizes Σ (m − μ)²/σ² with G m = b and m ≥ least. That is m = max(least, μ − σ² Gᵀ λ) with so many numbers λ as
-    there are rows, which Newton's method finds.
-
-    Args:
-        mean: μ.
-        variance: σ² above zero.
-        rows: G, ``(…, k, n)``, none a combination of others.
-        values: b.
-        least: what no number may be below.
-
-    Raises:
-        DataError: if there is none: the values cannot be had of numbers above `least`.
-    """
-    for what, given in (("The mean", mean), ("A variance", variance), ("A row", rows), ("A value", values)):
-        _require_finite(given, what)
-    if not bool((variance > 0).all()):
-        raise DataError("Variances are above zero here: what may not move cannot be brought above its bound.")
-    mu, variance, rows, values = (part.double() for part in (mean - least, variance, rows, values))
-    mu, variance = torch.broadcast_tensors(mu, variance)
-    values = values - least * rows.sum(-1)
-    turned = rows.transpose(-1, -2)
-    dual = values.new_zeros(torch.broadcast_shapes(values.shape, (*mu.shape[:-1], rows.shape[-2])))
-    eye = torch.eye(rows.shape[-2], dtype=torch.float64, device=mean.device)
-
-    def answer(dual: Tensor) -> Tensor:
-        return (mu - variance * (turned @ dual.unsqueeze(-1)).squeeze(-1)).clamp(min=0)
-
-    def value(dual: Tensor) -> Tensor:  # of the dual, which is convex
-        return (answer(dual).square() / variance).sum(-1) / 2 + (dual * values).sum(-1)
-
-    size = values.abs() + (rows.abs() @ mu.abs().unsqueeze(-1)).squeeze(-1)
-    for _ in range(_MOST_ROUNDS):
-        now = answer(dual)
-        off = _seen(rows, now) - values
-        if bool((off.abs() <= 1e-13 * size).all()):
-            break
-        free = variance * (now > 0)
-        curved = rows @ (turned * free.unsqueeze(-1))
-        tilt = curved.diagonal(dim1=-2, dim2=-1).sum(-1)
-        full = (rows @ (turned * variance.unsqueeze(-1))).diagonal(dim1=-2, dim2=-1).sum(-1)
-        curved = curved + (1e-14 * full + 1e-8 * full * (tilt <= 0))[..., None, None] * eye
-        step = torch.linalg.solve(curved, off.unsqueeze(-1)).squeeze(-1)
-        length, old = torch.ones_like(step[..., :1]), value(dual)
-        for _ in range(60):  # halve what does not descend
-            worse = value(dual + length * step) > old + 1e-14 * old.abs()
-            if not bool(worse.any()):
-                break
-            length = torch.where(worse.unsqueeze(-1), length / 2, length)
-        dual = dual + length * step
-    now = answer(dual)
-    if not bool(((_seen(rows, now) - values).abs() <= _MET * size).all()):
-        raise DataError(
-            f"No answer that is nowhere below {least:g} has these quantities: look whether their values are possible."
-        )
-    return (now + least).to(mean.dtype)
-
-
-def _require_finite(given: Tensor, what: str) -> None:
+def require_finite(given: Tensor, what: str) -> None:
+    """Raise DataError where something that is brought to what is known is no number."""
     if not bool(given.isfinite().all()):
         raise DataError(f"{what} that is brought to what is known is NaN or infinite: leave such samples out.")

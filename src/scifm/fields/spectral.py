@@ -24,7 +24,13 @@ from torch import Tensor
 from scifm.errors import SignatureError
 from scifm.fields.grid import Grid
 
-__all__ = ["diffusion_operator", "divergence", "gradient", "laplacian", "require_periodic", "wavenumbers"]
+__all__ = [
+    "diffusion_operator", "divergence", "gradient", "laplacian", "require_periodic", "spread_of", "wavenumbers",
+    "without_divergence",
+]  # fmt: skip
+
+
+_ROUNDING = 100.0  # times the precision, at the highest wavenumber: a gradient below that is rounding
 
 
 def require_periodic(grid: Grid) -> None:
@@ -97,6 +103,57 @@ def divergence(components: Sequence[Float[Tensor, "*shape"]], grid: Grid) -> Flo
     waves = wavenumbers(grid, odd=True, dtype=components[0].dtype, device=components[0].device)
     parts = [_forward(part, grid) * (1j * wave) for part, wave in zip(components, waves, strict=True)]
     return _inverse(torch.stack(parts).sum(0), grid)
+
+
+def spread_of(components: Sequence[Float[Tensor, "*shape"]], grid: Grid) -> Float[Tensor, "*lead"]:
+    """Return ‖∇·v‖ over ‖∇v‖ of vector fields, ``(...)``: 0 of one without divergence, at most √dims.
+
+    0 too of one that is constant to rounding.
+
+    Args:
+        components: along **x, y, z**, as signatures name them, each ``(..., *space)``.
+        grid: periodic.
+
+    Raises:
+        SignatureError: if there is not one component an axis, the grid is not periodic, or shapes do not fit.
+    """
+    axes = grid.axes_of(components[0])
+    spread = divergence(components[::-1], grid).square().sum(axes)
+    slopes = torch.stack([slope for part in components for slope in gradient(part, grid)]).square().sum(0).sum(axes)
+    highest = max(math.pi * num / extent for num, extent in zip(grid.num_points, grid.extent, strict=True))
+    size = torch.stack([part.square().sum(axes) for part in components]).sum(0)
+    rounding = (_ROUNDING * torch.finfo(slopes.dtype).eps * highest) ** 2 * size
+    return torch.where(slopes <= rounding, 0.0 * spread, spread / slopes).sqrt()
+
+
+def without_divergence(
+    components: Sequence[Float[Tensor, "*shape"]], grid: Grid
+) -> tuple[Float[Tensor, "*shape"], ...]:
+    """Return the nearest vector field whose `divergence` is zero, in **array order**: the projection of Leray, v − ∇φ.
+
+    φ solves Δφ = ∇·v, so means stay as they are. It is computed in float64 and returned in the precision that came.
+    Differentiable.
+
+    Args:
+        components: one an axis, in array order (y, then x), each ``(..., *space)``.
+        grid: periodic.
+
+    Raises:
+        SignatureError: if there is not one component an axis, the grid is not periodic, or shapes do not fit.
+    """
+    if len(components) != grid.num_spatial_dims:
+        raise SignatureError(f"A vector field has {grid.num_spatial_dims} components here; got {len(components)}.")
+    device = components[0].device
+    waves = torch.broadcast_tensors(*wavenumbers(grid, odd=True, device=device))
+    square = torch.stack([wave * wave for wave in waves]).sum(0)
+    # of waves along which nothing has a derivative, such as the mean, there is nothing to take
+    inverse = torch.where(square > 0, 1 / square.where(square > 0, 1.0), 0.0)
+    parts = [_forward(part.double(), grid) for part in components]
+    spread = torch.stack([part * wave for part, wave in zip(parts, waves, strict=True)]).sum(0) * inverse
+    return tuple(
+        _inverse(part - wave * spread, grid).to(given.dtype)
+        for part, wave, given in zip(parts, waves, components, strict=True)
+    )
 
 
 def laplacian(field: Float[Tensor, "*shape"], grid: Grid) -> Float[Tensor, "*shape"]:

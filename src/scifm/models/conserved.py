@@ -11,7 +11,7 @@ house its `budgets`. Models know no equation, so it is handed in.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, NoReturn, cast
 
@@ -20,8 +20,11 @@ from torch import Tensor, nn
 
 from scifm.errors import ConfigError, SignatureError
 from scifm.fields.batch import Batch
-from scifm.fields.conserving import Covariance, Deviations, Diagonal, Known, conserve, integral_weights, not_negative
+from scifm.fields.bounded import Bound, Bounded, nearest
+from scifm.fields.conserving import Covariance, Deviations, Diagonal, Known, conserve, integral_weights
+from scifm.fields.spectral import require_periodic, without_divergence
 from scifm.models.operator import Operator
+from scifm.wording import plural
 
 __all__ = ["Budgets", "Conserved", "Weighing"]
 
@@ -30,7 +33,8 @@ Budgets = Callable[[Batch], Mapping[str, Tensor]]
 
 Weighing = Literal["variance", "members", "alike"]
 
-_LEAST = 1e-12  # of the mean variance: what a point without spread has where answers may not be negative
+_LEAST = 1e-12  # of the mean variance: what a point without spread has where answers have bounds
+_OWN = 1e-3  # of the mean variance: what each point has to itself beside what members share, where answers have bounds
 
 
 class Conserved(Operator):
@@ -49,11 +53,16 @@ class Conserved(Operator):
             alike.
         variance: of an answer, for operators that say it otherwise: the batch and the mean ``(batch, 1, output,
             *space)`` → that shape. Only with ``weigh = "variance"``.
-        not_negative: outputs that are nowhere below zero; they are then moved to the nearest answer that is not.
+        bounds: of outputs, by name: one `scifm.fields.bounded.Bound` or several, such as ``AtLeast(0.0)`` or
+            ``Monotone(rising=False)``. Answers are then moved to the nearest one that meets them too. Weighed by
+            ``members``, each point has a thousandth of the mean variance to itself: a few members alone could not.
+        solenoidal: outputs that are the components, along x, y, z, of a field without divergence, such as
+            ``system.solenoidal``; of it the divergence is taken last, by the projection that moves all points alike
+            (`scifm.fields.spectral.without_divergence`), which leaves integrals as they are. Only on periodic grids.
 
     Attributes:
         members: the operators, which are left as they are.
-        budgets, weigh, variance, not_negative: as given.
+        budgets, weigh, variance, bounds, solenoidal: as given.
 
     Raises:
         ConfigError: if there is no spread to weigh by, or a setting has no effect.
@@ -71,14 +80,19 @@ class Conserved(Operator):
         *,
         weigh: Weighing | None = None,
         variance: Callable[[Batch, Tensor], Tensor] | None = None,
-        not_negative: Iterable[str] = (),
+        bounds: Mapping[str, Bound | Sequence[Bound]] | None = None,
+        solenoidal: Iterable[str] = (),
     ) -> None:
         members = _of_one_form(operators)
         first = members[0]
         super().__init__(first.signature, first.config, normalization=first.normalization)
         self.members = nn.ModuleList(members)
         self.domain, self.provenance = first.domain, first.provenance
-        self.budgets, self.variance, self.not_negative = budgets, variance, tuple(not_negative)
+        self.budgets, self.variance = budgets, variance
+        self.bounds = {
+            name: (own,) if isinstance(own, Bound) else tuple(own) for name, own in (bounds or {}).items() if own
+        }
+        self.solenoidal = tuple(solenoidal)
         self.weigh: Weighing = weigh or ("alike" if self._num_answers == 1 and variance is None else "variance")
         self._require_settings()
 
@@ -92,13 +106,22 @@ class Conserved(Operator):
                 f"One operator alone says no spread to weigh by: give two or more, a variance, or weigh = 'alike'; got "
                 f"weigh = '{self.weigh}'."
             )
-        unknown = [name for name in self.not_negative if name not in self.signature.outputs]
+        unknown = [name for name in (*self.bounds, *self.solenoidal) if name not in self.signature.outputs]
         if unknown:
             raise SignatureError(
                 f"{', '.join(unknown)} is no output of these operators; they have {', '.join(self.signature.outputs)}."
             )
-        if self.not_negative and self.weigh == "members":
-            raise ConfigError("Answers that are not negative are weighed by variance or alike, not by members.")
+        dims = self.signature.num_spatial_dims
+        if self.solenoidal and len(self.solenoidal) != dims:
+            raise SignatureError(
+                f"A field without divergence has {plural(dims, 'component')} here, along {', '.join('xyz'[:dims])}; "
+                f"got {', '.join(self.solenoidal)}."
+            )
+        both = set(self.bounds) & set(self.solenoidal)
+        if both:
+            raise ConfigError(
+                f"{', '.join(sorted(both))} cannot both have bounds and be without divergence: give one of them."
+            )
 
     # --- as every operator --------------------------------------------------------------------------------------------
 
@@ -124,7 +147,7 @@ class Conserved(Operator):
         """Return the answer and its variance, ``(batch, 1, output, *space)`` each, of one frame.
 
         The variance is what is left of the members' once integrals are known; weighed alike it is that of the members,
-        which says nothing of what is known. Where answers may not be negative it does not see that.
+        which says nothing of what is known. Bounds and `solenoidal` it does not see.
 
         Raises:
             ConfigError: if one operator alone says no variance.
@@ -191,11 +214,21 @@ class Conserved(Operator):
         flat = Deviations(deviations.flatten(2))
         return flat if self.weigh == "members" else Diagonal(flat.variance)
 
+    def _wide(self, spread: Covariance | None, mean: Tensor) -> Covariance | None:
+        """Return a spread that lets every point move a little, for where answers have bounds."""
+        if spread is None:
+            return None
+        variance = spread.variance.view(mean.shape).flatten(3)
+        size = variance.mean(-1, keepdim=True)
+        if isinstance(spread, Deviations):
+            return Deviations(spread.values, (_OWN * size).expand_as(variance).flatten(1))
+        return Diagonal(variance.maximum(_LEAST * size).flatten(1))
+
     def _moved(
         self, batch: Batch, mean: Tensor, deviations: Tensor, known: Mapping[str, Tensor]
     ) -> tuple[Tensor, Known | None]:
-        if not known and not self.not_negative:
-            return mean, None
+        if not known and not self.bounds:
+            return self._without_divergence(batch, mean), None
         names = list(known)
         row = integral_weights(batch.grid).to(mean.device)
         rows = row.new_zeros(len(names), len(self.signature.outputs), len(row))
@@ -203,30 +236,30 @@ class Conserved(Operator):
             rows[place, self.signature.outputs.index(name)] = row
         spread = None if self.weigh == "alike" else self._spread(batch, mean, deviations)
         found, moved = None, mean
+        values = (
+            torch.cat([known[name].to(mean.device) for name in names], dim=1) if known else row.new_zeros(len(mean), 0)
+        )
         if known:
-            values = torch.cat([known[name].to(mean.device) for name in names], dim=1)
             found = conserve(mean.flatten(1), spread, rows.flatten(1), values)
             moved = found.mean.view(mean.shape)
-        for name in self.not_negative:
-            moved = self._raised(moved, mean, spread, self.signature.outputs.index(name), row, known.get(name))
-        return moved, found
+        if self.bounds:
+            space = batch.grid.num_points
+            fields = [
+                Bounded(space, own, self.signature.outputs.index(name) * len(row)) for name, own in self.bounds.items()
+            ]
+            moved = nearest(mean.flatten(1), self._wide(spread, mean), rows.flatten(1), values, fields).view(mean.shape)
+        return self._without_divergence(batch, moved), found
 
-    def _raised(
-        self, moved: Tensor, mean: Tensor, spread: Covariance | None, place: int, row: Tensor, values: Tensor | None
-    ) -> Tensor:
-        """Return answers of which one output is nowhere negative, and holds what is known of it."""
-        own = mean[:, 0, place].flatten(1)
-        if values is None:
-            least = own.clamp(min=0)
-        else:
-            variance = torch.ones_like(own)
-            if spread is not None:
-                variance = spread.variance.view(mean.shape)[:, 0, place].flatten(1)
-                variance = variance.maximum(_LEAST * variance.mean(1, keepdim=True))
-            least = not_negative(own, variance, row[None], values.to(own.device))
-        moved = moved.clone()
-        moved[:, 0, place] = least.view(moved[:, 0, place].shape)
-        return moved
+    def _without_divergence(self, batch: Batch, answer: Tensor) -> Tensor:
+        if not self.solenoidal:
+            return answer
+        require_periodic(batch.grid)
+        places = [self.signature.outputs.index(name) for name in self.solenoidal][::-1]  # along z, y, x
+        answer = answer.clone()
+        parts = without_divergence([answer[:, :, place] for place in places], batch.grid)
+        for place, part in zip(places, parts, strict=True):
+            answer[:, :, place] = part
+        return answer
 
 
 class _Step:

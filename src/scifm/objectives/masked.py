@@ -47,7 +47,6 @@ class Masked(Objective):
 
     name: ClassVar[str] = "masked"
     leaves_out_gaps: ClassVar[bool] = True
-    num_looked_at: ClassVar[int] = 512
     reconstructs: ClassVar[bool] = True
 
     ratio: float = Field(0.6, allow_inf_nan=False)
@@ -61,6 +60,10 @@ class Masked(Objective):
         if not self.ratio and self.patch != 1:
             raise ValueError(f"patch = {self.patch} would have no effect: ratio = 0 hides nothing. Leave it out")
         return self
+
+    @property
+    def num_looked_at(self) -> int:
+        return 512
 
     @property
     def hiding(self) -> Hiding:

@@ -31,7 +31,6 @@ class Objective(Config, abc.ABC):
 
     Attributes:
         name: in ``scifm.objectives.OBJECTIVES``, or that of its entry point.
-        num_looked_at: how many training samples it wants to see beforehand, see `on`; 0: none.
         leaves_out_gaps: whether it counts targets only where `Batch.valid_targets` says that they count. One that does
             not is refused for samples with missing points.
         reconstructs: whether it learns the input fields themselves: pre-training then gives it samples whose targets
@@ -39,9 +38,13 @@ class Objective(Config, abc.ABC):
     """
 
     name: ClassVar[str]
-    num_looked_at: ClassVar[int] = 0
     leaves_out_gaps: ClassVar[bool] = False
     reconstructs: ClassVar[bool] = False
+
+    @property
+    def num_looked_at(self) -> int:
+        """How many training samples it wants to see beforehand, see `on`; 0: none."""
+        return 0
 
     @property
     def hiding(self) -> Hiding:

@@ -17,10 +17,13 @@ from scifm.fields.batch import Batch
 from scifm.fields.norms import VANISHES, relative_l2, sizes_of, typical_sizes, valid_share, vanishing_part
 from scifm.models.ensemble import Ensemble, apart
 from scifm.models.operator import Operator
+from scifm.objectives.conserving import budgeted_sizes, missed_budgets
 from scifm.objectives.objective import Objective
 from scifm.objectives.showing import require_learning, showing
 
 __all__ = ["MeanSquaredError", "RelativeChange", "RelativeL2", "SummedSquaredError", "Supervised", "mean_over_samples"]
+
+_LOOKED_AT = 512  # training samples, by those that want to see some
 
 
 def _error(prediction: Batch, truth: Batch) -> Tensor:
@@ -96,6 +99,10 @@ class Supervised(Objective):
             anew for each, from 0. It is for operators that learn to use them, of kind ``in_context``; see
             `scifm.objectives.showing`. Parts of a batch then do not add up to it, as they do not see each other, and
             training with several is refused.
+        diversity: of an ensemble: weight of how far its heads are apart, which is taken from the loss.
+        conserve: weight of a soft penalty: the mean square of what answers miss of the integrals that their equation
+            knows (`Evolving.budgets`), as means over space, in units of the root mean square of that output over
+            training samples. It makes answers conserve better, not exactly: that is `scifm.models.conserved`.
     """
 
     through: int | None = Field(None, ge=1)
@@ -103,6 +110,12 @@ class Supervised(Objective):
     jitter: bool = False
     shows: int = Field(0, ge=0)
     diversity: float = Field(0.0, ge=0, allow_inf_nan=False)
+    conserve: float = Field(0.0, ge=0, allow_inf_nan=False)
+    _sizes: dict[str, Tensor] = PrivateAttr(default_factory=dict)
+
+    @property
+    def num_looked_at(self) -> int:
+        return _LOOKED_AT if self.conserve else 0
 
     @property
     def adds_up(self) -> bool:
@@ -124,9 +137,26 @@ class Supervised(Objective):
         through = None if truth.num_frames == 1 else self.through
         with showing(operator, truth, self.shows, generator) if self.shows else nullcontext():
             answers = operator.each(asked, through=through)  # of an ensemble every member is trained
-        losses = [self.compare(answer, truth) for answer in answers]
+        losses = [self._loss(answer, truth) for answer in answers]
         loss = torch.stack(losses).mean() if len(losses) > 1 else losses[0]
         return loss - self.diversity * apart(operator) if self.diversity else loss
+
+    def _loss(self, answer: Batch, truth: Batch) -> Tensor:
+        loss = self.compare(answer, truth)
+        if not self.conserve:
+            return loss
+        return loss + self.conserve * mean_over_samples(missed_budgets(answer, truth, self._sizes), truth)
+
+    def on(self, samples: Batch) -> Self:
+        """Return this objective with the sizes of what is conserved.
+
+        Raises:
+            ConfigError: if it is to `conserve`, and nobody says what these samples hold.
+        """
+        prepared = self.model_copy()
+        if self.conserve:
+            prepared._sizes = budgeted_sizes(samples)
+        return prepared
 
     def _noisy(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Return the batch with noise on what evolves."""
@@ -169,7 +199,6 @@ class RelativeL2(Supervised):
 
     name: ClassVar[str] = "relative_l2"
     leaves_out_gaps: ClassVar[bool] = True
-    num_looked_at: ClassVar[int] = 512
     vanishes: float | None = Field(None, ge=0, lt=1)
     _typical: Tensor | None = PrivateAttr(None)
 
@@ -179,6 +208,10 @@ class RelativeL2(Supervised):
         about: dict[str, Any] = {"present": truth.counted(), "valid": truth.valid_targets}
         errors = relative_l2(*pair, truth.grid, typical=self._typical, vanishes=self._part(truth), **about)
         return mean_over_samples(errors, truth)
+
+    @property
+    def num_looked_at(self) -> int:
+        return _LOOKED_AT
 
     def _start(self, truth: Batch) -> Tensor | None:
         """Return what fields are measured from, ``(batch, time, output, *space)``; None: from zero."""
@@ -191,7 +224,7 @@ class RelativeL2(Supervised):
         """Return this objective with the typical sizes of the samples; warns of channels that vanish in some."""
         targets, start = samples.require_targets(), self._start(samples)
         targets = targets if start is None else targets - start
-        prepared = self.model_copy()
+        prepared = super().on(samples)
         present, valid = samples.counted(), samples.valid_targets
         prepared._typical = typical = typical_sizes(targets, samples.grid, present, valid)
         if start is not None:  # that little changes now and then is nothing to be told

@@ -23,6 +23,7 @@ from scifm.systems.forcing import GaussianForcing
 from scifm.systems.gray_scott import GrayScott
 from scifm.systems.heat import Heat
 from scifm.systems.helmholtz import Helmholtz
+from scifm.systems.incompressible_flow import IncompressibleFlow
 from scifm.systems.initial import RandomWaves
 from scifm.systems.initial_cells import CellFields
 from scifm.systems.kdv import KortewegDeVries
@@ -59,6 +60,7 @@ __all__ = [
     "GrayScott",
     "Heat",
     "Helmholtz",
+    "IncompressibleFlow",
     "Knob",
     "KortewegDeVries",
     "KuramotoSivashinsky",

@@ -7,6 +7,7 @@ from dataclasses import MISSING, fields, is_dataclass, replace
 from typing import Any
 
 from scifm.errors import ConfigError, SciFMError, suggest
+from scifm.fields.batch import Batch
 from scifm.plugins import Catalog, Listing
 from scifm.systems.acoustic import Acoustic
 from scifm.systems.advected_step import AdvectedStep
@@ -18,11 +19,13 @@ from scifm.systems.burgers_ramp import BurgersRamp
 from scifm.systems.compressible_navier_stokes import CompressibleNavierStokes
 from scifm.systems.convection import Convection
 from scifm.systems.euler import Euler
+from scifm.systems.evolving import Evolving
 from scifm.systems.fisher_kpp import FisherKPP
 from scifm.systems.fitzhugh_nagumo import FitzHughNagumo
 from scifm.systems.gray_scott import GrayScott
 from scifm.systems.heat import Heat
 from scifm.systems.helmholtz import Helmholtz
+from scifm.systems.incompressible_flow import IncompressibleFlow
 from scifm.systems.kdv import KortewegDeVries
 from scifm.systems.knobs import Knob
 from scifm.systems.kuramoto_sivashinsky import KuramotoSivashinsky
@@ -37,7 +40,7 @@ from scifm.systems.shallow_water import ShallowWater
 from scifm.systems.stefan import Stefan
 from scifm.systems.system import System
 
-__all__ = ["SYSTEMS", "available_systems", "find_system", "list_systems", "system_from_dict"]
+__all__ = ["SYSTEMS", "available_systems", "evolving_of", "find_system", "list_systems", "system_from_dict"]
 
 SYSTEMS: dict[str, type[System]] = {
     "poisson": Poisson,
@@ -51,6 +54,7 @@ SYSTEMS: dict[str, type[System]] = {
     "kuramoto_sivashinsky": KuramotoSivashinsky,
     "scalar_evolution": ScalarEvolution,
     "navier_stokes": NavierStokes,
+    "incompressible_flow": IncompressibleFlow,
     "allen_cahn": AllenCahn,
     "fisher_kpp": FisherKPP,
     "gray_scott": GrayScott,
@@ -105,6 +109,25 @@ def find_system(name: str) -> type[System]:
         ConfigError: if there is none, two claim the name, or the plug-in is broken.
     """
     return _CATALOG.find(name)
+
+
+def evolving_of(samples: Batch) -> Evolving | None:
+    """Return the evolving system that samples say they are of, if it is one of those installed, and they are all of it.
+
+    Its knobs and options are those of its defaults: samples tell what they were made with, not with which ranges.
+    """
+    if len(set(samples.systems)) != 1:
+        return None
+    try:
+        made = find_system(samples.systems[0])
+        dims = {"num_spatial_dims": samples.grid.num_spatial_dims}
+        system = made(**(dims if any(entry.name in dims for entry in fields(made)) else {}))  # type: ignore[arg-type]
+        if not isinstance(system, Evolving):
+            return None
+        system.require_ours(samples.without_absent(system.signature))
+    except SciFMError:
+        return None
+    return system
 
 
 def available_systems() -> dict[str, type[System]]:

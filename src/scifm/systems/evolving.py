@@ -50,6 +50,9 @@ class Evolving(System):
     num_frames: int
     spin_up: float = 0.0
 
+    solenoidal: ClassVar[tuple[str, ...]] = ()
+    """Outputs that are the components, along x, y, z, of a field without divergence on a periodic box, if any."""
+
     order: ClassVar[int]
     """Observed order of the solver in time: what halving its step divides the error by, as a power of two."""
 

@@ -23,6 +23,7 @@ from torch import Tensor
 from scifm.fields.grid import Grid
 from scifm.fields.norms import integral
 from scifm.fields.seeds import generator_for
+from scifm.fields.spectral import spread_of
 from scifm.systems.contract import SystemContract, require, size_of, twice_as_fine
 from scifm.systems.evolving import Evolving
 from scifm.systems.made_once import once
@@ -111,6 +112,18 @@ class EvolvingContract(SystemContract):
                 ).min()
             )
             require(other > 1e-4, f"a wrong field meets the budget of '{name}'")
+
+    def test_what_has_no_divergence_is_told(self) -> None:
+        """Of the fields that it calls solenoidal solutions have no divergence, and others have."""
+        names, batch = self.system.solenoidal, self.tried()
+        if not names:
+            raise unittest.SkipTest("it says of no field that it has no divergence")
+        require(set(names) <= set(self.system.signature.outputs), f"{names} are not all outputs")
+        require(len(names) == batch.grid.num_spatial_dims, f"{names} are not one component an axis")
+        off = float(spread_of([batch.target(name) for name in names], batch.grid).max())
+        require(off < 1e-12, f"the divergence of solutions is {off:.3g} of their gradient")
+        other = float(spread_of([batch.target(name).flip(-1) for name in names], batch.grid).min())
+        require(other > 1e-3, "a wrong field has no divergence either")
 
     def test_the_march_follows_the_equation(self) -> None:
         """The rate at which the state changes is the right-hand side, which is written without the solver.

@@ -10,6 +10,9 @@
 ``bilaplacian``        Δ²u
 ``advection``          Σⱼ vⱼ ∂u/∂xⱼ of the fields u, v₁, v₂, …, as many velocities as dimensions, along x, y, z
 ``vorticity_advection``  v·∇ω in two dimensions, v the velocity of zero mean and divergence that has the vorticity ω
+``solenoidal_x``       the component along x of the part of a field (a_x, a_y, …) without divergence and mean; last
+                       components that are not named are zero. ``solenoidal_y``, ``_z`` alike
+``solenoidal_advection_x``  the same of v·∇v, v = (v_x, v_y, …): what a flow carries once pressure has acted
 =====================  =========================================================================================
 
 An operator of another name may stand in a term as well; it is then not known here, and nothing checks it.
@@ -24,9 +27,10 @@ import torch
 from torch import Tensor
 
 from scifm.errors import SignatureError
-from scifm.fields.spectral import wavenumbers
+from scifm.fields.spectral import wavenumbers, without_divergence
 from scifm.fields.term import Term
 from scifm.systems.derivatives import Derivatives, SpectralDerivatives
+from scifm.wording import plural
 
 __all__ = ["TERM_OPERATORS", "is_known", "right_hand_side"]
 
@@ -51,13 +55,15 @@ def _advection(fields: Derivatives, names: Sequence[str]) -> Tensor:
     return torch.stack([fields.value(name) * fields.along(carried, letter) for name, letter in pairs]).sum(0)
 
 
+def _whole(fields: Derivatives, operator: str, why: str) -> SpectralDerivatives:
+    if not isinstance(fields, SpectralDerivatives):
+        raise SignatureError(f"The operator '{operator}' needs whole fields on a periodic grid: {why}.")
+    return fields
+
+
 def _vorticity_advection(fields: Derivatives, names: Sequence[str]) -> Tensor:
     (name,) = names
-    if not isinstance(fields, SpectralDerivatives):
-        raise SignatureError(
-            "The operator 'vorticity_advection' needs whole fields on a periodic grid: the velocity at a point hangs "
-            "on the vorticity everywhere."
-        )
+    fields = _whole(fields, "vorticity_advection", "the velocity at a point hangs on the vorticity everywhere")
     spectrum = fields.spectrum(name)
     dtype, device = spectrum.real.dtype, spectrum.device
     full_y, full_x = wavenumbers(fields.grid, dtype=dtype, device=device)
@@ -67,6 +73,31 @@ def _vorticity_advection(fields: Derivatives, names: Sequence[str]) -> Tensor:
     stream = spectrum / square  # −Δψ = ω, v = (∂ψ/∂y, −∂ψ/∂x)
     v_x, v_y = fields.on_grid(1j * wave_y * stream), fields.on_grid(-1j * wave_x * stream)
     return v_x * fields.along(name, "x") + v_y * fields.along(name, "y")
+
+
+def _solenoidal(fields: Derivatives, components: Sequence[Tensor], along: str, operator: str) -> Tensor:
+    """Return one component of what is left of a vector field without its divergence and its mean."""
+    grid = _whole(fields, operator, "what pressure does at a point hangs on the flow everywhere").grid
+    dims = grid.num_spatial_dims
+    if not 1 <= len(components) <= dims or along not in _LETTERS[:dims]:
+        raise SignatureError(
+            f"'{operator}' of {plural(len(components), 'component')} has no meaning in {plural(dims, 'dimension')}."
+        )
+    absent = [torch.zeros_like(components[0])] * (dims - len(components))
+    part = without_divergence([*components, *absent][::-1], grid)[::-1][_LETTERS.index(along)]
+    return part - part.mean(grid.axes_of(part), keepdim=True)
+
+
+def _solenoidal_part(along: str) -> Applied:
+    operator = f"solenoidal_{along}"
+    return lambda fields, names: _solenoidal(fields, [fields.value(name) for name in names], along, operator)
+
+
+def _solenoidal_advection(along: str) -> Applied:
+    operator = f"solenoidal_advection_{along}"
+    return lambda fields, names: _solenoidal(
+        fields, [_advection(fields, (name, *names)) for name in names], along, operator
+    )
 
 
 def _product(fields: Derivatives, names: Sequence[str]) -> Tensor:
@@ -100,6 +131,8 @@ TERM_OPERATORS: dict[str, Applied] = {
     "bilaplacian": _bilaplacian,
     "advection": _advection,
     "vorticity_advection": _vorticity_advection,
+    **{f"solenoidal_{along}": _solenoidal_part(along) for along in _LETTERS},
+    **{f"solenoidal_advection_{along}": _solenoidal_advection(along) for along in _LETTERS},
 }
 """What each does to fields of these names; derivatives by their letters are known beside these."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -13,10 +13,11 @@ from torch import Tensor
 from scifm.errors import SciFMError
 from scifm.fields.batch import Batch
 from scifm.fields.norms import integral
+from scifm.fields.spectral import spread_of
 from scifm.findings.figure import Axis, Figure, Panel, Rule, Series
 from scifm.findings.finding import Finding
 from scifm.models.rollout import rollout
-from scifm.systems.catalog import find_system
+from scifm.systems.catalog import evolving_of
 from scifm.systems.evolving import Evolving
 from scifm.trust.case import Case
 from scifm.trust.check import Check
@@ -56,15 +57,15 @@ class Conservation(Check):
     """The operator answers single steps, then marches from unseen first frames as far as trajectories go.
 
     Looked at are what the system says that it conserves (`Evolving.quantities`), integrals that change by a known
-    amount (`Evolving.budgets`), and, of a field that is nowhere below zero in the truth, how far answers are below it.
-    Each is measured over its own scale: that of the quantity, the integral of |u|, the largest value of the truth.
+    amount (`Evolving.budgets`), the divergence of fields that have none (`Evolving.solenoidal`), and, of a field that
+    is nowhere below zero in the truth, how far answers are below it. Each is measured over its own scale: that of the
+    quantity, the integral of |u|, ‖∇v‖ of the answer itself, the largest value of the truth.
 
     Statistic: the largest defect, of single steps or at any frame of the march, mean over samples, over what is allowed
     of that quantity: `most`, or ten times the solver's own defect, whichever is more. Interval: none.
 
     Threshold: 1. Bad news from ten times that on. Between the two it is told without a verdict: how much may be lost
-    before it matters, the question at hand decides. It says nothing of fields that have no divergence: no system of the
-    house tells a velocity of its own that has none.
+    before it matters, the question at hand decides.
 
     It does not apply where nobody says what is conserved and the truth has both signs.
 
@@ -120,7 +121,7 @@ class Conservation(Check):
         """Return every quantity by name, and how many trajectories were marched."""
         operator = case.operator
         truth, system = case.trajectories(self.num_steps)
-        system = system or _system_of(truth)
+        system = system or evolving_of(truth)
         frames = list(rollout(operator, truth, truth.num_frames))
         lost = truth.num_frames - len(frames)  # all were lost: the rest is NaN too
         nothing = torch.full_like(truth.require_targets()[:, :lost], math.nan)
@@ -140,22 +141,6 @@ class Conservation(Check):
         return found, truth.num_samples
 
 
-def _system_of(samples: Batch) -> Evolving | None:
-    """Return the system that samples of a store say they are of, if it is one of those installed."""
-    if len(set(samples.systems)) != 1:
-        return None
-    try:
-        made = find_system(samples.systems[0])
-        dims = {"num_spatial_dims": samples.grid.num_spatial_dims}
-        system = made(**(dims if any(entry.name in dims for entry in fields(made)) else {}))  # type: ignore[arg-type]
-        if not isinstance(system, Evolving):
-            return None
-        system.require_ours(samples)
-    except SciFMError:
-        return None
-    return system
-
-
 def _defects(system: Evolving | None, answer: Batch, truth: Batch) -> dict[str, Tensor]:
     """Return how far answers are from what they have to hold, over its scale, ``(batch, time)`` each, in float64."""
     answer, truth = answer.to(dtype=torch.float64), truth.to(dtype=torch.float64)
@@ -167,6 +152,9 @@ def _defects(system: Evolving | None, answer: Batch, truth: Batch) -> dict[str, 
             if name not in kept:
                 size = integral(truth.target(name).abs(), truth.grid)
                 found[f"integral of {name}"] = (integral(answer.target(name), truth.grid) - values) / size
+        if system.solenoidal:
+            together = f"divergence of {', '.join(system.solenoidal)}"
+            found[together] = spread_of([answer.target(name) for name in system.solenoidal], truth.grid)
     for name in truth.signature.outputs:
         field = truth.target(name)
         if truth.has((name,)) is None and bool((field >= 0).all()):
