@@ -72,6 +72,11 @@ def difference(found: np.ndarray, wanted: torch.Tensor) -> float:
     return float((torch.from_numpy(found) - wanted).norm() / wanted.norm())
 
 
+# both trace alike and differ in what they write: the second way of what is special to a network is for the slow tests
+_FORMATS = ["onnx", *(pytest.param(name, marks=pytest.mark.slow) for name in EXPORT_FORMATS if name != "onnx")]
+both_formats = pytest.mark.parametrize("to", _FORMATS)
+
+
 # 8 is the number of points of the hidden layers: there nothing is resized, and the highest mode gets through.
 @pytest.mark.parametrize("space", [(16, 16), (21, 34), (8, 8), (8, 12), (6, 6)])
 @pytest.mark.parametrize("batch_size", [1, 5])
@@ -84,7 +89,7 @@ def test_a_file_answers_on_any_grid_and_batch(operator, session, program, space,
     assert difference(program(inputs, coefficients).detach().numpy(), wanted) < 1e-5
 
 
-@pytest.mark.parametrize("to", EXPORT_FORMATS)
+@both_formats
 def test_between_walls_a_file_answers_on_any_grid_too(to, tmp_path):
     """The passage from wall to wall is a quarter of the points, rounded up: ONNX rounds negative numbers otherwise."""
     torch.manual_seed(0)
@@ -99,7 +104,7 @@ def test_between_walls_a_file_answers_on_any_grid_too(to, tmp_path):
         assert difference(found, operator.predict(batch).require_targets()[:, 0]) < 1e-5
 
 
-@pytest.mark.parametrize("to", EXPORT_FORMATS)
+@both_formats
 def test_a_file_measures_transport_by_the_box_it_was_made_for(to, tmp_path):
     box = Grid((12, 16), (0.5, 1.5), (True, True))
     problems = AdvectionDiffusion().sample(8, box, torch.Generator().manual_seed(0))
@@ -114,7 +119,7 @@ def test_a_file_measures_transport_by_the_box_it_was_made_for(to, tmp_path):
     assert difference(found.detach().numpy(), operator.predict(elsewhere).require_targets()[:, 0]) > 1e-3
 
 
-@pytest.mark.parametrize("to", EXPORT_FORMATS)
+@both_formats
 def test_an_operator_that_sees_its_lead_time_is_exported_with_it(to, tmp_path):
     """Burgers at one lead time: its scaling needs the time, which no input of the file gives."""
     origin = SystemOrigin.of(Burgers(num_frames=3), Grid.square(16, num_spatial_dims=1), Window())
