@@ -37,7 +37,9 @@ from scifm.data.origins import DownstreamPool, SystemOrigin
 from scifm.evaluation.evaluate import evaluate
 from scifm.fields.batch import Batch
 from scifm.fields.grid import Grid
+from scifm.findings.figure import Axis, Figure, Panel, Series
 from scifm.models.registry import load_operator
+from scifm.report.drawing import write_figure
 from scifm.systems.helmholtz import Helmholtz
 from scifm.systems.knobs import Knob
 from scifm.systems.poisson import Poisson
@@ -112,6 +114,8 @@ def main() -> None:
         publish(f"Without solutions: {system} at {options.num_points}² points", own, None)
     if options.json:
         publish("Without solutions", rows, options.json)
+    if options.figure:
+        write_figure(figure_of(rows, ways, options), options.figure)
     if options.docs:
         put_into(options.docs, "benchmarks/without_solutions.py", "\n\n".join([heading(options), *tables]))
 
@@ -136,6 +140,7 @@ def parsed() -> Namespace:
     parser.add_argument("--test", type=int, default=512, help="unseen samples of each test")
     parser.add_argument("--kept", action="store_true", help="train nothing: tell the numbers that are kept")
     parser.add_argument("--docs", type=Path, metavar="PAGE", help="put the tables into this page")
+    parser.add_argument("--figure", type=Path, metavar="SVG", help="draw the errors of encoders without blur")
     return parser.parse_args()
 
 
@@ -313,7 +318,8 @@ def heading(options: Namespace) -> str:
         f"inputs, {options.pretraining_steps:,} steps of pre-training; {options.steps} steps on solved samples, the "
         f"learning rate chosen of {len(options.learning_rates)}; batches of {options.batch_size}. Mean relative L2 "
         f"error over {options.test} unseen samples, ± its standard deviation over {plural(options.seeds, 'seed')}, the "
-        "lowest in bold; below it the simulations saved, with 95 % of the draws of seeds."
+        "lowest in bold; below it the simulations saved, with 95 % of the draws of seeds. < is an error above that of "
+        "the fewest samples from scratch, > one below that of the most."
     )
 
 
@@ -333,6 +339,8 @@ def table_of(system: str, ways: Sequence[Way], rows: Sequence[Row], options: Nam
         told = f"**{told}**" if error == best else told
         ends = [of(way, count, f"{gain}{end}") for end in ("", ", lower end", ", upper end")]
         numbers = [number(end) for end in ends if end is not None]
+        if len(set(numbers)) == 1:
+            return f"{told}<br>{numbers[0]}"
         return f"{told}<br>{numbers[0]} ({numbers[1]} to {numbers[2]})" if numbers else told
 
     lines = []
@@ -348,11 +356,38 @@ def table_of(system: str, ways: Sequence[Way], rows: Sequence[Row], options: Nam
     return "\n".join(lines[1:])
 
 
+def figure_of(rows: Sequence[Row], ways: Sequence[Way], options: Namespace) -> Figure:
+    """Return errors over solved samples, a panel a system and test; ranges are a standard deviation over seeds."""
+    found = {(row.case, row.metric): row.value for row in rows}
+
+    def curve(system: str, test: str, way: Way) -> Series:
+        metric = f"relative L2, {test}"
+        cases = [f"{system}, {way.name}, {count} samples" for count in options.labelled]
+        told = [found.get((case, metric)) for case in cases]
+        off = [found.get((case, f"{metric}, spread over seeds")) or 0.0 for case in cases]
+        ends = [(None, None) if y is None else (y - d, y + d) for y, d in zip(told, off, strict=True)]
+        low, high = zip(*ends, strict=True)
+        label = SCRATCH if way.ratio is None else f"{way.ratio:.0%} hidden" if way.ratio else "nothing hidden"
+        return Series(label=label, x=tuple(options.labelled), y=tuple(told), low=low, high=high)
+
+    panels = tuple(
+        Panel(
+            title=f"{system.capitalize()}, {test}",
+            x=Axis(label="solved samples", scale="log"),
+            y=Axis(label="relative L2 error", scale="log"),
+            series=tuple(curve(system, test, way) for way in ways if way.blur == "none"),
+        )
+        for system in options.systems
+        for test in TESTS
+    )
+    return Figure(caption="Encoders that learned to tell hidden inputs, fine-tuned, beside none.", panels=panels)
+
+
 def number(saved_samples: float) -> str:
-    """Return simulations saved in words; beyond the curve from scratch there is no number."""
+    """Return simulations saved; beyond the curve from scratch there is no number, only on which side of it."""
     if math.isinf(saved_samples):
-        return "more than tried" if saved_samples > 0 else "worse than the fewest"
-    return f"{saved_samples:+,.0f}"
+        return ">" if saved_samples > 0 else "<"
+    return f"{saved_samples:+,.0f}".replace("-0", "0")
 
 
 if __name__ == "__main__":
