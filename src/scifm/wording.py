@@ -107,9 +107,11 @@ def number_text(value: float | None, *, digits: int = 3) -> str:
         return MISSING
     if not math.isfinite(value):
         return "not finite"
-    if value != 0 and not 1e-4 <= abs(value) < 1e4:
+    if value == 0:
+        return "0"
+    if not 1e-4 <= abs(value) < 1e4:
         mantissa, _, exponent = f"{value:.{digits - 1}e}".partition("e")
-        return f"{mantissa} × 10^{int(exponent)}"
+        return f"{mantissa} × 10{str(int(exponent)).translate(_RAISED)}"
     return f"{value:#.{digits}g}".rstrip(".")
 
 

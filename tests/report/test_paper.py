@@ -53,14 +53,14 @@ def test_the_same_study_gives_the_same_files(study_folder, parts, tmp_path):
 
 
 def test_tables_say_what_the_page_says_and_latex_takes_them(tmp_path):
-    rows = ((Cell("50 % of a_b & more"), Cell("0.12", small="0.1–0.2")), (Cell("ω ≤ 10^2"), Cell("–")))
+    rows = ((Cell("50 % of a_b & more"), Cell("0.12", small="0.1–0.2")), (Cell("ω ≤ 10^2"), Cell("2 × 10⁻⁶")))
     table = Table("errors", "An error.", ("what", "error"), rows)
     write_paper(Page("", {}, {"errors": table}), tmp_path)
     with (tmp_path / "errors.csv").open(newline="") as file:
-        assert list(csv.reader(file)) == [["what", "error"], ["50 % of a_b & more", "0.12 0.1–0.2"], ["ω ≤ 10^2", "–"]]
+        assert list(csv.reader(file)) == [["what", "error"], ["50 % of a_b & more", "0.12 0.1–0.2"], ["ω ≤ 10^2", "2 × 10⁻⁶"]]
     latex = (tmp_path / "errors.tex").read_text()
     assert r"50 \% of a\_b \& more & 0.12 0.1--0.2 \\" in latex
-    assert r"$\omega$ $\leq$ 10\textasciicircum{}2 & -- \\" in latex
+    assert r"$\omega$ $\leq$ 10\textasciicircum{}2 & 2 $\times$ 10$^-$$^6$ \\" in latex
 
 
 def test_what_has_no_place_is_left_out_and_ends_are_kept():

@@ -22,12 +22,12 @@ from scifm.wording import MISSING, count_text, duration_text, factor_text, numbe
     ("value", "text"),
     [
         (0.021, "0.0210"),
-        (0.0, "0.00"),
+        (0.0, "0"),
         (None, MISSING),
         (math.nan, "not finite"),
         (math.inf, "not finite"),
         (123.4, "123"),
-        (2.5e-6, "2.50 × 10^-6"),
+        (2.5e-6, "2.50 × 10⁻⁶"),
     ],
 )
 def test_number_text(value, text):

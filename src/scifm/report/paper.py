@@ -68,6 +68,7 @@ _SETTINGS: dict[str, Any] = {
 _IN_LATEX = str.maketrans(
     {letter: f"\\{letter}" for letter in "&%$#_{}"}
     | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "–": "--", "…": r"\dots{}"}
+    | {raised: f"$^{digit}$" for raised, digit in zip("⁻⁰¹⁴⁵⁶⁷⁸⁹", "-01456789", strict=True)}
     | {"×": r"$\times$", "≤": r"$\leq$", "≥": r"$\geq$", "−": "$-$", "²": "$^2$", "³": "$^3$", "ω": r"$\omega$"}
 )
 

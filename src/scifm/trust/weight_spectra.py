@@ -100,6 +100,7 @@ class WeightSpectra(Check):
             statistic=float(len(broken)),
             threshold=0.0,
             unit="broken layers" if len(broken) != 1 else "broken layer",
+            advice="" if broken or not spiked else "Where its errors are right, nothing; else look at that layer.",
             figure=_figure(spectra, first),
         )  # fmt: skip
 
