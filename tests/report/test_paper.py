@@ -57,7 +57,8 @@ def test_tables_say_what_the_page_says_and_latex_takes_them(tmp_path):
     table = Table("errors", "An error.", ("what", "error"), rows)
     write_paper(Page("", {}, {"errors": table}), tmp_path)
     with (tmp_path / "errors.csv").open(newline="") as file:
-        assert list(csv.reader(file)) == [["what", "error"], ["50 % of a_b & more", "0.12 0.1–0.2"], ["ω ≤ 10^2", "2 × 10⁻⁶"]]
+        found = list(csv.reader(file))
+    assert found == [["what", "error"], ["50 % of a_b & more", "0.12 0.1–0.2"], ["ω ≤ 10^2", "2 × 10⁻⁶"]]
     latex = (tmp_path / "errors.tex").read_text()
     assert r"50 \% of a\_b \& more & 0.12 0.1--0.2 \\" in latex
     assert r"$\omega$ $\leq$ 10\textasciicircum{}2 & 2 $\times$ 10$^-$$^6$ \\" in latex
