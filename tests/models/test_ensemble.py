@@ -195,6 +195,8 @@ def test_what_cannot_be_one_is_said():
         _config(num_members=1)
     with pytest.raises(ConfigError, match=r"dropout = 0.2 is what heads differ in, and there is one; give num_heads"):
         _config(dropout=0.2)
+    with pytest.raises(ConfigError, match="give num_heads"):
+        _config(num_members=1, dropout=0.2)
     with pytest.raises(ConfigError, match="no ensemble"):
         _config(member={"kind": "ensemble"})
     with pytest.raises(ConfigError, match="does not tell where its answers leave it"):

@@ -75,14 +75,14 @@ class EnsembleConfig(OperatorConfig):
 
     @model_validator(mode="after")
     def _are_several(self) -> EnsembleConfig:
+        if self.dropout is not None and self.num_heads < 2:
+            raise ValueError(
+                f"dropout = {self.dropout:g} is what heads differ in, and there is one; give num_heads, 10 for example"
+            )
         if self.num_members * self.num_heads < 2:
             raise ValueError(
                 "an ensemble has at least two answers; got num_members = 1 and num_heads = 1. Give more of one of "
                 "them, or train the member alone"
-            )
-        if self.dropout is not None and self.num_heads < 2:
-            raise ValueError(
-                f"dropout = {self.dropout:g} is what heads differ in, and there is one; give num_heads, 10 for example"
             )
         if isinstance(self.member, EnsembleConfig):
             raise ValueError("a member of an ensemble is no ensemble; give num_members and num_heads")
