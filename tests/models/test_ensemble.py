@@ -250,10 +250,19 @@ def test_a_recipe_trains_one_and_goes_on_where_it_stopped(tmp_path):
     assert first.std(0).min() > 0
 
 
-def test_what_draws_while_it_trains_goes_on_bit_for_bit(tmp_path):
+def test_what_draws_while_it_trains_goes_on_bit_for_bit(tmp_path, monkeypatch):
+    drawn = []
+    redraw = Ensemble.redraw
+
+    def noted(self, generator):
+        redraw(self, generator)
+        drawn.append(self.networks[0].outer_maps().last.weight.detach() == 0)
+
+    monkeypatch.setattr(Ensemble, "redraw", noted)
     tree = tiny.recipe(name="dropped", model={"num_heads": 3, "dropout": 0.2})
     tree["training"] |= {"num_steps": 6, "checkpoint_every": 3}
     whole = load_operator(pretrain(tree, out=tmp_path / "whole"))
+    assert len({mask.numpy().tobytes() for mask in drawn}) >= 6, "each step has others"
 
     def stopped(**event):
         if event["event"] == "step" and event["step"] == 4:

@@ -106,7 +106,8 @@ class Evolving(System):
         silent = [name for name in names.outputs if name not in sums]
         if silent:
             raise SignatureError(
-                f"'{self.name}' says by no term, and no tendency of its own, how '{silent[0]}' changes."
+                f"'{self.name}' says by no term, and no tendency of its own, how '{silent[0]}' changes: "
+                "declare its terms, or write `tendency`."
             )
         return torch.stack([sums[name] for name in names.outputs], dim=1)
 
