@@ -15,7 +15,7 @@ from scifm.fields.term import Term
 from scifm.systems.advection import Advection
 from scifm.systems.burgers import Burgers
 from scifm.systems.contract import SystemContract
-from scifm.systems.derivatives import DifferenceDerivatives, SpectralDerivatives
+from scifm.fields.derivatives import DifferenceDerivatives, SpectralDerivatives
 from scifm.systems.evolving import Evolving
 from scifm.systems.evolving_contract import EvolvingContract
 from scifm.systems.gray_scott import GrayScott

@@ -16,7 +16,7 @@ from scifm.systems.catalog import system_from_dict
 from scifm.systems.system import System
 from scifm.wording import plural
 
-__all__ = ["BOX_SETTINGS", "BoxConfig", "DataConfig", "MixtureConfig", "SystemConfig"]
+__all__ = ["BOX_SETTINGS", "BoxConfig", "Curriculum", "DataConfig", "MixtureConfig", "SystemConfig"]
 
 _FRAMES = ("history", "horizon", "stride", "leads")
 
@@ -111,6 +111,39 @@ class BoxConfig(Config):
 BOX_SETTINGS = tuple(BoxConfig.model_fields)
 
 
+class Curriculum(Config):
+    """Easier problems that come first: a knob that changes in stages, the last of which are the system's own.
+
+    After Krishnapriyan et al., arXiv:2109.01050, section 5, who raise the coefficient of an equation while a network is
+    trained by it. It serves any system and any objective.
+
+    Args:
+        knob: of the system.
+        values: what it is in each stage before the last: a number or a range, ``[low, high]``, each.
+        steps: of training, that each of these stages lasts.
+    """
+
+    knob: str
+    values: tuple[Any, ...] = Field(min_length=1)
+    steps: int = Field(ge=1)
+
+    def stages(self, system: SystemConfig) -> list[SystemConfig]:
+        """Return the system of each stage before the last.
+
+        Raises:
+            ConfigError: if it has no such knob, or cannot take a value of it.
+        """
+        made = []
+        for value in self.values:
+            stage = system.model_copy(update={"knobs": {**system.knobs, self.knob: value}})
+            try:
+                stage.build()
+            except ConfigError as error:
+                raise ConfigError(f"data.curriculum: {error}") from error
+            made.append(stage)
+        return made
+
+
 class DataConfig(BoxConfig):
     """Where samples live and how many are set aside.
 
@@ -125,6 +158,7 @@ class DataConfig(BoxConfig):
         windows_per_trajectory: of fresh trajectories, how many samples of a step are taken from each one that is drawn.
         same_knobs: how many problems to train on, one behind the other, share the knobs of their system, so that each
             can be an example for the others of what is not told; absent: knobs are drawn for each.
+        curriculum: of a system, easier problems to train on first, see `Curriculum`; absent: none.
         stream_blocks: independent draws that a step's fresh samples are made of; with several, each process that trains
             makes only its own. Another number draws other samples.
         temperature: of a mixture of stores, how their sizes weigh in: a store of n training samples has a share of
@@ -143,6 +177,7 @@ class DataConfig(BoxConfig):
     leads: int = Field(1, ge=1)
     windows_per_trajectory: int = Field(4, ge=1)
     same_knobs: int | None = Field(None, ge=2)
+    curriculum: Curriculum | None = None
     stream_blocks: int = Field(1, ge=1)
     temperature: float | None = Field(None, gt=0, allow_inf_nan=False)
     num_samples: int | None = Field(None, ge=1)
@@ -160,10 +195,11 @@ class DataConfig(BoxConfig):
         """Which frames of a trajectory make a sample."""
         return Window(self.history, self.horizon, self.stride, self.leads)
 
-    def check(self, *, mixes_stores: bool = False, evolves: bool = False) -> None:
+    def check(self, *, drawn_alone: bool = True, mixes_stores: bool = False, evolves: bool = False) -> None:
         """Refuse what would have no effect.
 
         Args:
+            drawn_alone: whether samples are drawn from one system.
             mixes_stores: whether members of a mixture are stores.
             evolves: whether a system is sampled that evolves in time.
 
@@ -176,6 +212,7 @@ class DataConfig(BoxConfig):
             (stored, ("stream_blocks",), "a store is read and not drawn"),
             (stored or mixes_stores, ("same_knobs",), "nobody says which samples of a store share knobs"),
             (not stored, ("mapping",), "it says how data.store is read, and there is none"),
+            (not drawn_alone, ("curriculum",), "it changes a knob of [system]"),
             (not mixes_stores, ("temperature",), "it weighs the stores of a mixture by their sizes"),
             (not (stored or mixes_stores or evolves), _FRAMES, "it counts frames of trajectories: there are none"),
             (not evolves, ("windows_per_trajectory",), "no trajectories are drawn"),

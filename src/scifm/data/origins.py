@@ -15,13 +15,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from scifm.data.origin_config import SystemConfig
+from scifm.data.origin_config import Curriculum, SystemConfig
 from scifm.data.split import StoreSplit, windows_of
 from scifm.data.store import Store
 from scifm.data.stream import (
     BatchSource,
     Epochs,
     MixtureStream,
+    Staged,
     Stream,
     drawn_problems,
     drawn_samples,
@@ -221,7 +222,8 @@ class SystemOrigin(Origin):
     """A system with the ranges that a recipe gives, sampled on a grid, the `box`.
 
     Of one that evolves problems are trajectories, of which `window` and `per_trajectory` say how samples are taken. Of
-    those to train on `same_knobs` share their knobs, where it says so.
+    those to train on `same_knobs` share their knobs, where it says so, and a `curriculum` puts easier ones first. With
+    a `problem`, the seed of one, all its samples are that one, for what knows no other.
     """
 
     config: SystemConfig
@@ -229,6 +231,8 @@ class SystemOrigin(Origin):
     window: Window = NEXT_FRAME
     per_trajectory: int = 4
     same_knobs: int | None = None
+    curriculum: Curriculum | None = None
+    problem: int | None = None
     kind = "system"
 
     @classmethod
@@ -283,6 +287,11 @@ class SystemOrigin(Origin):
         return self.window.fits(self.system.num_frames) if isinstance(self.system, Evolving) else 1
 
     def stream(self, batch_size: int, seed: int, *, num_samples: int | None = None, blocks: int = 1) -> BatchSource:
+        if self.curriculum is not None:
+            own = replace(self, curriculum=None)
+            easier = [replace(own, config=config) for config in self.curriculum.stages(self.config)]
+            about: dict[str, Any] = {"num_samples": num_samples, "blocks": blocks}
+            return Staged([one.stream(batch_size, seed, **about) for one in (*easier, own)], self.curriculum.steps)
         if num_samples is None:
             taken: dict[str, Any] = {"window": self.window, "per_trajectory": self.per_trajectory}
             taken |= {"same_knobs": self.same_knobs}
@@ -296,15 +305,23 @@ class SystemOrigin(Origin):
         return Epochs(samples, batch_size=batch_size, seed=seed, groups=groups)
 
     def draw(self, num_samples: int, *names: int | str, seed: int = 0, split: str = "train") -> Batch:
+        if self.problem is not None:
+            return self.problems(1).in_memory(1)
         taken: dict[str, Any] = {"window": self.window, "per_trajectory": self.per_trajectory}
         return drawn_samples(self.system, num_samples, self.grid, generator_for(seed, *names), **taken)
 
     def problems(self, num_problems: int, *names: int | str, seed: int = 0, split: str = "train") -> Samples:
+        if self.problem is not None:
+            num_problems, seed, names = 1, self.problem, ("pretrain", "train")
         drawn = self.system.sample(num_problems, self.grid, generator_for(seed, *names))
         return windows_of(drawn, self.window) if self.signature.evolves else drawn
 
+    def unseen(self, num_samples: int, seed: int = 0, split: str = "test") -> tuple[Samples, dict[str, Any]]:
+        return super().unseen(num_samples if self.problem is None else 1, seed, split)
+
     def describe(self) -> dict[str, Any]:
-        about = {"kind": self.kind, "system": SystemConfig.of(self.system).to_dict(), "grid": self.grid.to_dict()}
+        about: dict[str, Any] = {} if self.problem is None else {"problem": self.problem}
+        about |= {"kind": self.kind, "system": SystemConfig.of(self.system).to_dict(), "grid": self.grid.to_dict()}
         return {**about, **self.window.record()} if self.signature.evolves else about
 
 

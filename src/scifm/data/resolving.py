@@ -44,7 +44,8 @@ def resolve_origin(
         return StoreOrigin(open_store(store, mapping), data.window)
     if system is not None:
         grid = data.grid(system.build().signature.num_spatial_dims)
-        return SystemOrigin(system, grid, data.window, data.windows_per_trajectory, data.same_knobs)
+        taken: tuple[Any, ...] = (data.windows_per_trajectory, data.same_knobs, data.curriculum)
+        return SystemOrigin(system, grid, data.window, *taken)
     sources = [
         entry.build() if entry.store is None else StoreOrigin(open_store(entry.store, entry.mapping), data.window)
         for entry in mixture

@@ -134,7 +134,7 @@ def _origin_of(record: Mapping[str, Any], grid: Grid) -> SystemOrigin | StoreOri
         return StoreOrigin(open_store(record["store"], record.get("mapping")), Window.of(record))
     system = build_config(SystemConfig, record["system"], source="the record of a run")
     grid = Grid.from_dict(record["grid"]) if "grid" in record else grid
-    return SystemOrigin(system, grid, Window.of(record))
+    return SystemOrigin(system, grid, Window.of(record), problem=record.get("problem"))
 
 
 def _told(record: Mapping[str, Any]) -> str:

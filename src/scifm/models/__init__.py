@@ -8,6 +8,7 @@ may not live here: an equation (models never import systems), a loss, an optimiz
 
 from scifm.models.axial_transformer import AXIAL_SIZES, AxialTransformer, AxialTransformerConfig
 from scifm.models.continuous import Continuous, ContinuousConfig
+from scifm.models.coordinate import Coordinate, CoordinateConfig
 from scifm.models.ensemble import Ensemble, EnsembleConfig
 from scifm.models.fno import FNO, SIZES, FNOConfig
 from scifm.models.foreign_files import import_neuralop_weights, import_reference_weights
@@ -27,6 +28,8 @@ __all__ = [
     "AxialTransformerConfig",
     "Continuous",
     "ContinuousConfig",
+    "Coordinate",
+    "CoordinateConfig",
     "Ensemble",
     "EnsembleConfig",
     "FNOConfig",

@@ -159,6 +159,10 @@ class OperatorConfig(Config):
         }
         return self.model_copy(update=update)
 
+    def lasting(self, duration: float | None) -> Self:
+        """Return these settings with how long a problem lasts [T], where they ask; None: it does not evolve."""
+        return self
+
     def scalings(self, declared: tuple[Homogeneity, ...]) -> tuple[Homogeneity, ...]:
         """Return those of a system's exact scalings that its samples may be normalized by."""
         return declared

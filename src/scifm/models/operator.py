@@ -72,6 +72,8 @@ class Operator(Stored):
     """Whether a lead time it sees is the last coefficient `network` is given; else it is in `Encoded` alone."""
     counted_in: ClassVar[torch.dtype | None] = None
     """The precision in which torch sees every product it makes; None: any."""
+    knows_one_problem: ClassVar[bool] = False
+    """Whether it answers the one problem that it was trained on, as a network of coordinates does, and no other."""
     parts: ClassVar[Mapping[str, str]] = {}
     """What part in `groups` each child plays: ``lift``, ``projection``, or ``inner``, both spectral and pointwise."""
     answers_at_once: bool = True

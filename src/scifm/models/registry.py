@@ -16,6 +16,7 @@ from scifm.config import Plain, build_inside
 from scifm.errors import ConfigError
 from scifm.models.axial_transformer import AxialTransformer
 from scifm.models.continuous import Continuous
+from scifm.models.coordinate import Coordinate
 from scifm.models.ensemble import Ensemble
 from scifm.models.fno import FNO
 from scifm.models.folder import find_model, reading
@@ -40,6 +41,7 @@ OPERATORS: dict[str, type[Operator]] = {
     "in_context": InContext,
     "ensemble": Ensemble,
     "continuous": Continuous,
+    "coordinate": Coordinate,
     "neuralop_fno": NeuralopFNO,
     "module": ModuleOperator,
 }

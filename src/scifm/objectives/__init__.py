@@ -5,6 +5,7 @@ neither optimizers nor where samples come from. A class in a file here and a lin
 the tests of the contract; one of another package joins through the entry points ``scifm.objectives``.
 """
 
+from scifm.objectives.collocation import Collocation
 from scifm.objectives.masked import Masked
 from scifm.objectives.objective import Objective
 from scifm.objectives.supervised import MeanSquaredError, RelativeChange, RelativeL2, SummedSquaredError, Supervised
@@ -15,10 +16,12 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "mean_squared_error": MeanSquaredError,
     "summed_squared_error": SummedSquaredError,
     "masked": Masked,
+    "collocation": Collocation,
 }
 
 __all__ = [
     "OBJECTIVES",
+    "Collocation",
     "Masked",
     "MeanSquaredError",
     "Objective",

@@ -16,10 +16,12 @@ import torch
 from torch import Tensor
 
 from scifm.config import Config
+from scifm.errors import ConfigError
 from scifm.fields.batch import Batch
 from scifm.fields.grid import Grid
 from scifm.fields.hiding import Hiding
 from scifm.models.operator import Operator
+from scifm.objectives.squares import Squares
 
 __all__ = ["Objective"]
 
@@ -35,11 +37,13 @@ class Objective(Config, abc.ABC):
             not is refused for samples with missing points.
         reconstructs: whether it learns the input fields themselves: pre-training then gives it samples whose targets
             are these, as `scifm.fields.hiding` names them, and no solutions.
+        sums_squares: whether it says, by `squares`, what it is the sum of squares of: some optimizers ask for it.
     """
 
     name: ClassVar[str]
     leaves_out_gaps: ClassVar[bool] = False
     reconstructs: ClassVar[bool] = False
+    sums_squares: ClassVar[bool] = False
 
     @property
     def num_looked_at(self) -> int:
@@ -62,6 +66,18 @@ class Objective(Config, abc.ABC):
             generator: to draw from, on the device of the batch: another one for every step and part of a batch, the
                 same one when the step is taken again.
         """
+
+    def squares(self, operator: Operator, batch: Batch, *, step: int, generator: torch.Generator) -> Squares:
+        """Return what the loss is the sum of squares of; arguments are those of a call.
+
+        Raises:
+            ConfigError: if it is none.
+        """
+        raise ConfigError(f"The objective '{self.name}' does not say what it is the sum of squares of.")
+
+    def stage(self, step: int) -> int:
+        """Return in which stage of a training a step lies; what optimizers remember of one means nothing in another."""
+        return 0
 
     @property
     def adds_up(self) -> bool:

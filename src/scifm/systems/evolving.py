@@ -23,9 +23,9 @@ from torch import Tensor
 
 from scifm.errors import ConfigError, DataError, SignatureError
 from scifm.fields.batch import Batch
+from scifm.fields.derivatives import SpectralDerivatives
 from scifm.fields.grid import Grid
 from scifm.fields.norms import integral
-from scifm.systems.derivatives import SpectralDerivatives
 from scifm.systems.knobs import Knob
 from scifm.systems.system import SamplingRecord, System
 from scifm.systems.term_operators import right_hand_side

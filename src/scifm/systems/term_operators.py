@@ -27,9 +27,9 @@ import torch
 from torch import Tensor
 
 from scifm.errors import SignatureError
+from scifm.fields.derivatives import Derivatives, SpectralDerivatives
 from scifm.fields.spectral import wavenumbers, without_divergence
 from scifm.fields.term import Term
-from scifm.systems.derivatives import Derivatives, SpectralDerivatives
 from scifm.wording import plural
 
 __all__ = ["TERM_OPERATORS", "is_known", "right_hand_side"]

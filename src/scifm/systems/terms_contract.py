@@ -11,10 +11,10 @@ from torch import Tensor
 
 from scifm.errors import SignatureError
 from scifm.fields.batch import Batch
+from scifm.fields.derivatives import SpectralDerivatives
 from scifm.fields.grid import Grid
 from scifm.fields.spectral import wavenumbers
 from scifm.fields.term import require_terms
-from scifm.systems.derivatives import SpectralDerivatives
 from scifm.systems.evolving import Evolving
 from scifm.systems.system import System
 from scifm.systems.term_operators import is_known, right_hand_side

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
 import torch
 from pydantic import (
@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from scifm.config import Config, refuse_idle
-from scifm.data.stream import WHOLE, BatchSource, Epochs
+from scifm.data.stream import WHOLE, BatchSource, Epochs, Staged, stage_of
 from scifm.errors import suggest
 from scifm.evaluation.pointwise import METRICS
 from scifm.fields.batch import Batch
@@ -39,7 +39,14 @@ from scifm.objectives.supervised import RelativeL2
 from scifm.training.checkpoint import Checkpoint, DivergedError, Position, require_finite
 from scifm.training.costs import available_memory, measure_need, require_memory
 from scifm.training.loggers import NamedLoggers
-from scifm.training.optimizers import AdamW, NamedOptimizer, Schedule, learning_rate_factor, require_whole_set
+from scifm.training.optimizers import (
+    AdamW,
+    LevenbergMarquardtSteps,
+    NamedOptimizer,
+    Schedule,
+    learning_rate_factor,
+    require_whole_set,
+)
 from scifm.training.processes import ALONE, World, device_for, stop_requests
 from scifm.training.sharing import SharedGradient, Strategy
 from scifm.training.validation import validation_errors
@@ -124,6 +131,11 @@ class TrainingConfig(Config):
             refuse_idle(self, ("warmup_fraction",), "a constant schedule does not rise", prefix="training.")
         for name, why in self.optimizer.refuses.items():
             refuse_idle(self, (name,), why, prefix="training.")
+        if self.optimizer.takes_squares and not self.objective.sums_squares:
+            raise ValueError(
+                f"optimizer '{self.optimizer.name}' needs an objective that says what it is the sum of squares of, "
+                f"such as 'collocation'; '{self.objective.name}' does not"
+            )
         return self
 
     @field_validator("validation_metric")
@@ -217,7 +229,8 @@ def prepared(objective: Objective, source: BatchSource, operator: Operator) -> O
         )
     if not objective.num_looked_at:
         return objective
-    samples = source.samples if isinstance(source, Epochs) else source.batch(0)
+    last = source.sources[-1] if isinstance(source, Staged) else source
+    samples = last.samples if isinstance(last, Epochs) else last.batch(0)
     looked_at = samples if isinstance(samples, Batch) else samples.some(objective.num_looked_at)
     return objective.on(operator.align(looked_at))
 
@@ -382,9 +395,20 @@ class _Loop:
         with self._drawing(self.generators):
             return self.gradient.compute(self.position.step)
 
+    def _stage(self, step: int) -> tuple[int, int]:
+        return stage_of(self.source, step), self.objective.stage(step)
+
     def _move(self, value: float) -> None:
         """Let the optimizer take its step; one that asks again is given what is known of where it stands first."""
-        if not self.config.optimizer.takes_closure:
+        optimizer, step = self.config.optimizer, self.position.step
+        if step and self._stage(step) != self._stage(step - 1):
+            self.position.recent_losses = []  # another stage has other losses, which is no spike
+            if optimizer.compares:
+                self.optimizer.state.clear()
+        if optimizer.takes_squares:
+            cast(LevenbergMarquardtSteps, self.optimizer).step(lambda: self.gradient.squares(step))
+            return
+        if not optimizer.takes_closure:
             self.optimizer.step()
             return
         known = [value]

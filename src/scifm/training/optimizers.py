@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import abc
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -18,16 +18,18 @@ from pydantic import BeforeValidator, Field, PlainSerializer
 from torch import Tensor
 
 from scifm.config import Config, named_settings, told_by_name
-from scifm.data.stream import BatchSource, Epochs
+from scifm.data.stream import BatchSource, sees_all
 from scifm.errors import ConfigError, suggest
+from scifm.objectives.squares import Squares
 from scifm.training.weights import ParameterGroup
 
 __all__ = [
-    "LBFGS", "OPTIMIZERS", "AdamW", "NAdam", "NamedOptimizer", "OptimizerConfig", "Schedule", "flattened_state",
-    "learning_rate_factor", "require_whole_set", "restored_state",
+    "LBFGS", "OPTIMIZERS", "AdamW", "LevenbergMarquardt", "LevenbergMarquardtSteps", "NAdam", "NamedOptimizer",
+    "OptimizerConfig", "Schedule", "flattened_state", "learning_rate_factor", "require_whole_set", "restored_state",
 ]  # fmt: skip
 
 Groups = Sequence[ParameterGroup]
+_LEAST_DAMPING, _MOST_DAMPING = 1e-14, 1e14
 
 
 class OptimizerConfig(Config, abc.ABC):
@@ -36,11 +38,15 @@ class OptimizerConfig(Config, abc.ABC):
     Attributes:
         name: in `OPTIMIZERS`.
         takes_closure: whether a step asks for loss and gradient several times, of one and the same batch.
+        takes_squares: whether a step asks for what the loss is the sum of squares of, see `Objective.squares`.
+        compares: whether it compares its steps, which then must see the same samples and belong to one stage.
         refuses: settings of a training it has no use for, and why.
     """
 
     name: ClassVar[str]
     takes_closure: ClassVar[bool] = False
+    takes_squares: ClassVar[bool] = False
+    compares: ClassVar[bool] = False
     refuses: ClassVar[Mapping[str, str]] = {}
 
     @property
@@ -96,6 +102,7 @@ class LBFGS(OptimizerConfig):
 
     name: ClassVar[str] = "lbfgs"
     takes_closure: ClassVar[bool] = True
+    compares: ClassVar[bool] = True
     refuses: ClassVar[Mapping[str, str]] = {
         "weight_decay": "L-BFGS knows no decay of weights",
         "gradient_clip": "a clipped gradient is not that of the loss its line search looks at",
@@ -114,7 +121,7 @@ class LBFGS(OptimizerConfig):
                 "optimizer 'lbfgs' moves all weights alike and needs them whole: leave out a method with several "
                 'learning rates, and strategy = "fsdp".'
             )
-        return torch.optim.LBFGS(
+        return _LBFGS(
             _entries(groups),
             lr=learning_rate,
             max_iter=self.iterations,
@@ -123,7 +130,101 @@ class LBFGS(OptimizerConfig):
         )
 
 
-OPTIMIZERS: dict[str, type[OptimizerConfig]] = {"adamw": AdamW, "nadam": NAdam, "lbfgs": LBFGS}
+class _LBFGS(torch.optim.LBFGS):
+    """Torch's, of the weights that have a gradient: those of one slab of time, where slabs train one after another."""
+
+    def step(self, closure: Callable[[], float]) -> Any:  # type: ignore[override]
+        self._params = [weight for weight in self.param_groups[0]["params"] if weight.grad is not None]
+        self._numel_cache = None
+        return super().step(closure)
+
+
+class LevenbergMarquardt(OptimizerConfig):
+    """Gauss–Newton steps with damping, of a loss that is a sum of squares: for networks of coordinates.
+
+    With r the terms and J their derivatives by the weights, a step is −Jᵀ(JJᵀ + μI)⁻¹ r. It is taken where it lowers
+    the loss, and μ falls; else μ rises and it is tried again. A step costs the products of all terms with each other:
+    it is for up to a few thousand terms or weights. Samples or points may be other ones at every step; the damping
+    alone is remembered. References: Marquardt, J. SIAM 11 (1963); for equations, with the natural gradient of which the
+    step is one form, Müller & Zeinhofer, arXiv:2302.13163. The learning rate multiplies its steps; 1 and a constant
+    schedule are natural.
+
+    Args:
+        damping: the first μ, in parts of the mean of the diagonal of JJᵀ.
+        tries: how often a step is tried, with four times the damping each time, before the weights stay as they are.
+    """
+
+    name: ClassVar[str] = "levenberg_marquardt"
+    takes_squares: ClassVar[bool] = True
+    refuses: ClassVar[Mapping[str, str]] = {
+        "weight_decay": "it knows no decay of weights",
+        "gradient_clip": "its steps are not along the gradient",
+        "micro_batches": "it asks for all terms of a step at once",
+    }
+
+    damping: float = Field(1e-3, gt=0, allow_inf_nan=False)
+    tries: int = Field(6, ge=1)
+
+    def build(self, groups: Groups, *, learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
+        if len(groups) != 1 or any(p.is_complex() for p in groups[0].parameters):
+            raise ConfigError(
+                "optimizer 'levenberg_marquardt' moves all weights alike, and real ones only: leave out a method with "
+                "several learning rates."
+            )
+        return LevenbergMarquardtSteps(_entries(groups), learning_rate, self.damping, self.tries)
+
+
+class LevenbergMarquardtSteps(torch.optim.Optimizer):
+    """What `LevenbergMarquardt` describes."""
+
+    def __init__(self, entries: list[dict[str, Any]], lr: float, damping: float, tries: int) -> None:
+        super().__init__(entries, {"lr": lr})
+        self.damping, self.tries = damping, tries
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Squares]) -> float:  # type: ignore[override]
+        """Move the weights that have a gradient; return the loss that was reached."""
+        (group,) = self.param_groups
+        weights = [weight for weight in group["params"] if weight.grad is not None]
+        with torch.enable_grad():
+            squares = closure()
+            slopes = squares.jacobian(weights).detach().double()
+        terms = squares.values.detach().double()
+        loss, state = float(terms.square().sum()), self.state[weights[0]]
+        few = len(slopes) <= slopes.shape[1]
+        products = slopes @ slopes.T if few else slopes.T @ slopes
+        scale, right = float(products.diagonal().mean()), terms if few else slopes.T @ terms
+        damping = float(state.get("damping", self.damping))
+        before = [weight.clone() for weight in weights]
+        for _ in range(self.tries if math.isfinite(scale) and scale > 0 else 0):
+            damped = products + damping * scale * torch.eye(len(products), dtype=products.dtype, device=products.device)
+            factor, failed = torch.linalg.cholesky_ex(damped)
+            if not int(failed):
+                solved = torch.cholesky_solve(right[:, None], factor)[:, 0]
+                self._moved(weights, before, -group["lr"] * (slopes.T @ solved if few else solved))
+                reached = float(closure().values.double().square().sum())
+                if reached < loss:
+                    state["damping"] = max(damping / 3, _LEAST_DAMPING)
+                    return reached
+            damping *= 4
+        self._moved(weights, before, None)
+        state["damping"] = min(damping, _MOST_DAMPING)
+        return loss
+
+    def _moved(self, weights: Sequence[Tensor], before: Sequence[Tensor], by: Tensor | None) -> None:
+        start = 0
+        for weight, old in zip(weights, before, strict=True):
+            moved = 0 if by is None else by[start : start + weight.numel()].view_as(weight).to(weight)
+            weight.copy_(old + moved)
+            start += weight.numel()
+
+
+OPTIMIZERS: dict[str, type[OptimizerConfig]] = {
+    "adamw": AdamW,
+    "nadam": NAdam,
+    "lbfgs": LBFGS,
+    "levenberg_marquardt": LevenbergMarquardt,
+}
 
 
 def _find(name: str) -> type[OptimizerConfig]:
@@ -146,7 +247,7 @@ def require_whole_set(optimizer: OptimizerConfig, source: BatchSource) -> None:
     Raises:
         ConfigError: if they do not.
     """
-    if optimizer.takes_closure and not (isinstance(source, Epochs) and source.batch_size == source.num_samples):
+    if optimizer.compares and not sees_all(source):
         raise ConfigError(
             f"optimizer '{optimizer.name}' compares its steps, so each must see all samples: set data.num_samples (or "
             "train on a store), and training.batch_size at least as large; micro_batches save memory."

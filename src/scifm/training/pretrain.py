@@ -15,7 +15,7 @@ from scifm.config import Config, build_config, read_recipe, refuse_idle
 from scifm.data.equations import equations_of
 from scifm.data.normalize import fit_normalization
 from scifm.data.origin_config import DataConfig, MixtureConfig, SystemConfig
-from scifm.data.origins import Origin, StoreOrigin
+from scifm.data.origins import Origin, StoreOrigin, SystemOrigin
 from scifm.data.reconstruction import reconstructing
 from scifm.data.resolving import resolve_origin
 from scifm.data.run_origin import provenance_of
@@ -153,8 +153,15 @@ class PretrainRecipe(Config):
             )
         drawn = [entry for entry in (self.system, *self.mixture) if entry is not None and entry.name]
         evolves = any(entry.build().signature.evolves for entry in drawn)
-        self.data.check(mixes_stores=any(entry.store is not None for entry in self.mixture), evolves=evolves)
-        self.training.objective.require_operator(operator_class(self.model.resolve().kind))
+        about: dict[str, bool] = {"drawn_alone": self.system is not None, "evolves": evolves}
+        self.data.check(**about, mixes_stores=any(entry.store is not None for entry in self.mixture))
+        made = operator_class(self.model.resolve().kind)
+        self.training.objective.require_operator(made)
+        if made.knows_one_problem and (self.system is None or self.data.num_samples != 1):
+            raise ConfigError(
+                f"An operator of kind '{self.model.kind}' knows one problem: give a [system], set data.num_samples = 1 "
+                f"(it is {self.data.num_samples}), and data.horizon to as many frames as it is to know."
+            )
         if self.data.stream_blocks > self.training.batch_size:
             raise ConfigError(
                 f"data.stream_blocks = {self.data.stream_blocks} is more than training.batch_size = "
@@ -195,6 +202,8 @@ class PretrainRecipe(Config):
         """
         objective = self.training.objective
         objective.require_grid(origin.grid)
+        if operator_class(self.model.resolve().kind).knows_one_problem and isinstance(origin, SystemOrigin):
+            origin = replace(origin, problem=self.seed)
         if objective.reconstructs:
             return reconstructing(origin, objective.hiding)
         require_solutions(origin.signature, origin.name)
@@ -246,6 +255,8 @@ def settled(
         network = network.knowing(equations_of(origin, known=network.equations_known), signature=signature)
     if not signature.evolves:
         return network.on(grid)
+    duration = None if lead_times is None else window.horizon * lead_times[1]
+    network = network.lasting(duration)
     scalings = network.scalings(homogeneities)
     differs = lead_times is not None and (
         not is_one_time(lead_times) or any(scaling.exponent("lead_time") for scaling in scalings)

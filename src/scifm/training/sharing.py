@@ -23,6 +23,7 @@ from scifm.fields.batch import Batch
 from scifm.fields.seeds import generator_for
 from scifm.models.operator import Operator
 from scifm.objectives.objective import Objective
+from scifm.objectives.squares import Squares
 from scifm.training.processes import World
 from scifm.training.weights import ParameterGroup, Precision, dtype_of, in_precision, whole
 
@@ -88,7 +89,7 @@ class SharedGradient:
         micro_batches: int = 1,
         seed: int = 0,
     ) -> None:
-        self.source, self.world, self.seed = source, world, seed
+        self.source, self.world, self.seed, self.objective = source, world, seed, objective
         self.device, self.precision, self.dtype = device, precision, dtype_of(precision)
         self.pieces = Part(world.rank, world.size).split(micro_batches)
         if self.pieces != [WHOLE] and not objective.adds_up:
@@ -175,6 +176,19 @@ class SharedGradient:
                 # times the number of processes, since they average
                 value += self._backward(step, part, batch, weight * self.world.size / every) * weight / every
         return self.world.total(value), batches[-1]
+
+    def squares(self, step: int) -> Squares:
+        """Return what the loss of a step is the sum of squares of, of all its samples in this process.
+
+        Raises:
+            ConfigError: if several processes share it.
+        """
+        if self.pieces != [WHOLE]:
+            raise ConfigError("What asks for all terms of a step at once trains in one process, without micro_batches.")
+        with in_precision(self.precision, self.device):
+            return self.objective.squares(
+                self.trained, self.batch(step, WHOLE), step=step, generator=self.generator(step, WHOLE)
+            )
 
     def _backward(self, step: int, part: Part, batch: Batch, share: float | None) -> float:
         """Add `share` of the gradient of a piece, all of it where None; return its loss."""

@@ -1,0 +1,455 @@
+"""A network that is itself a function of coordinates, u(x, t): what physics-informed networks are.
+
+It answers one problem, the one it was trained on, at any place and time of it; it is trained by the equation
+(`scifm.objectives.collocation`) or by samples of the solution. Raissi, Perdikaris, Karniadakis, J. Comput. Phys. 378
+(2019); the published failures are those of Krishnapriyan et al., arXiv:2109.01050.
+
+::
+
+    coordinates → features → linear maps with an activation between → outputs
+
+Of what evolves, t is the time since the input frame. With ``initial = "exact"`` the answer starts at the input frame by
+construction, u = u₀ + t/T N(x, t), and with ``periodic`` axes that wrap enter by the cosine and the sine of their
+angle, so that it closes there with all its derivatives. Time may be cut into slabs, each with a network of its own that
+starts where the one before ends.
+
+Units: outputs and coordinates are physical ones; there is no normalization beside `scaled`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import ClassVar, Literal, Self, cast
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from scifm.errors import SignatureError
+from scifm.fields.batch import Batch, Signature
+from scifm.fields.derivatives import DifferenceDerivatives, SpectralDerivatives
+from scifm.fields.grid import Grid
+from scifm.fields.normalization import Normalization
+from scifm.models.operator import Operator, OperatorConfig
+from scifm.models.parts.jets import Jets, Passed, of_network
+from scifm.wording import plural
+
+__all__ = ["Coordinate", "CoordinateConfig", "PointDerivatives", "Points"]
+
+_LETTERS = "xyz"
+_SAME_TIME = 1e-5  # of the duration, by which times in single precision differ
+
+
+class CoordinateConfig(OperatorConfig):
+    """Architecture of a `Coordinate` operator.
+
+    Args:
+        width: hidden channels.
+        num_layers: hidden layers.
+        activation: ``tanh`` or ``sin``.
+        periodic: give axes that wrap by the cosine and the sine of their angle, so that answers are periodic by
+            construction; else by the coordinate, as published, and what is trained has to close them.
+        scaled: bring the other coordinates to −1 … 1; else they are given as they are, as published.
+        frequencies: how many waves of the coordinates that do not wrap, time among them, are given beside them
+            (Tancik et al., arXiv:2006.10739), each by its cosine and sine.
+        bandwidth: standard deviation of their frequencies, in waves on the whole axis.
+        initial: of what evolves, whether the input frame is met by construction (``exact``) or has to be trained
+            (``soft``), as published.
+        slabs: equal pieces of time, each with a network of its own: to be trained one after the other.
+        duration: how long the problem lasts [T].
+        extent: length of the box per axis, as of `Grid`.
+        wraps: per axis, whether it wraps around. These three are settled by the first data where they are left out.
+    """
+
+    kind: ClassVar[str] = "coordinate"
+    sized_by: ClassVar[tuple[str, ...] | None] = ("width", "num_layers")
+
+    width: int = Field(50, ge=1, le=4096)
+    num_layers: int = Field(4, ge=1, le=64)
+    activation: Literal["tanh", "sin"] = "tanh"
+    periodic: bool = True
+    scaled: bool = True
+    frequencies: int = Field(0, ge=0, le=4096)
+    bandwidth: float = Field(1.0, gt=0, allow_inf_nan=False)
+    initial: Literal["exact", "soft"] = "exact"
+    slabs: int = Field(1, ge=1, le=1024)
+    duration: float | None = Field(None, gt=0, allow_inf_nan=False)
+    extent: tuple[float, ...] | None = None
+    wraps: tuple[bool, ...] | None = None
+
+    @model_validator(mode="after")
+    def _every_setting_counts(self) -> CoordinateConfig:
+        if not self.frequencies and self.bandwidth != 1.0:
+            raise ValueError(f"bandwidth = {self.bandwidth:g} has no effect without frequencies: give some")
+        return self
+
+    def on(self, grid: Grid, *, history: int | None = None, lead_time: bool | None = None) -> Self:
+        settled = super().on(grid, history=history, lead_time=lead_time)
+        said = {"extent": settled.extent or grid.extent, "wraps": settled.wraps or grid.periodic}
+        return settled.model_copy(update=said)
+
+    def lasting(self, duration: float | None) -> Self:
+        return self if self.duration is not None else self.model_copy(update={"duration": duration})
+
+
+@dataclass(frozen=True)
+class Points:
+    """Places of a grid, and times.
+
+    Args:
+        places: ``(point,)`` whole numbers: points of the grid, counted along its array.
+        times: ``(point,)`` since the input frame [T]; None of what is steady.
+        turns: ``(point, axis)``, in the order of the grid: whole lengths of the box that are added, to ask on the other
+            side of a seam; None: none are.
+    """
+
+    places: Tensor
+    times: Tensor | None = None
+    turns: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+
+class Coordinate(Operator):
+    """One problem's solution as a network of its coordinates.
+
+    Raises:
+        SignatureError: if what evolves has an output that is no input, so that nobody says where it starts.
+    """
+
+    config: CoordinateConfig
+    config_class = CoordinateConfig
+    uses_global_generator = False
+    uses_all_weights = False
+    any_resolution = True
+    knows_one_problem = True
+    any_lead_time = True
+    needs_periodic = False
+    waves: Tensor
+
+    def __init__(
+        self,
+        signature: Signature,
+        config: CoordinateConfig | None = None,
+        *,
+        normalization: Normalization | None = None,
+    ) -> None:
+        super().__init__(signature, config or CoordinateConfig(), normalization=normalization)
+        odd = [name for name in signature.outputs if name not in signature.inputs]
+        if signature.evolves and odd:
+            raise SignatureError(
+                f"An operator of kind 'coordinate' starts at the input frame: every output of what evolves must be an "
+                f"input too; '{odd[0]}' is none."
+            )
+        c, dims = self.config, signature.num_spatial_dims
+        self.wraps = c.wraps or (True,) * dims
+        self.extent = c.extent or (1.0,) * dims
+        if {len(self.wraps), len(self.extent)} != {dims}:
+            raise SignatureError(f"extent and wraps need {plural(dims, 'number')}, one per axis; got {c!r}.")
+        straight = self._straight
+        waves = torch.randn(c.frequencies, len(straight)) * c.bandwidth
+        self.register_buffer("waves", waves)
+        angles = 2 * (dims + signature.evolves - len(straight))
+        widths = [angles + len(straight) + 2 * c.frequencies, *(c.width,) * c.num_layers, len(signature.outputs)]
+        self.networks = nn.ModuleList(
+            nn.ModuleList(nn.Linear(before, behind) for before, behind in pairwise(widths)) for _ in range(c.slabs)
+        )
+
+    # --- what it says of itself ---------------------------------------------------------------------------------------
+
+    @property
+    def letters(self) -> str:
+        """Its coordinates, in the order of the columns of what it is given: x, y, z, t as far as there are such."""
+        return _LETTERS[: self.signature.num_spatial_dims] + "t" * self.signature.evolves
+
+    @property
+    def duration(self) -> float:
+        """How long the problem lasts [T]; 1 where nobody said so."""
+        return self.config.duration or 1.0
+
+    @property
+    def _lengths(self) -> tuple[float, ...]:
+        return (*self.extent[::-1], *(self.duration,) * self.signature.evolves)
+
+    @property
+    def _straight(self) -> list[int]:
+        """The columns of coordinates that do not enter by their angle."""
+        wraps = (*self.wraps[::-1], *(False,) * self.signature.evolves)
+        return [place for place, closes in enumerate(wraps) if not (closes and self.config.periodic)]
+
+    def stages(self) -> list[nn.Module]:
+        return [layer for network in self.networks for layer in cast(nn.ModuleList, network)]
+
+    def slab_of(self, times: Tensor) -> Tensor:
+        """Return in which slab each time lies; one on a seam ends the slab before it."""
+        place = (times / self.duration * self.config.slabs - _SAME_TIME).floor().long()
+        return place.clamp(0, self.config.slabs - 1)
+
+    # --- what it does -------------------------------------------------------------------------------------------------
+
+    def forward(self, batch: Batch, *, through: int | None = None) -> Batch:
+        """Return the problem with its solution at the lead times of the batch, the same for every sample.
+
+        Raises:
+            SignatureError: if a time lies behind its duration, samples ask for different times, or what evolves says
+                no times.
+        """
+        batch = self.align(batch)
+        times = self._times(batch)
+        answers = torch.cat(list(self._frames(batch, times)), dim=1)
+        return batch.with_targets(answers.expand(batch.num_samples, *answers.shape[1:]))
+
+    def march(self, batch: Batch, num_steps: int, *, through: int | None = None) -> Iterator[Tensor]:
+        """Yield its solution at one lead time after the other; later ones follow as the last, up to its duration.
+
+        Raises:
+            SignatureError: as for `forward`.
+        """
+        steps = batch.lead_steps
+        if steps is None:
+            yield from (self(batch).require_targets(),) * num_steps
+            return
+        places = torch.arange(num_steps, device=steps.device).clamp(max=steps.shape[1] - 1)
+        for frame in self._frames(batch, self._times(replace(batch, lead_time=steps[:, places].cumsum(1)))):
+            yield frame.expand(batch.num_samples, *frame.shape[1:])
+
+    def _times(self, batch: Batch) -> list[float]:
+        """Return the times that a batch asks for, of what is steady one that means nothing."""
+        if not self.signature.evolves:
+            return [0.0]
+        if batch.lead_time is None:
+            raise SignatureError("An operator of kind 'coordinate' is asked at times: give lead_time, (batch, time).")
+        lead = batch.lead_time.double()
+        if not torch.allclose(lead, lead[:1].expand_as(lead), rtol=_SAME_TIME):
+            raise SignatureError("An operator of kind 'coordinate' answers all samples at the same times; give one.")
+        if (last := float(lead.max())) > self.duration * (1 + _SAME_TIME):
+            raise SignatureError(
+                f"The operator knows one problem up to the time {self.duration:g}; {last:g} is asked for. Ask for "
+                "fewer frames, or train it for longer (data.horizon)."
+            )
+        return cast(list[float], lead[0].tolist())
+
+    def _frames(self, batch: Batch, times: Sequence[float]) -> Iterator[Tensor]:
+        """Yield what it answers at each time, ``(1, 1, output, *space)``."""
+        places = torch.arange(math.prod(batch.grid.num_points), device=batch.inputs.device)
+        slabs = self.slab_of(torch.tensor(times, dtype=torch.float64)).tolist()
+        start, current = self._first(batch), 0
+        for time, slab in zip(times, slabs, strict=True):
+            while current < slab:
+                start, current = self._end(batch, current, start), current + 1
+            yield self._field(batch, places, time, slab, start)
+
+    def _field(self, batch: Batch, places: Tensor, time: float, slab: int, start: Tensor | None) -> Tensor:
+        asked = Points(
+            places, torch.full_like(places, time, dtype=batch.inputs.dtype) if self.signature.evolves else None
+        )
+        answer = self.at(batch, asked, slab=slab, start=start)
+        return torch.stack([answer.value(name)[0] for name in self.signature.outputs]).view(
+            1, 1, -1, *batch.grid.num_points
+        )
+
+    def _first(self, batch: Batch) -> Tensor | None:
+        """Return the outputs in the input frame, ``(output, *space)``; None of what is steady."""
+        if not self.signature.evolves:
+            return None
+        return torch.stack([batch.field(name)[0, -1] for name in self.signature.outputs])
+
+    def _end(self, batch: Batch, slab: int, start: Tensor | None) -> Tensor:
+        """Return the outputs where a slab ends, which is where the next one starts, ``(output, *space)``."""
+        places = torch.arange(math.prod(batch.grid.num_points), device=batch.inputs.device)
+        return self._field(batch, places, (slab + 1) / self.config.slabs * self.duration, slab, start)[0, 0]
+
+    def start_of(self, batch: Batch, slab: int) -> Tensor:
+        """Return the outputs where a slab starts, ``(output, *space)``, as the networks before it say now.
+
+        Raises:
+            SignatureError: if the problem does not evolve.
+        """
+        start = self._first(batch)
+        if start is None:
+            raise SignatureError("A problem that does not evolve starts nowhere.")
+        for before in range(slab):
+            start = self._end(batch, before, start)
+        return start
+
+    def at(
+        self,
+        batch: Batch,
+        points: Points,
+        *,
+        derivatives: Collection[str] = (),
+        slab: int = 0,
+        start: Tensor | None = None,
+        passed: list[Passed] | None = None,
+    ) -> PointDerivatives:
+        """Return its fields at points, with derivatives.
+
+        Args:
+            batch: the problem: its first sample says input fields and the box.
+            points: where, on the grid of the batch.
+            derivatives: those that will be asked for, by the letters of their axes, see `scifm.fields.derivatives`.
+            slab: whose network answers.
+            start: the outputs where the slab starts, ``(output, *space)``, see `start_of`; needed of what evolves.
+            passed: where what passed through its maps is put down, if it is wanted.
+
+        Raises:
+            SignatureError: if a derivative is asked for that is mixed and of an order above two, or a time lies outside
+                of the problem.
+        """
+        orders = _orders(derivatives, self.letters)
+        coordinates = self._coordinates(batch.grid, points, batch.inputs)
+        network = [cast(nn.Linear, layer) for layer in cast(nn.ModuleList, self.networks[slab])]
+        jets = of_network(network, self.config.activation, self._features(coordinates, orders), passed)
+        begins = slab / self.config.slabs * self.duration
+        exact = self.signature.evolves and self.config.initial == "exact"
+        share = None if not exact else (coordinates[:, -1] - begins) * (self.config.slabs / self.duration)
+        fields = {name: batch.field(name)[:1, -1] for name in self.signature.inputs}
+        if start is not None:
+            fields |= {name: start[None, place] for place, name in enumerate(self.signature.outputs)}
+        return PointDerivatives(self, jets, points, fields, batch.grid, share)
+
+    def _coordinates(self, grid: Grid, points: Points, like: Tensor) -> Tensor:
+        """Return the coordinates of points, ``(point, coordinate)``, x first and time last."""
+        axes = grid.coordinates(dtype=like.dtype, device=like.device)
+        index = torch.unravel_index(points.places, grid.num_points)
+        columns = [axis[place] for axis, place in zip(axes, index, strict=True)]
+        if points.turns is not None:
+            columns = [c + turn * side for c, turn, side in zip(columns, points.turns.T, grid.extent, strict=True)]
+        columns = columns[::-1]
+        if self.signature.evolves:
+            times = points.times
+            if times is None:
+                raise SignatureError("A problem that evolves is asked at points and times; times are missing.")
+            odd = (times < -_SAME_TIME * self.duration) | (times > self.duration * (1 + _SAME_TIME))
+            if bool(odd.any()):
+                raise SignatureError(
+                    f"The problem lasts from 0 to {self.duration:g}; a point at the time {float(times[odd][0]):g} lies "
+                    "outside."
+                )
+            columns.append(times.to(like))
+        return torch.stack(columns, dim=1)
+
+    def _features(self, coordinates: Tensor, orders: Mapping[str, int]) -> Jets:
+        """Return what the network is given at coordinates, with Taylor coefficients along lines."""
+        c, lengths = self.config, coordinates.new_tensor(self._lengths)
+        straight = self._straight
+        around = [place for place in range(len(lengths)) if place not in straight]
+        unit = coordinates / lengths
+        ways = (
+            torch.stack([coordinates.new_tensor([float(name in line) for name in self.letters]) for line in orders])
+            if orders
+            else coordinates.new_zeros(0, len(lengths))
+        )
+        rates = ways / lengths  # of the unit coordinates along each line, (line, coordinate)
+        turns = torch.cat([unit[:, around], unit[:, straight] @ self.waves.T], dim=1) * (2 * math.pi)
+        spins = torch.cat([rates[:, around], rates[:, straight] @ self.waves.T], dim=1) * (2 * math.pi)
+        size, middle = (2.0, 1.0) if c.scaled else (lengths[straight], 0.0)
+        planes = [torch.cat([unit[:, straight] * size - middle, turns.cos(), turns.sin()], dim=1)]
+        for line, highest in enumerate(orders.values()):
+            for order in range(1, highest + 1):
+                ahead, factor = turns + order * math.pi / 2, spins[line] ** order / math.factorial(order)
+                along = rates[line, straight] * size if order == 1 else torch.zeros_like(rates[line, straight])
+                planes.append(
+                    torch.cat([along.expand(len(unit), -1), ahead.cos() * factor, ahead.sin() * factor], dim=1)
+                )
+        return Jets(torch.stack(planes), orders)
+
+
+class PointDerivatives:
+    """The fields of a `Coordinate` operator at points, with their derivatives; see `scifm.fields.derivatives`.
+
+    Outputs are those of the network, other fields those of the batch. All are ``(1, point)``.
+    """
+
+    def __init__(
+        self,
+        operator: Coordinate,
+        jets: Jets,
+        points: Points,
+        fields: Mapping[str, Tensor],
+        grid: Grid,
+        share: Tensor | None,
+    ) -> None:
+        self._jets, self._points, self._fields, self._grid, self._share = jets, points, fields, grid, share
+        self._outputs, self._pace = operator.signature.outputs, operator.config.slabs / operator.duration
+
+    @property
+    def num_spatial_dims(self) -> int:
+        """Axes of space."""
+        return self._grid.num_spatial_dims
+
+    def value(self, name: str) -> Tensor:
+        """Return a field, ``(1, point)``."""
+        if name not in self._outputs:
+            return self._given(name, "")
+        own = self._jets.value[None, :, self._outputs.index(name)]
+        return own if self._share is None else self._given(name, "") + self._share * own
+
+    def along(self, name: str, axes: str) -> Tensor:
+        """Return a derivative of a field, ``(1, point)``, by the letters of its axes.
+
+        Raises:
+            SignatureError: if the operator was not asked for it before, or a field of the batch is to be derived by
+                time.
+        """
+        if name not in self._outputs:
+            return self._given(name, axes)
+        own = self._derived(name, axes)
+        if self._share is None:
+            return own
+        # of u₀ + s(t) N with s linear: s ∂N, and where t is among the axes s' times what is left of them
+        count = axes.count("t")
+        found = self._share * own
+        if count:
+            rest = axes.replace("t", "", 1)
+            return found + count * self._pace * (self._derived(name, rest) if rest else self._own(name))
+        return found + self._given(name, axes)
+
+    def _own(self, name: str) -> Tensor:
+        return self._jets.value[None, :, self._outputs.index(name)]
+
+    def _derived(self, name: str, axes: str) -> Tensor:
+        place = self._outputs.index(name)
+
+        def along(line: str, order: int) -> Tensor:
+            if self._jets.orders.get(line, 0) < order:
+                raise SignatureError(f"The derivative '{axes}' of '{name}' was not asked for when points were given.")
+            return self._jets.along(line, order)[None, :, place]
+
+        letters = "".join(dict.fromkeys(axes))
+        if len(letters) == 1:
+            return along(letters, len(axes))
+        one, other = letters[0], letters[1]
+        return (along(one + other, 2) - along(one, 2) - along(other, 2)) / 2
+
+    def _given(self, name: str, axes: str) -> Tensor:
+        field = self._fields[name]
+        if "t" in axes:
+            raise SignatureError(f"The field '{name}' is given at one time; it has no derivative by time.")
+        if axes:
+            way = SpectralDerivatives if all(self._grid.periodic) else DifferenceDerivatives
+            field = way({name: field}, self._grid).along(name, axes)
+        return field.reshape(1, -1)[:, self._points.places]
+
+
+def _orders(derivatives: Collection[str], letters: str) -> dict[str, int]:
+    """Return the lines along which Taylor coefficients are needed, each with its highest order."""
+    orders: dict[str, int] = {}
+    for axes in sorted(derivatives):
+        odd = [letter for letter in axes if letter not in letters]
+        if odd:
+            raise SignatureError(f"The derivative '{axes}' is by '{odd[0]}'; the coordinates are {', '.join(letters)}.")
+        several = "".join(dict.fromkeys(axes))
+        if len(several) > 1 and len(axes) > 2:
+            raise SignatureError(
+                f"The mixed derivative '{axes}' is of order {len(axes)}; a network of coordinates gives mixed ones of "
+                "order 2, and others along one axis."
+            )
+        lines = [(axes[0], len(axes))] if len(several) == 1 else [(several, 2), (several[0], 2), (several[1], 2)]
+        for line, order in lines:
+            orders[line] = max(order, orders.get(line, 0))
+    return orders
