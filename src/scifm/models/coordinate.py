@@ -59,13 +59,14 @@ class CoordinateConfig(OperatorConfig):
         initial: of what evolves, whether the input frame is met by construction (``exact``) or has to be trained
             (``soft``), as published.
         slabs: equal pieces of time, each with a network of its own: to be trained one after the other.
+        engine: ``auto``, whose answers have a gradient and no second one, or ``plain``, in torch's own operations.
         duration: how long the problem lasts [T].
         extent: length of the box per axis, as of `Grid`.
         wraps: per axis, whether it wraps around. These three are settled by the first data where they are left out.
     """
 
     kind: ClassVar[str] = "coordinate"
-    sized_by: ClassVar[tuple[str, ...] | None] = ("width", "num_layers")
+    sized_by: ClassVar[tuple[str, ...] | None] = ("width", "num_layers", "engine")
 
     width: int = Field(50, ge=1, le=4096)
     num_layers: int = Field(4, ge=1, le=64)
@@ -76,6 +77,7 @@ class CoordinateConfig(OperatorConfig):
     bandwidth: float = Field(1.0, gt=0, allow_inf_nan=False)
     initial: Literal["exact", "soft"] = "exact"
     slabs: int = Field(1, ge=1, le=1024)
+    engine: Literal["auto", "plain"] = "auto"
     duration: float | None = Field(None, gt=0, allow_inf_nan=False)
     extent: tuple[float, ...] | None = None
     wraps: tuple[bool, ...] | None = None
@@ -183,6 +185,9 @@ class Coordinate(Operator):
 
     def stages(self) -> list[nn.Module]:
         return [layer for network in self.networks for layer in cast(nn.ModuleList, network)]
+
+    def plain_config(self) -> CoordinateConfig:
+        return self.config.model_copy(update={"engine": "plain"})
 
     def slab_of(self, times: Tensor) -> Tensor:
         """Return in which slab each time lies; one on a seam ends the slab before it."""
@@ -303,7 +308,10 @@ class Coordinate(Operator):
         orders = _orders(derivatives, self.letters)
         coordinates = self._coordinates(batch.grid, points, batch.inputs)
         network = [cast(nn.Linear, layer) for layer in cast(nn.ModuleList, self.networks[slab])]
-        jets = of_network(network, self.config.activation, self._features(coordinates, orders), passed)
+        c = self.config
+        jets = of_network(
+            network, self.config.activation, self._features(coordinates, orders), passed, plain=c.engine == "plain"
+        )
         begins = slab / self.config.slabs * self.duration
         exact = self.signature.evolves and self.config.initial == "exact"
         share = None if not exact else (coordinates[:, -1] - begins) * (self.config.slabs / self.duration)

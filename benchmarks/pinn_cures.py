@@ -1,0 +1,176 @@
+"""Which cure helps which failure of networks that are trained by an equation alone: one table, by one command.
+
+    python benchmarks/pinn_cures.py --folder build/pinn-cures --csv benchmarks/results/pinn-cures.csv
+
+Problems and the plain way are those of Krishnapriyan et al. (arXiv:2109.01050); each other way changes it in what its
+name says. A run is a folder of `scifm pretrain`: those that are there are read and not trained again. The error is
+‖û − u‖₂/‖u‖₂ over all frames behind the first, against the exact solution.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from scifm.config import apply_overrides
+from scifm.data.run_origin import RunOrigin
+from scifm.models.folder import find_model
+from scifm.models.registry import load_operator
+from scifm.runs import Run
+from scifm.training.pretrain import PretrainRecipe, pretrain
+
+RING = {"num_points": 256, "extent": 2 * math.pi, "num_samples": 1, "horizon": 99}
+PLAIN: dict[str, Any] = {
+    "data": RING,
+    "model": {"kind": "coordinate", "network": {"periodic": False, "scaled": False, "initial": "soft"}},
+    "training": {
+        "num_steps": 30,
+        "batch_size": 1,
+        "learning_rate": 1.0,
+        "schedule": "constant",
+        "optimizer": {"name": "lbfgs", "iterations": 100, "history": 50},
+        "objective": {"name": "collocation", "points": "fixed"},
+        "validate_every": 10,
+        "log_every": 1,
+    },
+}
+RESAMPLED = ["training.objective.points=uniform"]
+EXACT = ["model.network.periodic=true", "model.network.scaled=true", "model.network.initial=exact"]
+MARCHING = [
+    "model.network.slabs=10",
+    "training.objective.slab_steps=5",
+    "training.objective.num_points=100",
+    "training.num_steps=50",
+]
+NATURAL = [
+    "training.optimizer=levenberg_marquardt",
+    "training.num_steps=300",
+    "training.precision=64-true",
+    "training.objective.num_points=600",
+    "training.validate_every=50",
+    "model.network.width=30",
+]
+SMALL = ["model.network.width=30", "training.objective.num_points=600"]
+WAVES = ["model.network.frequencies=8", "model.network.bandwidth=5.0"]
+WAYS: dict[str, list[str]] = {
+    "plain": [],
+    "points drawn anew": RESAMPLED,
+    "conditions by construction": EXACT,
+    "curriculum": [],  # its stages hang on the problem
+    "marching": MARCHING,
+    "both, L-BFGS": [*SMALL, *RESAMPLED, *EXACT],
+    "second order": NATURAL,
+    "second order, points drawn anew": [*NATURAL, *RESAMPLED],
+    "second order, conditions by construction": [*NATURAL, *EXACT],
+    "second order, both": [*NATURAL, *RESAMPLED, *EXACT],
+    "second order, both, curriculum": [*NATURAL, *RESAMPLED, *EXACT],
+    "second order, both, waves": [*NATURAL, *RESAMPLED, *EXACT, *WAVES],
+}
+PROBLEMS: dict[str, tuple[str, dict[str, float]]] = {
+    **{f"convection {speed}": ("convection", {"speed": speed}) for speed in (1, 10, 30, 40, 50)},
+    "reaction 5": ("reaction", {"rate": 5}),
+    **{f"reaction-diffusion {nu}": ("reaction_diffusion", {"diffusivity": nu, "rate": 5}) for nu in (2, 3, 4, 5, 6)},
+}
+EASY = ("convection 1", "convection 10")
+PUBLISHED = {
+    ("convection 1", "plain"): 7.84e-3, ("convection 10", "plain"): 1.08e-2, ("convection 30", "plain"): 8.97e-1,
+    ("convection 40", "plain"): 9.61e-1, ("convection 30", "curriculum"): 2.02e-2,
+    ("convection 40", "curriculum"): 5.33e-2, ("convection 30", "marching"): 1.05e-1,
+    ("convection 40", "marching"): 2.41e-1, ("reaction 5", "plain"): 9.79e-1, ("reaction 5", "marching"): 7.09e-2,
+    **{
+        (f"reaction-diffusion {nu}", way): value
+        for way, values in (
+            ("plain", (5.07e-1, 7.98e-1, 8.84e-1, 9.35e-1, 9.60e-1)),
+            ("marching", (1.18e-2, 1.56e-2, 1.59e-2, 2.39e-2, 2.69e-2)),
+        )
+        for nu, value in zip((2, 3, 4, 5, 6), values, strict=True)
+    },
+}  # fmt: skip
+"""Relative errors of the paper, tables 1, 2, E.1, E.2 and figure 3; best learning rate by seed, mean of ten."""
+STAGES = {
+    "convection": ("speed", [5, 10, 15, 20, 25, 30, 35, 40, 45]),
+    "reaction": ("rate", [1, 2, 3, 4]),
+    "reaction_diffusion": ("rate", [1, 2, 3, 4]),
+}
+COLUMNS = ("problem", "way", "seed", "relative_error", "loss", "steps", "seconds", "published")
+
+
+def cells(ways: list[str], problems: list[str]) -> Iterator[tuple[str, str]]:
+    """Yield what is worth a run: of problems that are easy the plain way alone."""
+    for problem in problems:
+        for way in ways:
+            if problem in EASY and way not in ("plain", "second order, both"):
+                continue
+            if way.endswith("waves") and not problem.startswith("convection"):
+                continue
+            if problem.startswith("reaction-diffusion") and problem[-1] != "5" and way not in (
+                "plain", "marching", "second order, both",
+            ):  # fmt: skip
+                continue
+            yield problem, way
+
+
+def recipe_of(problem: str, way: str, seed: int) -> PretrainRecipe:
+    """Return the recipe of one cell of the table."""
+    system, knobs = PROBLEMS[problem]
+    overrides = list(WAYS[way])
+    if "curriculum" in way:
+        knob, values = STAGES[system]
+        steps = 40 if way.startswith("second") else 15
+        easier = [value for value in values if value < knobs[knob]]
+        overrides.append(f'data.curriculum={{knob="{knob}", values={easier}, steps={steps}}}')
+        last = 300 if way.startswith("second") else 30
+        overrides.append(f"training.num_steps={len(easier) * steps + last}")
+    name = "-".join([problem, way]).replace(" ", "-").replace(",", "")
+    tree = {"name": name, "seed": seed, "system": {"name": system, "knobs": knobs}, **PLAIN}
+    return PretrainRecipe.read(apply_overrides(tree, overrides))
+
+
+@torch.no_grad()
+def error_of(run: Run) -> float:
+    """Return the relative error over all frames."""
+    operator = load_operator(run.path)
+    origin = RunOrigin.of_model(find_model(run.path))
+    assert origin is not None
+    batch = origin.resolved().draw(1).to(dtype=torch.float64)
+    answer, truth = operator.double()(batch).require_targets(), batch.require_targets()
+    return float((answer - truth).norm() / truth.norm())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, default=Path("build/pinn-cures"))
+    parser.add_argument("--csv", type=Path)
+    parser.add_argument("--json", type=Path, help="of no use here: the table is a CSV")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--ways", nargs="+", default=list(WAYS))
+    parser.add_argument("--problems", nargs="+", default=list(PROBLEMS))
+    asked = parser.parse_args()
+    rows: list[dict[str, Any]] = []
+    for seed in asked.seeds:
+        for problem, way in cells(asked.ways, asked.problems):
+            run = pretrain(recipe_of(problem, way, seed), out=asked.folder)
+            last = [event for event in run.metrics() if event["event"] == "train"][-1]
+            row = dict(zip(COLUMNS, (problem, way, seed, error_of(run), last["loss"], last["step"]), strict=False))
+            rows.append(row | {"seconds": last["seconds"], "published": PUBLISHED.get((problem, way), "")})
+            print(
+                f"{problem:22} {way:42} seed {seed}  error {row['relative_error']:.3g}  {last['seconds']:.0f} s",
+                flush=True,
+            )
+            if asked.csv is not None:
+                with asked.csv.open("w", newline="") as file:
+                    writer = csv.DictWriter(file, COLUMNS)
+                    writer.writeheader()
+                    writer.writerows(
+                        {k: f"{v:.4g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows
+                    )
+
+
+if __name__ == "__main__":
+    main()
