@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from scifm.errors import SignatureError
+from scifm.fields.derivatives import DifferenceDerivatives, SpectralDerivatives
 from scifm.fields.grid import Grid
 from scifm.fields.spectral import divergence, gradient
 from scifm.fields.term import Term
 from scifm.systems.advection import Advection
 from scifm.systems.burgers import Burgers
 from scifm.systems.contract import SystemContract
-from scifm.fields.derivatives import DifferenceDerivatives, SpectralDerivatives
 from scifm.systems.evolving import Evolving
 from scifm.systems.evolving_contract import EvolvingContract
 from scifm.systems.gray_scott import GrayScott

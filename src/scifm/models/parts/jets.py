@@ -213,7 +213,7 @@ def of_network(
     """
     if passed is None and not plain and activation in _DERIVED and max(features.orders.values(), default=0) <= 2:
         weights = [tensor for layer in layers for tensor in (layer.weight, layer.bias)]
-        found: Tensor = _Fused.apply(features.planes, activation, features.lines(), *weights)  # type: ignore[no-untyped-call]
+        found: Tensor = _Fused.apply(features.planes, activation, features.lines(), *weights)
         return Jets(found, features.orders)
     act, planes = ACTIVATIONS[activation], features.planes
     for place, layer in enumerate(layers):
