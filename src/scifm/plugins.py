@@ -78,6 +78,10 @@ class Catalog(Generic[T]):
             raise ConfigError(f"{self.noun.capitalize()} {suggest(name, [*self.ours, *plugins])}")
         return self._load(*plugins[name])
 
+    def knows(self, name: str) -> bool:
+        """Return whether something of that name is ours or was installed when it was last looked."""
+        return name in self.ours or name in installed_plugins(self.group)
+
     def listings(self) -> list[Listing[T]]:
         """Return everything that is installed, ours first. Imports all plug-ins; a broken one has its fault."""
         listings = [Listing(name, _OURS, cls) for name, cls in self.ours.items()]

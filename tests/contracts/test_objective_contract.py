@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar
 
 import pytest
 import torch
 
-from scifm.fields.batch import Signature
-from scifm.objectives import OBJECTIVES, Supervised
+import tiny
+from scifm.fields.batch import Batch, Signature
+from scifm.objectives import OBJECTIVES, Residual, Supervised
 from scifm.objectives.contract import ObjectiveContract
 
 PROMISES = [name for name in vars(ObjectiveContract) if name.startswith("test_")]
@@ -20,10 +22,19 @@ WHOLE = {"masked": {"ratio": 0.0}}
 """Settings of those that draw something for each sample, with which they draw nothing: parts then add up."""
 
 
+def solved(num_samples: int) -> Batch:
+    """Return problems of Poisson that weigh differently, as those ask for that read no solution."""
+    batch = tiny.batch(num_samples, purpose="objective contract", dtype=torch.float64)
+    return replace(batch, loss_weights=torch.linspace(1, 2, num_samples, dtype=torch.float64))
+
+
 def tried(kind: type) -> ObjectiveContract:
     class Tried(ObjectiveContract):
         objective = kind(**WHOLE.get(kind.name, {}))
         signature = OTHERS.get(kind.name, ObjectiveContract.signature)
+
+        def batch(self, num_samples=5):
+            return super().batch(num_samples) if kind.needs_solutions else solved(num_samples)
 
     return Tried()
 
@@ -48,12 +59,11 @@ def test_a_step_down_the_gradient_lowers_it(name):
     contract = tried(OBJECTIVES[name])
     batch = contract.batch()
     loss, gradient = contract.loss(batch)
-    from scifm.objectives.contract import Nearly
-
-    operator = Nearly(batch.signature, batch.grid, size=0.1)
+    operator = contract.operator(batch)
     with torch.no_grad():
         operator.wrong -= 1e-3 * loss / gradient.square().sum() * gradient
-    assert contract.objective(operator, batch, step=0, generator=torch.Generator()).item() < loss.item()
+    shown = contract.shown(batch)
+    assert contract.objective(operator, shown, step=0, generator=torch.Generator()).item() < loss.item()
 
 
 class Sum(Supervised):
@@ -85,9 +95,20 @@ class Stopped(Sum):
         return (error * error.detach()).mean()
 
 
+class Reading(Residual):
+    """Says that it needs no solutions, and looks at them."""
+
+    name: ClassVar[str] = "reading"
+
+    def __call__(self, operator, batch, *, step, generator):
+        found = super().__call__(operator, batch, step=step, generator=generator)
+        return found if batch.targets is None else found * (1 + batch.targets.isnan().any())
+
+
 @pytest.mark.parametrize(
     ("kind", "promise", "told"),
     [
+        (Reading, "solutions_that_it_does_not_need", "it reads solutions"),
         (Sum, "micro_batches_add_up", "no mean over samples"),
         (Off, "it_is_one_number", "at the truth it is 1"),
         (Blind, "nan_in", "with NaN among the targets"),

@@ -10,6 +10,7 @@ or look at the equation. Its settings are fields of the class, so that a recipe 
 from __future__ import annotations
 
 import abc
+from collections.abc import Iterable
 from typing import ClassVar, Self
 
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from scifm.config import Config
 from scifm.errors import ConfigError
-from scifm.fields.batch import Batch
+from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
 from scifm.fields.hiding import Hiding
 from scifm.models.operator import Operator
@@ -35,6 +36,8 @@ class Objective(Config, abc.ABC):
         name: in ``scifm.objectives.OBJECTIVES``, or that of its entry point.
         leaves_out_gaps: whether it counts targets only where `Batch.valid_targets` says that they count. One that does
             not is refused for samples with missing points.
+        needs_solutions: whether it compares answers with solutions. One that does not never reads a target, and whoever
+            trains by it solves nothing for it.
         reconstructs: whether it learns the input fields themselves: pre-training then gives it samples whose targets
             are these, as `scifm.fields.hiding` names them, and no solutions.
         sums_squares: whether it says, by `squares`, what it is the sum of squares of: some optimizers ask for it.
@@ -42,6 +45,7 @@ class Objective(Config, abc.ABC):
 
     name: ClassVar[str]
     leaves_out_gaps: ClassVar[bool] = False
+    needs_solutions: ClassVar[bool] = True
     reconstructs: ClassVar[bool] = False
     sums_squares: ClassVar[bool] = False
 
@@ -90,6 +94,30 @@ class Objective(Config, abc.ABC):
         Raises:
             ConfigError: if it cannot.
         """
+
+    def counted_gaps(self, signature: Signature, gaps: tuple[str, ...]) -> tuple[str, ...]:
+        """Return, where it does not leave gaps out, of which fields it counts every point: with gaps it is refused.
+
+        Args:
+            signature: of the samples.
+            gaps: names of all such fields.
+        """
+        return gaps
+
+    def require_systems(self, names: Iterable[str], grid: Grid) -> None:
+        """Check that it can be asked of samples of these systems on a grid, before anything is spent on it.
+
+        Raises:
+            ConfigError: if it cannot.
+        """
+
+    def floor(self, samples: Batch) -> dict[str, float]:
+        """Return what it is at the truth, by system, where that is not zero by definition: what no training goes below.
+
+        Args:
+            samples: with solutions.
+        """
+        return {}
 
     def on(self, samples: Batch) -> Self:
         """Return this objective for training on samples like these, in the operator's order of names."""

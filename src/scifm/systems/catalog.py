@@ -8,6 +8,7 @@ from typing import Any
 
 from scifm.errors import ConfigError, SciFMError, suggest
 from scifm.fields.batch import Batch
+from scifm.fields.grid import Grid
 from scifm.plugins import Catalog, Listing
 from scifm.systems.acoustic import Acoustic
 from scifm.systems.advected_step import AdvectedStep
@@ -40,7 +41,10 @@ from scifm.systems.shallow_water import ShallowWater
 from scifm.systems.stefan import Stefan
 from scifm.systems.system import System
 
-__all__ = ["SYSTEMS", "available_systems", "evolving_of", "find_system", "list_systems", "system_from_dict"]
+__all__ = [
+    "SYSTEMS", "available_systems", "evolving_of", "find_system", "list_systems", "require_system_of",
+    "system_from_dict", "system_of", "system_on",
+]  # fmt: skip
 
 SYSTEMS: dict[str, type[System]] = {
     "poisson": Poisson,
@@ -111,23 +115,56 @@ def find_system(name: str) -> type[System]:
     return _CATALOG.find(name)
 
 
-def evolving_of(samples: Batch) -> Evolving | None:
-    """Return the evolving system that samples say they are of, if it is one of those installed, and they are all of it.
+def system_on(name: str, grid: Grid) -> System:
+    """Return the system of a name with its default knobs and options, of as many dimensions as a grid has.
+
+    Raises:
+        ConfigError: if there is none of that name.
+        SignatureError: if it is not defined on the grid.
+    """
+    made, dims = find_system(name), {"num_spatial_dims": grid.num_spatial_dims}
+    system = made(**(dims if any(entry.name in dims for entry in fields(made)) else {}))  # type: ignore[arg-type]
+    system.require_grid(grid)
+    return system
+
+
+def require_system_of(samples: Batch, name: str | None = None) -> System:
+    """Return the system that samples say they are of, if they are all of it.
 
     Its knobs and options are those of its defaults: samples tell what they were made with, not with which ranges.
+
+    Args:
+        samples: on its grid; of what evolves with lead times.
+        name: what they are of, where they do not say it, or say no system that is installed.
+
+    Raises:
+        ConfigError: if they say several, none, or one that nobody knows.
+        SignatureError: if they are no samples of that system, or it is not defined on their grid.
     """
-    if len(set(samples.systems)) != 1:
-        return None
+    told = tuple(dict.fromkeys(samples.systems))
+    if name is not None and (not told or (len(told) == 1 and not _CATALOG.knows(told[0]))):
+        told = (name,)
+    if len(told) != 1:
+        raise ConfigError(f"Samples are asked about by system, and these say {told or 'none'}.")
+    system = system_on(told[0], samples.grid)
+    own = samples.without_absent(system.signature)
+    if isinstance(system, Evolving):
+        system.require_ours(own)
+    return system
+
+
+def system_of(samples: Batch, name: str | None = None) -> System | None:
+    """Return what `require_system_of` does; None where it refuses."""
     try:
-        made = find_system(samples.systems[0])
-        dims = {"num_spatial_dims": samples.grid.num_spatial_dims}
-        system = made(**(dims if any(entry.name in dims for entry in fields(made)) else {}))  # type: ignore[arg-type]
-        if not isinstance(system, Evolving):
-            return None
-        system.require_ours(samples.without_absent(system.signature))
+        return require_system_of(samples, name)
     except SciFMError:
         return None
-    return system
+
+
+def evolving_of(samples: Batch) -> Evolving | None:
+    """Return the evolving system that samples say they are of, as `system_of` finds it; None: it is no such."""
+    system = system_of(samples)
+    return system if isinstance(system, Evolving) else None
 
 
 def available_systems() -> dict[str, type[System]]:

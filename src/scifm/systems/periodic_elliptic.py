@@ -184,6 +184,19 @@ class PeriodicElliptic(System):
         left = apply_operator(self._solution(batch), self._inverse(batch))
         return (left - batch.field("forcing"))[:, :, None]
 
+    def pinned_residual(self, batch: Batch) -> Float[Tensor, "batch time output y x"]:
+        """Return the residual; where the mean of u is left open and fixed to be zero, with the mean that u has.
+
+        The mean counts as the wave of that size does on which the operator acts least.
+        """
+        missed = self.residual(batch)
+        if not self.zero_mean:
+            return missed
+        real, imaginary = self._inverse(batch)
+        size = real.abs() if imaginary is None else torch.hypot(real, imaginary)
+        least = size.amax((1, 2)).reciprocal().to(missed).view(-1, 1, 1, 1, 1)
+        return missed + least * self._solution(batch)[:, :, None].mean((-2, -1), keepdim=True)
+
     @torch.no_grad()
     def invariants(self, batch: Batch) -> dict[str, Float[Tensor, " batch"]]:
         """Return the balances of `System.invariants`; for every exact solution they are zero to round-off.

@@ -172,6 +172,17 @@ class System(Shown, abc.ABC):
             SignatureError: if the batch is not one of this system or has no targets.
         """
 
+    def pinned_residual(self, batch: Batch) -> Float[Tensor, "batch time output *space"]:
+        """Return `residual`, and in it what else fixes the solution where the equation leaves something open.
+
+        It is zero for the solution and, where there is one solution, for nothing else: what is taught by it cannot
+        drift. Left to itself it is `residual`; a system whose equation leaves a constant open adds what that misses.
+
+        Raises:
+            SignatureError: as for `residual`.
+        """
+        return self.residual(batch)
+
     @abc.abstractmethod
     def invariants(self, batch: Batch) -> dict[str, Float[Tensor, " batch"]]:
         """Return named dimensionless balances, each ``(batch,)``, that are zero for every exact solution.

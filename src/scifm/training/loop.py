@@ -9,6 +9,7 @@ same.
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal, Protocol, cast
@@ -66,6 +67,10 @@ from scifm.training.weights import (
 __all__ = [
     "DivergedError", "Observer", "TrainingConfig", "prepared", "product_precision", "silent", "train",
 ]  # fmt: skip
+
+
+_NUM_AT_THE_TRUTH = 64  # validation samples that an objective is asked about at the truth
+_MUCH_AT_THE_TRUTH = 0.1  # of what is known: a floor above that is told as a warning
 
 
 class TrainingConfig(Config):
@@ -189,7 +194,8 @@ def train(
         validation: samples to score; needed for early stopping.
         checkpoint: where the state is kept; resumed from when it holds one. None: nothing is kept.
         observe: called with every event: ``resumed`` first, ``damaged`` for each state that had to be passed over,
-            ``memory``, ``step``, ``spike``, ``train``, ``valid``, and ``saving`` before a state is written.
+            ``memory``, ``floor`` (what the objective is at the truth, by system), ``step``, ``spike``, ``train``,
+            ``valid``, and ``saving`` before a state is written.
         world: the processes that train together, connected; each calls this with the same arguments, and ends with
             the same weights.
         seed: of what a network of someone else's draws while it trains, such as dropout; each process draws its own.
@@ -223,7 +229,7 @@ def prepared(objective: Objective, source: BatchSource, operator: Operator) -> O
     """
     if not objective.leaves_out_gaps:
         require_whole(
-            source.gaps,
+            objective.counted_gaps(source.signature, source.gaps),
             f"The objective '{objective.name}' counts every point",
             "Choose training.objective = 'relative_l2', or fill the gaps (gaps = { fill = … } in the map).",
         )
@@ -298,6 +304,7 @@ class _Loop:
             self.gradient.require_samples(self.position.step)
             if self.position.step == 0:
                 self._require_memory()
+                self._tell_floor()
             while self.position.step < self.config.num_steps and not self._out_of_patience():
                 self._step()
                 self._keep_books()
@@ -348,6 +355,26 @@ class _Loop:
             )
         require_memory(need, available_memory(self.device), batch_size=batch.num_samples)
         self.observe(event="memory", step=1, **need.to_dict())  # told once, of the first step on
+
+    def _tell_floor(self) -> None:
+        """Say what the objective is at the truth, where it says that this is not zero; warn where it is much."""
+        if self.validation is None or not self.world.is_first:
+            return
+        count = self.validation.num_samples
+        some = (
+            torch.linspace(0, count - 1, min(count, _NUM_AT_THE_TRUTH)).round().long()
+        )  # of a mixture of every member
+        floors = self.objective.floor(self.operator.align(self.validation.select(some).to(self.device, self.dtype)))
+        if floors:
+            self.observe(event="floor", step=1, **floors)
+        for system, floor in floors.items():
+            if floor > _MUCH_AT_THE_TRUTH:
+                warnings.warn(
+                    f"Solutions of '{system}' themselves miss the equation by {floor:.0%} of what is known on this "
+                    "grid and between these frames, and no answer can be told from the truth by less. Take frames that "
+                    "are closer (data.stride, save_interval), several at a time (data.horizon), or a finer grid.",
+                    stacklevel=2,
+                )
 
     def _learning_rate(self) -> float:
         c = self.config

@@ -204,6 +204,7 @@ class PretrainRecipe(Config):
         objective.require_grid(origin.grid)
         if operator_class(self.model.resolve().kind).knows_one_problem and isinstance(origin, SystemOrigin):
             origin = replace(origin, problem=self.seed)
+        objective.require_systems(origin.systems, origin.grid)
         if objective.reconstructs:
             return reconstructing(origin, objective.hiding)
         require_solutions(origin.signature, origin.name)

@@ -1,0 +1,118 @@
+"""By how much any answer misses the equation of a system: what can be asked without a solution.
+
+Of a steady system it is `System.pinned_residual`. Of one that evolves it is the equation between frames: the change
+from one frame to the next, over the time between them, less the mean of the right-hand side F (`Evolving.tendency`)
+over that time. The mean is that of the polynomial through F at up to four frames around, whatever their times are:
+
+========================  ===========================================  =====
+frames behind the input   the mean is that of                          order
+========================  ===========================================  =====
+1                         a line: the trapezoidal rule                 2
+2                         a parabola                                   3
+3 and more                a cubic                                      4
+========================  ===========================================  =====
+
+The order is in the time between frames: a true solution misses the equation by so much, and no answer can be told from
+another by less. In space derivatives are as exact as `tendency`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from scifm.errors import SignatureError
+from scifm.fields.batch import Batch
+from scifm.systems.evolving import Evolving
+from scifm.systems.system import System
+
+__all__ = ["known_of", "residual_of"]
+
+_MOST = 4  # frames that a mean is taken from: of more, polynomials swing between evenly spaced ones
+
+
+def residual_of(system: System, batch: Batch) -> Tensor:
+    """Return what the targets of a batch miss of the equation, ``(batch, time, output, *space)``.
+
+    Outputs are in the system's order; unit: the forcing's, or that of the state over time. Differentiable with respect
+    to the targets. Of several input frames the last one is looked at.
+
+    Raises:
+        SignatureError: if the batch is not one of this system, has no targets, or F cannot be told on its grid.
+    """
+    if not isinstance(system, Evolving):
+        return system.pinned_residual(batch)
+    system.require_ours(batch)
+    states, coefficients = _states(system, batch), _coefficients(system, batch)
+    batch_size, num_frames = states.shape[:2]
+    rates = system.tendency(states.flatten(0, 1), coefficients.repeat_interleave(num_frames, dim=0), batch.grid)
+    rates = rates.unflatten(0, (batch_size, num_frames))
+    steps, lead_time = batch.lead_steps, batch.lead_time
+    assert steps is not None, "require_ours has looked"
+    assert lead_time is not None
+    weights = _weights(torch.cat([torch.zeros_like(lead_time[:, :1]), lead_time], dim=1).double()).to(rates)
+    means = torch.einsum("bij,bj...->bi...", weights, rates)
+    evolved = states[:, :, [system.signature.inputs.index(name) for name in system.signature.outputs]]
+    return evolved.diff(dim=1) / steps.to(rates).view(*steps.shape, *(1,) * (rates.dim() - 2)) - means
+
+
+def known_of(system: System, batch: Batch) -> Tensor:
+    """Return what a residual is measured by, ``(batch, 1, output, *space)``: no solution is asked for it.
+
+    Of a steady system it is the residual of u = 0, which is the forcing of a linear one; of one that evolves F of the
+    last input frame.
+
+    Raises:
+        SignatureError: as for `residual_of`.
+    """
+    if isinstance(system, Evolving):
+        system.require_ours(batch)
+        return system.tendency(_inputs(system, batch), _coefficients(system, batch), batch.grid)[:, None]
+    shape = (batch.num_samples, 1, len(batch.signature.outputs), *batch.grid.num_points)
+    return system.pinned_residual(batch.with_targets(batch.inputs.new_zeros(shape)))
+
+
+def _inputs(system: Evolving, batch: Batch) -> Tensor:
+    """Return the last input frame, ``(batch, input, *space)``, in the system's order."""
+    return torch.stack([batch.field(name)[:, -1] for name in system.signature.inputs], dim=1)
+
+
+def _coefficients(system: Evolving, batch: Batch) -> Tensor:
+    columns = [batch.coefficient(name) for name in system.signature.coefficients]
+    return torch.stack(columns, dim=1) if columns else batch.coefficients[:, :0]
+
+
+def _states(system: Evolving, batch: Batch) -> Tensor:
+    """Return the last input frame and all targets, ``(batch, 1 + time, input, *space)``; what is constant stays so."""
+    first, count = _inputs(system, batch), batch.require_targets().shape[1]
+    columns = []
+    for place, name in enumerate(system.signature.inputs):
+        start = first[:, None, place]
+        later = batch.target(name) if name in system.signature.outputs else start.expand(-1, count, *start.shape[2:])
+        columns.append(torch.cat([start, later], dim=1))
+    if absent := [name for name in system.signature.outputs if name not in system.signature.inputs]:
+        raise SignatureError(f"'{system.name}' does not say where '{absent[0]}' begins: it is an output and no input.")
+    return torch.stack(columns, dim=2)
+
+
+def _weights(times: Tensor) -> Tensor:
+    """Return what F at each frame counts in its mean over each interval, ``(batch, interval, frame)``.
+
+    They are exact for polynomials through the frames nearest to the interval, at most `_MOST` of them.
+
+    Args:
+        times: of the frames, ``(batch, frame)`` float64.
+    """
+    count = times.shape[1]
+    num_nodes = min(_MOST, count)
+    weights = times.new_zeros(len(times), count - 1, count)
+    powers = torch.arange(num_nodes, device=times.device, dtype=times.dtype)
+    for interval in range(count - 1):
+        first = min(max(interval - (num_nodes - 2) // 2, 0), count - num_nodes)
+        nodes = slice(first, first + num_nodes)
+        start, end = times[:, interval, None], times[:, interval + 1, None]
+        place = (times[:, nodes] - start) / (end - start)  # in units of the interval, from its start
+        moments = (1 / (powers + 1)).expand(len(times), -1)
+        matrix = place.unsqueeze(1) ** powers.view(1, -1, 1)
+        weights[:, interval, nodes] = torch.linalg.solve(matrix, moments)
+    return weights
