@@ -153,6 +153,7 @@ RECIPE: dict[str, tuple[Any, str | None]] = {
     "model.num_members": (2, EFFECT),
     "model.num_heads": (2, EFFECT),
     "model.dropout": (0.2, "num_heads"),
+    "model.hold": ({"mean": {"solution": 1.0}}, EFFECT),
 }
 MIXED: dict[str, tuple[Any, str | None]] = {
     "name": ("helmholtz", EFFECT),
@@ -375,7 +376,9 @@ def test_settings_of_a_correction(name):
 
 # --- networks and mappings --------------------------------------------------------------------------------------------
 
+HELD = {"mean": {"solution": 1.0}}
 FNO: dict[str, Any] = {
+    "hold": HELD,
     "width": 6,
     "modes": 4,
     "num_layers": 3,
@@ -388,6 +391,7 @@ FNO: dict[str, Any] = {
     "spectral_init": 0.5,
 }
 NEURALOP: dict[str, Any] = {
+    "hold": HELD,
     "n_modes": [6, 6],
     "hidden_channels": 6,
     "n_layers": 2,
@@ -401,6 +405,7 @@ NEURALOP: dict[str, Any] = {
     "fno_skip": "soft-gating",
 }
 CONTINUOUS: dict[str, Any] = {
+    "hold": HELD,
     **{name: FNO[name] for name in ("width", "modes", "num_layers", "projection_width", "latent_points", "position")},
     "spectral_init": 0.5,
     "scheme": "midpoint",

@@ -31,12 +31,11 @@ from scipy.optimize import isotonic_regression, nnls
 from torch import Tensor
 
 from scifm.errors import ConfigError, DataError, SignatureError
-from scifm.fields.conserving import Covariance, Diagonal, require_finite, seen
+from scifm.fields.conserving import Covariance, Diagonal, is_met, require_finite, seen
 from scifm.wording import plural
 
 __all__ = ["AtLeast", "Bound", "Bounded", "Monotone", "nearest"]
 
-_MET = 1e-9  # of the sizes added up: by how much a quantity may miss its value and count as met
 _MOST_ROUNDS, _MOST_HALVINGS = 100, 60  # of Newton's method
 _FLAT = 1e-10  # of what a quantity varies without bounds: added to how it varies with them
 _MOST_NUMBERS = 2048  # that vary together: time grows with their square at least
@@ -216,8 +215,7 @@ def nearest(
             )
         root = prior.root().detach().cpu()
         found = _by_least_distance(start, root.expand(*lead, *root.shape[-2:]), rows, values, fields)
-    size = values.abs() + seen(rows.abs(), found.abs())
-    if not bool(((seen(rows, found) - values).abs() <= _MET * size).all()):  # NaN where there was none
+    if not bool(is_met((seen(rows, found) - values).abs(), rows, found, values).all()):  # NaN where there was none
         raise DataError(
             "No answer that meets these bounds has these quantities: look whether their values are possible "
             f"({'; '.join(_told(field) for field in fields)})."

@@ -30,11 +30,13 @@ from scifm.fields.norms import point_weights
 from scifm.wording import plural
 
 __all__ = [
-    "Covariance", "Dense", "Deviations", "Diagonal", "Known", "conserve", "integral_weights", "require_finite", "seen",
+    "Covariance", "Dense", "Deviations", "Diagonal", "Known", "conserve", "integral_weights", "is_met",
+    "require_finite", "seen",
 ]  # fmt: skip
 
 _DEGENERATE = 1e-13  # of its largest: what a variance is that rounding has made
 _MET = 1e-9  # of the sizes added up: by how much a quantity may miss its value and count as met
+_ROUNDED = 1e-15  # of the largest number: less than that is nothing, where all that is added up vanishes
 _SYMMETRIC = 1e-6  # of its largest: by how much a covariance may differ from its transpose, or be negative
 
 
@@ -307,10 +309,16 @@ def seen(rows: Float[Tensor, "... k n"], numbers: Float[Tensor, "... n"]) -> Flo
     return (rows @ numbers.unsqueeze(-1)).squeeze(-1)
 
 
+def is_met(off: Tensor, rows: Tensor, numbers: Tensor, values: Tensor) -> Tensor:
+    """Return where what quantities miss is rounding, ``(…, k)``: of the sizes added up, or of the largest number."""
+    size = values.abs() + seen(rows.abs(), numbers.abs())
+    largest = rows.abs().sum(-1) * numbers.abs().amax(-1, keepdim=True)
+    return off <= (_MET * size).maximum(_ROUNDED * largest)
+
+
 def _require_met(rows: Tensor, numbers: Tensor, values: Tensor, noise: Tensor) -> None:
     off = (seen(rows, numbers) - values).abs()
-    size = values.abs() + (rows.abs() @ numbers.abs().unsqueeze(-1)).squeeze(-1)
-    unmet = (noise == 0) & (off > _MET * size)
+    unmet = (noise == 0) & ~is_met(off, rows, numbers, values)
     if not bool(unmet.any()):
         return
     which = sorted({place[-1] for place in unmet.nonzero().tolist()})

@@ -14,6 +14,7 @@ from scifm.config import Config
 from scifm.errors import ConfigError
 from scifm.fields.batch import Signature
 from scifm.fields.grid import Grid
+from scifm.fields.holding import Holds
 from scifm.fields.homogeneity import Homogeneity
 from scifm.fields.term import Equations
 
@@ -110,6 +111,10 @@ def evaluating(network: nn.Module) -> Iterator[None]:
 class OperatorConfig(Config):
     """Base of the architecture settings that live beside each network.
 
+    Args:
+        hold: what answers hold exactly, whatever the network says: every frame is the nearest one that does, and
+            gradients go through that. Absent: nothing.
+
     Attributes:
         kind: the name of the operators it describes, in ``scifm.models.OPERATORS`` or as an entry point.
         sizes: the names that `of_size` knows; none where an architecture has no dial of size.
@@ -120,6 +125,17 @@ class OperatorConfig(Config):
     kind: ClassVar[str] = ""
     sizes: ClassVar[tuple[str, ...]] = ()
     sized_by: ClassVar[tuple[str, ...] | None] = None
+
+    hold: Holds | None = None
+
+    @property
+    def holds(self) -> Holds | None:
+        """What answers hold."""
+        return self.hold
+
+    def holding(self, hold: Holds | None) -> Self:
+        """Return these settings with other things that answers hold; None: nothing."""
+        return self.model_copy(update={"hold": hold})
 
     @classmethod
     def of_size(cls, size: str) -> Self:
@@ -169,11 +185,11 @@ class OperatorConfig(Config):
 
     def renamed(self, call: Callable[[str], str]) -> Self:
         """Return these settings with other names for fields and coefficients."""
-        return self
+        return self if self.hold is None else self.model_copy(update={"hold": self.hold.renamed(call)})
 
     def within(self, signature: Signature) -> Self:
         """Return these settings without names of fields and coefficients that are not among these."""
-        return self
+        return self if self.hold is None else self.model_copy(update={"hold": self.hold.within(signature)})
 
     def require_names(self, signature: Signature) -> None:
         """Check that names of fields and coefficients in these settings are those of the samples.
@@ -181,6 +197,8 @@ class OperatorConfig(Config):
         Raises:
             ConfigError: if one is not.
         """
+        if self.hold is not None:
+            self.hold.require(signature)
 
     @property
     def wants_terms(self) -> bool:

@@ -60,6 +60,10 @@ class Conserved(Operator):
             ``system.solenoidal``; of it the divergence is taken last, by the projection that moves all points alike
             (`scifm.fields.spectral.without_divergence`), which leaves integrals as they are. Only on periodic grids.
 
+    What members hold by themselves (`hold` of their settings) they hold together too: values at walls, means and other
+    rows are met beside what is known, so that one does not undo the other; of a mean that `budgets` name too, these
+    count. Each point has a little to itself then. They are given no bounds.
+
     Attributes:
         members: the operators, which are left as they are.
         budgets, weigh, variance, bounds, solenoidal: as given.
@@ -92,7 +96,8 @@ class Conserved(Operator):
         self.bounds = {
             name: (own,) if isinstance(own, Bound) else tuple(own) for name, own in (bounds or {}).items() if own
         }
-        self.solenoidal = tuple(solenoidal)
+        held = first.config.holds
+        self.solenoidal = tuple(solenoidal) or (() if held is None else held.solenoidal)
         self.weigh: Weighing = weigh or ("alike" if self._num_answers == 1 and variance is None else "variance")
         self._require_settings()
 
@@ -116,6 +121,18 @@ class Conserved(Operator):
             raise SignatureError(
                 f"A field without divergence has {plural(dims, 'component')} here, along {', '.join('xyz'[:dims])}; "
                 f"got {', '.join(self.solenoidal)}."
+            )
+        held = self.config.holds
+        rows = set() if held is None else {name for own in held.rows for name in own.outputs}
+        if held is not None and self.bounds:
+            raise ConfigError(
+                f"{', '.join(self.bounds)}: answers of operators that hold something themselves (hold) are given no "
+                "bounds: take one of the two out."
+            )
+        if rows & set(self.solenoidal):
+            raise ConfigError(
+                f"{', '.join(sorted(rows & set(self.solenoidal)))} are held to rows and without divergence by the "
+                "operators themselves, and cannot be moved to what is known as well: hold one of the two."
             )
         both = set(self.bounds) & set(self.solenoidal)
         if both:
@@ -174,6 +191,10 @@ class Conserved(Operator):
     def _num_answers(self) -> int:
         return sum(cast(Operator, member).num_members for member in self.members)
 
+    def held(self, answer: Tensor, batch: Batch) -> Tensor:
+        """Return the answer as it is: what members hold is met where they are moved to what is known."""
+        return answer
+
     def _next_frame(self, batch: Batch) -> Tensor:
         return self._following(batch, self._known(batch))
 
@@ -214,15 +235,17 @@ class Conserved(Operator):
         flat = Deviations(deviations.flatten(2))
         return flat if self.weigh == "members" else Diagonal(flat.variance)
 
-    def _wide(self, spread: Covariance | None, mean: Tensor) -> Covariance | None:
-        """Return a spread that lets every point move a little, for where answers have bounds."""
+    def _wide(self, spread: Covariance | None, mean: Tensor, still: Tensor | None = None) -> Covariance | None:
+        """Return a spread that lets every point move a little, where more than integrals is met, but `still` ones."""
         if spread is None:
             return None
+        still = torch.zeros_like(mean[0].flatten(), dtype=torch.bool) if still is None else still
         variance = spread.variance.view(mean.shape).flatten(3)
         size = variance.mean(-1, keepdim=True)
+        own, least = ((part * size).expand_as(variance).flatten(1) for part in (_OWN, _LEAST))
         if isinstance(spread, Deviations):
-            return Deviations(spread.values, (_OWN * size).expand_as(variance).flatten(1))
-        return Diagonal(variance.maximum(_LEAST * size).flatten(1))
+            return Deviations(torch.where(still, 0.0, spread.values), torch.where(still, 0.0, own))
+        return Diagonal(torch.where(still, 0.0, variance.flatten(1).maximum(least)))
 
     def _moved(
         self, batch: Batch, mean: Tensor, deviations: Tensor, known: Mapping[str, Tensor]
@@ -235,19 +258,24 @@ class Conserved(Operator):
         for place, name in enumerate(names):
             rows[place, self.signature.outputs.index(name)] = row
         spread = None if self.weigh == "alike" else self._spread(batch, mean, deviations)
-        found, moved = None, mean
+        found, moved, rows = None, mean, rows.flatten(1)
         values = (
             torch.cat([known[name].to(mean.device) for name in names], dim=1) if known else row.new_zeros(len(mean), 0)
         )
+        if (held := self.config.holds) is not None:
+            holding = self._holding(held, batch.grid, mean.device)
+            own, asked, still = holding.beside(holding.state(batch), len(self.signature.outputs), told=names)
+            rows, values = torch.cat([rows, own]), torch.cat([values, asked], dim=1)
+            spread = self._wide(Diagonal(torch.ones_like(mean.flatten(1))) if spread is None else spread, mean, still)
         if known:
-            found = conserve(mean.flatten(1), spread, rows.flatten(1), values)
+            found = conserve(mean.flatten(1), spread, rows, values)
             moved = found.mean.view(mean.shape)
         if self.bounds:
             space = batch.grid.num_points
             fields = [
                 Bounded(space, own, self.signature.outputs.index(name) * len(row)) for name, own in self.bounds.items()
             ]
-            moved = nearest(mean.flatten(1), self._wide(spread, mean), rows.flatten(1), values, fields).view(mean.shape)
+            moved = nearest(mean.flatten(1), self._wide(spread, mean), rows, values, fields).view(mean.shape)
         return self._without_divergence(batch, moved), found
 
     def _without_divergence(self, batch: Batch, answer: Tensor) -> Tensor:
@@ -269,7 +297,7 @@ class _Step:
         self.signature, self.domain = operator.signature, operator.domain
         self._operator, self._steps = operator, known
 
-    def _next_frame(self, batch: Batch) -> Tensor:
+    def _frame(self, batch: Batch) -> Tensor:
         return self._operator._following(batch, next(self._steps))
 
 
@@ -284,6 +312,11 @@ def _of_one_form(operators: Operator | Iterable[Operator]) -> list[Operator]:
             raise SignatureError(
                 "Operators that answer together have the same fields, history and lead time; the first has "
                 f"{first.signature}, another one {member.signature}, or another history or lead time."
+            )
+        if member.config.holds != first.config.holds:
+            raise ConfigError(
+                "Operators that answer together hold the same (hold of their settings); the first holds "
+                f"{first.config.holds}, another one {member.config.holds}."
             )
     return members
 

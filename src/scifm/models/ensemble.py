@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from scifm.errors import ConfigError, SignatureError
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
+from scifm.fields.holding import Holds
 from scifm.fields.homogeneity import Homogeneity
 from scifm.fields.normalization import Encoded, Normalization
 from scifm.fields.term import Equations
@@ -84,6 +85,8 @@ class EnsembleConfig(OperatorConfig):
                 "an ensemble has at least two answers; got num_members = 1 and num_heads = 1. Give more of one of "
                 "them, or train the member alone"
             )
+        if self.hold is not None:
+            raise ValueError("what an ensemble holds its members hold: give member.hold")
         if isinstance(self.member, EnsembleConfig):
             raise ValueError("a member of an ensemble is no ensemble; give num_members and num_heads")
         return self
@@ -126,6 +129,13 @@ class EnsembleConfig(OperatorConfig):
 
     def require_names(self, signature: Signature) -> None:
         self.member.require_names(signature)
+
+    @property
+    def holds(self) -> Holds | None:
+        return self.member.holds
+
+    def holding(self, hold: Holds | None) -> Self:
+        return self._with(self.member.holding(hold))
 
     @property
     def wants_terms(self) -> bool:
@@ -329,12 +339,12 @@ class Ensemble(Operator):
         answers, encoded = [], None
         for network in self._networks():
             if not network.answers_at_once:
-                answers.append(network._next_frame(batch))
+                answers.append(self.held(network._next_frame(batch), batch))
                 continue
             if encoded is None or network.normalization != self._first.normalization:
                 encoded = network.encoded(batch)
             heads = self._by_head(network.network(encoded)[inside]).unbind(2)
-            answers += [encoded.decode(head) for head in heads]
+            answers += [self.held(encoded.decode(head), batch) for head in heads]
             encoded = encoded if network.normalization == self._first.normalization else None
         return torch.stack(answers)
 

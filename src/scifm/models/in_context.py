@@ -69,15 +69,17 @@ class InContextConfig(AxialTransformerConfig):
         return tuple(scaling for scaling in declared if not any(map(scaling.exponent, self.hides)))
 
     def renamed(self, call: Callable[[str], str]) -> Self:
-        return self.model_copy(update={"hides": tuple(map(call, self.hides))})
+        return super().renamed(call).model_copy(update={"hides": tuple(map(call, self.hides))})
 
     def require_names(self, signature: Signature) -> None:
+        super().require_names(signature)
         for name in self.hides:
             if name not in signature.coefficients:
                 raise ConfigError(f"hides names coefficients of the samples: {suggest(name, signature.coefficients)}")
 
     def within(self, signature: Signature) -> Self:
-        return self.model_copy(update={"hides": tuple(name for name in self.hides if name in signature.coefficients)})
+        hides = tuple(name for name in self.hides if name in signature.coefficients)
+        return super().within(signature).model_copy(update={"hides": hides})
 
 
 class _Reader(nn.Module):

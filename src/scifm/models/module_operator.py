@@ -268,6 +268,14 @@ class ModuleOperator(Operator):
             )
         return answer.unsqueeze(1)
 
+    def with_config(self, config: OperatorConfig) -> Self:
+        """Return an operator around the same network, which both share."""
+        assert isinstance(config, ModuleConfig)
+        twin = type(self)(self.signature, config, normalization=self.normalization, module=self.module)
+        twin.domain, twin.provenance, twin.recompute = self.domain, self.provenance, self.recompute
+        twin.training = self.training
+        return twin
+
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """Return the weights as they are saved: complex ones as real pairs, a tensor shared by two names copied."""
         state, seen = super().state_dict(*args, **kwargs), set()

@@ -19,7 +19,8 @@ from torch.utils.checkpoint import checkpoint
 from scifm.errors import ConfigError, OutsideWarning, SignatureError
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.domain import Domain
-from scifm.fields.grid import Boundary
+from scifm.fields.grid import Boundary, Grid
+from scifm.fields.holding import Holding, Holds
 from scifm.fields.normalization import Encoded, Normalization
 from scifm.fields.window import Pace, are_within, told_times
 from scifm.findings.provenance import Provenance
@@ -91,8 +92,11 @@ class Operator(Stored):
             raise ConfigError(
                 f"history and lead_time are for what evolves; {', '.join(signature.outputs)} do not. Leave them out."
             )
+        if config.holds is not None:
+            config.holds.require(signature)
         self.domain, self.provenance, self.recompute = Domain(), Provenance(), False
         self.calibration = None
+        self._held_on: tuple[Any, Holds, Holding] | None = None  # the last grid that something was held on
         self.normalization = normalization or Normalization.identity(
             num_inputs=len(signature.inputs),
             num_coefficients=len(signature.coefficients),
@@ -174,6 +178,16 @@ class Operator(Stored):
         twin.domain, twin.provenance, twin.recompute = self.domain, self.provenance, self.recompute
         return twin.train(self.training)
 
+    def holding(self, hold: Holds | None) -> Self:
+        """Return an operator with the same weights, shared, whose answers hold something else; None: nothing.
+
+        Raises:
+            ConfigError: if it is not of its outputs.
+        """
+        if hold is not None:
+            hold.require(self.signature)
+        return self.with_config(self.config.holding(hold))
+
     def _fresh(self, config: OperatorConfig) -> Self:
         return type(self)(self.signature, config, normalization=self.normalization)
 
@@ -236,7 +250,7 @@ class Operator(Stored):
             )
         frames, answered = self.march(batch, batch.num_frames, through=through), self.domain.gaps.answered(batch)
         if batch.num_frames == 1:
-            return batch.with_targets(self._next_frame(batch), answered)
+            return batch.with_targets(self._frame(batch), answered)
         answer = torch.cat(list(frames), dim=1)
         return batch.with_targets(answer, None if answered is None else answered.expand_as(answer))
 
@@ -271,7 +285,7 @@ class Operator(Stored):
         for step in range(num_steps):
             if steps is not None and 0 < step < known:
                 question = replace(question, lead_time=steps[:, step : step + 1])
-            answer = self._next_frame(question)
+            answer = self._frame(question)
             yield answer
             if step + 1 < num_steps:
                 following = question.inputs[:, -1:].clone()
@@ -294,6 +308,38 @@ class Operator(Stored):
             times = encoded.lead_time.log()[:, None] if self.lead_time_is_coefficient else coefficients[:, :0]
             coefficients = torch.cat([coefficients, times], dim=1)
         return replace(encoded, inputs=inputs, coefficients=coefficients)
+
+    def _frame(self, batch: Batch) -> Tensor:
+        return self.held(self._next_frame(batch), batch)
+
+    def held(self, answer: Tensor, batch: Batch) -> Tensor:
+        """Return the nearest answer that holds what its settings say, ``(batch, 1, output, *space)``; differentiable.
+
+        Args:
+            answer: one frame, in physical units.
+            batch: the question, aligned.
+
+        Raises:
+            ConfigError: if that cannot hold on this grid.
+            SignatureError: if it is of another number of points, or of fields of which points are missing.
+        """
+        holds = self.config.holds
+        if holds is None:
+            return answer
+        answered = self.domain.gaps.answered(batch)
+        places = [self.signature.outputs.index(name) for name in holds.outputs]
+        if set(holds.kept) & set(batch.gaps) or (answered is not None and not bool(answered[:, :, places].all())):
+            raise SignatureError(
+                "What a field with missing points holds is not known: fill them first, or take the field out of hold."
+            )
+        return self._holding(holds, batch.grid, answer.device)(answer, batch)
+
+    def _holding(self, holds: Holds, grid: Grid, device: torch.device) -> Holding:
+        key = (holds.outputs, tuple(map(int, grid.num_points)), grid.extent, grid.boundary, device)
+        if self._held_on is None or self._held_on[0] != key or self._held_on[1] is not holds:
+            where = Grid(key[1], grid.extent, grid.boundary)  # of an export numbers of points are symbols
+            self._held_on = key, holds, Holding(holds, self.signature, where).to(device)
+        return self._held_on[2]
 
     def _next_frame(self, batch: Batch) -> Tensor:
         encoded = self.encoded(batch)

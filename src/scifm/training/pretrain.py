@@ -25,6 +25,7 @@ from scifm.errors import ConfigError, suggest
 from scifm.fields.batch import Signature
 from scifm.fields.domain import Domain
 from scifm.fields.grid import Grid
+from scifm.fields.holding import Holding, Holds
 from scifm.fields.homogeneity import Homogeneity
 from scifm.fields.normalization import Normalization
 from scifm.fields.seeds import DrawingFrom, generator_for, lent_to_torch
@@ -54,6 +55,7 @@ class ModelConfig(Config):
         num_members, num_heads: make an ensemble of so many such networks, each with so many heads; absent: one of one.
         dropout: share of the hidden channels that each of the heads does not see; absent: each has a last map of its
             own instead.
+        hold: what answers hold exactly, from the first step of training on; see ``scifm.fields.holding.Holds``.
     """
 
     kind: str = DEFAULT_KIND
@@ -63,6 +65,7 @@ class ModelConfig(Config):
     num_members: int | None = Field(None, ge=1, le=MOST_MEMBERS)
     num_heads: int | None = Field(None, ge=1, le=MOST_MEMBERS)
     dropout: float | None = Field(None, gt=0, lt=1)
+    hold: Holds | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -93,6 +96,8 @@ class ModelConfig(Config):
             raise ValueError(f"size {suggest(self.size, sizes)}")
         if self.size is not None and self.network is not None:
             raise ValueError("give either size or network, not both")
+        if self.hold is not None and self.network is not None and self.network.holds is not None:
+            raise ValueError("give hold in one place, model.hold or the settings of the network, not both")
         if self.network is None and not sizes:
             raise ValueError(f"kind '{self.kind}' needs its settings: give [model.network]")
         return self
@@ -104,6 +109,7 @@ class ModelConfig(Config):
             ConfigError: if the size is unknown.
         """
         own = self.network or operator_class(self.kind).config_class.of_size(self.size or "small")
+        own = own if self.hold is None else own.holding(self.hold)
         several = {"num_members": self.num_members, "num_heads": self.num_heads, "dropout": self.dropout}
         if all(value is None for value in several.values()):
             return own
@@ -112,7 +118,7 @@ class ModelConfig(Config):
 
     def resolved(self, network: OperatorConfig) -> ModelConfig:
         """Return the same with its complete architecture in place of what said it."""
-        said = dict.fromkeys(("size", "num_members", "num_heads", "dropout"))
+        said = dict.fromkeys(("size", "num_members", "num_heads", "dropout", "hold"))
         return self.model_copy(update={"kind": network.kind, "network": network, **said})
 
 
@@ -252,6 +258,8 @@ def settled(
         ConfigError: if such an operator cannot take the data.
     """
     network.require_names(signature)
+    if network.holds is not None:
+        Holding(network.holds, signature, grid)  # says what cannot hold before anything is spent
     if network.wants_terms:
         network = network.knowing(equations_of(origin, known=network.equations_known), signature=signature)
     if not signature.evolves:

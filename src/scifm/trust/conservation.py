@@ -77,7 +77,8 @@ class Conservation(Check):
     name: ClassVar[str] = "conservation"
     question: ClassVar[str] = "Does it lose what the equation keeps?"
     advice: ClassVar[str] = (
-        "Let its answers hold what is known (scifm.models.conserved), or do not use them where sums matter."
+        "Let its answers hold what is known (scifm.models.conserved, or model.hold from training on), or do not use "
+        "them where sums matter."
     )
 
     num_steps: int | None = Field(None, ge=1)
