@@ -15,6 +15,7 @@ from scifm.systems.burgers_ramp import BurgersRamp
 from scifm.systems.catalog import SYSTEMS, available_systems, find_system, system_from_dict
 from scifm.systems.compressible_navier_stokes import CompressibleNavierStokes
 from scifm.systems.convection import Convection
+from scifm.systems.damped_oscillator import DampedOscillator
 from scifm.systems.euler import Euler
 from scifm.systems.evolving import Evolving
 from scifm.systems.fisher_kpp import FisherKPP
@@ -52,6 +53,7 @@ __all__ = [
     "CellFields",
     "CompressibleNavierStokes",
     "Convection",
+    "DampedOscillator",
     "Euler",
     "Evolving",
     "FisherKPP",

@@ -19,6 +19,7 @@ from scifm.systems.burgers import Burgers
 from scifm.systems.burgers_ramp import BurgersRamp
 from scifm.systems.compressible_navier_stokes import CompressibleNavierStokes
 from scifm.systems.convection import Convection
+from scifm.systems.damped_oscillator import DampedOscillator
 from scifm.systems.euler import Euler
 from scifm.systems.evolving import Evolving
 from scifm.systems.fisher_kpp import FisherKPP
@@ -73,6 +74,7 @@ SYSTEMS: dict[str, type[System]] = {
     "convection": Convection,
     "reaction": Reaction,
     "reaction_diffusion": ReactionDiffusion,
+    "damped_oscillator": DampedOscillator,
     "moving_textures": MovingTextures,
 }
 """Our own; `find_system` and `available_systems` know those of plug-ins too."""
