@@ -165,6 +165,8 @@ class DataConfig(BoxConfig):
             weight · n^(1/temperature), so that 1 shows all samples alike often, and more brings small stores nearer to
             the large ones. Absent: weights alone.
         num_samples: distinct samples to train on, drawn once and gone over in epochs; absent: fresh ones at every step.
+        num_solved: how many of `num_samples` have solutions; the others are never solved, and each batch holds as many
+            of either kind. 0: none has, for an objective that reads none. Absent: all have.
         num_validation_samples: samples that only score; of trajectories that many windows, from all over.
         num_normalization_samples: samples the normalization is fitted on; of trajectories windows, from all over.
     """
@@ -181,6 +183,7 @@ class DataConfig(BoxConfig):
     stream_blocks: int = Field(1, ge=1)
     temperature: float | None = Field(None, gt=0, allow_inf_nan=False)
     num_samples: int | None = Field(None, ge=1)
+    num_solved: int | None = Field(None, ge=0)
     num_validation_samples: int = Field(256, ge=1)
     num_normalization_samples: int = Field(512, ge=2)
 
@@ -218,6 +221,19 @@ class DataConfig(BoxConfig):
             (not evolves, ("windows_per_trajectory",), "no trajectories are drawn"),
             (self.num_samples is not None, ("stream_blocks",), "data.num_samples are drawn once"),
         ]
+        idle += [
+            (stored, ("num_solved",), "a store is trained on whole, with the solutions it has"),
+            (
+                self.num_samples is None,
+                ("num_solved",),
+                "it counts some of data.num_samples, and fresh ones are endless",
+            ),
+        ]
+        if self.num_samples is not None and (self.num_solved or 0) > self.num_samples:
+            raise ConfigError(
+                f"data.num_solved = {self.num_solved} is more than data.num_samples = {self.num_samples}, of which so "
+                "many have solutions. Lower it."
+            )
         for holds, names, why in idle:
             if holds:
                 refuse_idle(self, names, why, prefix="data.")

@@ -293,9 +293,7 @@ class SystemOrigin(Origin):
             about: dict[str, Any] = {"num_samples": num_samples, "blocks": blocks}
             return Staged([one.stream(batch_size, seed, **about) for one in (*easier, own)], self.curriculum.steps)
         if num_samples is None:
-            taken: dict[str, Any] = {"window": self.window, "per_trajectory": self.per_trajectory}
-            taken |= {"same_knobs": self.same_knobs}
-            return Stream(self.system, self.grid, batch_size=batch_size, seed=seed, blocks=blocks, **taken)
+            return self.fresh(batch_size, seed, blocks)
         generator = generator_for(seed, "pretrain", "train")
         drawn = drawn_problems(self.system, num_samples, self.grid, generator, same_knobs=self.same_knobs)
         if not self.signature.evolves:
@@ -303,6 +301,12 @@ class SystemOrigin(Origin):
         samples = windows_of(drawn, self.window)
         groups = None if drawn.group is None else _of_windows(drawn.group, samples.windows_per_trajectory, seed)
         return Epochs(samples, batch_size=batch_size, seed=seed, groups=groups)
+
+    def fresh(self, batch_size: int, seed: int, blocks: int = 1, *, solved: bool = True) -> Stream:
+        """Return new samples at every step, with solutions or without."""
+        taken: dict[str, Any] = {"window": self.window, "per_trajectory": self.per_trajectory, "solved": solved}
+        taken |= {"same_knobs": self.same_knobs}
+        return Stream(self.system, self.grid, batch_size=batch_size, seed=seed, blocks=blocks, **taken)
 
     def draw(self, num_samples: int, *names: int | str, seed: int = 0, split: str = "train") -> Batch:
         if self.problem is not None:
@@ -481,10 +485,11 @@ class MixtureOrigin(Origin):
 
     def stream(self, batch_size: int, seed: int, *, num_samples: int | None = None, blocks: int = 1) -> BatchSource:
         if num_samples is None:
-            return self._fresh(batch_size, seed, blocks)
-        return Epochs(self._fresh(num_samples, seed, 1).batch(0), batch_size=batch_size, seed=seed)
+            return self.fresh(batch_size, seed, blocks)
+        return Epochs(self.fresh(num_samples, seed).batch(0), batch_size=batch_size, seed=seed)
 
-    def _fresh(self, batch_size: int, seed: int, blocks: int) -> MixtureStream:
+    def fresh(self, batch_size: int, seed: int, blocks: int = 1, *, solved: bool = True) -> MixtureStream:
+        """Return new samples of systems and rounds over stores, with solutions or without."""
         origins = [member.origin for member in self.members]
         return MixtureStream(
             [origin.system if isinstance(origin, SystemOrigin) else origin.split("train") for origin in origins],
@@ -497,6 +502,7 @@ class MixtureOrigin(Origin):
             window=self.window,
             per_trajectory=next((o.per_trajectory for o in origins if isinstance(o, SystemOrigin)), 1),
             same_knobs=next((o.same_knobs for o in origins if isinstance(o, SystemOrigin)), None),
+            solved=solved,
         )
 
     def draw(self, num_samples: int, *names: int | str, seed: int = 0, split: str = "train") -> Batch:

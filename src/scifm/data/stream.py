@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from scifm.data.split import StoreSplit, windows_of
+from scifm.data.unsolved import asked_for_times, require_one_frame
 from scifm.errors import ConfigError, DataError, SignatureError
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
@@ -116,6 +117,7 @@ def drawn_samples(
     same_knobs: int | None = None,
     dtype: torch.dtype = torch.float32,
     device: Any = None,
+    solved: bool = True,
 ) -> Batch:
     """Return fresh samples to train on: of an evolving system windows, so many of each trajectory that is drawn.
 
@@ -124,11 +126,16 @@ def drawn_samples(
         window: which frames make a sample.
         per_trajectory: how many samples are taken of each trajectory.
         same_knobs: how many problems have the same knobs, see `drawn_problems`.
+        solved: whether they have solutions; those of trajectories that have none begin at time 0.
 
     Raises:
         ConfigError: if the window is longer than a trajectory; or what `System.sample` raises.
     """
-    about: dict[str, Any] = {"same_knobs": same_knobs, "dtype": dtype, "device": device}
+    about: dict[str, Any] = {"same_knobs": same_knobs, "dtype": dtype, "device": device, "solved": solved}
+    if not solved:
+        require_one_frame(system, window)
+        drawn = drawn_problems(system, num_samples, grid, generator, **about)
+        return asked_for_times(drawn, system, window, generator)
     if not isinstance(system, Evolving):
         return drawn_problems(system, num_samples, grid, generator, **about)
     per_trajectory = min(per_trajectory, window.fits(system.num_frames))
@@ -152,6 +159,7 @@ def drawn_problems(
     generator: torch.Generator,
     *,
     same_knobs: int | None = None,
+    solved: bool = True,
     **about: Any,
 ) -> Batch:
     """Return problems of a system as `System.sample` draws them; or so many one behind the other with the same knobs.
@@ -160,17 +168,20 @@ def drawn_problems(
         system, num_problems, grid, generator: as for `System.sample`.
         same_knobs: how many share them, which `Batch.group` then says by a number that is drawn for them; the last
             ones may be fewer. None: knobs are drawn anew for each problem.
+        solved: whether they are solved; else they are as `System.sample_inputs` leaves them.
         **about: further arguments of `System.sample`.
     """
+
+    def draw(system: System, count: int) -> Batch:
+        return (system.sample if solved else system.sample_inputs)(count, grid, generator, **about)
+
     if same_knobs is None:
-        return system.sample(num_problems, grid, generator, **about)
+        return draw(system, num_problems)
     sizes = [min(same_knobs, num_problems - start) for start in range(0, num_problems, same_knobs)]
     knobs = {name: knob.draw(len(sizes), generator, dtype=torch.float64) for name, knob in system.knobs.items()}
     numbers = torch.randint(2**62, (len(sizes),), generator=generator, device=generator.device)
     drawn = Batch.concatenate(
-        system.where(**{name: float(values[place]) for name, values in knobs.items()}).sample(
-            size, grid, generator, **about
-        )
+        draw(system.where(**{name: float(values[place]) for name, values in knobs.items()}), size)
         for place, size in enumerate(sizes)
     )
     counts = torch.tensor(sizes, device=numbers.device)
@@ -191,6 +202,7 @@ class Stream:
         window: of an evolving system, which frames of a trajectory make a sample.
         per_trajectory: how many samples are taken of each trajectory that is drawn.
         same_knobs: how many problems one behind the other have the same knobs; None: knobs are drawn for each.
+        solved: whether samples have solutions.
 
     Raises:
         ConfigError: if batch_size is not positive, or blocks are not from 1 to batch_size.
@@ -212,9 +224,10 @@ class Stream:
         window: Window | None = None,
         per_trajectory: int = 1,
         same_knobs: int | None = None,
+        solved: bool = True,
     ) -> None:
         _check(batch_size, blocks)
-        self.blocks, self.batch_size, self.same_knobs = blocks, batch_size, same_knobs
+        self.blocks, self.batch_size, self.same_knobs, self.solved = blocks, batch_size, same_knobs, solved
         self.window, self.per_trajectory = window or NEXT_FRAME, per_trajectory
         self.system, self.signature, self.grid = system, system.signature, grid
         self.seed, self.dtype, self.device = seed, dtype, device
@@ -246,6 +259,7 @@ class Stream:
             window=self.window,
             per_trajectory=self.per_trajectory,
             same_knobs=self.same_knobs,
+            solved=self.solved,
             dtype=self.dtype,
             device=self.device,
         )
@@ -270,6 +284,7 @@ class Epochs:
         batch_size: samples a step.
         seed: another seed gives another order.
         order: what the orders are called in the rule of seeds.
+        repeats: let a batch be larger than the set, which then goes round within it.
         groups: ``(num_samples,)`` whole numbers, which `Batch.group` will say: samples of one group stay together, and
             groups are shuffled. None: as a batch in memory says itself, else samples are shuffled.
 
@@ -286,6 +301,7 @@ class Epochs:
         seed: int,
         order: tuple[int | str, ...] = ("epoch",),
         groups: Tensor | None = None,
+        repeats: bool = False,
     ) -> None:
         _check(batch_size)
         if samples.num_samples < 1:
@@ -293,7 +309,8 @@ class Epochs:
         self.samples, self.num_samples = samples, samples.num_samples
         self.signature, self.grid, self.lead_times = samples.signature, samples.grid, samples.lead_times
         self.gaps = samples.gaps
-        self.batch_size, self.seed, self._order_names = min(batch_size, samples.num_samples), seed, order
+        self.batch_size = batch_size if repeats else min(batch_size, samples.num_samples)
+        self.seed, self._order_names = seed, order
         self._orders: dict[int, Tensor] = {}
         groups = samples.group if groups is None and isinstance(samples, Batch) else groups
         self.groups = None if groups is None else groups.cpu()
@@ -318,8 +335,10 @@ class Epochs:
         first = step * self.batch_size
         epoch, start = divmod(first, self.num_samples)
         index = self._order(epoch)[start : start + self.batch_size]
-        missing = self.batch_size - len(index)
-        return torch.cat([index, self._order(epoch + 1)[:missing]]) if missing else index.clone()
+        while missing := self.batch_size - len(index):
+            epoch += 1
+            index = torch.cat([index, self._order(epoch)[:missing]])
+        return index.clone()
 
     def batch(self, step: int, part: Part = WHOLE) -> Batch:
         """Return samples of `step`; only those of `part` are read.
@@ -394,6 +413,7 @@ class MixtureStream:
         seed: another seed gives another stream.
         blocks: independent draws of every system a step, as for `Stream`: a process makes only those it trains on.
         window, per_trajectory, same_knobs: as for `Stream`, of every member by itself.
+        solved: whether samples have solutions; those of stores are left out where not.
 
     Raises:
         ConfigError: if there is no member, a weight is not positive, batch_size is not positive, blocks are not from 1
@@ -416,6 +436,7 @@ class MixtureStream:
         window: Window | None = None,
         per_trajectory: int = 1,
         same_knobs: int | None = None,
+        solved: bool = True,
     ) -> None:
         if not sources:
             raise ConfigError("A mixture needs at least one member, a system or a store.")
@@ -426,7 +447,7 @@ class MixtureStream:
             )
         _check(batch_size, blocks)
         self.blocks, self.window, self.per_trajectory = blocks, window or NEXT_FRAME, per_trajectory
-        self.same_knobs = same_knobs
+        self.same_knobs, self.solved = same_knobs, solved
         self.sources, self.loss_weights = tuple(sources), tuple(loss_weights)
         self.signature = reduce(Signature.union, (source.signature for source in sources))
         self.grid, self.batch_size, self.seed = grid, batch_size, seed
@@ -501,9 +522,11 @@ class MixtureStream:
         # held, and no sample comes twice in a round; one that is passed over comes in another round, in another order.
         if epochs is not None:
             # the remainder is for rounding alone, which may once in a long while count one sample more than the share
-            return epochs.samples.batch(epochs.index(step)[index[mine] % epochs.batch_size])
+            read = epochs.samples.batch(epochs.index(step)[index[mine] % epochs.batch_size])
+            return read if self.solved else read.with_targets(None)
         assert isinstance(source, System), "stores have rounds"
         generator = generator_for(self.seed, "mixture", step, place, *block)
         taken: dict[str, Any] = {"per_trajectory": self.per_trajectory, "same_knobs": self.same_knobs}
+        taken |= {"solved": self.solved}
         drawn = drawn_samples(source, len(index), self.grid, generator, window=self.window, **taken)
         return drawn if bool(mine.all()) else drawn.select(mine.nonzero().flatten())

@@ -90,9 +90,10 @@ class ObjectiveContract:
         inputs, targets = fields
         return Batch(names, self.grid, inputs, drawn(len(names.coefficients)), targets, loss_weights=weights)
 
-    def operator(self, batch: Batch, size: float = 0.1) -> Nearly:
-        """Return an operator that answers a batch and is wrong by `size`."""
-        truth = None if self.objective.needs_solutions else batch.require_targets()
+    def operator(self, batch: Batch, size: float = 0.1, truth: Tensor | None = None) -> Nearly:
+        """Return an operator that answers a batch and is wrong by `size`, of `truth` where that is given."""
+        if truth is None and not self.objective.needs_solutions:
+            truth = batch.require_targets()
         return Nearly(batch.signature, batch.grid, size=size, truth=truth)
 
     def shown(self, batch: Batch) -> Batch:
@@ -101,9 +102,11 @@ class ObjectiveContract:
             return batch
         return batch.with_targets(torch.full_like(batch.require_targets(), float("nan")))
 
-    def loss(self, batch: Batch, size: float = 0.1, objective: Objective | None = None) -> tuple[Tensor, Tensor]:
+    def loss(
+        self, batch: Batch, size: float = 0.1, objective: Objective | None = None, truth: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return the loss of an operator that is wrong by `size`, and its gradient."""
-        operator = self.operator(batch, size)
+        operator = self.operator(batch, size, truth)
         objective = self.objective if objective is None else objective
         value = objective(operator, self.shown(batch), step=0, generator=generator_for(0, "objective"))
         (gradient,) = torch.autograd.grad(value, operator.wrong)
@@ -158,7 +161,7 @@ class ObjectiveContract:
     def _require_adding_up(self, batch: Batch) -> None:
         value, gradient = self.loss(batch)
         parts = [batch.select(slice(0, 2)), batch.select(slice(2, None))]
-        weights = [float(batch.num_samples if p.loss_weights is None else p.loss_weights.sum()) for p in parts]
+        weights = [float(p.num_samples if p.loss_weights is None else p.loss_weights.sum()) for p in parts]
         each = [self.loss(part) for part in parts]
         total = sum(weights)
         for whole, index in ((value, 0), (gradient, 1)):
@@ -180,13 +183,14 @@ class ObjectiveContract:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 prepared = self.objective.on(there)
-            found.append(self.loss(there, objective=prepared))
+            found.append(self.loss(there, objective=prepared, truth=targets))  # answers hang on no such number
             _require(bool(found[-1][0].isfinite()), f"with {number:g} at missing points it is {float(found[-1][0]):g}")
         same = all(torch.equal(one, other) for pair in found[1:] for one, other in zip(found[0], pair, strict=True))
         _require(same, "numbers at missing points change its loss or its gradient")
         gradient = found[0][1]
         _require(
-            bool((gradient[~valid.any(dim=0)[0]] == 0).all()), "it pulls at points that are missing in all samples"
+            self.objective.teaches_unsolved or bool((gradient[~valid.any(dim=0)[0]] == 0).all()),
+            "it pulls at points that are missing in all samples",
         )
         self._require_adding_up(replace(batch, valid_targets=valid))
 

@@ -29,10 +29,9 @@ from scifm.fields.batch import Batch
 from scifm.fields.grid import Grid
 from scifm.fields.norms import sizes_of, typical_sizes
 from scifm.fields.seeds import generator_for
-from scifm.fields.spectral import wavenumbers
 from scifm.systems.catalog import require_system_of, system_on
 from scifm.systems.evolving import Evolving
-from scifm.systems.residuals import known_of, residual_of
+from scifm.systems.residuals import guess_of, known_of, residual_of, weaker
 from scifm.systems.system import System
 
 __all__ = ["Equation", "Norm", "residual_floor"]
@@ -85,6 +84,23 @@ class Equation:
                 known = self._smoothed(known_of(system, own), system, own.grid)
                 typical[system.name] = typical_sizes(known, own.grid)
         return replace(self, typical=typical)
+
+    @torch.no_grad()
+    def guessed(self, samples: Batch) -> Batch:
+        """Return samples with first guesses as targets (`guess_of`), of every frame the same; no solution is read.
+
+        Raises:
+            ConfigError: if a sample is of no system that has a residual.
+        """
+        names, frames = samples.signature, samples.num_frames
+        shape = (samples.num_samples, frames, len(names.outputs), *samples.grid.num_points)
+        targets = samples.inputs.new_zeros(shape)
+        for rows, system, own in self._groups(samples.with_targets(None)):
+            self.require_residual(system, own)
+            guess = guess_of(system, own)
+            for place, name in enumerate(system.signature.outputs):
+                targets[rows, :, names.outputs.index(name)] = guess[:, :, place].to(targets)
+        return samples.with_targets(targets)
 
     def require_systems(self, names: Iterable[str], grid: Grid) -> None:
         """Check, before anything is sampled, that systems of these names have a residual on a grid.
@@ -142,15 +158,7 @@ class Equation:
         """Return fields whose plain norm is the norm asked for."""
         steady = not isinstance(system, Evolving) and all(grid.periodic)
         power = _SMOOTHING[self.norm or ("h-1" if steady else "l2")]
-        if not power:
-            return fields
-        dims = tuple(range(-grid.num_spatial_dims, 0))
-        longest = 2 * torch.pi / max(grid.extent)
-        square = torch.stack(
-            torch.broadcast_tensors(*(wave.square() for wave in wavenumbers(grid, device=fields.device)))
-        ).sum(0)
-        weight = (1 + square / longest**2) ** (-power / 2)
-        return torch.fft.irfftn(torch.fft.rfftn(fields, dim=dims) * weight.to(fields), s=grid.num_points, dim=dims)
+        return weaker(fields, grid, power) if power else fields
 
     def _groups(self, samples: Batch) -> Iterator[tuple[Tensor, System, Batch]]:
         """Yield the samples of each system: which they are, the system, and they in its names."""

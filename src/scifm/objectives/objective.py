@@ -55,6 +55,24 @@ class Objective(Config, abc.ABC):
         return 0
 
     @property
+    def teaches_unsolved(self) -> bool:
+        """Whether it learns something of a sample without a target that counts."""
+        return not self.needs_solutions
+
+    def stand_ins(self, samples: Batch) -> Batch:
+        """Return samples with numbers of the size of solutions in their place, to fit a normalization on.
+
+        Of one that needs no solutions, and then has to say them: it knows what is asked.
+
+        Raises:
+            ConfigError: if it knows none.
+        """
+        raise ConfigError(
+            f"The objective '{self.name}' does not say how large solutions are, and there are none to see: it has to "
+            "write stand_ins."
+        )
+
+    @property
     def hiding(self) -> Hiding:
         """Of one that reconstructs, what is hidden of samples that score; nothing where it does not say."""
         return Hiding()

@@ -60,7 +60,7 @@ class Residual(Objective):
         self.equation.require_systems(names, grid)
 
     def __call__(self, operator: Operator, batch: Batch, *, step: int, generator: torch.Generator) -> Tensor:
-        asked = operator.align(batch).with_targets(None)
+        asked = operator.align(batch.with_targets(None))
         through = None if asked.num_frames == 1 else self.through
         losses = [
             mean_over_samples(self.equation.missed(answer), asked) for answer in operator.each(asked, through=through)
@@ -76,6 +76,9 @@ class Residual(Objective):
         prepared = self.model_copy()
         prepared._equation = self.equation.on(samples)
         return prepared
+
+    def stand_ins(self, samples: Batch) -> Batch:
+        return self.equation.guessed(samples)
 
     def floor(self, samples: Batch) -> dict[str, float]:
         return residual_floor(samples, norm=self.norm, system=self.system)

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import abc
 import warnings
+from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import torch
-from pydantic import Field, PrivateAttr
+from pydantic import Field, PrivateAttr, model_validator
 from torch import Tensor
 
+from scifm.config import refuse_idle
 from scifm.errors import ConfigError, SignatureError
 from scifm.fields.batch import Batch
+from scifm.fields.grid import Grid
 from scifm.fields.norms import VANISHES, relative_l2, sizes_of, typical_sizes, valid_share, vanishing_part
 from scifm.models.ensemble import Ensemble, apart
 from scifm.models.operator import Operator
 from scifm.objectives.conserving import budgeted_sizes, missed_budgets
+from scifm.objectives.equation import Equation, Norm, residual_floor
 from scifm.objectives.objective import Objective
 from scifm.objectives.showing import require_learning, showing
 
@@ -103,6 +107,11 @@ class Supervised(Objective):
         conserve: weight of a soft penalty: the mean square of what answers miss of the integrals that their equation
             knows (`Evolving.budgets`), as means over space, in units of the root mean square of that output over
             training samples. It makes answers conserve better, not exactly: that is `scifm.models.conserved`.
+        residual: weight of what answers miss of their equation, as the objective `scifm.objectives.residual.Residual`
+            says it, mean over all samples, solved or not (``data.num_solved``). The other terms are means over all
+            samples too, in which those without a solution count as zero: where half of a batch is solved, they weigh
+            half as much beside this one as where all is.
+        residual_norm: the norm of what is missed, as of `Residual`.
     """
 
     through: int | None = Field(None, ge=1)
@@ -111,11 +120,36 @@ class Supervised(Objective):
     shows: int = Field(0, ge=0)
     diversity: float = Field(0.0, ge=0, allow_inf_nan=False)
     conserve: float = Field(0.0, ge=0, allow_inf_nan=False)
+    residual: float = Field(0.0, ge=0, allow_inf_nan=False)
+    residual_norm: Norm | None = None
     _sizes: dict[str, Tensor] = PrivateAttr(default_factory=dict)
+    _equation: Equation | None = PrivateAttr(None)
+
+    @model_validator(mode="after")
+    def _every_setting_counts(self) -> Self:
+        if not self.residual:
+            refuse_idle(self, ("residual_norm",), "residual = 0 asks no equation", prefix="objective.")
+        return self
 
     @property
     def num_looked_at(self) -> int:
-        return _LOOKED_AT if self.conserve else 0
+        return _LOOKED_AT if self.conserve or self.residual else 0
+
+    @property
+    def teaches_unsolved(self) -> bool:
+        return self.residual > 0
+
+    def require_systems(self, names: Iterable[str], grid: Grid) -> None:
+        if self.residual:
+            self.equation.require_systems(names, grid)
+
+    def floor(self, samples: Batch) -> dict[str, float]:
+        return residual_floor(samples, norm=self.residual_norm) if self.residual else {}
+
+    @property
+    def equation(self) -> Equation:
+        """What answers are asked by where there is a `residual`."""
+        return self._equation or Equation(self.residual_norm)
 
     @property
     def adds_up(self) -> bool:
@@ -143,19 +177,25 @@ class Supervised(Objective):
 
     def _loss(self, answer: Batch, truth: Batch) -> Tensor:
         loss = self.compare(answer, truth)
-        if not self.conserve:
-            return loss
-        return loss + self.conserve * mean_over_samples(missed_budgets(answer, truth, self._sizes), truth)
+        if self.conserve:
+            loss = loss + self.conserve * mean_over_samples(missed_budgets(answer, truth, self._sizes), truth)
+        if self.residual:
+            asked = truth.with_targets(answer.targets)  # where solutions count is of no account
+            loss = loss + self.residual * mean_over_samples(self.equation.missed(asked), truth)
+        return loss
 
     def on(self, samples: Batch) -> Self:
-        """Return this objective with the sizes of what is conserved.
+        """Return this objective with the sizes of what is conserved, and of what its equation knows.
 
         Raises:
-            ConfigError: if it is to `conserve`, and nobody says what these samples hold.
+            ConfigError: if it is to `conserve`, and nobody says what these samples hold; or if there is to be a
+                `residual`, and they are of no system that has one.
         """
         prepared = self.model_copy()
         if self.conserve:
             prepared._sizes = budgeted_sizes(samples)
+        if self.residual:
+            prepared._equation = self.equation.on(samples)
         return prepared
 
     def _noisy(self, batch: Batch, generator: torch.Generator) -> Batch:

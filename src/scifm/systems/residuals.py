@@ -18,15 +18,19 @@ another by less. In space derivatives are as exact as `tendency`.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from scifm.errors import SignatureError
 from scifm.fields.batch import Batch
+from scifm.fields.grid import Grid
+from scifm.fields.spectral import wavenumbers
 from scifm.systems.evolving import Evolving
 from scifm.systems.system import System
 
-__all__ = ["known_of", "residual_of"]
+__all__ = ["guess_of", "known_of", "residual_of", "weaker"]
 
 _MOST = 4  # frames that a mean is taken from: of more, polynomials swing between evenly spaced ones
 
@@ -70,6 +74,49 @@ def known_of(system: System, batch: Batch) -> Tensor:
         return system.tendency(_inputs(system, batch), _coefficients(system, batch), batch.grid)[:, None]
     shape = (batch.num_samples, 1, len(batch.signature.outputs), *batch.grid.num_points)
     return system.pinned_residual(batch.with_targets(batch.inputs.new_zeros(shape)))
+
+
+def guess_of(system: System, batch: Batch) -> Tensor:
+    """Return a first guess of the next frame's size and shape, ``(batch, 1, output, *space)``; nothing is solved.
+
+    Of what evolves one step along F, no longer than the state is large. Of a steady system one step from u = 0 along
+    the residual, whose short waves are damped as an operator of second order raises them (on a periodic box), as far as
+    makes the residual least. It is for fitting a normalization where there are no solutions.
+
+    Raises:
+        SignatureError: as for `residual_of`.
+    """
+    known, dims = known_of(system, batch), tuple(range(-batch.grid.num_spatial_dims, 0))
+    if isinstance(system, Evolving):
+        steps = batch.lead_steps
+        assert steps is not None, "known_of has looked"
+        start = torch.stack([batch.field(name)[:, -1:] for name in system.signature.outputs], dim=2)
+        change = known * steps[:, :1].to(known).view(-1, *(1,) * (known.dim() - 1))
+        sizes = [part.square().mean(dims, keepdim=True).sqrt() for part in (change, start)]
+        return start + change * (sizes[1] / sizes[0].clamp(min=torch.finfo(change.dtype).tiny)).clamp(max=1.0)
+
+    def damped(fields: Tensor) -> Tensor:
+        return weaker(fields, batch.grid, 2) if all(batch.grid.periodic) else fields
+
+    way = damped(known)
+    along = damped(system.pinned_residual(batch.with_targets(way)) - known)
+    wanted = damped(known)
+    far = (along * wanted).sum(dims, keepdim=True) / along.square().sum(dims, keepdim=True).clamp(min=1e-300)
+    return -far * way
+
+
+def weaker(fields: Tensor, grid: Grid, power: int) -> Tensor:
+    """Return fields on a periodic box whose short waves are damped: û(k) (k₀² / (k₀² + |k|²))^(power/2).
+
+    Args:
+        fields: ``(…, *space)``.
+        grid: periodic; k₀ is the wavenumber of its longest wave.
+        power: 0 leaves fields as they are.
+    """
+    dims, longest = tuple(range(-grid.num_spatial_dims, 0)), 2 * math.pi / max(grid.extent)
+    waves = torch.broadcast_tensors(*(wave.square() for wave in wavenumbers(grid, device=fields.device)))
+    weight = (1 + torch.stack(waves).sum(0) / longest**2) ** (-power / 2)
+    return torch.fft.irfftn(torch.fft.rfftn(fields, dim=dims) * weight.to(fields), s=grid.num_points, dim=dims)
 
 
 def _inputs(system: Evolving, batch: Batch) -> Tensor:

@@ -27,11 +27,13 @@ from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from scifm.config import Config, refuse_idle
+from scifm.data.partly_solved import PartlySolved
 from scifm.data.stream import WHOLE, BatchSource, Epochs, Staged, stage_of
 from scifm.errors import suggest
 from scifm.evaluation.pointwise import METRICS
 from scifm.fields.batch import Batch
 from scifm.fields.gaps import require_whole
+from scifm.fields.samples import Samples
 from scifm.fields.seeds import generator_for, lent_to_torch
 from scifm.models.operator import Operator
 from scifm.objectives.named import NamedObjective
@@ -235,10 +237,18 @@ def prepared(objective: Objective, source: BatchSource, operator: Operator) -> O
         )
     if not objective.num_looked_at:
         return objective
-    last = source.sources[-1] if isinstance(source, Staged) else source
-    samples = last.samples if isinstance(last, Epochs) else last.batch(0)
+    samples = _seen(source)
     looked_at = samples if isinstance(samples, Batch) else samples.some(objective.num_looked_at)
-    return objective.on(operator.align(looked_at))
+    return objective.on(operator.align(looked_at if objective.needs_solutions else looked_at.with_targets(None)))
+
+
+def _seen(source: BatchSource) -> Samples | PartlySolved | Batch:
+    """Return the samples that a source has or, of what is drawn without end, its first batch."""
+    if isinstance(source, Staged):
+        return _seen(source.sources[-1])
+    if isinstance(source, PartlySolved):
+        return source
+    return source.samples if isinstance(source, Epochs) else source.batch(0)
 
 
 @contextmanager

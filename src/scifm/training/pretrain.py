@@ -16,13 +16,14 @@ from scifm.data.equations import equations_of
 from scifm.data.normalize import fit_normalization
 from scifm.data.origin_config import DataConfig, MixtureConfig, SystemConfig
 from scifm.data.origins import Origin, StoreOrigin, SystemOrigin
+from scifm.data.partly_solved import PartlySolved, source_of, unsolved_samples
 from scifm.data.reconstruction import reconstructing
 from scifm.data.resolving import resolve_origin
 from scifm.data.run_origin import provenance_of
 from scifm.data.store import Store, require_signature
 from scifm.data.stream import BatchSource
 from scifm.errors import ConfigError, suggest
-from scifm.fields.batch import Signature
+from scifm.fields.batch import Batch, Signature
 from scifm.fields.domain import Domain
 from scifm.fields.grid import Grid
 from scifm.fields.holding import Holding, Holds
@@ -168,6 +169,7 @@ class PretrainRecipe(Config):
                 f"An operator of kind '{self.model.kind}' knows one problem: give a [system], set data.num_samples = 1 "
                 f"(it is {self.data.num_samples}), and data.horizon to as many frames as it is to know."
             )
+        self._require_teachers()
         if self.data.stream_blocks > self.training.batch_size:
             raise ConfigError(
                 f"data.stream_blocks = {self.data.stream_blocks} is more than training.batch_size = "
@@ -180,6 +182,25 @@ class PretrainRecipe(Config):
             refuse_idle(self.data, ("history", "horizon", "stride", "leads"), why, prefix="data.")
         if len(self.mixture) == 1:
             refuse_idle(self.mixture[0], ("weight", "loss_weight"), "it weighs members of a mixture, and there is one")
+
+    def _require_teachers(self) -> None:
+        """Check that the objective has use for samples with solutions, or without, where there are such."""
+        objective, data = self.training.objective, self.data
+        if data.num_solved is None:
+            return
+        if objective.reconstructs or not (objective.needs_solutions or data.num_solved == 0):
+            refuse_idle(data, ("num_solved",), f"objective '{objective.name}' reads no solution", prefix="data.")
+        if objective.needs_solutions and data.num_solved == 0:
+            raise ConfigError(
+                f"data.num_solved = 0: the objective '{objective.name}' learns from solutions. Choose "
+                "training.objective = 'residual', which reads none, or give it some."
+            )
+        if data.num_solved != data.num_samples and not objective.teaches_unsolved:
+            raise ConfigError(
+                f"data.num_solved = {data.num_solved} leaves samples without solutions, from which the objective "
+                f"'{objective.name}' learns nothing: give it a residual (objective = {{ name = '{objective.name}', "
+                f"residual = 1.0 }}), or lower data.num_samples to {data.num_solved}."
+            )
 
     def require_unseen(self, origin: Origin) -> None:
         """Check that nothing is trained on that is held out.
@@ -377,12 +398,14 @@ def pretrain(
 
 def _train_run(run: Run, recipe: PretrainRecipe, origin: Origin, observe: Observer | None, world: World) -> None:
     data, seed, source = recipe.data, recipe.seed, training_source(recipe, origin)
-    fitting = origin.fitting(data.num_normalization_samples, seed)
+    fitting = fitting_samples(recipe, origin, source)
     validation = origin.validation(data.num_validation_samples, seed)
     scalings = recipe.model.resolve().scalings(origin.homogeneities)
     normalization = fit_normalization(fitting, scalings, kind=recipe.model.normalization)
     operator = build_operator(source.signature, recipe.model.resolve(), normalization, seed=seed)
-    domain = Domain.of(fitting, normalization, lead_times=source.lead_times, forms=fitting.forms)
+    # that some were not solved is no gap in them
+    known = fitting if data.num_solved is None else fitting.with_targets(None)
+    domain = Domain.of(known, normalization, lead_times=source.lead_times, forms=fitting.forms)
     told = origin.store.card.meanings if isinstance(origin, StoreOrigin) else {}
     operator.domain = replace(domain, meanings=told)
     world.wait()  # every process has seen the status of before
@@ -419,6 +442,21 @@ def training_source(recipe: PretrainRecipe, origin: Origin | None = None) -> Bat
     """
     data = recipe.data
     origin = recipe.origin if origin is None else origin
-    return origin.stream(
-        recipe.training.batch_size, recipe.seed, num_samples=data.num_samples, blocks=data.stream_blocks
-    )
+    counts: dict[str, int | None] = {"num_samples": data.num_samples, "num_solved": data.num_solved}
+    if not recipe.training.objective.needs_solutions:
+        counts["num_solved"] = 0
+    return source_of(origin, recipe.training.batch_size, recipe.seed, blocks=data.stream_blocks, **counts)
+
+
+def fitting_samples(recipe: PretrainRecipe, origin: Origin, source: BatchSource) -> Batch:
+    """Return what a normalization is fitted on: solved samples, or those that are solved of those to train on, or none.
+
+    Where no solution is read to train, none is read for this either: the objective says how large they may be.
+    """
+    count, objective = recipe.data.num_normalization_samples, recipe.training.objective
+    if isinstance(source, PartlySolved):
+        return source.some(count)
+    one = isinstance(origin, SystemOrigin) and origin.problem is not None  # which has no use for constants
+    if objective.needs_solutions or one:
+        return origin.fitting(count, recipe.seed)
+    return objective.stand_ins(unsolved_samples(origin, count, recipe.seed).some(count))
