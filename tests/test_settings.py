@@ -100,6 +100,7 @@ NO_TRAINING = {
     "recompute": "the same numbers from less memory",
     "loggers": "who watches changes no result; what they are told is tested in training/test_loggers.py",
 }
+EASIER = {"knob": "anisotropy", "values": [1.5], "steps": 2}
 DATA: dict[str, dict[str, tuple[Any, str | None]]] = {
     "system": {
         "num_points": (20, EFFECT),
@@ -113,6 +114,7 @@ DATA: dict[str, dict[str, tuple[Any, str | None]]] = {
         "leads": (2, "data.leads"),
         "windows_per_trajectory": (2, "data.windows_per_trajectory"),
         "same_knobs": (2, EFFECT),
+        "curriculum": (EASIER, EFFECT),
         "stream_blocks": (2, EFFECT),
         "temperature": (2.0, "data.temperature"),
         "num_samples": (6, EFFECT),
@@ -132,6 +134,7 @@ DATA: dict[str, dict[str, tuple[Any, str | None]]] = {
         "leads": (2, EFFECT),
         "windows_per_trajectory": (2, "data.windows_per_trajectory"),
         "same_knobs": (2, "data.same_knobs"),
+        "curriculum": (EASIER, "data.curriculum"),
         "stream_blocks": (2, "data.stream_blocks"),
         "temperature": (2.0, "data.temperature"),
         "num_samples": (6, "num_samples"),
@@ -140,7 +143,7 @@ DATA: dict[str, dict[str, tuple[Any, str | None]]] = {
         "num_normalization_samples": (5, EFFECT),
     },
 }
-DATA["mixture"] = DATA["system"]
+DATA["mixture"] = {**DATA["system"], "curriculum": (EASIER, "data.curriculum")}
 RECIPE: dict[str, tuple[Any, str | None]] = {
     "name": ("other", EFFECT),
     "seed": (5, EFFECT),

@@ -15,6 +15,7 @@ from scifm.fields.grid import Grid
 from scifm.models import OPERATORS
 from scifm.models.axial_transformer import AxialTransformerConfig
 from scifm.models.continuous import ContinuousConfig
+from scifm.models.coordinate import CoordinateConfig
 from scifm.models.ensemble import EnsembleConfig
 from scifm.models.fno import FNOConfig
 from scifm.models.in_context import InContextConfig
@@ -41,6 +42,7 @@ SMALL: dict[str, Callable[[], Operator]] = {
     "continuous": lambda: OPERATORS["continuous"](
         SIGNATURE, ContinuousConfig(**tiny.NETWORK, num_steps=2, basis=2, scheme="midpoint")
     ),
+    "coordinate": lambda: OPERATORS["coordinate"](SIGNATURE, CoordinateConfig(width=6, num_layers=2)),
     "neuralop_fno": lambda: OPERATORS["neuralop_fno"](
         SIGNATURE, NeuralopFNOConfig(n_modes=(6, 6), hidden_channels=4, n_layers=2)
     ),
@@ -57,6 +59,9 @@ IDLE = {"in_context": "reader."}
 """Weights that have nothing to do where no solved examples are shown."""
 
 every_operator = pytest.mark.parametrize("name", OPERATORS)
+of_many_problems = pytest.mark.parametrize("name", [n for n, c in OPERATORS.items() if not c.knows_one_problem])
+of_one_problem = pytest.mark.parametrize("name", [n for n, c in OPERATORS.items() if c.knows_one_problem])
+"""One that `knows_one_problem` cannot promise that its answer hangs on what it is told: it promises the contrary."""
 
 
 def make(name: str) -> Operator:
@@ -99,7 +104,7 @@ def test_every_parameter_has_a_gradient(name):
     assert [n for n in idle if not n.startswith(IDLE.get(name, "-"))] == []
 
 
-@every_operator
+@of_many_problems
 def test_one_pixel_and_every_coefficient_matter(name):
     operator = make(name).double()
     batch = problems(num_samples=1, dtype=torch.float64)
@@ -114,6 +119,13 @@ def test_one_pixel_and_every_coefficient_matter(name):
     for other in others:
         change = (operator.predict(other).require_targets() - base).abs()
         assert float(change.min()) > 0
+
+
+@of_one_problem
+def test_what_knows_one_problem_answers_it_whatever_it_is_told(name):
+    answer = make(name).predict(problems()).require_targets()
+    assert torch.equal(answer, answer[:1].expand_as(answer))
+    assert answer.std((-2, -1)).min() > 0
 
 
 @every_operator
@@ -148,7 +160,7 @@ def test_saved_and_loaded_it_is_the_same(name, tmp_path):
     assert torch.equal(again.predict(problems()).require_targets(), operator.predict(problems()).require_targets())
 
 
-@every_operator
+@of_many_problems
 def test_nan_is_not_swallowed(name):
     batch = problems()
     batch.inputs[0, ..., 0, 0] = float("nan")

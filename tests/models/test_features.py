@@ -78,7 +78,14 @@ every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
 def test_every_kind_of_operator_says_where_its_channels_are():
-    assert set(KINDS) == set(OPERATORS)
+    assert set(KINDS) == {kind for kind, cls in OPERATORS.items() if not cls.knows_one_problem}
+
+
+@pytest.mark.parametrize("kind", [kind for kind, cls in OPERATORS.items() if cls.knows_one_problem])
+def test_what_knows_one_problem_has_no_features_of_samples_and_says_so(kind):
+    operator = OPERATORS[kind](Poisson.signature, OPERATORS[kind].config_class())
+    with pytest.raises(ConfigError, match=rf"'{kind}' does not say how its hidden channels lie"):
+        features_of(operator, tiny.batch(2))
 
 
 def rolled(batch: Batch, shift: tuple[int, ...]) -> Batch:

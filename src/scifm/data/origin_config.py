@@ -128,7 +128,7 @@ class Curriculum(Config):
     steps: int = Field(ge=1)
 
     def stages(self, system: SystemConfig) -> list[SystemConfig]:
-        """Return the system of each stage before the last.
+        """Return the system of each stage, itself in the last.
 
         Raises:
             ConfigError: if it has no such knob, or cannot take a value of it.
@@ -141,7 +141,7 @@ class Curriculum(Config):
             except ConfigError as error:
                 raise ConfigError(f"data.curriculum: {error}") from error
             made.append(stage)
-        return made
+        return [*made, system]
 
 
 class DataConfig(BoxConfig):

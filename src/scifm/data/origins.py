@@ -12,17 +12,14 @@ from dataclasses import dataclass, replace
 from functools import cached_property, reduce
 from typing import Any, ClassVar
 
-import torch
-from torch import Tensor
-
 from scifm.data.origin_config import Curriculum, SystemConfig
-from scifm.data.split import StoreSplit, windows_of
+from scifm.data.split import StoreSplit, grouped_windows, windows_of
+from scifm.data.staged import Staged
 from scifm.data.store import Store
 from scifm.data.stream import (
     BatchSource,
     Epochs,
     MixtureStream,
-    Staged,
     Stream,
     drawn_problems,
     drawn_samples,
@@ -288,10 +285,9 @@ class SystemOrigin(Origin):
 
     def stream(self, batch_size: int, seed: int, *, num_samples: int | None = None, blocks: int = 1) -> BatchSource:
         if self.curriculum is not None:
-            own = replace(self, curriculum=None)
-            easier = [replace(own, config=config) for config in self.curriculum.stages(self.config)]
+            turns = [replace(self, config=c, curriculum=None) for c in self.curriculum.stages(self.config)]
             about: dict[str, Any] = {"num_samples": num_samples, "blocks": blocks}
-            return Staged([one.stream(batch_size, seed, **about) for one in (*easier, own)], self.curriculum.steps)
+            return Staged([one.stream(batch_size, seed, **about) for one in turns], self.curriculum.steps)
         if num_samples is None:
             return self.fresh(batch_size, seed, blocks)
         generator = generator_for(seed, "pretrain", "train")
@@ -299,7 +295,7 @@ class SystemOrigin(Origin):
         if not self.signature.evolves:
             return Epochs(drawn, batch_size=batch_size, seed=seed)
         samples = windows_of(drawn, self.window)
-        groups = None if drawn.group is None else _of_windows(drawn.group, samples.windows_per_trajectory, seed)
+        groups = None if drawn.group is None else grouped_windows(drawn.group, samples.windows_per_trajectory, seed)
         return Epochs(samples, batch_size=batch_size, seed=seed, groups=groups)
 
     def fresh(self, batch_size: int, seed: int, blocks: int = 1, *, solved: bool = True) -> Stream:
@@ -327,13 +323,6 @@ class SystemOrigin(Origin):
         about: dict[str, Any] = {} if self.problem is None else {"problem": self.problem}
         about |= {"kind": self.kind, "system": SystemConfig.of(self.system).to_dict(), "grid": self.grid.to_dict()}
         return {**about, **self.window.record()} if self.signature.evolves else about
-
-
-def _of_windows(groups: Tensor, count: int, seed: int) -> Tensor:
-    """Return the groups of so many windows of each trajectory: in each there is one of a trajectory, at any time."""
-    first = torch.randint(count, (len(groups), 1), generator=generator_for(seed, "pretrain", "turns"))
-    turns = (first + torch.arange(count)) % count
-    return (groups.cpu()[:, None] + turns).flatten()
 
 
 @dataclass(frozen=True)

@@ -24,11 +24,12 @@ from scifm.fields.batch import Batch, Signature
 from scifm.fields.gaps import require_whole
 from scifm.fields.grid import Grid
 from scifm.fields.samples import Samples
+from scifm.fields.seeds import generator_for
 from scifm.fields.window import NEXT_FRAME, Window
 from scifm.prompt import Shown
 from scifm.wording import plural
 
-__all__ = ["ChosenRows", "KeptRows", "StoreSplit", "TensorSamples", "windows_of"]
+__all__ = ["ChosenRows", "KeptRows", "StoreSplit", "TensorSamples", "grouped_windows", "windows_of"]
 
 _FORMS = ("named", "xy")
 _EVEN = 1e-3  # of an interval, by which files round times
@@ -478,3 +479,16 @@ class TensorSamples(Dataset[dict[str, Tensor]]):
                     whole = torch.ones_like(columns[role], dtype=torch.bool)
                     columns[f"valid_{role}"] = whole if valid is None else valid[:, 0]
         return [{name: tensor[place] for name, tensor in columns.items()} for place in range(len(batch))]
+
+
+def grouped_windows(groups: Tensor, count: int, seed: int) -> Tensor:
+    """Return the groups of so many windows of each trajectory: in each there is one of a trajectory, at any time.
+
+    Args:
+        groups: of the trajectories, ``(trajectory,)``; what is returned is ``(trajectory · count,)``.
+        count: windows of each.
+        seed: of the times.
+    """
+    first = torch.randint(count, (len(groups), 1), generator=generator_for(seed, "pretrain", "turns"))
+    turns = (first + torch.arange(count)) % count
+    return (groups.cpu()[:, None] + turns).flatten()

@@ -34,12 +34,9 @@ __all__ = [
     "Epochs",
     "MixtureStream",
     "Part",
-    "Staged",
     "Stream",
     "drawn_problems",
     "drawn_samples",
-    "sees_all",
-    "stage_of",
     "steps_of",
     "weighed",
 ]
@@ -350,45 +347,6 @@ class Epochs:
         index = self.index(step)[part.of(self.batch_size)]
         batch = self.samples.batch(index)
         return batch if self.groups is None else replace(batch, group=self.groups[index].to(batch.inputs.device))
-
-
-class Staged:
-    """Sources one after the other, each for so many steps, the last to the end: a curriculum.
-
-    Every stage counts its own steps from 0.
-
-    Args:
-        sources: with the same names on the same grid.
-        steps: of training, that each but the last is for.
-    """
-
-    def __init__(self, sources: Sequence[BatchSource], steps: int) -> None:
-        self.sources, self.steps, last = tuple(sources), steps, sources[-1]
-        self.signature, self.grid, self.num_samples = last.signature, last.grid, last.num_samples
-        ends = [end for source in self.sources for end in source.lead_times or ()]
-        self.lead_times = (min(ends), max(ends)) if ends else None
-        self.gaps = tuple(dict.fromkeys(name for source in self.sources for name in source.gaps))
-
-    def stage(self, step: int) -> int:
-        """Return which source a step is of, from 0."""
-        return min(step // self.steps, len(self.sources) - 1)
-
-    def batch(self, step: int, part: Part = WHOLE) -> Batch:
-        """Return samples of `step`, of the source whose turn it is."""
-        stage = self.stage(step)
-        return self.sources[stage].batch(step - stage * self.steps, part)
-
-
-def stage_of(source: BatchSource, step: int) -> int:
-    """Return in which stage of a source a step lies; 0 of one that has none."""
-    return source.stage(step) if isinstance(source, Staged) else 0
-
-
-def sees_all(source: BatchSource) -> bool:
-    """Return whether every step, of every stage, holds all samples there are."""
-    if isinstance(source, Staged):
-        return all(sees_all(one) for one in source.sources)
-    return isinstance(source, Epochs) and source.batch_size == source.num_samples
 
 
 def weighed(batch: Batch, signature: Signature, loss_weight: float) -> Batch:

@@ -28,7 +28,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from scifm.errors import SignatureError
+from scifm.errors import ConfigError, SignatureError
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.derivatives import DifferenceDerivatives, SpectralDerivatives
 from scifm.fields.grid import Grid
@@ -120,6 +120,7 @@ class Coordinate(Operator):
     """One problem's solution as a network of its coordinates.
 
     Raises:
+        ConfigError: if a setting would have no effect on such a problem.
         SignatureError: if what evolves has an output that is no input, so that nobody says where it starts.
     """
 
@@ -153,13 +154,29 @@ class Coordinate(Operator):
         if {len(self.wraps), len(self.extent)} != {dims}:
             raise SignatureError(f"extent and wraps need {plural(dims, 'number')}, one per axis; got {c!r}.")
         straight = self._straight
-        waves = torch.randn(c.frequencies, len(straight)) * c.bandwidth
-        self.register_buffer("waves", waves)
+        self._require_effects(straight)
+        self.register_buffer("waves", nn.init.normal_(torch.empty(c.frequencies, len(straight)), std=c.bandwidth))
         angles = 2 * (dims + signature.evolves - len(straight))
         widths = [angles + len(straight) + 2 * c.frequencies, *(c.width,) * c.num_layers, len(signature.outputs)]
         self.networks = nn.ModuleList(
             nn.ModuleList(nn.Linear(before, behind) for before, behind in pairwise(widths)) for _ in range(c.slabs)
         )
+
+    def _require_effects(self, straight: Sequence[int]) -> None:
+        """Check that every setting has something to act on: time, or a coordinate that is given as it is."""
+        c = self.config
+        idle = [
+            (not self.signature.evolves and c.initial != "exact", f"initial = '{c.initial}'", "time"),
+            (not self.signature.evolves and c.slabs > 1, f"slabs = {c.slabs}", "time"),
+            (not self.signature.evolves and c.duration is not None, f"duration = {c.duration}", "time"),
+            (not straight and c.frequencies > 0, f"frequencies = {c.frequencies}", "a coordinate that does not wrap"),
+            (not straight and not c.scaled, "scaled = False", "a coordinate that does not wrap"),
+        ]
+        for is_idle, setting, needed in idle:
+            if is_idle:
+                raise ConfigError(
+                    f"{setting} would have no effect: it is for {needed}, and there is none. Leave it out."
+                )
 
     # --- what it says of itself ---------------------------------------------------------------------------------------
 
@@ -404,6 +421,7 @@ class PointDerivatives:
             SignatureError: if the operator was not asked for it before, or a field of the batch is to be derived by
                 time.
         """
+        axes = "".join(sorted(axes))
         if name not in self._outputs:
             return self._given(name, axes)
         own = self._derived(name, axes)
@@ -447,7 +465,7 @@ class PointDerivatives:
 def _orders(derivatives: Collection[str], letters: str) -> dict[str, int]:
     """Return the lines along which Taylor coefficients are needed, each with its highest order."""
     orders: dict[str, int] = {}
-    for axes in sorted(derivatives):
+    for axes in sorted("".join(sorted(axes)) for axes in derivatives):
         odd = [letter for letter in axes if letter not in letters]
         if odd:
             raise SignatureError(f"The derivative '{axes}' is by '{odd[0]}'; the coordinates are {', '.join(letters)}.")

@@ -54,6 +54,28 @@ class _Problem:
     derivatives: frozenset[str]
 
 
+@dataclass(frozen=True)
+class _Kept:
+    """Points of a draw, with the outputs where its slab starts, and what they were found for."""
+
+    number: int
+    slab: int
+    operator: Coordinate
+    batch: Batch
+    points: Points
+    start: Tensor | None
+
+    def serves(self, number: int, slab: int, operator: Coordinate, batch: Batch) -> bool:
+        """Return whether they are those of a draw; of a curriculum, another problem may follow within one."""
+        return (
+            (self.number, self.slab) == (number, slab)
+            and self.operator is operator
+            and (self.batch.inputs.dtype, self.batch.inputs.device) == (batch.inputs.dtype, batch.inputs.device)
+            and torch.equal(self.batch.inputs, batch.inputs)
+            and torch.equal(self.batch.coefficients, batch.coefficients)
+        )
+
+
 class _Asked:
     """Derivatives that only remember which they were asked for."""
 
@@ -97,7 +119,7 @@ class Collocation(Objective):
     slab_steps: int | None = Field(None, ge=1)
     seed: int = 0
     _problem: _Problem | None = PrivateAttr(None)
-    _kept: tuple[tuple[int, ...], Points, Tensor | None] | None = PrivateAttr(None)
+    _kept: _Kept | None = PrivateAttr(None)
 
     @model_validator(mode="after")
     def _every_setting_counts(self) -> Collocation:
@@ -112,6 +134,10 @@ class Collocation(Objective):
     @property
     def num_looked_at(self) -> int:
         return 1
+
+    @property
+    def adds_up(self) -> bool:
+        return False  # one problem is no batch that could be parted
 
     def require_operator(self, cls: type[Operator]) -> None:
         if not issubclass(cls, Coordinate):
@@ -131,9 +157,9 @@ class Collocation(Objective):
         if system is None or not system.terms:
             names = ", ".join(sorted(set(samples.systems))) or "of no system that is known"
             raise ConfigError(
-                f"The objective 'collocation' asks for the terms of an equation, and of these samples ({names}) nobody "
-                "says them. They have to be of a system that is installed and declares its terms ('scifm systems "
-                "NAME' shows them)."
+                f"The objective 'collocation' asks for the terms of an equation in time, and of these samples "
+                f"({names}) nobody says them. They have to be of one system that is installed, evolves and declares "
+                "its terms ('scifm systems NAME' shows them)."
             )
         asked = _Asked(samples.grid.num_spatial_dims)
         numbers = {name: torch.zeros(1) for name in samples.signature.coefficients}
@@ -146,8 +172,12 @@ class Collocation(Objective):
         prepared._kept = None
         return prepared
 
-    def stage(self, step: int) -> int:
-        return 0 if self.slab_steps is None else step // self.slab_steps
+    def stage(self, operator: Operator, step: int) -> int:
+        slabs = operator.config.slabs if isinstance(operator, Coordinate) else 1
+        return 0 if self.slab_steps is None else min(step // self.slab_steps, slabs - 1)
+
+    def draw(self, step: int) -> int:
+        return {"fixed": 0, "uniform": step // self.every, "residual": step}[self.points]
 
     # --- the loss -----------------------------------------------------------------------------------------------------
 
@@ -169,15 +199,15 @@ class Collocation(Objective):
                 f"An operator of kind 'coordinate' knows one problem, and a step holds {batch.num_samples}. Set "
                 "data.num_samples = 1 and data.horizon to all frames of its trajectory."
             )
-        asked = self if self._problem is not None else self.on(batch)
-        assert asked._problem is not None
+        if (problem := self._problem) is None:
+            return self.on(batch).squares(operator, batch, step=step, generator=generator)
         slab = self._slab(operator, step)
-        points, start = self._drawn(asked._problem, operator, batch, step, slab)
+        points, start = self._drawn(problem, operator, batch, step, slab)
         about = {"slab": slab, "start": start}
-        rows = self._of_equation(asked._problem, operator, batch, points, about)
+        rows = self._of_equation(problem, operator, batch, points, about)
         if start is not None and operator.config.initial == "soft":
             rows += self._of_start(operator, batch, about)
-        return Squares([*rows, *self._of_seams(asked._problem, operator, batch, about)])
+        return Squares([*rows, *self._of_seams(problem, operator, batch, about)])
 
     def _slab(self, operator: Coordinate, step: int) -> int:
         slabs = operator.config.slabs
@@ -186,7 +216,7 @@ class Collocation(Objective):
                 f"The network has {plural(slabs, 'slab')} of time, and slab_steps of the objective, the steps that "
                 f"each is trained, is {self.slab_steps}. Give both model.network.slabs and slab_steps, or neither."
             )
-        return min(self.stage(step), slabs - 1)
+        return self.stage(operator, step)
 
     def _of_equation(
         self, problem: _Problem, operator: Coordinate, batch: Batch, points: Points, about: dict[str, Any]
@@ -234,10 +264,9 @@ class Collocation(Objective):
         self, problem: _Problem, operator: Coordinate, batch: Batch, step: int, slab: int
     ) -> tuple[Points, Tensor | None]:
         """Return the points of a step, and the outputs where its slab starts; the same as often as a step asks."""
-        number = 0 if self.points == "fixed" else step // self.every
-        key = (step if self.points == "residual" else number, slab)
-        if self._kept is not None and self._kept[0] == key:
-            return self._kept[1:]
+        number, kept = self.draw(step), self._kept
+        if kept is not None and kept.serves(number, slab, operator, batch):
+            return kept.points, kept.start
         generator = generator_for(self.seed, "collocation", number, slab)
         with torch.no_grad():
             start = operator.start_of(batch, slab) if operator.signature.evolves else None
@@ -247,7 +276,7 @@ class Collocation(Objective):
                 points = _anywhere(batch, operator, slab, self.num_points, generator)
             else:
                 points = self._by_residual(problem, operator, batch, step, slab, start, generator)
-        self._kept = (key, points, start)
+        self._kept = _Kept(number, slab, operator, batch, points, start)
         return points, start
 
     def _by_residual(

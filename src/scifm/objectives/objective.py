@@ -97,8 +97,15 @@ class Objective(Config, abc.ABC):
         """
         raise ConfigError(f"The objective '{self.name}' does not say what it is the sum of squares of.")
 
-    def stage(self, step: int) -> int:
-        """Return in which stage of a training a step lies; what optimizers remember of one means nothing in another."""
+    def stage(self, operator: Operator, step: int) -> int:
+        """Return in which stage of a training a step lies; losses of one mean nothing in another."""
+        return 0
+
+    def draw(self, step: int) -> int:
+        """Return which draw of what it is asked on a step has: an optimizer that compares its steps forgets at another.
+
+        What comes from the samples does not count: such an optimizer sees all of them at every step.
+        """
         return 0
 
     @property

@@ -28,7 +28,8 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from scifm.config import Config, refuse_idle
 from scifm.data.partly_solved import PartlySolved
-from scifm.data.stream import WHOLE, BatchSource, Epochs, Staged, stage_of
+from scifm.data.staged import Staged, stage_of
+from scifm.data.stream import WHOLE, BatchSource, Epochs
 from scifm.errors import suggest
 from scifm.evaluation.pointwise import METRICS
 from scifm.fields.batch import Batch
@@ -433,14 +434,16 @@ class _Loop:
             return self.gradient.compute(self.position.step)
 
     def _stage(self, step: int) -> tuple[int, int]:
-        return stage_of(self.source, step), self.objective.stage(step)
+        return stage_of(self.source, step), self.objective.stage(self.whole, step)
 
     def _move(self, value: float) -> None:
         """Let the optimizer take its step; one that asks again is given what is known of where it stands first."""
         optimizer, step = self.config.optimizer, self.position.step
-        if step and self._stage(step) != self._stage(step - 1):
-            self.position.recent_losses = []  # another stage has other losses, which is no spike
-            if optimizer.compares:
+        if step:
+            begins = self._stage(step) != self._stage(step - 1)
+            if begins:
+                self.position.recent_losses = []  # another stage has other losses, which is no spike
+            if optimizer.compares and (begins or self.objective.draw(step) != self.objective.draw(step - 1)):
                 self.optimizer.state.clear()
         if optimizer.takes_squares:
             cast(LevenbergMarquardtSteps, self.optimizer).step(lambda: self.gradient.squares(step))

@@ -18,7 +18,8 @@ from pydantic import BeforeValidator, Field, PlainSerializer
 from torch import Tensor
 
 from scifm.config import Config, named_settings, told_by_name
-from scifm.data.stream import BatchSource, sees_all
+from scifm.data.staged import sees_all
+from scifm.data.stream import BatchSource
 from scifm.errors import ConfigError, suggest
 from scifm.objectives.squares import Squares
 from scifm.training.weights import ParameterGroup

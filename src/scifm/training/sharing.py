@@ -94,8 +94,8 @@ class SharedGradient:
         self.pieces = Part(world.rank, world.size).split(micro_batches)
         if self.pieces != [WHOLE] and not objective.adds_up:
             raise ConfigError(
-                f"The objective '{objective.name}' shows samples of a step to each other, and those of one process or "
-                "micro-batch do not see the others': train in one process, with training.micro_batches = 1."
+                f"The objective '{objective.name}' needs all samples of a step together, and one process or "
+                "micro-batch does not see those of the others: train in one process, with training.micro_batches = 1."
             )
         self.is_sharded = world.size > 1 and strategy == "fsdp"
         self.trained = copy.deepcopy(operator) if self.is_sharded else operator
