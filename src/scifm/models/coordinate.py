@@ -343,7 +343,8 @@ class Coordinate(Operator):
         index = torch.unravel_index(points.places, grid.num_points)
         columns = [axis[place] for axis, place in zip(axes, index, strict=True)]
         if points.turns is not None:
-            columns = [c + turn * side for c, turn, side in zip(columns, points.turns.T, grid.extent, strict=True)]
+            turns = points.turns.to(like).T  # whole numbers times a length would be of single precision
+            columns = [c + turn * side for c, turn, side in zip(columns, turns, grid.extent, strict=True)]
         columns = columns[::-1]
         if self.signature.evolves:
             times = points.times
