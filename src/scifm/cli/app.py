@@ -48,6 +48,7 @@ EXAMPLES: dict[str, str] = {
     "verify": "scifm verify stores/poisson",
     "inspect": "scifm inspect stores/poisson",
     "pretrain": "scifm pretrain poisson-small --set training.num_steps=100",
+    "pinn": "scifm pinn convection --knob speed=30",
     "finetune": "scifm finetune runs/poisson-small-* --system poisson --num-samples 16",
     "evaluate": "scifm evaluate runs/finetune-16-* --system poisson --knob anisotropy=5,10",
     "scores": "scifm scores runs/finetune-16-*",

@@ -22,6 +22,7 @@ __all__ = [
     "SystemName",
     "asked",
     "complete_systems",
+    "knob_ranges",
     "setting_of_option",
     "settings",
     "told_by",
@@ -104,7 +105,12 @@ def told_by(*names: str, **own: Any) -> Callable[[Callable[..., None]], Callable
     return decorated
 
 
-def _knob_ranges(knobs: list[str] | None) -> dict[str, list[float]]:
+def knob_ranges(knobs: list[str] | None) -> dict[str, list[float]]:
+    """Return the range of each knob that was given, ``[low, high]``, both alike where it was one number.
+
+    Raises:
+        ConfigError: if one is malformed.
+    """
     ranges = {}
     for text in knobs or []:
         name, equals, bounds = text.partition("=")
@@ -145,7 +151,7 @@ def asked(
         if not isinstance(named, Mapping):
             raise ConfigError("--knob would have no effect without --system: give it, or leave --knob out.")
         before = named.get("knobs")
-        tree["system"] = {**named, "knobs": {**(before if isinstance(before, Mapping) else {}), **_knob_ranges(knobs)}}
+        tree["system"] = {**named, "knobs": {**(before if isinstance(before, Mapping) else {}), **knob_ranges(knobs)}}
     return apply_overrides(tree, overrides or [])
 
 

@@ -24,16 +24,17 @@ from scifm.cli.app import (
     print_json,
     print_rows,
     print_table,
+    say,
 )
 from scifm.cli.progress import ProgressBar, counting, progress_bars
-from scifm.cli.recipes import Overrides, complete_systems, settings, told_by
+from scifm.cli.recipes import Overrides, complete_systems, knob_ranges, settings, told_by
 from scifm.errors import ConfigError, suggest
 from scifm.wording import span
 
 if TYPE_CHECKING:
     from scifm.runs import Run
 
-__all__ = ["finetune", "generate", "pretrain", "recipes", "systems"]
+__all__ = ["finetune", "generate", "pinn", "pretrain", "recipes", "systems"]
 
 SystemArgument = Annotated[
     str | None, typer.Argument(help="Name of a system; 'scifm systems' lists them.", autocompletion=complete_systems)
@@ -206,6 +207,60 @@ def pretrain(
         bar.end()
     scores = [event["relative_l2"] for event in run.metrics() if event["event"] == "valid"]
     _print_run({"run": str(run.path), "validation_relative_l2": scores[-1] if scores else None}, as_json)
+
+
+@app.command()
+def pinn(
+    system: Annotated[
+        str,
+        typer.Argument(help="A system that evolves; 'scifm systems' lists all.", autocompletion=complete_systems),
+    ],
+    knobs: Annotated[
+        list[str] | None,
+        typer.Option("--knob", metavar="NAME=VALUE", help="Value of a knob, e.g. speed=30; repeatable. Else drawn."),
+    ] = None,
+    curriculum: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[NAME=]FIRST:LAST:STEP",
+            help="Easier problems first, by the knob that is given, e.g. 5:30:5; half of all steps are theirs.",
+        ),
+    ] = None,
+    recipe: Annotated[
+        Path, typer.Option(help="TOML file, or a name that 'scifm recipes' lists, such as pinn-published.")
+    ] = Path("pinn"),
+    seed: Annotated[int | None, typer.Option(help="Of the problem, the weights and the points; default: 0.")] = None,
+    out: OutRuns = Path("runs"),
+    overrides: Overrides = None,
+    imports: Imports = None,
+    as_json: AsJson = False,
+) -> None:
+    """Solve one problem of a system from its equation alone, by a network of coordinates (a PINN).
+
+    No solution is looked at but to score the answer. It lasts as long as the system's trajectories do. 'scifm report'
+    makes the page of the run; give the same command again to resume.
+    """
+    from scifm.training.pinn import problem_recipe, solve
+
+    ranges = knob_ranges(knobs)
+    how = problem_recipe(
+        system, ranges, curriculum=curriculum, recipe=recipe, seed=seed, overrides=overrides or []
+    )
+    with progress_bars(console) as progress:
+        bar = ProgressBar(progress)
+        bar.begin("solving", how.training.num_steps)
+        found = solve(how, out=out, observe=bar)
+        bar.end()
+    if as_json:
+        print_json(found.to_dict())
+        return
+    rows = [("run", str(found.run.path)), ("problem", found.problem)]
+    rows += [("curriculum", found.curriculum)] if found.curriculum else []
+    rows.append(("relative error", f"{found.error:.3g} over all frames, {found.mean_error:.3g} a frame"))
+    rows.append(("loss", f"{found.loss:.3g} at the points of training, {found.fresh_loss:.3g} at fresh ones"))
+    print_rows("Solved from its equation", rows)
+    if found.remark:
+        say("beware:", "yellow", found.remark)
 
 
 def _print_run(entries: dict[str, Any], as_json: bool) -> None:
