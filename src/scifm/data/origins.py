@@ -220,7 +220,7 @@ class SystemOrigin(Origin):
 
     Of one that evolves problems are trajectories, of which `window` and `per_trajectory` say how samples are taken. Of
     those to train on `same_knobs` share their knobs, where it says so, and a `curriculum` puts easier ones first. With
-    a `problem`, the seed of one, all its samples are that one, for what knows no other.
+    a `problem`, the seed of one, all its samples are that one, from its first frame on, for what knows no other.
     """
 
     config: SystemConfig
@@ -281,6 +281,8 @@ class SystemOrigin(Origin):
 
     @property
     def windows(self) -> int:
+        if self.problem is not None:
+            return 1
         return self.window.fits(self.system.num_frames) if isinstance(self.system, Evolving) else 1
 
     def stream(self, batch_size: int, seed: int, *, num_samples: int | None = None, blocks: int = 1) -> BatchSource:
@@ -290,6 +292,8 @@ class SystemOrigin(Origin):
             return Staged([one.stream(batch_size, seed, **about) for one in turns], self.curriculum.steps)
         if num_samples is None:
             return self.fresh(batch_size, seed, blocks)
+        if self.problem is not None:
+            return Epochs(self.problems(1), batch_size=batch_size, seed=seed)
         generator = generator_for(seed, "pretrain", "train")
         drawn = drawn_problems(self.system, num_samples, self.grid, generator, same_knobs=self.same_knobs)
         if not self.signature.evolves:
@@ -311,9 +315,12 @@ class SystemOrigin(Origin):
         return drawn_samples(self.system, num_samples, self.grid, generator_for(seed, *names), **taken)
 
     def problems(self, num_problems: int, *names: int | str, seed: int = 0, split: str = "train") -> Samples:
+        system = self.system
         if self.problem is not None:
             num_problems, seed, names = 1, self.problem, ("pretrain", "train")
-        drawn = self.system.sample(num_problems, self.grid, generator_for(seed, *names))
+            if isinstance(system, Evolving):  # it starts at time 0: a window that begins later is of another problem
+                system = replace(system, num_frames=self.window.span)  # type: ignore[type-var]
+        drawn = system.sample(num_problems, self.grid, generator_for(seed, *names))
         return windows_of(drawn, self.window) if self.signature.evolves else drawn
 
     def unseen(self, num_samples: int, seed: int = 0, split: str = "test") -> tuple[Samples, dict[str, Any]]:

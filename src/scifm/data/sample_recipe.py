@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -15,13 +17,16 @@ from scifm.data.origins import Origin, StoreOrigin, SystemOrigin
 from scifm.data.reconstruction import reconstructing
 from scifm.data.run_origin import RunOrigin, hiding_of
 from scifm.data.store import Store
-from scifm.errors import ConfigError
+from scifm.errors import ConfigError, OutsideWarning
 from scifm.fields.samples import Samples
+from scifm.fields.window import Window
 from scifm.models.folder import ModelPlace, find_model, grid_of, pace_of
 from scifm.systems.evolving import Evolving
 from scifm.systems.system import System
 
 __all__ = ["GenerateRecipe", "SampleRecipe", "SourceRecipe"]
+
+_FRAMES = ("num_frames", "save_interval")
 
 
 class SourceRecipe(BoxConfig):
@@ -110,7 +115,7 @@ class SampleRecipe(SourceRecipe):
         if not origin.signature.evolves:
             self.refuse("stride", "horizon", beside="with what does not evolve")
             return origin
-        if given:
+        if given and not (isinstance(origin, SystemOrigin) and origin.problem is not None):
             return origin.paced(pace_of(place.folder), stride=self.stride, horizon=self.horizon)
         own: dict[str, Any] = {} if self.stride is None else {"stride": self.stride}
         if "horizon" in self.model_fields_set:
@@ -124,8 +129,8 @@ class SampleRecipe(SourceRecipe):
         dims, known = source.signature.num_spatial_dims, grid_of(place.folder)
         said = self.model_fields_set & set(BOX_SETTINGS)
         if said or known is None or known.num_spatial_dims != dims:
-            return SystemOrigin.of(source, self.grid(dims))
-        return SystemOrigin.of(source, known)
+            known = self.grid(dims)
+        return _of_one_problem(SystemOrigin.of(source, known), place)
 
     def _trained_on(self, place: ModelPlace) -> Origin:
         self.refuse(*BOX_SETTINGS, beside="without a system or a store")
@@ -151,6 +156,31 @@ class SampleRecipe(SourceRecipe):
         if isinstance(origin, StoreOrigin):
             return origin.unseen(self.num_samples, split=self.split)[0], None
         return origin.unseen(self.num_samples, self.seed)
+
+
+def _of_one_problem(origin: SystemOrigin, place: ModelPlace) -> SystemOrigin:
+    """Return the origin with one problem alone where the model knows no more, and warn where that is another one."""
+    recorded = RunOrigin.of_model(place)
+    if recorded is None or recorded.record.get("problem") is None:
+        return origin
+    origin = replace(origin, problem=recorded.record["problem"], window=Window.of(recorded.record))
+    if _which(origin.describe()) != _which(recorded.record):
+        warnings.warn(
+            f"The model knows one problem, {recorded.told}, and is asked about another one: it has learned nothing of "
+            "that, and its answer is what it learned, from another start at most. Train it on that one (scifm pinn).",
+            OutsideWarning,
+            stacklevel=2,
+        )
+    return origin
+
+
+def _which(record: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return what tells one problem from another: not which frames of it, or how many points, are looked at."""
+    system, grid = record["system"], record["grid"]
+    options = {name: value for name, value in system.get("options", {}).items() if name not in _FRAMES}
+    return (
+        system["name"], system.get("knobs"), options, grid["extent"], grid["boundary"], record["problem"],
+    )  # fmt: skip
 
 
 class GenerateRecipe(BoxConfig):

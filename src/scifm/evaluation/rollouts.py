@@ -14,7 +14,7 @@ from pydantic import Field
 from scifm.config import build_config
 from scifm.data.equations import told_of
 from scifm.data.labels import Labels
-from scifm.data.origin_config import BOX_SETTINGS
+from scifm.data.origin_config import BOX_SETTINGS, SystemConfig
 from scifm.data.origins import Origin, StoreOrigin, SystemOrigin
 from scifm.data.sample_recipe import SampleRecipe
 from scifm.errors import SignatureError
@@ -64,7 +64,7 @@ class Starts:
 
     Args:
         samples: one window a trajectory: its first frames as input, as many targets as the truth has.
-        training: pairs of frames of training trajectories.
+        training: pairs of frames of training trajectories; None: there are none beside the one that is asked about.
         system: the system that made them; None: it is not known.
         origin: what is said of them.
         units: of fields, coefficients, axes and ``time``, as the card of a store has them.
@@ -73,7 +73,7 @@ class Starts:
     """
 
     samples: Batch
-    training: Batch
+    training: Batch | None
     system: Evolving | None
     origin: dict[str, Any]
     units: Mapping[str, str]
@@ -93,7 +93,9 @@ def starts_of(origin: Origin, how: RolloutRecipe, history: int) -> Starts:
             f"A rollout is of what evolves in time; {', '.join(origin.signature.outputs)} of {origin.name} does not."
         )
     stride = origin.window.stride
-    training = origin.framed(Window(stride=stride)).fitting(_NUM_FITTED, how.seed)
+    training: Batch | None = None
+    if not (isinstance(origin, SystemOrigin) and origin.problem is not None):
+        training = origin.framed(Window(stride=stride)).fitting(_NUM_FITTED, how.seed)
     units: Mapping[str, str] = {}
     labels, start = None, 0.0
     if isinstance(origin, StoreOrigin):
@@ -110,7 +112,8 @@ def starts_of(origin: Origin, how: RolloutRecipe, history: int) -> Starts:
     elif isinstance(origin, SystemOrigin) and isinstance(origin.system, Evolving):
         window = Window(history, how.steps, stride)
         known = replace(origin.system, num_frames=window.span)  # type: ignore[type-var]
-        samples, about = SystemOrigin.of(known, origin.grid, window).unseen(how.num_samples, how.seed)
+        longer = replace(origin, config=SystemConfig.of(known), window=window)
+        samples, about = longer.unseen(how.num_samples, how.seed)
         split = samples  # type: ignore[assignment]
     else:
         raise SignatureError(
