@@ -17,7 +17,8 @@ from scifm.models.rollout import BOUND, rollout
 
 __all__ = ["forecast_example", "typical_sample"]
 
-_MOST_FRAMES, _FEWEST_FRAMES = 24, 6
+_MOST_FRAMES = {1: 240, 2: 24}  # on a line they make a map over space and time, on a plane they are looked at singly
+_FEWEST_FRAMES = 6
 _MOST_POINTS = {1: 256, 2: 96}  # a side of what is kept; finer fields are averaged over blocks
 _MOST_CHANNELS = 3
 _MOST_NUMBERS = 1_000_000  # of truth, prediction and error together: what a page can carry
@@ -58,7 +59,7 @@ def forecast_example(operator: Operator, found: Forecast, samples: Batch, *, bou
 
     truth, known = start.require_targets(), start.valid_targets
     each = math.prod(kept(truth[:, :1], None).shape)
-    most = min(_MOST_FRAMES, max(_FEWEST_FRAMES, _MOST_NUMBERS // (3 * each)))
+    most = min(_MOST_FRAMES[len(axes)], max(_FEWEST_FRAMES, _MOST_NUMBERS // (3 * each)))
     steps = sorted({int(step) for step in np.linspace(1, found.num_steps, min(most, found.num_steps)).round()})
     made = {
         step: kept(truth[:, step - 1 : step], None if known is None else known[:, step - 1 : step]) for step in steps

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,27 @@ class ForecastFrames:
     num_steps: int
     plane: str = ""
     left_out: tuple[str, ...] = ()
+
+    def few(self, most: int) -> ForecastFrames:
+        """Return no more than so many of its frames, evenly spaced, the first and the last among them."""
+        count = len(self.steps)
+        if count <= most:
+            return self
+        chosen = sorted({int(place) for place in np.linspace(0, count - 1, most).round()})
+        parts = {name: tuple(getattr(self, name)[i] for i in chosen) for name in ("steps", "times", "errors")}
+        return replace(self, truth=self.truth[chosen], prediction=self.prediction[chosen], **parts)
+
+    def over_time(self, channel: int) -> tuple[NDArray[np.floating], NDArray[np.floating], tuple[float, float]]:
+        """Return truth and prediction of a channel on a line as maps ``(x, time)``, and where these begin and end.
+
+        Columns are evenly spaced, a frame wide where frames are; each is the frame that is nearest to its middle.
+        """
+        times, count = np.asarray(self.times), len(self.times)
+        half = (times[-1] - times[0]) / (2 * max(count - 1, 1))
+        middles = np.linspace(times[0], times[-1], count)
+        nearest = np.abs(middles[:, None] - times).argmin(axis=1)
+        truth, answer = (part[nearest, channel].T.astype(np.float64) for part in (self.truth, self.prediction))
+        return truth, answer, (float(times[0] - half), float(times[-1] + half))
 
     def write(self, path: Path) -> None:
         """Write it as ``.npz`` that is read without unpickling.

@@ -1,8 +1,8 @@
 """Frames of a forecast on a page: truth, prediction and error side by side, moved by a slider.
 
 They come from the ``.npz`` beside a forecast's record, read without unpickling and checked against itself. Fields of a
-plane are pictures in one strip a field, of which a window shows one frame; fields of a line are curves. Without scripts
-the first and the last frame are shown. The page's script adds the slider.
+plane are pictures in one strip a field, of which a window shows one frame; fields of a line are curves, and beside them
+maps over space and time. Without scripts the first and the last frame are shown. The page's script adds the slider.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from scifm.report.records import AGAIN, read_arrays, unreadable
 from scifm.report.svg import Frame, Scale, element, fitted_ticks, join, path_through, svg
 from scifm.wording import plain_number
 
-__all__ = ["Film", "film_of", "frame_scales", "read_frames"]
+__all__ = ["Film", "SpaceTime", "film_of", "frame_scales", "read_frames", "space_time_of"]
 
 Fields = NDArray[np.floating]
 Limits = tuple[float, float]
@@ -49,6 +49,11 @@ _COLORS = {"truth": "viridis", "prediction": "viridis", "error": "RdBu_r"}
 _LINES = {"truth": ("tone-5", "line broad"), "prediction": ("tone-0", "line"), "error": ("tone-1", "line")}
 _NOT_FINITE = (153, 153, 153)
 _WIDE, _HIGH, _LEFT, _BELOW, _ABOVE = 460.0, 262.0, 60.0, 44.0, 26.0  # of a panel of curves
+_MOST_FRAMES = 24  # of a film
+_FEWEST_COLUMNS = 4  # of a map over space and time
+_MAP_WIDE, _MAP_HIGH, _MAP_LEFT, _MAP_TOP, _MAP_BELOW, _MAP_GAP, _MAP_BAR, _MAP_TICKS = (
+    218.0, 190.0, 50.0, 24.0, 40.0, 14.0, 9.0, 54.0,
+)  # fmt: skip
 _MORE = 0.5  # by which share of its own range the truth's scale is widened at most for what is predicted
 
 
@@ -65,6 +70,14 @@ class Film:
     def told(self) -> str:
         """The labels for the page's script."""
         return json.dumps(self.labels)
+
+
+@dataclass(frozen=True)
+class SpaceTime:
+    """Maps over space and time as they stand on a page: by name of a channel, its drawing."""
+
+    caption: str
+    channels: tuple[tuple[str, Markup], ...]
 
 
 def read_frames(path: Path) -> ForecastFrames | None:
@@ -109,7 +122,8 @@ def read_frames(path: Path) -> ForecastFrames | None:
 
 
 def film_of(frames: ForecastFrames, num_samples: int) -> Film:
-    """Return frames as a film; they are of one trajectory of `num_samples`."""
+    """Return frames, a few of many, as a film; they are of one trajectory of `num_samples`."""
+    frames = frames.few(_MOST_FRAMES)
     flat, parts, clipped = len(frames.extent) == 2, [], False
     for place, name in enumerate(frames.channels):
         truth, answer = (fields[:, place].astype(np.float64) for fields in (frames.truth, frames.prediction))
@@ -119,10 +133,7 @@ def film_of(frames: ForecastFrames, num_samples: int) -> Film:
         parts.append((name.replace("_", " "), *draw(frames, name, (truth, answer), (shared, reach))))
     kept = " × ".join(map(str, frames.truth.shape[2:]))
     grid = " × ".join(map(str, frames.num_points))
-    caption = (
-        f"Truth, prediction and error (prediction − truth) by lead time, of trajectory {frames.sample + 1} of "
-        f"{num_samples}, the one whose error is the median. "
-    )
+    caption = f"Truth, prediction and error (prediction − truth) by lead time, of {_which(frames, num_samples)}. "
     caption += "Truth and prediction share one scale, the error has its own, symmetric about zero; both hold for all "
     gaps = flat and bool(np.isnan(frames.truth).any())
     gone = ~np.isfinite(frames.prediction.reshape(len(frames.steps), -1))
@@ -136,6 +147,84 @@ def film_of(frames: ForecastFrames, num_samples: int) -> Film:
     caption += ". " if not caption.endswith(". ") else ""
     caption += f"Not shown: {', '.join(frames.left_out)}." if frames.left_out else ""
     return Film(caption.strip(), tuple(parts), tuple(map(frames.label, range(len(frames.steps)))))
+
+
+def _which(frames: ForecastFrames, num_samples: int) -> str:
+    if num_samples == 1:
+        return "the one trajectory"
+    return f"trajectory {frames.sample + 1} of {num_samples}, the one whose error is the median"
+
+
+def space_time_of(frames: ForecastFrames, num_samples: int) -> SpaceTime | None:
+    """Return frames of a line as maps over time and space; None of a plane, and of frames that are too few."""
+    if len(frames.extent) != 1 or len(frames.steps) < _FEWEST_COLUMNS:
+        return None
+    parts, clipped, gone, errors = [], False, False, []
+    for place, name in enumerate(frames.channels):
+        truth, answer, ends = frames.over_time(place)
+        shared, reach, cut = frame_scales(truth, answer)
+        clipped, gone = clipped | cut, gone | bool(~np.isfinite(answer - truth).all())
+        size = float(np.linalg.norm(truth))
+        errors.append(float(np.linalg.norm(answer - truth)) / size if size else math.nan)
+        shown = (("truth", truth, shared), ("prediction", answer, shared), ("prediction − truth", answer - truth, reach))
+        parts.append((name.replace("_", " "), _over_time(frames, name.replace("_", " "), shown, ends)))
+    told = ", ".join(
+        f"{plain_number(float(f'{error:.2g}'))}" + (f" ({name})" if len(parts) > 1 else "")
+        for (name, _), error in zip(parts, errors, strict=True)
+        if math.isfinite(error)
+    )
+    caption = (
+        f"Space and time: truth, prediction and error of {_which(frames, num_samples)}, time to the right and x upward. "
+        "Truth and prediction share one scale, the error has its own, symmetric about zero."
+    )
+    caption += f" Relative L2 error over all that is shown: {told}." if told else ""
+    caption += " Gray: points are missing, or the forecast is lost." if gone else ""
+    caption += " What lies beyond a scale is drawn at its end." if clipped else ""
+    return SpaceTime(caption, tuple(parts))
+
+
+def _over_time(
+    frames: ForecastFrames, name: str, shown: Sequence[tuple[str, Fields, Limits]], ends: Limits
+) -> Markup:
+    """Return maps side by side on axes of time and space, a bar of colors behind the last one of each scale."""
+    parts, x, bottom = list[Markup](), _MAP_LEFT, _MAP_TOP + _MAP_HIGH
+    for i, (title, field, limits) in enumerate(shown):
+        colors = _COLORS["error" if i == len(shown) - 1 else "truth"]
+        across = Scale(min(0.0, ends[0]), ends[1], x, x + _MAP_WIDE, log=False)
+        upwards = Scale(0.0, frames.extent[0], bottom, _MAP_TOP, log=False)
+        place = {"x": x, "y": _MAP_TOP, "width": _MAP_WIDE, "height": _MAP_HIGH}
+        strip, inside = _strip(field[None], limits, colors), {"x": across(ends[0]), "width": x + _MAP_WIDE - across(ends[0])}
+        parts.append(element("image", href=strip, preserveAspectRatio="none", class_="map", **{**place, **inside}))
+        parts.append(element("rect", **place, class_="edge"))
+        parts.append(element("text", title, x=x + _MAP_WIDE / 2, y=_MAP_TOP - 8, class_="title mid"))
+        parts.append(element("text", "t", x=x + _MAP_WIDE / 2, y=bottom + 34, class_="name mid"))
+        for tick in fitted_ticks(across, 5):
+            parts.append(element("line", x1=across(tick), x2=across(tick), y1=bottom, y2=bottom + 4, class_="edge"))
+            parts.append(element("text", plain_number(tick), x=across(tick), y=bottom + 17, class_="tick mid"))
+        for tick in fitted_ticks(upwards, 5):
+            parts.append(element("line", x1=x - 4, x2=x, y1=upwards(tick), y2=upwards(tick), class_="edge"))
+            if i == 0:
+                parts.append(element("text", plain_number(tick), x=x - 7, y=upwards(tick) + 4, class_="tick end"))
+        if i == 0:
+            parts.append(element("text", "x", x=12.0, y=_MAP_TOP + _MAP_HIGH / 2 + 4, class_="name mid"))
+        x += _MAP_WIDE
+        if i > 0:
+            parts.append(_upright_bar(limits, colors, x + 6))
+            x += 6 + _MAP_BAR + _MAP_TICKS
+        x += _MAP_GAP if i < len(shown) - 1 else 0.0
+    return svg(x, bottom + _MAP_BELOW, f"{name} over space and time: truth, prediction, error", *parts)
+
+
+def _upright_bar(limits: Limits, colors: str, x: float) -> Markup:
+    """Return a color bar as high as a map, with numbers to its right."""
+    scale = Scale(*limits, _MAP_TOP + _MAP_HIGH, _MAP_TOP, log=False)
+    gradient = _png(np.arange(255, 0, -1, dtype=np.uint8)[:, None], _palette(colors))
+    place = {"x": x, "y": _MAP_TOP, "width": _MAP_BAR, "height": _MAP_HIGH}
+    parts = [element("image", href=gradient, preserveAspectRatio="none", class_="map", **place)]
+    parts.append(element("rect", **place, class_="edge"))
+    for tick in fitted_ticks(scale, 5):
+        parts.append(element("text", _number(tick), x=x + _MAP_BAR + 4, y=scale(tick) + 4, class_="tick"))
+    return join(parts)
 
 
 def frame_scales(truth: Fields, answer: Fields) -> tuple[Limits, Limits, bool]:

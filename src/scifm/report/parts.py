@@ -16,7 +16,7 @@ from markupsafe import Markup
 from scifm.findings.figure import Figure
 from scifm.findings.finding import Finding
 from scifm.report.drawing import Drawn, draw
-from scifm.report.films import Film
+from scifm.report.films import Film, SpaceTime
 from scifm.report.plates import Plate
 from scifm.wording import MISSING, count_text, duration_text, number_text
 
@@ -110,6 +110,13 @@ class Numbered:
         """Give a film the next number."""
         self.count += 1
         return replace(film, caption=f"Figure {self.count}. {film.caption}")
+
+    def maps(self, maps: SpaceTime | None) -> SpaceTime | None:
+        """Give maps over space and time the next number; None stays None."""
+        if maps is None:
+            return None
+        self.count += 1
+        return replace(maps, caption=f"Figure {self.count}. {maps.caption}")
 
     def findings(self, findings: Iterable[Finding]) -> list[tuple[Finding, Drawn | None]]:
         """Return findings with what is drawn of each."""

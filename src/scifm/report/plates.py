@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from scifm.findings.frames import ForecastFrames
 from scifm.report.fields import Examples, scales
-from scifm.report.films import frame_scales
+from scifm.report.films import SpaceTime, frame_scales
 from scifm.wording import number_text
 
 if TYPE_CHECKING:
@@ -59,6 +59,8 @@ class Plate:
         extent: sides (y, x) of a plane, or of a line.
         x: places of the points of a line.
         left: what stands to the left of each row.
+        names: of the axes (upward, to the right) of maps whose axes are unlike; none: both are lengths of a plane.
+        starts: where those axes begin.
     """
 
     caption: str
@@ -66,6 +68,8 @@ class Plate:
     extent: tuple[float, ...]
     x: tuple[float, ...] = ()
     left: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    starts: tuple[float, ...] = (0.0, 0.0)
 
 
 def plates_of_examples(examples: Examples | None, most: int) -> dict[str, Plate]:
@@ -91,8 +95,13 @@ def plates_of_examples(examples: Examples | None, most: int) -> dict[str, Plate]
     return plates
 
 
-def plates_of_frames(frames: ForecastFrames | None, caption: str) -> dict[str, Plate]:
-    """Return a plate for each channel of a forecast: truth, prediction and error at a few lead times."""
+def plates_of_frames(
+    frames: ForecastFrames | None, caption: str, maps: SpaceTime | None = None
+) -> dict[str, Plate]:
+    """Return a plate for each channel of a forecast: truth, prediction and error at a few lead times.
+
+    With `maps`, of frames on a line, another one over space and time.
+    """
     if frames is None:
         return {}
     last = len(frames.steps) - 1
@@ -113,7 +122,20 @@ def plates_of_frames(frames: ForecastFrames | None, caption: str) -> dict[str, P
         left = tuple(f"t = {frames.times[i]:.3g}" for i in chosen)
         told = f"{name.replace('_', ' ')}. {caption}"
         plates[f"frames-{name}"] = Plate(told, tuple(rows), frames.extent, frames.x, left)
+        if maps is not None:
+            plates[f"space-time-{name}"] = _over_time(frames, place, f"{name.replace('_', ' ')}. {maps.caption}")
     return plates
+
+
+def _over_time(frames: ForecastFrames, channel: int, caption: str) -> Plate:
+    truth, answer, (begin, end) = frames.over_time(channel)
+    shared, reach, _ = frame_scales(truth, answer)
+    pictures = (
+        Picture("truth", "field", truth, shared),
+        Picture("prediction", "field", answer, shared),
+        Picture("prediction − truth", "error", answer - truth, reach),
+    )
+    return Plate(caption, (pictures,), (frames.extent[0], end - begin), names=("x", "t"), starts=(0.0, begin))
 
 
 def draw_plate(plate: Plate) -> Sheet:
@@ -122,7 +144,7 @@ def draw_plate(plate: Plate) -> Sheet:
 
     columns, flat = len(plate.rows[0]), not plate.x or len(plate.extent) == 2
     wide = (_WIDTH - 1.2) / columns
-    high = wide * min(plate.extent[0] / plate.extent[-1], 3.0) if flat else 1.1
+    high = wide * (0.8 if plate.names else min(plate.extent[0] / plate.extent[-1], 3.0)) if flat else 1.1
     sheet = Sheet(figsize=(_WIDTH, len(plate.rows) * (high + 0.3) + 0.45), layout="constrained")
     axes: Any = sheet.subplots(len(plate.rows), columns, squeeze=False)
     drawn: dict[Kind, list[tuple[Axes, Any]]] = {}
@@ -155,19 +177,27 @@ def _map(own: Axes, plate: Plate, picture: Picture, *, outer: bool, bottom: bool
     from matplotlib import colormaps
 
     colors = colormaps[_COLORS[picture.kind]].with_extremes(bad=(0.6, 0.6, 0.6, 1.0))
-    sides = (0.0, plate.extent[1], 0.0, plate.extent[0])
+    (low_y, low_x), (side_y, side_x) = plate.starts, plate.extent
+    sides = (low_x, low_x + side_x, low_y, low_y + side_y)
     low, high = picture.limits
     mark = own.imshow(
         np.ma.masked_invalid(picture.values), origin="lower", extent=sides, cmap=colors, vmin=low, vmax=high,
-        interpolation="nearest", aspect="equal",
+        interpolation="nearest", aspect="auto" if plate.names else "equal",
     )  # fmt: skip
     own.grid(visible=False)
+    for spine in own.spines.values():
+        spine.set(visible=True, linewidth=0.4)
+    if plate.names:
+        own.set_xlim(min(0.0, low_x), low_x + side_x)
+        own.locator_params(nbins=4)
+        own.tick_params(labelbottom=bottom, labelleft=outer)
+        own.set_xlabel(plate.names[1] if bottom else "")
+        own.set_ylabel(plate.names[0] if outer else "")
+        return mark
     name: Literal["x", "y"]
     for name, side, shown in (("x", plate.extent[1], bottom), ("y", plate.extent[0], outer)):
         getattr(own, f"set_{name}ticks")([0.0, side / 2, side], [f"{v:.3g}" for v in (0.0, side / 2, side)])
         own.tick_params(axis=name, labelbottom=shown, labelleft=shown)
-    for spine in own.spines.values():
-        spine.set(visible=True, linewidth=0.4)
     return mark
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from scifm.findings.figure import Axis, Figure, Panel, Series
 from scifm.findings.provenance import Provenance
 from scifm.report.drawing import Drawn
-from scifm.report.films import Film, film_of, read_frames
+from scifm.report.films import Film, SpaceTime, film_of, read_frames, space_time_of
 from scifm.report.forecasts import (
     ForecastRecord,
     drift_figure,
@@ -91,13 +91,15 @@ def render_run(folder: Path) -> Page:
 
 def _forecast(
     numbered: Numbered, file: Path, record: ForecastRecord, place: int, plates: dict[str, Plate]
-) -> dict[str, Drawn | Film | None]:
+) -> dict[str, Drawn | Film | SpaceTime | None]:
     """Return the figures of one forecast; frames are shown of the latest one, which keeps the page small."""
-    drawn: dict[str, Drawn | Film | None] = {"errors": numbered(f"forecast-{place}", forecast_figure(record))}
+    drawn: dict[str, Drawn | Film | SpaceTime | None] = {"errors": numbered(f"forecast-{place}", forecast_figure(record))}
     frames = read_frames(file.with_suffix(".npz")) if place == 0 else None
+    maps = None if frames is None else numbered.maps(space_time_of(frames, record.num_samples))
+    drawn["space_time"] = maps
     film = None if frames is None else film_of(frames, record.num_samples)
     drawn["film"] = None if film is None else numbered.film(film)
-    plates.update(plates_of_frames(frames, "" if film is None else film.caption))
+    plates.update(plates_of_frames(frames, "" if film is None else film.caption, maps))
     drawn["spectra"] = numbered(f"spectra-{place}", spectra_figure(record))
     drawn["drifts"] = numbered(f"drift-{place}", drift_figure(record))
     return drawn
