@@ -223,6 +223,10 @@ def recipe(**changes: Any) -> dict[str, Any]:
         ({"training": {"micro_batches": 2}}, "needs all samples of a step together"),
         ({"model": {"num_members": 2}}, "one of kind 'ensemble' answers on grids"),
         (
+            {"model": {"num_members": 2}, "training": {"objective": "relative_l2"}},
+            "Members of an ensemble answer any problem, and an operator of kind 'coordinate' knows one",
+        ),
+        (
             {"data": {"curriculum": {"knob": "sped", "values": [0.5], "steps": 1}}},
             r"data\.curriculum: .*'sped'.*speed",
         ),

@@ -164,6 +164,9 @@ class Ensemble(Operator):
 
     Attributes:
         networks: operators, each of which knows the numbers it was fitted on.
+
+    Raises:
+        ConfigError: if its members would know one problem alone.
     """
 
     config: EnsembleConfig
@@ -184,6 +187,11 @@ class Ensemble(Operator):
         super().__init__(signature, config, normalization=normalization)
         own = tuple(normalizations) or (self.normalization,) * config.num_members
         cls = operator_class(config.member.kind)
+        if cls.knows_one_problem:
+            raise ConfigError(
+                f"Members of an ensemble answer any problem, and an operator of kind '{config.member.kind}' knows one: "
+                "leave out num_members and num_heads."
+            )
         self.networks = nn.ModuleList(
             networks or (self._headed(cls(signature, config.member, normalization=numbers)) for numbers in own)
         )
