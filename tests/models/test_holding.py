@@ -7,6 +7,7 @@ import torch
 
 import networks
 import tiny
+from scifm.config import build_config
 from scifm.data.generate import generate
 from scifm.errors import ConfigError, SignatureError
 from scifm.fields.batch import Batch, Signature
@@ -20,6 +21,7 @@ from scifm.models import OPERATORS
 from scifm.models.axial_transformer import AxialTransformerConfig
 from scifm.models.conserved import Conserved
 from scifm.models.continuous import ContinuousConfig
+from scifm.models.coordinate import Coordinate, CoordinateConfig
 from scifm.models.ensemble import Ensemble, EnsembleConfig
 from scifm.models.export import export_operator
 from scifm.models.fno import FNO, FNOConfig
@@ -57,7 +59,9 @@ SMALL: dict[str, OperatorConfig] = {
     ),
 }
 
-every_kind = pytest.mark.parametrize("kind", OPERATORS)
+every_kind = pytest.mark.parametrize(
+    "kind", [kind for kind, operator in OPERATORS.items() if operator.config_class.answers_frames]
+)
 
 
 def flow(*, num_samples: int = 3) -> Batch:
@@ -311,6 +315,14 @@ def test_missing_points_are_refused():
                  valid_inputs=valid)  # fmt: skip
     with pytest.raises(SignatureError, match="missing points holds is not known"):
         made("fno")(gaps)
+
+
+def test_one_that_answers_at_points_holds_nothing():
+    assert [kind for kind, own in OPERATORS.items() if not own.config_class.answers_frames] == ["coordinate"]
+    with pytest.raises(ConfigError, match="'coordinate' answers at single points"):
+        build_config(CoordinateConfig, {"hold": MEANS.to_dict()})
+    with pytest.raises(ConfigError, match="'coordinate' answers at single points"):
+        Coordinate(BURGERS.signature, CoordinateConfig()).holding(MEANS)
 
 
 def test_an_operator_that_cannot_hold_it_is_not_made():

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol, Self, runtime_checkable
 
+from pydantic import model_validator
 from torch import Tensor, nn
 
 from scifm.config import Config
@@ -126,15 +127,37 @@ class OperatorConfig(Config):
     sizes: ClassVar[tuple[str, ...]] = ()
     sized_by: ClassVar[tuple[str, ...] | None] = None
 
+    answers_frames: ClassVar[bool] = True
+    """Whether such an operator answers whole frames wherever it is asked and trained, so that these can be held."""
+
     hold: Holds | None = None
+
+    @model_validator(mode="after")
+    def _can_hold(self) -> Self:
+        if self.hold is not None and not self.answers_frames:
+            raise ValueError(self._no_frames)
+        return self
 
     @property
     def holds(self) -> Holds | None:
         """What answers hold."""
         return self.hold
 
+    @property
+    def _no_frames(self) -> str:
+        return (
+            f"an operator of kind '{self.kind}' answers at single points, and what is held is said of whole fields: "
+            "take hold out, or another kind of operator"
+        )
+
     def holding(self, hold: Holds | None) -> Self:
-        """Return these settings with other things that answers hold; None: nothing."""
+        """Return these settings with other things that answers hold; None: nothing.
+
+        Raises:
+            ConfigError: if such an operator can hold nothing.
+        """
+        if hold is not None and not self.answers_frames:
+            raise ConfigError(f"{self._no_frames}.")
         return self.model_copy(update={"hold": hold})
 
     @classmethod

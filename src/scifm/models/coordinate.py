@@ -67,6 +67,7 @@ class CoordinateConfig(OperatorConfig):
 
     kind: ClassVar[str] = "coordinate"
     sized_by: ClassVar[tuple[str, ...] | None] = ("width", "num_layers", "engine")
+    answers_frames: ClassVar[bool] = False
 
     width: int = Field(50, ge=1, le=4096)
     num_layers: int = Field(4, ge=1, le=64)
