@@ -24,13 +24,12 @@ import torch
 from harness import Row, argument_parser, publish
 from scifm.fields.grid import Grid
 from scifm.fields.seeds import generator_for
-from scifm.native import load
+from scifm.native import load, vector_flags
 from scifm.systems import finite_volume_system
 from scifm.systems.compressible_navier_stokes import CompressibleNavierStokes
 from scifm.systems.euler import Euler
 from scifm.systems.finite_volume_system import FiniteVolumeSystem
 from scifm.systems.shallow_water import ShallowWater
-from scifm.systems.solvers import volumes
 
 NUM_POINTS = 64
 STAGES = 3
@@ -70,7 +69,7 @@ def peaks() -> tuple[float, ...]:
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "peak.c"
         source.write_text(PEAK)
-        library = load(source, volumes.vector_flags())
+        library = load(source, vector_flags())
     if library is None:
         raise SystemExit("This benchmark times compiled kernels, which cannot be had here: see `scifm.native`.")
     seconds = []

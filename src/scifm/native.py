@@ -23,10 +23,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["Library", "load"]
+__all__ = ["Library", "load", "vector_flags"]
 
 _C_TYPES: dict[str, Any] = {"int": ctypes.c_int, "i64": ctypes.c_longlong}
 _FLAGS = ("-O3", "-fno-math-errno", "-fopenmp", "-shared", "-fPIC")
+_WIDE = ("-mavx512f", "-mavx512vl", "-mavx512dq", "-mfma", "-mprefer-vector-width=512")
+_VECTORS = {"AVX512": _WIDE, "AVX2": ("-mavx2", "-mfma")}  # else what every processor of the kind has
 
 
 class Library:
@@ -88,6 +90,11 @@ def load(source: Path, flags: tuple[str, ...]) -> Library | None:
         message = getattr(error, "stderr", None) or str(error)
         _warn(f"{compiler} did not give a usable library: {message.strip().splitlines()[-1]}")
         return None
+
+
+def vector_flags() -> tuple[str, ...]:
+    """Return what tells a compiler how wide the vectors of this processor are, as torch sees it."""
+    return _VECTORS.get(torch.backends.cpu.get_cpu_capability(), ())
 
 
 @cache

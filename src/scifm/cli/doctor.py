@@ -85,11 +85,13 @@ def _computing() -> Iterator[_Answer]:
 def _libraries() -> Iterator[_Answer]:
     import torch
 
+    from scifm.models.parts.compiled_jets import library as jets
     from scifm.models.parts.native import library as layers
     from scifm.systems.solvers.volumes import library as volumes
 
     libraries: dict[str, Callable[[], Any]] = {
         "compiled layers": layers,
+        "compiled networks of coordinates": jets,
         "compiled finite volumes": partial(volumes, torch.float32),
     }
     for name, load in libraries.items():

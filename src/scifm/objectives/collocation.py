@@ -18,7 +18,7 @@ References: Krishnapriyan et al., arXiv:2109.01050 (points fixed; time in slabs)
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self, cast
 
@@ -182,7 +182,7 @@ class Collocation(Objective):
     # --- the loss -----------------------------------------------------------------------------------------------------
 
     def __call__(self, operator: Operator, batch: Batch, *, step: int, generator: torch.Generator) -> Tensor:
-        return self.squares(operator, batch, step=step, generator=generator).loss
+        return self._squares(operator, batch, step, told=False).loss
 
     def squares(self, operator: Operator, batch: Batch, *, step: int, generator: torch.Generator) -> Squares:
         """Return what its loss is the sum of squares of.
@@ -190,6 +190,10 @@ class Collocation(Objective):
         Raises:
             ConfigError: if the samples are of several problems.
         """
+        return self._squares(operator, batch, step, told=True)
+
+    def _squares(self, operator: Operator, batch: Batch, step: int, *, told: bool) -> Squares:
+        """Return the terms of a step; `told`: with what they came through, which takes torch's own operations."""
         if not isinstance(operator, Coordinate):
             self.require_operator(type(operator))
         operator = cast(Coordinate, operator)
@@ -200,10 +204,10 @@ class Collocation(Objective):
                 "data.num_samples = 1 and data.horizon to all frames of its trajectory."
             )
         if (problem := self._problem) is None:
-            return self.on(batch).squares(operator, batch, step=step, generator=generator)
+            return self.on(batch)._squares(operator, batch, step, told=told)
         slab = self._slab(operator, step)
         points, start = self._drawn(problem, operator, batch, step, slab)
-        about = {"slab": slab, "start": start}
+        about = {"slab": slab, "start": start, "told": told}
         rows = self._of_equation(problem, operator, batch, points, about)
         if start is not None and operator.config.initial == "soft":
             rows += self._of_start(operator, batch, about)
@@ -221,18 +225,17 @@ class Collocation(Objective):
     def _of_equation(
         self, problem: _Problem, operator: Coordinate, batch: Batch, points: Points, about: dict[str, Any]
     ) -> list[Rows]:
-        passed: list[Passed] = []
-        fields = operator.at(batch, points, derivatives=problem.derivatives, passed=passed, **about)
+        fields, passed = _asked(operator, batch, points, problem.derivatives, **about)
         left = _left(problem, operator, batch, fields)
         factor = math.sqrt(self.equation / (len(points) * len(left)))
         return [Rows(values[0] * factor, passed) for values in left]
 
     def _of_start(self, operator: Coordinate, batch: Batch, about: dict[str, Any]) -> list[Rows]:
-        places, passed = self._spread(math.prod(batch.grid.num_points), batch), list[Passed]()
+        places = self._spread(math.prod(batch.grid.num_points), batch)
         start = cast(Tensor, about["start"])
         begins = about["slab"] / operator.config.slabs * operator.duration
         points = Points(places, start.new_full((len(places),), begins))
-        fields, names = operator.at(batch, points, passed=passed, **about), operator.signature.outputs
+        (fields, passed), names = _asked(operator, batch, points, **about), operator.signature.outputs
         factor = math.sqrt(self.initial / (len(places) * len(names)))
         return [
             Rows((fields.value(name)[0] - start[place].flatten()[places]) * factor, passed)
@@ -247,11 +250,11 @@ class Collocation(Objective):
             letter = "xyz"[grid.num_spatial_dims - 1 - axis]
             first = [letter] if any(axes.count(letter) > 1 for axes in problem.derivatives) else []
             places, times = self._along(grid, axis, batch, operator, about["slab"])
-            count, passed = len(places), list[Passed]()
+            count = len(places)
             turns = places.new_zeros(2 * count, grid.num_spatial_dims)
             turns[count:, axis] = 1
             both = Points(places.repeat(2), None if times is None else times.repeat(2), turns)
-            fields = operator.at(batch, both, derivatives=first, passed=passed, **about)
+            fields, passed = _asked(operator, batch, both, first, **about)
             names, of = operator.signature.outputs, torch.arange(count, device=places.device).repeat(2)
             factor = math.sqrt(self.seam / (count * len(names)))
             for name in names:
@@ -317,6 +320,22 @@ class Collocation(Objective):
         frames = _frames_of(batch, operator, slab)
         pairs = _few(torch.cartesian_prod(torch.arange(len(frames)), places), self.num_points, self.seed)
         return pairs[:, 1].to(batch.inputs.device), frames[pairs[:, 0]].to(batch.inputs)
+
+
+def _asked(
+    operator: Coordinate,
+    batch: Batch,
+    points: Points,
+    derivatives: Collection[str] = (),
+    *,
+    slab: int,
+    start: Tensor | None,
+    told: bool,
+) -> tuple[PointDerivatives, Sequence[Passed]]:
+    """Return the fields of an operator at points, and what they came through if that is to be told."""
+    passed: list[Passed] | None = [] if told else None
+    fields = operator.at(batch, points, derivatives=derivatives, slab=slab, start=start, passed=passed)
+    return fields, passed or ()
 
 
 def _left(problem: _Problem, operator: Coordinate, batch: Batch, fields: PointDerivatives) -> list[Tensor]:

@@ -21,6 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from scifm.models.parts.compiled_jets import compiled_jets, jets_for
+
 __all__ = ["ACTIVATIONS", "Jets", "Passed", "of_network"]
 
 
@@ -213,6 +215,9 @@ def of_network(
     """
     if passed is None and not plain and activation in _DERIVED and max(features.orders.values(), default=0) <= 2:
         weights = [tensor for layer in layers for tensor in (layer.weight, layer.bias)]
+        if native := jets_for(features.planes, weights):
+            orders = list(features.orders.values())
+            return Jets(compiled_jets(native, features.planes, activation, orders, weights), features.orders)
         found: Tensor = _Fused.apply(features.planes, activation, features.lines(), *weights)
         return Jets(found, features.orders)
     act, planes = ACTIVATIONS[activation], features.planes

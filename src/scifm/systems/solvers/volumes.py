@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from scifm.fields.grid import Boundary, Grid
-from scifm.native import Library, load
+from scifm.native import Library, load, vector_flags
 
-__all__ = ["Equation", "library", "march", "vector_flags", "volumes_for"]
+__all__ = ["Equation", "library", "march", "volumes_for"]
 
 Equation = Literal["water", "gas", "viscous gas"]
 """Equations that the C file knows: those of shallow water, Euler, and compressible Navier and Stokes."""
@@ -27,8 +27,6 @@ _SOURCE = Path(__file__).with_name("volumes.c")
 _EQUATIONS: dict[Equation, int] = {"water": 0, "gas": 1, "viscous gas": 2}
 _ENDS: dict[Boundary, int] = {"periodic": 0, "wall": 1, "open": 2}
 _TYPES = {torch.float32: "float", torch.float64: "double"}
-_WIDE = ("-mavx512f", "-mavx512vl", "-mavx512dq", "-mfma", "-mprefer-vector-width=512")
-_VECTORS = {"AVX512": _WIDE, "AVX2": ("-mavx2", "-mfma")}  # else what every processor of the kind has
 
 
 def volumes_for(tensor: Tensor) -> Library | None:
@@ -42,11 +40,6 @@ def volumes_for(tensor: Tensor) -> Library | None:
 def library(dtype: torch.dtype) -> Library | None:
     """Compile if needed and load; None where the system or the user says no."""
     return load(_SOURCE, (f"-DREAL={_TYPES[dtype]}", "-fno-trapping-math", *vector_flags()))
-
-
-def vector_flags() -> tuple[str, ...]:
-    """Return what tells a compiler how wide the vectors of this processor are, as torch sees it."""
-    return _VECTORS.get(torch.backends.cpu.get_cpu_capability(), ())
 
 
 def march(
