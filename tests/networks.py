@@ -5,7 +5,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Dropping", "ExactPoisson", "GlobalNet", "Idle", "Severed", "Shift", "SmallConv", "Tied", "WrongShape"]
+__all__ = [
+    "Dropping",
+    "ExactPoisson",
+    "GlobalNet",
+    "Idle",
+    "Rippled",
+    "Severed",
+    "Shift",
+    "SmallConv",
+    "Tied",
+    "WrongShape",
+]
 
 
 class GlobalNet(nn.Module):
@@ -132,3 +143,15 @@ class Severed(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.body(x).detach() * self.gain
+
+
+class Rippled(ExactPoisson):
+    """As `ExactPoisson` with a gain that rises and falls as two of its weights move."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ripples = nn.Parameter(torch.zeros(8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        ripple = (12 * self.ripples[:2]).cos()
+        return super().forward(x) * (2 - 0.5 * ripple[0] - 0.4 * ripple[1])

@@ -54,6 +54,11 @@ def ruled() -> Operator:
     return operator
 
 
+def rippled() -> Operator:
+    """Return an operator whose error rises and falls many times as its weights move."""
+    return ModuleOperator.wrap(networks.Rippled(), Poisson.signature)
+
+
 def able() -> Operator:
     """Return a fresh FNO with modes enough for the samples."""
     return tiny.operator(width=8, modes=6, latent_points=12)
@@ -75,6 +80,7 @@ PAIRS = {
     "abstention": (answers.doubting, [lambda: answers.doubting(knows=-1.0), lambda: answers.doubting(knows=0.0)]),
     "weight_spectra": (tiny.operator, [without_waves, one_layer_without_waves, ruled]),
     "curvature": (descended.ended, [tiny.operator, lambda: descended.stopped(2), lambda: descended.stopped(5)]),
+    "landscape": (descended.ended, [rippled]),
     "conservation": (answers.forecaster, [lambda: answers.forecaster(kick=0.05), lambda: answers.forecaster(kick=1e3)]),
     "continuity": (lambda: answers.turning("rk4"), [lambda: answers.turning("euler")]),
     "probe": (planted.sees, [lambda: planted.sees(gain=0.0), planted.passes_on]),
@@ -84,6 +90,7 @@ PAIRS = {
 QUICK = {
     "overfit_one_batch": {"num_samples": 2, "num_steps": 100, "learning_rate": 0.03},
     "curvature": {"num_runs": 1, "num_steps": 25},
+    "landscape": {"num_points": 15, "num_samples": 2},
 }
 """Settings that tell these operators apart in less time."""
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from scifm.findings.frames import ForecastFrames
 from scifm.report.fields import Examples
+from scifm.report.films import space_time_of
 from scifm.report.paper import write_paper
 from scifm.report.parts import Page
 from scifm.report.plates import draw_plate, plates_of_examples, plates_of_frames
@@ -56,6 +59,35 @@ def test_on_a_line_truth_and_prediction_share_their_axes():
     np.testing.assert_allclose(axes[1].lines[0].get_ydata(), error.values)
     low, high = both.limits
     assert axes[0].get_ylim() == pytest.approx((low - 0.05 * (high - low), high + 0.05 * (high - low)))
+
+
+def test_a_forecast_on_a_line_is_a_map_over_space_and_time():
+    given = frames(16, extent=(1.5,), lost_from=4)
+    maps = space_time_of(given, 1)
+    assert [name for name, _ in maps.channels] == ["depth", "velocity x"]
+    assert "of the one trajectory" in maps.caption
+    assert "the forecast is lost" in maps.caption
+    plate = plates_of_frames(given, "", maps)["space-time-velocity_x"]
+    truth, answer, error = plate.rows[0]
+    np.testing.assert_array_equal(truth.values, given.truth[:, 1].T)
+    np.testing.assert_allclose(error.values, answer.values - truth.values)
+    assert truth.limits == answer.limits
+    assert error.limits[0] == -error.limits[1]
+    assert (plate.starts, plate.extent) == ((0.0, 0.25), (1.5, 2.5))
+    axes = draw_plate(plate).axes[:3]
+    assert [own.images[0].get_extent() for own in axes] == [[0.25, 2.75, 0.0, 1.5]] * 3
+    assert (axes[0].get_xlabel(), axes[0].get_ylabel()) == ("t", "x")
+    assert space_time_of(frames(6, 8, extent=(1.5, 2.0)), 1) is None, "a plane has no such map"
+    assert space_time_of(given.few(3), 1) is None, "too few frames to see anything"
+
+
+def test_frames_of_uneven_times_stand_where_they_belong():
+    given = replace(frames(16, extent=(1.0,)), times=(1.0, 2.0, 3.0, 4.0, 9.0))
+    truth, _, ends = given.over_time(0)
+    assert ends == (0.0, 10.0)
+    np.testing.assert_array_equal(truth, given.truth[[0, 2, 3, 4, 4], 0].T)
+    few = given.few(3)
+    assert (few.steps, few.times) == ((1, 3, 5), (1.0, 3.0, 9.0))
 
 
 def test_an_example_shows_each_answer_over_its_error():

@@ -243,9 +243,7 @@ def pinn(
     from scifm.training.pinn import problem_recipe, solve
 
     ranges = knob_ranges(knobs)
-    how = problem_recipe(
-        system, ranges, curriculum=curriculum, recipe=recipe, seed=seed, overrides=overrides or []
-    )
+    how = problem_recipe(system, ranges, curriculum=curriculum, recipe=recipe, seed=seed, overrides=overrides or [])
     with progress_bars(console) as progress:
         bar = ProgressBar(progress)
         bar.begin("solving", how.training.num_steps)

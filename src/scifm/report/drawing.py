@@ -210,7 +210,7 @@ def _key_picture(tone: str, shape: str, line: str = "", *, hollow: bool = False)
 
 
 def _leading_number(label: str) -> float:
-    found = re.match(r"[\d,.]*\d", label)
+    found = re.match(r"[\d,.]*\d(e[+-]?\d+)?", label)
     return float(found[0].replace(",", "")) if found else math.inf
 
 

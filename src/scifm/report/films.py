@@ -166,7 +166,11 @@ def space_time_of(frames: ForecastFrames, num_samples: int) -> SpaceTime | None:
         clipped, gone = clipped | cut, gone | bool(~np.isfinite(answer - truth).all())
         size = float(np.linalg.norm(truth))
         errors.append(float(np.linalg.norm(answer - truth)) / size if size else math.nan)
-        shown = (("truth", truth, shared), ("prediction", answer, shared), ("prediction − truth", answer - truth, reach))
+        shown = (
+            ("truth", truth, shared),
+            ("prediction", answer, shared),
+            ("prediction − truth", answer - truth, reach),
+        )
         parts.append((name.replace("_", " "), _over_time(frames, name.replace("_", " "), shown, ends)))
     told = ", ".join(
         f"{plain_number(float(f'{error:.2g}'))}" + (f" ({name})" if len(parts) > 1 else "")
@@ -183,9 +187,7 @@ def space_time_of(frames: ForecastFrames, num_samples: int) -> SpaceTime | None:
     return SpaceTime(caption, tuple(parts))
 
 
-def _over_time(
-    frames: ForecastFrames, name: str, shown: Sequence[tuple[str, Fields, Limits]], ends: Limits
-) -> Markup:
+def _over_time(frames: ForecastFrames, name: str, shown: Sequence[tuple[str, Fields, Limits]], ends: Limits) -> Markup:
     """Return maps side by side on axes of time and space, a bar of colors behind the last one of each scale."""
     parts, x, bottom = list[Markup](), _MAP_LEFT, _MAP_TOP + _MAP_HIGH
     for i, (title, field, limits) in enumerate(shown):
@@ -193,7 +195,10 @@ def _over_time(
         across = Scale(min(0.0, ends[0]), ends[1], x, x + _MAP_WIDE, log=False)
         upwards = Scale(0.0, frames.extent[0], bottom, _MAP_TOP, log=False)
         place = {"x": x, "y": _MAP_TOP, "width": _MAP_WIDE, "height": _MAP_HIGH}
-        strip, inside = _strip(field[None], limits, colors), {"x": across(ends[0]), "width": x + _MAP_WIDE - across(ends[0])}
+        strip, inside = (
+            _strip(field[None], limits, colors),
+            {"x": across(ends[0]), "width": x + _MAP_WIDE - across(ends[0])},
+        )
         parts.append(element("image", href=strip, preserveAspectRatio="none", class_="map", **{**place, **inside}))
         parts.append(element("rect", **place, class_="edge"))
         parts.append(element("text", title, x=x + _MAP_WIDE / 2, y=_MAP_TOP - 8, class_="title mid"))

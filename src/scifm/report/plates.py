@@ -95,9 +95,7 @@ def plates_of_examples(examples: Examples | None, most: int) -> dict[str, Plate]
     return plates
 
 
-def plates_of_frames(
-    frames: ForecastFrames | None, caption: str, maps: SpaceTime | None = None
-) -> dict[str, Plate]:
+def plates_of_frames(frames: ForecastFrames | None, caption: str, maps: SpaceTime | None = None) -> dict[str, Plate]:
     """Return a plate for each channel of a forecast: truth, prediction and error at a few lead times.
 
     With `maps`, of frames on a line, another one over space and time.

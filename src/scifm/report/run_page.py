@@ -93,7 +93,9 @@ def _forecast(
     numbered: Numbered, file: Path, record: ForecastRecord, place: int, plates: dict[str, Plate]
 ) -> dict[str, Drawn | Film | SpaceTime | None]:
     """Return the figures of one forecast; frames are shown of the latest one, which keeps the page small."""
-    drawn: dict[str, Drawn | Film | SpaceTime | None] = {"errors": numbered(f"forecast-{place}", forecast_figure(record))}
+    drawn: dict[str, Drawn | Film | SpaceTime | None] = {
+        "errors": numbered(f"forecast-{place}", forecast_figure(record))
+    }
     frames = read_frames(file.with_suffix(".npz")) if place == 0 else None
     maps = None if frames is None else numbered.maps(space_time_of(frames, record.num_samples))
     drawn["space_time"] = maps

@@ -61,9 +61,10 @@ def stages_of(text: str, knobs: Mapping[str, float], num_steps: int) -> Curricul
     name, equals, rest = text.rpartition("=")
     name = name.strip() if equals else next(iter(knobs), "")
     if not equals and len(knobs) != 1:
+        given = ", ".join(knobs) or "none"
         raise ConfigError(
-            f"The curriculum '{text}' is of the one knob that is given, and {len(knobs)} are: say which, as in "
-            "--knob speed=30 --curriculum speed=5:30:5."
+            f"The curriculum '{text}' is of the one knob that is given, and here it is {given}: give one and say which, "
+            "as in --knob speed=30 --curriculum speed=5:30:5."
         )
     if name not in knobs:
         raise ConfigError(
@@ -145,6 +146,11 @@ def problem_recipe(
         )
     if read.system is not None and read.data.curriculum is not None:
         read.data.curriculum.stages(read.system)
+    if not all(read.data.grid(dims).periodic):
+        raise ConfigError(
+            f"data.boundary = {read.data.boundary!r} is not periodic, and what holds at a wall or an open end is not "
+            "in the loss: leave it periodic."
+        )
     return read
 
 

@@ -15,6 +15,7 @@ from scifm.trust.conservation import Conservation
 from scifm.trust.continuity import Continuity
 from scifm.trust.curvature import Curvature
 from scifm.trust.extrapolation import Extrapolation
+from scifm.trust.landscape import LossLandscape
 from scifm.trust.lead_times import LeadTimes
 from scifm.trust.overfit import OverfitOneBatch
 from scifm.trust.persistence import Persistence
@@ -43,6 +44,7 @@ CHECKS: dict[str, type[Check]] = {
     "abstention": Abstention,
     "weight_spectra": WeightSpectra,
     "curvature": Curvature,
+    "landscape": LossLandscape,
     "conservation": Conservation,
     "continuity": Continuity,
     "probe": Probe,
@@ -61,6 +63,7 @@ __all__ = [
     "Curvature",
     "Extrapolation",
     "LeadTimes",
+    "LossLandscape",
     "OverfitOneBatch",
     "Persistence",
     "Probe",

@@ -39,6 +39,7 @@ class Check(Config, abc.ABC):
         advice: what to do where the answer is not good, one sentence.
         leaves_out_gaps: whether it counts only the points that are there; of samples with missing points others are not
             asked, and say so.
+        on_request: whether it is asked only where it is named, since it takes long or draws more than it judges.
 
     Args:
         num_samples: samples looked at, from the first on; None: all of them.
@@ -48,6 +49,7 @@ class Check(Config, abc.ABC):
     question: ClassVar[str]
     advice: ClassVar[str] = ""
     leaves_out_gaps: ClassVar[bool] = False
+    on_request: ClassVar[bool] = False
 
     num_samples: int | None = Field(None, ge=1)
 

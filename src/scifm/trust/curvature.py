@@ -30,7 +30,7 @@ from scifm.trust.eigenvalues import Density, Krylov, Trace, density_of, lanczos
 from scifm.trust.hessian import Hessian, hessian_of
 from scifm.wording import plural
 
-__all__ = ["Curvature", "LossCurvature", "curvature_of", "figure_of"]
+__all__ = ["Curvature", "LossCurvature", "curvature_of", "figure_of", "objective_of"]
 
 _LEVEL = 1e-3  # of the largest eigenvalue: below it a slope is not followed to a minimum
 _FAR = 3.0  # times the threshold, beyond which it is bad news
@@ -135,7 +135,7 @@ def curvature_of(
     """
     if not isinstance(operator, Operator):
         model = find_model(operator)
-        operator, objective = load_operator(model.folder), objective or _objective(model)
+        operator, objective = load_operator(model.folder), objective or objective_of(model)
     hessian = hessian_of(operator, samples, objective, seed=seed, **how)
     return LossCurvature.of(hessian, num_runs=num_runs, num_steps=num_steps, seed=seed)
 
@@ -146,7 +146,7 @@ class _Trained(Config):
     objective: NamedObjective
 
 
-def _objective(model: ModelPlace | None) -> Objective | None:
+def objective_of(model: ModelPlace | None) -> Objective | None:
     """Return what a run made small; None where there is no run that says it."""
     said = {} if model is None or model.run is None else model.run.config.get("training", {})
     if "objective" not in said:
@@ -199,7 +199,7 @@ class Curvature(Check):
         samples.require_targets()
         seed = int(torch.randint(2**31, (), generator=case.generator))
         try:
-            objective = _objective(case.place) or RelativeL2()
+            objective = objective_of(case.place) or RelativeL2()
             hessian = hessian_of(case.operator, samples, objective, seed=seed)
             how: dict[str, Any] = {"num_runs": self.num_runs, "num_steps": self.num_steps, "seed": seed}
             found = LossCurvature.of(hessian, **how, until=case.until)

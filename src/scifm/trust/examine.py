@@ -37,18 +37,23 @@ _CATALOG: Catalog[Check] = Catalog("scifm.checks", "check", CHECKS, fault_of_set
 _NamedCheck = Annotated[SerializeAsAny[Check], BeforeValidator(lambda v: named_settings(v, Check, _CATALOG.find))]
 
 
+def _unasked() -> tuple[str, ...]:
+    """Return the checks that are put where none is named."""
+    return tuple(name for name, check in CHECKS.items() if not check.on_request)
+
+
 class CheckRecipe(SampleRecipe):
     """What an operator is questioned about.
 
     Args:
         num_samples: samples drawn of a system; of one that evolves trajectories, 32 where nothing is said.
-        checks: names of checks, or tables of a name and settings; absent: all of them.
+        checks: names of checks, or tables of a name and settings; absent: all of them but those on request alone.
         budget: seconds that all of them together may take; those that are left then are not asked, and say so.
     """
 
     num_samples: int = Field(128, ge=1)
     checks: tuple[_NamedCheck, ...] = Field(
-        default_factory=lambda: tuple(check() for check in CHECKS.values()), min_length=1
+        default_factory=lambda: tuple(CHECKS[name]() for name in _unasked()), min_length=1
     )
     budget: float = Field(180.0, gt=0)
 
@@ -75,7 +80,8 @@ def check_operator(
         operator: an operator, which stays as it was, or where one lies: a run, its folder, that of a model,
             ``hf:name/model``.
         samples: a batch with targets, or a split of a store, of which 128 samples from all over are read.
-        checks: which, by name or with settings of your own; all of ``CHECKS`` when left out, so none of a plug-in.
+        checks: which, by name or with settings of your own; when left out all of ``CHECKS`` but those on request alone,
+            and none of a plug-in.
         origin: where the samples come from, for checks that draw others like them, beyond their ranges or on other
             grids; None: such checks do not apply.
         budget: seconds that all of them together may take; None: as long as they do.
@@ -91,7 +97,8 @@ def check_operator(
         RunError: if there is no readable operator, or the findings cannot be written.
     """
     questions = [
-        _CATALOG.find(check)() if isinstance(check, str) else check for check in (CHECKS if checks is None else checks)
+        _CATALOG.find(check)() if isinstance(check, str) else check
+        for check in (_unasked() if checks is None else checks)
     ]
     model = None
     if not isinstance(operator, Operator):

@@ -9,23 +9,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import ClassVar, Literal, cast
 
 import numpy as np
+import torch
 from contourpy import contour_generator
+from pydantic import Field
 from torch import Tensor
 
 from scifm.errors import ConfigError, DataError
-from scifm.findings.figure import Axis, Panel, Series
+from scifm.findings.figure import Axis, Figure, Panel, Series
+from scifm.findings.finding import Finding
+from scifm.objectives.supervised import RelativeL2
+from scifm.trust.case import Case
+from scifm.trust.check import Check
+from scifm.trust.curvature import objective_of
 from scifm.trust.eigenvalues import ends_of
-from scifm.trust.hessian import Hessian
+from scifm.trust.hessian import Hessian, hessian_of
+from scifm.wording import plural
 
-__all__ = ["Landscape", "Ways", "landscape_of", "panel_of"]
+__all__ = ["Landscape", "LossLandscape", "Ways", "landscape_of", "panel_of"]
 
 Ways = Literal["curvature", "random"] | Sequence[np.ndarray]
 """Two directions: those of largest curvature, random ones by filter, or two vectors, ``(P,)`` each."""
 
 _NUM_LEVELS = 6
+_FAR = 2.0  # times the threshold, beyond which it is bad news
 
 
 @dataclass(frozen=True)
@@ -181,10 +190,15 @@ def panel_of(
     own = np.linspace(float(finite.min()), float(finite.max()), _NUM_LEVELS + 2)[1:-1]
     heights = np.log10(levels) if len(levels) else own
     lines = contour_generator(landscape.a, landscape.b, np.ma.masked_invalid(logs), line_type="Separate")
-    series = [_line(cast(list[np.ndarray], lines.lines(level)), f"{10**level:.2g}") for level in heights]
+    series = [_line(cast(list[np.ndarray], lines.lines(level)), _told(10**level)) for level in heights]
     at = Series(x=(0.0,), y=(0.0,), joined=False, told=(f"the weights\nloss {landscape.loss:.3g}",), hollow=True)
     axes = [Axis(label=f"along {name}, {landscape.unit}") for name in names]
     return Panel(x=axes[0], y=axes[1], series=(*series, at), title=title)
+
+
+def _told(level: float) -> str:
+    value = float(f"{level:.2g}")
+    return f"{value:,g}" if value < 1e6 else f"{value:g}"
 
 
 def _line(pieces: Sequence[np.ndarray], label: str) -> Series:
@@ -193,3 +207,75 @@ def _line(pieces: Sequence[np.ndarray], label: str) -> Series:
         x += [*map(float, piece[:, 0]), None]
         y += [*map(float, piece[:, 1]), None]
     return Series(label=label, x=tuple(x), y=tuple(y), marked=False)
+
+
+class LossLandscape(Check):
+    """A picture of the training loss around the weights, on the plane of its two directions of largest curvature.
+
+    Where training by an equation fails, Krishnapriyan et al. (arXiv:2109.01050) find this plane rugged; where it
+    succeeds, one smooth valley. It is asked on request alone: it draws more than it judges.
+
+    Statistic: the roughness of the logarithm of the loss, see `Landscape.roughness`: what share of all ups and downs
+    along the lines of the picture one valley a line would not need.
+
+    Threshold: `most_rough`, 0.1; bad news beyond twice that, between the two it is told without a verdict. Of networks
+    that solve convection from its equation, one seed each: the published recipe has 0.24 at speed 30, where it fails
+    (relative error 0.78), and 0.08 at speed 1 (0.001); the recipe ``pinn`` has 0 at speeds 30 (0.01) and 50 (0.003).
+
+    What it cannot tell: what lies outside of two directions of thousands, or beyond its extent; that one valley leads
+    to a small loss, or that a small loss is a small error.
+
+    Args:
+        extent: distance of weights from the middle of the picture to its sides.
+        num_points: along each side; the loss is computed at all pairs.
+        most_rough: threshold.
+    """
+
+    name: ClassVar[str] = "landscape"
+    question: ClassVar[str] = "Is the loss one smooth valley around the weights, in the directions it curves most?"
+    leaves_out_gaps: ClassVar[bool] = True
+    on_request: ClassVar[bool] = True
+    advice: ClassVar[str] = (
+        "Make the loss easier: a curriculum from an easier problem, conditions that hold by construction, time in "
+        "slabs; or steps of second order (the recipe pinn)."
+    )
+
+    num_samples: int | None = Field(8, ge=1)
+    extent: float = Field(1.0, gt=0, allow_inf_nan=False)
+    num_points: int = Field(31, ge=5)
+    most_rough: float = Field(0.1, gt=0, lt=1)
+
+    def ask(self, case: Case) -> Finding:
+        case.samples.require_targets()
+        seed = int(torch.randint(2**31, (), generator=case.generator))
+        objective = objective_of(case.place) or RelativeL2()
+        try:
+            hessian = hessian_of(case.operator, case.samples, objective, seed=seed)
+            found = landscape_of(hessian, extent=self.extent, num_points=self.num_points, seed=seed)
+            rough, panel = found.roughness(), panel_of(found)
+        except (ConfigError, DataError) as reason:
+            return Finding(said="The loss of this operator cannot be drawn around its weights.", evidence=str(reason))
+        good = True if rough <= self.most_rough else False if rough > _FAR * self.most_rough else None
+        said = {
+            True: "The loss is one smooth valley around the weights, in the two directions it curves most.",
+            False: "The loss is rugged around the weights, in the two directions it curves most.",
+            None: "The loss is uneven around the weights, in the two directions it curves most.",
+        }[good]
+        low, high = (float(end) for end in (np.nanmin(found.losses), np.nanmax(found.losses)))
+        return Finding(
+            said=said,
+            evidence=f"{objective.name} of {plural(case.samples.num_samples, 'sample')} is {found.loss:.3g} at the "
+            f"weights and {low:.3g} to {high:.3g} up to {self.extent:g} away along each of two eigenvectors of its "
+            f"Hessian, with eigenvalues {found.curvatures[0]:.4g} and {found.curvatures[1]:.4g}.",
+            good=good,
+            statistic=rough,
+            threshold=self.most_rough,
+            unit="of all ups and downs are more than one valley a line needs",
+            figure=Figure(
+                caption=f"The loss on a plane through the weights (circle), spanned by the two eigenvectors of its "
+                f"Hessian with the largest eigenvalues, each of length one: lines of equal loss, computed at "
+                f"{self.num_points} × {self.num_points} points.",
+                panels=(panel,),
+                ordered=True,
+            ),
+        )

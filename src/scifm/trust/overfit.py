@@ -59,6 +59,11 @@ class OverfitOneBatch(Check):
     def ask(self, case: Case) -> Finding:
         operator, samples = case.operator, case.samples
         samples.require_targets()
+        if operator.knows_one_problem:
+            return Finding(
+                said="The question does not apply: one problem is all that this operator was trained on.",
+                evidence="Its error there says whether it can be trained.",
+            )
         seed = int(torch.randint(2**31, (), generator=case.generator))
         try:
             fresh = build_operator(operator.signature, operator.config, operator.normalization, seed=seed)

@@ -87,7 +87,9 @@ def trivial_answers(samples: Batch) -> dict[str, Tensor]:
     else:
         truth = torch.where(valid, truth, 0.0)
         mean = truth.sum(0, keepdim=True) / valid.sum(0, keepdim=True).clamp(min=1)
-    answers = {"zero": torch.zeros_like(truth), "mean field": mean.expand_as(truth)}
+    answers = {"zero": torch.zeros_like(truth)}
+    if len(truth) > 1:  # of one sample the mean field is its truth
+        answers["mean field"] = mean.expand_as(truth)
     if names.outputs == names.state:
         answers["last frame"] = last_states(samples).double().expand_as(truth)
     elif not names.evolves and samples.inputs.shape == truth.shape:
