@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from scifm.data.origin_config import SystemConfig
-from scifm.data.origins import DownstreamPool, Origin, SystemOrigin
+from scifm.data.origins import DownstreamPool, SystemOrigin
 from scifm.data.split import windows_of
 from scifm.evaluation.evaluate import evaluate
 from scifm.fields.batch import Batch
@@ -176,7 +176,8 @@ def moved(move: Move, way: str, seed: int, folder: Path) -> list[dict[str, Any]]
     """Return the rows of one pre-training, moved everywhere."""
     parent = None if way == "scratch" else pretrain(recipe_of(move, way, seed), out=folder)
     model = recipe_of(move, "data", seed).model
-    grid = recipe_of(move, "data", seed).data.grid(SystemConfig(name=move.name, options=move.options).build().signature.num_spatial_dims)
+    made = SystemConfig(name=move.name, options=move.options).build()
+    grid = recipe_of(move, "data", seed).data.grid(made.signature.num_spatial_dims)
     shifted = SystemOrigin(SystemConfig(name=move.name, knobs=move.shifted, options=move.options), grid)
     new = SystemOrigin(SystemConfig(name=move.new, knobs=move.new_knobs, options=move.new_options), grid)
     rows = []
@@ -195,7 +196,7 @@ def moved(move: Move, way: str, seed: int, folder: Path) -> list[dict[str, Any]]
                 run = from_scratch(model, pool, how, out=folder)
             else:
                 run = finetune(parent, pool, how.model_copy(update={"rename": names}), out=folder)
-            test = origin.test(128, "constraint-aware") if not origin.signature.evolves else origin.test(16, "constraint-aware")
+            test = origin.test(16 if origin.signature.evolves else 128, "constraint-aware")
             row = {"system": move.name, "way": way, "moved_to": told, "noise": noise, "seed": seed}
             row["few_shot"] = evaluate(run, test, record=False).mean()
             row["zero_shot"] = "" if parent is None or told == "new" else evaluate(parent, test, record=False).mean()

@@ -1,6 +1,6 @@
 """An operator with few solutions: does its equation beside them help, or hurt?
 
-    python benchmarks/operator_with_residual.py --folder build/with-residual --csv benchmarks/results/operator-with-residual.csv
+    python benchmarks/operator_with_residual.py --csv benchmarks/results/operator-with-residual.csv
 
 Poisson on 32² and Burgers on 64 points, with 0, 16, 64 and 256 solved problems (of Burgers trajectories) among 1,024
 (128), in as many steps of as many samples: by the solutions alone, or by them and the residual on all problems, solved
@@ -84,14 +84,22 @@ def main() -> None:
                     row = {"system": system, "solved": solved, "way": way, "seed": seed}
                     row |= {"relative_l2": evaluate(run, test, record=False).mean(), "steps": asked.steps}
                     rows.append(row | {"seconds": run.seconds})
-                    print("  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{v}" for k, v in row.items()), flush=True)
+                    print(told(row), flush=True)
                     if asked.csv is not None:
-                        with asked.csv.open("w", newline="") as file:
-                            writer = csv.DictWriter(file, COLUMNS)
-                            writer.writeheader()
-                            writer.writerows(
-                                {k: f"{v:.4g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows
-                            )
+                        write(rows, asked.csv)
+
+
+def told(row: dict[str, Any]) -> str:
+    """Return a row in words."""
+    return "  ".join(f"{name} {value:.4g}" if isinstance(value, float) else f"{value}" for name, value in row.items())
+
+
+def write(rows: list[dict[str, Any]], path: Path) -> None:
+    """Write the table."""
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows({k: f"{v:.4g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
 
 
 if __name__ == "__main__":
