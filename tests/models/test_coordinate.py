@@ -189,7 +189,7 @@ OTHER: dict[str, Any] = {
 
 @pytest.mark.parametrize("name", OTHER)
 def test_every_setting_has_an_effect(name):
-    assert set(OTHER) | {"history", "lead_time", "engine"} >= set(CoordinateConfig.model_fields)
+    assert set(OTHER) | {"history", "lead_time", "engine", "hold"} >= set(CoordinateConfig.model_fields)
     basis = {"frequencies": 2} if name == "bandwidth" else {}
     answers = [pinn.network(RING, **basis, **more)(RING).require_targets() for more in ({}, {name: OTHER[name]})]
     assert not torch.equal(*answers)
@@ -201,6 +201,8 @@ def test_settings_without_effect_are_refused():
         with pytest.raises(ConfigError, match=rf"{name} = .* would have no effect"):
             Coordinate(steady, CoordinateConfig(**{name: OTHER[name]}))
     Coordinate(steady, CoordinateConfig(frequencies=3, scaled=False, periodic=False))
+    with pytest.raises(ConfigError, match="nothing of the whole field can be held"):
+        pinn.network(RING, hold={"mean": {"tracer": 0.0}})
     with pytest.raises(ValueError, match="bandwidth = 3 has no effect without frequencies"):
         CoordinateConfig(bandwidth=3.0)
 

@@ -163,7 +163,7 @@ def test_a_coefficient_that_samples_do_not_have_cannot_be_hidden(tmp_path):
 
 def test_parts_of_a_step_are_refused(tmp_path):
     with pytest.raises(
-        ConfigError, match=r"do not see the others': train in one process, with training\.micro_batches"
+        ConfigError, match=r"needs all samples of a step together.*: train in one process, with training\.micro_batches"
     ):
         pretrain(recipe(micro_batches=2), out=tmp_path)
     assert RelativeL2().adds_up

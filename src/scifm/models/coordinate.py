@@ -166,6 +166,11 @@ class Coordinate(Operator):
     def _require_effects(self, straight: Sequence[int]) -> None:
         """Check that every setting has something to act on: time, or a coordinate that is given as it is."""
         c = self.config
+        if c.hold is not None:
+            raise ConfigError(
+                "What a network of coordinates answers at one point knows nothing of the others, so nothing of the "
+                "whole field can be held (hold); leave it out, or train an operator that answers on grids."
+            )
         idle = [
             (not self.signature.evolves and c.initial != "exact", f"initial = '{c.initial}'", "time"),
             (not self.signature.evolves and c.slabs > 1, f"slabs = {c.slabs}", "time"),
