@@ -24,6 +24,7 @@ SETTINGS: list[dict[str, Any]] = [
     {"activation": "sin", "periodic": False},
     {"scaled": False, "periodic": False, "initial": "soft"},
     {"frequencies": 3, "bandwidth": 2.0},
+    {"harmonics": 4},
     {"slabs": 3},
 ]
 
@@ -183,7 +184,7 @@ def test_saved_and_loaded_it_is_the_same(tmp_path):
 
 OTHER: dict[str, Any] = {
     "width": 7, "num_layers": 3, "activation": "sin", "periodic": False, "scaled": False, "frequencies": 4,
-    "bandwidth": 3.0, "initial": "soft", "slabs": 2, "duration": 1.5, "extent": (7.0,), "wraps": (False,),
+    "bandwidth": 3.0, "harmonics": 3, "initial": "soft", "slabs": 2, "duration": 1.5, "extent": (7.0,), "wraps": (False,),
 }  # fmt: skip
 
 
@@ -201,10 +202,12 @@ def test_settings_without_effect_are_refused():
         with pytest.raises(ConfigError, match=rf"{name} = .* would have no effect"):
             Coordinate(steady, CoordinateConfig(**{name: OTHER[name]}))
     Coordinate(steady, CoordinateConfig(frequencies=3, scaled=False, periodic=False))
-    with pytest.raises(ConfigError, match="nothing of the whole field can be held"):
+    with pytest.raises(ValueError, match="what is held is said of whole fields"):
         pinn.network(RING, hold={"mean": {"tracer": 0.0}})
     with pytest.raises(ValueError, match="bandwidth = 3 has no effect without frequencies"):
         CoordinateConfig(bandwidth=3.0)
+    with pytest.raises(ValueError, match="harmonics = 3 are of angles"):
+        CoordinateConfig(harmonics=3, periodic=False)
 
 
 def test_what_it_cannot_answer_is_said_in_a_sentence():

@@ -52,6 +52,8 @@ class CoordinateConfig(OperatorConfig):
         activation: ``tanh`` or ``sin``.
         periodic: give axes that wrap by the cosine and the sine of their angle, so that answers are periodic by
             construction; else by the coordinate, as published, and what is trained has to close them.
+        harmonics: how many waves of such an angle are given, from the longest on; absent: one. A state with short waves
+            needs some.
         scaled: bring the other coordinates to −1 … 1; else they are given as they are, as published.
         frequencies: how many waves of the coordinates that do not wrap, time among them, are given beside them
             (Tancik et al., arXiv:2006.10739), each by its cosine and sine.
@@ -73,6 +75,7 @@ class CoordinateConfig(OperatorConfig):
     num_layers: int = Field(4, ge=1, le=64)
     activation: Literal["tanh", "sin"] = "tanh"
     periodic: bool = True
+    harmonics: int | None = Field(None, ge=1, le=4096)
     scaled: bool = True
     frequencies: int = Field(0, ge=0, le=4096)
     bandwidth: float = Field(1.0, gt=0, allow_inf_nan=False)
@@ -87,6 +90,10 @@ class CoordinateConfig(OperatorConfig):
     def _every_setting_counts(self) -> CoordinateConfig:
         if not self.frequencies and self.bandwidth != 1.0:
             raise ValueError(f"bandwidth = {self.bandwidth:g} has no effect without frequencies: give some")
+        if self.harmonics is not None and not self.periodic:
+            raise ValueError(
+                f"harmonics = {self.harmonics} are of angles, and periodic = false gives none: leave it out"
+            )
         return self
 
     def on(self, grid: Grid, *, history: int | None = None, lead_time: bool | None = None) -> Self:
@@ -157,7 +164,7 @@ class Coordinate(Operator):
         straight = self._straight
         self._require_effects(straight)
         self.register_buffer("waves", nn.init.normal_(torch.empty(c.frequencies, len(straight)), std=c.bandwidth))
-        angles = 2 * (dims + signature.evolves - len(straight))
+        angles = 2 * (c.harmonics or 1) * (dims + signature.evolves - len(straight))
         widths = [angles + len(straight) + 2 * c.frequencies, *(c.width,) * c.num_layers, len(signature.outputs)]
         self.networks = nn.ModuleList(
             nn.ModuleList(nn.Linear(before, behind) for before, behind in pairwise(widths)) for _ in range(c.slabs)
@@ -166,17 +173,13 @@ class Coordinate(Operator):
     def _require_effects(self, straight: Sequence[int]) -> None:
         """Check that every setting has something to act on: time, or a coordinate that is given as it is."""
         c = self.config
-        if c.hold is not None:
-            raise ConfigError(
-                "What a network of coordinates answers at one point knows nothing of the others, so nothing of the "
-                "whole field can be held (hold); leave it out, or train an operator that answers on grids."
-            )
         idle = [
             (not self.signature.evolves and c.initial != "exact", f"initial = '{c.initial}'", "time"),
             (not self.signature.evolves and c.slabs > 1, f"slabs = {c.slabs}", "time"),
             (not self.signature.evolves and c.duration is not None, f"duration = {c.duration}", "time"),
             (not straight and c.frequencies > 0, f"frequencies = {c.frequencies}", "a coordinate that does not wrap"),
             (not straight and not c.scaled, "scaled = False", "a coordinate that does not wrap"),
+            (not any(self.wraps) and c.harmonics is not None, f"harmonics = {c.harmonics}", "an axis that wraps"),
         ]
         for is_idle, setting, needed in idle:
             if is_idle:
@@ -377,8 +380,11 @@ class Coordinate(Operator):
             else coordinates.new_zeros(0, len(lengths))
         )
         rates = ways / lengths  # of the unit coordinates along each line, (line, coordinate)
-        turns = torch.cat([unit[:, around], unit[:, straight] @ self.waves.T], dim=1) * (2 * math.pi)
-        spins = torch.cat([rates[:, around], rates[:, straight] @ self.waves.T], dim=1) * (2 * math.pi)
+        counts = torch.arange(1, (c.harmonics or 1) + 1, device=unit.device, dtype=unit.dtype)
+        turns, spins = (
+            torch.cat([(own[:, around, None] * counts).flatten(1), own[:, straight] @ self.waves.T], dim=1) * math.tau
+            for own in (unit, rates)
+        )
         size, middle = (2.0, 1.0) if c.scaled else (lengths[straight], 0.0)
         planes = [torch.cat([unit[:, straight] * size - middle, turns.cos(), turns.sin()], dim=1)]
         for line, highest in enumerate(orders.values()):
