@@ -178,7 +178,7 @@ def space_time_of(frames: ForecastFrames, num_samples: int) -> SpaceTime | None:
         if math.isfinite(error)
     )
     caption = (
-        f"Space and time: truth, prediction and error of {_which(frames, num_samples)}, time to the right and x upward. "
+        f"Space and time: truth, prediction and error of {_which(frames, num_samples)}, time to the right, x upward. "
         "Truth and prediction share one scale, the error has its own, symmetric about zero."
     )
     caption += f" Relative L2 error over all that is shown: {told}." if told else ""

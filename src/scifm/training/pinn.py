@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -63,8 +63,8 @@ def stages_of(text: str, knobs: Mapping[str, float], num_steps: int) -> Curricul
     if not equals and len(knobs) != 1:
         given = ", ".join(knobs) or "none"
         raise ConfigError(
-            f"The curriculum '{text}' is of the one knob that is given, and here it is {given}: give one and say which, "
-            "as in --knob speed=30 --curriculum speed=5:30:5."
+            f"The curriculum '{text}' is of the one knob that is given, and here it is {given}: give one and say "
+            "which, as in --knob speed=30 --curriculum speed=5:30:5."
         )
     if name not in knobs:
         raise ConfigError(
