@@ -57,7 +57,8 @@ class ForecastFrames:
         if count <= most:
             return self
         chosen = sorted({int(place) for place in np.linspace(0, count - 1, most).round()})
-        parts = {name: tuple(getattr(self, name)[i] for i in chosen) for name in ("steps", "times", "errors")}
+        names = ("steps", "times", "errors")
+        parts: dict[str, Any] = {name: tuple(getattr(self, name)[i] for i in chosen) for name in names}
         return replace(self, truth=self.truth[chosen], prediction=self.prediction[chosen], **parts)
 
     def over_time(self, channel: int) -> tuple[NDArray[np.floating], NDArray[np.floating], tuple[float, float]]:
