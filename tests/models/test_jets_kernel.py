@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from itertools import pairwise
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from torch import nn
 import scifm.native
 from compiled_anew import emptied
 from scifm.models.parts import compiled_jets, jets
-from scifm.models.parts.jets import Jets, of_network
+from scifm.models.parts.jets import Jets, of_network, of_network_at_once
 
 pytestmark = pytest.mark.skipif(compiled_jets.library() is None, reason="the compiled jets need Linux and a C compiler")
 WIDTHS = st.lists(st.integers(1, 130), min_size=2, max_size=5)
@@ -27,7 +28,7 @@ def problem(
 ) -> tuple[list[nn.Linear], Jets, torch.Tensor]:
     """Return a network, what goes into it, and a gradient of what comes out."""
     torch.manual_seed(seed)
-    layers = [nn.Linear(before, behind) for before, behind in zip(widths, widths[1:], strict=False)]
+    layers = [nn.Linear(before, behind) for before, behind in pairwise(widths)]
     shape = 1 + sum(orders), points
     features = Jets(torch.randn(*shape, widths[0]), {str(line): order for line, order in enumerate(orders)})
     return layers, features, torch.randn(*shape, widths[-1])
@@ -146,6 +147,19 @@ def test_without_a_gradient_nothing_is_kept_and_the_answer_is_the_same():
     assert torch.equal(kept, free)
 
 
+@pytest.mark.parametrize("activation", ["tanh", "sin"])
+def test_several_at_once_are_what_they_are_one_after_the_other(activation):
+    layers, *_ = problem([2, 30, 30, 2], 1, [])
+    weights = [tensor for layer in layers for tensor in (layer.weight, layer.bias)]
+    asked = [problem([2, 30, 30, 2], points, orders)[1:] for points, orders in ((50, [1, 2]), (7, []), (300, [1]))]
+    grads = [grad for _, grad in asked]
+    several = [found.planes for found in of_network_at_once(layers, activation, [one for one, _ in asked])]
+    alone = [of_network(layers, activation, features).planes for features, _ in asked]
+    assert all(torch.equal(one, two) for one, two in zip(several, alone, strict=True))
+    slopes = torch.autograd.grad(several, weights, grads)
+    assert error(slopes, torch.autograd.grad(alone, weights, grads)) < 1e-6
+
+
 def test_a_second_derivative_by_weights_is_refused():
     layers, features, grad = problem([2, 5, 1], 4, [1])
     found = of_network(layers, "tanh", features).planes
@@ -157,13 +171,15 @@ def test_a_second_derivative_by_weights_is_refused():
 def test_what_it_cannot_do_goes_through_torch():
     layers, features, _ = problem([2, 5, 1], 4, [1])
     weights = [tensor for layer in layers for tensor in (layer.weight, layer.bias)]
-    assert compiled_jets.jets_for(features.planes, weights) is not None
-    assert compiled_jets.jets_for(features.planes.double(), weights) is None
-    assert compiled_jets.jets_for(features.planes, [weight.double() for weight in weights]) is None
-    assert compiled_jets.jets_for(features.planes.to("meta"), weights) is None
-    assert compiled_jets.jets_for(features.planes[:, :0], weights) is None, "no points"
+    assert compiled_jets.jets_for([features.planes], weights) is not None
+    assert compiled_jets.jets_for([features.planes.double()], weights) is None
+    assert compiled_jets.jets_for([features.planes], [weight.double() for weight in weights]) is None
+    assert compiled_jets.jets_for([features.planes.to("meta")], weights) is None
+    assert compiled_jets.jets_for([features.planes[:, :0]], weights) is None, "no points"
     wide, _, _ = problem([2, compiled_jets.MOST_WIDTH + 1, 1], 4, [1])
-    assert compiled_jets.jets_for(features.planes, [tensor for layer in wide for tensor in layer.parameters()]) is None
+    assert (
+        compiled_jets.jets_for([features.planes], [tensor for layer in wide for tensor in layer.parameters()]) is None
+    )
 
 
 def test_plain_operations_never_ask_for_it(monkeypatch):

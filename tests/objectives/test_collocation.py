@@ -30,7 +30,7 @@ def asked(objective: Collocation, operator, batch: Batch = RING, step: int = 0):
 
 def points_of(objective: Collocation, operator, batch: Batch = RING, step: int = 0, slab: int = 0):
     prepared = objective if objective._problem is not None else objective.on(batch)
-    return prepared._drawn(prepared._problem, operator, batch, step, slab)[0]
+    return prepared._drawn(prepared._problem, operator, batch, step, slab).equation.points
 
 
 # --- the loss ---------------------------------------------------------------------------------------------------------

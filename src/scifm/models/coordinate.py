@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from typing import ClassVar, Literal, Self, cast
 
@@ -30,14 +30,14 @@ from torch import Tensor, nn
 
 from scifm.errors import ConfigError, SignatureError
 from scifm.fields.batch import Batch, Signature
-from scifm.fields.derivatives import DifferenceDerivatives, SpectralDerivatives
 from scifm.fields.grid import Grid
 from scifm.fields.normalization import Normalization
 from scifm.models.operator import Operator, OperatorConfig
-from scifm.models.parts.jets import Jets, Passed, of_network
+from scifm.models.parts.jets import Jets, Passed, of_network, of_network_at_once
+from scifm.models.parts.points import WAY, Asked, PointDerivatives, Points, orders_of
 from scifm.wording import plural
 
-__all__ = ["Coordinate", "CoordinateConfig", "PointDerivatives", "Points"]
+__all__ = ["Coordinate", "CoordinateConfig", "Points"]
 
 _LETTERS = "xyz"
 _SAME_TIME = 1e-5  # of the duration, by which times in single precision differ
@@ -103,25 +103,6 @@ class CoordinateConfig(OperatorConfig):
 
     def lasting(self, duration: float | None) -> Self:
         return self if self.duration is not None else self.model_copy(update={"duration": duration})
-
-
-@dataclass(frozen=True)
-class Points:
-    """Places of a grid, and times.
-
-    Args:
-        places: ``(point,)`` whole numbers: points of the grid, counted along its array.
-        times: ``(point,)`` since the input frame [T]; None of what is steady.
-        turns: ``(point, axis)``, in the order of the grid: whole lengths of the box that are added, to ask on the other
-            side of a seam; None: none are.
-    """
-
-    places: Tensor
-    times: Tensor | None = None
-    turns: Tensor | None = None
-
-    def __len__(self) -> int:
-        return len(self.places)
 
 
 class Coordinate(Operator):
@@ -317,34 +298,70 @@ class Coordinate(Operator):
         start: Tensor | None = None,
         passed: list[Passed] | None = None,
     ) -> PointDerivatives:
-        """Return its fields at points, with derivatives.
+        """Return its fields at points, with derivatives: `answer` of what `ask` makes of them, which says the rest."""
+        return self.answer(self.ask(batch, points, derivatives=derivatives, slab=slab, start=start), passed)
+
+    def ask(
+        self,
+        batch: Batch,
+        points: Points,
+        *,
+        derivatives: Collection[str] = (),
+        way: Mapping[str, float] | None = None,
+        slab: int = 0,
+        start: Tensor | None = None,
+    ) -> Asked:
+        """Return what does not hang on its weights when it is asked at points.
 
         Args:
             batch: the problem: its first sample says input fields and the box.
             points: where, on the grid of the batch.
             derivatives: those that will be asked for, by the letters of their axes, see `scifm.fields.derivatives`.
+            way: speeds along coordinates by their letters, if the derivative Σ speed ∂u/∂letter will be asked for: at
+                the cost of one where its parts are as many as letters.
             slab: whose network answers.
             start: the outputs where the slab starts, ``(output, *space)``, see `start_of`; needed of what evolves.
-            passed: where what passed through its maps is put down, if it is wanted.
 
         Raises:
             SignatureError: if a derivative is asked for that is mixed and of an order above two, or a time lies outside
                 of the problem.
         """
-        orders = _orders(derivatives, self.letters)
+        orders = orders_of(derivatives, self.letters) | ({} if way is None else {WAY: 1})
+        lines = [[float(name in line) for name in self.letters] for line in orders if line != WAY]
+        lines += [] if way is None else [[way.get(name, 0.0) for name in self.letters]]
         coordinates = self._coordinates(batch.grid, points, batch.inputs)
-        network = [cast(nn.Linear, layer) for layer in cast(nn.ModuleList, self.networks[slab])]
-        c = self.config
-        jets = of_network(
-            network, self.config.activation, self._features(coordinates, orders), passed, plain=c.engine == "plain"
-        )
         begins = slab / self.config.slabs * self.duration
         exact = self.signature.evolves and self.config.initial == "exact"
         share = None if not exact else (coordinates[:, -1] - begins) * (self.config.slabs / self.duration)
         fields = {name: batch.field(name)[:1, -1] for name in self.signature.inputs}
         if start is not None:
             fields |= {name: start[None, place] for place, name in enumerate(self.signature.outputs)}
-        return PointDerivatives(self, jets, points, fields, batch.grid, share)
+        features = self._features(coordinates, orders, coordinates.new_tensor(lines).view(-1, len(self.letters)))
+        return Asked(points, batch.grid, slab, features, fields, share, way)
+
+    def answer(self, asked: Asked, passed: list[Passed] | None = None) -> PointDerivatives:
+        """Return its fields at points, with the derivatives that were asked for.
+
+        Args:
+            asked: by `ask`.
+            passed: where what passed through its maps is put down, if it is wanted.
+        """
+        network, c = self._network(asked.slab), self.config
+        jets = of_network(network, c.activation, asked.features, passed, plain=c.engine == "plain")
+        return self._fields(jets, asked)
+
+    def answer_all(self, several: Sequence[Asked]) -> list[PointDerivatives]:
+        """Return what `answer` does of each, all of one slab, sooner than one after the other."""
+        network, c = self._network(several[0].slab), self.config
+        features = [asked.features for asked in several]
+        found = of_network_at_once(network, c.activation, features, plain=c.engine == "plain")
+        return [self._fields(jets, asked) for jets, asked in zip(found, several, strict=True)]
+
+    def _fields(self, jets: Jets, asked: Asked) -> PointDerivatives:
+        return PointDerivatives(self.signature.outputs, self.config.slabs / self.duration, jets, asked)
+
+    def _network(self, slab: int) -> list[nn.Linear]:
+        return [cast(nn.Linear, layer) for layer in cast(nn.ModuleList, self.networks[slab])]
 
     def _coordinates(self, grid: Grid, points: Points, like: Tensor) -> Tensor:
         """Return the coordinates of points, ``(point, coordinate)``, x first and time last."""
@@ -368,17 +385,12 @@ class Coordinate(Operator):
             columns.append(times.to(like))
         return torch.stack(columns, dim=1)
 
-    def _features(self, coordinates: Tensor, orders: Mapping[str, int]) -> Jets:
-        """Return what the network is given at coordinates, with Taylor coefficients along lines."""
+    def _features(self, coordinates: Tensor, orders: Mapping[str, int], ways: Tensor) -> Jets:
+        """Return what the network is given, with Taylor coefficients along lines; ways are ``(line, letter)``."""
         c, lengths = self.config, coordinates.new_tensor(self._lengths)
         straight = self._straight
         around = [place for place in range(len(lengths)) if place not in straight]
         unit = coordinates / lengths
-        ways = (
-            torch.stack([coordinates.new_tensor([float(name in line) for name in self.letters]) for line in orders])
-            if orders
-            else coordinates.new_zeros(0, len(lengths))
-        )
         rates = ways / lengths  # of the unit coordinates along each line, (line, coordinate)
         counts = torch.arange(1, (c.harmonics or 1) + 1, device=unit.device, dtype=unit.dtype)
         turns, spins = (
@@ -395,100 +407,3 @@ class Coordinate(Operator):
                     torch.cat([along.expand(len(unit), -1), ahead.cos() * factor, ahead.sin() * factor], dim=1)
                 )
         return Jets(torch.stack(planes), orders)
-
-
-class PointDerivatives:
-    """The fields of a `Coordinate` operator at points, with their derivatives; see `scifm.fields.derivatives`.
-
-    Outputs are those of the network, other fields those of the batch. All are ``(1, point)``.
-    """
-
-    def __init__(
-        self,
-        operator: Coordinate,
-        jets: Jets,
-        points: Points,
-        fields: Mapping[str, Tensor],
-        grid: Grid,
-        share: Tensor | None,
-    ) -> None:
-        self._jets, self._points, self._fields, self._grid, self._share = jets, points, fields, grid, share
-        self._outputs, self._pace = operator.signature.outputs, operator.config.slabs / operator.duration
-
-    @property
-    def num_spatial_dims(self) -> int:
-        """Axes of space."""
-        return self._grid.num_spatial_dims
-
-    def value(self, name: str) -> Tensor:
-        """Return a field, ``(1, point)``."""
-        if name not in self._outputs:
-            return self._given(name, "")
-        own = self._jets.value[None, :, self._outputs.index(name)]
-        return own if self._share is None else self._given(name, "") + self._share * own
-
-    def along(self, name: str, axes: str) -> Tensor:
-        """Return a derivative of a field, ``(1, point)``, by the letters of its axes.
-
-        Raises:
-            SignatureError: if the operator was not asked for it before, or a field of the batch is to be derived by
-                time.
-        """
-        axes = "".join(sorted(axes))
-        if name not in self._outputs:
-            return self._given(name, axes)
-        own = self._derived(name, axes)
-        if self._share is None:
-            return own
-        # of u₀ + s(t) N with s linear: s ∂N, and where t is among the axes s' times what is left of them
-        count = axes.count("t")
-        found = self._share * own
-        if count:
-            rest = axes.replace("t", "", 1)
-            return found + count * self._pace * (self._derived(name, rest) if rest else self._own(name))
-        return found + self._given(name, axes)
-
-    def _own(self, name: str) -> Tensor:
-        return self._jets.value[None, :, self._outputs.index(name)]
-
-    def _derived(self, name: str, axes: str) -> Tensor:
-        place = self._outputs.index(name)
-
-        def along(line: str, order: int) -> Tensor:
-            if self._jets.orders.get(line, 0) < order:
-                raise SignatureError(f"The derivative '{axes}' of '{name}' was not asked for when points were given.")
-            return self._jets.along(line, order)[None, :, place]
-
-        letters = "".join(dict.fromkeys(axes))
-        if len(letters) == 1:
-            return along(letters, len(axes))
-        one, other = letters[0], letters[1]
-        return (along(one + other, 2) - along(one, 2) - along(other, 2)) / 2
-
-    def _given(self, name: str, axes: str) -> Tensor:
-        field = self._fields[name]
-        if "t" in axes:
-            raise SignatureError(f"The field '{name}' is given at one time; it has no derivative by time.")
-        if axes:
-            way = SpectralDerivatives if all(self._grid.periodic) else DifferenceDerivatives
-            field = way({name: field}, self._grid).along(name, axes)
-        return field.reshape(1, -1)[:, self._points.places]
-
-
-def _orders(derivatives: Collection[str], letters: str) -> dict[str, int]:
-    """Return the lines along which Taylor coefficients are needed, each with its highest order."""
-    orders: dict[str, int] = {}
-    for axes in sorted("".join(sorted(axes)) for axes in derivatives):
-        odd = [letter for letter in axes if letter not in letters]
-        if odd:
-            raise SignatureError(f"The derivative '{axes}' is by '{odd[0]}'; the coordinates are {', '.join(letters)}.")
-        several = "".join(dict.fromkeys(axes))
-        if len(several) > 1 and len(axes) > 2:
-            raise SignatureError(
-                f"The mixed derivative '{axes}' is of order {len(axes)}; a network of coordinates gives mixed ones of "
-                "order 2, and others along one axis."
-            )
-        lines = [(axes[0], len(axes))] if len(several) == 1 else [(several, 2), (several[0], 2), (several[1], 2)]
-        for line, order in lines:
-            orders[line] = max(order, orders.get(line, 0))
-    return orders

@@ -18,7 +18,7 @@ References: Krishnapriyan et al., arXiv:2109.01050 (points fixed; time in slabs)
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self, cast
 
@@ -31,9 +31,10 @@ from scifm.fields.batch import Batch
 from scifm.fields.grid import Grid
 from scifm.fields.seeds import generator_for
 from scifm.fields.term import Term
-from scifm.models.coordinate import Coordinate, PointDerivatives, Points
+from scifm.models.coordinate import Coordinate
 from scifm.models.operator import Operator
 from scifm.models.parts.jets import Passed
+from scifm.models.parts.points import Asked, PointDerivatives, Points
 from scifm.objectives.objective import Objective
 from scifm.objectives.squares import Rows, Squares
 from scifm.systems.catalog import evolving_of
@@ -42,6 +43,7 @@ from scifm.wording import plural
 
 __all__ = ["Collocation"]
 
+_LETTERS = "xyz"
 _POOL = 8  # candidates for each point that is drawn by the residual
 _ANYHOW = 0.05  # of the mean square, what is added to every candidate's: as published
 
@@ -53,17 +55,40 @@ class _Problem:
     terms: tuple[Term, ...]
     derivatives: frozenset[str]
 
+    def asked(self, batch: Batch) -> dict[str, Any]:
+        """Return what it asks of an operator at points, as `Coordinate.ask` is told.
+
+        An equation ∂u/∂t + Σ cⱼ ∂u/∂xⱼ = 0 is one derivative, along the way (c, 1).
+        """
+        names, first = batch.signature, {f"derivative_{letter}": letter for letter in _LETTERS}
+        if not names.evolves or any(term.operator not in first or term.fields != names.outputs for term in self.terms):
+            return {"derivatives": self.derivatives}
+        way = {"t": 1.0}
+        for term in self.terms:
+            letter, number = first[term.operator], 1.0
+            if term.coefficient is not None:
+                number = float(batch.coefficients[0, names.coefficients.index(term.coefficient)])
+            way[letter] = way.get(letter, 0.0) - term.factor * number
+        return {"way": way}
+
 
 @dataclass(frozen=True)
 class _Kept:
-    """Points of a draw, with the outputs where its slab starts, and what they were found for."""
+    """What an operator is asked in a draw, and what that was found for.
+
+    Args:
+        equation: at its points.
+        starts: where the slab starts, with what has to stand there, ``(output, point)``, if that is to be trained.
+        seams: at both sides of those that are to be closed, with the derivatives that have to agree.
+    """
 
     number: int
     slab: int
     operator: Coordinate
     batch: Batch
-    points: Points
-    start: Tensor | None
+    equation: Asked
+    starts: tuple[tuple[Asked, Tensor], ...]
+    seams: tuple[tuple[Asked, tuple[str, ...]], ...]
 
     def serves(self, number: int, slab: int, operator: Coordinate, batch: Batch) -> bool:
         """Return whether they are those of a draw; of a curriculum, another problem may follow within one."""
@@ -205,13 +230,20 @@ class Collocation(Objective):
             )
         if (problem := self._problem) is None:
             return self.on(batch)._squares(operator, batch, step, told=told)
-        slab = self._slab(operator, step)
-        points, start = self._drawn(problem, operator, batch, step, slab)
-        about = {"slab": slab, "start": start, "told": told}
-        rows = self._of_equation(problem, operator, batch, points, about)
-        if start is not None and operator.config.initial == "soft":
-            rows += self._of_start(operator, batch, about)
-        return Squares([*rows, *self._of_seams(problem, operator, batch, about)])
+        kept = self._drawn(problem, operator, batch, step, self._slab(operator, step))
+        several = [kept.equation, *(asked for asked, _ in kept.starts), *(asked for asked, _ in kept.seams)]
+        passed: list[list[Passed]] = [[] for _ in several]
+        if told:
+            fields = [operator.answer(asked, maps) for asked, maps in zip(several, passed, strict=True)]
+        else:
+            fields = operator.answer_all(several)
+        answered = iter(zip(fields, passed, strict=True))
+        rows = self._of_equation(problem, batch, kept.equation, *next(answered))
+        for _, start in kept.starts:
+            rows += self._of_start(start, operator.signature.outputs, *next(answered))
+        for _, first in kept.seams:
+            rows += self._of_seam(first, operator.signature.outputs, *next(answered))
+        return Squares(rows)
 
     def _slab(self, operator: Coordinate, step: int) -> int:
         slabs = operator.config.slabs
@@ -223,53 +255,36 @@ class Collocation(Objective):
         return self.stage(operator, step)
 
     def _of_equation(
-        self, problem: _Problem, operator: Coordinate, batch: Batch, points: Points, about: dict[str, Any]
+        self, problem: _Problem, batch: Batch, asked: Asked, fields: PointDerivatives, passed: list[Passed]
     ) -> list[Rows]:
-        fields, passed = _asked(operator, batch, points, problem.derivatives, **about)
-        left = _left(problem, operator, batch, fields)
-        factor = math.sqrt(self.equation / (len(points) * len(left)))
+        left = _left(problem, batch, fields, asked)
+        factor = math.sqrt(self.equation / (len(asked.points) * len(left)))
         return [Rows(values[0] * factor, passed) for values in left]
 
-    def _of_start(self, operator: Coordinate, batch: Batch, about: dict[str, Any]) -> list[Rows]:
-        places = self._spread(math.prod(batch.grid.num_points), batch)
-        start = cast(Tensor, about["start"])
-        begins = about["slab"] / operator.config.slabs * operator.duration
-        points = Points(places, start.new_full((len(places),), begins))
-        (fields, passed), names = _asked(operator, batch, points, **about), operator.signature.outputs
-        factor = math.sqrt(self.initial / (len(places) * len(names)))
-        return [
-            Rows((fields.value(name)[0] - start[place].flatten()[places]) * factor, passed)
-            for place, name in enumerate(names)
-        ]
+    def _of_start(
+        self, start: Tensor, names: Sequence[str], fields: PointDerivatives, passed: list[Passed]
+    ) -> Iterator[Rows]:
+        factor = math.sqrt(self.initial / start.numel())
+        for name, values in zip(names, start, strict=True):
+            yield Rows((fields.value(name)[0] - values) * factor, passed)
 
-    def _of_seams(self, problem: _Problem, operator: Coordinate, batch: Batch, about: dict[str, Any]) -> Iterator[Rows]:
-        """Yield what the answer misses of closing at axes that wrap, its value and, if asked, its first derivative."""
-        grid = batch.grid
-        open_ = [a for a, wraps in enumerate(grid.periodic) if wraps and not operator.config.periodic]
-        for axis in open_:
-            letter = "xyz"[grid.num_spatial_dims - 1 - axis]
-            first = [letter] if any(axes.count(letter) > 1 for axes in problem.derivatives) else []
-            places, times = self._along(grid, axis, batch, operator, about["slab"])
-            count = len(places)
-            turns = places.new_zeros(2 * count, grid.num_spatial_dims)
-            turns[count:, axis] = 1
-            both = Points(places.repeat(2), None if times is None else times.repeat(2), turns)
-            fields, passed = _asked(operator, batch, both, first, **about)
-            names, of = operator.signature.outputs, torch.arange(count, device=places.device).repeat(2)
-            factor = math.sqrt(self.seam / (count * len(names)))
-            for name in names:
-                for found in (fields.value(name)[0], *(fields.along(name, axes)[0] for axes in first)):
-                    yield Rows((found[:count] - found[count:]) * factor, passed, of)
+    def _of_seam(
+        self, first: Sequence[str], names: Sequence[str], fields: PointDerivatives, passed: list[Passed]
+    ) -> Iterator[Rows]:
+        """Yield what the answer misses of closing at an axis that wraps, of its value and of these derivatives."""
+        for name in names:
+            for found in (fields.value(name)[0], *(fields.along(name, axes)[0] for axes in first)):
+                one, other = found.chunk(2)
+                of = torch.arange(len(one), device=one.device).repeat(2) if passed else None
+                yield Rows((one - other) * math.sqrt(self.seam / (len(one) * len(names))), passed, of)
 
     # --- where it is asked --------------------------------------------------------------------------------------------
 
-    def _drawn(
-        self, problem: _Problem, operator: Coordinate, batch: Batch, step: int, slab: int
-    ) -> tuple[Points, Tensor | None]:
-        """Return the points of a step, and the outputs where its slab starts; the same as often as a step asks."""
+    def _drawn(self, problem: _Problem, operator: Coordinate, batch: Batch, step: int, slab: int) -> _Kept:
+        """Return what is asked in a step; the same as often as a step asks."""
         number, kept = self.draw(step), self._kept
         if kept is not None and kept.serves(number, slab, operator, batch):
-            return kept.points, kept.start
+            return kept
         generator = generator_for(self.seed, "collocation", number, slab)
         with torch.no_grad():
             start = operator.start_of(batch, slab) if operator.signature.evolves else None
@@ -279,8 +294,35 @@ class Collocation(Objective):
                 points = _anywhere(batch, operator, slab, self.num_points, generator)
             else:
                 points = self._by_residual(problem, operator, batch, step, slab, start, generator)
-        self._kept = _Kept(number, slab, operator, batch, points, start)
-        return points, start
+            equation = operator.ask(batch, points, slab=slab, start=start, **problem.asked(batch))
+            starts = tuple(self._asked_at_start(operator, batch, slab, start))
+            seams = tuple(self._asked_at_seams(problem, operator, batch, slab, start))
+        self._kept = _Kept(number, slab, operator, batch, equation, starts, seams)
+        return self._kept
+
+    def _asked_at_start(
+        self, operator: Coordinate, batch: Batch, slab: int, start: Tensor | None
+    ) -> Iterator[tuple[Asked, Tensor]]:
+        """Yield what is asked where a slab starts, and what has to stand there, if that has to be trained."""
+        if start is None or operator.config.initial != "soft":
+            return
+        places = self._spread(math.prod(batch.grid.num_points), batch)
+        times = start.new_full((len(places),), slab / operator.config.slabs * operator.duration)
+        yield operator.ask(batch, Points(places, times), slab=slab, start=start), start.flatten(1)[:, places]
+
+    def _asked_at_seams(
+        self, problem: _Problem, operator: Coordinate, batch: Batch, slab: int, start: Tensor | None
+    ) -> Iterator[tuple[Asked, tuple[str, ...]]]:
+        """Yield what is asked on one side of each seam, then on the other, with the derivatives that have to agree."""
+        grid = batch.grid
+        for axis in [a for a, wraps in enumerate(grid.periodic) if wraps and not operator.config.periodic]:
+            letter = _LETTERS[grid.num_spatial_dims - 1 - axis]
+            first = (letter,) if any(axes.count(letter) > 1 for axes in problem.derivatives) else ()
+            places, times = self._along(grid, axis, batch, operator, slab)
+            turns = places.new_zeros(2 * len(places), grid.num_spatial_dims)
+            turns[len(places) :, axis] = 1
+            both = Points(places.repeat(2), None if times is None else times.repeat(2), turns)
+            yield operator.ask(batch, both, derivatives=first, slab=slab, start=start), first
 
     def _by_residual(
         self,
@@ -298,8 +340,8 @@ class Collocation(Objective):
         if (rest := self.num_points - len(free)) == 0:
             return free
         pool = _anywhere(batch, operator, slab, _POOL * self.num_points, generator)
-        fields = operator.at(batch, pool, derivatives=problem.derivatives, slab=slab, start=start)
-        size = torch.cat(_left(problem, operator, batch, fields)).square().sum(0).double().cpu()
+        asked = operator.ask(batch, pool, slab=slab, start=start, **problem.asked(batch))
+        size = torch.cat(_left(problem, batch, operator.answer(asked), asked)).square().sum(0).double().cpu()
         if not bool(size.isfinite().all()) or not bool(size.sum() > 0):
             size = torch.ones_like(size)  # training is stopped by its loss where it is no number
         chosen = torch.multinomial(size + _ANYHOW * size.mean(), rest, generator=generator).to(pool.places.device)
@@ -322,25 +364,11 @@ class Collocation(Objective):
         return pairs[:, 1].to(batch.inputs.device), frames[pairs[:, 0]].to(batch.inputs)
 
 
-def _asked(
-    operator: Coordinate,
-    batch: Batch,
-    points: Points,
-    derivatives: Collection[str] = (),
-    *,
-    slab: int,
-    start: Tensor | None,
-    told: bool,
-) -> tuple[PointDerivatives, Sequence[Passed]]:
-    """Return the fields of an operator at points, and what they came through if that is to be told."""
-    passed: list[Passed] | None = [] if told else None
-    fields = operator.at(batch, points, derivatives=derivatives, slab=slab, start=start, passed=passed)
-    return fields, passed or ()
-
-
-def _left(problem: _Problem, operator: Coordinate, batch: Batch, fields: PointDerivatives) -> list[Tensor]:
+def _left(problem: _Problem, batch: Batch, fields: PointDerivatives, asked: Asked) -> list[Tensor]:
     """Return what is left of the equation of each output, ``(1, point)``."""
     names = batch.signature
+    if asked.way is not None:
+        return [fields.along_way(name) for name in names.outputs]
     numbers = {name: batch.coefficients[:, place] for place, name in enumerate(names.coefficients)}
     right = right_hand_side(problem.terms, fields, numbers)
     if not names.evolves:

@@ -33,18 +33,18 @@ def library() -> Library | None:
     return load(_SOURCE, ("-fno-trapping-math", *vector_flags()))
 
 
-def jets_for(planes: Tensor, weights: Sequence[Tensor]) -> Library | None:
+def jets_for(several: Sequence[Tensor], weights: Sequence[Tensor]) -> Library | None:
     """Return the library where it can work on such a network, else None.
 
     Args:
-        planes: what goes in, ``(plane, point, feature)``.
+        several: what goes in, ``(plane, point, feature)`` each.
         weights: of each linear map its weight and its bias.
     """
-    tensors = (planes, *weights)
+    tensors = (*several, *weights)
     plain = all(type(one) in (Tensor, torch.nn.Parameter) for one in tensors)
     if not plain or any(one.dtype != torch.float32 or one.device.type != "cpu" for one in tensors):
         return None
-    if planes.numel() == 0 or max(max(weight.shape) for weight in weights) > MOST_WIDTH:
+    if any(planes.numel() == 0 for planes in several) or max(max(weight.shape) for weight in weights) > MOST_WIDTH:
         return None
     if torch.compiler.is_compiling() or is_exporting() or torch.is_autocast_enabled("cpu"):
         return None
@@ -52,48 +52,70 @@ def jets_for(planes: Tensor, weights: Sequence[Tensor]) -> Library | None:
 
 
 def compiled_jets(
-    native: Library, planes: Tensor, activation: str, orders: Sequence[int], weights: Sequence[Tensor]
-) -> Tensor:
-    """Return the jets that a network makes of others, ``(plane, point, channel)``; its gradient is by weights alone.
+    native: Library,
+    several: Sequence[Tensor],
+    activation: str,
+    orders: Sequence[Sequence[int]],
+    weights: Sequence[Tensor],
+) -> list[Tensor]:
+    """Return the jets that a network makes of others, ``(plane, point, channel)``; their gradient is by weights alone.
 
     Args:
         native: the library.
-        planes: what goes in, ``(plane, point, feature)``: values, then of each line its coefficients.
+        several: what goes in, at some points each, ``(plane, point, feature)``: values, then of each line its
+            coefficients. All at once, since each call of autograd takes as long as a hundred points.
         activation: ``tanh`` or ``sin``.
-        orders: of each line its highest order, 1 or 2.
+        orders: of each, of each of its lines the highest order, 1 or 2.
         weights: of each linear map its weight and its bias.
     """
-    answer: Tensor = _Compiled.apply(native, planes, activation, tuple(orders), *weights)
-    return answer
+    answers = _Compiled.apply(native, activation, tuple(map(tuple, orders)), len(several), *several, *weights)
+    return list(answers)
 
 
 class _Compiled(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, native: Library, planes: Tensor, activation: str, orders: tuple[int, ...], *weights: Tensor
-    ) -> Tensor:
-        widths = [planes.shape[-1], *(len(bias) for bias in weights[1::2])]
-        rows = -(-planes.shape[1] // _ROW) * _ROW * len(planes)
-        kept = planes.new_empty(rows * sum(widths[1:-1])) if any(ctx.needs_input_grad) else None
-        flat, planes = torch.cat([weight.reshape(-1) for weight in weights]), planes.contiguous()
-        out = planes.new_empty(*planes.shape[:2], widths[-1])
-        ctx.native, ctx.numbers = native, (_ACTIVATIONS[activation], torch.tensor(widths), torch.tensor(orders))
-        native.call("jets", *_arguments(ctx.numbers, flat, planes), out, kept)
-        ctx.shapes = [weight.shape for weight in weights]
-        ctx.save_for_backward(flat, planes, kept)
-        return out
+        ctx: Any, native: Library, activation: str, orders: tuple[tuple[int, ...], ...], number: int, *tensors: Tensor
+    ) -> tuple[Tensor, ...]:
+        several, weights = [planes.contiguous() for planes in tensors[:number]], tensors[number:]
+        widths = (several[0].shape[-1], *(len(bias) for bias in weights[1::2]))
+        flat, hidden = torch.cat([weight.reshape(-1) for weight in weights]), sum(widths[1:-1])
+        answers, kept, needed = [], list[Tensor | None](), any(ctx.needs_input_grad)
+        for planes, own in zip(several, orders, strict=True):
+            count, points = planes.shape[:2]
+            kept.append(planes.new_empty(-(-points // _ROW) * _ROW * count * hidden) if needed else None)
+            answers.append(planes.new_empty(count, points, widths[-1]))
+            native.call("jets", *_arguments(activation, widths, own, flat, planes), answers[-1], kept[-1])
+        ctx.native, ctx.number = native, number
+        ctx.about, ctx.shapes = (activation, widths, orders), [weight.shape for weight in weights]
+        ctx.save_for_backward(flat, *several, *kept)
+        return tuple(answers)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        flat, planes, kept = ctx.saved_tensors
-        found = torch.empty_like(flat)
-        ctx.native.call("jets_gradients", *_arguments(ctx.numbers, flat, planes), kept, grads[0].contiguous(), found)
-        pieces = found.split([shape.numel() for shape in ctx.shapes])
-        return None, None, None, None, *(piece.view(shape) for piece, shape in zip(pieces, ctx.shapes, strict=True))
+        flat, *tensors = ctx.saved_tensors
+        activation, widths, orders = ctx.about
+        found = []
+        for planes, kept, own, grad in zip(tensors[: ctx.number], tensors[ctx.number :], orders, grads, strict=True):
+            found.append(torch.empty_like(flat))
+            arguments = _arguments(activation, widths, own, flat, planes)
+            ctx.native.call("jets_gradients", *arguments, kept, grad.contiguous(), found[-1])
+        for other in found[1:]:
+            found[0] += other
+        pieces = found[0].split([shape.numel() for shape in ctx.shapes])
+        of_weights = (piece.view(shape) for piece, shape in zip(pieces, ctx.shapes, strict=True))
+        return *(None,) * (4 + ctx.number), *of_weights
 
 
-def _arguments(numbers: tuple[int, Tensor, Tensor], flat: Tensor, planes: Tensor) -> tuple[Tensor | int, ...]:
-    activation, widths, orders = numbers
+@lru_cache(maxsize=256)
+def _numbers(*numbers: int) -> Tensor:
+    return torch.tensor(numbers, dtype=torch.int64)
+
+
+def _arguments(
+    activation: str, widths: tuple[int, ...], orders: tuple[int, ...], flat: Tensor, planes: Tensor
+) -> tuple[Tensor | int, ...]:
     points = planes.shape[1], planes.shape[0]
-    return *points, len(widths) - 1, widths, len(orders), orders, activation, flat, planes
+    lines = _numbers(*widths), len(orders), _numbers(*orders)
+    return *points, len(widths) - 1, *lines, _ACTIVATIONS[activation], flat, planes

@@ -22,8 +22,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from scifm.models.parts.compiled_jets import compiled_jets, jets_for
+from scifm.native import Library
 
-__all__ = ["ACTIVATIONS", "Jets", "Passed", "of_network"]
+__all__ = ["ACTIVATIONS", "Jets", "Passed", "of_network", "of_network_at_once"]
 
 
 @dataclass(frozen=True)
@@ -196,6 +197,24 @@ class Passed:
     outputs: Tensor
 
 
+def _through(native: Library, activation: str, several: Sequence[Jets], weights: Sequence[Tensor]) -> list[Jets]:
+    orders = [list(features.orders.values()) for features in several]
+    found = compiled_jets(native, [features.planes for features in several], activation, orders, weights)
+    return [Jets(planes, features.orders) for planes, features in zip(found, several, strict=True)]
+
+
+def of_network_at_once(
+    layers: Sequence[nn.Linear], activation: str, several: Sequence[Jets], *, plain: bool = False
+) -> list[Jets]:
+    """Return what `of_network` makes of each of several jets, at some points each."""
+    highest = max((order for features in several for order in features.orders.values()), default=0)
+    if several and not plain and activation in _DERIVED and highest <= 2:
+        weights = [tensor for layer in layers for tensor in (layer.weight, layer.bias)]
+        if native := jets_for([features.planes for features in several], weights):
+            return _through(native, activation, several, weights)
+    return [of_network(layers, activation, features, plain=plain) for features in several]
+
+
 def of_network(
     layers: Sequence[nn.Linear],
     activation: str,
@@ -215,9 +234,8 @@ def of_network(
     """
     if passed is None and not plain and activation in _DERIVED and max(features.orders.values(), default=0) <= 2:
         weights = [tensor for layer in layers for tensor in (layer.weight, layer.bias)]
-        if native := jets_for(features.planes, weights):
-            orders = list(features.orders.values())
-            return Jets(compiled_jets(native, features.planes, activation, orders, weights), features.orders)
+        if native := jets_for([features.planes], weights):
+            return _through(native, activation, [features], weights)[0]
         found: Tensor = _Fused.apply(features.planes, activation, features.lines(), *weights)
         return Jets(found, features.orders)
     act, planes = ACTIVATIONS[activation], features.planes
