@@ -167,7 +167,7 @@ def test_a_trial_goes_through_json(tmp_path):
     (tmp_path / "trials.json").write_text(json.dumps([one.to_dict() for one in made]))
     assert Trial.read_all(tmp_path / "trials.json") == made
     assert trial(Candidate(1.0)).to_dict()["relative_l2"] is None
-    assert math.isinf(trial(Candidate(1.0)).relative_l2)
+    assert math.isinf(trial(Candidate(1.0)).score)
 
 
 # --- what is chosen from ----------------------------------------------------------------------------------------------

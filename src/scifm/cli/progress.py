@@ -75,7 +75,9 @@ class ProgressBar:
                 f"step {event['step']}: validation relative L2 {event['relative_l2']:.4f}{each}", highlight=False
             )
         elif kind == "kept":
-            score = f"held-out relative L2 {event['relative_l2']:.4f}"
+            by = next(name for name in event if name not in ("event", "step", "reason"))
+            what = "held-out relative L2" if by == "relative_l2" else by
+            score = f"{what} {event[by]:.4f}"
             self.progress.console.print(f"the pre-trained weights are kept ({score}): {event['reason']}")
         elif kind == "scored":
             count, name = event["num_samples"], event["kind"].replace("_", " ")

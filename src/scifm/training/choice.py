@@ -30,6 +30,7 @@ __all__ = ["AdaptRecipe", "Candidate", "Constants", "Trial", "TrialSettings", "c
 
 Constants = Literal["pretrained", "refitted"]
 _NUM_FINALISTS = 2
+_BY_LABELS = "relative_l2"  # what candidates are compared by, unless no label is read
 _WORTH_DOUBLING = 0.98  # times the error of before: an error above has stopped falling
 
 
@@ -62,8 +63,10 @@ class Trial(Candidate):
             set aside of those that were tried.
         furthest: the mean error at the largest share of the way that was tried, by which candidates are ranked: a rate
             that goes too far looks good where weights go back, and trials are shorter than what follows. None: the
-            same as `relative_l2`.
-        errors: relative L2 error of every sample set aside; None if a training diverged.
+            same as `score`.
+        errors: relative L2 error of every sample set aside, or where no label is read what the objective is of each
+            sample; None if a training diverged.
+        by: which of the two: ``relative_l2``, or the name of the objective.
     """
 
     num_steps: int
@@ -72,11 +75,12 @@ class Trial(Candidate):
     errors: tuple[float, ...] | None
     interpolation: float = 1.0
     furthest: float | None = None
+    by: str = _BY_LABELS
 
     @property
     def rank(self) -> float:
         """What candidates are ranked by, the lower the better."""
-        return self.relative_l2 if self.furthest is None or self.errors is None else self.furthest
+        return self.score if self.furthest is None or self.errors is None else self.furthest
 
     @property
     def candidate(self) -> Candidate:
@@ -84,8 +88,8 @@ class Trial(Candidate):
         return Candidate(self.learning_rate, self.coefficients)
 
     @property
-    def relative_l2(self) -> float:
-        """The mean error; infinite if a training diverged."""
+    def score(self) -> float:
+        """The mean of its errors; infinite if a training diverged."""
         return math.fsum(self.errors) / len(self.errors) if self.errors is not None else math.inf
 
     def clearly_beats(self, other: Trial) -> bool:
@@ -97,7 +101,8 @@ class Trial(Candidate):
         return float(gains.mean()) > doubt
 
     def to_dict(self) -> dict[str, Any]:
-        return {**super().to_dict(), "relative_l2": self.relative_l2 if self.errors is not None else None}
+        told = {name: value for name, value in super().to_dict().items() if (name, value) != ("by", _BY_LABELS)}
+        return {**told, self.by: self.score if self.errors is not None else None}
 
     @classmethod
     def read_all(cls, file: Path) -> list[Trial]:
@@ -187,7 +192,7 @@ def _longer(best: Trial, tried: Callable[[Candidate, int], Trial], num_steps: in
         best = tried(best.candidate, num_steps)
     for doubling in range(1, max_doublings + 1):
         longer = tried(best.candidate, num_steps * 2**doubling)
-        if not longer.relative_l2 < _WORTH_DOUBLING * best.relative_l2:
+        if not longer.score < _WORTH_DOUBLING * best.score:
             break
         best = longer
     return best
@@ -246,6 +251,13 @@ class TrialSettings(Config):
         return self
 
     @model_validator(mode="after")
+    def _nothing_is_held_out_without_labels(self) -> Self:
+        if not self.reads_labels:
+            why = f"objective '{self.training.objective.name}' reads no label, and none of the samples is held out"
+            refuse_idle(self, ("held_out", "min_scored"), why)
+        return self
+
+    @model_validator(mode="after")
     def _solutions_are_learned(self) -> Self:
         if self.training.objective.reconstructs:
             raise ConfigError(
@@ -284,8 +296,16 @@ class TrialSettings(Config):
 
     @property
     def chooses(self) -> bool:
-        """Whether candidates are scored on held-out samples."""
+        """Whether candidates are scored, on held-out samples or by an objective that reads no label."""
         return len(self.learning_rates) > 1
+
+    @property
+    def reads_labels(self) -> bool:
+        """Whether solutions are learned from, and candidates compared by errors on held-out ones.
+
+        Else candidates are compared by the objective itself, on the samples they are trained on.
+        """
+        return self.training.objective.needs_solutions
 
 
 class AdaptRecipe(TrialSettings):
@@ -293,7 +313,8 @@ class AdaptRecipe(TrialSettings):
 
     Args:
         num_samples: downstream samples used; of a store of trajectories, whole trajectories. One leaves none to choose
-            by: the first learning rate is taken, and what else would be chosen is as if nothing were.
+            by, unless no label is read: the first learning rate is taken, and what else would be chosen is as if
+            nothing were.
         seed: which samples, their order, and first weights (from scratch).
         max_doublings: how often the number of steps may be doubled beyond ``training.num_steps``, as long as the
             held-out error of the chosen candidate falls; 0: it is as given. Comes on top of the budget of trials.
@@ -329,8 +350,8 @@ class AdaptRecipe(TrialSettings):
 
     @property
     def chooses(self) -> bool:
-        """Whether candidates are scored on held-out samples: several of them, and samples to hold out."""
-        return super().chooses and self.num_samples > 1
+        """Whether candidates are scored: several of them, and samples to hold out where errors score them."""
+        return super().chooses and (self.num_samples > 1 or not self.reads_labels)
 
     def candidates(self, *, fits: bool, has_coefficients: bool = True) -> tuple[Candidate, ...]:
         """Return the ways of fine-tuning to choose from; of equal scores the first is chosen.
@@ -356,7 +377,12 @@ class AdaptRecipe(TrialSettings):
 
     @property
     def splits(self) -> list[tuple[Tensor, Tensor]]:
-        """Which samples, of those used, trials train on and which score them, split by split."""
+        """Which samples, of those used, trials train on and which score them, split by split.
+
+        Where no label is read, trials train on all, and all score them.
+        """
+        if not self.reads_labels:
+            return [(torch.arange(self.num_samples), torch.arange(self.num_samples))]
         return cross_validation(self.num_samples, self.held_out, min_scored=self.min_scored, seed=self.seed)
 
     def steps_of_trials(self, candidates: Iterable[Candidate]) -> int:

@@ -1,8 +1,10 @@
 """Adapting to a new system with few samples: fine-tuning, and training from scratch beside it under the same rules.
 
 Both choose alike (`scifm.training.choice`): candidates train on part of the downstream samples, the rest scores them,
-and the winner trains again on all of them. The test set plays no part. Trials are counted and recorded. Fine-tuning
-chooses whether the constants of the coefficients are fitted anew, besides the learning rate, and may not train at all.
+and the winner trains again on all of them. With an objective that reads no label (`scifm.training.label_free`) nothing
+is solved and nothing held out: candidates are compared by the objective itself. The test set plays no part. Trials are
+counted and recorded. Fine-tuning chooses whether the constants of the coefficients are fitted anew, besides the
+learning rate, and may not train at all.
 """
 
 from __future__ import annotations
@@ -41,6 +43,7 @@ from scifm.runs import Run, write_json
 from scifm.systems.system import System
 from scifm.training.checkpoint import Checkpoint, Position
 from scifm.training.choice import AdaptRecipe, Candidate, Trial, choose
+from scifm.training.label_free import objective_of_each, unsolved_pool, without_solutions
 from scifm.training.loggers import require_loggers
 from scifm.training.loop import DivergedError, Observer, train
 from scifm.training.methods import FinetuneMethod, finish, prepare
@@ -96,10 +99,11 @@ def finetune(
     require_alone("Fine-tuning")
     whole = _recipe("finetune", recipe, settings)
     place = find_model(parent)
+    known = renamed(load_operator(place.folder), whole.rename)
     if whole.history is not None:
-        _require_history(load_operator(place.folder).config, whole.history)
+        _require_history(known.config, whole.history)
     beginning = {"parent_config": place.run.config} if place.run else {"parent_model": digest(place.folder)}
-    downstream = _pool(pool, whole, place, pace_of(place.folder))
+    downstream = _pool(pool, whole, place, pace_of(place.folder), known.signature.outputs)
     return _Finetuning(whole, downstream, observe, beginning, place.folder).run_in(out, parent=place.path)
 
 
@@ -168,7 +172,10 @@ def _require_history(network: OperatorConfig, asked: int) -> None:
         )
 
 
-def _pool(pool: Source, recipe: AdaptRecipe, model: ModelPlace | None, pace: Pace) -> DownstreamPool:
+def _pool(
+    pool: Source, recipe: AdaptRecipe, model: ModelPlace | None, pace: Pace, outputs: tuple[str, ...] = ()
+) -> DownstreamPool:
+    """Return the problems that are adapted to; `outputs` are what the operator answers."""
     if isinstance(pool, System):
         if model is None or (origin := RunOrigin.of_model(model)) is None:
             raise ConfigError(
@@ -179,13 +186,17 @@ def _pool(pool: Source, recipe: AdaptRecipe, model: ModelPlace | None, pace: Pac
     if isinstance(pool, Store):
         pool = recipe.framed(StoreOrigin(pool), pace)
     if isinstance(pool, Origin):
-        require_solutions(pool.signature, pool.name)
-        pool = pool.pool(max(1024, recipe.num_samples), recipe.seed)
+        count = max(1024, recipe.num_samples)
+        if recipe.reads_labels:
+            require_solutions(pool.signature, pool.name)
+            pool = pool.pool(count, recipe.seed)
+        else:
+            pool = unsolved_pool(pool, count, recipe.seed, recipe.training.objective)
     frames = {"stride": recipe.stride or 1, "history": recipe.history or 1, "horizon": recipe.horizon}
     for name, asked in (*frames.items(), ("leads", recipe.leads)):
         if asked not in (1, has := getattr(pool.window, name)):
             raise ConfigError(f"{name} = {asked} was asked for, and the samples have {has}.")
-    return pool
+    return pool if recipe.reads_labels else without_solutions(pool, outputs)
 
 
 @dataclass(eq=False)
@@ -271,11 +282,12 @@ class _Adaptation(abc.ABC):
 
     def _stay(self, trials: list[Trial]) -> str:
         """Record that the operator stays as it is, the first of `trials`; return what the outcome says of it."""
-        diverged = all(trial.errors is None for trial in trials[1:])
-        why = "every learning rate diverged" if diverged else "nothing did clearly better on the held-out samples"
+        diverged, by = all(trial.errors is None for trial in trials[1:]), trials[0].by
+        better = "on the held-out samples" if self.recipe.reads_labels else f"by the {by}"
+        why = "every learning rate diverged" if diverged else f"nothing did clearly better {better}"
         with recording(self.run, self.observe, self.recipe.training.loggers) as note:
             note(event="resumed", step=0)  # so that what an interrupted sitting said is not said twice
-            note(event="kept", step=0, relative_l2=trials[0].relative_l2, reason=why)
+            note(event="kept", step=0, reason=why, **{by: trials[0].score})
         return f"the pre-trained weights: {why}"
 
     def _source(self, samples: Samples) -> Epochs:
@@ -337,6 +349,7 @@ class _Adaptation(abc.ABC):
         def trial(errors: list[float] | None, **of_shares: Any) -> Trial:
             counts: dict[str, Any] = {"num_steps": num_steps, "num_splits": len(splits), "samples_seen": seen}
             scores = None if errors is None else tuple(errors)
+            of_shares |= {} if self.recipe.reads_labels else {"by": self.recipe.training.objective.name}
             return Trial(**vars(candidate), **counts, errors=scores, **of_shares)
 
         def pass_on(**event: Any) -> None:
@@ -349,7 +362,7 @@ class _Adaptation(abc.ABC):
             gaps = Gaps.of(operator.align(part.in_memory(_NUM_FITTED))) if part.gaps else Gaps()
             operator.domain = replace(operator.domain, gaps=gaps)
             seen += num_steps * source.batch_size
-            unseen, before = problems(self.index[held_out]).in_memory(_NUM_SCORED), self._to_go_back_to(operator)
+            unseen, before = problems(self.index[held_out]), self._to_go_back_to(operator)
             try:
                 if num_steps:
                     self._train(operator, source, candidate, num_steps, pass_on)
@@ -357,7 +370,7 @@ class _Adaptation(abc.ABC):
                 reached = 1.0
                 for share in sorted(errors, reverse=True):  # each a share of the way that was left
                     _interpolate(operator, before, share / reached)
-                    errors[share] += sample_errors(operator, unseen).tolist()
+                    errors[share] += self._scores(operator, unseen).tolist()
                     reached = share
             except DivergedError:
                 return trial(None)
@@ -366,6 +379,18 @@ class _Adaptation(abc.ABC):
             return trial(None)
         best = min(means, key=lambda share: (means[share], -share))
         return trial(errors[best], interpolation=best, furthest=means[max(means)])
+
+    def _scores(self, operator: Operator, samples: Samples) -> Tensor:
+        """Return the error of each sample, or where no label is read what the objective is of it."""
+        if self.recipe.reads_labels:
+            return sample_errors(operator, samples.in_memory(_NUM_SCORED))
+        return objective_of_each(self.recipe.training.objective, operator, samples, _NUM_SCORED)
+
+    def _fit(self, samples: Samples, scalings: tuple[Homogeneity, ...], kind: NormalizationKind) -> Normalization:
+        kind = "constant" if kind == "joint" and not scalings else kind
+        few = samples.in_memory(_NUM_FITTED)
+        few = few if self.recipe.reads_labels else self.recipe.training.objective.stand_ins(few)
+        return fit_normalization(few, scalings, kind=kind)
 
 
 @torch.no_grad()
@@ -399,7 +424,7 @@ class _Finetuning(_Adaptation):
                 operator.normalization = refit_coefficients(operator.normalization, operator.signature, few)
             return operator
         scalings = operator.config.scalings(self.pool.homogeneities)
-        normalization = _fit(samples, scalings, operator.normalization.kind)
+        normalization = self._fit(samples, scalings, operator.normalization.kind)
         config = settled(
             operator.config.within(signature),
             signature,
@@ -427,7 +452,7 @@ class _FromScratch(_Adaptation):
     def fresh(self, samples: Samples, candidate: Candidate) -> Operator:
         try:
             scalings = self.model.resolve().scalings(self.pool.homogeneities)
-            normalization = _fit(samples, scalings, self.model.normalization)
+            normalization = self._fit(samples, scalings, self.model.normalization)
         except DataError as error:
             raise DataError(f"From scratch on {self.recipe.num_samples} samples: {error}") from error
         settings = settled(
@@ -442,8 +467,3 @@ class _FromScratch(_Adaptation):
         operator = build_operator(samples.signature, settings, normalization, seed=self.recipe.seed)
         operator.domain = Domain(samples.lead_times)
         return operator
-
-
-def _fit(samples: Samples, homogeneities: tuple[Homogeneity, ...], kind: NormalizationKind) -> Normalization:
-    kind = "constant" if kind == "joint" and not homogeneities else kind
-    return fit_normalization(samples.in_memory(_NUM_FITTED), homogeneities, kind=kind)
