@@ -184,7 +184,8 @@ def test_saved_and_loaded_it_is_the_same(tmp_path):
 
 OTHER: dict[str, Any] = {
     "width": 7, "num_layers": 3, "activation": "sin", "periodic": False, "scaled": False, "frequencies": 4,
-    "bandwidth": 3.0, "harmonics": 3, "initial": "soft", "slabs": 2, "duration": 1.5, "extent": (7.0,), "wraps": (False,),
+    "bandwidth": 3.0, "harmonics": 3, "initial": "soft", "slabs": 2, "duration": 1.5, "extent": (7.0,),
+    "wraps": (False,),
 }  # fmt: skip
 
 

@@ -294,6 +294,7 @@ class _Loop:
             device=self.device,
             precision=config.precision,
             micro_batches=config.micro_batches,
+            asks_again=config.optimizer.takes_closure or config.optimizer.takes_squares,
             seed=seed,
         )
         self.operator, groups = self.gradient.trained, self.gradient.groups(groups, operator)

@@ -124,10 +124,10 @@ def problem_recipe(
             the curriculum is no way to the problem, or the recipe is malformed or of another kind of operator.
     """
     tree = dict(recipe) if isinstance(recipe, Mapping) else read_toml(recipe)
-    named = {"name": system} if isinstance(system, str) else dict(system)
+    named: dict[str, Any] = {"name": system} if isinstance(system, str) else dict(system)
     numbers = {**named.get("knobs", {}), **(knobs or {})}
     given = {name: _number(name, value) for name, value in numbers.items()}
-    about = {"name": f"pinn-{named['name']}", "system": {**named, "knobs": given}}
+    about: dict[str, Any] = {"name": f"pinn-{named['name']}", "system": {**named, "knobs": given}}
     about |= {} if seed is None else {"seed": seed}
     overrides = list(overrides)
     asked = apply_overrides({**tree, **about}, overrides)

@@ -69,6 +69,7 @@ class SharedGradient:
         strategy: how they share; of no account for one alone.
         recompute: compute the inside of stages again in the backward pass instead of keeping it.
         micro_batches: pieces in which each process takes its share.
+        asks_again: whether a step is asked for several times, so that its samples are kept for it.
         seed: of what the objective draws.
 
     Raises:
@@ -87,10 +88,13 @@ class SharedGradient:
         device: torch.device = _CPU,
         precision: Precision = "32-true",
         micro_batches: int = 1,
+        asks_again: bool = False,
         seed: int = 0,
     ) -> None:
         self.source, self.world, self.seed, self.objective = source, world, seed, objective
         self.device, self.precision, self.dtype = device, precision, dtype_of(precision)
+        self.asks_again = asks_again
+        self._kept: tuple[tuple[int, Part], Batch] | None = None
         self.pieces = Part(world.rank, world.size).split(micro_batches)
         if self.pieces != [WHOLE] and not objective.adds_up:
             raise ConfigError(
@@ -144,8 +148,12 @@ class SharedGradient:
 
     def batch(self, step: int, part: Part) -> Batch:
         """Return a part of the batch of a step, on the device."""
+        if self._kept is not None and self._kept[0] == (step, part):
+            return self._kept[1]
         batch = self.source.batch(step) if part == WHOLE else self.source.batch(step, part)
-        return batch.to(self.device, self.dtype)
+        batch = batch.to(self.device, self.dtype)
+        self._kept = ((step, part), batch) if self.asks_again else None
+        return batch
 
     def require_samples(self, step: int) -> None:
         """Check that no piece of a step is empty; batches are of one size, and all processes are told alike.
