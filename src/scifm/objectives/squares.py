@@ -74,7 +74,7 @@ class Squares:
     @property
     def loss(self) -> Tensor:
         """Their sum of squares, a scalar."""
-        return torch.stack([rows.values.square().sum() for rows in self.rows]).sum()
+        return self.values.square().sum()
 
     def jacobian(self, weights: Sequence[Tensor]) -> Tensor:
         """Return the derivative of every term by every weight, ``(term, weight)``.

@@ -46,7 +46,8 @@ class Jets:
 
     def along(self, line: str, order: int) -> Tensor:
         """Return a derivative along a line, ``(point, channel)``; unit: the value's over the line's to the order."""
-        return self.planes[self._first(line) + order - 1] * math.factorial(order)
+        found = self.planes[self._first(line) + order - 1]
+        return found * math.factorial(order) if order > 1 else found
 
     def lines(self) -> list[tuple[int, int]]:
         """Return of each line its first plane and its highest order."""
