@@ -7,7 +7,7 @@ import torch
 
 import tiny
 from scifm.data.generate import generate
-from scifm.data.origin_config import SystemConfig
+from scifm.data.origin_config import Curriculum, SystemConfig
 from scifm.data.origins import Member, MixtureOrigin, StoreOrigin, SystemOrigin
 from scifm.data.partly_solved import PartlySolved, source_of, unsolved_samples
 from scifm.data.stream import Part
@@ -109,3 +109,16 @@ def test_samples_whose_solutions_nobody_sees(tmp_path):
 def test_a_batch_of_one_cannot_hold_both():
     with pytest.raises(ConfigError, match="batch_size = 1"):
         source_of(STEADY, 1, 0, num_samples=4, num_solved=2)
+
+
+def test_stages_of_a_curriculum_are_left_unsolved_too(monkeypatch):
+    """Whatever comes first in training: nothing is solved that need not be, and halves stay halves."""
+    easier = Curriculum(knob="anisotropy", values=((1.0, 2.0),), steps=2)
+    origin = SystemOrigin(SystemConfig(name="poisson"), tiny.GRID, curriculum=easier)
+    both = source_of(origin, 4, 0, num_samples=6, num_solved=2)
+    for step in (0, 2):
+        assert both.batch(step).valid_targets.flatten(1).any(1).tolist() == [True, False] * 2
+    assert not torch.equal(both.sources[0].batch(0).coefficients, both.sources[1].batch(0).coefficients)
+    monkeypatch.setattr(Poisson, "sample", lambda *a, **k: pytest.fail("it was solved"))
+    none = source_of(origin, 4, 0, num_solved=0)
+    assert [none.batch(step).targets for step in (0, 3)] == [None, None]

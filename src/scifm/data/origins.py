@@ -13,6 +13,7 @@ from functools import cached_property, reduce
 from typing import Any, ClassVar
 
 from scifm.data.origin_config import Curriculum, SystemConfig
+from scifm.data.pools import DownstreamPool
 from scifm.data.split import StoreSplit, grouped_windows, windows_of
 from scifm.data.staged import Staged
 from scifm.data.store import Store
@@ -39,34 +40,6 @@ from scifm.systems.system import System
 from scifm.wording import span
 
 __all__ = ["DownstreamPool", "Member", "MixtureOrigin", "Origin", "StoreOrigin", "SystemOrigin"]
-
-
-@dataclass(frozen=True)
-class DownstreamPool:
-    """Problems of the downstream task that few-shot subsets are taken from.
-
-    A problem is a sample of a steady system, or a whole trajectory of an evolving one: windows of one trajectory are
-    never on two sides of a comparison.
-
-    Args:
-        samples: the whole pool; subsets of a seed are nested prefixes of one permutation of its problems.
-        origin: where they came from, for the record.
-        homogeneities: exact scalings of the system, for fitting a normalization from scratch.
-    """
-
-    samples: Samples
-    origin: dict[str, Any]
-    homogeneities: tuple[Homogeneity, ...]
-
-    @property
-    def num_problems(self) -> int:
-        """How many there are to choose from."""
-        return self.samples.num_problems
-
-    @property
-    def window(self) -> Window:
-        """Which frames of a trajectory make a sample."""
-        return Window.of(self.origin)
 
 
 class Origin(abc.ABC):

@@ -5,9 +5,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import torch
 
 from scifm.data.origins import MixtureOrigin, Origin, StoreOrigin, SystemOrigin
+from scifm.data.staged import Staged
 from scifm.data.stream import WHOLE, BatchSource, Epochs, Part
 from scifm.data.unsolved import UnsolvedSamples, as_unsolved
 from scifm.errors import ConfigError
@@ -37,9 +41,13 @@ def source_of(
     Raises:
         ConfigError: if a batch cannot hold both kinds, or samples without solutions cannot be made.
     """
-    # one problem that is known is scored by its solution too, and stages of a curriculum are drawn as they are
-    staged = isinstance(origin, SystemOrigin) and (origin.problem is not None or origin.curriculum is not None)
-    if num_solved is None or num_solved == num_samples or staged:
+    if isinstance(origin, SystemOrigin) and origin.curriculum is not None and num_solved is not None:
+        turns = [replace(origin, config=config, curriculum=None) for config in origin.curriculum.stages(origin.config)]
+        about: dict[str, Any] = {"num_samples": num_samples, "num_solved": num_solved, "blocks": blocks}
+        return Staged([source_of(one, batch_size, seed, **about) for one in turns], origin.curriculum.steps)
+    # one problem that is known is scored by its solution too
+    known = isinstance(origin, SystemOrigin) and origin.problem is not None
+    if num_solved is None or num_solved == num_samples or known:
         return origin.stream(batch_size, seed, num_samples=num_samples, blocks=blocks)
     if num_solved:
         assert num_samples is not None, "the settings are checked: so many of so many"

@@ -9,7 +9,6 @@ same.
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal, Protocol, cast
@@ -42,6 +41,7 @@ from scifm.objectives.objective import Objective
 from scifm.objectives.supervised import RelativeL2
 from scifm.training.checkpoint import Checkpoint, DivergedError, Position, require_finite
 from scifm.training.costs import available_memory, measure_need, require_memory
+from scifm.training.floors import floors_at
 from scifm.training.loggers import NamedLoggers
 from scifm.training.optimizers import (
     AdamW,
@@ -70,10 +70,6 @@ from scifm.training.weights import (
 __all__ = [
     "DivergedError", "Observer", "TrainingConfig", "prepared", "product_precision", "silent", "train",
 ]  # fmt: skip
-
-
-_NUM_AT_THE_TRUTH = 64  # validation samples that an objective is asked about at the truth
-_MUCH_AT_THE_TRUTH = 0.1  # of what is known: a floor above that is told as a warning
 
 
 class TrainingConfig(Config):
@@ -369,24 +365,11 @@ class _Loop:
         self.observe(event="memory", step=1, **need.to_dict())  # told once, of the first step on
 
     def _tell_floor(self) -> None:
-        """Say what the objective is at the truth, where it says that this is not zero; warn where it is much."""
-        if self.validation is None or not self.world.is_first:
-            return
-        count = self.validation.num_samples
-        some = (
-            torch.linspace(0, count - 1, min(count, _NUM_AT_THE_TRUTH)).round().long()
-        )  # of a mixture of every member
-        floors = self.objective.floor(self.operator.align(self.validation.select(some).to(self.device, self.dtype)))
-        if floors:
-            self.observe(event="floor", step=1, **floors)
-        for system, floor in floors.items():
-            if floor > _MUCH_AT_THE_TRUTH:
-                warnings.warn(
-                    f"Solutions of '{system}' themselves miss the equation by {floor:.0%} of what is known on this "
-                    "grid and between these frames, and no answer can be told from the truth by less. Take frames that "
-                    "are closer (data.stride, save_interval), several at a time (data.horizon), or a finer grid.",
-                    stacklevel=2,
-                )
+        """Say what the objective is at the truth, where it says that this is not zero."""
+        if self.validation is not None and self.world.is_first:
+            truth = self.validation.to(self.device, self.dtype)
+            if floors := floors_at(self.objective, self.operator, truth):
+                self.observe(event="floor", step=1, **floors)
 
     def _learning_rate(self) -> float:
         c = self.config
