@@ -293,7 +293,17 @@ def test_a_full_disk_at_a_checkpoint_stops_and_what_was_saved_stays(tmp_path, mo
 def test_what_does_not_fit_into_memory_is_refused_before_it_starts(monkeypatch):
     from scifm.training import loop
 
-    monkeypatch.setattr(loop, "available_memory", lambda device: 22_000)
+    measure, needs = loop.measure_need, []
+
+    def measured(*args, **settings):  # how much that is hangs on the kernels of the machine
+        needs.append(measure(*args, **settings))
+        return needs[-1]
+
+    def enough_for_one(device):
+        return int(needs[-1].optimizer + needs[-1].best + 0.3 * needs[-1].working)
+
+    monkeypatch.setattr(loop, "measure_need", measured)
+    monkeypatch.setattr(loop, "available_memory", enough_for_one)
     diary = Diary()
     with pytest.raises(RunError, match=r"batch_size, to 1 for example"):
         train(tiny.operator(), source(), config=config(), observe=diary)
