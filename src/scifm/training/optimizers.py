@@ -99,6 +99,8 @@ class LBFGS(OptimizerConfig):
     Args:
         iterations: quasi-Newton iterations in one step of training; each asks for one gradient or a few.
         history: pairs of steps and gradients it remembers.
+        tolerance_change: a step of training ends where loss or weights change by less; absent: 1e-9, as torch has it.
+            Where all iterations are one step, training then ends on the first plateau, as it did in published work.
     """
 
     name: ClassVar[str] = "lbfgs"
@@ -111,6 +113,7 @@ class LBFGS(OptimizerConfig):
 
     iterations: int = Field(10, ge=1)
     history: int = Field(10, ge=1)
+    tolerance_change: float | None = Field(None, gt=0, allow_inf_nan=False)
 
     @property
     def num_moments(self) -> int:
@@ -122,8 +125,10 @@ class LBFGS(OptimizerConfig):
                 "optimizer 'lbfgs' moves all weights alike and needs them whole: leave out a method with several "
                 'learning rates, and strategy = "fsdp".'
             )
+        ends = {} if self.tolerance_change is None else {"tolerance_change": self.tolerance_change}
         return _LBFGS(
             _entries(groups),
+            **ends,
             lr=learning_rate,
             max_iter=self.iterations,
             history_size=self.history,
