@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
 
-from scifm.fields.batch import Batch
+from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
 from scifm.fields.seeds import generator_for
+from scifm.fields.term import Term
 from scifm.models.coordinate import Coordinate, CoordinateConfig
 from scifm.systems.catalog import find_system
+from scifm.systems.evolving import Evolving
 
-__all__ = ["RECIPE", "Bent", "convection", "network", "problem"]
+__all__ = ["RECIPE", "Bent", "Rod", "convection", "network", "problem", "rod"]
 
 RECIPE: dict[str, Any] = {
     "name": "pinn",
@@ -50,6 +53,46 @@ def network(batch: Batch, *, seed: int = 0, **settings: Any) -> Coordinate:
     lead = batch.lead_time
     duration = None if lead is None else float(lead.double().max())
     return Coordinate(batch.signature, config.lasting(duration)).to(batch.inputs.dtype)
+
+
+@dataclass(frozen=True)
+class Rod(Evolving):
+    """∂u/∂t = κ Δu between walls: a wave that decays, times e^(−κ k² t) with k = π over the length of the box.
+
+    Args:
+        save_interval: time between frames [T].
+        num_frames: frames of a trajectory.
+        slopes: a cosine, whose slope is zero at the walls; else a sine, which is zero there itself.
+    """
+
+    save_interval: float = 0.1
+    num_frames: int = 11
+    slopes: bool = False
+
+    name: ClassVar[str] = "rod"
+    equation: ClassVar[str] = "du/dt = diffusivity * laplace(u) between walls"
+    signature: ClassVar[Signature] = Signature(("heat",), ("diffusivity",), ("heat",), 1, evolves=True)
+    terms: ClassVar[tuple[Term, ...]] = (Term("laplacian", ("heat",), of="heat", coefficient="diffusivity"),)
+
+    def initial(self, num_samples, grid, generator, device):
+        (x,) = grid.coordinates(device=device)
+        wave = torch.cos if self.slopes else torch.sin
+        state = wave(math.pi / grid.extent[0] * x).repeat(num_samples, 1, 1)
+        return state, torch.full((num_samples, 1), 0.1, dtype=torch.float64)
+
+    def advance(self, inputs, coefficients, grid, *, interval, num_frames, refine=1):
+        times = interval * torch.arange(1, num_frames + 1, dtype=torch.float64)
+        pace = coefficients[:, 0].double() * (math.pi / grid.extent[0]) ** 2
+        decay = torch.exp(-pace[:, None] * times)[..., None, None]
+        return (decay * inputs[:, None]).to(inputs.dtype)
+
+    def quantities(self, state, coefficients, grid):
+        return {}
+
+
+def rod(*, points: int = 17, **settings: Any) -> Batch:
+    """Return a rod of length 1 up to the time 1; who asks for its equation has to have it in the catalogue."""
+    return Rod(**settings).sample(1, Grid((points,), (1.0,), "wall"), generator_for(0, "pinn"), dtype=torch.float64)
 
 
 class Bent(Coordinate):

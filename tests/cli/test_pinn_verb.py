@@ -123,7 +123,7 @@ def test_a_curriculum_that_leads_nowhere_is_refused(text, knobs, says):
         ("convection", {"knobs": {"spede": 3}}, "Did you mean 'speed'"),
         ("convection", {"knobs": {"speed": 30}, "curriculum": "-5:30:5"}, "data.curriculum: Knob 'speed'"),
         ("convection", {"recipe": "poisson-tiny"}, "training.objective = 'collocation'"),
-        ("convection", {"overrides": ["data.boundary=wall"]}, "is not in the loss"),
+        ("convection", {"overrides": ["data.boundary=wall"]}, "not told what holds at its ends"),
     ],
 )
 def test_what_cannot_be_solved_is_told_before_anything_starts(system, more, says):

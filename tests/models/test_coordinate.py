@@ -12,6 +12,7 @@ import torch
 import pinn
 from scifm.errors import ConfigError, SignatureError
 from scifm.fields.batch import Batch, Signature
+from scifm.fields.derivatives import DifferenceDerivatives
 from scifm.fields.grid import Grid
 from scifm.models.coordinate import Coordinate, CoordinateConfig, Points
 from scifm.models.registry import load_operator, save_operator
@@ -123,6 +124,47 @@ def test_periodic_features_close_with_all_derivatives(periodic, closes):
             assert (apart < 1e-10) == closes, (axis, axes, apart)
 
 
+@pytest.mark.parametrize("ends", ["low", "high", "both"])
+def test_what_is_kept_at_walls_is_met_with_all_that_follows_for_derivatives(ends):
+    """u = u₀ + s φ N, beside the same network without φ, whose derivatives are torch's."""
+    rod = pinn.rod(points=12, slopes=True)
+    own, bare = pinn.network(rod, kept={"x": ends}), pinn.network(rod, initial="soft")
+    start, wanted = own.start_of(rod, 0), ["x", "xx", "t", "tt", "tx"]
+    times = torch.linspace(0.2, 0.9, 12, dtype=torch.float64)
+    points = Points(torch.arange(12), times)
+    found = own.at(rod, points, derivatives=wanted, start=start)
+    n = bare.at(rod, points, derivatives=wanted)
+    (x,), s = rod.grid.coordinates(dtype=torch.float64), times
+    given, u = DifferenceDerivatives({"heat": start}, rod.grid), n.value("heat")
+    f, df, ddf = {"low": (x, 1, 0), "high": (1 - x, -1, 0), "both": (4 * x * (1 - x), 4 - 8 * x, -8)}[ends]
+    expected = {
+        "": start + s * f * u,
+        "x": given.along("heat", "x") + s * (df * u + f * n.along("heat", "x")),
+        "xx": given.along("heat", "xx") + s * (ddf * u + 2 * df * n.along("heat", "x") + f * n.along("heat", "xx")),
+        "t": f * (u + s * n.along("heat", "t")),
+        "tt": f * (2 * n.along("heat", "t") + s * n.along("heat", "tt")),
+        "tx": df * (u + s * n.along("heat", "t")) + f * (n.along("heat", "x") + s * n.along("heat", "tx")),
+    }
+    for axes, value in expected.items():
+        there = found.along("heat", axes) if axes else found.value("heat")
+        torch.testing.assert_close(there, value, rtol=1e-10, atol=1e-10)
+    answer = own(rod).require_targets()[0, :, 0]
+    off = (answer - start[0]).detach().abs().amax(0)
+    kept = {"low": [0], "high": [-1], "both": [0, -1]}[ends]
+    assert [place for place in (0, -1) if float(off[place]) < 1e-14] == kept
+    assert float(off[1:-1].min()) > 1e-4
+    assert [own.keeps("x", place) for place in (0, -1)] == [place in kept for place in (0, -1)]
+
+
+def test_in_two_dimensions_what_is_kept_is_of_its_own_axis():
+    plane = replace(PLANE, grid=Grid((12, 11), (2.0, 3.0), ("wall", "periodic")))
+    operator = pinn.network(plane, kept={"y": "both"})
+    answer, start = operator(plane).require_targets()[0, :, 0], operator.start_of(plane, 0)[0]
+    off = (answer - start).detach().abs().amax(0)
+    assert float(off[[0, -1]].max()) < 1e-14
+    assert float(off[1:-1].min()) > 1e-4
+
+
 def test_in_two_dimensions_x_runs_along_the_last_axis():
     operator = pinn.network(PLANE, periodic=False, scaled=False, initial="soft")
     points = Points(torch.arange(132), torch.full((132,), 0.1 * operator.duration, dtype=torch.float64))
@@ -191,7 +233,7 @@ OTHER: dict[str, Any] = {
 
 @pytest.mark.parametrize("name", OTHER)
 def test_every_setting_has_an_effect(name):
-    assert set(OTHER) | {"history", "lead_time", "engine", "hold"} >= set(CoordinateConfig.model_fields)
+    assert set(OTHER) | {"history", "lead_time", "engine", "hold", "kept"} >= set(CoordinateConfig.model_fields)
     basis = {"frequencies": 2} if name == "bandwidth" else {}
     answers = [pinn.network(RING, **basis, **more)(RING).require_targets() for more in ({}, {name: OTHER[name]})]
     assert not torch.equal(*answers)
@@ -209,6 +251,15 @@ def test_settings_without_effect_are_refused():
         CoordinateConfig(bandwidth=3.0)
     with pytest.raises(ValueError, match="harmonics = 3 are of angles"):
         CoordinateConfig(harmonics=3, periodic=False)
+    walled = {"wraps": (True, False), "extent": (1.0, 1.0)}
+    with pytest.raises(ConfigError, match=r"kept = .* would have no effect: it is for time"):
+        Coordinate(steady, CoordinateConfig(kept={"x": "low"}, **walled))
+    with pytest.raises(ConfigError, match=r"kept names the axis x, and is for axes that do not wrap.*there is none"):
+        pinn.network(RING, kept={"x": "low"})
+    with pytest.raises(ConfigError, match=r"kept names the axis y, .*: those are x"):
+        pinn.network(pinn.rod(), kept={"y": "low"})
+    with pytest.raises(ConfigError, match="set initial = 'exact', or leave kept out"):
+        pinn.network(pinn.rod(), kept={"x": "low"}, initial="soft")
 
 
 def test_what_it_cannot_answer_is_said_in_a_sentence():

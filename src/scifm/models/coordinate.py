@@ -10,8 +10,9 @@ It answers one problem, the one it was trained on, at any place and time of it; 
 
 Of what evolves, t is the time since the input frame. With ``initial = "exact"`` the answer starts at the input frame by
 construction, u = u₀ + t/T N(x, t), and with ``periodic`` axes that wrap enter by the cosine and the sine of their
-angle, so that it closes there with all its derivatives. Time may be cut into slabs, each with a network of its own that
-starts where the one before ends.
+angle, so that it closes there with all its derivatives. At walls that are ``kept`` the answer stays what the input
+frame is there: u = u₀ + t/T φ(x) N(x, t) with a product φ of lines that vanish there. Time may be cut into slabs, each
+with a network of its own that starts where the one before ends.
 
 Units: outputs and coordinates are physical ones; there is no normalization beside `scaled`.
 """
@@ -60,6 +61,8 @@ class CoordinateConfig(OperatorConfig):
         bandwidth: standard deviation of their frequencies, in waves on the whole axis.
         initial: of what evolves, whether the input frame is met by construction (``exact``) or has to be trained
             (``soft``), as published.
+        kept: by axis of those that do not wrap, at which of its ends, ``low``, ``high`` or ``both``, all outputs stay
+            what they are in the input frame, by construction: values given at walls.
         slabs: equal pieces of time, each with a network of its own: to be trained one after the other.
         engine: ``auto``, whose answers have a gradient and no second one, or ``plain``, in torch's own operations.
         duration: how long the problem lasts [T].
@@ -80,6 +83,7 @@ class CoordinateConfig(OperatorConfig):
     frequencies: int = Field(0, ge=0, le=4096)
     bandwidth: float = Field(1.0, gt=0, allow_inf_nan=False)
     initial: Literal["exact", "soft"] = "exact"
+    kept: dict[Literal["x", "y", "z"], Literal["low", "high", "both"]] | None = Field(None, min_length=1)
     slabs: int = Field(1, ge=1, le=1024)
     engine: Literal["auto", "plain"] = "auto"
     duration: float | None = Field(None, gt=0, allow_inf_nan=False)
@@ -161,12 +165,25 @@ class Coordinate(Operator):
             (not straight and c.frequencies > 0, f"frequencies = {c.frequencies}", "a coordinate that does not wrap"),
             (not straight and not c.scaled, "scaled = False", "a coordinate that does not wrap"),
             (not any(self.wraps) and c.harmonics is not None, f"harmonics = {c.harmonics}", "an axis that wraps"),
+            (not self.signature.evolves and c.kept is not None, f"kept = {c.kept}", "time"),
         ]
         for is_idle, setting, needed in idle:
             if is_idle:
                 raise ConfigError(
                     f"{setting} would have no effect: it is for {needed}, and there is none. Leave it out."
                 )
+
+        walls = [letter for letter, wraps in zip(self.letters, self.wraps[::-1], strict=False) if not wraps]
+        for letter in c.kept or ():
+            if letter not in walls:
+                told = f"those are {', '.join(walls)}" if walls else "there is none"
+                raise ConfigError(f"kept names the axis {letter}, and is for axes that do not wrap around: {told}.")
+        if c.kept is not None and c.initial != "exact":
+            raise ConfigError(
+                f"kept = {c.kept} keeps what the input frame is at walls, which an answer with initial = '{c.initial}' "
+                "does not start from: set initial = 'exact', or leave kept out and let the objective train what holds "
+                "there."
+            )
 
     # --- what it says of itself ---------------------------------------------------------------------------------------
 
@@ -195,6 +212,11 @@ class Coordinate(Operator):
 
     def plain_config(self) -> CoordinateConfig:
         return self.config.model_copy(update={"engine": "plain"})
+
+    def keeps(self, letter: str, end: int) -> bool:
+        """Return whether answers stay what they start from at an end of an axis, 0 or −1, by construction."""
+        said = (self.config.kept or {}).get(cast(Literal["x", "y", "z"], letter))
+        return said in ("both", "high" if end else "low")
 
     def slab_of(self, times: Tensor) -> Tensor:
         """Return in which slab each time lies; one on a seam ends the slab before it."""
@@ -336,8 +358,9 @@ class Coordinate(Operator):
         fields = {name: batch.field(name)[:1, -1] for name in self.signature.inputs}
         if start is not None:
             fields |= {name: start[None, place] for place, name in enumerate(self.signature.outputs)}
-        features = self._features(coordinates, orders, coordinates.new_tensor(lines).view(-1, len(self.letters)))
-        return Asked(points, batch.grid, slab, features, fields, share, way)
+        ways = coordinates.new_tensor(lines).view(-1, len(self.letters))
+        features = self._features(coordinates, orders, ways)
+        return Asked(points, batch.grid, slab, features, fields, share, way, self._factor(coordinates, orders, ways))
 
     def answer(self, asked: Asked, passed: list[Passed] | None = None) -> PointDerivatives:
         """Return its fields at points, with the derivatives that were asked for.
@@ -358,6 +381,7 @@ class Coordinate(Operator):
         return [self._fields(jets, asked) for jets, asked in zip(found, several, strict=True)]
 
     def _fields(self, jets: Jets, asked: Asked) -> PointDerivatives:
+        jets = jets if asked.factor is None else jets.times(asked.factor)
         return PointDerivatives(self.signature.outputs, self.config.slabs / self.duration, jets, asked)
 
     def _network(self, slab: int) -> list[nn.Linear]:
@@ -407,3 +431,24 @@ class Coordinate(Operator):
                     torch.cat([along.expand(len(unit), -1), ahead.cos() * factor, ahead.sin() * factor], dim=1)
                 )
         return Jets(torch.stack(planes), orders)
+
+    def _factor(self, coordinates: Tensor, orders: Mapping[str, int], ways: Tensor) -> Jets | None:
+        """Return φ, at most 1, with its Taylor coefficients along lines; of what vanishes nowhere None."""
+        found: Jets | None = None
+        for letter, ends in (self.config.kept or {}).items():
+            column = self.letters.index(letter)
+            unit, rates = coordinates[:, column] / self._lengths[column], ways[:, column] / self._lengths[column]
+            size = 2.0 if ends == "both" else 1.0
+            for end, place, rate in (("low", unit, rates), ("high", 1 - unit, -rates)):
+                if ends in (end, "both"):
+                    own = _line_through(place * size, rate * size, orders)
+                    found = own if found is None else found.times(own)
+        return found
+
+
+def _line_through(values: Tensor, rates: Tensor, orders: Mapping[str, int]) -> Jets:
+    """Return what changes in proportion along lines, ``(plane, point, 1)``."""
+    planes = [values]
+    for rate, highest in zip(rates, orders.values(), strict=True):
+        planes += [rate.expand_as(values), *[torch.zeros_like(values)] * (highest - 1)]
+    return Jets(torch.stack(planes)[..., None], orders)

@@ -3,11 +3,12 @@
 With r what the network leaves of the equation at N points, Raissi, Perdikaris & Karniadakis (J. Comput. Phys. 378,
 2019)::
 
-    loss = w_e mean r² + w_i mean (u(x, 0) − u₀(x))² + w_s mean (u(0, t) − u(L, t))²
+    loss = w_e mean r² + w_i mean (u(x, 0) − u₀(x))² + w_s mean (u(0, t) − u(L, t))² + w_w mean (u(0, t) − g)²
 
-The last two stand there only where the network does not meet them by construction, see `scifm.models.coordinate`; the
-last also holds the first derivative where the equation has a second one. Solutions are never looked at. A small loss is
-no small error: with ``points = "fixed"`` it can vanish at the points and nowhere else.
+The last three stand there only where the network does not meet them by construction, see `scifm.models.coordinate`. The
+seam, of axes that wrap around, also holds the first derivative where the equation has a second one. What holds at the
+ends of other axes has to be said (`scifm.objectives.walls`): values, slopes, or that they are free. Solutions are never
+looked at. A small loss is no small error: with ``points = "fixed"`` it can vanish at the points and nowhere else.
 
 Points are places of the grid of the samples, where their fields are known, at any times.
 
@@ -20,7 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self, cast
+from typing import ClassVar, Literal, Self, cast
 
 import torch
 from pydantic import Field, PrivateAttr, model_validator
@@ -30,15 +31,15 @@ from scifm.errors import ConfigError, SignatureError
 from scifm.fields.batch import Batch
 from scifm.fields.grid import Grid
 from scifm.fields.seeds import generator_for
-from scifm.fields.term import Term
 from scifm.models.coordinate import Coordinate
 from scifm.models.operator import Operator
 from scifm.models.parts.jets import Passed
 from scifm.models.parts.points import Asked, PointDerivatives, Points
+from scifm.objectives.collocating import PointEquation, along_edge, among_frames, anywhere, few
 from scifm.objectives.objective import Objective
 from scifm.objectives.squares import Rows, Squares
+from scifm.objectives.walls import Condition, Walls, conditions_at, require_kept, require_walls
 from scifm.systems.catalog import evolving_of
-from scifm.systems.term_operators import right_hand_side
 from scifm.wording import plural
 
 __all__ = ["Collocation"]
@@ -49,30 +50,6 @@ _ANYHOW = 0.05  # of the mean square, what is added to every candidate's: as pub
 
 
 @dataclass(frozen=True)
-class _Problem:
-    """What is to be solved: the terms of an equation, and the derivatives that it asks for."""
-
-    terms: tuple[Term, ...]
-    derivatives: frozenset[str]
-
-    def asked(self, batch: Batch) -> dict[str, Any]:
-        """Return what it asks of an operator at points, as `Coordinate.ask` is told.
-
-        An equation ∂u/∂t + Σ cⱼ ∂u/∂xⱼ = 0 is one derivative, along the way (c, 1).
-        """
-        names, first = batch.signature, {f"derivative_{letter}": letter for letter in _LETTERS}
-        if not names.evolves or any(term.operator not in first or term.fields != names.outputs for term in self.terms):
-            return {"derivatives": self.derivatives}
-        way = {"t": 1.0}
-        for term in self.terms:
-            letter, number = first[term.operator], 1.0
-            if term.coefficient is not None:
-                number = float(batch.coefficients[0, names.coefficients.index(term.coefficient)])
-            way[letter] = way.get(letter, 0.0) - term.factor * number
-        return {"way": way}
-
-
-@dataclass(frozen=True)
 class _Kept:
     """What an operator is asked in a draw, and what that was found for.
 
@@ -80,6 +57,8 @@ class _Kept:
         equation: at its points.
         starts: where the slab starts, with what has to stand there, ``(output, point)``, if that is to be trained.
         seams: at both sides of those that are to be closed, with the derivatives that have to agree.
+        walls: at each end of an axis where something has to hold that the network does not meet, with that and the
+            letter of the axis.
     """
 
     number: int
@@ -89,6 +68,13 @@ class _Kept:
     equation: Asked
     starts: tuple[tuple[Asked, Tensor], ...]
     seams: tuple[tuple[Asked, tuple[str, ...]], ...]
+    walls: tuple[tuple[Asked, str, tuple[Condition, ...]], ...]
+
+    @property
+    def several(self) -> list[Asked]:
+        """All that is asked, one after the other."""
+        edges = (self.starts, self.seams, self.walls)
+        return [self.equation, *(asked for several in edges for asked, *_ in several)]
 
     def serves(self, number: int, slab: int, operator: Coordinate, batch: Batch) -> bool:
         """Return whether they are those of a draw; of a curriculum, another problem may follow within one."""
@@ -101,20 +87,6 @@ class _Kept:
         )
 
 
-class _Asked:
-    """Derivatives that only remember which they were asked for."""
-
-    def __init__(self, num_spatial_dims: int) -> None:
-        self.num_spatial_dims, self.found = num_spatial_dims, set[str]()
-
-    def value(self, name: str) -> Tensor:
-        return torch.zeros(1, 1)
-
-    def along(self, name: str, axes: str) -> Tensor:
-        self.found.add("".join(sorted(axes)))
-        return torch.zeros(1, 1)
-
-
 class Collocation(Objective):
     """The mean square of what a network of coordinates leaves of its equation, and of what has to hold at its edges.
 
@@ -125,7 +97,8 @@ class Collocation(Objective):
         every: steps between draws of ``uniform`` points; those by the residual are drawn at every step.
         cycle: of points by the residual, steps in which the share of those drawn anywhere falls from all to none along
             a cosine, again and again; absent: it is half.
-        equation, initial, seam: weights of the three parts.
+        walls: what holds at the ends of axes that do not wrap around, see `scifm.objectives.walls`.
+        equation, initial, seam, wall: weights of the four parts.
         slab_steps: of a network whose time is cut into slabs, steps that each is trained; the last to the end.
         seed: of the points.
     """
@@ -141,9 +114,11 @@ class Collocation(Objective):
     equation: float = Field(1.0, gt=0, allow_inf_nan=False)
     initial: float = Field(1.0, gt=0, allow_inf_nan=False)
     seam: float = Field(1.0, gt=0, allow_inf_nan=False)
+    wall: float = Field(1.0, gt=0, allow_inf_nan=False)
+    walls: Walls | None = None
     slab_steps: int | None = Field(None, ge=1)
     seed: int = 0
-    _problem: _Problem | None = PrivateAttr(None)
+    _problem: PointEquation | None = PrivateAttr(None)
     _kept: _Kept | None = PrivateAttr(None)
 
     @model_validator(mode="after")
@@ -152,6 +127,8 @@ class Collocation(Objective):
             raise ValueError(f"every = {self.every} is for points = 'uniform'; {self.points} ones are not drawn by it")
         if self.cycle is not None and self.points != "residual":
             raise ValueError(f"cycle = {self.cycle} is for points = 'residual'; the points are {self.points}")
+        if self.wall != 1.0 and not self.walls:
+            raise ValueError(f"wall = {self.wall:g} weighs what holds at walls: say it by walls, or leave it out")
         return self
 
     # --- what it asks before ------------------------------------------------------------------------------------------
@@ -172,12 +149,18 @@ class Collocation(Objective):
                 "for it."
             )
 
+    def require_grid(self, grid: Grid) -> None:
+        require_walls(self.walls, grid)
+
     def on(self, samples: Batch) -> Self:
         """Return this objective for the problem of a sample.
 
         Raises:
-            ConfigError: if nobody says its equation, or it is not one of values and derivatives at points.
+            ConfigError: if nobody says its equation, or it is not one of values and derivatives at points; or if it is
+                not said what holds at the ends of its axes, see `scifm.objectives.walls`.
         """
+        self.require_grid(samples.grid)
+        tuple(conditions_at(self.walls, samples.grid, samples.signature.outputs))
         system = evolving_of(samples)
         if system is None or not system.terms:
             names = ", ".join(sorted(set(samples.systems))) or "of no system that is known"
@@ -186,14 +169,11 @@ class Collocation(Objective):
                 f"({names}) nobody says them. They have to be of one system that is installed, evolves and declares "
                 "its terms ('scifm systems NAME' shows them)."
             )
-        asked = _Asked(samples.grid.num_spatial_dims)
-        numbers = {name: torch.zeros(1) for name in samples.signature.coefficients}
+        prepared = self.model_copy()
         try:
-            right_hand_side(system.terms, asked, numbers)
+            prepared._problem = PointEquation.of(system.terms, samples.signature)
         except SignatureError as error:
             raise ConfigError(f"'{system.name}' cannot be asked at points: {error}") from error
-        prepared = self.model_copy()
-        prepared._problem = _Problem(tuple(system.terms), frozenset({*asked.found, "t"}))
         prepared._kept = None
         return prepared
 
@@ -231,19 +211,32 @@ class Collocation(Objective):
         if (problem := self._problem) is None:
             return self.on(batch)._squares(operator, batch, step, told=told)
         kept = self._drawn(problem, operator, batch, step, self._slab(operator, step))
-        several = [kept.equation, *(asked for asked, _ in kept.starts), *(asked for asked, _ in kept.seams)]
+        several = kept.several
         passed: list[list[Passed]] = [[] for _ in several]
         if told:
             fields = [operator.answer(asked, maps) for asked, maps in zip(several, passed, strict=True)]
         else:
             fields = operator.answer_all(several)
-        answered = iter(zip(fields, passed, strict=True))
-        rows = self._of_equation(problem, batch, kept.equation, *next(answered))
-        for _, start in kept.starts:
-            rows += self._of_start(start, operator.signature.outputs, *next(answered))
-        for _, first in kept.seams:
-            rows += self._of_seam(first, operator.signature.outputs, *next(answered))
-        return Squares(rows)
+        parts = self._parts(problem, operator, batch, kept, list(zip(fields, passed, strict=True)))
+        return Squares([rows for part in parts.values() for rows in part])
+
+    def _parts(
+        self,
+        problem: PointEquation,
+        operator: Coordinate,
+        batch: Batch,
+        kept: _Kept,
+        fields: Sequence[tuple[PointDerivatives, list[Passed]]],
+    ) -> dict[str, list[Rows]]:
+        """Return the terms of each part of the loss; fields are those of all that is asked."""
+        names, answered = operator.signature.outputs, iter(fields)
+        parts = {"equation": self._of_equation(problem, batch, kept.equation, *next(answered))}
+        parts["initial"] = [rows for _, start in kept.starts for rows in self._of_start(start, names, *next(answered))]
+        parts["seam"] = [rows for _, first in kept.seams for rows in self._of_seam(first, names, *next(answered))]
+        parts["wall"] = [
+            rows for _, letter, hold in kept.walls for rows in self._of_wall(letter, hold, names, *next(answered))
+        ]
+        return parts
 
     def _slab(self, operator: Coordinate, step: int) -> int:
         slabs = operator.config.slabs
@@ -255,9 +248,9 @@ class Collocation(Objective):
         return self.stage(operator, step)
 
     def _of_equation(
-        self, problem: _Problem, batch: Batch, asked: Asked, fields: PointDerivatives, passed: list[Passed]
+        self, problem: PointEquation, batch: Batch, asked: Asked, fields: PointDerivatives, passed: list[Passed]
     ) -> list[Rows]:
-        left = _left(problem, batch, fields, asked)
+        left = problem.left(batch, fields, asked)
         factor = math.sqrt(self.equation / (len(asked.points) * len(left)))
         return [Rows(values[0] * factor, passed) for values in left]
 
@@ -278,9 +271,22 @@ class Collocation(Objective):
                 of = torch.arange(len(one), device=one.device).repeat(2) if passed else None
                 yield Rows((one - other) * math.sqrt(self.seam / (len(one) * len(names))), passed, of)
 
+    def _of_wall(
+        self,
+        letter: str,
+        conditions: Sequence[Condition],
+        names: Sequence[str],
+        fields: PointDerivatives,
+        passed: list[Passed],
+    ) -> Iterator[Rows]:
+        """Yield what the answer misses of what holds at an end of an axis."""
+        for one in conditions:
+            found = (fields.along(one.output, letter) if one.slope else fields.value(one.output))[0]
+            yield Rows((found - one.number) * math.sqrt(self.wall / (len(found) * len(names))), passed)
+
     # --- where it is asked --------------------------------------------------------------------------------------------
 
-    def _drawn(self, problem: _Problem, operator: Coordinate, batch: Batch, step: int, slab: int) -> _Kept:
+    def _drawn(self, problem: PointEquation, operator: Coordinate, batch: Batch, step: int, slab: int) -> _Kept:
         """Return what is asked in a step; the same as often as a step asks."""
         number, kept = self.draw(step), self._kept
         if kept is not None and kept.serves(number, slab, operator, batch):
@@ -289,15 +295,16 @@ class Collocation(Objective):
         with torch.no_grad():
             start = operator.start_of(batch, slab) if operator.signature.evolves else None
             if self.points == "fixed":
-                points = _among_frames(batch, operator, slab, self.num_points, generator)
+                points = among_frames(batch, operator, slab, self.num_points, generator)
             elif self.points == "uniform":
-                points = _anywhere(batch, operator, slab, self.num_points, generator)
+                points = anywhere(batch, operator, slab, self.num_points, generator)
             else:
                 points = self._by_residual(problem, operator, batch, step, slab, start, generator)
             equation = operator.ask(batch, points, slab=slab, start=start, **problem.asked(batch))
             starts = tuple(self._asked_at_start(operator, batch, slab, start))
             seams = tuple(self._asked_at_seams(problem, operator, batch, slab, start))
-        self._kept = _Kept(number, slab, operator, batch, equation, starts, seams)
+            walls = tuple(self._asked_at_walls(operator, batch, slab, start))
+        self._kept = _Kept(number, slab, operator, batch, equation, starts, seams, walls)
         return self._kept
 
     def _asked_at_start(
@@ -311,22 +318,38 @@ class Collocation(Objective):
         yield operator.ask(batch, Points(places, times), slab=slab, start=start), start.flatten(1)[:, places]
 
     def _asked_at_seams(
-        self, problem: _Problem, operator: Coordinate, batch: Batch, slab: int, start: Tensor | None
+        self, problem: PointEquation, operator: Coordinate, batch: Batch, slab: int, start: Tensor | None
     ) -> Iterator[tuple[Asked, tuple[str, ...]]]:
         """Yield what is asked on one side of each seam, then on the other, with the derivatives that have to agree."""
         grid = batch.grid
         for axis in [a for a, wraps in enumerate(grid.periodic) if wraps and not operator.config.periodic]:
             letter = _LETTERS[grid.num_spatial_dims - 1 - axis]
             first = (letter,) if any(axes.count(letter) > 1 for axes in problem.derivatives) else ()
-            places, times = self._along(grid, axis, batch, operator, slab)
+            places, times = self._edge(grid, axis, 0, batch, operator, slab)
             turns = places.new_zeros(2 * len(places), grid.num_spatial_dims)
             turns[len(places) :, axis] = 1
             both = Points(places.repeat(2), None if times is None else times.repeat(2), turns)
             yield operator.ask(batch, both, derivatives=first, slab=slab, start=start), first
 
+    def _asked_at_walls(
+        self, operator: Coordinate, batch: Batch, slab: int, start: Tensor | None
+    ) -> Iterator[tuple[Asked, str, tuple[Condition, ...]]]:
+        """Yield what is asked at each end of an axis, its letter, and what has to hold there and is not met."""
+        grid = batch.grid
+        for axis, end, conditions in conditions_at(self.walls, grid, operator.signature.outputs):
+            letter = grid.axis_names[axis]
+            if operator.keeps(letter, end):
+                require_kept(conditions, operator.signature.outputs, cast(Tensor, start), axis, end, letter)
+                conditions = tuple(one for one in conditions if one.slope)
+            if conditions:
+                places, times = self._edge(grid, axis, end, batch, operator, slab)
+                first = (letter,) if any(one.slope for one in conditions) else ()
+                points = Points(places, times)
+                yield operator.ask(batch, points, derivatives=first, slab=slab, start=start), letter, conditions
+
     def _by_residual(
         self,
-        problem: _Problem,
+        problem: PointEquation,
         operator: Coordinate,
         batch: Batch,
         step: int,
@@ -336,12 +359,12 @@ class Collocation(Objective):
     ) -> Points:
         """Return points of which a share lies anywhere, and the others where the square of the residual is large."""
         share = 0.5 if self.cycle is None else 0.5 * (1 + math.cos(math.pi * (step % self.cycle) / self.cycle))
-        free = _anywhere(batch, operator, slab, round(share * self.num_points), generator)
+        free = anywhere(batch, operator, slab, round(share * self.num_points), generator)
         if (rest := self.num_points - len(free)) == 0:
             return free
-        pool = _anywhere(batch, operator, slab, _POOL * self.num_points, generator)
+        pool = anywhere(batch, operator, slab, _POOL * self.num_points, generator)
         asked = operator.ask(batch, pool, slab=slab, start=start, **problem.asked(batch))
-        size = torch.cat(_left(problem, batch, operator.answer(asked), asked)).square().sum(0).double().cpu()
+        size = torch.cat(problem.left(batch, operator.answer(asked), asked)).square().sum(0).double().cpu()
         if not bool(size.isfinite().all()) or not bool(size.sum() > 0):
             size = torch.ones_like(size)  # training is stopped by its loss where it is no number
         chosen = torch.multinomial(size + _ANYHOW * size.mean(), rest, generator=generator).to(pool.places.device)
@@ -350,61 +373,9 @@ class Collocation(Objective):
 
     def _spread(self, count: int, batch: Batch) -> Tensor:
         """Return all of so many places or, of more than there are points of the equation, so many of them."""
-        return _few(torch.arange(count), self.num_points, self.seed).to(batch.inputs.device)
+        return few(torch.arange(count), self.num_points, self.seed).to(batch.inputs.device)
 
-    def _along(
-        self, grid: Grid, axis: int, batch: Batch, operator: Coordinate, slab: int
+    def _edge(
+        self, grid: Grid, axis: int, end: int, batch: Batch, operator: Coordinate, slab: int
     ) -> tuple[Tensor, Tensor | None]:
-        """Return the places of the seam of an axis, with the times of all frames of a slab; of more some."""
-        places = torch.arange(math.prod(grid.num_points)).view(grid.num_points).select(axis, 0).flatten()
-        if not operator.signature.evolves:
-            return _few(places, self.num_points, self.seed).to(batch.inputs.device), None
-        frames = _frames_of(batch, operator, slab)
-        pairs = _few(torch.cartesian_prod(torch.arange(len(frames)), places), self.num_points, self.seed)
-        return pairs[:, 1].to(batch.inputs.device), frames[pairs[:, 0]].to(batch.inputs)
-
-
-def _left(problem: _Problem, batch: Batch, fields: PointDerivatives, asked: Asked) -> list[Tensor]:
-    """Return what is left of the equation of each output, ``(1, point)``."""
-    names = batch.signature
-    if asked.way is not None:
-        return [fields.along_way(name) for name in names.outputs]
-    numbers = {name: batch.coefficients[:, place] for place, name in enumerate(names.coefficients)}
-    right = right_hand_side(problem.terms, fields, numbers)
-    if not names.evolves:
-        return [right[name] for name in names.outputs]
-    return [fields.along(name, "t") - right[name] for name in names.outputs]
-
-
-def _few(places: Tensor, most: int, seed: int) -> Tensor:
-    if len(places) <= most:
-        return places
-    return places[torch.randperm(len(places), generator=generator_for(seed, "collocation", "edges"))[:most]]
-
-
-def _frames_of(batch: Batch, operator: Coordinate, slab: int) -> Tensor:
-    """Return the times of the frames in a slab, in float64; of one without a frame its end."""
-    lead = cast(Tensor, batch.lead_time)[0].double().cpu()
-    own = lead[operator.slab_of(lead) == slab]
-    end = torch.tensor([(slab + 1) / operator.config.slabs * operator.duration], dtype=torch.float64)
-    return own if len(own) else end
-
-
-def _among_frames(batch: Batch, operator: Coordinate, slab: int, num_points: int, generator: torch.Generator) -> Points:
-    """Return points of the grid in frames of a slab, none twice; fewer where there are not so many."""
-    places, device = math.prod(batch.grid.num_points), batch.inputs.device
-    if not operator.signature.evolves:
-        return Points(torch.randperm(places, generator=generator)[:num_points].to(device))
-    frames = _frames_of(batch, operator, slab)
-    drawn = torch.randperm(places * len(frames), generator=generator)[:num_points]
-    return Points((drawn % places).to(device), frames[drawn // places].to(batch.inputs))
-
-
-def _anywhere(batch: Batch, operator: Coordinate, slab: int, num_points: int, generator: torch.Generator) -> Points:
-    """Return points of the grid at any times of a slab."""
-    places = torch.randint(math.prod(batch.grid.num_points), (num_points,), generator=generator)
-    places = places.to(batch.inputs.device)
-    if not operator.signature.evolves:
-        return Points(places)
-    share = (torch.rand(num_points, generator=generator, dtype=torch.float64) + slab) / operator.config.slabs
-    return Points(places, (share * operator.duration).to(batch.inputs))
+        return along_edge(grid, axis, end, batch, operator, slab, most=self.num_points, seed=self.seed)

@@ -146,11 +146,7 @@ def problem_recipe(
         )
     if read.system is not None and read.data.curriculum is not None:
         read.data.curriculum.stages(read.system)
-    if not all(read.data.grid(dims).periodic):
-        raise ConfigError(
-            f"data.boundary = {read.data.boundary!r} is not periodic, and what holds at a wall or an open end is not "
-            "in the loss: leave it periodic."
-        )
+    read.training.objective.require_grid(read.data.grid(dims))
     return read
 
 

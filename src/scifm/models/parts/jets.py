@@ -53,6 +53,15 @@ class Jets:
         """Return of each line its first plane and its highest order."""
         return [(self._first(line), order) for line, order in self.orders.items()]
 
+    def times(self, other: Jets) -> Jets:
+        """Return the product with jets along the same lines, of as many channels or of one (Cauchy's rule)."""
+        made = [self.value * other.value]
+        for first, highest in self.lines():
+            one, two = ([jets.value, *jets.planes[first : first + highest]] for jets in (self, other))
+            for order in range(1, highest + 1):
+                made.append(torch.stack([one[j] * two[order - j] for j in range(order + 1)]).sum(0))
+        return Jets(torch.stack(made), self.orders)
+
     def _first(self, line: str) -> int:
         names = list(self.orders)
         return 1 + sum(self.orders[name] for name in names[: names.index(line)])

@@ -49,6 +49,7 @@ class Asked:
         fields: of the batch, or what the outputs start from, ``(1, *space)`` by their names.
         share: of what is met at the start by construction, s of u = u₀ + s N, ``(point,)``; None: nothing is.
         way: speeds along coordinates by their letters, of the derivative ``along_way``; None: it is not asked for.
+        factor: what the network is multiplied by, so that it is zero at walls, of one channel; None: nothing.
     """
 
     points: Points
@@ -58,6 +59,7 @@ class Asked:
     fields: Mapping[str, Tensor]
     share: Tensor | None = None
     way: Mapping[str, float] | None = None
+    factor: Jets | None = None
 
 
 class PointDerivatives:
