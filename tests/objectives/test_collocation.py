@@ -262,7 +262,7 @@ def test_settings_without_effect_are_refused(settings, told):
 
 OTHER: dict[str, Any] = {
     "num_points": 31, "points": "fixed", "every": 2, "cycle": 4, "equation": 2.0, "initial": 2.0, "seam": 2.0,
-    "slab_steps": 2, "seed": 1,
+    "slab_steps": 2, "seed": 1, "balance": True,
 }  # fmt: skip
 
 

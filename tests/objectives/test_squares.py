@@ -24,6 +24,7 @@ CASES = [
     (RING, {"slabs": 2, "frequencies": 2}, {"slab_steps": 1}),
     (FRONT, {"initial": "soft", "periodic": False}, {"points": "fixed"}),
     (PLANE, {"periodic": False, "initial": "soft"}, {"points": "residual"}),
+    (RING, {"initial": "soft", "periodic": False}, {"balance": True, "seam": 3.0}),
 ]
 
 

@@ -207,6 +207,7 @@ def test_least_squares_need_an_objective_that_says_its_terms_and_all_of_them_at_
 # --- by an equation alone, in stages ----------------------------------------------------------------------------------
 
 SPEEDS = [pinn.convection(speed=speed) for speed in (1.0, 2.0)]
+OPEN = {"initial": "soft", "periodic": False}
 WAYS = {
     "lbfgs with slabs": ({"slabs": 3}, {"name": "lbfgs", "iterations": 4}, {"points": "fixed", "slab_steps": 2}, 1),
     "lbfgs, points drawn anew": ({}, {"name": "lbfgs", "iterations": 4}, {"every": 2}, 1),
@@ -215,6 +216,8 @@ WAYS = {
     "levenberg_marquardt with slabs": ({"slabs": 2}, "levenberg_marquardt", {"slab_steps": 3}, 1),
     "levenberg_marquardt, points by the residual": ({}, "levenberg_marquardt", {"points": "residual", "cycle": 4}, 1),
     "adamw with a curriculum": ({}, "adamw", {"points": "residual"}, 2),
+    "lbfgs, balanced": (OPEN, {"name": "lbfgs", "iterations": 4}, {"points": "fixed", "balance": True}, 1),
+    "levenberg_marquardt, balanced": (OPEN, "levenberg_marquardt", {"balance": True}, 1),
 }
 
 

@@ -35,6 +35,7 @@ from scifm.models.coordinate import Coordinate
 from scifm.models.operator import Operator
 from scifm.models.parts.jets import Passed
 from scifm.models.parts.points import Asked, PointDerivatives, Points
+from scifm.objectives.balancing import balance_of
 from scifm.objectives.collocating import PointEquation, along_edge, among_frames, anywhere, few
 from scifm.objectives.objective import Objective
 from scifm.objectives.squares import Rows, Squares
@@ -99,6 +100,10 @@ class Collocation(Objective):
             a cosine, again and again; absent: it is half.
         walls: what holds at the ends of axes that do not wrap around, see `scifm.objectives.walls`.
         equation, initial, seam, wall: weights of the four parts.
+        balance: multiply the last three by what brings their gradients to that of the equation, see
+            `scifm.objectives.balancing`; found where a step begins, and the same as often as the step asks, at the cost
+            of about one more loss and its gradient. Unlike the published way nothing is averaged over steps, so that a
+            step hangs on its weights alone; and each factor is of a part as it is before its own weight.
         slab_steps: of a network whose time is cut into slabs, steps that each is trained; the last to the end.
         seed: of the points.
     """
@@ -116,10 +121,12 @@ class Collocation(Objective):
     seam: float = Field(1.0, gt=0, allow_inf_nan=False)
     wall: float = Field(1.0, gt=0, allow_inf_nan=False)
     walls: Walls | None = None
+    balance: bool = False
     slab_steps: int | None = Field(None, ge=1)
     seed: int = 0
     _problem: PointEquation | None = PrivateAttr(None)
     _kept: _Kept | None = PrivateAttr(None)
+    _balance: tuple[_Kept, dict[str, float]] | None = PrivateAttr(None)
 
     @model_validator(mode="after")
     def _every_setting_counts(self) -> Collocation:
@@ -174,7 +181,7 @@ class Collocation(Objective):
             prepared._problem = PointEquation.of(system.terms, samples.signature)
         except SignatureError as error:
             raise ConfigError(f"'{system.name}' cannot be asked at points: {error}") from error
-        prepared._kept = None
+        prepared._kept = prepared._balance = None
         return prepared
 
     def stage(self, operator: Operator, step: int) -> int:
@@ -182,6 +189,9 @@ class Collocation(Objective):
         return 0 if self.slab_steps is None else min(step // self.slab_steps, slabs - 1)
 
     def draw(self, step: int) -> int:
+        return step if self.balance else self._draw_of_points(step)
+
+    def _draw_of_points(self, step: int) -> int:
         return {"fixed": 0, "uniform": step // self.every, "residual": step}[self.points]
 
     # --- the loss -----------------------------------------------------------------------------------------------------
@@ -218,7 +228,23 @@ class Collocation(Objective):
         else:
             fields = operator.answer_all(several)
         parts = self._parts(problem, operator, batch, kept, list(zip(fields, passed, strict=True)))
+        if self.balance:
+            factors = self._balanced(problem, operator, batch, kept)
+            parts = {name: [rows.scaled(factors.get(name, 1.0)) for rows in part] for name, part in parts.items()}
         return Squares([rows for part in parts.values() for rows in part])
+
+    def _balanced(self, problem: PointEquation, operator: Coordinate, batch: Batch, kept: _Kept) -> dict[str, float]:
+        """Return by what the terms of each part are multiplied in a step, found when it asks first."""
+        if self._balance is None or self._balance[0] is not kept:
+            with torch.enable_grad():
+                none: list[Passed] = []
+                fields = [(operator.answer(asked), none) for asked in kept.several]
+                parts = self._parts(problem, operator, batch, kept, fields)
+                own = {"equation": 1.0, "initial": self.initial, "seam": self.seam, "wall": self.wall}
+                bare = {name: [rows.scaled(own[name] ** -0.5) for rows in part] for name, part in parts.items()}
+                found = balance_of(bare, list(operator.networks[kept.slab].parameters()))
+            self._balance = kept, {name: math.sqrt(number) for name, number in found.items()}
+        return self._balance[1]
 
     def _parts(
         self,
@@ -291,7 +317,7 @@ class Collocation(Objective):
         number, kept = self.draw(step), self._kept
         if kept is not None and kept.serves(number, slab, operator, batch):
             return kept
-        generator = generator_for(self.seed, "collocation", number, slab)
+        generator = generator_for(self.seed, "collocation", self._draw_of_points(step), slab)
         with torch.no_grad():
             start = operator.start_of(batch, slab) if operator.signature.evolves else None
             if self.points == "fixed":

@@ -273,7 +273,11 @@ def _told(curriculum: Curriculum, num_steps: int) -> str:
 
 
 def _losses(operator: Coordinate, batch: Batch, objective: Collocation, num_steps: int) -> tuple[float, float]:
-    """Return the loss at the points of training and at fresh ones, each the mean over slabs of time."""
+    """Return the loss at the points of training and at fresh ones, each the mean over slabs of time.
+
+    Parts have the weights that were given, so that both can be compared where those of a step are balanced.
+    """
+    objective = objective.model_copy(update={"balance": False})
     drawn = {"every": 1, "cycle": None} if objective.points != "uniform" else {"every": 1}
     fresh = {"points": "uniform", "num_points": _FRESH * objective.num_points, "seed": objective.seed + 1, **drawn}
     found = []
