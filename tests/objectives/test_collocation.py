@@ -16,7 +16,9 @@ from scifm.config import build_config
 from scifm.errors import ConfigError, SignatureError
 from scifm.fields.batch import Batch
 from scifm.fields.grid import Grid
+from scifm.models.coordinate import Points
 from scifm.models.fno import FNO
+from scifm.objectives.collocating import slope_of
 from scifm.objectives.collocation import Collocation
 from scifm.training.loop import TrainingConfig
 from scifm.training.pretrain import PretrainRecipe, pretrain
@@ -36,7 +38,7 @@ def points_of(objective: Collocation, operator, batch: Batch = RING, step: int =
 # --- the loss ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("points", ["fixed", "uniform", "residual"])
+@pytest.mark.parametrize("points", ["fixed", "uniform", "residual", "gradient"])
 def test_a_network_that_is_the_solution_leaves_nothing_and_a_bent_one_in_every_part(points):
     objective = Collocation(num_points=30, points=points)
     exact = [rows.values.abs().max() for rows in asked(objective, pinn.Bent(RING, size=0.0)).rows]
@@ -122,7 +124,55 @@ def test_points_by_the_residual_are_where_it_is_large():
     assert float(half[-1]) > 1.2 * float(anywhere[-1])
 
 
-@pytest.mark.parametrize("points", ["fixed", "uniform", "residual"])
+def test_points_by_its_gradient_are_where_the_residual_changes():
+    """Planted: u = sin(x + w t) with r = (w + 3) cos(x + w t), whose square changes like |sin 2(x + w t)|."""
+    ring = pinn.convection(speed=3.0, points=64)
+    operator = pinn.Bent(ring, size=0.0)
+    with torch.no_grad():
+        operator.wrong.copy_(torch.tensor([[1.0, 0.5]]))
+    (x,) = ring.grid.coordinates(dtype=torch.float64)
+
+    def shares(**about: Any) -> torch.Tensor:
+        points = points_of(Collocation(num_points=4000, **about), operator, ring)
+        phase = (2 * (x[points.places] + 0.5 * points.times)).sin().abs()
+        return torch.histc(phase, 4, 0, 1) / len(points)
+
+    anywhere, by = shares(), shares(points="gradient", cycle=1000)  # at the start of a cycle all lie anywhere
+    torch.testing.assert_close(by, anywhere, rtol=0, atol=0.03)
+    half = shares(points="gradient")
+    edges = torch.linspace(0, 1, 5).asin()
+    density = -edges.cos().diff() / edges.diff()  # the mean of |sin| in each share of places
+    drawn = anywhere * (density + 0.05 * 2 / math.pi)
+    torch.testing.assert_close(half, (anywhere + drawn / drawn.sum()) / 2, rtol=0, atol=0.03)
+    assert float(half[-1]) > 1.15 * float(anywhere[-1])
+
+
+@pytest.mark.parametrize("boundary", ["periodic", "wall"])
+def test_slopes_are_those_of_functions_on_either_side(boundary):
+    grid = Grid((64, 48), (2.0, 3.0), ("periodic", boundary))
+    places = torch.arange(64 * 48)
+    times = torch.linspace(0.4, 0.8, len(places), dtype=torch.float64)  # from where the slab begins to its end
+    y, x = (c.flatten() for c in torch.meshgrid(*grid.coordinates(), indexing="ij"))
+    num_asked = []
+
+    def function(points: Points) -> torch.Tensor:
+        """Return sin πy + 2 cos(2π x/3) + x/2 + 3 t², whose part x/2 has a jump at a seam."""
+        num_asked.append(len(points))
+        turns = torch.zeros(len(points), 2) if points.turns is None else points.turns
+        there_y, there_x = y[points.places] + 2 * turns[:, 0], x[points.places] + 3 * turns[:, 1]
+        wave = torch.sin(math.pi * there_y) + 2 * torch.cos(2 * math.pi / 3 * there_x)
+        return wave + there_x / 2 + 3 * points.times**2
+
+    found = slope_of(function, Points(places, times), grid, (0.4, 0.8))
+    by_x = -4 * math.pi / 3 * torch.sin(2 * math.pi / 3 * x) + 0.5
+    expected = (math.pi * torch.cos(math.pi * y)).abs() + by_x.abs() + 6 * times
+    assert float((found - expected).abs().max()) < (0.02 if boundary == "periodic" else 0.3)
+    inside = (x > 0.1) & (x < 2.9)
+    assert float((found - expected).abs()[inside].max()) < 0.02
+    assert num_asked == [len(places)] * 6
+
+
+@pytest.mark.parametrize("points", ["fixed", "uniform", "residual", "gradient"])
 def test_a_step_asked_twice_has_the_same_points_and_another_one_its_own(points):
     operator, objective = pinn.network(RING), Collocation(num_points=20, points=points).on(RING)
     first = asked(objective, operator, step=3).values
@@ -144,6 +194,7 @@ def test_uniform_points_stay_for_as_many_steps_as_is_said():
     assert stays == [True] * 4 + [False] + [True] * 4 + [False]
     assert [objective.draw(step) for step in (0, 4, 5, 9, 10)] == [0, 0, 1, 1, 2]
     assert [Collocation(points="residual").draw(step) for step in (0, 1, 2)] == [0, 1, 2]
+    assert [Collocation(points="gradient").draw(step) for step in (0, 1, 2)] == [0, 1, 2]
     assert {Collocation(points="fixed").draw(step) for step in (0, 1, 2)} == {0}
 
 
@@ -251,7 +302,7 @@ def test_recipes_that_cannot_be_are_told_in_a_sentence(changes, told, tmp_path):
     ("settings", "told"),
     [
         ({"every": 2, "points": "fixed"}, "every = 2 is for points = 'uniform'"),
-        ({"cycle": 3}, "cycle = 3 is for points = 'residual'"),
+        ({"cycle": 3}, "cycle = 3 is for points = 'residual' or 'gradient'; the points are uniform"),
     ],
 )
 def test_settings_without_effect_are_refused(settings, told):

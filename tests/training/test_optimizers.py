@@ -215,6 +215,7 @@ WAYS = {
     "levenberg_marquardt": ({}, "levenberg_marquardt", {}, 1),
     "levenberg_marquardt with slabs": ({"slabs": 2}, "levenberg_marquardt", {"slab_steps": 3}, 1),
     "levenberg_marquardt, points by the residual": ({}, "levenberg_marquardt", {"points": "residual", "cycle": 4}, 1),
+    "adamw, points by the gradient": ({}, "adamw", {"points": "gradient", "cycle": 4}, 1),
     "adamw with a curriculum": ({}, "adamw", {"points": "residual"}, 2),
     "lbfgs, balanced": (OPEN, {"name": "lbfgs", "iterations": 4}, {"points": "fixed", "balance": True}, 1),
     "levenberg_marquardt, balanced": (OPEN, "levenberg_marquardt", {"balance": True}, 1),

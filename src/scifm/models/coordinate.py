@@ -213,6 +213,11 @@ class Coordinate(Operator):
     def plain_config(self) -> CoordinateConfig:
         return self.config.model_copy(update={"engine": "plain"})
 
+    def lasts(self, slab: int) -> tuple[float, float]:
+        """Return when a slab begins and when it ends [T]."""
+        each = self.duration / self.config.slabs
+        return slab * each, (slab + 1) * each
+
     def keeps(self, letter: str, end: int) -> bool:
         """Return whether answers stay what they start from at an end of an axis, 0 or −1, by construction."""
         said = (self.config.kept or {}).get(cast(Literal["x", "y", "z"], letter))

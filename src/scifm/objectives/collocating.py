@@ -6,7 +6,7 @@ Points are places of the grid of the samples, where their fields are known, at a
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -21,9 +21,10 @@ from scifm.models.coordinate import Coordinate
 from scifm.models.parts.points import Asked, PointDerivatives, Points
 from scifm.systems.term_operators import right_hand_side
 
-__all__ = ["PointEquation", "along_edge", "among_frames", "anywhere", "few", "frames_of"]
+__all__ = ["PointEquation", "along_edge", "among_frames", "anywhere", "few", "frames_of", "slope_of"]
 
 _LETTERS = "xyz"
+_STEP = 1 / 256  # of a slab's time, between a point and its neighbours in time
 
 
 @dataclass(frozen=True)
@@ -136,3 +137,46 @@ def along_edge(
     frames = frames_of(batch, operator, slab)
     pairs = few(torch.cartesian_prod(torch.arange(len(frames)), places), most, seed)
     return pairs[:, 1].to(batch.inputs.device), frames[pairs[:, 0]].to(batch.inputs)
+
+
+def slope_of(asked: Callable[[Points], Tensor], points: Points, grid: Grid, lasts: tuple[float, float]) -> Tensor:
+    """Return |∂f/∂x| + … + |∂f/∂t| of what is asked at points, ``(point,)``, in the units of the coordinates.
+
+    By differences: between the neighbouring places of the grid on either side, where alone the fields of the samples
+    are known, and between times on either side, 1/256 of a slab away; at walls and where the slab begins and ends one
+    side is the point itself. What changes within two places of the grid is not seen.
+
+    Args:
+        asked: f, ``(point,)``.
+        points: where.
+        grid: whose places they are.
+        lasts: when the slab begins and ends [T].
+    """
+    pairs = [_beside(points, grid, axis) for axis in range(grid.num_spatial_dims)]
+    if points.times is not None:
+        step = (lasts[1] - lasts[0]) * _STEP
+        before, behind = ((points.times + move).clamp(*lasts) for move in (-step, step))
+        pairs.append((Points(points.places, before), Points(points.places, behind), behind - before))
+    found = [(asked(other) - asked(one)).abs() / apart for one, other, apart in pairs]
+    return torch.stack(found).sum(0)
+
+
+def _beside(points: Points, grid: Grid, axis: int) -> tuple[Points, Points, Tensor]:
+    """Return the neighbours of points along an axis, before and behind, and how far they are from each other."""
+    index, count = list(torch.unravel_index(points.places, grid.num_points)), grid.num_points[axis]
+    sides, reached = [], []
+    for move in (-1, 1):
+        there, turns = index[axis] + move, None
+        if grid.periodic[axis]:
+            turns = points.places.new_zeros(len(points), grid.num_spatial_dims)
+            turns[:, axis] = there.div(count, rounding_mode="floor")
+            reached.append(there)
+            there = there % count
+        else:
+            there = there.clamp(0, count - 1)
+            reached.append(there)
+        places = torch.zeros_like(points.places)
+        for own, (size, place) in enumerate(zip(grid.num_points, index, strict=True)):
+            places = places * size + (there if own == axis else place)
+        sides.append(Points(places, points.times, turns))
+    return sides[0], sides[1], (reached[1] - reached[0]) * grid.spacing[axis]

@@ -13,7 +13,7 @@ looked at. A small loss is no small error: with ``points = "fixed"`` it can vani
 Points are places of the grid of the samples, where their fields are known, at any times.
 
 References: Krishnapriyan et al., arXiv:2109.01050 (points fixed; time in slabs); Subramanian et al., arXiv:2207.04084
-(points by the residual).
+(points by the residual and by its gradient).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from scifm.models.operator import Operator
 from scifm.models.parts.jets import Passed
 from scifm.models.parts.points import Asked, PointDerivatives, Points
 from scifm.objectives.balancing import balance_of
-from scifm.objectives.collocating import PointEquation, along_edge, among_frames, anywhere, few
+from scifm.objectives.collocating import PointEquation, along_edge, among_frames, anywhere, few, slope_of
 from scifm.objectives.objective import Objective
 from scifm.objectives.squares import Rows, Squares
 from scifm.objectives.walls import Condition, Walls, conditions_at, require_kept, require_walls
@@ -46,7 +46,8 @@ from scifm.wording import plural
 __all__ = ["Collocation"]
 
 _LETTERS = "xyz"
-_POOL = 8  # candidates for each point that is drawn by the residual
+_ADAPTIVE = ("residual", "gradient")
+_POOL = 8  # candidates for each point that is drawn by the residual or its gradient
 _ANYHOW = 0.05  # of the mean square, what is added to every candidate's: as published
 
 
@@ -94,10 +95,12 @@ class Collocation(Objective):
     Args:
         num_points: of the equation, N.
         points: ``fixed``, drawn once among the frames of the samples, as published; ``uniform``, drawn anew at any
-            times; ``residual``, drawn anew where the square of the residual is large, besides some anywhere.
+            times; ``residual``, drawn anew where the square of the residual is large, besides some anywhere;
+            ``gradient``, where |∂r²/∂x| + … + |∂r²/∂t| is, by differences between neighbouring places of the grid and
+            between times, see `scifm.objectives.collocating.slope_of`, at 2 (d + 1) times the cost of such a draw.
         every: steps between draws of ``uniform`` points; those by the residual are drawn at every step.
-        cycle: of points by the residual, steps in which the share of those drawn anywhere falls from all to none along
-            a cosine, again and again; absent: it is half.
+        cycle: of points by the residual or its gradient, steps in which the share of those drawn anywhere falls from
+            all to none along a cosine, again and again; absent: it is half.
         walls: what holds at the ends of axes that do not wrap around, see `scifm.objectives.walls`.
         equation, initial, seam, wall: weights of the four parts.
         balance: multiply the last three by what brings their gradients to that of the equation, see
@@ -113,7 +116,7 @@ class Collocation(Objective):
     needs_solutions: ClassVar[bool] = False
 
     num_points: int = Field(1000, ge=1)
-    points: Literal["fixed", "uniform", "residual"] = "uniform"
+    points: Literal["fixed", "uniform", "residual", "gradient"] = "uniform"
     every: int = Field(1, ge=1)
     cycle: int | None = Field(None, ge=1)
     equation: float = Field(1.0, gt=0, allow_inf_nan=False)
@@ -132,8 +135,10 @@ class Collocation(Objective):
     def _every_setting_counts(self) -> Collocation:
         if self.every != 1 and self.points != "uniform":
             raise ValueError(f"every = {self.every} is for points = 'uniform'; {self.points} ones are not drawn by it")
-        if self.cycle is not None and self.points != "residual":
-            raise ValueError(f"cycle = {self.cycle} is for points = 'residual'; the points are {self.points}")
+        if self.cycle is not None and self.points not in _ADAPTIVE:
+            raise ValueError(
+                f"cycle = {self.cycle} is for points = 'residual' or 'gradient'; the points are {self.points}"
+            )
         if self.wall != 1.0 and not self.walls:
             raise ValueError(f"wall = {self.wall:g} weighs what holds at walls: say it by walls, or leave it out")
         return self
@@ -192,7 +197,7 @@ class Collocation(Objective):
         return step if self.balance else self._draw_of_points(step)
 
     def _draw_of_points(self, step: int) -> int:
-        return {"fixed": 0, "uniform": step // self.every, "residual": step}[self.points]
+        return {"fixed": 0, "uniform": step // self.every}.get(self.points, step)
 
     # --- the loss -----------------------------------------------------------------------------------------------------
 
@@ -383,14 +388,20 @@ class Collocation(Objective):
         start: Tensor | None,
         generator: torch.Generator,
     ) -> Points:
-        """Return points of which a share lies anywhere, and the others where the square of the residual is large."""
+        """Return points of which a share lies anywhere, and the others where the residual or its slope is large."""
         share = 0.5 if self.cycle is None else 0.5 * (1 + math.cos(math.pi * (step % self.cycle) / self.cycle))
         free = anywhere(batch, operator, slab, round(share * self.num_points), generator)
         if (rest := self.num_points - len(free)) == 0:
             return free
         pool = anywhere(batch, operator, slab, _POOL * self.num_points, generator)
-        asked = operator.ask(batch, pool, slab=slab, start=start, **problem.asked(batch))
-        size = torch.cat(problem.left(batch, operator.answer(asked), asked)).square().sum(0).double().cpu()
+
+        def square(points: Points) -> Tensor:
+            asked = operator.ask(batch, points, slab=slab, start=start, **problem.asked(batch))
+            return torch.cat(problem.left(batch, operator.answer(asked), asked)).square().sum(0)
+
+        slope = self.points == "gradient"
+        size = slope_of(square, pool, batch.grid, operator.lasts(slab)) if slope else square(pool)
+        size = size.double().cpu()
         if not bool(size.isfinite().all()) or not bool(size.sum() > 0):
             size = torch.ones_like(size)  # training is stopped by its loss where it is no number
         chosen = torch.multinomial(size + _ANYHOW * size.mean(), rest, generator=generator).to(pool.places.device)
