@@ -125,7 +125,7 @@ class LBFGS(OptimizerConfig):
                 "optimizer 'lbfgs' moves all weights alike and needs them whole: leave out a method with several "
                 'learning rates, and strategy = "fsdp".'
             )
-        ends = {} if self.tolerance_change is None else {"tolerance_change": self.tolerance_change}
+        ends: dict[str, Any] = {} if self.tolerance_change is None else {"tolerance_change": self.tolerance_change}
         return _LBFGS(
             _entries(groups),
             **ends,
