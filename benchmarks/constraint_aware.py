@@ -12,13 +12,13 @@ Runs are folders: those that are there are not made again.
 from __future__ import annotations
 
 import argparse
-import csv
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from harness import told_row, write_rows
 from scifm.data.origin_config import SystemConfig
 from scifm.data.origins import DownstreamPool, SystemOrigin
 from scifm.data.split import windows_of
@@ -169,7 +169,7 @@ def main() -> None:
                 for way in (*WAYS, "scratch"):
                     rows += moved(move, way, seed, asked.folder)
                     if asked.csv is not None:
-                        write(rows, asked.csv)
+                        write_rows(asked.csv, rows, COLUMNS)
 
 
 def moved(move: Move, way: str, seed: int, folder: Path) -> list[dict[str, Any]]:
@@ -202,16 +202,8 @@ def moved(move: Move, way: str, seed: int, folder: Path) -> list[dict[str, Any]]
             row["zero_shot"] = "" if parent is None or told == "new" else evaluate(parent, test, record=False).mean()
             row["seconds"] = run.seconds
             rows.append(row)
-            print("  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{v}" for k, v in row.items()), flush=True)
+            print(told_row(row), flush=True)
     return rows
-
-
-def write(rows: list[dict[str, Any]], path: Path) -> None:
-    """Write the table."""
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows({k: f"{v:.4g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,18 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["Row", "alternate", "argument_parser", "hardware", "medians", "publish", "put_into", "versions"]
+__all__ = [
+    "Row",
+    "alternate",
+    "argument_parser",
+    "hardware",
+    "medians",
+    "publish",
+    "put_into",
+    "told_row",
+    "versions",
+    "write_rows",
+]
 
 _PACKAGES = ("scifm", "torch", "numpy")
 
@@ -137,6 +148,19 @@ def put_into(page: Path, name: str, text: str) -> None:
     begin, end = f"<!-- begin: {name} -->", f"<!-- end: {name} -->"
     head, rest = page.read_text("utf-8").split(begin)
     page.write_text(f"{head}{begin}\n\n{text}\n\n{end}{rest.split(end)[1]}", "utf-8")
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
+    """Write a table of results as CSV, numbers with four digits."""
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({name: f"{v:.4g}" if isinstance(v, float) else v for name, v in row.items()} for row in rows)
+
+
+def told_row(row: Mapping[str, Any]) -> str:
+    """Return a row of results in a line."""
+    return "  ".join(f"{name} {value:.4g}" if isinstance(value, float) else f"{value}" for name, value in row.items())
 
 
 def _as_csv(document: Mapping[str, Any]) -> str:

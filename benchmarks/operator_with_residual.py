@@ -10,10 +10,10 @@ or not. Scores are on unseen samples. Runs are folders: those that are there are
 from __future__ import annotations
 
 import argparse
-import csv
 from pathlib import Path
 from typing import Any
 
+from harness import told_row, write_rows
 from scifm.evaluation.evaluate import evaluate
 from scifm.training.pretrain import PretrainRecipe, pretrain
 
@@ -84,22 +84,9 @@ def main() -> None:
                     row = {"system": system, "solved": solved, "way": way, "seed": seed}
                     row |= {"relative_l2": evaluate(run, test, record=False).mean(), "steps": asked.steps}
                     rows.append(row | {"seconds": run.seconds})
-                    print(told(row), flush=True)
+                    print(told_row(row), flush=True)
                     if asked.csv is not None:
-                        write(rows, asked.csv)
-
-
-def told(row: dict[str, Any]) -> str:
-    """Return a row in words."""
-    return "  ".join(f"{name} {value:.4g}" if isinstance(value, float) else f"{value}" for name, value in row.items())
-
-
-def write(rows: list[dict[str, Any]], path: Path) -> None:
-    """Write the table."""
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows({k: f"{v:.4g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+                        write_rows(asked.csv, rows, COLUMNS)
 
 
 if __name__ == "__main__":

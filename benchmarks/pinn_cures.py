@@ -14,10 +14,12 @@ import csv
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
 
+from harness import put_into, told_row, write_rows
 from scifm.config import apply_overrides
 from scifm.data.run_origin import RunOrigin
 from scifm.models.folder import find_model
@@ -150,33 +152,61 @@ def error_of(run: Run) -> float:
     return float((answer - truth).norm() / truth.norm())
 
 
+def table_of(rows: list[dict[str, Any]]) -> str:
+    """Return the errors as a table in Markdown, medians over seeds: a line a way, a column a problem."""
+    found: dict[tuple[str, str], list[float]] = {}
+    for row in rows:
+        found.setdefault((row["way"], row["problem"]), []).append(float(row["relative_error"]))
+    problems = [problem for problem in PROBLEMS if any(key[1] == problem for key in found)]
+    lines = ["| | " + " | ".join(problems) + " |", "|---|" + "---:|" * len(problems)]
+    published = [PUBLISHED.get((problem, "as published")) for problem in problems]
+    lines.append("| *published* | " + " | ".join("" if p is None else f"*{p:.2g}*" for p in published) + " |")
+    for way in WAYS:
+        errors = [found.get((way, problem)) for problem in problems]
+        if any(errors):
+            told = ["" if not e else f"{median(e):.2g}" + (f" ({len(e)})" if len(e) > 1 else "") for e in errors]
+            lines.append(f"| {way} | " + " | ".join(told) + " |")
+    return "\n".join(lines)
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a table that was written before; none where there is none."""
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def ordered(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows in the order of seeds, problems and ways."""
+    problems, ways = list(PROBLEMS), list(WAYS)
+    return sorted(rows, key=lambda r: (int(r["seed"]), problems.index(r["problem"]), ways.index(r["way"])))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path("build/pinn-cures"))
-    parser.add_argument("--csv", type=Path)
+    parser.add_argument("--csv", type=Path, help="rows that are there stay, and are made anew where they are asked for")
+    parser.add_argument("--docs", type=Path, help="page to put the table of the CSV into, between its marks")
     parser.add_argument("--json", type=Path, help="of no use here: the table is a CSV")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--ways", nargs="+", default=list(WAYS))
+    parser.add_argument("--ways", nargs="*", default=list(WAYS))
     parser.add_argument("--problems", nargs="+", default=list(PROBLEMS))
     asked = parser.parse_args()
-    rows: list[dict[str, Any]] = []
+    rows = [] if asked.csv is None else read(asked.csv)
     for seed in asked.seeds:
         for problem, way in cells(asked.ways, asked.problems):
             run = pretrain(recipe_of(problem, way, seed), out=asked.folder)
             last = [event for event in run.metrics() if event["event"] == "train"][-1]
-            row = dict(zip(COLUMNS, (problem, way, seed, error_of(run), last["loss"], last["step"]), strict=False))
-            rows.append(row | {"seconds": last["seconds"], "published": PUBLISHED.get((problem, way), "")})
-            print(
-                f"{problem:22} {way:42} seed {seed}  error {row['relative_error']:.3g}  {last['seconds']:.0f} s",
-                flush=True,
-            )
+            row: dict[str, Any] = {"problem": problem, "way": way, "seed": seed, "relative_error": error_of(run)}
+            row |= {"loss": last["loss"], "steps": last["step"], "seconds": last["seconds"]}
+            row["published"] = PUBLISHED.get((problem, way), "")
+            rows = [r for r in rows if (r["problem"], r["way"], str(r["seed"])) != (problem, way, str(seed))] + [row]
+            print(told_row(row), flush=True)
             if asked.csv is not None:
-                with asked.csv.open("w", newline="") as file:
-                    writer = csv.DictWriter(file, COLUMNS)
-                    writer.writeheader()
-                    writer.writerows(
-                        {k: f"{v:.4g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows
-                    )
+                write_rows(asked.csv, ordered(rows), COLUMNS)
+    if asked.docs is not None:
+        put_into(asked.docs, "benchmarks/pinn_cures.py", table_of(rows))
 
 
 if __name__ == "__main__":
