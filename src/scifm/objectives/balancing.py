@@ -5,7 +5,8 @@ are multiplied by ::
 
     λᵢ = max |∇L₁| / mean |∇Lᵢ|
 
-over all weights of the network.
+over all weights of the network. A largest number over a mean is much above 1 by itself, and it grows as a condition is
+met, since its gradient vanishes: conditions may drown the equation then.
 """
 
 from __future__ import annotations
