@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
-from harness import told_row, write_rows
+from harness import put_into, told_row, write_rows
 from scifm.evaluation.evaluate import evaluate
 from scifm.training.pretrain import PretrainRecipe, pretrain
 
@@ -62,10 +63,25 @@ def recipe_of(system: str, solved: int, way: str, seed: int, num_steps: int) -> 
     return PretrainRecipe.read(tree)
 
 
+def table_of(rows: list[dict[str, Any]]) -> str:
+    """Return the errors as a table in Markdown, means over seeds with their number."""
+    lines = ["| | solved | " + " | ".join(WAYS) + " |", "|---|---:|" + "---:|" * len(WAYS)]
+    for system in SYSTEMS:
+        for solved in sorted({int(row["solved"]) for row in rows if row["system"] == system}):
+            told = []
+            for way in WAYS:
+                here = [row for row in rows if (row["system"], int(row["solved"]), row["way"]) == (system, solved, way)]
+                errors = [float(row["relative_l2"]) for row in here]
+                told.append(f"{mean(errors):.2g} ({len(errors)})" if errors else "")
+            lines.append(f"| {system} | {solved} | " + " | ".join(told) + " |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path("build/with-residual"))
     parser.add_argument("--csv", type=Path)
+    parser.add_argument("--docs", type=Path, metavar="PAGE", help="put the table into this page")
     parser.add_argument("--json", type=Path, help="of no use here: the table is a CSV")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=1500)
@@ -87,6 +103,9 @@ def main() -> None:
                     print(told_row(row), flush=True)
                     if asked.csv is not None:
                         write_rows(asked.csv, rows, COLUMNS)
+
+    if asked.docs is not None:
+        put_into(asked.docs, "benchmarks/operator_with_residual.py", table_of(rows))
 
 
 if __name__ == "__main__":

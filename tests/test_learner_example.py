@@ -62,7 +62,9 @@ def test_its_own_tests_pass(site, tmp_path):
     said = run_python(
         site, tmp_path, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull, LEARNERS / "tests"
     )
-    assert re.search(r"\d+ passed(, 1 skipped)? in", said), said  # a GPU is asked for in one
+    assert re.search(r"\d+ passed, [12] skipped in", said), (
+        said
+    )  # one asks for a GPU, one for an objective without solutions
 
 
 def test_a_recipe_trains_it_by_name(site, installed, tmp_path):
