@@ -199,7 +199,8 @@ def main() -> None:
             run = pretrain(recipe_of(problem, way, seed), out=asked.folder)
             last = [event for event in run.metrics() if event["event"] == "train"][-1]
             row: dict[str, Any] = {"problem": problem, "way": way, "seed": seed, "relative_error": error_of(run)}
-            row |= {"loss": last["loss"], "steps": last["step"], "seconds": last["seconds"]}
+            # a loss is written as it was before the step: of a single one it says nothing of the end
+            row |= {"loss": last["loss"] if last["step"] > 1 else "", "steps": last["step"], "seconds": last["seconds"]}
             row["published"] = PUBLISHED.get((problem, way), "")
             rows = [r for r in rows if (r["problem"], r["way"], str(r["seed"])) != (problem, way, str(seed))] + [row]
             print(told_row(row), flush=True)
