@@ -8,7 +8,7 @@ PYTHON ?= python3
 VENV ?= .venv
 TEST_WORKERS ?= 2
 # those that can be run without being told anything and without other people's packages
-BENCHMARKS ?= $(shell grep -ls __main__ benchmarks/*.py | xargs grep -Ls -e required=True -e "^from well_peers")
+BENCHMARKS ?= $(shell grep -ls __main__ $(filter-out %_peer.py,$(wildcard benchmarks/*.py)) | xargs grep -Ls -e required=True -e "^from well_peers")
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check

@@ -156,9 +156,8 @@ def pool_of(origin: SystemOrigin, count: int, noise: float, seed: int) -> Downst
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, default=Path("build/constraint-aware"))
+    parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--csv", type=Path)
-    parser.add_argument("--json", type=Path, help="of no use here: the table is a CSV")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--systems", nargs="+", default=[move.name for move in MOVES])
     asked = parser.parse_args()

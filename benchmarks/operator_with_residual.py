@@ -1,6 +1,6 @@
 """An operator with few solutions: does its equation beside them help, or hurt?
 
-    python benchmarks/operator_with_residual.py --csv benchmarks/results/operator-with-residual.csv
+    python benchmarks/operator_with_residual.py --folder DIR --csv benchmarks/results/operator-with-residual.csv
 
 Poisson on 32² and Burgers on 64 points, with 0, 16, 64 and 256 solved problems (of Burgers trajectories) among 1,024
 (128), in as many steps of as many samples: by the solutions alone, or by them and the residual on all problems, solved
@@ -79,10 +79,9 @@ def table_of(rows: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, default=Path("build/with-residual"))
+    parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--csv", type=Path)
     parser.add_argument("--docs", type=Path, metavar="PAGE", help="put the table into this page")
-    parser.add_argument("--json", type=Path, help="of no use here: the table is a CSV")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--solved", type=int, nargs="+", default=[0, 16, 64, 256])

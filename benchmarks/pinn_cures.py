@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
@@ -20,28 +19,14 @@ from typing import Any
 import torch
 
 from harness import put_into, told_row, write_rows
-from scifm.config import apply_overrides
+from scifm.config import apply_overrides, read_toml
 from scifm.data.run_origin import RunOrigin
 from scifm.models.folder import find_model
 from scifm.models.registry import load_operator
 from scifm.runs import Run
 from scifm.training.pretrain import PretrainRecipe, pretrain
 
-RING = {"num_points": 256, "extent": 2 * math.pi, "num_samples": 1, "horizon": 99}
-PLAIN: dict[str, Any] = {
-    "data": RING,
-    "model": {"kind": "coordinate", "network": {"periodic": False, "scaled": False, "initial": "soft"}},
-    "training": {
-        "num_steps": 30,
-        "batch_size": 1,
-        "learning_rate": 1.0,
-        "schedule": "constant",
-        "optimizer": {"name": "lbfgs", "iterations": 100, "history": 50},
-        "objective": {"name": "collocation", "points": "fixed"},
-        "validate_every": 10,
-        "log_every": 1,
-    },
-}
+PLAIN = read_toml("pinn-published")
 RESAMPLED = ["training.objective.points=uniform"]
 EXACT = ["model.network.periodic=true", "model.network.scaled=true", "model.network.initial=exact"]
 MARCHING = [
@@ -137,7 +122,7 @@ def recipe_of(problem: str, way: str, seed: int) -> PretrainRecipe:
         last = 300 if way.startswith("second") else 30
         overrides.append(f"training.num_steps={len(easier) * steps + last}")
     name = "-".join([problem, way]).replace(" ", "-").replace(",", "")
-    tree = {"name": name, "seed": seed, "system": {"name": system, "knobs": knobs}, **PLAIN}
+    tree = {**PLAIN, "name": name, "seed": seed, "system": {"name": system, "knobs": knobs}}
     return PretrainRecipe.read(apply_overrides(tree, overrides))
 
 
@@ -185,10 +170,9 @@ def ordered(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, default=Path("build/pinn-cures"))
+    parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--csv", type=Path, help="rows that are there stay, and are made anew where they are asked for")
     parser.add_argument("--docs", type=Path, help="page to put the table of the CSV into, between its marks")
-    parser.add_argument("--json", type=Path, help="of no use here: the table is a CSV")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--ways", nargs="*", default=list(WAYS))
     parser.add_argument("--problems", nargs="+", default=list(PROBLEMS))
