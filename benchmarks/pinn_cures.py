@@ -16,7 +16,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
 import torch
+from matplotlib.figure import Figure
 
 from harness import put_into, told_row, write_rows
 from scifm.config import apply_overrides, read_toml
@@ -25,6 +27,9 @@ from scifm.models.folder import find_model
 from scifm.models.registry import load_operator
 from scifm.runs import Run
 from scifm.training.pretrain import PretrainRecipe, pretrain
+from scifm.trust.curvature import objective_of
+from scifm.trust.hessian import hessian_of
+from scifm.trust.landscape import landscape_of
 
 PLAIN = read_toml("pinn-published")
 RESAMPLED = ["training.objective.points=uniform"]
@@ -119,20 +124,25 @@ def recipe_of(problem: str, way: str, seed: int) -> PretrainRecipe:
         steps = 40 if way.startswith("second") else 15
         easier = [value for value in values if value < knobs[knob]]
         overrides.append(f'data.curriculum={{knob="{knob}", values={easier}, steps={steps}}}')
-        last = 300 if way.startswith("second") else 30
+        last = 600 if way.startswith("second") else 30
         overrides.append(f"training.num_steps={len(easier) * steps + last}")
     name = "-".join([problem, way]).replace(" ", "-").replace(",", "")
     tree = {**PLAIN, "name": name, "seed": seed, "system": {"name": system, "knobs": knobs}}
     return PretrainRecipe.read(apply_overrides(tree, overrides))
 
 
+def problem_of(run: Run) -> RunOrigin:
+    """Return where the one problem of a run comes from."""
+    origin = RunOrigin.of_model(find_model(run.path))
+    assert origin is not None
+    return origin
+
+
 @torch.no_grad()
 def error_of(run: Run) -> float:
     """Return the relative error over all frames."""
     operator = load_operator(run.path)
-    origin = RunOrigin.of_model(find_model(run.path))
-    assert origin is not None
-    batch = origin.resolved().draw(1).to(dtype=torch.float64)
+    batch = problem_of(run).resolved().draw(1).to(dtype=torch.float64)
     answer, truth = operator.double()(batch).require_targets(), batch.require_targets()
     return float((answer - truth).norm() / truth.norm())
 
@@ -168,6 +178,23 @@ def ordered(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda r: (int(r["seed"]), problems.index(r["problem"]), ways.index(r["way"])))
 
 
+def landscapes(folder: Path, path: Path) -> None:
+    """Draw the loss around the weights of the plain way as surfaces, where it succeeds and where it fails."""
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    for place, problem in enumerate(("convection 1", "convection 30"), 1):
+        run = pretrain(recipe_of(problem, "plain", 0), out=folder)
+        batch = problem_of(run).resolved().draw(1).to(dtype=torch.float64)
+        hessian = hessian_of(load_operator(run.path).double(), batch, objective_of(find_model(run.path)), seed=0)
+        plane = landscape_of(hessian, num_points=61)
+        axes = figure.add_subplot(1, 2, place, projection="3d")
+        a, b = np.meshgrid(plane.a, plane.b)
+        axes.plot_surface(a, b, plane.logarithms, cmap="viridis", vmin=-2, vmax=4, rcount=61, ccount=61, linewidth=0)
+        axes.set(xlabel="along v₁", ylabel="along v₂", zlabel="log₁₀ loss", zlim=(-6, 4), title=problem)
+        axes.set(xticks=(-1, 0, 1), yticks=(-1, 0, 1), zticks=(-6, -4, -2, 0, 2, 4))
+        print(problem, "roughness", plane.roughness(), "curvatures", plane.curvatures, "loss", plane.loss, flush=True)
+    figure.savefig(path, dpi=90)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, required=True)
@@ -176,7 +203,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--ways", nargs="*", default=list(WAYS))
     parser.add_argument("--problems", nargs="+", default=list(PROBLEMS))
+    parser.add_argument("--landscape", type=Path, metavar="PNG", help="draw the loss around the weights, at 1 and 30")
     asked = parser.parse_args()
+    if asked.landscape is not None:
+        landscapes(asked.folder, asked.landscape)
+        return
     rows = [] if asked.csv is None else read(asked.csv)
     for seed in asked.seeds:
         for problem, way in cells(asked.ways, asked.problems):
