@@ -176,7 +176,7 @@ class AdvectionDiffusion(PeriodicElliptic):
         Raises:
             SignatureError: if the batch is not one of this system or has no targets.
         """
-        self._require_ours(batch)
+        self.require_ours(batch)
         solution = self._solution(batch)[:, 0]
         along_y, along_x = gradient(solution, batch.grid)
         velocity_x, velocity_y = (batch.coefficient(name)[:, None, None] for name in ("velocity_x", "velocity_y"))

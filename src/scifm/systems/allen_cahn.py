@@ -138,6 +138,3 @@ class AllenCahn(PeriodicEvolution):
             return box.to_modes(phase.mul_(phase.square())).mul_(factor)
 
         return rest
-
-    def quantities(self, state: Tensor, coefficients: Tensor, grid: Grid) -> dict[str, Tensor]:
-        return {}

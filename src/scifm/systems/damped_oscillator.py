@@ -142,9 +142,6 @@ class DampedOscillator(Evolving):
         self.require_finite(frames, grid)
         return frames.to(inputs.dtype)
 
-    def quantities(self, state: Tensor, coefficients: Tensor, grid: Grid) -> dict[str, Tensor]:
-        return {}
-
     def budgets(self, batch: Batch) -> dict[str, Tensor]:
         """Return what the ring holds of both fields: the equation is linear, so sums over places follow it too."""
         self.require_ours(batch)

@@ -111,11 +111,10 @@ class Evolving(System):
             )
         return torch.stack([sums[name] for name in names.outputs], dim=1)
 
-    @abc.abstractmethod
     def quantities(self, state: Tensor, coefficients: Tensor, grid: Grid) -> dict[str, Tensor]:
         """Return what an exact solution conserves, by name, dimensionless: over its own scale in the first frame.
 
-        The scale is one that does not vanish with the quantity, such as rms(u) for mean(u).
+        The scale is one that does not vanish with the quantity, such as rms(u) for mean(u). Left to itself nothing is.
 
         Args:
             state: ``(batch, time, outputs, *space)``, the first frame at time 0; behind the outputs stand the inputs
@@ -124,6 +123,7 @@ class Evolving(System):
         Returns:
             ``(batch, time)`` each. Empty where nothing is conserved.
         """
+        return {}
 
     def kept(self, grid: Grid) -> tuple[str, ...]:
         """Return the outputs whose integral over space stays what it is in the first frame; none: nobody says so."""
@@ -197,7 +197,7 @@ class Evolving(System):
             DataError: if the solver's numbers leave every bound, for its step is too long for the knobs, or the
                 trajectories need more memory than there is.
         """
-        home, device = self._places(num_samples, grid, generator, dtype, device)
+        home, device = self.require_sampling(num_samples, grid, generator, dtype, device)
         if device.type == "cpu":
             self._require_room(num_samples, grid, dtype)
         parts = []
@@ -221,22 +221,10 @@ class Evolving(System):
         dtype: torch.dtype = torch.float32,
         device: Any = None,
     ) -> Batch:
-        home, device = self._places(num_samples, grid, generator, dtype, device)
+        home, device = self.require_sampling(num_samples, grid, generator, dtype, device)
         parts = zip(*self._drawn(num_samples, grid, generator, home), strict=True)
         inputs, coefficients = (torch.cat(part).to(device, dtype) for part in parts)
         return Batch(self.signature, grid, inputs[:, None], coefficients, systems=(self.name,) * num_samples)
-
-    def _places(
-        self, num_samples: int, grid: Grid, generator: torch.Generator | None, dtype: torch.dtype, device: Any
-    ) -> tuple[torch.device, torch.device]:
-        """Return where numbers are drawn and where samples are made, of what may be asked for."""
-        self.require_grid(grid)
-        if num_samples < 1:
-            raise ConfigError(f"Ask for at least 1 sample; got {num_samples}.")
-        if dtype not in (torch.float32, torch.float64):
-            raise ConfigError(f"Samples are made in torch.float32 or torch.float64; got {dtype}. Convert afterwards.")
-        home = generator.device if generator is not None else torch.device("cpu" if device is None else device)
-        return home, home if device is None else torch.device(device)
 
     def _drawn(
         self, num_samples: int, grid: Grid, generator: torch.Generator | None, home: torch.device
@@ -372,22 +360,11 @@ class Evolving(System):
         return {name: batch.coefficient(name) for name in self.knobs if name in names}
 
     def require_ours(self, batch: Batch) -> None:
-        """Check that a batch is one of this system.
-
-        Raises:
-            SignatureError: says what it lacks.
-        """
-        absent = batch.signature.missing_from(self.signature)
-        if absent or set(batch.signature.outputs) != set(self.signature.outputs):
-            raise SignatureError(
-                f"'{self.name}' needs a batch with {self.signature}; the given one has {batch.signature}"
-                + (f" and lacks {', '.join(absent)}." if absent else ".")
-            )
+        super().require_ours(batch)
         if batch.lead_time is None:
             raise SignatureError(
                 f"'{self.name}' evolves, and this batch does not say to which times: give lead_time, (batch, time)."
             )
-        self.require_grid(batch.grid)
 
     def _inputs(self, batch: Batch) -> Tensor:
         """Return the last input frame in the order of this system's names, ``(batch, inputs, *space)``."""

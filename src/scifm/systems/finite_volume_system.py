@@ -85,6 +85,10 @@ class FiniteVolumeSystem(Evolving):
 
     # --- what follows -------------------------------------------------------------------------------------------------
 
+    def kept(self, grid: Grid) -> tuple[str, ...]:
+        # mass, the first output; at walls cells are whole, and points count half
+        return self.signature.outputs[:1] if all(grid.periodic) else ()
+
     def normal(self, axis: int) -> int:
         """Return the channel of the velocity along an axis of the array: x, the last, comes first."""
         return self.num_spatial_dims - axis

@@ -157,6 +157,3 @@ class FitzHughNagumo(PeriodicEvolution):
             return made
 
         return rest
-
-    def quantities(self, state: Tensor, coefficients: Tensor, grid: Grid) -> dict[str, Tensor]:
-        return {}

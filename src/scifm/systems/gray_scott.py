@@ -166,6 +166,3 @@ class GrayScott(PeriodicEvolution):
             return made
 
         return rest
-
-    def quantities(self, state: Tensor, coefficients: Tensor, grid: Grid) -> dict[str, Tensor]:
-        return {}

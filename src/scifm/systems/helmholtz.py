@@ -138,7 +138,7 @@ class Helmholtz(PeriodicElliptic):
         )
 
     def measured_knobs(self, batch: Batch) -> dict[str, Tensor]:
-        self._require_ours(batch)
+        self.require_ours(batch)
         return {"wavenumber_shift": batch.coefficient("wavenumber_shift").to(torch.float64)}
 
     def symbol_basis(self, wave_y: Tensor, wave_x: Tensor) -> tuple[Tensor, Tensor | None]:

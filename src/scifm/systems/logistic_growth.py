@@ -55,9 +55,6 @@ class LogisticGrowth(PeriodicEvolution):
         factor = -self.per_sample(coefficients, 1, box.grid.num_spatial_dims) * box.kept
         return lambda spectrum: box.to_modes(box.to_grid(spectrum).square_()).mul_(factor)
 
-    def quantities(self, state: Tensor, coefficients: Tensor, grid: Grid) -> dict[str, Tensor]:
-        return {}
-
 
 def bump(grid: Grid, device: torch.device | None = None) -> Tensor:
     """Return exp(−(x − L/2)²/2(L/8)²) on a ring of length L, ``(nx,)`` in float64: π/4 wide where L is 2π."""

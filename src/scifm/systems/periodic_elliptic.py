@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from scifm.errors import ConfigError, DataError, SignatureError
+from scifm.errors import DataError, SignatureError
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
 from scifm.fields.spectral import require_periodic, wavenumbers
@@ -156,9 +156,8 @@ class PeriodicElliptic(System):
         *,
         solved: bool,
     ) -> Batch:
-        self._require_samplable(num_samples, grid, dtype)
-        home = generator.device if generator is not None else torch.device("cpu" if device is None else device)
-        device = home if device is None else torch.device(device)
+        home, device = self.require_sampling(num_samples, grid, generator, dtype, device)
+        self._require_room_for_forcing(grid)
         fields = _empty((2 if solved else 1, num_samples, 1, 1, *grid.num_points), dtype, device)
         coefficients = torch.empty(num_samples, len(self.signature.coefficients), dtype=dtype, device=device)
         for start in range(0, num_samples, _DRAW_BLOCK):
@@ -175,12 +174,12 @@ class PeriodicElliptic(System):
         )
 
     def solve(self, batch: Batch) -> Batch:
-        self._require_ours(batch)
+        self.require_ours(batch)
         solution = solve_field(batch.field("forcing"), self._inverse(batch))
         return batch.with_targets(solution[:, :, None])
 
     def residual(self, batch: Batch) -> Float[Tensor, "batch time output y x"]:
-        self._require_ours(batch)
+        self.require_ours(batch)
         left = apply_operator(self._solution(batch), self._inverse(batch))
         return (left - batch.field("forcing"))[:, :, None]
 
@@ -207,7 +206,7 @@ class PeriodicElliptic(System):
 
         NaN where f (or u) is zero everywhere.
         """
-        self._require_ours(batch)
+        self.require_ours(batch)
         batch = batch.to(dtype=torch.float64)
         solution, forcing = self._solution(batch), batch.field("forcing")
         real = divide(*self._inverse(batch), 0.0)[0]
@@ -231,25 +230,11 @@ class PeriodicElliptic(System):
         batch.require_targets()
         return batch.field("solution")
 
-    def _require_ours(self, batch: Batch) -> None:
-        absent = batch.signature.missing_from(self.signature)
-        if absent or batch.signature.outputs != self.signature.outputs:
-            raise SignatureError(
-                f"'{self.name}' needs a batch with {self.signature}; the given one has {batch.signature}"
-                + (f" and lacks {', '.join(absent)}." if absent else ".")
-            )
-        self.require_grid(batch.grid)
-
     def require_grid(self, grid: Grid) -> None:
         super().require_grid(grid)
         require_periodic(grid)
 
-    def _require_samplable(self, num_samples: int, grid: Grid, dtype: torch.dtype) -> None:
-        self.require_grid(grid)
-        if num_samples < 1:
-            raise ConfigError(f"Ask for at least 1 sample; got {num_samples}.")
-        if dtype not in (torch.float32, torch.float64):
-            raise ConfigError(f"Samples are made in torch.float32 or torch.float64; got {dtype}. Convert afterwards.")
+    def _require_room_for_forcing(self, grid: Grid) -> None:
         if min(grid.num_points) * self.forcing.width < 0.25:
             raise SignatureError(
                 f"The grid of {grid.num_points} points cannot hold Gaussians of width {self.forcing.width:g} of a "

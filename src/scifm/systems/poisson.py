@@ -113,7 +113,7 @@ class Poisson(PeriodicElliptic):
             raise ConfigError(f"'{self.name}' needs a positive finite diffusivity; got {self.diffusivity}.")
 
     def measured_knobs(self, batch: Batch) -> dict[str, Tensor]:
-        self._require_ours(batch)
+        self.require_ours(batch)
         return measured_diffusion(batch, self.angle)
 
     def symbol_basis(self, wave_y: Tensor, wave_x: Tensor) -> tuple[Tensor, Tensor | None]:

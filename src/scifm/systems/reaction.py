@@ -115,6 +115,3 @@ class Reaction(Evolving):
         frames = state / (state + (1 - state) * shrunk)
         self.require_finite(frames, grid)
         return frames.to(inputs.dtype)
-
-    def quantities(self, state: Tensor, coefficients: Tensor, grid: Grid) -> dict[str, Tensor]:
-        return {}

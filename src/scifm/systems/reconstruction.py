@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scifm.errors import ConfigError, SignatureError
+from scifm.errors import SignatureError
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
 from scifm.fields.hiding import scalings_of_whole, signature_of_whole, whole_name
@@ -92,8 +92,7 @@ class Reconstruction(System):
         if not isinstance(self.base, Evolving):
             drawn = self.base.sample_inputs(num_samples, grid, generator, dtype=dtype, device=device)
             return self._whole(drawn, drawn.inputs)
-        if num_samples < 1:
-            raise ConfigError(f"Ask for at least 1 sample; got {num_samples}.")
+        self.require_sampling(num_samples, grid, generator, dtype, device)
         each = min(self.per_trajectory, self.base.num_frames)
         count = -(-num_samples // each)
         drawn = self.base.sample(count, grid, generator, dtype=dtype, device=device, record=record)

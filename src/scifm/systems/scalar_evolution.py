@@ -175,6 +175,3 @@ class ScalarEvolution(PeriodicEvolution):
             return box.to_modes(square) * carried + box.to_modes(square * u) * reacted
 
         return rest
-
-    def quantities(self, state: Tensor, coefficients: Tensor, grid: Grid) -> dict[str, Tensor]:
-        return {}

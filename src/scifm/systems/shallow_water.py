@@ -219,11 +219,6 @@ class ShallowWater(FiniteVolumeSystem):
                 rate[:, other] -= speed * derivative(velocities[:, other - 1], grid, axis, ends, odd=other == normal)
         return rate
 
-    def kept(self, grid: Grid) -> tuple[str, ...]:
-        return (
-            self.signature.outputs[:1] if all(grid.periodic) else ()
-        )  # at walls cells are whole, and points count half
-
     def quantities(self, state: Tensor, coefficients: Tensor, grid: Grid) -> dict[str, Tensor]:
         if {"open", "bounded"} & set(grid.boundary):
             return {}

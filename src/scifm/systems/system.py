@@ -202,6 +202,37 @@ class System(Shown, abc.ABC):
         """
         return {}
 
+    def require_sampling(
+        self, num_samples: int, grid: Grid, generator: torch.Generator | None, dtype: torch.dtype, device: Any
+    ) -> tuple[torch.device, torch.device]:
+        """Check what `sample` was asked for; return where numbers are drawn and where samples are made.
+
+        Raises:
+            ConfigError: if `num_samples` or `dtype` is not allowed.
+            SignatureError: if the system is not defined on this grid.
+        """
+        self.require_grid(grid)
+        if num_samples < 1:
+            raise ConfigError(f"Ask for at least 1 sample; got {num_samples}.")
+        if dtype not in (torch.float32, torch.float64):
+            raise ConfigError(f"Samples are made in torch.float32 or torch.float64; got {dtype}. Convert afterwards.")
+        home = generator.device if generator is not None else torch.device("cpu" if device is None else device)
+        return home, home if device is None else torch.device(device)
+
+    def require_ours(self, batch: Batch) -> None:
+        """Check that a batch is one of this system.
+
+        Raises:
+            SignatureError: says what it lacks.
+        """
+        absent = batch.signature.missing_from(self.signature)
+        if absent or set(batch.signature.outputs) != set(self.signature.outputs):
+            raise SignatureError(
+                f"'{self.name}' needs a batch with {self.signature}; the given one has {batch.signature}"
+                + (f" and lacks {', '.join(absent)}." if absent else ".")
+            )
+        self.require_grid(batch.grid)
+
     def require_grid(self, grid: Grid) -> None:
         """Check that the system is defined on a grid.
 
