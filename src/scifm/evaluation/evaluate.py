@@ -33,8 +33,7 @@ from scifm.evaluation.baselines import last_states
 from scifm.evaluation.pointwise import METRICS, undefined_of
 from scifm.fields.batch import Batch
 from scifm.fields.samples import Samples
-from scifm.findings.provenance import Provenance, Scored
-from scifm.models.card import tell_of
+from scifm.findings.provenance import Scored
 from scifm.models.folder import find_model
 from scifm.models.in_context import Prompted, helped
 from scifm.models.neighbours import Corrected, NeighbourCorrection, Tally
@@ -269,7 +268,7 @@ def evaluate(
         which = {key: value for key, value in about.items() if key != "store" or "content" not in about}
         file = run.scores_file(_name_of(about), {**which, "metrics": list(scores.values)})
         if demonstrations is None:
-            _tell_card(folder, operator, scores)
+            operator.remember(folder, operator.provenance.scored(score_of(scores)))
     else:
         return scores
     scores.write(file)
@@ -322,13 +321,6 @@ def score_of(scores: Scores) -> Scored:
 def _without_place(origin: Mapping[str, Any]) -> dict[str, Any]:
     """Return an origin with the name of its store alone: where it lies is nobody's business elsewhere."""
     return {**origin, **({"store": Path(str(origin["store"])).name} if "store" in origin else {})}
-
-
-def _tell_card(folder: Path, operator: Operator, scores: Scores) -> None:
-    """Add scores to what lies beside the weights of a run of one's own, and to its page where nobody wrote on it."""
-    if operator.provenance == Provenance():  # of before: it tells nothing, and so no errors alone
-        return
-    tell_of(folder, operator, operator.provenance.scored(score_of(scores)))
 
 
 def persistence(samples: Samples, *, metrics: Iterable[str] = ("relative_l2",), batch_size: int = 64) -> Scores:

@@ -303,8 +303,7 @@ def judge(
     parts: dict[str, list[Tensor]] = {}
     times: tuple[float, ...] = ()
     for piece in samples.pieces(batch_size):
-        for start in range(0, piece.num_samples, batch_size):
-            own = piece.select(slice(start, start + batch_size))
+        for own in piece.batches(batch_size):
             found, times = _judged(operator, own, learned, None if gaps else system, bound, whole=not gaps)
             for name, values in found.items():
                 parts.setdefault(name, []).append(values)

@@ -414,6 +414,11 @@ class Batch(Shown):
         """Return all samples, however many: they are in memory."""
         return self
 
+    def batches(self, batch_size: int) -> Iterator[Batch]:
+        """Yield all samples in order, `batch_size` at a time."""
+        for start in range(0, self.num_samples, batch_size):
+            yield self.select(slice(start, start + batch_size))
+
     def pieces(self, batch_size: int) -> Iterator[Batch]:
         """Yield the samples whole, if there are any."""
         if self.num_samples:

@@ -196,10 +196,6 @@ class AxialTransformer(Operator):
         self.last = LastStage(comes, len(signature.outputs), stride=strides[0], num_axes=dims)
 
     @property
-    def num_positions(self) -> int:
-        return self.signature.num_spatial_dims if self.config.position else 0
-
-    @property
     def told_width(self) -> int:
         """How many numbers move the norms, those of `told`; 0: none do."""
         return self.config.condition_width if self.num_coefficients - self._num_hidden or self.config.terms else 0

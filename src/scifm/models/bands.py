@@ -161,11 +161,10 @@ def calibrate(
 def _asked(operator: Operator, samples: Batch, batch_size: int, *, looks: bool) -> tuple[Batch, Tensor, Tensor | None]:
     """Return answers, the guess of how wrong each point is, and features, at the cost of answering."""
     samples = operator.align(samples)
-    weight = next(p for p in operator.parameters() if p.is_floating_point())
     answers, guesses, features = list[Batch](), list[Tensor](), list[Tensor]()
 
     def ask(part: Batch, features_now: Any) -> None:
-        each = operator.each(part.to(weight.device, weight.dtype))
+        each = operator.each(part.to(*operator.home))
         members = torch.stack([one.require_targets().to(part.inputs) for one in each])
         answers.append(part.with_targets(members.mean(0), each[0].valid_targets))
         guesses.append(_guess(members, part.grid.num_spatial_dims))
@@ -173,13 +172,12 @@ def _asked(operator: Operator, samples: Batch, batch_size: int, *, looks: bool) 
             features.append(features_now(part).to(part.inputs))
 
     with evaluating(operator):
-        parts = [samples.select(slice(i, i + batch_size)) for i in range(0, samples.num_samples, batch_size)]
         if not looks:
-            for part in parts:
+            for part in samples.batches(batch_size):
                 ask(part, None)
         else:
             with looking_inside(operator) as features_now:
-                for part in parts:
+                for part in samples.batches(batch_size):
                     ask(part, features_now)
     return Batch.concatenate(answers), torch.cat(guesses), torch.cat(features) if looks else None
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 from pydantic import Field
@@ -13,12 +12,8 @@ from scifm.config import Config, build_config
 from scifm.fields.batch import Signature
 from scifm.fields.domain import Domain, Range
 from scifm.findings.provenance import Checked, Provenance, Scored
-from scifm.runs import write_atomically
 
-if TYPE_CHECKING:
-    from scifm.models.stored import Stored
-
-__all__ = ["ModelCard", "tell_of"]
+__all__ = ["ModelCard"]
 
 _SEEN = "The ranges that were seen. What an exact scaling of the equation covers is answered beyond them too."
 _LOADING = """```python
@@ -59,12 +54,6 @@ class ModelCard(Config):
             ConfigError: if there are settings it does not know.
         """
         return card if isinstance(card, ModelCard) else build_config(cls, card or {}, source="the model card")
-
-    def text_of(self, operator: Stored) -> str:
-        """Return the README of an operator, see `text`."""
-        about: dict[str, Any] = {"domain": operator.domain, "provenance": operator.provenance}
-        about["needs_module"] = operator.needs_module
-        return self.text(operator.kind, operator.signature, operator.num_params, **about)
 
     def text(
         self,
@@ -157,22 +146,3 @@ def _asked(signature: Signature, domain: Domain) -> str:
     asked = [f'    "{name}": {middle(domain.sizes.get(name))} * draw({points}),' for name in names.inputs]
     asked += [f'    "{name}": {middle(domain.coefficients.get(name))},' for name in names.coefficients]
     return "\n".join(asked)
-
-
-def tell_of(folder: Path, operator: Stored, provenance: Provenance) -> None:
-    """Write what is new of an operator beside its weights, and on its page where nobody else wrote on that.
-
-    Args:
-        folder: of the model, one's own.
-        operator: as it lies there; it is given the new past.
-        provenance: its past, with what is new.
-
-    Raises:
-        RunError: if the folder cannot be written.
-    """
-    card, page = ModelCard(), folder / "README.md"
-    untouched = not page.is_file() or page.read_text(encoding="utf-8") == card.text_of(operator)
-    operator.provenance = provenance
-    provenance.write(folder)
-    if untouched:
-        write_atomically(page, card.text_of(operator).encode())

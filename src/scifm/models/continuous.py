@@ -177,10 +177,6 @@ class Continuous(Operator):
     # --- what it says of itself ---------------------------------------------------------------------------------------
 
     @property
-    def num_positions(self) -> int:
-        return self.signature.num_spatial_dims if self.config.position else 0
-
-    @property
     def sees_lead_time(self) -> bool:
         """Of what evolves, always: it is how far the tendency is followed."""
         return self.signature.evolves

@@ -62,11 +62,10 @@ def features_of(
     first = None if batch.lead_time is None else batch.lead_time[:, :1]
     batch = replace(batch, targets=None, valid_targets=None, lead_time=first)
     batch = with_coefficients_hidden(batch, operator.normalization) if blind else batch
-    weight, parts = next(p for p in operator.parameters() if p.is_floating_point()), []
+    parts = []
     with evaluating(operator), looking_inside(operator, chosen) as features_now:
-        for start in range(0, batch.num_samples, batch_size):
-            part = batch.select(slice(start, start + batch_size))
-            operator(part.to(weight.device, weight.dtype))
+        for part in batch.batches(batch_size):
+            operator(part.to(*operator.home))
             parts.append(features_now(part).to(part.inputs))
     return torch.cat(parts)
 

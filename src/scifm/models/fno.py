@@ -145,10 +145,6 @@ class FNO(Operator):
             else:
                 nn.init.uniform_(weight, 0.0, 1 / c.width**2)
 
-    @property
-    def num_positions(self) -> int:
-        return self.signature.num_spatial_dims if self.config.position else 0
-
     def stages(self) -> list[nn.Module]:
         return list(self.layers)
 

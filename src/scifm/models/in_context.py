@@ -230,11 +230,9 @@ class Prompted(Demonstrated):
 
     @torch.no_grad()
     def _read(self) -> Tensor:
-        weight = next(p for p in self.operator.parameters() if p.is_floating_point())
-        shown = self.demonstrations.to(weight.device, weight.dtype)
+        shown = self.demonstrations.to(*self.operator.home)
         with evaluating(self.operator):
-            starts = range(0, shown.num_samples, _AT_ONCE)
-            tokens = torch.cat([self._learns.tokens(shown.select(slice(i, i + _AT_ONCE))) for i in starts])
+            tokens = torch.cat([self._learns.tokens(part) for part in shown.batches(_AT_ONCE)])
             return self._learns.context(tokens, tokens.new_full((1, len(tokens)), 1 / len(tokens)))
 
     def _next_frame(self, batch: Batch) -> Tensor:

@@ -232,10 +232,9 @@ class Corrected(Demonstrated):
 
     def _learned(self) -> _Pool:
         """Return the points of the demonstrations; and find, where that is asked, which part of errors to take away."""
-        weight = next(p for p in self.operator.parameters() if p.is_floating_point())
-        shown = self.demonstrations
-        own = self.operator.answers(shown.with_targets(None)).require_targets().to(weight)
-        shown = shown.to(weight.device, weight.dtype)
+        home, shown = self.operator.home, self.demonstrations
+        own = self.operator.answers(shown.with_targets(None)).require_targets().to(*home)
+        shown = shown.to(*home)
         with evaluating(self.operator), torch.no_grad():
             features = self._features(shown, own)
         truth, said = (fields[:, :, self._channels] for fields in (shown.require_targets(), own))
@@ -243,7 +242,7 @@ class Corrected(Demonstrated):
         valid = valid if shown.valid_targets is None else valid & shown.valid_targets[:, :, self._channels]
         sizes = _sizes(said, valid)
         values = truth if self.how.way == "published" else (truth - said) / sizes
-        owners = torch.arange(len(truth), device=weight.device)[:, None].expand(-1, truth[0, 0, 0].numel())
+        owners = torch.arange(len(truth), device=home[0])[:, None].expand(-1, truth[0, 0, 0].numel())
         there = valid.all(2).flatten()
         if not there.any():
             raise DataError("Demonstrations have no point at which all outputs are known: give others.")

@@ -429,26 +429,28 @@ class Operator(Stored):
 
         Of several frames every member marches by itself. Answers are asked for as in `answers`.
         """
-        batch, parts = self.align(batch), []
-        weight = next(p for p in self.parameters() if p.is_floating_point())
+        parts = []
         with evaluating(self):
-            for start in range(0, batch.num_samples, batch_size):
-                part = batch.select(slice(start, start + batch_size))
-                answers = self.each(part.to(weight.device, weight.dtype))
+            for part in self.align(batch).batches(batch_size):
+                answers = self.each(part.to(*self.home))
                 parts.append(torch.stack([answer.require_targets().to(part.inputs) for answer in answers]))
         return torch.cat(parts, dim=1)
 
     @torch.no_grad()  # not inference_mode: weights that lie in shares would be gathered into tensors of that mode
     def answers(self, batch: Batch, *, batch_size: int = 64) -> Batch:
         """Answer any number of samples, as `predict` does, wherever they lie."""
-        batch, parts = self.align(batch), []
-        weight = next(p for p in self.parameters() if p.is_floating_point())
+        parts = []
         with evaluating(self):
-            for start in range(0, batch.num_samples, batch_size):
-                part = batch.select(slice(start, start + batch_size))
-                answer = self(part.to(weight.device, weight.dtype))
+            for part in self.align(batch).batches(batch_size):
+                answer = self(part.to(*self.home))
                 parts.append(part.with_targets(answer.targets.to(part.inputs), answer.valid_targets))
         return Batch.concatenate(parts)
+
+    @property
+    def home(self) -> tuple[torch.device, torch.dtype]:
+        """The device and the precision of its weights."""
+        weight = next(p for p in self.parameters() if p.is_floating_point())
+        return weight.device, weight.dtype
 
     @property
     def history(self) -> int:
@@ -483,4 +485,4 @@ class Operator(Stored):
     @property
     def num_positions(self) -> int:
         """How many of them tell where a point lies: one for each axis, or none."""
-        return 0
+        return self.signature.num_spatial_dims if getattr(self.config, "position", None) else 0

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from scifm.errors import ConfigError
 from scifm.fields.batch import Batch
+from scifm.models.architecture import evaluating
 from scifm.models.operator import Operator
 from scifm.wording import plural
 
@@ -50,30 +51,23 @@ class Rollout:
         They lie on the device and in the precision of the batch that was given.
         """
         operator, batch = self._operator, self._batch
-        weight = next(p for p in operator.parameters() if p.is_floating_point())
-        start = batch.to(weight.device, weight.dtype)
+        start = batch.to(*operator.home)
         known, answered = start.valid_inputs, operator.domain.gaps.answered(start)
         known = None if known is None else known[:, -1:, self._state()]
         largest = self._bound * self._sizes(start.inputs[:, -1:, self._state()], known).clamp(min=1e-30)
         times = self._times(batch)
-        modes = [(module, module.training) for module in operator.modules()]
-        operator.eval()
-        try:
-            with nullcontext() if self._differentiable else torch.no_grad():
-                for step, frame in enumerate(operator.march(start, self._num_steps), start=1):
-                    good = (self._sizes(frame, answered) <= largest).all(dim=1)  # NaN is not
-                    lost = ~good.cpu() & (self.lost_at == 0)
-                    self.lost_at[lost] = step
-                    alive = (self.lost_at == 0).to(frame.device).view(-1, *(1,) * (frame.dim() - 1))
-                    shown = torch.where(alive, frame, torch.nan).to(batch.inputs)
-                    lead_time = None if times is None else times[:, step - 1 : step]
-                    where = None if answered is None else answered.to(batch.inputs.device)
-                    yield replace(batch, targets=shown, lead_time=lead_time, valid_targets=where)
-                    if not (self.lost_at == 0).any():
-                        return
-        finally:
-            for module, training in modes:
-                module.training = training
+        with evaluating(operator), nullcontext() if self._differentiable else torch.no_grad():
+            for step, frame in enumerate(operator.march(start, self._num_steps), start=1):
+                good = (self._sizes(frame, answered) <= largest).all(dim=1)  # NaN is not
+                lost = ~good.cpu() & (self.lost_at == 0)
+                self.lost_at[lost] = step
+                alive = (self.lost_at == 0).to(frame.device).view(-1, *(1,) * (frame.dim() - 1))
+                shown = torch.where(alive, frame, torch.nan).to(batch.inputs)
+                lead_time = None if times is None else times[:, step - 1 : step]
+                where = None if answered is None else answered.to(batch.inputs.device)
+                yield replace(batch, targets=shown, lead_time=lead_time, valid_targets=where)
+                if not (self.lost_at == 0).any():
+                    return
 
     def _state(self) -> list[int]:
         names = self._operator.signature

@@ -20,6 +20,7 @@ from scifm.models.architecture import OperatorConfig
 from scifm.models.calibration import Calibration
 from scifm.models.card import ModelCard
 from scifm.models.folder import ModelContent, pretrained_folder, reading, send_folder, write_folder
+from scifm.runs import write_atomically
 
 __all__ = ["Stored"]
 
@@ -79,9 +80,35 @@ class Stored(nn.Module):
             DataError: if a codec cannot write the weights, which are not finite.
             RunError: if the folder cannot be written; a file that was there before is whole.
         """
-        text = ModelCard.of(card).text_of(self)
+        text = self._page(ModelCard.of(card))
         about: Any = {"provenance": self.provenance, "calibration": self.calibration}
         write_folder(path, self.describe(), self.state_dict(), text, codec=codec, **about)
+
+    def _page(self, card: ModelCard) -> str:
+        about: dict[str, Any] = {"domain": self.domain, "provenance": self.provenance}
+        return card.text(self.kind, self.signature, self.num_params, needs_module=self.needs_module, **about)
+
+    def remember(self, folder: Path, past: Provenance) -> None:
+        """Write what is new of its past beside its weights, and on its page where nobody else wrote on that.
+
+        Nothing is written where it does not lie any more, or of one of before: it tells nothing of its past, and so no
+        news alone.
+
+        Args:
+            folder: where it lies, one's own.
+            past: its provenance, with what is new; its own from now on.
+
+        Raises:
+            RunError: if the folder cannot be written.
+        """
+        if self.provenance == Provenance() or not folder.is_dir():
+            return
+        page = folder / "README.md"
+        untouched = not page.is_file() or page.read_text(encoding="utf-8") == self._page(ModelCard())
+        self.provenance = past
+        past.write(folder)
+        if untouched:
+            write_atomically(page, self._page(ModelCard()).encode())
 
     @classmethod
     def rebuilt(cls, content: ModelContent, *, module: nn.Module | None = None) -> Self:

@@ -173,10 +173,6 @@ class UNet(Operator):
         self.way_up = nn.ModuleList(blocks(width) for width in widths[:-1])
         self.projection = Projection(c.width, c.projection_width, len(signature.outputs), plain=c.plain)
 
-    @property
-    def num_positions(self) -> int:
-        return self.signature.num_spatial_dims if self.config.position else 0
-
     def stages(self) -> list[nn.Module]:
         return [stage for part in (self.way_down, self.way_up) for blocks in part for stage in _members(blocks)]
 

@@ -207,7 +207,7 @@ def training_flops(operator: Operator, batch: Batch) -> float | None:
         The count; None where torch sees no matrix product, as in a network that does all its work another way.
     """
     one, network = batch.select(slice(0, 1)), copy.deepcopy(operator)
-    dtype = operator.counted_in or next(p.dtype for p in network.parameters() if p.is_floating_point())
+    dtype = operator.counted_in or operator.home[1]
     if operator.counted_in is not None:
         network = network.to(dtype)
     one = one.to(dtype=dtype)

@@ -22,8 +22,8 @@ from scifm.models.features import features_of, has_features
 from scifm.systems.evolving import Evolving
 from scifm.trust.case import Case
 from scifm.trust.check import Check
+from scifm.trust.errors import errors_of
 from scifm.trust.extrapolation import beyond_range
-from scifm.trust.persistence import errors_of
 from scifm.wording import plural
 
 __all__ = ["Abstention"]
@@ -110,7 +110,7 @@ class Abstention(Check):
         return [space.distances(features_of(operator, batch)) for batch in batches]
 
     def _told(self, scores: Tensor, errors: Tensor, case: Case, num_ends: int) -> Finding:
-        rank, low, high = rank_correlation(scores, errors.mean(1), seed=case.generator.initial_seed() % 2**62)
+        rank, low, high = rank_correlation(scores, errors.mean(1), seed=case.seed)
         if math.isnan(rank):
             return Finding(said="It says the same of every question.", good=False, evidence="Its score is constant.")
         good = True if rank >= self.least else False if high < self.useless else None

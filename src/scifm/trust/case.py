@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from scifm.data.origins import Origin, StoreOrigin, SystemOrigin
 from scifm.fields.batch import Batch
@@ -16,6 +17,7 @@ from scifm.models.folder import ModelPlace
 from scifm.models.operator import Operator
 from scifm.systems.evolving import Evolving
 from scifm.systems.system import System
+from scifm.trust.errors import errors_of
 
 __all__ = ["Case"]
 
@@ -50,6 +52,19 @@ class Case:
         """How long the check may still take."""
         return self.until - time.monotonic()
 
+    @property
+    def seed(self) -> int:
+        """That of the check: the same however much was drawn before."""
+        return self.generator.initial_seed() % 2**62
+
+    def draw_seed(self) -> int:
+        """Return a seed from the generator: another one each time."""
+        return int(torch.randint(2**31, (), generator=self.generator))
+
+    def errors(self, samples: Batch) -> Tensor:
+        """Return the relative L2 error of the operator's answers to samples with solutions, see `errors_of`."""
+        return errors_of(self.operator.answers(samples).require_targets(), samples.require_targets().double(), samples)
+
     def first(self, num_samples: int | None) -> Case:
         """Return the case with the first samples alone; None: all of them."""
         if num_samples is None or num_samples >= self.samples.num_samples:
@@ -73,8 +88,8 @@ class Case:
         """
         window = window or (None if self.origin is None else self.origin.window)
         origin = SystemOrigin.of(system, grid or self.samples.grid, window)
-        seed = self.generator.initial_seed() % 2**62
-        return self.operator.align(origin.draw(num_samples, "trust", seed=seed)).to(dtype=self.samples.inputs.dtype)
+        drawn = origin.draw(num_samples, "trust", seed=self.seed)
+        return self.operator.align(drawn).to(dtype=self.samples.inputs.dtype)
 
     def trajectories(self, num_steps: int | None = None) -> tuple[Batch, Evolving | None]:
         """Return unseen trajectories as windows, one each, and what made them where that is known.

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from pydantic import Field
 
 from scifm.config import Config, build_config
@@ -197,7 +196,7 @@ class Curvature(Check):
     def ask(self, case: Case) -> Finding:
         samples = case.samples
         samples.require_targets()
-        seed = int(torch.randint(2**31, (), generator=case.generator))
+        seed = case.draw_seed()
         try:
             objective = objective_of(case.place) or RelativeL2()
             hessian = hessian_of(case.operator, samples, objective, seed=seed)

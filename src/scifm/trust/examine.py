@@ -18,8 +18,7 @@ from scifm.fields.batch import Batch
 from scifm.fields.samples import Samples
 from scifm.fields.seeds import generator_for
 from scifm.findings.finding import Finding, record_findings
-from scifm.findings.provenance import Checked, Provenance
-from scifm.models.card import tell_of
+from scifm.findings.provenance import Checked
 from scifm.models.folder import ModelPlace, find_model
 from scifm.models.operator import Operator
 from scifm.models.registry import load_operator
@@ -113,17 +112,10 @@ def check_operator(
         findings.append(_asked(check, operator, batch, left, generator=generator, origin=origin, place=model))
     if record and model is not None and model.run is not None and model.run.is_own:
         record_findings(model.run.path / "findings.json", findings)
-        _tell_card(model.folder, operator, findings)
+        today = time.strftime("%Y-%m-%d")
+        told = (Checked(found.name, found.light, found.said, found.measured, today) for found in findings)
+        operator.remember(model.folder, operator.provenance.checked(told))
     return findings
-
-
-def _tell_card(folder: Path, operator: Operator, findings: list[Finding]) -> None:
-    """Add what was found to what lies beside the weights of a run of one's own."""
-    if operator.provenance == Provenance() or not folder.is_dir():  # of before: it tells nothing
-        return
-    today = time.strftime("%Y-%m-%d")
-    checks = (Checked(found.name, found.light, found.said, found.measured, today) for found in findings)
-    tell_of(folder, operator, operator.provenance.checked(checks))
 
 
 def _asked(

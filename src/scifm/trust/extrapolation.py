@@ -12,11 +12,9 @@ from scifm.errors import SciFMError
 from scifm.fields.batch import Batch
 from scifm.findings.figure import Axis, Figure, Panel, Rule, Series
 from scifm.findings.finding import Finding
-from scifm.models.operator import Operator
 from scifm.systems.knobs import Knob
 from scifm.trust.case import Case
 from scifm.trust.check import Check
-from scifm.trust.persistence import errors_of
 from scifm.wording import plural
 
 __all__ = ["Extrapolation", "beyond_range"]
@@ -60,7 +58,7 @@ class Extrapolation(Check):
         if not ends:
             return Finding(said="No knob of the system has a range, so there is no beyond.")
         count = min(self.num_samples or 32, max(4, case.samples.num_samples))
-        within = _mean_error(case.operator, case.drawn(count, system))
+        within = _mean_error(case, case.drawn(count, system))
         if not within > 0:
             return Finding(said="Within the ranges the error is zero or not defined: nothing can be compared with it.")
         means: dict[str, float] = {}
@@ -71,7 +69,7 @@ class Extrapolation(Check):
                 batch = case.drawn(count, system.where(**{name: knob}))
             except SciFMError:  # the equation has no problems there
                 continue
-            mean = _mean_error(case.operator, batch)
+            mean = _mean_error(case, batch)
             if math.isinf(mean):
                 return Finding(
                     said=f"Beyond its ranges it does not answer with finite numbers: {name} {told}.",
@@ -118,10 +116,9 @@ def beyond_range(knob: Knob, part: float) -> Iterator[tuple[str, Knob]]:
             yield told, Knob(first, last, scale=knob.scale, integer=knob.integer)
 
 
-def _mean_error(operator: Operator, batch: Batch) -> float:
+def _mean_error(case: Case, batch: Batch) -> float:
     """Return the mean relative L2 error over samples that define one; NaN of none, infinite of a broken answer."""
-    truth = batch.require_targets().double()
-    errors = errors_of(operator.answers(batch).require_targets(), truth, batch)
+    errors = case.errors(batch)
     defined = ~errors.isnan()
     return float(errors[defined].mean()) if defined.any() else math.nan
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal, cast
 
 import numpy as np
-import torch
 from contourpy import contour_generator
 from pydantic import Field
 from torch import Tensor
@@ -247,7 +246,7 @@ class LossLandscape(Check):
 
     def ask(self, case: Case) -> Finding:
         case.samples.require_targets()
-        seed = int(torch.randint(2**31, (), generator=case.generator))
+        seed = case.draw_seed()
         objective = objective_of(case.place) or RelativeL2()
         try:
             hessian = hessian_of(case.operator, case.samples, objective, seed=seed)

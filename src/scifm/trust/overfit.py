@@ -64,7 +64,7 @@ class OverfitOneBatch(Check):
                 said="The question does not apply: one problem is all that this operator was trained on.",
                 evidence="Its error there says whether it can be trained.",
             )
-        seed = int(torch.randint(2**31, (), generator=case.generator))
+        seed = case.draw_seed()
         try:
             fresh = build_operator(operator.signature, operator.config, operator.normalization, seed=seed)
         except ConfigError as reason:
@@ -98,14 +98,14 @@ class OverfitOneBatch(Check):
         return self._finding(error, len(samples), still, curve)
 
     def _training(self, operator: Operator, batch_size: int) -> TrainingConfig:
-        weight = next(p for p in operator.parameters() if p.is_floating_point())
+        device, dtype = operator.home
         return TrainingConfig(
             num_steps=self.num_steps,
             batch_size=batch_size,
             learning_rate=self.learning_rate,
             log_every=max(1, self.num_steps // 20),
-            precision="64-true" if weight.dtype == torch.float64 else "32-true",
-            accelerator="cuda" if weight.device.type == "cuda" else "cpu",
+            precision="64-true" if dtype == torch.float64 else "32-true",
+            accelerator="cuda" if device.type == "cuda" else "cpu",
         )
 
     def _finding(self, error: float, count: int, still: list[str], curve: list[tuple[int, float]]) -> Finding:

@@ -9,15 +9,15 @@ from torch import Tensor
 
 from scifm.evaluation.baselines import last_states
 from scifm.evaluation.evaluate import ratio_of_means
-from scifm.evaluation.pointwise import relative_l2, undefined_of
 from scifm.fields.batch import Batch
 from scifm.findings.figure import Axis, Figure, Panel, Rule, Series
 from scifm.findings.finding import Finding
 from scifm.trust.case import Case
 from scifm.trust.check import Check
+from scifm.trust.errors import errors_of
 from scifm.wording import plural
 
-__all__ = ["Persistence", "errors_of", "trivial_answers"]
+__all__ = ["Persistence", "trivial_answers"]
 
 
 class Persistence(Check):
@@ -42,9 +42,9 @@ class Persistence(Check):
     )
 
     def ask(self, case: Case) -> Finding:
-        operator, samples = case.operator, case.samples
+        samples = case.samples
         truth = samples.require_targets().double()
-        own = errors_of(operator.answers(samples).require_targets(), truth, samples)
+        own = case.errors(samples)
         trivial = {name: errors_of(answer, truth, samples) for name, answer in trivial_answers(samples).items()}
         counts = own.isfinite()  # the same samples for all: where the truth defines an error
         if not counts.any():
@@ -111,23 +111,6 @@ def _best_multiples(samples: Batch, truth: Tensor) -> Tensor:
     factors = torch.where(sizes > 0, products / sizes, 0.0)  # (output, input)
     chosen = (factors * products).argmax(1)  # what it takes off the squared error
     return inputs[:, :, chosen] * factors.gather(1, chosen.view(-1, 1)).view(1, 1, -1, *(1,) * (inputs.dim() - 3))
-
-
-def errors_of(answer: Tensor, truth: Tensor, samples: Batch) -> Tensor:
-    """Return the relative L2 error of each sample, the mean over frames and channels that have one; NaN for none.
-
-    Infinite where an answer is no number: that is not left out as a truth that is zero is.
-    """
-    grid, valid, counted = samples.grid, samples.valid_targets, samples.counted()
-    broken = (~(answer if valid is None else torch.where(valid, answer, 0.0)).isfinite()).flatten(1).any(1)
-    errors, undefined = (
-        relative_l2(answer.to(truth), truth, grid, valid=valid),
-        undefined_of("relative_l2", truth, valid),
-    )
-    undefined = undefined if counted is None else undefined | ~counted
-    total = torch.where(undefined, 0.0, errors).flatten(1).sum(1)
-    count = (~undefined).flatten(1).sum(1)
-    return torch.where(broken & (count > 0), torch.inf, total / count)
 
 
 def _figure(ratios: Tensor, best: str) -> Figure:

@@ -77,7 +77,7 @@ class Probe(Check):
 
     def ask(self, case: Case) -> Finding:
         operator, samples = case.operator, case.samples
-        seed = int(torch.randint(2**31, (), generator=case.generator))
+        seed = case.draw_seed()
         asked = _asked(samples)
         if not asked:
             return Finding(
@@ -114,8 +114,7 @@ class Probe(Check):
             fresh = build_operator(operator.signature, operator.config, operator.normalization, seed=seed)
         except ConfigError:
             return None
-        weight = next(p for p in operator.parameters() if p.is_floating_point())
-        place(fresh, weight.device, weight.dtype)
+        place(fresh, *operator.home)
         fresh.domain = operator.domain
         return features_of(fresh, samples, stage=self.stage, blind=True)
 

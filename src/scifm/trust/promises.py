@@ -52,7 +52,7 @@ class Coverage(Check):
             return Finding(said=f"It was calibrated for {plural(known.num_frames, 'step')}, and these are more.")
         windows = 1 if case.origin is None else case.origin.windows
         if samples.num_samples % windows == 0:  # those of one trajectory hold together
-            samples = one_of_each(samples, windows, case.generator.initial_seed() % 2**62)
+            samples = one_of_each(samples, windows, case.seed)
         scores = scores_of(operator, samples, known.share)
         there = ~scores.isnan()
         try:

@@ -15,7 +15,6 @@ from scifm.findings.figure import Axis, Figure, Panel, Rule, Series
 from scifm.findings.finding import Finding
 from scifm.trust.case import Case
 from scifm.trust.check import Check
-from scifm.trust.persistence import errors_of
 from scifm.wording import plural
 
 __all__ = ["Resolution", "finer"]
@@ -56,10 +55,7 @@ class Resolution(Check):
             if errors and case.seconds_left <= 0:
                 break
             try:
-                batch = case.drawn(count, system, grid=finer(own, factor))
-                errors[factor] = errors_of(
-                    case.operator.answers(batch).require_targets(), batch.require_targets().double(), batch
-                )
+                errors[factor] = case.errors(case.drawn(count, system, grid=finer(own, factor)))
             except SciFMError as reason:
                 return Finding(said="It does not answer on a finer grid.", evidence=str(reason))
         if 2 not in errors:

@@ -64,8 +64,7 @@ class ShiftEquivariance(Check):
         answer = operator.answers(samples).require_targets()
         if not answer.flatten(1).any(1).all():
             return Finding(said="The operator answers zero, which moves with everything: this says nothing.")
-        precision = next(p.dtype for p in operator.parameters() if p.is_floating_point())
-        least = min(precision, samples.inputs.dtype, key=lambda dtype: -torch.finfo(dtype).eps)
+        least = min(operator.home[1], samples.inputs.dtype, key=lambda dtype: -torch.finfo(dtype).eps)
         shifts = self._shifts(grid, _ROUND_OFF.get(least, self.aliasing))
         defects = {
             name: _defect(operator.answers(_rolled(samples, shift)).require_targets(), answer, shift)

@@ -13,7 +13,7 @@ from scifm.fields.batch import Batch
 from scifm.findings.finding import Finding
 from scifm.trust.case import Case
 from scifm.trust.check import Check
-from scifm.trust.persistence import errors_of
+from scifm.trust.errors import errors_of
 from scifm.wording import plural
 
 __all__ = ["ShuffledTruths"]

@@ -65,7 +65,7 @@ class WeightSpectra(Check):
 
     def ask(self, case: Case) -> Finding:
         operator = case.operator
-        seed = int(torch.randint(2**31, (), generator=case.generator))
+        seed = case.draw_seed()
         if odd := [name for name, weight in operator.named_parameters() if not weight.isfinite().all()]:
             return Finding(
                 said="There are weights that are no finite numbers.",
