@@ -112,6 +112,17 @@ def test_a_wrong_import_would_be_found(tmp_path):
     assert re.search(r"scifm\.models is not allowed to import\s+scifm\.systems", done.stdout), done.stdout
 
 
+def test_the_table_of_rooms_is_that_of_the_contracts():
+    import tomllib
+
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
+    contract = [re.findall(r"\w+", line) for line in settings["contracts"][0]["layers"]]
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    table = page.partition("```\n")[2].partition("```")[0].splitlines()
+    rooms = [re.findall(r"\w+", re.split(r"(?<=\w) {3,}(?=[^ |])", line)[0]) for line in table]
+    assert rooms == [names for names in contract if names != ["__main__"]]
+
+
 @every_file
 def test_inside_the_package_imports_come_from_files(file):
     """`from scifm.fields.grid import Grid`, never from a package's face; only registries (capitals) live in faces."""
