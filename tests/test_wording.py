@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from scifm.wording import duration, plural, span
+from scifm.wording import duration, plural, signed, span
 
 
 @pytest.mark.parametrize(
@@ -39,3 +39,7 @@ def test_a_duration_is_told_in_the_unit_that_suits(seconds, told, exact):
 def test_two_ends_that_do_not_differ_are_one():
     assert span("1", "5") == "1 to 5"
     assert span("5", "5") == "5"
+
+
+def test_a_sign_is_no_hyphen():
+    assert [signed(-0.0214), signed(1234.5), signed(-2.0, ".2f")] == ["−0.0214", "1.23e+03", "−2.00"]

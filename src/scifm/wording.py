@@ -22,6 +22,7 @@ __all__ = [
     "plain_number",
     "plural",
     "short_count",
+    "signed",
     "span",
 ]
 
@@ -123,6 +124,11 @@ def plain_number(value: float) -> str:
     power = "10" + str(int(exponent)).translate(_RAISED)
     digits = mantissa.rstrip("0").rstrip(".")
     return power if digits == "1" else f"{digits}×{power}"
+
+
+def signed(value: float, form: str = ".3g") -> str:
+    """Return a finite number with a sign as it is printed, which is no hyphen: ``−0.021``."""
+    return f"{value:{form}}".replace("-", "−")
 
 
 def factor_text(value: float | None) -> str:

@@ -278,10 +278,10 @@ def test_the_page_and_the_files_for_a_paper_show_them_side_by_side(folder, tmp_p
 
 def test_what_each_takes_is_measured_before(tmp_path):
     plan = plan_jobs(StudyRecipe.read(tree_of_two()), tmp_path)
-    paces = estimate(plan, num_workers=1).paces
-    assert list(paces) == ["toy", "mine"]
-    assert [pace.steps_factor for pace in paces.values()] == [1.0, 0.5]
-    assert all(pace.seconds > 0 for pace in paces.values())
+    speeds = estimate(plan, num_workers=1).speeds
+    assert list(speeds) == ["toy", "mine"]
+    assert [speed.steps_factor for speed in speeds.values()] == [1.0, 0.5]
+    assert all(speed.seconds > 0 for speed in speeds.values())
 
 
 def test_the_best_budget_from_scratch_is_given_to_the_first_network_of_each_architecture(tmp_path):

@@ -31,7 +31,7 @@ from scifm.wording import count_in_words, duration, plural
 if TYPE_CHECKING:
     from scifm.findings.study import Analysis, ErrorCurve
     from scifm.studies.recipe import StudyRecipe
-    from scifm.studies.study import Pace
+    from scifm.studies.study import Speed
 
 __all__ = ["demo", "plan", "report", "study", "transfer"]
 
@@ -93,8 +93,8 @@ def study(
         f"{duration(cost.seconds)} with {plural(workers, 'worker')}, and {cost.disk_bytes / 1e9:.2g} GB in '{folder}'."
     )
     console.print(message, highlight=False, soft_wrap=True)
-    if dry_run and len(cost.paces) > 1:
-        _print_paces(cost.paces)
+    if dry_run and len(cost.speeds) > 1:
+        _print_speeds(cost.speeds)
     if not dry_run:
         _carry_out(what, folder, make, as_json)
 
@@ -156,14 +156,16 @@ def _carry_out(recipe: StudyRecipe, folder: Path, make: Callable[[], Executor] |
     print_rows("Study", [*lines, ("took", duration(analysis.seconds or 0.0))])
 
 
-def _print_paces(paces: Mapping[str, Pace]) -> None:
+def _print_speeds(speeds: Mapping[str, Speed]) -> None:
     """Print how fast each network trains here, and which steps_factor would take as long as the first."""
-    first = next(iter(paces.values()))
+    first = next(iter(speeds.values()))
     columns = ("network", "weights", "seconds a step", "steps_factor now", "for equal time")
     table = Table(*columns, title="A few steps of each, measured here with nothing beside them")
-    for name, pace in paces.items():
-        equal = first.steps_factor * first.seconds / pace.seconds
-        table.add_row(name, f"{pace.num_params:,}", f"{pace.seconds:.3g}", f"{pace.steps_factor:.3g}", f"{equal:.2g}")
+    for name, speed in speeds.items():
+        equal = first.steps_factor * first.seconds / speed.seconds
+        table.add_row(
+            name, f"{speed.num_params:,}", f"{speed.seconds:.3g}", f"{speed.steps_factor:.3g}", f"{equal:.2g}"
+        )
     print_table(table)
 
 

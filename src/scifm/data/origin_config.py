@@ -11,14 +11,12 @@ from scifm.config import Config, build_config, refuse_idle
 from scifm.data.formats.mapping import DataMapping
 from scifm.errors import ConfigError, SignatureError
 from scifm.fields.grid import Boundary, Grid
-from scifm.fields.window import Window
+from scifm.fields.window import WINDOW_SETTINGS, Window
 from scifm.systems.catalog import system_from_dict
 from scifm.systems.system import System
 from scifm.wording import plural
 
 __all__ = ["BOX_SETTINGS", "BoxConfig", "Curriculum", "DataConfig", "MixtureConfig", "SystemConfig"]
-
-_FRAMES = ("history", "horizon", "stride", "leads")
 
 
 class SystemConfig(Config):
@@ -210,6 +208,7 @@ class DataConfig(BoxConfig):
             ConfigError: names the first such setting.
         """
         stored = self.store is not None
+        has_frames = stored or mixes_stores or evolves
         idle: list[tuple[bool, tuple[str, ...], str]] = [
             (stored or mixes_stores, BOX_SETTINGS, "a store has its own grid"),
             (stored, ("stream_blocks",), "a store is read and not drawn"),
@@ -217,7 +216,7 @@ class DataConfig(BoxConfig):
             (not stored, ("mapping",), "it says how data.store is read, and there is none"),
             (not drawn_alone, ("curriculum",), "it changes a knob of [system]"),
             (not mixes_stores, ("temperature",), "it weighs the stores of a mixture by their sizes"),
-            (not (stored or mixes_stores or evolves), _FRAMES, "it counts frames of trajectories: there are none"),
+            (not has_frames, WINDOW_SETTINGS, "it counts frames of trajectories: there are none"),
             (not evolves, ("windows_per_trajectory",), "no trajectories are drawn"),
             (self.num_samples is not None, ("stream_blocks",), "data.num_samples are drawn once"),
         ]

@@ -90,6 +90,11 @@ class Origin(abc.ABC):
         return 1
 
     @property
+    def is_one_problem(self) -> bool:
+        """Whether the same problem is drawn whoever asks, as an operator wants it that knows no other."""
+        return False
+
+    @property
     def lead_times(self) -> tuple[float, float] | None:
         """The shortest and the longest time from frame to frame; None of what is steady."""
         return None
@@ -204,6 +209,10 @@ class SystemOrigin(Origin):
     curriculum: Curriculum | None = None
     problem: int | None = None
     kind = "system"
+
+    @property
+    def is_one_problem(self) -> bool:
+        return self.problem is not None
 
     @classmethod
     def of(cls, system: System, grid: Grid, window: Window | None = None) -> SystemOrigin:

@@ -46,8 +46,7 @@ def source_of(
         about: dict[str, Any] = {"num_samples": num_samples, "num_solved": num_solved, "blocks": blocks}
         return Staged([source_of(one, batch_size, seed, **about) for one in turns], origin.curriculum.steps)
     # one problem that is known is scored by its solution too
-    known = isinstance(origin, SystemOrigin) and origin.problem is not None
-    if num_solved is None or num_solved == num_samples or known:
+    if num_solved is None or num_solved == num_samples or origin.is_one_problem:
         return origin.stream(batch_size, seed, num_samples=num_samples, blocks=blocks)
     if num_solved:
         assert num_samples is not None, "the settings are checked: so many of so many"

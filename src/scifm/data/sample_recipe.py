@@ -115,7 +115,7 @@ class SampleRecipe(SourceRecipe):
         if not origin.signature.evolves:
             self.refuse("stride", "horizon", beside="with what does not evolve")
             return origin
-        if given and not (isinstance(origin, SystemOrigin) and origin.problem is not None):
+        if given and not origin.is_one_problem:
             return origin.paced(pace_of(place.folder), stride=self.stride, horizon=self.horizon)
         own: dict[str, Any] = {} if self.stride is None else {"stride": self.stride}
         if "horizon" in self.model_fields_set:

@@ -94,7 +94,7 @@ def starts_of(origin: Origin, how: RolloutRecipe, history: int) -> Starts:
         )
     stride = origin.window.stride
     training: Batch | None = None
-    if not (isinstance(origin, SystemOrigin) and origin.problem is not None):
+    if not origin.is_one_problem:
         training = origin.framed(Window(stride=stride)).fitting(_NUM_FITTED, how.seed)
     units: Mapping[str, str] = {}
     labels, start = None, 0.0

@@ -11,12 +11,13 @@ from scifm.config import Plain
 from scifm.errors import ConfigError
 from scifm.wording import plural
 
-__all__ = ["NEXT_FRAME", "SAME_TIME", "Pace", "Window", "are_within", "is_one_time", "told_times"]
+__all__ = ["NEXT_FRAME", "SAME_TIME", "WINDOW_SETTINGS", "Pace", "Window", "are_within", "is_one_time", "told_times"]
 
 SAME_TIME = 1e-3
 """By which part times of one lead differ: what files round."""
 
-_NAMES = ("history", "horizon", "stride", "leads")
+WINDOW_SETTINGS = ("history", "horizon", "stride", "leads")
+"""The names of its settings, by which recipes know them too."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Window(Plain):
     leads: int = 1
 
     def __post_init__(self) -> None:
-        for name in _NAMES:
+        for name in WINDOW_SETTINGS:
             if getattr(self, name) < 1:
                 raise ConfigError(f"The {name} counts frames and is at least 1; got {getattr(self, name)}.")
         if self.leads > 1 and self.horizon > 1:
@@ -52,7 +53,7 @@ class Window(Plain):
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> Window:
         """Return the window that a record holds; what it does not say is 1."""
-        return cls(**{name: int(record[name]) for name in _NAMES if name in record})
+        return cls(**{name: int(record[name]) for name in WINDOW_SETTINGS if name in record})
 
     def record(self) -> dict[str, int]:
         """Return what records say of it: the stride always, and what is not one frame to one."""

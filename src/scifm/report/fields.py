@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from scifm.report.records import AGAIN, read_arrays, unreadable
 from scifm.report.svg import Scale, element, fitted_ticks, join, svg, wrapped
-from scifm.wording import KIND_NAMES, number_text
+from scifm.wording import KIND_NAMES, number_text, signed
 
 __all__ = ["Examples", "field_drawing", "read_examples", "scales"]
 
@@ -150,10 +150,7 @@ def _bar(limits: Limits, colors: str, x: float, y: float, high: float) -> Markup
     scale = Scale(*limits, y + high, y, log=False)
     ticks = fitted_ticks(scale, 5 if high > 100 else 3)
     gradient = np.linspace(*limits, 128)[:, None]
-    numbers = [
-        element("text", f"{tick:.3g}".replace("-", "−"), x=x + _BAR + 4, y=scale(tick) + 4, class_="tick")
-        for tick in ticks
-    ]
+    numbers = [element("text", signed(tick), x=x + _BAR + 4, y=scale(tick) + 4, class_="tick") for tick in ticks]
     return join([_picture(gradient, limits, colors, x, y, _BAR, high), *numbers])
 
 
@@ -175,7 +172,7 @@ def _corner(examples: Examples, index: int, y: float, bottom: float) -> list[Mar
     parts = [element("text", f"example {index + 1}", x=4.0, y=y, class_="title")]
     values = () if examples.coefficients is None else np.atleast_1d(examples.coefficients[index])
     names = examples.coefficient_names or tuple(f"coefficient {i + 1}" for i in range(len(values)))
-    lines = [f"{name[:24]} = {value:.3g}".replace("-", "−") for name, value in zip(names, values, strict=False)]
+    lines = [f"{name[:24]} = {signed(value)}" for name, value in zip(names, values, strict=False)]
     lines = lines if len(lines) <= _MOST_LINES else [*lines[: _MOST_LINES - 1], "…"]
     for i, line in enumerate(lines):
         parts.append(element("text", line, x=4.0 + 186 * (i // _LINES), y=y + 20 + 15 * (i % _LINES)))

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from scifm.findings.frames import ForecastFrames
 from scifm.report.records import AGAIN, read_arrays, unreadable
 from scifm.report.svg import Frame, Scale, element, fitted_ticks, join, path_through, svg
-from scifm.wording import plain_number
+from scifm.wording import plain_number, signed
 
 __all__ = ["Film", "SpaceTime", "film_of", "frame_scales", "read_frames", "space_time_of"]
 
@@ -228,7 +228,7 @@ def _upright_bar(limits: Limits, colors: str, x: float) -> Markup:
     parts = [element("image", href=gradient, preserveAspectRatio="none", class_="map", **place)]
     parts.append(element("rect", **place, class_="edge"))
     for tick in fitted_ticks(scale, 5):
-        parts.append(element("text", _number(tick), x=x + _MAP_BAR + 4, y=scale(tick) + 4, class_="tick"))
+        parts.append(element("text", signed(tick), x=x + _MAP_BAR + 4, y=scale(tick) + 4, class_="tick"))
     return join(parts)
 
 
@@ -250,10 +250,6 @@ def frame_scales(truth: Fields, answer: Fields) -> tuple[Limits, Limits, bool]:
     shared = (max(ends[0], low - widest), min(ends[1], high + widest))
     reach = min(largest, shared[1] - shared[0]) or 1.0
     return shared, (-reach, reach), shared != ends or largest > reach
-
-
-def _number(value: float) -> str:
-    return f"{value:.3g}".replace("-", "−")
 
 
 # --- fields of a plane: pictures --------------------------------------------------------------------------------------
@@ -338,7 +334,7 @@ def _bar(limits: Limits, colors: str, size: str, ticks: Sequence[float]) -> Mark
     for tick in ticks:
         at = scale(tick)
         side = "first" if at < 10 else "last" if at > 90 else "mid"
-        numbers.append(element("span", _number(tick), style=f"left: {at:.1f}%", class_=side))
+        numbers.append(element("span", signed(tick), style=f"left: {at:.1f}%", class_=side))
     return element("span", picture, element("span", *numbers, class_="numbers"), class_=f"bar-of {size}")
 
 
@@ -387,7 +383,7 @@ def _panel(
         _WIDE,
         _HIGH,
         f"{names[0]}: {names[1]}{extra}",
-        frame.grid("y", ticks, [_number(tick) for tick in ticks]),
+        frame.grid("y", ticks, [signed(tick) for tick in ticks]),
         frame.grid("x", places, [plain_number(place) for place in places]),
         frame.edges(),
         frame.title(names[1]),

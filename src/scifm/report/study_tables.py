@@ -13,7 +13,7 @@ from scifm.report.architectures import architecture_table, every_architecture_ta
 from scifm.report.parts import DASH, Cell, Columns, Table
 from scifm.report.study import Study, count_words, drawable, interval_text
 from scifm.report.svg import formula
-from scifm.wording import KIND_NAMES, count_text, duration_text, factor_text, number_text
+from scifm.wording import KIND_NAMES, count_text, duration_text, factor_text, number_text, signed
 
 __all__ = ["STUDY_TABLES", "correlation_words", "fewer_text", "run_table", "settings_table"]
 
@@ -207,7 +207,7 @@ def correlation_words(measure: ShiftMeasure) -> str:
     strength = next((word for least, word in _STRENGTHS.items() if abs(value) >= least), None)
     turned = "" if value > 0 else ", reversed"
     order = "no order in common" if strength is None else f"{strength} order{turned}"
-    return f"{order} (rank correlation {value:.2f})".replace("-", "−")
+    return f"{order} (rank correlation {signed(value, '.2f')})"
 
 
 def _measures(study: Study) -> Table:

@@ -23,6 +23,7 @@ from scipy import special
 from scipy.optimize import least_squares, nnls
 
 from scifm.errors import ConfigError, DataError, suggest
+from scifm.wording import signed
 
 __all__ = ["FORMS", "Law", "LawChoice", "choose_law", "why_not"]
 
@@ -69,15 +70,11 @@ class Law:
         """The formula with its numbers, to be read by people: ``0.003 + 1.2·x^−0.61``."""
         p = self.parameters
         floor = f"{p['floor']:.3g} + " if p.get("floor") else ""
-        text = f"{floor}{p['amplitude']:.3g}·x^{_signed(-p['exponent'])}"
+        text = f"{floor}{p['amplitude']:.3g}·x^{signed(-p['exponent'])}"
         if "break_at" in p:
-            power = _signed(-p["exponent_change"] * p["break_width"])
+            power = signed(-p["exponent_change"] * p["break_width"])
             text += f"·(1 + (x/{p['break_at']:.3g})^(1/{p['break_width']:.2g}))^{power}"
         return text
-
-
-def _signed(value: float) -> str:
-    return f"{value:.3g}".replace("-", "−")
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from scifm.data.resolving import resolve_origin
 from scifm.data.store import Store
 from scifm.errors import ConfigError, suggest
 from scifm.fields.grid import Grid
-from scifm.fields.window import NEXT_FRAME
+from scifm.fields.window import NEXT_FRAME, WINDOW_SETTINGS
 from scifm.models.fno import SIZES
 from scifm.objectives.named import NamedObjective
 from scifm.studies.adapting import AdaptConfig
@@ -77,6 +77,11 @@ class SourceConfig(Config):
         if bool(self.systems) == (self.store is not None):
             raise ValueError("a source needs either systems or a store, the folder of one")
         return self
+
+    @property
+    def mixes_stores(self) -> bool:
+        """Whether some member of its mixture is a store."""
+        return any(entry.store is not None for entry in self.systems)
 
 
 class TargetConfig(Config):
@@ -288,12 +293,10 @@ class StudyRecipe(Config):
             refuse_idle(self.data, BOX_SETTINGS, "every store has its own grid", prefix="data.")
         origins = [*map(self.origin, self.sources), *map(self.origin, self.targets)]
         if not any(origin.signature.evolves for origin in origins):
-            refuse_idle(
-                self.data, ("history", "horizon", "stride", "leads"), "nothing here evolves in time", prefix="data."
-            )
+            refuse_idle(self.data, WINDOW_SETTINGS, "nothing here evolves in time", prefix="data.")
         if not self.can_be_drawn:
             refuse_idle(self, ("num_examples",), "only fields of two dimensions with a forcing are drawn")
-        if not any(entry.store is not None for source in drawn for entry in source.systems):
+        if not any(source.mixes_stores for source in drawn):
             why = "it weighs the stores of a mixture by their sizes, and no source is one"
             refuse_idle(self.data, ("temperature",), why, prefix="data.")
         for source in drawn:
@@ -451,7 +454,7 @@ class StudyRecipe(Config):
         """Return the recipe of one pre-training."""
         model = self.model(size)
         steps = num_steps or model.steps(source.num_steps or self.training.num_steps)
-        mixed = len(source.systems) > 1 or any(entry.store is not None for entry in source.systems)
+        mixed = len(source.systems) > 1 or source.mixes_stores
         return PretrainRecipe(
             name=f"{source.name}-{size}-seed{seed}" + ("" if num_steps is None else f"-{num_steps}steps"),
             seed=seed,
@@ -466,13 +469,13 @@ class StudyRecipe(Config):
 
     def _data_of(self, source: SourceConfig) -> DataConfig:
         """Return the settings for a source; of stores those of drawn samples are the other sources'."""
-        stored = source.store is not None or any(entry.store is not None for entry in source.systems)
+        stored = source.store is not None or source.mixes_stores
         evolves, has_frames = self.origin(source).signature.evolves, self._named(source).signature.evolves
         drawn = any(entry.store is None for entry in source.systems)
         idle = [*(BOX_SETTINGS * stored), *(("num_samples", "stream_blocks") * (source.store is not None))]
-        idle += [] if evolves else ["history", "horizon", "stride", "leads"]
+        idle += [] if evolves else WINDOW_SETTINGS
         idle += [] if has_frames and drawn else ["windows_per_trajectory"]
-        idle += [] if any(entry.store is not None for entry in source.systems) else ["temperature"]
+        idle += [] if source.mixes_stores else ["temperature"]
         changes = {name: getattr(DataConfig(), name) for name in idle}
         if source.store is not None:
             changes["store"] = source.store

@@ -33,6 +33,7 @@ from scifm.studies.laws import Law, choose_law, why_not
 from scifm.studies.recipe import StudyRecipe
 from scifm.studies.statistics import LEVEL
 from scifm.studies.table import Row
+from scifm.wording import signed
 
 __all__ = ["Cell", "Saturation", "Slope", "cells_of", "saturation", "scaling_axis", "scaling_findings"]
 
@@ -287,7 +288,7 @@ def _change_of(gain: float) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.2g} %".replace("-", "−")
+    return f"{signed(100 * share, '.2g')} %"
 
 
 # --- cells ------------------------------------------------------------------------------------------------------------

@@ -43,11 +43,11 @@ from scifm.training.loop import Observer, train
 from scifm.training.pretrain import build_operator, settled_on
 from scifm.training.processes import require_alone
 
-__all__ = ["Estimate", "Pace", "Plan", "estimate", "plan_jobs", "rows_of", "study"]
+__all__ = ["Estimate", "Speed", "StudyJobs", "estimate", "plan_jobs", "rows_of", "study"]
 
 
 @dataclass(frozen=True)
-class Plan:
+class StudyJobs:
     """What a study will do, before anything is run.
 
     Args:
@@ -91,7 +91,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Pace:
+class Speed:
     """How fast a network trains here.
 
     Args:
@@ -114,17 +114,17 @@ class Estimate:
         num_finished: of these done already.
         seconds: wall time of the rest, from a few measured steps.
         disk_bytes: what the run folders of the rest will take.
-        paces: of every network that is still to be trained, in the order of the recipe.
+        speeds: of every network that is still to be trained, in the order of the recipe.
     """
 
     num_jobs: int
     num_finished: int
     seconds: float
     disk_bytes: float
-    paces: dict[str, Pace]
+    speeds: dict[str, Speed]
 
 
-def plan_jobs(recipe: StudyRecipe, folder: Path) -> Plan:
+def plan_jobs(recipe: StudyRecipe, folder: Path) -> StudyJobs:
     """Return the graph of a study.
 
     Raises:
@@ -142,7 +142,7 @@ def plan_jobs(recipe: StudyRecipe, folder: Path) -> Plan:
         )
         for task in tasks
     ]
-    return Plan(recipe, folder, {task.name: task for task in tasks}, Graph(jobs, folder / "jobs"))
+    return StudyJobs(recipe, folder, {task.name: task for task in tasks}, Graph(jobs, folder / "jobs"))
 
 
 def _moves(recipe: StudyRecipe) -> Iterator[Task]:
@@ -175,7 +175,7 @@ def _scaling(recipe: StudyRecipe) -> Iterator[Pretraining]:
                 yield from (Pretraining(source, size, seed, steps) for seed in seeds)
 
 
-def estimate(plan: Plan, *, num_workers: int) -> Estimate:
+def estimate(plan: StudyJobs, *, num_workers: int) -> Estimate:
     """Measure a few steps of every network and add up what is left to do."""
     finished = plan.finished()
     left = [(task.size, task.effort(plan.recipe)) for name, task in plan.tasks.items() if name not in finished]
@@ -193,8 +193,8 @@ def estimate(plan: Plan, *, num_workers: int) -> Estimate:
         num_finished=len(finished),
         seconds=sum(e.num_steps * e.batch_size * measured[size][0] for size, e in left) / num_workers,
         disk_bytes=sum(4 * measured[size][1] * e.keeps_weights for size, e in left) + states,
-        paces={
-            size: Pace(num_params, batch_size * seconds, plan.recipe.model(size).steps_factor)
+        speeds={
+            size: Speed(num_params, batch_size * seconds, plan.recipe.model(size).steps_factor)
             for size, (seconds, num_params) in measured.items()
         },
     )
@@ -278,7 +278,7 @@ def _completed(record: dict[str, Any]) -> dict[str, Any]:
     return record
 
 
-def rows_of(plan: Plan, results: dict[str, Any]) -> list[Row]:
+def rows_of(plan: StudyJobs, results: dict[str, Any]) -> list[Row]:
     """Return the rows of all jobs in the order of the recipe, whatever the order they finished in."""
     rows = [Row(**entries) for name in plan.graph.jobs for entries in results[name]["rows"]]
     return sorted(rows, key=lambda row: KINDS.index(row.kind))

@@ -30,7 +30,7 @@ from scifm.fields.holding import Holding, Holds
 from scifm.fields.homogeneity import Homogeneity
 from scifm.fields.normalization import Normalization
 from scifm.fields.seeds import DrawingFrom, generator_for, lent_to_torch
-from scifm.fields.window import Window, is_one_time
+from scifm.fields.window import WINDOW_SETTINGS, Window, is_one_time
 from scifm.models.ensemble import MOST_MEMBERS, EnsembleConfig
 from scifm.models.operator import Operator, OperatorConfig
 from scifm.models.registry import DEFAULT_KIND, operator_class, settings_of
@@ -179,7 +179,7 @@ class PretrainRecipe(Config):
             find_system(name)
         if self.training.objective.reconstructs:
             why = f"training.objective = '{self.training.objective.name}' takes every frame by itself"
-            refuse_idle(self.data, ("history", "horizon", "stride", "leads"), why, prefix="data.")
+            refuse_idle(self.data, WINDOW_SETTINGS, why, prefix="data.")
         if len(self.mixture) == 1:
             refuse_idle(self.mixture[0], ("weight", "loss_weight"), "it weighs members of a mixture, and there is one")
 
@@ -456,7 +456,6 @@ def fitting_samples(recipe: PretrainRecipe, origin: Origin, source: BatchSource)
     count, objective = recipe.data.num_normalization_samples, recipe.training.objective
     if isinstance(source, PartlySolved):
         return source.some(count)
-    one = isinstance(origin, SystemOrigin) and origin.problem is not None  # which has no use for constants
-    if objective.needs_solutions or one:
+    if objective.needs_solutions or origin.is_one_problem:  # which has no use for constants
         return origin.fitting(count, recipe.seed)
     return objective.stand_ins(unsolved_samples(origin, count, recipe.seed).some(count))
