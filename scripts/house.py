@@ -3,13 +3,13 @@
     python scripts/house.py [--against REV] [--list]    the working tree; beside it a revision of git; what was counted
 
 What is counted, in the Python files of the package: **circles** are sets of modules that import each other, by imports
-that run when a module is loaded, and by all (inside functions, for types); an import is **upward** where the first
-contract of import-linter in ``pyproject.toml`` puts what is imported above, or beside; the lines of a **function** are
-those below its docstring; a **helper** is a function or method whose name begins with ``_``, and who calls it is a
-function (or the body of a module or class) that names it, in its module or in one that does not define the name too. A
-public class, function or method is **unused** where no file names it but to define it, to list it in ``__all__`` or to
-import it. Words are compared, not objects: of two methods of one name both are used where either is, and one that
-Python or torch calls by its name seems unused.
+that run when a module is loaded, by those in functions too, and by those for types alone too; an import is **upward**
+where the first contract of import-linter in ``pyproject.toml`` puts what is imported above, or beside; the lines of a
+**function** are those below its docstring; a **helper** is a function or method whose name begins with ``_``, and who
+calls it is a function (or the body of a module or class) that names it, in its module or in one that does not define the
+name too. A public class, function or method is **unused** where no file names it but to define it, to list it in
+``__all__`` or to import it. Words are compared, not objects: of two methods of one name both are used where either is,
+and one that Python or torch calls by its name seems unused.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import tarfile
 import tempfile
 import tomllib
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -44,15 +44,14 @@ def placed(node: ast.AST, place: str, inside: bool = False) -> Iterator[tuple[st
         yield from placed(child, f"{place}.{child.name}" if opens else place, inside or isinstance(child, Function))
 
 
-def on_load(body: list[ast.stmt]) -> Iterator[ast.AST]:
-    """Yield what runs when a module is loaded: not those in functions, nor what is for types alone."""
+def statements(body: Iterable[ast.AST], when: str) -> Iterator[ast.AST]:
+    """Yield statements and all in them that count: on ``loading`` of a module, on ``running``, or for ``types`` too."""
     for node in body:
-        if isinstance(node, Function) or (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)):
-            continue
-        yield node
-        yield from on_load(
-            [child for child in ast.iter_child_nodes(node) if isinstance(child, ast.stmt | ast.ExceptHandler)]
-        )
+        skipped = when == "loading" and isinstance(node, Function)
+        for_types = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        if not skipped and (when == "types" or not for_types):
+            yield node
+            yield from statements((n for n in ast.iter_child_nodes(node) if not isinstance(n, ast.expr)), when)
 
 
 def room(module: str) -> str:
@@ -75,10 +74,10 @@ class House:
             text = file.read_text(encoding="utf-8")
             self.lines[name], self.trees[name] = len(text.splitlines()), ast.parse(text)
 
-    def imports(self, module: str, everywhere: bool) -> set[str]:
-        """Return the modules of the package that one imports: when it is loaded, or anywhere in its text."""
+    def imports(self, module: str, when: str) -> set[str]:
+        """Return the modules of the package that one imports, see `statements`."""
         found: set[str] = set()
-        for node in ast.walk(self.trees[module]) if everywhere else on_load(self.trees[module].body):
+        for node in statements(self.trees[module].body, when):
             if isinstance(node, ast.Import):
                 found |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module:
@@ -86,9 +85,9 @@ class House:
                 found |= inner or {node.module}
         return found & set(self.trees) - {module}
 
-    def circles(self, everywhere: bool) -> list[str]:
+    def circles(self, when: str) -> list[str]:
         """Return the sets of modules that reach each other by imports, the front door left out."""
-        arrows = {m: self.imports(m, everywhere) - {self.package} for m in self.trees if m != self.package}
+        arrows = {m: self.imports(m, when) - {self.package} for m in self.trees if m != self.package}
         reached = {module: set(there) for module, there in arrows.items()}
         for between in arrows:
             for ahead in reached.values():
@@ -99,7 +98,7 @@ class House:
     def upward(self) -> list[str]:
         """Return the imports between rooms that do not go down."""
         known = [module for module in self.trees if room(module) in self.floors]
-        pairs = [(a, b) for a in known for b in self.imports(a, everywhere=True) & set(known) if room(a) != room(b)]
+        pairs = [(a, b) for a in known for b in self.imports(a, "types") & set(known) if room(a) != room(b)]
         return sorted(f"{a} -> {b}" for a, b in pairs if self.floors[room(b)] <= self.floors[room(a)])
 
     def sizes(self) -> list[int]:
@@ -152,8 +151,9 @@ class House:
         """Return what is counted, by the words of its row."""
         nowhere, without_tests = self.unused(USERS + TESTS), self.unused(USERS)
         return {
-            "circles among modules, by imports on loading": self.circles(everywhere=False),
-            "circles, with imports in functions and for types": self.circles(everywhere=True),
+            "circles among modules, by imports on loading": self.circles("loading"),
+            "circles, by imports in functions too": self.circles("running"),
+            "circles, by imports for types too": self.circles("types"),
             "imports upward": self.upward(),
             f"files over {LONG_FILE} lines": sorted(name for name, lines in self.lines.items() if lines > LONG_FILE),
             "helpers with one caller": sorted(name for name, callers in self.helpers.items() if len(callers) == 1),

@@ -22,12 +22,12 @@ FILES = {
     "tests/test_toy.py": "from toy.base import tried\ntried()\n",
     "src/toy/__init__.py": '__all__ = ["shown"]\nfrom toy.base import shown\n',
     "src/toy/base.py": (
-        '__all__ = ["shown", "forgotten", "tried"]\n\n\n'
+        'import toy.left\n__all__ = ["shown", "forgotten", "tried"]\n\n\n'
         'def shown():\n    """Text."""\n    return _once() + _twice()\n\n\n'
         'def forgotten():\n    """Text."""\n    return _twice()\n\n\n'
         "def tried():\n    return 1\n\n\ndef _once():\n    return 1\n\n\ndef _twice():\n    return 1\n"
     ),
-    "src/toy/left/__init__.py": "",
+    "src/toy/left/__init__.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from toy import base\n",
     "src/toy/left/one.py": "from toy.left import two\n",
     "src/toy/left/two.py": "def late():\n    from toy.left.one import two\n    return late, two\n",
     "src/toy/right.py": "import toy.left.one\nfrom toy.study import asked\n",
@@ -55,11 +55,10 @@ def toy(tmp_path):
 def test_what_is_planted_is_found(house, toy):
     found = house.House(toy).lists
     assert found["circles among modules, by imports on loading"] == ["toy.right toy.study"]
-    assert found["circles, with imports in functions and for types"] == [
-        "toy.left.one toy.left.two",
-        "toy.right toy.study",
-    ]
-    assert found["imports upward"] == ["toy.right -> toy.left.one", "toy.right -> toy.study"]
+    assert found["circles, by imports in functions too"] == ["toy.left.one toy.left.two", "toy.right toy.study"]
+    types = ["toy.base toy.left", "toy.left.one toy.left.two", "toy.right toy.study"]
+    assert found["circles, by imports for types too"] == types
+    assert found["imports upward"] == ["toy.base -> toy.left", "toy.right -> toy.left.one", "toy.right -> toy.study"]
     assert found["helpers with one caller"] == ["toy.base._once"]
     assert found["public names that nothing uses"] == ["toy.base.forgotten"]
     assert found["public names that only tests use"] == ["toy.base.tried"]
@@ -71,7 +70,7 @@ def test_numbers_add_up(house, toy):
     assert table["lines of the longest function"] == 3  # late, which has no docstring
     rooms = [lines for row, lines in table.items() if row.startswith("  ")]
     assert sum(rooms) == table["lines"]
-    assert table["  left"] == 4
+    assert table["  left"] == 7
 
 
 def test_another_revision_stands_beside_it(house, toy, capsys):
