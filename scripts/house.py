@@ -6,8 +6,8 @@ What is counted, in the Python files of the package: **circles** are sets of mod
 that run when a module is loaded, by those in functions too, and by those for types alone too; an import is **upward**
 where the first contract of import-linter in ``pyproject.toml`` puts what is imported above, or beside; the lines of a
 **function** are those below its docstring; a **helper** is a function or method whose name begins with ``_``, and who
-calls it is a function (or the body of a module or class) that names it, in its module or in one that does not define the
-name too. A public class, function or method is **unused** where no file names it but to define it, to list it in
+calls it is a function (or the body of a module or class) that names it, in its module or in one that does not define
+the name too. A public class, function or method is **unused** where no file names it but to define it, to list it in
 ``__all__`` or to import it. Words are compared, not objects: of two methods of one name both are used where either is,
 and one that Python or torch calls by its name seems unused.
 """

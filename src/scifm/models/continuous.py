@@ -42,7 +42,7 @@ from scifm.fields.normalization import Encoded, Normalization
 from scifm.models.architecture import Hidden
 from scifm.models.fno import SIZES
 from scifm.models.operator import Operator, OperatorConfig, OuterMaps, Role
-from scifm.models.parts.grids import band_limited_resize
+from scifm.models.parts.grids import band_limited_resize, cropped
 from scifm.models.parts.ode import SCHEMES, Gradient, Place, SchemeName, solve
 from scifm.models.parts.pointwise import Lift, Projection
 from scifm.models.parts.spectral import Engine, FourierLayer
@@ -307,8 +307,7 @@ class Continuous(Operator):
         assert batch.lead_time is not None
         assert encoded.lead_time is not None
         slope = self._projected(self._through_layers(self._lifted(encoded), place), encoded)
-        inside: tuple[Any, ...] = (..., *(slice(0, n) for n in batch.grid.num_points))
-        change = slope[inside] * encoded.output_scale
+        change = cropped(slope, batch.grid) * encoded.output_scale
         if encoded.output_offset is not None:  # what all of them change by in a typical lead time, if anything
             change = change + (encoded.output_offset - batch.inputs[:, -1:, self._columns])
         unit = batch.lead_time[:, 0] / encoded.lead_time

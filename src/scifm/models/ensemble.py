@@ -35,6 +35,7 @@ from scifm.models.fno import SIZES, FNOConfig
 from scifm.models.folder import ModelContent
 from scifm.models.heads import dropping, redraw_masks, widened
 from scifm.models.operator import Operator
+from scifm.models.parts.grids import cropped
 
 __all__ = ["MOST_MEMBERS", "Ensemble", "EnsembleConfig", "apart"]
 
@@ -343,7 +344,6 @@ class Ensemble(Operator):
 
     def frames(self, batch: Batch) -> Float[Tensor, "member batch 1 output *space"]:
         """Return what every member answers to aligned samples, one frame, in physical units."""
-        inside: tuple[Any, ...] = (..., *(slice(0, n) for n in batch.grid.num_points))
         answers, encoded = [], None
         for network in self._networks():
             if not network.answers_at_once:
@@ -351,7 +351,7 @@ class Ensemble(Operator):
                 continue
             if encoded is None or network.normalization != self._first.normalization:
                 encoded = network.encoded(batch)
-            heads = self._by_head(network.network(encoded)[inside]).unbind(2)
+            heads = self._by_head(cropped(network.network(encoded), batch.grid)).unbind(2)
             answers += [self.held(encoded.decode(head), batch) for head in heads]
             encoded = encoded if network.normalization == self._first.normalization else None
         return torch.stack(answers)
@@ -364,7 +364,6 @@ class Ensemble(Operator):
             return self.frames(batch).mean(0)
         answers, heads = [], self.config.num_heads
         each = batch.num_samples // self.num_members  # samples of every member, behind those of the one before
-        inside: tuple[Any, ...] = (..., *(slice(0, n) for n in batch.grid.num_points))
         for place, network in enumerate(self._networks()):
             first = place * heads * each
             mine = batch.select(slice(first, first + heads * each))
@@ -372,7 +371,7 @@ class Ensemble(Operator):
                 answers.append(network._next_frame(mine))
                 continue
             encoded = network.encoded(mine)
-            channels = self._by_head(network.network(encoded)[inside])
+            channels = self._by_head(cropped(network.network(encoded), batch.grid))
             own = torch.arange(heads, device=channels.device).repeat_interleave(each)
             chosen = channels[torch.arange(len(own), device=own.device), :, own]
             answers.append(encoded.decode(chosen))

@@ -29,7 +29,7 @@ from scifm.models.architecture import Hidden, OperatorConfig, OuterMaps, Role, e
 from scifm.models.arrays import Question
 from scifm.models.bands import bands
 from scifm.models.parts.channels import following_validity, network_channels
-from scifm.models.parts.grids import extend_to_period
+from scifm.models.parts.grids import cropped, extend_to_period
 from scifm.models.stored import Stored
 from scifm.wording import plural
 
@@ -343,8 +343,7 @@ class Operator(Stored):
 
     def _next_frame(self, batch: Batch) -> Tensor:
         encoded = self.encoded(batch)
-        inside: tuple[Any, ...] = (..., *(slice(0, n) for n in batch.grid.num_points))
-        return encoded.decode(self.network(encoded)[inside])
+        return encoded.decode(cropped(self.network(encoded), batch.grid))
 
     @overload
     def predict(self, problems: Batch, *, batch_size: int = 64, strict: bool = False) -> Batch: ...

@@ -19,7 +19,7 @@ from scifm.fields.grid import Grid
 from scifm.fields.hiding import Hiding
 from scifm.models.operator import Operator
 from scifm.objectives.objective import Objective
-from scifm.objectives.supervised import mean_over_samples
+from scifm.objectives.supervised import mean_over_members, mean_over_samples
 
 __all__ = ["Masked"]
 
@@ -75,7 +75,7 @@ class Masked(Objective):
     def __call__(self, operator: Operator, batch: Batch, *, step: int, generator: torch.Generator) -> Tensor:
         asked = self.hiding.of(operator.align(batch), generator)
         losses = [self.compare(answer, asked) for answer in operator.each(asked)]  # of an ensemble every member learns
-        return torch.stack(losses).mean() if len(losses) > 1 else losses[0]
+        return mean_over_members(losses)
 
     def compare(self, prediction: Batch, truth: Batch) -> Tensor:
         """Return the loss of an answer to samples as `Hiding.of` gives them."""

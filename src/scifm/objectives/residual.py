@@ -18,7 +18,7 @@ from scifm.fields.grid import Grid
 from scifm.models.operator import Operator
 from scifm.objectives.equation import Equation, Norm, residual_floor
 from scifm.objectives.objective import Objective
-from scifm.objectives.supervised import mean_over_samples
+from scifm.objectives.supervised import mean_over_members, mean_over_samples
 
 __all__ = ["Residual"]
 
@@ -65,7 +65,7 @@ class Residual(Objective):
         losses = [
             mean_over_samples(self.equation.missed(answer), asked) for answer in operator.each(asked, through=through)
         ]
-        return torch.stack(losses).mean() if len(losses) > 1 else losses[0]
+        return mean_over_members(losses)
 
     def on(self, samples: Batch) -> Self:
         """Return this objective with the usual sizes of what is known.

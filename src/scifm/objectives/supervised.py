@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, ClassVar, Self
@@ -25,7 +25,15 @@ from scifm.objectives.equation import Equation, Norm, residual_floor
 from scifm.objectives.objective import Objective
 from scifm.objectives.showing import require_learning, showing
 
-__all__ = ["MeanSquaredError", "RelativeChange", "RelativeL2", "SummedSquaredError", "Supervised", "mean_over_samples"]
+__all__ = [
+    "MeanSquaredError",
+    "RelativeChange",
+    "RelativeL2",
+    "SummedSquaredError",
+    "Supervised",
+    "mean_over_members",
+    "mean_over_samples",
+]
 
 _LOOKED_AT = 512  # training samples, by those that want to see some
 
@@ -76,6 +84,11 @@ def mean_over_samples(losses: Tensor, truth: Batch) -> Tensor:
         return each.mean()
     weights = truth.loss_weights
     return (each * weights).sum() / weights.sum()
+
+
+def mean_over_members(losses: Sequence[Tensor]) -> Tensor:
+    """Return the mean loss of the members of an ensemble, each of which learns; of one alone its own."""
+    return torch.stack(list(losses)).mean() if len(losses) > 1 else losses[0]
 
 
 def _mean_of_valid(losses: Tensor, truth: Batch, valid: Tensor) -> Tensor:
@@ -172,7 +185,7 @@ class Supervised(Objective):
         with showing(operator, truth, self.shows, generator) if self.shows else nullcontext():
             answers = operator.each(asked, through=through)  # of an ensemble every member is trained
         losses = [self._loss(answer, truth) for answer in answers]
-        loss = torch.stack(losses).mean() if len(losses) > 1 else losses[0]
+        loss = mean_over_members(losses)
         return loss - self.diversity * apart(operator) if self.diversity else loss
 
     def _loss(self, answer: Batch, truth: Batch) -> Tensor:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,7 +21,7 @@ from torch import Tensor
 from scifm.fields.grid import Grid
 from scifm.models.parts.native import is_exporting
 
-__all__ = ["are_equal", "band_limited_resize", "extend_to_period", "position_channels", "resize_matrix"]
+__all__ = ["are_equal", "band_limited_resize", "cropped", "extend_to_period", "position_channels", "resize_matrix"]
 
 
 @lru_cache(maxsize=64)
@@ -75,6 +76,12 @@ def extend_to_period(fields: Tensor, grid: Grid) -> Tensor:
             # not -(-points // 4): ONNX divides negative numbers otherwise
             fields = torch.cat([fields, _passage(fields, axis, (points + 3) // 4)], dim=axis)
     return fields
+
+
+def cropped(fields: Tensor, grid: Grid) -> Tensor:
+    """Return ``(..., *space)`` fields on the points of the grid alone, without what `extend_to_period` put behind."""
+    inside: Any = (..., *(slice(0, points) for points in grid.num_points))
+    return fields[inside]
 
 
 def _passage(fields: Tensor, axis: int, num_points: int) -> Tensor:
