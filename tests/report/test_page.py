@@ -6,7 +6,6 @@ import json
 import math
 import re
 import shutil
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -14,40 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pages import read
 from scifm.errors import RunError
 from scifm.report.page import page
-
-_VOID = {"meta", "link", "img", "br", "hr", "input"}
-
-
-class Balance(HTMLParser):
-    """Collects what does not close, and identifiers."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.identifiers: list[str] = []
-        self.tags: set[str] = set()
-
-    def handle_starttag(self, tag: str, attrs: list) -> None:
-        self.tags.add(tag)
-        self.identifiers += [value for name, value in attrs if name == "id"]
-        if tag not in _VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-
-def read(path: Path) -> str:
-    text = path.read_text(encoding="utf-8")
-    parser = Balance()
-    parser.feed(text)
-    assert parser.open == []
-    assert len(set(parser.identifiers)) == len(parser.identifiers)
-    assert not parser.tags & {"iframe", "object"}
-    assert text.count("<script") == 1
-    return text
 
 
 def change(folder: Path, **entries: object) -> None:

@@ -6,13 +6,13 @@ import copy
 import importlib.util
 import json
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
+from pages import read
 from scifm.errors import RunError
 from scifm.report.page import page
 
@@ -21,40 +21,7 @@ _SPEC = importlib.util.spec_from_file_location("transfer_study", _PLACE)
 made = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(made)
 
-_VOID = {"meta", "link", "img", "br", "hr", "input"}
 ANALYSIS = made.analysis()
-
-
-class Balance(HTMLParser):
-    """Collects what does not close, identifiers, and every attribute."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.identifiers: list[str] = []
-        self.attributes: set[str] = set()
-        self.tags: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list) -> None:
-        self.tags.append(tag)
-        self.attributes |= {name for name, _ in attrs}
-        self.identifiers += [value for name, value in attrs if name == "id"]
-        if tag not in _VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-
-def read(path: Path) -> str:
-    text = path.read_text(encoding="utf-8")
-    parser = Balance()
-    parser.feed(text)
-    assert parser.open == []
-    assert len(set(parser.identifiers)) == len(parser.identifiers)
-    assert parser.tags.count("script") == 1
-    assert not {name for name in parser.attributes if name.startswith("on")}
-    return text
 
 
 @pytest.fixture
