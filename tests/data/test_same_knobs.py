@@ -9,7 +9,7 @@ import torch
 
 from scifm.data.origin_config import DataConfig, MixtureConfig, SystemConfig
 from scifm.data.resolving import resolve_origin
-from scifm.data.stream import WHOLE, Epochs, Part, Stream, drawn_problems
+from scifm.data.stream import WHOLE, Epochs, Part, Stream, Taking, drawn_problems
 from scifm.errors import SignatureError
 from scifm.fields.batch import Batch
 from scifm.fields.grid import Grid
@@ -70,7 +70,7 @@ def test_every_system_can_hold_its_knobs(name):
 
 def test_a_stream_is_a_function_of_seed_and_step():
     def made(step: int, part: Part = WHOLE) -> Batch:
-        return Stream(Poisson(), GRID, batch_size=8, seed=3, same_knobs=4).batch(step, part)
+        return Stream(Poisson(), GRID, batch_size=8, seed=3, taking=Taking(same_knobs=4)).batch(step, part)
 
     batch = made(5)
     require_grouped(batch)
@@ -87,7 +87,7 @@ def test_a_stream_is_a_function_of_seed_and_step():
 
 def test_windows_of_one_trajectory_are_never_of_one_group():
     system = Burgers(num_frames=9)
-    stream = Stream(system, LINE, batch_size=12, seed=1, window=Window(2), per_trajectory=3, same_knobs=2)
+    stream = Stream(system, LINE, batch_size=12, seed=1, taking=Taking(Window(2), 3, 2))
     batch = stream.batch(0)
     found = groups_of(batch)
     assert [len(places) for places in found.values()] == [2] * 6  # two groups of trajectories, three windows of each

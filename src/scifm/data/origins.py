@@ -22,6 +22,7 @@ from scifm.data.stream import (
     Epochs,
     MixtureStream,
     Stream,
+    Taking,
     drawn_problems,
     drawn_samples,
     steps_of,
@@ -262,6 +263,11 @@ class SystemOrigin(Origin):
         return steps_of(self.system, self.window)
 
     @property
+    def taking(self) -> Taking:
+        """How samples to train on are taken of its problems."""
+        return Taking(self.window, self.per_trajectory, self.same_knobs)
+
+    @property
     def windows(self) -> int:
         if self.problem is not None:
             return 1
@@ -286,15 +292,14 @@ class SystemOrigin(Origin):
 
     def fresh(self, batch_size: int, seed: int, blocks: int = 1, *, solved: bool = True) -> Stream:
         """Return new samples at every step, with solutions or without."""
-        taken: dict[str, Any] = {"window": self.window, "per_trajectory": self.per_trajectory, "solved": solved}
-        taken |= {"same_knobs": self.same_knobs}
-        return Stream(self.system, self.grid, batch_size=batch_size, seed=seed, blocks=blocks, **taken)
+        taking = replace(self.taking, solved=solved)
+        return Stream(self.system, self.grid, batch_size=batch_size, seed=seed, blocks=blocks, taking=taking)
 
     def draw(self, num_samples: int, *names: int | str, seed: int = 0, split: str = "train") -> Batch:
         if self.problem is not None:
             return self.problems(1).in_memory(1)
-        taken: dict[str, Any] = {"window": self.window, "per_trajectory": self.per_trajectory}
-        return drawn_samples(self.system, num_samples, self.grid, generator_for(seed, *names), **taken)
+        taking = replace(self.taking, same_knobs=None)  # who does not train has no use for groups
+        return drawn_samples(self.system, num_samples, self.grid, generator_for(seed, *names), taking)
 
     def problems(self, num_problems: int, *names: int | str, seed: int = 0, split: str = "train") -> Samples:
         system = self.system
@@ -469,6 +474,7 @@ class MixtureOrigin(Origin):
     def fresh(self, batch_size: int, seed: int, blocks: int = 1, *, solved: bool = True) -> MixtureStream:
         """Return new samples of systems and rounds over stores, with solutions or without."""
         origins = [member.origin for member in self.members]
+        drawn = next((origin.taking for origin in origins if isinstance(origin, SystemOrigin)), Taking())
         return MixtureStream(
             [origin.system if isinstance(origin, SystemOrigin) else origin.split("train") for origin in origins],
             self.grid,
@@ -477,10 +483,7 @@ class MixtureOrigin(Origin):
             batch_size=batch_size,
             seed=seed,
             blocks=blocks,
-            window=self.window,
-            per_trajectory=next((o.per_trajectory for o in origins if isinstance(o, SystemOrigin)), 1),
-            same_knobs=next((o.same_knobs for o in origins if isinstance(o, SystemOrigin)), None),
-            solved=solved,
+            taking=replace(drawn, window=self.window, solved=solved),
         )
 
     def draw(self, num_samples: int, *names: int | str, seed: int = 0, split: str = "train") -> Batch:

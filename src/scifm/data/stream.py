@@ -35,6 +35,7 @@ __all__ = [
     "MixtureStream",
     "Part",
     "Stream",
+    "Taking",
     "drawn_problems",
     "drawn_samples",
     "steps_of",
@@ -103,39 +104,52 @@ def _check(batch_size: int, blocks: int = 1) -> None:
         raise ConfigError(f"A stream is drawn in 1 to batch_size = {batch_size} blocks a step; got {blocks}.")
 
 
+@dataclass(frozen=True)
+class Taking:
+    """How samples to train on are taken of problems that are drawn for them.
+
+    Args:
+        window: of an evolving system, which frames of a trajectory make a sample.
+        per_trajectory: how many samples are taken of each trajectory that is drawn.
+        same_knobs: how many problems one behind the other have the same knobs, see `drawn_problems`; None: knobs are
+            drawn for each.
+        solved: whether samples have solutions; those of trajectories that have none begin at time 0.
+    """
+
+    window: Window = NEXT_FRAME
+    per_trajectory: int = 1
+    same_knobs: int | None = None
+    solved: bool = True
+
+
 def drawn_samples(
     system: System,
     num_samples: int,
     grid: Grid,
     generator: torch.Generator,
+    taking: Taking,
     *,
-    window: Window,
-    per_trajectory: int,
-    same_knobs: int | None = None,
     dtype: torch.dtype = torch.float32,
     device: Any = None,
-    solved: bool = True,
 ) -> Batch:
     """Return fresh samples to train on: of an evolving system windows, so many of each trajectory that is drawn.
 
     Args:
         system, num_samples, grid, generator, dtype, device: as for `System.sample`.
-        window: which frames make a sample.
-        per_trajectory: how many samples are taken of each trajectory.
-        same_knobs: how many problems have the same knobs, see `drawn_problems`.
-        solved: whether they have solutions; those of trajectories that have none begin at time 0.
+        taking: how they are taken.
 
     Raises:
         ConfigError: if the window is longer than a trajectory; or what `System.sample` raises.
     """
-    about: dict[str, Any] = {"same_knobs": same_knobs, "dtype": dtype, "device": device, "solved": solved}
+    window, solved = taking.window, taking.solved
+    about: dict[str, Any] = {"same_knobs": taking.same_knobs, "dtype": dtype, "device": device, "solved": solved}
     if not solved:
         require_one_frame(system, window)
         drawn = drawn_problems(system, num_samples, grid, generator, **about)
         return asked_for_times(drawn, system, window, generator)
     if not isinstance(system, Evolving):
         return drawn_problems(system, num_samples, grid, generator, **about)
-    per_trajectory = min(per_trajectory, window.fits(system.num_frames))
+    per_trajectory = min(taking.per_trajectory, window.fits(system.num_frames))
     count = -(-num_samples // per_trajectory)
     drawn = drawn_problems(system, count, grid, generator, **about)
     windows = windows_of(drawn, window)
@@ -196,10 +210,7 @@ class Stream:
             samples.
         blocks: independent draws a step. Of several, a process makes only those it trains on; of one, it draws the
             whole batch and drops the others' samples. Another number draws other samples.
-        window: of an evolving system, which frames of a trajectory make a sample.
-        per_trajectory: how many samples are taken of each trajectory that is drawn.
-        same_knobs: how many problems one behind the other have the same knobs; None: knobs are drawn for each.
-        solved: whether samples have solutions.
+        taking: how samples are taken of problems.
 
     Raises:
         ConfigError: if batch_size is not positive, or blocks are not from 1 to batch_size.
@@ -218,21 +229,17 @@ class Stream:
         dtype: torch.dtype = torch.float32,
         device: Any = None,
         blocks: int = 1,
-        window: Window | None = None,
-        per_trajectory: int = 1,
-        same_knobs: int | None = None,
-        solved: bool = True,
+        taking: Taking | None = None,
     ) -> None:
         _check(batch_size, blocks)
-        self.blocks, self.batch_size, self.same_knobs, self.solved = blocks, batch_size, same_knobs, solved
-        self.window, self.per_trajectory = window or NEXT_FRAME, per_trajectory
+        self.blocks, self.batch_size, self.taking = blocks, batch_size, taking or Taking()
         self.system, self.signature, self.grid = system, system.signature, grid
         self.seed, self.dtype, self.device = seed, dtype, device
 
     @property
     def lead_times(self) -> tuple[float, float] | None:
         """The time from frame to frame, of an evolving system."""
-        return steps_of(self.system, self.window)
+        return steps_of(self.system, self.taking.window)
 
     def batch(self, step: int, part: Part = WHOLE) -> Batch:
         """Return samples of `step`: a function of the seed and the step alone."""
@@ -253,10 +260,7 @@ class Stream:
             where.stop - where.start,
             self.grid,
             generator,
-            window=self.window,
-            per_trajectory=self.per_trajectory,
-            same_knobs=self.same_knobs,
-            solved=self.solved,
+            self.taking,
             dtype=self.dtype,
             device=self.device,
         )
@@ -370,8 +374,8 @@ class MixtureStream:
         batch_size: samples a step, of all members together.
         seed: another seed gives another stream.
         blocks: independent draws of every system a step, as for `Stream`: a process makes only those it trains on.
-        window, per_trajectory, same_knobs: as for `Stream`, of every member by itself.
-        solved: whether samples have solutions; those of stores are left out where not.
+        taking: how samples are taken of problems, of every member by itself; where they have no solutions, those of
+            stores are left out.
 
     Raises:
         ConfigError: if there is no member, a weight is not positive, batch_size is not positive, blocks are not from 1
@@ -391,10 +395,7 @@ class MixtureStream:
         batch_size: int,
         seed: int,
         blocks: int = 1,
-        window: Window | None = None,
-        per_trajectory: int = 1,
-        same_knobs: int | None = None,
-        solved: bool = True,
+        taking: Taking | None = None,
     ) -> None:
         if not sources:
             raise ConfigError("A mixture needs at least one member, a system or a store.")
@@ -404,8 +405,7 @@ class MixtureStream:
                 f"{list(loss_weights)}."
             )
         _check(batch_size, blocks)
-        self.blocks, self.window, self.per_trajectory = blocks, window or NEXT_FRAME, per_trajectory
-        self.same_knobs, self.solved = same_knobs, solved
+        self.blocks, self.taking = blocks, taking or Taking()
         self.sources, self.loss_weights = tuple(sources), tuple(loss_weights)
         self.signature = reduce(Signature.union, (source.signature for source in sources))
         self.grid, self.batch_size, self.seed = grid, batch_size, seed
@@ -434,7 +434,7 @@ class MixtureStream:
     def lead_times(self) -> tuple[float, float] | None:
         """The shortest and the longest of all members'."""
         each = (
-            steps_of(source, self.window) if isinstance(source, System) else source.lead_times
+            steps_of(source, self.taking.window) if isinstance(source, System) else source.lead_times
             for source in self.sources
         )
         ends = [end for range_ in each for end in range_ or ()]
@@ -481,10 +481,8 @@ class MixtureStream:
         if epochs is not None:
             # the remainder is for rounding alone, which may once in a long while count one sample more than the share
             read = epochs.samples.batch(epochs.index(step)[index[mine] % epochs.batch_size])
-            return read if self.solved else read.with_targets(None)
+            return read if self.taking.solved else read.with_targets(None)
         assert isinstance(source, System), "stores have rounds"
         generator = generator_for(self.seed, "mixture", step, place, *block)
-        taken: dict[str, Any] = {"per_trajectory": self.per_trajectory, "same_knobs": self.same_knobs}
-        taken |= {"solved": self.solved}
-        drawn = drawn_samples(source, len(index), self.grid, generator, window=self.window, **taken)
+        drawn = drawn_samples(source, len(index), self.grid, generator, self.taking)
         return drawn if bool(mine.all()) else drawn.select(mine.nonzero().flatten())
