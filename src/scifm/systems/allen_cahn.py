@@ -52,7 +52,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from scifm.fields.batch import Signature
@@ -116,12 +115,6 @@ class AllenCahn(PeriodicEvolution):
     def signature(self) -> Signature:  # type: ignore[override]
         """The names, of as many dimensions as the option says."""
         return Signature(("phase",), ("diffusivity", "rate"), ("phase",), self.num_spatial_dims, evolves=True)
-
-    def initial(
-        self, num_samples: int, grid: Grid, generator: torch.Generator | None, device: torch.device
-    ) -> tuple[Tensor, Tensor]:
-        drawn = self.draw_knobs(num_samples, generator, device)
-        return self.initial_state.draw(num_samples, 1, grid, generator, device=device), drawn
 
     def longest_step(self, grid: Grid) -> float:
         return min(self.max_step, _STEP / self.rate.high)

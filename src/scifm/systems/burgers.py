@@ -121,13 +121,6 @@ class Burgers(PeriodicEvolution):
         carried = [Term("advection", (name, *fields), of=name, factor=-1.0) for name in fields]
         return (*carried, *(Term("laplacian", (name,), of=name, coefficient="viscosity") for name in fields))
 
-    def initial(
-        self, num_samples: int, grid: Grid, generator: torch.Generator | None, device: torch.device
-    ) -> tuple[Tensor, Tensor]:
-        viscosity = self.viscosity.draw(num_samples, generator, dtype=torch.float64, device=device)
-        state = self.initial_state.draw(num_samples, self.num_spatial_dims, grid, generator, device=device)
-        return state, viscosity[:, None]
-
     def longest_step(self, grid: Grid) -> float:
         return min(self.max_step, _COURANT * min(grid.spacing) / (_PEAK * self.initial_state.amplitude))
 

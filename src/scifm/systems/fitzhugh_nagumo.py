@@ -66,7 +66,6 @@ import torch
 from torch import Tensor
 
 from scifm.fields.batch import Signature
-from scifm.fields.grid import Grid
 from scifm.fields.homogeneity import Homogeneity
 from scifm.fields.term import Term
 from scifm.systems.initial import RandomWaves
@@ -131,12 +130,6 @@ class FitzHughNagumo(PeriodicEvolution):
         """The names, of as many dimensions as the option says."""
         fields = ("activator", "inhibitor")
         return Signature(fields, tuple(self.knobs), fields, self.num_spatial_dims, evolves=True)
-
-    def initial(
-        self, num_samples: int, grid: Grid, generator: torch.Generator | None, device: torch.device
-    ) -> tuple[Tensor, Tensor]:
-        drawn = self.draw_knobs(num_samples, generator, device)
-        return self.initial_state.draw(num_samples, 2, grid, generator, device=device), drawn
 
     def symbol(self, waves: tuple[Tensor, ...], odd: tuple[Tensor, ...], coefficients: Tensor) -> Tensor:
         of_u, of_v = (self.per_sample(coefficients, i, len(waves)) for i in (0, 1))

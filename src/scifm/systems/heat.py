@@ -50,7 +50,6 @@ import math
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from scifm.fields.batch import Signature
@@ -105,12 +104,6 @@ class Heat(PeriodicEvolution):
         Homogeneity((("temperature", 1.0),), ("temperature",), "rms"),
         Homogeneity((("diffusivity", 1.0), ("lead_time", -1.0)), ("diffusivity",), "value"),
     )
-
-    def initial(
-        self, num_samples: int, grid: Grid, generator: torch.Generator | None, device: torch.device
-    ) -> tuple[Tensor, Tensor]:
-        diffusivity = self.diffusivity.draw(num_samples, generator, dtype=torch.float64, device=device)
-        return self.initial_state.draw(num_samples, 1, grid, generator, device=device), diffusivity[:, None]
 
     def symbol(self, waves: tuple[Tensor, ...], odd: tuple[Tensor, ...], coefficients: Tensor) -> Tensor:
         return -self.per_sample(coefficients, 0, len(waves)) * squared(waves)

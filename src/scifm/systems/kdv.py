@@ -54,7 +54,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from scifm.fields.batch import Signature
@@ -111,12 +110,6 @@ class KortewegDeVries(PeriodicEvolution):
     def __post_init__(self) -> None:
         self.read_knobs(positive=("dispersion",))
         self.require_options()
-
-    def initial(
-        self, num_samples: int, grid: Grid, generator: torch.Generator | None, device: torch.device
-    ) -> tuple[Tensor, Tensor]:
-        dispersion = self.dispersion.draw(num_samples, generator, dtype=torch.float64, device=device)
-        return self.initial_state.draw(num_samples, 1, grid, generator, device=device), dispersion[:, None]
 
     def longest_step(self, grid: Grid) -> float:
         return min(self.max_step, _COURANT * grid.spacing[0] / (_PEAK * self.initial_state.amplitude))

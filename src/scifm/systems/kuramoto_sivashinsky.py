@@ -58,7 +58,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from scifm.fields.batch import Signature
@@ -122,12 +121,6 @@ class KuramotoSivashinsky(PeriodicEvolution):
     def __post_init__(self) -> None:
         self.read_knobs(positive=("antidiffusion", "viscosity"))
         self.require_options()
-
-    def initial(
-        self, num_samples: int, grid: Grid, generator: torch.Generator | None, device: torch.device
-    ) -> tuple[Tensor, Tensor]:
-        drawn = self.draw_knobs(num_samples, generator, device)
-        return self.initial_state.draw(num_samples, 1, grid, generator, device=device), drawn
 
     def longest_step(self, grid: Grid) -> float:
         return min(self.max_step, _STEP * self.viscosity.low / self.antidiffusion.high**2)

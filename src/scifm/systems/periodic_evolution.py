@@ -2,9 +2,10 @@
 
     ∂û/∂t = L(k) û + N̂(û)
 
-A subclass gives the symbol L (`symbol`) and, where there is one, the nonlinear term (`nonlinear`); the march is that of
-`solvers.etdrk`, of fourth order, with products dealiased: modes beyond `keeps` of the highest wavenumber are zero, from
-the first state on, so that no product of the term's degree can fold back onto those that are kept.
+A subclass gives the symbol L (`symbol`), what it begins with (`initial_state`) and, where there is one, the nonlinear
+term (`nonlinear`); the march is that of `solvers.etdrk`, of fourth order, with products dealiased: modes beyond `keeps`
+of the highest wavenumber are zero, from the first state on, so that no product of the term's degree can fold back onto
+those that are kept.
 
 Precision. Symbol and weights are formed in float64; all else runs in the precision of the state.
 """
@@ -24,6 +25,7 @@ from scifm.errors import ConfigError
 from scifm.fields.grid import Grid
 from scifm.fields.spectral import require_periodic, wavenumbers
 from scifm.systems.evolving import Evolving
+from scifm.systems.initial import RandomWaves
 from scifm.systems.solvers.etdrk import ETDRK, Nonlinear
 
 __all__ = ["PIECE_POINTS", "PeriodicEvolution", "SpectralBox", "carried_by_itself", "squared"]
@@ -101,15 +103,36 @@ class PeriodicEvolution(Evolving):
     """An evolving equation on a periodic box, in as many dimensions as an option `num_spatial_dims` says, if any.
 
     Attributes:
+        initial_state: how fields are drawn at time 0; an option of those that `initial` is left to itself in.
         max_step: longest step of the solver [T]; see `longest_step`. An option of those with a nonlinear term; the
             others are exact at any step.
         keeps: the part of the highest wavenumber up to which modes are kept: 2/(degree + 1) for a nonlinear term that
             is a polynomial of that degree; infinity where there is none, for all modes.
     """
 
+    initial_state: RandomWaves
     max_step: float = math.inf
     keeps: ClassVar[float] = 2 / 3
     order: ClassVar[int] = 4
+
+    def initial(
+        self, num_samples: int, grid: Grid, generator: torch.Generator | None, device: torch.device
+    ) -> tuple[Tensor, Tensor]:
+        """Draw problems at time 0; see `Evolving.initial`.
+
+        Left to itself every field is drawn by `initial_state`, and the knobs are the coefficients. What begins, or is
+        told, otherwise overrides it.
+
+        Raises:
+            ConfigError: if there is no `initial_state`.
+        """
+        if not hasattr(self, "initial_state"):
+            raise ConfigError(
+                f"'{self.name}' says by no option initial_state, and no initial of its own, how it begins: give it "
+                "initial_state, or write `initial`."
+            )
+        drawn = self.draw_knobs(num_samples, generator, device)
+        return self.initial_state.draw(num_samples, len(self.signature.inputs), grid, generator, device=device), drawn
 
     @abc.abstractmethod
     def symbol(self, waves: tuple[Tensor, ...], odd: tuple[Tensor, ...], coefficients: Tensor) -> Tensor:

@@ -146,12 +146,6 @@ class ScalarEvolution(PeriodicEvolution):
                 f"got diffusivity low={self.diffusivity.low:g}, hyperdiffusivity low={self.hyperdiffusivity.low:g}."
             )
 
-    def initial(
-        self, num_samples: int, grid: Grid, generator: torch.Generator | None, device: torch.device
-    ) -> tuple[Tensor, Tensor]:
-        drawn = self.draw_knobs(num_samples, generator, device)
-        return self.initial_state.draw(num_samples, 1, grid, generator, device=device), drawn
-
     def longest_step(self, grid: Grid) -> float:
         fastest = _PEAK * self.initial_state.amplitude * max(abs(self.steepening.low), abs(self.steepening.high))
         carried = _COURANT * grid.spacing[0] / fastest if fastest else math.inf
