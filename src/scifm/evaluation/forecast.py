@@ -431,7 +431,7 @@ def _judged(
         trivial["climatology"] = learned.climatology.to(truth).expand_as(truth)
     if learned is not None and learned.linear is not None:
         known = batch.valid_inputs
-        state = [batch.signature.inputs.index(name) for name in batch.signature.outputs]
+        state = batch.signature.state_places
         start = last if known is None else torch.where(known[:, -1:, state], last, learned.climatology.to(last))
         trivial["linear"] = torch.stack(list(learned.linear.march(start[:, 0], num_steps)), dim=1)
     for name, values in trivial.items():

@@ -49,6 +49,11 @@ class Signature(Plain):
         return tuple(name for name in self.outputs if self.evolves and name in self.inputs)
 
     @property
+    def state_places(self) -> list[int]:
+        """Where among the inputs each field of `state` stands."""
+        return [self.inputs.index(name) for name in self.state]
+
+    @property
     def fields(self) -> tuple[str, ...]:
         """Names of all fields, each once."""
         return tuple(dict.fromkeys((*self.inputs, *self.outputs)))

@@ -311,7 +311,7 @@ class AxialTransformer(Operator):
         how, names = self.config.instance_norm, self.signature
         if how == "none" or not names.state:
             return inputs, None
-        places = [names.inputs.index(name) for name in names.state]
+        places = names.state_places
         states, rest = inputs[:, :, places], [1, *range(3, inputs.dim())]
         centered = states - states.mean(rest, keepdim=True) if how == "reversible" else states
         square = centered.square().mean(rest, keepdim=True)

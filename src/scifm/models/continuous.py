@@ -281,7 +281,7 @@ class Continuous(Operator):
     @property
     def _columns(self) -> list[int]:
         """Where each output stands among the inputs."""
-        return [self.signature.inputs.index(name) for name in self.signature.outputs]
+        return self.signature.state_places
 
     def _filled(self, batch: Batch) -> Batch:
         """Return the batch with missing points of the state at their mean, where normalization begins them too."""

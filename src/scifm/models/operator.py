@@ -279,7 +279,7 @@ class Operator(Stored):
                 f"{names.state or 'none'}."
             )
         steps, known = batch.lead_steps, batch.num_frames
-        state = [names.inputs.index(name) for name in names.state]
+        state = names.state_places
         first, answered = None if steps is None else steps[:, :1], self.domain.gaps.answered(batch)
         question = replace(batch, targets=None, valid_targets=None, lead_time=first)
         for step in range(num_steps):

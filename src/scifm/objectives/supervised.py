@@ -219,7 +219,7 @@ class Supervised(Objective):
                 f"noise = {self.noise:g} is for the states of an evolving problem; {names.outputs} are none. Leave it "
                 "out."
             )
-        state = [names.inputs.index(name) for name in names.state]
+        state = names.state_places
         fields = inputs[:, :, state]
         if batch.valid_inputs is None:
             square = fields.flatten(3).square().mean(-1)

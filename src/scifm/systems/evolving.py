@@ -271,7 +271,7 @@ class Evolving(System):
         assert steps is not None, "require_ours has looked"
         coefficients = self._coefficients(batch)
         state, made = self._inputs(batch), []
-        outputs = [self.signature.inputs.index(name) for name in self.signature.outputs]
+        outputs = self.signature.state_places
         frame = 0
         while frame < batch.num_frames:
             # equal steps that follow each other are marched in one go; samples whose steps differ, one after the other
@@ -325,7 +325,7 @@ class Evolving(System):
         batch = batch.to(dtype=torch.float64)
         batch.require_targets()
         names = self.signature
-        outputs = [names.inputs.index(name) for name in names.outputs]
+        outputs = names.state_places
         constants = [place for place, name in enumerate(names.inputs) if name not in names.outputs]
         inputs = self._inputs(batch).unsqueeze(1)
         later = torch.stack([batch.target(name) for name in names.outputs], dim=2)

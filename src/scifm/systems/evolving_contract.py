@@ -133,7 +133,7 @@ class EvolvingContract(SystemContract):
         inputs, coefficients, grid = self.problem(fine=True)
         system, time = self.system, self.short * self.system.save_interval
         frames = system.advance(inputs, coefficients, grid, interval=time, num_frames=4)
-        outputs = [system.signature.inputs.index(name) for name in system.signature.outputs]
+        outputs = system.signature.state_places
         frames = torch.cat([inputs[:, None, outputs], frames], dim=1)
         weights = torch.tensor([-25 / 12, 4, -3, 4 / 3, -1 / 4], dtype=torch.float64)  # a one-sided slope of order 4
         rate = torch.einsum("t,bt...->b...", weights / time, frames)

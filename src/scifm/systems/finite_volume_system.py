@@ -132,7 +132,7 @@ class FiniteVolumeSystem(Evolving):
     ) -> Tensor:
         self.require_grid(grid)
         names = self.signature
-        outputs = [names.inputs.index(name) for name in names.outputs]
+        outputs = names.state_places
         rest = [names.inputs.index(name) for name in names.inputs if name not in names.outputs]
         numbers = _PIECE_NUMBERS.get(inputs.device.type, _PIECE_NUMBERS_ELSEWHERE)
         if self._own_equation and volumes_for(inputs):

@@ -170,7 +170,7 @@ class PeriodicEvolution(Evolving):
         # times in single precision are off by a few parts in 1e6, which must not cost a step
         num_steps = max(1, math.ceil(interval / self.longest_step(grid) * (1 - _ROUNDED))) * refine
         names = self.signature
-        outputs = [names.inputs.index(name) for name in names.outputs]
+        outputs = names.state_places
         points = PIECE_POINTS.get(inputs.device.type, _PIECE_POINTS_ELSEWHERE)
         piece = max(1, points // (math.prod(grid.num_points) * len(outputs)))
         made = inputs.new_empty(len(inputs), num_frames, len(outputs), *grid.num_points)

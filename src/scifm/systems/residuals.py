@@ -56,7 +56,7 @@ def residual_of(system: System, batch: Batch) -> Tensor:
     assert lead_time is not None
     weights = _weights(torch.cat([torch.zeros_like(lead_time[:, :1]), lead_time], dim=1).double()).to(rates)
     means = torch.einsum("bij,bj...->bi...", weights, rates)
-    evolved = states[:, :, [system.signature.inputs.index(name) for name in system.signature.outputs]]
+    evolved = states[:, :, system.signature.state_places]
     return evolved.diff(dim=1) / steps.to(rates).view(*steps.shape, *(1,) * (rates.dim() - 2)) - means
 
 

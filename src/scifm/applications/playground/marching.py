@@ -185,7 +185,7 @@ class PlayedEvolution(Played):
         """Return the solver's frames ``(frame, field, *space)``, NaN behind where it fails or takes too long."""
         names, made = system.signature, list[Tensor]()
         state = start.inputs[:, 0].clone()
-        places = [names.inputs.index(name) for name in names.outputs]
+        places = names.state_places
         deadline, why = time.monotonic() + SOLVER_SECONDS, ""
         while len(made) < num_frames and not why:
             try:
@@ -201,7 +201,7 @@ class PlayedEvolution(Played):
         return torch.cat([torch.stack(made), missing]) if made else missing, [why] if why else []
 
     def _with_history(self, start: Batch, frames: Tensor) -> Batch:
-        places = [self.system.signature.inputs.index(name) for name in self.system.signature.outputs]
+        places = self.system.signature.state_places
         following = start.inputs.repeat(1, len(frames), *(1,) * (start.inputs.dim() - 2))
         following[:, :, places] = frames
         return replace(start, inputs=torch.cat([start.inputs, following], dim=1))

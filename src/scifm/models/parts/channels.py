@@ -25,7 +25,7 @@ def network_channels(encoded: Tensor, batch: Batch, *, masks: bool, positions: b
         frames: leave every frame one, ``(batch, time, channel, *space)``.
     """
     names, valid = batch.signature, batch.valid_inputs
-    state = [names.inputs.index(name) for name in names.state]
+    state = names.state_places
     put_together: Callable[[Tensor], Tensor] = (
         (lambda fields: fields) if frames else partial(_with_history, state=state)
     )
