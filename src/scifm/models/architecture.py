@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol, Self, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, Self, runtime_checkable
 
 from pydantic import model_validator
 from torch import Tensor, nn
 
 from scifm.config import Config
-from scifm.errors import ConfigError
+from scifm.errors import ConfigError, suggest
 from scifm.fields.batch import Signature
 from scifm.fields.grid import Grid
 from scifm.fields.holding import Holds
@@ -118,13 +118,13 @@ class OperatorConfig(Config):
 
     Attributes:
         kind: the name of the operators it describes, in ``scifm.models.OPERATORS`` or as an entry point.
-        sizes: the names that `of_size` knows; none where an architecture has no dial of size.
+        sizes: the settings of each named size; none where an architecture has no dial of size.
         sized_by: the settings in which networks of one architecture may differ: what makes them larger, and how they
             compute; None: all.
     """
 
     kind: ClassVar[str] = ""
-    sizes: ClassVar[tuple[str, ...]] = ()
+    sizes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     sized_by: ClassVar[tuple[str, ...] | None] = None
 
     answers_frames: ClassVar[bool] = True
@@ -167,7 +167,11 @@ class OperatorConfig(Config):
         Raises:
             ConfigError: if there is none of that name.
         """
-        raise ConfigError(f"kind '{cls.kind}' comes in no sizes; got '{size}': say what it is in model.network")
+        if not cls.sizes:
+            raise ConfigError(f"kind '{cls.kind}' comes in no sizes; got '{size}': say what it is in model.network")
+        if size not in cls.sizes:
+            raise ConfigError(f"Size {suggest(size, cls.sizes)}")
+        return cls(**cls.sizes[size])
 
     def architecture(self) -> str:
         """Return what networks that differ in size alone share, and no others: these may be joined by a line."""

@@ -13,6 +13,7 @@ an axis that wraps around are circular, the vocabulary of fields is open, and no
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Self
 
 import torch
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from scifm.config import refuse_idle
-from scifm.errors import ConfigError, suggest
+from scifm.errors import ConfigError
 from scifm.fields.batch import Signature
 from scifm.fields.grid import Grid
 from scifm.fields.normalization import Encoded, Normalization
@@ -83,7 +84,10 @@ class AxialTransformerConfig(OperatorConfig):
     """
 
     kind: ClassVar[str] = "axial_transformer"
-    sizes: ClassVar[tuple[str, ...]] = tuple(AXIAL_SIZES)
+    sizes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        name: {"width": width, "num_heads": heads, "num_blocks": blocks}
+        for name, (width, heads, blocks) in AXIAL_SIZES.items()
+    }
     sized_by: ClassVar[tuple[str, ...] | None] = (
         "width", "num_heads", "num_blocks", "condition_width", "plain", "equations",
     )  # fmt: skip
@@ -135,13 +139,6 @@ class AxialTransformerConfig(OperatorConfig):
             known = {None, *signature.coefficients}
             whole = {name: own for name, own in whole.items() if all(term.coefficient in known for term in own)}
         return self.model_copy(update={"equations": whole or None})
-
-    @classmethod
-    def of_size(cls, size: str) -> AxialTransformerConfig:
-        if size not in AXIAL_SIZES:
-            raise ConfigError(f"Size {suggest(size, AXIAL_SIZES)}")
-        width, num_heads, num_blocks = AXIAL_SIZES[size]
-        return cls(width=width, num_heads=num_heads, num_blocks=num_blocks)
 
     @classmethod
     def published(cls, size: str = "tiny") -> AxialTransformerConfig:

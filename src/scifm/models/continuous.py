@@ -24,7 +24,7 @@ physical state alone: two halves of a time make the whole.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any, ClassVar, Literal, Self
@@ -36,7 +36,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from scifm.config import build_config
-from scifm.errors import ConfigError, SignatureError, suggest
+from scifm.errors import SignatureError
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.normalization import Encoded, Normalization
 from scifm.models.architecture import Hidden
@@ -80,7 +80,9 @@ class ContinuousConfig(OperatorConfig):
     """
 
     kind: ClassVar[str] = "continuous"
-    sizes: ClassVar[tuple[str, ...]] = tuple(SIZES)
+    sizes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        name: {"width": width, "projection_width": 2 * width} for name, width in SIZES.items()
+    }
     sized_by: ClassVar[tuple[str, ...] | None] = (
         "width", "modes", "num_layers", "projection_width", "latent_points", "engine", "gradient",
     )  # fmt: skip
@@ -114,12 +116,6 @@ class ContinuousConfig(OperatorConfig):
         if self.between == "linear" and self.basis == 1:
             raise ValueError("between = 'linear' has no effect with basis = 1: weights are the same all along")
         return self
-
-    @classmethod
-    def of_size(cls, size: str) -> ContinuousConfig:
-        if size not in SIZES:
-            raise ConfigError(f"Size {suggest(size, SIZES)}")
-        return cls(width=SIZES[size], projection_width=2 * SIZES[size])
 
 
 class Continuous(Operator):

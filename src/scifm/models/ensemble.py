@@ -31,7 +31,7 @@ from scifm.fields.normalization import Encoded, Normalization
 from scifm.fields.term import Equations
 from scifm.models.architecture import Hidden, OperatorConfig
 from scifm.models.card import ModelCard
-from scifm.models.fno import SIZES, FNOConfig
+from scifm.models.fno import FNOConfig
 from scifm.models.folder import ModelContent
 from scifm.models.heads import dropping, redraw_masks, widened
 from scifm.models.operator import Operator
@@ -68,7 +68,7 @@ class EnsembleConfig(OperatorConfig):
     """
 
     kind: ClassVar[str] = "ensemble"
-    sizes: ClassVar[tuple[str, ...]] = tuple(SIZES)
+    sizes: ClassVar[Mapping[str, Mapping[str, Any]]] = FNOConfig.sizes  # of a member
 
     member: Annotated[OperatorConfig, BeforeValidator(_settings), PlainSerializer(_told)] = FNOConfig()
     num_members: int = Field(5, ge=1, le=MOST_MEMBERS)

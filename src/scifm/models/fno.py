@@ -12,6 +12,7 @@ Two named settings of one class:
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -19,7 +20,6 @@ from jaxtyping import Float
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from scifm.errors import ConfigError, suggest
 from scifm.fields.batch import Signature
 from scifm.fields.normalization import Encoded, Normalization
 from scifm.models.architecture import Hidden
@@ -66,7 +66,9 @@ class FNOConfig(OperatorConfig):
     """
 
     kind: ClassVar[str] = "fno"
-    sizes: ClassVar[tuple[str, ...]] = tuple(SIZES)
+    sizes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        name: {"width": width, "projection_width": 2 * width} for name, width in SIZES.items()
+    }
     sized_by: ClassVar[tuple[str, ...] | None] = (
         "width", "modes", "num_layers", "projection_width", "latent_points", "engine",
     )  # fmt: skip
@@ -93,12 +95,6 @@ class FNOConfig(OperatorConfig):
                 f"{self.latent_points}"
             )
         return self
-
-    @classmethod
-    def of_size(cls, size: str) -> FNOConfig:
-        if size not in SIZES:
-            raise ConfigError(f"Size {suggest(size, SIZES)}")
-        return cls(width=SIZES[size], projection_width=2 * SIZES[size])
 
     @classmethod
     def reference(cls, *, width: int = 64, modes: int = 32) -> FNOConfig:

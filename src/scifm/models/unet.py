@@ -15,6 +15,7 @@ Channels stay last from end to end: norms and pointwise products are then plain 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -22,7 +23,6 @@ from jaxtyping import Float
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 
-from scifm.errors import ConfigError, suggest
 from scifm.fields.batch import Signature
 from scifm.fields.normalization import Encoded, Normalization
 from scifm.models.architecture import Hidden
@@ -63,7 +63,9 @@ class UNetConfig(OperatorConfig):
     """
 
     kind: ClassVar[str] = "unet"
-    sizes: ClassVar[tuple[str, ...]] = tuple(UNET_SIZES)
+    sizes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        name: {"width": width, "projection_width": 2 * width} for name, width in UNET_SIZES.items()
+    }
     sized_by: ClassVar[tuple[str, ...] | None] = (
         "width", "levels", "blocks", "expansion", "condition_width", "projection_width", "plain",
     )  # fmt: skip
@@ -87,12 +89,6 @@ class UNetConfig(OperatorConfig):
         if value % 2 == 0:
             raise ValueError(f"give an odd number of taps, such as {value + 1}")
         return value
-
-    @classmethod
-    def of_size(cls, size: str) -> UNetConfig:
-        if size not in UNET_SIZES:
-            raise ConfigError(f"Size {suggest(size, UNET_SIZES)}")
-        return cls(width=UNET_SIZES[size], projection_width=2 * UNET_SIZES[size])
 
 
 class _Down(nn.Module):
