@@ -5,9 +5,9 @@
 Six systems. Each is pre-trained three ways on the same problems in as many steps: by their solutions (``data``), by
 their equation without a solution (``residual``), by both (``hybrid``). Then it is fine-tuned on a few solved samples of
 shifted coefficients, clean and with noise of 5 % and 20 % of the fields' root mean square in all that it is shown, and
-of a new system. Scores are on clean unseen samples; each way has the step size of three that is best for it, in the
-mean over seeds, on other clean samples. After constraint-aware pre-training as in arXiv:2503.19081.
-Runs are folders: those that are there are not made again.
+of a new system. Scores are on clean unseen samples; each way has the step size and the constants of coefficients that
+are best for it, in the mean over seeds, on other clean samples. After constraint-aware pre-training as in
+arXiv:2503.19081. Runs are folders: those that are there are not made again.
 """
 
 from __future__ import annotations
@@ -44,8 +44,10 @@ WAYS: dict[str, Any] = {
     "hybrid": {"name": "relative_l2", "residual": 1.0},
 }
 NOISES = (0.0, 0.05, 0.2)
-RATES = (1e-3, 3e-3, 1e-2)
-COLUMNS = ("system", "way", "moved_to", "noise", "rate", "seed", "tuning", "error")
+KEPT, REFITTED = "pretrained", "refitted"
+HOW = ((1e-3, KEPT), (3e-3, KEPT), (1e-2, KEPT), (3e-3, REFITTED), (1e-2, REFITTED))
+"""Step sizes, and whether shift and scale of coefficients are those of pre-training or fitted on the few samples."""
+COLUMNS = ("system", "way", "moved_to", "noise", "rate", "constants", "seed", "tuning", "error")
 
 
 @dataclass(frozen=True)
@@ -163,15 +165,15 @@ def pool_of(origin: SystemOrigin, count: int, noise: float, seed: int) -> Downst
 
 
 def cell(rows: list[dict[str, Any]], system: str, way: str, moved_to: str, noise: float | str) -> list[float]:
-    """Return the errors of a cell, one a seed, at the step size that does best on the samples for tuning."""
-    asked = (system, way, moved_to, str(noise))
-    by_rate: dict[float, list[dict[str, Any]]] = {}
+    """Return the errors of a cell, one a seed, trained in the way that does best on the samples for tuning."""
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
-        if (row["system"], row["way"], row["moved_to"], str(row["noise"])) == asked:
-            by_rate.setdefault(float(row["rate"]), []).append(row)
-    if not by_rate:
+        same = row["noise"] == noise if "" in (row["noise"], noise) else float(row["noise"]) == float(noise)
+        if same and (row["system"], row["way"], row["moved_to"]) == (system, way, moved_to):
+            found.setdefault((str(row["rate"]), row["constants"]), []).append(row)
+    if not found:
         return []
-    best = min(by_rate.values(), key=lambda own: mean(float(row["tuning"] or 0) for row in own))
+    best = min(found.values(), key=lambda own: mean(float(row["tuning"] or 0) for row in own))
     return [float(row["error"]) for row in best]
 
 
@@ -204,7 +206,12 @@ def figure_of(rows: list[dict[str, Any]]) -> Figure:
         if series:
             x = Axis(label="noise in the samples shown, %")
             panels.append(
-                Panel(x=x, y=Axis(label="relative L² error", scale="log"), series=tuple(series), title=move.name)
+                Panel(
+                    x=x,
+                    y=Axis(label="relative L² error", scale="log"),
+                    series=tuple(series),
+                    title=move.name.replace("_", " "),
+                )
             )
     caption = "Error on shifted physics after fine-tuning on a few samples, by how it was pre-trained: mean and range "
     return Figure(caption=caption + "of three seeds.", panels=tuple(panels), columns=3)
@@ -247,17 +254,21 @@ def moved(move: Move, way: str, seed: int, folder: Path) -> list[dict[str, Any]]
         test, tuning = (origin.test(num, task) for task in ("constraint-aware", "constraint-aware, tuning"))
         row: dict[str, Any] = {"system": move.name, "way": way, "moved_to": told, "seed": seed}
         if parent is not None and told == "shifted":
-            rows.append({**row, "noise": "", "rate": 0, "tuning": "", "error": error_of(parent, test)})
-        for noise, rate in product(noises, RATES):
+            rows.append({**row, "noise": "", "rate": 0, "constants": "", "tuning": "", "error": error_of(parent, test)})
+        for noise, (rate, constants) in product(noises, HOW):
+            if parent is None and constants == REFITTED:
+                continue  # from scratch everything is fitted
+            pool = pool_of(origin, move.few, noise, seed)
             training = {"num_steps": 200, "batch_size": 16}
             how = {"num_samples": move.few, "seed": seed, "learning_rates": [rate], "training": training}
-            pool = pool_of(origin, move.few, noise, seed)
+            if constants == REFITTED:
+                how["refit_coefficients"] = "always"
             if parent is None:
                 run = from_scratch(model, pool, AdaptRecipe.model_validate(how), out=folder)
             else:
                 run = finetune(parent, pool, AdaptRecipe.model_validate({**how, "rename": names}), out=folder)
             found = {"tuning": error_of(run, tuning), "error": error_of(run, test)}
-            rows.append({**row, "noise": noise, "rate": rate, **found})
+            rows.append({**row, "noise": noise, "rate": rate, "constants": constants, **found})
             print(told_row(rows[-1]), flush=True)
     return rows
 

@@ -36,9 +36,9 @@ RESAMPLED = ["training.objective.points=uniform"]
 EXACT = ["model.network.periodic=true", "model.network.scaled=true", "model.network.initial=exact"]
 MARCHING = [
     "model.network.slabs=10",
-    "training.objective.slab_steps=5",
+    "training.objective.slab_steps=10",
     "training.objective.num_points=100",
-    "training.num_steps=50",
+    "training.num_steps=100",
 ]
 NATURAL = [
     "training.optimizer=levenberg_marquardt",

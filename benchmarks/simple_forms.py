@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
+from zlib import crc32
 
 from harness import alternate, put_into, told_row, write_rows
 from scifm.data.generate import generate
@@ -88,16 +89,11 @@ CASES = {
 def stored(system: str, knobs: dict[str, Any], num: int, num_points: int, seed: int, folder: Path) -> str:
     """Return the folder of a store of so many trajectories."""
     built = SystemConfig(name=system, knobs=knobs).build()
-    told = SystemConfig.of(built).to_dict()
-    name = "-".join([system, f"{abs(hash_of(told)):x}", str(num), str(seed)])
+    told = crc32(repr(SystemConfig.of(built).to_dict()).encode())  # tells ranges of knobs apart
+    name = "-".join([system, f"{told:08x}", str(num), str(seed)])
     splits = {"train": num, "valid": 8}
     generate(built, num_samples=splits, path=folder / "stores" / name, num_points=num_points, seed=seed)
     return str(folder / "stores" / name)
-
-
-def hash_of(told: dict[str, Any]) -> int:
-    """Return a short number that tells knobs apart."""
-    return int.from_bytes(repr(sorted(told.items())).encode(), "big") % (1 << 28)
 
 
 def recipe_of(equation: str, num: int, way: str, seed: int, steps: int, folder: Path) -> tuple[PretrainRecipe, int]:
