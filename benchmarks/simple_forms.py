@@ -33,7 +33,7 @@ OFF = dict.fromkeys(("speed", "steepening", "diffusivity", "dispersion", "hyperd
 LINE = {"width": 16, "modes": 16, "num_layers": 3, "projection_width": 32, "latent_points": 64}
 PLANE = {"width": 12, "modes": 8, "num_layers": 3, "projection_width": 24, "latent_points": 32}
 WAYS = ("whole", "fewer", "and simple")
-TRAJECTORIES = (8, 32, 128)
+TRAJECTORIES = (8, 32)
 ASKED = {"same": 1, "same, ten steps": 10, "shifted": 1, "shifted, ten steps": 10}
 COLUMNS = ("equation", "trajectories", "way", "simple", "seed", *ASKED)
 
