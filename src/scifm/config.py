@@ -98,7 +98,7 @@ class Plain:
             made: Self = cls._adapter().validate_python(dict(entries))
         except ValidationError as error:
             own = [problem["ctx"]["error"] for problem in error.errors() if problem["type"] == "value_error"]
-            problems = "; ".join(_explain(Config, problem) for problem in error.errors())
+            problems = "; ".join(_explain(Config, problem) for problem in _causes(error))
             raise own[0] if own else ConfigError(f"{cls.__name__}: {problems}") from error
         return made
 
@@ -309,7 +309,7 @@ def build_config(cls: type[ConfigT], tree: Mapping[str, Any], *, source: str = "
     try:
         return cls.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(f"{source}: " + "; ".join(_explain(cls, e) for e in error.errors())) from error
+        raise ConfigError(f"{source}: " + "; ".join(_explain(cls, e) for e in _causes(error))) from error
 
 
 def build_inside(cls: type[ConfigT], tree: Any) -> ConfigT:
@@ -350,6 +350,17 @@ def told_by_name(config: Any) -> Any:
     """Return the inverse of `named_settings`: the name alone where all settings are left at their defaults."""
     settings = config.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
     return {"name": config.name, **settings} if settings else config.name
+
+
+def _causes(error: ValidationError) -> list[Any]:
+    """Return problems without those that follow from another: a list is too short where its entries are refused."""
+    problems = error.errors()
+    return [
+        problem
+        for problem in problems
+        if problem["type"] != "too_short"
+        or not any(other is not problem and other["loc"][: len(problem["loc"])] == problem["loc"] for other in problems)
+    ]
 
 
 def _explain(cls: type[BaseModel], problem: Any, inside: tuple[int | str, ...] = ()) -> str:

@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 
+import evolving
 import tiny
 from calls import Said
 from scifm.data.generate import generate
+from scifm.fields.window import Window
 from scifm.systems.poisson import Poisson
+from scifm.training.pretrain import pretrain
 
 QUICK = ("--only", "receptive_field", "--only", "shift_equivariance")
 
@@ -66,6 +69,15 @@ def test_samples_come_from_a_store_or_another_system_too(scifm, parent, tmp_path
     refused(scifm("check", parent, "--system", "helmholtz", "--num-samples", 2), "diffusivity")
 
 
+@pytest.mark.parametrize("named", [False, True])
+def test_a_run_on_a_store_of_trajectories_is_asked_about_its_test_split(scifm, tmp_path, named):
+    store = evolving.store(tmp_path)
+    run = pretrain(evolving.recipe(), store=store, out=tmp_path / "runs").path
+    said = scifm("check", run, "--only", "persistence", *(("--store", store.path) if named else ()))
+    assert f"on {store.split('test', Window()).num_samples} samples" in said.out, said.err
+    refused(scifm("check", run, "--num-samples", 4), "num_samples would have no effect where a run was trained on")
+
+
 def test_a_model_alone_says_what_it_needs_and_is_left_as_it_is(scifm, parent, tmp_path):
     model = shutil.copytree(parent / "model", tmp_path / "alone")
     names = sorted(model.iterdir())
@@ -74,6 +86,7 @@ def test_a_model_alone_says_what_it_needs_and_is_left_as_it_is(scifm, parent, tm
     assert sorted(model.iterdir()) == names
     refused(scifm("check", tmp_path / "nowhere"), "There is no folder")
     refused(scifm("check", parent, "--only", "persistance"), "Did you mean 'persistence'?")
+    assert "at least 1 item" not in scifm("check", parent, "--only", "persistance").told
 
 
 def test_a_smaller_model_goes_where_any_model_goes(scifm, parent, tmp_path):

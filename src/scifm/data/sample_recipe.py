@@ -155,7 +155,11 @@ class SampleRecipe(SourceRecipe):
         origin = self.origin_for(find_model(run))
         if isinstance(origin, StoreOrigin):
             return origin.unseen(self.num_samples, split=self.split)[0], None
-        return origin.unseen(self.num_samples, self.seed)
+        return origin.unseen(self.drawn_of(origin), self.seed)
+
+    def drawn_of(self, origin: Origin) -> int:
+        """Return how many samples are drawn of a system: those asked for; a verb may have other defaults."""
+        return self.num_samples
 
 
 def _of_one_problem(origin: SystemOrigin, place: ModelPlace) -> SystemOrigin:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 from pydantic import BeforeValidator, Field, SerializeAsAny
@@ -56,11 +56,10 @@ class CheckRecipe(SampleRecipe):
     )
     budget: float = Field(180.0, gt=0)
 
-    def samples_for(self, run: str | Path) -> tuple[Samples, dict[str, Any] | None]:
-        """Return the samples, and where they came from; see `SampleRecipe.samples_for`."""
-        origin = self.origin_for(find_model(run))
+    def drawn_of(self, origin: Origin) -> int:
+        """Return how many samples are drawn of a system: of what evolves fewer, since each is a trajectory."""
         few = origin.signature.evolves and "num_samples" not in self.model_fields_set
-        return super(CheckRecipe, self.model_copy(update={"num_samples": 32}) if few else self).samples_for(run)
+        return 32 if few else self.num_samples
 
 
 def check_operator(
