@@ -156,6 +156,40 @@ def test_mistakes_are_told_in_a_sentence(scifm, steady, problem, tmp_path, out, 
     assert words in said.told
 
 
+def test_what_is_read_is_never_written_over_or_added_to(scifm, steady, problem, tmp_path):
+    (tmp_path / "own").mkdir()
+    source = netcdf(tmp_path / "own" / "in.nc", problem)
+    before = source.read_bytes()
+    (tmp_path / "other.nc").hardlink_to(source)
+    for out in (source, tmp_path / "other.nc", tmp_path / "own" / ".." / "own" / "in.nc"):
+        said = scifm("predict", steady, "--input", source, "--out", out)
+        assert said.status == 2
+        assert "is the file that is read, and would be lost" in said.told
+    said = scifm("predict", steady, "--input", source.parent, "--out", source.parent / "answer.nc")
+    assert "which is read as a whole: write the answers elsewhere" in said.told
+    assert source.read_bytes() == before
+    assert list(source.parent.iterdir()) == [source]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("forcing", np.ones(SPACE), "'forcing' of 'in.npz' has shape (16,) and its axes are not known"),
+        ("diffusion_xx", np.nan, "'diffusion_xx' of 'in.npz' is nan, no finite number"),
+        ("diffusion_xx", np.inf, "'diffusion_xx' of 'in.npz' is inf, no finite number"),
+        ("diffusion_xx", "one", "'diffusion_xx' of 'in.npz' holds <U3, not real numbers"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_told_as_what_it_is(
+    scifm, steady, problem, tmp_path, monkeypatch, name, value, words
+):
+    monkeypatch.chdir(tmp_path)
+    np.savez("in.npz", **{**{key: own[0] for key, own in problem.items()}, name: value})
+    said = scifm("predict", steady, "--input", "in.npz", "--out", "answer.npz")
+    assert said.status == 2, said.err
+    assert words in said.told
+
+
 def test_a_nan_is_told(scifm, steady, problem, tmp_path):
     problem["forcing"][1, 2, 3] = np.nan
     said = scifm("predict", steady, "--input", netcdf(tmp_path / "in.nc", problem), "--out", tmp_path / "out.nc")

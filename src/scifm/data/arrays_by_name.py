@@ -142,7 +142,8 @@ def _of_contents(contents: Contents, proposal: Proposal, fields: Iterable[str], 
 
     def found(name: str) -> str:
         if name not in by_name:
-            raise SignatureError(f"'{contents.path}': {suggest(name, by_name)}")
+            said = [remark for remark in contents.remarks if f"'{name}'" in remark]  # it is there, and of no use
+            raise SignatureError(f"'{contents.path}': {' '.join(said) or suggest(name, by_name)}")
         if by_name[name] in contents.units:
             units[name] = contents.units[by_name[name]]
         return by_name[name]
@@ -178,8 +179,8 @@ def _read(contents: Contents, name: str) -> np.ndarray:
 def _ordered(path: Path, name: str, values: np.ndarray, axes: tuple[str, ...]) -> np.ndarray:
     """Bring axes into the order trajectory, time, z, y, x."""
     wanted = [axis for axis in ("trajectory", "time", *_SPACE) if axis in axes]
-    odd = [axis for axis, length in zip(axes, values.shape, strict=True) if axis not in wanted and length > 1]
-    if len(axes) != values.ndim or odd or not set(axes) & set(_SPACE) or len(set(axes)) < len(axes):
+    known = len(axes) == values.ndim and bool(set(axes) & set(_SPACE)) and len(set(axes)) == len(axes)
+    if not known or any(length > 1 for axis, length in zip(axes, values.shape, strict=True) if axis not in wanted):
         raise SignatureError(
             f"'{name}' of '{path}' has shape {values.shape} and its axes are not known"
             + (f" ({', '.join(axes)})" if axes else "")

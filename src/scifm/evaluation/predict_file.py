@@ -109,7 +109,7 @@ def predict_file(
         **settings: single settings, such as ``steps=20``.
 
     Raises:
-        ConfigError: if a setting does not fit, or a package is missing.
+        ConfigError: if a setting does not fit, a package is missing, or `out` is what is read, or lies in it.
         DataError: if a number is infinite, or NaN in a field of which no point was missing in training.
         RunError: if there is no model, or the file cannot be written.
         SignatureError: if names or axes do not fit, or samples lie outside and ``strict`` is set.
@@ -125,6 +125,7 @@ def predict_file(
         require_netcdf()
     if not is_store(source):
         refuse_idle(how, ("split",), f"'{source}' is no store")
+    _require_apart(out, source)
     place = find_model(model)
     operator = load_operator(place.folder)
     operator = told_of(operator, {"systems": [how.system]})
@@ -161,6 +162,15 @@ def predict_file(
     write_atomically(out, content)
     sizes = {str(axis): length for axis, length in dataset.sizes.items()}
     return Prediction(out, sizes, answered.signature.outputs, tuple(outside), unlike)
+
+
+def _require_apart(out: Path, source: Path) -> None:
+    """Refuse to write over what is read, or among it, where it would be read with it the next time."""
+    there, read = out.resolve(), source.resolve()
+    if there == read or (out.exists() and source.exists() and out.samefile(source)):
+        raise ConfigError(f"'{out}' is the file that is read, and would be lost: give the answers another name.")
+    if read in there.parents:
+        raise ConfigError(f"'{out}' lies in '{source}', which is read as a whole: write the answers elsewhere.")
 
 
 def _p_values(values: Tensor, is_one: bool) -> xarray.Variable:

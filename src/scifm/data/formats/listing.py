@@ -99,7 +99,10 @@ def piece_of(path: Path, nodes: Iterable[Node]) -> Piece:
             remark = f"'{name}' of '{path.name}' holds {node.array.dtype}, not real numbers; it is left out."
             piece.remarks.append(remark)
         elif node.array.shape == ():
-            piece.numbers.update(single_numbers({name: node.array[()]}))
+            number = node.array[()]
+            piece.numbers.update(single_numbers({name: number}))
+            if name not in piece.numbers:
+                piece.remarks.append(f"'{name}' of '{path.name}' is {number}, no finite number; it is left out.")
         else:
             piece.arrays[name] = node.array
         if node.texts.get("units"):
