@@ -76,6 +76,11 @@ class Origin(abc.ABC):
         """The exact scalings that are known of it."""
 
     @property
+    def meanings(self) -> dict[str, str]:
+        """What files said its numbers are, by name of a field, a coefficient or an axis; empty: nothing."""
+        return {}
+
+    @property
     def system(self) -> System | None:
         """The one system that draws the samples, if it is known."""
         return None
@@ -166,7 +171,7 @@ class Origin(abc.ABC):
         """
         samples = self.problems(num_samples, "downstream", "pool", seed=seed)
         about = {**self.describe(), "num_samples": num_samples, "seed": seed}
-        return DownstreamPool(samples, about, self.homogeneities)
+        return DownstreamPool(samples, about, self.homogeneities, self.meanings)
 
     def unseen(self, num_samples: int, seed: int = 0, split: str = "test") -> tuple[Samples, dict[str, Any]]:
         """Return problems that no training draws, with what scores on them say of them.
@@ -348,6 +353,10 @@ class StoreOrigin(Origin):
         return self.store.homogeneities
 
     @property
+    def meanings(self) -> dict[str, str]:
+        return self.store.card.meanings
+
+    @property
     def systems(self) -> tuple[str, ...]:
         made = self.store.card.generation
         return () if made is None else (str(made.system["name"]),)
@@ -386,7 +395,7 @@ class StoreOrigin(Origin):
     def pool(self, num_samples: int, seed: int = 0) -> DownstreamPool:
         split = self.split("train")
         about = {**self.describe(), "split": "train", "num_samples": split.num_problems}
-        return DownstreamPool(split, about, self.homogeneities)
+        return DownstreamPool(split, about, self.homogeneities, self.meanings)
 
     def require(self, splits: dict[str, int]) -> None:
         """Raise ConfigError unless each split holds at least so many problems, and no point of them is missing."""

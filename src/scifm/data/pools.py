@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from scifm.fields.homogeneity import Homogeneity
@@ -23,11 +24,13 @@ class DownstreamPool:
         samples: the whole pool; subsets of a seed are nested prefixes of one permutation of its problems.
         origin: where they came from, for the record.
         homogeneities: exact scalings of the system, for fitting a normalization from scratch.
+        meanings: what files said the numbers are, by name of a field, a coefficient or an axis; empty: nothing.
     """
 
     samples: Samples
     origin: dict[str, Any]
     homogeneities: tuple[Homogeneity, ...]
+    meanings: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def num_problems(self) -> int:

@@ -256,7 +256,7 @@ def _carry_out(
     samples = _samples(store, _origin(recipe, find_model(parent).folder, store).window)
     rest, held_out = recipe.split(samples.num_trajectories, trial.repeat)
     origin = {**StoreOrigin(store, samples.window).describe(), "index": rest}
-    pool = DownstreamPool(samples.chosen(rest), origin, store.homogeneities)
+    pool = DownstreamPool(samples.chosen(rest), origin, store.homogeneities, store.card.meanings)
     numbers: dict[str, Any] = {"held_out": tuple(held_out)}
     try:
         settings = recipe.settings(trial.kind, trial.num_samples, trial.repeat)

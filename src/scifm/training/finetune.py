@@ -253,7 +253,7 @@ class _Adaptation(abc.ABC):
             known, few = operator.domain, operator.align(samples.in_memory(_NUM_FITTED))
             times, forms = known.lead_times, known.forms or few.forms
             domain = Domain.of(few, operator.normalization, lead_times=times, forms=forms)
-            operator.domain = replace(domain, meanings=known.meanings)
+            operator.domain = replace(domain, meanings=dict(self.pool.meanings))
             source, checkpoint = self._source(samples), Checkpoint(run.path / "state")
             before = self._to_go_back_to(operator)
             with recording(run, self.observe, recipe.training.loggers) as note:

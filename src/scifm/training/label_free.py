@@ -33,7 +33,7 @@ def unsolved_pool(origin: Origin, num_samples: int, seed: int, objective: Object
     samples = unsolved_samples(origin, num_samples, seed)
     about = {**origin.describe(), "num_samples": samples.num_problems, "solved": False}
     about |= {"split": "train"} if isinstance(origin, StoreOrigin) else {"seed": seed}
-    return DownstreamPool(samples, about, origin.homogeneities)
+    return DownstreamPool(samples, about, origin.homogeneities, origin.meanings)
 
 
 def without_solutions(pool: DownstreamPool, outputs: tuple[str, ...]) -> DownstreamPool:

@@ -406,8 +406,7 @@ def _train_run(run: Run, recipe: PretrainRecipe, origin: Origin, observe: Observ
     # that some were not solved is no gap in them
     known = fitting if data.num_solved is None else fitting.with_targets(None)
     domain = Domain.of(known, normalization, lead_times=source.lead_times, forms=fitting.forms)
-    told = origin.store.card.meanings if isinstance(origin, StoreOrigin) else {}
-    operator.domain = replace(domain, meanings=told)
+    operator.domain = replace(domain, meanings=origin.meanings)
     world.wait()  # every process has seen the status of before
 
     if world.is_first:
