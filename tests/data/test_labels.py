@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import netCDF4
@@ -18,8 +20,10 @@ from scifm.data.store import Store
 from scifm.evaluation.predict_file import predict_file
 from scifm.evaluation.rollouts import forecast
 from scifm.models.registry import load_operator
+from scifm.report.films import read_frames
 from scifm.report.page import page
 from scifm.runs import Run
+from scifm.training.finetune import finetune
 from scifm.training.pretrain import pretrain
 
 FRAMES, NY, NX = 8, 8, 16
@@ -175,6 +179,30 @@ def test_the_model_its_card_and_the_page_of_the_run_tell_them(run):
     for name, text in meant.items():
         assert f"| what {name} is | {text} |" in readme
         assert text in shown
+
+
+def test_pictures_have_the_points_of_the_file_and_north_is_up(run, tmp_path):
+    for number in range(6):
+        write(tmp_path / "down" / f"{number}.nc", number, lat=LAT[::-1].copy())
+    down = import_data(tmp_path / "down", tmp_path / "store")
+    made = forecast(run, store=str(down.path), steps=3)[1]
+    frames = read_frames(Path(made["file"]).with_suffix(".npz"))
+    assert frames.sides == (("lat", LAT[0], LAT[-1]), ("lon", LON[0], LON[-1]))
+    truth = down.to_xarray("test")["tas"].isel(trajectory=frames.sample).sortby("y")
+    np.testing.assert_allclose(frames.truth[:, 0], truth.isel(time=list(frames.steps)), rtol=1e-6)
+    shown = page(run.path).read_text()
+    assert f"<span>{LAT[-1]:.3g}</span><span>lat</span><span>{LAT[0]:.3g}</span>" in shown
+
+
+def test_a_model_that_moves_to_data_that_say_nothing_forgets_what_the_others_were(run, store, tmp_path):
+    few = {"num_samples": 2, "learning_rates": [1e-3], "training": {"num_steps": 1, "batch_size": 2}}
+    kept = finetune(run, store, out=tmp_path / "runs", **few)
+    assert load_operator(kept).domain.meanings == store.card.meanings != {}
+    card = json.loads((store.path / "card.json").read_text())
+    silent = shutil.copytree(store.path, tmp_path / "silent")
+    (silent / "card.json").write_text(json.dumps({**card, "units": {}, "labels": None}))
+    moved = finetune(run, Store.open(silent), out=tmp_path / "others", **few)
+    assert load_operator(moved).domain.meanings == {}
 
 
 def test_lines_that_run_downward_stay_so(tmp_path):

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from scifm.data.labels import Labels
 from scifm.evaluation.forecast import Forecast
 from scifm.fields.batch import Batch
+from scifm.fields.grid import Grid
 from scifm.findings.frames import ForecastFrames
 from scifm.models.operator import Operator
 from scifm.models.rollout import BOUND, rollout
@@ -31,12 +34,16 @@ def typical_sample(found: Forecast) -> int:
     return int(order[(len(order) - 1) // 2])
 
 
-def forecast_example(operator: Operator, found: Forecast, samples: Batch, *, bound: float = BOUND) -> ForecastFrames:
+def forecast_example(
+    operator: Operator, found: Forecast, samples: Batch, *, bound: float = BOUND, labels: Labels | None = None
+) -> ForecastFrames:
     """Return frames of the typical trajectory of a forecast, marched once more.
 
     Args:
         operator, samples, bound: those that were judged.
         found: what was found.
+        labels: what the file they came from says of its axes. Of a plane, one whose points run downward
+            is turned, so that north is up.
 
     Raises:
         SignatureError: if the samples do not fit the operator.
@@ -69,9 +76,13 @@ def forecast_example(operator: Operator, found: Forecast, samples: Batch, *, bou
         if step in answers:
             own = frame.without_absent(signature)
             answers[step] = kept(own.require_targets(), own.valid_targets)
+    called, ends = _own_axes(labels, grid, axes)
+    truths, predictions = (np.stack([kind[step] for step in steps]) for kind in (made, answers))
+    turned = [2 + side for side, (first, last) in enumerate(ends) if first > last]
+    truths, predictions = (np.flip(fields, turned) for fields in (truths, predictions))
     return ForecastFrames(
-        truth=np.stack([made[step] for step in steps]),
-        prediction=np.stack([answers[step] for step in steps]),
+        truth=truths,
+        prediction=predictions,
         steps=tuple(steps),
         times=tuple(found.times[step - 1] for step in steps),
         errors=tuple(found.frame_errors()[place][[step - 1 for step in steps]].tolist()),
@@ -83,7 +94,23 @@ def forecast_example(operator: Operator, found: Forecast, samples: Batch, *, bou
         num_steps=found.num_steps,
         plane=plane,
         left_out=names[len(channels) :],
+        axes=called,
+        ends=tuple((min(own), max(own)) for own in ends),
     )
+
+
+def _own_axes(
+    labels: Labels | None, grid: Grid, axes: Sequence[int]
+) -> tuple[tuple[str, ...], tuple[tuple[float, float], ...]]:
+    """Return what a file calls the axes of a plane, and its first and last point along each; none if it says less."""
+    if labels is None or len(axes) != 2:
+        return (), ()
+    names = [grid.axis_names[axis] for axis in axes]
+    lines = [labels.points(name, grid.num_points[axis]) for name, axis in zip(names, axes, strict=True)]
+    if any(line is None for line in lines):
+        return (), ()
+    ends = tuple((float(line[0]), float(line[-1])) for line in lines if line is not None)
+    return tuple(map(labels.name, names)), ends
 
 
 def _averaged(field: Tensor, most: int) -> NDArray[np.float32]:

@@ -183,7 +183,8 @@ def forecast(
     if place.run is not None and place.run.is_own:
         file = place.run.forecast_file({key: value for key, value in about.items() if key != "out"})
         # before the record that it belongs to, so that no record is left with the frames of another
-        forecast_example(operator, found, starts.samples, bound=how.bound).write(file.with_suffix(".npz"))
+        example = forecast_example(operator, found, starts.samples, bound=how.bound, labels=starts.labels)
+        example.write(file.with_suffix(".npz"))
         write_json(file, {**about, **found.to_dict()})
         about["file"] = str(file)
     return found, about

@@ -35,6 +35,8 @@ class ForecastFrames:
         num_steps: that were judged.
         plane: where it was cut, such as ``z = 0.5``; empty: it was not.
         left_out: channels that are not kept.
+        axes: what the file that the samples came from calls the axes kept; empty: it says nothing of them.
+        ends: its own first and last point along each, such as degrees of latitude, the smaller one first.
     """
 
     truth: NDArray[np.float32]
@@ -50,6 +52,15 @@ class ForecastFrames:
     num_steps: int
     plane: str = ""
     left_out: tuple[str, ...] = ()
+    axes: tuple[str, ...] = ()
+    ends: tuple[tuple[float, float], ...] = ()
+
+    @property
+    def sides(self) -> tuple[tuple[str, float, float], ...]:
+        """Name and both ends of each axis: the file's own, else its letter, from zero."""
+        if self.axes:
+            return tuple((name, *ends) for name, ends in zip(self.axes, self.ends, strict=True))
+        return tuple((name, 0.0, side) for name, side in zip("yx"[-len(self.extent) :], self.extent, strict=True))
 
     def few(self, most: int) -> ForecastFrames:
         """Return no more than so many of its frames, evenly spaced, the first and the last among them."""

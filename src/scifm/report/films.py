@@ -90,8 +90,11 @@ def read_frames(path: Path) -> ForecastFrames | None:
     if arrays is None:
         return None
     shape, count = arrays["truth"].shape, len(np.atleast_1d(arrays["steps"]))
+    axes = tuple(map(str, arrays.get("axes", ())))  # frames of before have none
+    ends = np.reshape(arrays.get("ends", ()), (-1, 2)) if np.size(arrays.get("ends", ())) % 2 == 0 else np.empty((9, 2))
     fits = (
         len(shape) in (3, 4)
+        and len(axes) == len(ends) in (0, len(shape) - 2)
         and arrays["prediction"].shape == shape
         and shape[0] == count == arrays["times"].size == arrays["errors"].size
         and shape[1] == arrays["channels"].size
@@ -118,6 +121,8 @@ def read_frames(path: Path) -> ForecastFrames | None:
         num_steps=int(arrays["num_steps"]),
         plane=str(arrays.get("plane", "")),
         left_out=tuple(map(str, arrays.get("left_out", ()))),
+        axes=axes,
+        ends=tuple((float(low), float(high)) for low, high in ends),
     )
 
 
@@ -289,7 +294,8 @@ def _maps(
     truth, answer = pair
     count, high, wide = truth.shape
     shown = {"truth": truth, "prediction": answer, "error": answer - truth}
-    headings, first, last, beneath = [Markup("")], [_upright(frames.extent)], [_upright(frames.extent)], [Markup("")]
+    upright, across = frames.sides
+    headings, first, last, beneath = [Markup("")], [_upright(*upright)], [_upright(*upright)], [Markup("")]
     shape = f"aspect-ratio: {frames.extent[1]:g} / {frames.extent[0]:g}"
     for kind, fields in shown.items():
         identifier = f"strip-{frames.channels.index(name)}-{kind}"
@@ -302,7 +308,8 @@ def _maps(
         again = element("use", href=f"#{identifier}")
         place = f"0 {(count - 1) * high} {wide} {high}"
         last.append(element("svg", again, viewBox=place, aria_label=f"{label}, last frame", **looks))
-        beneath.append(element("span", *(element("span", text) for text in ("0", "x", f"{frames.extent[1]:.3g}"))))
+        told = (f"{across[1]:.3g}", across[0], f"{across[2]:.3g}")
+        beneath.append(element("span", *(element("span", text) for text in told)))
 
     def row(kind: str, parts: Sequence[Markup]) -> Markup:
         return element("div", *(part or Markup("<span></span>") for part in parts), class_=f"cells {kind}")
@@ -314,8 +321,9 @@ def _maps(
     return join([names, row("shots", first), ends]), join([row("shots", last), ends]), row("bars", bars)
 
 
-def _upright(extent: Sequence[float]) -> Markup:
-    return element("span", *(element("span", text) for text in (f"{extent[0]:.3g}", "y", "0")), class_="upright")
+def _upright(name: str, low: float, high: float) -> Markup:
+    told = (f"{high:.3g}", name, f"{low:.3g}")
+    return element("span", *(element("span", text) for text in told), class_="upright")
 
 
 def _round(reach: float) -> float:

@@ -61,6 +61,7 @@ class Plate:
         left: what stands to the left of each row.
         names: of the axes (upward, to the right) of maps whose axes are unlike; none: both are lengths of a plane.
         starts: where those axes begin.
+        ends: what is written at both ends of the axes (upward, to the right) of a plane, if not 0 and its length.
     """
 
     caption: str
@@ -70,6 +71,7 @@ class Plate:
     left: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
     starts: tuple[float, ...] = (0.0, 0.0)
+    ends: tuple[tuple[float, float], ...] = ()
 
 
 def plates_of_examples(examples: Examples | None, most: int) -> dict[str, Plate]:
@@ -119,7 +121,7 @@ def plates_of_frames(frames: ForecastFrames | None, caption: str, maps: SpaceTim
                 rows.append((Picture("truth (gray) and prediction (blue)", "field", both, shared), error))
         left = tuple(f"t = {frames.times[i]:.3g}" for i in chosen)
         told = f"{name.replace('_', ' ')}. {caption}"
-        plates[f"frames-{name}"] = Plate(told, tuple(rows), frames.extent, frames.x, left)
+        plates[f"frames-{name}"] = Plate(told, tuple(rows), frames.extent, frames.x, left, ends=frames.ends)
         if maps is not None:
             plates[f"space-time-{name}"] = _over_time(frames, place, f"{name.replace('_', ' ')}. {maps.caption}")
     return plates
@@ -193,8 +195,10 @@ def _map(own: Axes, plate: Plate, picture: Picture, *, outer: bool, bottom: bool
         own.set_ylabel(plate.names[0] if outer else "")
         return mark
     name: Literal["x", "y"]
-    for name, side, shown in (("x", plate.extent[1], bottom), ("y", plate.extent[0], outer)):
-        getattr(own, f"set_{name}ticks")([0.0, side / 2, side], [f"{v:.3g}" for v in (0.0, side / 2, side)])
+    ends = plate.ends or ((0.0, side_y), (0.0, side_x))
+    for name, side, (first, last), shown in (("x", side_x, ends[1], bottom), ("y", side_y, ends[0], outer)):
+        told = [f"{value:.3g}" for value in (first, (first + last) / 2, last)]
+        getattr(own, f"set_{name}ticks")([0.0, side / 2, side], told)
         own.tick_params(axis=name, labelbottom=shown, labelleft=shown)
     return mark
 
