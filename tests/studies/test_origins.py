@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import math
 import re
+import time
+from importlib import import_module
 
 import pytest
 import torch
@@ -17,7 +19,9 @@ from scifm.errors import ConfigError
 from scifm.evaluation.evaluate import evaluate
 from scifm.report.page import page
 from scifm.runs import Run
+from scifm.studies.jobs import Pretraining
 from scifm.studies.recipe import StudyRecipe
+from scifm.studies.study import _drawing as seconds_of_drawing
 from scifm.studies.study import estimate, plan_jobs, study
 from scifm.studies.table import read_table
 from scifm.systems.helmholtz import Helmholtz
@@ -148,6 +152,27 @@ def test_a_leak_from_a_store_is_found(stores, tmp_path):
 def test_time_is_estimated_on_a_store_smaller_than_a_batch(stores, tmp_path):
     found = estimate(plan_jobs(StudyRecipe.read(tree_of(stores)), tmp_path / "study"), num_workers=1)
     assert found.seconds > 0
+
+
+def test_the_time_to_draw_fresh_samples_is_part_of_the_estimate(stores, tmp_path, monkeypatch):
+    drawn = [{"name": "drawn", "systems": [{"name": "poisson", "knobs": {"anisotropy": [1, 5]}}]}]
+    recipe = StudyRecipe.read(tree_of(stores, sources=drawn, scaling=None))
+    plan, draw = plan_jobs(recipe, tmp_path / "study"), SystemOrigin.draw
+    pretrained = sum(isinstance(task, Pretraining) for task in plan.tasks.values())
+    drawn = pretrained * recipe.training.num_steps * recipe.training.batch_size  # fresh ones at every step
+    monkeypatch.setattr(import_module("scifm.studies.study"), "_drawing", lambda recipe: 1e6)
+    found = estimate(plan, num_workers=2)
+    assert found.seconds == pytest.approx(1e6 * drawn / 2, rel=1e-2)
+    for speed in found.speeds.values():
+        assert speed.seconds == pytest.approx(1e6 * recipe.training.batch_size, rel=1e-2)
+    monkeypatch.undo()
+
+    def slow(origin, num_samples, *names, **how):
+        time.sleep(0.05 * num_samples)
+        return draw(origin, num_samples, *names, **how)
+
+    monkeypatch.setattr(SystemOrigin, "draw", slow)
+    assert seconds_of_drawing(recipe) >= 0.05
 
 
 @pytest.mark.parametrize(

@@ -53,11 +53,13 @@ class Effort:
         num_steps: optimizer steps in all.
         batch_size: samples of each.
         keeps_weights: whether its run keeps its operator.
+        num_drawn: samples that are drawn and solved while it trains.
     """
 
     num_steps: int
     batch_size: int
     keeps_weights: bool
+    num_drawn: int = 0
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,12 @@ class Pretraining:
     def effort(self, recipe: StudyRecipe) -> Effort:
         """Return what it takes."""
         training = self._settings(recipe).training
-        return Effort(training.num_steps, training.batch_size, keeps_weights=True)
+        seen, distinct = (
+            training.num_steps * training.batch_size,
+            recipe.data.num_samples,
+        )  # None: every step draws its own
+        drawn = 0 if self.source.store is not None else min(seen, distinct or seen)
+        return Effort(training.num_steps, training.batch_size, keeps_weights=True, num_drawn=drawn)
 
     def _settings(self, recipe: StudyRecipe) -> PretrainRecipe:
         return recipe.pretraining(self.source, self.size, self.seed, self.num_steps)

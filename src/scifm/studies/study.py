@@ -96,7 +96,7 @@ class Speed:
 
     Args:
         num_params: its weights.
-        seconds: wall time of a step of pre-training.
+        seconds: wall time of a step of pre-training, with what it takes to draw fresh samples for it.
         steps_factor: what the recipe says of it.
     """
 
@@ -183,6 +183,7 @@ def estimate(plan: StudyJobs, *, num_workers: int) -> Estimate:
     torch.set_num_threads(threads_of_a_worker(num_workers))
     try:
         measured = {size: _measured(plan.recipe, size) for size in dict.fromkeys(size for size, _ in left)}
+        drawing = _drawing(plan.recipe) if any(effort.num_drawn for _, effort in left) else 0.0
     finally:
         torch.set_num_threads(threads)
     # weights and two moments, while a run trains
@@ -191,10 +192,11 @@ def estimate(plan: StudyJobs, *, num_workers: int) -> Estimate:
     return Estimate(
         num_jobs=len(plan.tasks),
         num_finished=len(finished),
-        seconds=sum(e.num_steps * e.batch_size * measured[size][0] for size, e in left) / num_workers,
+        seconds=sum(e.num_steps * e.batch_size * measured[size][0] + e.num_drawn * drawing for size, e in left)
+        / num_workers,
         disk_bytes=sum(4 * measured[size][1] * e.keeps_weights for size, e in left) + states,
         speeds={
-            size: Speed(num_params, batch_size * seconds, plan.recipe.model(size).steps_factor)
+            size: Speed(num_params, batch_size * (seconds + drawing), plan.recipe.model(size).steps_factor)
             for size, (seconds, num_params) in measured.items()
         },
     )
@@ -212,6 +214,16 @@ def _measured(recipe: StudyRecipe, size: str) -> tuple[float, int]:
     train(operator, source, config=config)  # memory comes in, kernels are compiled
     position = train(operator, source, config=config)
     return position.seconds / (4 * len(batch)), operator.num_params
+
+
+def _drawing(recipe: StudyRecipe) -> float:
+    """Return the seconds that a fresh sample takes to be drawn and solved, of the first source that draws any."""
+    origin = next(recipe.origins(source)[0] for source in recipe.sources if source.store is None)
+    count = recipe.training.batch_size
+    origin.draw(count, "study", "estimate")  # memory comes in, constants are made
+    started = time.perf_counter()
+    origin.draw(count, "study", "estimate", seed=1)
+    return (time.perf_counter() - started) / count
 
 
 def study(
