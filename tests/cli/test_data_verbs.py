@@ -13,7 +13,9 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pandas
 import pytest
+import xarray
 
 from scifm.data.store import Store
 
@@ -158,6 +160,10 @@ GUIDE = Path(__file__).resolve().parents[2] / "docs" / "guides" / "your-own-data
 def test_the_guide_can_be_followed(scifm, tmp_path, monkeypatch):
     """Every block of the page in its order: what is Python runs, what is a map is written over the drafted one."""
     monkeypatch.chdir(tmp_path)
+    days = pandas.date_range("2021-01-01", periods=200, freq="D").delete([37, 38, 101])
+    warmth = np.random.default_rng(0).standard_normal((len(days), 4, 6)).astype(np.float32)
+    places = {"time": days, "lat": np.arange(4.0), "lon": np.arange(6.0)}
+    xarray.Dataset({"sst": (tuple(places), warmth)}, coords=places).to_netcdf("sst.nc")
     commands = 0
     for kind, text in re.findall(r"^```(\w*)\n(.*?)^```", GUIDE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL):
         if kind == "python":
@@ -173,6 +179,12 @@ def test_the_guide_can_be_followed(scifm, tmp_path, monkeypatch):
     store = Store.open("stores/waves")
     assert store.splits == {"train": 6, "valid": 1, "test": 1}
     assert store.card.equation == "u_t + speed u_x = 0"
+    said = scifm("import", "pieces", "--out", "stores/pieces", "--set", "gaps=mask")
+    assert said.status == 0, said.err
+    pieces = Store.open("stores/pieces")
+    assert (pieces.splits, len(pieces.card.times)) == ({"train": 6, "valid": 1, "test": 1}, 20)
+    missing = sum(int(pieces.to_xarray(split)["sst"].isnull().sum()) for split in pieces.splits)
+    assert missing == 3 * 4 * 6  # days 37 and 38, and 101: all lie in pieces
 
 
 def test_a_refusal_is_one_line_and_nothing_else(scifm, file, tmp_path):

@@ -274,6 +274,11 @@ def test_what_cannot_be_opened_is_refused(memory, path, tmp_path):
     (tmp_path / "words.txt").write_text("words")
     with pytest.raises(StoreError, match=r"of no format that can be imported\. Known are"):
         open_data(tmp_path / "words.txt")
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables" / "run_0.csv").write_text("1,2\n")
+    for place in (tmp_path / "tables", tmp_path / "tables" / "run_0.csv"):
+        with pytest.raises(StoreError, match=r"run_0\.csv' is a table, .* save its numbers with numpy\.save"):
+            open_data(place)
     (tmp_path / "half.bin").write_bytes(b"\x89HDF\r\n\x1a\nand then nothing")
     with pytest.raises(StoreError, match=r"cannot be read as HDF5: it is truncated"):
         open_data(tmp_path / "half.bin")

@@ -214,6 +214,14 @@ def test_remarks_of_a_guess_do_not_stand_beside_a_mapping_that_says_otherwise(fi
     other = mapping.model_copy(update={"boundary": {"x": "bounded", "y": "bounded"}})
     assert "x periodic" in inspect_data(file, mapping).mapping
     assert "x periodic" not in inspect_data(file, other).mapping
+    assert inspect_data(file, mapping).boundary == inspect_data(file).boundary != ()
+    assert inspect_data(file, other).boundary == ()
+
+
+def test_what_to_do_next_repeats_the_mapping_that_was_given(file):
+    found = inspect_data(file)
+    assert found.advice == f"Make a store of it: scifm import {file} --out STORE"
+    assert f"scifm import {file} --map FILE --out STORE" in inspect_data(file, mapping_in(found.mapping)).advice
 
 
 def test_the_system_is_told_before_and_after_an_import(tmp_path):

@@ -221,7 +221,10 @@ class Card(Config):
         """
         file = folder / CARD_NAME
         if not os.path.isdir(folder):
-            raise StoreError(f"No store at '{folder}': there is no such folder. Make one with 'scifm generate'.")
+            raise StoreError(
+                f"No store at '{folder}': there is no such folder. Make one with 'scifm generate' or 'scifm import', "
+                "or say where it went."
+            )
         if not os.path.isfile(file):
             raise StoreError(
                 f"'{folder}' is not a finished store: it holds no {CARD_NAME}. If its generation was interrupted, run "

@@ -267,7 +267,9 @@ class _Inspecting:
         self._refuse_gaps(arrays)
         text = "".join(f"# TO DO: {what}\n" for what in self.missing[before:]) + text
         known = self.mapping.known_defects if self.mapping is not None else proposal.entries.get("known_defects", ())
-        notes = proposal.notes.get("boundary", "").splitlines() if outcome is None or not self.contents.boundary else []
+        known_notes = proposal.notes if self.mapping is None else self._notes(proposal)
+        guessed = outcome is None or not self.contents.boundary
+        notes = known_notes.get("boundary", "").splitlines() if guessed else []
         return Inspection(
             self.path,
             self.form.name,
@@ -383,6 +385,8 @@ class _Inspecting:
         if self.wrong:
             return f"Mend what is missing, in the data unless it says otherwise, then scifm inspect {self.path} again"
         if not self.missing:
+            if self.given:
+                return f"Make a store of it by that mapping: scifm import {self.path} --map FILE --out STORE"
             return f"Make a store of it: scifm import {self.path} --out STORE"
         if self.given:
             return f"Change the mapping that was given, then look again: scifm inspect {self.path} --map FILE"

@@ -199,7 +199,8 @@ class Store(Shown):
         if name not in self.card.splits:
             if name not in ("train", "valid", "test"):
                 raise ConfigError(f"Split of the store '{self.path}': {suggest(name, self.card.splits)}")
-            held = ", ".join(f"{count} trajectories in {split}" for split, count in self.card.splits.items())
+            counts = self.card.splits.items()
+            held = ", ".join(f"{plural(count, 'trajectory', 'trajectories')} in {split}" for split, count in counts)
             raise ConfigError(
                 f"The store '{self.path}' has no split '{name}'; it holds {held}. Import or generate it with some "
                 "trajectories held out: splits = { train = 0.8, valid = 0.1, test = 0.1 } in the map; of a single long "

@@ -50,6 +50,11 @@ _FOREIGN = {
     **dict.fromkeys((b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"), "a Python pickle, " + _NEVER),
 }
 _TORCH = "a file of torch.save, " + _NEVER
+_TABLE = (
+    "a table, which does not say what its rows and columns are. Read it, with numpy.loadtxt or pandas for example, and "
+    "save its numbers with numpy.save, an array of shape (time, x) or (time, y, x) for each trajectory"
+)
+_TABLES = (".csv", ".tsv", ".dat", ".xls", ".xlsx", ".parquet")
 _SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("valid", "val", "validation"), "valid"),
@@ -132,7 +137,7 @@ def refuse_foreign(path: Path) -> None:
     """Raise StoreError if a file, or one in a folder, is of a kind that is known and not read here; says what to do."""
     files = [path] if path.is_file() else sorted(filter(Path.is_file, path.iterdir()), key=natural)
     for file in files:
-        remedy = _foreign(file)
+        remedy = _foreign(file) or (_TABLE if file.suffix.lower() in _TABLES else None)
         if remedy is not None:
             raise StoreError(f"'{file}' is {remedy}.")
 
