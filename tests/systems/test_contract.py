@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+import tiny
 from plugin import EXAMPLE
 from scifm.errors import SciFMError
 from scifm.fields.batch import Signature
@@ -19,6 +20,7 @@ from scifm.fields.grid import Grid
 from scifm.fields.homogeneity import Homogeneity
 from scifm.systems.catalog import SYSTEMS
 from scifm.systems.contract import SystemContract
+from scifm.systems.contract import _with_another_input as with_another_input
 from scifm.systems.helmholtz import Helmholtz
 from scifm.systems.knobs import Knob
 from scifm.systems.poisson import Poisson
@@ -104,6 +106,25 @@ def test_a_solver_that_is_not_exact_may_say_so(known):
     found = broken(rough, tolerance=1e-4)
     assert not [name for name in found if "residual" in name or "solves" in name]
     assert "1e-3 is the most" in broken(rough, tolerance=0.5)["the_residual_vector_of_its_own_solution_vanishes"]
+
+
+def test_a_field_that_begins_at_rest_is_tried_with_another_one():
+    batch = tiny.batch(3)
+    names = replace(batch.signature, inputs=("forcing", "rest"))
+    still = replace(batch, inputs=torch.cat([batch.inputs, torch.zeros_like(batch.inputs)], 2), signature=names)
+    moved = with_another_input(still, 1).inputs
+    assert torch.equal(moved[:, :, 0], batch.inputs[:, :, 0])
+    assert torch.equal(moved[:, :, 1], batch.inputs[:, :, 0])
+
+
+def test_scalings_may_be_left_out_and_a_name_is_read_as_words(known):
+    class SlowPoisson(Poisson):
+        name = "slow_poisson"
+        homogeneities = System.homogeneities
+
+    assert SlowPoisson.homogeneities == ()
+    assert SlowPoisson.title == "Slow poisson"
+    assert broken(known(SlowPoisson)()) == {}
 
 
 def test_other_grids_can_be_given(known):

@@ -28,15 +28,15 @@ class Impostor(Poisson):
 @dataclass(frozen=True)
 class Needy(System):
     strength: float
-    name, equation, signature, homogeneities = "needy", "u = f", Poisson.signature, ()
+    name, equation, signature = "needy", "u = f", Poisson.signature
     sample = solve = residual = invariants = lambda self: None
 
 class Half(System):
-    name, equation, signature, homogeneities = "half", "u = f", Poisson.signature, ()
+    name, equation, signature = "half", "u = f", Poisson.signature
     solve = residual = invariants = lambda self: None
 
 class Loose(System):
-    name, equation, signature, homogeneities = "loose", "u = f", Poisson.signature, ()
+    name, equation, signature = "loose", "u = f", Poisson.signature
     sample = solve = residual = invariants = lambda self: None
 
 class Silent(System):
@@ -105,7 +105,7 @@ def test_a_system_uninstalled_is_suggested_no_more(offer, site):
         ("needy", "Needy", "have no default: strength"),
         ("half", "Half", "its class lacks sample"),
         ("loose", "Loose", "its class is no dataclass"),
-        ("silent", "Silent", "does not set name, equation, signature, homogeneities"),
+        ("silent", "Silent", "does not set name, equation, signature"),
         ("number", "number", "it is 3, and no subclass of scifm.System"),
         ("gone", "Gone", "cannot be imported: AttributeError"),
         ("moody", "Moody", "from its defaults: ValueError: not today"),

@@ -80,7 +80,6 @@ class AdvectedStep(MovingFront):
     num_frames: int = 17
 
     name: ClassVar[str] = "advected_step"
-    title: ClassVar[str] = "Advected step"
     equation: ClassVar[str] = "du/dt + speed du/dx = 0 on an interval, u = 1 at its left end, a step in its middle"
     signature: ClassVar[Signature] = Signature(("tracer",), ("speed",), ("tracer",), 1, evolves=True)
     homogeneities: ClassVar[tuple[Homogeneity, ...]] = ()

@@ -127,6 +127,7 @@ class AdvectionDiffusion(PeriodicElliptic):
     forcing: GaussianForcing = field(default_factory=GaussianForcing)
 
     name: ClassVar[str] = "advection_diffusion"
+    title: ClassVar[str] = "Advection–diffusion"
     equation: ClassVar[str] = "-div(K grad u) + v.grad u = f on a periodic box, mean(f) = mean(u) = 0"
     zero_mean: ClassVar[bool] = True
     signature: ClassVar[Signature] = Signature(

@@ -49,6 +49,7 @@ References:
 
 from __future__ import annotations
 
+# --8<-- [start:code]
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -69,7 +70,6 @@ __all__ = ["Burgers"]
 _COURANT, _PEAK = 0.5, 4.0  # longest step, in crossings of a grid cell at the peak velocity; peak over root mean square
 
 
-# --8<-- [start:code]
 @dataclass(frozen=True)
 class Burgers(PeriodicEvolution):
     """∂u/∂t + u·∇u = ν Δu on a periodic box; the module has the full description.

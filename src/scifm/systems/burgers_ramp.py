@@ -82,7 +82,6 @@ class BurgersRamp(MovingFront):
     num_frames: int = 11
 
     name: ClassVar[str] = "burgers_ramp"
-    title: ClassVar[str] = "Burgers ramp"
     equation: ClassVar[str] = (
         "du/dt + d/dx(u^2/2) = 0 on an interval, u = height at its left end, a ramp down to its middle"
     )

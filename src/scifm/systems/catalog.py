@@ -79,7 +79,7 @@ SYSTEMS: dict[str, type[System]] = {
 }
 """Our own; `find_system` and `available_systems` know those of plug-ins too."""
 
-_MUST_SAY = ("name", "equation", "signature", "homogeneities")
+_MUST_SAY = ("name", "equation", "signature")
 
 
 def _fault(offered: Any, name: str) -> str | None:

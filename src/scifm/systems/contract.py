@@ -396,9 +396,8 @@ class SystemContract(TermsContract):
             for name, values in measured.items():
                 knob = narrow.knobs[name]
                 require(values.shape == (64,), f"'{name}' is one number a sample; got {tuple(values.shape)}")
-                low, high = float(values.amin()), float(values.amax())
-                slack = 1e-3 * max(abs(knob.low), abs(knob.high))
-                inside = low >= knob.low - slack and high <= knob.high + slack
+                low, high, slack = float(values.amin()), float(values.amax()), 1e-3 * max(abs(knob.low), abs(knob.high))
+                inside = knob.low - slack <= low <= high <= knob.high + slack
                 require(inside, f"'{name}' drawn from {knob.low:g} to {knob.high:g} is measured as {low:g} to {high:g}")
                 filled = _width(knob, low, high) > 0.5 * min(_width(knob, knob.low, knob.high), 3.0)
                 require(filled, f"'{name}' drawn from {knob.low:g} to {knob.high:g} only is {low:g} to {high:g}")
@@ -458,10 +457,11 @@ def _bytes(values: Tensor) -> bytes:
 
 
 def _with_another_input(batch: Batch, index: int) -> Batch:
-    """Return the batch with one input field taken from the next sample; of one that all samples share, twice it."""
-    inputs, own = batch.inputs.clone(), batch.inputs[:, :, index]
-    inputs[:, :, index] = 2 * own if bool((own == own[:1]).all()) else own.roll(1, 0)
-    return replace(batch, inputs=inputs)
+    """Return the batch with an input of the next sample; if all share it, twice it; if at rest, the largest one."""
+    own, sizes = batch.inputs[:, :, index], batch.inputs.flatten(3).abs().amax((0, 1, 3))
+    shared = 2 * own if bool(sizes[index]) else batch.inputs[:, :, int(sizes.argmax())]
+    other = own.roll(1, 0) if bool((own != own[:1]).any()) else shared
+    return replace(batch, inputs=batch.inputs.index_copy(2, sizes.new_tensor([index]).long(), other.unsqueeze(2)))
 
 
 def _scaled(batch: Batch, homogeneity: Homogeneity, factor: float) -> Batch:

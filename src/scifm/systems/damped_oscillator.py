@@ -95,7 +95,6 @@ class DampedOscillator(Evolving):
     num_frames: int = 101
 
     name: ClassVar[str] = "damped_oscillator"
-    title: ClassVar[str] = "Damped oscillator"
     equation: ClassVar[str] = (
         "d(displacement)/dt = velocity, d(velocity)/dt = - stiffness * displacement - 2 * damping * velocity at every "
         "place of a ring, stiffness = frequency^2"

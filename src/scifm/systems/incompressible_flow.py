@@ -96,7 +96,6 @@ class IncompressibleFlow(NavierStokes):
     """
 
     name: ClassVar[str] = "incompressible_flow"
-    title: ClassVar[str] = "Incompressible flow"
     equation: ClassVar[str] = (
         "dv/dt + v . grad(v) = -grad(p) + viscosity * laplace(v) + force, div(v) = 0, on a periodic box"
     )

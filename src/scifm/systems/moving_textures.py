@@ -101,7 +101,6 @@ class MovingTextures(PeriodicEvolution):
     num_frames: int = 21
 
     name: ClassVar[str] = "moving_textures"
-    title: ClassVar[str] = "Moving textures"
     equation: ClassVar[str] = "db/dt + v . grad(b) = 0 for two layers on a periodic box"
     keeps: ClassVar[float] = math.inf
 

@@ -80,7 +80,6 @@ class PorousMedium(MovingFront):
     num_frames: int = 17
 
     name: ClassVar[str] = "porous_medium"
-    title: ClassVar[str] = "Porous medium"
     equation: ClassVar[str] = (
         "du/dt = d/dx(u^exponent du/dx) on an interval, u = (exponent t)^(1/exponent) at its left end"
     )

@@ -117,7 +117,6 @@ class ScalarEvolution(PeriodicEvolution):
     max_step: float = 0.01
 
     name: ClassVar[str] = "scalar_evolution"
-    title: ClassVar[str] = "Scalar evolution"
     equation: ClassVar[str] = (
         "du/dt = - speed du/dx - steepening u du/dx + diffusivity d2u/dx2 - dispersion d3u/dx3 - hyperdiffusivity "
         "d4u/dx4 + rate (u - u^3) on a periodic interval"

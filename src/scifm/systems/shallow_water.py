@@ -116,7 +116,6 @@ class ShallowWater(FiniteVolumeSystem):
 
     name: ClassVar[str] = "shallow_water"
     compiled: ClassVar[Equation | None] = "water"
-    title: ClassVar[str] = "Shallow water"
     equation: ClassVar[str] = "dh/dt + div(h u) = 0, d(h u)/dt + div(h u u) + grad(g h^2/2) = -g h grad(bottom)"
 
     def __post_init__(self) -> None:

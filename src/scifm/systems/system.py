@@ -42,7 +42,7 @@ class System(Shown, abc.ABC):
         title: its name as a person writes it; made of `name` where it is left out.
         equation: the equation on one line, with its signs.
         signature: names of fields and coefficients.
-        homogeneities: exact scalings of the equation, applied in this order.
+        homogeneities: exact scalings of the equation, applied in this order; none where nothing is said.
         terms: the terms of the equation, ∂u/∂t = Σ terms or 0 = Σ terms; none where they cannot be said so.
     """
 
@@ -50,13 +50,13 @@ class System(Shown, abc.ABC):
     title: ClassVar[str]
     equation: ClassVar[str]
     signature: ClassVar[Signature]
-    homogeneities: ClassVar[tuple[Homogeneity, ...]]
+    homogeneities: ClassVar[tuple[Homogeneity, ...]] = ()
     terms: ClassVar[tuple[Term, ...]] = ()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "name" in vars(cls) and "title" not in vars(cls):
-            cls.title = cls.name.replace("_", "–").capitalize()
+            cls.title = cls.name.replace("_", " ").capitalize()
 
     def _shown(self) -> tuple[str, list[tuple[str, str]]]:
         options = {name: value for name, value in self.to_dict()["options"].items() if isinstance(value, int | float)}
