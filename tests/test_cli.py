@@ -25,6 +25,14 @@ from scifm.runs import Run
 TINY_TUNING = ("--num-samples", "8", "--set", "training.num_steps=3", "--set", "learning_rates=[1e-3]")
 
 
+@pytest.mark.parametrize("columns", ["60", "80"])
+def test_tables_cut_off_no_name_that_is_typed_again(scifm, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", columns)
+    said = scifm("systems")
+    assert said.status == 0
+    assert "…" not in said.out
+
+
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory) -> Path:
     file = tmp_path_factory.mktemp("recipes") / "tiny.toml"

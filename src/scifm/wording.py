@@ -113,6 +113,9 @@ def number_text(value: float | None, *, digits: int = 3) -> str:
     if not 1e-4 <= abs(value) < 1e4:
         mantissa, _, exponent = f"{value:.{digits - 1}e}".partition("e")
         return f"{mantissa} × 10{str(int(exponent)).translate(_RAISED)}"
+    rounded = float(f"{value:.{digits}g}")
+    if abs(rounded) >= 10**digits:  # where Python would write a power
+        return f"{rounded:.0f}"
     return f"{value:#.{digits}g}".rstrip(".")
 
 

@@ -27,6 +27,9 @@ from scifm.wording import MISSING, count_text, duration_text, factor_text, numbe
         (math.nan, "not finite"),
         (math.inf, "not finite"),
         (123.4, "123"),
+        (999.7, "1000"),
+        (1193.0, "1190"),
+        (-9996.0, "-10000"),
         (2.5e-6, "2.50 × 10⁻⁶"),
     ],
 )

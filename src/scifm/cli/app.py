@@ -76,7 +76,9 @@ console = Console(stderr=True, markup=False, emoji=False)
 
 
 def print_table(table: Table) -> None:
-    """Print a table, its cells as they are."""
+    """Print a table, its cells as they are: what is too long for a column goes on beneath, none is cut off."""
+    for column in table.columns:
+        column.overflow = "fold"
     Console(markup=False, emoji=False).print(table)
 
 

@@ -131,7 +131,7 @@ def _first_sentence(recipe: Path) -> str:
     """Return what a recipe says of itself in the comment it begins with."""
     lines = takewhile(lambda line: line.startswith("#"), recipe.read_text(encoding="utf-8").splitlines())
     text = " ".join(line.lstrip("# ").strip() for line in lines)
-    return re.split(r"(?<=[a-z0-9)²])[.:](?: |$)", text, maxsplit=1)[0]
+    return re.split(r"(?<=[a-z0-9)²])(?<!et al)[.:](?: |$)", text, maxsplit=1)[0]
 
 
 @app.command()

@@ -52,6 +52,8 @@ def report(
     from scifm.report.page import page
 
     typer.echo(str(page(path, out=out, figures=figures)))
+    if figures is not None:
+        typer.echo(str(figures))
 
 
 @app.command()

@@ -365,4 +365,6 @@ def _latex(table: Table) -> str:
 
 
 def _escaped(text: str) -> str:
-    return text.translate(_IN_LATEX)
+    # powers of several signs are one: 10$^{-6}$
+    signs = re.compile(r"(?:\$\^[-\d]\$){2,}")
+    return signs.sub(lambda run: f"$^{{{re.sub('[$^]', '', run[0])}}}$", text.translate(_IN_LATEX))
