@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import tomllib
 from pathlib import Path
 
@@ -239,3 +240,12 @@ def test_long_lists_of_a_mapping_are_broken_into_lines(tmp_path):
     text = inspect_data(tmp_path / "noise.npy").mapping
     assert len(tomllib.loads(text)["known_defects"]) > 2
     assert max(len(line) for line in text.splitlines() if not line.startswith("#")) <= 120
+
+
+def test_what_is_advised_can_be_given_to_a_shell_as_it_stands(tmp_path):
+    path = tmp_path / "a run's $HOME.npz"
+    np.savez(path, **arrays())
+    advised = inspect_data(path).advice
+    assert shlex.split(advised)[-5:] == ["scifm", "import", str(path), "--out", "STORE"]
+    import_data(path, tmp_path / "my store")
+    assert shlex.split(inspect_data(tmp_path / "my store").advice)[-1] == str(tmp_path / "my store")

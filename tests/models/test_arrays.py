@@ -195,3 +195,38 @@ def test_beside_the_size_of_the_fields(tmp_path):
     given = {"viscosity": batch.coefficient("viscosity"), "velocity": 100 * batch.field("velocity")}
     with pytest.warns(OutsideWarning, match=r"viscosity is .* which beside the size of the fields is beyond training"):
         operator.predict(given)
+
+
+def test_a_masked_number_is_no_number(steady):
+    hidden = np.zeros((8, 10), dtype=bool)
+    hidden[2, 3] = True
+    asked = {"mask": MASK, "stiffness": 2.0}
+    filled = np.where(hidden, np.float32(9.96921e36), FORCING[0])  # what netCDF4 leaves under its masks
+    with pytest.raises(DataError, match="'forcing' is NaN or infinite at 1 of 80 places"):
+        steady.predict({**asked, "forcing": np.ma.masked_array(filled, hidden)})
+    with pytest.raises(DataError, match="'mask' is NaN or infinite at 1 of 80 places"):
+        steady.predict({**asked, "forcing": FORCING[0], "mask": np.ma.masked_array(MASK, hidden)})
+    given = np.ma.masked_array(FORCING[0], mask=False)
+    expected = steady.predict({**asked, "forcing": FORCING[0]})["solution"]
+    np.testing.assert_array_equal(steady.predict({**asked, "forcing": given})["solution"], expected)
+
+
+@pytest.mark.parametrize("dims", [("y", "x"), ("lat", "lon"), ("Y", "X")])
+def test_axes_are_found_by_the_names_of_dimensions(steady, moving, dims):
+    field = xarray.DataArray(FORCING, dims=("case", *dims))
+    asked = {"mask": MASK, "stiffness": 2.0}
+    expected = steady.predict({**asked, "forcing": FORCING})["solution"]
+    turned = steady.predict({**asked, "forcing": field.transpose(dims[1], "case", dims[0])})["solution"]
+    np.testing.assert_array_equal(turned, expected)
+    history = RNG.normal(size=(2, 12))
+    asked = {"bottom": np.zeros(12), "viscosity": 0.1}
+    named = xarray.DataArray(history, dims=("time", "x")).transpose("x", "time")
+    expected = moving.predict({**asked, "velocity": history})["velocity"]
+    np.testing.assert_array_equal(moving.predict({**asked, "velocity": named})["velocity"], expected)
+
+
+def test_dimensions_without_a_known_name_stay_as_they_are(steady):
+    asked = {"mask": MASK, "stiffness": 2.0}
+    named = xarray.DataArray(FORCING[0], dims=("row", "column"))
+    expected = steady.predict({**asked, "forcing": FORCING[0]})["solution"]
+    np.testing.assert_array_equal(steady.predict({**asked, "forcing": named})["solution"], expected)

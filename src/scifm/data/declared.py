@@ -85,16 +85,17 @@ def check_hdf5(path: Path, file: h5py.File, *, linked: bool = True) -> None:
                 raise _elsewhere(path, name, "other files")
             continue
         held = node.id.get_storage_size()
-        require_held(path, name, node.shape, node.dtype.itemsize, held)
+        require_held(path, name, node.shape, node.id.get_type().get_size(), held)  # also of types NumPy has not
         if node.chunks is not None:
             _check_chunks(path, name, node, held)
 
 
 def _check_chunks(path: Path, name: str, array: h5py.Dataset, held: int) -> None:
     """Refuse chunks that are too large to be there, and so many small ones that HDF5 needs gigabytes to keep track."""
-    chunk_bytes = math.prod(array.chunks) * array.dtype.itemsize
+    itemsize = array.id.get_type().get_size()
+    chunk_bytes = math.prod(array.chunks) * itemsize
     count = math.prod(-(-length // chunk) for length, chunk in zip(array.shape, array.chunks, strict=True))
-    require_held(path, f"one chunk of {name}", array.chunks, array.dtype.itemsize, held)
+    require_held(path, f"one chunk of {name}", array.chunks, itemsize, held)
     absent = count * _CHUNK_COSTS > _FREE + _MOST_SAVED * held  # almost none of them was ever written
     if absent or (count > _MANY and chunk_bytes < _SMALL):
         raise StoreError(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import count, product
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -133,7 +134,8 @@ def choose_mapping(path: Path, file: Path | None, overrides: Iterable[str]) -> D
         return None
     if file is not None:
         if not file.is_file():
-            raise ConfigError(f"No mapping at '{file}'. Let 'scifm inspect {path} --write-map {file}' write one.")
+            command = f"scifm inspect {quote(str(path))} --write-map {quote(str(file))}"
+            raise ConfigError(f"No mapping at '{file}'. Let '{command}' write one.")
         mapping = read_recipe(DataMapping, file, "import", overrides=overrides)
     else:
         form = find_format(path)
@@ -209,10 +211,10 @@ def _own(path: Path) -> Inspection | None:
     if (path / CARD_NAME).is_file():
         return _describe_store(path)
     if (path / "config.toml").is_file() and (path / "STATUS").is_file():
-        advice = f"Score it on a store: scifm evaluate {path} --store STORE"
+        advice = f"Score it on a store: scifm evaluate {quote(str(path))} --store STORE"
         return Inspection(path, "run", f"a run folder, {Run(path).status}", advice, {})
     if (path / "config.json").is_file() and (path / "model.safetensors").is_file():
-        advice = f'Use it from Python: scifm.load_operator("{path}")'
+        advice = f"Use it from Python: scifm.load_operator({str(path)!r})"
         return Inspection(path, "model", "a model folder", advice, {})
     return None
 
@@ -230,7 +232,7 @@ def _describe_store(path: Path) -> Inspection:
     origin = "generated" if card.source is None else f"imported from {card.source.format}"
     return Inspection(
         path, "store", f"a finished store of this library, {origin}",
-        f"Train on it: scifm pretrain RECIPE --store {path}", {},
+        f"Train on it: scifm pretrain RECIPE --store {quote(str(path))}", {},
         arrays=arrays,
         outcome=_outcome(store),
         remarks=tuple(card.known_defects),
@@ -382,12 +384,13 @@ class _Inspecting:
                 )
 
     def _advice(self) -> str:
+        path = quote(str(self.path))
         if self.wrong:
-            return f"Mend what is missing, in the data unless it says otherwise, then scifm inspect {self.path} again"
+            return f"Mend what is missing, in the data unless it says otherwise, then scifm inspect {path} again"
         if not self.missing:
             if self.given:
-                return f"Make a store of it by that mapping: scifm import {self.path} --map FILE --out STORE"
-            return f"Make a store of it: scifm import {self.path} --out STORE"
+                return f"Make a store of it by that mapping: scifm import {path} --map FILE --out STORE"
+            return f"Make a store of it: scifm import {path} --out STORE"
         if self.given:
-            return f"Change the mapping that was given, then look again: scifm inspect {self.path} --map FILE"
-        return f"Complete the mapping: scifm inspect {self.path} --write-map map.toml, then use --map map.toml"
+            return f"Change the mapping that was given, then look again: scifm inspect {path} --map FILE"
+        return f"Complete the mapping: scifm inspect {path} --write-map map.toml, then use --map map.toml"

@@ -20,13 +20,13 @@ class Dates(Config):
     Args:
         units: such as ``hours since 2001-01-01``.
         calendar: such as ``noleap``; empty where the file names none.
-        first: time of the first frame, in these units.
+        first: time of the first frame, in these units; a whole number where float64 cannot hold it.
         seconds: in one of these units.
     """
 
     units: str
     calendar: str = ""
-    first: float
+    first: float | int
     seconds: float = Field(gt=0)
 
     @property
@@ -36,7 +36,8 @@ class Dates(Config):
 
     def of(self, seconds: np.ndarray) -> np.ndarray:
         """Return times in the file's units, of seconds since the first frame."""
-        return self.first + np.asarray(seconds, dtype=np.float64) / self.seconds
+        since = np.asarray(seconds, dtype=np.float64) / self.seconds
+        return self.first + (since if isinstance(self.first, float) else np.rint(since).astype(np.int64))
 
 
 class Labels(Config):

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from scifm.errors import ConfigError, DataError, SignatureError, suggest
+from scifm.fields.axis_names import axis_of_name
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.domain import Domain, Range
 from scifm.fields.grid import Boundary, Grid
@@ -46,6 +47,7 @@ class _Given:
     @classmethod
     def field(cls, name: str, value: Any, num_frames: int, num_spatial_dims: int, *, gaps: bool) -> _Given:
         """Return a field; with `gaps` NaN stands for a point that is missing."""
+        value = _in_order(value)
         values, shape = _numbers(name, value, gaps=gaps and bool(np.shape(value))), tuple(np.shape(value))
         if values.isnan().any():
             given = cls.field(name, values.where(~values.isnan(), 0.0), num_frames, num_spatial_dims, gaps=False)
@@ -116,8 +118,8 @@ class Question:
         Args:
             arrays: by the names of `signature`. A field is ``(*space)`` or ``(sample, *space)``; the frames of a
                 history stand before the space of what evolves, the oldest first; a number is a field that is the same
-                everywhere; where a point is missing it is NaN. A coefficient is a number or ``(sample,)``. NumPy,
-                torch, xarray, lists.
+                everywhere; where a point is missing it is NaN, or masked. A coefficient is a number or ``(sample,)``.
+                NumPy, torch, lists, and xarray, whose axes of space and time are found by their names.
             signature, domain: of the operator; its box and its time step are taken where none is given.
             history, sees_lead_time, takes_terms: of the operator.
             extent, boundary: of the box, as of `Grid`.
@@ -239,11 +241,26 @@ def _require_names(arrays: Mapping[str, Any], signature: Signature) -> None:
         raise SignatureError(f"The operator is given {told}; missing: {', '.join(missing)}. A number serves for each.")
 
 
+def _in_order(value: Any) -> Any:
+    """Return an array whose dimensions have names, as xarray's do, in our order: the rest, then time, z, y, x."""
+    dims = getattr(value, "dims", None)
+    if not isinstance(dims, tuple) or not hasattr(value, "transpose"):
+        return value
+    places = {axis: place for place, axis in enumerate(("time", *_AXES), start=1)}
+    wanted = sorted(dims, key=lambda dim: places.get(axis_of_name(str(dim)) or "", 0))
+    return value if tuple(wanted) == dims else value.transpose(*wanted)
+
+
+def _floating(value: Any) -> Any:
+    """Return a masked array in a type that has NaN."""
+    return value if value.dtype.kind in "fc" else value.astype(np.float64)
+
+
 def _numbers(name: str, value: Any, *, gaps: bool = False) -> Tensor:
     """Return what is given in the precision in which it is answered: double where it came so, else single."""
     if not isinstance(value, Tensor):
         try:
-            array = np.asarray(value)
+            array = np.asarray(np.ma.filled(_floating(value), np.nan) if np.ma.isMaskedArray(value) else value)
         except (TypeError, ValueError) as error:
             raise SignatureError(f"'{name}' must be an array of numbers: {error}.") from error
         if array.dtype.kind not in "fiub":

@@ -270,3 +270,42 @@ def test_a_format_of_another_name_is_refused(tmp_path):
     for door in (open_data, inspect_data):
         with pytest.raises(ConfigError, match=r"Format: 'nan' is unknown\. Allowed: arrays"):
             door(tmp_path / "u.npy", mapping)
+
+
+@pytest.mark.parametrize(
+    ("times", "seconds"),
+    [
+        (np.datetime64("2000-01-01", "h") + 6 * np.arange(FRAMES), 21600),
+        ((np.datetime64("2000-01-01", "D") + np.arange(FRAMES)).astype(">M8[ns]"), 86400),
+        (np.arange(FRAMES).astype("m8[30s]"), 30),
+    ],
+    ids=["hours", "nanoseconds", "lengths"],
+)
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_dates_of_numpy_are_times(tmp_path, times, seconds, save):
+    save(tmp_path / "a.npz", **arrays(t=times))
+    card = open_data(tmp_path / "a.npz").card
+    assert card.times == tuple(float(seconds * step) for step in range(FRAMES))
+
+
+def test_a_date_that_is_none_is_no_time(tmp_path):
+    times = np.datetime64("2000-01-01", "h") + np.arange(FRAMES)
+    times[1] = np.datetime64("NaT")
+    np.savez(tmp_path / "a.npz", **arrays(t=times))
+    with pytest.raises(DataError, match=r"must be finite and increase.*give time = \{ start"):
+        open_data(tmp_path / "a.npz")
+
+
+def test_complex_numbers_are_named_with_what_to_do(tmp_path):
+    np.savez(tmp_path / "a.npz", u=numbers().astype(complex), x=np.arange(NX) / NX)
+    with pytest.raises(
+        StoreError, match=r"'u' of 'a\.npz' holds complex128.*real and its imaginary part as two arrays"
+    ):
+        open_data(tmp_path / "a.npz")
+
+
+def test_an_empty_array_is_left_out(tmp_path):
+    np.savez(tmp_path / "a.npz", **arrays(log=np.zeros((0, 3))))
+    store = open_data(tmp_path / "a.npz")
+    assert store.signature.outputs == ("u",)
+    assert "'log' of 'a.npz' is empty, of shape (0, 3); it is left out." in store.card.known_defects

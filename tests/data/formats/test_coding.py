@@ -162,3 +162,31 @@ def test_groups_of_plain_hdf5_count_their_times_from_their_dates(tmp_path):
     contents = Arrays().read(tmp_path / "a.h5")
     np.testing.assert_array_equal(whole(contents.arrays["time"]), np.arange(4) * 86400.0)
     np.testing.assert_array_equal(whole(contents.arrays["u"])[:, 0], [0, 0, 1, 1])
+
+
+def test_marks_in_float32_are_those_of_numbers_in_float64_too():
+    coding = Coding.of(np.dtype("f8"), {"missing_value": np.float32(-999.9)})
+    written = np.array([-999.9, np.float64(np.float32(-999.9)), -999.8])
+    np.testing.assert_array_equal(np.isnan(coding.decode(written)), [True, True, False])
+
+
+@pytest.mark.parametrize(
+    ("attributes", "meant"),
+    [
+        ({"valid_range": np.array([0, 255], "i2")}, [0, 127, 128, 255]),
+        ({"valid_min": 0, "valid_max": 254}, [0, 127, 128, NAN]),
+        ({"valid_range": np.array([0, 100], "i1")}, [0, NAN, NAN, NAN]),
+        ({"valid_range": np.array([0, 255], "i2"), "_Unsigned": "false"}, [0, 127, NAN, NAN]),
+    ],
+)
+def test_bounds_that_only_bytes_without_a_sign_reach_say_so(attributes, meant):
+    written = np.array([0, 127, -128, -1], "i1")
+    np.testing.assert_array_equal(Coding.of(written.dtype, attributes).decode(written), meant)
+
+
+def test_whole_numbers_that_float64_cannot_hold_stay_whole():
+    coding = Coding.of(np.dtype("i8"), {"_FillValue": np.int64(-1)})
+    written = 1_700_000_000_000_000_001 + np.arange(3)
+    np.testing.assert_array_equal(coding.decode(written), written)
+    assert np.isnan(coding.decode(np.array([written[0], -1]))).tolist() == [False, True]
+    assert coding.decode(np.array([1, 2])).dtype == np.float64

@@ -94,3 +94,16 @@ def test_matlab_is_told_in_its_own_order(tmp_path, name):
     assert store.signature.coefficients == ("speed",)
     batch = store.split("test").batch([0])
     np.testing.assert_allclose(batch.inputs[0, 0, 0], u[int(batch.coefficients[0, 0]) - 1, 0], atol=1e-6)
+
+
+def test_types_that_numpy_has_not_and_empty_attributes_harm_nothing_else(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["u"], file["t"], file["x"], file["y"] = WAVE, T, X, Y
+        h5py.h5d.create(file.id, b"stamp", h5py.h5t.UNIX_D32LE, h5py.h5s.create_simple((3,)))
+        file["nothing"] = h5py.Empty("f4")
+        file["u"].attrs.update({"units": h5py.Empty("S1"), "_FillValue": h5py.Empty("f4")})
+    store = open_data(tmp_path / "a.h5")
+    assert (store.signature.outputs, store.card.units) == (("u",), {})
+    told = " ".join(store.card.known_defects)
+    assert "'stamp' of 'a.h5' is of a type that NumPy has not" in told
+    assert "'nothing' of 'a.h5' is empty" in told

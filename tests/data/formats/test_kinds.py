@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import shutil
 import zipfile
@@ -105,3 +106,22 @@ def test_a_named_pipe_is_nothing(tmp_path):
     assert kind_of(tmp_path / "a.h5") is None
     shutil.rmtree(tmp_path)
     assert data_sets_under(tmp_path, ("hdf5",)) == ()
+
+
+def test_a_link_to_nothing_is_no_trajectory_less(tmp_path):
+    for number in (1, 2):
+        waves().to_netcdf(tmp_path / f"u_{number}.nc", engine="h5netcdf")
+    (tmp_path / "notes.txt").symlink_to("gone.txt")
+    assert len(data_sets_under(tmp_path, ("hdf5", "netcdf"))) == 2
+    (tmp_path / "u_3.nc").symlink_to("archive/u_3.nc")
+    with pytest.raises(StoreError, match=r"u_3\.nc' is a link to 'archive/u_3\.nc', where nothing is"):
+        open_data(tmp_path)
+
+
+def test_a_name_that_is_not_utf8_is_refused(tmp_path):
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    waves().to_netcdf(folder / "plain.nc", engine="h5netcdf")
+    (folder / "plain.nc").rename(os.fsdecode(os.fsencode(folder) + b"/w\xe4rme.nc"))
+    with pytest.raises(StoreError, match=r"w\\xe4rme\.nc' is not UTF-8.*rename it"):
+        open_data(folder)

@@ -353,3 +353,45 @@ def write_group(made: xarray.Dataset, path: Path, group: str) -> None:
         made.to_zarr(path, group=group, zarr_format=2, mode="a", consolidated=False)
     else:
         made.to_netcdf(path, engine="h5netcdf", group=group, mode="a")
+
+
+def globe(longitudes: np.ndarray) -> xarray.Dataset:
+    latitudes, days = np.linspace(-60, 60, NY), np.arange(1.0, 4.0)
+    u = np.cos(np.deg2rad(longitudes)) * np.cos(np.deg2rad(latitudes))[:, None] * days[:, None, None]
+    made = xarray.Dataset({"u": (("time", "lat", "lon"), u)}, {"time": days, "lat": latitudes, "lon": longitudes})
+    made["lon"].attrs["units"] = "degrees_east"
+    return made
+
+
+def test_a_meridian_told_at_both_ends_is_one(tmp_path):
+    store = open_data(write(globe(np.arange(0, 361, 30.0)), tmp_path / "four.nc"))
+    assert (store.grid.num_points, store.grid.extent[1], store.grid.boundary[1]) == ((NY, 12), 360.0, "periodic")
+    batch = store.whole().some(1)
+    np.testing.assert_allclose(batch.inputs[0, 0, 0], globe(np.arange(0, 360, 30.0))["u"][0], rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "least", "boundary", "extent"), [(180, 510, 0, "periodic", 360), (170, 192, -180, "bounded", 22)]
+)
+def test_longitudes_that_pass_the_end_of_the_circle_are_told_on(tmp_path, first, last, least, boundary, extent):
+    longitudes = np.linspace(first, last, 12)
+    store = open_data(write(globe((longitudes - least) % 360 + least), tmp_path / "four.nc"))
+    assert (store.grid.boundary[1], store.grid.extent[1]) == (boundary, extent)
+    assert any(f"it is told on, from {first} to {last}" in text for text in store.card.known_defects)
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_dates_of_numpy_in_zarr_are_times(tmp_path, version):
+    import zarr
+
+    root = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=version)
+    hours = np.datetime64("2000-01-01", "ns") + np.arange(FRAMES) * np.timedelta64(6, "h")
+    made = dataset().isel(sample=0)
+    for name, dims, values in (("time", ["time"], hours), ("u", ["time", "y", "x"], made["u"].values)):
+        names = {"dimension_names": dims} if version == 3 else {}
+        array = root.create_array(name, shape=values.shape, dtype=values.dtype, **names)
+        array[...] = values
+        array.attrs["_ARRAY_DIMENSIONS"] = dims
+    card = open_data(tmp_path / "a.zarr").card
+    assert card.times == tuple(21600.0 * step for step in range(FRAMES))
+    assert card.units["time"] == "s"

@@ -2,7 +2,8 @@
 
 What is told in attributes (NetCDF's user guide, appendix A, and the climate and forecast conventions, section 2.5)
     ``scale_factor``, ``add_offset``    number = written × scale_factor + add_offset
-    ``_Unsigned``                       integers that are written as if they had a sign, or had none
+    ``_Unsigned``                       integers that are written as if they had a sign, or had none; bounds that only
+                                        numbers without a sign can reach, such as 0 and 255 of a byte, say so too
     ``_FillValue``, ``missing_value``   these stand for none, as they are written
     ``valid_min``, ``valid_max``, ``valid_range``   what lies outside stands for none: as written, or, where the bounds
                                         are floating and what is written is not, as unpacked
@@ -27,6 +28,7 @@ from scifm.errors import DataError
 __all__ = ["Coding", "netcdf_fill", "text_of"]
 
 _NETCDF_FLOAT = 9.969209968386869e36
+_WHOLE = 2**53  # up to which float64 holds every whole number
 
 
 def netcdf_fill(dtype: np.dtype) -> float | int | None:
@@ -80,10 +82,10 @@ class Coding:
         Raises:
             DataError: if ``scale_factor`` or ``add_offset`` is no number, so that nobody knows what is meant.
         """
-        written = _signed(dtype, attributes.get("_Unsigned"))
+        written = _signed(dtype, attributes)
         scale, offset = (_factor(attributes, *setting) for setting in (("scale_factor", 1.0), ("add_offset", 0.0)))
         packed = (scale, offset) != (1.0, 0.0)
-        marks = [value for key in ("_FillValue", "missing_value") for value in _numbers(attributes.get(key))]
+        marks = [value for key in ("_FillValue", "missing_value") for value in _marks(attributes.get(key), written)]
         if "_FillValue" not in attributes:
             marks += _numbers(declared if declared is not None and (packed or declared != 0) else default)
         missing = {value for given in marks for value in _as_written(given, dtype, written)}
@@ -99,14 +101,21 @@ class Coding:
         return self == Coding(self.written)
 
     @property
+    def is_packed(self) -> bool:
+        """Whether numbers are others than those that are written."""
+        return (self.scale, self.offset) != (1.0, 0.0)
+
+    @property
     def dtype(self) -> np.dtype:
         """Type of the numbers that `decode` returns: float64 where something was written otherwise than it is meant."""
-        packed = (self.scale, self.offset) != (1.0, 0.0)
-        plain = self.is_plain or (self.written.kind == "f" and not packed)
+        plain = self.is_plain or (self.written.kind == "f" and not self.is_packed)
         return self.written.newbyteorder("=") if plain else np.dtype(np.float64)
 
     def decode(self, values: np.ndarray) -> np.ndarray:
-        """Return the numbers that are meant by what is written, NaN where that is none."""
+        """Return the numbers that are meant by what is written, NaN where that is none.
+
+        Whole numbers that float64 cannot hold, such as nanoseconds since 1970, stay whole where none is missing.
+        """
         written = np.asarray(values)
         if written.dtype.kind in "iu":
             written = written.view(self.written.newbyteorder(written.dtype.byteorder))
@@ -115,6 +124,8 @@ class Coding:
         absent = _outside(written, self.written_range)
         for value in self.missing:
             absent |= written == self.written.type(value)
+        if written.dtype.kind in "iu" and not self.is_packed and not absent.any() and _beyond_float64(written):
+            return written
         numbers = written.astype(self.dtype)
         if self.scale != 1.0:
             numbers *= self.scale
@@ -124,23 +135,38 @@ class Coding:
         return numbers
 
 
-def _signed(dtype: np.dtype, unsigned: Any) -> np.dtype:
-    word = text_of(unsigned).lower()
+def _signed(dtype: np.dtype, attributes: Mapping[str, Any]) -> np.dtype:
+    """Return the type that is meant: as ``_Unsigned`` says, or, where nothing does, valid bounds that only fit one."""
+    word = text_of(attributes.get("_Unsigned")).lower()
+    if word not in ("true", "false") and dtype.kind == "i":
+        (least, most), _ = _bounds(attributes)
+        limits = np.iinfo(dtype)
+        word = "true" if least >= 0 and limits.max < most <= 2 * limits.max + 1 else ""
     if word in ("true", "false") and dtype.kind in "iu":
         return np.dtype(f"{'u' if word == 'true' else 'i'}{dtype.itemsize}").newbyteorder(dtype.byteorder)
     return dtype
 
 
+def _beyond_float64(whole: np.ndarray) -> bool:
+    """Return whether some of these whole numbers are more than float64 tells apart."""
+    return whole.dtype.itemsize == 8 and bool(((whole > _WHOLE) | (whole < -_WHOLE)).any())
+
+
+def _is_nothing(value: Any) -> bool:
+    """Return whether an attribute is not there, or is HDF5's empty one, which h5py gives without a shape."""
+    return value is None or getattr(value, "shape", ()) is None
+
+
 def text_of(value: Any) -> str:
     """Return an attribute as a text, however a file holds it; the first entry of many, nothing for nothing."""
-    entries = np.asarray(value if value is not None else "").ravel().tolist()
+    entries = [] if _is_nothing(value) else np.asarray(value).ravel().tolist()
     first = entries[0] if entries else ""
     return first.decode(errors="replace") if isinstance(first, bytes) else str(first)
 
 
 def _numbers(value: Any) -> list[float | int]:
     """Return the numbers an attribute tells; one that is a text of a number is one too, other texts tell none."""
-    if value is None:
+    if _is_nothing(value):
         return []
     array = np.asarray(value)
     if array.dtype.kind in "fiub":
@@ -150,6 +176,18 @@ def _numbers(value: Any) -> list[float | int]:
         return [float(text_of(value))]
     except ValueError:
         return []
+
+
+def _marks(value: Any, written: np.dtype) -> list[float | int]:
+    """Return the numbers that an attribute marks as none; of float32 beside float64 also those that were rounded.
+
+    −999.9 is another number in float32, and who wrote it into both types meant one.
+    """
+    marks = _numbers(value)
+    told = np.dtype(getattr(value, "dtype", written))
+    if not marks or told.kind != "f" or written.kind != "f" or told.itemsize >= written.itemsize:
+        return marks
+    return marks + [float(str(number)) for number in np.ravel(value)]
 
 
 def _factor(attributes: Mapping[str, Any], key: str, otherwise: float) -> float:

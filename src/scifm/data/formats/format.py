@@ -198,8 +198,10 @@ def single_numbers(attributes: Mapping[str, Any]) -> dict[str, float]:
     return {name: float(value.item()) for name, value in single.items() if np.isfinite(value.item())}
 
 
-def read_whole(array: LazyArray) -> np.ndarray:
+def read_whole(array: LazyArray, *, exact: bool = False) -> np.ndarray:
     """Return a small array, such as coordinates or a table, in float64.
+
+    With `exact` whole numbers stay such, in int64: nanoseconds since 1970 are more than float64 tells apart.
 
     Raises:
         DataError: if it is too long for one of these.
@@ -209,7 +211,8 @@ def read_whole(array: LazyArray) -> np.ndarray:
             f"An array of shape {tuple(array.shape)} is no line of coordinates or times and no table of coefficients: "
             f"these hold at most {MOST_NUMBERS} numbers."
         )
-    return np.asarray(array[tuple(slice(0, length) for length in array.shape)], dtype=np.float64)
+    values = np.asarray(array[tuple(slice(0, length) for length in array.shape)])
+    return values.astype(np.int64 if exact and values.dtype.kind in "iu" else np.float64)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from scifm.data.formats.format import Contents, LazyArray, reading
+from scifm.data.formats.axes import is_closed
+from scifm.data.formats.format import Contents, LazyArray, read_whole, reading
 from scifm.data.formats.mapping import SPACE
 from scifm.fields.grid import Boundary
 
@@ -77,7 +78,10 @@ def periodicity(contents: Contents, name: str, axes: tuple[str, ...], axis: str)
         StoreError: if these cannot be read.
     """
     if axis in contents.boundary:
-        return Guess(contents.boundary[axis], f"{contents.boundary[axis]}: the file says so")
+        told, line = contents.boundary[axis], contents.coordinates.get(axis, "")
+        if told == "periodic" and is_closed(read_whole(contents.arrays[line]), contents.units.get(line, "")):
+            return Guess(told, "periodic: the file says so, and tells one meridian at both ends", repeated_end=True)
+        return Guess(told, f"{told}: the file says so")
     with reading(contents.path, name):
         lines = _sample_lines(contents.arrays[name], axes, axis)
     return guess_periodic(lines)

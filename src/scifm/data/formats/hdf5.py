@@ -19,7 +19,7 @@ from scifm.data.declared import open_checked, walk_hdf5
 from scifm.data.formats.coding import Coding, netcdf_fill, text_of
 from scifm.data.formats.format import NUMBERS, LazyArray, OneEntry, Reversed, StoredArray, opening, single_numbers
 from scifm.data.formats.kinds import MATLAB_MARK, natural
-from scifm.data.formats.listing import Dimension, Node, texts_of
+from scifm.data.formats.listing import Dimension, Node, no_numbers, texts_of
 from scifm.data.formats.probe import require_sound
 from scifm.data.well import OpenFiles
 from scifm.errors import StoreError
@@ -95,9 +95,21 @@ def unwritten(data: h5py.Dataset, *, netcdf: bool = False) -> str | None:
     return f"lacks {absent} of its {count} chunks, which were never written and read as {meant}" if absent else None
 
 
+def _type_of(data: h5py.Dataset) -> np.dtype | None:
+    """Return the type of an open data set; None where NumPy has no such, as for HDF5's times."""
+    try:
+        dtype: np.dtype = data.dtype
+    except TypeError:
+        return None
+    return dtype
+
+
 def holds_numbers(node: object) -> bool:
     """Return whether something in an HDF5 file is an array of real numbers with at least one axis."""
-    return isinstance(node, h5py.Dataset) and bool(node.shape) and node.dtype.kind in NUMBERS
+    if not isinstance(node, h5py.Dataset) or not node.shape:
+        return False
+    dtype = _type_of(node)
+    return dtype is not None and dtype.kind in NUMBERS
 
 
 def open_hdf5(path: Path, *, linked: bool = True) -> h5py.File:
@@ -184,8 +196,13 @@ def _node(
     if not isinstance(node, h5py.Dataset) or text_of(node.attrs.get("NAME")).startswith(_NO_VARIABLE):
         return bare
     foreign = matlab and (node.attrs.get("MATLAB_class") in _NO_NUMBERS or "MATLAB_empty" in node.attrs)
-    if foreign or node.dtype.kind not in NUMBERS or node.shape is None:
-        return replace(bare, remarks=(f"{where} holds {node.dtype}, not real numbers; it is left out.",))
+    dtype = _type_of(node)
+    if dtype is None:
+        return replace(bare, remarks=(f"{where} is of a type that NumPy has not; it is left out.",))
+    if node.shape is None:
+        return replace(bare, remarks=(f"{where} is empty; it is left out.",))
+    if foreign or dtype.kind not in NUMBERS:
+        return replace(bare, remarks=(f"{where} {no_numbers(dtype)}",))
     if node.external is not None or node.is_virtual:
         return replace(bare, remarks=(f"{where} lies in other files, which are not read; it is left out.",))
     if node.shape == () or (matlab and math.prod(node.shape) == 1):

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-from scifm.data.formats.axes import axis_of_name
 from scifm.data.formats.format import Clipped, Concatenated, Contents, LazyArray, Repeated
 from scifm.data.formats.kinds import group_by_split, natural
 from scifm.data.formats.mapping import SPACE
 from scifm.data.formats.pieces import Piece, by_group, join_arrays, require_same, shared_out
 from scifm.data.formats.proposal import guess_axes
 from scifm.errors import DataError, StoreError
+from scifm.fields.axis_names import axis_of_name
 
 __all__ = ["join_pieces"]
 
@@ -69,7 +69,8 @@ def join_pieces(
     if unlike:
         first.remarks.append(f"Units differ between files, numbers are taken as they are: {'; '.join(unlike)}.")
     if not first.content:
-        raise StoreError(f"'{path}' holds no arrays of numbers, but for coordinates and single numbers.")
+        bare = f"'{path}' holds no arrays of numbers, but for coordinates and single numbers."
+        raise StoreError(" ".join([bare, *first.remarks]))
     for part, piece in joined.items():
         odd = sorted(first.arrays.keys() ^ piece.arrays.keys())
         if odd:

@@ -6,6 +6,7 @@ is called, and reading it says what is wrong.
 
 from __future__ import annotations
 
+import os
 import re
 import zipfile
 from collections.abc import Collection, Sequence
@@ -149,13 +150,24 @@ def data_sets_under(path: Path, kinds: Collection[str]) -> tuple[Path, ...]:
     """Return the data sets of these kinds at or under a path, in natural order; what is hidden is passed over.
 
     A Zarr store is one data set, whatever lies in it.
+
+    Raises:
+        StoreError: if a link that is called like one leads nowhere: a trajectory less is no matter of taste.
     """
     kind = kind_of(path)
     if kind is not None or not path.is_dir():
         return (path,) if kind in kinds else ()
     inner = (child for child in path.iterdir() if not child.name.startswith("."))
     chosen = sorted((child for child in inner if not (child.is_symlink() and child.is_dir())), key=natural)
-    return tuple(member for child in chosen for member in data_sets_under(child, kinds))
+    lost = next((child for child in chosen if not child.exists() and _kind_of_name(child) in kinds), None)
+    if lost is not None:
+        raise StoreError(f"'{lost}' is a link to '{os.readlink(lost)}', where nothing is. Mend the link, or remove it.")
+    members = tuple(member for child in chosen for member in data_sets_under(child, kinds))
+    odd = next((member for member in members if member.name != member.name.encode(errors="replace").decode()), None)
+    if odd is not None:
+        told = os.fsencode(odd).decode(errors="backslashreplace")
+        raise StoreError(f"The name '{told}' is not UTF-8, and the card of a store must tell it: rename it with 'mv'.")
+    return members
 
 
 def required(path: Path, kinds: Collection[str], title: str) -> tuple[Path, ...]:

@@ -8,35 +8,47 @@ line that is called like an axis. Times are told in seconds where the file tells
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from scifm.data.formats.axes import (
+    CIRCLE,
+    Times,
+    are_even,
     axis_of_attributes,
-    axis_of_name,
+    is_closed,
     is_on_globe,
-    seconds_in,
-    seconds_of,
-    unit_of_times,
 )
 from scifm.data.formats.coding import text_of
 from scifm.data.formats.format import MOST_NUMBERS, NUMBERS, LazyArray, read_whole, single_numbers
 from scifm.data.formats.mapping import SPACE
 from scifm.data.formats.pieces import Piece, lines_of_meshes
-from scifm.data.labels import Dates
+from scifm.fields.axis_names import axis_of_name
 
-__all__ = ["Dimension", "Node", "piece_of", "texts_of"]
+__all__ = ["Dimension", "Node", "no_numbers", "piece_of", "texts_of"]
 
 _ABOUT_AXES = ("ancillary_variables", "axis", "bounds", "calendar", "coordinates", "grid_mapping", "units")
 _KEPT = (  # of arrays, and of the file: what a reader of the numbers may want to know
     *("long_name", "standard_name", "cell_methods", "comment", "positive"),
     *("title", "institution", "source", "history", "references", "license", "Conventions"),
 )
+_DATES = ("m", "M")  # kinds of NumPy's types
+_DATES_IN = {
+    "Y": "years",
+    "M": "months",
+    "W": "weeks",
+    "D": "days",
+    "h": "hours",
+    "m": "minutes",
+    "s": "seconds",
+    "ms": "milliseconds",
+    "us": "microseconds",
+    "ns": "nanoseconds",
+}
 _LINED = (*SPACE, "time")  # axes whose points matter
-_CIRCLE = 360.0  # degrees
 
 
 class Dimension(NamedTuple):
@@ -79,6 +91,7 @@ def piece_of(path: Path, nodes: Iterable[Node]) -> Piece:
         StoreError: if these cannot be read.
     """
     piece, by_name = Piece(path), {node.name: node for node in nodes}
+    by_name |= {name: _in_numbers(node) for name, node in by_name.items() if _kind(node) in _DATES}
     corners = {node.texts["bounds"] for node in by_name.values() if "bounds" in node.texts}
     projections = {word for node in by_name.values() for word in node.texts.get("grid_mapping", "").split()}
     aside = {word for node in by_name.values() for word in node.texts.get("ancillary_variables", "").split()}
@@ -96,8 +109,9 @@ def piece_of(path: Path, nodes: Iterable[Node]) -> Piece:
             piece.remarks.append(f"'{name}' of '{path.name}' says how good other variables are; it is left out.")
             continue
         if node.array.dtype.kind not in NUMBERS:
-            remark = f"'{name}' of '{path.name}' holds {node.array.dtype}, not real numbers; it is left out."
-            piece.remarks.append(remark)
+            piece.remarks.append(f"'{name}' of '{path.name}' {no_numbers(node.array.dtype)}")
+        elif 0 in node.array.shape and node.dimensions is None:
+            piece.remarks.append(f"'{name}' of '{path.name}' is empty, of shape {node.array.shape}; it is left out.")
         elif node.array.shape == ():
             number = node.array[()]
             piece.numbers.update(single_numbers({name: number}))
@@ -111,6 +125,43 @@ def piece_of(path: Path, nodes: Iterable[Node]) -> Piece:
         _read_line(piece, by_name[name], axis)
     _drop_curves(piece, by_name)
     return piece
+
+
+def no_numbers(dtype: np.dtype) -> str:
+    """Return what is said of an array that holds no real numbers."""
+    remedy = " Save its real and its imaginary part as two arrays." if dtype.kind == "c" else ""
+    return f"holds {dtype}, not real numbers; it is left out.{remedy}"
+
+
+def _kind(node: Node) -> str:
+    return "" if node.array is None else node.array.dtype.kind
+
+
+@dataclass(frozen=True)
+class _Moments:
+    """NumPy's dates or lengths of time, as whole numbers of their unit; NaN where one is none."""
+
+    array: LazyArray
+    dtype = np.dtype(np.int64)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.array.shape)
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        moments = np.asarray(self.array[index])
+        _, count = np.datetime_data(moments.dtype)
+        whole = moments.astype(moments.dtype.newbyteorder("=")).view(np.int64) * count
+        return np.where(np.isnat(moments), np.nan, whole) if np.isnat(moments).any() else whole
+
+
+def _in_numbers(node: Node) -> Node:
+    """Return a node of NumPy's dates, or lengths of time, as one of numbers with a unit."""
+    assert node.array is not None
+    unit, _ = np.datetime_data(node.array.dtype)
+    since = " since 1970-01-01" if node.array.dtype.kind == "M" else ""
+    told = {"units": _DATES_IN[unit] + since} if unit in _DATES_IN else {}
+    return replace(node, array=_Moments(node.array), texts={**node.texts, **told})
 
 
 def _aside(name: str, corners: Collection[str], projections: Collection[str]) -> str | None:
@@ -161,23 +212,19 @@ def _read_line(piece: Piece, node: Node, axis: str) -> None:
         return
     if axis == "time":
         if units:
-            calendar, told = node.texts.get("calendar", "standard"), read_whole(array)
-            piece.arrays[name], piece.origins[name], remark = seconds_of(told, units, calendar)
-            if remark is not None:
-                piece.dates[name] = Dates(
-                    units=units,
-                    calendar=node.texts.get("calendar", ""),
-                    first=float(told[0]),
-                    seconds=seconds_in(units),
-                )
-            piece.units[name] = unit_of_times(units)
-            piece.remarks.extend([remark] if remark is not None else [])
+            times = Times.of(read_whole(array, exact=True), units, node.texts.get("calendar", ""), array.dtype)
+            piece.arrays[name], piece.origins[name], piece.units[name] = times.values, times.origin, times.unit
+            piece.dates.update({name: times.dates} if times.dates is not None else {})
+            piece.remarks.extend(times.remarks)
         return
-    points = read_whole(array)
+    points, turns = read_whole(array), axis == "x" and units.lower().startswith("degree")
+    if turns and not are_even(points, array.dtype) and are_even(whole := np.unwrap(points, period=CIRCLE), array.dtype):
+        piece.remarks.append(f"{name} passes the end of the circle: it is told on, from {whole[0]:g} to {whole[-1]:g}.")
+        piece.arrays[name] = points = whole
     step = (points[-1] - points[0]) / max(len(points) - 1, 1)
     if step < 0:
         piece.remarks.append(f"{name} runs downward, from {points[0]:g} to {points[-1]:g}; the order is kept.")
-    if units.lower().startswith("degree") and axis == "x" and np.isclose(abs(step) * len(points), _CIRCLE):
+    if turns and (np.isclose(abs(step) * len(points), CIRCLE) or is_closed(points, units)):
         piece.boundary["x"] = "periodic"
     elif is_on_globe(units):  # a part of a circle wraps no more than a meridian does
         piece.boundary[axis] = "bounded"

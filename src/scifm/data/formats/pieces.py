@@ -11,12 +11,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from scifm.data.formats.axes import axis_of_name, same_points
+from scifm.data.formats.axes import same_points
 from scifm.data.formats.format import MOST_NUMBERS, Concatenated, LazyArray, OneEntry, Repeated, read_whole, reading
 from scifm.data.formats.kinds import natural, split_words
 from scifm.data.formats.mapping import AXES, SPACE
 from scifm.data.labels import Dates
 from scifm.errors import DataError
+from scifm.fields.axis_names import axis_of_name
 from scifm.fields.grid import Boundary
 
 __all__ = ["Piece", "by_group", "join_arrays", "lines_of_meshes", "require_same", "same_lines", "shared_out"]

@@ -10,6 +10,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -128,8 +129,8 @@ class Proposal:
         path = self.contents.path
         if self.missing:
             raise ConfigError(
-                f"'{path}' does not say enough: {' '.join(self.missing)} Let 'scifm inspect {path} --write-map "
-                "map.toml' write what is known, complete it, and give it with --map map.toml."
+                f"'{path}' does not say enough: {' '.join(self.missing)} Let 'scifm inspect {quote(str(path))} "
+                "--write-map map.toml' write what is known, complete it, and give it with --map map.toml."
             )
         return build_config(DataMapping, self.entries, source=f"the mapping of '{path}'")
 

@@ -180,7 +180,10 @@ def frame_times(contents: Contents, mapping: DataMapping) -> tuple[float, ...] |
     if len(chosen) < 2:
         raise ConfigError(f"At least 2 frames are needed; {num_frames} are there and every {mapping.every}. is kept.")
     if not (np.isfinite(chosen).all() and (np.diff(chosen) > 0).all()):
-        raise DataError(f"The times of the frames must be finite and increase; the first are {chosen[:5].tolist()}.")
+        raise DataError(
+            f"The times of the frames must be finite and increase; the first are {chosen[:5].tolist()}. Mend them (in "
+            "float32 times far from their date are one), or give time = { start = 0.0, interval = … } in a map."
+        )
     return tuple(float(t) for t in chosen)
 
 
