@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from scifm.errors import SignatureError
-from scifm.evaluation.pointwise import mae, max_error, relative_l2, relative_l2_joint, rmse, vrmse
+from scifm.evaluation.pointwise import mae, max_error, relative_l2, relative_l2_joint, rmse, undefined_of, vrmse
+from scifm.fields.grid import Grid
 
 
 def fields(*samples: list[list[float]]) -> torch.Tensor:
@@ -82,3 +83,13 @@ def test_shapes_that_differ_are_refused_and_not_broadcast(metric):
         metric(torch.zeros(2, 1, 1, 4), torch.zeros(1, 1, 1, 4))
     with pytest.raises(SignatureError, match="of one shape"):
         metric(torch.zeros(2, 1, 4), torch.zeros(2, 1, 4))
+
+
+@pytest.mark.parametrize("value", [0.1, 1 / 3, 1e-3, 101325.1])
+@pytest.mark.parametrize("boundary", ["periodic", "wall"])
+def test_a_constant_has_no_variance_whatever_float32_makes_of_it(value, boundary):
+    target = torch.full((1, 1, 1, 48, 49), value)  # torch.var of it is not zero
+    grid = Grid((48, 49), boundary=boundary)
+    assert vrmse(target + 0.1, target, grid).item() == float("inf")
+    assert vrmse(target + 0.1, target).item() == float("inf")
+    assert undefined_of("vrmse", target).all()

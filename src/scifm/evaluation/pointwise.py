@@ -89,13 +89,10 @@ def vrmse(
     """
     _require_pair(prediction, target)
     valid = _needed(valid)
-    if valid is None and (grid is None or all(grid.periodic)):
-        spread = target.flatten(3).var(-1, correction=0).sqrt()
-    else:
-        column = (*target.shape[:3], *(1,) * (target.dim() - 3))
-        first = target.flatten(3)[..., 0] if valid is None else _first(target, valid)
-        moved = _errors(target, first.view(column), valid)  # a constant field is exactly zero then
-        spread = _mean((moved - _mean(moved, grid, valid).view(column)).square(), grid, valid).sqrt()
+    column = (*target.shape[:3], *(1,) * (target.dim() - 3))
+    first = target.flatten(3)[..., 0] if valid is None else _first(target, valid)
+    moved = _errors(target, first.view(column), valid)  # a constant field is exactly zero then, its variance as well
+    spread = _mean((moved - _mean(moved, grid, valid).view(column)).square(), grid, valid).sqrt()
     return _mean(_errors(prediction, target, valid).square(), grid, valid).sqrt() / spread
 
 
