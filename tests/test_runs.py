@@ -271,7 +271,9 @@ def noted_and_killed(run: Run) -> None:
 
 def test_wall_time_adds_up_over_sittings(run, monkeypatch):
     clock = iter((100.0, 103.0, 107.0, 200.0, 205.0, 300.0, 301.5))
-    monkeypatch.setattr("scifm.runs.time", SimpleNamespace(time=lambda: next(clock)))
+    wall = iter(range(1000, 0, -100))  # one that is set back all the time
+    times = SimpleNamespace(time=lambda: float(next(wall)), monotonic=lambda: next(clock))
+    monkeypatch.setattr("scifm.runs.time", times)
     with run.locked():  # 100 to 107
         run.note_time()
         assert run.seconds == 3

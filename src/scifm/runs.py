@@ -378,14 +378,15 @@ class Run(Shown):
         """
         sittings = self._sittings()
         if sittings and not sittings[-1]["over"]:
-            sittings[-1] |= {"seconds": max(0.0, time.time() - sittings[-1]["began"]), "over": ends}
+            sittings[-1] |= {"seconds": time.monotonic() - sittings[-1]["clock"], "over": ends}
             write_json(self.path / "sittings.json", sittings)
 
     def _sit_down(self) -> None:
         before = self._sittings()
         sittings = [{**sitting, "over": True} for sitting in before]  # a killed one ended with what it noted last
         if not self.is_complete:  # else nothing is left to do that takes time
-            sittings.append({"began": time.time(), "seconds": 0.0, "over": False})
+            now = {"began": time.time(), "clock": time.monotonic()}  # the one on the wall may be set back meanwhile
+            sittings.append({**now, "seconds": 0.0, "over": False})
         if sittings != before:
             write_json(self.path / "sittings.json", sittings)
 

@@ -21,7 +21,7 @@ from typing import Any
 # The verbs join the application when they are read.
 from scifm.cli import data_verbs, doctor, forecast_verbs, model_verbs, run_verbs, score_verbs, study_verbs  # noqa: F401
 from scifm.cli.app import app, say
-from scifm.errors import SciFMError, StopRequested
+from scifm.errors import ConfigError, SciFMError, StopRequested
 
 __all__ = ["app", "main"]
 
@@ -49,6 +49,14 @@ def _replace_what_cannot_be_written() -> None:
             stream.reconfigure(errors="replace")
 
 
+def _require_readable(words: list[str]) -> None:
+    """Raise ConfigError if a word is not UTF-8: no card, recipe or record could name such a file."""
+    for word in words:
+        if word != word.encode(errors="replace").decode():
+            told = os.fsencode(word).decode(errors="backslashreplace")
+            raise ConfigError(f"'{told}' is not UTF-8, and what is written about it must be: rename it with 'mv'.")
+
+
 def _tell_own_warnings() -> None:
     """Print our warnings as a line, without the place in the source; those of others stay as they are."""
     others = warnings.showwarning
@@ -70,12 +78,17 @@ def main() -> None:
     _stop_on_signals()
     _tell_own_warnings()
     try:
+        _require_readable(sys.argv[1:])
         app(prog_name="scifm")  # however it was started: completion of shells goes by this name
     except SciFMError as error:
         say("scifm:", "bold red", " ".join(str(error).split()))
         sys.exit(2)
     except OSError as error:
-        if error.errno != errno.ENAMETOOLONG:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) and error.filename is None:
+            say("scifm:", "bold red", f"What was told could not be written: {error.strerror}. Free some space there.")
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # what is left would fail again at exit
+        elif error.errno == errno.ENAMETOOLONG:
+            say("scifm:", "bold red", f"No file can have so long a name: '{str(error.filename)[:60]}…'.")
+        else:
             raise
-        say("scifm:", "bold red", f"No file can have so long a name: '{str(error.filename)[:60]}…'.")
         sys.exit(2)
