@@ -78,7 +78,7 @@ def forecast_example(
             answers[step] = kept(own.require_targets(), own.valid_targets)
     called, ends = _own_axes(labels, grid, axes)
     truths, predictions = (np.stack([kind[step] for step in steps]) for kind in (made, answers))
-    turned = [2 + side for side, (first, last) in enumerate(ends) if first > last]
+    turned = tuple(2 + side for side, (first, last) in enumerate(ends) if first > last)
     truths, predictions = (np.flip(fields, turned) for fields in (truths, predictions))
     return ForecastFrames(
         truth=truths,
