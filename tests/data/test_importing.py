@@ -297,5 +297,5 @@ def test_a_single_trajectory_is_told_to_hold_none_out(tmp_path):
     np.savez(tmp_path / "one.npz", u=np.sin(2 * np.pi * (x - t[:, None])), x=x, t=t)
     store = open_data(tmp_path / "one.npz")
     assert any("The only trajectory is for training" in defect for defect in store.card.known_defects)
-    with pytest.raises(ConfigError, match=r"no split 'valid'; it holds 1 trajectories in train\..* cut it along time"):
+    with pytest.raises(ConfigError, match=r"no split 'valid'; it holds 1 trajectory in train\..* cut it along time"):
         store.split("valid")

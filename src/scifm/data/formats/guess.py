@@ -78,8 +78,9 @@ def periodicity(contents: Contents, name: str, axes: tuple[str, ...], axis: str)
         StoreError: if these cannot be read.
     """
     if axis in contents.boundary:
-        told, line = contents.boundary[axis], contents.coordinates.get(axis, "")
-        if told == "periodic" and is_closed(read_whole(contents.arrays[line]), contents.units.get(line, "")):
+        told, line = contents.boundary[axis], contents.coordinates.get(axis)
+        known = told == "periodic" and line in contents.units and line in contents.arrays
+        if known and line is not None and is_closed(read_whole(contents.arrays[line]), contents.units[line]):
             return Guess(told, "periodic: the file says so, and tells one meridian at both ends", repeated_end=True)
         return Guess(told, f"{told}: the file says so")
     with reading(contents.path, name):
