@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from scifm.data.equations import equations_for, equations_of, told_of
+from scifm.data.mixtures import Member, MixtureOrigin
 from scifm.data.origin_config import SystemConfig
-from scifm.data.origins import Member, MixtureOrigin, SystemOrigin
+from scifm.data.origins import SystemOrigin
 from scifm.data.sample_recipe import SampleRecipe
 from scifm.errors import ConfigError, SignatureError
 from scifm.evaluation.evaluate import evaluate

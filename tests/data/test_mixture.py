@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 
+from scifm.data.mixtures import Member, MixtureOrigin
 from scifm.data.normalize import fit_normalization
-from scifm.data.origins import Member, MixtureOrigin, SystemOrigin
+from scifm.data.origins import SystemOrigin
 from scifm.data.stream import MixtureStream, Part
 from scifm.errors import ConfigError, SignatureError
 from scifm.fields.batch import Signature

@@ -12,8 +12,9 @@ import tiny
 from scifm.config import read_toml
 from scifm.data.generate import generate
 from scifm.data.importing import import_data
+from scifm.data.mixtures import MixtureOrigin
 from scifm.data.origin_config import DataConfig, MixtureConfig, SystemConfig
-from scifm.data.origins import MixtureOrigin, StoreOrigin, SystemOrigin
+from scifm.data.origins import StoreOrigin, SystemOrigin
 from scifm.data.resolving import resolve_origin
 from scifm.data.store import Store
 from scifm.data.stream import Part

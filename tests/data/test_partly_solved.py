@@ -7,8 +7,9 @@ import torch
 
 import tiny
 from scifm.data.generate import generate
+from scifm.data.mixtures import Member, MixtureOrigin
 from scifm.data.origin_config import Curriculum, SystemConfig
-from scifm.data.origins import Member, MixtureOrigin, StoreOrigin, SystemOrigin
+from scifm.data.origins import StoreOrigin, SystemOrigin
 from scifm.data.partly_solved import PartlySolved, source_of, unsolved_samples
 from scifm.data.stream import Part
 from scifm.data.unsolved import UnsolvedSamples

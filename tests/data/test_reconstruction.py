@@ -10,8 +10,9 @@ import evolving
 import tiny
 from scifm.data.formats.mapping import DataMapping
 from scifm.data.importing import import_data, open_data
+from scifm.data.mixtures import MixtureOrigin
 from scifm.data.origin_config import DataConfig, MixtureConfig, SystemConfig
-from scifm.data.origins import MixtureOrigin, StoreOrigin, SystemOrigin
+from scifm.data.origins import StoreOrigin, SystemOrigin
 from scifm.data.reconstruction import reconstructing
 from scifm.data.resolving import resolve_origin
 from scifm.data.run_origin import RunOrigin

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 import tiny
+from scifm.data.mixtures import Member, MixtureOrigin
 from scifm.data.normalize import fit_normalization, refit_coefficients
-from scifm.data.origins import Member, MixtureOrigin, SystemOrigin
+from scifm.data.origins import SystemOrigin
 from scifm.errors import RunError
 from scifm.models.registry import load_operator
 from scifm.systems.helmholtz import Helmholtz

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 import tiny
+from scifm.data.mixtures import MixtureOrigin
 from scifm.data.normalize import fit_normalization
 from scifm.data.origin_config import DataConfig, MixtureConfig
-from scifm.data.origins import MixtureOrigin
 from scifm.data.resolving import resolve_origin
 from scifm.data.split import windows_of
 from scifm.errors import ConfigError, SignatureError

@@ -8,8 +8,9 @@ line in its registry. What may not live here: losses (`objectives`, a sibling), 
 
 from scifm.data.card import Card
 from scifm.data.generate import generate
+from scifm.data.mixtures import MixtureOrigin
 from scifm.data.normalize import fit_normalization, refit_coefficients
-from scifm.data.origins import DownstreamPool, MixtureOrigin, Origin, StoreOrigin, SystemOrigin
+from scifm.data.origins import DownstreamPool, Origin, StoreOrigin, SystemOrigin
 from scifm.data.split import StoreSplit, TensorSamples
 from scifm.data.statistics import Statistics
 from scifm.data.store import Store, require_signature

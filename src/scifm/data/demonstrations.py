@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import torch
 
-from scifm.data.origins import MixtureOrigin, Origin, StoreOrigin
+from scifm.data.mixtures import MixtureOrigin
+from scifm.data.origins import Origin, StoreOrigin
 from scifm.data.subsets import nested_subsets
 from scifm.errors import ConfigError
 from scifm.fields.batch import Batch

@@ -1,4 +1,4 @@
-"""`Origin`: where samples come from, a system that is sampled, a store that is read, or a mixture of either.
+"""`Origin`: where samples come from: a system that is sampled, a store that is read, or a mixture (`data.mixtures`).
 
 What a recipe says (`scifm.data.origin_config`) is resolved once into an `Origin`. Whoever trains, adapts, scores or
 compares asks it for names, for a grid and for samples, and nobody asks which of the three it is. A store is taken by
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import abc
 from dataclasses import dataclass, replace
-from functools import cached_property, reduce
+from functools import cached_property
 from typing import Any, ClassVar
 
 from scifm.data.origin_config import Curriculum, SystemConfig
@@ -20,19 +20,17 @@ from scifm.data.store import Store
 from scifm.data.stream import (
     BatchSource,
     Epochs,
-    MixtureStream,
     Stream,
     Taking,
     drawn_problems,
     drawn_samples,
     steps_of,
-    weighed,
 )
 from scifm.errors import ConfigError
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.gaps import require_whole
 from scifm.fields.grid import Grid
-from scifm.fields.homogeneity import Homogeneity, scalings_of_all
+from scifm.fields.homogeneity import Homogeneity
 from scifm.fields.samples import Samples
 from scifm.fields.seeds import generator_for
 from scifm.fields.window import NEXT_FRAME, Pace, Window
@@ -40,7 +38,7 @@ from scifm.systems.evolving import Evolving
 from scifm.systems.system import System
 from scifm.wording import span
 
-__all__ = ["DownstreamPool", "Member", "MixtureOrigin", "Origin", "StoreOrigin", "SystemOrigin"]
+__all__ = ["DownstreamPool", "Origin", "StoreOrigin", "SystemOrigin"]
 
 
 class Origin(abc.ABC):
@@ -419,89 +417,3 @@ class StoreOrigin(Origin):
         if store.mapping is not None:
             about["mapping"] = store.mapping
         return {**about, **self.window.record()} if self.signature.evolves else about
-
-
-@dataclass(frozen=True)
-class Member:
-    """One origin of a mixture, its share of the samples, and how much each of its samples counts in the loss."""
-
-    origin: SystemOrigin | StoreOrigin
-    weight: float = 1.0
-    loss_weight: float = 1.0
-
-
-@dataclass(frozen=True)
-class MixtureOrigin(Origin):
-    """Several systems and stores together, over the union of their names, on one grid."""
-
-    members: tuple[Member, ...]
-    kind = "mixture"
-    drawn_as = "mixture"
-
-    @property
-    def window(self) -> Window:  # type: ignore[override]
-        return self.members[0].origin.window
-
-    @property
-    def lead_times(self) -> tuple[float, float] | None:
-        ends = [end for member in self.members for end in member.origin.lead_times or ()]
-        return (min(ends), max(ends)) if ends else None
-
-    def framed(self, window: Window) -> MixtureOrigin:
-        return MixtureOrigin(tuple(replace(m, origin=replace(m.origin, window=window)) for m in self.members))
-
-    @property
-    def systems(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(name for member in self.members for name in member.origin.systems))
-
-    @property
-    def name(self) -> str:
-        return "+".join(member.origin.name for member in self.members)
-
-    @property
-    def label(self) -> str:
-        return " + ".join(member.origin.label for member in self.members)
-
-    @property
-    def signature(self) -> Signature:
-        return reduce(Signature.union, (member.origin.signature for member in self.members))
-
-    @property
-    def grid(self) -> Grid:
-        return self.members[0].origin.grid
-
-    @property
-    def homogeneities(self) -> tuple[Homogeneity, ...]:
-        """The scalings of all members, each for those it holds for; see `scifm.fields.homogeneity.scalings_of_all`."""
-        return scalings_of_all([(member.origin.signature, member.origin.homogeneities) for member in self.members])
-
-    def stream(self, batch_size: int, seed: int, *, num_samples: int | None = None, blocks: int = 1) -> BatchSource:
-        if num_samples is None:
-            return self.fresh(batch_size, seed, blocks)
-        return Epochs(self.fresh(num_samples, seed).batch(0), batch_size=batch_size, seed=seed)
-
-    def fresh(self, batch_size: int, seed: int, blocks: int = 1, *, solved: bool = True) -> MixtureStream:
-        """Return new samples of systems and rounds over stores, with solutions or without."""
-        origins = [member.origin for member in self.members]
-        drawn = next((origin.taking for origin in origins if isinstance(origin, SystemOrigin)), Taking())
-        return MixtureStream(
-            [origin.system if isinstance(origin, SystemOrigin) else origin.split("train") for origin in origins],
-            self.grid,
-            weights=[member.weight for member in self.members],
-            loss_weights=[member.loss_weight for member in self.members],
-            batch_size=batch_size,
-            seed=seed,
-            blocks=blocks,
-            taking=replace(drawn, window=self.window, solved=solved),
-        )
-
-    def draw(self, num_samples: int, *names: int | str, seed: int = 0, split: str = "train") -> Batch:
-        signature, each = self.signature, -(-num_samples // len(self.members))
-        return Batch.concatenate(
-            weighed(member.origin.draw(each, *names, place, seed=seed, split=split), signature, member.loss_weight)
-            for place, member in enumerate(self.members)
-        )
-
-    def describe(self) -> dict[str, Any]:
-        members = [m.origin.describe() | {"weight": m.weight, "loss_weight": m.loss_weight} for m in self.members]
-        return {"kind": self.kind, "members": members, "grid": self.grid.to_dict()}

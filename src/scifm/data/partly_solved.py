@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from scifm.data.origins import MixtureOrigin, Origin, StoreOrigin, SystemOrigin
+from scifm.data.mixtures import MixtureOrigin
+from scifm.data.origins import Origin, StoreOrigin, SystemOrigin
 from scifm.data.staged import Staged
 from scifm.data.stream import WHOLE, BatchSource, Epochs, Part
 from scifm.data.unsolved import UnsolvedSamples, as_unsolved

@@ -17,7 +17,8 @@ import numpy as np
 from torch import Tensor
 
 from scifm.config import config_hash
-from scifm.data.origins import Member, MixtureOrigin, Origin, StoreOrigin, SystemOrigin
+from scifm.data.mixtures import Member, MixtureOrigin
+from scifm.data.origins import Origin, StoreOrigin, SystemOrigin
 from scifm.data.split import ChosenRows, StoreSplit
 from scifm.data.store import Store
 from scifm.data.well import Reader

@@ -7,8 +7,9 @@ from functools import reduce
 from typing import Any
 
 from scifm.data.importing import open_store
+from scifm.data.mixtures import Member, MixtureOrigin
 from scifm.data.origin_config import DataConfig, MixtureConfig, SystemConfig
-from scifm.data.origins import Member, MixtureOrigin, Origin, StoreOrigin, SystemOrigin
+from scifm.data.origins import Origin, StoreOrigin, SystemOrigin
 from scifm.errors import ConfigError
 from scifm.fields.batch import Signature
 

@@ -11,8 +11,9 @@ from typing import Any
 
 from scifm.config import build_config
 from scifm.data.importing import open_store
+from scifm.data.mixtures import Member, MixtureOrigin
 from scifm.data.origin_config import DataConfig, MixtureConfig, SystemConfig
-from scifm.data.origins import Member, MixtureOrigin, Origin, StoreOrigin, SystemOrigin
+from scifm.data.origins import Origin, StoreOrigin, SystemOrigin
 from scifm.data.reconstruction import reconstructing
 from scifm.data.resolving import resolve_origin
 from scifm.errors import ConfigError, RunError

@@ -14,8 +14,9 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from scifm.config import Config, read_recipe, refuse_idle
+from scifm.data.mixtures import MixtureOrigin
 from scifm.data.origin_config import BOX_SETTINGS, DataConfig, MixtureConfig, SystemConfig
-from scifm.data.origins import MixtureOrigin, Origin, StoreOrigin
+from scifm.data.origins import Origin, StoreOrigin
 from scifm.data.reconstruction import reconstructing
 from scifm.data.resolving import resolve_origin
 from scifm.data.store import Store
