@@ -18,13 +18,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from harness import Row, alternate, argument_parser, medians, publish, put_into
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
 from scifm.models.axial_transformer import AxialTransformer, AxialTransformerConfig
 from step import resident
+from training_step import operations, step_of
 from well_peers import make_network, make_ready
 
 POINTS, PATCH = 64, 16  # theirs knows no other patch
@@ -56,25 +56,6 @@ def contestant(name: str, width: int, blocks: int, batch: int) -> tuple[nn.Modul
     if name == THEIRS:
         return theirs(width, blocks, batch)
     return ours(width, blocks, batch, plain=name == TORCH)
-
-
-def step_of(network: nn.Module, answer: Callable[[], Tensor]) -> Callable[[], None]:
-    """Return a function that takes one training step."""
-    optimizer = torch.optim.AdamW(network.parameters(), fused=True)
-
-    def step() -> None:
-        optimizer.zero_grad()
-        answer().square().mean().backward()
-        optimizer.step()
-
-    return step
-
-
-def operations(answer: Callable[[], Tensor]) -> int:
-    """Return the operations of the products of a step: a backward pass has two for each of the forward pass."""
-    with FlopCounterMode(display=False) as counter:
-        answer()
-    return 3 * counter.get_total_flops()
 
 
 def memory(packages: Path | None, threads: int, *case: Any) -> float:

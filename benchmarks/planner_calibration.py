@@ -1,8 +1,9 @@
 """Does the planner's interval hold the truth as often as it says, on a study's own learning curves?
 
 Takes the table of a finished study, leaves one system out at a time, predicts from the points with at most so many
-samples, each of ``--few``, how many the errors reached later would need, and counts (`scifm.studies.calibration`).
-Writes the cases as CSV and the calibration plot as PNG. Without a study there is nothing to do, and it says so.
+samples, each of ``--few``, how many the errors reached later would need, and counts
+(`scifm.studies.planner_calibration`). Writes the cases as CSV and the calibration plot as PNG.
+Without a study there is nothing to do, and it says so.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ from pathlib import Path
 import matplotlib
 
 from harness import Row, argument_parser, publish
-from scifm.studies.calibration import LEVELS, Calibration, Case, calibrate
+from scifm.studies.planner_calibration import LEVELS, PlannerCalibration, PredictedNeed, calibrate_planner
 from scifm.studies.table import read_table
 
 matplotlib.use("agg")
 from matplotlib import pyplot as plt
 
 
-def draw(calibrations: Sequence[Calibration], path: Path) -> None:
+def draw(calibrations: Sequence[PlannerCalibration], path: Path) -> None:
     """Draw the share of truths inside against the level asked for."""
     figure, axes = plt.subplots(figsize=(4.2, 4.0), layout="constrained")
     axes.plot([0, 1], [0, 1], color="0.6", linewidth=1, label="perfect")
@@ -39,7 +40,7 @@ def draw(calibrations: Sequence[Calibration], path: Path) -> None:
     figure.savefig(path, dpi=150)
 
 
-def write_cases(calibrations: Iterable[Calibration], path: Path) -> None:
+def write_cases(calibrations: Iterable[PlannerCalibration], path: Path) -> None:
     """Write a row for every prediction."""
     with path.open("w", newline="", encoding="utf-8") as handle:
         of_curve, of_need = ("kind", "system", "target", "source", "size", "seed"), ("median", "low", "high")
@@ -54,7 +55,7 @@ def write_cases(calibrations: Iterable[Calibration], path: Path) -> None:
                 writer.writerow(rounded | {"inside": case.depth <= one.level})
 
 
-def shares(case: str, cases: Sequence[Case], level: float) -> list[Row]:
+def shares(case: str, cases: Sequence[PredictedNeed], level: float) -> list[Row]:
     """Return how often the interval held the truth: of all, and of each kind and system."""
     rows = [Row(case, "predictions", len(cases), "cases")]
     parts = {"all": cases} | {
@@ -80,7 +81,7 @@ def main() -> None:
         print(f"Skipped: no finished study in '{arguments.study}'. Make one with 'scifm study' and give its folder.")
         return
     table = [row for row in read_table(arguments.study / "table.parquet") if "+" not in row.source]
-    found = [calibrate(table, few=few, level=arguments.level) for few in arguments.few]
+    found = [calibrate_planner(table, few=few, level=arguments.level) for few in arguments.few]
     rows: list[Row] = []
     for one in found:
         case = f"few = {one.few}, level {one.level:g}"

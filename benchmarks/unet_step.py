@@ -17,12 +17,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from harness import Row, alternate, argument_parser, medians, publish, put_into
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
 from scifm.models.unet import UNet, UNetConfig
+from training_step import operations, step_of
 from well_peers import make_network, make_ready
 
 POINTS, BATCH = 64, 8
@@ -58,28 +58,6 @@ def contestants(width: int, *, plain: bool = False) -> dict[str, tuple[nn.Module
         THEIRS[0]: theirs(width, channels_last=False),
         THEIRS[1]: theirs(width, channels_last=True),
     }
-
-
-def step_of(network: nn.Module, answer: Callable[[], Tensor]) -> Callable[[], None]:
-    """Return a function that takes one training step."""
-    optimizer = torch.optim.AdamW(network.parameters(), fused=True)
-
-    def step() -> None:
-        optimizer.zero_grad()
-        answer().square().mean().backward()
-        optimizer.step()
-
-    return step
-
-
-def operations(answer: Callable[[], Tensor]) -> int:
-    """Return the operations of the products of a step: a backward pass has two for each of the forward pass.
-
-    torch counts those of grouped convolutions right in the forward pass only.
-    """
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        answer()
-    return 3 * counter.get_total_flops()
 
 
 def measure(width: int, repeats: int) -> list[Row]:

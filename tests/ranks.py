@@ -53,8 +53,8 @@ SLURM = {
 
 
 def settings(**changes: Any) -> TrainingConfig:
-    tree = {**tiny.TRAINING, "num_steps": 50, "batch_size": 8, "precision": "64-true", "validate_every": 10}
-    return TrainingConfig(**{**tree, "checkpoint_every": 10, **changes})
+    tree = {**tiny.TRAINING, "num_steps": 20, "batch_size": 8, "precision": "64-true", "validate_every": 4}
+    return TrainingConfig(**{**tree, "checkpoint_every": 4, **changes})
 
 
 def mixture(batch_size: int) -> MixtureStream:
@@ -157,7 +157,7 @@ def evolving(world: World, folder: Path) -> Result:
         network = FNOConfig(**tiny.NETWORK).on(origin.grid, history=2, lead_time=True)
         found[strategy] = trained(
             world, operator=FNO(origin.signature, network), source=origin.stream(7, 1), batch_size=7, micro_batches=2,
-            num_steps=20, strategy=strategy,
+            num_steps=10, strategy=strategy,
         )  # fmt: skip
     return found
 
@@ -180,11 +180,11 @@ def _refusal(work: Callable[[], Any]) -> str:
 
 
 def stop_and_go_on(world: World, folder: Path) -> Result:
-    """Stop one process at step 23, all save; go on in the same folder."""
+    """Stop one process at step 9, all save; go on in the same folder."""
     found = {}
     for strategy in ("ddp", "fsdp"):
         place = folder / f"stopped-{strategy}"
-        found[f"{strategy} stopped"] = trained(world, folder=place, stop_at=23, **AVERAGED, strategy=strategy)
+        found[f"{strategy} stopped"] = trained(world, folder=place, stop_at=9, **AVERAGED, strategy=strategy)
         world.wait()
         if world.is_first:  # for one process to go on from
             _copy(place, folder / f"left-{strategy}")

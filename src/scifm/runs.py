@@ -28,6 +28,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any, TextIO
@@ -88,7 +89,9 @@ def write_json(path: Path, entries: Any) -> None:
     write_atomically(path, (json.dumps(entries, indent=2, allow_nan=False) + "\n").encode())
 
 
+@cache
 def _git_commit() -> str | None:
+    """Return the commit of the code that was loaded: whatever is checked out later does not run."""
     here = Path(__file__).resolve().parent
     try:
         command = ["git", "rev-parse", "HEAD"]
@@ -97,6 +100,16 @@ def _git_commit() -> str | None:
         return None
 
 
+@cache
+def _versions() -> dict[str, str]:
+    versions = {}
+    for name in _PACKAGES:
+        with suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    return versions
+
+
+@cache
 def _processor() -> str:
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
@@ -109,13 +122,9 @@ def _processor() -> str:
 
 def describe_environment() -> dict[str, Any]:
     """Return versions, hardware, git commit and command line: enough to know where a number came from."""
-    versions = {}
-    for name in _PACKAGES:
-        with suppress(metadata.PackageNotFoundError):
-            versions[name] = metadata.version(name)
     return {
         "python": platform.python_version(),
-        "versions": versions,
+        "versions": dict(_versions()),
         "processor": _processor(),
         "num_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "system": platform.platform(),

@@ -174,7 +174,7 @@ def small_disk(num_bytes: int) -> Iterator[None]:
 @pytest.mark.parametrize("num_bytes", [0, 4096, 20_000])
 def test_a_forecast_that_finds_no_room_leaves_what_was_there(scifm, run, stores, tmp_path, num_bytes):
     out = tmp_path / "forecast.nc"
-    words = ("rollout", run.path, "--store", stores["good"], "--steps", 400, "--out", out)
+    words = ("rollout", run.path, "--store", stores["good"], "--steps", 100, "--out", out)
     out.write_bytes(b"an earlier one")
     with small_disk(num_bytes):
         told = said_by(scifm, *words)

@@ -20,7 +20,8 @@ from scifm.training.pretrain import build_operator
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Run:
-    return tiny.finished_run(tmp_path_factory.mktemp("runs"))
+    one_layer = tiny.recipe(model={"network": {**tiny.NETWORK, "num_layers": 1}})  # half as long to trace
+    return tiny.finished_run(tmp_path_factory.mktemp("runs"), one_layer)
 
 
 def test_a_run_is_exported_beside_itself(scifm, run):

@@ -17,7 +17,7 @@ from scifm.evaluation.uncertainty import (
     crps_normal,
     log_density,
     n_merci,
-    rank_correlation,
+    rank_correlation_interval,
     risk_coverage,
     spread_skill,
 )
@@ -71,15 +71,16 @@ def test_n_merci_tells_an_oracle_from_a_constant():
 
 def test_ranks_go_together_or_not():
     errors = draws(200).abs()
-    rank, low, high = rank_correlation(errors.square(), errors)
+    rank, low, high = rank_correlation_interval(errors.square(), errors)
     assert (rank, low, high) == (pytest.approx(1.0), pytest.approx(1.0), pytest.approx(1.0))
-    rank, low, high = rank_correlation(draws(200, seed=1), errors)
+    rank, low, high = rank_correlation_interval(draws(200, seed=1), errors)
     assert low < rank < high
     assert low < 0 < high
-    tied = rank_correlation(torch.tensor([1.0, 1.0, 2.0, 2.0, 3.0]), torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0]))[0]
+    scores, errors = torch.tensor([1.0, 1.0, 2.0, 2.0, 3.0]), torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0])
+    tied = rank_correlation_interval(scores, errors)[0]
     assert tied == pytest.approx(float(stats.spearmanr([1, 1, 2, 2, 3], [1, 2, 3, 4, 5])[0]))
     with pytest.raises(SignatureError, match="four samples"):
-        rank_correlation(torch.ones(3), torch.ones(3))
+        rank_correlation_interval(torch.ones(3), torch.ones(3))
 
 
 def test_the_risk_of_answering_the_surest_first():

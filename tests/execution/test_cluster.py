@@ -19,7 +19,7 @@ from scifm.studies.study import study
 from scifm.studies.table import Row, read_table
 
 pytest.importorskip("distributed")
-RECIPE = StudyRecipe.read(tiny.graph_study(targets=tiny.graph_study()["targets"][:1], sources=[
+RECIPE = StudyRecipe.read(tiny.graph_study(seeds=[0], targets=tiny.graph_study()["targets"][:1], sources=[
     {"name": "poisson", "systems": [{"name": "poisson", "knobs": {"anisotropy": [1, 5]}}]},
 ]))  # fmt: skip
 

@@ -170,7 +170,16 @@ def write_metrics(folder: Path, *, steps: int, first: float, last: float, seed: 
 @pytest.fixture
 def study_folder(tmp_path: Path) -> Path:
     """Return the folder of a study with one task: all that a page can show."""
-    folder = tmp_path / "demo"
+    return written_study(tmp_path / "demo")
+
+
+@pytest.fixture(scope="module")
+def kept_study(tmp_path_factory) -> Path:
+    """Return the same folder for all tests of a file, which leave it as it is."""
+    return written_study(tmp_path_factory.mktemp("kept") / "demo")
+
+
+def written_study(folder: Path) -> Path:
     folder.mkdir()
     (folder / "analysis.json").write_text(json.dumps(demo_analysis()))
     (folder / "environment.json").write_text(json.dumps(ENVIRONMENT))

@@ -14,14 +14,15 @@ from scifm.report.paper import draw_sheet, write_paper
 from scifm.report.parts import Cell, Page, Table
 
 
-@pytest.fixture
-def parts(study_folder, tmp_path):
-    page(study_folder, figures=tmp_path / "paper")
-    return tmp_path / "paper"
+@pytest.fixture(scope="module")
+def parts(kept_study, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("parts") / "paper"
+    page(kept_study, figures=folder)
+    return folder
 
 
-def test_every_figure_and_table_of_the_page_is_there(study_folder, parts):
-    text = (study_folder / "report.html").read_text()
+def test_every_figure_and_table_of_the_page_is_there(kept_study, parts):
+    text = (kept_study / "report.html").read_text()
     captions = (parts / "captions.txt").read_text()
     names = {file.stem for file in parts.glob("*.pdf")}
     assert names == {file.stem for file in parts.glob("*.svg")}
@@ -46,8 +47,8 @@ def test_each_stands_alone(parts):
         assert not list(root.iter("{http://www.w3.org/2000/svg}text")), "letters are outlines"
 
 
-def test_the_same_study_gives_the_same_files(study_folder, parts, tmp_path):
-    page(study_folder, figures=tmp_path / "again")
+def test_the_same_study_gives_the_same_files(kept_study, parts, tmp_path):
+    page(kept_study, figures=tmp_path / "again")
     for file in parts.iterdir():
         assert (tmp_path / "again" / file.name).read_bytes() == file.read_bytes(), file.name
 

@@ -18,8 +18,8 @@ from scifm.models.registry import save_operator
 from scifm.report.page import page
 from scifm.studies.analysis import analyze
 from scifm.studies.architectures import versus
-from scifm.studies.calibration import priors_from_study
 from scifm.studies.networks import first_of_each
+from scifm.studies.planner_calibration import priors_from_study
 from scifm.studies.recipe import StudyRecipe
 from scifm.studies.scaling import scaling_findings
 from scifm.studies.study import estimate, plan_jobs, study

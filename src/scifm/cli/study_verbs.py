@@ -214,9 +214,9 @@ def plan(
 
     Trains on parts of them, scores on the rest, and extrapolates. Asking again for another target costs no training.
     """
-    from scifm.studies.calibration import priors_from_study
     from scifm.studies.planner import PRIORS
     from scifm.studies.planner import plan as work
+    from scifm.studies.planner_calibration import priors_from_study
 
     how = settings("plan", tree)
     priors = PRIORS if study is None else priors_from_study(study, run)

@@ -21,8 +21,8 @@ from scifm.errors import SignatureError
 from scifm.fields.seeds import generator_for
 
 __all__ = [
-    "calibration_error", "coverage", "crps_ensemble", "crps_normal", "log_density", "n_merci", "rank_correlation",
-    "risk_coverage", "spread_skill",
+    "calibration_error", "coverage", "crps_ensemble", "crps_normal", "log_density", "n_merci",
+    "rank_correlation_interval", "risk_coverage", "spread_skill",
 ]  # fmt: skip
 
 _LEVELS = 11  # quantiles, from 0 to 1
@@ -99,7 +99,7 @@ def n_merci(errors: Tensor, spreads: Tensor) -> float:
     return float(((unit * spreads).mean() - errors.mean()) / (errors.max() - errors.mean()))
 
 
-def rank_correlation(scores: Tensor, errors: Tensor, *, seed: int = 0) -> tuple[float, float, float]:
+def rank_correlation_interval(scores: Tensor, errors: Tensor, *, seed: int = 0) -> tuple[float, float, float]:
     """Return Spearman's rank correlation of scores with errors, and its 95 % interval by bootstrap over samples.
 
     Raises:

@@ -127,7 +127,7 @@ def plan(
         target_error: mean relative L2 error wanted, between 0 and 1.
         out: folder of the plan.
         recipe: how the samples are tried out; the defaults when left out.
-        priors: beliefs about learning curves by kind; see `scifm.studies.calibration.priors_from_table`.
+        priors: beliefs about learning curves by kind; see `scifm.studies.planner_calibration.priors_from_table`.
         level: probability of the intervals.
         make_executor: makes the executor that trainings run on, see `worker_pool`; None: here, one after the other.
         observe: called with every event, for progress.

@@ -21,7 +21,7 @@ from scifm.errors import ConfigError, DataError
 
 __all__ = [
     "LEVEL",
-    "Estimate",
+    "Interval",
     "RankCorrelation",
     "check_level",
     "geometric_mean",
@@ -40,7 +40,7 @@ _MAX_EXACT_TASKS = 7
 _MIN_TASKS = 3
 
 
-class Estimate(NamedTuple):
+class Interval(NamedTuple):
     """A number with its interval; NaN where it could not be computed."""
 
     center: float
@@ -56,7 +56,7 @@ class RankCorrelation(NamedTuple):
     num_pairs: int
 
 
-_UNKNOWN = Estimate(math.nan, math.nan, math.nan)
+_UNKNOWN = Interval(math.nan, math.nan, math.nan)
 
 
 def check_level(level: float) -> None:
@@ -124,7 +124,7 @@ def log_interval(values: ArrayLike, level: float, *, spread: ArrayLike | None = 
     return math.exp(center - half), math.exp(center + half)
 
 
-def median_estimate(values: ArrayLike, level: float, *, spread: ArrayLike | None = None) -> Estimate:
+def median_estimate(values: ArrayLike, level: float, *, spread: ArrayLike | None = None) -> Interval:
     """Return the median with `log_interval` around it, widened where it would not hold the median itself.
 
     One value that is NaN or infinite makes all three NaN: what a diverged run would have scored is not known.
@@ -138,12 +138,12 @@ def median_estimate(values: ArrayLike, level: float, *, spread: ArrayLike | None
     center = float(np.median(numbers))
     low, high = log_interval(numbers, level, spread=spread)
     # Comparisons with NaN are false, and min(NaN, x) is NaN: an interval that is missing stays missing.
-    return Estimate(center, min(low, center), max(high, center))
+    return Interval(center, min(low, center), max(high, center))
 
 
 def paired_ratio(
     numerator: ArrayLike, denominator: ArrayLike, level: float, *, spread: ArrayLike | None = None
-) -> Estimate:
+) -> Interval:
     """Return the median of the ratios seed by seed, with the interval of their center.
 
     Pairing removes what the two runs of a seed share, above all the draw of the training samples. All is NaN where an

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from scifm.errors import DataError, RunError, suggest
 from scifm.findings.study import Size, Source, Target
 from scifm.runs import write_atomically
-from scifm.studies.statistics import LEVEL, Estimate, median_estimate, paired_ratio, relative_spread
+from scifm.studies.statistics import LEVEL, Interval, median_estimate, paired_ratio, relative_spread
 
 __all__ = ["KINDS", "CurveKey", "Points", "Row", "ScoredTable", "SeedRows", "read_table", "write_table"]
 
@@ -195,11 +195,11 @@ class ScoredTable:
         """Return the zero-shot runs; none is an empty tuple."""
         return self._compared.get(("zero_shot", source, target, size), {}).get(0, ())
 
-    def error(self, rows: SeedRows) -> Estimate:
+    def error(self, rows: SeedRows) -> Interval:
         """Return the median error over seeds with its interval; NaN for no rows."""
         return median_estimate([row.relative_l2 for row in rows], LEVEL, spread=self._spread(rows))
 
-    def ratio(self, above: SeedRows, below: SeedRows) -> Estimate:
+    def ratio(self, above: SeedRows, below: SeedRows) -> Interval:
         """Return error over error, paired by seed; seeds that one side lacks have no pair and are left out."""
         seeds = {row.seed for row in above} & {row.seed for row in below}
         pairs = [tuple(row for row in rows if row.seed in seeds) for rows in (above, below)]

@@ -89,7 +89,7 @@ from scifm.systems.coefficients import (
 from scifm.systems.forcing import GaussianForcing
 from scifm.systems.knobs import Knob
 from scifm.systems.periodic_elliptic import PeriodicElliptic, Spectrum, spectrum_on_grid
-from scifm.systems.solvers.transport_ratio import Calibration, meet_ratio
+from scifm.systems.solvers.transport_ratio import RatioCurve, meet_ratio
 
 __all__ = ["AdvectionDiffusion"]
 
@@ -231,7 +231,7 @@ def _balance(
 
 
 @lru_cache(maxsize=8)
-def _calibration(system: AdvectionDiffusion, extent: tuple[float, ...], device: str) -> Calibration:
+def _calibration(system: AdvectionDiffusion, extent: tuple[float, ...], device: str) -> RatioCurve:
     """Measure the mean ratio at each speed on problems of this system, always the same ones."""
     generator = generator_for(0, "advection_diffusion", "calibration")
     num, grid = _NUM_CALIBRATION_PROBLEMS, Grid((64, 64), extent, (True, True))
@@ -240,5 +240,5 @@ def _calibration(system: AdvectionDiffusion, extent: tuple[float, ...], device: 
     spectrum = spectrum_on_grid(torch.fft.rfft2(field_values), grid)
     power = spectrum.power()
     tensor, velocity = system.unscaled(system.draw(num, generator, None))
-    curve = Calibration.run(power, _balance(system, tensor, velocity, spectrum, power.dtype))
-    return Calibration(curve.log_speed.to(device), curve.log_ratio.to(device))
+    curve = RatioCurve.run(power, _balance(system, tensor, velocity, spectrum, power.dtype))
+    return RatioCurve(curve.log_speed.to(device), curve.log_ratio.to(device))

@@ -55,21 +55,16 @@ from typing import ClassVar
 from torch import Tensor
 
 from scifm.fields.batch import Signature
-from scifm.fields.grid import Grid
-from scifm.fields.homogeneity import Homogeneity
 from scifm.fields.term import Term
 from scifm.systems.initial import RandomWaves
 from scifm.systems.knobs import Knob
-from scifm.systems.periodic_evolution import PeriodicEvolution, SpectralBox, squared
-from scifm.systems.solvers.etdrk import Nonlinear
+from scifm.systems.saturating_growth import SaturatingGrowth
 
 __all__ = ["AllenCahn"]
 
-_STEP = 0.05  # longest step in the shortest time 1/r
-
 
 @dataclass(frozen=True)
-class AllenCahn(PeriodicEvolution):
+class AllenCahn(SaturatingGrowth):
     """∂u/∂t = D Δu + r (u − u³) on a periodic box; the module has the full description.
 
     Args:
@@ -97,10 +92,7 @@ class AllenCahn(PeriodicEvolution):
     title: ClassVar[str] = "Allen–Cahn"
     equation: ClassVar[str] = "du/dt = diffusivity * laplace(u) + rate * (u - u^3) on a periodic box"
     keeps: ClassVar[float] = 1 / 2
-    homogeneities: ClassVar[tuple[Homogeneity, ...]] = (
-        Homogeneity((("diffusivity", 1.0), ("rate", 1.0), ("lead_time", -1.0)), ("rate",), "value"),
-    )
-
+    longest: ClassVar[float] = 0.05
     terms: ClassVar[tuple[Term, ...]] = (
         Term("laplacian", ("phase",), of="phase", coefficient="diffusivity"),
         Term("value", ("phase",), of="phase", coefficient="rate"),
@@ -116,18 +108,6 @@ class AllenCahn(PeriodicEvolution):
         """The names, of as many dimensions as the option says."""
         return Signature(("phase",), ("diffusivity", "rate"), ("phase",), self.num_spatial_dims, evolves=True)
 
-    def longest_step(self, grid: Grid) -> float:
-        return min(self.max_step, _STEP / self.rate.high)
-
-    def symbol(self, waves: tuple[Tensor, ...], odd: tuple[Tensor, ...], coefficients: Tensor) -> Tensor:
-        diffusivity, rate = (self.per_sample(coefficients, i, len(waves)) for i in (0, 1))
-        return rate - diffusivity * squared(waves)
-
-    def nonlinear(self, box: SpectralBox, coefficients: Tensor, inputs: Tensor) -> Nonlinear:
-        factor = -self.per_sample(coefficients, 1, self.num_spatial_dims) * box.kept
-
-        def rest(spectrum: Tensor) -> Tensor:
-            phase = box.to_grid(spectrum)
-            return box.to_modes(phase.mul_(phase.square())).mul_(factor)
-
-        return rest
+    @staticmethod
+    def saturation(field: Tensor) -> Tensor:
+        return field.mul_(field.square())

@@ -61,7 +61,7 @@ from scifm.fields.batch import Signature
 from scifm.fields.grid import Grid
 from scifm.systems.initial import RandomWaves
 from scifm.systems.knobs import Knob
-from scifm.systems.logistic_growth import LogisticGrowth
+from scifm.systems.saturating_growth import LogisticGrowth
 
 __all__ = ["FisherKPP"]
 

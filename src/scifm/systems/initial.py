@@ -16,7 +16,7 @@ from scifm.config import Plain
 from scifm.errors import ConfigError, SignatureError
 from scifm.fields.grid import Grid
 
-__all__ = ["RandomWaves"]
+__all__ = ["RandomWaves", "require_waves"]
 
 
 @dataclass(frozen=True)
@@ -62,11 +62,7 @@ class RandomWaves(Plain):
         Raises:
             SignatureError: if the grid cannot hold the shortest wave.
         """
-        if min(grid.num_points) <= 2 * self.max_wave:
-            raise SignatureError(
-                f"The grid of {grid.num_points} points cannot hold {self.max_wave} waves along a side; give at least "
-                f"{2 * self.max_wave + 1} points an axis, or lower max_wave."
-            )
+        require_waves(self.max_wave, grid)
         waves = _half_space(self.max_wave, grid.num_spatial_dims).to(device)
         normal = torch.randn(
             num_samples, num_channels, len(waves), 2, generator=generator, dtype=torch.float64, device=device
@@ -82,6 +78,23 @@ class RandomWaves(Plain):
         back = -waves[mirrored].T % torch.tensor([*space[:-1], 10**9], device=device)[:, None]
         spectrum[(..., *back)] = drawn[..., mirrored].conj()
         return torch.fft.irfftn(spectrum, s=space, dim=tuple(range(-len(space), 0)), norm="forward")
+
+
+def require_waves(max_wave: int, grid: Grid) -> None:
+    """Check that a grid can hold waves.
+
+    Args:
+        max_wave: of the shortest one, how many lie along a side.
+        grid: where.
+
+    Raises:
+        SignatureError: if an axis has too few points.
+    """
+    if min(grid.num_points) <= 2 * max_wave:
+        raise SignatureError(
+            f"The grid of {grid.num_points} points cannot hold {max_wave} waves along a side; give at least "
+            f"{2 * max_wave + 1} points an axis, or lower max_wave."
+        )
 
 
 @lru_cache(maxsize=16)

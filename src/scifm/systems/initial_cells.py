@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from scifm.config import Plain
-from scifm.errors import ConfigError, SignatureError, suggest
+from scifm.errors import ConfigError, suggest
 from scifm.fields.grid import Grid
+from scifm.systems.initial import require_waves
 
 __all__ = ["CellFields"]
 
@@ -100,11 +101,7 @@ class CellFields(Plain):
         Raises:
             SignatureError: if the grid cannot hold the shortest wave.
         """
-        if min(grid.num_points) <= 2 * self.max_wave:
-            raise SignatureError(
-                f"The grid of {grid.num_points} points cannot hold {self.max_wave} waves along a side; give at least "
-                f"{2 * self.max_wave + 1} points an axis, or lower max_wave."
-            )
+        require_waves(self.max_wave, grid)
         sides = [_basis(self.max_wave, grid, axis, axis == odd, device) for axis in range(grid.num_spatial_dims)]
         counts = [count for count, _ in sides]
         length = torch.stack(torch.meshgrid(*counts, indexing="ij")).square().sum(0).sqrt()

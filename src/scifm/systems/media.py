@@ -10,8 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scifm.config import Plain
-from scifm.errors import ConfigError, SignatureError, suggest
+from scifm.errors import ConfigError, suggest
 from scifm.fields.grid import Grid
+from scifm.systems.initial import require_waves
 
 __all__ = ["Pulses", "RandomMedium"]
 
@@ -53,11 +54,7 @@ class RandomMedium(Plain):
         Raises:
             SignatureError: if the grid cannot hold the shortest wave.
         """
-        if min(grid.num_points) <= 2 * self.max_wave:
-            raise SignatureError(
-                f"The grid of {grid.num_points} points cannot hold {self.max_wave} waves along an axis; give at least "
-                f"{2 * self.max_wave + 1} points an axis, or lower max_wave of the medium."
-            )
+        require_waves(self.max_wave, grid)
         dims = grid.num_spatial_dims if self.kind == "random" else 1
         series = self._series(correlation_length, grid.extent[:dims], generator)
         field = _sum_of_waves(series, grid.num_points[:dims])

@@ -58,7 +58,7 @@ from scifm.fields.spectral import require_periodic
 from scifm.fields.term import Term
 from scifm.systems.evolving import Evolving
 from scifm.systems.knobs import Knob
-from scifm.systems.logistic_growth import bump
+from scifm.systems.saturating_growth import bump
 
 __all__ = ["Reaction"]
 

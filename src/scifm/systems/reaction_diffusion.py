@@ -58,7 +58,7 @@ from torch import Tensor
 from scifm.fields.batch import Signature
 from scifm.fields.grid import Grid
 from scifm.systems.knobs import Knob
-from scifm.systems.logistic_growth import LogisticGrowth, bump
+from scifm.systems.saturating_growth import LogisticGrowth, bump
 
 __all__ = ["ReactionDiffusion"]
 

@@ -68,11 +68,11 @@ class _Tally(TorchDispatchMode):
     def __init__(self, known: Iterable[Tensor]) -> None:
         super().__init__()
         self.live = self.peak = 0
-        self.seen = {tensor.untyped_storage()._cdata for tensor in known}
+        self.seen: dict[int, Any] = {tensor.untyped_storage()._cdata: None for tensor in known}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        for leaf in tree_leaves(result):
+        for leaf in (result,) if isinstance(result, Tensor) else tree_leaves(result):
             if isinstance(leaf, Tensor):
                 self._note(leaf.untyped_storage())
         return result
@@ -81,23 +81,26 @@ class _Tally(TorchDispatchMode):
         key, size = storage._cdata, storage.nbytes()
         if key in self.seen:
             return
-        self.seen.add(key)
         self.live += size
         self.peak = max(self.peak, self.live)
-        weakref.finalize(storage, self._forget, key, size).atexit = False
+        self.seen[key] = weakref.ref(storage, lambda _: self._forget(key, size))
 
     def _forget(self, key: int, size: int) -> None:
-        self.seen.discard(key)
+        del self.seen[key]
         self.live -= size
 
 
 def _step_peak(module: nn.Module, loss_of: Callable[[Any, Batch], Tensor], batch: Batch) -> int:
     """Return the most that a step on `batch` holds."""
-    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     tally = _Tally([*module.parameters(), *module.buffers()])
     with tally:
-        torch.autograd.grad(loss_of(module, batch), trained, allow_unused=True)
+        _gradients(module, loss_of, batch)
     return tally.peak
+
+
+def _gradients(module: nn.Module, loss_of: Callable[[Any, Batch], Tensor], batch: Batch) -> None:
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    torch.autograd.grad(loss_of(module, batch), trained, allow_unused=True)
 
 
 def measure_need(
@@ -122,7 +125,7 @@ def measure_need(
     trained = bytes_of(parameter for parameter in module.parameters() if parameter.requires_grad)
     weights = bytes_of([*module.parameters(), *module.buffers()])
     twin, few = copy.deepcopy(module), -(-batch.num_samples // 8)
-    _step_peak(twin, loss_of, batch.select(slice(0, 1)))  # tables made on first use and kept belong to no step
+    _gradients(twin, loss_of, batch.select(slice(0, 1)))  # tables made on first use and kept belong to no step
     working = _step_peak(twin, loss_of, batch.select(slice(0, few)))
     if batch.num_samples > few:
         more = _step_peak(twin, loss_of, batch.select(slice(0, 2 * few)))

@@ -213,6 +213,7 @@ class _Adaptation(abc.ABC):
 
     run: Run = field(init=False)
     index: Tensor = field(init=False)  # of the pool's problems: those that are used
+    fits: bool = field(init=False, default=False)  # one trial measured what a step holds: the others are like it
 
     @abc.abstractmethod
     def candidates(self) -> tuple[Candidate, ...]:
@@ -307,6 +308,8 @@ class _Adaptation(abc.ABC):
         num_steps: int,
         observe: Observer,
         checkpoint: Checkpoint | None = None,
+        *,
+        watch_memory: bool = True,
     ) -> tuple[Position, int]:
         """Train as a candidate says; return where it ended, and how many weights trained."""
         recipe = self.recipe
@@ -314,7 +317,14 @@ class _Adaptation(abc.ABC):
         settings = {"learning_rate": candidate.learning_rate, "num_steps": num_steps, "loggers": ()}
         config = recipe.training.model_copy(update=settings)
         position = train(
-            operator, source, config=config, groups=groups, checkpoint=checkpoint, observe=observe, seed=recipe.seed
+            operator,
+            source,
+            config=config,
+            groups=groups,
+            checkpoint=checkpoint,
+            observe=observe,
+            seed=recipe.seed,
+            watch_memory=watch_memory,
         )
         return position, sum(group.num_params for group in groups)
 
@@ -365,7 +375,8 @@ class _Adaptation(abc.ABC):
             unseen, before = problems(self.index[held_out]), self._to_go_back_to(operator)
             try:
                 if num_steps:
-                    self._train(operator, source, candidate, num_steps, pass_on)
+                    self._train(operator, source, candidate, num_steps, pass_on, watch_memory=not self.fits)
+                    self.fits = True
                     finish(operator)
                 reached = 1.0
                 for share in sorted(errors, reverse=True):  # each a share of the way that was left

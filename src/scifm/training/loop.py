@@ -182,6 +182,7 @@ def train(
     observe: Observer | None = None,
     world: World = ALONE,
     seed: int = 0,
+    watch_memory: bool = True,
 ) -> Position:
     """Train `operator` in place.
 
@@ -198,6 +199,8 @@ def train(
         world: the processes that train together, connected; each calls this with the same arguments, and ends with
             the same weights.
         seed: of what a network of someone else's draws while it trains, such as dropout; each process draws its own.
+        watch_memory: whether to measure first what a step holds, and to refuse what does not fit. Who trains the same
+            many times measures once.
 
     Returns:
         Where training ended.
@@ -214,7 +217,8 @@ def train(
     refuse_idle(config, ("loggers",), why, prefix="training.")
     groups = groups if groups is not None else [ParameterGroup(tuple(operator.parameters()))]
     observe = observe if observe is not None else silent  # one that keeps a list of events is false while it is empty
-    return _Loop(operator, source, config, groups, validation, checkpoint, observe, world, seed).run()
+    loop = _Loop(operator, source, config, groups, validation, checkpoint, observe, world, seed)
+    return loop.run(watch_memory=watch_memory)
 
 
 def prepared(objective: Objective, source: BatchSource, operator: Operator) -> Objective:
@@ -303,7 +307,7 @@ class _Loop:
         self.best: dict[str, Tensor] = {}
         self.saved_step: int | None = None
 
-    def run(self) -> Position:
+    def run(self, *, watch_memory: bool) -> Position:
         self._resume()
         self.operator.calibration = None  # of the weights before
         self.operator.train()
@@ -311,7 +315,8 @@ class _Loop:
         with stop_requests() as stop_requested, product_precision(tf32):
             self.gradient.require_samples(self.position.step)
             if self.position.step == 0:
-                self._require_memory()
+                if watch_memory:
+                    self._require_memory()
                 self._tell_floor()
             while self.position.step < self.config.num_steps and not self._out_of_patience():
                 self._step()

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from scifm.data.origins import SystemOrigin
 from scifm.errors import SciFMError
-from scifm.evaluation.uncertainty import rank_correlation, risk_coverage
+from scifm.evaluation.uncertainty import rank_correlation_interval, risk_coverage
 from scifm.fields.batch import Batch
 from scifm.fields.window import Window
 from scifm.findings.figure import Axis, Figure, Panel, Series
@@ -110,7 +110,7 @@ class Abstention(Check):
         return [space.distances(features_of(operator, batch)) for batch in batches]
 
     def _told(self, scores: Tensor, errors: Tensor, case: Case, num_ends: int) -> Finding:
-        rank, low, high = rank_correlation(scores, errors.mean(1), seed=case.seed)
+        rank, low, high = rank_correlation_interval(scores, errors.mean(1), seed=case.seed)
         if math.isnan(rank):
             return Finding(said="It says the same of every question.", good=False, evidence="Its score is constant.")
         good = True if rank >= self.least else False if high < self.useless else None

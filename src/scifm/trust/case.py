@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -57,13 +58,19 @@ class Case:
         """That of the check: the same however much was drawn before."""
         return self.generator.initial_seed() % 2**62
 
+    @cached_property
+    def answer(self) -> Tensor:
+        """What the operator answers the samples, ``(batch, time, output, *space)``; computed once."""
+        return self.operator.answers(self.samples).require_targets()
+
     def draw_seed(self) -> int:
         """Return a seed from the generator: another one each time."""
         return int(torch.randint(2**31, (), generator=self.generator))
 
     def errors(self, samples: Batch) -> Tensor:
         """Return the relative L2 error of the operator's answers to samples with solutions, see `errors_of`."""
-        return errors_of(self.operator.answers(samples).require_targets(), samples.require_targets().double(), samples)
+        answer = self.answer if samples is self.samples else self.operator.answers(samples).require_targets()
+        return errors_of(answer, samples.require_targets().double(), samples)
 
     def first(self, num_samples: int | None) -> Case:
         """Return the case with the first samples alone; None: all of them."""

@@ -89,18 +89,17 @@ class Check(Config, abc.ABC):
                 evidence=f"Points of {', '.join(samples.gaps)} are missing in {samples.num_samples} samples looked at.",
             )
         twin = copy.deepcopy(operator).eval()
-        answers = twin.answers(samples).require_targets()
-        broken = int((~answers.isfinite()).flatten(1).any(1).sum())
+        until = math.inf if seconds is None else time.monotonic() + seconds
+        case = Case(twin, samples, generator, origin, until, place).first(self.num_samples)
+        broken = int((~case.answer.isfinite()).flatten(1).any(1).sum())
         if broken:
             return Finding(
                 name=self.name,
                 said="The operator does not answer with finite numbers.",
-                evidence=f"In {broken} of {plural(samples.num_samples, 'sample')} an answer is NaN or infinite.",
+                evidence=f"In {broken} of {plural(case.samples.num_samples, 'sample')} an answer is NaN or infinite.",
                 good=False,
                 advice="Do not use it: look where the loss of its training broke, and at the sizes of its inputs.",
             )
-        until = math.inf if seconds is None else time.monotonic() + seconds
-        case = Case(twin, samples, generator, origin, until, place).first(self.num_samples)
         found = self.ask(case)
         advice = found.advice or (self.advice if found.light in ("amber", "red") else "")
         return found.model_copy(update={"name": self.name, "advice": advice})

@@ -127,8 +127,7 @@ class Conservation(Check):
         lost = truth.num_frames - len(frames)  # all were lost: the rest is NaN too
         nothing = torch.full_like(truth.require_targets()[:, :lost], math.nan)
         marched = truth.with_targets(torch.cat([*(frame.require_targets() for frame in frames), nothing], dim=1))
-        singles = operator.answers(case.samples)
-        pairs = [(singles, case.samples), (marched, truth)]
+        pairs = [(case.samples.with_targets(case.answer), case.samples), (marched, truth)]
         measured = [[_defects(system, each, beside) for each in (answer, beside)] for answer, beside in pairs]
         found = {}
         for name in measured[0][0]:

@@ -42,7 +42,7 @@ class Scales(Check):
 
     def ask(self, case: Case) -> Finding:
         grid, truth = case.samples.grid, case.samples.require_targets().double()
-        answer = case.operator.answers(case.samples).require_targets().double()
+        answer = case.answer.double()
         spectra = [energy_spectrum(fields, grid).mean((0, 1)) for fields in (truth, answer - truth)]  # (field, shell)
         size = truth.square().mean((0, 1)).flatten(1).mean(1)
         units = torch.where(size > 0, 1 / size, 0.0)[:, None]

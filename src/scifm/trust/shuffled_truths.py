@@ -45,10 +45,9 @@ class ShuffledTruths(Check):
         samples, truth = case.samples, case.samples.require_targets().double()
         if samples.num_samples < 2:
             return Finding(said="Of one sample there is no other truth to compare with.")
-        answer = case.operator.answers(samples).require_targets()
         away = samples.num_samples // 2  # windows of one trajectory stand side by side, and are alike
         others = _resized(truth.roll(away, 0), truth)
-        own, other = errors_of(answer, truth, samples), errors_of(answer, others, _as_targets(samples, others, away))
+        own, other = case.errors(samples), errors_of(case.answer, others, _as_targets(samples, others, away))
         counts = own.isfinite() & other.isfinite()
         if not counts.any():
             return Finding(said="The truth is zero in every sample: there is no relative error to compare.")

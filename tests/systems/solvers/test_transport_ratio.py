@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from scifm.errors import DataError
 from scifm.fields.seeds import generator_for
-from scifm.systems.solvers.transport_ratio import Calibration, meet_ratio, ratio_at
+from scifm.systems.solvers.transport_ratio import RatioCurve, meet_ratio, ratio_at
 
 
 def problem(spread, num=16, modes=50):
@@ -37,7 +37,7 @@ def test_waves_across_the_flow_bound_the_ratio():
 
 def test_calibration_inverts_the_mean():
     power, balance = problem(1.0, num=200)
-    curve = Calibration.run(power, balance)
+    curve = RatioCurve.run(power, balance)
     speed = curve.speed(torch.tensor([0.4, 1.3], dtype=torch.float64))
     means = torch.stack([ratio_at(s.expand(200), power, balance).mean() for s in speed])
     torch.testing.assert_close(means, torch.tensor([0.4, 1.3], dtype=torch.float64), rtol=2e-3, atol=0)

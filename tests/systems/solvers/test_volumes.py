@@ -38,12 +38,18 @@ def both(system, grid, dtype=torch.float64, num_samples=3):
         return compiled, system.advance(inputs, numbers, grid, **about)
 
 
+BOUNDARIES = ("periodic", "wall", "open")
+BOXES = [
+    *((points, boundary) for points in ((40,), (16, 20), (33, 7), (8, 10, 9)) for boundary in BOUNDARIES),
+    ((70, 130), "wall"),
+    *(pytest.param((70, 130), boundary, marks=pytest.mark.slow) for boundary in ("periodic", "open")),
+    *(pytest.param((5, 6, 40), boundary, marks=pytest.mark.slow) for boundary in BOUNDARIES),
+]
+
+
 @needs_compiled
 @pytest.mark.parametrize("system", SYSTEMS)
-@pytest.mark.parametrize("boundary", ["periodic", "wall", "open"])
-@pytest.mark.parametrize(
-    "num_points", [(40,), (16, 20), (33, 7), (70, 130), (8, 10, 9), pytest.param((5, 6, 40), marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize(("num_points", "boundary"), BOXES)
 def test_it_is_what_torch_does(system, boundary, num_points):
     """Blocks of water and gas with jumps; the largest box is cut into several blocks along both axes."""
     dims = len(num_points)

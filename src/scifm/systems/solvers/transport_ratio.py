@@ -20,7 +20,7 @@ from torch import Tensor
 
 from scifm.errors import DataError
 
-__all__ = ["Calibration", "meet_ratio", "ratio_at"]
+__all__ = ["RatioCurve", "meet_ratio", "ratio_at"]
 
 _CLOSE_ENOUGH = 1e-2  # in log ratio²; the Newton step taken from there leaves about a tenth of its square
 _MAX_STEPS = 100
@@ -77,7 +77,7 @@ def meet_ratio(
 
 
 @dataclass(frozen=True)
-class Calibration:
+class RatioCurve:
     """The mean ratio of many problems as a function of speed, and its inverse.
 
     Args:
@@ -89,7 +89,7 @@ class Calibration:
     log_ratio: Tensor
 
     @classmethod
-    def run(cls, power: Tensor, balance: Tensor, *, num_points: int = 161) -> Calibration:
+    def run(cls, power: Tensor, balance: Tensor, *, num_points: int = 161) -> RatioCurve:
         """Return the curve for these problems; arguments as in `meet_ratio`."""
         center = -0.5 * (power * balance).sum().div(power.sum()).log()
         log_speed = center + torch.linspace(-8, 8, num_points, dtype=power.dtype, device=power.device)

@@ -4,8 +4,9 @@ For every curve of a system: take the points up to a few samples, predict the ne
 with more, and see where the number that reached it falls among the predictions. Priors come from the other systems.
 
 Asking how many samples reach the error measured at N is asking which error is measured at N: the share of predictions
-that need at most N is the share that is better at N. So if the beliefs are right, that share (`Case.share`) is uniform
-between 0 and 1, and an interval of level 0.8 holds 80 % of the truths, although curves that never got there are unseen.
+that need at most N is the share that is better at N. So if the beliefs are right, that share (`PredictedNeed.share`) is
+uniform between 0 and 1, and an interval of level 0.8 holds 80 % of the truths, although curves that never got there are
+unseen.
 """
 
 from __future__ import annotations
@@ -33,10 +34,10 @@ from scifm.studies.transfer_scores import log_line
 
 __all__ = [
     "LEVELS",
-    "Calibration",
-    "Case",
+    "PlannerCalibration",
+    "PredictedNeed",
     "StudyCurve",
-    "calibrate",
+    "calibrate_planner",
     "curves_of",
     "priors_from_study",
     "priors_from_table",
@@ -95,7 +96,7 @@ class StudyCurve:
 
 
 @dataclass(frozen=True)
-class Case:
+class PredictedNeed:
     """One prediction beside the truth.
 
     Args:
@@ -119,7 +120,7 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Calibration:
+class PlannerCalibration:
     """How often the intervals held the truth.
 
     Args:
@@ -138,7 +139,7 @@ class Calibration:
 
     level: float
     few: int
-    cases: tuple[Case, ...]
+    cases: tuple[PredictedNeed, ...]
     coverage: dict[str, float]
     levels: tuple[float, ...]
     coverages: tuple[float, ...]
@@ -236,7 +237,7 @@ def _priors(curves: Sequence[StudyCurve], start: Mapping[Kind, Prior], seed: int
     return priors
 
 
-def calibrate(
+def calibrate_planner(
     rows: Iterable[Row],
     *,
     level: float = 0.8,
@@ -244,7 +245,7 @@ def calibrate(
     levels: Sequence[float] = LEVELS,
     start: Mapping[Kind, Prior] = PRIORS,
     seed: int = 0,
-) -> Calibration:
+) -> PlannerCalibration:
     """Check the predictions on a study, leaving one system out at a time.
 
     Args:
@@ -265,7 +266,7 @@ def calibrate(
     def priors_without(hidden: frozenset[str]) -> dict[Kind, Prior]:
         return _priors([c for c in curves if c.system not in hidden], start, seed)
 
-    def cases_of(system: str, *hidden: str) -> list[Case]:
+    def cases_of(system: str, *hidden: str) -> list[PredictedNeed]:
         """Predict the curves of one system with priors from all others but the `hidden` ones."""
         priors = priors_without(frozenset({system, *hidden}))
         return [case for c in curves if c.system == system for case in _predict(c, priors[c.kind], few, level, seed)]
@@ -292,7 +293,7 @@ def calibrate(
         judged += [(depths, _depths(others, kind)) for kind in KINDS if (depths := _depths(own, kind))]
     kinds = {str(kind): depths for kind in KINDS if (depths := _depths(every, kind))}
     all_depths = np.array([case.depth for case in every])
-    return Calibration(
+    return PlannerCalibration(
         level,
         few,
         tuple(every),
@@ -305,17 +306,19 @@ def calibrate(
     )
 
 
-def _depths(cases: Iterable[Case], kind: Kind) -> list[float]:
+def _depths(cases: Iterable[PredictedNeed], kind: Kind) -> list[float]:
     return [case.depth for case in cases if case.curve.kind == kind]
 
 
-def _predict(curve: StudyCurve, prior: Prior, few: int, level: float, seed: int) -> list[Case]:
+def _predict(curve: StudyCurve, prior: Prior, few: int, level: float, seed: int) -> list[PredictedNeed]:
     seen, reached = curve.up_to(few), curve.reached(few)
     if seen is None or not reached:
         return []
     draws = prior.condition(seen, seed=seed)
     return [
-        Case(curve, error, needed, draws.need(error, level=level), float((draws.needed(error) <= needed).mean()))
+        PredictedNeed(
+            curve, error, needed, draws.need(error, level=level), float((draws.needed(error) <= needed).mean())
+        )
         for error, needed in reached
     ]
 
@@ -327,7 +330,7 @@ def widened_level(depths: Sequence[float], level: float) -> float | None:
     promise needs new cases to be exchangeable with those seen; cases of another system are so only in part.
 
     Args:
-        depths: `Case.depth` of predictions whose truth is known.
+        depths: `PredictedNeed.depth` of predictions whose truth is known.
         level: wanted.
 
     Returns:
@@ -337,7 +340,7 @@ def widened_level(depths: Sequence[float], level: float) -> float | None:
     return sorted(depths)[rank - 1] if 1 <= rank <= len(depths) else None
 
 
-def _median_factor(cases: Sequence[Case]) -> float | None:
+def _median_factor(cases: Sequence[PredictedNeed]) -> float | None:
     medians = [(case.need.median, case.needed) for case in cases]
     factors = [math.inf if m is None else math.exp(abs(math.log(max(m, 1.0) / needed))) for m, needed in medians]
     middle = float(np.quantile(factors, 0.5, method="inverted_cdf"))

@@ -8,8 +8,8 @@ import pytest
 
 import study_table
 from scifm.errors import DataError
-from scifm.studies.calibration import calibrate, curves_of, priors_from_table, widened_level
 from scifm.studies.learning_curves import FEW_SHOT, FROM_SCRATCH, Prior
+from scifm.studies.planner_calibration import calibrate_planner, curves_of, priors_from_table, widened_level
 
 COUNTS = (4, 8, 16, 32, 64, 128, 256)
 
@@ -54,7 +54,7 @@ def test_the_number_that_reached_an_error():
 
 
 def test_right_beliefs_are_calibrated():
-    result = calibrate(study(FROM_SCRATCH, num_curves=14), few=16)
+    result = calibrate_planner(study(FROM_SCRATCH, num_curves=14), few=16)
     assert len(result.cases) > 120
     assert 0.7 <= result.coverage["all"] <= 0.9
     assert result.coverage["from_scratch"] == result.coverage["all"]
@@ -76,7 +76,7 @@ def test_surprises_beyond_the_samples_seen_are_widened_for():
             noise = 0.7 if n > 16 else 0.01
             error = n**-0.6 * math.exp(noise * random.standard_normal())
             rows.append(study_table.make_row("from_scratch", error, n, target=f"{system}-{i}"))
-    result = calibrate(rows, few=16, levels=(0.5, 0.8))
+    result = calibrate_planner(rows, few=16, levels=(0.5, 0.8))
     assert result.coverages[1] < 0.7
     assert result.level_to_ask["from_scratch"] > 0.85
     assert 0.7 <= result.widened_coverages[1] <= 0.95
@@ -85,14 +85,14 @@ def test_surprises_beyond_the_samples_seen_are_widened_for():
 def test_what_is_left_out_is_left_out():
     """The numbers of one system change nothing of what its own prior believes."""
     rows = study(FROM_SCRATCH, num_curves=3)
-    before = [c for c in calibrate(rows, few=16).cases if c.curve.system == "poisson"]
+    before = [c for c in calibrate_planner(rows, few=16).cases if c.curve.system == "poisson"]
     changed = [
         dataclasses.replace(r, relative_l2=0.5 * r.relative_l2) if r.system == "poisson" and r.num_samples > 16 else r
         for r in rows
     ]
     after = [
         c
-        for c in calibrate(changed, few=16).cases
+        for c in calibrate_planner(changed, few=16).cases
         if c.curve.system == "poisson" and c.error in {r.relative_l2 for r in changed}
     ]
     of_64 = {c.curve.target: c for c in after if c.needed == 256}
@@ -113,14 +113,14 @@ def test_priors_for_the_planner():
 
 
 def test_a_study_of_one_system_stands_on_the_starting_prior_and_is_not_widened():
-    result = calibrate(study(FROM_SCRATCH, systems=("poisson",)), few=16)
+    result = calibrate_planner(study(FROM_SCRATCH, systems=("poisson",)), few=16)
     assert set(result.widened_coverages) == {None}
 
 
 def test_nothing_to_check_is_said():
     rows = study_table.make_rows("from_scratch", {16: [0.4], 64: [0.2]})
     with pytest.raises(DataError, match="No prediction can be checked"):
-        calibrate(rows, few=16)
+        calibrate_planner(rows, few=16)
 
 
 def test_the_level_to_ask_for():
