@@ -9,7 +9,19 @@ from scifm.models.registry import load_operator
 from scifm.runs import Run
 from scifm.training.pretrain import build_operator
 
-__all__ = ["operator_before"]
+__all__ = ["never_trained", "operator_before"]
+
+
+def never_trained(operator: Operator, *, seed: int) -> Operator | None:
+    """Return an operator of the same architecture and scalings with fresh weights.
+
+    Returns:
+        None where it cannot be built anew, such as a network that was wrapped from an object.
+    """
+    try:
+        return build_operator(operator.signature, operator.config, operator.normalization, seed=seed)
+    except ConfigError:
+        return None
 
 
 def operator_before(model: ModelPlace, operator: Operator) -> tuple[Operator, str] | None:
@@ -36,11 +48,8 @@ def operator_before(model: ModelPlace, operator: Operator) -> tuple[Operator, st
     config = run.config
     if run.kind not in ("pretrain", "from_scratch") or not isinstance(config.get("seed"), int):
         return None
-    try:
-        first = build_operator(operator.signature, operator.config, operator.normalization, seed=config["seed"])
-    except ConfigError:  # of a class that was wrapped from an object
-        return None
-    return first.eval(), f"its first weights, seed {config['seed']}"
+    first = never_trained(operator, seed=config["seed"])
+    return None if first is None else (first.eval(), f"its first weights, seed {config['seed']}")
 
 
 def _parent(run: Run) -> tuple[Operator, str] | None:

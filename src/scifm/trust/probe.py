@@ -20,7 +20,7 @@ from scifm.findings.figure import Axis, Figure, Panel, Rule, Series
 from scifm.findings.finding import Finding
 from scifm.models.features import features_of
 from scifm.models.operator import Operator
-from scifm.training.pretrain import build_operator
+from scifm.training.beginning import never_trained
 from scifm.training.weights import place
 from scifm.trust.case import Case
 from scifm.trust.check import Check
@@ -110,9 +110,8 @@ class Probe(Check):
 
     def _fresh(self, operator: Operator, samples: Batch, seed: int) -> Tensor | None:
         """Return the features of the same architecture before any training; None where it cannot be built."""
-        try:
-            fresh = build_operator(operator.signature, operator.config, operator.normalization, seed=seed)
-        except ConfigError:
+        fresh = never_trained(operator, seed=seed)
+        if fresh is None:
             return None
         place(fresh, *operator.home)
         fresh.domain = operator.domain

@@ -10,12 +10,9 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from scifm.errors import ConfigError
 from scifm.findings.figure import Axis, Figure, Panel, Series
 from scifm.findings.finding import Finding
-from scifm.models.operator import Operator
-from scifm.training.beginning import operator_before
-from scifm.training.pretrain import build_operator
+from scifm.training.beginning import never_trained, operator_before
 from scifm.trust.case import Case
 from scifm.trust.check import Check
 from scifm.trust.spectra import LayerChange, LayerSpectrum, compare, left_out, spectra_of
@@ -79,7 +76,7 @@ class WeightSpectra(Check):
         if not spectra:
             return Finding(said="No layer of this operator says that it has matrices: there are no spectra.")
         before = None if case.place is None else operator_before(case.place, operator)
-        fresh = _fresh(operator, seed)
+        fresh = never_trained(operator, seed=seed)
         first = {} if fresh is None else {own.name: own for own in spectra_of(fresh, seed=seed)}
         dead, idle = _dead(spectra), set[str]()
         if first:
@@ -111,13 +108,6 @@ class WeightSpectra(Check):
         if own.permuted is None or own.permuted <= self.most_permuted:
             return ""
         return f"permuted, its largest eigenvalue is {own.permuted:.3g} times that of noise"
-
-
-def _fresh(operator: Operator, seed: int) -> Operator | None:
-    try:
-        return build_operator(operator.signature, operator.config, operator.normalization, seed=seed)
-    except ConfigError:  # wrapped from an object: nobody can build it anew
-        return None
 
 
 def _dead(spectra: Sequence[LayerSpectrum]) -> dict[str, str]:
