@@ -11,6 +11,7 @@ from scifm.config import build_config, dump_toml, read_toml
 from scifm.data.origins import DownstreamPool, SystemOrigin
 from scifm.data.stream import Epochs
 from scifm.errors import ConfigError
+from scifm.models.axial_transformer import AxialTransformer, AxialTransformerConfig
 from scifm.models.operator import Operator, OperatorConfig
 from scifm.models.registry import load_operator
 from scifm.runs import Run
@@ -160,6 +161,23 @@ def test_split_moves_the_ends_faster_by_its_factor(factor):
     for name, tensor in weights(operator).items():
         expected = 1e-3 if name.startswith("layers") else 1e-3 * factor
         assert float((tensor - before[name]).abs().max()) == pytest.approx(expected, rel=1e-2), name
+
+
+def test_split_goes_with_an_operator_without_spectral_weights():
+    operator = AxialTransformer(Poisson.signature, AxialTransformerConfig(width=8, num_heads=2, num_blocks=1, patch=4))
+    body, ends = prepare(operator, method("split"), seed=0)
+    assert (body.learning_rate_factor, ends.learning_rate_factor) == (1.0, 10.0)
+    assert len({id(p) for p in (*body.parameters, *ends.parameters)}) == len(list(operator.parameters()))
+    assert {id(p) for p in body.parameters} == {id(p) for p in operator.groups()["pointwise"]}
+
+
+def test_a_method_that_would_train_nothing_is_refused():
+    class Blocks(AxialTransformer):
+        parts = {"blocks": "inner"}  # noqa: RUF012
+
+    operator = Blocks(Poisson.signature, AxialTransformerConfig(width=8, num_heads=2, num_blocks=1, patch=4))
+    with pytest.raises(ConfigError, match=r"trains projection, and of its parts an operator of kind .* tells pointwise"):
+        prepare(operator, method("projection"), seed=0)
 
 
 def test_the_schedule_moves_all_groups_together():

@@ -178,9 +178,14 @@ def attach_adapters(operator: nn.Module, make: Callable[[Tensor], nn.Module]) ->
 
 
 def _group(operator: Operator, parts: tuple[str, ...], factor: float, l2_sp: float) -> ParameterGroup:
-    """Return the weights of some parts, in the order the operator names them."""
+    """Return the weights of those of some parts that an operator has, in the order it names them."""
     groups = operator.groups()
-    chosen = {id(parameter) for part in parts for parameter in groups[part]}
+    chosen = {id(parameter) for part in parts for parameter in groups.get(part, ())}
+    if not chosen:
+        raise ConfigError(
+            f"The method trains {' and '.join(parts)}, and of its parts an operator of kind '{operator.kind}' tells "
+            f"{', '.join(groups)} only. Use method 'all'."
+        )
     return ParameterGroup(tuple(p for p in operator.parameters() if id(p) in chosen), factor, l2_sp)
 
 
