@@ -171,6 +171,12 @@ def test_split_goes_with_an_operator_without_spectral_weights():
     assert {id(p) for p in body.parameters} == {id(p) for p in operator.groups()["pointwise"]}
 
 
+def test_spectral_weights_are_frozen_where_there_are_some():
+    operator = AxialTransformer(Poisson.signature, AxialTransformerConfig(width=8, num_heads=2, num_blocks=1, patch=4))
+    with pytest.raises(ConfigError, match="kind 'axial_transformer' has none: all of it would train"):
+        prepare(operator, method("frozen_spectral"), seed=0)
+
+
 def test_a_method_that_would_train_nothing_is_refused():
     class Blocks(AxialTransformer):
         parts = {"blocks": "inner"}  # noqa: RUF012

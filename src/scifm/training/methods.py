@@ -211,6 +211,11 @@ def prepare(operator: Operator, method: FinetuneMethod, *, seed: int) -> list[Pa
             f"Method '{name}' trains some parts of an operator, and one of kind '{operator.kind}' does not tell its "
             "parts. Use method 'all'."
         )
+    if name == "frozen_spectral" and not operator.groups().get("spectral"):
+        raise ConfigError(
+            f"Method 'frozen_spectral' leaves spectral weights as they are, and an operator of kind '{operator.kind}' has "
+            "none: all of it would train. Use method 'all'."
+        )
     if name == "affine":
         attach_adapters(operator, AffineAdapter)
     elif name == "low_rank" and rank is not None:
