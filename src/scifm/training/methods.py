@@ -213,8 +213,8 @@ def prepare(operator: Operator, method: FinetuneMethod, *, seed: int) -> list[Pa
         )
     if name == "frozen_spectral" and not operator.groups().get("spectral"):
         raise ConfigError(
-            f"Method 'frozen_spectral' leaves spectral weights as they are, and an operator of kind '{operator.kind}' has "
-            "none: all of it would train. Use method 'all'."
+            f"Method 'frozen_spectral' leaves spectral weights as they are, and an operator of kind '{operator.kind}' "
+            "has none: all of it would train. Use method 'all'."
         )
     if name == "affine":
         attach_adapters(operator, AffineAdapter)
