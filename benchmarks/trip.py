@@ -1,4 +1,7 @@
-"""How far one adaptation of a study travels through the code: files and rooms it enters, calls that go between them.
+"""How far things travel through the code: one adaptation of a study, a recipe through a study, a batch through a march.
+
+Of the adaptation every call is watched, of the other two those that are handed the thing, its own methods among them:
+which files it enters, which pairs of files hand it on, and in how many of these pairs it is handed in both directions.
 
 Carries out a study of one pre-training and one fine-tuning at toy size in this process, first without looking, so that
 what is done once (imports, compiled kernels) is done, then with a tracer on every call between files of the package
@@ -11,14 +14,23 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import torch
+
 import scifm
 from harness import Row, argument_parser, publish
+from scifm.fields.batch import Batch
+from scifm.fields.grid import Grid
+from scifm.models.fno import FNO, FNOConfig
+from scifm.models.rollout import rollout
 from scifm.studies.recipe import StudyRecipe
 from scifm.studies.study import plan_jobs, study
+from scifm.systems.burgers import Burgers
 
 PACKAGE = Path(scifm.__file__).parent
 RECIPE: dict[str, Any] = {
@@ -43,14 +55,25 @@ RECIPE: dict[str, Any] = {
 
 
 class Tracer:
-    """Counts calls between functions of different files of the package."""
+    """Counts calls between functions of different files of a package; of a class: those that are handed one of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind: type | None = None, package: Path = PACKAGE) -> None:
+        self.kind, self.package = kind, package
         self.crossings: Counter[tuple[str, str, str]] = Counter()
         self.files: set[str] = set()
 
+    @property
+    def pairs(self) -> set[tuple[str, str]]:
+        """Who calls whom."""
+        return {(caller, callee) for caller, callee, _ in self.crossings}
+
+    @property
+    def both_ways(self) -> int:
+        """How many pairs of files call each other."""
+        return len({frozenset(pair) for pair in self.pairs if pair[::-1] in self.pairs})
+
     def __call__(self, frame: FrameType, event: str, argument: object) -> None:
-        if event != "call" or frame.f_back is None:
+        if event != "call" or frame.f_back is None or not self._is_handed(frame):
             return
         callee = self._file(frame)
         if callee is None:
@@ -62,10 +85,24 @@ class Tracer:
         if caller is not None and caller != callee:
             self.crossings[caller, callee, frame.f_code.co_qualname] += 1
 
-    @staticmethod
-    def _file(frame: FrameType) -> str | None:
+    def _is_handed(self, frame: FrameType) -> bool:
+        code = frame.f_code
+        names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+        return self.kind is None or any(isinstance(frame.f_locals.get(name), self.kind) for name in names)
+
+    def _file(self, frame: FrameType) -> str | None:
         path = Path(frame.f_code.co_filename)
-        return path.relative_to(PACKAGE).as_posix() if path.is_relative_to(PACKAGE) else None
+        return path.relative_to(self.package).as_posix() if path.is_relative_to(self.package) else None
+
+
+@contextmanager
+def watching(tracer: Tracer) -> Iterator[Tracer]:
+    """Let a tracer see every call."""
+    sys.setprofile(tracer)
+    try:
+        yield tracer
+    finally:
+        sys.setprofile(None)
 
 
 def room(file: str) -> str:
@@ -75,18 +112,31 @@ def room(file: str) -> str:
 def travelled() -> Tracer:
     """Return what was seen of the fine-tuning; its pre-training is done before."""
     recipe = StudyRecipe.read(RECIPE)
-    tracer = Tracer()
     with tempfile.TemporaryDirectory() as folder:
         study(recipe, out=Path(folder) / "before")
         plan = plan_jobs(recipe, Path(folder) / "after")
         pretraining = next(task for task in plan.tasks.values() if not task.needs and "pretrain" in task.name)
         adaptation = next(task for task in plan.tasks.values() if task.needs)
         parent = pretraining.carry_out(recipe, plan.folder)
-        sys.setprofile(tracer)
-        try:
+        with watching(Tracer()) as tracer:
             adaptation.carry_out(recipe, plan.folder, parent)
-        finally:
-            sys.setprofile(None)
+    return tracer
+
+
+def through_a_study() -> Tracer:
+    """Return where the recipe of a study goes until it is analyzed."""
+    with tempfile.TemporaryDirectory() as folder, watching(Tracer(StudyRecipe)) as tracer:
+        study(StudyRecipe.read(RECIPE), out=Path(folder) / "study")
+    return tracer
+
+
+def through_a_march() -> Tracer:
+    """Return where batches go while an operator marches over three frames."""
+    system = Burgers(num_frames=4)
+    batch = system.sample(2, Grid.square(16, num_spatial_dims=1), torch.Generator().manual_seed(0))
+    operator = FNO(system.signature, FNOConfig(**RECIPE["networks"]["small"]))
+    with watching(Tracer(Batch)) as tracer:
+        list(rollout(operator, batch, batch.num_frames))
     return tracer
 
 
@@ -100,9 +150,16 @@ def main() -> None:
         Row(case, "rooms entered", len({room(file) for file in tracer.files}), "rooms"),
         Row(case, "different calls from file to file", len(tracer.crossings), "calls"),
         Row(case, "different calls from room to room", len(between), "calls"),
-        Row(case, "pairs of files that call", len({(a, b) for a, b, _ in tracer.crossings}), "pairs"),
+        Row(case, "pairs of files that call", len(tracer.pairs), "pairs"),
     ]
-    publish("The trip of an adaptation through the code", rows, args.json)
+    for case, tracer in (("a StudyRecipe in a study", through_a_study()), ("a Batch in a march", through_a_march())):
+        rows += [
+            Row(case, "files entered", len(tracer.files), "files"),
+            Row(case, "rooms entered", len({room(file) for file in tracer.files}), "rooms"),
+            Row(case, "pairs of files that hand it on", len(tracer.pairs), "pairs"),
+            Row(case, "of these, in both directions", tracer.both_ways, "pairs"),
+        ]
+    publish("Trips through the code", rows, args.json)
 
 
 if __name__ == "__main__":

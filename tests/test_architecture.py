@@ -148,6 +148,13 @@ def test_inside_the_package_imports_come_from_files(file):
             assert not through or through == ["__version__"], f"line {node.lineno}: {through} from {node.module}"
 
 
+def test_training_waits_for_nothing_that_draws():
+    """A process that trains, and each worker of a study, loads records of the report room and none of what draws."""
+    drawing = ("matplotlib", "jinja2", "PIL")
+    code = f"import json, sys, scifm.training.pretrain; print(json.dumps([m for m in {drawing!r} if m in sys.modules]))"
+    assert run_python(code) == []
+
+
 def test_report_loads_without_torch():
     """The rooms of the report are imported past the front door, which may load torch."""
     modules = [name_of(f) for f in FILES if name_of(f).startswith("scifm.report")]

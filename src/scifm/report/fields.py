@@ -15,8 +15,6 @@ from pathlib import Path
 
 import numpy as np
 from markupsafe import Markup
-from matplotlib import colormaps
-from matplotlib.image import imsave
 from numpy.typing import NDArray
 
 from scifm.report.records import AGAIN, read_arrays, unreadable
@@ -134,6 +132,9 @@ def _png(field: Field, limits: Limits, colors: str) -> str:
     blocks = field[: rows * step, : columns * step].reshape(rows, step, columns, step).mean(axis=(1, 3))
     shares = (blocks[::-1] - limits[0]) / (limits[1] - limits[0])
     target = io.BytesIO()
+    from matplotlib import colormaps  # here, so that training does not wait for it
+    from matplotlib.image import imsave
+
     painted = colormaps[colors].with_extremes(bad=_NOT_FINITE)(np.ma.masked_invalid(shares))
     imsave(target, painted, format="png", metadata={"Software": None})  # type: ignore[dict-item]  # None: left out
     return "data:image/png;base64," + base64.b64encode(target.getvalue()).decode()

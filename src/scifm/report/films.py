@@ -18,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 from markupsafe import Markup
-from matplotlib import colormaps
 from numpy.typing import NDArray
 
 from scifm.findings.frames import ForecastFrames
@@ -275,6 +274,8 @@ def _png(codes: NDArray[np.uint8], palette: NDArray[np.uint8]) -> str:
 
 def _palette(colors: str) -> NDArray[np.uint8]:
     """Return what is not finite, then 255 colors."""
+    from matplotlib import colormaps  # here, so that training does not wait for it
+
     known = colormaps[colors](np.linspace(0, 1, 255), bytes=True)[:, :3]
     return np.concatenate([np.array([_NOT_FINITE]), known]).astype(np.uint8)
 

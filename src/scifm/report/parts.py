@@ -8,9 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, is_dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jinja2
 from markupsafe import Markup
 
 from scifm.findings.figure import Figure
@@ -19,6 +18,9 @@ from scifm.report.drawing import Drawn, draw
 from scifm.report.films import Film, SpaceTime
 from scifm.report.plates import Plate
 from scifm.wording import MISSING, count_text, duration_text, number_text
+
+if TYPE_CHECKING:
+    import jinja2
 
 __all__ = [
     "DASH",
@@ -128,6 +130,8 @@ _SCRIPTS = ("page", "player", "film")  # a module together; the playground asks 
 
 @cache
 def _environment() -> jinja2.Environment:
+    import jinja2  # here, so that training does not wait for it
+
     environment = jinja2.Environment(
         autoescape=True,
         undefined=jinja2.StrictUndefined,
