@@ -441,7 +441,8 @@ def test_a_whole_native_network_is_what_torch_makes_of_it(history):
     assert_same_to_float32(found, expected)
 
 
-@pytest.mark.parametrize("wraps", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("wraps", [True, False])
 def test_a_file_of_it_answers_on_grids_of_any_number_of_points(wraps, tmp_path):
     operator = transformer(Signature(("f",), ("a",), ("u",)), num_blocks=1).float()
     grid = Grid((16, 16), (1.0, 1.0), (wraps, wraps))
