@@ -59,6 +59,7 @@ class Tracer:
 
     def __init__(self, kind: type | None = None, package: Path = PACKAGE) -> None:
         self.kind, self.package = kind, package
+        self.known: dict[str, str | None] = {}  # files by their paths: this is asked millions of times
         self.crossings: Counter[tuple[str, str, str]] = Counter()
         self.files: set[str] = set()
 
@@ -73,10 +74,10 @@ class Tracer:
         return len({frozenset(pair) for pair in self.pairs if pair[::-1] in self.pairs})
 
     def __call__(self, frame: FrameType, event: str, argument: object) -> None:
-        if event != "call" or frame.f_back is None or not self._is_handed(frame):
+        if event != "call" or frame.f_back is None:
             return
         callee = self._file(frame)
-        if callee is None:
+        if callee is None or not self._is_handed(frame):
             return
         self.files.add(callee)
         caller, back = None, frame.f_back
@@ -91,8 +92,12 @@ class Tracer:
         return self.kind is None or any(isinstance(frame.f_locals.get(name), self.kind) for name in names)
 
     def _file(self, frame: FrameType) -> str | None:
-        path = Path(frame.f_code.co_filename)
-        return path.relative_to(self.package).as_posix() if path.is_relative_to(self.package) else None
+        name = frame.f_code.co_filename
+        if name not in self.known:
+            path = Path(name)
+            within = path.is_relative_to(self.package)
+            self.known[name] = path.relative_to(self.package).as_posix() if within else None
+        return self.known[name]
 
 
 @contextmanager
