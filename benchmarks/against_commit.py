@@ -1,10 +1,11 @@
 """Is this code as fast as that of another commit? Both take turns, each in a process of its own.
 
-``git worktree add DIR COMMIT``, then ``python benchmarks/against_commit.py --other DIR/src``; what the other code needs
-and this one does not is found by ``PYTHONPATH``. Three things are timed that both must have under these names: drawing
-1,024 samples of Poisson's equation at 64², a step of `scifm.pretrain` with the default network (batches of 32 at 64²,
-sampling included), and the error that 300 such steps reach. Each turn is a fresh process of either code; told are
-medians over turns, of the processor time of its threads where ``--clock cpu``, and of the ratios of turns side by side.
+``git worktree add DIR COMMIT``, then ``python benchmarks/against_commit.py --other DIR/src``; what the other code
+needs and this one does not is found by ``PYTHONPATH``. Four things are timed that both must have under these names:
+drawing 1,024 samples of Poisson's equation at 64² and 64 trajectories of Burgers' on 128 points, a step of
+`scifm.pretrain` with the default network (batches of 32 at 64², sampling included), and the error that 300 such steps
+reach. Each turn is a fresh process of either code; told are medians over turns, of the processor time of its threads
+where ``--clock cpu``, and of the ratios of turns side by side.
 """
 
 from __future__ import annotations
@@ -34,6 +35,12 @@ for turn in range(5):
     start = clock()
     system.sample(1024, grid, generator_for(turn, "timed"))
     drawing.append(clock() - start)
+burgers, line, marching = scifm.Burgers(), scifm.Grid.square(128, num_spatial_dims=1), []
+burgers.sample(8, line, generator_for(0, "warm"))
+for turn in range(5):
+    start = clock()
+    burgers.sample(64, line, generator_for(turn, "timed"))
+    marching.append(clock() - start)
 recipe = {
     "system": {"name": "poisson", "knobs": {"anisotropy": [1, 5]}},
     "data": {"num_points": 64, "num_validation_samples": 256, "num_normalization_samples": 256},
@@ -49,9 +56,14 @@ def observe(**event):
 with tempfile.TemporaryDirectory() as folder:
     scifm.pretrain(recipe, out=folder, observe=observe)
 paces = sorted((b - a) / (n - m) for (m, a), (n, b) in zip(marks, marks[1:]))
-print(json.dumps({"drawing": sorted(drawing)[2], "step": paces[len(paces) // 2], "error": errors[-1]}))
+middle = {"drawing": sorted(drawing)[2], "marching": sorted(marching)[2]}
+print(json.dumps({**middle, "step": paces[len(paces) // 2], "error": errors[-1]}))
 """
-MEASURED = {"drawing": ("drawing 1,024 samples", 1e3, "ms"), "step": ("a training step", 1e3, "ms")}
+MEASURED = {
+    "drawing": ("drawing 1,024 samples", 1e3, "ms"),
+    "marching": ("drawing 64 trajectories", 1e3, "ms"),
+    "step": ("a training step", 1e3, "ms"),
+}
 
 
 def main() -> None:
