@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from scifm.errors import ConfigError
 from scifm.fields.seeds import generator_for
-from scifm.systems.knobs import Knob
+from scifm.systems.knobs import SCALES, Knob, Scale
+from scifm.trust.extrapolation import beyond_range
 
 NUMBERS = st.floats(-1e6, 1e6, allow_nan=False)
 
@@ -36,6 +37,36 @@ def test_linear_log_and_integer_distributions():
     assert len(counts) == 11
     assert counts[1:].min() > 0.9 * num / 10
     assert set(Knob(1, 4, scale="log", integer=True).draw(500, generator_for(1)).tolist()) == {1, 2, 3, 4}
+
+
+@pytest.mark.parametrize("name", SCALES)
+def test_every_scale_is_a_line_on_which_values_are_uniform(name):
+    line = SCALES[name]
+    low, high = (0.5, 4.0) if line.above is None else (line.above + 0.5, line.above + 4.0)
+    assert line.place(low) < line.place(high), "larger values stand higher"
+    places = torch.linspace(line.place(low) - 1, line.place(high) + 1, 41, dtype=torch.float64)
+    values = line.value(places)
+    assert bool((values.diff() > 0).all()), "also beyond a range, where checks ask and sliders go"
+    assert [line.place(float(value)) for value in values] == pytest.approx(places.tolist())
+    assert line.at(line.place(low)) == pytest.approx(low)
+    drawn = Knob(low, high, scale=name).draw(20_000, generator_for(2), dtype=torch.float64)
+    first, last = line.place(low), line.place(high)
+    shares = torch.tensor([(line.place(float(value)) - first) / (last - first) for value in drawn.sort().values])
+    assert (shares - torch.linspace(0, 1, len(shares))).abs().max() < 0.015  # Kolmogorov and Smirnov, p = 2e-4
+    if line.above is not None:
+        with pytest.raises(ConfigError, match=f"needs low > {line.above:g}"):
+            Knob(line.above, high, scale=name)
+
+
+def test_another_distribution_is_a_line_here(monkeypatch):
+    """One as every other: drawn, told, and known beyond its ends; here small values are the likely ones."""
+    steep = Scale(lambda value: -1 / value, lambda place: -1 / place, above=0.0)
+    monkeypatch.setitem(SCALES, "inverse", steep)
+    knob = Knob.parse({"low": 1, "high": 4, "scale": "inverse"})
+    assert knob.draw(20_000, generator_for(4), dtype=torch.float64).median().item() == pytest.approx(1.6, abs=0.03)
+    assert [(k.scale, k.low, k.high) for _, k in beyond_range(knob, 0.2)] == [
+        ("inverse", pytest.approx(1 / 1.15), 1.0), ("inverse", 4.0, pytest.approx(10.0)),
+    ]  # fmt: skip
 
 
 def test_precision_only_rounds():

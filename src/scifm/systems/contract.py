@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import math
 import sys
 import unittest
 from collections.abc import Iterator, Mapping
@@ -484,7 +483,7 @@ def _inside(knob: Knob) -> float:
 
 
 def _width(knob: Knob, low: float, high: float) -> float:
-    return math.log(high / low) if knob.scale == "log" else high - low
+    return knob.line.place(high) - knob.line.place(low)
 
 
 def _narrowed(system: System, part: float) -> Iterator[tuple[str, object]]:
@@ -492,9 +491,7 @@ def _narrowed(system: System, part: float) -> Iterator[tuple[str, object]]:
     for name, knob in system.knobs.items():
         if knob.integer:
             yield name, knob
-        elif knob.scale == "log":
-            ratio, low = knob.high / knob.low, knob.low * (knob.high / knob.low) ** (0.6 * part)
-            yield name, [low, min(low * ratio**0.4, knob.high)]
         else:
-            low = knob.low + 0.6 * part * (knob.high - knob.low)
-            yield name, [low, min(low + 0.4 * (knob.high - knob.low), knob.high)]
+            width = _width(knob, knob.low, knob.high)
+            start = knob.line.place(knob.low) + 0.6 * part * width
+            yield name, [max(knob.line.at(start), knob.low), min(knob.line.at(start + 0.4 * width), knob.high)]

@@ -1,8 +1,12 @@
-"""Knobs: the ranges from which a system draws the numbers of its equation."""
+"""Knobs: the ranges from which a system draws the numbers of its equation, and the scales they are drawn on.
+
+A distribution is a scale: a knob's values are uniform on it. A new one is a line in `SCALES`.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +17,37 @@ from torch import Tensor
 from scifm.config import Plain
 from scifm.errors import ConfigError, suggest
 
-__all__ = ["Knob"]
+__all__ = ["SCALES", "Knob", "Scale"]
 
-_SCALES = ("linear", "log")
+
+@dataclass(frozen=True)
+class Scale:
+    """A line on which values are drawn uniformly: the density of a value is as the slope of its place.
+
+    Args:
+        place: where a value stands on the line; larger values stand higher.
+        value: which values stand at these places, which may lie beyond those of a range.
+        above: values are larger than this; None: any number stands on the line.
+    """
+
+    place: Callable[[float], float]
+    value: Callable[[Tensor], Tensor]
+    above: float | None = None
+
+    def at(self, place: float) -> float:
+        """Return the value at one place."""
+        return float(self.value(torch.tensor(place, dtype=torch.float64)))
+
+
+def _as_it_is(places: Tensor) -> Tensor:
+    return places
+
+
+SCALES: dict[str, Scale] = {
+    "linear": Scale(float, _as_it_is),
+    "log": Scale(math.log, torch.exp, above=0.0),
+}
+"""Every distribution by name."""
 
 
 def _as_number(value: Any, given: Any) -> float:
@@ -31,12 +63,12 @@ class Knob(Plain):
     Args:
         low: smallest value, included.
         high: largest value, included; equal to `low` for a fixed value.
-        scale: "linear" draws uniformly, "log" draws the logarithm uniformly.
+        scale: a key of `SCALES`: "linear" draws uniformly, "log" draws the logarithm uniformly.
         integer: draws whole numbers only; on the linear scale each is equally likely.
 
     Raises:
-        ConfigError: if low > high, a bound is not finite, a log scale holds 0 or less, or an integer knob has
-            fractional bounds.
+        ConfigError: if low > high, a bound is not finite or not on the scale, as 0 is on none of logarithms, or an
+            integer knob has fractional bounds.
     """
 
     low: float
@@ -50,16 +82,25 @@ class Knob(Plain):
             object.__setattr__(self, name, _as_number(getattr(self, name), given))
         if not isinstance(self.integer, bool):
             raise ConfigError(f"A knob's 'integer' is true or false; got {self.integer!r}.")
-        if self.scale not in _SCALES:
-            raise ConfigError(f"The scale of a knob: {suggest(str(self.scale), _SCALES)}")
+        if self.scale not in SCALES:
+            raise ConfigError(f"The scale of a knob: {suggest(str(self.scale), SCALES)}")
         if not (math.isfinite(self.low) and math.isfinite(self.high)):
             raise ConfigError(f"A knob's bounds must be finite; got {given}.")
         if self.low > self.high:
             raise ConfigError(f"A knob needs low <= high; got low={self.low:g}, high={self.high:g}. Swap them.")
-        if self.scale == "log" and self.low <= 0:
-            raise ConfigError(f"A log-scale knob needs low > 0; got low={self.low:g}. Use scale 'linear' or raise it.")
+        above = self.line.above
+        if above is not None and self.low <= above:
+            raise ConfigError(
+                f"A {self.scale}-scale knob needs low > {above:g}; got low={self.low:g}. Use scale 'linear' or raise "
+                "it."
+            )
         if self.integer and not (self.low.is_integer() and self.high.is_integer()):
             raise ConfigError(f"An integer knob needs whole bounds; got {given}. Round them or set integer to false.")
+
+    @property
+    def line(self) -> Scale:
+        """The scale itself."""
+        return SCALES[self.scale]
 
     def draw(
         self,
@@ -75,9 +116,9 @@ class Knob(Plain):
         """
         source = generator.device if generator is not None else device
         uniform = torch.rand(num_samples, generator=generator, dtype=torch.float64, device=source)
-        forward, backward = (math.log, torch.exp) if self.scale == "log" else (float, lambda t: t)
-        low, high = forward(self.low), forward(self.high + 1 if self.integer else self.high)
-        values = backward(low + (high - low) * uniform)
+        line = self.line
+        low, high = line.place(self.low), line.place(self.high + 1 if self.integer else self.high)
+        values = line.value(low + (high - low) * uniform)
         if self.integer:
             values = values.floor()
         return values.clamp(self.low, self.high).to(device=device, dtype=dtype)

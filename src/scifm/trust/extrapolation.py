@@ -104,15 +104,13 @@ def beyond_range(knob: Knob, part: float) -> Iterator[tuple[str, Knob]]:
     low, high = knob.low, knob.high
     if low == high:
         return
-    if knob.scale == "log":
-        factor = (high / low) ** part
-        ends = [(low / factor, low), (high, high * factor)]
-    else:
-        ends = [(low - part * (high - low), low), (high, high + part * (high - low))]
+    line = knob.line
+    beyond = part * (line.place(high) - line.place(low))
+    ends = [(line.at(line.place(low) - beyond), low), (high, line.at(line.place(high) + beyond))]
     if knob.integer:
         ends = [(min(math.ceil(ends[0][0]), low - 1), low - 1), (high + 1, max(math.floor(ends[1][1]), high + 1))]
     for (first, last), told in zip(ends, (f"below {low:g}", f"above {high:g}"), strict=True):
-        if knob.scale != "log" or first > 0:
+        if line.above is None or first > line.above:
             yield told, Knob(first, last, scale=knob.scale, integer=knob.integer)
 
 

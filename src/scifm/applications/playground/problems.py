@@ -74,7 +74,7 @@ class Dial:
         low = low if _accepts(system, name, low) else knob.low
         high = high if _accepts(system, name, high) else knob.high
         step = 1.0 if knob.integer else _round_step((high - low) / _NUM_STEPS)
-        middle = math.sqrt(knob.low * knob.high) if knob.scale == "log" else (knob.low + knob.high) / 2
+        middle = knob.line.at((knob.line.place(knob.low) + knob.line.place(knob.high)) / 2)
         start = round(round(middle / step) * step, 10)
         return cls(name, knob, low, high, step, min(max(start, knob.low), knob.high))
 
