@@ -28,8 +28,8 @@ from scifm.models.fno import FNOConfig
 from scifm.models.operator import Operator
 from scifm.objectives.supervised import RelativeL2, SummedSquaredError
 from scifm.systems import Knob, Poisson
-from scifm.training.optimizers import learning_rate_factor
 from scifm.training.pretrain import build_operator
+from scifm.training.schedules import learning_rate_factor
 from scifm.training.validation import sample_errors
 
 try:

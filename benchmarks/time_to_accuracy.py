@@ -35,8 +35,8 @@ from scifm.models.fno import FNOConfig
 from scifm.objectives.supervised import RelativeL2, SummedSquaredError
 from scifm.systems import Knob, Poisson
 from scifm.training.loop import TrainingConfig
-from scifm.training.optimizers import learning_rate_factor
 from scifm.training.pretrain import build_operator
+from scifm.training.schedules import learning_rate_factor
 from textbook import TextbookFNO
 
 SYSTEM = Poisson(anisotropy=Knob(1, 5))

@@ -43,15 +43,9 @@ from scifm.training.checkpoint import Checkpoint, DivergedError, Position, requi
 from scifm.training.costs import available_memory, measure_need, require_memory
 from scifm.training.floors import floors_at
 from scifm.training.loggers import NamedLoggers
-from scifm.training.optimizers import (
-    AdamW,
-    LevenbergMarquardtSteps,
-    NamedOptimizer,
-    Schedule,
-    learning_rate_factor,
-    require_whole_set,
-)
+from scifm.training.optimizers import AdamW, LevenbergMarquardtSteps, NamedOptimizer, require_whole_set
 from scifm.training.processes import ALONE, World, device_for, stop_requests
+from scifm.training.schedules import SCHEDULES, NamedSchedule, learning_rate_factor
 from scifm.training.sharing import SharedGradient, Strategy
 from scifm.training.validation import validation_errors
 from scifm.training.weights import (
@@ -80,7 +74,8 @@ class TrainingConfig(Config):
         batch_size: samples a step, of all processes together.
         micro_batches: pieces in which each process takes its share of a step, one after the other, to save memory.
         learning_rate: peak learning rate.
-        schedule: ``one_cycle``, ``cosine`` or ``constant``.
+        schedule: of the learning rate, a key of ``scifm.training.schedules.SCHEDULES``: ``one_cycle``, ``cosine``,
+            ``constant``.
         warmup_fraction: share of the steps in which the learning rate rises.
         weight_decay: decoupled.
         optimizer: a name of ``scifm.training.optimizers.OPTIMIZERS``, or a table of its name and settings.
@@ -109,7 +104,7 @@ class TrainingConfig(Config):
     batch_size: int = Field(32, ge=1)
     micro_batches: int = Field(1, ge=1)
     learning_rate: float = Field(3e-3, gt=0, allow_inf_nan=False)
-    schedule: Schedule = "one_cycle"
+    schedule: NamedSchedule = "one_cycle"
     warmup_fraction: float = Field(0.1, ge=0, lt=1)
     weight_decay: float = Field(0.0, ge=0, allow_inf_nan=False)
     optimizer: NamedOptimizer = AdamW()
@@ -131,8 +126,8 @@ class TrainingConfig(Config):
 
     @model_validator(mode="after")
     def _every_setting_counts(self) -> TrainingConfig:
-        if self.schedule == "constant":
-            refuse_idle(self, ("warmup_fraction",), "a constant schedule does not rise", prefix="training.")
+        if SCHEDULES[self.schedule].rise is None:
+            refuse_idle(self, ("warmup_fraction",), f"a {self.schedule} schedule does not rise", prefix="training.")
         for name, why in self.optimizer.refuses.items():
             refuse_idle(self, (name,), why, prefix="training.")
         if self.optimizer.takes_squares and not self.objective.sums_squares:

@@ -1,4 +1,4 @@
-"""Optimizers by name, with settings of their own, and the schedules of the learning rate.
+"""Optimizers by name, with settings of their own.
 
 A recipe writes them so::
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 import abc
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import BeforeValidator, Field, PlainSerializer
@@ -26,7 +26,7 @@ from scifm.training.weights import ParameterGroup
 
 __all__ = [
     "LBFGS", "OPTIMIZERS", "AdamW", "LevenbergMarquardt", "LevenbergMarquardtSteps", "NAdam", "NamedOptimizer",
-    "OptimizerConfig", "Schedule", "flattened_state", "learning_rate_factor", "require_whole_set", "restored_state",
+    "OptimizerConfig", "flattened_state", "require_whole_set", "restored_state",
 ]  # fmt: skip
 
 Groups = Sequence[ParameterGroup]
@@ -258,30 +258,6 @@ def require_whole_set(optimizer: OptimizerConfig, source: BatchSource) -> None:
             f"optimizer '{optimizer.name}' compares its steps, so each must see all samples: set data.num_samples (or "
             "train on a store), and training.batch_size at least as large; micro_batches save memory."
         )
-
-
-# --- learning rates: pure functions of the step, so that resuming needs no state of theirs ----------------------------
-
-Schedule = Literal["one_cycle", "cosine", "constant"]
-
-
-def learning_rate_factor(schedule: Schedule, step: int, num_steps: int, *, warmup_fraction: float) -> float:
-    """Return what the peak learning rate is multiplied by at `step`, counted from 0.
-
-    Args:
-        schedule: ``one_cycle`` rises and falls along cosines (1/25 → 1 → 0, Smith & Topin, arXiv:1708.07120);
-            ``cosine`` falls from 1 to 0 (Loshchilov & Hutter, arXiv:1608.03983) after a linear rise; ``constant`` stays
-            at 1.
-        step: from 0 to num_steps − 1.
-        num_steps: length of the whole run; the schedule ends where training ends.
-    """
-    if schedule == "constant":
-        return 1.0
-    warmup = warmup_fraction * num_steps
-    if step < warmup:
-        risen = (step + 1) / (warmup + 1)
-        return risen if schedule == "cosine" else 1 / 25 + (1 - 1 / 25) * 0.5 * (1 - math.cos(math.pi * risen))
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(num_steps - warmup, 1)))
 
 
 # --- what an optimizer remembers, as tensors by name ------------------------------------------------------------------
