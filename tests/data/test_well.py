@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import get_args
+
 import h5py
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ import torch
 
 from scifm.data.well import describe_folder, encode_file, read_provenance
 from scifm.errors import DataError, SignatureError, StoreError
-from scifm.fields.grid import Grid
+from scifm.fields.grid import Boundary, Grid
 
 
 @pytest.fixture
@@ -65,9 +67,14 @@ def test_coefficients_are_scalars_that_vary_by_sample(file):
         assert not scalar.attrs["time_varying"]
 
 
-@pytest.mark.parametrize(
-    ("boundary", "kind"), [("periodic", "PERIODIC"), ("wall", "WALL"), ("open", "OPEN"), ("bounded", "OPEN")]
-)
+BOUNDARIES = {"periodic": "PERIODIC", "wall": "WALL", "open": "OPEN", "bounded": "OPEN"}
+
+
+def test_every_kind_of_ends_has_a_word_in_the_schema():
+    assert set(BOUNDARIES) == set(get_args(Boundary))
+
+
+@pytest.mark.parametrize(("boundary", "kind"), BOUNDARIES.items())
 def test_boundary_masks_are_true_at_both_ends(toy, tmp_path, boundary, kind):
     """The Well's reader looks at the ends only; an all-false mask silently means OPEN."""
     grid = Grid((6, 4), 1.0, ("periodic", boundary))

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 
 from scifm.errors import ConfigError, SignatureError
-from scifm.fields.grid import Grid
+from scifm.fields.grid import Boundary, Grid
 
 
 def test_one_side_and_one_word_are_for_all_axes():
@@ -23,6 +25,11 @@ def test_it_says_what_stands_at_its_ends():
     assert Grid((4,)).told == "4 points on a box of 1, periodic along x"
     grid = Grid((4, 6, 8), (1, 2, 3), ("open", "wall", "open"))
     assert grid.told == "4 × 6 × 8 points on a box of 1 × 2 × 3, with walls along y, open along z and x"
+
+
+@pytest.mark.parametrize("word", get_args(Boundary))
+def test_every_kind_of_ends_is_told(word):
+    assert Grid((4,), boundary=word).told.endswith(" along x")
 
 
 def test_what_was_written_before_ends_had_names_is_read():

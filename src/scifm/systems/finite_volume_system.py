@@ -29,7 +29,7 @@ from scifm.errors import ConfigError, DataError, SignatureError
 from scifm.fields.grid import Boundary, Grid
 from scifm.systems.evolving import Evolving
 from scifm.systems.solvers.finite_volume import NUM_GHOSTS, differences, face_values, ssprk3, with_ghosts
-from scifm.systems.solvers.volumes import Equation, march, volumes_for
+from scifm.systems.solvers.volumes import ENDS, Equation, march, volumes_for
 
 __all__ = ["FiniteVolumeSystem", "derivative"]
 
@@ -232,7 +232,7 @@ class FiniteVolumeSystem(Evolving):
         super().require_grid(grid)
         if min(grid.num_points) < NUM_GHOSTS:
             raise SignatureError(f"'{self.name}' needs at least {NUM_GHOSTS} points an axis; got {grid.num_points}.")
-        if "bounded" in grid.boundary:
+        if not set(grid.boundary) <= set(ENDS):
             raise SignatureError(
                 f"'{self.name}' has to be told what stands at the ends of an axis that is not periodic: 'wall' or "
                 f"'open'. The grid: {grid.told}."

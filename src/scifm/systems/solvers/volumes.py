@@ -18,14 +18,16 @@ from torch import Tensor
 from scifm.fields.grid import Boundary, Grid
 from scifm.native import Library, load, vector_flags
 
-__all__ = ["Equation", "library", "march", "volumes_for"]
+__all__ = ["ENDS", "Equation", "library", "march", "volumes_for"]
 
 Equation = Literal["water", "gas", "viscous gas"]
 """Equations that the C file knows: those of shallow water, Euler, and compressible Navier and Stokes."""
 
 _SOURCE = Path(__file__).with_name("volumes.c")
 _EQUATIONS: dict[Equation, int] = {"water": 0, "gas": 1, "viscous gas": 2}
-_ENDS: dict[Boundary, int] = {"periodic": 0, "wall": 1, "open": 2}
+ENDS: dict[Boundary, int] = {"periodic": 0, "wall": 1, "open": 2}
+"""What may stand at the ends of an axis, and what the C file calls it."""
+
 _TYPES = {torch.float32: "float", torch.float64: "double"}
 
 
@@ -68,7 +70,7 @@ def march(
         How many cells the fastest wave crossed in a time at most, before any of the steps, ``(batch,)``.
     """
     assert state.is_contiguous()
-    box = torch.tensor([*grid.num_points, *(_ENDS[end] for end in grid.boundary)])
+    box = torch.tensor([*grid.num_points, *(ENDS[end] for end in grid.boundary)])
     per_width = torch.tensor([1 / width for width in grid.spacing], dtype=torch.float64)
     fastest = state.new_empty(len(state))
     numbers = [part.to(state.dtype).contiguous() for part in (steps, coefficients, still)]
