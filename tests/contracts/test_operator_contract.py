@@ -2,59 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 import torch
 
-import networks
-import tiny
+from kinds import SMALL
 from scifm.errors import SignatureError
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
 from scifm.models import OPERATORS
-from scifm.models.axial_transformer import AxialTransformerConfig
-from scifm.models.continuous import ContinuousConfig
-from scifm.models.coordinate import CoordinateConfig
-from scifm.models.ensemble import EnsembleConfig
-from scifm.models.fno import FNOConfig
-from scifm.models.in_context import InContextConfig
-from scifm.models.module_operator import ModuleConfig
-from scifm.models.neuralop_fno import NeuralopFNOConfig
 from scifm.models.operator import Operator
 from scifm.models.registry import load_operator, save_operator
-from scifm.models.unet import UNetConfig
 
 SIGNATURE = Signature(("f",), ("a", "b"), ("u", "v"))
-SMALL: dict[str, Callable[[], Operator]] = {
-    "fno": lambda: OPERATORS["fno"](SIGNATURE, FNOConfig(**tiny.NETWORK)),
-    "unet": lambda: OPERATORS["unet"](SIGNATURE, UNetConfig(width=4, levels=3, blocks=1, projection_width=8)),
-    "axial_transformer": lambda: OPERATORS["axial_transformer"](
-        SIGNATURE, AxialTransformerConfig(width=16, num_heads=2, num_blocks=2, patch=4, condition_width=8)
-    ),
-    "in_context": lambda: OPERATORS["in_context"](
-        SIGNATURE,
-        InContextConfig(width=16, num_heads=2, num_blocks=2, patch=4, condition_width=8, context_blocks=1),
-    ),
-    "ensemble": lambda: OPERATORS["ensemble"](
-        SIGNATURE, EnsembleConfig(member=FNOConfig(**tiny.NETWORK), num_members=2, num_heads=2)
-    ),
-    "continuous": lambda: OPERATORS["continuous"](
-        SIGNATURE, ContinuousConfig(**tiny.NETWORK, num_steps=2, basis=2, scheme="midpoint")
-    ),
-    "coordinate": lambda: OPERATORS["coordinate"](SIGNATURE, CoordinateConfig(width=6, num_layers=2)),
-    "neuralop_fno": lambda: OPERATORS["neuralop_fno"](
-        SIGNATURE, NeuralopFNOConfig(n_modes=(6, 6), hidden_channels=4, n_layers=2)
-    ),
-    "module": lambda: OPERATORS["module"](
-        SIGNATURE,
-        ModuleConfig(
-            target=f"{networks.__name__}:GlobalNet",
-            arguments={"channels_in": "{in_channels}", "channels_out": "{out_channels}"},
-        ),
-    ),
-}
-"""How to make a small one of each kind."""
 IDLE = {"in_context": "reader."}
 """Weights that have nothing to do where no solved examples are shown."""
 
@@ -65,9 +24,9 @@ of_one_problem = pytest.mark.parametrize("name", [n for n, c in OPERATORS.items(
 
 
 def make(name: str) -> Operator:
-    assert name in SMALL, f"tell this file how to make a small '{name}'"
+    assert name in SMALL, f"tell tests/kinds.py how to make a small '{name}'"
     torch.manual_seed(0)
-    return SMALL[name]()
+    return OPERATORS[name](SIGNATURE, SMALL[name])
 
 
 def problems(space: tuple[int, ...] = (12, 16), num_samples: int = 3, dtype: torch.dtype = torch.float32) -> Batch:

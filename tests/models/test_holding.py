@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+import kinds
 import networks
 import tiny
 from scifm.config import build_config
@@ -18,22 +19,18 @@ from scifm.fields.norms import mean
 from scifm.fields.seeds import generator_for
 from scifm.fields.spectral import spread_of
 from scifm.models import OPERATORS
-from scifm.models.axial_transformer import AxialTransformerConfig
 from scifm.models.conserved import Conserved
-from scifm.models.continuous import ContinuousConfig
 from scifm.models.coordinate import Coordinate, CoordinateConfig
 from scifm.models.ensemble import Ensemble, EnsembleConfig
 from scifm.models.export import export_operator
 from scifm.models.fno import FNO, FNOConfig
 from scifm.models.in_context import InContextConfig
-from scifm.models.module_operator import ModuleConfig, ModuleOperator
+from scifm.models.module_operator import ModuleOperator
 from scifm.models.neighbours import corrected
-from scifm.models.neuralop_fno import NeuralopFNOConfig
-from scifm.models.operator import Operator, OperatorConfig
+from scifm.models.operator import Operator
 from scifm.models.registry import load_operator
 from scifm.models.rollout import rollout
 from scifm.models.surgery import renamed, with_channels
-from scifm.models.unet import UNetConfig
 from scifm.systems.burgers import Burgers
 from scifm.systems.incompressible_flow import IncompressibleFlow
 from scifm.training.finetune import finetune
@@ -43,20 +40,9 @@ FLOW = IncompressibleFlow(num_frames=4)
 SQUARE = Grid.square(16)
 HOLD = Holds(mean={"velocity_x": "kept", "velocity_y": 0.0}, solenoidal=FLOW.solenoidal)
 
-SMALL: dict[str, OperatorConfig] = {
-    "fno": FNOConfig(**tiny.NETWORK),
-    "unet": UNetConfig(width=4, levels=3, blocks=1, projection_width=8),
-    "axial_transformer": AxialTransformerConfig(width=16, num_heads=2, num_blocks=1, patch=4, condition_width=8),
-    "in_context": InContextConfig(
-        width=16, num_heads=2, num_blocks=2, patch=4, condition_width=8, context_blocks=1, hides=("viscosity",)
-    ),
-    "ensemble": EnsembleConfig(member=FNOConfig(**tiny.NETWORK), num_members=2, num_heads=2),
-    "continuous": ContinuousConfig(**tiny.NETWORK),
-    "neuralop_fno": NeuralopFNOConfig(n_modes=(6, 6), hidden_channels=4, n_layers=2),
-    "module": ModuleConfig(
-        target=f"{networks.__name__}:GlobalNet",
-        arguments={"channels_in": "{in_channels}", "channels_out": "{out_channels}"},
-    ),
+SMALL = {
+    **kinds.SMALL,
+    "in_context": InContextConfig(**{**kinds.SMALL["in_context"].to_dict(), "hides": ("viscosity",)}),
 }
 
 every_kind = pytest.mark.parametrize(
@@ -70,7 +56,7 @@ def flow(*, num_samples: int = 3) -> Batch:
 
 def made(kind: str, hold: Holds | None = HOLD) -> Operator:
     """Return a fresh operator of a kind, whose answers are of any size."""
-    assert kind in SMALL, f"tell this file how to make a small '{kind}'"
+    assert kind in SMALL, f"tell tests/kinds.py how to make a small '{kind}'"
     torch.manual_seed(0)
     return OPERATORS[kind](FLOW.signature, SMALL[kind].holding(hold))
 
