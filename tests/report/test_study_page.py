@@ -14,7 +14,10 @@ import pytest
 
 from pages import read
 from scifm.errors import RunError
+from scifm.report import study_page
 from scifm.report.page import page
+from scifm.report.study_figures import STUDY_FIGURES
+from scifm.report.study_tables import STUDY_TABLES
 
 _PLACE = Path(__file__).with_name("transfer_study.py")
 _SPEC = importlib.util.spec_from_file_location("transfer_study", _PLACE)
@@ -63,6 +66,15 @@ def test_the_page_holds_every_part(tmp_path, entries):
     assert "seeds = [0, 1, 2]" in text
     assert not numbers_that_are_none(text)
     assert len(text) < 2_500_000
+
+
+def test_every_figure_and_table_has_its_place():
+    """One without a place would be made, and take a number, that nobody sees."""
+    template = Path(study_page.__file__).with_name("study.html").read_text(encoding="utf-8")
+    assert [name for name in STUDY_FIGURES if f"{{{{ figure(figures.{name}) }}}}" not in template] == []
+    assert [
+        name for name in STUDY_TABLES if not re.search(rf"(?:table|folded)\((?:\"[^\"]*\", )?{name}\b", template)
+    ] == []
 
 
 def test_a_verdict_is_marked_by_sign_and_word(tmp_path, entries):
