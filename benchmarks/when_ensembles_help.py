@@ -4,7 +4,7 @@ On scikit-learn's digits (898 to train, 899 to test, 10 classes): random forests
 30 bagged classifiers on random ReLU features, more and more of them; 5 networks from different first weights on 200
 digits, wider and wider. Of each the error of a member and of the vote, the disagreement–error ratio (DER) and the
 ensemble improvement rate (EIR, `scifm.trust.ensembling`). Then two experiments with Gaussian processes
-(`scifm.trust.evidence`). About a minute of a core; needs scikit-learn (``pip install 'scifm[trust]'``).
+(`scifm.trust.evidence`). About a minute of a core; needs scikit-learn, which ``make install-dev`` brings.
 """
 
 from __future__ import annotations
