@@ -105,6 +105,7 @@ def test_between_walls_a_file_answers_on_any_grid_too(to, tmp_path):
         assert difference(found, operator.predict(batch).require_targets()[:, 0]) < 1e-5
 
 
+@pytest.mark.slow
 @both_formats
 def test_a_file_measures_transport_by_the_box_it_was_made_for(to, tmp_path):
     box = Grid((12, 16), (0.5, 1.5), (True, True))
