@@ -191,6 +191,22 @@ def test_masked_and_unwritten_values_are_not_numbers(tmp_path, name):
     assert np.isnan(open_array(write(unwritten, tmp_path / f"unwritten-{name}"))).all()
 
 
+@pytest.mark.parametrize("name", ["classic.nc", "four.nc", "two.zarr"])
+def test_a_coefficient_that_is_written_as_a_text_is_told(tmp_path, name):
+    made = dataset().assign_attrs(viscosity="0.01", history="1.5", case="B2", reynolds=100.0)
+    if name.endswith(".zarr"):
+        made.to_zarr(tmp_path / name, zarr_format=2)
+    else:
+        made.to_netcdf(tmp_path / name, engine="scipy" if name.startswith("classic") else "h5netcdf")
+    contents = Labelled().read(tmp_path / name)
+    told = [remark for remark in contents.remarks if "is the text" in remark]
+    assert told == [
+        "'viscosity' is the text '0.01', no number; it is left out. Write it as a number to have it as a coefficient."
+    ]
+    assert contents.attributes == {"reynolds": 100.0}
+    contents.close()
+
+
 def test_packed_values_are_unpacked(tmp_path):
     made = dataset()
     packing = {"u": {"dtype": "i2", "scale_factor": 1e-3, "add_offset": 0.5, "_FillValue": -32768}}

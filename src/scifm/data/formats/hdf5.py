@@ -17,7 +17,7 @@ import numpy as np
 
 from scifm.data.declared import open_checked, walk_hdf5
 from scifm.data.formats.coding import Coding, netcdf_fill, text_of
-from scifm.data.formats.format import NUMBERS, LazyArray, OneEntry, Reversed, StoredArray, opening, single_numbers
+from scifm.data.formats.format import NUMBERS, LazyArray, OneEntry, Reversed, StoredArray, opening
 from scifm.data.formats.kinds import MATLAB_MARK, natural
 from scifm.data.formats.listing import Dimension, Node, no_numbers, texts_of
 from scifm.data.formats.probe import require_sound
@@ -170,7 +170,7 @@ def hdf5_nodes(path: Path, pool: OpenFiles) -> Iterator[Node]:
         matlab = handle.read(len(MATLAB_MARK)) == MATLAB_MARK
     with open_unlinked(path) as file:
         netcdf = is_netcdf4(path, file)
-        yield Node("", numbers=single_numbers(file.attrs), texts=texts_of(file.attrs))
+        yield Node.of_attributes("", file.attrs)
         nodes: dict[str, Any] = {}
         for name, node in walk_hdf5(path, file):
             if not isinstance(name, bytes):
@@ -191,8 +191,10 @@ def _node(
 ) -> Node:
     where, own = f"'{name}' of '{path.name}'", name.replace(_OF_A_DIMENSION, "")
     by_number = name.rpartition("/")[2].isdecimal()  # a simulation
-    numbers = single_numbers(node.attrs) if isinstance(node, h5py.Group) or by_number else {}
-    bare = Node(own, numbers=numbers, texts=texts_of(node.attrs))
+    if isinstance(node, h5py.Group) or by_number:
+        bare = Node.of_attributes(own, node.attrs)
+    else:
+        bare = Node(own, texts=texts_of(node.attrs))
     if not isinstance(node, h5py.Dataset) or text_of(node.attrs.get("NAME")).startswith(_NO_VARIABLE):
         return bare
     foreign = matlab and (node.attrs.get("MATLAB_class") in _NO_NUMBERS or "MATLAB_empty" in node.attrs)
@@ -213,7 +215,8 @@ def _node(
         vector = len(array.shape) == 2 and 1 in array.shape
         array = OneEntry(array, array.shape.index(1), 0) if vector else Reversed(array)
     dimensions = None if matlab else _dimensions(node, names, netcdf)
-    return replace(bare, array=array, dimensions=dimensions, remarks=(f"{where} {gap}.",) if gap is not None else ())
+    remarks = bare.remarks if gap is None else (*bare.remarks, f"{where} {gap}.")
+    return replace(bare, array=array, dimensions=dimensions, remarks=remarks)
 
 
 def _dimensions(node: h5py.Dataset, names: Mapping[Any, str], netcdf: bool) -> tuple[Dimension, ...] | None:

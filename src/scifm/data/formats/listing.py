@@ -7,6 +7,7 @@ line that is called like an axis. Times are told in seconds where the file tells
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -35,6 +36,7 @@ _KEPT = (  # of arrays, and of the file: what a reader of the numbers may want t
     *("long_name", "standard_name", "cell_methods", "comment", "positive"),
     *("title", "institution", "source", "history", "references", "license", "Conventions"),
 )
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _DATES = ("m", "M")  # kinds of NumPy's types
 _DATES_IN = {
     "Y": "years",
@@ -77,6 +79,24 @@ class Node:
     texts: Mapping[str, str] = field(default_factory=dict)
     dimensions: tuple[Dimension, ...] | None = None
     remarks: tuple[str, ...] = ()
+
+    @classmethod
+    def of_attributes(cls, name: str, attributes: Mapping[str, Any]) -> Node:
+        """Return what the attributes of a file or a group say; a number written as a text is told, not taken."""
+        where = f" of '{name}'" if name else ""
+        remarks = tuple(
+            f"'{key}'{where} is the text '{text}', no number; it is left out. Write it as a number to have it as a "
+            "coefficient."
+            for key, text in _numbers_in_words(attributes).items()
+        )
+        return cls(name, numbers=single_numbers(attributes), texts=texts_of(attributes), remarks=remarks)
+
+
+def _numbers_in_words(attributes: Mapping[str, Any]) -> dict[str, str]:
+    """Return the attributes that are texts of one finite number, such as ``"0.01"``."""
+    words = {str(key): np.asarray(value) for key, value in attributes.items() if key not in (*_ABOUT_AXES, *_KEPT)}
+    texts = {key: text_of(value).strip() for key, value in words.items() if value.dtype.kind in "OSU"}
+    return {key: text for key, text in texts.items() if words[key].size == 1 and _NUMBER.fullmatch(text)}
 
 
 def texts_of(attributes: Mapping[str, Any]) -> dict[str, str]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from scifm.data.declared import require_held, size_of
 from scifm.data.formats.coding import Coding, netcdf_fill
-from scifm.data.formats.format import LazyArray, MappedArray, single_numbers
+from scifm.data.formats.format import LazyArray, MappedArray
 from scifm.data.formats.listing import Dimension, Node, texts_of
 from scifm.data.well import OpenFiles
 from scifm.errors import StoreError
@@ -50,7 +50,7 @@ def classic_nodes(path: Path, pool: OpenFiles) -> Iterator[Node]:
         OSError, TypeError, ValueError: if it is truncated or no such file.
     """
     file, held = pool.get(path).file, size_of(path)
-    yield Node("", numbers=single_numbers(file._attributes), texts=texts_of(file._attributes))
+    yield Node.of_attributes("", file._attributes)
     for name, variable in file.variables.items():
         dtype, shape = np.dtype(variable.data.dtype), tuple(variable.data.shape)
         require_held(path, name, shape, dtype.itemsize, held)

@@ -17,7 +17,7 @@ import numpy as np
 
 from scifm.data.declared import require_held, size_of
 from scifm.data.formats.coding import Coding, netcdf_fill
-from scifm.data.formats.format import NUMBERS, LazyArray, StoredArray, single_numbers
+from scifm.data.formats.format import NUMBERS, LazyArray, StoredArray
 from scifm.data.formats.kinds import natural
 from scifm.data.formats.listing import Dimension, Node, texts_of
 from scifm.data.well import OpenFiles
@@ -56,7 +56,7 @@ def zarr_nodes(path: Path, pool: OpenFiles) -> Iterator[Node]:
     nodes = dict(_walk(root))
     for name, node in nodes.items():
         if hasattr(node, "arrays"):
-            yield Node(name, numbers=single_numbers(dict(node.attrs)), texts=texts_of(node.attrs))
+            yield Node.of_attributes(name, dict(node.attrs))
             continue
         for what, shape in ((name, node.shape), (f"one chunk of {name}", node.chunks)):
             require_held(path, what, shape, node.dtype.itemsize, held)
