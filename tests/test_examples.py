@@ -82,6 +82,7 @@ def test_check(tmp_path: Path) -> None:
         "scales": True,
         "weight_spectra": True,
         "curvature": True,
+        "landscape": True,
         "resolution": None,  # nobody says where the samples are from
         "waves": None,
         "extrapolation": None,
