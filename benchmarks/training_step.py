@@ -28,6 +28,6 @@ def operations(answer: Callable[[], Tensor]) -> int:
 
     torch counts those of grouped convolutions right in the forward pass only.
     """
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
+    with FlopCounterMode(display=False) as counter:
         answer()
     return 3 * counter.get_total_flops()

@@ -97,8 +97,8 @@ def test_the_page_tells_every_package_and_from_which_version():
 def licence_of(package: str) -> str:
     about = metadata.metadata(package)
     kinds = [kind for kind in about.get_all("Classifier") or [] if kind.startswith("License")]
-    told = [(about.get_all(key) or [""])[0] for key in ("License-Expression", "License")]  # what is missing may raise
-    return " ".join([told[0], *kinds, told[1][:200]])
+    words = [(about.get_all(key) or [""])[0] for key in ("License-Expression", "License")]  # what is missing may raise
+    return " ".join([words[0], *kinds, words[1][:200]])
 
 
 @pytest.mark.parametrize("package", names_of(PROJECT["dependencies"]))

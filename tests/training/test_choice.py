@@ -16,6 +16,7 @@ from scifm.models.registry import load_operator
 from scifm.systems.helmholtz import Helmholtz
 from scifm.systems.poisson import Poisson
 from scifm.systems.system import Knob
+from scifm.training import loop
 from scifm.training.choice import AdaptRecipe, Candidate, Trial, choose, rounds
 from scifm.training.finetune import finetune, from_scratch
 from scifm.training.pretrain import pretrain
@@ -310,3 +311,20 @@ def test_fine_tuning_can_choose_to_refit_and_says_so(tmp_path):
     scratch = from_scratch(parent, far, out=tmp_path, **settings).read_json("outcome.json")
     assert scratch["trial_steps"] == outcome["trial_steps"], "an equal budget, whatever is tried"
     assert "coefficients" not in scratch
+
+
+def test_memory_is_measured_once_for_all_trials_and_once_for_the_training(tmp_path, monkeypatch):
+    measured = []
+    need = loop.measure_need
+
+    def counted(module, loss_of, batch, **about):
+        measured.append(batch.num_samples)
+        return need(module, loss_of, batch, **about)
+
+    monkeypatch.setattr(loop, "measure_need", counted)
+    settings = {"learning_rates": (1e-3, 1e-2), "num_samples": 8}
+    training = {"num_steps": 4, "batch_size": 4, "checkpoint_every": 4}
+    pool = SystemOrigin.of(Poisson(), tiny.GRID).pool(8, 0)
+    run = from_scratch(tiny.finished_run(tmp_path), pool, out=tmp_path, training=training, **settings)
+    assert len(run.read_json("trials.json")) > 1
+    assert len(measured) == 2

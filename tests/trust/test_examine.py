@@ -11,6 +11,7 @@ import tiny
 from scifm.errors import ConfigError, RunError, SignatureError
 from scifm.findings.finding import Finding, read_findings, record_findings
 from scifm.findings.provenance import Provenance
+from scifm.models.operator import Operator
 from scifm.models.registry import load_operator
 from scifm.systems.helmholtz import Helmholtz
 from scifm.trust import CHECKS
@@ -86,6 +87,20 @@ def test_a_split_of_a_store_is_asked_too(run, tmp_path):
     store = generate(Poisson(), num_samples=counts, num_points=16, path=tmp_path / "store")
     (told,) = check_operator(run, store.split("test"), ["persistence"])
     assert "6 samples" in told.evidence
+
+
+@pytest.mark.parametrize("name", ["persistence", "shuffled_truths", "scales"])
+def test_samples_are_answered_once_and_no_more_of_them_than_are_looked_at(name, monkeypatch):
+    asked = []
+    answers = Operator.answers
+
+    def counted(self, batch, *rest, **more):
+        asked.append(batch.num_samples)
+        return answers(self, batch, *rest, **more)
+
+    monkeypatch.setattr(Operator, "answers", counted)
+    check_operator(tiny.operator(), tiny.batch(12), [CHECKS[name](num_samples=5)])
+    assert asked == [5]
 
 
 def test_what_does_not_fit_is_refused(run):

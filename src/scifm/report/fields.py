@@ -127,14 +127,14 @@ def scales(examples: Examples, index: int) -> tuple[Limits, Limits]:
 
 def _png(field: Field, limits: Limits, colors: str) -> str:
     """Return a field as the address of a picture, its first row at the bottom; what is not finite is gray."""
+    from matplotlib import colormaps  # here, so that training does not wait for it
+    from matplotlib.image import imsave
+
     step = math.ceil(max(field.shape) / _MOST_POINTS)
     rows, columns = (size // step for size in field.shape)
     blocks = field[: rows * step, : columns * step].reshape(rows, step, columns, step).mean(axis=(1, 3))
     shares = (blocks[::-1] - limits[0]) / (limits[1] - limits[0])
     target = io.BytesIO()
-    from matplotlib import colormaps  # here, so that training does not wait for it
-    from matplotlib.image import imsave
-
     painted = colormaps[colors].with_extremes(bad=_NOT_FINITE)(np.ma.masked_invalid(shares))
     imsave(target, painted, format="png", metadata={"Software": None})  # type: ignore[dict-item]  # None: left out
     return "data:image/png;base64," + base64.b64encode(target.getvalue()).decode()

@@ -62,7 +62,7 @@ class RandomWaves(Plain):
         Raises:
             SignatureError: if the grid cannot hold the shortest wave.
         """
-        require_waves(self.max_wave, grid)
+        require_waves(self.max_wave, grid, of="the random waves")
         waves = _half_space(self.max_wave, grid.num_spatial_dims).to(device)
         normal = torch.randn(
             num_samples, num_channels, len(waves), 2, generator=generator, dtype=torch.float64, device=device
@@ -80,12 +80,13 @@ class RandomWaves(Plain):
         return torch.fft.irfftn(spectrum, s=space, dim=tuple(range(-len(space), 0)), norm="forward")
 
 
-def require_waves(max_wave: int, grid: Grid) -> None:
+def require_waves(max_wave: int, grid: Grid, *, of: str) -> None:
     """Check that a grid can hold waves.
 
     Args:
         max_wave: of the shortest one, how many lie along a side.
         grid: where.
+        of: what they make, in words.
 
     Raises:
         SignatureError: if an axis has too few points.
@@ -93,7 +94,7 @@ def require_waves(max_wave: int, grid: Grid) -> None:
     if min(grid.num_points) <= 2 * max_wave:
         raise SignatureError(
             f"The grid of {grid.num_points} points cannot hold {max_wave} waves along a side; give at least "
-            f"{2 * max_wave + 1} points an axis, or lower max_wave."
+            f"{2 * max_wave + 1} points an axis, or lower max_wave of {of}."
         )
 
 

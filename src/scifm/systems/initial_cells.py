@@ -101,7 +101,7 @@ class CellFields(Plain):
         Raises:
             SignatureError: if the grid cannot hold the shortest wave.
         """
-        require_waves(self.max_wave, grid)
+        require_waves(self.max_wave, grid, of="the random waves")
         sides = [_basis(self.max_wave, grid, axis, axis == odd, device) for axis in range(grid.num_spatial_dims)]
         counts = [count for count, _ in sides]
         length = torch.stack(torch.meshgrid(*counts, indexing="ij")).square().sum(0).sqrt()

@@ -54,7 +54,7 @@ class RandomMedium(Plain):
         Raises:
             SignatureError: if the grid cannot hold the shortest wave.
         """
-        require_waves(self.max_wave, grid)
+        require_waves(self.max_wave, grid, of="the medium")
         dims = grid.num_spatial_dims if self.kind == "random" else 1
         series = self._series(correlation_length, grid.extent[:dims], generator)
         field = _sum_of_waves(series, grid.num_points[:dims])

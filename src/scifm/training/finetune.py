@@ -213,7 +213,7 @@ class _Adaptation(abc.ABC):
 
     run: Run = field(init=False)
     index: Tensor = field(init=False)  # of the pool's problems: those that are used
-    fits: bool = field(init=False, default=False)  # one trial measured what a step holds: the others are like it
+    memory_is_known: bool = field(init=False, default=False)  # a trial has measured it: the others are like that one
 
     @abc.abstractmethod
     def candidates(self) -> tuple[Candidate, ...]:
@@ -375,8 +375,8 @@ class _Adaptation(abc.ABC):
             unseen, before = problems(self.index[held_out]), self._to_go_back_to(operator)
             try:
                 if num_steps:
-                    self._train(operator, source, candidate, num_steps, pass_on, watch_memory=not self.fits)
-                    self.fits = True
+                    self._train(operator, source, candidate, num_steps, pass_on, watch_memory=not self.memory_is_known)
+                    self.memory_is_known = True
                     finish(operator)
                 reached = 1.0
                 for share in sorted(errors, reverse=True):  # each a share of the way that was left

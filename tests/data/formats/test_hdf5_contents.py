@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import h5py
@@ -34,6 +35,19 @@ def test_scales_tell_axes_lengths_and_times(tmp_path, labels):
     np.testing.assert_allclose(store.grid.extent, (2 * np.pi, 4 * np.pi), rtol=1e-6)
     assert store.grid.num_points == (12, 16)
     np.testing.assert_allclose(store.card.times, T)
+
+
+@pytest.mark.parametrize("many", [3, 300])
+def test_of_many_remarks_that_are_alike_one_is_told(tmp_path, many):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for number in range(many):
+            file[f"run_{number:03d}/u"] = np.full((4, 16), number)
+            file[f"run_{number:03d}"].attrs["viscosity"] = f"0.{number + 1}"
+    with closing(Arrays().read(tmp_path / "a.h5")) as contents:
+        told = [remark for remark in contents.remarks if "'viscosity'" in remark]
+    assert len(told) == (3 if many == 3 else 1)
+    assert told[0].startswith("'viscosity' of 'run_000' is the text '0.1', no number; it is left out.")
+    assert told[-1].endswith("as a coefficient." if many == 3 else "299 others are like it.")
 
 
 def test_labels_without_points_leave_keys_to_fill_in(tmp_path):

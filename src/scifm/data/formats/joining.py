@@ -27,6 +27,7 @@ __all__ = ["join_pieces"]
 _GAP = 1.5  # times the longest interval in a piece, up to which the next one follows it
 _SAME = 1e-6  # of an interval
 _NEW = -1  # in place of an axis: there is none yet
+_MOST_ALIKE = 3  # remarks that differ in their numbers alone, each of which is told
 
 
 def join_pieces(
@@ -88,8 +89,20 @@ def join_pieces(
         texts={name: own for name, own in texts.items() if own},
         dates={name: own for name, own in first.dates.items() if all(piece.dates.get(name) == own for piece in every)},
         units={name: own.pop() for name, own in said.items() if len(own) == 1},
-        remarks=tuple(dict.fromkeys(remark for piece in (*inner, *joined.values()) for remark in piece.remarks)),
+        remarks=_few([remark for piece in (*inner, *joined.values()) for remark in piece.remarks]),
         close=close,
+    )
+
+
+def _few(remarks: Sequence[str]) -> tuple[str, ...]:
+    """Return each remark once; of many that differ in their numbers alone the first, and how many are like it."""
+    alike: dict[str, list[str]] = {}
+    for remark in dict.fromkeys(remarks):
+        alike.setdefault(re.sub(r"\d+", "0", remark), []).append(remark)
+    return tuple(
+        told
+        for same in alike.values()
+        for told in (same if len(same) <= _MOST_ALIKE else [f"{same[0]} {len(same) - 1} others are like it."])
     )
 
 
