@@ -2,7 +2,8 @@
 
 A C file travels with the package and is compiled once a machine, in about a second, into the user's cache folder. Where
 that cannot be, its caller does the same through torch: no Linux, no C compiler (said once, as a warning), or
-``SCIFM_NATIVE=0`` in the environment.
+``SCIFM_NATIVE=0`` in the environment. Vectors are as wide as the processor has them, or narrower where
+``SCIFM_NATIVE_WIDTH`` (128, 256 or 512, bits) says so.
 """
 
 from __future__ import annotations
@@ -23,12 +24,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["Library", "load", "vector_flags"]
+from scifm.errors import ConfigError
+
+__all__ = ["Library", "load", "vector_flags", "width"]
 
 _C_TYPES: dict[str, Any] = {"int": ctypes.c_int, "i64": ctypes.c_longlong}
 _FLAGS = ("-O3", "-fno-math-errno", "-fopenmp", "-shared", "-fPIC")
 _WIDE = ("-mavx512f", "-mavx512vl", "-mavx512dq", "-mfma", "-mprefer-vector-width=512")
-_VECTORS = {"AVX512": _WIDE, "AVX2": ("-mavx2", "-mfma")}  # else what every processor of the kind has
+_VECTORS = {512: _WIDE, 256: ("-mavx2", "-mfma"), 128: ()}  # 128: what every processor of the kind has
+_WIDTHS = {"AVX512": 512, "AVX2": 256}  # bits, by what torch calls a processor's vectors
 
 
 class Library:
@@ -38,13 +42,13 @@ class Library:
 
     Args:
         path: the shared library.
-        source: its C file; functions of files that it includes count too.
+        sources: its C files; functions of files that they include count too.
     """
 
-    def __init__(self, path: Path, source: Path) -> None:
+    def __init__(self, path: Path, sources: tuple[Path, ...]) -> None:
         library = ctypes.CDLL(str(path))
         self._functions: dict[str, Any] = {}
-        text = "\n".join(_texts(source))
+        text = "\n".join(_texts(sources))
         for name, parameters in re.findall(r"^void scifm_(\w+)\((.*?)\)", text, re.M | re.S):
             function = library[f"scifm_{name}"]
             function.restype = None
@@ -67,13 +71,13 @@ class Library:
         function(torch.get_num_threads(), *(a.data_ptr() if isinstance(a, Tensor) else a for a in arguments))
 
 
-def load(source: Path, flags: tuple[str, ...]) -> Library | None:
+def load(source: Path | tuple[Path, ...], flags: tuple[str, ...]) -> Library | None:
     """Compile if needed and load; None where the system, the compiler or the user says no.
 
     The caller keeps the answer, and so says a warning once.
 
     Args:
-        source: the C file; files it includes lie beside it.
+        source: the C file, or several that make one library; files they include lie beside them.
         flags: for the compiler, beside those that every file gets: optimization, OpenMP, a shared library.
     """
     if os.environ.get("SCIFM_NATIVE", "1") == "0" or sys.platform != "linux":
@@ -84,17 +88,31 @@ def load(source: Path, flags: tuple[str, ...]) -> Library | None:
     if compiler is None:
         _warn("no C compiler was found (tried $CC, cc, gcc)")
         return None
+    sources = source if isinstance(source, tuple) else (source,)
     try:
-        return Library(_compiled(compiler, source, (*_FLAGS, *flags)), source)
+        return Library(_compiled(compiler, sources, (*_FLAGS, *flags)), sources)
     except (OSError, subprocess.SubprocessError) as error:
         message = getattr(error, "stderr", None) or str(error)
         _warn(f"{compiler} did not give a usable library: {message.strip().splitlines()[-1]}")
         return None
 
 
+def width() -> int:
+    """Return how wide vectors are, in bits: what the processor has, as torch sees it, or the user's narrower choice.
+
+    Raises:
+        ConfigError: if ``SCIFM_NATIVE_WIDTH`` is none of 128, 256 and 512.
+    """
+    has = _WIDTHS.get(torch.backends.cpu.get_cpu_capability(), 128)
+    wanted = os.environ.get("SCIFM_NATIVE_WIDTH", "512")
+    if wanted not in ("128", "256", "512"):
+        raise ConfigError(f"SCIFM_NATIVE_WIDTH must be 128, 256 or 512 (bits of a vector); got {wanted!r}.")
+    return min(has, int(wanted))
+
+
 def vector_flags() -> tuple[str, ...]:
-    """Return what tells a compiler how wide the vectors of this processor are, as torch sees it."""
-    return _VECTORS.get(torch.backends.cpu.get_cpu_capability(), ())
+    """Return what tells a compiler to use vectors of `width`."""
+    return _VECTORS[width()]
 
 
 @cache
@@ -108,24 +126,28 @@ def _warn(reason: str) -> None:
     )
 
 
-def _texts(source: Path) -> list[str]:
-    """Return a C file and those it includes that lie beside it."""
-    text = source.read_text("utf-8")
-    return [text, *(source.with_name(name).read_text("utf-8") for name in re.findall(r'^#include "(.+)"', text, re.M))]
+def _texts(sources: tuple[Path, ...]) -> list[str]:
+    """Return C files and, once each, those beside them that they include, or that these do."""
+    paths, texts = list(sources), []
+    for path in paths:  # grows
+        texts.append(path.read_text("utf-8"))
+        included = (path.with_name(name) for name in re.findall(r'^#include "(.+)"', texts[-1], re.M))
+        paths += [beside for beside in included if beside not in paths]
+    return texts
 
 
-def _compiled(compiler: str, source: Path, flags: tuple[str, ...]) -> Path:
-    """Return the shared library of this source and compiler, compiled now if it is not in the cache."""
+def _compiled(compiler: str, sources: tuple[Path, ...], flags: tuple[str, ...]) -> Path:
+    """Return the shared library of these sources and compiler, compiled now if it is not in the cache."""
     named = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True, timeout=60).stdout
-    key = hashlib.sha256("\0".join((*_texts(source), *flags, named)).encode()).hexdigest()[:16]
+    key = hashlib.sha256("\0".join((*_texts(sources), *flags, named)).encode()).hexdigest()[:16]
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "scifm"
-    target = folder / f"{source.stem}-{key}.so"
+    target = folder / f"{sources[0].stem}-{key}.so"
     if target.exists():
         return target
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     with tempfile.TemporaryDirectory(dir=folder) as aside:  # others may be compiling too: the last rename wins
         made = Path(aside) / target.name
-        command = [compiler, *flags, str(source), "-o", str(made)]
+        command = [compiler, *flags, *map(str, sources), "-o", str(made)]
         subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
         made.replace(target)
     return target

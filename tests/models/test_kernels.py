@@ -16,9 +16,7 @@ from scifm.models.parts.kernels import LayerEnd
 from scifm.models.parts.spectral import transform_matrices
 from scifm.models.parts.workspace import Workspace
 
-pytestmark = pytest.mark.skipif(
-    native.library() is None, reason="the C kernels need Linux, a processor with AVX-512 and a C compiler"
-)
+pytestmark = pytest.mark.skipif(native.library() is None, reason="the C kernels need Linux and a C compiler")
 SIZES = st.sampled_from([1, 2, 3, 7, 12, 13, 16, 17, 31, 32, 33, 48, 70])
 LONG = st.sampled_from([1, 5, 12, 40, 129, 257, 300])
 

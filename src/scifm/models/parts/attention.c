@@ -1,4 +1,4 @@
-/* A block of attention along axes and the pointwise network behind it, included by kernels.c; see axial.py.
+/* A block of attention along axes and the pointwise network behind it; see axial.py.
  *
  *     x1 = x + g1 (W_out norm1(attention(W_all norm0(x))))        and, where there is a `hidden`,
  *     y = x1 + g2 norm2(W_second gelu(W_first x1))
@@ -11,7 +11,9 @@
  * Kept are the results of products; norms, softmaxes and GELUs are made again on the way back.
  */
 
-enum { BUCKETS = 2 * LANES }; /* of relative positions: two registers */
+#include "products.h"
+
+enum { BUCKETS = 32 }; /* of relative positions */
 
 typedef struct {
     i64 items, size, tokens, each, channels, heads, axes, hidden, told; /* see scifm_axial_block */
@@ -23,45 +25,27 @@ typedef struct {
 } Axial;
 
 /* A stride of at least n numbers that spreads rows over all sets of a cache. */
-static inline i64 spread(i64 n) { return (pieces(n, LANES) | 1) * LANES; }
+static inline i64 spread(i64 n) { return (pieces(n, LINE) | 1) * LINE; }
 
 static inline i64 rows_kept(const Axial *s) { return 5 * s->channels + (s->hidden ? 2 * s->channels + s->hidden : 0); }
 
+enum { WHOLE_LINES = LANES == LINE }; /* a part of a line costs more past the caches than through them */
+
 /* ---- small tools -------------------------------------------------------------------------------------------------- */
 
-/* to (columns, rows) = from (rows, columns) turned, up to 16 of each; or, `past` the caches, whole rows of 16. */
-static inline __attribute__((always_inline)) void turn_square(i64 rows, i64 columns, const float *from, i64 from_row, float *to,
+/* to (columns, rows) = from (rows, columns) turned, up to LANES of each; or, `past` the caches, whole rows. */
+INLINE void turn_square(i64 rows, i64 columns, const float *from, i64 from_row, float *to,
                                                               i64 to_row, const int past) {
-    __m512 a[LANES], b[LANES];
+    vec a[LANES];
 #pragma GCC unroll 16
-    for (int i = 0; i < LANES; i++) a[i] = _mm512_maskz_loadu_ps(i < rows ? lanes(columns) : 0, from + i * from_row);
-#pragma GCC unroll 8
-    for (int i = 0; i < LANES; i += 2) b[i] = _mm512_unpacklo_ps(a[i], a[i + 1]), b[i + 1] = _mm512_unpackhi_ps(a[i], a[i + 1]);
-#pragma GCC unroll 4
-    for (int i = 0; i < LANES; i += 4)
-#pragma GCC unroll 2
-        for (int j = 0; j < 2; j++) {
-            const __m512d one = _mm512_castps_pd(b[i + j]), other = _mm512_castps_pd(b[i + j + 2]);
-            a[i + 2 * j] = _mm512_castpd_ps(_mm512_unpacklo_pd(one, other));
-            a[i + 2 * j + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(one, other));
-        }
-#pragma GCC unroll 2
-    for (int i = 0; i < LANES; i += 8)
-#pragma GCC unroll 4
-        for (int j = 0; j < 4; j++) {
-            b[i + j] = _mm512_shuffle_f32x4(a[i + j], a[i + j + 4], 0x88);
-            b[i + j + 4] = _mm512_shuffle_f32x4(a[i + j], a[i + j + 4], 0xdd);
-        }
-#pragma GCC unroll 8
-    for (int j = 0; j < 8; j++) {
-        a[j] = _mm512_shuffle_f32x4(b[j], b[j + 8], 0x88);
-        a[j + 8] = _mm512_shuffle_f32x4(b[j], b[j + 8], 0xdd);
-    }
+    for (int i = 0; i < LANES; i++) a[i] = load_some(i < rows ? lanes(columns) : 0, from + i * from_row);
+    turn_rows(a);
 #pragma GCC unroll 16
     for (int j = 0; j < LANES; j++)
         if (j < columns) {
-            if (past) _mm512_stream_ps(to + j * to_row, a[j]);
-            else _mm512_mask_storeu_ps(to + j * to_row, lanes(rows), a[j]);
+            if (past && WHOLE_LINES) store_past(to + j * to_row, a[j]);
+            else if (past) store(to + j * to_row, a[j]);
+            else store_some(to + j * to_row, lanes(rows), a[j]);
         }
 }
 
@@ -78,7 +62,7 @@ typedef struct {
     float *at;
 } Panels;
 
-enum { LEFT = 4 * ROWS, RIGHT = COLUMNS }; /* how wide panels of the two factors are */
+enum { LEFT = 48, RIGHT = 32 }; /* how wide panels of the two factors are */
 
 static inline float *in_panel(const Panels *p, i64 channel) { return p->at + channel / p->wide * p->tokens * p->wide + channel % p->wide; }
 
@@ -88,27 +72,27 @@ static void put(i64 channels, i64 n, const float *from, i64 row, const Panels *p
     for (i64 c = 0; c < channels; c += LANES)
         for (i64 t = 0; t < n; t += LANES)
             turn_square(channels - c, n - t, from + c * row + t, row, in_panel(p, c) + (start + t) * p->wide, p->wide, 1);
-    _mm_sfence();
+    streamed();
 }
 
 /* exp(x) for x <= 0, to one unit of the last place (polynomial of Cephes). */
-static inline __m512 exponential(__m512 x) {
-    x = _mm512_max_ps(_mm512_set1_ps(-104.0f), x); /* in this order NaN stays */
-    const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504088896341f)), 0);
-    const __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(-2.12194440e-4f), _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375f), x));
+static inline vec exponential(vec x) {
+    x = most(same(-104.0f), x); /* in this order NaN stays */
+    const vec n = rounded(x * 1.44269504088896341f);
+    const vec r = (x - n * 0.693359375f) - n * -2.12194440e-4f;
     const float numbers[5] = {1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f};
-    __m512 sum = _mm512_set1_ps(1.9875691500e-4f);
+    vec sum = same(1.9875691500e-4f);
 #pragma GCC unroll 5
-    for (int i = 0; i < 5; i++) sum = _mm512_fmadd_ps(sum, r, _mm512_set1_ps(numbers[i]));
-    sum = _mm512_fmadd_ps(_mm512_mul_ps(r, r), sum, _mm512_add_ps(r, _mm512_set1_ps(1.0f)));
-    return _mm512_scalef_ps(sum, n);
+    for (int i = 0; i < 5; i++) sum = sum * r + numbers[i];
+    sum = r * r * sum + (r + 1.0f);
+    return scaled(sum, n);
 }
 
 /* to (m, n) = w (m, k) x (k, n) + bias (m). */
 static void linear(i64 m, i64 n, i64 k, const float *w, const float *bias, const float *x, i64 row, float *to, i64 to_row,
                    float *block) {
     for (i64 i = 0; i < m; i++)
-        for (i64 j = 0; j < n; j += LANES) _mm512_mask_storeu_ps(to + i * to_row + j, lanes(n - j), _mm512_set1_ps(bias[i]));
+        for (i64 j = 0; j < n; j += LANES) store_some(to + i * to_row + j, lanes(n - j), same(bias[i]));
     multiply(m, n, k, w, k, 1, x, row, to, to_row, ADD, block);
 }
 
@@ -117,10 +101,9 @@ static void add_scaled(i64 channels, i64 n, const float *x, i64 x_row, const flo
                        float *to, i64 to_row) {
     for (i64 c = 0; c < channels; c++)
         for (i64 j = 0; j < n; j += LANES) {
-            const __mmask16 mask = lanes(n - j);
-            const __m512 value = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(mask, y + c * y_row + j), _mm512_set1_ps(scale[c]),
-                                                 _mm512_maskz_loadu_ps(mask, x + c * x_row + j));
-            _mm512_mask_storeu_ps(to + c * to_row + j, mask, value);
+            const some mask = lanes(n - j);
+            const vec value = load_some(mask, y + c * y_row + j) * same(scale[c]) + load_some(mask, x + c * x_row + j);
+            store_some(to + c * to_row + j, mask, value);
         }
 }
 
@@ -129,65 +112,64 @@ static void add_scaled(i64 channels, i64 n, const float *x, i64 x_row, const flo
 typedef struct {
     const float *x; /* (channels, row) */
     i64 channels, row;
-    __mmask16 mask;
-    __m512 mean, size; /* of each token; the size is the factor that brings it to one */
+    some mask;
+    vec mean, size; /* of each token; the size is the factor that brings it to one */
 } Strip;
 
-static inline __m512 load(const Strip *s, i64 c) { return _mm512_maskz_loadu_ps(s->mask, s->x + c * s->row); }
+static inline vec number_of(const Strip *s, i64 c) { return load_some(s->mask, s->x + c * s->row); }
 
-static inline __m512 normal_of(const Strip *s, i64 c) { return _mm512_mul_ps(_mm512_sub_ps(load(s, c), s->mean), s->size); }
+static inline vec normal_of(const Strip *s, i64 c) { return (number_of(s, c) - s->mean) * s->size; }
 
-static Strip strip(i64 channels, const float *x, i64 row, __mmask16 mask) {
-    Strip s = {x, channels, row, mask, _mm512_setzero_ps(), _mm512_setzero_ps()};
-    const __m512 share = _mm512_set1_ps(1.0f / (float)channels);
-    __m512 sums[4] = {s.mean, s.mean, s.mean, s.mean};
+static Strip strip(i64 channels, const float *x, i64 row, some mask) {
+    Strip s = {x, channels, row, mask, same(0), same(0)};
+    const vec share = same(1.0f / (float)channels);
+    vec sums[4] = {s.mean, s.mean, s.mean, s.mean};
     i64 c = 0;
     for (; c + 4 <= channels; c += 4)
 #pragma GCC unroll 4
-        for (int i = 0; i < 4; i++) sums[i] = _mm512_add_ps(sums[i], load(&s, c + i));
-    for (; c < channels; c++) sums[0] = _mm512_add_ps(sums[0], load(&s, c));
-    s.mean = _mm512_mul_ps(_mm512_add_ps(_mm512_add_ps(sums[0], sums[1]), _mm512_add_ps(sums[2], sums[3])), share);
-    for (int i = 0; i < 4; i++) sums[i] = _mm512_setzero_ps();
+        for (int i = 0; i < 4; i++) sums[i] = sums[i] + number_of(&s, c + i);
+    for (; c < channels; c++) sums[0] = sums[0] + number_of(&s, c);
+    s.mean = (sums[0] + sums[1] + sums[2] + sums[3]) * share;
+    for (int i = 0; i < 4; i++) sums[i] = same(0);
     for (c = 0; c + 4 <= channels; c += 4)
 #pragma GCC unroll 4
         for (int i = 0; i < 4; i++) {
-            const __m512 off = _mm512_sub_ps(load(&s, c + i), s.mean);
-            sums[i] = _mm512_fmadd_ps(off, off, sums[i]);
+            const vec off = number_of(&s, c + i) - s.mean;
+            sums[i] = off * off + sums[i];
         }
     for (; c < channels; c++) {
-        const __m512 off = _mm512_sub_ps(load(&s, c), s.mean);
-        sums[0] = _mm512_fmadd_ps(off, off, sums[0]);
+        const vec off = number_of(&s, c) - s.mean;
+        sums[0] = off * off + sums[0];
     }
-    const __m512 square = _mm512_add_ps(_mm512_add_ps(sums[0], sums[1]), _mm512_add_ps(sums[2], sums[3]));
-    const __m512 root = _mm512_sqrt_ps(_mm512_fmadd_ps(square, share, _mm512_set1_ps(1e-5f)));
-    s.size = _mm512_div_ps(_mm512_set1_ps(1.0f), root);
+    const vec square = sums[0] + sums[1] + sums[2] + sums[3];
+    const vec root = square_root(square * share + same(1e-5f));
+    s.size = same(1.0f) / root;
     return s;
 }
 
 /* to = normal * scale + shift, of each channel. */
 static void write_norm(const Strip *s, const float *scale, const float *shift, float *to, i64 to_row) {
     for (i64 c = 0; c < s->channels; c++)
-        _mm512_mask_storeu_ps(to + c * to_row, s->mask,
-                              _mm512_fmadd_ps(normal_of(s, c), _mm512_set1_ps(scale[c]), _mm512_set1_ps(shift[c])));
+        store_some(to + c * to_row, s->mask, normal_of(s, c) * same(scale[c]) + same(shift[c]));
 }
 
 /* to = what `up`, the gradient of what write_norm makes, is for x; or that is added to it. */
 static void norm_gradient(const Strip *s, const float *scale, const float *up, i64 up_row, float *to, i64 to_row, int add) {
-    __m512 sums[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()}, along[2] = {sums[0], sums[0]};
+    vec sums[2] = {same(0), same(0)}, along[2] = {sums[0], sums[0]};
     for (i64 c = 0; c < s->channels; c++) {
-        const __m512 of_n = _mm512_mul_ps(_mm512_maskz_loadu_ps(s->mask, up + c * up_row), _mm512_set1_ps(scale[c]));
-        sums[c & 1] = _mm512_add_ps(sums[c & 1], of_n);
-        along[c & 1] = _mm512_fmadd_ps(of_n, normal_of(s, c), along[c & 1]);
+        const vec of_n = load_some(s->mask, up + c * up_row) * same(scale[c]);
+        sums[c & 1] = sums[c & 1] + of_n;
+        along[c & 1] = of_n * normal_of(s, c) + along[c & 1];
     }
-    const __m512 share = _mm512_set1_ps(1.0f / (float)s->channels);
-    const __m512 mean = _mm512_mul_ps(_mm512_add_ps(sums[0], sums[1]), share);
-    const __m512 slope = _mm512_mul_ps(_mm512_add_ps(along[0], along[1]), share);
+    const vec share = same(1.0f / (float)s->channels);
+    const vec mean = (sums[0] + sums[1]) * share;
+    const vec slope = (along[0] + along[1]) * share;
     for (i64 c = 0; c < s->channels; c++) {
-        const __m512 g = _mm512_maskz_loadu_ps(s->mask, up + c * up_row);
-        __m512 value = _mm512_fnmadd_ps(normal_of(s, c), slope, _mm512_fmsub_ps(g, _mm512_set1_ps(scale[c]), mean));
-        value = _mm512_mul_ps(value, s->size);
-        if (add) value = _mm512_add_ps(value, _mm512_maskz_loadu_ps(s->mask, to + c * to_row));
-        _mm512_mask_storeu_ps(to + c * to_row, s->mask, value);
+        const vec g = load_some(s->mask, up + c * up_row);
+        vec value = g * same(scale[c]) - mean - normal_of(s, c) * slope;
+        value = value * s->size;
+        if (add) value = value + load_some(s->mask, to + c * to_row);
+        store_some(to + c * to_row, s->mask, value);
     }
 }
 
@@ -265,7 +247,7 @@ static Head head_of(const Axial *s, const float *qkv, i64 row, i64 head) {
 /* Queries and keys of size one, and what each key says to each query: logits (key, query), without positions. */
 static void compare(const Axial *s, const Head *of, const Room *r) {
     for (i64 t = 0; t < s->tokens; t += LANES) {
-        const __mmask16 mask = lanes(s->tokens - t);
+        const some mask = lanes(s->tokens - t);
         const Strip asked = strip(of->number, of->queries + t, of->row, mask), offered = strip(of->number, of->keys + t, of->row, mask);
         write_norm(&asked, r->asks, r->asks + of->number, r->queries + t, r->line);
         write_norm(&offered, s->sizes + of->number, s->offsets + of->number, r->keys + t, r->line);
@@ -277,38 +259,37 @@ static void compare(const Axial *s, const Head *of, const Room *r) {
 static void hear(const Axial *s, const Head *of, i64 axis, i64 t, const Room *r) {
     float table[BUCKETS];
     for (i64 i = 0; i < BUCKETS; i++) table[i] = s->positions[i * s->heads + of->head];
-    const __m512 low = _mm512_loadu_ps(table), high = _mm512_loadu_ps(table + LANES), never = _mm512_set1_ps(-INFINITY);
-    const __mmask16 mask = lanes(s->tokens - t);
+    const vec never = same(-INFINITY);
+    const some mask = lanes(s->tokens - t);
     const int *buckets = s->buckets + axis * s->tokens * s->tokens + t;
-    __m512 top = never, sum = _mm512_setzero_ps();
+    vec top = never, sum = same(0);
     for (i64 k = 0; k < s->tokens; k++) {
-        const __m512i bucket = _mm512_mask_loadu_epi32(_mm512_set1_epi32(-1), mask, buckets + k * s->tokens);
-        const __mmask16 on = _mm512_cmpge_epi32_mask(bucket, _mm512_setzero_si512());
-        const __m512 place = _mm512_permutex2var_ps(low, bucket, high);
-        const __m512 value = _mm512_mask_add_ps(never, on, place, _mm512_maskz_loadu_ps(on, r->logits + k * r->line + t));
-        top = _mm512_max_ps(value, top);
-        _mm512_storeu_ps(r->shares + k * LANES, value);
+        const ints bucket = load_ints(mask, buckets + k * s->tokens);
+        const vec place = entries_of_32(table, bucket) + load_some(mask, r->logits + k * r->line + t);
+        const vec value = choose(not_negative(bucket), place, never);
+        top = most(value, top);
+        store(r->shares + k * LANES, value);
     }
     for (i64 k = 0; k < s->tokens; k++) {
-        const __m512 value = _mm512_loadu_ps(r->shares + k * LANES);
-        const __mmask16 on = _mm512_cmp_ps_mask(value, never, _CMP_NEQ_UQ);
-        __m512 share = _mm512_setzero_ps();
-        if (on) share = _mm512_maskz_mov_ps(on, exponential(_mm512_sub_ps(value, top)));
-        _mm512_storeu_ps(r->shares + k * LANES, share);
-        sum = _mm512_add_ps(sum, share);
+        const vec value = load(r->shares + k * LANES);
+        const which on = differ(value, never);
+        vec share = same(0);
+        if (any(on)) share = choose(on, exponential(value - top), share);
+        store(r->shares + k * LANES, share);
+        sum = sum + share;
     }
-    const __m512 whole = _mm512_maskz_div_ps(mask, _mm512_set1_ps(1.0f), sum);
+    const vec whole = only(mask, same(1.0f) / sum);
     for (i64 k = 0; k < s->tokens; k++) {
         float *at = r->shares + k * LANES;
-        _mm512_storeu_ps(at, _mm512_mul_ps(_mm512_loadu_ps(at), whole));
+        store(at, load(at) * whole);
     }
 }
 
 /* to (key, query) = or += times * from, of 16 queries. */
-static inline void gather(i64 tokens, const float *from, float times, float *to, i64 row, __mmask16 mask, int add) {
+static inline void gather(i64 tokens, const float *from, float times, float *to, i64 row, some mask, int add) {
     for (i64 k = 0; k < tokens; k++, from += LANES, to += row) {
-        const __m512 before = add ? _mm512_maskz_loadu_ps(mask, to) : _mm512_setzero_ps();
-        _mm512_mask_storeu_ps(to, mask, _mm512_fmadd_ps(_mm512_loadu_ps(from), _mm512_set1_ps(times), before));
+        const vec before = add ? load_some(mask, to) : same(0);
+        store_some(to, mask, load(from) * same(times) + before);
     }
 }
 
@@ -325,26 +306,25 @@ static void attend(const Axial *s, const Head *of, const Room *r, float *heard, 
 /* What `of_heard` is for queries, keys and values; sums in the room are added to. */
 static void attend_gradient(const Axial *s, const Head *of, const Room *r, const float *of_heard, float *of_qkv) {
     const i64 n = s->tokens, number = of->number, size = s->channels * r->row;
-    const __m512 part = _mm512_set1_ps(1.0f / (float)s->axes);
+    const vec part = same(1.0f / (float)s->axes);
     compare(s, of, r);
     multiply(n, n, number, of->values, 1, of->row, of_heard, r->row, r->along, r->line, SET, r->block); /* for weights */
     float *of_logits = r->turned; /* at first as they are */
     for (i64 t = 0; t < n; t += LANES) {
-        const __mmask16 mask = lanes(n - t);
+        const some mask = lanes(n - t);
         for (i64 axis = 0; axis < s->axes; axis++) {
             hear(s, of, axis, t, r);
             gather(n, r->shares, 1.0f / (float)s->axes, r->weights + t, r->line, mask, axis > 0);
-            __m512 mean = _mm512_setzero_ps();
+            vec mean = same(0);
             for (i64 k = 0; k < n; k++)
-                mean = _mm512_fmadd_ps(_mm512_loadu_ps(r->shares + k * LANES),
-                                       _mm512_maskz_loadu_ps(mask, r->along + k * r->line + t), mean);
+                mean = load(r->shares + k * LANES) * load_some(mask, r->along + k * r->line + t) + mean;
             float *places = r->of_places + (axis * s->heads + of->head) * n * r->line + t;
             for (i64 k = 0; k < n; k++) {
-                const __m512 off = _mm512_sub_ps(_mm512_maskz_loadu_ps(mask, r->along + k * r->line + t), mean);
-                const __m512 value = _mm512_mul_ps(_mm512_mul_ps(_mm512_loadu_ps(r->shares + k * LANES), part), off);
+                const vec off = load_some(mask, r->along + k * r->line + t) - mean;
+                const vec value = load(r->shares + k * LANES) * part * off;
                 float *sum = places + k * r->line, *to = of_logits + k * r->line + t;
-                _mm512_mask_storeu_ps(sum, mask, _mm512_add_ps(_mm512_maskz_loadu_ps(mask, sum), value));
-                _mm512_mask_storeu_ps(to, mask, axis ? _mm512_add_ps(_mm512_maskz_loadu_ps(mask, to), value) : value);
+                store_some(sum, mask, load_some(mask, sum) + value);
+                store_some(to, mask, axis ? load_some(mask, to) + value : value);
             }
         }
     }
@@ -359,10 +339,10 @@ static void attend_gradient(const Axial *s, const Head *of, const Room *r, const
             const float *up = (keys ? r->of_keys : r->of_queries) + t;
             float *of_sizes = r->of_sizes + keys * number * LANES, *of_offsets = r->of_offsets + keys * number * LANES;
             for (i64 c = 0; c < number; c++) {
-                const __m512 g = _mm512_maskz_loadu_ps(here.mask, up + c * r->line);
+                const vec g = load_some(here.mask, up + c * r->line);
                 float *size_at = of_sizes + c * LANES, *offset_at = of_offsets + c * LANES;
-                _mm512_store_ps(size_at, _mm512_fmadd_ps(g, normal_of(&here, c), _mm512_load_ps(size_at)));
-                _mm512_store_ps(offset_at, _mm512_add_ps(g, _mm512_load_ps(offset_at)));
+                store(size_at, g * normal_of(&here, c) + load(size_at));
+                store(offset_at, g + load(offset_at));
             }
             norm_gradient(&here, keys ? s->sizes + number : r->asks, up, r->line, of_qkv + keys * size + t, r->row, 0);
         }
@@ -402,8 +382,8 @@ static void block_group(const Axial *s, i64 first, i64 count, float *out, const 
         linear(s->hidden, n, c, s->first, s->first_bias, k.x1, k.row, k.middle, k.row, r->block);
         for (i64 i = 0; i < s->hidden; i++)
             for (i64 j = 0; j < n; j += LANES) {
-                const __mmask16 mask = lanes(n - j);
-                _mm512_mask_storeu_ps(r->wide + i * r->row + j, mask, gelu(_mm512_maskz_loadu_ps(mask, k.middle + i * k.row + j)));
+                const some mask = lanes(n - j);
+                store_some(r->wide + i * r->row + j, mask, gelu(load_some(mask, k.middle + i * k.row + j)));
             }
         linear(c, n, s->hidden, s->second, s->second_bias, r->wide, r->row, k.answer, k.row, r->block);
         norm_group(s, 2, first, count, k.answer, k.row, r->h, r->row);
@@ -467,9 +447,9 @@ static void norm_group_gradient(const Axial *s, i64 norm, i64 first, i64 count, 
         for (i64 t = item * s->tokens; t < (item + run) * s->tokens; t += LANES) {
             const Strip here = strip(s->channels, x + t, row, lanes((item + run) * s->tokens - t));
             for (i64 c = 0; c < s->channels; c++) {
-                const __m512 g = _mm512_maskz_loadu_ps(here.mask, up + c * up_row + t);
-                sums.scale[c] += _mm512_reduce_add_ps(_mm512_mul_ps(g, normal_of(&here, c)));
-                sums.shift[c] += _mm512_reduce_add_ps(g);
+                const vec g = load_some(here.mask, up + c * up_row + t);
+                sums.scale[c] += total(g * normal_of(&here, c));
+                sums.shift[c] += total(g);
             }
             norm_gradient(&here, by.scale, up + t, up_row, to + t, to_row, add);
         }
@@ -480,14 +460,14 @@ static void norm_group_gradient(const Axial *s, i64 norm, i64 first, i64 count, 
 static void scale_gradient(i64 channels, i64 n, const float *g, i64 g_row, const float *scale, const float *y, i64 y_row,
                            float *to, i64 to_row, float *sums) {
     for (i64 c = 0; c < channels; c++) {
-        __m512 sum = _mm512_load_ps(sums + c * LANES);
+        vec sum = load(sums + c * LANES);
         for (i64 j = 0; j < n; j += LANES) {
-            const __mmask16 mask = lanes(n - j);
-            const __m512 value = _mm512_maskz_loadu_ps(mask, g + c * g_row + j);
-            sum = _mm512_fmadd_ps(value, _mm512_maskz_loadu_ps(mask, y + c * y_row + j), sum);
-            _mm512_mask_storeu_ps(to + c * to_row + j, mask, _mm512_mul_ps(value, _mm512_set1_ps(scale[c])));
+            const some mask = lanes(n - j);
+            const vec value = load_some(mask, g + c * g_row + j);
+            sum = value * load_some(mask, y + c * y_row + j) + sum;
+            store_some(to + c * to_row + j, mask, value * same(scale[c]));
         }
-        _mm512_store_ps(sums + c * LANES, sum);
+        store(sums + c * LANES, sum);
     }
 }
 
@@ -502,12 +482,12 @@ static void pointwise_gradient(const Axial *s, const Kept *k, const Back *b, i64
     multiply(s->hidden, n, c, s->second, 1, s->hidden, r->h, r->row, r->down, r->row, SET, r->block);
     for (i64 i = 0; i < s->hidden; i++)
         for (i64 j = 0; j < n; j += LANES) {
-            const __mmask16 mask = lanes(n - j);
-            const __m512 value = _mm512_maskz_loadu_ps(mask, k->middle + i * k->row + j);
+            const some mask = lanes(n - j);
+            const vec value = load_some(mask, k->middle + i * k->row + j);
             const Place where = locate(value);
             float *down = r->down + i * r->row + j;
-            _mm512_mask_storeu_ps(down, mask, _mm512_mul_ps(_mm512_maskz_loadu_ps(mask, down), look_up(where, 1)));
-            _mm512_mask_storeu_ps(r->wide + i * r->row + j, mask, _mm512_mul_ps(value, look_up(where, 0)));
+            store_some(down, mask, load_some(mask, down) * look_up(where, 1));
+            store_some(r->wide + i * r->row + j, mask, value * look_up(where, 0));
         }
     put(s->hidden, n, r->down, r->row, &b->of_middle, start);
     put(s->hidden, n, r->wide, r->row, &b->active, start);
@@ -557,11 +537,11 @@ static void weight_gradient(i64 part, i64 parts, i64 m, i64 k, const Panels *up,
         }
     range(m, LANES, part, parts, &top, &bottom);
     for (i64 i = top; i < bottom; i += LANES) {
-        const __mmask16 mask = lanes(m - i);
+        const some mask = lanes(m - i);
         const float *from = in_panel(up, i);
-        __m512 sum = _mm512_setzero_ps();
-        for (i64 t = 0; t < up->tokens; t++) sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(mask, from + t * LEFT));
-        _mm512_mask_storeu_ps(to + m * k + i, mask, sum);
+        vec sum = same(0);
+        for (i64 t = 0; t < up->tokens; t++) sum = sum + load_some(mask, from + t * LEFT);
+        store_some(to + m * k + i, mask, sum);
     }
 }
 
@@ -569,9 +549,9 @@ static void weight_gradient(i64 part, i64 parts, i64 m, i64 k, const Panels *up,
 static void add_lanes(const Axial *s, const Room *r, float *to) {
     const i64 number = s->channels / s->heads, scales = (s->hidden ? 2 : 1) * s->channels;
     const float root = 1 / sqrtf((float)number);
-    for (i64 i = 0; i < scales; i++) *to++ += _mm512_reduce_add_ps(_mm512_load_ps(r->of_scales + i * LANES));
-    for (i64 i = 0; i < 2 * number; i++) *to++ += _mm512_reduce_add_ps(_mm512_load_ps(r->of_sizes + i * LANES)) * (i < number ? root : 1);
-    for (i64 i = 0; i < 2 * number; i++) *to++ += _mm512_reduce_add_ps(_mm512_load_ps(r->of_offsets + i * LANES)) * (i < number ? root : 1);
+    for (i64 i = 0; i < scales; i++) *to++ += total(load(r->of_scales + i * LANES));
+    for (i64 i = 0; i < 2 * number; i++) *to++ += total(load(r->of_sizes + i * LANES)) * (i < number ? root : 1);
+    for (i64 i = 0; i < 2 * number; i++) *to++ += total(load(r->of_offsets + i * LANES)) * (i < number ? root : 1);
     for (i64 axis = 0; axis < s->axes; axis++)
         for (i64 head = 0; head < s->heads; head++)
             for (i64 k = 0; k < s->tokens; k++) {
@@ -640,11 +620,11 @@ void scifm_stage(int threads, i64 batch, i64 rows, i64 k, i64 n, const float *x,
             const i64 b = item / chunks, start = item % chunks * size, count = smaller(size, rows - start), at = b * rows + start;
             multiply(count, n, k, x + at * k, k, 1, weight_t, n, made + at * n, n, SET, block);
             for (i64 j = 0; j < n; j += LANES) {
-                const __mmask16 mask = lanes(n - j);
-                const __m512 by = _mm512_maskz_loadu_ps(mask, scale + b * n + j), to = _mm512_maskz_loadu_ps(mask, shift + b * n + j);
+                const some mask = lanes(n - j);
+                const vec by = load_some(mask, scale + b * n + j), to = load_some(mask, shift + b * n + j);
                 for (i64 i = at; i < at + count; i++) {
-                    const __m512 value = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(mask, made + i * n + j), by, to);
-                    _mm512_mask_storeu_ps(out + i * n + j, mask, active ? gelu(value) : value);
+                    const vec value = load_some(mask, made + i * n + j) * by + to;
+                    store_some(out + i * n + j, mask, active ? gelu(value) : value);
                 }
             }
         }
@@ -667,20 +647,20 @@ void scifm_stage_gradients(int threads, i64 batch, i64 rows, i64 k, i64 n, const
         for (i64 item = 0; item < batch * chunks; item++) {
             const i64 b = item / chunks, start = item % chunks * size, count = smaller(size, rows - start), at = b * rows + start;
             for (i64 j = 0; j < n; j += LANES) {
-                const __mmask16 mask = lanes(n - j);
-                const __m512 by = _mm512_maskz_loadu_ps(mask, scale + b * n + j), to = _mm512_maskz_loadu_ps(mask, shift + b * n + j);
-                __m512 along = _mm512_maskz_loadu_ps(mask, of_scale + b * n + j), sum = _mm512_maskz_loadu_ps(mask, of_shift + b * n + j);
+                const some mask = lanes(n - j);
+                const vec by = load_some(mask, scale + b * n + j), to = load_some(mask, shift + b * n + j);
+                vec along = load_some(mask, of_scale + b * n + j), sum = load_some(mask, of_shift + b * n + j);
                 for (i64 i = 0; i < count; i++) {
                     const i64 here = (at + i) * n + j;
-                    const __m512 value = _mm512_maskz_loadu_ps(mask, made + here);
-                    __m512 g = _mm512_maskz_loadu_ps(mask, grad + here);
-                    if (active) g = _mm512_mul_ps(g, gelu_slope(_mm512_fmadd_ps(value, by, to)));
-                    along = _mm512_fmadd_ps(g, value, along);
-                    sum = _mm512_add_ps(sum, g);
-                    _mm512_mask_storeu_ps(up + i * n + j, mask, _mm512_mul_ps(g, by));
+                    const vec value = load_some(mask, made + here);
+                    vec g = load_some(mask, grad + here);
+                    if (active) g = g * gelu_slope(value * by + to);
+                    along = g * value + along;
+                    sum = sum + g;
+                    store_some(up + i * n + j, mask, g * by);
                 }
-                _mm512_mask_storeu_ps(of_scale + b * n + j, mask, along);
-                _mm512_mask_storeu_ps(of_shift + b * n + j, mask, sum);
+                store_some(of_scale + b * n + j, mask, along);
+                store_some(of_shift + b * n + j, mask, sum);
             }
             multiply(k, n, count, x + at * k, 1, k, up, n, of_weight, n, ADD, block);
             if (of_x) multiply(count, k, n, up, n, 1, weight, k, of_x + at * k, k, SET, block);

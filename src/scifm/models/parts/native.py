@@ -1,7 +1,7 @@
-"""Loads ``kernels.c``: the float32 products of a CPU with AVX-512.
+"""Loads the float32 work of networks in C: ``products.c``, ``transforms.c``, ``pointwise.c`` and ``attention.c``.
 
-Where it cannot be used, `kernels` in this room does the same through torch: a processor without AVX-512, another
-device, another precision, or what `scifm.native` says.
+One text for every width of vectors (``vectors.h``); `scifm.native.width` says which. Where it cannot be used, `kernels`
+in this room does the same through torch: another device, another precision, or what `scifm.native` says.
 """
 
 from __future__ import annotations
@@ -15,33 +15,38 @@ import torch
 from scipy import special
 from torch import Tensor
 
-from scifm.native import Library, load
+from scifm.native import Library, load, vector_flags, width
 
-__all__ = ["is_exporting", "library", "native_for"]
+__all__ = ["compiled", "is_exporting", "library", "native_for"]
 
-_SOURCE = Path(__file__).with_name("kernels.c")
-_INTERVAL = 0.375  # of |x|, for the tables of GELU: 15 of them reach 5.6, where the normal tail is 1e-8
-_FLAGS = ("-mavx2", "-mfma", "-mavx512f")
+_SOURCES = tuple(Path(__file__).with_name(f"{name}.c") for name in ("products", "transforms", "pointwise", "attention"))
+_REACH = 5.625  # of |x|, for the tables of GELU: there the normal tail is 1e-8
+_DEGREES = {16: 5, 8: 7}  # of a polynomial, by how many intervals there are
 
 
-def _gelu_tables() -> Tensor:
+def _gelu_tables(intervals: int) -> Tensor:
     """Return polynomials of the normal distribution function P and of the slope of GELU, P + x P′, both minus 1/2.
 
     Interpolated in float64 at Chebyshev points of intervals of |x|, in a variable that runs from 0 to 1 there; in the
-    last interval both are 1/2. Error before rounding: at most 4e-9 and 3e-8; where the constant begins, 9e-9 and 3e-7.
+    last interval both are 1/2. Error before rounding, of 16 intervals and of 8: at most 4e-9 and 3e-8; where the
+    constant begins, 9e-9 and 3e-7.
+
+    Args:
+        intervals: as many numbers as the C code looks up at once.
 
     Returns:
         numbers ``(2, degree + 1, intervals)``, then the number of intervals in a unit of |x|.
     """
-    within = (1 + np.polynomial.chebyshev.chebpts1(6)) / 2
-    x = (np.arange(15)[:, None] + within) * _INTERVAL
+    degree, last = _DEGREES[intervals], intervals - 1
+    within = (1 + np.polynomial.chebyshev.chebpts1(degree + 1)) / 2
+    x = (np.arange(last)[:, None] + within) * _REACH / last
     odd = special.ndtr(x) - 0.5
     slope = odd + x * np.exp(-(x**2) / 2) / math.sqrt(2 * math.pi)
-    tables = np.zeros((2, 6, 16))
+    tables = np.zeros((2, degree + 1, intervals))
     for values, table in zip((odd, slope), tables, strict=True):
-        table[:, :15] = np.polynomial.polynomial.polyfit(within, values.T, 5)
-        table[0, 15] = 0.5
-    return torch.tensor([*tables.ravel(), 1 / _INTERVAL], dtype=torch.float32)
+        table[:, :last] = np.polynomial.polynomial.polyfit(within, values.T, degree)
+        table[0, last] = 0.5
+    return torch.tensor([*tables.ravel(), last / _REACH], dtype=torch.float32)
 
 
 def is_exporting() -> bool:
@@ -63,10 +68,13 @@ def native_for(tensor: Tensor) -> Library | None:
 
 @lru_cache(maxsize=1)
 def library() -> Library | None:
-    """Compile if needed and load; None where the processor, the system or the user says no."""
-    if torch.backends.cpu.get_cpu_capability() != "AVX512":
-        return None
-    found = load(_SOURCE, _FLAGS)
+    """Compile if needed and load; None where the system or the user says no."""
+    return compiled(width() // 32, vector_flags())
+
+
+def compiled(lanes: int, flags: tuple[str, ...]) -> Library | None:
+    """Compile for vectors of 16, 8 or 4 numbers, which a processor without such vectors does in parts, slowly."""
+    found = load(_SOURCES, (f"-DLANES={lanes}", *flags))
     if found is not None:
-        found.call("set_tables", _gelu_tables())
+        found.call("set_tables", _gelu_tables(8 if lanes == 8 else 16))
     return found

@@ -1,0 +1,97 @@
+/* What the kernels share: sizes, room, one product by one thread, GELU. See products.c.
+ *
+ * All matrices are row-major; a stride is given in numbers, not bytes. Every function takes the number of threads.
+ * Results are the same for the same number of threads: work is dealt out statically, partial sums are added in order.
+ */
+#ifndef SCIFM_PRODUCTS_H
+#define SCIFM_PRODUCTS_H
+
+#include <omp.h>
+#include <stdlib.h>
+
+#include "vectors.h"
+
+enum {
+    COLUMNS = 2 * LANES,  /* a tile: ROWS x COLUMNS sums stay in registers */
+    DEPTH = 256,          /* a block of the right factor, DEPTH x COLUMNS, stays in the first-level cache */
+    PIECE = 1 << 16,      /* numbers of an activation worked on at a time, 256 KiB: the same in the second-level one */
+    LINE = 16             /* numbers in a line of a cache */
+};
+
+static inline i64 smaller(i64 a, i64 b) { return a < b ? a : b; }
+static inline i64 larger(i64 a, i64 b) { return a > b ? a : b; }
+static inline i64 pieces(i64 n, i64 size) { return (n + size - 1) / size; }
+
+static inline void prefetch(const float *from, i64 n) {
+    for (i64 i = 0; i < n; i += LINE) __builtin_prefetch(from + i, 0, 2);
+}
+
+static inline float *scratch(i64 n) { return aligned_alloc(64, (size_t)(n * sizeof(float) + 63) / 64 * 64); }
+
+static inline float *zeros(i64 n) { return memset(scratch(n), 0, (size_t)n * sizeof(float)); }
+
+/* The `part`-th of `parts` ranges of 0 ... n-1 in multiples of `unit`. */
+static inline void range(i64 n, i64 unit, i64 part, i64 parts, i64 *start, i64 *stop) {
+    const i64 units = pieces(n, unit);
+    *start = smaller(n, units * part / parts * unit);
+    *stop = smaller(n, units * (part + 1) / parts * unit);
+}
+
+/* ---- one product, one thread ------------------------------------------------------------------------------------ */
+
+#pragma GCC visibility push(hidden)
+
+typedef struct {
+    const float *a, *b;
+    float *c;
+    i64 a_row, a_col, b_row, c_row, k;
+    some first, second;
+    int add, minus;
+    i64 ahead, stride; /* from a, where what the next tile needs of it begins; a line for each k, `stride` apart, is called */
+} Tile;
+
+/* Up to ROWS x COLUMNS sums. Where loads are not MASKED, whole vectors of the right factor are read. */
+void tile(const Tile *t, i64 rows);
+
+enum { SET = 0, ADD = 1, SUBTRACT = 3 /* bit 0: add to what is there; bit 1: minus the product */ };
+
+/* c (m, n) = a (m, k) b (k, n), or c += a b, or c -= a b; `block` holds DEPTH x COLUMNS numbers. */
+void multiply(i64 m, i64 n, i64 k, const float *a, i64 a_row, i64 a_col, const float *b, i64 b_row, float *c, i64 c_row,
+              int how, float *block);
+
+void stream(float *to, const float *from, i64 n);
+void add_up(i64 parts, i64 n, float *arrays, float *sum);
+
+/* ---- GELU ------------------------------------------------------------------------------------------------------- */
+
+/* Normal distribution function P and the slope of GELU, P + x P'; both minus 1/2, which makes them odd. On each interval of
+ * |x| a polynomial; the last one is the constant 1/2. `native` makes the coefficients: as many intervals as one look-up
+ * serves, and the degree that goes with them. */
+enum { DEGREE = INTERVALS == 8 ? 7 : 5 };
+extern float gelu_tables[2][DEGREE + 1][INTERVALS], gelu_intervals_per_unit;
+
+typedef struct {
+    vec within;
+    ints sign, interval;
+} Place;
+
+INLINE Place locate(vec x) {
+    const vec size = (vec)((ints)x & 0x7fffffff) * gelu_intervals_per_unit;
+    const vec inside = least(same(INTERVALS - 0.5f), size); /* in this order NaN stays */
+    const ints interval = truncated(inside);
+    return (Place){inside - as_numbers(interval), (ints)x & (int)0x80000000, interval};
+}
+
+INLINE vec look_up(Place at, int table) {
+    vec sum = entries(gelu_tables[table][DEGREE], at.interval);
+#pragma GCC unroll 7
+    for (int i = DEGREE - 1; i >= 0; i--) sum = sum * at.within + entries(gelu_tables[table][i], at.interval);
+    return (vec)((ints)sum ^ at.sign) + 0.5f;
+}
+
+INLINE vec gelu(vec x) { return x * look_up(locate(x), 0); }
+INLINE vec gelu_slope(vec x) { return look_up(locate(x), 1); }
+
+#pragma GCC visibility pop
+
+#endif
