@@ -28,13 +28,31 @@ void add_up(i64 parts, i64 n, float *arrays, float *sum) {
 /* ---- one tile --------------------------------------------------------------------------------------------------- */
 
 
+/* Put the sums where they belong; `whole`: all lanes, and not minus the product. */
+INLINE void put_sums(const Tile *t, const int rows, const int wide, const int whole, const int add, vec sum[ROWS][2]) {
+    float *row = t->c;
+    const i64 c_row = t->c_row;
+    const int minus = whole ? 0 : t->minus;
+    const some on[2] = {t->first, t->second};
+#pragma GCC unroll 12
+    for (int i = 0; i < rows; i++)
+        for (int half = 0; half <= wide; half++) {
+            float *c = (MASKED ? t->c + i * t->c_row : row + i * c_row) + half * LANES;
+            vec value = sum[i][half];
+            if (minus) value = same(0) - value;
+            if (add) value = value + (whole ? load(c) : load_some(on[half], c));
+            if (whole) store(c, value);
+            else store_some(c, on[half], value);
+        }
+}
+
 INLINE void multiply_tile(const Tile *t, const int rows, const int wide) {
     vec sum[ROWS][2];
 #pragma GCC unroll 12
     for (int i = 0; i < rows; i++) {
         sum[i][0] = sum[i][1] = same(0);
         __builtin_prefetch(t->c + i * t->c_row, 1); /* while the sums are made, the place they go to comes */
-        if (wide) __builtin_prefetch(t->c + i * t->c_row + LANES, 1);
+        if (wide) __builtin_prefetch(t->c + i * t->c_row + COLUMNS - 1, 1);
     }
     const float *a = t->a, *b = t->b, *ahead = t->a + t->ahead;
     for (i64 k = 0; k < t->k; k++, a += t->a_col, b += t->b_row, ahead += t->stride) {
@@ -48,17 +66,10 @@ INLINE void multiply_tile(const Tile *t, const int rows, const int wide) {
             if (wide) sum[i][1] = value * b1 + sum[i][1];
         }
     }
-#pragma GCC unroll 12
-    for (int i = 0; i < rows; i++) {
-        for (int half = 0; half <= wide; half++) {
-            float *c = t->c + i * t->c_row + half * LANES;
-            const some mask = half ? t->second : t->first;
-            vec value = sum[i][half];
-            if (t->minus) value = -value;
-            if (t->add) value = value + load_some(mask, c);
-            store_some(c, mask, value);
-        }
-    }
+    const int whole = !MASKED && t->first == LANES && (!wide || t->second == LANES) && !t->minus;
+    if (!whole) put_sums(t, rows, wide, 0, t->add, sum);
+    else if (t->add) put_sums(t, rows, wide, 1, 1, sum);
+    else put_sums(t, rows, wide, 1, 0, sum);
 }
 
 #define CASE(n)                                                         \

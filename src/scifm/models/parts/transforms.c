@@ -8,86 +8,99 @@
  * 0 and n / 2 have no partner. */
 static inline int alone(i64 point, i64 n) { return point == 0 || 2 * point == n; }
 
+/* Columns folded at a time, whole lines of a cache side by side: rows may lie so far apart that all fall on one place of
+ * a cache, and a line must be used up before the next comes. Panels of COLUMNS lie one after the other. */
+enum { STRIP = COLUMNS > 2 * LINE ? COLUMNS : 2 * LINE, FOLDED = DEPTH / 2 + 1 /* pairs, so that n = 2^k needs no rest */ };
+
+static i64 block_size(i64 kept) { return larger(2 * FOLDED, kept) * STRIP; }
+
 /* out (kept, width) = matrix x (n, width); rows lie `row` and `out_row` apart. */
 static void analyze_line(i64 n, i64 width, i64 kept, const float *matrix, const float *x, i64 row, float *out,
                          i64 out_row, float *block) {
-    const i64 pairs = n / 2 + 1, each = kept / 2, deep = DEPTH / 2;
-    float *odd = block + deep * COLUMNS;
-    for (i64 j = 0; j < width; j += COLUMNS) {
-        Tile t = {.a_row = n, .a_col = 1, .b_row = COLUMNS, .c_row = out_row, .first = lanes(width - j),
-                  .second = lanes(width - j - LANES)};
+    const i64 pairs = n / 2 + 1, each = kept / 2, deep = pieces(pairs, larger(1, pieces(pairs - 1, FOLDED - 1)));
+    float *odd = block + deep * STRIP;
+    for (i64 j = 0; j < width; j += STRIP) {
+        Tile t = {.a_row = n, .a_col = 1, .b_row = COLUMNS, .c_row = out_row};
         for (i64 top = 0; top < pairs; top += deep) {
             t.k = smaller(deep, pairs - top);
             t.add = top > 0;
             for (i64 r = 0; r < t.k; r++) {
                 const i64 point = top + r;
                 const float *one = x + point * row + j, *other = x + (n - point) * row + j;
-                for (i64 half = 0; half < COLUMNS; half += LANES) {
-                    const some mask = half ? t.second : t.first;
-                    const vec a = load_some(mask, one + half);
-                    const vec b = load_some(alone(point, n) ? 0 : mask, other + half);
-                    __builtin_prefetch(one + COLUMNS + half, 0, 2);
-                    __builtin_prefetch(other + COLUMNS + half, 0, 2);
-                    store(block + r * COLUMNS + half, a + b);
-                    store(odd + r * COLUMNS + half, a - b);
+                for (i64 at = 0; at < STRIP; at += LANES) {
+                    const some mask = lanes(width - j - at);
+                    const i64 to = (at / COLUMNS * deep + r) * COLUMNS + at % COLUMNS;
+                    const vec a = load_some(mask, one + at), b = load_some(alone(point, n) ? 0 : mask, other + at);
+                    __builtin_prefetch(one + STRIP + at, 0, 2);
+                    __builtin_prefetch(other + STRIP + at, 0, 2);
+                    store(block + to, a + b);
+                    store(odd + to, a - b);
                 }
             }
-            for (i64 sines = 0; sines < 2; sines++)
-                for (i64 i = 0; i < each; i += ROWS) {
-                    t.a = matrix + (sines * each + i) * n + top;
-                    t.b = sines ? odd : block;
-                    t.c = out + (sines * each + i) * out_row + j;
-                    tile(&t, smaller(ROWS, each - i));
-                }
+            for (i64 panel = 0; panel < STRIP && panel < width - j; panel += COLUMNS) {
+                t.first = lanes(width - j - panel), t.second = lanes(width - j - panel - LANES);
+                for (i64 sines = 0; sines < 2; sines++)
+                    for (i64 i = 0; i < each; i += ROWS) {
+                        t.a = matrix + (sines * each + i) * n + top;
+                        t.b = (sines ? odd : block) + panel * deep;
+                        t.c = out + (sines * each + i) * out_row + j + panel;
+                        tile(&t, smaller(ROWS, each - i));
+                    }
+            }
         }
     }
+}
+
+/* Rows first ... first + count - 1 of one panel of synthesize_pairs, and their partners: even plus odd, even minus odd. */
+static void unfold(i64 first, i64 count, i64 n, i64 row, i64 width, const float *even, const float *odd, float *low,
+                   float *high, int add) {
+    const some masks[2] = {lanes(width), lanes(width - LANES)};
+    for (i64 r = 0; r < count; r++, low += row, high -= row, even += COLUMNS, odd += COLUMNS)
+        for (i64 half = 0; half < 2; half++) {
+            const vec e = load(even + half * LANES), o = load(odd + half * LANES);
+            float *one = low + half * LANES, *other = high + half * LANES;
+            vec value = e + o;
+            if (add) value = value + load_some(masks[half], one);
+            store_some(one, masks[half], value);
+            if (alone(first + r, n)) continue;
+            value = e - o;
+            if (add) value = value + load_some(masks[half], other);
+            store_some(other, masks[half], value);
+        }
 }
 
 /* Add to (or set) the rows of points first ... end - 1 and of their partners what matrix^T modes (kept, width) has
  * there. `low` is the row of point `first`, `high` that of point n - end + 1; `row` numbers lie between rows, `modes_row`
- * between those of modes; `block` holds kept x COLUMNS numbers. */
+ * between those of modes; `block` holds block_size(kept) numbers. */
 static void synthesize_pairs(i64 first, i64 end, i64 n, i64 row, i64 width, i64 kept, const float *matrix,
                              const float *modes, i64 modes_row, float *low, float *high, int add, float *block) {
     const i64 each = kept / 2;
     float even[ROWS * COLUMNS] __attribute__((aligned(64))), odd[ROWS * COLUMNS] __attribute__((aligned(64)));
-    for (i64 j = 0; j < width; j += COLUMNS) {
-        const some masks[2] = {lanes(width - j), lanes(width - j - LANES)};
+    for (i64 j = 0; j < width; j += STRIP) {
         Tile t = {.a_row = 1, .a_col = n, .b_row = COLUMNS, .c_row = COLUMNS, .k = each, .first = lanes(LANES),
                   .second = lanes(LANES)};
         for (i64 r = 0; r < kept; r++)
-            for (i64 half = 0; half < 2; half++)
-                store(block + r * COLUMNS + half * LANES, load_some(masks[half], modes + r * modes_row + j + half * LANES));
+            for (i64 at = 0; at < STRIP; at += LANES)
+                store(block + (at / COLUMNS * kept + r) * COLUMNS + at % COLUMNS,
+                      load_some(lanes(width - j - at), modes + r * modes_row + j + at));
         for (i64 i = first; i < end; i += ROWS) {
             const i64 count = smaller(ROWS, end - i);
-            for (i64 r = 0; r < count; r++) {
-                __builtin_prefetch(low + (i + r - first) * row + j, 1);
-                __builtin_prefetch(low + (i + r - first) * row + j + LANES, 1);
-                __builtin_prefetch(high + (end - 1 - i - r) * row + j, 1);
-                __builtin_prefetch(high + (end - 1 - i - r) * row + j + LANES, 1);
-            }
-            t.a = matrix + i, t.b = block, t.c = even;
-            tile(&t, count);
-            t.a = matrix + each * n + i, t.b = block + each * COLUMNS, t.c = odd;
-            tile(&t, count);
+            float *top = low + (i - first) * row + j, *bottom = high + (end - 1 - i) * row + j;
             for (i64 r = 0; r < count; r++)
-                for (i64 half = 0; half < 2; half++) {
-                    const vec e = load(even + r * COLUMNS + half * LANES);
-                    const vec o = load(odd + r * COLUMNS + half * LANES);
-                    float *one = low + (i + r - first) * row + j + half * LANES;
-                    float *other = high + (end - 1 - i - r) * row + j + half * LANES;
-                    vec value = e + o;
-                    if (add) value = value + load_some(masks[half], one);
-                    store_some(one, masks[half], value);
-                    if (alone(i + r, n)) continue;
-                    value = e - o;
-                    if (add) value = value + load_some(masks[half], other);
-                    store_some(other, masks[half], value);
+                for (i64 at = 0; at < STRIP; at += LINE) {
+                    __builtin_prefetch(top + r * row + at, 1);
+                    __builtin_prefetch(bottom - r * row + at, 1);
                 }
+            for (i64 panel = 0; panel < STRIP && panel < width - j; panel += COLUMNS) {
+                t.a = matrix + i, t.b = block + panel * kept, t.c = even;
+                tile(&t, count);
+                t.a = matrix + each * n + i, t.b = block + panel * kept + each * COLUMNS, t.c = odd;
+                tile(&t, count);
+                unfold(i, count, n, row, width - j - panel, even, odd, top + panel, bottom + panel, add);
+            }
         }
     }
 }
-
-static i64 block_size(i64 kept) { return larger(DEPTH, kept) * COLUMNS; }
 
 /* lines x [out (kept, row) = matrix x (n, row)]. */
 void scifm_analyze_axis(int threads, i64 lines, i64 n, i64 row, i64 kept, const float *matrix, const float *x,
@@ -134,23 +147,23 @@ void scifm_synthesize_axis(int threads, i64 lines, i64 n, i64 row, i64 kept, con
 /* For each of `lead`: modes = sum over points of field exp(-i k x). */
 void scifm_analyze_complex_axis(int threads, i64 lead, i64 n, i64 columns, i64 m, const float *matrix,
                                 const float *fields, float *modes) {
-    const i64 kept = 2 * (m + 1), panels = pieces(columns, COLUMNS), part_size = 2 * m * columns;
+    const i64 kept = 2 * (m + 1), panels = pieces(columns, STRIP), part_size = 2 * m * columns;
 #pragma omp parallel num_threads(threads)
     {
-        float *block = scratch(block_size(kept)), *sums = scratch(2 * kept * COLUMNS);
-        const float *cos_re = sums, *sin_re = cos_re + (m + 1) * COLUMNS;
-        const float *cos_im = sin_re + (m + 1) * COLUMNS, *sin_im = cos_im + (m + 1) * COLUMNS;
+        float *block = scratch(block_size(kept)), *sums = scratch(2 * kept * STRIP);
+        const float *cos_re = sums, *sin_re = cos_re + (m + 1) * STRIP;
+        const float *cos_im = sin_re + (m + 1) * STRIP, *sin_im = cos_im + (m + 1) * STRIP;
 #pragma omp for schedule(static)
         for (i64 item = 0; item < lead * panels; item++) {
-            const i64 j = item % panels * COLUMNS, width = smaller(COLUMNS, columns - j);
+            const i64 j = item % panels * STRIP, width = smaller(STRIP, columns - j);
             const float *from = fields + item / panels * n * 2 * columns + j;
             float *re = modes + item / panels * 2 * part_size + j, *im = re + part_size;
             for (i64 part = 0; part < 2; part++)
-                analyze_line(n, width, kept, matrix, from + part * columns, 2 * columns, sums + part * kept * COLUMNS,
-                             COLUMNS, block);
+                analyze_line(n, width, kept, matrix, from + part * columns, 2 * columns, sums + part * kept * STRIP,
+                             STRIP, block);
             for (i64 k = 0; k <= m; k++)
                 for (i64 half = 0; half < width; half += LANES) {
-                    const i64 at = k * COLUMNS + half, plus = k * columns + half, minus = (2 * m - k) * columns + half;
+                    const i64 at = k * STRIP + half, plus = k * columns + half, minus = (2 * m - k) * columns + half;
                     const some mask = lanes(width - half);
                     const vec cr = load(cos_re + at), sr = load(sin_re + at);
                     const vec ci = load(cos_im + at), si = load(sin_im + at);
@@ -172,20 +185,20 @@ void scifm_analyze_complex_axis(int threads, i64 lead, i64 n, i64 columns, i64 m
 /* For each of `lead`: field = sum over modes of mode exp(i k x), the adjoint of the above. */
 void scifm_synthesize_complex_axis(int threads, i64 lead, i64 n, i64 columns, i64 m, const float *matrix,
                                    const float *modes, float *fields) {
-    const i64 kept = 2 * (m + 1), panels = pieces(columns, COLUMNS), part_size = 2 * m * columns, pairs = n / 2 + 1;
+    const i64 kept = 2 * (m + 1), panels = pieces(columns, STRIP), part_size = 2 * m * columns, pairs = n / 2 + 1;
 #pragma omp parallel num_threads(threads)
     {
-        float *block = scratch(block_size(kept)), *sums = scratch(2 * kept * COLUMNS);
-        float *cos_re = sums, *sin_re = cos_re + (m + 1) * COLUMNS;
-        float *cos_im = sin_re + (m + 1) * COLUMNS, *sin_im = cos_im + (m + 1) * COLUMNS;
+        float *block = scratch(block_size(kept)), *sums = scratch(2 * kept * STRIP);
+        float *cos_re = sums, *sin_re = cos_re + (m + 1) * STRIP;
+        float *cos_im = sin_re + (m + 1) * STRIP, *sin_im = cos_im + (m + 1) * STRIP;
 #pragma omp for schedule(static)
         for (i64 item = 0; item < lead * panels; item++) {
-            const i64 j = item % panels * COLUMNS, width = smaller(COLUMNS, columns - j);
+            const i64 j = item % panels * STRIP, width = smaller(STRIP, columns - j);
             const float *re = modes + item / panels * 2 * part_size + j, *im = re + part_size;
             float *to = fields + item / panels * n * 2 * columns + j;
             for (i64 k = 0; k <= m; k++)
-                for (i64 half = 0; half < COLUMNS; half += LANES) {
-                    const i64 at = k * COLUMNS + half, plus = k * columns + half, minus = (2 * m - k) * columns + half;
+                for (i64 half = 0; half < STRIP; half += LANES) {
+                    const i64 at = k * STRIP + half, plus = k * columns + half, minus = (2 * m - k) * columns + half;
                     const some up = k < m ? lanes(width - half) : 0, down = k > 0 ? lanes(width - half) : 0;
                     const vec pr = load_some(up, re + plus), pi = load_some(up, im + plus);
                     const vec nr = load_some(down, re + minus), ni = load_some(down, im + minus);
@@ -196,7 +209,7 @@ void scifm_synthesize_complex_axis(int threads, i64 lead, i64 n, i64 columns, i6
                 }
             for (i64 part = 0; part < 2; part++) {
                 float *low = to + part * columns;
-                synthesize_pairs(0, pairs, n, 2 * columns, width, kept, matrix, sums + part * kept * COLUMNS, COLUMNS,
+                synthesize_pairs(0, pairs, n, 2 * columns, width, kept, matrix, sums + part * kept * STRIP, STRIP,
                                  low, low + (n - pairs + 1) * 2 * columns, 0, block);
             }
         }
@@ -366,7 +379,7 @@ void scifm_layer_end_gradient(int threads, i64 lines, i64 points, i64 batch, i64
     float *sums = zeros(threads * ci * co);
 #pragma omp parallel num_threads(threads)
     {
-        float *block = scratch(DEPTH * COLUMNS), *room = scratch(size * row);
+        float *block = scratch(block_size(kept)), *room = scratch(size * row);
         float *sum = sums + omp_get_thread_num() * ci * co;
         i64 first, end;
         range(lines * chunks, spectrum ? chunks : 1, omp_get_thread_num(), omp_get_num_threads(), &first, &end);
