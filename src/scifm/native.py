@@ -110,9 +110,9 @@ def width() -> int:
     return min(has, int(wanted))
 
 
-def vector_flags() -> tuple[str, ...]:
-    """Return what tells a compiler to use vectors of `width`."""
-    return _VECTORS[width()]
+def vector_flags(bits: int | None = None) -> tuple[str, ...]:
+    """Return what tells a compiler to use vectors of so many bits, 128, 256 or 512; of `width` where none are given."""
+    return _VECTORS[bits or width()]
 
 
 @cache

@@ -27,6 +27,7 @@ SMALL = {"width": 16, "num_heads": 2, "num_blocks": 2, "patch": 4, "condition_wi
 SPACES = {1: (24,), 2: (16, 8), 3: (8, 4, 12)}
 EVOLVES = Signature(("u", "v", "f"), ("a",), ("u", "v"), 2, evolves=True)
 native = pytest.mark.skipif(library() is None, reason="no C compiler")
+at_every_width = pytest.mark.usefixtures("lanes")
 three = pytest.mark.parametrize("num_axes", [1, 2, 3])
 
 
@@ -323,6 +324,7 @@ def block_of(dtype: torch.dtype, *, plain: bool, seed: int = 2, **settings) -> A
 
 
 @native
+@at_every_width
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize(
@@ -357,6 +359,7 @@ def test_a_native_block_is_what_torch_makes_of_it(width, num_heads, space, time,
 
 
 @native
+@at_every_width
 def test_what_native_blocks_are_not_for_goes_through_torch():
     settings = {"channels": 8, "num_heads": 2, "sees_time": False, "last": False}
     block = block_of(torch.float32, plain=False, **settings)
@@ -370,6 +373,7 @@ def test_what_native_blocks_are_not_for_goes_through_torch():
 
 
 @native
+@at_every_width
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 def test_a_broken_number_is_not_hidden(value):
     block = block_of(torch.float32, plain=False, channels=8, num_heads=2, sees_time=False, last=False)
@@ -382,6 +386,7 @@ def test_a_broken_number_is_not_hidden(value):
 
 
 @native
+@at_every_width
 @pytest.mark.parametrize("active", [True, False])
 @pytest.mark.parametrize(
     ("batch", "tokens", "num_in", "num_out"), [(3, (5, 7), 9, 21), (1, (300,), 64, 48), (2, (1,), 1, 1)]
@@ -427,6 +432,7 @@ def test_buckets_of_lines_are_those_of_each_axis():
 
 
 @native
+@at_every_width
 @pytest.mark.parametrize("history", [1, 3])
 def test_a_whole_native_network_is_what_torch_makes_of_it(history):
     operator = transformer(width=32, patch=8, history=history).float()

@@ -23,6 +23,7 @@ from scifm.systems.initial import RandomWaves
 SMALL = {"width": 4, "levels": 3, "blocks": 1, "kernel_size": 3, "condition_width": 8, "projection_width": 8}
 SPACES = {1: (21,), 2: (12, 13), 3: (6, 5, 8)}
 needs_kernels = pytest.mark.skipif(library() is None, reason="no compiled kernels here")
+at_every_width = pytest.mark.usefixtures("lanes")
 
 
 def unet(num_axes: int = 2, **settings) -> UNet:
@@ -47,6 +48,7 @@ def test_padding_is_a_period_or_the_last_value(wraps):
 
 
 @needs_kernels
+@at_every_width
 @pytest.mark.parametrize("kernel_size", [1, 5, 7, 9])
 @pytest.mark.parametrize("channels", [5, 37])
 @pytest.mark.parametrize("wraps", [(True,), (False,), (True, False), (False, True), (True, False, True)])
@@ -68,6 +70,7 @@ def test_the_depthwise_kernel_is_torchs_convolution(kernel_size, channels, wraps
 
 
 @needs_kernels
+@at_every_width
 @pytest.mark.parametrize(
     ("space", "channels"), [((9, 11), 20), ((40,), 5), ((3, 4, 5), 33), ((16, 16), 32), ((1, 1), 4)]
 )
@@ -188,6 +191,7 @@ def test_coefficients_reach_every_block():
 
 
 @needs_kernels
+@at_every_width
 def test_the_plain_twin_is_the_same_operator():
     operator = unet()
     twin = operator.differentiable()
@@ -206,6 +210,7 @@ def test_the_plain_twin_is_the_same_operator():
 
 
 @needs_kernels
+@at_every_width
 @pytest.mark.parametrize("recompute", [False, True])
 def test_its_gradients_are_those_of_torch(recompute):
     operator = unet(kernel_size=7).train()

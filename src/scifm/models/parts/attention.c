@@ -484,10 +484,10 @@ static void pointwise_gradient(const Axial *s, const Kept *k, const Back *b, i64
         for (i64 j = 0; j < n; j += LANES) {
             const some mask = lanes(n - j);
             const vec value = load_some(mask, k->middle + i * k->row + j);
-            const Place where = locate(value);
+            const Both of = share_and_slope(value);
             float *down = r->down + i * r->row + j;
-            store_some(down, mask, load_some(mask, down) * look_up(where, 1));
-            store_some(r->wide + i * r->row + j, mask, value * look_up(where, 0));
+            store_some(down, mask, load_some(mask, down) * of.slope);
+            store_some(r->wide + i * r->row + j, mask, value * of.share);
         }
     put(s->hidden, n, r->down, r->row, &b->of_middle, start);
     put(s->hidden, n, r->wide, r->row, &b->active, start);

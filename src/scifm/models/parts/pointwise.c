@@ -83,8 +83,8 @@ void scifm_projection_gradients(int threads, i64 rows, i64 ci, i64 hidden, i64 c
                 vec sum = load_some(mask, sum_bias + j);
                 for (i64 i = 0; i < count; i++) {
                     const vec value = load_some(mask, h + i * hidden + j) + bias;
-                    const Place at = locate(value);
-                    const vec active = value * look_up(at, 0);
+                    const Both at = share_and_slope(value);
+                    const vec active = value * at.share;
                     vec down = same(0);
                     for (i64 o = 0; o < co; o++) {
                         const vec scale = same(g[i * co + o]);
@@ -92,7 +92,7 @@ void scifm_projection_gradients(int threads, i64 rows, i64 ci, i64 hidden, i64 c
                         store_some(to, mask, scale * active + load_some(mask, to));
                         down = scale * load_some(mask, last + o * hidden + j) + down;
                     }
-                    down = down * look_up(at, 1);
+                    down = down * at.slope;
                     sum = sum + down;
                     store_some(h + i * hidden + j, mask, down);
                 }
@@ -343,9 +343,9 @@ void scifm_pointwise_block_gradients(int threads, i64 batch, i64 rows, i64 chann
                 for (i64 i = 0; i < count; i++) {
                     float *at = middle + i * hidden + j, *to = down + i * hidden + j;
                     const vec value = load_some(mask, at) + bias;
-                    const Place where = locate(value);
-                    const vec up = load_some(mask, to) * look_up(where, 1);
-                    store_some(at, mask, value * look_up(where, 0));
+                    const Both of = share_and_slope(value);
+                    const vec up = load_some(mask, to) * of.slope;
+                    store_some(at, mask, value * of.share);
                     store_some(to, mask, up);
                     sum = sum + up;
                 }

@@ -71,7 +71,7 @@ enum { DEGREE = INTERVALS == 8 ? 7 : 5 };
 extern float gelu_tables[2][DEGREE + 1][INTERVALS], gelu_intervals_per_unit;
 
 typedef struct {
-    vec within;
+    vec inside, within;
     ints sign, interval;
 } Place;
 
@@ -79,18 +79,39 @@ INLINE Place locate(vec x) {
     const vec size = (vec)((ints)x & 0x7fffffff) * gelu_intervals_per_unit;
     const vec inside = least(same(INTERVALS - 0.5f), size); /* in this order NaN stays */
     const ints interval = truncated(inside);
-    return (Place){inside - as_numbers(interval), (ints)x & (int)0x80000000, interval};
+    return (Place){inside, inside - as_numbers(interval), (ints)x & (int)0x80000000, interval};
 }
+
+INLINE vec made_odd(vec sum, Place at) { return (vec)((ints)sum ^ at.sign) + 0.5f; }
 
 INLINE vec look_up(Place at, int table) {
     vec sum = entries(gelu_tables[table][DEGREE], at.interval);
 #pragma GCC unroll 7
     for (int i = DEGREE - 1; i >= 0; i--) sum = sum * at.within + entries(gelu_tables[table][i], at.interval);
-    return (vec)((ints)sum ^ at.sign) + 0.5f;
+    return made_odd(sum, at);
 }
 
 INLINE vec gelu(vec x) { return x * look_up(locate(x), 0); }
 INLINE vec gelu_slope(vec x) { return look_up(locate(x), 1); }
+
+typedef struct {
+    vec share, slope; /* P, and P + x P' */
+} Both;
+
+INLINE Both share_and_slope(vec x) {
+    const Place at = locate(x);
+#if INTERVALS == 8 /* a look-up costs more than a product: P' comes from the numbers of P */
+    vec sum = entries(gelu_tables[0][DEGREE], at.interval), rise = same(0);
+#pragma GCC unroll 7
+    for (int i = DEGREE - 1; i >= 0; i--) {
+        rise = rise * at.within + sum;
+        sum = sum * at.within + entries(gelu_tables[0][i], at.interval);
+    }
+    return (Both){made_odd(sum, at), made_odd(at.inside * rise + sum, at)};
+#else
+    return (Both){look_up(at, 0), look_up(at, 1)};
+#endif
+}
 
 #pragma GCC visibility pop
 
