@@ -4,7 +4,7 @@ Operations and bytes are counted from the shapes; the machine's rates are measur
 float32 matrices (by torch and by our own kernel, the faster counts) and a copy of 256 MiB. The floor of a part is the
 larger of operations / rate and bytes / bandwidth: no cache is assumed to keep an activation between two passes, and no
 part to hide behind another. A part's time is what its kernels took inside whole steps, the optimizer's is taken apart;
-the last line is the rest: lift, loss, autograd, Python. Needs the compiled kernels (Linux, AVX-512, a C compiler).
+the last line is the rest: lift, loss, autograd, Python. Needs the compiled kernels (Linux, a C compiler).
 
 ``python benchmarks/floor.py --docs docs/performance.md`` also puts the tables into that page.
 """

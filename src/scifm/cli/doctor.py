@@ -103,7 +103,7 @@ def _libraries() -> Iterator[_Answer]:
             continue
         reasons = [str(entry.message).partition(": ")[2] for entry in caught if entry.category is RuntimeWarning]
         off = os.environ.get("SCIFM_NATIVE", "1") == "0"
-        why = reasons[0] if reasons else "SCIFM_NATIVE=0 is set" if off else "not for this processor or system"
+        why = reasons[0] if reasons else "SCIFM_NATIVE=0 is set" if off else "not for this system"
         yield _Answer(name, None, f"torch does their work, several times slower: {why}")
 
 

@@ -1,6 +1,6 @@
-"""The heavy steps of a Fourier layer, each told twice: through torch, and through ``kernels.c`` where that can be used.
+"""The heavy steps of a Fourier layer, each told twice: through torch, and in C where that can be used.
 
-Which one runs is decided by `native_for`: float32 on a CPU with AVX-512 goes to C, everything else to torch. Both give
+Which one runs is decided by `native_for`: float32 on a CPU goes to C, everything else to torch. Both give
 the same numbers to round-off (tested). Large results come from a `Workspace`.
 
 Tensors handed to C must be contiguous; all that come here are, or are made so here.
