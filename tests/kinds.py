@@ -13,6 +13,7 @@ from scifm.models.in_context import InContextConfig
 from scifm.models.module_operator import ModuleConfig
 from scifm.models.neuralop_fno import NeuralopFNOConfig
 from scifm.models.operator import OperatorConfig
+from scifm.models.recurrent import RecurrentConfig
 from scifm.models.unet import UNetConfig
 
 __all__ = ["SMALL"]
@@ -27,6 +28,7 @@ SMALL: dict[str, OperatorConfig] = {
     "ensemble": EnsembleConfig(member=FNOConfig(**tiny.NETWORK), num_members=2, num_heads=2),
     "continuous": ContinuousConfig(**tiny.NETWORK, num_steps=2, basis=2, scheme="midpoint"),
     "coordinate": CoordinateConfig(width=6, num_layers=2),
+    "recurrent": RecurrentConfig(width=8, num_layers=2),
     "neuralop_fno": NeuralopFNOConfig(n_modes=(6, 6), hidden_channels=4, n_layers=2),
     "module": ModuleConfig(
         target=f"{networks.__name__}:GlobalNet",

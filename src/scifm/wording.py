@@ -46,13 +46,15 @@ _YEAR = 31557600.0
 
 
 def box_text(num_points: Sequence[int], extent: Sequence[float] = (), boundary: Sequence[str] = ()) -> str:
-    """Return a grid in words: ``40 × 66 points on a box of 1 × 1.3, periodic along x, open along y``.
+    """Return a grid in words: ``40 × 66 points on a box of 1 × 1.3, periodic along x, open along y``; or ``one place``.
 
     Args:
         num_points: per axis, x last.
         extent: sides of the box; left out, the points alone are told.
         boundary: what stands at the ends of each axis, as of `fields.grid.Boundary`.
     """
+    if tuple(num_points) == (1,):
+        return "one place"
     parts = [" × ".join(map(str, num_points)) + " points"]
     if extent:
         parts[0] += f" on a box of {' × '.join(f'{side:g}' for side in extent)}"

@@ -55,10 +55,20 @@ def test_shape_and_precision(name, dtype):
     assert torch.equal(answer.inputs, batch.inputs)
 
 
+def remembered(name: str) -> Operator:
+    """Return one that takes frames of a history, which weights of a memory are for."""
+    torch.manual_seed(0)
+    names = Signature(("f", "u"), ("a", "b"), ("u",), evolves=True)
+    return OPERATORS[name](names, SMALL[name].model_copy(update={"history": 3}))
+
+
 @every_operator
 def test_every_parameter_has_a_gradient(name):
-    operator = make(name)
-    operator(problems()).require_targets().square().sum().backward()
+    operator, batch = make(name), problems()
+    if operator.remembers:
+        operator, frames = remembered(name), batch.inputs.expand(-1, 3, 2, -1, -1)
+        batch = Batch(operator.signature, batch.grid, frames.clone(), batch.coefficients)
+    operator(batch).require_targets().square().sum().backward()
     idle = [n for n, p in operator.named_parameters() if p.grad is None or not bool(p.grad.abs().max() > 0)]
     assert [n for n in idle if not n.startswith(IDLE.get(name, "-"))] == []
 
@@ -70,14 +80,18 @@ def test_one_pixel_and_every_coefficient_matter(name):
     base = operator.predict(batch).require_targets()
     poked = batch.inputs.clone()
     poked[..., 3, 5] += 1
-    others = [Batch(SIGNATURE, batch.grid, poked, batch.coefficients)]
+    everywhere = torch.ones(12, 16, dtype=torch.bool)
+    there = torch.zeros_like(everywhere)
+    there[3, 5] = True
+    others = [(Batch(SIGNATURE, batch.grid, poked, batch.coefficients), there if operator.local else everywhere)]
     for index in range(2):
         row = batch.coefficients.clone()
         row[:, index] += 1
-        others.append(Batch(SIGNATURE, batch.grid, batch.inputs, row))
-    for other in others:
+        others.append((Batch(SIGNATURE, batch.grid, batch.inputs, row), everywhere))
+    for other, where in others:
         change = (operator.predict(other).require_targets() - base).abs()
-        assert float(change.min()) > 0
+        assert torch.equal((change > 0).all(dim=(0, 1, 2)), where)
+        assert torch.equal((change > 0).any(dim=(0, 1, 2)), where)
 
 
 @of_one_problem

@@ -25,6 +25,7 @@ from scifm.models.in_context import InContext, InContextConfig
 from scifm.models.module_operator import ModuleOperator
 from scifm.models.neuralop_fno import NeuralopFNO, NeuralopFNOConfig
 from scifm.models.operator import Operator
+from scifm.models.recurrent import Recurrent, RecurrentConfig
 from scifm.models.registry import OPERATORS
 from scifm.models.unet import UNet, UNetConfig
 from scifm.systems.burgers import Burgers
@@ -58,6 +59,8 @@ def of_kind(kind: str, signature: Signature = Poisson.signature, *, history: int
     if kind == "ensemble":
         own = FNOConfig(**{**tiny.NETWORK, **frames})
         return Ensemble(signature, EnsembleConfig(member=own, num_members=2, num_heads=2))
+    if kind == "recurrent":
+        return Recurrent(signature, RecurrentConfig(width=5, **frames))
     channels = len(signature.inputs) + len(signature.coefficients)
     return ModuleOperator.wrap(networks.GlobalNet(channels, len(signature.outputs)), signature)
 
@@ -71,6 +74,7 @@ KINDS = {
     "neuralop_fno": 4,
     "module": 6,
     "ensemble": 4,
+    "recurrent": 5,
 }
 """Channels that each has where its features are taken."""
 

@@ -16,6 +16,7 @@ from scifm.cli.app import AsJson, app, console, print_json, print_rows
 from scifm.cli.progress import counting, progress_bars
 from scifm.cli.recipes import Overrides
 from scifm.errors import ConfigError
+from scifm.wording import box_text
 
 if TYPE_CHECKING:
     from scifm.data.inspection import ArrayReport, Inspection, Outcome
@@ -141,7 +142,9 @@ def _shape(report: ArrayReport) -> str:
 def _outcome_rows(outcome: Outcome) -> list[tuple[str, str]]:
     rows = [("system", outcome.system)] if outcome.system is not None else []
     grid = outcome.grid
-    for axis, points, extent, boundary in zip(outcome.axes, *(grid[k] for k in grid), strict=True):
+    sides = [] if list(grid["num_points"]) == [1] else zip(outcome.axes, *(grid[k] for k in grid), strict=True)
+    rows += [] if sides else [("grid", box_text(grid["num_points"]))]
+    for axis, points, extent, boundary in sides:
         length = _with_unit(f"{extent:g}", outcome.units.get(axis))
         rows.append((axis, f"{points} points over {length}, {boundary}"))
     if outcome.times is not None:

@@ -17,7 +17,8 @@ from xarray.core import indexing
 
 from scifm.data.card import Card
 from scifm.data.labels import Labels
-from scifm.data.well import Reader, runs
+from scifm.data.ranges import runs
+from scifm.data.well import Reader
 from scifm.fields.batch import Signature
 from scifm.fields.grid import Grid
 

@@ -13,6 +13,7 @@ from scifm.errors import ConfigError, DataError, suggest
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.homogeneity import Homogeneity
 from scifm.fields.normalization import Normalization, NormalizationKind
+from scifm.fields.observed import one_step_samples
 
 __all__ = ["fit_normalization", "refit_coefficients"]
 
@@ -33,7 +34,8 @@ def fit_normalization(
         homogeneities: what the system declares; empty when nothing is known.
         kind: ``homogeneous`` fixes the size of every declared group (the default where there is one);
             ``joint`` fixes only the forcing's, all declared groups scaling together, and leaves targets and the zero of
-            coefficients alone, as the reference paper does; ``constant`` uses one set of numbers for all samples.
+            coefficients alone, as the reference paper does; ``constant`` uses one set of numbers for all samples;
+            ``none`` leaves numbers as they are, and what evolves is answered itself and not as its change.
 
     Raises:
         ConfigError: if `kind` is unknown, or ``joint`` is asked of a system that declares nothing, or of several with
@@ -48,13 +50,17 @@ def fit_normalization(
         raise ConfigError("kind='joint' needs the homogeneities of a system; this data set declares none.")
     if kind == "joint" and any(scaling.fields for scaling in homogeneities):
         raise ConfigError("kind='joint' is for systems with the same fields; choose 'homogeneous' or 'constant'.")
-    chosen = {"homogeneous": homogeneities, "constant": (), "joint": homogeneities and (_joined(homogeneities),)}[kind]
+    batch = one_step_samples(batch) if batch.observed else batch
+    joint = homogeneities and (_joined(homogeneities),)
+    chosen = {"homogeneous": homogeneities, "constant": (), "joint": joint, "none": ()}[kind]
     gauge_sizes = tuple(_positive(_middle(_sizes(h, batch)), "the gauge of a homogeneity") for h in chosen)
     names = batch.signature
     blank = Normalization.identity(
         num_inputs=len(names.inputs), num_coefficients=len(names.coefficients), num_outputs=len(names.outputs)
     )
     gauge = replace(blank, homogeneities=chosen, gauge_sizes=gauge_sizes, kind=kind)
+    if kind == "none":
+        return gauge
     if kind == "joint":
         # of the coefficients as they are, before the gauge: so the reference has it
         sizes = (_size(_middle(c.abs()), name) for c, name in _columns(batch.coefficients, names.coefficients))

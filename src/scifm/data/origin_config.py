@@ -153,6 +153,8 @@ class DataConfig(BoxConfig):
         horizon: of trajectories, target frames of a sample: with several the operator marches and learns from them all.
         stride: of trajectories, frames from one frame of a sample to the next.
         leads: of trajectories and a single target, how many lead times: one stride, two, … each a sample of its own.
+        observed: of several targets, whether each is asked for when the true ones before it are known (teacher forcing,
+            one step ahead all along); else the operator marches from its own answers.
         windows_per_trajectory: of fresh trajectories, how many samples of a step are taken from each one that is drawn.
         same_knobs: how many problems to train on, one behind the other, share the knobs of their system, so that each
             can be an example for the others of what is not told; absent: knobs are drawn for each.
@@ -175,6 +177,7 @@ class DataConfig(BoxConfig):
     horizon: int = Field(1, ge=1)
     stride: int = Field(1, ge=1)
     leads: int = Field(1, ge=1)
+    observed: bool = False
     windows_per_trajectory: int = Field(4, ge=1)
     same_knobs: int | None = Field(None, ge=2)
     curriculum: Curriculum | None = None
@@ -194,7 +197,7 @@ class DataConfig(BoxConfig):
     @property
     def window(self) -> Window:
         """Which frames of a trajectory make a sample."""
-        return Window(self.history, self.horizon, self.stride, self.leads)
+        return Window(self.history, self.horizon, self.stride, self.leads, self.observed)
 
     def check(self, *, drawn_alone: bool = True, mixes_stores: bool = False, evolves: bool = False) -> None:
         """Refuse what would have no effect.

@@ -117,12 +117,11 @@ class StoreSplit(Shown, Dataset):
 
     def __post_init__(self) -> None:
         if self.times is None:
-            for name, frames in self.window.to_dict().items():
-                if frames != 1:
-                    raise ConfigError(
-                        f"The problems of this store are steady: a {name}, which counts frames, means nothing here. "
-                        f"Leave out {name} = {frames}."
-                    )
+            for name, frames in self.window.not_usual().items():
+                raise ConfigError(
+                    f"The problems of this store are steady: {name}, which is of frames, means nothing here. "
+                    f"Leave out {name} = {frames}."
+                )
             return
         self.window.fits(len(self.times))
         steps = np.diff(self.times)
@@ -135,7 +134,7 @@ class StoreSplit(Shown, Dataset):
 
     def _shown(self) -> tuple[str, list[tuple[str, str]]]:
         of = f" of {plural(self.num_trajectories, 'trajectory', 'trajectories')}" if self.times is not None else ""
-        window = "" if self.times is None else ", ".join(f"{k} {n}" for k, n in self.window.to_dict().items())
+        window = "" if self.times is None else ", ".join(f"{k} {n}" for k, n in self.window.record().items())
         rows = [("from", str(self.origin.get("store", ""))), ("window", window)]
         rows += [(role, ", ".join(getattr(self.signature, role))) for role in ("inputs", "coefficients", "outputs")]
         head = f"Split {self.origin.get('split', '')}".strip()
@@ -270,7 +269,7 @@ class StoreSplit(Shown, Dataset):
         if not np.array_equal(rows, wanted):
             arrays = tuple(array[places] for array in arrays)
         inputs, coefficients, targets = (torch.from_numpy(array) for array in arrays)
-        masks = {
+        about: dict[str, Any] = {
             f"valid_{role}": self._mask(fields, names)
             for role, fields, names in (
                 ("inputs", inputs, self.signature.inputs),
@@ -279,7 +278,8 @@ class StoreSplit(Shown, Dataset):
         }
         systems = (self.system,) * len(wanted)
         lead_time = None if self.times is None else self._lead_times(wanted)
-        return Batch(self.signature, self.grid, inputs, coefficients, targets, systems, lead_time, **masks)
+        about["observed"] = self.window.observed
+        return Batch(self.signature, self.grid, inputs, coefficients, targets, systems, lead_time, **about)
 
     def _mask(self, fields: Tensor, names: tuple[str, ...]) -> Tensor | None:
         """Return where fields that were read have numbers, None where all have, and put zeros where they have none."""
@@ -329,23 +329,28 @@ class StoreSplit(Shown, Dataset):
             ) from error
         for place, rows, frames, lead in self._runs(samples):
             for i, name in enumerate(names.inputs):
-                for frame, later in enumerate(window.inputs):
-                    inputs[place, frame, i] = self._read_field(name, rows, frames, later)
+                inputs[place, :, i] = self._read_field(name, rows, frames, window.inputs)
             for i, name in enumerate(names.coefficients):
                 coefficients[place, i] = self.reader.read(name, rows, None)
             for i, name in enumerate(names.outputs):
-                for frame, later in enumerate(window.targets(lead)):
-                    targets[place, frame, i] = self._read_field(name, rows, frames, later)
+                targets[place, :, i] = self._read_field(name, rows, frames, window.targets(lead))
         return inputs, coefficients, targets
 
-    def _read_field(self, name: str, rows: slice, frames: slice | None, later: int) -> np.ndarray:
-        """Read a field of some windows, `later` frames behind the first of each; without frames, of what is steady."""
+    def _read_field(self, name: str, rows: slice, frames: slice | None, later: range) -> np.ndarray:
+        """Read a field of some windows, so many frames behind the first of each, ``(window, frame, *space)``.
+
+        Without frames it is of what is steady.
+        """
         if frames is None or name not in self.signature.outputs:
-            values = self.reader.read(name, rows, None)
+            values = self.reader.read(name, rows, None)[:, None]
+        elif (span := later[-1] - later[0]) < 2 * len(later) or span < frames.stop - frames.start:  # all in between
+            block = self.reader.read(name, rows, slice(frames.start + later[0], frames.stop + later[-1]))[0]
+            values = block[np.arange(frames.stop - frames.start)[:, None] + np.asarray(later) - later[0]]
         else:
-            values = self.reader.read(name, rows, slice(frames.start + later, frames.stop + later))[0]
-        if values.shape[1:] != self.grid.num_points:
-            raise StoreError(f"'{name}' has {values.shape[1:]} points where the grid has {self.grid.num_points}.")
+            each = (slice(frames.start + frame, frames.stop + frame) for frame in later)
+            values = np.stack([self.reader.read(name, rows, where)[0] for where in each], axis=1)
+        if values.shape[2:] != self.grid.num_points:
+            raise StoreError(f"'{name}' has {values.shape[2:]} points where the grid has {self.grid.num_points}.")
         return values
 
     def _runs(self, samples: np.ndarray) -> Iterator[tuple[slice, slice, slice | None, int]]:

@@ -5,8 +5,9 @@ constant in time; coefficients are scalars that vary by trajectory. A **steady**
 frame 0 is the blank state before anything is known and frame 1 is the solution, so The Well's own reader finds one
 input step and one output step. The blank frames are never allocated: they read as the fill value 0 and take no room.
 
-Every chunk of numbers is one frame of one field and carries a Fletcher-32 checksum, so damage is noticed when it is
-read. What The Well has no place for lies in the extra groups ``provenance`` and ``valid``, which its reader ignores.
+Every chunk of numbers is one frame of one field, or several where frames are small, and carries a Fletcher-32 checksum,
+so damage is noticed when it is read. What The Well has no place for lies in the extra groups ``provenance`` and
+``valid``, which its reader ignores.
 
 Where points may be missing, ``valid/NAME`` says of every number of a field whether it is one; what stands at the others
 is 0 in the file and NaN to who reads it here. As long as nothing is missing these masks take no room.
@@ -18,13 +19,13 @@ from __future__ import annotations
 
 import abc
 import json
+import math
 import os
 import resource
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ import torch
 
 from scifm.data.declared import open_checked
 from scifm.data.missing import require_finite
+from scifm.data.ranges import overlaps, runs
 from scifm.errors import SignatureError, StoreError, cause_of
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Boundary, Grid
@@ -48,16 +50,15 @@ __all__ = [
     "encode_file",
     "marked",
     "open_file",
-    "overlaps",
     "read_provenance",
     "require_finite",
-    "runs",
 ]
 
 _SOLUTION_FRAME = 1
 _MOST_OPEN_FILES = 64
 _STEADY_FRAMES = 2
 _LOST_OF_TIME = 1e-3  # of an interval that may be lost to rounding before times are written in float64
+_SMALL_CHUNK = 16 * 1024  # bytes of a chunk that may hold several frames: each has a cost of its own in HDF5
 _MEMORY_STEP = 4 * 1024 * 1024  # how much the file image grows at a time, bytes
 
 
@@ -196,7 +197,7 @@ class Layout:
                 name,
                 shape=(self.num_trajectories, *frames, *space),
                 dtype=self.dtype,
-                chunks=(1, *(1 for _ in frames), *space),
+                chunks=self._chunks(frames, np.dtype(self.dtype).itemsize),
                 fillvalue=0,
                 fletcher32=True,
             )
@@ -207,9 +208,15 @@ class Layout:
         for name in self.gaps:
             frames = (self.num_frames,) if self.times is not None and name in names.outputs else ()
             shape = (self.num_trajectories, *frames, *space)
-            chunks = (1, *(1 for _ in frames), *space)
+            chunks = self._chunks(frames, 1)
             packed: dict[str, Any] = {"compression": "gzip", "compression_opts": 1, "fletcher32": True}
             file.create_dataset(f"valid/{name}", shape, bool, chunks=chunks, fillvalue=True, **packed)
+
+    def _chunks(self, frames: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+        """Return how arrays are cut: a frame each, which is what is read; or several, where frames are small."""
+        fitting = _SMALL_CHUNK // (itemsize * math.prod(self.grid.num_points))
+        together = 1 if self.times is None else max(1, fitting)  # blank frames of what is steady take no room
+        return 1, *(min(together, count) for count in frames), *self.grid.num_points
 
 
 def encode_file(batch: Batch, *, name: str, provenance: Mapping[str, Any]) -> bytes:
@@ -335,23 +342,6 @@ class Reader(abc.ABC):
     @abc.abstractmethod
     def close(self) -> None:
         """Close what is open; reading again opens it again."""
-
-
-def runs(places: np.ndarray) -> list[slice]:
-    """Return the ranges of places that follow each other, in order; of no places an empty one."""
-    ends = [0, *(np.flatnonzero(np.diff(places) != 1) + 1).tolist(), len(places)]
-    return [slice(int(places[a]), int(places[b - 1]) + 1) for a, b in pairwise(ends) if a < b] or [slice(0, 0)]
-
-
-def overlaps(wanted: slice, ends: np.ndarray) -> list[tuple[int, slice]]:
-    """Return which parts of a row, ending at `ends`, a range touches, and where in each; an empty one touches one."""
-    first = min(int(np.searchsorted(ends, wanted.start, side="right")), len(ends) - 1)
-    last = min(max(first, int(np.searchsorted(ends, wanted.stop))), len(ends) - 1)
-    starts = [0, *ends.tolist()]
-    return [
-        (place, slice(max(wanted.start - starts[place], 0), min(wanted.stop, starts[place + 1]) - starts[place]))
-        for place in range(first, last + 1)
-    ]
 
 
 def open_file(path: Path) -> h5py.File:

@@ -7,12 +7,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scifm.fields.batch import Batch
+from scifm.fields.observed import one_step_samples
 
 __all__ = ["last_states"]
 
 
-def last_states(batch: Batch) -> Float[Tensor, "batch 1 output *space"]:
-    """Return what every output was in the last input frame: the answer that nothing changes.
+def last_states(batch: Batch) -> Float[Tensor, "batch frames output *space"]:
+    """Return what every output was in the last input frame: the answer that nothing changes; one frame for all targets.
+
+    Of observed windows it is the frame before each target.
 
     For a point that was missing then stands the mean of the others of its field, zero where all were missing: so this
     answer is compared at the same points as every other.
@@ -20,6 +23,9 @@ def last_states(batch: Batch) -> Float[Tensor, "batch 1 output *space"]:
     Args:
         batch: all outputs are states.
     """
+    if batch.observed and batch.num_frames > 1:
+        each = last_states(one_step_samples(batch))
+        return each.view(batch.num_samples, -1, *each.shape[2:])
     names = batch.signature
     columns = []
     for name in names.outputs:

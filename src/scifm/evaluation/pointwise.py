@@ -82,18 +82,31 @@ def relative_l2_joint(
 def vrmse(
     prediction: Tensor, target: Tensor, grid: Grid | None = None, *, valid: Tensor | None = None
 ) -> Float[Tensor, "batch time channel"]:
-    """rms(e) / std(y) over space, std with ddof 0.
+    """rms(e) / std(y) over space, std with ddof 0; of series, see `norms.is_series`, std(y) over time.
 
     Perfect 0 · predicting the spatial mean 1. Reference: Ohana et al., The Well, arXiv:2412.00568 (without its ε; there
     points on walls count whole).
     """
     _require_pair(prediction, target)
     valid = _needed(valid)
+    if norms.is_series(target):
+        return _mean(_errors(prediction, target, valid).square(), grid, valid).sqrt() / _spread_in_time(target, valid)
     column = (*target.shape[:3], *(1,) * (target.dim() - 3))
     first = target.flatten(3)[..., 0] if valid is None else _first(target, valid)
     moved = _errors(target, first.view(column), valid)  # a constant field is exactly zero then, its variance as well
     spread = _mean((moved - _mean(moved, grid, valid).view(column)).square(), grid, valid).sqrt()
     return _mean(_errors(prediction, target, valid).square(), grid, valid).sqrt() / spread
+
+
+def _spread_in_time(series: Tensor, valid: Tensor | None) -> Tensor:
+    """Return the standard deviation over the frames that count, ``(batch, 1, channel)``."""
+    values = series.flatten(2)
+    counts = torch.ones_like(values) if valid is None else valid.flatten(2).to(values)
+    values, number = torch.where(counts > 0, values, 0.0), counts.sum(1, keepdim=True)
+    first = values.gather(1, counts.argmax(1, keepdim=True))  # what is constant has no variance then, to the last digit
+    moved = (values - first) * counts
+    about = (moved - moved.sum(1, keepdim=True) / number) * counts
+    return (about.square().sum(1, keepdim=True) / number).sqrt()
 
 
 def _first(fields: Tensor, valid: Tensor) -> Tensor:

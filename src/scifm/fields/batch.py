@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,7 @@ from torch import Tensor
 
 from scifm.errors import SignatureError, suggest
 from scifm.fields.grid import Grid
+from scifm.fields.memory import Memory
 from scifm.fields.signature import Signature
 from scifm.fields.window import told_times
 from scifm.prompt import Shown
@@ -88,6 +89,8 @@ class Batch(Shown):
             what stands at the others means nothing, whatever it is. None: all count, and so it is kept where all do.
         group: ``(batch,)`` whole numbers, the same for samples of different problems that were drawn with the same
             knobs, whether their coefficients are told or not. None: nobody says which were.
+        observed: whether each target frame is asked for when the true ones before it are known, see `Window`.
+        memory: of a question on a march, what its operator remembers of the frames before, see `Memory`.
 
     Raises:
         SignatureError: if a shape does not follow from the signature and the grid, or lead times are not positive.
@@ -105,6 +108,8 @@ class Batch(Shown):
     valid_inputs: Tensor | None = None
     valid_targets: Tensor | None = None
     group: Tensor | None = None
+    observed: bool = False
+    memory: Memory | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if self.grid.num_spatial_dims != self.signature.num_spatial_dims:

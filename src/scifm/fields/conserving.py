@@ -324,8 +324,8 @@ def _require_met(rows: Tensor, numbers: Tensor, values: Tensor, noise: Tensor) -
     which = sorted({place[-1] for place in unmet.nonzero().tolist()})
     raise DataError(
         f"What is known cannot be met: quantity {', '.join(map(str, which))} misses its value by up to "
-        f"{float(off[unmet].max()):.3g}. Either two rows ask for different things, or what it counts has no spread, so "
-        "that nothing may move: give a covariance that varies there, or a noise above zero."
+        f"{float(off.detach()[unmet].max()):.3g}. Either two rows ask for different things, or what it counts has no "
+        "spread, so that nothing may move: give a covariance that varies there, or a noise above zero."
     )
 
 

@@ -29,7 +29,7 @@ _AXIS_NAMES = {1: ("x",), 2: ("y", "x"), 3: ("z", "y", "x")}
 
 @dataclass(frozen=True, init=False)
 class Grid(Plain):
-    """A uniform grid of one to three axes.
+    """A uniform grid of one to three axes; or one place, where a series of numbers is known, see `place`.
 
     Args:
         num_points: points per axis, in array order (x last).
@@ -69,7 +69,8 @@ class Grid(Plain):
         for end in self.boundary:
             if end not in get_args(Boundary):
                 raise SignatureError(f"The boundary of an axis: {suggest(str(end), get_args(Boundary))}")
-        if any(n < 2 for n in self.num_points) or any(not 0 < e < float("inf") for e in self.extent):
+        too_few = any(n < 2 for n in self.num_points) and not self.is_place
+        if too_few or any(not 0 < e < float("inf") for e in self.extent):
             raise SignatureError(
                 f"A grid needs at least 2 points and a positive finite extent on every axis; got {self.num_points} "
                 f"points on {self.extent}."
@@ -89,6 +90,19 @@ class Grid(Plain):
         """Return the periodic grid with the same number of points and extent on every axis."""
         d = num_spatial_dims
         return cls((num_points,) * d, extent)
+
+    @classmethod
+    def place(cls) -> Grid:
+        """Return where series lie that know no space: one point, alike all around, so that nothing changes along x.
+
+        A field there has the shape ``(…, 1)``: what holds of fields holds of numbers that change in time alone.
+        """
+        return cls((1,))
+
+    @property
+    def is_place(self) -> bool:
+        """Whether it is one point and no more."""
+        return self.num_points == (1,) and self.boundary == ("periodic",)
 
     @property
     def num_spatial_dims(self) -> int:

@@ -4,7 +4,8 @@ Where a system declares a `Homogeneity`, each sample is brought to unit size exa
 divided by powers of the sample's own size, and the answer is multiplied back. What varies after that is shifted and
 scaled by constants fitted on training data. With no declared homogeneity only the constants act.
 
-The state of an evolving system is answered as its change: an encoded answer of zero means that nothing moved.
+The state of an evolving system is answered as its change: an encoded answer of zero means that nothing moved. Of kind
+``none`` it is answered itself, and no number is changed.
 
 The reference paper's rule (divide forcing **and** coefficients by the forcing's size relative to its training median)
 is the case ``kind="joint"``: one scaling under which forcing and coefficients grow together and the solution stays.
@@ -23,6 +24,7 @@ from scifm.errors import ConfigError
 from scifm.fields.batch import Batch
 from scifm.fields.grid import Grid
 from scifm.fields.homogeneity import Homogeneity
+from scifm.fields.memory import Memory
 
 __all__ = ["Encoded", "Normalization"]
 
@@ -30,7 +32,7 @@ _NUMBERS = (
     "gauge_sizes",
     *(f"{role}_{part}" for role in ("input", "coefficient", "output") for part in ("shift", "scale")),
 )
-NormalizationKind = Literal["homogeneous", "joint", "constant"]
+NormalizationKind = Literal["homogeneous", "joint", "constant", "none"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class Encoded:
         strengths: ``(batch, coefficient)``: coefficients in units of what the sample's scalings make of them, and zero
             where they are.
         systems: what each sample is of, by name; empty where nobody says.
+        memory: of a question on a march, what operators remember of the frames before; None: nothing.
     """
 
     inputs: Tensor
@@ -61,6 +64,7 @@ class Encoded:
     present: Tensor | None = None
     strengths: Tensor | None = None
     systems: tuple[str, ...] = ()
+    memory: Memory | None = None
 
     def decode(self, answer: Tensor) -> Tensor:
         """Return an encoded answer ``(batch, 1, output, *space)`` in physical units."""
@@ -186,7 +190,7 @@ class Normalization:
         """Return where answers start from: the last input frame of a state field, and the shift."""
         shift = self._channels(gauge * self._row(self.output_shift, batch), batch) if any(self.output_shift) else None
         names = batch.signature
-        if not names.state:
+        if not names.state or self.kind == "none":
             return shift
         last = batch.inputs[:, -1:]
         nothing = torch.zeros_like(last[:, :, :1])

@@ -6,6 +6,8 @@ rule (spectrally accurate there), other axes the trapezoidal rule. NaN in gives 
 Relative errors of metrics, losses and figures are one formula, `relative_l2`. It is not defined where the truth
 vanishes. While a model trains, which must go on, such a truth counts as large as its channel typically is (`sizes_of`
 with `typical_sizes`); an evaluation stays what it is by definition: infinite there.
+
+A series has no space to go over, and passes through zero now and then: its size is that of all its frames together.
 """
 
 from __future__ import annotations
@@ -19,8 +21,8 @@ from torch import Tensor
 from scifm.fields.grid import Grid
 
 __all__ = [
-    "DIES_OUT", "VANISHES", "integral", "l2_norm", "mean", "point_weights", "relative_l2", "rms", "sizes_of",
-    "typical_sizes", "valid_share", "vanishing_part",
+    "DIES_OUT", "VANISHES", "integral", "is_series", "l2_norm", "mean", "point_weights", "relative_l2", "rms",
+    "sizes_of", "typical_sizes", "valid_share", "vanishing_part",
 ]  # fmt: skip
 
 VANISHES = 1e-6
@@ -94,6 +96,11 @@ def valid_share(valid: Bool[Tensor, "batch time channel *space"], grid: Grid | N
     return (valid * weights).flatten(3).sum(-1) / weights.sum()
 
 
+def is_series(fields: Float[Tensor, "batch time channel *space"]) -> bool:
+    """Return whether fields are of one place, and of several times: what differs there, differs in time."""
+    return math.prod(fields.shape[3:]) == 1 and fields.shape[1] > 1
+
+
 def sizes_of(
     fields: Float[Tensor, "batch time channel *space"],
     grid: Grid | None = None,
@@ -101,6 +108,7 @@ def sizes_of(
     *,
     vanishes: float = VANISHES,
     valid: Tensor | None = None,
+    together: bool = False,
 ) -> Float[Tensor, "batch time channel"]:
     """Return ‖field‖₂ over space in units of the root of a cell's volume: plain sums over points on periodic boxes.
 
@@ -111,10 +119,15 @@ def sizes_of(
             the part of it that the others stand for.
         vanishes: that part.
         valid: ``(batch, time, channel, *space)`` bool: at which points fields count; None: at all.
+        together: whether all frames have one size, the root mean square over those that count.
     """
     weights = None if grid is None else point_weights(grid, fields)
     fields = fields if valid is None else torch.where(valid, fields, 0.0)
     size = torch.linalg.vector_norm((fields if weights is None else fields * weights.sqrt()).flatten(3), dim=-1)
+    if together:
+        counts = torch.ones_like(size) if valid is None else valid.flatten(3).any(-1).to(size)
+        square = size.square().sum(1, keepdim=True) / counts.sum(1, keepdim=True).clamp(min=1)
+        size = square.sqrt().expand_as(size)
     if typical is None:
         return size
     typical = typical.to(size)
@@ -164,10 +177,12 @@ def relative_l2(
 ) -> Float[Tensor, "batch time channel"]:
     """Return ‖prediction − target‖₂ / ‖target‖₂ over space; arguments as of `sizes_of` and `typical_sizes`.
 
+    Of series, see `is_series`, what is divided by is the root mean square over time.
+
     Of a channel that is not present it is the size of the answer, zero for an operator's. Of one without a point that
     counts it is NaN, but where `present` says that it is not there.
     """
-    size = sizes_of(target, grid, typical, vanishes=vanishes, valid=valid)
+    size = sizes_of(target, grid, typical, vanishes=vanishes, valid=valid, together=is_series(target))
     if present is not None:
         size = torch.where(present if present.dim() == 3 else present[:, None], size, 1.0)
     return sizes_of(prediction - target, grid, valid=valid) / size

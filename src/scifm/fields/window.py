@@ -16,7 +16,9 @@ __all__ = ["NEXT_FRAME", "SAME_TIME", "WINDOW_SETTINGS", "Pace", "Window", "are_
 SAME_TIME = 1e-3
 """By which part times of one lead differ: what files round."""
 
-WINDOW_SETTINGS = ("history", "horizon", "stride", "leads")
+_COUNTS = ("history", "horizon", "stride", "leads")
+
+WINDOW_SETTINGS = (*_COUNTS, "observed")
 """The names of its settings, by which recipes know them too."""
 
 
@@ -30,18 +32,21 @@ class Window(Plain):
         stride: stored frames from one frame of the sample to the next.
         leads: of a single target, how many lead times there are: it stands one stride, two, … up to so many behind the
             last input, each a sample of its own. So all pairs of frames can be learned from.
+        observed: of several targets, whether each is asked for when the true ones before it are known: one step ahead,
+            all along the window, by who remembers what came before. Else an operator marches from its own answers.
 
     Raises:
-        ConfigError: if one of them is below 1, or several leads are asked of several targets.
+        ConfigError: if one of them is below 1, several leads are asked of several targets, or a single one is observed.
     """
 
     history: int = 1
     horizon: int = 1
     stride: int = 1
     leads: int = 1
+    observed: bool = False
 
     def __post_init__(self) -> None:
-        for name in WINDOW_SETTINGS:
+        for name in _COUNTS:
             if getattr(self, name) < 1:
                 raise ConfigError(f"The {name} counts frames and is at least 1; got {getattr(self, name)}.")
         if self.leads > 1 and self.horizon > 1:
@@ -49,15 +54,25 @@ class Window(Plain):
                 f"Several lead times are of a single target: give leads = {self.leads} or horizon = {self.horizon}, "
                 "not both."
             )
+        if self.observed and self.horizon == 1:
+            raise ConfigError(
+                "observed = true is of several targets, each asked for when those before it are known; give a horizon "
+                "of 2 frames or more, or leave it out."
+            )
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> Window:
         """Return the window that a record holds; what it does not say is 1."""
-        return cls(**{name: int(record[name]) for name in WINDOW_SETTINGS if name in record})
+        counts = {name: int(record[name]) for name in _COUNTS if name in record}
+        return cls(**counts, observed=bool(record.get("observed", False)))
 
     def record(self) -> dict[str, int]:
         """Return what records say of it: the stride always, and what is not one frame to one."""
-        return {"stride": self.stride, **{name: frames for name, frames in self.to_dict().items() if frames > 1}}
+        return {"stride": self.stride, **self.not_usual()}
+
+    def not_usual(self) -> dict[str, int]:
+        """Return the settings that differ from one frame to the next one."""
+        return {name: value for name, value in self.to_dict().items() if value != getattr(NEXT_FRAME, name)}
 
     @property
     def inputs(self) -> range:

@@ -297,7 +297,7 @@ class _Step:
         self.signature, self.domain = operator.signature, operator.domain
         self._operator, self._steps = operator, known
 
-    def _frame(self, batch: Batch) -> Tensor:
+    def next_frame(self, batch: Batch) -> Tensor:
         return self._operator._following(batch, next(self._steps))
 
 

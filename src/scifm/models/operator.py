@@ -28,7 +28,8 @@ from scifm.models.alignment import in_names_of
 from scifm.models.architecture import Hidden, OperatorConfig, OuterMaps, Role, evaluating
 from scifm.models.arrays import Question
 from scifm.models.bands import bands
-from scifm.models.parts.channels import following_validity, network_channels
+from scifm.models.marching import followed, marched
+from scifm.models.parts.channels import network_channels
 from scifm.models.parts.grids import cropped, extend_to_period
 from scifm.models.stored import Stored
 from scifm.wording import plural
@@ -67,6 +68,8 @@ class Operator(Stored):
     """Whether its answer hangs on every weight, always; processes that train together look for idle ones where not."""
     any_resolution: ClassVar[bool] = False
     """Whether it answers on grids of other spacing than it was trained on, as one that takes fields for waves does."""
+    local: ClassVar[bool] = False
+    """Whether an answer at a point hangs on nothing that lies elsewhere."""
     can_recompute: ClassVar[bool] = False
     """Whether `network` calls its stages by `through`, so that `recompute` has an effect."""
     lead_time_is_coefficient: ClassVar[bool] = True
@@ -235,7 +238,7 @@ class Operator(Stored):
             )
 
     def forward(self, batch: Batch, *, through: int | None = None) -> Batch:
-        """Return the same problems with this operator's answers as targets; several frames by `march`.
+        """Return the same problems with this operator's answers as targets; several frames by `march` or `follow`.
 
         Where training samples had missing points, `valid_targets` says where an answer means something.
 
@@ -248,10 +251,13 @@ class Operator(Stored):
                 f"This operator of kind '{self.kind}' takes {plural(self.history, 'input frame')}; got "
                 f"{batch.inputs.shape[1]}."
             )
-        frames, answered = self.march(batch, batch.num_frames, through=through), self.domain.gaps.answered(batch)
+        answered = self.domain.gaps.answered(batch)
         if batch.num_frames == 1:
-            return batch.with_targets(self._frame(batch), answered)
-        answer = torch.cat(list(frames), dim=1)
+            return batch.with_targets(self.next_frame(batch), answered)
+        if batch.observed:
+            answer = self.follow(batch)
+        else:
+            answer = torch.cat(list(self.march(batch, batch.num_frames, through=through)), dim=1)
         return batch.with_targets(answer, None if answered is None else answered.expand_as(answer))
 
     def each(self, batch: Batch, *, through: int | None = None) -> list[Batch]:
@@ -272,28 +278,23 @@ class Operator(Stored):
         Raises:
             SignatureError: if there is an output that is not a state, so that an answer is no next input.
         """
-        names = self.signature
-        if num_steps > 1 and names.state != names.outputs:
-            raise SignatureError(
-                f"Only what is input and output can be marched; of the outputs {names.outputs} the states are "
-                f"{names.state or 'none'}."
-            )
-        steps, known = batch.lead_steps, batch.num_frames
-        state = names.state_places
-        first, answered = None if steps is None else steps[:, :1], self.domain.gaps.answered(batch)
-        question = replace(batch, targets=None, valid_targets=None, lead_time=first)
-        for step in range(num_steps):
-            if steps is not None and 0 < step < known:
-                question = replace(question, lead_time=steps[:, step : step + 1])
-            answer = self._frame(question)
-            yield answer
-            if step + 1 < num_steps:
-                following = question.inputs[:, -1:].clone()
-                following[:, :, state] = answer
-                inputs = torch.cat([question.inputs[:, 1:], following], dim=1)
-                stops = through is not None and (step + 1) % through == 0
-                valid = following_validity(question, state, answered)
-                question = replace(question, inputs=inputs.detach() if stops else inputs, valid_inputs=valid)
+        return marched(self, batch, num_steps, through=through)
+
+    def follow(self, batch: Batch) -> Tensor:
+        """Return answers to all targets, each from the true frames before it, ``(batch, time, output, *space)``.
+
+        Args:
+            batch: aligned, with targets; those of earlier frames are known when a later one is asked for.
+
+        Raises:
+            SignatureError: if there is an output that is not a state, or there are no targets.
+        """
+        return followed(self, batch)
+
+    @property
+    def remembers(self) -> bool:
+        """Whether an answer hangs on more frames than it is given: on those before them, on the same march."""
+        return any(part.remembers for part in self.modules() if isinstance(part, Operator) and part is not self)
 
     def encoded(self, batch: Batch) -> Encoded:
         """Return aligned samples as `network` is given them."""
@@ -307,9 +308,10 @@ class Operator(Stored):
                 raise SignatureError("This operator is told how far ahead it looks: give the batch a lead_time.")
             times = encoded.lead_time.log()[:, None] if self.lead_time_is_coefficient else coefficients[:, :0]
             coefficients = torch.cat([coefficients, times], dim=1)
-        return replace(encoded, inputs=inputs, coefficients=coefficients)
+        return replace(encoded, inputs=inputs, coefficients=coefficients, memory=batch.memory)
 
-    def _frame(self, batch: Batch) -> Tensor:
+    def next_frame(self, batch: Batch) -> Tensor:
+        """Return the answer to aligned samples, one frame, ``(batch, 1, output, *space)``, as it is held."""
         return self.held(self._next_frame(batch), batch)
 
     def held(self, answer: Tensor, batch: Batch) -> Tensor:

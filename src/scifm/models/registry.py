@@ -24,6 +24,7 @@ from scifm.models.in_context import InContext
 from scifm.models.module_operator import ModuleOperator
 from scifm.models.neuralop_fno import NeuralopFNO
 from scifm.models.operator import Operator, OperatorConfig
+from scifm.models.recurrent import Recurrent
 from scifm.models.unet import UNet
 from scifm.plugins import Catalog
 from scifm.runs import Run
@@ -42,6 +43,7 @@ OPERATORS: dict[str, type[Operator]] = {
     "ensemble": Ensemble,
     "continuous": Continuous,
     "coordinate": Coordinate,
+    "recurrent": Recurrent,
     "neuralop_fno": NeuralopFNO,
     "module": ModuleOperator,
 }

@@ -17,7 +17,7 @@ from scifm.config import refuse_idle
 from scifm.errors import ConfigError, SignatureError
 from scifm.fields.batch import Batch
 from scifm.fields.grid import Grid
-from scifm.fields.norms import VANISHES, relative_l2, sizes_of, typical_sizes, valid_share, vanishing_part
+from scifm.fields.norms import VANISHES, is_series, relative_l2, sizes_of, typical_sizes, valid_share, vanishing_part
 from scifm.models.ensemble import Ensemble, apart
 from scifm.models.operator import Operator
 from scifm.objectives.conserving import budgeted_sizes, missed_budgets
@@ -284,7 +284,8 @@ class RelativeL2(Supervised):
             return prepared
         part = self._part(samples)
         least = typical if valid is None else typical * valid_share(valid, samples.grid, targets).sqrt()
-        vanished = sizes_of(targets, samples.grid, valid=valid) <= part * least
+        sizes = sizes_of(targets, samples.grid, valid=valid, together=is_series(targets))
+        vanished = sizes <= part * least
         vanished = (vanished if present is None else vanished & present).any(dim=1)
         nothing = "zero" if part <= VANISHES else f"below {part:g} of its usual size"
         for name, count in zip(samples.signature.outputs, vanished.sum(dim=0).tolist(), strict=True):

@@ -335,6 +335,7 @@ def origin_text(origin: Mapping[str, Any] | None) -> str:
     if "store" in about:
         parts.append(f"store {about['store']}" + (f", split {about['split']}" if "split" in about else ""))
         parts += [f"{name} {about[name]}" for name in ("stride", "history", "horizon", "leads") if name in about]
+        parts += ["observed"] * bool(about.get("observed"))
         parts += ["some of its trajectories"] if "chosen" in about else []
     elif "system" in about:
         system = about["system"]

@@ -22,6 +22,7 @@ from scifm.data.resolving import resolve_origin
 from scifm.data.store import Store
 from scifm.errors import ConfigError, suggest
 from scifm.fields.grid import Grid
+from scifm.fields.normalization import NormalizationKind
 from scifm.fields.window import NEXT_FRAME, WINDOW_SETTINGS
 from scifm.models.fno import SIZES
 from scifm.objectives.named import NamedObjective
@@ -177,7 +178,7 @@ class StudyRecipe(Config):
     from_scratch: Counts = (16, 64, 256, 1024)
     sizes: tuple[str, ...] = Field(("small",), min_length=1)
     models: dict[str, StudyModel] = Field(default_factory=dict)
-    normalization: Literal["homogeneous", "joint", "constant"] = "homogeneous"
+    normalization: NormalizationKind = "homogeneous"
     data: DataConfig = DataConfig()
     training: TrainingConfig = TrainingConfig(num_steps=3000)
     adapt: AdaptConfig = AdaptConfig()

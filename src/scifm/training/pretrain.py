@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from pydantic import Field, SerializeAsAny, ValidationInfo, field_validator, model_validator
@@ -28,7 +28,7 @@ from scifm.fields.domain import Domain
 from scifm.fields.grid import Grid
 from scifm.fields.holding import Holding, Holds
 from scifm.fields.homogeneity import Homogeneity
-from scifm.fields.normalization import Normalization
+from scifm.fields.normalization import Normalization, NormalizationKind
 from scifm.fields.seeds import DrawingFrom, generator_for, lent_to_torch
 from scifm.fields.window import WINDOW_SETTINGS, Window, is_one_time
 from scifm.models.ensemble import MOST_MEMBERS, EnsembleConfig
@@ -62,7 +62,7 @@ class ModelConfig(Config):
     kind: str = DEFAULT_KIND
     size: str | None = None
     network: SerializeAsAny[OperatorConfig] | None = None
-    normalization: Literal["homogeneous", "joint", "constant"] = "homogeneous"
+    normalization: NormalizationKind = "homogeneous"
     num_members: int | None = Field(None, ge=1, le=MOST_MEMBERS)
     num_heads: int | None = Field(None, ge=1, le=MOST_MEMBERS)
     dropout: float | None = Field(None, gt=0, lt=1)

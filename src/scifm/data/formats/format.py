@@ -25,7 +25,8 @@ import numpy as np
 from scifm.data.formats.coding import Coding
 from scifm.data.formats.mapping import DataMapping
 from scifm.data.labels import Dates
-from scifm.data.well import OpenFiles, overlaps
+from scifm.data.ranges import overlaps
+from scifm.data.well import OpenFiles
 from scifm.errors import DataError, SciFMError, StoreError, cause_of
 from scifm.fields.grid import Boundary
 

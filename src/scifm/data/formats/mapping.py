@@ -90,7 +90,7 @@ class FieldMapping(Config):
     Args:
         array: name of the array that holds it.
         axes: what each axis of the array is, in array order: ``trajectory``, ``time``, ``x``, ``y``, ``z``,
-            ``channel``, or ``-`` for an axis of length 1 that means nothing.
+            ``channel``, or ``-`` for an axis of length 1 that means nothing. Without x, y, z it is a series at a place.
         role: ``state`` evolves and is input and output; ``input`` is given; ``output`` is asked for.
         channel: position on the channel axis, if there is one.
         gaps: what becomes of its missing points; what the mapping says of all fields when left out.
@@ -109,8 +109,8 @@ class FieldMapping(Config):
         named = [axis for axis in value if axis != "-"]
         if unknown or len(set(named)) != len(named):
             raise ValueError(f"every axis is one of {', '.join(AXES)}, each but '-' at most once")
-        if not set(named) & set(SPACE):
-            raise ValueError("a field needs at least one of the axes x, y, z")
+        if not set(named) & {*SPACE, "time"}:
+            raise ValueError("a field needs at least one of the axes x, y, z, or, where it is a series, time")
         return value
 
     @model_validator(mode="after")
@@ -195,8 +195,8 @@ class DataMapping(Config):
     fields: dict[str, FieldMapping] = Field(min_length=1)
     coefficients: dict[str, CoefficientMapping] = Field(default_factory=dict)
     time: str | TimeAxis | None = None
-    extent: dict[str, float]
-    boundary: dict[str, Boundary]
+    extent: dict[str, float] = Field(default_factory=dict)
+    boundary: dict[str, Boundary] = Field(default_factory=dict)
     repeated_end: tuple[str, ...] = ()
     every: int = Field(1, ge=1)
     gaps: GapRule | None = None
@@ -265,7 +265,7 @@ class DataMapping(Config):
 
     @property
     def space(self) -> tuple[str, ...]:
-        """Axes of space, in the house's order: x last."""
+        """Axes of space, in the house's order: x last; none where fields are series."""
         return next(iter(self.fields.values())).space
 
     @property
@@ -281,6 +281,6 @@ class DataMapping(Config):
         }
         try:
             evolves = self.time is not None
-            return Signature(roles["input"], tuple(self.coefficients), roles["output"], len(self.space), evolves)
+            return Signature(roles["input"], tuple(self.coefficients), roles["output"], len(self.space) or 1, evolves)
         except SignatureError as error:
             raise ConfigError(f"The mapping does not tell what is given and what is asked for: {error}") from error

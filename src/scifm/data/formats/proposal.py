@@ -73,7 +73,8 @@ def guess_axes(shape: tuple[int, ...], lengths: Mapping[str, int]) -> tuple[tupl
     names = [own[0] if len(own) == 1 else None for own in fitting]
     if None in names and "trajectory" not in names and names.count(None) == 1 and not fitting[names.index(None)]:
         names[names.index(None)] = "trajectory"
-    if None not in names and len(set(names)) == len(names) and set(names) & set(SPACE):
+    known = {*SPACE, *(() if set(lengths) & set(SPACE) else ("time",))}  # where there is no space there are series
+    if None not in names and len(set(names)) == len(names) and set(names) & known:
         return tuple(name for name in names if name is not None), True
     in_time = "time" in lengths or len(shape) > _MAX_STEADY_AXES
     leading: tuple[str, ...] = ("trajectory", "time") if in_time else ("trajectory",)
@@ -164,11 +165,12 @@ class Proposal:
         return int(self.arrays[name].shape[self.axes[name].index(axis)])
 
     def _fields(self) -> dict[str, dict[str, Any]]:
-        """Return entries of the arrays with axes of space; ask for roles where nothing evolves."""
+        """Return entries of the arrays with axes of space, else of series; ask for roles where nothing evolves."""
         wanted: tuple[str, ...] = SPACE
         if not any(set(axes) & set(SPACE) for axes in self.axes.values()):  # then what nobody knows may be space
             wanted = tuple(dict.fromkeys(axis for axes in self.axes.values() for axis in axes if axis not in AXES))
         spaces = {n: tuple(a for a in wanted if a in axes) for n, axes in self.axes.items() if set(axes) & set(wanted)}
+        spaces = spaces or {name: () for name, axes in self.axes.items() if "time" in axes}  # series
         if not spaces:
             return {}
         evolving = [name for name in spaces if "time" in self.axes[name]]
@@ -250,8 +252,9 @@ class Proposal:
                 self._defects.append(f"Whether {axis} wraps around is not known; it counts as bounded.")
             reasons.append(f"{axis} {guess.reason}")
             extent[axis] = self._extent(axis, guess)
-        self.notes["boundary"] = "\n".join(reasons)
-        if not space and fields:
+        if reasons:
+            self.notes["boundary"] = "\n".join(reasons)
+        if not space and any("time" not in e["axes"] or not set(e["axes"]) <= set(AXES) for e in fields.values()):
             self.notes["extent"] = "for each axis of space, such as x = 1.0, y = 1.0"
             self.notes["boundary"] = 'for each axis of space, such as x = "periodic", y = "wall"'
         entries: dict[str, Any] = {"extent": extent, "boundary": boundary}

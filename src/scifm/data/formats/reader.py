@@ -241,6 +241,8 @@ def grid_of(contents: Contents, mapping: DataMapping) -> Grid:
     Raises:
         SignatureError: if an axis is too short or an extent is not positive.
     """
+    if not mapping.space:
+        return Grid.place()
     entry = next(iter(mapping.fields.values()))
     lengths = _lengths(contents.arrays[entry.array], entry, "Fields")
     points = tuple(lengths[axis] - (axis in mapping.repeated_end) for axis in mapping.space)
@@ -362,6 +364,7 @@ class MappedReader(Reader):
             names.insert(0, "trajectory")
             values = np.broadcast_to(values, (rows.stop - rows.start, *values.shape))
         values = values.transpose([names.index(name) for name in wanted])
+        values = values if entry.space else values[..., None]  # one place
         return values[:, :: self.mapping.every] if frames is not None else values
 
     def close(self) -> None:

@@ -75,19 +75,6 @@ static void put(i64 channels, i64 n, const float *from, i64 row, const Panels *p
     streamed();
 }
 
-/* exp(x) for x <= 0, to one unit of the last place (polynomial of Cephes). */
-static inline vec exponential(vec x) {
-    x = most(same(-104.0f), x); /* in this order NaN stays */
-    const vec n = rounded(x * 1.44269504088896341f);
-    const vec r = (x - n * 0.693359375f) - n * -2.12194440e-4f;
-    const float numbers[5] = {1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f};
-    vec sum = same(1.9875691500e-4f);
-#pragma GCC unroll 5
-    for (int i = 0; i < 5; i++) sum = sum * r + numbers[i];
-    sum = r * r * sum + (r + 1.0f);
-    return scaled(sum, n);
-}
-
 /* to (m, n) = w (m, k) x (k, n) + bias (m). */
 static void linear(i64 m, i64 n, i64 k, const float *w, const float *bias, const float *x, i64 row, float *to, i64 to_row,
                    float *block) {

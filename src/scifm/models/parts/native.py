@@ -1,4 +1,4 @@
-"""Loads the float32 work of networks in C: ``products.c``, ``transforms.c``, ``pointwise.c`` and ``attention.c``.
+"""Loads the float32 work of networks in C: products, transforms, pointwise work, attention and recurrence.
 
 One text for every width of vectors (``vectors.h``); `scifm.native.width` says which. Where it cannot be used, `kernels`
 in this room does the same through torch: another device, another precision, or what `scifm.native` says.
@@ -19,7 +19,9 @@ from scifm.native import Library, load, vector_flags, width
 
 __all__ = ["compiled", "is_exporting", "library", "native_for"]
 
-_SOURCES = tuple(Path(__file__).with_name(f"{name}.c") for name in ("products", "transforms", "pointwise", "attention"))
+_SOURCES = tuple(
+    Path(__file__).with_name(f"{name}.c") for name in ("products", "transforms", "pointwise", "attention", "recurrence")
+)
 _REACH = 5.625  # of |x|, for the tables of GELU: there the normal tail is 1e-8
 _DEGREES = {16: 5, 8: 7}  # of a polynomial, by how many intervals there are
 

@@ -1,4 +1,4 @@
-/* What the kernels share: sizes, room, one product by one thread, GELU. See products.c.
+/* What the kernels share: sizes, room, one product by one thread, GELU, exponentials. See products.c.
  *
  * All matrices are row-major; a stride is given in numbers, not bytes. Every function takes the number of threads.
  * Results are the same for the same number of threads: work is dealt out statically, partial sums are added in order.
@@ -111,6 +111,21 @@ INLINE Both share_and_slope(vec x) {
 #else
     return (Both){look_up(at, 0), look_up(at, 1)};
 #endif
+}
+
+/* ---- exponentials ------------------------------------------------------------------------------------------------ */
+
+/* exp(x) for x <= 0, to one unit of the last place (polynomial of Cephes). */
+INLINE vec exponential(vec x) {
+    x = most(same(-104.0f), x); /* in this order NaN stays */
+    const vec n = rounded(x * 1.44269504088896341f);
+    const vec r = (x - n * 0.693359375f) - n * -2.12194440e-4f;
+    const float numbers[5] = {1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f};
+    vec sum = same(1.9875691500e-4f);
+#pragma GCC unroll 5
+    for (int i = 0; i < 5; i++) sum = sum * r + numbers[i];
+    sum = r * r * sum + (r + 1.0f);
+    return scaled(sum, n);
 }
 
 #pragma GCC visibility pop

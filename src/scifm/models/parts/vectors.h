@@ -122,12 +122,14 @@ INLINE vec only(some on, vec v) {
 typedef __mmask16 which;
 INLINE which not_negative(ints x) { return _mm512_cmpge_epi32_mask((__m512i)x, _mm512_setzero_si512()); }
 INLINE which differ(vec x, vec y) { return _mm512_cmp_ps_mask(x, y, _CMP_NEQ_UQ); }
+INLINE which below(vec x, vec y) { return _mm512_cmp_ps_mask(x, y, _CMP_LT_OQ); }
 INLINE vec choose(which on, vec yes, vec no) { return _mm512_mask_mov_ps(no, on, yes); }
 INLINE int any(which on) { return on != 0; }
 #else
 typedef ints which;
 INLINE which not_negative(ints x) { return x >= 0; }
 INLINE which differ(vec x, vec y) { return x != y; }
+INLINE which below(vec x, vec y) { return x < y; }
 INLINE vec choose(which on, vec yes, vec no) { return (vec)((on & (ints)yes) | (~on & (ints)no)); }
 INLINE int any(which on) {
 #if AVX2
