@@ -112,6 +112,7 @@ DATA: dict[str, dict[str, tuple[Any, str | None]]] = {
         "horizon": (2, "data.horizon"),
         "stride": (2, "data.stride"),
         "leads": (2, "data.leads"),
+        "observed": (True, "data.observed"),
         "windows_per_trajectory": (2, "data.windows_per_trajectory"),
         "same_knobs": (2, EFFECT),
         "curriculum": (EASIER, EFFECT),
@@ -132,6 +133,7 @@ DATA: dict[str, dict[str, tuple[Any, str | None]]] = {
         "horizon": (2, EFFECT),
         "stride": (2, EFFECT),
         "leads": (2, EFFECT),
+        "observed": (True, "observed = true is of several targets"),
         "windows_per_trajectory": (2, "data.windows_per_trajectory"),
         "same_knobs": (2, "data.same_knobs"),
         "curriculum": (EASIER, "data.curriculum"),
@@ -293,6 +295,7 @@ ADAPT: dict[str, tuple[Any, str | None, str | None]] = {  # refusals of fine-tun
     "history": (2, "history = 2", "history = 2"),
     "horizon": (2, "horizon = 2", "horizon = 2"),
     "leads": (2, "leads = 2", "leads = 2"),
+    "observed": (True, "observed", "observed"),
     "rename": ({"forcing": "source"}, "source", "rename"),
     "method": ("projection", EFFECT, "method"),
 }

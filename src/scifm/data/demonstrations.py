@@ -70,4 +70,4 @@ def demonstrations_of(origin: Origin, count: int, *, seed: int = 0) -> Batch:
 
 
 def _of_one_step(window: Window) -> Window:
-    return replace(window, horizon=1)
+    return replace(window, horizon=1, observed=False)

@@ -75,6 +75,8 @@ class SampleRecipe(SourceRecipe):
         stride: of trajectories, frames from one frame of a sample to the next; absent: as many as make a lead time that
             the operator was trained at, else one.
         horizon: of trajectories, target frames of a sample: into how many steps the operator is asked to march.
+        observed: of several targets, whether each is asked for when the true ones before it are known, one step ahead;
+            absent: as the run was trained, where these are its samples, else not.
         num_samples: samples drawn of a system; of one that evolves, trajectories.
         seed: of those samples, and of all else that is random.
     """
@@ -82,6 +84,7 @@ class SampleRecipe(SourceRecipe):
     split: str = "test"
     stride: int | None = Field(None, ge=1)
     horizon: int = Field(1, ge=1)
+    observed: bool | None = None
     num_samples: int = Field(512, ge=1)
     seed: int = 0
 
@@ -113,13 +116,16 @@ class SampleRecipe(SourceRecipe):
         else:
             self.refuse("split", beside="with a system" if given else "where a run was not trained on a store")
         if not origin.signature.evolves:
-            self.refuse("stride", "horizon", beside="with what does not evolve")
+            self.refuse("stride", "horizon", "observed", beside="with what does not evolve")
             return origin
         if given and not origin.is_one_problem:
-            return origin.paced(pace_of(place.folder), stride=self.stride, horizon=self.horizon)
+            asked: dict[str, Any] = {"stride": self.stride, "observed": bool(self.observed)}
+            return origin.paced(pace_of(place.folder), horizon=self.horizon, **asked)
         own: dict[str, Any] = {} if self.stride is None else {"stride": self.stride}
         if "horizon" in self.model_fields_set:
             own |= {"horizon": self.horizon, "leads": 1}  # it asks for one lead after the other
+            own["observed"] = origin.window.observed and self.horizon > 1
+        own |= {} if self.observed is None else {"observed": self.observed}
         return origin.framed(replace(origin.window, **own))
 
     def _given(self, place: ModelPlace) -> StoreOrigin | SystemOrigin:

@@ -324,6 +324,7 @@ class AdaptRecipe(TrialSettings):
             trained on single frames, or on what does not evolve, is made to take so many.
         horizon: of trajectories, target frames of a sample: with several the operator marches and learns from them all.
         leads: of trajectories and a single target, how many lead times: one stride, two, … each a sample of its own.
+        observed: of several targets, whether each is asked for when the true ones before it are known.
         rename: new name → name the operator knows, for channels that are only called otherwise; from scratch it is of
             no account.
     """
@@ -338,6 +339,7 @@ class AdaptRecipe(TrialSettings):
     history: int | None = Field(None, ge=1)
     horizon: int = Field(1, ge=1)
     leads: int = Field(1, ge=1)
+    observed: bool = False
     rename: dict[str, str] = Field(default_factory=dict)
     training: TrainingConfig = TrainingConfig(num_steps=300, validate_every=100, checkpoint_every=100)
 
@@ -373,7 +375,8 @@ class AdaptRecipe(TrialSettings):
     def framed(self, origin: Origin, pace: Pace) -> Origin:
         """Return an origin whose samples are the frames of trajectories that an operator of a pace is given."""
         pace = replace(pace, history=self.history or pace.history)
-        return origin.paced(pace, stride=self.stride, horizon=self.horizon, leads=self.leads)
+        asked = {"stride": self.stride, "horizon": self.horizon, "leads": self.leads, "observed": self.observed}
+        return origin.paced(pace, **asked)  # type: ignore[arg-type]
 
     @property
     def splits(self) -> list[tuple[Tensor, Tensor]]:
