@@ -6,6 +6,7 @@ import networks
 import tiny
 from scifm.models.axial_transformer import AxialTransformerConfig
 from scifm.models.continuous import ContinuousConfig
+from scifm.models.conv_recurrent import ConvRecurrentConfig
 from scifm.models.coordinate import CoordinateConfig
 from scifm.models.ensemble import EnsembleConfig
 from scifm.models.fno import FNOConfig
@@ -29,6 +30,7 @@ SMALL: dict[str, OperatorConfig] = {
     "continuous": ContinuousConfig(**tiny.NETWORK, num_steps=2, basis=2, scheme="midpoint"),
     "coordinate": CoordinateConfig(width=6, num_layers=2),
     "recurrent": RecurrentConfig(width=8, num_layers=2),
+    "conv_recurrent": ConvRecurrentConfig(width=4, halvings=2, peepholes=False),
     "neuralop_fno": NeuralopFNOConfig(n_modes=(6, 6), hidden_channels=4, n_layers=2),
     "module": ModuleConfig(
         target=f"{networks.__name__}:GlobalNet",

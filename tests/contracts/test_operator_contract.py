@@ -67,7 +67,8 @@ def test_every_parameter_has_a_gradient(name):
     operator, batch = make(name), problems()
     if operator.remembers:
         operator, frames = remembered(name), batch.inputs.expand(-1, 3, 2, -1, -1)
-        batch = Batch(operator.signature, batch.grid, frames.clone(), batch.coefficients)
+        times = torch.tensor([[0.1, 0.2]]).expand(3, -1)  # two steps, the second of which goes on from the first
+        batch = Batch(operator.signature, batch.grid, frames.clone(), batch.coefficients, lead_time=times)
     operator(batch).require_targets().square().sum().backward()
     idle = [n for n, p in operator.named_parameters() if p.grad is None or not bool(p.grad.abs().max() > 0)]
     assert [n for n in idle if not n.startswith(IDLE.get(name, "-"))] == []

@@ -18,6 +18,7 @@ from scifm.fields.normalization import Normalization
 from scifm.fields.seeds import generator_for
 from scifm.models.axial_transformer import AxialTransformer, AxialTransformerConfig
 from scifm.models.continuous import Continuous, ContinuousConfig
+from scifm.models.conv_recurrent import ConvRecurrent, ConvRecurrentConfig
 from scifm.models.ensemble import Ensemble, EnsembleConfig
 from scifm.models.features import chosen_stage, feature_names, features_of, with_coefficients_hidden
 from scifm.models.fno import FNO, FNOConfig
@@ -59,6 +60,8 @@ def of_kind(kind: str, signature: Signature = Poisson.signature, *, history: int
     if kind == "ensemble":
         own = FNOConfig(**{**tiny.NETWORK, **frames})
         return Ensemble(signature, EnsembleConfig(member=own, num_members=2, num_heads=2))
+    if kind == "conv_recurrent":
+        return ConvRecurrent(signature, ConvRecurrentConfig(width=6, halvings=1, peepholes=False, **frames))
     if kind == "recurrent":
         return Recurrent(signature, RecurrentConfig(width=5, **frames))
     channels = len(signature.inputs) + len(signature.coefficients)
@@ -75,6 +78,7 @@ KINDS = {
     "module": 6,
     "ensemble": 4,
     "recurrent": 5,
+    "conv_recurrent": 6,
 }
 """Channels that each has where its features are taken."""
 

@@ -26,7 +26,7 @@ class Memory:
         return self._now.get(id(owner))
 
     def keep(self, owner: object, remembered: Any) -> None:
-        """Let `owner` remember tensors, or tuples of them, at the next frame."""
+        """Let `owner` remember tensors, numbers, or tuples of them, at the next frame."""
         self._next.setdefault(id(owner), remembered)
 
     def turn(self, *, detached: bool = False) -> None:
@@ -36,4 +36,6 @@ class Memory:
 
 
 def _detached(kept: Any) -> Any:
-    return kept.detach() if isinstance(kept, torch.Tensor) else tuple(map(_detached, kept))
+    if isinstance(kept, torch.Tensor):
+        return kept.detach()
+    return tuple(map(_detached, kept)) if isinstance(kept, tuple) else kept

@@ -18,7 +18,7 @@ from scifm.models.parts.channels import following_validity
 if TYPE_CHECKING:
     from scifm.models.operator import Operator
 
-__all__ = ["followed", "marched"]
+__all__ = ["followed", "marched", "one_by_one"]
 
 
 def marched(operator: Operator, batch: Batch, num_steps: int, *, through: int | None) -> Iterator[Tensor]:
@@ -48,11 +48,16 @@ def marched(operator: Operator, batch: Batch, num_steps: int, *, through: int | 
             question = replace(question, inputs=inputs.detach() if stops else inputs, valid_inputs=valid)
 
 
+def one_by_one(operator: Operator, batch: Batch) -> Tensor:
+    """Return the answer to every frame of observed windows, each from its own history alone, all at once."""
+    answers = operator.next_frame(one_step_samples(batch).with_targets(None))
+    return answers.view(batch.num_samples, batch.num_frames, *answers.shape[2:])
+
+
 def followed(operator: Operator, batch: Batch) -> Tensor:
     """Return the answer to every frame of observed windows; see `Operator.follow`."""
-    if not operator.remembers:  # then frames know nothing of each other
-        answers = operator.next_frame(one_step_samples(batch).with_targets(None))
-        return answers.view(batch.num_samples, batch.num_frames, *answers.shape[2:])
+    if not operator.remembers:
+        return one_by_one(operator, batch)
     (frames, valid), steps, history = seen_frames(batch), batch.lead_steps, batch.inputs.shape[1]
     memory, answered = Memory(), []
     for step in range(batch.num_frames):

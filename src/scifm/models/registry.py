@@ -16,6 +16,7 @@ from scifm.config import Plain, build_inside
 from scifm.errors import ConfigError
 from scifm.models.axial_transformer import AxialTransformer
 from scifm.models.continuous import Continuous
+from scifm.models.conv_recurrent import ConvRecurrent
 from scifm.models.coordinate import Coordinate
 from scifm.models.ensemble import Ensemble
 from scifm.models.fno import FNO
@@ -44,6 +45,7 @@ OPERATORS: dict[str, type[Operator]] = {
     "continuous": Continuous,
     "coordinate": Coordinate,
     "recurrent": Recurrent,
+    "conv_recurrent": ConvRecurrent,
     "neuralop_fno": NeuralopFNO,
     "module": ModuleOperator,
 }
