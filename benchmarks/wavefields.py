@@ -37,7 +37,7 @@ from scifm.systems.acoustic import Acoustic
 from scifm.training.pretrain import build_operator
 
 RESULTS = Path(__file__).parent / "results" / "wavefields.csv"
-HISTORY, AHEAD, WIDTH, POINTS = 8, 24, 32, 64
+HISTORY, AHEAD, WIDTH, POINTS = 8, 24, 16, 64
 SYSTEM = Acoustic(absorbing_layer=0.15, save_interval=0.04, num_frames=HISTORY + AHEAD)
 PRESSURE = Signature(("pressure",), (), ("pressure",), 2, evolves=True)
 LEADS = (1, 4, 8, 16, 24)
@@ -57,7 +57,9 @@ def waves(count: int, seed: int) -> Batch:
     return drawn.without_absent(PRESSURE)
 
 
-def trained(config: OperatorConfig, samples: StoreSplit, seconds: float, seed: int) -> tuple[Operator, int]:
+def trained(
+    config: OperatorConfig, samples: StoreSplit, seconds: float, seed: int, batch_size: int
+) -> tuple[Operator, int]:
     """Return an operator that was trained for a time, and the steps that it took.
 
     The learning rate falls with the time that is spent, along a cosine, as it does by steps elsewhere.
@@ -70,7 +72,7 @@ def trained(config: OperatorConfig, samples: StoreSplit, seconds: float, seed: i
     begin, steps = time.process_time(), 0
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: share(begin, seconds))
     while time.process_time() - begin < seconds:
-        index = torch.randint(samples.num_samples, (16,), generator=generator)
+        index = torch.randint(samples.num_samples, (batch_size,), generator=generator)
         loss = objective(operator, samples.batch(index), step=steps, generator=generator)
         optimizer.zero_grad()
         loss.backward()
@@ -131,7 +133,9 @@ def run(asked: argparse.Namespace) -> list[dict[str, Any]]:
         for name, (config, horizon) in networks(asked.width).items():
             if asked.only and name not in asked.only:
                 continue
-            operator, steps = trained(config, windows_of(training, Window(HISTORY, horizon)), asked.seconds, seed)
+            operator, steps = trained(
+                config, windows_of(training, Window(HISTORY, horizon)), asked.seconds, seed, asked.batch
+            )
             rows += rows_of(name, seed, measured(operator, start, truth), weights=operator.num_params, steps=steps)
             last = {row["lead"]: f"{row['correlation']:.3f} {row['relative_l2']:.3f}" for row in rows[-len(LEADS) :]}
             print(f"seed {seed}, {name}: {steps} steps, {operator.num_params} weights; {last}", flush=True)
@@ -172,6 +176,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, required=True, help="of the processor, for each training")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--width", type=int, default=WIDTH)
+    parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--num-waves", type=int, default=400, dest="num_waves")
     parser.add_argument("--only", nargs="*", help="names of networks")
     parser.add_argument("--out", type=Path, default=RESULTS)

@@ -15,10 +15,12 @@ from scifm.errors import ConfigError, SignatureError
 from scifm.evaluation.baselines import last_states
 from scifm.evaluation.evaluate import evaluate, persistence
 from scifm.evaluation.pointwise import METRICS
+from scifm.evaluation.rollouts import forecast
 from scifm.fields.grid import Grid
 from scifm.fields.observed import one_step_samples
 from scifm.fields.window import Window
 from scifm.models.registry import load_operator
+from scifm.report.run_page import render_run
 from scifm.training.pretrain import pretrain
 
 NUM_SERIES, NUM_FRAMES, INTERVAL = 20, 60, 0.5
@@ -160,3 +162,41 @@ def test_it_marches_on_from_what_it_has_seen(run, store):
     free = operator.answers(replace(seen, observed=False)).require_targets()
     assert bool(free.isfinite().all())
     assert torch.allclose(free[:, 0], operator.answers(seen).require_targets()[:, 0], atol=1e-5)
+
+
+def test_a_forecast_may_begin_behind_as_many_frames_as_are_known(run, store, tmp_path):
+    found, about = forecast(run, given=40, steps=10)
+    assert about["given"] == 40
+    assert found.times == pytest.approx([INTERVAL * step for step in range(1, 11)])
+    assert set(found.errors) == {"relative_l2", "vrmse"}  # one point has no waves and no correlation
+    assert found.correlation_time() == []
+    blind, _ = forecast(run, given=1, steps=10)
+    assert found.curve()[0] < 0.5 * blind.curve()[0]
+    page = render_run(run.path)
+    assert "What was, dashed, and what was forecast" in page
+    assert "Play" not in page
+
+
+def test_only_who_reads_frames_one_after_the_other_is_given_any_number_of_them(store, tmp_path):
+    recipe = {
+        "name": "fno",
+        "model": {"network": {"width": 2, "modes": 1, "num_layers": 1, "projection_width": 2}},
+        "data": {"store": str(store.path), "num_normalization_samples": 8, "num_validation_samples": 4},
+        "training": {"num_steps": 1, "batch_size": 4},
+    }
+    with pytest.raises(ConfigError, match=r"given = 5 is for operators that read any number of frames.*'fno', takes 1"):
+        forecast(pretrain(recipe, out=tmp_path), given=5)
+
+
+def test_series_are_asked_about_as_arrays_without_space(run):
+    operator = load_operator(run.path / "model")
+    times = INTERVAL * np.arange(50)
+    both = np.stack([np.sin(times), np.sin(0.7 * times)]).astype(np.float32)
+    answer = operator.predict({"voltage": both[:, :40]}, num_steps=10)["voltage"]
+    assert answer.shape == (2, 10)
+    assert np.abs(answer[:, 0] - both[:, 40]).max() < 0.3
+    alone = operator.predict({"voltage": torch.from_numpy(both[0, :40])})["voltage"]
+    assert isinstance(alone, torch.Tensor)
+    assert float(alone) == pytest.approx(float(answer[0, 0]), abs=1e-5)
+    with pytest.raises(SignatureError, match=r"Series are of shape \(frame,\) or \(sample, frame\)"):
+        operator.predict({"voltage": 0.5})

@@ -56,20 +56,20 @@ def _number(value: float | None) -> str:
 
 def _table(found: Forecast, unit: str) -> Table:
     names = list(found.baselines)
+    related = {"correlation": found.curve("correlation")} if "correlation" in found.errors else {}
     title = f"Relative L2 error by lead time, mean over {plural(len(found.lost_at), 'trajectory', 'trajectories')}"
     table = Table(title=title)
-    for head in ("step", f"time, {unit}" if unit else "time", "model", "10–90 %", *names, "correlation"):
+    for head in ("step", f"time, {unit}" if unit else "time", "model", "10–90 %", *names, *related):
         table.add_column(_NARROW.get(head, head), no_wrap=True)
     each = max(1, math.ceil(found.num_steps / _MOST_ROWS))
     shown = [*range(0, found.num_steps - 1, each), found.num_steps - 1]
     curve, low, high = found.curve(), found.quantiles(0.1), found.quantiles(0.9)
     others = [found.baseline(name) for name in names]
-    related = found.curve("correlation")
     for step in shown:
         between = f"{low[step]:.2g}–{high[step]:.2g}"
         baselines = (_number(other[step]) for other in others)
         row = (str(step + 1), f"{found.times[step]:g}", _number(curve[step]), between, *baselines)
-        table.add_row(*row, _number(related[step]))
+        table.add_row(*row, *(_number(own[step]) for own in related.values()))
     return table
 
 

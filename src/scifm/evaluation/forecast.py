@@ -131,7 +131,7 @@ class Forecast(Shown):
     Args:
         times: of the frames, from the last input frame [T].
         channels: names of the output fields.
-        errors: ``relative_l2``, ``vrmse``, ``correlation`` and, for each band, ``spectral_low``, …
+        errors: ``relative_l2``, ``vrmse`` and, but of series, ``correlation`` and for each band ``spectral_low``, …
         baselines: by name, ``relative_l2`` and ``vrmse`` of what needs no model.
         drifts: by quantity, ``(sample, time)``: how far it is from its value at the start, over its scale.
         own_drifts: the same of the truth.
@@ -198,7 +198,12 @@ class Forecast(Shown):
         return means
 
     def correlation_time(self) -> list[float | None]:
-        """Return for each sample the last time up to which every channel correlates by 0.8; None: to the end."""
+        """Return for each sample the last time up to which every channel correlates by 0.8; None: to the end.
+
+        None of series, which have no space to correlate over.
+        """
+        if "correlation" not in self.errors:
+            return []
         good = self.errors["correlation"] >= _CORRELATED
         good = (good if self.counted is None else good | ~self.counted).all(dim=2)
         steps = good.long().cumprod(dim=1).sum(1).tolist()
@@ -414,11 +419,12 @@ def _judged(
     found = {
         "error:relative_l2": relative_l2(answer, truth, grid, valid=valid),
         "error:vrmse": vrmse(answer, truth, grid, valid=valid),
-        "error:correlation": correlation(answer, truth, valid),
         "lost_at": march.lost_at,
         "counted": torch.ones_like(truth.flatten(3)[..., 0], dtype=torch.bool) if counted is None else counted,
     }
-    if whole:
+    if not grid.is_place:
+        found["error:correlation"] = correlation(answer, truth, valid)
+    if whole and not grid.is_place:
         found |= {f"error:spectral_{name}": values for name, values in spectral_error(answer, truth, grid).items()}
         places = [step - 1 for step in _told_steps(num_steps)]
         found |= {

@@ -17,7 +17,7 @@ from scifm.data.labels import Labels
 from scifm.data.origin_config import BOX_SETTINGS, SystemConfig
 from scifm.data.origins import Origin, StoreOrigin, SystemOrigin
 from scifm.data.sample_recipe import SampleRecipe
-from scifm.errors import SignatureError
+from scifm.errors import ConfigError, SignatureError
 from scifm.evaluation.example import forecast_example
 from scifm.evaluation.forecast import Forecast, judge
 from scifm.evaluation.forecast_file import require_netcdf, write_forecast
@@ -41,11 +41,14 @@ class RolloutRecipe(SampleRecipe):
     Args:
         num_samples: trajectories, drawn of a system or the first ones of a store.
         steps: how many; of a store the truth goes only as far as its trajectories do.
+        given: frames of each trajectory that it is given first; absent: as many as it takes. More is for operators that
+            read any number of them, one after the other, as recurrent ones do.
         bound: times its size at the start that a state may have before it counts as lost.
     """
 
     num_samples: int = Field(32, ge=1)
     steps: int = Field(20, ge=1)
+    given: int | None = Field(None, ge=1)
     bound: float = Field(BOUND, gt=1, allow_inf_nan=False)
 
     @property
@@ -54,7 +57,7 @@ class RolloutRecipe(SampleRecipe):
 
     def origin_for(self, place: ModelPlace) -> Origin:
         """Return where trajectories come from, as `SampleRecipe.origin_for` says."""
-        self.refuse("horizon", beside="beside steps")
+        self.refuse("horizon", "observed", beside="beside steps")
         return super().origin_for(place)
 
 
@@ -158,10 +161,17 @@ def forecast(
     place = find_model(run)
     operator = load_operator(place.folder)
     origin = how.origin_for(place)
-    starts = starts_of(origin, how, operator.history)
+    history = how.given or operator.history
+    if history != operator.history and not operator.any_history:
+        raise ConfigError(
+            f"given = {history} is for operators that read any number of frames; this one, of kind '{operator.kind}', "
+            f"takes {operator.history}. Leave it out."
+        )
+    starts = starts_of(origin, how, history)
     operator = told_of(operator, origin.describe())
     found = judge(operator, starts.samples, training=starts.training, system=starts.system, bound=how.bound)
     about: dict[str, Any] = {"origin": starts.origin, "steps": how.steps, "bound": how.bound}
+    about |= {} if how.given is None else {"given": how.given}
     about |= {"time_unit": starts.units["time"]} if "time" in starts.units else {}
     lost = found.lost_at
     if out is not None:

@@ -90,12 +90,14 @@ class Question:
         is_one: whether it is a single one, given without an axis of samples.
         has_steps: whether several steps are asked for.
         as_tensors: whether a field came as a tensor, and answers shall be tensors.
+        is_series: whether fields came without an axis of space, and answers shall have none.
     """
 
     batch: Batch
     is_one: bool
     has_steps: bool
     as_tensors: bool
+    is_series: bool = False
 
     @classmethod
     def of(
@@ -105,6 +107,7 @@ class Question:
         domain: Domain,
         *,
         history: int = 1,
+        any_history: bool = False,
         sees_lead_time: bool = False,
         takes_terms: bool = False,
         extent: float | Sequence[float] | None = None,
@@ -117,11 +120,12 @@ class Question:
 
         Args:
             arrays: by the names of `signature`. A field is ``(*space)`` or ``(sample, *space)``; the frames of a
-                history stand before the space of what evolves, the oldest first; a number is a field that is the same
+                history stand before the space of what evolves, the oldest first; of an operator for series at one place
+                it is ``(frame,)`` or ``(sample, frame)``, any number of frames; a number is a field that is the same
                 everywhere; where a point is missing it is NaN, or masked. A coefficient is a number or ``(sample,)``.
                 NumPy, torch, lists, and xarray, whose axes of space and time are found by their names.
             signature, domain: of the operator; its box and its time step are taken where none is given.
-            history, sees_lead_time, takes_terms: of the operator.
+            history, any_history, sees_lead_time, takes_terms: of the operator.
             extent, boundary: of the box, as of `Grid`.
             lead_time: physical time of each step.
             num_steps: steps that are asked for.
@@ -140,6 +144,9 @@ class Question:
             signature = replace(signature, coefficients=tuple(n for n in signature.coefficients if n in arrays))
         _require_names(arrays, signature)
         dims, states = signature.num_spatial_dims, signature.state
+        is_series = any_history and domain.grid is not None and domain.grid.is_place
+        if is_series:
+            arrays, history = _at_one_place(arrays, states)
         gaps = domain.gaps.fields
         fields = {
             name: _Given.field(name, arrays[name], history if name in states else 1, dims, gaps=name in gaps)
@@ -173,7 +180,7 @@ class Question:
             systems=(system,) * count if system else (),
         )
         is_one = not any(own.has_samples for own in (fields | numbers).values())
-        return cls(batch, is_one, num_steps > 1, any(own.is_tensor for own in fields.values()))
+        return cls(batch, is_one, num_steps > 1, any(own.is_tensor for own in fields.values()), is_series)
 
     def answers(self, answered: Batch) -> dict[str, Any]:
         """Return what was answered, by name: ``(sample, step, *space)`` without the axes that were not asked for.
@@ -184,6 +191,7 @@ class Question:
         for name in answered.signature.outputs:
             field, valid = answered.target(name), answered.valid_target(name)
             field = field if valid is None else torch.where(valid, field, torch.nan)
+            field = field[..., 0] if self.is_series else field
             field = field if self.has_steps else field[:, 0]
             field = field[0] if self.is_one else field
             found[name] = field if self.as_tensors else field.cpu().numpy()
@@ -198,6 +206,25 @@ class Question:
             fields = mean.with_targets(getattr(banded, end), mean.valid_targets).without_absent(own)
             found |= {f"{name}_{end}": field for name, field in self.answers(fields).items()}
         return found
+
+
+def _at_one_place(arrays: Mapping[str, Any], states: tuple[str, ...]) -> tuple[dict[str, Any], int]:
+    """Return series with an axis of space, and how many frames they have.
+
+    Raises:
+        SignatureError: if they differ in that, or are single numbers.
+    """
+    frames = {name: np.shape(arrays[name])[-1:] for name in states}
+    if len(set(frames.values())) != 1 or () in frames.values():
+        told = ", ".join(f"'{name}' {tuple(np.shape(arrays[name]))}" for name in states)
+        raise SignatureError(f"Series are of shape (frame,) or (sample, frame), all of as many frames; got {told}.")
+    (count,) = next(iter(frames.values()))
+    longer = {name: value if name not in states else _with_space(value) for name, value in arrays.items()}
+    return longer, int(count)
+
+
+def _with_space(series: Any) -> Any:
+    return series[..., None] if isinstance(series, Tensor) else np.asarray(series)[..., None]
 
 
 def _grid(

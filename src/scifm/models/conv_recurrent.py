@@ -215,6 +215,10 @@ class ConvRecurrent(Operator):
         return True
 
     @property
+    def any_history(self) -> bool:
+        return True
+
+    @property
     def block(self) -> int:
         """Frames that are answered before the answers are read in their turn."""
         return self.config.block or self.history

@@ -246,7 +246,7 @@ class Operator(Stored):
             through: of several frames, how many steps gradients go back through at most; None: all.
         """
         batch = self.align(batch)
-        if batch.inputs.shape[1] != self.history:
+        if batch.inputs.shape[1] != self.history and not self.any_history:
             raise SignatureError(
                 f"This operator of kind '{self.kind}' takes {plural(self.history, 'input frame')}; got "
                 f"{batch.inputs.shape[1]}."
@@ -294,7 +294,15 @@ class Operator(Stored):
     @property
     def remembers(self) -> bool:
         """Whether an answer hangs on more frames than it is given: on those before them, on the same march."""
-        return any(part.remembers for part in self.modules() if isinstance(part, Operator) and part is not self)
+        return any(part.remembers for part in self._within())
+
+    @property
+    def any_history(self) -> bool:
+        """Whether it takes any number of input frames, as one that reads them one after the other."""
+        return any(part.any_history for part in self._within())
+
+    def _within(self) -> Iterator[Operator]:
+        return (part for part in self.modules() if isinstance(part, Operator) and part is not self)
 
     def encoded(self, batch: Batch) -> Encoded:
         """Return aligned samples as `network` is given them."""
@@ -399,6 +407,7 @@ class Operator(Stored):
             self._require_inside(problems, strict)
             return self.answers(problems, batch_size=batch_size)
         about: dict[str, Any] = {"history": self.history, "sees_lead_time": self.sees_lead_time}
+        about["any_history"] = self.any_history
         about["takes_terms"] = self.config.wants_terms
         level = asked.pop("level", None)
         question = Question.of(problems, self.signature, self.domain, **about, **asked)

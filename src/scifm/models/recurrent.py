@@ -105,6 +105,10 @@ class Recurrent(Operator):
     def remembers(self) -> bool:
         return True
 
+    @property
+    def any_history(self) -> bool:
+        return True
+
     def outer_maps(self) -> OuterMaps | None:
         first = self.cells[0]
         if not isinstance(first, LEM):

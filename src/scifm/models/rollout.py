@@ -54,7 +54,11 @@ class Rollout:
         start = batch.to(*operator.home)
         known, answered = start.valid_inputs, operator.domain.gaps.answered(start)
         known = None if known is None else known[:, -1:, self._state()]
-        largest = self._bound * self._sizes(start.inputs[:, -1:, self._state()], known).clamp(min=1e-30)
+        sizes = self._sizes(start.inputs[:, -1:, self._state()], known)
+        if start.grid.is_place:  # a single number may be next to nothing, now and then
+            usual = [operator.normalization.input_scale[place] for place in self._state()]
+            sizes = torch.maximum(sizes, sizes.new_tensor(usual))
+        largest = self._bound * sizes.clamp(min=1e-30)
         times = self._times(batch)
         with evaluating(operator), nullcontext() if self._differentiable else torch.no_grad():
             for step, frame in enumerate(operator.march(start, self._num_steps), start=1):

@@ -20,6 +20,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from scifm.findings.figure import Axis, Figure, Panel, Series
 from scifm.findings.frames import ForecastFrames
 from scifm.report.records import AGAIN, read_arrays, unreadable
 from scifm.report.svg import Frame, Scale, element, fitted_ticks, join, path_through, svg
@@ -157,6 +158,33 @@ def _which(frames: ForecastFrames, num_samples: int) -> str:
     if num_samples == 1:
         return "the one trajectory"
     return f"trajectory {frames.sample + 1} of {num_samples}, the one whose error is the median"
+
+
+def series_of(frames: ForecastFrames, num_samples: int) -> Figure | None:
+    """Return what was and what was forecast at one place, lines over time; None of fields, which have a film."""
+    if frames.num_points != (1,):
+        return None
+    panels = []
+    for place, name in enumerate(frames.channels):
+        values = (
+            (part[:, place, 0].tolist(), label)
+            for part, label in ((frames.prediction, "model"), (frames.truth, "truth"))
+        )
+        series = tuple(
+            Series(
+                label=label,
+                x=frames.times,
+                y=tuple(value if math.isfinite(value) else None for value in own),
+                marked=False,
+                line="dashed" if label == "truth" else "solid",
+            )
+            for own, label in values
+        )
+        panels.append(
+            Panel(x=Axis(label="time since the last input frame"), y=Axis(label=name.replace("_", " ")), series=series)
+        )
+    caption = f"What was, dashed, and what was forecast, of {_which(frames, num_samples)}."
+    return Figure(caption=caption, panels=tuple(panels), shared=("x",))
 
 
 def space_time_of(frames: ForecastFrames, num_samples: int) -> SpaceTime | None:

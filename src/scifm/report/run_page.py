@@ -12,7 +12,7 @@ import numpy as np
 from scifm.findings.figure import Axis, Figure, Panel, Series
 from scifm.findings.provenance import Provenance
 from scifm.report.drawing import Drawn
-from scifm.report.films import Film, SpaceTime, film_of, read_frames, space_time_of
+from scifm.report.films import Film, SpaceTime, film_of, read_frames, series_of, space_time_of
 from scifm.report.forecasts import (
     ForecastRecord,
     drift_figure,
@@ -97,6 +97,9 @@ def _forecast(
         "errors": numbered(f"forecast-{place}", forecast_figure(record))
     }
     frames = read_frames(file.with_suffix(".npz")) if place == 0 else None
+    series = None if frames is None else series_of(frames, record.num_samples)
+    drawn["series"] = numbered("series", series)
+    frames = frames if series is None else None
     maps = None if frames is None else numbered.maps(space_time_of(frames, record.num_samples))
     drawn["space_time"] = maps
     film = None if frames is None else film_of(frames, record.num_samples)
