@@ -30,7 +30,7 @@ SMALL: dict[str, OperatorConfig] = {
     "continuous": ContinuousConfig(**tiny.NETWORK, num_steps=2, basis=2, scheme="midpoint"),
     "coordinate": CoordinateConfig(width=6, num_layers=2),
     "recurrent": RecurrentConfig(width=8, num_layers=2),
-    "conv_recurrent": ConvRecurrentConfig(width=4, halvings=2, peepholes=False),
+    "conv_recurrent": ConvRecurrentConfig(width=4, halvings=2, peepholes=False, answers="changes"),
     "neuralop_fno": NeuralopFNOConfig(n_modes=(6, 6), hidden_channels=4, n_layers=2),
     "module": ModuleConfig(
         target=f"{networks.__name__}:GlobalNet",
