@@ -15,7 +15,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 RUNTIME := $(VENV)/.installed-runtime
 DEV := $(VENV)/.installed-dev
 
-.PHONY: help demo test test-all lint types bench docs clean install install-dev lock
+.PHONY: help demo test test-all lint types bench docs clean install install-dev wheels lock
 .DEFAULT_GOAL := help
 
 help: ## what can be made
@@ -51,6 +51,9 @@ docs: $(DEV) ## the documentation, strictly, into site/
 
 install: $(RUNTIME) ## the package and what it needs to run
 install-dev: $(DEV) ## the same, with tests, style, types and documentation tools
+
+wheels: $(DEV) ## wheels with the C files compiled, into dist/
+	$(BIN)/python scripts/wheels.py
 
 lock: $(DEV) ## the hashes of every file of every pinned release, into the lock files
 	$(BIN)/python scripts/lock.py requirements.lock requirements-dev.lock

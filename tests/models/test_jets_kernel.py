@@ -18,6 +18,7 @@ from scifm.models.parts import compiled_jets, jets
 from scifm.models.parts.jets import Jets, of_network, of_network_at_once
 
 pytestmark = pytest.mark.skipif(compiled_jets.library() is None, reason="the compiled jets need Linux and a C compiler")
+on_every_processor = pytest.mark.usefixtures("jets_library")
 WIDTHS = st.lists(st.integers(1, 130), min_size=2, max_size=5)
 ORDERS = st.lists(st.integers(1, 2), max_size=3)
 ACTIVATIONS = st.sampled_from(["tanh", "sin"])
@@ -59,6 +60,7 @@ def error(got: list[torch.Tensor], truth: list[torch.Tensor]) -> float:
     return max(float((a - b).abs().max() / b.abs().max().clamp(min=1e-30)) for a, b in zip(got, truth, strict=True))
 
 
+@on_every_processor
 @settings(max_examples=60, deadline=None)
 @given(WIDTHS, st.integers(1, 300), ORDERS, ACTIVATIONS)
 def test_values_and_gradients_are_those_of_torch_for_every_shape(widths, points, orders, activation):
@@ -71,6 +73,7 @@ def test_values_and_gradients_are_those_of_torch_for_every_shape(widths, points,
     assert error(compiled, truth) < 3e-6 + 4 * error(usual, truth)
 
 
+@on_every_processor
 def test_a_network_as_published_is_as_exact_as_through_torch():
     layers, features, grad = problem([2, 50, 50, 50, 50, 1], 1000, [2, 1])
     double_layers, *double = in_double(layers, features, grad)
@@ -88,6 +91,7 @@ def values(activation: str, numbers: torch.Tensor) -> torch.Tensor:
         return of_network(layers, activation, Jets(numbers.view(1, -1, 1), {})).planes.flatten()
 
 
+@on_every_processor
 def test_tanh_is_exact_to_its_last_digits_near_zero_and_far_away():
     size = torch.cat([torch.logspace(-30, 1.5, 40_001), torch.linspace(0.001, 10, 100_001)])
     numbers = torch.cat([size, -size])
@@ -95,11 +99,13 @@ def test_tanh_is_exact_to_its_last_digits_near_zero_and_far_away():
     assert float(((values("tanh", numbers) - truth) / truth).abs().max()) < 2e-7
 
 
+@on_every_processor
 def test_tanh_at_its_ends():
     numbers = torch.tensor([0.0, math.inf, -math.inf, 1e30, -1e30, 1e-45])
     torch.testing.assert_close(values("tanh", numbers), torch.tanh(numbers), rtol=2e-7, atol=0)
 
 
+@on_every_processor
 @pytest.mark.parametrize("size", [1.0, 100.0, 8000.0, 1e6])
 def test_sine_of_small_and_large_numbers(size):
     numbers = torch.linspace(-size, size, 50_001)
@@ -107,6 +113,7 @@ def test_sine_of_small_and_large_numbers(size):
     assert float((values("sin", numbers) - truth).abs().max()) < 2e-7
 
 
+@on_every_processor
 @pytest.mark.parametrize("activation", ["tanh", "sin"])
 @pytest.mark.parametrize("points", [7, 1000])
 def test_any_number_of_threads_gives_the_same_bits(activation, points):
@@ -123,6 +130,7 @@ def test_any_number_of_threads_gives_the_same_bits(activation, points):
         assert all(torch.equal(one, two) for one, two in zip(found[0], other, strict=True))
 
 
+@on_every_processor
 @pytest.mark.parametrize("activation", ["tanh", "sin"])
 def test_what_is_no_number_stays_none(activation):
     layers, features, grad = problem([2, 20, 20, 1], 40, [2])
@@ -137,6 +145,7 @@ def test_what_is_no_number_stays_none(activation):
     assert bool(of_network(layers, activation, features).planes.isnan().all())
 
 
+@on_every_processor
 def test_without_a_gradient_nothing_is_kept_and_the_answer_is_the_same():
     layers, features, _ = problem([2, 30, 30, 2], 50, [1, 2])
     kept = of_network(layers, "tanh", features).planes
@@ -147,6 +156,7 @@ def test_without_a_gradient_nothing_is_kept_and_the_answer_is_the_same():
     assert torch.equal(kept, free)
 
 
+@on_every_processor
 @pytest.mark.parametrize("activation", ["tanh", "sin"])
 def test_several_at_once_are_what_they_are_one_after_the_other(activation):
     layers, *_ = problem([2, 30, 30, 2], 1, [])

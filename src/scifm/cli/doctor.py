@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import typer
 
@@ -87,9 +87,10 @@ def _libraries() -> Iterator[_Answer]:
 
     from scifm.models.parts.compiled_jets import library as jets
     from scifm.models.parts.native import library as layers
+    from scifm.native import Library, width
     from scifm.systems.solvers.volumes import library as volumes
 
-    libraries: dict[str, Callable[[], Any]] = {
+    libraries: dict[str, Callable[[], Library | None]] = {
         "compiled layers": layers,
         "compiled networks of coordinates": jets,
         "compiled finite volumes": partial(volumes, torch.float32),
@@ -97,9 +98,11 @@ def _libraries() -> Iterator[_Answer]:
     for name, load in libraries.items():
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            there = load() is not None
-        if there:
-            yield _Answer(name, True, "in use")
+            library = load()
+        if library is not None:
+            origin = "came with the package" if library.prebuilt else "compiled on this machine"
+            threads = "" if library.threads else ", for one thread only"
+            yield _Answer(name, True, f"in use, {origin} for vectors of {width()} bits{threads}")
             continue
         reasons = [str(entry.message).partition(": ")[2] for entry in caught if entry.category is RuntimeWarning]
         off = os.environ.get("SCIFM_NATIVE", "1") == "0"

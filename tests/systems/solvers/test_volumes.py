@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 import finite_volume_problems as problems
 import scifm.native
 from compiled_anew import emptied
+from emulated import Emulated
 from scifm.errors import DataError
 from scifm.fields.grid import Grid
 from scifm.systems import finite_volume_system
@@ -21,7 +23,25 @@ from scifm.systems.shallow_water import ShallowWater
 from scifm.systems.solvers import volumes
 
 needs_compiled = pytest.mark.skipif(volumes.library(torch.float64) is None, reason="needs Linux and a C compiler")
+on_every_processor = pytest.mark.usefixtures("processor")
 SYSTEMS = (ShallowWater, Euler, CompressibleNavierStokes)
+
+
+@pytest.fixture(scope="module", params=["this one", pytest.param("NEON, emulated", marks=pytest.mark.slow)])
+def processor(request, tmp_path_factory) -> Iterator[None]:
+    """Let the march be that of this processor, or an emulated one."""
+    if request.param == "this one":
+        yield
+        return
+    emulated = {
+        dtype: Emulated(volumes.sources(128, dtype), tmp_path_factory.mktemp("emulated"))
+        for dtype in (torch.float32, torch.float64)
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(volumes, "library", emulated.__getitem__)
+        yield
+    for library in emulated.values():
+        library.close()
 
 
 def through_torch(patch: pytest.MonkeyPatch) -> None:
@@ -48,6 +68,7 @@ BOXES = [
 
 
 @needs_compiled
+@on_every_processor
 @pytest.mark.parametrize("system", SYSTEMS)
 @pytest.mark.parametrize(("num_points", "boundary"), BOXES)
 def test_it_is_what_torch_does(system, boundary, num_points):
@@ -67,6 +88,7 @@ def test_it_is_what_torch_does(system, boundary, num_points):
 
 
 @needs_compiled
+@on_every_processor
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_it_does_not_depend_on_threads_or_on_who_else_is_there(system):
     """Samples are shared out where there are many, blocks of a sample where it is alone."""
@@ -86,6 +108,7 @@ def test_it_does_not_depend_on_threads_or_on_who_else_is_there(system):
 
 
 @needs_compiled
+@on_every_processor
 def test_near_a_vacuum_both_fall_back_to_the_first_order():
     states, grid, _ = problems.broken_states([1, -2, 0.4], [1, 2, 0.4], 100)
     system, ratio = Euler(num_spatial_dims=1), torch.full((1, 1), 1.4, dtype=torch.float64)
@@ -98,6 +121,7 @@ def test_near_a_vacuum_both_fall_back_to_the_first_order():
 
 
 @needs_compiled
+@on_every_processor
 @pytest.mark.parametrize("where", [0, 7, 19])
 def test_numbers_that_are_none_are_told_wherever_they_begin(where):
     system, grid = Euler(), Grid((16, 20), (1.0, 1.0), ("periodic", "wall"))

@@ -17,9 +17,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from scifm.models.parts.native import is_exporting
-from scifm.native import Library, load, vector_flags
+from scifm.native import Code, Library, load, vector_flags, width
 
-__all__ = ["MOST_WIDTH", "compiled_jets", "jets_for", "library"]
+__all__ = ["MOST_WIDTH", "compiled_jets", "jets_for", "library", "sources"]
 
 MOST_WIDTH = 256  # channels: a block of points with more of them does not stay near the processor
 _SOURCE = Path(__file__).with_name("jets.c")
@@ -29,8 +29,13 @@ _ROW = 32  # points are kept in blocks of that many or a divisor of it
 
 @lru_cache(maxsize=1)
 def library() -> Library | None:
-    """Compile if needed and load; None where the system or the user says no."""
-    return load(_SOURCE, ("-fno-trapping-math", *vector_flags()))
+    """Load, compiled if needed; None where the system or the user says no."""
+    return load(sources(width()))
+
+
+def sources(bits: int) -> Code:
+    """Return the C file, for vectors of so many bits."""
+    return Code((_SOURCE,), ("-fno-trapping-math", *vector_flags(bits)))
 
 
 def jets_for(several: Sequence[Tensor], weights: Sequence[Tensor]) -> Library | None:

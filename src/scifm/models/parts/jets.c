@@ -8,9 +8,10 @@
  * parts are added in order. So results are the same for any number of threads.
  */
 #include <math.h>
-#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "threads.h"
 
 #if defined(__AVX512F__)
 enum { LANES = 16, ROWS = 12 }; /* numbers in a register; ROWS x 2 registers of sums stay there */

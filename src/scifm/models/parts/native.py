@@ -15,9 +15,9 @@ import torch
 from scipy import special
 from torch import Tensor
 
-from scifm.native import Library, load, vector_flags, width
+from scifm.native import Code, Library, load, vector_flags, width
 
-__all__ = ["compiled", "is_exporting", "library", "native_for"]
+__all__ = ["compiled", "is_exporting", "library", "native_for", "set_tables", "sources"]
 
 _SOURCES = tuple(
     Path(__file__).with_name(f"{name}.c") for name in ("products", "transforms", "pointwise", "attention", "recurrence")
@@ -70,13 +70,23 @@ def native_for(tensor: Tensor) -> Library | None:
 
 @lru_cache(maxsize=1)
 def library() -> Library | None:
-    """Compile if needed and load; None where the system or the user says no."""
-    return compiled(width() // 32, vector_flags())
+    """Load, compiled if needed; None where the system or the user says no."""
+    return compiled(width())
 
 
-def compiled(lanes: int, flags: tuple[str, ...]) -> Library | None:
-    """Compile for vectors of 16, 8 or 4 numbers, which a processor without such vectors does in parts, slowly."""
-    found = load(_SOURCES, (f"-DLANES={lanes}", *flags))
+def sources(bits: int, processor: int | None = None) -> Code:
+    """Return the C files, for vectors of so many bits; a `processor` with narrower ones does them in parts, slowly."""
+    return Code(_SOURCES, (f"-DLANES={bits // 32}", *vector_flags(processor or bits)))
+
+
+def compiled(bits: int, processor: int | None = None) -> Library | None:
+    """Load what `sources` tells, compiled if needed, with its tables."""
+    found = load(sources(bits, processor))
     if found is not None:
-        found.call("set_tables", _gelu_tables(8 if lanes == 8 else 16))
+        set_tables(found, bits)
     return found
+
+
+def set_tables(library: Library, bits: int) -> None:
+    """Give a library what it looks up: once, before anything else."""
+    library.call("set_tables", _gelu_tables(8 if bits == 256 else 16))

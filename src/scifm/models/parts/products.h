@@ -6,9 +6,9 @@
 #ifndef SCIFM_PRODUCTS_H
 #define SCIFM_PRODUCTS_H
 
-#include <omp.h>
 #include <stdlib.h>
 
+#include "threads.h"
 #include "vectors.h"
 
 enum {

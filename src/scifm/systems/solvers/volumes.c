@@ -10,10 +10,10 @@
  * added in order: results do not depend on the number of threads.
  */
 #include <float.h>
-#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "threads.h"
 #include "volumes_faces.h"
 
 /* Four times the least, so that no part of it is subnormal: with those a processor is slow. */
@@ -356,7 +356,7 @@ INLINE void update(i64 n, const int which, real step, const real *change, real *
                    real ratio, real *fields, const int dims, const int gas) {
     LOOP for (i64 i = 0; i < n; i++) {
         real now[MOST];
-        _Pragma("GCC unroll 5") for (int f = 0; f <= dims + gas; f++) {
+        UNROLL for (int f = 0; f <= dims + gas; f++) {
             const i64 at = f * n + i;
             real value = state[at];
             if (which == 1) value += step * change[at];
@@ -372,7 +372,7 @@ INLINE void update(i64 n, const int which, real step, const real *change, real *
         const real inverse = 1 / now[0];
         real motion = 0;
         fields[i] = now[0];
-        _Pragma("GCC unroll 3") for (int d = 1; d <= dims; d++) {
+        UNROLL for (int d = 1; d <= dims; d++) {
             const real speed = now[d] * inverse;
             fields[d * n + i] = speed;
             motion += now[d] * speed;

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from scifm.fields.grid import Boundary, Grid
-from scifm.native import Library, load, vector_flags
+from scifm.native import Code, Library, load, vector_flags, width
 
-__all__ = ["ENDS", "Equation", "library", "march", "volumes_for"]
+__all__ = ["ENDS", "Equation", "library", "march", "sources", "volumes_for"]
 
 Equation = Literal["water", "gas", "viscous gas"]
 """Equations that the C file knows: those of shallow water, Euler, and compressible Navier and Stokes."""
@@ -40,8 +40,13 @@ def volumes_for(tensor: Tensor) -> Library | None:
 
 @lru_cache(maxsize=2)
 def library(dtype: torch.dtype) -> Library | None:
-    """Compile if needed and load; None where the system or the user says no."""
-    return load(_SOURCE, (f"-DREAL={_TYPES[dtype]}", "-fno-trapping-math", *vector_flags()))
+    """Load, compiled if needed; None where the system or the user says no."""
+    return load(sources(width(), dtype))
+
+
+def sources(bits: int, dtype: torch.dtype) -> Code:
+    """Return the C file, for vectors of so many bits and numbers of single or double precision."""
+    return Code((_SOURCE,), (f"-DREAL={_TYPES[dtype]}", "-fno-trapping-math", *vector_flags(bits)))
 
 
 def march(

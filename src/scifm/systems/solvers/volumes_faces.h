@@ -13,17 +13,22 @@ typedef REAL real;
 #define STEEP ((real)2)
 #define HALF ((real)0.5)
 #define LOOP _Pragma("omp simd")
+#if defined(__clang__) /* else it makes vectors first, and then finds that it cannot */
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 5")
+#endif
 #define INLINE static inline __attribute__((always_inline))
 
 /* Of two numbers; where one is none, neither is the answer, so that a march that has failed is seen. */
-INLINE real larger(real a, real b) { return (a > b) | (a != a) ? a : b; }
-INLINE real smaller(real a, real b) { return (a < b) | (a != a) ? a : b; }
+INLINE real larger(real a, real b) { return ((a > b) | (a != a)) ? a : b; }
+INLINE real smaller(real a, real b) { return ((a < b) | (a != a)) ? a : b; }
 /* 0 where a positive channel is too steep for anything but a constant, 1 elsewhere. */
 static void keep_level(i64 count, i64 apart, const real *one, const real *other, real *restrict keep) {
     LOOP for (i64 i = 0; i < count; i++) {
         const real a = fabs(one[i + apart] - one[i]) + fabs(one[i + 2 * apart] - one[i + apart]);
         const real b = fabs(other[i + apart] - other[i]) + fabs(other[i + 2 * apart] - other[i + apart]);
-        keep[i] = (a > STEEP * one[i + apart]) | (b > STEEP * other[i + apart]) ? 0 : 1;
+        keep[i] = ((a > STEEP * one[i + apart]) | (b > STEEP * other[i + apart])) ? 0 : 1;
     }
 }
 
