@@ -29,6 +29,7 @@ import sys
 import tempfile
 import zipfile
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -113,7 +114,9 @@ def pure_wheel(folder: Path) -> Path:
         shutil.copy(ROOT / name, copy)
     shutil.copytree(ROOT / "src", copy / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info", "prebuilt"))
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel", "-q", "--no-deps"]
-    subprocess.run([*command, "--no-build-isolation", "-w", str(folder), str(copy)], check=True)
+    if int(metadata.version("setuptools").partition(".")[0]) >= 77:  # else pip fetches one
+        command.append("--no-build-isolation")
+    subprocess.run([*command, "-w", str(folder), str(copy)], check=True)
     (wheel,) = folder.glob("*.whl")
     return wheel
 

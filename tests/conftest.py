@@ -6,7 +6,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 # Before torch is loaded, and inherited by every process a test starts: sums in one order, workers that do not fight.
@@ -19,6 +19,8 @@ import pytest
 import torch
 
 from calls import Said
+from emulated import Emulated
+from scifm.native import Code
 
 torch.set_num_threads(1)
 # A shell that put us in the background has it ignored; tests send it to themselves and to what they start.
@@ -78,6 +80,21 @@ def browser_path() -> str:
     if path is None:
         pytest.skip("no Chromium found")
     return path
+
+
+@pytest.fixture(scope="session")
+def emulated(tmp_path_factory) -> Iterator[Callable[[Code], Emulated]]:
+    """Return what compiles C files for ARM and runs them under an emulator; it skips the test where there is none."""
+    made: dict[Code, Emulated] = {}
+
+    def library(code: Code) -> Emulated:
+        if code not in made:
+            made[code] = Emulated(code, tmp_path_factory.mktemp("emulated"))
+        return made[code]
+
+    yield library
+    for one in made.values():
+        one.close()
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -61,7 +61,7 @@ def error(got: list[torch.Tensor], truth: list[torch.Tensor]) -> float:
 
 
 @on_every_processor
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(WIDTHS, st.integers(1, 300), ORDERS, ACTIVATIONS)
 def test_values_and_gradients_are_those_of_torch_for_every_shape(widths, points, orders, activation):
     layers, features, grad = problem(widths, points, orders)

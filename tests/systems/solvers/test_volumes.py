@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -12,7 +11,6 @@ import torch
 import finite_volume_problems as problems
 import scifm.native
 from compiled_anew import emptied
-from emulated import Emulated
 from scifm.errors import DataError
 from scifm.fields.grid import Grid
 from scifm.systems import finite_volume_system
@@ -23,25 +21,13 @@ from scifm.systems.shallow_water import ShallowWater
 from scifm.systems.solvers import volumes
 
 needs_compiled = pytest.mark.skipif(volumes.library(torch.float64) is None, reason="needs Linux and a C compiler")
-on_every_processor = pytest.mark.usefixtures("processor")
 SYSTEMS = (ShallowWater, Euler, CompressibleNavierStokes)
 
 
-@pytest.fixture(scope="module", params=["this one", pytest.param("NEON, emulated", marks=pytest.mark.slow)])
-def processor(request, tmp_path_factory) -> Iterator[None]:
-    """Let the march be that of this processor, or an emulated one."""
-    if request.param == "this one":
-        yield
-        return
-    emulated = {
-        dtype: Emulated(volumes.sources(128, dtype), tmp_path_factory.mktemp("emulated"))
-        for dtype in (torch.float32, torch.float64)
-    }
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(volumes, "library", emulated.__getitem__)
-        yield
-    for library in emulated.values():
-        library.close()
+@pytest.fixture
+def emulated_march(emulated, monkeypatch) -> None:
+    """Let the march be that of a processor with NEON."""
+    monkeypatch.setattr(volumes, "library", lambda dtype: emulated(volumes.sources(128, dtype)))
 
 
 def through_torch(patch: pytest.MonkeyPatch) -> None:
@@ -68,11 +54,23 @@ BOXES = [
 
 
 @needs_compiled
-@on_every_processor
 @pytest.mark.parametrize("system", SYSTEMS)
 @pytest.mark.parametrize(("num_points", "boundary"), BOXES)
 def test_it_is_what_torch_does(system, boundary, num_points):
     """Blocks of water and gas with jumps; the largest box is cut into several blocks along both axes."""
+    assert_what_torch_does(system, boundary, num_points)
+
+
+@pytest.mark.slow
+@needs_compiled
+@pytest.mark.usefixtures("emulated_march")
+@pytest.mark.parametrize("system", SYSTEMS)
+@pytest.mark.parametrize(("num_points", "boundary"), [((24,), "open"), ((10, 12), "periodic"), ((5, 6, 4), "wall")])
+def test_with_neon_emulated_it_is_too(system, boundary, num_points):
+    assert_what_torch_does(system, boundary, num_points)
+
+
+def assert_what_torch_does(system, boundary, num_points) -> None:
     dims = len(num_points)
     ends = ["periodic" if axis == 1 else boundary for axis in range(dims)]
     grid = Grid(num_points, (1.1, 0.7, 1.9)[-dims:], ends)
@@ -88,7 +86,6 @@ def test_it_is_what_torch_does(system, boundary, num_points):
 
 
 @needs_compiled
-@on_every_processor
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_it_does_not_depend_on_threads_or_on_who_else_is_there(system):
     """Samples are shared out where there are many, blocks of a sample where it is alone."""
@@ -108,7 +105,6 @@ def test_it_does_not_depend_on_threads_or_on_who_else_is_there(system):
 
 
 @needs_compiled
-@on_every_processor
 def test_near_a_vacuum_both_fall_back_to_the_first_order():
     states, grid, _ = problems.broken_states([1, -2, 0.4], [1, 2, 0.4], 100)
     system, ratio = Euler(num_spatial_dims=1), torch.full((1, 1), 1.4, dtype=torch.float64)
@@ -121,7 +117,6 @@ def test_near_a_vacuum_both_fall_back_to_the_first_order():
 
 
 @needs_compiled
-@on_every_processor
 @pytest.mark.parametrize("where", [0, 7, 19])
 def test_numbers_that_are_none_are_told_wherever_they_begin(where):
     system, grid = Euler(), Grid((16, 20), (1.0, 1.0), ("periodic", "wall"))
