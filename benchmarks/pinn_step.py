@@ -42,7 +42,7 @@ from scifm.fields.grid import Grid
 from scifm.fields.seeds import generator_for
 from scifm.models.coordinate import Coordinate, CoordinateConfig
 from scifm.models.parts import jets
-from scifm.native import load, vector_flags
+from scifm.native import Code, load, vector_flags, width
 from scifm.objectives.collocation import Collocation
 from scifm.systems.convection import Convection
 
@@ -226,7 +226,7 @@ def best_rates() -> tuple[float, float]:
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "peak.c"
         source.write_text(PEAK)
-        library = load(source, vector_flags())
+        library = load(Code((source,), vector_flags(width())))
     if library is None:
         raise SystemExit("This benchmark times a compiled kernel, which cannot be had here: see `scifm.native`.")
     size, turns, sink, seconds = 1024, 1_000_000, torch.ones(64), ([], [])

@@ -24,7 +24,7 @@ import torch
 from harness import Row, argument_parser, publish
 from scifm.fields.grid import Grid
 from scifm.fields.seeds import generator_for
-from scifm.native import load, vector_flags
+from scifm.native import Code, load, vector_flags, width
 from scifm.systems import finite_volume_system
 from scifm.systems.compressible_navier_stokes import CompressibleNavierStokes
 from scifm.systems.euler import Euler
@@ -69,7 +69,7 @@ def peaks() -> tuple[float, ...]:
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "peak.c"
         source.write_text(PEAK)
-        library = load(source, vector_flags())
+        library = load(Code((source,), vector_flags(width())))
     if library is None:
         raise SystemExit("This benchmark times compiled kernels, which cannot be had here: see `scifm.native`.")
     seconds = []
