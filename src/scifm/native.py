@@ -185,7 +185,7 @@ def build(code: Code, folder: Path, compiler: Sequence[str], target: Target | No
 @cache
 def _warn(reason: str) -> None:
     warnings.warn(
-        "Fast CPU kernels are off and torch does their work: a network takes about twice as long, a march of gases or "
+        "Fast CPU kernels are off and torch does their work: a network takes up to twice as long, a march of gases or "
         f"shallow water over ten times: {reason.rstrip('.')}. Install a C compiler such as gcc, or a wheel made for "
         "this system; let XDG_CACHE_HOME name a folder that can be written; or set SCIFM_NATIVE=0 to be content "
         "with torch.",
