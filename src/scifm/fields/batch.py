@@ -23,6 +23,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -227,7 +228,7 @@ class Batch(Shown):
             return None
         return self.lead_time.diff(dim=1, prepend=self.lead_time.new_zeros(len(self.lead_time), 1))
 
-    @property
+    @cached_property  # on a GPU it has to be waited for, and every step of a training asks twice
     def lead_times(self) -> tuple[float, float] | None:
         """The shortest and the longest time from one frame to the next; None where there is none."""
         steps = self.lead_steps
@@ -444,10 +445,13 @@ class Batch(Shown):
 
     def to(self, device: Any = None, dtype: torch.dtype | None = None) -> Batch:
         """Return the batch on another device or in another precision."""
-        return replace(
+        moved = replace(
             self,
             **self._each(lambda part: part.to(device=device, dtype=dtype if part.is_floating_point() else None)),
         )
+        if self.lead_time is not None and self.lead_time.device.type == "cpu":
+            moved.__dict__["lead_times"] = self.lead_times  # said on the host, where nobody waits for it
+        return moved
 
     def _saying_what_is_there(self) -> Batch:
         if self.present is not None:

@@ -22,6 +22,7 @@ from scifm.errors import ConfigError, SignatureError, suggest
 from scifm.fields.batch import Batch
 from scifm.fields.grid import Grid
 from scifm.fields.norms import mean, point_weights
+from scifm.fields.on_device import in_a_row
 from scifm.fields.projecting import Projection
 from scifm.fields.signature import Signature
 from scifm.fields.spectral import require_periodic, without_divergence
@@ -218,6 +219,7 @@ class Holding:
             require_periodic(grid)
         # off the graph, and no tensors of inference: what is made once is trained through later
         with torch.inference_mode(False), torch.no_grad():
+            self._index = torch.tensor(self._places)
             self._fixed, self._kept, self._values = self._at_ends()
             self._projection = self._of_rows()
             self._asked = self.equations()[1]
@@ -320,7 +322,7 @@ class Holding:
         other = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
         with torch.inference_mode(False):
-            for name in ("_fixed", "_kept", "_values", "_asked"):
+            for name in ("_fixed", "_kept", "_values", "_asked", "_index"):
                 setattr(other, name, getattr(self, name).to(device))
             other._projection = None if self._projection is None else self._projection.to(device)
         return other
@@ -390,7 +392,7 @@ class Holding:
         Raises:
             SignatureError: if a sample lacks some of the outputs that hold something together.
         """
-        own = answer[:, :, self._places]
+        own = answer[:, :, in_a_row(self._places)]
         held = self.nearest(own, self.state(question).unsqueeze(1) if self._holds.kept else None)
         there = question.has(self._names)
         if there is not None:
@@ -402,4 +404,4 @@ class Holding:
                         "that out of hold."
                     )
             held = torch.where(there.view(len(there), 1, -1, *(1,) * self.grid.num_spatial_dims), held, own)
-        return answer.index_copy(2, torch.tensor(self._places, device=answer.device), held)
+        return answer.index_copy(2, self._index, held)

@@ -25,6 +25,7 @@ from scifm.fields.batch import Batch
 from scifm.fields.grid import Grid
 from scifm.fields.homogeneity import Homogeneity
 from scifm.fields.memory import Memory
+from scifm.fields.on_device import numbers_for
 
 __all__ = ["Encoded", "Normalization"]
 
@@ -163,10 +164,10 @@ class Normalization:
 
     def coefficients_of(self, encoded: Tensor) -> Tensor:
         """Return the coefficients ``(batch, coefficient)`` that are encoded so, of samples of the gauge's size."""
-        values = encoded * encoded.new_tensor(self.coefficient_scale) + encoded.new_tensor(self.coefficient_shift)
+        values = encoded * numbers_for(self.coefficient_scale, encoded) + numbers_for(self.coefficient_shift, encoded)
         if not any(self.coefficient_floor):
             return values
-        return torch.where(values.new_tensor(self.coefficient_floor) > 0, values.exp(), values)
+        return torch.where(numbers_for(self.coefficient_floor, values) > 0, values.exp(), values)
 
     @property
     def coefficient_sizes(self) -> tuple[float, ...]:
@@ -207,13 +208,13 @@ class Normalization:
 
     @staticmethod
     def _row(values: tuple[float, ...], batch: Batch) -> Tensor:
-        return batch.inputs.new_tensor(values).view(1, -1)
+        return numbers_for(values, batch.inputs).view(1, -1)
 
     def _powers(self, factors: list[Tensor], names: tuple[str, ...], batch: Batch) -> Tensor:
         """Return ``(batch, name)``: the product of each sample's factors to the declared exponents."""
         result = batch.inputs.new_ones(batch.num_samples, len(names))
         for homogeneity, factor in zip(self.homogeneities, factors, strict=True):
-            exponents = batch.inputs.new_tensor([homogeneity.exponent(name) for name in names])
+            exponents = numbers_for([homogeneity.exponent(name) for name in names], batch.inputs)
             result = result * factor.view(-1, 1) ** exponents
         return result
 

@@ -55,7 +55,8 @@ def point_weights(grid: Grid, like: Tensor) -> Tensor | None:
     weights = like.new_ones(grid.num_points)
     for axis, periodic in enumerate(grid.periodic):
         if not periodic:
-            weights.movedim(axis, 0)[[0, -1]] *= 0.5
+            for end in (0, -1):
+                weights.select(axis, end).mul_(0.5)
     return weights
 
 

@@ -27,6 +27,7 @@ from scifm.errors import ConfigError
 from scifm.fields.batch import Signature
 from scifm.fields.grid import Grid
 from scifm.fields.normalization import Encoded, Normalization
+from scifm.fields.on_device import in_a_row, numbers_for
 from scifm.fields.term import Equations, Term
 from scifm.models.architecture import Hidden
 from scifm.models.operator import Operator, OperatorConfig, OuterMaps, Role
@@ -309,12 +310,13 @@ class AxialTransformer(Operator):
         if how == "none" or not names.state:
             return inputs, None
         places = names.state_places
-        states, rest = inputs[:, :, places], [1, *range(3, inputs.dim())]
+        among, answered = in_a_row(places), in_a_row([names.outputs.index(name) for name in names.state])
+        states, rest = inputs[:, :, among], [1, *range(3, inputs.dim())]
         centered = states - states.mean(rest, keepdim=True) if how == "reversible" else states
         square = centered.square().mean(rest, keepdim=True)
         size = torch.where(square > _LEAST**2, square, 1.0).sqrt()  # a root of zero would have no derivative
         sized = inputs.clone()
-        sized[:, :, places] = centered / size
+        sized[:, :, among] = centered / size
         if how == "rms" and inputs.shape[1] > 1:
             units = [
                 self.normalization.input_scale[place] / self.normalization.output_scale[names.outputs.index(name)]
@@ -323,9 +325,9 @@ class AxialTransformer(Operator):
             change = (states.diff(dim=1) * _on_channels(units, states)).square().mean(rest, keepdim=True)
             size = (change + _LEAST_CHANGE**2).sqrt()
         factors = torch.ones_like(size[:, :, :1]).expand(-1, -1, len(names.outputs), *size.shape[3:]).clone()
-        factors[:, :, [names.outputs.index(name) for name in names.state]] = size
+        factors[:, :, answered] = size
         return sized, factors
 
 
 def _on_channels(values: list[float], fields: Tensor) -> Tensor:
-    return fields.new_tensor(values).view(1, 1, -1, *(1,) * (fields.dim() - 3))
+    return numbers_for(values, fields).view(1, 1, -1, *(1,) * (fields.dim() - 3))

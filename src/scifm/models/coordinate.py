@@ -33,6 +33,7 @@ from scifm.errors import ConfigError, SignatureError
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
 from scifm.fields.normalization import Normalization
+from scifm.fields.on_device import in_a_row, numbers_for
 from scifm.models.operator import Operator, OperatorConfig
 from scifm.models.parts.jets import Jets, Passed, of_network, of_network_at_once
 from scifm.models.parts.points import WAY, Asked, PointDerivatives, Points, orders_of
@@ -363,7 +364,7 @@ class Coordinate(Operator):
         fields = {name: batch.field(name)[:1, -1] for name in self.signature.inputs}
         if start is not None:
             fields |= {name: start[None, place] for place, name in enumerate(self.signature.outputs)}
-        ways = coordinates.new_tensor(lines).view(-1, len(self.letters))
+        ways = numbers_for([number for line in lines for number in line], coordinates).view(-1, len(self.letters))
         features = self._features(coordinates, orders, ways)
         return Asked(points, batch.grid, slab, features, fields, share, way, self._factor(coordinates, orders, ways))
 
@@ -416,9 +417,9 @@ class Coordinate(Operator):
 
     def _features(self, coordinates: Tensor, orders: Mapping[str, int], ways: Tensor) -> Jets:
         """Return what the network is given, with Taylor coefficients along lines; ways are ``(line, letter)``."""
-        c, lengths = self.config, coordinates.new_tensor(self._lengths)
-        straight = self._straight
-        around = [place for place in range(len(lengths)) if place not in straight]
+        c, lengths = self.config, numbers_for(self._lengths, coordinates)
+        around = in_a_row([place for place in range(len(lengths)) if place not in self._straight])
+        straight = in_a_row(self._straight)
         unit = coordinates / lengths
         rates = ways / lengths  # of the unit coordinates along each line, (line, coordinate)
         counts = torch.arange(1, (c.harmonics or 1) + 1, device=unit.device, dtype=unit.dtype)

@@ -26,6 +26,7 @@ from scifm.errors import ConfigError, suggest
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.homogeneity import Homogeneity
 from scifm.fields.normalization import Encoded, Normalization
+from scifm.fields.on_device import numbers_for
 from scifm.models.architecture import OuterMaps, evaluating
 from scifm.models.axial_transformer import AxialTransformer, AxialTransformerConfig
 from scifm.models.demonstrated import Demonstrated, LearnsInContext
@@ -160,7 +161,7 @@ class InContext(AxialTransformer, LearnsInContext):
             return encoded
         told = [float(name not in hidden) for name in self.signature.coefficients]
         told += [1.0] * (encoded.coefficients.shape[1] - len(told))  # a lead time
-        numbers = torch.where(encoded.coefficients.new_tensor(told) > 0, encoded.coefficients, 0.0)
+        numbers = torch.where(numbers_for(told, encoded.coefficients) > 0, encoded.coefficients, 0.0)
         return replace(encoded, coefficients=numbers)
 
     def told(self, encoded: Encoded, constants: Tensor) -> Tensor | None:

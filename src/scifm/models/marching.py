@@ -13,6 +13,7 @@ from scifm.errors import SignatureError
 from scifm.fields.batch import Batch
 from scifm.fields.memory import Memory
 from scifm.fields.observed import one_step_samples, seen_frames
+from scifm.fields.on_device import in_a_row
 from scifm.models.parts.channels import following_validity
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def marched(operator: Operator, batch: Batch, num_steps: int, *, through: int | 
             f"{names.state or 'none'}."
         )
     steps, known = batch.lead_steps, batch.num_frames
-    state, memory = names.state_places, Memory()
+    state, memory = in_a_row(names.state_places), Memory()
     first, answered = None if steps is None else steps[:, :1], operator.domain.gaps.answered(batch)
     question = replace(batch, targets=None, valid_targets=None, lead_time=first, memory=memory)
     for step in range(num_steps):

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from scifm.errors import ConfigError
 from scifm.fields.batch import Batch
+from scifm.fields.on_device import in_a_row
 from scifm.models.architecture import evaluating
 from scifm.models.operator import Operator
 from scifm.wording import plural
@@ -53,24 +54,24 @@ class Rollout:
         operator, batch = self._operator, self._batch
         start = batch.to(*operator.home)
         known, answered = start.valid_inputs, operator.domain.gaps.answered(start)
-        known = None if known is None else known[:, -1:, self._state()]
-        sizes = self._sizes(start.inputs[:, -1:, self._state()], known)
+        known = None if known is None else known[:, -1:, in_a_row(self._state())]
+        sizes = self._sizes(start.inputs[:, -1:, in_a_row(self._state())], known)
         if start.grid.is_place:  # a single number may be next to nothing, now and then
             usual = [operator.normalization.input_scale[place] for place in self._state()]
             sizes = torch.maximum(sizes, sizes.new_tensor(usual))
         largest = self._bound * sizes.clamp(min=1e-30)
         times = self._times(batch)
+        alive = largest.new_ones(len(largest), dtype=torch.bool)
         with evaluating(operator), nullcontext() if self._differentiable else torch.no_grad():
             for step, frame in enumerate(operator.march(start, self._num_steps), start=1):
-                good = (self._sizes(frame, answered) <= largest).all(dim=1)  # NaN is not
-                lost = ~good.cpu() & (self.lost_at == 0)
-                self.lost_at[lost] = step
-                alive = (self.lost_at == 0).to(frame.device).view(-1, *(1,) * (frame.dim() - 1))
-                shown = torch.where(alive, frame, torch.nan).to(batch.inputs)
+                alive = alive & (self._sizes(frame, answered) <= largest).all(dim=1)  # NaN is not
+                lost = ~alive.cpu()  # what a GPU is waited for, once a frame
+                self.lost_at[lost & (self.lost_at == 0)] = step
+                shown = torch.where(alive.view(-1, *(1,) * (frame.dim() - 1)), frame, torch.nan).to(batch.inputs)
                 lead_time = None if times is None else times[:, step - 1 : step]
                 where = None if answered is None else answered.to(batch.inputs.device)
                 yield replace(batch, targets=shown, lead_time=lead_time, valid_targets=where)
-                if not (self.lost_at == 0).any():
+                if lost.all():
                     return
 
     def _state(self) -> list[int]:

@@ -18,6 +18,7 @@ from scifm.errors import ConfigError, SignatureError
 from scifm.fields.batch import Batch
 from scifm.fields.grid import Grid
 from scifm.fields.norms import VANISHES, is_series, relative_l2, sizes_of, typical_sizes, valid_share, vanishing_part
+from scifm.fields.on_device import in_a_row
 from scifm.models.ensemble import Ensemble, apart
 from scifm.models.operator import Operator
 from scifm.objectives.conserving import budgeted_sizes, missed_budgets
@@ -219,7 +220,7 @@ class Supervised(Objective):
                 f"noise = {self.noise:g} is for the states of an evolving problem; {names.outputs} are none. Leave it "
                 "out."
             )
-        state = names.state_places
+        state = in_a_row(names.state_places)
         fields = inputs[:, :, state]
         if batch.valid_inputs is None:
             square = fields.flatten(3).square().mean(-1)

@@ -216,10 +216,15 @@ def train(
     return loop.run(watch_memory=watch_memory)
 
 
-def prepared(objective: Objective, source: BatchSource, operator: Operator) -> Objective:
+def prepared(
+    objective: Objective, source: BatchSource, operator: Operator, device: torch.device | None = None
+) -> Objective:
     """Return the objective for samples of a source, after the look at them that it asks for.
 
     Of what is sampled without end it sees the first batch.
+
+    Args:
+        device: where it will be asked: what it finds lies there and is not copied at every step. None: where they lie.
 
     Raises:
         ConfigError: if points of the samples may be missing, and it would count them.
@@ -235,7 +240,8 @@ def prepared(objective: Objective, source: BatchSource, operator: Operator) -> O
         return objective
     samples = _seen(source)
     looked_at = samples if isinstance(samples, Batch) else samples.some(objective.num_looked_at)
-    return objective.on(operator.align(looked_at if objective.needs_solutions else looked_at.with_targets(None)))
+    looked_at = looked_at if objective.needs_solutions else looked_at.with_targets(None)
+    return objective.on(operator.align(looked_at).to(device))
 
 
 def _seen(source: BatchSource) -> Samples | PartlySolved | Batch:
@@ -273,9 +279,9 @@ class _Loop:
     ) -> None:
         self.whole, self.source, self.config, self.world = operator, source, config, world
         self.validation, self.checkpoint, self.observe = validation, checkpoint, observe
-        self.objective = prepared(config.objective, source, operator)
-        require_whole_set(config.optimizer, source)
         self.device, self.dtype = device_for(config.accelerator, world), dtype_of(config.precision)
+        self.objective = prepared(config.objective, source, operator, self.device)
+        require_whole_set(config.optimizer, source)
         place(operator, self.device, self.dtype)
         drawing = sorted({"cpu", str(self.device)})
         self.generators = [generator_for(seed, "training", world.rank, device=device) for device in drawing]
@@ -387,11 +393,12 @@ class _Loop:
         started = time.perf_counter()
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate() * group["learning_rate_factor"]
-        value, batch = self._evaluated()
-        norm = self._gradient_norm()
+        losses, batch = self._evaluated()
+        *pieces, norm = torch.cat([losses, self._gradient_norm()[None]]).tolist()  # the one time a GPU is waited for
+        value = self.gradient.total_loss(pieces)
         require_finite(
             value,
-            float(norm),
+            norm,
             step=self.position.step,
             learning_rate=self._learning_rate(),
             batch=batch,
@@ -411,8 +418,8 @@ class _Loop:
         if spike is not None:
             self.observe(event="spike", step=self.position.step, loss=value, times_median=spike)
 
-    def _evaluated(self) -> tuple[float, Batch]:
-        """Put a fresh gradient beside the weights; return the loss and the last piece it was taken on."""
+    def _evaluated(self) -> tuple[Tensor, Batch]:
+        """Put a fresh gradient beside the weights; return the losses of the pieces and the last of these."""
         self.optimizer.zero_grad()
         with self._drawing(self.generators):
             return self.gradient.compute(self.position.step)
@@ -436,7 +443,9 @@ class _Loop:
             self.optimizer.step()
             return
         known = [value]
-        self.optimizer.step(closure=lambda: known.pop() if known else self._evaluated()[0])
+        self.optimizer.step(
+            closure=lambda: known.pop() if known else self.gradient.total_loss(self._evaluated()[0].tolist())
+        )
 
     def _keep_books(self) -> None:
         p, c = self.position, self.config

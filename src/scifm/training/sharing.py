@@ -95,6 +95,7 @@ class SharedGradient:
         self.device, self.precision, self.dtype = device, precision, dtype_of(precision)
         self.asks_again = asks_again
         self._kept: tuple[tuple[int, Part], Batch] | None = None
+        self._shares: tuple[list[float], float] | None = None  # weights of the pieces, and of those of all processes
         self.pieces = Part(world.rank, world.size).split(micro_batches)
         if self.pieces != [WHOLE] and not objective.adds_up:
             raise ConfigError(
@@ -172,18 +173,30 @@ class SharedGradient:
         """Return what the objective draws from there: a function of numbers, so nothing of it is ever saved."""
         return generator_for(self.seed, "objective", step, part.number, part.count, device=self.device)
 
-    def compute(self, step: int) -> tuple[float, Batch]:
-        """Add the gradient to those beside the weights; return the loss and the last piece it was taken on."""
+    def compute(self, step: int) -> tuple[Tensor, Batch]:
+        """Add the gradient to those beside the weights; return the losses of the pieces and the last piece.
+
+        The losses, ``(piece,)``, are on the device, and nobody has waited for them yet; `total_loss` adds them up.
+        """
         batches = [self.batch(step, part) for part in self.pieces]
         if len(batches) == 1 and self.world.size == 1:
-            return self._backward(step, self.pieces[0], batches[0], None), batches[0]
+            self._shares = None
+            return self._backward(step, self.pieces[0], batches[0], None)[None], batches[0]
         weights = [float(b.num_samples if b.loss_weights is None else b.loss_weights.double().sum()) for b in batches]
-        every, value = self.world.total(sum(weights)), 0.0
+        every, losses = self.world.total(sum(weights)), []
         for part, batch, weight in zip(self.pieces, batches, weights, strict=True):
             with self._adding_up(batch is batches[-1]):
                 # times the number of processes, since they average
-                value += self._backward(step, part, batch, weight * self.world.size / every) * weight / every
-        return self.world.total(value), batches[-1]
+                losses.append(self._backward(step, part, batch, weight * self.world.size / every))
+        self._shares = weights, every
+        return torch.stack(losses), batches[-1]
+
+    def total_loss(self, losses: Sequence[float]) -> float:
+        """Return the loss of the step that was computed last, of all processes, from those of this one's pieces."""
+        if self._shares is None:
+            return losses[0]
+        weights, every = self._shares
+        return self.world.total(sum(loss * weight / every for loss, weight in zip(losses, weights, strict=True)))
 
     def squares(self, step: int) -> Squares:
         """Return what the loss of a step is the sum of squares of, of all its samples in this process.
@@ -198,9 +211,9 @@ class SharedGradient:
                 self.trained, self.batch(step, WHOLE), step=step, generator=self.generator(step, WHOLE)
             )
 
-    def _backward(self, step: int, part: Part, batch: Batch, share: float | None) -> float:
-        """Add `share` of the gradient of a piece, all of it where None; return its loss."""
+    def _backward(self, step: int, part: Part, batch: Batch, share: float | None) -> Tensor:
+        """Add `share` of the gradient of a piece, all of it where None; return its loss, which nobody waited for."""
         with in_precision(self.precision, self.device):
             loss: Tensor = self.loss(batch, step, self.generator(step, part))
         (loss if share is None else loss * share).backward()
-        return float(loss.detach())
+        return loss.detach()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from scifm.fields.batch import Batch
+from scifm.fields.on_device import in_a_row
 from scifm.models.parts.grids import position_channels
 
 __all__ = ["following_validity", "network_channels"]
@@ -25,7 +26,7 @@ def network_channels(encoded: Tensor, batch: Batch, *, masks: bool, positions: b
         frames: leave every frame one, ``(batch, time, channel, *space)``.
     """
     names, valid = batch.signature, batch.valid_inputs
-    state = names.state_places
+    state = in_a_row(names.state_places)
     put_together: Callable[[Tensor], Tensor] = (
         (lambda fields: fields) if frames else partial(_with_history, state=state)
     )
@@ -38,7 +39,7 @@ def network_channels(encoded: Tensor, batch: Batch, *, masks: bool, positions: b
     return channels[0] if len(channels) == 1 else torch.cat(channels, dim=2)
 
 
-def _with_history(fields: Tensor, state: list[int]) -> Tensor:
+def _with_history(fields: Tensor, state: slice | list[int]) -> Tensor:
     """Return the latest frame, and behind its channels the states of the frames before it, the latest first."""
     if fields.shape[1] == 1:
         return fields
@@ -46,7 +47,7 @@ def _with_history(fields: Tensor, state: list[int]) -> Tensor:
     return torch.cat([fields[:, -1:], before.unsqueeze(1)], dim=2)
 
 
-def following_validity(batch: Batch, state: list[int], answered: Tensor | None) -> Tensor | None:
+def following_validity(batch: Batch, state: slice | list[int], answered: Tensor | None) -> Tensor | None:
     """Return `valid_inputs` of a batch one frame on, whose states are answers that count where `answered` says."""
     valid = batch.valid_inputs
     if valid is None and answered is None:

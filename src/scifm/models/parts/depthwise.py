@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from scifm.fields.on_device import numbers_for
 from scifm.models.parts.matrices import Matrices
 from scifm.models.parts.native import is_exporting, native_for
 from scifm.native import Library
@@ -79,7 +80,7 @@ def blurred(
         wraps: tells of each axis whether its ends meet.
         plain: as of `Depthwise`.
     """
-    line = x.new_tensor([0.25, 0.5, 0.25])
+    line = numbers_for((0.25, 0.5, 0.25), x)
     taps = line
     for _ in wraps[1:]:
         taps = taps.unsqueeze(-1) * line

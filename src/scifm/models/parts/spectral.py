@@ -182,16 +182,19 @@ class _GemmLayer(torch.autograd.Function):
         return grad_x, grad_weight, grad_skip if needs_skip else None, grad_bias, None, None
 
 
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def _low_modes(space: tuple[int, ...], modes: tuple[int, ...], device: torch.device) -> tuple[Tensor, ...]:
+    """Return (once) where the kept modes stand in a full spectrum, an index for each axis."""
+    rows = [[*range(m), *range(n - m, n)] for m, n in zip(modes[:-1], space[:-1], strict=True)]
+    axes = (torch.tensor(row, device=device) for row in (*rows, [*range(modes[-1])]))
+    return torch.meshgrid(*axes, indexing="ij")
+
+
 def _fft_mixing(x: Tensor, weight: Tensor, modes: tuple[int, ...]) -> Tensor:
     """Return the spectral half of the layer through full fast Fourier transforms."""
     *space, _, _ = x.shape
-    axes = tuple(range(len(space)))
-    rows = [
-        torch.tensor([*range(m), *range(n - m, n)], device=x.device)
-        for m, n in zip(modes[:-1], space[:-1], strict=True)
-    ]
-    columns = torch.arange(modes[-1], device=x.device)
-    low_modes = torch.meshgrid(*rows, columns, indexing="ij")
+    axes, low_modes = tuple(range(len(space))), _low_modes(tuple(space), modes, x.device)
     spectrum = torch.fft.rfftn(x, dim=axes, norm="ortho")
     low = spectrum[low_modes]
     mixed = torch.einsum(
