@@ -2,6 +2,7 @@
 #   make demo    install what is needed and run the transfer study; the page is runs/demo/report.html
 #   make test    install the tools too; style, types, import contracts, tests
 #   make test-all   the same with the tests that train, launch and kill for long
+#   make bench-gpu  what wants a GPU: the tests for one, a step beside others; GPU="--paper" trains at the paper's size
 # A second call installs nothing.
 
 PYTHON ?= python3
@@ -15,7 +16,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 RUNTIME := $(VENV)/.installed-runtime
 DEV := $(VENV)/.installed-dev
 
-.PHONY: help demo test test-all lint types bench docs clean install install-dev wheels lock
+.PHONY: help demo test test-all lint types bench bench-gpu docs clean install install-dev wheels lock
 .DEFAULT_GOAL := help
 
 help: ## what can be made
@@ -45,6 +46,9 @@ bench: $(RUNTIME) ## each benchmark that needs no more; results as JSON in build
 	@set -e; for file in $(BENCHMARKS); do \
 		echo "== $$file"; $(BIN)/python $$file --json build/bench/$$(basename $$file .py).json; \
 	done
+
+bench-gpu: $(DEV) ## all that wants a GPU, see scripts/bench_gpu.py; tables as CSV in build/bench-gpu/
+	$(BIN)/python scripts/bench_gpu.py $(GPU)
 
 docs: $(DEV) ## the documentation, strictly, into site/
 	$(BIN)/mkdocs build --strict

@@ -167,6 +167,8 @@ def _as_csv(document: Mapping[str, Any]) -> str:
     """Return the rows with the machine named in each, for results that are kept beside the code."""
     machine = {"processor": document["hardware"]["processor"], "cores": document["hardware"]["cores"]}
     machine |= {"threads": document["hardware"]["torch_threads"], "torch": document["versions"]["torch"]}
+    if document["hardware"]["accelerator"] is not None:
+        machine["accelerator"] = document["hardware"]["accelerator"]
     text = io.StringIO()
     writer = csv.DictWriter(text, ["case", "metric", "value", "unit", *machine], lineterminator="\n")
     writer.writeheader()

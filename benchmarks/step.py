@@ -7,6 +7,10 @@ is what three steps add to a process of their own; the floor is that of ``counti
 
 neuraloperator is asked for the same layers (linear skips, no channel MLP, no positional embedding), and also taken with
 its defaults. It is not among our dependencies: ``pip install neuraloperator==2.0.0``.
+
+With ``--device cuda`` the same is done on a GPU: peak memory is what torch took there, and the floor goes by the rates
+of a product (in the precision that is asked for) and a copy measured on it. ``--compile`` adds every network through
+``torch.compile``, ours in torch's own operations (``engine = "plain"``), which a compiler can see into.
 """
 
 from __future__ import annotations
@@ -16,12 +20,13 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from counting import floor_seconds, measure_machine
+from accelerator import measure_device, peak_of, require_device
+from counting import Machine, floor_seconds, measure_machine
 from harness import Row, alternate, argument_parser, medians, publish, put_into
 from scifm.fields.batch import Signature
 from scifm.fields.grid import Grid
@@ -42,9 +47,11 @@ CASES = [  # grid, modes, width, batch
     ((1024,), 64, 64, 32),
     ((32, 32, 32), 8, 32, 4),
     ((128, 128), 32, 64, 128),  # the reference paper's size, for a GPU
+    ((16, 16), 4, 8, 2),  # to try the script
 ]
 COEFFICIENTS = ("a", "b", "c")
 FULL_GRID = {"latent_points": 0, "residual": False, "engine": "gemm"}
+OTHERS, COMPILED = ("neuraloperator", "textbook"), ", compiled"
 
 
 class Ours(nn.Module):
@@ -155,47 +162,82 @@ def table_of(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
+def peak_rows_there(case: str, made: dict[str, Callable[[], nn.Module]], x: Tensor) -> list[Row]:
+    """Measure each contestant's peak memory on the GPU, one after the other."""
+    rows = []
+    for name, make in made.items():
+        held = torch.cuda.memory_allocated(x.device)
+        peak = peak_of(step_of(make().to(x.device), x), x.device, held)
+        rows.append(Row(case, f"step, peak memory: {name}", peak / 2**20, "MiB"))
+    return rows
+
+
+def compiled(space: tuple[int, ...], modes: int, width: int, device: torch.device) -> dict[str, nn.Module]:
+    """Return every network through torch's compiler, ours in operations that it can see into."""
+    plain = {**FULL_GRID, "engine": "plain", "width": width, "modes": modes}
+    made = {**contestants(space, modes, width), "ours": partial(Ours, space, **plain)}
+    del made["ours, fft engine"], made["ours, latent grid"]
+    return {name + COMPILED: cast(nn.Module, torch.compile(make().to(device))) for name, make in made.items()}
+
+
+def timed_rows(case: str, networks: dict[str, nn.Module], x: Tensor, precision: str, repeats: int) -> list[Row]:
+    """Time a step and an answer of all, in turns."""
+    rows = []
+    for what, prepare in (("step", step_of), ("inference", answer_of)):
+        prepared = {name: prepare(network, x) for name, network in networks.items()}
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"):
+            times = medians(alternate(prepared, repeats=repeats, warmups=2))
+        rows += [Row(case, f"{what}: {name}", 1e3 * seconds, "ms") for name, seconds in times.items()]
+        for other in (name for name in times if name.removesuffix(COMPILED) in OTHERS):
+            for mine in ("ours", "ours, latent grid", "ours" + COMPILED):
+                if mine in times:
+                    rows.append(Row(case, f"{what}: {other} over {mine}", times[other] / times[mine], "ratio"))
+    return rows
+
+
+def floor_rows(case: str, index: int, machine: Machine, rows: list[Row]) -> list[Row]:
+    """Return which share of the floor our step reaches, of those that were timed."""
+    seconds = {row.metric.removeprefix("step: "): row.value / 1e3 for row in rows if row.unit == "ms"}
+    mine = [name for name in ("ours", "ours" + COMPILED) if name in seconds]
+    return [
+        Row(case, f"step: floor over {name}", floor_seconds(CASES[index], machine) / seconds[name], "ratio")
+        for name in mine
+    ]
+
+
 def main() -> None:
     """Run the benchmark."""
     parser = argument_parser(__doc__ or "")
     parser.add_argument("--cases", type=int, nargs="+", default=list(range(6)), help="which rows, from 0")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--docs", type=Path, metavar="PAGE", help="put the comparison into this page")
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--precision", choices=["float32", "tf32", "bf16"], default="float32")
     parser.add_argument("--compile", action="store_true", help="also time every network through torch.compile")
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    torch.set_float32_matmul_precision("high" if arguments.precision == "tf32" else "highest")
-    on_cpu = arguments.device == "cpu"
-    rows = []
-    if on_cpu:
-        machine = measure_machine()
-        rows.append(Row("machine", "matrix product", machine.product / 1e9, "GFLOP/s"))
-        rows.append(Row("machine", "copy, read plus written", machine.copy / 1e9, "GB/s"))
+    device, precision = require_device(arguments.device), arguments.precision
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    on_cpu = device.type == "cpu"
+    machine = measure_machine() if on_cpu else measure_device(device, precision)
+    rows = [Row("machine", "matrix product", machine.product / 1e9, "GFLOP/s")]
+    rows.append(Row("machine", "copy, read plus written", machine.copy / 1e9, "GB/s"))
     for index in arguments.cases:
         space, modes, width, batch = CASES[index]
-        x = torch.randn(batch, 1 + len(COEFFICIENTS), *space, device=arguments.device)
-        networks = {name: make().to(arguments.device) for name, make in contestants(space, modes, width).items()}
+        x = torch.randn(batch, 1 + len(COEFFICIENTS), *space, device=device)
+        made = contestants(space, modes, width)
+        networks = {name: make().to(device) for name, make in made.items()}
         if arguments.compile:
-            networks |= {f"{name}, compiled": torch.compile(network) for name, network in networks.items()}
+            networks |= compiled(space, modes, width, device)
         case = f"{'x'.join(map(str, space))}, {modes} modes, width {width}, batch {batch}"
-        case += "" if arguments.precision == "float32" else f", {arguments.precision}"
-        for what, prepare in (("step", step_of), ("inference", answer_of)):
-            prepared = {name: prepare(network, x) for name, network in networks.items()}
-            with torch.autocast(arguments.device, torch.bfloat16, enabled=arguments.precision == "bf16"):
-                times = medians(alternate(prepared, repeats=arguments.repeats, warmups=2))
-            rows += [Row(case, f"{what}: {name}", 1e3 * seconds, "ms") for name, seconds in times.items()]
-            for other in ("neuraloperator", "textbook"):
-                for mine in ("ours", "ours, latent grid"):
-                    if other in times:
-                        rows.append(Row(case, f"{what}: {other} over {mine}", times[other] / times[mine], "ratio"))
-            if what == "step" and on_cpu:
-                share = floor_seconds(CASES[index], machine) / times["ours"]
-                rows.append(Row(case, "step: floor over ours", share, "ratio"))
-        if on_cpu and Path("/proc/self/status").exists():
-            rows += peak_rows(index, case, list(contestants(space, modes, width)))
+        case += "" if precision == "float32" else f", {precision}"
+        timed = timed_rows(case, networks, x, precision, arguments.repeats)
+        rows += timed + floor_rows(case, index, machine, timed)
+        if not on_cpu:
+            rows += peak_rows_there(case, made, x)
+        elif Path("/proc/self/status").exists():
+            rows += peak_rows(index, case, list(made))
     if arguments.docs:
         put_into(arguments.docs, "benchmarks/step.py", table_of(rows))
     publish("One step and one answer of a Fourier neural operator", rows, arguments.json)
