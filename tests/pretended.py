@@ -193,19 +193,25 @@ class _Operations(TorchDispatchMode):
         answer = func(*args, **kwargs)
         if home and name not in _TOGETHER:
             gpu.mark(answer)
-        elif not tensors and not gpu.asked and torch._C._current_graph_task_id() != -1:
+        elif self._is_open(tensors) or (not tensors and not gpu.asked and torch._C._current_graph_task_id() != -1):
             gpu.mark(answer, _OPEN)
         return answer
 
     def _settle(self, tensors: list[Tensor]) -> None:
-        if _OPEN:
-            self.gpu.mark([one for one in tensors if _plain(one).untyped_storage()._cdata in _OPEN])
+        self.gpu.mark([tensor for tensor in tensors if self._is_open([tensor])])
+
+    @staticmethod
+    def _is_open(tensors: list[Tensor]) -> bool:
+        return bool(_OPEN) and any(_plain(tensor).untyped_storage()._cdata in _OPEN for tensor in tensors)
 
     @staticmethod
     def _by_mask(indices: Any) -> bool:
         return any(index is not None and index.dtype in (torch.bool, torch.uint8) for index in indices)
 
     def _refuse(self, func: Any, name: str, tensors: list[Tensor], there: list[bool]) -> None:
+        if name == "aten::index_put" and torch._C._current_graph_task_id() != -1:
+            self.gpu.mark(tensors[:1])  # the zeros that autograd puts a gradient into, made where nobody sees it
+            there = [True, *there[1:]]
         alone = [tensor for tensor, far in zip(tensors, there, strict=True) if not far]
         numbers = torch.Tag.pointwise in func.tags or name.startswith(("aten::_foreach_", "aten::fill"))
         if (numbers or name == "aten::copy_") and all(not tensor.dim() for tensor in alone):

@@ -26,6 +26,7 @@ from torch import Tensor
 from scifm.errors import SignatureError
 from scifm.fields.batch import Batch
 from scifm.fields.grid import Grid
+from scifm.fields.on_device import in_a_row
 from scifm.fields.spectral import wavenumbers
 from scifm.systems.evolving import Evolving
 from scifm.systems.system import System
@@ -56,7 +57,7 @@ def residual_of(system: System, batch: Batch) -> Tensor:
     assert lead_time is not None
     weights = _weights(torch.cat([torch.zeros_like(lead_time[:, :1]), lead_time], dim=1).double()).to(rates)
     means = torch.einsum("bij,bj...->bi...", weights, rates)
-    evolved = states[:, :, system.signature.state_places]
+    evolved = states[:, :, in_a_row(system.signature.state_places)]
     return evolved.diff(dim=1) / steps.to(rates).view(*steps.shape, *(1,) * (rates.dim() - 2)) - means
 
 
