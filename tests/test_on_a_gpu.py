@@ -194,10 +194,13 @@ MORE = {
     },
 }
 """What some may have beyond that, and why."""
-MORE |= dict.fromkeys(  # wavenumbers are made on the host, and samples are sorted by their systems there
-    [name for name in RECIPES if name.startswith("residual")],
-    {("to the GPU", "fields/spectral.py"), ("to the GPU", "fields/batch.py"), ("waits: tolist", "fields/batch.py")},
-)
+_OF_RESIDUALS = {
+    ("to the GPU", "fields/spectral.py"),
+    ("to the GPU", "fields/batch.py"),
+    ("waits: tolist", "fields/batch.py"),
+}
+# wavenumbers are made on the host, and samples are sorted by their systems there
+MORE |= {name: _OF_RESIDUALS for name in RECIPES if name.startswith("residual")}
 
 
 @pytest.mark.parametrize("name", RECIPES)
