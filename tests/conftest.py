@@ -18,6 +18,7 @@ import hypothesis
 import pytest
 import torch
 
+import shape_checker  # noqa: F401  before anything of scifm is loaded
 from calls import Said
 from emulated import Emulated
 from scifm.native import Code

@@ -302,7 +302,7 @@ class Holding:
         fields = torch.where(self._fixed, 0.0, numbers.view(*numbers.shape[:-1], *self._fixed.shape))
         return self._without_divergence(fields).flatten(-len(self._fixed.shape))
 
-    def _without_divergence(self, fields: Float[Tensor, "... output *space"]) -> Tensor:
+    def _without_divergence(self, fields: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         if not self._holds.solenoidal:
             return fields
         axis = -1 - self.grid.num_spatial_dims
@@ -328,12 +328,12 @@ class Holding:
         return other
 
     def nearest(
-        self, fields: Float[Tensor, "... output *space"], state: Float[Tensor, "... output *space"] | None = None
-    ) -> Float[Tensor, "... output *space"]:
+        self, fields: Float[Tensor, "*shape"], state: Float[Tensor, "*#shape"] | None = None
+    ) -> Float[Tensor, "*shape"]:
         """Return the nearest fields that hold it, in the precision that came; in physical units, as all here.
 
         Args:
-            fields: of the outputs of which something holds, in the order of its `outputs`.
+            fields: of the outputs of which something holds, in the order of its `outputs`, ``(..., output, *space)``.
             state: the same of the input frame, of which only what is kept counts; None where nothing is.
         """
         moved = fields.double()
@@ -347,7 +347,7 @@ class Holding:
             moved = flat.unflatten(-1, self._fixed.shape)
         return moved.to(fields.dtype)
 
-    def values(self, state: Float[Tensor, "... output *space"]) -> Float[Tensor, "... k"]:
+    def values(self, state: Float[Tensor, "*shape"]) -> Float[Tensor, "... k"]:
         """Return b of `equations` for each sample, of the input frame of the outputs that something holds of."""
         lead = state.shape[: state.dim() - self._fixed.dim()]
         asked = self._asked.expand(*lead, -1).clone()
