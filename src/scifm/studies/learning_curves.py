@@ -178,8 +178,9 @@ class Prior:
         shapes = self._shapes(num_draws, random)
         slope, floor, h, noise = (array[:, None] for array in shapes)
         counts, errors = np.array(curve.num_samples, dtype=np.float64), np.array(curve.errors)
-        learnable = ((counts + h) / (REFERENCE_SAMPLES + h)) ** -slope
-        residuals = np.log(_unexplained(errors)) - np.log(floor + learnable)
+        each, places = np.unique(counts, return_inverse=True)  # repeats are the same number, and powers are dear
+        learnable = ((each + h) / (REFERENCE_SAMPLES + h)) ** -slope
+        residuals = np.log(_unexplained(errors)) - np.log(floor + learnable)[:, places]
         bounds = np.array(curve.bounds)
         measured = residuals[:, ~bounds]
         if measured.size:  # the logarithm of u is steeper than that of the error
