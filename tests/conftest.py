@@ -54,7 +54,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Take what is loaded for good out of the garbage collector's rounds: torch and all tests are looked through else."""
+    """Take what is loaded for good, torch and all tests, out of the rounds of the garbage collector."""
     gc.collect()
     gc.freeze()
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import networks
 import tiny
 from scifm.data.normalize import fit_normalization
 from scifm.fields.grid import Grid
@@ -20,8 +21,10 @@ from scifm.training.pretrain import build_operator
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Run:
-    one_layer = tiny.recipe(model={"network": {**tiny.NETWORK, "num_layers": 1}})  # half as long to trace
-    return tiny.finished_run(tmp_path_factory.mktemp("runs"), one_layer)
+    """Of a network that is traced in a moment; how the others are exported is held by models/test_export.py."""
+    arguments = {"channels_in": "{in_channels}", "channels_out": "{out_channels}"}
+    network = {"target": f"{networks.__name__}:SmallConv", "arguments": arguments}
+    return tiny.finished_run(tmp_path_factory.mktemp("runs"), tiny.recipe(model={"kind": "module", "network": network}))
 
 
 def test_a_run_is_exported_beside_itself(scifm, run):
