@@ -59,14 +59,6 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-@pytest.fixture(autouse=True, scope="session")
-def _no_disk_is_waited_for() -> Iterator[None]:
-    """Nobody pulls the plug while tests run. That files are flushed is held where a test puts its own in this place."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda descriptor: None)
-        yield
-
-
 @pytest.fixture(autouse=True)
 def _same_seed_and_settings() -> Iterator[None]:
     """Start every test from one seed, and catch a test that leaves a global torch setting changed."""
