@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scifm.models.parts import kernels, native, pointwise
-from scifm.models.parts.kernels import LayerEnd
-from scifm.models.parts.spectral import transform_matrices
+from scifm.models.parts.kernels import LayerEnd, RealAxis
+from scifm.models.parts.spectral import real_axis, transform_matrices
 from scifm.models.parts.workspace import Workspace
 
 pytestmark = pytest.mark.skipif(native.library() is None, reason="the C kernels need Linux and a C compiler")
@@ -55,22 +55,26 @@ def test_plain_products(batch, rows, depth, columns, adds):
     torch.testing.assert_close(c, expected, rtol=1e-5, atol=1e-5)
 
 
-def waves(modes: int, points: int) -> torch.Tensor:
-    """Cosines, then sines, of a periodic axis."""
-    angle = 2 * torch.pi * torch.outer(torch.arange(modes).double(), torch.arange(points).double()) / points
-    return (torch.cat([angle.cos(), -angle.sin()]) / points**0.5).float()
+@st.composite
+def axes(draw, most_modes: int = 150) -> RealAxis:
+    """Matrices of a periodic axis, odd wavenumbers apart as often as its points allow, or less often."""
+    levels = draw(st.integers(0, 4))
+    modes, step = draw(st.integers(1, most_modes)), 2 ** (levels + 1) if levels else 1
+    points = -(-(2 * modes + draw(st.integers(0, 40))) // step) * step
+    scale = points**-0.5
+    axis = real_axis(modes, points, zero=scale / 2, others=scale, levels=levels)
+    return RealAxis(axis.whole.float(), levels, axis.tables.float())
 
 
 @at_every_width
-@settings(max_examples=60)
-@given(st.integers(1, 4), st.integers(1, 150), st.integers(0, 40), LONG, st.integers(0, 99))
-def test_transforms_of_a_real_axis(lines, modes, more, rest, seed):
+@settings(max_examples=100)
+@given(st.integers(1, 4), axes(), LONG, st.integers(0, 99))
+def test_transforms_of_a_real_axis(lines, axis, rest, seed):
     torch.manual_seed(seed)
-    points, workspace = 2 * modes + more, Workspace()
-    matrix = waves(modes, points)
-    fields, spectrum = torch.randn(lines, points, rest), torch.randn(lines, 2 * modes, rest)
-    assert_same(lambda: kernels.analyze_axis(matrix, fields, workspace))
-    assert_same(lambda: kernels.synthesize_axis(matrix, spectrum, fields.clone(), workspace))
+    kept, points = axis.whole.shape
+    fields, spectrum, workspace = torch.randn(lines, points, rest), torch.randn(lines, kept, rest), Workspace()
+    assert_same(lambda: kernels.analyze_axis(axis, fields, workspace))
+    assert_same(lambda: kernels.synthesize_axis(axis, spectrum, fields.clone(), workspace))
 
 
 @at_every_width
@@ -100,19 +104,33 @@ def test_mixing_and_its_gradients(modes, batch, num_in, num_out, seed):
 @at_every_width
 @settings(max_examples=40)
 @given(
-    st.sampled_from([1, 2, 5]), LONG, st.integers(1, 3), SIZES, SIZES, st.booleans(), st.booleans(), st.integers(0, 99)
-)
-def test_the_end_of_a_layer_and_its_gradient(lines, points, batch, num_in, num_out, activation, residual, seed):
+    st.sampled_from([1, 2, 5]), axes(60), st.integers(1, 3), SIZES, SIZES, st.booleans(), st.booleans(),
+    st.integers(0, 99),
+)  # fmt: skip
+def test_the_end_of_a_layer_and_its_gradient(lines, last, batch, num_in, num_out, activation, residual, seed):
     torch.manual_seed(seed)
     num_out = num_in if residual else num_out
-    points = max(points, 2)
-    last = waves(min(8, points // 2), points)
-    kept = len(last)
-    end = LayerEnd(activation, residual, Workspace())
+    assert_same_end(LayerEnd(activation, residual, Workspace()), lines, last, batch, num_in, num_out)
+
+
+@at_every_width
+@pytest.mark.parametrize(("points", "batch", "width"), [(1024, 3, 33), (2052, 5, 12)])
+@pytest.mark.parametrize("activation", [True, False])
+def test_the_end_of_a_long_layer(points, batch, width, activation):
+    """Of so many points that samples are worked on one by one, or two and two."""
+    torch.manual_seed(0)
+    axis = real_axis(20, points, zero=points**-0.5, others=points**-0.5)
+    last = RealAxis(axis.whole.float(), axis.levels, axis.tables.float())
+    for residual in (True, False):
+        assert_same_end(LayerEnd(activation, residual, Workspace()), 2, last, batch, width, width)
+
+
+def assert_same_end(end: LayerEnd, lines: int, last: RealAxis, batch: int, num_in: int, num_out: int) -> None:
+    kept, points = last.whole.shape
     x, skip = torch.randn(lines, points, batch, num_in), torch.randn(num_out, num_in) / num_in**0.5
     modes = torch.randn(lines, kept, batch * num_out) / kept**0.5
     above = torch.randn(lines, points, batch, num_out)
-    before = torch.randn_like(above) * 3 if activation else None
+    before = torch.randn_like(above) * 3 if end.activation else None
     for keep in (True, False):
         assert_same(lambda keep=keep: end.value(x, skip, last, modes, keep=keep))
     for needs_x in (True, False):
@@ -149,7 +167,8 @@ def test_gelu_over_the_whole_line_of_numbers():
     x = torch.cat([torch.linspace(-12, 12, 9_601), torch.tensor([-1e30, -90.0, 90.0, 1e30])])
     x = x[: len(x) // 5 * 5].view(1, -1, 1, 5)
     end, skip = LayerEnd(True, False, Workspace()), torch.eye(5)
-    nothing = torch.zeros(2, x.shape[1]), torch.zeros(1, 2, 5)
+    axis = real_axis(1, x.shape[1], zero=1.0, others=1.0)
+    nothing = RealAxis(axis.whole.float(), axis.levels, axis.tables.float()), torch.zeros(1, 2, 5)
     value, before = end.value(x, skip, *nothing, keep=True)
     exact = torch.nn.functional.gelu(x.double())
     assert float((value - exact).abs().div(exact.abs().clamp(min=1.0)).max()) < 5e-7

@@ -17,7 +17,7 @@ from torch import Tensor
 from scifm.models.parts.native import native_for
 from scifm.models.parts.workspace import Workspace
 
-__all__ = ["ComplexAxis", "LayerEnd", "along", "analyze_axis", "mix", "mix_gradients", "synthesize_axis"]
+__all__ = ["ComplexAxis", "LayerEnd", "RealAxis", "along", "analyze_axis", "mix", "mix_gradients", "synthesize_axis"]
 
 
 def along(
@@ -77,32 +77,45 @@ class ComplexAxis:
         return along(self.whole.T, modes, workspace)
 
 
-def analyze_axis(
-    matrix: Float[Tensor, "kept n"], fields: Float[Tensor, "lines n rest"], workspace: Workspace
-) -> Float[Tensor, "lines kept rest"]:
-    """Multiply `matrix`, whose first half of rows is even about point 0 and whose second is odd, into the middle axis.
+@dataclass(frozen=True)
+class RealAxis:
+    """The matrix of an axis whose numbers are real; `real_axis` makes one.
 
-    Cosines and sines of a periodic axis are. The C kernel folds points in pairs, which halves the products.
+    Args:
+        whole: ``(2·m, n)``, cosines, then minus sines, of the wavenumbers 0 … m−1.
+        levels: how often the C kernel does odd wavenumbers apart (``transforms.c``).
+        tables: what it then multiplies by, one after the other; without levels `whole`, of which it folds points in
+            pairs.
     """
+
+    whole: Tensor
+    levels: int
+    tables: Tensor
+
+
+def analyze_axis(
+    axis: RealAxis, fields: Float[Tensor, "lines n rest"], workspace: Workspace
+) -> Float[Tensor, "lines kept rest"]:
+    """Multiply the matrix of an axis into the middle one of `fields`."""
     lines, n, rest = fields.shape
     if native := native_for(fields):
-        out = workspace.empty((lines, len(matrix), rest), fields)
-        native.call("analyze_axis", lines, n, rest, len(matrix), matrix, fields, out)
+        out = workspace.empty((lines, len(axis.whole), rest), fields)
+        native.call("analyze_axis", lines, n, rest, len(axis.whole), axis.levels, axis.tables, fields, out)
         return out
-    return along(matrix, fields, workspace)
+    return along(axis.whole, fields, workspace)
 
 
 def synthesize_axis(
-    matrix: Float[Tensor, "kept n"],
+    axis: RealAxis,
     modes: Float[Tensor, "lines kept rest"],
     onto: Float[Tensor, "lines n rest"],
     workspace: Workspace,
 ) -> Float[Tensor, "lines n rest"]:
     """Add to `onto` the adjoint of `analyze_axis`."""
     if native := native_for(modes):
-        native.call("synthesize_axis", *onto.shape, len(matrix), matrix, modes, onto)
+        native.call("synthesize_axis", *onto.shape, len(axis.whole), axis.levels, axis.tables, modes, onto)
         return onto
-    return along(matrix.T, modes, workspace, onto=onto)
+    return along(axis.whole.T, modes, workspace, onto=onto)
 
 
 def mix(
@@ -161,7 +174,7 @@ class LayerEnd:
         self,
         x: Float[Tensor, "lines points batch in"],
         skip: Float[Tensor, "out in"],
-        last: Float[Tensor, "kept points"],
+        last: RealAxis,
         modes: Float[Tensor, "lines kept rest"],
         *,
         keep: bool,
@@ -171,8 +184,9 @@ class LayerEnd:
         out = self.workspace.empty(shape, x)
         before = self.workspace.empty(shape, x) if self.activation and keep else None
         if native := native_for(x):
-            tensors = (x, skip.T.contiguous(), last, modes, before, out)
-            native.call("layer_end", *x.shape, len(skip), len(last), *tensors, self.activation, self.residual)
+            sizes = (*x.shape, len(skip), len(last.whole), last.levels)
+            tensors = (x, skip.T.contiguous(), last.tables, modes, before, out)
+            native.call("layer_end", *sizes, *tensors, self.activation, self.residual)
             return out, before
         at = out if before is None else before
         torch.mm(x.view(-1, x.shape[-1]), skip.T, out=at.view(-1, len(skip)))
@@ -187,7 +201,7 @@ class LayerEnd:
         before: Float[Tensor, "lines points batch out"] | None,
         x: Float[Tensor, "lines points batch in"],
         skip: Float[Tensor, "out in"],
-        last: Float[Tensor, "kept points"],
+        last: RealAxis,
         *,
         needs_x: bool,
     ) -> tuple[Float[Tensor, "lines kept rest"], Tensor | None, Tensor]:
@@ -195,23 +209,21 @@ class LayerEnd:
         lines, points, batch, channels = x.shape
         width, workspace = len(skip), self.workspace
         grad_x = workspace.empty(x.shape, x) if needs_x else None
-        native = native_for(x)
-        passes = native is not None and lines > 1  # the gradient before the activation is not stored
-        grad = above if before is None or passes else workspace.empty(above.shape, above)
-        if native:
+        if native := native_for(x):
             grad_skip = torch.empty_like(skip)
-            spectrum = workspace.empty((lines, len(last), batch * width), x) if passes else None
-            tensors = (above, before, x, skip, last, grad, spectrum, grad_x, grad_skip)
-            native.call("layer_end_gradient", *x.shape, width, len(last), *tensors, self.residual)
-            if spectrum is not None:
-                return spectrum, grad_x, grad_skip
-        else:
-            if before is not None:
-                torch.ops.aten.gelu_backward.grad_input(above, before, grad_input=grad)
-            flat = grad.view(-1, width)
-            grad_skip = flat.T @ x.view(-1, channels)
-            if grad_x is not None:
-                torch.mm(flat, skip, out=grad_x.view(-1, channels))
-                if self.residual:
-                    grad_x += above
+            spectrum = workspace.empty((lines, len(last.whole), batch * width), x)
+            tensors = (above, before, x, skip, last.tables, spectrum, grad_x, grad_skip)
+            sizes = (*x.shape, width, len(last.whole), last.levels)
+            native.call("layer_end_gradient", *sizes, *tensors, self.residual)
+            return spectrum, grad_x, grad_skip
+        grad = above
+        if before is not None:
+            grad = workspace.empty(above.shape, above)
+            torch.ops.aten.gelu_backward.grad_input(above, before, grad_input=grad)
+        flat = grad.view(-1, width)
+        grad_skip = flat.T @ x.view(-1, channels)
+        if grad_x is not None:
+            torch.mm(flat, skip, out=grad_x.view(-1, channels))
+            if self.residual:
+                grad_x += above
         return analyze_axis(last, grad.view(lines, points, -1), workspace), grad_x, grad_skip

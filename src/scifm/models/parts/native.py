@@ -1,4 +1,4 @@
-"""Loads the float32 work of networks in C: products, transforms, pointwise work, attention and recurrence.
+"""Loads the float32 work of networks in C: the files of `_SOURCES`, by what they do.
 
 One text for every width of vectors (``vectors.h``); `scifm.native.width` says which. Where it cannot be used, `kernels`
 in this room does the same through torch: another device, another precision, or what `scifm.native` says.
@@ -20,35 +20,45 @@ from scifm.native import Code, Library, load, vector_flags, width
 __all__ = ["compiled", "is_exporting", "library", "native_for", "set_tables", "sources"]
 
 _SOURCES = tuple(
-    Path(__file__).with_name(f"{name}.c") for name in ("products", "transforms", "pointwise", "attention", "recurrence")
+    Path(__file__).with_name(f"{name}.c")
+    for name in ("products", "transforms", "layers", "pointwise", "attention", "recurrence")
 )
-_REACH = 5.625  # of |x|, for the tables of GELU: there the normal tail is 1e-8
-_DEGREES = {16: 5, 8: 7}  # of a polynomial, by how many intervals there are
+_INTERVALS, _TABLES_END, _TABLES_DEGREE = 16, 5.625, 5  # there the normal tail is 1e-8
+_TAIL_END, _TAIL_DEGREE = 6.0, 8
 
 
-def _gelu_tables(intervals: int) -> Tensor:
+def _gelu_tables() -> Tensor:
     """Return polynomials of the normal distribution function P and of the slope of GELU, P + x P′, both minus 1/2.
 
     Interpolated in float64 at Chebyshev points of intervals of |x|, in a variable that runs from 0 to 1 there; in the
-    last interval both are 1/2. Error before rounding, of 16 intervals and of 8: at most 4e-9 and 3e-8; where the
-    constant begins, 9e-9 and 3e-7.
-
-    Args:
-        intervals: as many numbers as the C code looks up at once.
+    last interval both are 1/2. Error before rounding: at most 4e-9; where the constant begins, 9e-9.
 
     Returns:
         numbers ``(2, degree + 1, intervals)``, then the number of intervals in a unit of |x|.
     """
-    degree, last = _DEGREES[intervals], intervals - 1
-    within = (1 + np.polynomial.chebyshev.chebpts1(degree + 1)) / 2
-    x = (np.arange(last)[:, None] + within) * _REACH / last
+    last = _INTERVALS - 1
+    within = (1 + np.polynomial.chebyshev.chebpts1(_TABLES_DEGREE + 1)) / 2
+    x = (np.arange(last)[:, None] + within) * _TABLES_END / last
     odd = special.ndtr(x) - 0.5
     slope = odd + x * np.exp(-(x**2) / 2) / math.sqrt(2 * math.pi)
-    tables = np.zeros((2, degree + 1, intervals))
+    tables = np.zeros((2, _TABLES_DEGREE + 1, _INTERVALS))
     for values, table in zip((odd, slope), tables, strict=True):
-        table[:, :last] = np.polynomial.polynomial.polyfit(within, values.T, degree)
+        table[:, :last] = np.polynomial.polynomial.polyfit(within, values.T, _TABLES_DEGREE)
         table[0, last] = 0.5
-    return torch.tensor([*tables.ravel(), last / _REACH], dtype=torch.float32)
+    return torch.tensor([*tables.ravel(), last / _TABLES_END], dtype=torch.float32)
+
+
+def _gelu_tail() -> Tensor:
+    """Return the polynomial p of P(−a) = p(a)⁻⁸, then where it ends: what processors use on which looking up is dear.
+
+    Least squares in float64, weighted so that errors of a P(−a) count alike. Error before rounding: of GELU at most
+    7e-8, of its slope 3.1e-7; after, 2.1e-7 and 5.3e-7.
+    """
+    a = (1 + np.polynomial.chebyshev.chebpts1(400)) / 2 * _TAIL_END
+    values = special.ndtr(-a) ** -0.125
+    weights = values**-9 * np.maximum(a, 0.5)
+    p = np.polynomial.Polynomial.fit(a, values, _TAIL_DEGREE, domain=[0, _TAIL_END], w=weights)
+    return torch.tensor([*p.convert().coef, _TAIL_END], dtype=torch.float32)
 
 
 def is_exporting() -> bool:
@@ -89,4 +99,4 @@ def compiled(bits: int, processor: int | None = None) -> Library | None:
 
 def set_tables(library: Library, bits: int) -> None:
     """Give a library what it looks up: once, before anything else."""
-    library.call("set_tables", _gelu_tables(8 if bits == 256 else 16))
+    library.call("set_gelu", _gelu_tables() if bits == 512 else _gelu_tail())

@@ -8,13 +8,12 @@
  */
 #include "products.h"
 
-/* Copy what will not be needed soon past the caches. */
+/* Copy what will not be needed soon past the caches; whoever is done calls `streamed`. */
 void stream(float *to, const float *from, i64 n) {
     i64 i = 0;
     for (; ((size_t)(to + i) & 63) && i < n; i++) to[i] = from[i];
     for (; i + LANES <= n; i += LANES) store_past(to + i, load(from + i));
     for (; i < n; i++) to[i] = from[i];
-    streamed();
 }
 
 /* Sum `parts` arrays of n numbers that lie one after the other, in order; frees them. */
@@ -120,13 +119,12 @@ void multiply(i64 m, i64 n, i64 k, const float *a, i64 a_row, i64 a_col, const f
 
 /* ---- GELU ------------------------------------------------------------------------------------------------------- */
 
-float gelu_tables[2][DEGREE + 1][INTERVALS], gelu_intervals_per_unit;
+float gelu_numbers[sizeof(gelu_numbers) / sizeof(float)];
 
-/* Once, before anything else: coefficients (2, degree + 1, intervals), then the number of intervals in a unit of |x|. */
-void scifm_set_tables(int threads, const float *numbers) {
+/* Once, before anything else. */
+void scifm_set_gelu(int threads, const float *numbers) {
     (void)threads;
-    memcpy(gelu_tables, numbers, sizeof(gelu_tables));
-    gelu_intervals_per_unit = numbers[2 * (DEGREE + 1) * INTERVALS];
+    memcpy(gelu_numbers, numbers, sizeof(gelu_numbers));
 }
 
 /* ---- products for all threads ----------------------------------------------------------------------------------- */

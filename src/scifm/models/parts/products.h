@@ -64,54 +64,87 @@ void add_up(i64 parts, i64 n, float *arrays, float *sum);
 
 /* ---- GELU ------------------------------------------------------------------------------------------------------- */
 
-/* Normal distribution function P and the slope of GELU, P + x P'; both minus 1/2, which makes them odd. On each interval of
- * |x| a polynomial; the last one is the constant 1/2. `native` makes the coefficients: as many intervals as one look-up
- * serves, and the degree that goes with them. */
-enum { DEGREE = INTERVALS == 8 ? 7 : 5 };
-extern float gelu_tables[2][DEGREE + 1][INTERVALS], gelu_intervals_per_unit;
-
-typedef struct {
-    vec inside, within;
-    ints sign, interval;
-} Place;
-
-INLINE Place locate(vec x) {
-    const vec size = (vec)((ints)x & 0x7fffffff) * gelu_intervals_per_unit;
-    const vec inside = least(same(INTERVALS - 0.5f), size); /* in this order NaN stays */
-    const ints interval = truncated(inside);
-    return (Place){inside, inside - as_numbers(interval), (ints)x & (int)0x80000000, interval};
-}
-
-INLINE vec made_odd(vec sum, Place at) { return (vec)((ints)sum ^ at.sign) + 0.5f; }
-
-INLINE vec look_up(Place at, int table) {
-    vec sum = entries(gelu_tables[table][DEGREE], at.interval);
-#pragma GCC unroll 7
-    for (int i = DEGREE - 1; i >= 0; i--) sum = sum * at.within + entries(gelu_tables[table][i], at.interval);
-    return made_odd(sum, at);
-}
-
-INLINE vec gelu(vec x) { return x * look_up(locate(x), 0); }
-INLINE vec gelu_slope(vec x) { return look_up(locate(x), 1); }
-
+/* P is the normal distribution function. GELU, x P, and its slope, P + x P', come from a = |x| and are made with little
+ * rounding: GELU is the larger of x and 0, less a P(-a). `native` makes the numbers; what is not a number stays so. */
 typedef struct {
     vec share, slope; /* P, and P + x P' */
 } Both;
 
+INLINE vec size_of(vec x) { return (vec)((ints)x & 0x7fffffff); }
+
+/* Of x from what an odd function is at |x|, plus 1/2. */
+INLINE vec made_odd(vec sum, vec x) { return (vec)((ints)sum ^ ((ints)x & (int)0x80000000)) + 0.5f; }
+
+#if LANES == 16 /* looking up costs no more than a product */
+
+/* On each interval of |x| a polynomial of P, and of the slope, both minus 1/2; the last one is the constant 1/2. */
+enum { DEGREE = 5 };
+extern float gelu_numbers[2 * (DEGREE + 1) * INTERVALS + 1];
+
+typedef struct {
+    vec within;
+    ints interval;
+} Place;
+
+INLINE Place locate(vec x) {
+    const vec size = size_of(x) * gelu_numbers[2 * (DEGREE + 1) * INTERVALS];
+    const vec inside = least(same(INTERVALS - 0.5f), size); /* in this order NaN stays */
+    const ints interval = truncated(inside);
+    return (Place){inside - as_numbers(interval), interval};
+}
+
+INLINE vec look_up(vec x, Place at, int table) {
+    const float *numbers = gelu_numbers + table * (DEGREE + 1) * INTERVALS;
+    vec sum = entries(numbers + DEGREE * INTERVALS, at.interval);
+#pragma GCC unroll 5
+    for (int i = DEGREE - 1; i >= 0; i--) sum = sum * at.within + entries(numbers + i * INTERVALS, at.interval);
+    return made_odd(sum, x);
+}
+
+INLINE vec gelu(vec x) { return x * look_up(x, locate(x), 0); }
+INLINE vec gelu_slope(vec x) { return look_up(x, locate(x), 1); }
+
 INLINE Both share_and_slope(vec x) {
     const Place at = locate(x);
-#if INTERVALS == 8 /* a look-up costs more than a product: P' comes from the numbers of P */
-    vec sum = entries(gelu_tables[0][DEGREE], at.interval), rise = same(0);
-#pragma GCC unroll 7
-    for (int i = DEGREE - 1; i >= 0; i--) {
-        rise = rise * at.within + sum;
-        sum = sum * at.within + entries(gelu_tables[0][i], at.interval);
-    }
-    return (Both){made_odd(sum, at), made_odd(at.inside * rise + sum, at)};
-#else
-    return (Both){look_up(at, 0), look_up(at, 1)};
-#endif
+    return (Both){look_up(x, at, 0), look_up(x, at, 1)};
 }
+
+#else
+
+/* P(-a) is p(a)^-8 with a polynomial p; beyond `reach`, the number behind its own, nothing is left. */
+enum { DEGREE = 8 };
+extern float gelu_numbers[DEGREE + 2];
+
+INLINE vec reached(vec x) { return least(same(gelu_numbers[DEGREE + 1]), size_of(x)); } /* in this order NaN stays */
+
+INLINE vec eighth_power(vec x) {
+    const vec square = x * x, fourth = square * square;
+    return fourth * fourth;
+}
+
+INLINE vec gelu(vec x) {
+    const vec a = reached(x);
+    vec sum = same(gelu_numbers[DEGREE]);
+#pragma GCC unroll 8
+    for (int i = DEGREE - 1; i >= 0; i--) sum = sum * a + gelu_numbers[i];
+    return most(same(0), x) - a * eighth_power(1 / sum);
+}
+
+INLINE Both share_and_slope(vec x) {
+    const vec a = reached(x);
+    vec sum = same(gelu_numbers[DEGREE]), rise = same(0);
+#pragma GCC unroll 8
+    for (int i = DEGREE - 1; i >= 0; i--) {
+        rise = rise * a + sum;
+        sum = sum * a + gelu_numbers[i];
+    }
+    const vec one_over = 1 / sum, tail = eighth_power(one_over); /* whose own slope is -8 tail p' / p */
+    return (Both){made_odd(0.5f - tail, x), made_odd(0.5f - tail + (8 * a) * (tail * (rise * one_over)), x)};
+}
+
+INLINE vec gelu_slope(vec x) { return share_and_slope(x).slope; }
+
+#endif
 
 /* ---- exponentials ------------------------------------------------------------------------------------------------ */
 

@@ -29,17 +29,26 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from scifm.errors import ConfigError, SignatureError
-from scifm.models.parts.kernels import ComplexAxis, LayerEnd, analyze_axis, mix, mix_gradients, synthesize_axis
+from scifm.models.parts.kernels import (
+    ComplexAxis,
+    LayerEnd,
+    RealAxis,
+    analyze_axis,
+    mix,
+    mix_gradients,
+    synthesize_axis,
+)
 from scifm.models.parts.matrices import Matrices, wavenumbers_of
 from scifm.models.parts.native import is_exporting, native_for
 from scifm.models.parts.workspace import Workspace
 
 __all__ = [
     "Engine", "FourierLayer", "TransformMatrices", "analyze_lines", "choose_engine", "mix_by_matrices",
-    "synthesize_lines", "transform_matrices",
+    "real_axis", "synthesize_lines", "transform_matrices",
 ]  # fmt: skip
 
 Engine = Literal["auto", "gemm", "fft", "plain"]
+_WORTH_HALVING = 1 << 13  # points times modes of an axis; with fewer, passes over its columns cost what products save
 
 
 @dataclass(frozen=True)
@@ -47,13 +56,13 @@ class TransformMatrices:
     """Cosine and sine matrices of one grid.
 
     Args:
-        forward: ``(2·modes, n)`` of the last axis: cos, then −sin, divided by the number of points of the grid.
-        inverse: ``(2·modes, n)`` of the last axis: cos, then −sin, times the weight of a mode and its conjugate.
+        forward: of the last axis, divided by the number of points of the grid.
+        inverse: of the last axis, times the weight of a mode and its conjugate: 1 for wavenumber zero, else 2.
         others: one for each of the other axes.
     """
 
-    forward: Tensor
-    inverse: Tensor
+    forward: RealAxis
+    inverse: RealAxis
     others: tuple[ComplexAxis, ...]
 
 
@@ -61,6 +70,31 @@ def _cosines_and_sines(modes: list[int], num_points: int) -> tuple[Tensor, Tenso
     angle = torch.outer(torch.tensor(modes, dtype=torch.float64), torch.arange(num_points, dtype=torch.float64))
     angle *= 2 * math.pi / num_points
     return angle.cos(), angle.sin()
+
+
+def real_axis(modes: int, num_points: int, *, zero: float, others: float, levels: int | None = None) -> RealAxis:
+    """Return the matrices, float64, of a real axis, times `zero` for wavenumber zero and `others` for all others.
+
+    Args:
+        levels: how often odd wavenumbers are done apart, in C; when left out, as often as it pays. Each time the number
+            of points must be a multiple of four.
+    """
+    if levels is None:
+        levels, m, n = 0, modes, num_points
+        while not is_exporting() and n % 4 == 0 and n * m >= _WORTH_HALVING:
+            levels, m, n = levels + 1, (m + 1) // 2, n // 2
+    tables, m, n = [], modes, num_points
+    for _ in range(levels):
+        turns = _cosines_and_sines([1], n)
+        shared = _cosines_and_sines(list(range(m // 4 + 1)), n // 4)
+        tables += [turn[0, : n // 4] for turn in turns]
+        tables += [others * wave[:, : n // 8 + 1].flatten() for wave in shared]
+        m, n = (m + 1) // 2, n // 2
+    cos, sin = _cosines_and_sines(list(range(modes)), num_points)
+    whole = torch.cat([cos, -sin]) * others
+    whole[[0, modes]] *= zero / others
+    left = whole.view(2, modes, num_points)[:, :: 2**levels, :n]  # of the wavenumbers that stay even
+    return RealAxis(whole, levels, torch.cat([*tables, left.flatten()]) if levels else whole)
 
 
 @lru_cache(maxsize=64)
@@ -79,11 +113,6 @@ def transform_matrices(
             f"{num_points}. Use a finer grid, or an operator with fewer modes."
         )
     *others, last = zip(modes, num_points, strict=True)
-    cos, sin = _cosines_and_sines(list(range(last[0])), last[1])
-    pair = torch.cat([cos, -sin])
-    weight = torch.full((2, last[0], 1), 2.0, dtype=torch.float64)
-    weight[:, 0] = 1.0
-    weight = weight.flatten(0, 1)
 
     def settle(matrix: Tensor) -> Tensor:
         return matrix.to(dtype=dtype, device=device).contiguous()
@@ -94,7 +123,12 @@ def transform_matrices(
         columns = torch.stack([torch.cat([cos, -sin]), torch.cat([sin, cos])], dim=-1)
         folded = torch.cat(_cosines_and_sines(list(range(m + 1)), n))
         axes.append(ComplexAxis(settle(columns.flatten(1)), settle(folded)))
-    return TransformMatrices(settle(pair / math.prod(num_points)), settle(pair * weight), tuple(axes))
+    forward = real_axis(*last, zero=1 / math.prod(num_points), others=1 / math.prod(num_points))
+    real = (
+        RealAxis(settle(axis.whole), axis.levels, settle(axis.tables))
+        for axis in (forward, real_axis(*last, zero=1.0, others=2.0))
+    )
+    return TransformMatrices(*real, tuple(axes))
 
 
 def analyze_lines(
@@ -317,7 +351,9 @@ class FourierLayer(nn.Module):
         if engine != "gemm":
             if engine == "plain":
                 axes = [(axis.whole, axis.whole.T) for axis in matrices.others]
-                mixed = mix_by_matrices(x, self.spectral_weight, [*axes, (matrices.forward, matrices.inverse.T)])
+                mixed = mix_by_matrices(
+                    x, self.spectral_weight, [*axes, (matrices.forward.whole, matrices.inverse.whole.T)]
+                )
             else:
                 wide = x if x.dtype in (torch.float32, torch.float64) else x.float()  # fast transforms know no bf16
                 mixed = _fft_mixing(wide, self.spectral_weight, self.modes).to(x.dtype)

@@ -1,26 +1,27 @@
-/* Transforms of a Fourier layer, the mixing of its modes, and its end. */
-#include "products.h"
+/* Transforms: of a real axis, the last one, and of a complex one. See transforms.h. */
+#include "transforms.h"
 
-/* ---- transforms of a real axis ------------------------------------------------------------------------------------- */
-
-/* A matrix (kept, n) of a real axis has kept / 2 rows of cosines, which are even about point 0, and as many of sines,
- * which are odd: what differs between points i and n - i. Points are folded in pairs, which halves the products. Points
- * 0 and n / 2 have no partner. */
+/* Points 0 and n / 2 have no partner n - i. */
 static inline int alone(i64 point, i64 n) { return point == 0 || 2 * point == n; }
 
-/* Columns folded at a time, whole lines of a cache side by side: rows may lie so far apart that all fall on one place of
+/* Columns worked on at a time, whole lines of a cache side by side: rows may lie so far apart that all fall on one place of
  * a cache, and a line must be used up before the next comes. Panels of COLUMNS lie one after the other. */
 enum { STRIP = COLUMNS > 2 * LINE ? COLUMNS : 2 * LINE, FOLDED = DEPTH / 2 + 1 /* pairs, so that n = 2^k needs no rest */ };
 
 static i64 block_size(i64 kept) { return larger(2 * FOLDED, kept) * STRIP; }
 
-/* out (kept, width) = matrix x (n, width); rows lie `row` and `out_row` apart. */
-static void analyze_line(i64 n, i64 width, i64 kept, const float *matrix, const float *x, i64 row, float *out,
-                         i64 out_row, float *block) {
-    const i64 pairs = n / 2 + 1, each = kept / 2, deep = pieces(pairs, larger(1, pieces(pairs - 1, FOLDED - 1)));
+/* ---- a real axis, all wavenumbers alike ----------------------------------------------------------------------------- */
+
+/* A matrix has a row of cosines, which are even about point 0, for each of `modes`, then as many of sines, which are odd:
+ * what differs between points i and n - i. Points are folded in pairs, which halves the products. */
+
+/* re (modes, width) = cosines x (n, width), im = sines x; rows lie `row` and `step` apart. */
+static void analyze_line(i64 n, i64 width, i64 modes, const float *matrix, const float *x, i64 row, float *re, float *im,
+                         i64 step, float *block) {
+    const i64 pairs = n / 2 + 1, deep = pieces(pairs, larger(1, pieces(pairs - 1, FOLDED - 1)));
     float *odd = block + deep * STRIP;
     for (i64 j = 0; j < width; j += STRIP) {
-        Tile t = {.a_row = n, .a_col = 1, .b_row = COLUMNS, .c_row = out_row};
+        Tile t = {.a_row = n, .a_col = 1, .b_row = COLUMNS, .c_row = step};
         for (i64 top = 0; top < pairs; top += deep) {
             t.k = smaller(deep, pairs - top);
             t.add = top > 0;
@@ -40,18 +41,18 @@ static void analyze_line(i64 n, i64 width, i64 kept, const float *matrix, const 
             for (i64 panel = 0; panel < STRIP && panel < width - j; panel += COLUMNS) {
                 t.first = lanes(width - j - panel), t.second = lanes(width - j - panel - LANES);
                 for (i64 sines = 0; sines < 2; sines++)
-                    for (i64 i = 0; i < each; i += ROWS) {
-                        t.a = matrix + (sines * each + i) * n + top;
+                    for (i64 i = 0; i < modes; i += ROWS) {
+                        t.a = matrix + (sines * modes + i) * n + top;
                         t.b = (sines ? odd : block) + panel * deep;
-                        t.c = out + (sines * each + i) * out_row + j + panel;
-                        tile(&t, smaller(ROWS, each - i));
+                        t.c = (sines ? im : re) + i * step + j + panel;
+                        tile(&t, smaller(ROWS, modes - i));
                     }
             }
         }
     }
 }
 
-/* Rows first ... first + count - 1 of one panel of synthesize_pairs, and their partners: even plus odd, even minus odd. */
+/* Rows first ... first + count - 1 of one panel of synthesize_line, and their partners: even plus odd, even minus odd. */
 static void unfold(i64 first, i64 count, i64 n, i64 row, i64 width, const float *even, const float *odd, float *low,
                    float *high, int add) {
     const some masks[2] = {lanes(width), lanes(width - LANES)};
@@ -69,32 +70,30 @@ static void unfold(i64 first, i64 count, i64 n, i64 row, i64 width, const float 
         }
 }
 
-/* Add to (or set) the rows of points first ... end - 1 and of their partners what matrix^T modes (kept, width) has
- * there. `low` is the row of point `first`, `high` that of point n - end + 1; `row` numbers lie between rows, `modes_row`
- * between those of modes; `block` holds block_size(kept) numbers. */
-static void synthesize_pairs(i64 first, i64 end, i64 n, i64 row, i64 width, i64 kept, const float *matrix,
-                             const float *modes, i64 modes_row, float *low, float *high, int add, float *block) {
-    const i64 each = kept / 2;
+/* to (n, width) = or += cosines^T re (modes, width) + sines^T im; `block` holds block_size(2 modes) numbers. */
+static void synthesize_line(i64 n, i64 width, i64 modes, const float *matrix, const float *re, const float *im, i64 step,
+                            float *to, i64 row, int add, float *block) {
+    const i64 pairs = n / 2 + 1;
     float even[ROWS * COLUMNS] __attribute__((aligned(64))), odd[ROWS * COLUMNS] __attribute__((aligned(64)));
     for (i64 j = 0; j < width; j += STRIP) {
-        Tile t = {.a_row = 1, .a_col = n, .b_row = COLUMNS, .c_row = COLUMNS, .k = each, .first = lanes(LANES),
+        Tile t = {.a_row = 1, .a_col = n, .b_row = COLUMNS, .c_row = COLUMNS, .k = modes, .first = lanes(LANES),
                   .second = lanes(LANES)};
-        for (i64 r = 0; r < kept; r++)
+        for (i64 r = 0; r < 2 * modes; r++)
             for (i64 at = 0; at < STRIP; at += LANES)
-                store(block + (at / COLUMNS * kept + r) * COLUMNS + at % COLUMNS,
-                      load_some(lanes(width - j - at), modes + r * modes_row + j + at));
-        for (i64 i = first; i < end; i += ROWS) {
-            const i64 count = smaller(ROWS, end - i);
-            float *top = low + (i - first) * row + j, *bottom = high + (end - 1 - i) * row + j;
+                store(block + (at / COLUMNS * 2 * modes + r) * COLUMNS + at % COLUMNS,
+                      load_some(lanes(width - j - at), (r < modes ? re + r * step : im + (r - modes) * step) + j + at));
+        for (i64 i = 0; i < pairs; i += ROWS) {
+            const i64 count = smaller(ROWS, pairs - i);
+            float *top = to + i * row + j, *bottom = to + (n - i) * row + j;
             for (i64 r = 0; r < count; r++)
                 for (i64 at = 0; at < STRIP; at += LINE) {
                     __builtin_prefetch(top + r * row + at, 1);
                     __builtin_prefetch(bottom - r * row + at, 1);
                 }
             for (i64 panel = 0; panel < STRIP && panel < width - j; panel += COLUMNS) {
-                t.a = matrix + i, t.b = block + panel * kept, t.c = even;
+                t.a = matrix + i, t.b = block + panel * 2 * modes, t.c = even;
                 tile(&t, count);
-                t.a = matrix + each * n + i, t.b = block + panel * kept + each * COLUMNS, t.c = odd;
+                t.a = matrix + modes * n + i, t.b = block + (panel * 2 + COLUMNS) * modes, t.c = odd;
                 tile(&t, count);
                 unfold(i, count, n, row, width - j - panel, even, odd, top + panel, bottom + panel, add);
             }
@@ -102,39 +101,197 @@ static void synthesize_pairs(i64 first, i64 end, i64 n, i64 row, i64 width, i64 
     }
 }
 
+/* ---- a real axis, odd wavenumbers apart ------------------------------------------------------------------------------- */
+
+/* Even wavenumbers are those of n / 2 points, s[i] = x[i] + x[i + n/2], and what is left, x[i] - x[i + n/2], is a complex
+ * y[i] of q = n / 4 points: with turns e^(2 pi i / n), sum over k = 1 mod 4 of y exp(i j phi), k = 4 j + 1, where k = 3 mod 4
+ * are the negative ones. Points i and q - i of y share cosines and sines, modes j and -j do too. A level leaves 3/8 of the
+ * products of pairs, two leave 7/32. The tables of a level are cosines and sines of the turns (2, q), then of y (2, count,
+ * half); after the last comes the matrix of what is left. */
+typedef struct {
+    i64 q, half, count; /* points of y; its pairs; its wavenumbers j = 0 ... count - 1 */
+    const float *turns, *cosines, *sines;
+    Axis even;
+} Level;
+
+static Level level_of(const Axis *axis) {
+    const i64 q = axis->n / 4, half = q / 2 + 1, count = axis->modes / 4 + 1;
+    const float *turns = axis->tables, *cosines = turns + 2 * q, *sines = cosines + count * half;
+    return (Level){q, half, count, turns, cosines, sines,
+                   {axis->n / 2, (axis->modes + 1) / 2, axis->levels - 1, sines + count * half}};
+}
+
+i64 axis_room(const Axis *axis) {
+    if (!axis->levels) return block_size(2 * axis->modes);
+    const Level at = level_of(axis);
+    return 2 * at.q * STRIP + larger(4 * (at.half + at.count) * STRIP + DEPTH * COLUMNS, axis_room(&at.even));
+}
+
+/* Point b of y of what lies at `from`, and both points of s. */
+typedef struct {
+    vec real, imaginary;
+} Number;
+
+INLINE Number split_point(const Level *at, i64 b, some mask, const float *from, i64 row, float *s) {
+    const i64 q = at->q;
+    const vec x0 = load_some(mask, from), x1 = load_some(mask, from + q * row);
+    const vec x2 = load_some(mask, from + 2 * q * row), x3 = load_some(mask, from + 3 * q * row);
+    const vec p = x0 - x2, r = x1 - x3, c = same(at->turns[b]), d = same(at->turns[q + b]);
+    for (i64 a = 0; a < 4; a++) __builtin_prefetch(from + a * q * row + STRIP, 0, 2); /* the next strip */
+    store(s, x0 + x2);
+    store(s + q * STRIP, x1 + x3);
+    return (Number){p * c - r * d, p * d + r * c};
+}
+
+/* s (n / 2, STRIP) and y (4, half, STRIP): real even, real odd, imaginary even, imaginary odd, of x (n, width). */
+static void split(const Level *at, i64 width, const float *x, i64 row, float *s, float *y) {
+    const i64 q = at->q, size = at->half * STRIP;
+    for (i64 b = 0; b < at->half; b++)
+        for (i64 j = 0; j < width; j += LANES) {
+            const some mask = lanes(width - j);
+            const Number one = split_point(at, b, mask, x + b * row + j, row, s + b * STRIP + j);
+            Number other = {same(0), same(0)};
+            if (!alone(b, q)) other = split_point(at, q - b, mask, x + (q - b) * row + j, row, s + (q - b) * STRIP + j);
+            float *to = y + b * STRIP + j;
+            store(to, one.real + other.real);
+            store(to + size, one.real - other.real);
+            store(to + 2 * size, one.imaginary + other.imaginary);
+            store(to + 3 * size, one.imaginary - other.imaginary);
+        }
+}
+
+static void analyze_strip(const Axis *axis, i64 width, const float *x, i64 row, float *re, float *im, i64 step,
+                          float *room) {
+    if (!axis->levels) {
+        analyze_line(axis->n, width, axis->modes, axis->tables, x, row, re, im, step, room);
+        return;
+    }
+    const Level at = level_of(axis);
+    const i64 wide = pieces(width, LANES) * LANES, size = at.half * STRIP, part = at.count * STRIP;
+    float *s = room, *y = s + 2 * at.q * STRIP, *sums = y + 4 * size, *block = sums + 4 * part;
+    split(&at, width, x, row, s, y);
+    for (i64 i = 0; i < 4; i++)
+        multiply(at.count, wide, at.half, i & 1 ? at.sines : at.cosines, at.half, 1, y + i * size, STRIP, sums + i * part,
+                 STRIP, SET, block);
+    for (i64 c = 0; c < at.count; c++)
+        for (i64 j = 0; j < wide; j += LANES) {
+            const float *from = sums + c * STRIP + j;
+            const vec cr = load(from), sr = load(from + part), ci = load(from + 2 * part), si = load(from + 3 * part);
+            const i64 up = 4 * c + 1, down = 4 * c - 1;
+            if (up < axis->modes) {
+                store_some(re + up * step + j, lanes(width - j), cr - si);
+                store_some(im + up * step + j, lanes(width - j), same(0) - (ci + sr));
+            }
+            if (down > 0 && down < axis->modes) {
+                store_some(re + down * step + j, lanes(width - j), cr + si);
+                store_some(im + down * step + j, lanes(width - j), ci - sr);
+            }
+        }
+    analyze_strip(&at.even, width, s, STRIP, re, im, 2 * step, y);
+}
+
+INLINE void join_point(const Level *at, i64 b, some mask, Number v, const float *s, float *to, i64 row, const int add) {
+    const i64 q = at->q;
+    const vec c = same(at->turns[b]), d = same(at->turns[q + b]);
+    const vec real = v.real * c - v.imaginary * d, imaginary = v.real * d + v.imaginary * c;
+    const vec s0 = load(s), s1 = load(s + q * STRIP);
+    const vec value[4] = {s0 + real, s1 - imaginary, s0 - real, s1 + imaginary};
+    for (i64 a = 0; a < 4; a++) __builtin_prefetch(to + a * q * row + STRIP, 1, 2); /* the next strip */
+#pragma GCC unroll 4
+    for (int a = 0; a < 4; a++, to += q * row) store_some(to, mask, add ? value[a] + load_some(mask, to) : value[a]);
+}
+
+/* x (n, width) = or += what split took apart. */
+INLINE void join(const Level *at, i64 width, const float *s, const float *y, float *x, i64 row, const int add) {
+    const i64 q = at->q, size = at->half * STRIP;
+    for (i64 b = 0; b < at->half; b++)
+        for (i64 j = 0; j < width; j += LANES) {
+            const some mask = lanes(width - j);
+            const float *from = y + b * STRIP + j;
+            const vec re = load(from), ro = load(from + size), ie = load(from + 2 * size), io = load(from + 3 * size);
+            join_point(at, b, mask, (Number){re + ro, ie + io}, s + b * STRIP + j, x + b * row + j, row, add);
+            if (!alone(b, q))
+                join_point(at, q - b, mask, (Number){re - ro, ie - io}, s + (q - b) * STRIP + j, x + (q - b) * row + j, row, add);
+        }
+}
+
+static void synthesize_strip(const Axis *axis, i64 width, const float *re, const float *im, i64 step, float *to, i64 row,
+                             int add, float *room) {
+    if (!axis->levels) {
+        synthesize_line(axis->n, width, axis->modes, axis->tables, re, im, step, to, row, add, room);
+        return;
+    }
+    const Level at = level_of(axis);
+    const i64 wide = pieces(width, LANES) * LANES, size = at.half * STRIP, part = at.count * STRIP;
+    float *s = room, *y = s + 2 * at.q * STRIP, *sums = y + 4 * size, *block = sums + 4 * part;
+    synthesize_strip(&at.even, width, re, im, 2 * step, s, STRIP, 0, y);
+    for (i64 c = 0; c < at.count; c++)
+        for (i64 j = 0; j < wide; j += LANES) {
+            const i64 up = 4 * c + 1, down = 4 * c - 1, plus = up * step + j, minus = down * step + j;
+            const some on = up < axis->modes ? lanes(width - j) : 0, off = down > 0 && down < axis->modes ? lanes(width - j) : 0;
+            const vec pr = load_some(on, re + plus), pi = load_some(on, im + plus);
+            const vec nr = load_some(off, re + minus), ni = load_some(off, im + minus);
+            float *into = sums + c * STRIP + j;
+            store(into, pr + nr);
+            store(into + part, same(0) - (pi + ni));
+            store(into + 2 * part, pi - ni);
+            store(into + 3 * part, pr - nr);
+        }
+    for (i64 i = 0; i < 4; i++)
+        multiply(at.half, wide, at.count, i & 1 ? at.sines : at.cosines, 1, at.half, sums + i * part, STRIP, y + i * size,
+                 STRIP, SET, block);
+    if (add) join(&at, width, s, y, to, row, 1);
+    else join(&at, width, s, y, to, row, 0);
+}
+
+/* ---- a real axis ------------------------------------------------------------------------------------------------------ */
+
+void analyze_columns(const Axis *axis, i64 width, const float *x, i64 row, float *out, i64 step, float *room) {
+    float *im = out + axis->modes * step;
+    const i64 size = axis->levels ? STRIP : width;
+    for (i64 j = 0; j < width; j += size)
+        analyze_strip(axis, smaller(size, width - j), x + j, row, out + j, im + j, step, room);
+}
+
+void synthesize_columns(const Axis *axis, i64 width, const float *modes, i64 step, float *onto, i64 row, float *room) {
+    const float *im = modes + axis->modes * step;
+    const i64 size = axis->levels ? STRIP : width;
+    for (i64 j = 0; j < width; j += size)
+        synthesize_strip(axis, smaller(size, width - j), modes + j, im + j, step, onto + j, row, 1, room);
+}
+
 /* lines x [out (kept, row) = matrix x (n, row)]. */
-void scifm_analyze_axis(int threads, i64 lines, i64 n, i64 row, i64 kept, const float *matrix, const float *x,
+void scifm_analyze_axis(int threads, i64 lines, i64 n, i64 row, i64 kept, i64 levels, const float *tables, const float *x,
                         float *out) {
+    const Axis axis = {n, kept / 2, levels, tables};
 #pragma omp parallel num_threads(threads)
     {
         const i64 part = omp_get_thread_num(), parts = omp_get_num_threads();
-        float *block = scratch(block_size(kept));
+        float *room = scratch(axis_room(&axis));
         i64 first = 0, last = lines, left = 0, right = row;
         if (lines >= parts) range(lines, 1, part, parts, &first, &last);
-        else range(row, COLUMNS, part, parts, &left, &right);
+        else range(row, STRIP, part, parts, &left, &right);
         for (i64 line = first; line < last; line++)
-            analyze_line(n, right - left, kept, matrix, x + line * n * row + left, row, out + line * kept * row + left,
-                         row, block);
-        free(block);
+            analyze_columns(&axis, right - left, x + line * n * row + left, row, out + line * kept * row + left, row, room);
+        free(room);
     }
 }
 
 /* lines x [onto (n, row) += matrix^T modes (kept, row)]. */
-void scifm_synthesize_axis(int threads, i64 lines, i64 n, i64 row, i64 kept, const float *matrix, const float *modes,
-                           float *onto) {
+void scifm_synthesize_axis(int threads, i64 lines, i64 n, i64 row, i64 kept, i64 levels, const float *tables,
+                           const float *modes, float *onto) {
+    const Axis axis = {n, kept / 2, levels, tables};
 #pragma omp parallel num_threads(threads)
     {
-        const i64 part = omp_get_thread_num(), parts = omp_get_num_threads(), pairs = n / 2 + 1;
-        float *block = scratch(block_size(kept));
+        const i64 part = omp_get_thread_num(), parts = omp_get_num_threads();
+        float *room = scratch(axis_room(&axis));
         i64 first = 0, last = lines, left = 0, right = row;
         if (lines >= parts) range(lines, 1, part, parts, &first, &last);
-        else range(row, COLUMNS, part, parts, &left, &right);
-        for (i64 line = first; line < last; line++) {
-            float *low = onto + line * n * row + left;
-            synthesize_pairs(0, pairs, n, row, right - left, kept, matrix, modes + line * kept * row + left, row, low,
-                             low + (n - pairs + 1) * row, 1, block);
-        }
-        free(block);
+        else range(row, STRIP, part, parts, &left, &right);
+        for (i64 line = first; line < last; line++)
+            synthesize_columns(&axis, right - left, modes + line * kept * row + left, row, onto + line * n * row + left, row,
+                               room);
+        free(room);
     }
 }
 
@@ -159,8 +316,8 @@ void scifm_analyze_complex_axis(int threads, i64 lead, i64 n, i64 columns, i64 m
             const float *from = fields + item / panels * n * 2 * columns + j;
             float *re = modes + item / panels * 2 * part_size + j, *im = re + part_size;
             for (i64 part = 0; part < 2; part++)
-                analyze_line(n, width, kept, matrix, from + part * columns, 2 * columns, sums + part * kept * STRIP,
-                             STRIP, block);
+                analyze_line(n, width, m + 1, matrix, from + part * columns, 2 * columns, sums + part * kept * STRIP,
+                             sums + (part * kept + m + 1) * STRIP, STRIP, block);
             for (i64 k = 0; k <= m; k++)
                 for (i64 half = 0; half < width; half += LANES) {
                     const i64 at = k * STRIP + half, plus = k * columns + half, minus = (2 * m - k) * columns + half;
@@ -185,7 +342,7 @@ void scifm_analyze_complex_axis(int threads, i64 lead, i64 n, i64 columns, i64 m
 /* For each of `lead`: field = sum over modes of mode exp(i k x), the adjoint of the above. */
 void scifm_synthesize_complex_axis(int threads, i64 lead, i64 n, i64 columns, i64 m, const float *matrix,
                                    const float *modes, float *fields) {
-    const i64 kept = 2 * (m + 1), panels = pieces(columns, STRIP), part_size = 2 * m * columns, pairs = n / 2 + 1;
+    const i64 kept = 2 * (m + 1), panels = pieces(columns, STRIP), part_size = 2 * m * columns;
 #pragma omp parallel num_threads(threads)
     {
         float *block = scratch(block_size(kept)), *sums = scratch(2 * kept * STRIP);
@@ -207,193 +364,11 @@ void scifm_synthesize_complex_axis(int threads, i64 lead, i64 n, i64 columns, i6
                     store(sin_re + at, ni - pi);
                     store(sin_im + at, pr - nr);
                 }
-            for (i64 part = 0; part < 2; part++) {
-                float *low = to + part * columns;
-                synthesize_pairs(0, pairs, n, 2 * columns, width, kept, matrix, sums + part * kept * STRIP, STRIP,
-                                 low, low + (n - pairs + 1) * 2 * columns, 0, block);
-            }
+            for (i64 part = 0; part < 2; part++)
+                synthesize_line(n, width, m + 1, matrix, sums + part * kept * STRIP, sums + (part * kept + m + 1) * STRIP,
+                                STRIP, to + part * columns, 2 * columns, 0, block);
         }
         free(block);
         free(sums);
     }
-}
-
-/* ---- mixing of modes: complex products in real arithmetic -------------------------------------------------------- */
-
-/* out (2, modes, batch, co) = x (2, modes, batch, ci) times weight (2, modes, ci, co). */
-void scifm_mix(int threads, i64 modes, i64 batch, i64 ci, i64 co, const float *x, const float *weight, float *out) {
-    const i64 xs = modes * batch * ci, ws = modes * ci * co, os = modes * batch * co;
-#pragma omp parallel num_threads(threads)
-    {
-        float *block = scratch(DEPTH * COLUMNS);
-#pragma omp for schedule(static)
-        for (i64 mode = 0; mode < modes; mode++) {
-            const float *re = x + mode * batch * ci, *im = re + xs, *wr = weight + mode * ci * co, *wi = wr + ws;
-            float *or = out + mode * batch * co, *oi = or + os;
-            prefetch(wi, ci * co);
-            multiply(batch, co, ci, re, ci, 1, wr, co, or, co, SET, block);
-            multiply(batch, co, ci, im, ci, 1, wr, co, oi, co, SET, block);
-            if (mode + 1 < modes) prefetch(wr + ci * co, ci * co);
-            multiply(batch, co, ci, im, ci, 1, wi, co, or, co, SUBTRACT, block);
-            multiply(batch, co, ci, re, ci, 1, wi, co, oi, co, ADD, block);
-        }
-        free(block);
-    }
-}
-
-/* Rows of two parts below each other, as (2 batch, n): [re; im], or [im; -re] where `turned`. */
-static void stack(i64 batch, i64 n, const float *re, const float *im, int turned, float *to) {
-    const i64 size = batch * n;
-    for (i64 i = 0; i < size; i++) to[i] = turned ? im[i] : re[i];
-    for (i64 i = 0; i < size; i++) to[size + i] = turned ? -re[i] : im[i];
-}
-
-static void transpose(i64 rows, i64 columns, const float *from, float *to) {
-    for (i64 i = 0; i < rows; i++)
-        for (i64 j = 0; j < columns; j++) to[j * rows + i] = from[i * columns + j];
-}
-
-/* Both gradients of scifm_mix: of its modes (grad_x, like x) and of its weights (grad_weight, like weight).
- * With z = [gr; gi] and its turn [gi; -gr]: grad_x^T = wr z^T + wi turn^T (so that no weight is transposed), and
- * grad_wr = [re; im]^T z, grad_wi = [re; im]^T turn. */
-void scifm_mix_gradients(int threads, i64 modes, i64 batch, i64 ci, i64 co, const float *x, const float *weight,
-                         const float *grad, float *grad_x, float *grad_weight) {
-    const i64 xs = modes * batch * ci, size = ci * co, ws = modes * size, gs = modes * batch * co, both = 2 * batch;
-#pragma omp parallel num_threads(threads)
-    {
-        float *block = scratch(DEPTH * COLUMNS), *made = scratch(larger(size, both * ci));
-        float *z = scratch(2 * both * co), *turn = z + both * co, *z_t = scratch(both * larger(co, ci));
-#pragma omp for schedule(static)
-        for (i64 mode = 0; mode < modes; mode++) {
-            const float *w = weight + mode * size, *re = x + mode * batch * ci, *g = grad + mode * batch * co;
-            stack(batch, co, g, g + gs, 0, z);
-            stack(batch, co, g, g + gs, 1, turn);
-            if (grad_x) {
-                float *out = grad_x + mode * batch * ci;
-                prefetch(w + ws, size);
-                transpose(both, co, z, z_t);
-                multiply(ci, both, co, w, co, 1, z_t, both, made, both, SET, block);
-                if (mode + 1 < modes) prefetch(w + size, size);
-                transpose(both, co, turn, z_t);
-                multiply(ci, both, co, w + ws, co, 1, z_t, both, made, both, ADD, block);
-                transpose(ci, both, made, z_t);
-                memcpy(out, z_t, (size_t)(batch * ci) * sizeof(float));
-                memcpy(out + xs, z_t + batch * ci, (size_t)(batch * ci) * sizeof(float));
-            }
-            if (grad_weight) {
-                stack(batch, ci, re, re + xs, 0, z_t);
-                multiply(ci, co, both, z_t, 1, ci, z, co, made, co, SET, block);
-                stream(grad_weight + mode * size, made, size);
-                multiply(ci, co, both, z_t, 1, ci, turn, co, made, co, SET, block);
-                stream(grad_weight + ws + mode * size, made, size);
-            }
-        }
-        free(block);
-        free(made);
-        free(z);
-        free(z_t);
-    }
-}
-
-/* ---- the end of a layer: last axis of the inverse transform, skip, activation, residual --------------------------- */
-
-/* at (lines, points, batch, co) = x (lines, points, batch, ci) skip_t (ci, co) + last^T modes;
- * out = gelu(at) or at, plus x where `residual`. `last` is (kept, points), `modes` (lines, kept, batch co).
- * `before`, where at is stored, may be absent. A piece of work is a range of points and their partners. */
-void scifm_layer_end(int threads, i64 lines, i64 points, i64 batch, i64 ci, i64 co, i64 kept, const float *x,
-                     const float *skip_t, const float *last, const float *modes, float *before, float *out,
-                     i64 activation, i64 residual) {
-    const i64 row = batch * co, pairs = points / 2 + 1, most = smaller(pairs, larger(1, PIECE / 2 / row));
-    const i64 chunks = pieces(pairs, most), size = pieces(pairs, chunks);
-#pragma omp parallel num_threads(threads)
-    {
-        float *block = scratch(block_size(kept)), *at = scratch(2 * size * row);
-#pragma omp for schedule(static)
-        for (i64 item = 0; item < lines * chunks; item++) {
-            const i64 line = item / chunks, first = item % chunks * size, end = smaller(pairs, first + size);
-            const i64 last_alone = 2 * (end - 1) == points;
-            const i64 starts[2] = {first, points - end + 1 + last_alone};
-            const i64 counts[2] = {end - first, points - larger(first, 1) + 1 - starts[1]};
-            float *parts[2] = {at, at + counts[0] * row};
-            for (i64 half = 0; half < 2; half++)
-                multiply(counts[half] * batch, co, ci, x + (line * points + starts[half]) * batch * ci, ci, 1, skip_t, co,
-                         parts[half], co, SET, block);
-            synthesize_pairs(first, end, points, row, row, kept, last, modes + line * kept * row, row, parts[0],
-                             parts[1] - last_alone * row, 1, block);
-            for (i64 half = 0; half < 2; half++) {
-                const i64 offset = (line * points + starts[half]) * batch, total = counts[half] * row;
-                if (before) stream(before + offset * co, parts[half], total);
-                for (i64 i = 0; i < total; i += LANES) {
-                    const some mask = lanes(total - i);
-                    vec value = load_some(mask, parts[half] + i);
-                    if (activation) value = gelu(value);
-                    if (residual) value = value + load_some(mask, x + offset * ci + i);
-                    store_some(out + offset * co + i, mask, value);
-                }
-            }
-        }
-        free(block);
-        free(at);
-    }
-}
-
-typedef struct {
-    i64 ci, co;
-    const float *above, *before, *x, *skip;
-    float *grad_x;
-    i64 residual;
-} Above;
-
-/* Rows start ... start + count: their gradient before the activation, into `room` where there is one; its address is
- * returned. Adds to grad_skip. */
-static const float *piece_of_gradient(const Above *p, i64 start, i64 count, float *room, float *grad_skip, float *block) {
-    const i64 ci = p->ci, co = p->co, total = count * co;
-    const float *up = p->above + start * co, *in = p->x + start * ci, *g = up;
-    if (p->before) {
-        const float *at = p->before + start * co;
-        for (i64 i = 0; i < total; i += LANES) {
-            const some mask = lanes(total - i);
-            const vec slope = gelu_slope(load_some(mask, at + i));
-            store_some(room + i, mask, slope * load_some(mask, up + i));
-        }
-        g = room;
-    }
-    multiply(co, ci, count, g, 1, co, in, ci, grad_skip, ci, ADD, block);
-    if (p->grad_x) {
-        float *out = p->grad_x + start * ci;
-        if (p->residual) memcpy(out, up, (size_t)total * sizeof(float));
-        multiply(count, ci, co, g, co, 1, p->skip, ci, out, ci, p->residual ? ADD : SET, block);
-    }
-    return g;
-}
-
-/* grad = above * gelu'(before) (or above), grad_x = grad skip (+ above where `residual`), grad_skip = grad^T x and
- * spectrum (lines, kept, batch co) = last grad. `skip` and `grad_skip` are (co, ci), `last` is (kept, points).
- * With few lines `spectrum` is absent and `grad` is stored; else it only passes through. `grad_x` may be absent. */
-void scifm_layer_end_gradient(int threads, i64 lines, i64 points, i64 batch, i64 ci, i64 co, i64 kept,
-                              const float *above, const float *before, const float *x, const float *skip,
-                              const float *last, float *grad, float *spectrum, float *grad_x, float *grad_skip,
-                              i64 residual) {
-    const Above p = {ci, co, above, before, x, skip, grad_x, residual};
-    const i64 row = batch * co, size = smaller(points, larger(1, PIECE / 2 / row)), chunks = pieces(points, size);
-    float *sums = zeros(threads * ci * co);
-#pragma omp parallel num_threads(threads)
-    {
-        float *block = scratch(block_size(kept)), *room = scratch(size * row);
-        float *sum = sums + omp_get_thread_num() * ci * co;
-        i64 first, end;
-        range(lines * chunks, spectrum ? chunks : 1, omp_get_thread_num(), omp_get_num_threads(), &first, &end);
-        for (i64 item = first; item < end; item++) {
-            const i64 line = item / chunks, start = item % chunks * size, count = smaller(size, points - start);
-            const i64 offset = (line * points + start) * batch;
-            const float *g = piece_of_gradient(&p, offset, count * batch, spectrum ? room : grad + offset * co, sum, block);
-            if (!spectrum) continue;
-            float *to = spectrum + line * kept * row;
-            if (chunks == 1) analyze_line(points, row, kept, last, g, row, to, row, block);
-            else multiply(kept, row, count, last + start, points, 1, g, row, to, row, start ? ADD : SET, block);
-        }
-        free(block);
-        free(room);
-    }
-    add_up(threads, ci * co, sums, grad_skip);
 }

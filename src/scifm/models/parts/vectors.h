@@ -225,24 +225,12 @@ INLINE float total(vec x) {
 
 /* ---- tables ----------------------------------------------------------------------------------------------------------- */
 
-/* Of a table of INTERVALS numbers, the one at each place. */
-#if LANES == 8
-#define INTERVALS 8
-#else
-#define INTERVALS 16
-#endif
+/* Of a table of INTERVALS numbers, the one at each place: for vectors that hold as many. */
+enum { INTERVALS = 16 };
 
 INLINE vec entries(const float *table, ints place) {
 #if AVX512
     return _mm512_permutexvar_ps((__m512i)place, _mm512_loadu_ps(table));
-#elif AVX2
-    return _mm256_permutevar8x32_ps(_mm256_loadu_ps(table), (__m256i)place);
-#elif NEON
-    /* Four bytes of a number from a table of 64: places become bytes 4 p, 4 p + 1, 4 p + 2, 4 p + 3. */
-    const uint8_t *bytes = (const uint8_t *)table;
-    const uint8x16x4_t all = {{vld1q_u8(bytes), vld1q_u8(bytes + 16), vld1q_u8(bytes + 32), vld1q_u8(bytes + 48)}};
-    const ints at = (place & (INTERVALS - 1)) * 0x04040404 + 0x03020100;
-    return (vec)vqtbl4q_u8(all, (uint8x16_t)at);
 #else
     vec found;
     for (int i = 0; i < LANES; i++) found[i] = table[place[i] & (INTERVALS - 1)];
