@@ -117,7 +117,7 @@ def test_the_end_of_a_layer_and_its_gradient(lines, last, batch, num_in, num_out
 @pytest.mark.parametrize(("points", "batch", "width"), [(1024, 3, 33), (2052, 5, 12)])
 @pytest.mark.parametrize("activation", [True, False])
 def test_the_end_of_a_long_layer(points, batch, width, activation):
-    """Of so many points that samples are worked on one by one, or two and two."""
+    """Of so many points that a line is worked on piece by piece, its transform apart."""
     torch.manual_seed(0)
     axis = real_axis(20, points, zero=points**-0.5, others=points**-0.5)
     last = RealAxis(axis.whole.float(), axis.levels, axis.tables.float())

@@ -19,6 +19,8 @@ from scifm.models.parts.workspace import Workspace
 
 __all__ = ["ComplexAxis", "LayerEnd", "RealAxis", "along", "analyze_axis", "mix", "mix_gradients", "synthesize_axis"]
 
+_PIECE = 1 << 16  # numbers that stay in the second-level cache: a line of as many is never stored
+
 
 def along(
     matrix: Float[Tensor, "rows depth"],
@@ -210,9 +212,10 @@ class LayerEnd:
         width, workspace = len(skip), self.workspace
         grad_x = workspace.empty(x.shape, x) if needs_x else None
         if native := native_for(x):
-            grad_skip = torch.empty_like(skip)
+            grad_skip, short = torch.empty_like(skip), points * batch * width <= _PIECE
             spectrum = workspace.empty((lines, len(last.whole), batch * width), x)
-            tensors = (above, before, x, skip, last.tables, spectrum, grad_x, grad_skip)
+            room = None if short else workspace.empty(above.shape, above)
+            tensors = (above, before, x, skip, last.tables, room, spectrum, grad_x, grad_skip)
             sizes = (*x.shape, width, len(last.whole), last.levels)
             native.call("layer_end_gradient", *sizes, *tensors, self.residual)
             return spectrum, grad_x, grad_skip

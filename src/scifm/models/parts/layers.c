@@ -81,26 +81,9 @@ void scifm_mix_gradients(int threads, i64 modes, i64 batch, i64 ci, i64 co, cons
 
 /* ---- the end of a layer: last axis of the inverse transform, skip, activation, residual --------------------------- */
 
-/* A piece of work is a line of points and as many samples as keep it in the second-level cache: `count` of them, the first
- * at `x`. All samples of a line lie one after the other, so that its points and samples are rows of one product. */
-typedef struct {
-    i64 points, batch, count;
-} Piece;
-
-static i64 samples_of_piece(i64 points, i64 batch, i64 channels) {
-    return pieces(batch, pieces(batch, larger(1, PIECE / (points * channels))));
-}
-
-/* at (points, count, co) = x (points, batch, ci) weight (ci, co), or += where `how` says so. */
-static void apply(const Piece *p, i64 ci, i64 co, const float *x, i64 x_batch, const float *weight, float *at, i64 at_batch,
-                  int how, float *block) {
-    if (p->count == p->batch) {
-        multiply(p->points * p->batch, co, ci, x, ci, 1, weight, co, at, co, how, block);
-        return;
-    }
-    for (i64 s = 0; s < p->count; s++)
-        multiply(p->points, co, ci, x + s * ci, x_batch * ci, 1, weight, co, at + s * co, at_batch * co, how, block);
-}
+/* Lines that fit the second-level cache go through all of it while they lie there. Longer ones do so in pieces of points,
+ * all samples and channels of which lie together, and the transform, which takes all points of a few columns, goes apart. */
+static i64 points_at_a_time(i64 points, i64 row) { return points * row <= PIECE ? points : larger(1, PIECE / 2 / row); }
 
 /* at (lines, points, batch, co) = x (lines, points, batch, ci) skip_t (ci, co) + last^T modes; out = gelu(at) or at, plus x
  * where `residual`. `last` is an axis of `levels` and `tables`, `modes` (lines, kept, batch co). `before`, where at is
@@ -109,28 +92,27 @@ void scifm_layer_end(int threads, i64 lines, i64 points, i64 batch, i64 ci, i64 
                      const float *skip_t, const float *tables, const float *modes, float *before, float *out,
                      i64 activation, i64 residual) {
     const Axis last = {points, kept / 2, levels, tables};
-    const i64 row = batch * co, size = samples_of_piece(points, batch, co), groups = pieces(batch, size);
+    const i64 row = batch * co, size = points_at_a_time(points, row), chunks = pieces(points, size);
+    if (chunks > 1) synthesize_lines(threads, lines, &last, row, modes, out, 0);
 #pragma omp parallel num_threads(threads)
     {
-        float *block = scratch(DEPTH * COLUMNS), *room = scratch(axis_room(&last)), *at = scratch(points * size * co);
+        float *block = scratch(DEPTH * COLUMNS), *room = scratch(axis_room(&last)), *at = scratch(size * row);
 #pragma omp for schedule(static)
-        for (i64 item = 0; item < lines * groups; item++) {
-            const i64 line = item / groups, first = item % groups * size, start = line * points * batch + first;
-            const Piece p = {points, batch, smaller(size, batch - first)};
-            const i64 wide = p.count * co, whole = p.count == batch;
-            apply(&p, ci, co, x + start * ci, batch, skip_t, at, p.count, SET, block);
-            synthesize_columns(&last, wide, modes + line * kept * row + first * co, row, at, wide, room);
-            for (i64 point = 0; point < (whole ? 1 : points); point++) {
-                const i64 run = whole ? points * row : wide, offset = start * co + point * row;
-                const float *from = at + point * wide;
-                if (before) stream(before + offset, from, run);
-                for (i64 i = 0; i < run; i += LANES) {
-                    const some mask = lanes(run - i);
-                    vec value = load_some(mask, from + i);
-                    if (activation) value = gelu(value);
-                    if (residual) value = value + load_some(mask, x + offset + i);
-                    store_some(out + offset + i, mask, value);
-                }
+        for (i64 item = 0; item < lines * chunks; item++) {
+            const i64 line = item / chunks, first = item % chunks * size, count = smaller(size, points - first);
+            const i64 start = (line * points + first) * batch, total = count * row;
+            float *to = out + start * co;
+            multiply(count * batch, co, ci, x + start * ci, ci, 1, skip_t, co, at, co, SET, block);
+            if (chunks == 1) synthesize_columns(&last, row, modes + line * kept * row, row, at, row, 1, room);
+            else
+                for (i64 i = 0; i < total; i++) at[i] += to[i];
+            if (before) stream(before + start * co, at, total);
+            for (i64 i = 0; i < total; i += LANES) {
+                const some mask = lanes(total - i);
+                vec value = load_some(mask, at + i);
+                if (activation) value = gelu(value);
+                if (residual) value = value + load_some(mask, x + start * ci + i);
+                store_some(to + i, mask, value);
             }
         }
         streamed();
@@ -140,53 +122,63 @@ void scifm_layer_end(int threads, i64 lines, i64 points, i64 batch, i64 ci, i64 
     }
 }
 
+typedef struct {
+    i64 ci, co;
+    const float *above, *before, *x, *skip;
+    float *grad_x;
+    i64 residual;
+} Above;
+
+/* Rows start ... start + count: their gradient before the activation, into `room` where there is one; its address is
+ * returned. Adds to grad_skip. */
+static const float *piece_of_gradient(const Above *p, i64 start, i64 count, float *room, float *grad_skip, float *block) {
+    const i64 ci = p->ci, co = p->co, total = count * co;
+    const float *up = p->above + start * co, *in = p->x + start * ci, *g = up;
+    if (p->before) {
+        const float *at = p->before + start * co;
+        for (i64 i = 0; i < total; i += LANES) {
+            const some mask = lanes(total - i);
+            const vec slope = gelu_slope(load_some(mask, at + i));
+            store_some(room + i, mask, slope * load_some(mask, up + i));
+        }
+        g = room;
+    }
+    multiply(co, ci, count, g, 1, co, in, ci, grad_skip, ci, ADD, block);
+    if (p->grad_x) {
+        float *out = p->grad_x + start * ci;
+        if (p->residual) memcpy(out, up, (size_t)total * sizeof(float));
+        multiply(count, ci, co, g, co, 1, p->skip, ci, out, ci, p->residual ? ADD : SET, block);
+    }
+    return g;
+}
+
 /* grad = above * gelu'(before) (or above), grad_x = grad skip (+ above where `residual`), grad_skip = grad^T x and
- * spectrum (lines, kept, batch co) = last grad. `skip` and `grad_skip` are (co, ci); `grad_x` may be absent. */
+ * spectrum (lines, kept, batch co) = last grad. `skip` and `grad_skip` are (co, ci). `grad_x` may be absent. So may `grad`,
+ * where each line of it then passes through; where it is given, (lines, points, batch, co), it is stored on the way. */
 void scifm_layer_end_gradient(int threads, i64 lines, i64 points, i64 batch, i64 ci, i64 co, i64 kept, i64 levels,
                               const float *above, const float *before, const float *x, const float *skip,
-                              const float *tables, float *spectrum, float *grad_x, float *grad_skip, i64 residual) {
+                              const float *tables, float *grad, float *spectrum, float *grad_x, float *grad_skip,
+                              i64 residual) {
     const Axis last = {points, kept / 2, levels, tables};
-    const i64 row = batch * co, size = samples_of_piece(points, batch, co), groups = pieces(batch, size);
+    const Above p = {ci, co, above, before, x, skip, grad_x, residual};
+    const i64 row = batch * co, size = grad ? points_at_a_time(points, row) : points, chunks = pieces(points, size);
     float *sums = zeros(threads * ci * co);
 #pragma omp parallel num_threads(threads)
     {
-        float *block = scratch(DEPTH * COLUMNS), *room = scratch(axis_room(&last)), *made = scratch(points * size * co);
+        float *block = scratch(DEPTH * COLUMNS), *room = scratch(axis_room(&last)), *made = scratch(grad ? 1 : size * row);
         float *sum = sums + omp_get_thread_num() * ci * co;
         i64 from, to;
-        range(lines * groups, 1, omp_get_thread_num(), omp_get_num_threads(), &from, &to);
+        range(lines * chunks, 1, omp_get_thread_num(), omp_get_num_threads(), &from, &to);
         for (i64 item = from; item < to; item++) {
-            const i64 line = item / groups, first = item % groups * size, start = line * points * batch + first;
-            const Piece p = {points, batch, smaller(size, batch - first)};
-            const i64 wide = p.count * co, whole = p.count == batch;
-            const i64 rows = whole ? 1 : points, run = whole ? points * row : wide;
-            const float *g = above + start * co, *in = x + start * ci;
-            i64 samples = batch; /* between two points of g */
-            if (before) {
-                for (i64 point = 0; point < rows; point++) {
-                    const float *at = before + start * co + point * row, *up = above + start * co + point * row;
-                    for (i64 i = 0; i < run; i += LANES) {
-                        const some mask = lanes(run - i);
-                        const vec slope = gelu_slope(load_some(mask, at + i));
-                        store_some(made + point * wide + i, mask, slope * load_some(mask, up + i));
-                    }
-                }
-                g = made, samples = p.count;
-            }
-            if (whole) multiply(co, ci, points * batch, g, 1, co, in, ci, sum, ci, ADD, block);
-            else
-                for (i64 s = 0; s < p.count; s++)
-                    multiply(co, ci, points, g + s * co, 1, samples * co, in + s * ci, batch * ci, sum, ci, ADD, block);
-            if (grad_x) {
-                float *back = grad_x + start * ci;
-                for (i64 point = 0; residual && point < rows; point++)
-                    memcpy(back + point * row, above + start * co + point * row, (size_t)run * sizeof(float));
-                apply(&p, co, ci, g, samples, skip, back, batch, residual ? ADD : SET, block);
-            }
-            analyze_columns(&last, wide, g, samples * co, spectrum + line * kept * row + first * co, row, room);
+            const i64 line = item / chunks, first = item % chunks * size, count = smaller(size, points - first);
+            const i64 start = (line * points + first) * batch;
+            const float *g = piece_of_gradient(&p, start, count * batch, grad ? grad + start * co : made, sum, block);
+            if (!grad) analyze_columns(&last, row, g, row, spectrum + line * kept * row, row, room);
         }
         free(block);
         free(room);
         free(made);
     }
     add_up(threads, ci * co, sums, grad_skip);
+    if (grad) analyze_lines(threads, lines, &last, row, before ? grad : above, spectrum);
 }

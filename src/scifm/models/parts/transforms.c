@@ -253,46 +253,55 @@ void analyze_columns(const Axis *axis, i64 width, const float *x, i64 row, float
         analyze_strip(axis, smaller(size, width - j), x + j, row, out + j, im + j, step, room);
 }
 
-void synthesize_columns(const Axis *axis, i64 width, const float *modes, i64 step, float *onto, i64 row, float *room) {
+void synthesize_columns(const Axis *axis, i64 width, const float *modes, i64 step, float *onto, i64 row, int add,
+                        float *room) {
     const float *im = modes + axis->modes * step;
     const i64 size = axis->levels ? STRIP : width;
     for (i64 j = 0; j < width; j += size)
-        synthesize_strip(axis, smaller(size, width - j), modes + j, im + j, step, onto + j, row, 1, room);
+        synthesize_strip(axis, smaller(size, width - j), modes + j, im + j, step, onto + j, row, add, room);
+}
+
+void analyze_lines(int threads, i64 lines, const Axis *axis, i64 row, const float *x, float *out) {
+#pragma omp parallel num_threads(threads)
+    {
+        const i64 part = omp_get_thread_num(), parts = omp_get_num_threads(), n = axis->n, kept = 2 * axis->modes;
+        float *room = scratch(axis_room(axis));
+        i64 first = 0, last = lines, left = 0, right = row;
+        if (lines >= parts) range(lines, 1, part, parts, &first, &last);
+        else range(row, STRIP, part, parts, &left, &right);
+        for (i64 line = first; line < last; line++)
+            analyze_columns(axis, right - left, x + line * n * row + left, row, out + line * kept * row + left, row, room);
+        free(room);
+    }
+}
+
+void synthesize_lines(int threads, i64 lines, const Axis *axis, i64 row, const float *modes, float *onto, int add) {
+#pragma omp parallel num_threads(threads)
+    {
+        const i64 part = omp_get_thread_num(), parts = omp_get_num_threads(), n = axis->n, kept = 2 * axis->modes;
+        float *room = scratch(axis_room(axis));
+        i64 first = 0, last = lines, left = 0, right = row;
+        if (lines >= parts) range(lines, 1, part, parts, &first, &last);
+        else range(row, STRIP, part, parts, &left, &right);
+        for (i64 line = first; line < last; line++)
+            synthesize_columns(axis, right - left, modes + line * kept * row + left, row, onto + line * n * row + left, row,
+                               add, room);
+        free(room);
+    }
 }
 
 /* lines x [out (kept, row) = matrix x (n, row)]. */
 void scifm_analyze_axis(int threads, i64 lines, i64 n, i64 row, i64 kept, i64 levels, const float *tables, const float *x,
                         float *out) {
     const Axis axis = {n, kept / 2, levels, tables};
-#pragma omp parallel num_threads(threads)
-    {
-        const i64 part = omp_get_thread_num(), parts = omp_get_num_threads();
-        float *room = scratch(axis_room(&axis));
-        i64 first = 0, last = lines, left = 0, right = row;
-        if (lines >= parts) range(lines, 1, part, parts, &first, &last);
-        else range(row, STRIP, part, parts, &left, &right);
-        for (i64 line = first; line < last; line++)
-            analyze_columns(&axis, right - left, x + line * n * row + left, row, out + line * kept * row + left, row, room);
-        free(room);
-    }
+    analyze_lines(threads, lines, &axis, row, x, out);
 }
 
 /* lines x [onto (n, row) += matrix^T modes (kept, row)]. */
 void scifm_synthesize_axis(int threads, i64 lines, i64 n, i64 row, i64 kept, i64 levels, const float *tables,
                            const float *modes, float *onto) {
     const Axis axis = {n, kept / 2, levels, tables};
-#pragma omp parallel num_threads(threads)
-    {
-        const i64 part = omp_get_thread_num(), parts = omp_get_num_threads();
-        float *room = scratch(axis_room(&axis));
-        i64 first = 0, last = lines, left = 0, right = row;
-        if (lines >= parts) range(lines, 1, part, parts, &first, &last);
-        else range(row, STRIP, part, parts, &left, &right);
-        for (i64 line = first; line < last; line++)
-            synthesize_columns(&axis, right - left, modes + line * kept * row + left, row, onto + line * n * row + left, row,
-                               room);
-        free(room);
-    }
+    synthesize_lines(threads, lines, &axis, row, modes, onto, 1);
 }
 
 /* ---- transforms of a complex axis ---------------------------------------------------------------------------------- */

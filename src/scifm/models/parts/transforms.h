@@ -19,8 +19,13 @@ i64 axis_room(const Axis *axis);
 /* out (2 modes, width) = matrix x (n, width); rows lie `step` and `row` apart. */
 void analyze_columns(const Axis *axis, i64 width, const float *x, i64 row, float *out, i64 step, float *room);
 
-/* onto (n, width) += matrix^T modes (2 modes, width). */
-void synthesize_columns(const Axis *axis, i64 width, const float *modes, i64 step, float *onto, i64 row, float *room);
+/* onto (n, width) = or, where `add`, += matrix^T modes (2 modes, width). */
+void synthesize_columns(const Axis *axis, i64 width, const float *modes, i64 step, float *onto, i64 row, int add,
+                        float *room);
+
+/* The same of all columns of all lines, by all threads: x and onto (lines, n, row), out and modes (lines, 2 modes, row). */
+void analyze_lines(int threads, i64 lines, const Axis *axis, i64 row, const float *x, float *out);
+void synthesize_lines(int threads, i64 lines, const Axis *axis, i64 row, const float *modes, float *onto, int add);
 
 #pragma GCC visibility pop
 
