@@ -16,6 +16,7 @@ of a product (in the precision that is asked for) and a copy measured on it. ``-
 from __future__ import annotations
 
 import multiprocessing
+import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -180,13 +181,15 @@ def compiled(space: tuple[int, ...], modes: int, width: int, device: torch.devic
     return {name + COMPILED: cast(nn.Module, torch.compile(make().to(device))) for name, make in made.items()}
 
 
-def timed_rows(case: str, networks: dict[str, nn.Module], x: Tensor, precision: str, repeats: int) -> list[Row]:
+def timed_rows(
+    case: str, networks: dict[str, nn.Module], x: Tensor, precision: str, repeats: int, clock: Callable[[], float]
+) -> list[Row]:
     """Time a step and an answer of all, in turns."""
     rows = []
     for what, prepare in (("step", step_of), ("inference", answer_of)):
         prepared = {name: prepare(network, x) for name, network in networks.items()}
         with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"):
-            times = medians(alternate(prepared, repeats=repeats, warmups=2))
+            times = medians(alternate(prepared, repeats=repeats, warmups=2, clock=clock))
         rows += [Row(case, f"{what}: {name}", 1e3 * seconds, "ms") for name, seconds in times.items()]
         for other in (name for name in times if name.removesuffix(COMPILED) in OTHERS):
             for mine in ("ours", "ours, latent grid", "ours" + COMPILED):
@@ -210,6 +213,8 @@ def main() -> None:
     parser = argument_parser(__doc__ or "")
     parser.add_argument("--cases", type=int, nargs="+", default=list(range(6)), help="which rows, from 0")
     parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--contestants", nargs="+", metavar="NAME", help="only these networks, and no peak memory")
+    parser.add_argument("--clock", choices=["wall", "cpu"], default="wall", help="cpu: of this process, on one thread")
     parser.add_argument("--docs", type=Path, metavar="PAGE", help="put the comparison into this page")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--precision", choices=["float32", "tf32", "bf16"], default="float32")
@@ -217,6 +222,9 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
+    if arguments.clock == "cpu" and torch.get_num_threads() > 1:
+        parser.error("--clock cpu adds up what all threads take; it goes with --threads 1")
+    clock = time.process_time if arguments.clock == "cpu" else time.perf_counter
     device, precision = require_device(arguments.device), arguments.precision
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     on_cpu = device.type == "cpu"
@@ -226,17 +234,18 @@ def main() -> None:
     for index in arguments.cases:
         space, modes, width, batch = CASES[index]
         x = torch.randn(batch, 1 + len(COEFFICIENTS), *space, device=device)
-        made = contestants(space, modes, width)
+        wanted = arguments.contestants
+        made = {n: make for n, make in contestants(space, modes, width).items() if not wanted or n in wanted}
         networks = {name: make().to(device) for name, make in made.items()}
         if arguments.compile:
             networks |= compiled(space, modes, width, device)
         case = f"{'x'.join(map(str, space))}, {modes} modes, width {width}, batch {batch}"
         case += "" if precision == "float32" else f", {precision}"
-        timed = timed_rows(case, networks, x, precision, arguments.repeats)
+        timed = timed_rows(case, networks, x, precision, arguments.repeats, clock)
         rows += timed + floor_rows(case, index, machine, timed)
         if not on_cpu:
             rows += peak_rows_there(case, made, x)
-        elif Path("/proc/self/status").exists():
+        elif not wanted and Path("/proc/self/status").exists():
             rows += peak_rows(index, case, list(made))
     if arguments.docs:
         put_into(arguments.docs, "benchmarks/step.py", table_of(rows))

@@ -3,7 +3,7 @@
  * Every product here is thin in at least one direction (8 to 256 columns), where a general library spends its time on
  * packing and, on some processors, uses half of the vector width. One tile (12 by 32 numbers with AVX-512, 6 by 16 with
  * AVX2) is kept in registers; the right factor is copied panel by panel only where its rows lie far apart. Fused
- * functions, in transforms.c, pointwise.c and attention.c, work on pieces that fit the second-level cache, so that a large
+ * functions, in the files that include products.h, work on pieces that fit the second-level cache, so that a large
  * activation is read and written once.
  */
 #include "products.h"

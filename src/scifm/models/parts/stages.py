@@ -2,7 +2,7 @@
 
     gelu((x W) · scale + shift)
 
-One pass each way in ``attention.c`` where that can be used; torch takes six and twice as many.
+One pass each way in ``stages.c`` where that can be used; torch takes six and twice as many.
 """
 
 from __future__ import annotations
