@@ -11,7 +11,7 @@ import torch
 
 from scifm.models.parts import native
 
-__all__ = ["Case", "Machine", "Part", "floor_seconds", "measure_machine", "parts_of"]
+__all__ = ["Case", "Machine", "Part", "answer_parts_of", "floor_seconds", "measure_machine", "parts_of"]
 
 Case = tuple[tuple[int, ...], int, int, int]  # grid, modes, width, batch
 NUM_LAYERS, PROJECTION = 4, 128
@@ -62,21 +62,66 @@ def measure_machine() -> Machine:
     return Machine(product, 2 * 4 * source.numel() / best_seconds(lambda: target.copy_(source)))
 
 
-def parts_of(space: tuple[int, ...], modes: int, width: int, batch: int) -> list[Part]:
-    """Count one step (forward and backward) of the benchmark's network; a multiply-add is two operations."""
+def real_axis_operations(points: int, modes: int) -> int:
+    """Return the fewest operations known to us of a transform of one real line: points in pairs, odd wavenumbers apart.
+
+    The layers do odd ones apart on long axes only, where it pays: the passes over memory it takes are not counted.
+    """
+    pairs = 2 * 2 * modes * (points // 2 + 1)
+    if points % 4 or modes < 2:
+        return pairs
+    quarter = points // 4
+    odd = 2 * (4 * (modes // 4 + 1) * (quarter // 2 + 1) + 4 * quarter)  # products, and turns
+    return min(pairs, odd + real_axis_operations(points // 2, (modes + 1) // 2))
+
+
+@dataclass(frozen=True)
+class _Counts:
+    """What parts are counted from: numbers of an activation, of weights; operations of transforms of one layer."""
+
+    activation: int
+    hidden: int
+    weights: int
+    last: int
+    others: int
+    moved: int
+
+
+def _counts_of(space: tuple[int, ...], modes: int, width: int, batch: int) -> _Counts:
     points = math.prod(space)
     activation = points * batch * width
     num_modes = modes * (2 * modes) ** (len(space) - 1)
     weights = 2 * num_modes * width * width
-    last = 2 * 2 * modes * (activation // space[-1]) * (space[-1] // 2 + 1)  # of one layer, points folded in pairs
+    last = activation // space[-1] * real_axis_operations(space[-1], modes)
     others, moved, lines = 0, 0, points // space[-1] * 2 * modes * batch * width
     for n in reversed(space[:-1]):
         others += 2 * 2 * (modes + 1) * (n // 2 + 1) * (lines // n)  # modes of both signs folded too
         kept = lines // n * 2 * modes
         moved += lines + kept
         lines = kept
+    return _Counts(activation, points * batch * PROJECTION, weights, last, others, moved)
+
+
+def answer_parts_of(space: tuple[int, ...], modes: int, width: int, batch: int) -> list[Part]:
+    """Count one answer (forward alone, nothing kept) of the benchmark's network."""
+    n, layers = _counts_of(space, modes, width, batch), NUM_LAYERS
+    transforms = ("analyze_axis", "analyze_complex_axis", "synthesize_complex_axis")
+    moved = 4 * layers * (2 * n.moved + n.activation)
+    ends = layers * (2 * width * n.activation + n.last)
+    return [
+        Part("transforms", layers * (n.last + 2 * n.others), moved, transforms),
+        Part("mode mixing", layers * 4 * n.weights * batch, 4 * layers * n.weights, ("mix",)),
+        Part("skip, last axis, activation", ends, 4 * layers * 2 * n.activation, ("layer_end",)),
+        Part("projection", 2 * (width + 1) * n.hidden, 4 * n.activation, ("projection",)),
+        Part("lift, Python", 0, 4 * n.activation, ()),
+    ]
+
+
+def parts_of(space: tuple[int, ...], modes: int, width: int, batch: int) -> list[Part]:
+    """Count one step (forward and backward) of the benchmark's network; a multiply-add is two operations."""
+    n = _counts_of(space, modes, width, batch)
+    activation, weights, hidden, last, others, moved = n.activation, n.weights, n.hidden, n.last, n.others, n.moved
     layers, skip = NUM_LAYERS, 2 * width * activation
-    hidden = points * batch * PROJECTION
     params = layers * (weights + width * width) + (width + 1) * PROJECTION
     # x in, before and after the activation out; then the gradient, before and x in, the gradient of x out
     ends = 7 * layers - 2  # the last layer has no activation

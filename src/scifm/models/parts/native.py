@@ -1,4 +1,4 @@
-"""Loads the float32 work of networks in C: the files of `_SOURCES`, by what they do.
+"""Loads the float32 work of networks in C: products, transforms, layers, pointwise work, attention and recurrence.
 
 One text for every width of vectors (``vectors.h``); `scifm.native.width` says which. Where it cannot be used, `kernels`
 in this room does the same through torch: another device, another precision, or what `scifm.native` says.
@@ -19,10 +19,8 @@ from scifm.native import Code, Library, load, vector_flags, width
 
 __all__ = ["compiled", "is_exporting", "library", "native_for", "set_tables", "sources"]
 
-_SOURCES = tuple(
-    Path(__file__).with_name(f"{name}.c")
-    for name in ("products", "transforms", "layers", "pointwise", "attention", "recurrence")
-)
+_FILES = ("products", "transforms", "layers", "pointwise", "attention", "stages", "recurrence")
+_SOURCES = tuple(Path(__file__).with_name(f"{name}.c") for name in _FILES)
 _INTERVALS, _TABLES_END, _TABLES_DEGREE = 16, 5.625, 5  # there the normal tail is 1e-8
 _TAIL_END, _TAIL_DEGREE = 6.0, 8
 
