@@ -39,6 +39,7 @@ __all__ = [
     "medians",
     "publish",
     "put_into",
+    "read_rows",
     "told_row",
     "versions",
     "write_rows",
@@ -146,6 +147,12 @@ def publish(title: str, rows: Sequence[Row], out: Path | None) -> None:
         out.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps(document, indent=2) + "\n" if out.suffix != ".csv" else _as_csv(document)
         out.write_text(text, encoding="utf-8")
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Return the rows of a table in .csv that `publish` wrote."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return [Row(row["case"], row["metric"], float(row["value"]), row["unit"]) for row in csv.DictReader(file)]
 
 
 def put_into(page: Path, name: str, text: str) -> None:

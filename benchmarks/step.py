@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from accelerator import measure_device, peak_of, require_device
 from counting import Machine, floor_seconds, measure_machine
-from harness import Row, alternate, argument_parser, medians, publish, put_into
+from harness import Row, alternate, argument_parser, medians, publish, put_into, read_rows
 from scifm.fields.batch import Signature
 from scifm.fields.grid import Grid
 from scifm.fields.normalization import Encoded
@@ -216,10 +216,15 @@ def main() -> None:
     parser.add_argument("--contestants", nargs="+", metavar="NAME", help="only these networks, and no peak memory")
     parser.add_argument("--clock", choices=["wall", "cpu"], default="wall", help="cpu: of this process, on one thread")
     parser.add_argument("--docs", type=Path, metavar="PAGE", help="put the comparison into this page")
+    parser.add_argument("--block", default="benchmarks/step.py", help="of the page, by the name in its comments")
+    parser.add_argument("--rows", type=Path, metavar="CSV", help="put what was measured before into the page, no more")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--precision", choices=["float32", "tf32", "bf16"], default="float32")
     parser.add_argument("--compile", action="store_true", help="also time every network through torch.compile")
     arguments = parser.parse_args()
+    if arguments.rows:
+        put_into(arguments.docs, arguments.block, table_of(read_rows(arguments.rows)))
+        return
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     if arguments.clock == "cpu" and torch.get_num_threads() > 1:
@@ -248,7 +253,7 @@ def main() -> None:
         elif not wanted and Path("/proc/self/status").exists():
             rows += peak_rows(index, case, list(made))
     if arguments.docs:
-        put_into(arguments.docs, "benchmarks/step.py", table_of(rows))
+        put_into(arguments.docs, arguments.block, table_of(rows))
     publish("One step and one answer of a Fourier neural operator", rows, arguments.json)
 
 
