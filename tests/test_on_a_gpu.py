@@ -168,7 +168,6 @@ RECIPES: dict[str, dict[str, Any]] = {
         kind="continuous",
         network={**tiny.NETWORK, "num_steps": 2, "basis": 2},
     ),
-    "held": {**recipe(EVOLVING), "model": {"network": tiny.NETWORK, "hold": {"mean": {"velocity": "kept"}}}},
     "coordinate": {**pinn.RECIPE, "training": {**pinn.RECIPE["training"], "num_steps": 4}},
 }
 
@@ -195,12 +194,17 @@ MORE = {
 }
 """What some may have beyond that, and why."""
 _OF_RESIDUALS = {
+    ("numbers to the GPU", "objectives/equation.py"),
     ("to the GPU", "fields/spectral.py"),
     ("to the GPU", "fields/batch.py"),
     ("waits: tolist", "fields/batch.py"),
 }
 # wavenumbers are made on the host, and samples are sorted by their systems there
 MORE |= {name: _OF_RESIDUALS for name in RECIPES if name.startswith("residual")}
+MORE["residual"] = MORE["residual"] | {
+    ("to the host", "training/loop.py")
+}  # clipping groups by devices in C++, which sees the host's
+MORE["in_context"] = {("numbers to the GPU", "objectives/showing.py")}  # which samples are of one system
 
 
 @pytest.mark.parametrize("name", RECIPES)

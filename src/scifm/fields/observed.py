@@ -9,6 +9,7 @@ from torch import Tensor
 
 from scifm.errors import SignatureError
 from scifm.fields.batch import Batch
+from scifm.fields.on_device import in_a_row
 
 __all__ = ["one_step_samples", "seen_frames"]
 
@@ -30,13 +31,13 @@ def seen_frames(batch: Batch) -> tuple[Tensor, Tensor | None]:
         )
     targets = batch.require_targets()[:, :-1]
     later = batch.inputs[:, -1:].expand(-1, targets.shape[1], *(-1,) * (targets.dim() - 2)).clone()
-    later[:, :, names.state_places] = targets
+    later[:, :, in_a_row(names.state_places)] = targets
     frames = torch.cat([batch.inputs, later], dim=1)
     if batch.valid_inputs is None and batch.valid_targets is None:
         return frames, None
     known = torch.ones_like(batch.inputs, dtype=torch.bool) if batch.valid_inputs is None else batch.valid_inputs
     where = known[:, -1:].expand_as(later).clone()
-    where[:, :, names.state_places] = True if batch.valid_targets is None else batch.valid_targets[:, :-1]
+    where[:, :, in_a_row(names.state_places)] = True if batch.valid_targets is None else batch.valid_targets[:, :-1]
     return frames, torch.cat([known, where], dim=1)
 
 

@@ -39,6 +39,7 @@ from scifm.config import build_config
 from scifm.errors import SignatureError
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.normalization import Encoded, Normalization
+from scifm.fields.on_device import in_a_row
 from scifm.models.architecture import Hidden
 from scifm.models.fno import SIZES
 from scifm.models.operator import Operator, OperatorConfig, OuterMaps, Role
@@ -263,7 +264,7 @@ class Continuous(Operator):
             raise SignatureError("This operator follows a tendency for a time: give the batch a lead_time.")
         batch = self._filled(batch)
         held = [*self.parameters(), batch.inputs, batch.coefficients]
-        first = batch.inputs[:, -1:, self._columns]
+        first = batch.inputs[:, -1:, in_a_row(self._columns)]
         width = time[:, :1].view(-1, *(1,) * (first.dim() - 1))
         return self._solved(lambda y, place: self._tendency(self._moved(batch, y), place), first, width, held)
 
@@ -286,7 +287,7 @@ class Continuous(Operator):
         still = replace(self.normalization, output_shift=(0.0,) * len(self._columns))
         start, valid = still.encode(batch).output_offset, batch.valid_inputs.clone()
         assert start is not None
-        valid[:, :, self._columns] = True
+        valid[:, :, in_a_row(self._columns)] = True
         return replace(self._moved(batch, start), valid_inputs=valid)
 
     def _moved(self, batch: Batch, state: Tensor) -> Batch:
@@ -305,7 +306,7 @@ class Continuous(Operator):
         slope = self._projected(self._through_layers(self._lifted(encoded), place), encoded)
         change = cropped(slope, batch.grid) * encoded.output_scale
         if encoded.output_offset is not None:  # what all of them change by in a typical lead time, if anything
-            change = change + (encoded.output_offset - batch.inputs[:, -1:, self._columns])
+            change = change + (encoded.output_offset - batch.inputs[:, -1:, in_a_row(self._columns)])
         unit = batch.lead_time[:, 0] / encoded.lead_time
         return change / unit.view(-1, *(1,) * (change.dim() - 1))
 

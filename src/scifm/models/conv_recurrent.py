@@ -33,6 +33,7 @@ from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
 from scifm.fields.homogeneity import Homogeneity
 from scifm.fields.normalization import Encoded, Normalization
+from scifm.fields.on_device import numbers_for
 from scifm.models.architecture import Hidden
 from scifm.models.marching import one_by_one
 from scifm.models.operator import Operator, OperatorConfig
@@ -246,8 +247,8 @@ class ConvRecurrent(Operator):
         there = (encoded.output_scale != 0).to(inputs)
         return replace(
             encoded,
-            output_scale=inputs.new_tensor(scale).view(column) * there,
-            output_offset=inputs.new_tensor(shift).view(column) * there,
+            output_scale=numbers_for(scale, inputs).view(column) * there,
+            output_offset=numbers_for(shift, inputs).view(column) * there,
         )
 
     def network(self, encoded: Encoded) -> Float[Tensor, "batch 1 output *space"]:

@@ -123,12 +123,12 @@ def transform_matrices(
         columns = torch.stack([torch.cat([cos, -sin]), torch.cat([sin, cos])], dim=-1)
         folded = torch.cat(_cosines_and_sines(list(range(m + 1)), n))
         axes.append(ComplexAxis(settle(columns.flatten(1)), settle(folded)))
-    forward = real_axis(*last, zero=1 / math.prod(num_points), others=1 / math.prod(num_points))
-    real = (
+    share = 1 / math.prod(num_points)
+    forward, inverse = (
         RealAxis(settle(axis.whole), axis.levels, settle(axis.tables))
-        for axis in (forward, real_axis(*last, zero=1.0, others=2.0))
+        for axis in (real_axis(*last, zero=share, others=share), real_axis(*last, zero=1.0, others=2.0))
     )
-    return TransformMatrices(*real, tuple(axes))
+    return TransformMatrices(forward, inverse, tuple(axes))
 
 
 def analyze_lines(
