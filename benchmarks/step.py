@@ -156,6 +156,8 @@ def table_of(rows: list[Row]) -> str:
     }
     cases = list(dict.fromkeys(row.case for row in rows if row.case != "machine"))
     found = {(row.case, row.metric): row.value for row in rows}
+    measured = {metric for _, metric in found}
+    columns = {head: metric for head, metric in columns.items() if metric in measured}
     lines = ["| case | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
     for case in cases:
         values = (found.get((case, metric)) for metric in columns.values())
