@@ -42,6 +42,7 @@ __all__ = [
     "read_rows",
     "told_row",
     "versions",
+    "write_measured",
     "write_rows",
 ]
 
@@ -168,6 +169,12 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows({name: f"{v:.4g}" if isinstance(v, float) else v for name, v in row.items()} for row in rows)
+
+
+def write_measured(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows of one form as `write_rows` does, with the processor and torch named in each."""
+    machine = {"processor": hardware()["processor"], "torch": versions()["torch"]}
+    write_rows(path, [{**row, **machine} for row in rows], [*rows[0], *machine])
 
 
 def told_row(row: Mapping[str, Any]) -> str:

@@ -15,7 +15,6 @@ slow state takes the fast one of before), alternately in one process.
 
 from __future__ import annotations
 
-import csv
 import importlib.util
 import math
 import tempfile
@@ -28,7 +27,7 @@ import torch
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
-from harness import Row, alternate, argument_parser, hardware, medians, publish, put_into, versions
+from harness import Row, alternate, argument_parser, medians, publish, put_into, write_measured
 from scifm.config import build_config
 from scifm.data.formats.mapping import DataMapping
 from scifm.data.importing import import_data
@@ -180,17 +179,6 @@ def speed(threads: int | None, repeats: int) -> list[Row]:
     return [*rows, *(Row(name, "over ours", own / first, "") for name, own in seconds.items())]
 
 
-def write(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write rows as CSV with the machine named in each."""
-    machine = {"processor": hardware()["processor"], "torch": versions()["torch"]}
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, [*rows[0], *machine], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(
-            {**{n: f"{v:.4g}" if isinstance(v, float) else v for n, v in row.items()}, **machine} for row in rows
-        )
-
-
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """Return the errors by epoch, a column a seed, as Markdown."""
     seeds = sorted({row["seed"] for row in rows})
@@ -227,7 +215,7 @@ def main() -> None:
         else:
             with tempfile.TemporaryDirectory() as folder:
                 rows += series(Path(folder), seed, asked.epochs)
-        write(RESULTS / f"sequences-{asked.what}.csv", rows)
+        write_measured(RESULTS / f"sequences-{asked.what}.csv", rows)
     if asked.docs is not None and asked.what == "series":
         put_into(asked.docs, "series", table(rows))
 

@@ -10,7 +10,6 @@ the processor, one thread) on the same windows, and forecasts 24 frames from the
 from __future__ import annotations
 
 import argparse
-import csv
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -20,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness import argument_parser, hardware, put_into, versions
+from harness import argument_parser, put_into, write_measured
 from scifm.data.normalize import fit_normalization
 from scifm.data.split import StoreSplit, windows_of
 from scifm.fields.batch import Batch, Signature
@@ -139,19 +138,8 @@ def run(asked: argparse.Namespace) -> list[dict[str, Any]]:
             rows += rows_of(name, seed, measured(operator, start, truth), weights=operator.num_params, steps=steps)
             last = {row["lead"]: f"{row['correlation']:.3f} {row['relative_l2']:.3f}" for row in rows[-len(LEADS) :]}
             print(f"seed {seed}, {name}: {steps} steps, {operator.num_params} weights; {last}", flush=True)
-            write(asked.out, rows)
+            write_measured(asked.out, rows)
     return rows
-
-
-def write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows as CSV with the machine named in each."""
-    machine = {"processor": hardware()["processor"], "torch": versions()["torch"]}
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, [*rows[0], *machine], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(
-            {**{n: f"{v:.4g}" if isinstance(v, float) else v for n, v in row.items()}, **machine} for row in rows
-        )
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
