@@ -197,7 +197,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 def main() -> None:
     """Run what is asked."""
     parser = argument_parser("Long Expressive Memory beside its published results")
-    parser.add_argument("what", choices=("series", "adding", "speed"))
+    parser.add_argument("what", nargs="?", default="speed", choices=("series", "adding", "speed"))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=400)
     parser.add_argument("--repeats", type=int, default=5)
