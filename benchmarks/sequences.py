@@ -155,7 +155,7 @@ def adding(seed: int, *, width: int, time_step: float, learning_rate: float, num
     return rows
 
 
-def speed(threads: int | None, repeats: int) -> list[Row]:
+def speed(repeats: int) -> list[Row]:
     """Return the seconds of an epoch of ``series`` (four steps of 32 series of 1000 values), forward and back."""
     x = torch.randn(1000, 32, 1)
 
@@ -205,7 +205,7 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads or 1)
     if asked.what == "speed":
-        publish("An epoch of 128 series of 1000 values, width 16", speed(asked.threads, asked.repeats), asked.json)
+        publish("An epoch of 128 series of 1000 values, width 16", speed(asked.repeats), asked.json)
         return
     rows: list[dict[str, Any]] = []
     for seed in range(asked.seeds):

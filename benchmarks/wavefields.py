@@ -10,6 +10,7 @@ the processor, one thread) on the same windows, and forecasts 24 frames from the
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -85,7 +86,7 @@ def trained(
 def share(begin: float, seconds: float) -> float:
     """Return which part of the learning rate is left."""
     spent = min((time.process_time() - begin) / seconds, 1.0)
-    return float(0.01 + 0.99 * 0.5 * (1 + torch.cos(torch.tensor(torch.pi * spent))))
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * spent))
 
 
 def told(answers: Tensor, truth: Tensor) -> dict[str, list[float]]:

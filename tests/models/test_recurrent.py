@@ -10,6 +10,7 @@ import torch
 from scifm.errors import ConfigError, SignatureError
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
+from scifm.fields.memory import Memory
 from scifm.fields.normalization import Normalization
 from scifm.models.ensemble import Ensemble, EnsembleConfig
 from scifm.models.fno import FNO, FNOConfig
@@ -153,3 +154,19 @@ def test_only_states_can_be_observed_on_the_way():
     batch = Batch(names, Grid((3,)), torch.zeros(1, 1, 1, 3), torch.zeros(1, 1), torch.zeros(1, 2, 1, 3), observed=True)
     with pytest.raises(SignatureError, match=r"Only what is input and output can be observed.*Leave observed out"):
         operator(batch)
+
+
+def test_who_is_asked_twice_about_a_frame_begins_both_times_where_it_was():
+    """And goes on from what it made of the first question, whatever the second was."""
+    operator, batch, memory = recurrent(), windows(), Memory()
+    first = replace(batch, targets=None, lead_time=batch.lead_time[:, :1], memory=memory)
+    once = operator.next_frame(first)
+    operator.next_frame(replace(first, inputs=first.inputs * 3))
+    assert torch.equal(operator.next_frame(first), once)
+    memory.turn()
+    later = longer(batch, once).inputs[:, -1:]
+    following = replace(first, inputs=later)
+    expected = list(operator.march(batch, 2))[1]
+    assert torch.allclose(operator.next_frame(following), expected, atol=1e-12)
+    operator.next_frame(replace(following, inputs=later * 3))
+    assert torch.allclose(operator.next_frame(following), expected, atol=1e-12)

@@ -38,6 +38,7 @@ from scifm.models.architecture import Hidden
 from scifm.models.marching import one_by_one
 from scifm.models.operator import Operator, OperatorConfig
 from scifm.models.parts.convolutional_cells import CELLS, Convolution, framed
+from scifm.models.parts.depthwise import padded
 
 __all__ = ["ConvRecurrent", "ConvRecurrentConfig"]
 
@@ -53,7 +54,8 @@ class ConvRecurrentConfig(OperatorConfig):
         cell: ``lem``, ``lstm`` or ``gru``, see `scifm.models.parts.convolutional_cells`.
         width: channels of what is remembered.
         num_layers: cells of the encoder, and of the decoder.
-        halvings: how often the points along each axis are halved before cells see them.
+        halvings: how often the points along each axis are halved before cells see them. A grid whose points cannot be
+            is extended for that, as its ends say, and where they meet they then do only nearly.
         kernel_size: taps of the cells' convolutions along each axis, odd.
         peepholes: whether gates see what is remembered, each place by numbers of its own: the network then knows where
             a place lies, and other grids are refused.
@@ -280,7 +282,7 @@ class ConvRecurrent(Operator):
         space, unit = frames.shape[3:], 2**self.config.halvings
         flat = frames.transpose(0, 1).flatten(0, 1)
         for axis, n in enumerate(space):
-            flat = _longer(flat, 2 + axis, -n % unit) if n % unit else flat
+            flat = padded(flat, 2 + axis, 0, -n % unit, wraps=wraps[axis])
         hidden = self.embedding(flat, wraps).unflatten(0, (frames.shape[1], -1))
         latent = self.config.latent
         if latent is not None and tuple(hidden.shape[3:]) != tuple(latent):
@@ -294,9 +296,3 @@ class ConvRecurrent(Operator):
             hidden, state = cell(hidden, None, wraps)
             states.append(state)
         return tuple(states)
-
-
-def _longer(x: Tensor, axis: int, count: int) -> Tensor:
-    """Return fields with their last values so many times more."""
-    last = x.narrow(axis, x.shape[axis] - 1, 1)
-    return torch.cat([x, last.expand(*x.shape[:axis], count, *x.shape[axis + 1 :])], dim=axis)

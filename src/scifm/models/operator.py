@@ -68,8 +68,6 @@ class Operator(Stored):
     """Whether its answer hangs on every weight, always; processes that train together look for idle ones where not."""
     any_resolution: ClassVar[bool] = False
     """Whether it answers on grids of other spacing than it was trained on, as one that takes fields for waves does."""
-    local: ClassVar[bool] = False
-    """Whether an answer at a point hangs on nothing that lies elsewhere."""
     can_recompute: ClassVar[bool] = False
     """Whether `network` calls its stages by `through`, so that `recompute` has an effect."""
     lead_time_is_coefficient: ClassVar[bool] = True

@@ -84,7 +84,6 @@ class Recurrent(Operator):
     sees_frames = True
     uses_global_generator = False
     any_resolution = True
-    local = True
     counted_in = torch.float64  # the compiled kernels know float32 only
 
     def __init__(

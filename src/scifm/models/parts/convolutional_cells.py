@@ -23,6 +23,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from scifm.models.parts.depthwise import padded
+
 __all__ = ["CELLS", "Cell", "Convolution", "States", "framed"]
 
 States = tuple[Tensor, Tensor]
@@ -34,14 +36,10 @@ _CONVOLUTIONS = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3
 def framed(x: Tensor, before: int, after: int, wraps: tuple[bool, ...]) -> Tensor:
     """Return fields ``(batch, channel, *space)`` with more points at both ends: a period where they meet, else zero."""
     for place, wrap in enumerate(wraps):
-        pads = [0, 0] * (len(wraps) - 1 - place) + [before, after]
-        pads += [0, 0] * place
-        if not wrap:
-            x = functional.pad(x, pads)
-            continue
-        n = x.shape[2 + place]
-        around = torch.arange(-before, n + after, device=x.device) % n
-        x = x.index_select(2 + place, around)
+        if wrap:
+            x = padded(x, 2 + place, before, after, wraps=True)
+        else:
+            x = functional.pad(x, (0, 0) * (len(wraps) - 1 - place) + (before, after))
     return x
 
 
@@ -82,7 +80,6 @@ class Cell(nn.Module, abc.ABC):
         kernel_size: taps of its convolutions along each axis.
         latent: points of the fields, which peepholes are for; None: without peepholes.
         num_axes: 1, 2 or 3.
-        time_step: Δt; of ``lem`` alone.
     """
 
     of_inputs: ClassVar[int]
@@ -90,18 +87,16 @@ class Cell(nn.Module, abc.ABC):
     peepholes: ClassVar[int]
 
     def __init__(
-        self, num_inputs: int, width: int, kernel_size: int, latent: tuple[int, ...] | None, num_axes: int,
-        *, time_step: float = 1.0,
-    ) -> None:  # fmt: skip
+        self, num_inputs: int, width: int, kernel_size: int, latent: tuple[int, ...] | None, num_axes: int
+    ) -> None:
         super().__init__()
-        self.time_step = time_step
         self.inputs = Convolution(num_inputs, self.of_inputs * width, kernel_size, num_axes)
         self.state = Convolution(width, self.of_state * width, kernel_size, num_axes)
         self.looks = None
         if latent is not None:
             self.looks = nn.Parameter(torch.empty(self.peepholes, width, *latent))
             for look in self.looks.data:
-                nn.init.xavier_uniform_(look.flatten(1) if len(latent) == 1 else look)
+                nn.init.xavier_uniform_(look)
 
     def looked(self, place: int, remembered: Tensor) -> Tensor | float:
         """Return what a peephole sees."""
@@ -136,8 +131,12 @@ class Cell(nn.Module, abc.ABC):
 class _ConvLEM(Cell):
     of_inputs, of_state, peepholes = 5, 4, 3
 
-    def __init__(self, num_inputs, width, kernel_size, latent, num_axes, *, time_step=1.0) -> None:  # type: ignore[no-untyped-def]
-        super().__init__(num_inputs, width, kernel_size, latent, num_axes, time_step=time_step)
+    def __init__(
+        self, num_inputs: int, width: int, kernel_size: int, latent: tuple[int, ...] | None, num_axes: int,
+        *, time_step: float = 1.0,
+    ) -> None:  # fmt: skip
+        super().__init__(num_inputs, width, kernel_size, latent, num_axes)
+        self.time_step = time_step
         self.fast = Convolution(width, width, kernel_size, num_axes)
 
     def step(self, added: Tensor, states: States, wraps: tuple[bool, ...]) -> States:
