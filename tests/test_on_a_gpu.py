@@ -226,6 +226,19 @@ def test_a_training_there_ends_with_the_same_weights(name, tmp_path):
     assert told - STEP <= MORE.get(name, set())
 
 
+@pytest.mark.parametrize("hold", [{"mean": {"velocity": "kept"}}, {"mean": {"velocity": 0.0}}])
+def test_what_is_held_lies_where_the_answer_lies(hold):
+    """On torch's own device without numbers: of its backward pass the pretended GPU cannot tell what autograd makes."""
+    system = Burgers(num_frames=4)
+    batch = system.sample(2, Grid((32,)), generator=torch.Generator().manual_seed(0)).to(dtype=torch.float32)
+    network = FNOConfig(**{**tiny.NETWORK, "engine": "plain", "hold": hold})
+    operator = FNO(system.signature, network).to("meta")
+    answer = operator(batch.to("meta")).require_targets()
+    answer.square().sum().backward()
+    assert answer.is_meta
+    assert all(weight.grad is not None and weight.grad.is_meta for weight in operator.parameters())
+
+
 DRAWS = {"masked", "in_context", "bf16", "l-bfgs", "float64"}
 """What draws on the device, whose numbers are others, knows three digits, goes far in a step, or is so anyway."""
 
