@@ -21,7 +21,7 @@ from scifm.report.records import AGAIN, read_arrays, unreadable
 from scifm.report.svg import Scale, element, fitted_ticks, join, svg, wrapped
 from scifm.wording import KIND_NAMES, number_text, signed
 
-__all__ = ["Examples", "field_drawing", "read_examples", "scales"]
+__all__ = ["Examples", "color_bar", "field_drawing", "limits_of", "picture", "read_examples", "scales", "sides"]
 
 Field = NDArray[np.floating]
 Limits = tuple[float, float]
@@ -108,7 +108,7 @@ def read_examples(path: Path) -> Examples | None:
 # --- drawing ----------------------------------------------------------------------------------------------------------
 
 
-def _limits(fields: Iterable[Field]) -> Limits:
+def limits_of(fields: Iterable[Field]) -> Limits:
     """Return the range of all finite values, widened where it has no width."""
     finite = np.concatenate([field[np.isfinite(field)].ravel() for field in fields] or [np.empty(0)])
     if finite.size == 0:
@@ -121,8 +121,8 @@ def scales(examples: Examples, index: int) -> tuple[Limits, Limits]:
     """Return the range of colors that truth and all predictions share, and that of all errors, symmetric about zero."""
     truth = examples.truth[index]
     answers = [fields[index] for fields in examples.predictions.values()]
-    reach = max(map(abs, _limits(answer - truth for answer in answers)))
-    return _limits([truth, *answers]), (-reach, reach)
+    reach = max(map(abs, limits_of(answer - truth for answer in answers)))
+    return limits_of([truth, *answers]), (-reach, reach)
 
 
 def _png(field: Field, limits: Limits, colors: str) -> str:
@@ -140,22 +140,23 @@ def _png(field: Field, limits: Limits, colors: str) -> str:
     return "data:image/png;base64," + base64.b64encode(target.getvalue()).decode()
 
 
-def _picture(field: Field, limits: Limits, colors: str, x: float, y: float, wide: float, high: float) -> Markup:
+def picture(field: Field, limits: Limits, colors: str, x: float, y: float, wide: float, high: float) -> Markup:
+    """Return a field as a picture with an edge, its first row at the bottom; what is not finite is gray."""
     place = {"x": x, "y": y, "width": wide, "height": high}
     picture = element("image", href=_png(field, limits, colors), preserveAspectRatio="none", class_="map", **place)
     return join([picture, element("rect", **place, class_="edge")])
 
 
-def _bar(limits: Limits, colors: str, x: float, y: float, high: float) -> Markup:
+def color_bar(limits: Limits, colors: str, x: float, y: float, high: float) -> Markup:
     """Return a color bar with numbers to its right."""
     scale = Scale(*limits, y + high, y, log=False)
     ticks = fitted_ticks(scale, 5 if high > 100 else 3)
     gradient = np.linspace(*limits, 128)[:, None]
     numbers = [element("text", signed(tick), x=x + _BAR + 4, y=scale(tick) + 4, class_="tick") for tick in ticks]
-    return join([_picture(gradient, limits, colors, x, y, _BAR, high), *numbers])
+    return join([picture(gradient, limits, colors, x, y, _BAR, high), *numbers])
 
 
-def _sides(extent: Sequence[float], x: float, y: float, wide: float, high: float, *, left: bool) -> Markup:
+def sides(extent: Sequence[float], x: float, y: float, wide: float, high: float, *, left: bool) -> Markup:
     """Return the numbers beneath a map, and those to its left where there is room."""
     parts = [element("text", "x", x=x + wide / 2, y=y + high + 28, class_="name mid")]
     parts += [element("text", "y", x=x - 34, y=y + high / 2 + 4, class_="name mid")] if left else []
@@ -195,7 +196,7 @@ def field_drawing(examples: Examples, index: int, label: str) -> Markup:
     high = min(_WIDTH * extent[0] / extent[1], 3 * _WIDTH)
     wide = high * extent[1] / extent[0]
     shared, reach = scales(examples, index)
-    own = _limits([forcing])
+    own = limits_of([forcing])
     second = _LEFT + wide + 6 + _BAR + _TICKS
     lower = _TOP + high + _BETWEEN
     bottom = max(lower + high + 34, lower + _CORNER)
@@ -207,12 +208,15 @@ def field_drawing(examples: Examples, index: int, label: str) -> Markup:
 
     def shown(text: str, field: Field, limits: Limits, colors: str, x: float, y: float) -> None:
         title(text, x, y)
-        parts.append(_picture(field, limits, colors, x, y, wide, high))
+        parts.append(picture(field, limits, colors, x, y, wide, high))
 
     shown("forcing", forcing, own, "cividis", _LEFT, _TOP)
-    parts += [_sides(extent, _LEFT, _TOP, wide, high, left=True), _bar(own, "cividis", _LEFT + wide + 6, _TOP, high)]
+    parts += [
+        sides(extent, _LEFT, _TOP, wide, high, left=True),
+        color_bar(own, "cividis", _LEFT + wide + 6, _TOP, high),
+    ]
     shown("truth", truth, shared, "viridis", columns[0], _TOP)
-    parts.append(_sides(extent, columns[0], _TOP, wide, high, left=False))
+    parts.append(sides(extent, columns[0], _TOP, wide, high, left=False))
     for x, kind in zip(columns[1:], _KINDS, strict=True):
         if kind not in examples.predictions:
             title(examples.label(kind), x, _TOP)
@@ -223,9 +227,9 @@ def field_drawing(examples: Examples, index: int, label: str) -> Markup:
         shown(examples.label(kind), answer, shared, "viridis", x, _TOP)
         error = number_text(examples.error(kind, index))
         shown(f"rel. L2 error {error}", answer - truth, reach, "RdBu_r", x, lower)
-        parts.append(_sides(extent, x, lower, wide, high, left=x == columns[1]))
+        parts.append(sides(extent, x, lower, wide, high, left=x == columns[1]))
     end = columns[-1] + wide + 6
-    parts.append(_bar(shared, "viridis", end, _TOP, high))
-    parts += [_bar(reach, "RdBu_r", end, lower, high)] if examples.predictions else []
+    parts.append(color_bar(shared, "viridis", end, _TOP, high))
+    parts += [color_bar(reach, "RdBu_r", end, lower, high)] if examples.predictions else []
     parts += _corner(examples, index, lower + 4, bottom - 4)
     return svg(end + _BAR + _TICKS, bottom, label, *parts)

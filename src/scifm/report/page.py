@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from scifm.errors import RunError
+from scifm.report.account_page import render_account
 from scifm.report.paper import write_paper
 from scifm.report.parts import Page
 from scifm.report.plan_page import render_plan
@@ -18,6 +19,7 @@ from scifm.shipped import shipped_model
 __all__ = ["PAGES", "page"]
 
 PAGES: Mapping[tuple[str, ...], Callable[[Path], Page]] = {
+    ("account.json",): render_account,
     ("analysis.json",): render_study,
     ("plan.json",): render_plan,
     ("config.json", "model.safetensors"): render_run,  # a model alone

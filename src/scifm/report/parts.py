@@ -105,20 +105,22 @@ class Numbered:
         """Draw a figure and give it the next number; None stays None."""
         if figure is None:
             return None
+        return replace(draw(figure), name=f"figure-{name}", caption=self.next(figure.caption))
+
+    def next(self, caption: str) -> str:
+        """Return a caption with the next number."""
         self.count += 1
-        return replace(draw(figure), name=f"figure-{name}", caption=f"Figure {self.count}. {figure.caption}")
+        return f"Figure {self.count}. {caption}"
 
     def film(self, film: Film) -> Film:
         """Give a film the next number."""
-        self.count += 1
-        return replace(film, caption=f"Figure {self.count}. {film.caption}")
+        return replace(film, caption=self.next(film.caption))
 
     def maps(self, maps: SpaceTime | None) -> SpaceTime | None:
         """Give maps over space and time the next number; None stays None."""
         if maps is None:
             return None
-        self.count += 1
-        return replace(maps, caption=f"Figure {self.count}. {maps.caption}")
+        return replace(maps, caption=self.next(maps.caption))
 
     def findings(self, findings: Iterable[Finding]) -> list[tuple[Finding, Drawn | None]]:
         """Return findings with what is drawn of each."""

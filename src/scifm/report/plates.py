@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Sheet
 
-__all__ = ["Picture", "Plate", "draw_plate", "plates_of_examples", "plates_of_frames"]
+__all__ = ["COLORS", "Kind", "Picture", "Plate", "draw_plate", "plates_of_examples", "plates_of_frames"]
 
 Kind = Literal["asked", "field", "error"]
 
-_COLORS: dict[Kind, str] = {"asked": "cividis", "field": "viridis", "error": "RdBu_r"}
+COLORS: dict[Kind, str] = {"asked": "cividis", "field": "viridis", "error": "RdBu_r"}
 _WIDTH, _MOST_ROWS = 7.0, 3  # inches: both columns of a paper; frames of a forecast
 _INK, _TRUTH, _ANSWER, _ERROR = "#1b1d21", "#626975", "#0072b2", "#d55e00"
 
@@ -61,6 +61,7 @@ class Plate:
         left: what stands to the left of each row.
         names: of the axes (upward, to the right) of maps whose axes are unlike; none: both are lengths of a plane.
         starts: where those axes begin.
+        places: what is marked on every map: what they are, and where along x and y.
         ends: what is written at both ends of the axes (upward, to the right) of a plane, if not 0 and its length.
     """
 
@@ -72,6 +73,7 @@ class Plate:
     names: tuple[str, ...] = ()
     starts: tuple[float, ...] = (0.0, 0.0)
     ends: tuple[tuple[float, float], ...] = ()
+    places: tuple[tuple[str, tuple[float, ...], tuple[float, ...]], ...] = ()
 
 
 def plates_of_examples(examples: Examples | None, most: int) -> dict[str, Plate]:
@@ -139,7 +141,10 @@ def _over_time(frames: ForecastFrames, channel: int, caption: str) -> Plate:
 
 
 def draw_plate(plate: Plate) -> Sheet:
-    """Draw a plate at the width of both columns of a paper; first row of a field at the bottom."""
+    """Draw a plate at the width of both columns of a paper; first row of a field at the bottom.
+
+    What its marks are, `Plate.places`, its caption has to say.
+    """
     from matplotlib.figure import Figure as Sheet
 
     columns, flat = len(plate.rows[0]), not plate.x or len(plate.extent) == 2
@@ -176,7 +181,7 @@ def draw_plate(plate: Plate) -> Sheet:
 def _map(own: Axes, plate: Plate, picture: Picture, *, outer: bool, bottom: bool) -> Any:
     from matplotlib import colormaps
 
-    colors = colormaps[_COLORS[picture.kind]].with_extremes(bad=(0.6, 0.6, 0.6, 1.0))
+    colors = colormaps[COLORS[picture.kind]].with_extremes(bad=(0.6, 0.6, 0.6, 1.0))
     (low_y, low_x), (side_y, side_x) = plate.starts, plate.extent
     sides = (low_x, low_x + side_x, low_y, low_y + side_y)
     low, high = picture.limits
@@ -184,6 +189,8 @@ def _map(own: Axes, plate: Plate, picture: Picture, *, outer: bool, bottom: bool
         np.ma.masked_invalid(picture.values), origin="lower", extent=sides, cmap=colors, vmin=low, vmax=high,
         interpolation="nearest", aspect="auto" if plate.names else "equal",
     )  # fmt: skip
+    for shape, (_, along, up) in zip("osD^vP", plate.places, strict=False):
+        own.plot(along, up, shape, color="white", markeredgecolor=_INK, markeredgewidth=0.5, markersize=3.2)
     own.grid(visible=False)
     for spine in own.spines.values():
         spine.set(visible=True, linewidth=0.4)
