@@ -12,8 +12,9 @@ from scifm.data.formats.mapping import DataMapping, GapRule
 from scifm.data.importing import import_data, open_data
 from scifm.data.inspection import inspect_data
 from scifm.data.missing import interpolated
-from scifm.data.split import TensorSamples, windows_of
+from scifm.data.split import windows_of
 from scifm.data.store import Store
+from scifm.data.tensor_samples import TensorSamples
 from scifm.errors import ConfigError, DataError
 from scifm.fields.batch import Batch
 from scifm.fields.window import Window

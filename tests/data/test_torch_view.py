@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from foreign_well import write_well_file
 from scifm.data.importing import open_data
-from scifm.data.split import TensorSamples
+from scifm.data.tensor_samples import TensorSamples
 from scifm.errors import ConfigError
 from scifm.fields.batch import Batch
 

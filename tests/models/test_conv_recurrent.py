@@ -10,12 +10,15 @@ import torch
 from scifm.errors import SignatureError
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
+from scifm.fields.homogeneity import Homogeneity
+from scifm.fields.normalization import Normalization
 from scifm.models.conv_recurrent import ConvRecurrent, ConvRecurrentConfig
 from scifm.models.parts.convolutional_cells import CELLS
 from scifm.models.parts.recurrence import LEM
 from scifm.models.registry import load_operator, save_operator
 
 NAMES = Signature(("u", "v", "speed"), (), ("u", "v"), 2, evolves=True)
+STATIONS = tuple((place // 24 * 7, place % 24 * 9) for place in range(564))
 every_cell = pytest.mark.parametrize("cell", CELLS)
 
 
@@ -40,11 +43,12 @@ def windows(steps: int = 5, history: int = 2, grid: Grid | None = None) -> Batch
     ("settings", "count"),
     [
         ({"halvings": 3, "latent": (43, 28)}, 10_093_242),
+        ({"halvings": 3, "latent": (43, 28), "stations": STATIONS}, 16_535_430),
         ({"halvings": 2, "latent": (21, 14)}, 8_148_990),
         ({"halvings": 2, "latent": (21, 14), "cell": "lstm"}, 6_654_846),
         ({"halvings": 2, "latent": (21, 14), "cell": "gru"}, 4_991_358),
     ],
-    ids=["dense", "coarse", "coarse, LSTM", "coarse, GRU"],
+    ids=["dense", "sparse", "coarse", "coarse, LSTM", "coarse, GRU"],
 )
 def test_it_has_as_many_weights_as_the_published_ones(settings, count):
     names = Signature(("x", "y", "z"), (), ("x", "y", "z"), 2, evolves=True)
@@ -136,7 +140,7 @@ def test_peepholes_are_of_one_grid():
     assert config.latent == (3, 4)
     network = ConvRecurrent(NAMES, config).double()
     assert network(windows()).require_targets().shape == (2, 5, 2, 6, 8)
-    with pytest.raises(SignatureError, match=r"peepholes for 3 × 4 points.*a grid of 8 × 8 gives 4 × 4"):
+    with pytest.raises(SignatureError, match=r"each of 3 × 4 points.*a grid of 8 × 8 gives 4 × 4"):
         network(windows(grid=Grid((8, 8))))
     with pytest.raises(SignatureError, match="give latent"):
         ConvRecurrent(NAMES, ConvRecurrentConfig())
@@ -148,7 +152,7 @@ def test_peepholes_are_of_one_grid():
         ({"cell": "gru", "time_step": 0.5}, "time_step is of cell = 'lem'"),
         ({"kernel_size": 4}, "odd number of taps, such as 5"),
         ({"width": 6, "halvings": 3}, "width must be a multiple of 4"),
-        ({"peepholes": False, "latent": (3,)}, "latent is what peepholes are for"),
+        ({"peepholes": False, "latent": (3,)}, "latent is what peepholes and stations are for"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(settings, message):
@@ -161,3 +165,82 @@ def test_saved_and_loaded_it_is_the_same(cell, tmp_path):
     network = operator(cell, answers="changes")
     save_operator(network, tmp_path)
     assert torch.equal(load_operator(tmp_path)(windows()).require_targets(), network(windows()).require_targets())
+
+
+# --- stations ---------------------------------------------------------------------------------------------------------
+
+
+def of_stations(stations, grid: Grid | None = None, **settings) -> ConvRecurrent:
+    torch.manual_seed(0)
+    config = ConvRecurrentConfig(width=8, halvings=1, history=2, stations=stations, **settings)
+    return ConvRecurrent(NAMES, config.on(grid or Grid((6, 8)))).double()
+
+
+@pytest.mark.parametrize("stations", [2, ((0, 0), (1, 5), (5, 7))], ids=["every second", "listed"])
+def test_what_lies_between_stations_is_not_read(stations):
+    net, batch = of_stations(stations), windows(1)
+    places = [(y, x) for y in range(0, 6, 2) for x in range(0, 8, 2)] if stations == 2 else list(stations)
+    read = torch.zeros(6, 8, dtype=torch.bool)
+    read[tuple(torch.tensor(places).T)] = True
+    with torch.no_grad():
+        answer = net(batch).targets
+        between = torch.where(read, batch.inputs, batch.inputs + 1.0)
+        assert torch.equal(net(replace(batch, inputs=between)).targets, answer)
+        for place in places:
+            moved = batch.inputs.clone()
+            moved[(slice(None), 0, 0, *place)] += 1.0
+            assert not torch.allclose(net(replace(batch, inputs=moved)).targets, answer)
+
+
+def test_a_spacing_reads_what_a_list_of_its_places_reads():
+    spaced = of_stations(3)
+    listed = of_stations(tuple((y, x) for y in range(0, 6, 3) for x in range(0, 8, 3)))
+    listed.load_state_dict(spaced.state_dict())
+    with torch.no_grad():
+        assert torch.equal(spaced(windows(3)).targets, listed(windows(3)).targets)
+
+
+def test_stations_are_of_one_grid(tmp_path):
+    net = of_stations(2)
+    assert net.config.num_places == 12
+    save_operator(net, tmp_path / "model")
+    assert load_operator(tmp_path / "model").config == net.config
+    with pytest.raises(SignatureError, match="has 20 of its 12 stations"):
+        net(windows(1, grid=Grid((8, 10))))
+    with pytest.raises(SignatureError, match=r"has no point \(5, 7\), where a station stands"):
+        of_stations(((0, 0), (5, 7)))(windows(1, grid=Grid((6, 6))))
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"stations": 0}, "every so many-th point"),
+        ({"stations": ()}, "one station at least"),
+        ({"station_width": 3}, "station_width is of stations"),
+        ({"stations": ((0, 0),), "num_places": 4}, "told by a spacing"),
+        ({"stations": 2, "halvings": 0}, "give halvings of 1 or more"),
+        ({"latent": (3, 4), "peepholes": False}, "peepholes and stations are for"),
+    ],
+)
+def test_settings_of_stations_that_mean_nothing_are_refused(settings, told):
+    with pytest.raises(ValueError, match=told):
+        ConvRecurrentConfig(**settings)
+
+
+# --- the size of what was read ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("answers", ["states", "changes"])
+def test_larger_waves_are_answered_as_smaller_ones_all_along_a_march(answers):
+    """A sample's size is that of the frames that were read, however the answers grow or fade behind them."""
+    larger = Homogeneity((("u", 1.0), ("v", 1.0)), ("u",), "rms")
+    ones = {f"{role}_{part}": (0.5 if part == "shift" else 2.0,) * (2 if role == "output" else 3)
+            for role in ("input", "output") for part in ("shift", "scale")}  # fmt: skip
+    fitted = Normalization((larger,), (1.0,), coefficient_shift=(), coefficient_scale=(), **ones)
+    torch.manual_seed(0)
+    config = ConvRecurrentConfig(width=8, halvings=1, history=2, peepholes=False, answers=answers)
+    net, batch = ConvRecurrent(NAMES, config, normalization=fitted).double(), windows(5)
+    factor = torch.tensor([100.0, 100.0, 1.0], dtype=torch.float64).view(1, 1, 3, 1, 1)
+    with torch.no_grad():
+        small, large = net(batch).targets, net(replace(batch, inputs=batch.inputs * factor)).targets
+    torch.testing.assert_close(large, 100 * small, rtol=1e-9, atol=1e-9)

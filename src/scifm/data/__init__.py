@@ -11,11 +11,12 @@ from scifm.data.generate import generate
 from scifm.data.mixtures import MixtureOrigin
 from scifm.data.normalize import fit_normalization, refit_coefficients
 from scifm.data.origins import DownstreamPool, Origin, StoreOrigin, SystemOrigin
-from scifm.data.split import StoreSplit, TensorSamples
+from scifm.data.split import StoreSplit
 from scifm.data.statistics import Statistics
 from scifm.data.store import Store, require_signature
 from scifm.data.stream import BatchSource, Epochs, Stream
 from scifm.data.subsets import cross_validation, nested_subsets, split_validation
+from scifm.data.tensor_samples import TensorSamples
 
 __all__ = [
     "BatchSource",

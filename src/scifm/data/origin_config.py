@@ -155,6 +155,9 @@ class DataConfig(BoxConfig):
         leads: of trajectories and a single target, how many lead times: one stride, two, … each a sample of its own.
         observed: of several targets, whether each is asked for when the true ones before it are known (teacher forcing,
             one step ahead all along); else the operator marches from its own answers.
+        stations: of trajectories, at how many points the input frames are seen, other ones in every sample; 0:
+            everywhere.
+        station_spacing: they stand at every so many-th point of each axis.
         windows_per_trajectory: of fresh trajectories, how many samples of a step are taken from each one that is drawn.
         same_knobs: how many problems to train on, one behind the other, share the knobs of their system, so that each
             can be an example for the others of what is not told; absent: knobs are drawn for each.
@@ -178,6 +181,8 @@ class DataConfig(BoxConfig):
     stride: int = Field(1, ge=1)
     leads: int = Field(1, ge=1)
     observed: bool = False
+    stations: int = Field(0, ge=0)
+    station_spacing: int = Field(1, ge=1)
     windows_per_trajectory: int = Field(4, ge=1)
     same_knobs: int | None = Field(None, ge=2)
     curriculum: Curriculum | None = None
@@ -197,7 +202,7 @@ class DataConfig(BoxConfig):
     @property
     def window(self) -> Window:
         """Which frames of a trajectory make a sample."""
-        return Window(self.history, self.horizon, self.stride, self.leads, self.observed)
+        return Window(**{name: getattr(self, name) for name in WINDOW_SETTINGS})
 
     def check(self, *, drawn_alone: bool = True, mixes_stores: bool = False, evolves: bool = False) -> None:
         """Refuse what would have no effect.

@@ -107,19 +107,17 @@ class Origin(abc.ABC):
         """Return the same origin with other windows of its trajectories."""
         return replace(self, window=window)  # type: ignore[type-var]
 
-    def paced(
-        self, pace: Pace, *, stride: int | None = None, horizon: int = 1, leads: int = 1, observed: bool = False
-    ) -> Origin:
+    def paced(self, pace: Pace, *, stride: int | None = None, **asked: Any) -> Origin:
         """Return the same origin, its samples the frames of trajectories that an operator of a pace is given.
 
         Args:
             stride: frames from one frame of a sample to the next; None: as many as make a lead time that it knows.
-            horizon, leads, observed: of a sample, as in `Window`.
+            asked: what else is said of a sample, as in `Window`.
         """
         if not self.signature.evolves:
-            return self.framed(Window(1, horizon, stride or 1, leads, observed))
+            return self.framed(Window(stride=stride or 1, **asked))
         stride = stride or pace.stride(self.framed(NEXT_FRAME).lead_times)
-        return self.framed(Window(pace.history, horizon, stride, leads, observed))
+        return self.framed(Window(history=pace.history, stride=stride, **asked))
 
     def ranges(self, *, only_given: bool = False) -> dict[str, list[float]]:
         """Return the ranges, ``[low, high]``, of its knobs or of those that a recipe gives; none where unknown."""

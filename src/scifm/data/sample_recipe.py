@@ -27,6 +27,7 @@ from scifm.systems.system import System
 __all__ = ["GenerateRecipe", "SampleRecipe", "SourceRecipe"]
 
 _FRAMES = ("num_frames", "save_interval")
+_STATIONS = ("stations", "station_spacing")
 
 
 class SourceRecipe(BoxConfig):
@@ -77,6 +78,9 @@ class SampleRecipe(SourceRecipe):
         horizon: of trajectories, target frames of a sample: into how many steps the operator is asked to march.
         observed: of several targets, whether each is asked for when the true ones before it are known, one step ahead;
             absent: as the run was trained, where these are its samples, else not.
+        stations: of trajectories, at how many points the input frames are seen, 0: everywhere; absent: as the run was
+            trained, where these are its samples, else everywhere.
+        station_spacing: they stand at every so many-th point of each axis; absent likewise.
         num_samples: samples drawn of a system; of one that evolves, trajectories.
         seed: of those samples, and of all else that is random.
     """
@@ -85,6 +89,8 @@ class SampleRecipe(SourceRecipe):
     stride: int | None = Field(None, ge=1)
     horizon: int = Field(1, ge=1)
     observed: bool | None = None
+    stations: int | None = Field(None, ge=0)
+    station_spacing: int | None = Field(None, ge=1)
     num_samples: int = Field(512, ge=1)
     seed: int = 0
 
@@ -116,17 +122,23 @@ class SampleRecipe(SourceRecipe):
         else:
             self.refuse("split", beside="with a system" if given else "where a run was not trained on a store")
         if not origin.signature.evolves:
-            self.refuse("stride", "horizon", "observed", beside="with what does not evolve")
+            self.refuse("stride", "horizon", "observed", *_STATIONS, beside="with what does not evolve")
             return origin
         if given and not origin.is_one_problem:
-            asked: dict[str, Any] = {"stride": self.stride, "observed": bool(self.observed)}
+            asked: dict[str, Any] = {"stride": self.stride, "observed": bool(self.observed), **self._stations}
             return origin.paced(pace_of(place.folder), horizon=self.horizon, **asked)
         own: dict[str, Any] = {} if self.stride is None else {"stride": self.stride}
         if "horizon" in self.model_fields_set:
             own |= {"horizon": self.horizon, "leads": 1}  # it asks for one lead after the other
             own["observed"] = origin.window.observed and self.horizon > 1
-        own |= {} if self.observed is None else {"observed": self.observed}
+        own |= self._stations | ({} if self.observed is None else {"observed": self.observed})
+        own |= {"station_spacing": 1} if self.stations == 0 else {}
         return origin.framed(replace(origin.window, **own))
+
+    @property
+    def _stations(self) -> dict[str, int]:
+        """What is said of stations."""
+        return {name: value for name in _STATIONS if (value := getattr(self, name)) is not None}
 
     def _given(self, place: ModelPlace) -> StoreOrigin | SystemOrigin:
         source = self.source()

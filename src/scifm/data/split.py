@@ -1,8 +1,7 @@
-"""`StoreSplit`: one split of a store, read sample by sample; and samples as a plain PyTorch data set.
+"""`StoreSplit`: one split of a store, read sample by sample.
 
-    loader = DataLoader(TensorSamples(store.split("train")), batch_size=16, shuffle=True, num_workers=2)
-
-`Batch` objects come from a loader too: ``DataLoader(split, batch_size=16, collate_fn=Batch.concatenate)``.
+`Batch` objects come from torch's loader too: ``DataLoader(split, batch_size=16, collate_fn=Batch.concatenate)``;
+dictionaries of tensors by `scifm.data.tensor_samples`.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,17 +20,15 @@ from scifm.config import config_hash
 from scifm.data.well import JoinedRows, Reader, marked
 from scifm.errors import ConfigError, DataError, SignatureError, StoreError
 from scifm.fields.batch import Batch, Signature
-from scifm.fields.gaps import require_whole
 from scifm.fields.grid import Grid
-from scifm.fields.samples import Samples
 from scifm.fields.seeds import generator_for
+from scifm.fields.stations import drawn_stations, require_stations
 from scifm.fields.window import NEXT_FRAME, Window
 from scifm.prompt import Shown
 from scifm.wording import plural
 
-__all__ = ["ChosenRows", "KeptRows", "StoreSplit", "TensorSamples", "grouped_windows", "windows_of"]
+__all__ = ["ChosenRows", "KeptRows", "StoreSplit", "grouped_windows", "windows_of"]
 
-_FORMS = ("named", "xy")
 _EVEN = 1e-3  # of an interval, by which files round times
 _IN_MEMORY_BYTES = 256 * 1024 * 1024  # a larger choice of problems is read as it is needed
 
@@ -102,7 +99,8 @@ class StoreSplit(Shown, Dataset):
         times: physical times of the frames; None for steady problems.
         window: which frames make a sample; `NEXT_FRAME` for steady problems.
         origin: in plain values, which samples they are: store, hash of its content, split, window.
-        gaps: names of the fields of which points may be missing, where the reader gives NaN.
+        gaps: names of the fields of which points may be missing: where the reader gives NaN, and what is seen at
+            stations alone.
     """
 
     reader: Reader
@@ -124,6 +122,9 @@ class StoreSplit(Shown, Dataset):
                 )
             return
         self.window.fits(len(self.times))
+        if self.window.stations:
+            require_stations(self.window.stations, self.window.station_spacing, self.grid)
+            object.__setattr__(self, "gaps", tuple(dict.fromkeys((*self.gaps, *self.signature.inputs))))
         steps = np.diff(self.times)
         if self.window.history + self.window.horizon > 2 and not np.allclose(steps, steps[0], rtol=_EVEN):
             raise ConfigError(
@@ -279,6 +280,8 @@ class StoreSplit(Shown, Dataset):
         systems = (self.system,) * len(wanted)
         lead_time = None if self.times is None else self._lead_times(wanted)
         about["observed"] = self.window.observed
+        if self.window.stations:
+            about["valid_inputs"] = self._seen(wanted, inputs, about["valid_inputs"])
         return Batch(self.signature, self.grid, inputs, coefficients, targets, systems, lead_time, **about)
 
     def _mask(self, fields: Tensor, names: tuple[str, ...]) -> Tensor | None:
@@ -290,6 +293,15 @@ class StoreSplit(Shown, Dataset):
             return None
         fields[missing] = 0.0
         return ~missing
+
+    def _seen(self, samples: np.ndarray, inputs: Tensor, valid: Tensor | None) -> Tensor:
+        """Return which points of the inputs are seen at the samples' stations, and put zeros where none stands."""
+        window = self.window
+        seen = drawn_stations(window.stations, window.station_spacing, self.grid, samples.tolist())
+        seen = seen[:, None, None].expand_as(inputs)
+        seen = seen & valid if valid is not None else seen.contiguous()
+        inputs[~seen] = 0.0
+        return seen
 
     def _lead_times(self, windows: np.ndarray) -> Tensor:
         times, (lead, first) = np.asarray(self.times), self._places(windows)
@@ -421,69 +433,6 @@ def windows_of(batch: Batch, window: Window) -> StoreSplit:
     reader = _Trajectories(batch)
     about: dict[str, Any] = {"origin": batch.describe(), "gaps": batch.gaps}
     return StoreSplit(reader, batch.signature, batch.grid, system, batch.inputs.dtype, times, window, **about)
-
-
-class TensorSamples(Dataset[dict[str, Tensor]]):
-    """Samples as dictionaries of tensors.
-
-    ``named`` gives ``inputs`` (channel, *space), ``coefficients`` (coefficient,), ``targets`` (channel, *space) and,
-    for evolving systems, ``lead_time`` (). ``xy`` gives what neuraloperator's networks and losses take: ``x``, the
-    inputs and behind them each coefficient as a channel that is constant in space, and ``y``, the targets; the lead
-    time is not in it. Numbers are as stored, not normalized. Where points may be missing, ``named`` has beside them, of
-    their shapes, ``valid_inputs`` and ``valid_targets``, bool; ``xy`` has no place for these.
-
-    Args:
-        samples: a split of a store, whose files each worker process opens for itself, or a batch in memory.
-        form: ``named`` or ``xy``.
-
-    Raises:
-        ConfigError: if the form is unknown, or cannot say which points are missing.
-    """
-
-    def __init__(self, samples: Samples, *, form: Literal["named", "xy"] = "named") -> None:
-        if form not in _FORMS:
-            raise ConfigError(f"The form of items is one of {', '.join(_FORMS)}; got {form!r}.")
-        if form == "xy":
-            require_whole(samples.gaps, "The form 'xy' has no masks", "Take form='named'.")
-        self.samples = samples
-        self.form = form
-
-    @property
-    def input_channels(self) -> tuple[str, ...]:
-        """Names of the channels of ``inputs``, or of ``x``."""
-        names = self.samples.signature
-        return names.inputs if self.form == "named" else (*names.inputs, *names.coefficients)
-
-    @property
-    def target_channels(self) -> tuple[str, ...]:
-        """Names of the channels of ``targets``, or of ``y``."""
-        return self.samples.signature.outputs
-
-    def __len__(self) -> int:
-        return self.samples.num_samples
-
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"Sample {index} of {len(self)} was asked for.")
-        return self.__getitems__([int(index)])[0]
-
-    def __getitems__(self, index: Sequence[int]) -> list[dict[str, Tensor]]:
-        """Return several samples, read together: what torch's loaders call."""
-        batch = self.samples.batch(list(index))
-        inputs, targets = batch.inputs[:, 0], batch.require_targets()[:, 0]
-        if self.form == "xy":
-            space = inputs.shape[2:]
-            constant = batch.coefficients.reshape(*batch.coefficients.shape, *(1 for _ in space)).expand(-1, -1, *space)
-            columns = {"x": torch.cat([inputs, constant], dim=1), "y": targets}
-        else:
-            columns = {"inputs": inputs, "coefficients": batch.coefficients, "targets": targets}
-            if batch.lead_time is not None:
-                columns["lead_time"] = batch.lead_time[:, 0]
-            if self.samples.gaps:  # the same keys in every item, as loaders need
-                for role, valid in (("inputs", batch.valid_inputs), ("targets", batch.valid_targets)):
-                    whole = torch.ones_like(columns[role], dtype=torch.bool)
-                    columns[f"valid_{role}"] = whole if valid is None else valid[:, 0]
-        return [{name: tensor[place] for name, tensor in columns.items()} for place in range(len(batch))]
 
 
 def grouped_windows(groups: Tensor, count: int, seed: int) -> Tensor:

@@ -18,7 +18,7 @@ SAME_TIME = 1e-3
 
 _COUNTS = ("history", "horizon", "stride", "leads")
 
-WINDOW_SETTINGS = (*_COUNTS, "observed")
+WINDOW_SETTINGS = (*_COUNTS, "observed", "stations", "station_spacing")
 """The names of its settings, by which recipes know them too."""
 
 
@@ -34,9 +34,13 @@ class Window(Plain):
             last input, each a sample of its own. So all pairs of frames can be learned from.
         observed: of several targets, whether each is asked for when the true ones before it are known: one step ahead,
             all along the window, by who remembers what came before. Else an operator marches from its own answers.
+        stations: at how many points the input frames are seen, other ones in every sample, see `scifm.fields.stations`;
+            0: everywhere.
+        station_spacing: these stand at every so many-th point of each axis.
 
     Raises:
-        ConfigError: if one of them is below 1, several leads are asked of several targets, or a single one is observed.
+        ConfigError: if one of them is below 1, several leads are asked of several targets, a single one is observed,
+            or what is observed is seen at stations alone.
     """
 
     history: int = 1
@@ -44,6 +48,8 @@ class Window(Plain):
     stride: int = 1
     leads: int = 1
     observed: bool = False
+    stations: int = 0
+    station_spacing: int = 1
 
     def __post_init__(self) -> None:
         for name in _COUNTS:
@@ -59,12 +65,24 @@ class Window(Plain):
                 "observed = true is of several targets, each asked for when those before it are known; give a horizon "
                 "of 2 frames or more, or leave it out."
             )
+        if self.stations < 0 or self.station_spacing < 1:
+            raise ConfigError(
+                "stations counts points, 0 for all of them, and station_spacing is at least 1; got "
+                f"{self.stations} and {self.station_spacing}."
+            )
+        if self.station_spacing > 1 and not self.stations:
+            raise ConfigError(f"station_spacing = {self.station_spacing} says where stations stand: say how many.")
+        if self.stations and self.observed:
+            raise ConfigError(
+                "observed = true gives an operator the true frames on the way, and stations are what it is given of "
+                "the first ones alone. Leave one of them out."
+            )
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> Window:
-        """Return the window that a record holds; what it does not say is 1."""
-        counts = {name: int(record[name]) for name in _COUNTS if name in record}
-        return cls(**counts, observed=bool(record.get("observed", False)))
+        """Return the window that a record holds; what it does not say is usual."""
+        own: dict[str, Any] = {name: record[name] for name in WINDOW_SETTINGS if name in record}
+        return cls(**own)
 
     def record(self) -> dict[str, int]:
         """Return what records say of it: the stride always, and what is not one frame to one."""

@@ -3,7 +3,8 @@
 ``embedding → encoder → decoder → reconstruction``. Every frame of the history is brought to fewer points, half as many
 along each axis a step, and more channels; cells go through them, one on top of the other. Their states begin the
 decoder, whose cells are fed what the top one said before, and zero at first; what it says is brought back to the points
-of the grid, frame after frame. After as many frames as were read the answers are read in their turn.
+of the grid, frame after frame. After as many frames as were read the answers are read in their turn. Where `stations`
+are all that is seen, two dense maps bring their numbers to the points of a grid first.
 
 It is the network of WaveCastNet, which forecasts wavefields of earthquakes from their first seconds. Two things differ
 from the published code. Its decoder begins with random numbers, in use too, so that two answers to one question differ;
@@ -17,10 +18,11 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, cast
 
 import torch
 from jaxtyping import Float
@@ -31,7 +33,6 @@ from torch.nn import functional
 from scifm.errors import SignatureError
 from scifm.fields.batch import Batch, Signature
 from scifm.fields.grid import Grid
-from scifm.fields.homogeneity import Homogeneity
 from scifm.fields.normalization import Encoded, Normalization
 from scifm.fields.on_device import numbers_for
 from scifm.models.architecture import Hidden
@@ -62,7 +63,13 @@ class ConvRecurrentConfig(OperatorConfig):
         time_step: of ``lem``, the longest step Δt; absent: 1.
         answers: ``states``, or their ``changes`` from frame to frame.
         block: frames that are answered before the answers are read in their turn; absent: as many as `history`.
-        latent: points that the cells see, settled by the first data where there are peepholes.
+        stations: read the fields at some points alone: at every so many-th along each axis, a number, as
+            ``data.station_spacing`` places them, or at those that are listed, (y, x); absent: everywhere. Two dense
+            maps, the same for every field, take what is read there to a grid of twice the cells' points along each
+            axis, so places, like peepholes, belong to one grid.
+        station_width: numbers between the two maps; absent: a quarter of those behind them.
+        latent: points that the cells see, settled by the first data where there are peepholes or stations.
+        num_places: of stations that are not listed, how many there are, settled likewise.
         history: input frames; when left out, as many as the first data have.
         mask_channels: give the network, for each of its fields, one more channel that is 1 where a point counts and 0
             where it is missing.
@@ -81,7 +88,10 @@ class ConvRecurrentConfig(OperatorConfig):
     time_step: float | None = Field(None, gt=0, le=1)
     answers: Literal["states", "changes"] = "states"
     block: int | None = Field(None, ge=1)
+    stations: int | tuple[tuple[int, ...], ...] | None = None
+    station_width: int | None = Field(None, ge=1)
     latent: tuple[int, ...] | None = None
+    num_places: int | None = Field(None, ge=1)
     history: int | None = Field(None, ge=1, le=1024)
     mask_channels: bool | None = None
 
@@ -93,24 +103,38 @@ class ConvRecurrentConfig(OperatorConfig):
             raise ValueError(f"give kernel_size an odd number of taps, such as {self.kernel_size + 1}")
         if self.width % 2 ** max(self.halvings - 1, 0):
             raise ValueError(f"width must be a multiple of {2 ** (self.halvings - 1)}, for {self.halvings} halvings")
-        if self.latent is not None and not self.peepholes:
-            raise ValueError("latent is what peepholes are for: leave it out, or have peepholes")
+        if self.latent is not None and not self.of_one_grid:
+            raise ValueError("latent is what peepholes and stations are for: leave it out, or have some")
+        if self.station_width is not None and self.stations is None:
+            raise ValueError("station_width is of stations: say which, or leave it out")
+        if self.num_places is not None and not isinstance(self.stations, int):
+            raise ValueError("num_places counts stations that are told by a spacing: leave it out")
+        if isinstance(self.stations, int) and self.stations < 1:
+            raise ValueError(f"stations stand at every so many-th point, 1 or more; got {self.stations}")
+        if self.stations == ():
+            raise ValueError("give one station at least, or leave stations out")
+        if self.stations is not None and not self.halvings:
+            raise ValueError("stations are read for cells on fewer points than the grid's: give halvings of 1 or more")
         return self
 
+    @property
+    def of_one_grid(self) -> bool:
+        """Whether it has numbers of each place, so that other grids are refused."""
+        return self.peepholes or self.stations is not None
+
     def on(self, grid: Grid, *, history: int | None = None, lead_time: bool | None = None) -> Self:
-        """As of any operator; of peepholes the points that the cells see."""
+        """As of any operator; of peepholes and stations the points that the cells see, and how many are read."""
         settled = super().on(grid, history=history, lead_time=lead_time)
-        if not self.peepholes or self.latent is not None:
-            return settled
-        return settled.model_copy(update={"latent": tuple(-(-n // 2**self.halvings) for n in grid.num_points)})
+        own: dict[str, Any] = {}
+        if self.of_one_grid and self.latent is None:
+            own["latent"] = tuple(-(-n // 2**self.halvings) for n in grid.num_points)
+        if isinstance(self.stations, int) and self.num_places is None:
+            own["num_places"] = math.prod(-(-n // self.stations) for n in grid.num_points)
+        return settled.model_copy(update=own)
 
-    def scalings(self, declared: tuple[Homogeneity, ...]) -> tuple[Homogeneity, ...]:
-        """Return none: what is remembered would be in units of another frame."""
-        return ()
 
-
-class _Affine(nn.Module):
-    """A scale and a shift of every channel, and a leaky rectifier."""
+class _Scale(nn.Module):
+    """A scale and a shift of every channel."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -118,7 +142,14 @@ class _Affine(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         column = (-1, *(1,) * (x.dim() - 2))
-        return functional.leaky_relu(x * self.weight.view(column) + self.bias.view(column), _SLOPE)
+        return x * self.weight.view(column) + self.bias.view(column)
+
+
+class _Affine(_Scale):
+    """The same, and a leaky rectifier."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.leaky_relu(super().forward(x), _SLOPE)
 
 
 class _Embedding(nn.Module):
@@ -135,6 +166,39 @@ class _Embedding(nn.Module):
         for down, norm in zip(self.maps, self.norms, strict=True):
             x = norm(down(x, wraps))
         return x
+
+
+class _StationEmbedding(nn.Module):
+    """From numbers at stations to the points of the cells: two dense maps, the same for all fields, and convolutions.
+
+    Args:
+        num_inputs: fields.
+        width: channels of the cells.
+        num_places: stations that are read.
+        between: numbers between the two maps; None: a quarter of those behind them.
+        latent: points of the cells; the maps lead to twice as many along each axis.
+    """
+
+    def __init__(
+        self, num_inputs: int, width: int, num_places: int, between: int | None, latent: tuple[int, ...]
+    ) -> None:
+        super().__init__()
+        self.spread = tuple(2 * n for n in latent)
+        count, dims = math.prod(self.spread), len(latent)
+        sizes = (num_places, between or max(1, count // 4), count)
+        self.maps = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
+        self.scales = nn.ModuleList(_Scale(num_inputs) for _ in self.maps)
+        half = max(1, width // 2)
+        self.fine, self.down = (
+            Convolution(num_inputs, half, 3, dims), Convolution(half, width, _TAPS, dims, stride=2),
+        )  # fmt: skip
+        self.norms = nn.ModuleList((_Affine(half), _Affine(width)))
+
+    def forward(self, read: Float[Tensor, "sample channel place"], wraps: tuple[bool, ...]) -> Tensor:
+        for dense, scale in zip(self.maps, self.scales, strict=True):
+            read = scale(functional.leaky_relu(dense(read), _SLOPE))
+        x = read.view(*read.shape[:2], *self.spread)
+        return self.norms[1](self.down(self.norms[0](self.fine(x, wraps)), wraps))
 
 
 class _Doubling(nn.Module):
@@ -197,10 +261,10 @@ class ConvRecurrent(Operator):
     ) -> None:
         super().__init__(signature, config or ConvRecurrentConfig(peepholes=False), normalization=normalization)
         c, dims = self.config, signature.num_spatial_dims
-        if c.peepholes and (c.latent is None or len(c.latent) != dims):
+        if c.of_one_grid and (c.latent is None or len(c.latent) != dims):
             raise SignatureError(
-                f"Peepholes are numbers of each place: give latent, the points that the cells see along {dims} axes "
-                f"(the grid's over {2**c.halvings}), or peepholes = false; got latent = {c.latent}."
+                "Peepholes and stations are numbers of each place: give latent, the points that the cells see along "
+                f"{dims} axes (the grid's over {2**c.halvings}), or neither of them; got latent = {c.latent}."
             )
         about: dict[str, Any] = {"time_step": c.time_step or 1.0} if c.cell == "lem" else {}
         cells = [
@@ -209,9 +273,21 @@ class ConvRecurrent(Operator):
             )
             for _ in range(2)
         ]
-        self.embedding = _Embedding(self.num_channels + self.num_coefficients, c.width, c.halvings, dims)
+        self.embedding = self._embedding(self.num_channels + self.num_coefficients)
         self.encoder, self.decoder = cells
         self.reconstruction = _Reconstruction(c.width, len(signature.outputs), c.halvings, dims)
+
+    def _embedding(self, num_inputs: int) -> _Embedding | _StationEmbedding:
+        c, dims = self.config, self.signature.num_spatial_dims
+        if c.stations is None:
+            return _Embedding(num_inputs, c.width, c.halvings, dims)
+        places = c.num_places if isinstance(c.stations, int) else len(c.stations)
+        if places is None:
+            raise SignatureError(f"Of stations at every {c.stations}th point num_places says how many there are.")
+        if not isinstance(c.stations, int) and {len(place) for place in c.stations} != {dims}:
+            raise SignatureError(f"Stations of a problem in {dims} dimensions are lists of {dims} numbers each.")
+        assert c.latent is not None
+        return _StationEmbedding(num_inputs, c.width, places, c.station_width, c.latent)
 
     @property
     def remembers(self) -> bool:
@@ -235,23 +311,32 @@ class ConvRecurrent(Operator):
         return one_by_one(self, batch)
 
     def encoded(self, batch: Batch) -> Encoded:
-        """As of any operator; where states are answered, in units of the inputs."""
-        encoded = super().encoded(batch)
-        if self.config.answers == "changes" or not self.signature.state:
-            return encoded
-        names, inputs = self.signature, batch.inputs
+        """As of any operator; where states are answered, in units of the inputs.
+
+        A sample's own size, by which exact scalings measure it, is that of the frames that were read at last.
+        """
+        encoded, memory, inputs = super().encoded(batch), batch.memory, batch.inputs
+        n, names = self.normalization, self.signature
         column = (1, 1, -1, *(1,) * batch.grid.num_spatial_dims)
-        scale, shift = list(self.normalization.output_scale), list(self.normalization.output_shift)
+
+        def row(values: Sequence[float]) -> Tensor:
+            return numbers_for(values, inputs).view(column)
+
+        now = encoded.output_scale / row(n.output_scale)  # zero in what a sample has not
+        known = None if memory is None else memory.of(self)
+        sizes = now if known is None or known[0] == self.block else memory.of(self.embedding)  # type: ignore[union-attr]
+        if memory is not None:
+            memory.keep(self.embedding, sizes)
+        if self.config.answers == "changes" or not names.state:
+            offset = encoded.output_offset
+            offset = None if offset is None else offset + row(n.output_shift) * (sizes - now)
+            return replace(encoded, output_scale=row(n.output_scale) * sizes, output_offset=offset)
+        scale, shift = list(n.output_scale), list(n.output_shift)
         for place, name in enumerate(names.outputs):
             if name in names.state:
                 own = names.inputs.index(name)
-                scale[place], shift[place] = self.normalization.input_scale[own], self.normalization.input_shift[own]
-        there = (encoded.output_scale != 0).to(inputs)
-        return replace(
-            encoded,
-            output_scale=numbers_for(scale, inputs).view(column) * there,
-            output_offset=numbers_for(shift, inputs).view(column) * there,
-        )
+                scale[place], shift[place] = n.input_scale[own], n.input_shift[own]
+        return replace(encoded, output_scale=row(scale) * sizes, output_offset=row(shift) * sizes)
 
     def network(self, encoded: Encoded) -> Float[Tensor, "batch 1 output *space"]:
         """Map encoded frames, or what is remembered of them, to the encoded answer; as in `Operator.network`."""
@@ -279,20 +364,41 @@ class ConvRecurrent(Operator):
         if told.shape[1]:
             constant = told.view(len(told), 1, -1, *(1,) * (frames.dim() - 3))
             frames = torch.cat([frames, constant.expand(-1, frames.shape[1], -1, *frames.shape[3:])], dim=2)
-        space, unit = frames.shape[3:], 2**self.config.halvings
-        flat = frames.transpose(0, 1).flatten(0, 1)
-        for axis, n in enumerate(space):
-            flat = padded(flat, 2 + axis, 0, -n % unit, wraps=wraps[axis])
-        hidden = self.embedding(flat, wraps).unflatten(0, (frames.shape[1], -1))
-        latent = self.config.latent
+        hidden = self._embedded(frames.transpose(0, 1).flatten(0, 1), wraps).unflatten(0, (frames.shape[1], -1))
+        space, latent = frames.shape[3:], self.config.latent
         if latent is not None and tuple(hidden.shape[3:]) != tuple(latent):
-            raise SignatureError(
-                f"This operator of kind '{self.kind}' has peepholes for {' × '.join(map(str, latent))} points of its "
-                f"cells, and a grid of {' × '.join(map(str, space))} gives {' × '.join(map(str, hidden.shape[3:]))}. "
-                "Ask it on the grid of its training, or train one with peepholes = false."
-            )
+            raise self._elsewhere(space, f"gives {' × '.join(map(str, hidden.shape[3:]))}")
         states = []
         for cell in self.encoder:
             hidden, state = cell(hidden, None, wraps)
             states.append(state)
         return tuple(states)
+
+    def _embedded(self, fields: Tensor, wraps: tuple[bool, ...]) -> Tensor:
+        """Return what the cells see of fields ``(sample, channel, *space)``, on their points."""
+        stations, space, unit = self.config.stations, fields.shape[2:], 2**self.config.halvings
+        if stations is None:
+            for axis, n in enumerate(space):
+                fields = padded(fields, 2 + axis, 0, -n % unit, wraps=wraps[axis])
+            return cast(Tensor, self.embedding(fields, wraps))
+        if isinstance(stations, int):
+            read = fields[(slice(None), slice(None), *(slice(None, None, stations) for _ in space))].flatten(2)
+            if read.shape[2] != self.config.num_places:
+                raise self._elsewhere(space, f"has {read.shape[2]} of its {self.config.num_places} stations")
+        else:
+            for place in stations:
+                if not all(0 <= at < n for at, n in zip(place, space, strict=True)):
+                    raise self._elsewhere(space, f"has no point {place}, where a station stands")
+            flat = [math.prod(space[axis + 1 :]) for axis in range(len(space))]
+            where = [sum(at * step for at, step in zip(place, flat, strict=True)) for place in stations]
+            read = fields.flatten(2)[:, :, where]
+        return cast(Tensor, self.embedding(read, wraps))
+
+    def _elsewhere(self, space: Sequence[int], why: str) -> SignatureError:
+        """Return the refusal of a grid that its places are not of."""
+        latent = " × ".join(map(str, self.config.latent or ()))
+        return SignatureError(
+            f"This operator of kind '{self.kind}' has numbers of its own for each of {latent} points of its cells, and "
+            f"a grid of {' × '.join(map(str, space))} {why}. Ask it on the grid of its training, or train one with "
+            "peepholes = false and without stations."
+        )

@@ -6,6 +6,7 @@ the tests of the contract; one of another package joins through the entry points
 """
 
 from scifm.objectives.collocation import Collocation
+from scifm.objectives.huber import Huber
 from scifm.objectives.masked import Masked
 from scifm.objectives.objective import Objective
 from scifm.objectives.residual import Residual
@@ -16,6 +17,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "relative_change": RelativeChange,
     "mean_squared_error": MeanSquaredError,
     "summed_squared_error": SummedSquaredError,
+    "huber": Huber,
     "masked": Masked,
     "collocation": Collocation,
     "residual": Residual,
@@ -24,6 +26,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
 __all__ = [
     "OBJECTIVES",
     "Collocation",
+    "Huber",
     "Masked",
     "MeanSquaredError",
     "Objective",

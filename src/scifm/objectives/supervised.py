@@ -32,6 +32,7 @@ __all__ = [
     "RelativeL2",
     "SummedSquaredError",
     "Supervised",
+    "errors_of",
     "mean_over_members",
     "mean_over_samples",
 ]
@@ -39,7 +40,7 @@ __all__ = [
 _LOOKED_AT = 512  # training samples, by those that want to see some
 
 
-def _error(prediction: Batch, truth: Batch) -> Tensor:
+def errors_of(prediction: Batch, truth: Batch) -> Tensor:
     """Return prediction − truth, zero in the channels that a sample has not and at points that are missing."""
     error, present = prediction.require_targets() - truth.require_targets(), truth.has(truth.signature.outputs)
     if present is not None:
@@ -338,7 +339,7 @@ class MeanSquaredError(Supervised):
     leaves_out_gaps: ClassVar[bool] = True
 
     def compare(self, prediction: Batch, truth: Batch) -> Tensor:
-        return mean_over_samples(_error(prediction, truth).square(), truth)
+        return mean_over_samples(errors_of(prediction, truth).square(), truth)
 
 
 class SummedSquaredError(Supervised):
@@ -351,4 +352,4 @@ class SummedSquaredError(Supervised):
     leaves_out_gaps: ClassVar[bool] = True
 
     def compare(self, prediction: Batch, truth: Batch) -> Tensor:
-        return mean_over_samples(_error(prediction, truth).square().flatten(1).sum(1, keepdim=True), truth)
+        return mean_over_samples(errors_of(prediction, truth).square().flatten(1).sum(1, keepdim=True), truth)

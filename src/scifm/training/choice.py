@@ -22,7 +22,7 @@ from scifm.config import Config, Plain, refuse_idle
 from scifm.data.origins import Origin
 from scifm.data.subsets import cross_validation
 from scifm.errors import ConfigError, RunError
-from scifm.fields.window import Pace
+from scifm.fields.window import WINDOW_SETTINGS, Pace
 from scifm.training.loop import TrainingConfig
 from scifm.training.methods import FinetuneMethod
 
@@ -325,6 +325,8 @@ class AdaptRecipe(TrialSettings):
         horizon: of trajectories, target frames of a sample: with several the operator marches and learns from them all.
         leads: of trajectories and a single target, how many lead times: one stride, two, … each a sample of its own.
         observed: of several targets, whether each is asked for when the true ones before it are known.
+        stations: of trajectories, at how many points the input frames are seen; 0: everywhere.
+        station_spacing: they stand at every so many-th point of each axis.
         rename: new name → name the operator knows, for channels that are only called otherwise; from scratch it is of
             no account.
     """
@@ -340,6 +342,8 @@ class AdaptRecipe(TrialSettings):
     horizon: int = Field(1, ge=1)
     leads: int = Field(1, ge=1)
     observed: bool = False
+    stations: int = Field(0, ge=0)
+    station_spacing: int = Field(1, ge=1)
     rename: dict[str, str] = Field(default_factory=dict)
     training: TrainingConfig = TrainingConfig(num_steps=300, validate_every=100, checkpoint_every=100)
 
@@ -375,8 +379,8 @@ class AdaptRecipe(TrialSettings):
     def framed(self, origin: Origin, pace: Pace) -> Origin:
         """Return an origin whose samples are the frames of trajectories that an operator of a pace is given."""
         pace = replace(pace, history=self.history or pace.history)
-        asked = {"stride": self.stride, "horizon": self.horizon, "leads": self.leads, "observed": self.observed}
-        return origin.paced(pace, **asked)  # type: ignore[arg-type]
+        asked = {name: getattr(self, name) for name in WINDOW_SETTINGS if name != "history"}
+        return origin.paced(pace, **asked)
 
     @property
     def splits(self) -> list[tuple[Tensor, Tensor]]:

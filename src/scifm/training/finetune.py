@@ -33,7 +33,7 @@ from scifm.fields.homogeneity import Homogeneity
 from scifm.fields.normalization import Normalization, NormalizationKind
 from scifm.fields.samples import Samples
 from scifm.fields.seeds import generator_for
-from scifm.fields.window import NEXT_FRAME, Pace
+from scifm.fields.window import NEXT_FRAME, WINDOW_SETTINGS, Pace
 from scifm.models.equations import taught
 from scifm.models.folder import ModelPlace, digest, find_model, pace_of
 from scifm.models.operator import Operator, OperatorConfig
@@ -194,7 +194,8 @@ def _pool(
             pool = unsolved_pool(pool, count, recipe.seed, recipe.training.objective)
     frames = {"stride": recipe.stride or 1, "history": recipe.history or 1, "horizon": recipe.horizon}
     usual = NEXT_FRAME.to_dict()
-    for name, asked in {**frames, "leads": recipe.leads, "observed": recipe.observed}.items():
+    frames |= {name: getattr(recipe, name) for name in WINDOW_SETTINGS if name not in frames}
+    for name, asked in frames.items():
         if asked not in (usual[name], has := getattr(pool.window, name)):
             raise ConfigError(f"{name} = {asked} was asked for, and the samples have {has}.")
     return pool if recipe.reads_labels else without_solutions(pool, outputs)
