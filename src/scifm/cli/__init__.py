@@ -19,7 +19,16 @@ from pathlib import Path
 from typing import Any
 
 # The verbs join the application when they are read.
-from scifm.cli import data_verbs, doctor, forecast_verbs, model_verbs, run_verbs, score_verbs, study_verbs  # noqa: F401
+from scifm.cli import (  # noqa: F401
+    application_verbs,
+    data_verbs,
+    doctor,
+    forecast_verbs,
+    model_verbs,
+    run_verbs,
+    score_verbs,
+    study_verbs,
+)
 from scifm.cli.app import app, say
 from scifm.errors import ConfigError, SciFMError, StopRequested
 

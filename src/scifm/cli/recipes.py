@@ -33,6 +33,7 @@ RECIPES = {
     "check": "scifm.trust.examine:CheckRecipe",
     "compress": "scifm.distillation.compress:CompressRecipe",
     "embed": "scifm.evaluation.embedding:EmbedRecipe",
+    "events": "scifm.applications.early_warning.making:EventRecipe",
     "evaluate": "scifm.evaluation.evaluate:EvaluateRecipe",
     "finetune": "scifm.training.choice:AdaptRecipe",
     "generate": "scifm.data.sample_recipe:GenerateRecipe",
@@ -41,6 +42,7 @@ RECIPES = {
     "pretrain": "scifm.training.pretrain:PretrainRecipe",
     "rollout": "scifm.evaluation.rollouts:RolloutRecipe",
     "study": "scifm.studies.recipe:StudyRecipe",
+    "warn": "scifm.applications.early_warning.forecasting:WarnRecipe",
 }
 """Verb → where its settings are described; read when they are needed, since that loads torch."""
 
