@@ -27,7 +27,7 @@ from scifm.models.folder import ModelPlace, find_model
 from scifm.models.registry import load_operator
 from scifm.models.rollout import BOUND
 from scifm.runs import Run, write_json
-from scifm.systems.catalog import system_from_dict
+from scifm.systems.catalog import system_if_known
 from scifm.systems.evolving import Evolving
 
 __all__ = ["RolloutRecipe", "Starts", "forecast", "starts_of"]
@@ -110,7 +110,7 @@ def starts_of(origin: Origin, how: RolloutRecipe, history: int) -> Starts:
         if how.num_samples < split.num_problems:
             split = split.chosen(range(how.num_samples))
         about, made, units = dict(split.origin), store.card.generation, store.card.units
-        known = system_from_dict(dict(made.system)) if made is not None else None
+        known = system_if_known(dict(made.system)) if made is not None else None
         labels, start = store.card.labels, store.card.times[(history - 1) * stride]
     elif isinstance(origin, SystemOrigin) and isinstance(origin.system, Evolving):
         window = Window(history, how.steps, stride)

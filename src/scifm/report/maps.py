@@ -73,7 +73,8 @@ def plate_drawing(plate: Plate, label: str) -> Markup:
     if plate.places:
         parts.append(_key(plate, bottom + 10))
         bottom += 26
-    return svg(width, bottom, label, *parts)
+    # a few maps stay as small as they are, many shrink no further than to this
+    return element("div", svg(width, bottom, label, *parts), style=f"--least: {min(width, 860):.0f}px")
 
 
 def _one(one: Picture, plate: Plate, x: float, y: float, wide: float, high: float, *, left: bool) -> Markup:

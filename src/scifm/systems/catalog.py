@@ -44,7 +44,7 @@ from scifm.systems.system import System
 
 __all__ = [
     "SYSTEMS", "available_systems", "evolving_of", "find_system", "list_systems", "require_system_of",
-    "system_from_dict", "system_of", "system_on",
+    "system_from_dict", "system_if_known", "system_of", "system_on",
 ]  # fmt: skip
 
 SYSTEMS: dict[str, type[System]] = {
@@ -177,6 +177,15 @@ def available_systems() -> dict[str, type[System]]:
 def list_systems() -> list[Listing[System]]:
     """Return every system that is installed, ours first. Imports all plug-ins; a broken one has its fault."""
     return _CATALOG.listings()
+
+
+def system_if_known(entries: dict[str, Any]) -> System | None:
+    """Return what `system_from_dict` does; None of a system that is not installed, as a plug-in's of elsewhere.
+
+    Raises:
+        ConfigError: if it is installed, and what is said of it is not allowed.
+    """
+    return system_from_dict(entries) if _CATALOG.knows(str(entries.get("name"))) else None
 
 
 def system_from_dict(entries: dict[str, Any]) -> System:

@@ -330,13 +330,13 @@ def _table(each: list[dict[str, float]]) -> Rows:
     }  # fmt: skip
     shown = each[:_MOST_ROWS]
     shares = {"warned", "missed", "false"}
-    rows = tuple(
-        (
-            str(k),
-            *(f"{100 * row[name]:.0f} %" if name in shares else number_text(row[name]) for name in columns.values()),
-        )
-        for k, row in enumerate(shown, start=1)
-    )
+
+    def told(row: dict[str, float], name: str) -> str:
+        if name in shares:
+            return f"{100 * row[name]:.0f} %"
+        return number_text(row[name]) if math.isfinite(row[name]) else "–"
+
+    rows = tuple((str(k), *(told(row, own) for own in columns.values())) for k, row in enumerate(shown, start=1))
     caption = (
         "Every event: its strongest peak behind the last frame seen, how far off the forecast was, and which part of "
     )
