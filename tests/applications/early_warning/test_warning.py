@@ -132,7 +132,7 @@ def test_what_is_seen_decides_what_is_forecast(trained):
         assert not torch.equal(other.said, usual.said), change
 
 
-def test_larger_waves_are_forecast_as_larger(trained, tmp_path):
+def test_larger_waves_are_forecast_as_larger(trained):
     """The network measures what it sees: ten times the wave gives ten times the peaks."""
     run, store = trained
     operator = load_operator(run.path)
@@ -168,7 +168,7 @@ def test_networks_of_other_kinds_of_problems_are_refused(trained, tmp_path):
         "training": {"num_steps": 1, "batch_size": 2},
     }
     run = pretrain(build_config(PretrainRecipe, tree, source="test"), out=tmp_path / "runs")
-    with pytest.raises(SignatureError, match="steady|forecasts fields of a plane"):
+    with pytest.raises(SignatureError, match="steady"):
         warn(run, SMALL, out=tmp_path / "warn")
     warn(trained[0], SMALL, out=tmp_path / "other")
     with pytest.raises(RunError, match="Choose another folder"):

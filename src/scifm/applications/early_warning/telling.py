@@ -12,6 +12,7 @@ from torch import Tensor
 
 from scifm.applications.early_warning.forecasting import Forecasts, WarnRecipe
 from scifm.applications.early_warning.peaks import by_lead, covering, warning_times
+from scifm.applications.early_warning.scores import FELT, by_event, mean_peaks, threshold_of
 from scifm.fields.window import Window
 from scifm.findings.account import Account, Chapter, KeyFigure, MapOf, Maps, Places, Rows
 from scifm.findings.figure import Axis, Figure, Panel, Rule, Series
@@ -20,7 +21,6 @@ from scifm.wording import number_text, plural
 
 __all__ = ["account_of", "arrays_of"]
 
-_FELT = 0.05  # of the strongest peak of an event: where a place counts as shaken
 _NUM_WAVEFORMS = 3
 _MOST_ROWS = 64  # of the table of events
 
@@ -44,7 +44,7 @@ def account_of(
         model: what was asked.
         store: where the events are from.
     """
-    each = _by_event(found, recipe)
+    each = by_event(found, recipe)
     factor, late, ahead = (float(np.median([row[name] for row in each])) for name in ("factor", "late", "error"))
     events, seen = plural(len(found.true), "event"), _seen_text(found, window)
     headline = Finding(
@@ -52,7 +52,7 @@ def account_of(
         said=f"From {seen}, peak velocity is off by a factor of {factor:.2f} in the median place and event, the time "
         f"of the peak by {late:.2g} s.",
         evidence=f"{events.capitalize()} of {store}, forecast by {model}; of each the places that are shaken by more "
-        f"than {100 * _FELT:g} % of its strongest peak. Relative error of the map of peaks: {number_text(ahead)}.",
+        f"than {100 * FELT:g} % of its strongest peak. Relative error of the map of peaks: {number_text(ahead)}.",
         statistic=factor,
     )
     findings = [headline, _warned(found, recipe), *_intervals(found, recipe, width)]
@@ -86,10 +86,10 @@ def arrays_of(
     found: Forecasts, recipe: WarnRecipe, width: tuple[float, float] | None
 ) -> Mapping[str, NDArray[np.floating]]:
     """Return the maps that the account shows, and of all events the peaks, true and foretold, with their bands."""
-    middle = _middle(_by_event(found, recipe))
-    true, said = found.peaks, _mean_peaks(found)
-    ever, times = warning_times(found.true, found.lead_times, _threshold(found, recipe))
-    known, _ = warning_times(found.said, found.lead_times, _threshold(found, recipe))
+    middle = _middle(by_event(found, recipe))
+    true, said = found.peaks, mean_peaks(found)
+    ever, times = warning_times(found.true, found.lead_times, threshold_of(found, recipe))
+    known, _ = warning_times(found.said, found.lead_times, threshold_of(found, recipe))
     ahead = torch.where(ever & known, times, torch.nan)
     when = found.draws.time.mean(0)
     maps = {
@@ -102,45 +102,6 @@ def arrays_of(
     _, low, high = covering(found.draws.velocity, true.velocity, used, least=found.least)
     whole = {"peaks": true.velocity, "peaks foretold": said, "peaks low": low, "peaks high": high}
     return {**arrays, **{name: own.float().numpy() for name, own in whole.items()}}
-
-
-# --- numbers ----------------------------------------------------------------------------------------------------------
-
-
-def _mean_peaks(found: Forecasts) -> Tensor:
-    """Return the geometric mean of the peaks over draws, ``(event, y, x)``."""
-    return found.draws.velocity.clamp(min=found.least).log().mean(0).exp()
-
-
-def _threshold(found: Forecasts, recipe: WarnRecipe) -> float:
-    return float(found.peaks.velocity.median()) if recipe.threshold is None else recipe.threshold
-
-
-def _by_event(found: Forecasts, recipe: WarnRecipe) -> list[dict[str, float]]:
-    """Return of each event how far off it was, and whom it warned."""
-    true, said = found.peaks.velocity, _mean_peaks(found)
-    ever, times = warning_times(found.true, found.lead_times, _threshold(found, recipe))
-    known, _ = warning_times(found.said, found.lead_times, _threshold(found, recipe))
-    correlation, _ = by_lead(found.said.flatten(1, 2)[:, None], found.true.flatten(1, 2)[:, None])
-    rows = []
-    for event in range(len(true)):
-        felt = true[event] > _FELT * true[event].max()
-        ratio = (said[event] / true[event].clamp(min=found.least))[felt]
-        late = (found.draws.time.mean(0)[event] - found.peaks.time[event])[felt].abs()
-        size = true[event].double().norm()
-        rightly, missed = ever[event] & known[event], ever[event] & ~known[event]
-        rows.append({
-            "strongest": float(true[event].max()),
-            "factor": float(ratio.log().abs().median().exp()),
-            "error": float((said[event].double() - true[event].double()).norm() / size),
-            "correlation": float(correlation[event, 0]),
-            "wavefield": float((found.said[event] - found.true[event]).norm() / found.true[event].norm()),
-            "late": float(late.median()),
-            "warned": float(rightly.float().mean()), "missed": float(missed.float().mean()),
-            "false": float((known[event] & ~ever[event]).float().mean()),
-            "ahead": float(times[event][rightly].median()) if bool(rightly.any()) else math.nan,
-        })  # fmt: skip
-    return rows
 
 
 def _middle(each: list[dict[str, float]]) -> int:
@@ -161,7 +122,7 @@ def _seen_text(found: Forecasts, window: Window) -> str:
 
 
 def _warned(found: Forecasts, recipe: WarnRecipe) -> Finding:
-    threshold = _threshold(found, recipe)
+    threshold = threshold_of(found, recipe)
     ever, times = warning_times(found.true, found.lead_times, threshold)
     known, _ = warning_times(found.said, found.lead_times, threshold)
     rightly, alarms = ever & known, known & ~ever
@@ -173,10 +134,14 @@ def _warned(found: Forecasts, recipe: WarnRecipe) -> Finding:
     return Finding(
         name="warning",
         said=f"Of the places that go beyond {threshold:.3g} behind the last frame seen, {100 * share:.0f} % are "
-        f"warned, half of them {median / 60:.2g} minutes ({median:.3g} s) ahead or more.",
-        evidence=f"A tenth has {most:.3g} s or more; of all warnings {100 * wrong:.0f} % are false.",
+        f"warned, half of them {_time_text(median)} ahead or more.",
+        evidence=f"A tenth has {_time_text(most)} or more; of all warnings {100 * wrong:.0f} % are false.",
         statistic=median, unit="s",
     )  # fmt: skip
+
+
+def _time_text(seconds: float) -> str:
+    return f"{seconds:.3g} s" if seconds < 60 else f"{seconds / 60:.2g} minutes"
 
 
 def _intervals(found: Forecasts, recipe: WarnRecipe, width: tuple[float, float] | None) -> list[Finding]:
@@ -225,7 +190,7 @@ def _key_figures(
 
 
 def _definitions(recipe: WarnRecipe, found: Forecasts) -> tuple[str, ...]:
-    threshold = _threshold(found, recipe)
+    threshold = threshold_of(found, recipe)
     chosen = "the median of the peaks that were" if recipe.threshold is None else "as asked for"
     return (
         f"Peak velocity: the largest length of the vector ({', '.join(found.directions)}) over the frames behind the "
@@ -302,7 +267,7 @@ def _stations(found: Forecasts, event: int) -> tuple[Places, ...]:
 def _waveforms(found: Forecasts, event: int) -> Figure:
     """Return what was recorded at a few places and what was forecast: the strongest peak, and two weaker ones."""
     peaks = found.peaks.velocity[event].flatten()
-    felt = (peaks > _FELT * peaks.max()).nonzero().flatten()
+    felt = (peaks > FELT * peaks.max()).nonzero().flatten()
     order = felt[peaks[felt].argsort(descending=True)]
     chosen = [int(order[round(share * (len(order) - 1))]) for share in np.linspace(0, 0.8, _NUM_WAVEFORMS)]
     times, across = tuple(found.lead_times[event].tolist()), found.asked.grid.num_points[1]
