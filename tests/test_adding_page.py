@@ -18,7 +18,7 @@ MORE = SECTION.partition("\nSome things are more")[2]
 FILE = re.compile(r"`([\w./]+/[\w.]+|[\w]+\.py)`")
 REGISTRY = re.compile(r"`([A-Z][A-Z_]+)` (?:of `([\w./]+)`|there)")
 OUTSIDE = ("tests/", "benchmarks/", "docs/", "recipes/")
-OF_NUMBERS_AND_WORDS = {"SIZES", "AXIAL_SIZES", "UNET_SIZES", "DEMOS", "PRIORS", "ENDS", "ONLY"}
+OF_NUMBERS_AND_WORDS = {"COLORS", "SIZES", "AXIAL_SIZES", "UNET_SIZES", "DEMOS", "PRIORS", "ENDS", "ONLY"}
 
 
 def place_of(name: str) -> Path:

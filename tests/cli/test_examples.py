@@ -18,6 +18,8 @@ QUICK = {  # the lines as they stand, but for how long they take
     "pretrain": ["--set", "training.num_steps=2"],
     "finetune": ["--set", "training.num_steps=2", "--set", "learning_rates=[1e-3]"],
     "evaluate": ["--num-samples", "8"],
+    "events": ["--num-events", "8", "--set", "num_frames=14"],
+    "warn": ["--num-events", "1", "--set", "num_masks=1"],
     "plan": ["--set", "adapt.training.num_steps=2", "--set", "num_repeats=1", "--workers", "1"],
 }
 
@@ -34,6 +36,8 @@ def words_of(line: str) -> list[str]:
 def test_the_lines_work_one_after_the_other(scifm, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert scifm("pretrain", "burgers-small", *QUICK["pretrain"]).status == 0  # what marches in the line of rollout
+    assert scifm(*words_of(EXAMPLES["events"]), *QUICK["events"]).status == 0
+    assert scifm("pretrain", "early-warning", *QUICK["pretrain"]).status == 0  # what is asked in the line of warn
     frames = np.random.default_rng(0).normal(size=(4, 8, 16, 16))
     xarray.Dataset({"height": (("sample", "time", "y", "x"), frames)}).to_netcdf("measured.nc", engine="h5netcdf")
     for verb, line in EXAMPLES.items():
