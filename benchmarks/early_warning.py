@@ -35,7 +35,7 @@ RESULTS = Path(__file__).parent / "results" / "early-warning.csv"
 GIVEN, STATIONS, FRAMES = 8, 200, 32
 NETWORKS: dict[str, tuple[dict[str, Any], int, int]] = {  # settings, frames of a march in training, steps
     "ConvLEM": ({"kind": "conv_recurrent", "network": {"width": 24, "halvings": 2, "mask_channels": True}}, 8, 700),
-    "FNO": ({"kind": "fno", "network": {"width": 32, "modes": 12, "mask_channels": True}}, 4, 2400),
+    "FNO": ({"kind": "fno", "network": {"width": 32, "modes": 12, "mask_channels": True}}, 12, 850),
 }
 LARGER = (5.0, 5.5, 6.0, 6.5)
 CASES: dict[str, tuple[dict[str, Any], int]] = {  # settings of a warning, stations

@@ -22,6 +22,7 @@ from scifm.wording import number_text, plural
 __all__ = ["account_of", "arrays_of"]
 
 _NUM_WAVEFORMS = 3
+_BOUND = 100.0  # times the largest value seen: beyond it a forecast is lost, as on any march
 _MOST_ROWS = 64  # of the table of events
 
 
@@ -56,6 +57,7 @@ def account_of(
         statistic=factor,
     )
     findings = [headline, _warned(found, recipe), *_intervals(found, recipe, width)]
+    findings += _runaway(found)
     findings += [Finding(name="outside", said=sentence, good=False) for sentence in found.outside]
     middle = _middle(each)
     chapters = (
@@ -138,6 +140,21 @@ def _warned(found: Forecasts, recipe: WarnRecipe) -> Finding:
         evidence=f"A tenth has {_time_text(most)} or more; of all warnings {100 * wrong:.0f} % are false.",
         statistic=median, unit="s",
     )  # fmt: skip
+
+
+def _runaway(found: Forecasts) -> list[Finding]:
+    """Return that forecasts grow beyond every bound, where they do: a march that feeds on its own errors."""
+    seen = found.asked.inputs.abs().flatten(1).amax(1)
+    lost = int((found.said.abs().flatten(1).amax(1) > _BOUND * seen).sum())
+    if not lost:
+        return []
+    return [Finding(
+        name="bounds", statistic=float(lost), threshold=0.0, good=False,
+        said=f"In {lost} of {plural(len(seen), 'event')} the forecast grows to more than {_BOUND:g} times what was seen.",
+        evidence="No wave does: the network's march feeds on its own errors, and nothing of such a forecast counts.",
+        advice="Train it over more frames than it takes (data.horizon above data.history), or forecast fewer (--set "
+        "steps=…).",
+    )]  # fmt: skip
 
 
 def _time_text(seconds: float) -> str:
