@@ -63,6 +63,8 @@ EXAMPLES: dict[str, str] = {
     "export": "scifm export runs/finetune-16-* --to onnx",
     "events": "scifm events --magnitude 3.5,4.5 --num-events 64 --out stores/events",
     "warn": "scifm warn runs/early-warning-* --stations 200",
+    "observe": "scifm observe --system poisson --num-receivers 64 --out recordings.npz",
+    "invert": "scifm invert runs/poisson-small-* --data recordings.npz",
     "plan": "scifm plan runs/poisson-small-* --data stores/poisson --target-error 0.02",
     "study": "scifm study transfer-tiny --out runs/tiny",
     "import": "scifm import measured.nc --out stores/measured",

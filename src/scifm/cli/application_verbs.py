@@ -1,4 +1,7 @@
-"""The verbs of applications but the playground's: ``scifm events`` and ``scifm warn`` of early warning."""
+"""The verbs of applications but the playground's.
+
+``scifm events`` and ``scifm warn`` of early warning, ``scifm observe`` and ``scifm invert`` of inversion.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +24,12 @@ from scifm.cli.app import (
 )
 from scifm.cli.progress import counting, progress_bars
 from scifm.cli.recipes import knob_ranges, settings, told_by
+from scifm.errors import ConfigError
 
 if TYPE_CHECKING:
     from scifm.findings.account import Account
 
-__all__ = ["events", "print_account", "warn"]
+__all__ = ["events", "invert", "observe", "print_account", "warn"]
 
 Magnitude = Annotated[
     str | None, typer.Option("--magnitude", metavar="LOW,HIGH", help="Moment magnitudes; default: 3.5,4.5.")
@@ -36,6 +40,12 @@ Region = Annotated[int | None, typer.Option("--region", help="Number of the regi
 Stations = Annotated[
     int | None, typer.Option("--stations", min=0, help="Points at which the first frames are seen; 0: everywhere.")
 ]
+Receivers = Annotated[int | None, typer.Option("--num-receivers", min=1, help="At random places; default: 16.")]
+Noise = Annotated[float | None, typer.Option("--noise", min=0, help="In parts of what is recorded; default: 0.05.")]
+Sources = Annotated[
+    int | None, typer.Option("--num-sources", min=0, help="The input is a sum of so many sources, asked for by place.")
+]
+Through = Annotated[str | None, typer.Option("--through", help="network, or solver: what the search asks.")]
 Forecast = Annotated[int | None, typer.Option("--num-events", min=1, help="Events that are forecast; default: 32.")]
 
 
@@ -102,3 +112,51 @@ def warn(
     with progress_bars(console) as progress:
         account = work(run, recipe, out=out, progress=counting(progress, "forecasting"))
     print_account(f"Early warning: {account.question}", account, out, as_json=as_json)
+
+
+@app.command()
+@told_by("system", "knobs", "seed", num_receivers=Receivers, noise=Noise, num_sources=Sources)
+def observe(
+    out: Annotated[Path, typer.Option("--out", help="The new .npz file.")],
+    tree: dict[str, Any],
+    as_json: AsJson = False,
+) -> None:
+    """Draw a problem of a system, and write what a few receivers record of it: something to try 'scifm invert' on.
+
+    What is not told is in the file too, for comparison; --set unknown=[...] says what that is, by default all
+    coefficients.
+    """
+    from scifm.applications.inversion.making import observe as work
+
+    if "system" not in tree:
+        raise ConfigError("Say of which system a problem is drawn: --system NAME, as 'scifm systems' lists them.")
+    seen = work(settings("observe", tree), out)
+    rows = [("recorded", ", ".join(seen.values)), ("receivers", str(len(seen.places)))]
+    rows += [("known", ", ".join(seen.known) or "nothing"), ("to be found", ", ".join(seen.truth) or "nothing")]
+    if as_json:
+        print_json({"path": str(out), **{name.replace(" ", "_"): text for name, text in rows}})
+        return
+    print_rows(f"Recordings {out}", rows)
+
+
+@app.command()
+@told_by("seed", num_sources=Sources, through=Through)
+def invert(
+    run: Annotated[Path, Model],
+    data: Annotated[Path, typer.Option("--data", help="The .npz file of recordings; see the guide, Inverse problems.")],
+    tree: dict[str, Any],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the account.")] = Path("runs/invert"),
+    imports: Imports = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find source, coefficients or medium from what a few receivers recorded, and ask the solver whether it agrees.
+
+    What the file neither records nor tells is asked for. 'scifm report' makes a page of what is found, with intervals
+    and maps.
+    """
+    from scifm.applications.inversion.inverting import invert as work
+
+    recipe = settings("invert", tree)
+    with progress_bars(console) as progress:
+        account = work(run, data, recipe, out=out, progress=counting(progress, "searching"))
+    print_account(f"Inversion: {account.question}", account, out, as_json=as_json)

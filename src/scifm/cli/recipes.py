@@ -37,6 +37,8 @@ RECIPES = {
     "evaluate": "scifm.evaluation.evaluate:EvaluateRecipe",
     "finetune": "scifm.training.choice:AdaptRecipe",
     "generate": "scifm.data.sample_recipe:GenerateRecipe",
+    "invert": "scifm.applications.inversion.asking:InvertRecipe",
+    "observe": "scifm.applications.inversion.making:ObserveRecipe",
     "plan": "scifm.studies.planner:PlanRecipe",
     "predict": "scifm.evaluation.predict_file:PredictRecipe",
     "pretrain": "scifm.training.pretrain:PretrainRecipe",

@@ -150,7 +150,8 @@ def _runaway(found: Forecasts) -> list[Finding]:
         return []
     return [Finding(
         name="bounds", statistic=float(lost), threshold=0.0, good=False,
-        said=f"In {lost} of {plural(len(seen), 'event')} the forecast grows to more than {_BOUND:g} times what was seen.",
+        said=f"In {lost} of {plural(len(seen), 'event')} the forecast grows to more than {_BOUND:g} times what was "
+            "seen.",
         evidence="No wave does: the network's march feeds on its own errors, and nothing of such a forecast counts.",
         advice="Train it over more frames than it takes (data.horizon above data.history), or forecast fewer (--set "
         "steps=…).",

@@ -8,7 +8,7 @@ One ``.npz`` file holds all of it, by names of the problem::
     forcing, …       inputs that are known, (y, x) on the grid of the question
     diffusion_xx, …  coefficients that are known, numbers
     extent           sides of the box (y, x); 1 where it is left out
-    true_NAME        of what was made up: inputs and coefficients that nobody is told
+    true_NAME        of what was made up: inputs, coefficients and numbers that nobody is told
 
 What is neither recorded nor known is asked for.
 """
@@ -18,7 +18,8 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from scifm.fields.grid import Grid
 from scifm.fields.seeds import generator_for
 from scifm.runs import write_atomically
 
-__all__ = ["Observations", "at_receivers", "observed", "read_observations"]
+__all__ = ["Observations", "observed", "read_observations"]
 
 _PLACES = ("x", "y")
 
@@ -58,6 +59,19 @@ class Observations:
     known: Mapping[str, Tensor] = field(default_factory=dict)
     truth: Mapping[str, Tensor] = field(default_factory=dict)
 
+    @cached_property
+    def weights(self) -> tuple[Tensor, Tensor]:
+        """How much each point of either axis counts at each receiver, ``(receiver, point)`` in float64."""
+        return _weights(self.places[:, 0], self.grid, 0), _weights(self.places[:, 1], self.grid, 1)
+
+    def read(self, fields: Tensor) -> Tensor:
+        """Return fields ``(batch, y, x)`` at the receivers, ``(batch, receiver)``; differentiable.
+
+        Along periodic axes by the waves that the grid holds, exactly; along others linearly between points.
+        """
+        along_y, along_x = (own.to(fields) for own in self.weights)
+        return torch.einsum("byx,ry,rx->br", fields, along_y, along_x)
+
     def write(self, path: str | Path) -> None:
         """Write a file that `read_observations` reads.
 
@@ -71,15 +85,6 @@ class Observations:
         target = io.BytesIO()
         np.savez(target, allow_pickle=False, **{name: np.asarray(own) for name, own in arrays.items()})
         write_atomically(Path(path), target.getvalue())
-
-
-def at_receivers(fields: Tensor, places: Tensor, grid: Grid) -> Tensor:
-    """Return fields ``(batch, y, x)`` at places ``(receiver, 2)``, ``(batch, receiver)``; differentiable.
-
-    Along periodic axes by the waves that the grid holds, exactly; along others linearly between points.
-    """
-    lines = [_weights(places[:, axis], grid, axis).to(fields) for axis in (0, 1)]
-    return torch.einsum("byx,ry,rx->br", fields, lines[0], lines[1])
 
 
 def _weights(places: Tensor, grid: Grid, axis: int) -> Tensor:
@@ -126,9 +131,10 @@ def observed(
     generator = generator_for(seed, "receivers")
     share = margin + (1 - 2 * margin) * torch.rand(num_receivers, 2, generator=generator, dtype=torch.float64)
     places = share * torch.tensor(grid.extent, dtype=torch.float64)
+    seen = Observations(places, {}, grid)
     values, sizes = {}, {}
     for name in names.outputs:
-        clean = at_receivers(problem.field(name)[:, 0].double(), places, grid)[0]
+        clean = seen.read(problem.field(name)[:, 0].double())[0]
         size = float(noise * clean.square().mean().sqrt())
         values[name] = clean + size * torch.randn(clean.shape, generator=generator, dtype=torch.float64)
         sizes[name] = torch.full_like(clean, size)
@@ -136,7 +142,7 @@ def observed(
     everything |= {name: problem.coefficient(name)[0].double() for name in names.coefficients}
     parts = ({n: v for n, v in everything.items() if (n in unknown) == hidden} for hidden in (False, True))
     known, truth = parts
-    return Observations(places, values, grid, sizes if noise else {}, known, truth)
+    return replace(seen, values=values, noise=sizes if noise else {}, known=known, truth=truth)
 
 
 def read_observations(path: str | Path, signature: Signature, grid: Grid) -> Observations:
@@ -154,8 +160,8 @@ def read_observations(path: str | Path, signature: Signature, grid: Grid) -> Obs
     grid = _grid_of(arrays, grid, path)
     for name in _PLACES:
         if name not in arrays:
-            raise DataError(f"'{path}' does not say where receivers stand: it has no '{name}'. Give x and y, one number "
-                            "a receiver.")  # fmt: skip
+            raise DataError(f"'{path}' does not say where receivers stand: it has no '{name}'. Give x and y, one "
+                            "number a receiver.")  # fmt: skip
     places = torch.stack([_vector(arrays, name, None, path) for name in ("y", "x")], dim=1)
     sides = torch.tensor(grid.extent, dtype=torch.float64)
     if not bool(((places >= 0) & (places <= sides)).all()):
@@ -174,16 +180,20 @@ def read_observations(path: str | Path, signature: Signature, grid: Grid) -> Obs
             if not bool((noise[name] > 0).all()):
                 raise DataError(f"'{said}' of '{path}' is a standard deviation, above 0; leave it out where it is not "
                                 "known.")  # fmt: skip
-    known = {n: _known(arrays, n, n, signature, grid, path) for n in _given(signature) if n in arrays}
-    truth = {
-        n: _known(arrays, f"true_{n}", n, signature, grid, path) for n in _given(signature) if f"true_{n}" in arrays
+    given = _given(signature)
+    known = {n: _known(arrays, n, n, signature, grid, path) for n in given if n in arrays}
+    truth = {n: _known(arrays, f"true_{n}", n, signature, grid, path) for n in given if f"true_{n}" in arrays}
+    truth |= {
+        name.removeprefix("true_"): torch.tensor(float(own), dtype=torch.float64)
+        for name, own in arrays.items()
+        if name.startswith("true_") and name.removeprefix("true_") not in given and own.shape == ()
     }
     unread = set(arrays) - {*_PLACES, *values, *known, "extent", "num_points", "noise"}
     unread -= {f"noise_{name}" for name in outputs} | {f"true_{name}" for name in truth}
     if unread:
-        names = ", ".join((*_PLACES, *signature.outputs, *_given(signature), "noise", "extent"))
-        raise DataError(f"'{path}' holds {', '.join(sorted(unread))}, which mean nothing here. Known names: {names}, and "
-                        "true_NAME.")  # fmt: skip
+        names = ", ".join((*_PLACES, *signature.outputs, *given, "noise", "extent"))
+        raise DataError(f"'{path}' holds {', '.join(sorted(unread))}, which mean nothing here. Known names: "
+                        f"{names}, and true_NAME.")  # fmt: skip
     return Observations(places, values, grid, noise, known, truth)
 
 

@@ -29,6 +29,7 @@ from scifm.fields.grid import Grid
 __all__ = ["Coefficients", "FieldOf", "Sources", "Unknown", "Unknowns"]
 
 _FACTOR = 1.0  # standard deviation of the logarithm of a source's height
+_NO_MEAN = 1e-4  # of their size: inputs of that little mean have none
 _FEWEST = 16  # problems that beliefs are made of
 
 
@@ -73,6 +74,21 @@ class Sources(Unknown):
     usual: float
     zero_mean: bool
     grid: Grid
+
+    @classmethod
+    def like(cls, name: str, usual: Batch, num: int, width: float | None = None) -> Sources:
+        """Return sources as large as such inputs usually are.
+
+        Args:
+            name: of the field.
+            usual: problems that say so.
+            num: sources.
+            width: of each; None: 1/32 of the shorter side.
+        """
+        fields, grid = usual.field(name)[:, -1].double(), usual.grid
+        mean = float(fields.mean((1, 2)).abs().max() / fields.square().mean().sqrt())
+        largest = float(fields.amax((1, 2)).median())
+        return cls(name, num, width or min(grid.extent) / 32, largest, mean < _NO_MEAN, grid)
 
     @property
     def size(self) -> int:  # type: ignore[override]
@@ -206,8 +222,8 @@ def _joined(parts: object) -> dict[str, Tensor]:
 def _require_enough(values: Tensor) -> None:
     if len(values) < _FEWEST:
         raise DataError(
-            f"What is believed of an unknown is told by problems like those of the training; {len(values)} are there, and "
-            f"{_FEWEST} are the fewest. Give --set num_usual=… or a larger store."
+            f"What is believed of an unknown is told by problems like those of the training; {len(values)} are there, "
+            f"and {_FEWEST} are the fewest. Give --set num_usual=… or a larger store."
         )
     if not bool(torch.isfinite(values).all()):
         raise ConfigError("Problems of the training have missing points, and an unknown field has none.")

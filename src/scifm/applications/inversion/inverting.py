@@ -1,0 +1,75 @@
+"""`invert`: from what a few receivers recorded to source, coefficients or medium, checked by the solver."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from scifm.applications.accounts import keep_account
+from scifm.applications.inversion.asking import InvertRecipe, Progress, inverted
+from scifm.applications.inversion.observations import read_observations
+from scifm.applications.inversion.telling import account_of, arrays_of
+from scifm.config import config_hash
+from scifm.data.run_origin import RunOrigin
+from scifm.errors import ConfigError, SignatureError
+from scifm.findings.account import Account
+from scifm.models.folder import digest, find_model
+from scifm.models.registry import load_operator
+from scifm.runs import Run
+
+__all__ = ["invert"]
+
+
+def invert(
+    run: Run | str | Path,
+    data: str | Path,
+    recipe: InvertRecipe | None = None,
+    *,
+    out: str | Path,
+    progress: Progress | None = None,
+) -> Account:
+    """Search for what receivers do not tell, and ask the solver whether it agrees.
+
+    Args:
+        run: a run, or a model, that was trained on steady problems in a plane.
+        data: file of recordings, see `scifm.applications.inversion.observations`.
+        recipe: how; the defaults when left out.
+        out: folder of the account.
+        progress: told how many searches of how many are done.
+
+    Returns:
+        The account, also written to account.json in `out`.
+
+    Raises:
+        ConfigError: if a setting makes no sense, or nothing says what the run was trained on.
+        DataError: if the file cannot be read, or does not fit.
+        RunError: if there is no readable model, or the folder holds something else or cannot be written.
+        SignatureError: if the problem is none of steady fields in a plane.
+    """
+    recipe, place = recipe or InvertRecipe(), find_model(run)
+    operator, recorded = load_operator(place.folder), RunOrigin.of_model(place)
+    if recorded is None:
+        raise ConfigError(f"'{place.path}' does not say what it was trained on, and beliefs are told by that.")
+    origin = recorded.resolved()
+    names = operator.signature
+    if names.evolves or names.num_spatial_dims != 2:
+        raise SignatureError(
+            "Recordings are inverted of steady fields in a plane; this model answers "
+            f"{'what evolves' if names.evolves else f'fields in {names.num_spatial_dims} dimensions'}."
+        )
+    seen = read_observations(data, names, origin.grid)
+    parent = config_hash(place.run.config) if place.run is not None else digest(place.folder)
+    about = {"parent": parent, "recordings": _digest_of(Path(data))}
+    work = Run.claim(out, {"kind": "invert", **recipe.to_dict(), "about": about})
+    with work.locked():
+        work.set_status("running")
+        made = inverted(operator, origin, seen, recipe, progress=progress)
+        account = account_of(made, recipe, model=str(place.path), data=str(data))
+        work.note_time()
+        keep_account(work, account, arrays_of(made, recipe))
+    return account
+
+
+def _digest_of(path: Path) -> str:
+    """Return a short hash of a file's content."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
