@@ -226,7 +226,7 @@ def _beliefs(made: Inversion, rows: Mapping[str, tuple[float, float, float]], tr
 
 def _paths(made: Inversion) -> Figure:
     series = tuple(
-        Series(label="best" if k == 0 else f"start {k + 1}", x=tuple(float(i) for i in range(1, len(own.path) + 1)),
+        Series(label="best" if k == 0 else "other starts", x=tuple(float(i) for i in range(1, len(own.path) + 1)),
                y=tuple(value if math.isfinite(value) and value > 0 else None for value in own.path), marked=False,
                line="solid" if k == 0 else "faint", place=0 if k == 0 else 5)
         for k, own in enumerate(made.found.places)
