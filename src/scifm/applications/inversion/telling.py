@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from scifm.applications.inversion.asking import Inversion, InvertRecipe
+from scifm.fields.seeds import generator_for
 from scifm.findings.account import Account, Chapter, KeyFigure, MapOf, Maps, Places, Rows
 from scifm.findings.figure import Axis, Figure, Panel, Series
 from scifm.findings.finding import Finding
@@ -189,8 +190,8 @@ def _key_figures(made: Inversion) -> tuple[KeyFigure, ...]:
 
 def _beliefs(made: Inversion, rows: Mapping[str, tuple[float, float, float]], truths: Mapping[str, float]) -> Figure:
     """Return what was believed before and after, each in units of what was believed before."""
-    before = made.unknown.told(torch.randn(4000, made.unknown.size, dtype=torch.float64,
-                                           generator=torch.Generator().manual_seed(0)))  # fmt: skip
+    drawn = torch.randn(4000, made.unknown.size, dtype=torch.float64, generator=generator_for(0, "believed"))
+    before = made.unknown.told(drawn)
     names = list(rows)
     middle = {name: float(before[name].median()) for name in names}
     size = {name: float(before[name].std()) or 1.0 for name in names}

@@ -92,6 +92,7 @@ class Sources(Unknown):
 
     @property
     def size(self) -> int:  # type: ignore[override]
+        """Two numbers for the place of each, one for its height."""
         return 3 * self.num
 
     def _parts(self, z: Tensor) -> tuple[Tensor, Tensor]:
