@@ -99,6 +99,17 @@ def test_sources_stand_where_they_say():
     assert column / 32 == pytest.approx(float(told["source 1, x"][0]), abs=0.5 / 32 + 1e-9)
 
 
+def test_sources_go_around_a_periodic_box():
+    sources = Sources("forcing", 1, 0.05, 1.0, False, GRID)
+    z = torch.tensor([[0.99, 0.5, 0.0], [1.99, -0.5, 0.0], [1.02, 0.5, 0.0]], dtype=torch.float64)
+    fields, told = sources.of(z)["forcing"], sources.told(z)
+    torch.testing.assert_close(fields[0], fields[1], rtol=0, atol=1e-12)
+    assert told["source, y"].tolist() == pytest.approx([0.99, 0.99, 1.02])
+    assert told["source, x"].tolist() == pytest.approx([0.5, 0.5, 0.5])
+    walls = Sources("forcing", 1, 0.05, 1.0, False, Grid((32, 32), 1.0, "wall"))
+    assert walls.told(z)["source, y"].max() < 1.0
+
+
 def test_a_field_is_its_mean_and_its_components():
     usual = SYSTEM.sample(40, GRID, generator_for(0, "usual"), dtype=torch.float64)
     unknown = FieldOf("forcing", usual, 39)

@@ -70,12 +70,12 @@ def account_of(made: Inversion, recipe: InvertRecipe, *, model: str, data: str) 
 def intervals_of(made: Inversion, recipe: InvertRecipe) -> dict[str, tuple[float, float, float]]:
     """Return lower end, answer and upper end of each number that is asked for."""
     best = made.found.best if made.refined is None else made.refined.best
-    here, drawn = made.unknown.told(best.z[None]), made.unknown.told(made.draws)
+    told = made.unknown.told(torch.cat([best.z[None], made.draws]))  # together: places near the best one
     ends = torch.tensor([0.5 - recipe.level / 2, 0.5 + recipe.level / 2], dtype=torch.float64)
     rows = {}
-    for name, value in here.items():
-        low, high = torch.quantile(drawn[name].double(), ends).tolist()
-        rows[name] = (low, float(value), high)
+    for name, values in told.items():
+        low, high = torch.quantile(values[1:].double(), ends).tolist()
+        rows[name] = (low, float(values[0]), high)
     return rows
 
 

@@ -2,8 +2,9 @@
 
 Every unknown is a function of numbers z that are standard normal beforehand, so −log prior is ½|z|² for all of them.
 
-    sources        Σ a exp(−|x − x₀|²/2w²), x₀ uniform in the box, log a normal about the largest value that inputs have
-                   usually, with a factor of e up and down; the mean is taken away where inputs have none
+    sources        Σ a exp(−|x − x₀|²/2w²), x₀ uniform in the box, around and around where it is periodic; log a normal
+                   about the largest value that inputs have usually, with a factor of e up and down; the mean is taken
+                   away where inputs have none
     coefficients   those of problems that the system of the run draws: log c where all are positive, c else; jointly
                    normal, as such problems say
     field          the mean of such problems and their principal components
@@ -98,16 +99,19 @@ class Sources(Unknown):
     def _parts(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Return places ``(batch, source, 2)``, (y, x), and heights ``(batch, source)``."""
         own = z.view(len(z), self.num, 3)
+        # around a periodic axis a normal number of sides is uniform but for 5e-9, and a search meets no end
+        along = [own[..., k] if self.grid.periodic[k] else torch.special.ndtr(own[..., k]) for k in (0, 1)]
         sides = torch.tensor(self.grid.extent, dtype=z.dtype)
-        return torch.special.ndtr(own[..., :2]) * sides, self.usual * torch.exp(_FACTOR * own[..., 2])
+        return torch.stack(along, dim=-1) * sides, self.usual * torch.exp(_FACTOR * own[..., 2])
 
     def of(self, z: Float[Tensor, "batch size"]) -> dict[str, Tensor]:
         places, heights = self._parts(z)
         lines = []
         for axis, points in enumerate(self.grid.coordinates()):
-            off = points.to(z) - places[..., axis, None]  # (batch, source, point)
-            images = (-1, 0, 1) if self.grid.periodic[axis] else (0,)
-            side = self.grid.extent[axis]
+            side, wraps = self.grid.extent[axis], self.grid.periodic[axis]
+            place = places[..., axis].remainder(side) if wraps else places[..., axis]
+            off = points.to(z) - place[..., None]  # (batch, source, point)
+            images = (-1, 0, 1) if wraps else (0,)
             lines.append(
                 torch.stack([torch.exp(-0.5 * ((off + k * side) / self.width).square()) for k in images]).sum(0)
             )
@@ -115,7 +119,12 @@ class Sources(Unknown):
         return {self.name: field - field.mean((1, 2), keepdim=True) if self.zero_mean else field}
 
     def told(self, z: Float[Tensor, "batch size"]) -> dict[str, Tensor]:
+        """Return places and heights; around a periodic axis places are those within half a side of the first one."""
         places, heights = self._parts(z)
+        sides = torch.tensor(self.grid.extent, dtype=z.dtype)
+        first = places[:1].remainder(sides)
+        near = first + (places - first + sides / 2).remainder(sides) - sides / 2
+        places = torch.where(torch.tensor(self.grid.periodic), near, places)
         numbers: dict[str, Tensor] = {}
         for k in range(self.num):
             end = "" if self.num == 1 else f" {k + 1}"
