@@ -18,7 +18,7 @@ from scifm.models.operator import Operator
 from scifm.models.registry import save_operator
 from scifm.runs import Run
 from scifm.systems.catalog import SYSTEMS
-from scifm.systems.evolving import Evolving
+from scifm.systems.periodic_elliptic import PeriodicElliptic
 from scifm.systems.poisson import Poisson
 from scifm.training.pretrain import PretrainRecipe, build_operator
 
@@ -40,8 +40,8 @@ __all__ = [
     "steps_of",
 ]
 
-STEADY = {name: system for name, system in SYSTEMS.items() if not issubclass(system, Evolving)}
-"""Our systems that do not evolve; all are of two dimensions."""
+STEADY = {name: system for name, system in SYSTEMS.items() if issubclass(system, PeriodicElliptic)}
+"""Our systems that do not evolve and have constant coefficients; all are of two dimensions."""
 
 GRID = Grid.square(16)
 NETWORK: dict[str, Any] = {"width": 4, "modes": 3, "num_layers": 2, "projection_width": 8, "latent_points": 8}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -184,3 +185,29 @@ def test_requests_that_cannot_be_served_are_refused():
         AdvectionDiffusion().solve(system.sample(1, grid))
     with pytest.raises(SignatureError, match="no targets"):
         system.residual(system.sample(1, grid).with_targets(None))
+
+
+@pytest.mark.parametrize("name", ["poisson", "advection_diffusion", "helmholtz"])
+def test_solutions_have_derivatives_of_coefficients_and_forcings(name):
+    system = tiny.STEADY[name]()
+    batch = system.sample(2, Grid((16, 12)), generator_for(0), dtype=torch.float64)
+
+    def solved(inputs, coefficients):
+        return system.solve(replace(batch, inputs=inputs, coefficients=coefficients, targets=None)).targets
+
+    given = (batch.inputs.clone().requires_grad_(), batch.coefficients.clone().requires_grad_())
+    weights = torch.randn(batch.targets.shape, generator=generator_for(1), dtype=torch.float64)
+    slopes = torch.autograd.grad((solved(*given) * weights).sum(), given)
+    steps = [
+        1e-5 * part.detach() * torch.rand(part.shape, generator=generator_for(2), dtype=torch.float64) for part in given
+    ]
+    if system.zero_mean:
+        steps[0] -= steps[0].mean((-1, -2), keepdim=True)
+    for place in range(2):
+        moved = [
+            [part + sign * steps[place] if own == place else part for own, part in enumerate(given)] for sign in (1, -1)
+        ]
+        beyond, before = ((solved(*parts) * weights).sum() for parts in moved)
+        assert float((beyond - before).detach() / 2) == pytest.approx(
+            float((slopes[place] * steps[place]).sum()), rel=1e-5
+        )

@@ -24,6 +24,7 @@ from scifm.systems.forcing import GaussianForcing
 from scifm.systems.gray_scott import GrayScott
 from scifm.systems.heat import Heat
 from scifm.systems.helmholtz import Helmholtz
+from scifm.systems.helmholtz_medium import HelmholtzMedium
 from scifm.systems.incompressible_flow import IncompressibleFlow
 from scifm.systems.initial import RandomWaves
 from scifm.systems.initial_cells import CellFields
@@ -62,6 +63,7 @@ __all__ = [
     "GrayScott",
     "Heat",
     "Helmholtz",
+    "HelmholtzMedium",
     "IncompressibleFlow",
     "Knob",
     "KortewegDeVries",

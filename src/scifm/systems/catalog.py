@@ -27,6 +27,7 @@ from scifm.systems.fitzhugh_nagumo import FitzHughNagumo
 from scifm.systems.gray_scott import GrayScott
 from scifm.systems.heat import Heat
 from scifm.systems.helmholtz import Helmholtz
+from scifm.systems.helmholtz_medium import HelmholtzMedium
 from scifm.systems.incompressible_flow import IncompressibleFlow
 from scifm.systems.kdv import KortewegDeVries
 from scifm.systems.knobs import Knob
@@ -51,6 +52,7 @@ SYSTEMS: dict[str, type[System]] = {
     "poisson": Poisson,
     "advection_diffusion": AdvectionDiffusion,
     "helmholtz": Helmholtz,
+    "helmholtz_medium": HelmholtzMedium,
     "heat": Heat,
     "advection": Advection,
     "burgers": Burgers,

@@ -104,6 +104,8 @@ def inverse_symbol(basis: SymbolBasis, coefficients: Tensor, grid: Grid) -> Pair
         minus_x = plus_x.clone()
         minus_x[:, nx // 2] *= -1
     inverse = divide(*symbol(basis, coefficients, minus_y, minus_x), threshold)
+    if coefficients.requires_grad:  # what a division answers is needed for its gradient, and written over below
+        inverse = inverse[0].clone(), None if inverse[1] is None else inverse[1].clone()
 
     def average(row: slice, column: slice) -> None:
         other = divide(*symbol(basis, coefficients, plus_y[row], plus_x[:, column]), threshold)
