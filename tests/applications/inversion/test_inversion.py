@@ -262,6 +262,22 @@ def test_the_networks_own_error_widens_what_it_is_asked_for(trained):
     torch.testing.assert_close(ratio, torch.full_like(ratio, expected))
 
 
+def test_a_search_can_begin_at_an_earlier_answer(trained, tmp_path):
+    recordings(count=24).write(tmp_path / "seen.npz")
+    how = InvertRecipe(num_starts=1, num_steps=30, num_usual=32)
+    invert(trained, tmp_path / "seen.npz", how, out=tmp_path / "first")
+    again = how.model_copy(update={"begin": str(tmp_path / "first"), "through": "solver"})
+    account = invert(trained, tmp_path / "seen.npz", again, out=tmp_path / "second")
+    first, second = (np.load(tmp_path / name / "account.npz")["z"] for name in ("first", "second"))
+    np.testing.assert_allclose(second, first, atol=0.05)  # the solver ended there already
+    assert account.findings[0].name == "answer"
+    with pytest.raises(ConfigError, match="not the folder of an earlier inversion"):
+        invert(trained, tmp_path / "seen.npz", how.model_copy(update={"begin": "nowhere"}), out=tmp_path / "third")
+    np.savez(tmp_path / "first" / "account.npz", z=np.zeros(2))
+    with pytest.raises(ConfigError, match="are 5 numbers"):
+        invert(trained, tmp_path / "seen.npz", again, out=tmp_path / "fourth")
+
+
 # --- bad input --------------------------------------------------------------------------------------------------------
 
 

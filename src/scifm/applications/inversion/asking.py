@@ -25,6 +25,7 @@ from scifm.models.operator import Operator
 
 __all__ = ["Inversion", "InvertRecipe", "Progress", "inverted"]
 
+_AROUND = 0.1  # of what is believed: how far from an earlier answer other searches begin
 _TRIED = 64  # problems by which the network's own error at the receivers is told
 
 Progress = Callable[[int, int], None]
@@ -41,6 +42,8 @@ class InvertRecipe(Config):
         num_components: of an unknown field.
         num_starts: places from which searches begin.
         num_steps: of L-BFGS at most, each.
+        begin: folder of an earlier account of the same unknowns: searches begin at its answer and a little around it,
+            as from low wavenumbers on to high ones; absent: as believed.
         noise: standard deviation of the noise where the file does not tell it, in parts of the root mean square of what
             was recorded.
         count_network_error: add the network's own error at the receivers, measured on problems like those of its
@@ -58,6 +61,7 @@ class InvertRecipe(Config):
     num_components: int = Field(24, ge=1)
     num_starts: int = Field(8, ge=1)
     num_steps: int = Field(100, ge=1)
+    begin: str | None = None
     noise: float = Field(0.05, gt=0, allow_inf_nan=False)
     count_network_error: bool = True
     refine: bool = True
@@ -111,7 +115,13 @@ class Inversion:
 
 
 def inverted(
-    operator: Operator, origin: Origin, seen: Observations, recipe: InvertRecipe, *, progress: Progress | None = None
+    operator: Operator,
+    origin: Origin,
+    seen: Observations,
+    recipe: InvertRecipe,
+    *,
+    begin: Tensor | None = None,
+    progress: Progress | None = None,
 ) -> Inversion:
     """Return what recordings tell of a problem.
 
@@ -120,6 +130,7 @@ def inverted(
         origin: what it was trained on.
         seen: the recordings.
         recipe: how they are asked.
+        begin: z of an earlier answer, ``(size,)``, from which searches begin; None: as believed.
         progress: told how many searches of how many are done.
 
     Raises:
@@ -141,12 +152,12 @@ def inverted(
         forward = solver
     else:
         forward = Forward(through_operator(operator), unknown, seen, names, title, noise)
-    starts = unknown.start(recipe.num_starts, generator_for(recipe.seed, "starts"))
-    begin = time.perf_counter()
+    starts = _starts(unknown, recipe, begin)
+    clock = time.perf_counter()
     found = searched(forward, starts, num_steps=recipe.num_steps, progress=progress)
-    took = time.perf_counter() - begin
+    took = time.perf_counter() - clock
     asked = forward if solver is None else solver
-    by_solver, refined, begin = None, None, time.perf_counter()
+    by_solver, refined, clock = None, None, time.perf_counter()
     if solver is not None and recipe.through == "network":
         by_solver = solver.misfit(found.best.z)
         if recipe.refine:
@@ -156,7 +167,7 @@ def inverted(
     best = found.best if refined is None else refined.best
     draws = posterior(asked if refined is not None else forward, best, seed=recipe.seed)
     parts = {name: size / float(given[name].mean()) for name, size in error.items()}
-    seconds = (took, time.perf_counter() - begin)
+    seconds = (took, time.perf_counter() - clock)
     return Inversion(seen, unknown, forward, found, draws, solver, by_solver, refined, parts, seconds)
 
 
@@ -201,6 +212,20 @@ def _unknown(usual: Batch, seen: Observations, recipe: InvertRecipe) -> Unknown:
     if numbers:
         parts.append(Coefficients(numbers, usual))
     return parts[0] if len(parts) == 1 else Unknowns(parts)
+
+
+def _starts(unknown: Unknown, recipe: InvertRecipe, begin: Tensor | None) -> Tensor:
+    generator = generator_for(recipe.seed, "starts")
+    if begin is None:
+        return unknown.start(recipe.num_starts, generator)
+    if begin.shape != (unknown.size,):
+        raise ConfigError(
+            f"What is asked for are {unknown.size} numbers, and the earlier answer has {tuple(begin.shape)}: begin at "
+            "one of the same unknowns, with the same num_components and num_usual."
+        )
+    around = _AROUND * torch.randn(recipe.num_starts, unknown.size, generator=generator, dtype=torch.float64)
+    around[0] = 0.0
+    return begin + around
 
 
 def _noise(seen: Observations, recipe: InvertRecipe) -> dict[str, Tensor]:

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import zipfile
 from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
 
 from scifm.applications.accounts import keep_account
 from scifm.applications.inversion.asking import InvertRecipe, Progress, inverted
@@ -63,11 +68,25 @@ def invert(
     work = Run.claim(out, {"kind": "invert", **recipe.to_dict(), "about": about})
     with work.locked():
         work.set_status("running")
-        made = inverted(operator, origin, seen, recipe, progress=progress)
+        made = inverted(operator, origin, seen, recipe, begin=_earlier(recipe), progress=progress)
         account = account_of(made, recipe, model=str(place.path), data=str(data))
         work.note_time()
         keep_account(work, account, arrays_of(made, recipe))
     return account
+
+
+def _earlier(recipe: InvertRecipe) -> Tensor | None:
+    """Return z of the answer that searches begin at; None: there is none."""
+    if recipe.begin is None:
+        return None
+    file = Path(recipe.begin) / "account.npz"
+    try:
+        with np.load(file, allow_pickle=False) as stored:
+            return torch.tensor(stored["z"], dtype=torch.float64)
+    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ConfigError(
+            f"'{recipe.begin}' is not the folder of an earlier inversion: its account.npz cannot be read ({error})."
+        ) from error
 
 
 def _digest_of(path: Path) -> str:

@@ -91,7 +91,7 @@ def truths_of(made: Inversion) -> dict[str, float]:
 def arrays_of(made: Inversion, recipe: InvertRecipe) -> Mapping[str, NDArray[np.floating]]:
     """Return the maps of the account, and draws of the unknowns."""
     best = made.found.best if made.refined is None else made.refined.best
-    arrays: dict[str, Tensor] = {"draws": made.draws}
+    arrays: dict[str, Tensor] = {"draws": made.draws, "z": best.z}
     with torch.no_grad():
         by_network = made.forward.answers(made.found.best.z[None])
         by_solver = None if made.solver is None else made.solver.answers(best.z[None])
