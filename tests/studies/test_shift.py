@@ -6,10 +6,14 @@ from itertools import pairwise
 import pytest
 import torch
 
+from scifm.applications.early_warning.making import EventRecipe, make_events
+from scifm.config import build_config
 from scifm.errors import DataError, SignatureError
 from scifm.fields.batch import Batch
 from scifm.fields.grid import Grid
 from scifm.fields.seeds import generator_for
+from scifm.studies.analysis import _shift_values
+from scifm.studies.recipe import StudyRecipe
 from scifm.studies.shift import SHIFT_MEASURES, Population, measure_shift
 from scifm.systems.advection_diffusion import AdvectionDiffusion
 from scifm.systems.helmholtz import Helmholtz
@@ -193,3 +197,14 @@ def test_what_cannot_be_measured_is_said():
     coarse = Batch(Poisson.signature, Grid.square(4), *(torch.ones(2, *s) for s in ((1, 1, 4, 4), (3,), (1, 1, 4, 4))))
     with pytest.raises(DataError, match="at least 2 waves"):
         measured("spectra", Population(Poisson(), coarse), Population(Poisson(), batch))
+
+
+def test_a_study_of_fields_with_open_ends_says_no_shift(tmp_path):
+    """The measures are of periodic boxes; a study of others is told all the same."""
+    settings = {"num_points": 24, "absorbing_layer": 4.0, "num_frames": 4, "num_events": {"train": 2, "test": 2}}
+    store = make_events(build_config(EventRecipe, settings, source="test"), tmp_path / "events")
+    recipe = StudyRecipe.read({
+        "sources": [{"name": "there", "store": str(store.path)}], "targets": [{"name": "here", "store": str(store.path)}],
+        "few_shot": [1], "from_scratch": [1], "num_test_samples": 2,
+    })  # fmt: skip
+    assert _shift_values(recipe, {"here": store.split("test").load()}) == {}

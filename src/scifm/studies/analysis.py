@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from scifm.data.origins import StoreOrigin
 from scifm.errors import RunError
 from scifm.fields.batch import Batch
+from scifm.fields.grid import Grid
 from scifm.findings.finding import Finding
 from scifm.findings.study import Analysis, Size, Source, Target
 from scifm.runs import Run
@@ -215,20 +216,26 @@ def _sample_errors(recipe: StudyRecipe, folder: Path, row: Row) -> NDArray[np.fl
 
 def _shift_values(recipe: StudyRecipe, tests: dict[str, Batch]) -> dict[tuple[str, str], dict[str, float | None]]:
     values: dict[tuple[str, str], dict[str, float | None]] = {}
-    if recipe.grid.num_spatial_dims != 2:
-        return values  # the measures know two dimensions; the verdict then says that shift was not measured
+    # the measures know two periodic axes; of others the verdict says that shift was not measured
     for source in recipe.sources:
-        parts = []
-        for place, origin in enumerate(recipe.origins(source)):
+        parts, origins = [], recipe.origins(source)
+        if not all(_has_shift(origin.grid) for origin in origins):
+            continue
+        for place, origin in enumerate(origins):
             drawn = origin.draw(_NUM_SHIFT_SAMPLES, "study", "shift", source.name, place)
             parts.append(Population(origin.system, drawn, origin.homogeneities))
         for target in recipe.targets_of(source):
-            if not recipe.knows(source, target):
+            if not recipe.knows(source, target) or not _has_shift(tests[target.name].grid):
                 continue  # nothing to measure a shift of fields by that the source has not
             origin = recipe.origin(target)
             task = Population(origin.system, tests[target.name], origin.homogeneities)
             values[source.name, target.name] = measure_shift(parts, task)
     return values
+
+
+def _has_shift(grid: Grid) -> bool:
+    """Return whether the measures of shift are defined on a grid."""
+    return grid.num_spatial_dims == 2 and all(grid.periodic)
 
 
 # --- audits -----------------------------------------------------------------------------------------------------------
