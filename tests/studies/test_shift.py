@@ -201,10 +201,16 @@ def test_what_cannot_be_measured_is_said():
 
 def test_a_study_of_fields_with_open_ends_says_no_shift(tmp_path):
     """The measures are of periodic boxes; a study of others is told all the same."""
-    settings = {"num_points": 24, "absorbing_layer": 4.0, "num_frames": 4, "num_events": {"train": 2, "test": 2}}
+    settings = {
+        "num_points": 24,
+        "absorbing_layer": 4.0,
+        "num_frames": 4,
+        "num_events": {"train": 2, "valid": 1, "test": 2},
+    }
     store = make_events(build_config(EventRecipe, settings, source="test"), tmp_path / "events")
     recipe = StudyRecipe.read({
-        "sources": [{"name": "there", "store": str(store.path)}], "targets": [{"name": "here", "store": str(store.path)}],
+        "sources": [{"name": "there", "store": str(store.path)}],
+        "targets": [{"name": "here", "store": str(store.path)}],
         "few_shot": [1], "from_scratch": [1], "num_test_samples": 2,
     })  # fmt: skip
     assert _shift_values(recipe, {"here": store.split("test").load()}) == {}
