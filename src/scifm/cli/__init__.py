@@ -25,6 +25,7 @@ from scifm.cli import (  # noqa: F401
     doctor,
     forecast_verbs,
     model_verbs,
+    motion_verbs,
     run_verbs,
     score_verbs,
     study_verbs,

@@ -29,6 +29,7 @@ __all__ = [
 ]
 
 RECIPES = {
+    "assess": "scifm.applications.ground_motion.assessing:AssessRecipe",
     "calibrate": "scifm.evaluation.calibrate:CalibrateRecipe",
     "check": "scifm.trust.examine:CheckRecipe",
     "compress": "scifm.distillation.compress:CompressRecipe",
@@ -37,12 +38,15 @@ RECIPES = {
     "evaluate": "scifm.evaluation.evaluate:EvaluateRecipe",
     "finetune": "scifm.training.choice:AdaptRecipe",
     "generate": "scifm.data.sample_recipe:GenerateRecipe",
+    "imitate": "scifm.applications.ground_motion.imitating:ImitateRecipe",
     "invert": "scifm.applications.inversion.asking:InvertRecipe",
     "observe": "scifm.applications.inversion.making:ObserveRecipe",
     "plan": "scifm.studies.planner:PlanRecipe",
     "predict": "scifm.evaluation.predict_file:PredictRecipe",
     "pretrain": "scifm.training.pretrain:PretrainRecipe",
+    "records": "scifm.applications.ground_motion.making:RecordsRecipe",
     "rollout": "scifm.evaluation.rollouts:RolloutRecipe",
+    "shake": "scifm.applications.ground_motion.shaking:ShakeRecipe",
     "study": "scifm.studies.recipe:StudyRecipe",
     "warn": "scifm.applications.early_warning.forecasting:WarnRecipe",
 }
