@@ -19,7 +19,9 @@ NumEvents = Annotated[int | None, typer.Option("--num-events", help="Training ev
 PerEvent = Annotated[int | None, typer.Option("--records-per-event", min=1, help="Records of each; default: 4.")]
 Table = Annotated[
     Path | None,
-    typer.Option("--table", help="CSV of real records: file, event, magnitude, distance; pip install 'scifm[seismic]'."),
+    typer.Option(
+        "--table", help="CSV of real records: file, event, magnitude, distance; pip install 'scifm[seismic]'."
+    ),
 ]
 Conditions = Annotated[
     list[str] | None,

@@ -61,7 +61,7 @@ class ImitateRecipe(Config):
     beta: float = Field(1.0, gt=0, allow_inf_nan=False)
     warmup_fraction: float = Field(0.2, ge=0, lt=1)
     training: TrainingConfig = TrainingConfig(
-        num_steps=2000, batch_size=32, learning_rate=2e-3, gradient_clip=1.0, validate_every=500
+        num_steps=1000, batch_size=32, learning_rate=2e-3, gradient_clip=1.0, validate_every=250
     )
     seed: int = 0
 
@@ -145,7 +145,9 @@ def _normalization(coefficients: Tensor, conditions: tuple[str, ...], recipe: Im
     floors = tuple(_LEAST if name in recipe.logarithms else 0.0 for name in conditions)
     for name, floor, values in zip(conditions, floors, coefficients.T, strict=True):
         if floor and not bool((values > 0).all()):
-            raise ConfigError(f"'{name}' counts by its logarithm, and records have {float(values.min()):g}: take it out.")
+            raise ConfigError(
+                f"'{name}' counts by its logarithm, and records have {float(values.min()):g}: take it out."
+            )
     columns = [v.double().log() if floor else v.double() for v, floor in zip(coefficients.T, floors, strict=True)]
     for name, column in zip(conditions, columns, strict=True):
         if not float(column.std()) > 0:
@@ -172,8 +174,10 @@ def _train(run: Run, recipe: ImitateRecipe, store: Store, observe: Observer | No
     normalization = _normalization(samples.coefficients, conditions, recipe)
     with DrawingFrom(generator_for(recipe.seed, "weights")):
         generator = MotionGenerator(samples.signature, config, normalization=normalization)
-    generator.know_levels(samples.inputs[:, 0, 0])
-    generator.domain = replace(Domain.of(samples, normalization), sizes={})  # how strong a record is, is the answer
+    generator.know_levels(samples)
+    domain = Domain.of(samples, normalization)
+    ranges = {name: own for name, own in domain.encoded.items() if name in conditions}
+    generator.domain = replace(domain, sizes={}, encoded=ranges)  # how strong a record is, nobody is asked by
     held = spectrograms_of(store.split("valid").load(), config, conditions) if "valid" in store.splits else None
     run.set_status("running")
     objective = recipe.objective

@@ -71,7 +71,11 @@ class RecordsRecipe(Config):
             ConfigError: if there is none to train on.
         """
         given = self.num_events
-        each = given if isinstance(given, dict) else {"train": given, **dict.fromkeys(("valid", "test"), max(1, given // 8))}
+        each = (
+            given
+            if isinstance(given, dict)
+            else {"train": given, **dict.fromkeys(("valid", "test"), max(1, given // 8))}
+        )
         if set(each) - {"train", "valid", "test"} or each.get("train", 0) < 2 or min(each.values()) < 0:
             raise ConfigError(
                 f"num_events is of the splits train, valid and test, two training events at least; got {each}."

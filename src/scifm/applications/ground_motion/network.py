@@ -35,7 +35,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -78,10 +78,10 @@ class MotionConfig(OperatorConfig):
     rate: float = Field(50.0, gt=0, allow_inf_nan=False)
     noise: float = Field(1.0, gt=0, allow_inf_nan=False)
     embedding: int = Field(16, ge=1)
-    posterior_width: int = Field(64, ge=1)
-    latent: int = Field(8, ge=1)
+    posterior_width: int = Field(32, ge=1)
+    latent: int = Field(4, ge=1)
     state: int = Field(32, ge=1)
-    width: int = Field(128, ge=1)
+    width: int = Field(64, ge=1)
     posterior: Literal["whole", "past"] = "whole"
     prior: Literal["posterior", "own"] = "posterior"
     likelihood: Literal["rayleigh", "mean"] = "rayleigh"
@@ -120,7 +120,7 @@ class MotionGenerator(Operator):
     Args:
         signature: ``log_amplitude`` in, ``level`` out, conditions as coefficients, in the plane (time, frequency).
         config: its architecture.
-        normalization: of the conditions; that of levels is the network's own, by frequency: see `know_levels`.
+        normalization: of the conditions; that of levels is the network's own: see `know_levels`.
     """
 
     config: MotionConfig
@@ -128,6 +128,7 @@ class MotionGenerator(Operator):
     needs_periodic = False
     uses_global_generator = False
     level_mean: Tensor
+    level_slopes: Tensor
     level_scale: Tensor
 
     def __init__(
@@ -135,8 +136,9 @@ class MotionGenerator(Operator):
     ) -> None:
         super().__init__(signature, config or MotionConfig(), normalization=normalization)
         c = self.config
-        num_frequencies = c.grid.num_points[1]
-        self.register_buffer("level_mean", torch.zeros(num_frequencies))
+        num_frames, num_frequencies = c.grid.num_points
+        self.register_buffer("level_mean", torch.zeros(num_frames, num_frequencies))
+        self.register_buffer("level_slopes", torch.zeros(len(signature.coefficients), num_frames, num_frequencies))
         self.register_buffer("level_scale", torch.ones(num_frequencies))
         self.embed = _perceptron(len(signature.coefficients), c.width, c.embedding)
         both = c.posterior == "whole"
@@ -147,34 +149,46 @@ class MotionGenerator(Operator):
         self.decode = _perceptron(c.latent + c.state + c.embedding, c.width, num_frequencies)
 
     @torch.no_grad()
-    def know_levels(self, levels: Tensor) -> None:
-        """Take mean and standard deviation of each frequency from the records of the training, and from no others.
+    def know_levels(self, samples: Batch) -> None:
+        """Take what is linear in the conditions from the records of the training, and from no others.
+
+        That is, of each frame and frequency, the least squares of ln amplitudes on the conditions as the network is
+        given them; networks say what is left of it, in units of its standard deviation at each frequency.
 
         Args:
-            levels: ``(record, frame, frequency)``.
+            samples: aligned.
         """
-        flat = levels.flatten(0, 1).to(self.level_mean)
-        self.level_mean.copy_(flat.mean(0))
-        self.level_scale.copy_(flat.std(0).clamp(min=1e-3))
+        encoded = self.encoded(samples)
+        levels, told = encoded.inputs[:, 0, 0].double(), encoded.coefficients.double()
+        known = torch.cat([torch.ones_like(told[:, :1]), told], dim=1)
+        found = torch.linalg.lstsq(known, levels.flatten(1)).solution.unflatten(1, levels.shape[1:])
+        left = levels - torch.einsum("bc,ctf->btf", known, found)
+        self.level_mean.copy_(found[0])
+        self.level_slopes.copy_(found[1:])
+        self.level_scale.copy_(left.square().mean(dim=(0, 1)).sqrt().clamp(min=1e-3))
 
     def network(self, encoded: Encoded) -> Tensor:
-        levels, conditions = encoded.inputs[:, 0, 0], self.embed(encoded.coefficients)
-        mean, _ = self.seen(levels, conditions)
-        return self.decoded(mean, self.states(mean, conditions), conditions)[:, None, None]
+        told = encoded.coefficients
+        mean, _ = self.seen(encoded.inputs[:, 0, 0], told)
+        return self.decoded(mean, self.states(mean, self.embed(told)), told)[:, None, None]
+
+    def _linear(self, told: Tensor) -> Tensor:
+        """Return ln amplitudes as far as they are linear in the conditions, ``(record, frame, frequency)``."""
+        return self.level_mean + torch.einsum("bc,ctf->btf", told, self.level_slopes)
 
     # --- laws ---------------------------------------------------------------------------------------------------------
 
-    def seen(self, levels: Tensor, conditions: Tensor) -> tuple[Tensor, Tensor]:
+    def seen(self, levels: Tensor, told: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and ln variance of z as the posterior sees them, ``(record, frame, latent)``.
 
         Args:
             levels: ``(record, frame, frequency)``.
-            conditions: embedded, ``(record, embedding)``.
+            told: conditions in numbers of order one, ``(record, condition)``.
         """
-        told = _along(conditions, levels.shape[1])
-        normal = (levels - self.level_mean) / self.level_scale
-        hidden, _ = self.read(torch.cat([normal, told], dim=-1))
-        return _law(self.posterior(torch.cat([hidden, told], dim=-1)))
+        conditions = _along(self.embed(told), levels.shape[1])
+        left = (levels - self._linear(told)) / self.level_scale
+        hidden, _ = self.read(torch.cat([left, conditions], dim=-1))
+        return _law(self.posterior(torch.cat([hidden, conditions], dim=-1)))
 
     def states(self, latent: Tensor, conditions: Tensor) -> Tensor:
         """Return the prior's state before each frame, ``(record, frame, state)``, from the z of those before it."""
@@ -186,10 +200,11 @@ class MotionGenerator(Operator):
         """Return mean and ln variance of z as the prior says them, from its states."""
         return _law(self.prior(torch.cat([states, _along(conditions, states.shape[1])], dim=-1)))
 
-    def decoded(self, latent: Tensor, states: Tensor, conditions: Tensor) -> Tensor:
-        """Return levels ln A, ``(record, frame, frequency)``."""
-        told = torch.cat([latent, states, _along(conditions, latent.shape[1])], dim=-1)
-        return self.decode(told) * self.level_scale + self.level_mean
+    def decoded(self, latent: Tensor, states: Tensor, told: Tensor) -> Tensor:
+        """Return levels ln A, ``(record, frame, frequency)``; `told` as of `seen`."""
+        conditions = _along(self.embed(told), latent.shape[1])
+        said = self.decode(torch.cat([latent, states, conditions], dim=-1)) * self.level_scale
+        return said + self._linear(told)
 
     def bound(self, batch: Batch, generator: torch.Generator) -> Bound:
         """Return the parts of the evidence lower bound of records, z drawn once.
@@ -199,14 +214,15 @@ class MotionGenerator(Operator):
             generator: of z, on the device of the batch.
         """
         encoded = self.encoded(batch)
-        levels, conditions = encoded.inputs[:, 0, 0], self.embed(encoded.coefficients)
-        mean, log_variance = self.seen(levels, conditions)
+        levels, told = encoded.inputs[:, 0, 0], encoded.coefficients
+        conditions = self.embed(told)
+        mean, log_variance = self.seen(levels, told)
         latent = mean + (0.5 * log_variance).exp() * _noise(mean, generator)
         if self.config.prior == "own":
             _, prior = self.rolled(conditions, levels.shape[1], generator)
         else:
             prior = self.expected(self.states(latent, conditions), conditions)
-        said = self.decoded(latent, self.states(latent, conditions), conditions)
+        said = self.decoded(latent, self.states(latent, conditions), told)
         off = levels - said
         if self.config.likelihood == "rayleigh":
             misfit = (2 * off).exp() - 2 * off - 1
@@ -238,9 +254,10 @@ class MotionGenerator(Operator):
             coefficients: the conditions of each, as the signature orders them, ``(record, condition)``.
             generator: of z, on the device of the weights.
         """
-        told = self.embed(self.encoded_conditions(coefficients))
-        latent, _ = self.rolled(told, self.config.grid.num_points[0], generator)
-        return self.decoded(latent, self.states(latent, told), told)
+        told = self.encoded_conditions(coefficients)
+        conditions = self.embed(told)
+        latent, _ = self.rolled(conditions, self.config.grid.num_points[0], generator)
+        return self.decoded(latent, self.states(latent, conditions), told)
 
     def encoded_conditions(self, coefficients: Tensor) -> Tensor:
         """Return conditions in numbers of order one, as the network is given them."""

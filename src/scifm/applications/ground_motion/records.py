@@ -96,7 +96,9 @@ class RecordFiles(Config):
             with table.open(newline="", encoding="utf-8") as handle:
                 lines = [(number, dict(line)) for number, line in enumerate(csv.DictReader(handle), start=2)]
         except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise StoreError(f"The table '{table}' cannot be read: {getattr(error, 'strerror', None) or error}.") from error
+            raise StoreError(
+                f"The table '{table}' cannot be read: {getattr(error, 'strerror', None) or error}."
+            ) from error
         wanted = ("file", "event", *self.conditions)
         if not lines:
             raise DataError(f"The table '{table}' names no record: give a line for each, with {', '.join(wanted)}.")
@@ -123,7 +125,7 @@ class RecordFiles(Config):
         file, where = table.parent / line["file"], f"'{table}', line {number}: '{line['file']}'"
         try:
             stream = obspy.read(str(file))
-        except Exception as error:  # noqa: BLE001  # each of its readers raises what it likes
+        except Exception as error:  # each of its readers raises what it likes
             raise StoreError(f"{where} cannot be read by obspy: {' '.join(str(error).split())[:200]}.") from error
         traces, place = list(stream), int(line.get("trace") or 0)
         if len(traces) > 1 and not line.get("trace"):

@@ -161,7 +161,9 @@ def _by_obspy(kind: str, velocity: np.ndarray, rate: float) -> bytes:
     if kind == "SAC" and len(velocity) > 1:
         raise ConfigError(f"A SAC file holds one record, and {len(velocity)} are asked for: write .mseed or .npz.")
     traces = [
-        obspy.Trace(np.ascontiguousarray(own), {"sampling_rate": rate, "network": "XX", "station": f"{number:05d}"[-5:]})
+        obspy.Trace(
+            np.ascontiguousarray(own), {"sampling_rate": rate, "network": "XX", "station": f"{number:05d}"[-5:]}
+        )
         for number, own in enumerate(velocity)
     ]
     obspy.Stream(traces).write(target, format=kind)

@@ -127,7 +127,9 @@ def require_librosa() -> Any:
     return librosa
 
 
-def inverted(amplitudes: Tensor, frames: Frames, num_samples: int, *, num_iterations: int = 100, seed: int = 0) -> Tensor:
+def inverted(
+    amplitudes: Tensor, frames: Frames, num_samples: int, *, num_iterations: int = 100, seed: int = 0
+) -> Tensor:
     """Return records whose amplitudes are near these, ``(record, sample)`` [m/s], by Griffin and Lim.
 
     Args:

@@ -136,7 +136,9 @@ def _sigma(found: Compared) -> Finding:
 def _told_apart(found: Compared) -> list[Finding]:
     if found.score is None:
         return []
-    beside = "" if found.score_itself is None else f" Between two sets of true records it scores {found.score_itself:.3f}."
+    beside = (
+        "" if found.score_itself is None else f" Between two sets of true records it scores {found.score_itself:.3f}."
+    )
     return [Finding(
         name="told apart", statistic=found.score,
         said=f"A small network tells made records from true ones in {100 * (0.5 + found.score):.0f} % of the cases; 50 % "
@@ -155,14 +157,20 @@ def _phases(found: Compared, recipe: AssessRecipe) -> Finding:
 
 def _key_figures(found: Compared) -> tuple[KeyFigure, ...]:
     own: Likeness = found.likeness
-    figures = [KeyFigure(label="Median spectrum", value=f"{float(own.bias.abs().max()):.3f}", note="off in log₁₀, at most")]
+    figures = [
+        KeyFigure(label="Median spectrum", value=f"{float(own.bias.abs().max()):.3f}", note="off in log₁₀, at most")
+    ]
     figures += [
-        KeyFigure(label=f"Slope in {name}", value=f"{100 * float(own.slopes[row].abs().max()):.1f} %", note="off, at most")
+        KeyFigure(
+            label=f"Slope in {name}", value=f"{100 * float(own.slopes[row].abs().max()):.1f} %", note="off, at most"
+        )
         for row, name in enumerate(found.regressors)
     ]
     figures.append(KeyFigure(label="Scatter", value=f"{100 * float(own.sigma.abs().max()):.1f} %", note="off, at most"))
     if found.score is not None:
-        figures.append(KeyFigure(label="Discriminative score", value=f"{found.score:.3f}", note="0: cannot be told apart"))
+        figures.append(
+            KeyFigure(label="Discriminative score", value=f"{found.score:.3f}", note="0: cannot be told apart")
+        )
     return tuple(figures)
 
 
