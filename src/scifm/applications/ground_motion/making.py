@@ -71,11 +71,8 @@ class RecordsRecipe(Config):
             ConfigError: if there is none to train on.
         """
         given = self.num_events
-        each = (
-            given
-            if isinstance(given, dict)
-            else {"train": given, **dict.fromkeys(("valid", "test"), max(1, given // 8))}
-        )
+        held = dict.fromkeys(("valid", "test"), max(1, given // _HELD_OUT)) if isinstance(given, int) else {}
+        each = given if isinstance(given, dict) else {"train": given, **held}
         if set(each) - {"train", "valid", "test"} or each.get("train", 0) < 2 or min(each.values()) < 0:
             raise ConfigError(
                 f"num_events is of the splits train, valid and test, two training events at least; got {each}."
@@ -164,8 +161,9 @@ def _drawn(recipe: RecordsRecipe, folder: Path, progress: Progress | None) -> St
 def _card(about: dict[str, Any], signature: Signature, **origin: Any) -> Card:
     units = {VELOCITY: "m/s", "magnitude": "1", "distance": "km", "x": "s"}
     known = {name: unit for name, unit in units.items() if name in (*signature.names, "x")}
+    equation = _EQUATION if "generation" in origin else ""
     return Card(
-        **{"generation": None, "source": None, "equation": _EQUATION if "generation" in origin else "", **about, **origin},
+        **{"generation": None, "source": None, "equation": equation, **about, **origin},
         homogeneities=(), signature=signature, times=None, units=known,
         environment=describe_environment(), known_defects=[], files={},
     )  # fmt: skip

@@ -14,10 +14,10 @@ with z = mean + exp(½ logvar) · ε, and makes records by drawing z from the pr
 
 What the prior is conditioned on
     In the bound, z_<t of the prior are those that the posterior drew: only so is the sum of terms one divergence of two
-    laws of whole sequences. Were the prior rolled out by itself instead (``prior = "own"``), its z_<t would know nothing
-    of the record; the best it could learn is each frame's own distribution over all records, and a record that is
-    stronger than others in one frame would not stay so in the next. Sequences are drawn from it in the same way either
-    way, each z_t from those drawn before.
+    laws of whole sequences. Were the prior rolled out by itself instead (``prior = "own"``), its z_<t would know
+    nothing of the record; the best it could learn is each frame's own distribution over all records, and a record that
+    is stronger than others in one frame would not stay so in the next. Sequences are drawn from it in the same way
+    either way, each z_t from those drawn before.
 
 What an amplitude is, given its level
     Motion of random phase has amplitudes that are scattered around their root mean square A as those of noise:

@@ -105,7 +105,8 @@ class RecordFiles(Config):
         for number, line in lines:
             if missing := [name for name in wanted if not (line.get(name) or "").strip()]:
                 raise DataError(
-                    f"'{table}', line {number}: nothing stands under '{missing[0]}'. Every record has {', '.join(wanted)}."
+                    f"'{table}', line {number}: nothing stands under '{missing[0]}'. Every record has "
+                    f"{', '.join(wanted)}."
                 )
         return lines
 

@@ -53,8 +53,8 @@ class Frames(Config):
             raise ValueError(f"a window has an even number of samples; got {self.window}")
         if 2 * self.hop > self.window:
             raise ValueError(
-                f"frames overlap by half or more, for amplitudes alone have to tell the phases: hop is {self.window // 2} "
-                f"or less; got {self.hop}"
+                f"frames overlap by half or more, for amplitudes alone have to tell the phases: hop is "
+                f"{self.window // 2} or less; got {self.hop}"
             )
         return self
 

@@ -141,8 +141,8 @@ def _told_apart(found: Compared) -> list[Finding]:
     )
     return [Finding(
         name="told apart", statistic=found.score,
-        said=f"A small network tells made records from true ones in {100 * (0.5 + found.score):.0f} % of the cases; 50 % "
-        "would be guessing.",
+        said=f"A small network tells made records from true ones in {100 * (0.5 + found.score):.0f} % of the cases; "
+        "50 % would be guessing.",
         evidence=f"Its discriminative score is {found.score:.3f}.{beside}",
     )]  # fmt: skip
 
@@ -176,7 +176,8 @@ def _key_figures(found: Compared) -> tuple[KeyFigure, ...]:
 
 def _definitions(found: Compared, recipe: AssessRecipe) -> tuple[str, ...]:
     return (
-        f"Spectrum: Fourier amplitude of velocity, its power smoothed as Konno and Ohmachi do, b = {recipe.bandwidth:g}.",
+        "Spectrum: Fourier amplitude of velocity, its power smoothed as Konno and Ohmachi do, "
+        f"b = {recipe.bandwidth:g}.",
         f"Slopes and scatter: ln of it by least squares on {' and '.join(found.regressors)}, frequency by frequency; "
         "scatter is the standard deviation of what is left.",
         "Median spectrum: the mean of ln, which is that of the median where spectra are lognormal; bias is its "
@@ -271,7 +272,7 @@ def _residuals(found: Compared) -> Figure:
     """Return residuals of both around the regression of true records, by condition, at the middle frequency."""
     middle, panels = len(found.centers) // 2, []
     intercept = found.scalings[0].coefficients[0, middle]
-    for row, name in enumerate(found.regressors):
+    for name in found.regressors:
         condition = found.conditions[name.removeprefix("ln ")]
         series = []
         for label, spectra in zip((_TRUE, _MADE), found.spectra, strict=True):
