@@ -19,6 +19,10 @@ QUICK = {  # the lines as they stand, but for how long they take
     "finetune": ["--set", "training.num_steps=2", "--set", "learning_rates=[1e-3]"],
     "evaluate": ["--num-samples", "8"],
     "events": ["--num-events", "8", "--set", "num_frames=14"],
+    "records": ["--num-events", "8", "--set", "motion.num_samples=512"],
+    "imitate": ["--set", "training.num_steps=2"],
+    "shake": ["--set", "iterations=2"],
+    "assess": ["--num-records", "24", "--set", "iterations=2", "--set", "discriminator_steps=2"],
     "warn": ["--num-events", "1", "--set", "num_masks=1"],
     "plan": ["--set", "adapt.training.num_steps=2", "--set", "num_repeats=1", "--workers", "1"],
 }

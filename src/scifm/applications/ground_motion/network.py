@@ -2,15 +2,22 @@
 
 Of a record with conditions c, and ln amplitudes x_t of its frames,
 
-    posterior   q(z_t | x, c)                              a GRU over all frames, forth and back, or forth alone
-    prior       p(z_t | z_1, …, z_(t−1), c)                a GRU over the z before, whose state is h_t
-    decoder     p(x_t | z_t, h_t, c)                       a perceptron, frame by frame
+    posterior   q(w | x, c),  q(z_t | x, w, c)             a GRU over all frames, forth and back, or forth alone
+    prior       p(w | c),  p(z_t | z_1, …, z_(t−1), w, c)  a GRU over the z before, whose state is h_t
+    decoder     p(x_t | z_t, h_t, w, c)                    a perceptron, frame by frame
 
 each normal with independent parts but the last. It is trained by the evidence lower bound
 
-    ln p(x | c) ≥ Σ_t  E_q ln p(x_t | z_t, h_t, c)  −  E_q KL( q(z_t | x, c) ‖ p(z_t | z_<t, c) )
+    ln p(x | c) ≥ Σ_t  E_q ln p(x_t | z_t, h_t, w, c)  −  E_q KL( q(z_t | x, w, c) ‖ p(z_t | z_<t, w, c) )
+                  −  KL( q(w | x, c) ‖ p(w | c) )
 
-with z = mean + exp(½ logvar) · ε, and makes records by drawing z from the prior, frame after frame.
+with z = mean + exp(½ logvar) · ε, and w so too; it makes records by drawing w and then z from the prior, frame after
+frame.
+
+What stays for a whole record
+    w is drawn once a record. It is what seismologists call its terms, of event, path and site: that all of a
+    record is stronger than others. The published model has none (``static = 0``), and z has to hand that on from frame
+    to frame, drawn anew each time.
 
 What the prior is conditioned on
     In the bound, z_<t of the prior are those that the posterior drew: only so is the sum of terms one divergence of two
@@ -63,6 +70,7 @@ class MotionConfig(OperatorConfig):
         noise: root mean square of |S| of the noise of the place, see `Frames.noise_level`.
         embedding: numbers that the conditions become.
         posterior_width: of the posterior's GRU, each way.
+        static: numbers w of a whole record; 0: none, as published.
         latent: numbers z of a frame.
         state: numbers h of the prior's GRU.
         width: of the hidden layers of perceptrons.
@@ -79,6 +87,7 @@ class MotionConfig(OperatorConfig):
     noise: float = Field(1.0, gt=0, allow_inf_nan=False)
     embedding: int = Field(16, ge=1)
     posterior_width: int = Field(32, ge=1)
+    static: int = Field(4, ge=0)
     latent: int = Field(4, ge=1)
     state: int = Field(32, ge=1)
     width: int = Field(64, ge=1)
@@ -141,12 +150,16 @@ class MotionGenerator(Operator):
         self.register_buffer("level_slopes", torch.zeros(len(signature.coefficients), num_frames, num_frequencies))
         self.register_buffer("level_scale", torch.ones(num_frequencies))
         self.embed = _perceptron(len(signature.coefficients), c.width, c.embedding)
-        both = c.posterior == "whole"
+        both, given = c.posterior == "whole", c.embedding + c.static
         self.read = nn.GRU(num_frequencies + c.embedding, c.posterior_width, batch_first=True, bidirectional=both)
-        self.posterior = _perceptron(c.posterior_width * (2 if both else 1) + c.embedding, c.width, 2 * c.latent)
-        self.recur = nn.GRU(c.latent + c.embedding, c.state, batch_first=True)
-        self.prior = _perceptron(c.state + c.embedding, c.width, 2 * c.latent)
-        self.decode = _perceptron(c.latent + c.state + c.embedding, c.width, num_frequencies)
+        hidden = c.posterior_width * (2 if both else 1)
+        if c.static:
+            self.posterior_whole = _perceptron(hidden + c.embedding, c.width, 2 * c.static)
+            self.prior_whole = _perceptron(c.embedding, c.width, 2 * c.static)
+        self.posterior = _perceptron(hidden + given, c.width, 2 * c.latent)
+        self.recur = nn.GRU(c.latent + given, c.state, batch_first=True)
+        self.prior = _perceptron(c.state + given, c.width, 2 * c.latent)
+        self.decode = _perceptron(c.latent + c.state + given, c.width, num_frequencies)
 
     @torch.no_grad()
     def know_levels(self, samples: Batch) -> None:
@@ -169,8 +182,12 @@ class MotionGenerator(Operator):
 
     def network(self, encoded: Encoded) -> Tensor:
         told = encoded.coefficients
-        mean, _ = self.seen(encoded.inputs[:, 0, 0], told)
-        return self.decoded(mean, self.states(mean, self.embed(told)), told)[:, None, None]
+        hidden, conditions = self._hidden(encoded.inputs[:, 0, 0], told), self.embed(told)
+        given = conditions
+        if self.config.static:
+            given = torch.cat([conditions, self._whole(hidden, conditions)[0]], dim=-1)
+        mean, _ = self.seen(hidden, given)
+        return self.decoded(mean, self.states(mean, given), given, told)[:, None, None]
 
     def _linear(self, told: Tensor) -> Tensor:
         """Return ln amplitudes as far as they are linear in the conditions, ``(record, frame, frequency)``."""
@@ -178,69 +195,79 @@ class MotionGenerator(Operator):
 
     # --- laws ---------------------------------------------------------------------------------------------------------
 
-    def seen(self, levels: Tensor, told: Tensor) -> tuple[Tensor, Tensor]:
+    def _hidden(self, levels: Tensor, told: Tensor) -> Tensor:
+        """Return what the posterior's GRU makes of records, ``(record, frame, width)``; told: conditions, encoded."""
+        left = (levels - self._linear(told)) / self.level_scale
+        hidden, _ = self.read(torch.cat([left, _along(self.embed(told), levels.shape[1])], dim=-1))
+        return hidden
+
+    def _whole(self, hidden: Tensor, conditions: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and ln variance of w as the posterior sees them, ``(record, static)``."""
+        return _law(self.posterior_whole(torch.cat([hidden.mean(dim=1), conditions], dim=-1)))
+
+    def seen(self, hidden: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and ln variance of z as the posterior sees them, ``(record, frame, latent)``.
 
         Args:
-            levels: ``(record, frame, frequency)``.
-            told: conditions in numbers of order one, ``(record, condition)``.
+            hidden: what its GRU makes of the record.
+            given: the embedded conditions and w, ``(record, number)``, as below.
         """
-        conditions = _along(self.embed(told), levels.shape[1])
-        left = (levels - self._linear(told)) / self.level_scale
-        hidden, _ = self.read(torch.cat([left, conditions], dim=-1))
-        return _law(self.posterior(torch.cat([hidden, conditions], dim=-1)))
+        return _law(self.posterior(torch.cat([hidden, _along(given, hidden.shape[1])], dim=-1)))
 
-    def states(self, latent: Tensor, conditions: Tensor) -> Tensor:
+    def states(self, latent: Tensor, given: Tensor) -> Tensor:
         """Return the prior's state before each frame, ``(record, frame, state)``, from the z of those before it."""
         before = functional.pad(latent[:, :-1], (0, 0, 1, 0))
-        states, _ = self.recur(torch.cat([before, _along(conditions, latent.shape[1])], dim=-1))
+        states, _ = self.recur(torch.cat([before, _along(given, latent.shape[1])], dim=-1))
         return states
 
-    def expected(self, states: Tensor, conditions: Tensor) -> tuple[Tensor, Tensor]:
+    def expected(self, states: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and ln variance of z as the prior says them, from its states."""
-        return _law(self.prior(torch.cat([states, _along(conditions, states.shape[1])], dim=-1)))
+        return _law(self.prior(torch.cat([states, _along(given, states.shape[1])], dim=-1)))
 
-    def decoded(self, latent: Tensor, states: Tensor, told: Tensor) -> Tensor:
-        """Return levels ln A, ``(record, frame, frequency)``; `told` as of `seen`."""
-        conditions = _along(self.embed(told), latent.shape[1])
-        said = self.decode(torch.cat([latent, states, conditions], dim=-1)) * self.level_scale
-        return said + self._linear(told)
+    def decoded(self, latent: Tensor, states: Tensor, given: Tensor, told: Tensor) -> Tensor:
+        """Return levels ln A, ``(record, frame, frequency)``; told: conditions, encoded."""
+        said = self.decode(torch.cat([latent, states, _along(given, latent.shape[1])], dim=-1))
+        return said * self.level_scale + self._linear(told)
 
     def bound(self, batch: Batch, generator: torch.Generator) -> Bound:
-        """Return the parts of the evidence lower bound of records, z drawn once.
+        """Return the parts of the evidence lower bound of records, w and z drawn once.
 
         Args:
             batch: aligned, ``log_amplitude`` as inputs.
-            generator: of z, on the device of the batch.
+            generator: of w and z, on the device of the batch.
         """
         encoded = self.encoded(batch)
         levels, told = encoded.inputs[:, 0, 0], encoded.coefficients
-        conditions = self.embed(told)
-        mean, log_variance = self.seen(levels, told)
-        latent = mean + (0.5 * log_variance).exp() * _noise(mean, generator)
+        hidden, given = self._hidden(levels, told), self.embed(told)
+        apart = levels.new_zeros(len(levels))
+        if self.config.static:
+            law = self._whole(hidden, given)
+            apart = divergence(*law, *_law(self.prior_whole(given))).sum(1)
+            given = torch.cat([given, _drawn(law, generator)], dim=-1)
+        law = self.seen(hidden, given)
+        latent = _drawn(law, generator)
+        states = self.states(latent, given)
         if self.config.prior == "own":
-            _, prior = self.rolled(conditions, levels.shape[1], generator)
+            _, prior = self.rolled(given, levels.shape[1], generator)
         else:
-            prior = self.expected(self.states(latent, conditions), conditions)
-        said = self.decoded(latent, self.states(latent, conditions), told)
-        off = levels - said
+            prior = self.expected(states, given)
+        off = levels - self.decoded(latent, states, given, told)
         if self.config.likelihood == "rayleigh":
             misfit = (2 * off).exp() - 2 * off - 1
         else:
             misfit = 0.5 * (off / self.level_scale).square()
-        apart = divergence(mean, log_variance, *prior)
-        return Bound(misfit.flatten(1).sum(1), apart.flatten(1).sum(1))
+        return Bound(misfit.flatten(1).sum(1), apart + divergence(*law, *prior).flatten(1).sum(1))
 
     def rolled(
-        self, conditions: Tensor, num_frames: int, generator: torch.Generator
+        self, given: Tensor, num_frames: int, generator: torch.Generator
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Return z drawn from the prior, frame after frame, and mean and ln variance of each, from those before it."""
-        latent = conditions.new_zeros(len(conditions), 1, self.config.latent)
-        state, drawn, laws, told = None, [], [], conditions[:, None]
+        latent = given.new_zeros(len(given), 1, self.config.latent)
+        state, drawn, laws, along = None, [], [], given[:, None]
         for _ in range(num_frames):
-            states, state = self.recur(torch.cat([latent, told], dim=-1), state)
-            law = self.expected(states, conditions)
-            latent = law[0] + (0.5 * law[1]).exp() * _noise(law[0], generator)
+            states, state = self.recur(torch.cat([latent, along], dim=-1), state)
+            law = self.expected(states, given)
+            latent = _drawn(law, generator)
             drawn.append(latent)
             laws.append(law)
         means, log_variances = zip(*laws, strict=True)
@@ -248,16 +275,18 @@ class MotionGenerator(Operator):
 
     @torch.no_grad()
     def drawn_levels(self, coefficients: Tensor, generator: torch.Generator) -> Tensor:
-        """Return levels ln A of new records, ``(record, frame, frequency)``, z drawn from the prior.
+        """Return levels ln A of new records, ``(record, frame, frequency)``, w and z drawn from the prior.
 
         Args:
             coefficients: the conditions of each, as the signature orders them, ``(record, condition)``.
-            generator: of z, on the device of the weights.
+            generator: of w and z, on the device of the weights.
         """
         told = self.encoded_conditions(coefficients)
-        conditions = self.embed(told)
-        latent, _ = self.rolled(conditions, self.config.grid.num_points[0], generator)
-        return self.decoded(latent, self.states(latent, conditions), told)
+        given = self.embed(told)
+        if self.config.static:
+            given = torch.cat([given, _drawn(_law(self.prior_whole(given)), generator)], dim=-1)
+        latent, _ = self.rolled(given, self.config.grid.num_points[0], generator)
+        return self.decoded(latent, self.states(latent, given), given, told)
 
     def encoded_conditions(self, coefficients: Tensor) -> Tensor:
         """Return conditions in numbers of order one, as the network is given them."""
@@ -285,5 +314,7 @@ def _law(raw: Tensor) -> tuple[Tensor, Tensor]:
     return mean, log_variance.clamp(_LEAST_LOG_VARIANCE, _MOST_LOG_VARIANCE)
 
 
-def _noise(like: Tensor, generator: torch.Generator) -> Tensor:
-    return torch.randn(like.shape, generator=generator, dtype=like.dtype, device=like.device)
+def _drawn(law: tuple[Tensor, Tensor], generator: torch.Generator) -> Tensor:
+    mean, log_variance = law
+    noise = torch.randn(mean.shape, generator=generator, dtype=mean.dtype, device=mean.device)
+    return mean + (0.5 * log_variance).exp() * noise
