@@ -67,7 +67,7 @@ EXAMPLES: dict[str, str] = {
     "invert": "scifm invert runs/poisson-small-* --data recordings.npz",
     "records": "scifm records --num-events 64 --out stores/records",
     "imitate": "scifm imitate stores/records",
-    "shake": "scifm shake runs/imitate-* --magnitude 3.5 --distance 20 --num-records 8 --out shaking.npz",
+    "shake": "scifm shake runs/imitate-* --magnitude 3.5 --distance 20 --out shaking.npz",
     "assess": "scifm assess runs/imitate-*",
     "plan": "scifm plan runs/poisson-small-* --data stores/poisson --target-error 0.02",
     "study": "scifm study transfer-tiny --out runs/tiny",

@@ -15,9 +15,9 @@ with z = mean + exp(½ logvar) · ε, and w so too; it makes records by drawing 
 frame.
 
 What stays for a whole record
-    w is drawn once a record. It is what seismologists call its terms, of event, path and site: that all of a
-    record is stronger than others. The published model has none (``static = 0``), and z has to hand that on from frame
-    to frame, drawn anew each time.
+    w is drawn once a record. It is what seismologists call its terms, of event, path and site: that all of a record is
+    stronger than others. It is added to the levels, where the decoder says that there is motion. The published model
+    has none (``static = 0``), and z has to hand that on from frame to frame, drawn anew each time.
 
 What the prior is conditioned on
     In the bound, z_<t of the prior are those that the posterior drew: only so is the sum of terms one divergence of two
@@ -57,6 +57,7 @@ from scifm.models.operator import Operator, OperatorConfig
 
 __all__ = ["Bound", "MotionConfig", "MotionGenerator", "divergence"]
 
+_EULER = 0.5772156649015329
 _LEAST_LOG_VARIANCE, _MOST_LOG_VARIANCE = -10.0, 4.0
 
 
@@ -156,10 +157,13 @@ class MotionGenerator(Operator):
         if c.static:
             self.posterior_whole = _perceptron(hidden + c.embedding, c.width, 2 * c.static)
             self.prior_whole = _perceptron(c.embedding, c.width, 2 * c.static)
+            self.terms = nn.Linear(c.static, num_frequencies, bias=False)
+            with torch.no_grad():  # a term of all frequencies alike is found before z can take its place
+                self.terms.weight[:, 0] = 1.0
         self.posterior = _perceptron(hidden + given, c.width, 2 * c.latent)
         self.recur = nn.GRU(c.latent + given, c.state, batch_first=True)
         self.prior = _perceptron(c.state + given, c.width, 2 * c.latent)
-        self.decode = _perceptron(c.latent + c.state + given, c.width, num_frequencies)
+        self.decode = _perceptron(c.latent + c.state + given, c.width, num_frequencies + bool(c.static))
 
     @torch.no_grad()
     def know_levels(self, samples: Batch) -> None:
@@ -176,7 +180,8 @@ class MotionGenerator(Operator):
         known = torch.cat([torch.ones_like(told[:, :1]), told], dim=1)
         found = torch.linalg.lstsq(known, levels.flatten(1)).solution.unflatten(1, levels.shape[1:])
         left = levels - torch.einsum("bc,ctf->btf", known, found)
-        self.level_mean.copy_(found[0])
+        # the mean of ln |S| lies beneath ln of its root mean square
+        self.level_mean.copy_(found[0] + (0.5 * _EULER if self.config.likelihood == "rayleigh" else 0.0))
         self.level_slopes.copy_(found[1:])
         self.level_scale.copy_(left.square().mean(dim=(0, 1)).sqrt().clamp(min=1e-3))
 
@@ -227,6 +232,9 @@ class MotionGenerator(Operator):
     def decoded(self, latent: Tensor, states: Tensor, given: Tensor, told: Tensor) -> Tensor:
         """Return levels ln A, ``(record, frame, frequency)``; told: conditions, encoded."""
         said = self.decode(torch.cat([latent, states, _along(given, latent.shape[1])], dim=-1))
+        if self.config.static:  # where there is motion, and not in the noise before and behind it
+            terms = self.terms(given[:, -self.config.static :])[:, None]
+            said = said[..., :-1] + torch.sigmoid(said[..., -1:]) * terms
         return said * self.level_scale + self._linear(told)
 
     def bound(self, batch: Batch, generator: torch.Generator) -> Bound:

@@ -151,7 +151,7 @@ def inverted(
         parts.append(librosa.griffinlim(
             wanted[rows] / sizes[rows], n_iter=num_iterations, hop_length=frames.hop, win_length=frames.window,
             n_fft=frames.window, window="hann", center=True, pad_mode="constant", dtype=np.float64,
-            length=num_samples, init="random", random_state=np.random.RandomState((seed + start) % 2**32),
+            length=num_samples, init="random", random_state=np.random.default_rng(seed + start),
         ) * sizes[rows, 0])  # fmt: skip
     return torch.as_tensor(np.concatenate(parts), dtype=torch.float64)
 
