@@ -78,7 +78,8 @@ def run(given: argparse.Namespace) -> list[dict[str, Any]]:
                 rows.append({
                     "problem": number, "through": through, "way": way, "off": off(made), "misfit": made.found.misfit,
                     "solver_misfit": made.solver_misfit, "content": made.content,
-                    "adversarial": float(made.adversarial), "agreeing": made.found.agreeing, "starts": len(made.found.places), "asked": made.found.num_asked,
+                    "adversarial": float(made.adversarial), "agreeing": made.found.agreeing,
+                    "starts": len(made.found.places), "asked": made.found.num_asked,
                     "seconds": time.perf_counter() - clock,
                 })  # fmt: skip
                 print(rows[-1], flush=True)
