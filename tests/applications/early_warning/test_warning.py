@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -17,7 +18,7 @@ from scifm.applications.early_warning.peaks import by_lead, covering, peaks_of, 
 from scifm.cli import app
 from scifm.config import build_config
 from scifm.data.generate import generate
-from scifm.errors import ConfigError, RunError, SignatureError
+from scifm.errors import ConfigError, RunError, SciFMError, SignatureError
 from scifm.fields.grid import Grid
 from scifm.fields.window import Window
 from scifm.models.registry import load_operator
@@ -155,6 +156,23 @@ def test_larger_waves_are_forecast_as_larger(trained):
 def test_what_cannot_be_asked_ends_in_a_sentence(trained, tmp_path, change, error, told):
     with pytest.raises(error, match=told):
         warn(trained[0], SMALL.model_copy(update=change), out=tmp_path / "warn")
+
+
+def test_a_store_that_went_is_missed_where_it_is_needed(trained, tmp_path):
+    run, store = trained
+    copied, moved = tmp_path / "run", tmp_path / "events"
+    shutil.copytree(run.path, copied)
+    shutil.copytree(store.path, moved)
+    recipe = (copied / "config.toml").read_text().replace(str(store.path), str(tmp_path / "gone"))
+    (copied / "config.toml").write_text(recipe)
+    with pytest.raises(SciFMError, match="gone"):
+        warn(copied, SMALL, out=tmp_path / "first")
+    other = SMALL.model_copy(update={"store": str(moved)})
+    with pytest.raises(SciFMError, match="gone"):
+        warn(copied, other, out=tmp_path / "second")
+    account = warn(copied, other.model_copy(update={"calibrate_split": ""}), out=tmp_path / "third")
+    assert [own.name for own in account.findings[:3]] == ["peaks", "warning", "draws"]
+    assert "intervals" not in {own.name for own in account.findings}
 
 
 def test_networks_of_other_kinds_of_problems_are_refused(trained, tmp_path):

@@ -245,7 +245,7 @@ def test_an_account_has_the_solvers_word_and_its_page(trained, tmp_path):
     ):
         assert told in text
     kept = np.load(tmp_path / "answer" / "account.npz")
-    difference = kept["solution by network"] - kept["solution by solver"]
+    difference = kept["solution answered"] - kept["solution by solver"]
     np.testing.assert_allclose(kept["solution difference"], difference)
     assert kept["draws"].shape == (2000, 5)
 
@@ -268,6 +268,7 @@ def test_a_search_can_begin_at_an_earlier_answer(trained, tmp_path):
     invert(trained, tmp_path / "seen.npz", how, out=tmp_path / "first")
     again = how.model_copy(update={"begin": str(tmp_path / "first"), "through": "solver"})
     account = invert(trained, tmp_path / "seen.npz", again, out=tmp_path / "second")
+    assert "by the network" not in read(page(tmp_path / "second"))
     first, second = (np.load(tmp_path / name / "account.npz")["z"] for name in ("first", "second"))
     np.testing.assert_allclose(second, first, atol=0.05)  # the solver ended there already
     assert account.findings[0].name == "answer"

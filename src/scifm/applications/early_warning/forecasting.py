@@ -45,7 +45,7 @@ class WarnRecipe(Config):
         velocities: fields whose length of a vector is what shakes; absent: outputs called velocity…, else all.
         threshold: velocity from which a place is warned; absent: the median of the peaks that were.
         level: probability of the intervals of peak velocity.
-        calibrate_split: split of the run's own store whose events say how wide these have to be; absent: none, and the
+        calibrate_split: split of the run's own store whose events say how wide these have to be; empty: none, and the
             intervals are those of the draws alone.
         noise: standard deviation of normal noise on what stations record, in parts of its root mean square.
         delay: standard deviation of how late each station's frames come, in frames, rounded, 4 at most.
@@ -63,7 +63,7 @@ class WarnRecipe(Config):
     velocities: tuple[str, ...] = ()
     threshold: float | None = Field(None, gt=0, allow_inf_nan=False)
     level: float = Field(0.9, gt=0, lt=1)
-    calibrate_split: str | None = "valid"
+    calibrate_split: str = "valid"
     noise: float = Field(0.0, ge=0, allow_inf_nan=False)
     delay: float = Field(0.0, ge=0, allow_inf_nan=False)
     seed: int = 0

@@ -58,8 +58,8 @@ def warn(
         work.set_status("running")
         test = forecasts_of(operator, store, window, recipe, split=recipe.split, progress=progress)
         width = None
-        if recipe.calibrate_split is not None:
-            own = _asked_of(place, recipe.model_copy(update={"store": None}))[0] if _knows(place) else store
+        if recipe.calibrate_split:
+            own = store if recipe.store is None else _own_store(place, "intervals are widened on events of its split")
             about: dict[str, Any] = {"split": recipe.calibrate_split, "progress": progress}
             seen = forecasts_of(operator, own, window, recipe, **about)
             width = widened(seen.draws.velocity, seen.peaks.velocity, recipe.level, least=test.least)
@@ -69,24 +69,30 @@ def warn(
     return account
 
 
-def _knows(place: ModelPlace) -> bool:
-    """Return whether a model says which store it was trained on, and that is still there."""
+def _own_store(place: ModelPlace, why: str) -> Store:
+    """Return the store that a model was trained on.
+
+    Raises:
+        ConfigError: if it says none; tells what it is wanted for.
+        StoreError: if it is not where it was.
+    """
     recorded = RunOrigin.of_model(place)
-    return recorded is not None and isinstance(recorded.resolved(), StoreOrigin)
+    origin = None if recorded is None else recorded.resolved()
+    if not isinstance(origin, StoreOrigin):
+        raise ConfigError(
+            f"'{place.path}' does not say which stored wavefields it was trained on, and {why}: give a store (--store "
+            'FOLDER), and leave such intervals out (--set calibrate_split="").'
+        )
+    return origin.store
 
 
 def _asked_of(place: ModelPlace, recipe: WarnRecipe) -> tuple[Store, Window]:
     """Return the store and the window of a recipe: how many frames are seen, and at which stations."""
-    trained = RunOrigin.of_model(place)
-    origin = None if trained is None else trained.resolved()
-    if recipe.store is None and not isinstance(origin, StoreOrigin):
-        raise ConfigError(
-            f"'{place.path}' does not say which stored wavefields it was trained on: give a store (--store FOLDER)."
-        )
-    store = origin.store if recipe.store is None else Store.open(recipe.store)  # type: ignore[union-attr]
+    recorded = RunOrigin.of_model(place)
+    usual = Window() if recorded is None else Window.of(recorded.record)
+    store = _own_store(place, "events are of it") if recipe.store is None else Store.open(recipe.store)
     if store.card.times is None:
         raise SignatureError(f"The samples of '{store.path}' are steady; a warning is of what evolves.")
-    usual = Window() if origin is None else origin.window
     given, stride = recipe.given or pace_of(place.folder).history, usual.stride
     left = (len(store.card.times) - 1) // stride - given + 1
     if left < 1:

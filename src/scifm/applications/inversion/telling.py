@@ -93,8 +93,8 @@ def arrays_of(made: Inversion, recipe: InvertRecipe) -> Mapping[str, NDArray[np.
     best = made.found.best if made.refined is None else made.refined.best
     arrays: dict[str, Tensor] = {"draws": made.draws, "z": best.z}
     with torch.no_grad():
-        by_network = made.forward.answers(made.found.best.z[None])
-        by_solver = None if made.solver is None else made.solver.answers(best.z[None])
+        answered = made.forward.answers(made.found.best.z[None])
+        by_solver = None if _asks_solver(made) else made.solver.answers(best.z[None])  # type: ignore[union-attr]
         fields = {n: f[0] for n, f in made.unknown.of(best.z[None]).items() if f.dim() == 3}
         drawn = made.unknown.of(made.draws[:_DRAWS_OF_FIELDS])
     for name, own in fields.items():
@@ -102,11 +102,16 @@ def arrays_of(made: Inversion, recipe: InvertRecipe) -> Mapping[str, NDArray[np.
         if name in made.seen.truth:
             arrays |= {f"{name} true": made.seen.truth[name], f"{name} off": own - made.seen.truth[name]}
     for name in made.seen.values:
-        arrays[f"{name} by network"] = by_network.field(name)[0, 0]
+        arrays[f"{name} answered"] = answered.field(name)[0, 0]
         if by_solver is not None:
             arrays[f"{name} by solver"] = by_solver.field(name)[0, 0]
-            arrays[f"{name} difference"] = arrays[f"{name} by network"] - arrays[f"{name} by solver"]
+            arrays[f"{name} difference"] = arrays[f"{name} answered"] - arrays[f"{name} by solver"]
     return {name: own.detach().double().numpy() for name, own in arrays.items()}
+
+
+def _asks_solver(made: Inversion) -> bool:
+    """Return whether there is no solver's answer beside the one that was searched through."""
+    return made.solver is None or made.forward is made.solver
 
 
 # --- findings ---------------------------------------------------------------------------------------------------------
@@ -257,8 +262,9 @@ def _maps(made: Inversion) -> tuple[Maps, ...]:
         drawn.append(Maps(caption=caption, rows=(tuple(row),), extent=extent,
                           places=places))  # fmt: skip
     for name in made.seen.values:
-        answers = [MapOf(array=f"{name} by network", title=f"{name}, by the network")]
-        if made.solver is not None:
+        through = "solver" if made.forward is made.solver else "network"
+        answers = [MapOf(array=f"{name} answered", title=f"{name}, by the {through}")]
+        if not _asks_solver(made):
             answers += [MapOf(array=f"{name} by solver", title="by the solver"),
                         MapOf(array=f"{name} difference", title="network − solver", kind="error")]  # fmt: skip
         caption = f"What the answer makes of {name}, and where it was recorded."
