@@ -93,6 +93,13 @@ def test_what_cannot_be_is_refused(change, grid, error, told):
         replace(QUIET, **change).sample(2, grid, generator_for(0, "refused"))
 
 
+def test_what_has_no_room_begins_no_store(tmp_path):
+    recipe = build_config(EventRecipe, {"magnitude": [7, 7.5], "num_events": 2}, source="test")
+    with pytest.raises(ConfigError, match="magnitude 7.50 breaks 97 km"):
+        make_events(recipe, tmp_path / "events")
+    assert not (tmp_path / "events").exists()
+
+
 def test_a_record_does_not_say_what_comes_next():
     batch = QUIET.sample(1, GRID, generator_for(0, "next"))
     with pytest.raises(SignatureError, match="does not say what comes next"):

@@ -152,6 +152,7 @@ class Events(Evolving):
                 f"Absorbing layers of {self.absorbing_layer:g} km leave no room for sources on a box with sides "
                 f"{grid.extent} km: give a larger box or a thinner layer."
             )
+        self._source(self.magnitude.high, grid, generator_for(0, "longest"))  # refuses what has no room
 
     def _room(self, grid: Grid) -> float:
         """Return the shorter side of the part of the box in which faults lie [km]."""
@@ -183,8 +184,8 @@ class Events(Evolving):
                 return Source(magnitude, tuple((y, x) for y, x in places), tuple(range(count)), height)
         raise ConfigError(
             f"An earthquake of magnitude {magnitude:.2f} breaks {fault_length(magnitude):.0f} km, and the part of the "
-            f"box inside of its absorbing layers is {self._room(grid):.0f} km long. Give smaller magnitudes or a "
-            "larger extent."
+            f"box inside of its absorbing layers is {self._room(grid):.0f} km long. Give smaller magnitudes, or "
+            "a larger box (--set num_points=…)."
         )
 
     # --- waves --------------------------------------------------------------------------------------------------------
