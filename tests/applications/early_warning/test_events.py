@@ -95,7 +95,7 @@ def test_what_cannot_be_is_refused(change, grid, error, told):
 
 def test_what_has_no_room_begins_no_store(tmp_path):
     recipe = build_config(EventRecipe, {"magnitude": [7, 7.5], "num_events": 2}, source="test")
-    with pytest.raises(ConfigError, match="magnitude 7.50 breaks 97 km"):
+    with pytest.raises(ConfigError, match=r"magnitude 7\.50 breaks 97 km"):
         make_events(recipe, tmp_path / "events")
     assert not (tmp_path / "events").exists()
 
