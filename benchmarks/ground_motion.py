@@ -2,7 +2,7 @@
 
 Records are drawn by the stochastic method, a generator is trained on 2,000 of them, and 1,000 others are made and
 compared with as many true ones of the same conditions. Then one thing is changed at a time: no term of a whole record,
-the mean of levels in place of their law, the prior rolled out by itself, fewer steps. That other true records differ
+the mean of levels in place of their law, the prior rolled out by itself. That other true records differ
 too is told in a row of its own.
 
 ``python benchmarks/ground_motion.py --folder DIR --seeds 3 --docs docs/guides/ground-motion.md`` keeps stores, runs and
@@ -20,13 +20,20 @@ from typing import Any
 import torch
 
 from harness import argument_parser, put_into, write_measured
-from scifm.applications.ground_motion.assessing import AssessRecipe, Likeness, compared
+from scifm.applications.ground_motion.assessing import AssessRecipe, Likeness, compared, likeness
 from scifm.applications.ground_motion.imitating import ImitateRecipe, imitate
 from scifm.applications.ground_motion.making import RecordsRecipe, make_records
-from scifm.applications.ground_motion.shaking import load_generator
+from scifm.applications.ground_motion.scaling import regressed
+from scifm.applications.ground_motion.shaking import load_generator, texture
+from scifm.applications.ground_motion.spectra import smoothed_spectra
+from scifm.applications.ground_motion.spectrograms import inverted, spectral_convergence
+from scifm.applications.ground_motion.synthesis import StochasticMotion
 from scifm.config import build_config
+from scifm.fields.batch import Batch
+from scifm.fields.seeds import generator_for
 
 RESULTS = Path(__file__).parent / "results" / "ground-motion.csv"
+SUSPECTS = RESULTS.with_name("ground-motion-suspects.csv")
 USUAL = "as it is"
 CASES: dict[str, dict[str, Any]] = {
     USUAL: {},
@@ -75,6 +82,49 @@ def asked(case: str, seed: int, given: argparse.Namespace) -> list[dict[str, Any
     return rows
 
 
+def suspects(given: argparse.Namespace, seed: int = 0) -> list[dict[str, Any]]:
+    """Return where records go wrong on their way, one step of it after the other, of the usual generator.
+
+    Waveforms are made of the amplitudes of true records; of their true levels, each the mean power of many records of
+    its conditions and terms, scattered; of the levels that the posterior sees in them; and of those that the prior
+    draws for their conditions.
+    """
+    store = make_records(RecordsRecipe(seed=seed), given.folder / f"records-{seed}")
+    tree = {"store": str(store.path), "name": f"seed-{seed}", "seed": seed}
+    recipe = build_config(ImitateRecipe, _filled(tree), source=USUAL)
+    generator = load_generator(imitate(recipe, out=given.folder / "runs"))
+    config, centers, motion = generator.config, AssessRecipe().centers, StochasticMotion()
+    events = given.num_records // 8
+    still = motion.model_copy(update={"between": 0.0, "within": 0.0})
+    true, plain = (own.draw(events, 4, generator_for(seed, "suspects")) for own in (motion, still))
+    term = true.velocity.norm(dim=1) / plain.velocity.norm(dim=1)
+    power = torch.stack([
+        config.frames.amplitudes(motion.shaken(true.magnitude, true.distance, generator_for(seed, "power", k))).square()
+        for k in range(20)
+    ]).mean(dim=0)  # fmt: skip
+    conditions = torch.stack([true.magnitude, true.distance], dim=1).float()
+    levels = config.frames.levels(true.velocity, config.noise).float()[:, None, None]
+    samples = Batch(generator.signature, config.grid, levels, conditions)
+    told_levels = {
+        "true levels": (power * term[:, None, None].square() + config.noise**2).log() / 2,
+        "levels the posterior sees": generator.answers(samples).require_targets()[:, 0, 0].double(),
+        "levels the prior draws": generator.drawn_levels(conditions, generator_for(seed, "prior")).double(),
+    }
+    ways = {"amplitudes of true records": config.frames.amplitudes(true.velocity)}
+    for name, own in told_levels.items():
+        ways[name] = own.exp() * texture(config, own, generator_for(seed, "texture"))
+    regressors = torch.stack([true.magnitude, true.distance.log()], dim=1)
+    spectra = smoothed_spectra(true.velocity, config.rate, centers)
+    rows = []
+    for name, amplitudes in ways.items():
+        made = inverted(amplitudes, config.frames, config.num_samples, seed=seed)
+        own = smoothed_spectra(made, config.rate, centers)
+        alike = likeness(spectra, regressed(spectra.log(), regressors), own, regressed(own.log(), regressors))
+        phases = float(spectral_convergence(made, amplitudes, config.frames).median())
+        rows.append({"way": name, "seed": seed, "records": 4 * events, **told(alike, None, centers), "phases": phases})
+    return rows
+
+
 def _filled(tree: dict[str, Any]) -> dict[str, Any]:
     """Return a recipe whose tables are filled up from the defaults."""
     usual = ImitateRecipe(store=tree["store"])
@@ -114,6 +164,18 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def ways_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return what each step of the way does, as Markdown."""
+    lines = [f"| waveforms of | {' | '.join([*list(COLUMNS)[:4], 'phases'])} |", "|---" * 6 + "|"]
+    for row in rows:
+        cells = [
+            f"{row['bias']:.3f}",
+            *(f"{100 * row[name]:.1f} %" for name in ("magnitude", "distance", "sigma", "phases")),
+        ]
+        lines.append(f"| {row['way']} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Run what is asked."""
     parser = argument_parser("Whether made ground motion is like true motion")
@@ -129,8 +191,11 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(given.threads or 1)
     rows = run(given)
+    ways = suspects(given)
+    write_measured(given.out.with_name(SUSPECTS.name), ways)
     if given.docs is not None:
         put_into(given.docs, "ground motion", table(rows))
+        put_into(given.docs, "ground motion, suspects", ways_table(ways))
 
 
 if __name__ == "__main__":

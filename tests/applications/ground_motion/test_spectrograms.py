@@ -62,16 +62,31 @@ def test_phases_are_found_for_amplitudes_of_a_record():
     torch.testing.assert_close(small, 1e-6 * made, rtol=1e-3, atol=1e-9 * float(made.abs().max()))
 
 
-def test_the_texture_of_noise_has_its_scatter_and_hangs_together():
-    drawn = texture(MotionConfig(frames=FRAMES, num_samples=512), 50, generator_for(0, "texture"))
+CONFIG = MotionConfig(frames=FRAMES, num_samples=512)
+
+
+def test_the_texture_of_steady_noise_has_its_scatter_and_hangs_together():
+    drawn = texture(CONFIG, torch.zeros(50, 33, 33, dtype=torch.float64), generator_for(0, "texture"))
     assert drawn.shape == (50, 33, 33)
     inner = drawn[:, :, 2:-2]
     assert abs(float(inner.square().mean()) - 1) < 0.05
     assert abs(float(inner.log().mean()) + 0.5 * 0.5772) < 0.03  # Euler's constant, of a Rayleigh variable
     ends = inner[:, [0, -1]].square().mean(dim=(0, 2))
-    assert float((ends - 1).abs().max()) < 0.2, "frames at the ends are whole ones"
+    assert float((ends - 1).abs().max()) < 0.2, "frames at the ends count as the others"
     beside = torch.corrcoef(torch.stack([inner[:, :-1].flatten(), inner[:, 1:].flatten()]))[0, 1]
-    assert float(beside) > 0.3
+    assert 0.3 < float(beside) < 0.95
+
+
+def test_frames_that_see_one_burst_see_the_same():
+    burst = torch.zeros(50, 512, dtype=torch.float64)
+    burst[:, 250:262] = torch.randn(50, 12, generator=generator_for(0, "burst"), dtype=torch.float64)
+    power = FRAMES.amplitudes(burst).square().mean(dim=(0, 2), keepdim=True).expand(50, 33, 33)
+    drawn = texture(CONFIG, 0.5 * (power + 1e-9).log(), generator_for(0, "texture"))[:, 15:18, 2:-2]
+    alike = torch.corrcoef(torch.stack([drawn[:, 0].flatten(), drawn[:, 2].flatten()]))[0, 1]
+    steady = texture(CONFIG, torch.zeros(50, 33, 33, dtype=torch.float64), generator_for(0, "texture"))[:, 15:18, 2:-2]
+    apart = torch.corrcoef(torch.stack([steady[:, 0].flatten(), steady[:, 2].flatten()]))[0, 1]
+    assert float(alike) > 0.6 > 0.3 > float(apart)
+    assert abs(float(drawn.square().mean()) - 1) < 0.1
 
 
 def test_a_network_tells_what_differs_and_nothing_else():

@@ -35,7 +35,7 @@ from scifm.findings.account import Account
 from scifm.models.folder import ModelPlace, digest, find_model
 from scifm.runs import Run
 
-__all__ = ["AssessRecipe", "Compared", "Likeness", "assess", "compared"]
+__all__ = ["AssessRecipe", "Compared", "Likeness", "assess", "compared", "likeness"]
 
 _RECORDS_PER_EVENT = 4
 
@@ -206,20 +206,21 @@ def compared(generator: MotionGenerator, store: Store, recipe: AssessRecipe) -> 
     if motion is not None:
         again = _again(motion, conditions, recipe)
         other = smoothed_spectra(again, config.rate, centers, recipe.bandwidth)
-        itself = _likeness(spectra[0], scalings[0], other, regressed(other.log(), regressors))
+        itself = likeness(spectra[0], scalings[0], other, regressed(other.log(), regressors))
         if asked:
             score_itself = discriminative_score(levels[0], config.frames.levels(again, config.noise), **about)
     return Compared(
         centers, conditions, names, true, made, config.rate, (levels[0], levels[1]),
         (config.rate / 2, config.grid.extent[0]), (spectra[0], spectra[1]),
         None if motion is None else smoothed_medians(motion, conditions, centers, recipe.bandwidth),
-        (scalings[0], scalings[1]), _likeness(spectra[0], scalings[0], spectra[1], scalings[1]), itself,
+        (scalings[0], scalings[1]), likeness(spectra[0], scalings[0], spectra[1], scalings[1]), itself,
         discriminative_score(levels[0], levels[1], **about) if asked else None, score_itself, convergence,
         tuple(generator.outside(generator.asked(row.float()))),
     )  # fmt: skip
 
 
-def _likeness(true: Tensor, scaling: Scaling, made: Tensor, other: Scaling) -> Likeness:
+def likeness(true: Tensor, scaling: Scaling, made: Tensor, other: Scaling) -> Likeness:
+    """Return how spectra of made records ``(record, frequency)`` and their scaling compare with those of true ones."""
     return Likeness(
         (made.log() - true.log()).mean(dim=0) / math.log(10),
         other.coefficients[1:] / scaling.coefficients[1:] - 1,

@@ -61,7 +61,7 @@ class ImitateRecipe(Config):
     beta: float = Field(1.0, gt=0, allow_inf_nan=False)
     warmup_fraction: float = Field(0.2, ge=0, lt=1)
     training: TrainingConfig = TrainingConfig(
-        num_steps=1000, batch_size=32, learning_rate=2e-3, gradient_clip=1.0, validate_every=250
+        num_steps=1500, batch_size=32, learning_rate=2e-3, gradient_clip=1.0, validate_every=250
     )
     seed: int = 0
 

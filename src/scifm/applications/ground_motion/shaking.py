@@ -26,6 +26,7 @@ from scifm.runs import Run, write_atomically
 __all__ = ["ShakeRecipe", "amplitudes_for", "load_generator", "shake", "texture"]
 
 _AT_ONCE = 256
+_DECONVOLUTIONS = 200
 
 
 class ShakeRecipe(Config):
@@ -63,20 +64,47 @@ def load_generator(run: Run | str | Path) -> MotionGenerator:
     return MotionGenerator.from_pretrained(find_model(run).folder)
 
 
-def texture(config: MotionConfig, num_records: int, generator: torch.Generator) -> Tensor:
-    """Return amplitudes of white noise over their root mean square, ``(record, frame, frequency)``.
+def texture(config: MotionConfig, levels: Tensor, generator: torch.Generator) -> Tensor:
+    """Return the scatter of amplitudes of motion with random phases, ``(record, frame, frequency)``, its mean square 1.
 
-    They are scattered, and hang together from frame to frame and from frequency to frequency, as those of any motion of
-    random phase. Independent draws of the same scatter would be no spectrogram of anything.
+    It is that of the spectrogram of white noise whose envelope is that of the record: a burst that is shorter than a
+    window is seen by several frames, and each sees the same. Scatter drawn for itself would be no spectrogram of
+    anything, and that of steady noise none of a burst.
+
+    Args:
+        config: of the generator.
+        levels: ln of the root mean square of amplitudes, ``(record, frame, frequency)``, float64.
+        generator: to draw from, on the CPU.
     """
-    frames = config.frames
-    longer = config.num_samples + 2 * frames.window  # no frame of the middle reaches over an end
-    noise = torch.randn(num_records, longer, generator=generator, dtype=torch.float64)
-    whole = frames.amplitudes(noise[:, frames.window - (frames.window % frames.hop) :])
-    first = -(-(frames.window // 2) // frames.hop)
-    count = config.grid.num_points[0]
-    power = float(torch.hann_window(frames.window, dtype=torch.float64).square().sum())
-    return whole[:, first : first + count] / math.sqrt(power)
+    power = (2 * (levels - levels.amax(dim=1, keepdim=True))).exp()  # of each frequency by itself: all count alike
+    seen = (power / power.sum(dim=1, keepdim=True)).mean(dim=2)
+    windows = _windows(config)
+    square = _envelopes(seen, windows)
+    noise = torch.randn(square.shape, generator=generator, dtype=torch.float64)
+    drawn = config.frames.amplitudes(noise * square.sqrt())
+    return drawn / (square @ windows.T).sqrt()[..., None]
+
+
+def _windows(config: MotionConfig) -> Tensor:
+    """Return what of each sample's power every frame sees, ``(frame, sample)``: the squares of its window."""
+    window = torch.hann_window(config.frames.window, dtype=torch.float64).square()
+    frames, half = config.grid.num_points[0], config.frames.window // 2
+    seen = torch.zeros(frames, config.num_samples + 2 * half, dtype=torch.float64)
+    for number in range(frames):
+        seen[number, number * config.frames.hop : number * config.frames.hop + len(window)] = window
+    return seen[:, half:-half]
+
+
+def _envelopes(seen: Tensor, windows: Tensor) -> Tensor:
+    """Return the squares of envelopes that frames see as such a power, ``(record, sample)``, by Richardson and Lucy.
+
+    Their iteration keeps what is positive so, and comes to what makes the power likeliest.
+    """
+    total = windows.sum(dim=0).clamp(min=1e-3)
+    square = (seen @ windows) / total
+    for _ in range(_DECONVOLUTIONS):
+        square = square * ((seen / (square @ windows.T)) @ windows) / total
+    return square
 
 
 def amplitudes_for(generator: MotionGenerator, coefficients: Tensor, *, seed: int = 0, scatter: bool = True) -> Tensor:
@@ -95,9 +123,10 @@ def amplitudes_for(generator: MotionGenerator, coefficients: Tensor, *, seed: in
         for number, start in enumerate(range(0, len(coefficients), _AT_ONCE)):
             own = coefficients[start : start + _AT_ONCE].to(device, dtype)
             levels = generator.drawn_levels(own, generator_for(seed, "latent", number, device=device))
-            drawn = levels.double().cpu().exp()
+            levels = levels.double().cpu()
+            drawn = levels.exp()
             if scatter and generator.config.likelihood == "rayleigh":
-                drawn = drawn * texture(generator.config, len(own), generator_for(seed, "texture", number))
+                drawn = drawn * texture(generator.config, levels, generator_for(seed, "texture", number))
             parts.append(drawn)
     return torch.cat(parts)
 
