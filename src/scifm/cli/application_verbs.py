@@ -143,7 +143,10 @@ def observe(
 @told_by("seed", num_sources=Sources, through=Through)
 def invert(
     run: Annotated[Path, Model],
-    data: Annotated[Path, typer.Option("--data", help="The .npz file of recordings; see the guide, Inverse problems.")],
+    data: Annotated[
+        list[Path],
+        typer.Option("--data", help="An .npz file of recordings; repeatable, of the same unknowns. See the guide."),
+    ],
     tree: dict[str, Any],
     out: Annotated[Path, typer.Option("--out", help="Folder of the account.")] = Path("runs/invert"),
     imports: Imports = None,

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from scifm.applications.inversion.forward import Forward, through_operator, through_solver
+from scifm.applications.inversion.forward import Forward, Through, through_operator, through_solver
 from scifm.applications.inversion.observations import Observations
 from scifm.applications.inversion.search import Found, posterior, searched
 from scifm.applications.inversion.unknowns import Coefficients, FieldOf, Sources, Unknown, Unknowns
@@ -19,7 +20,6 @@ from scifm.config import Config
 from scifm.data.origins import Origin, SystemOrigin
 from scifm.errors import ConfigError, DataError
 from scifm.fields.batch import Batch
-from scifm.fields.grid import Grid
 from scifm.fields.seeds import generator_for
 from scifm.models.operator import Operator
 
@@ -44,6 +44,8 @@ class InvertRecipe(Config):
         num_steps: of L-BFGS at most, each.
         begin: folder of an earlier account of the same unknowns: searches begin at its answer and a little around it,
             as from low wavenumbers on to high ones; absent: as believed.
+        continuation: known coefficient, such as ``wavenumber``, by which several recordings are taken in one after the
+            other, the smallest first; searches begin where those before ended. Absent: all at once.
         noise: standard deviation of the noise where the file does not tell it, in parts of the root mean square of what
             was recorded.
         count_network_error: add the network's own error at the receivers, measured on problems like those of its
@@ -62,6 +64,7 @@ class InvertRecipe(Config):
     num_starts: int = Field(8, ge=1)
     num_steps: int = Field(100, ge=1)
     begin: str | None = None
+    continuation: str | None = None
     noise: float = Field(0.05, gt=0, allow_inf_nan=False)
     count_network_error: bool = True
     refine: bool = True
@@ -75,9 +78,9 @@ class Inversion:
     """What was found, and what the solver says of it.
 
     Args:
-        seen: the recordings.
+        seen: the recordings; of several the first.
         unknown: what was asked for.
-        forward: what was searched through.
+        forward: what was searched through, of all recordings.
         found: where searches ended.
         draws: of z, as believed after the recordings, ``(draw, size)``.
         solver: the same question to the solver; None: the system is not known.
@@ -99,6 +102,16 @@ class Inversion:
     seconds: tuple[float, float]
 
     @property
+    def num_files(self) -> int:
+        """Recordings of the same unknowns."""
+        return 1 + len(self.forward.others)
+
+    @property
+    def best(self) -> Tensor:
+        """The answer that counts, z ``(size,)``: the solver's own where it went on."""
+        return (self.found if self.refined is None else self.refined).best.z
+
+    @property
     def num_recordings(self) -> int:
         """Numbers that were recorded."""
         return len(self.forward.values)
@@ -117,7 +130,7 @@ class Inversion:
 def inverted(
     operator: Operator,
     origin: Origin,
-    seen: Observations,
+    seen: Observations | Sequence[Observations],
     recipe: InvertRecipe,
     *,
     begin: Tensor | None = None,
@@ -128,7 +141,7 @@ def inverted(
     Args:
         operator: of problems like those of `origin`.
         origin: what it was trained on.
-        seen: the recordings.
+        seen: the recordings; several are of the same unknowns, and each tells what it knows beside them.
         recipe: how they are asked.
         begin: z of an earlier answer, ``(size,)``, from which searches begin; None: as believed.
         progress: told how many searches of how many are done.
@@ -137,42 +150,94 @@ def inverted(
         ConfigError: if a setting makes no sense.
         DataError: if the recordings do not fit.
     """
-    system = origin.system
-    usual = _usual(origin, seen.grid, recipe)
-    unknown = _unknown(usual, seen, recipe)
-    names = usual.signature
-    title = usual.systems[0] if usual.systems else ""
-    given = _noise(seen, recipe)
-    error = _error_at(operator, usual, seen) if recipe.through == "network" and recipe.count_network_error else {}
-    noise = {n: (own.square() + error.get(n, 0.0) ** 2).sqrt() for n, own in given.items()}
-    solver = None if system is None else Forward(through_solver(system), unknown, seen, names, title, noise)
+    system, files = origin.system, (seen,) if isinstance(seen, Observations) else tuple(seen)
+    usual = _usual(origin, files, recipe)
+    unknown = _unknown(usual, files, recipe)
+    given = [_noise(own, recipe) for own in files]
+    counted = recipe.through == "network" and recipe.count_network_error
+    errors = [_error_at(operator, usual, own) if counted else {} for own in files]
+    noise = [_with_error(own, error) for own, error in zip(given, errors, strict=True)]
+    solver = None if system is None else _forward(through_solver(system), unknown, files, usual, noise)
     if recipe.through == "solver":
         if solver is None:
             raise ConfigError("through = 'solver' asks the system's solver, and what the run was trained on has none.")
         forward = solver
     else:
-        forward = Forward(through_operator(operator), unknown, seen, names, title, noise)
+        forward = _forward(through_operator(operator), unknown, files, usual, noise)
     starts = _starts(unknown, recipe, begin)
     clock = time.perf_counter()
-    found = searched(forward, starts, num_steps=recipe.num_steps, progress=progress)
+    found = _from_easy_to_hard(forward, starts, recipe, progress)
     took = time.perf_counter() - clock
     asked = forward if solver is None else solver
     by_solver, refined, clock = None, None, time.perf_counter()
     if solver is not None and recipe.through == "network":
         by_solver = solver.misfit(found.best.z)
         if recipe.refine:
-            own = replace(solver, noise=given, num_asked=0)
+            own = _forward(solver.through, unknown, files, usual, given)
             refined = searched(own, found.best.z[None], num_steps=recipe.num_steps)
             asked = own
     best = found.best if refined is None else refined.best
     draws = posterior(asked if refined is not None else forward, best, seed=recipe.seed)
-    parts = {name: size / float(given[name].mean()) for name, size in error.items()}
+    parts = {name: size / float(given[0][name].mean()) for name, size in errors[0].items()}
     seconds = (took, time.perf_counter() - clock)
-    return Inversion(seen, unknown, forward, found, draws, solver, by_solver, refined, parts, seconds)
+    return Inversion(files[0], unknown, forward, found, draws, solver, by_solver, refined, parts, seconds)
 
 
-def _usual(origin: Origin, grid: Grid, recipe: InvertRecipe) -> Batch:
+def _forward(
+    through: Through,
+    unknown: Unknown,
+    files: Sequence[Observations],
+    usual: Batch,
+    noise: Sequence[Mapping[str, Tensor]],
+) -> Forward:
+    """Return predictions of all recordings."""
+    title = usual.systems[0] if usual.systems else ""
+    first, *others = (
+        Forward(through, unknown, seen, usual.signature, title, own) for seen, own in zip(files, noise, strict=True)
+    )
+    return replace(first, others=tuple(others))
+
+
+def _with_error(noise: Mapping[str, Tensor], error: Mapping[str, float]) -> dict[str, Tensor]:
+    return {name: (own.square() + error.get(name, 0.0) ** 2).sqrt() for name, own in noise.items()}
+
+
+def _from_easy_to_hard(forward: Forward, starts: Tensor, recipe: InvertRecipe, progress: Progress | None) -> Found:
+    """Return where searches end that take recordings in one after the other, or all at once."""
+    everyone = (replace(forward, others=()), *forward.others)
+    stages = [everyone]
+    if recipe.continuation is not None:
+        name = recipe.continuation
+        known = [own.seen.known.get(name) for own in everyone]
+        if any(own is None or own.dim() for own in known):
+            raise ConfigError(
+                f"continuation = '{name}' is a coefficient that every recording knows, such as wavenumber; one does "
+                f"not. They know {', '.join(everyone[0].seen.known)}."
+            )
+        numbers = [float(own) for own in known if own is not None]
+        stages = [
+            tuple(own for own, number in zip(everyone, numbers, strict=True) if number <= most)
+            for most in sorted(set(numbers))
+        ]
+    found, asked = None, 0
+    for number, (first, *others) in enumerate(stages):
+        begun = starts if found is None else torch.stack([place.z for place in found.places])
+        counted = None if progress is None else partial(_counted, progress, number, len(stages))
+        found = searched(replace(first, others=tuple(others)), begun, num_steps=recipe.num_steps, progress=counted)
+        asked += found.num_asked
+    assert found is not None
+    return replace(found, num_asked=asked)
+
+
+def _counted(progress: Progress, stage: int, num_stages: int, done: int, total: int) -> None:
+    progress(stage * total + done, num_stages * total)
+
+
+def _usual(origin: Origin, files: Sequence[Observations], recipe: InvertRecipe) -> Batch:
     """Return problems like those of the training, solved, on the grid of the question."""
+    grid = files[0].grid
+    if any(own.grid != grid for own in files):
+        raise DataError("Recordings of the same unknowns are of one box and one grid: give the same in every file.")
     if isinstance(origin, SystemOrigin):
         origin = SystemOrigin.of(origin.system, grid)
     elif origin.grid.num_points != grid.num_points or origin.grid.extent != grid.extent:
@@ -186,15 +251,17 @@ def _usual(origin: Origin, grid: Grid, recipe: InvertRecipe) -> Batch:
     return usual.to(dtype=torch.float64)
 
 
-def _unknown(usual: Batch, seen: Observations, recipe: InvertRecipe) -> Unknown:
+def _unknown(usual: Batch, files: Sequence[Observations], recipe: InvertRecipe) -> Unknown:
     """Return what is asked for: all that is not known, or what the recipe says."""
-    names = usual.signature
+    names, seen = usual.signature, files[0]
+    if any(set(own.known) != set(seen.known) for own in files) and not recipe.unknown:
+        raise DataError("Recordings of the same unknowns know the same names; say what is unknown (--set unknown=[…]).")
     given = (*names.inputs, *names.coefficients)
     for name in recipe.unknown:
         if name not in given:
             raise ConfigError(f"What is unknown is one of {', '.join(given)}; got '{name}'.")
     asked = [name for name in given if name in recipe.unknown or (not recipe.unknown and name not in seen.known)]
-    lacking = [name for name in given if name not in asked and name not in seen.known]
+    lacking = [name for name in given if name not in asked and any(name not in own.known for own in files)]
     if lacking:
         raise DataError(f"The file does not tell {', '.join(lacking)}, and it is not asked for: add it to unknown.")
     if not asked:

@@ -60,6 +60,7 @@ class Forward:
         signature: names of the problem.
         system: its name.
         noise: by output, standard deviations ``(receiver,)``.
+        others: predictions of further recordings of the same unknowns, through the same; they count here too.
     """
 
     through: Through
@@ -68,13 +69,15 @@ class Forward:
     signature: Signature
     system: str
     noise: Mapping[str, Tensor]
+    others: tuple[Forward, ...] = ()
     num_asked: int = 0
-    """Problems that were answered so far."""
+    """Problems that were answered so far, of all recordings."""
 
     @property
     def values(self) -> Tensor:
         """What was recorded, in units of the noise, ``(recording,)``."""
-        return torch.cat([self.seen.values[name] / self.noise[name] for name in self.seen.values])
+        own = [self.seen.values[name] / self.noise[name] for name in self.seen.values]
+        return torch.cat([*own, *(other.values for other in self.others)])
 
     def problems(self, z: Float[Tensor, "batch size"]) -> Batch:
         """Return the problems that unknowns make, without solutions."""
@@ -93,17 +96,24 @@ class Forward:
         return Batch(names, self.seen.grid, inputs, coefficients, systems=(self.system,) * count)
 
     def answers(self, z: Float[Tensor, "batch size"]) -> Batch:
-        """Return the problems with what they go through says of them."""
+        """Return the problems with what they go through says of them; of further recordings none."""
         self.num_asked += len(z)
         return self.through(self.problems(z))
 
     def __call__(self, z: Float[Tensor, "batch size"]) -> Float[Tensor, "batch recording"]:
         """Return what would be recorded, in units of the noise."""
-        answered = self.answers(z)
-        parts = []
-        for name in self.seen.values:
-            field = answered.field(name)[:, 0]
-            parts.append(self.seen.read(field) / self.noise[name])
+        if not self.others:
+            return self._recorded(self.answers(z))
+        everyone = (self, *self.others)
+        problems = [own.problems(z) for own in everyone]
+        self.num_asked += len(z) * len(everyone)
+        # asked in one go: a solver may have one matrix for several of them
+        answered = self.through(Batch.concatenate(problems)).batches(len(z))
+        return torch.cat([own._recorded(one) for own, one in zip(everyone, answered, strict=True)], dim=1)
+
+    def _recorded(self, answered: Batch) -> Tensor:
+        """Return what its own receivers record of answers, in units of the noise, ``(batch, recording)``."""
+        parts = [self.seen.read(answered.field(name)[:, 0]) / self.noise[name] for name in self.seen.values]
         return torch.cat(parts, dim=1)
 
     def refusing(self, z: Float[Tensor, "batch size"]) -> Float[Tensor, "batch recording"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ __all__ = ["invert"]
 
 def invert(
     run: Run | str | Path,
-    data: str | Path,
+    data: str | Path | Sequence[str | Path],
     recipe: InvertRecipe | None = None,
     *,
     out: str | Path,
@@ -37,7 +38,8 @@ def invert(
 
     Args:
         run: a run, or a model, that was trained on steady problems in a plane.
-        data: file of recordings, see `scifm.applications.inversion.observations`.
+        data: file of recordings, see `scifm.applications.inversion.observations`; several are of the same unknowns,
+            such as one medium and waves of several wavenumbers.
         recipe: how; the defaults when left out.
         out: folder of the account.
         progress: told how many searches of how many are done.
@@ -62,14 +64,17 @@ def invert(
             "Recordings are inverted of steady fields in a plane; this model answers "
             f"{'what evolves' if names.evolves else f'fields in {names.num_spatial_dims} dimensions'}."
         )
-    seen = read_observations(data, names, origin.grid)
+    files = [Path(data)] if isinstance(data, str | Path) else [Path(own) for own in data]
+    if not files:
+        raise ConfigError("Give at least one file of recordings.")
+    seen = [read_observations(own, names, origin.grid) for own in files]
     parent = config_hash(place.run.config) if place.run is not None else digest(place.folder)
-    about = {"parent": parent, "recordings": _digest_of(Path(data))}
+    about = {"parent": parent, "recordings": "-".join(map(_digest_of, files))}
     work = Run.claim(out, {"kind": "invert", **recipe.to_dict(), "about": about})
     with work.locked():
         work.set_status("running")
         made = inverted(operator, origin, seen, recipe, begin=_earlier(recipe), progress=progress)
-        account = account_of(made, recipe, model=str(place.path), data=str(data))
+        account = account_of(made, recipe, model=str(place.path), data=", ".join(map(str, files)))
         work.note_time()
         keep_account(work, account, arrays_of(made, recipe))
     return account

@@ -18,6 +18,7 @@ from scifm.systems.system import System
 
 __all__ = ["ObserveRecipe", "observe"]
 
+_APART = 2**32  # seeds of the receivers of experiments: no user's seed is as large
 _USUAL = 64  # problems that say how large inputs usually are
 
 
@@ -32,6 +33,8 @@ class ObserveRecipe(BoxConfig):
         unknown: inputs and coefficients that the file does not tell; ``coefficients`` or ``inputs``: all of them.
         num_sources: make the first input of so many sources, instead of what the system draws; 0: do not.
         source_width: of each source, a standard deviation in units of the box; absent: 1/32 of its shorter side.
+        experiment: which of several on one problem: each has what is known of the inputs, receivers and noise for
+            itself, as a medium that is lit from several sides; what is unknown, and coefficients, are the same.
         seed: of the problem, the places and the noise.
     """
 
@@ -41,6 +44,7 @@ class ObserveRecipe(BoxConfig):
     unknown: tuple[str, ...] = ("coefficients",)
     num_sources: int = Field(0, ge=0)
     source_width: float | None = Field(None, gt=0, allow_inf_nan=False)
+    experiment: int = Field(0, ge=0)
     seed: int = 0
 
 
@@ -67,10 +71,28 @@ def observe(recipe: ObserveRecipe, path: str | Path) -> Observations:
     told = dict[str, torch.Tensor]()
     if recipe.num_sources:
         problem, told = _of_sources(system, problem, recipe)
-    seen = observed(problem, recipe.num_receivers, recipe.noise, unknown=unknown, seed=recipe.seed)
+    if recipe.experiment:
+        problem = _lit_otherwise(system, problem, unknown, recipe)
+    seed = recipe.seed + _APART * recipe.experiment
+    seen = observed(problem, recipe.num_receivers, recipe.noise, unknown=unknown, seed=seed)
     made = replace(seen, truth={**seen.truth, **told}) if names.inputs[0] in unknown else seen
     made.write(path)
     return made
+
+
+def _lit_otherwise(system: System, problem: Batch, unknown: tuple[str, ...], recipe: ObserveRecipe) -> Batch:
+    """Return another experiment: the problem with other known inputs, solved."""
+    known = [place for place, name in enumerate(problem.signature.inputs) if name not in unknown]
+    if not known or recipe.num_sources:
+        raise ConfigError(
+            "Another experiment on one problem has other inputs that are known: leave one of them out of unknown, and "
+            "num_sources too."
+        )
+    generator = generator_for(recipe.seed, "observe", "experiment", recipe.experiment)
+    other = system.sample_inputs(1, problem.grid, generator, dtype=torch.float64).inputs
+    inputs = problem.inputs.clone()
+    inputs[:, :, known] = other[:, :, known]
+    return system.solve(replace(problem, inputs=inputs, targets=None))
 
 
 def _of_sources(system: System, problem: Batch, recipe: ObserveRecipe) -> tuple[Batch, dict[str, torch.Tensor]]:

@@ -17,9 +17,11 @@ from scifm.findings.figure import Axis, Figure, Panel, Series
 from scifm.findings.finding import Finding
 from scifm.wording import number_text, plural
 
-__all__ = ["account_of", "arrays_of", "intervals_of", "truths_of"]
+__all__ = ["account_of", "arrays_of", "fields_off", "intervals_of", "truths_of"]
 
 _DRAWS_OF_FIELDS = 64
+_DRAWS_OF_COVERAGE = 400
+_NEARLY_ZERO = 0.01  # of the largest value
 
 
 def account_of(made: Inversion, recipe: InvertRecipe, *, model: str, data: str) -> Account:
@@ -33,6 +35,7 @@ def account_of(made: Inversion, recipe: InvertRecipe, *, model: str, data: str) 
     """
     rows, truths = intervals_of(made, recipe), truths_of(made)
     places = plural(len(made.seen.places), "receiver")
+    places += f" in {made.num_files} recordings" if made.num_files > 1 else ""
     first = [
         f"{name} = {number_text(row[1])} ({number_text(row[0])} to {number_text(row[2])})" for name, row in rows.items()
     ]
@@ -43,6 +46,7 @@ def account_of(made: Inversion, recipe: InvertRecipe, *, model: str, data: str) 
         evidence=f"By {through}, {data}, {model}; in brackets the central {100 * recipe.level:g} %.",
     )
     findings = [headline, *_solver_says(made), _starts(made), *_against_truth(rows, truths, recipe)]
+    findings += [_field_against_truth(name, *own, recipe) for name, own in fields_off(made, recipe).items()]
     chapters = [
         Chapter(title="The unknowns", figures=(_beliefs(made, rows, truths),), tables=(_table(rows, truths, recipe),)),
         Chapter(title="Maps", maps=_maps(made)),
@@ -69,14 +73,32 @@ def account_of(made: Inversion, recipe: InvertRecipe, *, model: str, data: str) 
 
 def intervals_of(made: Inversion, recipe: InvertRecipe) -> dict[str, tuple[float, float, float]]:
     """Return lower end, answer and upper end of each number that is asked for."""
-    best = made.found.best if made.refined is None else made.refined.best
-    told = made.unknown.told(torch.cat([best.z[None], made.draws]))  # together: places near the best one
+    told = made.unknown.told(torch.cat([made.best[None], made.draws]))  # together: places near the best one
     ends = torch.tensor([0.5 - recipe.level / 2, 0.5 + recipe.level / 2], dtype=torch.float64)
     rows = {}
     for name, values in told.items():
         low, high = torch.quantile(values[1:].double(), ends).tolist()
         rows[name] = (low, float(values[0]), high)
     return rows
+
+
+def fields_off(made: Inversion, recipe: InvertRecipe) -> dict[str, tuple[float, float]]:
+    """Return of each field that was asked for and is known its relative error, and which part of it intervals hold.
+
+    Places count where the field is not nearly zero, as a medium is in the open.
+    """
+    ends, told = torch.tensor([0.5 - recipe.level / 2, 0.5 + recipe.level / 2], dtype=torch.float64), {}
+    with torch.no_grad():
+        found = {name: own[0] for name, own in made.unknown.of(made.best[None]).items() if own.dim() == 3}
+        drawn = made.unknown.of(made.draws[:_DRAWS_OF_COVERAGE])
+    for name, own in found.items():
+        if name in made.seen.truth:
+            true = made.seen.truth[name]
+            low, high = torch.quantile(drawn[name], ends, dim=0)
+            there = true.abs() > _NEARLY_ZERO * true.abs().max()
+            held = ((true >= low) & (true <= high))[there].double().mean()
+            told[name] = float((own - true).norm() / true.norm()), float(held)
+    return told
 
 
 def truths_of(made: Inversion) -> dict[str, float]:
@@ -90,12 +112,12 @@ def truths_of(made: Inversion) -> dict[str, float]:
 
 def arrays_of(made: Inversion, recipe: InvertRecipe) -> Mapping[str, NDArray[np.floating]]:
     """Return the maps of the account, and draws of the unknowns."""
-    best = made.found.best if made.refined is None else made.refined.best
-    arrays: dict[str, Tensor] = {"draws": made.draws, "z": best.z}
+    best = made.best
+    arrays: dict[str, Tensor] = {"draws": made.draws, "z": best}
     with torch.no_grad():
         answered = made.forward.answers(made.found.best.z[None])
-        by_solver = None if _asks_solver(made) else made.solver.answers(best.z[None])  # type: ignore[union-attr]
-        fields = {n: f[0] for n, f in made.unknown.of(best.z[None]).items() if f.dim() == 3}
+        by_solver = None if _asks_solver(made) else made.solver.answers(best[None])  # type: ignore[union-attr]
+        fields = {n: f[0] for n, f in made.unknown.of(best[None]).items() if f.dim() == 3}
         drawn = made.unknown.of(made.draws[:_DRAWS_OF_FIELDS])
     for name, own in fields.items():
         arrays |= {f"{name} found": own, f"{name} spread": drawn[name].std(0)}
@@ -178,6 +200,14 @@ def _against_truth(
         f"{100 * max(off):.2g} % at most.",
         evidence=f"{held} of {len(known)} lie in their intervals of {100 * recipe.level:g} %.",
     )]  # fmt: skip
+
+
+def _field_against_truth(name: str, off: float, held: float, recipe: InvertRecipe) -> Finding:
+    return Finding(
+        name=f"truth of {name}", statistic=off,
+        said=f"The field '{name}' is {100 * off:.2g} % off, relative to its size.",
+        evidence=f"{100 * held:.0f} % of its places lie in their intervals of {100 * recipe.level:g} %.",
+    )  # fmt: skip
 
 
 def _key_figures(made: Inversion) -> tuple[KeyFigure, ...]:
