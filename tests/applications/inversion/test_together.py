@@ -16,6 +16,7 @@ from scifm.applications.inversion.telling import fields_off, intervals_of, truth
 from scifm.applications.inversion.unknowns import Coefficients
 from scifm.cli import app
 from scifm.config import build_config
+from scifm.data.generate import generate
 from scifm.data.origins import SystemOrigin
 from scifm.errors import ConfigError, DataError
 from scifm.fields.grid import Grid
@@ -135,6 +136,24 @@ def test_what_cannot_be_asked_together_is_refused(tmp_path):
         inverted(None, ORIGIN, [first, richer], BY_SOLVER)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="other inputs that are known"):
         made(tmp_path, 1, unknown=["inputs"])
+
+
+def test_of_a_store_that_a_system_made_its_solver_is_asked(tmp_path):
+    counts = {"train": 24, "valid": 4, "test": 4}
+    store = generate(SYSTEM, num_samples=counts, path=tmp_path / "store", grid=GRID)
+    tree = {
+        "name": "stored",
+        "data": {"store": str(store.path)},
+        "model": {"network": {"width": 4, "modes": 3, "num_layers": 2, "latent_points": 8}},
+        "training": {"num_steps": 2, "batch_size": 4},
+    }
+    run = pretrain(build_config(PretrainRecipe, tree, source="test"), out=tmp_path / "runs")
+    (tmp_path / "files").mkdir()
+    made(tmp_path / "files", 0).write(tmp_path / "one.npz")
+    how = InvertRecipe(num_starts=1, num_steps=3, num_usual=24)
+    account = invert(run, tmp_path / "one.npz", how, out=tmp_path / "own")
+    solver = next(own for own in account.findings if own.name == "solver")
+    assert "by the solver" in solver.evidence
 
 
 def test_the_command_takes_several_files(tmp_path, monkeypatch):

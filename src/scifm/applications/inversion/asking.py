@@ -22,6 +22,7 @@ from scifm.errors import ConfigError, DataError
 from scifm.fields.batch import Batch
 from scifm.fields.seeds import generator_for
 from scifm.models.operator import Operator
+from scifm.systems.system import System
 
 __all__ = ["Inversion", "InvertRecipe", "Progress", "inverted"]
 
@@ -134,6 +135,7 @@ def inverted(
     recipe: InvertRecipe,
     *,
     begin: Tensor | None = None,
+    system: System | None = None,
     progress: Progress | None = None,
 ) -> Inversion:
     """Return what recordings tell of a problem.
@@ -144,13 +146,15 @@ def inverted(
         seen: the recordings; several are of the same unknowns, and each tells what it knows beside them.
         recipe: how they are asked.
         begin: z of an earlier answer, ``(size,)``, from which searches begin; None: as believed.
+        system: whose solver is asked, of samples that do not draw themselves, as those of a store; None: that of the
+            origin.
         progress: told how many searches of how many are done.
 
     Raises:
         ConfigError: if a setting makes no sense.
         DataError: if the recordings do not fit.
     """
-    system, files = origin.system, (seen,) if isinstance(seen, Observations) else tuple(seen)
+    system, files = system or origin.system, (seen,) if isinstance(seen, Observations) else tuple(seen)
     usual = _usual(origin, files, recipe)
     unknown = _unknown(usual, files, recipe)
     given = [_noise(own, recipe) for own in files]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import zipfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +18,12 @@ from scifm.applications.inversion.observations import read_observations
 from scifm.applications.inversion.telling import account_of, arrays_of
 from scifm.config import config_hash
 from scifm.data.run_origin import RunOrigin
-from scifm.errors import ConfigError, SignatureError
+from scifm.errors import ConfigError, RunError, SignatureError
 from scifm.findings.account import Account
 from scifm.models.folder import digest, find_model
 from scifm.models.registry import load_operator
 from scifm.runs import Run
+from scifm.systems.system import System
 
 __all__ = ["invert"]
 
@@ -73,11 +75,20 @@ def invert(
     work = Run.claim(out, {"kind": "invert", **recipe.to_dict(), "about": about})
     with work.locked():
         work.set_status("running")
-        made = inverted(operator, origin, seen, recipe, begin=_earlier(recipe), progress=progress)
+        begin, system = _earlier(recipe), _system_of(recorded)
+        made = inverted(operator, origin, seen, recipe, begin=begin, system=system, progress=progress)
         account = account_of(made, recipe, model=str(place.path), data=", ".join(map(str, files)))
         work.note_time()
         keep_account(work, account, arrays_of(made, recipe))
     return account
+
+
+def _system_of(recorded: RunOrigin) -> System | None:
+    """Return the one system that drew the samples, of a store the one that made it; None: nobody knows it."""
+    with suppress(RunError, ConfigError):  # imported samples, or a system that is not installed
+        systems = recorded.systems()
+        return systems[0] if len(systems) == 1 else None
+    return None
 
 
 def _earlier(recipe: InvertRecipe) -> Tensor | None:
