@@ -193,9 +193,9 @@ def main() -> None:
     rows = run(given)
     ways = suspects(given)
     write_measured(given.out.with_name(SUSPECTS.name), ways)
+    print(ways_table(ways))
     if given.docs is not None:
         put_into(given.docs, "ground motion", table(rows))
-        put_into(given.docs, "ground motion, suspects", ways_table(ways))
 
 
 if __name__ == "__main__":

@@ -22,9 +22,9 @@ What stays for a whole record
 What the prior is conditioned on
     In the bound, z_<t of the prior are those that the posterior drew: only so is the sum of terms one divergence of two
     laws of whole sequences. Were the prior rolled out by itself instead (``prior = "own"``), its z_<t would know
-    nothing of the record; the best it could learn is each frame's own distribution over all records, and a record that
-    is stronger than others in one frame would not stay so in the next. Sequences are drawn from it in the same way
-    either way, each z_t from those drawn before.
+    nothing of the record but what w says; without w, the best it could learn is each frame's own distribution over all
+    records. Sequences are drawn from it in the same way either way, each z_t from those drawn before. With w, records
+    made either way were found about as true (one seed, see guide): the bound is the reason, not a gain that is seen.
 
 What an amplitude is, given its level
     Motion of random phase has amplitudes that are scattered around their root mean square A as those of noise:
